@@ -1,0 +1,23 @@
+//! Weir's filter: rate limits kept in Redis, checked from inside the proxy.
+//!
+//! A request's way through it, room by room:
+//!
+//! 1. [`config`] turned the plugin's JSON into limits that cannot be wrong;
+//! 2. [`descriptor`] makes a bucket key of the request's attributes, for each limit that applies;
+//! 3. [`limit`] makes one script call of them all, and later reads the reply into a verdict;
+//! 4. [`redis`] carries the call to Redis and its reply back, or says why it could not;
+//! 5. [`respond`] turns the verdict into status, headers and body;
+//! 6. [`limiter`] is the state machine that leads a request through 2 to 5;
+//! 7. `plugin` (wasm only) connects that machine to the proxy. Nothing else names `proxy_wasm`.
+//!
+//! Everything but `plugin` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
+
+pub mod config;
+pub mod descriptor;
+pub mod limit;
+pub mod limiter;
+#[cfg(target_arch = "wasm32")]
+mod plugin;
+pub mod redis;
+pub mod respond;
+pub mod units;

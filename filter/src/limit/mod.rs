@@ -1,0 +1,6 @@
+//! What a limit is: each algorithm's Rust specification beside the Lua that Redis runs, and the verdict
+//! over all limits of one request.
+
+mod token_bucket;
+
+pub use token_bucket::{TokenBucket, TokenBucketError};

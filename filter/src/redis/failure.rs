@@ -1,0 +1,51 @@
+//! Why Redis did not decide.
+
+/// Why a call has no reply: one per cause that an operator would act on differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// No connection: refused, no host, or waiting to connect again.
+    Unavailable,
+    /// No reply within the call's budget.
+    Timeout,
+    /// More calls in flight than allowed.
+    Overloaded,
+    /// The connection was lost while the call was in flight; whether Redis ran it is unknown.
+    Reset,
+    /// Redis refused the credentials or the permission (`WRONGPASS`, `NOAUTH`, `NOPERM`).
+    Auth,
+    /// This Redis cannot serve now, another may (`READONLY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`).
+    NotReady,
+    /// Any other error reply (`OOM`, `BUSY`, `WRONGTYPE`, …).
+    Refused,
+    /// What came back is not RESP, or not the reply that the call has.
+    Protocol,
+}
+
+impl Failure {
+    /// Every cause, in the order of its counters.
+    pub const ALL: [Self; 8] = [
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Reset,
+        Self::Auth,
+        Self::NotReady,
+        Self::Refused,
+        Self::Protocol,
+    ];
+
+    /// The cause's name in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Reset => "reset",
+            Self::Auth => "auth",
+            Self::NotReady => "not_ready",
+            Self::Refused => "refused",
+            Self::Protocol => "protocol",
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Quantities that carry their unit in their type.
+
+use std::time::Duration;
+
+/// A span or an instant in microseconds. Instants count from an epoch of their clock's own choosing.
+///
+/// Arithmetic saturates: at the scale of 584,000 years nothing is lost by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Micros(pub u64);
+
+impl Micros {
+    /// No time at all.
+    pub const ZERO: Self = Self(0);
+
+    /// `n` milliseconds.
+    #[must_use]
+    pub const fn from_millis(n: u64) -> Self {
+        Self(n.saturating_mul(1_000))
+    }
+
+    /// `n` seconds.
+    #[must_use]
+    pub const fn from_secs(n: u64) -> Self {
+        Self(n.saturating_mul(1_000_000))
+    }
+
+    /// The sum, or the greatest value there is.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The difference, or zero where `other` is greater.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// `n` times this, or the greatest value there is.
+    #[must_use]
+    pub const fn times(self, n: u64) -> Self {
+        Self(self.0.saturating_mul(n))
+    }
+
+    /// Whole milliseconds, rounded up: a wait of this many is never too short.
+    #[must_use]
+    pub const fn to_millis_ceil(self) -> u64 {
+        self.0.div_ceil(1_000)
+    }
+
+    /// Whole seconds, rounded up: a wait of this many is never too short.
+    #[must_use]
+    pub const fn to_secs_ceil(self) -> u64 {
+        self.0.div_ceil(1_000_000)
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(micros: Micros) -> Self {
+        Self::from_micros(micros.0)
+    }
+}
+
+/// A number of tokens in a bucket, or that a request costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Tokens(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_to_nothing() {
+        assert_eq!(Micros(1).to_secs_ceil(), 1);
+        assert_eq!(Micros(1_000_001).to_secs_ceil(), 2);
+        assert_eq!(Micros(1).to_millis_ceil(), 1);
+        assert_eq!(Micros::ZERO.to_secs_ceil(), 0);
+    }
+
+    #[test]
+    fn arithmetic_saturates_at_both_ends() {
+        assert_eq!(Micros(3).minus(Micros(5)), Micros::ZERO);
+        assert_eq!(Micros(u64::MAX).plus(Micros(1)), Micros(u64::MAX));
+        assert_eq!(Micros::from_secs(u64::MAX), Micros(u64::MAX));
+    }
+}
