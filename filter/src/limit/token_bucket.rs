@@ -112,3 +112,94 @@ impl TokenBucket {
         (cost <= self.capacity()).then(|| lack.plus(self.price(cost)).minus(self.fill_time()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use governor::clock::FakeRelativeClock;
+    use governor::state::{InMemoryState, NotKeyed};
+    use governor::{Quota, RateLimiter};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bucket(capacity: u64, tokens: u64, interval: Micros) -> Result<TokenBucket, TokenBucketError> {
+        let nonzero = |n| NonZeroU64::new(n).expect("a test's bucket has tokens");
+        TokenBucket::new(nonzero(capacity), nonzero(tokens), interval)
+    }
+
+    #[test]
+    fn a_rate_that_is_no_whole_number_of_microseconds_is_rounded_to_the_slower() {
+        let thirds = bucket(1, 3, Micros::from_secs(1)).unwrap();
+        assert_eq!(thirds.emission(), Micros(333_334));
+    }
+
+    #[test]
+    fn rates_beyond_the_clock_and_fill_times_beyond_lua_are_refused() {
+        let too_fast = bucket(1, 1_000_001, Micros::from_secs(1)).unwrap_err();
+        assert_eq!(too_fast.to_string(), "expected at most 1000000 tokens per second, found 1000001 in 1000000 µs");
+        let too_slow = bucket(1 << 40, 1, Micros::from_secs(1)).unwrap_err();
+        assert!(matches!(too_slow, TokenBucketError::TooSlow { .. }));
+        assert!(bucket(u64::MAX, 1, Micros(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_cost_above_the_capacity_is_never_admitted_and_waiting_does_not_help() {
+        let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
+        for cost in [11, 12, u64::MAX] {
+            assert!(!ten.admits(Micros::ZERO, Tokens(cost)));
+            assert_eq!(ten.retry_after(Micros::ZERO, Tokens(cost)), None);
+        }
+        assert!(ten.admits(Micros::ZERO, Tokens(10)));
+    }
+
+    #[test]
+    fn retry_after_is_the_first_instant_that_admits() {
+        let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
+        let empty = ten.fill_time();
+        let wait = ten.retry_after(empty, Tokens(3)).unwrap();
+        assert_eq!(wait, Micros(300_000));
+        assert!(ten.admits(empty.minus(wait), Tokens(3)));
+        assert!(!ten.admits(empty.minus(wait).plus(Micros(1)), Tokens(3)));
+    }
+
+    #[test]
+    fn remaining_is_rounded_down() {
+        let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
+        assert_eq!(ten.remaining(Micros(1)), Tokens(9));
+        assert_eq!(ten.remaining(Micros::ZERO), Tokens(10));
+        assert_eq!(ten.remaining(Micros(u64::MAX)), Tokens(0));
+    }
+
+    type Governor = RateLimiter<NotKeyed, InMemoryState, FakeRelativeClock>;
+
+    proptest! {
+        /// The same histories, decided by governor's GCRA, which was written by others from the same definition.
+        #[test]
+        fn decides_as_governor_does(
+            capacity in 1_u32..50,
+            emission in 1_u64..3_000_000,
+            history in proptest::collection::vec((0_u64..6_000_000, 1_u32..60), 1..200),
+        ) {
+            let ours = bucket(capacity.into(), 1, Micros(emission)).unwrap();
+            let clock = FakeRelativeClock::default();
+            let quota = Quota::with_period(Duration::from_micros(emission)).unwrap()
+                .allow_burst(NonZeroU32::new(capacity).unwrap());
+            let oracle: Governor = RateLimiter::direct_with_clock(quota, clock.clone());
+
+            let mut lack = Micros::ZERO;
+            for (pause, cost) in history {
+                clock.advance(Duration::from_micros(pause));
+                lack = lack.minus(Micros(pause));
+                let theirs = matches!(oracle.check_n(NonZeroU32::new(cost).unwrap()), Ok(Ok(())));
+                let cost = Tokens(cost.into());
+                prop_assert_eq!(ours.admits(lack, cost), theirs);
+                if theirs {
+                    lack = lack.plus(ours.price(cost));
+                }
+            }
+        }
+    }
+}

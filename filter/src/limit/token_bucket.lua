@@ -1,0 +1,32 @@
+-- Spends from every bucket in KEYS, or from none.
+--
+-- KEYS: a bucket each, holding its theoretical arrival time (TAT) in µs of this Redis' clock.
+-- ARGV: three for each bucket: the time in µs that it takes to fill when empty, what the request costs in µs,
+--       and 1 where the limit is enforced (0: shadow mode, which is decided but denies nothing).
+-- Returns 1 or 0 for admitted, then how many µs each bucket lacked of being full before the request.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local reply = {1}
+local fits = {}
+
+for i, key in ipairs(KEYS) do
+  local fill, price = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
+  local tat = tonumber(redis.call('GET', key)) or now
+  -- A clock that was set back, or a bucket that was larger, leaves it empty and no worse.
+  local lack = math.min(math.max(tat - now, 0), fill)
+  reply[i + 1] = lack
+  fits[i] = lack + price <= fill
+  if not fits[i] and ARGV[3 * i] == '1' then reply[1] = 0 end
+end
+
+if reply[1] == 1 then
+  for i, key in ipairs(KEYS) do
+    local price = tonumber(ARGV[3 * i - 1])
+    if fits[i] and price > 0 then
+      local lack = reply[i + 1] + price
+      redis.call('SET', key, now + lack, 'PX', math.ceil(lack / 1000))
+    end
+  end
+end
+
+return reply

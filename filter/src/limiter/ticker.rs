@@ -1,0 +1,100 @@
+//! How often the proxy should tick: as often as deadlines need, and hardly at all when idle.
+
+use std::time::Duration;
+
+use crate::units::Micros;
+
+/// While something is overdue.
+const URGENT: Micros = Micros::from_millis(1);
+/// While deadlines are near. A request waits at most this much longer than its timeout.
+const BUSY: Micros = Micros::from_millis(5);
+/// While all that is wanted lies further ahead than [`NEAR`].
+const CALM: Micros = Micros::from_millis(500);
+/// What is near; and how long a quicker period than needed is kept, so that it does not change with each request.
+const NEAR: Micros = Micros::from_secs(1);
+
+/// Chooses the period of ticks. Starts with none.
+#[derive(Debug, Default)]
+pub struct Ticker {
+    period: Option<Micros>,
+    /// When the present period, or a quicker one, was last needed.
+    needed: Micros,
+}
+
+impl Ticker {
+    /// The period to change to, if a change is due: `wanted` is the instant of the next event that a tick must
+    /// bring. A period of zero means no ticks.
+    pub fn adjust(&mut self, now: Micros, wanted: Option<Micros>) -> Option<Duration> {
+        let needed = wanted.map(|at| match at.minus(now) {
+            Micros::ZERO => URGENT,
+            ahead if ahead <= NEAR => BUSY,
+            _ => CALM,
+        });
+        if self.is_quick_enough(needed) && !self.is_needlessly_quick(now, needed) {
+            return None;
+        }
+        self.period = needed;
+        self.needed = now;
+        Some(needed.unwrap_or_default().into())
+    }
+
+    fn is_quick_enough(&self, needed: Option<Micros>) -> bool {
+        match (self.period, needed) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(period), Some(needed)) => period <= needed,
+        }
+    }
+
+    fn is_needlessly_quick(&mut self, now: Micros, needed: Option<Micros>) -> bool {
+        if self.period == needed {
+            self.needed = now;
+            return false;
+        }
+        // What was overdue is done: nothing is gained by waiting to slow down.
+        self.period == Some(URGENT) || now.minus(self.needed) > NEAR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Micros = Micros::from_millis;
+
+    fn millis(n: u64) -> Option<Duration> {
+        Some(Duration::from_millis(n))
+    }
+
+    #[test]
+    fn an_idle_worker_does_not_tick() {
+        assert_eq!(Ticker::default().adjust(MS(1), None), None);
+    }
+
+    #[test]
+    fn what_is_overdue_is_ticked_for_at_once_and_then_no_longer() {
+        let mut ticker = Ticker::default();
+        assert_eq!(ticker.adjust(MS(10), Some(MS(10))), millis(1));
+        assert_eq!(ticker.adjust(MS(11), Some(MS(60))), millis(5));
+    }
+
+    #[test]
+    fn a_steady_load_changes_nothing() {
+        let mut ticker = Ticker::default();
+        assert_eq!(ticker.adjust(MS(0), Some(MS(50))), millis(5));
+        for now in 1..5_000 {
+            assert_eq!(ticker.adjust(MS(now), Some(MS(now + 50))), None);
+            assert_eq!(ticker.adjust(MS(now), None), None, "between two requests");
+        }
+    }
+
+    #[test]
+    fn it_slows_down_a_second_after_the_last_request() {
+        let mut ticker = Ticker::default();
+        assert_eq!(ticker.adjust(MS(0), Some(MS(50))), millis(5));
+        assert_eq!(ticker.adjust(MS(900), Some(MS(300_000))), None);
+        assert_eq!(ticker.adjust(MS(1_001), Some(MS(300_000))), millis(500));
+        assert_eq!(ticker.adjust(MS(1_002), Some(MS(1_050))), millis(5));
+        assert_eq!(ticker.adjust(MS(2_100), None), millis(0));
+    }
+}

@@ -1,0 +1,59 @@
+//! Calls to the proxy, in the forms that the contexts need.
+
+use std::time::Instant;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+use crate::descriptor::Attributes;
+use crate::units::Micros;
+
+/// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
+pub(super) struct RequestAttributes;
+
+impl Attributes for RequestAttributes {
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).ok().flatten()
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        property(path)
+    }
+}
+
+/// A property of the effective context, if it has it.
+pub(super) fn property(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// The first `size` bytes of a buffer; none where the proxy has none.
+pub(super) fn buffer(kind: BufferType, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(kind, 0, size).ok().flatten().unwrap_or_default()
+}
+
+/// Acts in the place of context `other`, then goes back to `own`. `None` where `other` is no more: acting
+/// nonetheless would act on another request.
+pub(super) fn on_behalf_of<T>(other: u32, own: u32, act: impl FnOnce() -> T) -> Option<T> {
+    if other == own {
+        return Some(act());
+    }
+    hostcalls::set_effective_context(other).ok()?;
+    let result = act();
+    let returned = hostcalls::set_effective_context(own);
+    debug_assert!(returned.is_ok(), "the context that runs exists");
+    Some(result)
+}
+
+/// The proxy's monotonic clock, counted from when it was first asked.
+#[derive(Clone, Copy)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(self) -> Micros {
+        Micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+}
