@@ -1,5 +1,7 @@
 //! All limits that one request runs into, decided in one atomic step: spent from all, or from none.
 
+use std::sync::Arc;
+
 use super::token_bucket::TokenBucket;
 use super::verdict::{Outcome, Verdict};
 use crate::redis::{Call, Reply, Script};
@@ -55,10 +57,9 @@ impl Check {
 
     /// The call that has Redis decide.
     #[must_use]
-    pub fn call(&self, script: &Script) -> Call {
+    pub fn call(&self, script: &Arc<Script>) -> Call {
         let keys: Vec<&[u8]> = self.0.iter().map(|asked| asked.key.as_slice()).collect();
         let arguments: Vec<String> = self.0.iter().flat_map(Asked::arguments).collect();
-        let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
         Call::script(script, &keys, &arguments)
     }
 
@@ -100,7 +101,9 @@ impl Check {
 }
 
 impl Asked {
-    fn arguments(&self) -> [String; 3] {
+    /// Its three of [`SCRIPT`]'s arguments: fill time, price, and whether it is enforced.
+    #[must_use]
+    pub fn arguments(&self) -> [String; 3] {
         let enforced = if self.enforced { "1" } else { "0" };
         [self.bucket.fill_time().0.to_string(), self.bucket.price(self.cost).0.to_string(), enforced.to_owned()]
     }

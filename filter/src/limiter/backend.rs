@@ -3,53 +3,143 @@
 use std::collections::VecDeque;
 
 use crate::config::{RedisConfig, Transport};
-use crate::redis::{Call, Callouts, Failure, Next, Reply, Session, SessionConfig, SessionEffect, Ticket};
+use crate::redis::{self, Call, Callout, Callouts, Failure, Next, Reply, Session, SessionConfig, Ticket, Trouble};
 use crate::units::Micros;
 
-/// One stream for all calls, or a callout for each.
+/// One stream for all calls, or a callout for each. What is of the other transport's does nothing.
 #[derive(Debug)]
-pub enum Backend {
-    /// A pipelined session over one stream.
+pub struct Backend {
+    transport: Carrier,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug)]
+enum Carrier {
     Stream(Session),
-    /// A callout, and so a connection, for each call.
-    Callout {
-        /// The calls in flight.
-        callouts: Callouts,
-        /// What has not been polled yet.
-        effects: VecDeque<Effect>,
-    },
+    Callout(Callouts),
 }
 
 /// What the way to Redis asks of its host, or has to tell.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Open the stream.
+    /// Open the stream, or say [`Backend::handle_open_failed`].
     Open,
-    /// Send on the stream.
-    Send(Vec<u8>),
     /// Close the stream.
     Close,
-    /// Post a body in a callout.
-    Callout {
-        /// For whom.
-        ticket: Ticket,
-        /// RESP.
-        body: Vec<u8>,
-        /// ≥ 1.
-        timeout_millis: u64,
-    },
+    /// Make a callout, and say what came of it to [`Backend::handle_callout`].
+    CallOut(Ticket, Callout),
     /// A call has come to its end.
-    Settled {
-        /// Whose it was.
-        ticket: Ticket,
-        /// Redis' reply, or why there is none.
-        result: Result<Reply, Failure>,
-    },
-    /// Something an operator should know.
-    Trouble {
-        /// The cause.
-        failure: Failure,
-        /// What was seen; free of secrets.
-        detail: String,
-    },
+    Settled(Ticket, Result<Reply, Failure>),
+    /// Something that an operator should know.
+    Trouble(Trouble),
+}
+
+impl Backend {
+    /// The transport that `config` asks for, not connected yet. `seed` decides the jitter of its reconnects.
+    #[must_use]
+    pub fn new(config: &RedisConfig, seed: u64) -> Self {
+        let session = SessionConfig {
+            credentials: config.credentials.clone(),
+            database: config.database,
+            timeout: config.timeout,
+            max_in_flight: usize::try_from(config.max_in_flight.get()).unwrap_or(usize::MAX),
+        };
+        let transport = match config.transport {
+            Transport::Stream => Carrier::Stream(Session::new(session, seed)),
+            Transport::Callout => Carrier::Callout(Callouts::new(session)),
+        };
+        Self { transport, effects: VecDeque::new() }
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// Why it cannot be made now. Nothing more is heard of it then.
+    pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        match &mut self.transport {
+            Carrier::Stream(session) => session.submit(now, ticket, call),
+            Carrier::Callout(callouts) => {
+                let callout = callouts.submit(now, ticket, call)?;
+                self.effects.push_back(Effect::CallOut(ticket, callout));
+                Ok(())
+            }
+        }
+    }
+
+    /// Nobody waits for this call any more.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        match &mut self.transport {
+            Carrier::Stream(session) => session.abandon(ticket),
+            Carrier::Callout(callouts) => callouts.abandon(ticket),
+        }
+    }
+
+    /// The host could not open the stream.
+    pub fn handle_open_failed(&mut self, now: Micros) {
+        if let Carrier::Stream(session) = &mut self.transport {
+            session.handle_open_failed(now);
+        }
+    }
+
+    /// Bytes came on the stream.
+    pub fn handle_bytes(&mut self, now: Micros, bytes: &[u8]) {
+        if let Carrier::Stream(session) = &mut self.transport {
+            session.handle_bytes(now, bytes);
+        }
+    }
+
+    /// The stream was closed, by the peer or the network.
+    pub fn handle_closed(&mut self, now: Micros) {
+        if let Carrier::Stream(session) = &mut self.transport {
+            session.handle_closed(now);
+        }
+    }
+
+    /// A callout is over: with all of its body, or with why there is none.
+    pub fn handle_callout(&mut self, now: Micros, ticket: Ticket, response: Result<&[u8], Failure>) {
+        let Carrier::Callout(callouts) = &mut self.transport else { return };
+        match callouts.handle_response(now, ticket, response) {
+            Next::Settled { result, trouble } => {
+                self.effects.extend(trouble.map(Effect::Trouble));
+                self.effects.push_back(Effect::Settled(ticket, result));
+            }
+            Next::Resend(callout) => self.effects.push_back(Effect::CallOut(ticket, callout)),
+            Next::Abandoned => {}
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_tick(&mut self, now: Micros) {
+        if let Carrier::Stream(session) = &mut self.transport {
+            session.handle_tick(now);
+        }
+    }
+
+    /// When [`handle_tick`](Self::handle_tick) is wanted next, if at all.
+    #[must_use]
+    pub fn next_tick(&self, now: Micros) -> Option<Micros> {
+        match &self.transport {
+            Carrier::Stream(session) => session.next_tick(now),
+            Carrier::Callout(_) => None,
+        }
+    }
+
+    /// The next thing to do or to know. Poll until there is none after every event, then take what is to be sent.
+    pub fn poll(&mut self) -> Option<Effect> {
+        let Carrier::Stream(session) = &mut self.transport else { return self.effects.pop_front() };
+        session.poll().map(|effect| match effect {
+            redis::Effect::Open => Effect::Open,
+            redis::Effect::Close => Effect::Close,
+            redis::Effect::Settled { ticket, result } => Effect::Settled(ticket, result),
+            redis::Effect::Trouble(trouble) => Effect::Trouble(trouble),
+        })
+    }
+
+    /// Swaps what is to be sent on the stream into `buffer`; whether there is any.
+    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
+        match &mut self.transport {
+            Carrier::Stream(session) => session.take_outgoing(buffer),
+            Carrier::Callout(_) => false,
+        }
+    }
 }

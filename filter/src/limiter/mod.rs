@@ -9,24 +9,25 @@ mod ticker;
 mod warnings;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-pub use self::backend::{Backend, Effect as BackendEffect};
+pub use self::backend::Backend;
 pub use self::counters::Counters;
 pub use self::ticker::Ticker;
 use self::warnings::Warnings;
 use crate::config::{Config, FailureMode, Limit};
 use crate::descriptor::Attributes;
-use crate::limit::{Asked, Check, SCRIPT};
-use crate::redis::{Failure, Reply, Script, Ticket};
-use crate::respond::{self, Headers, LocalReply};
+use crate::limit::{Asked, Check, SCRIPT, Verdict};
+use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
+use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
 
 /// One worker's limiter.
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
-    script: Script,
-    backend: Backend,
+    script: Arc<Script>,
+    redis: Backend,
     waiting: HashMap<Ticket, Waiting>,
     counters: Counters,
     warnings: Warnings,
@@ -54,7 +55,7 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Let it pass, and add these headers to its response.
-    Admit(Headers),
+    Admit(Vec<Header>),
     /// Answer it here.
     Answer(LocalReply),
 }
@@ -62,21 +63,12 @@ pub enum Decision {
 /// What the limiter asks of its host.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Open the stream to Redis. Only ever out of [`Limiter::tick`].
+    /// Open the stream to Redis. Only ever after a tick.
     OpenStream,
-    /// Send these bytes on the stream.
-    Send(Vec<u8>),
-    /// Close the stream. Only ever out of [`Limiter::tick`].
+    /// Close the stream. Only ever after a tick.
     CloseStream,
-    /// Post this body to Redis in a callout, within this many milliseconds.
-    Callout {
-        /// For whom.
-        ticket: Ticket,
-        /// RESP.
-        body: Vec<u8>,
-        /// ≥ 1.
-        timeout_millis: u64,
-    },
+    /// Post this to Redis in a callout, in the name of the request itself.
+    CallOut(Ticket, Callout),
     /// A request that was to wait is decided.
     Decide(Ticket, Decision),
     /// Log this as a warning.
@@ -88,8 +80,8 @@ impl Limiter {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            script: Script::new(SCRIPT),
-            backend: Backend::new(&config.redis, seed),
+            script: Arc::new(Script::new(SCRIPT)),
+            redis: Backend::new(&config.redis, seed),
             waiting: HashMap::new(),
             counters: Counters::new(&config),
             warnings: Warnings::default(),
@@ -116,7 +108,7 @@ impl Limiter {
         }
         let is_grpc = attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
         let waiting = Waiting { check, is_grpc };
-        match self.backend.submit(now, ticket, waiting.check.call(&self.script)) {
+        match self.redis.submit(now, ticket, waiting.check.call(&self.script)) {
             Ok(()) => {
                 self.waiting.insert(ticket, waiting);
                 Step::Wait
@@ -128,27 +120,26 @@ impl Limiter {
     /// The request is gone: its reply, should it still come, is dropped.
     pub fn abandon(&mut self, ticket: Ticket) {
         if self.waiting.remove(&ticket).is_some() {
-            self.backend.abandon(ticket);
+            self.redis.abandon(ticket);
         }
     }
 
-    /// The way to Redis, to pass it what came from there.
-    pub fn backend(&mut self) -> &mut Backend {
-        &mut self.backend
+    /// The way to Redis, for what comes from there and for the passing of time.
+    pub fn redis(&mut self) -> &mut Backend {
+        &mut self.redis
     }
 
     /// What to do next, or `None` when nothing is left to do for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
-        while let Some(effect) = self.backend.poll() {
+        while let Some(effect) = self.redis.poll() {
             let effect = match effect {
-                BackendEffect::Open => Some(Effect::OpenStream),
-                BackendEffect::Send(bytes) => Some(Effect::Send(bytes)),
-                BackendEffect::Close => Some(Effect::CloseStream),
-                BackendEffect::Callout { ticket, body, timeout_millis } => {
-                    Some(Effect::Callout { ticket, body, timeout_millis })
+                backend::Effect::Open => Some(Effect::OpenStream),
+                backend::Effect::Close => Some(Effect::CloseStream),
+                backend::Effect::CallOut(ticket, callout) => Some(Effect::CallOut(ticket, callout)),
+                backend::Effect::Settled(ticket, result) => self.settle(ticket, result),
+                backend::Effect::Trouble(Trouble { failure, detail }) => {
+                    self.warnings.say(now, failure, &detail).map(Effect::Warn)
                 }
-                BackendEffect::Settled { ticket, result } => self.settle(now, ticket, result),
-                BackendEffect::Trouble { failure, detail } => self.warn(now, failure, &detail),
             };
             if effect.is_some() {
                 return effect;
@@ -158,37 +149,37 @@ impl Limiter {
     }
 
     fn check(&self, attributes: &dyn Attributes) -> Check {
-        let limits = self.config.limits.iter().enumerate().filter(|(_, limit)| limit.applies(attributes));
+        let limits = self.config.limits.iter().enumerate().filter(|(_, limit)| limit.concerns(attributes));
         Check::new(limits.filter_map(|(index, limit)| self.ask(index, limit, attributes)).collect())
     }
 
     fn ask(&self, index: usize, limit: &Limit, attributes: &dyn Attributes) -> Option<Asked> {
         Some(Asked {
             limit: index,
-            key: limit.key(&self.config.redis.key_prefix, attributes)?,
+            key: limit.descriptor.bucket_key(attributes)?,
             bucket: limit.token_bucket,
             cost: limit.hits_addend.cost(attributes),
-            enforced: !(limit.shadow_mode || self.config.shadow_mode),
+            enforced: !limit.shadow_mode,
         })
     }
 
-    fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {
+    fn settle(&mut self, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {
         let waiting = self.waiting.remove(&ticket)?;
-        let verdict = match result.map(|reply| waiting.check.read(reply)) {
-            Ok(Ok(verdict)) => verdict,
-            Err(failure) => return Some(Effect::Decide(ticket, self.fail(failure, &waiting))),
-            Ok(Err(malformed)) => {
-                let decision = self.fail(Failure::Protocol, &waiting);
-                return Some(Effect::Decide(ticket, decision));
-            }
-        };
-        self.counters.decided(&verdict);
-        let decision = if verdict.admitted {
-            Decision::Admit(respond::admitted_headers(&verdict, &self.config))
-        } else {
-            Decision::Answer(respond::denied(&verdict, &self.config, waiting.is_grpc))
+        let verdict = result.and_then(|reply| waiting.check.read(reply).map_err(|_| Failure::Protocol));
+        let decision = match verdict {
+            Ok(verdict) => self.decide(&verdict, &waiting),
+            Err(failure) => self.fail(failure, &waiting),
         };
         Some(Effect::Decide(ticket, decision))
+    }
+
+    fn decide(&mut self, verdict: &Verdict, waiting: &Waiting) -> Decision {
+        self.counters.decided(verdict);
+        if verdict.admitted {
+            Decision::Admit(respond::admitted_headers(verdict, &self.config))
+        } else {
+            Decision::Answer(respond::denied(verdict, &self.config, waiting.is_grpc))
+        }
     }
 
     /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
@@ -201,11 +192,7 @@ impl Limiter {
         if waiting.check.asked().any(denies) {
             Decision::Answer(respond::failed(&self.config, waiting.is_grpc))
         } else {
-            Decision::Admit(Headers::default())
+            Decision::Admit(Vec::new())
         }
-    }
-
-    fn warn(&mut self, now: Micros, failure: Failure, detail: &str) -> Option<Effect> {
-        self.warnings.say(now, failure, detail).map(Effect::Warn)
     }
 }

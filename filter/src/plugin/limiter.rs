@@ -12,8 +12,8 @@ use proxy_wasm::types::{Action, BufferType, GrpcStatusCode, MetricType, Status};
 use super::host::{self, Clock, RequestAttributes, on_behalf_of};
 use crate::config;
 use crate::limiter::{Counters, Decision, Effect, Limiter, Step, Ticker};
-use crate::redis::{Failure, Ticket};
-use crate::respond::{Headers, LocalReply};
+use crate::redis::{Callout, Failure, Ticket};
+use crate::respond::{self, Header, LocalReply};
 
 /// The root context of one worker.
 pub(super) struct Root {
@@ -31,11 +31,13 @@ struct Worker {
     clock: Clock,
     limiter: Limiter,
     stream: Option<u32>,
+    /// Reused from one send to the next.
+    outgoing: Vec<u8>,
     ticker: Ticker,
     /// The proxy's ids of the counters, in their order.
     metrics: Vec<u32>,
     /// What admitted requests' responses will carry.
-    headers: HashMap<u32, Headers>,
+    headers: HashMap<u32, Vec<Header>>,
 }
 
 impl Root {
@@ -58,6 +60,7 @@ impl Root {
             clock: Clock::start(),
             limiter: Limiter::new(config, seed(root)),
             stream: None,
+            outgoing: Vec::new(),
             ticker: Ticker::default(),
             metrics,
             headers: HashMap::new(),
@@ -72,7 +75,7 @@ impl Root {
 
     pub(super) fn on_tick(&self) {
         let worker = &mut *self.worker.borrow_mut();
-        worker.limiter.backend().tick(worker.clock.now());
+        worker.limiter.redis().handle_tick(worker.clock.now());
         worker.perform_as_root();
         worker.report();
     }
@@ -81,7 +84,7 @@ impl Root {
         let worker = &mut *self.worker.borrow_mut();
         if worker.stream == Some(token) {
             let bytes = host::buffer(BufferType::GrpcReceiveBuffer, size);
-            worker.limiter.backend().stream_bytes(worker.clock.now(), &bytes);
+            worker.limiter.redis().handle_bytes(worker.clock.now(), &bytes);
             worker.perform_as_root();
         }
     }
@@ -93,7 +96,7 @@ impl Root {
         log::debug!("weir: stream {token} closed by the peer, {closed:?}");
         if worker.stream == Some(token) {
             worker.stream = None;
-            worker.limiter.backend().stream_closed(worker.clock.now());
+            worker.limiter.redis().handle_closed(worker.clock.now());
             worker.perform_as_root();
         }
     }
@@ -109,7 +112,7 @@ impl Context for Request {
             Some(b"504") => Err(Failure::Timeout),
             _ => Err(Failure::Unavailable),
         };
-        worker.limiter.backend().callout_reply(worker.clock.now(), Ticket(self.id), result);
+        worker.limiter.redis().handle_callout(worker.clock.now(), Ticket(self.id), result);
         if let Some(decision) = worker.perform(self.id) {
             worker.decide(self.id, self.id, decision);
         }
@@ -159,55 +162,69 @@ impl Worker {
     /// is left to its callback, which may still be able to return it.
     fn perform(&mut self, own: u32) -> Option<Decision> {
         let mut on_own = None;
-        while let Some(effect) = self.limiter.poll(self.clock.now()) {
+        while let Some(effect) = self.next_effect(own) {
             match effect {
                 Effect::OpenStream => self.open_stream(),
-                Effect::Send(bytes) => self.send(own, &bytes),
                 Effect::CloseStream => {
                     if let Some(token) = self.stream.take() {
                         let cancelled = hostcalls::cancel_grpc_stream(token);
                         log::debug!("weir: stream {token} rotated, {cancelled:?}");
                     }
                 }
-                Effect::Callout { ticket, body, timeout_millis } => self.call_out(ticket, &body, timeout_millis),
+                Effect::CallOut(ticket, callout) => self.call_out(ticket, &callout),
                 Effect::Decide(Ticket(request), decision) if request == own => on_own = Some(decision),
                 Effect::Decide(Ticket(request), decision) => self.decide(own, request, decision),
                 Effect::Warn(line) => log::warn!("weir: {line}"),
             }
         }
-        let wanted = self.limiter.backend().next_tick();
         let now = self.clock.now();
+        let wanted = self.limiter.redis().next_tick(now);
         if let Some(period) = self.ticker.adjust(now, wanted) {
             on_behalf_of(self.root, own, || hostcalls::set_tick_period(period));
         }
         on_own
     }
 
+    /// Sends what there is to send once nothing else is left to do. A failure to send leaves something to do.
+    fn next_effect(&mut self, own: u32) -> Option<Effect> {
+        let now = self.clock.now();
+        if let Some(effect) = self.limiter.poll(now) {
+            return Some(effect);
+        }
+        self.send(own);
+        self.limiter.poll(now)
+    }
+
     fn open_stream(&mut self) {
         let cluster = &self.limiter.config().redis.cluster;
         match hostcalls::open_grpc_stream(cluster, "weir.Redis", "Pipeline", Vec::new()) {
             Ok(token) => self.stream = Some(token),
-            Err(_) => self.limiter.backend().stream_closed(self.clock.now()),
+            Err(_) => self.limiter.redis().handle_open_failed(self.clock.now()),
         }
     }
 
-    fn send(&mut self, own: u32, bytes: &[u8]) {
-        let Some(token) = self.stream else { return };
+    fn send(&mut self, own: u32) {
+        if !self.limiter.redis().take_outgoing(&mut self.outgoing) {
+            return;
+        }
         // The proxy looks the token up in the effective context: the stream is the root context's.
-        let sent = on_behalf_of(self.root, own, || hostcalls::send_grpc_stream_message(token, Some(bytes), false));
-        if sent != Some(Ok(())) {
+        let (stream, bytes) = (self.stream, &self.outgoing);
+        let send = |token| {
+            on_behalf_of(self.root, own, || hostcalls::send_grpc_stream_message(token, Some(bytes), false).is_ok())
+        };
+        if stream.and_then(send) != Some(true) {
             self.stream = None;
-            self.limiter.backend().stream_closed(self.clock.now());
+            self.limiter.redis().handle_closed(self.clock.now());
         }
     }
 
-    fn call_out(&mut self, ticket: Ticket, body: &[u8], timeout_millis: u64) {
-        let redis = &self.limiter.config().redis;
-        let headers = vec![(":method", "POST"), (":path", "/"), (":authority", redis.cluster.as_str())];
-        let timeout = Duration::from_millis(timeout_millis);
-        let called = hostcalls::dispatch_http_call(&redis.cluster, headers, Some(body), Vec::new(), timeout);
+    fn call_out(&mut self, ticket: Ticket, callout: &Callout) {
+        let cluster = self.limiter.config().redis.cluster.as_str();
+        let headers = vec![(":method", "POST"), (":path", "/"), (":authority", cluster)];
+        let timeout = Duration::from_millis(callout.timeout_ms);
+        let called = hostcalls::dispatch_http_call(cluster, headers, Some(&callout.body), Vec::new(), timeout);
         if called.is_err() {
-            self.limiter.backend().callout_reply(self.clock.now(), ticket, Err(Failure::Unavailable));
+            self.limiter.redis().handle_callout(self.clock.now(), ticket, Err(Failure::Unavailable));
         }
     }
 
@@ -223,7 +240,7 @@ impl Worker {
         }
     }
 
-    fn admit(&mut self, request: u32, headers: Headers) {
+    fn admit(&mut self, request: u32, headers: Vec<Header>) {
         if !headers.is_empty() {
             self.headers.insert(request, headers);
         }
@@ -240,8 +257,22 @@ impl Worker {
 }
 
 fn answer(reply: &LocalReply) {
-    let headers: Vec<(&str, &str)> = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let _ = hostcalls::send_http_response(u32::from(reply.status), headers, Some(reply.body.as_bytes()));
+    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    // The proxy refuses neither: the request is there, and not answered yet.
+    let _ = match reply.grpc_status {
+        None => hostcalls::send_http_response(reply.status.into(), headers.collect(), Some(reply.body.as_bytes())),
+        Some(status) => {
+            let metadata = headers.map(|(name, value)| (name, value.as_bytes())).collect();
+            hostcalls::send_grpc_response(grpc_code(status), Some(reply.body.trim_end()), metadata)
+        }
+    };
+}
+
+fn grpc_code(status: u32) -> GrpcStatusCode {
+    match status {
+        respond::RESOURCE_EXHAUSTED => GrpcStatusCode::ResourceExhausted,
+        _ => GrpcStatusCode::Unavailable,
+    }
 }
 
 /// Tells workers apart that started in the same instant by their context, and runs by the time.
