@@ -2,5 +2,7 @@
 //! over all limits of one request.
 
 mod token_bucket;
+mod verdict;
 
 pub use token_bucket::{TokenBucket, TokenBucketError};
+pub use verdict::{Outcome, Verdict};
