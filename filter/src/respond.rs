@@ -243,7 +243,7 @@ mod tests {
     fn headers_that_are_not_asked_for_are_not_sent() {
         let verdict = refused(&[denies(0, Some(Micros::from_secs(1)))]);
         assert!(denied(&verdict, &config("[]"), false).headers.is_empty());
-        assert!(admitted_headers(&Verdict::default(), &config(DEFAULT)).is_empty());
+        assert!(admitted_headers(&admitted(&[]), &config(DEFAULT)).is_empty());
     }
 
     #[test]

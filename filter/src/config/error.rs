@@ -73,7 +73,7 @@ pub enum Problem {
         found: Found,
     },
     /// A field that nothing reads.
-    #[error("unknown field{}, expected one of {}", Meant(.meant), Names(.known))]
+    #[error("unknown field{}, expected {}", Meant(.meant), Fields(.known))]
     UnknownField {
         /// The known field that it resembles.
         meant: Option<&'static str>,
@@ -151,7 +151,7 @@ impl fmt::Display for Expected {
                 let or = if i == 0 { "" } else { " or " };
                 write!(f, "{or}\"{value}\"")
             }),
-            Self::OneField(names) => write!(f, "an object with exactly one of {}", Names(names)),
+            Self::OneField(names) => write!(f, "an object with exactly {}", Fields(names)),
         }
     }
 }
@@ -191,12 +191,24 @@ impl fmt::Display for Names<'_> {
     }
 }
 
+struct Fields<'a>(&'a [&'static str]);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("no field here"),
+            [only] => f.write_str(only),
+            several => write!(f, "one of {}", Names(several)),
+        }
+    }
+}
+
 struct Meant<'a>(&'a Option<&'static str>);
 
 impl fmt::Display for Meant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(name) => write!(f, ", did you mean {name}?"),
+            Some(name) => write!(f, " (did you mean {name}?)"),
             None => Ok(()),
         }
     }

@@ -17,6 +17,8 @@ const MAX_HITS: u64 = 1_000_000_000;
 const DEFAULT_MAX_HITS: u64 = 1_000_000;
 /// Envoy's `TokenBucket` counts in `uint32`.
 const MAX_TOKENS: u64 = u32::MAX as u64;
+/// The most that a bucket of one token may take to fill: 142 years.
+const MAX_FILL_INTERVAL: Micros = Micros::from_secs(4_503_599_627);
 
 /// A limit as configured, with the whole filter's defaults resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +117,7 @@ fn token_bucket(node: &Node<'_>) -> Option<TokenBucket> {
     let tokens_per_fill = fields.or("tokens_per_fill", NonZeroU64::MIN, tokens);
     let fill_interval = fields
         .required("fill_interval", "a duration such as \"60s\"")
-        .and_then(|node| node.duration(Micros(1)..=Micros(u64::MAX)));
+        .and_then(|node| node.duration(Micros(1)..=MAX_FILL_INTERVAL));
     match TokenBucket::new(max_tokens?, tokens_per_fill?, fill_interval?) {
         Ok(bucket) => Some(bucket),
         Err(error) => node.fail(Problem::TokenBucket(error)),

@@ -163,7 +163,7 @@ mod tests {
             for proxy in &trusted {
                 header.extend_from_slice(format!(", {proxy}").as_bytes());
             }
-            let hops = u8::try_from(trusted.len()).unwrap() + 1;
+            let hops = u8::try_from(trusted.len().saturating_add(1)).unwrap();
             let peer = b"[2001:db8:ffff::1]:80";
             prop_assert_eq!(client_address(Some(peer), Some(&header), hops), Some(IpAddr::V4(client)));
         }

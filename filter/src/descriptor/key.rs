@@ -129,7 +129,7 @@ mod tests {
         #[test]
         fn keys_are_bounded_and_plain(values in vec(vec(any::<u8>(), 0..400), 0..5)) {
             let key = key(&values.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            prop_assert!(key.len() <= "weir:per_user:".len() + MAX_DESCRIPTOR);
+            prop_assert!(key.len() <= "weir:per_user:".len().saturating_add(MAX_DESCRIPTOR));
             prop_assert!(key.iter().all(u8::is_ascii_graphic));
         }
     }

@@ -23,7 +23,7 @@ pub struct Outcome {
 }
 
 /// What all limits together say about a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether every enforced limit admits the request. Where one does not, none was spent from.
     pub admitted: bool,
