@@ -113,7 +113,7 @@ fn a_bucket_that_cannot_be_is_refused() {
     );
     assert_snapshot!(bucket(json!({"max_tokens": 0, "tokens_per_fill": 1e10, "fill_interval": "0s"})), @r#"
     limits[0].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found 0
-    limits[0].token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295, found 10000000000.0
+    limits[0].token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295, found 10000000000
     limits[0].token_bucket.fill_interval: expected a duration from "0.000001s" to "4503599627s", found "0s"
     "#);
     assert_snapshot!(bucket(json!({"max_tokens": "20", "fill_interval": "0.0000001s"})), @r#"
