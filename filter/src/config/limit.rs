@@ -1,0 +1,138 @@
+//! One item of `limits`: which requests it concerns, whose bucket they spend from, and the bucket's shape.
+
+use std::num::NonZeroU64;
+
+use super::descriptor;
+use super::error::Problem;
+use super::predicate;
+use super::reader::{Node, refuse_duplicates};
+use crate::descriptor::{Attributes, Descriptor, HitsAddend, Predicate};
+use crate::limit::TokenBucket;
+use crate::units::{Micros, Tokens};
+
+const FIELDS: &[&str] = &["name", "when", "descriptor", "token_bucket", "hits_addend", "shadow_mode", "failure_mode"];
+const MAX_LIMITS: usize = 32;
+const MAX_PREDICATES: usize = 32;
+const MAX_HITS: u64 = 1_000_000_000;
+const DEFAULT_MAX_HITS: u64 = 1_000_000;
+/// Envoy's `TokenBucket` counts in `uint32`.
+const MAX_TOKENS: u64 = u32::MAX as u64;
+/// The most that a bucket of one token may take to fill: 142 years.
+const MAX_FILL_INTERVAL: Micros = Micros::from_secs(4_503_599_627);
+
+/// A limit as configured, with the whole filter's defaults resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Its name in keys, metrics and headers: 1 to 64 of `[A-Za-z0-9_.-]`, no other limit's.
+    pub name: String,
+    /// It concerns the requests for which all of these hold.
+    pub when: Vec<Predicate>,
+    /// Which bucket such a request spends from.
+    pub descriptor: Descriptor,
+    /// The bucket's shape.
+    pub token_bucket: TokenBucket,
+    /// How many tokens such a request spends.
+    pub hits_addend: HitsAddend,
+    /// Whether it, or the whole filter, decides and counts but never denies.
+    pub shadow_mode: bool,
+    /// What becomes of a request when Redis does not decide: its own mode or else the filter's. Always
+    /// [`Allow`](FailureMode::Allow) in shadow mode, which never denies.
+    pub failure_mode: FailureMode,
+}
+
+impl Limit {
+    /// Whether this limit concerns a request, as far as its predicates say.
+    #[must_use]
+    pub fn concerns(&self, request: &dyn Attributes) -> bool {
+        self.when.iter().all(|predicate| predicate.holds(request))
+    }
+}
+
+/// What becomes of a request when Redis does not decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureMode {
+    /// It is admitted.
+    Allow,
+    /// It is answered with the status on error.
+    Deny,
+}
+
+/// What the whole filter's configuration says of each limit. `None` where it is wrong, and already reported.
+pub(super) struct Defaults<'a> {
+    pub(super) key_prefix: &'a str,
+    pub(super) failure_mode: Option<FailureMode>,
+    pub(super) shadow_mode: Option<bool>,
+}
+
+/// The list of limits, with different names.
+pub(super) fn read_all(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Vec<Limit>> {
+    let nodes = node.list(1..=MAX_LIMITS)?;
+    let limits: Vec<Option<Limit>> = nodes.iter().map(|node| read(node, defaults)).collect();
+    // A limit that is wrong elsewhere still has its name.
+    let named: Vec<(&str, Node<'_>)> = nodes.iter().filter_map(Node::name).collect();
+    let keys: Vec<(&str, &Node<'_>)> = named.iter().map(|(name, node)| (*name, node)).collect();
+    refuse_duplicates(&keys)?;
+    limits.into_iter().collect()
+}
+
+fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
+    let fields = node.object(FIELDS)?;
+    let name = fields.required("name", "a name for the limit").and_then(|node| {
+        node.text_such("1 to 64 letters, digits, underscores, dots and hyphens", |text| {
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+        })
+    });
+    let when = fields.or("when", Vec::new(), |node| node.each(0..=MAX_PREDICATES, predicate::read));
+    let entries = fields
+        .required("descriptor", "a list of entries (none: one bucket for all)")
+        .and_then(|node| descriptor::read(&node));
+    let token_bucket = fields.required("token_bucket", "a token bucket").and_then(|node| token_bucket(&node));
+    let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend);
+    let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
+    let own_failure_mode = fields.optional("failure_mode", failure_mode);
+    let shadow_mode = shadow_mode? || defaults.shadow_mode?;
+    let own_failure_mode = own_failure_mode?.or(defaults.failure_mode)?;
+    let name = name?;
+    Some(Limit {
+        name: name.to_owned(),
+        when: when?,
+        descriptor: Descriptor::new(defaults.key_prefix, name, entries?),
+        token_bucket: token_bucket?,
+        hits_addend: hits_addend?,
+        shadow_mode,
+        failure_mode: if shadow_mode { FailureMode::Allow } else { own_failure_mode },
+    })
+}
+
+pub(super) fn failure_mode(node: &Node<'_>) -> Option<FailureMode> {
+    node.one_of(&[("allow", FailureMode::Allow), ("deny", FailureMode::Deny)], &["local"])
+}
+
+/// Envoy's `envoy.type.v3.TokenBucket`.
+fn token_bucket(node: &Node<'_>) -> Option<TokenBucket> {
+    let fields = node.object(&["max_tokens", "tokens_per_fill", "fill_interval"])?;
+    let tokens = |node: &Node<'_>| node.integer(1..=MAX_TOKENS).and_then(NonZeroU64::new);
+    let max_tokens = fields.required("max_tokens", "the bucket's capacity").and_then(|node| tokens(&node));
+    let tokens_per_fill = fields.or("tokens_per_fill", NonZeroU64::MIN, tokens);
+    let fill_interval = fields
+        .required("fill_interval", "a duration such as \"60s\"")
+        .and_then(|node| node.duration(Micros(1)..=MAX_FILL_INTERVAL));
+    match TokenBucket::new(max_tokens?, tokens_per_fill?, fill_interval?) {
+        Ok(bucket) => Some(bucket),
+        Err(error) => node.fail(Problem::TokenBucket(error)),
+    }
+}
+
+/// A constant, or a header that says.
+fn hits_addend(node: &Node<'_>) -> Option<HitsAddend> {
+    if !node.is_object() {
+        return node.integer(0..=MAX_HITS).map(|hits| HitsAddend::Constant(Tokens(hits)));
+    }
+    let (_, node) = node.one_field(&["request_header"])?;
+    let fields = node.object(&["name", "default", "max"])?;
+    let name = descriptor::header_name(&fields);
+    let max = fields.or("max", DEFAULT_MAX_HITS, |node| node.integer(1..=MAX_HITS));
+    let default = fields.or("default", 1, |node| node.integer(0..=max.unwrap_or(MAX_HITS)));
+    Some(HitsAddend::RequestHeader { name: name?, default: Tokens(default?), max: Tokens(max?) })
+}

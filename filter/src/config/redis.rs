@@ -1,0 +1,121 @@
+//! The section `redis`: where the buckets are kept, and how to get there.
+
+use std::num::NonZeroU32;
+
+use super::error::Problem;
+use super::reader::Node;
+use super::secret::Secret;
+use crate::units::Micros;
+
+const FIELDS: &[&str] =
+    &["cluster", "transport", "topology", "username", "password", "database", "key_prefix", "timeout", "max_in_flight"];
+const DEFAULT_KEY_PREFIX: &str = "weir:";
+const DEFAULT_TIMEOUT: Micros = Micros::from_millis(50);
+const MIN_TIMEOUT: Micros = Micros::from_millis(1);
+const MAX_TIMEOUT: Micros = Micros::from_secs(10);
+const DEFAULT_MAX_IN_FLIGHT: u64 = 4_096;
+const MAX_IN_FLIGHT: u64 = 65_536;
+/// Redis has 16 databases unless told otherwise; nobody tells it this many.
+const MAX_DATABASE: u64 = 65_535;
+
+/// Where the buckets are kept, and how to get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// The Envoy cluster of Redis: 1 to 256 bytes.
+    pub cluster: String,
+    /// How bytes reach it. Default `stream`.
+    pub transport: Transport,
+    /// What answers there. Default `single`.
+    pub topology: Topology,
+    /// What to authenticate with, if at all.
+    pub credentials: Option<Credentials>,
+    /// The number of the database, ≤ 65,535. Default 0.
+    pub database: u32,
+    /// The start of every key: up to 64 bytes without control characters. Default `weir:`.
+    pub key_prefix: String,
+    /// A check's whole budget: 1 ms to 10 s. Default 50 ms.
+    pub timeout: Micros,
+    /// Checks in flight per worker, ≤ 65,536; beyond it the failure mode answers at once. Default 4,096.
+    pub max_in_flight: NonZeroU32,
+}
+
+/// How bytes reach Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One long-lived stream per worker, through the bridge.
+    Stream,
+    /// One HTTP callout per check.
+    Callout,
+}
+
+/// What answers at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// One Redis, or one master of a replicated set.
+    Single,
+}
+
+/// What `AUTH` sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The ACL user, 1 to 256 bytes; absent: Redis' default user.
+    pub username: Option<String>,
+    /// Its password, 1 to 4,096 bytes where inline.
+    pub password: Secret,
+}
+
+pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<RedisConfig> {
+    let fields = node.object(FIELDS)?;
+    let cluster = fields.required("cluster", "the name of a cluster").and_then(|node| node.text(1..=256));
+    let transport = fields.or("transport", Transport::Stream, |node| {
+        node.one_of(&[("stream", Transport::Stream), ("callout", Transport::Callout)], &["webdis"])
+    });
+    let topology =
+        fields.or("topology", Topology::Single, |node| node.one_of(&[("single", Topology::Single)], &["cluster"]));
+    let username = fields.optional("username", |node| node.text(1..=256));
+    let password = fields.optional("password", |node| password(&node.clone().secret(), env));
+    let credentials = match (username, password) {
+        (Some(username), Some(Some(password))) => {
+            Some(Some(Credentials { username: username.map(str::to_owned), password }))
+        }
+        (Some(Some(_)), Some(None)) => fields.required("password", "a password for the username").map(|_| None),
+        (Some(None), Some(None)) => Some(None),
+        _ => None,
+    };
+    let database = fields.or("database", 0, |node| node.integer(0..=MAX_DATABASE));
+    let key_prefix = fields.or("key_prefix", DEFAULT_KEY_PREFIX, |node| {
+        node.text_such("up to 64 bytes without control characters", |text| {
+            text.len() <= 64 && !text.chars().any(char::is_control)
+        })
+    });
+    let timeout = fields.or("timeout", DEFAULT_TIMEOUT, |node| node.duration(MIN_TIMEOUT..=MAX_TIMEOUT));
+    let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| node.integer(1..=MAX_IN_FLIGHT));
+    Some(RedisConfig {
+        cluster: cluster?.to_owned(),
+        transport: transport?,
+        topology: topology?,
+        credentials: credentials?,
+        database: u32::try_from(database?).ok()?,
+        key_prefix: key_prefix?.to_owned(),
+        timeout: timeout?,
+        max_in_flight: NonZeroU32::new(u32::try_from(max_in_flight?).ok()?)?,
+    })
+}
+
+/// `{env: NAME}` or `{inline: "…"}`; of a secret node, so that no error shows what somebody took for either.
+fn password(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Secret> {
+    let (source, node) = node.one_field(&["env", "inline"])?;
+    if source == "inline" {
+        return node.text(1..=4_096).map(|text| Secret::new(text.to_owned()));
+    }
+    let name = node.text_such("the name of an environment variable", is_variable_name)?;
+    let value = env(name).filter(|value| !value.is_empty());
+    value.map(Secret::new).or_else(|| node.fail(Problem::Environment { name: name.to_owned() }))
+}
+
+/// A name as shells take it (POSIX, "Environment Variables"). A password in its place is most often not one.
+fn is_variable_name(text: &str) -> bool {
+    text.len() <= 256
+        && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}

@@ -1,0 +1,70 @@
+//! Anything at all in place of a configuration.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::super::parse;
+use super::{env, full};
+
+/// Any JSON of a modest size, out of words that a configuration knows and others.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        Just("name"),
+        Just("env"),
+        Just("exact"),
+        Just("present"),
+        Just("not"),
+        Just("path"),
+        Just("header"),
+        Just("request_header"),
+        Just("60s"),
+        Just("GET"),
+        Just("/a"),
+        Just("x"),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(word.clone().prop_map(str::to_owned), inner, 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// The places of a value, as JSON pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| places(field, &format!("{at}/{name}"), found)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| places(item, &format!("{at}/{i}"), found)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_it(bytes: Vec<u8>) {
+        let _ = parse(&bytes, &env);
+    }
+
+    #[test]
+    fn no_value_at_any_place_breaks_it(place: proptest::sample::Index, intruder in any_json()) {
+        let mut config = full();
+        let mut all = Vec::new();
+        places(&config, "", &mut all);
+        *config.pointer_mut(place.get::<String>(&all)).unwrap() = intruder;
+        if let Err(errors) = parse(config.to_string().as_bytes(), &env) {
+            prop_assert!(errors.iter().all(|error| !error.path.is_empty()));
+            prop_assert!(errors.to_string().lines().count() == errors.iter().count(), "one per line: {}", errors);
+            prop_assert!(errors.iter().all(|error| error.to_string().len() < 700), "bounded: {}", errors);
+        }
+    }
+}

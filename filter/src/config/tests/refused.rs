@@ -1,0 +1,266 @@
+//! Configurations that are refused, and why.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use super::super::parse;
+use super::{env, errors, full, limit, merge, parsed, with, with_limit};
+
+#[test]
+fn all_errors_are_reported_at_once() {
+    let config = json!({
+        "redis": {"clutser": "redis", "transport": "webdis", "timeout": 0.05, "max_in_flight": 0},
+        "failure_mode": "local",
+        "stat_prefix": "",
+        "limits": [
+            limit(),
+            {"name": "per user", "descriptor": [{"request_header": {}}], "token_bucket": {"max_tokens": 20.5}},
+            {"name": "per_user", "when": [{"path": "/api"}, {"method": "get"}], "descriptor": {},
+             "token_bucket": {"max_tokens": 5, "fill_interval": "1 fortnight"}, "hits_addend": -1}
+        ],
+        "response": {"status": 200, "headers": ["x-ratelimit", "x-rate-limit", "x-ratelimit"]}
+    });
+    assert_snapshot!(errors(&config), @r#"
+    redis.clutser: unknown field (did you mean cluster?), expected one of cluster, transport, topology, username, password, database, key_prefix, timeout, max_in_flight
+    redis.cluster: expected the name of a cluster, found nothing
+    redis.transport: expected "stream" or "callout", found "webdis", which is not supported yet
+    redis.timeout: expected a duration such as "60s", found 0.05
+    redis.max_in_flight: expected an integer from 1 to 65536, found 0
+    failure_mode: expected "allow" or "deny", found "local", which is not supported yet
+    stat_prefix: expected 1 to 64 letters, digits, underscores and dots, found ""
+    limits[1].name: expected 1 to 64 letters, digits, underscores, dots and hyphens, found "per user"
+    limits[1].descriptor[0].request_header.name: expected a header's name, found nothing
+    limits[1].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found 20.5
+    limits[1].token_bucket.fill_interval: expected a duration such as "60s", found nothing
+    limits[2].when[0].path: expected an object with exactly one of exact, prefix, suffix, found "/api"
+    limits[2].when[1].method: expected a method in capitals such as "GET", found "get"
+    limits[2].descriptor: expected a list of 0 to 16 items, found an empty object
+    limits[2].token_bucket.fill_interval: expected a duration such as "60s", found "1 fortnight"
+    limits[2].hits_addend: expected an integer from 0 to 1000000000, found -1
+    limits[2].name: expected each one only once, found the same as limits[0].name
+    response.status: expected an integer from 400 to 599, found 200
+    response.headers[1]: expected "x-ratelimit" or "ratelimit" or "retry-after", found "x-rate-limit"
+    response.headers[2]: expected each one only once, found the same as response.headers[0]
+    "#);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    assert_snapshot!(errors(&json!({})), @"
+    redis: expected an object that names the cluster, found nothing
+    limits: expected a list of 1 to 32 limits, found nothing
+    ");
+    assert_snapshot!(errors(&with(json!({"redis": {}, "limits": [{}]}))), @"
+    redis.cluster: expected the name of a cluster, found nothing
+    limits[0].name: expected a name for the limit, found nothing
+    limits[0].descriptor: expected a list of entries (none: one bucket for all), found nothing
+    limits[0].token_bucket: expected a token bucket, found nothing
+    ");
+    assert_snapshot!(
+        errors(&with(json!({"limits": []}))),
+        @"limits: expected a list of 1 to 32 items, found a list of 0"
+    );
+}
+
+#[test]
+fn what_is_no_object_is_no_configuration() {
+    assert_snapshot!(
+        parse(b"", &env).unwrap_err(),
+        @"configuration: expected JSON, found a syntax error at line 1, column 0"
+    );
+    assert_snapshot!(
+        parse(b"{\"redis\":\n  {\"password\": {\"inline\": \"hunter2}", &env).unwrap_err(),
+        @"configuration: expected JSON, found a syntax error at line 2, column 35"
+    );
+    assert_snapshot!(errors(&json!([1, 2])), @"configuration: expected an object, found a list of 2");
+    assert_snapshot!(errors(&json!(null)), @"configuration: expected an object, found null");
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_what_was_meant() {
+    assert_snapshot!(
+        errors(&with_limit(json!({"descriptors": []}))),
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, descriptor, token_bucket, hits_addend, shadow_mode, failure_mode"
+    );
+    assert_snapshot!(
+        errors(&with(json!({"requests_per_unit": 5}))),
+        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, limits, response"
+    );
+    assert_snapshot!(
+        errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
+        @"limits[0].descriptor[0].remote_adress: unknown field (did you mean remote_address?), expected one of request_header, remote_address, path, method, generic_key"
+    );
+    assert_snapshot!(
+        errors(&with_limit(json!({"descriptor": [{"path": {"exact": "/"}}]}))),
+        @"limits[0].descriptor[0].path.exact: unknown field, expected no field here"
+    );
+    assert_snapshot!(
+        errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, limits, response"#
+    );
+}
+
+#[test]
+fn a_bucket_that_cannot_be_is_refused() {
+    let bucket = |bucket: Value| errors(&with_limit(json!({"token_bucket": bucket})));
+    assert_snapshot!(
+        bucket(json!({"max_tokens": 1, "tokens_per_fill": 2_000, "fill_interval": "0.001s"})),
+        @"limits[0].token_bucket: expected at most 1000000 tokens per second, found 2000 in 1000 µs"
+    );
+    assert_snapshot!(
+        bucket(json!({"max_tokens": 4_000_000_000_u64, "fill_interval": "3600s"})),
+        @"limits[0].token_bucket: expected a bucket that fills within 142 years, found 4000000000 tokens of 3600000000 µs each"
+    );
+    assert_snapshot!(bucket(json!({"max_tokens": 0, "tokens_per_fill": 1e10, "fill_interval": "0s"})), @r#"
+    limits[0].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found 0
+    limits[0].token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295, found 10000000000
+    limits[0].token_bucket.fill_interval: expected a duration from "0.000001s" to "4503599627s", found "0s"
+    "#);
+    assert_snapshot!(bucket(json!({"max_tokens": "20", "fill_interval": "0.0000001s"})), @r#"
+    limits[0].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found "20"
+    limits[0].token_bucket.fill_interval: expected a duration in whole microseconds, found "0.0000001s"
+    "#);
+    assert_snapshot!(bucket(json!(null)), @"limits[0].token_bucket: expected an object, found null");
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    let redis = |fields: Value| {
+        let mut redis = json!({"cluster": "redis"});
+        merge(&mut redis, fields);
+        errors(&with(json!({"redis": redis})))
+    };
+    assert_snapshot!(
+        redis(json!({"password": "hunter2"})),
+        @r#"redis.password: expected an object with exactly one of env, inline, found "[redacted]""#
+    );
+    assert_snapshot!(
+        redis(json!({"password": {"hunter2": null}})),
+        @r#"redis.password: expected an object with exactly one of env, inline, found "[redacted]""#
+    );
+    assert_snapshot!(
+        redis(json!({"password": {"inline": 1234}})),
+        @r#"redis.password.inline: expected a string of 1 to 4096 bytes, found "[redacted]""#
+    );
+    assert_snapshot!(
+        redis(json!({"password": {"inline": ["hunter2"]}})),
+        @r#"redis.password.inline: expected a string of 1 to 4096 bytes, found "[redacted]""#
+    );
+    assert_snapshot!(
+        redis(json!({"password": {"env": "hunter-2!"}})),
+        @r#"redis.password.env: expected the name of an environment variable, found "[redacted]""#
+    );
+    assert_snapshot!(
+        redis(json!({"password": {"env": "A", "inline": "hunter2"}})),
+        @r#"redis.password: expected an object with exactly one of env, inline, found "[redacted]""#
+    );
+    assert_snapshot!(
+        redis(json!({"password": {"env": "REDIS_PASS"}})),
+        @"redis.password.env: expected a value in the environment variable REDIS_PASS, found it unset or empty (a proxy passes it on only where vm_config.environment_variables lists it)"
+    );
+    assert_snapshot!(
+        redis(json!({"username": "weir"})),
+        @"redis.password: expected a password for the username, found nothing"
+    );
+    assert!(!format!("{:?}", parsed(&full())).contains("hunter2"));
+}
+
+#[test]
+fn an_empty_variable_is_no_password() {
+    let config = with(json!({"redis": {"cluster": "redis", "password": {"env": "EMPTY"}}})).to_string();
+    let errors = parse(config.as_bytes(), &|_| Some(String::new())).unwrap_err();
+    assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["redis.password.env"]);
+}
+
+#[test]
+fn a_predicate_that_could_never_hold_is_refused() {
+    let when = |predicate: Value| errors(&with_limit(json!({"when": [predicate]})));
+    assert_snapshot!(
+        when(json!({"path": {"prefix": "api"}})),
+        @r#"limits[0].when[0].path.prefix: expected a path such as "/api", without a query string, found "api""#
+    );
+    assert_snapshot!(
+        when(json!({"path": {"suffix": "?page=2"}})),
+        @r#"limits[0].when[0].path.suffix: expected the end of a path, without a query string, found "?page=2""#
+    );
+    assert_snapshot!(
+        when(json!({"path": {"exact": "/a", "prefix": "/b"}})),
+        @"limits[0].when[0].path: expected an object with exactly one of exact, prefix, suffix, found an object"
+    );
+    assert_snapshot!(
+        when(json!({"method": []})),
+        @"limits[0].when[0].method: expected a list of 1 to 16 items, found a list of 0"
+    );
+    assert_snapshot!(
+        when(json!({"method": ["GET", "GET"]})),
+        @"limits[0].when[0].method[1]: expected each one only once, found the same as limits[0].when[0].method[0]"
+    );
+    assert_snapshot!(when(json!({"header": {"name": "x plan"}})), @r#"
+    limits[0].when[0].header.name: expected a header's name, found "x plan"
+    limits[0].when[0].header: expected name and exactly one of exact, prefix, suffix, present, found an object
+    "#);
+    assert_snapshot!(
+        when(json!({"header": {"name": "x-plan", "exact": "a", "present": true}})),
+        @"limits[0].when[0].header: expected name and exactly one of exact, prefix, suffix, present, found an object"
+    );
+    assert_snapshot!(
+        when(json!({"not": {"not": {"header": {"name": "x-plan", "present": "yes"}}}})),
+        @r#"limits[0].when[0].not.not.header.present: expected true or false, found "yes""#
+    );
+}
+
+#[test]
+fn a_descriptor_reads_nothing_twice() {
+    let descriptor = |entries: Value| errors(&with_limit(json!({"descriptor": entries})));
+    let header = |name: &str| json!({"request_header": {"name": name}});
+    assert_snapshot!(
+        descriptor(json!([header("x-user-id"), {"path": {}}, header("X-User-Id")])),
+        @"limits[0].descriptor[2]: expected each one only once, found the same as limits[0].descriptor[0]"
+    );
+    assert_snapshot!(
+        descriptor(json!([{"remote_address": {}}, {"remote_address": {"trusted_hops": 1}}])),
+        @"limits[0].descriptor[1]: expected each one only once, found the same as limits[0].descriptor[0]"
+    );
+    assert_snapshot!(descriptor(json!([{"remote_address": {"trusted_hops": 33}}, {"path": null}])), @"
+    limits[0].descriptor[0].remote_address.trusted_hops: expected an integer from 0 to 32, found 33
+    limits[0].descriptor[1].path: expected an object, found null
+    ");
+}
+
+#[test]
+fn costs_are_bounded() {
+    let cost = |addend: Value| errors(&with_limit(json!({"hits_addend": addend})));
+    assert_snapshot!(
+        cost(json!(1_000_000_001)),
+        @"limits[0].hits_addend: expected an integer from 0 to 1000000000, found 1000000001"
+    );
+    assert_snapshot!(
+        cost(json!({"request_header": {"name": "x-cost", "default": 11, "max": 10}})),
+        @"limits[0].hits_addend.request_header.default: expected an integer from 0 to 10, found 11"
+    );
+    assert_snapshot!(
+        cost(json!({"query_parameter": {}})),
+        @"limits[0].hits_addend.query_parameter: unknown field, expected request_header"
+    );
+}
+
+#[test]
+fn bounds_are_told() {
+    let redis = json!({"cluster": "", "timeout": "11s", "database": "zero", "topology": "cluster",
+        "key_prefix": "a\nb", "transport": "carrier pigeon", "username": 7});
+    assert_snapshot!(errors(&with(json!({"redis": redis}))), @r#"
+    redis.cluster: expected a string of 1 to 256 bytes, found ""
+    redis.transport: expected "stream" or "callout", found "carrier pigeon"
+    redis.topology: expected "single", found "cluster", which is not supported yet
+    redis.username: expected a string of 1 to 256 bytes, found 7
+    redis.database: expected an integer from 0 to 65535, found "zero"
+    redis.key_prefix: expected up to 64 bytes without control characters, found "a\nb"
+    redis.timeout: expected a duration from "0.001s" to "10s", found "11s"
+    "#);
+    let long = "x".repeat(5_000);
+    assert_snapshot!(errors(&with(json!({"response": {"body": long, "headers": "all"}, "shadow_mode": "no"}))), @r#"
+    shadow_mode: expected true or false, found "no"
+    response.body: expected a string of 0 to 4096 bytes, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
+    response.headers: expected a list of 0 to 16 items, found "all"
+    "#);
+}

@@ -1,0 +1,171 @@
+//! Whose request it is, where proxies stand between.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The client's address: the rightmost hop that is not trusted.
+///
+/// `source` is what Envoy settled on (`source.address`: `ip:port`, `[ip]:port`, or the name of a pipe).
+/// `forwarded_for` is the header `x-forwarded-for`, which each proxy appends to whom it got the request from.
+/// With no `trusted_hops` the client is `source`. With N it stands N places left of the chain's end, the chain
+/// being `forwarded_for` and then `source`, unless Envoy has appended that already (`use_remote_address`).
+/// What stands further left is the client's own invention and not looked at. Where the chain is shorter, or an
+/// address is none, the client is `source` after all.
+///
+/// The address has no port and no zone, and an IPv4 address mapped into IPv6 is that IPv4 address. `None` where
+/// not even `source` is an address.
+#[must_use]
+pub fn client_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, trusted_hops: u8) -> Option<IpAddr> {
+    let source = source.and_then(address);
+    let Some(places_before_source) = trusted_hops.checked_sub(1) else { return source };
+    // Empty elements of a list do not count (RFC 9110, §5.6.1.2).
+    let mut hops = forwarded_for
+        .unwrap_or_default()
+        .rsplit(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|hop| !hop.is_empty())
+        .peekable();
+    if source.is_some() {
+        hops.next_if(|last| address(last) == source);
+    }
+    hops.nth(usize::from(places_before_source)).and_then(address).or(source)
+}
+
+/// An address with or without brackets, port and zone.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (host, port) = bracketed.split_once(']')?;
+        if !port.is_empty() {
+            is_port(port.strip_prefix(':')?).then_some(())?;
+        }
+        return v6(host);
+    }
+    match text.split_once(':') {
+        None => v4(text),
+        Some((host, port)) if is_port(port) && host.contains('.') => v4(host),
+        Some(_) => v6(text),
+    }
+}
+
+fn v4(text: &str) -> Option<IpAddr> {
+    text.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+}
+
+fn v6(text: &str) -> Option<IpAddr> {
+    let host = text.split_once('%').map_or(text, |(host, _zone)| host);
+    host.parse::<Ipv6Addr>().ok().map(|address| address.to_canonical())
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client(source: &str, forwarded_for: &str, trusted_hops: u8) -> Option<String> {
+        client_address(Some(source.as_bytes()), Some(forwarded_for.as_bytes()), trusted_hops)
+            .map(|address| address.to_string())
+    }
+
+    fn is(source: &str, forwarded_for: &str, trusted_hops: u8, expected: &str) {
+        assert_eq!(
+            client(source, forwarded_for, trusted_hops).as_deref(),
+            Some(expected),
+            "source {source}, x-forwarded-for {forwarded_for}, {trusted_hops} trusted hops"
+        );
+    }
+
+    #[test]
+    fn without_trusted_hops_the_header_is_not_believed() {
+        is("198.51.100.7:4711", "6.6.6.6", 0, "198.51.100.7");
+        is("[2001:db8::7]:4711", "6.6.6.6", 0, "2001:db8::7");
+    }
+
+    #[test]
+    fn behind_one_balancer_the_client_is_whom_the_balancer_saw() {
+        is("10.0.0.1:80", "203.0.113.9", 1, "203.0.113.9");
+    }
+
+    #[test]
+    fn what_a_client_writes_into_the_header_itself_is_not_reached() {
+        is("10.0.0.1:80", "6.6.6.6, 203.0.113.9", 1, "203.0.113.9");
+        is("10.0.0.1:80", "6.6.6.6,7.7.7.7, 203.0.113.9, 10.0.0.2", 2, "203.0.113.9");
+    }
+
+    #[test]
+    fn an_envoy_that_appends_its_peer_itself_does_not_add_a_hop() {
+        is("10.0.0.1:80", "6.6.6.6, 203.0.113.9, 10.0.0.1", 1, "203.0.113.9");
+        is("10.0.0.1:80", "203.0.113.9, 10.0.0.2, 10.0.0.1", 2, "203.0.113.9");
+        // Only once: a client called 10.0.0.1 in front of a proxy called 10.0.0.1.
+        is("10.0.0.1:80", "6.6.6.6, 10.0.0.1, 10.0.0.1", 1, "10.0.0.1");
+    }
+
+    #[test]
+    fn a_chain_that_is_too_short_ends_at_the_peer() {
+        is("10.0.0.1:80", "203.0.113.9", 2, "10.0.0.1");
+        is("10.0.0.1:80", "", 1, "10.0.0.1");
+        is("10.0.0.1:80", "10.0.0.1", 1, "10.0.0.1");
+        assert_eq!(client_address(Some(b"10.0.0.1:80"), None, 1), "10.0.0.1".parse().ok());
+    }
+
+    #[test]
+    fn a_hop_that_is_no_address_is_the_peer() {
+        for garbage in
+            ["unknown", "_hidden", "1.2.3", "1.2.3.4.5", "1.2.3.4:99999", "[::1", "[::1]80", "01.2.3.4", "::g"]
+        {
+            is("10.0.0.1:80", &format!("6.6.6.6, {garbage}"), 1, "10.0.0.1");
+        }
+        let bytes = client_address(Some(b"10.0.0.1:80"), Some(b"\xff\xfe"), 1);
+        assert_eq!(bytes, "10.0.0.1".parse().ok());
+    }
+
+    #[test]
+    fn blanks_and_empty_elements_do_not_count() {
+        is("10.0.0.1:80", " 203.0.113.9 ,\t, 10.0.0.2 ,, ", 2, "203.0.113.9");
+    }
+
+    #[test]
+    fn one_client_has_one_spelling() {
+        for spelling in
+            ["2001:db8::9", "2001:DB8:0:0:0:0:0:9", "[2001:db8::9]", "[2001:db8::9]:443", "2001:db8::9%eth0"]
+        {
+            is("10.0.0.1:80", spelling, 1, "2001:db8::9");
+        }
+        for spelling in ["203.0.113.9", "203.0.113.9:443", "::ffff:203.0.113.9", "[::ffff:cb00:7109]:1"] {
+            is("10.0.0.1:80", spelling, 1, "203.0.113.9");
+        }
+        is("[::ffff:198.51.100.7]:1", "", 0, "198.51.100.7");
+    }
+
+    #[test]
+    fn a_peer_on_a_pipe_has_no_address_but_may_forward() {
+        for pipe in ["/run/envoy.sock", "@abstract", ""] {
+            assert_eq!(client(pipe, "203.0.113.9", 0), None);
+            is(pipe, "6.6.6.6, 203.0.113.9", 1, "203.0.113.9");
+        }
+        assert_eq!(client_address(None, None, 3), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_client_sends_changes_nothing(
+            invented in proptest::collection::vec(any::<u8>(), 0..40),
+            client: std::net::Ipv4Addr,
+            trusted in proptest::collection::vec(any::<std::net::Ipv6Addr>(), 0..4),
+        ) {
+            // The client's own proxy, the first trusted one, appends the client's address to what it sent.
+            let mut header = invented;
+            header.extend_from_slice(format!(", {client}").as_bytes());
+            for proxy in &trusted {
+                header.extend_from_slice(format!(", {proxy}").as_bytes());
+            }
+            let hops = u8::try_from(trusted.len().saturating_add(1)).unwrap();
+            let peer = b"[2001:db8:ffff::1]:80";
+            prop_assert_eq!(client_address(Some(peer), Some(&header), hops), Some(IpAddr::V4(client)));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Bucket keys that no client can forge.
+//!
+//! Each value is percent-encoded, so that a colon in a key always parts two values; an empty value is a lone
+//! `%`, so that one empty value differs from no value. What gets longer than 128 bytes is replaced by `#` and
+//! half of its SHA-256 in hexadecimal, and no encoded value starts with `#`.
+
+use sha2::{Digest, Sha256};
+
+/// The longest descriptor that a key spells out.
+const MAX_DESCRIPTOR: usize = 128;
+/// Bytes of the hash in a key: 128 bits.
+const HASH: usize = 16;
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Writes a key value by value.
+pub(super) struct KeyWriter {
+    key: Vec<u8>,
+    stem: usize,
+}
+
+impl KeyWriter {
+    /// A key that starts with `stem`, which is taken as it is.
+    pub(super) fn new(stem: &[u8]) -> Self {
+        let mut key = Vec::with_capacity(stem.len().saturating_add(MAX_DESCRIPTOR));
+        key.extend_from_slice(stem);
+        Self { key, stem: stem.len() }
+    }
+
+    /// Adds a value.
+    pub(super) fn push(&mut self, value: &[u8]) {
+        if self.key.len() > self.stem {
+            self.key.push(b':');
+        }
+        if value.is_empty() {
+            self.key.push(b'%');
+        }
+        for byte in value {
+            if byte.is_ascii_alphanumeric() || b"._~@/+-".contains(byte) {
+                self.key.push(*byte);
+            } else {
+                self.key.push(b'%');
+                push_hex(&mut self.key, *byte);
+            }
+        }
+    }
+
+    /// The key of the values added.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        let descriptor = self.key.get(self.stem..).unwrap_or_default();
+        if descriptor.len() > MAX_DESCRIPTOR {
+            let hash = Sha256::digest(descriptor);
+            self.key.truncate(self.stem);
+            self.key.push(b'#');
+            for byte in hash.iter().take(HASH) {
+                push_hex(&mut self.key, *byte);
+            }
+        }
+        self.key
+    }
+}
+
+fn push_hex(key: &mut Vec<u8>, byte: u8) {
+    for digit in [byte >> 4, byte & 0x0f] {
+        key.extend(HEX.get(usize::from(digit)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(values: &[&[u8]]) -> Vec<u8> {
+        let mut key = KeyWriter::new(b"weir:per_user:");
+        values.iter().for_each(|value| key.push(value));
+        key.finish()
+    }
+
+    fn text(values: &[&[u8]]) -> String {
+        String::from_utf8(key(values)).unwrap()
+    }
+
+    #[test]
+    fn an_ordinary_value_is_readable() {
+        assert_eq!(text(&[b"alice@example.org", b"/a/b_c~d+e-f.g"]), "weir:per_user:alice@example.org:/a/b_c~d+e-f.g");
+    }
+
+    #[test]
+    fn a_value_cannot_pretend_to_be_two() {
+        assert_eq!(text(&[b"a:b"]), "weir:per_user:a%3Ab");
+        assert_ne!(key(&[b"a:b"]), key(&[b"a", b"b"]));
+        assert_ne!(key(&[b"a%3ab"]), key(&[b"a:b"]));
+    }
+
+    #[test]
+    fn a_value_cannot_choose_a_slot_of_a_redis_cluster() {
+        assert!(!text(&[b"{x}"]).contains(['{', '}']));
+    }
+
+    #[test]
+    fn nothing_differs_from_an_empty_value() {
+        let keys = [key(&[]), key(&[b""]), key(&[b"", b""]), key(&[b"%"]), key(&[b"a", b""]), key(&[b"a"])];
+        for (i, one) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(i + 1).all(|other| one != other), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_hashed_and_no_value_can_forge_the_hash() {
+        let long = text(&[&[b'x'; 129]]);
+        assert_eq!(text(&[&[b'x'; 128]]).len(), "weir:per_user:".len() + 128);
+        assert_eq!(long, "weir:per_user:#0EC9EB33E74510BCDD1F2EA55206E82F");
+        let forged = long.strip_prefix("weir:per_user:").unwrap();
+        assert_ne!(text(&[forged.as_bytes()]), long);
+    }
+
+    proptest! {
+        #[test]
+        fn different_values_have_different_keys(
+            one in vec(vec(prop_oneof![any::<u8>(), Just(b':'), Just(b'%'), Just(b'#'), Just(b'3')], 0..4), 0..4),
+            other in vec(vec(prop_oneof![any::<u8>(), Just(b':'), Just(b'%'), Just(b'#'), Just(b'3')], 0..4), 0..4),
+        ) {
+            let keys = [&one, &other].map(|values| key(&values.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+            prop_assert_eq!(one == other, keys[0] == keys[1]);
+        }
+
+        #[test]
+        fn keys_are_bounded_and_plain(values in vec(vec(any::<u8>(), 0..400), 0..5)) {
+            let key = key(&values.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert!(key.len() <= "weir:per_user:".len().saturating_add(MAX_DESCRIPTOR));
+            prop_assert!(key.iter().all(u8::is_ascii_graphic));
+        }
+    }
+}
