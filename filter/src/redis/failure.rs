@@ -49,3 +49,21 @@ impl Failure {
         }
     }
 }
+
+/// Something that an operator should read once: what failed, and the peer's own words where it had any.
+///
+/// Rate-limiting the warnings is the caller's. `detail` is one line of printable ASCII, at most some 300
+/// bytes, and never holds the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The cause, as it is counted.
+    pub failure: Failure,
+    /// What happened.
+    pub detail: String,
+}
+
+impl Trouble {
+    pub(super) fn new(failure: Failure, detail: impl Into<String>) -> Self {
+        Self { failure, detail: detail.into() }
+    }
+}

@@ -1,9 +1,28 @@
-//! The way to Redis: RESP, the session over one long-lived stream, callouts of one command each, and the
-//! framing between a gRPC stream and a TCP connection. Sans-I/O: bytes and events in, effects out.
+//! The way to Redis, sans-I/O: bytes and events in, effects out, `now` is an argument.
+//!
+//! - [`resp`] encodes commands and finds replies in whatever chunks they come;
+//! - [`Call`] is one command, a [`Script`] most often, encoded once however often it is sent;
+//! - [`Session`] is the long-lived, pipelined connection of the `stream` transport;
+//! - [`Callouts`] is the `callout` transport: a connection per call;
+//! - [`framing`] is the gRPC framing between the limiter's stream and the bridge's TCP connection.
+//!
+//! No call is sent twice unless Redis said that it did not run it (`NOSCRIPT`).
 
+mod call;
+mod callouts;
 mod failure;
+pub mod framing;
+mod handshake;
+pub mod resp;
+mod secret;
+mod session;
 
-pub use failure::Failure;
+pub use call::{Call, Script};
+pub use callouts::{Callout, Callouts, Next};
+pub use failure::{Failure, Trouble};
+pub use resp::Reply;
+pub use secret::{Credentials, Secret};
+pub use session::{Effect, Session, SessionConfig};
 
 /// Whom a call is made for. The reply, or the failure, comes back under the same ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

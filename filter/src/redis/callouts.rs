@@ -1,0 +1,192 @@
+//! The `callout` transport: a connection of its own for each call.
+//!
+//! The host sends the body as raw TCP and half-closes; Redis answers all of it and closes. The handshake goes
+//! ahead of the command in the same body. So a refused `AUTH` keeps the command from running, but a refused
+//! `SELECT` does not: Redis then runs it in database 0, and the call fails all the same.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Call, Credentials, Failure, Reply, SessionConfig, Ticket, Trouble,
+    handshake::Handshake,
+    resp::{Decoder, describe, failure_of, is_noscript},
+};
+use crate::units::Micros;
+
+/// Bytes of all bodies in flight together. The host has no back-pressure: this is it.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// One HTTP callout to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callout {
+    /// The body to `POST`.
+    pub body: Vec<u8>,
+    /// The callout's timeout: what is left of the call's budget, in whole milliseconds, rounded up, ≥ 1.
+    pub timeout_ms: u64,
+}
+
+/// What becomes of a call whose callout is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// The call is over, too. A reply here is never a top-level [`Reply::Error`].
+    Settled {
+        /// The reply, or why there is none.
+        result: Result<Reply, Failure>,
+        /// Worth a warning, if there was none for some time.
+        trouble: Option<Trouble>,
+    },
+    /// Redis did not have the script: make this callout under the same ticket.
+    Resend(Callout),
+    /// Nobody waits for this call any more.
+    Abandoned,
+}
+
+/// The calls whose callouts are under way. Each of these must end in [`Callouts::handle_response`].
+#[derive(Debug)]
+pub struct Callouts {
+    config: SessionConfig,
+    pending: BTreeMap<Ticket, Pending>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Pending {
+    deadline: Micros,
+    bytes: usize,
+    /// `None` once nobody waits for it.
+    caller: Option<Caller>,
+}
+
+#[derive(Debug)]
+struct Caller {
+    /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
+    call: Option<Call>,
+}
+
+impl Callouts {
+    /// None under way.
+    #[must_use]
+    pub fn new(config: SessionConfig) -> Self {
+        Self { config, pending: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// The callout to make for a call. Where the host cannot make it, say so to
+    /// [`handle_response`](Self::handle_response).
+    ///
+    /// # Errors
+    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB, or where the ticket is already under way. Such a call is
+    /// over: nothing more is heard of it.
+    pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<Callout, Failure> {
+        if self.pending.len() >= self.config.max_in_flight || self.pending.contains_key(&ticket) {
+            return Err(Failure::Overloaded);
+        }
+        let deadline = now.plus(self.config.timeout);
+        let callout = self.callout(now, deadline, call.size(), |body| call.encode(body))?;
+        let caller = Some(Caller { call: call.is_script().then_some(call) });
+        self.insert(ticket, Pending { deadline, bytes: callout.body.len(), caller });
+        Ok(callout)
+    }
+
+    /// Nobody waits for this call any more: its response is dropped, nothing else.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        if let Some(pending) = self.pending.get_mut(&ticket) {
+            pending.caller = None;
+        }
+    }
+
+    /// A callout is over: with the whole body that came, or with why there is none (`Timeout`, `Unavailable`, …).
+    pub fn handle_response(&mut self, now: Micros, ticket: Ticket, response: Result<&[u8], Failure>) -> Next {
+        let Some(Pending { deadline, bytes, caller }) = self.pending.remove(&ticket) else { return Next::Abandoned };
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let Some(Caller { call }) = caller else { return Next::Abandoned };
+        let error = match response.map(|body| self.read(body)) {
+            Err(failure) => return settled(failure, None),
+            Ok(Err(trouble)) => return settled(trouble.failure, Some(trouble)),
+            Ok(Ok(Reply::Error(error))) => error,
+            Ok(Ok(reply)) => return Next::Settled { result: Ok(reply), trouble: None },
+        };
+        match call.filter(|_| is_noscript(&error)) {
+            Some(call) => self.resend(now, ticket, deadline, &call),
+            None => {
+                let detail = describe(&error, self.config.credentials.as_ref());
+                settled(failure_of(&error), Some(Trouble::new(failure_of(&error), detail)))
+            }
+        }
+    }
+
+    /// Callouts under way, those included that nobody waits for any more.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn resend(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: &Call) -> Next {
+        if deadline <= now {
+            return settled(Failure::Timeout, None);
+        }
+        let encode = |body: &mut Vec<u8>| {
+            call.encode_with_source(body);
+        };
+        match self.callout(now, deadline, call.size_with_source(), encode) {
+            Ok(callout) => {
+                let caller = Some(Caller { call: None });
+                self.insert(ticket, Pending { deadline, bytes: callout.body.len(), caller });
+                Next::Resend(callout)
+            }
+            Err(failure) => settled(failure, None),
+        }
+    }
+
+    fn callout(
+        &self,
+        now: Micros,
+        deadline: Micros,
+        size: usize,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Callout, Failure> {
+        if self.bytes.saturating_add(size) > MAX_BYTES {
+            return Err(Failure::Overloaded);
+        }
+        let mut body = Vec::with_capacity(size);
+        self.handshake(&mut body);
+        encode(&mut body);
+        Ok(Callout { body, timeout_ms: deadline.minus(now).to_millis_ceil().max(1) })
+    }
+
+    fn insert(&mut self, ticket: Ticket, pending: Pending) {
+        self.bytes = self.bytes.saturating_add(pending.bytes);
+        self.pending.insert(ticket, pending);
+    }
+
+    /// The command's reply, out of a whole response.
+    fn read(&self, body: &[u8]) -> Result<Reply, Trouble> {
+        let mut decoder = Decoder::new();
+        decoder.push(body);
+        let mut next = || match decoder.next_reply() {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(Trouble::new(Failure::Reset, format!("the connection ended after {} bytes", body.len()))),
+            Err(error) => Err(Trouble::new(Failure::Protocol, error.to_string())),
+        };
+        let mut handshake = self.handshake(&mut Vec::new());
+        while !handshake.is_done() {
+            handshake.answer(&next()?, self.credentials())?;
+        }
+        let reply = next()?;
+        match decoder.buffered() {
+            0 => Ok(reply),
+            rest => Err(Trouble::new(Failure::Protocol, format!("expected no more replies, found {rest} bytes"))),
+        }
+    }
+
+    fn handshake(&self, out: &mut Vec<u8>) -> Handshake {
+        Handshake::begin(self.credentials(), self.config.database, out)
+    }
+
+    fn credentials(&self) -> Option<&Credentials> {
+        self.config.credentials.as_ref()
+    }
+}
+
+fn settled(failure: Failure, trouble: Option<Trouble>) -> Next {
+    Next::Settled { result: Err(failure), trouble }
+}

@@ -1,0 +1,346 @@
+//! Replies out of a run of bytes, in whatever chunks they come.
+
+use redis_protocol::resp2::{decode::decode_range, types::RangeFrame};
+
+use super::{
+    Reply, RespError,
+    scanner::{MAX_REPLY, Scanner},
+};
+
+/// Decodes replies incrementally.
+///
+/// It keeps at most the chunk just pushed and one unfinished reply of [`MAX_REPLY`] bytes, provided that
+/// [`next_reply`](Self::next_reply) is called after each [`push`](Self::push) until it has no more.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    start: usize,
+    scanner: Scanner,
+    failed: Option<RespError>,
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a connection.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the connection. After an error they are dropped.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.failed.is_none() {
+            self.buffer.drain(..self.start.min(self.buffer.len()));
+            self.start = 0;
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    /// The next whole reply; `None` until more bytes are pushed.
+    ///
+    /// # Errors
+    /// Where the bytes are no RESP2, or exceed its limits here. Nobody can say where the next reply would begin,
+    /// so the error stays until [`clear`](Self::clear).
+    pub fn next_reply(&mut self) -> Result<Option<Reply>, RespError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let bytes = self.buffer.get(self.start..).unwrap_or_default();
+        if self.scanner.is_fresh()
+            && let Some((reply, length)) = integer_array(bytes)
+        {
+            self.consume(length);
+            return Ok(Some(reply));
+        }
+        match self.scanner.scan(bytes).and_then(|length| length.map(|length| decode(bytes, length)).transpose()) {
+            Ok(None) => Ok(None),
+            Ok(Some((reply, length))) => {
+                self.consume(length);
+                Ok(Some(reply))
+            }
+            Err(error) => {
+                self.clear();
+                self.failed = Some(error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets everything, for the next connection.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(MAX_REPLY);
+        self.start = 0;
+        self.scanner = Scanner::default();
+        self.failed = None;
+    }
+
+    /// Bytes that it holds and that no reply was made of yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len().saturating_sub(self.start)
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.start = self.start.saturating_add(length);
+        self.scanner = Scanner::default();
+        if self.start >= self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(MAX_REPLY);
+            self.start = 0;
+        }
+    }
+}
+
+fn decode(bytes: &[u8], length: usize) -> Result<(Reply, usize), RespError> {
+    let undecodable = RespError::Undecodable { length };
+    let whole = bytes.get(..length).ok_or(undecodable)?;
+    match decode_range(whole) {
+        Ok(Some((frame, decoded))) if decoded == length => Ok((reply(whole, &frame), length)),
+        _ => Err(undecodable),
+    }
+}
+
+/// Built from ranges, since the crate's own frames cannot hold an error that is not UTF-8.
+fn reply(whole: &[u8], frame: &RangeFrame) -> Reply {
+    let bytes = |&(start, end): &(usize, usize)| whole.get(start..end).unwrap_or_default().to_vec();
+    match frame {
+        RangeFrame::SimpleString(range) => Reply::Simple(bytes(range)),
+        RangeFrame::Error(range) => Reply::Error(bytes(range)),
+        RangeFrame::Integer(n) => Reply::Integer(*n),
+        RangeFrame::BulkString(range) => Reply::Bulk(bytes(range)),
+        RangeFrame::Array(frames) => Reply::Array(frames.iter().map(|frame| reply(whole, frame)).collect()),
+        RangeFrame::Null => Reply::Nil,
+    }
+}
+
+/// A whole, flat array of one to nine integers: what the limits' scripts answer, in a single pass. `None` leaves
+/// everything else, right or wrong, to the scanner.
+fn integer_array(bytes: &[u8]) -> Option<(Reply, usize)> {
+    let [b'*', count @ b'1'..=b'9', b'\r', b'\n', rest @ ..] = bytes else { return None };
+    let count = usize::from(count & 0x0f);
+    let mut integers = Vec::with_capacity(count);
+    let mut rest = rest;
+    for _ in 0..count {
+        let (integer, after) = integer(rest)?;
+        integers.push(Reply::Integer(integer));
+        rest = after;
+    }
+    Some((Reply::Array(integers), bytes.len().saturating_sub(rest.len())))
+}
+
+fn integer(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let (negative, mut rest) = match bytes {
+        [b':', b'-', rest @ ..] => (true, rest),
+        [b':', rest @ ..] => (false, rest),
+        _ => return None,
+    };
+    let mut value = 0_i64;
+    let mut digits = 0_u8;
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        value = value.checked_mul(10)?.checked_add(i64::from(digit & 0x0f))?;
+        digits = digits.checked_add(1)?;
+        rest = after;
+    }
+    match rest {
+        [b'\r', b'\n', after @ ..] if digits > 0 => Some((if negative { value.checked_neg()? } else { value }, after)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+    use redis_protocol::resp2::{
+        decode, encode,
+        types::{OwnedFrame, Resp2Frame},
+    };
+
+    use super::{super::MAX_ELEMENTS, *};
+
+    /// What a peer's bytes come to: the replies until they end, or until the first error.
+    fn decoded<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Reply>, bool) {
+        let (mut decoder, mut replies) = (Decoder::new(), Vec::new());
+        for chunk in chunks {
+            decoder.push(chunk);
+            loop {
+                match decoder.next_reply() {
+                    Ok(Some(reply)) => replies.push(reply),
+                    Ok(None) => break,
+                    Err(_) => return (replies, true),
+                }
+                assert!(decoder.buffered() <= MAX_REPLY + chunk.len());
+            }
+            assert!(decoder.buffered() <= MAX_REPLY);
+        }
+        (replies, false)
+    }
+
+    fn the_error(bytes: &[u8]) -> RespError {
+        let mut decoder = Decoder::new();
+        decoder.push(bytes);
+        decoder.next_reply().unwrap_err()
+    }
+
+    fn of(frame: &OwnedFrame) -> Reply {
+        match frame {
+            OwnedFrame::SimpleString(bytes) => Reply::Simple(bytes.clone()),
+            OwnedFrame::Error(text) => Reply::Error(text.clone().into_bytes()),
+            OwnedFrame::Integer(n) => Reply::Integer(*n),
+            OwnedFrame::BulkString(bytes) => Reply::Bulk(bytes.clone()),
+            OwnedFrame::Array(frames) => Reply::Array(frames.iter().map(of).collect()),
+            OwnedFrame::Null => Reply::Nil,
+        }
+    }
+
+    fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+        let (mut chunks, mut rest) = (Vec::new(), bytes);
+        for &length in cuts.iter().cycle() {
+            if rest.is_empty() {
+                return chunks;
+            }
+            let (chunk, after) = rest.split_at(length.min(rest.len()));
+            chunks.push(chunk);
+            rest = after;
+        }
+        chunks
+    }
+
+    fn frames() -> impl Strategy<Value = OwnedFrame> {
+        let line = "[ -~]{0,30}";
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(OwnedFrame::Integer),
+            (-100_i64..1_000_000).prop_map(OwnedFrame::Integer),
+            line.prop_map(|text| OwnedFrame::SimpleString(text.into())),
+            line.prop_map(OwnedFrame::Error),
+            prop::collection::vec(any::<u8>(), 0..60).prop_map(OwnedFrame::BulkString),
+            Just(OwnedFrame::BulkString(b"\r\n$3\r\n:1\r\n".to_vec())),
+            Just(OwnedFrame::Null),
+        ];
+        leaf.prop_recursive(6, 60, 6, |inner| prop::collection::vec(inner, 0..6).prop_map(OwnedFrame::Array))
+    }
+
+    fn encoded(frames: &[OwnedFrame]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            let start = bytes.len();
+            bytes.resize(start + frame.encode_len(false), 0);
+            encode::encode(&mut bytes[start..], frame, false).unwrap();
+        }
+        bytes
+    }
+
+    /// Bytes that look enough like RESP to get somewhere.
+    fn near_resp() -> impl Strategy<Value = Vec<u8>> {
+        let token = prop_oneof![
+            6 => prop::sample::select(vec![
+                "*2\r\n", "*-1\r\n", "*0\r\n", "*1\r\n", ":1\r\n", ":-7\r\n", "$3\r\nabc\r\n", "$-1\r\n", "+OK\r\n", "-ERR x\r\n",
+                "$0\r\n\r\n", ":9223372036854775807\r\n", "+a\nb\r\n", ":+5\r\n", "*2\r\n:1\r\n:600000\r\n",
+            ]).prop_map(|text| text.as_bytes().to_vec()),
+            1 => prop::sample::select(vec![
+                "*9999999\r\n", "$70000\r\n", "$3\r\nabcd\r\n", ":\r\n", ":1x\r\n", "$-2\r\n", "*-7\r\n", "\r\n", "\n", "_\r\n", ":-\r\n",
+                ":9223372036854775808\r\n", "*1", "$", "$99999999999999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n",
+            ]).prop_map(|text| text.as_bytes().to_vec()),
+            // ASCII, since the crate's frames hold no other errors.
+            1 => prop::collection::vec(0_u8..128, 0..5),
+        ];
+        prop::collection::vec(token, 0..30).prop_map(|tokens| tokens.concat())
+    }
+
+    #[test]
+    fn a_reply_is_waited_for_until_its_last_byte() {
+        let mut decoder = Decoder::new();
+        for byte in b"*2\r\n:1\r\n$3\r\nfoo\r" {
+            decoder.push(&[*byte]);
+            assert_eq!(decoder.next_reply(), Ok(None));
+        }
+        decoder.push(b"\n");
+        let reply = Reply::Array(vec![Reply::Integer(1), Reply::Bulk(b"foo".to_vec())]);
+        assert_eq!(decoder.next_reply(), Ok(Some(reply)));
+        assert_eq!(decoder.next_reply(), Ok(None));
+    }
+
+    #[test]
+    fn an_error_need_not_be_utf8() {
+        assert_eq!(decoded([b"-ERR \xff\r\n".as_slice()]).0, [Reply::Error(b"ERR \xff".to_vec())]);
+    }
+
+    #[test]
+    fn what_is_no_resp_is_named_for_what_it_is() {
+        assert_eq!(the_error(b"HTTP/1.1 400 Bad Request\r\n"), RespError::Type { found: b'H' });
+        assert_eq!(the_error(b":twelve\r\n"), RespError::Integer { kind: b':', length: 6 });
+        assert_eq!(the_error(b"$-2\r\n"), RespError::Length { kind: b'$', found: -2 });
+        assert_eq!(the_error(b"$3\r\nabcdef"), RespError::Terminator { length: 3 });
+        assert_eq!(the_error(b"$65537\r\n"), RespError::TooLong { found: 65_537 });
+        assert_eq!(the_error(b"*4097\r\n"), RespError::TooMany { found: 4_097 });
+        assert_eq!(the_error(b"*9223372036854775807\r\n"), RespError::TooMany { found: 9_223_372_036_854_775_807 });
+        assert_eq!(the_error(&b"*1\r\n".repeat(9)), RespError::TooDeep);
+        assert_eq!(the_error(b":twelve\r\n").to_string(), "expected a 64-bit integer after ':', found 6 other bytes");
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_refused() {
+        let mut decoder = Decoder::new();
+        for _ in 0..MAX_REPLY / 1024 {
+            decoder.push(&[b'+'; 1024]);
+            assert_eq!(decoder.next_reply(), Ok(None));
+        }
+        decoder.push(b"+");
+        assert_eq!(decoder.next_reply(), Err(RespError::TooLong { found: MAX_REPLY as u64 + 1 }));
+    }
+
+    #[test]
+    fn nested_arrays_share_one_bound_of_elements() {
+        let halves = format!("*2\r\n*{0}\r\n{1}*{0}\r\n", MAX_ELEMENTS / 2, ":1\r\n".repeat(MAX_ELEMENTS / 2));
+        assert_eq!(the_error(halves.as_bytes()), RespError::TooMany { found: MAX_ELEMENTS as u64 + 2 });
+    }
+
+    #[test]
+    fn after_an_error_the_rest_of_the_connection_is_dropped() {
+        let mut decoder = Decoder::new();
+        decoder.push(b"?");
+        assert!(decoder.next_reply().is_err());
+        decoder.push(b":1\r\n");
+        assert!(decoder.next_reply().is_err());
+        assert_eq!(decoder.buffered(), 0);
+        decoder.clear();
+        decoder.push(b":1\r\n");
+        assert_eq!(decoder.next_reply(), Ok(Some(Reply::Integer(1))));
+    }
+
+    proptest! {
+        #[test]
+        fn replies_are_what_redis_protocol_says_however_they_are_cut(
+            frames in prop::collection::vec(frames(), 0..8),
+            cuts in prop::collection::vec(1_usize..40, 1..10),
+        ) {
+            let bytes = encoded(&frames);
+            let expected: Vec<_> = frames.iter().map(of).collect();
+            prop_assert_eq!(decoded(cut(&bytes, &cuts)), (expected.clone(), false));
+            prop_assert_eq!(decoded([bytes.as_slice()]), (expected, false));
+        }
+
+        #[test]
+        fn anything_near_resp_comes_to_the_same_however_it_is_cut(
+            bytes in near_resp(), cuts in prop::collection::vec(1_usize..20, 1..10),
+        ) {
+            prop_assert_eq!(decoded(cut(&bytes, &cuts)), decoded([bytes.as_slice()]));
+        }
+
+        #[test]
+        fn anything_near_resp_is_never_read_otherwise_than_redis_protocol_reads_it(bytes in near_resp()) {
+            let (mut rest, mut theirs) = (bytes.as_slice(), Vec::new());
+            while let Ok(Some((frame, length))) = decode::decode(rest) {
+                theirs.push(of(&frame));
+                rest = &rest[length..];
+            }
+            let (ours, _) = decoded([bytes.as_slice()]);
+            prop_assert!(theirs.starts_with(&ours), "{:?} and {:?}", ours, theirs);
+        }
+
+        #[test]
+        fn garbage_neither_panics_nor_grows(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..10)) {
+            decoded(chunks.iter().map(Vec::as_slice));
+        }
+    }
+}

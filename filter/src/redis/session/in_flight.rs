@@ -1,0 +1,207 @@
+//! The calls that a session owes an answer: some wait for the connection, some were sent and wait for Redis.
+//!
+//! Redis answers in order, so that correlation is a queue. A call that nobody waits for any more keeps its place
+//! in it until its reply has come.
+
+use std::collections::VecDeque;
+
+use crate::{
+    redis::{Call, Failure, Ticket},
+    units::Micros,
+};
+
+/// Bytes of all calls waiting and sent together. The host has no back-pressure: this is it.
+pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    max_calls: usize,
+    waiting: VecDeque<Waiting>,
+    sent: VecDeque<Sent>,
+    bytes: usize,
+    /// At or before the earliest deadline of all. It is exact after [`expire`](Self::expire), and costs nothing
+    /// elsewhere.
+    earliest: Option<Micros>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    deadline: Micros,
+    call: Call,
+}
+
+/// A call that was sent, in the order of the replies to come.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// `None` once nobody waits for it.
+    pub(super) caller: Option<Caller>,
+    at: Micros,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) ticket: Ticket,
+    pub(super) deadline: Micros,
+    /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
+    pub(super) call: Option<Call>,
+}
+
+impl InFlight {
+    pub(super) fn new(max_calls: usize) -> Self {
+        Self { max_calls, waiting: VecDeque::new(), sent: VecDeque::new(), bytes: 0, earliest: None }
+    }
+
+    /// Whether one more call has room.
+    pub(super) fn admits(&self, call: &Call) -> bool {
+        self.len() < self.max_calls && self.has_room(call.size())
+    }
+
+    /// Calls waiting and sent, those included that nobody waits for any more.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len().saturating_add(self.sent.len())
+    }
+
+    pub(super) fn is_any_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn is_any_sent(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    pub(super) fn sent(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// When the call was sent whose reply is due next.
+    pub(super) fn oldest_sent(&self) -> Option<Micros> {
+        self.sent.front().map(|sent| sent.at)
+    }
+
+    /// No later than the earliest deadline of all.
+    pub(super) fn earliest_deadline(&self) -> Option<Micros> {
+        self.earliest
+    }
+
+    /// Holds a call back until [`send_waiting`](Self::send_waiting).
+    pub(super) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
+        self.bytes = self.bytes.saturating_add(call.size());
+        self.note(deadline);
+        self.waiting.push_back(Waiting { ticket, deadline, call });
+    }
+
+    /// Writes a call to `out`.
+    pub(super) fn send(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: Call, out: &mut Vec<u8>) {
+        self.bytes = self.bytes.saturating_add(call.size());
+        self.note(deadline);
+        self.write(now, ticket, deadline, call, out);
+    }
+
+    /// Writes all calls that wait to `out`.
+    pub(super) fn send_waiting(&mut self, now: Micros, out: &mut Vec<u8>) {
+        while let Some(Waiting { ticket, deadline, call }) = self.waiting.pop_front() {
+            self.write(now, ticket, deadline, call, out);
+        }
+    }
+
+    /// Writes a call once more, with its source, to the end of the queue.
+    ///
+    /// # Errors
+    /// `Overloaded` where there is no room for it.
+    pub(super) fn resend(
+        &mut self,
+        now: Micros,
+        ticket: Ticket,
+        deadline: Micros,
+        call: &Call,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let bytes = call.size_with_source();
+        if !self.has_room(bytes) {
+            return Err(Failure::Overloaded);
+        }
+        call.encode_with_source(out);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call: None }), at: now, bytes });
+        Ok(())
+    }
+
+    /// The call whose reply has come. It is no longer in flight.
+    pub(super) fn answered(&mut self) -> Option<Sent> {
+        let sent = self.sent.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(sent.bytes);
+        Some(sent)
+    }
+
+    /// Nobody waits for this call any more.
+    pub(super) fn abandon(&mut self, ticket: Ticket) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.ticket == ticket) {
+            if let Some(waiting) = self.waiting.remove(at) {
+                self.bytes = self.bytes.saturating_sub(waiting.call.size());
+            }
+            return;
+        }
+        let is_its = |sent: &&mut Sent| sent.caller.as_ref().is_some_and(|caller| caller.ticket == ticket);
+        if let Some(sent) = self.sent.iter_mut().find(is_its) {
+            sent.caller = None;
+        }
+    }
+
+    /// Gives up the calls whose deadline has come, and names them to `give_up`.
+    pub(super) fn expire(&mut self, now: Micros, mut give_up: impl FnMut(Ticket)) {
+        if self.earliest.is_none_or(|earliest| earliest > now) {
+            return;
+        }
+        // Those that wait were submitted in the order of their deadlines; a call sent again was not sent so.
+        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.deadline <= now) {
+            self.bytes = self.bytes.saturating_sub(waiting.call.size());
+            give_up(waiting.ticket);
+        }
+        self.earliest = self.waiting.front().map(|waiting| waiting.deadline);
+        for sent in &mut self.sent {
+            match &sent.caller {
+                Some(caller) if caller.deadline <= now => {
+                    give_up(caller.ticket);
+                    sent.caller = None;
+                }
+                Some(caller) => self.earliest = Some(sooner(self.earliest, caller.deadline)),
+                None => {}
+            }
+        }
+    }
+
+    /// Forgets the calls that wait, and names them to `fail`.
+    pub(super) fn fail_waiting(&mut self, mut fail: impl FnMut(Ticket)) {
+        for waiting in self.waiting.drain(..) {
+            self.bytes = self.bytes.saturating_sub(waiting.call.size());
+            fail(waiting.ticket);
+        }
+    }
+
+    /// Forgets the calls that were sent, and names those to `fail` for which somebody waits.
+    pub(super) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
+        self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
+        self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
+    }
+
+    fn write(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: Call, out: &mut Vec<u8>) {
+        call.encode(out);
+        let bytes = call.size();
+        let call = call.is_script().then_some(call);
+        self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call }), at: now, bytes });
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= MAX_BYTES
+    }
+
+    fn note(&mut self, deadline: Micros) {
+        self.earliest = Some(sooner(self.earliest, deadline));
+    }
+}
+
+fn sooner(earliest: Option<Micros>, deadline: Micros) -> Micros {
+    earliest.map_or(deadline, |earliest| earliest.min(deadline))
+}

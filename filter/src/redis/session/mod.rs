@@ -1,0 +1,327 @@
+//! One long-lived, pipelined connection to Redis, as a state machine in the manner of quinn-proto.
+//!
+//! A connection is proven, by handshake and `PING`, before any call is sent on it: no user's request is ever
+//! the probe. The first call opens it. Once it has failed, calls are refused at once, and it comes back by itself.
+//!
+//! ```text
+//!           call                    proven                    old
+//!   Idle ─────────▶ Proving ─────────────────▶ Ready ◀──────────────▶ Draining
+//!    ▲                ▲  │ refused, silent,      │ │   not drained       │ drained
+//!    │                │  │ closed                │ │                     ▼
+//!    │   closed, with │  ▼                       │ │                  Proving
+//!    └── nothing in ──┼─ Down ◀───── Closing ◀───┘ │
+//!        flight       │   │    tick               │
+//!                     └───┘◀──────────────────────┘ reset, silent
+//!                   backoff
+//! ```
+//!
+//! After every event, the caller polls all effects, then sends what [`Session::take_outgoing`] has. Only
+//! [`Session::handle_tick`] makes it ask for [`Effect::Open`] and [`Effect::Close`], since the host can do neither
+//! elsewhere (DESIGN §2, hazards 2 and 7).
+
+mod backoff;
+mod in_flight;
+mod phase;
+
+use std::collections::VecDeque;
+
+use self::{
+    backoff::Backoff,
+    in_flight::{Caller, InFlight, Sent},
+    phase::Phase,
+};
+use super::{
+    Call, Credentials, Failure, Reply, Ticket, Trouble,
+    handshake::Handshake,
+    resp::{Decoder, describe, failure_of, is_noscript, revokes},
+};
+use crate::units::Micros;
+
+/// Age at which a connection is replaced, so that it follows DNS and failovers. Up to a quarter less by jitter.
+const MAX_AGE: Micros = Micros::from_secs(5 * 60);
+/// Until a connection that could not be drained is tried again.
+const DRAIN_AGAIN: Micros = Micros::from_secs(15);
+/// The least time that a peer has to answer a handshake, and to be called silent.
+const PATIENCE: Micros = Micros::from_secs(1);
+/// At most one [`Trouble`] about error replies of one cause in this time.
+const TROUBLE_INTERVAL: Micros = Micros::from_secs(1);
+/// Capacity beyond which a buffer is given back once it is empty.
+const KEPT_BUFFER: usize = 256 * 1024;
+
+/// What a session must know of its Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Sent as `AUTH`, if any.
+    pub credentials: Option<Credentials>,
+    /// Sent as `SELECT`, unless it is 0.
+    pub database: u32,
+    /// A call's whole budget, from [`Session::submit`] on.
+    pub timeout: Micros,
+    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more.
+    pub max_in_flight: usize,
+}
+
+/// What the caller must do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Open a stream, or call [`Session::handle_open_failed`]. Comes from a tick only.
+    Open,
+    /// Close the stream. What still comes from it is none of the session's events. Comes from a tick only.
+    Close,
+    /// A call is over. A reply here is never a top-level [`Reply::Error`].
+    Settled {
+        /// As submitted.
+        ticket: Ticket,
+        /// The reply, or why there is none.
+        result: Result<Reply, Failure>,
+    },
+    /// Worth a warning, if there was none for some time.
+    Trouble(Trouble),
+}
+
+/// The state machine. `now` is an instant of one monotonic clock throughout.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    phase: Phase,
+    calls: InFlight,
+    decoder: Decoder,
+    outgoing: Vec<u8>,
+    effects: VecDeque<Effect>,
+    backoff: Backoff,
+    last_trouble: Option<(Failure, Micros)>,
+}
+
+impl Session {
+    /// A session without a connection. `seed` decides its jitter: give each worker another one.
+    #[must_use]
+    pub fn new(config: SessionConfig, seed: u64) -> Self {
+        Self {
+            calls: InFlight::new(config.max_in_flight),
+            config,
+            phase: Phase::Idle,
+            decoder: Decoder::new(),
+            outgoing: Vec::new(),
+            effects: VecDeque::new(),
+            backoff: Backoff::new(seed),
+            last_trouble: None,
+        }
+    }
+
+    /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and a tick.
+    ///
+    /// # Errors
+    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB; while the connection is down, `Auth` or `NotReady` where
+    /// that is why, `Unavailable` otherwise. Such a call is over: nothing more is heard of it.
+    pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        if let Some(refusal) = self.phase.refusal() {
+            return Err(refusal);
+        }
+        if !self.calls.admits(&call) {
+            return Err(Failure::Overloaded);
+        }
+        let deadline = now.plus(self.config.timeout);
+        match self.phase {
+            Phase::Ready { .. } => self.calls.send(now, ticket, deadline, call, &mut self.outgoing),
+            _ => self.calls.wait(ticket, deadline, call),
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for this call any more: its reply is dropped, nothing else.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        self.calls.abandon(ticket);
+    }
+
+    /// The host could not do as [`Effect::Open`] said.
+    pub fn handle_open_failed(&mut self, now: Micros) {
+        if matches!(self.phase, Phase::Proving { .. }) {
+            self.trouble(Failure::Unavailable, "the host refused to open a stream to the cluster");
+            self.go_down(now, Failure::Unavailable);
+        }
+    }
+
+    /// Bytes came on the current stream.
+    pub fn handle_bytes(&mut self, now: Micros, bytes: &[u8]) {
+        if self.phase.listens() {
+            self.decoder.push(bytes);
+        }
+        while self.phase.listens() {
+            match self.decoder.next_reply() {
+                Ok(Some(reply)) => self.handle_reply(now, reply),
+                Ok(None) => break,
+                Err(error) => self.distrust(error.to_string()),
+            }
+        }
+    }
+
+    /// The current stream is gone, by the peer's or the network's doing. No [`Effect::Close`] follows.
+    pub fn handle_closed(&mut self, now: Micros) {
+        match self.phase {
+            Phase::Idle | Phase::Down { .. } => {}
+            Phase::Closing { cause, .. } => self.go_down(now, cause),
+            Phase::Proving { .. } => {
+                self.trouble(Failure::Unavailable, "the connection was refused, or closed before it answered");
+                self.go_down(now, Failure::Unavailable);
+            }
+            Phase::Ready { .. } | Phase::Draining { .. } if self.calls.is_any_sent() => {
+                let detail = format!("the connection was lost with {} calls in flight", self.calls.sent());
+                self.trouble(Failure::Reset, detail);
+                self.go_down(now, Failure::Reset);
+            }
+            // Nothing is lost. Calls that waited for the rotation get their connection at the next tick.
+            Phase::Ready { .. } | Phase::Draining { .. } => {
+                self.forget_stream();
+                self.phase = Phase::Idle;
+            }
+        }
+    }
+
+    /// Time has passed: gives calls up, opens, closes, rotates.
+    pub fn handle_tick(&mut self, now: Micros) {
+        // Asked before calls are given up: where a tick is longer than the timeout, no call would ever live to
+        // see the connection that it asked for.
+        let wanted = self.calls.is_any_waiting();
+        let effects = &mut self.effects;
+        self.calls.expire(now, |ticket| effects.push_back(Effect::Settled { ticket, result: Err(Failure::Timeout) }));
+        match self.phase {
+            Phase::Idle if wanted => self.open(now, None),
+            Phase::Proving { deadline, .. } if now >= deadline => {
+                let detail = format!("no answer to the handshake within {} ms", self.patience(1).to_millis_ceil());
+                self.close_for(now, Failure::Unavailable, Some(detail));
+            }
+            Phase::Closing { cause, .. } => self.close_for(now, cause, None),
+            Phase::Down { retry_at, refusal } if now >= retry_at => self.open(now, Some(refusal)),
+            Phase::Ready { .. } | Phase::Draining { .. } if self.silent_at().is_some_and(|at| now >= at) => {
+                let detail = format!("no reply within {} ms", self.patience(4).to_millis_ceil());
+                self.close_for(now, Failure::Timeout, Some(detail));
+            }
+            Phase::Ready { rotate_at } if now >= rotate_at && self.calls.is_any_sent() => {
+                // A quarter: what is left of their budget must do for the calls that are held back meanwhile.
+                self.phase = Phase::Draining { give_up_at: now.plus(Micros(self.config.timeout.0 / 4)) };
+            }
+            Phase::Ready { rotate_at } if now >= rotate_at => self.rotate(now),
+            Phase::Draining { .. } if !self.calls.is_any_sent() => self.rotate(now),
+            Phase::Draining { give_up_at } if now >= give_up_at => {
+                self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(DRAIN_AGAIN, 4)) };
+                self.calls.send_waiting(now, &mut self.outgoing);
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`handle_tick`](Self::handle_tick) is wanted next: `now` or later, or never as things are. It may be
+    /// sooner than needed, which does no harm.
+    #[must_use]
+    pub fn next_tick(&self, now: Micros) -> Option<Micros> {
+        let of_phase = match self.phase {
+            Phase::Idle => self.calls.is_any_waiting().then_some(now),
+            Phase::Proving { deadline, .. } => Some(deadline),
+            Phase::Ready { rotate_at } => Some(rotate_at),
+            Phase::Draining { .. } if !self.calls.is_any_sent() => Some(now),
+            Phase::Draining { give_up_at } => Some(give_up_at),
+            Phase::Closing { .. } => Some(now),
+            Phase::Down { retry_at, .. } => Some(retry_at),
+        };
+        [of_phase, self.calls.earliest_deadline(), self.silent_at()].into_iter().flatten().min().map(|at| at.max(now))
+    }
+
+    /// The next thing to do. Poll until there is none after every event.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Swaps what is to be sent on the current stream into `buffer`, whatever that held; whether there is any.
+    ///
+    /// All calls of one turn are one run of bytes, and the two buffers take turns, so that none is allocated.
+    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
+        buffer.clear();
+        buffer.shrink_to(KEPT_BUFFER);
+        std::mem::swap(&mut self.outgoing, buffer);
+        !buffer.is_empty()
+    }
+
+    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether there is a proven connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. } | Phase::Draining { .. })
+    }
+
+    fn handle_reply(&mut self, now: Micros, reply: Reply) {
+        if let Phase::Proving { handshake, .. } = &mut self.phase {
+            return match handshake.answer(&reply, self.config.credentials.as_ref()) {
+                Err(Trouble { failure, detail }) => self.condemn(failure, detail, Phase::deaf),
+                Ok(()) if handshake.is_done() => {
+                    self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
+                    self.calls.send_waiting(now, &mut self.outgoing);
+                }
+                Ok(()) => {}
+            };
+        }
+        let Some(Sent { caller, .. }) = self.calls.answered() else {
+            return self.distrust(format!("expected no reply, found {}", reply.kind()));
+        };
+        match reply {
+            Reply::Error(error) => self.handle_error(now, caller, &error),
+            reply => {
+                self.was_useful();
+                self.settle(caller, Ok(reply));
+            }
+        }
+    }
+
+    fn handle_error(&mut self, now: Micros, mut caller: Option<Caller>, error: &[u8]) {
+        if is_noscript(error) {
+            let Some(waiting) = &mut caller else { return };
+            if let Some(call) = waiting.call.take() {
+                return self.resend(now, waiting, &call);
+            }
+        }
+        let failure = failure_of(error);
+        self.settle(caller, Err(failure));
+        if failure == Failure::NotReady || revokes(error) {
+            let detail = describe(error, self.config.credentials.as_ref());
+            return self.condemn(failure, detail, Phase::still_listening);
+        }
+        self.was_useful();
+        let is_news = |(last, at): (Failure, Micros)| last != failure || now >= at.plus(TROUBLE_INTERVAL);
+        if self.last_trouble.is_none_or(is_news) {
+            self.last_trouble = Some((failure, now));
+            self.trouble(failure, describe(error, self.config.credentials.as_ref()));
+        }
+    }
+
+    fn resend(&mut self, now: Micros, &Caller { ticket, deadline, .. }: &Caller, call: &Call) {
+        let sent = match self.phase {
+            Phase::Closing { cause, .. } => Err(phase::refusal_of(cause)),
+            _ if deadline <= now => Err(Failure::Timeout),
+            _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
+        };
+        if let Err(failure) = sent {
+            self.effects.push_back(Effect::Settled { ticket, result: Err(failure) });
+        }
+    }
+
+    /// Not so where it is being closed: a replica answers what only reads, and is of no use to us.
+    fn was_useful(&mut self) {
+        if self.is_connected() {
+            self.backoff.reset();
+        }
+    }
+
+    fn settle(&mut self, caller: Option<Caller>, result: Result<Reply, Failure>) {
+        if let Some(Caller { ticket, .. }) = caller {
+            self.effects.push_back(Effect::Settled { ticket, result });
+        }
+    }
+
+    fn trouble(&mut self, failure: Failure, detail: impl Into<String>) {
+        self.effects.push_back(Effect::Trouble(Trouble::new(failure, detail)));
+    }
+}
