@@ -3,6 +3,7 @@
 //! Waits are rounded up and what remains is rounded down: a client that heeds the headers is never early.
 //! A limit in shadow mode is told nothing of.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::config::{Config, ErrorStatus, Limit};
@@ -10,9 +11,9 @@ use crate::limit::{Outcome, Verdict};
 use crate::units::Micros;
 
 /// gRPC's `RESOURCE_EXHAUSTED` (grpc.io, "Status codes").
-const RESOURCE_EXHAUSTED: u32 = 8;
+pub const RESOURCE_EXHAUSTED: u32 = 8;
 /// gRPC's `UNAVAILABLE`.
-const UNAVAILABLE: u32 = 14;
+pub const UNAVAILABLE: u32 = 14;
 const FAILED_BODY: &str = "rate limiting is unavailable\n";
 
 /// A response header. Names are in lower case.
@@ -20,27 +21,27 @@ pub type Header = (&'static str, String);
 
 /// An answer that the filter gives itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalReply<'a> {
+pub struct LocalReply {
     /// The HTTP status; a proxy answers gRPC requests 200 instead.
     pub status: ErrorStatus,
     /// Headers to add.
     pub headers: Vec<Header>,
     /// The body; gRPC's message.
-    pub body: &'a str,
+    pub body: Cow<'static, str>,
     /// For gRPC requests, gRPC's status.
     pub grpc_status: Option<u32>,
 }
 
 /// The answer to a request that a limit denies.
 #[must_use]
-pub fn denied<'a>(verdict: &Verdict, config: &'a Config, is_grpc: bool) -> LocalReply<'a> {
+pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
     let mut headers = limit_headers(verdict, config);
     let retry_after = verdict.strictest().and_then(|outcome| outcome.retry_after);
     if let (true, Some(wait)) = (config.response.headers.retry_after, retry_after) {
         headers.push(("retry-after", wait.to_secs_ceil().max(1).to_string()));
     }
     let response = &config.response;
-    local_reply(response.status, headers, &response.body, is_grpc.then_some(RESOURCE_EXHAUSTED))
+    local_reply(response.status, headers, response.body.clone(), is_grpc.then_some(RESOURCE_EXHAUSTED))
 }
 
 /// What is added to the response of a request that the limits admit.
@@ -51,7 +52,7 @@ pub fn admitted_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
 
 /// The answer to a request about which Redis did not decide, where the failure mode is to deny.
 #[must_use]
-pub fn failed(config: &Config, is_grpc: bool) -> LocalReply<'static> {
+pub fn failed(config: &Config, is_grpc: bool) -> LocalReply {
     local_reply(config.status_on_error, Vec::new(), FAILED_BODY, is_grpc.then_some(UNAVAILABLE))
 }
 
@@ -64,9 +65,17 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
     matches!(content_type.strip_prefix(b"application/grpc"), Some([] | [b'+', ..]))
 }
 
-fn local_reply(status: ErrorStatus, headers: Vec<Header>, body: &str, grpc_status: Option<u32>) -> LocalReply<'_> {
-    // gRPC's message is one line, in a header.
-    let body = if grpc_status.is_some() { body.trim_ascii_end() } else { body };
+fn local_reply(
+    status: ErrorStatus,
+    headers: Vec<Header>,
+    body: impl Into<Cow<'static, str>>,
+    grpc_status: Option<u32>,
+) -> LocalReply {
+    let mut body = body.into();
+    if grpc_status.is_some() {
+        // gRPC's message is one line, in a header.
+        body = Cow::Owned(body.trim_ascii_end().to_owned());
+    }
     LocalReply { status, headers, body, grpc_status }
 }
 
@@ -191,7 +200,7 @@ mod tests {
             lines(&reply.headers),
             ["x-ratelimit-limit: 20", "x-ratelimit-remaining: 0", "x-ratelimit-reset: 12", "retry-after: 1"]
         );
-        assert_eq!((reply.status.code(), reply.body, reply.grpc_status), (429, "rate limited\n", None));
+        assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (429, "rate limited\n", None));
     }
 
     #[test]
@@ -251,14 +260,14 @@ mod tests {
         let verdict = refused(&[denies(0, Some(Micros::from_secs(1)))]);
         let config = config(DEFAULT);
         let reply = denied(&verdict, &config, true);
-        assert_eq!((reply.grpc_status, reply.body), (Some(8), "rate limited"));
+        assert_eq!((reply.grpc_status, &*reply.body), (Some(8), "rate limited"));
         assert_eq!(failed(&config, true).grpc_status, Some(14));
     }
 
     #[test]
     fn without_a_decision_the_answer_is_the_status_on_error() {
         let reply = failed(&config(DEFAULT), false);
-        assert_eq!((reply.status.code(), reply.body, reply.grpc_status), (503, FAILED_BODY, None));
+        assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (503, FAILED_BODY, None));
         assert!(reply.headers.is_empty());
     }
 

@@ -11,7 +11,6 @@ mod predicate;
 mod reader;
 mod redis;
 mod response;
-mod secret;
 mod spelling;
 
 use serde_json::Value;
@@ -20,9 +19,8 @@ use self::reader::{Node, Report};
 
 pub use self::error::{ConfigError, ConfigErrors, Expected, Found, Problem};
 pub use self::limit::{FailureMode, Limit};
-pub use self::redis::{Credentials, RedisConfig, Topology, Transport};
+pub use self::redis::{RedisConfig, Topology, Transport};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
-pub use self::secret::Secret;
 
 const FIELDS: &[&str] =
     &["redis", "failure_mode", "status_on_error", "stat_prefix", "shadow_mode", "limits", "response"];

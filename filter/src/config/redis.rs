@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::error::Problem;
 use super::reader::Node;
-use super::secret::Secret;
+use crate::redis::{Credentials, Secret};
 use crate::units::Micros;
 
 const FIELDS: &[&str] =
@@ -27,7 +27,7 @@ pub struct RedisConfig {
     pub transport: Transport,
     /// What answers there. Default `single`.
     pub topology: Topology,
-    /// What to authenticate with, if at all.
+    /// What to authenticate with, if at all: a user of 1 to 256 bytes, and where inline a password of 1 to 4,096.
     pub credentials: Option<Credentials>,
     /// The number of the database, ≤ 65,535. Default 0.
     pub database: u32,
@@ -53,15 +53,6 @@ pub enum Transport {
 pub enum Topology {
     /// One Redis, or one master of a replicated set.
     Single,
-}
-
-/// What `AUTH` sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The ACL user, 1 to 256 bytes; absent: Redis' default user.
-    pub username: Option<String>,
-    /// Its password, 1 to 4,096 bytes where inline.
-    pub password: Secret,
 }
 
 pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<RedisConfig> {

@@ -119,6 +119,8 @@ mod tests {
     use std::time::Duration;
 
     use governor::clock::FakeRelativeClock;
+    use governor::middleware::NoOpMiddleware;
+    use governor::nanos::Nanos;
     use governor::state::{InMemoryState, NotKeyed};
     use governor::{Quota, RateLimiter};
     use proptest::prelude::*;
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!(ten.remaining(Micros(u64::MAX)), Tokens(0));
     }
 
-    type Governor = RateLimiter<NotKeyed, InMemoryState, FakeRelativeClock>;
+    type Governor = RateLimiter<NotKeyed, InMemoryState, FakeRelativeClock, NoOpMiddleware<Nanos>>;
 
     proptest! {
         /// The same histories, decided by governor's GCRA, which was written by others from the same definition.

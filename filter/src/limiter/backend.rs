@@ -15,7 +15,7 @@ pub struct Backend {
 
 #[derive(Debug)]
 enum Carrier {
-    Stream(Session),
+    Stream(Box<Session>),
     Callout(Callouts),
 }
 
@@ -45,7 +45,7 @@ impl Backend {
             max_in_flight: usize::try_from(config.max_in_flight.get()).unwrap_or(usize::MAX),
         };
         let transport = match config.transport {
-            Transport::Stream => Carrier::Stream(Session::new(session, seed)),
+            Transport::Stream => Carrier::Stream(Box::new(Session::new(session, seed))),
             Transport::Callout => Carrier::Callout(Callouts::new(session)),
         };
         Self { transport, effects: VecDeque::new() }

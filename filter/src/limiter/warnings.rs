@@ -8,14 +8,14 @@ const INTERVAL: Micros = Micros::from_secs(10);
 
 /// When each cause was last warned about.
 #[derive(Debug, Default)]
-pub struct Warnings {
+pub(super) struct Warnings {
     last: [Option<Micros>; Failure::ALL.len()],
     withheld: [u64; Failure::ALL.len()],
 }
 
 impl Warnings {
     /// The line to log, unless this cause was logged within the last ten seconds.
-    pub fn say(&mut self, now: Micros, cause: Failure, detail: &str) -> Option<String> {
+    pub(super) fn say(&mut self, now: Micros, cause: Failure, detail: &str) -> Option<String> {
         let index = Failure::ALL.iter().position(|&known| known == cause)?;
         let (last, withheld) = (self.last.get_mut(index)?, self.withheld.get_mut(index)?);
         if last.is_some_and(|last| now.minus(last) < INTERVAL) {

@@ -48,7 +48,7 @@ impl HttpContext for Bridge {
 
     fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
         let body = host::buffer(BufferType::HttpResponseBody, size);
-        framing::frame(&body, framing::MAX_FRAME, &mut self.out);
+        framing::frame(&body, framing::DEFAULT_MAX_FRAME, &mut self.out);
         self.replace(BufferType::HttpResponseBody, size);
         Action::Continue
     }

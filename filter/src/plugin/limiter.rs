@@ -53,8 +53,8 @@ impl Root {
                 return None;
             }
         };
-        let metrics = Counters::names(&config).iter().map(|name| hostcalls::define_metric(MetricType::Counter, name));
-        let metrics = metrics.collect::<Result<_, Status>>().ok()?;
+        let define = |name: &String| hostcalls::define_metric(MetricType::Counter, name);
+        let metrics = Counters::names(&config).iter().map(define).collect::<Result<_, Status>>().ok()?;
         let worker = Worker {
             root,
             clock: Clock::start(),
@@ -260,10 +260,10 @@ fn answer(reply: &LocalReply) {
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
     // The proxy refuses neither: the request is there, and not answered yet.
     let _ = match reply.grpc_status {
-        None => hostcalls::send_http_response(reply.status.into(), headers.collect(), Some(reply.body.as_bytes())),
+        None => hostcalls::send_http_response(reply.status.code().into(), headers.collect(), Some(reply.body.as_bytes())),
         Some(status) => {
             let metadata = headers.map(|(name, value)| (name, value.as_bytes())).collect();
-            hostcalls::send_grpc_response(grpc_code(status), Some(reply.body.trim_end()), metadata)
+            hostcalls::send_grpc_response(grpc_code(status), Some(&reply.body), metadata)
         }
     };
 }
