@@ -1,4 +1,4 @@
-//! The plugin's configuration: JSON text in, a [`Config`] that cannot be wrong out.
+//! The plugin's configuration: JSON text, or a protobuf `Struct`, in, a [`Config`] that cannot be wrong out.
 //!
 //! All errors are reported at once, each with its path and what was expected there. Unknown fields are errors.
 //! The JSON is walked by hand: serde would stop at the first error, and its derived code is large in wasm.
@@ -8,6 +8,7 @@ mod duration;
 mod error;
 mod limit;
 mod predicate;
+mod protobuf;
 mod reader;
 mod redis;
 mod response;
@@ -41,16 +42,13 @@ pub struct Config {
     pub response: ResponseConfig,
 }
 
-/// Reads the plugin's configuration, JSON as a proxy makes it of a protobuf `Struct`. `env` looks an environment
+/// Reads the plugin's configuration: JSON text, or a serialised protobuf `Struct`. `env` looks an environment
 /// variable up.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub fn parse(json: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-    let value: Value = serde_json::from_slice(json).map_err(|error| {
-        let problem = Problem::Syntax { line: error.line(), column: error.column() };
-        ConfigError { path: "configuration".to_owned(), problem }
-    })?;
+pub fn parse(configuration: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+    let value = decode(configuration)?;
     let report = Report::default();
     let config = read(&Node::root(&value, &report), env);
     match (ConfigErrors::among(report.into_errors()), config) {
@@ -62,6 +60,15 @@ pub fn parse(json: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Config
             problem: Problem::Unexpected { expected: Expected::The("a configuration"), found: Found::Nothing },
         })),
     }
+}
+
+fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
+    // No message is JSON, too: its tags are control characters.
+    serde_json::from_slice(configuration).or_else(|error| {
+        let problem = Problem::Syntax { line: error.line(), column: error.column() };
+        let no_json = ConfigError { path: "configuration".to_owned(), problem };
+        protobuf::decode_struct(configuration).filter(|_| !configuration.is_empty()).ok_or(no_json)
+    })
 }
 
 fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {

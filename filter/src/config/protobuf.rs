@@ -1,0 +1,188 @@
+//! Reads a serialised `google.protobuf.Struct`: what Envoy hands a plugin whose configuration is one.
+//!
+//! Envoy's documentation promises JSON for it; Envoy 1.40 was seen to pass the message's own encoding.
+//! Source: google/protobuf/struct.proto, and protobuf.dev, "Encoding".
+
+use serde_json::{Map, Number, Value};
+
+/// Deeper nesting than any configuration has.
+const MAX_DEPTH: u32 = 32;
+
+/// The object that a serialised `Struct` holds. `None` where `bytes` are no such message.
+pub(super) fn decode_struct(bytes: &[u8]) -> Option<Value> {
+    object(bytes, MAX_DEPTH)
+}
+
+fn object(bytes: &[u8], depth: u32) -> Option<Value> {
+    let depth = depth.checked_sub(1)?;
+    let mut object = Map::new();
+    for field in Fields(bytes) {
+        let (1, Wire::Bytes(entry)) = field? else { return None };
+        let (mut key, mut value) = (String::new(), Value::Null);
+        for field in Fields(entry) {
+            match field? {
+                (1, Wire::Bytes(text)) => key = text_of(text)?,
+                (2, Wire::Bytes(bytes)) => value = self::value(bytes, depth)?,
+                _ => return None,
+            }
+        }
+        object.insert(key, value);
+    }
+    Some(Value::Object(object))
+}
+
+fn value(bytes: &[u8], depth: u32) -> Option<Value> {
+    let mut value = Value::Null;
+    for field in Fields(bytes) {
+        value = match field? {
+            (1, Wire::Varint(_)) => Value::Null,
+            (2, Wire::Fixed64(bits)) => Value::Number(number(f64::from_bits(bits))?),
+            (3, Wire::Bytes(text)) => Value::String(text_of(text)?),
+            (4, Wire::Varint(bit)) => Value::Bool(bit != 0),
+            (5, Wire::Bytes(fields)) => object(fields, depth)?,
+            (6, Wire::Bytes(items)) => list(items, depth)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+fn list(bytes: &[u8], depth: u32) -> Option<Value> {
+    let depth = depth.checked_sub(1)?;
+    let items = Fields(bytes).map(|field| match field? {
+        (1, Wire::Bytes(item)) => value(item, depth),
+        _ => None,
+    });
+    items.collect::<Option<Vec<Value>>>().map(Value::Array)
+}
+
+/// Whole numbers become integers, as they would out of JSON.
+fn number(double: f64) -> Option<Number> {
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number within ±2⁵³")]
+    let whole = || double as i64;
+    if double.fract() == 0.0 && double.abs() <= 9_007_199_254_740_992.0 {
+        return Some(whole().into());
+    }
+    Number::from_f64(double)
+}
+
+fn text_of(bytes: &[u8]) -> Option<String> {
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+/// A field's payload.
+enum Wire<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message: number and payload; `None`, once, where it is malformed.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<(u64, Wire<'a>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn field(&mut self) -> Option<(u64, Wire<'a>)> {
+        let tag = self.varint()?;
+        let payload = match tag & 0b111 {
+            0 => Wire::Varint(self.varint()?),
+            1 => Wire::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                Wire::Bytes(self.take(length)?)
+            }
+            _ => return None,
+        };
+        Some((tag >> 3, payload))
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let &[byte] = self.take(1)? else { return None };
+            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn field(number: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("a test's field is short");
+        [&[number << 3 | 2, length], payload].concat()
+    }
+
+    fn entry(key: &str, value: &[u8]) -> Vec<u8> {
+        field(1, &[field(1, key.as_bytes()), field(2, value)].concat())
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let number = |double: f64| [&[2 << 3 | 1][..], &double.to_le_bytes()].concat();
+        let list = field(6, &[field(1, &number(20.0)), field(1, &number(0.5))].concat());
+        let message = [
+            entry("null", &[1 << 3, 0]),
+            entry("text", &field(3, "é".as_bytes())),
+            entry("yes", &[4 << 3, 1]),
+            entry("nested", &field(5, &entry("list", &list))),
+            entry("nothing", &[]),
+        ]
+        .concat();
+        let expected =
+            json!({"null": null, "text": "é", "yes": true, "nested": {"list": [20, 0.5]}, "nothing": null});
+        assert_eq!(decode_struct(&message), Some(expected));
+    }
+
+    #[test]
+    fn what_is_cut_short_or_nested_without_end_is_refused() {
+        let message = entry("text", &field(3, b"abc"));
+        for length in 1..message.len() {
+            assert_eq!(decode_struct(&message[..length]), None, "{length}");
+        }
+        let mut nested = Vec::new();
+        for _ in 0..40 {
+            nested = entry("a", &field(5, &nested));
+            if nested.len() > 100 {
+                break;
+            }
+        }
+        assert!(decode_struct(&nested).is_some());
+        assert_eq!(decode_struct(b"\xff"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = decode_struct(&bytes);
+        }
+    }
+}
