@@ -13,6 +13,7 @@ const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::
 #[derive(Debug)]
 pub struct Counters {
     gained: Vec<u64>,
+    is_dirty: bool,
 }
 
 /// What became of a request, or of a request at one limit.
@@ -39,7 +40,7 @@ impl Counters {
     /// All counters of `config`, at zero.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { gained: vec![0; Self::names(config).len()] }
+        Self { gained: vec![0; Self::names(config).len()], is_dirty: false }
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
@@ -76,8 +77,15 @@ impl Counters {
         limits.for_each(|limit| self.limit(limit, Fate::Failed));
     }
 
+    /// Whether any counter has gained since they were last taken.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
     /// Hands out what each counter has gained, by its place in [`names`](Self::names), and starts over.
     pub fn take(&mut self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.is_dirty = false;
         self.gained.iter_mut().map(std::mem::take).enumerate().filter(|&(_, gained)| gained > 0)
     }
 
@@ -90,6 +98,7 @@ impl Counters {
         let place = group.iter().position(|known| *known == which).map(|place| first.saturating_add(place));
         if let Some(gained) = place.and_then(|place| self.gained.get_mut(place)) {
             *gained = gained.saturating_add(1);
+            self.is_dirty = true;
         }
     }
 }

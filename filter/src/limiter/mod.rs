@@ -22,6 +22,9 @@ use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
 
+/// How soon counters are reported. No hurry: the ticks that calls need report them, too.
+const REPORT_WITHIN: Micros = Micros::from_secs(2);
+
 /// One worker's limiter.
 #[derive(Debug)]
 pub struct Limiter {
@@ -127,6 +130,13 @@ impl Limiter {
     /// The way to Redis, for what comes from there and for the passing of time.
     pub fn redis(&mut self) -> &mut Backend {
         &mut self.redis
+    }
+
+    /// When a tick is wanted next, if at all: for Redis, or to have the counters reported.
+    #[must_use]
+    pub fn next_tick(&self, now: Micros) -> Option<Micros> {
+        let report = self.counters.is_dirty().then(|| now.plus(REPORT_WITHIN));
+        [self.redis.next_tick(now), report].into_iter().flatten().min()
     }
 
     /// What to do next, or `None` when nothing is left to do for now.

@@ -76,8 +76,8 @@ impl Root {
     pub(super) fn on_tick(&self) {
         let worker = &mut *self.worker.borrow_mut();
         worker.limiter.redis().handle_tick(worker.clock.now());
-        worker.perform_as_root();
         worker.report();
+        worker.perform_as_root();
     }
 
     pub(super) fn on_stream_message(&self, token: u32, size: usize) {
@@ -178,7 +178,7 @@ impl Worker {
             }
         }
         let now = self.clock.now();
-        let wanted = self.limiter.redis().next_tick(now);
+        let wanted = self.limiter.next_tick(now);
         if let Some(period) = self.ticker.adjust(now, wanted) {
             on_behalf_of(self.root, own, || hostcalls::set_tick_period(period));
         }
