@@ -11,6 +11,8 @@ mod key;
 mod predicate;
 
 pub use self::attributes::Attributes;
+#[cfg(test)]
+pub(crate) use self::attributes::Request;
 pub use self::client_address::client_address;
 pub use self::entry::Entry;
 pub use self::hits_addend::HitsAddend;

@@ -5,6 +5,8 @@
 
 mod backend;
 mod counters;
+#[cfg(test)]
+mod tests;
 mod ticker;
 mod warnings;
 
@@ -34,6 +36,7 @@ pub struct Limiter {
     waiting: HashMap<Ticket, Waiting>,
     counters: Counters,
     warnings: Warnings,
+    to_log: Vec<String>,
 }
 
 /// A request whose check is with Redis.
@@ -88,6 +91,7 @@ impl Limiter {
             waiting: HashMap::new(),
             counters: Counters::new(&config),
             warnings: Warnings::default(),
+            to_log: Vec::new(),
             config,
         }
     }
@@ -146,16 +150,17 @@ impl Limiter {
                 backend::Effect::Open => Some(Effect::OpenStream),
                 backend::Effect::Close => Some(Effect::CloseStream),
                 backend::Effect::CallOut(ticket, callout) => Some(Effect::CallOut(ticket, callout)),
-                backend::Effect::Settled(ticket, result) => self.settle(ticket, result),
+                backend::Effect::Settled(ticket, result) => self.settle(now, ticket, result),
                 backend::Effect::Trouble(Trouble { failure, detail }) => {
-                    self.warnings.say(now, failure, &detail).map(Effect::Warn)
+                    self.warn(now, failure, &detail);
+                    None
                 }
             };
             if effect.is_some() {
                 return effect;
             }
         }
-        None
+        self.to_log.pop().map(Effect::Warn)
     }
 
     fn check(&self, attributes: &dyn Attributes) -> Check {
@@ -173,9 +178,14 @@ impl Limiter {
         })
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {
+    fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {
         let waiting = self.waiting.remove(&ticket)?;
-        let verdict = result.and_then(|reply| waiting.check.read(reply).map_err(|_| Failure::Protocol));
+        let verdict = result.and_then(|reply| {
+            waiting.check.read(reply).map_err(|malformed| {
+                self.warn(now, Failure::Protocol, &malformed.to_string());
+                Failure::Protocol
+            })
+        });
         let decision = match verdict {
             Ok(verdict) => self.decide(&verdict, &waiting),
             Err(failure) => self.fail(failure, &waiting),
@@ -204,5 +214,9 @@ impl Limiter {
         } else {
             Decision::Admit(Vec::new())
         }
+    }
+
+    fn warn(&mut self, now: Micros, cause: Failure, detail: &str) {
+        self.to_log.extend(self.warnings.say(now, cause, detail));
     }
 }
