@@ -73,7 +73,7 @@ fn the_lua_decides_as_its_specification_over_any_history() {
                 let _: () = redis.set("clock", now).unwrap();
                 let reply: Vec<i64> = invoke(&script, &check).invoke(&mut redis).unwrap();
                 let reply = Reply::Array(reply.into_iter().map(Reply::Integer).collect());
-                prop_assert_eq!(check.read(reply).map_err(|error| error.to_string()), Ok(expected));
+                prop_assert_eq!(check.read(&reply).map_err(|error| error.to_string()), Ok(expected));
             }
             for (limit, tat) in arrival_times {
                 prop_assert_eq!(redis.get::<_, u64>(key(limit)).unwrap(), tat);

@@ -31,10 +31,10 @@ pub struct Check(Vec<Asked>);
 
 /// A reply that [`SCRIPT`] does not give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an array of {expected} integers, the first 0 or 1 as the rest decide, found {found:?}")]
+#[error("expected an array of {expected} integers, the first 0 or 1 as the rest decide, found {found} that is none")]
 pub struct MalformedReply {
     expected: usize,
-    found: Reply,
+    found: &'static str,
 }
 
 impl Check {
@@ -67,15 +67,12 @@ impl Check {
     ///
     /// # Errors
     /// Where the reply is not of [`SCRIPT`]'s form, or contradicts itself.
-    pub fn read(&self, reply: Reply) -> Result<Verdict, MalformedReply> {
-        let expected = self.0.len().saturating_add(1);
-        let malformed = |found| MalformedReply { expected, found };
-        let Some((admitted, lacks)) = admission_and_lacks(&reply).filter(|(_, lacks)| lacks.len() == self.0.len())
-        else {
-            return Err(malformed(reply));
-        };
+    pub fn read(&self, reply: &Reply) -> Result<Verdict, MalformedReply> {
+        let malformed = MalformedReply { expected: self.0.len().saturating_add(1), found: reply.kind() };
+        let Some((admitted, lacks)) = admission_and_lacks(reply) else { return Err(malformed) };
         let verdict = self.decide(&lacks);
-        if verdict.admitted == admitted { Ok(verdict) } else { Err(malformed(reply)) }
+        let is_plausible = lacks.len() == self.0.len() && verdict.admitted == admitted;
+        if is_plausible { Ok(verdict) } else { Err(malformed) }
     }
 
     /// The specification of the decision: given how far each bucket is from full, what becomes of the request.

@@ -181,7 +181,7 @@ impl Limiter {
     fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {
         let waiting = self.waiting.remove(&ticket)?;
         let verdict = result.and_then(|reply| {
-            waiting.check.read(reply).map_err(|malformed| {
+            waiting.check.read(&reply).map_err(|malformed| {
                 self.warn(now, Failure::Protocol, &malformed.to_string());
                 Failure::Protocol
             })

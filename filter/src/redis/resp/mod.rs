@@ -35,7 +35,7 @@ pub enum Reply {
 
 impl Reply {
     /// The kind's name, for messages that must not repeat what a peer sent.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Integer(_) => "an integer",
             Self::Bulk(_) => "a bulk string",
