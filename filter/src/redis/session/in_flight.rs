@@ -123,6 +123,7 @@ impl InFlight {
             return Err(Failure::Overloaded);
         }
         call.encode_with_source(out);
+        self.note(deadline);
         self.bytes = self.bytes.saturating_add(bytes);
         self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call: None }), at: now, bytes });
         Ok(())
@@ -132,6 +133,7 @@ impl InFlight {
     pub(super) fn answered(&mut self) -> Option<Sent> {
         let sent = self.sent.pop_front()?;
         self.bytes = self.bytes.saturating_sub(sent.bytes);
+        self.forget_deadlines();
         Some(sent)
     }
 
@@ -178,12 +180,14 @@ impl InFlight {
             self.bytes = self.bytes.saturating_sub(waiting.call.size());
             fail(waiting.ticket);
         }
+        self.forget_deadlines();
     }
 
     /// Forgets the calls that were sent, and names those to `fail` for which somebody waits.
     pub(super) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
         self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
+        self.forget_deadlines();
     }
 
     fn write(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: Call, out: &mut Vec<u8>) {
@@ -195,6 +199,13 @@ impl InFlight {
 
     fn has_room(&self, bytes: usize) -> bool {
         self.bytes.saturating_add(bytes) <= MAX_BYTES
+    }
+
+    /// Without calls there is nothing to wake up for.
+    fn forget_deadlines(&mut self) {
+        if self.len() == 0 {
+            self.earliest = None;
+        }
     }
 
     fn note(&mut self, deadline: Micros) {
