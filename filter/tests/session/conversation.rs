@@ -22,6 +22,15 @@ pub(crate) fn with_password(password: &str) -> SessionConfig {
     SessionConfig { credentials: Some(credentials), ..config() }
 }
 
+pub(crate) fn ms(n: u64) -> Micros {
+    Micros::from_millis(n)
+}
+
+/// A call's reply that is the number of its ticket, say.
+pub(crate) fn ok(n: i64) -> Result<Reply, Failure> {
+    Ok(Reply::Integer(n))
+}
+
 pub(crate) struct Conversation {
     pub(crate) session: Session,
     pub(crate) now: Micros,

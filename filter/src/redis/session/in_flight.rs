@@ -11,11 +11,10 @@ use crate::{
 };
 
 /// Bytes of all calls waiting and sent together. The host has no back-pressure: this is it.
-pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct InFlight {
-    max_calls: usize,
     waiting: VecDeque<Waiting>,
     sent: VecDeque<Sent>,
     bytes: usize,
@@ -49,13 +48,9 @@ pub(super) struct Caller {
 }
 
 impl InFlight {
-    pub(super) fn new(max_calls: usize) -> Self {
-        Self { max_calls, waiting: VecDeque::new(), sent: VecDeque::new(), bytes: 0, earliest: None }
-    }
-
-    /// Whether one more call has room.
-    pub(super) fn admits(&self, call: &Call) -> bool {
-        self.len() < self.max_calls && self.has_room(call.size())
+    /// Whether so many bytes more have room.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 
     /// Calls waiting and sent, those included that nobody waits for any more.
@@ -195,10 +190,6 @@ impl InFlight {
         let bytes = call.size();
         let call = call.is_script().then_some(call);
         self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call }), at: now, bytes });
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 
     /// Without calls there is nothing to wake up for.
