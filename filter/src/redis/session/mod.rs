@@ -17,7 +17,7 @@
 //!
 //! After every event, the caller polls the effects, then sends what [`Session::take_outgoing`] has. Only
 //! [`Session::handle_tick`] makes it ask for [`Effect::Open`] and [`Effect::Close`], since the host can do neither
-//! elsewhere (DESIGN §2, hazards 2 and 7).
+//! elsewhere.
 
 mod backoff;
 mod in_flight;
@@ -234,7 +234,7 @@ impl Session {
     }
 
     /// The next thing to do. Poll after every event: until there is none, or until [`Effect::Settled`] has come as
-    /// often as the host stands in one callback (DESIGN §2, hazard 13). The rest is kept, and asks for a tick.
+    /// often as the host stands in one callback. The rest is kept, and asks for a tick.
     pub fn poll(&mut self) -> Option<Effect> {
         let settled = |(ticket, result)| Effect::Settled { ticket, result };
         self.urgent.pop_front().or_else(|| self.settled.pop_front().map(settled))
