@@ -190,3 +190,147 @@ impl Callouts {
 fn settled(failure: Failure, trouble: Option<Trouble>) -> Next {
     Next::Settled { result: Err(failure), trouble }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::redis::{Script, Secret};
+
+    const NOW: Micros = Micros::from_secs(1_000);
+    const ONE: Ticket = Ticket(1);
+
+    fn config() -> SessionConfig {
+        SessionConfig { credentials: None, database: 0, timeout: Micros::from_millis(50), max_in_flight: 2 }
+    }
+
+    fn with_handshake() -> SessionConfig {
+        let credentials = Credentials { username: None, password: Secret::new("hunter2") };
+        SessionConfig { credentials: Some(credentials), database: 3, ..config() }
+    }
+
+    fn call() -> Call {
+        Call::script(&Arc::new(Script::new("return 1")), &["k"], &["1"])
+    }
+
+    fn text(callout: &Callout) -> String {
+        String::from_utf8(callout.body.clone()).unwrap().replace("\r\n", " ")
+    }
+
+    /// What comes of a call that is answered with `body`.
+    fn answered(config: SessionConfig, body: &[u8]) -> Next {
+        let mut callouts = Callouts::new(config);
+        callouts.submit(NOW, ONE, call()).unwrap();
+        callouts.handle_response(NOW, ONE, Ok(body))
+    }
+
+    fn failure(next: Next) -> Failure {
+        let Next::Settled { result: Err(failure), trouble } = next else {
+            panic!("expected a failure, found {next:?}")
+        };
+        assert!(trouble.is_none_or(|trouble| trouble.failure == failure && !trouble.detail.contains("hunter2")));
+        failure
+    }
+
+    #[test]
+    fn one_body_holds_the_handshake_and_the_command() {
+        let callout = Callouts::new(with_handshake()).submit(NOW, ONE, call()).unwrap();
+        let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+        assert_eq!(
+            text(&callout),
+            format!("*2 $4 AUTH $7 hunter2 *2 $6 SELECT $1 3 *5 $7 EVALSHA $40 {sha} $1 1 $1 k $1 1 ")
+        );
+        assert_eq!(callout.timeout_ms, 50);
+    }
+
+    #[test]
+    fn the_reply_is_what_comes_after_the_handshake() {
+        let next = answered(with_handshake(), b"+OK\r\n+OK\r\n:7\r\n");
+        assert_eq!(next, Next::Settled { result: Ok(Reply::Integer(7)), trouble: None });
+    }
+
+    #[test]
+    fn a_refused_handshake_is_what_the_call_failed_for() {
+        let body = b"-WRONGPASS no\r\n-NOAUTH Authentication required.\r\n-NOAUTH Authentication required.\r\n";
+        assert_eq!(failure(answered(with_handshake(), body)), Failure::Auth);
+        let body = b"+OK\r\n-ERR DB index is out of range\r\n:7\r\n";
+        assert_eq!(failure(answered(with_handshake(), body)), Failure::Refused);
+    }
+
+    #[test]
+    fn a_lost_script_is_sent_once_with_its_source_and_what_is_left_of_the_time() {
+        let mut callouts = Callouts::new(config());
+        callouts.submit(NOW, ONE, call()).unwrap();
+        let later = NOW.plus(Micros(20_001));
+        let Next::Resend(again) = callouts.handle_response(later, ONE, Ok(b"-NOSCRIPT No matching script.\r\n")) else {
+            panic!("not sent again")
+        };
+        assert_eq!(text(&again), "*5 $4 EVAL $8 return 1 $1 1 $1 k $1 1 ");
+        assert_eq!(again.timeout_ms, 30);
+        assert_eq!(callouts.in_flight(), 1);
+        let next = callouts.handle_response(later, ONE, Ok(b"-NOSCRIPT No matching script.\r\n"));
+        assert_eq!(failure(next), Failure::Refused);
+        assert_eq!(callouts.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_lost_script_found_out_too_late_is_a_timeout() {
+        let mut callouts = Callouts::new(config());
+        callouts.submit(NOW, ONE, call()).unwrap();
+        let late = NOW.plus(Micros::from_millis(50));
+        assert_eq!(failure(callouts.handle_response(late, ONE, Ok(b"-NOSCRIPT x\r\n"))), Failure::Timeout);
+    }
+
+    #[test]
+    fn a_callout_never_has_a_timeout_of_nothing() {
+        let mut callouts = Callouts::new(SessionConfig { timeout: Micros(1), ..config() });
+        assert_eq!(callouts.submit(NOW, ONE, call()).unwrap().timeout_ms, 1);
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_is_a_reset() {
+        for body in [b"".as_slice(), b"+OK\r\n", b"+OK\r\n+OK\r\n", b"+OK\r\n+OK\r\n:7"] {
+            assert_eq!(failure(answered(with_handshake(), body)), Failure::Reset);
+        }
+    }
+
+    #[test]
+    fn what_redis_would_not_say_is_a_protocol_failure() {
+        for body in [b"<html>".as_slice(), b":7\r\n", b"+OK\r\n+OK\r\n:7\r\n:8\r\n", b"+OK\r\n+OK\r\n$1\r\nab\r\n"] {
+            assert_eq!(failure(answered(with_handshake(), body)), Failure::Protocol);
+        }
+    }
+
+    #[test]
+    fn a_callout_that_failed_fails_its_call() {
+        let mut callouts = Callouts::new(config());
+        callouts.submit(NOW, ONE, call()).unwrap();
+        assert_eq!(failure(callouts.handle_response(NOW, ONE, Err(Failure::Unavailable))), Failure::Unavailable);
+        assert_eq!(callouts.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_request_that_went_away_holds_its_place_until_its_callout_is_over() {
+        let mut callouts = Callouts::new(config());
+        callouts.submit(NOW, ONE, call()).unwrap();
+        callouts.submit(NOW, Ticket(2), call()).unwrap();
+        callouts.abandon(ONE);
+        assert_eq!(callouts.submit(NOW, Ticket(3), call()), Err(Failure::Overloaded));
+        assert_eq!(callouts.handle_response(NOW, ONE, Ok(b"-NOSCRIPT x\r\n")), Next::Abandoned);
+        callouts.submit(NOW, Ticket(3), call()).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_response_ends_the_callout(body in prop::collection::vec(any::<u8>(), 0..200), begins_well: bool) {
+            let body = if begins_well { [b"+OK\r\n+OK\r\n".as_slice(), &body].concat() } else { body };
+            let mut callouts = Callouts::new(with_handshake());
+            callouts.submit(NOW, ONE, call()).unwrap();
+            let next = callouts.handle_response(NOW, ONE, Ok(&body));
+            prop_assert_eq!(callouts.in_flight(), usize::from(matches!(next, Next::Resend(_))));
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 /// The greatest run of bytes that one message back to the limiter carries by default.
 ///
 /// Each message is a callback of its own there, and one that resumed hundreds of requests would overflow the
-/// VM's stack (DESIGN §2, hazard 13). About 16 replies fit.
+/// VM's stack. About 16 replies fit.
 pub const DEFAULT_MAX_FRAME: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// The longest message that [`Unframer`] believes in, in bytes. A session sends far less at once.

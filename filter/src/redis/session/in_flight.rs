@@ -11,11 +11,10 @@ use crate::{
 };
 
 /// Bytes of all calls waiting and sent together. The host has no back-pressure: this is it.
-pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct InFlight {
-    max_calls: usize,
     waiting: VecDeque<Waiting>,
     sent: VecDeque<Sent>,
     bytes: usize,
@@ -49,13 +48,9 @@ pub(super) struct Caller {
 }
 
 impl InFlight {
-    pub(super) fn new(max_calls: usize) -> Self {
-        Self { max_calls, waiting: VecDeque::new(), sent: VecDeque::new(), bytes: 0, earliest: None }
-    }
-
-    /// Whether one more call has room.
-    pub(super) fn admits(&self, call: &Call) -> bool {
-        self.len() < self.max_calls && self.has_room(call.size())
+    /// Whether so many bytes more have room.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 
     /// Calls waiting and sent, those included that nobody waits for any more.
@@ -123,6 +118,7 @@ impl InFlight {
             return Err(Failure::Overloaded);
         }
         call.encode_with_source(out);
+        self.note(deadline);
         self.bytes = self.bytes.saturating_add(bytes);
         self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call: None }), at: now, bytes });
         Ok(())
@@ -132,6 +128,7 @@ impl InFlight {
     pub(super) fn answered(&mut self) -> Option<Sent> {
         let sent = self.sent.pop_front()?;
         self.bytes = self.bytes.saturating_sub(sent.bytes);
+        self.forget_deadlines();
         Some(sent)
     }
 
@@ -178,12 +175,14 @@ impl InFlight {
             self.bytes = self.bytes.saturating_sub(waiting.call.size());
             fail(waiting.ticket);
         }
+        self.forget_deadlines();
     }
 
     /// Forgets the calls that were sent, and names those to `fail` for which somebody waits.
     pub(super) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
         self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
+        self.forget_deadlines();
     }
 
     fn write(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: Call, out: &mut Vec<u8>) {
@@ -193,8 +192,11 @@ impl InFlight {
         self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call }), at: now, bytes });
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.saturating_add(bytes) <= MAX_BYTES
+    /// Without calls there is nothing to wake up for.
+    fn forget_deadlines(&mut self) {
+        if self.len() == 0 {
+            self.earliest = None;
+        }
     }
 
     fn note(&mut self, deadline: Micros) {

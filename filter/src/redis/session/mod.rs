@@ -15,9 +15,9 @@
 //!                   backoff
 //! ```
 //!
-//! After every event, the caller polls all effects, then sends what [`Session::take_outgoing`] has. Only
+//! After every event, the caller polls the effects, then sends what [`Session::take_outgoing`] has. Only
 //! [`Session::handle_tick`] makes it ask for [`Effect::Open`] and [`Effect::Close`], since the host can do neither
-//! elsewhere (DESIGN §2, hazards 2 and 7).
+//! elsewhere.
 
 mod backoff;
 mod in_flight;
@@ -61,7 +61,7 @@ pub struct SessionConfig {
     pub max_in_flight: usize,
 }
 
-/// What the caller must do, in this order.
+/// What the caller must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Open a stream, or call [`Session::handle_open_failed`]. Comes from a tick only.
@@ -87,7 +87,9 @@ pub struct Session {
     calls: InFlight,
     decoder: Decoder,
     outgoing: Vec<u8>,
-    effects: VecDeque<Effect>,
+    /// Ahead of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
+    urgent: VecDeque<Effect>,
+    settled: VecDeque<(Ticket, Result<Reply, Failure>)>,
     backoff: Backoff,
     last_trouble: Option<(Failure, Micros)>,
 }
@@ -97,12 +99,13 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig, seed: u64) -> Self {
         Self {
-            calls: InFlight::new(config.max_in_flight),
             config,
+            calls: InFlight::default(),
             phase: Phase::Idle,
             decoder: Decoder::new(),
             outgoing: Vec::new(),
-            effects: VecDeque::new(),
+            urgent: VecDeque::new(),
+            settled: VecDeque::new(),
             backoff: Backoff::new(seed),
             last_trouble: None,
         }
@@ -117,7 +120,7 @@ impl Session {
         if let Some(refusal) = self.phase.refusal() {
             return Err(refusal);
         }
-        if !self.calls.admits(&call) {
+        if self.in_flight() >= self.config.max_in_flight || !self.calls.has_room(call.size()) {
             return Err(Failure::Overloaded);
         }
         let deadline = now.plus(self.config.timeout);
@@ -131,6 +134,7 @@ impl Session {
     /// Nobody waits for this call any more: its reply is dropped, nothing else.
     pub fn abandon(&mut self, ticket: Ticket) {
         self.calls.abandon(ticket);
+        self.settled.retain(|(settled, _)| *settled != ticket);
     }
 
     /// The host could not do as [`Effect::Open`] said.
@@ -143,14 +147,15 @@ impl Session {
 
     /// Bytes came on the current stream.
     pub fn handle_bytes(&mut self, now: Micros, bytes: &[u8]) {
-        if self.phase.listens() {
-            self.decoder.push(bytes);
+        if !self.phase.has_stream() {
+            return;
         }
-        while self.phase.listens() {
+        self.decoder.push(bytes);
+        loop {
             match self.decoder.next_reply() {
                 Ok(Some(reply)) => self.handle_reply(now, reply),
-                Ok(None) => break,
-                Err(error) => self.distrust(error.to_string()),
+                Ok(None) => return,
+                Err(error) => return self.distrust(error.to_string()),
             }
         }
     }
@@ -159,7 +164,7 @@ impl Session {
     pub fn handle_closed(&mut self, now: Micros) {
         match self.phase {
             Phase::Idle | Phase::Down { .. } => {}
-            Phase::Closing { cause, .. } => self.go_down(now, cause),
+            Phase::Closing { cause } => self.go_down(now, cause),
             Phase::Proving { .. } => {
                 self.trouble(Failure::Unavailable, "the connection was refused, or closed before it answered");
                 self.go_down(now, Failure::Unavailable);
@@ -182,15 +187,14 @@ impl Session {
         // Asked before calls are given up: where a tick is longer than the timeout, no call would ever live to
         // see the connection that it asked for.
         let wanted = self.calls.is_any_waiting();
-        let effects = &mut self.effects;
-        self.calls.expire(now, |ticket| effects.push_back(Effect::Settled { ticket, result: Err(Failure::Timeout) }));
+        self.calls.expire(now, |ticket| self.settled.push_back((ticket, Err(Failure::Timeout))));
         match self.phase {
             Phase::Idle if wanted => self.open(now, None),
             Phase::Proving { deadline, .. } if now >= deadline => {
                 let detail = format!("no answer to the handshake within {} ms", self.patience(1).to_millis_ceil());
                 self.close_for(now, Failure::Unavailable, Some(detail));
             }
-            Phase::Closing { cause, .. } => self.close_for(now, cause, None),
+            Phase::Closing { cause } => self.close_for(now, cause, None),
             Phase::Down { retry_at, refusal } if now >= retry_at => self.open(now, Some(refusal)),
             Phase::Ready { .. } | Phase::Draining { .. } if self.silent_at().is_some_and(|at| now >= at) => {
                 let detail = format!("no reply within {} ms", self.patience(4).to_millis_ceil());
@@ -223,12 +227,17 @@ impl Session {
             Phase::Closing { .. } => Some(now),
             Phase::Down { retry_at, .. } => Some(retry_at),
         };
+        if !self.settled.is_empty() {
+            return Some(now);
+        }
         [of_phase, self.calls.earliest_deadline(), self.silent_at()].into_iter().flatten().min().map(|at| at.max(now))
     }
 
-    /// The next thing to do. Poll until there is none after every event.
+    /// The next thing to do. Poll after every event: until there is none, or until [`Effect::Settled`] has come as
+    /// often as the host stands in one callback. The rest is kept, and asks for a tick.
     pub fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let settled = |(ticket, result)| Effect::Settled { ticket, result };
+        self.urgent.pop_front().or_else(|| self.settled.pop_front().map(settled))
     }
 
     /// Swaps what is to be sent on the current stream into `buffer`, whatever that held; whether there is any.
@@ -241,10 +250,11 @@ impl Session {
         !buffer.is_empty()
     }
 
-    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more.
+    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more, and those settled
+    /// and not yet polled.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.calls.len()
+        self.calls.len().saturating_add(self.settled.len())
     }
 
     /// Whether there is a proven connection.
@@ -256,7 +266,7 @@ impl Session {
     fn handle_reply(&mut self, now: Micros, reply: Reply) {
         if let Phase::Proving { handshake, .. } = &mut self.phase {
             return match handshake.answer(&reply, self.config.credentials.as_ref()) {
-                Err(Trouble { failure, detail }) => self.condemn(failure, detail, Phase::deaf),
+                Err(Trouble { failure, detail }) => self.condemn(failure, detail),
                 Ok(()) if handshake.is_done() => {
                     self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
                     self.calls.send_waiting(now, &mut self.outgoing);
@@ -287,7 +297,7 @@ impl Session {
         self.settle(caller, Err(failure));
         if failure == Failure::NotReady || revokes(error) {
             let detail = describe(error, self.config.credentials.as_ref());
-            return self.condemn(failure, detail, Phase::still_listening);
+            return self.condemn(failure, detail);
         }
         self.was_useful();
         let is_news = |(last, at): (Failure, Micros)| last != failure || now >= at.plus(TROUBLE_INTERVAL);
@@ -299,12 +309,12 @@ impl Session {
 
     fn resend(&mut self, now: Micros, &Caller { ticket, deadline, .. }: &Caller, call: &Call) {
         let sent = match self.phase {
-            Phase::Closing { cause, .. } => Err(phase::refusal_of(cause)),
+            Phase::Closing { cause } => Err(phase::refusal_of(cause)),
             _ if deadline <= now => Err(Failure::Timeout),
             _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
         };
         if let Err(failure) = sent {
-            self.effects.push_back(Effect::Settled { ticket, result: Err(failure) });
+            self.settled.push_back((ticket, Err(failure)));
         }
     }
 
@@ -317,11 +327,11 @@ impl Session {
 
     fn settle(&mut self, caller: Option<Caller>, result: Result<Reply, Failure>) {
         if let Some(Caller { ticket, .. }) = caller {
-            self.effects.push_back(Effect::Settled { ticket, result });
+            self.settled.push_back((ticket, result));
         }
     }
 
     fn trouble(&mut self, failure: Failure, detail: impl Into<String>) {
-        self.effects.push_back(Effect::Trouble(Trouble::new(failure, detail)));
+        self.urgent.push_back(Effect::Trouble(Trouble::new(failure, detail)));
     }
 }

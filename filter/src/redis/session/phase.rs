@@ -12,8 +12,8 @@ pub(super) enum Phase {
     Ready { rotate_at: Micros },
     /// Calls wait until those that were sent are answered, and the stream can be replaced.
     Draining { give_up_at: Micros },
-    /// A stream that the next tick closes. Calls are refused; replies count unless it is `deaf`.
-    Closing { cause: Failure, deaf: bool },
+    /// A stream that the next tick closes. Calls are refused; those that were sent may still be answered.
+    Closing { cause: Failure },
     /// No stream. Calls are refused until another one is proven.
     Down { refusal: Failure, retry_at: Micros },
 }
@@ -24,26 +24,13 @@ impl Phase {
         match *self {
             Self::Idle | Self::Ready { .. } | Self::Draining { .. } => None,
             Self::Proving { refusal, .. } => refusal,
-            Self::Closing { cause, .. } => Some(refusal_of(cause)),
+            Self::Closing { cause } => Some(refusal_of(cause)),
             Self::Down { refusal, .. } => Some(refusal),
         }
     }
 
-    /// Whether bytes of the stream mean anything.
-    pub(super) fn listens(&self) -> bool {
-        match self {
-            Self::Proving { .. } | Self::Ready { .. } | Self::Draining { .. } => true,
-            Self::Closing { deaf, .. } => !deaf,
-            Self::Idle | Self::Down { .. } => false,
-        }
-    }
-
-    pub(super) fn deaf(cause: Failure) -> Self {
-        Self::Closing { cause, deaf: true }
-    }
-
-    pub(super) fn still_listening(cause: Failure) -> Self {
-        Self::Closing { cause, deaf: false }
+    pub(super) fn has_stream(&self) -> bool {
+        !matches!(self, Self::Idle | Self::Down { .. })
     }
 }
 
@@ -57,7 +44,7 @@ pub(super) fn refusal_of(cause: Failure) -> Failure {
 
 impl Session {
     pub(super) fn open(&mut self, now: Micros, refusal: Option<Failure>) {
-        self.effects.push_back(Effect::Open);
+        self.urgent.push_back(Effect::Open);
         let handshake = Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.outgoing)
             .and_ping(&mut self.outgoing);
         self.phase = Phase::Proving { handshake, deadline: now.plus(self.patience(1)), refusal };
@@ -65,7 +52,7 @@ impl Session {
 
     /// Replaces a stream on which nothing is owed.
     pub(super) fn rotate(&mut self, now: Micros) {
-        self.effects.push_back(Effect::Close);
+        self.urgent.push_back(Effect::Close);
         self.forget_stream();
         self.open(now, None);
     }
@@ -75,36 +62,33 @@ impl Session {
         if let Some(detail) = detail {
             self.trouble(cause, detail);
         }
-        self.effects.push_back(Effect::Close);
+        self.urgent.push_back(Effect::Close);
         self.go_down(now, cause);
     }
 
     /// What the peer says means nothing: calls that were sent will not be answered.
     pub(super) fn distrust(&mut self, detail: String) {
-        let effects = &mut self.effects;
-        self.calls.fail_sent(|ticket| effects.push_back(Effect::Settled { ticket, result: Err(Failure::Protocol) }));
-        self.condemn(Failure::Protocol, detail, Phase::deaf);
+        self.calls.fail_sent(|ticket| self.settled.push_back((ticket, Err(Failure::Protocol))));
+        self.condemn(Failure::Protocol, detail);
     }
 
     /// Has the next tick close the stream, and fails the calls that wait for it.
-    pub(super) fn condemn(&mut self, cause: Failure, detail: String, closing: fn(Failure) -> Phase) {
-        if let Phase::Closing { cause: first, .. } = self.phase {
-            self.phase = closing(first);
+    pub(super) fn condemn(&mut self, cause: Failure, detail: String) {
+        // The first cause stands.
+        if matches!(self.phase, Phase::Closing { .. }) {
             return;
         }
         self.trouble(cause, detail);
-        let effects = &mut self.effects;
-        self.calls.fail_waiting(|ticket| effects.push_back(Effect::Settled { ticket, result: Err(cause) }));
+        self.calls.fail_waiting(|ticket| self.settled.push_back((ticket, Err(cause))));
         self.outgoing.clear();
-        self.phase = closing(cause);
+        self.phase = Phase::Closing { cause };
     }
 
     /// The stream is gone, and calls are refused until another one is proven.
     pub(super) fn go_down(&mut self, now: Micros, cause: Failure) {
         let refusal = refusal_of(cause);
-        let effects = &mut self.effects;
-        self.calls.fail_sent(|ticket| effects.push_back(Effect::Settled { ticket, result: Err(Failure::Reset) }));
-        self.calls.fail_waiting(|ticket| effects.push_back(Effect::Settled { ticket, result: Err(refusal) }));
+        self.calls.fail_sent(|ticket| self.settled.push_back((ticket, Err(Failure::Reset))));
+        self.calls.fail_waiting(|ticket| self.settled.push_back((ticket, Err(refusal))));
         self.forget_stream();
         self.phase = Phase::Down { refusal, retry_at: now.plus(self.backoff.after(cause)) };
     }

@@ -1,0 +1,174 @@
+//! A session with a clock that is set by hand, a host that keeps the rules, and a peer that says what it is told to.
+
+use std::sync::{Arc, LazyLock};
+
+use weir_filter::{
+    redis::{Call, Credentials, Effect, Failure, Reply, Script, Secret, Session, SessionConfig, Ticket, Trouble},
+    units::Micros,
+};
+
+use crate::wire::take_commands;
+
+pub(crate) static SCRIPT: LazyLock<Arc<Script>> = LazyLock::new(|| Arc::new(Script::new("return 1")));
+
+pub(crate) const TIMEOUT: Micros = Micros::from_millis(50);
+
+pub(crate) fn config() -> SessionConfig {
+    SessionConfig { credentials: None, database: 0, timeout: TIMEOUT, max_in_flight: 100 }
+}
+
+pub(crate) fn with_password(password: &str) -> SessionConfig {
+    let credentials = Credentials { username: None, password: Secret::new(password) };
+    SessionConfig { credentials: Some(credentials), ..config() }
+}
+
+pub(crate) fn ms(n: u64) -> Micros {
+    Micros::from_millis(n)
+}
+
+/// A call's reply that is the number of its ticket, say.
+pub(crate) fn ok(n: i64) -> Result<Reply, Failure> {
+    Ok(Reply::Integer(n))
+}
+
+pub(crate) struct Conversation {
+    pub(crate) session: Session,
+    pub(crate) now: Micros,
+    settled: Vec<(u32, Result<Reply, Failure>)>,
+    troubles: Vec<Trouble>,
+    sent: Vec<u8>,
+    streams: Vec<&'static str>,
+    is_open: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(config: SessionConfig) -> Self {
+        Self {
+            session: Session::new(config, 7),
+            now: Micros::from_secs(1_000),
+            settled: Vec::new(),
+            troubles: Vec::new(),
+            sent: Vec::new(),
+            streams: Vec::new(),
+            is_open: false,
+        }
+    }
+
+    /// A session that has shown to be connected, and has nothing in flight.
+    pub(crate) fn connected(config: SessionConfig) -> Self {
+        let mut it = Self::new(config);
+        it.asks(0).unwrap();
+        it.ticks();
+        it.redis_says("+PONG\r\n");
+        it.redis_says(":0\r\n");
+        assert_eq!(it.settled(), [(0, Ok(Reply::Integer(0)))]);
+        it.sent();
+        it.streams();
+        it
+    }
+
+    /// A request asks for the script to be run.
+    pub(crate) fn asks(&mut self, ticket: u32) -> Result<(), Failure> {
+        self.submits(ticket, Call::script(&SCRIPT, &[format!("k{ticket}")], &["1"]))
+    }
+
+    pub(crate) fn submits(&mut self, ticket: u32, call: Call) -> Result<(), Failure> {
+        let accepted = self.session.submit(self.now, Ticket(ticket), call);
+        self.turn(false);
+        accepted
+    }
+
+    pub(crate) fn redis_says(&mut self, bytes: impl AsRef<[u8]>) {
+        assert!(self.is_open, "no stream to say it on");
+        self.session.handle_bytes(self.now, bytes.as_ref());
+        self.turn(false);
+    }
+
+    pub(crate) fn redis_closes(&mut self) {
+        assert!(self.is_open, "no stream to close");
+        self.is_open = false;
+        self.session.handle_closed(self.now);
+        self.turn(false);
+    }
+
+    pub(crate) fn host_cannot_open(&mut self) {
+        self.is_open = false;
+        self.session.handle_open_failed(self.now);
+        self.turn(false);
+    }
+
+    pub(crate) fn ticks(&mut self) {
+        self.session.handle_tick(self.now);
+        self.turn(true);
+    }
+
+    /// Time passes, with a tick whenever the session wants one.
+    pub(crate) fn passes(&mut self, span: Micros) {
+        let end = self.now.plus(span);
+        while let Some(at) = self.session.next_tick(self.now).filter(|&at| at <= end) {
+            let before = self.now;
+            self.now = at;
+            self.ticks();
+            assert!(self.session.next_tick(at) != Some(at) || at > before, "ticks without end");
+        }
+        self.now = end;
+    }
+
+    /// Until the session wants a tick, and that tick.
+    pub(crate) fn passes_to_next_tick(&mut self) {
+        self.now = self.session.next_tick(self.now).unwrap();
+        self.ticks();
+    }
+
+    /// Calls settled since last asked for.
+    pub(crate) fn settled(&mut self) -> Vec<(u32, Result<Reply, Failure>)> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Commands sent since last asked for, the script's name shortened.
+    pub(crate) fn sent(&mut self) -> Vec<String> {
+        let commands = take_commands(&mut self.sent);
+        let joined = commands.iter().map(|parts| String::from_utf8(parts.join(&b' ')).unwrap());
+        joined.map(|command| command.replace(SCRIPT.sha1_hex(), "SHA")).collect()
+    }
+
+    /// What became of streams since last asked for.
+    pub(crate) fn streams(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.streams)
+    }
+
+    pub(crate) fn troubles(&mut self) -> Vec<Trouble> {
+        std::mem::take(&mut self.troubles)
+    }
+
+    pub(crate) fn trouble(&mut self) -> Trouble {
+        let mut troubles = self.troubles();
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
+        troubles.remove(0)
+    }
+
+    fn turn(&mut self, in_tick: bool) {
+        while let Some(effect) = self.session.poll() {
+            match effect {
+                Effect::Open => {
+                    assert!(in_tick && !self.is_open, "opened outside a tick, or twice");
+                    self.is_open = true;
+                    self.sent.clear();
+                    self.streams.push("open");
+                }
+                Effect::Close => {
+                    assert!(in_tick && self.is_open, "closed outside a tick, or twice");
+                    self.is_open = false;
+                    self.streams.push("close");
+                }
+                Effect::Settled { ticket, result } => self.settled.push((ticket.0, result)),
+                Effect::Trouble(trouble) => self.troubles.push(trouble),
+            }
+        }
+        let mut buffer = Vec::new();
+        if self.session.take_outgoing(&mut buffer) {
+            assert!(self.is_open, "sent without a stream");
+            self.sent.extend(buffer);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a connection is given up for.
+
+use weir_filter::{
+    redis::{Call, Failure},
+    units::Micros,
+};
+
+use crate::conversation::{Conversation, config, ms, ok};
+
+#[test]
+fn a_reset_in_flight_is_not_retried() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.redis_says(":1\r\n*2\r\n:1");
+    it.redis_closes();
+    assert_eq!(it.settled(), [(1, ok(1)), (2, Err(Failure::Reset))]);
+    assert_eq!(it.trouble().failure, Failure::Reset);
+    it.sent();
+    it.passes(ms(50));
+    it.redis_says("+PONG\r\n");
+    assert_eq!((it.streams(), it.sent()), (vec!["open"], vec!["PING".to_owned()]));
+}
+
+#[test]
+fn a_replica_is_left_for_another_stream() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=4 {
+        it.asks(ticket).unwrap();
+    }
+    it.redis_says("-READONLY You can't write against a read only replica.\r\n");
+    assert_eq!(it.settled(), [(1, Err(Failure::NotReady))]);
+    assert_eq!(it.asks(5), Err(Failure::NotReady));
+    it.redis_says("-READONLY You can't write against a read only replica.\r\n:3\r\n");
+    assert_eq!(it.settled(), [(2, Err(Failure::NotReady)), (3, ok(3))], "what was in flight may still be answered");
+    assert_eq!(it.trouble().failure, Failure::NotReady);
+    it.ticks();
+    assert_eq!(it.settled(), [(4, Err(Failure::Reset))]);
+    assert_eq!(it.streams(), ["close"]);
+    it.passes(ms(50));
+    it.redis_says("+PONG\r\n");
+    assert_eq!(it.streams(), ["open"]);
+    it.asks(6).unwrap();
+}
+
+#[test]
+fn a_user_whose_rights_were_taken_away_is_told_so() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.redis_says("-NOPERM this user has no permissions to access one of the keys\r\n");
+    assert!(it.session.is_connected(), "other keys may do");
+    it.redis_says("-NOAUTH Authentication required.\r\n");
+    assert!(!it.session.is_connected(), "nothing will do on this connection");
+    assert_eq!(it.settled(), [(1, Err(Failure::Auth)), (2, Err(Failure::Auth))]);
+    it.passes(ms(2_000));
+    assert_eq!(it.streams(), ["close"]);
+}
+
+#[test]
+fn garbage_closes_the_stream() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.redis_says(":1\r\nHTTP/1.1 400 Bad Request\r\n");
+    assert_eq!(it.settled(), [(1, ok(1)), (2, Err(Failure::Protocol))]);
+    assert_eq!(it.trouble().failure, Failure::Protocol);
+    it.redis_says(":2\r\n");
+    assert_eq!(it.asks(3), Err(Failure::Unavailable));
+    it.ticks();
+    assert_eq!(it.streams(), ["close"]);
+    it.passes(ms(50));
+    it.redis_says("+PONG\r\n");
+    it.asks(4).unwrap();
+    it.redis_says(":4\r\n");
+    assert_eq!(it.settled(), [(4, ok(4))], "nothing of the old stream is left");
+}
+
+#[test]
+fn a_reply_that_nobody_asked_for_closes_the_stream() {
+    let mut it = Conversation::connected(config());
+    it.redis_says(":1\r\n");
+    assert_eq!(it.trouble().failure, Failure::Protocol);
+    it.ticks();
+    assert_eq!(it.streams(), ["close"]);
+}
+
+#[test]
+fn a_silent_stream_is_replaced() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.passes(ms(980));
+    it.asks(2).unwrap();
+    it.passes(ms(19));
+    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    assert!(it.streams().is_empty());
+    it.passes(ms(1));
+    assert_eq!(it.settled(), [(2, Err(Failure::Reset))]);
+    assert_eq!((it.streams(), it.trouble().failure), (vec!["close"], Failure::Timeout));
+    assert_eq!(it.asks(3), Err(Failure::Unavailable));
+}
+
+#[test]
+fn a_slow_redis_is_not_a_silent_one() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=100 {
+        it.asks(ticket).unwrap();
+        it.passes(ms(100));
+        it.redis_says(format!(":{ticket}\r\n"));
+    }
+    assert!(it.streams().is_empty());
+}
+
+#[test]
+fn a_replica_that_answers_what_only_reads_is_of_no_use_all_the_same() {
+    let mut it = Conversation::connected(config());
+    let mut wait = Micros::ZERO;
+    for _ in 0..10 {
+        it.asks(1).unwrap();
+        it.submits(2, Call::command(&["GET", "k"])).unwrap();
+        it.redis_says("-READONLY You can't write against a read only replica.\r\n$-1\r\n");
+        let lost_at = it.now;
+        it.ticks();
+        it.passes_to_next_tick();
+        wait = it.now.minus(lost_at);
+        it.redis_says("+PONG\r\n");
+    }
+    assert!(wait > Micros::from_secs(2), "tried again after {wait:?} only");
+}

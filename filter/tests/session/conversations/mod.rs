@@ -1,0 +1,4 @@
+mod ageing;
+mod connecting;
+mod losing;
+mod requests;

@@ -1,0 +1,173 @@
+//! What a request gets on a connection that works.
+
+use weir_filter::redis::{Call, Effect, Failure, Reply, SessionConfig, Ticket};
+
+use crate::conversation::{Conversation, TIMEOUT, config, ms, ok};
+
+#[test]
+fn each_request_gets_its_own_reply_whatever_the_chunks() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=4 {
+        it.asks(ticket).unwrap();
+    }
+    it.redis_says("*2\r\n:1\r\n:600000\r\n*2\r");
+    it.redis_says("\n:0\r\n:5\r\n$1\r\nx\r\n$");
+    it.redis_says("-1\r\n");
+    let pair = |a, b| Ok(Reply::Array(vec![Reply::Integer(a), Reply::Integer(b)]));
+    let replies = [(1, pair(1, 600_000)), (2, pair(0, 5)), (3, Ok(Reply::Bulk(b"x".to_vec()))), (4, Ok(Reply::Nil))];
+    assert_eq!(it.settled(), replies);
+}
+
+#[test]
+fn a_lost_script_is_sent_once_with_its_source() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.sent();
+    it.redis_says("-NOSCRIPT No matching script.\r\n:2\r\n");
+    assert_eq!(it.sent(), ["EVAL return 1 1 k1 1"]);
+    assert_eq!(it.settled(), [(2, ok(2))]);
+    it.redis_says(":1\r\n");
+    assert_eq!(it.settled(), [(1, ok(1))]);
+    assert!(it.troubles().is_empty(), "a lost script is no trouble");
+}
+
+#[test]
+fn a_server_that_never_has_the_script_refuses_it() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.redis_says("-NOSCRIPT No matching script.\r\n-NOSCRIPT No matching script.\r\n");
+    assert_eq!(it.settled(), [(1, Err(Failure::Refused))]);
+    assert_eq!(it.session.in_flight(), 0);
+}
+
+#[test]
+fn a_lost_script_is_not_sent_again_for_a_request_that_has_been_answered() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.session.abandon(Ticket(2));
+    it.passes(TIMEOUT);
+    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    it.sent();
+    it.redis_says("-NOSCRIPT No matching script.\r\n-NOSCRIPT No matching script.\r\n");
+    assert_eq!((it.sent(), it.settled()), (vec![], vec![]));
+    assert!(it.troubles().is_empty());
+}
+
+#[test]
+fn a_lost_script_found_out_too_late_is_a_timeout() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.sent();
+    it.now = it.now.plus(TIMEOUT);
+    it.redis_says("-NOSCRIPT No matching script.\r\n");
+    assert_eq!((it.sent(), it.settled()), (vec![], vec![(1, Err(Failure::Timeout))]));
+}
+
+#[test]
+fn a_script_sent_again_keeps_its_first_deadline() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.passes(ms(49));
+    it.asks(2).unwrap();
+    it.redis_says("-NOSCRIPT No matching script.\r\n");
+    it.passes(ms(1));
+    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+}
+
+#[test]
+fn a_plain_command_is_never_sent_twice() {
+    let mut it = Conversation::connected(config());
+    it.submits(1, Call::command(&["HGETALL", "weir:overrides"])).unwrap();
+    assert_eq!(it.sent(), ["HGETALL weir:overrides"]);
+    it.redis_says("-NOSCRIPT what?\r\n");
+    assert_eq!((it.sent(), it.settled()), (vec![], vec![(1, Err(Failure::Refused))]));
+}
+
+#[test]
+fn a_reply_that_comes_after_its_timeout_goes_to_nobody_else() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.passes(TIMEOUT);
+    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    it.asks(2).unwrap();
+    it.redis_says(":1\r\n");
+    assert_eq!(it.settled(), []);
+    it.redis_says(":2\r\n");
+    assert_eq!(it.settled(), [(2, ok(2))]);
+}
+
+#[test]
+fn the_reply_of_a_request_that_went_away_goes_to_nobody_else() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.session.abandon(Ticket(1));
+    it.redis_says(":1\r\n:2\r\n");
+    assert_eq!(it.settled(), [(2, ok(2))]);
+}
+
+#[test]
+fn a_request_that_went_away_before_there_was_a_connection_is_never_sent() {
+    let mut it = Conversation::new(config());
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    it.ticks();
+    it.session.abandon(Ticket(1));
+    it.sent();
+    it.redis_says("+PONG\r\n");
+    assert_eq!(it.sent(), ["EVALSHA SHA 1 k2 1"]);
+}
+
+#[test]
+fn errors_of_commands_are_told_once_a_second() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=3 {
+        it.asks(ticket).unwrap();
+    }
+    it.redis_says("-OOM command not allowed when used memory > 'maxmemory'.\r\n-OOM command not allowed\r\n");
+    assert_eq!(it.settled(), [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
+    assert!(it.trouble().detail.contains("OOM command not allowed when used memory"));
+    it.now = it.now.plus(ms(1_000));
+    it.redis_says("-OOM command not allowed\r\n");
+    assert_eq!(it.trouble().failure, Failure::Refused);
+    assert!(it.session.is_connected());
+}
+
+#[test]
+fn too_many_requests_at_once_are_refused_even_if_nobody_waits_for_the_others() {
+    let mut it = Conversation::connected(SessionConfig { max_in_flight: 2, ..config() });
+    it.asks(1).unwrap();
+    it.asks(2).unwrap();
+    assert_eq!(it.asks(3), Err(Failure::Overloaded));
+    it.session.abandon(Ticket(1));
+    assert_eq!(it.asks(4), Err(Failure::Overloaded), "its command is still in the pipe");
+    it.redis_says(":1\r\n");
+    it.asks(5).unwrap();
+}
+
+#[test]
+fn too_many_bytes_at_once_are_refused() {
+    let mut it = Conversation::connected(config());
+    let megabyte = vec![b'x'; 1024 * 1024];
+    let big = || Call::command(&[b"SET".as_slice(), b"k", &megabyte]);
+    let accepted = (1..=20).filter(|&ticket| it.submits(ticket, big()).is_ok()).count();
+    assert_eq!(accepted, 7, "8 MiB, with what is around them");
+    it.redis_says("+OK\r\n");
+    it.submits(21, big()).unwrap();
+}
+
+#[test]
+fn a_host_that_resumes_only_so_many_requests_at_a_time_resumes_the_rest_in_ticks() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=3 {
+        it.asks(ticket).unwrap();
+    }
+    it.session.handle_bytes(it.now, b":1\r\n:2\r\n:3\r\n");
+    assert_eq!(it.session.poll(), Some(Effect::Settled { ticket: Ticket(1), result: ok(1) }));
+    it.session.abandon(Ticket(2));
+    assert_eq!((it.session.in_flight(), it.session.next_tick(it.now)), (1, Some(it.now)));
+    it.ticks();
+    assert_eq!(it.settled(), [(3, ok(3))]);
+}

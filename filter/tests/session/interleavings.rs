@@ -1,0 +1,322 @@
+//! Any order of events, against a small Redis that answers in order, or worse.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+use weir_filter::{
+    redis::{Call, Credentials, Effect, Failure, Reply, Secret, Session, SessionConfig, Ticket},
+    units::Micros,
+};
+
+use crate::{conversation::SCRIPT, wire::take_commands};
+
+const TIMEOUT: Micros = Micros::from_millis(50);
+const TICK: Micros = Micros::from_millis(10);
+const MAX_IN_FLIGHT: usize = 12;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Submit,
+    /// The request of one of the last tickets goes away.
+    Abandon(u32),
+    /// Redis' replies arrive, up to so many bytes of them.
+    Deliver(usize),
+    /// Time passes, with ticks up to `TICK` late.
+    Pass {
+        span: Micros,
+        late: Micros,
+    },
+    /// A tick that nobody asked for.
+    Tick,
+    /// The connection is closed by the peer.
+    Close,
+    /// The next stream cannot be opened.
+    RefuseNextOpen,
+    /// The peer sends what it should not.
+    Say(&'static str),
+    /// Nothing more is delivered on this connection: its replies are lost.
+    Hang,
+    Flush,
+    /// From here on, commands are answered with this error, or normally.
+    Answer(Option<&'static str>),
+    /// The password is changed, or changed back.
+    Lock(bool),
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let micros = |range: std::ops::Range<u64>| range.prop_map(Micros);
+    prop_oneof![
+        30 => Just(Event::Submit),
+        4 => (0_u32..5).prop_map(Event::Abandon),
+        25 => (1_usize..80).prop_map(Event::Deliver),
+        12 => (micros(0..3_000), micros(0..TICK.0)).prop_map(|(span, late)| Event::Pass { span, late }),
+        6 => (micros(0..200_000), micros(0..TICK.0)).prop_map(|(span, late)| Event::Pass { span, late }),
+        1 => (micros(0..400_000_000), micros(0..TICK.0)).prop_map(|(span, late)| Event::Pass { span, late }),
+        4 => Just(Event::Tick),
+        1 => Just(Event::Close),
+        1 => Just(Event::RefuseNextOpen),
+        1 => prop::sample::select(vec!["garbage", ":7\r\n", "*1\r\n", "-ERR max number of clients reached\r\n", "$9\r\n"])
+            .prop_map(Event::Say),
+        1 => Just(Event::Hang),
+        2 => Just(Event::Flush),
+        1 => prop::sample::select(vec![
+            Some("READONLY You can't write against a read only replica."), Some("OOM no"), Some("NOPERM no"), Some("LOADING"),
+        ]).prop_map(Event::Answer),
+        2 => Just(Event::Answer(None)),
+        1 => prop::sample::select(vec![true, false, false]).prop_map(Event::Lock),
+    ]
+}
+
+/// One connection, as Redis sees it.
+#[derive(Default)]
+struct Connection {
+    incoming: Vec<u8>,
+    replies: VecDeque<u8>,
+    authenticated: bool,
+    database: u32,
+    hangs: bool,
+}
+
+struct World {
+    session: Session,
+    now: Micros,
+    connection: Option<Connection>,
+    refuse_next_open: bool,
+    has_script: bool,
+    error: Option<&'static str>,
+    locked: bool,
+    /// Whether the peer has said what no Redis says: then replies may be mistaken for one another.
+    lied: bool,
+    next_ticket: u32,
+    deadlines: BTreeMap<u32, Micros>,
+    executed: BTreeSet<u32>,
+    buffer: Vec<u8>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let credentials = Credentials { username: None, password: Secret::new("hunter2") };
+        let config = SessionConfig {
+            credentials: Some(credentials),
+            database: 3,
+            timeout: TIMEOUT,
+            max_in_flight: MAX_IN_FLIGHT,
+        };
+        Self {
+            session: Session::new(config, seed),
+            now: Micros::from_secs(seed),
+            connection: None,
+            refuse_next_open: false,
+            has_script: false,
+            error: None,
+            locked: false,
+            lied: false,
+            next_ticket: 0,
+            deadlines: BTreeMap::new(),
+            executed: BTreeSet::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    fn happens(&mut self, event: &Event) {
+        match *event {
+            Event::Submit => self.submit(),
+            Event::Abandon(back) => {
+                let ticket = self.next_ticket.saturating_sub(back + 1);
+                self.session.abandon(Ticket(ticket));
+                self.deadlines.remove(&ticket);
+            }
+            Event::Deliver(bytes) => self.deliver(bytes),
+            Event::Pass { span, late } => self.pass(span, late),
+            Event::Tick => self.tick(),
+            Event::Close => {
+                if self.connection.take().is_some() {
+                    self.session.handle_closed(self.now);
+                }
+            }
+            Event::RefuseNextOpen => self.refuse_next_open = true,
+            Event::Say(text) => {
+                if let Some(connection) = &mut self.connection {
+                    connection.replies.extend(text.as_bytes());
+                    self.lied = true;
+                }
+            }
+            Event::Hang => self.connection.iter_mut().for_each(|connection| connection.hangs = true),
+            Event::Flush => self.has_script = false,
+            Event::Answer(error) => self.error = error,
+            Event::Lock(locked) => self.locked = locked,
+        }
+        self.turn(false);
+    }
+
+    fn submit(&mut self) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let call = Call::script(&SCRIPT, &["k"], &[ticket.to_string()]);
+        match self.session.submit(self.now, Ticket(ticket), call) {
+            Ok(()) => assert!(self.deadlines.insert(ticket, self.now.plus(TIMEOUT)).is_none()),
+            Err(failure) => assert!(
+                matches!(failure, Failure::Unavailable | Failure::Overloaded | Failure::NotReady | Failure::Auth),
+                "refused with {failure:?}"
+            ),
+        }
+    }
+
+    fn deliver(&mut self, bytes: usize) {
+        let Some(connection) = self.connection.as_mut().filter(|connection| !connection.hangs) else { return };
+        let chunk: Vec<u8> = connection.replies.drain(..bytes.min(connection.replies.len())).collect();
+        self.session.handle_bytes(self.now, &chunk);
+    }
+
+    fn pass(&mut self, span: Micros, late: Micros) {
+        let end = self.now.plus(span);
+        for _ in 0..10_000 {
+            match self.session.next_tick(self.now) {
+                Some(at) if at <= end => {
+                    self.now = at.plus(late);
+                    self.tick();
+                }
+                _ => {
+                    self.now = self.now.max(end);
+                    return;
+                }
+            }
+        }
+        panic!("ticks without end");
+    }
+
+    fn tick(&mut self) {
+        self.session.handle_tick(self.now);
+        self.turn(true);
+        let overdue: Vec<_> = self.deadlines.iter().filter(|(_, deadline)| **deadline <= self.now).collect();
+        assert!(overdue.is_empty(), "not answered in time: {overdue:?} at {:?}", self.now);
+    }
+
+    /// Does as the session says, as a host would, and reads what it sends, as Redis would.
+    fn turn(&mut self, in_tick: bool) {
+        while let Some(effect) = self.session.poll() {
+            match effect {
+                Effect::Open => {
+                    assert!(in_tick && self.connection.is_none(), "opened outside a tick, or twice");
+                    if std::mem::take(&mut self.refuse_next_open) {
+                        self.session.handle_open_failed(self.now);
+                    } else {
+                        self.connection = Some(Connection::default());
+                        self.lied = false;
+                    }
+                }
+                Effect::Close => {
+                    assert!(in_tick && self.connection.take().is_some(), "closed outside a tick, or twice")
+                }
+                Effect::Settled { ticket, result } => self.settled(ticket.0, result),
+                Effect::Trouble(trouble) => {
+                    assert!(!trouble.detail.contains("hunter2") && trouble.detail.len() < 400, "{trouble:?}");
+                }
+            }
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if self.session.take_outgoing(&mut buffer) {
+            assert!(buffer.len() < 64 * 1024, "{} bytes to send", buffer.len());
+            self.read(&buffer);
+        }
+        self.buffer = buffer;
+        assert!(self.session.in_flight() <= MAX_IN_FLIGHT);
+        let wanted = self.session.next_tick(self.now);
+        if let Some(&first) = self.deadlines.values().min() {
+            assert!(wanted.is_some_and(|at| at <= first.max(self.now)), "no tick in time for {first:?}");
+        }
+    }
+
+    fn settled(&mut self, ticket: u32, result: Result<Reply, Failure>) {
+        assert!(self.deadlines.remove(&ticket).is_some(), "ticket {ticket} settled twice, or after it was abandoned");
+        if let Ok(reply) = result
+            && !self.lied
+        {
+            assert_eq!(reply, Reply::Array(vec![Reply::Integer(1), Reply::Integer(i64::from(ticket))]));
+            assert!(self.executed.contains(&ticket));
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let mut connection = self.connection.take().expect("sent without a stream");
+        connection.incoming.extend_from_slice(bytes);
+        for command in take_commands(&mut connection.incoming) {
+            let command: Vec<_> = command.iter().map(|part| std::str::from_utf8(part).unwrap()).collect();
+            let reply = self.answer(&mut connection, &command);
+            connection.replies.extend(reply.as_bytes());
+        }
+        self.connection = Some(connection);
+    }
+
+    fn answer(&mut self, connection: &mut Connection, command: &[&str]) -> String {
+        match command {
+            ["AUTH", "hunter2"] if !self.locked => {
+                connection.authenticated = true;
+                "+OK\r\n".into()
+            }
+            ["AUTH", _] => "-WRONGPASS invalid username-password pair or user is disabled.\r\n".into(),
+            _ if !connection.authenticated => "-NOAUTH Authentication required.\r\n".into(),
+            ["SELECT", database] => {
+                connection.database = database.parse().unwrap();
+                "+OK\r\n".into()
+            }
+            ["PING"] => "+PONG\r\n".into(),
+            [name @ ("EVALSHA" | "EVAL"), script, "1", "k", ticket] => {
+                assert_eq!(connection.database, 3, "a request landed in the wrong database");
+                if let Some(error) = self.error {
+                    return format!("-{error}\r\n");
+                }
+                if *name == "EVALSHA" && !self.has_script {
+                    assert_eq!(*script, SCRIPT.sha1_hex());
+                    return "-NOSCRIPT No matching script. Please use EVAL.\r\n".into();
+                }
+                self.has_script = true;
+                let is_first = self.executed.insert(ticket.parse().unwrap());
+                assert!(is_first || self.lied, "ticket {ticket} was run twice");
+                format!("*2\r\n:1\r\n:{ticket}\r\n")
+            }
+            _ => panic!("unexpected command {command:?}"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_answered_once_in_time_and_with_its_own_reply(
+        seed in 1_u64..1_000_000, events in prop::collection::vec(events(), 0..200),
+    ) {
+        let mut world = World::new(seed);
+        for event in &events {
+            world.happens(event);
+        }
+        world.pass(TIMEOUT, TICK);
+        prop_assert!(world.deadlines.is_empty(), "never answered: {:?}", world.deadlines);
+    }
+
+    #[test]
+    fn once_redis_is_well_again_it_is_used_again(
+        seed in 1_u64..1_000_000, events in prop::collection::vec(events(), 0..100),
+    ) {
+        let mut world = World::new(seed);
+        for event in &events {
+            world.happens(event);
+        }
+        for event in [Event::Answer(None), Event::Lock(false), Event::Close] {
+            world.happens(&event);
+        }
+        world.refuse_next_open = false;
+        let end = world.now.plus(Micros::from_secs(12));
+        while world.now < end {
+            world.happens(&Event::Pass { span: Micros::from_millis(5), late: Micros::ZERO });
+            world.happens(&Event::Deliver(1_000));
+        }
+        world.happens(&Event::Submit);
+        let ticket = world.next_ticket - 1;
+        for _ in 0..4 {
+            world.happens(&Event::Pass { span: Micros::from_millis(1), late: Micros::ZERO });
+            world.happens(&Event::Deliver(1_000));
+        }
+        prop_assert!(world.executed.contains(&ticket) && world.deadlines.is_empty());
+        prop_assert_eq!(world.session.in_flight(), 0);
+    }
+}
