@@ -70,7 +70,12 @@ impl Backend {
     pub fn abandon(&mut self, ticket: Ticket) {
         match &mut self.transport {
             Carrier::Stream(session) => session.abandon(ticket),
-            Carrier::Callout(callouts) => callouts.abandon(ticket),
+            Carrier::Callout(callouts) => {
+                callouts.abandon(ticket);
+                // The proxy cancels a callout together with its request, and never reports it.
+                let over = callouts.handle_response(Micros::ZERO, ticket, Err(Failure::Reset));
+                debug_assert_eq!(over, Next::Abandoned);
+            }
         }
     }
 
