@@ -1,1 +1,5 @@
 //! (to come)
+
+pub mod load;
+pub mod provision;
+pub mod scenario;
