@@ -115,9 +115,10 @@ impl Scenario {
     /// Where there is no such cluster, or it has no endpoint that is a socket.
     pub fn endpoint(&mut self, name: &str, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
         let cluster = self.named("clusters", "cluster", name)?;
-        let endpoints = items(cluster.pointer_mut("/load_assignment/endpoints")).flat_map(|it| items(it.get_mut("lb_endpoints")));
+        let endpoints =
+            items(cluster.pointer_mut("/load_assignment/endpoints")).flat_map(|it| items(it.get_mut("lb_endpoints")));
         let addresses = endpoints.filter_map(|endpoint| endpoint.pointer_mut("/endpoint/address"));
-        let changed = addresses.fold(false, |changed, address| set_address(address, addr) || changed);
+        let changed = addresses.map(|address| set_address(address, addr)).filter(|changed| *changed).count() > 0;
         self.require(changed, || format!("endpoint with a socket_address in static_resources.clusters.{name}"))
     }
 

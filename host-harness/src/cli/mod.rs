@@ -1,3 +1,3 @@
 //! (to come)
 
-pub mod demo;
+pub(crate) mod demo;

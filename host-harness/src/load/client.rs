@@ -46,21 +46,33 @@ pub struct Response {
     pub body: Bytes,
 }
 
+/// One GET on a connection of its own.
+///
+/// # Errors
+/// Where the server cannot be reached, does not speak HTTP/1.1 or takes longer than `limit`.
+pub async fn get(target: SocketAddr, path: &str, limit: Duration) -> Result<Response, LoadError> {
+    Client::new(target, limit).get(path, &HeaderMap::new()).await
+}
+
 /// A connection to one server.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Client {
     target: SocketAddr,
     limit: Duration,
     connection: Option<SendRequest<Empty<Bytes>>>,
 }
 
 impl Client {
-    pub(super) fn new(target: SocketAddr, limit: Duration) -> Self {
+    /// Opens no connection yet; `limit` is for each response.
+    pub fn new(target: SocketAddr, limit: Duration) -> Self {
         Self { target, limit, connection: None }
     }
 
     /// Opens the connection, so that the first request need not.
-    pub(super) async fn connect(&mut self) -> Result<(), LoadError> {
+    ///
+    /// # Errors
+    /// Where the server cannot be reached in time.
+    pub async fn connect(&mut self) -> Result<(), LoadError> {
         let failed = |source| LoadError::Connect { target: self.target, source };
         let stream = match timeout(self.limit, TcpStream::connect(self.target)).await {
             Ok(stream) => stream.map_err(failed)?,
@@ -73,7 +85,11 @@ impl Client {
         Ok(())
     }
 
-    pub(super) async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+    /// Sends a GET and reads the whole response, on the open connection or a new one.
+    ///
+    /// # Errors
+    /// Where there is no whole response in time; the connection is given up then.
+    pub async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
         let limit = self.limit;
         let answered = match timeout(limit, self.exchange(path, headers)).await {
             Ok(answered) => answered,

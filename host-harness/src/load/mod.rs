@@ -8,7 +8,7 @@ mod pace;
 mod report;
 mod run;
 
-pub use client::{LoadError, Response};
+pub use client::{Client, LoadError, Response, get};
 pub use pace::Pace;
 pub use report::{Counters, Outcome, Report, UserReport};
 pub use run::{at_once, run};

@@ -43,7 +43,13 @@ pub async fn run(plan: Plan, counters: Arc<Counters>) -> Report {
     report
 }
 
-async fn one_connection(plan: &Plan, user: usize, start: Instant, next: &AtomicU64, counters: &Counters) -> Vec<Outcome> {
+async fn one_connection(
+    plan: &Plan,
+    user: usize,
+    start: Instant,
+    next: &AtomicU64,
+    counters: &Counters,
+) -> Vec<Outcome> {
     let Some(user) = plan.users.get(user) else { return Vec::new() };
     let mut client = Client::new(plan.target, plan.timeout);
     let end = start + plan.duration;

@@ -54,11 +54,13 @@ pub(super) fn cargo() -> Command {
         "CARGO_NET_",
         "CARGO_HTTP_",
     ];
-    const LEAKING: [&str; 6] = ["CARGO", "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTC"];
+    const LEAKING: [&str; 6] =
+        ["CARGO", "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTC"];
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
-        let of_cargo = name.starts_with("CARGO_") && !name.starts_with("CARGO_REGISTR") && !name.starts_with("CARGO_SOURCE_");
+        let of_cargo =
+            name.starts_with("CARGO_") && !name.starts_with("CARGO_REGISTR") && !name.starts_with("CARGO_SOURCE_");
         if LEAKING.contains(&name) || (of_cargo && !KEPT.iter().any(|kept| name.starts_with(kept))) {
             cargo.env_remove(name);
         }

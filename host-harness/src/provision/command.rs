@@ -12,7 +12,6 @@ use super::ProvisionError;
 
 /// Enough for a download of 100 MB over a slow line or a cold build of the filter.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
-const OUTPUT_LINES: usize = 30;
 
 /// Runs to the end; what it printed to stdout.
 pub(super) fn run(command: &mut Command) -> Result<String, ProvisionError> {
@@ -21,7 +20,8 @@ pub(super) fn run(command: &mut Command) -> Result<String, ProvisionError> {
 
 pub(super) fn run_within(command: &mut Command, limit: Duration) -> Result<String, ProvisionError> {
     let line = command_line(command);
-    let failed = |how: String, output: &str| ProvisionError::Command { command: line.clone(), how, output: last_lines(output) };
+    let failed =
+        |how: String, output: &str| ProvisionError::Command { command: line.clone(), how, output: output.to_owned() };
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -63,11 +63,6 @@ pub(super) fn on_path(name: &str) -> Option<PathBuf> {
 pub(super) fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
-}
-
-pub(super) fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(OUTPUT_LINES)..].join("\n")
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {

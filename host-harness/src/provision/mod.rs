@@ -68,7 +68,7 @@ pub enum ProvisionError {
         command: String,
         /// "exited with 1", "could not be run: …", "took longer than …".
         how: String,
-        /// The end of what it printed.
+        /// What it printed; the end of it is shown.
         output: String,
     },
     /// A server did not come up.
@@ -101,22 +101,27 @@ impl ProvisionError {
     }
 }
 
+/// The last lines, which tend to say what went wrong.
 fn indented(text: &str) -> String {
-    text.trim_end().lines().map(|line| format!("\n    {line}")).collect()
+    const SHOWN: usize = 30;
+    let lines = || text.trim_end().lines();
+    lines().skip(lines().count().saturating_sub(SHOWN)).map(|line| format!("\n    {line}")).collect()
 }
 
-/// For tests of real components: what was provisioned, or `None` after saying `skipped: <why>` on stderr.
+/// For tests of real components: what was provisioned, or `None` after saying `skipped: <why>` on stderr where it is
+/// missing and cannot be had.
 ///
 /// # Panics
-/// Under `CI=true`, where a missing component is a failure.
+/// Under `CI=true`, where a missing component is a failure; and everywhere where one is there and does not work.
 #[expect(clippy::panic, reason = "failing the calling test is its purpose")]
 pub fn or_skip<T>(provisioned: Result<T, ProvisionError>) -> Option<T> {
+    let must_be_there = std::env::var("CI").is_ok_and(|ci| ci == "true");
     match provisioned {
         Ok(it) => Some(it),
-        Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("missing under CI=true: {why}"),
-        Err(why) => {
+        Err(why @ ProvisionError::Missing { .. }) if !must_be_there => {
             eprintln!("skipped: {why}");
             None
         }
+        Err(why) => panic!("{why}"),
     }
 }

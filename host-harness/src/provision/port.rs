@@ -50,7 +50,9 @@ pub fn free_port() -> Result<HeldPort, ProvisionError> {
     let first = process::id().wrapping_mul(2_654_435_761) >> 8;
     for _ in 0..ports {
         let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports;
-        let Some(port) = u16::try_from(offset).ok().and_then(|offset| RANGE.start().checked_add(offset)) else { continue };
+        let Some(port) = u16::try_from(offset).ok().and_then(|offset| RANGE.start().checked_add(offset)) else {
+            continue;
+        };
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             return Ok(HeldPort { listener, port });
         }

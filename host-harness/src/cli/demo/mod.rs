@@ -34,7 +34,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Options of `weir demo`.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// What runs the filter
     #[arg(long, value_enum, default_value_t = HostKind::Embedded)]
     host: HostKind,
@@ -59,7 +59,7 @@ enum HostKind {
 
 /// Why there was nothing to show.
 #[derive(Debug, Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// Something that it needs is missing.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
@@ -82,7 +82,7 @@ pub enum DemoError {
 
 /// A host's name in errors.
 #[derive(Debug, Clone, Copy)]
-pub enum HostName {
+pub(crate) enum HostName {
     /// The one in this process.
     Embedded,
     /// Envoy, which was started but does not listen.
@@ -93,7 +93,7 @@ pub enum HostName {
 ///
 /// # Errors
 /// Where something is missing or does not start.
-pub async fn run(demo: Demo) -> Result<ExitCode, DemoError> {
+pub(crate) async fn run(demo: Demo) -> Result<ExitCode, DemoError> {
     let mut interrupt = Interrupt::new()?;
     let shown = tokio::select! {
         () = interrupt.wait() => return Ok(ExitCode::from(INTERRUPTED)),
@@ -104,7 +104,12 @@ pub async fn run(demo: Demo) -> Result<ExitCode, DemoError> {
         interrupt.wait().await;
     }
     shown.serving.stop().await;
-    blocking(move || Ok(drop(shown.stage))).await?;
+    let stage = shown.stage;
+    blocking(move || {
+        drop(stage);
+        Ok(())
+    })
+    .await?;
     Ok(if shown.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

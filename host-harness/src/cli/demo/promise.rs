@@ -19,7 +19,7 @@ pub(super) struct Promise {
 /// The configuration's first limit is not one by a request header with a token bucket.
 #[derive(Debug, Error)]
 #[error("limits[0].{path}: expected {expected}, found {found}")]
-pub struct LimitError {
+pub(crate) struct LimitError {
     path: &'static str,
     expected: &'static str,
     found: Value,
@@ -38,7 +38,8 @@ impl Promise {
         let (capacity, why) = at("/token_bucket/max_tokens", "a number from 1");
         let capacity = capacity.as_u64().filter(|tokens| *tokens > 0).ok_or(why)?;
         let (fill, why) = at("/token_bucket/tokens_per_fill", "a number from 1");
-        let fill = if fill.is_null() { Some(1) } else { fill.as_u64() }.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        let fill =
+            if fill.is_null() { Some(1) } else { fill.as_u64() }.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
         let fill = fill.ok_or(why)?;
         let (interval, why) = at("/token_bucket/fill_interval", "a duration such as \"60s\"");
         let seconds = interval.as_str().and_then(|text| text.strip_suffix('s')?.parse().ok());

@@ -42,7 +42,13 @@ impl Serving {
     pub(super) async fn stop(self) {
         match self {
             Self::Embedded(never) => match never {},
-            Self::Envoy(envoy) => drop(super::blocking(move || Ok(envoy.stop())).await),
+            Self::Envoy(envoy) => {
+                let stop = move || {
+                    envoy.stop();
+                    Ok(())
+                };
+                let _ = super::blocking(stop).await;
+            }
         }
     }
 }

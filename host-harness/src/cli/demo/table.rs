@@ -8,7 +8,7 @@ use super::{promise::Promise, traffic::Person};
 /// Prints the table and the verdict; whether the promise held and nothing failed.
 pub(super) fn print(promise: &Promise, people: &[Person], report: &Report) -> bool {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["user", "sends", "sent", "admitted", "at most", "denied", "failed", "p50", "p99", "promise"]);
     let mut kept = true;
     for (person, user) in people.iter().zip(&report.users) {

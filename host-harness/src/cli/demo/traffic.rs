@@ -26,7 +26,7 @@ pub(super) struct Person {
 /// People under, at and above the limit.
 pub(super) fn people(promise: &Promise, duration: Duration) -> Vec<Person> {
     let rate = promise.rate();
-    let burst = Pace::Bursts { size: promise.capacity.saturating_mul(3) / 2, every: duration / 3 };
+    let burst = Pace::Bursts { size: promise.capacity.saturating_mul(3) / 2, every: duration * 2 / 5 };
     let person = |name: &str, habit: &str, pace, connections| Person {
         user: user(name, pace, promise).connections(connections),
         habit: habit.into(),

@@ -150,8 +150,7 @@ impl std::fmt::Debug for EnvoyServer {
 
 fn wait_until_ready(process: &mut ServerProcess, told: &Path) -> Result<SocketAddr, ProvisionError> {
     let deadline = Instant::now() + READY_WITHIN;
-    let failed =
-        |why: String, log: &str| ProvisionError::Start { what: "Envoy".into(), why, log: telling_lines(log) };
+    let failed = |why: String, log: &str| ProvisionError::Start { what: "Envoy".into(), why, log: telling_lines(log) };
     loop {
         if let Some(status) = process.ended() {
             return Err(failed(format!("it ended with {status}"), &process.log()));
@@ -168,11 +167,27 @@ fn wait_until_ready(process: &mut ServerProcess, told: &Path) -> Result<SocketAd
     }
 }
 
-/// The errors of a log, or its end where it has none.
+/// The errors of a log, or its end where it has none. Of one that prints a whole message, its start and its end,
+/// which says what is wrong.
 fn telling_lines(log: &str) -> String {
-    let grave = |line: &&str| ["[critical]", "[error]", "error:"].iter().any(|mark| line.contains(mark));
-    let errors: Vec<&str> = log.lines().filter(grave).collect();
-    let lines = if errors.is_empty() { log.lines().collect() } else { errors };
+    let mut errors: Vec<Vec<&str>> = Vec::new();
+    let mut in_error = false;
+    for line in log.lines() {
+        let starts_entry = line.starts_with("[20");
+        if starts_entry {
+            in_error = line.contains("[critical]") || line.contains("[error]");
+        }
+        match errors.last_mut() {
+            Some(error) if in_error && !starts_entry => error.push(line),
+            _ if in_error => errors.push(vec![line]),
+            _ => {}
+        }
+    }
+    let told = errors.iter().flat_map(|error| match error.as_slice() {
+        [first, .., last] => vec![*first, *last],
+        whole => whole.to_vec(),
+    });
+    let lines: Vec<&str> = if errors.is_empty() { log.lines().collect() } else { told.collect() };
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
@@ -215,7 +230,6 @@ static_resources:
         let second = EnvoyServer::start(EnvoyOptions::new(HELLO)).unwrap();
         let (one, two) = (first.listener("ingress").unwrap(), second.listener("ingress").unwrap());
         assert_ne!(one, two);
-        // The two speak enough HTTP in common.
         assert_eq!(first.admin_get("/ready").unwrap().trim(), "LIVE");
         assert!(std::net::TcpStream::connect(two).is_ok());
         second.stop();
@@ -230,6 +244,14 @@ static_resources:
             Err(ProvisionError::Start { log, .. }) => assert!(log.contains("no_such_field"), "{log}"),
             other => drop(or_skip(other)),
         }
+    }
+
+    #[test]
+    fn an_error_that_prints_a_whole_message_is_cut_to_its_start_and_cause() {
+        let log = "[2026-01-01][info] starting\n[2026-01-01][critical] bad 'x': goo.gle\nfilters {\n}\n: must be 1\n\
+                   [2026-01-01][info] exiting";
+        assert_eq!(telling_lines(log), "[2026-01-01][critical] bad 'x': goo.gle\n: must be 1");
+        assert_eq!(telling_lines("only\nthis"), "only\nthis");
     }
 
     #[test]

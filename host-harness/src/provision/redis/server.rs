@@ -219,7 +219,9 @@ mod tests {
 
     fn say<T: ::redis::FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {
         let mut command = ::redis::Cmd::new();
-        words.iter().for_each(|word| drop(command.arg(*word)));
+        for word in words {
+            command.arg(*word);
+        }
         command.query(&mut connect(redis)).unwrap()
     }
 
