@@ -3,3 +3,4 @@
 pub mod load;
 pub mod provision;
 pub mod scenario;
+pub mod serving;

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{
-    Request,
+    Method, Request,
     client::conn::http1::{SendRequest, handshake},
     header::{HOST, HeaderMap, HeaderValue},
 };
@@ -85,13 +85,21 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a GET and reads the whole response, on the open connection or a new one.
+    /// Sends a GET and reads the whole response, as [`Client::send`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+        self.send(&Method::GET, path, headers).await
+    }
+
+    /// Sends a request without a body and reads the whole response, on the open connection or a new one.
     ///
     /// # Errors
     /// Where there is no whole response in time; the connection is given up then.
-    pub async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+    pub async fn send(&mut self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
         let limit = self.limit;
-        let answered = match timeout(limit, self.exchange(path, headers)).await {
+        let answered = match timeout(limit, self.exchange(method, path, headers)).await {
             Ok(answered) => answered,
             Err(_) => Err(LoadError::Timeout(limit)),
         };
@@ -101,8 +109,8 @@ impl Client {
         answered
     }
 
-    async fn exchange(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
-        let mut request = Request::get(path).body(Empty::new())?;
+    async fn exchange(&mut self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+        let mut request = Request::builder().method(method).uri(path).body(Empty::new())?;
         *request.headers_mut() = headers.clone();
         if !headers.contains_key(HOST) {
             request.headers_mut().insert(HOST, HeaderValue::from_static("weir.test"));

@@ -4,13 +4,12 @@
 //! of several users and shows what became of it. Leaves nothing running.
 
 mod promise;
-mod serving;
 mod table;
 mod traffic;
 
 use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use weir_harness::{
@@ -21,10 +20,10 @@ use weir_harness::{
         redis::{Redis, RedisOptions},
     },
     scenario::{Scenario, ScenarioError},
+    serving::{HostKind, Serving, ServingError},
 };
 
 use promise::Promise;
-use serving::Serving;
 
 const SCENARIO: &str = "envoy/quickstart.yaml";
 const LISTENER: &str = "ingress";
@@ -49,14 +48,6 @@ pub(crate) struct Demo {
     workers: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum HostKind {
-    /// wasmtime and hyper, in this process
-    Embedded,
-    /// A real Envoy
-    Envoy,
-}
-
 /// Why there was nothing to show.
 #[derive(Debug, Error)]
 pub(crate) enum DemoError {
@@ -70,23 +61,14 @@ pub(crate) enum DemoError {
     #[error("{SCENARIO}: {0}")]
     Limit(#[from] promise::LimitError),
     /// The host did not come up.
-    #[error("the {0:?} host: {1}")]
-    Host(HostName, String),
+    #[error(transparent)]
+    Serving(#[from] ServingError),
     /// The filter does not limit: nothing is to be shown.
     #[error("no answer with rate-limit headers from {0} within ten seconds: is Redis asked at all?")]
     NotLimiting(std::net::SocketAddr),
     /// The system refused something basic.
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// A host's name in errors.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum HostName {
-    /// The one in this process.
-    Embedded,
-    /// Envoy, which was started but does not listen.
-    Envoy,
 }
 
 /// Runs the demo. Fails (with code 1) where the promise did not hold or requests failed.
@@ -125,7 +107,7 @@ async fn show(demo: &Demo) -> Result<Shown, DemoError> {
     let stage = blocking(Stage::set).await?;
     let (scenario, promise) = stage.scenario(demo.keep)?;
     let serving = Serving::start(demo.host, &scenario, demo.workers).await?;
-    let target = serving.ingress()?;
+    let target = serving.listener(LISTENER)?;
     eprintln!("weir: {SCENARIO} on {target} ({:?} host), Redis on {}", demo.host, stage.redis.addr());
 
     traffic::wait_until_limiting(target, &promise, demo.workers).await?;
