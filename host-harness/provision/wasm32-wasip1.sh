@@ -97,15 +97,31 @@ done
 apt=$work/apt
 mkdir -p "$apt"/{lists/partial,cache/archives/partial,packages}
 : >"$apt/status"
+# Read after the machine's own configuration, whose proxies and credentials stay. Its hooks would clean up elsewhere.
+# Check-Valid-Until: a mirror may be a frozen one; signatures are checked all the same.
+cat >"$apt/apt.conf" <<CONF
+Dir::State "$apt";
+Dir::State::lists "$apt/lists";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt/cache";
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Default-Release;
+#clear DPkg::Post-Invoke;
+APT::Sandbox::User "$(id -un)";
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+Acquire::Retries "3";
+CONF
 private_apt() {
     local tool=$1
     shift
-    # Check-Valid-Until: a mirror may be a frozen one. Signatures are checked all the same.
-    "$tool" -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" \
-        -o Dir::Cache="$apt/cache" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-        -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null -o APT::Sandbox::User="$(id -un)" \
-        -o APT::Default-Release= -o APT::Update::Post-Invoke::= -o APT::Update::Post-Invoke-Success::= \
-        -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+    "$tool" -c "$apt/apt.conf" "$@"
 }
 
 # fetch PACKAGE VERSION_PATTERN: reads "URI SUITE" lines, takes the package from the first that has it, unpacks it.
