@@ -1,1 +1,18 @@
-//! (to come)
+//! Fixtures of the end-to-end tests: a mesh of hosts around one Redis, and a proxy that makes trouble between them.
+//!
+//! ```ignore
+//! let Some(mesh) = Mesh::on(HostKind::Envoy, "envoy/quickstart.yaml").start().await else { return };
+//! mesh.get("alice").await.admitted().remaining(19);
+//! ```
+//!
+//! Every mesh has a Redis, ports and a key prefix of its own, so that tests run side by side. A fixture that cannot
+//! do its work panics, which fails the test; only a component that cannot be had skips it (see [`or_skip`]).
+
+pub mod answer;
+pub mod fault_proxy;
+pub mod mesh;
+
+pub use answer::Answer;
+pub use fault_proxy::{Fault, FaultProxy};
+pub use mesh::{Mesh, MeshBuilder};
+pub use weir_harness::{provision::or_skip, serving::HostKind};

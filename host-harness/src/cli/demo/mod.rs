@@ -1,0 +1,204 @@
+//! `weir demo`: the whole thing at work, in one command.
+//!
+//! Builds the filter, starts a Redis of its own, serves `envoy/quickstart.yaml` on free ports, sends it the traffic
+//! of several users and shows what became of it. Leaves nothing running.
+
+mod promise;
+mod table;
+mod traffic;
+
+use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Args;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use weir_harness::{
+    load,
+    provision::{
+        ProvisionError, checkout, filter_wasm,
+        port::free_port,
+        redis::{Redis, RedisOptions},
+    },
+    scenario::{Scenario, ScenarioError},
+    serving::{HostKind, Serving, ServingError},
+};
+
+use promise::Promise;
+
+const SCENARIO: &str = "envoy/quickstart.yaml";
+const LISTENER: &str = "ingress";
+const REDIS_CLUSTER: &str = "redis";
+/// As a shell says of a program ended by ctrl-c.
+const INTERRUPTED: u8 = 130;
+
+/// Options of `weir demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// What runs the filter
+    #[arg(long, value_enum, default_value_t = HostKind::Embedded)]
+    host: HostKind,
+    /// Go on serving until ctrl-c, on the scenario's own ports where they are free
+    #[arg(long)]
+    keep: bool,
+    /// How long to send traffic
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Worker threads of the host
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    workers: u32,
+}
+
+/// Why there was nothing to show.
+#[derive(Debug, Error)]
+pub(crate) enum DemoError {
+    /// Something that it needs is missing.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    /// The scenario is not as expected.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The scenario has no limit to check the promise of.
+    #[error("{SCENARIO}: {0}")]
+    Limit(#[from] promise::LimitError),
+    /// The host did not come up.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// The filter does not limit: nothing is to be shown.
+    #[error("no answer with rate-limit headers from {0} within ten seconds: is Redis asked at all?")]
+    NotLimiting(std::net::SocketAddr),
+    /// The system refused something basic.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Runs the demo. Fails (with code 1) where the promise did not hold or requests failed.
+///
+/// # Errors
+/// Where something is missing or does not start.
+pub(crate) async fn run(demo: Demo) -> Result<ExitCode, DemoError> {
+    let mut interrupt = Interrupt::new()?;
+    let shown = tokio::select! {
+        () = interrupt.wait() => return Ok(ExitCode::from(INTERRUPTED)),
+        shown = show(&demo) => shown?,
+    };
+    if demo.keep {
+        println!("\nserving until ctrl-c; try:\n  {}", shown.curl);
+        interrupt.wait().await;
+    }
+    shown.serving.stop().await;
+    let stage = shown.stage;
+    blocking(move || {
+        drop(stage);
+        Ok(())
+    })
+    .await?;
+    Ok(if shown.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What has been shown, and still runs.
+struct Shown {
+    serving: Serving,
+    stage: Stage,
+    kept: bool,
+    curl: String,
+}
+
+async fn show(demo: &Demo) -> Result<Shown, DemoError> {
+    let stage = blocking(Stage::set).await?;
+    let (scenario, promise) = stage.scenario(demo.keep)?;
+    let serving = Serving::start(demo.host, &scenario, demo.workers).await?;
+    let target = serving.listener(LISTENER)?;
+    eprintln!("weir: {SCENARIO} on {target} ({:?} host), Redis on {}", demo.host, stage.redis.addr());
+
+    traffic::wait_until_limiting(target, &promise, demo.workers).await?;
+    let duration = Duration::from_secs(demo.seconds);
+    let people = traffic::people(&promise, duration);
+    let mut plan = load::Plan::new(target);
+    plan.duration = duration;
+    plan.users = people.iter().map(|person| person.user.clone()).collect();
+    let counters = Arc::new(load::Counters::default());
+    let bar = traffic::progress(duration, counters.clone());
+    let report = load::run(plan, counters).await;
+    bar.abort();
+    let _ = bar.await;
+
+    let kept = table::print(&promise, &people, &report);
+    Ok(Shown { serving, stage, kept, curl: format!("curl -i -H '{}: me' http://{target}/", promise.header) })
+}
+
+/// What the host needs around it.
+struct Stage {
+    redis: Redis,
+    wasm: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    fn set() -> Result<Self, DemoError> {
+        let wasm = filter_wasm::find_or_build()?;
+        let parent = checkout::target_dir()?.join("demo");
+        std::fs::create_dir_all(&parent)?;
+        let dir = tempfile::Builder::new().prefix("run-").tempdir_in(parent)?;
+        let options = RedisOptions { appendonly: true, dir: Some(dir.path().join("redis")), ..RedisOptions::default() };
+        Ok(Self { redis: Redis::provide(options)?, wasm, _dir: dir })
+    }
+
+    /// The scenario as it can run here, and what it promises.
+    fn scenario(&self, own_ports: bool) -> Result<(Scenario, Promise), DemoError> {
+        let mut scenario = Scenario::load(checkout::root()?.join(SCENARIO))?;
+        let promise = Promise::of(&scenario.limiter()?)?;
+        let place = |wanted: Option<std::net::SocketAddr>| match wanted.filter(|addr| own_ports && is_free(*addr)) {
+            Some(own) => Ok(own),
+            None => free_port().map(|port| port.release()),
+        };
+        let (listener, admin) = (place(scenario.listener_addr(LISTENER))?, place(scenario.admin_addr())?);
+        scenario.listener(LISTENER, listener)?.admin(admin)?.endpoint(REDIS_CLUSTER, self.redis.addr())?;
+        scenario.wasm(&self.wasm)?;
+        let (login, external) = (self.redis.login(), matches!(self.redis, Redis::External(_)));
+        scenario.filter_configuration(|filter| {
+            let redis = &mut filter["redis"];
+            if external {
+                redis["key_prefix"] = format!("weir-demo-{}:", std::process::id()).into();
+            }
+            if let Some(username) = &login.username {
+                redis["username"] = username.clone().into();
+            }
+            if let Some(password) = &login.password {
+                redis["password"] = serde_json::json!({ "inline": password });
+            }
+            if login.database != 0 {
+                redis["database"] = login.database.into();
+            }
+        })?;
+        Ok((scenario, promise))
+    }
+}
+
+fn is_free(addr: std::net::SocketAddr) -> bool {
+    TcpListener::bind(addr).is_ok()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DemoError> + Send + 'static,
+) -> Result<T, DemoError> {
+    tokio::task::spawn_blocking(work).await.map_err(|why| DemoError::Io(io::Error::other(why)))?
+}
+
+/// Ctrl-c, or being asked to end by another process.
+struct Interrupt {
+    int: tokio::signal::unix::Signal,
+    term: tokio::signal::unix::Signal,
+}
+
+impl Interrupt {
+    fn new() -> io::Result<Self> {
+        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}

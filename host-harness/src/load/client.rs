@@ -1,0 +1,131 @@
+//! One keep-alive connection, opened again when it was closed.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Method, Request,
+    client::conn::http1::{SendRequest, handshake},
+    header::{HOST, HeaderMap, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::{net::TcpStream, time::timeout};
+
+/// Why a request has no response.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The server cannot be reached.
+    #[error("connecting to {target}: {source}")]
+    Connect {
+        /// The server.
+        target: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection ended, or what came was no HTTP.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// The path or a header cannot be sent.
+    #[error("{0}")]
+    Request(#[from] hyper::http::Error),
+    /// No whole response in time.
+    #[error("no response within {} ms", .0.as_millis())]
+    Timeout(Duration),
+}
+
+/// A whole response.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// One GET on a connection of its own.
+///
+/// # Errors
+/// Where the server cannot be reached, does not speak HTTP/1.1 or takes longer than `limit`.
+pub async fn get(target: SocketAddr, path: &str, limit: Duration) -> Result<Response, LoadError> {
+    Client::new(target, limit).get(path, &HeaderMap::new()).await
+}
+
+/// A connection to one server.
+#[derive(Debug)]
+pub struct Client {
+    target: SocketAddr,
+    limit: Duration,
+    connection: Option<SendRequest<Empty<Bytes>>>,
+}
+
+impl Client {
+    /// Opens no connection yet; `limit` is for each response.
+    pub fn new(target: SocketAddr, limit: Duration) -> Self {
+        Self { target, limit, connection: None }
+    }
+
+    /// Opens the connection, so that the first request need not.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached in time.
+    pub async fn connect(&mut self) -> Result<(), LoadError> {
+        let failed = |source| LoadError::Connect { target: self.target, source };
+        let stream = match timeout(self.limit, TcpStream::connect(self.target)).await {
+            Ok(stream) => stream.map_err(failed)?,
+            Err(_) => return Err(LoadError::Timeout(self.limit)),
+        };
+        stream.set_nodelay(true).map_err(failed)?;
+        let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(driver);
+        self.connection = Some(sender);
+        Ok(())
+    }
+
+    /// Sends a GET and reads the whole response, as [`Client::send`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+        self.send(&Method::GET, path, headers).await
+    }
+
+    /// Sends a request without a body and reads the whole response, on the open connection or a new one.
+    ///
+    /// # Errors
+    /// Where there is no whole response in time; the connection is given up then.
+    pub async fn send(&mut self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+        let limit = self.limit;
+        let answered = match timeout(limit, self.exchange(method, path, headers)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(LoadError::Timeout(limit)),
+        };
+        if answered.is_err() {
+            self.connection = None;
+        }
+        answered
+    }
+
+    async fn exchange(&mut self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+        let mut request = Request::builder().method(method).uri(path).body(Empty::new())?;
+        *request.headers_mut() = headers.clone();
+        if !headers.contains_key(HOST) {
+            request.headers_mut().insert(HOST, HeaderValue::from_static("weir.test"));
+        }
+        // A server may close an idle connection at any time; that is no failure of the request.
+        let open = match &mut self.connection {
+            Some(connection) => connection.ready().await.is_ok(),
+            None => false,
+        };
+        if !open {
+            self.connect().await?;
+        }
+        let Some(connection) = &mut self.connection else { return Err(LoadError::Timeout(self.limit)) };
+        let (head, body) = connection.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}

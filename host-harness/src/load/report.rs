@@ -1,0 +1,152 @@
+//! What came of it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use hyper::header::HeaderValue;
+
+/// What has happened so far, for a progress display.
+#[derive(Debug, Default)]
+pub struct Counters {
+    sent: AtomicU64,
+    admitted: AtomicU64,
+    denied: AtomicU64,
+}
+
+impl Counters {
+    /// Requests that were answered or have failed.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Those answered with a 2xx.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Those answered with 429.
+    pub fn denied(&self) -> u64 {
+        self.denied.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, outcome: &Outcome) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.admitted.fetch_add(u64::from(outcome.is_admitted()), Ordering::Relaxed);
+        self.denied.fetch_add(u64::from(outcome.is_denied()), Ordering::Relaxed);
+    }
+}
+
+/// What came of one request.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// When it was sent, after the start.
+    pub at: Duration,
+    /// From sending it to having its whole response.
+    pub latency: Duration,
+    /// The status, or why there is none.
+    pub status: Result<u16, String>,
+    /// The response's headers of interest, in the plan's order.
+    pub headers: Vec<Option<HeaderValue>>,
+}
+
+impl Outcome {
+    /// Whether it was answered with a 2xx.
+    pub fn is_admitted(&self) -> bool {
+        matches!(self.status, Ok(200..=299))
+    }
+
+    /// Whether it was answered with 429.
+    pub fn is_denied(&self) -> bool {
+        self.status == Ok(429)
+    }
+}
+
+/// What came of one user's requests.
+#[derive(Debug, Clone)]
+pub struct UserReport {
+    /// The user.
+    pub name: String,
+    /// In the order they were sent.
+    pub outcomes: Vec<Outcome>,
+    /// From just before the first request to just after the last response.
+    pub elapsed: Duration,
+}
+
+impl UserReport {
+    pub(super) fn new(name: String, mut outcomes: Vec<Outcome>) -> Self {
+        outcomes.sort_by_key(|outcome| outcome.at);
+        let first = outcomes.first().map(|outcome| outcome.at).unwrap_or_default();
+        let last = outcomes.iter().map(|outcome| outcome.at + outcome.latency).max().unwrap_or_default();
+        Self { name, outcomes, elapsed: last.saturating_sub(first) }
+    }
+
+    /// Requests sent.
+    pub fn sent(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Those answered with a 2xx.
+    pub fn admitted(&self) -> usize {
+        self.count(Outcome::is_admitted)
+    }
+
+    /// Those answered with 429.
+    pub fn denied(&self) -> usize {
+        self.count(Outcome::is_denied)
+    }
+
+    /// Those neither admitted nor denied: other statuses, timeouts, broken connections.
+    pub fn failed(&self) -> usize {
+        self.sent() - self.admitted() - self.denied()
+    }
+
+    /// Each way in which requests failed, once.
+    pub fn failures(&self) -> Vec<String> {
+        let failed = self.outcomes.iter().filter(|outcome| !outcome.is_admitted() && !outcome.is_denied());
+        let mut ways: Vec<String> = failed
+            .map(|outcome| match &outcome.status {
+                Ok(status) => format!("status {status}"),
+                Err(why) => why.clone(),
+            })
+            .collect();
+        ways.sort();
+        ways.dedup();
+        ways
+    }
+
+    /// Latencies of the answered requests, in microseconds, to three digits.
+    pub fn latencies(&self) -> Histogram<u64> {
+        latencies(&self.outcomes)
+    }
+
+    fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
+        self.outcomes.iter().filter(|outcome| is(outcome)).count()
+    }
+}
+
+/// What came of a run, in the order of the plan's users.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// One of each user.
+    pub users: Vec<UserReport>,
+}
+
+impl Report {
+    /// All users' requests as if one had sent them.
+    pub fn together(&self) -> UserReport {
+        let outcomes = self.users.iter().flat_map(|user| user.outcomes.iter().cloned()).collect();
+        UserReport::new("all".into(), outcomes)
+    }
+}
+
+fn latencies(outcomes: &[Outcome]) -> Histogram<u64> {
+    // Three digits are always allowed; the histogram grows as values come.
+    let mut histogram = Histogram::new(3).unwrap_or_else(|_| unreachable!("3 is between 0 and 5"));
+    for outcome in outcomes.iter().filter(|outcome| outcome.status.is_ok()) {
+        histogram.saturating_record(u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX));
+    }
+    histogram
+}

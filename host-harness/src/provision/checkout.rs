@@ -1,0 +1,69 @@
+//! Where the sources and cargo's `target` folder are.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use super::{ProvisionError, command};
+
+/// The root of the checkout: the folder that holds `envoy/` and `host-harness/`, which relative paths in the
+/// scenarios start from.
+///
+/// # Errors
+/// [`ProvisionError::NoCheckout`] where this program was moved away from its sources.
+pub fn root() -> Result<PathBuf, ProvisionError> {
+    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::current_dir().unwrap_or_default();
+    let is_root = |dir: &&Path| dir.join("host-harness/Cargo.toml").is_file();
+    compiled_in
+        .parent()
+        .filter(is_root)
+        .or_else(|| here.ancestors().find(is_root))
+        .map(Path::to_path_buf)
+        .ok_or_else(|| ProvisionError::NoCheckout { looked: compiled_in.to_path_buf() })
+}
+
+/// Cargo's target folder for the checkout, wherever the environment or cargo's configuration puts it.
+///
+/// # Errors
+/// Where there is no checkout, or `cargo metadata` fails.
+pub fn target_dir() -> Result<PathBuf, ProvisionError> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(dir) = FOUND.get() {
+        return Ok(dir.clone());
+    }
+    let root = root()?;
+    let metadata = command::run(cargo().current_dir(&root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let dir = serde_json::from_str::<serde_json::Value>(&metadata)
+        .ok()
+        .and_then(|metadata| metadata.get("target_directory")?.as_str().map(PathBuf::from))
+        .unwrap_or_else(|| root.join("target"));
+    Ok(FOUND.get_or_init(|| dir).clone())
+}
+
+/// The cargo that runs us, or the one on `PATH`, free of what a calling cargo says about its own build.
+pub(super) fn cargo() -> Command {
+    const KEPT: [&str; 7] = [
+        "CARGO_HOME",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET_DIR",
+        "CARGO_BUILD_JOBS",
+        "CARGO_TERM_COLOR",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+    ];
+    const LEAKING: [&str; 6] =
+        ["CARGO", "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTC"];
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let of_cargo =
+            name.starts_with("CARGO_") && !name.starts_with("CARGO_REGISTR") && !name.starts_with("CARGO_SOURCE_");
+        if LEAKING.contains(&name) || (of_cargo && !KEPT.iter().any(|kept| name.starts_with(kept))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}

@@ -1,0 +1,22 @@
+//! Envoy's admin interface: one GET, blocking.
+
+use std::{io, net::SocketAddr, thread, time::Duration};
+
+use crate::load;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The body of a `200`.
+pub(super) fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+    // A thread with a runtime of its own: the caller may be inside of one, which cannot be blocked on.
+    let answered = thread::scope(|scope| {
+        let exchange = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(load::get(admin, path, LIMIT)).map_err(io::Error::other)
+        };
+        scope.spawn(exchange).join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    })?;
+    let body = String::from_utf8_lossy(&answered.body).into_owned();
+    let refused = || io::Error::other(format!("GET {path}: {}: {body}", answered.status));
+    if answered.status == 200 { Ok(body) } else { Err(refused()) }
+}

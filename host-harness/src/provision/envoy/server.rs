@@ -1,0 +1,268 @@
+//! An Envoy process of our own.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::admin;
+use crate::provision::{
+    ProvisionError, checkout, command,
+    process::{ServerProcess, raise_open_files_limit},
+};
+
+/// Compiling the filter in V8 takes seconds on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+const LOG_LINES: usize = 20;
+
+/// How to run an Envoy of our own.
+#[derive(Debug, Clone)]
+pub struct EnvoyOptions {
+    /// The bootstrap, as YAML or JSON. It must have an `admin`; ports may be 0. Relative paths start from the
+    /// checkout's root.
+    pub config: String,
+    /// Worker threads.
+    pub concurrency: u32,
+    /// Where its files go, `envoy.log` among them; `None`: a new folder under `target/`, removed with the handle.
+    pub dir: Option<PathBuf>,
+    /// `trace` to `off`.
+    pub log_level: String,
+    /// Environment for it, beside ours.
+    pub env: Vec<(String, String)>,
+}
+
+impl EnvoyOptions {
+    /// One worker, log level `info`.
+    pub fn new(config: impl Into<String>) -> Self {
+        Self { config: config.into(), concurrency: 1, dir: None, log_level: "info".into(), env: Vec::new() }
+    }
+}
+
+/// A running Envoy of our own. Dropped: stopped.
+pub struct EnvoyServer {
+    admin: SocketAddr,
+    dir: PathBuf,
+    _scratch: Option<TempDir>,
+    process: Mutex<ServerProcess>,
+}
+
+impl EnvoyServer {
+    /// Starts one and waits until it is ready to serve.
+    ///
+    /// # Errors
+    /// Where no binary is found or fetched, or it ends or is not ready within 90 s; then with its log's errors.
+    pub fn start(options: EnvoyOptions) -> Result<Self, ProvisionError> {
+        let binary = super::binary()?;
+        raise_open_files_limit();
+        let (dir, scratch) = match options.dir {
+            Some(dir) => (dir, None),
+            None => scratch_dir().map(|scratch| (scratch.path().to_path_buf(), Some(scratch)))?,
+        };
+        std::fs::create_dir_all(&dir).map_err(ProvisionError::io(&dir))?;
+        let dir = dir.canonicalize().map_err(ProvisionError::io(&dir))?;
+        let (config, told) = (dir.join("envoy.yaml"), dir.join("admin-address"));
+        std::fs::write(&config, &options.config).map_err(ProvisionError::io(&config))?;
+        let _ = std::fs::remove_file(&told);
+        let mut envoy = Command::new(binary);
+        envoy.current_dir(checkout::root()?).arg("-c").arg(&config).arg("--admin-address-path").arg(&told);
+        // Without it, Envoys on one machine share memory, and so must not share a number.
+        envoy.arg("--disable-hot-restart");
+        envoy.args(["--concurrency", &options.concurrency.to_string(), "--log-level", &options.log_level]);
+        envoy.envs(options.env);
+        let mut process = ServerProcess::spawn(&mut envoy, &dir.join("envoy.log"))?;
+        let admin = wait_until_ready(&mut process, &told)?;
+        Ok(Self { admin, dir, _scratch: scratch, process: Mutex::new(process) })
+    }
+
+    /// Runs `envoy --mode validate` on a bootstrap.
+    ///
+    /// # Errors
+    /// With Envoy's errors, where it would refuse to start on it.
+    pub fn validate(config: &Path) -> Result<(), ProvisionError> {
+        let config = config.canonicalize().map_err(ProvisionError::io(config))?;
+        let mut envoy = Command::new(super::binary()?);
+        envoy.current_dir(checkout::root()?).args(["--mode", "validate", "--disable-hot-restart", "-c"]).arg(config);
+        command::run(&mut envoy).map(drop).map_err(|why| match why {
+            ProvisionError::Command { command, how, output } => {
+                ProvisionError::Command { command, how, output: telling_lines(&output) }
+            }
+            other => other,
+        })
+    }
+
+    /// Where its admin interface listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Where a listener listens, by its name: of use where its port was 0.
+    pub fn listener(&self, name: &str) -> Option<SocketAddr> {
+        let listeners = self.admin_get("/listeners").ok()?;
+        let of_this = |line: &str| line.strip_prefix(name)?.strip_prefix("::")?.trim().parse().ok();
+        listeners.lines().find_map(of_this)
+    }
+
+    /// The body that the admin interface answers, such as that of `/stats/prometheus`.
+    ///
+    /// # Errors
+    /// Where it does not answer within five seconds, or not with a `200`.
+    pub fn admin_get(&self, path: &str) -> io::Result<String> {
+        admin::get(self.admin, path)
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        self.process().log()
+    }
+
+    /// The folder of its configuration and log.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether its process has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.process().is_alive()
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&self) {
+        self.process().stop();
+    }
+
+    fn process(&self) -> MutexGuard<'_, ServerProcess> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for EnvoyServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnvoyServer").field("admin", &self.admin).field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+fn wait_until_ready(process: &mut ServerProcess, told: &Path) -> Result<SocketAddr, ProvisionError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let failed = |why: String, log: &str| ProvisionError::Start { what: "Envoy".into(), why, log: telling_lines(log) };
+    loop {
+        if let Some(status) = process.ended() {
+            return Err(failed(format!("it ended with {status}"), &process.log()));
+        }
+        let admin = std::fs::read_to_string(told).ok().and_then(|text| text.trim().parse().ok());
+        let ready = |admin: &SocketAddr| admin::get(*admin, "/ready").is_ok_and(|body| body.starts_with("LIVE"));
+        if let Some(admin) = admin.filter(ready) {
+            return Ok(admin);
+        }
+        if Instant::now() > deadline {
+            return Err(failed(format!("not ready within {} s", READY_WITHIN.as_secs()), &process.log()));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The errors of a log, or its end where it has none. Of one that prints a whole message, its start and its end,
+/// which says what is wrong.
+fn telling_lines(log: &str) -> String {
+    let mut errors: Vec<Vec<&str>> = Vec::new();
+    let mut in_error = false;
+    for line in log.lines() {
+        let starts_entry = line.starts_with("[20");
+        if starts_entry {
+            in_error = line.contains("[critical]") || line.contains("[error]");
+        }
+        match errors.last_mut() {
+            Some(error) if in_error && !starts_entry => error.push(line),
+            _ if in_error => errors.push(vec![line]),
+            _ => {}
+        }
+    }
+    let told = errors.iter().flat_map(|error| match error.as_slice() {
+        [first, .., last] => vec![*first, *last],
+        whole => whole.to_vec(),
+    });
+    let lines: Vec<&str> = if errors.is_empty() { log.lines().collect() } else { told.collect() };
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
+
+fn scratch_dir() -> Result<TempDir, ProvisionError> {
+    let parent = checkout::target_dir()?.join("tmp");
+    std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
+    tempfile::Builder::new().prefix("envoy-").tempdir_in(&parent).map_err(ProvisionError::io(&parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::or_skip;
+
+    const HELLO: &str = r#"
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+static_resources:
+  listeners:
+  - name: ingress
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: ingress
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [{match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: hello}}}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"#;
+
+    #[test]
+    fn two_envoys_serve_side_by_side_on_ports_of_their_own() {
+        let Some(first) = or_skip(EnvoyServer::start(EnvoyOptions::new(HELLO))) else { return };
+        let second = EnvoyServer::start(EnvoyOptions::new(HELLO)).unwrap();
+        let (one, two) = (first.listener("ingress").unwrap(), second.listener("ingress").unwrap());
+        assert_ne!(one, two);
+        assert_eq!(first.admin_get("/ready").unwrap().trim(), "LIVE");
+        assert!(std::net::TcpStream::connect(two).is_ok());
+        second.stop();
+        assert!(!second.is_alive() && first.is_alive());
+        assert!(std::net::TcpStream::connect(two).is_err());
+    }
+
+    #[test]
+    fn an_envoy_that_refuses_its_configuration_says_why() {
+        let bad = HELLO.replace("stat_prefix: ingress", "no_such_field: 1");
+        match EnvoyServer::start(EnvoyOptions::new(&bad)) {
+            Err(ProvisionError::Start { log, .. }) => assert!(log.contains("no_such_field"), "{log}"),
+            other => drop(or_skip(other)),
+        }
+    }
+
+    #[test]
+    fn an_error_that_prints_a_whole_message_is_cut_to_its_start_and_cause() {
+        let log = "[2026-01-01][info] starting\n[2026-01-01][critical] bad 'x': goo.gle\nfilters {\n}\n: must be 1\n\
+                   [2026-01-01][info] exiting";
+        assert_eq!(telling_lines(log), "[2026-01-01][critical] bad 'x': goo.gle\n: must be 1");
+        assert_eq!(telling_lines("only\nthis"), "only\nthis");
+    }
+
+    #[test]
+    fn validating_tells_good_from_bad() {
+        let Some(_) = or_skip(super::super::binary()) else { return };
+        let dir = scratch_dir().unwrap();
+        let file = dir.path().join("envoy.yaml");
+        std::fs::write(&file, HELLO).unwrap();
+        EnvoyServer::validate(&file).unwrap();
+        std::fs::write(&file, HELLO.replace("domains: [\"*\"]", "domains: []")).unwrap();
+        let why = EnvoyServer::validate(&file).unwrap_err().to_string();
+        assert!(why.contains("Domains"), "{why}");
+    }
+}

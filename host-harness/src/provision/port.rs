@@ -1,0 +1,81 @@
+//! Ports of our own on 127.0.0.1.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::RangeInclusive,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::ProvisionError;
+
+/// Below what Linux hands out to outgoing connections (32768 up), so that a server that is stopped and started
+/// again under load does not find its port taken by a client's end of a connection.
+pub const RANGE: RangeInclusive<u16> = 12_000..=32_000;
+
+/// A port that nobody else can take until it is released, which is best done just before its user binds it.
+#[derive(Debug)]
+pub struct HeldPort {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl HeldPort {
+    /// The port's number.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Lets go of the port. Until its user binds it, another process might: be ready to ask for another one.
+    pub fn release(self) -> SocketAddr {
+        let addr = self.addr();
+        drop(self.listener);
+        addr
+    }
+}
+
+/// Holds a free port of [`RANGE`]. No two calls of one process get the same one until the whole range was used.
+///
+/// # Errors
+/// [`ProvisionError::NoPort`] where all are taken.
+pub fn free_port() -> Result<HeldPort, ProvisionError> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = u32::from(RANGE.end() - RANGE.start()) + 1;
+    // Processes that start together begin far apart.
+    let first = process::id().wrapping_mul(2_654_435_761) >> 8;
+    for _ in 0..ports {
+        let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports;
+        let Some(port) = u16::try_from(offset).ok().and_then(|offset| RANGE.start().checked_add(offset)) else {
+            continue;
+        };
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(HeldPort { listener, port });
+        }
+    }
+    Err(ProvisionError::NoPort)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_port_cannot_be_taken_until_it_is_released() {
+        let held = free_port().unwrap();
+        let addr = held.addr();
+        assert!(TcpListener::bind(addr).is_err());
+        assert_eq!(held.release(), addr);
+        assert!(TcpListener::bind(addr).is_ok());
+    }
+
+    #[test]
+    fn two_calls_never_give_the_same_port() {
+        let first = free_port().unwrap().release();
+        assert_ne!(first, free_port().unwrap().release());
+    }
+}

@@ -1,0 +1,107 @@
+//! A server process that ends when we do.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{ProvisionError, command};
+
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running server, its log in a file. Dropped: ended.
+pub(super) struct ServerProcess {
+    child: Child,
+    /// Ends the server should this process die without being able to: it waits for its stdin, which we hold, to close.
+    reaper: Option<Child>,
+    log: PathBuf,
+}
+
+impl ServerProcess {
+    /// Starts `command` with its output appended to `log`.
+    pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<Self, ProvisionError> {
+        let open = || File::options().create(true).append(true).open(log).map_err(ProvisionError::io(log));
+        // In groups of their own: ctrl-c is for us, who then end them in order.
+        let child = command.process_group(0).stdin(Stdio::null()).stdout(open()?).stderr(open()?).spawn();
+        let child = child.map_err(ProvisionError::io(command.get_program()))?;
+        let reaper = Command::new("sh")
+            .args(["-c", &format!("read -r _; kill -9 {}", child.id())])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok();
+        Ok(Self { child, reaper, log: log.to_path_buf() })
+    }
+
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.ended().is_none()
+    }
+
+    /// The status it ended with, if it did.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() {
+            self.dismiss_reaper();
+        }
+        status
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// SIGTERM, and SIGKILL where that is not obeyed within five seconds.
+    pub(super) fn stop(&mut self) {
+        self.dismiss_reaper();
+        if self.is_alive() {
+            let _ = self.signal(Signal::TERM);
+            // A paused process would only hear the former when it continues.
+            let _ = self.signal(Signal::CONT);
+        }
+        if command::wait_until(&mut self.child, Instant::now() + GRACE).is_none() {
+            self.kill();
+        }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.dismiss_reaper();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub(super) fn log(&self) -> String {
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// As soon as the child is waited for, its id may become another's.
+    fn dismiss_reaper(&mut self) {
+        if let Some(mut reaper) = self.reaper.take() {
+            let _ = reaper.kill();
+            let _ = reaper.wait();
+        }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Lets this process, and servers it starts from now on, hold as many sockets as the system allows at all: thousands
+/// of connections at once are more than the usual soft limit of 1,024 files.
+pub fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}

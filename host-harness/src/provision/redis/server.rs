@@ -1,0 +1,283 @@
+//! A Redis process of our own.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::provision::{ProvisionError, checkout, port, process::ServerProcess};
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const LOG_LINES: usize = 12;
+/// Another process may take a port between our letting go of it and Redis' binding it.
+const PORT_TRIES: usize = 5;
+
+/// How to run a Redis of our own.
+#[derive(Debug, Clone, Default)]
+pub struct RedisOptions {
+    /// Whether it keeps an append-only file, and so its state through a `kill -9`.
+    pub appendonly: bool,
+    /// Where its data and log go; `None`: a new folder under `target/`, removed with the handle.
+    pub dir: Option<PathBuf>,
+    /// The port on 127.0.0.1; 0: a free one.
+    pub port: u16,
+    /// The default user's password.
+    pub password: Option<String>,
+    /// More arguments, such as `["--maxmemory", "1mb"]`.
+    pub args: Vec<String>,
+}
+
+/// A running Redis of our own. Dropped: stopped.
+pub struct RedisServer {
+    binary: PathBuf,
+    options: RedisOptions,
+    addr: SocketAddr,
+    dir: PathBuf,
+    _scratch: Option<TempDir>,
+    process: Mutex<Option<ServerProcess>>,
+}
+
+impl RedisServer {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Errors
+    /// Where no binary is found or fetched, or it does not answer within 20 s; then with the end of its log.
+    pub fn start(options: RedisOptions) -> Result<Self, ProvisionError> {
+        let binary = super::binary()?;
+        let scratch = match options.dir {
+            Some(_) => None,
+            None => Some(scratch_dir()?),
+        };
+        let dir = match (&options.dir, &scratch) {
+            (Some(dir), _) => dir.clone(),
+            (None, scratch) => scratch.as_ref().map(|dir| dir.path().to_path_buf()).unwrap_or_default(),
+        };
+        std::fs::create_dir_all(&dir).map_err(ProvisionError::io(&dir))?;
+        let dir = dir.canonicalize().map_err(ProvisionError::io(&dir))?;
+        let addr = SocketAddr::from(([127, 0, 0, 1], options.port));
+        let mut server = Self { binary, options, addr, dir, _scratch: scratch, process: Mutex::new(None) };
+        server.start_on_a_port()?;
+        Ok(server)
+    }
+
+    fn start_on_a_port(&mut self) -> Result<(), ProvisionError> {
+        for _ in 1..PORT_TRIES {
+            if self.options.port == 0 {
+                self.addr = port::free_port()?.release();
+            }
+            match self.restart() {
+                Err(ProvisionError::Start { log, .. }) if self.options.port == 0 && log.contains("in use") => {}
+                settled => return settled,
+            }
+        }
+        self.restart()
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `redis://127.0.0.1:port`, with its password if it has one.
+    pub fn url(&self) -> String {
+        match self.password() {
+            Some(password) => format!("redis://:{password}@{}", self.addr),
+            None => format!("redis://{}", self.addr),
+        }
+    }
+
+    /// The default user's password.
+    pub fn password(&self) -> Option<&str> {
+        self.options.password.as_deref()
+    }
+
+    /// The folder of its data and of `redis.log`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// SIGKILL: nothing is flushed or said goodbye to.
+    pub fn kill(&self) {
+        if let Some(mut process) = self.process().take() {
+            process.kill();
+        }
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&self) {
+        self.process().take();
+    }
+
+    /// Ends it if it runs, and starts it again on the same port with the same data.
+    ///
+    /// # Errors
+    /// Where it does not answer within 20 s.
+    pub fn restart(&self) -> Result<(), ProvisionError> {
+        let mut process = self.process();
+        process.take();
+        let mut started = ServerProcess::spawn(&mut self.command(), &self.dir.join("redis.log"))?;
+        self.wait_until_ready(&mut started)?;
+        *process = Some(started);
+        Ok(())
+    }
+
+    /// SIGSTOP: its connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: continues after [`RedisServer::pause`].
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.process().as_ref().ok_or(io::ErrorKind::NotConnected)?.signal(signal)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<ServerProcess>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
+        command.arg("--port").arg(self.addr.port().to_string());
+        command.arg("--dir").arg(&self.dir);
+        command.args(["--appendonly", if self.options.appendonly { "yes" } else { "no" }]);
+        if let Some(password) = self.password() {
+            command.args(["--requirepass", password]);
+        }
+        command.args(&self.options.args);
+        command
+    }
+
+    fn wait_until_ready(&self, process: &mut ServerProcess) -> Result<(), ProvisionError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        let failed = |why: String, process: &ServerProcess| {
+            let log = process.log();
+            let last = log.lines().count().saturating_sub(LOG_LINES);
+            let log = log.lines().skip(last).collect::<Vec<_>>().join("\n");
+            ProvisionError::Start { what: format!("Redis on {}", self.addr), why, log }
+        };
+        loop {
+            // Before asking: otherwise another's server on the same port might answer for a dead one.
+            if let Some(status) = process.ended() {
+                return Err(failed(format!("it ended with {status}"), process));
+            }
+            let Err(why) = ping(&self.url()) else { return Ok(()) };
+            if Instant::now() > deadline {
+                return Err(failed(format!("no answer to PING in {} s: {why}", READY_WITHIN.as_secs()), process));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl std::fmt::Debug for RedisServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisServer").field("addr", &self.addr).field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// Whether the Redis at `url` answers, and is not still loading its data.
+pub(super) fn ping(url: &str) -> ::redis::RedisResult<()> {
+    let client = ::redis::Client::open(url)?;
+    let mut connection = client.get_connection_with_timeout(Duration::from_millis(500))?;
+    connection.set_read_timeout(Some(Duration::from_millis(500)))?;
+    ::redis::cmd("PING").query(&mut connection)
+}
+
+fn scratch_dir() -> Result<TempDir, ProvisionError> {
+    let parent = checkout::target_dir()?.join("tmp");
+    std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
+    tempfile::Builder::new().prefix("redis-").tempdir_in(&parent).map_err(ProvisionError::io(&parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::or_skip;
+
+    fn connect(redis: &RedisServer) -> ::redis::Connection {
+        ::redis::Client::open(redis.url()).unwrap().get_connection().unwrap()
+    }
+
+    fn say<T: ::redis::FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {
+        let mut command = ::redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query(&mut connect(redis)).unwrap()
+    }
+
+    #[test]
+    fn with_an_append_only_file_a_key_survives_a_kill() {
+        let Some(redis) = or_skip(RedisServer::start(RedisOptions { appendonly: true, ..Default::default() })) else {
+            return;
+        };
+        say::<()>(&redis, &["SET", "k", "v"]);
+        redis.kill();
+        assert!(ping(&redis.url()).is_err());
+        redis.restart().unwrap();
+        assert_eq!(say::<String>(&redis, &["GET", "k"]), "v");
+    }
+
+    #[test]
+    fn without_one_a_stopped_redis_forgets() {
+        let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+        say::<()>(&redis, &["SET", "k", "v"]);
+        redis.stop();
+        redis.restart().unwrap();
+        assert_eq!(say::<Option<String>>(&redis, &["GET", "k"]), None);
+    }
+
+    #[test]
+    fn a_paused_redis_does_not_answer_until_it_is_resumed() {
+        let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+        redis.pause().unwrap();
+        assert!(ping(&redis.url()).is_err());
+        redis.resume().unwrap();
+        ping(&redis.url()).unwrap();
+    }
+
+    #[test]
+    fn a_password_is_asked_for() {
+        let options = RedisOptions { password: Some("open-sesame".into()), ..Default::default() };
+        let Some(redis) = or_skip(RedisServer::start(options)) else { return };
+        assert!(ping(&format!("redis://{}", redis.addr())).is_err());
+        ping(&redis.url()).unwrap();
+    }
+
+    #[test]
+    fn dropped_it_is_gone_with_its_folder() {
+        let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+        let (url, dir) = (redis.url(), redis.dir().to_path_buf());
+        drop(redis);
+        assert!(ping(&url).is_err());
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn one_that_cannot_start_shows_its_log() {
+        let options = RedisOptions { args: vec!["--no-such-option".into(), "1".into()], ..Default::default() };
+        match RedisServer::start(options) {
+            Err(ProvisionError::Start { log, .. }) => assert!(log.contains("no-such-option"), "{log}"),
+            other => drop(or_skip(other)),
+        }
+    }
+}

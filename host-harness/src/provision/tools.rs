@@ -1,0 +1,53 @@
+//! `target/tools`: what was fetched or built once for this checkout.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{ProvisionError, checkout, command};
+
+/// The folder of fetched tools, made if it was not there.
+pub(super) fn dir() -> Result<PathBuf, ProvisionError> {
+    let dir = checkout::target_dir()?.join("tools");
+    fs::create_dir_all(&dir).map_err(ProvisionError::io(&dir))?;
+    Ok(dir)
+}
+
+/// Held while one process fetches or builds a tool; others wait. Released when dropped, or when the process dies.
+pub(super) struct Lock {
+    _file: File,
+}
+
+pub(super) fn lock(name: &str) -> Result<Lock, ProvisionError> {
+    let path = dir()?.join(format!("{name}.lock"));
+    let file = File::create(&path).map_err(ProvisionError::io(&path))?;
+    file.lock().map_err(ProvisionError::io(&path))?;
+    Ok(Lock { _file: file })
+}
+
+/// The executable `name`, made by `fetch` if it is not there yet.
+///
+/// `fetch` gets an empty folder and says which file in it is the executable; it appears under its name whole or
+/// not at all.
+pub(super) fn executable(
+    name: &str,
+    fetch: impl FnOnce(&Path) -> Result<PathBuf, ProvisionError>,
+) -> Result<PathBuf, ProvisionError> {
+    let place = dir()?.join(name);
+    if command::is_executable(&place) {
+        return Ok(place);
+    }
+    let _lock = lock(&name.replace('/', "_"))?;
+    if command::is_executable(&place) {
+        return Ok(place);
+    }
+    let parent = place.parent().unwrap_or(&place);
+    fs::create_dir_all(parent).map_err(ProvisionError::io(parent))?;
+    let scratch = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir()?).map_err(ProvisionError::io(parent))?;
+    let fetched = fetch(scratch.path())?;
+    fs::set_permissions(&fetched, fs::Permissions::from_mode(0o755)).map_err(ProvisionError::io(&fetched))?;
+    fs::rename(&fetched, &place).map_err(ProvisionError::io(&place))?;
+    Ok(place)
+}

@@ -1,0 +1,65 @@
+//! Rust's standard library for `wasm32-wasip1`.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use super::{ProvisionError, checkout, command, tools};
+
+/// The target that the filter is built for.
+pub const TARGET: &str = "wasm32-wasip1";
+
+/// rustup retries an unreachable server for long.
+const RUSTUP_LIMIT: Duration = Duration::from_secs(180);
+
+/// Sees to it that the current toolchain can build for [`TARGET`]: nothing to do where it can; else by rustup; else
+/// by building the library from Debian's sources of it (`provision/wasm32-wasip1.sh`).
+///
+/// # Errors
+/// [`ProvisionError::Missing`] with what each way said.
+pub fn ensure() -> Result<(), ProvisionError> {
+    if is_installed()? {
+        return Ok(());
+    }
+    let _lock = tools::lock(TARGET)?;
+    if is_installed()? {
+        return Ok(());
+    }
+    eprintln!("weir: the Rust toolchain lacks {TARGET}: adding it");
+    let by_rustup = add_by_rustup();
+    if is_installed()? {
+        return Ok(());
+    }
+    let by_build = build_from_source();
+    if is_installed()? {
+        return Ok(());
+    }
+    let said = |way: Result<String, ProvisionError>| way.map_or_else(|why| why.to_string(), |_| "added nothing".into());
+    Err(ProvisionError::Missing {
+        what: "standard library for wasm32-wasip1",
+        why: format!("{}\nand {}", said(by_rustup), said(by_build)),
+        try_command: format!("rustup target add {TARGET}"),
+    })
+}
+
+fn is_installed() -> Result<bool, ProvisionError> {
+    let lib = sysroot()?.join("lib/rustlib").join(TARGET).join("lib");
+    let std = |name: &str| name.starts_with("libstd-") && name.ends_with(".rlib");
+    Ok(lib.read_dir().is_ok_and(|files| files.flatten().any(|file| file.file_name().to_str().is_some_and(std))))
+}
+
+fn sysroot() -> Result<PathBuf, ProvisionError> {
+    // In the checkout, where a toolchain override may apply.
+    let said = command::run(Command::new("rustc").current_dir(checkout::root()?).args(["--print", "sysroot"]))?;
+    Ok(PathBuf::from(said.trim()))
+}
+
+fn add_by_rustup() -> Result<String, ProvisionError> {
+    let mut rustup = Command::new("rustup");
+    command::run_within(rustup.current_dir(checkout::root()?).args(["target", "add", TARGET]), RUSTUP_LIMIT)
+}
+
+fn build_from_source() -> Result<String, ProvisionError> {
+    let root = checkout::root()?;
+    eprintln!("weir: rustup could not: building it from Debian's sources (two minutes or so)");
+    let script = root.join("host-harness/provision").join(format!("{TARGET}.sh"));
+    command::run(Command::new("bash").arg(script).arg(tools::dir()?.join(TARGET)).current_dir(root))
+}

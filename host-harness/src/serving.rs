@@ -1,0 +1,109 @@
+//! A running host, whichever it is: ours, or Envoy. What the demo and the tests serve a scenario on.
+
+use std::net::SocketAddr;
+
+use clap::ValueEnum;
+use thiserror::Error;
+
+use crate::{
+    provision::{
+        ProvisionError,
+        envoy::{EnvoyOptions, EnvoyServer},
+    },
+    scenario::Scenario,
+};
+
+/// What runs the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostKind {
+    /// wasmtime and hyper, in this process
+    Embedded,
+    /// A real Envoy
+    Envoy,
+}
+
+/// Why a scenario is not served.
+#[derive(Debug, Error)]
+pub enum ServingError {
+    /// Envoy cannot be had or does not start.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    /// The embedded host is not there yet.
+    #[error("the embedded host is not built yet")]
+    Embedded,
+    /// The scenario is served, but not where it was expected.
+    #[error("no listener {name:?} on the {host:?} host{log}")]
+    NoListener {
+        /// The listener.
+        name: String,
+        /// The host.
+        host: HostKind,
+        /// The host's log, if it has one, on lines of its own.
+        log: String,
+    },
+}
+
+/// A host that serves a scenario. Dropped: stopped.
+#[derive(Debug)]
+pub enum Serving {
+    /// Ours. (The single place to complete, with the five arms below.)
+    Embedded(std::convert::Infallible),
+    /// An Envoy process.
+    Envoy(EnvoyServer),
+}
+
+impl Serving {
+    /// Serves `scenario` with this many worker threads, and returns when it is ready to.
+    ///
+    /// # Errors
+    /// Where the host cannot be had or refuses the scenario.
+    pub async fn start(host: HostKind, scenario: &Scenario, workers: u32) -> Result<Self, ServingError> {
+        match host {
+            HostKind::Embedded => Err(ServingError::Embedded),
+            HostKind::Envoy => {
+                let options = EnvoyOptions { concurrency: workers, ..EnvoyOptions::new(scenario.to_yaml()) };
+                let start = tokio::task::spawn_blocking(|| EnvoyServer::start(options)).await;
+                let started = start.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                Ok(Self::Envoy(started?))
+            }
+        }
+    }
+
+    /// Where the listener `name` listens.
+    ///
+    /// # Errors
+    /// [`ServingError::NoListener`] where there is none.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr, ServingError> {
+        let absent = |log: String| ServingError::NoListener { name: name.into(), host: self.kind(), log };
+        match self {
+            Self::Embedded(never) => match *never {},
+            Self::Envoy(envoy) => envoy.listener(name).ok_or_else(|| absent(format!(":\n{}", envoy.log()))),
+        }
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> HostKind {
+        match self {
+            Self::Embedded(never) => match *never {},
+            Self::Envoy(_) => HostKind::Envoy,
+        }
+    }
+
+    /// The Envoy, if it is one.
+    pub fn envoy(&self) -> Option<&EnvoyServer> {
+        match self {
+            Self::Embedded(never) => match *never {},
+            Self::Envoy(envoy) => Some(envoy),
+        }
+    }
+
+    /// Stops serving.
+    pub async fn stop(self) {
+        match self {
+            Self::Embedded(never) => match never {},
+            Self::Envoy(envoy) => {
+                let _ = tokio::task::spawn_blocking(move || drop(envoy)).await;
+            }
+        }
+    }
+}

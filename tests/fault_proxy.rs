@@ -1,0 +1,163 @@
+//! The trouble maker makes the trouble that it is asked for, between a plain client and a real Redis.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use weir::{Fault, FaultProxy, or_skip};
+use weir_harness::provision::redis::{RedisOptions, RedisServer};
+
+const SOON: Duration = Duration::from_secs(5);
+const A_WHILE: Duration = Duration::from_millis(150);
+
+#[derive(Debug)]
+struct Client(TcpStream);
+
+impl Client {
+    async fn to(proxy: &FaultProxy) -> io::Result<Self> {
+        TcpStream::connect(proxy.addr()).await.map(Self)
+    }
+
+    async fn say(&mut self, command: &str) -> io::Result<()> {
+        self.0.write_all(format!("{command}\r\n").as_bytes()).await
+    }
+
+    /// What comes next; empty: the connection was closed.
+    async fn hear(&mut self) -> io::Result<Vec<u8>> {
+        let mut reply = vec![0; 1024];
+        let read = timeout(SOON, self.0.read(&mut reply)).await.expect("something comes soon")?;
+        reply.truncate(read);
+        Ok(reply)
+    }
+
+    async fn ask(&mut self, command: &str) -> io::Result<Vec<u8>> {
+        self.say(command).await?;
+        self.hear().await
+    }
+
+    async fn hears_nothing(&mut self) -> bool {
+        timeout(A_WHILE, self.0.read(&mut [0; 1])).await.is_err()
+    }
+}
+
+macro_rules! redis_and_proxy {
+    () => {{
+        let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+        let proxy = FaultProxy::to(redis.addr()).await;
+        (redis, proxy)
+    }};
+}
+
+/// The outcome of connecting, once it is as wanted.
+async fn soon(proxy: &FaultProxy, wanted: fn(&io::Result<Client>) -> bool) -> io::Result<Client> {
+    let trying = async {
+        loop {
+            let connected = Client::to(proxy).await;
+            if wanted(&connected) {
+                break connected;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, trying).await.expect("the proxy opens or closes soon")
+}
+
+fn is_reset(answer: io::Result<Vec<u8>>) -> bool {
+    answer.is_err_and(|why| why.kind() == io::ErrorKind::ConnectionReset)
+}
+
+#[tokio::test]
+async fn without_a_fault_everything_passes_and_connections_are_counted() {
+    let (_redis, proxy) = redis_and_proxy!();
+    for nth in 1..=3 {
+        assert_eq!(Client::to(&proxy).await.unwrap().ask("PING").await.unwrap(), b"+PONG\r\n");
+        assert_eq!(proxy.connections(), nth);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_finished_sending_still_hears_the_reply() {
+    let (_redis, proxy) = redis_and_proxy!();
+    let mut client = Client::to(&proxy).await.unwrap();
+    client.say("PING").await.unwrap();
+    client.0.shutdown().await.unwrap();
+    assert_eq!(client.hear().await.unwrap(), b"+PONG\r\n");
+    assert_eq!(client.hear().await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_delay_holds_what_is_asked_back() {
+    let (_redis, proxy) = redis_and_proxy!();
+    let mut client = Client::to(&proxy).await.unwrap();
+    proxy.set(Fault::Delay(A_WHILE));
+    let asked = Instant::now();
+    assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
+    assert!(asked.elapsed() >= A_WHILE);
+}
+
+#[tokio::test]
+async fn a_blackhole_is_silent_and_gives_back_what_it_took() {
+    let (_redis, proxy) = redis_and_proxy!();
+    let mut client = Client::to(&proxy).await.unwrap();
+    assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
+    proxy.set(Fault::Blackhole);
+    // The proxy's tasks have heard of it once a new connection is silent.
+    assert!(Client::to(&proxy).await.unwrap().hears_nothing().await);
+    client.say("ECHO later").await.unwrap();
+    assert!(client.hears_nothing().await);
+    proxy.set(Fault::None);
+    assert_eq!(client.hear().await.unwrap(), b"$5\r\nlater\r\n");
+}
+
+#[tokio::test]
+async fn a_reset_ends_open_connections_and_new_ones() {
+    let (_redis, proxy) = redis_and_proxy!();
+    let mut open = Client::to(&proxy).await.unwrap();
+    assert_eq!(open.ask("PING").await.unwrap(), b"+PONG\r\n");
+    proxy.set(Fault::Reset);
+    assert!(is_reset(open.hear().await));
+    assert!(is_reset(Client::to(&proxy).await.unwrap().hear().await));
+    proxy.set(Fault::None);
+    assert_eq!(Client::to(&proxy).await.unwrap().ask("PING").await.unwrap(), b"+PONG\r\n");
+}
+
+#[tokio::test]
+async fn a_refusing_proxy_is_as_good_as_none_and_comes_back_on_the_same_port() {
+    let (_redis, proxy) = redis_and_proxy!();
+    let mut open = Client::to(&proxy).await.unwrap();
+    assert_eq!(open.ask("PING").await.unwrap(), b"+PONG\r\n");
+    proxy.set(Fault::Refuse);
+    assert!(is_reset(open.hear().await));
+    assert_eq!(
+        soon(&proxy, |connected| connected.is_err()).await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionRefused
+    );
+    proxy.set(Fault::None);
+    let mut client = soon(&proxy, |connected| connected.is_ok()).await.unwrap();
+    assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_of_a_command_that_was_carried_out() {
+    let (_redis, proxy) = redis_and_proxy!();
+    let mut client = Client::to(&proxy).await.unwrap();
+    assert_eq!(client.ask("INCR n").await.unwrap(), b":1\r\n");
+    proxy.set(Fault::LoseReplies);
+    assert!(is_reset(client.ask("INCR n").await));
+    proxy.set(Fault::None);
+    assert_eq!(Client::to(&proxy).await.unwrap().ask("GET n").await.unwrap(), b"$1\r\n2\r\n");
+}
+
+#[tokio::test]
+async fn garbage_comes_in_place_of_replies() {
+    let (_redis, proxy) = redis_and_proxy!();
+    proxy.set(Fault::Garbage);
+    let reply = Client::to(&proxy).await.unwrap().ask("PING").await.unwrap();
+    assert!(reply.starts_with(b"\x00\xff"), "{reply:?}");
+}

@@ -1,0 +1,228 @@
+//! Hosts that serve one scenario around one Redis.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use hyper::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+use weir_harness::{
+    load::{Client, Pace, Plan, User},
+    provision::{
+        ProvisionError, checkout, filter_wasm, or_skip,
+        redis::{RedisOptions, RedisServer},
+    },
+    scenario::Scenario,
+    serving::{HostKind, Serving, ServingError},
+};
+
+use crate::{Answer, FaultProxy};
+
+const LISTENER: &str = "ingress";
+const CLUSTER: &str = "redis";
+const USER: HeaderName = HeaderName::from_static("x-user-id");
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Hosts and a Redis, running. Dropped: all ended.
+#[derive(Debug)]
+pub struct Mesh {
+    hosts: Vec<Serving>,
+    ingress: Vec<SocketAddr>,
+    faults: Option<FaultProxy>,
+    redis: RedisServer,
+    key_prefix: String,
+}
+
+/// A mesh to be started.
+pub struct MeshBuilder {
+    kind: HostKind,
+    scenario: Scenario,
+    hosts: usize,
+    workers: u32,
+    with_faults: bool,
+    redis: RedisOptions,
+}
+
+impl Mesh {
+    /// One host of this kind with two workers, serving a scenario of the checkout such as `envoy/quickstart.yaml`.
+    pub fn on(kind: HostKind, scenario: &str) -> MeshBuilder {
+        let file = checkout::root().expect("tests run in their checkout").join(scenario);
+        let scenario = Scenario::load(file).expect("the scenario is there");
+        MeshBuilder { kind, scenario, hosts: 1, workers: 2, with_faults: false, redis: RedisOptions::default() }
+    }
+
+    /// A GET of `/` by this user, to the first host.
+    pub async fn get(&self, user: &str) -> Answer {
+        self.ask("/").user(user).send().await
+    }
+
+    /// A request to be sent.
+    pub fn ask(&self, path: &str) -> Ask<'_> {
+        Ask { mesh: self, host: 0, method: Method::GET, path: path.into(), headers: HeaderMap::new() }
+    }
+
+    /// Many users' requests, to the host of this number (from 0): give it users, and run it.
+    pub fn plan(&self, host: usize) -> Plan {
+        Plan::new(self.ingress[host])
+    }
+
+    /// Somebody for a plan, known by name.
+    pub fn user(name: &str, pace: Pace) -> User {
+        User::new(name, pace).header(USER, HeaderValue::try_from(name).expect("a name that a header can hold"))
+    }
+
+    /// The Redis, to stop, pause, kill and restart.
+    pub fn redis(&self) -> &RedisServer {
+        &self.redis
+    }
+
+    /// A connection to the Redis, to look into it.
+    pub fn redis_connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.redis.url()).expect("our own Redis' URL");
+        client.get_connection().expect("the Redis runs")
+    }
+
+    /// What all of this mesh's keys begin with.
+    pub fn key_prefix(&self) -> &str {
+        &self.key_prefix
+    }
+
+    /// What lies between the hosts and Redis.
+    ///
+    /// # Panics
+    /// Where the mesh was built without [`MeshBuilder::with_faults`].
+    pub fn faults(&self) -> &FaultProxy {
+        self.faults.as_ref().expect("a mesh built with_faults")
+    }
+
+    /// The hosts.
+    pub fn hosts(&self) -> &[Serving] {
+        &self.hosts
+    }
+
+    /// Where the hosts listen.
+    pub fn ingress(&self) -> &[SocketAddr] {
+        &self.ingress
+    }
+}
+
+impl MeshBuilder {
+    /// This many hosts on the one Redis.
+    pub fn hosts(mut self, hosts: usize) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// This many workers in each host.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// With a proxy between the hosts and Redis; see [`Mesh::faults`].
+    pub fn with_faults(mut self) -> Self {
+        self.with_faults = true;
+        self
+    }
+
+    /// With a Redis like this, such as one with a password.
+    pub fn redis(mut self, options: RedisOptions) -> Self {
+        self.redis = options;
+        self
+    }
+
+    /// With another limiter's configuration.
+    pub fn configure(mut self, change: impl FnMut(&mut Value)) -> Self {
+        self.scenario.filter_configuration(change).expect("the scenario has a limiter");
+        self
+    }
+
+    /// With any other change of the scenario.
+    pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        self.scenario.edit(change);
+        self
+    }
+
+    /// Starts it; `None` where a component cannot be had, which has been said.
+    pub async fn start(mut self) -> Option<Mesh> {
+        let options = self.redis;
+        let provide = move || Ok::<_, ProvisionError>((filter_wasm::find_or_build()?, RedisServer::start(options)?));
+        let (wasm, redis) = or_skip(tokio::task::spawn_blocking(provide).await.expect("provisioning does not panic"))?;
+        let faults = if self.with_faults { Some(FaultProxy::to(redis.addr()).await) } else { None };
+        let upstream = faults.as_ref().map_or(redis.addr(), FaultProxy::addr);
+
+        let key_prefix = fresh_key_prefix();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let adapt = |scenario: &mut Scenario| {
+            scenario.listener(LISTENER, any_port)?.admin(any_port)?.endpoint(CLUSTER, upstream)?.wasm(&wasm)?;
+            scenario.filter_configuration(|filter| filter["redis"]["key_prefix"] = key_prefix.clone().into()).map(drop)
+        };
+        adapt(&mut self.scenario).expect("the scenario has a listener, an admin, a cluster and the filter");
+
+        let (mut hosts, mut ingress) = (Vec::new(), Vec::new());
+        for _ in 0..self.hosts {
+            let host = match Serving::start(self.kind, &self.scenario, self.workers).await {
+                Err(ServingError::Provision(why)) => or_skip(Err(why))?,
+                started => started.expect("the host starts"),
+            };
+            ingress.push(host.listener(LISTENER).expect("the host listens"));
+            hosts.push(host);
+        }
+        Some(Mesh { hosts, ingress, faults, redis, key_prefix })
+    }
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    mesh: &'a Mesh,
+    host: usize,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+}
+
+impl Ask<'_> {
+    /// By this user.
+    pub fn user(self, name: &str) -> Self {
+        self.header(USER.as_str(), name)
+    }
+
+    /// With this header, beside others of its name.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let name = HeaderName::try_from(name).expect("a header's name");
+        self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).expect("a header's value"));
+        self
+    }
+
+    /// With another method than GET.
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// To the host of this number, from 0.
+    pub fn via(mut self, host: usize) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// Sends it, on a connection of its own.
+    ///
+    /// # Panics
+    /// Where it is not answered within ten seconds.
+    pub async fn send(self) -> Answer {
+        let mut client = Client::new(self.mesh.ingress[self.host], ANSWER_WITHIN);
+        client.send(&self.method, &self.path, &self.headers).await.expect("every request is answered").into()
+    }
+}
+
+fn fresh_key_prefix() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("test-{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
