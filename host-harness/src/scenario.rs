@@ -68,6 +68,11 @@ impl Scenario {
         Self::parse(&text, &path.display().to_string())
     }
 
+    /// What names it in errors: its file, as a rule.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Reads a bootstrap; `origin` names it in errors.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use crate::{
+    Bootstrap, BootstrapError, Host, HostError, HostOptions, Running,
     provision::{
         ProvisionError,
         envoy::{EnvoyOptions, EnvoyServer},
@@ -28,9 +29,12 @@ pub enum ServingError {
     /// Envoy cannot be had or does not start.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
-    /// The embedded host is not there yet.
-    #[error("the embedded host is not built yet")]
-    Embedded,
+    /// The embedded host does not honour something in the scenario.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The embedded host does not start.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// The scenario is served, but not where it was expected.
     #[error("no listener {name:?} on the {host:?} host{log}")]
     NoListener {
@@ -46,8 +50,8 @@ pub enum ServingError {
 /// A host that serves a scenario. Dropped: stopped.
 #[derive(Debug)]
 pub enum Serving {
-    /// Ours. (The single place to complete, with the five arms below.)
-    Embedded(std::convert::Infallible),
+    /// Ours, in this process.
+    Embedded(Running),
     /// An Envoy process.
     Envoy(EnvoyServer),
 }
@@ -59,12 +63,15 @@ impl Serving {
     /// Where the host cannot be had or refuses the scenario.
     pub async fn start(host: HostKind, scenario: &Scenario, workers: u32) -> Result<Self, ServingError> {
         match host {
-            HostKind::Embedded => Err(ServingError::Embedded),
+            HostKind::Embedded => {
+                let bootstrap = Bootstrap::parse(&scenario.to_yaml(), scenario.origin())?;
+                let workers = usize::try_from(workers).unwrap_or(usize::MAX);
+                let options = HostOptions { workers, ..HostOptions::default() };
+                Ok(Self::Embedded(blocking(|| Host::start(bootstrap, options)).await?))
+            }
             HostKind::Envoy => {
                 let options = EnvoyOptions { concurrency: workers, ..EnvoyOptions::new(scenario.to_yaml()) };
-                let start = tokio::task::spawn_blocking(|| EnvoyServer::start(options)).await;
-                let started = start.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-                Ok(Self::Envoy(started?))
+                Ok(Self::Envoy(blocking(|| EnvoyServer::start(options)).await?))
             }
         }
     }
@@ -76,7 +83,7 @@ impl Serving {
     pub fn listener(&self, name: &str) -> Result<SocketAddr, ServingError> {
         let absent = |log: String| ServingError::NoListener { name: name.into(), host: self.kind(), log };
         match self {
-            Self::Embedded(never) => match *never {},
+            Self::Embedded(running) => running.listener(name).ok_or_else(|| absent(String::new())),
             Self::Envoy(envoy) => envoy.listener(name).ok_or_else(|| absent(format!(":\n{}", envoy.log()))),
         }
     }
@@ -84,7 +91,7 @@ impl Serving {
     /// What it is.
     pub fn kind(&self) -> HostKind {
         match self {
-            Self::Embedded(never) => match *never {},
+            Self::Embedded(_) => HostKind::Embedded,
             Self::Envoy(_) => HostKind::Envoy,
         }
     }
@@ -92,18 +99,19 @@ impl Serving {
     /// The Envoy, if it is one.
     pub fn envoy(&self) -> Option<&EnvoyServer> {
         match self {
-            Self::Embedded(never) => match *never {},
+            Self::Embedded(_) => None,
             Self::Envoy(envoy) => Some(envoy),
         }
     }
 
     /// Stops serving.
     pub async fn stop(self) {
-        match self {
-            Self::Embedded(never) => match never {},
-            Self::Envoy(envoy) => {
-                let _ = tokio::task::spawn_blocking(move || drop(envoy)).await;
-            }
-        }
+        blocking(move || drop(self)).await;
     }
+}
+
+/// Does what blocks on a thread where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

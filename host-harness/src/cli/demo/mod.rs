@@ -12,7 +12,7 @@ use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, tim
 use clap::Args;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use weir_harness::{
+use crate::{
     load,
     provision::{
         ProvisionError, checkout, filter_wasm,
@@ -75,7 +75,12 @@ pub(crate) enum DemoError {
 ///
 /// # Errors
 /// Where something is missing or does not start.
-pub(crate) async fn run(demo: Demo) -> Result<ExitCode, DemoError> {
+pub(super) fn run(demo: Demo) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(perform(demo))?)
+}
+
+async fn perform(demo: Demo) -> Result<ExitCode, DemoError> {
     let mut interrupt = Interrupt::new()?;
     let shown = tokio::select! {
         () = interrupt.wait() => return Ok(ExitCode::from(INTERRUPTED)),

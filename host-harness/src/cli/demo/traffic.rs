@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, interval},
 };
-use weir_harness::load::{self, Counters, Pace, Plan, User};
+use crate::load::{self, Counters, Pace, Plan, User};
 
 use super::{DemoError, promise::Promise};
 

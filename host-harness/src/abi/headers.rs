@@ -1,0 +1,149 @@
+//! A header map as filters see it: ordered, lower-case names, pseudo-headers among them, values of any bytes.
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Headers, trailers or gRPC metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    entries: Vec<(Bytes, Bytes)>,
+}
+
+impl Headers {
+    /// An empty map.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first value of a name, which may be given in any case.
+    #[must_use]
+    pub fn first(&self, name: &[u8]) -> Option<&Bytes> {
+        self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first value of a name, where it is text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.first(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Adds a value beside those there are.
+    pub fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.entries.push((lower_case(name.into()), value.into()));
+    }
+
+    /// Makes this the only value of its name, in the place of the first there was.
+    pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        let name = lower_case(name.into());
+        let value = value.into();
+        match self.entries.iter().position(|(key, _)| *key == name) {
+            Some(first) => {
+                let mut index = 0;
+                self.entries.retain(|(key, _)| {
+                    index += 1;
+                    index - 1 <= first || *key != name
+                });
+                if let Some(entry) = self.entries.get_mut(first) {
+                    entry.1 = value;
+                }
+            }
+            None => self.entries.push((name, value)),
+        }
+    }
+
+    /// Removes every value of a name.
+    pub fn remove(&mut self, name: &[u8]) {
+        self.entries.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+    }
+
+    /// Every entry, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Bytes)> {
+        self.entries.iter().map(|(key, value)| (key, value))
+    }
+
+    /// How many entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of all names and values.
+    #[must_use]
+    pub fn byte_size(&self) -> usize {
+        self.entries.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// Whether a gRPC message follows: `content-type: application/grpc`, alone or with a `+` suffix.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        let rest = self.first(b"content-type").and_then(|value| value.strip_prefix(b"application/grpc"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'+'))
+    }
+
+    /// Adds what hyper received.
+    pub(crate) fn extend_from(&mut self, map: &HeaderMap) {
+        for (name, value) in map {
+            self.entries
+                .push((Bytes::copy_from_slice(name.as_str().as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
+        }
+    }
+
+    /// As hyper sends it: without pseudo-headers, and without what no HTTP message may carry.
+    pub(crate) fn to_http(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.entries.len());
+        for (name, value) in self.entries.iter().filter(|(name, _)| name.first() != Some(&b':')) {
+            match (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value.clone())) {
+                (Ok(name), Ok(value)) => {
+                    map.append(name, value);
+                }
+                _ => {
+                    log::warn!(target: "http", "dropped a header that cannot be sent: {:?}", String::from_utf8_lossy(name))
+                }
+            }
+        }
+        map
+    }
+}
+
+impl<N: Into<Bytes>, V: Into<Bytes>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in pairs {
+            headers.add(name, value);
+        }
+        headers
+    }
+}
+
+fn lower_case(name: Bytes) -> Bytes {
+    if name.iter().any(u8::is_ascii_uppercase) { Bytes::from(name.to_ascii_lowercase()) } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_header_replaces_all_its_values_where_the_first_stood() {
+        let mut headers: Headers = [("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
+        headers.set("A", "9");
+        assert_eq!(headers, [("a", "9"), ("b", "2")].into_iter().collect());
+        headers.set("c", "4");
+        assert_eq!(headers.text("C"), Some("4"));
+    }
+
+    #[test]
+    fn names_are_compared_in_any_case() {
+        let mut headers: Headers = [("X-User", "alice")].into_iter().collect();
+        assert_eq!(headers.text("x-uSER"), Some("alice"));
+        headers.remove(b"X-USER");
+        assert!(headers.is_empty());
+    }
+}

@@ -1,0 +1,118 @@
+//! A module's memory, with every pointer that it gives checked against its bounds.
+
+use wasmtime::{AsContext, AsContextMut, Caller, Extern, Memory};
+
+use super::state::HostState;
+
+/// The statuses of proxy-wasm 0.2.1 that the harness answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Status {
+    Ok = 0,
+    NotFound = 1,
+    BadArgument = 2,
+    ParseFailure = 4,
+    InvalidMemoryAccess = 6,
+    Empty = 7,
+    CasMismatch = 8,
+    InternalFailure = 10,
+}
+
+/// What a host function ends with when it does not succeed.
+pub(crate) enum Fault {
+    /// The module is told.
+    Status(Status),
+    /// The module ends: its own allocator trapped, say.
+    Trap(wasmtime::Error),
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// Turns a host function's result into what the module sees.
+pub(crate) fn answer(result: Result<(), Fault>) -> wasmtime::Result<u32> {
+    match result {
+        Ok(()) => Ok(Status::Ok as u32),
+        Err(Fault::Status(status)) => Ok(status as u32),
+        Err(Fault::Trap(error)) => Err(error),
+    }
+}
+
+/// A calling module: its memory and the host's state for it.
+pub(crate) struct Guest<'a, 'b> {
+    caller: &'a mut Caller<'b, HostState>,
+}
+
+impl<'a, 'b> Guest<'a, 'b> {
+    pub(crate) fn new(caller: &'a mut Caller<'b, HostState>) -> Self {
+        Self { caller }
+    }
+
+    pub(crate) fn state(&mut self) -> &mut HostState {
+        self.caller.data_mut()
+    }
+
+    pub(crate) fn read(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>, Fault> {
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let memory = self.memory()?;
+        let start = pointer as usize;
+        let range = start..start.saturating_add(length as usize);
+        let bytes = memory.data(self.caller.as_context()).get(range).ok_or(Status::InvalidMemoryAccess)?;
+        Ok(bytes.to_vec())
+    }
+
+    pub(crate) fn read_text(&mut self, pointer: u32, length: u32) -> Result<String, Fault> {
+        let bytes = self.read(pointer, length)?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    pub(crate) fn write(&mut self, pointer: u32, bytes: &[u8]) -> Result<(), Fault> {
+        let memory = self.memory()?;
+        let start = pointer as usize;
+        let range = start..start.saturating_add(bytes.len());
+        let target = memory.data_mut(self.caller.as_context_mut()).get_mut(range).ok_or(Status::InvalidMemoryAccess)?;
+        target.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn write_u32(&mut self, pointer: u32, value: u32) -> Result<(), Fault> {
+        self.write(pointer, &value.to_le_bytes())
+    }
+
+    pub(crate) fn write_u64(&mut self, pointer: u32, value: u64) -> Result<(), Fault> {
+        self.write(pointer, &value.to_le_bytes())
+    }
+
+    /// Copies bytes into memory that the module allocates for them; nothing is allocated for none.
+    pub(crate) fn give(&mut self, bytes: &[u8], pointer_at: u32, length_at: u32) -> Result<(), Fault> {
+        let length = u32::try_from(bytes.len()).map_err(|_| Status::InvalidMemoryAccess)?;
+        let pointer = if length == 0 { 0 } else { self.allocate(length)? };
+        if length > 0 {
+            self.write(pointer, bytes)?;
+        }
+        self.write_u32(pointer_at, pointer)?;
+        self.write_u32(length_at, length)
+    }
+
+    fn allocate(&mut self, length: u32) -> Result<u32, Fault> {
+        let allocate = self.caller.data().allocate.clone().ok_or(Status::InvalidMemoryAccess)?;
+        match allocate.call(self.caller.as_context_mut(), length).map_err(Fault::Trap)? {
+            0 => Err(Status::InvalidMemoryAccess.into()),
+            pointer => Ok(pointer),
+        }
+    }
+
+    fn memory(&mut self) -> Result<Memory, Fault> {
+        if let Some(memory) = self.caller.data().memory {
+            return Ok(memory);
+        }
+        // A start function may call the host before the instance is known to it.
+        let exported = self.caller.get_export("memory").and_then(Extern::into_memory);
+        Ok(exported.ok_or(Status::InvalidMemoryAccess)?)
+    }
+}

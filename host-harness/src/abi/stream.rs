@@ -1,0 +1,100 @@
+//! One HTTP exchange as the filters of its chain see it, and what they can do to it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+
+use super::headers::Headers;
+use crate::bootstrap::RouteTable;
+
+/// From the client to the upstream, or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Request = 0,
+    Response = 1,
+}
+
+/// What is shared by all filters of one exchange.
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub(crate) request_headers: RefCell<Headers>,
+    pub(crate) request_trailers: RefCell<Option<Headers>>,
+    pub(crate) response_headers: RefCell<Option<Headers>>,
+    pub(crate) response_trailers: RefCell<Option<Headers>>,
+    /// One for each filter, in the order of the request.
+    pub(crate) views: RefCell<Vec<FilterView>>,
+    /// Set by `set_property`, read by `get_property`.
+    pub(crate) filter_state: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
+    pub(crate) info: StreamInfo,
+}
+
+/// What one filter may touch now, as in Envoy: a map is open from its callback until the filter lets it go.
+#[derive(Default)]
+pub(crate) struct FilterView {
+    /// Whether request headers may be changed; they may be read always.
+    pub(crate) request_headers: bool,
+    pub(crate) request_trailers: bool,
+    pub(crate) response_headers: bool,
+    pub(crate) response_trailers: bool,
+    /// The body that the filter sees: a chunk, or all that it holds back. By [`Direction`].
+    pub(crate) bodies: [BytesMut; 2],
+}
+
+/// What properties tell about an exchange.
+pub(crate) struct StreamInfo {
+    /// The client, as `x-forwarded-for` and the listener's trust in it have it; port 0 if from there.
+    pub(crate) source: Option<SocketAddr>,
+    pub(crate) destination: Option<SocketAddr>,
+    pub(crate) connection_id: u64,
+    pub(crate) started: SystemTime,
+    pub(crate) protocol: &'static str,
+    pub(crate) routes: Option<Arc<RouteTable>>,
+    /// The cluster of an upstream chain.
+    pub(crate) cluster: Option<String>,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) response_bytes: Cell<u64>,
+    pub(crate) response_details: RefCell<String>,
+    pub(crate) upstream: Cell<Option<SocketAddr>>,
+}
+
+impl Default for StreamInfo {
+    fn default() -> Self {
+        Self {
+            source: None,
+            destination: None,
+            connection_id: 0,
+            started: SystemTime::now(),
+            protocol: "HTTP/1.1",
+            routes: None,
+            cluster: None,
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            response_details: RefCell::new(String::new()),
+            upstream: Cell::new(None),
+        }
+    }
+}
+
+/// An answer that a filter gives by itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LocalReply {
+    pub(crate) status: u16,
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+    pub(crate) grpc_status: Option<u32>,
+    pub(crate) details: String,
+}
+
+/// The chain of an exchange, as the effects of its filters reach it.
+pub(crate) trait StreamControl {
+    /// The filter lets go on what it paused.
+    fn resume(&self, filter: usize, direction: Direction);
+    /// The filter answers.
+    fn local_reply(&self, reply: LocalReply);
+    /// The exchange ends without an answer.
+    fn reset(&self);
+}

@@ -1,0 +1,157 @@
+//! A cluster: where its hosts are, how they are spoken to, and through which upstream filters.
+
+use std::time::Duration;
+
+use super::document::{Node, host_port};
+use super::listener::chain_of;
+use super::plugin::Plugin;
+
+const TCP_POOL: &str = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto";
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const CODEC: &str = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+
+/// A named set of hosts.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Unique in its file.
+    pub name: String,
+    /// How host names become addresses.
+    pub discovery: Discovery,
+    /// Bounds one attempt to connect. Envoy's default is 5 s.
+    pub connect_timeout: Duration,
+    /// Taken in turn.
+    pub endpoints: Vec<Endpoint>,
+    /// What is spoken to them.
+    pub protocol: Protocol,
+    /// Upstream wasm filters in front of the codec, in the order of the request.
+    pub filters: Vec<Plugin>,
+}
+
+/// Envoy's cluster types, as far as they are honoured. Names are looked up for every connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// IP addresses only.
+    Static,
+    /// Every address that a name has.
+    StrictDns,
+    /// The first address that a name has.
+    LogicalDns,
+}
+
+/// A host of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// An IP address or a name.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// What is spoken to a cluster's hosts, always in plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// A request's body as it is; what comes back is the body of a synthetic 200.
+    Tcp,
+}
+
+pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
+    let mut fields = node.fields()?;
+    let name = fields.require("name").and_then(|node| node.string());
+    let discovery = fields.take("type").map_or(Some(Discovery::Static), |node| {
+        node.one_of(&[
+            ("STATIC", Discovery::Static),
+            ("STRICT_DNS", Discovery::StrictDns),
+            ("LOGICAL_DNS", Discovery::LogicalDns),
+        ])
+    });
+    let connect_timeout = fields.take("connect_timeout").map_or(Some(Duration::from_secs(5)), |node| node.duration());
+    let policy = fields.take("lb_policy").map(|node| node.one_of(&[("ROUND_ROBIN", ())]));
+    let endpoints = fields.require("load_assignment").and_then(|node| load_assignment(&node));
+    let tcp = fields.take("upstream_config").map(|node| upstream_config(&node));
+    let options = fields
+        .take("typed_extension_protocol_options")
+        .map_or(Some((Protocol::Http1, Vec::new())), |node| protocol_options(&node));
+    fields.finish();
+
+    (policy != Some(None) && tcp != Some(None)).then_some(())?;
+    let (http, filters) = options?;
+    let endpoints = endpoints?;
+    if discovery? == Discovery::Static {
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.host.parse::<std::net::IpAddr>().is_err()) {
+            node.child("type").refuse(&format!("STATIC wants IP addresses, found \"{}\"", endpoint.host));
+        }
+    }
+    let protocol = if tcp.is_some() { Protocol::Tcp } else { http };
+    Some(Cluster {
+        name: name?,
+        discovery: discovery?,
+        connect_timeout: connect_timeout?,
+        endpoints,
+        protocol,
+        filters,
+    })
+}
+
+fn load_assignment(node: &Node<'_>) -> Option<Vec<Endpoint>> {
+    let mut fields = node.fields()?;
+    let _name = fields.require("cluster_name").and_then(|node| node.string());
+    let localities = fields.take("endpoints").map(|node| node.each(locality)).unwrap_or_default();
+    fields.finish();
+    let localities: Vec<Vec<Endpoint>> = localities.into_iter().collect::<Option<_>>()?;
+    Some(localities.into_iter().flatten().collect())
+}
+
+fn locality(node: &Node<'_>) -> Option<Vec<Endpoint>> {
+    let mut fields = node.fields()?;
+    let hosts = fields.require("lb_endpoints").map(|node| {
+        node.each(|node| {
+            let mut fields = node.fields()?;
+            let endpoint = fields.require("endpoint");
+            fields.finish();
+            let mut fields = endpoint?.fields()?;
+            let address = fields.require("address").and_then(|node| host_port(&node));
+            fields.finish();
+            address.map(|(host, port)| Endpoint { host, port })
+        })
+    });
+    fields.finish();
+    hosts?.into_iter().collect()
+}
+
+fn upstream_config(node: &Node<'_>) -> Option<()> {
+    let mut fields = node.fields()?;
+    let _name = fields.require("name").and_then(|node| node.string());
+    let pool = fields.require("typed_config").and_then(|node| node.typed(TCP_POOL));
+    fields.finish();
+    pool?.finish();
+    Some(())
+}
+
+fn protocol_options(node: &Node<'_>) -> Option<(Protocol, Vec<Plugin>)> {
+    let mut fields = node.fields()?;
+    let options = fields.take(HTTP_OPTIONS);
+    fields.finish();
+    let mut fields = options?.typed(HTTP_OPTIONS)?;
+    let protocol = fields.require("explicit_http_config").and_then(|node| explicit_protocol(&node));
+    let filters = fields.take("http_filters").map_or(Some(Vec::new()), |node| chain_of(&node, CODEC, "the codec"));
+    fields.finish();
+    Some((protocol?, filters?))
+}
+
+fn explicit_protocol(node: &Node<'_>) -> Option<Protocol> {
+    let mut fields = node.fields()?;
+    let empty = |node: Node<'_>| node.fields().map(|fields| fields.finish());
+    let http1 = fields.take("http_protocol_options").map(empty);
+    let http2 = fields.take("http2_protocol_options").map(empty);
+    fields.finish();
+    match (http1, http2) {
+        (Some(Some(())), None) => Some(Protocol::Http1),
+        (None, Some(Some(()))) => Some(Protocol::Http2),
+        (Some(None), None) | (None, Some(None)) => None,
+        _ => node.expected("one of `http_protocol_options` and `http2_protocol_options`"),
+    }
+}

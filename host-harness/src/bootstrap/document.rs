@@ -1,0 +1,238 @@
+//! A cursor over a parsed YAML document that knows its path and collects every problem.
+//!
+//! It stands where derived deserialisers would stop at a file's first error: a bootstrap's problems are reported all
+//! at once, and what is left in an object after its honoured fields were taken is named as not honoured.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// One thing wrong with a bootstrap, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `static_resources.clusters[0].type`; empty for the document itself.
+    pub path: String,
+    /// What was found and what was expected.
+    pub reason: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}: {}", self.path, self.reason) }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Problems {
+    found: RefCell<Vec<Problem>>,
+}
+
+impl Problems {
+    pub(super) fn into_found(self) -> Vec<Problem> {
+        self.found.into_inner()
+    }
+}
+
+/// A value of the document, at its path.
+#[derive(Clone)]
+pub(super) struct Node<'a> {
+    value: &'a Value,
+    path: String,
+    problems: &'a Problems,
+}
+
+/// An object's fields; those not taken are refused by [`Fields::finish`].
+pub(super) struct Fields<'a> {
+    owner: Node<'a>,
+    left: BTreeMap<&'a str, &'a Value>,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn root(value: &'a Value, problems: &'a Problems) -> Self {
+        Self { value, path: String::new(), problems }
+    }
+
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn refuse(&self, reason: &str) {
+        self.problems.found.borrow_mut().push(Problem { path: self.path.clone(), reason: reason.to_owned() });
+    }
+
+    /// The same value under the path of one of its fields, to report about a field that is not there.
+    pub(super) fn child(&self, key: &str) -> Self {
+        Self { value: self.value, path: join(&self.path, key), problems: self.problems }
+    }
+
+    pub(super) fn fields(&self) -> Option<Fields<'a>> {
+        match self.value {
+            Value::Object(map) => Some(Fields {
+                owner: self.clone(),
+                left: map.iter().map(|(key, value)| (key.as_str(), value)).collect(),
+            }),
+            _ => self.expected("an object"),
+        }
+    }
+
+    /// The items of a list, each parsed; one that fails leaves `None` in its place.
+    pub(super) fn each<T>(&self, parse: impl Fn(&Node<'a>) -> Option<T>) -> Vec<Option<T>> {
+        match self.value {
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, value)| {
+                    parse(&Node { value, path: format!("{}[{index}]", self.path), problems: self.problems })
+                })
+                .collect(),
+            _ => {
+                self.expected::<()>("a list");
+                Vec::new()
+            }
+        }
+    }
+
+    pub(super) fn string(&self) -> Option<String> {
+        match self.value {
+            Value::String(text) => Some(text.clone()),
+            _ => self.expected("a string"),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(flag) => Some(*flag),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    pub(super) fn integer<T: TryFrom<u64>>(&self, what: &str) -> Option<T> {
+        match self.value.as_u64().and_then(|number| T::try_from(number).ok()) {
+            Some(number) => Some(number),
+            None => self.expected(what),
+        }
+    }
+
+    /// Protobuf's JSON form of a duration: seconds, at most nine decimals, `s`.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        let parsed = self.value.as_str().and_then(|text| text.strip_suffix('s')).and_then(|seconds| {
+            let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
+                return None;
+            }
+            Some(Duration::new(whole.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
+        });
+        match parsed {
+            Some(duration) => Some(duration),
+            None => self.expected("a duration such as \"0.25s\""),
+        }
+    }
+
+    /// One of a few names; any other is refused with those that the harness honours.
+    pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Option<T> {
+        let found = self.value.as_str().and_then(|text| known.iter().find(|(name, _)| *name == text));
+        match found {
+            Some((_, value)) => Some(*value),
+            None => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                self.expected(&names.join(" or "))
+            }
+        }
+    }
+
+    /// The fields of an `Any`, whose `@type` must be `message`.
+    pub(super) fn typed(&self, message: &str) -> Option<Fields<'a>> {
+        let mut fields = self.fields()?;
+        let name = fields.message_type()?;
+        if name == message {
+            return Some(fields);
+        }
+        self.child("@type").refuse(&format!("`{name}` is not honoured by the harness; expected `{message}`"));
+        None
+    }
+
+    pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
+        self.refuse(&format!("expected {what}, found {}", describe(self.value)));
+        None
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, key: &str) -> Option<Node<'a>> {
+        let value = self.left.remove(key)?;
+        Some(Node { value, ..self.owner.child(key) })
+    }
+
+    pub(super) fn require(&mut self, key: &str) -> Option<Node<'a>> {
+        let node = self.take(key);
+        if node.is_none() {
+            self.owner.child(key).refuse("missing");
+        }
+        node
+    }
+
+    /// The message name of an `Any`, without its host prefix.
+    pub(super) fn message_type(&mut self) -> Option<String> {
+        let url = self.require("@type")?.string()?;
+        Some(url.rsplit('/').next().unwrap_or(&url).to_owned())
+    }
+
+    pub(super) fn owner(&self) -> &Node<'a> {
+        &self.owner
+    }
+
+    /// Refuses every field that nobody took.
+    pub(super) fn finish(self) {
+        for key in self.left.keys() {
+            self.owner.child(key).refuse("not honoured by the harness");
+        }
+    }
+}
+
+/// Envoy's `Address`: a TCP socket address. Host names are left to [`host_port`].
+pub(super) fn socket_address(node: &Node<'_>) -> Option<SocketAddr> {
+    let (host, port) = host_port(node)?;
+    match host.parse::<IpAddr>() {
+        Ok(address) => Some(SocketAddr::new(address, port)),
+        Err(_) => {
+            node.child("socket_address").child("address").refuse(&format!("expected an IP address, found \"{host}\""));
+            None
+        }
+    }
+}
+
+/// Envoy's `Address` with a host that may be a name.
+pub(super) fn host_port(node: &Node<'_>) -> Option<(String, u16)> {
+    let mut fields = node.fields()?;
+    let socket = fields.require("socket_address");
+    fields.finish();
+    let mut fields = socket?.fields()?;
+    let protocol = fields.take("protocol").map(|node| node.one_of(&[("TCP", ())]));
+    let host = fields.require("address").and_then(|node| node.string());
+    let port = fields.require("port_value").and_then(|node| node.integer("a port, 0 to 65535"));
+    fields.finish();
+    (protocol != Some(None)).then_some(())?;
+    Some((host?, port?))
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        scalar => scalar.to_string(),
+    }
+}

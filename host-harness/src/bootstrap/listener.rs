@@ -1,0 +1,134 @@
+//! A listener with one HTTP connection manager.
+
+use std::net::SocketAddr;
+
+use super::document::{Fields, Node, socket_address};
+use super::plugin::{Plugin, WASM, wasm_filter};
+use super::routes::{RouteTable, route_table};
+
+const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+
+/// Where HTTP is served, and through which filters.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Envoy's name of it.
+    pub name: String,
+    /// Port 0 asks for a free one.
+    pub address: SocketAddr,
+    /// Names its counters: `http.<stat_prefix>.downstream_rq_total`.
+    pub stat_prefix: String,
+    /// Whether the peer's address, and not `x-forwarded-for`, says who the client is.
+    pub use_remote_address: bool,
+    /// How many proxies in front are trusted to have appended to `x-forwarded-for`.
+    pub xff_num_trusted_hops: u32,
+    /// Leaves `x-forwarded-for` as it came.
+    pub skip_xff_append: bool,
+    /// Whether a missing `x-request-id` is made up (Envoy's default).
+    pub generate_request_id: bool,
+    /// The router's table.
+    pub routes: RouteTable,
+    /// The wasm filters in front of the router, in the order of the request.
+    pub filters: Vec<Plugin>,
+}
+
+pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
+    let mut fields = node.fields()?;
+    let name = fields.require("name").and_then(|node| node.string());
+    let address = fields.require("address").and_then(|node| socket_address(&node));
+    let chains = fields.require("filter_chains").map(|node| (node.clone(), node.each(filter_chain)));
+    fields.finish();
+    let (chains_node, mut chains) = chains?;
+    if chains.len() != 1 {
+        return chains_node.expected("exactly one filter chain");
+    }
+    let manager = chains.pop().flatten()?;
+    Some(Listener { name: name?, address: address?, ..manager })
+}
+
+fn filter_chain(node: &Node<'_>) -> Option<Listener> {
+    let mut fields = node.fields()?;
+    let filters = fields.require("filters").map(|node| (node.clone(), node.each(network_filter)));
+    fields.finish();
+    let (filters_node, mut filters) = filters?;
+    if filters.len() != 1 {
+        return filters_node.expected("exactly one filter, an HTTP connection manager");
+    }
+    filters.pop().flatten()
+}
+
+fn network_filter(node: &Node<'_>) -> Option<Listener> {
+    let mut fields = node.fields()?;
+    let _name = fields.require("name").and_then(|node| node.string());
+    let manager =
+        fields.require("typed_config").and_then(|node| node.typed(CONNECTION_MANAGER)).and_then(connection_manager);
+    fields.finish();
+    manager
+}
+
+fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
+    let stat_prefix = fields.require("stat_prefix").and_then(|node| node.string());
+    let codec = fields.take("codec_type").map(|node| node.one_of(&[("AUTO", ()), ("HTTP1", ()), ("HTTP2", ())]));
+    let flag = |node: Option<Node<'_>>, default| node.map_or(Some(default), |node| node.boolean());
+    let use_remote_address = flag(fields.take("use_remote_address"), false);
+    let skip_xff_append = flag(fields.take("skip_xff_append"), false);
+    let generate_request_id = flag(fields.take("generate_request_id"), true);
+    let hops = fields.take("xff_num_trusted_hops").map_or(Some(0), |node| node.integer("a number of hops"));
+    let routes = fields.require("route_config").and_then(|node| route_table(&node));
+    let filters = fields.require("http_filters").and_then(|node| http_filters(&node));
+    fields.finish();
+    (codec != Some(None)).then_some(())?;
+    Some(Listener {
+        name: String::new(),
+        address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        stat_prefix: stat_prefix?,
+        use_remote_address: use_remote_address?,
+        xff_num_trusted_hops: hops?,
+        skip_xff_append: skip_xff_append?,
+        generate_request_id: generate_request_id?,
+        routes: routes?,
+        filters: filters?,
+    })
+}
+
+fn http_filters(node: &Node<'_>) -> Option<Vec<Plugin>> {
+    chain_of(node, ROUTER, "the router")
+}
+
+/// Wasm filters, and one filter of type `last` at their end that takes no options.
+pub(super) fn chain_of(node: &Node<'_>, last: &str, what: &str) -> Option<Vec<Plugin>> {
+    enum Filter {
+        Wasm(Box<Plugin>),
+        Last,
+    }
+    let parsed = node.each(|node| {
+        let mut fields = node.fields()?;
+        let name = fields.require("name").and_then(|node| node.string());
+        let typed = fields.require("typed_config");
+        fields.finish();
+        let typed = typed?;
+        let mut config = typed.fields()?;
+        let message = config.message_type()?;
+        if message == WASM {
+            return wasm_filter(config, &name?).map(|plugin| Filter::Wasm(Box::new(plugin)));
+        }
+        if message == last {
+            config.finish();
+            return Some(Filter::Last);
+        }
+        typed
+            .child("@type")
+            .refuse(&format!("`{message}` is not honoured by the harness; expected `{WASM}` or `{last}`"));
+        None
+    });
+    let count = parsed.len();
+    let mut plugins = Vec::new();
+    let mut ends = false;
+    for (index, filter) in parsed.into_iter().enumerate() {
+        match filter? {
+            Filter::Wasm(plugin) => plugins.push(*plugin),
+            Filter::Last => ends = index + 1 == count,
+        }
+    }
+    if ends { Some(plugins) } else { node.expected(&format!("{what} (`{last}`) as the last filter, once")) }
+}

@@ -1,0 +1,180 @@
+//! The part of Envoy's bootstrap that the harness honours.
+//!
+//! The very YAML that Envoy reads, as values that cannot be wrong. What the YAML says and the harness does not do is
+//! refused by name and path, never ignored, so that a scenario means the same on both hosts. All problems of a file
+//! are reported at once.
+
+mod cluster;
+mod document;
+mod listener;
+mod plugin;
+mod routes;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use cluster::{Cluster, Discovery, Endpoint, Protocol};
+pub use document::Problem;
+pub use listener::Listener;
+pub use plugin::{FailurePolicy, Plugin, VmConfig};
+pub use routes::{Action, DirectResponse, PathMatch, Route, RouteTable, VirtualHost};
+
+use document::{Node, Problems};
+
+/// A proxy as a bootstrap file describes it.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    /// Where it was read from, for messages.
+    pub origin: String,
+    /// The administration listener; port 0 asks for a free one.
+    pub admin: Option<SocketAddr>,
+    /// What the `node` property shows to filters.
+    pub node: NodeIdentity,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// Every cluster; names are unique.
+    pub clusters: Vec<Cluster>,
+}
+
+/// Envoy's `node`, as far as filters see it.
+#[derive(Debug, Clone, Default)]
+pub struct NodeIdentity {
+    /// `node.id`.
+    pub id: String,
+    /// `node.cluster`.
+    pub cluster: String,
+    /// `node.metadata`, a JSON object or null.
+    pub metadata: serde_json::Value,
+}
+
+/// Why a bootstrap cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no YAML.
+    #[error("{origin}: not YAML: {reason}")]
+    Syntax {
+        /// Where the text came from.
+        origin: String,
+        /// What the parser said.
+        reason: String,
+    },
+    /// It says something that the harness does not honour, or that Envoy would refuse.
+    #[error("{}", problems.iter().map(|problem| format!("{origin}: {problem}")).collect::<Vec<_>>().join("\n"))]
+    Refused {
+        /// Where the text came from.
+        origin: String,
+        /// Every problem, in the order of the file's structure; never empty.
+        problems: Vec<Problem>,
+    },
+}
+
+impl Bootstrap {
+    /// Reads a bootstrap file.
+    ///
+    /// # Errors
+    /// See [`BootstrapError`]; every problem of the file is reported at once, with its path.
+    pub fn load(path: &Path) -> Result<Self, BootstrapError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BootstrapError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Parses a bootstrap's text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// See [`BootstrapError`].
+    pub fn parse(text: &str, origin: &str) -> Result<Self, BootstrapError> {
+        let document: serde_json::Value = serde_saphyr::from_str(text)
+            .map_err(|error| BootstrapError::Syntax { origin: origin.to_owned(), reason: error.to_string() })?;
+        let problems = Problems::default();
+        let parsed = bootstrap(&Node::root(&document, &problems), origin);
+        let found = problems.into_found();
+        match parsed {
+            Some(bootstrap) if found.is_empty() => Ok(bootstrap),
+            _ => Err(BootstrapError::Refused { origin: origin.to_owned(), problems: found }),
+        }
+    }
+
+    /// The listener of this name, to change its address, say.
+    pub fn listener_mut(&mut self, name: &str) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| listener.name == name)
+    }
+
+    /// The cluster of this name, to change its endpoints, say.
+    pub fn cluster_mut(&mut self, name: &str) -> Option<&mut Cluster> {
+        self.clusters.iter_mut().find(|cluster| cluster.name == name)
+    }
+
+    /// Every wasm plugin, of listeners and of clusters, with the path of its filter in the file.
+    pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+        let downstream = self.listeners.iter().flat_map(|listener| &listener.filters);
+        downstream.chain(self.clusters.iter().flat_map(|cluster| &cluster.filters))
+    }
+
+    /// As [`Bootstrap::plugins`], to change their files or configurations.
+    pub fn plugins_mut(&mut self) -> impl Iterator<Item = &mut Plugin> {
+        let downstream = self.listeners.iter_mut().flat_map(|listener| &mut listener.filters);
+        downstream.chain(self.clusters.iter_mut().flat_map(|cluster| &mut cluster.filters))
+    }
+}
+
+fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
+    let mut fields = root.fields()?;
+    let admin = fields.take("admin").and_then(|node| {
+        let mut fields = node.fields()?;
+        let address = fields.take("address").and_then(|node| document::socket_address(&node));
+        fields.finish();
+        address
+    });
+    let node = fields.take("node").and_then(|node| identity(&node)).unwrap_or_default();
+    let resources = fields.require("static_resources");
+    fields.finish();
+
+    let mut resources = resources?.fields()?;
+    let listeners: Vec<Option<Listener>> =
+        resources.take("listeners").map(|node| node.each(listener::listener)).unwrap_or_default();
+    let clusters: Vec<Option<Cluster>> =
+        resources.take("clusters").map(|node| node.each(cluster::cluster)).unwrap_or_default();
+    resources.finish();
+
+    let listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
+    let clusters: Vec<Cluster> = clusters.into_iter().flatten().collect();
+    let static_resources = root.child("static_resources");
+    if listeners.is_empty() {
+        static_resources.refuse("expected at least one listener, found none that can be used");
+    }
+    for (index, cluster) in clusters.iter().enumerate() {
+        if clusters.iter().take(index).any(|other| other.name == cluster.name) {
+            static_resources.refuse(&format!("two clusters are named `{}`", cluster.name));
+        }
+    }
+    for (listener, cluster) in listeners.iter().flat_map(|l| l.routes.clusters().map(move |c| (l, c))) {
+        if !clusters.iter().any(|known| known.name == cluster) {
+            static_resources.refuse(&format!(
+                "listener `{}` routes to `{cluster}`, which is no cluster of this file",
+                listener.name
+            ));
+        }
+    }
+    Some(Bootstrap { origin: origin.to_owned(), admin, node, listeners, clusters })
+}
+
+fn identity(node: &Node<'_>) -> Option<NodeIdentity> {
+    let mut fields = node.fields()?;
+    let id = fields.take("id").and_then(|node| node.string()).unwrap_or_default();
+    let cluster = fields.take("cluster").and_then(|node| node.string()).unwrap_or_default();
+    let metadata = fields.take("metadata").map(|node| node.value().clone()).unwrap_or_default();
+    fields.finish();
+    Some(NodeIdentity { id, cluster, metadata })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! Log lines on standard error, in Envoy's form: `[seconds][level][component] message`.
+
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+struct Stderr;
+
+static STDERR: Stderr = Stderr;
+
+/// Logs from now on; a logger that is there already stays.
+pub(super) fn install(level: log::LevelFilter) {
+    if log::set_logger(&STDERR).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+impl log::Log for Stderr {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        // Libraries below their warnings are not the harness's to show.
+        let foreign = ["hyper", "h2", "wasmtime", "cranelift", "mio", "tokio", "rustls"];
+        let own = !foreign.iter().any(|name| metadata.target().starts_with(name));
+        own || metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let level = match record.level() {
+            log::Level::Error => "error",
+            log::Level::Warn => "warning",
+            log::Level::Info => "info",
+            log::Level::Debug => "debug",
+            log::Level::Trace => "trace",
+        };
+        let (seconds, millis) = (now.as_secs(), now.subsec_millis());
+        // Where standard error is gone, there is nobody to tell.
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "[{seconds}.{millis:03}][{level}][{}] {}",
+            record.target(),
+            record.args()
+        );
+    }
+
+    fn flush(&self) {}
+}

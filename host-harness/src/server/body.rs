@@ -1,0 +1,101 @@
+//! Bodies that are made chunk by chunk.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// Chunks in flight between a filter chain and a connection.
+const CAPACITY: usize = 8;
+
+pub(crate) type BodySender = mpsc::Sender<Frame<Bytes>>;
+
+/// A request's body on its way upstream.
+pub(crate) struct ChannelBody {
+    frames: mpsc::Receiver<Frame<Bytes>>,
+    empty: bool,
+}
+
+/// A response's body on its way downstream.
+pub(crate) enum ResponseBody {
+    /// All of it.
+    Whole(Option<Bytes>),
+    /// What comes of it, and the task that makes it: a client that goes away ends the task.
+    Stream { frames: mpsc::Receiver<Result<Frame<Bytes>, Interrupted>>, ended: bool, _task: AbortOnDrop },
+}
+
+/// The rest of a body will not come.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the response was interrupted")]
+pub(crate) struct Interrupted;
+
+pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// `empty`: nothing will be sent.
+pub(crate) fn channel(empty: bool) -> (BodySender, ChannelBody) {
+    let (sender, frames) = mpsc::channel(CAPACITY);
+    (sender, ChannelBody { frames, empty })
+}
+
+pub(crate) fn response_channel()
+-> (mpsc::Sender<Result<Frame<Bytes>, Interrupted>>, mpsc::Receiver<Result<Frame<Bytes>, Interrupted>>) {
+    mpsc::channel(CAPACITY)
+}
+
+impl Body for ChannelBody {
+    type Data = Bytes;
+    type Error = Interrupted;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        self.frames.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.empty
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.empty { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Interrupted;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream { frames, ended, .. } => {
+                let frame = frames.poll_recv(cx);
+                if matches!(frame, Poll::Ready(None)) {
+                    *ended = true;
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream { ended, .. } => *ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream { .. } => SizeHint::default(),
+        }
+    }
+}

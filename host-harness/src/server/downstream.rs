@@ -1,0 +1,337 @@
+//! One request from a client: through the filters to its route, and back.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::{Request, Response, StatusCode};
+use tokio::time::Instant;
+
+use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
+use super::forwarded::receive;
+use super::worker::{ListenerHandle, Worker};
+use crate::abi::headers::Headers;
+use crate::abi::stream::{Direction, LocalReply, Stream, StreamControl, StreamInfo};
+use crate::bootstrap::Action;
+use crate::upstream::{Broken, ResponseSink, UpstreamRequest};
+use crate::vm::chain::{Chain, Output};
+
+/// The exchange is ended without an answer: its connection closes.
+#[derive(Debug, thiserror::Error)]
+#[error("the exchange was reset")]
+pub(crate) struct Reset;
+
+/// A connection's two ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Peers {
+    pub(crate) id: u64,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<ListenerHandle>,
+    peers: Peers,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Reset> {
+    listener.stats.requests.add(1);
+    let (parts, body) = request.into_parts();
+    let Some(received) = receive(&parts, &listener.config, peers.remote) else {
+        let mut response = Response::new(ResponseBody::Whole(None));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        listener.stats.answered(400);
+        return Ok(response);
+    };
+    let info = StreamInfo {
+        source: Some(received.client),
+        destination: Some(peers.local),
+        connection_id: peers.id,
+        protocol: received.protocol,
+        routes: Some(listener.routes.clone()),
+        ..StreamInfo::default()
+    };
+    let head = parts.method == hyper::Method::HEAD;
+    let stream = Stream { request_headers: RefCell::new(received.headers), info, ..Stream::default() };
+    let chain = Chain::new(&listener.filters, stream);
+    let whole = body.is_end_stream();
+    let mut exchange = Exchange {
+        worker,
+        listener,
+        chain,
+        body: (!whole).then_some(body),
+        upstream: None,
+        request_ended: whole,
+        timeout: None,
+        deadline: None,
+    };
+    exchange.chain.request_headers(whole);
+    let headers_only = match exchange.next().await? {
+        Output::Headers(end) => end,
+        Output::Data(..) | Output::Trailers => return Err(Reset),
+    };
+    exchange.respond(headers_only, head)
+}
+
+/// Dropped when the client is gone or has its answer; then its contexts end and its callouts matter no more.
+struct Exchange {
+    worker: Rc<Worker>,
+    listener: Rc<ListenerHandle>,
+    chain: Rc<Chain>,
+    /// What is still to be read of the request's body.
+    body: Option<Incoming>,
+    upstream: Option<Rc<UpstreamRequest>>,
+    request_ended: bool,
+    /// Of the route; it runs from the end of the request.
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+impl Exchange {
+    /// What comes out of the response's filters next.
+    async fn next(&mut self) -> Result<Output, Reset> {
+        loop {
+            while let Some(output) = self.chain.take(Direction::Request) {
+                self.route(output);
+            }
+            if let Some(output) = self.chain.take(Direction::Response) {
+                return Ok(output);
+            }
+            if self.chain.is_reset() {
+                return Err(Reset);
+            }
+            let wants_body = self.body.is_some() && !self.chain.holds_request() && !self.chain.is_replied();
+            tokio::select! {
+                () = self.chain.changed() => {}
+                frame = read(&mut self.body), if wants_body => self.read(frame),
+                () = at(self.deadline), if self.deadline.is_some() => {
+                    self.deadline = None;
+                    self.give_up_upstream(504, "upstream request timeout", "upstream_response_timeout");
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
+        match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    let end = self.body.as_ref().is_none_or(Body::is_end_stream);
+                    if end {
+                        self.body = None;
+                    }
+                    self.chain.request_data(data, end);
+                }
+                Err(frame) => {
+                    self.body = None;
+                    let mut trailers = Headers::new();
+                    if let Ok(map) = frame.into_trailers() {
+                        trailers.extend_from(&map);
+                    }
+                    self.chain.request_trailers(trailers);
+                }
+            },
+            Some(Err(_)) => {
+                self.body = None;
+                self.chain.reset();
+            }
+            None => {
+                self.body = None;
+                self.chain.request_data(Bytes::new(), true);
+            }
+        }
+    }
+
+    /// The router: takes what comes out of the request's filters.
+    fn route(&mut self, output: Output) {
+        match output {
+            Output::Headers(end) => {
+                self.begin(end);
+                self.note_end(end);
+            }
+            Output::Data(data, end) => {
+                if let Some(upstream) = &self.upstream {
+                    upstream.data(data, end);
+                }
+                self.note_end(end);
+            }
+            Output::Trailers => {
+                let trailers = self.chain.stream.request_trailers.borrow().clone().unwrap_or_default();
+                if let Some(upstream) = &self.upstream {
+                    upstream.trailers(trailers);
+                }
+                self.note_end(true);
+            }
+        }
+    }
+
+    fn begin(&mut self, end: bool) {
+        let mut headers = self.chain.stream.request_headers.borrow().clone();
+        let path = headers.text(":path").unwrap_or("/").to_owned();
+        let routes = self.listener.routes.clone();
+        let Some((_, route)) = routes.find(headers.text(":authority").unwrap_or(""), &path) else {
+            return self.chain.local_reply(reply(404, "", "route_not_found"));
+        };
+        match &route.action {
+            Action::Direct(direct) => self.chain.local_reply(reply(direct.status, &direct.body, "direct_response")),
+            Action::Cluster { cluster, timeout, prefix_rewrite } => {
+                let Some(cluster) = self.worker.cluster(cluster) else {
+                    return self.chain.local_reply(reply(503, "", "cluster_not_found"));
+                };
+                if let Some(prefix) = prefix_rewrite {
+                    let rest = path.get(route.path.matched_len()..).unwrap_or("");
+                    headers.add("x-envoy-original-path", path.clone());
+                    headers.set(":path", format!("{prefix}{rest}"));
+                }
+                self.timeout = (!timeout.is_zero()).then_some(*timeout);
+                let sink = Rc::new(ToDownstream { chain: Rc::downgrade(&self.chain) });
+                let stream = self.chain.stream.clone();
+                self.upstream = Some(UpstreamRequest::start(&cluster, headers, end, sink, Some(stream)));
+            }
+        }
+    }
+
+    fn note_end(&mut self, end: bool) {
+        self.request_ended |= end;
+        if end && self.deadline.is_none() {
+            self.deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        }
+    }
+
+    fn give_up_upstream(&mut self, status: u16, body: &str, details: &str) {
+        if let Some(upstream) = self.upstream.take() {
+            upstream.cancel();
+        }
+        self.chain.local_reply(reply(status, body, details));
+    }
+
+    /// Makes hyper's response; what is not there yet of its body comes from a task.
+    fn respond(mut self, headers_only: bool, head: bool) -> Result<Response<ResponseBody>, Reset> {
+        let mut response = self.head();
+        if headers_only {
+            if !head {
+                response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
+            }
+            return Ok(response);
+        }
+        match self.chain.take(Direction::Response) {
+            Some(Output::Data(data, true)) => {
+                response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
+                *response.body_mut() = ResponseBody::Whole((!data.is_empty()).then_some(data));
+            }
+            first => {
+                let (sender, frames) = response_channel();
+                let task = tokio::task::spawn_local(async move {
+                    let mut next = first;
+                    loop {
+                        let output = match next.take() {
+                            Some(output) => Ok(output),
+                            None => self.next().await,
+                        };
+                        let (frame, end) = match output {
+                            Ok(Output::Headers(_)) => continue,
+                            Ok(Output::Data(data, end)) => (Ok(Frame::data(data)), end),
+                            Ok(Output::Trailers) => {
+                                let trailers = self.chain.stream.response_trailers.borrow().clone();
+                                (Ok(Frame::trailers(trailers.unwrap_or_default().to_http())), true)
+                            }
+                            Err(Reset) => (Err(Interrupted), true),
+                        };
+                        if sender.send(frame).await.is_err() || end {
+                            return;
+                        }
+                    }
+                });
+                let task = AbortOnDrop(task.abort_handle());
+                *response.body_mut() = ResponseBody::Stream { frames, ended: false, _task: task };
+            }
+        }
+        Ok(response)
+    }
+
+    fn head(&self) -> Response<ResponseBody> {
+        let headers = self.chain.stream.response_headers.borrow();
+        let headers = headers.as_ref();
+        let status = headers.and_then(|headers| headers.text(":status")).and_then(|status| status.parse::<u16>().ok());
+        // Informational statuses cannot end an exchange.
+        let status = status.filter(|status| *status >= 200).and_then(|status| StatusCode::from_u16(status).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        self.listener.stats.answered(status.as_u16());
+        let mut response = Response::new(ResponseBody::Whole(None));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers.map(Headers::to_http).unwrap_or_default();
+        response
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            upstream.cancel();
+        }
+        self.chain.finish();
+    }
+}
+
+/// An upstream's answer on its way into the filters.
+struct ToDownstream {
+    chain: Weak<Chain>,
+}
+
+impl ToDownstream {
+    fn with_chain(&self, act: impl FnOnce(&Chain)) {
+        if let Some(chain) = self.chain.upgrade() {
+            act(&chain);
+        }
+    }
+}
+
+impl ResponseSink for ToDownstream {
+    fn headers(&self, headers: Headers, end: bool) {
+        self.with_chain(|chain| chain.response_headers(headers, end));
+    }
+
+    fn data(&self, data: Bytes, end: bool) {
+        self.with_chain(|chain| chain.response_data(data, end));
+    }
+
+    fn trailers(&self, trailers: Headers) {
+        self.with_chain(|chain| chain.response_trailers(trailers));
+    }
+
+    fn broken(&self, _why: Broken) {
+        let body = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+        self.with_chain(|chain| chain.local_reply(reply(503, body, "upstream_reset_before_response_started")));
+    }
+
+    fn backlog(&self) -> Option<Rc<Chain>> {
+        self.chain.upgrade().filter(|chain| chain.is_full())
+    }
+}
+
+fn reply(status: u16, body: &str, details: &str) -> LocalReply {
+    LocalReply {
+        status,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        details: details.to_owned(),
+        ..LocalReply::default()
+    }
+}
+
+async fn read(body: &mut Option<Incoming>) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    match body {
+        Some(body) => body.frame().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

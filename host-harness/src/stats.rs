@@ -1,0 +1,265 @@
+//! Counters, gauges and histograms of a host and of its modules, and how Envoy's admin prints them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Upper bounds of the histograms' buckets: Envoy's defaults.
+const BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+/// All metrics of a host, by name. Cheap to use, for metrics are looked up once.
+#[derive(Default)]
+pub(crate) struct Registry {
+    metrics: Mutex<BTreeMap<String, Metric>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+#[derive(Clone)]
+pub(crate) enum Metric {
+    Counter(Arc<Counter>),
+    Gauge(Arc<Gauge>),
+    Histogram(Arc<Histogram>),
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+#[derive(Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+#[derive(Default)]
+pub(crate) struct Histogram {
+    sum: AtomicU64,
+    /// The last is beyond every bound.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+}
+
+/// Every metric's value at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Counters and gauges, by Envoy's name of them; what modules define begins with `wasmcustom.`.
+    pub values: BTreeMap<String, u64>,
+    /// How many values each histogram has recorded.
+    pub histograms: BTreeMap<String, u64>,
+}
+
+impl Stats {
+    /// A counter's or gauge's value; 0 where it was never touched.
+    #[must_use]
+    pub fn value(&self, name: &str) -> u64 {
+        self.values.get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Registry {
+    /// The metric of this name, made now if there is none; `None` where the name has another kind.
+    pub(crate) fn metric(&self, name: &str, kind: Kind) -> Option<Metric> {
+        let mut metrics = self.held();
+        let metric = metrics.entry(name.to_owned()).or_insert_with(|| match kind {
+            Kind::Counter => Metric::Counter(Arc::default()),
+            Kind::Gauge => Metric::Gauge(Arc::default()),
+            Kind::Histogram => Metric::Histogram(Arc::default()),
+        });
+        (metric.kind() == kind).then(|| metric.clone())
+    }
+
+    /// A counter of the host's own; names of the host's never meet those of modules.
+    pub(crate) fn counter(&self, name: &str) -> Arc<Counter> {
+        match self.metric(name, Kind::Counter) {
+            Some(Metric::Counter(counter)) => counter,
+            _ => Arc::default(),
+        }
+    }
+
+    /// A gauge of the host's own.
+    pub(crate) fn gauge(&self, name: &str) -> Arc<Gauge> {
+        match self.metric(name, Kind::Gauge) {
+            Some(Metric::Gauge(gauge)) => gauge,
+            _ => Arc::default(),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        let mut stats = Stats::default();
+        for (name, metric) in self.held().iter() {
+            match metric {
+                Metric::Counter(counter) => stats.values.insert(name.clone(), counter.value()),
+                Metric::Gauge(gauge) => stats.values.insert(name.clone(), gauge.value()),
+                Metric::Histogram(histogram) => stats.histograms.insert(name.clone(), histogram.count()),
+            };
+        }
+        stats
+    }
+
+    /// `/stats`: one `name: value` a line.
+    pub(crate) fn text(&self, filter: Option<&str>) -> String {
+        let mut text = String::new();
+        for (name, metric) in self.held().iter().filter(|(name, _)| filter.is_none_or(|part| name.contains(part))) {
+            // Writing to a string cannot fail.
+            let _ = match metric {
+                Metric::Counter(counter) => writeln!(text, "{name}: {}", counter.value()),
+                Metric::Gauge(gauge) => writeln!(text, "{name}: {}", gauge.value()),
+                Metric::Histogram(histogram) => {
+                    writeln!(text, "{name}: count {} sum {}", histogram.count(), histogram.sum())
+                }
+            };
+        }
+        text
+    }
+
+    /// `/stats/prometheus`: Envoy's names, and those of modules without their prefix.
+    pub(crate) fn prometheus(&self) -> String {
+        let mut text = String::new();
+        for (name, metric) in self.held().iter() {
+            let name = prometheus_name(name);
+            let _ = match metric {
+                Metric::Counter(counter) => writeln!(text, "# TYPE {name} counter\n{name}{{}} {}\n", counter.value()),
+                Metric::Gauge(gauge) => writeln!(text, "# TYPE {name} gauge\n{name}{{}} {}\n", gauge.value()),
+                Metric::Histogram(histogram) => write!(text, "{}", histogram.prometheus(&name)),
+            };
+        }
+        text
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, Metric>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Metric {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) => Kind::Counter,
+            Self::Gauge(_) => Kind::Gauge,
+            Self::Histogram(_) => Kind::Histogram,
+        }
+    }
+}
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Gauge {
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn shift(&self, offset: i64) {
+        self.0.fetch_add(offset.cast_unsigned(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Histogram {
+    pub(crate) fn record(&self, value: u64) {
+        let index = BUCKETS.iter().position(|bound| value as f64 <= *bound).unwrap_or(BUCKETS.len());
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    }
+
+    fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
+
+    fn prometheus(&self, name: &str) -> String {
+        let mut text = format!("# TYPE {name} histogram\n");
+        let mut below = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BUCKETS) {
+            below += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {}", self.count());
+        let _ = writeln!(text, "{name}_sum{{}} {}\n{name}_count{{}} {}\n", self.sum(), self.count());
+        text
+    }
+}
+
+fn prometheus_name(name: &str) -> String {
+    let (prefix, rest) = match name.strip_prefix("wasmcustom.") {
+        Some(rest) => ("", rest),
+        None => ("envoy_", name),
+    };
+    let mut sanitized: String = prefix.to_owned();
+    sanitized.extend(rest.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }));
+    if sanitized.starts_with(|c: char| c.is_ascii_digit()) { format!("_{sanitized}") } else { sanitized }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modules_metric_is_printed_as_envoy_prints_it() {
+        let registry = Registry::default();
+        registry.counter("wasmcustom.weir.limit.per-user.admitted").add(3);
+        registry.counter("http.ingress.downstream_rq_total").add(5);
+        assert!(registry.text(None).contains("wasmcustom.weir.limit.per-user.admitted: 3\n"));
+        assert_eq!(registry.text(Some("ingress")), "http.ingress.downstream_rq_total: 5\n");
+        let prometheus = registry.prometheus();
+        assert!(prometheus.contains("# TYPE weir_limit_per_user_admitted counter\nweir_limit_per_user_admitted{} 3\n"));
+        assert!(prometheus.contains("envoy_http_ingress_downstream_rq_total{} 5\n"));
+    }
+
+    #[test]
+    fn a_histogram_counts_its_values_cumulatively() {
+        let registry = Registry::default();
+        if let Some(Metric::Histogram(histogram)) = registry.metric("wasmcustom.wait", Kind::Histogram) {
+            [1, 7, 7, 4_000_000].into_iter().for_each(|value| histogram.record(value));
+        }
+        let text = registry.prometheus();
+        assert!(text.contains("wait_bucket{le=\"1\"} 1\n"), "{text}");
+        assert!(text.contains("wait_bucket{le=\"10\"} 3\n"), "{text}");
+        assert!(text.contains("wait_bucket{le=\"+Inf\"} 4\n"), "{text}");
+        assert!(text.contains("wait_sum{} 4000015\n"), "{text}");
+    }
+
+    #[test]
+    fn a_name_keeps_its_first_kind() {
+        let registry = Registry::default();
+        assert!(registry.metric("a", Kind::Counter).is_some());
+        assert!(registry.metric("a", Kind::Gauge).is_none());
+    }
+}

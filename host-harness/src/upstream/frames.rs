@@ -1,0 +1,88 @@
+//! gRPC's message framing: a flag, a length of four bytes, the message.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// What one message may have; a module gets it in one piece.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// Bytes that are no gRPC messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("a compressed message, though no compression was agreed on")]
+    Compressed,
+    #[error("flag {0}, expected 0")]
+    Flag(u8),
+    #[error("a message of {0} bytes, at most {MAX_MESSAGE} are taken")]
+    TooLong(usize),
+}
+
+pub(super) fn frame(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.extend_from_slice(message);
+    framed.freeze()
+}
+
+/// Takes bytes cut anywhere, gives whole messages.
+#[derive(Default)]
+pub(super) struct Decoder {
+    buffer: BytesMut,
+}
+
+impl Decoder {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some(([flag, a, b, c, d], _)) = self.buffer.split_first_chunk::<5>() else { return Ok(None) };
+        match flag {
+            0 => {}
+            1 => return Err(FrameError::Compressed),
+            other => return Err(FrameError::Flag(*other)),
+        }
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if length > MAX_MESSAGE {
+            return Err(FrameError::TooLong(length));
+        }
+        if self.buffer.len() < 5 + length {
+            return Ok(None);
+        }
+        self.buffer.advance(5);
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_whole_however_the_bytes_are_cut() {
+        let bytes = [frame(b"one"), frame(b""), frame(b"three")].concat();
+        for size in 1..=bytes.len() {
+            let mut decoder = Decoder::default();
+            let mut messages = Vec::new();
+            for chunk in bytes.chunks(size) {
+                decoder.push(chunk);
+                while let Ok(Some(message)) = decoder.next() {
+                    messages.push(message);
+                }
+            }
+            assert_eq!(messages, [&b"one"[..], b"", b"three"], "cut every {size} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        let next = |bytes: &[u8]| {
+            let mut decoder = Decoder::default();
+            decoder.push(bytes);
+            decoder.next()
+        };
+        assert_eq!(next(b"+OK\r\n"), Err(FrameError::Flag(b'+')));
+        assert_eq!(next(&[1, 0, 0, 0, 0]), Err(FrameError::Compressed));
+        assert_eq!(next(&[0, 255, 255, 255, 255]), Err(FrameError::TooLong(u32::MAX as usize)));
+    }
+}

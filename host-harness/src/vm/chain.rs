@@ -1,0 +1,561 @@
+//! The filters of one exchange, and how headers, bodies and trailers pass through them.
+//!
+//! What goes in at one end comes out at the other unless a filter holds it back. A filter that pauses on headers holds
+//! all that follows; one that pauses on a body holds the body, and sees it grow. A local reply ends the request's way
+//! and takes the response's way. (Envoy's filter manager; `StopAllIterationAndWatermark` and `StopIterationAndBuffer`.)
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::instance::Called;
+use super::local_reply::render;
+use super::plugin::{Acquired, PluginHandle};
+use super::{Vm, VmFailed};
+use crate::abi::headers::Headers;
+use crate::abi::stream::{Direction, FilterView, LocalReply, Stream, StreamControl};
+use crate::bootstrap::FailurePolicy;
+
+/// What a filter may hold back of a body, in bytes; Envoy's default.
+const BUFFER_LIMIT: usize = 1024 * 1024;
+
+/// Chunks of a response that may wait for a slow client.
+const BACKLOG: usize = 32;
+
+/// What comes out at an end of the chain.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Read them from the stream; `true`: nothing follows.
+    Headers(bool),
+    Data(Bytes, bool),
+    Trailers,
+}
+
+pub(crate) struct Chain {
+    pub(crate) stream: Rc<Stream>,
+    /// In the order of the request.
+    filters: Vec<Filter>,
+    /// By direction, each in the order of its own way.
+    lanes: [RefCell<Vec<Stage>>; 2],
+    outputs: [RefCell<VecDeque<Output>>; 2],
+    changed: [Notify; 2],
+    /// Output of the response was taken.
+    drained: Notify,
+    /// Directions that nothing takes any more.
+    closed: [Cell<bool>; 2],
+    replied: Cell<bool>,
+    response_begun: Cell<bool>,
+    response_sent: Cell<bool>,
+    reset: Cell<bool>,
+    finished: Cell<bool>,
+    this: Weak<Self>,
+}
+
+struct Filter {
+    plugin: Rc<PluginHandle>,
+    /// The VM and the context in it; none before the request's headers, and none in a bypassed filter.
+    open: RefCell<Option<(Rc<Vm>, u32)>>,
+}
+
+#[derive(Default)]
+struct Stage {
+    held: Held,
+    /// What arrived while the filter held headers, or was at work.
+    waiting: VecDeque<Output>,
+    at_work: bool,
+    resumed_at_work: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    #[default]
+    Nothing,
+    Headers(bool),
+    Body(bool),
+    Trailers,
+}
+
+/// What a filter said.
+enum Verdict {
+    Continue,
+    Pause,
+    /// Pause, and what it was shown of the body is gone.
+    Discard,
+    /// The exchange goes another way: it was answered or reset meanwhile.
+    Over,
+}
+
+impl Chain {
+    pub(crate) fn new(plugins: &[Rc<PluginHandle>], stream: Stream) -> Rc<Self> {
+        let stream = Rc::new(stream);
+        stream.views.borrow_mut().extend(plugins.iter().map(|_| FilterView::default()));
+        let lane = || RefCell::new(plugins.iter().map(|_| Stage::default()).collect());
+        Rc::new_cyclic(|this| Self {
+            stream,
+            filters: plugins.iter().map(|plugin| Filter { plugin: plugin.clone(), open: RefCell::new(None) }).collect(),
+            lanes: [lane(), lane()],
+            outputs: Default::default(),
+            changed: Default::default(),
+            drained: Notify::new(),
+            closed: Default::default(),
+            replied: Cell::new(false),
+            response_begun: Cell::new(false),
+            response_sent: Cell::new(false),
+            reset: Cell::new(false),
+            finished: Cell::new(false),
+            this: this.clone(),
+        })
+    }
+
+    /// Returns when something may have come out since the last time, or the exchange was reset.
+    pub(crate) async fn changed(&self) {
+        tokio::select! {
+            () = self.changed_in(Direction::Request) => {}
+            () = self.changed_in(Direction::Response) => {}
+        }
+    }
+
+    /// As [`Chain::changed`], of one direction; each may be waited for by one task.
+    pub(crate) async fn changed_in(&self, direction: Direction) {
+        let [request, response] = &self.changed;
+        if direction == Direction::Request { request.notified().await } else { response.notified().await }
+    }
+
+    pub(crate) fn take(&self, direction: Direction) -> Option<Output> {
+        if direction == Direction::Response {
+            self.drained.notify_one();
+        }
+        self.outputs(direction).borrow_mut().pop_front()
+    }
+
+    /// Whether so much of the response waits to be taken that its source should wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.outputs(Direction::Response).borrow().len() >= BACKLOG
+    }
+
+    /// Returns when some of the response was taken.
+    pub(crate) async fn drained(&self) {
+        self.drained.notified().await;
+    }
+
+    /// A local reply was given.
+    pub(crate) fn is_replied(&self) -> bool {
+        self.replied.get()
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset.get()
+    }
+
+    /// Whether a filter holds the request's headers, so that its body should wait where it is.
+    pub(crate) fn holds_request(&self) -> bool {
+        self.lane(Direction::Request).borrow().iter().any(|stage| matches!(stage.held, Held::Headers(_)))
+    }
+
+    /// Whether a filter holds anything of the response.
+    pub(crate) fn holds_response(&self) -> bool {
+        self.lane(Direction::Response).borrow().iter().any(|stage| stage.held != Held::Nothing)
+    }
+
+    pub(crate) fn request_headers(&self, end: bool) {
+        self.push(Direction::Request, 0, Output::Headers(end));
+    }
+
+    pub(crate) fn request_data(&self, data: Bytes, end: bool) {
+        let count = &self.stream.info.request_bytes;
+        count.set(count.get() + data.len() as u64);
+        self.push(Direction::Request, 0, Output::Data(data, end));
+    }
+
+    pub(crate) fn request_trailers(&self, trailers: Headers) {
+        self.stream.request_trailers.replace(Some(trailers));
+        self.push(Direction::Request, 0, Output::Trailers);
+    }
+
+    pub(crate) fn response_headers(&self, headers: Headers, end: bool) {
+        if self.replied.get() || self.response_begun.replace(true) {
+            return;
+        }
+        self.stream.response_headers.replace(Some(headers));
+        self.push(Direction::Response, 0, Output::Headers(end));
+    }
+
+    pub(crate) fn response_data(&self, data: Bytes, end: bool) {
+        if !self.replied.get() {
+            self.count_response(&data);
+            self.push(Direction::Response, 0, Output::Data(data, end));
+        }
+    }
+
+    pub(crate) fn response_trailers(&self, trailers: Headers) {
+        if !self.replied.get() {
+            self.stream.response_trailers.replace(Some(trailers));
+            self.push(Direction::Response, 0, Output::Trailers);
+        }
+    }
+
+    /// The exchange is over, in whatever way: its contexts end.
+    pub(crate) fn finish(&self) {
+        if self.finished.replace(true) {
+            return;
+        }
+        self.closed.iter().for_each(|closed| closed.set(true));
+        for filter in &self.filters {
+            if let Some((vm, context)) = filter.open.take() {
+                vm.close(context);
+            }
+        }
+    }
+
+    fn push(&self, direction: Direction, place: usize, item: Output) {
+        if self.is_closed(direction) {
+            return;
+        }
+        if place >= self.filters.len() {
+            self.emit(direction, item);
+            return;
+        }
+        {
+            let mut lane = self.lane(direction).borrow_mut();
+            let Some(stage) = lane.get_mut(place) else { return };
+            if stage.at_work || matches!(stage.held, Held::Headers(_)) {
+                stage.waiting.push_back(item);
+                return;
+            }
+        }
+        match item {
+            Output::Headers(end) => self.headers(direction, place, end),
+            Output::Data(data, end) => self.data(direction, place, data, end),
+            Output::Trailers => self.trailers(direction, place),
+        }
+        self.drain(direction, place);
+    }
+
+    /// Feeds what waited while the filter was at work or held headers.
+    fn drain(&self, direction: Direction, place: usize) {
+        loop {
+            let next = {
+                let mut lane = self.lane(direction).borrow_mut();
+                match lane.get_mut(place) {
+                    Some(stage) if !stage.at_work && !matches!(stage.held, Held::Headers(_)) => {
+                        stage.waiting.pop_front()
+                    }
+                    _ => None,
+                }
+            };
+            match next {
+                Some(item) => self.push(direction, place, item),
+                None => return,
+            }
+        }
+    }
+
+    fn headers(&self, direction: Direction, place: usize, end: bool) {
+        let index = self.filter_at(direction, place);
+        if direction == Direction::Request && !self.open(index) {
+            return;
+        }
+        self.with_view(index, |view| match direction {
+            Direction::Request => view.request_headers = true,
+            Direction::Response => view.response_headers = true,
+        });
+        let verdict = self.visit(direction, place, |vm, context| {
+            let count = match direction {
+                Direction::Request => self.stream.request_headers.borrow().len(),
+                Direction::Response => self.stream.response_headers.borrow().as_ref().map_or(0, Headers::len),
+            };
+            vm.on_headers(context, direction, count, end)
+        });
+        match verdict {
+            Verdict::Continue => {
+                self.release_headers(direction, index);
+                self.push(direction, place + 1, Output::Headers(end));
+            }
+            Verdict::Pause | Verdict::Discard => self.hold(direction, place, Held::Headers(end)),
+            Verdict::Over => {}
+        }
+    }
+
+    fn data(&self, direction: Direction, place: usize, data: Bytes, end: bool) {
+        let index = self.filter_at(direction, place);
+        let holds = matches!(self.held(direction, place), Held::Body(_));
+        let size = self.with_body(index, direction, |body| {
+            if !holds {
+                body.clear();
+            }
+            if body.is_empty() {
+                *body = data.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+            } else {
+                body.extend_from_slice(&data);
+            }
+            body.len()
+        });
+        if holds && size > BUFFER_LIMIT {
+            return self.overflow(direction);
+        }
+        match self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end)) {
+            Verdict::Continue => {
+                self.hold(direction, place, Held::Nothing);
+                let data = self.with_body(index, direction, BytesMut::split).freeze();
+                self.push(direction, place + 1, Output::Data(data, end));
+            }
+            Verdict::Pause => self.hold(direction, place, Held::Body(end)),
+            Verdict::Discard => {
+                self.with_body(index, direction, BytesMut::clear);
+                self.hold(direction, place, Held::Body(end));
+            }
+            Verdict::Over => {}
+        }
+    }
+
+    fn trailers(&self, direction: Direction, place: usize) {
+        let index = self.filter_at(direction, place);
+        self.with_view(index, |view| match direction {
+            Direction::Request => view.request_trailers = true,
+            Direction::Response => view.response_trailers = true,
+        });
+        let verdict = self.visit(direction, place, |vm, context| {
+            let trailers = match direction {
+                Direction::Request => &self.stream.request_trailers,
+                Direction::Response => &self.stream.response_trailers,
+            };
+            let count = trailers.borrow().as_ref().map_or(0, Headers::len);
+            vm.on_trailers(context, direction, count)
+        });
+        match verdict {
+            Verdict::Continue => self.release_trailers(direction, place),
+            Verdict::Pause | Verdict::Discard => self.hold(direction, place, Held::Trailers),
+            Verdict::Over => {}
+        }
+    }
+
+    fn release_headers(&self, direction: Direction, index: usize) {
+        self.with_view(index, |view| match direction {
+            Direction::Request => view.request_headers = false,
+            Direction::Response => view.response_headers = false,
+        });
+    }
+
+    fn release_trailers(&self, direction: Direction, place: usize) {
+        let index = self.filter_at(direction, place);
+        self.with_view(index, |view| match direction {
+            Direction::Request => view.request_trailers = false,
+            Direction::Response => view.response_trailers = false,
+        });
+        let held = self.with_body(index, direction, BytesMut::split).freeze();
+        self.hold(direction, place, Held::Nothing);
+        if !held.is_empty() {
+            self.push(direction, place + 1, Output::Data(held, false));
+        }
+        self.push(direction, place + 1, Output::Trailers);
+    }
+
+    /// Calls into a filter. One that is not open, or was bypassed, continues.
+    fn visit(
+        &self,
+        direction: Direction,
+        place: usize,
+        call: impl FnOnce(&Rc<Vm>, u32) -> Result<Called<u32>, VmFailed>,
+    ) -> Verdict {
+        let Some(filter) = self.filters.get(self.filter_at(direction, place)) else { return Verdict::Continue };
+        let open = filter.open.borrow().clone();
+        let Some((vm, context)) = open else { return Verdict::Continue };
+        self.with_stage(direction, place, |stage| stage.at_work = true);
+        let called = call(&vm, context);
+        self.with_stage(direction, place, |stage| stage.at_work = false);
+        if self.is_closed(direction) {
+            return Verdict::Over;
+        }
+        match called {
+            Ok(Called { stopped: true, .. }) => Verdict::Pause,
+            Ok(Called { value: 0, .. }) => {
+                self.with_stage(direction, place, |stage| stage.resumed_at_work = false);
+                Verdict::Continue
+            }
+            Ok(Called { value: 3, .. }) => Verdict::Discard,
+            Ok(_) => Verdict::Pause,
+            Err(VmFailed) if filter.plugin.policy() == FailurePolicy::FailOpen => {
+                filter.open.take();
+                Verdict::Continue
+            }
+            Err(VmFailed) => {
+                filter.open.take();
+                self.fail();
+                Verdict::Over
+            }
+        }
+    }
+
+    /// Whether the request's headers may go to the filter, or past it.
+    fn open(&self, index: usize) -> bool {
+        let Some(filter) = self.filters.get(index) else { return true };
+        let opened = match filter.plugin.acquire() {
+            Acquired::Bypass => return true,
+            Acquired::Refuse => None,
+            Acquired::Ready(vm, root) => {
+                let control: Weak<dyn StreamControl> = self.this.clone();
+                vm.open(root, self.stream.clone(), index, control).ok().map(|context| (vm, context))
+            }
+        };
+        if opened.is_none() {
+            if filter.plugin.policy() == FailurePolicy::FailOpen {
+                return true;
+            }
+            self.fail();
+            return false;
+        }
+        filter.open.replace(opened);
+        true
+    }
+
+    fn fail(&self) {
+        let details = "wasm_fail_stream".to_owned();
+        self.local_reply(LocalReply { status: 503, grpc_status: Some(14), details, ..LocalReply::default() });
+    }
+
+    fn overflow(&self, direction: Direction) {
+        let (status, details) = match direction {
+            Direction::Request => (413, "request_payload_too_large"),
+            Direction::Response => (500, "response_payload_too_large"),
+        };
+        let body = if status == 413 { Bytes::from_static(b"Payload Too Large") } else { Bytes::new() };
+        self.local_reply(LocalReply { status, body, details: details.to_owned(), ..LocalReply::default() });
+    }
+
+    fn hold(&self, direction: Direction, place: usize, held: Held) {
+        let resumed = self.with_stage(direction, place, |stage| {
+            stage.held = held;
+            std::mem::take(&mut stage.resumed_at_work) && held != Held::Nothing
+        });
+        if resumed == Some(true) {
+            self.resume(self.filter_at(direction, place), direction);
+        }
+    }
+
+    fn emit(&self, direction: Direction, item: Output) {
+        if direction == Direction::Response && matches!(item, Output::Headers(_)) {
+            self.response_sent.set(true);
+        }
+        self.outputs(direction).borrow_mut().push_back(item);
+        let [request, response] = &self.changed;
+        if direction == Direction::Request { request.notify_one() } else { response.notify_one() }
+    }
+
+    fn count_response(&self, data: &Bytes) {
+        let count = &self.stream.info.response_bytes;
+        count.set(count.get() + data.len() as u64);
+    }
+
+    fn held(&self, direction: Direction, place: usize) -> Held {
+        self.lane(direction).borrow().get(place).map_or(Held::Nothing, |stage| stage.held)
+    }
+
+    /// The response meets the filters in the reverse order.
+    fn filter_at(&self, direction: Direction, place: usize) -> usize {
+        match direction {
+            Direction::Request => place,
+            Direction::Response => self.filters.len().saturating_sub(1 + place),
+        }
+    }
+
+    fn is_closed(&self, direction: Direction) -> bool {
+        let [request, response] = &self.closed;
+        if direction == Direction::Request { request.get() } else { response.get() }
+    }
+
+    fn lane(&self, direction: Direction) -> &RefCell<Vec<Stage>> {
+        let [request, response] = &self.lanes;
+        if direction == Direction::Request { request } else { response }
+    }
+
+    fn outputs(&self, direction: Direction) -> &RefCell<VecDeque<Output>> {
+        let [request, response] = &self.outputs;
+        if direction == Direction::Request { request } else { response }
+    }
+
+    fn with_stage<T>(&self, direction: Direction, place: usize, change: impl FnOnce(&mut Stage) -> T) -> Option<T> {
+        self.lane(direction).borrow_mut().get_mut(place).map(change)
+    }
+
+    fn with_view(&self, index: usize, change: impl FnOnce(&mut FilterView)) {
+        if let Some(view) = self.stream.views.borrow_mut().get_mut(index) {
+            change(view);
+        }
+    }
+
+    fn with_body<T: Default>(&self, index: usize, direction: Direction, change: impl FnOnce(&mut BytesMut) -> T) -> T {
+        let mut views = self.stream.views.borrow_mut();
+        let Some(FilterView { bodies: [request, response], .. }) = views.get_mut(index) else { return T::default() };
+        change(if direction == Direction::Request { request } else { response })
+    }
+}
+
+impl StreamControl for Chain {
+    fn resume(&self, filter: usize, direction: Direction) {
+        let place = self.filter_at(direction, filter);
+        if self.is_closed(direction) {
+            return;
+        }
+        let held = self.with_stage(direction, place, |stage| {
+            if stage.at_work {
+                stage.resumed_at_work = true;
+                return Held::Nothing;
+            }
+            std::mem::take(&mut stage.held)
+        });
+        match held.unwrap_or_default() {
+            Held::Nothing => return,
+            Held::Headers(end) => {
+                self.release_headers(direction, filter);
+                self.push(direction, place + 1, Output::Headers(end));
+            }
+            Held::Body(end) => {
+                let data = self.with_body(filter, direction, BytesMut::split).freeze();
+                self.push(direction, place + 1, Output::Data(data, end));
+            }
+            Held::Trailers => self.release_trailers(direction, place),
+        }
+        self.drain(direction, place);
+    }
+
+    fn local_reply(&self, reply: LocalReply) {
+        if self.finished.get() || self.reset.get() || self.replied.replace(true) {
+            return;
+        }
+        self.closed[0].set(true);
+        self.stream.info.response_details.replace(reply.details.clone());
+        if self.response_sent.get() {
+            self.replied.set(false);
+            return self.reset();
+        }
+        let (headers, body) = render(reply, &self.stream.request_headers.borrow());
+        self.stream.response_headers.replace(Some(headers));
+        self.stream.response_trailers.replace(None);
+        self.count_response(&body);
+        let whole = body.is_empty();
+        if self.response_begun.replace(true) {
+            // A response is on its way through the filters: this one passes them by, as in Envoy.
+            self.closed[1].set(true);
+            self.emit(Direction::Response, Output::Headers(whole));
+            if !whole {
+                self.emit(Direction::Response, Output::Data(body, true));
+            }
+            return;
+        }
+        self.push(Direction::Response, 0, Output::Headers(whole));
+        if !whole {
+            self.push(Direction::Response, 0, Output::Data(body, true));
+        }
+    }
+
+    fn reset(&self) {
+        if self.finished.get() || self.reset.replace(true) {
+            return;
+        }
+        self.closed.iter().for_each(|closed| closed.set(true));
+        self.changed.iter().for_each(Notify::notify_one);
+    }
+}

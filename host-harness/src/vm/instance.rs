@@ -1,0 +1,424 @@
+//! One VM: an instance of a module, and the callbacks into it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use wasmtime::{Linker, Store, TypedFunc, WasmParams, WasmResults};
+
+use super::exports::Exports;
+use super::{Modules, VmError};
+use crate::abi::headers::Headers;
+use crate::abi::shared::{QueueInbox, Shared};
+use crate::abi::state::{CalloutResponse, Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
+use crate::abi::stream::{Direction, Stream, StreamControl};
+use crate::bootstrap::{FailurePolicy, NodeIdentity, Plugin, VmConfig};
+
+/// Who does what modules ask for.
+pub(crate) trait EffectSink {
+    /// Does, in order, what a call into the VM left to be done.
+    fn perform(&self, vm: &Rc<Vm>, effects: Vec<Effect>);
+    /// The VM has trapped and runs no more; `streams` had a filter in it.
+    fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>);
+}
+
+/// An exchange whose filter's VM is gone.
+pub(crate) struct OrphanedStream {
+    pub(crate) control: Weak<dyn StreamControl>,
+    pub(crate) filter: usize,
+    pub(crate) policy: FailurePolicy,
+}
+
+/// What VMs of one worker are made from.
+pub(crate) struct VmSetup {
+    pub(crate) modules: Arc<Modules>,
+    pub(crate) linker: Linker<HostState>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: Arc<NodeIdentity>,
+    pub(crate) clusters: Rc<HashSet<String>>,
+    pub(crate) inbox: Option<tokio::sync::mpsc::UnboundedSender<crate::abi::shared::QueueReady>>,
+    /// Nobody in a setup that only validates.
+    pub(crate) effects: Option<Weak<dyn EffectSink>>,
+}
+
+pub(crate) struct Vm {
+    /// Unique in the process.
+    pub(crate) serial: u64,
+    path: PathBuf,
+    store: RefCell<Store<HostState>>,
+    exports: Exports,
+    failed: Cell<bool>,
+    next_context: Cell<u32>,
+    call_budget: u64,
+    effects: Option<Weak<dyn EffectSink>>,
+    shared: Arc<Shared>,
+}
+
+/// The VM has trapped, now or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VmFailed;
+
+/// A callback's answer.
+pub(crate) struct Called<R> {
+    pub(crate) value: R,
+    /// A local reply was sent meanwhile: the chain stops, whatever the answer.
+    pub(crate) stopped: bool,
+}
+
+impl Vm {
+    pub(crate) fn new(setup: &VmSetup, config: &VmConfig) -> Result<Rc<Self>, VmError> {
+        let path = config.module.clone();
+        let module = setup.modules.module(&path)?;
+        let refused =
+            |error: wasmtime::Error| VmError::Instantiate { path: path.clone(), reason: format!("{error:#}") };
+        let serial = next_serial();
+        let state = HostState {
+            vm_id: config.vm_id.clone(),
+            vm_configuration: config.configuration.clone(),
+            environment: config.resolved_environment(),
+            shared: setup.shared.clone(),
+            metrics: Default::default(),
+            clusters: setup.clusters.clone(),
+            inbox: setup.inbox.clone().map(|worker| QueueInbox { vm: serial, worker }),
+            contexts: Default::default(),
+            current: 0,
+            effective: 0,
+            effects: Vec::new(),
+            stopped: false,
+            memory: None,
+            allocate: None,
+            monotonic_zero: Instant::now(),
+            log: Some(Vec::new()),
+            next_call: 1,
+            next_grpc: 1,
+        };
+        let mut store = Store::new(&setup.modules.engine, state);
+        store.set_epoch_deadline(setup.modules.call_budget);
+        let instance = setup.linker.instantiate(&mut store, &module).map_err(refused)?;
+        let exports = Exports::of(&instance, &mut store, &path)?;
+        let memory = instance.get_memory(&mut store, "memory");
+        store.data_mut().memory = memory;
+        store.data_mut().allocate = exports.allocate.clone();
+        let begin = exports.initialize.as_ref().or(exports.start.as_ref());
+        if let Some(begin) = begin {
+            begin.call(&mut store, ()).map_err(refused)?;
+        }
+        Ok(Rc::new(Self {
+            serial,
+            path,
+            store: RefCell::new(store),
+            exports,
+            failed: Cell::new(false),
+            next_context: Cell::new(1),
+            call_budget: setup.modules.call_budget,
+            effects: setup.effects.clone(),
+            shared: setup.shared.clone(),
+        }))
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Makes the root context of a plugin: created, started, configured.
+    pub(crate) fn start(self: &Rc<Self>, plugin: &Arc<Plugin>, node: &Arc<NodeIdentity>) -> Result<u32, VmError> {
+        let id = self.context_id();
+        let root = RootContext {
+            plugin: plugin.clone(),
+            node: node.clone(),
+            configuring: false,
+            response: None,
+            grpc: GrpcShown::default(),
+            status: (0, String::new()),
+            calls: Default::default(),
+            streams: Default::default(),
+        };
+        self.with_state(|state| {
+            state.log = Some(Vec::new());
+            state.contexts.insert(id, Context::Root(Box::new(root)));
+        });
+        let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let failed = |what| {
+            let log = self.with_state(|state| state.log.take()).flatten().unwrap_or_default();
+            VmError::Plugin { plugin: plugin.name.clone(), root_id: plugin.root_id.clone(), what, log }
+        };
+        self.notify(id, &self.exports.context_create, (id, 0)).map_err(|_| failed("trapped in its root context"))?;
+        let started = self.ask(id, &self.exports.vm_start, (id, size(&plugin.vm.configuration)), 1);
+        if started.map_err(|_| failed("trapped in its VM's start"))?.value == 0 {
+            return Err(failed("refused its VM's configuration"));
+        }
+        self.with_root(id, |root| root.configuring = true);
+        let configured = self.ask(id, &self.exports.configure, (id, size(&plugin.configuration)), 1);
+        self.with_root(id, |root| root.configuring = false);
+        if configured.map_err(|_| failed("trapped in its configuration"))?.value == 0 {
+            return Err(failed("refused its configuration"));
+        }
+        self.with_state(|state| state.log = None);
+        Ok(id)
+    }
+
+    /// Makes the context of one exchange.
+    pub(crate) fn open(
+        self: &Rc<Self>,
+        root: u32,
+        stream: Rc<Stream>,
+        filter: usize,
+        control: Weak<dyn StreamControl>,
+    ) -> Result<u32, VmFailed> {
+        let id = self.context_id();
+        self.with_state(|state| {
+            state.contexts.insert(id, Context::Http(HttpContext { root, stream, filter, control }));
+        });
+        self.notify(id, &self.exports.context_create, (id, root))?;
+        Ok(id)
+    }
+
+    /// Ends the context of one exchange: logged, done, deleted, as Envoy has it.
+    pub(crate) fn close(self: &Rc<Self>, context: u32) {
+        let ended = self
+            .notify(context, &self.exports.log, context)
+            .and_then(|()| self.ask(context, &self.exports.done, context, 1))
+            .and_then(|_| self.notify(context, &self.exports.delete, context));
+        if ended.is_ok() {
+            self.with_state(|state| state.contexts.remove(&context));
+        }
+    }
+
+    pub(crate) fn on_headers(
+        self: &Rc<Self>,
+        context: u32,
+        direction: Direction,
+        count: usize,
+        end: bool,
+    ) -> Result<Called<u32>, VmFailed> {
+        let [request, response] = &self.exports.headers;
+        let export = if direction == Direction::Request { request } else { response };
+        self.ask(context, export, (context, count as u32, u32::from(end)), 0)
+    }
+
+    pub(crate) fn on_body(
+        self: &Rc<Self>,
+        context: u32,
+        direction: Direction,
+        size: usize,
+        end: bool,
+    ) -> Result<Called<u32>, VmFailed> {
+        let [request, response] = &self.exports.body;
+        let export = if direction == Direction::Request { request } else { response };
+        self.ask(context, export, (context, size as u32, u32::from(end)), 0)
+    }
+
+    pub(crate) fn on_trailers(
+        self: &Rc<Self>,
+        context: u32,
+        direction: Direction,
+        count: usize,
+    ) -> Result<Called<u32>, VmFailed> {
+        let [request, response] = &self.exports.trailers;
+        let export = if direction == Direction::Request { request } else { response };
+        self.ask(context, export, (context, count as u32), 0)
+    }
+
+    pub(crate) fn on_tick(self: &Rc<Self>, root: u32) -> Result<(), VmFailed> {
+        self.notify(root, &self.exports.tick, root)
+    }
+
+    pub(crate) fn on_queue_ready(self: &Rc<Self>, root: u32, queue: u32) {
+        let _ = self.notify(root, &self.exports.queue_ready, (root, queue));
+    }
+
+    /// `None`: the peer reset the callout before its answer was whole.
+    pub(crate) fn on_http_call_response(self: &Rc<Self>, root: u32, token: u32, response: Option<CalloutResponse>) {
+        let known = self.with_root(root, |root| {
+            let known = root.calls.remove(&token);
+            root.status = if response.is_some() { (0, String::new()) } else { (BROKEN_CONNECTION, "reset".to_owned()) };
+            root.response = response;
+            let count = |headers: &Headers| headers.len() as u32;
+            let shown = root.response.as_ref();
+            let sizes = shown.map(|shown| (count(&shown.headers), shown.body.len() as u32, count(&shown.trailers)));
+            known.then(|| sizes.unwrap_or_default())
+        });
+        if let Some(Some((headers, body, trailers))) = known {
+            let arguments = (root, token, headers, body, trailers);
+            let _ = self.notify(root, &self.exports.http_call_response, arguments);
+        }
+        self.with_root(root, |root| root.response = None);
+    }
+
+    pub(crate) fn on_grpc_initial_metadata(self: &Rc<Self>, root: u32, token: u32, metadata: Headers) {
+        let count = metadata.len() as u32;
+        self.with_root(root, |root| root.grpc.initial = Some(metadata));
+        let _ = self.notify(root, &self.exports.grpc_initial_metadata, (root, token, count));
+        self.with_root(root, |root| root.grpc.initial = None);
+    }
+
+    pub(crate) fn on_grpc_receive(self: &Rc<Self>, root: u32, token: u32, message: Bytes) {
+        let size = message.len() as u32;
+        self.with_root(root, |root| root.grpc.message = message);
+        let _ = self.notify(root, &self.exports.grpc_receive, (root, token, size));
+        self.with_root(root, |root| root.grpc.message = Bytes::new());
+    }
+
+    pub(crate) fn on_grpc_trailing_metadata(self: &Rc<Self>, root: u32, token: u32, metadata: Headers) {
+        let count = metadata.len() as u32;
+        self.with_root(root, |root| root.grpc.trailing = Some(metadata));
+        let _ = self.notify(root, &self.exports.grpc_trailing_metadata, (root, token, count));
+        self.with_root(root, |root| root.grpc.trailing = None);
+    }
+
+    /// The remote side has closed. The module's handle lasts until it closes its side too, as in Envoy.
+    pub(crate) fn on_grpc_close(self: &Rc<Self>, root: u32, token: u32, status: u32, message: &str) {
+        self.with_root(root, |root| {
+            root.status = (status, message.to_owned());
+            if let Some(handle) = root.streams.get_mut(&token) {
+                handle.remote_closed = true;
+            }
+        });
+        let _ = self.notify(root, &self.exports.grpc_close, (root, token, status));
+        self.with_root(root, |root| {
+            root.status.1.clear();
+            if root.streams.get(&token).is_some_and(|handle| handle.local_closed || handle.unary) {
+                root.streams.remove(&token);
+            }
+        });
+    }
+
+    /// A unary call is over with its one message.
+    pub(crate) fn forget_grpc(&self, root: u32, token: u32) {
+        self.with_root(root, |root| root.streams.remove(&token));
+    }
+
+    /// Ends every context; called once, when the worker ends.
+    pub(crate) fn shut_down(self: &Rc<Self>) {
+        let ids = |wanted: fn(&Context) -> bool| {
+            let ids = self.with_state(|state| {
+                state.contexts.iter().filter(|(_, context)| wanted(context)).map(|(id, _)| *id).collect::<Vec<_>>()
+            });
+            ids.unwrap_or_default()
+        };
+        for id in ids(|context| matches!(context, Context::Http(_))) {
+            self.close(id);
+        }
+        for id in ids(|context| matches!(context, Context::Root(_))) {
+            let _ = self.ask(id, &self.exports.done, id, 1).and_then(|_| self.notify(id, &self.exports.delete, id));
+        }
+        self.shared.forget_vm(self.serial);
+    }
+
+    fn context_id(&self) -> u32 {
+        let id = self.next_context.get();
+        self.next_context.set(id.wrapping_add(1).max(1));
+        id
+    }
+
+    fn notify<P: WasmParams>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Option<TypedFunc<P, ()>>,
+        arguments: P,
+    ) -> Result<(), VmFailed> {
+        self.call(context, export, arguments, ()).map(|_| ())
+    }
+
+    /// A callback that is not exported answers `default`.
+    fn ask<P: WasmParams>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Option<TypedFunc<P, u32>>,
+        arguments: P,
+        default: u32,
+    ) -> Result<Called<u32>, VmFailed> {
+        self.call(context, export, arguments, default)
+    }
+
+    fn call<P: WasmParams, R: WasmResults>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Option<TypedFunc<P, R>>,
+        arguments: P,
+        default: R,
+    ) -> Result<Called<R>, VmFailed> {
+        if self.failed.get() {
+            return Err(VmFailed);
+        }
+        let Some(export) = export else { return Ok(Called { value: default, stopped: false }) };
+        let (result, effects, stopped) = {
+            let Ok(mut store) = self.store.try_borrow_mut() else {
+                log::error!(target: "wasm", "a callback was to be called while another of the same VM runs");
+                return Err(VmFailed);
+            };
+            let state = store.data_mut();
+            state.current = context;
+            state.effective = 0;
+            state.stopped = false;
+            store.set_epoch_deadline(self.call_budget);
+            let result = export.call(&mut *store, arguments);
+            let state = store.data_mut();
+            (result, std::mem::take(&mut state.effects), state.stopped)
+        };
+        match result {
+            Ok(value) => {
+                if !effects.is_empty()
+                    && let Some(sink) = self.sink()
+                {
+                    sink.perform(self, effects);
+                }
+                Ok(Called { value, stopped })
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(VmFailed)
+            }
+        }
+    }
+
+    fn fail(self: &Rc<Self>, error: &wasmtime::Error) {
+        self.failed.set(true);
+        self.shared.stats.counter("wasm.vm_trap").add(1);
+        self.shared.forget_vm(self.serial);
+        log::error!(target: "wasm", "{}: the VM trapped: {error:#}", self.path.display());
+        let orphans = self.with_state(|state| {
+            let contexts = std::mem::take(&mut state.contexts);
+            let policy = |root: u32| match contexts.get(&root) {
+                Some(Context::Root(root)) => root.plugin.failure_policy,
+                _ => FailurePolicy::FailClosed,
+            };
+            let orphans = contexts.values().filter_map(|context| match context {
+                Context::Http(http) => Some(OrphanedStream {
+                    control: http.control.clone(),
+                    filter: http.filter,
+                    policy: policy(http.root),
+                }),
+                Context::Root(_) => None,
+            });
+            orphans.collect::<Vec<_>>()
+        });
+        if let Some(sink) = self.sink() {
+            sink.failed(self, orphans.unwrap_or_default());
+        }
+    }
+
+    fn sink(&self) -> Option<Rc<dyn EffectSink>> {
+        self.effects.as_ref().and_then(Weak::upgrade)
+    }
+
+    fn with_root<T>(&self, root: u32, change: impl FnOnce(&mut RootContext) -> T) -> Option<T> {
+        self.with_state(|state| state.root_mut(root).map(change)).flatten()
+    }
+
+    fn with_state<T>(&self, change: impl FnOnce(&mut HostState) -> T) -> Option<T> {
+        self.store.try_borrow_mut().ok().map(|mut store| change(store.data_mut()))
+    }
+}
+
+/// proxy-wasm's `BrokenConnection`.
+const BROKEN_CONNECTION: u32 = 11;
+
+fn next_serial() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

@@ -1,0 +1,130 @@
+//! Wasm modules and the VMs that run them.
+//!
+//! A module is compiled once for the whole host; every worker has a VM of its own for each VM configuration. A VM is
+//! one thread's: nothing in it is locked.
+
+pub(crate) mod chain;
+mod exports;
+mod instance;
+pub(crate) mod local_reply;
+pub(crate) mod plugin;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, Module};
+
+pub(crate) use instance::{EffectSink, OrphanedStream, Vm, VmFailed, VmSetup};
+
+/// How often runaway code is looked for.
+const EPOCH: Duration = Duration::from_millis(50);
+
+/// Why a VM, or a plugin in it, cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The module's file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The module.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no wasm module that wasmtime takes.
+    #[error("{}: not a wasm module: {reason}", path.display())]
+    Invalid {
+        /// The module.
+        path: PathBuf,
+        /// What wasmtime said.
+        reason: String,
+    },
+    /// It is made for another ABI.
+    #[error("{}: expected a module of proxy-wasm ABI 0.2.0 or 0.2.1, found none of their version exports", path.display())]
+    Abi {
+        /// The module.
+        path: PathBuf,
+    },
+    /// An import is unknown, an export has another type than the ABI's, or its initialisation trapped.
+    #[error("{}: cannot be instantiated: {reason}", path.display())]
+    Instantiate {
+        /// The module.
+        path: PathBuf,
+        /// What wasmtime said.
+        reason: String,
+    },
+    /// `proxy_on_vm_start` or `proxy_on_configure` answered false, or trapped.
+    #[error("plugin `{plugin}` (root_id `{root_id}`) {what}{}", log.iter().map(|line| format!("\n  {line}")).collect::<String>())]
+    Plugin {
+        /// The plugin's name.
+        plugin: String,
+        /// Its root id.
+        root_id: String,
+        /// What became of it.
+        what: &'static str,
+        /// What the module logged meanwhile.
+        log: Vec<String>,
+    },
+    /// wasmtime itself cannot be had on this machine.
+    #[error("wasmtime cannot start: {reason}")]
+    Engine {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Compiled modules, shared by all workers.
+pub(crate) struct Modules {
+    pub(crate) engine: Engine,
+    compiled: Mutex<HashMap<PathBuf, Module>>,
+    /// In epochs; a callback that takes longer is a trap.
+    pub(crate) call_budget: u64,
+    stop: Arc<AtomicBool>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+impl Modules {
+    pub(crate) fn new(call_limit: Duration) -> Result<Self, VmError> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        let engine = Engine::new(&config).map_err(|error| VmError::Engine { reason: format!("{error:#}") })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let ticker = std::thread::Builder::new().name("epochs".to_owned()).spawn({
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(EPOCH);
+                    engine.increment_epoch();
+                }
+            }
+        });
+        let ticker = ticker.map_err(|error| VmError::Engine { reason: error.to_string() })?;
+        let epochs = call_limit.as_millis().div_ceil(EPOCH.as_millis()).max(1);
+        let call_budget = u64::try_from(epochs).unwrap_or(u64::MAX / 2);
+        Ok(Self { engine, compiled: Mutex::default(), call_budget, stop, ticker: Some(ticker) })
+    }
+
+    pub(crate) fn module(&self, path: &Path) -> Result<Module, VmError> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = compiled.get(path) {
+            return Ok(module.clone());
+        }
+        let bytes = std::fs::read(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
+        let module = Module::new(&self.engine, bytes)
+            .map_err(|error| VmError::Invalid { path: path.to_owned(), reason: format!("{error:#}") })?;
+        compiled.insert(path.to_owned(), module.clone());
+        Ok(module)
+    }
+}
+
+impl Drop for Modules {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(ticker) = self.ticker.take() {
+            let _ = ticker.join();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A plugin in a worker: its VM and root context, and a new VM when that one has trapped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Vm, VmError, VmSetup};
+use crate::bootstrap::{FailurePolicy, Plugin, VmConfig};
+
+/// Between two new VMs in the place of failed ones; Envoy's default.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The VMs of one worker, by their configurations.
+pub(crate) struct Vms {
+    setup: VmSetup,
+    slots: RefCell<HashMap<VmConfig, Rc<VmSlot>>>,
+}
+
+struct VmSlot {
+    vm: RefCell<Rc<Vm>>,
+    reloaded: Cell<Option<Instant>>,
+}
+
+/// One plugin of one worker.
+pub(crate) struct PluginHandle {
+    plugin: Arc<Plugin>,
+    slot: Rc<VmSlot>,
+    /// The VM's serial, and the root context in it.
+    root: Cell<(u64, u32)>,
+    vms: Rc<Vms>,
+}
+
+/// What an exchange gets of a plugin.
+pub(crate) enum Acquired {
+    Ready(Rc<Vm>, u32),
+    /// It passes as if the filter was not there.
+    Bypass,
+    /// It gets 503.
+    Refuse,
+}
+
+impl Vms {
+    pub(crate) fn new(setup: VmSetup) -> Rc<Self> {
+        Rc::new(Self { setup, slots: RefCell::default() })
+    }
+
+    /// Starts a plugin, in a VM of its own or in that of an equal configuration.
+    pub(crate) fn start(self: &Rc<Self>, plugin: &Plugin) -> Result<Rc<PluginHandle>, VmError> {
+        let known = self.slots.borrow().get(&plugin.vm).cloned();
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                let vm = RefCell::new(Vm::new(&self.setup, &plugin.vm)?);
+                let slot = Rc::new(VmSlot { vm, reloaded: Cell::new(None) });
+                self.slots.borrow_mut().insert(plugin.vm.clone(), slot.clone());
+                slot
+            }
+        };
+        let plugin = Arc::new(plugin.clone());
+        let vm = slot.vm.borrow().clone();
+        let root = vm.start(&plugin, &self.setup.node)?;
+        Ok(Rc::new(PluginHandle { plugin, slot, root: Cell::new((vm.serial, root)), vms: self.clone() }))
+    }
+
+    /// The VM of this serial, if it still runs.
+    pub(crate) fn by_serial(&self, serial: u64) -> Option<Rc<Vm>> {
+        let slots = self.slots.borrow();
+        slots.values().map(|slot| slot.vm.borrow().clone()).find(|vm| vm.serial == serial)
+    }
+
+    pub(crate) fn shut_down(&self) {
+        let vms: Vec<Rc<Vm>> = self.slots.borrow().values().map(|slot| slot.vm.borrow().clone()).collect();
+        for vm in vms {
+            vm.shut_down();
+        }
+    }
+}
+
+impl PluginHandle {
+    pub(crate) fn policy(&self) -> FailurePolicy {
+        self.plugin.failure_policy
+    }
+
+    pub(crate) fn acquire(&self) -> Acquired {
+        let refused = match self.policy() {
+            FailurePolicy::FailOpen => Acquired::Bypass,
+            FailurePolicy::FailClosed | FailurePolicy::FailReload => Acquired::Refuse,
+        };
+        let mut vm = self.slot.vm.borrow().clone();
+        if vm.is_failed() {
+            match self.reload() {
+                Some(new) => vm = new,
+                None => return refused,
+            }
+        }
+        let (serial, root) = self.root.get();
+        if serial == vm.serial {
+            return Acquired::Ready(vm, root);
+        }
+        // Another plugin of the same VM had it made anew.
+        match vm.start(&self.plugin, &self.vms.setup.node) {
+            Ok(root) => {
+                self.root.set((vm.serial, root));
+                Acquired::Ready(vm, root)
+            }
+            Err(error) => {
+                log::error!(target: "wasm", "{error}");
+                refused
+            }
+        }
+    }
+
+    fn reload(&self) -> Option<Rc<Vm>> {
+        let stats = &self.vms.setup.shared.stats;
+        if self.policy() != FailurePolicy::FailReload {
+            return None;
+        }
+        if self.slot.reloaded.get().is_some_and(|last| last.elapsed() < RELOAD_INTERVAL) {
+            stats.counter("wasm.vm_reload_backoff").add(1);
+            return None;
+        }
+        self.slot.reloaded.set(Some(Instant::now()));
+        match Vm::new(&self.vms.setup, &self.plugin.vm) {
+            Ok(vm) => {
+                stats.counter("wasm.vm_reload_success").add(1);
+                log::warn!(target: "wasm", "a new VM stands in for the failed one of plugin `{}`", self.plugin.name);
+                self.slot.vm.replace(vm.clone());
+                Some(vm)
+            }
+            Err(error) => {
+                stats.counter("wasm.vm_reload_failure").add(1);
+                log::error!(target: "wasm", "{error}");
+                None
+            }
+        }
+    }
+}
