@@ -88,6 +88,14 @@ impl Serving {
         }
     }
 
+    /// Where its admin interface listens.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Embedded(running) => running.admin(),
+            Self::Envoy(envoy) => Some(envoy.admin()),
+        }
+    }
+
     /// What it is.
     pub fn kind(&self) -> HostKind {
         match self {

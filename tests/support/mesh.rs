@@ -12,7 +12,7 @@ use hyper::{
 };
 use serde_json::Value;
 use weir_harness::{
-    load::{Client, Pace, Plan, User},
+    load::{self, Client, Pace, Plan, User},
     provision::{
         ProvisionError, checkout, filter_wasm, or_skip,
         redis::{RedisOptions, RedisServer},
@@ -74,6 +74,38 @@ impl Mesh {
     /// Somebody for a plan, known by name.
     pub fn user(name: &str, pace: Pace) -> User {
         User::new(name, pace).header(USER, HeaderValue::try_from(name).expect("a name that a header can hold"))
+    }
+
+    /// A counter's value on the first host, by its name in `/stats/prometheus`, labels aside.
+    ///
+    /// # Panics
+    /// Where the host has no such counter, or no admin interface.
+    pub async fn counter(&self, name: &str) -> u64 {
+        let admin = self.hosts[0].admin().expect("the scenario has an admin");
+        let stats = load::get(admin, "/stats/prometheus", ANSWER_WITHIN).await.expect("the admin answers");
+        let text = String::from_utf8_lossy(&stats.body).into_owned();
+        let sample = |line: &str| {
+            let value =
+                line.strip_prefix(name)?.split_once('}').map_or_else(|| line.strip_prefix(name), |(_, it)| Some(it));
+            value?.trim().parse().ok()
+        };
+        text.lines().find_map(sample).unwrap_or_else(|| panic!("no counter {name} in:\n{text}"))
+    }
+
+    /// Waits until a counter is as `expected`: hosts report them some time after the fact.
+    ///
+    /// # Panics
+    /// Where it is not within ten seconds.
+    pub async fn counts(&self, name: &str, expected: u64) {
+        let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+        loop {
+            let counted = self.counter(name).await;
+            if counted == expected {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{name}: expected {expected}, found {counted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The Redis, to stop, pause, kill and restart.
@@ -140,6 +172,23 @@ impl MeshBuilder {
     pub fn configure(mut self, change: impl FnMut(&mut Value)) -> Self {
         self.scenario.filter_configuration(change).expect("the scenario has a limiter");
         self
+    }
+
+    /// Where what is decided counts and not how fast, on however busy a machine: a check may take five seconds, and
+    /// a failure is never taken for an admission.
+    pub fn patient(self) -> Self {
+        self.configure(|filter| {
+            filter["redis"]["timeout"] = "5s".into();
+            filter["failure_mode"] = "deny".into();
+        })
+    }
+
+    /// With this `token_bucket` in place of the first limit's.
+    pub fn bucket(self, max_tokens: u64, tokens_per_fill: u64, fill_interval: &str) -> Self {
+        let bucket = serde_json::json!({
+            "max_tokens": max_tokens, "tokens_per_fill": tokens_per_fill, "fill_interval": fill_interval,
+        });
+        self.configure(|filter| filter["limits"][0]["token_bucket"] = bucket.clone())
     }
 
     /// With any other change of the scenario.

@@ -16,7 +16,12 @@ pub struct Backend {
 #[derive(Debug)]
 enum Carrier {
     Stream(Box<Session>),
-    Callout(Callouts),
+    Callout {
+        callouts: Callouts,
+        /// Callouts to make at the next tick: while a callout's end is being told, Envoy takes its connection for one
+        /// that can be used again, and gives it, half closed as it is, to the next.
+        again: Vec<(Ticket, Callout)>,
+    },
 }
 
 /// What the way to Redis asks of its host, or has to tell.
@@ -46,7 +51,7 @@ impl Backend {
         };
         let transport = match config.transport {
             Transport::Stream => Carrier::Stream(Box::new(Session::new(session, seed))),
-            Transport::Callout => Carrier::Callout(Callouts::new(session)),
+            Transport::Callout => Carrier::Callout { callouts: Callouts::new(session), again: Vec::new() },
         };
         Self { transport, effects: VecDeque::new() }
     }
@@ -58,7 +63,7 @@ impl Backend {
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         match &mut self.transport {
             Carrier::Stream(session) => session.submit(now, ticket, call),
-            Carrier::Callout(callouts) => {
+            Carrier::Callout { callouts, .. } => {
                 let callout = callouts.submit(now, ticket, call)?;
                 self.effects.push_back(Effect::CallOut(ticket, callout));
                 Ok(())
@@ -70,8 +75,9 @@ impl Backend {
     pub fn abandon(&mut self, ticket: Ticket) {
         match &mut self.transport {
             Carrier::Stream(session) => session.abandon(ticket),
-            Carrier::Callout(callouts) => {
+            Carrier::Callout { callouts, again } => {
                 callouts.abandon(ticket);
+                again.retain(|(other, _)| *other != ticket);
                 // The proxy cancels a callout together with its request, and never reports it.
                 let over = callouts.handle_response(Micros::ZERO, ticket, Err(Failure::Reset));
                 debug_assert_eq!(over, Next::Abandoned);
@@ -102,21 +108,24 @@ impl Backend {
 
     /// A callout is over: with all of its body, or with why there is none.
     pub fn handle_callout(&mut self, now: Micros, ticket: Ticket, response: Result<&[u8], Failure>) {
-        let Carrier::Callout(callouts) = &mut self.transport else { return };
+        let Carrier::Callout { callouts, again } = &mut self.transport else { return };
         match callouts.handle_response(now, ticket, response) {
             Next::Settled { result, trouble } => {
                 self.effects.extend(trouble.map(Effect::Trouble));
                 self.effects.push_back(Effect::Settled(ticket, result));
             }
-            Next::Resend(callout) => self.effects.push_back(Effect::CallOut(ticket, callout)),
+            Next::Resend(callout) => again.push((ticket, callout)),
             Next::Abandoned => {}
         }
     }
 
     /// Time has passed.
     pub fn handle_tick(&mut self, now: Micros) {
-        if let Carrier::Stream(session) = &mut self.transport {
-            session.handle_tick(now);
+        match &mut self.transport {
+            Carrier::Stream(session) => session.handle_tick(now),
+            Carrier::Callout { again, .. } => {
+                self.effects.extend(again.drain(..).map(|(ticket, callout)| Effect::CallOut(ticket, callout)));
+            }
         }
     }
 
@@ -125,7 +134,7 @@ impl Backend {
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         match &self.transport {
             Carrier::Stream(session) => session.next_tick(now),
-            Carrier::Callout(_) => None,
+            Carrier::Callout { again, .. } => (!again.is_empty()).then_some(now),
         }
     }
 
@@ -144,7 +153,7 @@ impl Backend {
     pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
         match &mut self.transport {
             Carrier::Stream(session) => session.take_outgoing(buffer),
-            Carrier::Callout(_) => false,
+            Carrier::Callout { .. } => false,
         }
     }
 }

@@ -73,7 +73,7 @@ pub enum Effect {
     OpenStream,
     /// Close the stream. Only ever after a tick.
     CloseStream,
-    /// Post this to Redis in a callout, in the name of the request itself.
+    /// Post this to Redis in a callout.
     CallOut(Ticket, Callout),
     /// A request that was to wait is decided.
     Decide(Ticket, Decision),

@@ -38,6 +38,8 @@ struct Worker {
     /// Reused from one send to the next.
     outgoing: Vec<u8>,
     ticker: Ticker,
+    /// Whose the callouts in flight are, by the proxy's tokens.
+    callouts: HashMap<u32, Ticket>,
     /// The proxy's ids of the counters, in their order.
     metrics: Vec<u32>,
     /// What admitted requests' responses will carry.
@@ -66,6 +68,7 @@ impl Root {
             stream: None,
             outgoing: Vec::new(),
             ticker: Ticker::default(),
+            callouts: HashMap::new(),
             metrics,
             headers: HashMap::new(),
         };
@@ -81,6 +84,12 @@ impl Root {
         let worker = &mut *self.worker.borrow_mut();
         worker.limiter.redis().handle_tick(worker.clock.now());
         worker.report();
+        worker.perform_as_root();
+    }
+
+    pub(super) fn on_callout_response(&self, token: u32, headers: usize, size: usize) {
+        let worker = &mut *self.worker.borrow_mut();
+        worker.take_callout_response(token, headers, size);
         worker.perform_as_root();
     }
 
@@ -107,16 +116,9 @@ impl Root {
 }
 
 impl Context for Request {
-    fn on_http_call_response(&mut self, _token: u32, _headers: usize, size: usize, _trailers: usize) {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, size: usize, _trailers: usize) {
         let worker = &mut *self.worker.borrow_mut();
-        let body = host::buffer(BufferType::HttpCallResponseBody, size);
-        // A cluster of raw TCP answers 200. Any other status is the proxy's own word on why there is no answer.
-        let result = match self.get_http_call_response_header_bytes(":status").as_deref() {
-            Some(b"200") => Ok(body.as_slice()),
-            Some(b"504") => Err(Failure::Timeout),
-            _ => Err(Failure::Unavailable),
-        };
-        worker.limiter.redis().handle_callout(worker.clock.now(), Ticket(self.id), result);
+        worker.take_callout_response(token, headers, size);
         if let Some(decision) = worker.perform(self.id) {
             worker.decide(self.id, self.id, decision);
         }
@@ -125,6 +127,8 @@ impl Context for Request {
     fn on_done(&mut self) -> bool {
         let worker = &mut *self.worker.borrow_mut();
         worker.headers.remove(&self.id);
+        // The proxy cancels the request's callouts with it, and does not report them.
+        worker.callouts.retain(|_, ticket| *ticket != Ticket(self.id));
         worker.limiter.abandon(Ticket(self.id));
         true
     }
@@ -233,10 +237,27 @@ impl Worker {
         let cluster = self.limiter.config().redis.cluster.as_str();
         let headers = vec![(":method", "POST"), (":path", "/"), (":authority", cluster)];
         let timeout = Duration::from_millis(callout.timeout_ms);
-        let called = hostcalls::dispatch_http_call(cluster, headers, Some(&callout.body), Vec::new(), timeout);
-        if called.is_err() {
-            self.limiter.redis().handle_callout(self.clock.now(), ticket, Err(Failure::Unavailable));
+        match hostcalls::dispatch_http_call(cluster, headers, Some(&callout.body), Vec::new(), timeout) {
+            Ok(token) => {
+                self.callouts.insert(token, ticket);
+            }
+            Err(_) => self.limiter.redis().handle_callout(self.clock.now(), ticket, Err(Failure::Unavailable)),
         }
+    }
+
+    fn take_callout_response(&mut self, token: u32, headers: usize, size: usize) {
+        let Some(ticket) = self.callouts.remove(&token) else { return };
+        // Without headers, the connection was lost, and the proxy has none to be asked for. Where there are any, a
+        // cluster of raw TCP answers 200, and any other status is the proxy's own word on why there is no answer.
+        let status = (headers > 0).then(|| host::callout_header(":status")).flatten();
+        let body = match status.as_deref() {
+            Some(b"200") => Ok(host::buffer(BufferType::HttpCallResponseBody, size)),
+            Some(b"504") => Err(Failure::Timeout),
+            Some(_) => Err(Failure::Unavailable),
+            None => Err(Failure::Reset),
+        };
+        let body = body.as_deref().map_err(|failure| *failure);
+        self.limiter.redis().handle_callout(self.clock.now(), ticket, body);
     }
 
     fn decide(&mut self, own: u32, request: u32, decision: Decision) {

@@ -79,6 +79,12 @@ impl RootContext for Root {
 }
 
 impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, size: usize, _trailers: usize) {
+        if let Some(limiter) = self.limiter() {
+            limiter.on_callout_response(token, headers, size);
+        }
+    }
+
     fn on_grpc_stream_message(&mut self, token: u32, size: usize) {
         if let Some(limiter) = self.limiter() {
             limiter.on_stream_message(token, size);

@@ -142,11 +142,33 @@ impl Report {
     }
 }
 
+/// The slowest response that is told from slower ones: ten minutes, in microseconds.
+const SLOWEST: u64 = 600_000_000;
+
 fn latencies(outcomes: &[Outcome]) -> Histogram<u64> {
-    // Three digits are always allowed; the histogram grows as values come.
-    let mut histogram = Histogram::new(3).unwrap_or_else(|_| unreachable!("3 is between 0 and 5"));
+    let mut histogram = Histogram::new_with_bounds(1, SLOWEST, 3)
+        .unwrap_or_else(|_| unreachable!("these bounds and 3 digits are allowed"));
     for outcome in outcomes.iter().filter(|outcome| outcome.status.is_ok()) {
         histogram.saturating_record(u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX));
     }
     histogram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_latencies_however_they_vary() {
+        let outcomes = [1_000, 1, 2_000_000, 3, 40_000].map(|micros| Outcome {
+            at: Duration::ZERO,
+            latency: Duration::from_micros(micros),
+            status: Ok(200),
+            headers: Vec::new(),
+        });
+        let histogram = latencies(&outcomes);
+        let close = |quantile, expected: u64| histogram.value_at_quantile(quantile).abs_diff(expected) * 100 < expected;
+        assert!(close(0.5, 1_000), "{}", histogram.value_at_quantile(0.5));
+        assert!(close(1.0, 2_000_000), "{}", histogram.value_at_quantile(1.0));
+    }
 }

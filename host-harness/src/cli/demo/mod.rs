@@ -9,9 +9,6 @@ mod traffic;
 
 use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Args;
-use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     load,
     provision::{
@@ -22,6 +19,9 @@ use crate::{
     scenario::{Scenario, ScenarioError},
     serving::{HostKind, Serving, ServingError},
 };
+use clap::Args;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
 
 use promise::Promise;
 

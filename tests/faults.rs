@@ -1,0 +1,155 @@
+//! Redis in trouble, on both hosts: requests are answered as the failure mode says, in bounded time, and the limits
+//! are back by themselves when Redis is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use weir::{Fault, HostKind, Mesh, MeshBuilder};
+use weir_harness::load::{self, Pace};
+
+const QUICKSTART: &str = "envoy/quickstart.yaml";
+/// What a request may wait for Redis, here.
+const TIMEOUT: Duration = Duration::from_millis(100);
+/// What a busy machine may add to it.
+const GRACE: Duration = Duration::from_millis(900);
+const SOON: Duration = Duration::from_secs(15);
+
+macro_rules! on_both_hosts {
+    ($($scenario:ident)*) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() { super::$scenario(weir::HostKind::Embedded).await })*
+        }
+        mod envoy {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() { super::$scenario(weir::HostKind::Envoy).await })*
+        }
+    };
+}
+
+on_both_hosts! {
+    without_redis_requests_are_allowed_or_denied_as_configured
+    a_hanging_redis_costs_a_request_its_timeout
+    what_comes_back_wrong_is_a_failure_and_heals
+    redis_stops_and_starts_under_load
+}
+
+async fn without_redis_requests_are_allowed_or_denied_as_configured(host: HostKind) {
+    for (mode, status) in [("allow", 200), ("deny", 503)] {
+        let Some(mesh) = impatient(host, mode).start().await else { return };
+        until_limiting(&mesh).await;
+        mesh.redis().kill();
+        until(|| async { mesh.get("alice").await.header("x-ratelimit-limit").is_none() }).await;
+        for _ in 0..20 {
+            let start = Instant::now();
+            mesh.get("alice").await.status(status).without("x-ratelimit-limit");
+            assert!(start.elapsed() < TIMEOUT + GRACE, "{:?}", start.elapsed());
+        }
+        mesh.redis().restart().unwrap();
+        until_limiting(&mesh).await;
+    }
+}
+
+async fn a_hanging_redis_costs_a_request_its_timeout(host: HostKind) {
+    let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
+    until_limiting(&mesh).await;
+    mesh.faults().set(Fault::Blackhole);
+    for _ in 0..30 {
+        let start = Instant::now();
+        mesh.get("alice").await.status(503);
+        assert!(start.elapsed() < TIMEOUT + GRACE, "{:?}", start.elapsed());
+    }
+    let before = mesh.faults().connections();
+    mesh.faults().set(Fault::None);
+    until_limiting(&mesh).await;
+    assert!(mesh.faults().connections() > before, "a silent connection was replaced");
+}
+
+async fn what_comes_back_wrong_is_a_failure_and_heals(host: HostKind) {
+    let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
+    for (fault, counter) in [
+        (Fault::Garbage, "weir_redis_protocol"),
+        (Fault::LoseReplies, "weir_redis_reset"),
+        (Fault::Refuse, "weir_redis_unavailable"),
+    ] {
+        until_limiting(&mesh).await;
+        let before = mesh.counter(counter).await;
+        mesh.faults().set(fault);
+        until(|| async { mesh.get("alice").await.status == 503 && mesh.counter(counter).await > before }).await;
+        mesh.faults().set(Fault::None);
+    }
+    until_limiting(&mesh).await;
+    if let Some(envoy) = mesh.hosts()[0].envoy() {
+        assert!(envoy.is_alive());
+    }
+}
+
+async fn redis_stops_and_starts_under_load(host: HostKind) {
+    let Some(mesh) = impatient(host, "allow").start().await else { return };
+    until_limiting(&mesh).await;
+    let mut plan = mesh.plan(0);
+    plan.duration = Duration::from_secs(4);
+    plan.users = vec![
+        Mesh::user("alice", Pace::PerSecond(300.0)).connections(8),
+        Mesh::user("bob", Pace::PerSecond(300.0)).connections(8),
+    ];
+    let trouble = async {
+        sleep(Duration::from_secs(1)).await;
+        mesh.redis().kill();
+        sleep(Duration::from_secs(1)).await;
+        mesh.redis().restart().unwrap();
+    };
+    let (report, ()) = tokio::join!(load::run(plan, Arc::default()), trouble);
+    let together = report.together();
+    assert_eq!(together.failed(), 0, "the failure mode is to allow: {:?}", together.failures());
+    until_limiting(&mesh).await;
+    let before = mesh.counter("weir_requests_failed").await;
+    assert!(before > 0, "Redis was missed");
+    for _ in 0..10 {
+        mesh.get("carol").await.admitted();
+    }
+    if let Some(envoy) = mesh.hosts()[0].envoy() {
+        assert!(envoy.is_alive());
+        assert!(!envoy.log().contains("proxy_on_"), "no trap: {}", envoy.log());
+        let warnings = envoy.log().matches("weir: redis").count();
+        assert!((1..=20).contains(&warnings), "warnings are few, whatever the load: {warnings}");
+    }
+}
+
+fn impatient(host: HostKind, failure_mode: &str) -> MeshBuilder {
+    Mesh::on(host, QUICKSTART).configure(|filter| {
+        filter["redis"]["timeout"] = format!("{}s", TIMEOUT.as_secs_f64()).into();
+        filter["failure_mode"] = failure_mode.into();
+    })
+}
+
+/// Every worker has its own connection; connections of clients are spread over them.
+async fn until_limiting(mesh: &Mesh) {
+    let mut in_a_row = 0;
+    let mut user = 0;
+    until(|| {
+        user += 1;
+        let name = format!("warm-up {user}");
+        async move { mesh.get(&name).await.header("x-ratelimit-limit").is_some() }
+    })
+    .await;
+    let deadline = Instant::now() + SOON;
+    while in_a_row < 12 {
+        user += 1;
+        let limited = mesh.get(&format!("warm-up {user}")).await.header("x-ratelimit-limit").is_some();
+        in_a_row = if limited { in_a_row + 1 } else { 0 };
+        assert!(Instant::now() < deadline, "the limits are not back");
+        if !limited {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + SOON;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "it did not come to be within {SOON:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
