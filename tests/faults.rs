@@ -54,13 +54,13 @@ async fn without_redis_requests_are_allowed_or_denied_as_configured(host: HostKi
 async fn a_hanging_redis_costs_a_request_its_timeout(host: HostKind) {
     let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
     until_limiting(&mesh).await;
+    let before = mesh.faults().connections();
     mesh.faults().set(Fault::Blackhole);
     for _ in 0..30 {
         let start = Instant::now();
         mesh.get("alice").await.status(503);
         assert!(start.elapsed() < TIMEOUT + GRACE, "{:?}", start.elapsed());
     }
-    let before = mesh.faults().connections();
     mesh.faults().set(Fault::None);
     until_limiting(&mesh).await;
     assert!(mesh.faults().connections() > before, "a silent connection was replaced");
