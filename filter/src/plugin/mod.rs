@@ -6,6 +6,7 @@
 mod bridge;
 mod host;
 mod limiter;
+mod worker;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
