@@ -16,7 +16,6 @@
 mod abi;
 mod admin;
 pub mod bootstrap;
-pub mod cli;
 mod server;
 mod stats;
 mod upstream;

@@ -191,3 +191,20 @@ fn a_queue_gives_its_items_in_order_and_tells_when_it_is_empty() {
     );
     assert_eq!(seen, "100000a0b71");
 }
+
+#[test]
+fn a_struct_is_handed_over_as_its_own_message() {
+    let guest = r#"
+        (func (export "proxy_on_configure") (param $context i32) (param $length i32) (result i32)
+          (call $note (call $get_buffer (i32.const 7) (i32.const 0) (local.get $length) (i32.const 0x700) (i32.const 0x704)))
+          (call $note_given)
+          (i32.const 1))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (call $reply) (i32.const 1))"#;
+    let configured = |value: &str| {
+        let more = format!("configuration:\n  \"@type\": type.googleapis.com/google.protobuf.{value}");
+        let proxy = Scenario { guest, filters: support::filter("guest", &more), ..Scenario::default() }.start();
+        proxy.get("/").body().to_vec()
+    };
+    assert_eq!(configured("Struct\n  value: {a: true}"), b"0\x0a\x07\x0a\x01a\x12\x02\x20\x01");
+    assert_eq!(configured("StringValue\n  value: plain"), b"0plain");
+}

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod envoy;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ pub fn module(functions: &str) -> Vec<u8> {
 
 /// A host that serves one listener, `ingress`, and the files it was made from.
 pub struct Proxy {
-    pub running: Running,
+    host: Serving,
     _files: tempfile::TempDir,
 }
 
@@ -91,6 +93,12 @@ pub fn cluster(name: &str, address: SocketAddr, kind: &str) -> String {
     )
 }
 
+/// The harness, or with `WEIR_TEST_HOST=envoy` the Envoy that `WEIR_ENVOY` names: what the tests say holds on both.
+enum Serving {
+    Embedded(Running),
+    Envoy(envoy::Envoy),
+}
+
 impl Scenario<'_> {
     pub fn yaml(&self) -> String {
         let filters = indent(&self.filters, 10);
@@ -133,9 +141,13 @@ static_resources:
         let path = files.path().join("guest.wasm");
         std::fs::write(&path, module(self.guest)).expect("the guest's file");
         let yaml = self.yaml().replace("GUEST", &path.display().to_string());
+        if let Some(binary) = envoy::asked_for() {
+            let host = Serving::Envoy(envoy::Envoy::start(&binary, &yaml, files.path(), self.workers));
+            return Ok(Proxy { host, _files: files });
+        }
         let bootstrap = Bootstrap::parse(&yaml, "test.yaml").unwrap_or_else(|error| panic!("{error}\n{yaml}"));
         let options = HostOptions { workers: self.workers, call_limit: self.call_limit };
-        Host::start(bootstrap, options).map(|running| Proxy { running, _files: files })
+        Host::start(bootstrap, options).map(|running| Proxy { host: Serving::Embedded(running), _files: files })
     }
 
     pub fn start(&self) -> Proxy {
@@ -145,7 +157,17 @@ static_resources:
 
 impl Proxy {
     pub fn address(&self) -> SocketAddr {
-        self.running.listener("ingress").expect("the listener")
+        match &self.host {
+            Serving::Embedded(running) => running.listener("ingress").expect("the listener"),
+            Serving::Envoy(envoy) => envoy.ingress,
+        }
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        match &self.host {
+            Serving::Embedded(running) => running.admin().expect("the admin listener"),
+            Serving::Envoy(envoy) => envoy.admin,
+        }
     }
 
     pub fn get(&self, path: &str) -> Response<Bytes> {
@@ -162,7 +184,10 @@ impl Proxy {
 
     /// A counter or a gauge of the guest's.
     pub fn metric(&self, name: &str) -> u64 {
-        self.running.stats().value(&format!("wasmcustom.{name}"))
+        match &self.host {
+            Serving::Embedded(running) => running.stats().value(&format!("wasmcustom.{name}")),
+            Serving::Envoy(envoy) => envoy.stat(&format!("wasmcustom.{name}")),
+        }
     }
 
     /// Waits until a metric of the guest's has a value; at most five seconds.
