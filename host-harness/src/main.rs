@@ -1,5 +1,7 @@
-//! The `weir` binary; see [`weir_harness::cli`].
+//! The `weir` binary.
+
+mod cli;
 
 fn main() -> std::process::ExitCode {
-    weir_harness::cli::run()
+    cli::run()
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod document;
 mod listener;
 mod plugin;
+mod protobuf;
 mod routes;
 
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::document::{Fields, Node};
+use super::protobuf::encode_struct;
 
 pub(super) const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 
@@ -19,7 +20,7 @@ pub struct Plugin {
     pub root_id: String,
     /// The VM it runs in; plugins with an equal one share it (per worker).
     pub vm: VmConfig,
-    /// What `proxy_on_configure` reads: JSON text of a `Struct`, text of a `StringValue`, or nothing.
+    /// What `proxy_on_configure` reads: a serialised `Struct`, the text of a `StringValue`, or nothing.
     pub configuration: Vec<u8>,
     /// What happens to requests after a trap.
     pub failure_policy: FailurePolicy,
@@ -161,7 +162,7 @@ fn message_bytes(node: &Node<'_>) -> Option<Vec<u8>> {
         "google.protobuf.Struct" => {
             let value = value?;
             match value.value() {
-                Value::Object(_) => serde_json::to_vec(&as_struct(value.value())).ok(),
+                Value::Object(object) => Some(encode_struct(object)),
                 _ => value.expected("an object"),
             }
         }
@@ -172,23 +173,5 @@ fn message_bytes(node: &Node<'_>) -> Option<Vec<u8>> {
             ));
             None
         }
-    }
-}
-
-/// A `Struct` has doubles only: an integer beyond 2⁵³ loses its last digits on its way through Envoy, so here too.
-fn as_struct(value: &Value) -> Value {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let double = number.as_f64().unwrap_or_default();
-            let whole = double.fract() == 0.0 && double.abs() < 9_007_199_254_740_992.0;
-            if whole { Value::from(double as i64) } else { value.clone() }
-        }
-        Value::Number(number) => {
-            let double = number.as_f64().unwrap_or_default();
-            if double.abs() <= 9_007_199_254_740_992.0 { value.clone() } else { Value::from(double) }
-        }
-        Value::Array(items) => Value::Array(items.iter().map(as_struct).collect()),
-        Value::Object(map) => Value::Object(map.iter().map(|(key, value)| (key.clone(), as_struct(value))).collect()),
-        scalar => scalar.clone(),
     }
 }

@@ -31,8 +31,7 @@ enum Command {
 }
 
 /// Runs `weir` with the process's arguments.
-#[must_use]
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
     logging::install(arguments.log_level);
     let done = match arguments.command {

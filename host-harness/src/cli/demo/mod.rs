@@ -9,7 +9,10 @@ mod traffic;
 
 use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use crate::{
+use clap::Args;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use weir_harness::{
     load,
     provision::{
         ProvisionError, checkout, filter_wasm,
@@ -19,9 +22,6 @@ use crate::{
     scenario::{Scenario, ScenarioError},
     serving::{HostKind, Serving, ServingError},
 };
-use clap::Args;
-use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 
 use promise::Promise;
 
