@@ -16,6 +16,7 @@
 mod abi;
 mod admin;
 pub mod bootstrap;
+pub mod cli;
 mod server;
 mod stats;
 mod upstream;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use weir_harness::Bootstrap;
-use weir_harness::bootstrap::Plugin;
+use crate::Bootstrap;
+use crate::bootstrap::Plugin;
 
 /// The root id of Weir's limiter: the harness knows what its configuration may say.
 const LIMITER: &str = "limiter";
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for plugin in &limiters {
         for problem in configuration_problems(plugin) {
             sound = false;
-            eprintln!("{}: {}.configuration: {problem}", bootstrap.origin, plugin.path);
+            eprintln!("{}: {}.configuration.value: {problem}", bootstrap.origin, plugin.path);
         }
     }
     if !sound {
@@ -41,5 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// What the filter would refuse in a limiter's configuration, one line each; empty: nothing.
 fn configuration_problems(plugin: &Plugin) -> Vec<String> {
-    if plugin.configuration.is_empty() { vec!["missing".to_owned()] } else { Vec::new() }
+    match serde_json::from_slice::<serde_json::Value>(&plugin.configuration) {
+        Ok(serde_json::Value::Object(_)) => Vec::new(),
+        _ => vec!["expected an object".to_owned()],
+    }
 }
