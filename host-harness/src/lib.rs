@@ -20,6 +20,7 @@
 mod abi;
 mod admin;
 pub mod bootstrap;
+pub mod cli;
 pub mod load;
 pub mod provision;
 pub mod scenario;

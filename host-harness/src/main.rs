@@ -1,7 +1,5 @@
-//! The `weir` binary.
-
-mod cli;
+//! The `weir` binary; see [`weir_harness::cli`].
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    weir_harness::cli::run()
 }

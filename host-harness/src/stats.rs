@@ -134,18 +134,25 @@ impl Registry {
         text
     }
 
-    /// `/stats/prometheus`: Envoy's names, and those of modules without their prefix.
+    /// `/stats/prometheus`: Envoy's names and labels, and those of modules without their prefix.
     pub(crate) fn prometheus(&self) -> String {
-        let mut text = String::new();
+        let mut families: BTreeMap<String, (&str, String)> = BTreeMap::new();
         for (name, metric) in self.held().iter() {
-            let name = prometheus_name(name);
+            let (name, labels) = prometheus_name(name);
+            let kind = match metric {
+                Metric::Counter(_) => "counter",
+                Metric::Gauge(_) => "gauge",
+                Metric::Histogram(_) => "histogram",
+            };
+            let (_, lines) = families.entry(name.clone()).or_insert((kind, String::new()));
             let _ = match metric {
-                Metric::Counter(counter) => writeln!(text, "# TYPE {name} counter\n{name}{{}} {}\n", counter.value()),
-                Metric::Gauge(gauge) => writeln!(text, "# TYPE {name} gauge\n{name}{{}} {}\n", gauge.value()),
-                Metric::Histogram(histogram) => write!(text, "{}", histogram.prometheus(&name)),
+                Metric::Counter(counter) => writeln!(lines, "{name}{{{labels}}} {}", counter.value()),
+                Metric::Gauge(gauge) => writeln!(lines, "{name}{{{labels}}} {}", gauge.value()),
+                Metric::Histogram(histogram) => write!(lines, "{}", histogram.prometheus(&name)),
             };
         }
-        text
+        let family = |(name, (kind, lines)): (&String, &(&str, String))| format!("# TYPE {name} {kind}\n{lines}\n");
+        families.iter().map(family).collect()
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, Metric>> {
@@ -205,26 +212,41 @@ impl Histogram {
     }
 
     fn prometheus(&self, name: &str) -> String {
-        let mut text = format!("# TYPE {name} histogram\n");
+        let mut text = String::new();
         let mut below = 0;
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS) {
             below += bucket.load(Ordering::Relaxed);
             let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
         }
         let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {}", self.count());
-        let _ = writeln!(text, "{name}_sum{{}} {}\n{name}_count{{}} {}\n", self.sum(), self.count());
+        let _ = writeln!(text, "{name}_sum{{}} {}\n{name}_count{{}} {}", self.sum(), self.count());
         text
     }
 }
 
-fn prometheus_name(name: &str) -> String {
-    let (prefix, rest) = match name.strip_prefix("wasmcustom.") {
-        Some(rest) => ("", rest),
-        None => ("envoy_", name),
-    };
-    let mut sanitized: String = prefix.to_owned();
-    sanitized.extend(rest.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }));
-    if sanitized.starts_with(|c: char| c.is_ascii_digit()) { format!("_{sanitized}") } else { sanitized }
+/// Name and labels: Envoy takes the names of clusters and connection managers, and classes of status, out of names.
+fn prometheus_name(name: &str) -> (String, String) {
+    if let Some(custom) = name.strip_prefix("wasmcustom.") {
+        return (sanitized(custom), String::new());
+    }
+    let tagged = [("http.", "envoy_http_conn_manager_prefix"), ("cluster.", "envoy_cluster_name")];
+    for (prefix, label) in tagged {
+        let Some((owner, rest)) = name.strip_prefix(prefix).and_then(|rest| rest.rsplit_once('.')) else { continue };
+        let class = rest.strip_suffix("xx").and_then(|rest| rest.split_at_checked(rest.len() - 1));
+        return match class {
+            Some((stem, class)) => {
+                let labels = format!("envoy_response_code_class=\"{class}\",{label}=\"{owner}\"");
+                (format!("envoy_{}{}xx", sanitized(prefix), sanitized(stem)), labels)
+            }
+            None => (format!("envoy_{}{}", sanitized(prefix), sanitized(rest)), format!("{label}=\"{owner}\"")),
+        };
+    }
+    (format!("envoy_{}", sanitized(name)), String::new())
+}
+
+fn sanitized(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
 #[cfg(test)]
@@ -236,11 +258,17 @@ mod tests {
         let registry = Registry::default();
         registry.counter("wasmcustom.weir.limit.per-user.admitted").add(3);
         registry.counter("http.ingress.downstream_rq_total").add(5);
+        registry.counter("http.ingress.downstream_rq_2xx").add(4);
         assert!(registry.text(None).contains("wasmcustom.weir.limit.per-user.admitted: 3\n"));
-        assert_eq!(registry.text(Some("ingress")), "http.ingress.downstream_rq_total: 5\n");
+        assert_eq!(registry.text(Some("rq_total")), "http.ingress.downstream_rq_total: 5\n");
         let prometheus = registry.prometheus();
         assert!(prometheus.contains("# TYPE weir_limit_per_user_admitted counter\nweir_limit_per_user_admitted{} 3\n"));
-        assert!(prometheus.contains("envoy_http_ingress_downstream_rq_total{} 5\n"));
+        assert!(
+            prometheus.contains("envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix=\"ingress\"} 5\n"),
+            "{prometheus}"
+        );
+        let class = "envoy_http_downstream_rq_xx{envoy_response_code_class=\"2\",envoy_http_conn_manager_prefix=\"ingress\"} 4\n";
+        assert!(prometheus.contains(class), "{prometheus}");
     }
 
     #[test]

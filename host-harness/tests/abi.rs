@@ -45,7 +45,7 @@ fn unknown_kinds_are_bad_arguments() {
          (call $note (call $set_effective_context (i32.const 999)))
          (call $note (call $foreign (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))",
     );
-    assert_eq!(statuses, "22222221");
+    assert_eq!(statuses, "22202221");
 }
 
 #[test]
@@ -81,15 +81,17 @@ fn there_is_no_response_before_there_is_one() {
 }
 
 #[test]
-fn malformed_pairs_are_refused() {
+fn malformed_pairs_are_no_pairs() {
     let statuses = noted(
         r#"(data (i32.const 0) "\01\00\00\00\01\00\00\00\01\00\00\00a\00b\00")
            (data (i32.const 64) "\ff\ff\ff\ff")"#,
-        "(call $note (call $set_pairs (i32.const 0) (i32.const 64) (i32.const 4)))
+        "(call $note (call $set_pairs (i32.const 0) (i32.const 0) (i32.const 16)))
+         (call $note (call $get_header (i32.const 0) (i32.const 12) (i32.const 1) (i32.const 0x700) (i32.const 0x704)))
          (call $note (call $set_pairs (i32.const 0) (i32.const 0) (i32.const 15)))
-         (call $note (call $set_pairs (i32.const 0) (i32.const 0) (i32.const 16)))",
+         (call $note (call $get_header (i32.const 0) (i32.const 12) (i32.const 1) (i32.const 0x700) (i32.const 0x704)))
+         (call $note (call $set_pairs (i32.const 0) (i32.const 64) (i32.const 4)))",
     );
-    assert_eq!(statuses, "220");
+    assert_eq!(statuses, "00010");
 }
 
 #[test]
@@ -111,12 +113,11 @@ fn properties_tell_about_the_request_and_the_plugin() {
     assert_eq!(property("request.method"), "0GET");
     assert_eq!(property("request.host"), "0test");
     assert_eq!(property("request.protocol"), "0HTTP/1.1");
-    assert_eq!(property("request.headers.x-one"), "01");
-    assert_eq!(property("route_name"), "0hello");
-    assert_eq!(property("plugin_name"), "0guest");
+    assert_eq!(property("request.headers.x-one"), "01,2");
+    assert_eq!(property("xds.route_name"), "0hello");
+    assert_eq!(property("plugin_name"), "0");
     assert_eq!(property("plugin_root_id"), "0guest");
-    assert_eq!(property("node.id"), "0here");
-    assert_eq!(property("node.metadata.zone"), "0a");
+    assert_eq!(property("xds.node.id"), "0here");
     assert!(property("source.address").starts_with("0127.0.0.1:"));
     assert_eq!(property("no.such").chars().next(), Some('1'));
     assert_eq!(property("response.code").chars().next(), Some('1'));

@@ -88,10 +88,8 @@ pub(super) fn grpc_stream(
     token_at: u32,
 ) -> Answer {
     let mut guest = Guest::new(&mut caller);
-    answer((|| {
-        let strings = [(target, target_length), (service, service_length), (method, method_length)];
-        open(&mut guest, strings, (metadata, metadata_length), None, token_at)
-    })())
+    let strings = [(target, target_length), (service, service_length), (method, method_length)];
+    answer(open(&mut guest, strings, (metadata, metadata_length), None, token_at))
 }
 
 fn open(

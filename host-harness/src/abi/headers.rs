@@ -12,14 +12,26 @@ pub struct Headers {
 impl Headers {
     /// An empty map.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { entries: Vec::new() }
     }
 
     /// The first value of a name, which may be given in any case.
     #[must_use]
     pub fn first(&self, name: &[u8]) -> Option<&Bytes> {
         self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Every value of a name, with commas between them; `None` where there is none.
+    #[must_use]
+    pub fn joined(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let values: Vec<&[u8]> = self
+            .entries
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_ref())
+            .collect();
+        if values.is_empty() { None } else { Some(values.join(&b","[..])) }
     }
 
     /// The first value of a name, where it is text.

@@ -120,7 +120,6 @@ pub(super) fn buffer_bytes(
     let mut guest = Guest::new(&mut caller);
     answer((|| {
         known(buffer, LAST_BUFFER)?;
-        start.checked_add(max_length).ok_or(Status::BadArgument)?;
         let taken = with_buffer(guest.state(), buffer, |bytes| {
             let rest = bytes.get(start as usize..).unwrap_or_default();
             rest.get(..max_length as usize).unwrap_or(rest).to_vec()
@@ -139,7 +138,7 @@ pub(super) fn buffer_status(mut caller: Caller<'_, HostState>, buffer: u32, leng
     })())
 }
 
-/// Envoy replaces a whole body, or adds at one of its ends; nothing else.
+/// Envoy replaces what a body begins with, or adds at its end; nothing in between.
 pub(super) fn set_buffer_bytes(
     mut caller: Caller<'_, HostState>,
     buffer: u32,
@@ -162,15 +161,15 @@ pub(super) fn set_buffer_bytes(
         let view = views.get_mut(http.filter).ok_or(Status::BadArgument)?;
         let [request, response] = &mut view.bodies;
         let body = if direction == Direction::Request { request } else { response };
-        match (start as usize, length as usize) {
-            (0, 0) => {
-                let mut joined = BytesMut::with_capacity(data.len() + body.len());
+        match start as usize {
+            0 => {
+                let rest = body.get(length as usize..).unwrap_or_default();
+                let mut joined = BytesMut::with_capacity(data.len() + rest.len());
                 joined.extend_from_slice(&data);
-                joined.extend_from_slice(body);
+                joined.extend_from_slice(rest);
                 *body = joined;
             }
-            (0, length) if length >= body.len() => *body = BytesMut::from(data.as_slice()),
-            (start, _) if start > 0 && start >= body.len() => body.extend_from_slice(&data),
+            start if start >= body.len() => body.extend_from_slice(&data),
             _ => return Err(Status::BadArgument.into()),
         }
         Ok(())
@@ -233,20 +232,21 @@ pub(super) fn send_local_response(
         let status = u16::try_from(status).map_err(|_| Status::BadArgument)?;
         let reply = LocalReply { status, headers, body, grpc_status: u32::try_from(grpc_status).ok(), details };
         let state = guest.state();
-        if let Some(stream) = state.http().map(|http| http.control.clone()) {
-            state.effects.push(Effect::LocalReply { stream, reply });
+        if let Some((stream, filter)) = state.http().map(|http| (http.control.clone(), http.filter)) {
+            state.effects.push(Effect::LocalReply { stream, filter, reply });
         }
         state.stopped = true;
         Ok(())
     })())
 }
 
+/// As in Envoy, malformed pairs are none.
 pub(super) fn read_pairs(guest: &mut Guest<'_, '_>, data: u32, length: u32) -> Result<Headers, Fault> {
     let bytes = guest.read(data, length)?;
-    pairs::decode(&bytes).map_err(|error| {
+    Ok(pairs::decode(&bytes).unwrap_or_else(|error| {
         log::warn!(target: "wasm", "a module gave malformed pairs: {error}");
-        Status::BadArgument.into()
-    })
+        Headers::new()
+    }))
 }
 
 fn known(kind: u32, last: u32) -> Result<(), Status> {
@@ -256,7 +256,12 @@ fn known(kind: u32, last: u32) -> Result<(), Status> {
 /// Reads a map; `None` where there is none now.
 fn with_map<T>(state: &HostState, map: u32, read: impl FnOnce(&Headers) -> T) -> Option<T> {
     if map <= RESPONSE_TRAILERS {
-        let stream = &state.http()?.stream;
+        let http = state.http()?;
+        let logging = http.stream.views.borrow().get(http.filter).is_some_and(|view| view.logging);
+        if !logging && !is_open(http, map) {
+            return None;
+        }
+        let stream = &http.stream;
         return match map {
             REQUEST_HEADERS => Some(read(&stream.request_headers.borrow())),
             REQUEST_TRAILERS => stream.request_trailers.borrow().as_ref().map(read),

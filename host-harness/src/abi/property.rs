@@ -12,7 +12,7 @@ use super::headers::Headers;
 use super::memory::{Guest, Status, answer};
 use super::pairs;
 use super::state::HostState;
-use super::stream::Stream;
+use super::stream::{FilterView, Stream};
 use crate::bootstrap::{Action, NodeIdentity};
 
 pub(super) fn property(
@@ -25,6 +25,9 @@ pub(super) fn property(
     let mut guest = Guest::new(&mut caller);
     answer((|| {
         let path = guest.read(path, path_length)?;
+        if path == b"request" || path == b"response" || path == b"filter_state" {
+            return Err(Status::SerializationFailure.into());
+        }
         let value = find(guest.state(), &path).ok_or(Status::NotFound)?;
         guest.give(&value, value_at, length_at)
     })())
@@ -54,20 +57,27 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
         ["plugin_name"] => Some(root?.plugin.name.clone().into_bytes()),
         ["plugin_root_id"] => Some(root?.plugin.root_id.clone().into_bytes()),
         ["plugin_vm_id"] => Some(state.vm_id.clone().into_bytes()),
-        ["node", rest @ ..] => node(&root?.node, rest),
-        // Neither inbound nor outbound: nothing in the honoured YAML says which.
-        ["listener_direction"] => number(0),
-        ["listener_metadata" | "metadata" | "cluster_metadata" | "route_metadata"] => Some(Vec::new()),
-        ["request", name @ ..] => request(stream?, name),
+        ["metadata"] => Some(Vec::new()),
+        ["request", name @ ..] => {
+            // As in Envoy, a filter that let the headers go is told nothing of them.
+            let shown = view(state).is_some_and(|view| view.request_headers || view.logging);
+            let headers = stream?.request_headers.borrow();
+            request(stream?, if shown { &headers } else { &NO_HEADERS }, name)
+        }
         ["response", name @ ..] => response(stream?, name),
         ["source", name] => address(stream?.info.source?, name),
         ["destination", name] => address(stream?.info.destination?, name),
         ["upstream", name] => address(stream?.info.upstream.get()?, name),
         ["connection_id"] | ["connection", "id"] => number(stream?.info.connection_id),
         ["connection", "mtls"] => Some(vec![0]),
-        ["route_name"] | ["xds", "route_name"] => Some(route(stream?)?.route_name.into_bytes()),
+        ["connection", "requested_server_name"] => stream.map(|_| Vec::new()),
+        ["xds", "node", rest @ ..] => node(&root?.node, rest),
+        // Neither inbound nor outbound: nothing in the honoured YAML says which.
+        ["xds", "listener_direction"] => number(0),
+        ["xds", "filter_chain_name"] => stream.map(|_| Vec::new()),
+        ["xds", "route_name"] => Some(route(stream?)?.route_name.into_bytes()),
         ["xds", "virtual_host_name"] => Some(route(stream?)?.virtual_host.into_bytes()),
-        ["cluster_name"] | ["xds", "cluster_name"] => {
+        ["xds", "cluster_name"] => {
             let stream = stream?;
             let own = stream.info.cluster.clone();
             own.or_else(|| route(stream)?.cluster).map(String::into_bytes)
@@ -76,8 +86,14 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn request(stream: &Stream, name: &[&str]) -> Option<Vec<u8>> {
-    let headers = stream.request_headers.borrow();
+static NO_HEADERS: Headers = Headers::new();
+
+fn view(state: &HostState) -> Option<std::cell::Ref<'_, FilterView>> {
+    let http = state.http()?;
+    std::cell::Ref::filter_map(http.stream.views.borrow(), |views| views.get(http.filter)).ok()
+}
+
+fn request(stream: &Stream, headers: &Headers, name: &[&str]) -> Option<Vec<u8>> {
     let header = |name: &str| headers.first(name.as_bytes()).map(|value| value.to_vec());
     let path = || headers.text(":path");
     match name {
@@ -91,10 +107,12 @@ fn request(stream: &Stream, name: &[&str]) -> Option<Vec<u8>> {
         ["useragent"] => header("user-agent"),
         ["id"] => header("x-request-id"),
         ["protocol"] => Some(stream.info.protocol.as_bytes().to_vec()),
-        ["headers", name] => header(name),
-        ["headers"] => Some(as_pairs(&headers)),
+        ["headers", name] => headers.joined(name.as_bytes()),
+        ["headers"] => Some(as_pairs(headers)),
         ["time"] => number(nanos(stream.info.started)),
-        ["duration"] => number(u64::try_from(stream.info.started.elapsed().ok()?.as_nanos()).ok()?),
+        ["duration"] if stream.info.ended.get() => {
+            number(u64::try_from(stream.info.started.elapsed().ok()?.as_nanos()).ok()?)
+        }
         ["size"] => {
             let declared = headers.text("content-length").and_then(|length| length.parse().ok());
             number(declared.unwrap_or_else(|| stream.info.request_bytes.get()))
@@ -113,9 +131,9 @@ fn response(stream: &Stream, name: &[&str]) -> Option<Vec<u8>> {
             let details = stream.info.response_details.borrow();
             (!details.is_empty()).then(|| details.clone().into_bytes())
         }
-        ["headers", name] => headers?.first(name.as_bytes()).map(|value| value.to_vec()),
+        ["headers", name] => headers?.joined(name.as_bytes()),
         ["headers"] => Some(as_pairs(headers?)),
-        ["trailers", name] => stream.response_trailers.borrow().as_ref()?.first(name.as_bytes()).map(|v| v.to_vec()),
+        ["trailers", name] => stream.response_trailers.borrow().as_ref()?.joined(name.as_bytes()),
         ["trailers"] => Some(as_pairs(stream.response_trailers.borrow().as_ref()?)),
         ["grpc_status"] => {
             let trailers = stream.response_trailers.borrow();

@@ -103,6 +103,7 @@ pub(crate) enum Effect {
     },
     LocalReply {
         stream: Weak<dyn StreamControl>,
+        filter: usize,
         reply: LocalReply,
     },
     Reset {

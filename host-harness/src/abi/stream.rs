@@ -35,11 +35,12 @@ pub(crate) struct Stream {
 /// What one filter may touch now, as in Envoy: a map is open from its callback until the filter lets it go.
 #[derive(Default)]
 pub(crate) struct FilterView {
-    /// Whether request headers may be changed; they may be read always.
     pub(crate) request_headers: bool,
     pub(crate) request_trailers: bool,
     pub(crate) response_headers: bool,
     pub(crate) response_trailers: bool,
+    /// `proxy_on_log` may read every map, and change none.
+    pub(crate) logging: bool,
     /// The body that the filter sees: a chunk, or all that it holds back. By [`Direction`].
     pub(crate) bodies: [BytesMut; 2],
 }
@@ -59,6 +60,8 @@ pub(crate) struct StreamInfo {
     pub(crate) response_bytes: Cell<u64>,
     pub(crate) response_details: RefCell<String>,
     pub(crate) upstream: Cell<Option<SocketAddr>>,
+    /// Nothing more comes of the exchange.
+    pub(crate) ended: Cell<bool>,
 }
 
 impl Default for StreamInfo {
@@ -75,6 +78,7 @@ impl Default for StreamInfo {
             response_bytes: Cell::new(0),
             response_details: RefCell::new(String::new()),
             upstream: Cell::new(None),
+            ended: Cell::new(false),
         }
     }
 }
@@ -93,8 +97,10 @@ pub(crate) struct LocalReply {
 pub(crate) trait StreamControl {
     /// The filter lets go on what it paused.
     fn resume(&self, filter: usize, direction: Direction);
-    /// The filter answers.
-    fn local_reply(&self, reply: LocalReply);
+    /// The filter answers, for the first time.
+    fn local_reply(&self, filter: usize, reply: LocalReply);
     /// The exchange ends without an answer.
     fn reset(&self);
+    /// The filter's VM has failed.
+    fn vm_failed(&self, filter: usize);
 }

@@ -103,14 +103,14 @@ pub(super) fn chain_of(node: &Node<'_>, last: &str, what: &str) -> Option<Vec<Pl
     }
     let parsed = node.each(|node| {
         let mut fields = node.fields()?;
-        let name = fields.require("name").and_then(|node| node.string());
+        let _name = fields.require("name").and_then(|node| node.string());
         let typed = fields.require("typed_config");
         fields.finish();
         let typed = typed?;
         let mut config = typed.fields()?;
         let message = config.message_type()?;
         if message == WASM {
-            return wasm_filter(config, &name?).map(|plugin| Filter::Wasm(Box::new(plugin)));
+            return wasm_filter(config).map(|plugin| Filter::Wasm(Box::new(plugin)));
         }
         if message == last {
             config.finish();

@@ -146,11 +146,12 @@ fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
         resources.take("clusters").map(|node| node.each(cluster::cluster)).unwrap_or_default();
     resources.finish();
 
+    let none = listeners.is_empty();
     let listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
     let clusters: Vec<Cluster> = clusters.into_iter().flatten().collect();
     let static_resources = root.child("static_resources");
-    if listeners.is_empty() {
-        static_resources.refuse("expected at least one listener, found none that can be used");
+    if none {
+        static_resources.refuse("expected at least one listener");
     }
     for (index, cluster) in clusters.iter().enumerate() {
         if clusters.iter().take(index).any(|other| other.name == cluster.name) {

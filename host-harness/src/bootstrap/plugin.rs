@@ -14,7 +14,7 @@ pub(super) const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 pub struct Plugin {
     /// Where its filter stands in the file: `static_resources.listeners[0]….typed_config.config`.
     pub path: String,
-    /// The `plugin_name` property; the filter's name where `config.name` is missing.
+    /// The `plugin_name` property; empty where `config.name` is missing.
     pub name: String,
     /// Chooses the role within the module.
     pub root_id: String,
@@ -47,7 +47,11 @@ pub enum FailurePolicy {
     /// They get 503.
     FailClosed,
     /// They pass as if the filter was not there.
-    FailOpen,
+    FailOpen {
+        /// Those in which it failed, too: with the older `fail_open: true`. With `failure_policy: FAIL_OPEN` they
+        /// get 503, as seen in Envoy 1.40.
+        current: bool,
+    },
     /// A new VM is made, at most one a second; until then they get 503.
     FailReload,
 }
@@ -63,12 +67,12 @@ impl VmConfig {
     }
 }
 
-pub(super) fn wasm_filter(mut fields: Fields<'_>, filter_name: &str) -> Option<Plugin> {
+pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
     let config = fields.require("config");
     fields.finish();
     let config = config?;
     let mut fields = config.fields()?;
-    let name = fields.take("name").map_or(Some(filter_name.to_owned()), |node| node.string());
+    let name = fields.take("name").map_or(Some(String::new()), |node| node.string());
     let root_id = fields.take("root_id").map_or(Some(String::new()), |node| node.string());
     let vm = fields.require("vm_config").and_then(|node| vm_config(&node));
     let configuration = fields.take("configuration").map_or(Some(Vec::new()), |node| message_bytes(&node));
@@ -77,12 +81,12 @@ pub(super) fn wasm_filter(mut fields: Fields<'_>, filter_name: &str) -> Option<P
             ("UNSPECIFIED", None),
             ("FAIL_RELOAD", Some(FailurePolicy::FailReload)),
             ("FAIL_CLOSED", Some(FailurePolicy::FailClosed)),
-            ("FAIL_OPEN", Some(FailurePolicy::FailOpen)),
+            ("FAIL_OPEN", Some(FailurePolicy::FailOpen { current: false })),
         ])
     });
     let fail_open = fields.take("fail_open").map_or(Some(false), |node| node.boolean())?;
     fields.finish();
-    let by_flag = if fail_open { FailurePolicy::FailOpen } else { FailurePolicy::FailClosed };
+    let by_flag = if fail_open { FailurePolicy::FailOpen { current: true } } else { FailurePolicy::FailClosed };
     let failure_policy = match policy {
         None => by_flag,
         Some(policy) => policy?.unwrap_or(by_flag),

@@ -1,1 +1,147 @@
+use super::*;
 
+const QUICKSTART: &str = include_str!("../../../envoy/quickstart.yaml");
+
+fn problems(text: &str) -> Vec<String> {
+    match Bootstrap::parse(text, "file.yaml") {
+        Err(BootstrapError::Refused { problems, .. }) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+/// The quickstart with one text in the place of another.
+fn changed(from: &str, to: &str) -> Vec<String> {
+    assert!(QUICKSTART.contains(from), "the quickstart has no {from:?}");
+    problems(&QUICKSTART.replacen(from, to, 1))
+}
+
+#[test]
+fn the_quickstart_is_read_as_it_is() {
+    let bootstrap = Bootstrap::parse(QUICKSTART, "quickstart.yaml").unwrap();
+    let [listener] = bootstrap.listeners.as_slice() else { panic!("{:?}", bootstrap.listeners) };
+    assert_eq!((listener.name.as_str(), listener.address.port()), ("ingress", 10000));
+    assert_eq!(bootstrap.admin.map(|address| address.port()), Some(9901));
+    let [redis] = bootstrap.clusters.as_slice() else { panic!("{:?}", bootstrap.clusters) };
+    assert_eq!((redis.protocol, redis.discovery), (Protocol::Tcp, Discovery::StrictDns));
+    assert_eq!(redis.endpoints, [Endpoint { host: "127.0.0.1".to_owned(), port: 6379 }]);
+    let roots: Vec<(&str, &str)> =
+        bootstrap.plugins().map(|plugin| (plugin.root_id.as_str(), plugin.vm.vm_id.as_str())).collect();
+    assert_eq!(roots, [("limiter", "weir_limiter"), ("bridge", "weir_bridge")]);
+    assert!(bootstrap.plugins().all(|plugin| plugin.failure_policy == FailurePolicy::FailReload));
+    assert!(bootstrap.plugins().all(|plugin| plugin.configuration.is_empty() == (plugin.root_id == "bridge")));
+}
+
+#[test]
+fn what_is_not_honoured_is_named_with_its_path() {
+    let refused = changed("    connect_timeout: 1s\n", "    connect_timeout: 1s\n    circuit_breakers: {}\n");
+    assert_eq!(refused, ["static_resources.clusters[0].circuit_breakers: not honoured by the harness"]);
+}
+
+#[test]
+fn every_problem_of_a_file_is_told_at_once() {
+    let text = QUICKSTART
+        .replacen("connect_timeout: 1s", "connect_timeout: 1 second", 1)
+        .replacen("STRICT_DNS", "EDS", 1)
+        .replacen("port_value: 9901", "port_value: 99010", 1)
+        .replacen("status: 200", "status: 99", 1)
+        .replacen("stat_prefix: ingress", "access_log: []", 1);
+    let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
+    let mut expected = [
+        "admin.address.socket_address.port_value: expected a port, 0 to 65535, found 99010".to_owned(),
+        "static_resources.clusters[0].connect_timeout: expected a duration such as \"0.25s\", found \"1 second\""
+            .to_owned(),
+        "static_resources.clusters[0].type: expected STATIC or STRICT_DNS or LOGICAL_DNS, found \"EDS\"".to_owned(),
+        format!("{manager}.stat_prefix: missing"),
+        format!("{manager}.access_log: not honoured by the harness"),
+        format!(
+            "{manager}.route_config.virtual_hosts[0].routes[0].direct_response.status: expected a status, 200 to 599, \
+             found 99"
+        ),
+    ];
+    let mut found = problems(&text);
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_unknown_filter_is_refused_by_its_type() {
+    let [problem] = changed("filters.http.router.v3.Router", "filters.http.fault.v3.HTTPFault").try_into().unwrap();
+    let problem: String = problem;
+    assert!(
+        problem.starts_with(
+            "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[1].typed_config.@type: \
+             `envoy.extensions.filters.http.fault.v3.HTTPFault` is not honoured"
+        ),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_route_to_no_cluster_is_refused() {
+    let route = "route: {cluster: shop}";
+    let refused = changed("direct_response: {status: 200, body: {inline_string: \"hello\\n\"}}", route);
+    assert_eq!(refused, ["static_resources: listener `ingress` routes to `shop`, which is no cluster of this file"]);
+}
+
+#[test]
+fn errors_name_the_file() {
+    let error = Bootstrap::parse("static_resources: {}", "envoy/empty.yaml").unwrap_err();
+    assert_eq!(error.to_string(), "envoy/empty.yaml: static_resources: expected at least one listener");
+    let error = Bootstrap::parse("a: [", "envoy/bad.yaml").unwrap_err();
+    assert!(error.to_string().starts_with("envoy/bad.yaml: not YAML: "), "{error}");
+    let error = Bootstrap::load(std::path::Path::new("/no/such.yaml")).unwrap_err();
+    assert!(error.to_string().starts_with("/no/such.yaml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn a_virtual_host_is_found_by_the_most_specific_domain() {
+    let host = |name: &str, domains: &[&str]| VirtualHost {
+        name: name.to_owned(),
+        domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+        routes: vec![Route {
+            name: String::new(),
+            path: PathMatch::Prefix("/".to_owned()),
+            action: Action::Direct(DirectResponse { status: 200, body: String::new() }),
+        }],
+    };
+    let table = RouteTable {
+        name: String::new(),
+        virtual_hosts: vec![
+            host("any", &["*"]),
+            host("suffix", &["*.shop.com", "*.eu.shop.com"]),
+            host("prefix", &["shop.*"]),
+            host("exact", &["shop.com:8080", "a.shop.com"]),
+        ],
+    };
+    let found = |authority: &str| table.find(authority, "/").map(|(host, _)| host.name.as_str());
+    assert_eq!(found("A.Shop.com"), Some("exact"));
+    assert_eq!(found("b.shop.com"), Some("suffix"));
+    assert_eq!(found("shop.org"), Some("prefix"));
+    assert_eq!(found(".shop.com"), Some("any"));
+    assert_eq!(found("other"), Some("any"));
+}
+
+#[test]
+fn the_first_route_that_matches_is_taken() {
+    let route = |path: PathMatch, status: u16| Route {
+        name: String::new(),
+        path,
+        action: Action::Direct(DirectResponse { status, body: String::new() }),
+    };
+    let table = RouteTable {
+        name: String::new(),
+        virtual_hosts: vec![VirtualHost {
+            name: "all".to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![route(PathMatch::Exact("/a".to_owned()), 201), route(PathMatch::Prefix("/a".to_owned()), 202)],
+        }],
+    };
+    let status = |path: &str| {
+        table.find("x", path).map(|(_, route)| match &route.action {
+            Action::Direct(direct) => direct.status,
+            Action::Cluster { .. } => 0,
+        })
+    };
+    assert_eq!([status("/a"), status("/a?b"), status("/ab"), status("/b")], [Some(201), Some(201), Some(202), None]);
+}

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use weir_harness::Bootstrap;
-use weir_harness::bootstrap::Plugin;
+use crate::Bootstrap;
+use crate::bootstrap::Plugin;
 
 /// The root id of Weir's limiter: the harness knows what its configuration may say.
 const LIMITER: &str = "limiter";
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for plugin in &limiters {
         for problem in configuration_problems(plugin) {
             sound = false;
-            eprintln!("{}: {}.configuration: {problem}", bootstrap.origin, plugin.path);
+            eprintln!("{}: {}.configuration.value: {problem}", bootstrap.origin, plugin.path);
         }
     }
     if !sound {

@@ -31,7 +31,8 @@ enum Command {
 }
 
 /// Runs `weir` with the process's arguments.
-pub(crate) fn run() -> ExitCode {
+#[must_use]
+pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     logging::install(arguments.log_level);
     let done = match arguments.command {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use weir_harness::{Bootstrap, Host, HostOptions};
+use crate::{Bootstrap, Host, HostOptions};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 const CAPACITY: usize = 8;
 
 pub(crate) type BodySender = mpsc::Sender<Frame<Bytes>>;
+pub(crate) type ResponseFrame = Result<Frame<Bytes>, Interrupted>;
 
 /// A request's body on its way upstream.
 pub(crate) struct ChannelBody {
@@ -24,7 +25,7 @@ pub(crate) enum ResponseBody {
     /// All of it.
     Whole(Option<Bytes>),
     /// What comes of it, and the task that makes it: a client that goes away ends the task.
-    Stream { frames: mpsc::Receiver<Result<Frame<Bytes>, Interrupted>>, ended: bool, _task: AbortOnDrop },
+    Stream { frames: mpsc::Receiver<ResponseFrame>, ended: bool, _task: AbortOnDrop },
 }
 
 /// The rest of a body will not come.
@@ -46,8 +47,7 @@ pub(crate) fn channel(empty: bool) -> (BodySender, ChannelBody) {
     (sender, ChannelBody { frames, empty })
 }
 
-pub(crate) fn response_channel()
--> (mpsc::Sender<Result<Frame<Bytes>, Interrupted>>, mpsc::Receiver<Result<Frame<Bytes>, Interrupted>>) {
+pub(crate) fn response_channel() -> (mpsc::Sender<ResponseFrame>, mpsc::Receiver<ResponseFrame>) {
     mpsc::channel(CAPACITY)
 }
 

@@ -174,13 +174,13 @@ impl Exchange {
         let path = headers.text(":path").unwrap_or("/").to_owned();
         let routes = self.listener.routes.clone();
         let Some((_, route)) = routes.find(headers.text(":authority").unwrap_or(""), &path) else {
-            return self.chain.local_reply(reply(404, "", "route_not_found"));
+            return self.chain.reply(reply(404, "", "route_not_found"));
         };
         match &route.action {
-            Action::Direct(direct) => self.chain.local_reply(reply(direct.status, &direct.body, "direct_response")),
+            Action::Direct(direct) => self.chain.reply(reply(direct.status, &direct.body, "direct_response")),
             Action::Cluster { cluster, timeout, prefix_rewrite } => {
                 let Some(cluster) = self.worker.cluster(cluster) else {
-                    return self.chain.local_reply(reply(503, "", "cluster_not_found"));
+                    return self.chain.reply(reply(503, "", "cluster_not_found"));
                 };
                 if let Some(prefix) = prefix_rewrite {
                     let rest = path.get(route.path.matched_len()..).unwrap_or("");
@@ -188,7 +188,7 @@ impl Exchange {
                     headers.set(":path", format!("{prefix}{rest}"));
                 }
                 self.timeout = (!timeout.is_zero()).then_some(*timeout);
-                let sink = Rc::new(ToDownstream { chain: Rc::downgrade(&self.chain) });
+                let sink = Rc::new(ToDownstream { chain: Rc::downgrade(&self.chain), asked: Instant::now() });
                 let stream = self.chain.stream.clone();
                 self.upstream = Some(UpstreamRequest::start(&cluster, headers, end, sink, Some(stream)));
             }
@@ -206,7 +206,7 @@ impl Exchange {
         if let Some(upstream) = self.upstream.take() {
             upstream.cancel();
         }
-        self.chain.local_reply(reply(status, body, details));
+        self.chain.reply(reply(status, body, details));
     }
 
     /// Makes hyper's response; what is not there yet of its body comes from a task.
@@ -280,6 +280,7 @@ impl Drop for Exchange {
 /// An upstream's answer on its way into the filters.
 struct ToDownstream {
     chain: Weak<Chain>,
+    asked: Instant,
 }
 
 impl ToDownstream {
@@ -291,8 +292,12 @@ impl ToDownstream {
 }
 
 impl ResponseSink for ToDownstream {
-    fn headers(&self, headers: Headers, end: bool) {
-        self.with_chain(|chain| chain.response_headers(headers, end));
+    fn headers(&self, mut headers: Headers, end: bool) {
+        headers.set("x-envoy-upstream-service-time", self.asked.elapsed().as_millis().to_string());
+        self.with_chain(|chain| {
+            chain.stream.info.response_details.replace("via_upstream".to_owned());
+            chain.response_headers(headers, end);
+        });
     }
 
     fn data(&self, data: Bytes, end: bool) {
@@ -305,7 +310,7 @@ impl ResponseSink for ToDownstream {
 
     fn broken(&self, _why: Broken) {
         let body = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
-        self.with_chain(|chain| chain.local_reply(reply(503, body, "upstream_reset_before_response_started")));
+        self.with_chain(|chain| chain.reply(reply(503, body, "upstream_reset_before_response_started")));
     }
 
     fn backlog(&self) -> Option<Rc<Chain>> {

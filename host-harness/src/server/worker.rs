@@ -15,8 +15,7 @@ use super::downstream::{Peers, serve};
 use super::executor::LocalExecutor;
 use crate::abi::shared::{QueueReady, Shared};
 use crate::abi::state::Effect;
-use crate::abi::stream::{Direction, LocalReply};
-use crate::bootstrap::{Bootstrap, FailurePolicy, Listener, Plugin, RouteTable};
+use crate::bootstrap::{Bootstrap, Listener, Plugin, RouteTable};
 use crate::stats::{Counter, Gauge};
 use crate::upstream::Cluster;
 use crate::upstream::callout::{Callout, Message};
@@ -200,9 +199,9 @@ impl Worker {
                     stream.resume(filter, direction);
                 }
             }
-            Effect::LocalReply { stream, reply } => {
+            Effect::LocalReply { stream, filter, reply } => {
                 if let Some(stream) = stream.upgrade() {
-                    stream.local_reply(reply);
+                    stream.local_reply(filter, reply);
                 }
             }
             Effect::Reset { stream } => {
@@ -320,14 +319,8 @@ impl EffectSink for Worker {
         let open: Vec<_> = self.streams.borrow_mut().extract_if(|key, _| of_vm(key)).collect();
         open.iter().for_each(|(_, stream)| stream.cancel());
         for orphan in streams {
-            let Some(stream) = orphan.control.upgrade() else { continue };
-            if orphan.policy == FailurePolicy::FailOpen {
-                stream.resume(orphan.filter, Direction::Request);
-                stream.resume(orphan.filter, Direction::Response);
-            } else {
-                let details = "wasm_fail_stream".to_owned();
-                let reply = LocalReply { status: 503, grpc_status: Some(14), details, ..LocalReply::default() };
-                stream.local_reply(reply);
+            if let Some(stream) = orphan.control.upgrade() {
+                stream.vm_failed(orphan.filter);
             }
         }
     }

@@ -36,12 +36,13 @@ impl Decoder {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some(([flag, a, b, c, d], _)) = self.buffer.split_first_chunk::<5>() else { return Ok(None) };
-        match flag {
-            0 => {}
-            1 => return Err(FrameError::Compressed),
-            other => return Err(FrameError::Flag(*other)),
+        match self.buffer.first() {
+            None => return Ok(None),
+            Some(0) => {}
+            Some(1) => return Err(FrameError::Compressed),
+            Some(other) => return Err(FrameError::Flag(*other)),
         }
+        let Some(([_, a, b, c, d], _)) = self.buffer.split_first_chunk::<5>() else { return Ok(None) };
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
         if length > MAX_MESSAGE {
             return Err(FrameError::TooLong(length));
@@ -81,7 +82,7 @@ mod tests {
             decoder.push(bytes);
             decoder.next()
         };
-        assert_eq!(next(b"+OK\r\n"), Err(FrameError::Flag(b'+')));
+        assert_eq!(next(b"+"), Err(FrameError::Flag(b'+')));
         assert_eq!(next(&[1, 0, 0, 0, 0]), Err(FrameError::Compressed));
         assert_eq!(next(&[0, 255, 255, 255, 255]), Err(FrameError::TooLong(u32::MAX as usize)));
     }

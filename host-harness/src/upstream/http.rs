@@ -9,7 +9,7 @@ use hyper::{Method, Request, Response, Uri};
 
 use super::{Broken, Cluster, UpstreamRequest};
 use crate::abi::headers::Headers;
-use crate::abi::stream::{Direction, LocalReply, Stream, StreamControl};
+use crate::abi::stream::{Direction, LocalReply, Stream};
 use crate::bootstrap::Protocol;
 use crate::server::body::{BodySender, ChannelBody, channel};
 use crate::vm::chain::Output;
@@ -29,7 +29,7 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
     let (sender, body) = channel(end);
     let Some(message) = message(&chain.stream.request_headers.borrow(), body, cluster.config.protocol) else {
         let body = "the request cannot be sent upstream".into();
-        return chain.local_reply(LocalReply { status: 400, body, ..LocalReply::default() });
+        return chain.reply(LocalReply { status: 400, body, ..LocalReply::default() });
     };
     let exchange = exchange(request, cluster, message, downstream);
     let sending = async {

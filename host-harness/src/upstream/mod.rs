@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::abi::headers::Headers;
 use crate::abi::shared::Shared;
-use crate::abi::stream::{Direction, LocalReply, Stream, StreamControl, StreamInfo};
+use crate::abi::stream::{Direction, LocalReply, Stream, StreamInfo};
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::stats::Counter;
 use crate::vm::chain::{Chain, Output};
@@ -217,6 +217,6 @@ impl UpstreamRequest {
         let body = format!("upstream connect error or disconnect/reset before headers. reset reason: remote {reason}");
         let details = "upstream_reset_before_response_started".to_owned();
         let reply = LocalReply { status: 503, body: body.into(), details, ..LocalReply::default() };
-        self.chain.local_reply(reply);
+        self.chain.reply(reply);
     }
 }

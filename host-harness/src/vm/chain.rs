@@ -47,6 +47,7 @@ pub(crate) struct Chain {
     /// Directions that nothing takes any more.
     closed: [Cell<bool>; 2],
     replied: Cell<bool>,
+    failed: Cell<bool>,
     response_begun: Cell<bool>,
     response_sent: Cell<bool>,
     reset: Cell<bool>,
@@ -58,6 +59,7 @@ struct Filter {
     plugin: Rc<PluginHandle>,
     /// The VM and the context in it; none before the request's headers, and none in a bypassed filter.
     open: RefCell<Option<(Rc<Vm>, u32)>>,
+    replied: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -95,13 +97,17 @@ impl Chain {
         let lane = || RefCell::new(plugins.iter().map(|_| Stage::default()).collect());
         Rc::new_cyclic(|this| Self {
             stream,
-            filters: plugins.iter().map(|plugin| Filter { plugin: plugin.clone(), open: RefCell::new(None) }).collect(),
+            filters: plugins
+                .iter()
+                .map(|plugin| Filter { plugin: plugin.clone(), open: RefCell::new(None), replied: Cell::new(false) })
+                .collect(),
             lanes: [lane(), lane()],
             outputs: Default::default(),
             changed: Default::default(),
             drained: Notify::new(),
             closed: Default::default(),
             replied: Cell::new(false),
+            failed: Cell::new(false),
             response_begun: Cell::new(false),
             response_sent: Cell::new(false),
             reset: Cell::new(false),
@@ -197,16 +203,29 @@ impl Chain {
         }
     }
 
+    /// The proxy itself answers, where nobody has yet.
+    pub(crate) fn reply(&self, reply: LocalReply) {
+        if !self.finished.get() && !self.reset.get() && !self.replied.replace(true) {
+            self.answer(reply);
+        }
+    }
+
     /// The exchange is over, in whatever way: its contexts end.
     pub(crate) fn finish(&self) {
         if self.finished.replace(true) {
             return;
         }
+        self.stream.info.ended.set(true);
         self.closed.iter().for_each(|closed| closed.set(true));
-        for filter in &self.filters {
-            if let Some((vm, context)) = filter.open.take() {
+        for (index, filter) in self.filters.iter().enumerate() {
+            let open = filter.open.borrow().clone();
+            if let Some((vm, context)) = open {
+                self.with_view(index, |view| view.logging = true);
+                vm.on_log(context);
+                self.with_view(index, |view| view.logging = false);
                 vm.close(context);
             }
+            filter.open.take();
         }
     }
 
@@ -377,12 +396,12 @@ impl Chain {
             }
             Ok(Called { value: 3, .. }) => Verdict::Discard,
             Ok(_) => Verdict::Pause,
-            Err(VmFailed) if filter.plugin.policy() == FailurePolicy::FailOpen => {
-                filter.open.take();
-                Verdict::Continue
-            }
             Err(VmFailed) => {
                 filter.open.take();
+                // An answer given because of a failure is not held up by it.
+                if filter.plugin.policy() == (FailurePolicy::FailOpen { current: true }) || self.failed.get() {
+                    return Verdict::Continue;
+                }
                 self.fail();
                 Verdict::Over
             }
@@ -401,7 +420,7 @@ impl Chain {
             }
         };
         if opened.is_none() {
-            if filter.plugin.policy() == FailurePolicy::FailOpen {
+            if filter.plugin.policy() == (FailurePolicy::FailOpen { current: true }) {
                 return true;
             }
             self.fail();
@@ -411,9 +430,41 @@ impl Chain {
         true
     }
 
+    /// A failure stands in for an answer that is already on its way through the filters, too.
     fn fail(&self) {
+        if self.finished.get() || self.reset.get() || self.failed.replace(true) {
+            return;
+        }
+        self.replied.set(true);
         let details = "wasm_fail_stream".to_owned();
-        self.local_reply(LocalReply { status: 503, grpc_status: Some(14), details, ..LocalReply::default() });
+        self.answer(LocalReply { status: 503, grpc_status: Some(14), details, ..LocalReply::default() });
+    }
+
+    fn answer(&self, reply: LocalReply) {
+        let [request, response] = &self.closed;
+        request.set(true);
+        self.stream.info.response_details.replace(reply.details.clone());
+        if self.response_sent.get() {
+            return self.reset();
+        }
+        let (headers, body) = render(reply, &self.stream.request_headers.borrow());
+        self.stream.response_headers.replace(Some(headers));
+        self.stream.response_trailers.replace(None);
+        self.count_response(&body);
+        let whole = body.is_empty();
+        if self.response_begun.replace(true) {
+            // A response is on its way through the filters: this one passes them by, as in Envoy.
+            response.set(true);
+            self.emit(Direction::Response, Output::Headers(whole));
+            if !whole {
+                self.emit(Direction::Response, Output::Data(body, true));
+            }
+            return;
+        }
+        self.push(Direction::Response, 0, Output::Headers(whole));
+        if !whole {
+            self.push(Direction::Response, 0, Output::Data(body, true));
+        }
     }
 
     fn overflow(&self, direction: Direction) {
@@ -422,7 +473,7 @@ impl Chain {
             Direction::Response => (500, "response_payload_too_large"),
         };
         let body = if status == 413 { Bytes::from_static(b"Payload Too Large") } else { Bytes::new() };
-        self.local_reply(LocalReply { status, body, details: details.to_owned(), ..LocalReply::default() });
+        self.reply(LocalReply { status, body, details: details.to_owned(), ..LocalReply::default() });
     }
 
     fn hold(&self, direction: Direction, place: usize, held: Held) {
@@ -521,33 +572,22 @@ impl StreamControl for Chain {
         self.drain(direction, place);
     }
 
-    fn local_reply(&self, reply: LocalReply) {
-        if self.finished.get() || self.reset.get() || self.replied.replace(true) {
-            return;
+    fn local_reply(&self, filter: usize, reply: LocalReply) {
+        let first = self.filters.get(filter).is_some_and(|filter| !filter.replied.replace(true));
+        if first && !self.finished.get() && !self.reset.get() && !self.failed.get() {
+            self.replied.set(true);
+            self.answer(reply);
         }
-        self.closed[0].set(true);
-        self.stream.info.response_details.replace(reply.details.clone());
-        if self.response_sent.get() {
-            self.replied.set(false);
-            return self.reset();
-        }
-        let (headers, body) = render(reply, &self.stream.request_headers.borrow());
-        self.stream.response_headers.replace(Some(headers));
-        self.stream.response_trailers.replace(None);
-        self.count_response(&body);
-        let whole = body.is_empty();
-        if self.response_begun.replace(true) {
-            // A response is on its way through the filters: this one passes them by, as in Envoy.
-            self.closed[1].set(true);
-            self.emit(Direction::Response, Output::Headers(whole));
-            if !whole {
-                self.emit(Direction::Response, Output::Data(body, true));
-            }
-            return;
-        }
-        self.push(Direction::Response, 0, Output::Headers(whole));
-        if !whole {
-            self.push(Direction::Response, 0, Output::Data(body, true));
+    }
+
+    fn vm_failed(&self, filter: usize) {
+        let Some(failed) = self.filters.get(filter) else { return };
+        failed.open.take();
+        if failed.plugin.policy() == (FailurePolicy::FailOpen { current: true }) {
+            self.resume(filter, Direction::Request);
+            self.resume(filter, Direction::Response);
+        } else {
+            self.fail();
         }
     }
 

@@ -16,7 +16,7 @@ use crate::abi::headers::Headers;
 use crate::abi::shared::{QueueInbox, Shared};
 use crate::abi::state::{CalloutResponse, Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::stream::{Direction, Stream, StreamControl};
-use crate::bootstrap::{FailurePolicy, NodeIdentity, Plugin, VmConfig};
+use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 
 /// Who does what modules ask for.
 pub(crate) trait EffectSink {
@@ -30,7 +30,6 @@ pub(crate) trait EffectSink {
 pub(crate) struct OrphanedStream {
     pub(crate) control: Weak<dyn StreamControl>,
     pub(crate) filter: usize,
-    pub(crate) policy: FailurePolicy,
 }
 
 /// What VMs of one worker are made from.
@@ -177,11 +176,14 @@ impl Vm {
         Ok(id)
     }
 
-    /// Ends the context of one exchange: logged, done, deleted, as Envoy has it.
+    pub(crate) fn on_log(self: &Rc<Self>, context: u32) {
+        let _ = self.notify(context, &self.exports.log, context);
+    }
+
+    /// Ends the context of one exchange: done, then deleted.
     pub(crate) fn close(self: &Rc<Self>, context: u32) {
         let ended = self
-            .notify(context, &self.exports.log, context)
-            .and_then(|()| self.ask(context, &self.exports.done, context, 1))
+            .ask(context, &self.exports.done, context, 1)
             .and_then(|_| self.notify(context, &self.exports.delete, context));
         if ended.is_ok() {
             self.with_state(|state| state.contexts.remove(&context));
@@ -383,16 +385,8 @@ impl Vm {
         log::error!(target: "wasm", "{}: the VM trapped: {error:#}", self.path.display());
         let orphans = self.with_state(|state| {
             let contexts = std::mem::take(&mut state.contexts);
-            let policy = |root: u32| match contexts.get(&root) {
-                Some(Context::Root(root)) => root.plugin.failure_policy,
-                _ => FailurePolicy::FailClosed,
-            };
-            let orphans = contexts.values().filter_map(|context| match context {
-                Context::Http(http) => Some(OrphanedStream {
-                    control: http.control.clone(),
-                    filter: http.filter,
-                    policy: policy(http.root),
-                }),
+            let orphans = contexts.into_values().filter_map(|context| match context {
+                Context::Http(http) => Some(OrphanedStream { control: http.control, filter: http.filter }),
                 Context::Root(_) => None,
             });
             orphans.collect::<Vec<_>>()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Vm, VmError, VmSetup};
 use crate::bootstrap::{FailurePolicy, Plugin, VmConfig};
 
-/// Between two new VMs in the place of failed ones; Envoy's default.
+/// A VM is not made anew sooner after the last was; Envoy's default.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The VMs of one worker, by their configurations.
@@ -20,7 +20,8 @@ pub(crate) struct Vms {
 
 struct VmSlot {
     vm: RefCell<Rc<Vm>>,
-    reloaded: Cell<Option<Instant>>,
+    /// When the VM was made, or its making last failed.
+    made: Cell<Instant>,
 }
 
 /// One plugin of one worker.
@@ -53,7 +54,7 @@ impl Vms {
             Some(slot) => slot,
             None => {
                 let vm = RefCell::new(Vm::new(&self.setup, &plugin.vm)?);
-                let slot = Rc::new(VmSlot { vm, reloaded: Cell::new(None) });
+                let slot = Rc::new(VmSlot { vm, made: Cell::new(Instant::now()) });
                 self.slots.borrow_mut().insert(plugin.vm.clone(), slot.clone());
                 slot
             }
@@ -85,7 +86,7 @@ impl PluginHandle {
 
     pub(crate) fn acquire(&self) -> Acquired {
         let refused = match self.policy() {
-            FailurePolicy::FailOpen => Acquired::Bypass,
+            FailurePolicy::FailOpen { .. } => Acquired::Bypass,
             FailurePolicy::FailClosed | FailurePolicy::FailReload => Acquired::Refuse,
         };
         let mut vm = self.slot.vm.borrow().clone();
@@ -117,11 +118,11 @@ impl PluginHandle {
         if self.policy() != FailurePolicy::FailReload {
             return None;
         }
-        if self.slot.reloaded.get().is_some_and(|last| last.elapsed() < RELOAD_INTERVAL) {
+        if self.slot.made.get().elapsed() < RELOAD_INTERVAL {
             stats.counter("wasm.vm_reload_backoff").add(1);
             return None;
         }
-        self.slot.reloaded.set(Some(Instant::now()));
+        self.slot.made.set(Instant::now());
         match Vm::new(&self.vms.setup, &self.plugin.vm) {
             Ok(vm) => {
                 stats.counter("wasm.vm_reload_success").add(1);

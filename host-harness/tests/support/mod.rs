@@ -1,6 +1,7 @@
 //! Guests in WAT, hosts that run them, and real peers on loopback.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a fixture that cannot do its work fails the test")]
 
 pub mod envoy;
 
@@ -232,8 +233,11 @@ pub fn try_send(
         tokio::spawn(connection);
         let mut request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request");
         request.headers_mut().entry("host").or_insert(hyper::header::HeaderValue::from_static("test"));
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
+        let answering = async {
+            let (parts, body) = sender.send_request(request).await?.into_parts();
+            Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
+        };
+        tokio::time::timeout(Duration::from_secs(10), answering).await.expect("an answer within ten seconds")
     })
 }
 

@@ -9,10 +9,7 @@ mod traffic;
 
 use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Args;
-use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
-use weir_harness::{
+use crate::{
     load,
     provision::{
         ProvisionError, checkout, filter_wasm,
@@ -22,6 +19,9 @@ use weir_harness::{
     scenario::{Scenario, ScenarioError},
     serving::{HostKind, Serving, ServingError},
 };
+use clap::Args;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
 
 use promise::Promise;
 

@@ -1,7 +1,7 @@
 //! What became of the demo's users, and whether the promise held.
 
+use crate::load::{Report, UserReport};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use weir_harness::load::{Report, UserReport};
 
 use super::{promise::Promise, traffic::Person};
 

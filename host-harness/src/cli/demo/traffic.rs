@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::load::{self, Counters, Pace, Plan, User};
 use hyper::header::{HeaderName, HeaderValue};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
     task::JoinHandle,
     time::{Instant, interval},
 };
-use weir_harness::load::{self, Counters, Pace, Plan, User};
 
 use super::{DemoError, promise::Promise};
 
