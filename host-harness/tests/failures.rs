@@ -82,7 +82,10 @@ fn requests_that_a_failed_vm_held_are_answered() {
     let proxy = fragile("failure_policy: FAIL_RELOAD");
     let address = proxy.address();
     let held = std::thread::spawn(move || support::send(address, Request::get("/hold"), b"").status().as_u16());
-    std::thread::sleep(Duration::from_millis(100));
+    support::eventually("the request is held", || {
+        let stats = text(&support::send(proxy.admin(), Request::get("/stats?filter=rq_total"), b""));
+        stats.contains("http.ingress.downstream_rq_total: 1\n")
+    });
     assert_eq!(status(&proxy, "/trap"), 503);
     assert_eq!(held.join().ok(), Some(503));
 }

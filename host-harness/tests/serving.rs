@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Write};
 
 use hyper::Request;
-use support::{Scenario, cluster, echo_server, filter, header, mirror_server, nobody, text};
+use support::{Scenario, cluster, echo_server, filter, header, http2_server, mirror_server, nobody, text};
 
 /// Answers a request that a route sends to a cluster.
 fn to_cluster(more: &str) -> String {
@@ -48,6 +48,25 @@ fn a_request_goes_to_its_cluster_with_what_the_filter_made_of_it() {
         assert!(seen.ends_with("\r\n\r\nthe body"), "{seen}");
         assert_eq!((header(&answer, "x-answered"), header(&answer, "x-mirror")), (Some("was-here"), Some("yes")));
     }
+}
+
+#[test]
+fn a_request_goes_to_an_http2_cluster_with_its_authority() {
+    let clusters = cluster("backend", http2_server(), "http2");
+    let proxy = Scenario { routes: to_cluster(""), clusters, ..Scenario::default() }.start();
+    for _ in 0..2 {
+        let answer = proxy.send(Request::post("/cart").header("host", "shop.test:81"), b"the body");
+        assert_eq!((answer.status().as_u16(), text(&answer).as_str()), (200, "the body"));
+        assert_eq!((header(&answer, "x-authority"), header(&answer, "x-path")), (Some("shop.test:81"), Some("/cart")));
+    }
+}
+
+#[test]
+fn a_large_answer_arrives_whole_whatever_the_client_takes_at_once() {
+    let clusters = cluster("backend", http2_server(), "http2");
+    let proxy = Scenario { routes: to_cluster(""), clusters, ..Scenario::default() }.start();
+    let body: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    assert!(proxy.send(Request::post("/"), &body).body().as_ref() == body);
 }
 
 #[test]

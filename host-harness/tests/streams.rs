@@ -4,7 +4,7 @@ mod support;
 
 use std::io::Read;
 
-use support::{Scenario, cluster, echo_server, mirror_server, nobody, tcp_server};
+use support::{Scenario, cluster, echo_server, http2_server, mirror_server, nobody, tcp_server};
 
 /// Sends a callout for each request, and answers with what it is told of it: the counts, `:status`, the body.
 const CALLER: &str = r#"
@@ -187,6 +187,37 @@ fn a_peer_that_is_not_there_is_unavailable() {
 fn a_stream_to_no_cluster_fails_at_once() {
     let proxy = Scenario { guest: STREAMER, ..Scenario::default() }.start();
     assert_eq!(proxy.text("/"), "9");
+}
+
+#[test]
+fn a_stream_to_a_grpc_server_is_framed_both_ways() {
+    let clusters = cluster("backend", http2_server(), "http2");
+    let proxy = Scenario { guest: STREAMER, clusters, ..Scenario::default() }.start();
+    for path in ["/one", "/two"] {
+        assert_eq!(proxy.text(path), path);
+    }
+}
+
+#[test]
+fn a_grpc_call_gets_its_one_answer_or_a_status() {
+    let guest = r#"(data (i32.const 0) "backendshopaddmessage")
+        (global $waiting (mut i32) (i32.const 0))
+        (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
+          (global.set $waiting (local.get $context))
+          (call $note (call $grpc_call (i32.const 0) (i32.const 7) (i32.const 7) (i32.const 4) (i32.const 11) (i32.const 3)
+            (i32.const 0) (i32.const 0) (i32.const 14) (i32.const 7) (i32.const 1000) (i32.const 0x70c)))
+          (i32.const 1))
+        (func $answer (drop (call $set_effective_context (global.get $waiting))) (call $reply))
+        (func (export "proxy_on_grpc_receive") (param i32) (param i32) (param $size i32)
+          (drop (call $get_buffer (i32.const 5) (i32.const 0) (local.get $size) (i32.const 0x700) (i32.const 0x704)))
+          (call $note_given) (call $answer))
+        (func (export "proxy_on_grpc_close") (param i32) (param i32) (param $status i32)
+          (call $note (local.get $status)) (call $answer))"#;
+    let called = |peer, kind| {
+        Scenario { guest, clusters: cluster("backend", peer, kind), ..Scenario::default() }.start().text("/")
+    };
+    assert_eq!(called(http2_server(), "http2"), "0message");
+    assert_eq!(called(nobody(), "http2"), "0>");
 }
 
 #[test]

@@ -7,15 +7,13 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use wasmtime::{Linker, Store, TypedFunc, WasmParams, WasmResults};
 
 use super::exports::Exports;
 use super::{Modules, VmError};
-use crate::abi::headers::Headers;
 use crate::abi::shared::{QueueInbox, Shared};
-use crate::abi::state::{CalloutResponse, Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
-use crate::abi::stream::{Direction, Stream, StreamControl};
+use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
+use crate::abi::stream::{Stream, StreamControl};
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 
 /// Who does what modules ask for.
@@ -49,7 +47,7 @@ pub(crate) struct Vm {
     pub(crate) serial: u64,
     path: PathBuf,
     store: RefCell<Store<HostState>>,
-    exports: Exports,
+    pub(super) exports: Exports,
     failed: Cell<bool>,
     next_context: Cell<u32>,
     call_budget: u64,
@@ -190,105 +188,6 @@ impl Vm {
         }
     }
 
-    pub(crate) fn on_headers(
-        self: &Rc<Self>,
-        context: u32,
-        direction: Direction,
-        count: usize,
-        end: bool,
-    ) -> Result<Called<u32>, VmFailed> {
-        let [request, response] = &self.exports.headers;
-        let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, count as u32, u32::from(end)), 0)
-    }
-
-    pub(crate) fn on_body(
-        self: &Rc<Self>,
-        context: u32,
-        direction: Direction,
-        size: usize,
-        end: bool,
-    ) -> Result<Called<u32>, VmFailed> {
-        let [request, response] = &self.exports.body;
-        let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, size as u32, u32::from(end)), 0)
-    }
-
-    pub(crate) fn on_trailers(
-        self: &Rc<Self>,
-        context: u32,
-        direction: Direction,
-        count: usize,
-    ) -> Result<Called<u32>, VmFailed> {
-        let [request, response] = &self.exports.trailers;
-        let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, count as u32), 0)
-    }
-
-    pub(crate) fn on_tick(self: &Rc<Self>, root: u32) -> Result<(), VmFailed> {
-        self.notify(root, &self.exports.tick, root)
-    }
-
-    pub(crate) fn on_queue_ready(self: &Rc<Self>, root: u32, queue: u32) {
-        let _ = self.notify(root, &self.exports.queue_ready, (root, queue));
-    }
-
-    /// `None`: the peer reset the callout before its answer was whole.
-    pub(crate) fn on_http_call_response(self: &Rc<Self>, root: u32, token: u32, response: Option<CalloutResponse>) {
-        let known = self.with_root(root, |root| {
-            let known = root.calls.remove(&token);
-            root.status = if response.is_some() { (0, String::new()) } else { (BROKEN_CONNECTION, "reset".to_owned()) };
-            root.response = response;
-            let count = |headers: &Headers| headers.len() as u32;
-            let shown = root.response.as_ref();
-            let sizes = shown.map(|shown| (count(&shown.headers), shown.body.len() as u32, count(&shown.trailers)));
-            known.then(|| sizes.unwrap_or_default())
-        });
-        if let Some(Some((headers, body, trailers))) = known {
-            let arguments = (root, token, headers, body, trailers);
-            let _ = self.notify(root, &self.exports.http_call_response, arguments);
-        }
-        self.with_root(root, |root| root.response = None);
-    }
-
-    pub(crate) fn on_grpc_initial_metadata(self: &Rc<Self>, root: u32, token: u32, metadata: Headers) {
-        let count = metadata.len() as u32;
-        self.with_root(root, |root| root.grpc.initial = Some(metadata));
-        let _ = self.notify(root, &self.exports.grpc_initial_metadata, (root, token, count));
-        self.with_root(root, |root| root.grpc.initial = None);
-    }
-
-    pub(crate) fn on_grpc_receive(self: &Rc<Self>, root: u32, token: u32, message: Bytes) {
-        let size = message.len() as u32;
-        self.with_root(root, |root| root.grpc.message = message);
-        let _ = self.notify(root, &self.exports.grpc_receive, (root, token, size));
-        self.with_root(root, |root| root.grpc.message = Bytes::new());
-    }
-
-    pub(crate) fn on_grpc_trailing_metadata(self: &Rc<Self>, root: u32, token: u32, metadata: Headers) {
-        let count = metadata.len() as u32;
-        self.with_root(root, |root| root.grpc.trailing = Some(metadata));
-        let _ = self.notify(root, &self.exports.grpc_trailing_metadata, (root, token, count));
-        self.with_root(root, |root| root.grpc.trailing = None);
-    }
-
-    /// The remote side has closed. The module's handle lasts until it closes its side too, as in Envoy.
-    pub(crate) fn on_grpc_close(self: &Rc<Self>, root: u32, token: u32, status: u32, message: &str) {
-        self.with_root(root, |root| {
-            root.status = (status, message.to_owned());
-            if let Some(handle) = root.streams.get_mut(&token) {
-                handle.remote_closed = true;
-            }
-        });
-        let _ = self.notify(root, &self.exports.grpc_close, (root, token, status));
-        self.with_root(root, |root| {
-            root.status.1.clear();
-            if root.streams.get(&token).is_some_and(|handle| handle.local_closed || handle.unary) {
-                root.streams.remove(&token);
-            }
-        });
-    }
-
     /// A unary call is over with its one message.
     pub(crate) fn forget_grpc(&self, root: u32, token: u32) {
         self.with_root(root, |root| root.streams.remove(&token));
@@ -317,7 +216,7 @@ impl Vm {
         id
     }
 
-    fn notify<P: WasmParams>(
+    pub(super) fn notify<P: WasmParams>(
         self: &Rc<Self>,
         context: u32,
         export: &Option<TypedFunc<P, ()>>,
@@ -327,7 +226,7 @@ impl Vm {
     }
 
     /// A callback that is not exported answers `default`.
-    fn ask<P: WasmParams>(
+    pub(super) fn ask<P: WasmParams>(
         self: &Rc<Self>,
         context: u32,
         export: &Option<TypedFunc<P, u32>>,
@@ -400,7 +299,7 @@ impl Vm {
         self.effects.as_ref().and_then(Weak::upgrade)
     }
 
-    fn with_root<T>(&self, root: u32, change: impl FnOnce(&mut RootContext) -> T) -> Option<T> {
+    pub(super) fn with_root<T>(&self, root: u32, change: impl FnOnce(&mut RootContext) -> T) -> Option<T> {
         self.with_state(|state| state.root_mut(root).map(change)).flatten()
     }
 
@@ -408,9 +307,6 @@ impl Vm {
         self.store.try_borrow_mut().ok().map(|mut store| change(store.data_mut()))
     }
 }
-
-/// proxy-wasm's `BrokenConnection`.
-const BROKEN_CONNECTION: u32 = 11;
 
 fn next_serial() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);

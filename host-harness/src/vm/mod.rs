@@ -3,6 +3,7 @@
 //! A module is compiled once for the whole host; every worker has a VM of its own for each VM configuration. A VM is
 //! one thread's: nothing in it is locked.
 
+mod callbacks;
 pub(crate) mod chain;
 mod exports;
 mod instance;

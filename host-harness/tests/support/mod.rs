@@ -289,6 +289,34 @@ pub fn mirror_server() -> SocketAddr {
     })
 }
 
+/// An HTTP/2 server that sends a body back as it comes, then `grpc-status: 0`; the request's headers are in
+/// `x-authority` and `x-path`.
+pub fn http2_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                    let authority = request.uri().authority().map_or("", |authority| authority.as_str()).to_owned();
+                    let path = request.uri().path().to_owned();
+                    let mut trailers = hyper::HeaderMap::new();
+                    trailers.insert("grpc-status", hyper::header::HeaderValue::from_static("0"));
+                    let body = request.into_body().with_trailers(async move { Some(Ok(trailers)) });
+                    let response = Response::builder().header("x-authority", authority).header("x-path", path);
+                    response.header("content-type", "application/grpc").body(body)
+                });
+                let serving = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+                tokio::spawn(serving.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+    });
+    address
+}
+
 /// An address that nobody listens on.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")

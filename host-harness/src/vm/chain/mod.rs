@@ -4,6 +4,8 @@
 //! all that follows; one that pauses on a body holds the body, and sees it grow. A local reply ends the request's way
 //! and takes the response's way. (Envoy's filter manager; `StopAllIterationAndWatermark` and `StopIterationAndBuffer`.)
 
+mod passage;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -11,16 +13,13 @@ use std::rc::{Rc, Weak};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use super::instance::Called;
+use super::Vm;
 use super::local_reply::render;
 use super::plugin::{Acquired, PluginHandle};
-use super::{Vm, VmFailed};
 use crate::abi::headers::Headers;
 use crate::abi::stream::{Direction, FilterView, LocalReply, Stream, StreamControl};
 use crate::bootstrap::FailurePolicy;
-
-/// What a filter may hold back of a body, in bytes; Envoy's default.
-const BUFFER_LIMIT: usize = 1024 * 1024;
+use passage::{Held, Stage};
 
 /// Chunks of a response that may wait for a slow client.
 const BACKLOG: usize = 32;
@@ -60,34 +59,6 @@ struct Filter {
     /// The VM and the context in it; none before the request's headers, and none in a bypassed filter.
     open: RefCell<Option<(Rc<Vm>, u32)>>,
     replied: Cell<bool>,
-}
-
-#[derive(Default)]
-struct Stage {
-    held: Held,
-    /// What arrived while the filter held headers, or was at work.
-    waiting: VecDeque<Output>,
-    at_work: bool,
-    resumed_at_work: bool,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Held {
-    #[default]
-    Nothing,
-    Headers(bool),
-    Body(bool),
-    Trailers,
-}
-
-/// What a filter said.
-enum Verdict {
-    Continue,
-    Pause,
-    /// Pause, and what it was shown of the body is gone.
-    Discard,
-    /// The exchange goes another way: it was answered or reset meanwhile.
-    Over,
 }
 
 impl Chain {
@@ -229,185 +200,6 @@ impl Chain {
         }
     }
 
-    fn push(&self, direction: Direction, place: usize, item: Output) {
-        if self.is_closed(direction) {
-            return;
-        }
-        if place >= self.filters.len() {
-            self.emit(direction, item);
-            return;
-        }
-        {
-            let mut lane = self.lane(direction).borrow_mut();
-            let Some(stage) = lane.get_mut(place) else { return };
-            if stage.at_work || matches!(stage.held, Held::Headers(_)) {
-                stage.waiting.push_back(item);
-                return;
-            }
-        }
-        match item {
-            Output::Headers(end) => self.headers(direction, place, end),
-            Output::Data(data, end) => self.data(direction, place, data, end),
-            Output::Trailers => self.trailers(direction, place),
-        }
-        self.drain(direction, place);
-    }
-
-    /// Feeds what waited while the filter was at work or held headers.
-    fn drain(&self, direction: Direction, place: usize) {
-        loop {
-            let next = {
-                let mut lane = self.lane(direction).borrow_mut();
-                match lane.get_mut(place) {
-                    Some(stage) if !stage.at_work && !matches!(stage.held, Held::Headers(_)) => {
-                        stage.waiting.pop_front()
-                    }
-                    _ => None,
-                }
-            };
-            match next {
-                Some(item) => self.push(direction, place, item),
-                None => return,
-            }
-        }
-    }
-
-    fn headers(&self, direction: Direction, place: usize, end: bool) {
-        let index = self.filter_at(direction, place);
-        if direction == Direction::Request && !self.open(index) {
-            return;
-        }
-        self.with_view(index, |view| match direction {
-            Direction::Request => view.request_headers = true,
-            Direction::Response => view.response_headers = true,
-        });
-        let verdict = self.visit(direction, place, |vm, context| {
-            let count = match direction {
-                Direction::Request => self.stream.request_headers.borrow().len(),
-                Direction::Response => self.stream.response_headers.borrow().as_ref().map_or(0, Headers::len),
-            };
-            vm.on_headers(context, direction, count, end)
-        });
-        match verdict {
-            Verdict::Continue => {
-                self.release_headers(direction, index);
-                self.push(direction, place + 1, Output::Headers(end));
-            }
-            Verdict::Pause | Verdict::Discard => self.hold(direction, place, Held::Headers(end)),
-            Verdict::Over => {}
-        }
-    }
-
-    fn data(&self, direction: Direction, place: usize, data: Bytes, end: bool) {
-        let index = self.filter_at(direction, place);
-        let holds = matches!(self.held(direction, place), Held::Body(_));
-        let size = self.with_body(index, direction, |body| {
-            if !holds {
-                body.clear();
-            }
-            if body.is_empty() {
-                *body = data.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
-            } else {
-                body.extend_from_slice(&data);
-            }
-            body.len()
-        });
-        if holds && size > BUFFER_LIMIT {
-            return self.overflow(direction);
-        }
-        match self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end)) {
-            Verdict::Continue => {
-                self.hold(direction, place, Held::Nothing);
-                let data = self.with_body(index, direction, BytesMut::split).freeze();
-                self.push(direction, place + 1, Output::Data(data, end));
-            }
-            Verdict::Pause => self.hold(direction, place, Held::Body(end)),
-            Verdict::Discard => {
-                self.with_body(index, direction, BytesMut::clear);
-                self.hold(direction, place, Held::Body(end));
-            }
-            Verdict::Over => {}
-        }
-    }
-
-    fn trailers(&self, direction: Direction, place: usize) {
-        let index = self.filter_at(direction, place);
-        self.with_view(index, |view| match direction {
-            Direction::Request => view.request_trailers = true,
-            Direction::Response => view.response_trailers = true,
-        });
-        let verdict = self.visit(direction, place, |vm, context| {
-            let trailers = match direction {
-                Direction::Request => &self.stream.request_trailers,
-                Direction::Response => &self.stream.response_trailers,
-            };
-            let count = trailers.borrow().as_ref().map_or(0, Headers::len);
-            vm.on_trailers(context, direction, count)
-        });
-        match verdict {
-            Verdict::Continue => self.release_trailers(direction, place),
-            Verdict::Pause | Verdict::Discard => self.hold(direction, place, Held::Trailers),
-            Verdict::Over => {}
-        }
-    }
-
-    fn release_headers(&self, direction: Direction, index: usize) {
-        self.with_view(index, |view| match direction {
-            Direction::Request => view.request_headers = false,
-            Direction::Response => view.response_headers = false,
-        });
-    }
-
-    fn release_trailers(&self, direction: Direction, place: usize) {
-        let index = self.filter_at(direction, place);
-        self.with_view(index, |view| match direction {
-            Direction::Request => view.request_trailers = false,
-            Direction::Response => view.response_trailers = false,
-        });
-        let held = self.with_body(index, direction, BytesMut::split).freeze();
-        self.hold(direction, place, Held::Nothing);
-        if !held.is_empty() {
-            self.push(direction, place + 1, Output::Data(held, false));
-        }
-        self.push(direction, place + 1, Output::Trailers);
-    }
-
-    /// Calls into a filter. One that is not open, or was bypassed, continues.
-    fn visit(
-        &self,
-        direction: Direction,
-        place: usize,
-        call: impl FnOnce(&Rc<Vm>, u32) -> Result<Called<u32>, VmFailed>,
-    ) -> Verdict {
-        let Some(filter) = self.filters.get(self.filter_at(direction, place)) else { return Verdict::Continue };
-        let open = filter.open.borrow().clone();
-        let Some((vm, context)) = open else { return Verdict::Continue };
-        self.with_stage(direction, place, |stage| stage.at_work = true);
-        let called = call(&vm, context);
-        self.with_stage(direction, place, |stage| stage.at_work = false);
-        if self.is_closed(direction) {
-            return Verdict::Over;
-        }
-        match called {
-            Ok(Called { stopped: true, .. }) => Verdict::Pause,
-            Ok(Called { value: 0, .. }) => {
-                self.with_stage(direction, place, |stage| stage.resumed_at_work = false);
-                Verdict::Continue
-            }
-            Ok(Called { value: 3, .. }) => Verdict::Discard,
-            Ok(_) => Verdict::Pause,
-            Err(VmFailed) => {
-                filter.open.take();
-                // An answer given because of a failure is not held up by it.
-                if filter.plugin.policy() == (FailurePolicy::FailOpen { current: true }) || self.failed.get() {
-                    return Verdict::Continue;
-                }
-                self.fail();
-                Verdict::Over
-            }
-        }
-    }
-
     /// Whether the request's headers may go to the filter, or past it.
     fn open(&self, index: usize) -> bool {
         let Some(filter) = self.filters.get(index) else { return true };
@@ -476,16 +268,6 @@ impl Chain {
         self.reply(LocalReply { status, body, details: details.to_owned(), ..LocalReply::default() });
     }
 
-    fn hold(&self, direction: Direction, place: usize, held: Held) {
-        let resumed = self.with_stage(direction, place, |stage| {
-            stage.held = held;
-            std::mem::take(&mut stage.resumed_at_work) && held != Held::Nothing
-        });
-        if resumed == Some(true) {
-            self.resume(self.filter_at(direction, place), direction);
-        }
-    }
-
     fn emit(&self, direction: Direction, item: Output) {
         if direction == Direction::Response && matches!(item, Output::Headers(_)) {
             self.response_sent.set(true);
@@ -498,10 +280,6 @@ impl Chain {
     fn count_response(&self, data: &Bytes) {
         let count = &self.stream.info.response_bytes;
         count.set(count.get() + data.len() as u64);
-    }
-
-    fn held(&self, direction: Direction, place: usize) -> Held {
-        self.lane(direction).borrow().get(place).map_or(Held::Nothing, |stage| stage.held)
     }
 
     /// The response meets the filters in the reverse order.
@@ -527,10 +305,6 @@ impl Chain {
         if direction == Direction::Request { request } else { response }
     }
 
-    fn with_stage<T>(&self, direction: Direction, place: usize, change: impl FnOnce(&mut Stage) -> T) -> Option<T> {
-        self.lane(direction).borrow_mut().get_mut(place).map(change)
-    }
-
     fn with_view(&self, index: usize, change: impl FnOnce(&mut FilterView)) {
         if let Some(view) = self.stream.views.borrow_mut().get_mut(index) {
             change(view);
@@ -546,30 +320,7 @@ impl Chain {
 
 impl StreamControl for Chain {
     fn resume(&self, filter: usize, direction: Direction) {
-        let place = self.filter_at(direction, filter);
-        if self.is_closed(direction) {
-            return;
-        }
-        let held = self.with_stage(direction, place, |stage| {
-            if stage.at_work {
-                stage.resumed_at_work = true;
-                return Held::Nothing;
-            }
-            std::mem::take(&mut stage.held)
-        });
-        match held.unwrap_or_default() {
-            Held::Nothing => return,
-            Held::Headers(end) => {
-                self.release_headers(direction, filter);
-                self.push(direction, place + 1, Output::Headers(end));
-            }
-            Held::Body(end) => {
-                let data = self.with_body(filter, direction, BytesMut::split).freeze();
-                self.push(direction, place + 1, Output::Data(data, end));
-            }
-            Held::Trailers => self.release_trailers(direction, place),
-        }
-        self.drain(direction, place);
+        self.let_go(filter, direction);
     }
 
     fn local_reply(&self, filter: usize, reply: LocalReply) {
