@@ -49,7 +49,8 @@ fn the_lua_decides_as_its_specification_over_any_history() {
     TestRunner::new(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })
         .run(&histories, |(limits, steps)| {
             let _: () = redis::cmd("FLUSHDB").query(&mut redis).unwrap();
-            let buckets: Vec<TokenBucket> = limits.iter().map(|&(capacity, emission)| bucket(capacity, emission)).collect();
+            let buckets: Vec<TokenBucket> =
+                limits.iter().map(|&(capacity, emission)| bucket(capacity, emission)).collect();
             let mut now = START;
             let mut arrival_times: HashMap<usize, u64> = HashMap::new();
             for step in steps {
