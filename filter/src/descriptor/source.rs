@@ -67,16 +67,17 @@ pub enum Source {
 pub struct PropertyPath(Vec<String>);
 
 impl PropertyPath {
-    /// The route's name.
+    /// The name of the route that the proxy has chosen. Envoy's own `route_name` is not set before the router runs.
     #[must_use]
     pub fn route_name() -> Self {
-        Self(vec!["route_name".to_owned()])
+        Self(vec!["xds".to_owned(), "route_name".to_owned()])
     }
 
-    /// The name of the cluster that the route leads to.
+    /// The name of the cluster that the route leads to. Envoy's own `cluster_name` is not set before the router
+    /// runs, either.
     #[must_use]
     pub fn cluster_name() -> Self {
-        Self(vec!["cluster_name".to_owned()])
+        Self(vec!["xds".to_owned(), "cluster_name".to_owned()])
     }
 
     /// What a filter has left for the request: the one named `key`, at `path` within it. The verified claims of a
@@ -189,8 +190,8 @@ mod tests {
     #[test]
     fn what_the_proxy_knows_has_its_names() {
         let request = Request::default()
-            .property(&["route_name"], "checkout")
-            .property(&["cluster_name"], "shop")
+            .property(&["xds", "route_name"], "checkout")
+            .property(&["xds", "cluster_name"], "shop")
             .property(&["filter_state", "tenant"], "acme");
         let known = [PropertyPath::route_name(), PropertyPath::cluster_name(), PropertyPath::filter_state("tenant")];
         let values = known.map(|path| value(&Source::Property(path), &request).unwrap());
