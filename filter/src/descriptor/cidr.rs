@@ -49,8 +49,7 @@ impl Cidr {
     /// Whether `address` is of this range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.network.is_ipv4() && Self::new(address, self.prefix_len) == Some(*self)
+        Self::new(address.to_canonical(), self.prefix_len) == Some(*self)
     }
 }
 
