@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::duration::Seconds;
+use crate::descriptor::RegexError;
 use crate::limit::TokenBucketError;
 use crate::units::Micros;
 
@@ -95,6 +96,9 @@ pub enum Problem {
         /// The variable's name.
         name: String,
     },
+    /// A regular expression that is none.
+    #[error("expected {0}")]
+    Regex(RegexError),
     /// A token bucket that cannot be.
     #[error("{0}")]
     TokenBucket(TokenBucketError),
@@ -137,6 +141,10 @@ pub enum Expected {
     OneOf(Vec<&'static str>),
     /// An object with exactly one of these fields.
     OneField(&'static [&'static str]),
+    /// Exactly one of these fields, beside others.
+    ExactlyOne(&'static [&'static str]),
+    /// One of these fields or none, beside others.
+    AtMostOne(&'static [&'static str]),
 }
 
 impl fmt::Display for Expected {
@@ -152,6 +160,8 @@ impl fmt::Display for Expected {
                 write!(f, "{or}\"{value}\"")
             }),
             Self::OneField(names) => write!(f, "an object with exactly {}", Fields(names)),
+            Self::ExactlyOne(names) => write!(f, "exactly {}", Fields(names)),
+            Self::AtMostOne(names) => write!(f, "at most {}", Fields(names)),
         }
     }
 }
@@ -161,6 +171,8 @@ impl fmt::Display for Expected {
 pub enum Found {
     /// The field is absent.
     Nothing,
+    /// So many fields that exclude each other.
+    Several(usize),
     /// A value, as JSON, shortened.
     Value(String),
     /// A value that will be understood one day.
@@ -173,6 +185,7 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("nothing"),
+            Self::Several(several) => write!(f, "{several} of them"),
             Self::Value(value) => f.write_str(value),
             Self::NotYetSupported(value) => write!(f, "\"{value}\", which is not supported yet"),
             Self::Redacted => f.write_str("\"[redacted]\""),

@@ -2,19 +2,29 @@
 
 use std::num::NonZeroU64;
 
-use super::descriptor;
-use super::error::Problem;
-use super::predicate;
+use super::error::{Expected, Problem};
 use super::reader::{Node, refuse_duplicates};
-use crate::descriptor::{Attributes, Descriptor, HitsAddend, Predicate};
+use super::response::{self, ResponseConfig};
+use super::{descriptor, hits_addend, predicate};
+use crate::descriptor::{Attributes, BadHits, Descriptor, Entry, HitsAddend, Predicate};
 use crate::limit::TokenBucket;
 use crate::units::{Micros, Tokens};
 
-const FIELDS: &[&str] = &["name", "when", "descriptor", "token_bucket", "hits_addend", "shadow_mode", "failure_mode"];
+const FIELDS: &[&str] = &[
+    "name",
+    "when",
+    "exempt",
+    "descriptor",
+    "token_bucket",
+    "hits_addend",
+    "max_delay",
+    "shadow_mode",
+    "failure_mode",
+    "response",
+];
 const MAX_LIMITS: usize = 32;
-const MAX_PREDICATES: usize = 32;
-const MAX_HITS: u64 = 1_000_000_000;
-const DEFAULT_MAX_HITS: u64 = 1_000_000;
+const MAX_EXEMPTIONS: usize = 256;
+const MAX_MAX_DELAY: Micros = Micros::from_secs(60);
 /// Envoy's `TokenBucket` counts in `uint32`.
 const MAX_TOKENS: u64 = u32::MAX as u64;
 /// The most that a bucket of one token may take to fill: 142 years.
@@ -25,19 +35,25 @@ const MAX_FILL_INTERVAL: Micros = Micros::from_secs(4_503_599_627);
 pub struct Limit {
     /// Its name in keys, metrics and headers: 1 to 64 of `[A-Za-z0-9_.-]`, no other limit's.
     pub name: String,
-    /// It concerns the requests for which all of these hold.
+    /// It concerns the requests for which all of these hold ...
     pub when: Vec<Predicate>,
+    /// ... and none of these. Exempt values are the descriptor's.
+    pub exempt: Vec<Predicate>,
     /// Which bucket such a request spends from.
     pub descriptor: Descriptor,
     /// The bucket's shape.
     pub token_bucket: TokenBucket,
     /// How many tokens such a request spends.
     pub hits_addend: HitsAddend,
+    /// How long a request may be held until its tokens exist, instead of being denied: ≤ 60 s. Default not at all.
+    pub max_delay: Micros,
     /// Whether it, or the whole filter, decides and counts but never denies.
     pub shadow_mode: bool,
     /// What becomes of a request when Redis does not decide: its own mode or else the filter's. Always
     /// [`Allow`](FailureMode::Allow) in shadow mode, which never denies.
     pub failure_mode: FailureMode,
+    /// What its denials are answered, where that is not what the filter's are.
+    pub response: Option<Box<ResponseConfig>>,
 }
 
 impl Limit {
@@ -45,6 +61,22 @@ impl Limit {
     #[must_use]
     pub fn concerns(&self, request: &dyn Attributes) -> bool {
         self.when.iter().all(|predicate| predicate.holds(request))
+            && !self.exempt.iter().any(|predicate| predicate.holds(request))
+    }
+
+    /// What a request spends.
+    ///
+    /// # Errors
+    /// Where the request is to say so, says something malformed, and such ones are to be rejected. Never in shadow
+    /// mode, which denies nothing.
+    pub fn cost(&self, request: &dyn Attributes) -> Result<Tokens, BadHits> {
+        self.hits_addend.cost(request).or_else(|bad| if self.shadow_mode { Ok(bad.default) } else { Err(bad) })
+    }
+
+    /// Whether a request's body must be at hand for its key or its cost.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.descriptor.reads_body() || self.hits_addend.reads_body()
     }
 }
 
@@ -62,6 +94,14 @@ pub(super) struct Defaults<'a> {
     pub(super) key_prefix: &'a str,
     pub(super) failure_mode: Option<FailureMode>,
     pub(super) shadow_mode: Option<bool>,
+    pub(super) response: &'a ResponseConfig,
+}
+
+/// What is exempt from a limit.
+enum Exemption<'a> {
+    Requests(Predicate),
+    /// Of the descriptor's entries.
+    Values(Vec<&'a str>),
 }
 
 /// The list of limits, with different names.
@@ -83,25 +123,40 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
         })
     });
-    let when = fields.or("when", Vec::new(), |node| node.each(0..=MAX_PREDICATES, predicate::read));
+    let when = fields.or("when", Vec::new(), predicate::read_all);
     let entries = fields
         .required("descriptor", "a list of entries (none: one bucket for all)")
         .and_then(|node| descriptor::read(&node));
+    let exempt = fields
+        .or("exempt", Vec::new(), |node| node.each(0..=MAX_EXEMPTIONS, |node| exemption(node, entries.as_deref())));
     let token_bucket = fields.required("token_bucket", "a token bucket").and_then(|node| token_bucket(&node));
-    let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend);
+    let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
+    let max_delay = fields.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=MAX_MAX_DELAY));
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let own_failure_mode = fields.optional("failure_mode", failure_mode);
+    let response = fields.optional("response", |node| response::read(node, defaults.response));
     let shadow_mode = shadow_mode? || defaults.shadow_mode?;
     let own_failure_mode = own_failure_mode?.or(defaults.failure_mode)?;
     let name = name?;
+    let mut descriptor = Descriptor::new(defaults.key_prefix, name, entries?);
+    let mut exempt_requests = Vec::new();
+    for exemption in exempt? {
+        match exemption {
+            Exemption::Requests(predicate) => exempt_requests.push(predicate),
+            Exemption::Values(values) => descriptor = descriptor.exempting(&values),
+        }
+    }
     Some(Limit {
         name: name.to_owned(),
         when: when?,
-        descriptor: Descriptor::new(defaults.key_prefix, name, entries?),
+        exempt: exempt_requests,
+        descriptor,
         token_bucket: token_bucket?,
         hits_addend: hits_addend?,
+        max_delay: max_delay?,
         shadow_mode,
         failure_mode: if shadow_mode { FailureMode::Allow } else { own_failure_mode },
+        response: response?.map(Box::new),
     })
 }
 
@@ -124,15 +179,20 @@ fn token_bucket(node: &Node<'_>) -> Option<TokenBucket> {
     }
 }
 
-/// A constant, or a header that says.
-fn hits_addend(node: &Node<'_>) -> Option<HitsAddend> {
-    if !node.is_object() {
-        return node.integer(0..=MAX_HITS).map(|hits| HitsAddend::Constant(Tokens(hits)));
+/// A predicate, or one value for each of the descriptor's entries. `None` in place of these where they are wrong.
+fn exemption<'a>(node: &Node<'a>, entries: Option<&[Entry]>) -> Option<Exemption<'a>> {
+    let (kind, node) = node.one_field(predicate::EXEMPTIONS)?;
+    if kind != "descriptor_value" {
+        return predicate::read(kind, &node).map(Exemption::Requests);
     }
-    let (_, node) = node.one_field(&["request_header"])?;
-    let fields = node.object(&["name", "default", "max"])?;
-    let name = descriptor::header_name(&fields);
-    let max = fields.or("max", DEFAULT_MAX_HITS, |node| node.integer(1..=MAX_HITS));
-    let default = fields.or("default", 1, |node| node.integer(0..=max.unwrap_or(MAX_HITS)));
-    Some(HitsAddend::RequestHeader { name: name?, default: Tokens(default?), max: Tokens(max?) })
+    let values = match node.is_text() {
+        true => vec![node.text(0..=descriptor::MAX_VALUE)?],
+        false => node.each(1..=16, |node| node.text(0..=descriptor::MAX_VALUE))?,
+    };
+    match entries {
+        Some(entries) if entries.len() != values.len() => {
+            node.unexpected(Expected::The("one value for each entry of the descriptor"))
+        }
+        _ => Some(Exemption::Values(values)),
+    }
 }

@@ -6,26 +6,51 @@
 mod descriptor;
 mod duration;
 mod error;
+mod events;
+mod hits_addend;
 mod limit;
+mod overrides;
 mod predicate;
 mod protobuf;
 mod reader;
 mod redis;
+mod report;
 mod response;
+mod shown;
+mod source;
 mod spelling;
 
 use serde_json::Value;
 
-use self::reader::{Node, Report};
+use self::reader::Node;
+use self::report::Report;
+use crate::descriptor::{Attributes, Predicate};
 
 pub use self::error::{ConfigError, ConfigErrors, Expected, Found, Problem};
+pub use self::events::{EventsConfig, EventsOnly, Fraction};
 pub use self::limit::{FailureMode, Limit};
+pub use self::overrides::OverridesConfig;
 pub use self::redis::{RedisConfig, Topology, Transport};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
 
-const FIELDS: &[&str] =
-    &["redis", "failure_mode", "status_on_error", "stat_prefix", "shadow_mode", "limits", "response"];
+const FIELDS: &[&str] = &[
+    "redis",
+    "failure_mode",
+    "status_on_error",
+    "stat_prefix",
+    "shadow_mode",
+    "exempt",
+    "limits",
+    "response",
+    "request_body",
+    "overrides",
+    "events",
+    "emit_metadata",
+];
 const DEFAULT_STAT_PREFIX: &str = "weir";
+const DEFAULT_MAX_BODY_BYTES: u64 = 65_536;
+/// Envoy buffers no more of a request unless told otherwise.
+const MAX_MAX_BODY_BYTES: u64 = 1_048_576;
 
 /// What the filter is to do: every default filled in, every bound kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +61,41 @@ pub struct Config {
     pub status_on_error: ErrorStatus,
     /// The first part of every metric's name: 1 to 64 of `[A-Za-z0-9_.]`. Default `weir`.
     pub stat_prefix: String,
+    /// No limit concerns the requests for which one of these holds.
+    pub exempt: Vec<Predicate>,
     /// The limits in the order configured: 1 to 32, with different names.
     pub limits: Vec<Limit>,
     /// What a request is answered.
     pub response: ResponseConfig,
+    /// The largest body that is looked at, ≤ 1 MiB. Default 64 KiB.
+    pub max_body_bytes: usize,
+    /// How rates that are set at run time are picked up; `None` where they are not.
+    pub overrides: Option<OverridesConfig>,
+    /// Which decisions are written to a Redis stream; `None` where none is, the default.
+    pub events: Option<EventsConfig>,
+    /// Whether each request's decision is left in its dynamic metadata. Off by default.
+    pub emit_metadata: bool,
+}
+
+impl Config {
+    /// The limits that concern `request`, as far as predicates say, with their indexes.
+    pub fn concerning(&self, request: &dyn Attributes) -> impl Iterator<Item = (usize, &Limit)> {
+        let is_exempt = self.exempt.iter().any(|predicate| predicate.holds(request));
+        let limits = if is_exempt { &[] } else { self.limits.as_slice() };
+        limits.iter().enumerate().filter(|(_, limit)| limit.concerns(request))
+    }
+
+    /// Whether any limit looks at bodies: where none does, no request needs to be buffered.
+    #[must_use]
+    pub fn needs_body(&self) -> bool {
+        self.limits.iter().any(Limit::reads_body)
+    }
+
+    /// Whether a limit that concerns `request` looks at its body. Predicates do not.
+    #[must_use]
+    pub fn needs_body_of(&self, request: &dyn Attributes) -> bool {
+        self.needs_body() && self.concerning(request).any(|(_, limit)| limit.reads_body())
+    }
 }
 
 /// Reads the plugin's configuration: JSON text, or a serialised protobuf `Struct`. `env` looks an environment
@@ -74,11 +130,9 @@ fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
 fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
     let fields = root.object(FIELDS)?;
     let redis = fields.required("redis", "an object that names the cluster").and_then(|node| redis::read(&node, env));
-    let defaults = limit::Defaults {
-        key_prefix: redis.as_ref().map_or("", |redis| &redis.key_prefix),
-        failure_mode: fields.or("failure_mode", FailureMode::Allow, limit::failure_mode),
-        shadow_mode: fields.or("shadow_mode", false, Node::boolean),
-    };
+    let key_prefix = redis.as_ref().map_or("", |redis| &redis.key_prefix);
+    let failure_mode = fields.or("failure_mode", FailureMode::Allow, limit::failure_mode);
+    let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let status_on_error = fields.or("status_on_error", ErrorStatus::SERVICE_UNAVAILABLE, response::status);
     let stat_prefix = fields.or("stat_prefix", DEFAULT_STAT_PREFIX, |node| {
         node.text_such("1 to 64 letters, digits, underscores and dots", |text| {
@@ -86,15 +140,32 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
         })
     });
+    let exempt = fields.or("exempt", Vec::new(), predicate::read_all);
+    // Limits' own responses are made of it.
+    let base = ResponseConfig::default();
+    let response = fields.optional("response", |node| response::read(node, &base));
+    let own = response.as_ref().and_then(Option::as_ref).unwrap_or(&base);
+    let defaults = limit::Defaults { key_prefix, failure_mode, shadow_mode, response: own };
     let limits =
         fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(&node, &defaults));
-    let response = fields.or("response", ResponseConfig::default(), response::read);
+    let max_body_bytes = fields.or("request_body", DEFAULT_MAX_BODY_BYTES, |node| {
+        let fields = node.object(&["max_bytes"])?;
+        fields.or("max_bytes", DEFAULT_MAX_BODY_BYTES, |node| node.integer(1..=MAX_MAX_BODY_BYTES))
+    });
+    let overrides = fields.or("overrides", Some(OverridesConfig::default()), overrides::read);
+    let events = fields.optional("events", |node| events::read(node, key_prefix));
+    let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
     Some(Config {
-        redis: redis?,
         status_on_error: status_on_error?,
         stat_prefix: stat_prefix?.to_owned(),
+        exempt: exempt?,
         limits: limits?,
-        response: response?,
+        response: response?.unwrap_or(base),
+        max_body_bytes: usize::try_from(max_body_bytes?).ok()?,
+        overrides: overrides?,
+        events: events?,
+        emit_metadata: emit_metadata?,
+        redis: redis?,
     })
 }
 

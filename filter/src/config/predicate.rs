@@ -1,41 +1,102 @@
-//! A limit's `when`: the predicates that must all hold.
+//! Predicates: what a limit's `when` and the lists of exemptions are made of.
 
-use super::descriptor::header_name;
-use super::error::Expected;
-use super::reader::{Node, Object, refuse_duplicates};
-use crate::descriptor::{Predicate, StringMatch};
+use super::error::{Expected, Problem};
+use super::reader::{Node, refuse_duplicates};
+use super::source;
+use crate::descriptor::{PathPattern, Predicate, Regex, Source, StringMatch};
 
-const PREDICATES: &[&str] = &["path", "method", "header", "not"];
-const MATCHES: &[&str] = &["exact", "prefix", "suffix"];
-const HEADER_MATCHES: &[&str] = &["exact", "prefix", "suffix", "present"];
+/// All kinds of predicates. What else an exemption may be comes last.
+pub(super) const EXEMPTIONS: &[&str] = &[
+    "path",
+    "method",
+    "header",
+    "query_parameter",
+    "cookie",
+    "host",
+    "remote_address",
+    "dynamic_metadata",
+    "all",
+    "any",
+    "not",
+    "descriptor_value",
+];
+const MATCHES: &[&str] = &["exact", "prefix", "suffix", "contains", "regex"];
+const VALUE_MATCHES: &[&str] = &["exact", "prefix", "suffix", "contains", "regex", "present"];
+const PATH_MATCHES: &[&str] = &["exact", "prefix", "suffix", "contains", "regex", "template"];
 const MAX_TEXT: usize = 1_024;
+/// What is searched for everywhere in a text is tried at each of its bytes.
+const MAX_CONTAINED: usize = 128;
 const MAX_METHODS: usize = 16;
+const MAX_PREDICATES: usize = 32;
+/// The deepest nesting of `all`, `any` and `not`.
+const MAX_DEPTH: usize = 8;
 
-pub(super) fn read(node: &Node<'_>) -> Option<Predicate> {
-    let (kind, node) = node.one_field(PREDICATES)?;
+/// A list of predicates.
+pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Predicate>> {
+    list(node, 0..=MAX_PREDICATES, 0)
+}
+
+/// A predicate that stands in no other.
+pub(super) fn read(kind: &str, node: &Node<'_>) -> Option<Predicate> {
+    of_kind(kind, node, 0)
+}
+
+/// The kinds of predicates.
+pub(super) fn kinds() -> &'static [&'static str] {
+    EXEMPTIONS.split_last().map_or(EXEMPTIONS, |(_, predicates)| predicates)
+}
+
+fn list(node: &Node<'_>, len: std::ops::RangeInclusive<usize>, depth: usize) -> Option<Vec<Predicate>> {
+    node.each(len, |node| nested(node, depth))
+}
+
+fn nested(node: &Node<'_>, depth: usize) -> Option<Predicate> {
+    if depth > MAX_DEPTH {
+        return node.unexpected(Expected::The("all, any and not nested at most 8 deep"));
+    }
+    let (kind, node) = node.one_field(kinds())?;
+    of_kind(kind, &node, depth)
+}
+
+fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Option<Predicate> {
+    let deeper = depth.saturating_add(1);
     match kind {
-        "path" => path(&node),
-        "method" => methods(&node),
-        "header" => header(&node),
-        // As deep as JSON itself may be nested: the parser allows 128.
-        _ => read(&node).map(|predicate| Predicate::Not(Box::new(predicate))),
+        "path" => path(node),
+        "method" => methods(node),
+        "host" => {
+            let (kind, node) = node.one_field(MATCHES)?;
+            let value = match kind {
+                "regex" => string_match(kind, &node),
+                _ => node
+                    .text_such("a host in lower case, without a port", |text| {
+                        !text.bytes().any(|byte| byte.is_ascii_uppercase())
+                    })
+                    .and_then(|_| string_match(kind, &node)),
+            };
+            Some(Predicate::Matches { source: Source::Host, value: value? })
+        }
+        "remote_address" => {
+            let fields = node.object(&["cidrs", "trusted_hops", "trusted_cidrs"])?;
+            let cidrs = fields.required("cidrs", "a list of ranges of addresses").and_then(|node| source::cidrs(&node));
+            let trusted = source::trusted(&fields);
+            Some(Predicate::RemoteAddress { trusted: trusted?, cidrs: cidrs? })
+        }
+        "all" => list(node, 1..=MAX_PREDICATES, deeper).map(Predicate::All),
+        "any" => list(node, 1..=MAX_PREDICATES, deeper).map(Predicate::Any),
+        "not" => nested(node, deeper).map(|predicate| Predicate::Not(Box::new(predicate))),
+        _ => valued(kind, node),
     }
 }
 
 fn path(node: &Node<'_>) -> Option<Predicate> {
-    let (kind, node) = node.one_field(MATCHES)?;
-    let text = match kind {
-        "suffix" => node.text_such("the end of a path, without a query string", is_of_path)?,
-        _ => node.text_such("a path such as \"/api\", without a query string", |text| {
-            text.starts_with('/') && is_of_path(text)
-        })?,
-    };
-    Some(Predicate::Path(string_match(kind, text)))
-}
-
-/// Predicates see the path without its query string and fragment: text with either never matches.
-fn is_of_path(text: &str) -> bool {
-    (1..=MAX_TEXT).contains(&text.len()) && !text.contains(['?', '#'])
+    let (kind, node) = node.one_field(PATH_MATCHES)?;
+    match kind {
+        "template" => return source::path_pattern(kind, &node).map(|path| Predicate::Present(Source::Path(path))),
+        "regex" => {}
+        "exact" | "prefix" => drop(source::path_text(&node)?),
+        _ => drop(node.text_such("a part of a path, without a query string", source::is_of_path)?),
+    }
+    string_match(kind, &node).map(|value| Predicate::Matches { source: Source::Path(PathPattern::Any), value })
 }
 
 /// `GET` or `[GET, HEAD]`.
@@ -58,33 +119,33 @@ fn method<'a>(node: &Node<'a>) -> Option<&'a str> {
     })
 }
 
-fn header(node: &Node<'_>) -> Option<Predicate> {
-    let fields = node.object(&["name", "exact", "prefix", "suffix", "present"])?;
-    let name = header_name(&fields);
-    let (kind, node) = header_match(node, &fields)?;
+/// A header, a query parameter, a cookie or metadata: its name, and what its value must be.
+fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
+    let fields = node.object(match kind {
+        "dynamic_metadata" => &["metadata_key", "exact", "prefix", "suffix", "contains", "regex", "present"],
+        _ => &["name", "exact", "prefix", "suffix", "contains", "regex", "present"],
+    })?;
+    let source = source::read(kind, &fields);
+    let (kind, node) = fields.exactly_one(VALUE_MATCHES)?;
     if kind == "present" {
         let present = node.boolean();
-        let predicate = Predicate::HeaderPresent { name: name? };
+        let predicate = Predicate::Present(source?);
         return Some(if present? { predicate } else { Predicate::Not(Box::new(predicate)) });
     }
-    let text = node.text(if kind == "exact" { 0..=MAX_TEXT } else { 1..=MAX_TEXT });
-    Some(Predicate::Header { name: name?, value: string_match(kind, text?) })
+    let value = string_match(kind, &node);
+    Some(Predicate::Matches { source: source?, value: value? })
 }
 
-/// The one field beside `name`.
-fn header_match<'a>(node: &Node<'a>, fields: &Object<'a>) -> Option<(&'static str, Node<'a>)> {
-    let mut matches = HEADER_MATCHES.iter().filter_map(|kind| Some((*kind, fields.field(kind)?)));
-    match (matches.next(), matches.next()) {
-        (Some(only), None) => Some(only),
-        _ => node.unexpected(Expected::The("name and exactly one of exact, prefix, suffix, present")),
-    }
-}
-
-fn string_match(kind: &str, text: &str) -> StringMatch {
-    let text = text.to_owned();
+fn string_match(kind: &str, node: &Node<'_>) -> Option<StringMatch> {
+    let text = || node.text(1..=MAX_TEXT).map(str::to_owned);
     match kind {
-        "exact" => StringMatch::Exact(text),
-        "prefix" => StringMatch::Prefix(text),
-        _ => StringMatch::Suffix(text),
+        "exact" => node.text(0..=MAX_TEXT).map(|text| StringMatch::Exact(text.to_owned())),
+        "prefix" => text().map(StringMatch::Prefix),
+        "suffix" => text().map(StringMatch::Suffix),
+        "contains" => node.text(1..=MAX_CONTAINED).map(|text| StringMatch::Contains(text.to_owned())),
+        _ => match Regex::new(&text()?) {
+            Ok(regex) => Some(StringMatch::Regex(Box::new(regex))),
+            Err(error) => node.fail(Problem::Regex(error)),
+        },
     }
 }

@@ -2,44 +2,34 @@
 //!
 //! A reading function answers `None` once it has reported an error. A caller reads all fields of an object
 //! before it looks at any answer: that is how all errors of a configuration are found at once.
+//!
+//! Nothing here is inlined: it runs once, and its many callers would make the filter a tenth larger.
 
-use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
 use super::duration::{self, DurationError};
-use super::error::{ConfigError, Expected, Found, Problem};
+use super::error::{Expected, Found, Problem};
+use super::report::{Report, Step};
+use super::shown::shown;
 use super::spelling;
 use crate::units::Micros;
 
 /// The greatest integer up to which every integer is a double: all numbers of a protobuf `Struct` are doubles.
-const MAX_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
-/// The most characters of a value that an error repeats.
-const MAX_SHOWN: usize = 60;
-
-/// Where errors are reported.
-#[derive(Default)]
-pub(super) struct Report(RefCell<Vec<ConfigError>>);
-
-impl Report {
-    pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        self.0.into_inner()
-    }
-}
-
+pub(super) const MAX_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
 /// A value and its place in the configuration.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     value: &'a Value,
-    path: String,
+    place: usize,
     secret: bool,
     report: &'a Report,
 }
 
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Value, report: &'a Report) -> Self {
-        Self { value, path: String::new(), secret: false, report }
+        Self { value, place: Report::ROOT, secret: false, report }
     }
 
     /// The same node, whose value and all below it no error shows.
@@ -57,41 +47,55 @@ impl<'a> Node<'a> {
 
     /// Reports `problem` here.
     pub(super) fn fail<T>(&self, problem: Problem) -> Option<T> {
-        let path = if self.path.is_empty() { "configuration" } else { &self.path };
-        self.report.0.borrow_mut().push(ConfigError { path: path.to_owned(), problem });
+        self.report(problem);
         None
     }
 
     /// Reports that something else was `expected` here.
     pub(super) fn unexpected<T>(&self, expected: Expected) -> Option<T> {
+        self.report_unexpected(expected);
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn report(&self, problem: Problem) {
+        self.report.add(self.place, problem);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn report_unexpected(&self, expected: Expected) {
         let found = if self.secret { Found::Redacted } else { Found::Value(shown(self.value)) };
-        self.fail(Problem::Unexpected { expected, found })
+        self.report(Problem::Unexpected { expected, found });
     }
 
     /// An object with no other fields than the `known` ones.
+    #[inline(never)]
     pub(super) fn object(&self, known: &'static [&'static str]) -> Option<Object<'a>> {
         let Value::Object(fields) = self.value else { return self.unexpected(Expected::The("an object")) };
         for (name, value) in fields {
             if !known.contains(&name.as_str()) {
                 let meant = spelling::nearest(name, known);
-                self.child(value, &field_step(&self.path, name)).fail::<()>(Problem::UnknownField { meant, known });
+                self.field(value, name).report(Problem::UnknownField { meant, known });
             }
         }
-        Some(Object { fields, node: self.clone() })
+        Some(Object { fields, node: *self })
     }
 
     /// An object with exactly one of the `known` fields and nothing else: that field's name and value.
+    #[inline(never)]
     pub(super) fn one_field(&self, known: &'static [&'static str]) -> Option<(&'static str, Node<'a>)> {
         let expected = Expected::OneField(known);
         let Value::Object(fields) = self.value else { return self.unexpected(expected) };
         let mut fields = fields.iter();
         let (Some((name, value)), None) = (fields.next(), fields.next()) else { return self.unexpected(expected) };
         match known.iter().find(|known| *known == name) {
-            Some(known) => Some((known, self.child(value, &field_step(&self.path, known)))),
+            Some(known) => Some((known, self.field(value, known))),
             None if self.secret => self.unexpected(expected),
             None => {
                 let meant = spelling::nearest(name, known);
-                self.child(value, &field_step(&self.path, name)).fail(Problem::UnknownField { meant, known })
+                self.field(value, name).fail(Problem::UnknownField { meant, known })
             }
         }
     }
@@ -99,14 +103,15 @@ impl<'a> Node<'a> {
     /// The text of the field `name`, with no error where there is none.
     pub(super) fn name(&self) -> Option<(&'a str, Node<'a>)> {
         let value = self.value.get("name")?;
-        Some((value.as_str()?, self.child(value, ".name")))
+        Some((value.as_str()?, self.field(value, "name")))
     }
 
     /// A list of so many items.
+    #[inline(never)]
     pub(super) fn list(&self, len: RangeInclusive<usize>) -> Option<Vec<Node<'a>>> {
         match self.value {
             Value::Array(items) if len.contains(&items.len()) => {
-                let node = |(i, item)| self.child(item, &format!("[{i}]"));
+                let node = |(i, item)| self.child(item, Step::Item(i));
                 Some(items.iter().enumerate().map(node).collect())
             }
             _ => self.unexpected(Expected::Items { min: *len.start(), max: *len.end() }),
@@ -125,6 +130,7 @@ impl<'a> Node<'a> {
     }
 
     /// A string of so many bytes.
+    #[inline(never)]
     pub(super) fn text(&self, len: RangeInclusive<usize>) -> Option<&'a str> {
         match self.value {
             Value::String(text) if len.contains(&text.len()) => Some(text),
@@ -133,7 +139,8 @@ impl<'a> Node<'a> {
     }
 
     /// A string that is `valid`, which `expected` describes.
-    pub(super) fn text_such(&self, expected: &'static str, valid: impl FnOnce(&str) -> bool) -> Option<&'a str> {
+    #[inline(never)]
+    pub(super) fn text_such(&self, expected: &'static str, valid: fn(&str) -> bool) -> Option<&'a str> {
         match self.value {
             Value::String(text) if valid(text) => Some(text),
             _ => self.unexpected(Expected::The(expected)),
@@ -153,18 +160,26 @@ impl<'a> Node<'a> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn boolean(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.unexpected(Expected::The("true or false")))
     }
 
     /// A whole number, which may be written as `20.0`.
+    #[inline(never)]
     pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
         whole(self.value)
             .filter(|number| range.contains(number))
             .or_else(|| self.unexpected(Expected::Integer { min: *range.start(), max: *range.end() }))
     }
 
+    /// A number, with no error where it is none.
+    pub(super) fn number(&self) -> Option<f64> {
+        self.value.as_f64()
+    }
+
     /// A duration such as `"60s"`.
+    #[inline(never)]
     pub(super) fn duration(&self, range: RangeInclusive<Micros>) -> Option<Micros> {
         let parsed = self.value.as_str().map_or(Err(DurationError::Form), duration::parse);
         match parsed {
@@ -175,8 +190,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn child(&self, value: &'a Value, step: &str) -> Self {
-        Node { value, path: format!("{}{step}", self.path), secret: self.secret, report: self.report }
+    fn field(&self, value: &'a Value, name: &str) -> Self {
+        self.child(value, Step::Field(name.into()))
+    }
+
+    #[inline(never)]
+    fn child(&self, value: &'a Value, step: Step) -> Self {
+        Node { value, place: self.report.place(self.place, step), ..*self }
     }
 }
 
@@ -188,14 +208,43 @@ pub(super) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// The field `name`, where it is present. A `null` is present: it is wrong wherever it stands.
+    #[inline(never)]
     pub(super) fn field(&self, name: &str) -> Option<Node<'a>> {
-        self.fields.get(name).map(|value| self.node.child(value, &field_step(&self.node.path, name)))
+        self.fields.get(name).map(|value| self.node.field(value, name))
+    }
+
+    /// The only one of the fields `names` that is present; their absence is an error.
+    pub(super) fn exactly_one(&self, names: &'static [&'static str]) -> Option<(&'static str, Node<'a>)> {
+        let absent = || {
+            let expected = Expected::ExactlyOne(names);
+            self.node.fail(Problem::Unexpected { expected, found: Found::Nothing })
+        };
+        self.one_among(names, Expected::ExactlyOne(names))?.or_else(absent)
+    }
+
+    /// The only one of the fields `names` that is present, `Some(None)` where none is.
+    pub(super) fn at_most_one(&self, names: &'static [&'static str]) -> Option<Option<(&'static str, Node<'a>)>> {
+        self.one_among(names, Expected::AtMostOne(names))
+    }
+
+    #[inline(never)]
+    fn one_among(
+        &self,
+        names: &'static [&'static str],
+        expected: Expected,
+    ) -> Option<Option<(&'static str, Node<'a>)>> {
+        let present = || names.iter().filter(|name| self.fields.contains_key(**name));
+        match present().count() {
+            0 | 1 => Some(present().next().and_then(|name| Some((*name, self.field(name)?)))),
+            several => self.node.fail(Problem::Unexpected { expected, found: Found::Several(several) }),
+        }
     }
 
     /// The field `name`; its absence is an error that says what was `expected`.
+    #[inline(never)]
     pub(super) fn required(&self, name: &str, expected: &'static str) -> Option<Node<'a>> {
         self.field(name).or_else(|| {
-            let absent = self.node.child(&Value::Null, &field_step(&self.node.path, name));
+            let absent = self.node.field(&Value::Null, name);
             absent.fail(Problem::Unexpected { expected: Expected::The(expected), found: Found::Nothing })
         })
     }
@@ -216,7 +265,7 @@ pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Option
     let mut unique = Some(());
     for (i, (key, node)) in keys.iter().enumerate() {
         if let Some((_, first)) = keys.iter().take(i).find(|(earlier, _)| earlier == key) {
-            unique = node.fail(Problem::Duplicate { first: first.path.clone() });
+            unique = node.fail(Problem::Duplicate { first: node.report.path(first.place) });
         }
     }
     unique
@@ -230,66 +279,6 @@ fn whole(value: &Value) -> Option<u64> {
     let number = value.as_f64()?;
     #[expect(clippy::cast_possible_truncation, reason = "a whole number between 0 and 2⁵³")]
     (number.fract() == 0.0 && (0.0..=MAX_EXACT_DOUBLE).contains(&number)).then_some(number as u64)
-}
-
-/// How a field is appended to its parent's path.
-fn field_step(parent: &str, name: &str) -> String {
-    let plain =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    match (plain && name.len() <= MAX_SHOWN, parent.is_empty()) {
-        (true, true) => name.to_owned(),
-        (true, false) => format!(".{name}"),
-        (false, _) => format!("[{}]", quoted(name)),
-    }
-}
-
-/// A value in an error: scalars as JSON, shortened; of others only the kind.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => quoted(text),
-        Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(fields) if fields.is_empty() => "an empty object".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        Value::Null => "null".to_owned(),
-        Value::Bool(true) => "true".to_owned(),
-        Value::Bool(false) => "false".to_owned(),
-        Value::Number(number) => match number.as_i64() {
-            Some(whole) => whole.to_string(),
-            None => decimal(number.as_f64().unwrap_or(f64::INFINITY)),
-        },
-    }
-}
-
-/// A number with up to six decimals. Exact printing of doubles would add 26 KB to the filter.
-fn decimal(number: f64) -> String {
-    let magnitude = number.abs();
-    if magnitude > MAX_EXACT_DOUBLE {
-        return "a number beyond 2⁵³".to_owned();
-    }
-    let sign = if number < 0.0 { "-" } else { "" };
-    #[expect(clippy::cast_possible_truncation, reason = "between 0 and 2⁵³, and below 10⁶")]
-    let (whole, millionths) = (magnitude as u64, (magnitude.fract() * 1e6) as u64);
-    match millionths {
-        0 if magnitude.fract() > 0.0 => format!("{sign}{whole}.000000…"),
-        0 => format!("{sign}{whole}"),
-        _ => format!("{sign}{whole}.{}", format!("{millionths:06}").trim_end_matches('0')),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    let dots = if text.chars().nth(MAX_SHOWN).is_some() { "…" } else { "" };
-    let mut shown = String::from("\"");
-    for char in text.chars().take(MAX_SHOWN) {
-        match char {
-            '"' | '\\' => shown.extend(char.escape_default()),
-            // Not the invisible ones and those that turn the direction of writing.
-            ' '..='~' | '\u{a1}'..='\u{1fff}' | '\u{2070}'..='\u{fdff}' => shown.push(char),
-            _ => shown.extend(char.escape_default()),
-        }
-    }
-    shown.push_str(dots);
-    shown.push('"');
-    shown
 }
 
 #[cfg(test)]
@@ -313,22 +302,5 @@ mod tests {
         ] {
             assert_eq!(whole(&number), expected, "{number}");
         }
-    }
-
-    #[test]
-    fn a_value_is_shown_as_it_was_written() {
-        for text in ["20.5", "-1", "-0.25", "0.05", "null", "true", "\"fünf\"", "9007199254740993", "0"] {
-            assert_eq!(shown(&serde_json::from_str(text).unwrap()), text);
-        }
-        assert_eq!(shown(&json!(1e10)), "10000000000");
-        assert_eq!(shown(&json!(1e-9)), "0.000000…");
-        assert_eq!(shown(&json!(-1e300)), "a number beyond 2⁵³");
-        assert_eq!(shown(&json!("a\"\\\n\u{202e}‘")), r#""a\"\\\n\u{202e}\u{2018}""#);
-    }
-
-    #[test]
-    fn a_hostile_field_name_is_escaped_and_shortened() {
-        assert_eq!(field_step("limits", "a\nb"), r#"["a\nb"]"#);
-        assert!(field_step("", &"x".repeat(1_000)).len() < 100);
     }
 }

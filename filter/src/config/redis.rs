@@ -64,7 +64,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
     let topology =
         fields.or("topology", Topology::Single, |node| node.one_of(&[("single", Topology::Single)], &["cluster"]));
     let username = fields.optional("username", |node| node.text(1..=256));
-    let password = fields.optional("password", |node| password(&node.clone().secret(), env));
+    let password = fields.optional("password", |node| password(&node.secret(), env));
     let credentials = match (username, password) {
         (Some(username), Some(Some(password))) => {
             Some(Some(Credentials { username: username.map(str::to_owned), password }))

@@ -2,10 +2,15 @@
 
 use std::num::NonZeroU16;
 
+use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};
+use crate::respond::{GrpcStatus, Template};
 
-const FIELDS: &[&str] = &["status", "body", "headers"];
+const FIELDS: &[&str] = &["status", "body", "content_type", "headers", "grpc_status", "grpc_message"];
 const DEFAULT_BODY: &str = "rate limited\n";
+const TEMPLATE: &str = "a text with no other placeholders than {limit}, {retry_after} and {remaining}";
+const GRPC_STATUS: &str = "a gRPC status such as RESOURCE_EXHAUSTED, or its number from 1 to 16";
+const MAX_GRPC_MESSAGE: usize = 256;
 const MAX_BODY: usize = 4_096;
 const HEADERS: &[(&str, Header)] =
     &[("x-ratelimit", Header::XRateLimit), ("ratelimit", Header::RateLimit), ("retry-after", Header::RetryAfter)];
@@ -15,18 +20,27 @@ const HEADERS: &[(&str, Header)] =
 pub struct ResponseConfig {
     /// The status of a denial. Default 429.
     pub status: ErrorStatus,
-    /// The body of a denial, up to 4,096 bytes. Default `rate limited` and a line's end.
-    pub body: String,
+    /// The body of a denial, of up to 4,096 bytes. Default `rate limited` and a line's end.
+    pub body: Template,
+    /// The body's media type: up to 128 printable characters. The proxy's own default is `text/plain`.
+    pub content_type: Option<String>,
     /// The headers of denials and of admitted requests' responses.
     pub headers: ResponseHeaders,
+    /// The status of a denial, for gRPC requests. Default `RESOURCE_EXHAUSTED`.
+    pub grpc_status: GrpcStatus,
+    /// The message of a denial, for gRPC requests: a line of up to 256 bytes. By default the body.
+    pub grpc_message: Option<Template>,
 }
 
 impl Default for ResponseConfig {
     fn default() -> Self {
         Self {
             status: ErrorStatus::TOO_MANY_REQUESTS,
-            body: DEFAULT_BODY.to_owned(),
+            body: Template::literal(DEFAULT_BODY),
+            content_type: None,
             headers: ResponseHeaders::default(),
+            grpc_status: GrpcStatus::RESOURCE_EXHAUSTED,
+            grpc_message: None,
         }
     }
 }
@@ -36,6 +50,8 @@ impl Default for ResponseConfig {
 pub struct ErrorStatus(NonZeroU16);
 
 impl ErrorStatus {
+    /// 400.
+    pub const BAD_REQUEST: Self = Self(NonZeroU16::MIN.saturating_add(399));
     /// 429.
     pub const TOO_MANY_REQUESTS: Self = Self(NonZeroU16::MIN.saturating_add(428));
     /// 503.
@@ -69,12 +85,44 @@ impl Default for ResponseHeaders {
     }
 }
 
-pub(super) fn read(node: &Node<'_>) -> Option<ResponseConfig> {
+/// What is not said is as in `base`.
+pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Option<ResponseConfig> {
     let fields = node.object(FIELDS)?;
-    let status = fields.or("status", ErrorStatus::TOO_MANY_REQUESTS, status);
-    let body = fields.or("body", DEFAULT_BODY, |node| node.text(0..=MAX_BODY));
-    let headers = fields.or("headers", ResponseHeaders::default(), headers);
-    Some(ResponseConfig { status: status?, body: body?.to_owned(), headers: headers? })
+    let status = fields.or("status", base.status, status);
+    let body = fields.optional("body", |node| node.text(0..=MAX_BODY).and_then(|text| template(node, text)));
+    let content_type = fields.optional("content_type", |node| {
+        node.text_such("a media type such as \"application/json\"", |text| {
+            (1..=128).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        })
+    });
+    let headers = fields.or("headers", base.headers, headers);
+    let grpc_status = fields.or("grpc_status", base.grpc_status, grpc_status);
+    let grpc_message = fields.optional("grpc_message", |node| {
+        let text = node.text_such("a line of 1 to 256 bytes", |text| {
+            (1..=MAX_GRPC_MESSAGE).contains(&text.len()) && !text.chars().any(char::is_control)
+        });
+        text.and_then(|text| template(node, text))
+    });
+    Some(ResponseConfig {
+        status: status?,
+        body: body?.unwrap_or_else(|| base.body.clone()),
+        content_type: content_type?.map(str::to_owned).or_else(|| base.content_type.clone()),
+        headers: headers?,
+        grpc_status: grpc_status?,
+        grpc_message: grpc_message?.or_else(|| base.grpc_message.clone()),
+    })
+}
+
+fn template(node: &Node<'_>, text: &str) -> Option<Template> {
+    Template::parse(text).or_else(|| node.unexpected(Expected::The(TEMPLATE)))
+}
+
+/// A name or a number.
+fn grpc_status(node: &Node<'_>) -> Option<GrpcStatus> {
+    if node.is_text() {
+        return node.parsed(GRPC_STATUS, 64, GrpcStatus::from_name);
+    }
+    node.integer(1..=16).and_then(GrpcStatus::from_code)
 }
 
 /// A status from 400 to 599.

@@ -3,6 +3,7 @@
 mod accepted;
 mod arbitrary;
 mod refused;
+mod refused_parts;
 
 use serde_json::{Value, json};
 
@@ -53,6 +54,7 @@ fn full() -> Value {
             "max_in_flight": 100.0
         },
         "failure_mode": "deny", "status_on_error": 500.0, "stat_prefix": "shop.weir", "shadow_mode": false,
+        "exempt": [{"path": {"exact": "/health"}}],
         "limits": [
             {
                 "name": "per_user",
@@ -61,7 +63,19 @@ fn full() -> Value {
                     {"method": ["GET", "HEAD"]},
                     {"header": {"name": "X-Plan", "exact": "free"}},
                     {"not": {"header": {"name": "x-internal", "present": true}}},
-                    {"header": {"name": "x-bot", "present": false}}
+                    {"header": {"name": "x-bot", "present": false}},
+                    {"any": [
+                        {"query_parameter": {"name": "Page", "contains": "x"}},
+                        {"all": [{"cookie": {"name": "session", "suffix": "z"}}, {"host": {"exact": "shop.example"}}]},
+                        {"remote_address": {"cidrs": ["10.0.0.0/8"], "trusted_cidrs": ["192.0.2.1"]}},
+                        {"dynamic_metadata": {"metadata_key": {"key": "jwt", "path": [{"key": "plan"}]}, "exact": "gold"}},
+                        {"path": {"template": "/users/{id}"}},
+                        {"path": {"regex": "/v[0-9]+/.*"}}
+                    ]}
+                ],
+                "exempt": [
+                    {"descriptor_value": ["root", "10.0.0.1", "/", "GET", "v2"]},
+                    {"header": {"name": "x-internal", "exact": "yes"}}
                 ],
                 "descriptor": [
                     {"request_header": {"name": "X-User-Id", "default": "nobody"}},
@@ -69,14 +83,34 @@ fn full() -> Value {
                     {"generic_key": {"descriptor_value": "v2"}}
                 ],
                 "token_bucket": {"max_tokens": 20.0, "tokens_per_fill": 100.0, "fill_interval": "60s"},
-                "hits_addend": {"request_header": {"name": "x-cost", "default": 2.0, "max": 50.0}},
-                "failure_mode": "allow"
+                "hits_addend": {"request_header": {"name": "x-cost", "default": 2.0, "max": 50.0, "on_invalid": "reject"}},
+                "max_delay": "0.5s", "failure_mode": "allow",
+                "response": {"status": 403, "body": "{limit}: {retry_after}", "grpc_message": "no"}
+            },
+            {
+                "name": "every_source", "hits_addend": {"request_body": {"json_pointer": "/max_tokens"}},
+                "descriptor": [
+                    {"query_parameter": {"name": "Key", "default": ""}}, {"cookie": {"name": "Session"}},
+                    {"path": {"template": "/users/{id}", "default": "other"}}, {"path": {"prefix": "/api"}},
+                    {"host": {}}, {"scheme": {"default": "http"}}, {"route_name": {}}, {"cluster_name": {}},
+                    {"remote_address": {"trusted_cidrs": ["10.0.0.0/8", "2001:db8::/32"]}},
+                    {"masked_remote_address": {"v4_prefix_mask_len": 24.0, "v6_prefix_mask_len": 48.0, "trusted_hops": 2.0}},
+                    {"dynamic_metadata": {"metadata_key": {
+                        "key": "envoy.filters.http.jwt_authn", "path": [{"key": "jwt"}, {"key": "sub"}]}}},
+                    {"filter_state": {"key": "tenant"}}, {"request_body": {"json_pointer": "/user/id"}}
+                ],
+                "token_bucket": {"max_tokens": 5, "fill_interval": "1s"}
             },
             {
                 "name": "all", "descriptor": [], "hits_addend": 0,
                 "token_bucket": {"max_tokens": 1000, "fill_interval": "0.001s"}, "shadow_mode": true
             }
         ],
-        "response": {"status": 420, "body": "", "headers": ["ratelimit"]}
+        "response": {
+            "status": 420, "body": "", "headers": ["ratelimit"], "content_type": "text/html",
+            "grpc_status": "UNAVAILABLE", "grpc_message": "slow down"
+        },
+        "request_body": {"max_bytes": 1024.0}, "overrides": {"refresh_interval": "0.5s"},
+        "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25}, "emit_metadata": true
     })
 }

@@ -1,5 +1,7 @@
 //! What a limit can see of a request.
 
+use super::body::RequestBody;
+
 /// A request as the filter's core sees it: lent by a proxy, or made up by a test.
 pub trait Attributes {
     /// A request header, by its name in lower case; `:path`, `:method` and `:authority` included. The values of
@@ -10,6 +12,12 @@ pub trait Attributes {
     ///
     /// Envoy's are named under "Attributes" in its documentation.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
+
+    /// The request's body, where some limit asks for it. `None` where it has none, is too large, or has not come
+    /// yet.
+    fn body(&self) -> Option<&RequestBody> {
+        None
+    }
 }
 
 /// A request made up by a test.
@@ -17,7 +25,8 @@ pub trait Attributes {
 #[derive(Default)]
 pub(crate) struct Request {
     headers: Vec<(String, Vec<u8>)>,
-    source: Option<String>,
+    properties: Vec<(Vec<String>, Vec<u8>)>,
+    body: Option<RequestBody>,
 }
 
 #[cfg(test)]
@@ -27,8 +36,18 @@ impl Request {
         self
     }
 
-    pub(crate) fn source(mut self, address: &str) -> Self {
-        self.source = Some(address.to_owned());
+    pub(crate) fn source(self, address: &str) -> Self {
+        self.property(&["source", "address"], address)
+    }
+
+    pub(crate) fn property(mut self, path: &[&str], value: &str) -> Self {
+        let path = path.iter().map(|part| (*part).to_owned()).collect();
+        self.properties.push((path, value.as_bytes().to_vec()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: &str) -> Self {
+        self.body = Some(RequestBody::new(body.as_bytes().to_vec()));
         self
     }
 }
@@ -42,6 +61,10 @@ impl Attributes for Request {
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
-        (path == ["source", "address"]).then(|| self.source.clone().map(String::into_bytes))?
+        self.properties.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
+    }
+
+    fn body(&self) -> Option<&RequestBody> {
+        self.body.as_ref()
     }
 }

@@ -2,6 +2,31 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::attributes::Attributes;
+use super::cidr::Cidr;
+
+/// Which proxies in front of this one are trusted to have said whom they got the request from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustedProxies {
+    /// So many, see [`client_address`].
+    Hops(u8),
+    /// Those with such addresses, see [`untrusted_address`].
+    Cidrs(Vec<Cidr>),
+}
+
+impl TrustedProxies {
+    /// The address of the client behind them. `None` where it is unknown.
+    #[must_use]
+    pub fn client(&self, request: &dyn Attributes) -> Option<IpAddr> {
+        let source = request.property(&["source", "address"]);
+        let forwarded_for = if *self == Self::Hops(0) { None } else { request.header("x-forwarded-for") };
+        match self {
+            Self::Hops(hops) => client_address(source.as_deref(), forwarded_for.as_deref(), *hops),
+            Self::Cidrs(trusted) => untrusted_address(source.as_deref(), forwarded_for.as_deref(), trusted),
+        }
+    }
+}
+
 /// The client's address: the rightmost hop that is not trusted.
 ///
 /// `source` is what Envoy settled on (`source.address`: `ip:port`, `[ip]:port`, or the name of a pipe).
@@ -17,17 +42,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub fn client_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, trusted_hops: u8) -> Option<IpAddr> {
     let source = source.and_then(address);
     let Some(places_before_source) = trusted_hops.checked_sub(1) else { return source };
-    // Empty elements of a list do not count (RFC 9110, §5.6.1.2).
-    let mut hops = forwarded_for
-        .unwrap_or_default()
-        .rsplit(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|hop| !hop.is_empty())
-        .peekable();
+    let mut hops = hops(forwarded_for).peekable();
     if source.is_some() {
         hops.next_if(|last| address(last) == source);
     }
     hops.nth(usize::from(places_before_source)).and_then(address).or(source)
+}
+
+/// The client's address: the rightmost hop whose address is not `trusted`, of the chain that
+/// [`client_address`] describes.
+///
+/// Where all are trusted it is the leftmost. Where a trusted proxy names no address it is that proxy's. A source
+/// that has no address, a pipe, is trusted: only what runs on this machine comes that way. `None` where there is
+/// no address at all.
+#[must_use]
+pub fn untrusted_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, trusted: &[Cidr]) -> Option<IpAddr> {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|cidr| cidr.contains(*address));
+    let mut client = source.and_then(address);
+    let mut hops = hops(forwarded_for);
+    while client.as_ref().is_none_or(is_trusted) {
+        match hops.next().and_then(address) {
+            Some(address) => client = Some(address),
+            None => break,
+        }
+    }
+    client
+}
+
+/// The hops of a header, from the right. Empty elements of a list do not count (RFC 9110, §5.6.1.2).
+fn hops(forwarded_for: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
+    let elements = forwarded_for.unwrap_or_default().rsplit(|byte| *byte == b',');
+    elements.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty())
 }
 
 /// An address with or without brackets, port and zone.
@@ -148,6 +193,42 @@ mod tests {
             is(pipe, "6.6.6.6, 203.0.113.9", 1, "203.0.113.9");
         }
         assert_eq!(client_address(None, None, 3), None);
+    }
+
+    fn untrusted(source: &str, forwarded_for: &str) -> Option<String> {
+        let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|text| Cidr::parse(text).unwrap());
+        untrusted_address(Some(source.as_bytes()), Some(forwarded_for.as_bytes()), &trusted)
+            .map(|address| address.to_string())
+    }
+
+    #[test]
+    fn behind_known_proxies_the_client_is_the_first_stranger_from_the_right() {
+        for (source, forwarded_for, expected) in [
+            ("198.51.100.7:80", "6.6.6.6", "198.51.100.7"),
+            ("10.0.0.1:80", "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+            ("10.0.0.1:80", "6.6.6.6, 203.0.113.9, 10.3.0.1, 10.0.0.1", "203.0.113.9"),
+            ("[2001:db8:ffff::1]:80", "6.6.6.6, 203.0.113.9:4711, 10.3.0.1", "203.0.113.9"),
+        ] {
+            assert_eq!(untrusted(source, forwarded_for).as_deref(), Some(expected), "{source}, {forwarded_for}");
+        }
+    }
+
+    #[test]
+    fn among_known_proxies_alone_the_client_is_the_farthest() {
+        assert_eq!(untrusted("10.0.0.1:80", "").as_deref(), Some("10.0.0.1"));
+        assert_eq!(untrusted("10.0.0.1:80", "10.0.0.3, 10.0.0.2").as_deref(), Some("10.0.0.3"));
+    }
+
+    #[test]
+    fn a_known_proxy_that_names_no_address_is_the_client() {
+        assert_eq!(untrusted("10.0.0.1:80", "203.0.113.9, unknown, 10.0.0.2").as_deref(), Some("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_pipe_is_known() {
+        assert_eq!(untrusted("/run/envoy.sock", "6.6.6.6, 203.0.113.9").as_deref(), Some("203.0.113.9"));
+        assert_eq!(untrusted("/run/envoy.sock", ""), None);
+        assert_eq!(untrusted_address(None, None, &[]), None);
     }
 
     proptest! {

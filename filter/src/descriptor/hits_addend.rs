@@ -1,6 +1,7 @@
 //! How many tokens a request spends.
 
 use super::attributes::Attributes;
+use super::source::Source;
 use crate::units::Tokens;
 
 /// How many tokens a request spends.
@@ -8,27 +9,62 @@ use crate::units::Tokens;
 pub enum HitsAddend {
     /// As many whatever the request, ≤ 1,000,000,000. Zero looks at the bucket and spends nothing.
     Constant(Tokens),
-    /// As many as a header says.
-    RequestHeader {
-        /// The header's name, in lower case.
-        name: String,
-        /// For a request without the header, or with anything but decimal digits in it. ≤ `max`.
+    /// As many as the request says.
+    Said {
+        /// Where it says so.
+        source: Source,
+        /// For a request that says nothing. ≤ `max`.
         default: Tokens,
-        /// However much more the header says, ≤ 1,000,000,000.
+        /// The most that a request spends, ≤ 1,000,000,000.
         max: Tokens,
+        /// For a request that says something else than a number up to `max`.
+        on_invalid: OnInvalid,
     },
+}
+
+/// What becomes of a request whose number of hits is malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInvalid {
+    /// It spends the default; where its number is too large, the maximum.
+    Default,
+    /// It is answered 400.
+    Reject,
+}
+
+/// A request said something else than how many tokens it spends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a whole number of hits up to {}", .max.0)]
+pub struct BadHits {
+    /// The most that it could have said.
+    pub max: Tokens,
+    /// What it would spend if it had said nothing.
+    pub default: Tokens,
 }
 
 impl HitsAddend {
     /// What `request` spends.
-    #[must_use]
-    pub fn cost(&self, request: &dyn Attributes) -> Tokens {
+    ///
+    /// # Errors
+    /// Where the request says something malformed and such ones are to be rejected.
+    pub fn cost(&self, request: &dyn Attributes) -> Result<Tokens, BadHits> {
         match self {
-            Self::Constant(tokens) => *tokens,
-            Self::RequestHeader { name, default, max } => {
-                request.header(name).and_then(|value| decimal(&value)).map_or(*default, |tokens| tokens.min(*max))
+            Self::Constant(tokens) => Ok(*tokens),
+            Self::Said { source, default, max, on_invalid } => {
+                let Some(value) = source.value(request) else { return Ok(*default) };
+                match (decimal(&value), on_invalid) {
+                    (Some(tokens), _) if tokens <= *max => Ok(tokens),
+                    (_, OnInvalid::Reject) => Err(BadHits { max: *max, default: *default }),
+                    (Some(_), OnInvalid::Default) => Ok(*max),
+                    (None, OnInvalid::Default) => Ok(*default),
+                }
             }
         }
+    }
+
+    /// Whether the request's body must be at hand.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        matches!(self, Self::Said { source, .. } if source.reads_body())
     }
 }
 
@@ -45,11 +81,16 @@ fn decimal(text: &[u8]) -> Option<Tokens> {
 #[cfg(test)]
 mod tests {
     use super::super::attributes::Request;
+    use super::super::body::JsonPointer;
     use super::*;
 
+    fn addend(on_invalid: OnInvalid) -> HitsAddend {
+        let source = Source::RequestHeader { name: "x-cost".to_owned() };
+        HitsAddend::Said { source, default: Tokens(3), max: Tokens(1_000), on_invalid }
+    }
+
     fn cost(value: &str) -> u64 {
-        let addend = HitsAddend::RequestHeader { name: "x-cost".to_owned(), default: Tokens(3), max: Tokens(1_000) };
-        addend.cost(&Request::default().header("x-cost", value)).0
+        addend(OnInvalid::Default).cost(&Request::default().header("x-cost", value)).unwrap().0
     }
 
     #[test]
@@ -70,7 +111,35 @@ mod tests {
         for value in ["", " ", "-5", "+5", "1.5", "1e3", "5,7", "five", "0x10", "١"] {
             assert_eq!(cost(value), 3, "{value}");
         }
-        let addend = HitsAddend::RequestHeader { name: "x-cost".to_owned(), default: Tokens(3), max: Tokens(9) };
-        assert_eq!(addend.cost(&Request::default()), Tokens(3));
+    }
+
+    #[test]
+    fn a_strict_limit_rejects_what_is_no_number_up_to_the_maximum() {
+        let strict = addend(OnInvalid::Reject);
+        for value in ["", "-5", "five", "1001", "99999999999999999999999999"] {
+            let bad = strict.cost(&Request::default().header("x-cost", value)).unwrap_err();
+            assert_eq!(bad.to_string(), "expected a whole number of hits up to 1000", "{value}");
+        }
+        assert_eq!(strict.cost(&Request::default().header("x-cost", "1000")), Ok(Tokens(1_000)));
+    }
+
+    #[test]
+    fn who_says_nothing_pays_the_default() {
+        for on_invalid in [OnInvalid::Default, OnInvalid::Reject] {
+            assert_eq!(addend(on_invalid).cost(&Request::default()), Ok(Tokens(3)));
+        }
+    }
+
+    #[test]
+    fn a_body_says_it_as_a_number_or_a_string_of_digits() {
+        let source = Source::RequestBody(JsonPointer::parse("/max_tokens").unwrap());
+        let (default, max, on_invalid) = (Tokens(1), Tokens(100), OnInvalid::Default);
+        let addend = HitsAddend::Said { source, default, max, on_invalid };
+        let cost = |body: &str| addend.cost(&Request::default().body(body)).unwrap().0;
+        assert_eq!(cost(r#"{"max_tokens": 40}"#), 40);
+        assert_eq!(cost(r#"{"max_tokens": "40"}"#), 40);
+        assert_eq!(cost(r#"{"max_tokens": -40}"#), 1);
+        assert_eq!(cost(r#"{"max_tokens": [40]}"#), 1);
+        assert!(addend.reads_body());
     }
 }

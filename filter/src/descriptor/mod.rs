@@ -4,19 +4,33 @@
 //! may send any, and none is taken for UTF-8.
 
 mod attributes;
+mod body;
+mod cidr;
 mod client_address;
+mod cookie;
 mod entry;
 mod hits_addend;
 mod key;
+mod path;
 mod predicate;
+mod query;
+mod regex;
+mod source;
+mod string_match;
 
 pub use self::attributes::Attributes;
 #[cfg(test)]
 pub(crate) use self::attributes::Request;
-pub use self::client_address::client_address;
+pub use self::body::{JsonPointer, RequestBody};
+pub use self::cidr::Cidr;
+pub use self::client_address::{TrustedProxies, client_address, untrusted_address};
 pub use self::entry::Entry;
-pub use self::hits_addend::HitsAddend;
-pub use self::predicate::{Predicate, StringMatch};
+pub use self::hits_addend::{BadHits, HitsAddend, OnInvalid};
+pub use self::path::{PathPattern, PathTemplate};
+pub use self::predicate::Predicate;
+pub use self::regex::{Regex, RegexError};
+pub use self::source::{PropertyPath, Source};
+pub use self::string_match::StringMatch;
 
 use self::key::KeyWriter;
 
@@ -28,6 +42,8 @@ use self::key::KeyWriter;
 pub struct Descriptor {
     stem: Vec<u8>,
     entries: Vec<Entry>,
+    /// Keys of buckets that nobody spends from.
+    exempt: Vec<Vec<u8>>,
 }
 
 impl Descriptor {
@@ -35,7 +51,16 @@ impl Descriptor {
     /// one bucket.
     #[must_use]
     pub fn new(key_prefix: &str, limit: &str, entries: Vec<Entry>) -> Self {
-        Self { stem: [key_prefix, limit, ":"].concat().into_bytes(), entries }
+        Self { stem: [key_prefix, limit, ":"].concat().into_bytes(), entries, exempt: Vec::new() }
+    }
+
+    /// The same, but for requests with exactly these values: one for each entry, in their order.
+    #[must_use]
+    pub fn exempting(mut self, values: &[&str]) -> Self {
+        let mut key = KeyWriter::new(&self.stem);
+        values.iter().for_each(|value| key.push(value.as_bytes()));
+        self.exempt.push(key.finish());
+        self
     }
 
     /// The entries, in the order of their values in the key.
@@ -44,15 +69,21 @@ impl Descriptor {
         &self.entries
     }
 
-    /// The key of `request`'s bucket. `None` where an entry has neither a value nor a default: then the limit
-    /// does not apply.
+    /// The key of `request`'s bucket. `None` where an entry has neither a value nor a default, or the values are
+    /// exempt: then the limit does not apply.
     #[must_use]
     pub fn bucket_key(&self, request: &dyn Attributes) -> Option<Vec<u8>> {
         let mut key = KeyWriter::new(&self.stem);
         for entry in &self.entries {
             key.push(&entry.value(request)?);
         }
-        Some(key.finish())
+        Some(key.finish()).filter(|key| !self.exempt.contains(key))
+    }
+
+    /// Whether the request's body must be at hand.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.entries.iter().any(|entry| entry.source.reads_body())
     }
 }
 
@@ -66,7 +97,8 @@ mod tests {
     }
 
     fn header(name: &str, default: Option<&str>) -> Entry {
-        Entry::RequestHeader { name: name.to_owned(), default: default.map(str::to_owned) }
+        let source = Source::RequestHeader { name: name.to_owned() };
+        Entry { source, default: default.map(str::to_owned) }
     }
 
     fn key(descriptor: &Descriptor, request: &Request) -> Option<String> {
@@ -101,10 +133,10 @@ mod tests {
     #[test]
     fn entries_values_follow_each_other() {
         let descriptor = per(vec![
-            Entry::GenericKey { descriptor_value: "api v2".to_owned() },
-            Entry::Method,
-            Entry::Path,
-            Entry::RemoteAddress { trusted_hops: 0 },
+            Source::GenericKey { descriptor_value: "api v2".to_owned() }.into(),
+            Source::Method.into(),
+            Source::Path(PathPattern::Any).into(),
+            Source::RemoteAddress(TrustedProxies::Hops(0)).into(),
         ]);
         let request =
             Request::default().header(":method", "GET").header(":path", "/items/7?page=2").source("[2001:db8::1]:4711");
@@ -113,8 +145,21 @@ mod tests {
 
     #[test]
     fn an_address_behind_proxies_is_the_forwarded_one() {
-        let descriptor = per(vec![Entry::RemoteAddress { trusted_hops: 1 }]);
+        let descriptor = per(vec![Source::RemoteAddress(TrustedProxies::Hops(1)).into()]);
         let request = Request::default().header("x-forwarded-for", "6.6.6.6, 203.0.113.9").source("10.0.0.1:80");
         assert_eq!(key(&descriptor, &request).unwrap(), "weir:per_user:203.0.113.9");
+    }
+
+    #[test]
+    fn exempt_values_are_matched_all_and_in_order() {
+        let header = |name: &str| header(name, Some("none"));
+        let descriptor = per(vec![header("x-user-id"), header("x-plan")]).exempting(&["root", "gold"]);
+        let request = |user: &str, plan: &str| {
+            key(&descriptor, &Request::default().header("x-user-id", user).header("x-plan", plan))
+        };
+        assert_eq!(request("root", "gold"), None);
+        for (user, plan) in [("gold", "root"), ("root", "free"), ("root:gold", ""), ("Root", "gold")] {
+            assert!(request(user, plan).is_some(), "{user}, {plan}");
+        }
     }
 }

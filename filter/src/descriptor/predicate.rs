@@ -1,27 +1,36 @@
 //! Which requests a limit concerns.
 
 use super::attributes::Attributes;
-use super::entry;
+use super::cidr::Cidr;
+use super::client_address::TrustedProxies;
+use super::source::Source;
+use super::string_match::StringMatch;
 
-/// A statement about a request. Values are compared byte by byte, case included; header names are in lower case.
+/// A statement about a request. Values are compared byte by byte, case included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Predicate {
-    /// The path, without its query string, matches.
-    Path(StringMatch),
-    /// The method is one of these.
-    Method(Vec<String>),
-    /// The header is there and matches; of a repeated one, all its values joined by commas.
-    Header {
-        /// The header.
-        name: String,
+    /// The source has a value that matches.
+    Matches {
+        /// Where the value comes from.
+        source: Source,
         /// What it must be.
         value: StringMatch,
     },
-    /// The header is there, whatever its value.
-    HeaderPresent {
-        /// The header.
-        name: String,
+    /// The source has a value, whichever.
+    Present(Source),
+    /// The method is one of these.
+    Method(Vec<String>),
+    /// The client's address is known, and in one of these ranges.
+    RemoteAddress {
+        /// Who is believed about it.
+        trusted: TrustedProxies,
+        /// The ranges.
+        cidrs: Vec<Cidr>,
     },
+    /// Each of these holds.
+    All(Vec<Predicate>),
+    /// At least one of these holds.
+    Any(Vec<Predicate>),
     /// The other does not hold: an absent header does not match, so its `Not` holds.
     Not(Box<Predicate>),
 }
@@ -31,36 +40,17 @@ impl Predicate {
     #[must_use]
     pub fn holds(&self, request: &dyn Attributes) -> bool {
         match self {
-            Self::Path(value) => entry::path(request).is_some_and(|path| value.matches(&path)),
+            Self::Matches { source, value } => source.value(request).is_some_and(|text| value.matches(&text)),
+            Self::Present(source) => source.value(request).is_some(),
             Self::Method(methods) => request
                 .header(":method")
                 .is_some_and(|method| methods.iter().any(|known| known.as_bytes() == method.as_slice())),
-            Self::Header { name, value } => request.header(name).is_some_and(|header| value.matches(&header)),
-            Self::HeaderPresent { name } => request.header(name).is_some(),
+            Self::RemoteAddress { trusted, cidrs } => {
+                trusted.client(request).is_some_and(|client| cidrs.iter().any(|cidr| cidr.contains(client)))
+            }
+            Self::All(all) => all.iter().all(|predicate| predicate.holds(request)),
+            Self::Any(any) => any.iter().any(|predicate| predicate.holds(request)),
             Self::Not(other) => !other.holds(request),
-        }
-    }
-}
-
-/// A statement about a string, as Envoy's `StringMatcher`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StringMatch {
-    /// It is this.
-    Exact(String),
-    /// It starts with this.
-    Prefix(String),
-    /// It ends with this.
-    Suffix(String),
-}
-
-impl StringMatch {
-    /// Whether this is true of `text`.
-    #[must_use]
-    pub fn matches(&self, text: &[u8]) -> bool {
-        match self {
-            Self::Exact(exact) => text == exact.as_bytes(),
-            Self::Prefix(prefix) => text.starts_with(prefix.as_bytes()),
-            Self::Suffix(suffix) => text.ends_with(suffix.as_bytes()),
         }
     }
 }
@@ -68,10 +58,19 @@ impl StringMatch {
 #[cfg(test)]
 mod tests {
     use super::super::attributes::Request;
+    use super::super::path::PathPattern;
     use super::*;
 
     fn get(path: &str) -> Request {
         Request::default().header(":method", "GET").header(":path", path)
+    }
+
+    fn path(value: StringMatch) -> Predicate {
+        Predicate::Matches { source: Source::Path(PathPattern::Any), value }
+    }
+
+    fn header(name: &str) -> Source {
+        Source::RequestHeader { name: name.to_owned() }
     }
 
     fn prefix(text: &str) -> StringMatch {
@@ -84,14 +83,14 @@ mod tests {
 
     #[test]
     fn a_path_is_matched_without_its_query_string() {
-        let users = Predicate::Path(exact("/users"));
+        let users = path(exact("/users"));
         assert!(users.holds(&get("/users?page=2")));
         assert!(users.holds(&get("/users#top")));
         assert!(!users.holds(&get("/users/7")));
-        let images = Predicate::Path(StringMatch::Suffix(".png".to_owned()));
+        let images = path(StringMatch::Suffix(".png".to_owned()));
         assert!(images.holds(&get("/logo.png?v=3")));
         assert!(!images.holds(&get("/logo?file=.png")));
-        assert!(Predicate::Path(prefix("/users/")).holds(&get("/users/7")));
+        assert!(path(prefix("/users/")).holds(&get("/users/7")));
     }
 
     #[test]
@@ -105,17 +104,39 @@ mod tests {
     #[test]
     fn a_header_may_hold_any_bytes() {
         let binary = Request::default().header("x-key", b"\xff\x00tail");
-        let ends = Predicate::Header { name: "x-key".to_owned(), value: StringMatch::Suffix("tail".to_owned()) };
+        let ends = Predicate::Matches { source: header("x-key"), value: StringMatch::Suffix("tail".to_owned()) };
         assert!(ends.holds(&binary));
-        assert!(Predicate::HeaderPresent { name: "x-key".to_owned() }.holds(&binary));
+        assert!(Predicate::Present(header("x-key")).holds(&binary));
     }
 
     #[test]
     fn what_is_absent_matches_nothing_and_its_opposite_holds() {
-        let gold = Predicate::Header { name: "x-plan".to_owned(), value: exact("gold") };
+        let gold = Predicate::Matches { source: header("x-plan"), value: exact("gold") };
         assert!(!gold.holds(&get("/")));
-        assert!(!Predicate::HeaderPresent { name: "x-plan".to_owned() }.holds(&get("/")));
+        assert!(!Predicate::Present(header("x-plan")).holds(&get("/")));
         assert!(Predicate::Not(Box::new(gold)).holds(&get("/")));
-        assert!(!Predicate::Path(prefix("")).holds(&Request::default()));
+        assert!(!path(prefix("")).holds(&Request::default()));
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_range() {
+        let cidrs = vec![Cidr::parse("10.0.0.0/8").unwrap(), Cidr::parse("2001:db8::/32").unwrap()];
+        let office = Predicate::RemoteAddress { trusted: TrustedProxies::Hops(0), cidrs };
+        assert!(office.holds(&Request::default().source("10.1.2.3:80")));
+        assert!(office.holds(&Request::default().source("[2001:db8::7]:80")));
+        assert!(!office.holds(&Request::default().source("203.0.113.9:80")));
+        assert!(!office.holds(&Request::default().source("/run/envoy.sock")));
+        let pretender = Request::default().header("x-forwarded-for", "10.1.2.3").source("203.0.113.9:80");
+        assert!(!office.holds(&pretender));
+    }
+
+    #[test]
+    fn statements_are_combined() {
+        let (api, gold) = (path(prefix("/api")), Predicate::Present(header("x-gold")));
+        let both = Predicate::All(vec![api.clone(), gold.clone()]);
+        let either = Predicate::Any(vec![api, gold]);
+        let golden = |path: &str| get(path).header("x-gold", "1");
+        assert!(both.holds(&golden("/api")) && !both.holds(&get("/api")) && !both.holds(&golden("/")));
+        assert!(either.holds(&golden("/")) && either.holds(&get("/api")) && !either.holds(&get("/")));
     }
 }

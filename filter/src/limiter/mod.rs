@@ -17,8 +17,8 @@ pub use self::backend::Backend;
 pub use self::counters::Counters;
 pub use self::ticker::Ticker;
 use self::warnings::Warnings;
-use crate::config::{Config, FailureMode, Limit};
-use crate::descriptor::Attributes;
+use crate::config::{Config, FailureMode};
+use crate::descriptor::{Attributes, BadHits};
 use crate::limit::{Asked, Check, SCRIPT, Verdict};
 use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
@@ -109,11 +109,13 @@ impl Limiter {
 
     /// A request arrives. `ticket` is its own until it is decided or [`abandon`](Self::abandon)ed.
     pub fn request(&mut self, now: Micros, ticket: Ticket, attributes: &dyn Attributes) -> Step {
-        let check = self.check(attributes);
-        if check.is_empty() {
-            return Step::Pass;
-        }
-        let is_grpc = attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
+        let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
+        let check = match self.check(attributes) {
+            Ok(check) if check.is_empty() => return Step::Pass,
+            Ok(check) => check,
+            Err(bad) => return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc()))),
+        };
+        let is_grpc = is_grpc();
         let waiting = Waiting { check, is_grpc };
         match self.redis.submit(now, ticket, waiting.check.call(&self.script)) {
             Ok(()) => {
@@ -163,19 +165,13 @@ impl Limiter {
         self.to_log.pop().map(Effect::Warn)
     }
 
-    fn check(&self, attributes: &dyn Attributes) -> Check {
-        let limits = self.config.limits.iter().enumerate().filter(|(_, limit)| limit.concerns(attributes));
-        Check::new(limits.filter_map(|(index, limit)| self.ask(index, limit, attributes)).collect())
-    }
-
-    fn ask(&self, index: usize, limit: &Limit, attributes: &dyn Attributes) -> Option<Asked> {
-        Some(Asked {
-            limit: index,
-            key: limit.descriptor.bucket_key(attributes)?,
-            bucket: limit.token_bucket,
-            cost: limit.hits_addend.cost(attributes),
-            enforced: !limit.shadow_mode,
-        })
+    fn check(&self, attributes: &dyn Attributes) -> Result<Check, BadHits> {
+        let asked = self.config.concerning(attributes).filter_map(|(index, limit)| {
+            let key = limit.descriptor.bucket_key(attributes)?;
+            let (bucket, enforced) = (limit.token_bucket, !limit.shadow_mode);
+            Some(limit.cost(attributes).map(|cost| Asked { limit: index, key, bucket, cost, enforced }))
+        });
+        asked.collect::<Result<_, BadHits>>().map(Check::new)
     }
 
     fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {

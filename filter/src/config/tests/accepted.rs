@@ -6,8 +6,12 @@ use serde_json::json;
 
 use super::super::*;
 use super::{full, parsed, with, with_limit};
-use crate::descriptor::{Attributes, Entry, HitsAddend, Predicate, StringMatch};
+use crate::descriptor::{
+    Cidr, Entry, HitsAddend, JsonPointer, OnInvalid, PathPattern, PathTemplate, Predicate, PropertyPath, Regex,
+    Request, Source, StringMatch, TrustedProxies,
+};
 use crate::limit::TokenBucket;
+use crate::respond::{GrpcStatus, Template};
 use crate::units::{Micros, Tokens};
 
 #[test]
@@ -19,40 +23,166 @@ fn a_configuration_says_what_it_means() {
     let credentials = redis.credentials.as_ref().unwrap();
     assert_eq!((credentials.username.as_deref(), credentials.password.expose()), (Some("weir"), "hunter2"));
     assert_eq!((config.status_on_error.code(), config.stat_prefix.as_str()), (500, "shop.weir"));
-    assert_eq!((config.response.status.code(), config.response.body.as_str()), (420, ""));
-    let headers = ResponseHeaders { x_ratelimit: false, ratelimit: true, retry_after: false };
-    assert_eq!(config.response.headers, headers);
-
     let per_user = &config.limits[0];
-    let header = |name: &str| Predicate::HeaderPresent { name: name.to_owned() };
-    assert_eq!(
-        per_user.when,
-        [
-            Predicate::Path(StringMatch::Prefix("/api".to_owned())),
-            Predicate::Method(vec!["GET".to_owned(), "HEAD".to_owned()]),
-            Predicate::Header { name: "x-plan".to_owned(), value: StringMatch::Exact("free".to_owned()) },
-            Predicate::Not(Box::new(header("x-internal"))),
-            Predicate::Not(Box::new(header("x-bot"))),
-        ]
-    );
     assert_eq!(
         per_user.descriptor.entries(),
         [
-            Entry::RequestHeader { name: "x-user-id".to_owned(), default: Some("nobody".to_owned()) },
-            Entry::RemoteAddress { trusted_hops: 1 },
-            Entry::Path,
-            Entry::Method,
-            Entry::GenericKey { descriptor_value: "v2".to_owned() },
+            Entry { source: header("x-user-id"), default: Some("nobody".to_owned()) },
+            Source::RemoteAddress(TrustedProxies::Hops(1)).into(),
+            Source::Path(PathPattern::Any).into(),
+            Source::Method.into(),
+            Source::GenericKey { descriptor_value: "v2".to_owned() }.into(),
         ]
     );
     let bucket = |max: u64, per_fill: u64, interval| {
         TokenBucket::new(NonZeroU64::new(max).unwrap(), NonZeroU64::new(per_fill).unwrap(), interval).unwrap()
     };
     assert_eq!(per_user.token_bucket, bucket(20, 100, Micros::from_secs(60)));
-    let addend = HitsAddend::RequestHeader { name: "x-cost".to_owned(), default: Tokens(2), max: Tokens(50) };
-    assert_eq!(per_user.hits_addend, addend);
-    assert_eq!(config.limits[1].token_bucket, bucket(1_000, 1, Micros::from_millis(1)));
-    assert_eq!(config.limits[1].hits_addend, HitsAddend::Constant(Tokens(0)));
+    let (default, max, on_invalid) = (Tokens(2), Tokens(50), OnInvalid::Reject);
+    assert_eq!(per_user.hits_addend, HitsAddend::Said { source: header("x-cost"), default, max, on_invalid });
+    assert_eq!(per_user.max_delay, Micros::from_millis(500));
+    assert_eq!(config.limits[2].token_bucket, bucket(1_000, 1, Micros::from_millis(1)));
+    assert_eq!(config.limits[2].hits_addend, HitsAddend::Constant(Tokens(0)));
+
+    assert_eq!((config.max_body_bytes, config.emit_metadata), (1_024, true));
+    assert_eq!(config.overrides.map(|overrides| overrides.refresh_interval), Some(Micros::from_millis(500)));
+    let events = config.events.unwrap();
+    assert_eq!((events.stream.as_str(), events.max_len.get(), events.only), ("shop:decisions", 500, EventsOnly::All));
+    assert!(events.sample.picks(249_999) && !events.sample.picks(250_000));
+}
+
+fn header(name: &str) -> Source {
+    Source::RequestHeader { name: name.to_owned() }
+}
+
+#[test]
+fn predicates_say_what_they_mean() {
+    let config = parsed(&full());
+    let is = |source, value| Predicate::Matches { source, value };
+    let exact = |text: &str| StringMatch::Exact(text.to_owned());
+    let session = is(Source::Cookie { name: "session".to_owned() }, StringMatch::Suffix("z".to_owned()));
+    let plan = Source::Property(PropertyPath::dynamic_metadata("jwt", &["plan"]));
+    let trusted = TrustedProxies::Cidrs(vec![Cidr::parse("192.0.2.1/32").unwrap()]);
+    assert_eq!(config.exempt, [is(Source::Path(PathPattern::Any), exact("/health"))]);
+    assert_eq!(
+        config.limits[0].when,
+        [
+            is(Source::Path(PathPattern::Any), StringMatch::Prefix("/api".to_owned())),
+            Predicate::Method(vec!["GET".to_owned(), "HEAD".to_owned()]),
+            is(header("x-plan"), exact("free")),
+            Predicate::Not(Box::new(Predicate::Present(header("x-internal")))),
+            Predicate::Not(Box::new(Predicate::Present(header("x-bot")))),
+            Predicate::Any(vec![
+                is(Source::QueryParameter { name: "Page".to_owned() }, StringMatch::Contains("x".to_owned())),
+                Predicate::All(vec![session, is(Source::Host, exact("shop.example"))]),
+                Predicate::RemoteAddress { trusted, cidrs: vec![Cidr::parse("10.0.0.0/8").unwrap()] },
+                is(plan, exact("gold")),
+                Predicate::Present(Source::Path(template("/users/{id}"))),
+                is(Source::Path(PathPattern::Any), StringMatch::Regex(Box::new(Regex::new("/v[0-9]+/.*").unwrap()))),
+            ]),
+        ]
+    );
+    assert_eq!(config.limits[0].exempt, [is(header("x-internal"), exact("yes"))]);
+}
+
+fn template(text: &str) -> PathPattern {
+    PathPattern::Template(PathTemplate::parse(text).unwrap())
+}
+
+#[test]
+fn every_part_of_a_request_can_be_part_of_a_key() {
+    let config = parsed(&full());
+    let limit = &config.limits[1];
+    let cidrs = ["10.0.0.0/8", "2001:db8::/32"].map(|text| Cidr::parse(text).unwrap()).to_vec();
+    let or = |source, default: &str| Entry { source, default: Some(default.to_owned()) };
+    let pointer = |text| JsonPointer::parse(text).unwrap();
+    assert_eq!(
+        limit.descriptor.entries(),
+        [
+            or(Source::QueryParameter { name: "Key".to_owned() }, ""),
+            Source::Cookie { name: "Session".to_owned() }.into(),
+            or(Source::Path(template("/users/{id}")), "other"),
+            Source::Path(PathPattern::Prefix("/api".to_owned())).into(),
+            Source::Host.into(),
+            or(Source::Scheme, "http"),
+            Source::Property(PropertyPath::route_name()).into(),
+            Source::Property(PropertyPath::cluster_name()).into(),
+            Source::RemoteAddress(TrustedProxies::Cidrs(cidrs)).into(),
+            Source::MaskedRemoteAddress {
+                trusted: TrustedProxies::Hops(2),
+                v4_prefix_mask_len: 24,
+                v6_prefix_mask_len: 48
+            }
+            .into(),
+            Source::Property(PropertyPath::dynamic_metadata("envoy.filters.http.jwt_authn", &["jwt", "sub"])).into(),
+            Source::Property(PropertyPath::filter_state("tenant")).into(),
+            Source::RequestBody(pointer("/user/id")).into(),
+        ]
+    );
+    let (default, max, on_invalid) = (Tokens(1), Tokens(1_000_000), OnInvalid::Default);
+    let source = Source::RequestBody(pointer("/max_tokens"));
+    assert_eq!(limit.hits_addend, HitsAddend::Said { source, default, max, on_invalid });
+}
+
+#[test]
+fn a_limits_response_is_the_filters_where_it_says_nothing_else() {
+    let config = parsed(&full());
+    let filters = ResponseConfig {
+        status: config.response.status,
+        body: Template::literal(""),
+        content_type: Some("text/html".to_owned()),
+        headers: ResponseHeaders { x_ratelimit: false, ratelimit: true, retry_after: false },
+        grpc_status: GrpcStatus::UNAVAILABLE,
+        grpc_message: Some(Template::literal("slow down")),
+    };
+    assert_eq!((&config.response, config.response.status.code()), (&filters, 420));
+    let own = config.limits[0].response.as_deref().unwrap();
+    assert_eq!(own.status.code(), 403);
+    let (body, grpc_message) = (Template::parse("{limit}: {retry_after}").unwrap(), Some(Template::literal("no")));
+    assert_eq!(*own, ResponseConfig { status: own.status, body, grpc_message, ..filters });
+    assert_eq!(config.limits[1].response, None);
+}
+
+#[test]
+fn some_requests_concern_no_limit() {
+    let exempt = json!([{"remote_address": {"cidrs": ["10.0.0.0/8"]}}, {"descriptor_value": "root"}]);
+    let descriptor = json!([{"request_header": {"name": "x-user-id"}}]);
+    let mut config = with_limit(json!({"exempt": exempt, "descriptor": descriptor}));
+    config["exempt"] = json!([{"path": {"prefix": "/health"}}]);
+    let config = parsed(&config);
+    let limited =
+        |request: &Request| config.concerning(request).any(|(_, limit)| limit.descriptor.bucket_key(request).is_some());
+    let request = |path: &str, user: &str, source: &str| {
+        Request::default().header(":path", path).header("x-user-id", user).source(source)
+    };
+    assert!(limited(&request("/", "alice", "203.0.113.9:80")));
+    assert!(!limited(&request("/health", "alice", "203.0.113.9:80")));
+    assert!(!limited(&request("/", "root", "203.0.113.9:80")));
+    assert!(!limited(&request("/", "alice", "10.1.2.3:80")));
+}
+
+#[test]
+fn only_what_is_looked_at_is_buffered() {
+    assert!(!parsed(&with(json!({}))).needs_body());
+    let body = json!({"request_body": {"json_pointer": "/user"}});
+    let key = json!({"descriptor": [body], "when": [{"method": "POST"}]});
+    for fields in [key, json!({"hits_addend": body, "when": [{"method": "POST"}]})] {
+        let config = parsed(&with_limit(fields));
+        assert!(config.needs_body());
+        assert!(config.needs_body_of(&Request::default().header(":method", "POST")));
+        assert!(!config.needs_body_of(&Request::default().header(":method", "GET")));
+    }
+}
+
+#[test]
+fn a_shadow_rejects_nobody() {
+    let addend = json!({"request_header": {"name": "x-cost", "default": 7, "on_invalid": "reject"}});
+    let nonsense = Request::default().header("x-cost", "many");
+    let cost = |shadow_mode: bool| {
+        parsed(&with_limit(json!({"hits_addend": addend, "shadow_mode": shadow_mode}))).limits[0].cost(&nonsense)
+    };
+    assert!(cost(false).is_err());
+    assert_eq!(cost(true), Ok(Tokens(7)));
 }
 
 #[test]
@@ -72,13 +202,22 @@ fn what_is_left_out_has_its_documented_default() {
         }
     );
     assert_eq!((config.status_on_error.code(), config.stat_prefix.as_str()), (503, "weir"));
-    assert_eq!((config.response.status.code(), config.response.body.as_str()), (429, "rate limited\n"));
+    assert_eq!((config.response.status.code(), &config.response.body), (429, &Template::literal("rate limited\n")));
+    assert_eq!((config.response.grpc_status.code(), &config.response.grpc_message), (8, &None));
+    assert_eq!((config.max_body_bytes, config.emit_metadata), (65_536, false));
+    assert_eq!(config.overrides.map(|overrides| overrides.refresh_interval), Some(Micros::from_secs(5)));
+    assert_eq!(config.events, None);
+    assert_eq!(parsed(&with(json!({"overrides": {"enabled": false}}))).overrides, None);
+    let events = parsed(&with(json!({"events": {}}))).events.unwrap();
+    assert_eq!((events.stream.as_str(), events.max_len.get()), ("weir:events", 10_000));
+    assert_eq!((events.only, events.sample), (EventsOnly::Denied, Fraction::ALL));
     let headers = ResponseHeaders { x_ratelimit: true, ratelimit: false, retry_after: true };
     assert_eq!(config.response.headers, headers);
     let limit = &config.limits[0];
     assert_eq!((limit.failure_mode, limit.shadow_mode), (FailureMode::Allow, false));
     assert_eq!(limit.hits_addend, HitsAddend::Constant(Tokens(1)));
-    assert!(limit.when.is_empty());
+    assert!(limit.when.is_empty() && limit.exempt.is_empty() && config.exempt.is_empty());
+    assert_eq!((limit.max_delay, &limit.response), (Micros::ZERO, &None));
 }
 
 #[test]
@@ -100,15 +239,6 @@ fn a_shadow_never_denies_even_when_redis_is_down() {
 
 #[test]
 fn keys_start_with_the_prefix_and_the_limits_name() {
-    struct Anything;
-    impl Attributes for Anything {
-        fn header(&self, _: &str) -> Option<Vec<u8>> {
-            None
-        }
-        fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
-            None
-        }
-    }
     let config = parsed(&full());
-    assert_eq!(config.limits[1].descriptor.bucket_key(&Anything), Some(b"shop:all:".to_vec()));
+    assert_eq!(config.limits[2].descriptor.bucket_key(&Request::default()), Some(b"shop:all:".to_vec()));
 }

@@ -28,19 +28,19 @@ fn all_errors_are_reported_at_once() {
     redis.max_in_flight: expected an integer from 1 to 65536, found 0
     failure_mode: expected "allow" or "deny", found "local", which is not supported yet
     stat_prefix: expected 1 to 64 letters, digits, underscores and dots, found ""
+    response.status: expected an integer from 400 to 599, found 200
+    response.headers[1]: expected "x-ratelimit" or "ratelimit" or "retry-after", found "x-rate-limit"
+    response.headers[2]: expected each one only once, found the same as response.headers[0]
     limits[1].name: expected 1 to 64 letters, digits, underscores, dots and hyphens, found "per user"
     limits[1].descriptor[0].request_header.name: expected a header's name, found nothing
     limits[1].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found 20.5
     limits[1].token_bucket.fill_interval: expected a duration such as "60s", found nothing
-    limits[2].when[0].path: expected an object with exactly one of exact, prefix, suffix, found "/api"
+    limits[2].when[0].path: expected an object with exactly one of exact, prefix, suffix, contains, regex, template, found "/api"
     limits[2].when[1].method: expected a method in capitals such as "GET", found "get"
     limits[2].descriptor: expected a list of 0 to 16 items, found an empty object
     limits[2].token_bucket.fill_interval: expected a duration such as "60s", found "1 fortnight"
     limits[2].hits_addend: expected an integer from 0 to 1000000000, found -1
     limits[2].name: expected each one only once, found the same as limits[0].name
-    response.status: expected an integer from 400 to 599, found 200
-    response.headers[1]: expected "x-ratelimit" or "ratelimit" or "retry-after", found "x-rate-limit"
-    response.headers[2]: expected each one only once, found the same as response.headers[0]
     "#);
 }
 
@@ -80,23 +80,23 @@ fn what_is_no_object_is_no_configuration() {
 fn an_unknown_field_is_refused_with_what_was_meant() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
-        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, descriptor, token_bucket, hits_addend, shadow_mode, failure_mode"
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, hits_addend, max_delay, shadow_mode, failure_mode, response"
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
-        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, limits, response"
+        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata"
     );
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
-        @"limits[0].descriptor[0].remote_adress: unknown field (did you mean remote_address?), expected one of request_header, remote_address, path, method, generic_key"
+        @"limits[0].descriptor[0].remote_adress: unknown field (did you mean remote_address?), expected one of request_header, query_parameter, cookie, path, method, host, scheme, remote_address, masked_remote_address, route_name, cluster_name, dynamic_metadata, filter_state, request_body, generic_key"
     );
     assert_snapshot!(
-        errors(&with_limit(json!({"descriptor": [{"path": {"exact": "/"}}]}))),
-        @"limits[0].descriptor[0].path.exact: unknown field, expected no field here"
+        errors(&with_limit(json!({"descriptor": [{"method": {"exact": "/"}}]}))),
+        @"limits[0].descriptor[0].method.exact: unknown field, expected default"
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, limits, response"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata"#
     );
 }
 
@@ -181,11 +181,11 @@ fn a_predicate_that_could_never_hold_is_refused() {
     );
     assert_snapshot!(
         when(json!({"path": {"suffix": "?page=2"}})),
-        @r#"limits[0].when[0].path.suffix: expected the end of a path, without a query string, found "?page=2""#
+        @r#"limits[0].when[0].path.suffix: expected a part of a path, without a query string, found "?page=2""#
     );
     assert_snapshot!(
         when(json!({"path": {"exact": "/a", "prefix": "/b"}})),
-        @"limits[0].when[0].path: expected an object with exactly one of exact, prefix, suffix, found an object"
+        @"limits[0].when[0].path: expected an object with exactly one of exact, prefix, suffix, contains, regex, template, found an object"
     );
     assert_snapshot!(
         when(json!({"method": []})),
@@ -197,11 +197,11 @@ fn a_predicate_that_could_never_hold_is_refused() {
     );
     assert_snapshot!(when(json!({"header": {"name": "x plan"}})), @r#"
     limits[0].when[0].header.name: expected a header's name, found "x plan"
-    limits[0].when[0].header: expected name and exactly one of exact, prefix, suffix, present, found an object
+    limits[0].when[0].header: expected exactly one of exact, prefix, suffix, contains, regex, present, found nothing
     "#);
     assert_snapshot!(
         when(json!({"header": {"name": "x-plan", "exact": "a", "present": true}})),
-        @"limits[0].when[0].header: expected name and exactly one of exact, prefix, suffix, present, found an object"
+        @"limits[0].when[0].header: expected exactly one of exact, prefix, suffix, contains, regex, present, found 2 of them"
     );
     assert_snapshot!(
         when(json!({"not": {"not": {"header": {"name": "x-plan", "present": "yes"}}}})),
@@ -218,8 +218,8 @@ fn a_descriptor_reads_nothing_twice() {
         @"limits[0].descriptor[2]: expected each one only once, found the same as limits[0].descriptor[0]"
     );
     assert_snapshot!(
-        descriptor(json!([{"remote_address": {}}, {"remote_address": {"trusted_hops": 1}}])),
-        @"limits[0].descriptor[1]: expected each one only once, found the same as limits[0].descriptor[0]"
+        descriptor(json!([{"remote_address": {}}, {"path": {}}, {"remote_address": {"trusted_hops": 0}}])),
+        @"limits[0].descriptor[2]: expected each one only once, found the same as limits[0].descriptor[0]"
     );
     assert_snapshot!(descriptor(json!([{"remote_address": {"trusted_hops": 33}}, {"path": null}])), @"
     limits[0].descriptor[0].remote_address.trusted_hops: expected an integer from 0 to 32, found 33
@@ -239,8 +239,8 @@ fn costs_are_bounded() {
         @"limits[0].hits_addend.request_header.default: expected an integer from 0 to 10, found 11"
     );
     assert_snapshot!(
-        cost(json!({"query_parameter": {}})),
-        @"limits[0].hits_addend.query_parameter: unknown field, expected request_header"
+        cost(json!({"response_header": {}})),
+        @"limits[0].hits_addend.response_header: unknown field, expected one of request_header, query_parameter, content_length, request_body"
     );
 }
 

@@ -3,17 +3,21 @@
 //! Waits are rounded up and what remains is rounded down: a client that heeds the headers is never early.
 //! A limit in shadow mode is told nothing of.
 
+mod grpc_status;
+mod template;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::config::{Config, ErrorStatus, Limit};
+pub use self::grpc_status::GrpcStatus;
+pub use self::template::{Facts, Template};
+use crate::config::{Config, ErrorStatus, Limit, ResponseConfig};
+use crate::descriptor::BadHits;
 use crate::limit::{Outcome, Verdict};
-use crate::units::Micros;
+use crate::units::{Micros, Tokens};
 
 /// gRPC's `RESOURCE_EXHAUSTED` (grpc.io, "Status codes").
 pub const RESOURCE_EXHAUSTED: u32 = 8;
-/// gRPC's `UNAVAILABLE`.
-pub const UNAVAILABLE: u32 = 14;
 const FAILED_BODY: &str = "rate limiting is unavailable\n";
 
 /// A response header. Names are in lower case.
@@ -32,28 +36,41 @@ pub struct LocalReply {
     pub grpc_status: Option<u32>,
 }
 
-/// The answer to a request that a limit denies.
+/// The answer to a request that a limit denies: the strictest limit's own, or else the whole filter's.
 #[must_use]
 pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
-    let mut headers = limit_headers(verdict, config);
-    let retry_after = verdict.strictest().and_then(|outcome| outcome.retry_after);
-    if let (true, Some(wait)) = (config.response.headers.retry_after, retry_after) {
+    let response = response(verdict, config);
+    let facts = facts(verdict, config);
+    let mut headers = limit_headers(verdict, config, response);
+    if let (true, Some(wait)) = (response.headers.retry_after, facts.retry_after) {
         headers.push(("retry-after", wait.to_secs_ceil().max(1).to_string()));
     }
-    let response = &config.response;
-    local_reply(response.status, headers, response.body.clone(), is_grpc.then_some(RESOURCE_EXHAUSTED))
+    if is_grpc {
+        let message = response.grpc_message.as_ref().unwrap_or(&response.body).fill(&facts);
+        return local_reply(response.status, headers, message, Some(response.grpc_status));
+    }
+    headers.extend(response.content_type.clone().map(|content_type| ("content-type", content_type)));
+    local_reply(response.status, headers, response.body.fill(&facts), None)
 }
 
 /// What is added to the response of a request that the limits admit.
 #[must_use]
 pub fn admitted_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
-    limit_headers(verdict, config)
+    limit_headers(verdict, config, response(verdict, config))
 }
 
 /// The answer to a request about which Redis did not decide, where the failure mode is to deny.
 #[must_use]
 pub fn failed(config: &Config, is_grpc: bool) -> LocalReply {
-    local_reply(config.status_on_error, Vec::new(), FAILED_BODY, is_grpc.then_some(UNAVAILABLE))
+    local_reply(config.status_on_error, Vec::new(), FAILED_BODY, is_grpc.then_some(GrpcStatus::UNAVAILABLE))
+}
+
+/// The answer to a request that says something malformed where it is to say what it spends: 400, or gRPC's
+/// `INVALID_ARGUMENT`.
+#[must_use]
+pub fn bad_request(bad: BadHits, is_grpc: bool) -> LocalReply {
+    let grpc_status = is_grpc.then_some(GrpcStatus::INVALID_ARGUMENT);
+    local_reply(ErrorStatus::BAD_REQUEST, Vec::new(), format!("{bad}\n"), grpc_status)
 }
 
 /// Whether a request with this content type gets gRPC's status.
@@ -69,22 +86,37 @@ fn local_reply(
     status: ErrorStatus,
     headers: Vec<Header>,
     body: impl Into<Cow<'static, str>>,
-    grpc_status: Option<u32>,
+    grpc_status: Option<GrpcStatus>,
 ) -> LocalReply {
     let mut body = body.into();
     if grpc_status.is_some() {
         // gRPC's message is one line, in a header.
         body = Cow::Owned(body.trim_ascii_end().to_owned());
     }
-    LocalReply { status, headers, body, grpc_status }
+    LocalReply { status, headers, body, grpc_status: grpc_status.map(GrpcStatus::code) }
 }
 
-fn limit_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
+/// What the limit that speaks wants answered.
+fn response<'a>(verdict: &Verdict, config: &'a Config) -> &'a ResponseConfig {
+    let limit = verdict.strictest().and_then(|outcome| config.limits.get(outcome.limit));
+    limit.and_then(|limit| limit.response.as_deref()).unwrap_or(&config.response)
+}
+
+fn facts<'a>(verdict: &Verdict, config: &'a Config) -> Facts<'a> {
+    let strictest = verdict.strictest();
+    Facts {
+        limit: strictest.and_then(|outcome| config.limits.get(outcome.limit)).map_or("", |limit| &limit.name),
+        retry_after: strictest.and_then(|outcome| outcome.retry_after),
+        remaining: strictest.map_or(Tokens(0), |outcome| outcome.remaining),
+    }
+}
+
+fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) -> Vec<Header> {
     let mut headers = Vec::new();
-    if config.response.headers.x_ratelimit {
+    if response.headers.x_ratelimit {
         legacy_triple(verdict, config, &mut headers);
     }
-    if config.response.headers.ratelimit {
+    if response.headers.ratelimit {
         ietf_fields(verdict, config, &mut headers);
     }
     headers
@@ -137,13 +169,18 @@ fn seconds(span: Micros) -> u64 {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::units::Tokens;
 
     /// 20 tokens at 100 a minute, and 1,000 at 1,000 an hour.
     fn config(headers: &str) -> Config {
+        with_responses(&format!(r#"{{"headers": {headers}}}"#), "{}")
+    }
+
+    /// The same, with a response of the filter's and another of the first limit's.
+    fn with_responses(filters: &str, limits: &str) -> Config {
         let json = format!(
-            r#"{{"redis": {{"cluster": "redis"}}, "response": {{"headers": {headers}}}, "limits": [
+            r#"{{"redis": {{"cluster": "redis"}}, "response": {filters}, "limits": [
                 {{"name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}],
+                  "response": {limits},
                   "token_bucket": {{"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}}},
                 {{"name": "all", "descriptor": [],
                   "token_bucket": {{"max_tokens": 1000, "tokens_per_fill": 1000, "fill_interval": "3600s"}}}}]}}"#
@@ -262,6 +299,59 @@ mod tests {
         let reply = denied(&verdict, &config, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(8), "rate limited"));
         assert_eq!(failed(&config, true).grpc_status, Some(14));
+    }
+
+    #[test]
+    fn a_body_says_which_limit_and_how_long() {
+        let body = r#"{"body": "{\"limit\": \"{limit}\", \"after\": {retry_after}, \"left\": {remaining}}",
+            "content_type": "application/json", "headers": []}"#;
+        let config = with_responses(body, "{}");
+        let reply = denied(&refused(&[denies(0, Some(Micros(2_000_001)))]), &config, false);
+        assert_eq!(reply.body, r#"{"limit": "per_user", "after": 3, "left": 0}"#);
+        assert_eq!(lines(&reply.headers), ["content-type: application/json"]);
+        let never = denied(&refused(&[denies(1, None)]), &config, false);
+        assert_eq!(never.body, r#"{"limit": "all", "after": null, "left": 0}"#);
+    }
+
+    #[test]
+    fn the_strictest_limit_answers_in_its_own_words() {
+        let config = with_responses(
+            r#"{"headers": ["ratelimit"], "body": "slow down"}"#,
+            r#"{"status": 403, "body": "{limit} is used up", "headers": ["retry-after"]}"#,
+        );
+        let (short, long) = (Some(Micros::from_secs(1)), Some(Micros::from_secs(9)));
+        let own = denied(&refused(&[denies(0, long), denies(1, short)]), &config, false);
+        assert_eq!((own.status.code(), &*own.body), (403, "per_user is used up"));
+        assert_eq!(lines(&own.headers), ["retry-after: 9"]);
+        let others = denied(&refused(&[denies(0, short), denies(1, long)]), &config, false);
+        assert_eq!((others.status.code(), &*others.body), (429, "slow down"));
+        assert!(others.headers.iter().all(|(name, _)| name.starts_with("ratelimit")), "{others:?}");
+    }
+
+    #[test]
+    fn what_a_limit_does_not_say_itself_the_filter_says() {
+        let config = with_responses(r#"{"status": 420, "body": "slow down"}"#, r#"{"body": "{limit}"}"#);
+        let reply = denied(&refused(&[denies(0, None)]), &config, false);
+        assert_eq!((reply.status.code(), &*reply.body), (420, "per_user"));
+    }
+
+    #[test]
+    fn a_grpc_client_gets_the_configured_status_and_message() {
+        let response = r#"{"grpc_status": "UNAVAILABLE", "grpc_message": "{limit}: {retry_after} s",
+            "content_type": "application/json", "headers": []}"#;
+        let config = with_responses(response, "{}");
+        let reply = denied(&refused(&[denies(0, Some(Micros(1)))]), &config, true);
+        assert_eq!((reply.grpc_status, &*reply.body), (Some(14), "per_user: 1 s"));
+        assert!(reply.headers.is_empty(), "gRPC has a content type of its own: {reply:?}");
+    }
+
+    #[test]
+    fn a_client_that_says_nonsense_is_told_what_it_could_say() {
+        let bad = BadHits { max: Tokens(100), default: Tokens(1) };
+        let reply = bad_request(bad, false);
+        assert_eq!((reply.status.code(), &*reply.body), (400, "expected a whole number of hits up to 100\n"));
+        let reply = bad_request(bad, true);
+        assert_eq!((reply.grpc_status, &*reply.body), (Some(3), "expected a whole number of hits up to 100"));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! The section `events`: decisions written to a Redis stream, for others to read.
+
+use std::num::NonZeroU64;
+
+use super::error::Expected;
+use super::reader::Node;
+
+const DEFAULT_STREAM: &str = "events";
+const DEFAULT_MAX_LEN: u64 = 10_000;
+const MAX_MAX_LEN: u64 = 10_000_000;
+
+/// Which decisions are written to a Redis stream, and to which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsConfig {
+    /// The stream's key, as it is: 1 to 256 bytes without control characters. Default `{key_prefix}events`.
+    pub stream: String,
+    /// About how many events the stream keeps, ≤ 10,000,000. Default 10,000.
+    pub max_len: NonZeroU64,
+    /// Which decisions. Default denials.
+    pub only: EventsOnly,
+    /// How many of them. Default all.
+    pub sample: Fraction,
+}
+
+/// Which decisions are events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventsOnly {
+    /// Those by which a limit denies a request.
+    Denied,
+    /// Each one.
+    All,
+}
+
+/// A part of a whole, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction(u32);
+
+impl Fraction {
+    const WHOLE: u32 = 1_000_000;
+    /// The whole.
+    pub const ALL: Self = Self(Self::WHOLE);
+
+    /// Whether this one of many is of the part. `random` is any number, all of them equally likely.
+    #[must_use]
+    pub fn picks(self, random: u64) -> bool {
+        random.checked_rem(Self::WHOLE.into()).is_some_and(|part| part < self.0.into())
+    }
+}
+
+pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Option<EventsConfig> {
+    let fields = node.object(&["stream", "max_len", "only", "sample"])?;
+    let stream = fields.optional("stream", |node| {
+        node.text_such("a key of 1 to 256 bytes without control characters", |text| {
+            (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
+        })
+    });
+    let max_len = fields.or("max_len", DEFAULT_MAX_LEN, |node| node.integer(1..=MAX_MAX_LEN));
+    let only = fields.or("only", EventsOnly::Denied, |node| {
+        node.one_of(&[("denied", EventsOnly::Denied), ("all", EventsOnly::All)], &[])
+    });
+    let sample = fields.or("sample", Fraction::ALL, fraction);
+    Some(EventsConfig {
+        stream: stream?.map_or_else(|| [key_prefix, DEFAULT_STREAM].concat(), str::to_owned),
+        max_len: NonZeroU64::new(max_len?)?,
+        only: only?,
+        sample: sample?,
+    })
+}
+
+/// A number from 0 to 1.
+fn fraction(node: &Node<'_>) -> Option<Fraction> {
+    let part = node.number().filter(|part| (0.0..=1.0).contains(part));
+    let Some(part) = part else { return node.unexpected(Expected::The("a fraction from 0 to 1")) };
+    // The part is never none where something is asked for.
+    #[expect(clippy::cast_possible_truncation, reason = "between 0 and 10⁶")]
+    #[expect(clippy::cast_sign_loss, reason = "between 0 and 10⁶")]
+    Some(Fraction((part * f64::from(Fraction::WHOLE)).ceil() as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fraction_picks_its_part() {
+        let tenth = Fraction(100_000);
+        assert_eq!((0..1_000_000).filter(|random| tenth.picks(*random)).count(), 100_000);
+        assert!(Fraction::ALL.picks(u64::MAX) && !Fraction(0).picks(0));
+    }
+}

@@ -1,0 +1,76 @@
+//! Values as errors repeat them.
+
+use serde_json::Value;
+
+use super::reader::MAX_EXACT_DOUBLE;
+
+/// The most characters of a value that an error repeats.
+pub(super) const MAX_SHOWN: usize = 60;
+
+/// A value in an error: scalars as JSON, shortened; of others only the kind.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Object(fields) if fields.is_empty() => "an empty object".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Null => "null".to_owned(),
+        Value::Bool(true) => "true".to_owned(),
+        Value::Bool(false) => "false".to_owned(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.to_string(),
+            None => decimal(number.as_f64().unwrap_or(f64::INFINITY)),
+        },
+    }
+}
+
+/// A number with up to six decimals. Exact printing of doubles would add 26 KB to the filter.
+fn decimal(number: f64) -> String {
+    let magnitude = number.abs();
+    if magnitude > MAX_EXACT_DOUBLE {
+        return "a number beyond 2⁵³".to_owned();
+    }
+    let sign = if number < 0.0 { "-" } else { "" };
+    #[expect(clippy::cast_possible_truncation, reason = "between 0 and 2⁵³, and below 10⁶")]
+    let (whole, millionths) = (magnitude as u64, (magnitude.fract() * 1e6) as u64);
+    match millionths {
+        0 if magnitude.fract() > 0.0 => format!("{sign}{whole}.000000…"),
+        0 => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{}", format!("{millionths:06}").trim_end_matches('0')),
+    }
+}
+
+/// A text in quotes, shortened, without what does not print.
+pub(super) fn quoted(text: &str) -> String {
+    let dots = if text.chars().nth(MAX_SHOWN).is_some() { "…" } else { "" };
+    let mut shown = String::from("\"");
+    for char in text.chars().take(MAX_SHOWN) {
+        match char {
+            '"' | '\\' => shown.extend(char.escape_default()),
+            // Not the invisible ones and those that turn the direction of writing.
+            ' '..='~' | '\u{a1}'..='\u{1fff}' | '\u{2070}'..='\u{fdff}' => shown.push(char),
+            _ => shown.extend(char.escape_default()),
+        }
+    }
+    shown.push_str(dots);
+    shown.push('"');
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_as_it_was_written() {
+        for text in ["20.5", "-1", "-0.25", "0.05", "null", "true", "\"fünf\"", "9007199254740993", "0"] {
+            assert_eq!(shown(&serde_json::from_str(text).unwrap()), text);
+        }
+        assert_eq!(shown(&json!(1e10)), "10000000000");
+        assert_eq!(shown(&json!(1e-9)), "0.000000…");
+        assert_eq!(shown(&json!(-1e300)), "a number beyond 2⁵³");
+        assert_eq!(shown(&json!("a\"\\\n\u{202e}‘")), r#""a\"\\\n\u{202e}\u{2018}""#);
+    }
+}

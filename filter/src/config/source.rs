@@ -1,0 +1,143 @@
+//! Where a value comes from: the fields that descriptors, predicates and hits addends share.
+
+use super::error::Expected;
+use super::reader::{Node, Object};
+use crate::descriptor::{Cidr, JsonPointer, PathPattern, PathTemplate, PropertyPath, Source, TrustedProxies};
+
+pub(super) const MAX_NAME: usize = 128;
+const MAX_PATH: usize = 1_024;
+const MAX_KEY: usize = 256;
+const MAX_CIDRS: usize = 256;
+/// More proxies than this between a client and Envoy are a mistake.
+const MAX_TRUSTED_HOPS: u64 = 32;
+
+/// The source of a `kind`, out of its own fields.
+pub(super) fn read(kind: &str, fields: &Object<'_>) -> Option<Source> {
+    match kind {
+        "request_header" | "header" => header_name(fields).map(|name| Source::RequestHeader { name }),
+        "query_parameter" => {
+            let name = fields.required("name", "a query parameter's name")?.text(1..=MAX_NAME)?;
+            Some(Source::QueryParameter { name: name.to_owned() })
+        }
+        "cookie" => {
+            let name = fields.required("name", "a cookie's name")?.text_such("a cookie's name", is_token)?;
+            Some(Source::Cookie { name: name.to_owned() })
+        }
+        "path" => match fields.at_most_one(&["template", "exact", "prefix"])? {
+            Some((kind, node)) => path_pattern(kind, &node).map(Source::Path),
+            None => Some(Source::Path(PathPattern::Any)),
+        },
+        "method" => Some(Source::Method),
+        "host" => Some(Source::Host),
+        "scheme" => Some(Source::Scheme),
+        "remote_address" => trusted(fields).map(Source::RemoteAddress),
+        "masked_remote_address" => {
+            let trusted = trusted(fields);
+            let v4 = mask_len(fields, "v4_prefix_mask_len", 32);
+            let v6 = mask_len(fields, "v6_prefix_mask_len", 128);
+            Some(Source::MaskedRemoteAddress { trusted: trusted?, v4_prefix_mask_len: v4?, v6_prefix_mask_len: v6? })
+        }
+        "route_name" => Some(Source::Property(PropertyPath::route_name())),
+        "cluster_name" => Some(Source::Property(PropertyPath::cluster_name())),
+        "dynamic_metadata" => metadata_key(fields).map(Source::Property),
+        "filter_state" => {
+            let key = key(&fields.required("key", "the key of a filter state")?)?;
+            Some(Source::Property(PropertyPath::filter_state(key)))
+        }
+        "request_body" => {
+            let node = fields.required("json_pointer", "a JSON pointer such as \"/user/id\"")?;
+            node.parsed("a JSON pointer such as \"/user/id\"", MAX_KEY, JsonPointer::parse).map(Source::RequestBody)
+        }
+        _ => {
+            let value =
+                fields.required("descriptor_value", "a literal value")?.text(1..=super::descriptor::MAX_VALUE)?;
+            Some(Source::GenericKey { descriptor_value: value.to_owned() })
+        }
+    }
+}
+
+/// What a `kind` of pattern makes of paths.
+pub(super) fn path_pattern(kind: &str, node: &Node<'_>) -> Option<PathPattern> {
+    if kind == "template" {
+        let expected = "a path template such as \"/users/{id}/posts\"";
+        return node.parsed(expected, MAX_PATH, PathTemplate::parse).map(PathPattern::Template);
+    }
+    let text = path_text(node)?.to_owned();
+    Some(if kind == "exact" { PathPattern::Exact(text) } else { PathPattern::Prefix(text) })
+}
+
+/// A path or its start.
+pub(super) fn path_text<'a>(node: &Node<'a>) -> Option<&'a str> {
+    node.text_such("a path such as \"/api\", without a query string", |text| text.starts_with('/') && is_of_path(text))
+}
+
+/// Paths are seen without their query strings and fragments: text with either never matches.
+pub(super) fn is_of_path(text: &str) -> bool {
+    (1..=MAX_PATH).contains(&text.len()) && !text.contains(['?', '#'])
+}
+
+/// Who is believed about the client's address: `trusted_hops` or `trusted_cidrs`.
+pub(super) fn trusted(fields: &Object<'_>) -> Option<TrustedProxies> {
+    match fields.at_most_one(&["trusted_hops", "trusted_cidrs"])? {
+        None => Some(TrustedProxies::Hops(0)),
+        Some(("trusted_hops", node)) => {
+            let hops = node.integer(0..=MAX_TRUSTED_HOPS)?;
+            u8::try_from(hops).ok().map(TrustedProxies::Hops)
+        }
+        Some((_, node)) => cidrs(&node).map(TrustedProxies::Cidrs),
+    }
+}
+
+pub(super) fn cidrs(node: &Node<'_>) -> Option<Vec<Cidr>> {
+    node.each(1..=MAX_CIDRS, |node| node.parsed("a range of addresses such as \"10.0.0.0/8\"", MAX_NAME, Cidr::parse))
+}
+
+/// The required field `name` of an object: a header's name, in lower case.
+fn header_name(fields: &Object<'_>) -> Option<String> {
+    fields
+        .required("name", "a header's name")
+        .and_then(|node| {
+            // One colon before it names a pseudo-header.
+            node.text_such("a header's name", |text| is_token(text.strip_prefix(':').unwrap_or(text)))
+        })
+        .map(str::to_ascii_lowercase)
+}
+
+/// A token (RFC 9110, §5.6.2) of up to 128 bytes.
+fn is_token(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn mask_len(fields: &Object<'_>, name: &str, max: u8) -> Option<u8> {
+    let len = fields.or(name, max.into(), |node| node.integer(0..=max.into()))?;
+    u8::try_from(len).ok()
+}
+
+/// Envoy's `envoy.type.metadata.v3.MetadataKey`.
+fn metadata_key(fields: &Object<'_>) -> Option<PropertyPath> {
+    let expected = "an object such as {key: envoy.filters.http.jwt_authn, path: [{key: jwt}, {key: sub}]}";
+    let node = fields.required("metadata_key", expected)?;
+    let fields = node.object(&["key", "path"])?;
+    let filter = fields.required("key", "the key of a filter's metadata").and_then(|node| key(&node));
+    let path = fields.required("path", "a list of keys such as [{key: sub}]").and_then(|node| {
+        node.each(1..=16, |node| {
+            let fields = node.object(&["key"])?;
+            key(&fields.required("key", "a key")?)
+        })
+    });
+    Some(PropertyPath::dynamic_metadata(filter?, &path?))
+}
+
+/// A part of a property's path: zero bytes part them on their way to the proxy.
+fn key<'a>(node: &Node<'a>) -> Option<&'a str> {
+    node.text_such("a key of 1 to 256 bytes", |text| (1..=MAX_KEY).contains(&text.len()) && !text.contains('\0'))
+}
+
+impl<'a> Node<'a> {
+    /// What `parse` makes of a string of up to `max` bytes.
+    pub(super) fn parsed<T>(&self, expected: &'static str, max: usize, parse: fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.text_such(expected, |_| true)?;
+        Some(text).filter(|text| text.len() <= max).and_then(parse).or_else(|| self.unexpected(Expected::The(expected)))
+    }
+}

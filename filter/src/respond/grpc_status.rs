@@ -1,0 +1,74 @@
+//! gRPC's status codes (grpc.io, "Status codes").
+
+/// A gRPC status that says no: 1 to 16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrpcStatus(u8);
+
+/// From 1.
+const NAMES: [&str; 16] = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl GrpcStatus {
+    /// 3.
+    pub const INVALID_ARGUMENT: Self = Self(3);
+    /// 8.
+    pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// 14.
+    pub const UNAVAILABLE: Self = Self(14);
+
+    /// The status of a number. `None` for 0, which says yes, and for those that gRPC has not.
+    #[must_use]
+    pub fn from_code(code: u64) -> Option<Self> {
+        u8::try_from(code).ok().filter(|code| (1..=16).contains(code)).map(Self)
+    }
+
+    /// The status named so, in capitals.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let place = NAMES.iter().position(|known| *known == name)?;
+        Self::from_code(u64::try_from(place).ok()?.saturating_add(1))
+    }
+
+    /// The status as a number.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        self.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_a_name_and_a_number() {
+        assert_eq!(GrpcStatus::from_name("RESOURCE_EXHAUSTED"), Some(GrpcStatus::RESOURCE_EXHAUSTED));
+        assert_eq!(GrpcStatus::from_name("INVALID_ARGUMENT"), Some(GrpcStatus::INVALID_ARGUMENT));
+        assert_eq!(GrpcStatus::from_name("UNAVAILABLE"), Some(GrpcStatus::UNAVAILABLE));
+        assert_eq!(GrpcStatus::from_name("UNAUTHENTICATED").map(GrpcStatus::code), Some(16));
+        assert_eq!(GrpcStatus::from_name("CANCELLED").map(GrpcStatus::code), Some(1));
+    }
+
+    #[test]
+    fn ok_is_no_denial() {
+        assert_eq!((GrpcStatus::from_code(0), GrpcStatus::from_name("OK")), (None, None));
+        assert_eq!(GrpcStatus::from_code(17), None);
+        assert_eq!(GrpcStatus::from_code(264), None);
+    }
+}
