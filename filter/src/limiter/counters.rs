@@ -5,7 +5,7 @@ use crate::limit::Verdict;
 use crate::redis::Failure;
 
 /// The fates that requests are counted by, in the order of their counters.
-const OF_REQUESTS: [Fate; 3] = [Fate::Admitted, Fate::Denied, Fate::Failed];
+const OF_REQUESTS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::Rejected];
 /// The fates that each limit counts, in the order of its counters.
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
@@ -23,6 +23,8 @@ enum Fate {
     Denied,
     Failed,
     ShadowDenied,
+    /// For being malformed.
+    Rejected,
 }
 
 impl Fate {
@@ -32,6 +34,7 @@ impl Fate {
             Self::Denied => "denied",
             Self::Failed => "failed",
             Self::ShadowDenied => "shadow_denied",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -68,6 +71,11 @@ impl Counters {
                 (false, false) => self.limit(outcome.limit, Fate::ShadowDenied),
             }
         }
+    }
+
+    /// A request was malformed, where a limit was to read it.
+    pub fn rejected(&mut self) {
+        self.gain(OF_REQUESTS, 0, Fate::Rejected);
     }
 
     /// A request could not be decided, for want of Redis.

@@ -113,7 +113,10 @@ impl Limiter {
         let check = match self.check(attributes) {
             Ok(check) if check.is_empty() => return Step::Pass,
             Ok(check) => check,
-            Err(bad) => return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc()))),
+            Err(bad) => {
+                self.counters.rejected();
+                return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc())));
+            }
         };
         let is_grpc = is_grpc();
         let waiting = Waiting { check, is_grpc };

@@ -1,5 +1,6 @@
 //! Calls to the proxy, in the forms that the contexts need.
 
+use std::cell::OnceCell;
 use std::time::Instant;
 
 use proxy_wasm::hostcalls;
@@ -9,11 +10,25 @@ use crate::descriptor::Attributes;
 use crate::units::Micros;
 
 /// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
-pub(super) struct RequestAttributes;
+///
+/// Headers are read all at once, and once: asked for one by its name, Envoy gives only the first of several values
+/// (seen in 1.40 over HTTP/1), behind which the one that counts could hide.
+#[derive(Default)]
+pub(super) struct RequestAttributes {
+    headers: OnceCell<Vec<(String, Vec<u8>)>>,
+}
 
 impl Attributes for RequestAttributes {
     fn header(&self, name: &str) -> Option<Vec<u8>> {
-        hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).ok().flatten()
+        let read = || hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        let headers = self.headers.get_or_init(read);
+        let mut values = headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+        let mut all = values.next()?.clone();
+        for value in values {
+            all.push(b',');
+            all.extend_from_slice(value);
+        }
+        Some(all)
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {

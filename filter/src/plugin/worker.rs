@@ -10,7 +10,7 @@ use super::host::{self, Clock, RequestAttributes, on_behalf_of};
 use crate::config::Config;
 use crate::limiter::{Counters, Decision, Effect, Limiter, Step, Ticker};
 use crate::redis::{Callout, Failure, Ticket};
-use crate::respond::{self, Header, LocalReply};
+use crate::respond::{Header, LocalReply};
 
 /// Requests of others that one callback may decide. Each is resumed within the callback before it: with many more,
 /// the proxy's stack overflows (seen with 2,000; 300 were fine). The next tick goes on with the rest.
@@ -92,7 +92,7 @@ impl Worker {
 
     /// A request has arrived, and its context is the current one. What is to become of it now.
     pub(super) fn request(&mut self, request: u32) -> Action {
-        let step = self.limiter.request(self.clock.now(), Ticket(request), &RequestAttributes);
+        let step = self.limiter.request(self.clock.now(), Ticket(request), &RequestAttributes::default());
         match self.perform(request).map_or(step, Step::Decided) {
             Step::Pass => Action::Continue,
             Step::Wait => Action::Pause,
@@ -263,8 +263,22 @@ fn answer(reply: &LocalReply) {
 
 fn grpc_code(status: u32) -> GrpcStatusCode {
     match status {
-        respond::RESOURCE_EXHAUSTED => GrpcStatusCode::ResourceExhausted,
-        _ => GrpcStatusCode::Unavailable,
+        1 => GrpcStatusCode::Cancelled,
+        3 => GrpcStatusCode::InvalidArgument,
+        4 => GrpcStatusCode::DeadlineExceeded,
+        5 => GrpcStatusCode::NotFound,
+        6 => GrpcStatusCode::AlreadyExists,
+        7 => GrpcStatusCode::PermissionDenied,
+        8 => GrpcStatusCode::ResourceExhausted,
+        9 => GrpcStatusCode::FailedPrecondition,
+        10 => GrpcStatusCode::Aborted,
+        11 => GrpcStatusCode::OutOfRange,
+        12 => GrpcStatusCode::Unimplemented,
+        13 => GrpcStatusCode::Internal,
+        14 => GrpcStatusCode::Unavailable,
+        15 => GrpcStatusCode::DataLoss,
+        16 => GrpcStatusCode::Unauthenticated,
+        _ => GrpcStatusCode::Unknown,
     }
 }
 
