@@ -47,7 +47,7 @@ impl Counters {
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
-    /// `{stat_prefix}.redis.{cause}` and `{stat_prefix}.limit.{name}.{fate}`.
+    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, and `{stat_prefix}.events.dropped` last.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -56,7 +56,7 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             OF_LIMITS.iter().map(move |fate| format!("{prefix}.limit.{}.{}", limit.name, fate.name()))
         });
-        requests.chain(causes).chain(limits).collect()
+        requests.chain(causes).chain(limits).chain([format!("{prefix}.events.dropped")]).collect()
     }
 
     /// A request was decided.
@@ -83,6 +83,14 @@ impl Counters {
         self.gain(OF_REQUESTS, 0, Fate::Failed);
         self.gain(Failure::ALL, OF_REQUESTS.len(), cause);
         limits.for_each(|limit| self.limit(limit, Fate::Failed));
+    }
+
+    /// So many events were dropped.
+    pub fn events_dropped(&mut self, dropped: u64) {
+        if let Some(gained) = self.gained.last_mut().filter(|_| dropped > 0) {
+            *gained = gained.saturating_add(dropped);
+            self.is_dirty = true;
+        }
     }
 
     /// Whether any counter has gained since they were last taken.

@@ -5,17 +5,20 @@
 
 mod backend;
 mod counters;
+mod events;
+mod notes;
 #[cfg(test)]
 mod tests;
 mod ticker;
 mod warnings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 pub use self::backend::Backend;
 pub use self::counters::Counters;
 pub use self::ticker::Ticker;
+use self::events::{Event, Events};
 use self::warnings::Warnings;
 use crate::config::{Config, FailureMode};
 use crate::descriptor::{Attributes, BadHits};
@@ -24,7 +27,7 @@ use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
 
-/// How soon counters are reported. No hurry: the ticks that calls need report them, too.
+/// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
 const REPORT_WITHIN: Micros = Micros::from_secs(2);
 
 /// One worker's limiter.
@@ -35,8 +38,10 @@ pub struct Limiter {
     redis: Backend,
     waiting: HashMap<Ticket, Waiting>,
     counters: Counters,
+    events: Option<Events>,
     warnings: Warnings,
-    to_log: Vec<String>,
+    /// What comes before what Redis' side has to say next.
+    effects: VecDeque<Effect>,
 }
 
 /// A request whose check is with Redis.
@@ -75,6 +80,8 @@ pub enum Effect {
     CloseStream,
     /// Post this to Redis in a callout.
     CallOut(Ticket, Callout),
+    /// Leave these with the request, for its access log: names, and what they say. Comes before its decision.
+    Annotate(Ticket, Vec<(&'static str, String)>),
     /// A request that was to wait is decided.
     Decide(Ticket, Decision),
     /// Log this as a warning.
@@ -90,8 +97,9 @@ impl Limiter {
             redis: Backend::new(&config.redis, seed),
             waiting: HashMap::new(),
             counters: Counters::new(&config),
+            events: config.events.clone().map(|config| Events::new(config, seed)),
             warnings: Warnings::default(),
-            to_log: Vec::new(),
+            effects: VecDeque::new(),
             config,
         }
     }
@@ -125,8 +133,21 @@ impl Limiter {
                 self.waiting.insert(ticket, waiting);
                 Step::Wait
             }
-            Err(failure) => Step::Decided(self.fail(failure, &waiting)),
+            Err(failure) => Step::Decided(self.fail(ticket, failure, &waiting)),
         }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Micros) {
+        self.redis.handle_tick(now);
+        let Some(events) = &mut self.events else { return };
+        if let Some(batch) = events.batch()
+            && self.redis.submit(now, events::TICKET, batch).is_err()
+        {
+            events.settled(false);
+        }
+        let dropped = events.take_dropped();
+        self.counters.events_dropped(dropped);
     }
 
     /// The request is gone: its reply, should it still come, is dropped.
@@ -144,28 +165,28 @@ impl Limiter {
     /// When a tick is wanted next, if at all: for Redis, or to have the counters reported.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
-        let report = self.counters.is_dirty().then(|| now.plus(REPORT_WITHIN));
-        [self.redis.next_tick(now), report].into_iter().flatten().min()
+        let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
+        let soon = (self.counters.is_dirty() || has_events).then(|| now.plus(REPORT_WITHIN));
+        [self.redis.next_tick(now), soon].into_iter().flatten().min()
     }
 
     /// What to do next, or `None` when nothing is left to do for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
-        while let Some(effect) = self.redis.poll() {
-            let effect = match effect {
-                backend::Effect::Open => Some(Effect::OpenStream),
-                backend::Effect::Close => Some(Effect::CloseStream),
-                backend::Effect::CallOut(ticket, callout) => Some(Effect::CallOut(ticket, callout)),
-                backend::Effect::Settled(ticket, result) => self.settle(now, ticket, result),
-                backend::Effect::Trouble(Trouble { failure, detail }) => {
-                    self.warn(now, failure, &detail);
-                    None
+        while self.effects.is_empty() {
+            match self.redis.poll()? {
+                backend::Effect::Open => return Some(Effect::OpenStream),
+                backend::Effect::Close => return Some(Effect::CloseStream),
+                backend::Effect::CallOut(ticket, callout) => return Some(Effect::CallOut(ticket, callout)),
+                backend::Effect::Settled(events::TICKET, result) => {
+                    if let Some(events) = &mut self.events {
+                        events.settled(result.is_ok());
+                    }
                 }
-            };
-            if effect.is_some() {
-                return effect;
+                backend::Effect::Settled(ticket, result) => self.settle(now, ticket, result),
+                backend::Effect::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }
         }
-        self.to_log.pop().map(Effect::Warn)
+        self.effects.pop_front()
     }
 
     fn check(&self, attributes: &dyn Attributes) -> Result<Check, BadHits> {
@@ -177,8 +198,8 @@ impl Limiter {
         asked.collect::<Result<_, BadHits>>().map(Check::new)
     }
 
-    fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) -> Option<Effect> {
-        let waiting = self.waiting.remove(&ticket)?;
+    fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
         let verdict = result.and_then(|reply| {
             waiting.check.read(&reply).map_err(|malformed| {
                 self.warn(now, Failure::Protocol, &malformed.to_string());
@@ -186,14 +207,19 @@ impl Limiter {
             })
         });
         let decision = match verdict {
-            Ok(verdict) => self.decide(&verdict, &waiting),
-            Err(failure) => self.fail(failure, &waiting),
+            Ok(verdict) => self.decide(ticket, &verdict, &waiting),
+            Err(failure) => self.fail(ticket, failure, &waiting),
         };
-        Some(Effect::Decide(ticket, decision))
+        self.effects.push_back(Effect::Decide(ticket, decision));
     }
 
-    fn decide(&mut self, verdict: &Verdict, waiting: &Waiting) -> Decision {
+    fn decide(&mut self, ticket: Ticket, verdict: &Verdict, waiting: &Waiting) -> Decision {
         self.counters.decided(verdict);
+        self.record(verdict, waiting);
+        if self.config.emit_metadata {
+            let notes = notes::of_verdict(verdict, &waiting.check, &self.config);
+            self.effects.push_back(Effect::Annotate(ticket, notes));
+        }
         if verdict.admitted {
             Decision::Admit(respond::admitted_headers(verdict, &self.config))
         } else {
@@ -201,9 +227,28 @@ impl Limiter {
         }
     }
 
+    fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
+        let Some(events) = &mut self.events else { return };
+        for (outcome, asked) in verdict.outcomes.iter().zip(waiting.check.asked()) {
+            if events.wants(outcome.admitted) {
+                let limit = self.config.limits.get(outcome.limit).map(|limit| limit.name.clone()).unwrap_or_default();
+                events.push(Event {
+                    limit,
+                    key: asked.key.clone(),
+                    admitted: outcome.admitted,
+                    remaining: outcome.remaining.0,
+                    retry_after_us: outcome.retry_after.map(|wait| wait.0),
+                });
+            }
+        }
+    }
+
     /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
-    fn fail(&mut self, failure: Failure, waiting: &Waiting) -> Decision {
+    fn fail(&mut self, ticket: Ticket, failure: Failure, waiting: &Waiting) -> Decision {
         self.counters.failed(failure, waiting.check.asked().map(|asked| asked.limit));
+        if self.config.emit_metadata {
+            self.effects.push_back(Effect::Annotate(ticket, notes::of_failure(failure)));
+        }
         let denies = |asked: &Asked| {
             let mode = self.config.limits.get(asked.limit).map(|limit| limit.failure_mode);
             asked.enforced && mode == Some(FailureMode::Deny)
@@ -216,6 +261,6 @@ impl Limiter {
     }
 
     fn warn(&mut self, now: Micros, cause: Failure, detail: &str) {
-        self.to_log.extend(self.warnings.say(now, cause, detail));
+        self.effects.extend(self.warnings.say(now, cause, detail).map(Effect::Warn));
     }
 }

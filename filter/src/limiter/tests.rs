@@ -50,7 +50,7 @@ impl Fixture {
     }
 
     fn tick(&mut self) -> Vec<Effect> {
-        self.limiter.redis().handle_tick(self.now);
+        self.limiter.tick(self.now);
         self.effects()
     }
 

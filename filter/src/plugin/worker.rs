@@ -52,7 +52,7 @@ impl Worker {
     }
 
     pub(super) fn tick(&mut self) {
-        self.limiter.redis().handle_tick(self.clock.now());
+        self.limiter.tick(self.clock.now());
         self.report();
         self.perform_as_root();
     }
@@ -140,6 +140,11 @@ impl Worker {
                     }
                 }
                 Effect::CallOut(ticket, callout) => self.call_out(ticket, &callout),
+                Effect::Annotate(Ticket(request), notes) => {
+                    on_behalf_of(request, own, || {
+                        notes.iter().for_each(|(name, note)| host::annotate(name, note));
+                    });
+                }
                 Effect::Decide(Ticket(request), decision) if request == own => on_own = Some(decision),
                 Effect::Decide(Ticket(request), decision) => {
                     self.decide(own, request, decision);
