@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use self::backend::Backend;
 pub use self::counters::Counters;
-pub use self::ticker::Ticker;
 use self::events::{Event, Events};
+pub use self::ticker::Ticker;
 use self::warnings::Warnings;
 use crate::config::{Config, FailureMode};
 use crate::descriptor::{Attributes, BadHits};
@@ -148,6 +148,12 @@ impl Limiter {
         }
         let dropped = events.take_dropped();
         self.counters.events_dropped(dropped);
+    }
+
+    /// Whether a request was told to wait, and is not decided yet.
+    #[must_use]
+    pub fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket)
     }
 
     /// The request is gone: its reply, should it still come, is dropped.

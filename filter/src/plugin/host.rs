@@ -6,7 +6,7 @@ use std::time::Instant;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
-use crate::descriptor::Attributes;
+use crate::descriptor::{Attributes, RequestBody};
 use crate::units::Micros;
 
 /// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
@@ -15,6 +15,8 @@ use crate::units::Micros;
 /// (seen in 1.40 over HTTP/1), behind which the one that counts could hide.
 #[derive(Default)]
 pub(super) struct RequestAttributes {
+    /// The whole body, where it was waited for.
+    pub(super) body: Option<RequestBody>,
     headers: OnceCell<Vec<(String, Vec<u8>)>>,
 }
 
@@ -33,6 +35,10 @@ impl Attributes for RequestAttributes {
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
         property(path)
+    }
+
+    fn body(&self) -> Option<&RequestBody> {
+        self.body.as_ref()
     }
 }
 

@@ -17,6 +17,10 @@ pub(super) struct Root {
 /// The HTTP context of one request.
 pub(super) struct Request {
     id: u32,
+    /// Its check needs its body, which has not come whole.
+    awaits_body: bool,
+    /// What has come of the body so far, in bytes.
+    body_size: usize,
     worker: Rc<RefCell<Worker>>,
 }
 
@@ -35,7 +39,7 @@ impl Root {
 
     /// A context for a request.
     pub(super) fn request(&self, id: u32) -> Request {
-        Request { id, worker: Rc::clone(&self.worker) }
+        Request { id, awaits_body: false, body_size: 0, worker: Rc::clone(&self.worker) }
     }
 
     pub(super) fn on_tick(&self) {
@@ -67,8 +71,27 @@ impl Context for Request {
 }
 
 impl HttpContext for Request {
-    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        self.worker.borrow_mut().request(self.id)
+    fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        let action = self.worker.borrow_mut().request(self.id, end_of_stream);
+        self.awaits_body = action.is_none();
+        action.unwrap_or(Action::Pause)
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if !self.awaits_body {
+            return self.worker.borrow().rest_of(self.id);
+        }
+        self.body_size = size;
+        let action = self.worker.borrow_mut().request_body(self.id, size, end_of_stream);
+        self.awaits_body = action.is_none();
+        action.unwrap_or(Action::Pause)
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        if !std::mem::take(&mut self.awaits_body) {
+            return self.worker.borrow().rest_of(self.id);
+        }
+        self.worker.borrow_mut().request_body(self.id, self.body_size, true).unwrap_or(Action::Pause)
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {

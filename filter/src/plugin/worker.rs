@@ -8,6 +8,7 @@ use proxy_wasm::types::{Action, BufferType, GrpcStatusCode, MetricType, Status};
 
 use super::host::{self, Clock, RequestAttributes, on_behalf_of};
 use crate::config::Config;
+use crate::descriptor::RequestBody;
 use crate::limiter::{Counters, Decision, Effect, Limiter, Step, Ticker};
 use crate::redis::{Callout, Failure, Ticket};
 use crate::respond::{Header, LocalReply};
@@ -90,9 +91,33 @@ impl Worker {
         }
     }
 
-    /// A request has arrived, and its context is the current one. What is to become of it now.
-    pub(super) fn request(&mut self, request: u32) -> Action {
-        let step = self.limiter.request(self.clock.now(), Ticket(request), &RequestAttributes::default());
+    /// A request's headers have arrived, and its context is the current one. What is to become of it now: `None` where
+    /// that depends on its body.
+    pub(super) fn request(&mut self, request: u32, is_whole: bool) -> Option<Action> {
+        let attributes = RequestAttributes::default();
+        if !is_whole && self.limiter.config().needs_body_of(&attributes) {
+            return None;
+        }
+        Some(self.check(request, &attributes))
+    }
+
+    /// The body that was waited for is there, or as much of it as is looked at.
+    pub(super) fn request_body(&mut self, request: u32, size: usize, is_whole: bool) -> Option<Action> {
+        let is_too_large = size > self.limiter.config().max_body_bytes;
+        if !is_whole && !is_too_large {
+            return None;
+        }
+        let body = (!is_too_large).then(|| RequestBody::new(host::buffer(BufferType::HttpRequestBody, size)));
+        Some(self.check(request, &RequestAttributes { body, ..RequestAttributes::default() }))
+    }
+
+    /// What follows a request's headers is held with them until the request is decided.
+    pub(super) fn rest_of(&self, request: u32) -> Action {
+        if self.limiter.is_waiting(Ticket(request)) { Action::Pause } else { Action::Continue }
+    }
+
+    fn check(&mut self, request: u32, attributes: &RequestAttributes) -> Action {
+        let step = self.limiter.request(self.clock.now(), Ticket(request), attributes);
         match self.perform(request).map_or(step, Step::Decided) {
             Step::Pass => Action::Continue,
             Step::Wait => Action::Pause,

@@ -24,6 +24,8 @@ pub struct Plugin {
     pub configuration: Vec<u8>,
     /// What happens to requests after a trap.
     pub failure_policy: FailurePolicy,
+    /// Whether a filter that pauses on headers is shown the body nonetheless; else it is held with them.
+    pub sees_body_past_headers: bool,
 }
 
 /// What makes a VM; equal ones are one VM in each worker.
@@ -84,6 +86,8 @@ pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
             ("FAIL_OPEN", Some(FailurePolicy::FailOpen { current: false })),
         ])
     });
+    let sees_body_past_headers =
+        fields.take("allow_on_headers_stop_iteration").map_or(Some(false), |node| node.boolean());
     let fail_open = fields.take("fail_open").map_or(Some(false), |node| node.boolean())?;
     fields.finish();
     let by_flag = if fail_open { FailurePolicy::FailOpen { current: true } } else { FailurePolicy::FailClosed };
@@ -92,7 +96,15 @@ pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
         Some(policy) => policy?.unwrap_or(by_flag),
     };
     let path = config.path().to_owned();
-    Some(Plugin { path, name: name?, root_id: root_id?, vm: vm?, configuration: configuration?, failure_policy })
+    Some(Plugin {
+        path,
+        name: name?,
+        root_id: root_id?,
+        vm: vm?,
+        configuration: configuration?,
+        failure_policy,
+        sees_body_past_headers: sees_body_past_headers?,
+    })
 }
 
 fn vm_config(node: &Node<'_>) -> Option<VmConfig> {

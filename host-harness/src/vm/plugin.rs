@@ -84,6 +84,10 @@ impl PluginHandle {
         self.plugin.failure_policy
     }
 
+    pub(crate) fn sees_body_past_headers(&self) -> bool {
+        self.plugin.sees_body_past_headers
+    }
+
     pub(crate) fn acquire(&self) -> Acquired {
         let refused = match self.policy() {
             FailurePolicy::FailOpen { .. } => Acquired::Bypass,

@@ -1,7 +1,7 @@
 //! The filters of one exchange, and how headers, bodies and trailers pass through them.
 //!
 //! What goes in at one end comes out at the other unless a filter holds it back. A filter that pauses on headers holds
-//! all that follows; one that pauses on a body holds the body, and sees it grow. A local reply ends the request's way
+//! all that follows, unless its plugin is to see the body nonetheless; one that pauses on a body holds the body, and sees it grow. A local reply ends the request's way
 //! and takes the response's way. (Envoy's filter manager; `StopAllIterationAndWatermark` and `StopIterationAndBuffer`.)
 
 mod passage;
@@ -129,7 +129,10 @@ impl Chain {
 
     /// Whether a filter holds the request's headers, so that its body should wait where it is.
     pub(crate) fn holds_request(&self) -> bool {
-        self.lane(Direction::Request).borrow().iter().any(|stage| matches!(stage.held, Held::Headers(_)))
+        let lane = self.lane(Direction::Request).borrow();
+        lane.iter().enumerate().any(|(place, stage)| {
+            matches!(stage.held, Held::Headers(_)) && !self.sees_body_past_headers(Direction::Request, place)
+        })
     }
 
     /// Whether a filter holds anything of the response.

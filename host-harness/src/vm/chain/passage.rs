@@ -30,6 +30,8 @@ pub(super) enum Held {
     Nothing,
     Headers(bool),
     Body(bool),
+    /// The headers, and what has come of the body since.
+    HeadersAndBody(bool),
     Trailers,
 }
 
@@ -55,7 +57,7 @@ impl Chain {
         {
             let mut lane = self.lane(direction).borrow_mut();
             let Some(stage) = lane.get_mut(place) else { return };
-            if stage.at_work || matches!(stage.held, Held::Headers(_)) {
+            if stage.at_work || self.must_wait(direction, place, stage.held, &item) {
                 stage.waiting.push_back(item);
                 return;
             }
@@ -73,18 +75,34 @@ impl Chain {
         loop {
             let next = {
                 let mut lane = self.lane(direction).borrow_mut();
-                match lane.get_mut(place) {
-                    Some(stage) if !stage.at_work && !matches!(stage.held, Held::Headers(_)) => {
+                let stage = lane.get_mut(place);
+                let next = |stage: &mut Stage| match stage.waiting.front() {
+                    Some(item) if !stage.at_work && !self.must_wait(direction, place, stage.held, item) => {
                         stage.waiting.pop_front()
                     }
                     _ => None,
-                }
+                };
+                stage.and_then(next)
             };
             match next {
                 Some(item) => self.push(direction, place, item),
                 None => return,
             }
         }
+    }
+
+    /// Whether what follows held headers waits with them.
+    fn must_wait(&self, direction: Direction, place: usize, held: Held, item: &Output) -> bool {
+        match held {
+            Held::Headers(_) => !(self.sees_body_past_headers(direction, place) && matches!(item, Output::Data(..))),
+            Held::HeadersAndBody(_) => !matches!(item, Output::Data(..)),
+            _ => false,
+        }
+    }
+
+    pub(super) fn sees_body_past_headers(&self, direction: Direction, place: usize) -> bool {
+        let filter = self.filters.get(self.filter_at(direction, place));
+        filter.is_some_and(|filter| filter.plugin.sees_body_past_headers())
     }
 
     fn headers(&self, direction: Direction, place: usize, end: bool) {
@@ -115,7 +133,9 @@ impl Chain {
 
     fn data(&self, direction: Direction, place: usize, data: Bytes, end: bool) {
         let index = self.filter_at(direction, place);
-        let holds = matches!(self.held(direction, place), Held::Body(_));
+        let held = self.held(direction, place);
+        let holds_headers = matches!(held, Held::Headers(_) | Held::HeadersAndBody(_));
+        let holds = matches!(held, Held::Body(_) | Held::HeadersAndBody(_));
         let size = self.with_body(index, direction, |body| {
             if !holds {
                 body.clear();
@@ -134,8 +154,13 @@ impl Chain {
             Verdict::Continue => {
                 self.hold(direction, place, Held::Nothing);
                 let data = self.with_body(index, direction, BytesMut::split).freeze();
+                if holds_headers {
+                    self.release_headers(direction, index);
+                    self.push(direction, place + 1, Output::Headers(false));
+                }
                 self.push(direction, place + 1, Output::Data(data, end));
             }
+            Verdict::Pause if holds_headers => self.hold(direction, place, Held::HeadersAndBody(end)),
             Verdict::Pause => self.hold(direction, place, Held::Body(end)),
             Verdict::Discard => {
                 self.with_body(index, direction, BytesMut::clear);
@@ -243,6 +268,12 @@ impl Chain {
                 self.push(direction, place + 1, Output::Headers(end));
             }
             Held::Body(end) => {
+                let data = self.with_body(filter, direction, BytesMut::split).freeze();
+                self.push(direction, place + 1, Output::Data(data, end));
+            }
+            Held::HeadersAndBody(end) => {
+                self.release_headers(direction, filter);
+                self.push(direction, place + 1, Output::Headers(false));
                 let data = self.with_body(filter, direction, BytesMut::split).freeze();
                 self.push(direction, place + 1, Output::Data(data, end));
             }
