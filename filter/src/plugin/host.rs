@@ -16,8 +16,14 @@ use crate::units::Micros;
 #[derive(Default)]
 pub(super) struct RequestAttributes {
     /// The whole body, where it was waited for.
-    pub(super) body: Option<RequestBody>,
+    body: Option<RequestBody>,
     headers: OnceCell<Vec<(String, Vec<u8>)>>,
+}
+
+impl RequestAttributes {
+    pub(super) fn with_body(body: Option<RequestBody>) -> Self {
+        Self { body, ..Self::default() }
+    }
 }
 
 impl Attributes for RequestAttributes {

@@ -108,7 +108,7 @@ impl Worker {
             return None;
         }
         let body = (!is_too_large).then(|| RequestBody::new(host::buffer(BufferType::HttpRequestBody, size)));
-        Some(self.check(request, &RequestAttributes { body, ..RequestAttributes::default() }))
+        Some(self.check(request, &RequestAttributes::with_body(body)))
     }
 
     /// What follows a request's headers is held with them until the request is decided.
