@@ -63,7 +63,14 @@ impl Mesh {
 
     /// A request to be sent.
     pub fn ask(&self, path: &str) -> Ask<'_> {
-        Ask { mesh: self, host: 0, method: Method::GET, path: path.into(), headers: HeaderMap::new() }
+        Ask {
+            mesh: self,
+            host: 0,
+            method: Method::GET,
+            path: path.into(),
+            headers: HeaderMap::new(),
+            body: String::new(),
+        }
     }
 
     /// Many users' requests, to the host of this number (from 0): give it users, and run it.
@@ -234,6 +241,7 @@ pub struct Ask<'a> {
     method: Method,
     path: String,
     headers: HeaderMap,
+    body: String,
 }
 
 impl Ask<'_> {
@@ -255,6 +263,12 @@ impl Ask<'_> {
         self
     }
 
+    /// With this body.
+    pub fn body(mut self, body: &str) -> Self {
+        self.body = body.to_owned();
+        self
+    }
+
     /// To the host of this number, from 0.
     pub fn via(mut self, host: usize) -> Self {
         self.host = host;
@@ -267,7 +281,11 @@ impl Ask<'_> {
     /// Where it is not answered within ten seconds.
     pub async fn send(self) -> Answer {
         let mut client = Client::new(self.mesh.ingress[self.host], ANSWER_WITHIN);
-        client.send(&self.method, &self.path, &self.headers).await.expect("every request is answered").into()
+        client
+            .send(&self.method, &self.path, &self.headers, self.body.into())
+            .await
+            .expect("every request is answered")
+            .into()
     }
 }
 

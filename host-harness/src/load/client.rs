@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request,
     client::conn::http1::{SendRequest, handshake},
@@ -59,7 +59,7 @@ pub async fn get(target: SocketAddr, path: &str, limit: Duration) -> Result<Resp
 pub struct Client {
     target: SocketAddr,
     limit: Duration,
-    connection: Option<SendRequest<Empty<Bytes>>>,
+    connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
@@ -90,16 +90,22 @@ impl Client {
     /// # Errors
     /// As there.
     pub async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
-        self.send(&Method::GET, path, headers).await
+        self.send(&Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// Sends a request without a body and reads the whole response, on the open connection or a new one.
+    /// Sends a request and reads the whole response, on the open connection or a new one.
     ///
     /// # Errors
     /// Where there is no whole response in time; the connection is given up then.
-    pub async fn send(&mut self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
+    pub async fn send(
+        &mut self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, LoadError> {
         let limit = self.limit;
-        let answered = match timeout(limit, self.exchange(method, path, headers)).await {
+        let answered = match timeout(limit, self.exchange(method, path, headers, body)).await {
             Ok(answered) => answered,
             Err(_) => Err(LoadError::Timeout(limit)),
         };
@@ -109,8 +115,14 @@ impl Client {
         answered
     }
 
-    async fn exchange(&mut self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
-        let mut request = Request::builder().method(method).uri(path).body(Empty::new())?;
+    async fn exchange(
+        &mut self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, LoadError> {
+        let mut request = Request::builder().method(method).uri(path).body(Full::new(body))?;
         *request.headers_mut() = headers.clone();
         if !headers.contains_key(HOST) {
             request.headers_mut().insert(HOST, HeaderValue::from_static("weir.test"));
