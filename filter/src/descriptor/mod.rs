@@ -19,6 +19,7 @@ pub use self::hits_addend::HitsAddend;
 pub use self::predicate::{Predicate, StringMatch};
 
 use self::key::KeyWriter;
+pub use self::key::bucket_key;
 
 /// Which bucket of a limit a request spends from: one for each list of its entries' values.
 ///
