@@ -8,7 +8,8 @@
 //! 4. [`redis`] carries the call to Redis and its reply back, or says why it could not;
 //! 5. [`respond`] turns the verdict into status, headers and body;
 //! 6. [`limiter`] is the state machine that leads a request through 2 to 5;
-//! 7. `plugin` (wasm only) connects that machine to the proxy. Nothing else names `proxy_wasm`.
+//! 7. [`overrides`] are what operators say of limits at run time, read from Redis now and then;
+//! 8. `plugin` (wasm only) connects that machine to the proxy. Nothing else names `proxy_wasm`.
 //!
 //! Everything but `plugin` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
 
@@ -16,6 +17,7 @@ pub mod config;
 pub mod descriptor;
 pub mod limit;
 pub mod limiter;
+pub mod overrides;
 #[cfg(target_arch = "wasm32")]
 mod plugin;
 pub mod redis;

@@ -59,6 +59,15 @@ impl KeyWriter {
     }
 }
 
+/// The key of the bucket of these values, for those who are told of them rather than of a request:
+/// `{prefix}{limit}:{value}:{value}…`, as a [`Descriptor`](super::Descriptor) with as many entries writes it.
+#[must_use]
+pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut key = KeyWriter::new([key_prefix, limit, ":"].concat().as_bytes());
+    values.iter().for_each(|value| key.push(value.as_ref()));
+    key.finish()
+}
+
 fn push_hex(key: &mut Vec<u8>, byte: u8) {
     for digit in [byte >> 4, byte & 0x0f] {
         key.extend(HEX.get(usize::from(digit)));
@@ -73,9 +82,7 @@ mod tests {
     use super::*;
 
     fn key(values: &[&[u8]]) -> Vec<u8> {
-        let mut key = KeyWriter::new(b"weir:per_user:");
-        values.iter().for_each(|value| key.push(value));
-        key.finish()
+        bucket_key("weir:", "per_user", values)
     }
 
     fn text(values: &[&[u8]]) -> String {

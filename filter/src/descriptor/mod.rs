@@ -33,6 +33,7 @@ pub use self::source::{PropertyPath, Source};
 pub use self::string_match::StringMatch;
 
 use self::key::KeyWriter;
+pub use self::key::bucket_key;
 
 /// Which bucket of a limit a request spends from: one for each list of its entries' values.
 ///
