@@ -10,21 +10,10 @@ use crate::descriptor::{Attributes, BadHits, Descriptor, Entry, HitsAddend, Pred
 use crate::limit::TokenBucket;
 use crate::units::{Micros, Tokens};
 
-const FIELDS: &[&str] = &[
-    "name",
-    "when",
-    "exempt",
-    "descriptor",
-    "token_bucket",
-    "hits_addend",
-    "max_delay",
-    "shadow_mode",
-    "failure_mode",
-    "response",
-];
+const FIELDS: &[&str] =
+    &["name", "when", "exempt", "descriptor", "token_bucket", "hits_addend", "shadow_mode", "failure_mode", "response"];
 const MAX_LIMITS: usize = 32;
 const MAX_EXEMPTIONS: usize = 256;
-const MAX_MAX_DELAY: Micros = Micros::from_secs(60);
 /// Envoy's `TokenBucket` counts in `uint32`.
 const MAX_TOKENS: u64 = u32::MAX as u64;
 /// The most that a bucket of one token may take to fill: 142 years.
@@ -45,8 +34,6 @@ pub struct Limit {
     pub token_bucket: TokenBucket,
     /// How many tokens such a request spends.
     pub hits_addend: HitsAddend,
-    /// How long a request may be held until its tokens exist, instead of being denied: ≤ 60 s. Default not at all.
-    pub max_delay: Micros,
     /// Whether it, or the whole filter, decides and counts but never denies.
     pub shadow_mode: bool,
     /// What becomes of a request when Redis does not decide: its own mode or else the filter's. Always
@@ -131,7 +118,6 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
         .or("exempt", Vec::new(), |node| node.each(0..=MAX_EXEMPTIONS, |node| exemption(node, entries.as_deref())));
     let token_bucket = fields.required("token_bucket", "a token bucket").and_then(|node| token_bucket(&node));
     let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
-    let max_delay = fields.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=MAX_MAX_DELAY));
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let own_failure_mode = fields.optional("failure_mode", failure_mode);
     let response = fields.optional("response", |node| response::read(node, defaults.response));
@@ -153,7 +139,6 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
         descriptor,
         token_bucket: token_bucket?,
         hits_addend: hits_addend?,
-        max_delay: max_delay?,
         shadow_mode,
         failure_mode: if shadow_mode { FailureMode::Allow } else { own_failure_mode },
         response: response?.map(Box::new),

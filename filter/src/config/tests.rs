@@ -84,7 +84,7 @@ fn full() -> Value {
                 ],
                 "token_bucket": {"max_tokens": 20.0, "tokens_per_fill": 100.0, "fill_interval": "60s"},
                 "hits_addend": {"request_header": {"name": "x-cost", "default": 2.0, "max": 50.0, "on_invalid": "reject"}},
-                "max_delay": "0.5s", "failure_mode": "allow",
+                "failure_mode": "allow",
                 "response": {"status": 403, "body": "{limit}: {retry_after}", "grpc_message": "no"}
             },
             {

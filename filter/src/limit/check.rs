@@ -85,6 +85,7 @@ impl Check {
             let left = if admitted && fits { lack.plus(asked.bucket.price(asked.cost)) } else { lack };
             Outcome {
                 limit: asked.limit,
+                bucket: asked.bucket,
                 cost: asked.cost,
                 admitted: fits,
                 enforced: asked.enforced,

@@ -1,5 +1,6 @@
 //! What Redis decided about one request, over all the limits that applied to it.
 
+use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
 /// What one limit says about a request.
@@ -7,6 +8,8 @@ use crate::units::{Micros, Tokens};
 pub struct Outcome {
     /// Which limit: its index in the configuration, where its name and capacity are found.
     pub limit: usize,
+    /// The bucket in force: the configured one, or the one that overrides it.
+    pub bucket: TokenBucket,
     /// What the request spends, or would have spent.
     pub cost: Tokens,
     /// Whether this limit alone admits the request.
@@ -49,11 +52,15 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     fn admits(limit: usize, remaining: u64) -> Outcome {
+        let ten = NonZeroU64::new(10).unwrap();
         Outcome {
             limit,
+            bucket: TokenBucket::new(ten, ten, Micros::from_secs(1)).unwrap(),
             cost: Tokens(1),
             admitted: true,
             enforced: true,

@@ -47,7 +47,8 @@ impl Counters {
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
-    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, and `{stat_prefix}.events.dropped` last.
+    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.overrides.ignored`
+    /// and `{stat_prefix}.events.dropped`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -56,7 +57,8 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             OF_LIMITS.iter().map(move |fate| format!("{prefix}.limit.{}.{}", limit.name, fate.name()))
         });
-        requests.chain(causes).chain(limits).chain([format!("{prefix}.events.dropped")]).collect()
+        let rest = [format!("{prefix}.overrides.ignored"), format!("{prefix}.events.dropped")];
+        requests.chain(causes).chain(limits).chain(rest).collect()
     }
 
     /// A request was decided.
@@ -85,12 +87,14 @@ impl Counters {
         limits.for_each(|limit| self.limit(limit, Fate::Failed));
     }
 
+    /// An override was malformed, or one too many.
+    pub fn override_ignored(&mut self) {
+        self.gain_at(self.gained.len().checked_sub(2), 1);
+    }
+
     /// So many events were dropped.
     pub fn events_dropped(&mut self, dropped: u64) {
-        if let Some(gained) = self.gained.last_mut().filter(|_| dropped > 0) {
-            *gained = gained.saturating_add(dropped);
-            self.is_dirty = true;
-        }
+        self.gain_at(self.gained.len().checked_sub(1), dropped);
     }
 
     /// Whether any counter has gained since they were last taken.
@@ -112,8 +116,12 @@ impl Counters {
 
     fn gain<T: PartialEq, const N: usize>(&mut self, group: [T; N], first: usize, which: T) {
         let place = group.iter().position(|known| *known == which).map(|place| first.saturating_add(place));
-        if let Some(gained) = place.and_then(|place| self.gained.get_mut(place)) {
-            *gained = gained.saturating_add(1);
+        self.gain_at(place, 1);
+    }
+
+    fn gain_at(&mut self, place: Option<usize>, more: u64) {
+        if let Some(gained) = place.and_then(|place| self.gained.get_mut(place)).filter(|_| more > 0) {
+            *gained = gained.saturating_add(more);
             self.is_dirty = true;
         }
     }

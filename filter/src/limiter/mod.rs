@@ -3,6 +3,7 @@
 //! Requests, bytes from Redis and ticks go in; [`Effect`]s come out of [`Limiter::poll`]. It never blocks,
 //! never asks for the time, and knows nothing of the proxy.
 
+mod asking;
 mod backend;
 mod counters;
 mod events;
@@ -15,20 +16,25 @@ mod warnings;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use self::asking::Asking;
 pub use self::backend::Backend;
 pub use self::counters::Counters;
 use self::events::{Event, Events};
 pub use self::ticker::Ticker;
 use self::warnings::Warnings;
 use crate::config::{Config, FailureMode};
-use crate::descriptor::{Attributes, BadHits};
+use crate::descriptor::Attributes;
 use crate::limit::{Asked, Check, SCRIPT, Verdict};
+use crate::overrides::{self, Refresh};
 use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
 
 /// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
 const REPORT_WITHIN: Micros = Micros::from_secs(2);
+
+/// The ticket under which overrides are read: no proxy gives a request this id.
+const OVERRIDES: Ticket = Ticket(u32::MAX - 1);
 
 /// One worker's limiter.
 #[derive(Debug)]
@@ -38,6 +44,7 @@ pub struct Limiter {
     redis: Backend,
     waiting: HashMap<Ticket, Waiting>,
     counters: Counters,
+    refresh: Option<Refresh>,
     events: Option<Events>,
     warnings: Warnings,
     /// What comes before what Redis' side has to say next.
@@ -97,6 +104,9 @@ impl Limiter {
             redis: Backend::new(&config.redis, seed),
             waiting: HashMap::new(),
             counters: Counters::new(&config),
+            refresh: config
+                .overrides
+                .map(|overrides| Refresh::new(&config.redis.key_prefix, overrides.refresh_interval, seed)),
             events: config.events.clone().map(|config| Events::new(config, seed)),
             warnings: Warnings::default(),
             effects: VecDeque::new(),
@@ -117,17 +127,25 @@ impl Limiter {
 
     /// A request arrives. `ticket` is its own until it is decided or [`abandon`](Self::abandon)ed.
     pub fn request(&mut self, now: Micros, ticket: Ticket, attributes: &dyn Attributes) -> Step {
+        if let Some(refresh) = &mut self.refresh {
+            refresh.wake(now);
+        }
+        let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let check = match self.check(attributes) {
-            Ok(check) if check.is_empty() => return Step::Pass,
-            Ok(check) => check,
+        let check = match asking::ask(&self.config, overrides, now, attributes) {
+            Ok(Asking::Nothing) => return Step::Pass,
+            Ok(Asking::Check(check)) => check,
+            Ok(Asking::Blocked(outcome)) => {
+                let verdict = Verdict { admitted: false, outcomes: vec![outcome] };
+                let waiting = Waiting { check: Check::default(), is_grpc: is_grpc() };
+                return Step::Decided(self.decide(ticket, &verdict, &waiting));
+            }
             Err(bad) => {
                 self.counters.rejected();
                 return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc())));
             }
         };
-        let is_grpc = is_grpc();
-        let waiting = Waiting { check, is_grpc };
+        let waiting = Waiting { check, is_grpc: is_grpc() };
         match self.redis.submit(now, ticket, waiting.check.call(&self.script)) {
             Ok(()) => {
                 self.waiting.insert(ticket, waiting);
@@ -140,6 +158,12 @@ impl Limiter {
     /// Time has passed.
     pub fn tick(&mut self, now: Micros) {
         self.redis.handle_tick(now);
+        if let Some(refresh) = &mut self.refresh
+            && let Some(call) = refresh.due(now)
+            && let Err(failure) = self.redis.submit(now, OVERRIDES, call)
+        {
+            self.refreshed(now, Err(failure));
+        }
         let Some(events) = &mut self.events else { return };
         if let Some(batch) = events.batch()
             && self.redis.submit(now, events::TICKET, batch).is_err()
@@ -173,7 +197,8 @@ impl Limiter {
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
         let soon = (self.counters.is_dirty() || has_events).then(|| now.plus(REPORT_WITHIN));
-        [self.redis.next_tick(now), soon].into_iter().flatten().min()
+        let refresh = self.refresh.as_ref().and_then(|refresh| refresh.next_tick(now));
+        [self.redis.next_tick(now), refresh, soon].into_iter().flatten().min()
     }
 
     /// What to do next, or `None` when nothing is left to do for now.
@@ -188,6 +213,7 @@ impl Limiter {
                         events.settled(result.is_ok());
                     }
                 }
+                backend::Effect::Settled(OVERRIDES, result) => self.refreshed(now, result),
                 backend::Effect::Settled(ticket, result) => self.settle(now, ticket, result),
                 backend::Effect::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }
@@ -195,13 +221,14 @@ impl Limiter {
         self.effects.pop_front()
     }
 
-    fn check(&self, attributes: &dyn Attributes) -> Result<Check, BadHits> {
-        let asked = self.config.concerning(attributes).filter_map(|(index, limit)| {
-            let key = limit.descriptor.bucket_key(attributes)?;
-            let (bucket, enforced) = (limit.token_bucket, !limit.shadow_mode);
-            Some(limit.cost(attributes).map(|cost| Asked { limit: index, key, bucket, cost, enforced }))
-        });
-        asked.collect::<Result<_, BadHits>>().map(Check::new)
+    fn refreshed(&mut self, now: Micros, result: Result<Reply, Failure>) {
+        let Some(refresh) = &mut self.refresh else { return };
+        for event in refresh.handle(now, result) {
+            if let overrides::Event::Ignored(ignored) = event {
+                self.counters.override_ignored();
+                self.effects.push_back(Effect::Warn(ignored.to_string()));
+            }
+        }
     }
 
     fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {

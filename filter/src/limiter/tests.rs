@@ -21,7 +21,7 @@ struct Fixture {
 impl Fixture {
     fn new(of_limit: &str, of_filter: &str) -> Self {
         let json = format!(
-            r#"{{"redis": {{"cluster": "redis"}}, {of_filter} "limits": [{{
+            r#"{{"redis": {{"cluster": "redis"}}, "overrides": {{"enabled": false}}, {of_filter} "limits": [{{
                 "name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}], {of_limit}
                 "token_bucket": {{"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}}}]}}"#
         );

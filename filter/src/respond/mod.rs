@@ -114,7 +114,7 @@ fn facts<'a>(verdict: &Verdict, config: &'a Config) -> Facts<'a> {
 fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) -> Vec<Header> {
     let mut headers = Vec::new();
     if response.headers.x_ratelimit {
-        legacy_triple(verdict, config, &mut headers);
+        legacy_triple(verdict, &mut headers);
     }
     if response.headers.ratelimit {
         ietf_fields(verdict, config, &mut headers);
@@ -123,10 +123,9 @@ fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) 
 }
 
 /// The strictest limit's capacity, whole tokens left, and seconds until it is full.
-fn legacy_triple(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
+fn legacy_triple(verdict: &Verdict, headers: &mut Vec<Header>) {
     let Some(outcome) = verdict.strictest() else { return };
-    let Some(limit) = config.limits.get(outcome.limit) else { return };
-    headers.push(("x-ratelimit-limit", limit.token_bucket.capacity().0.to_string()));
+    headers.push(("x-ratelimit-limit", outcome.bucket.capacity().0.to_string()));
     headers.push(("x-ratelimit-remaining", outcome.remaining.0.to_string()));
     headers.push(("x-ratelimit-reset", outcome.reset.to_secs_ceil().to_string()));
 }
@@ -145,7 +144,7 @@ fn ietf_fields(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
     let mut policies = String::new();
     let mut states = String::new();
     for (limit, outcome) in applied {
-        let bucket = &limit.token_bucket;
+        let bucket = &outcome.bucket;
         member(&mut policies, &limit.name, [('q', bucket.capacity().0), ('w', seconds(bucket.fill_time()))]);
         member(&mut states, &limit.name, [('r', outcome.remaining.0), ('t', seconds(outcome.reset))]);
     }
@@ -194,6 +193,7 @@ mod tests {
     fn admits(limit: usize, remaining: u64, reset: Micros) -> Outcome {
         Outcome {
             limit,
+            bucket: config(DEFAULT).limits[limit].token_bucket,
             cost: Tokens(1),
             admitted: true,
             enforced: true,

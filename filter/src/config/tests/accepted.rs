@@ -40,7 +40,6 @@ fn a_configuration_says_what_it_means() {
     assert_eq!(per_user.token_bucket, bucket(20, 100, Micros::from_secs(60)));
     let (default, max, on_invalid) = (Tokens(2), Tokens(50), OnInvalid::Reject);
     assert_eq!(per_user.hits_addend, HitsAddend::Said { source: header("x-cost"), default, max, on_invalid });
-    assert_eq!(per_user.max_delay, Micros::from_millis(500));
     assert_eq!(config.limits[2].token_bucket, bucket(1_000, 1, Micros::from_millis(1)));
     assert_eq!(config.limits[2].hits_addend, HitsAddend::Constant(Tokens(0)));
 
@@ -217,7 +216,7 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((limit.failure_mode, limit.shadow_mode), (FailureMode::Allow, false));
     assert_eq!(limit.hits_addend, HitsAddend::Constant(Tokens(1)));
     assert!(limit.when.is_empty() && limit.exempt.is_empty() && config.exempt.is_empty());
-    assert_eq!((limit.max_delay, &limit.response), (Micros::ZERO, &None));
+    assert_eq!(limit.response, None);
 }
 
 #[test]
