@@ -179,10 +179,6 @@ fn what_runs_beside_the_limits_is_bounded() {
     "#
     );
     assert_snapshot!(
-        errors(&with_limit(json!({"max_delay": "61s"}))),
-        @r#"limits[0].max_delay: expected a duration from "0s" to "60s", found "61s""#
-    );
-    assert_snapshot!(
         errors(&with_limit(json!({"hits_addend": {"query_parameter": {"name": "n", "on_invalid": "ignore"}}}))),
         @r#"limits[0].hits_addend.query_parameter.on_invalid: expected "default" or "reject", found "ignore""#
     );
