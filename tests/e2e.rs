@@ -11,21 +11,7 @@ const QUICKSTART: &str = "envoy/quickstart.yaml";
 const TWO_LIMITS: &str = "envoy/two-limits.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
 
-/// Runs each scenario below on both hosts, as tests of their own.
-macro_rules! on_both_hosts {
-    ($($scenario:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $scenario() { super::$scenario(weir::HostKind::Embedded).await })*
-        }
-        mod envoy {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $scenario() { super::$scenario(weir::HostKind::Envoy).await })*
-        }
-    };
-}
-
-on_both_hosts! {
+weir::on_both_hosts! {
     a_user_spends_the_burst_and_is_then_told_when_to_come_back
     tokens_come_back_at_the_configured_rate
     users_do_not_share_a_bucket

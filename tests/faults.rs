@@ -15,20 +15,7 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(900);
 const SOON: Duration = Duration::from_secs(15);
 
-macro_rules! on_both_hosts {
-    ($($scenario:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $scenario() { super::$scenario(weir::HostKind::Embedded).await })*
-        }
-        mod envoy {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $scenario() { super::$scenario(weir::HostKind::Envoy).await })*
-        }
-    };
-}
-
-on_both_hosts! {
+weir::on_both_hosts! {
     without_redis_requests_are_allowed_or_denied_as_configured
     a_hanging_redis_costs_a_request_its_timeout
     what_comes_back_wrong_is_a_failure_and_heals

@@ -10,20 +10,7 @@ use weir::{Answer, HostKind, Mesh};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
-macro_rules! on_both_hosts {
-    ($($scenario:ident)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $scenario() { super::$scenario(weir::HostKind::Embedded).await })*
-        }
-        mod envoy {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $scenario() { super::$scenario(weir::HostKind::Envoy).await })*
-        }
-    };
-}
-
-on_both_hosts! {
+weir::on_both_hosts! {
     an_override_holds_within_the_interval_and_no_longer_than_it_is_set
     denials_are_appended_to_a_stream
 }

@@ -16,3 +16,18 @@ pub use answer::Answer;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use mesh::{Mesh, MeshBuilder};
 pub use weir_harness::{provision::or_skip, serving::HostKind};
+
+/// Runs each of these scenarios, async functions of a [`HostKind`], on both hosts, as tests of their own.
+#[macro_export]
+macro_rules! on_both_hosts {
+    ($($scenario:ident)*) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() { super::$scenario(weir::HostKind::Embedded).await })*
+        }
+        mod envoy {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $scenario() { super::$scenario(weir::HostKind::Envoy).await })*
+        }
+    };
+}
