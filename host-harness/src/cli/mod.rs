@@ -5,6 +5,7 @@ mod demo;
 mod logging;
 mod serve;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,7 +34,7 @@ enum Command {
 /// Runs `weir` with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(without_separator(std::env::args_os()));
     logging::install(arguments.log_level);
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
@@ -46,5 +47,25 @@ pub fn run() -> ExitCode {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `cargo demo -- --keep` is handed to us as `weir demo -- --keep`: cargo's habit, and no part of the command.
+fn without_separator(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    arguments.enumerate().filter(|(place, argument)| *place != 2 || argument != "--").map(|(_, argument)| argument)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Command {
+        Arguments::parse_from(without_separator(line.split(' ').map(OsString::from))).command
+    }
+
+    #[test]
+    fn cargos_separator_between_a_command_and_its_options_means_nothing() {
+        assert!(matches!(parsed("weir check -- a.yaml"), Command::Check(_)));
+        assert_eq!(format!("{:?}", parsed("weir demo -- --keep")), format!("{:?}", parsed("weir demo --keep")));
     }
 }
