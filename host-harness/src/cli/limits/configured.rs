@@ -137,10 +137,6 @@ impl Limit {
 }
 
 impl Target<'_> {
-    pub(super) fn is_key(&self) -> bool {
-        self.key.is_some()
-    }
-
     /// The bucket's key in Redis; empty where it is the whole limit.
     pub(super) fn key(&self) -> &[u8] {
         self.key.as_deref().unwrap_or_default()
@@ -157,9 +153,9 @@ impl Target<'_> {
 
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_key() {
-            true => write!(f, "{} {}", self.limit.name, key_of(&self.field())),
-            false => write!(f, "{}", self.limit.name),
+        match self.key {
+            Some(_) => write!(f, "{} {}", self.limit.name, key_of(&self.field())),
+            None => write!(f, "{}", self.limit.name),
         }
     }
 }

@@ -71,7 +71,7 @@ enum Action {
         /// The limit's name.
         limit: String,
         /// The values of a key, none for the whole limit; then, without --rate, what is to hold.
-        #[arg(value_name = "[KEY]... RULING")]
+        #[arg(value_name = "KEY|RULING")]
         words: Vec<String>,
         /// Another rate: tokens and the time that they take to arrive, such as 100/60s or 5/s.
         #[arg(long)]
@@ -165,11 +165,14 @@ impl Place {
 }
 
 fn get(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let found = in_force(store, target)?;
-    match found {
+    let own = store.setting(&target.limit.overrides(), &target.field())?;
+    if let Some(malformed @ Found::Malformed(_)) = own {
+        writeln!(out, "{target}: {}", ruling_and_rest(&malformed))?;
+    }
+    match in_force(store, target)? {
         None => writeln!(out, "{target}: no override")?,
-        Some((found, of_key)) => {
-            let inherited = if target.is_key() && !of_key { ", as all of the limit" } else { "" };
+        Some((found, is_own)) => {
+            let inherited = if is_own { "" } else { ", as all of the limit" };
             writeln!(out, "{target}: {}{inherited}", ruling_and_rest(&found))?;
         }
     }
@@ -237,13 +240,12 @@ fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// What is said of the key, or else of its limit; and whether it is of the key.
+/// What is in force of what is said of the key, or else of its limit; and whether it is the key's own.
 fn in_force(store: &mut Store, target: &Target<'_>) -> Result<Option<(Found, bool)>, LimitsError> {
     let hash = target.limit.overrides();
-    let of_target = store.setting(&hash, &target.field())?;
-    let is_in_force = |found: &Found| !found.is_over();
-    if let Some(found) = of_target.filter(is_in_force) {
-        return Ok(Some((found, true)));
+    let is_in_force = |found: &Found| found.ruling().is_some();
+    if let Some(own) = store.setting(&hash, &target.field())?.filter(is_in_force) {
+        return Ok(Some((own, true)));
     }
     let of_limit = store.setting(&hash, target.limit.name.as_bytes())?;
     Ok(of_limit.filter(is_in_force).map(|found| (found, false)))

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use weir_filter::limit::TokenBucket;
 use weir_filter::overrides::Ruling;
+use weir_filter::units::Micros;
 
 use super::span::span;
 use super::store::Found;
@@ -24,7 +25,11 @@ pub(super) fn ruling_and_rest(found: &Found) -> String {
         Ruling::TokenBucket(bucket) => shape(*bucket),
         word => word.name().to_owned(),
     };
-    left.map_or(ruling.clone(), |left| format!("{ruling}, for {}", span(left)))
+    match left {
+        // Ends are whole seconds, and lie up to one further ahead than was asked for.
+        Some(left) => format!("{ruling}, for {}", span(Micros::from_secs((left.0 / 1_000_000).max(1)))),
+        None => ruling,
+    }
 }
 
 /// The key in a field, as a filter writes it; of the one bucket of a limit without entries, `(all)`.
