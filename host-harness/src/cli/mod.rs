@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+pub mod limits;
 mod logging;
 mod serve;
 
@@ -27,6 +28,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Says what is wrong with an Envoy bootstrap file, and with the limiter configurations in it.
     Check(check::Arguments),
+    /// Shows and changes at run time what limits do, through their Redis.
+    Limits(limits::Limits),
     /// Limits requests with a real Redis, and shows that the limits hold.
     Demo(demo::Demo),
 }
@@ -39,6 +42,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Limits(arguments) => limits::run(&arguments),
         Command::Demo(demo) => demo::run(demo),
     };
     match done {

@@ -1,0 +1,260 @@
+//! `weir limits`: what limits do at run time, for operators. It talks to Redis alone, never to a proxy.
+//!
+//! Overrides are written to the hash that the workers read, in the form of `weir_filter::overrides`; buckets are
+//! looked at by the filter's own specification, and never spent from. Nothing here blocks Redis: keys are scanned.
+
+mod configured;
+mod error;
+mod list;
+mod render;
+mod span;
+mod store;
+mod wanted;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use weir_filter::limit::TokenBucket;
+use weir_filter::overrides::Ruling;
+use weir_filter::units::Tokens;
+
+pub use self::error::LimitsError;
+
+use self::configured::{Configured, Target};
+use self::render::{key_of, line, ruling_and_rest, shape};
+use self::span::span;
+use self::store::{Found, Store};
+use self::wanted::Wanted;
+
+/// Arguments of `weir limits`.
+#[derive(Debug, clap::Args)]
+pub struct Limits {
+    /// The Redis that the limits are kept in: redis://[[user]:password@]host[:port][/database].
+    #[arg(
+        long,
+        global = true,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    redis: String,
+    /// The limits' configuration: an Envoy bootstrap file, or the filter's configuration alone; without it,
+    /// envoy/quickstart.yaml where that exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// In place of the configuration's redis.key_prefix.
+    #[arg(long, global = true, value_name = "PREFIX")]
+    key_prefix: Option<String>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Shows the limits with their overrides; with --limited, who has spent most.
+    List {
+        /// Only this limit.
+        limit: Option<String>,
+        /// Shows buckets that are not full, the emptiest first. Scans all keys of the database.
+        #[arg(long)]
+        limited: bool,
+        /// Rows of a table at most.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        top: usize,
+    },
+    /// Shows the override in force.
+    Get(#[command(flatten)] Place),
+    /// Sets an override: set LIMIT [KEY]... unlimited|blocked|shadow|off, or set LIMIT [KEY]... --rate 100/60s.
+    Set {
+        /// The limit's name.
+        limit: String,
+        /// The values of a key, none for the whole limit; then, without --rate, what is to hold.
+        #[arg(value_name = "KEY|RULING")]
+        words: Vec<String>,
+        /// Another rate: tokens and the time that they take to arrive, such as 100/60s or 5/s.
+        #[arg(long)]
+        rate: Option<String>,
+        /// Tokens at once; without it, as many as the rate's.
+        #[arg(long, requires = "rate", value_name = "TOKENS")]
+        burst: Option<u64>,
+        /// Until it expires by itself, such as 90s, 10m, 12h or 7d; without it, it holds until it is unset.
+        #[arg(long = "for", value_name = "TIME")]
+        lasting: Option<String>,
+        /// The key is given as `list` shows it, and not as its values.
+        #[arg(long)]
+        encoded: bool,
+    },
+    /// Removes an override.
+    Unset(#[command(flatten)] Place),
+    /// Shows a bucket's tokens, and spends none.
+    Peek {
+        #[command(flatten)]
+        place: Place,
+        /// Tokens that the request asked about would cost.
+        #[arg(long, default_value_t = 1, value_name = "TOKENS")]
+        cost: u64,
+    },
+    /// Deletes a bucket: it is full again.
+    Reset(#[command(flatten)] Place),
+}
+
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The limit's name.
+    limit: String,
+    /// The key's values, one for each entry of the limit's descriptor.
+    key: Vec<String>,
+    /// The key is given as `list` shows it, and not as its values.
+    #[arg(long)]
+    encoded: bool,
+}
+
+pub(super) fn run(arguments: &Limits) -> anyhow::Result<ExitCode> {
+    match arguments.perform(&mut io::stdout().lock()) {
+        // Whoever read it has read enough.
+        Err(LimitsError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        done => Ok(done.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+impl Limits {
+    /// Reads the arguments after `weir limits`.
+    ///
+    /// # Errors
+    /// What is wrong with them, or the help that they ask for.
+    pub fn parse(arguments: &[&str]) -> Result<Self, clap::Error> {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("limits").no_binary_name(true));
+        <Self as clap::FromArgMatches>::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+
+    /// Does what they say, and tells `out` of it.
+    ///
+    /// # Errors
+    /// What was wrong, and what was expected.
+    pub fn perform(&self, out: &mut dyn Write) -> Result<(), LimitsError> {
+        let configured = Configured::load(self.config.as_deref(), self.key_prefix.as_deref())?;
+        let connect = || Store::connect(&self.redis);
+        match &self.action {
+            Action::List { limit, limited, top } => {
+                let limits = configured.selected(limit.as_deref())?;
+                list::run(&mut connect()?, &limits, limited.then_some(*top), *top, out)
+            }
+            Action::Get(place) => get(&mut connect()?, &place.target(&configured)?, out),
+            Action::Set { limit, words, rate, burst, lasting, encoded } => {
+                let wanted = Wanted::of(words, rate.as_deref(), *burst, lasting.as_deref())?;
+                let target = configured.limit(limit)?.target(wanted.key, *encoded)?;
+                set(&mut connect()?, &target, &wanted, out)
+            }
+            Action::Unset(place) => unset(&mut connect()?, &place.target(&configured)?, out),
+            Action::Peek { place, cost } => peek(&mut connect()?, &place.bucket(&configured)?, Tokens(*cost), out),
+            Action::Reset(place) => reset(&mut connect()?, &place.bucket(&configured)?, out),
+        }
+    }
+}
+
+impl Place {
+    fn target<'a>(&self, configured: &'a Configured) -> Result<Target<'a>, LimitsError> {
+        configured.limit(&self.limit)?.target(&self.key, self.encoded)
+    }
+
+    fn bucket<'a>(&self, configured: &'a Configured) -> Result<Target<'a>, LimitsError> {
+        configured.limit(&self.limit)?.bucket(&self.key, self.encoded)
+    }
+}
+
+fn get(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
+    let own = store.setting(&target.limit.overrides(), &target.field())?;
+    if let Some(malformed @ Found::Malformed(_)) = own {
+        writeln!(out, "{target}: {}", ruling_and_rest(&malformed))?;
+    }
+    match in_force(store, target)? {
+        None => writeln!(out, "{target}: no override")?,
+        Some((found, is_own)) => {
+            let inherited = if is_own { "" } else { ", as all of the limit" };
+            writeln!(out, "{target}: {}{inherited}", ruling_and_rest(&found))?;
+        }
+    }
+    Ok(())
+}
+
+fn set(store: &mut Store, target: &Target<'_>, wanted: &Wanted<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
+    let hash = target.limit.overrides();
+    let now = store.time()?;
+    let value = wanted.value(now)?;
+    store.sweep(&hash, now)?;
+    let total = store.set(&hash, &target.field(), &value)?;
+    let set = match Found::read(value.as_bytes(), now) {
+        Found::InForce { ruling, .. } => Found::InForce { ruling, left: wanted.lasting },
+        other => other,
+    };
+    writeln!(out, "{target}: {}", ruling_and_rest(&set))?;
+    if total > weir_filter::overrides::MAX_ENTRIES as u64 {
+        let most = weir_filter::overrides::MAX_ENTRIES;
+        writeln!(out, "there are {total} overrides now, of which a worker keeps {most}")?;
+    }
+    Ok(())
+}
+
+fn unset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
+    let hash = target.limit.overrides();
+    let was_set = store.unset(&hash, &target.field())?;
+    let now = store.time()?;
+    store.sweep(&hash, now)?;
+    writeln!(out, "{target}: {}", if was_set { "no override any more" } else { "there was no override" })?;
+    Ok(())
+}
+
+fn peek(store: &mut Store, target: &Target<'_>, cost: Tokens, out: &mut dyn Write) -> Result<(), LimitsError> {
+    let configured = target.limit.token_bucket()?;
+    let found = in_force(store, target)?;
+    let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
+    let bucket = in_force_shape(ruling, configured);
+    let lack = store.lack(target, bucket)?;
+    line(out, "limit", &format!("{} ({})", target.limit.name, shape(configured)))?;
+    line(out, "key", &format!("{} ({})", key_of(&target.field()), target.key().escape_ascii()))?;
+    let of_override = found.as_ref().map_or("none".to_owned(), |(found, _)| ruling_and_rest(found));
+    line(out, "override", &of_override)?;
+    line(out, "tokens", &format!("{} of {}", bucket.remaining(lack).0, bucket.capacity().0))?;
+    line(out, "full in", &span(lack))?;
+    let answer = match (ruling, bucket.retry_after(lack, cost)) {
+        (Some(Ruling::Unlimited | Ruling::Off), _) => "not asked: every request passes".to_owned(),
+        (Some(Ruling::Blocked), _) => "not asked: every request is denied".to_owned(),
+        (_, None) => format!("never: {} tokens are more than it holds", cost.0),
+        (_, Some(wait)) if wait.0 == 0 => "now".to_owned(),
+        (_, Some(wait)) => format!("in {}", span(wait)),
+    };
+    line(out, &format!("{} token{}", cost.0, if cost.0 == 1 { "" } else { "s" }), &answer)?;
+    Ok(())
+}
+
+fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
+    target.limit.token_bucket()?;
+    let was_there = store.reset(target)?;
+    writeln!(
+        out,
+        "{target}: {}",
+        if was_there { "deleted, so it is full" } else { "there is no such bucket: it is full" }
+    )?;
+    Ok(())
+}
+
+/// What is in force of what is said of the key, or else of its limit; and whether it is the key's own.
+fn in_force(store: &mut Store, target: &Target<'_>) -> Result<Option<(Found, bool)>, LimitsError> {
+    let hash = target.limit.overrides();
+    let is_in_force = |found: &Found| found.ruling().is_some();
+    if let Some(own) = store.setting(&hash, &target.field())?.filter(is_in_force) {
+        return Ok(Some((own, true)));
+    }
+    let of_limit = store.setting(&hash, target.limit.name.as_bytes())?;
+    Ok(of_limit.filter(is_in_force).map(|found| (found, false)))
+}
+
+/// The bucket's shape where this holds.
+fn in_force_shape(ruling: Option<Ruling>, configured: TokenBucket) -> TokenBucket {
+    match ruling {
+        Some(Ruling::TokenBucket(bucket)) => bucket,
+        _ => configured,
+    }
+}

@@ -1,0 +1,92 @@
+//! Spans of time as operators write and read them.
+
+use weir_filter::units::Micros;
+
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
+
+/// Reads `90s`, `10m`, `500ms`: a whole number, or none for one, and a unit. More than nothing.
+pub(super) fn parse(text: &str) -> Option<Micros> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = if number.is_empty() { 1 } else { number.parse().ok()? };
+    let (_, micros) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*micros).filter(|micros| *micros > 0).map(Micros)
+}
+
+/// Shows the two greatest units of a span: `2m 30s`, `1.8s`, `12ms`. Rounded up to the last of them.
+pub(super) fn span(Micros(micros): Micros) -> String {
+    let [(_, day), (_, hour), (_, minute), (_, second), (_, milli)] = UNITS;
+    let pair = |(greater, a): (&str, u64), (less, b): (&str, u64)| {
+        let whole = micros.div_ceil(b);
+        match (whole / (a / b), whole % (a / b)) {
+            (n, 0) => format!("{n}{greater}"),
+            (n, rest) => format!("{n}{greater} {rest}{less}"),
+        }
+    };
+    let up_to = |unit: u64| micros.div_ceil(unit).saturating_mul(unit);
+    match micros {
+        0 => "0s".to_owned(),
+        _ if up_to(minute) >= day => pair(("d", day), ("h", hour)),
+        _ if up_to(second) >= hour => pair(("h", hour), ("m", minute)),
+        _ if up_to(second / 10) >= minute => pair(("m", minute), ("s", second)),
+        _ if up_to(milli) >= second => {
+            let tenths = micros.div_ceil(second / 10);
+            if tenths % 10 == 0 { format!("{}s", tenths / 10) } else { format!("{}.{}s", tenths / 10, tenths % 10) }
+        }
+        _ if micros >= milli => format!("{}ms", micros.div_ceil(milli)),
+        _ => format!("{micros}µs"),
+    }
+}
+
+/// Envoy's form of a duration: `60s`, `0.05s`.
+pub(super) fn in_seconds(Micros(micros): Micros) -> String {
+    match (micros / 1_000_000, micros % 1_000_000) {
+        (seconds, 0) => format!("{seconds}s"),
+        (seconds, fraction) => format!("{seconds}.{}s", format!("{fraction:06}").trim_end_matches('0')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_write_one_number_and_a_unit() {
+        for (text, micros) in [("90s", 90_000_000), ("10m", 600_000_000), ("s", 1_000_000), ("500ms", 500_000)] {
+            assert_eq!(parse(text), Some(Micros(micros)), "{text}");
+        }
+        assert_eq!(parse("7d"), Some(Micros::from_secs(7 * 86_400)));
+        for text in ["", "10", "0s", "-1s", "1.5h", "10 m", "1w", "99999999999999999999s", "9999999999999d", "é"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_shown_in_two_units_and_never_shorter_than_it_is() {
+        let shown = [
+            (0, "0s"),
+            (1, "1µs"),
+            (1_000, "1ms"),
+            (11_001, "12ms"),
+            (1_000_000, "1s"),
+            (1_800_000, "1.8s"),
+            (1_800_001, "1.9s"),
+            (59_900_001, "1m"),
+            (3_599_999_999, "1h"),
+            (150_000_000, "2m 30s"),
+            (119_000_001, "2m"),
+            (86_400_000_000, "1d"),
+            (90_000_000_000, "1d 1h"),
+        ];
+        for (micros, text) in shown {
+            assert_eq!(span(Micros(micros)), text);
+        }
+    }
+
+    #[test]
+    fn envoy_reads_seconds() {
+        assert_eq!(in_seconds(Micros::from_secs(60)), "60s");
+        assert_eq!(in_seconds(Micros(50_000)), "0.05s");
+    }
+}

@@ -1,0 +1,288 @@
+//! `weir limits`, against a real Redis, and buckets that real requests spent from.
+
+use std::num::NonZeroU64;
+
+use redis::Commands;
+use tempfile::NamedTempFile;
+use weir::{HostKind, Mesh};
+use weir_filter::limit::{Asked, SCRIPT, TokenBucket};
+use weir_filter::overrides::{Ruling, Setting};
+use weir_filter::units::{Micros, Tokens};
+use weir_harness::cli::limits::Limits;
+use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+
+const CONFIGURATION: &str = r#"
+redis: {cluster: redis, key_prefix: "we*ir:", username: weir, password: {env: SET_WHERE_THE_PROXY_RUNS}}
+limits:
+- name: per_user
+  descriptor: [{request_header: {name: x-user-id}}]
+  token_bucket: {max_tokens: 20, tokens_per_fill: 100, fill_interval: 60s}
+- name: per_route
+  descriptor: [{method: {}}, {path: {}}]
+  token_bucket: {max_tokens: 10, tokens_per_fill: 1, fill_interval: 3600s}
+- name: all
+  descriptor: []
+  shadow_mode: true
+  token_bucket: {max_tokens: 1000, tokens_per_fill: 1000, fill_interval: 60s}
+"#;
+const HASH: &str = "we*ir:overrides";
+
+/// An operator, with a shell where this Redis can be reached.
+struct Operator {
+    url: String,
+    config: NamedTempFile,
+    redis: redis::Connection,
+    _server: RedisServer,
+}
+
+impl Operator {
+    fn of(options: RedisOptions) -> Option<Self> {
+        let server = provision::or_skip(RedisServer::start(options))?;
+        let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let config = NamedTempFile::new().unwrap();
+        std::fs::write(config.path(), CONFIGURATION).unwrap();
+        Some(Self { url: server.url(), config, redis, _server: server })
+    }
+
+    /// What `weir limits` prints.
+    fn types(&self, command: &[&str]) -> String {
+        self.tries(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// What it says is wrong.
+    fn is_told(&self, command: &[&str]) -> String {
+        self.tries(command).expect_err("this cannot be done")
+    }
+
+    fn tries(&self, command: &[&str]) -> Result<String, String> {
+        let config = self.config.path().to_str().unwrap();
+        types(&[command, &["--redis", &self.url, "--config", config]].concat())
+    }
+
+    /// Spends from a bucket as the filter does.
+    fn spends(&mut self, key: &str, bucket: (u64, u64), cost: u64) {
+        let (capacity, emission) = bucket;
+        let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
+        let key = key.as_bytes().to_vec();
+        let asked = Asked { limit: 0, key, bucket, cost: Tokens(cost), enforced: true };
+        let script = redis::Script::new(SCRIPT);
+        let mut call = script.key(&asked.key);
+        asked.arguments().iter().for_each(|argument| {
+            call.arg(argument);
+        });
+        let reply: Vec<i64> = call.invoke(&mut self.redis).unwrap();
+        assert_eq!(reply[0], 1, "admitted");
+    }
+
+    fn override_of(&mut self, field: &str) -> Option<Setting> {
+        let value: Option<Vec<u8>> = self.redis.hget(HASH, field).unwrap();
+        value.map(|value| Setting::parse(&value).unwrap())
+    }
+}
+
+fn types(command: &[&str]) -> Result<String, String> {
+    let limits = Limits::parse(command).map_err(|error| error.to_string())?;
+    let mut out = Vec::new();
+    limits.perform(&mut out).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+const ALICE: (u64, u64) = (20, 600_000);
+const A_ROUTE: (u64, u64) = (10, 3_600_000_000);
+
+#[test]
+fn an_override_is_set_shown_and_unset() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: no override\n");
+    assert_eq!(operator.types(&["set", "per_user", "alice", "blocked"]), "per_user alice: blocked\n");
+    assert_eq!(operator.override_of("per_user:alice"), Some(Setting { ruling: Ruling::Blocked, until: None }));
+    assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: blocked\n");
+    assert_eq!(operator.types(&["get", "per_user", "bob"]), "per_user bob: no override\n");
+
+    operator.types(&["set", "per_user", "shadow"]);
+    assert_eq!(operator.types(&["get", "per_user"]), "per_user: shadow\n");
+    assert_eq!(operator.types(&["get", "per_user", "bob"]), "per_user bob: shadow, as all of the limit\n");
+    assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: blocked\n");
+
+    assert_eq!(operator.types(&["unset", "per_user", "alice"]), "per_user alice: no override any more\n");
+    assert_eq!(operator.types(&["unset", "per_user", "alice"]), "per_user alice: there was no override\n");
+    assert_eq!(operator.override_of("per_user:alice"), None);
+}
+
+#[test]
+fn a_rate_is_set_for_a_time_by_redis_clock() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let (now, _): (u64, u64) = redis::cmd("TIME").query(&mut operator.redis).unwrap();
+    let said = operator.types(&["set", "per_user", "alice", "--rate", "100/60s", "--burst", "5", "--for", "10m"]);
+    assert_eq!(said, "per_user alice: 5 at once, then 1 per 600ms, for 10m\n");
+    let Some(Setting { ruling: Ruling::TokenBucket(bucket), until }) = operator.override_of("per_user:alice") else {
+        panic!("no rate")
+    };
+    assert_eq!((bucket.capacity(), bucket.emission()), (Tokens(5), Micros(600_000)));
+    let left = until.unwrap() - now;
+    assert!((600..=605).contains(&left), "{left} s");
+}
+
+#[test]
+fn expired_overrides_are_nobodys_and_are_swept_away_by_the_next_change() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let _: () = operator.redis.hset(HASH, "per_user:alice", r#"{"is": "blocked", "until": 1000}"#).unwrap();
+    assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: no override\n");
+    assert!(operator.types(&["list"]).contains("expired"));
+    operator.types(&["set", "per_user", "bob", "off"]);
+    let fields: Vec<String> = operator.redis.hkeys(HASH).unwrap();
+    assert_eq!(fields, ["per_user:bob"]);
+}
+
+#[test]
+fn what_a_worker_cannot_read_is_told_and_does_not_hide_what_holds() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    operator.types(&["set", "per_user", "shadow"]);
+    let _: () = operator.redis.hset(HASH, "per_user:alice", "blokced").unwrap();
+    let ignored = "ignored: expected unlimited, blocked, shadow, off, or a JSON object, found blokced";
+    let said = operator.types(&["get", "per_user", "alice"]);
+    assert_eq!(said, format!("per_user alice: {ignored}\nper_user alice: shadow, as all of the limit\n"));
+    assert!(operator.types(&["list"]).contains(ignored));
+}
+
+#[test]
+fn a_bucket_is_looked_at_without_spending_and_reset() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    operator.spends("we*ir:per_route:GET:/a%20b", A_ROUTE, 10);
+    let peek = ["peek", "per_route", "GET", "/a b"];
+    for _ in 0..2 {
+        let seen = operator.types(&peek);
+        for line in ["override   none", "tokens     0 of 10", "full in    10h", "1 token    in 1h"] {
+            assert!(seen.contains(line), "{line} in\n{seen}");
+        }
+        assert!(seen.contains("GET:/a%20b (we*ir:per_route:GET:/a%20b)"), "{seen}");
+    }
+    assert!(operator.types(&["peek", "per_route", "GET:/a%20b", "--encoded"]).contains("0 of 10"));
+    assert!(
+        operator.types(&[&peek[..], &["--cost", "11"]].concat()).contains("never: 11 tokens are more than it holds")
+    );
+
+    let reset = ["reset", "per_route", "GET", "/a b"];
+    assert_eq!(operator.types(&reset), "per_route GET:/a%20b: deleted, so it is full\n");
+    assert_eq!(operator.types(&reset), "per_route GET:/a%20b: there is no such bucket: it is full\n");
+    let seen = operator.types(&peek);
+    assert!(seen.contains("10 of 10") && seen.contains("1 token    now"), "{seen}");
+}
+
+#[test]
+fn a_bucket_is_seen_as_the_override_in_force_has_it() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    operator.spends("we*ir:per_user:alice", ALICE, 20);
+    operator.types(&["set", "per_user", "--rate", "2/1h"]);
+    let seen = operator.types(&["peek", "per_user", "alice"]);
+    assert!(seen.contains("override   2 at once, then 1 per 30m") && seen.contains("1 of 2"), "{seen}");
+    operator.types(&["set", "per_user", "alice", "blocked"]);
+    assert!(operator.types(&["peek", "per_user", "alice"]).contains("not asked: every request is denied"));
+}
+
+#[test]
+fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    for n in 0..3_000 {
+        operator.spends(&format!("we*ir:per_route:GET:/{n}"), A_ROUTE, 1);
+    }
+    operator.spends("we*ir:per_route:GET:/busy", A_ROUTE, 10);
+    operator.spends("we*ir:per_user:alice", (20, 600_000_000), 15);
+    let _: () = operator.redis.set("weXir:per_user:mallory", "9999999999999999").unwrap();
+    let _: () = operator.redis.set("we*ir:per_user:no-number", "x").unwrap();
+    let _: () = operator.redis.lpush("we*ir:per_user:a-list", "x").unwrap();
+    operator.types(&["set", "per_user", "carol", "unlimited"]);
+
+    let listed = operator.types(&["list", "--limited", "--top", "3"]);
+    assert!(listed.contains("20 at once, then 1 per 600ms") && listed.contains("in shadow mode"), "{listed}");
+    assert!(listed.contains("carol") && listed.contains("unlimited"), "{listed}");
+    let place = |text: &str| listed.find(text).unwrap_or_else(|| panic!("{text} in\n{listed}"));
+    assert!(place("alice") < place("GET:/busy"), "it has filled for a moment");
+    assert!(listed.contains("0 of 10") && !listed.contains("mallory"), "{listed}");
+    // Alice's bucket would be empty longer than it can, at the configured rate: it is empty.
+    assert!(listed.contains("2 of 3002 buckets that are not full admit nothing now"), "{listed}");
+    assert_eq!(listed.matches("9 of 10").count(), 1, "{listed}");
+
+    let of_one = operator.types(&["list", "per_user", "--limited"]);
+    assert!(of_one.contains("alice") && !of_one.contains("per_route"), "{of_one}");
+}
+
+#[test]
+fn whoever_is_wrong_is_told_what_was_expected() {
+    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let unknown = "no limit `per_usr`; expected one of per_user, per_route, all";
+    assert_eq!(operator.is_told(&["get", "per_usr"]), unknown);
+    let values = "limit `per_route`: expected a key of as many values as its descriptor has entries, 2, found 1";
+    assert_eq!(operator.is_told(&["peek", "per_route", "GET:/"]), values);
+    assert!(operator.is_told(&["reset", "per_user"]).ends_with("entries, 1, found 0"), "never a whole limit");
+    assert!(operator.is_told(&["set", "per_user", "alice", "blokced"]).contains("found `blokced`"));
+    assert!(operator.is_told(&["set", "per_user", "--rate", "many"]).starts_with("--rate: expected tokens per time"));
+    assert!(operator.is_told(&["reset", "per_user", "a b", "--encoded"]).contains("found a b"));
+    let _: () = operator.redis.lpush("we*ir:per_user:list", "x").unwrap();
+    let no_bucket = "we*ir:per_user:list: expected a token bucket, found a value that is none";
+    assert_eq!(operator.is_told(&["peek", "per_user", "list"]), no_bucket);
+
+    let missing = types(&["list", "--config", "/nowhere/x.yaml", "--redis", &operator.url]).unwrap_err();
+    assert!(missing.starts_with("/nowhere/x.yaml: "), "{missing}");
+    let wrong = NamedTempFile::new().unwrap();
+    std::fs::write(wrong.path(), "{redis: {cluster: redis}, limits: 7}").unwrap();
+    let wrong = types(&["list", "--config", wrong.path().to_str().unwrap(), "--redis", &operator.url]).unwrap_err();
+    assert!(wrong.contains("limits: expected a list of 1 to 32 items, found 7"), "{wrong}");
+}
+
+#[test]
+fn a_redis_that_cannot_be_asked_is_named_without_its_password() {
+    let options = RedisOptions { password: Some("s3cret".into()), ..RedisOptions::default() };
+    let Some(mut operator) = Operator::of(options) else { return };
+    assert!(operator.url.contains("s3cret"));
+    operator.types(&["set", "all", "off"]);
+    assert_eq!(operator.override_of("all").map(|setting| setting.ruling), Some(Ruling::Off));
+
+    let _: () = redis::cmd("ACL")
+        .arg(&["SETUSER", "ops", "on", ">0perator", "~we*", "+@all", "-@dangerous"])
+        .query(&mut operator.redis)
+        .unwrap();
+    let by_name = operator.url.replace("://:s3cret@", "://ops:0perator@") + "/3";
+    operator.url.clone_from(&by_name);
+    assert_eq!(operator.types(&["get", "all"]), "all: no override\n", "another database");
+    assert!(operator.types(&["list", "--limited"]).contains("0 of 0 buckets"));
+
+    operator.url = by_name.replace("0perator", "wr0ng");
+    let refused = operator.is_told(&["list"]);
+    assert!(refused.starts_with("redis at 127.0.0.1:") && !refused.contains("wr0ng"), "{refused}");
+    operator.url = "redis://:s3cret@127.0.0.1:1".into();
+    let refused = operator.is_told(&["list"]);
+    assert!(refused.starts_with("redis at 127.0.0.1:1: ") && !refused.contains("s3cret"), "{refused}");
+    operator.url = "http://s3cret".into();
+    let refused = operator.is_told(&["list"]);
+    assert!(refused.starts_with("--redis: expected redis://") && !refused.contains("s3cret"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_requests_spent_is_seen_and_a_reset_lets_the_user_in_again() {
+    let mesh = Mesh::on(HostKind::Embedded, "envoy/quickstart.yaml").patient().bucket(3, 1, "3600s");
+    let Some(mesh) = mesh.start().await else { return };
+    let config = NamedTempFile::new().unwrap();
+    let configuration = serde_json::json!({
+        "redis": {"cluster": "redis", "key_prefix": mesh.key_prefix()},
+        "limits": [{
+            "name": "per_user",
+            "descriptor": [{"request_header": {"name": "x-user-id"}}],
+            "token_bucket": {"max_tokens": 3, "fill_interval": "3600s"},
+        }],
+    });
+    std::fs::write(config.path(), configuration.to_string()).unwrap();
+    let (url, file) = (mesh.redis().url(), config.path().to_str().unwrap());
+    let operator = |command: &[&str]| types(&[command, &["--redis", &url, "--config", file]].concat()).unwrap();
+
+    let strange = "al:ice/ü";
+    for remaining in [2, 1, 0] {
+        mesh.get(strange).await.admitted().remaining(remaining);
+    }
+    mesh.get(strange).await.denied();
+    let seen = operator(&["peek", "per_user", strange]);
+    assert!(seen.contains("0 of 3"), "{seen}");
+    assert!(operator(&["list", "--limited"]).contains("1 of 1 buckets that are not full admit nothing now"));
+    operator(&["reset", "per_user", strange]);
+    mesh.get(strange).await.admitted().remaining(2);
+}
