@@ -25,7 +25,7 @@ use self::warnings::Warnings;
 use crate::config::{Config, FailureMode};
 use crate::descriptor::Attributes;
 use crate::limit::{Asked, Check, SCRIPT, Verdict};
-use crate::overrides::{self, Refresh};
+use crate::overrides::{self, Ignored, Refresh};
 use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
@@ -224,9 +224,18 @@ impl Limiter {
     fn refreshed(&mut self, now: Micros, result: Result<Reply, Failure>) {
         let Some(refresh) = &mut self.refresh else { return };
         for event in refresh.handle(now, result) {
-            if let overrides::Event::Ignored(ignored) = event {
-                self.counters.override_ignored();
-                self.effects.push_back(Effect::Warn(ignored.to_string()));
+            match event {
+                overrides::Event::Changed => {}
+                // Told each time: it is for the throttle.
+                overrides::Event::Ignored(Ignored::Reply(malformed)) => {
+                    if let Some(line) = self.warnings.say(now, Failure::Protocol, &malformed.to_string()) {
+                        self.effects.push_back(Effect::Warn(line));
+                    }
+                }
+                overrides::Event::Ignored(ignored) => {
+                    self.counters.override_ignored();
+                    self.effects.push_back(Effect::Warn(ignored.to_string()));
+                }
             }
         }
     }
