@@ -11,9 +11,12 @@ local fits = {}
 
 for i, key in ipairs(KEYS) do
   local fill, price = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
-  local tat = tonumber(redis.call('GET', key)) or now
-  -- A clock that was set back, or a bucket that was larger, leaves it empty and no worse.
-  local lack = math.min(math.max(tat - now, 0), fill)
+  local lack = math.max((tonumber(redis.call('GET', key)) or now) - now, 0)
+  if lack > fill then
+    -- Its limit was larger, or the clock was set back: it is empty, and fills from now on.
+    lack = fill
+    redis.call('SET', key, now + lack, 'PX', math.ceil(lack / 1000))
+  end
   reply[i + 1] = lack
   fits[i] = lack + price <= fill
   if not fits[i] and ARGV[3 * i] == '1' then reply[1] = 0 end
