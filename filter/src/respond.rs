@@ -82,7 +82,7 @@ fn local_reply(
 fn limit_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
     let mut headers = Vec::new();
     if config.response.headers.x_ratelimit {
-        legacy_triple(verdict, config, &mut headers);
+        legacy_triple(verdict, &mut headers);
     }
     if config.response.headers.ratelimit {
         ietf_fields(verdict, config, &mut headers);
@@ -91,10 +91,9 @@ fn limit_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
 }
 
 /// The strictest limit's capacity, whole tokens left, and seconds until it is full.
-fn legacy_triple(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
+fn legacy_triple(verdict: &Verdict, headers: &mut Vec<Header>) {
     let Some(outcome) = verdict.strictest() else { return };
-    let Some(limit) = config.limits.get(outcome.limit) else { return };
-    headers.push(("x-ratelimit-limit", limit.token_bucket.capacity().0.to_string()));
+    headers.push(("x-ratelimit-limit", outcome.capacity.0.to_string()));
     headers.push(("x-ratelimit-remaining", outcome.remaining.0.to_string()));
     headers.push(("x-ratelimit-reset", outcome.reset.to_secs_ceil().to_string()));
 }
@@ -113,20 +112,24 @@ fn ietf_fields(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
     let mut policies = String::new();
     let mut states = String::new();
     for (limit, outcome) in applied {
-        let bucket = &limit.token_bucket;
-        member(&mut policies, &limit.name, [('q', bucket.capacity().0), ('w', seconds(bucket.fill_time()))]);
-        member(&mut states, &limit.name, [('r', outcome.remaining.0), ('t', seconds(outcome.reset))]);
+        // The windows of a limit after its first are named by their places. No limit has a colon in its name.
+        let window = if outcome.window > 0 { format!(":{}", outcome.window) } else { String::new() };
+        let name = [limit.name.as_str(), &window].concat();
+        member(&mut policies, &name, ('q', outcome.capacity.0), outcome.period.map(|period| ('w', seconds(period))));
+        member(&mut states, &name, ('r', outcome.remaining.0), Some(('t', seconds(outcome.reset))));
     }
     headers.push(("ratelimit-policy", policies));
     headers.push(("ratelimit", states));
 }
 
 /// Adds `"name";a=1;b=2` to a list. A limit's name needs no escapes.
-fn member(list: &mut String, name: &str, parameters: [(char, u64); 2]) {
+fn member(list: &mut String, name: &str, (a, x): (char, u64), second: Option<(char, u64)>) {
     let comma = if list.is_empty() { "" } else { ", " };
-    let [(a, x), (b, y)] = parameters;
     // Writing to a string does not fail.
-    let _ = write!(list, "{comma}\"{name}\";{a}={x};{b}={y}");
+    let _ = write!(list, "{comma}\"{name}\";{a}={x}");
+    if let Some((b, y)) = second {
+        let _ = write!(list, ";{b}={y}");
+    }
 }
 
 fn seconds(span: Micros) -> u64 {
@@ -155,14 +158,20 @@ mod tests {
     const IETF: &str = r#"["ratelimit"]"#;
 
     fn admits(limit: usize, remaining: u64, reset: Micros) -> Outcome {
+        let (capacity, period) = if limit == 0 { (20, 12) } else { (1_000, 3_600) };
         Outcome {
             limit,
+            window: 0,
             cost: Tokens(1),
+            capacity: Tokens(capacity),
+            period: Some(Micros::from_secs(period)),
             admitted: true,
             enforced: true,
+            spent: true,
             remaining: Tokens(remaining),
             retry_after: Some(Micros::ZERO),
             reset,
+            delay: Micros::ZERO,
         }
     }
 
@@ -171,11 +180,11 @@ mod tests {
     }
 
     fn admitted(outcomes: &[Outcome]) -> Verdict {
-        Verdict { admitted: true, outcomes: outcomes.to_vec() }
+        Verdict { admitted: true, now: Micros::ZERO, outcomes: outcomes.to_vec() }
     }
 
     fn refused(outcomes: &[Outcome]) -> Verdict {
-        Verdict { admitted: false, outcomes: outcomes.to_vec() }
+        Verdict { admitted: false, now: Micros::ZERO, outcomes: outcomes.to_vec() }
     }
 
     fn lines(headers: &[Header]) -> Vec<String> {

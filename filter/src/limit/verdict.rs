@@ -2,17 +2,27 @@
 
 use crate::units::{Micros, Tokens};
 
-/// What one limit says about a request.
+/// What one bucket says about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which limit: its index in the configuration, where its name and capacity are found.
+    /// Which limit: its index in the configuration, where its name is found.
     pub limit: usize,
+    /// Which of the limit's windows: its place among them.
+    pub window: usize,
     /// What the request spends, or would have spent.
     pub cost: Tokens,
-    /// Whether this limit alone admits the request.
+    /// The most that the bucket holds: a limit's size, as headers tell it. ≥ 1.
+    pub capacity: Tokens,
+    /// In which time it holds that: of a token bucket the time to fill. `None` where it is no matter of time, as of
+    /// requests in flight.
+    pub period: Option<Micros>,
+    /// Whether this bucket alone admits the request.
     pub admitted: bool,
     /// Whether its word counts. Not in shadow mode: decided, counted, never enforced or told.
     pub enforced: bool,
+    /// Whether the cost was spent: not of a request that is denied, nor that costs nothing, nor by a shadow that
+    /// would have denied.
+    pub spent: bool,
     /// Whole tokens left, after the request where it was admitted. Rounded down.
     pub remaining: Tokens,
     /// Time until the cost would be admitted, if nobody else spends. Zero where it is admitted; `None` where
@@ -20,6 +30,8 @@ pub struct Outcome {
     pub retry_after: Option<Micros>,
     /// Time until the bucket is full, if nobody spends.
     pub reset: Micros,
+    /// How long the request is to be held before it goes on, where this bucket admits it.
+    pub delay: Micros,
 }
 
 /// What all limits together say about a request.
@@ -27,7 +39,9 @@ pub struct Outcome {
 pub struct Verdict {
     /// Whether every enforced limit admits the request. Where one does not, none was spent from.
     pub admitted: bool,
-    /// What each limit that applied says, in the order of the configuration.
+    /// When, by Redis' clock: Unix time.
+    pub now: Micros,
+    /// What each bucket of each limit that applied says, in the order of the configuration.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -35,6 +49,13 @@ impl Verdict {
     /// The outcomes whose word counts.
     pub fn enforced(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.enforced)
+    }
+
+    /// How long an admitted request is to be held before it goes on. What it waits for is reserved already.
+    #[must_use]
+    pub fn delay(&self) -> Micros {
+        let longest = self.enforced().map(|outcome| outcome.delay).max().unwrap_or(Micros::ZERO);
+        if self.admitted { longest } else { Micros::ZERO }
     }
 
     /// The outcome that a client should heed: of the limits that deny the one to wait for longest, else the one
@@ -54,12 +75,17 @@ mod tests {
     fn admits(limit: usize, remaining: u64) -> Outcome {
         Outcome {
             limit,
+            window: 0,
             cost: Tokens(1),
+            capacity: Tokens(10),
+            period: Some(Micros::from_secs(10)),
             admitted: true,
             enforced: true,
+            spent: true,
             remaining: Tokens(remaining),
             retry_after: Some(Micros::ZERO),
             reset: Micros::from_secs(1),
+            delay: Micros::ZERO,
         }
     }
 
@@ -67,9 +93,22 @@ mod tests {
         Outcome { admitted: false, retry_after, ..admits(limit, 0) }
     }
 
-    fn strictest(outcomes: &[Outcome]) -> Option<usize> {
+    fn verdict(outcomes: &[Outcome]) -> Verdict {
         let admitted = outcomes.iter().all(|outcome| outcome.admitted || !outcome.enforced);
-        Verdict { admitted, outcomes: outcomes.to_vec() }.strictest().map(|outcome| outcome.limit)
+        Verdict { admitted, now: Micros::ZERO, outcomes: outcomes.to_vec() }
+    }
+
+    fn strictest(outcomes: &[Outcome]) -> Option<usize> {
+        verdict(outcomes).strictest().map(|outcome| outcome.limit)
+    }
+
+    #[test]
+    fn a_request_is_held_for_the_longest_delay_of_those_that_count() {
+        let held = |limit, millis| Outcome { delay: Micros::from_millis(millis), ..admits(limit, 0) };
+        let shadow = Outcome { enforced: false, ..held(2, 9) };
+        assert_eq!(verdict(&[held(0, 2), held(1, 3), shadow]).delay(), Micros::from_millis(3));
+        assert_eq!(verdict(&[held(0, 2), denies(1, None)]).delay(), Micros::ZERO);
+        assert_eq!(verdict(&[]).delay(), Micros::ZERO);
     }
 
     #[test]

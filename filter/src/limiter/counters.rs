@@ -59,13 +59,15 @@ impl Counters {
     /// A request was decided.
     pub fn decided(&mut self, verdict: &Verdict) {
         self.gain(OF_REQUESTS, 0, if verdict.admitted { Fate::Admitted } else { Fate::Denied });
-        for outcome in &verdict.outcomes {
-            match (outcome.admitted, outcome.enforced) {
-                (true, _) if verdict.admitted => self.limit(outcome.limit, Fate::Admitted),
+        // A limit's windows count as one.
+        for windows in verdict.outcomes.chunk_by(|one, other| one.limit == other.limit) {
+            let Some(first) = windows.first() else { continue };
+            match (windows.iter().all(|outcome| outcome.admitted), first.enforced) {
+                (true, _) if verdict.admitted => self.limit(first.limit, Fate::Admitted),
                 // Another limit denied the request: this one was not spent from.
                 (true, _) => {}
-                (false, true) => self.limit(outcome.limit, Fate::Denied),
-                (false, false) => self.limit(outcome.limit, Fate::ShadowDenied),
+                (false, true) => self.limit(first.limit, Fate::Denied),
+                (false, false) => self.limit(first.limit, Fate::ShadowDenied),
             }
         }
     }

@@ -11,7 +11,6 @@ mod ticker;
 mod warnings;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use self::backend::Backend;
 pub use self::counters::Counters;
@@ -19,8 +18,8 @@ pub use self::ticker::Ticker;
 use self::warnings::Warnings;
 use crate::config::{Config, FailureMode, Limit};
 use crate::descriptor::Attributes;
-use crate::limit::{Asked, Check, SCRIPT, Verdict};
-use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
+use crate::limit::{Algorithm, Asked, Check, Holder, Scripts, Verdict};
+use crate::redis::{Callout, Failure, Reply, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
 
@@ -31,7 +30,9 @@ const REPORT_WITHIN: Micros = Micros::from_secs(2);
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
-    script: Arc<Script>,
+    scripts: Scripts,
+    /// This worker, among all that use the same Redis.
+    worker: u64,
     redis: Backend,
     waiting: HashMap<Ticket, Waiting>,
     counters: Counters,
@@ -86,7 +87,8 @@ impl Limiter {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            script: Arc::new(Script::new(SCRIPT)),
+            scripts: Scripts::default(),
+            worker: seed,
             redis: Backend::new(&config.redis, seed),
             waiting: HashMap::new(),
             counters: Counters::new(&config),
@@ -109,13 +111,13 @@ impl Limiter {
 
     /// A request arrives. `ticket` is its own until it is decided or [`abandon`](Self::abandon)ed.
     pub fn request(&mut self, now: Micros, ticket: Ticket, attributes: &dyn Attributes) -> Step {
-        let check = self.check(attributes);
+        let check = self.check(ticket, attributes);
         if check.is_empty() {
             return Step::Pass;
         }
         let is_grpc = attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
         let waiting = Waiting { check, is_grpc };
-        match self.redis.submit(now, ticket, waiting.check.call(&self.script)) {
+        match self.redis.submit(now, ticket, waiting.check.call(&self.scripts)) {
             Ok(()) => {
                 self.waiting.insert(ticket, waiting);
                 Step::Wait
@@ -163,16 +165,18 @@ impl Limiter {
         self.to_log.pop().map(Effect::Warn)
     }
 
-    fn check(&self, attributes: &dyn Attributes) -> Check {
+    fn check(&self, ticket: Ticket, attributes: &dyn Attributes) -> Check {
         let limits = self.config.limits.iter().enumerate().filter(|(_, limit)| limit.concerns(attributes));
-        Check::new(limits.filter_map(|(index, limit)| self.ask(index, limit, attributes)).collect())
+        let holder = Holder::new(self.worker, ticket.0.into());
+        Check::new(limits.filter_map(|(index, limit)| self.ask(index, limit, attributes)).collect(), holder)
     }
 
     fn ask(&self, index: usize, limit: &Limit, attributes: &dyn Attributes) -> Option<Asked> {
         Some(Asked {
             limit: index,
+            window: 0,
             key: limit.descriptor.bucket_key(attributes)?,
-            bucket: limit.token_bucket,
+            algorithm: Algorithm::TokenBucket(limit.token_bucket),
             cost: limit.hits_addend.cost(attributes),
             enforced: !limit.shadow_mode,
         })
