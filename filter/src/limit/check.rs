@@ -34,9 +34,7 @@ pub struct Check {
 
 /// A reply that no script of ours gives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected an array of {expected} integers, the first above 0 where the rest admit, found {found} that is none"
-)]
+#[error("expected an array of {expected} integers, the first above 0 where the rest admit, found {found} that is none")]
 pub struct MalformedReply {
     expected: usize,
     found: &'static str,
@@ -163,9 +161,9 @@ impl Check {
     /// Whether the script for token buckets alone decides it. That one takes windows in shadow mode for limits of
     /// their own.
     fn is_lean(&self) -> bool {
-        self.asked.iter().all(|asked| {
-            matches!(asked.algorithm, Algorithm::TokenBucket(_)) && (asked.enforced || asked.window == 0)
-        })
+        self.asked
+            .iter()
+            .all(|asked| matches!(asked.algorithm, Algorithm::TokenBucket(_)) && (asked.enforced || asked.window == 0))
     }
 
     fn places<'a>(&self, asked: impl Iterator<Item = &'a Asked>) -> Option<Holds> {

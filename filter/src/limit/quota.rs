@@ -132,9 +132,7 @@ impl Quota {
 
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
         let (letter, more) = match self.period.length() {
-            Length::Micros { length, phase } => {
-                ("f", [length, phase.saturating_add(self.offset()).rem_euclid(length)])
-            }
+            Length::Micros { length, phase } => ("f", [length, phase.saturating_add(self.offset()).rem_euclid(length)]),
             Length::Months(months) => ("q", [self.offset(), months]),
         };
         Arguments { more, ..Arguments::of_count(letter, cost, self.limit(), [Micros::ZERO; 2]) }

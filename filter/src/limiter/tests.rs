@@ -170,7 +170,9 @@ fn a_limits_own_failure_mode_overrides_the_filters() {
 
 #[test]
 fn a_reply_of_another_shape_is_a_failure_and_not_a_verdict() {
-    for nonsense in [&b":1\r\n"[..], b"*1\r\n:1\r\n", b"*2\r\n:2\r\n+0\r\n", b"*2\r\n:1\r\n:-1\r\n", b"*2\r\n:0\r\n:0\r\n"] {
+    for nonsense in
+        [&b":1\r\n"[..], b"*1\r\n:1\r\n", b"*2\r\n:2\r\n+0\r\n", b"*2\r\n:1\r\n:-1\r\n", b"*2\r\n:0\r\n:0\r\n"]
+    {
         let mut fixture = Fixture::connected("", "");
         fixture.request(ALICE, "alice");
         let effects = fixture.redis_says(nonsense);
