@@ -151,8 +151,15 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn start() -> impl Strategy<Value = u64> {
-    // Near the turn of a year, too; and up to the year 2112, where Lua's numbers are nearly used up.
-    prop_oneof![Just(TODAY), 1_798_675_200_000_000 - 7_200_000_000..1_798_675_200_000_000_u64, TODAY..(1 << 52)]
+    // Around the turn of a year, a leap day, and the leap day that the year 2100 does not have; and up to the year
+    // 2112, where Lua's numbers are nearly used up.
+    let turns = [1_798_761_600, 1_835_481_600, 4_107_542_400_u64].map(|second| second * 1_000_000);
+    let around = (proptest::sample::select(turns.to_vec()), -3 * DAY..2 * DAY);
+    prop_oneof![
+        Just(TODAY),
+        around.prop_map(|(turn, off)| turn.saturating_add_signed(off)),
+        TODAY..(1 << 52) - 3_000_000_000_000,
+    ]
 }
 
 /// Mostly forwards, now and then not at all, now and then back.

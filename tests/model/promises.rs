@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, MIXED_SCRIPT, SlidingLog, SlidingWindow,
+    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, MIXED_SCRIPT, Model, SlidingLog, SlidingWindow,
     TOKEN_BUCKETS_SCRIPT, TokenBucket, Windows,
 };
 use weir_filter::redis::Script;
@@ -146,4 +146,26 @@ fn a_log_at_its_limit_stays_small() {
     let bytes: u64 = redis::cmd("MEMORY").arg("USAGE").arg("limit#log3600000000").query(&mut store.redis).unwrap();
     assert!(bytes < 400_000, "{bytes} bytes");
     assert_eq!(store.redis.llen::<_, u64>("limit#log3600000000").unwrap(), 10_000);
+}
+
+#[test]
+fn at_the_turn_of_a_window_the_one_before_counts_in_full_and_no_more() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    // So large that weights are told in steps, which do not divide the window.
+    let (limit, window) = (1 << 32, 1_795_132_801_000_003 / 999);
+    let sliding = Algorithm::SlidingWindow(SlidingWindow::new(n(limit), Micros(window)).unwrap());
+    let windows = Windows::new(&[sliding]).unwrap();
+    let ask = |cost| Check::new(windows.asked(0, b"limit", Tokens(cost), true).collect(), Holder::default());
+    let mut model = Model::default();
+    for (now, cost, admits) in [
+        (window * 999 - 1, limit / 2, true),
+        (window * 999, limit / 2 + 1, false),
+        (window * 999, limit / 2, true),
+        (window * 999 + window / 2, limit / 4 + 1, false),
+    ] {
+        store.set_clock(Micros(now));
+        let verdict = store.decide(&ask(cost)).unwrap();
+        assert_eq!(verdict.admitted, admits, "{cost} at {now}");
+        assert_eq!(verdict, model.decide(Micros(now), &ask(cost)));
+    }
 }

@@ -158,6 +158,7 @@ pub(super) fn window_within(window: Micros) -> Result<std::num::NonZeroU64, Algo
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use std::num::NonZeroU64;
 

@@ -145,6 +145,7 @@ impl Quota {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use jiff::civil::{DateTime, Weekday};
     use jiff::tz::Offset;

@@ -125,8 +125,8 @@ impl SlidingWindow {
 
     /// How much of a window is left when `before` counts for no more than `room`, which is less.
     fn left_when(&self, before: u64, room: u64) -> Micros {
-        let weight = u128::from(room).saturating_mul(u128::from(self.ticks())) / u128::from(before.max(1));
-        Micros(u64::try_from(weight).unwrap_or(u64::MAX)).times(self.tick.get())
+        let weight = room.saturating_mul(self.ticks()).checked_div(before).unwrap_or(0);
+        Micros(weight).times(self.tick.get())
     }
 
     fn ticks(&self) -> u64 {
@@ -143,6 +143,7 @@ impl SlidingWindow {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::*;
 

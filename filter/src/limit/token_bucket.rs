@@ -191,6 +191,7 @@ impl TokenBucket {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
