@@ -157,7 +157,8 @@ mod tests {
             entry("nothing", &[]),
         ]
         .concat();
-        let expected = json!({"null": null, "text": "é", "yes": true, "nested": {"list": [20, 0.5]}, "nothing": null});
+        let expected =
+            json!({"null": null, "text": "é", "yes": true, "nested": {"list": [20, 0.5]}, "nothing": null});
         assert_eq!(decode_struct(&message), Some(expected));
     }
 

@@ -108,21 +108,7 @@ impl Check {
         let fits = |limit: usize| judged.iter().all(|(asked, judgement)| asked.limit != limit || judgement.admits);
         let outcomes = judged.iter().map(|(asked, judgement)| {
             let spent = admitted && asked.cost.0 > 0 && fits(asked.limit);
-            let level = if spent { judgement.after } else { judgement.before };
-            Outcome {
-                limit: asked.limit,
-                window: asked.window,
-                cost: asked.cost,
-                capacity: judgement.capacity,
-                period: judgement.period,
-                admitted: judgement.admits,
-                enforced: asked.enforced,
-                spent,
-                remaining: level.remaining,
-                retry_after: judgement.retry_after,
-                reset: level.reset,
-                delay: judgement.delay,
-            }
+            asked.outcome(judgement, spent)
         });
         Verdict { admitted, now, outcomes: outcomes.collect() }
     }
@@ -176,6 +162,37 @@ impl Check {
 }
 
 impl Asked {
+    /// What it says where an operator has blocked it for `wait`, or until further notice, and Redis is not asked.
+    #[must_use]
+    pub fn blocked(&self, now: Micros, wait: Option<Micros>) -> Outcome {
+        Outcome {
+            admitted: false,
+            remaining: Tokens(0),
+            retry_after: wait,
+            reset: wait.unwrap_or_default(),
+            delay: Micros::ZERO,
+            ..self.outcome(&self.algorithm.judge(now, Seen::default(), self.cost), false)
+        }
+    }
+
+    fn outcome(&self, judgement: &Judgement, spent: bool) -> Outcome {
+        let level = if spent { judgement.after } else { judgement.before };
+        Outcome {
+            limit: self.limit,
+            window: self.window,
+            cost: self.cost,
+            capacity: judgement.capacity,
+            period: judgement.period,
+            admitted: judgement.admits,
+            enforced: self.enforced,
+            spent,
+            remaining: level.remaining,
+            retry_after: judgement.retry_after,
+            reset: level.reset,
+            delay: judgement.delay,
+        }
+    }
+
     /// Its three of the arguments of the script for token buckets: what may be spent, the price, whether it is
     /// enforced.
     fn lean_arguments(&self) -> [String; 3] {
@@ -210,4 +227,43 @@ fn read(reply: &Reply) -> Option<(bool, Micros, Vec<u64>)> {
     let first = integers.next()??;
     let rest = integers.map(|n| n.and_then(|n| u64::try_from(n).ok())).collect::<Option<_>>()?;
     Some((first > 0, Micros(first.unsigned_abs()), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::limit::TokenBucket;
+
+    #[test]
+    fn what_an_operator_blocked_denies_whatever_its_bucket_holds() {
+        let ten = NonZeroU64::new(10).unwrap();
+        let bucket = TokenBucket::new(ten, ten, Micros::from_secs(60)).unwrap();
+        let algorithm = Algorithm::TokenBucket(bucket);
+        let asked = Asked { limit: 3, window: 0, key: Vec::new(), algorithm, cost: Tokens(1), enforced: true };
+        let blocked = asked.blocked(Micros::ZERO, Some(Micros::from_secs(9)));
+        assert_eq!((blocked.limit, blocked.admitted, blocked.spent), (3, false, false));
+        assert_eq!((blocked.capacity, blocked.period), (Tokens(10), Some(Micros::from_secs(60))));
+        assert_eq!((blocked.remaining, blocked.retry_after), (Tokens(0), Some(Micros::from_secs(9))));
+        assert_eq!(asked.blocked(Micros::ZERO, None).retry_after, None);
+    }
+
+    #[test]
+    fn a_reply_of_another_form_is_malformed() {
+        let one = NonZeroU64::MIN;
+        let fixed = Algorithm::FixedWindow(crate::limit::FixedWindow::new(one, Micros::from_secs(1)).unwrap());
+        let asked = Asked { limit: 0, window: 0, key: Vec::new(), algorithm: fixed, cost: Tokens(1), enforced: true };
+        let check = Check::new(vec![asked], Holder::default());
+        let reply = |numbers: &[i64]| Reply::Array(numbers.iter().map(|n| Reply::Integer(*n)).collect());
+        assert!(check.read(&reply(&[5, 0, 0, 0])).unwrap().admitted);
+        assert!(!check.read(&reply(&[-5, 1, 0, 0])).unwrap().admitted);
+        for nonsense in [&[5][..], &[5, 0], &[5, 0, 0, 0, 0], &[5, 1, 0, 0], &[-5, 0, 0, 0], &[5, -1, 0, 0], &[]] {
+            let malformed = check.read(&reply(nonsense)).unwrap_err();
+            assert_eq!(
+                malformed.to_string(),
+                "expected an array of 4 integers, the first above 0 where the rest admit, found an array that is none"
+            );
+        }
+    }
 }

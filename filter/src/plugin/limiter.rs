@@ -260,9 +260,7 @@ fn answer(reply: &LocalReply) {
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
     // The proxy refuses neither: the request is there, and not answered yet.
     let _ = match reply.grpc_status {
-        None => {
-            hostcalls::send_http_response(reply.status.code().into(), headers.collect(), Some(reply.body.as_bytes()))
-        }
+        None => hostcalls::send_http_response(reply.status.code().into(), headers.collect(), Some(reply.body.as_bytes())),
         Some(status) => {
             let metadata = headers.map(|(name, value)| (name, value.as_bytes())).collect();
             hostcalls::send_grpc_response(grpc_code(status), Some(&reply.body), metadata)
