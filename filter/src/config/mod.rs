@@ -73,7 +73,7 @@ pub struct Config {
     pub overrides: Option<OverridesConfig>,
     /// Which decisions are written to a Redis stream; `None` where none is, the default.
     pub events: Option<EventsConfig>,
-    /// Whether each request's decision is left in its dynamic metadata. Off by default.
+    /// Whether each request's decision is left with it, as filter state, for the access log. Off by default.
     pub emit_metadata: bool,
 }
 

@@ -137,8 +137,15 @@ mod tests {
     use super::*;
 
     fn field(number: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(payload.len()).expect("a test's field is short");
-        [&[number << 3 | 2, length], payload].concat()
+        let mut field = vec![number << 3 | 2];
+        let mut length = payload.len();
+        while length > 0x7f {
+            field.push(u8::try_from(length & 0x7f).expect("seven bits") | 0x80);
+            length >>= 7;
+        }
+        field.push(u8::try_from(length).expect("seven bits"));
+        field.extend_from_slice(payload);
+        field
     }
 
     fn entry(key: &str, value: &[u8]) -> Vec<u8> {
@@ -167,14 +174,9 @@ mod tests {
         for length in 1..message.len() {
             assert_eq!(decode_struct(&message[..length]), None, "{length}");
         }
-        let mut nested = Vec::new();
-        for _ in 0..40 {
-            nested = entry("a", &field(5, &nested));
-            if nested.len() > 100 {
-                break;
-            }
-        }
-        assert!(decode_struct(&nested).is_some());
+        let nested = |depth| (1..depth).fold(entry("a", &[]), |inner, _| entry("a", &field(5, &inner)));
+        assert!(decode_struct(&nested(32)).is_some());
+        assert_eq!(decode_struct(&nested(33)), None);
         assert_eq!(decode_struct(b"\xff"), None);
     }
 
