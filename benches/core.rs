@@ -2,12 +2,10 @@
 
 use std::hint::black_box;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir_filter::config;
-use weir_filter::limit::{Asked, Check, SCRIPT, TokenBucket};
-use weir_filter::redis::Script;
+use weir_filter::limit::{Check, Holder, Scripts, Seen, TokenBucket, Windows};
 use weir_filter::redis::resp::Decoder;
 use weir_filter::units::{Micros, Tokens};
 
@@ -18,18 +16,22 @@ const CONFIGURATION: &[u8] = br#"{"redis": {"cluster": "redis"}, "limits": [{"na
 fn decision(c: &mut Criterion) {
     let tokens = |n| NonZeroU64::new(n).expect("a bucket has tokens");
     let bucket = TokenBucket::new(tokens(20), tokens(100), Micros::from_secs(60)).expect("a bucket");
-    let asked = |limit| Asked { limit, key: b"weir:per_user:alice".to_vec(), bucket, cost: Tokens(1), enforced: true };
-    let script = Arc::new(Script::new(SCRIPT));
+    let windows = Windows::from(bucket);
+    let scripts = Scripts::default();
     for limits in [1, 3, 8] {
-        let check = Check::new((0..limits).map(asked).collect());
-        let lacks = vec![Micros::from_secs(1); limits];
-        c.bench_function(&format!("decide over {limits} limits"), |b| b.iter(|| check.decide(black_box(&lacks))));
-        c.bench_function(&format!("encode the call of {limits} limits"), |b| b.iter(|| check.call(black_box(&script))));
+        let asked = |limit| windows.asked(limit, b"weir:per_user:alice", Tokens(1), true);
+        let check = Check::new((0..limits).flat_map(asked).collect(), Holder::new(1, 1));
+        let seen = vec![Seen { used: 1_000_000, ..Seen::default() }; limits];
+        let now = Micros::from_secs(1_800_000_000);
+        c.bench_function(&format!("decide over {limits} limits"), |b| b.iter(|| check.decide(now, black_box(&seen))));
+        c.bench_function(&format!("encode the call of {limits} limits"), |b| {
+            b.iter(|| check.call(black_box(&scripts)))
+        });
     }
 }
 
 fn replies(c: &mut Criterion) {
-    let replies = b"*2\r\n:1\r\n:600000\r\n".repeat(16);
+    let replies = b"*2\r\n:1800000000000000\r\n:600000\r\n".repeat(16);
     c.bench_function("decode 16 replies", |b| {
         let mut decoder = Decoder::new();
         b.iter(|| {

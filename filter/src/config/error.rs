@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::duration::Seconds;
 use crate::descriptor::RegexError;
-use crate::limit::TokenBucketError;
+use crate::limit::{AlgorithmError, WindowsError};
 use crate::units::Micros;
 
 /// Everything that is wrong with a configuration: at least one error, in the order of the fields read.
@@ -99,9 +99,12 @@ pub enum Problem {
     /// A regular expression that is none.
     #[error("expected {0}")]
     Regex(RegexError),
-    /// A token bucket that cannot be.
+    /// An algorithm that cannot have such numbers.
     #[error("{0}")]
-    TokenBucket(TokenBucketError),
+    Algorithm(AlgorithmError),
+    /// Windows that cannot be those of one limit.
+    #[error("{0}")]
+    Windows(WindowsError),
 }
 
 /// What a place of the configuration takes.

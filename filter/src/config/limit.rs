@@ -1,23 +1,34 @@
-//! One item of `limits`: which requests it concerns, whose bucket they spend from, and the bucket's shape.
+//! One item of `limits`: which requests it concerns, whose bucket they spend from, and how that admits.
 
-use std::num::NonZeroU64;
+use std::borrow::Cow;
 
-use super::error::{Expected, Problem};
+use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};
 use super::response::{self, ResponseConfig};
-use super::{descriptor, hits_addend, predicate};
+use super::{algorithm, descriptor, hits_addend, predicate};
 use crate::descriptor::{Attributes, BadHits, Descriptor, Entry, HitsAddend, Predicate};
-use crate::limit::TokenBucket;
-use crate::units::{Micros, Tokens};
+use crate::limit::Windows;
+use crate::units::Tokens;
 
-const FIELDS: &[&str] =
-    &["name", "when", "exempt", "descriptor", "token_bucket", "hits_addend", "shadow_mode", "failure_mode", "response"];
+const FIELDS: &[&str] = &[
+    "name",
+    "when",
+    "exempt",
+    "descriptor",
+    "token_bucket",
+    "sliding_window",
+    "fixed_window",
+    "quota",
+    "concurrency",
+    "windows",
+    "max_delay",
+    "hits_addend",
+    "shadow_mode",
+    "failure_mode",
+    "response",
+];
 const MAX_LIMITS: usize = 32;
 const MAX_EXEMPTIONS: usize = 256;
-/// Envoy's `TokenBucket` counts in `uint32`.
-const MAX_TOKENS: u64 = u32::MAX as u64;
-/// The most that a bucket of one token may take to fill: 142 years.
-const MAX_FILL_INTERVAL: Micros = Micros::from_secs(4_503_599_627);
 
 /// A limit as configured, with the whole filter's defaults resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +41,8 @@ pub struct Limit {
     pub exempt: Vec<Predicate>,
     /// Which bucket such a request spends from.
     pub descriptor: Descriptor,
-    /// The bucket's shape.
-    pub token_bucket: TokenBucket,
+    /// How it admits.
+    pub windows: Windows,
     /// How many tokens such a request spends.
     pub hits_addend: HitsAddend,
     /// Whether it, or the whole filter, decides and counts but never denies.
@@ -58,6 +69,15 @@ impl Limit {
     /// mode, which denies nothing.
     pub fn cost(&self, request: &dyn Attributes) -> Result<Tokens, BadHits> {
         self.hits_addend.cost(request).or_else(|bad| if self.shadow_mode { Ok(bad.default) } else { Err(bad) })
+    }
+
+    /// The name of its window of this place, as headers and logs tell it: its own, and `:1` and so on from the second.
+    #[must_use]
+    pub fn window_name(&self, window: usize) -> Cow<'_, str> {
+        match window {
+            0 => Cow::Borrowed(&self.name),
+            later => Cow::Owned(format!("{}:{later}", self.name)),
+        }
     }
 
     /// Whether a request's body must be at hand for its key or its cost.
@@ -116,7 +136,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
         .and_then(|node| descriptor::read(&node));
     let exempt = fields
         .or("exempt", Vec::new(), |node| node.each(0..=MAX_EXEMPTIONS, |node| exemption(node, entries.as_deref())));
-    let token_bucket = fields.required("token_bucket", "a token bucket").and_then(|node| token_bucket(&node));
+    let windows = algorithm::read(&fields);
     let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let own_failure_mode = fields.optional("failure_mode", failure_mode);
@@ -137,7 +157,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
         when: when?,
         exempt: exempt_requests,
         descriptor,
-        token_bucket: token_bucket?,
+        windows: windows?,
         hits_addend: hits_addend?,
         shadow_mode,
         failure_mode: if shadow_mode { FailureMode::Allow } else { own_failure_mode },
@@ -147,21 +167,6 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
 
 pub(super) fn failure_mode(node: &Node<'_>) -> Option<FailureMode> {
     node.one_of(&[("allow", FailureMode::Allow), ("deny", FailureMode::Deny)], &["local"])
-}
-
-/// Envoy's `envoy.type.v3.TokenBucket`.
-fn token_bucket(node: &Node<'_>) -> Option<TokenBucket> {
-    let fields = node.object(&["max_tokens", "tokens_per_fill", "fill_interval"])?;
-    let tokens = |node: &Node<'_>| node.integer(1..=MAX_TOKENS).and_then(NonZeroU64::new);
-    let max_tokens = fields.required("max_tokens", "the bucket's capacity").and_then(|node| tokens(&node));
-    let tokens_per_fill = fields.or("tokens_per_fill", NonZeroU64::MIN, tokens);
-    let fill_interval = fields
-        .required("fill_interval", "a duration such as \"60s\"")
-        .and_then(|node| node.duration(Micros(1)..=MAX_FILL_INTERVAL));
-    match TokenBucket::new(max_tokens?, tokens_per_fill?, fill_interval?) {
-        Ok(bucket) => Some(bucket),
-        Err(error) => node.fail(Problem::TokenBucket(error)),
-    }
 }
 
 /// A predicate, or one value for each of the descriptor's entries. `None` in place of these where they are wrong.

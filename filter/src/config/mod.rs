@@ -3,6 +3,7 @@
 //! All errors are reported at once, each with its path and what was expected there. Unknown fields are errors.
 //! The JSON is walked by hand: serde would stop at the first error, and its derived code is large in wasm.
 
+mod algorithm;
 mod descriptor;
 mod duration;
 mod error;
@@ -20,11 +21,14 @@ mod shown;
 mod source;
 mod spelling;
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use self::reader::Node;
 use self::report::Report;
 use crate::descriptor::{Attributes, Predicate};
+use crate::limit::Outcome;
 
 pub use self::error::{ConfigError, ConfigErrors, Expected, Found, Problem};
 pub use self::events::{EventsConfig, EventsOnly, Fraction};
@@ -46,11 +50,15 @@ const FIELDS: &[&str] = &[
     "overrides",
     "events",
     "emit_metadata",
+    "max_delayed_requests",
 ];
 const DEFAULT_STAT_PREFIX: &str = "weir";
 const DEFAULT_MAX_BODY_BYTES: u64 = 65_536;
 /// Envoy buffers no more of a request unless told otherwise.
 const MAX_MAX_BODY_BYTES: u64 = 1_048_576;
+
+const DEFAULT_MAX_DELAYED_REQUESTS: u64 = 1_024;
+const MAX_MAX_DELAYED_REQUESTS: u64 = 65_536;
 
 /// What the filter is to do: every default filled in, every bound kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +81,9 @@ pub struct Config {
     pub overrides: Option<OverridesConfig>,
     /// Which decisions are written to a Redis stream; `None` where none is, the default.
     pub events: Option<EventsConfig>,
+    /// Requests that a worker holds at a time until their tokens exist: 0 to 65,536, default 1,024. Beyond it they are
+    /// denied.
+    pub max_delayed_requests: usize,
     /// Whether each request's decision is left with it, as filter state, for the access log. Off by default.
     pub emit_metadata: bool,
 }
@@ -83,6 +94,12 @@ impl Config {
         let is_exempt = self.exempt.iter().any(|predicate| predicate.holds(request));
         let limits = if is_exempt { &[] } else { self.limits.as_slice() };
         limits.iter().enumerate().filter(|(_, limit)| limit.concerns(request))
+    }
+
+    /// The name of the limit, or of the window, that speaks: see [`Limit::window_name`].
+    #[must_use]
+    pub fn name_of(&self, outcome: &Outcome) -> Cow<'_, str> {
+        self.limits.get(outcome.limit).map_or(Cow::Borrowed(""), |limit| limit.window_name(outcome.window))
     }
 
     /// Whether any limit looks at bodies: where none does, no request needs to be buffered.
@@ -155,6 +172,8 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
     let overrides = fields.or("overrides", Some(OverridesConfig::default()), overrides::read);
     let events = fields.optional("events", |node| events::read(node, key_prefix));
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
+    let max_delayed_requests = fields
+        .or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| node.integer(0..=MAX_MAX_DELAYED_REQUESTS));
     Some(Config {
         status_on_error: status_on_error?,
         stat_prefix: stat_prefix?.to_owned(),
@@ -165,6 +184,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
         overrides: overrides?,
         events: events?,
         emit_metadata: emit_metadata?,
+        max_delayed_requests: usize::try_from(max_delayed_requests?).ok()?,
         redis: redis?,
     })
 }

@@ -1,6 +1,7 @@
 //! What operators write, and what they are told about it.
 
 mod accepted;
+mod algorithms;
 mod arbitrary;
 mod refused;
 mod refused_parts;

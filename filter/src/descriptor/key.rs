@@ -68,6 +68,16 @@ pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) ->
     key.finish()
 }
 
+/// What logs may say of a key that must not be in them: the first 8 bytes of its SHA-256, as 16
+/// hexadecimal digits in lower case.
+#[must_use]
+pub fn key_hash(key: &[u8]) -> String {
+    let hash = Sha256::digest(key);
+    let mut digits = Vec::with_capacity(HASH);
+    hash.iter().take(HASH / 2).for_each(|byte| push_hex(&mut digits, *byte));
+    String::from_utf8_lossy(&digits).to_ascii_lowercase()
+}
+
 fn push_hex(key: &mut Vec<u8>, byte: u8) {
     for digit in [byte >> 4, byte & 0x0f] {
         key.extend(HEX.get(usize::from(digit)));

@@ -33,7 +33,7 @@ pub use self::source::{PropertyPath, Source};
 pub use self::string_match::StringMatch;
 
 use self::key::KeyWriter;
-pub use self::key::bucket_key;
+pub use self::key::{bucket_key, key_hash};
 
 /// Which bucket of a limit a request spends from: one for each list of its entries' values.
 ///

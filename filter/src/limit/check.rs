@@ -1,24 +1,24 @@
 //! All limits that one request runs into, decided in one atomic step: spent from all, or from none.
 
-use std::sync::Arc;
-
-use super::token_bucket::TokenBucket;
+use super::algorithm::{Algorithm, Seen};
+use super::holds::{Holder, Holds};
+use super::judgement::Judgement;
+use super::scripts::Scripts;
 use super::verdict::{Outcome, Verdict};
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Call, Reply};
 use crate::units::{Micros, Tokens};
 
-/// What Redis runs. Its specification is [`Check::decide`].
-pub const SCRIPT: &str = include_str!("token_bucket.lua");
-
-/// One limit that applies to the request.
+/// One bucket that the request runs into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// The limit's index in the configuration.
     pub limit: usize,
-    /// Where its bucket is kept.
+    /// The bucket's place among the limit's windows. The windows of a limit follow each other.
+    pub window: usize,
+    /// Where it is kept.
     pub key: Vec<u8>,
-    /// The bucket's shape.
-    pub bucket: TokenBucket,
+    /// How it admits.
+    pub algorithm: Algorithm,
     /// Tokens that the request costs.
     pub cost: Tokens,
     /// Whether a denial counts; not so in shadow mode.
@@ -27,96 +27,244 @@ pub struct Asked {
 
 /// A request's limits, in the configuration's order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Check(Vec<Asked>);
+pub struct Check {
+    asked: Vec<Asked>,
+    holder: Holder,
+}
 
-/// A reply that [`SCRIPT`] does not give.
+/// A reply that no script of ours gives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an array of {expected} integers, the first 0 or 1 as the rest decide, found {found} that is none")]
+#[error("expected an array of {expected} integers, the first above 0 where the rest admit, found {found} that is none")]
 pub struct MalformedReply {
     expected: usize,
     found: &'static str,
 }
 
 impl Check {
-    /// The limits that apply. None at all is a check that admits.
+    /// The buckets that the request runs into, and the name under which it takes places in those of concurrency
+    /// limits. None at all is a check that admits.
     #[must_use]
-    pub fn new(asked: Vec<Asked>) -> Self {
-        Self(asked)
+    pub fn new(asked: Vec<Asked>, holder: Holder) -> Self {
+        Self { asked, holder }
     }
 
     /// Whether no limit applies.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.asked.is_empty()
     }
 
-    /// The limits that apply.
+    /// The buckets that the request runs into.
     pub fn asked(&self) -> impl Iterator<Item = &Asked> {
-        self.0.iter()
+        self.asked.iter()
+    }
+
+    /// In whose name places are taken.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.holder
     }
 
     /// The call that has Redis decide.
     #[must_use]
-    pub fn call(&self, script: &Arc<Script>) -> Call {
-        let keys: Vec<&[u8]> = self.0.iter().map(|asked| asked.key.as_slice()).collect();
-        let arguments: Vec<String> = self.0.iter().flat_map(Asked::arguments).collect();
-        Call::script(script, &keys, &arguments)
+    pub fn call(&self, scripts: &Scripts) -> Call {
+        let keys: Vec<&[u8]> = self.asked.iter().map(|asked| asked.key.as_slice()).collect();
+        if self.is_lean() {
+            let arguments: Vec<String> = self.asked.iter().flat_map(Asked::lean_arguments).collect();
+            return Call::script(scripts.token_buckets(), &keys, &arguments);
+        }
+        let arguments: Vec<String> = self.asked.iter().flat_map(Asked::mixed_arguments).collect();
+        let holder = std::iter::once(self.holder.as_bytes());
+        let arguments: Vec<&[u8]> = holder.chain(arguments.iter().map(String::as_bytes)).collect();
+        Call::script(scripts.mixed(), &keys, &arguments)
     }
 
     /// The verdict in Redis' reply.
     ///
     /// # Errors
-    /// Where the reply is not of [`SCRIPT`]'s form, or contradicts itself.
+    /// Where the reply is not of the script's form, or contradicts itself.
     pub fn read(&self, reply: &Reply) -> Result<Verdict, MalformedReply> {
-        let malformed = MalformedReply { expected: self.0.len().saturating_add(1), found: reply.kind() };
-        let Some((admitted, lacks)) = admission_and_lacks(reply) else { return Err(malformed) };
-        let verdict = self.decide(&lacks);
-        let is_plausible = lacks.len() == self.0.len() && verdict.admitted == admitted;
+        let expected = self.asked.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1);
+        let malformed = MalformedReply { expected, found: reply.kind() };
+        let Some((admitted, now, numbers)) = read(reply) else { return Err(malformed) };
+        let seen: Vec<Seen> = if self.is_lean() {
+            numbers.iter().map(|&used| Seen { used, more: [0, 0] }).collect()
+        } else {
+            let (threes, _) = numbers.as_chunks();
+            threes.iter().map(|&[used, x, y]| Seen { used, more: [x, y] }).collect()
+        };
+        let verdict = self.decide(now, &seen);
+        let is_plausible = numbers.len().saturating_add(1) == expected && verdict.admitted == admitted;
         if is_plausible { Ok(verdict) } else { Err(malformed) }
     }
 
-    /// The specification of the decision: given how far each bucket is from full, what becomes of the request.
+    /// The specification of the decision: given what was seen in each bucket at `now`, what becomes of the request.
     #[must_use]
-    pub fn decide(&self, lacks: &[Micros]) -> Verdict {
-        let fits = |asked: &Asked, lack: Micros| asked.bucket.admits(lack, asked.cost);
-        let admitted = self.0.iter().zip(lacks).all(|(asked, &lack)| !asked.enforced || fits(asked, lack));
-        let outcomes = self.0.iter().zip(lacks).map(|(asked, &lack)| {
-            let fits = fits(asked, lack);
-            let left = if admitted && fits { lack.plus(asked.bucket.price(asked.cost)) } else { lack };
-            Outcome {
-                limit: asked.limit,
-                bucket: asked.bucket,
-                cost: asked.cost,
-                admitted: fits,
-                enforced: asked.enforced,
-                remaining: asked.bucket.remaining(left),
-                retry_after: asked.bucket.retry_after(lack, asked.cost),
-                reset: left,
-            }
+    pub fn decide(&self, now: Micros, seen: &[Seen]) -> Verdict {
+        let judged = self.asked.iter().zip(seen);
+        let judged: Vec<(&Asked, Judgement)> =
+            judged.map(|(asked, &seen)| (asked, asked.algorithm.judge(now, seen, asked.cost))).collect();
+        let admitted = judged.iter().all(|(asked, judgement)| !asked.enforced || judgement.admits);
+        let fits = |limit: usize| judged.iter().all(|(asked, judgement)| asked.limit != limit || judgement.admits);
+        let outcomes = judged.iter().map(|(asked, judgement)| {
+            let spent = admitted && asked.cost.0 > 0 && fits(asked.limit);
+            asked.outcome(judgement, spent)
         });
-        Verdict { admitted, outcomes: outcomes.collect() }
+        Verdict { admitted, now, outcomes: outcomes.collect() }
+    }
+
+    /// The places that an admitted request holds from now on.
+    #[must_use]
+    pub fn holds(&self, verdict: &Verdict) -> Option<Holds> {
+        let spent = verdict.outcomes.iter().map(|outcome| outcome.spent);
+        self.places(self.asked.iter().zip(spent).filter(|(_, spent)| *spent).map(|(asked, _)| asked))
+    }
+
+    /// The places that a request may hold of which Redis did not say what became of it. They are to be given back.
+    #[must_use]
+    pub fn possible_holds(&self) -> Option<Holds> {
+        self.places(self.asked.iter())
+    }
+
+    /// The call that gives the tokens of a held request back, whose client has gone before they came.
+    ///
+    /// Only where nobody spent from a bucket since: the turns of those who wait behind it are told already, and were
+    /// one told a second time, two would leave at once. `None` where there is nothing to give back.
+    #[must_use]
+    pub fn refund_call(&self, verdict: &Verdict, scripts: &Scripts) -> Option<Call> {
+        let mut keys: Vec<&[u8]> = Vec::new();
+        let mut arguments = Vec::new();
+        for (asked, outcome) in self.asked.iter().zip(&verdict.outcomes) {
+            if let (Algorithm::TokenBucket(bucket), true) = (asked.algorithm, outcome.spent) {
+                let full_at = verdict.now.plus(outcome.reset);
+                keys.push(&asked.key);
+                arguments.extend([full_at, full_at.minus(bucket.price(asked.cost))].map(|at| at.0.to_string()));
+            }
+        }
+        (!keys.is_empty()).then(|| Call::script(scripts.refund(), &keys, &arguments))
+    }
+
+    /// Whether the script for token buckets alone decides it. That one takes windows in shadow mode for limits of
+    /// their own.
+    fn is_lean(&self) -> bool {
+        self.asked
+            .iter()
+            .all(|asked| matches!(asked.algorithm, Algorithm::TokenBucket(_)) && (asked.enforced || asked.window == 0))
+    }
+
+    fn places<'a>(&self, asked: impl Iterator<Item = &'a Asked>) -> Option<Holds> {
+        let places = asked.filter(|asked| asked.cost.0 > 0).filter_map(|asked| match asked.algorithm {
+            Algorithm::Concurrency(concurrency) => Some((asked.key.clone(), concurrency.lease())),
+            _ => None,
+        });
+        Holds::new(self.holder, places)
     }
 }
 
 impl Asked {
-    /// Its three of [`SCRIPT`]'s arguments: fill time, price, and whether it is enforced.
+    /// What it says where an operator has blocked it for `wait`, or until further notice, and Redis is not asked. Of
+    /// a calendar period, whose length is a matter of the date, it has the length in January 1970.
     #[must_use]
-    pub fn arguments(&self) -> [String; 3] {
+    pub fn blocked(&self, wait: Option<Micros>) -> Outcome {
+        Outcome {
+            admitted: false,
+            remaining: Tokens(0),
+            retry_after: wait,
+            reset: wait.unwrap_or_default(),
+            delay: Micros::ZERO,
+            ..self.outcome(&self.algorithm.judge(Micros::ZERO, Seen::default(), self.cost), false)
+        }
+    }
+
+    fn outcome(&self, judgement: &Judgement, spent: bool) -> Outcome {
+        let level = if spent { judgement.after } else { judgement.before };
+        Outcome {
+            limit: self.limit,
+            window: self.window,
+            cost: self.cost,
+            capacity: judgement.capacity,
+            period: judgement.period,
+            admitted: judgement.admits,
+            enforced: self.enforced,
+            spent,
+            remaining: level.remaining,
+            retry_after: judgement.retry_after,
+            reset: level.reset,
+            delay: judgement.delay,
+        }
+    }
+
+    /// Its three of the arguments of the script for token buckets: what may be spent, the price, whether it is
+    /// enforced.
+    fn lean_arguments(&self) -> [String; 3] {
+        let arguments = self.algorithm.arguments(self.cost);
         let enforced = if self.enforced { "1" } else { "0" };
-        [self.bucket.fill_time().0.to_string(), self.bucket.price(self.cost).0.to_string(), enforced.to_owned()]
+        [arguments.limit.to_string(), arguments.cost.to_string(), enforced.to_owned()]
+    }
+
+    /// Its six of the mixed script's.
+    fn mixed_arguments(&self) -> [String; 6] {
+        let arguments = self.algorithm.arguments(self.cost);
+        let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
+        let [x, y] = arguments.more;
+        [
+            arguments.letter.to_owned(),
+            group.to_string(),
+            arguments.cost.to_string(),
+            arguments.limit.to_string(),
+            x.to_string(),
+            y.to_string(),
+        ]
     }
 }
 
-fn admission_and_lacks(reply: &Reply) -> Option<(bool, Vec<Micros>)> {
+/// Whether it admits, Redis' time, and the rest.
+fn read(reply: &Reply) -> Option<(bool, Micros, Vec<u64>)> {
     let Reply::Array(elements) = reply else { return None };
     let mut integers = elements.iter().map(|element| match element {
-        Reply::Integer(n) => u64::try_from(*n).ok(),
+        Reply::Integer(n) => Some(*n),
         _ => None,
     });
-    let admitted = match integers.next()?? {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
-    Some((admitted, integers.map(|n| n.map(Micros)).collect::<Option<_>>()?))
+    let first = integers.next()??;
+    let rest = integers.map(|n| n.and_then(|n| u64::try_from(n).ok())).collect::<Option<_>>()?;
+    Some((first > 0, Micros(first.unsigned_abs()), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::limit::TokenBucket;
+
+    #[test]
+    fn what_an_operator_blocked_denies_whatever_its_bucket_holds() {
+        let ten = NonZeroU64::new(10).unwrap();
+        let bucket = TokenBucket::new(ten, ten, Micros::from_secs(60)).unwrap();
+        let algorithm = Algorithm::TokenBucket(bucket);
+        let asked = Asked { limit: 3, window: 0, key: Vec::new(), algorithm, cost: Tokens(1), enforced: true };
+        let blocked = asked.blocked(Some(Micros::from_secs(9)));
+        assert_eq!((blocked.limit, blocked.admitted, blocked.spent), (3, false, false));
+        assert_eq!((blocked.capacity, blocked.period), (Tokens(10), Some(Micros::from_secs(60))));
+        assert_eq!((blocked.remaining, blocked.retry_after), (Tokens(0), Some(Micros::from_secs(9))));
+        assert_eq!(asked.blocked(None).retry_after, None);
+    }
+
+    #[test]
+    fn a_reply_of_another_form_is_malformed() {
+        let one = NonZeroU64::MIN;
+        let fixed = Algorithm::FixedWindow(crate::limit::FixedWindow::new(one, Micros::from_secs(1)).unwrap());
+        let asked = Asked { limit: 0, window: 0, key: Vec::new(), algorithm: fixed, cost: Tokens(1), enforced: true };
+        let check = Check::new(vec![asked], Holder::default());
+        let reply = |numbers: &[i64]| Reply::Array(numbers.iter().map(|n| Reply::Integer(*n)).collect());
+        assert!(check.read(&reply(&[5, 0, 0, 0])).unwrap().admitted);
+        assert!(!check.read(&reply(&[-5, 1, 0, 0])).unwrap().admitted);
+        for nonsense in [&[5][..], &[5, 0], &[5, 0, 0, 0, 0], &[5, 1, 0, 0], &[-5, 0, 0, 0], &[5, -1, 0, 0], &[]] {
+            let malformed = check.read(&reply(nonsense)).unwrap_err();
+            assert_eq!(
+                malformed.to_string(),
+                "expected an array of 4 integers, the first above 0 where the rest admit, found an array that is none"
+            );
+        }
+    }
 }

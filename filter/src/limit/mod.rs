@@ -1,10 +1,35 @@
 //! What a limit is: each algorithm's Rust specification beside the Lua that Redis runs, and the verdict
 //! over all limits of one request.
+//!
+//! A [`Check`] is one script call: [`token_bucket.lua`](TOKEN_BUCKETS_SCRIPT) where all buckets are plain token
+//! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do.
 
+mod algorithm;
 mod check;
+mod civil;
+mod concurrency;
+mod fixed_window;
+mod holds;
+mod judgement;
+mod model;
+mod quota;
+mod scripts;
+mod sliding_log;
+mod sliding_window;
 mod token_bucket;
 mod verdict;
+mod windows;
 
-pub use check::{Asked, Check, MalformedReply, SCRIPT};
+pub use algorithm::{Algorithm, AlgorithmError, Seen};
+pub use check::{Asked, Check, MalformedReply};
+pub use concurrency::Concurrency;
+pub use fixed_window::FixedWindow;
+pub use holds::{Holder, Holds};
+pub use model::Model;
+pub use quota::{Period, Quota};
+pub use scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};
+pub use sliding_log::SlidingLog;
+pub use sliding_window::SlidingWindow;
 pub use token_bucket::{TokenBucket, TokenBucketError};
 pub use verdict::{Outcome, Verdict};
+pub use windows::{Windows, WindowsError};

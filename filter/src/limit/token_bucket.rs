@@ -1,10 +1,16 @@
 //! The token bucket as a generic cell rate algorithm (GCRA, ITU-T I.371): instead of a token count, a bucket
 //! keeps one instant, the *theoretical arrival time* (TAT) at which it would be full again.
 //!
-//! This is the specification; `token_bucket.lua` beside it is what Redis runs.
+//! With a `max_delay`, tokens may be spent before they exist: such a request is held until they do (*shaping*).
+//! What it waits for is reserved in Redis at once, so that nobody can come between.
+//!
+//! This is the specification; `token_bucket.lua` beside it is what Redis runs, and `token_bucket_mixed.lua` where
+//! other algorithms take part. They do the same.
 
 use std::num::NonZeroU64;
 
+use super::algorithm::Arguments;
+use super::judgement::{Judgement, Level};
 use crate::units::{Micros, Tokens};
 
 /// The longest time an empty bucket may take to fill: 2⁵² µs, about 142 years.
@@ -18,6 +24,7 @@ const MAX_FILL_TIME: Micros = Micros(1 << 52);
 pub struct TokenBucket {
     capacity: NonZeroU64,
     emission: NonZeroU64,
+    max_delay: Micros,
 }
 
 /// Why a token bucket cannot be.
@@ -38,6 +45,12 @@ pub enum TokenBucketError {
         capacity: u64,
         /// The time for one token to arrive.
         emission: Micros,
+    },
+    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count.
+    #[error("expected a delay that ends within 142 years, found {max_delay} µs", max_delay = .max_delay.0)]
+    TooLong {
+        /// The delay, as configured.
+        max_delay: Micros,
     },
 }
 
@@ -62,7 +75,16 @@ impl TokenBucket {
         if Micros(emission.get()).times(max_tokens.get()) > MAX_FILL_TIME {
             return Err(TokenBucketError::TooSlow { capacity: max_tokens.get(), emission: Micros(emission.get()) });
         }
-        Ok(Self { capacity: max_tokens, emission })
+        Ok(Self { capacity: max_tokens, emission, max_delay: Micros::ZERO })
+    }
+
+    /// The same bucket, but requests whose tokens will exist within `max_delay` are admitted, and held until then.
+    ///
+    /// # Errors
+    /// Where `max_delay` and the time to fill are over 2⁵² µs together.
+    pub fn with_max_delay(self, max_delay: Micros) -> Result<Self, TokenBucketError> {
+        let delayed = Self { max_delay, ..self };
+        if delayed.room() > MAX_FILL_TIME { Err(TokenBucketError::TooLong { max_delay }) } else { Ok(delayed) }
     }
 
     /// Tokens in a full bucket.
@@ -83,19 +105,39 @@ impl TokenBucket {
         self.emission().times(self.capacity.get())
     }
 
-    /// What `cost` tokens are worth in time. One emission more than [`fill_time`](Self::fill_time) where
-    /// `cost` exceeds the capacity, however far: such a request is never admitted.
+    /// How long a request may be held until its tokens exist. Zero: not at all.
     #[must_use]
-    pub fn price(&self, cost: Tokens) -> Micros {
-        self.emission().times(cost.0.min(self.capacity.get().saturating_add(1)))
+    pub fn max_delay(&self) -> Micros {
+        self.max_delay
     }
 
-    /// Whether a bucket that lacks `lack` of being full admits a request of `cost` tokens.
+    /// The most that a bucket may lack of being full: its fill time, and what may be spent ahead. ≤ 2⁵² µs.
+    #[must_use]
+    pub fn room(&self) -> Micros {
+        self.fill_time().plus(self.max_delay)
+    }
+
+    /// What `cost` tokens are worth in time. Just more than [`room`](Self::room) where `cost` exceeds the capacity,
+    /// however far: such a request is never admitted.
+    #[must_use]
+    pub fn price(&self, cost: Tokens) -> Micros {
+        if cost <= self.capacity() { self.emission().times(cost.0) } else { self.room().plus(Micros(1)) }
+    }
+
+    /// Whether a bucket that lacks `lack` of being full admits a request of `cost` tokens, at once or
+    /// [held](Self::delay).
     ///
-    /// `lack` is how far the TAT lies ahead of now: zero for a full bucket, `fill_time` for an empty one.
+    /// `lack` is how far the TAT lies ahead of now: zero for a full bucket, `fill_time` for an empty one, more where
+    /// requests are held.
     #[must_use]
     pub fn admits(&self, lack: Micros, cost: Tokens) -> bool {
-        lack.plus(self.price(cost)) <= self.fill_time()
+        lack.plus(self.price(cost)) <= self.room()
+    }
+
+    /// How long a request that is admitted must be held until its tokens exist.
+    #[must_use]
+    pub fn delay(&self, lack: Micros, cost: Tokens) -> Micros {
+        lack.plus(self.price(cost)).minus(self.fill_time())
     }
 
     /// Whole tokens in a bucket that lacks `lack`, rounded down.
@@ -109,11 +151,47 @@ impl TokenBucket {
     /// `None` when `cost` exceeds the capacity: waiting cannot help.
     #[must_use]
     pub fn retry_after(&self, lack: Micros, cost: Tokens) -> Option<Micros> {
-        (cost <= self.capacity()).then(|| lack.plus(self.price(cost)).minus(self.fill_time()))
+        (cost <= self.capacity()).then(|| lack.plus(self.price(cost)).minus(self.room()))
+    }
+
+    /// What Redis does before it decides: how far a bucket that is full at `full_at` is from full now. One that was
+    /// larger, or that a clock which was set back has filled ahead, is empty and no worse, and fills from now on.
+    pub(super) fn look(&self, full_at: &mut Option<Micros>, now: Micros) -> Micros {
+        let lack = full_at.unwrap_or(now).minus(now);
+        if lack <= self.room() {
+            return lack;
+        }
+        *full_at = Some(now.plus(self.room()));
+        self.room()
+    }
+
+    /// What Redis does after [`look`](Self::look) where `cost` is spent.
+    pub(super) fn spend(&self, full_at: &mut Option<Micros>, now: Micros, cost: Tokens) {
+        *full_at = Some(full_at.unwrap_or(now).max(now).plus(self.price(cost)));
+    }
+
+    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+        let [price, room] = [self.price(cost), self.room()];
+        Arguments { letter: "t", cost: price.0, limit: room.0, more: [0, 0] }
+    }
+
+    pub(super) fn judge(&self, lack: Micros, cost: Tokens) -> Judgement {
+        let level = |lack| Level { remaining: self.remaining(lack), reset: lack };
+        let admits = self.admits(lack, cost);
+        Judgement {
+            capacity: self.capacity(),
+            period: Some(self.fill_time()),
+            admits,
+            retry_after: self.retry_after(lack, cost),
+            delay: if admits { self.delay(lack, cost) } else { Micros::ZERO },
+            before: level(lack),
+            after: level(lack.plus(self.price(cost))),
+        }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
@@ -175,6 +253,33 @@ mod tests {
         assert_eq!(ten.remaining(Micros(u64::MAX)), Tokens(0));
     }
 
+    #[test]
+    fn a_request_whose_tokens_come_soon_enough_is_held_until_they_do() {
+        let shaped = bucket(10, 10, Micros::from_secs(1)).unwrap().with_max_delay(Micros::from_secs(1)).unwrap();
+        let empty = shaped.fill_time();
+        assert!(shaped.admits(empty, Tokens(10)));
+        assert_eq!(shaped.delay(empty, Tokens(10)), Micros::from_secs(1));
+        assert_eq!(shaped.delay(Micros(300_000), Tokens(5)), Micros::ZERO);
+        let queue_is_full = empty.plus(Micros::from_secs(1));
+        assert!(!shaped.admits(queue_is_full, Tokens(1)));
+        assert_eq!(shaped.retry_after(queue_is_full, Tokens(1)), Some(Micros(100_000)));
+        assert_eq!(shaped.remaining(queue_is_full), Tokens(0));
+    }
+
+    #[test]
+    fn holding_does_not_help_a_cost_above_the_capacity() {
+        let shaped = bucket(10, 10, Micros::from_secs(1)).unwrap().with_max_delay(Micros::from_secs(60)).unwrap();
+        assert!(!shaped.admits(Micros::ZERO, Tokens(11)));
+        assert_eq!(shaped.retry_after(Micros::ZERO, Tokens(11)), None);
+    }
+
+    #[test]
+    fn a_delay_beyond_lua_is_refused() {
+        let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
+        assert!(matches!(ten.with_max_delay(Micros(1 << 52)), Err(TokenBucketError::TooLong { .. })));
+        assert!(ten.with_max_delay(Micros(u64::MAX)).is_err());
+    }
+
     type Governor = RateLimiter<NotKeyed, InMemoryState, FakeRelativeClock, NoOpMiddleware<Nanos>>;
 
     proptest! {
@@ -200,6 +305,37 @@ mod tests {
                 prop_assert_eq!(ours.admits(lack, cost), theirs);
                 if theirs {
                     lack = lack.plus(ours.price(cost));
+                }
+            }
+        }
+
+        /// However requests come, what goes on from a shaped bucket within any window keeps to the rate.
+        #[test]
+        fn held_requests_leave_in_turn_and_no_faster_than_the_rate(
+            capacity in 1_u64..10,
+            emission in 1_u64..1_000,
+            max_delay in 0_u64..5_000,
+            history in proptest::collection::vec((0_u64..1_500, 1_u64..6), 1..100),
+        ) {
+            let shaped = bucket(capacity, 1, Micros(emission)).unwrap().with_max_delay(Micros(max_delay)).unwrap();
+            let (mut now, mut full_at) = (Micros(1 << 40), None);
+            let mut left: Vec<(u64, u64)> = Vec::new();
+            for (pause, cost) in history {
+                now = now.plus(Micros(pause));
+                let lack = shaped.look(&mut full_at, now);
+                if shaped.admits(lack, Tokens(cost)) {
+                    shaped.spend(&mut full_at, now, Tokens(cost));
+                    let delay = shaped.delay(lack, Tokens(cost));
+                    prop_assert!(delay.0 <= max_delay);
+                    left.push((now.plus(delay).0, cost));
+                }
+            }
+            for (i, &(since, _)) in left.iter().enumerate() {
+                let mut spent = 0;
+                for &(then, cost) in &left[i..] {
+                    prop_assert!(then >= since, "in turn");
+                    spent += cost;
+                    prop_assert!(spent * emission <= capacity * emission + (then - since));
                 }
             }
         }

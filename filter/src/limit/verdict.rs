@@ -1,21 +1,28 @@
 //! What Redis decided about one request, over all the limits that applied to it.
 
-use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
-/// What one limit says about a request.
+/// What one bucket says about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which limit: its index in the configuration, where its name and capacity are found.
+    /// Which limit: its index in the configuration, where its name is found.
     pub limit: usize,
-    /// The bucket in force: the configured one, or the one that overrides it.
-    pub bucket: TokenBucket,
+    /// Which of the limit's windows: its place among them.
+    pub window: usize,
     /// What the request spends, or would have spent.
     pub cost: Tokens,
-    /// Whether this limit alone admits the request.
+    /// The most that the bucket holds: a limit's size, as headers tell it. ≥ 1.
+    pub capacity: Tokens,
+    /// In which time it holds that: of a token bucket the time to fill. `None` where it is no matter of time, as of
+    /// requests in flight.
+    pub period: Option<Micros>,
+    /// Whether this bucket alone admits the request.
     pub admitted: bool,
     /// Whether its word counts. Not in shadow mode: decided, counted, never enforced or told.
     pub enforced: bool,
+    /// Whether the cost was spent: not of a request that is denied, nor that costs nothing, nor by a shadow that
+    /// would have denied.
+    pub spent: bool,
     /// Whole tokens left, after the request where it was admitted. Rounded down.
     pub remaining: Tokens,
     /// Time until the cost would be admitted, if nobody else spends. Zero where it is admitted; `None` where
@@ -23,6 +30,8 @@ pub struct Outcome {
     pub retry_after: Option<Micros>,
     /// Time until the bucket is full, if nobody spends.
     pub reset: Micros,
+    /// How long the request is to be held before it goes on, where this bucket admits it.
+    pub delay: Micros,
 }
 
 /// What all limits together say about a request.
@@ -30,7 +39,9 @@ pub struct Outcome {
 pub struct Verdict {
     /// Whether every enforced limit admits the request. Where one does not, none was spent from.
     pub admitted: bool,
-    /// What each limit that applied says, in the order of the configuration.
+    /// When, by Redis' clock: Unix time.
+    pub now: Micros,
+    /// What each bucket of each limit that applied says, in the order of the configuration.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -38,6 +49,29 @@ impl Verdict {
     /// The outcomes whose word counts.
     pub fn enforced(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.enforced)
+    }
+
+    /// How long an admitted request is to be held before it goes on. What it waits for is reserved already.
+    #[must_use]
+    pub fn delay(&self) -> Micros {
+        let longest = self.enforced().map(|outcome| outcome.delay).max().unwrap_or(Micros::ZERO);
+        if self.admitted { longest } else { Micros::ZERO }
+    }
+
+    /// The same, where there is no room for a request to wait: whoever would have held it denies it.
+    #[must_use]
+    pub fn without_room_to_wait(&self) -> Self {
+        let denied = |outcome: &Outcome| match outcome.delay {
+            Micros::ZERO => Outcome { spent: false, ..*outcome },
+            delay => Outcome {
+                admitted: !outcome.enforced,
+                spent: false,
+                retry_after: Some(delay),
+                delay: Micros::ZERO,
+                ..*outcome
+            },
+        };
+        Self { admitted: false, now: self.now, outcomes: self.outcomes.iter().map(denied).collect() }
     }
 
     /// The outcome that a client should heed: of the limits that deny the one to wait for longest, else the one
@@ -52,21 +86,22 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use super::*;
 
     fn admits(limit: usize, remaining: u64) -> Outcome {
-        let ten = NonZeroU64::new(10).unwrap();
         Outcome {
             limit,
-            bucket: TokenBucket::new(ten, ten, Micros::from_secs(1)).unwrap(),
+            window: 0,
             cost: Tokens(1),
+            capacity: Tokens(10),
+            period: Some(Micros::from_secs(10)),
             admitted: true,
             enforced: true,
+            spent: true,
             remaining: Tokens(remaining),
             retry_after: Some(Micros::ZERO),
             reset: Micros::from_secs(1),
+            delay: Micros::ZERO,
         }
     }
 
@@ -74,9 +109,31 @@ mod tests {
         Outcome { admitted: false, retry_after, ..admits(limit, 0) }
     }
 
-    fn strictest(outcomes: &[Outcome]) -> Option<usize> {
+    fn verdict(outcomes: &[Outcome]) -> Verdict {
         let admitted = outcomes.iter().all(|outcome| outcome.admitted || !outcome.enforced);
-        Verdict { admitted, outcomes: outcomes.to_vec() }.strictest().map(|outcome| outcome.limit)
+        Verdict { admitted, now: Micros::ZERO, outcomes: outcomes.to_vec() }
+    }
+
+    fn strictest(outcomes: &[Outcome]) -> Option<usize> {
+        verdict(outcomes).strictest().map(|outcome| outcome.limit)
+    }
+
+    #[test]
+    fn a_request_is_held_for_the_longest_delay_of_those_that_count() {
+        let held = |limit, millis| Outcome { delay: Micros::from_millis(millis), ..admits(limit, 0) };
+        let shadow = Outcome { enforced: false, ..held(2, 9) };
+        assert_eq!(verdict(&[held(0, 2), held(1, 3), shadow]).delay(), Micros::from_millis(3));
+        assert_eq!(verdict(&[held(0, 2), denies(1, None)]).delay(), Micros::ZERO);
+        assert_eq!(verdict(&[]).delay(), Micros::ZERO);
+    }
+
+    #[test]
+    fn without_room_to_wait_whoever_would_have_held_a_request_denies_it() {
+        let held = Outcome { delay: Micros::from_millis(2), ..admits(1, 0) };
+        let denied = verdict(&[admits(0, 5), held]).without_room_to_wait();
+        assert!(!denied.admitted && denied.outcomes[0].admitted && !denied.outcomes[1].admitted);
+        assert_eq!(denied.strictest().unwrap().retry_after, Some(Micros::from_millis(2)));
+        assert_eq!(denied.delay(), Micros::ZERO);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! Which limits a request runs into, what it costs at each, and what operators ruled of them meanwhile.
 
+use std::borrow::Cow;
+
 use crate::config::{Config, Limit};
 use crate::descriptor::{Attributes, BadHits};
-use crate::limit::{Asked, Check, Outcome, TokenBucket};
+use crate::limit::{Asked, Outcome, TokenBucket, Windows};
 use crate::overrides::{Override, Overrides, Ruling};
-use crate::units::{Micros, Tokens};
+use crate::units::Micros;
 
 /// What is to be asked of Redis about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// Nothing: no limit applies.
-    Nothing,
-    /// Whether these limits admit it.
-    Check(Check),
+    /// Whether these buckets admit it. None of them: nothing.
+    Buckets(Vec<Asked>),
     /// Nothing: an operator has blocked it.
     Blocked(Outcome),
 }
 
-/// Gathers the limits that apply to a request.
+/// Gathers the buckets of the limits that apply to a request.
 ///
 /// # Errors
 /// Where the request is to say what it costs, and says something malformed.
@@ -27,42 +27,35 @@ pub(super) fn ask(
     now: Micros,
     request: &dyn Attributes,
 ) -> Result<Asking, BadHits> {
-    let mut asked = Vec::new();
+    let mut buckets = Vec::new();
     for (index, limit) in config.concerning(request) {
         let Some(key) = limit.descriptor.bucket_key(request) else { continue };
         let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
-        let Some((bucket, enforced)) = in_force(limit, overridden) else { continue };
-        let cost = limit.cost(request)?;
+        let Some((windows, enforced)) = in_force(limit, overridden) else { continue };
+        let mut asked = windows.asked(index, &key, limit.cost(request)?, enforced);
         if let Some(Override { ruling: Ruling::Blocked, until }) = overridden
             && enforced
+            && let Some(first) = asked.next()
         {
-            return Ok(Asking::Blocked(blocked(index, bucket, cost, until.map(|until| until.minus(now)))));
+            return Ok(Asking::Blocked(first.blocked(until.map(|until| until.minus(now)))));
         }
-        asked.push(Asked { limit: index, key, bucket, cost, enforced });
+        buckets.extend(asked);
     }
-    Ok(if asked.is_empty() { Asking::Nothing } else { Asking::Check(Check::new(asked)) })
+    Ok(Asking::Buckets(buckets))
 }
 
-/// The bucket's shape, and whether its denials count. `None` where nothing is to be asked.
-fn in_force(limit: &Limit, overridden: Option<Override>) -> Option<(TokenBucket, bool)> {
-    let configured = (limit.token_bucket, !limit.shadow_mode);
+/// How the limit admits, and whether its denials count. `None` where nothing is to be asked.
+fn in_force(limit: &Limit, overridden: Option<Override>) -> Option<(Cow<'_, Windows>, bool)> {
+    let configured = Cow::Borrowed(&limit.windows);
     match overridden.map(|overridden| overridden.ruling) {
-        None | Some(Ruling::Blocked) => Some(configured),
+        None | Some(Ruling::Blocked) => Some((configured, !limit.shadow_mode)),
         Some(Ruling::Unlimited | Ruling::Off) => None,
-        Some(Ruling::Shadow) => Some((limit.token_bucket, false)),
-        Some(Ruling::TokenBucket(bucket)) => Some((bucket, !limit.shadow_mode)),
+        Some(Ruling::Shadow) => Some((configured, false)),
+        Some(Ruling::TokenBucket(bucket)) => Some((Cow::Owned(instead(limit, bucket)), !limit.shadow_mode)),
     }
 }
 
-fn blocked(limit: usize, bucket: TokenBucket, cost: Tokens, wait: Option<Micros>) -> Outcome {
-    Outcome {
-        limit,
-        bucket,
-        cost,
-        admitted: false,
-        enforced: true,
-        remaining: Tokens(0),
-        retry_after: wait,
-        reset: wait.unwrap_or_default(),
-    }
+/// A rate that an operator set, shaped as the limit's own. What is too slow to be shaped is not.
+fn instead(limit: &Limit, bucket: TokenBucket) -> Windows {
+    Windows::from(bucket.with_max_delay(limit.windows.max_delay()).unwrap_or(bucket))
 }

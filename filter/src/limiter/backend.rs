@@ -18,7 +18,8 @@ enum Carrier {
     Stream(Box<Session>),
     Callout {
         callouts: Callouts,
-        /// Callouts to make at the next tick: while a callout's end is being told, Envoy takes its connection for one
+        /// Callouts to make at the next tick, in the root context's name: those aside from requests, and those to be
+        /// made again. While a callout's end is being told, Envoy takes its connection for one
         /// that can be used again, and gives it, half closed as it is, to the next.
         again: Vec<(Ticket, Callout)>,
     },
@@ -66,6 +67,21 @@ impl Backend {
             Carrier::Callout { callouts, .. } => {
                 let callout = callouts.submit(now, ticket, call)?;
                 self.effects.push_back(Effect::CallOut(ticket, callout));
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a call that is no part of the request which is at hand: the proxy must not cancel it with that.
+    ///
+    /// # Errors
+    /// Why it cannot be made now. Nothing more is heard of it then.
+    pub fn submit_aside(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        match &mut self.transport {
+            Carrier::Stream(session) => session.submit(now, ticket, call),
+            Carrier::Callout { callouts, again } => {
+                let callout = callouts.submit(now, ticket, call)?;
+                again.push((ticket, callout));
                 Ok(())
             }
         }

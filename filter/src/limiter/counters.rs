@@ -1,11 +1,11 @@
 //! What is counted, under which name. Increments gather here until the plugin hands them to the proxy.
 
 use crate::config::Config;
-use crate::limit::Verdict;
+use crate::limit::{Outcome, Verdict};
 use crate::redis::Failure;
 
 /// The fates that requests are counted by, in the order of their counters.
-const OF_REQUESTS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::Rejected];
+const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::Rejected, Fate::Delayed];
 /// The fates that each limit counts, in the order of its counters.
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
@@ -25,6 +25,8 @@ enum Fate {
     ShadowDenied,
     /// For being malformed.
     Rejected,
+    /// Admitted, and held until its tokens existed.
+    Delayed,
 }
 
 impl Fate {
@@ -35,6 +37,7 @@ impl Fate {
             Self::Failed => "failed",
             Self::ShadowDenied => "shadow_denied",
             Self::Rejected => "rejected",
+            Self::Delayed => "delayed",
         }
     }
 }
@@ -64,15 +67,21 @@ impl Counters {
     /// A request was decided.
     pub fn decided(&mut self, verdict: &Verdict) {
         self.gain(OF_REQUESTS, 0, if verdict.admitted { Fate::Admitted } else { Fate::Denied });
-        for outcome in &verdict.outcomes {
-            match (outcome.admitted, outcome.enforced) {
-                (true, _) if verdict.admitted => self.limit(outcome.limit, Fate::Admitted),
+        for windows in verdict.outcomes.chunk_by(|one, other| one.limit == other.limit) {
+            let Some(Outcome { limit, enforced, .. }) = windows.first() else { continue };
+            match (windows.iter().all(|outcome| outcome.admitted), enforced) {
+                (true, _) if verdict.admitted => self.limit(*limit, Fate::Admitted),
                 // Another limit denied the request: this one was not spent from.
                 (true, _) => {}
-                (false, true) => self.limit(outcome.limit, Fate::Denied),
-                (false, false) => self.limit(outcome.limit, Fate::ShadowDenied),
+                (false, true) => self.limit(*limit, Fate::Denied),
+                (false, false) => self.limit(*limit, Fate::ShadowDenied),
             }
         }
+    }
+
+    /// A request that was admitted is to be held.
+    pub fn delayed(&mut self) {
+        self.gain(OF_REQUESTS, 0, Fate::Delayed);
     }
 
     /// A request was malformed, where a limit was to read it.
@@ -80,11 +89,14 @@ impl Counters {
         self.gain(OF_REQUESTS, 0, Fate::Rejected);
     }
 
-    /// A request could not be decided, for want of Redis.
+    /// A request could not be decided, for want of Redis. `limits` are those of its buckets, in their order.
     pub fn failed(&mut self, cause: Failure, limits: impl Iterator<Item = usize>) {
         self.gain(OF_REQUESTS, 0, Fate::Failed);
         self.gain(Failure::ALL, OF_REQUESTS.len(), cause);
-        limits.for_each(|limit| self.limit(limit, Fate::Failed));
+        let mut last = None;
+        for limit in limits.filter(|limit| last.replace(*limit) != Some(*limit)) {
+            self.limit(limit, Fate::Failed);
+        }
     }
 
     /// An override was malformed, or one too many.

@@ -5,10 +5,8 @@
 use std::sync::Arc;
 
 use crate::config::{EventsConfig, EventsOnly};
-use crate::redis::{Call, Script, Ticket};
+use crate::redis::{Call, Script};
 
-/// The ticket of batches: no proxy gives a request this id.
-pub(super) const TICKET: Ticket = Ticket(u32::MAX);
 /// Events that wait for the next tick; further ones are dropped.
 const MAX_WAITING: usize = 512;
 /// Events in one call.

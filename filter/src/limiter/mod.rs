@@ -6,43 +6,53 @@
 mod asking;
 mod backend;
 mod counters;
+mod deciding;
+mod delayed;
 mod events;
 mod notes;
+mod places;
 #[cfg(test)]
 mod tests;
 mod ticker;
+mod tickets;
 mod warnings;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use self::asking::Asking;
 pub use self::backend::Backend;
 pub use self::counters::Counters;
-use self::events::{Event, Events};
+use self::delayed::Delayed;
+use self::events::Events;
+use self::places::Places;
 pub use self::ticker::Ticker;
+use self::tickets::Aside;
 use self::warnings::Warnings;
-use crate::config::{Config, FailureMode};
+use crate::config::Config;
 use crate::descriptor::Attributes;
-use crate::limit::{Asked, Check, SCRIPT, Verdict};
+use crate::limit::{Check, Holder, Holds, Scripts, Verdict};
 use crate::overrides::{self, Ignored, Refresh};
-use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
+use crate::redis::{Call, Callout, Failure, Reply, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::units::Micros;
 
 /// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
 const REPORT_WITHIN: Micros = Micros::from_secs(2);
 
-/// The ticket under which overrides are read: no proxy gives a request this id.
-const OVERRIDES: Ticket = Ticket(u32::MAX - 1);
-
 /// One worker's limiter.
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
-    script: Arc<Script>,
+    scripts: Scripts,
     redis: Backend,
-    waiting: HashMap<Ticket, Waiting>,
+    /// This worker's number, among all of all proxies.
+    worker: u64,
+    /// Requests checked so far.
+    checked: u64,
+    waiting: HashMap<RequestId, Waiting>,
+    delayed: Delayed,
+    places: Places,
+    aside: Aside,
     counters: Counters,
     refresh: Option<Refresh>,
     events: Option<Events>,
@@ -50,6 +60,10 @@ pub struct Limiter {
     /// What comes before what Redis' side has to say next.
     effects: VecDeque<Effect>,
 }
+
+/// The proxy's number for a request, its own from its arrival until it is [done](Limiter::done).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u32);
 
 /// A request whose check is with Redis.
 #[derive(Debug)]
@@ -88,21 +102,27 @@ pub enum Effect {
     /// Post this to Redis in a callout.
     CallOut(Ticket, Callout),
     /// Leave these with the request, for its access log: names, and what they say. Comes before its decision.
-    Annotate(Ticket, Vec<(&'static str, String)>),
+    Annotate(RequestId, Vec<(&'static str, String)>),
     /// A request that was to wait is decided.
-    Decide(Ticket, Decision),
+    Decide(RequestId, Decision),
     /// Log this as a warning.
     Warn(String),
 }
 
 impl Limiter {
-    /// A limiter of `config`. `seed` varies the jitter of its reconnects: give each worker another.
+    /// A limiter of `config`. `seed` is the worker's name, and varies the jitter of its reconnects: give each worker of
+    /// each proxy another, at random.
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            script: Arc::new(Script::new(SCRIPT)),
+            scripts: Scripts::default(),
             redis: Backend::new(&config.redis, seed),
+            worker: seed,
+            checked: 0,
             waiting: HashMap::new(),
+            delayed: Delayed::new(config.max_delayed_requests),
+            places: Places::default(),
+            aside: Aside::default(),
             counters: Counters::new(&config),
             refresh: config
                 .overrides
@@ -125,48 +145,56 @@ impl Limiter {
         &mut self.counters
     }
 
-    /// A request arrives. `ticket` is its own until it is decided or [`abandon`](Self::abandon)ed.
-    pub fn request(&mut self, now: Micros, ticket: Ticket, attributes: &dyn Attributes) -> Step {
+    /// A request arrives.
+    pub fn request(&mut self, now: Micros, request: RequestId, attributes: &dyn Attributes) -> Step {
         if let Some(refresh) = &mut self.refresh {
             refresh.wake(now);
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let check = match asking::ask(&self.config, overrides, now, attributes) {
-            Ok(Asking::Nothing) => return Step::Pass,
-            Ok(Asking::Check(check)) => check,
+        let buckets = match asking::ask(&self.config, overrides, now, attributes) {
+            Ok(Asking::Buckets(buckets)) if buckets.is_empty() => return Step::Pass,
+            Ok(Asking::Buckets(buckets)) => buckets,
             Ok(Asking::Blocked(outcome)) => {
-                let verdict = Verdict { admitted: false, outcomes: vec![outcome] };
+                let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
                 let waiting = Waiting { check: Check::default(), is_grpc: is_grpc() };
-                return Step::Decided(self.decide(ticket, &verdict, &waiting));
+                return Step::Decided(self.decide(request, &verdict, &waiting));
             }
             Err(bad) => {
                 self.counters.rejected();
                 return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc())));
             }
         };
+        self.checked = self.checked.wrapping_add(1);
+        let check = Check::new(buckets, Holder::new(self.worker, self.checked));
         let waiting = Waiting { check, is_grpc: is_grpc() };
-        match self.redis.submit(now, ticket, waiting.check.call(&self.script)) {
+        match self.redis.submit(now, request.into(), waiting.check.call(&self.scripts)) {
             Ok(()) => {
-                self.waiting.insert(ticket, waiting);
+                self.waiting.insert(request, waiting);
                 Step::Wait
             }
-            Err(failure) => Step::Decided(self.fail(ticket, failure, &waiting)),
+            Err(failure) => Step::Decided(self.fail(request, failure, &waiting)),
         }
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Micros) {
         self.redis.handle_tick(now);
+        while let Some((request, decision)) = self.delayed.pop_due(now) {
+            self.effects.push_back(Effect::Decide(request, decision));
+        }
+        for (ticket, call) in self.places.due(now, &mut self.aside, &self.scripts) {
+            self.call_for_places(now, ticket, call);
+        }
         if let Some(refresh) = &mut self.refresh
             && let Some(call) = refresh.due(now)
-            && let Err(failure) = self.redis.submit(now, OVERRIDES, call)
+            && let Err(failure) = self.redis.submit(now, tickets::OVERRIDES, call)
         {
             self.refreshed(now, Err(failure));
         }
         let Some(events) = &mut self.events else { return };
         if let Some(batch) = events.batch()
-            && self.redis.submit(now, events::TICKET, batch).is_err()
+            && self.redis.submit(now, tickets::EVENTS, batch).is_err()
         {
             events.settled(false);
         }
@@ -176,15 +204,22 @@ impl Limiter {
 
     /// Whether a request was told to wait, and is not decided yet.
     #[must_use]
-    pub fn is_waiting(&self, ticket: Ticket) -> bool {
-        self.waiting.contains_key(&ticket)
+    pub fn is_waiting(&self, request: RequestId) -> bool {
+        self.waiting.contains_key(&request) || self.delayed.holds(request)
     }
 
-    /// The request is gone: its reply, should it still come, is dropped.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        if self.waiting.remove(&ticket).is_some() {
-            self.redis.abandon(ticket);
+    /// The request is over, in whatever way: what it holds is given back, and its reply, should it still come, is
+    /// dropped.
+    pub fn done(&mut self, now: Micros, request: RequestId) {
+        if let Some(waiting) = self.waiting.remove(&request) {
+            self.redis.abandon(request.into());
+            // Redis may yet admit it.
+            self.give_back(now, waiting.check.possible_holds());
         }
+        let refund = self.delayed.leave(request);
+        self.refund(now, refund);
+        let holds = self.places.leave(request);
+        self.give_back(now, holds);
     }
 
     /// The way to Redis, for what comes from there and for the passing of time.
@@ -198,7 +233,8 @@ impl Limiter {
         let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
         let soon = (self.counters.is_dirty() || has_events).then(|| now.plus(REPORT_WITHIN));
         let refresh = self.refresh.as_ref().and_then(|refresh| refresh.next_tick(now));
-        [self.redis.next_tick(now), refresh, soon].into_iter().flatten().min()
+        let kept = [self.delayed.next_turn(), self.places.next_due()];
+        [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
 
     /// What to do next, or `None` when nothing is left to do for now.
@@ -208,13 +244,16 @@ impl Limiter {
                 backend::Effect::Open => return Some(Effect::OpenStream),
                 backend::Effect::Close => return Some(Effect::CloseStream),
                 backend::Effect::CallOut(ticket, callout) => return Some(Effect::CallOut(ticket, callout)),
-                backend::Effect::Settled(events::TICKET, result) => {
+                backend::Effect::Settled(tickets::EVENTS, result) => {
                     if let Some(events) = &mut self.events {
                         events.settled(result.is_ok());
                     }
                 }
-                backend::Effect::Settled(OVERRIDES, result) => self.refreshed(now, result),
-                backend::Effect::Settled(ticket, result) => self.settle(now, ticket, result),
+                backend::Effect::Settled(tickets::OVERRIDES, result) => self.refreshed(now, result),
+                backend::Effect::Settled(ticket, result) => match tickets::request(ticket) {
+                    Some(request) => self.settle(now, request, result),
+                    None => self.places.settled(now, ticket, result.is_ok()),
+                },
                 backend::Effect::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }
         }
@@ -240,65 +279,24 @@ impl Limiter {
         }
     }
 
-    fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.waiting.remove(&ticket) else { return };
-        let verdict = result.and_then(|reply| {
-            waiting.check.read(&reply).map_err(|malformed| {
-                self.warn(now, Failure::Protocol, &malformed.to_string());
-                Failure::Protocol
-            })
-        });
-        let decision = match verdict {
-            Ok(verdict) => self.decide(ticket, &verdict, &waiting),
-            Err(failure) => self.fail(ticket, failure, &waiting),
-        };
-        self.effects.push_back(Effect::Decide(ticket, decision));
-    }
-
-    fn decide(&mut self, ticket: Ticket, verdict: &Verdict, waiting: &Waiting) -> Decision {
-        self.counters.decided(verdict);
-        self.record(verdict, waiting);
-        if self.config.emit_metadata {
-            let notes = notes::of_verdict(verdict, &waiting.check, &self.config);
-            self.effects.push_back(Effect::Annotate(ticket, notes));
-        }
-        if verdict.admitted {
-            Decision::Admit(respond::admitted_headers(verdict, &self.config))
-        } else {
-            Decision::Answer(respond::denied(verdict, &self.config, waiting.is_grpc))
+    /// Gives tokens back. Where Redis is away they are lost: it admits less for a time, never more.
+    fn refund(&mut self, now: Micros, refund: Option<Call>) {
+        if let Some(call) = refund {
+            let _ = self.redis.submit_aside(now, self.aside.ticket(), call);
         }
     }
 
-    fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
-        let Some(events) = &mut self.events else { return };
-        for (outcome, asked) in verdict.outcomes.iter().zip(waiting.check.asked()) {
-            if events.wants(outcome.admitted) {
-                let limit = self.config.limits.get(outcome.limit).map(|limit| limit.name.clone()).unwrap_or_default();
-                events.push(Event {
-                    limit,
-                    key: asked.key.clone(),
-                    admitted: outcome.admitted,
-                    remaining: outcome.remaining.0,
-                    retry_after_us: outcome.retry_after.map(|wait| wait.0),
-                });
-            }
+    fn give_back(&mut self, now: Micros, holds: Option<Holds>) {
+        if let Some(holds) = holds {
+            let ticket = self.aside.ticket();
+            let call = self.places.give_back(now, ticket, holds, &self.scripts);
+            self.call_for_places(now, ticket, call);
         }
     }
 
-    /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
-    fn fail(&mut self, ticket: Ticket, failure: Failure, waiting: &Waiting) -> Decision {
-        self.counters.failed(failure, waiting.check.asked().map(|asked| asked.limit));
-        if self.config.emit_metadata {
-            self.effects.push_back(Effect::Annotate(ticket, notes::of_failure(failure)));
-        }
-        let denies = |asked: &Asked| {
-            let mode = self.config.limits.get(asked.limit).map(|limit| limit.failure_mode);
-            asked.enforced && mode == Some(FailureMode::Deny)
-        };
-        if waiting.check.asked().any(denies) {
-            Decision::Answer(respond::failed(&self.config, waiting.is_grpc))
-        } else {
-            Decision::Admit(Vec::new())
+    fn call_for_places(&mut self, now: Micros, ticket: Ticket, call: Call) {
+        if self.redis.submit_aside(now, ticket, call).is_err() {
+            self.places.settled(now, ticket, false);
         }
     }
 

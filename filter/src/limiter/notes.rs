@@ -1,22 +1,35 @@
 //! What is left with a request for its access log: `%FILTER_STATE(wasm.weir.decision:PLAIN)%` in Envoy.
 
 use crate::config::Config;
+use crate::descriptor;
 use crate::limit::{Check, Verdict};
 use crate::redis::Failure;
+use crate::units::Micros;
 
 /// A name, and what it says. Names begin with `weir.`.
 pub(super) type Note = (&'static str, String);
 
-/// Of a request that Redis decided: `weir.decision`, and of the strictest limit `weir.limit`, `weir.key`,
-/// `weir.remaining` and, where it denies, `weir.retry_after_us` (`never` where waiting cannot help).
+/// Of a request that Redis decided: `weir.decision` (`admitted` or `denied`), `weir.redis_time_us` (Unix time; not of
+/// what an operator blocked), where it is held `weir.delay_us`, and of the strictest limit `weir.limit`, `weir.key`,
+/// `weir.key_hash` (16 hexadecimal digits, for logs that must not have the key), `weir.remaining` and, where it
+/// denies, `weir.retry_after_us` (`never` where waiting cannot help).
 pub(super) fn of_verdict(verdict: &Verdict, check: &Check, config: &Config) -> Vec<Note> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
     let mut notes = vec![("weir.decision", decision.to_owned())];
+    let mut micros = |name, micros: Micros| {
+        if micros != Micros::ZERO {
+            notes.push((name, micros.0.to_string()));
+        }
+    };
+    micros("weir.redis_time_us", verdict.now);
+    micros("weir.delay_us", verdict.delay());
     let Some(outcome) = verdict.strictest() else { return notes };
-    let limit = config.limits.get(outcome.limit).map(|limit| limit.name.clone()).unwrap_or_default();
-    let key = check.asked().find(|asked| asked.limit == outcome.limit).map(|asked| asked.key.as_slice());
-    notes.push(("weir.limit", limit));
-    notes.push(("weir.key", String::from_utf8_lossy(key.unwrap_or_default()).into_owned()));
+    notes.push(("weir.limit", config.name_of(outcome).into_owned()));
+    let speaks = |asked: &&crate::limit::Asked| (asked.limit, asked.window) == (outcome.limit, outcome.window);
+    if let Some(asked) = check.asked().find(speaks) {
+        notes.push(("weir.key", String::from_utf8_lossy(&asked.key).into_owned()));
+        notes.push(("weir.key_hash", descriptor::key_hash(&asked.key)));
+    }
     notes.push(("weir.remaining", outcome.remaining.0.to_string()));
     if !outcome.admitted {
         let wait = outcome.retry_after.map_or_else(|| "never".to_owned(), |wait| wait.0.to_string());

@@ -6,11 +6,11 @@ use crate::descriptor::Request;
 
 const PONG: &[u8] = b"+PONG\r\n";
 /// One limit admits, its bucket full before the request.
-const ADMITTED: &[u8] = b"*2\r\n:1\r\n:0\r\n";
+const ADMITTED: &[u8] = b"*2\r\n:5\r\n:0\r\n";
 /// One limit denies: the bucket lacks all of its 12 seconds.
-const DENIED: &[u8] = b"*2\r\n:0\r\n:12000000\r\n";
-const ALICE: Ticket = Ticket(1);
-const BOB: Ticket = Ticket(2);
+const DENIED: &[u8] = b"*2\r\n:-5\r\n:12000000\r\n";
+const ALICE: RequestId = RequestId(1);
+const BOB: RequestId = RequestId(2);
 
 /// A limiter of one limit per user, 20 at once and 100 a minute, with `more` fields of the limit and of the whole.
 struct Fixture {
@@ -20,10 +20,15 @@ struct Fixture {
 
 impl Fixture {
     fn new(of_limit: &str, of_filter: &str) -> Self {
+        let bucket = r#""token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}"#;
+        Self::of(&[of_limit, bucket].concat(), of_filter)
+    }
+
+    /// Of a limit of these fields.
+    fn of(limit: &str, of_filter: &str) -> Self {
         let json = format!(
             r#"{{"redis": {{"cluster": "redis"}}, "overrides": {{"enabled": false}}, {of_filter} "limits": [{{
-                "name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}], {of_limit}
-                "token_bucket": {{"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}}}]}}"#
+                "name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}], {limit}}}]}}"#
         );
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
         Self { limiter: Limiter::new(config, 1), now: Micros::from_secs(1) }
@@ -32,16 +37,32 @@ impl Fixture {
     /// The same, with its connection proven.
     fn connected(of_limit: &str, of_filter: &str) -> Self {
         let mut fixture = Self::new(of_limit, of_filter);
-        assert_eq!(fixture.request(Ticket(0), "warm-up"), Step::Wait);
-        assert_eq!(fixture.tick(), [Effect::OpenStream]);
-        fixture.redis_says(PONG);
-        assert!(matches!(fixture.redis_says(ADMITTED)[..], [Effect::Decide(Ticket(0), Decision::Admit(_))]));
-        fixture.counted();
+        fixture.connect();
         fixture
     }
 
-    fn request(&mut self, ticket: Ticket, user: &str) -> Step {
-        self.limiter.request(self.now, ticket, &Request::default().header("x-user-id", user))
+    fn connect(&mut self) {
+        assert_eq!(self.request(RequestId(0), "warm-up"), Step::Wait);
+        assert_eq!(self.tick(), [Effect::OpenStream]);
+        self.redis_says(PONG);
+        let effects = self.redis_says(b"-ERR warming up\r\n");
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Decide(RequestId(0), _))), "{effects:?}");
+        self.limiter.done(self.now, RequestId(0));
+        if self.sent().contains("ZREM") {
+            self.redis_says(b":0\r\n");
+        }
+        self.counted();
+    }
+
+    /// What is sent to Redis, as text.
+    fn sent(&mut self) -> String {
+        let mut sent = Vec::new();
+        self.limiter.redis().take_outgoing(&mut sent);
+        String::from_utf8_lossy(&sent).into_owned()
+    }
+
+    fn request(&mut self, request: RequestId, user: &str) -> Step {
+        self.limiter.request(self.now, request, &Request::default().header("x-user-id", user))
     }
 
     fn redis_says(&mut self, bytes: &[u8]) -> Vec<Effect> {
@@ -125,7 +146,7 @@ fn the_reply_of_a_request_that_has_gone_is_dropped() {
     let mut fixture = Fixture::connected("", "");
     fixture.request(ALICE, "alice");
     fixture.request(BOB, "bob");
-    fixture.limiter.abandon(ALICE);
+    fixture.limiter.done(fixture.now, ALICE);
     let effects = fixture.redis_says(&[DENIED, ADMITTED].concat());
     assert!(matches!(effects[..], [Effect::Decide(BOB, Decision::Admit(_))]), "{effects:?}");
 }
@@ -134,8 +155,8 @@ fn the_reply_of_a_request_that_has_gone_is_dropped() {
 fn without_redis_the_failure_mode_answers_and_one_warning_is_logged() {
     for (mode, status) in [("allow", None), ("deny", Some(503))] {
         let mut fixture = Fixture::connected("", &format!(r#""failure_mode": "{mode}","#));
-        for ticket in 1..=100 {
-            fixture.request(Ticket(ticket), "alice");
+        for id in 1..=100 {
+            fixture.request(RequestId(id), "alice");
         }
         fixture.limiter.redis().handle_closed(fixture.now);
         let effects = fixture.effects();
@@ -171,7 +192,7 @@ fn a_limits_own_failure_mode_overrides_the_filters() {
 #[test]
 fn a_reply_of_another_shape_is_a_failure_and_not_a_verdict() {
     for nonsense in
-        [&b":1\r\n"[..], b"*1\r\n:1\r\n", b"*2\r\n:2\r\n:0\r\n", b"*2\r\n:1\r\n:-1\r\n", b"*2\r\n:0\r\n:0\r\n"]
+        [&b":1\r\n"[..], b"*1\r\n:1\r\n", b"*2\r\n:2\r\n+0\r\n", b"*2\r\n:1\r\n:-1\r\n", b"*2\r\n:-1\r\n:0\r\n"]
     {
         let mut fixture = Fixture::connected("", "");
         fixture.request(ALICE, "alice");
@@ -189,4 +210,157 @@ fn a_silent_redis_costs_a_request_its_timeout_and_no_more() {
     assert_eq!(fixture.tick(), [Effect::Decide(ALICE, Decision::Admit(Vec::new()))]);
     assert!(fixture.counted().contains(&"weir.redis.timeout 1".to_owned()));
     assert_eq!(fixture.redis_says(DENIED), [], "too late");
+}
+
+/// A limit that admits one request each second, after one at once, and holds those whose turn comes within 2 s.
+fn shaped(of_filter: &str) -> Fixture {
+    let mut fixture = Fixture::of(
+        r#""token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}, "max_delay": "2s""#,
+        of_filter,
+    );
+    fixture.connect();
+    fixture
+}
+
+/// Admits, the bucket lacking so many seconds of being full before the request.
+fn lacking(seconds: u64) -> Vec<u8> {
+    format!("*2\r\n:5\r\n:{seconds}000000\r\n").into_bytes()
+}
+
+#[test]
+fn a_request_whose_token_comes_soon_is_held_until_then() {
+    let mut fixture = shaped("");
+    fixture.request(ALICE, "alice");
+    assert_eq!(fixture.redis_says(&lacking(1)), []);
+    assert!(fixture.limiter.is_waiting(ALICE));
+    assert_eq!(
+        fixture.counted(),
+        ["weir.limit.per_user.admitted 1", "weir.requests.admitted 1", "weir.requests.delayed 1"]
+    );
+    let turn = fixture.now.plus(Micros::from_secs(1));
+    fixture.now = turn.minus(Micros(1));
+    assert_eq!(fixture.tick(), []);
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(turn));
+    fixture.now = turn;
+    assert!(matches!(fixture.tick()[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+    assert!(!fixture.limiter.is_waiting(ALICE));
+}
+
+#[test]
+fn a_held_request_that_leaves_gives_its_token_back_once() {
+    let mut fixture = shaped("");
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(&lacking(1));
+    fixture.limiter.done(fixture.now, ALICE);
+    let refund = fixture.sent();
+    assert!(refund.contains("weir:per_user:alice"), "{refund}");
+    fixture.limiter.done(fixture.now, ALICE);
+    assert_eq!(fixture.sent(), "");
+    assert_eq!(fixture.redis_says(b":1\r\n"), []);
+    fixture.now = fixture.now.plus(Micros::from_secs(3));
+    assert_eq!(fixture.tick(), []);
+}
+
+#[test]
+fn beyond_the_queue_a_request_is_denied_and_its_token_given_back() {
+    let mut fixture = shaped(r#""max_delayed_requests": 1,"#);
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(&lacking(1));
+    fixture.request(BOB, "alice");
+    fixture.sent();
+    fixture.limiter.redis().handle_bytes(fixture.now, &lacking(2));
+    let effect = fixture.limiter.poll(fixture.now);
+    let Some(Effect::Decide(BOB, Decision::Answer(reply))) = effect else { panic!("{effect:?}") };
+    assert_eq!(header(&reply.headers, "retry-after"), Some("2"));
+    assert!(fixture.sent().contains("weir:per_user:alice"));
+}
+
+/// A limit of one request in flight.
+fn one_in_flight() -> Fixture {
+    let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 1, "lease": "3s"}"#, "");
+    fixture.connect();
+    fixture
+}
+
+/// Admits, no place taken before; denies, the one place taken.
+const A_PLACE: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
+const NO_PLACE: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
+
+#[test]
+fn a_request_gives_its_place_back_when_it_is_over() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    assert!(matches!(fixture.redis_says(A_PLACE)[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+    fixture.limiter.done(fixture.now, ALICE);
+    let returned = fixture.sent();
+    assert!(returned.contains("ZREM") && returned.contains("weir:per_user:alice#concurrency"), "{returned}");
+    assert_eq!(fixture.redis_says(b":1\r\n"), []);
+}
+
+#[test]
+fn a_request_that_was_denied_a_place_gives_none_back() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    let effects = fixture.redis_says(NO_PLACE);
+    let [Effect::Decide(ALICE, Decision::Answer(reply))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((reply.status.code(), header(&reply.headers, "retry-after")), (429, Some("1")));
+    fixture.limiter.done(fixture.now, ALICE);
+    assert_eq!(fixture.sent(), "");
+}
+
+#[test]
+fn a_request_that_leaves_before_it_is_decided_gives_back_what_it_may_get() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    fixture.limiter.done(fixture.now, ALICE);
+    let sent = fixture.sent();
+    assert!(sent.find("EVALSHA") < sent.find("ZREM"), "{sent}");
+    assert_eq!(fixture.redis_says(&[A_PLACE, b":1\r\n"].concat()), []);
+}
+
+#[test]
+fn a_long_request_renews_its_lease() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(A_PLACE);
+    for _ in 0..5 {
+        fixture.now = fixture.now.plus(Micros::from_secs(1));
+        fixture.limiter.tick(fixture.now);
+        assert!(fixture.sent().contains("weir:per_user:alice#concurrency"));
+        fixture.redis_says(b":1\r\n");
+    }
+}
+
+#[test]
+fn a_place_that_could_not_be_given_back_is_when_redis_returns() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(A_PLACE);
+    fixture.limiter.redis().handle_closed(fixture.now);
+    fixture.limiter.done(fixture.now, ALICE);
+    fixture.now = fixture.now.plus(Micros::from_millis(100));
+    assert!(fixture.tick().contains(&Effect::OpenStream));
+    fixture.redis_says(PONG);
+    fixture.now = fixture.now.plus(Micros::from_secs(1));
+    fixture.limiter.tick(fixture.now);
+    assert!(fixture.sent().contains("ZREM"));
+}
+
+#[test]
+fn the_windows_of_a_limit_are_counted_once() {
+    let mut fixture = Fixture::of(
+        r#""windows": [{"fixed_window": {"max_requests": 5, "window": "1s"}}, {"quota": {"max_requests": 9, "unit": "day"}}]"#,
+        "",
+    );
+    fixture.connect();
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(b"*7\r\n:5\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n");
+    assert_eq!(fixture.counted(), ["weir.limit.per_user.admitted 1", "weir.requests.admitted 1"]);
+    fixture.request(BOB, "alice");
+    fixture.redis_says(b"*7\r\n:-5\r\n:5\r\n:0\r\n:0\r\n:5\r\n:0\r\n:0\r\n");
+    assert_eq!(fixture.counted(), ["weir.limit.per_user.denied 1", "weir.requests.denied 1"]);
+    fixture.request(ALICE, "alice");
+    fixture.limiter.redis().handle_closed(fixture.now);
+    fixture.effects();
+    assert!(fixture.counted().contains(&"weir.limit.per_user.failed 1".to_owned()));
 }

@@ -1,7 +1,8 @@
 //! One worker's limiter, and the proxy calls that carry out what it asks for.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, GrpcStatusCode, MetricType, Status};
@@ -9,7 +10,7 @@ use proxy_wasm::types::{Action, BufferType, GrpcStatusCode, MetricType, Status};
 use super::host::{self, Clock, RequestAttributes, on_behalf_of};
 use crate::config::Config;
 use crate::descriptor::RequestBody;
-use crate::limiter::{Counters, Decision, Effect, Limiter, Step, Ticker};
+use crate::limiter::{Counters, Decision, Effect, Limiter, RequestId, Step, Ticker};
 use crate::redis::{Callout, Failure, Ticket};
 use crate::respond::{Header, LocalReply};
 
@@ -42,7 +43,7 @@ impl Worker {
         Some(Self {
             root,
             clock: Clock::start(),
-            limiter: Limiter::new(config, seed(root)),
+            limiter: Limiter::new(config, seed()),
             stream: None,
             outgoing: Vec::new(),
             ticker: Ticker::default(),
@@ -113,11 +114,11 @@ impl Worker {
 
     /// What follows a request's headers is held with them until the request is decided.
     pub(super) fn rest_of(&self, request: u32) -> Action {
-        if self.limiter.is_waiting(Ticket(request)) { Action::Pause } else { Action::Continue }
+        if self.limiter.is_waiting(RequestId(request)) { Action::Pause } else { Action::Continue }
     }
 
     fn check(&mut self, request: u32, attributes: &RequestAttributes) -> Action {
-        let step = self.limiter.request(self.clock.now(), Ticket(request), attributes);
+        let step = self.limiter.request(self.clock.now(), RequestId(request), attributes);
         match self.perform(request).map_or(step, Step::Decided) {
             Step::Pass => Action::Continue,
             Step::Wait => Action::Pause,
@@ -141,8 +142,10 @@ impl Worker {
     pub(super) fn done(&mut self, request: u32) {
         self.headers.remove(&request);
         // The proxy cancels the request's callouts with it, and does not report them.
-        self.callouts.retain(|_, ticket| *ticket != Ticket(request));
-        self.limiter.abandon(Ticket(request));
+        self.callouts.retain(|_, ticket| *ticket != Ticket::from(RequestId(request)));
+        self.limiter.done(self.clock.now(), RequestId(request));
+        let decision = self.perform(request);
+        debug_assert_eq!(decision, None, "the request is over");
     }
 
     fn perform_as_root(&mut self) {
@@ -165,13 +168,13 @@ impl Worker {
                     }
                 }
                 Effect::CallOut(ticket, callout) => self.call_out(ticket, &callout),
-                Effect::Annotate(Ticket(request), notes) => {
+                Effect::Annotate(RequestId(request), notes) => {
                     on_behalf_of(request, own, || {
                         notes.iter().for_each(|(name, note)| host::annotate(name, note));
                     });
                 }
-                Effect::Decide(Ticket(request), decision) if request == own => on_own = Some(decision),
-                Effect::Decide(Ticket(request), decision) => {
+                Effect::Decide(RequestId(request), decision) if request == own => on_own = Some(decision),
+                Effect::Decide(RequestId(request), decision) => {
                     self.decide(own, request, decision);
                     decisions_left = decisions_left.saturating_sub(1);
                     if decisions_left == 0 {
@@ -312,8 +315,7 @@ fn grpc_code(status: u32) -> GrpcStatusCode {
     }
 }
 
-/// Tells workers apart that started in the same instant by their context, and runs by the time.
-fn seed(root: u32) -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    now.as_secs().rotate_left(32) ^ u64::from(now.subsec_nanos()) ^ u64::from(root)
+/// Another for each worker of each proxy: the proxy's random numbers, which std's hash maps start from.
+fn seed() -> u64 {
+    RandomState::new().hash_one(())
 }

@@ -26,4 +26,4 @@ pub use session::{Effect, Session, SessionConfig};
 
 /// Whom a call is made for. The reply, or the failure, comes back under the same ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub u32);
+pub struct Ticket(pub u64);

@@ -11,9 +11,9 @@ use std::fmt::Write;
 
 pub use self::grpc_status::GrpcStatus;
 pub use self::template::{Facts, Template};
-use crate::config::{Config, ErrorStatus, Limit, ResponseConfig};
+use crate::config::{Config, ErrorStatus, ResponseConfig};
 use crate::descriptor::BadHits;
-use crate::limit::{Outcome, Verdict};
+use crate::limit::Verdict;
 use crate::units::{Micros, Tokens};
 
 /// gRPC's `RESOURCE_EXHAUSTED` (grpc.io, "Status codes").
@@ -125,49 +125,45 @@ fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) 
 /// The strictest limit's capacity, whole tokens left, and seconds until it is full.
 fn legacy_triple(verdict: &Verdict, headers: &mut Vec<Header>) {
     let Some(outcome) = verdict.strictest() else { return };
-    headers.push(("x-ratelimit-limit", outcome.bucket.capacity().0.to_string()));
+    headers.push(("x-ratelimit-limit", outcome.capacity.0.to_string()));
     headers.push(("x-ratelimit-remaining", outcome.remaining.0.to_string()));
     headers.push(("x-ratelimit-reset", outcome.reset.to_secs_ceil().to_string()));
 }
 
 /// `ratelimit-policy` and `ratelimit`: every limit that applied, as lists of structured fields (RFC 9651).
 ///
-/// Source: draft-ietf-httpapi-ratelimit-headers-10. The window of a token bucket is the time it takes to fill.
+/// Source: draft-ietf-httpapi-ratelimit-headers-10. The window of a token bucket is the time it takes to fill; a limit
+/// that is no matter of time has none.
 fn ietf_fields(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
-    let applied: Vec<(&Limit, &Outcome)> = verdict
-        .enforced()
-        .filter_map(|outcome| config.limits.get(outcome.limit).map(|limit| (limit, outcome)))
-        .collect();
-    if applied.is_empty() {
-        return;
-    }
     let mut policies = String::new();
     let mut states = String::new();
-    for (limit, outcome) in applied {
-        let bucket = &outcome.bucket;
-        member(&mut policies, &limit.name, [('q', bucket.capacity().0), ('w', seconds(bucket.fill_time()))]);
-        member(&mut states, &limit.name, [('r', outcome.remaining.0), ('t', seconds(outcome.reset))]);
+    for outcome in verdict.enforced() {
+        let name = config.name_of(outcome);
+        member(&mut policies, &name, ('q', outcome.capacity.0), outcome.period.map(|period| ('w', period)));
+        let reset = outcome.period.map(|_| ('t', outcome.reset));
+        member(&mut states, &name, ('r', outcome.remaining.0), reset);
     }
-    headers.push(("ratelimit-policy", policies));
-    headers.push(("ratelimit", states));
+    if !policies.is_empty() {
+        headers.push(("ratelimit-policy", policies));
+        headers.push(("ratelimit", states));
+    }
 }
 
-/// Adds `"name";a=1;b=2` to a list. A limit's name needs no escapes.
-fn member(list: &mut String, name: &str, parameters: [(char, u64); 2]) {
+/// Adds `"name";a=1;b=2` to a list, the second in seconds. A limit's name needs no escapes.
+fn member(list: &mut String, name: &str, (a, amount): (char, u64), time: Option<(char, Micros)>) {
     let comma = if list.is_empty() { "" } else { ", " };
-    let [(a, x), (b, y)] = parameters;
     // Writing to a string does not fail.
-    let _ = write!(list, "{comma}\"{name}\";{a}={x};{b}={y}");
-}
-
-fn seconds(span: Micros) -> u64 {
-    span.to_secs_ceil()
+    let _ = write!(list, "{comma}\"{name}\";{a}={amount}");
+    if let Some((b, span)) = time {
+        let _ = write!(list, ";{b}={}", span.to_secs_ceil());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
+    use crate::limit::Outcome;
 
     /// 20 tokens at 100 a minute, and 1,000 at 1,000 an hour.
     fn config(headers: &str) -> Config {
@@ -193,13 +189,17 @@ mod tests {
     fn admits(limit: usize, remaining: u64, reset: Micros) -> Outcome {
         Outcome {
             limit,
-            bucket: config(DEFAULT).limits[limit].token_bucket,
+            window: 0,
             cost: Tokens(1),
+            capacity: Tokens(if limit == 0 { 20 } else { 1000 }),
+            period: Some(Micros::from_secs(if limit == 0 { 12 } else { 3600 })),
             admitted: true,
             enforced: true,
+            spent: true,
             remaining: Tokens(remaining),
             retry_after: Some(Micros::ZERO),
             reset,
+            delay: Micros::ZERO,
         }
     }
 
@@ -208,11 +208,11 @@ mod tests {
     }
 
     fn admitted(outcomes: &[Outcome]) -> Verdict {
-        Verdict { admitted: true, outcomes: outcomes.to_vec() }
+        Verdict { admitted: true, now: Micros::ZERO, outcomes: outcomes.to_vec() }
     }
 
     fn refused(outcomes: &[Outcome]) -> Verdict {
-        Verdict { admitted: false, outcomes: outcomes.to_vec() }
+        Verdict { admitted: false, now: Micros::ZERO, outcomes: outcomes.to_vec() }
     }
 
     fn lines(headers: &[Header]) -> Vec<String> {
@@ -269,6 +269,19 @@ mod tests {
             [
                 r#"ratelimit-policy: "per_user";q=20;w=12, "all";q=1000;w=3600"#,
                 r#"ratelimit: "per_user";r=19;t=1, "all";r=700;t=1080"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn each_window_of_a_limit_is_a_policy_and_what_is_no_matter_of_time_has_no_times() {
+        let day = Outcome { window: 1, ..admits(0, 7, Micros::from_secs(60)) };
+        let in_flight = Outcome { period: None, ..admits(1, 3, Micros::from_secs(60)) };
+        assert_eq!(
+            lines(&admitted_headers(&admitted(&[admits(0, 9, Micros(1)), day, in_flight]), &config(IETF))),
+            [
+                r#"ratelimit-policy: "per_user";q=20;w=12, "per_user:1";q=20;w=12, "all";q=1000"#,
+                r#"ratelimit: "per_user";r=9;t=1, "per_user:1";r=7;t=60, "all";r=3"#,
             ]
         );
     }

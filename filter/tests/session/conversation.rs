@@ -73,7 +73,7 @@ impl Conversation {
     }
 
     pub(crate) fn submits(&mut self, ticket: u32, call: Call) -> Result<(), Failure> {
-        let accepted = self.session.submit(self.now, Ticket(ticket), call);
+        let accepted = self.session.submit(self.now, Ticket(ticket.into()), call);
         self.turn(false);
         accepted
     }
@@ -161,7 +161,7 @@ impl Conversation {
                     self.is_open = false;
                     self.streams.push("close");
                 }
-                Effect::Settled { ticket, result } => self.settled.push((ticket.0, result)),
+                Effect::Settled { ticket, result } => self.settled.push((u32::try_from(ticket.0).unwrap(), result)),
                 Effect::Trouble(trouble) => self.troubles.push(trouble),
             }
         }

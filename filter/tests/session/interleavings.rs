@@ -123,7 +123,7 @@ impl World {
             Event::Submit => self.submit(),
             Event::Abandon(back) => {
                 let ticket = self.next_ticket.saturating_sub(back + 1);
-                self.session.abandon(Ticket(ticket));
+                self.session.abandon(Ticket(ticket.into()));
                 self.deadlines.remove(&ticket);
             }
             Event::Deliver(bytes) => self.deliver(bytes),
@@ -153,7 +153,7 @@ impl World {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let call = Call::script(&SCRIPT, &["k"], &[ticket.to_string()]);
-        match self.session.submit(self.now, Ticket(ticket), call) {
+        match self.session.submit(self.now, Ticket(ticket.into()), call) {
             Ok(()) => assert!(self.deadlines.insert(ticket, self.now.plus(TIMEOUT)).is_none()),
             Err(failure) => assert!(
                 matches!(failure, Failure::Unavailable | Failure::Overloaded | Failure::NotReady | Failure::Auth),
@@ -208,7 +208,7 @@ impl World {
                 Effect::Close => {
                     assert!(in_tick && self.connection.take().is_some(), "closed outside a tick, or twice")
                 }
-                Effect::Settled { ticket, result } => self.settled(ticket.0, result),
+                Effect::Settled { ticket, result } => self.settled(u32::try_from(ticket.0).unwrap(), result),
                 Effect::Trouble(trouble) => {
                     assert!(!trouble.detail.contains("hunter2") && trouble.detail.len() < 400, "{trouble:?}");
                 }

@@ -10,7 +10,7 @@ use crate::descriptor::{
     Cidr, Entry, HitsAddend, JsonPointer, OnInvalid, PathPattern, PathTemplate, Predicate, PropertyPath, Regex,
     Request, Source, StringMatch, TrustedProxies,
 };
-use crate::limit::TokenBucket;
+use crate::limit::{TokenBucket, Windows};
 use crate::respond::{GrpcStatus, Template};
 use crate::units::{Micros, Tokens};
 
@@ -35,12 +35,14 @@ fn a_configuration_says_what_it_means() {
         ]
     );
     let bucket = |max: u64, per_fill: u64, interval| {
-        TokenBucket::new(NonZeroU64::new(max).unwrap(), NonZeroU64::new(per_fill).unwrap(), interval).unwrap()
+        Windows::from(
+            TokenBucket::new(NonZeroU64::new(max).unwrap(), NonZeroU64::new(per_fill).unwrap(), interval).unwrap(),
+        )
     };
-    assert_eq!(per_user.token_bucket, bucket(20, 100, Micros::from_secs(60)));
+    assert_eq!(per_user.windows, bucket(20, 100, Micros::from_secs(60)));
     let (default, max, on_invalid) = (Tokens(2), Tokens(50), OnInvalid::Reject);
     assert_eq!(per_user.hits_addend, HitsAddend::Said { source: header("x-cost"), default, max, on_invalid });
-    assert_eq!(config.limits[2].token_bucket, bucket(1_000, 1, Micros::from_millis(1)));
+    assert_eq!(config.limits[2].windows, bucket(1_000, 1, Micros::from_millis(1)));
     assert_eq!(config.limits[2].hits_addend, HitsAddend::Constant(Tokens(0)));
 
     assert_eq!((config.max_body_bytes, config.emit_metadata), (1_024, true));

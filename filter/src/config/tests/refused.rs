@@ -54,7 +54,7 @@ fn what_is_missing_is_named() {
     redis.cluster: expected the name of a cluster, found nothing
     limits[0].name: expected a name for the limit, found nothing
     limits[0].descriptor: expected a list of entries (none: one bucket for all), found nothing
-    limits[0].token_bucket: expected a token bucket, found nothing
+    limits[0]: expected exactly one of token_bucket, sliding_window, fixed_window, quota, concurrency, windows, found nothing
     ");
     assert_snapshot!(
         errors(&with(json!({"limits": []}))),
@@ -80,11 +80,11 @@ fn what_is_no_object_is_no_configuration() {
 fn an_unknown_field_is_refused_with_what_was_meant() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
-        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, hits_addend, shadow_mode, failure_mode, response"
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, hits_addend, shadow_mode, failure_mode, response"
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
-        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata"
+        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests"
     );
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
@@ -96,7 +96,7 @@ fn an_unknown_field_is_refused_with_what_was_meant() {
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests"#
     );
 }
 

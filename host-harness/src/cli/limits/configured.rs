@@ -95,7 +95,7 @@ impl Limit {
             key_prefix: config.redis.key_prefix.clone(),
             name: limit.name.clone(),
             entries: limit.descriptor.entries().len(),
-            bucket: Some(limit.token_bucket),
+            bucket: limit.windows.only_token_bucket(),
             is_shadow: limit.shadow_mode,
         }
     }

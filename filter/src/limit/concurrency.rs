@@ -1,0 +1,143 @@
+//! Concurrency: so many requests in flight. Each takes a place and gives it back when it ends, in whatever way.
+//!
+//! A place is held on a lease: should the proxy die, it is free again when the lease ends, by Redis' clock. Whoever
+//! outlasts a third of its lease renews it. Redis keeps a sorted set of holders by the end of their leases. This is
+//! the specification; `concurrency.lua` beside it is what Redis runs, and [`Holds`](super::Holds) gives back.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within};
+use super::holds::Holder;
+use super::judgement::{Judgement, Level};
+use crate::units::{Micros, Tokens};
+
+const MIN_LEASE: Micros = Micros::from_secs(1);
+const MAX_LEASE: Micros = Micros::from_secs(86_400);
+/// What a denied request is told to wait. Places come free whenever requests end, which nobody can foretell; that
+/// waiting helps is certain, and the leases' ends, by which all are free at last, would say far too much.
+const RETRY_AFTER: Micros = Micros::from_secs(1);
+
+/// At most so many requests in flight. A request takes one place, whatever it costs; none where it costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concurrency {
+    max: NonZeroU64,
+    lease: Micros,
+}
+
+/// What Redis keeps of a bucket: who holds a place, and until when.
+pub(super) type Leases = BTreeMap<Holder, Micros>;
+
+impl Concurrency {
+    /// At most `max` in flight, each with a lease of `lease`.
+    ///
+    /// # Errors
+    /// Where `max` is over 2³², or `lease` under a second or over a day.
+    pub fn new(max: NonZeroU64, lease: Micros) -> Result<Self, AlgorithmError> {
+        if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
+            return Err(AlgorithmError::Lease { min: MIN_LEASE, max: MAX_LEASE, found: lease });
+        }
+        Ok(Self { max: limit_within(max, MAX_LIMIT)?, lease })
+    }
+
+    /// Requests in flight at most.
+    #[must_use]
+    pub fn max(&self) -> Tokens {
+        Tokens(self.max.get())
+    }
+
+    /// How long a place is held without a word from its holder.
+    #[must_use]
+    pub fn lease(&self) -> Micros {
+        self.lease
+    }
+
+    /// What Redis does before it decides: how many places are held.
+    pub(super) fn look(&self, leases: &mut Leases, now: Micros, cost: Tokens) -> u64 {
+        let held = leases.values().filter(|end| **end > now).count();
+        let held = u64::try_from(held).unwrap_or(u64::MAX);
+        if held.saturating_add(places(cost)) > self.max.get() {
+            // The clock was set back, or leases were longer: from now on, none lasts longer than one that starts now.
+            leases.values_mut().for_each(|end| *end = now.plus(self.lease).min(*end));
+        }
+        held
+    }
+
+    /// What Redis does after [`look`](Self::look) where a place is taken.
+    pub(super) fn spend(&self, leases: &mut Leases, now: Micros, holder: Holder) {
+        leases.retain(|_, end| *end > now);
+        leases.insert(holder, now.plus(self.lease));
+    }
+
+    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+        Arguments::of_count("c", Tokens(places(cost)), self.max(), [self.lease, Micros::ZERO])
+    }
+
+    pub(super) fn judge(&self, held: u64, cost: Tokens) -> Judgement {
+        // A limit that was larger leaves no place and no less.
+        let held = held.min(self.max.get());
+        let held_after = held.saturating_add(places(cost));
+        let admits = held_after <= self.max.get();
+        let level = |held: u64| Level {
+            remaining: Tokens(self.max.get().saturating_sub(held)),
+            reset: if held > 0 { RETRY_AFTER } else { Micros::ZERO },
+        };
+        Judgement {
+            capacity: self.max(),
+            period: None,
+            admits,
+            retry_after: Some(if admits { Micros::ZERO } else { RETRY_AFTER }),
+            delay: Micros::ZERO,
+            before: level(held),
+            after: level(held_after),
+        }
+    }
+}
+
+fn places(cost: Tokens) -> u64 {
+    cost.0.min(1)
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_more_than_the_maximum_are_ever_in_flight(
+            max in 1_u64..6,
+            history in proptest::collection::vec((0_u64..400_000, any::<bool>(), 0_usize..8), 1..200),
+        ) {
+            let concurrency = Concurrency::new(NonZeroU64::new(max).unwrap(), Micros::from_secs(1)).unwrap();
+            let (mut now, mut leases) = (Micros(1 << 40), Leases::new());
+            let mut in_flight: Vec<(Holder, Micros)> = Vec::new();
+            for (i, (pause, ends, which)) in history.into_iter().enumerate() {
+                now = now.plus(Micros(pause));
+                in_flight.retain(|(_, since)| since.plus(Micros::from_secs(1)) > now);
+                if ends && which < in_flight.len() {
+                    leases.remove(&in_flight.remove(which).0);
+                    continue;
+                }
+                let held = concurrency.look(&mut leases, now, Tokens(5));
+                prop_assert_eq!(held, u64::try_from(in_flight.len()).unwrap());
+                let admits = concurrency.judge(held, Tokens(5)).admits;
+                prop_assert_eq!(admits, held < max);
+                if admits {
+                    let holder = Holder::new(1, u64::try_from(i).unwrap());
+                    concurrency.spend(&mut leases, now, holder);
+                    in_flight.push((holder, now));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_takes_no_place() {
+        let one = Concurrency::new(NonZeroU64::MIN, Micros::from_secs(1)).unwrap();
+        assert!(one.judge(1, Tokens(0)).admits);
+        assert!(!one.judge(1, Tokens(1)).admits);
+    }
+}

@@ -1,0 +1,158 @@
+//! Fixed windows: so many in each of the windows that follow each other since 1970-01-01T00:00Z.
+//!
+//! Cheap and easily told to users; but up to twice the limit may pass around the turn of a window.
+//! Redis keeps the window's start and what was spent in it. This is the specification; `fixed_window.lua` beside it
+//! is what Redis runs.
+
+use std::num::NonZeroU64;
+
+use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, window_within};
+use super::judgement::{Judgement, Level};
+use crate::units::{Micros, Tokens};
+
+/// At most so many in each window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FixedWindow {
+    limit: NonZeroU64,
+    window: NonZeroU64,
+}
+
+impl FixedWindow {
+    /// At most `limit` in each `window`.
+    ///
+    /// # Errors
+    /// Where `limit` is over 2³², or `window` is zero or over 2⁵¹ µs.
+    pub fn new(limit: NonZeroU64, window: Micros) -> Result<Self, AlgorithmError> {
+        Ok(Self { limit: limit_within(limit, MAX_LIMIT)?, window: window_within(window)? })
+    }
+
+    /// Tokens in each window.
+    #[must_use]
+    pub fn limit(&self) -> Tokens {
+        Tokens(self.limit.get())
+    }
+
+    /// The windows' length.
+    #[must_use]
+    pub fn window(&self) -> Micros {
+        Micros(self.window.get())
+    }
+
+    pub(super) fn span(&self, now: Micros) -> Span {
+        let start = now.minus(Micros(now.0 % self.window));
+        Span { start, end: start.plus(self.window()) }
+    }
+
+    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+        Arguments::of_count("f", cost, self.limit(), [self.window(), Micros::ZERO])
+    }
+}
+
+/// One window: from `start` until just before `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: Micros,
+    pub(super) end: Micros,
+}
+
+/// What Redis keeps of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    start: Micros,
+    used: u64,
+}
+
+impl Span {
+    /// What Redis does before it decides: how much of the window is used.
+    pub(super) fn look(self, state: &mut Option<Counted>) -> u64 {
+        match state {
+            Some(counted) if counted.start >= self.start => {
+                // Where the clock was set back, what was spent later was spent now.
+                counted.start = self.start;
+                counted.used
+            }
+            _ => 0,
+        }
+    }
+
+    /// What Redis does after [`look`](Self::look) where `cost` is spent.
+    pub(super) fn spend(self, state: &mut Option<Counted>, cost: Tokens) {
+        let used = self.look(state).saturating_add(cost.0);
+        *state = Some(Counted { start: self.start, used });
+    }
+
+    pub(super) fn judge(self, now: Micros, limit: Tokens, used: u64, cost: Tokens) -> Judgement {
+        let until_end = self.end.minus(now);
+        // A limit that was larger leaves its window used up and no worse.
+        let used = used.min(limit.0);
+        let used_after = used.saturating_add(cost.0);
+        let level = |used: u64| Level {
+            remaining: Tokens(limit.0.saturating_sub(used)),
+            reset: if used > 0 { until_end } else { Micros::ZERO },
+        };
+        let admits = used_after <= limit.0;
+        Judgement {
+            capacity: limit,
+            period: Some(self.end.minus(self.start)),
+            admits,
+            retry_after: (cost <= limit).then_some(if admits { Micros::ZERO } else { until_end }),
+            delay: Micros::ZERO,
+            before: level(used),
+            after: level(used_after),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fixed(limit: u64, window: u64) -> FixedWindow {
+        FixedWindow::new(NonZeroU64::new(limit).unwrap(), Micros(window)).unwrap()
+    }
+
+    #[test]
+    fn a_window_ends_when_the_next_begins() {
+        let hourly = fixed(10, 3_600_000_000);
+        let span = hourly.span(Micros(7_199_999_999));
+        assert_eq!(span, Span { start: Micros(3_600_000_000), end: Micros(7_200_000_000) });
+        assert_eq!(hourly.span(Micros(7_200_000_000)).start, span.end);
+    }
+
+    #[test]
+    fn a_denial_waits_for_the_next_window_and_more_than_a_window_holds_for_ever() {
+        let span = fixed(10, 100).span(Micros(1_030));
+        let denied = span.judge(Micros(1_030), Tokens(10), 8, Tokens(3));
+        assert_eq!((denied.admits, denied.retry_after, denied.before.remaining), (false, Some(Micros(70)), Tokens(2)));
+        assert_eq!(span.judge(Micros(1_030), Tokens(10), 0, Tokens(11)).retry_after, None);
+        assert!(!span.judge(Micros(1_030), Tokens(10), 10, Tokens(u64::MAX)).admits);
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_holds_more_than_its_limit(
+            limit in 1_u64..20,
+            window in 1_u64..5_000,
+            history in proptest::collection::vec((0_u64..1_500, 0_u64..8), 1..200),
+        ) {
+            let fixed = fixed(limit, window);
+            let (mut now, mut state) = (Micros(1 << 40), None);
+            let mut spent = std::collections::HashMap::<Micros, u64>::new();
+            for (pause, cost) in history {
+                now = now.plus(Micros(pause));
+                let span = fixed.span(now);
+                let used = span.look(&mut state);
+                if span.judge(now, fixed.limit(), used, Tokens(cost)).admits {
+                    span.spend(&mut state, Tokens(cost));
+                    *spent.entry(span.start).or_default() += cost;
+                } else {
+                    prop_assert!(spent.get(&span.start).copied().unwrap_or(0) + cost > limit, "denied without need");
+                }
+            }
+            prop_assert!(spent.values().all(|&spent| spent <= limit));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What an algorithm says about one request and one bucket, whoever else may have a say.
+
+use crate::units::{Micros, Tokens};
+
+/// One algorithm's word, for both ends that the whole request may come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Judgement {
+    /// The most that the bucket holds.
+    pub(super) capacity: Tokens,
+    /// In which time it holds that, where it is a matter of time.
+    pub(super) period: Option<Micros>,
+    /// Whether this bucket admits the request.
+    pub(super) admits: bool,
+    /// Time until it would, if nobody else spends. Zero where it does; `None` where waiting cannot help.
+    pub(super) retry_after: Option<Micros>,
+    /// How long the request is to be held, where it is admitted.
+    pub(super) delay: Micros,
+    /// How full the bucket is if nothing is spent.
+    pub(super) before: Level,
+    /// How full it is if the request's cost is.
+    pub(super) after: Level,
+}
+
+/// How full a bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Level {
+    /// Whole tokens left, rounded down.
+    pub(super) remaining: Tokens,
+    /// Time until it is full, if nobody spends.
+    pub(super) reset: Micros,
+}

@@ -1,0 +1,106 @@
+//! What the scripts do to what Redis keeps: the specification that they are held against.
+
+use std::collections::HashMap;
+
+use super::algorithm::{Algorithm, Seen};
+use super::check::{Asked, Check};
+use super::concurrency::Leases;
+use super::fixed_window::Counted;
+use super::holds::{Holder, Holds};
+use super::sliding_log::{Log, SlidingLog};
+use super::sliding_window::Weighted;
+use super::verdict::Verdict;
+use crate::units::Micros;
+
+/// Buckets, kept in memory and never expired.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    buckets: HashMap<Vec<u8>, State>,
+}
+
+/// What is kept of a bucket. A key has one algorithm, so that only one of these is ever other than empty.
+#[derive(Debug, Clone, Default)]
+struct State {
+    full_at: Option<Micros>,
+    counted: Option<Counted>,
+    weighted: Option<Weighted>,
+    log: Log,
+    leases: Leases,
+}
+
+impl Model {
+    /// Decides a request as Redis does when its clock stands at `now`.
+    pub fn decide(&mut self, now: Micros, check: &Check) -> Verdict {
+        let seen: Vec<Seen> = check.asked().map(|asked| self.bucket(&asked.key).look(asked, now)).collect();
+        let verdict = check.decide(now, &seen);
+        for (asked, outcome) in check.asked().zip(&verdict.outcomes) {
+            if outcome.spent {
+                self.bucket(&asked.key).spend(asked, now, check.holder());
+            }
+        }
+        verdict
+    }
+
+    /// What [`Holds::release_call`] does. How many places were held.
+    pub fn release(&mut self, holds: &Holds) -> usize {
+        holds.places().filter(|(key, _)| self.bucket(key).leases.remove(&holds.holder()).is_some()).count()
+    }
+
+    /// What [`Holds::renew_call`] does. How many places are still held.
+    pub fn renew(&mut self, now: Micros, holds: &Holds) -> usize {
+        let renewed = holds.places().filter(|(key, lease)| match self.bucket(key).leases.get_mut(&holds.holder()) {
+            Some(end) if *end > now => {
+                *end = now.plus(*lease);
+                true
+            }
+            _ => false,
+        });
+        renewed.count()
+    }
+
+    /// What [`Check::refund_call`] does. How many buckets got tokens back.
+    pub fn refund(&mut self, check: &Check, verdict: &Verdict) -> usize {
+        let refunded = check.asked().zip(&verdict.outcomes).filter(|(asked, outcome)| {
+            let Algorithm::TokenBucket(bucket) = asked.algorithm else { return false };
+            let full_at = &mut self.bucket(&asked.key).full_at;
+            let is_last = outcome.spent && *full_at == Some(verdict.now.plus(outcome.reset));
+            if is_last {
+                *full_at = full_at.map(|at| at.minus(bucket.price(asked.cost)));
+            }
+            is_last
+        });
+        refunded.count()
+    }
+
+    fn bucket(&mut self, key: &[u8]) -> &mut State {
+        self.buckets.entry(key.to_vec()).or_default()
+    }
+}
+
+impl State {
+    fn look(&mut self, asked: &Asked, now: Micros) -> Seen {
+        let only = |used| Seen { used, more: [0, 0] };
+        match &asked.algorithm {
+            Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.full_at, now).0),
+            Algorithm::SlidingLog(log) => log.look(&mut self.log, now, asked.cost),
+            Algorithm::SlidingWindow(sliding) => {
+                let counts = sliding.look(&mut self.weighted, now);
+                Seen { used: sliding.used(now, counts), more: counts }
+            }
+            Algorithm::FixedWindow(fixed) => only(fixed.span(now).look(&mut self.counted)),
+            Algorithm::Quota(quota) => only(quota.span(now).look(&mut self.counted)),
+            Algorithm::Concurrency(concurrency) => only(concurrency.look(&mut self.leases, now, asked.cost)),
+        }
+    }
+
+    fn spend(&mut self, asked: &Asked, now: Micros, holder: Holder) {
+        match &asked.algorithm {
+            Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.full_at, now, asked.cost),
+            Algorithm::SlidingLog(_) => SlidingLog::spend(&mut self.log, now, asked.cost),
+            Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, asked.cost),
+            Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, asked.cost),
+            Algorithm::Quota(quota) => quota.span(now).spend(&mut self.counted, asked.cost),
+            Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, holder),
+        }
+    }
+}

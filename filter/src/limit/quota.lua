@@ -1,0 +1,18 @@
+
+-- Quotas of calendar months. Months count from January, or within, from March of the year 0.
+look.q = function(key, cost, limit, offset, months)
+  local floor, day = math.floor, 86400000000
+  local function first_of(month)
+    month = month - 2
+    local y = floor(month / 12)
+    local days = 365 * y + floor(y / 4) - floor(y / 100) + floor(y / 400) + floor((153 * (month % 12) + 2) / 5)
+    return (days - 719468) * day - offset
+  end
+  local days = floor((now + offset) / day) + 719468
+  local d = days % 146097
+  local y = floor((d - floor(d / 1460) + floor(d / 36524) - floor(d / 146096)) / 365)
+  d = d - 365 * y - floor(y / 4) + floor(y / 100)
+  local month = (floor(days / 146097) * 400 + y) * 12 + floor((5 * d + 2) / 153) + 2
+  local first = month - month % months
+  return count(key, cost, first_of(first), first_of(first + months))
+end

@@ -1,0 +1,68 @@
+//! The scripts that Redis runs, with their names.
+
+use std::sync::Arc;
+
+use crate::redis::Script;
+
+/// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
+///
+/// Of several limits in shadow mode it takes each bucket for a limit of its own.
+pub const TOKEN_BUCKETS_SCRIPT: &str = include_str!("token_bucket.lua");
+
+/// Decides any request. It is put together of a part for each algorithm.
+pub const MIXED_SCRIPT: &str = concat!(
+    include_str!("mixed_head.lua"),
+    include_str!("token_bucket_mixed.lua"),
+    include_str!("fixed_window.lua"),
+    include_str!("quota.lua"),
+    include_str!("sliding_window.lua"),
+    include_str!("sliding_log.lua"),
+    include_str!("concurrency.lua"),
+    "\n",
+    include_str!("mixed_tail.lua"),
+);
+
+/// All scripts. Make them once.
+#[derive(Debug, Clone)]
+pub struct Scripts {
+    token_buckets: Arc<Script>,
+    mixed: Arc<Script>,
+    refund: Arc<Script>,
+    release: Arc<Script>,
+    renew: Arc<Script>,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let script = |source: &'static str| Arc::new(Script::new(source));
+        Self {
+            token_buckets: script(TOKEN_BUCKETS_SCRIPT),
+            mixed: script(MIXED_SCRIPT),
+            refund: script(include_str!("refund.lua")),
+            release: script(include_str!("release.lua")),
+            renew: script(include_str!("renew.lua")),
+        }
+    }
+}
+
+impl Scripts {
+    pub(super) fn token_buckets(&self) -> &Arc<Script> {
+        &self.token_buckets
+    }
+
+    pub(super) fn mixed(&self) -> &Arc<Script> {
+        &self.mixed
+    }
+
+    pub(super) fn refund(&self) -> &Arc<Script> {
+        &self.refund
+    }
+
+    pub(super) fn release(&self) -> &Arc<Script> {
+        &self.release
+    }
+
+    pub(super) fn renew(&self) -> &Arc<Script> {
+        &self.renew
+    }
+}

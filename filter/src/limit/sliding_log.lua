@@ -1,0 +1,50 @@
+
+-- Sliding window, exact: a list of what was spent, oldest first; each with its time, its cost, and the sum of the
+-- costs so far.
+look.l = function(key, cost, limit, window)
+  local function at(index)
+    local time, sum, own = string.match(redis.call('LINDEX', key, index) or '', '(%d+) (%d+) (%d+)')
+    return tonumber(time), tonumber(sum), tonumber(own)
+  end
+  local function push(sum, own)
+    redis.call('RPUSH', key, string.format('%.0f %.0f %.0f', now, sum, own))
+    redis.call('PEXPIRE', key, math.ceil(window / 1000))
+  end
+  -- The first of `count` that is so; all after it are, too.
+  local function first(count, is)
+    local low, high = 0, count
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if is(at(middle)) then high = middle else low = middle + 1 end
+    end
+    return low
+  end
+
+  local newest, total, own = at(-1)
+  local _
+  if not newest then return 0, function() push(cost, cost) end end
+  if newest > now then
+    -- The clock was set back: what was spent later was spent now.
+    local moved = 0
+    while newest and newest > now do
+      moved = moved + own
+      redis.call('RPOP', key)
+      newest, _, own = at(-1)
+    end
+    push(total, moved)
+    newest = now
+  end
+  local function alive(time) return time > now - window end
+  if not alive(at(0)) then redis.call('LTRIM', key, first(redis.call('LLEN', key), alive), -1) end
+  local oldest, sum, own = at(0)
+  if not oldest then return 0, function() push(cost, cost) end end
+
+  local base = sum - own
+  local used, wait = total - base, 0
+  if used + cost > limit and cost <= limit then
+    local excess = used + cost - limit
+    local count = math.min(redis.call('LLEN', key), excess) - 1
+    wait = at(first(count, function(_, sum) return sum - base >= excess end)) + window - now
+  end
+  return used, function() push(total + cost, cost) end, wait, newest + window - now
+end

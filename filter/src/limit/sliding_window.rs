@@ -1,0 +1,235 @@
+//! The sliding window, approximate: two counters, of this fixed window and of the one before, which counts for as
+//! much as the sliding window still covers of it (Cloudflare, "How we built rate limiting capable of scaling to
+//! millions of domains").
+//!
+//! Integers only, and rounded so that it never admits what the exact formula denies. It is an estimate: it takes
+//! what was spent in the window before to be spread evenly. This is the specification; `sliding_window.lua` beside
+//! it is what Redis runs.
+
+use std::num::NonZeroU64;
+
+use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, window_within};
+use super::judgement::{Judgement, Level};
+use crate::units::{Micros, Tokens};
+
+/// Lua multiplies a count by what is left of a window, in ticks: their greatest product.
+const MAX_PRODUCT: u128 = 1 << 52;
+
+/// At most so many, as estimated, in any window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlidingWindow {
+    limit: NonZeroU64,
+    window: NonZeroU64,
+    /// The finest step that weights are told in, in µs. 1 in all but huge windows.
+    tick: NonZeroU64,
+}
+
+/// What Redis keeps of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weighted {
+    start: Micros,
+    current: u64,
+    before: u64,
+}
+
+impl SlidingWindow {
+    /// At most `limit` in any `window`, as estimated.
+    ///
+    /// # Errors
+    /// Where `limit` is over 2³², or `window` is zero or over 2⁵¹ µs.
+    pub fn new(limit: NonZeroU64, window: Micros) -> Result<Self, AlgorithmError> {
+        let (limit, window) = (limit_within(limit, MAX_LIMIT)?, window_within(window)?);
+        let product = u128::from(limit.get()).saturating_mul(u128::from(window.get()));
+        let tick = u64::try_from(product.div_ceil(MAX_PRODUCT)).ok().and_then(NonZeroU64::new);
+        Ok(Self { limit, window, tick: tick.unwrap_or(NonZeroU64::MIN) })
+    }
+
+    /// Tokens in a window.
+    #[must_use]
+    pub fn limit(&self) -> Tokens {
+        Tokens(self.limit.get())
+    }
+
+    /// The window's length.
+    #[must_use]
+    pub fn window(&self) -> Micros {
+        Micros(self.window.get())
+    }
+
+    /// What Redis does before it decides: what was spent in this window, and in the one before.
+    pub(super) fn look(&self, state: &mut Option<Weighted>, now: Micros) -> [u64; 2] {
+        let start = self.start(now);
+        let Some(weighted) = state else { return [0, 0] };
+        let [current, before] = [weighted.current, weighted.before].map(|count| count.min(self.limit.get()));
+        if weighted.start >= start {
+            // Where the clock was set back, what was spent later was spent now.
+            *weighted = Weighted { start, current, before };
+            return [current, before];
+        }
+        [0, if weighted.start.plus(self.window()) == start { current } else { 0 }]
+    }
+
+    /// What Redis does after [`look`](Self::look) where `cost` is spent.
+    pub(super) fn spend(&self, state: &mut Option<Weighted>, now: Micros, cost: Tokens) {
+        let [current, before] = self.look(state, now);
+        *state = Some(Weighted { start: self.start(now), current: current.saturating_add(cost.0), before });
+    }
+
+    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+        Arguments::of_count("s", cost, self.limit(), [self.window(), Micros(self.tick.get())])
+    }
+
+    /// How much of the limit is used: rounded up.
+    pub(super) fn used(&self, now: Micros, [current, before]: [u64; 2]) -> u64 {
+        let weight = self.window().minus(self.elapsed(now)).0.div_ceil(self.tick.get()).min(self.ticks());
+        current.saturating_add(before.saturating_mul(weight).div_ceil(self.ticks().max(1)))
+    }
+
+    pub(super) fn judge(&self, now: Micros, counts: [u64; 2], cost: Tokens) -> Judgement {
+        // A limit that was larger leaves its window used up and no worse.
+        let [current, before] = counts.map(|count| count.min(self.limit.get()));
+        let used = self.used(now, [current, before]).min(self.limit.get());
+        let used_after = used.saturating_add(cost.0);
+        let until_next = self.window().minus(self.elapsed(now));
+        let level = |used: u64, current: u64| Level {
+            remaining: Tokens(self.limit.get().saturating_sub(used)),
+            reset: match (current, before) {
+                (0, 0) => Micros::ZERO,
+                (0, _) => until_next,
+                _ => until_next.plus(self.window()),
+            },
+        };
+        let admits = used_after <= self.limit.get();
+        let wait = || self.wait(now, [current, before], cost);
+        Judgement {
+            capacity: self.limit(),
+            period: Some(self.window()),
+            admits,
+            retry_after: (cost <= self.limit()).then(|| if admits { Micros::ZERO } else { wait() }),
+            delay: Micros::ZERO,
+            before: level(used, current),
+            after: level(used_after, current.saturating_add(cost.0)),
+        }
+    }
+
+    /// Time until `cost`, which is within the limit but not admitted now, is: when the older of two windows counts
+    /// for little enough. That is in this window, or in the next, of which this is then the one before.
+    fn wait(&self, now: Micros, [current, before]: [u64; 2], cost: Tokens) -> Micros {
+        let until_next = self.window().minus(self.elapsed(now));
+        let room = self.limit.get().saturating_sub(cost.0);
+        match room.checked_sub(current) {
+            Some(room) => until_next.minus(self.left_when(before, room)),
+            None => until_next.plus(self.window()).minus(self.left_when(current, room)),
+        }
+    }
+
+    /// How much of a window is left when `before` counts for no more than `room`, which is less.
+    fn left_when(&self, before: u64, room: u64) -> Micros {
+        let weight = room.saturating_mul(self.ticks()).checked_div(before).unwrap_or(0);
+        Micros(weight).times(self.tick.get())
+    }
+
+    fn ticks(&self) -> u64 {
+        self.window.get() / self.tick
+    }
+
+    fn elapsed(&self, now: Micros) -> Micros {
+        Micros(now.0 % self.window)
+    }
+
+    fn start(&self, now: Micros) -> Micros {
+        now.minus(self.elapsed(now))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sliding(limit: u64, window: u64) -> SlidingWindow {
+        SlidingWindow::new(NonZeroU64::new(limit).unwrap(), Micros(window)).unwrap()
+    }
+
+    #[test]
+    fn the_window_before_counts_for_what_the_sliding_window_covers_of_it() {
+        // Cloudflare's example: 42 in the minute before, 18 in the 15 s of this.
+        let minute = sliding(50, 60_000_000);
+        let now = Micros(60_000_000_000 + 15_000_000);
+        assert_eq!(minute.used(now, [18, 42]), 50, "49.5 requests, rounded up");
+        assert!(!minute.judge(now, [18, 42], Tokens(1)).admits);
+    }
+
+    #[test]
+    fn a_huge_limit_in_a_huge_window_is_still_exact_in_lua() {
+        let huge = sliding(1 << 32, 1 << 51);
+        let product = u128::from(huge.ticks()) << 32;
+        assert!(product <= MAX_PRODUCT && huge.ticks() > 1 << 19, "{} ticks", huge.ticks());
+        assert_eq!(sliding(1_000, 60_000_000).tick.get(), 1);
+    }
+
+    fn shapes() -> impl Strategy<Value = (u64, u64)> {
+        prop_oneof![(1_u64..30, 1_u64..5_000), (1_u64..(1 << 32), 1_u64..(1 << 51))]
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_admits_what_the_formula_denies(
+            (limit, window) in shapes(), now in 0_u64..(1 << 52), current: u64, before: u64, cost: u64,
+        ) {
+            let [current, before, cost] = [current, before, cost].map(|n| n % (limit + 1));
+            let sliding = sliding(limit, window);
+            if sliding.judge(Micros(now), [current, before], Tokens(cost)).admits && cost > 0 {
+                let left = u128::from(window - now % window);
+                let [limit, window, current, before, cost] = [limit, window, current, before, cost].map(u128::from);
+                prop_assert!(before * left + (current + cost) * window <= limit * window);
+            }
+        }
+
+        #[test]
+        fn a_denial_ends_after_the_wait_and_not_before(
+            (limit, window) in shapes(), now in 0_u64..(1 << 52), current: u64, before: u64, cost in 1_u64..(1 << 32),
+        ) {
+            let [current, before] = [current, before].map(|n| n % (limit + 1));
+            let cost = Tokens(1 + cost % limit);
+            let sliding = sliding(limit, window);
+            let now = Micros(now);
+            let judgement = sliding.judge(now, [current, before], cost);
+            let wait = judgement.retry_after.unwrap();
+            prop_assert_eq!(judgement.admits, wait == Micros::ZERO);
+            let admits_after = |wait: Micros| {
+                let mut state = Some(Weighted { start: sliding.start(now), current, before });
+                let then = now.plus(wait);
+                let counts = sliding.look(&mut state, then);
+                sliding.judge(then, counts, cost).admits
+            };
+            prop_assert!(admits_after(wait));
+            prop_assert!(wait == Micros::ZERO || !admits_after(wait.minus(Micros(1))));
+        }
+
+        #[test]
+        fn no_fixed_window_and_no_sliding_estimate_exceeds_the_limit(
+            limit in 1_u64..20,
+            window in 1_u64..5_000,
+            history in proptest::collection::vec((0_u64..1_500, 0_u64..8), 1..200),
+        ) {
+            let sliding = sliding(limit, window);
+            let (mut now, mut state) = (Micros(1 << 40), None);
+            let mut spent = std::collections::HashMap::<Micros, u64>::new();
+            for (pause, cost) in history {
+                now = now.plus(Micros(pause));
+                let counts = sliding.look(&mut state, now);
+                if sliding.judge(now, counts, Tokens(cost)).admits {
+                    sliding.spend(&mut state, now, Tokens(cost));
+                    *spent.entry(sliding.start(now)).or_default() += cost;
+                }
+                let of = |start: Micros| spent.get(&start).copied().unwrap_or(0);
+                let (this, last) = (of(sliding.start(now)), of(sliding.start(now).minus(Micros(window))));
+                prop_assert_eq!(sliding.look(&mut state, now), [this, last]);
+                prop_assert!(this <= limit);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What becomes of a request whose check has come to its end.
+
+use super::events::Event;
+use super::{Decision, Effect, Limiter, RequestId, Waiting, notes};
+use crate::config::FailureMode;
+use crate::limit::{Asked, Verdict};
+use crate::redis::{Failure, Reply};
+use crate::respond;
+use crate::units::Micros;
+
+impl Limiter {
+    /// Redis has answered, or will not.
+    pub(super) fn settle(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
+        let Some(waiting) = self.waiting.remove(&request) else { return };
+        let verdict = result.and_then(|reply| {
+            waiting.check.read(&reply).map_err(|malformed| {
+                self.warn(now, Failure::Protocol, &malformed.to_string());
+                Failure::Protocol
+            })
+        });
+        match verdict {
+            Ok(verdict) => self.settled(now, request, &verdict, &waiting),
+            Err(failure) => {
+                let decision = self.fail(request, failure, &waiting);
+                self.effects.push_back(Effect::Decide(request, decision));
+                // Redis may have admitted it, or may yet.
+                self.give_back(now, waiting.check.possible_holds());
+            }
+        }
+    }
+
+    /// Redis has decided a request.
+    fn settled(&mut self, now: Micros, request: RequestId, verdict: &Verdict, waiting: &Waiting) {
+        let holds = waiting.check.holds(verdict);
+        let delay = verdict.delay();
+        if delay == Micros::ZERO {
+            if let Some(holds) = holds {
+                self.places.take(now, request, holds);
+            }
+            let decision = self.decide(request, verdict, waiting);
+            self.effects.push_back(Effect::Decide(request, decision));
+            return;
+        }
+        let refund = waiting.check.refund_call(verdict, &self.scripts);
+        if self.delayed.is_full() {
+            // What it spent of other kinds of limits stays spent: those then admit less, never more.
+            self.refund(now, refund);
+            self.give_back(now, holds);
+            let decision = self.decide(request, &verdict.without_room_to_wait(), waiting);
+            self.effects.push_back(Effect::Decide(request, decision));
+            return;
+        }
+        if let Some(holds) = holds {
+            self.places.take(now, request, holds);
+        }
+        self.counters.delayed();
+        let decision = self.decide(request, verdict, waiting);
+        self.delayed.hold(now.plus(delay), request, decision, refund);
+    }
+
+    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, waiting: &Waiting) -> Decision {
+        self.counters.decided(verdict);
+        self.record(verdict, waiting);
+        if self.config.emit_metadata {
+            let notes = notes::of_verdict(verdict, &waiting.check, &self.config);
+            self.effects.push_back(Effect::Annotate(request, notes));
+        }
+        if verdict.admitted {
+            Decision::Admit(respond::admitted_headers(verdict, &self.config))
+        } else {
+            Decision::Answer(respond::denied(verdict, &self.config, waiting.is_grpc))
+        }
+    }
+
+    fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
+        let Some(events) = &mut self.events else { return };
+        for (outcome, asked) in verdict.outcomes.iter().zip(waiting.check.asked()) {
+            if events.wants(outcome.admitted) {
+                events.push(Event {
+                    limit: self.config.name_of(outcome).into_owned(),
+                    key: asked.key.clone(),
+                    admitted: outcome.admitted,
+                    remaining: outcome.remaining.0,
+                    retry_after_us: outcome.retry_after.map(|wait| wait.0),
+                });
+            }
+        }
+    }
+
+    /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
+    pub(super) fn fail(&mut self, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
+        self.counters.failed(failure, waiting.check.asked().map(|asked| asked.limit));
+        if self.config.emit_metadata {
+            self.effects.push_back(Effect::Annotate(request, notes::of_failure(failure)));
+        }
+        let denies = |asked: &Asked| {
+            let mode = self.config.limits.get(asked.limit).map(|limit| limit.failure_mode);
+            asked.enforced && mode == Some(FailureMode::Deny)
+        };
+        if waiting.check.asked().any(denies) {
+            Decision::Answer(respond::failed(&self.config, waiting.is_grpc))
+        } else {
+            Decision::Admit(Vec::new())
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What Redis keeps, and for how long, by its own clock.
+
+use std::num::NonZeroU64;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::Commands;
+use weir_filter::limit::{
+    Algorithm, Check, Concurrency, FixedWindow, Holder, Outcome, Period, Quota, SlidingLog, SlidingWindow, TokenBucket,
+    Windows,
+};
+use weir_filter::units::{Micros, Tokens};
+
+use crate::store::Store;
+
+/// How late a look at a time to live may be, in ms.
+const LATE: i64 = 2_000;
+
+fn n(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).unwrap()
+}
+
+fn bucket(capacity: u64, emission: Micros) -> TokenBucket {
+    TokenBucket::new(n(capacity), NonZeroU64::MIN, emission).unwrap()
+}
+
+/// Ten of each algorithm within that time, quotas aside: an hour or more, as a minute may end during a test.
+fn ten_of_each(window: Micros) -> Vec<Algorithm> {
+    let quota = |period| Algorithm::Quota(Quota::new(n(10), period, 90).unwrap());
+    let mut all = vec![
+        Algorithm::TokenBucket(bucket(10, Micros(window.0 / 10))),
+        Algorithm::TokenBucket(bucket(10, Micros(window.0 / 10)).with_max_delay(Micros::from_secs(9)).unwrap()),
+        Algorithm::SlidingLog(SlidingLog::new(n(10), window).unwrap()),
+        Algorithm::SlidingWindow(SlidingWindow::new(n(10), window).unwrap()),
+        Algorithm::FixedWindow(FixedWindow::new(n(10), window).unwrap()),
+    ];
+    all.extend(Period::ALL.into_iter().skip(1).map(quota));
+    all
+}
+
+fn check(algorithms: &[Algorithm], cost: u64) -> Check {
+    let windows = Windows::new(algorithms).unwrap();
+    Check::new(windows.asked(0, b"bucket", Tokens(cost), true).collect(), Holder::new(1, 1))
+}
+
+fn keys(store: &mut Store) -> Vec<String> {
+    store.redis.keys("*").unwrap()
+}
+
+/// Milliseconds until the one key there is expires.
+fn ttl(store: &mut Store) -> i64 {
+    let keys = keys(store);
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    store.redis.pttl(&keys[0]).unwrap()
+}
+
+fn only(store: &mut Store, algorithm: Algorithm, cost: u64) -> Outcome {
+    store.decide(&check(&[algorithm], cost)).unwrap().outcomes[0]
+}
+
+#[test]
+fn a_bucket_lives_in_redis_until_it_is_full_and_no_longer() {
+    let Some(mut store) = Store::start() else { return };
+    for algorithm in ten_of_each(Micros::from_secs(600)) {
+        store.clear();
+        only(&mut store, algorithm, 0);
+        assert_eq!(keys(&mut store), [""; 0], "a look at a full bucket leaves nothing behind: {algorithm:?}");
+
+        let spent = only(&mut store, algorithm, 3);
+        assert!(spent.admitted && spent.reset > Micros::ZERO);
+        let until = i64::try_from(spent.reset.to_millis_ceil()).unwrap();
+        let found = ttl(&mut store);
+        assert!((until - LATE..=until).contains(&found), "{algorithm:?}: expected {until} ms, found {found} ms");
+    }
+}
+
+#[test]
+fn a_bucket_is_gone_when_it_is_full() {
+    let Some(mut store) = Store::start() else { return };
+    for algorithm in ten_of_each(Micros::from_millis(60)).into_iter().take(5) {
+        let spent = only(&mut store, algorithm, 10);
+        assert!(spent.spent, "{algorithm:?}");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !keys(&mut store).is_empty() {
+            assert!(Instant::now() < deadline, "{algorithm:?} is still there");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let full = only(&mut store, algorithm, 0);
+        assert_eq!((full.remaining, full.reset), (Tokens(10), Micros::ZERO), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_denied_request_changes_nothing() {
+    let Some(mut store) = Store::start() else { return };
+    for algorithm in ten_of_each(Micros::from_secs(600)) {
+        store.clear();
+        only(&mut store, algorithm, 8);
+        let key = keys(&mut store).remove(0);
+        let before = store.command(&["DUMP", &key]);
+        let denied = only(&mut store, algorithm, 12);
+        assert!(!denied.admitted && !denied.spent, "{algorithm:?}");
+        assert_eq!(store.command(&["DUMP", &key]), before, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn places_are_kept_for_a_lease_and_gone_when_given_back() {
+    let Some(mut store) = Store::start() else { return };
+    let algorithm = Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap());
+    only(&mut store, algorithm, 0);
+    assert_eq!(keys(&mut store), [""; 0]);
+    let check = check(&[algorithm], 1);
+    let verdict = store.decide(&check).unwrap();
+    assert!((60_000 - LATE..=60_000).contains(&ttl(&mut store)));
+
+    let holds = check.holds(&verdict).unwrap();
+    store.command(&["PEXPIRE", "bucket#concurrency", "5000"]);
+    let scripts = store.scripts.clone();
+    assert_eq!(store.count(&holds.renew_call(&scripts)), 1);
+    assert!((60_000 - LATE..=60_000).contains(&ttl(&mut store)), "renewed");
+
+    assert_eq!(store.count(&holds.release_call(&scripts)), 1);
+    assert_eq!(keys(&mut store), [""; 0]);
+    assert_eq!(store.count(&holds.release_call(&scripts)), 0, "again, and nothing happens");
+    assert_eq!(store.count(&holds.renew_call(&scripts)), 0, "what is given back is not renewed");
+}
+
+#[test]
+fn several_places_are_given_back_at_once() {
+    let Some(mut store) = Store::start() else { return };
+    let windows =
+        Windows::new(&[Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap())]).unwrap();
+    let asked = |limit, key: &'static [u8]| windows.asked(limit, key, Tokens(1), true);
+    let check = Check::new(asked(0, b"a").chain(asked(1, b"b")).collect(), Holder::new(1, 1));
+    let verdict = store.decide(&check).unwrap();
+    let holds = check.holds(&verdict).unwrap();
+    let scripts = store.scripts.clone();
+    assert_eq!(store.count(&holds.renew_call(&scripts)), 2);
+    assert_eq!(store.count(&holds.release_call(&scripts)), 2);
+    assert_eq!(keys(&mut store), [""; 0]);
+}
+
+#[test]
+fn no_key_is_without_a_time_to_live() {
+    let Some(mut store) = Store::start() else { return };
+    let mut all = ten_of_each(Micros::from_secs(600));
+    all.remove(1);
+    all.truncate(7);
+    all.push(Algorithm::Concurrency(Concurrency::new(n(10), Micros::from_secs(60)).unwrap()));
+    for _ in 0..20 {
+        let check = check(&all, 1);
+        let verdict = store.decide(&check).unwrap();
+        if let Some(call) = check.refund_call(&verdict, &store.scripts) {
+            assert_eq!(store.count(&call), i64::from(verdict.admitted));
+        }
+    }
+    let keys = keys(&mut store);
+    assert_eq!(keys.len(), 8);
+    for key in keys {
+        assert!(store.redis.pttl::<_, i64>(&key).unwrap() > 0, "{key}");
+    }
+}
+
+#[test]
+fn a_bucket_that_was_larger_fills_at_the_new_rate_from_when_it_is_first_seen() {
+    let Some(mut store) = Store::start() else { return };
+    let mut ask = |emission, cost| {
+        let bucket = Algorithm::TokenBucket(bucket(10, emission));
+        store.decide(&check(&[bucket], cost)).unwrap().admitted
+    };
+    assert!(ask(Micros::from_secs(3_600), 10));
+    assert!(!ask(Micros::from_millis(1), 1), "it is empty");
+    assert!(
+        (0..1_000).any(|_| ask(Micros::from_millis(1), 1)),
+        "a token came within a millisecond, not within an hour"
+    );
+}

@@ -1,0 +1,212 @@
+//! Random histories of requests, clocks and ends of requests: Redis decides as the specification does.
+
+use std::cell::RefCell;
+use std::num::NonZeroU64;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use weir_filter::limit::{
+    Algorithm, Check, Concurrency, FixedWindow, Holder, Model, Period, Quota, SlidingLog, SlidingWindow, TokenBucket,
+    Verdict, Windows,
+};
+use weir_filter::units::{Micros, Tokens};
+
+use crate::store::Store;
+
+/// 2026-11-20.
+const TODAY: u64 = 1_795_132_800_000_000;
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// Which limits apply, what they cost, and whether they are enforced.
+    Request(Vec<(usize, u64, bool)>),
+    /// An earlier request ends: of all there were, one that is so far from the first.
+    End(usize),
+    /// An earlier request renews its leases.
+    Renew(usize),
+    /// The client of an earlier request, which may be held, goes away.
+    GoAway(usize),
+}
+
+#[derive(Debug, Clone)]
+struct History {
+    limits: Vec<Vec<Algorithm>>,
+    start: u64,
+    /// How far the clock moves, backwards, too; and what happens then.
+    events: Vec<(i64, Event)>,
+}
+
+#[test]
+fn token_buckets_are_decided_as_specified() {
+    any_history_is_decided_as_specified(500, || token_bucket().boxed(), seconds().boxed());
+}
+
+#[test]
+fn sliding_logs_are_decided_as_specified() {
+    any_history_is_decided_as_specified(500, || sliding_log().boxed(), seconds().boxed());
+}
+
+#[test]
+fn approximate_sliding_windows_are_decided_as_specified() {
+    any_history_is_decided_as_specified(500, || sliding_window().boxed(), seconds().boxed());
+}
+
+#[test]
+fn fixed_windows_are_decided_as_specified() {
+    any_history_is_decided_as_specified(300, || fixed_window().boxed(), seconds().boxed());
+}
+
+#[test]
+fn quotas_are_decided_as_specified() {
+    any_history_is_decided_as_specified(700, || quota().boxed(), any_pause().boxed());
+}
+
+#[test]
+fn requests_in_flight_are_decided_as_specified() {
+    any_history_is_decided_as_specified(500, || concurrency().boxed(), seconds().boxed());
+}
+
+#[test]
+fn mixtures_of_all_algorithms_are_decided_as_specified() {
+    let any =
+        || prop_oneof![token_bucket(), sliding_log(), sliding_window(), fixed_window(), quota(), concurrency()].boxed();
+    any_history_is_decided_as_specified(700, any, prop_oneof![9 => seconds(), 1 => any_pause()].boxed());
+}
+
+fn any_history_is_decided_as_specified(
+    cases: u32,
+    algorithm: impl Fn() -> BoxedStrategy<Algorithm>,
+    pause: BoxedStrategy<i64>,
+) {
+    let Some(store) = Store::with_settable_clock() else { return };
+    let store = RefCell::new(store);
+    let windows = proptest::collection::vec(algorithm(), 1..4)
+        .prop_filter("windows that are alike", |algorithms| Windows::new(algorithms).is_ok());
+    let limits = proptest::collection::vec(windows, 3);
+    let history = (limits, start(), proptest::collection::vec((pause, event()), 1..80))
+        .prop_map(|(limits, start, events)| History { limits, start, events });
+    TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() })
+        .run(&history, |history| replay(&mut store.borrow_mut(), &history))
+        .unwrap();
+}
+
+fn replay(store: &mut Store, history: &History) -> Result<(), TestCaseError> {
+    store.clear();
+    let limits: Vec<Windows> = history.limits.iter().map(|windows| Windows::new(windows).unwrap()).collect();
+    let mut model = Model::default();
+    let mut decided: Vec<(Check, Verdict)> = Vec::new();
+    let mut now = history.start;
+    for (i, (pause, event)) in history.events.iter().enumerate() {
+        now = now.saturating_add_signed(*pause);
+        store.set_clock(Micros(now));
+        let earlier = |which: &usize| decided.get(which % decided.len().max(1));
+        match event {
+            Event::Request(asked) => {
+                let asked = asked.iter().flat_map(|&(limit, cost, enforced)| {
+                    limits[limit]
+                        .asked(limit, format!("limit{limit}").as_bytes(), Tokens(cost), enforced)
+                        .collect::<Vec<_>>()
+                });
+                let check = Check::new(asked.collect(), Holder::new(7, i.try_into().unwrap()));
+                let expected = model.decide(Micros(now), &check);
+                prop_assert_eq!(store.decide(&check), Ok(expected.clone()));
+                decided.push((check, expected));
+            }
+            Event::End(which) => {
+                let Some(holds) = earlier(which).and_then(|(check, verdict)| check.holds(verdict)) else { continue };
+                let released = store.count(&holds.release_call(&store.scripts.clone()));
+                prop_assert_eq!(released, i64::try_from(model.release(&holds)).unwrap());
+            }
+            Event::Renew(which) => {
+                let Some(holds) = earlier(which).and_then(|(check, _)| check.possible_holds()) else { continue };
+                let renewed = store.count(&holds.renew_call(&store.scripts.clone()));
+                prop_assert_eq!(renewed, i64::try_from(model.renew(Micros(now), &holds)).unwrap());
+            }
+            Event::GoAway(which) => {
+                let Some((check, verdict)) = earlier(which) else { continue };
+                let Some(call) = check.refund_call(verdict, &store.scripts) else { continue };
+                prop_assert_eq!(store.count(&call), i64::try_from(model.refund(check, verdict)).unwrap());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let asked = (0_usize..3, 0_u64..14, proptest::bool::weighted(0.7));
+    let request = proptest::collection::vec(asked, 1..4).prop_map(|mut asked| {
+        // A request runs into each limit at most once.
+        asked.sort_unstable_by_key(|&(limit, ..)| limit);
+        asked.dedup_by_key(|&mut (limit, ..)| limit);
+        Event::Request(asked)
+    });
+    prop_oneof![
+        8 => request,
+        1 => (0_usize..80).prop_map(Event::End),
+        1 => (0_usize..80).prop_map(Event::Renew),
+        1 => (0_usize..80).prop_map(Event::GoAway),
+    ]
+}
+
+fn start() -> impl Strategy<Value = u64> {
+    // Around the turn of a year, a leap day, and the leap day that the year 2100 does not have; and up to the year
+    // 2112, where Lua's numbers are nearly used up.
+    let turns = [1_798_761_600, 1_835_481_600, 4_107_542_400_u64].map(|second| second * 1_000_000);
+    let around = (proptest::sample::select(turns.to_vec()), -3 * DAY..2 * DAY);
+    prop_oneof![
+        Just(TODAY),
+        around.prop_map(|(turn, off)| turn.saturating_add_signed(off)),
+        TODAY..(1 << 52) - 3_000_000_000_000,
+    ]
+}
+
+/// Mostly forwards, now and then not at all, now and then back.
+fn seconds() -> impl Strategy<Value = i64> {
+    prop_oneof![2 => Just(0), 1 => 0_i64..10, 7 => -SECOND / 2..3 * SECOND, 1 => -30 * SECOND..30 * SECOND]
+}
+
+fn any_pause() -> impl Strategy<Value = i64> {
+    prop_oneof![seconds(), -3_600 * SECOND..20_000 * SECOND, -2 * DAY..40 * DAY, 0..700 * DAY]
+}
+
+fn n(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).unwrap()
+}
+
+fn token_bucket() -> impl Strategy<Value = Algorithm> {
+    (1_u64..30, 1_u64..3_000_000, prop_oneof![Just(0), 0_u64..10_000_000]).prop_map(|(capacity, emission, delay)| {
+        let bucket = TokenBucket::new(n(capacity), NonZeroU64::MIN, Micros(emission)).unwrap();
+        Algorithm::TokenBucket(bucket.with_max_delay(Micros(delay)).unwrap())
+    })
+}
+
+fn window() -> impl Strategy<Value = Micros> {
+    prop_oneof![1_u64..10, 1_u64..10_000_000, Just(1_000_000)].prop_map(Micros)
+}
+
+fn sliding_log() -> impl Strategy<Value = Algorithm> {
+    (1_u64..30, window()).prop_map(|(limit, window)| Algorithm::SlidingLog(SlidingLog::new(n(limit), window).unwrap()))
+}
+
+fn sliding_window() -> impl Strategy<Value = Algorithm> {
+    let huge = (1_u64..(1 << 32), 1_u64..(1 << 51)).prop_map(|(limit, window)| (limit, Micros(window)));
+    prop_oneof![4 => (1_u64..30, window()), 1 => huge]
+        .prop_map(|(limit, window)| Algorithm::SlidingWindow(SlidingWindow::new(n(limit), window).unwrap()))
+}
+
+fn fixed_window() -> impl Strategy<Value = Algorithm> {
+    (1_u64..30, window())
+        .prop_map(|(limit, window)| Algorithm::FixedWindow(FixedWindow::new(n(limit), window).unwrap()))
+}
+
+fn quota() -> impl Strategy<Value = Algorithm> {
+    (1_u64..60, proptest::sample::select(&Period::ALL), -840_i32..=840)
+        .prop_map(|(limit, period, offset)| Algorithm::Quota(Quota::new(n(limit), period, offset).unwrap()))
+}
+
+fn concurrency() -> impl Strategy<Value = Algorithm> {
+    (1_u64..6, 1_000_000_u64..20_000_000)
+        .prop_map(|(max, lease)| Algorithm::Concurrency(Concurrency::new(n(max), Micros(lease)).unwrap()))
+}

@@ -1,0 +1,6 @@
+//! The Lua that Redis runs, held against its Rust specification in a real Redis.
+
+mod expiry;
+mod histories;
+mod promises;
+mod store;

@@ -1,0 +1,171 @@
+//! What operators and clients are promised, where histories would not say so in words.
+
+use std::num::NonZeroU64;
+
+use redis::Commands;
+use weir_filter::limit::{
+    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, MIXED_SCRIPT, Model, SlidingLog, SlidingWindow,
+    TOKEN_BUCKETS_SCRIPT, TokenBucket, Windows,
+};
+use weir_filter::redis::Script;
+use weir_filter::units::{Micros, Tokens};
+
+use crate::store::Store;
+
+fn n(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).unwrap()
+}
+
+fn per_hour(limit: u64) -> Algorithm {
+    Algorithm::FixedWindow(FixedWindow::new(n(limit), Micros::from_secs(3_600)).unwrap())
+}
+
+fn per_day(limit: u64) -> Algorithm {
+    Algorithm::SlidingLog(SlidingLog::new(n(limit), Micros::from_secs(86_400)).unwrap())
+}
+
+fn token_bucket(capacity: u64) -> TokenBucket {
+    TokenBucket::new(n(capacity), NonZeroU64::MIN, Micros::from_secs(60)).unwrap()
+}
+
+fn asked(limit: usize, algorithms: &[Algorithm], enforced: bool) -> Vec<Asked> {
+    Windows::new(algorithms).unwrap().asked(limit, format!("limit{limit}").as_bytes(), Tokens(1), enforced).collect()
+}
+
+fn remaining(store: &mut Store, asked: Vec<Asked>) -> Vec<u64> {
+    let looks = asked.into_iter().map(|asked| Asked { cost: Tokens(0), ..asked });
+    let verdict = store.decide(&Check::new(looks.collect(), Holder::default())).unwrap();
+    verdict.outcomes.iter().map(|outcome| outcome.remaining.0).collect()
+}
+
+#[test]
+fn scripts_have_the_names_that_redis_gives_them() {
+    let Some(mut store) = Store::start() else { return };
+    for source in [TOKEN_BUCKETS_SCRIPT, MIXED_SCRIPT] {
+        let loaded: String = redis::cmd("SCRIPT").arg("LOAD").arg(source).query(&mut store.redis).unwrap();
+        assert_eq!(Script::new(source).sha1_hex(), loaded);
+    }
+}
+
+#[test]
+fn a_request_that_one_window_denies_spends_from_no_other() {
+    let Some(mut store) = Store::start() else { return };
+    let hourly_and_daily = [per_hour(2), per_day(5)];
+    let other = Algorithm::TokenBucket(token_bucket(9));
+    let both = || [asked(0, &hourly_and_daily, true), asked(1, &[other], true)].concat();
+    for expected in [true, true, false, false, false] {
+        assert_eq!(store.decide(&Check::new(both(), Holder::default())).unwrap().admitted, expected);
+    }
+    assert_eq!(remaining(&mut store, both()), [0, 3, 7]);
+}
+
+#[test]
+fn a_shadow_that_would_deny_spends_from_none_of_its_windows_and_denies_nothing() {
+    let Some(mut store) = Store::start() else { return };
+    let with_shadow = || [asked(0, &[per_hour(2), per_day(5)], false), asked(1, &[per_day(9)], true)].concat();
+    for would_admit in [true, true, false, false] {
+        let verdict = store.decide(&Check::new(with_shadow(), Holder::default())).unwrap();
+        assert!(verdict.admitted);
+        assert_eq!(verdict.outcomes.iter().map(|o| o.spent).collect::<Vec<_>>(), [would_admit, would_admit, true]);
+    }
+    assert_eq!(remaining(&mut store, with_shadow()), [0, 3, 5]);
+}
+
+#[test]
+fn a_shadow_of_token_buckets_is_all_or_nothing_too() {
+    let Some(mut store) = Store::start() else { return };
+    let slower = TokenBucket::new(n(5), NonZeroU64::MIN, Micros::from_secs(3_600)).unwrap();
+    let buckets = [Algorithm::TokenBucket(token_bucket(2)), Algorithm::TokenBucket(slower)];
+    for _ in 0..4 {
+        store.decide(&Check::new(asked(0, &buckets, false), Holder::default())).unwrap();
+    }
+    assert_eq!(remaining(&mut store, asked(0, &buckets, false)), [0, 3]);
+}
+
+#[test]
+fn a_limit_whose_algorithm_was_changed_begins_anew_and_fails_nothing() {
+    let Some(mut store) = Store::start() else { return };
+    let secs = Micros::from_secs;
+    let all = [
+        Algorithm::TokenBucket(token_bucket(3)),
+        per_hour(3),
+        per_day(3),
+        Algorithm::SlidingWindow(SlidingWindow::new(n(3), secs(3_600)).unwrap()),
+        Algorithm::Concurrency(Concurrency::new(n(3), secs(60)).unwrap()),
+        Algorithm::SlidingLog(SlidingLog::new(n(3), secs(3_600)).unwrap()),
+        Algorithm::FixedWindow(FixedWindow::new(n(3), secs(60)).unwrap()),
+    ];
+    for algorithm in all {
+        let check = Check::new(asked(0, &[algorithm], true), Holder::default());
+        assert_eq!(store.decide(&check).unwrap().outcomes[0].remaining, Tokens(2), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn no_more_requests_are_in_flight_than_may_be_and_a_dead_proxys_places_come_free() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    let two = [Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(10)).unwrap())];
+    let check = |request| Check::new(asked(0, &two, true), Holder::new(1, request));
+    let mut at = |secs: u64, request| {
+        store.set_clock(Micros::from_secs(1_795_132_800 + secs));
+        store.decide(&check(request)).unwrap().admitted
+    };
+    assert_eq!([at(0, 1), at(5, 2), at(9, 3), at(10, 4), at(10, 5), at(15, 6)], [true, true, false, true, false, true]);
+}
+
+#[test]
+fn a_shaped_bucket_sends_requests_on_one_by_one_and_takes_back_only_the_last() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    store.set_clock(Micros::from_secs(1_795_132_800));
+    let shaped = token_bucket(1).with_max_delay(Micros::from_secs(180)).unwrap();
+    let check = Check::new(asked(0, &[Algorithm::TokenBucket(shaped)], true), Holder::default());
+    let mut ask = || store.decide(&check).unwrap();
+    let [first, second, third, fourth, denied] = [ask(), ask(), ask(), ask(), ask()];
+    let delays = [&first, &second, &third, &fourth].map(|verdict| verdict.delay().to_secs_ceil());
+    assert_eq!(delays, [0, 60, 120, 180]);
+    assert_eq!((denied.admitted, denied.outcomes[0].retry_after), (false, Some(Micros::from_secs(60))));
+
+    let scripts = store.scripts.clone();
+    let mut goes_away = |verdict| store.count(&check.refund_call(verdict, &scripts).unwrap());
+    assert_eq!(goes_away(&third), 0, "the fourth has its turn after it");
+    assert_eq!(goes_away(&fourth), 1);
+    assert_eq!(goes_away(&fourth), 0, "once only");
+    assert_eq!(goes_away(&third), 1);
+    assert!(check.refund_call(&denied, &scripts).is_none());
+    assert_eq!(store.decide(&check).unwrap().delay(), Micros::from_secs(120));
+}
+
+#[test]
+fn a_log_at_its_limit_stays_small() {
+    let Some(mut store) = Store::start() else { return };
+    let log = Algorithm::SlidingLog(SlidingLog::new(n(10_000), Micros::from_secs(3_600)).unwrap());
+    let asked = Windows::new(&[log]).unwrap().asked(0, b"limit", Tokens(1), true).collect();
+    let check = Check::new(asked, Holder::default());
+    let admitted = (0..10_001).filter(|_| store.decide(&check).unwrap().admitted).count();
+    assert_eq!(admitted, 10_000);
+    let bytes: u64 = redis::cmd("MEMORY").arg("USAGE").arg("limit#log3600000000").query(&mut store.redis).unwrap();
+    assert!(bytes < 400_000, "{bytes} bytes");
+    assert_eq!(store.redis.llen::<_, u64>("limit#log3600000000").unwrap(), 10_000);
+}
+
+#[test]
+fn at_the_turn_of_a_window_the_one_before_counts_in_full_and_no_more() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    // So large that weights are told in steps, which do not divide the window.
+    let (limit, window) = (1 << 32, 1_795_132_801_000_003 / 999);
+    let sliding = Algorithm::SlidingWindow(SlidingWindow::new(n(limit), Micros(window)).unwrap());
+    let windows = Windows::new(&[sliding]).unwrap();
+    let ask = |cost| Check::new(windows.asked(0, b"limit", Tokens(cost), true).collect(), Holder::default());
+    let mut model = Model::default();
+    for (now, cost, admits) in [
+        (window * 999 - 1, limit / 2, true),
+        (window * 999, limit / 2 + 1, false),
+        (window * 999, limit / 2, true),
+        (window * 999 + window / 2, limit / 4 + 1, false),
+    ] {
+        store.set_clock(Micros(now));
+        let verdict = store.decide(&ask(cost)).unwrap();
+        assert_eq!(verdict.admitted, admits, "{cost} at {now}");
+        assert_eq!(verdict, model.decide(Micros(now), &ask(cost)));
+    }
+}

@@ -1,0 +1,111 @@
+//! A real Redis, which runs calls exactly as the filter encodes them.
+
+use redis::{Connection, Value};
+use weir_filter::limit::{Check, Scripts, Verdict};
+use weir_filter::redis::{Call, Reply};
+use weir_filter::units::Micros;
+use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+
+/// Lets a history set Redis' clock, and keeps keys from expiring by the real one; the script below it is unchanged.
+const SETTABLE_CLOCK: &str = r"
+local server = redis
+local redis = {call = function(command, ...)
+  if command == 'TIME' then
+    local now = server.call('GET', 'clock')
+    return {string.sub(now, 1, -7), string.sub(now, -6)}
+  end
+  if command == 'PEXPIRE' then return 1 end
+  if command == 'SET' then
+    local key, value = ...
+    return server.call('SET', key, value)
+  end
+  return server.call(command, ...)
+end}
+";
+
+pub(crate) struct Store {
+    pub(crate) redis: Connection,
+    pub(crate) scripts: Scripts,
+    is_settable: bool,
+    _server: RedisServer,
+}
+
+impl Store {
+    /// One with Redis' own clock. `None` where there is no Redis to be had.
+    pub(crate) fn start() -> Option<Self> {
+        let server = provision::or_skip(RedisServer::start(RedisOptions::default()))?;
+        let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        Some(Self { redis, scripts: Scripts::default(), is_settable: false, _server: server })
+    }
+
+    /// One whose clock stands still until it is set.
+    pub(crate) fn with_settable_clock() -> Option<Self> {
+        Self::start().map(|store| Self { is_settable: true, ..store })
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.command(&["FLUSHDB"]);
+    }
+
+    pub(crate) fn set_clock(&mut self, now: Micros) {
+        self.command(&["SET", "clock", &now.0.to_string()]);
+    }
+
+    pub(crate) fn decide(&mut self, check: &Check) -> Result<Verdict, String> {
+        let reply = self.run(&check.call(&self.scripts));
+        check.read(&reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
+    }
+
+    /// Runs a call that replies with a number.
+    pub(crate) fn count(&mut self, call: &Call) -> i64 {
+        match self.run(call) {
+            Reply::Integer(n) => n,
+            other => panic!("expected an integer, found {other:?}"),
+        }
+    }
+
+    pub(crate) fn run(&mut self, call: &Call) -> Reply {
+        let mut wire = Vec::new();
+        let is_script = call.encode_with_source(&mut wire);
+        if !is_script {
+            call.encode(&mut wire);
+        }
+        let mut parts = bulk_strings(&wire);
+        if is_script && self.is_settable {
+            parts[1] = [SETTABLE_CLOCK.as_bytes(), &parts[1]].concat();
+        }
+        reply(self.command(&parts))
+    }
+
+    pub(crate) fn command(&mut self, parts: &[impl AsRef<[u8]>]) -> Value {
+        let mut command = redis::Cmd::new();
+        parts.iter().for_each(|part| _ = command.arg(part.as_ref()));
+        command.query(&mut self.redis).unwrap()
+    }
+}
+
+/// The bulk strings of an encoded command.
+fn bulk_strings(wire: &[u8]) -> Vec<Vec<u8>> {
+    let head = |wire: &[u8]| {
+        let end = wire.windows(2).position(|two| two == b"\r\n").unwrap();
+        (std::str::from_utf8(&wire[1..end]).unwrap().parse::<usize>().unwrap(), end + 2)
+    };
+    let (count, mut at) = head(wire);
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        let (length, skip) = head(&wire[at..]);
+        parts.push(wire[at + skip..at + skip + length].to_vec());
+        at += skip + length + 2;
+    }
+    assert_eq!(at, wire.len());
+    parts
+}
+
+fn reply(value: Value) -> Reply {
+    match value {
+        Value::Int(n) => Reply::Integer(n),
+        Value::Array(values) => Reply::Array(values.into_iter().map(reply).collect()),
+        other => panic!("no script of ours replies {other:?}"),
+    }
+}
