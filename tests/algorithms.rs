@@ -1,0 +1,240 @@
+//! Every way in which a limit admits, on both hosts: windows, quotas, requests in flight, and requests that are held.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use weir::{Answer, HostKind, Mesh, on_both_hosts};
+
+/// A host whose limits are these, each for the requests whose `x-case` is its name, per `x-user-id`.
+async fn limits(kind: HostKind, limits: &[(&str, Value)]) -> Option<Mesh> {
+    let all: Vec<Value> = limits
+        .iter()
+        .map(|(name, fields)| {
+            let mut limit = json!({
+                "name": name, "when": [{"header": {"name": "x-case", "exact": name}}],
+                "descriptor": [{"request_header": {"name": "x-user-id"}}],
+            });
+            limit.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            limit
+        })
+        .collect();
+    Mesh::on(kind, "envoy/quickstart.yaml").patient().configure(|filter| filter["limits"] = json!(all)).start().await
+}
+
+async fn get(mesh: &Mesh, case: &str, user: &str) -> Answer {
+    mesh.ask("/").header("x-case", case).user(user).send().await
+}
+
+on_both_hosts! {
+    so_many_are_admitted_whatever_counts_them
+    a_window_slides_on
+    several_windows_are_all_or_nothing
+    limits_of_different_kinds_are_one_step
+    a_request_in_flight_keeps_its_place_until_it_is_over
+    a_request_that_leaves_gives_its_place_and_its_token_back
+    requests_are_held_until_their_tokens_exist
+}
+
+async fn so_many_are_admitted_whatever_counts_them(kind: HostKind) {
+    let Some(mesh) = limits(
+        kind,
+        &[
+            ("exact", json!({"sliding_window": {"max_requests": 3, "window": "3600s", "mode": "exact"}})),
+            ("approximate", json!({"sliding_window": {"max_requests": 3, "window": "3600s"}})),
+            ("fixed", json!({"fixed_window": {"max_requests": 3, "window": "31536000s"}})),
+            ("quota", json!({"quota": {"max_requests": 3, "unit": "year", "utc_offset": "-05:00"}})),
+        ],
+    )
+    .await
+    else {
+        return;
+    };
+    for case in ["exact", "approximate", "fixed", "quota"] {
+        for left in [2, 1, 0] {
+            get(&mesh, case, "alice").await.admitted().remaining(left);
+        }
+        let denied = get(&mesh, case, "alice").await.denied().remaining(0);
+        assert!(denied.number::<u64>("retry-after").unwrap() >= 1, "{case}: {denied:?}");
+        get(&mesh, case, "bob").await.admitted().remaining(2);
+    }
+}
+
+async fn a_window_slides_on(kind: HostKind) {
+    let Some(mesh) =
+        limits(kind, &[("exact", json!({"sliding_window": {"max_requests": 2, "window": "2s", "mode": "exact"}}))])
+            .await
+    else {
+        return;
+    };
+    let start = Instant::now();
+    get(&mesh, "exact", "alice").await.admitted();
+    get(&mesh, "exact", "alice").await.admitted();
+    let wait = get(&mesh, "exact", "alice").await.denied().number::<u64>("retry-after").unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    if start.elapsed() < Duration::from_secs(2) {
+        tokio::time::sleep(Duration::from_secs(2) - start.elapsed()).await;
+    }
+    get(&mesh, "exact", "alice").await.admitted();
+}
+
+async fn several_windows_are_all_or_nothing(kind: HostKind) {
+    let Some(mesh) = limits(
+        kind,
+        &[(
+            "both",
+            json!({"windows": [
+        {"token_bucket": {"max_tokens": 2, "tokens_per_fill": 1, "fill_interval": "3600s"}},
+        {"quota": {"max_requests": 5, "unit": "year"}},
+    ], "response": {"headers": ["ratelimit", "retry-after"]}}),
+        )],
+    )
+    .await
+    else {
+        return;
+    };
+    let states = |answer: &Answer| answer.header("ratelimit").unwrap().to_owned();
+    get(&mesh, "both", "alice").await.admitted();
+    let second = states(&get(&mesh, "both", "alice").await.admitted());
+    assert!(second.contains(r#""both";r=0"#) && second.contains(r#""both:1";r=3"#), "{second}");
+    for _ in 0..3 {
+        let denied = states(&get(&mesh, "both", "alice").await.denied());
+        assert!(denied.contains(r#""both:1";r=3"#), "what one window denies, the other keeps: {denied}");
+    }
+}
+
+async fn limits_of_different_kinds_are_one_step(kind: HostKind) {
+    let Some(mesh) = Mesh::on(kind, "envoy/quickstart.yaml")
+        .patient()
+        .configure(|filter| {
+            filter["limits"] = json!([
+                {"name": "wide", "descriptor": [], "fixed_window": {"max_requests": 100, "window": "31536000s"}},
+                {"name": "narrow", "descriptor": [{"request_header": {"name": "x-user-id"}}],
+                 "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}},
+            ])
+        })
+        .configure(|filter| filter["response"]["headers"] = json!(["ratelimit"]))
+        .start()
+        .await
+    else {
+        return;
+    };
+    mesh.get("alice").await.admitted();
+    for _ in 0..3 {
+        mesh.get("alice").await.denied();
+    }
+    let states = mesh.get("bob").await.admitted().header("ratelimit").unwrap().to_owned();
+    assert!(states.contains(r#""wide";r=98"#), "denied requests cost the wide limit nothing: {states}");
+}
+
+async fn a_request_in_flight_keeps_its_place_until_it_is_over(kind: HostKind) {
+    // Held requests are in flight, too: the bucket holds the second for a second.
+    let Some(mesh) = limits(
+        kind,
+        &[
+            ("flights", json!({"concurrency": {"max_requests": 2}, "hits_addend": 1})),
+            (
+                "slow",
+                json!({"windows": [
+            {"concurrency": {"max_requests": 2}},
+            {"token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}},
+        ], "max_delay": "30s"}),
+            ),
+        ],
+    )
+    .await
+    else {
+        return;
+    };
+    for _ in 0..10 {
+        get(&mesh, "flights", "alice").await.admitted();
+    }
+    get(&mesh, "slow", "alice").await.admitted();
+    let (first, second, third) =
+        tokio::join!(get(&mesh, "slow", "alice"), get(&mesh, "slow", "alice"), get(&mesh, "slow", "alice"),);
+    let mut statuses = [first.status, second.status, third.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 429], "two places");
+    get(&mesh, "slow", "alice").await.admitted();
+}
+
+async fn a_request_that_leaves_gives_its_place_and_its_token_back(kind: HostKind) {
+    let Some(mesh) = limits(
+        kind,
+        &[(
+            "slow",
+            json!({"windows": [
+        {"concurrency": {"max_requests": 1, "lease": "3600s"}},
+        {"token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "20s"}},
+    ], "max_delay": "60s"}),
+        )],
+    )
+    .await
+    else {
+        return;
+    };
+    get(&mesh, "slow", "alice").await.admitted();
+    let place = || {
+        let held: u64 = redis::cmd("ZCARD")
+            .arg(format!("{}slow:alice#concurrency", mesh.key_prefix()))
+            .query(&mut mesh.redis_connection())
+            .unwrap();
+        held
+    };
+    until(|| place() == 0).await;
+    let leaver = tokio::time::timeout(Duration::from_millis(700), get(&mesh, "slow", "alice"));
+    assert!(leaver.await.is_err(), "it is held, and leaves");
+    until(|| place() == 0).await;
+    let full_at = || {
+        let mut redis = mesh.redis_connection();
+        let tat: u64 =
+            redis::cmd("GET").arg(format!("{}slow:alice#token20000000", mesh.key_prefix())).query(&mut redis).unwrap();
+        let (seconds, _): (u64, u64) = redis::cmd("TIME").query(&mut redis).unwrap();
+        (tat / 1_000_000).saturating_sub(seconds)
+    };
+    until(|| full_at() <= 20).await;
+}
+
+async fn requests_are_held_until_their_tokens_exist(kind: HostKind) {
+    let Some(mesh) = limits(
+        kind,
+        &[(
+            "shaped",
+            json!({
+                "token_bucket": {"max_tokens": 1, "tokens_per_fill": 10, "fill_interval": "1s"}, "max_delay": "0.55s",
+            }),
+        )],
+    )
+    .await
+    else {
+        return;
+    };
+    let mesh = std::sync::Arc::new(mesh);
+    let start = Instant::now();
+    let mut requests = JoinSet::new();
+    for _ in 0..12 {
+        let mesh = std::sync::Arc::clone(&mesh);
+        requests.spawn(async move { (get(&mesh, "shaped", "alice").await.status, start.elapsed()) });
+    }
+    let answers = requests.join_all().await;
+    let mut passed: Vec<Duration> = answers.iter().filter(|(status, _)| *status == 200).map(|(_, at)| *at).collect();
+    passed.sort();
+    // One at once, one each 100 ms, and none whose turn would have come after 550 ms.
+    for (turn, at) in passed.iter().enumerate() {
+        assert!(*at >= Duration::from_millis(100) * u32::try_from(turn).unwrap(), "{turn} left too early: {passed:?}");
+    }
+    assert!((6..=12).contains(&passed.len()), "{passed:?}");
+    let denied = answers.iter().filter(|(status, _)| *status == 429).count();
+    assert_eq!(passed.len() + denied, 12);
+    mesh.counts("weir_requests_delayed", u64::try_from(passed.len()).unwrap() - 1).await;
+}
+
+/// Waits until it is so.
+async fn until(is: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is() {
+        assert!(Instant::now() < deadline, "it is not so within ten seconds");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
