@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use weir::{HostKind, Mesh};
 use weir_harness::load::{self, Pace, UserReport};
 
@@ -54,9 +55,9 @@ async fn two_thousand_requests_at_once_are_all_answered_and_envoy_does_not_trap(
     }
 }
 
-/// 100 tokens, and the next in half a day.
+/// 100 tokens, and the next in half a day; every request decided by Redis.
 fn hundred_an_age(mesh: weir::MeshBuilder) -> weir::MeshBuilder {
-    mesh.patient().bucket(100, 2, "86400s")
+    mesh.patient().bucket(100, 2, "86400s").configure(|filter| filter["deny_cache"] = json!({"max_entries": 0}))
 }
 
 /// One user's requests over 64 connections, as fast as they are answered.

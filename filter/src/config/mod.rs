@@ -51,6 +51,7 @@ const FIELDS: &[&str] = &[
     "events",
     "emit_metadata",
     "max_delayed_requests",
+    "deny_cache",
 ];
 const DEFAULT_STAT_PREFIX: &str = "weir";
 const DEFAULT_MAX_BODY_BYTES: u64 = 65_536;
@@ -59,6 +60,8 @@ const MAX_MAX_BODY_BYTES: u64 = 1_048_576;
 
 const DEFAULT_MAX_DELAYED_REQUESTS: u64 = 1_024;
 const MAX_MAX_DELAYED_REQUESTS: u64 = 65_536;
+const DEFAULT_DENY_CACHE_ENTRIES: u64 = 10_000;
+const MAX_DENY_CACHE_ENTRIES: u64 = 1_000_000;
 
 /// What the filter is to do: every default filled in, every bound kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub struct Config {
     /// Requests that a worker holds at a time until their tokens exist: 0 to 65,536, default 1,024. Beyond it they are
     /// denied.
     pub max_delayed_requests: usize,
+    /// Buckets of which a worker remembers that they admit nothing for now: 0 to a million, default 10,000.
+    pub deny_cache_entries: usize,
     /// Whether each request's decision is left with it, as filter state, for the access log. Off by default.
     pub emit_metadata: bool,
 }
@@ -174,6 +179,10 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
     let max_delayed_requests = fields
         .or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| node.integer(0..=MAX_MAX_DELAYED_REQUESTS));
+    let deny_cache_entries = fields.or("deny_cache", DEFAULT_DENY_CACHE_ENTRIES, |node| {
+        let fields = node.object(&["max_entries"])?;
+        fields.or("max_entries", DEFAULT_DENY_CACHE_ENTRIES, |node| node.integer(0..=MAX_DENY_CACHE_ENTRIES))
+    });
     Some(Config {
         status_on_error: status_on_error?,
         stat_prefix: stat_prefix?.to_owned(),
@@ -184,6 +193,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
         overrides: overrides?,
         events: events?,
         emit_metadata: emit_metadata?,
+        deny_cache_entries: usize::try_from(deny_cache_entries?).ok()?,
         max_delayed_requests: usize::try_from(max_delayed_requests?).ok()?,
         redis: redis?,
     })

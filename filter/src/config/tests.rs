@@ -112,6 +112,7 @@ fn full() -> Value {
             "grpc_status": "UNAVAILABLE", "grpc_message": "slow down"
         },
         "request_body": {"max_bytes": 1024.0}, "overrides": {"refresh_interval": "0.5s"},
-        "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25}, "emit_metadata": true
+        "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25}, "emit_metadata": true,
+        "max_delayed_requests": 7.0, "deny_cache": {"max_entries": 0}
     })
 }

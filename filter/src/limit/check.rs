@@ -59,6 +59,12 @@ impl Check {
         self.asked.iter()
     }
 
+    /// The bucket that an outcome is of.
+    #[must_use]
+    pub fn of(&self, outcome: &Outcome) -> Option<&Asked> {
+        self.asked.iter().find(|asked| (asked.limit, asked.window) == (outcome.limit, outcome.window))
+    }
+
     /// In whose name places are taken.
     #[must_use]
     pub fn holder(&self) -> Holder {

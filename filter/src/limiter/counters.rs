@@ -9,6 +9,9 @@ const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate
 /// The fates that each limit counts, in the order of its counters.
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
+/// Counters beside those, the last ones.
+const OTHERS: [&str; 3] = ["deny_cache.hits", "overrides.ignored", "events.dropped"];
+
 /// Counters of one worker: a fixed list of names, and what each has gained since it was last taken.
 #[derive(Debug)]
 pub struct Counters {
@@ -50,8 +53,8 @@ impl Counters {
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
-    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.overrides.ignored`
-    /// and `{stat_prefix}.events.dropped`.
+    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.deny_cache.hits`,
+    /// `{stat_prefix}.overrides.ignored` and `{stat_prefix}.events.dropped`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -60,8 +63,8 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             OF_LIMITS.iter().map(move |fate| format!("{prefix}.limit.{}.{}", limit.name, fate.name()))
         });
-        let rest = [format!("{prefix}.overrides.ignored"), format!("{prefix}.events.dropped")];
-        requests.chain(causes).chain(limits).chain(rest).collect()
+        let others = OTHERS.iter().map(|name| format!("{prefix}.{name}"));
+        requests.chain(causes).chain(limits).chain(others).collect()
     }
 
     /// A request was decided.
@@ -99,14 +102,19 @@ impl Counters {
         }
     }
 
+    /// A request was denied from memory, which [`decided`](Self::decided) counts as well.
+    pub fn recalled(&mut self) {
+        self.other("deny_cache.hits", 1);
+    }
+
     /// An override was malformed, or one too many.
     pub fn override_ignored(&mut self) {
-        self.gain_at(self.gained.len().checked_sub(2), 1);
+        self.other("overrides.ignored", 1);
     }
 
     /// So many events were dropped.
     pub fn events_dropped(&mut self, dropped: u64) {
-        self.gain_at(self.gained.len().checked_sub(1), dropped);
+        self.other("events.dropped", dropped);
     }
 
     /// Whether any counter has gained since they were last taken.
@@ -124,6 +132,12 @@ impl Counters {
     fn limit(&mut self, limit: usize, fate: Fate) {
         let limits = OF_REQUESTS.len().saturating_add(Failure::ALL.len());
         self.gain(OF_LIMITS, limits.saturating_add(limit.saturating_mul(OF_LIMITS.len())), fate);
+    }
+
+    fn other(&mut self, name: &str, more: u64) {
+        let from_end = OTHERS.iter().rev().position(|known| *known == name);
+        let place = from_end.and_then(|place| self.gained.len().checked_sub(place.saturating_add(1)));
+        self.gain_at(place, more);
     }
 
     fn gain<T: PartialEq, const N: usize>(&mut self, group: [T; N], first: usize, which: T) {

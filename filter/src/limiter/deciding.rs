@@ -19,7 +19,12 @@ impl Limiter {
             })
         });
         match verdict {
-            Ok(verdict) => self.settled(now, request, &verdict, &waiting),
+            Ok(verdict) => {
+                if !verdict.admitted {
+                    self.denied.learn(waiting.asked_at, &waiting.check, &verdict);
+                }
+                self.settled(now, request, &verdict, &waiting);
+            }
             Err(failure) => {
                 let decision = self.fail(request, failure, &waiting);
                 self.effects.push_back(Effect::Decide(request, decision));
@@ -74,7 +79,8 @@ impl Limiter {
 
     fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
         let Some(events) = &mut self.events else { return };
-        for (outcome, asked) in verdict.outcomes.iter().zip(waiting.check.asked()) {
+        for outcome in &verdict.outcomes {
+            let Some(asked) = waiting.check.of(outcome) else { continue };
             if events.wants(outcome.admitted) {
                 events.push(Event {
                     limit: self.config.name_of(outcome).into_owned(),

@@ -8,9 +8,11 @@ mod backend;
 mod counters;
 mod deciding;
 mod delayed;
+mod denied;
 mod events;
 mod notes;
 mod places;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -23,6 +25,7 @@ use self::asking::Asking;
 pub use self::backend::Backend;
 pub use self::counters::Counters;
 use self::delayed::Delayed;
+use self::denied::Denied;
 use self::events::Events;
 use self::places::Places;
 pub use self::ticker::Ticker;
@@ -50,6 +53,7 @@ pub struct Limiter {
     /// Requests checked so far.
     checked: u64,
     waiting: HashMap<RequestId, Waiting>,
+    denied: Denied,
     delayed: Delayed,
     places: Places,
     aside: Aside,
@@ -69,6 +73,7 @@ pub struct RequestId(pub u32);
 #[derive(Debug)]
 struct Waiting {
     check: Check,
+    asked_at: Micros,
     is_grpc: bool,
 }
 
@@ -120,6 +125,7 @@ impl Limiter {
             worker: seed,
             checked: 0,
             waiting: HashMap::new(),
+            denied: Denied::new(config.deny_cache_entries),
             delayed: Delayed::new(config.max_delayed_requests),
             places: Places::default(),
             aside: Aside::default(),
@@ -152,22 +158,25 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
+        let waiting = |check| Waiting { check, asked_at: now, is_grpc: is_grpc() };
         let buckets = match asking::ask(&self.config, overrides, now, attributes) {
             Ok(Asking::Buckets(buckets)) if buckets.is_empty() => return Step::Pass,
             Ok(Asking::Buckets(buckets)) => buckets,
             Ok(Asking::Blocked(outcome)) => {
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                let waiting = Waiting { check: Check::default(), is_grpc: is_grpc() };
-                return Step::Decided(self.decide(request, &verdict, &waiting));
+                return Step::Decided(self.decide(request, &verdict, &waiting(Check::default())));
             }
             Err(bad) => {
                 self.counters.rejected();
                 return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc())));
             }
         };
+        if let Some(verdict) = self.denied.recall(now, &buckets) {
+            self.counters.recalled();
+            return Step::Decided(self.decide(request, &verdict, &waiting(Check::new(buckets, Holder::default()))));
+        }
         self.checked = self.checked.wrapping_add(1);
-        let check = Check::new(buckets, Holder::new(self.worker, self.checked));
-        let waiting = Waiting { check, is_grpc: is_grpc() };
+        let waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)));
         match self.redis.submit(now, request.into(), waiting.check.call(&self.scripts)) {
             Ok(()) => {
                 self.waiting.insert(request, waiting);
@@ -264,7 +273,7 @@ impl Limiter {
         let Some(refresh) = &mut self.refresh else { return };
         for event in refresh.handle(now, result) {
             match event {
-                overrides::Event::Changed => {}
+                overrides::Event::Changed => self.denied.forget(),
                 // Told each time: it is for the throttle.
                 overrides::Event::Ignored(Ignored::Reply(malformed)) => {
                     if let Some(line) = self.warnings.say(now, Failure::Protocol, &malformed.to_string()) {

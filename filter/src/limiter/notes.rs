@@ -25,8 +25,7 @@ pub(super) fn of_verdict(verdict: &Verdict, check: &Check, config: &Config) -> V
     micros("weir.delay_us", verdict.delay());
     let Some(outcome) = verdict.strictest() else { return notes };
     notes.push(("weir.limit", config.name_of(outcome).into_owned()));
-    let speaks = |asked: &&crate::limit::Asked| (asked.limit, asked.window) == (outcome.limit, outcome.window);
-    if let Some(asked) = check.asked().find(speaks) {
+    if let Some(asked) = check.of(outcome) {
         notes.push(("weir.key", String::from_utf8_lossy(&asked.key).into_owned()));
         notes.push(("weir.key_hash", descriptor::key_hash(&asked.key)));
     }

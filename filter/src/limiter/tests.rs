@@ -359,8 +359,31 @@ fn the_windows_of_a_limit_are_counted_once() {
     fixture.request(BOB, "alice");
     fixture.redis_says(b"*7\r\n:-5\r\n:5\r\n:0\r\n:0\r\n:5\r\n:0\r\n:0\r\n");
     assert_eq!(fixture.counted(), ["weir.limit.per_user.denied 1", "weir.requests.denied 1"]);
-    fixture.request(ALICE, "alice");
+    fixture.request(ALICE, "carol");
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.effects();
     assert!(fixture.counted().contains(&"weir.limit.per_user.failed 1".to_owned()));
+}
+
+#[test]
+fn who_was_denied_is_denied_without_asking_until_a_token_exists() {
+    let mut fixture = Fixture::connected("", "");
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(DENIED);
+    fixture.counted();
+    let Step::Decided(Decision::Answer(reply)) = fixture.request(BOB, "alice") else { panic!("it asked") };
+    assert_eq!((reply.status.code(), header(&reply.headers, "retry-after")), (429, Some("1")));
+    assert_eq!(fixture.sent(), "");
+    assert_eq!(fixture.counted(), ["weir.deny_cache.hits 1", "weir.limit.per_user.denied 1", "weir.requests.denied 1"]);
+    assert_eq!(fixture.request(BOB, "bob"), Step::Wait, "another key");
+    fixture.now = fixture.now.plus(Micros::from_millis(600));
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
+}
+
+#[test]
+fn without_a_cache_every_denial_is_redis_own() {
+    let mut fixture = Fixture::connected("", r#""deny_cache": {"max_entries": 0},"#);
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(DENIED);
+    assert_eq!(fixture.request(BOB, "alice"), Step::Wait);
 }

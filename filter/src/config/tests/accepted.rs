@@ -46,6 +46,7 @@ fn a_configuration_says_what_it_means() {
     assert_eq!(config.limits[2].hits_addend, HitsAddend::Constant(Tokens(0)));
 
     assert_eq!((config.max_body_bytes, config.emit_metadata), (1_024, true));
+    assert_eq!((config.max_delayed_requests, config.deny_cache_entries), (7, 0));
     assert_eq!(config.overrides.map(|overrides| overrides.refresh_interval), Some(Micros::from_millis(500)));
     let events = config.events.unwrap();
     assert_eq!((events.stream.as_str(), events.max_len.get(), events.only), ("shop:decisions", 500, EventsOnly::All));
@@ -206,6 +207,7 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((config.response.status.code(), &config.response.body), (429, &Template::literal("rate limited\n")));
     assert_eq!((config.response.grpc_status.code(), &config.response.grpc_message), (8, &None));
     assert_eq!((config.max_body_bytes, config.emit_metadata), (65_536, false));
+    assert_eq!((config.max_delayed_requests, config.deny_cache_entries), (1_024, 10_000));
     assert_eq!(config.overrides.map(|overrides| overrides.refresh_interval), Some(Micros::from_secs(5)));
     assert_eq!(config.events, None);
     assert_eq!(parsed(&with(json!({"overrides": {"enabled": false}}))).overrides, None);

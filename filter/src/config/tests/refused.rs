@@ -84,7 +84,7 @@ fn an_unknown_field_is_refused_with_what_was_meant() {
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
-        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests"
+        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"
     );
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
@@ -96,7 +96,7 @@ fn an_unknown_field_is_refused_with_what_was_meant() {
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
     );
 }
 

@@ -1,0 +1,167 @@
+//! What Redis denied, and until when it would again: until then nobody asks.
+//!
+//! A denial says when its tokens exist, and nobody can make them exist sooner but an operator, who resets a bucket,
+//! or a worker that returns what it had leased. So a denial is believed for a second at most, and a change of
+//! overrides forgets all of them. Concurrency limits are not remembered: a place may come free at any time.
+
+use super::recent::Recent;
+use crate::limit::{Asked, Check, Outcome, Verdict};
+use crate::units::{Micros, Tokens};
+
+/// How long a denial is believed: how soon an operator's reset is heeded.
+const MAX_AGE: Micros = Micros::from_secs(1);
+
+/// One worker's.
+#[derive(Debug)]
+pub(super) struct Denied {
+    buckets: Recent<Denial>,
+}
+
+#[derive(Debug)]
+struct Denial {
+    /// What was denied: so much, and anything above.
+    cost: Tokens,
+    outcome: Outcome,
+    /// By the worker's clock, not later than Redis decided.
+    since: Micros,
+    /// By Redis' clock.
+    decided: Micros,
+    until: Micros,
+}
+
+impl Denied {
+    /// Of at most so many buckets.
+    pub(super) fn new(max: usize) -> Self {
+        Self { buckets: Recent::new(max) }
+    }
+
+    /// Redis decided this of a request that asked at `asked_at`.
+    pub(super) fn learn(&mut self, asked_at: Micros, check: &Check, verdict: &Verdict) {
+        for outcome in verdict.enforced().filter(|outcome| !outcome.admitted && outcome.period.is_some()) {
+            let wait = outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE);
+            if let Some(asked) = check.of(outcome) {
+                let denial = Denial {
+                    cost: asked.cost,
+                    outcome: *outcome,
+                    since: asked_at,
+                    decided: verdict.now,
+                    until: asked_at.plus(wait),
+                };
+                self.buckets.insert(&asked.key, denial);
+            }
+        }
+    }
+
+    /// What Redis would say again of a request: the limits that would deny it. `None` where none is known to.
+    pub(super) fn recall(&mut self, now: Micros, asked: &[Asked]) -> Option<Verdict> {
+        if self.buckets.is_empty() {
+            return None;
+        }
+        let mut verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: Vec::new() };
+        for asked in asked.iter().filter(|asked| asked.enforced) {
+            if let Some(denial) = self.buckets.get_mut(&asked.key)
+                && denial.until > now
+                && denial.cost <= asked.cost
+            {
+                let age = now.minus(denial.since);
+                verdict.now = denial.decided.plus(age);
+                verdict.outcomes.push(aged(&denial.outcome, age, asked));
+            }
+        }
+        (!verdict.outcomes.is_empty()).then_some(verdict)
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        self.buckets.clear();
+    }
+}
+
+/// The same, a while later.
+fn aged(outcome: &Outcome, age: Micros, asked: &Asked) -> Outcome {
+    Outcome {
+        limit: asked.limit,
+        cost: asked.cost,
+        retry_after: outcome.retry_after.map(|wait| wait.minus(age)),
+        reset: outcome.reset.minus(age),
+        ..*outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::limit::{Algorithm, Concurrency, Holder, Seen, TokenBucket, Windows};
+
+    const NOW: Micros = Micros::from_secs(50);
+    const REDIS: Micros = Micros::from_secs(1_795_132_800);
+    const MS: fn(u64) -> Micros = Micros::from_millis;
+
+    /// Ten tokens, one each 100 ms.
+    fn asked(cost: u64, enforced: bool) -> Vec<Asked> {
+        let ten = NonZeroU64::new(10).unwrap();
+        let bucket = TokenBucket::new(ten, ten, Micros::from_secs(1)).unwrap();
+        Windows::from(bucket).asked(0, b"key", Tokens(cost), enforced).collect()
+    }
+
+    /// After Redis denied a request that cost so much, of a bucket that was empty.
+    fn denied(cost: u64) -> Denied {
+        let mut denied = Denied::new(100);
+        let check = Check::new(asked(cost, true), Holder::default());
+        let verdict = check.decide(REDIS, &[Seen { used: 1_000_000, more: [0, 0] }]);
+        assert!(!verdict.admitted);
+        denied.learn(NOW, &check, &verdict);
+        denied
+    }
+
+    #[test]
+    fn what_was_denied_is_denied_until_its_token_exists() {
+        let mut denied = denied(1);
+        let verdict = denied.recall(NOW.plus(MS(60)), &asked(1, true)).unwrap();
+        assert!(!verdict.admitted);
+        assert_eq!(verdict.now, REDIS.plus(MS(60)));
+        assert_eq!((verdict.outcomes[0].retry_after, verdict.outcomes[0].reset), (Some(MS(40)), MS(940)));
+        assert!(denied.recall(NOW.plus(MS(100)).minus(Micros(1)), &asked(1, true)).is_some());
+        assert!(denied.recall(NOW.plus(MS(100)), &asked(1, true)).is_none());
+    }
+
+    #[test]
+    fn what_costs_less_is_asked_and_what_costs_more_is_not() {
+        let mut denied = denied(5);
+        assert!(denied.recall(NOW, &asked(4, true)).is_none());
+        assert!(denied.recall(NOW, &asked(6, true)).is_some());
+    }
+
+    #[test]
+    fn a_shadow_is_always_asked() {
+        assert!(denied(1).recall(NOW, &asked(1, false)).is_none());
+    }
+
+    #[test]
+    fn no_denial_is_believed_for_longer_than_a_second() {
+        let mut denied = denied(11);
+        let verdict = denied.recall(NOW.plus(MS(999)), &asked(11, true)).unwrap();
+        assert_eq!(verdict.outcomes[0].retry_after, None, "waiting cannot help");
+        assert!(denied.recall(NOW.plus(MS(1_000)), &asked(11, true)).is_none());
+    }
+
+    #[test]
+    fn what_operators_changed_is_asked_again() {
+        let mut denied = denied(1);
+        denied.forget();
+        assert!(denied.recall(NOW, &asked(1, true)).is_none());
+    }
+
+    #[test]
+    fn places_in_flight_are_always_asked_for() {
+        let one = Concurrency::new(NonZeroU64::MIN, Micros::from_secs(60)).unwrap();
+        let asked: Vec<Asked> =
+            Windows::new(&[Algorithm::Concurrency(one)]).unwrap().asked(0, b"key", Tokens(1), true).collect();
+        let check = Check::new(asked.clone(), Holder::default());
+        let mut denied = Denied::new(100);
+        denied.learn(NOW, &check, &check.decide(REDIS, &[Seen { used: 1, more: [0, 0] }]));
+        assert!(denied.recall(NOW, &asked).is_none());
+    }
+}

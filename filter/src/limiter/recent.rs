@@ -1,0 +1,91 @@
+//! A bounded map that forgets what has not been used for long.
+//!
+//! Two generations: what is used moves to the younger one; when that is full it becomes the older one, and what was
+//! in the older one is forgotten. So it always has the `max / 2` keys that were used last, and at most `max`.
+
+use std::collections::HashMap;
+
+/// At most `max` values by key.
+#[derive(Debug)]
+pub(super) struct Recent<V> {
+    generation: usize,
+    young: HashMap<Box<[u8]>, V>,
+    old: HashMap<Box<[u8]>, V>,
+}
+
+impl<V> Recent<V> {
+    pub(super) fn new(max: usize) -> Self {
+        Self { generation: max.div_ceil(2), young: HashMap::new(), old: HashMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
+    /// The value, which counts as used.
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
+        if !self.young.contains_key(key) {
+            let (key, value) = self.old.remove_entry(key)?;
+            self.put(key, value);
+        }
+        self.young.get_mut(key)
+    }
+
+    /// Keeps a value, in place of any other of this key.
+    pub(super) fn insert(&mut self, key: &[u8], value: V) {
+        match self.get_mut(key) {
+            Some(known) => *known = value,
+            None => self.put(key.into(), value),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+
+    fn put(&mut self, key: Box<[u8]>, value: V) {
+        if self.young.len() >= self.generation {
+            self.old = std::mem::take(&mut self.young);
+        }
+        if self.generation > 0 {
+            self.young.insert(key, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_and_what_is_not_goes() {
+        let mut recent = Recent::new(4);
+        recent.insert(b"kept", 0);
+        for other in 1..100_u32 {
+            recent.insert(&other.to_be_bytes(), other);
+            assert_eq!(recent.get_mut(b"kept").copied(), Some(0), "after {other}");
+            assert!(recent.young.len() + recent.old.len() <= 4);
+        }
+        assert_eq!(recent.get_mut(&1_u32.to_be_bytes()), None);
+    }
+
+    #[test]
+    fn a_key_has_one_value() {
+        let mut recent = Recent::new(4);
+        recent.insert(b"a", 1);
+        recent.insert(b"b", 2);
+        recent.insert(b"c", 3);
+        recent.insert(b"a", 9);
+        assert_eq!(recent.get_mut(b"a").copied(), Some(9));
+        recent.clear();
+        assert!(recent.is_empty());
+    }
+
+    #[test]
+    fn room_for_none_keeps_none() {
+        let mut recent = Recent::new(0);
+        recent.insert(b"a", 1);
+        assert!(recent.is_empty() && recent.get_mut(b"a").is_none());
+    }
+}
