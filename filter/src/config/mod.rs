@@ -32,6 +32,7 @@ pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
 pub use self::redis::{RedisConfig, Topology, Transport};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
+pub(crate) use self::shown::{quoted, shown};
 
 const FIELDS: &[&str] = &[
     "redis",

@@ -65,8 +65,8 @@ impl Contexts {
             b"limiter" => limiter(root, &abi::buffer(Buffer::PluginConfiguration, size)).map(Role::Limiter),
             b"bridge" => Some(Role::Bridge),
             other => {
-                let other = String::from_utf8_lossy(other);
-                log_error(&format!("root_id: expected \"limiter\" or \"bridge\", found {other:?}"));
+                let other = config::quoted(&String::from_utf8_lossy(other));
+                log_error(&format!("root_id: expected \"limiter\" or \"bridge\", found {other}"));
                 None
             }
         };
