@@ -25,6 +25,5 @@ mod pairs;
 mod plugin;
 pub mod redis;
 pub mod respond;
-#[cfg(any(test, target_arch = "wasm32"))]
 mod table;
 pub mod units;

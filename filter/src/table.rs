@@ -1,4 +1,4 @@
-//! A map by the context ids that the proxy gives. It counts them up, and nobody else chooses them.
+//! A map by ids that the proxy gives, or tickets made of them. It counts them up, and nobody else chooses them.
 
 use std::iter::repeat_with;
 
@@ -18,6 +18,14 @@ pub(crate) struct Table<T> {
 impl<T> Table<T> {
     pub(crate) const fn new() -> Self {
         Self { slots: Vec::new(), taken: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.taken
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.get(id).is_some()
     }
 
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
@@ -103,6 +111,7 @@ mod tests {
                 } else {
                     prop_assert_eq!(table.remove(id), map.remove(&id));
                 }
+                prop_assert_eq!(table.len(), map.len());
                 for id in first..first.wrapping_add(256) {
                     prop_assert_eq!(table.get(id), map.get(&id));
                     prop_assert_eq!(table.get_mut(id), map.get_mut(&id));
