@@ -13,7 +13,7 @@ mod tests;
 mod ticker;
 mod warnings;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use self::asking::Asking;
@@ -28,6 +28,7 @@ use crate::limit::{Asked, Check, SCRIPT, Verdict};
 use crate::overrides::{self, Ignored, Refresh};
 use crate::redis::{Callout, Failure, Reply, Script, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
+use crate::table::Table;
 use crate::units::Micros;
 
 /// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
@@ -42,7 +43,7 @@ pub struct Limiter {
     config: Config,
     script: Arc<Script>,
     redis: Backend,
-    waiting: HashMap<Ticket, Waiting>,
+    waiting: Table<Waiting>,
     counters: Counters,
     refresh: Option<Refresh>,
     events: Option<Events>,
@@ -102,7 +103,7 @@ impl Limiter {
         Self {
             script: Arc::new(Script::new(SCRIPT)),
             redis: Backend::new(&config.redis, seed),
-            waiting: HashMap::new(),
+            waiting: Table::new(),
             counters: Counters::new(&config),
             refresh: config
                 .overrides
@@ -148,7 +149,7 @@ impl Limiter {
         let waiting = Waiting { check, is_grpc: is_grpc() };
         match self.redis.submit(now, ticket, waiting.check.call(&self.script)) {
             Ok(()) => {
-                self.waiting.insert(ticket, waiting);
+                self.waiting.insert(ticket.0, waiting);
                 Step::Wait
             }
             Err(failure) => Step::Decided(self.fail(ticket, failure, &waiting)),
@@ -177,12 +178,12 @@ impl Limiter {
     /// Whether a request was told to wait, and is not decided yet.
     #[must_use]
     pub fn is_waiting(&self, ticket: Ticket) -> bool {
-        self.waiting.contains_key(&ticket)
+        self.waiting.contains(ticket.0)
     }
 
     /// The request is gone: its reply, should it still come, is dropped.
     pub fn abandon(&mut self, ticket: Ticket) {
-        if self.waiting.remove(&ticket).is_some() {
+        if self.waiting.remove(ticket.0).is_some() {
             self.redis.abandon(ticket);
         }
     }
@@ -241,7 +242,7 @@ impl Limiter {
     }
 
     fn settle(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let Some(waiting) = self.waiting.remove(ticket.0) else { return };
         let verdict = result.and_then(|reply| {
             waiting.check.read(&reply).map_err(|malformed| {
                 self.warn(now, Failure::Protocol, &malformed.to_string());
