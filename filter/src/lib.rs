@@ -9,7 +9,8 @@
 //! 5. [`respond`] turns the verdict into status, headers and body;
 //! 6. [`limiter`] is the state machine that leads a request through 2 to 5;
 //! 7. [`overrides`] are what operators say of limits at run time, read from Redis now and then;
-//! 8. `plugin` (wasm only) connects that machine to the proxy. Nothing else names `proxy_wasm`.
+//! 8. `plugin` (wasm only) connects that machine to the proxy, over proxy-wasm's binary interface. Nothing else
+//!    talks to a proxy.
 //!
 //! Everything but `plugin` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
 
@@ -18,8 +19,11 @@ pub mod descriptor;
 pub mod limit;
 pub mod limiter;
 pub mod overrides;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod pairs;
 #[cfg(target_arch = "wasm32")]
 mod plugin;
 pub mod redis;
 pub mod respond;
+mod table;
 pub mod units;

@@ -8,7 +8,7 @@ use super::reader::MAX_EXACT_DOUBLE;
 pub(super) const MAX_SHOWN: usize = 60;
 
 /// A value in an error: scalars as JSON, shortened; of others only the kind.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Array(items) => format!("a list of {}", items.len()),
@@ -41,7 +41,7 @@ fn decimal(number: f64) -> String {
 }
 
 /// A text in quotes, shortened, without what does not print.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let dots = if text.chars().nth(MAX_SHOWN).is_some() { "…" } else { "" };
     let mut shown = String::from("\"");
     for char in text.chars().take(MAX_SHOWN) {

@@ -11,7 +11,7 @@ use crate::units::Micros;
 impl Limiter {
     /// Redis has answered, or will not.
     pub(super) fn settle(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.waiting.remove(&request) else { return };
+        let Some(waiting) = self.waiting.remove(request.0) else { return };
         let verdict = result.and_then(|reply| {
             waiting.check.read(&reply).map_err(|malformed| {
                 self.warn(now, Failure::Protocol, &malformed.to_string());

@@ -4,6 +4,8 @@
 //! or a worker that returns what it had leased. So a denial is believed for a second at most, and a change of
 //! overrides forgets all of them. Concurrency limits are not remembered: a place may come free at any time.
 
+use std::rc::Rc;
+
 use super::recent::Recent;
 use crate::limit::{Asked, Check, Outcome, Verdict};
 use crate::units::{Micros, Tokens};
@@ -21,12 +23,22 @@ pub(super) struct Denied {
 struct Denial {
     /// What was denied: so much, and anything above.
     cost: Tokens,
-    outcome: Outcome,
+    until: Micros,
+    /// Which of these outcomes it is.
+    place: usize,
+    said: Rc<Said>,
+}
+
+/// What Redis said of all buckets of a request that it denied.
+#[derive(Debug)]
+struct Said {
+    outcomes: Vec<Outcome>,
+    /// Of the buckets' keys.
+    fingerprint: u64,
     /// By the worker's clock, not later than Redis decided.
     since: Micros,
     /// By Redis' clock.
     decided: Micros,
-    until: Micros,
 }
 
 impl Denied {
@@ -37,36 +49,41 @@ impl Denied {
 
     /// Redis decided this of a request that asked at `asked_at`.
     pub(super) fn learn(&mut self, asked_at: Micros, check: &Check, verdict: &Verdict) {
-        for outcome in verdict.enforced().filter(|outcome| !outcome.admitted && outcome.period.is_some()) {
-            let wait = outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE);
-            if let Some(asked) = check.of(outcome) {
-                let denial = Denial {
-                    cost: asked.cost,
-                    outcome: *outcome,
-                    since: asked_at,
-                    decided: verdict.now,
-                    until: asked_at.plus(wait),
-                };
+        let said = Rc::new(Said {
+            outcomes: verdict.outcomes.clone(),
+            fingerprint: fingerprint(check.asked()),
+            since: asked_at,
+            decided: verdict.now,
+        });
+        for (place, (asked, outcome)) in check.asked().zip(&verdict.outcomes).enumerate() {
+            if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
+                let until = asked_at.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
+                let denial = Denial { cost: asked.cost, until, place, said: Rc::clone(&said) };
                 self.buckets.insert(&asked.key, denial);
             }
         }
     }
 
-    /// What Redis would say again of a request: the limits that would deny it. `None` where none is known to.
+    /// What Redis would say again of a request: `None` where no limit is known to deny it. Of a request that runs into
+    /// just the buckets that an earlier one ran into, it has what Redis said of all of them; else, of those that deny.
     pub(super) fn recall(&mut self, now: Micros, asked: &[Asked]) -> Option<Verdict> {
         if self.buckets.is_empty() {
             return None;
         }
         let mut verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: Vec::new() };
-        for asked in asked.iter().filter(|asked| asked.enforced) {
-            if let Some(denial) = self.buckets.get_mut(&asked.key)
-                && denial.until > now
-                && denial.cost <= asked.cost
-            {
-                let age = now.minus(denial.since);
-                verdict.now = denial.decided.plus(age);
-                verdict.outcomes.push(aged(&denial.outcome, age, asked));
+        for bucket in asked.iter().filter(|asked| asked.enforced) {
+            let known = self.buckets.get_mut(&bucket.key);
+            let Some(denial) = known.filter(|denial| denial.until > now && denial.cost <= bucket.cost) else {
+                continue;
+            };
+            let said = &denial.said;
+            let age = now.minus(said.since);
+            verdict.now = said.decided.plus(age);
+            if said.fingerprint == fingerprint(asked.iter()) {
+                verdict.outcomes = said.outcomes.iter().map(|outcome| aged(outcome, age)).collect();
+                return Some(verdict);
             }
+            verdict.outcomes.extend(said.outcomes.get(denial.place).map(|outcome| aged(outcome, age)));
         }
         (!verdict.outcomes.is_empty()).then_some(verdict)
     }
@@ -77,15 +94,22 @@ impl Denied {
     }
 }
 
-/// The same, a while later.
-fn aged(outcome: &Outcome, age: Micros, asked: &Asked) -> Outcome {
+/// The same, a while later. What has become of tokens meanwhile is not told: there are no fewer than that.
+fn aged(outcome: &Outcome, age: Micros) -> Outcome {
     Outcome {
-        limit: asked.limit,
-        cost: asked.cost,
         retry_after: outcome.retry_after.map(|wait| wait.minus(age)),
         reset: outcome.reset.minus(age),
         ..*outcome
     }
+}
+
+/// FNV-1a. Who makes two requests of one fingerprint is told of a bucket that is not theirs how full it is, if they
+/// know that it was denied within the second.
+fn fingerprint<'a>(asked: impl Iterator<Item = &'a Asked>) -> u64 {
+    asked.fold(0xcbf2_9ce4_8422_2325, |hash, asked| {
+        let bytes = asked.key.iter().copied().chain([0]);
+        bytes.fold(hash, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod ticker;
 mod tickets;
 mod warnings;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use self::asking::Asking;
 pub use self::backend::Backend;
@@ -37,6 +37,7 @@ use crate::limit::{Check, Holder, Holds, Scripts, Verdict};
 use crate::overrides::{self, Ignored, Refresh};
 use crate::redis::{Call, Callout, Failure, Reply, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
+use crate::table::Table;
 use crate::units::Micros;
 
 /// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
@@ -52,7 +53,7 @@ pub struct Limiter {
     worker: u64,
     /// Requests checked so far.
     checked: u64,
-    waiting: HashMap<RequestId, Waiting>,
+    waiting: Table<Waiting>,
     denied: Denied,
     delayed: Delayed,
     places: Places,
@@ -124,7 +125,7 @@ impl Limiter {
             redis: Backend::new(&config.redis, seed),
             worker: seed,
             checked: 0,
-            waiting: HashMap::new(),
+            waiting: Table::new(),
             denied: Denied::new(config.deny_cache_entries),
             delayed: Delayed::new(config.max_delayed_requests),
             places: Places::default(),
@@ -179,7 +180,7 @@ impl Limiter {
         let waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)));
         match self.redis.submit(now, request.into(), waiting.check.call(&self.scripts)) {
             Ok(()) => {
-                self.waiting.insert(request, waiting);
+                self.waiting.insert(request.0, waiting);
                 Step::Wait
             }
             Err(failure) => Step::Decided(self.fail(request, failure, &waiting)),
@@ -214,21 +215,22 @@ impl Limiter {
     /// Whether a request was told to wait, and is not decided yet.
     #[must_use]
     pub fn is_waiting(&self, request: RequestId) -> bool {
-        self.waiting.contains_key(&request) || self.delayed.holds(request)
+        self.waiting.contains(request.0) || self.delayed.holds(request)
     }
 
     /// The request is over, in whatever way: what it holds is given back, and its reply, should it still come, is
-    /// dropped.
-    pub fn done(&mut self, now: Micros, request: RequestId) {
-        if let Some(waiting) = self.waiting.remove(&request) {
+    /// dropped. Whether anything is to be done for that: [`poll`](Self::poll), and send.
+    pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
+        let mut gave_back = false;
+        if let Some(waiting) = self.waiting.remove(request.0) {
             self.redis.abandon(request.into());
             // Redis may yet admit it.
-            self.give_back(now, waiting.check.possible_holds());
+            gave_back |= self.give_back(now, waiting.check.possible_holds());
         }
         let refund = self.delayed.leave(request);
-        self.refund(now, refund);
+        gave_back |= self.refund(now, refund);
         let holds = self.places.leave(request);
-        self.give_back(now, holds);
+        gave_back | self.give_back(now, holds)
     }
 
     /// The way to Redis, for what comes from there and for the passing of time.
@@ -288,19 +290,18 @@ impl Limiter {
         }
     }
 
-    /// Gives tokens back. Where Redis is away they are lost: it admits less for a time, never more.
-    fn refund(&mut self, now: Micros, refund: Option<Call>) {
-        if let Some(call) = refund {
-            let _ = self.redis.submit_aside(now, self.aside.ticket(), call);
-        }
+    /// Gives tokens back, if any. Where Redis is away they are lost: it admits less for a time, never more.
+    fn refund(&mut self, now: Micros, refund: Option<Call>) -> bool {
+        refund.is_some_and(|call| self.redis.submit_aside(now, self.aside.ticket(), call).is_ok())
     }
 
-    fn give_back(&mut self, now: Micros, holds: Option<Holds>) {
-        if let Some(holds) = holds {
-            let ticket = self.aside.ticket();
-            let call = self.places.give_back(now, ticket, holds, &self.scripts);
-            self.call_for_places(now, ticket, call);
-        }
+    /// Gives places back, if any.
+    fn give_back(&mut self, now: Micros, holds: Option<Holds>) -> bool {
+        let Some(holds) = holds else { return false };
+        let ticket = self.aside.ticket();
+        let call = self.places.give_back(now, ticket, holds, &self.scripts);
+        self.call_for_places(now, ticket, call);
+        true
     }
 
     fn call_for_places(&mut self, now: Micros, ticket: Ticket, call: Call) {

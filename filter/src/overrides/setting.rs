@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
+use crate::config;
 use crate::limit::{TokenBucket, TokenBucketError};
 use crate::units::Micros;
 
@@ -195,7 +196,7 @@ fn seconds(text: &str) -> Option<Micros> {
 }
 
 fn unexpected(place: &'static str, expected: &'static str, found: &Value) -> SettingError {
-    let found = if found.is_null() { "nothing".to_owned() } else { shown(found.to_string().as_bytes()) };
+    let found = if found.is_null() { "nothing".to_owned() } else { config::shown(found) };
     SettingError::Unexpected { place, expected, found }
 }
 

@@ -1,11 +1,8 @@
 //! The bridge: an upstream HTTP filter between a gRPC stream and a cluster that sends bodies as raw TCP.
 //! It takes the gRPC framing off what goes out, and puts it on what comes back.
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, BufferType};
-
-use super::host;
+use super::abi::{self, Action, Buffer, Headers};
+use super::log_error;
 use crate::redis::framing::{self, Unframer};
 
 /// One stream to Redis.
@@ -17,39 +14,36 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    fn replace(&mut self, kind: BufferType, size: usize) {
-        // The proxy refuses only a buffer that it does not have, and it has the one it is calling about.
-        let replaced = hostcalls::set_buffer(kind, 0, size, &self.out);
-        debug_assert!(replaced.is_ok());
-        self.out.clear();
-    }
-}
-
-impl Context for Bridge {}
-
-impl HttpContext for Bridge {
-    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
-        let body = host::buffer(BufferType::HttpRequestBody, size);
+    pub(super) fn request_body(&mut self, size: usize) -> Action {
+        let body = abi::buffer(Buffer::RequestBody, size);
         if let Err(error) = self.unframer.push(&body, &mut self.out) {
-            log::error!("weir: bridge: {error}");
+            log_error(&format!("bridge: {error}"));
             self.out.clear();
-            self.replace(BufferType::HttpRequestBody, size);
-            self.reset_http_request();
+            self.replace(Buffer::RequestBody, size);
+            // The proxy refuses that of no exchange that is there.
+            let _ = abi::reset_request();
             return Action::Pause;
         }
-        self.replace(BufferType::HttpRequestBody, size);
+        self.replace(Buffer::RequestBody, size);
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        self.set_http_response_header("content-type", Some("application/grpc"));
+    pub(super) fn response_headers(&mut self) -> Action {
+        let set = abi::set_header(Headers::Response, "content-type", "application/grpc");
+        debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
-        let body = host::buffer(BufferType::HttpResponseBody, size);
+    pub(super) fn response_body(&mut self, size: usize) -> Action {
+        let body = abi::buffer(Buffer::ResponseBody, size);
         framing::frame(&body, framing::DEFAULT_MAX_FRAME, &mut self.out);
-        self.replace(BufferType::HttpResponseBody, size);
+        self.replace(Buffer::ResponseBody, size);
         Action::Continue
+    }
+
+    fn replace(&mut self, buffer: Buffer, size: usize) {
+        let replaced = abi::replace_buffer(buffer, size, &self.out);
+        debug_assert_eq!(replaced, Ok(()), "the proxy calls about this buffer");
+        self.out.clear();
     }
 }

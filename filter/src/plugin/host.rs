@@ -1,12 +1,11 @@
-//! Calls to the proxy, in the forms that the contexts need.
+//! Calls to the proxy, in the forms that the worker needs.
 
 use std::cell::OnceCell;
 use std::time::Instant;
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType};
-
+use super::abi::{self, Headers};
 use crate::descriptor::{Attributes, RequestBody};
+use crate::pairs;
 use crate::units::Micros;
 
 /// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
@@ -17,7 +16,8 @@ use crate::units::Micros;
 pub(super) struct RequestAttributes {
     /// The whole body, where it was waited for.
     body: Option<RequestBody>,
-    headers: OnceCell<Vec<(String, Vec<u8>)>>,
+    /// As the proxy encodes them.
+    headers: OnceCell<Vec<u8>>,
 }
 
 impl RequestAttributes {
@@ -28,10 +28,9 @@ impl RequestAttributes {
 
 impl Attributes for RequestAttributes {
     fn header(&self, name: &str) -> Option<Vec<u8>> {
-        let read = || hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
-        let headers = self.headers.get_or_init(read);
-        let mut values = headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
-        let mut all = values.next()?.clone();
+        let headers = self.headers.get_or_init(|| abi::headers(Headers::Request));
+        let mut values = pairs::decode(headers).filter(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value);
+        let mut all = values.next()?.to_vec();
         for value in values {
             all.push(b',');
             all.extend_from_slice(value);
@@ -40,7 +39,7 @@ impl Attributes for RequestAttributes {
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
-        property(path)
+        abi::property(path)
     }
 
     fn body(&self) -> Option<&RequestBody> {
@@ -48,38 +47,41 @@ impl Attributes for RequestAttributes {
     }
 }
 
-/// A property of the effective context, if it has it.
-pub(super) fn property(path: &[&str]) -> Option<Vec<u8>> {
-    hostcalls::get_property(path.to_vec()).ok().flatten()
+/// In whose place the proxy takes calls to act during one callback: at first that of the context which it called.
+/// Goes back there when dropped.
+pub(super) struct Acting {
+    own: u32,
+    effective: u32,
 }
 
-/// A header of the callout's response that is being told. Only where it has headers: else the SDK panics.
-pub(super) fn callout_header(name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten()
-}
-
-/// Leaves a note with the request of the effective context: filter state, named `wasm.{name}` in Envoy.
-pub(super) fn annotate(name: &str, note: &str) {
-    // A proxy that keeps no such state loses a line of the access log, and nothing else.
-    let _ = hostcalls::set_property(vec![name], Some(note.as_bytes()));
-}
-
-/// The first `size` bytes of a buffer; none where the proxy has none.
-pub(super) fn buffer(kind: BufferType, size: usize) -> Vec<u8> {
-    hostcalls::get_buffer(kind, 0, size).ok().flatten().unwrap_or_default()
-}
-
-/// Acts in the place of context `other`, then goes back to `own`. `None` where `other` is no more: acting
-/// nonetheless would act on another request.
-pub(super) fn on_behalf_of<T>(other: u32, own: u32, act: impl FnOnce() -> T) -> Option<T> {
-    if other == own {
-        return Some(act());
+impl Acting {
+    pub(super) fn of(own: u32) -> Self {
+        Self { own, effective: own }
     }
-    hostcalls::set_effective_context(other).ok()?;
-    let result = act();
-    let returned = hostcalls::set_effective_context(own);
-    debug_assert!(returned.is_ok(), "the context that runs exists");
-    Some(result)
+
+    /// The context whose callback it is.
+    pub(super) fn own(&self) -> u32 {
+        self.own
+    }
+
+    /// Acts in the place of a context from now on. `false` where it is no more: acting nonetheless would act on
+    /// another request.
+    pub(super) fn becomes(&mut self, context: u32) -> bool {
+        if self.effective != context {
+            if abi::set_effective_context(context).is_err() {
+                return false;
+            }
+            self.effective = context;
+        }
+        true
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        let returned = self.becomes(self.own);
+        debug_assert!(returned, "the context that runs exists");
+    }
 }
 
 /// The proxy's monotonic clock, counted from when it was first asked.

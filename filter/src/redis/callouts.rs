@@ -4,13 +4,12 @@
 //! ahead of the command in the same body. So a refused `AUTH` keeps the command from running, but a refused
 //! `SELECT` does not: Redis then runs it in database 0, and the call fails all the same.
 
-use std::collections::BTreeMap;
-
 use super::{
     Call, Credentials, Failure, Reply, SessionConfig, Ticket, Trouble,
     handshake::Handshake,
     resp::{Decoder, describe, failure_of, is_noscript},
 };
+use crate::table::Table;
 use crate::units::Micros;
 
 /// Bytes of all bodies in flight together. The host has no back-pressure: this is it.
@@ -45,7 +44,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Callouts {
     config: SessionConfig,
-    pending: BTreeMap<Ticket, Pending>,
+    pending: Table<Pending>,
     bytes: usize,
 }
 
@@ -67,7 +66,7 @@ impl Callouts {
     /// None under way.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
-        Self { config, pending: BTreeMap::new(), bytes: 0 }
+        Self { config, pending: Table::new(), bytes: 0 }
     }
 
     /// The callout to make for a call. Where the host cannot make it, say so to
@@ -77,7 +76,7 @@ impl Callouts {
     /// `Overloaded` beyond `max_in_flight` calls or 8 MiB, or where the ticket is already under way. Such a call is
     /// over: nothing more is heard of it.
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<Callout, Failure> {
-        if self.pending.len() >= self.config.max_in_flight || self.pending.contains_key(&ticket) {
+        if self.pending.len() >= self.config.max_in_flight || self.pending.contains(ticket.0) {
             return Err(Failure::Overloaded);
         }
         let deadline = now.plus(self.config.timeout);
@@ -89,14 +88,14 @@ impl Callouts {
 
     /// Nobody waits for this call any more: its response is dropped, nothing else.
     pub fn abandon(&mut self, ticket: Ticket) {
-        if let Some(pending) = self.pending.get_mut(&ticket) {
+        if let Some(pending) = self.pending.get_mut(ticket.0) {
             pending.caller = None;
         }
     }
 
     /// A callout is over: with the whole body that came, or with why there is none (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, ticket: Ticket, response: Result<&[u8], Failure>) -> Next {
-        let Some(Pending { deadline, bytes, caller }) = self.pending.remove(&ticket) else { return Next::Abandoned };
+        let Some(Pending { deadline, bytes, caller }) = self.pending.remove(ticket.0) else { return Next::Abandoned };
         self.bytes = self.bytes.saturating_sub(bytes);
         let Some(Caller { call }) = caller else { return Next::Abandoned };
         let error = match response.map(|body| self.read(body)) {
@@ -155,7 +154,7 @@ impl Callouts {
 
     fn insert(&mut self, ticket: Ticket, pending: Pending) {
         self.bytes = self.bytes.saturating_add(pending.bytes);
-        self.pending.insert(ticket, pending);
+        self.pending.insert(ticket.0, pending);
     }
 
     /// The command's reply, out of a whole response.

@@ -1,0 +1,86 @@
+//! Header maps as proxy-wasm passes them between host and module.
+//!
+//! All numbers are 32 bits, little-endian: how many pairs there are; for each, the sizes of its name and its value;
+//! then for each, its name, a zero, its value, a zero.
+
+/// Encodes pairs of names and values.
+pub(crate) fn encode<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut put = |number: usize| bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+    put(pairs.clone().count());
+    for (name, value) in pairs.clone() {
+        put(name.len());
+        put(value.len());
+    }
+    for (name, value) in pairs {
+        for text in [name, value] {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+/// The pairs that bytes encode, in their order. What is cut off is left out.
+pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let (sizes, mut texts) = split(bytes).unwrap_or_default();
+    let mut take = move |size: &[u8; 4]| {
+        let (text, rest) = texts.split_at_checked(number(size)?)?;
+        texts = rest.strip_prefix(&[0])?;
+        Some(text)
+    };
+    let (sizes, _) = sizes.as_chunks::<4>();
+    let (sizes, _) = sizes.as_chunks::<2>();
+    sizes.iter().map_while(move |[name, value]| Some((take(name)?, take(value)?)))
+}
+
+/// The sizes, and the texts.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(number(count)?.checked_mul(8)?)
+}
+
+fn number(bytes: &[u8; 4]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(*bytes)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ENCODED: &[u8] = b"\x02\0\0\0\x07\0\0\0\x03\0\0\0\x01\0\0\0\0\0\0\0:method\0GET\0x\0\0";
+
+    #[test]
+    fn pairs_are_written_and_read_as_the_abi_has_them() {
+        assert_eq!(encode([(":method", "GET"), ("x", "")].into_iter()), ENCODED);
+        let decoded: Vec<_> = decode(ENCODED).collect();
+        assert_eq!(decoded, [(&b":method"[..], &b"GET"[..]), (b"x", b"")]);
+        assert_eq!(encode(std::iter::empty()), [0; 4]);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_left_out() {
+        for end in 0..ENCODED.len() {
+            let seen: Vec<_> = decode(ENCODED.get(..end).unwrap_or_default()).collect();
+            assert!(seen.len() < 2, "{end}: {seen:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_pairs_come_back(pairs: Vec<(String, String)>) {
+            let encoded = encode(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            let back: Vec<_> = decode(&encoded).collect();
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+            prop_assert_eq!(back, pairs);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes: Vec<u8>) {
+            let size: usize = decode(&bytes).map(|(name, value)| name.len().saturating_add(value.len())).sum();
+            prop_assert!(size <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The callbacks that the host finds by their names.
+
+#![allow(unsafe_code, reason = "an unmangled name could be another's, too: these are the ABI's")]
+
+use crate::plugin::contexts::{self, CONTEXTS};
+
+unsafe extern "C" {
+    /// The C library's constructors, by the linker.
+    fn __wasm_call_ctors();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_2_1() {}
+
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    // SAFETY: called by the host, once, before anything else.
+    unsafe { __wasm_call_ctors() };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_context_create(context: u32, root: u32) {
+    CONTEXTS.with(|contexts| contexts.create(context, root));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_configure(root: u32, size: usize) -> u32 {
+    CONTEXTS.with(|contexts| contexts.configure(root, size)).into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_done(context: u32) -> u32 {
+    CONTEXTS.with(|contexts| contexts.done(context));
+    // Nothing is left to be waited for.
+    true.into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_tick(root: u32) {
+    contexts::with_worker(root, |worker| worker.tick());
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_headers(context: u32, _count: usize, end_of_stream: u32) -> u32 {
+    CONTEXTS.with(|contexts| contexts.request_headers(context, end_of_stream != 0)) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_body(context: u32, size: usize, end_of_stream: u32) -> u32 {
+    CONTEXTS.with(|contexts| contexts.request_body(context, size, end_of_stream != 0)) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_trailers(context: u32, _count: usize) -> u32 {
+    CONTEXTS.with(|contexts| contexts.request_trailers(context)) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_headers(context: u32, _count: usize, _end_of_stream: u32) -> u32 {
+    CONTEXTS.with(|contexts| contexts.response_headers(context)) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_body(context: u32, size: usize, _end_of_stream: u32) -> u32 {
+    CONTEXTS.with(|contexts| contexts.response_body(context, size)) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_http_call_response(root: u32, token: u32, headers: usize, size: usize, _trailers: usize) {
+    contexts::with_worker(root, |worker| worker.callout_response(token, headers, size));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_grpc_receive(root: u32, token: u32, size: usize) {
+    contexts::with_worker(root, |worker| worker.stream_message(token, size));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_grpc_close(root: u32, token: u32, _status: u32) {
+    contexts::with_worker(root, |worker| worker.stream_close(token));
+}

@@ -1,0 +1,37 @@
+//! The binary interface of proxy-wasm 0.2.1, as much of it as the filter uses: all that is unsafe is in here.
+//!
+//! An SDK would export every callback that there is, and each costs the proxy a call into the VM for each request,
+//! wanted or not. These are exported: context_create, configure, tick, done; request headers, body and trailers;
+//! response headers and (for the bridge) body; what callouts and streams bring. `proxy_on_delete` follows
+//! `proxy_on_done` at once, so there is nothing left for it to do.
+//!
+//! # Who calls back, and when
+//!
+//! A host may call into the module while the module waits for one of its functions to return:
+//!
+//! * Each function that hands over bytes calls `proxy_on_memory_allocate`, which touches no state of the filter's.
+//! * `send` runs the bridge's request callbacks at once, in Envoy and in the harness alike. The bridge is a context of
+//!   another root, and most often of another VM.
+//! * `resume_request`, `send_local_response` and `reset_request` are put off until the callback has returned, by both.
+//!   What they lead to (a local reply's response headers, the end of the request, the next one's beginning) is then
+//!   called from within the host's return, one inside the other, with nothing of the module's on the stack between.
+//! * Envoy puts off what callouts and streams bring while a callback runs, even where they fail on the spot.
+//!
+//! Nothing here relies on the latter two: no state stays borrowed across a call that makes something happen, only
+//! across those that read, count, or log.
+
+mod calls;
+mod exports;
+mod given;
+mod imports;
+
+pub(super) use self::calls::*;
+
+/// What becomes of what a callback told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// It goes on its way.
+    Continue = 0,
+    /// It is held until it is resumed or answered.
+    Pause = 1,
+}

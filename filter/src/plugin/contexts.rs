@@ -1,0 +1,149 @@
+//! Which context is what: one root context per plugin and worker, one HTTP context per request or stream.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::abi::{self, Action, Buffer};
+use super::bridge::Bridge;
+use super::log_error;
+use super::worker::Worker;
+use crate::config;
+use crate::table::Table;
+
+thread_local! {
+    pub(super) static CONTEXTS: Contexts = const { Contexts::new() };
+}
+
+/// All contexts of a VM. None of its cells is borrowed while anything else of the filter's runs.
+pub(super) struct Contexts {
+    /// By their ids. A VM has a few.
+    roots: RefCell<Vec<(u32, Role)>>,
+    exchanges: RefCell<Table<Exchange>>,
+}
+
+/// What a plugin is. It learns that with its configuration.
+#[derive(Clone)]
+enum Role {
+    Limiter(Rc<Worker>),
+    Bridge,
+}
+
+/// An HTTP exchange, as the filter that it passes has it.
+enum Exchange {
+    Limited(Rc<Worker>),
+    Bridged(Bridge),
+}
+
+/// Runs on the worker of a root context, if that is a limiter's.
+pub(super) fn with_worker(root: u32, run: impl FnOnce(&Worker)) {
+    if let Some(Role::Limiter(worker)) = CONTEXTS.with(|contexts| contexts.role(root)) {
+        run(&worker);
+    }
+}
+
+impl Contexts {
+    const fn new() -> Self {
+        Self { roots: RefCell::new(Vec::new()), exchanges: RefCell::new(Table::new()) }
+    }
+
+    /// A context of a root context, or a root context, which is nothing before it is configured. Proxies send no
+    /// requests to a plugin that refused its configuration; it would let them pass.
+    pub(super) fn create(&self, context: u32, root: u32) {
+        let exchange = match self.role(root) {
+            Some(Role::Limiter(worker)) => Exchange::Limited(worker),
+            Some(Role::Bridge) => Exchange::Bridged(Bridge::default()),
+            None => return,
+        };
+        self.exchanges.borrow_mut().insert(context, exchange);
+    }
+
+    /// Reads the plugin's configuration, of `size` bytes. Every error in it is logged, and the proxy refuses to start
+    /// with it.
+    pub(super) fn configure(&self, root: u32, size: usize) -> bool {
+        let root_id = abi::property(&["plugin_root_id"]).unwrap_or_default();
+        let role = match root_id.as_slice() {
+            b"limiter" => limiter(root, &abi::buffer(Buffer::PluginConfiguration, size)).map(Role::Limiter),
+            b"bridge" => Some(Role::Bridge),
+            other => {
+                let other = config::quoted(&String::from_utf8_lossy(other));
+                log_error(&format!("root_id: expected \"limiter\" or \"bridge\", found {other}"));
+                None
+            }
+        };
+        let mut roots = self.roots.borrow_mut();
+        roots.retain(|(known, _)| *known != root);
+        roots.extend(role.map(|role| (root, role)));
+        roots.iter().any(|(known, _)| *known == root)
+    }
+
+    /// A context is over.
+    pub(super) fn done(&self, context: u32) {
+        let exchange = self.exchanges.borrow_mut().remove(context);
+        match exchange {
+            Some(Exchange::Limited(worker)) => worker.done(context),
+            Some(Exchange::Bridged(_)) => {}
+            None => self.roots.borrow_mut().retain(|(root, _)| *root != context),
+        }
+    }
+
+    pub(super) fn request_headers(&self, context: u32, is_whole: bool) -> Action {
+        self.worker(context).map_or(Action::Continue, |worker| worker.request(context, is_whole))
+    }
+
+    pub(super) fn request_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
+        match self.worker(context) {
+            Some(worker) => worker.request_body(context, size, is_whole),
+            None => self.bridge(context, |bridge| bridge.request_body(size)),
+        }
+    }
+
+    pub(super) fn request_trailers(&self, context: u32) -> Action {
+        self.worker(context).map_or(Action::Continue, |worker| worker.request_trailers(context))
+    }
+
+    pub(super) fn response_headers(&self, context: u32) -> Action {
+        match self.worker(context) {
+            Some(worker) => worker.response_headers(context),
+            None => self.bridge(context, |bridge| bridge.response_headers()),
+        }
+    }
+
+    pub(super) fn response_body(&self, context: u32, size: usize) -> Action {
+        self.bridge(context, |bridge| bridge.response_body(size))
+    }
+
+    fn role(&self, root: u32) -> Option<Role> {
+        self.roots.borrow().iter().find(|(known, _)| *known == root).map(|(_, role)| role.clone())
+    }
+
+    fn worker(&self, context: u32) -> Option<Rc<Worker>> {
+        match self.exchanges.borrow().get(context) {
+            Some(Exchange::Limited(worker)) => Some(Rc::clone(worker)),
+            _ => None,
+        }
+    }
+
+    /// Runs on the bridge of a context, if it has one. What has none goes on its way.
+    fn bridge(&self, context: u32, run: impl FnOnce(&mut Bridge) -> Action) -> Action {
+        let mut bridge = match self.exchanges.borrow_mut().get_mut(context) {
+            Some(Exchange::Bridged(bridge)) => std::mem::take(bridge),
+            _ => return Action::Continue,
+        };
+        let action = run(&mut bridge);
+        if let Some(Exchange::Bridged(place)) = self.exchanges.borrow_mut().get_mut(context) {
+            *place = bridge;
+        }
+        action
+    }
+}
+
+fn limiter(root: u32, configuration: &[u8]) -> Option<Rc<Worker>> {
+    let environment = |name: &str| std::env::var(name).ok();
+    match config::parse(configuration, &environment) {
+        Ok(config) => Worker::new(root, config).map(Rc::new),
+        Err(errors) => {
+            errors.iter().for_each(|error| log_error(&error.to_string()));
+            None
+        }
+    }
+}
