@@ -45,11 +45,14 @@ fn template(node: &Node<'_>) -> Option<Template> {
     let text = fields.take("text_format_source");
     let json = fields.take("json_format");
     fields.finish();
-    match (text, json) {
-        (Some(source), None) => text_format(&source, omit?).map(Template::Text),
-        (None, Some(object)) => json_format(&object, omit?).map(Template::Json),
+    // Where this one flag is wrong, the format's own mistakes are still told.
+    let omits = omit.unwrap_or_default();
+    let template = match (text, json) {
+        (Some(source), None) => text_format(&source, omits).map(Template::Text),
+        (None, Some(object)) => json_format(&object, omits).map(Template::Json),
         _ => node.expected("one of `text_format_source` and `json_format`"),
-    }
+    };
+    omit.and(template)
 }
 
 /// A `SubstitutionFormatString` that makes a text.
@@ -58,7 +61,8 @@ pub(super) fn text_template(node: &Node<'_>) -> Option<Format> {
     let omit = omit_empty_values(fields.take("omit_empty_values"));
     let text = fields.require("text_format_source");
     fields.finish();
-    text_format(&text?, omit?)
+    let format = text_format(&text?, omit.unwrap_or_default());
+    omit.and(format)
 }
 
 fn omit_empty_values(node: Option<Node<'_>>) -> Option<bool> {

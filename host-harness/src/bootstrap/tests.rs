@@ -185,6 +185,16 @@ fn a_mistake_in_an_access_log_is_told_with_its_place() {
              `envoy.extensions.access_loggers.stream.v3.StdoutAccessLog` or `envoy.extensions.access_loggers.file.v3.FileAccessLog`"
         )]
     );
+    let twice = "omit_empty_values: 1\n                json_format:\n                  x: \"%REQ%\"";
+    assert_eq!(
+        refused(ACCESS_LOG, "omit_empty_values: true\n                json_format:", twice),
+        [
+            format!("{logged}.log_format.omit_empty_values: expected true or false, found 1"),
+            format!(
+                "{logged}.log_format.json_format.x: `%REQ%`: expected a header in parentheses, and perhaps a second: `REQ(x?y)`"
+            ),
+        ]
+    );
     assert_eq!(
         refused(ACCESS_LOG, "json_format:", "text_format:"),
         [
