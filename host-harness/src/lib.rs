@@ -7,6 +7,8 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `bootstrap` | the YAML, as values that cannot be wrong |
+//! | `access_log` | format strings and what they say of an exchange; the one writer |
+//! | `native` | the few of Envoy's own HTTP filters that limits build on |
 //! | `abi` | the functions a module imports: they note effects, and do nothing else |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
 //! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
@@ -18,10 +20,12 @@
 
 #[expect(unreachable_pub, reason = "the rooms' items are public to each other, not to others")]
 mod abi;
+mod access_log;
 mod admin;
 pub mod bootstrap;
 pub mod cli;
 pub mod load;
+mod native;
 pub mod provision;
 pub mod scenario;
 mod server;

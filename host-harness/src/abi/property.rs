@@ -13,7 +13,7 @@ use super::memory::{Guest, Status, answer};
 use super::pairs;
 use super::state::HostState;
 use super::stream::{FilterView, Stream};
-use crate::bootstrap::{Action, NodeIdentity};
+use crate::bootstrap::{Action, NodeIdentity, Route};
 
 pub(super) fn property(
     mut caller: Caller<'_, HostState>,
@@ -44,7 +44,7 @@ pub(super) fn set_property(
     answer((|| {
         let (path, value) = (guest.read(path, path_length)?, guest.read(value, value_length)?);
         let http = guest.state().http().ok_or(Status::NotFound)?;
-        http.stream.filter_state.borrow_mut().insert(path, value);
+        http.stream.filter_state.borrow_mut().insert(own_state(&path), value);
         Ok(())
     })())
 }
@@ -75,14 +75,18 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
         // Neither inbound nor outbound: nothing in the honoured YAML says which.
         ["xds", "listener_direction"] => number(0),
         ["xds", "filter_chain_name"] => stream.map(|_| Vec::new()),
-        ["xds", "route_name"] => Some(route(stream?)?.route_name.into_bytes()),
-        ["xds", "virtual_host_name"] => Some(route(stream?)?.virtual_host.into_bytes()),
+        ["xds", "route_name"] => stream?.with_route(|_, route| route.name.clone().into_bytes()),
+        ["xds", "virtual_host_name"] => stream?.with_route(|host, _| host.name.clone().into_bytes()),
         ["xds", "cluster_name"] => {
-            let stream = stream?;
-            let own = stream.info.cluster.clone();
-            own.or_else(|| route(stream)?.cluster).map(String::into_bytes)
+            let own = stream?.info.cluster.clone();
+            own.or_else(|| stream?.with_route(|_, route| cluster_of(route))?).map(String::into_bytes)
         }
-        _ => stream?.filter_state.borrow().get(path).cloned(),
+        ["metadata", "filter_metadata", namespace, keys @ ..] => {
+            let metadata = stream?.dynamic_metadata.borrow();
+            metadata_bytes(keys.iter().try_fold(metadata.get(*namespace)?, |value, key| value.get(key))?)
+        }
+        ["filter_state", key] => stream?.filter_state.borrow().get(key.as_bytes()).cloned(),
+        _ => stream?.filter_state.borrow().get(&own_state(path)).cloned(),
     }
 }
 
@@ -161,33 +165,32 @@ fn node(node: &NodeIdentity, name: &[&str]) -> Option<Vec<u8>> {
         ["cluster"] => Some(node.cluster.clone().into_bytes()),
         ["metadata", keys @ ..] => {
             let value = keys.iter().try_fold(&node.metadata, |value, key| value.get(key))?;
-            match value {
-                serde_json::Value::String(text) => Some(text.clone().into_bytes()),
-                serde_json::Value::Bool(flag) => Some(vec![u8::from(*flag)]),
-                serde_json::Value::Number(number) => Some(number.as_f64()?.to_le_bytes().to_vec()),
-                _ => None,
-            }
+            metadata_bytes(value)
         }
         _ => None,
     }
 }
 
-struct RouteShown {
-    virtual_host: String,
-    route_name: String,
-    cluster: Option<String>,
+/// A scalar as filters read it. Envoy's form of lists and objects differs from one request to the next: not found.
+fn metadata_bytes(value: &serde_json::Value) -> Option<Vec<u8>> {
+    match value {
+        serde_json::Value::String(text) => Some(text.clone().into_bytes()),
+        serde_json::Value::Bool(flag) => Some(vec![u8::from(*flag)]),
+        serde_json::Value::Number(number) => Some(number.as_f64()?.to_le_bytes().to_vec()),
+        _ => None,
+    }
 }
 
-/// The route that the request has with its headers as they are now: Envoy clears its choice when they change.
-fn route(stream: &Stream) -> Option<RouteShown> {
-    let headers = stream.request_headers.borrow();
-    let (host, route) =
-        stream.info.routes.as_ref()?.find(headers.text(":authority").unwrap_or(""), headers.text(":path")?)?;
-    let cluster = match &route.action {
+/// Envoy's name for filter state that wasm filters set.
+fn own_state(path: &[u8]) -> Vec<u8> {
+    [b"wasm.", path].concat()
+}
+
+fn cluster_of(route: &Route) -> Option<String> {
+    match &route.action {
         Action::Cluster { cluster, .. } => Some(cluster.clone()),
         Action::Direct(_) => None,
-    };
-    Some(RouteShown { virtual_host: host.name.clone(), route_name: route.name.clone(), cluster })
+    }
 }
 
 fn as_pairs(headers: &Headers) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! One HTTP exchange as the filters of its chain see it, and what they can do to it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use super::headers::Headers;
-use crate::bootstrap::RouteTable;
+use crate::bootstrap::{Route, RouteTable, VirtualHost};
 
 /// From the client to the upstream, or back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +27,21 @@ pub(crate) struct Stream {
     pub(crate) response_trailers: RefCell<Option<Headers>>,
     /// One for each filter, in the order of the request.
     pub(crate) views: RefCell<Vec<FilterView>>,
-    /// Set by `set_property`, read by `get_property`.
+    /// What filters left for each other, as its own bytes; what wasm filters set is named `wasm.…`.
     pub(crate) filter_state: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
+    /// Objects that filters left, by namespace.
+    pub(crate) dynamic_metadata: RefCell<BTreeMap<String, serde_json::Value>>,
     pub(crate) info: StreamInfo,
+}
+
+impl Stream {
+    /// The route that the request has with its headers as they are now: Envoy clears its choice when they change.
+    pub(crate) fn with_route<T>(&self, show: impl FnOnce(&VirtualHost, &Route) -> T) -> Option<T> {
+        let headers = self.request_headers.borrow();
+        let routes = self.info.routes.as_ref()?;
+        let (host, route) = routes.find(headers.text(":authority").unwrap_or(""), headers.text(":path")?)?;
+        Some(show(host, route))
+    }
 }
 
 /// What one filter may touch now, as in Envoy: a map is open from its callback until the filter lets it go.

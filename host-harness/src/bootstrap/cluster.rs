@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Node, host_port};
-use super::listener::chain_of;
+use super::listener::upstream_filters;
 use super::plugin::Plugin;
 
 const TCP_POOL: &str = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto";
@@ -137,7 +137,7 @@ fn protocol_options(node: &Node<'_>) -> Option<(Protocol, Vec<Plugin>)> {
     fields.finish();
     let mut fields = options?.typed(HTTP_OPTIONS)?;
     let protocol = fields.require("explicit_http_config").and_then(|node| explicit_protocol(&node));
-    let filters = fields.take("http_filters").map_or(Some(Vec::new()), |node| chain_of(&node, CODEC, "the codec"));
+    let filters = fields.take("http_filters").map_or(Some(Vec::new()), |node| upstream_filters(&node, CODEC));
     fields.finish();
     Some((protocol?, filters?))
 }

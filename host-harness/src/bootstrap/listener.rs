@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::access_log::access_logs;
 use super::document::{Fields, Node, socket_address};
+use super::native;
 use super::plugin::{Plugin, WASM, wasm_filter};
 use super::routes::{RouteTable, route_table};
+use crate::access_log::AccessLog;
+use crate::native::NativeFilter;
 
 const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
@@ -28,8 +32,19 @@ pub struct Listener {
     pub generate_request_id: bool,
     /// The router's table.
     pub routes: RouteTable,
-    /// The wasm filters in front of the router, in the order of the request.
-    pub filters: Vec<Plugin>,
+    /// What is written of each exchange.
+    pub access_log: Vec<AccessLog>,
+    /// The filters in front of the router, in the order of the request.
+    pub filters: Vec<HttpFilter>,
+}
+
+/// An HTTP filter other than the router.
+#[derive(Debug, Clone)]
+pub enum HttpFilter {
+    /// A wasm module's.
+    Wasm(Box<Plugin>),
+    /// One of Envoy's own.
+    Native(NativeFilter),
 }
 
 pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
@@ -75,6 +90,7 @@ fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
     let generate_request_id = flag(fields.take("generate_request_id"), true);
     let hops = fields.take("xff_num_trusted_hops").map_or(Some(0), |node| node.integer("a number of hops"));
     let routes = fields.require("route_config").and_then(|node| route_table(&node));
+    let access_log = fields.take("access_log").map_or(Some(Vec::new()), |node| access_logs(&node));
     let filters = fields.require("http_filters").and_then(|node| http_filters(&node));
     fields.finish();
     (codec != Some(None)).then_some(())?;
@@ -87,18 +103,34 @@ fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
         skip_xff_append: skip_xff_append?,
         generate_request_id: generate_request_id?,
         routes: routes?,
+        access_log: access_log?,
         filters: filters?,
     })
 }
 
-fn http_filters(node: &Node<'_>) -> Option<Vec<Plugin>> {
-    chain_of(node, ROUTER, "the router")
+fn http_filters(node: &Node<'_>) -> Option<Vec<HttpFilter>> {
+    chain_of(node, ROUTER, "the router", &native::KNOWN, |message, fields| match message {
+        WASM => wasm_filter(fields).map(|plugin| HttpFilter::Wasm(Box::new(plugin))),
+        _ => native::native_filter(message, fields).map(HttpFilter::Native),
+    })
 }
 
-/// Wasm filters, and one filter of type `last` at their end that takes no options.
-pub(super) fn chain_of(node: &Node<'_>, last: &str, what: &str) -> Option<Vec<Plugin>> {
-    enum Filter {
-        Wasm(Box<Plugin>),
+/// Upstream filters: wasm alone.
+pub(super) fn upstream_filters(node: &Node<'_>, codec: &str) -> Option<Vec<Plugin>> {
+    chain_of(node, codec, "the codec", &[], |_, fields| wasm_filter(fields))
+}
+
+/// Filters that are wasm's or of one of the messages in `others`, and one filter of type `last` at their end that
+/// takes no options.
+fn chain_of<'a, T>(
+    node: &Node<'a>,
+    last: &str,
+    what: &str,
+    others: &[&str],
+    parse: impl Fn(&str, Fields<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
+    enum Filter<T> {
+        Some(T),
         Last,
     }
     let parsed = node.each(|node| {
@@ -109,26 +141,29 @@ pub(super) fn chain_of(node: &Node<'_>, last: &str, what: &str) -> Option<Vec<Pl
         let typed = typed?;
         let mut config = typed.fields()?;
         let message = config.message_type()?;
-        if message == WASM {
-            return wasm_filter(config).map(|plugin| Filter::Wasm(Box::new(plugin)));
+        if message == WASM || others.contains(&message.as_str()) {
+            return parse(&message, config).map(Filter::Some);
         }
         if message == last {
             config.finish();
             return Some(Filter::Last);
         }
+        let known: Vec<String> = [WASM].iter().chain(others).map(|known| format!("`{known}`, ")).collect();
+        let known = known.concat();
+        let known = known.trim_end_matches(", ");
         typed
             .child("@type")
-            .refuse(&format!("`{message}` is not honoured by the harness; expected `{WASM}` or `{last}`"));
+            .refuse(&format!("`{message}` is not honoured by the harness; expected {known} or `{last}`"));
         None
     });
     let count = parsed.len();
-    let mut plugins = Vec::new();
+    let mut filters = Vec::new();
     let mut ends = false;
     for (index, filter) in parsed.into_iter().enumerate() {
         match filter? {
-            Filter::Wasm(plugin) => plugins.push(*plugin),
+            Filter::Some(filter) => filters.push(filter),
             Filter::Last => ends = index + 1 == count,
         }
     }
-    if ends { Some(plugins) } else { node.expected(&format!("{what} (`{last}`) as the last filter, once")) }
+    if ends { Some(filters) } else { node.expected(&format!("{what} (`{last}`) as the last filter, once")) }
 }

@@ -4,9 +4,11 @@
 //! refused by name and path, never ignored, so that a scenario means the same on both hosts. All problems of a file
 //! are reported at once.
 
+mod access_log;
 mod cluster;
 mod document;
 mod listener;
+mod native;
 mod plugin;
 mod protobuf;
 mod routes;
@@ -14,9 +16,13 @@ mod routes;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use crate::access_log::{AccessLog, Destination, Format, FormatError, JsonFormat, Operator, Template};
+pub use crate::native::{
+    Bypass, FilterStateValue, Jwks, JwksError, JwtAuthn, NativeFilter, Provider, Requirement, Rule, SetFilterState,
+};
 pub use cluster::{Cluster, Discovery, Endpoint, Protocol};
 pub use document::Problem;
-pub use listener::Listener;
+pub use listener::{HttpFilter, Listener};
 pub use plugin::{FailurePolicy, Plugin, VmConfig};
 pub use routes::{Action, DirectResponse, PathMatch, Route, RouteTable, VirtualHost};
 
@@ -116,13 +122,21 @@ impl Bootstrap {
 
     /// Every wasm plugin, of listeners and of clusters, with the path of its filter in the file.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
-        let downstream = self.listeners.iter().flat_map(|listener| &listener.filters);
+        let filters = self.listeners.iter().flat_map(|listener| &listener.filters);
+        let downstream = filters.filter_map(|filter| match filter {
+            HttpFilter::Wasm(plugin) => Some(plugin.as_ref()),
+            HttpFilter::Native(_) => None,
+        });
         downstream.chain(self.clusters.iter().flat_map(|cluster| &cluster.filters))
     }
 
     /// As [`Bootstrap::plugins`], to change their files or configurations.
     pub fn plugins_mut(&mut self) -> impl Iterator<Item = &mut Plugin> {
-        let downstream = self.listeners.iter_mut().flat_map(|listener| &mut listener.filters);
+        let filters = self.listeners.iter_mut().flat_map(|listener| &mut listener.filters);
+        let downstream = filters.filter_map(|filter| match filter {
+            HttpFilter::Wasm(plugin) => Some(plugin.as_mut()),
+            HttpFilter::Native(_) => None,
+        });
         downstream.chain(self.clusters.iter_mut().flat_map(|cluster| &mut cluster.filters))
     }
 }

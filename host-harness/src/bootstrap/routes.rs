@@ -111,7 +111,9 @@ impl RouteTable {
 }
 
 impl PathMatch {
-    fn matches(&self, path: &str) -> bool {
+    /// Whether it takes a request's `:path`.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
             Self::Exact(exact) => path.split('?').next() == Some(exact.as_str()),
@@ -158,7 +160,7 @@ fn route(node: &Node<'_>) -> Option<Route> {
     Some(Route { name, path: path?, action: action? })
 }
 
-fn path_match(node: &Node<'_>) -> Option<PathMatch> {
+pub(super) fn path_match(node: &Node<'_>) -> Option<PathMatch> {
     let mut fields = node.fields()?;
     let prefix = fields.take("prefix").map(|node| node.string().map(PathMatch::Prefix));
     let exact = fields.take("path").map(|node| node.string().map(PathMatch::Exact));

@@ -44,7 +44,7 @@ fn every_problem_of_a_file_is_told_at_once() {
         .replacen("STRICT_DNS", "EDS", 1)
         .replacen("port_value: 9901", "port_value: 99010", 1)
         .replacen("status: 200", "status: 99", 1)
-        .replacen("stat_prefix: ingress", "access_log: []", 1);
+        .replacen("stat_prefix: ingress", "tracing: {}", 1);
     let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
     let mut expected = [
         "admin.address.socket_address.port_value: expected a port, 0 to 65535, found 99010".to_owned(),
@@ -52,7 +52,7 @@ fn every_problem_of_a_file_is_told_at_once() {
             .to_owned(),
         "static_resources.clusters[0].type: expected STATIC or STRICT_DNS or LOGICAL_DNS, found \"EDS\"".to_owned(),
         format!("{manager}.stat_prefix: missing"),
-        format!("{manager}.access_log: not honoured by the harness"),
+        format!("{manager}.tracing: not honoured by the harness"),
         format!(
             "{manager}.route_config.virtual_hosts[0].routes[0].direct_response.status: expected a status, 200 to 599, \
              found 99"
@@ -144,4 +144,108 @@ fn the_first_route_that_matches_is_taken() {
         })
     };
     assert_eq!([status("/a"), status("/a?b"), status("/ab"), status("/b")], [Some(201), Some(201), Some(202), None]);
+}
+
+const ACCESS_LOG: &str = include_str!("../../../envoy/access-log.yaml");
+const JWT_PLANS: &str = include_str!("../../../envoy/jwt-plans.yaml");
+
+/// What is refused of `text` with `from` in it changed to `to`: the ends of the paths, and the reasons.
+fn refused(text: &str, from: &str, to: &str) -> Vec<String> {
+    assert!(text.contains(from), "{from:?} is not there");
+    let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.";
+    let shorter = |problem: String| problem.strip_prefix(manager).map(str::to_owned).unwrap_or(problem);
+    problems(&text.replacen(from, to, 1)).into_iter().map(shorter).collect()
+}
+
+#[test]
+fn an_access_log_is_read_as_it_is() {
+    let bootstrap = Bootstrap::parse(ACCESS_LOG, "access-log.yaml").unwrap();
+    let [log] = bootstrap.listeners[0].access_log.as_slice() else { panic!("one log") };
+    assert_eq!(log.destination, Destination::Stdout);
+    assert!(matches!(log.template, Template::Json(_)));
+}
+
+#[test]
+fn a_mistake_in_an_access_log_is_told_with_its_place() {
+    let logged = "access_log[0].typed_config";
+    let [unknown] = refused(ACCESS_LOG, "%DURATION%", "%UPSTREAM_WIRE_BYTES_SENT%").try_into().unwrap();
+    let unknown: String = unknown;
+    let start = format!("{logged}.log_format.json_format.duration_ms: `%UPSTREAM_WIRE_BYTES_SENT%` is not honoured");
+    assert!(unknown.starts_with(&start), "{unknown}");
+    assert_eq!(
+        refused(ACCESS_LOG, "%REQ(:PATH)%", "%REQ(:PATH)"),
+        [format!(
+            "{logged}.log_format.json_format.path: `%REQ(:PATH)`: expected `%` at the end of the operator, or `%%` for a percent sign"
+        )]
+    );
+    assert_eq!(
+        refused(ACCESS_LOG, "StdoutAccessLog", "StderrAccessLog"),
+        [format!(
+            "{logged}.@type: `envoy.extensions.access_loggers.stream.v3.StderrAccessLog` is not honoured by the harness; expected \
+             `envoy.extensions.access_loggers.stream.v3.StdoutAccessLog` or `envoy.extensions.access_loggers.file.v3.FileAccessLog`"
+        )]
+    );
+    let twice = "omit_empty_values: 1\n                json_format:\n                  x: \"%REQ%\"";
+    assert_eq!(
+        refused(ACCESS_LOG, "omit_empty_values: true\n                json_format:", twice),
+        [
+            format!("{logged}.log_format.omit_empty_values: expected true or false, found 1"),
+            format!(
+                "{logged}.log_format.json_format.x: `%REQ%`: expected a header in parentheses, and perhaps a second: `REQ(x?y)`"
+            ),
+        ]
+    );
+    assert_eq!(
+        refused(ACCESS_LOG, "json_format:", "text_format:"),
+        [
+            format!("{logged}.log_format.text_format: not honoured by the harness"),
+            format!("{logged}.log_format: expected one of `text_format_source` and `json_format`, found an object"),
+        ]
+    );
+}
+
+#[test]
+fn the_plans_are_read_as_they_are() {
+    let bootstrap = Bootstrap::parse(JWT_PLANS, "jwt-plans.yaml").unwrap();
+    let filters = bootstrap.listeners[0].filters.as_slice();
+    let [HttpFilter::Native(NativeFilter::JwtAuthn(jwt)), HttpFilter::Wasm(_)] = filters else { panic!("{filters:?}") };
+    let requirement = jwt.rules[0].requirement.as_ref().unwrap();
+    assert_eq!((jwt.rules.len(), requirement.providers.len(), requirement.bypass), (1, 1, Bypass::Never));
+    assert_eq!(bootstrap.plugins().count(), 2, "the limiter and the bridge");
+}
+
+#[test]
+fn a_mistake_in_jwt_authn_is_told_with_its_place() {
+    let filter = "http_filters[0].typed_config";
+    assert_eq!(
+        refused(JWT_PLANS, "{provider_name: users}", "{provider_name: user}"),
+        [format!(
+            "{filter}.rules[0].requires.provider_name: `user` is no provider of this filter; expected one of users"
+        )]
+    );
+    assert_eq!(
+        refused(JWT_PLANS, "payload_in_metadata: claims", "forward_payload_header: x-claims"),
+        [format!("{filter}.providers.users.forward_payload_header: not honoured by the harness")]
+    );
+    assert_eq!(
+        refused(JWT_PLANS, "\"crv\": \"P-256\"", "\"crv\": \"P-384\""),
+        [format!(
+            "{filter}.providers.users.local_jwks.inline_string: keys[0].x: expected a coordinate of 48 bytes, Base64url without padding"
+        )]
+    );
+    assert_eq!(
+        refused(JWT_PLANS, "{provider_name: users}", "{requires_any: {requirements: [{allow_missing: {}}]}}"),
+        [format!("{filter}.rules[0].requires.requires_any.requirements: expected at least one `provider_name`")]
+    );
+    assert_eq!(
+        refused(
+            JWT_PLANS,
+            "{prefix: \"/\"}\n                requires",
+            "{safe_regex: {regex: \".*\"}}\n                requires"
+        ),
+        [
+            format!("{filter}.rules[0].match.safe_regex: not honoured by the harness"),
+            format!("{filter}.rules[0].match: expected one of `prefix` and `path`, found an object"),
+        ]
+    );
 }

@@ -274,6 +274,7 @@ impl Drop for Exchange {
             upstream.cancel();
         }
         self.chain.finish();
+        self.listener.access_logs.iter().for_each(|log| log.write(&self.chain.stream));
     }
 }
 

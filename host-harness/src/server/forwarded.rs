@@ -108,6 +108,7 @@ mod tests {
             skip_xff_append: false,
             generate_request_id: true,
             routes: RouteTable::default(),
+            access_log: Vec::new(),
             filters: Vec::new(),
         }
     }

@@ -21,8 +21,9 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
 use crate::abi::shared::Shared;
+use crate::access_log::writer::Writer;
 use crate::admin;
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{AccessLog, Bootstrap};
 use crate::stats::Stats;
 use crate::vm::plugin::Vms;
 use crate::vm::{Modules, VmError};
@@ -59,6 +60,14 @@ pub enum HostError {
     /// A module or a plugin's configuration was refused.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// An access log cannot be opened.
+    #[error("{path}: cannot be opened: {source}")]
+    AccessLog {
+        /// The path of the log's configuration in the bootstrap.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A thread or its event loop cannot be had.
     #[error("cannot start a worker: {0}")]
     Thread(io::Error),
@@ -88,7 +97,9 @@ impl Host {
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
         let modules = Arc::new(Modules::new(options.call_limit)?);
-        let parts = HostParts { bootstrap: Arc::new(bootstrap), modules, shared: Arc::default() };
+        let shared = Arc::default();
+        let access_logs = open_access_logs(&bootstrap, &shared)?;
+        let parts = HostParts { bootstrap: Arc::new(bootstrap), modules, shared, access_logs };
         validate(&parts)?;
 
         let mut listeners = Vec::new();
@@ -182,6 +193,14 @@ impl Drop for Running {
             let _ = thread.join();
         }
     }
+}
+
+/// The open logs of each listener.
+fn open_access_logs(bootstrap: &Bootstrap, shared: &Shared) -> Result<Vec<Arc<[Writer]>>, HostError> {
+    let open = |log: &AccessLog| {
+        Writer::open(log, shared).map_err(|source| HostError::AccessLog { path: log.path.clone(), source })
+    };
+    bootstrap.listeners.iter().map(|listener| listener.access_log.iter().map(open).collect()).collect()
 }
 
 /// Starts every plugin once, in VMs that are thrown away; as in Envoy, their contexts are not told.

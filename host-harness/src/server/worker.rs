@@ -15,12 +15,14 @@ use super::downstream::{Peers, serve};
 use super::executor::LocalExecutor;
 use crate::abi::shared::{QueueReady, Shared};
 use crate::abi::state::Effect;
-use crate::bootstrap::{Bootstrap, Listener, Plugin, RouteTable};
+use crate::access_log::writer::Writer;
+use crate::bootstrap::{Bootstrap, HttpFilter, Listener, RouteTable};
 use crate::stats::{Counter, Gauge};
 use crate::upstream::Cluster;
 use crate::upstream::callout::{Callout, Message};
 use crate::upstream::grpc::GrpcStream;
-use crate::vm::plugin::{PluginHandle, Vms};
+use crate::vm::chain::Handler;
+use crate::vm::plugin::Vms;
 use crate::vm::{EffectSink, Modules, OrphanedStream, Vm, VmError, VmSetup};
 
 /// A VM's serial and a token, or a root context's id, of it.
@@ -43,7 +45,8 @@ pub(crate) struct Worker {
 pub(crate) struct ListenerHandle {
     pub(crate) config: Listener,
     pub(crate) routes: Arc<RouteTable>,
-    pub(crate) filters: Vec<Rc<PluginHandle>>,
+    pub(crate) filters: Vec<Handler>,
+    pub(crate) access_logs: Arc<[Writer]>,
     pub(crate) stats: ListenerStats,
 }
 
@@ -78,6 +81,8 @@ pub(crate) struct HostParts {
     pub(crate) bootstrap: Arc<Bootstrap>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) shared: Arc<Shared>,
+    /// Of each listener, in their order.
+    pub(crate) access_logs: Vec<Arc<[Writer]>>,
 }
 
 impl HostParts {
@@ -119,15 +124,17 @@ impl Worker {
         let vms = Vms::new(parts.setup(Some(worker.this.clone()), Some(inbox))?);
         let vms = worker.vms.get_or_init(|| vms).clone();
         for cluster in &parts.bootstrap.clusters {
-            let filters = start_all(&vms, &cluster.filters)?;
+            let started = cluster.filters.iter().map(|plugin| vms.start(plugin).map(Handler::Wasm));
+            let filters = started.collect::<Result<_, _>>()?;
             let handle = Cluster::new(cluster.clone(), filters, &parts.shared);
             worker.clusters.borrow_mut().insert(cluster.name.clone(), handle);
         }
         let mut listeners = Vec::new();
-        for listener in &parts.bootstrap.listeners {
+        for (listener, access_logs) in parts.bootstrap.listeners.iter().zip(&parts.access_logs) {
             listeners.push(Rc::new(ListenerHandle {
                 routes: Arc::new(listener.routes.clone()),
-                filters: start_all(&vms, &listener.filters)?,
+                filters: listener.filters.iter().map(|filter| handler(&vms, filter)).collect::<Result<_, _>>()?,
+                access_logs: access_logs.clone(),
                 stats: ListenerStats::new(&parts.shared, &listener.stat_prefix),
                 config: listener.clone(),
             }));
@@ -326,8 +333,11 @@ impl EffectSink for Worker {
     }
 }
 
-fn start_all(vms: &Rc<Vms>, plugins: &[Plugin]) -> Result<Vec<Rc<PluginHandle>>, VmError> {
-    plugins.iter().map(|plugin| vms.start(plugin)).collect()
+fn handler(vms: &Rc<Vms>, filter: &HttpFilter) -> Result<Handler, VmError> {
+    Ok(match filter {
+        HttpFilter::Wasm(plugin) => Handler::Wasm(vms.start(plugin)?),
+        HttpFilter::Native(native) => Handler::Native(Rc::new(native.clone())),
+    })
 }
 
 async fn hear_queues(worker: Weak<Worker>, mut queues: mpsc::UnboundedReceiver<QueueReady>) {

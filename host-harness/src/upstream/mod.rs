@@ -22,13 +22,12 @@ use crate::abi::shared::Shared;
 use crate::abi::stream::{Direction, LocalReply, Stream, StreamInfo};
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::stats::Counter;
-use crate::vm::chain::{Chain, Output};
-use crate::vm::plugin::PluginHandle;
+use crate::vm::chain::{Chain, Handler, Output};
 
 /// A cluster in one worker.
 pub(crate) struct Cluster {
     config: bootstrap::Cluster,
-    filters: Vec<Rc<PluginHandle>>,
+    filters: Vec<Handler>,
     next_endpoint: Cell<usize>,
     pool: pool::Pool,
     stats: ClusterStats,
@@ -69,7 +68,7 @@ pub(crate) struct UpstreamRequest {
 }
 
 impl Cluster {
-    pub(crate) fn new(config: bootstrap::Cluster, filters: Vec<Rc<PluginHandle>>, shared: &Shared) -> Rc<Self> {
+    pub(crate) fn new(config: bootstrap::Cluster, filters: Vec<Handler>, shared: &Shared) -> Rc<Self> {
         let counter = |name: &str| shared.stats.counter(&format!("cluster.{}.{name}", config.name));
         let stats = ClusterStats {
             connections: counter("upstream_cx_total"),

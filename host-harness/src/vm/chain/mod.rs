@@ -19,6 +19,7 @@ use super::plugin::{Acquired, PluginHandle};
 use crate::abi::headers::Headers;
 use crate::abi::stream::{Direction, FilterView, LocalReply, Stream, StreamControl};
 use crate::bootstrap::FailurePolicy;
+use crate::native::NativeFilter;
 use passage::{Held, Stage};
 
 /// Chunks of a response that may wait for a slow client.
@@ -54,23 +55,30 @@ pub(crate) struct Chain {
     this: Weak<Self>,
 }
 
+/// What does the work at a place of the chain.
+#[derive(Clone)]
+pub(crate) enum Handler {
+    Wasm(Rc<PluginHandle>),
+    Native(Rc<NativeFilter>),
+}
+
 struct Filter {
-    plugin: Rc<PluginHandle>,
-    /// The VM and the context in it; none before the request's headers, and none in a bypassed filter.
+    handler: Handler,
+    /// The VM and the context in it; none before the request's headers, and none in a bypassed or native filter.
     open: RefCell<Option<(Rc<Vm>, u32)>>,
     replied: Cell<bool>,
 }
 
 impl Chain {
-    pub(crate) fn new(plugins: &[Rc<PluginHandle>], stream: Stream) -> Rc<Self> {
+    pub(crate) fn new(handlers: &[Handler], stream: Stream) -> Rc<Self> {
         let stream = Rc::new(stream);
-        stream.views.borrow_mut().extend(plugins.iter().map(|_| FilterView::default()));
-        let lane = || RefCell::new(plugins.iter().map(|_| Stage::default()).collect());
+        stream.views.borrow_mut().extend(handlers.iter().map(|_| FilterView::default()));
+        let lane = || RefCell::new(handlers.iter().map(|_| Stage::default()).collect());
         Rc::new_cyclic(|this| Self {
             stream,
-            filters: plugins
+            filters: handlers
                 .iter()
-                .map(|plugin| Filter { plugin: plugin.clone(), open: RefCell::new(None), replied: Cell::new(false) })
+                .map(|handler| Filter { handler: handler.clone(), open: RefCell::new(None), replied: Cell::new(false) })
                 .collect(),
             lanes: [lane(), lane()],
             outputs: Default::default(),
@@ -206,7 +214,15 @@ impl Chain {
     /// Whether the request's headers may go to the filter, or past it.
     fn open(&self, index: usize) -> bool {
         let Some(filter) = self.filters.get(index) else { return true };
-        let opened = match filter.plugin.acquire() {
+        let plugin = match &filter.handler {
+            Handler::Wasm(plugin) => plugin,
+            Handler::Native(native) => {
+                let Some(reply) = native.on_request_headers(&self.stream) else { return true };
+                self.reply(reply);
+                return false;
+            }
+        };
+        let opened = match plugin.acquire() {
             Acquired::Bypass => return true,
             Acquired::Refuse => None,
             Acquired::Ready(vm, root) => {
@@ -215,7 +231,7 @@ impl Chain {
             }
         };
         if opened.is_none() {
-            if filter.plugin.policy() == (FailurePolicy::FailOpen { current: true }) {
+            if filter.passes_on_failure() {
                 return true;
             }
             self.fail();
@@ -321,6 +337,17 @@ impl Chain {
     }
 }
 
+impl Filter {
+    /// Whether even the request in which it failed goes on without it.
+    fn passes_on_failure(&self) -> bool {
+        matches!(&self.handler, Handler::Wasm(plugin) if plugin.policy() == (FailurePolicy::FailOpen { current: true }))
+    }
+
+    fn sees_body_past_headers(&self) -> bool {
+        matches!(&self.handler, Handler::Wasm(plugin) if plugin.sees_body_past_headers())
+    }
+}
+
 impl StreamControl for Chain {
     fn resume(&self, filter: usize, direction: Direction) {
         self.let_go(filter, direction);
@@ -337,7 +364,7 @@ impl StreamControl for Chain {
     fn vm_failed(&self, filter: usize) {
         let Some(failed) = self.filters.get(filter) else { return };
         failed.open.take();
-        if failed.plugin.policy() == (FailurePolicy::FailOpen { current: true }) {
+        if failed.passes_on_failure() {
             self.resume(filter, Direction::Request);
             self.resume(filter, Direction::Response);
         } else {

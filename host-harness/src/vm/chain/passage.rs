@@ -5,10 +5,9 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Chain, Output};
+use super::{Chain, Filter, Output};
 use crate::abi::headers::Headers;
 use crate::abi::stream::Direction;
-use crate::bootstrap::FailurePolicy;
 use crate::vm::instance::Called;
 use crate::vm::{Vm, VmFailed};
 
@@ -102,7 +101,7 @@ impl Chain {
 
     pub(super) fn sees_body_past_headers(&self, direction: Direction, place: usize) -> bool {
         let filter = self.filters.get(self.filter_at(direction, place));
-        filter.is_some_and(|filter| filter.plugin.sees_body_past_headers())
+        filter.is_some_and(Filter::sees_body_past_headers)
     }
 
     fn headers(&self, direction: Direction, place: usize, end: bool) {
@@ -239,7 +238,7 @@ impl Chain {
             Err(VmFailed) => {
                 filter.open.take();
                 // An answer given because of a failure is not held up by it.
-                if filter.plugin.policy() == (FailurePolicy::FailOpen { current: true }) || self.failed.get() {
+                if filter.passes_on_failure() || self.failed.get() {
                     return Verdict::Continue;
                 }
                 self.fail();

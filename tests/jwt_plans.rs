@@ -1,0 +1,161 @@
+//! Plans from verified tokens, as `envoy/jwt-plans.yaml` has them, on both hosts.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::{rand::SystemRandom, signature};
+use serde_json::{Value, json};
+use weir::{Answer, HostKind, Mesh};
+
+weir::on_both_hosts! {
+    a_plan_is_what_the_token_says
+    a_token_that_is_not_valid_gets_401_and_touches_no_bucket
+    every_token_is_told_the_same_on_both_hosts
+    the_tokens_to_try_out_are_good
+}
+
+/// The private half of the key in the scenario. It is public: FOR TRYING OUT ONLY, never to be trusted.
+const PRIVATE_KEY: &str = "RRGSDMvAiw341-3jtsdKDiF98XXCxw9Hz0XE1B7Q2DQ";
+const PUBLIC_KEY: [&str; 2] =
+    ["pofop50X5nI3Eo38kbYjiJL1kYA8ccXFUiU3-Zy_hps", "dkH1ZLn5mf3uCbK_5AwMNSGQe6XMbTSxNLe2-Sxwanw"];
+const SCENARIO: &str = "envoy/jwt-plans.yaml";
+
+async fn a_plan_is_what_the_token_says(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
+    for left in (0..10).rev() {
+        ask(&mesh, &of("alice", "free")).await.admitted().remaining(left);
+    }
+    ask(&mesh, &of("alice", "free")).await.denied().remaining(0);
+    // The same user on another plan, another user on the same one, and the plan as the token has it now.
+    ask(&mesh, &of("bob", "free")).await.admitted().remaining(9);
+    for _ in 0..50 {
+        ask(&mesh, &of("carol", "pro")).await.admitted();
+    }
+    assert_eq!(ask(&mesh, &of("carol", "pro")).await.header("x-ratelimit-limit"), Some("100"));
+    ask(&mesh, &of("alice", "pro")).await.admitted().remaining(99);
+    // A plan that nobody has heard of is no way around the limits.
+    assert_eq!(ask(&mesh, &of("dave", "platinum")).await.header("x-ratelimit-limit"), Some("10"));
+}
+
+async fn a_token_that_is_not_valid_gets_401_and_touches_no_bucket(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
+    let good = of("alice", "free");
+    let forged = |claims: &Value| {
+        let (_, signature) = good.rsplit_once('.').unwrap();
+        format!("{}.{signature}", unsigned(&json!({"alg": "ES256", "kid": "try-out"}), claims))
+    };
+    for token in [forged(&claims("alice", "pro")), forged(&claims("bob", "free"))] {
+        let answer = ask(&mesh, &token).await.status(401).without("x-ratelimit-limit");
+        assert_eq!(answer.body, "Jwt verification fails");
+    }
+    mesh.ask("/").user("alice").header("plan", "pro").send().await.status(401);
+    for user in ["alice", "bob"] {
+        ask(&mesh, &of(user, "free")).await.admitted().remaining(9);
+    }
+}
+
+/// What Envoy says, and so the harness.
+async fn every_token_is_told_the_same_on_both_hosts(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
+    let good = claims("alice", "pro");
+    let with = |claim: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[claim] = value;
+        signed(&claims)
+    };
+    let under = |header: Value| signed_under(&header, &good);
+    let now = now();
+    let invalid = |what: &str| format!("Jwt {what}");
+    let told: [(String, u16, String); 19] = [
+        (with("exp", (now - 55).into()), 200, "hello\n".to_owned()),
+        (with("exp", (now - 70).into()), 401, invalid("is expired")),
+        (with("nbf", (now + 50).into()), 200, "hello\n".to_owned()),
+        (with("nbf", (now + 90).into()), 401, invalid("not yet valid")),
+        (with("iss", "https://other.example".into()), 401, invalid("issuer is not configured")),
+        (with("aud", json!(["other", "https://weir/"])), 200, "hello\n".to_owned()),
+        (with("aud", "other".into()), 403, "Audiences in Jwt are not allowed".to_owned()),
+        (with("exp", "soon".into()), 401, invalid("payload [exp] field is not an integer")),
+        (with("exp", (-1).into()), 401, invalid("payload [exp] field is not a positive 64 bit integer")),
+        (with("sub", 1.into()), 401, invalid("payload [sub] field is not a string")),
+        (with("aud", 1.into()), 401, invalid("payload [aud] field is not a string or string list")),
+        (under(json!({"alg": "ES256"})), 200, "hello\n".to_owned()),
+        (under(json!({"alg": "none"})), 401, invalid("header [alg] is not supported")),
+        (under(json!({})), 401, invalid("header [alg] field is required and must be a string")),
+        (under(json!({"alg": "RS256"})), 401, "Jwks doesn't have key to match kid or alg from Jwt".to_owned()),
+        (
+            under(json!({"alg": "ES256", "kid": "other"})),
+            401,
+            "Jwks doesn't have key to match kid or alg from Jwt".to_owned(),
+        ),
+        (format!("{}=", signed(&good)), 401, invalid("signature is an invalid Base64url encoded")),
+        ("a.b.c".to_owned(), 401, invalid("header is an invalid Base64url encoded")),
+        ("abc".to_owned(), 401, invalid("is not in the form of Header.Payload.Signature with two dots and 3 sections")),
+    ];
+    for (token, status, body) in told {
+        let answer = ask(&mesh, &token).await;
+        assert_eq!((answer.status, &answer.body), (status, &body), "{token} on {host:?}");
+    }
+    let missing = mesh.ask("/x?y=1").header("host", "shop.test").send().await.status(401);
+    assert_eq!(missing.body, "Jwt is missing");
+    assert_eq!(missing.header("www-authenticate"), Some(r#"Bearer realm="http://shop.test/x?y=1""#));
+    let wrong = mesh.ask("/").header("host", "shop.test").header("authorization", "Bearer x").send().await;
+    let challenge = r#"Bearer realm="http://shop.test/", error="invalid_token""#;
+    assert_eq!(wrong.header("www-authenticate"), Some(challenge));
+    let in_query = format!("/?access_token={}", signed(&good));
+    mesh.ask(&in_query).send().await.admitted();
+    mesh.ask(&in_query).header("authorization", "Bearer x.y.z").send().await.status(401);
+}
+
+async fn the_tokens_to_try_out_are_good(host: HostKind) {
+    let file = weir_harness::provision::checkout::root().unwrap().join(SCENARIO);
+    let text = std::fs::read_to_string(file).unwrap();
+    let tokens: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# ")?.split_once(": ")?.1.trim().into()).collect();
+    let tokens: Vec<&str> = tokens.into_iter().filter(|token| token.starts_with("ey")).collect();
+    assert_eq!(tokens.len(), 2, "{text}");
+    let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
+    for (token, left) in tokens.into_iter().zip([9, 99]) {
+        ask(&mesh, token).await.admitted().remaining(left);
+    }
+}
+
+async fn ask(mesh: &Mesh, token: &str) -> Answer {
+    mesh.ask("/").header("authorization", format!("Bearer {token}")).send().await
+}
+
+fn of(user: &str, plan: &str) -> String {
+    signed(&claims(user, plan))
+}
+
+fn claims(user: &str, plan: &str) -> Value {
+    json!({"iss": "https://issuer.example", "aud": "weir", "sub": user, "plan": plan, "exp": now() + 600})
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn signed(claims: &Value) -> String {
+    signed_under(&json!({"alg": "ES256", "kid": "try-out"}), claims)
+}
+
+fn signed_under(header: &Value, claims: &Value) -> String {
+    let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+    let [x, y] = PUBLIC_KEY.map(bytes);
+    let random = SystemRandom::new();
+    let key = signature::EcdsaKeyPair::from_private_key_and_public_key(
+        &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        &bytes(PRIVATE_KEY),
+        &[&[4][..], &x, &y].concat(),
+        &random,
+    );
+    let message = unsigned(header, claims);
+    let signature = key.unwrap().sign(&random, message.as_bytes()).unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn unsigned(header: &Value, claims: &Value) -> String {
+    let section = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}", section(header), section(claims))
+}
