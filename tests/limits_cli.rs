@@ -1,6 +1,7 @@
 //! `weir limits`, against a real Redis, and buckets that real requests spent from.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use redis::Commands;
 use tempfile::NamedTempFile;
@@ -280,5 +281,7 @@ async fn what_requests_spent_is_seen_and_a_reset_lets_the_user_in_again() {
     assert!(seen.contains("0 of 3"), "{seen}");
     assert!(operator(&["list", "--limited"]).contains("1 of 1 buckets that are not full admit nothing now"));
     operator(&["reset", "per_user", strange]);
+    // The worker that denied it believes that for a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     mesh.get(strange).await.admitted().remaining(2);
 }

@@ -21,7 +21,7 @@ pub(super) struct Denied {
 
 #[derive(Debug)]
 struct Denial {
-    /// What was denied: so much, and anything above.
+    /// What was denied. More would be denied as well, but told to wait for longer.
     cost: Tokens,
     until: Micros,
     /// Which of these outcomes it is.
@@ -73,7 +73,7 @@ impl Denied {
         let mut verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: Vec::new() };
         for bucket in asked.iter().filter(|asked| asked.enforced) {
             let known = self.buckets.get_mut(&bucket.key);
-            let Some(denial) = known.filter(|denial| denial.until > now && denial.cost <= bucket.cost) else {
+            let Some(denial) = known.filter(|denial| denial.until > now && denial.cost == bucket.cost) else {
                 continue;
             };
             let said = &denial.said;
@@ -152,10 +152,11 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_less_is_asked_and_what_costs_more_is_not() {
+    fn what_costs_more_or_less_is_asked() {
         let mut denied = denied(5);
         assert!(denied.recall(NOW, &asked(4, true)).is_none());
-        assert!(denied.recall(NOW, &asked(6, true)).is_some());
+        assert!(denied.recall(NOW, &asked(6, true)).is_none());
+        assert!(denied.recall(NOW, &asked(5, true)).is_some());
     }
 
     #[test]
