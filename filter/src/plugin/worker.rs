@@ -187,12 +187,13 @@ impl Worker {
 
     /// The response to a request. Headers are added once.
     pub(super) fn response_headers(&self, request: u32) -> Action {
-        let remembered = self.with(|state| state.requests.remove(request));
-        if let Some(Request::Admitted(headers)) = remembered {
-            for (name, value) in headers {
-                let set = abi::set_header(Headers::Response, name, &value);
-                debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
-            }
+        let headers = self.with(|state| match state.requests.get_mut(request) {
+            Some(Request::Admitted(headers)) => std::mem::take(headers),
+            _ => Vec::new(),
+        });
+        for (name, value) in headers {
+            let set = abi::set_header(Headers::Response, name, &value);
+            debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
         }
         Action::Continue
     }
