@@ -32,7 +32,9 @@ pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
 pub use self::redis::{RedisConfig, Topology, Transport};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
-pub(crate) use self::shown::{quoted, shown};
+#[cfg(target_arch = "wasm32")]
+pub(crate) use self::shown::quoted;
+pub(crate) use self::shown::shown;
 
 const FIELDS: &[&str] = &[
     "redis",
