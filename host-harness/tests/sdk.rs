@@ -1,5 +1,7 @@
 //! A filter that is not Weir's, written with the Rust SDK: the harness runs it like any other proxy.
 
+#![allow(clippy::expect_used, reason = "a fixture that cannot do its work fails the test")]
+
 mod support;
 
 use std::path::PathBuf;
