@@ -26,13 +26,13 @@ async fn the_log_says_what_was_decided_of_each_request(host: HostKind) {
     mesh.ask("/\"quoted\"?x=1").send().await.admitted();
 
     let lines: Vec<Value> = lines(&mesh, &file, 4).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let key = format!("{}per_user:alice", mesh.key_prefix());
+    let key_hash = weir_filter::descriptor::key_hash(format!("{}per_user:alice", mesh.key_prefix()).as_bytes());
     for (line, (decision, status, remaining)) in
         lines.iter().zip([("admitted", 200, "1"), ("admitted", 200, "0"), ("denied", 429, "0")])
     {
         assert_eq!(line["decision"], decision, "{line}");
         assert_eq!((&line["status"], &line["remaining"]), (&json!(status), &json!(remaining)), "{line}");
-        assert_eq!((&line["limit"], &line["key"]), (&json!("per_user"), &json!(key)), "{line}");
+        assert_eq!((&line["limit"], &line["key_hash"]), (&json!("per_user"), &json!(key_hash)), "{line}");
         assert_eq!(
             (&line["method"], &line["path"], &line["client"]),
             (&json!("GET"), &json!("/"), &json!("127.0.0.1"))
@@ -41,6 +41,9 @@ async fn the_log_says_what_was_decided_of_each_request(host: HostKind) {
             line["duration_ms"].is_u64() && line["time"].as_str().is_some_and(|time| time.ends_with('Z')),
             "{line}"
         );
+        let decided: u64 = line["redis_time_us"].as_str().unwrap().parse().unwrap();
+        let (now, _): (u64, u64) = redis::cmd("TIME").query(&mut mesh.redis_connection()).unwrap();
+        assert!((now - 60..=now).contains(&(decided / 1_000_000)), "{line}");
         assert_eq!(line.get("retry_after_us").is_some(), decision == "denied", "{line}");
     }
     let wait: u64 = lines[2]["retry_after_us"].as_str().unwrap().parse().unwrap();

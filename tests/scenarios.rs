@@ -32,13 +32,13 @@ async fn a_public_api_tells_users_anonymous_clients_and_floods_apart(host: HostK
         asked += 1;
         assert!(asked < 50, "the flood guard guards");
     }
-    assert!((2..20).contains(&admitted), "what was left of 50, and what came back meanwhile: {admitted}");
+    assert_eq!(admitted, 2, "what was left of 50");
     for _ in 0..3 {
         mesh.ask("/healthz").user("carol").send().await.admitted().without("x-ratelimit-limit");
     }
 }
 
-/// Users 20 at once and 100 a minute, anonymous clients 10 a minute, an address 50 at once and 50 in 30 seconds more.
+/// Users 20 at once and 100 a minute, anonymous clients 10 a minute, an address 50 in any 30 seconds.
 async fn a_public_api_admits_what_its_rates_say(host: HostKind) {
     let on_addresses_of_their_own = |filter: &mut serde_json::Value| {
         for limit in filter["limits"].as_array_mut().unwrap() {
@@ -62,7 +62,7 @@ async fn a_public_api_admits_what_its_rates_say(host: HostKind) {
         next.set(next.get() + 1);
         from("203.0.113.3").user(&format!("user {}", next.get())).send().await
     };
-    let denied = spend(50, Duration::from_millis(600), anybody).await;
+    let denied = spend(50, Duration::from_secs(30), anybody).await;
     assert_eq!(denied.header("x-ratelimit-limit"), Some("50"));
     from("203.0.113.4").user("alice's friend").send().await.admitted();
 }

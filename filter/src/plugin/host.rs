@@ -47,16 +47,18 @@ impl Attributes for RequestAttributes {
     }
 }
 
-/// In whose place the proxy takes calls to act during one callback: at first that of the context which it called.
-/// Goes back there when dropped.
-pub(super) struct Acting {
+/// One callback: when it is, and in whose place the proxy takes calls to act. That is at first the context which it
+/// called, and is so again when this is dropped.
+pub(super) struct Callback {
+    /// The clock is asked once: each time is a call out of the VM.
+    pub(super) now: Micros,
     own: u32,
     effective: u32,
 }
 
-impl Acting {
-    pub(super) fn of(own: u32) -> Self {
-        Self { own, effective: own }
+impl Callback {
+    pub(super) fn of(own: u32, clock: Clock) -> Self {
+        Self { now: clock.now(), own, effective: own }
     }
 
     /// The context whose callback it is.
@@ -64,9 +66,9 @@ impl Acting {
         self.own
     }
 
-    /// Acts in the place of a context from now on. `false` where it is no more: acting nonetheless would act on
+    /// Acts in the place of a context from here on. `false` where it is no more: acting nonetheless would act on
     /// another request.
-    pub(super) fn becomes(&mut self, context: u32) -> bool {
+    pub(super) fn acts_as(&mut self, context: u32) -> bool {
         if self.effective != context {
             if abi::set_effective_context(context).is_err() {
                 return false;
@@ -77,9 +79,9 @@ impl Acting {
     }
 }
 
-impl Drop for Acting {
+impl Drop for Callback {
     fn drop(&mut self) {
-        let returned = self.becomes(self.own);
+        let returned = self.acts_as(self.own);
         debug_assert!(returned, "the context that runs exists");
     }
 }
@@ -93,7 +95,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    pub(super) fn now(self) -> Micros {
+    fn now(self) -> Micros {
         Micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }

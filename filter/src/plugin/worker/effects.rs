@@ -1,0 +1,149 @@
+//! What the limiter asks for, carried out.
+
+use super::{Request, Worker};
+use crate::limiter::{Decision, Effect, RequestId};
+use crate::pairs;
+use crate::plugin::abi;
+use crate::plugin::host::Callback;
+use crate::redis::{Callout, Failure, Ticket};
+use crate::respond::{Header, LocalReply};
+
+/// Requests of others that one callback may decide. Each is resumed within the callback before it: with many more,
+/// the proxy's stack overflows (seen with 2,000; 300 were fine). The next tick goes on with the rest.
+const DECISIONS_PER_CALLBACK: usize = 128;
+
+impl Worker {
+    pub(super) fn perform_as_root(&self, callback: &mut Callback) {
+        let decision = self.perform(callback);
+        debug_assert_eq!(decision, None, "the root context is no request");
+    }
+
+    /// Does what the limiter asks for. A decision on the request whose callback runs is left to that callback, which
+    /// may still be able to return it.
+    pub(super) fn perform(&self, callback: &mut Callback) -> Option<Decision> {
+        let mut on_own = None;
+        let mut decisions_left = DECISIONS_PER_CALLBACK;
+        while let Some(effect) = self.next_effect(callback) {
+            match effect {
+                Effect::OpenStream => self.open_stream(callback),
+                Effect::CloseStream => {
+                    if let Some(token) = self.with(|state| state.stream.take())
+                        && callback.acts_as(self.root)
+                    {
+                        // The proxy refuses only to cancel what is no more.
+                        let _ = abi::cancel_stream(token);
+                    }
+                }
+                Effect::CallOut(ticket, callout) => self.call_out(callback, ticket, &callout),
+                Effect::Annotate(RequestId(request), notes) => {
+                    if callback.acts_as(request) {
+                        for (name, note) in notes {
+                            // A proxy that keeps no such state (filter state, named `wasm.{name}` in Envoy) loses a
+                            // line of the access log, and nothing else.
+                            let _ = abi::set_property(name, &note);
+                        }
+                    }
+                }
+                Effect::Decide(RequestId(request), decision) if request == callback.own() => on_own = Some(decision),
+                Effect::Decide(RequestId(request), decision) => {
+                    self.decide(callback, request, decision);
+                    decisions_left = decisions_left.saturating_sub(1);
+                    if decisions_left == 0 {
+                        break;
+                    }
+                }
+                Effect::Warn(line) => abi::log(abi::Level::Warn, &format!("weir: {line}")),
+            }
+        }
+        let period = self.with(|state| {
+            let wanted = state.limiter.next_tick(callback.now);
+            state.ticker.adjust(callback.now, wanted)
+        });
+        if let Some(period) = period
+            && callback.acts_as(self.root)
+        {
+            let set = abi::set_tick_period(u32::try_from(period.as_millis()).unwrap_or(u32::MAX));
+            debug_assert_eq!(set, Ok(()), "any period is one");
+        }
+        on_own
+    }
+
+    /// Sends what there is to send once nothing else is left to do. A failure to send leaves something to do.
+    fn next_effect(&self, callback: &mut Callback) -> Option<Effect> {
+        let effect = self.with(|state| state.limiter.poll(callback.now));
+        if effect.is_some() {
+            return effect;
+        }
+        self.send(callback);
+        self.with(|state| state.limiter.poll(callback.now))
+    }
+
+    fn open_stream(&self, callback: &mut Callback) {
+        let opened = callback.acts_as(self.root).then(|| abi::open_stream(&self.cluster, "weir.Redis", "Pipeline"));
+        self.with(|state| match opened {
+            Some(Ok(token)) => state.stream = Some(token),
+            _ => state.limiter.redis().handle_open_failed(callback.now),
+        });
+    }
+
+    fn send(&self, callback: &mut Callback) {
+        let (stream, outgoing) = self.with(|state| {
+            let has_any = state.limiter.redis().take_outgoing(&mut state.outgoing);
+            (state.stream, has_any.then(|| std::mem::take(&mut state.outgoing)))
+        });
+        let Some(outgoing) = outgoing else { return };
+        // The proxy looks the token up in the effective context: the stream is the root context's.
+        let sent = stream.is_some_and(|token| callback.acts_as(self.root) && abi::send(token, &outgoing).is_ok());
+        self.with(|state| {
+            state.outgoing = outgoing;
+            if !sent {
+                state.stream = None;
+                state.limiter.redis().handle_closed(callback.now);
+            }
+        });
+    }
+
+    fn call_out(&self, callback: &mut Callback, ticket: Ticket, callout: &Callout) {
+        let headers = [(":method", "POST"), (":path", "/"), (":authority", self.cluster.as_str())];
+        let headers = pairs::encode(headers.into_iter());
+        let timeout = u32::try_from(callout.timeout_ms).unwrap_or(u32::MAX);
+        let called =
+            callback.acts_as(self.root).then(|| abi::http_call(&self.cluster, &headers, &callout.body, timeout));
+        self.with(|state| match called {
+            Some(Ok(token)) => state.callouts.push((token, ticket)),
+            _ => state.limiter.redis().handle_callout(callback.now, ticket, Err(Failure::Unavailable)),
+        });
+    }
+
+    fn decide(&self, callback: &mut Callback, request: u32, decision: Decision) {
+        match decision {
+            Decision::Admit(headers) => {
+                self.admit(request, headers);
+                if callback.acts_as(request) {
+                    // The proxy refuses that of no request that is there.
+                    let _ = abi::resume_request();
+                }
+            }
+            Decision::Answer(reply) => {
+                if callback.acts_as(request) {
+                    answer(&reply);
+                }
+            }
+        }
+    }
+
+    pub(super) fn admit(&self, request: u32, headers: Vec<Header>) {
+        if !headers.is_empty() {
+            self.with(|state| state.requests.insert(request, Request::Admitted(headers)));
+        }
+    }
+}
+
+/// Answers the request of the effective context.
+pub(super) fn answer(reply: &LocalReply) {
+    let headers = pairs::encode(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    // The proxy's status of an answer to gRPC is 200 whatever is said here.
+    let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
+    // The proxy does not refuse it: the request is there, and not answered yet.
+    let _ = abi::send_local_response(status, &headers, &reply.body, reply.grpc_status);
+}
