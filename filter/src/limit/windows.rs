@@ -89,6 +89,12 @@ impl Windows {
         delays.max().unwrap_or(Micros::ZERO)
     }
 
+    /// These, while an operator has them be `bucket`: shaped as they are. What is too slow to be shaped is not.
+    #[must_use]
+    pub fn replaced_by(&self, bucket: TokenBucket) -> Self {
+        Self::from(bucket.with_max_delay(self.max_delay()).unwrap_or(bucket))
+    }
+
     /// What a request asks that runs into the limit of the index `limit`, whose key for it is `key`.
     pub fn asked(&self, limit: usize, key: &[u8], cost: Tokens, enforced: bool) -> impl Iterator<Item = Asked> {
         self.0.iter().enumerate().map(move |(window, Window { algorithm, suffix })| Asked {
