@@ -70,15 +70,6 @@ impl Windows {
         self.0.iter().map(|window| &window.algorithm)
     }
 
-    /// The token bucket, where that is all.
-    #[must_use]
-    pub fn only_token_bucket(&self) -> Option<TokenBucket> {
-        match self.0.as_slice() {
-            [Window { algorithm: Algorithm::TokenBucket(bucket), .. }] => Some(*bucket),
-            _ => None,
-        }
-    }
-
     /// The longest that a request may be held until its tokens exist.
     #[must_use]
     pub fn max_delay(&self) -> Micros {
