@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use hyper::Method;
+use redis::Commands;
+use serde_json::json;
 use weir::{Answer, HostKind, Mesh};
 
 weir::on_both_hosts! {
     a_public_api_admits_what_its_rates_say
     a_public_api_tells_users_anonymous_clients_and_floods_apart
     routes_have_limits_of_their_own
+    tenants_have_a_monthly_quota_a_rate_and_so_many_requests_in_flight
+    a_fragile_upstream_gets_its_requests_one_by_one
 }
 
 async fn a_public_api_tells_users_anonymous_clients_and_floods_apart(host: HostKind) {
@@ -98,4 +102,65 @@ async fn routes_have_limits_of_their_own(host: HostKind) {
     order("north", "30").send().await.denied();
     order("south", "30").send().await.admitted();
     order("south", "lots").send().await.status(400);
+}
+
+async fn tenants_have_a_monthly_quota_a_rate_and_so_many_requests_in_flight(host: HostKind) {
+    let scenario = Mesh::on(host, "envoy/tenant-quota.yaml").patient().configure(|filter| {
+        let limits = &mut filter["limits"];
+        limits[0]["windows"][0]["quota"]["max_requests"] = json!(4);
+        // One that holds what comes too early, which is in flight meanwhile.
+        limits[0]["windows"][1]["token_bucket"] = json!({"max_tokens": 1, "fill_interval": "1s"});
+        limits[0]["max_delay"] = json!("60s");
+        limits[1]["concurrency"]["max_requests"] = json!(2);
+    });
+    let Some(mesh) = scenario.start().await else { return };
+    let by = |tenant: &str| mesh.ask("/").header("x-tenant-id", tenant).send();
+    let left = |answer: &Answer| answer.header("ratelimit").unwrap().to_owned();
+
+    let first = by("acme").await.admitted();
+    assert!(left(&first).contains(r#""plan";r=3"#) && left(&first).contains(r#""plan:1";r=0"#), "{first:?}");
+    assert!(first.header("ratelimit-policy").unwrap().contains(r#""plan";q=4"#), "{first:?}");
+
+    nobody_is_in_flight(&mesh, "in_flight:acme").await;
+    // Two of three have a place and are held for their tokens; the third has neither, and costs the quota nothing.
+    let (one, two, three) = tokio::join!(by("acme"), by("acme"), by("acme"));
+    let (refused, passed): (Vec<Answer>, Vec<Answer>) =
+        [one, two, three].into_iter().partition(|answer| answer.status == 503);
+    assert_eq!((refused.len(), passed.len()), (1, 2), "{refused:?} {passed:?}");
+    assert_eq!(refused[0].body, "too many requests at once for this tenant\n");
+    nobody_is_in_flight(&mesh, "in_flight:acme").await;
+    by("acme").await.admitted();
+
+    nobody_is_in_flight(&mesh, "in_flight:acme").await;
+    let denied = by("acme").await.denied();
+    assert!(left(&denied).contains(r#""plan";r=0"#), "{denied:?}");
+    assert!(denied.number::<u64>("retry-after").unwrap() > 0, "{denied:?}");
+    by("zenith").await.admitted();
+    mesh.ask("/").send().await.admitted().without("ratelimit");
+}
+
+/// Waits for it: a place is given back just after its response has ended.
+async fn nobody_is_in_flight(mesh: &Mesh, key: &str) {
+    let key = format!("{}{key}#concurrency", mesh.key_prefix());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while mesh.redis_connection().exists(&key).unwrap() {
+        assert!(Instant::now() < deadline, "places are kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn a_fragile_upstream_gets_its_requests_one_by_one(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, "envoy/shaping.yaml").patient().start().await else { return };
+    let start = Instant::now();
+    let by = |path: &'static str| {
+        let mesh = &mesh;
+        async move { (mesh.ask(path).send().await.admitted(), start.elapsed()) }
+    };
+    let (one, two, three, four, (healthy, _)) = tokio::join!(by("/"), by("/a"), by("/b"), by("/"), by("/healthz"));
+    healthy.without("x-ratelimit-limit");
+    let mut passed = [one.1, two.1, three.1, four.1];
+    passed.sort();
+    for (turn, at) in (0..).zip(passed) {
+        assert!(at >= Duration::from_millis(100) * turn, "{turn} left too early: {passed:?}");
+    }
 }

@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, Check, Concurrency, FixedWindow, Holder, Model, Period, Quota, SlidingLog, SlidingWindow, TokenBucket,
-    Verdict, Windows,
+    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, Model, Outcome, Period, Quota, SlidingLog,
+    SlidingWindow, TokenBucket, Verdict, Windows,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -70,15 +70,27 @@ fn requests_in_flight_are_decided_as_specified() {
 
 #[test]
 fn mixtures_of_all_algorithms_are_decided_as_specified() {
-    let any =
-        || prop_oneof![token_bucket(), sliding_log(), sliding_window(), fixed_window(), quota(), concurrency()].boxed();
-    any_history_is_decided_as_specified(700, any, prop_oneof![9 => seconds(), 1 => any_pause()].boxed());
+    any_history_is_decided_as_specified(700, any_algorithm, prop_oneof![9 => seconds(), 1 => any_pause()].boxed());
+}
+
+#[test]
+fn a_look_sees_what_the_next_request_will_be_told_and_changes_nothing() {
+    any_history_is_as_specified(300, any_algorithm, seconds().boxed(), look_and_replay);
 }
 
 fn any_history_is_decided_as_specified(
     cases: u32,
     algorithm: impl Fn() -> BoxedStrategy<Algorithm>,
     pause: BoxedStrategy<i64>,
+) {
+    any_history_is_as_specified(cases, algorithm, pause, |store, history| replay(store, history, |_, _, _| Ok(())));
+}
+
+fn any_history_is_as_specified(
+    cases: u32,
+    algorithm: impl Fn() -> BoxedStrategy<Algorithm>,
+    pause: BoxedStrategy<i64>,
+    replay: impl Fn(&mut Store, &History) -> Result<(), TestCaseError>,
 ) {
     let Some(store) = Store::with_settable_clock() else { return };
     let store = RefCell::new(store);
@@ -92,7 +104,59 @@ fn any_history_is_decided_as_specified(
         .unwrap();
 }
 
-fn replay(store: &mut Store, history: &History) -> Result<(), TestCaseError> {
+/// Before each request, looks into its buckets as somebody does whose limits are a third of these, and as somebody
+/// does who has these.
+fn look_and_replay(store: &mut Store, history: &History) -> Result<(), TestCaseError> {
+    let mut latest = 0;
+    replay(store, history, |store, check, expected| {
+        let asked: Vec<Asked> = check.asked().cloned().collect();
+        let before = store.dump();
+        let third: Vec<Asked> =
+            asked.iter().map(|asked| Asked { algorithm: third(&asked.algorithm), ..asked.clone() }).collect();
+        store.look(&third).map_err(TestCaseError::fail)?;
+        let seen = store.look(&asked).map_err(TestCaseError::fail)?;
+        if expected.now.0 >= latest {
+            prop_assert_eq!(store.dump(), before);
+        }
+        latest = expected.now.0.max(latest);
+        for (seen, told) in seen.iter().zip(&expected.outcomes) {
+            let level = if told.spent { seen } else { told };
+            let unspent = Outcome { spent: false, remaining: level.remaining, reset: level.reset, ..*told };
+            prop_assert_eq!(*seen, unspent);
+        }
+        Ok(())
+    })
+}
+
+/// The same kind, for a third.
+fn third(algorithm: &Algorithm) -> Algorithm {
+    let third = |of: Tokens| n(of.0.div_ceil(3));
+    match algorithm {
+        Algorithm::TokenBucket(bucket) => {
+            Algorithm::TokenBucket(TokenBucket::new(third(bucket.capacity()), n(1), bucket.emission()).unwrap())
+        }
+        Algorithm::SlidingLog(log) => Algorithm::SlidingLog(SlidingLog::new(third(log.limit()), log.window()).unwrap()),
+        Algorithm::SlidingWindow(sliding) => {
+            Algorithm::SlidingWindow(SlidingWindow::new(third(sliding.limit()), sliding.window()).unwrap())
+        }
+        Algorithm::FixedWindow(fixed) => {
+            Algorithm::FixedWindow(FixedWindow::new(third(fixed.limit()), fixed.window()).unwrap())
+        }
+        Algorithm::Quota(quota) => {
+            Algorithm::Quota(Quota::new(third(quota.limit()), quota.period(), quota.offset_minutes()).unwrap())
+        }
+        Algorithm::Concurrency(places) => {
+            Algorithm::Concurrency(Concurrency::new(third(places.max()), Micros::from_secs(1)).unwrap())
+        }
+    }
+}
+
+/// `meet` is shown each request before Redis is, with what it will be told.
+fn replay(
+    store: &mut Store,
+    history: &History,
+    mut meet: impl FnMut(&mut Store, &Check, &Verdict) -> Result<(), TestCaseError>,
+) -> Result<(), TestCaseError> {
     store.clear();
     let limits: Vec<Windows> = history.limits.iter().map(|windows| Windows::new(windows).unwrap()).collect();
     let mut model = Model::default();
@@ -111,6 +175,7 @@ fn replay(store: &mut Store, history: &History) -> Result<(), TestCaseError> {
                 });
                 let check = Check::new(asked.collect(), Holder::new(7, i.try_into().unwrap()));
                 let expected = model.decide(Micros(now), &check);
+                meet(store, &check, &expected)?;
                 prop_assert_eq!(store.decide(&check), Ok(expected.clone()));
                 decided.push((check, expected));
             }
@@ -173,6 +238,10 @@ fn any_pause() -> impl Strategy<Value = i64> {
 
 fn n(n: u64) -> NonZeroU64 {
     NonZeroU64::new(n).unwrap()
+}
+
+fn any_algorithm() -> BoxedStrategy<Algorithm> {
+    prop_oneof![token_bucket(), sliding_log(), sliding_window(), fixed_window(), quota(), concurrency()].boxed()
 }
 
 fn token_bucket() -> impl Strategy<Value = Algorithm> {

@@ -1,7 +1,7 @@
 //! A real Redis, which runs calls exactly as the filter encodes them.
 
 use redis::{Connection, Value};
-use weir_filter::limit::{Check, Scripts, Verdict};
+use weir_filter::limit::{Asked, Check, Look, Outcome, Scripts, Verdict};
 use weir_filter::redis::{Call, Reply};
 use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
@@ -55,6 +55,20 @@ impl Store {
     pub(crate) fn decide(&mut self, check: &Check) -> Result<Verdict, String> {
         let reply = self.run(&check.call(&self.scripts));
         check.read(&reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
+    }
+
+    pub(crate) fn look(&mut self, asked: &[Asked]) -> Result<Vec<Outcome>, String> {
+        let reply = self.run(&Look::default().call(asked));
+        Look::read(asked, &reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
+    }
+
+    /// All that is kept.
+    pub(crate) fn dump(&mut self) -> Value {
+        const ALL: &str = "local keys, all = redis.call('KEYS', '*'), {}
+            table.sort(keys)
+            for i, key in ipairs(keys) do all[i] = key .. redis.call('DUMP', key) end
+            return all";
+        self.command(&["EVAL", ALL, "0"])
     }
 
     /// Runs a call that replies with a number.

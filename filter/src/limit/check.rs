@@ -1,11 +1,13 @@
 //! All limits that one request runs into, decided in one atomic step: spent from all, or from none.
 
+use std::sync::Arc;
+
 use super::algorithm::{Algorithm, Seen};
 use super::holds::{Holder, Holds};
 use super::judgement::Judgement;
 use super::scripts::Scripts;
 use super::verdict::{Outcome, Verdict};
-use crate::redis::{Call, Reply};
+use crate::redis::{Call, Reply, Script};
 use crate::units::{Micros, Tokens};
 
 /// One bucket that the request runs into.
@@ -74,15 +76,12 @@ impl Check {
     /// The call that has Redis decide.
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
-        let keys: Vec<&[u8]> = self.asked.iter().map(|asked| asked.key.as_slice()).collect();
         if self.is_lean() {
+            let keys: Vec<&[u8]> = self.asked.iter().map(|asked| asked.key.as_slice()).collect();
             let arguments: Vec<String> = self.asked.iter().flat_map(Asked::lean_arguments).collect();
             return Call::script(scripts.token_buckets(), &keys, &arguments);
         }
-        let arguments: Vec<String> = self.asked.iter().flat_map(Asked::mixed_arguments).collect();
-        let holder = std::iter::once(self.holder.as_bytes());
-        let arguments: Vec<&[u8]> = holder.chain(arguments.iter().map(String::as_bytes)).collect();
-        Call::script(scripts.mixed(), &keys, &arguments)
+        mixed_call(scripts.mixed(), &self.asked, self.holder)
     }
 
     /// The verdict in Redis' reply.
@@ -91,13 +90,12 @@ impl Check {
     /// Where the reply is not of the script's form, or contradicts itself.
     pub fn read(&self, reply: &Reply) -> Result<Verdict, MalformedReply> {
         let expected = self.asked.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1);
-        let malformed = MalformedReply { expected, found: reply.kind() };
+        let malformed = MalformedReply::new(expected, reply);
         let Some((admitted, now, numbers)) = read(reply) else { return Err(malformed) };
         let seen: Vec<Seen> = if self.is_lean() {
             numbers.iter().map(|&used| Seen { used, more: [0, 0] }).collect()
         } else {
-            let (threes, _) = numbers.as_chunks();
-            threes.iter().map(|&[used, x, y]| Seen { used, more: [x, y] }).collect()
+            in_threes(&numbers)
         };
         let verdict = self.decide(now, &seen);
         let is_plausible = numbers.len().saturating_add(1) == expected && verdict.admitted == admitted;
@@ -182,6 +180,11 @@ impl Asked {
         }
     }
 
+    /// What it says at `now` to a request that spends nothing, given what Redis saw.
+    pub(super) fn look(&self, now: Micros, seen: Seen) -> Outcome {
+        self.outcome(&self.algorithm.judge(now, seen, self.cost), false)
+    }
+
     fn outcome(&self, judgement: &Judgement, spent: bool) -> Outcome {
         let level = if spent { judgement.after } else { judgement.before };
         Outcome {
@@ -224,8 +227,29 @@ impl Asked {
     }
 }
 
+/// The call of a script that takes what the mixed one does.
+pub(super) fn mixed_call(script: &Arc<Script>, asked: &[Asked], holder: Holder) -> Call {
+    let keys: Vec<&[u8]> = asked.iter().map(|asked| asked.key.as_slice()).collect();
+    let arguments: Vec<String> = asked.iter().flat_map(Asked::mixed_arguments).collect();
+    let holder = std::iter::once(holder.as_bytes());
+    let arguments: Vec<&[u8]> = holder.chain(arguments.iter().map(String::as_bytes)).collect();
+    Call::script(script, &keys, &arguments)
+}
+
+/// What such a script replies of each bucket.
+pub(super) fn in_threes(numbers: &[u64]) -> Vec<Seen> {
+    let (threes, _) = numbers.as_chunks();
+    threes.iter().map(|&[used, x, y]| Seen { used, more: [x, y] }).collect()
+}
+
+impl MalformedReply {
+    pub(super) fn new(expected: usize, reply: &Reply) -> Self {
+        Self { expected, found: reply.kind() }
+    }
+}
+
 /// Whether it admits, Redis' time, and the rest.
-fn read(reply: &Reply) -> Option<(bool, Micros, Vec<u64>)> {
+pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, Vec<u64>)> {
     let Reply::Array(elements) = reply else { return None };
     let mut integers = elements.iter().map(|element| match element {
         Reply::Integer(n) => Some(*n),

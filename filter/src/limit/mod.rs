@@ -2,7 +2,8 @@
 //! over all limits of one request.
 //!
 //! A [`Check`] is one script call: [`token_bucket.lua`](TOKEN_BUCKETS_SCRIPT) where all buckets are plain token
-//! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do.
+//! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do. A [`Look`] is for
+//! operators: it spends nothing.
 
 mod algorithm;
 mod check;
@@ -11,6 +12,7 @@ mod concurrency;
 mod fixed_window;
 mod holds;
 mod judgement;
+mod look;
 mod model;
 mod quota;
 mod scripts;
@@ -25,6 +27,7 @@ pub use check::{Asked, Check, MalformedReply};
 pub use concurrency::Concurrency;
 pub use fixed_window::FixedWindow;
 pub use holds::{Holder, Holds};
+pub use look::Look;
 pub use model::Model;
 pub use quota::{Period, Quota};
 pub use scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};

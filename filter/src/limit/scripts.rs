@@ -9,17 +9,30 @@ use crate::redis::Script;
 /// Of several limits in shadow mode it takes each bucket for a limit of its own.
 pub const TOKEN_BUCKETS_SCRIPT: &str = include_str!("token_bucket.lua");
 
+/// How each algorithm looks into its buckets.
+macro_rules! algorithms {
+    () => {
+        concat!(
+            include_str!("token_bucket_mixed.lua"),
+            include_str!("fixed_window.lua"),
+            include_str!("quota.lua"),
+            include_str!("sliding_window.lua"),
+            include_str!("sliding_log.lua"),
+            include_str!("concurrency.lua"),
+            "\n",
+        )
+    };
+}
+
 /// Decides any request. It is put together of a part for each algorithm.
-pub const MIXED_SCRIPT: &str = concat!(
+pub const MIXED_SCRIPT: &str = concat!(include_str!("mixed_head.lua"), algorithms!(), include_str!("mixed_tail.lua"));
+
+/// Looks into any buckets as the one above does, and changes nothing.
+pub(super) const LOOK_SCRIPT: &str = concat!(
     include_str!("mixed_head.lua"),
-    include_str!("token_bucket_mixed.lua"),
-    include_str!("fixed_window.lua"),
-    include_str!("quota.lua"),
-    include_str!("sliding_window.lua"),
-    include_str!("sliding_log.lua"),
-    include_str!("concurrency.lua"),
-    "\n",
-    include_str!("mixed_tail.lua"),
+    include_str!("look_head.lua"),
+    algorithms!(),
+    include_str!("look_tail.lua")
 );
 
 /// All scripts. Make them once.

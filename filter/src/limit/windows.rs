@@ -70,15 +70,6 @@ impl Windows {
         self.0.iter().map(|window| &window.algorithm)
     }
 
-    /// The token bucket, where that is all.
-    #[must_use]
-    pub fn only_token_bucket(&self) -> Option<TokenBucket> {
-        match self.0.as_slice() {
-            [Window { algorithm: Algorithm::TokenBucket(bucket), .. }] => Some(*bucket),
-            _ => None,
-        }
-    }
-
     /// The longest that a request may be held until its tokens exist.
     #[must_use]
     pub fn max_delay(&self) -> Micros {
@@ -87,6 +78,12 @@ impl Windows {
             _ => Micros::ZERO,
         });
         delays.max().unwrap_or(Micros::ZERO)
+    }
+
+    /// These, while an operator has them be `bucket`: shaped as they are. What is too slow to be shaped is not.
+    #[must_use]
+    pub fn replaced_by(&self, bucket: TokenBucket) -> Self {
+        Self::from(bucket.with_max_delay(self.max_delay()).unwrap_or(bucket))
     }
 
     /// What a request asks that runs into the limit of the index `limit`, whose key for it is `key`.

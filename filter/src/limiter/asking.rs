@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::config::{Config, Limit};
 use crate::descriptor::{Attributes, BadHits};
-use crate::limit::{Asked, Outcome, TokenBucket, Windows};
+use crate::limit::{Asked, Outcome, Windows};
 use crate::overrides::{Override, Overrides, Ruling};
 use crate::units::Micros;
 
@@ -51,11 +51,6 @@ fn in_force(limit: &Limit, overridden: Option<Override>) -> Option<(Cow<'_, Wind
         None | Some(Ruling::Blocked) => Some((configured, !limit.shadow_mode)),
         Some(Ruling::Unlimited | Ruling::Off) => None,
         Some(Ruling::Shadow) => Some((configured, false)),
-        Some(Ruling::TokenBucket(bucket)) => Some((Cow::Owned(instead(limit, bucket)), !limit.shadow_mode)),
+        Some(Ruling::TokenBucket(bucket)) => Some((Cow::Owned(limit.windows.replaced_by(bucket)), !limit.shadow_mode)),
     }
-}
-
-/// A rate that an operator set, shaped as the limit's own. What is too slow to be shaped is not.
-fn instead(limit: &Limit, bucket: TokenBucket) -> Windows {
-    Windows::from(bucket.with_max_delay(limit.windows.max_delay()).unwrap_or(bucket))
 }

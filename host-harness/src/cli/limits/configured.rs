@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 use weir_filter::config::{self, Config};
 use weir_filter::descriptor::bucket_key;
-use weir_filter::limit::TokenBucket;
-use weir_filter::overrides::hash_key;
+use weir_filter::limit::Windows;
+use weir_filter::overrides::{Ruling, hash_key};
 
 use super::error::LimitsError;
 use super::render::key_of;
@@ -28,7 +28,7 @@ pub(super) struct Limit {
     pub(super) name: String,
     /// Values of a key.
     entries: usize,
-    bucket: Option<TokenBucket>,
+    pub(super) windows: Windows,
     pub(super) is_shadow: bool,
 }
 
@@ -95,7 +95,7 @@ impl Limit {
             key_prefix: config.redis.key_prefix.clone(),
             name: limit.name.clone(),
             entries: limit.descriptor.entries().len(),
-            bucket: limit.windows.only_token_bucket(),
+            windows: limit.windows.clone(),
             is_shadow: limit.shadow_mode,
         }
     }
@@ -105,9 +105,12 @@ impl Limit {
         hash_key(&self.key_prefix)
     }
 
-    /// Its bucket's shape.
-    pub(super) fn token_bucket(&self) -> Result<TokenBucket, LimitsError> {
-        self.bucket.ok_or_else(|| LimitsError::NotATokenBucket { limit: self.name.clone() })
+    /// How it admits where this holds.
+    pub(super) fn windows_under(&self, ruling: Option<Ruling>) -> Cow<'_, Windows> {
+        match ruling {
+            Some(Ruling::TokenBucket(bucket)) => Cow::Owned(self.windows.replaced_by(bucket)),
+            _ => Cow::Borrowed(&self.windows),
+        }
     }
 
     /// The whole limit where no key is given, or else the key.

@@ -3,6 +3,7 @@
 use std::io;
 
 use weir_filter::config::ConfigErrors;
+use weir_filter::limit::MalformedReply;
 use weir_filter::overrides::SettingError;
 
 use crate::scenario::ScenarioError;
@@ -82,17 +83,19 @@ pub enum LimitsError {
     /// A rate that no bucket can have, or an end that is no date.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// The limit has another algorithm.
-    #[error("limit `{limit}` is no token bucket: only token buckets can be looked into for now")]
-    NotATokenBucket {
-        /// The limit.
-        limit: String,
-    },
-    /// Something else is kept under a bucket's key.
-    #[error("{key}: expected a token bucket, found a value that is none")]
+    /// Something else is kept where a bucket is.
+    #[error("{key}: expected a bucket of this limit, found another kind of value under its key")]
     NotABucket {
-        /// The key in Redis.
+        /// The bucket's key in Redis.
         key: String,
+    },
+    /// Redis' script replies as none of ours does.
+    #[error("redis at {address}: {source}")]
+    Malformed {
+        /// Host and port.
+        address: String,
+        /// What was found.
+        source: MalformedReply,
     },
     /// The Redis URL is none.
     #[error("--redis: expected redis://[[user]:password@]host[:port][/database]: {0}")]

@@ -1,29 +1,29 @@
 //! `weir limits`: what limits do at run time, for operators. It talks to Redis alone, never to a proxy.
 //!
 //! Overrides are written to the hash that the workers read, in the form of `weir_filter::overrides`; buckets are
-//! looked at by the filter's own specification, and never spent from. Nothing here blocks Redis: keys are scanned.
+//! looked into by the filter's own script, without its writes. Nothing here blocks Redis: keys are scanned.
 
 mod configured;
+mod emptiest;
 mod error;
 mod list;
+mod peek;
 mod render;
 mod span;
 mod store;
 mod wanted;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use weir_filter::limit::TokenBucket;
-use weir_filter::overrides::Ruling;
 use weir_filter::units::Tokens;
 
 pub use self::error::LimitsError;
 
 use self::configured::{Configured, Target};
-use self::render::{key_of, line, ruling_and_rest, shape};
-use self::span::span;
+use self::render::ruling_and_rest;
 use self::store::{Found, Store};
 use self::wanted::Wanted;
 
@@ -57,7 +57,7 @@ enum Action {
     List {
         /// Only this limit.
         limit: Option<String>,
-        /// Shows buckets that are not full, the emptiest first. Scans all keys of the database.
+        /// Shows buckets that are not full, the emptiest first, spending nothing. Scans all keys of the database.
         #[arg(long)]
         limited: bool,
         /// Rows of a table at most.
@@ -88,7 +88,7 @@ enum Action {
     },
     /// Removes an override.
     Unset(#[command(flatten)] Place),
-    /// Shows a bucket's tokens, and spends none.
+    /// Shows what is left to a key, and spends nothing.
     Peek {
         #[command(flatten)]
         place: Place,
@@ -96,7 +96,7 @@ enum Action {
         #[arg(long, default_value_t = 1, value_name = "TOKENS")]
         cost: u64,
     },
-    /// Deletes a bucket: it is full again.
+    /// Deletes a key's buckets: they are full again. Requests in flight are counted no longer.
     Reset(#[command(flatten)] Place),
 }
 
@@ -148,7 +148,7 @@ impl Limits {
                 set(&mut connect()?, &target, &wanted, out)
             }
             Action::Unset(place) => unset(&mut connect()?, &place.target(&configured)?, out),
-            Action::Peek { place, cost } => peek(&mut connect()?, &place.bucket(&configured)?, Tokens(*cost), out),
+            Action::Peek { place, cost } => peek::run(&mut connect()?, &place.bucket(&configured)?, Tokens(*cost), out),
             Action::Reset(place) => reset(&mut connect()?, &place.bucket(&configured)?, out),
         }
     }
@@ -206,32 +206,11 @@ fn unset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-fn peek(store: &mut Store, target: &Target<'_>, cost: Tokens, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let configured = target.limit.token_bucket()?;
-    let found = in_force(store, target)?;
-    let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
-    let bucket = in_force_shape(ruling, configured);
-    let lack = store.lack(target, bucket)?;
-    line(out, "limit", &format!("{} ({})", target.limit.name, shape(configured)))?;
-    line(out, "key", &format!("{} ({})", key_of(&target.field()), target.key().escape_ascii()))?;
-    let of_override = found.as_ref().map_or("none".to_owned(), |(found, _)| ruling_and_rest(found));
-    line(out, "override", &of_override)?;
-    line(out, "tokens", &format!("{} of {}", bucket.remaining(lack).0, bucket.capacity().0))?;
-    line(out, "full in", &span(lack))?;
-    let answer = match (ruling, bucket.retry_after(lack, cost)) {
-        (Some(Ruling::Unlimited | Ruling::Off), _) => "not asked: every request passes".to_owned(),
-        (Some(Ruling::Blocked), _) => "not asked: every request is denied".to_owned(),
-        (_, None) => format!("never: {} tokens are more than it holds", cost.0),
-        (_, Some(wait)) if wait.0 == 0 => "now".to_owned(),
-        (_, Some(wait)) => format!("in {}", span(wait)),
-    };
-    line(out, &format!("{} token{}", cost.0, if cost.0 == 1 { "" } else { "s" }), &answer)?;
-    Ok(())
-}
-
 fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    target.limit.token_bucket()?;
-    let was_there = store.reset(target)?;
+    let windows = target.limit.windows.asked(0, target.key(), Tokens(0), true);
+    // An override that is a rate has its bucket under the plain key.
+    let keys: BTreeSet<Vec<u8>> = windows.map(|asked| asked.key).chain([target.key().to_owned()]).collect();
+    let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     writeln!(
         out,
         "{target}: {}",
@@ -249,12 +228,4 @@ fn in_force(store: &mut Store, target: &Target<'_>) -> Result<Option<(Found, boo
     }
     let of_limit = store.setting(&hash, target.limit.name.as_bytes())?;
     Ok(of_limit.filter(is_in_force).map(|found| (found, false)))
-}
-
-/// The bucket's shape where this holds.
-fn in_force_shape(ruling: Option<Ruling>, configured: TokenBucket) -> TokenBucket {
-    match ruling {
-        Some(Ruling::TokenBucket(bucket)) => bucket,
-        _ => configured,
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use weir_filter::limit::TokenBucket;
+use weir_filter::limit::{Algorithm, Outcome, Period, TokenBucket, Windows};
 use weir_filter::overrides::Ruling;
 use weir_filter::units::Micros;
 
@@ -11,7 +11,64 @@ use super::store::Found;
 
 /// `20 at once, then 1 per 600ms`
 pub(super) fn shape(bucket: TokenBucket) -> String {
-    format!("{} at once, then 1 per {}", bucket.capacity().0, span(bucket.emission()))
+    let held = match bucket.max_delay() {
+        Micros::ZERO => String::new(),
+        longest => format!(", held up to {}", span(longest)),
+    };
+    format!("{} at once, then 1 per {}{held}", bucket.capacity().0, span(bucket.emission()))
+}
+
+/// `50 in any 30s, exact`
+pub(super) fn way(algorithm: &Algorithm) -> String {
+    match algorithm {
+        Algorithm::TokenBucket(bucket) => shape(*bucket),
+        Algorithm::SlidingLog(log) => format!("{} in any {}, exact", log.limit().0, span(log.window())),
+        Algorithm::SlidingWindow(sliding) => {
+            format!("{} in any {}, approximate", sliding.limit().0, span(sliding.window()))
+        }
+        Algorithm::FixedWindow(fixed) => format!("{} in each {}", fixed.limit().0, span(fixed.window())),
+        Algorithm::Quota(quota) => {
+            let article = if quota.period() == Period::Hour { "an" } else { "a" };
+            format!("{} {article} {} ({})", quota.limit().0, quota.period().name(), zone(quota.offset_minutes()))
+        }
+        Algorithm::Concurrency(places) => {
+            format!("{} in flight, lease {}", places.max().0, span(places.lease()))
+        }
+    }
+}
+
+/// All ways of a limit.
+pub(super) fn ways(windows: &Windows, between: &str) -> String {
+    windows.algorithms().map(way).collect::<Vec<_>>().join(between)
+}
+
+/// `UTC+05:30`
+fn zone(offset_minutes: i32) -> String {
+    let (sign, minutes) = (if offset_minutes < 0 { '-' } else { '+' }, offset_minutes.unsigned_abs());
+    match minutes {
+        0 => "UTC".to_owned(),
+        _ => format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60),
+    }
+}
+
+/// When a request passes that all these were asked about: `now`, `in 3s`.
+pub(super) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)>) -> String {
+    let (mut wait, mut delay, mut for_a_place) = (Micros::ZERO, Micros::ZERO, false);
+    for (algorithm, outcome) in told {
+        match (algorithm, outcome.retry_after) {
+            (_, None) => return format!("never: {} tokens are more than it holds", outcome.cost.0),
+            // Nobody knows when requests end.
+            (Algorithm::Concurrency(_), Some(_)) => for_a_place |= !outcome.admitted,
+            (_, Some(until)) => (wait, delay) = (wait.max(until), delay.max(outcome.delay)),
+        }
+    }
+    match (for_a_place, wait, delay) {
+        (true, Micros::ZERO, _) => "when a request ends".to_owned(),
+        (true, wait, _) => format!("when a request ends, and not within {}", span(wait)),
+        (false, Micros::ZERO, Micros::ZERO) => "now".to_owned(),
+        (false, Micros::ZERO, delay) => format!("now, held for {}", span(delay)),
+        (false, wait, _) => format!("in {}", span(wait)),
+    }
 }
 
 /// `blocked, for 9m 58s`
@@ -44,4 +101,14 @@ pub(super) fn key_of(field: &[u8]) -> String {
 /// A name and what is to be said of it.
 pub(super) fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     writeln!(out, "{name:<10} {value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_zone_is_told_as_its_offset() {
+        assert_eq!([0, 330, -90].map(zone), ["UTC", "UTC+05:30", "UTC-01:30"]);
+    }
 }

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::{Connection, ConnectionLike, IntoConnectionInfo, RedisError, RedisResult, Script};
-use weir_filter::limit::TokenBucket;
+use redis::{Connection, ConnectionLike, IntoConnectionInfo, RedisError, RedisResult, Script, ServerError, Value};
+use weir_filter::limit::{Asked, Look, Outcome};
 use weir_filter::overrides::{Ruling, Setting, SettingError};
+use weir_filter::redis::Reply;
 use weir_filter::units::Micros;
 
-use super::configured::Target;
 use super::error::LimitsError;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A Redis that takes longer for one step of a scan should be left alone.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Keys that one step of a scan looks at.
-const STEP: usize = 1_000;
+pub(super) const STEP: u64 = 1_000;
+/// Looks on their way at once.
+const AT_ONCE: usize = 256;
 
 /// Removes an override, unless it was set anew in the meantime.
 const REMOVE_IF_SAME: &str =
@@ -30,6 +32,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 pub(super) struct Store {
     connection: Connection,
     address: String,
+    look: Look,
 }
 
 /// An override, as it stands at the moment.
@@ -74,7 +77,7 @@ impl Store {
         let connection = client.get_connection_with_timeout(CONNECT_WITHIN).map_err(failed)?;
         connection.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
         connection.set_write_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        Ok(Self { connection, address })
+        Ok(Self { connection, address, look: Look::default() })
     }
 
     /// Its clock.
@@ -128,23 +131,45 @@ impl Store {
         Ok(())
     }
 
-    /// How far a bucket is from full.
-    pub(super) fn lack(&mut self, target: &Target<'_>, bucket: TokenBucket) -> Result<Micros, LimitsError> {
-        let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
-        let now = self.time()?;
-        // On its own: of a pipeline, the error would be told in words only.
-        let found: RedisResult<Option<Vec<u8>>> = redis::cmd("GET").arg(target.key()).query(&mut self.connection);
-        match found {
-            Ok(None) => Ok(Micros::ZERO),
-            Ok(Some(arrival)) => lack(&arrival, now, bucket).ok_or_else(not_a_bucket),
-            Err(error) if error.code() == Some("WRONGTYPE") => Err(not_a_bucket()),
-            Err(error) => Err(self.failed(error)),
+    /// What buckets say: of each item, all at one instant. `None` where something else is kept under one's key.
+    /// Changes nothing; see [`Look`].
+    pub(super) fn look(&mut self, buckets: &[Vec<Asked>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
+        let mut seen = Vec::with_capacity(buckets.len());
+        for some in buckets.chunks(AT_ONCE) {
+            let mut wire = Vec::new();
+            for (i, asked) in some.iter().enumerate() {
+                let call = self.look.call(asked);
+                // From the first on, Redis knows the script.
+                match i {
+                    0 => _ = call.encode_with_source(&mut wire),
+                    _ => call.encode(&mut wire),
+                }
+            }
+            let replies = self.ask(|redis| redis.req_packed_commands(&wire, 0, some.len()))?;
+            for (asked, reply) in some.iter().zip(replies) {
+                seen.push(self.seen(asked, reply)?);
+            }
         }
+        Ok(seen)
     }
 
-    /// Deletes a bucket; whether there was one.
-    pub(super) fn reset(&mut self, target: &Target<'_>) -> Result<bool, LimitsError> {
-        self.ask(|redis| redis::cmd("DEL").arg(target.key()).query(redis))
+    fn seen(&self, asked: &[Asked], reply: Value) -> Result<Option<Vec<Outcome>>, LimitsError> {
+        let reply = match reply {
+            Value::ServerError(error) if is_wrong_type(&error) => return Ok(None),
+            Value::ServerError(error) => return Err(self.failed(error.into())),
+            other => integers(other),
+        };
+        let malformed = |source| LimitsError::Malformed { address: self.address.clone(), source };
+        Look::read(asked, &reply).map(Some).map_err(malformed)
+    }
+
+    /// Deletes buckets; whether there was one.
+    pub(super) fn reset(&mut self, keys: &[&[u8]]) -> Result<bool, LimitsError> {
+        // Each by itself, wherever a Redis Cluster keeps it.
+        let mut pipe = redis::pipe();
+        keys.iter().for_each(|key| _ = pipe.cmd("DEL").arg(*key));
+        let deleted: Vec<u64> = self.ask(|redis| pipe.query(redis))?;
+        Ok(deleted.iter().any(|deleted| *deleted > 0))
     }
 
     /// Keys of the whole database.
@@ -152,31 +177,10 @@ impl Store {
         self.ask(|redis| redis::cmd("DBSIZE").query(redis))
     }
 
-    /// Shows `each` all strings under keys that match, with Redis' time, a step at a time. A key that is there
-    /// throughout is shown at least once; `stepped` is told how many keys a step has looked at.
-    pub(super) fn scan(
-        &mut self,
-        pattern: &[u8],
-        mut stepped: impl FnMut(u64),
-        mut each: impl FnMut(Vec<u8>, Vec<u8>, Micros),
-    ) -> Result<(), LimitsError> {
-        let mut cursor = 0_u64;
-        loop {
-            let (next, keys): (u64, Vec<Vec<u8>>) = self.ask(|redis| {
-                redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis)
-            })?;
-            if !keys.is_empty() {
-                let (now, values): (Clock, Vec<Option<Vec<u8>>>) =
-                    self.ask(|redis| redis::pipe().cmd("TIME").cmd("MGET").arg(&keys).query(redis))?;
-                let found = keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?)));
-                found.for_each(|(key, value)| each(key, value, instant(now)));
-            }
-            stepped(STEP as u64);
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
+    /// One step of a scan, from where the last one ended, 0 at first: where this one ends, 0 at last, and the keys
+    /// found that match. A key that is there throughout a scan is found at least once.
+    pub(super) fn scan(&mut self, cursor: u64, pattern: &[u8]) -> Result<(u64, Vec<Vec<u8>>), LimitsError> {
+        self.ask(|redis| redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis))
     }
 
     fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn ConnectionLike) -> RedisResult<T>) -> Result<T, LimitsError> {
@@ -188,11 +192,19 @@ impl Store {
     }
 }
 
-/// How far the bucket is from full whose value is `arrival`, its theoretical arrival time; `None` where it is none.
-pub(super) fn lack(arrival: &[u8], now: Micros, bucket: TokenBucket) -> Option<Micros> {
-    let arrival: u64 = std::str::from_utf8(arrival).ok()?.parse().ok()?;
-    // Further ahead than the bucket can be: it was larger, or the clock was set back. It is empty.
-    Some(Micros(arrival).minus(now).min(bucket.fill_time()))
+/// Of a script, the error is told in words only, whatever its code.
+fn is_wrong_type(error: &ServerError) -> bool {
+    error.code() == "WRONGTYPE" || error.details().is_some_and(|words| words.contains("WRONGTYPE"))
+}
+
+/// A script's reply, as the filter would have it.
+fn integers(value: Value) -> Reply {
+    match value {
+        Value::Int(n) => Reply::Integer(n),
+        Value::Array(values) => Reply::Array(values.into_iter().map(integers).collect()),
+        // None of ours.
+        _ => Reply::Nil,
+    }
 }
 
 fn instant((seconds, micros): Clock) -> Micros {

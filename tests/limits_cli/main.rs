@@ -1,16 +1,18 @@
 //! `weir limits`, against a real Redis, and buckets that real requests spent from.
 
-use std::num::NonZeroU64;
+mod operator;
+mod windows;
+
 use std::time::Duration;
 
 use redis::Commands;
 use tempfile::NamedTempFile;
 use weir::{HostKind, Mesh};
-use weir_filter::limit::{TOKEN_BUCKETS_SCRIPT, TokenBucket};
 use weir_filter::overrides::{Ruling, Setting};
 use weir_filter::units::{Micros, Tokens};
-use weir_harness::cli::limits::Limits;
-use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+use weir_harness::provision::redis::RedisOptions;
+
+use crate::operator::{Operator, types};
 
 const CONFIGURATION: &str = r#"
 redis: {cluster: redis, key_prefix: "we*ir:", username: weir, password: {env: SET_WHERE_THE_PROXY_RUNS}}
@@ -28,68 +30,12 @@ limits:
 "#;
 const HASH: &str = "we*ir:overrides";
 
-/// An operator, with a shell where this Redis can be reached.
-struct Operator {
-    url: String,
-    config: NamedTempFile,
-    redis: redis::Connection,
-    _server: RedisServer,
-}
-
-impl Operator {
-    fn of(options: RedisOptions) -> Option<Self> {
-        let server = provision::or_skip(RedisServer::start(options))?;
-        let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        let config = NamedTempFile::new().unwrap();
-        std::fs::write(config.path(), CONFIGURATION).unwrap();
-        Some(Self { url: server.url(), config, redis, _server: server })
-    }
-
-    /// What `weir limits` prints.
-    fn types(&self, command: &[&str]) -> String {
-        self.tries(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
-    }
-
-    /// What it says is wrong.
-    fn is_told(&self, command: &[&str]) -> String {
-        self.tries(command).expect_err("this cannot be done")
-    }
-
-    fn tries(&self, command: &[&str]) -> Result<String, String> {
-        let config = self.config.path().to_str().unwrap();
-        types(&[command, &["--redis", &self.url, "--config", config]].concat())
-    }
-
-    /// Spends from a bucket as the filter does.
-    fn spends(&mut self, key: &str, bucket: (u64, u64), cost: u64) {
-        let (capacity, emission) = bucket;
-        let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
-        let script = redis::Script::new(TOKEN_BUCKETS_SCRIPT);
-        let mut call = script.key(key);
-        call.arg(bucket.room().0).arg(bucket.price(Tokens(cost)).0).arg(1);
-        let reply: Vec<i64> = call.invoke(&mut self.redis).unwrap();
-        assert!(reply[0] > 0, "admitted");
-    }
-
-    fn override_of(&mut self, field: &str) -> Option<Setting> {
-        let value: Option<Vec<u8>> = self.redis.hget(HASH, field).unwrap();
-        value.map(|value| Setting::parse(&value).unwrap())
-    }
-}
-
-fn types(command: &[&str]) -> Result<String, String> {
-    let limits = Limits::parse(command).map_err(|error| error.to_string())?;
-    let mut out = Vec::new();
-    limits.perform(&mut out).map_err(|error| error.to_string())?;
-    Ok(String::from_utf8(out).unwrap())
-}
-
 const ALICE: (u64, u64) = (20, 600_000);
 const A_ROUTE: (u64, u64) = (10, 3_600_000_000);
 
 #[test]
 fn an_override_is_set_shown_and_unset() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: no override\n");
     assert_eq!(operator.types(&["set", "per_user", "alice", "blocked"]), "per_user alice: blocked\n");
     assert_eq!(operator.override_of("per_user:alice"), Some(Setting { ruling: Ruling::Blocked, until: None }));
@@ -108,7 +54,7 @@ fn an_override_is_set_shown_and_unset() {
 
 #[test]
 fn a_rate_is_set_for_a_time_by_redis_clock() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     let (now, _): (u64, u64) = redis::cmd("TIME").query(&mut operator.redis).unwrap();
     let said = operator.types(&["set", "per_user", "alice", "--rate", "100/60s", "--burst", "5", "--for", "10m"]);
     assert_eq!(said, "per_user alice: 5 at once, then 1 per 600ms, for 10m\n");
@@ -122,7 +68,7 @@ fn a_rate_is_set_for_a_time_by_redis_clock() {
 
 #[test]
 fn expired_overrides_are_nobodys_and_are_swept_away_by_the_next_change() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     let _: () = operator.redis.hset(HASH, "per_user:alice", r#"{"is": "blocked", "until": 1000}"#).unwrap();
     assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: no override\n");
     assert!(operator.types(&["list"]).contains("expired"));
@@ -133,7 +79,7 @@ fn expired_overrides_are_nobodys_and_are_swept_away_by_the_next_change() {
 
 #[test]
 fn what_a_worker_cannot_read_is_told_and_does_not_hide_what_holds() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     operator.types(&["set", "per_user", "shadow"]);
     let _: () = operator.redis.hset(HASH, "per_user:alice", "blokced").unwrap();
     let ignored = "ignored: expected unlimited, blocked, shadow, off, or a JSON object, found blokced";
@@ -144,7 +90,7 @@ fn what_a_worker_cannot_read_is_told_and_does_not_hide_what_holds() {
 
 #[test]
 fn a_bucket_is_looked_at_without_spending_and_reset() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     operator.spends("we*ir:per_route:GET:/a%20b", A_ROUTE, 10);
     let peek = ["peek", "per_route", "GET", "/a b"];
     for _ in 0..2 {
@@ -168,7 +114,7 @@ fn a_bucket_is_looked_at_without_spending_and_reset() {
 
 #[test]
 fn a_bucket_is_seen_as_the_override_in_force_has_it() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     operator.spends("we*ir:per_user:alice", ALICE, 20);
     operator.types(&["set", "per_user", "--rate", "2/1h"]);
     let seen = operator.types(&["peek", "per_user", "alice"]);
@@ -179,7 +125,7 @@ fn a_bucket_is_seen_as_the_override_in_force_has_it() {
 
 #[test]
 fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     for n in 0..3_000 {
         operator.spends(&format!("we*ir:per_route:GET:/{n}"), A_ROUTE, 1);
     }
@@ -206,7 +152,7 @@ fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
 
 #[test]
 fn whoever_is_wrong_is_told_what_was_expected() {
-    let Some(mut operator) = Operator::of(RedisOptions::default()) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     let unknown = "no limit `per_usr`; expected one of per_user, per_route, all";
     assert_eq!(operator.is_told(&["get", "per_usr"]), unknown);
     let values = "limit `per_route`: expected a key of as many values as its descriptor has entries, 2, found 1";
@@ -216,7 +162,7 @@ fn whoever_is_wrong_is_told_what_was_expected() {
     assert!(operator.is_told(&["set", "per_user", "--rate", "many"]).starts_with("--rate: expected tokens per time"));
     assert!(operator.is_told(&["reset", "per_user", "a b", "--encoded"]).contains("found a b"));
     let _: () = operator.redis.lpush("we*ir:per_user:list", "x").unwrap();
-    let no_bucket = "we*ir:per_user:list: expected a token bucket, found a value that is none";
+    let no_bucket = "we*ir:per_user:list: expected a bucket of this limit, found another kind of value under its key";
     assert_eq!(operator.is_told(&["peek", "per_user", "list"]), no_bucket);
 
     let missing = types(&["list", "--config", "/nowhere/x.yaml", "--redis", &operator.url]).unwrap_err();
@@ -230,7 +176,7 @@ fn whoever_is_wrong_is_told_what_was_expected() {
 #[test]
 fn a_redis_that_cannot_be_asked_is_named_without_its_password() {
     let options = RedisOptions { password: Some("s3cret".into()), ..RedisOptions::default() };
-    let Some(mut operator) = Operator::of(options) else { return };
+    let Some(mut operator) = Operator::of(CONFIGURATION, options) else { return };
     assert!(operator.url.contains("s3cret"));
     operator.types(&["set", "all", "off"]);
     assert_eq!(operator.override_of("all").map(|setting| setting.ruling), Some(Ruling::Off));

@@ -1,0 +1,44 @@
+//! A look into buckets: what they would say to a request that never comes.
+
+use std::sync::Arc;
+
+use super::check::{Asked, MalformedReply, in_threes, mixed_call, read};
+use super::holds::Holder;
+use super::scripts::LOOK_SCRIPT;
+use super::verdict::Outcome;
+use crate::redis::{Call, Reply, Script};
+
+/// Looks into buckets, for operators. Redis keeps what it has to the last byte, whatever limits the buckets are looked
+/// at with; but where its clock was set back, a log's later entries are moved to now, as by any request.
+#[derive(Debug, Clone)]
+pub struct Look {
+    script: Arc<Script>,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { script: Arc::new(Script::new(LOOK_SCRIPT)) }
+    }
+}
+
+impl Look {
+    /// The call that looks into all these buckets at one instant.
+    #[must_use]
+    pub fn call(&self, asked: &[Asked]) -> Call {
+        mixed_call(&self.script, asked, Holder::default())
+    }
+
+    /// What Redis' reply says of each bucket: whether it would admit what it is asked, and how full it is without.
+    ///
+    /// # Errors
+    /// Where the reply is not of the script's form.
+    pub fn read(asked: &[Asked], reply: &Reply) -> Result<Vec<Outcome>, MalformedReply> {
+        let expected = asked.len().saturating_mul(3).saturating_add(1);
+        match read(reply) {
+            Some((_, now, numbers)) if numbers.len().saturating_add(1) == expected => {
+                Ok(asked.iter().zip(in_threes(&numbers)).map(|(asked, seen)| asked.look(now, seen)).collect())
+            }
+            _ => Err(MalformedReply::new(expected, reply)),
+        }
+    }
+}

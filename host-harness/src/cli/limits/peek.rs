@@ -1,0 +1,69 @@
+//! `weir limits peek`: what is left to one key.
+
+use std::io::{self, Write};
+
+use weir_filter::limit::{Algorithm, Asked, Outcome};
+use weir_filter::overrides::Ruling;
+use weir_filter::units::{Micros, Tokens};
+
+use super::configured::Target;
+use super::error::LimitsError;
+use super::in_force;
+use super::render::{answer, key_of, line, ruling_and_rest, way, ways};
+use super::span::span;
+use super::store::Store;
+
+/// Shows each bucket of the key, and what a request would be told that costs `cost`.
+pub(super) fn run(
+    store: &mut Store,
+    target: &Target<'_>,
+    cost: Tokens,
+    out: &mut dyn Write,
+) -> Result<(), LimitsError> {
+    let found = in_force(store, target)?;
+    let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
+    let windows = target.limit.windows_under(ruling);
+    let asked: Vec<Asked> = windows.asked(0, target.key(), cost, true).collect();
+    let seen = store.look(std::slice::from_ref(&asked))?.pop().flatten();
+    let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
+    let seen = seen.ok_or_else(not_a_bucket)?;
+
+    line(out, "limit", &format!("{} ({})", target.limit.name, ways(&target.limit.windows, "; ")))?;
+    line(out, "key", &format!("{} ({})", key_of(&target.field()), target.key().escape_ascii()))?;
+    let of_override = found.as_ref().map_or("none".to_owned(), |(found, _)| ruling_and_rest(found));
+    line(out, "override", &of_override)?;
+    let told = || asked.iter().map(|asked| &asked.algorithm).zip(&seen);
+    for (algorithm, outcome) in told() {
+        if asked.len() > 1 {
+            line(out, "window", &way(algorithm))?;
+        }
+        level(algorithm, outcome, out)?;
+    }
+    let answer = match ruling {
+        Some(Ruling::Unlimited | Ruling::Off) => "not asked: every request passes".to_owned(),
+        Some(Ruling::Blocked) => "not asked: every request is denied".to_owned(),
+        _ => answer(told()),
+    };
+    line(out, &format!("{} token{}", cost.0, if cost.0 == 1 { "" } else { "s" }), &answer)?;
+    Ok(())
+}
+
+/// How full it is.
+fn level(algorithm: &Algorithm, outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+    let (left, of) = (outcome.remaining.0, outcome.capacity.0);
+    match algorithm {
+        Algorithm::Concurrency(_) => line(out, "in flight", &format!("{} of {of}", of.saturating_sub(left))),
+        Algorithm::TokenBucket(bucket) => {
+            line(out, "tokens", &format!("{left} of {of}"))?;
+            let ahead = outcome.reset.minus(bucket.fill_time());
+            if ahead > Micros::ZERO {
+                line(out, "queue", &span(ahead))?;
+            }
+            line(out, "full in", &span(outcome.reset))
+        }
+        Algorithm::SlidingLog(_) | Algorithm::SlidingWindow(_) | Algorithm::FixedWindow(_) | Algorithm::Quota(_) => {
+            line(out, "left", &format!("{left} of {of}"))?;
+            line(out, "full in", &span(outcome.reset))
+        }
+    }
+}

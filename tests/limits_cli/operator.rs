@@ -1,0 +1,83 @@
+//! An operator of the tests.
+
+use std::num::NonZeroU64;
+
+use redis::{Commands, ConnectionLike, Value};
+use tempfile::NamedTempFile;
+use weir_filter::limit::{Check, Scripts, TOKEN_BUCKETS_SCRIPT, TokenBucket, Verdict};
+use weir_filter::overrides::Setting;
+use weir_filter::redis::Reply;
+use weir_filter::units::{Micros, Tokens};
+use weir_harness::cli::limits::Limits;
+use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+
+use crate::HASH;
+
+/// An operator, with a shell where this Redis can be reached.
+pub(crate) struct Operator {
+    pub(crate) url: String,
+    config: NamedTempFile,
+    pub(crate) redis: redis::Connection,
+    _server: RedisServer,
+}
+
+impl Operator {
+    pub(crate) fn of(configuration: &str, options: RedisOptions) -> Option<Self> {
+        let server = provision::or_skip(RedisServer::start(options))?;
+        let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let config = NamedTempFile::new().unwrap();
+        std::fs::write(config.path(), configuration).unwrap();
+        Some(Self { url: server.url(), config, redis, _server: server })
+    }
+
+    /// What `weir limits` prints.
+    pub(crate) fn types(&self, command: &[&str]) -> String {
+        self.tries(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// What it says is wrong.
+    pub(crate) fn is_told(&self, command: &[&str]) -> String {
+        self.tries(command).expect_err("this cannot be done")
+    }
+
+    fn tries(&self, command: &[&str]) -> Result<String, String> {
+        let config = self.config.path().to_str().unwrap();
+        types(&[command, &["--redis", &self.url, "--config", config]].concat())
+    }
+
+    /// Spends from a bucket as the filter does.
+    pub(crate) fn spends(&mut self, key: &str, bucket: (u64, u64), cost: u64) {
+        let (capacity, emission) = bucket;
+        let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
+        let script = redis::Script::new(TOKEN_BUCKETS_SCRIPT);
+        let mut call = script.key(key);
+        call.arg(bucket.room().0).arg(bucket.price(Tokens(cost)).0).arg(1);
+        let reply: Vec<i64> = call.invoke(&mut self.redis).unwrap();
+        assert!(reply[0] > 0, "admitted");
+    }
+
+    /// What the filter's own call for this check comes to.
+    pub(crate) fn decides(&mut self, check: &Check) -> Verdict {
+        let mut wire = Vec::new();
+        check.call(&Scripts::default()).encode_with_source(&mut wire);
+        let reply = self.redis.req_packed_commands(&wire, 0, 1).unwrap().remove(0);
+        let integer = |value| match value {
+            Value::Int(n) => Reply::Integer(n),
+            other => panic!("no script of ours replies {other:?}"),
+        };
+        let Value::Array(values) = reply else { panic!("no script of ours replies {reply:?}") };
+        check.read(&Reply::Array(values.into_iter().map(integer).collect())).unwrap()
+    }
+
+    pub(crate) fn override_of(&mut self, field: &str) -> Option<Setting> {
+        let value: Option<Vec<u8>> = self.redis.hget(HASH, field).unwrap();
+        value.map(|value| Setting::parse(&value).unwrap())
+    }
+}
+
+pub(crate) fn types(command: &[&str]) -> Result<String, String> {
+    let limits = Limits::parse(command).map_err(|error| error.to_string())?;
+    let mut out = Vec::new();
+    limits.perform(&mut out).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(out).unwrap())
+}
