@@ -13,6 +13,7 @@ pub const TOKEN_BUCKETS_SCRIPT: &str = include_str!("token_bucket.lua");
 pub const MIXED_SCRIPT: &str = concat!(
     include_str!("mixed_head.lua"),
     include_str!("token_bucket_mixed.lua"),
+    include_str!("leased_bucket.lua"),
     include_str!("fixed_window.lua"),
     include_str!("quota.lua"),
     include_str!("sliding_window.lua"),
