@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Check, Concurrency, FixedWindow, Holder, Outcome, Period, Quota, SlidingLog, SlidingWindow, TokenBucket,
-    Windows,
+    Algorithm, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Outcome, Period, Quota, Settled,
+    SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -24,12 +24,17 @@ fn bucket(capacity: u64, emission: Micros) -> TokenBucket {
     TokenBucket::new(n(capacity), NonZeroU64::MIN, emission).unwrap()
 }
 
+fn leased(bucket: TokenBucket) -> LeasedBucket {
+    LeasedBucket::new(bucket, Micros::from_secs(60)).unwrap()
+}
+
 /// Ten of each algorithm within that time, quotas aside: an hour or more, as a minute may end during a test.
 fn ten_of_each(window: Micros) -> Vec<Algorithm> {
     let quota = |period| Algorithm::Quota(Quota::new(n(10), period, 90).unwrap());
     let mut all = vec![
         Algorithm::TokenBucket(bucket(10, Micros(window.0 / 10))),
         Algorithm::TokenBucket(bucket(10, Micros(window.0 / 10)).with_max_delay(Micros::from_secs(9)).unwrap()),
+        Algorithm::LeasedBucket(leased(bucket(10, Micros(window.0 / 10)))),
         Algorithm::SlidingLog(SlidingLog::new(n(10), window).unwrap()),
         Algorithm::SlidingWindow(SlidingWindow::new(n(10), window).unwrap()),
         Algorithm::FixedWindow(FixedWindow::new(n(10), window).unwrap()),
@@ -54,6 +59,15 @@ fn ttl(store: &mut Store) -> i64 {
     store.redis.pttl(&keys[0]).unwrap()
 }
 
+/// Waits until there is no key.
+fn gone(store: &mut Store, what: impl std::fmt::Debug) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !keys(store).is_empty() {
+        assert!(Instant::now() < deadline, "{what:?} is still there");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn only(store: &mut Store, algorithm: Algorithm, cost: u64) -> Outcome {
     store.decide(&check(&[algorithm], cost)).unwrap().outcomes[0]
 }
@@ -75,16 +89,43 @@ fn a_bucket_lives_in_redis_until_it_is_full_and_no_longer() {
 }
 
 #[test]
+fn a_bucket_lives_until_it_would_be_full_if_its_leases_were_used_at_their_very_end() {
+    let Some(mut store) = Store::start() else { return };
+    let ten = leased(bucket(10, Micros::from_secs(60)));
+    let ask = |store: &mut Store, ask: LeaseAsk| only(store, Algorithm::LeasedBucket(ten.asking(ask)), 0);
+    ask(&mut store, LeaseAsk { want: Tokens(0), ..LeaseAsk::default() });
+    assert_eq!(keys(&mut store), [""; 0]);
+
+    let grant = ask(&mut store, LeaseAsk { want: Tokens(4), ..LeaseAsk::default() }).granted.unwrap();
+    assert_eq!(grant.tokens, Tokens(4));
+    let until = i64::try_from(grant.valid_for.plus(Micros::from_secs(240)).to_millis_ceil()).unwrap();
+    let found = ttl(&mut store);
+    assert!((until - LATE..=until).contains(&found), "expected {until} ms, found {found} ms");
+
+    let returned = Settled { epoch: grant.epoch, used: Tokens(0), unused: Tokens(4) };
+    ask(&mut store, LeaseAsk { want: Tokens(0), settled: [returned, Settled::default()] });
+    gone(&mut store, "what is full again");
+}
+
+#[test]
+fn what_is_settled_counts_even_where_the_request_is_denied() {
+    let Some(mut store) = Store::start() else { return };
+    let ten = leased(bucket(10, Micros::from_secs(600)));
+    let mut ask = |ask: LeaseAsk, cost| only(&mut store, Algorithm::LeasedBucket(ten.asking(ask)), cost);
+    let grant = ask(LeaseAsk { want: Tokens(5), ..LeaseAsk::default() }, 0).granted.unwrap();
+    let settled = Settled { epoch: grant.epoch, used: Tokens(1), unused: Tokens(4) };
+    let denied = ask(LeaseAsk { want: Tokens(9), settled: [settled, Settled::default()] }, 10);
+    assert_eq!((denied.admitted, denied.granted, denied.remaining), (false, None, Tokens(9)));
+    assert_eq!(ask(LeaseAsk::default(), 0).remaining, Tokens(9));
+}
+
+#[test]
 fn a_bucket_is_gone_when_it_is_full() {
     let Some(mut store) = Store::start() else { return };
-    for algorithm in ten_of_each(Micros::from_millis(60)).into_iter().take(5) {
+    for algorithm in ten_of_each(Micros::from_millis(60)).into_iter().take(6) {
         let spent = only(&mut store, algorithm, 10);
         assert!(spent.spent, "{algorithm:?}");
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !keys(&mut store).is_empty() {
-            assert!(Instant::now() < deadline, "{algorithm:?} is still there");
-            thread::sleep(Duration::from_millis(5));
-        }
+        gone(&mut store, algorithm);
         let full = only(&mut store, algorithm, 0);
         assert_eq!((full.remaining, full.reset), (Tokens(10), Micros::ZERO), "{algorithm:?}");
     }

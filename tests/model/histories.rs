@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, Model, Outcome, Period, Quota, SlidingLog,
-    SlidingWindow, TokenBucket, Verdict, Windows,
+    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, Period, Quota,
+    Settled, SlidingLog, SlidingWindow, TokenBucket, Verdict, Windows,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -20,14 +20,21 @@ const DAY: i64 = 86_400 * SECOND;
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// Which limits apply, what they cost, and whether they are enforced.
-    Request(Vec<(usize, u64, bool)>),
+    /// Which limits apply, what they cost, whether they are enforced, and what is asked of those that lease tokens.
+    Request(Vec<(usize, u64, bool, Ask)>),
     /// An earlier request ends: of all there were, one that is so far from the first.
     End(usize),
     /// An earlier request renews its leases.
     Renew(usize),
     /// The client of an earlier request, which may be held, goes away.
     GoAway(usize),
+}
+
+/// How many tokens are wanted; and of so many epochs ago, how many were used, and were not. Nobody says that it is true.
+#[derive(Debug, Clone)]
+struct Ask {
+    want: u64,
+    settled: [(i64, u64, u64); 2],
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +48,11 @@ struct History {
 #[test]
 fn token_buckets_are_decided_as_specified() {
     any_history_is_decided_as_specified(500, || token_bucket().boxed(), seconds().boxed());
+}
+
+#[test]
+fn leased_buckets_are_decided_as_specified() {
+    any_history_is_decided_as_specified(700, || leased_bucket().boxed(), seconds().boxed());
 }
 
 #[test]
@@ -120,8 +132,9 @@ fn look_and_replay(store: &mut Store, history: &History) -> Result<(), TestCaseE
         }
         latest = expected.now.0.max(latest);
         for (seen, told) in seen.iter().zip(&expected.outcomes) {
-            let level = if told.spent { seen } else { told };
-            let unspent = Outcome { spent: false, remaining: level.remaining, reset: level.reset, ..*told };
+            let level = if told.spent || told.granted.is_some() { seen } else { told };
+            let unspent =
+                Outcome { spent: false, granted: None, remaining: level.remaining, reset: level.reset, ..*told };
             prop_assert_eq!(*seen, unspent);
         }
         Ok(())
@@ -134,6 +147,11 @@ fn third(algorithm: &Algorithm) -> Algorithm {
     match algorithm {
         Algorithm::TokenBucket(bucket) => {
             Algorithm::TokenBucket(TokenBucket::new(third(bucket.capacity()), n(1), bucket.emission()).unwrap())
+        }
+        Algorithm::LeasedBucket(leased) => {
+            let (capacity, emission) = (leased.bucket().capacity(), leased.bucket().emission());
+            let bucket = TokenBucket::new(third(capacity), n(1), emission).unwrap();
+            Algorithm::LeasedBucket(LeasedBucket::new(bucket, leased.ttl()).unwrap())
         }
         Algorithm::SlidingLog(log) => Algorithm::SlidingLog(SlidingLog::new(third(log.limit()), log.window()).unwrap()),
         Algorithm::SlidingWindow(sliding) => {
@@ -168,10 +186,10 @@ fn replay(
         let earlier = |which: &usize| decided.get(which % decided.len().max(1));
         match event {
             Event::Request(asked) => {
-                let asked = asked.iter().flat_map(|&(limit, cost, enforced)| {
-                    limits[limit]
-                        .asked(limit, format!("limit{limit}").as_bytes(), Tokens(cost), enforced)
-                        .collect::<Vec<_>>()
+                let asked = asked.iter().flat_map(|(limit, cost, enforced, ask)| {
+                    let key = format!("limit{limit}");
+                    let asked = limits[*limit].asked(*limit, key.as_bytes(), Tokens(*cost), *enforced);
+                    asked.map(|asked| ask.of(now, asked)).collect::<Vec<_>>()
                 });
                 let check = Check::new(asked.collect(), Holder::new(7, i.try_into().unwrap()));
                 let expected = model.decide(Micros(now), &check);
@@ -200,7 +218,7 @@ fn replay(
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let asked = (0_usize..3, 0_u64..14, proptest::bool::weighted(0.7));
+    let asked = (0_usize..3, prop_oneof![1 => Just(0), 3 => 0_u64..14], proptest::bool::weighted(0.7), ask());
     let request = proptest::collection::vec(asked, 1..4).prop_map(|mut asked| {
         // A request runs into each limit at most once.
         asked.sort_unstable_by_key(|&(limit, ..)| limit);
@@ -241,7 +259,16 @@ fn n(n: u64) -> NonZeroU64 {
 }
 
 fn any_algorithm() -> BoxedStrategy<Algorithm> {
-    prop_oneof![token_bucket(), sliding_log(), sliding_window(), fixed_window(), quota(), concurrency()].boxed()
+    prop_oneof![
+        token_bucket(),
+        leased_bucket(),
+        sliding_log(),
+        sliding_window(),
+        fixed_window(),
+        quota(),
+        concurrency()
+    ]
+    .boxed()
 }
 
 fn token_bucket() -> impl Strategy<Value = Algorithm> {
@@ -253,6 +280,35 @@ fn token_bucket() -> impl Strategy<Value = Algorithm> {
 
 fn window() -> impl Strategy<Value = Micros> {
     prop_oneof![1_u64..10, 1_u64..10_000_000, Just(1_000_000)].prop_map(Micros)
+}
+
+fn leased_bucket() -> impl Strategy<Value = Algorithm> {
+    let ttl = prop_oneof![Just(1_000_000), 100_000_u64..5_000_000, 100_000_u64..60_000_000];
+    (1_u64..60, 1_u64..3_000_000, ttl).prop_map(|(capacity, emission, ttl)| {
+        let bucket = TokenBucket::new(n(capacity), NonZeroU64::MIN, Micros(emission)).unwrap();
+        Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros(ttl)).unwrap())
+    })
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let tokens = || prop_oneof![6 => Just(0), 12 => 0_u64..12, 1 => any::<u64>()];
+    let epochs_ago = prop_oneof![4 => Just(0), 3 => Just(1), 2 => -2_i64..4, 1 => any::<i64>()];
+    let settled = (epochs_ago, tokens(), tokens());
+    let settled = prop_oneof![Just((0, 0, 0)), settled];
+    (tokens(), [settled.clone(), settled]).prop_map(|(want, settled)| Ask { want, settled })
+}
+
+impl Ask {
+    fn of(&self, now: u64, asked: Asked) -> Asked {
+        let Algorithm::LeasedBucket(leased) = asked.algorithm else { return asked };
+        let settled = self.settled.map(|(epochs_ago, used, unused)| Settled {
+            epoch: (now / leased.ttl().0).saturating_add_signed(epochs_ago.saturating_neg()),
+            used: Tokens(used),
+            unused: Tokens(unused),
+        });
+        let leased = leased.asking(LeaseAsk { want: Tokens(self.want), settled });
+        Asked { algorithm: Algorithm::LeasedBucket(leased), ..asked }
+    }
 }
 
 fn sliding_log() -> impl Strategy<Value = Algorithm> {

@@ -2,5 +2,6 @@
 
 mod expiry;
 mod histories;
+mod leases;
 mod promises;
 mod store;

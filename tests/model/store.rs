@@ -7,6 +7,7 @@ use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
 
 /// Lets a history set Redis' clock, and keeps keys from expiring by the real one; the script below it is unchanged.
+/// Where keys are to expire, it is by the clock that is set, and strings alone.
 const SETTABLE_CLOCK: &str = r"
 local server = redis
 local redis = {call = function(command, ...)
@@ -15,8 +16,16 @@ local redis = {call = function(command, ...)
     return {string.sub(now, 1, -7), string.sub(now, -6)}
   end
   if command == 'PEXPIRE' then return 1 end
+  if command == 'GET' and expires then
+    local at = server.call('GET', 'expiry ' .. ...)
+    if at and tonumber(at) <= tonumber(server.call('GET', 'clock')) then return false end
+  end
   if command == 'SET' then
-    local key, value = ...
+    local key, value, _, millis = ...
+    if expires then
+      local at = server.call('GET', 'clock') + millis * 1000
+      server.call('SET', 'expiry ' .. key, string.format('%.0f', at))
+    end
     return server.call('SET', key, value)
   end
   return server.call(command, ...)
@@ -27,6 +36,7 @@ pub(crate) struct Store {
     pub(crate) redis: Connection,
     pub(crate) scripts: Scripts,
     is_settable: bool,
+    expires: bool,
     _server: RedisServer,
 }
 
@@ -35,12 +45,17 @@ impl Store {
     pub(crate) fn start() -> Option<Self> {
         let server = provision::or_skip(RedisServer::start(RedisOptions::default()))?;
         let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        Some(Self { redis, scripts: Scripts::default(), is_settable: false, _server: server })
+        Some(Self { redis, scripts: Scripts::default(), is_settable: false, expires: false, _server: server })
     }
 
     /// One whose clock stands still until it is set.
     pub(crate) fn with_settable_clock() -> Option<Self> {
         Self::start().map(|store| Self { is_settable: true, ..store })
+    }
+
+    /// The same, and keys expire by that clock.
+    pub(crate) fn that_expires_keys(self) -> Self {
+        Self { expires: true, ..self }
     }
 
     /// Forgets everything.
@@ -87,7 +102,8 @@ impl Store {
         }
         let mut parts = bulk_strings(&wire);
         if is_script && self.is_settable {
-            parts[1] = [SETTABLE_CLOCK.as_bytes(), &parts[1]].concat();
+            let expires = format!("local expires = {}", self.expires);
+            parts[1] = [expires.as_bytes(), SETTABLE_CLOCK.as_bytes(), &parts[1]].concat();
         }
         reply(self.command(&parts))
     }

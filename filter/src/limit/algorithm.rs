@@ -3,6 +3,7 @@
 use super::concurrency::Concurrency;
 use super::fixed_window::FixedWindow;
 use super::judgement::Judgement;
+use super::leased_bucket::LeasedBucket;
 use super::quota::Quota;
 use super::sliding_log::SlidingLog;
 use super::sliding_window::SlidingWindow;
@@ -19,6 +20,8 @@ pub(super) const MAX_WINDOW: Micros = Micros(1 << 51);
 pub enum Algorithm {
     /// Tokens flow in evenly, up to a burst.
     TokenBucket(TokenBucket),
+    /// The same, and workers may take tokens ahead.
+    LeasedBucket(LeasedBucket),
     /// So many in any window; exact, by a log of what was spent. For small limits.
     SlidingLog(SlidingLog),
     /// So many in a window that slides, estimated from two counters.
@@ -66,13 +69,19 @@ pub enum AlgorithmError {
         /// Minutes, as configured.
         found: i32,
     },
-    /// A lease that would end before it is renewed, or keep dead requests' places for too long.
+    /// A lease that would end before it is of use, or keep what the dead held for too long.
     #[error("expected a lease of {min} to {max} µs, found {found} µs", min = .min.0, max = .max.0, found = .found.0)]
     Lease {
         /// The shortest.
         min: Micros,
         /// The longest.
         max: Micros,
+        /// As configured.
+        found: Micros,
+    },
+    /// Tokens cannot be taken ahead of those that are spent before they exist.
+    #[error("expected no delay where tokens are leased, found {found} µs", found = .found.0)]
+    LeasedAndHeld {
         /// As configured.
         found: Micros,
     },
@@ -100,6 +109,7 @@ impl Algorithm {
     pub fn tag(&self) -> String {
         match self {
             Self::TokenBucket(bucket) => format!("token{}", bucket.emission().0),
+            Self::LeasedBucket(leased) => format!("leased{}-{}", leased.bucket().emission().0, leased.ttl().0),
             Self::SlidingLog(log) => format!("log{}", log.window().0),
             Self::SlidingWindow(sliding) => format!("sliding{}", sliding.window().0),
             Self::FixedWindow(fixed) => format!("fixed{}", fixed.window().0),
@@ -112,6 +122,7 @@ impl Algorithm {
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
         match self {
             Self::TokenBucket(bucket) => bucket.arguments(cost),
+            Self::LeasedBucket(leased) => leased.arguments(cost),
             Self::SlidingLog(log) => log.arguments(cost),
             Self::SlidingWindow(sliding) => sliding.arguments(cost),
             Self::FixedWindow(fixed) => fixed.arguments(cost),
@@ -124,6 +135,7 @@ impl Algorithm {
     pub(super) fn judge(&self, now: Micros, seen: Seen, cost: Tokens) -> Judgement {
         match self {
             Self::TokenBucket(bucket) => bucket.judge(Micros(seen.used), cost),
+            Self::LeasedBucket(leased) => leased.judge(now, seen, cost),
             Self::SlidingLog(log) => log.judge(seen, cost),
             Self::SlidingWindow(sliding) => sliding.judge(now, seen.more, cost),
             Self::FixedWindow(fixed) => fixed.span(now).judge(now, fixed.limit(), seen.used, cost),

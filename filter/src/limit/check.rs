@@ -110,10 +110,7 @@ impl Check {
             judged.map(|(asked, &seen)| (asked, asked.algorithm.judge(now, seen, asked.cost))).collect();
         let admitted = judged.iter().all(|(asked, judgement)| !asked.enforced || judgement.admits);
         let fits = |limit: usize| judged.iter().all(|(asked, judgement)| asked.limit != limit || judgement.admits);
-        let outcomes = judged.iter().map(|(asked, judgement)| {
-            let spent = admitted && asked.cost.0 > 0 && fits(asked.limit);
-            asked.outcome(judgement, spent)
-        });
+        let outcomes = judged.iter().map(|(asked, judgement)| asked.outcome(judgement, admitted && fits(asked.limit)));
         Verdict { admitted, now, outcomes: outcomes.collect() }
     }
 
@@ -185,8 +182,11 @@ impl Asked {
         self.outcome(&self.algorithm.judge(now, seen, self.cost), false)
     }
 
-    fn outcome(&self, judgement: &Judgement, spent: bool) -> Outcome {
-        let level = if spent { judgement.after } else { judgement.before };
+    /// What it says of a request that goes on, so that it pays its cost and takes what it is granted, or does not.
+    fn outcome(&self, judgement: &Judgement, goes_on: bool) -> Outcome {
+        let spent = goes_on && self.cost.0 > 0;
+        let granted = judgement.granted.filter(|_| goes_on);
+        let level = if spent || granted.is_some() { judgement.after } else { judgement.before };
         Outcome {
             limit: self.limit,
             window: self.window,
@@ -200,6 +200,7 @@ impl Asked {
             retry_after: judgement.retry_after,
             reset: level.reset,
             delay: judgement.delay,
+            granted,
         }
     }
 
@@ -216,13 +217,17 @@ impl Asked {
         let arguments = self.algorithm.arguments(self.cost);
         let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
         let [x, y] = arguments.more;
+        let y = match &self.algorithm {
+            Algorithm::LeasedBucket(leased) => leased.asks(),
+            _ => y.to_string(),
+        };
         [
             arguments.letter.to_owned(),
             group.to_string(),
             arguments.cost.to_string(),
             arguments.limit.to_string(),
             x.to_string(),
-            y.to_string(),
+            y,
         ]
     }
 }

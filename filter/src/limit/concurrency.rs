@@ -90,6 +90,7 @@ impl Concurrency {
             delay: Micros::ZERO,
             before: level(held),
             after: level(held_after),
+            granted: None,
         }
     }
 }

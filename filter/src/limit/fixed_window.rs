@@ -99,6 +99,7 @@ impl Span {
             delay: Micros::ZERO,
             before: level(used),
             after: level(used_after),
+            granted: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What an algorithm says about one request and one bucket, whoever else may have a say.
 
+use super::leased_bucket::Grant;
 use crate::units::{Micros, Tokens};
 
 /// One algorithm's word, for both ends that the whole request may come to.
@@ -17,8 +18,10 @@ pub(super) struct Judgement {
     pub(super) delay: Micros,
     /// How full the bucket is if nothing is spent.
     pub(super) before: Level,
-    /// How full it is if the request's cost is.
+    /// How full it is if the request's cost is, and what is granted has been taken.
     pub(super) after: Level,
+    /// What the worker may take ahead, if the request goes on.
+    pub(super) granted: Option<Grant>,
 }
 
 /// How full a bucket is.

@@ -7,6 +7,7 @@ use super::check::{Asked, Check};
 use super::concurrency::Leases;
 use super::fixed_window::Counted;
 use super::holds::{Holder, Holds};
+use super::leased_bucket::Leased;
 use super::sliding_log::{Log, SlidingLog};
 use super::sliding_window::Weighted;
 use super::verdict::Verdict;
@@ -22,6 +23,7 @@ pub struct Model {
 #[derive(Debug, Clone, Default)]
 struct State {
     full_at: Option<Micros>,
+    leased: Option<Leased>,
     counted: Option<Counted>,
     weighted: Option<Weighted>,
     log: Log,
@@ -34,7 +36,7 @@ impl Model {
         let seen: Vec<Seen> = check.asked().map(|asked| self.bucket(&asked.key).look(asked, now)).collect();
         let verdict = check.decide(now, &seen);
         for (asked, outcome) in check.asked().zip(&verdict.outcomes) {
-            if outcome.spent {
+            if outcome.spent || outcome.granted.is_some() {
                 self.bucket(&asked.key).spend(asked, now, check.holder());
             }
         }
@@ -82,6 +84,7 @@ impl State {
         let only = |used| Seen { used, more: [0, 0] };
         match &asked.algorithm {
             Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.full_at, now).0),
+            Algorithm::LeasedBucket(leased) => leased.look(&mut self.leased, now, asked.cost),
             Algorithm::SlidingLog(log) => log.look(&mut self.log, now, asked.cost),
             Algorithm::SlidingWindow(sliding) => {
                 let counts = sliding.look(&mut self.weighted, now);
@@ -96,6 +99,7 @@ impl State {
     fn spend(&mut self, asked: &Asked, now: Micros, holder: Holder) {
         match &asked.algorithm {
             Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.full_at, now, asked.cost),
+            Algorithm::LeasedBucket(leased) => leased.spend(&mut self.leased, now, asked.cost),
             Algorithm::SlidingLog(_) => SlidingLog::spend(&mut self.log, now, asked.cost),
             Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, asked.cost),
             Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, asked.cost),

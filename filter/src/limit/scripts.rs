@@ -14,6 +14,7 @@ macro_rules! algorithms {
     () => {
         concat!(
             include_str!("token_bucket_mixed.lua"),
+            include_str!("leased_bucket.lua"),
             include_str!("fixed_window.lua"),
             include_str!("quota.lua"),
             include_str!("sliding_window.lua"),

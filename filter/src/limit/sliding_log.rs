@@ -98,6 +98,7 @@ impl SlidingLog {
             delay: Micros::ZERO,
             before,
             after: if cost.0 > 0 { level(used_after, self.window()) } else { before },
+            granted: None,
         }
     }
 

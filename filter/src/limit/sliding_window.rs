@@ -109,6 +109,7 @@ impl SlidingWindow {
             delay: Micros::ZERO,
             before: level(used, current),
             after: level(used_after, current.saturating_add(cost.0)),
+            granted: None,
         }
     }
 

@@ -175,8 +175,12 @@ impl TokenBucket {
         Arguments { letter: "t", cost: price.0, limit: room.0, more: [0, 0] }
     }
 
+    /// How full a bucket is that lacks `lack`.
+    pub(super) fn level(&self, lack: Micros) -> Level {
+        Level { remaining: self.remaining(lack), reset: lack }
+    }
+
     pub(super) fn judge(&self, lack: Micros, cost: Tokens) -> Judgement {
-        let level = |lack| Level { remaining: self.remaining(lack), reset: lack };
         let admits = self.admits(lack, cost);
         Judgement {
             capacity: self.capacity(),
@@ -184,8 +188,9 @@ impl TokenBucket {
             admits,
             retry_after: self.retry_after(lack, cost),
             delay: if admits { self.delay(lack, cost) } else { Micros::ZERO },
-            before: level(lack),
-            after: level(lack.plus(self.price(cost))),
+            before: self.level(lack),
+            after: self.level(lack.plus(self.price(cost))),
+            granted: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What Redis decided about one request, over all the limits that applied to it.
 
+use super::leased_bucket::Grant;
 use crate::units::{Micros, Tokens};
 
 /// What one bucket says about a request.
@@ -23,7 +24,7 @@ pub struct Outcome {
     /// Whether the cost was spent: not of a request that is denied, nor that costs nothing, nor by a shadow that
     /// would have denied.
     pub spent: bool,
-    /// Whole tokens left, after the request where it was admitted. Rounded down.
+    /// Whole tokens left, after the request where it was admitted, and without what was granted. Rounded down.
     pub remaining: Tokens,
     /// Time until the cost would be admitted, if nobody else spends. Zero where it is admitted; `None` where
     /// waiting cannot help.
@@ -32,6 +33,9 @@ pub struct Outcome {
     pub reset: Micros,
     /// How long the request is to be held before it goes on, where this bucket admits it.
     pub delay: Micros,
+    /// What the worker took ahead, of a bucket that leases tokens: with any request that goes on, even where that
+    /// costs nothing. It is out of Redis' hands, whatever becomes of the request.
+    pub granted: Option<Grant>,
 }
 
 /// What all limits together say about a request.
@@ -102,6 +106,7 @@ mod tests {
             retry_after: Some(Micros::ZERO),
             reset: Micros::from_secs(1),
             delay: Micros::ZERO,
+            granted: None,
         }
     }
 

@@ -200,6 +200,7 @@ mod tests {
             retry_after: Some(Micros::ZERO),
             reset,
             delay: Micros::ZERO,
+            granted: None,
         }
     }
 

@@ -61,6 +61,10 @@ fn level(algorithm: &Algorithm, outcome: &Outcome, out: &mut dyn Write) -> io::R
             }
             line(out, "full in", &span(outcome.reset))
         }
+        Algorithm::LeasedBucket(_) => {
+            line(out, "not leased", &format!("{left} of {of}"))?;
+            line(out, "full in", &span(outcome.reset))
+        }
         Algorithm::SlidingLog(_) | Algorithm::SlidingWindow(_) | Algorithm::FixedWindow(_) | Algorithm::Quota(_) => {
             line(out, "left", &format!("{left} of {of}"))?;
             line(out, "full in", &span(outcome.reset))

@@ -22,6 +22,9 @@ pub(super) fn shape(bucket: TokenBucket) -> String {
 pub(super) fn way(algorithm: &Algorithm) -> String {
     match algorithm {
         Algorithm::TokenBucket(bucket) => shape(*bucket),
+        Algorithm::LeasedBucket(leased) => {
+            format!("{}, leased for {}", shape(*leased.bucket()), span(leased.ttl()))
+        }
         Algorithm::SlidingLog(log) => format!("{} in any {}, exact", log.limit().0, span(log.window())),
         Algorithm::SlidingWindow(sliding) => {
             format!("{} in any {}, approximate", sliding.limit().0, span(sliding.window()))

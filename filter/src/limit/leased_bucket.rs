@@ -1,0 +1,331 @@
+//! The leased token bucket: a worker takes several tokens at once and serves later requests from memory.
+//!
+//! Time is cut into epochs of a lease's length, by Redis' clock. A lease of one epoch is good until the next one
+//! ends, and then ends *as if it had been used up just then*, unless its worker has *settled* it before: has said how
+//! much of it was used, and how much comes back. Redis keeps when the bucket would be full if whatever is leased came
+//! back (`full_at`), and how much is out: of the present epoch, and of the one before. A lease of neither has ended.
+//!
+//! Why it never admits more than `capacity + window / emission` within any window, although leased tokens are used
+//! later than they are taken, and the bucket fills meanwhile: what is out is *lacking*, however long it is out. So
+//! let `A` be what an empty-handed observer who sees every use at once would find available, in the bucket and in
+//! leases together: the fill time, less how far `full_at` lies ahead, less what was used of leases and Redis does not
+//! know of. `A` is never above the fill time. It is never below zero, as nothing is spent or leased but of what
+//! `full_at` and all that is out leave free. It grows at rate 1 at most. A use makes it less by its price at once; to
+//! settle that use, or to let the lease end, moves the price into `full_at` and changes nothing, or makes it
+//! less where nothing had been used or `full_at` had long passed. So what is used between two instants is at most
+//! `A` at the first, and what it grew by since.
+//!
+//! That needs workers that tell the truth once: one that does not know whether its word arrived must not repeat it,
+//! but let the lease end. What exceeds a lease is taken for used first. It also needs a clock that is not set; one
+//! that is set back leaves everything as it is, from now on.
+//!
+//! This is the specification; `leased_bucket.lua` beside it is what Redis runs.
+
+use std::fmt::Write;
+use std::num::NonZeroU64;
+
+use super::algorithm::{AlgorithmError, Arguments, Seen, signed};
+use super::judgement::Judgement;
+use super::token_bucket::TokenBucket;
+use crate::units::{Micros, Tokens};
+
+const MIN_TTL: Micros = Micros::from_millis(100);
+const MAX_TTL: Micros = Micros::from_secs(60);
+
+/// A token bucket of which workers may take tokens ahead, and what a worker asks of it besides its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeasedBucket {
+    bucket: TokenBucket,
+    ttl: NonZeroU64,
+    ask: LeaseAsk,
+}
+
+/// What a worker asks besides its request. By default nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeaseAsk {
+    /// How many tokens it would take ahead. It is granted at most half of what is free after the request, and only
+    /// with a request that goes on; one may cost nothing.
+    pub want: Tokens,
+    /// What becomes of tokens that it took before, in whatever order. Heard even with a request that is denied.
+    pub settled: [Settled; 2],
+}
+
+/// What became of leased tokens of one epoch. All zero: of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// The [grant's](Grant::epoch). Where it has ended, nobody listens.
+    pub epoch: u64,
+    /// So many were used since they were granted. Each must be told once.
+    pub used: Tokens,
+    /// So many come back, and will never be used.
+    pub unused: Tokens,
+}
+
+/// Tokens that were taken ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// How many, ≥ 1.
+    pub tokens: Tokens,
+    /// When they were taken, as it is to be [settled](Settled).
+    pub epoch: u64,
+    /// How long they may be used, from Redis' now: more than one epoch, and two at most. As nobody knows how
+    /// long the reply took, a worker counts from before it asked.
+    pub valid_for: Micros,
+}
+
+/// What Redis keeps of a bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leased {
+    /// When it would be full, if whatever is leased came back.
+    full_at: Micros,
+    epoch: u64,
+    /// What is out, of this epoch.
+    current: Micros,
+    /// And of the one before.
+    before: Micros,
+}
+
+impl LeasedBucket {
+    /// That bucket, with leases of `ttl`: each is good for more than that, and for twice that at most.
+    ///
+    /// # Errors
+    /// Where `ttl` is not within 0.1 to 60 s, or where the bucket holds requests until their tokens exist.
+    pub fn new(bucket: TokenBucket, ttl: Micros) -> Result<Self, AlgorithmError> {
+        let within = if (MIN_TTL..=MAX_TTL).contains(&ttl) { NonZeroU64::new(ttl.0) } else { None };
+        let nonzero = within.ok_or(AlgorithmError::Lease { min: MIN_TTL, max: MAX_TTL, found: ttl })?;
+        if bucket.max_delay() > Micros::ZERO {
+            return Err(AlgorithmError::LeasedAndHeld { found: bucket.max_delay() });
+        }
+        Ok(Self { bucket, ttl: nonzero, ask: LeaseAsk::default() })
+    }
+
+    /// What is leased from.
+    #[must_use]
+    pub fn bucket(&self) -> &TokenBucket {
+        &self.bucket
+    }
+
+    /// How long a lease is good for, at least: the length of an epoch. 0.1 to 60 s.
+    #[must_use]
+    pub fn ttl(&self) -> Micros {
+        Micros(self.ttl.get())
+    }
+
+    /// The same bucket, of which a worker asks this besides.
+    #[must_use]
+    pub fn asking(self, ask: LeaseAsk) -> Self {
+        Self { ask, ..self }
+    }
+
+    /// What Redis does before it decides: settles what is settled. Says what the bucket lacks of being full, what is
+    /// out included; how many tokens are granted, if the request goes on; and the epoch.
+    pub(super) fn look(&self, state: &mut Option<Leased>, now: Micros, cost: Tokens) -> Seen {
+        let mut leased = self.at(*state, now);
+        let was_set_back = state.is_some_and(|kept| kept.epoch > leased.epoch);
+        let was_settled = self.ask.settled.map(|settled| leased.settle(now, settled, self.bucket.emission()));
+        let latest = now.plus(self.bucket.fill_time().minus(leased.out()));
+        if was_set_back || was_settled.contains(&true) || leased.full_at > latest {
+            leased.full_at = leased.full_at.min(latest);
+            *state = Some(leased);
+        }
+        Seen { used: leased.lack(now).0, more: [self.grants(leased.lack(now), cost).0, leased.epoch] }
+    }
+
+    /// What Redis does after [`look`](Self::look) where the request goes on, and costs or is granted something.
+    pub(super) fn spend(&self, state: &mut Option<Leased>, now: Micros, cost: Tokens) {
+        let leased = self.at(*state, now);
+        let granted = self.bucket.emission().times(self.grants(leased.lack(now), cost).0);
+        *state = Some(Leased {
+            full_at: leased.full_at.max(now).plus(self.bucket.price(cost)),
+            current: leased.current.plus(granted),
+            ..leased
+        });
+    }
+
+    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+        let emission = signed(self.bucket.emission().0);
+        Arguments { letter: "b", more: [emission, 0], ..self.bucket.arguments(cost) }
+    }
+
+    /// The last of its arguments of the mixed script, which is no number.
+    pub(super) fn asks(&self) -> String {
+        let mut asks = [self.ttl.get(), self.ask.want.0].map(|n| n.to_string()).join(" ");
+        // Nobody holds more, and so Lua can count it.
+        let most = Tokens((1 << 52) / self.bucket.emission().0.max(1));
+        for Settled { epoch, used, unused } in self.ask.settled {
+            if used.max(unused) > Tokens(0) {
+                let [used, unused] = [used, unused].map(|tokens| tokens.min(most).0);
+                _ = write!(asks, " {epoch} {used} {unused}");
+            }
+        }
+        asks
+    }
+
+    pub(super) fn judge(&self, now: Micros, seen: Seen, cost: Tokens) -> Judgement {
+        // A limit that was larger leaves its bucket empty and no worse.
+        let lack = Micros(seen.used).min(self.bucket.fill_time());
+        let [granted, epoch] = seen.more;
+        let ends = self.ttl().times(epoch.saturating_add(2));
+        let after = lack.plus(self.bucket.price(cost)).plus(self.bucket.emission().times(granted));
+        Judgement {
+            after: self.bucket.level(after),
+            granted: (granted > 0).then_some(Grant { tokens: Tokens(granted), epoch, valid_for: ends.minus(now) }),
+            ..self.bucket.judge(lack, cost)
+        }
+    }
+
+    /// How many tokens a worker is granted besides a request: at most half of those that it leaves.
+    fn grants(&self, lack: Micros, cost: Tokens) -> Tokens {
+        let free = self.bucket.fill_time().minus(lack.plus(self.bucket.price(cost)));
+        let whole = free.0.checked_div(self.bucket.emission().times(2).0).unwrap_or(0);
+        self.ask.want.min(Tokens(whole))
+    }
+
+    /// The bucket in the epoch of `now`.
+    fn at(&self, state: Option<Leased>, now: Micros) -> Leased {
+        let this = now.0 / self.ttl;
+        let new = Leased { full_at: now, epoch: this, current: Micros::ZERO, before: Micros::ZERO };
+        let mut leased = state.unwrap_or(new);
+        while leased.epoch < this && leased.out() > Micros::ZERO {
+            leased = leased.next_epoch(self.ttl());
+        }
+        Leased { epoch: this, ..leased }
+    }
+}
+
+impl Leased {
+    /// All that is out.
+    fn out(&self) -> Micros {
+        self.current.plus(self.before)
+    }
+
+    /// How far it is from full: what is out is lacking, however long it is out, or it would be filled in twice.
+    fn lack(&self, now: Micros) -> Micros {
+        self.full_at.minus(now).plus(self.out())
+    }
+
+    /// Leases of the epoch before end where the next one begins.
+    fn next_epoch(self, ttl: Micros) -> Self {
+        let epoch = self.epoch.saturating_add(1);
+        let full_at = self.full_at.max(ttl.times(epoch)).plus(self.before);
+        Self { full_at, epoch, current: Micros::ZERO, before: self.current }
+    }
+
+    /// Whether anything was out of that epoch.
+    fn settle(&mut self, now: Micros, settled: Settled, emission: Micros) -> bool {
+        let out = match self.epoch.checked_sub(settled.epoch) {
+            Some(0) => &mut self.current,
+            Some(1) => &mut self.before,
+            _ => return false,
+        };
+        if settled == (Settled { epoch: settled.epoch, ..Settled::default() }) || *out == Micros::ZERO {
+            return false;
+        }
+        let [used, unused] = [settled.used, settled.unused].map(|tokens| emission.times(tokens.0));
+        let used = used.min(*out);
+        *out = out.minus(used).minus(unused);
+        self.full_at = self.full_at.max(now).plus(used);
+        true
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+
+    const SECOND: Micros = Micros::from_secs(1);
+
+    /// `capacity` tokens, one a second, leased for ten.
+    fn leased(capacity: u64) -> LeasedBucket {
+        LeasedBucket::new(bucket(capacity), Micros::from_secs(10)).unwrap()
+    }
+
+    fn bucket(capacity: u64) -> TokenBucket {
+        TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, SECOND).unwrap()
+    }
+
+    fn wanting(want: u64) -> LeaseAsk {
+        LeaseAsk { want: Tokens(want), ..LeaseAsk::default() }
+    }
+
+    fn settling(epoch: u64, used: u64, unused: u64) -> LeaseAsk {
+        let settled = Settled { epoch, used: Tokens(used), unused: Tokens(unused) };
+        LeaseAsk { want: Tokens(0), settled: [settled, Settled::default()] }
+    }
+
+    /// Looks and spends `secs` after the beginning of the epoch 100. What was lacking, and what is granted.
+    fn ask(leased: &LeasedBucket, state: &mut Option<Leased>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
+        let now = Micros::from_secs(1_000 + secs);
+        let seen = leased.look(state, now, Tokens(cost));
+        let judgement = leased.judge(now, seen, Tokens(cost));
+        if judgement.admits && (cost > 0 || judgement.granted.is_some()) {
+            leased.spend(state, now, Tokens(cost));
+        }
+        (seen.used / SECOND.0, judgement.granted)
+    }
+
+    #[test]
+    fn leases_that_end_too_soon_or_too_late_and_buckets_that_hold_requests_are_refused() {
+        let said = |bucket, ttl| LeasedBucket::new(bucket, ttl).unwrap_err().to_string();
+        assert_eq!(said(bucket(9), Micros(99_999)), "expected a lease of 100000 to 60000000 µs, found 99999 µs");
+        assert!(LeasedBucket::new(bucket(9), Micros::from_secs(61)).is_err());
+        let held = bucket(9).with_max_delay(SECOND).unwrap();
+        assert_eq!(said(held, SECOND), "expected no delay where tokens are leased, found 1000000 µs");
+    }
+
+    #[test]
+    fn at_most_half_of_what_a_request_leaves_is_granted() {
+        for (want, cost, granted) in [(9, 0, 5), (3, 0, 3), (9, 1, 4), (9, 2, 4), (9, 9, 0), (9, 11, 0)] {
+            let (_, grant) = ask(&leased(10).asking(wanting(want)), &mut None, 3, cost);
+            assert_eq!(grant.map_or(0, |grant| grant.tokens.0), granted, "{want} wanted, {cost} spent");
+        }
+        let (_, grant) = ask(&leased(10).asking(wanting(9)), &mut None, 3, 0);
+        assert_eq!(grant, Some(Grant { tokens: Tokens(5), epoch: 100, valid_for: Micros::from_secs(17) }));
+    }
+
+    #[test]
+    fn what_is_out_does_not_fill_in_again_until_it_is_settled_or_ends() {
+        let (plain, mut state) = (leased(10), None);
+        ask(&plain.asking(wanting(4)), &mut state, 0, 2);
+        let lacks = |state: &mut Option<Leased>, secs| ask(&plain, state, secs, 0).0;
+        assert_eq!([1, 2, 19].map(|secs| lacks(&mut state, secs)), [5, 4, 4]);
+        assert_eq!([20, 21, 24].map(|secs| lacks(&mut state, secs)), [4, 3, 0], "the epoch after it is over");
+    }
+
+    #[test]
+    fn what_was_used_fills_in_from_when_it_is_settled_and_the_rest_is_back_at_once() {
+        let (plain, mut state) = (leased(10), None);
+        ask(&plain.asking(wanting(5)), &mut state, 0, 0);
+        ask(&plain.asking(settling(100, 2, 1)), &mut state, 12, 0);
+        assert_eq!(ask(&plain, &mut state, 12, 0).0, 4, "two that were used, two that are out");
+        assert_eq!(ask(&plain, &mut state, 14, 0).0, 2);
+        ask(&plain.asking(settling(101, 0, 2)), &mut state, 14, 0);
+        ask(&plain.asking(settling(99, 0, 2)), &mut state, 14, 0);
+        assert_eq!(ask(&plain, &mut state, 14, 0).0, 2, "nothing was leased then");
+        ask(&plain.asking(settling(100, 9, 9)), &mut state, 14, 0);
+        assert_eq!(ask(&plain, &mut state, 14, 0).0, 2, "what is too much is taken for used first");
+        assert_eq!(ask(&plain, &mut state, 16, 0).0, 0);
+    }
+
+    #[test]
+    fn a_limit_that_was_larger_leaves_an_empty_bucket_that_fills_when_its_leases_end() {
+        let mut state = None;
+        ask(&leased(100).asking(wanting(50)), &mut state, 0, 40);
+        let smaller = leased(10);
+        let now = Micros::from_secs(1_001);
+        let seen = smaller.look(&mut state, now, Tokens(1));
+        let judgement = smaller.judge(now, seen, Tokens(1));
+        assert_eq!((judgement.admits, judgement.before.remaining), (false, Tokens(0)));
+        assert_eq!(judgement.retry_after, Some(SECOND));
+        assert_eq!(ask(&smaller, &mut state, 20, 0).0, 10);
+        assert_eq!(ask(&smaller, &mut state, 21, 0).0, 9);
+    }
+
+    #[test]
+    fn only_what_is_settled_is_sent() {
+        assert_eq!(leased(10).asks(), "10000000 0");
+        assert_eq!(leased(10).asking(wanting(7)).asks(), "10000000 7");
+        assert_eq!(leased(10).asking(settling(179, 3, 0)).asks(), "10000000 0 179 3 0");
+    }
+}

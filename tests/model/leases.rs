@@ -1,0 +1,242 @@
+//! What leases promise: however workers use, settle, lose and forget what they took ahead, no window admits more
+//! than a full bucket and what flows in meanwhile.
+
+use std::cell::RefCell;
+use std::num::NonZeroU64;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use weir_filter::limit::{
+    Algorithm, Asked, Check, Holder, LeaseAsk, LeasedBucket, Model, Settled, TokenBucket, Verdict,
+};
+use weir_filter::units::{Micros, Tokens};
+
+use crate::store::Store;
+
+/// 2026-11-20.
+const TODAY: u64 = 1_795_132_800_000_000;
+const WORKERS: usize = 3;
+
+#[derive(Debug, Clone)]
+struct Story {
+    capacity: u64,
+    emission: u64,
+    ttl: u64,
+    start: u64,
+    moves: Vec<(Pause, usize, Move)>,
+}
+
+#[derive(Debug, Clone)]
+enum Pause {
+    Micros(u64),
+    /// Until so much after the next epoch begins.
+    IntoNextEpoch(u64),
+    /// Until the last instant at which the worker may use the lease.
+    ToEndOf(usize),
+}
+
+/// What a worker does. Numbers choose from what there is, and go round.
+#[derive(Debug, Clone)]
+enum Move {
+    /// Sends off a request, wanting tokens, and settling up to two leases: which, and how many tokens to give back.
+    Send {
+        cost: u64,
+        want: u64,
+        settles: [Option<(usize, u64)>; 2],
+    },
+    /// Of all that it sent, something arrives, in any order and much later; the reply does not always.
+    Arrive {
+        which: usize,
+        is_reply_lost: bool,
+    },
+    /// Admits requests from memory.
+    Use {
+        which: usize,
+        tokens: u64,
+    },
+    Die,
+}
+
+#[derive(Debug, Default)]
+struct Worker {
+    leases: Vec<Lease>,
+    sent: Vec<(u64, u64, LeaseAsk)>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    epoch: u64,
+    /// The last instant at which it may be used.
+    ends: u64,
+    left: u64,
+    /// Of what Redis was not told yet.
+    used: u64,
+}
+
+#[derive(Debug, Default)]
+struct Admitted {
+    /// When, and how many tokens.
+    all: Vec<(u64, u64)>,
+    from_leases: u64,
+}
+
+#[test]
+fn no_window_admits_more_than_promised_however_leases_are_used() {
+    let from_leases =
+        any_story_keeps_the_promise(10_000, |_| Model::default(), |model, now, check| model.decide(now, check));
+    assert!(from_leases > 10_000, "only {from_leases} tokens came from leases");
+}
+
+#[test]
+fn no_window_admits_more_than_promised_by_redis_itself() {
+    let Some(store) = Store::with_settable_clock() else { return };
+    let store = RefCell::new(store.that_expires_keys());
+    let from_leases = any_story_keeps_the_promise(
+        300,
+        |_| store.borrow_mut().clear(),
+        |(), now, check| {
+            store.borrow_mut().set_clock(now);
+            store.borrow_mut().decide(check).unwrap()
+        },
+    );
+    assert!(from_leases > 300, "only {from_leases} tokens came from leases");
+}
+
+/// How many tokens came from leases, of all cases.
+fn any_story_keeps_the_promise<R>(
+    cases: u32,
+    new: impl Fn(&Story) -> R,
+    decide: impl Fn(&mut R, Micros, &Check) -> Verdict,
+) -> u64 {
+    let from_leases = RefCell::new(0);
+    TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() })
+        .run(&story(), |story| {
+            let mut redis = new(&story);
+            let admitted = story.play(|now, check| decide(&mut redis, now, check));
+            *from_leases.borrow_mut() += admitted.from_leases;
+            for (i, &(since, _)) in admitted.all.iter().enumerate() {
+                let mut tokens = 0;
+                for &(until, more) in &admitted.all[i..] {
+                    tokens += more;
+                    let promised = story.capacity * story.emission + (until - since);
+                    prop_assert!(
+                        tokens * story.emission <= promised,
+                        "{tokens} tokens from {since} to {until}: {admitted:?}"
+                    );
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    from_leases.into_inner()
+}
+
+impl Story {
+    fn play(&self, mut decide: impl FnMut(Micros, &Check) -> Verdict) -> Admitted {
+        let n = |n| NonZeroU64::new(n).unwrap();
+        let bucket = TokenBucket::new(n(self.capacity), NonZeroU64::MIN, Micros(self.emission)).unwrap();
+        let leased = LeasedBucket::new(bucket, Micros(self.ttl)).unwrap();
+        let mut workers: [Worker; WORKERS] = Default::default();
+        let mut admitted = Admitted::default();
+        let mut now = self.start;
+        for (pause, worker, step) in &self.moves {
+            let worker = &mut workers[*worker];
+            now = match pause {
+                Pause::Micros(micros) => now + micros,
+                Pause::IntoNextEpoch(micros) => now - now % self.ttl + self.ttl + micros,
+                Pause::ToEndOf(which) => worker.lease(*which).map_or(now, |lease| lease.ends.max(now)),
+            };
+            match step {
+                Move::Send { cost, want, settles } => {
+                    let settled = settles.map(|settles| worker.settle(settles));
+                    worker.sent.push((now, *cost, LeaseAsk { want: Tokens(*want), settled }));
+                }
+                Move::Arrive { which, is_reply_lost } => {
+                    if worker.sent.is_empty() {
+                        continue;
+                    }
+                    let (sent_at, cost, ask) = worker.sent.remove(which % worker.sent.len());
+                    let verdict = decide(Micros(now), &check(leased.asking(ask), cost));
+                    if *is_reply_lost {
+                        continue;
+                    }
+                    if verdict.admitted && cost > 0 {
+                        admitted.all.push((now, cost));
+                    }
+                    if let Some(grant) = verdict.outcomes[0].granted {
+                        let ends = sent_at + grant.valid_for.0;
+                        worker.leases.push(Lease { epoch: grant.epoch, ends, left: grant.tokens.0, used: 0 });
+                    }
+                }
+                Move::Use { which, tokens } => {
+                    let Some(lease) = worker.lease(*which).filter(|lease| now <= lease.ends) else { continue };
+                    let tokens = lease.left.min(*tokens);
+                    if tokens > 0 {
+                        lease.left -= tokens;
+                        lease.used += tokens;
+                        admitted.all.push((now, tokens));
+                        admitted.from_leases += tokens;
+                    }
+                }
+                Move::Die => *worker = Worker::default(),
+            }
+        }
+        admitted
+    }
+}
+
+impl Worker {
+    fn lease(&mut self, which: usize) -> Option<&mut Lease> {
+        let count = self.leases.len().max(1);
+        self.leases.get_mut(which % count)
+    }
+
+    /// What to tell Redis of a lease; what it gives back it must not use.
+    fn settle(&mut self, settles: Option<(usize, u64)>) -> Settled {
+        let Some((which, unused)) = settles else { return Settled::default() };
+        let Some(lease) = self.lease(which) else { return Settled::default() };
+        let unused = lease.left.min(unused);
+        lease.left -= unused;
+        Settled { epoch: lease.epoch, used: Tokens(std::mem::take(&mut lease.used)), unused: Tokens(unused) }
+    }
+}
+
+fn check(leased: LeasedBucket, cost: u64) -> Check {
+    let algorithm = Algorithm::LeasedBucket(leased);
+    let asked = Asked { limit: 0, window: 0, key: b"bucket".to_vec(), algorithm, cost: Tokens(cost), enforced: true };
+    Check::new(vec![asked], Holder::default())
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    // From buckets that fill within a fraction of an epoch to those that take many.
+    (1_u64..40, prop_oneof![1_u64..20_000, 1_u64..300_000], 100_000_u64..1_000_000, 0_u64..1_000_000).prop_flat_map(
+        |(capacity, emission, ttl, offset)| {
+            let moves = proptest::collection::vec((pause(emission, ttl), 0..WORKERS, step(capacity)), 1..120);
+            moves.prop_map(move |moves| Story { capacity, emission, ttl, start: TODAY + offset, moves })
+        },
+    )
+}
+
+fn pause(emission: u64, ttl: u64) -> impl Strategy<Value = Pause> {
+    prop_oneof![
+        8 => Just(Pause::Micros(0)),
+        4 => (0..2 * emission).prop_map(Pause::Micros),
+        2 => (0..2 * ttl).prop_map(Pause::Micros),
+        1 => prop_oneof![Just(0), 0..ttl].prop_map(Pause::IntoNextEpoch),
+        2 => (0_usize..9).prop_map(Pause::ToEndOf),
+    ]
+}
+
+fn step(capacity: u64) -> impl Strategy<Value = Move> {
+    let tokens = move || prop_oneof![1 => Just(0), 2 => 0..=capacity, 1 => Just(u64::from(u32::MAX))];
+    let cost = prop_oneof![Just(0), 0..3_u64, 0..=capacity];
+    let settles = move || proptest::option::of((0_usize..9, tokens()));
+    prop_oneof![
+        6 => (cost, tokens(), [settles(), settles()])
+            .prop_map(|(cost, want, settles)| Move::Send { cost, want, settles }),
+        7 => (prop_oneof![2 => Just(0), 1 => 0_usize..9], proptest::bool::weighted(0.05))
+            .prop_map(|(which, is_reply_lost)| Move::Arrive { which, is_reply_lost }),
+        7 => (0_usize..9, tokens()).prop_map(|(which, tokens)| Move::Use { which, tokens }),
+        1 => Just(Move::Die),
+    ]
+}
