@@ -11,6 +11,8 @@ pub mod checkout;
 mod command;
 pub mod envoy;
 pub mod filter_wasm;
+pub mod limitador;
+pub mod nginx;
 pub mod port;
 mod process;
 pub mod redis;

@@ -1,0 +1,56 @@
+//! What a subject costs at rest: memory with many keys, and time to start.
+
+use std::time::Duration;
+
+use super::{
+    BenchError,
+    plan::{Plan, Point, Setting, Sweep},
+    round,
+    spread::Spread,
+    stage::Stage,
+    subject::Subject,
+};
+
+/// Starts of each proxy.
+const STARTS: u32 = 5;
+/// Live keys with which memory is looked at.
+const KEYS: [u32; 3] = [16, 10_000, 1_000_000];
+
+/// Memory and start-up; empty where they were not measured.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Footprint {
+    /// Resident memory of a proxy after it has seen so many keys, in MiB.
+    pub(super) memory: Vec<(Subject, u32, f64)>,
+    /// From a proxy's start to its workers accepting connections, in milliseconds.
+    pub(super) start_up: Vec<(Subject, Spread)>,
+}
+
+/// Proxies are started for it, one after the other; a minute.
+///
+/// # Errors
+/// Where one does not start, or answers otherwise than expected.
+pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
+    let mut footprint = Footprint::default();
+    let plan = Plan::of(&[], &[], 1, Duration::from_secs(1));
+    for subject in [Subject::NoOp, Subject::Weir, Subject::NoOpDeny, Subject::WeirDenied] {
+        stage.clear()?;
+        for keys in KEYS {
+            // Long enough to see every key at a few thousand requests a second, and more than once where there are few.
+            let measure = Duration::from_millis(1000 + u64::from(keys) / 8);
+            let point = Point { subject, setting: Setting { keys, ..Setting::new(16) } };
+            let plan = Plan { measure, ..plan.clone() };
+            let round = round::measure(stage, &plan, Sweep::Keys, point, 1)?;
+            footprint.memory.push((subject, keys, round.figure(round::Figure::ProxyMemory)));
+        }
+    }
+    for subject in [Subject::NoFilter, Subject::NoOp, Subject::Weir] {
+        let mut starts = Vec::new();
+        for _ in 0..STARTS {
+            stage.clear()?;
+            starts.extend(stage.standing(subject, Setting::new(1))?.start_up_millis());
+        }
+        footprint.start_up.extend(Spread::of(starts).map(|spread| (subject, spread)));
+    }
+    stage.clear()?;
+    Ok(footprint)
+}
