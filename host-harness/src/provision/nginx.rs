@@ -46,18 +46,21 @@ pub struct NginxServer {
     process: ServerProcess,
 }
 
-/// An nginx with its Lua module: Debian's if it is installed, else a private copy of Debian's packages.
+/// An nginx with its Lua module: Debian's if it is installed, or a private copy fetched before.
+pub fn find() -> Option<Installed> {
+    let private = || Installed::under(&tools::dir().ok()?.join("nginx"));
+    Installed::under(Path::new("/")).or_else(private)
+}
+
+/// As [`find`], or a private copy of Debian's packages fetched now.
 ///
 /// # Errors
-/// [`ProvisionError::Missing`] where there is neither.
+/// [`ProvisionError::Missing`] where there is none.
 pub fn find_or_fetch() -> Result<Installed, ProvisionError> {
-    if let Some(installed) = Installed::under(Path::new("/")) {
-        return Ok(installed);
+    if let Some(found) = find() {
+        return Ok(found);
     }
     let place = tools::dir()?.join("nginx");
-    if let Some(fetched) = Installed::under(&place) {
-        return Ok(fetched);
-    }
     let _lock = tools::lock("nginx")?;
     fetch(&place).map_err(|why| missing(why.to_string()))?;
     Installed::under(&place).ok_or_else(|| missing("Debian's packages have no nginx with a Lua module".into()))

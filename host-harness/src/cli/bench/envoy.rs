@@ -48,6 +48,8 @@ pub(super) fn bootstrap(filter: &Filter, around: &Around<'_>) -> String {
     });
     let document = json!({
         "admin": {"address": on_any_port()},
+        // Nothing that goes on beside the requests; and figures that are there when they are asked for.
+        "stats_flush_on_admin": true,
         "static_resources": {
             "listeners": [{
                 "name": LISTENER,
@@ -207,4 +209,55 @@ fn on_any_port() -> Value {
 
 fn address(addr: SocketAddr) -> Value {
     json!({"socket_address": {"address": addr.ip(), "port_value": addr.port()}})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::from_str;
+
+    use super::super::subject::{Proxy, Subject};
+    use super::*;
+
+    fn document(subject: Subject) -> Value {
+        let redis = SocketAddr::from(([127, 0, 0, 1], 6379));
+        let service = Some(SocketAddr::from(([127, 0, 0, 1], 8081)));
+        let module = PathBuf::from("a.wasm");
+        let around = Around { redis, service, module: &module, key_prefix: "k:" };
+        let Proxy::Envoy(filter) = subject.proxy() else { panic!("{subject:?} is no Envoy") };
+        from_str(&bootstrap(&filter, &around)).unwrap()
+    }
+
+    fn names(list: &Value) -> Vec<&str> {
+        list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn subjects_differ_in_one_filter_and_the_clusters_that_it_asks() {
+        let filters = |subject: Subject| {
+            let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+            document(subject).pointer(manager).unwrap().clone()
+        };
+        let common = ["envoy.filters.http.fault", "envoy.filters.http.router"];
+        assert_eq!(names(&filters(Subject::NoFilter)), common);
+        for (subject, first) in [
+            (Subject::NoOp, "guest"),
+            (Subject::Weir, "weir"),
+            (Subject::LocalRatelimit, "envoy.filters.http.local_ratelimit"),
+            (Subject::RatelimitLimitador, "envoy.filters.http.ratelimit"),
+        ] {
+            assert_eq!(names(&filters(subject)), [&[first], common.as_slice()].concat());
+        }
+        let clusters = |subject| names(&document(subject)["static_resources"]["clusters"]).join(" ");
+        assert_eq!(clusters(Subject::NoOp), "elsewhere");
+        assert_eq!(clusters(Subject::Weir), "elsewhere redis");
+        assert_eq!(clusters(Subject::RatelimitLimitador), "elsewhere service");
+    }
+
+    #[test]
+    fn callouts_need_no_bridge_and_the_stream_does() {
+        let bridged = |subject| document(subject).to_string().contains("weir_bridge");
+        assert!(bridged(Subject::Weir) && !bridged(Subject::WeirCallout));
+    }
 }

@@ -13,8 +13,13 @@ use super::{
 
 /// Starts of each proxy.
 const STARTS: u32 = 5;
-/// Live keys with which memory is looked at.
-const KEYS: [u32; 3] = [16, 10_000, 1_000_000];
+/// Where memory is looked at, after how many keys. Those who keep nothing per key need no million of them.
+const MEMORY: [(Subject, &[u32]); 4] = [
+    (Subject::NoOp, &[10_000]),
+    (Subject::Weir, &[10_000, 1_000_000]),
+    (Subject::NoOpDeny, &[10_000]),
+    (Subject::WeirDenied, &[10_000, 1_000_000]),
+];
 
 /// Memory and start-up; empty where they were not measured.
 #[derive(Debug, Clone, Default)]
@@ -25,22 +30,21 @@ pub(super) struct Footprint {
     pub(super) start_up: Vec<(Subject, Spread)>,
 }
 
-/// Proxies are started for it, one after the other; a minute.
+/// Proxies are started for it, one after the other; some minutes.
 ///
 /// # Errors
 /// Where one does not start, or answers otherwise than expected.
 pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
     let mut footprint = Footprint::default();
-    let plan = Plan::of(&[], &[], 1, Duration::from_secs(1));
-    for subject in [Subject::NoOp, Subject::Weir, Subject::NoOpDeny, Subject::WeirDenied] {
+    let plan = Plan { fresh_keys: true, ..Plan::of(&[], &[], 1, Duration::ZERO) };
+    for (subject, numbers) in MEMORY {
         stage.clear()?;
-        for keys in KEYS {
-            // Long enough to see every key at a few thousand requests a second, and more than once where there are few.
-            let measure = Duration::from_millis(1000 + u64::from(keys) / 8);
-            let point = Point { subject, setting: Setting { keys, ..Setting::new(16) } };
-            let plan = Plan { measure, ..plan.clone() };
+        for keys in numbers {
+            // To see every key twice at 20,000 requests a second.
+            let plan = Plan { measure: Duration::from_millis(1000 + u64::from(keys / 10)), ..plan.clone() };
+            let point = Point { subject, setting: Setting { keys: *keys, ..Setting::new(16) } };
             let round = round::measure(stage, &plan, Sweep::Keys, point, 1)?;
-            footprint.memory.push((subject, keys, round.figure(round::Figure::ProxyMemory)));
+            footprint.memory.push((subject, *keys, round.figure(round::Figure::ProxyMemory)));
         }
     }
     for subject in [Subject::NoFilter, Subject::NoOp, Subject::Weir] {

@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use super::{BenchError, stage::Stage};
-use crate::provision::{checkout, envoy};
+use crate::provision::{checkout, envoy, nginx};
 
 /// Only what says something about the figures: no names of hosts, no paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) struct Machine {
     pub(super) kernel: String,
     pub(super) envoy: String,
     pub(super) redis: String,
+    /// Where there is one.
+    pub(super) nginx: Option<String>,
     pub(super) commit: String,
     /// Size of the filter, in bytes.
     pub(super) wasm: u64,
@@ -27,6 +29,7 @@ impl Machine {
             kernel: kernel_version(&kernel),
             envoy: envoy_version(&output(Command::new(envoy::binary()?).arg("--version"))),
             redis: stage.redis_version()?,
+            nginx: nginx::find().and_then(|installed| installed.version().ok()),
             commit: commit(),
             wasm: fs::metadata(stage.wasm())?.len(),
         })

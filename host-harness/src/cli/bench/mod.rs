@@ -127,8 +127,14 @@ impl BenchError {
 /// # Errors
 /// Where something does not start, or any answer is not the expected one.
 pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
-    let plan = bench.plan();
+    let mut plan = bench.plan();
     let mut stage = Stage::set()?;
+    if bench.subjects.is_empty() {
+        for (subject, why) in stage.not_to_be_had(&plan.subjects())? {
+            eprintln!("weir: {} is left out: {why}", subject.name());
+            plan.leave_out(subject);
+        }
+    }
     let rounds = measure(&plan, &mut stage)?;
     let machine = Machine::here(&mut stage)?;
     let footprint = if plan.footprint { footprint::measure(&mut stage)? } else { Footprint::default() };
@@ -187,5 +193,36 @@ impl Bench {
         let seconds = self.seconds.unwrap_or(if self.full { 2 } else { 1 });
         let plan = Plan::of(&known, connections, rounds, Duration::from_secs(seconds));
         if self.full { plan.with_sweeps(rounds) } else { plan }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_not_the_subjects_fails_with_what_was_found_and_what_the_proxy_says() {
+        let report = load::Report {
+            statuses: [(200, 7), (503, 2)].into(),
+            failures: vec!["connection closed instead of an answer".into()],
+            ..load::Report::default()
+        };
+        let why = BenchError::unexpected(Subject::Weir, &report, "first\nthe reason\n").to_string();
+        let expected = "weir: expected 200 of every answer, found 7 × 200, 2 × 503\n  connection closed instead of an \
+                        answer\n  first\n  the reason";
+        assert_eq!(why, expected);
+    }
+
+    #[test]
+    fn the_small_form_is_over_in_half_a_minute_and_the_full_one_in_half_an_hour() {
+        let bench =
+            |full| Bench { full, subjects: vec![], rounds: None, seconds: None, connections: vec![], out: None };
+        let takes = |plan: &Plan| (plan.measure + plan.warm_up) * u32::try_from(plan.measurements()).unwrap();
+        let (small, full) = (bench(false).plan(), bench(true).plan());
+        assert!(takes(&small) < Duration::from_secs(25), "{:?}", takes(&small));
+        assert!(takes(&full) < Duration::from_secs(20 * 60), "{:?}", takes(&full));
+        assert!(full.footprint && !small.footprint);
+        let known = Subject::all().into_iter().filter(|subject| subject.is_known_to_the_filter());
+        assert_eq!(full.subjects(), known.collect());
     }
 }

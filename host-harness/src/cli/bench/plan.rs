@@ -1,6 +1,6 @@
 //! What is measured, in which order: groups of points, whose rounds are interleaved.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::subject::Subject;
 
@@ -97,6 +97,8 @@ pub(super) struct Plan {
     pub(super) warm_up: Duration,
     /// Whether memory and start-up are measured too.
     pub(super) footprint: bool,
+    /// Whether there are keys that the warm-up does not see, so that what is to be denied may be admitted once.
+    pub(super) fresh_keys: bool,
 }
 
 impl Plan {
@@ -110,7 +112,7 @@ impl Plan {
                 rounds,
             })
             .collect();
-        Self { groups, measure, warm_up: Duration::from_millis(300), footprint: false }
+        Self { groups, measure, warm_up: Duration::from_millis(300), footprint: false, fresh_keys: false }
     }
 
     /// And how the cost grows, each step for as many rounds.
@@ -132,6 +134,18 @@ impl Plan {
         self.groups.extend(sweeps.map(|(sweep, points)| Group { sweep, points, rounds }));
         self.footprint = true;
         self
+    }
+
+    /// All that is measured, each once.
+    pub(super) fn subjects(&self) -> BTreeSet<Subject> {
+        self.groups.iter().flat_map(|group| &group.points).map(|point| point.subject).collect()
+    }
+
+    /// Measures all but this one.
+    pub(super) fn leave_out(&mut self, subject: Subject) {
+        for group in &mut self.groups {
+            group.points.retain(|point| point.subject != subject);
+        }
     }
 
     /// How many times a load generator runs.

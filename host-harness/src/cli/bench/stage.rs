@@ -1,10 +1,12 @@
 //! The servers of each subject, all running side by side and idle but for the one that is measured.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -19,10 +21,10 @@ use super::{
     subject::{Filter, Guest, Proxy, Subject},
 };
 use crate::provision::{
-    checkout,
+    ProvisionError, checkout,
     envoy::{EnvoyOptions, EnvoyServer},
     filter_wasm,
-    limitador::LimitadorServer,
+    limitador::{self, LimitadorServer},
     nginx::{self, NginxServer},
     redis::{RedisOptions, RedisServer},
 };
@@ -86,6 +88,27 @@ impl Stage {
             self.standing.insert(which, started);
         }
         self.standing.get(&which).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
+    }
+
+    /// Those of the subjects that need a server which cannot be had here, and why not.
+    pub(super) fn not_to_be_had(
+        &self,
+        subjects: &BTreeSet<Subject>,
+    ) -> Result<Vec<(Subject, ProvisionError)>, BenchError> {
+        let mut missing = Vec::new();
+        for subject in subjects {
+            let provided = match subject.proxy() {
+                Proxy::Envoy(Filter::Ratelimit) => limitador::find_or_build().map(drop),
+                Proxy::Envoy(_) => continue,
+                Proxy::Nginx { .. } => nginx::find_or_fetch().map(drop),
+            };
+            match provided {
+                Ok(()) => {}
+                Err(why @ ProvisionError::Missing { .. }) => missing.push((*subject, why)),
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(missing)
     }
 
     /// Stops all subjects' servers, and forgets all buckets.
@@ -183,13 +206,25 @@ impl Standing {
     /// How long the proxy took from its start until its workers accepted connections, in milliseconds, by its own
     /// account.
     pub(super) fn start_up_millis(&self) -> Option<f64> {
+        const TRIES: u32 = 50;
         let Running::Envoy(envoy) = &self.proxy else { return None };
-        let stats = envoy.admin_get("/stats?filter=server.initialization_time_ms").ok()?;
-        // `P0(1.0,1.0) P25(…) …`: of one value, all alike.
-        let (_, after) = stats.split_once("P50(")?;
-        let (_, value) = after.split_once(',')?;
-        value.split_once(')')?.0.parse().ok()
+        // It is told some time after it was measured.
+        (0..TRIES).find_map(|_| {
+            let stats = envoy.admin_get("/stats?filter=server.initialization_time_ms").ok()?;
+            median(&stats).or_else(|| {
+                thread::sleep(Duration::from_millis(20));
+                None
+            })
+        })
     }
+}
+
+/// Of a histogram as Envoy's admin prints it, `name: P0(0.5,0.5) … P50(2.1,2.3) …`: since the last time, and since the
+/// start. `None` where nothing is recorded yet.
+fn median(stats: &str) -> Option<f64> {
+    let (_, after) = stats.split_once("P50(")?;
+    let (both, _) = after.split_once(')')?;
+    both.split_once(',')?.1.parse().ok()
 }
 
 impl Running {
@@ -212,3 +247,14 @@ impl Running {
 
 /// What nginx runs with, for those who write its configuration.
 pub(super) type Installed = nginx::Installed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histograms_median_is_the_one_since_the_start() {
+        assert_eq!(median("server.x: P0(nan,20.5) P50(nan,21.5) P100(nan,22)"), Some(21.5));
+        assert_eq!(median("server.x: No recorded values"), None);
+    }
+}

@@ -16,12 +16,13 @@ pub(super) fn render(results: &Results<'_>, plots: &[Plot]) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         page,
-        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}; Weir {}, its wasm {} KB.\n",
+        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}{}; Weir {}, its wasm {} KB.\n",
         machine.cpu,
         machine.cores,
         machine.kernel,
         machine.envoy,
         machine.redis,
+        machine.nginx.as_ref().map(|version| format!("; nginx {version}")).unwrap_or_default(),
         machine.commit,
         machine.wasm.div_ceil(1000),
     );
@@ -135,6 +136,7 @@ mod tests {
             kernel: "6.1.0".into(),
             envoy: "1.40.0".into(),
             redis: "6.2.7".into(),
+            nginx: Some("1.22.1".into()),
             commit: "0123456789".into(),
             wasm: 389_500,
         };
@@ -146,7 +148,7 @@ mod tests {
         for part in [
             "AMD EPYC (2 cores), Linux 6.1.0.",
             "Envoy 1.40.0,",
-            "Redis 6.2.7; Weir 0123456789, its wasm 390 KB.",
+            "Redis 6.2.7; nginx 1.22.1; Weir 0123456789, its wasm 390 KB.",
             "](results/rounds.csv)",
             "](results/cpu-16.svg)",
             "## 16 connections",

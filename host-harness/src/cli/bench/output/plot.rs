@@ -134,7 +134,13 @@ fn draw_bars(text: &mut String, title: &str, bars: &[(String, [f64; 3], Spread)]
         .x_label_area_size(30)
         .build_cartesian_2d(-names..most, 0.0..bars.len() as f64)?;
     let no_names = |value: &f64| if *value < 0.0 { String::new() } else { format!("{value:.0}") };
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_formatter(&no_names).draw()?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .light_line_style(TRANSPARENT)
+        .x_label_formatter(&no_names)
+        .draw()?;
     let centres = (0..bars.len()).rev().map(|index| index as f64 + 0.5);
     for ((name, parts, all), centre) in bars.iter().zip(centres) {
         let mut from = 0.0;
@@ -158,7 +164,7 @@ fn draw_bars(text: &mut String, title: &str, bars: &[(String, [f64; 3], Spread)]
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperRight)
         .label_font((FONT, 14))
         .background_style(WHITE)
         .border_style(WHISKER)
@@ -177,7 +183,7 @@ fn draw_lines(
 ) -> Done {
     let root = SVGBackend::with_string(text, (WIDTH, 380)).into_drawing_area();
     root.fill(&WHITE)?;
-    let most = lines.iter().flat_map(|(_, line)| line).map(|(_, spread)| spread.most).fold(1e-9, f64::max) * 1.1;
+    let most = lines.iter().flat_map(|(_, line)| line).map(|(_, spread)| spread.most).fold(1e-9, f64::max) * 1.3;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, (FONT, 18))
         .margin(10)
@@ -192,6 +198,7 @@ fn draw_lines(
     chart
         .configure_mesh()
         .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
         .x_labels(positions.len())
         .x_label_formatter(&position)
         .x_desc(axis)
@@ -210,7 +217,7 @@ fn draw_lines(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::UpperMiddle)
         .label_font((FONT, 14))
         .background_style(WHITE.mix(0.8))
         .border_style(WHISKER)
