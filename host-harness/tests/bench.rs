@@ -1,12 +1,15 @@
 //! `weir bench` as a developer types it, on a real Envoy and a real Redis.
 
-use std::process::{Command, Output};
+use std::{
+    io,
+    process::{Command, Output},
+};
 
 use weir_harness::provision::{envoy, or_skip, redis};
 
 /// What `weir bench` with these arguments prints and writes.
-fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir")).arg("bench").args(arguments).output().expect("weir can be run")
+fn bench(arguments: &[&str]) -> io::Result<Output> {
+    Command::new(env!("CARGO_BIN_EXE_weir")).arg("bench").args(arguments).output()
 }
 
 #[test]
@@ -16,7 +19,8 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
     }
     let out = tempfile::tempdir().expect("a folder");
     let place = out.path().to_str().expect("its path is text");
-    let done = bench(&["--rounds", "1", "--seconds", "1", "--subjects", "no-op,weir", "--out", place]);
+    let done = bench(&["--rounds", "1", "--seconds", "1", "--subjects", "no-op,weir", "--out", place])
+        .expect("weir can be run");
     let (told, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{told}\n{complained}");
     assert!(told.contains("no-op") && told.contains("weir"), "{told}");
@@ -40,7 +44,7 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
 
 #[test]
 fn a_subject_that_is_unknown_is_refused_with_those_that_are_known() {
-    let done = bench(&["--subjects", "no-such"]);
+    let done = bench(&["--subjects", "no-such"]).expect("weir can be run");
     let complained = String::from_utf8_lossy(&done.stderr);
     assert!(!done.status.success() && complained.contains("weir-denied"), "{complained}");
 }
