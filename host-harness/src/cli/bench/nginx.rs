@@ -6,7 +6,8 @@ use super::stage::Installed;
 
 /// What Envoy's fault filter answers, so that all answers are alike.
 const BODY: &str = "fault filter abort";
-const GCRA: &str = include_str!("peers/gcra.lua");
+/// A token bucket as lean as can be.
+pub(super) const GCRA: &str = include_str!("peers/gcra.lua");
 const ASK: &str = include_str!("peers/nginx.lua");
 
 /// `nginx.conf`; `redis`: where to ask before answering, if at all. Relative paths start from nginx's own folder.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ use super::{
     guest,
     plan::Setting,
     redis_stats::Commands,
+    spread::Spread,
     subject::{Filter, Guest, Proxy, Subject},
 };
 use crate::provision::{
@@ -123,6 +124,20 @@ impl Stage {
         Ok(Commands::parse(&info))
     }
 
+    /// How long one script takes, there and back, when nobody else asks; in milliseconds, of a second's worth.
+    pub(super) fn redis_round_trip(&mut self) -> Result<Option<Spread>, BenchError> {
+        let script = redis::Script::new(super::nginx::GCRA);
+        let mut invocation = script.prepare_invoke();
+        invocation.key("round-trip").arg(3600).arg(360_000_000_000_u64);
+        let (mut took, until) = (Vec::new(), Instant::now() + Duration::from_secs(1));
+        while Instant::now() < until {
+            let asked = Instant::now();
+            let _: u8 = invocation.invoke(&mut self.connection)?;
+            took.push(asked.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(Spread::of(took))
+    }
+
     /// Redis' version.
     pub(super) fn redis_version(&mut self) -> Result<String, BenchError> {
         let info: String = redis::cmd("INFO").arg("server").query(&mut self.connection)?;
@@ -187,6 +202,7 @@ impl Stage {
     fn guest(&self, guest: Guest) -> Result<PathBuf, BenchError> {
         let file = self.dir.path().join(match guest {
             Guest::NoOp => "no-op.wasm",
+            Guest::PauseResume => "pause-resume.wasm",
             Guest::Deny => "deny.wasm",
         });
         std::fs::write(&file, guest::module(guest)?)?;

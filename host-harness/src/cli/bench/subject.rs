@@ -10,6 +10,8 @@ pub(super) enum Subject {
     NoFilter,
     /// Envoy with a wasm filter whose callbacks do nothing
     NoOp,
+    /// Envoy with a wasm filter that pauses every request and resumes it in a later callback, asking nobody
+    PauseResume,
     /// Envoy with a wasm filter that denies at once
     NoOpDeny,
     /// Envoy's own limiter, in the worker's memory
@@ -68,6 +70,8 @@ pub(super) enum Filter {
 pub(super) enum Guest {
     /// Has the callbacks of an ordinary filter; they do nothing.
     NoOp,
+    /// Pauses every request, and resumes it when its own message to itself arrives.
+    PauseResume,
     /// Denies every request when it sees its headers.
     Deny,
 }
@@ -115,6 +119,7 @@ impl Subject {
         match self {
             Self::NoFilter => Proxy::Envoy(Filter::None),
             Self::NoOp => Proxy::Envoy(Filter::Guest(Guest::NoOp)),
+            Self::PauseResume => Proxy::Envoy(Filter::Guest(Guest::PauseResume)),
             Self::NoOpDeny => Proxy::Envoy(Filter::Guest(Guest::Deny)),
             Self::LocalRatelimit => Proxy::Envoy(Filter::LocalRatelimit),
             Self::Weir => weir(1, json!({})),

@@ -106,6 +106,10 @@ fn shown(spread: Option<Spread>, digits: usize) -> String {
 fn footprint(results: &Results<'_>) -> String {
     let footprint = results.footprint;
     let mut text = String::new();
+    if let Some(spread) = footprint.redis_round_trip {
+        let _ =
+            writeln!(text, "\nRedis alone, one script there and back on one connection: p50 {:.3} ms.", spread.median);
+    }
     if !footprint.memory.is_empty() {
         text.push_str("\n## Memory and start-up\n\n| subject | keys seen | proxy's memory, MiB |\n|---|--:|--:|\n");
         for (subject, keys, mib) in &footprint.memory {
@@ -141,8 +145,11 @@ mod tests {
             wasm: 389_500,
         };
         let spread = Spread { least: 300.0, median: 310.0, most: 320.0 };
-        let footprint =
-            Footprint { memory: vec![(Subject::Weir, 10_000, 61.23)], start_up: vec![(Subject::NoOp, spread)] };
+        let footprint = Footprint {
+            memory: vec![(Subject::Weir, 10_000, 61.23)],
+            start_up: vec![(Subject::NoOp, spread)],
+            redis_round_trip: Some(Spread { least: 0.05, median: 0.08, most: 3.0 }),
+        };
         let results = Results { rounds: &rounds, machine: &machine, footprint: &footprint };
         let page = render(&results, &super::super::plot::all(&rounds));
         for part in [
@@ -154,6 +161,7 @@ mod tests {
             "## 16 connections",
             "| weir | 10000 | 61.2 |",
             "| no-op | 310 (300 – 320) |",
+            "one connection: p50 0.080 ms",
             "- `weir`: ",
         ] {
             assert!(page.contains(part), "{part:?} in\n{page}");
