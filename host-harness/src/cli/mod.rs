@@ -1,5 +1,6 @@
 //! The command line, `weir`.
 
+mod bench;
 mod check;
 mod demo;
 pub mod limits;
@@ -32,6 +33,11 @@ enum Command {
     Limits(limits::Limits),
     /// Limits requests with a real Redis, and shows that the limits hold.
     Demo(demo::Demo),
+    /// Measures what a request costs with Weir, without it, and with others in its place.
+    Bench(bench::Bench),
+    /// Sends the requests of `weir bench`, from a process of its own.
+    #[command(hide = true)]
+    BenchLoad(bench::load::Plan),
 }
 
 /// Runs `weir` with the process's arguments.
@@ -44,6 +50,8 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),
         Command::Demo(demo) => demo::run(demo),
+        Command::Bench(bench) => bench::run(&bench),
+        Command::BenchLoad(plan) => bench::load::run(&plan),
     };
     match done {
         Ok(code) => code,

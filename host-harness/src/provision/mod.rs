@@ -1,4 +1,4 @@
-//! Finds or fetches what a run needs: the wasm target, the filter, a Redis, an Envoy.
+//! Finds or fetches what a run needs: the wasm target, the filter, a Redis, an Envoy; and whom to compare with.
 //!
 //! Everything is private to the checkout: tools are kept under `target/tools`, data under `target/`, and the only
 //! thing changed outside is the Rust toolchain, which may gain the `wasm32-wasip1` target. Downloads go through
@@ -11,6 +11,8 @@ pub mod checkout;
 mod command;
 pub mod envoy;
 pub mod filter_wasm;
+pub mod limitador;
+pub mod nginx;
 pub mod port;
 mod process;
 pub mod redis;

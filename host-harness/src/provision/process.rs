@@ -41,6 +41,11 @@ impl ServerProcess {
         Ok(Self { child, reaper, log: log.to_path_buf() })
     }
 
+    /// The process's id; another's as soon as it has ended.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn is_alive(&mut self) -> bool {
         self.ended().is_none()
     }

@@ -36,11 +36,14 @@ pub struct HostOptions {
     pub workers: usize,
     /// What one callback into a module may take, in steps of 50 ms; beyond it the VM traps.
     pub call_limit: Duration,
+    /// Whether to count what modules execute, in wasmtime's fuel (about one an instruction), as counters
+    /// `wasm.fuel.CALLBACK`. It slows them down.
+    pub counts_fuel: bool,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { workers: 1, call_limit: Duration::from_secs(10) }
+        Self { workers: 1, call_limit: Duration::from_secs(10), counts_fuel: false }
     }
 }
 
@@ -96,7 +99,7 @@ impl Host {
     /// See [`HostError`]; nothing is left running then.
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
-        let modules = Arc::new(Modules::new(options.call_limit)?);
+        let modules = Arc::new(Modules::new(options.call_limit, options.counts_fuel)?);
         let shared = Arc::default();
         let access_logs = open_access_logs(&bootstrap, &shared)?;
         let parts = HostParts { bootstrap: Arc::new(bootstrap), modules, shared, access_logs };

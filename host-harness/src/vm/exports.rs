@@ -7,8 +7,15 @@ use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 use super::VmError;
 use crate::abi::state::HostState;
 
-type Notify<P> = Option<TypedFunc<P, ()>>;
-type Ask<P> = Option<TypedFunc<P, u32>>;
+type Notify<P> = Option<Export<P, ()>>;
+type Ask<P> = Option<Export<P, u32>>;
+
+/// A callback, and what it is called.
+#[derive(Clone)]
+pub(crate) struct Export<P, R> {
+    pub(super) name: &'static str,
+    pub(super) function: TypedFunc<P, R>,
+}
 
 pub(crate) struct Exports {
     pub(super) initialize: Notify<()>,
@@ -72,11 +79,12 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    fn export<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<Option<TypedFunc<P, R>>, VmError> {
+    fn export<P: WasmParams, R: WasmResults>(&mut self, name: &'static str) -> Result<Option<Export<P, R>>, VmError> {
         let Some(function) = self.instance.get_func(&mut *self.store, name) else { return Ok(None) };
-        function.typed(&*self.store).map(Some).map_err(|error| VmError::Instantiate {
+        let function = function.typed(&*self.store).map_err(|error| VmError::Instantiate {
             path: self.path.to_owned(),
             reason: format!("export `{name}`: {error:#}"),
-        })
+        })?;
+        Ok(Some(Export { name, function }))
     }
 }

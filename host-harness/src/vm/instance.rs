@@ -7,14 +7,17 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::{Linker, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Linker, Store, WasmParams, WasmResults};
 
-use super::exports::Exports;
+use super::exports::{Export, Exports};
 use super::{Modules, VmError};
 use crate::abi::shared::{QueueInbox, Shared};
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::stream::{Stream, StreamControl};
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
+
+/// More than any callback can spend.
+const FUEL: u64 = u64::MAX / 2;
 
 /// Who does what modules ask for.
 pub(crate) trait EffectSink {
@@ -51,6 +54,7 @@ pub(crate) struct Vm {
     failed: Cell<bool>,
     next_context: Cell<u32>,
     call_budget: u64,
+    counts_fuel: bool,
     effects: Option<Weak<dyn EffectSink>>,
     shared: Arc<Shared>,
 }
@@ -95,14 +99,17 @@ impl Vm {
         };
         let mut store = Store::new(&setup.modules.engine, state);
         store.set_epoch_deadline(setup.modules.call_budget);
+        if setup.modules.counts_fuel {
+            store.set_fuel(FUEL).map_err(refused)?;
+        }
         let instance = setup.linker.instantiate(&mut store, &module).map_err(refused)?;
         let exports = Exports::of(&instance, &mut store, &path)?;
         let memory = instance.get_memory(&mut store, "memory");
         store.data_mut().memory = memory;
-        store.data_mut().allocate = exports.allocate.clone();
+        store.data_mut().allocate = exports.allocate.as_ref().map(|export| export.function.clone());
         let begin = exports.initialize.as_ref().or(exports.start.as_ref());
         if let Some(begin) = begin {
-            begin.call(&mut store, ()).map_err(refused)?;
+            begin.function.call(&mut store, ()).map_err(refused)?;
         }
         Ok(Rc::new(Self {
             serial,
@@ -112,6 +119,7 @@ impl Vm {
             failed: Cell::new(false),
             next_context: Cell::new(1),
             call_budget: setup.modules.call_budget,
+            counts_fuel: setup.modules.counts_fuel,
             effects: setup.effects.clone(),
             shared: setup.shared.clone(),
         }))
@@ -219,7 +227,7 @@ impl Vm {
     pub(super) fn notify<P: WasmParams>(
         self: &Rc<Self>,
         context: u32,
-        export: &Option<TypedFunc<P, ()>>,
+        export: &Option<Export<P, ()>>,
         arguments: P,
     ) -> Result<(), VmFailed> {
         self.call(context, export, arguments, ()).map(|_| ())
@@ -229,7 +237,7 @@ impl Vm {
     pub(super) fn ask<P: WasmParams>(
         self: &Rc<Self>,
         context: u32,
-        export: &Option<TypedFunc<P, u32>>,
+        export: &Option<Export<P, u32>>,
         arguments: P,
         default: u32,
     ) -> Result<Called<u32>, VmFailed> {
@@ -239,7 +247,7 @@ impl Vm {
     fn call<P: WasmParams, R: WasmResults>(
         self: &Rc<Self>,
         context: u32,
-        export: &Option<TypedFunc<P, R>>,
+        export: &Option<Export<P, R>>,
         arguments: P,
         default: R,
     ) -> Result<Called<R>, VmFailed> {
@@ -257,7 +265,15 @@ impl Vm {
             state.effective = 0;
             state.stopped = false;
             store.set_epoch_deadline(self.call_budget);
-            let result = export.call(&mut *store, arguments);
+            if self.counts_fuel {
+                // Cannot fail: the engine counts.
+                let _ = store.set_fuel(FUEL);
+            }
+            let result = export.function.call(&mut *store, arguments);
+            if self.counts_fuel {
+                let spent = FUEL - store.get_fuel().unwrap_or(FUEL);
+                self.shared.stats.counter(&format!("wasm.fuel.{}", export.name)).add(spent);
+            }
             let state = store.data_mut();
             (result, std::mem::take(&mut state.effects), state.stopped)
         };

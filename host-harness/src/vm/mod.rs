@@ -83,14 +83,16 @@ pub(crate) struct Modules {
     compiled: Mutex<HashMap<PathBuf, Module>>,
     /// In epochs; a callback that takes longer is a trap.
     pub(crate) call_budget: u64,
+    pub(crate) counts_fuel: bool,
     stop: Arc<AtomicBool>,
     ticker: Option<JoinHandle<()>>,
 }
 
 impl Modules {
-    pub(crate) fn new(call_limit: Duration) -> Result<Self, VmError> {
+    pub(crate) fn new(call_limit: Duration, counts_fuel: bool) -> Result<Self, VmError> {
         let mut config = Config::new();
         config.epoch_interruption(true);
+        config.consume_fuel(counts_fuel);
         let engine = Engine::new(&config).map_err(|error| VmError::Engine { reason: format!("{error:#}") })?;
         let stop = Arc::new(AtomicBool::new(false));
         let ticker = std::thread::Builder::new().name("epochs".to_owned()).spawn({
@@ -105,7 +107,7 @@ impl Modules {
         let ticker = ticker.map_err(|error| VmError::Engine { reason: error.to_string() })?;
         let epochs = call_limit.as_millis().div_ceil(EPOCH.as_millis()).max(1);
         let call_budget = u64::try_from(epochs).unwrap_or(u64::MAX / 2);
-        Ok(Self { engine, compiled: Mutex::default(), call_budget, stop, ticker: Some(ticker) })
+        Ok(Self { engine, compiled: Mutex::default(), call_budget, counts_fuel, stop, ticker: Some(ticker) })
     }
 
     pub(crate) fn module(&self, path: &Path) -> Result<Module, VmError> {

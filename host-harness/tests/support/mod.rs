@@ -150,7 +150,7 @@ static_resources:
             return Ok(Proxy { host, _files: files });
         }
         let bootstrap = Bootstrap::parse(&yaml, "test.yaml").unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-        let options = HostOptions { workers: self.workers, call_limit: self.call_limit };
+        let options = HostOptions { workers: self.workers, call_limit: self.call_limit, ..HostOptions::default() };
         Host::start(bootstrap, options).map(|running| Proxy { host: Serving::Embedded(running), _files: files })
     }
 

@@ -127,6 +127,11 @@ impl EnvoyServer {
         &self.dir
     }
 
+    /// Its process's id.
+    pub fn id(&self) -> u32 {
+        self.process().id()
+    }
+
     /// Whether its process has not ended.
     pub fn is_alive(&self) -> bool {
         self.process().is_alive()

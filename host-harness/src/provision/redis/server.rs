@@ -99,6 +99,11 @@ impl RedisServer {
         self.options.password.as_deref()
     }
 
+    /// Its process's id; `None` where it is stopped.
+    pub fn id(&self) -> Option<u32> {
+        self.process().as_ref().map(ServerProcess::id)
+    }
+
     /// The folder of its data and of `redis.log`.
     pub fn dir(&self) -> &Path {
         &self.dir

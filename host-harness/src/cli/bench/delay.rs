@@ -1,0 +1,113 @@
+//! A network that is further away: a TCP proxy, in this process, that holds back what goes to Redis.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Passes everything on, what goes to the server later by a fixed time, however much is on its way. Dropped: it
+/// accepts no more; open connections last as long as their ends want.
+///
+/// Of threads, not tasks: a runtime's timer is a millisecond coarse, as coarse as what is to be measured.
+pub(super) struct DelayProxy {
+    addr: SocketAddr,
+    ended: Arc<AtomicBool>,
+}
+
+impl DelayProxy {
+    pub(super) fn start(server: SocketAddr, delay: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let addr = listener.local_addr()?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = ended.clone();
+        thread::Builder::new().name("delay".into()).spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if seen.load(Ordering::Relaxed) {
+                    break;
+                }
+                // A connection that cannot be passed on is closed: its end sees it.
+                let _ = carry(client, server, delay);
+            }
+        })?;
+        Ok(Self { addr, ended })
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for DelayProxy {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // The last to be accepted, so that the listener is let go of.
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+fn carry(client: TcpStream, server: SocketAddr, delay: Duration) -> io::Result<()> {
+    let server = TcpStream::connect(server)?;
+    server.set_nodelay(true)?;
+    client.set_nodelay(true)?;
+    let (held, due) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let mut from = client.try_clone()?;
+    thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let Some(bytes) = buffer.get(..count) else { break };
+            if held.send((Instant::now() + delay, bytes.to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    let mut to = server.try_clone()?;
+    thread::spawn(move || {
+        for (at, bytes) in due {
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let (mut from, mut to) = (server, client);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_together_arrives_together_and_late() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let delay = Duration::from_millis(30);
+        let proxy = DelayProxy::start(server.local_addr().unwrap(), delay).unwrap();
+        let mut client = TcpStream::connect(proxy.addr()).unwrap();
+        let started = Instant::now();
+        let (mut accepted, _) = server.accept().unwrap();
+        for _ in 0..5 {
+            client.write_all(b"ping").unwrap();
+        }
+        let mut bytes = [0; 20];
+        accepted.read_exact(&mut bytes).unwrap();
+        let took = started.elapsed();
+        assert!(took >= delay, "{took:?}");
+        accepted.write_all(b"pong").unwrap();
+        client.read_exact(&mut bytes[..4]).unwrap();
+        assert_eq!(&bytes[..4], b"pong");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(accepted.read(&mut bytes).unwrap(), 0);
+    }
+}

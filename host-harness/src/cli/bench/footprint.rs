@@ -1,0 +1,65 @@
+//! What a subject costs at rest: memory with many keys, and time to start. And what Redis alone takes.
+
+use std::time::Duration;
+
+use super::{
+    BenchError,
+    plan::{Plan, Point, Setting, Sweep},
+    round,
+    spread::Spread,
+    stage::Stage,
+    subject::Subject,
+};
+
+/// Starts of each proxy.
+const STARTS: u32 = 5;
+/// Where memory is looked at, after how many keys. Those who keep nothing per key need no million of them.
+const MEMORY: [(Subject, &[u32]); 4] = [
+    (Subject::NoOp, &[10_000]),
+    (Subject::Weir, &[10_000, 1_000_000]),
+    (Subject::NoOpDeny, &[10_000]),
+    (Subject::WeirDenied, &[10_000, 1_000_000]),
+];
+
+/// Memory and start-up; empty where they were not measured.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Footprint {
+    /// Resident memory of a proxy after it has seen so many keys, in MiB.
+    pub(super) memory: Vec<(Subject, u64, f64)>,
+    /// From a proxy's start to its workers accepting connections, in milliseconds.
+    pub(super) start_up: Vec<(Subject, Spread)>,
+    /// A script, there and back, in milliseconds.
+    pub(super) redis_round_trip: Option<Spread>,
+}
+
+/// Proxies are started for it, one after the other; some minutes.
+///
+/// # Errors
+/// Where one does not start, or answers otherwise than expected.
+pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
+    stage.clear()?;
+    let mut footprint = Footprint { redis_round_trip: stage.redis_round_trip()?, ..Footprint::default() };
+    let plan = Plan { fresh_keys: true, ..Plan::of(&[], &[], 1, Duration::ZERO) };
+    for (subject, numbers) in MEMORY {
+        stage.clear()?;
+        for keys in numbers {
+            // To see every key twice at 20,000 requests a second.
+            let plan = Plan { measure: Duration::from_millis(1000 + u64::from(keys / 10)), ..plan.clone() };
+            let point = Point { subject, setting: Setting { keys: *keys, ..Setting::new(16) } };
+            let round = round::measure(stage, &plan, Sweep::Keys, point, 1)?;
+            // Keys come in order: a machine that is too slow for all of them has seen as many as it answered.
+            let seen = round.requests.min(u64::from(*keys));
+            footprint.memory.push((subject, seen, round.figure(round::Figure::ProxyMemory)));
+        }
+    }
+    for subject in [Subject::NoFilter, Subject::NoOp, Subject::Weir] {
+        let mut starts = Vec::new();
+        for _ in 0..STARTS {
+            stage.clear()?;
+            starts.extend(stage.standing(subject, Setting::new(1))?.start_up_millis());
+        }
+        footprint.start_up.extend(Spread::of(starts).map(|spread| (subject, spread)));
+    }
+    stage.clear()?;
+    Ok(footprint)
+}

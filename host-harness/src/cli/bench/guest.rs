@@ -1,0 +1,75 @@
+//! Wasm modules that show what wasm alone costs: the least that a filter written with an SDK exports, in WAT.
+
+use super::subject::Guest;
+
+/// The module, as bytes of wasm.
+///
+/// # Errors
+/// Where the WAT is wrong, which a test rules out.
+pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
+    let on_request_headers = match guest {
+        Guest::NoOp => "i32.const 0",
+        // A queue of its own, registered by the worker that serves; a message of it is the paused context's id.
+        Guest::PauseResume => {
+            "(if (i32.eqz (i32.load (i32.const 0x100)))
+               (then (drop (call $register (i32.const 0) (i32.const 4) (i32.const 0x100)))))
+             (i32.store (i32.const 0x104) (local.get $context))
+             (drop (call $enqueue (i32.load (i32.const 0x100)) (i32.const 0x104) (i32.const 4)))
+             i32.const 1"
+        }
+        // 429 with the body at 0, no more headers, no gRPC status; and stop here.
+        Guest::Deny => {
+            "(drop (call $respond (i32.const 429) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 13)
+                                  (i32.const 0) (i32.const 0) (i32.const -1)))
+             i32.const 1"
+        }
+    };
+    wat::parse_str(format!(
+        r#"(module
+  (import "env" "proxy_send_local_response"
+    (func $respond (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_effective_context" (func $set_effective_context (param i32) (result i32)))
+  (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 0) "rate limited\n")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "_initialize"))
+  ;; The host hands in little, and nothing that is kept.
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0x10000)
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_vm_start") (param i32 i32) (result i32) i32.const 1)
+  (func (export "proxy_on_configure") (param i32 i32) (result i32) i32.const 1)
+  (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
+    {on_request_headers})
+  ;; The message is at the address that is stored at 0x108.
+  (func (export "proxy_on_queue_ready") (param $root i32) (param $queue i32)
+    (if (i32.eqz (call $dequeue (local.get $queue) (i32.const 0x108) (i32.const 0x10c)))
+      (then
+        (if (i32.eqz (call $set_effective_context (i32.load (i32.load (i32.const 0x108)))))
+          (then (drop (call $continue (i32.const 0))))))))
+  (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) i32.const 0)
+  (func (export "proxy_on_request_trailers") (param i32 i32) (result i32) i32.const 0)
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) i32.const 0)
+  (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) i32.const 0)
+  (func (export "proxy_on_response_trailers") (param i32 i32) (result i32) i32.const 0)
+  (func (export "proxy_on_done") (param i32) (result i32) i32.const 1)
+  (func (export "proxy_on_log") (param i32))
+  (func (export "proxy_on_delete") (param i32)))"#
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modules_are_wasm() {
+        for guest in [Guest::NoOp, Guest::PauseResume, Guest::Deny] {
+            let module = module(guest).unwrap();
+            assert!(module.starts_with(b"\0asm") && module.len() < 2000);
+        }
+    }
+}

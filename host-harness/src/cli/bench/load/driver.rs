@@ -1,0 +1,71 @@
+//! The other end of the load generator: starts its process, and lets it go.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use thiserror::Error;
+
+use super::{Plan, Report};
+
+/// Why there is no report.
+#[derive(Debug, Error)]
+pub(in crate::cli::bench) enum LoadError {
+    /// The process cannot be run or spoken to.
+    #[error("load generator: {0}")]
+    Io(#[from] io::Error),
+    /// It ended before its time; it has said why on standard error.
+    #[error("load generator: expected {expected:?}, found {found:?}")]
+    Ended {
+        /// What it should have said.
+        expected: &'static str,
+        /// What it said.
+        found: String,
+    },
+}
+
+/// A load generator that has warmed up its server, and waits. Dropped: ended.
+pub(in crate::cli::bench) struct Loader {
+    child: Child,
+    says: BufReader<ChildStdout>,
+    hears: ChildStdin,
+}
+
+impl Loader {
+    /// Starts one, and returns when the server is warm.
+    pub(in crate::cli::bench) fn ready(plan: &Plan) -> Result<Self, LoadError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("bench-load").args(["--target", &plan.target.to_string()]);
+        command.args(["--connections", &plan.connections.to_string(), "--keys", &plan.keys.to_string()]);
+        command.args(["--warm-up-millis", &plan.warm_up_millis.to_string(), "--millis", &plan.millis.to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (hears, says) = (child.stdin.take(), child.stdout.take());
+        let (Some(hears), Some(says)) = (hears, says) else { return Err(io::Error::from(io::ErrorKind::Other).into()) };
+        let mut loader = Self { child, says: BufReader::new(says), hears };
+        match loader.line()?.trim() {
+            "ready" => Ok(loader),
+            found => Err(LoadError::Ended { expected: "ready", found: found.to_owned() }),
+        }
+    }
+
+    /// Measures.
+    pub(in crate::cli::bench) fn go(mut self) -> Result<Report, LoadError> {
+        self.hears.write_all(b"go\n")?;
+        let line = self.line()?;
+        serde_json::from_str(&line).map_err(|_| LoadError::Ended { expected: "a report", found: line })
+    }
+
+    fn line(&mut self) -> Result<String, LoadError> {
+        let mut line = String::new();
+        self.says.read_line(&mut line)?;
+        Ok(line)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

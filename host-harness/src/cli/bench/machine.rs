@@ -1,0 +1,84 @@
+//! What the figures were measured on and with.
+
+use std::{fs, process::Command};
+
+use super::{BenchError, stage::Stage};
+use crate::provision::{checkout, envoy, nginx};
+
+/// Only what says something about the figures: no names of hosts, no paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Machine {
+    pub(super) cpu: String,
+    pub(super) cores: usize,
+    pub(super) kernel: String,
+    pub(super) envoy: String,
+    pub(super) redis: String,
+    /// Where there is one.
+    pub(super) nginx: Option<String>,
+    pub(super) commit: String,
+    /// Size of the filter, in bytes.
+    pub(super) wasm: u64,
+}
+
+impl Machine {
+    pub(super) fn here(stage: &mut Stage) -> Result<Self, BenchError> {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Self {
+            cpu: cpu_model(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            cores: std::thread::available_parallelism()?.get(),
+            kernel: kernel_version(&kernel),
+            envoy: envoy_version(&output(Command::new(envoy::binary()?).arg("--version"))),
+            redis: stage.redis_version()?,
+            nginx: nginx::find().and_then(|installed| installed.version().ok()),
+            commit: commit(),
+            wasm: fs::metadata(stage.wasm())?.len(),
+        })
+    }
+}
+
+fn cpu_model(cpuinfo: &str) -> String {
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model.map_or("unknown", |(_, name)| name.trim()).to_owned()
+}
+
+/// Without the build's name, which may be a machine's.
+fn kernel_version(release: &str) -> String {
+    release.trim().split('-').next().unwrap_or("unknown").to_owned()
+}
+
+/// Of `envoy  version: <hash>/1.40.0/Clean/RELEASE/BoringSSL`.
+fn envoy_version(printed: &str) -> String {
+    let version = printed.split_once("version:").and_then(|(_, rest)| rest.trim().split('/').nth(1));
+    version.unwrap_or("unknown").to_owned()
+}
+
+/// With a `+` where there were changes that are not committed.
+fn commit() -> String {
+    let Ok(root) = checkout::root() else { return "unknown".into() };
+    let git = |arguments: &[&str]| output(Command::new("git").current_dir(&root).args(arguments));
+    let hash = git(&["rev-parse", "--short=10", "HEAD"]);
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"]).is_empty();
+    match hash.as_str() {
+        "" => "unknown".into(),
+        hash => format!("{hash}{}", if changed { "+" } else { "" }),
+    }
+}
+
+/// What a command prints, or nothing: versions are for the reader, and no reason to fail.
+fn output(command: &mut Command) -> String {
+    command.output().map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_taken_out_of_what_is_printed() {
+        let printed = "\n/a/b/envoy  version: 8b1f9e/1.40.0/Clean/RELEASE/BoringSSL\n";
+        assert_eq!(envoy_version(printed), "1.40.0");
+        assert_eq!(kernel_version("6.12.3-somewhere-amd64\n"), "6.12.3");
+        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: AMD EPYC\n"), "AMD EPYC");
+        assert_eq!((cpu_model("").as_str(), envoy_version("").as_str()), ("unknown", "unknown"));
+    }
+}

@@ -1,0 +1,8 @@
+-- A token bucket (GCRA): KEYS[1] holds the time, in microseconds, at which it is full again.
+-- ARGV: microseconds per token, microseconds for all of them. Returns whether a token was taken.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local full = math.max(tonumber(redis.call('GET', KEYS[1])) or now, now) + ARGV[1]
+if full - now > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], full, 'PX', math.ceil((full - now) / 1000))
+return 1

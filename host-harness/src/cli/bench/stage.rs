@@ -1,0 +1,276 @@
+//! The servers of each subject, all running side by side and idle but for the one that is measured.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    BenchError,
+    delay::DelayProxy,
+    envoy::{self, Around},
+    guest,
+    plan::Setting,
+    redis_stats::Commands,
+    spread::Spread,
+    subject::{Filter, Guest, Proxy, Subject},
+};
+use crate::provision::{
+    ProvisionError, checkout,
+    envoy::{EnvoyOptions, EnvoyServer},
+    filter_wasm,
+    limitador::{self, LimitadorServer},
+    nginx::{self, NginxServer},
+    redis::{RedisOptions, RedisServer},
+};
+
+/// What a server does for a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Role {
+    /// Answers the requests.
+    Proxy,
+    /// Holds the buckets.
+    Redis,
+    /// Stands between proxy and Redis.
+    Service,
+}
+
+/// A subject's servers, ready to be asked.
+pub(super) struct Standing {
+    /// Where requests go.
+    pub(super) target: SocketAddr,
+    /// The processes that work for it.
+    pub(super) processes: Vec<(Role, u32)>,
+    proxy: Running,
+    _service: Option<LimitadorServer>,
+    _delay: Option<DelayProxy>,
+}
+
+enum Running {
+    Envoy(EnvoyServer),
+    Nginx(NginxServer),
+}
+
+/// Which servers a subject needs: another number of workers, or another way to Redis, needs others.
+type Which = (Subject, u32, Option<u64>);
+
+/// Redis, and whatever subjects stand around it.
+pub(super) struct Stage {
+    redis: RedisServer,
+    connection: redis::Connection,
+    wasm: PathBuf,
+    dir: TempDir,
+    standing: BTreeMap<Which, Standing>,
+}
+
+impl Stage {
+    /// A Redis of its own, without persistence, and Weir's filter.
+    pub(super) fn set() -> Result<Self, BenchError> {
+        let wasm = filter_wasm::find_or_build()?;
+        let redis = RedisServer::start(RedisOptions::default())?;
+        let connection = redis::Client::open(redis.url())?.get_connection()?;
+        let parent = checkout::target_dir()?.join("tmp");
+        std::fs::create_dir_all(&parent)?;
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
+        Ok(Self { redis, connection, wasm, dir, standing: BTreeMap::new() })
+    }
+
+    /// The servers of a subject, started now if they do not run yet.
+    pub(super) fn standing(&mut self, subject: Subject, setting: Setting) -> Result<&Standing, BenchError> {
+        let which = (subject, setting.workers, setting.redis_delay_millis);
+        if !self.standing.contains_key(&which) {
+            let started = self.start(subject, setting)?;
+            self.standing.insert(which, started);
+        }
+        self.standing.get(&which).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
+    }
+
+    /// Those of the subjects that need a server which cannot be had here, and why not.
+    pub(super) fn not_to_be_had(
+        &self,
+        subjects: &BTreeSet<Subject>,
+    ) -> Result<Vec<(Subject, ProvisionError)>, BenchError> {
+        let mut missing = Vec::new();
+        for subject in subjects {
+            let provided = match subject.proxy() {
+                Proxy::Envoy(Filter::Ratelimit) => limitador::find_or_build().map(drop),
+                Proxy::Envoy(_) => continue,
+                Proxy::Nginx { .. } => nginx::find_or_fetch().map(drop),
+            };
+            match provided {
+                Ok(()) => {}
+                Err(why @ ProvisionError::Missing { .. }) => missing.push((*subject, why)),
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Stops all subjects' servers, and forgets all buckets.
+    pub(super) fn clear(&mut self) -> Result<(), BenchError> {
+        self.standing.clear();
+        Ok(redis::cmd("FLUSHALL").query(&mut self.connection)?)
+    }
+
+    /// What Redis has been asked so far.
+    pub(super) fn commands(&mut self) -> Result<Commands, BenchError> {
+        let info: String = redis::cmd("INFO").arg("commandstats").query(&mut self.connection)?;
+        Ok(Commands::parse(&info))
+    }
+
+    /// How long one script takes, there and back, when nobody else asks; in milliseconds, of a second's worth.
+    pub(super) fn redis_round_trip(&mut self) -> Result<Option<Spread>, BenchError> {
+        let script = redis::Script::new(super::nginx::GCRA);
+        let mut invocation = script.prepare_invoke();
+        invocation.key("round-trip").arg(3600).arg(360_000_000_000_u64);
+        let (mut took, until) = (Vec::new(), Instant::now() + Duration::from_secs(1));
+        while Instant::now() < until {
+            let asked = Instant::now();
+            let _: u8 = invocation.invoke(&mut self.connection)?;
+            took.push(asked.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(Spread::of(took))
+    }
+
+    /// Redis' version.
+    pub(super) fn redis_version(&mut self) -> Result<String, BenchError> {
+        let info: String = redis::cmd("INFO").arg("server").query(&mut self.connection)?;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(version.unwrap_or("unknown").trim().to_owned())
+    }
+
+    /// Weir's filter.
+    pub(super) fn wasm(&self) -> &Path {
+        &self.wasm
+    }
+
+    fn start(&self, subject: Subject, setting: Setting) -> Result<Standing, BenchError> {
+        let delay = match setting.redis_delay() {
+            None => None,
+            Some(delay) => Some(DelayProxy::start(self.redis.addr(), delay)?),
+        };
+        let redis = delay.as_ref().map_or(self.redis.addr(), DelayProxy::addr);
+        let (proxy, service) = match subject.proxy() {
+            Proxy::Envoy(filter) => {
+                let service = match filter {
+                    Filter::Ratelimit => Some(LimitadorServer::start(redis)?),
+                    _ => None,
+                };
+                let service_addr = service.as_ref().map(LimitadorServer::addr);
+                (self.envoy(subject, &filter, setting.workers, redis, service_addr)?, service)
+            }
+            Proxy::Nginx { limits } => {
+                let nginx = NginxServer::start(|installed, addr| {
+                    super::nginx::configuration(installed, addr, limits.then_some(redis))
+                })?;
+                (Running::Nginx(nginx), None)
+            }
+        };
+        let mut processes = vec![(Role::Proxy, proxy.id())];
+        processes.extend(service.as_ref().map(|service| (Role::Service, service.id())));
+        if subject.asks_redis() {
+            processes.extend(self.redis.id().map(|id| (Role::Redis, id)));
+        }
+        Ok(Standing { target: proxy.addr(subject)?, processes, proxy, _service: service, _delay: delay })
+    }
+
+    fn envoy(
+        &self,
+        subject: Subject,
+        filter: &Filter,
+        workers: u32,
+        redis: SocketAddr,
+        service: Option<SocketAddr>,
+    ) -> Result<Running, BenchError> {
+        let module = match filter {
+            Filter::Guest(guest) => self.guest(*guest)?,
+            _ => self.wasm.clone(),
+        };
+        let key_prefix = format!("{}:", subject.name());
+        let around = Around { redis, service, module: &module, key_prefix: &key_prefix };
+        let config = envoy::bootstrap(filter, &around);
+        let options = EnvoyOptions { concurrency: workers, log_level: "warning".into(), ..EnvoyOptions::new(config) };
+        Ok(Running::Envoy(EnvoyServer::start(options)?))
+    }
+
+    fn guest(&self, guest: Guest) -> Result<PathBuf, BenchError> {
+        let file = self.dir.path().join(match guest {
+            Guest::NoOp => "no-op.wasm",
+            Guest::PauseResume => "pause-resume.wasm",
+            Guest::Deny => "deny.wasm",
+        });
+        std::fs::write(&file, guest::module(guest)?)?;
+        Ok(file)
+    }
+}
+
+impl Standing {
+    /// What the proxy has logged.
+    pub(super) fn log(&self) -> String {
+        match &self.proxy {
+            Running::Envoy(envoy) => envoy.log(),
+            Running::Nginx(nginx) => nginx.log(),
+        }
+    }
+
+    /// How long the proxy took from its start until its workers accepted connections, in milliseconds, by its own
+    /// account.
+    pub(super) fn start_up_millis(&self) -> Option<f64> {
+        const TRIES: u32 = 50;
+        let Running::Envoy(envoy) = &self.proxy else { return None };
+        // It is told some time after it was measured.
+        (0..TRIES).find_map(|_| {
+            let stats = envoy.admin_get("/stats?filter=server.initialization_time_ms").ok()?;
+            median(&stats).or_else(|| {
+                thread::sleep(Duration::from_millis(20));
+                None
+            })
+        })
+    }
+}
+
+/// Of a histogram as Envoy's admin prints it, `name: P0(0.5,0.5) … P50(2.1,2.3) …`: since the last time, and since the
+/// start. `None` where nothing is recorded yet.
+fn median(stats: &str) -> Option<f64> {
+    let (_, after) = stats.split_once("P50(")?;
+    let (both, _) = after.split_once(')')?;
+    both.split_once(',')?.1.parse().ok()
+}
+
+impl Running {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Envoy(envoy) => envoy.id(),
+            Self::Nginx(nginx) => nginx.id(),
+        }
+    }
+
+    fn addr(&self, subject: Subject) -> Result<SocketAddr, BenchError> {
+        match self {
+            Self::Envoy(envoy) => {
+                envoy.listener(envoy::LISTENER).ok_or(BenchError::NoListener { subject: subject.name() })
+            }
+            Self::Nginx(nginx) => Ok(nginx.addr()),
+        }
+    }
+}
+
+/// What nginx runs with, for those who write its configuration.
+pub(super) type Installed = nginx::Installed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histograms_median_is_the_one_since_the_start() {
+        assert_eq!(median("server.x: P0(nan,20.5) P50(nan,21.5) P100(nan,22)"), Some(21.5));
+        assert_eq!(median("server.x: No recorded values"), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! A Limitador, the rate limit service that Envoy's own filter asks, to compare with.
+//!
+//! `WEIR_LIMITADOR` names a `limitador-server`; else the crate `limitador` is built with a service of ours around it
+//! (`benches/limitador`), into `target/tools`. Both take the same arguments.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::{ProvisionError, checkout, command, port, process::ServerProcess, tools};
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const OVERRIDE: &str = "WEIR_LIMITADOR";
+
+/// A limit for each user that no run can reach, in Envoy's domain `bench`.
+const LIMITS: &str = "- namespace: bench
+  max_value: 1000000000
+  seconds: 3600
+  conditions: []
+  variables: [\"descriptors[0].user\"]
+";
+
+/// A running Limitador of our own. Dropped: stopped.
+pub struct LimitadorServer {
+    addr: SocketAddr,
+    _scratch: TempDir,
+    process: ServerProcess,
+}
+
+/// The executable, built if there is none yet: some minutes.
+///
+/// # Errors
+/// Where `WEIR_LIMITADOR` is no executable, or the build fails.
+pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
+    if let Some(path) = std::env::var_os(OVERRIDE).filter(|it| !it.is_empty()).map(PathBuf::from) {
+        let absolute = path.canonicalize().ok().filter(|path| command::is_executable(path));
+        return absolute.ok_or(ProvisionError::Override { variable: OVERRIDE, path });
+    }
+    let target = tools::dir()?.join("limitador");
+    let binary = target.join("release/weir-bench-limitador");
+    let _lock = tools::lock("limitador")?;
+    if !command::is_executable(&binary) {
+        eprintln!("weir: building Limitador into target/tools (minutes)");
+        build(&checkout::root()?, &target).map_err(|why| ProvisionError::Missing {
+            what: "Limitador",
+            why: why.to_string(),
+            try_command: format!("{OVERRIDE}=path/to/limitador-server"),
+        })?;
+    }
+    Ok(binary)
+}
+
+fn build(root: &Path, target: &Path) -> Result<(), ProvisionError> {
+    let mut cargo = checkout::cargo();
+    cargo.current_dir(root).args(["build", "--release", "--locked", "--quiet", "--manifest-path"]);
+    cargo.arg("benches/limitador/Cargo.toml").arg("--target-dir").arg(target);
+    command::run(&mut cargo).map(drop)
+}
+
+impl LimitadorServer {
+    /// Starts one that counts in this Redis, and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// Where there is none, or it does not accept connections within 20 s; then with its log.
+    pub fn start(redis: SocketAddr) -> Result<Self, ProvisionError> {
+        let binary = find_or_build()?;
+        let parent = checkout::target_dir()?.join("tmp");
+        std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
+        let scratch = tempfile::Builder::new().prefix("limitador-").tempdir_in(&parent);
+        let scratch = scratch.map_err(ProvisionError::io(&parent))?;
+        let limits = scratch.path().join("limits.yaml");
+        std::fs::write(&limits, LIMITS).map_err(ProvisionError::io(&limits))?;
+        let (addr, http) = (port::free_port()?.release(), port::free_port()?.release());
+        let mut limitador = Command::new(binary);
+        limitador.args(["--rls-ip", "127.0.0.1", "--rls-port", &addr.port().to_string()]);
+        limitador.args(["--http-ip", "127.0.0.1", "--http-port", &http.port().to_string()]);
+        limitador.arg(&limits).args(["redis", &format!("redis://{redis}")]);
+        let mut process = ServerProcess::spawn(&mut limitador, &scratch.path().join("limitador.log"))?;
+        wait_until_ready(&mut process, addr)?;
+        Ok(Self { addr, _scratch: scratch, process })
+    }
+
+    /// Where it is asked, over gRPC.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+fn wait_until_ready(process: &mut ServerProcess, addr: SocketAddr) -> Result<(), ProvisionError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let failed = |why: String, process: &ServerProcess| ProvisionError::Start {
+        what: format!("Limitador on {addr}"),
+        why,
+        log: process.log(),
+    };
+    loop {
+        if let Some(status) = process.ended() {
+            return Err(failed(format!("it ended with {status}"), process));
+        }
+        if std::net::TcpStream::connect(addr).is_ok() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(failed(format!("no connection within {} s", READY_WITHIN.as_secs()), process));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl std::fmt::Debug for LimitadorServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LimitadorServer").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,197 @@
+//! An nginx with its Lua module, to compare with: Debian's, installed or as a private copy.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::{ProvisionError, checkout, command, port, process::ServerProcess, tools};
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Another process may take a port between our letting go of it and nginx's binding it.
+const PORT_TRIES: usize = 5;
+/// nginx, the module and what it needs that a machine may not have.
+const PACKAGES: [&str; 7] = [
+    "nginx",
+    "libnginx-mod-http-ndk",
+    "libnginx-mod-http-lua",
+    "libluajit2-5.1-2",
+    "libpcre3",
+    "lua-resty-core",
+    "lua-resty-lrucache",
+];
+
+/// What there is of nginx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The executable.
+    pub binary: PathBuf,
+    /// The modules to load for Lua, in this order.
+    pub modules: Vec<PathBuf>,
+    /// Folders of Lua libraries.
+    pub lua: Vec<PathBuf>,
+    /// Folders of shared libraries that the system does not know.
+    libraries: Vec<PathBuf>,
+}
+
+/// A running nginx of our own. Dropped: stopped.
+pub struct NginxServer {
+    addr: SocketAddr,
+    _scratch: TempDir,
+    process: ServerProcess,
+}
+
+/// An nginx with its Lua module: Debian's if it is installed, or a private copy fetched before.
+pub fn find() -> Option<Installed> {
+    let private = || Installed::under(&tools::dir().ok()?.join("nginx"));
+    Installed::under(Path::new("/")).or_else(private)
+}
+
+/// As [`find`], or a private copy of Debian's packages fetched now.
+///
+/// # Errors
+/// [`ProvisionError::Missing`] where there is none.
+pub fn find_or_fetch() -> Result<Installed, ProvisionError> {
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    let place = tools::dir()?.join("nginx");
+    let _lock = tools::lock("nginx")?;
+    fetch(&place).map_err(|why| missing(why.to_string()))?;
+    Installed::under(&place).ok_or_else(|| missing("Debian's packages have no nginx with a Lua module".into()))
+}
+
+fn missing(why: String) -> ProvisionError {
+    let try_command = "apt-get install nginx libnginx-mod-http-lua".into();
+    ProvisionError::Missing { what: "nginx with Lua", why, try_command }
+}
+
+fn fetch(place: &Path) -> Result<(), ProvisionError> {
+    eprintln!("weir: no nginx with Lua: fetching Debian's packages into target/tools (2 MB)");
+    std::fs::create_dir_all(place).map_err(ProvisionError::io(place))?;
+    let download = tempfile::tempdir_in(place).map_err(ProvisionError::io(place))?;
+    command::run(Command::new("apt-get").current_dir(download.path()).arg("download").args(PACKAGES))?;
+    for package in std::fs::read_dir(download.path()).map_err(ProvisionError::io(download.path()))? {
+        let package = package.map_err(ProvisionError::io(download.path()))?.path();
+        command::run(Command::new("dpkg").arg("-x").arg(package).arg(place))?;
+    }
+    Ok(())
+}
+
+impl Installed {
+    /// Where Debian's packages put it, below a root folder.
+    fn under(root: &Path) -> Option<Self> {
+        let binary = Some(root.join("usr/sbin/nginx")).filter(|file| command::is_executable(file))?;
+        let modules: Vec<PathBuf> = ["ndk_http_module.so", "ngx_http_lua_module.so"]
+            .map(|name| root.join("usr/lib/nginx/modules").join(name))
+            .to_vec();
+        let lua = root.join("usr/share/lua/5.1");
+        if !modules.iter().all(|module| module.is_file()) || !lua.join("resty/core.lua").is_file() {
+            return None;
+        }
+        let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let libraries = if root == Path::new("/") {
+            Vec::new()
+        } else {
+            ["usr/lib", "lib"].map(|dir| root.join(dir).join(&architecture)).to_vec()
+        };
+        Some(Self { binary, modules, lua: vec![lua], libraries })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        if let Ok(path) = std::env::join_paths(&self.libraries)
+            && !path.is_empty()
+        {
+            command.env("LD_LIBRARY_PATH", path);
+        }
+        command
+    }
+
+    /// Its version, such as `1.22.1`.
+    ///
+    /// # Errors
+    /// Where it cannot be run.
+    pub fn version(&self) -> Result<String, ProvisionError> {
+        // It prints it to standard error.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" -v 2>&1"]).arg(&self.binary);
+        let printed = command::run(&mut shell)?;
+        Ok(printed.trim().rsplit('/').next().unwrap_or("unknown").to_owned())
+    }
+}
+
+impl NginxServer {
+    /// Starts one on a free port and waits until it accepts connections. `configuration` gets what is installed and
+    /// the address to listen on, and gives the text of an `nginx.conf` that keeps nginx in the foreground.
+    ///
+    /// # Errors
+    /// Where there is no nginx, or it does not accept connections within 20 s; then with the end of its log.
+    pub fn start(configuration: impl Fn(&Installed, SocketAddr) -> String) -> Result<Self, ProvisionError> {
+        let installed = find_or_fetch()?;
+        let mut tries = 1;
+        loop {
+            let addr = port::free_port()?.release();
+            match Self::start_on(&installed, addr, &configuration(&installed, addr)) {
+                Err(ProvisionError::Start { log, .. }) if tries < PORT_TRIES && log.contains("in use") => tries += 1,
+                settled => return settled,
+            }
+        }
+    }
+
+    fn start_on(installed: &Installed, addr: SocketAddr, configuration: &str) -> Result<Self, ProvisionError> {
+        let parent = checkout::target_dir()?.join("tmp");
+        std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
+        let scratch = tempfile::Builder::new().prefix("nginx-").tempdir_in(&parent);
+        let scratch = scratch.map_err(ProvisionError::io(&parent))?;
+        let file = scratch.path().join("nginx.conf");
+        std::fs::write(&file, configuration).map_err(ProvisionError::io(&file))?;
+        let mut command = installed.command();
+        command.arg("-p").arg(scratch.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
+        let mut process = ServerProcess::spawn(&mut command, &scratch.path().join("nginx.log"))?;
+        let deadline = Instant::now() + READY_WITHIN;
+        let failed = |why: String, process: &ServerProcess| ProvisionError::Start {
+            what: format!("nginx on {addr}"),
+            why,
+            log: process.log(),
+        };
+        loop {
+            if let Some(status) = process.ended() {
+                return Err(failed(format!("it ended with {status}"), &process));
+            }
+            if std::net::TcpStream::connect(addr).is_ok() {
+                return Ok(Self { addr, _scratch: scratch, process });
+            }
+            if Instant::now() > deadline {
+                return Err(failed(format!("no connection within {} s", READY_WITHIN.as_secs()), &process));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+impl std::fmt::Debug for NginxServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NginxServer").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
