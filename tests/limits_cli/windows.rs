@@ -25,8 +25,8 @@ const CONFIGURATION: &str = r#"{
      "concurrency": {"max_requests": 3}},
     {"name": "plan", "descriptor": [{"request_header": {"name": "x-user-id"}}],
      "windows": [
-       {"quota": {"max_requests": 100, "unit": "year"}},
        {"token_bucket": {"max_tokens": 10, "tokens_per_fill": 1, "fill_interval": "3600s"}},
+       {"quota": {"max_requests": 100, "unit": "year"}},
        {"concurrency": {"max_requests": 5, "lease": "3600s"}}]},
     {"name": "shaped", "descriptor": [], "max_delay": "60s",
      "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "40s"}}
@@ -147,13 +147,14 @@ fn each_window_is_seen_and_a_request_waits_for_all() {
         "3 tokens   in 1h",
     ];
     shop.sees(&["peek", "plan", "acme", "--cost", "3"], &told);
-    for _ in 0..2 {
-        shop.spends("plan", &["acme"], 1);
+    shop.spends("plan", &["acme"], 2);
+    shop.sees(&["peek", "plan", "acme"], &["left       90 of 100", "tokens     0 of 10", "in flight  2 of 5", "in 1h"]);
+    for _ in 0..3 {
+        shop.spends("plan", &["zenith"], 2);
     }
-    for _ in 0..2 {
-        shop.spends("plan", &["acme"], 0);
-    }
-    shop.sees(&["peek", "plan", "acme"], &["left       90 of 100", "tokens     0 of 10", "in flight  3 of 5", "in 1h"]);
+    shop.spends("plan", &["zenith"], 3);
+    shop.spends("plan", &["zenith"], 1);
+    shop.sees(&["peek", "plan", "zenith"], &["in flight  5 of 5", "1 token    when a request ends, and not within 1h"]);
     shop.sees(&["peek", "plan", "acme", "--cost", "11"], &["never: 11 tokens"]);
 }
 
