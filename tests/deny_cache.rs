@@ -29,7 +29,7 @@ async fn a_flood_is_denied_without_asking_redis(host: HostKind) {
     assert_eq!((crowd.admitted(), crowd.denied()), (100, 4_900), "{:?}", crowd.failures());
     // Each of two workers asks once a second, and those ask that came before the first denial's reply.
     let bound = 100 + 2 * 32 * (1 + start.elapsed().as_secs());
-    let asked = evaluations(&mesh);
+    let asked = weir::evaluations(&mesh);
     assert!((100..=bound).contains(&asked), "{asked} of at most {bound}");
     mesh.counts("weir_deny_cache_hits", 5_000 - asked).await;
 }
@@ -58,20 +58,4 @@ async fn an_operators_reset_is_heeded_within_a_second(host: HostKind) {
     assert_eq!(deleted, 1);
     sleep(Duration::from_secs(1)).await;
     mesh.get("alice").await.admitted();
-}
-
-/// Scripts that Redis has run.
-fn evaluations(mesh: &Mesh) -> u64 {
-    let stats: String =
-        redis::cmd("INFO").arg("commandstats").query(&mut mesh.redis_connection()).expect("Redis has statistics");
-    let number = |command: &str, field: &str| -> u64 {
-        let line = stats.lines().find_map(|line| line.strip_prefix(command)?.strip_prefix(':'));
-        let numbers = line.unwrap_or_default().split(',');
-        numbers
-            .filter_map(|number| number.strip_prefix(field)?.strip_prefix('='))
-            .find_map(|n| n.parse().ok())
-            .unwrap_or(0)
-    };
-    let run = |command: &str| number(command, "calls") - number(command, "failed_calls");
-    run("cmdstat_evalsha") + run("cmdstat_eval")
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};
 use super::response::{self, ResponseConfig};
-use super::{algorithm, descriptor, hits_addend, predicate};
+use super::{algorithm, descriptor, hits_addend, lease, predicate};
 use crate::descriptor::{Attributes, BadHits, Descriptor, Entry, HitsAddend, Predicate};
 use crate::limit::Windows;
 use crate::units::Tokens;
@@ -22,6 +22,7 @@ const FIELDS: &[&str] = &[
     "concurrency",
     "windows",
     "max_delay",
+    "lease",
     "hits_addend",
     "shadow_mode",
     "failure_mode",
@@ -43,6 +44,8 @@ pub struct Limit {
     pub descriptor: Descriptor,
     /// How it admits.
     pub windows: Windows,
+    /// Tokens that a worker takes ahead at most. 0: each request is decided by Redis.
+    pub max_lease: Tokens,
     /// How many tokens such a request spends.
     pub hits_addend: HitsAddend,
     /// Whether it, or the whole filter, decides and counts but never denies.
@@ -137,10 +140,12 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
     let exempt = fields
         .or("exempt", Vec::new(), |node| node.each(0..=MAX_EXEMPTIONS, |node| exemption(node, entries.as_deref())));
     let windows = algorithm::read(&fields);
+    let lease = fields.optional("lease", lease::read);
     let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let own_failure_mode = fields.optional("failure_mode", failure_mode);
     let response = fields.optional("response", |node| response::read(node, defaults.response));
+    let lease = lease::of(windows, lease?)?;
     let shadow_mode = shadow_mode? || defaults.shadow_mode?;
     let own_failure_mode = own_failure_mode?.or(defaults.failure_mode)?;
     let name = name?;
@@ -157,7 +162,8 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
         when: when?,
         exempt: exempt_requests,
         descriptor,
-        windows: windows?,
+        windows: lease.windows,
+        max_lease: lease.max,
         hits_addend: hits_addend?,
         shadow_mode,
         failure_mode: if shadow_mode { FailureMode::Allow } else { own_failure_mode },

@@ -9,6 +9,7 @@ mod duration;
 mod error;
 mod events;
 mod hits_addend;
+mod lease;
 mod limit;
 mod overrides;
 mod predicate;

@@ -117,6 +117,12 @@ impl LeasedBucket {
         Self { ask, ..self }
     }
 
+    /// What a worker asks besides.
+    #[must_use]
+    pub fn asks_for(&self) -> LeaseAsk {
+        self.ask
+    }
+
     /// What Redis does before it decides: settles what is settled. Says what the bucket lacks of being full, what is
     /// out included; how many tokens are granted, if the request goes on; and the epoch.
     pub(super) fn look(&self, state: &mut Option<Leased>, now: Micros, cost: Tokens) -> Seen {

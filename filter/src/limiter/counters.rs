@@ -10,7 +10,7 @@ const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
 /// Counters beside those, the last ones.
-const OTHERS: [&str; 3] = ["deny_cache.hits", "overrides.ignored", "events.dropped"];
+const OTHERS: [&str; 4] = ["deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped"];
 
 /// Counters of one worker: a fixed list of names, and what each has gained since it was last taken.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Counters {
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
     /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.deny_cache.hits`,
-    /// `{stat_prefix}.overrides.ignored` and `{stat_prefix}.events.dropped`.
+    /// `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored` and `{stat_prefix}.events.dropped`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -105,6 +105,11 @@ impl Counters {
     /// A request was denied from memory, which [`decided`](Self::decided) counts as well.
     pub fn recalled(&mut self) {
         self.other("deny_cache.hits", 1);
+    }
+
+    /// A limit admitted a request from what a worker had leased.
+    pub fn leased(&mut self) {
+        self.other("leases.hits", 1);
     }
 
     /// An override was malformed, or one too many.

@@ -3,27 +3,31 @@
 use super::events::Event;
 use super::{Decision, Effect, Limiter, RequestId, Waiting, notes};
 use crate::config::FailureMode;
-use crate::limit::{Asked, Verdict};
-use crate::redis::{Failure, Reply};
+use crate::limit::{Asked, Check, Outcome, Verdict};
+use crate::redis::{Failure, Reply, Ticket};
 use crate::respond;
 use crate::units::Micros;
+
+impl Waiting {
+    /// The bucket that an outcome is of.
+    pub(super) fn asked(&self, outcome: &Outcome) -> Option<&Asked> {
+        let prepaid = self.prepaid.iter().map(|paid| &paid.asked);
+        self.check.of(outcome).or_else(|| prepaid.into_iter().find(|asked| asked.limit == outcome.limit))
+    }
+}
 
 impl Limiter {
     /// Redis has answered, or will not.
     pub(super) fn settle(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(waiting) = self.waiting.remove(request.0) else { return };
-        let verdict = result.and_then(|reply| {
-            waiting.check.read(&reply).map_err(|malformed| {
-                self.warn(now, Failure::Protocol, &malformed.to_string());
-                Failure::Protocol
-            })
-        });
+        let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
+        self.leased(&waiting, verdict.as_ref().ok());
         match verdict {
             Ok(verdict) => {
                 if !verdict.admitted {
                     self.denied.learn(waiting.asked_at, &waiting.check, &verdict);
                 }
-                self.settled(now, request, &verdict, &waiting);
+                self.settled(now, request, verdict, &waiting);
             }
             Err(failure) => {
                 let decision = self.fail(request, failure, &waiting);
@@ -34,9 +38,29 @@ impl Limiter {
         }
     }
 
+    /// A call that no request waits for has come to its end.
+    pub(super) fn settle_aside(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+        match self.ahead.remove(ticket.0) {
+            Some(ahead) => {
+                let verdict = result.and_then(|reply| self.read(now, ahead.check(), &reply));
+                self.heard_ahead(&ahead, verdict.as_ref().ok());
+            }
+            None => self.places.settled(now, ticket, result.is_ok()),
+        }
+    }
+
+    fn read(&mut self, now: Micros, check: &Check, reply: &Reply) -> Result<Verdict, Failure> {
+        check.read(reply).map_err(|malformed| {
+            self.warn(now, Failure::Protocol, &malformed.to_string());
+            Failure::Protocol
+        })
+    }
+
     /// Redis has decided a request.
-    fn settled(&mut self, now: Micros, request: RequestId, verdict: &Verdict, waiting: &Waiting) {
-        let holds = waiting.check.holds(verdict);
+    fn settled(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &Waiting) {
+        let holds = waiting.check.holds(&verdict);
+        let refund = waiting.check.refund_call(&verdict, &self.scripts);
+        let verdict = &self.with_prepaid(verdict, &waiting.prepaid);
         let delay = verdict.delay();
         if delay == Micros::ZERO {
             if let Some(holds) = holds {
@@ -46,7 +70,6 @@ impl Limiter {
             self.effects.push_back(Effect::Decide(request, decision));
             return;
         }
-        let refund = waiting.check.refund_call(verdict, &self.scripts);
         if self.delayed.is_full() {
             // What it spent of other kinds of limits stays spent: those then admit less, never more.
             self.refund(now, refund);
@@ -67,7 +90,7 @@ impl Limiter {
         self.counters.decided(verdict);
         self.record(verdict, waiting);
         if self.config.emit_metadata {
-            let notes = notes::of_verdict(verdict, &waiting.check, &self.config);
+            let notes = notes::of_verdict(verdict, waiting, &self.config);
             self.effects.push_back(Effect::Annotate(request, notes));
         }
         if verdict.admitted {
@@ -80,7 +103,7 @@ impl Limiter {
     fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
         let Some(events) = &mut self.events else { return };
         for outcome in &verdict.outcomes {
-            let Some(asked) = waiting.check.of(outcome) else { continue };
+            let Some(asked) = waiting.asked(outcome) else { continue };
             if events.wants(outcome.admitted) {
                 events.push(Event {
                     limit: self.config.name_of(outcome).into_owned(),
@@ -104,6 +127,7 @@ impl Limiter {
             asked.enforced && mode == Some(FailureMode::Deny)
         };
         if waiting.check.asked().any(denies) {
+            self.unspend(&waiting.prepaid);
             Decision::Answer(respond::failed(&self.config, waiting.is_grpc))
         } else {
             Decision::Admit(Vec::new())

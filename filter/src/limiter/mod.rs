@@ -10,6 +10,8 @@ mod deciding;
 mod delayed;
 mod denied;
 mod events;
+mod leases;
+mod leasing;
 mod notes;
 mod places;
 mod recent;
@@ -27,6 +29,8 @@ pub use self::counters::Counters;
 use self::delayed::Delayed;
 use self::denied::Denied;
 use self::events::Events;
+use self::leases::{Leases, Prepaid};
+use self::leasing::Ahead;
 use self::places::Places;
 pub use self::ticker::Ticker;
 use self::tickets::Aside;
@@ -57,6 +61,9 @@ pub struct Limiter {
     denied: Denied,
     delayed: Delayed,
     places: Places,
+    leases: Leases,
+    /// Calls for leases alone.
+    ahead: Table<Ahead>,
     aside: Aside,
     counters: Counters,
     refresh: Option<Refresh>,
@@ -74,6 +81,8 @@ pub struct RequestId(pub u32);
 #[derive(Debug)]
 struct Waiting {
     check: Check,
+    /// What it has spent already, of leases.
+    prepaid: Vec<Prepaid>,
     asked_at: Micros,
     is_grpc: bool,
 }
@@ -129,6 +138,8 @@ impl Limiter {
             denied: Denied::new(config.deny_cache_entries),
             delayed: Delayed::new(config.max_delayed_requests),
             places: Places::default(),
+            leases: Leases::new(),
+            ahead: Table::new(),
             aside: Aside::default(),
             counters: Counters::new(&config),
             refresh: config
@@ -159,13 +170,13 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let waiting = |check| Waiting { check, asked_at: now, is_grpc: is_grpc() };
+        let waiting = |check, prepaid| Waiting { check, prepaid, asked_at: now, is_grpc: is_grpc() };
         let buckets = match asking::ask(&self.config, overrides, now, attributes) {
             Ok(Asking::Buckets(buckets)) if buckets.is_empty() => return Step::Pass,
             Ok(Asking::Buckets(buckets)) => buckets,
             Ok(Asking::Blocked(outcome)) => {
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                return Step::Decided(self.decide(request, &verdict, &waiting(Check::default())));
+                return Step::Decided(self.decide(request, &verdict, &waiting(Check::default(), Vec::new())));
             }
             Err(bad) => {
                 self.counters.rejected();
@@ -174,16 +185,26 @@ impl Limiter {
         };
         if let Some(verdict) = self.denied.recall(now, &buckets) {
             self.counters.recalled();
-            return Step::Decided(self.decide(request, &verdict, &waiting(Check::new(buckets, Holder::default()))));
+            let waiting = waiting(Check::new(buckets, Holder::default()), Vec::new());
+            return Step::Decided(self.decide(request, &verdict, &waiting));
         }
+        let (buckets, prepaid) = self.prepay(now, buckets);
         self.checked = self.checked.wrapping_add(1);
-        let waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)));
+        let waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)), prepaid);
+        if waiting.check.is_empty() {
+            let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
+            let verdict = self.with_prepaid(admitted, &waiting.prepaid);
+            return Step::Decided(self.decide(request, &verdict, &waiting));
+        }
         match self.redis.submit(now, request.into(), waiting.check.call(&self.scripts)) {
             Ok(()) => {
                 self.waiting.insert(request.0, waiting);
                 Step::Wait
             }
-            Err(failure) => Step::Decided(self.fail(request, failure, &waiting)),
+            Err(failure) => {
+                self.leased(&waiting, None);
+                Step::Decided(self.fail(request, failure, &waiting))
+            }
         }
     }
 
@@ -196,6 +217,7 @@ impl Limiter {
         for (ticket, call) in self.places.due(now, &mut self.aside, &self.scripts) {
             self.call_for_places(now, ticket, call);
         }
+        self.return_leases(now);
         if let Some(refresh) = &mut self.refresh
             && let Some(call) = refresh.due(now)
             && let Err(failure) = self.redis.submit(now, tickets::OVERRIDES, call)
@@ -224,6 +246,8 @@ impl Limiter {
         let mut gave_back = false;
         if let Some(waiting) = self.waiting.remove(request.0) {
             self.redis.abandon(request.into());
+            self.leased(&waiting, None);
+            self.unspend(&waiting.prepaid);
             // Redis may yet admit it.
             gave_back |= self.give_back(now, waiting.check.possible_holds());
         }
@@ -244,7 +268,7 @@ impl Limiter {
         let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
         let soon = (self.counters.is_dirty() || has_events).then(|| now.plus(REPORT_WITHIN));
         let refresh = self.refresh.as_ref().and_then(|refresh| refresh.next_tick(now));
-        let kept = [self.delayed.next_turn(), self.places.next_due()];
+        let kept = [self.delayed.next_turn(), self.places.next_due(), self.leases.next_sweep()];
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
 
@@ -263,7 +287,7 @@ impl Limiter {
                 backend::Effect::Settled(tickets::OVERRIDES, result) => self.refreshed(now, result),
                 backend::Effect::Settled(ticket, result) => match tickets::request(ticket) {
                     Some(request) => self.settle(now, request, result),
-                    None => self.places.settled(now, ticket, result.is_ok()),
+                    None => self.settle_aside(now, ticket, result),
                 },
                 backend::Effect::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }

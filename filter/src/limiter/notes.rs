@@ -1,8 +1,9 @@
 //! What is left with a request for its access log: `%FILTER_STATE(wasm.weir.decision:PLAIN)%` in Envoy.
 
+use super::Waiting;
 use crate::config::Config;
 use crate::descriptor;
-use crate::limit::{Check, Verdict};
+use crate::limit::Verdict;
 use crate::redis::Failure;
 use crate::units::Micros;
 
@@ -13,7 +14,7 @@ pub(super) type Note = (&'static str, String);
 /// what an operator blocked), where it is held `weir.delay_us`, and of the strictest limit `weir.limit`, `weir.key`,
 /// `weir.key_hash` (16 hexadecimal digits, for logs that must not have the key), `weir.remaining` and, where it
 /// denies, `weir.retry_after_us` (`never` where waiting cannot help).
-pub(super) fn of_verdict(verdict: &Verdict, check: &Check, config: &Config) -> Vec<Note> {
+pub(super) fn of_verdict(verdict: &Verdict, waiting: &Waiting, config: &Config) -> Vec<Note> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
     let mut notes = vec![("weir.decision", decision.to_owned())];
     let mut micros = |name, micros: Micros| {
@@ -25,7 +26,7 @@ pub(super) fn of_verdict(verdict: &Verdict, check: &Check, config: &Config) -> V
     micros("weir.delay_us", verdict.delay());
     let Some(outcome) = verdict.strictest() else { return notes };
     notes.push(("weir.limit", config.name_of(outcome).into_owned()));
-    if let Some(asked) = check.of(outcome) {
+    if let Some(asked) = waiting.asked(outcome) {
         notes.push(("weir.key", String::from_utf8_lossy(&asked.key).into_owned()));
         notes.push(("weir.key_hash", descriptor::key_hash(&asked.key)));
     }

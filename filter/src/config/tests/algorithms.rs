@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{errors, limit, parsed, with};
 use crate::limit::{
-    Algorithm, Concurrency, FixedWindow, Period, Quota, SlidingLog, SlidingWindow, TokenBucket, Windows,
+    Algorithm, Concurrency, FixedWindow, LeasedBucket, Period, Quota, SlidingLog, SlidingWindow, TokenBucket, Windows,
 };
-use crate::units::Micros;
+use crate::units::{Micros, Tokens};
 
 /// A configuration of one limit that admits this way.
 fn admitting(way: Value) -> Value {
@@ -117,4 +117,20 @@ fn a_delay_needs_a_token_bucket_and_is_bounded() {
     assert_snapshot!(refused(json!({"max_delay": "1s", "quota": {"max_requests": 1, "unit": "day"}})), @r#"limits[0].max_delay: expected a token_bucket beside max_delay, found "1s""#);
     let century = json!({"max_tokens": 1, "fill_interval": "4503599627s"});
     assert_snapshot!(refused(json!({"max_delay": "60s", "token_bucket": century})), @"limits[0].max_delay: expected a delay that ends within 142 years, found 60000000 µs");
+}
+
+#[test]
+fn a_lease_is_of_a_token_bucket_alone() {
+    let bucket = json!({"max_tokens": 100, "tokens_per_fill": 100, "fill_interval": "1s"});
+    let limit = parsed(&admitting(json!({"token_bucket": bucket, "lease": {"max": 20}}))).limits.remove(0);
+    let plain = TokenBucket::new(n(100), n(100), Micros::from_secs(1)).unwrap();
+    let leased = LeasedBucket::new(plain, Micros::from_secs(1)).map(Algorithm::LeasedBucket).unwrap();
+    assert_eq!((limit.windows, limit.max_lease), (Windows::new(&[leased]).unwrap(), Tokens(20)));
+
+    assert_snapshot!(refused(json!({"token_bucket": bucket, "lease": {"ttl": "61s"}})), @r#"
+    limits[0].lease.max: expected a number of tokens, found nothing
+    limits[0].lease.ttl: expected a duration from "0.1s" to "60s", found "61s"
+    "#);
+    assert_snapshot!(refused(json!({"token_bucket": bucket, "lease": {"max": 5}, "max_delay": "1s"})), @"limits[0].lease: expected no delay where tokens are leased, found 1000000 µs");
+    assert_snapshot!(refused(json!({"quota": {"max_requests": 1, "unit": "day"}, "lease": {"max": 5}})), @"limits[0].lease: expected a token_bucket alone beside lease, found an object");
 }

@@ -80,7 +80,7 @@ fn what_is_no_object_is_no_configuration() {
 fn an_unknown_field_is_refused_with_what_was_meant() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
-        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, hits_addend, shadow_mode, failure_mode, response"
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, failure_mode, response"
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),

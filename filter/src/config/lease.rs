@@ -1,0 +1,49 @@
+//! `lease` of a limit: how many tokens a worker may take ahead, and for how long.
+
+use super::error::{Expected, Problem};
+use super::reader::Node;
+use crate::limit::{Algorithm, LeasedBucket, Windows};
+use crate::units::{Micros, Tokens};
+
+const MAX_LEASE: u64 = 1_000_000;
+const DEFAULT_TTL: Micros = Micros::from_secs(1);
+const MIN_TTL: Micros = Micros::from_millis(100);
+const MAX_TTL: Micros = Micros::from_secs(60);
+
+/// As it stands there.
+pub(super) struct Lease<'a> {
+    node: Node<'a>,
+    max: Tokens,
+    ttl: Micros,
+}
+
+/// What becomes of a limit by it.
+pub(super) struct Leased {
+    pub(super) windows: Windows,
+    /// 0 without a lease.
+    pub(super) max: Tokens,
+}
+
+pub(super) fn read<'a>(node: &Node<'a>) -> Option<Lease<'a>> {
+    let fields = node.object(&["max", "ttl"])?;
+    let max = fields.required("max", "a number of tokens").and_then(|node| node.integer(1..=MAX_LEASE));
+    let ttl = fields.or("ttl", DEFAULT_TTL, |node| node.duration(MIN_TTL..=MAX_TTL));
+    Some(Lease { node: *node, max: Tokens(max?), ttl: ttl? })
+}
+
+/// A limit of `windows`, with its lease.
+pub(super) fn of(windows: Option<Windows>, lease: Option<Lease<'_>>) -> Option<Leased> {
+    let windows = windows?;
+    let Some(Lease { node, max, ttl }) = lease else { return Some(Leased { windows, max: Tokens(0) }) };
+    let mut algorithms = windows.algorithms();
+    let (Some(Algorithm::TokenBucket(bucket)), None) = (algorithms.next(), algorithms.next()) else {
+        return node.unexpected(Expected::The("a token_bucket alone beside lease"));
+    };
+    let leased = LeasedBucket::new(*bucket, ttl).map(Algorithm::LeasedBucket);
+    let windows = leased.map(|leased| Windows::new(&[leased]));
+    match windows {
+        Ok(Ok(windows)) => Some(Leased { windows, max }),
+        Ok(Err(error)) => node.fail(Problem::Windows(error)),
+        Err(error) => node.fail(Problem::Algorithm(error)),
+    }
+}

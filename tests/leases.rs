@@ -1,0 +1,126 @@
+//! Tokens that workers take ahead: never one too many is admitted, and Redis hears little of it. On both hosts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+use weir::{HostKind, Mesh, MeshBuilder};
+use weir_harness::load::{self, Pace, UserReport};
+
+const QUICKSTART: &str = "envoy/quickstart.yaml";
+
+weir::on_both_hosts! {
+    two_hosts_with_leases_admit_no_more_than_the_capacity
+    leases_that_end_and_come_back_admit_no_more_than_the_rate
+    a_steady_key_asks_redis_for_one_request_in_twenty
+    what_a_worker_holds_and_does_not_use_comes_back
+    a_limit_beside_a_lease_is_all_or_nothing
+}
+
+async fn two_hosts_with_leases_admit_no_more_than_the_capacity(host: HostKind) {
+    let mesh = leased(Mesh::on(host, QUICKSTART).hosts(2).bucket(1_000, 2, "86400s"), 100, "1s");
+    let Some(mesh) = mesh.start().await else { return };
+    let (one, other) = tokio::join!(crowd(&mesh, 0, 2_000), crowd(&mesh, 1, 2_000));
+    let admitted = one.admitted() + other.admitted();
+    assert!(admitted <= 1_000, "{admitted}");
+    assert_eq!(one.denied() + other.denied() + admitted, 4_000, "{:?} {:?}", one.failures(), other.failures());
+    println!("{} of 1000 were unused", 1_000 - admitted);
+    // What was held at the end comes back, and is admitted then, to the last.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let rest = one_by_one(&mesh, 1_000 - admitted + 5).await;
+    assert!(admitted + rest <= 1_000, "{admitted} and {rest}");
+    assert!(admitted + rest >= 900, "{admitted} and {rest}");
+}
+
+/// 100 at once and 1,000 a second, from a client that takes all it can, in bursts that leave leases unused.
+async fn leases_that_end_and_come_back_admit_no_more_than_the_rate(host: HostKind) {
+    let mesh = leased(Mesh::on(host, QUICKSTART).hosts(2).bucket(100, 1_000, "1s"), 25, "0.1s");
+    let Some(mesh) = mesh.start().await else { return };
+    let start = Instant::now();
+    let bursts = Pace::Bursts { size: 150, every: Duration::from_millis(150) };
+    let run = |host| {
+        let mut plan = mesh.plan(host);
+        plan.duration = Duration::from_secs(3);
+        plan.users = vec![Mesh::user("alice", bursts)];
+        load::run(plan, Arc::default())
+    };
+    let (one, other) = tokio::join!(run(0), run(1));
+    let admitted = one.together().admitted() + other.together().admitted();
+    let most = 100 + usize::try_from(start.elapsed().as_millis()).unwrap();
+    assert!((200..=most).contains(&admitted), "{admitted} of at most {most}");
+}
+
+async fn a_steady_key_asks_redis_for_one_request_in_twenty(host: HostKind) {
+    let mesh = leased(Mesh::on(host, QUICKSTART).workers(1).bucket(1_000_000, 1_000_000, "1s"), 1_000, "1s");
+    let mesh = mesh.configure(|filter| filter["overrides"] = json!({"enabled": false}));
+    let Some(mesh) = mesh.start().await else { return };
+    let report = crowd(&mesh, 0, 5_000).await;
+    assert_eq!(report.admitted(), 5_000, "{:?}", report.failures());
+    let asked = weir::evaluations(&mesh);
+    assert!(asked <= 5_000 / 20, "{asked} scripts for 5,000 requests");
+    let answer = mesh.get("alice").await.admitted();
+    assert!(answer.number::<u64>("x-ratelimit-remaining").unwrap() > 900_000);
+}
+
+async fn what_a_worker_holds_and_does_not_use_comes_back(host: HostKind) {
+    let mesh = leased(Mesh::on(host, QUICKSTART).workers(1).hosts(2).bucket(40, 1, "3600s"), 10, "1s");
+    let Some(mesh) = mesh.start().await else { return };
+    let first = one_by_one(&mesh, 12).await;
+    assert_eq!(first, 12);
+    // By the other host, once the first one's lease is back or has ended.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut rest = 0;
+    while mesh.ask("/").user("alice").via(1).send().await.status == 200 {
+        rest += 1;
+    }
+    assert!((27..=28).contains(&rest), "{rest}");
+}
+
+async fn a_limit_beside_a_lease_is_all_or_nothing(host: HostKind) {
+    let mesh = Mesh::on(host, QUICKSTART).workers(1).patient().configure(|filter| {
+        filter["limits"] = json!([
+            {"name": "leased", "descriptor": [], "lease": {"max": 20, "ttl": "60s"},
+             "token_bucket": {"max_tokens": 100, "tokens_per_fill": 1, "fill_interval": "3600s"}},
+            {"name": "narrow", "descriptor": [{"request_header": {"name": "x-user-id"}}],
+             "token_bucket": {"max_tokens": 10, "tokens_per_fill": 1, "fill_interval": "3600s"}},
+        ]);
+        filter["deny_cache"] = json!({"max_entries": 0});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    for _ in 0..10 {
+        mesh.get("alice").await.admitted();
+    }
+    for _ in 0..100 {
+        mesh.get("alice").await.denied();
+    }
+    let mut admitted = 10;
+    for user in 0..12 {
+        for _ in 0..10 {
+            admitted += u64::from(mesh.get(&format!("user {user}")).await.status == 200);
+        }
+    }
+    assert!((80..=100).contains(&admitted), "what was denied cost the leased limit nothing: {admitted}");
+}
+
+fn leased(mesh: MeshBuilder, max: u64, ttl: &str) -> MeshBuilder {
+    let lease = json!({"max": max, "ttl": ttl});
+    mesh.patient().configure(|filter| filter["limits"][0]["lease"] = lease.clone())
+}
+
+/// One user's requests over 32 connections, as fast as they are answered.
+async fn crowd(mesh: &Mesh, host: usize, requests: u64) -> UserReport {
+    let mut plan = mesh.plan(host);
+    plan.duration = Duration::from_secs(60);
+    plan.users = vec![Mesh::user("alice", Pace::Closed).connections(32).requests(requests)];
+    load::run(plan, Arc::default()).await.together()
+}
+
+/// So many requests, one after the other; how many are admitted.
+async fn one_by_one(mesh: &Mesh, requests: usize) -> usize {
+    let mut admitted = 0;
+    for _ in 0..requests {
+        admitted += usize::from(mesh.get("alice").await.status == 200);
+    }
+    admitted
+}
