@@ -30,6 +30,8 @@ use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
 const MIN_TTL: Micros = Micros::from_millis(100);
+/// µs that Lua can count with.
+const MOST_COUNTED: u64 = 1 << 52;
 const MAX_TTL: Micros = Micros::from_secs(60);
 
 /// A token bucket of which workers may take tokens ahead, and what a worker asks of it besides its request.
@@ -157,7 +159,7 @@ impl LeasedBucket {
     pub(super) fn asks(&self) -> String {
         let mut asks = [self.ttl.get(), self.ask.want.0].map(|n| n.to_string()).join(" ");
         // Nobody holds more, and so Lua can count it.
-        let most = Tokens((1 << 52) / self.bucket.emission().0.max(1));
+        let most = Tokens(MOST_COUNTED.checked_div(self.bucket.emission().0).unwrap_or(0));
         for Settled { epoch, used, unused } in self.ask.settled {
             if used.max(unused) > Tokens(0) {
                 let [used, unused] = [used, unused].map(|tokens| tokens.min(most).0);

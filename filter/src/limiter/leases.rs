@@ -48,8 +48,7 @@ struct Lease {
 
 /// What a request has spent from a lease.
 #[derive(Debug)]
-pub(super) struct Prepaid {
-    pub(super) asked: Asked,
+pub(super) struct Spent {
     pub(super) outcome: Outcome,
     epoch: u64,
 }
@@ -69,21 +68,21 @@ impl Leases {
         Self { keys: Recent::new(MAX_KEYS), sweep_at: None }
     }
 
-    /// Spends what a request costs from what is held, of one epoch. The bucket
-    /// again where that is not enough: it must be asked.
-    pub(super) fn spend(&mut self, now: Micros, asked: Asked) -> Result<Prepaid, Asked> {
-        let Some(lease) = self.keys.get_mut(&asked.key) else { return Err(asked) };
+    /// Spends what a request costs from what is held, of one epoch. `None` where that is not enough: Redis must be
+    /// asked.
+    pub(super) fn spend(&mut self, now: Micros, asked: &Asked) -> Option<Spent> {
+        let lease = self.keys.get_mut(&asked.key)?;
         lease.expire(now);
-        let Some(epoch) = lease.take(asked.cost.0) else { return Err(asked) };
+        let epoch = lease.take(asked.cost.0)?;
         lease.spent = lease.spent.saturating_add(asked.cost.0);
         lease.used_at = now;
-        Ok(Prepaid { outcome: lease.outcome(&asked), epoch, asked })
+        Some(Spent { outcome: lease.outcome(asked), epoch })
     }
 
     /// A request did not go on: what it spent was not used. Where that was told already, it is lost.
-    pub(super) fn unspend(&mut self, Prepaid { asked, epoch, .. }: &Prepaid) {
+    pub(super) fn unspend(&mut self, asked: &Asked, spent: &Spent) {
         if let Some(lease) = self.keys.get_mut(&asked.key)
-            && let Some(held) = lease.held.iter_mut().find(|held| held.epoch == *epoch)
+            && let Some(held) = lease.held.iter_mut().find(|held| held.epoch == spent.epoch)
         {
             let back = held.used.min(asked.cost.0);
             held.used = held.used.saturating_sub(back);
@@ -245,7 +244,7 @@ impl Lease {
     /// What half a lease's time would spend, at the rate since Redis was last asked for any.
     fn want(&mut self, now: Micros) -> Tokens {
         let elapsed = now.minus(self.since).0.max(1);
-        let expected = self.spent.saturating_mul(half(self.leased.ttl()).0) / elapsed;
+        let expected = self.spent.saturating_mul(half(self.leased.ttl()).0).checked_div(elapsed).unwrap_or(0);
         (self.spent, self.since) = (0, now);
         let most = self.granted.saturating_mul(2).max(FIRST);
         let want = expected.min(most).min(self.max.0);
@@ -323,7 +322,7 @@ mod tests {
     }
 
     fn spends(leases: &mut Leases, now: Micros) -> bool {
-        leases.spend(now, asked(1)).is_ok()
+        leases.spend(now, &asked(1)).is_some()
     }
 
     /// Holds eight of the epoch 7 until 1.501 s.
@@ -338,7 +337,7 @@ mod tests {
     fn what_is_held_serves_and_no_more() {
         let mut leases = eight();
         for left in (0..8).rev() {
-            let paid = leases.spend(MS(2), asked(1)).unwrap();
+            let paid = leases.spend(MS(2), &asked(1)).unwrap();
             assert_eq!((paid.outcome.admitted, paid.outcome.remaining), (true, Tokens(500 + left)));
         }
         assert!(!spends(&mut leases, MS(2)));
@@ -364,23 +363,23 @@ mod tests {
     #[test]
     fn a_request_that_does_not_go_on_gives_its_token_back_unless_it_was_told() {
         let mut leases = eight();
-        let first = leases.spend(MS(2), asked(8)).unwrap();
+        let first = leases.spend(MS(2), &asked(8)).unwrap();
         assert!(!spends(&mut leases, MS(2)));
-        leases.unspend(&first);
-        let second = leases.spend(MS(2), asked(8)).unwrap();
+        leases.unspend(&asked(8), &first);
+        let second = leases.spend(MS(2), &asked(8)).unwrap();
         ask(&mut leases, MS(3), 0, 7);
-        leases.unspend(&second);
+        leases.unspend(&asked(8), &second);
         assert!(!spends(&mut leases, MS(3)));
     }
 
     #[test]
     fn a_token_of_one_epoch_is_not_given_back_to_another() {
         let mut leases = eight();
-        let old = leases.spend(MS(2), asked(1)).unwrap();
+        let old = leases.spend(MS(2), &asked(1)).unwrap();
         ask(&mut leases, MS(1_600), 0, 9);
         assert!(ask(&mut leases, MS(1_601), 8, 9).want > Tokens(0));
         while spends(&mut leases, MS(1_700)) {}
-        leases.unspend(&old);
+        leases.unspend(&asked(1), &old);
         assert!(!spends(&mut leases, MS(1_700)));
     }
 

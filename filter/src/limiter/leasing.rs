@@ -1,9 +1,16 @@
 //! Requests and leases: what is served from memory, what is asked besides, and what is done with the rest.
 
-use super::leases::Prepaid;
+use super::leases::Spent;
 use super::{Limiter, Waiting};
 use crate::limit::{Algorithm, Asked, Check, Holder, Outcome, Verdict};
 use crate::units::{Micros, Tokens};
+
+/// A bucket that a request need not ask about.
+#[derive(Debug)]
+pub(super) struct Prepaid {
+    pub(super) asked: Asked,
+    spent: Spent,
+}
 
 /// A call for leases alone, which no request waits for.
 #[derive(Debug)]
@@ -24,13 +31,14 @@ impl Limiter {
                 to_ask.push(asked);
                 continue;
             }
-            match self.leases.spend(now, asked) {
-                Ok(paid) => {
+            match self.leases.spend(now, &asked) {
+                Some(spent) => {
                     self.counters.leased();
-                    self.take_ahead(now, &paid.asked);
-                    prepaid.push(paid);
+                    self.take_ahead(now, &asked);
+                    prepaid.push(Prepaid { asked, spent });
                 }
-                Err(mut asked) => {
+                None => {
+                    let mut asked = asked;
                     let limit = self.config.limits.get(asked.limit);
                     let max = limit.map_or(Tokens(0), |limit| limit.max_lease);
                     self.leases.ask(now, max, &mut asked);
@@ -45,7 +53,7 @@ impl Limiter {
     pub(super) fn with_prepaid(&mut self, mut verdict: Verdict, prepaid: &[Prepaid]) -> Verdict {
         if !prepaid.is_empty() {
             let spent = verdict.admitted;
-            verdict.outcomes.extend(prepaid.iter().map(|paid| Outcome { spent, ..paid.outcome }));
+            verdict.outcomes.extend(prepaid.iter().map(|paid| Outcome { spent, ..paid.spent.outcome }));
             verdict.outcomes.sort_by_key(|outcome| (outcome.limit, outcome.window));
         }
         if !verdict.admitted {
@@ -56,7 +64,7 @@ impl Limiter {
 
     /// A request does not go on.
     pub(super) fn unspend(&mut self, prepaid: &[Prepaid]) {
-        prepaid.iter().for_each(|paid| self.leases.unspend(paid));
+        prepaid.iter().for_each(|paid| self.leases.unspend(&paid.asked, &paid.spent));
     }
 
     /// What Redis said, if anything, of the leases that a request asked for.
