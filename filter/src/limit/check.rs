@@ -7,7 +7,7 @@ use super::holds::{Holder, Holds};
 use super::judgement::Judgement;
 use super::scripts::Scripts;
 use super::verdict::{Outcome, Verdict};
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Call, CallWriter, Reply, Script};
 use crate::units::{Micros, Tokens};
 
 /// One bucket that the request runs into.
@@ -76,12 +76,12 @@ impl Check {
     /// The call that has Redis decide.
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
-        if self.is_lean() {
-            let keys: Vec<&[u8]> = self.asked.iter().map(|asked| asked.key.as_slice()).collect();
-            let arguments: Vec<String> = self.asked.iter().flat_map(Asked::lean_arguments).collect();
-            return Call::script(scripts.token_buckets(), &keys, &arguments);
+        if !self.is_lean() {
+            return mixed_call(scripts.mixed(), &self.asked, self.holder);
         }
-        mixed_call(scripts.mixed(), &self.asked, self.holder)
+        let mut call = writer(scripts.token_buckets(), &self.asked, 0, 3);
+        self.asked.iter().for_each(|asked| asked.write_lean(&mut call));
+        call.finish()
     }
 
     /// The verdict in Redis' reply.
@@ -92,14 +92,10 @@ impl Check {
         let expected = self.asked.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1);
         let malformed = MalformedReply::new(expected, reply);
         let Some((admitted, now, numbers)) = read(reply) else { return Err(malformed) };
-        let seen: Vec<Seen> = if self.is_lean() {
-            numbers.iter().map(|&used| Seen { used, more: [0, 0] }).collect()
-        } else {
-            in_threes(&numbers)
-        };
+        let seen = if self.is_lean() { in_ones(numbers) } else { in_threes(numbers) };
+        let Some(seen) = seen.filter(|seen| seen.len() == self.asked.len()) else { return Err(malformed) };
         let verdict = self.decide(now, &seen);
-        let is_plausible = numbers.len().saturating_add(1) == expected && verdict.admitted == admitted;
-        if is_plausible { Ok(verdict) } else { Err(malformed) }
+        if verdict.admitted == admitted { Ok(verdict) } else { Err(malformed) }
     }
 
     /// The specification of the decision: given what was seen in each bucket at `now`, what becomes of the request.
@@ -206,45 +202,68 @@ impl Asked {
 
     /// Its three of the arguments of the script for token buckets: what may be spent, the price, whether it is
     /// enforced.
-    fn lean_arguments(&self) -> [String; 3] {
+    fn write_lean(&self, call: &mut CallWriter) {
         let arguments = self.algorithm.arguments(self.cost);
-        let enforced = if self.enforced { "1" } else { "0" };
-        [arguments.limit.to_string(), arguments.cost.to_string(), enforced.to_owned()]
+        call.number(arguments.limit);
+        call.number(arguments.cost);
+        call.bytes(if self.enforced { b"1" } else { b"0" });
     }
 
     /// Its six of the mixed script's.
-    fn mixed_arguments(&self) -> [String; 6] {
+    fn write_mixed(&self, call: &mut CallWriter) {
         let arguments = self.algorithm.arguments(self.cost);
         let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
         let [x, y] = arguments.more;
-        let y = match &self.algorithm {
-            Algorithm::LeasedBucket(leased) => leased.asks(),
-            _ => y.to_string(),
-        };
-        [
-            arguments.letter.to_owned(),
-            group.to_string(),
-            arguments.cost.to_string(),
-            arguments.limit.to_string(),
-            x.to_string(),
-            y,
-        ]
+        call.bytes(arguments.letter.as_bytes());
+        call.number(u64::try_from(group).unwrap_or(u64::MAX));
+        call.number(arguments.cost);
+        call.number(arguments.limit);
+        write_signed(call, x);
+        match &self.algorithm {
+            Algorithm::LeasedBucket(leased) => call.bytes(leased.asks().as_bytes()),
+            _ => write_signed(call, y),
+        }
     }
+}
+
+fn write_signed(call: &mut CallWriter, number: i64) {
+    match u64::try_from(number) {
+        Ok(number) => call.number(number),
+        Err(_) => call.bytes(number.to_string().as_bytes()),
+    }
+}
+
+/// A call of these buckets, their keys written; so many arguments for all and for each to come.
+fn writer(script: &Arc<Script>, asked: &[Asked], for_all: usize, for_each: usize) -> CallWriter {
+    let size = asked.iter().fold(for_all.saturating_mul(16), |size, asked| {
+        size.saturating_add(asked.key.len()).saturating_add(for_each.saturating_mul(16))
+    });
+    let arguments = asked.len().saturating_mul(for_each).saturating_add(for_all);
+    let mut call = Call::write_script(script, asked.len(), arguments, size);
+    asked.iter().for_each(|asked| call.bytes(&asked.key));
+    call
 }
 
 /// The call of a script that takes what the mixed one does.
 pub(super) fn mixed_call(script: &Arc<Script>, asked: &[Asked], holder: Holder) -> Call {
-    let keys: Vec<&[u8]> = asked.iter().map(|asked| asked.key.as_slice()).collect();
-    let arguments: Vec<String> = asked.iter().flat_map(Asked::mixed_arguments).collect();
-    let holder = std::iter::once(holder.as_bytes());
-    let arguments: Vec<&[u8]> = holder.chain(arguments.iter().map(String::as_bytes)).collect();
-    Call::script(script, &keys, &arguments)
+    let mut call = writer(script, asked, 1, 6);
+    call.bytes(holder.as_bytes());
+    asked.iter().for_each(|asked| asked.write_mixed(&mut call));
+    call.finish()
 }
 
-/// What such a script replies of each bucket.
-pub(super) fn in_threes(numbers: &[u64]) -> Vec<Seen> {
-    let (threes, _) = numbers.as_chunks();
-    threes.iter().map(|&[used, x, y]| Seen { used, more: [x, y] }).collect()
+/// What the script for token buckets replies of each.
+fn in_ones(numbers: &[Reply]) -> Option<Vec<Seen>> {
+    numbers.iter().map(|reply| Some(Seen { used: number(reply)?, more: [0, 0] })).collect()
+}
+
+/// What such a script replies of each bucket. `None` where that is something else.
+pub(super) fn in_threes(numbers: &[Reply]) -> Option<Vec<Seen>> {
+    let (threes, rest) = numbers.as_chunks();
+    if !rest.is_empty() {
+        return None;
+    }
+    threes.iter().map(|[used, x, y]| Some(Seen { used: number(used)?, more: [number(x)?, number(y)?] })).collect()
 }
 
 impl MalformedReply {
@@ -254,15 +273,19 @@ impl MalformedReply {
 }
 
 /// Whether it admits, Redis' time, and the rest.
-pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, Vec<u64>)> {
+pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, &[Reply])> {
     let Reply::Array(elements) = reply else { return None };
-    let mut integers = elements.iter().map(|element| match element {
-        Reply::Integer(n) => Some(*n),
+    match elements.split_first() {
+        Some((Reply::Integer(first), rest)) => Some((*first > 0, Micros(first.unsigned_abs()), rest)),
         _ => None,
-    });
-    let first = integers.next()??;
-    let rest = integers.map(|n| n.and_then(|n| u64::try_from(n).ok())).collect::<Option<_>>()?;
-    Some((first > 0, Micros(first.unsigned_abs()), rest))
+    }
+}
+
+fn number(reply: &Reply) -> Option<u64> {
+    match reply {
+        Reply::Integer(n) => u64::try_from(*n).ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

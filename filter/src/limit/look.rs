@@ -34,9 +34,10 @@ impl Look {
     /// Where the reply is not of the script's form.
     pub fn read(asked: &[Asked], reply: &Reply) -> Result<Vec<Outcome>, MalformedReply> {
         let expected = asked.len().saturating_mul(3).saturating_add(1);
-        match read(reply) {
-            Some((_, now, numbers)) if numbers.len().saturating_add(1) == expected => {
-                Ok(asked.iter().zip(in_threes(&numbers)).map(|(asked, seen)| asked.look(now, seen)).collect())
+        let seen = read(reply).and_then(|(_, now, numbers)| Some((now, in_threes(numbers)?)));
+        match seen {
+            Some((now, seen)) if seen.len() == asked.len() => {
+                Ok(asked.iter().zip(seen).map(|(asked, seen)| asked.look(now, seen)).collect())
             }
             _ => Err(MalformedReply::new(expected, reply)),
         }

@@ -59,10 +59,11 @@ impl Limiter {
     /// Redis has decided a request.
     fn settled(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &Waiting) {
         let holds = waiting.check.holds(&verdict);
-        let refund = waiting.check.refund_call(&verdict, &self.scripts);
-        let verdict = &self.with_prepaid(verdict, &waiting.prepaid);
         let delay = verdict.delay();
-        if delay == Micros::ZERO {
+        let is_held = delay > Micros::ZERO;
+        let refund = is_held.then(|| waiting.check.refund_call(&verdict, &self.scripts)).flatten();
+        let verdict = &self.with_prepaid(verdict, &waiting.prepaid);
+        if !is_held {
             if let Some(holds) = holds {
                 self.places.take(now, request, holds);
             }

@@ -62,6 +62,15 @@ impl Call {
         Self { script: Some(Arc::clone(script)), parts, tail }
     }
 
+    /// The same, written part by part: `keys` keys, then `args` arguments, of about `size` bytes together.
+    #[must_use]
+    pub fn write_script(script: &Arc<Script>, keys: usize, args: usize, size: usize) -> CallWriter {
+        let to_come = keys.saturating_add(args);
+        let mut tail = Vec::with_capacity(to_come.saturating_mul(8).saturating_add(size).saturating_add(16));
+        decimal(keys, |count| encode_bulk(&mut tail, count));
+        CallWriter { call: Self { script: Some(Arc::clone(script)), parts: to_come.saturating_add(3), tail }, to_come }
+    }
+
     /// Any other command: its name, then its arguments. Never sent a second time.
     #[must_use]
     pub fn command(parts: &[impl AsRef<[u8]>]) -> Self {
@@ -104,6 +113,33 @@ impl Call {
     pub(super) fn size_with_source(&self) -> usize {
         let source = self.script.as_ref().map_or(0, |script| script.source.len());
         self.tail.len().saturating_add(source).saturating_add(HEADER.saturating_mul(3))
+    }
+}
+
+/// A script call that is being written. Takes nothing but what is written: this runs for each request.
+#[derive(Debug)]
+pub struct CallWriter {
+    call: Call,
+    to_come: usize,
+}
+
+impl CallWriter {
+    /// The next key or argument.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.to_come = self.to_come.saturating_sub(1);
+        encode_bulk(&mut self.call.tail, bytes);
+    }
+
+    /// The next argument, in decimal digits.
+    pub fn number(&mut self, number: u64) {
+        decimal(number, |digits| self.bytes(digits));
+    }
+
+    /// The call, once all that was announced is written.
+    #[must_use]
+    pub fn finish(self) -> Call {
+        debug_assert_eq!(self.to_come, 0, "keys and arguments as announced");
+        self.call
     }
 }
 

@@ -17,7 +17,7 @@ pub mod resp;
 mod secret;
 mod session;
 
-pub use call::{Call, Script};
+pub use call::{Call, CallWriter, Script};
 pub use callouts::{Callout, Callouts, Next};
 pub use failure::{Failure, Trouble};
 pub use resp::Reply;

@@ -26,7 +26,8 @@ pub fn encode_command(out: &mut Vec<u8>, parts: &[impl AsRef<[u8]>]) {
 
 /// Gives `n` in decimal digits to `use_digits`, without an allocation or the formatting machinery: this runs
 /// several times per request.
-pub(in crate::redis) fn decimal<T>(mut n: usize, use_digits: impl FnOnce(&[u8]) -> T) -> T {
+pub(in crate::redis) fn decimal<T>(n: impl TryInto<u64>, use_digits: impl FnOnce(&[u8]) -> T) -> T {
+    let mut n = n.try_into().unwrap_or(u64::MAX);
     let mut digits = [b'0'; 20];
     let mut first = digits.len();
     for digit in digits.iter_mut().rev() {
