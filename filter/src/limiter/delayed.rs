@@ -1,26 +1,19 @@
 //! Requests that are admitted, and held until their tokens exist.
 
-use std::collections::{BTreeMap, HashMap};
-
+use super::timers::Timers;
 use super::{Decision, RequestId};
 use crate::redis::Call;
 use crate::units::Micros;
 
-/// Held requests, in the order in which they go on: a bounded queue.
+/// Held requests, in the order in which they go on, then in that in which they came: a bounded queue.
 #[derive(Debug)]
 pub(super) struct Delayed {
     max: usize,
-    /// By when they go on, and by when they came.
-    queue: BTreeMap<Turn, Held>,
-    turns: HashMap<RequestId, Turn>,
-    came: u64,
+    held: Timers<Held>,
 }
-
-type Turn = (Micros, u64);
 
 #[derive(Debug)]
 struct Held {
-    request: RequestId,
     decision: Decision,
     refund: Option<Call>,
 }
@@ -28,42 +21,35 @@ struct Held {
 impl Delayed {
     /// Room for `max` requests.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, queue: BTreeMap::new(), turns: HashMap::new(), came: 0 }
+        Self { max, held: Timers::new() }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.queue.len() >= self.max
+        self.held.len() >= self.max
     }
 
     pub(super) fn holds(&self, request: RequestId) -> bool {
-        self.turns.contains_key(&request)
+        self.held.contains(request)
     }
 
     /// Holds a request until `at`. `refund` is the call that gives its tokens back, should it leave before.
     pub(super) fn hold(&mut self, at: Micros, request: RequestId, decision: Decision, refund: Option<Call>) {
-        self.came = self.came.wrapping_add(1);
-        let turn = (at, self.came);
-        self.queue.insert(turn, Held { request, decision, refund });
-        self.turns.insert(request, turn);
+        self.held.set(at, request, Held { decision, refund });
     }
 
     /// A request has gone, which frees its place: the call to make, if it was held and can be refunded.
     pub(super) fn leave(&mut self, request: RequestId) -> Option<Call> {
-        let turn = self.turns.remove(&request)?;
-        self.queue.remove(&turn)?.refund
+        self.held.remove(request)?.refund
     }
 
     /// The next request whose turn has come.
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<(RequestId, Decision)> {
-        let first = self.queue.first_entry().filter(|first| first.key().0 <= now)?;
-        let Held { request, decision, .. } = first.remove();
-        self.turns.remove(&request);
-        Some((request, decision))
+        self.held.pop_due(now).map(|(request, held)| (request, held.decision))
     }
 
     /// When the first one's turn comes.
     pub(super) fn next_turn(&self) -> Option<Micros> {
-        self.queue.first_key_value().map(|((at, _), _)| *at)
+        self.held.next()
     }
 }
 

@@ -19,6 +19,7 @@ mod recent;
 mod tests;
 mod ticker;
 mod tickets;
+mod timers;
 mod warnings;
 
 use std::collections::VecDeque;

@@ -2,12 +2,14 @@
 //!
 //! A place that cannot be given back now is owed, and tried again until its lease ends and Redis frees it by itself.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::RequestId;
 use super::tickets::Aside;
+use super::timers::Timers;
 use crate::limit::{Holds, Scripts};
 use crate::redis::{Call, Ticket};
+use crate::table::Table;
 use crate::units::Micros;
 
 /// The most that is owed. Of more, the oldest, whose leases end first, are left to Redis.
@@ -18,13 +20,12 @@ const TRY_AGAIN: Micros = Micros::from_secs(1);
 const MAX_CALLS: usize = 64;
 
 /// One worker's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Places {
-    held: HashMap<RequestId, (Micros, Holds)>,
     /// By when they are to be renewed.
-    renewals: BTreeSet<(Micros, RequestId)>,
+    held: Timers<Holds>,
     /// Being given back, by their calls.
-    returning: HashMap<Ticket, Debt>,
+    returning: Table<Debt>,
     owed: VecDeque<(Micros, Debt)>,
 }
 
@@ -35,19 +36,21 @@ struct Debt {
     ends: Micros,
 }
 
+impl Default for Places {
+    fn default() -> Self {
+        Self { held: Timers::new(), returning: Table::new(), owed: VecDeque::new() }
+    }
+}
+
 impl Places {
     /// An admitted request holds these from now on.
     pub(super) fn take(&mut self, now: Micros, request: RequestId, holds: Holds) {
-        let renew_at = now.plus(holds.renew_within());
-        self.renewals.insert((renew_at, request));
-        self.held.insert(request, (renew_at, holds));
+        self.held.set(now.plus(holds.renew_within()), request, holds);
     }
 
     /// The request is over: what it held, if anything, which is to be [given back](Self::give_back).
     pub(super) fn leave(&mut self, request: RequestId) -> Option<Holds> {
-        let (renew_at, holds) = self.held.remove(&request)?;
-        self.renewals.remove(&(renew_at, request));
-        Some(holds)
+        self.held.remove(request)
     }
 
     /// The call that gives these places back, to be made under `ticket`.
@@ -60,15 +63,10 @@ impl Places {
     pub(super) fn due(&mut self, now: Micros, aside: &mut Aside, scripts: &Scripts) -> Vec<(Ticket, Call)> {
         let mut calls = Vec::new();
         while calls.len() < MAX_CALLS
-            && let Some(&(renew_at, request)) = self.renewals.first()
-            && renew_at <= now
+            && let Some((request, holds)) = self.held.pop_due(now)
         {
-            self.renewals.pop_first();
-            if let Some((renew_at, holds)) = self.held.get_mut(&request) {
-                calls.push((aside.ticket(), holds.renew_call(scripts)));
-                *renew_at = now.plus(holds.renew_within());
-                self.renewals.insert((*renew_at, request));
-            }
+            calls.push((aside.ticket(), holds.renew_call(scripts)));
+            self.take(now, request, holds);
         }
         while calls.len() < MAX_CALLS
             && let Some((_, debt)) = self.owed.pop_front_if(|(at, _)| *at <= now)
@@ -83,14 +81,14 @@ impl Places {
 
     /// When calls are due next.
     pub(super) fn next_due(&self) -> Option<Micros> {
-        let renewal = self.renewals.first().map(|(at, _)| *at);
-        renewal.into_iter().chain(self.owed.front().map(|(at, _)| *at)).min()
+        let debt = self.owed.front().map(|(at, _)| *at);
+        self.held.next().into_iter().chain(debt).min()
     }
 
     /// A call has come to its end. A renewal that failed is not made again before its next turn: there are two more
     /// within its lease.
     pub(super) fn settled(&mut self, now: Micros, ticket: Ticket, succeeded: bool) {
-        if let Some(debt) = self.returning.remove(&ticket)
+        if let Some(debt) = self.returning.remove(ticket.0)
             && !succeeded
         {
             if self.owed.len() >= MAX_OWED {
@@ -102,7 +100,7 @@ impl Places {
 
     fn pay(&mut self, ticket: Ticket, debt: Debt, scripts: &Scripts) -> Call {
         let call = debt.holds.release_call(scripts);
-        self.returning.insert(ticket, debt);
+        self.returning.insert(ticket.0, debt);
         call
     }
 }

@@ -3,19 +3,19 @@
 //! Two generations: what is used moves to the younger one; when that is full it becomes the older one, and what was
 //! in the older one is forgotten. So it always has the `max / 2` keys that were used last, and at most `max`.
 
-use std::collections::HashMap;
+use crate::table::Keyed;
 
 /// At most `max` values by key.
 #[derive(Debug)]
 pub(super) struct Recent<V> {
     generation: usize,
-    young: HashMap<Box<[u8]>, V>,
-    old: HashMap<Box<[u8]>, V>,
+    young: Keyed<V>,
+    old: Keyed<V>,
 }
 
 impl<V> Recent<V> {
     pub(super) fn new(max: usize) -> Self {
-        Self { generation: max.div_ceil(2), young: HashMap::new(), old: HashMap::new() }
+        Self { generation: max.div_ceil(2), young: Keyed::default(), old: Keyed::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -24,8 +24,8 @@ impl<V> Recent<V> {
 
     /// The value, which counts as used.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
-        if !self.young.contains_key(key) {
-            let (key, value) = self.old.remove_entry(key)?;
+        if self.young.get(key).is_none() {
+            let (key, value) = self.old.remove(key)?;
             self.put(key, value);
         }
         self.young.get_mut(key)
@@ -45,8 +45,8 @@ impl<V> Recent<V> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
+        self.young = Keyed::default();
+        self.old = Keyed::default();
     }
 
     fn put(&mut self, key: Box<[u8]>, value: V) {

@@ -10,11 +10,10 @@ mod page;
 mod refresh;
 mod setting;
 
-use std::collections::HashMap;
-
 pub use self::page::MalformedPage;
 pub use self::refresh::{Event, Ignored, Refresh};
 pub use self::setting::{MAX_FIELD, MAX_VALUE, Ruling, Setting, SettingError};
+use crate::table::Keyed;
 use crate::units::Micros;
 
 /// The most overrides that a worker keeps; of more, it keeps any so many.
@@ -39,7 +38,7 @@ pub struct Override {
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     prefix: usize,
-    entries: HashMap<Box<[u8]>, Entry>,
+    entries: Keyed<Entry>,
 }
 
 /// A setting, and when it ends by the worker's clock.
@@ -51,7 +50,7 @@ struct Entry {
 
 impl Overrides {
     fn new(key_prefix: &str) -> Self {
-        Self { prefix: key_prefix.len(), entries: HashMap::new() }
+        Self { prefix: key_prefix.len(), entries: Keyed::default() }
     }
 
     /// What is in force at `now` for the bucket at `bucket_key`, of the limit named `limit`: what is said of the key,

@@ -4,7 +4,6 @@
 //! every interval is a round: the hash is read page by page, one call at a time, and what was read takes the place of
 //! what was known when the last page has come. A round that fails changes nothing.
 
-use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::mem;
@@ -39,7 +38,7 @@ pub struct Refresh {
     is_loaded: bool,
     round: Round,
     /// What has been warned about, and is still there as far as is known.
-    warned: HashSet<u64>,
+    warned: Vec<u64>,
     unnamed: u64,
     is_truncated: bool,
 }
@@ -59,7 +58,7 @@ enum Phase {
 struct Round {
     overrides: Overrides,
     pages: u32,
-    malformed: HashSet<u64>,
+    malformed: Vec<u64>,
     unnamed: u64,
 }
 
@@ -120,7 +119,7 @@ impl Refresh {
             overrides: Overrides::new(key_prefix),
             is_loaded: false,
             round: Round::default(),
-            warned: HashSet::new(),
+            warned: Vec::new(),
             unnamed: 0,
             is_truncated: false,
             key_prefix: key_prefix.to_owned(),
@@ -243,12 +242,19 @@ impl Refresh {
         (field, value).hash(&mut hasher);
         let content = hasher.finish();
         let is_room = self.round.malformed.len() < MAX_NAMED && self.warned.len() < MAX_NAMED.saturating_mul(2);
-        if !self.warned.contains(&content) && !is_room {
+        let is_known = self.warned.contains(&content);
+        if !is_known && !is_room {
             self.round.unnamed = self.round.unnamed.saturating_add(1);
             return None;
         }
-        self.round.malformed.insert(content);
-        self.warned.insert(content).then_some(ignored)
+        if !self.round.malformed.contains(&content) {
+            self.round.malformed.push(content);
+        }
+        if is_known {
+            return None;
+        }
+        self.warned.push(content);
+        Some(ignored)
     }
 
     /// `truncated_of` is how many there are, where not all were kept.

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use std::collections::HashSet;
+
 use super::super::Ruling;
 use super::*;
 
