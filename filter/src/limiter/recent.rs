@@ -41,7 +41,7 @@ impl<V> Recent<V> {
 
     /// All of them, in any order. None counts as used.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut V)> {
-        self.young.iter_mut().chain(&mut self.old).map(|(key, value)| (&**key, value))
+        self.young.iter_mut().chain(self.old.iter_mut())
     }
 
     pub(super) fn clear(&mut self) {

@@ -60,6 +60,11 @@ impl<T> Keyed<T> {
         self.entries.iter()
     }
 
+    /// Keys, and values to change.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut T)> {
+        self.entries.iter_mut().map(|(key, value)| (&**key, value))
+    }
+
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
