@@ -46,8 +46,6 @@ pub(crate) const fn strip(mut script: &[u8], mut room: &mut [u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn what_is_for_people_alone_is_not_sent() {
         let script =
