@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::redis::Script;
+use crate::redis::{Script, lua};
 
 /// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
 ///
 /// Of several limits in shadow mode it takes each bucket for a limit of its own.
-pub const TOKEN_BUCKETS_SCRIPT: &str = include_str!("token_bucket.lua");
+pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(include_str!("token_bucket.lua"));
 
 /// How each algorithm looks into its buckets.
 macro_rules! algorithms {
@@ -26,15 +26,11 @@ macro_rules! algorithms {
 }
 
 /// Decides any request. It is put together of a part for each algorithm.
-pub const MIXED_SCRIPT: &str = concat!(include_str!("mixed_head.lua"), algorithms!(), include_str!("mixed_tail.lua"));
+pub const MIXED_SCRIPT: &str = lua!(include_str!("mixed_head.lua"), algorithms!(), include_str!("mixed_tail.lua"));
 
 /// Looks into any buckets as the one above does, and changes nothing.
-pub(super) const LOOK_SCRIPT: &str = concat!(
-    include_str!("mixed_head.lua"),
-    include_str!("look_head.lua"),
-    algorithms!(),
-    include_str!("look_tail.lua")
-);
+pub(super) const LOOK_SCRIPT: &str =
+    lua!(include_str!("mixed_head.lua"), include_str!("look_head.lua"), algorithms!(), include_str!("look_tail.lua"));
 
 /// All scripts. Make them once.
 #[derive(Debug, Clone)]
@@ -52,9 +48,9 @@ impl Default for Scripts {
         Self {
             token_buckets: script(TOKEN_BUCKETS_SCRIPT),
             mixed: script(MIXED_SCRIPT),
-            refund: script(include_str!("refund.lua")),
-            release: script(include_str!("release.lua")),
-            renew: script(include_str!("renew.lua")),
+            refund: script(lua!(include_str!("refund.lua"))),
+            release: script(lua!(include_str!("release.lua"))),
+            renew: script(lua!(include_str!("renew.lua"))),
         }
     }
 }

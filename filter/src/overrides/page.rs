@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Call, Reply, Script, lua};
 use crate::units::Micros;
 
 /// Returns the page at a [`Position`]; see there.
-pub(super) const SCRIPT: &str = include_str!("page.lua");
+pub(super) const SCRIPT: &str = lua!(include_str!("page.lua"));
 
 /// The longest cursor: a `u64` in decimal.
 const MAX_CURSOR: usize = 20;

@@ -13,10 +13,12 @@ mod callouts;
 mod failure;
 pub mod framing;
 mod handshake;
+mod lua;
 pub mod resp;
 mod secret;
 mod session;
 
+pub(crate) use self::lua::{lua, strip};
 pub use call::{Call, CallWriter, Script};
 pub use callouts::{Callout, Callouts, Next};
 pub use failure::{Failure, Trouble};
