@@ -6,7 +6,9 @@ use super::algorithm::{Algorithm, Seen};
 use super::holds::{Holder, Holds};
 use super::judgement::Judgement;
 use super::scripts::Scripts;
+use super::token_bucket::TokenBucket;
 use super::verdict::{Outcome, Verdict};
+use crate::redis::resp::BulkStrings;
 use crate::redis::{Call, Reply, Script};
 use crate::units::{Micros, Tokens};
 
@@ -77,9 +79,7 @@ impl Check {
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
         if self.is_lean() {
-            let keys: Vec<&[u8]> = self.asked.iter().map(|asked| asked.key.as_slice()).collect();
-            let arguments: Vec<String> = self.asked.iter().flat_map(Asked::lean_arguments).collect();
-            return Call::script(scripts.token_buckets(), &keys, &arguments);
+            return call_of(scripts.token_buckets(), &self.asked, None, Asked::lean_arguments);
         }
         mixed_call(scripts.mixed(), &self.asked, self.holder)
     }
@@ -133,16 +133,21 @@ impl Check {
     /// one told a second time, two would leave at once. `None` where there is nothing to give back.
     #[must_use]
     pub fn refund_call(&self, verdict: &Verdict, scripts: &Scripts) -> Option<Call> {
-        let mut keys: Vec<&[u8]> = Vec::new();
-        let mut arguments = Vec::new();
-        for (asked, outcome) in self.asked.iter().zip(&verdict.outcomes) {
-            if let (Algorithm::TokenBucket(bucket), true) = (asked.algorithm, outcome.spent) {
-                let full_at = verdict.now.plus(outcome.reset);
-                keys.push(&asked.key);
-                arguments.extend([full_at, full_at.minus(bucket.price(asked.cost))].map(|at| at.0.to_string()));
-            }
+        let spent = self.asked.iter().zip(&verdict.outcomes).filter(|(_, outcome)| outcome.spent);
+        let refunds: Vec<(&Asked, TokenBucket, Micros)> = spent
+            .filter_map(|(asked, outcome)| match asked.algorithm {
+                Algorithm::TokenBucket(bucket) => Some((asked, bucket, verdict.now.plus(outcome.reset))),
+                _ => None,
+            })
+            .collect();
+        let mut parts = BulkStrings::default();
+        parts.push_number(refunds.len() as u64);
+        refunds.iter().for_each(|(asked, ..)| parts.push(&asked.key));
+        for (asked, bucket, full_at) in &refunds {
+            parts.push_number(full_at.0);
+            parts.push_number(full_at.minus(bucket.price(asked.cost)).0);
         }
-        (!keys.is_empty()).then(|| Call::script(scripts.refund(), &keys, &arguments))
+        (!refunds.is_empty()).then(|| Call::script_of(scripts.refund(), parts))
     }
 
     /// Whether the script for token buckets alone decides it. That one takes windows in shadow mode for limits of
@@ -206,39 +211,50 @@ impl Asked {
 
     /// Its three of the arguments of the script for token buckets: what may be spent, the price, whether it is
     /// enforced.
-    fn lean_arguments(&self) -> [String; 3] {
+    fn lean_arguments(&self, to: &mut BulkStrings) {
         let arguments = self.algorithm.arguments(self.cost);
-        let enforced = if self.enforced { "1" } else { "0" };
-        [arguments.limit.to_string(), arguments.cost.to_string(), enforced.to_owned()]
+        to.push_number(arguments.limit);
+        to.push_number(arguments.cost);
+        to.push_number(self.enforced.into());
     }
 
     /// Its six of the mixed script's.
-    fn mixed_arguments(&self) -> [String; 6] {
+    fn mixed_arguments(&self, to: &mut BulkStrings) {
         let arguments = self.algorithm.arguments(self.cost);
         let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
         let [x, y] = arguments.more;
+        to.push(arguments.letter.as_bytes());
+        to.push_number(group as u64);
+        to.push_number(arguments.cost);
+        to.push_number(arguments.limit);
+        to.push(x.to_string().as_bytes());
         let y = match &self.algorithm {
             Algorithm::LeasedBucket(leased) => leased.asks(),
             _ => y.to_string(),
         };
-        [
-            arguments.letter.to_owned(),
-            group.to_string(),
-            arguments.cost.to_string(),
-            arguments.limit.to_string(),
-            x.to_string(),
-            y,
-        ]
+        to.push(y.as_bytes());
     }
 }
 
 /// The call of a script that takes what the mixed one does.
 pub(super) fn mixed_call(script: &Arc<Script>, asked: &[Asked], holder: Holder) -> Call {
-    let keys: Vec<&[u8]> = asked.iter().map(|asked| asked.key.as_slice()).collect();
-    let arguments: Vec<String> = asked.iter().flat_map(Asked::mixed_arguments).collect();
-    let holder = std::iter::once(holder.as_bytes());
-    let arguments: Vec<&[u8]> = holder.chain(arguments.iter().map(String::as_bytes)).collect();
-    Call::script(script, &keys, &arguments)
+    call_of(script, asked, Some(holder), Asked::mixed_arguments)
+}
+
+/// The call of a script on these buckets. After the holder, if it needs to know, each adds its own arguments.
+fn call_of(
+    script: &Arc<Script>,
+    asked: &[Asked],
+    holder: Option<Holder>,
+    add_arguments: fn(&Asked, &mut BulkStrings),
+) -> Call {
+    let size = asked.iter().fold(64, |size: usize, asked| size.saturating_add(asked.key.len()).saturating_add(128));
+    let mut parts = BulkStrings::with_capacity(size);
+    parts.push_number(asked.len() as u64);
+    asked.iter().for_each(|asked| parts.push(&asked.key));
+    holder.iter().for_each(|holder| parts.push(holder.as_bytes()));
+    asked.iter().for_each(|asked| add_arguments(asked, &mut parts));
+    Call::script_of(script, parts)
 }
 
 /// What such a script replies of each bucket.
@@ -270,7 +286,6 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::limit::TokenBucket;
 
     #[test]
     fn what_an_operator_blocked_denies_whatever_its_bucket_holds() {

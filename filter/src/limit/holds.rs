@@ -1,7 +1,10 @@
 //! Places that a request holds, while it is in flight, in the buckets of its concurrency limits.
 
+use std::sync::Arc;
+
 use super::scripts::Scripts;
-use crate::redis::Call;
+use crate::redis::resp::BulkStrings;
+use crate::redis::{Call, Script};
 use crate::units::Micros;
 
 /// Who holds a place: a name that no other request has, of any worker of any proxy.
@@ -66,7 +69,7 @@ impl Holds {
     pub fn release_call(&self, scripts: &Scripts) -> Call {
         match self.places.as_slice() {
             [(key, _)] => Call::command(&[b"ZREM", key.as_slice(), self.holder.as_bytes()]),
-            _ => Call::script(scripts.release(), &self.keys(), &[self.holder.as_bytes()]),
+            _ => self.call(scripts.release(), |_, _| {}),
         }
     }
 
@@ -74,14 +77,17 @@ impl Holds {
     /// run out may be another's by now.
     #[must_use]
     pub fn renew_call(&self, scripts: &Scripts) -> Call {
-        let leases: Vec<String> = self.places.iter().map(|(_, lease)| lease.0.to_string()).collect();
-        let mut arguments = vec![self.holder.as_bytes()];
-        arguments.extend(leases.iter().map(String::as_bytes));
-        Call::script(scripts.renew(), &self.keys(), &arguments)
+        self.call(scripts.renew(), |lease, arguments| arguments.push_number(lease.0))
     }
 
-    fn keys(&self) -> Vec<&[u8]> {
-        self.places().map(|(key, _)| key).collect()
+    /// The call of a script on all places, each of which adds its own to the arguments.
+    fn call(&self, script: &Arc<Script>, add_arguments: fn(Micros, &mut BulkStrings)) -> Call {
+        let mut parts = BulkStrings::default();
+        parts.push_number(self.places.len() as u64);
+        self.places.iter().for_each(|(key, _)| parts.push(key));
+        parts.push(self.holder.as_bytes());
+        self.places.iter().for_each(|(_, lease)| add_arguments(*lease, &mut parts));
+        Call::script_of(script, parts)
     }
 }
 

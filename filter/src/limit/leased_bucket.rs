@@ -151,7 +151,7 @@ impl LeasedBucket {
     pub(super) fn asks(&self) -> String {
         let mut asks = [self.ttl.get(), self.ask.want.0].map(|n| n.to_string()).join(" ");
         // Nobody holds more, and so Lua can count it.
-        let most = Tokens((1 << 52) / self.bucket.emission().0.max(1));
+        let most = Tokens((1_u64 << 52).checked_div(self.bucket.emission().0).unwrap_or_default());
         for Settled { epoch, used, unused } in self.ask.settled {
             if used.max(unused) > Tokens(0) {
                 let [used, unused] = [used, unused].map(|tokens| tokens.min(most).0);

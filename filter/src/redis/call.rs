@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use sha1::{Digest, Sha1};
 
-use super::resp::{decimal, encode_bulk, encode_command, encode_header};
+use super::resp::{BulkStrings, encode_bulk, encode_command, encode_header};
 
 /// A Lua script, and the name under which Redis caches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +54,19 @@ impl Call {
     /// A script on `keys` and `args`, sent as `EVALSHA`, and as `EVAL` where Redis does not have it.
     #[must_use]
     pub fn script(script: &Arc<Script>, keys: &[impl AsRef<[u8]>], args: &[impl AsRef<[u8]>]) -> Self {
-        let mut tail = Vec::with_capacity(encoded_size(keys).saturating_add(encoded_size(args)).saturating_add(16));
-        decimal(keys.len(), |count| encode_bulk(&mut tail, count));
-        keys.iter().for_each(|key| encode_bulk(&mut tail, key.as_ref()));
-        args.iter().for_each(|arg| encode_bulk(&mut tail, arg.as_ref()));
-        let parts = keys.len().saturating_add(args.len()).saturating_add(3);
-        Self { script: Some(Arc::clone(script)), parts, tail }
+        let size = encoded_size(keys).saturating_add(encoded_size(args)).saturating_add(16);
+        let mut parts = BulkStrings::with_capacity(size);
+        parts.push_number(keys.len() as u64);
+        keys.iter().for_each(|key| parts.push(key.as_ref()));
+        args.iter().for_each(|arg| parts.push(arg.as_ref()));
+        Self::script_of(script, parts)
+    }
+
+    /// The same, of what follows the script in the command: how many keys there are, the keys, the arguments.
+    #[must_use]
+    pub fn script_of(script: &Arc<Script>, parts: BulkStrings) -> Self {
+        let script = Some(Arc::clone(script));
+        Self { script, parts: parts.count().saturating_add(2), tail: parts.into_encoded() }
     }
 
     /// Any other command: its name, then its arguments. Never sent a second time.

@@ -8,12 +8,11 @@ mod decoder;
 mod error_reply;
 mod scanner;
 
-pub use command::{encode_bulk, encode_command, encode_header};
+pub use command::{BulkStrings, encode_bulk, encode_command, encode_header};
 pub use decoder::Decoder;
 pub use error_reply::{failure_of, is_noscript};
 pub use scanner::{MAX_DEPTH, MAX_ELEMENTS, MAX_REPLY, RespError};
 
-pub(super) use command::decimal;
 pub(super) use error_reply::{describe, revokes};
 
 /// One whole reply.
