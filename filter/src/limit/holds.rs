@@ -13,11 +13,7 @@ impl Holder {
     /// number; it must not give a number to two requests within a lease.
     #[must_use]
     pub fn new(worker: u64, request: u64) -> Self {
-        let mut name = [0; 16];
-        for (to, from) in name.iter_mut().zip(worker.to_be_bytes().into_iter().chain(request.to_be_bytes())) {
-            *to = from;
-        }
-        Self(name)
+        Self(((u128::from(worker) << 64) | u128::from(request)).to_le_bytes())
     }
 
     /// Its name in Redis.

@@ -85,21 +85,25 @@ impl Index {
         }
     }
 
+    #[inline(always)]
     fn place(&self, slot: usize) -> Option<usize> {
         self.slots.get(slot)?.checked_sub(1)
     }
 
     /// Where a search starts.
     fn home(&self, hash: u64) -> usize {
-        // The best mixed bits are the highest.
-        let [a, b, c, d, ..] = hash.wrapping_mul(SPREAD).to_be_bytes();
-        self.wrap(usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or_default())
+        // The best mixed bits are the highest, as many as number the slots.
+        let unused = u64::BITS.saturating_sub(self.slots.len().trailing_zeros());
+        let slot = hash.wrapping_mul(SPREAD).checked_shr(unused).unwrap_or_default();
+        self.wrap(usize::try_from(slot).unwrap_or_default())
     }
 
+    #[inline(always)]
     fn after(&self, slot: usize) -> usize {
         self.wrap(slot.wrapping_add(1))
     }
 
+    #[inline(always)]
     fn wrap(&self, slot: usize) -> usize {
         slot & self.slots.len().wrapping_sub(1)
     }
