@@ -1,4 +1,4 @@
-//! What the filter's core costs natively: a decision, a reply, a configuration. `cargo bench --bench core`.
+//! What the filter's core costs natively: a decision, a reply, a connection under load, a configuration. `cargo bench --bench core`.
 
 use std::hint::black_box;
 use std::num::NonZeroU64;
@@ -7,6 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use weir_filter::config;
 use weir_filter::limit::{Check, Holder, Scripts, Seen, TokenBucket, Windows};
 use weir_filter::redis::resp::Decoder;
+use weir_filter::redis::{Call, Session, SessionConfig, Ticket};
 use weir_filter::units::{Micros, Tokens};
 
 const CONFIGURATION: &[u8] = br#"{"redis": {"cluster": "redis"}, "limits": [{"name": "per_user",
@@ -41,11 +42,39 @@ fn replies(c: &mut Criterion) {
     });
 }
 
+/// A connection that is proven, with a thousand calls on it and then their replies.
+fn session(c: &mut Criterion) {
+    let config = SessionConfig { credentials: None, database: 0, timeout: Micros::from_secs(60), max_in_flight: 2_000 };
+    let mut session = Session::new(config, 1);
+    let (now, mut sent) = (Micros::from_secs(1), Vec::new());
+    let call = || Call::command(&["PING"]);
+    session.submit(now, Ticket(0), call()).expect("it has room");
+    session.handle_tick(now);
+    while session.poll().is_some() {}
+    session.take_outgoing(&mut sent);
+    session.handle_bytes(now, b"+PONG\r\n");
+    session.take_outgoing(&mut sent);
+    session.handle_bytes(now, b"+PONG\r\n");
+    while session.poll().is_some() {}
+    let replies = b"+PONG\r\n".repeat(1_000);
+    c.bench_function("a thousand calls in flight on one connection", |b| {
+        b.iter(|| {
+            for ticket in 1..=1_000 {
+                session.submit(now, Ticket(ticket), call()).expect("it has room");
+            }
+            session.take_outgoing(&mut sent);
+            session.handle_bytes(now, black_box(&replies));
+            let settled = std::iter::from_fn(|| session.poll()).count();
+            assert_eq!(settled, 1_000);
+        });
+    });
+}
+
 fn configuration(c: &mut Criterion) {
     c.bench_function("read the quickstart's configuration", |b| {
         b.iter(|| config::parse(black_box(CONFIGURATION), &|_| None));
     });
 }
 
-criterion_group!(core, decision, replies, configuration);
+criterion_group!(core, decision, replies, session, configuration);
 criterion_main!(core);

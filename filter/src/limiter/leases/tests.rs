@@ -1,0 +1,143 @@
+//! A worker that holds tokens, and Redis' words about them.
+
+use std::num::NonZeroU64;
+
+use super::*;
+use crate::limit::TokenBucket;
+
+const MS: fn(u64) -> Micros = Micros::from_millis;
+
+/// 1,000 tokens, 1,000 a second, leased for a second.
+fn asked(cost: u64) -> Asked {
+    let thousand = NonZeroU64::new(1_000).unwrap();
+    let bucket = TokenBucket::new(thousand, thousand, Micros::from_secs(1)).unwrap();
+    let algorithm = Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap());
+    Asked { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
+}
+
+fn asks(asked: &Asked) -> LeaseAsk {
+    match asked.algorithm {
+        Algorithm::LeasedBucket(leased) => leased.asks_for(),
+        _ => unreachable!("a leased bucket"),
+    }
+}
+
+fn granted(asked: &Asked, tokens: u64, epoch: u64) -> Outcome {
+    let bucket = asked.algorithm;
+    let Algorithm::LeasedBucket(leased) = bucket else { unreachable!("a leased bucket") };
+    let grant = Grant { tokens: Tokens(tokens), epoch, valid_for: MS(1_500) };
+    Outcome {
+        granted: (tokens > 0).then_some(grant),
+        remaining: Tokens(500),
+        ..Lease::new(leased, 0, Tokens(0), MS(0)).outcome(asked)
+    }
+}
+
+/// Asks at `now`, and is granted so many of what it wants.
+fn ask(leases: &mut Leases, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
+    let mut call = asked(1);
+    leases.ask(now, Tokens(100), &mut call);
+    let ask = asks(&call);
+    leases.answered(now, &call, Some(&granted(&call, ask.want.0.min(most), epoch)));
+    ask
+}
+
+fn spends(leases: &mut Leases, now: Micros) -> bool {
+    leases.spend(now, &asked(1)).is_some()
+}
+
+/// Holds eight of the epoch 7 until 1.501 s.
+fn eight() -> Leases {
+    let mut leases = Leases::new();
+    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(8), "as if its rate were endless");
+    assert_eq!(ask(&mut leases, MS(1), 8, 7).want, Tokens(8));
+    leases
+}
+
+#[test]
+fn what_is_held_serves_and_no_more() {
+    let mut leases = eight();
+    for left in (0..8).rev() {
+        let paid = leases.spend(MS(2), &asked(1)).unwrap();
+        assert_eq!((paid.outcome.admitted, paid.outcome.remaining), (true, Tokens(500 + left)));
+    }
+    assert!(!spends(&mut leases, MS(2)));
+}
+
+#[test]
+fn what_has_ended_serves_nobody() {
+    let mut leases = eight();
+    assert!(spends(&mut leases, MS(1_500)));
+    assert!(!spends(&mut leases, MS(1_501)), "counted from when it was asked for");
+    assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis took it for used");
+}
+
+#[test]
+fn each_use_is_told_once() {
+    let mut leases = eight();
+    (0..3).for_each(|_| assert!(spends(&mut leases, MS(2))));
+    let told = ask(&mut leases, MS(3), 0, 7).settled;
+    assert_eq!(told.map(|settled| (settled.epoch, settled.used.0, settled.unused.0)), [(0, 0, 0), (7, 3, 0)]);
+    assert!(ask(&mut leases, MS(4), 0, 7).settled.iter().all(|settled| settled.used == Tokens(0)));
+}
+
+#[test]
+fn a_request_that_does_not_go_on_gives_its_token_back_unless_it_was_told() {
+    let mut leases = eight();
+    let first = leases.spend(MS(2), &asked(8)).unwrap();
+    assert!(!spends(&mut leases, MS(2)));
+    leases.unspend(&asked(8), &first);
+    let second = leases.spend(MS(2), &asked(8)).unwrap();
+    ask(&mut leases, MS(3), 0, 7);
+    leases.unspend(&asked(8), &second);
+    assert!(!spends(&mut leases, MS(3)));
+}
+
+#[test]
+fn a_token_of_one_epoch_is_not_given_back_to_another() {
+    let mut leases = eight();
+    let old = leases.spend(MS(2), &asked(1)).unwrap();
+    ask(&mut leases, MS(1_600), 0, 9);
+    assert!(ask(&mut leases, MS(1_601), 8, 9).want > Tokens(0));
+    while spends(&mut leases, MS(1_700)) {}
+    leases.unspend(&asked(1), &old);
+    assert!(!spends(&mut leases, MS(1_700)));
+}
+
+#[test]
+fn more_is_taken_before_the_last_is_used_and_one_call_at_a_time() {
+    let mut leases = eight();
+    (0..5).for_each(|_| assert!(spends(&mut leases, MS(2))));
+    assert_eq!(leases.runs_low(MS(3), &asked(1)), None);
+    assert!(spends(&mut leases, MS(3)));
+    let ahead = leases.runs_low(MS(3), &asked(1)).unwrap();
+    assert_eq!((ahead.cost, asks(&ahead).want), (Tokens(0), Tokens(16)), "twice as many");
+    assert_eq!(leases.runs_low(MS(3), &asked(1)), None);
+    leases.answered(MS(3), &ahead, Some(&granted(&ahead, 16, 7)));
+    (0..18).for_each(|_| assert!(spends(&mut leases, MS(4))));
+}
+
+#[test]
+fn a_slow_key_takes_nothing_ahead_and_a_large_one_only_its_share() {
+    let mut leases = Leases::new();
+    ask(&mut leases, MS(0), 0, 1);
+    assert_eq!(ask(&mut leases, MS(900), 0, 1).want, Tokens(0), "one a second");
+    let mut leases = eight();
+    for round in 2..20 {
+        while spends(&mut leases, MS(round)) {}
+        let want = ask(&mut leases, MS(round), 1_000, 7).want;
+        assert!(want <= Tokens(100), "{want:?}");
+    }
+}
+
+#[test]
+fn what_nobody_uses_is_returned() {
+    let mut leases = eight();
+    assert!(spends(&mut leases, MS(2)));
+    assert_eq!(leases.next_sweep(), Some(MS(501)));
+    assert_eq!(leases.idle(MS(501)), [], "used since");
+    let idle = leases.idle(MS(511));
+    assert_eq!(asks(&idle[0]).settled[1], Settled { epoch: 7, used: Tokens(1), unused: Tokens(7) });
+    assert!(!spends(&mut leases, MS(511)));
+    assert_eq!((leases.idle(MS(600)), leases.next_sweep()), (vec![], None));
+}
