@@ -72,7 +72,8 @@ impl Backend {
         }
     }
 
-    /// Makes a call that is no part of the request which is at hand: the proxy must not cancel it with that.
+    /// Makes a call that no request waits for. A callout for it is made at the next tick: this may run while the end of
+    /// another is being told.
     ///
     /// # Errors
     /// Why it cannot be made now. Nothing more is heard of it then.
@@ -94,7 +95,8 @@ impl Backend {
             Carrier::Callout { callouts, again } => {
                 callouts.abandon(ticket);
                 again.retain(|(other, _)| *other != ticket);
-                // The proxy cancels a callout together with its request, and never reports it.
+                // The host forgets it with its request, and tells of it no more; the proxy lets it run to its timeout
+                // at most.
                 let over = callouts.handle_response(Micros::ZERO, ticket, Err(Failure::Reset));
                 debug_assert_eq!(over, Next::Abandoned);
             }
