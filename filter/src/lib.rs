@@ -19,7 +19,6 @@ pub mod descriptor;
 pub mod limit;
 pub mod limiter;
 pub mod overrides;
-#[cfg(any(test, target_arch = "wasm32"))]
 mod pairs;
 #[cfg(target_arch = "wasm32")]
 mod plugin;

@@ -35,11 +35,13 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
     let field = |line: usize, name: &str| lines[line][lines[0].iter().position(|it| *it == name).expect(name)];
     assert_eq!((field(1, "subject"), field(2, "subject"), lines.len()), ("no-op", "weir", 3));
     let number = |line: usize, name: &str| field(line, name).parse::<f64>().expect("a number");
-    // Every request of Weir's is a decision of Redis', and costs Envoy more than one that nobody decides on.
+    // Every request of Weir's is a decision of Redis', and costs Redis something.
     assert!((number(2, "redis_scripts_per_request") - 1.0).abs() < 0.05, "{rounds}");
     assert_eq!(number(1, "redis_commands_per_request"), 0.0);
-    assert!(number(2, "proxy_cpu_ms_per_1k") > number(1, "proxy_cpu_ms_per_1k"), "{rounds}");
-    assert!(number(1, "loader_cpu_ms_per_1k") < number(1, "proxy_cpu_ms_per_1k"), "{rounds}");
+    assert!(number(1, "redis_cpu_ms_per_1k") < number(2, "redis_cpu_ms_per_1k"), "{rounds}");
+    for cost in ["proxy_cpu_ms_per_1k", "loader_cpu_ms_per_1k"] {
+        assert!(number(1, cost) > 0.0 && number(2, cost) > 0.0, "{rounds}");
+    }
 }
 
 #[test]

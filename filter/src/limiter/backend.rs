@@ -167,6 +167,24 @@ impl Backend {
         })
     }
 
+    /// Whether anything is to be sent on the stream.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        match &self.transport {
+            Carrier::Stream(session) => session.has_outgoing(),
+            Carrier::Callout { .. } => false,
+        }
+    }
+
+    /// Calls that were sent, or wait to be, and are not answered.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        match &self.transport {
+            Carrier::Stream(session) => session.in_flight(),
+            Carrier::Callout { callouts, .. } => callouts.in_flight(),
+        }
+    }
+
     /// Swaps what is to be sent on the stream into `buffer`; whether there is any.
     pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
         match &mut self.transport {

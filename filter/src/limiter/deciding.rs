@@ -1,5 +1,8 @@
 //! What becomes of a request whose check has come to its end.
 
+use std::rc::Rc;
+
+use super::denied::Recalled;
 use super::events::Event;
 use super::{Decision, Effect, Limiter, RequestId, Waiting, notes};
 use crate::config::FailureMode;
@@ -97,8 +100,33 @@ impl Limiter {
         if verdict.admitted {
             Decision::Admit(respond::admitted_headers(verdict, &self.config))
         } else {
-            Decision::Answer(respond::denied(verdict, &self.config, waiting.is_grpc))
+            Decision::Answer(Rc::new(respond::denied(verdict, &self.config, waiting.is_grpc)))
         }
+    }
+
+    /// Redis is known to deny it. Where nothing is to be left with each request, those that are told the same are told
+    /// it in the same answer.
+    pub(super) fn deny_again(
+        &mut self,
+        now: Micros,
+        request: RequestId,
+        recalled: &Recalled,
+        waiting: &Waiting,
+    ) -> Decision {
+        self.counters.recalled();
+        let Recalled::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
+        if self.config.emit_metadata || self.events.is_some() {
+            return self.decide(request, &recalled.verdict(now), waiting);
+        }
+        if let Some(reply) = said.reply(now, waiting.is_grpc) {
+            self.counters.decided(said.verdict());
+            return Decision::Answer(reply);
+        }
+        let decision = self.decide(request, &recalled.verdict(now), waiting);
+        if let Decision::Answer(reply) = &decision {
+            said.keep_reply(now, waiting.is_grpc, reply);
+        }
+        decision
     }
 
     fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
@@ -129,7 +157,7 @@ impl Limiter {
         };
         if waiting.check.asked().any(denies) {
             self.unspend(&waiting.prepaid);
-            Decision::Answer(respond::failed(&self.config, waiting.is_grpc))
+            Decision::Answer(Rc::new(respond::failed(&self.config, waiting.is_grpc)))
         } else {
             Decision::Admit(Vec::new())
         }

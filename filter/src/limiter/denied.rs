@@ -4,10 +4,12 @@
 //! or a worker that returns what it had leased. So a denial is believed for a second at most, and a change of
 //! overrides forgets all of them. Concurrency limits are not remembered: a place may come free at any time.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::recent::Recent;
 use crate::limit::{Asked, Check, Outcome, Verdict};
+use crate::respond::LocalReply;
 use crate::units::{Micros, Tokens};
 
 /// How long a denial is believed: how soon an operator's reset is heeded.
@@ -31,14 +33,23 @@ struct Denial {
 
 /// What Redis said of all buckets of a request that it denied.
 #[derive(Debug)]
-struct Said {
-    outcomes: Vec<Outcome>,
+pub(super) struct Said {
+    verdict: Verdict,
     /// Of the buckets' keys.
     fingerprint: u64,
     /// By the worker's clock, not later than Redis decided.
     since: Micros,
-    /// By Redis' clock.
-    decided: Micros,
+    /// What clients were told last, gRPC's and others, and until when it is still so.
+    replies: RefCell<[Option<(Micros, Rc<LocalReply>)>; 2]>,
+}
+
+/// What is remembered of a request's buckets.
+#[derive(Debug)]
+pub(super) enum Recalled {
+    /// All that was said of just these.
+    All(Rc<Said>),
+    /// What was said of those that deny.
+    Denying(Verdict),
 }
 
 impl Denied {
@@ -50,10 +61,10 @@ impl Denied {
     /// Redis decided this of a request that asked at `asked_at`.
     pub(super) fn learn(&mut self, asked_at: Micros, check: &Check, verdict: &Verdict) {
         let said = Rc::new(Said {
-            outcomes: verdict.outcomes.clone(),
+            verdict: verdict.clone(),
             fingerprint: fingerprint(check.asked()),
             since: asked_at,
-            decided: verdict.now,
+            replies: RefCell::default(),
         });
         for (place, (asked, outcome)) in check.asked().zip(&verdict.outcomes).enumerate() {
             if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
@@ -66,7 +77,7 @@ impl Denied {
 
     /// What Redis would say again of a request: `None` where no limit is known to deny it. Of a request that runs into
     /// just the buckets that an earlier one ran into, it has what Redis said of all of them; else, of those that deny.
-    pub(super) fn recall(&mut self, now: Micros, asked: &[Asked]) -> Option<Verdict> {
+    pub(super) fn recall(&mut self, now: Micros, asked: &[Asked]) -> Option<Recalled> {
         if self.buckets.is_empty() {
             return None;
         }
@@ -77,20 +88,68 @@ impl Denied {
                 continue;
             };
             let said = &denial.said;
-            let age = now.minus(said.since);
-            verdict.now = said.decided.plus(age);
-            if said.fingerprint == fingerprint(asked.iter()) {
-                verdict.outcomes = said.outcomes.iter().map(|outcome| aged(outcome, age)).collect();
-                return Some(verdict);
+            if said.is_of(asked) {
+                return Some(Recalled::All(Rc::clone(said)));
             }
-            verdict.outcomes.extend(said.outcomes.get(denial.place).map(|outcome| aged(outcome, age)));
+            let age = now.minus(said.since);
+            verdict.now = said.verdict.now.plus(age);
+            verdict.outcomes.extend(said.verdict.outcomes.get(denial.place).map(|outcome| aged(outcome, age)));
         }
-        (!verdict.outcomes.is_empty()).then_some(verdict)
+        (!verdict.outcomes.is_empty()).then_some(Recalled::Denying(verdict))
     }
 
     /// Nothing is known any more.
     pub(super) fn forget(&mut self) {
         self.buckets.clear();
+    }
+}
+
+impl Recalled {
+    /// What Redis would say again at `now`.
+    pub(super) fn verdict(&self, now: Micros) -> Verdict {
+        match self {
+            Self::All(said) => said.verdict_at(now),
+            Self::Denying(verdict) => verdict.clone(),
+        }
+    }
+}
+
+impl Said {
+    /// What Redis said then.
+    pub(super) fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// What a client was told, if another would be told the same.
+    pub(super) fn reply(&self, now: Micros, is_grpc: bool) -> Option<Rc<LocalReply>> {
+        let [of_grpc, of_others] = &*self.replies.borrow();
+        let kept = if is_grpc { of_grpc } else { of_others };
+        kept.as_ref().filter(|(until, _)| now < *until).map(|(_, reply)| Rc::clone(reply))
+    }
+
+    /// A client is told this.
+    pub(super) fn keep_reply(&self, now: Micros, is_grpc: bool, reply: &Rc<LocalReply>) {
+        let age = now.minus(self.since);
+        // Clients are told whole seconds, rounded up.
+        let until_another = |span: Micros| Some(span.minus(age).0.checked_sub(1)? % Micros::from_secs(1).0);
+        let spans = self.verdict.outcomes.iter().flat_map(|outcome| [Some(outcome.reset), outcome.retry_after]);
+        let soonest = spans.flatten().filter_map(until_another).min().map_or(MAX_AGE, Micros);
+        let until = now.plus(soonest).plus(Micros(1));
+        let [of_grpc, of_others] = &mut *self.replies.borrow_mut();
+        *(if is_grpc { of_grpc } else { of_others }) = Some((until, Rc::clone(reply)));
+    }
+
+    fn verdict_at(&self, now: Micros) -> Verdict {
+        let age = now.minus(self.since);
+        let Verdict { admitted, now, outcomes } = &self.verdict;
+        let outcomes = outcomes.iter().map(|outcome| aged(outcome, age)).collect();
+        Verdict { admitted: *admitted, now: now.plus(age), outcomes }
+    }
+
+    /// Whether these are just the buckets. One of them is.
+    fn is_of(&self, asked: &[Asked]) -> bool {
+        let are_one = asked.len() == 1 && self.verdict.outcomes.len() == 1;
+        are_one || self.fingerprint == fingerprint(asked.iter())
     }
 }
 
@@ -143,7 +202,7 @@ mod tests {
     #[test]
     fn what_was_denied_is_denied_until_its_token_exists() {
         let mut denied = denied(1);
-        let verdict = denied.recall(NOW.plus(MS(60)), &asked(1, true)).unwrap();
+        let verdict = denied.recall(NOW.plus(MS(60)), &asked(1, true)).unwrap().verdict(NOW.plus(MS(60)));
         assert!(!verdict.admitted);
         assert_eq!(verdict.now, REDIS.plus(MS(60)));
         assert_eq!((verdict.outcomes[0].retry_after, verdict.outcomes[0].reset), (Some(MS(40)), MS(940)));
@@ -167,7 +226,7 @@ mod tests {
     #[test]
     fn no_denial_is_believed_for_longer_than_a_second() {
         let mut denied = denied(11);
-        let verdict = denied.recall(NOW.plus(MS(999)), &asked(11, true)).unwrap();
+        let verdict = denied.recall(NOW.plus(MS(999)), &asked(11, true)).unwrap().verdict(NOW.plus(MS(999)));
         assert_eq!(verdict.outcomes[0].retry_after, None, "waiting cannot help");
         assert!(denied.recall(NOW.plus(MS(1_000)), &asked(11, true)).is_none());
     }

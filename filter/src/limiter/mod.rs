@@ -10,6 +10,7 @@ mod deciding;
 mod delayed;
 mod denied;
 mod events;
+mod gather;
 mod leases;
 mod leasing;
 mod notes;
@@ -23,10 +24,12 @@ mod timers;
 mod warnings;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use self::asking::Asking;
 pub use self::backend::Backend;
 pub use self::counters::Counters;
+pub use self::gather::{Gather, Pace};
 use self::delayed::Delayed;
 use self::denied::Denied;
 use self::events::Events;
@@ -104,8 +107,8 @@ pub enum Step {
 pub enum Decision {
     /// Let it pass, and add these headers to its response.
     Admit(Vec<Header>),
-    /// Answer it here.
-    Answer(LocalReply),
+    /// Answer it here. Who is denied out of memory shares an answer with others.
+    Answer(Rc<LocalReply>),
 }
 
 /// What the limiter asks of its host.
@@ -181,13 +184,13 @@ impl Limiter {
             }
             Err(bad) => {
                 self.counters.rejected();
-                return Step::Decided(Decision::Answer(respond::bad_request(bad, is_grpc())));
+                let reply = respond::bad_request(bad, is_grpc());
+                return Step::Decided(Decision::Answer(Rc::new(reply)));
             }
         };
-        if let Some(verdict) = self.denied.recall(now, &buckets) {
-            self.counters.recalled();
+        if let Some(recalled) = self.denied.recall(now, &buckets) {
             let waiting = waiting(Check::new(buckets, Holder::default()), Vec::new());
-            return Step::Decided(self.decide(request, &verdict, &waiting));
+            return Step::Decided(self.deny_again(now, request, &recalled, &waiting));
         }
         let (buckets, prepaid) = self.prepay(now, buckets);
         self.checked = self.checked.wrapping_add(1);
@@ -239,6 +242,12 @@ impl Limiter {
     #[must_use]
     pub fn is_waiting(&self, request: RequestId) -> bool {
         self.waiting.contains(request.0) || self.delayed.holds(request)
+    }
+
+    /// Whether anything is kept of a request: if so, it must be told when it is [done](Self::done).
+    #[must_use]
+    pub fn has_any_of(&self, request: RequestId) -> bool {
+        self.is_waiting(request) || self.places.holds(request)
     }
 
     /// The request is over, in whatever way: what it holds is given back, and its reply, should it still come, is

@@ -48,6 +48,11 @@ impl Places {
         self.held.set(now.plus(holds.renew_within()), request, holds);
     }
 
+    /// Whether a request holds any.
+    pub(super) fn holds(&self, request: RequestId) -> bool {
+        self.held.contains(request)
+    }
+
     /// The request is over: what it held, if anything, which is to be [given back](Self::give_back).
     pub(super) fn leave(&mut self, request: RequestId) -> Option<Holds> {
         self.held.remove(request)

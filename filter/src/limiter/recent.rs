@@ -15,7 +15,8 @@ pub(super) struct Recent<V> {
 
 impl<V> Recent<V> {
     pub(super) fn new(max: usize) -> Self {
-        Self { generation: max.div_ceil(2), young: Keyed::default(), old: Keyed::default() }
+        let young = Keyed::default();
+        Self { generation: max.div_ceil(2), old: young.empty_alike(), young }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -24,18 +25,22 @@ impl<V> Recent<V> {
 
     /// The value, which counts as used.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
-        if self.young.get(key).is_none() {
-            let (key, value) = self.old.remove(key)?;
-            self.put(key, value);
+        let hash = self.young.hash(key);
+        if let Some(place) = self.young.place(hash, key) {
+            return self.young.at_mut(place);
         }
-        self.young.get_mut(key)
+        let place = self.old.place(hash, key)?;
+        let (key, value) = self.old.remove_at(place);
+        self.put(hash, key, value)
     }
 
     /// Keeps a value, in place of any other of this key.
     pub(super) fn insert(&mut self, key: &[u8], value: V) {
         match self.get_mut(key) {
             Some(known) => *known = value,
-            None => self.put(key.into(), value),
+            None => {
+                self.put(self.young.hash(key), key.into(), value);
+            }
         }
     }
 
@@ -45,17 +50,16 @@ impl<V> Recent<V> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.young = Keyed::default();
-        self.old = Keyed::default();
+        self.young = self.young.empty_alike();
+        self.old = self.young.empty_alike();
     }
 
-    fn put(&mut self, key: Box<[u8]>, value: V) {
+    fn put(&mut self, hash: u64, key: Box<[u8]>, value: V) -> Option<&mut V> {
         if self.young.len() >= self.generation {
-            self.old = std::mem::take(&mut self.young);
+            let young = self.young.empty_alike();
+            self.old = std::mem::replace(&mut self.young, young);
         }
-        if self.generation > 0 {
-            self.young.insert(key, value);
-        }
+        (self.generation > 0).then(|| self.young.push(hash, key, value))
     }
 }
 

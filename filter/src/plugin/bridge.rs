@@ -1,20 +1,48 @@
 //! The bridge: an upstream HTTP filter between a gRPC stream and a cluster that sends bodies as raw TCP.
 //! It takes the gRPC framing off what goes out, and puts it on what comes back.
+//!
+//! Where it runs in the VM of the worker whose stream it is, it need not unwrap what that has just wrapped, nor wrap
+//! what that would unwrap: it hands over the worker's bytes, and hands it Redis'.
+
+use std::rc::Rc;
 
 use super::abi::{self, Action, Buffer, Headers};
 use super::log_error;
+use super::wire::Wire;
+use super::worker::Worker;
 use crate::redis::framing::{self, Unframer};
+
+/// The most that a worker is handed at once: the proxy's stack must hold all that its replies lead to (see
+/// [`framing::DEFAULT_MAX_FRAME`]), and more is framed, so that it comes piece by piece.
+const MAX_AT_ONCE: usize = 2048;
 
 /// One stream to Redis.
 #[derive(Default)]
 pub(super) struct Bridge {
+    /// The worker's end of it, in the same VM.
+    wire: Option<Wire>,
     unframer: Unframer,
     /// Reused from one callback to the next.
     out: Vec<u8>,
 }
 
 impl Bridge {
+    /// The stream begins. `wires` are those of the VM's workers.
+    pub(super) fn request_headers(&mut self, mut wires: impl Iterator<Item = Wire>) {
+        let path = abi::header(Headers::Request, ":path");
+        self.wire = path.and_then(|path| wires.find(|wire| wire.path().as_bytes() == path));
+    }
+
     pub(super) fn request_body(&mut self, size: usize) -> Action {
+        if self.unframer.is_between_messages()
+            && let Some(wire) = &self.wire
+            && wire.with_sending(|sending| {
+                let is_all = framing::framed_size(sending) == size;
+                is_all && abi::replace_buffer(Buffer::RequestBody, size, sending).is_ok()
+            })
+        {
+            return Action::Continue;
+        }
         let body = abi::buffer(Buffer::RequestBody, size);
         if let Err(error) = self.unframer.push(&body, &mut self.out) {
             log_error(&format!("bridge: {error}"));
@@ -34,11 +62,19 @@ impl Bridge {
         Action::Continue
     }
 
-    pub(super) fn response_body(&mut self, size: usize) -> Action {
+    /// Redis has answered something. What is returned is for the worker, once this is no longer in use: it may send.
+    pub(super) fn response_body(&mut self, size: usize) -> Option<(Rc<Worker>, Vec<u8>)> {
         let body = abi::buffer(Buffer::ResponseBody, size);
+        if let Some(wire) = &self.wire
+            && body.len() <= MAX_AT_ONCE
+            && wire.is_current()
+            && abi::replace_buffer(Buffer::ResponseBody, size, &[]).is_ok()
+        {
+            return Some((wire.worker(), body));
+        }
         framing::frame(&body, framing::DEFAULT_MAX_FRAME, &mut self.out);
         self.replace(Buffer::ResponseBody, size);
-        Action::Continue
+        None
     }
 
     fn replace(&mut self, buffer: Buffer, size: usize) {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::abi::{self, Action, Buffer};
 use super::bridge::Bridge;
 use super::log_error;
+use super::wire::Wire;
 use super::worker::Worker;
 use crate::config;
 use crate::table::Table;
@@ -87,13 +88,17 @@ impl Contexts {
     }
 
     pub(super) fn request_headers(&self, context: u32, is_whole: bool) -> Action {
-        self.worker(context).map_or(Action::Continue, |worker| worker.request(context, is_whole))
+        if let Some(worker) = self.worker(context) {
+            return worker.request(context, is_whole);
+        }
+        self.with_bridge(context, |bridge| bridge.request_headers(self.wires()));
+        Action::Continue
     }
 
     pub(super) fn request_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
         match self.worker(context) {
             Some(worker) => worker.request_body(context, size, is_whole),
-            None => self.bridge(context, |bridge| bridge.request_body(size)),
+            None => self.with_bridge(context, |bridge| bridge.request_body(size)).unwrap_or(Action::Continue),
         }
     }
 
@@ -104,12 +109,16 @@ impl Contexts {
     pub(super) fn response_headers(&self, context: u32) -> Action {
         match self.worker(context) {
             Some(worker) => worker.response_headers(context),
-            None => self.bridge(context, |bridge| bridge.response_headers()),
+            None => self.with_bridge(context, Bridge::response_headers).unwrap_or(Action::Continue),
         }
     }
 
     pub(super) fn response_body(&self, context: u32, size: usize) -> Action {
-        self.bridge(context, |bridge| bridge.response_body(size))
+        let for_worker = self.with_bridge(context, |bridge| bridge.response_body(size)).flatten();
+        if let Some((worker, bytes)) = for_worker {
+            worker.stream_bytes(context, &bytes);
+        }
+        Action::Continue
     }
 
     fn role(&self, root: u32) -> Option<Role> {
@@ -123,17 +132,27 @@ impl Contexts {
         }
     }
 
-    /// Runs on the bridge of a context, if it has one. What has none goes on its way.
-    fn bridge(&self, context: u32, run: impl FnOnce(&mut Bridge) -> Action) -> Action {
+    /// The streams of all workers of this VM.
+    fn wires(&self) -> impl Iterator<Item = Wire> {
+        let roots = self.roots.borrow();
+        let wires = roots.iter().filter_map(|(_, role)| match role {
+            Role::Limiter(worker) => Some(Wire::of(worker)),
+            Role::Bridge => None,
+        });
+        wires.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Runs on the bridge of a context, if it has one.
+    fn with_bridge<T>(&self, context: u32, run: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
         let mut bridge = match self.exchanges.borrow_mut().get_mut(context) {
             Some(Exchange::Bridged(bridge)) => std::mem::take(bridge),
-            _ => return Action::Continue,
+            _ => return None,
         };
-        let action = run(&mut bridge);
+        let result = run(&mut bridge);
         if let Some(Exchange::Bridged(place)) = self.exchanges.borrow_mut().get_mut(context) {
             *place = bridge;
         }
-        action
+        Some(result)
     }
 }
 

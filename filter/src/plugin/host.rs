@@ -48,7 +48,7 @@ impl Attributes for RequestAttributes {
 }
 
 /// One callback: when it is, and in whose place the proxy takes calls to act. That is at first the context which it
-/// called, and is so again when this is dropped.
+/// called; the proxy forgets any other when the callback returns.
 pub(super) struct Callback {
     /// The clock is asked once: each time is a call out of the VM.
     pub(super) now: Micros,
@@ -76,13 +76,6 @@ impl Callback {
             self.effective = context;
         }
         true
-    }
-}
-
-impl Drop for Callback {
-    fn drop(&mut self) {
-        let returned = self.acts_as(self.own);
-        debug_assert!(returned, "the context that runs exists");
     }
 }
 

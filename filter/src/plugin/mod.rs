@@ -10,6 +10,8 @@ mod abi;
 mod bridge;
 mod contexts;
 mod host;
+mod memory;
+mod wire;
 mod worker;
 
 fn log_error(line: &str) {

@@ -10,7 +10,7 @@ use super::abi::{self, Action, Buffer, Headers};
 use super::host::{Callback, Clock, RequestAttributes};
 use crate::config::Config;
 use crate::descriptor::RequestBody;
-use crate::limiter::{Counters, Decision, Limiter, RequestId, Step, Ticker};
+use crate::limiter::{Counters, Decision, Gather, Limiter, RequestId, Step, Ticker};
 use crate::redis::{Failure, Ticket};
 use crate::respond::Header;
 use crate::table::Table;
@@ -21,8 +21,12 @@ pub(super) struct Worker {
     clock: Clock,
     /// Where Redis is.
     cluster: String,
+    /// A message to itself arrives at the end of the proxy's turn. `None` where the proxy has no queues.
+    turn: Option<u32>,
     /// The proxy's ids of the counters, in their order.
     counters: Vec<u32>,
+    /// What is being sent at this moment; reused from one send to the next.
+    sending: RefCell<Vec<u8>>,
     /// Borrowed across no call that makes something happen: that may call back.
     state: RefCell<State>,
 }
@@ -30,9 +34,10 @@ pub(super) struct Worker {
 struct State {
     limiter: Limiter,
     stream: Option<u32>,
-    /// Reused from one send to the next.
-    outgoing: Vec<u8>,
+    /// The name of the last stream that was opened.
+    stream_name: u64,
     ticker: Ticker,
+    gather: Gather,
     /// Whose the callouts in flight are, by the proxy's tokens.
     callouts: Vec<(u32, Ticket)>,
     requests: Table<Request>,
@@ -49,18 +54,22 @@ enum Request {
 impl Worker {
     /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one.
     pub(super) fn new(root: u32, config: Config) -> Option<Self> {
+        let seed = seed();
         let define = |name: &String| abi::define_counter(name).ok();
         let counters = Counters::names(&config).iter().map(define).collect::<Option<_>>()?;
         Some(Self {
             root,
             clock: Clock::start(),
             cluster: config.redis.cluster.clone(),
+            turn: abi::register_queue(&format!("weir.turn.{seed:016x}")).ok(),
             counters,
+            sending: RefCell::new(Vec::new()),
             state: RefCell::new(State {
-                limiter: Limiter::new(config, seed()),
+                limiter: Limiter::new(config, seed),
                 stream: None,
-                outgoing: Vec::new(),
+                stream_name: seed,
                 ticker: Ticker::default(),
+                gather: Gather::default(),
                 callouts: Vec::new(),
                 requests: Table::new(),
             }),
@@ -71,21 +80,46 @@ impl Worker {
         let mut callback = self.callback_of(self.root);
         self.with(|state| state.limiter.tick(callback.now));
         self.report();
-        self.perform_as_root(&mut callback);
+        self.perform_aside(&mut callback);
+        // Should the end of a turn not have been told.
+        self.send_now(&mut callback);
+    }
+
+    /// The proxy has been through all that was there to be done.
+    pub(super) fn turn_ends(&self, queue: u32) {
+        while abi::dequeue(queue).is_some() {}
+        let mut callback = self.callback_of(self.root);
+        self.send_now(&mut callback);
+        self.perform_aside(&mut callback);
     }
 
     pub(super) fn stream_message(&self, token: u32, size: usize) {
-        let mut callback = self.callback_of(self.root);
-        let is_current = self.with(|state| {
-            let is_current = state.stream == Some(token);
-            if is_current {
-                state.limiter.redis().handle_bytes(callback.now, &abi::buffer(Buffer::StreamMessage, size));
-            }
-            is_current
-        });
-        if is_current {
-            self.perform_as_root(&mut callback);
+        if self.with(|state| state.stream == Some(token)) {
+            self.stream_bytes(self.root, &abi::buffer(Buffer::StreamMessage, size));
         }
+    }
+
+    /// Redis has answered something, on the stream that this worker has now. `context` is the one that was called.
+    pub(super) fn stream_bytes(&self, context: u32, bytes: &[u8]) {
+        let mut callback = self.callback_of(context);
+        self.with(|state| state.limiter.redis().handle_bytes(callback.now, bytes));
+        self.perform_aside(&mut callback);
+    }
+
+    /// The name of the stream that was opened last, or is being opened.
+    pub(super) fn last_stream(&self) -> u64 {
+        self.with(|state| state.stream_name)
+    }
+
+    /// Whether it is the stream of this name that there is now.
+    pub(super) fn listens_to(&self, stream: u64) -> bool {
+        self.with(|state| state.stream.is_some() && state.stream_name == stream)
+    }
+
+    /// Shows what is being sent at this moment, if anything; whether `show` took it.
+    pub(super) fn with_sending(&self, show: impl FnOnce(&[u8]) -> bool) -> bool {
+        let sending = self.sending.borrow();
+        !sending.is_empty() && show(&sending)
     }
 
     pub(super) fn stream_close(&self, token: u32) {
@@ -101,7 +135,7 @@ impl Worker {
             was_current
         });
         if was_current {
-            self.perform_as_root(&mut callback);
+            self.perform_aside(&mut callback);
         }
     }
 
@@ -115,7 +149,7 @@ impl Worker {
             let body = body.as_deref().map_err(|failure| *failure);
             state.limiter.redis().handle_callout(callback.now, ticket, body);
         });
-        self.perform_as_root(&mut callback);
+        self.perform_aside(&mut callback);
     }
 
     /// A request's headers have arrived, and its context is the current one.
@@ -200,13 +234,17 @@ impl Worker {
 
     /// The request is over, answered or not.
     pub(super) fn done(&self, request: u32) {
-        let mut callback = self.callback_of(request);
-        let gave_back = self.with(|state| {
+        let holds_any = self.with(|state| {
             state.requests.remove(request);
             // Nobody waits for the request's callouts any more.
             state.callouts.retain(|(_, ticket)| *ticket != RequestId(request).into());
-            state.limiter.done(callback.now, RequestId(request))
+            state.limiter.has_any_of(RequestId(request))
         });
+        if !holds_any {
+            return;
+        }
+        let mut callback = self.callback_of(request);
+        let gave_back = self.with(|state| state.limiter.done(callback.now, RequestId(request)));
         if gave_back {
             let decision = self.perform(&mut callback);
             debug_assert_eq!(decision, None, "the request is over");

@@ -49,6 +49,12 @@ impl Unframer {
         Self::default()
     }
 
+    /// Whether all that came so far was whole messages.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.header_filled == 0 && self.payload_left == 0 && self.failed.is_none()
+    }
+
     /// Appends what the next chunk of the stream carries to `out`.
     ///
     /// # Errors
@@ -91,6 +97,12 @@ impl Unframer {
         self.payload_left = length as usize;
         Ok(())
     }
+}
+
+/// The size of one message that carries these bytes.
+#[must_use]
+pub fn framed_size(bytes: &[u8]) -> usize {
+    bytes.len().saturating_add(HEADER)
 }
 
 /// Appends `bytes` to `out` as gRPC messages of at most `max_frame` bytes each. No bytes, no message.

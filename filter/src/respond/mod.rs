@@ -4,12 +4,13 @@
 //! A limit in shadow mode is told nothing of.
 
 mod grpc_status;
+mod local_reply;
 mod template;
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 pub use self::grpc_status::GrpcStatus;
+pub use self::local_reply::LocalReply;
 pub use self::template::{Facts, Template};
 use crate::config::{Config, ErrorStatus, ResponseConfig};
 use crate::descriptor::BadHits;
@@ -23,19 +24,6 @@ const FAILED_BODY: &str = "rate limiting is unavailable\n";
 /// A response header. Names are in lower case.
 pub type Header = (&'static str, String);
 
-/// An answer that the filter gives itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalReply {
-    /// The HTTP status; a proxy answers gRPC requests 200 instead.
-    pub status: ErrorStatus,
-    /// Headers to add.
-    pub headers: Vec<Header>,
-    /// The body; gRPC's message.
-    pub body: Cow<'static, str>,
-    /// For gRPC requests, gRPC's status.
-    pub grpc_status: Option<u32>,
-}
-
 /// The answer to a request that a limit denies: the strictest limit's own, or else the whole filter's.
 #[must_use]
 pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
@@ -47,10 +35,10 @@ pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
     }
     if is_grpc {
         let message = response.grpc_message.as_ref().unwrap_or(&response.body).fill(&facts);
-        return local_reply(response.status, headers, message, Some(response.grpc_status));
+        return LocalReply::new(response.status, &headers, message, Some(response.grpc_status));
     }
     headers.extend(response.content_type.clone().map(|content_type| ("content-type", content_type)));
-    local_reply(response.status, headers, response.body.fill(&facts), None)
+    LocalReply::new(response.status, &headers, response.body.fill(&facts), None)
 }
 
 /// What is added to the response of a request that the limits admit.
@@ -62,7 +50,7 @@ pub fn admitted_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
 /// The answer to a request about which Redis did not decide, where the failure mode is to deny.
 #[must_use]
 pub fn failed(config: &Config, is_grpc: bool) -> LocalReply {
-    local_reply(config.status_on_error, Vec::new(), FAILED_BODY, is_grpc.then_some(GrpcStatus::UNAVAILABLE))
+    LocalReply::new(config.status_on_error, &[], FAILED_BODY, is_grpc.then_some(GrpcStatus::UNAVAILABLE))
 }
 
 /// The answer to a request that says something malformed where it is to say what it spends: 400, or gRPC's
@@ -70,7 +58,7 @@ pub fn failed(config: &Config, is_grpc: bool) -> LocalReply {
 #[must_use]
 pub fn bad_request(bad: BadHits, is_grpc: bool) -> LocalReply {
     let grpc_status = is_grpc.then_some(GrpcStatus::INVALID_ARGUMENT);
-    local_reply(ErrorStatus::BAD_REQUEST, Vec::new(), format!("{bad}\n"), grpc_status)
+    LocalReply::new(ErrorStatus::BAD_REQUEST, &[], format!("{bad}\n"), grpc_status)
 }
 
 /// Whether a request with this content type gets gRPC's status.
@@ -80,20 +68,6 @@ pub fn bad_request(bad: BadHits, is_grpc: bool) -> LocalReply {
 #[must_use]
 pub fn is_grpc(content_type: &[u8]) -> bool {
     matches!(content_type.strip_prefix(b"application/grpc"), Some([] | [b'+', ..]))
-}
-
-fn local_reply(
-    status: ErrorStatus,
-    headers: Vec<Header>,
-    body: impl Into<Cow<'static, str>>,
-    grpc_status: Option<GrpcStatus>,
-) -> LocalReply {
-    let mut body = body.into();
-    if grpc_status.is_some() {
-        // gRPC's message is one line, in a header.
-        body = Cow::Owned(body.trim_ascii_end().to_owned());
-    }
-    LocalReply { status, headers, body, grpc_status: grpc_status.map(GrpcStatus::code) }
 }
 
 /// What the limit that speaks wants answered.
@@ -220,6 +194,10 @@ mod tests {
         headers.iter().map(|(name, value)| format!("{name}: {value}")).collect()
     }
 
+    fn told(reply: &LocalReply) -> Vec<String> {
+        reply.headers().map(|(name, value)| format!("{name}: {value}")).collect()
+    }
+
     #[test]
     fn an_admitted_request_learns_of_the_limit_with_least_left() {
         let verdict = admitted(&[admits(0, 19, Micros(600_000)), admits(1, 700, Micros::from_secs(1_080))]);
@@ -235,7 +213,7 @@ mod tests {
         let config = config(DEFAULT);
         let reply = denied(&verdict, &config, false);
         assert_eq!(
-            lines(&reply.headers),
+            told(&reply),
             ["x-ratelimit-limit: 20", "x-ratelimit-remaining: 0", "x-ratelimit-reset: 12", "retry-after: 1"]
         );
         assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (429, "rate limited\n", None));
@@ -244,7 +222,7 @@ mod tests {
     #[test]
     fn a_wait_is_rounded_up_and_at_least_a_second() {
         let config = config(r#"["retry-after"]"#);
-        let retry_after = |wait| lines(&denied(&refused(&[denies(0, Some(wait))]), &config, false).headers);
+        let retry_after = |wait| told(&denied(&refused(&[denies(0, Some(wait))]), &config, false));
         assert_eq!(retry_after(Micros(1_000_001)), ["retry-after: 2"]);
         assert_eq!(retry_after(Micros(1)), ["retry-after: 1"]);
         assert_eq!(retry_after(Micros::ZERO), ["retry-after: 1"]);
@@ -253,7 +231,7 @@ mod tests {
     #[test]
     fn a_request_that_can_never_be_admitted_is_not_told_to_wait() {
         let verdict = refused(&[denies(0, Some(Micros::from_secs(1))), denies(1, None)]);
-        assert!(denied(&verdict, &config(r#"["retry-after"]"#), false).headers.is_empty());
+        assert!(denied(&verdict, &config(r#"["retry-after"]"#), false).headers().next().is_none());
     }
 
     #[test]
@@ -302,7 +280,7 @@ mod tests {
     #[test]
     fn headers_that_are_not_asked_for_are_not_sent() {
         let verdict = refused(&[denies(0, Some(Micros::from_secs(1)))]);
-        assert!(denied(&verdict, &config("[]"), false).headers.is_empty());
+        assert!(denied(&verdict, &config("[]"), false).headers().next().is_none());
         assert!(admitted_headers(&admitted(&[]), &config(DEFAULT)).is_empty());
     }
 
@@ -322,7 +300,7 @@ mod tests {
         let config = with_responses(body, "{}");
         let reply = denied(&refused(&[denies(0, Some(Micros(2_000_001)))]), &config, false);
         assert_eq!(reply.body, r#"{"limit": "per_user", "after": 3, "left": 0}"#);
-        assert_eq!(lines(&reply.headers), ["content-type: application/json"]);
+        assert_eq!(told(&reply), ["content-type: application/json"]);
         let never = denied(&refused(&[denies(1, None)]), &config, false);
         assert_eq!(never.body, r#"{"limit": "all", "after": null, "left": 0}"#);
     }
@@ -336,10 +314,10 @@ mod tests {
         let (short, long) = (Some(Micros::from_secs(1)), Some(Micros::from_secs(9)));
         let own = denied(&refused(&[denies(0, long), denies(1, short)]), &config, false);
         assert_eq!((own.status.code(), &*own.body), (403, "per_user is used up"));
-        assert_eq!(lines(&own.headers), ["retry-after: 9"]);
+        assert_eq!(told(&own), ["retry-after: 9"]);
         let others = denied(&refused(&[denies(0, short), denies(1, long)]), &config, false);
         assert_eq!((others.status.code(), &*others.body), (429, "slow down"));
-        assert!(others.headers.iter().all(|(name, _)| name.starts_with("ratelimit")), "{others:?}");
+        assert!(others.headers().all(|(name, _)| name.starts_with("ratelimit")), "{others:?}");
     }
 
     #[test]
@@ -356,7 +334,7 @@ mod tests {
         let config = with_responses(response, "{}");
         let reply = denied(&refused(&[denies(0, Some(Micros(1)))]), &config, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(14), "per_user: 1 s"));
-        assert!(reply.headers.is_empty(), "gRPC has a content type of its own: {reply:?}");
+        assert!(reply.headers().next().is_none(), "gRPC has a content type of its own: {reply:?}");
     }
 
     #[test]
@@ -372,7 +350,7 @@ mod tests {
     fn without_a_decision_the_answer_is_the_status_on_error() {
         let reply = failed(&config(DEFAULT), false);
         assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (503, FAILED_BODY, None));
-        assert!(reply.headers.is_empty());
+        assert!(reply.headers().next().is_none());
     }
 
     #[test]

@@ -27,32 +27,50 @@ impl<T> Keyed<T> {
         self.entries.is_empty()
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&T> {
-        let place = self.find(self.hash(key), key)?;
-        self.entries.get(place).map(|(_, value)| value)
+    /// An empty one that hashes alike: what is one's hash is the other's.
+    pub(crate) fn empty_alike(&self) -> Self {
+        Self { hasher: self.hasher.clone(), index: Index::new(), entries: Vec::new() }
     }
 
-    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut T> {
-        let place = self.find(self.hash(key), key)?;
+    /// Of a key, for the functions that take it.
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Where a key's value is, until another is removed.
+    pub(crate) fn place(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        self.index.find(hash, |place| self.entries.get(place).is_some_and(|(known, _)| **known == *key))
+    }
+
+    pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut T> {
         self.entries.get_mut(place).map(|(_, value)| value)
+    }
+
+    pub(crate) fn remove_at(&mut self, place: usize) -> (Box<[u8]>, T) {
+        self.index.swap_remove(place);
+        self.entries.swap_remove(place)
+    }
+
+    /// Adds a key that is not there.
+    pub(crate) fn push(&mut self, hash: u64, key: Box<[u8]>, value: T) -> &mut T {
+        self.index.push(hash);
+        &mut self.entries.push_mut((key, value)).1
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&T> {
+        let place = self.place(self.hash(key), key)?;
+        self.entries.get(place).map(|(_, value)| value)
     }
 
     /// Sets the value of a key.
     pub(crate) fn insert(&mut self, key: Box<[u8]>, value: T) {
         let hash = self.hash(&key);
-        match self.find(hash, &key).and_then(|place| self.entries.get_mut(place)) {
-            Some((_, known)) => *known = value,
+        match self.place(hash, &key).and_then(|place| self.at_mut(place)) {
+            Some(known) => *known = value,
             None => {
-                self.index.push(hash);
-                self.entries.push((key, value));
+                self.push(hash, key, value);
             }
         }
-    }
-
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<(Box<[u8]>, T)> {
-        let place = self.find(self.hash(key), key)?;
-        self.index.swap_remove(place);
-        Some(self.entries.swap_remove(place))
     }
 
     /// Keys and values.
@@ -63,14 +81,6 @@ impl<T> Keyed<T> {
     /// Keys, and values to change.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut T)> {
         self.entries.iter_mut().map(|(key, value)| (&**key, value))
-    }
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        self.index.find(hash, |place| self.entries.get(place).is_some_and(|(known, _)| **known == *key))
     }
 }
 
@@ -92,12 +102,12 @@ mod tests {
                     keyed.insert(key.as_slice().into(), value);
                     map.insert(key, value);
                 } else {
-                    prop_assert_eq!(keyed.remove(&key).map(|(_, value)| value), map.remove(&key));
+                    let place = keyed.place(keyed.hash(&key), &key);
+                    prop_assert_eq!(place.map(|place| keyed.remove_at(place).1), map.remove(&key));
                 }
                 prop_assert_eq!((keyed.len(), keyed.is_empty()), (map.len(), map.is_empty()));
-                for (key, mut value) in map.clone() {
+                for (key, value) in map.clone() {
                     prop_assert_eq!(keyed.get(&key), Some(&value));
-                    prop_assert_eq!(keyed.get_mut(&key), Some(&mut value));
                     prop_assert!(keyed.iter().any(|entry| *entry == (key.as_slice().into(), value)));
                 }
             }

@@ -26,7 +26,7 @@ fn the_quickstart_is_read_as_it_is() {
     assert_eq!(redis.endpoints, [Endpoint { host: "127.0.0.1".to_owned(), port: 6379 }]);
     let roots: Vec<(&str, &str)> =
         bootstrap.plugins().map(|plugin| (plugin.root_id.as_str(), plugin.vm.vm_id.as_str())).collect();
-    assert_eq!(roots, [("limiter", "weir_limiter"), ("bridge", "weir_bridge")]);
+    assert_eq!(roots, [("limiter", "weir"), ("bridge", "weir")]);
     assert!(bootstrap.plugins().all(|plugin| plugin.failure_policy == FailurePolicy::FailReload));
     assert!(bootstrap.plugins().all(|plugin| plugin.configuration.is_empty() == (plugin.root_id == "bridge")));
 }

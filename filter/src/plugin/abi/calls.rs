@@ -194,6 +194,23 @@ pub(in crate::plugin) fn close_stream(stream: u32) -> Result<(), Refused> {
     done(unsafe { imports::proxy_grpc_close(stream) })
 }
 
+/// A queue of this name. A callback of the root context, in this thread, will tell of each message in it.
+pub(in crate::plugin) fn register_queue(name: &str) -> Result<u32, Refused> {
+    let mut queue = 0;
+    done(unsafe { imports::proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut queue) })?;
+    Ok(queue)
+}
+
+/// Puts an empty message into a queue.
+pub(in crate::plugin) fn enqueue(queue: u32) -> Result<(), Refused> {
+    done(unsafe { imports::proxy_enqueue_shared_queue(queue, null(), 0) })
+}
+
+/// Takes a message out of a queue, if there is one.
+pub(in crate::plugin) fn dequeue(queue: u32) -> Option<Vec<u8>> {
+    taken(|at, length| unsafe { imports::proxy_dequeue_shared_queue(queue, at, length) })
+}
+
 /// Makes a counter known to the host, and gives its id.
 pub(in crate::plugin) fn define_counter(name: &str) -> Result<u32, Refused> {
     let mut counter = 0;

@@ -41,6 +41,11 @@ extern "C" fn proxy_on_tick(root: u32) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_queue_ready(root: u32, queue: u32) {
+    contexts::with_worker(root, |worker| worker.turn_ends(queue));
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(context: u32, _count: usize, end_of_stream: u32) -> u32 {
     CONTEXTS.with(|contexts| contexts.request_headers(context, end_of_stream != 0)) as u32
 }

@@ -91,6 +91,10 @@ unsafe extern "C" {
     pub(super) fn proxy_grpc_cancel(token: u32) -> u32;
     pub(super) fn proxy_grpc_close(token: u32) -> u32;
 
+    pub(super) fn proxy_register_shared_queue(name: *const u8, name_size: usize, queue: *mut u32) -> u32;
+    pub(super) fn proxy_enqueue_shared_queue(queue: u32, message: *const u8, message_size: usize) -> u32;
+    pub(super) fn proxy_dequeue_shared_queue(queue: u32, message: *mut *mut u8, message_size: *mut usize) -> u32;
+
     pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
     pub(super) fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
 }

@@ -1,10 +1,11 @@
 //! What the limiter asks for, carried out.
 
 use super::{Request, Worker};
-use crate::limiter::{Decision, Effect, RequestId};
+use crate::limiter::{Decision, Effect, Pace, RequestId};
 use crate::pairs;
 use crate::plugin::abi;
 use crate::plugin::host::Callback;
+use crate::plugin::wire;
 use crate::redis::{Callout, Failure, Ticket};
 use crate::respond::{Header, LocalReply};
 
@@ -13,9 +14,10 @@ use crate::respond::{Header, LocalReply};
 const DECISIONS_PER_CALLBACK: usize = 128;
 
 impl Worker {
-    pub(super) fn perform_as_root(&self, callback: &mut Callback) {
+    /// In a callback that is no request's.
+    pub(super) fn perform_aside(&self, callback: &mut Callback) {
         let decision = self.perform(callback);
-        debug_assert_eq!(decision, None, "the root context is no request");
+        debug_assert_eq!(decision, None, "this context is no request");
     }
 
     /// Does what the limiter asks for. A decision on the request whose callback runs is left to that callback, which
@@ -79,28 +81,52 @@ impl Worker {
     }
 
     fn open_stream(&self, callback: &mut Callback) {
-        let opened = callback.acts_as(self.root).then(|| abi::open_stream(&self.cluster, "weir.Redis", "Pipeline"));
+        let name = self.with(|state| {
+            state.stream_name = state.stream_name.wrapping_add(1);
+            state.stream_name
+        });
+        let open = || abi::open_stream(&self.cluster, wire::SERVICE, &wire::method(name));
+        let opened = callback.acts_as(self.root).then(open);
         self.with(|state| match opened {
             Some(Ok(token)) => state.stream = Some(token),
             _ => state.limiter.redis().handle_open_failed(callback.now),
         });
     }
 
+    /// Sends what there is to send, now or at the end of the turn.
     fn send(&self, callback: &mut Callback) {
-        let (stream, outgoing) = self.with(|state| {
-            let has_any = state.limiter.redis().take_outgoing(&mut state.outgoing);
-            (state.stream, has_any.then(|| std::mem::take(&mut state.outgoing)))
+        let pace = self.with(|state| {
+            let redis = state.limiter.redis();
+            redis.has_outgoing().then(|| state.gather.pace(redis.in_flight()))
         });
-        let Some(outgoing) = outgoing else { return };
+        match (pace, self.turn) {
+            (None | Some(Pace::Wait), _) => {}
+            (Some(Pace::Schedule), Some(turn)) if abi::enqueue(turn).is_ok() => {}
+            (Some(Pace::Now | Pace::Schedule), _) => self.send_now(callback),
+        }
+    }
+
+    pub(super) fn send_now(&self, callback: &mut Callback) {
+        let stream = self.with(|state| {
+            // Not known to happen: to send makes nothing happen that would send. The next callback sends what is left.
+            let mut sending = self.sending.try_borrow_mut().ok()?;
+            let has_any = state.limiter.redis().take_outgoing(&mut sending);
+            has_any.then(|| {
+                state.gather.sent();
+                state.stream
+            })
+        });
+        let Some(stream) = stream else { return };
         // The proxy looks the token up in the effective context: the stream is the root context's.
-        let sent = stream.is_some_and(|token| callback.acts_as(self.root) && abi::send(token, &outgoing).is_ok());
-        self.with(|state| {
-            state.outgoing = outgoing;
-            if !sent {
+        let send = |token| callback.acts_as(self.root) && abi::send(token, &self.sending.borrow()).is_ok();
+        let sent = stream.is_some_and(send);
+        self.sending.borrow_mut().clear();
+        if !sent {
+            self.with(|state| {
                 state.stream = None;
                 state.limiter.redis().handle_closed(callback.now);
-            }
-        });
+            });
+        }
     }
 
     fn call_out(&self, callback: &mut Callback, ticket: Ticket, callout: &Callout) {
@@ -141,9 +167,8 @@ impl Worker {
 
 /// Answers the request of the effective context.
 pub(super) fn answer(reply: &LocalReply) {
-    let headers = pairs::encode(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));
     // The proxy's status of an answer to gRPC is 200 whatever is said here.
     let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
     // The proxy does not refuse it: the request is there, and not answered yet.
-    let _ = abi::send_local_response(status, &headers, &reply.body, reply.grpc_status);
+    let _ = abi::send_local_response(status, reply.encoded_headers(), &reply.body, reply.grpc_status);
 }

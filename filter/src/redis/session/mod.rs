@@ -240,6 +240,12 @@ impl Session {
         self.urgent.pop_front().or_else(|| self.settled.pop_front().map(settled))
     }
 
+    /// Whether anything is to be sent: see [`take_outgoing`](Self::take_outgoing).
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// Swaps what is to be sent on the current stream into `buffer`, whatever that held; whether there is any.
     ///
     /// All calls of one turn are one run of bytes, and the two buffers take turns, so that none is allocated.

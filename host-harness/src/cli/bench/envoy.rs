@@ -95,7 +95,7 @@ fn wasm(name: &str, root_id: &str, module: &Path, configuration: Option<&Value>)
         "name": name,
         "root_id": root_id,
         "vm_config": {
-            "vm_id": format!("bench_{root_id}"),
+            "vm_id": "bench",
             "runtime": "envoy.wasm.runtime.v8",
             "code": {"local": {"filename": module}},
         },

@@ -1,0 +1,48 @@
+//! An answer that the filter gives itself.
+
+use std::borrow::Cow;
+
+use super::{GrpcStatus, Header};
+use crate::config::ErrorStatus;
+use crate::pairs;
+
+/// An answer in place of the upstream's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalReply {
+    /// The HTTP status; a proxy answers gRPC requests 200 instead.
+    pub status: ErrorStatus,
+    /// The body; gRPC's message.
+    pub body: Cow<'static, str>,
+    /// For gRPC requests, gRPC's status.
+    pub grpc_status: Option<u32>,
+    headers: Vec<u8>,
+}
+
+impl LocalReply {
+    pub(super) fn new(
+        status: ErrorStatus,
+        headers: &[Header],
+        body: impl Into<Cow<'static, str>>,
+        grpc_status: Option<GrpcStatus>,
+    ) -> Self {
+        let mut body = body.into();
+        if grpc_status.is_some() {
+            // gRPC's message is one line, in a header.
+            body = Cow::Owned(body.trim_ascii_end().to_owned());
+        }
+        let headers = pairs::encode(headers.iter().map(|(name, value)| (*name, value.as_str())));
+        Self { status, body, grpc_status: grpc_status.map(GrpcStatus::code), headers }
+    }
+
+    /// Headers to add: names and values.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
+        pairs::decode(&self.headers).map(move |(name, value)| (text(name), text(value)))
+    }
+
+    /// The same, as proxy-wasm passes them.
+    #[must_use]
+    pub fn encoded_headers(&self) -> &[u8] {
+        &self.headers
+    }
+}
