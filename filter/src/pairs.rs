@@ -34,6 +34,29 @@ pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     sizes.iter().map_while(move |[name, value]| Some((take(name)?, take(value)?)))
 }
 
+/// The values of one name, in their order. What is cut off is left out.
+///
+/// This runs for each header that a limit reads: names are compared where their sizes are the same.
+pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let (sizes, texts) = split(bytes).unwrap_or_default();
+    let (sizes, _) = sizes.as_chunks::<4>();
+    let (mut sizes, _) = sizes.as_chunks::<2>();
+    let mut at: usize = 0;
+    std::iter::from_fn(move || {
+        while let Some(([name_size, value_size], rest)) = sizes.split_first() {
+            sizes = rest;
+            let (name_size, value_size) = (number(name_size)?, number(value_size)?);
+            // A zero follows each.
+            let value_at = at.saturating_add(name_size).saturating_add(1);
+            let name_at = std::mem::replace(&mut at, value_at.saturating_add(value_size).saturating_add(1));
+            if name_size == name.len() && texts.get(name_at..)?.starts_with(name) {
+                return texts.get(value_at..at.saturating_sub(1));
+            }
+        }
+        None
+    })
+}
+
 /// The sizes, and the texts.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (count, rest) = bytes.split_first_chunk()?;
@@ -74,13 +97,18 @@ mod tests {
             let encoded = encode(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let back: Vec<_> = decode(&encoded).collect();
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-            prop_assert_eq!(back, pairs);
+            prop_assert_eq!(&back, &pairs);
+            for (name, _) in &pairs {
+                let expected: Vec<_> = pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| *value).collect();
+                prop_assert_eq!(values(&encoded, name).collect::<Vec<_>>(), expected);
+            }
         }
 
         #[test]
         fn any_bytes_are_read_without_harm(bytes: Vec<u8>) {
             let size: usize = decode(&bytes).map(|(name, value)| name.len().saturating_add(value.len())).sum();
             prop_assert!(size <= bytes.len());
+            prop_assert!(values(&bytes, b"").map(<[u8]>::len).sum::<usize>() <= bytes.len());
         }
     }
 }

@@ -10,6 +10,16 @@ use sha2::{Digest, Sha256};
 const MAX_DESCRIPTOR: usize = 128;
 /// Bytes of the hash in a key: 128 bits.
 const HASH: usize = 16;
+/// By byte.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut bytes: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~@/+-";
+    while let [byte, rest @ ..] = bytes {
+        plain[*byte as usize] = true;
+        bytes = rest;
+    }
+    plain
+};
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Writes a key value by value.
@@ -34,13 +44,15 @@ impl KeyWriter {
         if value.is_empty() {
             self.key.push(b'%');
         }
-        for byte in value {
-            if byte.is_ascii_alphanumeric() || b"._~@/+-".contains(byte) {
-                self.key.push(*byte);
-            } else {
-                self.key.push(b'%');
-                push_hex(&mut self.key, *byte);
-            }
+        let mut rest = value;
+        loop {
+            let plain = rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len());
+            let (spelled, other) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+            self.key.extend_from_slice(spelled);
+            let Some((byte, after)) = other.split_first() else { break };
+            self.key.push(b'%');
+            push_hex(&mut self.key, *byte);
+            rest = after;
         }
     }
 
@@ -76,6 +88,11 @@ pub fn key_hash(key: &[u8]) -> String {
     let mut digits = Vec::with_capacity(HASH);
     hash.iter().take(HASH / 2).for_each(|byte| push_hex(&mut digits, *byte));
     String::from_utf8_lossy(&digits).to_ascii_lowercase()
+}
+
+/// Whether a byte of a value is itself in a key.
+fn is_plain(byte: u8) -> bool {
+    PLAIN.get(usize::from(byte)).is_some_and(|is_plain| *is_plain)
 }
 
 fn push_hex(key: &mut Vec<u8>, byte: u8) {

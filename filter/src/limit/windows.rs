@@ -87,14 +87,20 @@ impl Windows {
     }
 
     /// What a request asks that runs into the limit of the index `limit`, whose key for it is `key`.
-    pub fn asked(&self, limit: usize, key: &[u8], cost: Tokens, enforced: bool) -> impl Iterator<Item = Asked> {
-        self.0.iter().enumerate().map(move |(window, Window { algorithm, suffix })| Asked {
-            limit,
-            window,
-            key: [key, suffix.as_bytes()].concat(),
-            algorithm: *algorithm,
-            cost,
-            enforced,
+    pub fn asked(
+        &self,
+        limit: usize,
+        key: impl Into<Vec<u8>>,
+        cost: Tokens,
+        enforced: bool,
+    ) -> impl Iterator<Item = Asked> {
+        let mut key = key.into();
+        let last = self.0.len().saturating_sub(1);
+        self.0.iter().enumerate().map(move |(window, Window { algorithm, suffix })| {
+            // The last one gets the buffer itself.
+            let mut key = if window == last { std::mem::take(&mut key) } else { key.clone() };
+            key.extend_from_slice(suffix.as_bytes());
+            Asked { limit, window, key, algorithm: *algorithm, cost, enforced }
         })
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn ask(
         let Some(key) = limit.descriptor.bucket_key(request) else { continue };
         let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
         let Some((windows, enforced)) = in_force(limit, overridden) else { continue };
-        let mut asked = windows.asked(index, &key, limit.cost(request)?, enforced);
+        let mut asked = windows.asked(index, key, limit.cost(request)?, enforced);
         if let Some(Override { ruling: Ruling::Blocked, until }) = overridden
             && enforced
             && let Some(first) = asked.next()

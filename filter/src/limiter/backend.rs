@@ -156,6 +156,15 @@ impl Backend {
         }
     }
 
+    /// Whether nothing is to be done, to be known or to be sent.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        match &self.transport {
+            Carrier::Stream(session) => session.is_at_rest(),
+            Carrier::Callout { .. } => self.effects.is_empty(),
+        }
+    }
+
     /// The next thing to do or to know. Poll until there is none after every event, then take what is to be sent.
     pub fn poll(&mut self) -> Option<Effect> {
         let Carrier::Stream(session) = &mut self.transport else { return self.effects.pop_front() };

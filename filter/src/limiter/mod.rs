@@ -282,6 +282,12 @@ impl Limiter {
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
 
+    /// Whether nothing is to be done or sent.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.effects.is_empty() && self.redis.is_at_rest()
+    }
+
     /// What to do next, or `None` when nothing is left to do for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
         while self.effects.is_empty() {

@@ -22,6 +22,12 @@ pub struct Ticker {
 }
 
 impl Ticker {
+    /// Whether there are ticks.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.period.is_some()
+    }
+
     /// The period to change to, if a change is due: `wanted` is the instant of the next event that a tick must
     /// bring. A period of zero means no ticks.
     pub fn adjust(&mut self, now: Micros, wanted: Option<Micros>) -> Option<Duration> {

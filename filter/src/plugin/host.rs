@@ -29,7 +29,7 @@ impl RequestAttributes {
 impl Attributes for RequestAttributes {
     fn header(&self, name: &str) -> Option<Vec<u8>> {
         let headers = self.headers.get_or_init(|| abi::headers(Headers::Request));
-        let mut values = pairs::decode(headers).filter(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value);
+        let mut values = pairs::values(headers, name.as_bytes());
         let mut all = values.next()?.to_vec();
         for value in values {
             all.push(b',');

@@ -203,7 +203,10 @@ impl Worker {
     fn check(&self, request: u32, attributes: &RequestAttributes) -> Action {
         let mut callback = self.callback_of(request);
         let step = self.with(|state| state.limiter.request(callback.now, RequestId(request), attributes));
-        match self.perform(&mut callback).map_or(step, Step::Decided) {
+        // Who is decided at once most often leaves nothing to be done but to count, which a tick brings.
+        let is_done = !matches!(step, Step::Wait) && self.with(|state| state.is_at_rest());
+        let on_own = if is_done { None } else { self.perform(&mut callback) };
+        match on_own.map_or(step, Step::Decided) {
             Step::Pass => Action::Continue,
             Step::Wait => Action::Pause,
             Step::Decided(Decision::Admit(headers)) => {
@@ -272,6 +275,11 @@ impl Worker {
 }
 
 impl State {
+    /// Whether there is nothing to do before the next tick, and one will come.
+    fn is_at_rest(&mut self) -> bool {
+        self.ticker.is_running() && self.limiter.is_at_rest()
+    }
+
     /// What follows a request's headers is held with them until the request is decided.
     fn rest_of(&self, request: u32) -> Action {
         if self.limiter.is_waiting(RequestId(request)) { Action::Pause } else { Action::Continue }

@@ -9,7 +9,7 @@ pub(crate) mod headers;
 mod http;
 pub(crate) mod memory;
 pub(crate) mod metrics;
-mod pairs;
+pub(crate) mod pairs;
 mod property;
 pub(crate) mod shared;
 pub(crate) mod state;

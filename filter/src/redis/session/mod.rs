@@ -240,6 +240,12 @@ impl Session {
         self.urgent.pop_front().or_else(|| self.settled.pop_front().map(settled))
     }
 
+    /// Whether [`poll`](Self::poll) and [`take_outgoing`](Self::take_outgoing) have nothing.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.urgent.is_empty() && self.settled.is_empty() && self.outgoing.is_empty()
+    }
+
     /// Whether anything is to be sent: see [`take_outgoing`](Self::take_outgoing).
     #[must_use]
     pub fn has_outgoing(&self) -> bool {

@@ -1,6 +1,15 @@
 //! Wasm modules that show what wasm alone costs: the least that a filter written with an SDK exports, in WAT.
 
 use super::subject::Guest;
+use crate::abi::pairs;
+
+/// What a denial by Weir has: the answer that is compared is the same.
+const DENIAL: [(&str, &str); 4] = [
+    ("x-ratelimit-limit", "1"),
+    ("x-ratelimit-remaining", "0"),
+    ("x-ratelimit-reset", "3600"),
+    ("retry-after", "3600"),
+];
 
 /// The module, as bytes of wasm.
 ///
@@ -17,13 +26,16 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
              (drop (call $enqueue (i32.load (i32.const 0x100)) (i32.const 0x104) (i32.const 4)))
              i32.const 1"
         }
-        // 429 with the body at 0, no more headers, no gRPC status; and stop here.
+        // 429 with the body at 0, the headers at 0x200, no gRPC status; and stop here.
         Guest::Deny => {
             "(drop (call $respond (i32.const 429) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 13)
-                                  (i32.const 0) (i32.const 0) (i32.const -1)))
+                                  (i32.const 0x200) (global.get $headers) (i32.const -1)))
              i32.const 1"
         }
     };
+    let headers = pairs::encode(DENIAL.iter().map(|(name, value)| (*name, *value)));
+    let size = headers.len();
+    let headers: String = headers.iter().map(|byte| format!("\\{byte:02x}")).collect();
     wat::parse_str(format!(
         r#"(module
   (import "env" "proxy_send_local_response"
@@ -35,6 +47,8 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
   (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
   (memory (export "memory") 2)
   (data (i32.const 0) "rate limited\n")
+  (data (i32.const 0x200) "{headers}")
+  (global $headers i32 (i32.const {size}))
   (func (export "proxy_abi_version_0_2_1"))
   (func (export "_initialize"))
   ;; The host hands in little, and nothing that is kept.
@@ -69,7 +83,7 @@ mod tests {
     fn the_modules_are_wasm() {
         for guest in [Guest::NoOp, Guest::PauseResume, Guest::Deny] {
             let module = module(guest).unwrap();
-            assert!(module.starts_with(b"\0asm") && module.len() < 2000);
+            assert!(module.starts_with(b"\0asm") && module.len() < 2200);
         }
     }
 }
