@@ -66,7 +66,7 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: usize, tokens: u64) -> Running
     scenario.wasm(&wasm).unwrap();
     let configured = scenario.filter_configuration(|filter| {
         filter["redis"]["key_prefix"] = format!("{prefix}:").into();
-        filter["redis"]["timeout"] = "5s".into();
+        filter["redis"]["timeout"] = "1s".into();
         // Whose refreshing depends on time.
         filter["overrides"] = json!({"enabled": false});
         let mut limit = filter["limits"][0].clone();

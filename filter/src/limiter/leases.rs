@@ -53,6 +53,8 @@ struct Lease {
 #[derive(Debug)]
 pub(super) struct Spent {
     pub(super) outcome: Outcome,
+    /// Whether it is time to take [more](Leases::runs_low).
+    pub(super) is_low: bool,
     epoch: u64,
 }
 
@@ -79,7 +81,7 @@ impl Leases {
         let epoch = lease.take(asked.cost.0)?;
         lease.spent = lease.spent.saturating_add(asked.cost.0);
         lease.used_at = now;
-        Some(Spent { outcome: lease.outcome(asked), epoch })
+        Some(Spent { outcome: lease.outcome(asked), is_low: lease.is_low(), epoch })
     }
 
     /// A request did not go on: what it spent was not used. Where that was told already, it is lost.
@@ -128,8 +130,7 @@ impl Leases {
     /// A bucket of which it is time to take more, though there are some left: what to ask.
     pub(super) fn runs_low(&mut self, now: Micros, asked: &Asked) -> Option<Asked> {
         let lease = self.keys.get_mut(&asked.key)?;
-        let is_low = lease.left() <= lease.granted / 4;
-        if lease.is_asking || !is_low {
+        if !lease.is_low() {
             return None;
         }
         let want = lease.want(now);
@@ -191,6 +192,11 @@ impl Lease {
 
     fn left(&self) -> u64 {
         self.held.iter().fold(0, |sum, held| sum.saturating_add(held.left))
+    }
+
+    /// Whether it is time to ask for more, and nobody does.
+    fn is_low(&self) -> bool {
+        !self.is_asking && self.left() <= self.granted / 4
     }
 
     fn is_settled(&self) -> bool {

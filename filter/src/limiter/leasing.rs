@@ -34,7 +34,9 @@ impl Limiter {
             match self.leases.spend(now, &asked) {
                 Some(spent) => {
                     self.counters.leased();
-                    self.take_ahead(now, &asked);
+                    if spent.is_low {
+                        self.take_ahead(now, &asked);
+                    }
                     prepaid.push(Prepaid { asked, spent });
                 }
                 None => {

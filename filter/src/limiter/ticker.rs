@@ -28,6 +28,12 @@ impl Ticker {
         self.period.is_some()
     }
 
+    /// Whether ticks are as quick as anything needs that is not overdue.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.period.is_some_and(|period| period <= BUSY)
+    }
+
     /// The period to change to, if a change is due: `wanted` is the instant of the next event that a tick must
     /// bring. A period of zero means no ticks.
     pub fn adjust(&mut self, now: Micros, wanted: Option<Micros>) -> Option<Duration> {

@@ -83,6 +83,7 @@ impl Worker {
         self.perform_aside(&mut callback);
         // Should the end of a turn not have been told.
         self.send_now(&mut callback);
+        self.adjust_ticks(&mut callback);
     }
 
     /// The proxy has been through all that was there to be done.

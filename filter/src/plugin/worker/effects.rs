@@ -57,6 +57,14 @@ impl Worker {
                 Effect::Warn(line) => abi::log(abi::Level::Warn, &format!("weir: {line}")),
             }
         }
+        if !self.with(|state| state.ticker.is_quick() && state.limiter.is_at_rest()) {
+            self.adjust_ticks(callback);
+        }
+        on_own
+    }
+
+    /// Has the proxy tick as often as is needed.
+    pub(super) fn adjust_ticks(&self, callback: &mut Callback) {
         let period = self.with(|state| {
             let wanted = state.limiter.next_tick(callback.now);
             state.ticker.adjust(callback.now, wanted)
@@ -67,7 +75,6 @@ impl Worker {
             let set = abi::set_tick_period(u32::try_from(period.as_millis()).unwrap_or(u32::MAX));
             debug_assert_eq!(set, Ok(()), "any period is one");
         }
-        on_own
     }
 
     /// Sends what there is to send once nothing else is left to do. A failure to send leaves something to do.

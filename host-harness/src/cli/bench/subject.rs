@@ -18,6 +18,8 @@ pub(super) enum Subject {
     LocalRatelimit,
     /// Weir, every request admitted by Redis
     Weir,
+    /// Weir, the same, and every response has its x-ratelimit headers, as it has by default
+    WeirHeaders,
     /// Weir, three limits for each request
     #[value(name = "weir-3")]
     Weir3,
@@ -115,7 +117,12 @@ impl Subject {
     }
 
     pub(super) fn proxy(self) -> Proxy {
-        let weir = |limits: usize, redis: Value| Proxy::Envoy(Filter::Weir(weir(limits, &ample(), &redis)));
+        let weir = |limits: usize, redis: Value| {
+            let mut configuration = weir(limits, &ample(), &redis);
+            // The others send none.
+            configuration["response"] = json!({"headers": []});
+            Proxy::Envoy(Filter::Weir(configuration))
+        };
         match self {
             Self::NoFilter => Proxy::Envoy(Filter::None),
             Self::NoOp => Proxy::Envoy(Filter::Guest(Guest::NoOp)),
@@ -123,13 +130,16 @@ impl Subject {
             Self::NoOpDeny => Proxy::Envoy(Filter::Guest(Guest::Deny)),
             Self::LocalRatelimit => Proxy::Envoy(Filter::LocalRatelimit),
             Self::Weir => weir(1, json!({})),
+            Self::WeirHeaders => Proxy::Envoy(Filter::Weir(self::weir(1, &ample(), &json!({})))),
             Self::Weir3 => weir(3, json!({})),
             Self::Weir8 => weir(8, json!({})),
             Self::WeirCallout => weir(1, json!({"transport": "callout"})),
             Self::WeirLease => {
                 let mut leased = ample();
                 leased["lease"] = json!({"max": 100, "ttl": "1s"});
-                Proxy::Envoy(Filter::Weir(self::weir(1, &leased, &json!({}))))
+                let mut configuration = self::weir(1, &leased, &json!({}));
+                configuration["response"] = json!({"headers": []});
+                Proxy::Envoy(Filter::Weir(configuration))
             }
             Self::WeirDenied => Proxy::Envoy(Filter::Weir(self::weir(1, &meagre(), &json!({})))),
             Self::RatelimitLimitador => Proxy::Envoy(Filter::Ratelimit),
@@ -174,7 +184,7 @@ fn weir(limits: usize, limit: &Value, redis: &Value) -> Value {
     });
     // A failure must be seen as one, and a busy machine's pauses must not make any.
     let mut all = json!({
-        "redis": {"cluster": "redis", "timeout": "2s"},
+        "redis": {"cluster": "redis", "timeout": "1s"},
         "failure_mode": "deny",
         "limits": limits.collect::<Vec<_>>(),
     });

@@ -63,7 +63,7 @@ fn subjects(rounds: &Rounds) -> String {
     }
     text.push_str(
         "\nEvery Envoy has the same route and the same fault filter, which answers what the limiter lets pass; \
-         `x-user-id` is another for each\nconnection. Weir sends its `x-ratelimit` headers, the others none.\n",
+         `x-user-id` is another for each\nconnection. Only weir-headers adds\nheaders to what is admitted; what is denied has the same headers everywhere.\n",
     );
     text
 }
