@@ -6,7 +6,7 @@ use super::check::{Asked, MalformedReply, in_threes, mixed_call, read};
 use super::holds::Holder;
 use super::scripts::LOOK_SCRIPT;
 use super::verdict::Outcome;
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Call, Reply, Script, script};
 
 /// Looks into buckets, for operators. Redis keeps what it has to the last byte, whatever limits the buckets are looked
 /// at with; but where its clock was set back, a log's later entries are moved to now, as by any request.
@@ -17,7 +17,7 @@ pub struct Look {
 
 impl Default for Look {
     fn default() -> Self {
-        Self { script: Arc::new(Script::new(LOOK_SCRIPT)) }
+        Self { script: Arc::new(script!(LOOK_SCRIPT)) }
     }
 }
 

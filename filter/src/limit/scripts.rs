@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::redis::{Script, lua};
+use crate::redis::{Script, lua, script};
 
 /// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
 ///
@@ -44,13 +44,12 @@ pub struct Scripts {
 
 impl Default for Scripts {
     fn default() -> Self {
-        let script = |source: &'static str| Arc::new(Script::new(source));
         Self {
-            token_buckets: script(TOKEN_BUCKETS_SCRIPT),
-            mixed: script(MIXED_SCRIPT),
-            refund: script(lua!(include_str!("refund.lua"))),
-            release: script(lua!(include_str!("release.lua"))),
-            renew: script(lua!(include_str!("renew.lua"))),
+            token_buckets: Arc::new(script!(TOKEN_BUCKETS_SCRIPT)),
+            mixed: Arc::new(script!(MIXED_SCRIPT)),
+            refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
+            release: Arc::new(script!(lua!(include_str!("release.lua")))),
+            renew: Arc::new(script!(lua!(include_str!("renew.lua")))),
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::config::{EventsConfig, EventsOnly};
-use crate::redis::{Call, Script, lua};
+use crate::redis::{Call, Script, lua, script};
 
 /// Events that wait for the next tick; further ones are dropped.
 const MAX_WAITING: usize = 512;
@@ -36,7 +36,7 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn new(config: EventsConfig, seed: u64) -> Self {
-        let script = Arc::new(Script::new(lua!(include_str!("events.lua"))));
+        let script = Arc::new(script!(lua!(include_str!("events.lua"))));
         Self { config, script, waiting: Vec::new(), with_redis: 0, dropped: 0, random: seed | 1 }
     }
 

@@ -55,8 +55,12 @@ impl Limiter {
     pub(super) fn with_prepaid(&mut self, mut verdict: Verdict, prepaid: &[Prepaid]) -> Verdict {
         if !prepaid.is_empty() {
             let spent = verdict.admitted;
-            verdict.outcomes.extend(prepaid.iter().map(|paid| Outcome { spent, ..paid.spent.outcome }));
-            verdict.outcomes.sort_by_key(|outcome| (outcome.limit, outcome.window));
+            let place = |outcome: &Outcome| (outcome.limit, outcome.window);
+            for paid in prepaid {
+                let outcome = Outcome { spent, ..paid.spent.outcome };
+                let at = verdict.outcomes.partition_point(|other| place(other) < place(&outcome));
+                verdict.outcomes.insert(at, outcome);
+            }
         }
         if !verdict.admitted {
             self.unspend(prepaid);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::page::{MalformedPage, Page, Position, SCRIPT};
 use super::setting::{MAX_FIELD, Setting, SettingError, shown};
 use super::{Entry, MAX_ENTRIES, Overrides, hash_key};
-use crate::redis::{Call, Failure, Reply, Script};
+use crate::redis::{Call, Failure, Reply, Script, script};
 use crate::units::Micros;
 
 /// Pages of one round. Reached only where most of a hash's fields were deleted, and then next to empty.
@@ -110,7 +110,7 @@ impl Refresh {
     #[must_use]
     pub fn new(key_prefix: &str, interval: Micros, seed: u64) -> Self {
         Self {
-            script: Arc::new(Script::new(SCRIPT)),
+            script: Arc::new(script!(SCRIPT)),
             hash_key: hash_key(key_prefix),
             interval,
             seed,

@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use sha1::{Digest, Sha1};
-
 use super::resp::{decimal, encode_bulk, encode_command, encode_header};
 
 /// A Lua script, and the name under which Redis caches it.
@@ -15,12 +13,33 @@ pub struct Script {
     by_name: Vec<u8>,
 }
 
+/// SHA-1, which names scripts and nothing else.
+pub(crate) const fn sha1(bytes: &[u8]) -> [u8; 20] {
+    const_sha1::sha1(bytes).as_bytes()
+}
+
+/// A script of a constant source, whose name is made when the filter is compiled.
+macro_rules! script {
+    ($source:expr) => {
+        $crate::redis::Script::named($source, const { $crate::redis::sha1($source.as_bytes()) })
+    };
+}
+pub(crate) use script;
+
 impl Script {
     /// Names the script by the SHA-1 of its source, as Redis does.
     #[must_use]
     pub fn new(source: impl Into<Cow<'static, str>>) -> Self {
         let source = source.into();
-        let sha1_hex = format!("{:x}", Sha1::digest(source.as_bytes()));
+        let sha1 = sha1(source.as_bytes());
+        Self::named(source, sha1)
+    }
+
+    /// A script whose SHA-1 is known.
+    pub(crate) fn named(source: impl Into<Cow<'static, str>>, sha1: [u8; 20]) -> Self {
+        let source = source.into();
+        let digit = |digit: u8| char::from_digit(digit.into(), 16);
+        let sha1_hex: String = sha1.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]).filter_map(digit).collect();
         let mut by_name = Vec::new();
         encode_bulk(&mut by_name, b"EVALSHA");
         encode_bulk(&mut by_name, sha1_hex.as_bytes());

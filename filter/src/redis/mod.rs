@@ -20,6 +20,7 @@ mod session;
 
 pub(crate) use self::lua::{lua, strip};
 pub use call::{Call, CallWriter, Script};
+pub(crate) use call::{script, sha1};
 pub use callouts::{Callout, Callouts, Next};
 pub use failure::{Failure, Trouble};
 pub use resp::Reply;
