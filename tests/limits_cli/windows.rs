@@ -52,7 +52,7 @@ impl Shop {
         self.requests += 1;
         let limit = self.config.limits.iter().find(|known| known.name == limit).unwrap();
         let key = bucket_key("we*ir:", &limit.name, key);
-        let asked = limit.windows.asked(0, &key, Tokens(cost), true).collect();
+        let asked = limit.windows.asked(0, key.as_slice(), Tokens(cost), true).collect();
         self.operator.decides(&Check::new(asked, Holder::new(1, self.requests))).admitted
     }
 

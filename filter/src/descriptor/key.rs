@@ -10,16 +10,6 @@ use sha2::{Digest, Sha256};
 const MAX_DESCRIPTOR: usize = 128;
 /// Bytes of the hash in a key: 128 bits.
 const HASH: usize = 16;
-/// By byte.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut bytes: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~@/+-";
-    while let [byte, rest @ ..] = bytes {
-        plain[*byte as usize] = true;
-        bytes = rest;
-    }
-    plain
-};
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Writes a key value by value.
@@ -92,7 +82,7 @@ pub fn key_hash(key: &[u8]) -> String {
 
 /// Whether a byte of a value is itself in a key.
 fn is_plain(byte: u8) -> bool {
-    PLAIN.get(usize::from(byte)).is_some_and(|is_plain| *is_plain)
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'@' | b'/' | b'+' | b'-')
 }
 
 fn push_hex(key: &mut Vec<u8>, byte: u8) {

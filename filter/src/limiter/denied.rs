@@ -39,8 +39,15 @@ pub(super) struct Said {
     fingerprint: u64,
     /// By the worker's clock, not later than Redis decided.
     since: Micros,
-    /// What clients were told last, gRPC's and others, and until when it is still so.
-    replies: RefCell<[Option<(Micros, Rc<LocalReply>)>; 2]>,
+    /// What clients were told last: gRPC's, and others.
+    replies: RefCell<[Option<Told>; 2]>,
+}
+
+/// An answer, and until when others get it too.
+#[derive(Debug)]
+struct Told {
+    until: Micros,
+    reply: Rc<LocalReply>,
 }
 
 /// What is remembered of a request's buckets.
@@ -124,19 +131,22 @@ impl Said {
     pub(super) fn reply(&self, now: Micros, is_grpc: bool) -> Option<Rc<LocalReply>> {
         let [of_grpc, of_others] = &*self.replies.borrow();
         let kept = if is_grpc { of_grpc } else { of_others };
-        kept.as_ref().filter(|(until, _)| now < *until).map(|(_, reply)| Rc::clone(reply))
+        kept.as_ref().filter(|told| now < told.until).map(|told| Rc::clone(&told.reply))
     }
 
     /// A client is told this.
     pub(super) fn keep_reply(&self, now: Micros, is_grpc: bool, reply: &Rc<LocalReply>) {
         let age = now.minus(self.since);
         // Clients are told whole seconds, rounded up.
-        let until_another = |span: Micros| Some(span.minus(age).0.checked_sub(1)? % Micros::from_secs(1).0);
+        let until_another = |span: Micros| {
+            let left = span.minus(age);
+            let whole = left.to_secs_ceil().checked_sub(1)?;
+            Some(left.minus(Micros::from_secs(whole)))
+        };
         let spans = self.verdict.outcomes.iter().flat_map(|outcome| [Some(outcome.reset), outcome.retry_after]);
-        let soonest = spans.flatten().filter_map(until_another).min().map_or(MAX_AGE, Micros);
-        let until = now.plus(soonest).plus(Micros(1));
+        let soonest = spans.flatten().filter_map(until_another).min().unwrap_or(MAX_AGE);
         let [of_grpc, of_others] = &mut *self.replies.borrow_mut();
-        *(if is_grpc { of_grpc } else { of_others }) = Some((until, Rc::clone(reply)));
+        *(if is_grpc { of_grpc } else { of_others }) = Some(Told { until: now.plus(soonest), reply: Rc::clone(reply) });
     }
 
     fn verdict_at(&self, now: Micros) -> Verdict {
@@ -247,5 +257,28 @@ mod tests {
         let mut denied = Denied::new(100);
         denied.learn(NOW, &check, &check.decide(REDIS, &[Seen { used: 1, more: [0, 0] }]));
         assert!(denied.recall(NOW, &asked).is_none());
+    }
+
+    #[test]
+    fn an_answer_is_given_again_until_a_second_of_it_is_over() {
+        let mut denied = denied(1);
+        let mut said = |now| match denied.recall(now, &asked(1, true)) {
+            Some(Recalled::All(said)) => said,
+            other => panic!("{other:?}"),
+        };
+        let reply = Rc::new(crate::respond::bad_request(
+            crate::descriptor::BadHits { max: Tokens(1), default: Tokens(1) },
+            false,
+        ));
+        // The bucket is full in 1 s, a token is there in 100 ms: both are told as 1 s, and 60 ms later as well.
+        let then = NOW.plus(MS(20));
+        said(then).keep_reply(then, false, &reply);
+        assert!(said(then).reply(then, true).is_none(), "gRPC is told otherwise");
+        for millis in [20, 60, 99] {
+            let now = NOW.plus(MS(millis));
+            assert!(said(now).reply(now, false).is_some(), "{millis} ms");
+        }
+        let over = NOW.plus(MS(100));
+        assert!(said(then).reply(over, false).is_none(), "there is nothing to wait for any more");
     }
 }

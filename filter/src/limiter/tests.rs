@@ -115,7 +115,7 @@ fn a_denied_request_is_answered_and_told_when_to_come_back() {
     let effects = fixture.redis_says(DENIED);
     let [Effect::Decide(ALICE, Decision::Answer(reply))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(reply.status.code(), 429);
-    assert_eq!(retry_after(&reply), Some("1"));
+    assert_eq!(retry_after(reply), Some("1"));
     assert_eq!(fixture.counted(), ["weir.limit.per_user.denied 1", "weir.requests.denied 1"]);
 }
 
@@ -307,7 +307,7 @@ fn a_request_that_was_denied_a_place_gives_none_back() {
     fixture.request(ALICE, "alice");
     let effects = fixture.redis_says(NO_PLACE);
     let [Effect::Decide(ALICE, Decision::Answer(reply))] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!((reply.status.code(), retry_after(&reply)), (429, Some("1")));
+    assert_eq!((reply.status.code(), retry_after(reply)), (429, Some("1")));
     fixture.limiter.done(fixture.now, ALICE);
     assert_eq!(fixture.sent(), "");
 }

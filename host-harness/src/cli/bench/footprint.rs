@@ -21,11 +21,16 @@ const MEMORY: [(Subject, &[u32]); 4] = [
     (Subject::WeirDenied, &[10_000, 1_000_000]),
 ];
 
+/// Workers of a second proxy, which tells what each of them adds.
+const WORKERS: u32 = 5;
+
 /// Memory and start-up; empty where they were not measured.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Footprint {
     /// Resident memory of a proxy after it has seen so many keys, in MiB.
     pub(super) memory: Vec<(Subject, u64, f64)>,
+    /// What each worker after the first adds to that, of 10,000 keys, in MiB.
+    pub(super) per_worker: Vec<(Subject, f64)>,
     /// From a proxy's start to its workers accepting connections, in milliseconds.
     pub(super) start_up: Vec<(Subject, Spread)>,
     /// A script, there and back, in milliseconds.
@@ -50,6 +55,19 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
             // Keys come in order: a machine that is too slow for all of them has seen as many as it answered.
             let seen = round.requests.min(u64::from(*keys));
             footprint.memory.push((subject, seen, round.figure(round::Figure::ProxyMemory)));
+        }
+    }
+    for subject in [Subject::NoOp, Subject::Weir] {
+        let mut resident = Vec::new();
+        for workers in [1, WORKERS] {
+            stage.clear()?;
+            let setting = Setting { workers, keys: 10_000, ..Setting::new(64) };
+            let plan = Plan { measure: Duration::from_secs(2), ..plan.clone() };
+            let round = round::measure(stage, &plan, Sweep::Keys, Point { subject, setting }, 1)?;
+            resident.push(round.figure(round::Figure::ProxyMemory));
+        }
+        if let [one, more] = resident[..] {
+            footprint.per_worker.push((subject, (more - one) / f64::from(WORKERS - 1)));
         }
     }
     for subject in [Subject::NoFilter, Subject::NoOp, Subject::Weir] {

@@ -116,6 +116,12 @@ fn footprint(results: &Results<'_>) -> String {
             let _ = writeln!(text, "| {} | {keys} | {mib:.1} |", subject.name());
         }
     }
+    if !footprint.per_worker.is_empty() {
+        text.push_str("\n| subject | each further worker, MiB |\n|---|--:|\n");
+        for (subject, mib) in &footprint.per_worker {
+            let _ = writeln!(text, "| {} | {mib:.1} |", subject.name());
+        }
+    }
     if !footprint.start_up.is_empty() {
         text.push_str("\n| subject | start to serving, ms (least – most) |\n|---|--:|\n");
         for (subject, spread) in &footprint.start_up {
@@ -147,6 +153,7 @@ mod tests {
         let spread = Spread { least: 300.0, median: 310.0, most: 320.0 };
         let footprint = Footprint {
             memory: vec![(Subject::Weir, 10_000, 61.23)],
+            per_worker: vec![(Subject::Weir, 3.21)],
             start_up: vec![(Subject::NoOp, spread)],
             redis_round_trip: Some(Spread { least: 0.05, median: 0.08, most: 3.0 }),
         };
@@ -160,6 +167,7 @@ mod tests {
             "](results/cpu-16.svg)",
             "## 16 connections",
             "| weir | 10000 | 61.2 |",
+            "| weir | 3.2 |",
             "| no-op | 310 (300 – 320) |",
             "one connection: p50 0.080 ms",
             "- `weir`: ",
