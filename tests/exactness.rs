@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use weir::{HostKind, Mesh};
 use weir_harness::load::{self, Pace, UserReport};
 
@@ -22,6 +22,42 @@ async fn two_workers_admit_exactly_the_capacity(host: HostKind) {
     let Some(mesh) = hundred_an_age(Mesh::on(host, QUICKSTART)).start().await else { return };
     let report = five_thousand(&mesh, 0, 5_000).await;
     assert_eq!((report.admitted(), report.denied()), (100, 4_900), "{:?}", report.failures());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_envoy_limiter_and_bridge_may_have_vms_of_their_own() {
+    limiter_and_bridge_may_have_vms_of_their_own(HostKind::Envoy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_embedded_host_limiter_and_bridge_may_have_vms_of_their_own() {
+    limiter_and_bridge_may_have_vms_of_their_own(HostKind::Embedded).await;
+}
+
+async fn limiter_and_bridge_may_have_vms_of_their_own(host: HostKind) {
+    let apart = |document: &mut Value| {
+        let plugins = vm_ids(document);
+        assert_eq!(plugins.len(), 2, "one of each");
+        for (nth, vm_id) in plugins.into_iter().enumerate() {
+            *vm_id = format!("weir_{nth}").into();
+        }
+    };
+    let mesh = hundred_an_age(Mesh::on(host, QUICKSTART)).edit(apart);
+    let Some(mesh) = mesh.start().await else { return };
+    let report = five_thousand(&mesh, 0, 5_000).await;
+    assert_eq!((report.admitted(), report.denied()), (100, 4_900), "{:?}", report.failures());
+}
+
+/// Every `vm_id` of a document.
+fn vm_ids(document: &mut Value) -> Vec<&mut Value> {
+    match document {
+        Value::Object(fields) => {
+            let of_field = |(name, value)| if name == "vm_id" { vec![value] } else { vm_ids(value) };
+            fields.iter_mut().flat_map(|(name, value)| of_field((name.as_str(), value))).collect()
+        }
+        Value::Array(items) => items.iter_mut().flat_map(vm_ids).collect(),
+        _ => Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,8 @@
 //! The binary interface of proxy-wasm 0.2.1, as much of it as the filter uses: all that is unsafe is in here.
 //!
 //! An SDK would export every callback that there is, and each costs the proxy a call into the VM for each request,
-//! wanted or not. These are exported: context_create, configure, tick, done; request headers, body and trailers;
-//! response headers and (for the bridge) body; what callouts and streams bring. `proxy_on_delete` follows
+//! wanted or not. These are exported: context_create, configure, tick, queue_ready, done; request headers, body and
+//! trailers; response headers and (for the bridge) body; what callouts and streams bring. `proxy_on_delete` follows
 //! `proxy_on_done` at once, so there is nothing left for it to do.
 //!
 //! # Who calls back, and when
@@ -11,7 +11,7 @@
 //!
 //! * Each function that hands over bytes calls `proxy_on_memory_allocate`, which touches no state of the filter's.
 //! * `send` runs the bridge's request callbacks at once, in Envoy and in the harness alike. The bridge is a context of
-//!   another root, and most often of another VM.
+//!   another root, of the same VM or of another one.
 //! * `resume_request`, `send_local_response` and `reset_request` are put off until the callback has returned, by both.
 //!   What they lead to (a local reply's response headers, the end of the request, the next one's beginning) is then
 //!   called from within the host's return, one inside the other, with nothing of the module's on the stack between.
