@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
 use weir::{Fault, HostKind, Mesh, MeshBuilder};
 use weir_harness::load::{self, Pace};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
+const CALLOUT: &str = "envoy/callout.yaml";
 /// What a request may wait for Redis, here.
 const TIMEOUT: Duration = Duration::from_millis(100);
 /// What a busy machine may add to it.
@@ -20,6 +22,7 @@ weir::on_both_hosts! {
     a_hanging_redis_costs_a_request_its_timeout
     what_comes_back_wrong_is_a_failure_and_heals
     redis_stops_and_starts_under_load
+    callouts_that_nobody_waits_for_leave_no_room_for_others
 }
 
 async fn without_redis_requests_are_allowed_or_denied_as_configured(host: HostKind) {
@@ -102,6 +105,26 @@ async fn redis_stops_and_starts_under_load(host: HostKind) {
         let warnings = envoy.log().matches("weir: redis").count();
         assert!((1..=20).contains(&warnings), "warnings are few, whatever the load: {warnings}");
     }
+}
+
+async fn callouts_that_nobody_waits_for_leave_no_room_for_others(host: HostKind) {
+    let mesh = Mesh::on(host, CALLOUT).patient().workers(1).with_faults().configure(|filter| {
+        filter["redis"]["max_in_flight"] = 2.into();
+        // Whose refreshing is a callout, too.
+        filter["overrides"] = json!({"enabled": false});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    mesh.get("alice").await.admitted();
+    mesh.faults().set(Fault::Blackhole);
+    let leaves = |user| timeout(Duration::from_millis(700), mesh.get(user));
+    let (alice, bob) = tokio::join!(leaves("alice"), leaves("bob"));
+    assert!(alice.is_err() && bob.is_err(), "they are held, and leave");
+    let start = Instant::now();
+    mesh.get("carol").await.status(503);
+    assert!(start.elapsed() < GRACE, "{:?}", start.elapsed());
+    mesh.counts("weir_redis_overloaded", 1).await;
+    mesh.faults().set(Fault::None);
+    until(|| async { mesh.get("carol").await.status == 200 }).await;
 }
 
 fn impatient(host: HostKind, failure_mode: &str) -> MeshBuilder {

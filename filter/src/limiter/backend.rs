@@ -93,12 +93,15 @@ impl Backend {
         match &mut self.transport {
             Carrier::Stream(session) => session.abandon(ticket),
             Carrier::Callout { callouts, again } => {
-                callouts.abandon(ticket);
+                let unmade = self.effects.len().saturating_add(again.len());
+                self.effects.retain(|effect| !matches!(effect, Effect::CallOut(other, _) if *other == ticket));
                 again.retain(|(other, _)| *other != ticket);
-                // The host forgets it with its request, and tells of it no more; the proxy lets it run to its timeout
-                // at most.
-                let over = callouts.handle_response(Micros::ZERO, ticket, Err(Failure::Reset));
-                debug_assert_eq!(over, Next::Abandoned);
+                if self.effects.len().saturating_add(again.len()) < unmade {
+                    callouts.withdraw(ticket);
+                } else {
+                    // The proxy lets it run, to its timeout at most, and tells of its end.
+                    callouts.abandon(ticket);
+                }
             }
         }
     }
@@ -200,5 +203,77 @@ impl Backend {
             Carrier::Stream(session) => session.take_outgoing(buffer),
             Carrier::Callout { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+    use crate::redis::Script;
+
+    const NOW: Micros = Micros::from_secs(1_000);
+    const ONE: Ticket = Ticket(1);
+    const TWO: Ticket = Ticket(2);
+    const THREE: Ticket = Ticket(3);
+
+    /// One that makes two callouts at once and no more.
+    fn callouts() -> Backend {
+        let json = br#"{"redis": {"cluster": "redis", "transport": "callout", "max_in_flight": 2}, "limits": [{
+            "name": "a", "descriptor": [], "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]}"#;
+        Backend::new(&config::parse(json, &|_| None).unwrap().redis, 1)
+    }
+
+    fn submit(backend: &mut Backend, ticket: Ticket) -> Result<(), Failure> {
+        backend.submit(NOW, ticket, Call::script(&Arc::new(Script::new("return 1")), &["k"], &["1"]))
+    }
+
+    /// Whose callouts are to be made now.
+    fn made(backend: &mut Backend) -> Vec<Ticket> {
+        let ticket = |effect| match effect {
+            Effect::CallOut(ticket, _) => ticket,
+            other => panic!("expected a callout, found {other:?}"),
+        };
+        std::iter::from_fn(|| backend.poll()).map(ticket).collect()
+    }
+
+    #[test]
+    fn callouts_that_nobody_waits_for_count_until_they_end() {
+        let mut backend = callouts();
+        submit(&mut backend, ONE).unwrap();
+        submit(&mut backend, TWO).unwrap();
+        assert_eq!(made(&mut backend), [ONE, TWO]);
+        backend.abandon(ONE);
+        backend.abandon(TWO);
+        assert_eq!(submit(&mut backend, THREE), Err(Failure::Overloaded));
+        backend.handle_callout(NOW, ONE, Err(Failure::Timeout));
+        assert_eq!(backend.poll(), None, "nobody is told of its end");
+        submit(&mut backend, THREE).unwrap();
+        assert_eq!(backend.in_flight(), 2);
+    }
+
+    #[test]
+    fn a_callout_that_is_abandoned_before_it_is_made_never_is() {
+        let mut backend = callouts();
+        submit(&mut backend, ONE).unwrap();
+        submit(&mut backend, TWO).unwrap();
+        backend.abandon(ONE);
+        assert_eq!(made(&mut backend), [TWO]);
+        assert_eq!(backend.in_flight(), 1);
+    }
+
+    #[test]
+    fn a_callout_that_is_abandoned_before_it_is_made_again_never_is() {
+        let mut backend = callouts();
+        submit(&mut backend, ONE).unwrap();
+        assert_eq!(made(&mut backend), [ONE]);
+        backend.handle_callout(NOW, ONE, Ok(b"-NOSCRIPT No matching script.\r\n"));
+        assert_eq!(backend.in_flight(), 1);
+        backend.abandon(ONE);
+        assert_eq!(backend.in_flight(), 0);
+        backend.handle_tick(NOW);
+        assert_eq!(backend.poll(), None);
     }
 }

@@ -240,8 +240,6 @@ impl Worker {
     pub(super) fn done(&self, request: u32) {
         let holds_any = self.with(|state| {
             state.requests.remove(request);
-            // Nobody waits for the request's callouts any more.
-            state.callouts.retain(|(_, ticket)| *ticket != RequestId(request).into());
             state.limiter.has_any_of(RequestId(request))
         });
         if !holds_any {

@@ -40,7 +40,8 @@ pub enum Next {
     Abandoned,
 }
 
-/// The calls whose callouts are under way. Each of these must end in [`Callouts::handle_response`].
+/// The calls whose callouts are under way. Each of these must end in [`Callouts::handle_response`], or in
+/// [`Callouts::withdraw`] where its callout was not made.
 #[derive(Debug)]
 pub struct Callouts {
     config: SessionConfig,
@@ -93,11 +94,16 @@ impl Callouts {
         }
     }
 
+    /// This callout is not made after all: nothing more is heard of its call.
+    pub fn withdraw(&mut self, ticket: Ticket) {
+        self.take(ticket);
+    }
+
     /// A callout is over: with the whole body that came, or with why there is none (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, ticket: Ticket, response: Result<&[u8], Failure>) -> Next {
-        let Some(Pending { deadline, bytes, caller }) = self.pending.remove(ticket.0) else { return Next::Abandoned };
-        self.bytes = self.bytes.saturating_sub(bytes);
-        let Some(Caller { call }) = caller else { return Next::Abandoned };
+        let Some(Pending { deadline, caller: Some(Caller { call }), .. }) = self.take(ticket) else {
+            return Next::Abandoned;
+        };
         let error = match response.map(|body| self.read(body)) {
             Err(failure) => return settled(failure, None),
             Ok(Err(trouble)) => return settled(trouble.failure, Some(trouble)),
@@ -117,6 +123,12 @@ impl Callouts {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.pending.len()
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Pending> {
+        let pending = self.pending.remove(ticket.0)?;
+        self.bytes = self.bytes.saturating_sub(pending.bytes);
+        Some(pending)
     }
 
     fn resend(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: &Call) -> Next {
