@@ -24,14 +24,8 @@ async fn two_workers_admit_exactly_the_capacity(host: HostKind) {
     assert_eq!((report.admitted(), report.denied()), (100, 4_900), "{:?}", report.failures());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_envoy_limiter_and_bridge_may_have_vms_of_their_own() {
-    limiter_and_bridge_may_have_vms_of_their_own(HostKind::Envoy).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_the_embedded_host_limiter_and_bridge_may_have_vms_of_their_own() {
-    limiter_and_bridge_may_have_vms_of_their_own(HostKind::Embedded).await;
+weir::on_both_hosts! {
+    limiter_and_bridge_may_have_vms_of_their_own
 }
 
 async fn limiter_and_bridge_may_have_vms_of_their_own(host: HostKind) {

@@ -41,6 +41,11 @@ impl Gather {
     pub fn sent(&mut self) {
         self.last = std::mem::take(&mut self.waiting);
     }
+
+    /// There is nothing to send: what waited is gone, with its connection.
+    pub fn dropped(&mut self) {
+        self.waiting = 0;
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +70,14 @@ mod tests {
         gather.sent();
         // All of them are answered, and come again.
         assert_eq!([gather.pace(1), gather.pace(2)], [Pace::Schedule, Pace::Wait]);
+    }
+
+    #[test]
+    fn those_whose_connection_is_gone_are_not_waited_for() {
+        let mut gather = Gather::default();
+        assert_eq!(gather.pace(2), Pace::Schedule);
+        gather.dropped();
+        assert_eq!([gather.pace(2), gather.pace(3)], [Pace::Schedule, Pace::Wait]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
-/// Sizes are multiples of it; so are addresses of half of it, by the C library.
+/// Sizes of small blocks are multiples of it.
 const STEP: usize = 16;
 /// The largest blocks that are small are of so many steps.
 const CLASSES: usize = 64;
@@ -38,7 +38,7 @@ impl Blocks {
 }
 
 // SAFETY: a block is on a list or in use, never both: it is taken off by the call that hands it out, and is as large
-// as its list says. All blocks of a list come from the C library, which keeps what is used of itself elsewhere.
+// as its list says. All blocks of a list come from the C library, which keeps its own account outside of them.
 unsafe impl GlobalAlloc for Blocks {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some((free, size)) = self.class(layout.size(), layout.align()) else {

@@ -117,11 +117,12 @@ impl Worker {
         let stream = self.with(|state| {
             // Not known to happen: to send makes nothing happen that would send. The next callback sends what is left.
             let mut sending = self.sending.try_borrow_mut().ok()?;
-            let has_any = state.limiter.redis().take_outgoing(&mut sending);
-            has_any.then(|| {
-                state.gather.sent();
-                state.stream
-            })
+            if !state.limiter.redis().take_outgoing(&mut sending) {
+                state.gather.dropped();
+                return None;
+            }
+            state.gather.sent();
+            Some(state.stream)
         });
         let Some(stream) = stream else { return };
         // The proxy looks the token up in the effective context: the stream is the root context's.

@@ -117,9 +117,9 @@ impl Subject {
     }
 
     pub(super) fn proxy(self) -> Proxy {
-        let weir = |limits: usize, redis: Value| {
-            let mut configuration = weir(limits, &ample(), &redis);
-            // The others send none.
+        // Those beside it send none.
+        let without_headers = |limits: usize, limit: Value, redis: Value| {
+            let mut configuration = weir(limits, &limit, &redis);
             configuration["response"] = json!({"headers": []});
             Proxy::Envoy(Filter::Weir(configuration))
         };
@@ -129,19 +129,17 @@ impl Subject {
             Self::PauseResume => Proxy::Envoy(Filter::Guest(Guest::PauseResume)),
             Self::NoOpDeny => Proxy::Envoy(Filter::Guest(Guest::Deny)),
             Self::LocalRatelimit => Proxy::Envoy(Filter::LocalRatelimit),
-            Self::Weir => weir(1, json!({})),
-            Self::WeirHeaders => Proxy::Envoy(Filter::Weir(self::weir(1, &ample(), &json!({})))),
-            Self::Weir3 => weir(3, json!({})),
-            Self::Weir8 => weir(8, json!({})),
-            Self::WeirCallout => weir(1, json!({"transport": "callout"})),
+            Self::Weir => without_headers(1, ample(), json!({})),
+            Self::WeirHeaders => Proxy::Envoy(Filter::Weir(weir(1, &ample(), &json!({})))),
+            Self::Weir3 => without_headers(3, ample(), json!({})),
+            Self::Weir8 => without_headers(8, ample(), json!({})),
+            Self::WeirCallout => without_headers(1, ample(), json!({"transport": "callout"})),
             Self::WeirLease => {
                 let mut leased = ample();
                 leased["lease"] = json!({"max": 100, "ttl": "1s"});
-                let mut configuration = self::weir(1, &leased, &json!({}));
-                configuration["response"] = json!({"headers": []});
-                Proxy::Envoy(Filter::Weir(configuration))
+                without_headers(1, leased, json!({}))
             }
-            Self::WeirDenied => Proxy::Envoy(Filter::Weir(self::weir(1, &meagre(), &json!({})))),
+            Self::WeirDenied => Proxy::Envoy(Filter::Weir(weir(1, &meagre(), &json!({})))),
             Self::RatelimitLimitador => Proxy::Envoy(Filter::Ratelimit),
             Self::Nginx => Proxy::Nginx { limits: false },
             Self::NginxLua => Proxy::Nginx { limits: true },
