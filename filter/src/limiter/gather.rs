@@ -1,20 +1,32 @@
-//! Whether calls are sent one by one, or with those of other requests that the proxy finds in the same turn.
+//! Whether requests are checked one by one as they arrive, or together with all that the proxy finds in the same turn.
 //!
 //! A proxy's worker goes from turn to turn: it looks which connections have something, then serves them one after the
-//! other. A message to Redis costs it as much as the rest of a check, however many calls are in the message. So where
-//! there is a crowd, the first request asks to be told when the turn ends, and that is when all calls are sent, in one
-//! message; the proxy writes to sockets hardly sooner in any case. Where there is none, a call is sent at once.
+//! other. Where there is a crowd, the first request asks to be told when the turn ends, and that is when all of them are
+//! checked: the proxy has then read them in one go, the filter decides them in one go, and what it asks of Redis is one
+//! message. Each of the three is much cheaper so than with the others in between, as caches have it at hand; and sockets
+//! that are written one after the other wake their readers once. Who comes alone is checked at once.
+
+use std::collections::VecDeque;
+
+use super::RequestId;
+
+/// Of the requests that seem to come alone, each so manieth is kept until its turn ends, to learn whether others come.
+const LOOK_AROUND: u32 = 16;
 
 /// One worker's.
 #[derive(Debug, Default)]
 pub struct Gather {
-    /// Sends that the end of the turn is to bring.
+    /// To be checked when the turn ends.
+    arrived: VecDeque<RequestId>,
+    /// Requests and sends that have been told to wait for this turn's end.
     waiting: u32,
-    /// Those that the last message was made of.
+    /// Those of the last turn whose end was awaited.
     last: u32,
+    /// Requests in a row that were told to go on at once.
+    alone: u32,
 }
 
-/// When to send.
+/// When to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// At once.
@@ -26,10 +38,29 @@ pub enum Pace {
 }
 
 impl Gather {
-    /// There is something to send, with which so many calls are in flight. It is a crowd where others are, or were.
-    pub fn pace(&mut self, in_flight: usize) -> Pace {
+    /// A request arrives, when so many calls are in flight. Unless it is to be checked at once, [`take_next`](Self::take_next)
+    /// gives it back.
+    pub fn arrive(&mut self, request: RequestId, in_flight: usize) -> Pace {
+        let pace = self.pace(in_flight, self.alone.saturating_add(1) >= LOOK_AROUND);
+        match pace {
+            Pace::Now => self.alone = self.alone.saturating_add(1),
+            Pace::Schedule | Pace::Wait => {
+                self.alone = 0;
+                self.arrived.push_back(request);
+            }
+        }
+        pace
+    }
+
+    /// There is something to send, beside so many calls in flight.
+    pub fn send(&mut self, in_flight: usize) -> Pace {
+        self.pace(in_flight, false)
+    }
+
+    /// It is a crowd where others are, or were.
+    fn pace(&mut self, in_flight: usize, looks_around: bool) -> Pace {
         let pace = match self.waiting {
-            0 if in_flight <= 1 && self.last <= 1 => return Pace::Now,
+            0 if in_flight == 0 && self.last <= 1 && !looks_around => return Pace::Now,
             0 => Pace::Schedule,
             _ => Pace::Wait,
         };
@@ -37,14 +68,32 @@ impl Gather {
         pace
     }
 
-    /// All that there was has been sent.
-    pub fn sent(&mut self) {
-        self.last = std::mem::take(&mut self.waiting);
+    /// The turn's end cannot be asked for: the request that was to do so goes on at once.
+    pub fn unscheduled(&mut self) {
+        self.arrived.pop_back();
+        self.turn_ended();
     }
 
-    /// There is nothing to send: what waited is gone, with its connection.
-    pub fn dropped(&mut self) {
-        self.waiting = 0;
+    /// The next request to be checked at the turn's end. It may be over by then.
+    pub fn take_next(&mut self) -> Option<RequestId> {
+        self.arrived.pop_front()
+    }
+
+    /// Whether any is left to be checked.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Whether this one is.
+    #[must_use]
+    pub fn holds(&self, request: RequestId) -> bool {
+        self.arrived.contains(&request)
+    }
+
+    /// All that waited has been done.
+    pub fn turn_ended(&mut self) {
+        self.last = std::mem::take(&mut self.waiting);
     }
 }
 
@@ -52,41 +101,66 @@ impl Gather {
 mod tests {
     use super::*;
 
+    fn arrive(gather: &mut Gather, ids: std::ops::Range<u32>) -> Vec<Pace> {
+        ids.map(|id| gather.arrive(RequestId(id), 0)).collect()
+    }
+
+    fn end(gather: &mut Gather) -> Vec<u32> {
+        let checked = std::iter::from_fn(|| gather.take_next()).map(|request| request.0).collect();
+        gather.turn_ended();
+        checked
+    }
+
     #[test]
-    fn a_request_alone_waits_for_nobody() {
+    fn who_comes_alone_waits_for_nobody_but_now_and_then() {
         let mut gather = Gather::default();
         for _ in 0..3 {
-            assert_eq!(gather.pace(1), Pace::Now);
-            gather.sent();
+            assert_eq!(arrive(&mut gather, 1..LOOK_AROUND), [Pace::Now; LOOK_AROUND as usize - 1]);
+            assert_eq!(arrive(&mut gather, 99..100), [Pace::Schedule]);
+            assert_eq!(end(&mut gather), [99]);
         }
     }
 
     #[test]
     fn of_a_crowd_the_first_asks_for_the_turns_end_and_all_wait_for_it() {
         let mut gather = Gather::default();
-        assert_eq!(gather.pace(1), Pace::Now);
-        gather.sent();
-        assert_eq!([gather.pace(2), gather.pace(3), gather.pace(4)], [Pace::Schedule, Pace::Wait, Pace::Wait]);
-        gather.sent();
+        // One that asks Redis, and then others while it does.
+        assert_eq!(gather.arrive(RequestId(1), 0), Pace::Now);
+        assert_eq!(gather.send(0), Pace::Now);
+        assert_eq!([2, 3].map(|id| gather.arrive(RequestId(id), 1)), [Pace::Schedule, Pace::Wait]);
+        assert!(gather.holds(RequestId(3)) && !gather.holds(RequestId(1)));
+        assert_eq!(gather.send(1), Pace::Wait);
+        assert_eq!(end(&mut gather), [2, 3]);
         // All of them are answered, and come again.
-        assert_eq!([gather.pace(1), gather.pace(2)], [Pace::Schedule, Pace::Wait]);
+        assert_eq!(arrive(&mut gather, 4..6), [Pace::Schedule, Pace::Wait]);
+        assert_eq!(end(&mut gather), [4, 5]);
     }
 
     #[test]
-    fn those_whose_connection_is_gone_are_not_waited_for() {
+    fn a_crowd_is_found_though_nobody_asks_redis() {
         let mut gather = Gather::default();
-        assert_eq!(gather.pace(2), Pace::Schedule);
-        gather.dropped();
-        assert_eq!([gather.pace(2), gather.pace(3)], [Pace::Schedule, Pace::Wait]);
+        let paces = arrive(&mut gather, 1..20);
+        assert_eq!(paces.iter().filter(|pace| **pace == Pace::Now).count(), LOOK_AROUND as usize - 1);
+        assert_eq!(end(&mut gather), [16, 17, 18, 19]);
+        assert_eq!(arrive(&mut gather, 20..22), [Pace::Schedule, Pace::Wait]);
+    }
+
+    #[test]
+    fn a_request_that_cannot_wait_is_not_waited_for() {
+        let mut gather = Gather::default();
+        assert_eq!(gather.arrive(RequestId(1), 5), Pace::Schedule);
+        gather.unscheduled();
+        assert!(!gather.has_any());
+        assert_eq!(gather.arrive(RequestId(2), 5), Pace::Schedule);
     }
 
     #[test]
     fn after_a_crowd_who_comes_alone_waits_once() {
         let mut gather = Gather::default();
-        assert_eq!([gather.pace(2), gather.pace(3)], [Pace::Schedule, Pace::Wait]);
-        gather.sent();
-        assert_eq!(gather.pace(1), Pace::Schedule);
-        gather.sent();
-        assert_eq!(gather.pace(1), Pace::Now);
+        assert_eq!([gather.send(1), gather.send(1)], [Pace::Schedule, Pace::Wait]);
+        gather.turn_ended();
+        assert_eq!(arrive(&mut gather, 1..2), [Pace::Schedule]);
+        assert_eq!(end(&mut gather), [1]);
+        assert_eq!(arrive(&mut gather, 2..3), [Pace::Now]);
     }
 }

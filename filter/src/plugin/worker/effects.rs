@@ -9,10 +9,6 @@ use crate::plugin::wire;
 use crate::redis::{Callout, Failure, Ticket};
 use crate::respond::{Header, LocalReply};
 
-/// Requests of others that one callback may decide. Each is resumed within the callback before it: with many more,
-/// the proxy's stack overflows (seen with 2,000; 300 were fine). The next tick goes on with the rest.
-const DECISIONS_PER_CALLBACK: usize = 128;
-
 impl Worker {
     /// In a callback that is no request's.
     pub(super) fn perform_aside(&self, callback: &mut Callback) {
@@ -24,8 +20,9 @@ impl Worker {
     /// may still be able to return it.
     pub(super) fn perform(&self, callback: &mut Callback) -> Option<Decision> {
         let mut on_own = None;
-        let mut decisions_left = DECISIONS_PER_CALLBACK;
-        while let Some(effect) = self.next_effect(callback) {
+        while callback.may_decide()
+            && let Some(effect) = self.next_effect(callback)
+        {
             match effect {
                 Effect::OpenStream => self.open_stream(callback),
                 Effect::CloseStream => {
@@ -47,13 +44,7 @@ impl Worker {
                     }
                 }
                 Effect::Decide(RequestId(request), decision) if request == callback.own() => on_own = Some(decision),
-                Effect::Decide(RequestId(request), decision) => {
-                    self.decide(callback, request, decision);
-                    decisions_left = decisions_left.saturating_sub(1);
-                    if decisions_left == 0 {
-                        break;
-                    }
-                }
+                Effect::Decide(RequestId(request), decision) => callback.decide(request, decision),
                 Effect::Warn(line) => abi::log(abi::Level::Warn, &format!("weir: {line}")),
             }
         }
@@ -104,7 +95,8 @@ impl Worker {
     fn send(&self, callback: &mut Callback) {
         let pace = self.with(|state| {
             let redis = state.limiter.redis();
-            redis.has_outgoing().then(|| state.gather.pace(redis.in_flight()))
+            // Of the calls in flight, one is what there is to send.
+            redis.has_outgoing().then(|| state.gather.send(redis.in_flight().saturating_sub(1)))
         });
         match (pace, self.turn) {
             (None | Some(Pace::Wait), _) => {}
@@ -117,12 +109,7 @@ impl Worker {
         let stream = self.with(|state| {
             // Not known to happen: to send makes nothing happen that would send. The next callback sends what is left.
             let mut sending = self.sending.try_borrow_mut().ok()?;
-            if !state.limiter.redis().take_outgoing(&mut sending) {
-                state.gather.dropped();
-                return None;
-            }
-            state.gather.sent();
-            Some(state.stream)
+            state.limiter.redis().take_outgoing(&mut sending).then_some(state.stream)
         });
         let Some(stream) = stream else { return };
         // The proxy looks the token up in the effective context: the stream is the root context's.
@@ -149,7 +136,7 @@ impl Worker {
         });
     }
 
-    fn decide(&self, callback: &mut Callback, request: u32, decision: Decision) {
+    pub(super) fn carry_out(&self, callback: &mut Callback, request: u32, decision: Decision) {
         match decision {
             Decision::Admit(headers) => {
                 self.admit(request, headers);
@@ -174,7 +161,7 @@ impl Worker {
 }
 
 /// Answers the request of the effective context.
-pub(super) fn answer(reply: &LocalReply) {
+fn answer(reply: &LocalReply) {
     // The proxy's status of an answer to gRPC is 200 whatever is said here.
     let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
     // The proxy does not refuse it: the request is there, and not answered yet.

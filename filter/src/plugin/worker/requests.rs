@@ -1,0 +1,178 @@
+//! The way of a request through a worker.
+
+use super::{Request, State, Worker};
+use crate::descriptor::RequestBody;
+use crate::limiter::{Decision, Pace, RequestId, Step};
+use crate::plugin::abi::{self, Action, Buffer, Headers};
+use crate::plugin::host::{Callback, RequestAttributes};
+
+impl Worker {
+    /// A request's headers have arrived, and its context is the current one.
+    pub(in crate::plugin) fn request(&self, request: u32, is_whole: bool) -> Action {
+        let may_await_body = !is_whole && self.with(|state| state.limiter.config().needs_body());
+        if !may_await_body {
+            return if self.waits_for_turn(request) {
+                Action::Pause
+            } else {
+                self.check(request, &RequestAttributes::default())
+            };
+        }
+        let attributes = RequestAttributes::default();
+        let awaits_body = self.with(|state| {
+            let awaits_body = state.limiter.config().needs_body_of(&attributes);
+            if awaits_body {
+                state.requests.insert(request, Request::AwaitsBody(0));
+            }
+            awaits_body
+        });
+        if awaits_body { Action::Pause } else { self.check(request, &attributes) }
+    }
+
+    /// Whether a request is to be held until the turn's end, where it is checked with others.
+    fn waits_for_turn(&self, request: u32) -> bool {
+        let Some(turn) = self.turn else { return false };
+        let arrive = |state: &mut State| state.gather.arrive(RequestId(request), state.limiter.redis().in_flight());
+        let pace = self.with(arrive);
+        let is_told = pace != Pace::Schedule || abi::enqueue(turn).is_ok();
+        if !is_told {
+            self.with(|state| state.gather.unscheduled());
+        }
+        is_told && pace != Pace::Now
+    }
+
+    /// Some of a request's body is there: `size` bytes with what was held of it before.
+    pub(in crate::plugin) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
+        let action = self.with(|state| {
+            let Some(Request::AwaitsBody(before)) = state.requests.get_mut(request) else {
+                return Some(state.rest_of(request));
+            };
+            *before = size;
+            let is_enough = is_whole || size > state.limiter.config().max_body_bytes;
+            (!is_enough).then_some(Action::Pause)
+        });
+        action.unwrap_or_else(|| self.check_with_body(request, size))
+    }
+
+    /// A request's trailers are there, so its body is whole.
+    pub(in crate::plugin) fn request_trailers(&self, request: u32) -> Action {
+        let awaited = self.with(|state| match state.requests.get(request) {
+            Some(Request::AwaitsBody(size)) => Ok(*size),
+            _ => Err(state.rest_of(request)),
+        });
+        match awaited {
+            Ok(size) => self.check_with_body(request, size),
+            Err(action) => action,
+        }
+    }
+
+    fn check_with_body(&self, request: u32, size: usize) -> Action {
+        let is_too_large = self.with(|state| {
+            state.requests.remove(request);
+            size > state.limiter.config().max_body_bytes
+        });
+        let body = (!is_too_large).then(|| RequestBody::new(abi::buffer(Buffer::RequestBody, size)));
+        self.check(request, &RequestAttributes::with_body(body))
+    }
+
+    fn check(&self, request: u32, attributes: &RequestAttributes) -> Action {
+        self.during(request, |callback| {
+            let step = self.with(|state| state.limiter.request(callback.now, RequestId(request), attributes));
+            // Who is decided at once most often leaves nothing to be done but to count, which a tick brings.
+            let is_done = !matches!(step, Step::Wait) && self.with(|state| state.is_at_rest());
+            let on_own = if is_done { None } else { self.perform(callback) };
+            match on_own.map_or(step, Step::Decided) {
+                Step::Pass => Action::Continue,
+                Step::Wait => Action::Pause,
+                Step::Decided(Decision::Admit(headers)) => {
+                    self.admit(request, headers);
+                    Action::Continue
+                }
+                Step::Decided(answer) => {
+                    callback.decide(request, answer);
+                    Action::Pause
+                }
+            }
+        })
+    }
+
+    /// Checks the requests that the turn brought, and sends what there is to send.
+    pub(super) fn end_turn(&self, callback: &mut Callback) {
+        while callback.may_decide()
+            && let Some(RequestId(request)) = self.with(|state| state.gather.take_next())
+        {
+            self.check_held(callback, request);
+        }
+        self.perform_aside(callback);
+        self.send_now(callback);
+        let (is_at_rest, has_more) = self.with(|state| {
+            state.gather.turn_ended();
+            (state.limiter.is_at_rest(), state.gather.has_any())
+        });
+        if !is_at_rest {
+            self.perform_aside(callback);
+        }
+        if has_more && let Some(turn) = self.turn {
+            // A queue that was there is there.
+            let _ = abi::enqueue(turn);
+        }
+    }
+
+    /// Checks a request that is held.
+    fn check_held(&self, callback: &mut Callback, request: u32) {
+        if !callback.acts_as(request) {
+            return; // It is over.
+        }
+        let attributes = RequestAttributes::default();
+        let step = self.with(|state| state.limiter.request(callback.now, RequestId(request), &attributes));
+        match step {
+            Step::Wait => {}
+            Step::Pass => callback.decide(request, Decision::Admit(Vec::new())),
+            Step::Decided(decision) => callback.decide(request, decision),
+        }
+    }
+
+    /// The response to a request. Headers are added once.
+    pub(in crate::plugin) fn response_headers(&self, request: u32) -> Action {
+        let headers = self.with(|state| match state.requests.get_mut(request) {
+            Some(Request::Admitted(headers)) => std::mem::take(headers),
+            _ => Vec::new(),
+        });
+        for (name, value) in headers {
+            let set = abi::set_header(Headers::Response, name, &value);
+            debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
+        }
+        Action::Continue
+    }
+
+    /// The request is over, answered or not.
+    pub(in crate::plugin) fn done(&self, request: u32) {
+        let holds_any = self.with(|state| {
+            state.requests.remove(request);
+            state.limiter.has_any_of(RequestId(request))
+        });
+        if !holds_any {
+            return;
+        }
+        self.during(request, |callback| {
+            let gave_back = self.with(|state| state.limiter.done(callback.now, RequestId(request)));
+            if gave_back {
+                let decision = self.perform(callback);
+                debug_assert_eq!(decision, None, "the request is over");
+            }
+        });
+    }
+}
+
+impl State {
+    /// Whether there is nothing to do before the next tick, and one will come.
+    fn is_at_rest(&mut self) -> bool {
+        self.ticker.is_running() && self.limiter.is_at_rest()
+    }
+
+    /// What follows a request's headers is held with them until the request is decided.
+    fn rest_of(&self, request: u32) -> Action {
+        let request = RequestId(request);
+        let is_held = self.limiter.is_waiting(request) || self.gather.holds(request);
+        if is_held { Action::Pause } else { Action::Continue }
+    }
+}
