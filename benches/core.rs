@@ -51,9 +51,9 @@ fn session(c: &mut Criterion) {
     session.submit(now, Ticket(0), call()).expect("it has room");
     session.handle_tick(now);
     while session.poll().is_some() {}
-    session.take_outgoing(&mut sent);
+    session.take_outgoing(now, &mut sent);
     session.handle_bytes(now, b"+PONG\r\n");
-    session.take_outgoing(&mut sent);
+    session.take_outgoing(now, &mut sent);
     session.handle_bytes(now, b"+PONG\r\n");
     while session.poll().is_some() {}
     let replies = b"+PONG\r\n".repeat(1_000);
@@ -62,7 +62,7 @@ fn session(c: &mut Criterion) {
             for ticket in 1..=1_000 {
                 session.submit(now, Ticket(ticket), call()).expect("it has room");
             }
-            session.take_outgoing(&mut sent);
+            session.take_outgoing(now, &mut sent);
             session.handle_bytes(now, black_box(&replies));
             let settled = std::iter::from_fn(|| session.poll()).count();
             assert_eq!(settled, 1_000);

@@ -51,7 +51,7 @@ impl Operator {
         let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
         let script = redis::Script::new(TOKEN_BUCKETS_SCRIPT);
         let mut call = script.key(key);
-        call.arg(bucket.room().0).arg(bucket.price(Tokens(cost)).0).arg(1);
+        call.arg(bucket.room().0).arg(bucket.price(Tokens(cost)).0).arg(3);
         let reply: Vec<i64> = call.invoke(&mut self.redis).unwrap();
         assert!(reply[0] > 0, "admitted");
     }

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod histories;
+mod joined;
 mod leases;
 mod promises;
 mod store;

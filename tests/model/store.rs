@@ -1,8 +1,8 @@
 //! A real Redis, which runs calls exactly as the filter encodes them.
 
-use redis::{Connection, Value};
-use weir_filter::limit::{Asked, Check, Look, Outcome, Scripts, Verdict};
-use weir_filter::redis::{Call, Reply};
+use redis::{Connection, ConnectionLike, Value};
+use weir_filter::limit::{Asked, Check, Look, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
+use weir_filter::redis::{Call, Reply, Shares};
 use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
 
@@ -100,12 +100,33 @@ impl Store {
         if !is_script {
             call.encode(&mut wire);
         }
+        self.run_parts(bulk_strings(&wire), is_script)
+    }
+
+    /// Runs the checks of token buckets in one command, and gives each its share of the reply.
+    pub(crate) fn run_joined(&mut self, checks: &[Check]) -> Vec<Reply> {
+        let calls: Vec<Call> = checks.iter().map(|check| check.call(&self.scripts)).collect();
+        let mut wire = Vec::new();
+        Call::encode_joined(&calls.iter().collect::<Vec<_>>(), &mut wire);
         let mut parts = bulk_strings(&wire);
+        parts[0] = b"EVAL".to_vec();
+        parts[1] = TOKEN_BUCKETS_SCRIPT.as_bytes().to_vec();
+        let Reply::Array(elements) = self.run_parts(parts, true) else { panic!("expected an array") };
+        let mut shares = Shares::of(elements);
+        let replies = calls.iter().map(|call| shares.take(call.share().unwrap())).collect();
+        assert!(shares.is_empty(), "more than was asked for");
+        replies
+    }
+
+    fn run_parts(&mut self, mut parts: Vec<Vec<u8>>, is_script: bool) -> Reply {
         if is_script && self.is_settable {
             let expires = format!("local expires = {}", self.expires);
             parts[1] = [expires.as_bytes(), SETTABLE_CLOCK.as_bytes(), &parts[1]].concat();
         }
-        reply(self.command(&parts))
+        let mut command = redis::Cmd::new();
+        parts.iter().for_each(|part| _ = command.arg(part));
+        // What a connection makes of a reply is an error where any of its elements is one.
+        reply(self.redis.req_packed_commands(&command.get_packed_command(), 0, 1).unwrap().remove(0))
     }
 
     pub(crate) fn command(&mut self, parts: &[impl AsRef<[u8]>]) -> Value {
@@ -136,6 +157,9 @@ fn reply(value: Value) -> Reply {
     match value {
         Value::Int(n) => Reply::Integer(n),
         Value::Array(values) => Reply::Array(values.into_iter().map(reply).collect()),
+        Value::ServerError(error) => {
+            Reply::Error(format!("{} {}", error.code(), error.details().unwrap_or("")).into_bytes())
+        }
         other => panic!("no script of ours replies {other:?}"),
     }
 }

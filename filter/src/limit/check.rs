@@ -80,8 +80,12 @@ impl Check {
             return mixed_call(scripts.mixed(), &self.asked, self.holder);
         }
         let mut call = writer(scripts.token_buckets(), &self.asked, 0, 3);
-        self.asked.iter().for_each(|asked| asked.write_lean(&mut call));
-        call.finish()
+        let mut left = self.asked.len();
+        for asked in &self.asked {
+            left = left.saturating_sub(1);
+            asked.write_lean(left == 0, &mut call);
+        }
+        call.finish().sharing(self.reply_len())
     }
 
     /// The verdict in Redis' reply.
@@ -89,8 +93,7 @@ impl Check {
     /// # Errors
     /// Where the reply is not of the script's form, or contradicts itself.
     pub fn read(&self, reply: &Reply) -> Result<Verdict, MalformedReply> {
-        let expected = self.asked.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1);
-        let malformed = MalformedReply::new(expected, reply);
+        let malformed = MalformedReply::new(self.reply_len(), reply);
         let Some((admitted, now, numbers)) = read(reply) else { return Err(malformed) };
         let seen = if self.is_lean() { in_ones(numbers) } else { in_threes(numbers) };
         let Some(seen) = seen.filter(|seen| seen.len() == self.asked.len()) else { return Err(malformed) };
@@ -139,6 +142,11 @@ impl Check {
             }
         }
         (!keys.is_empty()).then(|| Call::script(scripts.refund(), &keys, &arguments))
+    }
+
+    /// Integers in the script's reply.
+    fn reply_len(&self) -> usize {
+        self.asked.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1)
     }
 
     /// Whether the script for token buckets alone decides it. That one takes windows in shadow mode for limits of
@@ -201,12 +209,17 @@ impl Asked {
     }
 
     /// Its three of the arguments of the script for token buckets: what may be spent, the price, whether it is
-    /// enforced.
-    fn write_lean(&self, call: &mut CallWriter) {
+    /// enforced, and the last of its request.
+    fn write_lean(&self, is_last: bool, call: &mut CallWriter) {
         let arguments = self.algorithm.arguments(self.cost);
         call.number(arguments.limit);
         call.number(arguments.cost);
-        call.bytes(if self.enforced { b"1" } else { b"0" });
+        call.bytes(match (is_last, self.enforced) {
+            (false, false) => b"0",
+            (false, true) => b"1",
+            (true, false) => b"2",
+            (true, true) => b"3",
+        });
     }
 
     /// Its six of the mixed script's.

@@ -1,34 +1,56 @@
--- Spends from every bucket in KEYS, or from none.
+-- Decides requests, one after the other: spends from every bucket of a request, or from none.
 --
 -- KEYS: a bucket each, holding its theoretical arrival time (TAT) in µs of this Redis' clock.
 -- ARGV: three for each bucket: the time in µs that it takes to fill when empty, and the longest delay; what the
---       request costs in µs; and 1 where the limit is enforced (0: shadow mode, which is decided but denies nothing).
--- Returns now in µs, negative where denied; then how many µs each bucket lacked of being full before the request.
+--       request costs in µs; and the sum of 1 where the limit is enforced (else it is in shadow mode: decided, but
+--       denies nothing) and of 2 at the last bucket of a request.
+-- Returns for each request now in µs, negative where denied; then how many µs each of its buckets lacked of being full
+-- before it. In place of these an error where it failed; a request that is alone fails as a whole.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local reply = {now}
-local fits = {}
+local reply = {}
 
-for i, key in ipairs(KEYS) do
-  local fill, price = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
-  local lack = math.max((tonumber(redis.call('GET', key)) or now) - now, 0)
-  if lack > fill then
-    -- Its limit was larger, or the clock was set back: it is empty, and fills from now on.
-    lack = fill
-    redis.call('SET', key, now + lack, 'PX', math.ceil(lack / 1000))
+local function decide(first, last)
+  local verdict, lacks, fits = now, {}, {}
+
+  for i = first, last do
+    local fill, price = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
+    local lack = math.max((tonumber(redis.call('GET', KEYS[i])) or now) - now, 0)
+    if lack > fill then
+      -- Its limit was larger, or the clock was set back: it is empty, and fills from now on.
+      lack = fill
+      redis.call('SET', KEYS[i], now + lack, 'PX', math.ceil(lack / 1000))
+    end
+    lacks[i] = lack
+    fits[i] = lack + price <= fill
+    if not fits[i] and ARGV[3 * i] % 2 == 1 then verdict = -now end
   end
-  reply[i + 1] = lack
-  fits[i] = lack + price <= fill
-  if not fits[i] and ARGV[3 * i] == '1' then reply[1] = -now end
+
+  for i = first, last do
+    local price = tonumber(ARGV[3 * i - 1])
+    if verdict > 0 and fits[i] and price > 0 then
+      local lack = lacks[i] + price
+      redis.call('SET', KEYS[i], now + lack, 'PX', math.ceil(lack / 1000))
+    end
+  end
+
+  reply[#reply + 1] = verdict
+  for i = first, last do reply[#reply + 1] = lacks[i] end
 end
 
-if reply[1] > 0 then
-  for i, key in ipairs(KEYS) do
-    local price = tonumber(ARGV[3 * i - 1])
-    if fits[i] and price > 0 then
-      local lack = reply[i + 1] + price
-      redis.call('SET', key, now + lack, 'PX', math.ceil(lack / 1000))
+local first = 1
+for i in ipairs(KEYS) do
+  if tonumber(ARGV[3 * i]) > 1 then
+    if i - first + 1 == #KEYS then
+      decide(first, i)
+    else
+      local is_done, problem = pcall(decide, first, i)
+      -- Redis before 7.0 raises a string.
+      if not is_done then
+        reply[#reply + 1] = {err = problem.err or 'ERR Error running script: ' .. problem}
+      end
     end
+    first = i + 1
   end
 end
 

@@ -198,9 +198,9 @@ impl Backend {
     }
 
     /// Swaps what is to be sent on the stream into `buffer`; whether there is any.
-    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
+    pub fn take_outgoing(&mut self, now: Micros, buffer: &mut Vec<u8>) -> bool {
         match &mut self.transport {
-            Carrier::Stream(session) => session.take_outgoing(buffer),
+            Carrier::Stream(session) => session.take_outgoing(now, buffer),
             Carrier::Callout { .. } => false,
         }
     }

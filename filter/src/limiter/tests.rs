@@ -16,6 +16,8 @@ const BOB: RequestId = RequestId(2);
 struct Fixture {
     limiter: Limiter,
     now: Micros,
+    /// Since last asked for.
+    sent: Vec<u8>,
 }
 
 impl Fixture {
@@ -31,7 +33,7 @@ impl Fixture {
                 "name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}], {limit}}}]}}"#
         );
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        Self { limiter: Limiter::new(config, 1), now: Micros::from_secs(1) }
+        Self { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() }
     }
 
     /// The same, with its connection proven.
@@ -56,16 +58,24 @@ impl Fixture {
 
     /// What is sent to Redis, as text.
     fn sent(&mut self) -> String {
-        let mut sent = Vec::new();
-        self.limiter.redis().take_outgoing(&mut sent);
-        String::from_utf8_lossy(&sent).into_owned()
+        self.send();
+        String::from_utf8_lossy(&std::mem::take(&mut self.sent)).into_owned()
     }
 
     fn request(&mut self, request: RequestId, user: &str) -> Step {
-        self.limiter.request(self.now, request, &Request::default().header("x-user-id", user))
+        let step = self.limiter.request(self.now, request, &Request::default().header("x-user-id", user));
+        self.send();
+        step
+    }
+
+    fn send(&mut self) {
+        let mut sent = Vec::new();
+        self.limiter.redis().take_outgoing(self.now, &mut sent);
+        self.sent.extend(sent);
     }
 
     fn redis_says(&mut self, bytes: &[u8]) -> Vec<Effect> {
+        self.send();
         self.limiter.redis().handle_bytes(self.now, bytes);
         self.effects()
     }
@@ -76,7 +86,8 @@ impl Fixture {
     }
 
     fn effects(&mut self) -> Vec<Effect> {
-        self.limiter.redis().take_outgoing(&mut Vec::new());
+        self.send();
+        self.sent.clear();
         std::iter::from_fn(|| self.limiter.poll(self.now)).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::resp::{decimal, encode_bulk, encode_command, encode_header};
+use super::resp::{decimal, encode_bulk, encode_header};
 
 /// A Lua script, and the name under which Redis caches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,56 +63,92 @@ impl Script {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     script: Option<Arc<Script>>,
-    /// Bulk strings of the whole command.
+    /// Bulk strings of a script's keys and arguments, or of the whole command.
     parts: usize,
-    /// Those which do not depend on whether a script is sent by name or by source.
+    keys: usize,
+    /// Those bulk strings.
     tail: Vec<u8>,
+    /// Where in them the keys end.
+    keys_end: usize,
+    /// What of its script's reply is its own, where the script takes several calls as one.
+    share: Option<usize>,
 }
 
 impl Call {
     /// A script on `keys` and `args`, sent as `EVALSHA`, and as `EVAL` where Redis does not have it.
     #[must_use]
     pub fn script(script: &Arc<Script>, keys: &[impl AsRef<[u8]>], args: &[impl AsRef<[u8]>]) -> Self {
-        let mut tail = Vec::with_capacity(encoded_size(keys).saturating_add(encoded_size(args)).saturating_add(16));
-        decimal(keys.len(), |count| encode_bulk(&mut tail, count));
-        keys.iter().for_each(|key| encode_bulk(&mut tail, key.as_ref()));
-        args.iter().for_each(|arg| encode_bulk(&mut tail, arg.as_ref()));
-        let parts = keys.len().saturating_add(args.len()).saturating_add(3);
-        Self { script: Some(Arc::clone(script)), parts, tail }
+        let size = encoded_size(keys).saturating_add(encoded_size(args));
+        let mut call = Self::write_script(script, keys.len(), args.len(), size);
+        keys.iter().for_each(|key| call.bytes(key.as_ref()));
+        args.iter().for_each(|arg| call.bytes(arg.as_ref()));
+        call.finish()
     }
 
     /// The same, written part by part: `keys` keys, then `args` arguments, of about `size` bytes together.
     #[must_use]
     pub fn write_script(script: &Arc<Script>, keys: usize, args: usize, size: usize) -> CallWriter {
-        let to_come = keys.saturating_add(args);
-        let mut tail = Vec::with_capacity(to_come.saturating_mul(8).saturating_add(size).saturating_add(16));
-        decimal(keys, |count| encode_bulk(&mut tail, count));
-        CallWriter { call: Self { script: Some(Arc::clone(script)), parts: to_come.saturating_add(3), tail }, to_come }
+        let parts = keys.saturating_add(args);
+        let tail = Vec::with_capacity(parts.saturating_mul(8).saturating_add(size));
+        let call = Self { script: Some(Arc::clone(script)), parts, keys, tail, keys_end: 0, share: None };
+        CallWriter { call, to_come: parts, keys_to_come: keys }
     }
 
     /// Any other command: its name, then its arguments. Never sent a second time.
     #[must_use]
     pub fn command(parts: &[impl AsRef<[u8]>]) -> Self {
-        let mut tail = Vec::with_capacity(encoded_size(parts).saturating_add(16));
-        encode_command(&mut tail, parts);
-        Self { script: None, parts: parts.len(), tail }
+        let mut tail = Vec::with_capacity(encoded_size(parts));
+        parts.iter().for_each(|part| encode_bulk(&mut tail, part.as_ref()));
+        Self { script: None, parts: parts.len(), keys: 0, tail, keys_end: 0, share: None }
+    }
+
+    /// The same, of a script that can be told of several such calls in one: the keys of each, then the arguments of
+    /// each. It replies with one array, in which so many elements are this call's, or one error in their place.
+    #[must_use]
+    pub fn sharing(self, elements: usize) -> Self {
+        Self { share: Some(elements), ..self }
+    }
+
+    /// What of the reply is this call's, where others are told of with it.
+    #[must_use]
+    pub fn share(&self) -> Option<usize> {
+        self.share
+    }
+
+    /// Whether one command can tell of both.
+    pub(super) fn joins(&self, other: &Self) -> bool {
+        let is_same = |(one, other)| Arc::ptr_eq(one, other);
+        self.share.is_some() && other.share.is_some() && self.script.iter().zip(&other.script).any(is_same)
     }
 
     /// Appends the command as it is sent first: a script by its name.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        if let Some(script) = &self.script {
-            encode_header(out, self.parts);
-            out.extend_from_slice(&script.by_name);
-        }
-        out.extend_from_slice(&self.tail);
+        Self::encode_joined(&[self], out);
+    }
+
+    /// Appends one command that tells of all `calls`, which [share](Self::sharing) a reply of one script.
+    pub fn encode_joined(calls: &[&Self], out: &mut Vec<u8>) {
+        let Some(first) = calls.first() else { return };
+        let count = |of: fn(&Self) -> usize| calls.iter().fold(0, |sum: usize, call| sum.saturating_add(of(call)));
+        let Some(script) = &first.script else {
+            encode_header(out, first.parts);
+            return out.extend_from_slice(&first.tail);
+        };
+        encode_header(out, count(|call| call.parts).saturating_add(3));
+        out.extend_from_slice(&script.by_name);
+        decimal(count(|call| call.keys), |keys| encode_bulk(out, keys));
+        let halves = || calls.iter().filter_map(|call| call.tail.split_at_checked(call.keys_end));
+        halves().for_each(|(keys, _)| out.extend_from_slice(keys));
+        halves().for_each(|(_, args)| out.extend_from_slice(args));
     }
 
     /// Appends the command as it is sent after `NOSCRIPT`: with its source. Whether it has such a form.
     pub fn encode_with_source(&self, out: &mut Vec<u8>) -> bool {
         let Some(script) = &self.script else { return false };
-        encode_header(out, self.parts);
+        encode_header(out, self.parts.saturating_add(3));
         encode_bulk(out, b"EVAL");
         encode_bulk(out, script.source.as_bytes());
+        decimal(self.keys, |keys| encode_bulk(out, keys));
         out.extend_from_slice(&self.tail);
         true
     }
@@ -125,13 +161,13 @@ impl Call {
     /// Bytes that [`encode`](Self::encode) appends, a few more at most.
     pub(super) fn size(&self) -> usize {
         let by_name = self.script.as_ref().map_or(0, |script| script.by_name.len().saturating_add(HEADER));
-        self.tail.len().saturating_add(by_name)
+        self.tail.len().saturating_add(by_name).saturating_add(HEADER)
     }
 
     /// Bytes that [`encode_with_source`](Self::encode_with_source) appends, a few more at most.
     pub(super) fn size_with_source(&self) -> usize {
         let source = self.script.as_ref().map_or(0, |script| script.source.len());
-        self.tail.len().saturating_add(source).saturating_add(HEADER.saturating_mul(3))
+        self.tail.len().saturating_add(source).saturating_add(HEADER.saturating_mul(4))
     }
 }
 
@@ -140,6 +176,7 @@ impl Call {
 pub struct CallWriter {
     call: Call,
     to_come: usize,
+    keys_to_come: usize,
 }
 
 impl CallWriter {
@@ -147,6 +184,10 @@ impl CallWriter {
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.to_come = self.to_come.saturating_sub(1);
         encode_bulk(&mut self.call.tail, bytes);
+        if self.keys_to_come > 0 {
+            self.keys_to_come = self.keys_to_come.saturating_sub(1);
+            self.call.keys_end = self.call.tail.len();
+        }
     }
 
     /// The next argument, in decimal digits.
@@ -198,6 +239,28 @@ mod tests {
         assert!(call.encode_with_source(&mut out));
         assert!(out.len() <= call.size_with_source());
         assert_eq!(out, b"*4\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n1\r\n$1\r\nk\r\n");
+    }
+
+    #[test]
+    fn calls_of_a_script_that_takes_several_are_one_command() {
+        let script = Arc::new(Script::new("return 1"));
+        let call = |key: &str, arg: &str| Call::script(&script, &[key], &[arg]).sharing(2);
+        let (a, b) = (call("ka", "a"), call("kb", "b"));
+        let mut out = Vec::new();
+        Call::encode_joined(&[&a, &b], &mut out);
+        let head = format!("*7\r\n$7\r\nEVALSHA\r\n$40\r\n{}\r\n$1\r\n2\r\n", script.sha1_hex());
+        let all = "$2\r\nka\r\n$2\r\nkb\r\n$1\r\na\r\n$1\r\nb\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), head + all);
+        assert!(a.joins(&b));
+        let same_source = Arc::new(Script::new("return 1"));
+        let others = [
+            Call::script(&script, &["k"], &["a"]),
+            Call::script(&same_source, &["k"], &["a"]).sharing(2),
+            Call::command(&["PING"]),
+        ];
+        for other in others {
+            assert!(!a.joins(&other) && !other.joins(&a));
+        }
     }
 
     #[test]

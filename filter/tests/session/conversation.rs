@@ -78,6 +78,17 @@ impl Conversation {
         accepted
     }
 
+    /// All in one turn of the host's.
+    pub(crate) fn submit_all(&mut self, calls: impl IntoIterator<Item = (u32, Call)>) {
+        calls.into_iter().for_each(|(ticket, call)| self.submit_unsent(ticket, call));
+        self.turn(false);
+    }
+
+    /// In a turn of the host's that is not over yet.
+    pub(crate) fn submit_unsent(&mut self, ticket: u32, call: Call) {
+        self.session.submit(self.now, Ticket(ticket.into()), call).unwrap();
+    }
+
     pub(crate) fn redis_says(&mut self, bytes: impl AsRef<[u8]>) {
         assert!(self.is_open, "no stream to say it on");
         self.session.handle_bytes(self.now, bytes.as_ref());
@@ -166,7 +177,7 @@ impl Conversation {
             }
         }
         let mut buffer = Vec::new();
-        if self.session.take_outgoing(&mut buffer) {
+        if self.session.take_outgoing(self.now, &mut buffer) {
             assert!(self.is_open, "sent without a stream");
             self.sent.extend(buffer);
         }

@@ -17,6 +17,8 @@ const MAX_IN_FLIGHT: usize = 12;
 #[derive(Debug, Clone)]
 enum Event {
     Submit,
+    /// So many requests in one turn.
+    SubmitAll(u32),
     /// The request of one of the last tickets goes away.
     Abandon(u32),
     /// Redis' replies arrive, up to so many bytes of them.
@@ -41,12 +43,15 @@ enum Event {
     Answer(Option<&'static str>),
     /// The password is changed, or changed back.
     Lock(bool),
+    /// From here on, keys of several requests are refused, or are not.
+    Cluster(bool),
 }
 
 fn events() -> impl Strategy<Value = Event> {
     let micros = |range: std::ops::Range<u64>| range.prop_map(Micros);
     prop_oneof![
-        30 => Just(Event::Submit),
+        20 => Just(Event::Submit),
+        10 => (2_u32..6).prop_map(Event::SubmitAll),
         4 => (0_u32..5).prop_map(Event::Abandon),
         25 => (1_usize..80).prop_map(Event::Deliver),
         12 => (micros(0..3_000), micros(0..TICK.0)).prop_map(|(span, late)| Event::Pass { span, late }),
@@ -64,6 +69,7 @@ fn events() -> impl Strategy<Value = Event> {
         ]).prop_map(Event::Answer),
         2 => Just(Event::Answer(None)),
         1 => prop::sample::select(vec![true, false, false]).prop_map(Event::Lock),
+        1 => any::<bool>().prop_map(Event::Cluster),
     ]
 }
 
@@ -85,6 +91,7 @@ struct World {
     has_script: bool,
     error: Option<&'static str>,
     locked: bool,
+    is_cluster: bool,
     /// Whether the peer has said what no Redis says: then replies may be mistaken for one another.
     lied: bool,
     next_ticket: u32,
@@ -110,6 +117,7 @@ impl World {
             has_script: false,
             error: None,
             locked: false,
+            is_cluster: false,
             lied: false,
             next_ticket: 0,
             deadlines: BTreeMap::new(),
@@ -121,6 +129,7 @@ impl World {
     fn happens(&mut self, event: &Event) {
         match *event {
             Event::Submit => self.submit(),
+            Event::SubmitAll(count) => (0..count).for_each(|_| self.submit()),
             Event::Abandon(back) => {
                 let ticket = self.next_ticket.saturating_sub(back + 1);
                 self.session.abandon(Ticket(ticket.into()));
@@ -145,6 +154,7 @@ impl World {
             Event::Flush => self.has_script = false,
             Event::Answer(error) => self.error = error,
             Event::Lock(locked) => self.locked = locked,
+            Event::Cluster(is_cluster) => self.is_cluster = is_cluster,
         }
         self.turn(false);
     }
@@ -152,7 +162,7 @@ impl World {
     fn submit(&mut self) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let call = Call::script(&SCRIPT, &["k"], &[ticket.to_string()]);
+        let call = Call::script(&SCRIPT, &["k"], &[ticket.to_string()]).sharing(2);
         match self.session.submit(self.now, Ticket(ticket.into()), call) {
             Ok(()) => assert!(self.deadlines.insert(ticket, self.now.plus(TIMEOUT)).is_none()),
             Err(failure) => assert!(
@@ -215,7 +225,7 @@ impl World {
             }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        if self.session.take_outgoing(&mut buffer) {
+        if self.session.take_outgoing(self.now, &mut buffer) {
             assert!(buffer.len() < 64 * 1024, "{} bytes to send", buffer.len());
             self.read(&buffer);
         }
@@ -261,8 +271,13 @@ impl World {
                 "+OK\r\n".into()
             }
             ["PING"] => "+PONG\r\n".into(),
-            [name @ ("EVALSHA" | "EVAL"), script, "1", "k", ticket] => {
+            [name @ ("EVALSHA" | "EVAL"), script, count, rest @ ..] => {
                 assert_eq!(connection.database, 3, "a request landed in the wrong database");
+                let (keys, tickets) = rest.split_at(count.parse().unwrap());
+                assert!(keys.iter().all(|key| *key == "k") && keys.len() == tickets.len(), "{command:?}");
+                if self.is_cluster && tickets.len() > 1 {
+                    return "-CROSSSLOT Keys in request don't hash to the same slot\r\n".into();
+                }
                 if let Some(error) = self.error {
                     return format!("-{error}\r\n");
                 }
@@ -271,9 +286,13 @@ impl World {
                     return "-NOSCRIPT No matching script. Please use EVAL.\r\n".into();
                 }
                 self.has_script = true;
-                let is_first = self.executed.insert(ticket.parse().unwrap());
-                assert!(is_first || self.lied, "ticket {ticket} was run twice");
-                format!("*2\r\n:1\r\n:{ticket}\r\n")
+                let mut reply = format!("*{}\r\n", tickets.len() * 2);
+                for ticket in tickets {
+                    let is_first = self.executed.insert(ticket.parse().unwrap());
+                    assert!(is_first || self.lied, "ticket {ticket} was run twice");
+                    reply.push_str(&format!(":1\r\n:{ticket}\r\n"));
+                }
+                reply
             }
             _ => panic!("unexpected command {command:?}"),
         }

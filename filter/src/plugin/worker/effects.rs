@@ -109,7 +109,7 @@ impl Worker {
         let stream = self.with(|state| {
             // Not known to happen: to send makes nothing happen that would send. The next callback sends what is left.
             let mut sending = self.sending.try_borrow_mut().ok()?;
-            state.limiter.redis().take_outgoing(&mut sending).then_some(state.stream)
+            state.limiter.redis().take_outgoing(callback.now, &mut sending).then_some(state.stream)
         });
         let Some(stream) = stream else { return };
         // The proxy looks the token up in the effective context: the stream is the root context's.

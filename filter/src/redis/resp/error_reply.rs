@@ -26,6 +26,11 @@ pub fn failure_of(error: &[u8]) -> Failure {
     }
 }
 
+/// Whether a cluster refused a command whose keys are not of one slot.
+pub(in crate::redis) fn is_cross_slot(error: &[u8]) -> bool {
+    first_word(error) == b"CROSSSLOT"
+}
+
 /// Whether the connection itself has lost its permission, rather than one command.
 pub(in crate::redis) fn revokes(error: &[u8]) -> bool {
     matches!(first_word(error), b"NOAUTH" | b"WRONGPASS")

@@ -7,14 +7,16 @@ mod command;
 mod decoder;
 mod error_reply;
 mod scanner;
+mod shares;
 
 pub use command::{encode_bulk, encode_command, encode_header};
 pub use decoder::Decoder;
 pub use error_reply::{failure_of, is_noscript};
 pub use scanner::{MAX_DEPTH, MAX_ELEMENTS, MAX_REPLY, RespError};
+pub use shares::Shares;
 
 pub(super) use command::decimal;
-pub(super) use error_reply::{describe, revokes};
+pub(super) use error_reply::{describe, is_cross_slot, revokes};
 
 /// One whole reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,11 @@ use crate::{
 /// Bytes of all calls waiting and sent together. The host has no back-pressure: this is it.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Calls that one command tells of: Redis serves nobody else meanwhile, about 5 µs for each bucket.
+const MAX_JOINED: usize = 64;
+/// Elements of their reply.
+const MAX_SHARES: usize = 1024;
+
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     waiting: VecDeque<Waiting>,
@@ -35,6 +40,10 @@ struct Waiting {
 pub(super) struct Sent {
     /// `None` once nobody waits for it.
     pub(super) caller: Option<Caller>,
+    /// Elements of the reply that are its own, where it was sent together with others.
+    pub(super) share: usize,
+    /// Whether it was sent in one command with the one before it, so that they have one reply.
+    is_joined: bool,
     at: Micros,
     bytes: usize,
 }
@@ -87,17 +96,28 @@ impl InFlight {
         self.waiting.push_back(Waiting { ticket, deadline, call });
     }
 
-    /// Writes a call to `out`.
-    pub(super) fn send(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: Call, out: &mut Vec<u8>) {
-        self.bytes = self.bytes.saturating_add(call.size());
-        self.note(deadline);
-        self.write(now, ticket, deadline, call, out);
-    }
-
-    /// Writes all calls that wait to `out`.
-    pub(super) fn send_waiting(&mut self, now: Micros, out: &mut Vec<u8>) {
-        while let Some(Waiting { ticket, deadline, call }) = self.waiting.pop_front() {
-            self.write(now, ticket, deadline, call, out);
+    /// Writes all calls that wait to `out`: where `joins`, those together that one command can tell of.
+    pub(super) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
+        while let Some(first) = self.waiting.front() {
+            let most = if joins { MAX_JOINED } else { 1 };
+            let mut shares = 0_usize;
+            let fits = |waiting: &&Waiting| {
+                shares = shares.saturating_add(waiting.call.share().unwrap_or(0));
+                shares <= MAX_SHARES && waiting.call.joins(&first.call)
+            };
+            let calls: Vec<&Call> =
+                self.waiting.iter().take(most).take_while(fits).map(|waiting| &waiting.call).collect();
+            let together = calls.len().max(1);
+            match calls.as_slice() {
+                [] => first.call.encode(out),
+                calls => Call::encode_joined(calls, out),
+            }
+            for (nth, Waiting { ticket, deadline, call }) in self.waiting.drain(..together).enumerate() {
+                let (bytes, share) = (call.size(), call.share().unwrap_or(0));
+                let call = call.is_script().then_some(call);
+                let caller = Some(Caller { ticket, deadline, call });
+                self.sent.push_back(Sent { caller, share, is_joined: nth > 0, at: now, bytes });
+            }
         }
     }
 
@@ -120,7 +140,8 @@ impl InFlight {
         call.encode_with_source(out);
         self.note(deadline);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call: None }), at: now, bytes });
+        let caller = Some(Caller { ticket, deadline, call: None });
+        self.sent.push_back(Sent { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
 
@@ -130,6 +151,16 @@ impl InFlight {
         self.bytes = self.bytes.saturating_sub(sent.bytes);
         self.forget_deadlines();
         Some(sent)
+    }
+
+    /// The next call that has a share in the reply which has come. It is no longer in flight.
+    pub(super) fn answered_too(&mut self) -> Option<Sent> {
+        if self.is_next_joined() { self.answered() } else { None }
+    }
+
+    /// Whether the next call has a share in the reply which has come.
+    pub(super) fn is_next_joined(&self) -> bool {
+        self.sent.front().is_some_and(|sent| sent.is_joined)
     }
 
     /// Nobody waits for this call any more.
@@ -183,13 +214,6 @@ impl InFlight {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
         self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
         self.forget_deadlines();
-    }
-
-    fn write(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: Call, out: &mut Vec<u8>) {
-        call.encode(out);
-        let bytes = call.size();
-        let call = call.is_script().then_some(call);
-        self.sent.push_back(Sent { caller: Some(Caller { ticket, deadline, call }), at: now, bytes });
     }
 
     /// Without calls there is nothing to wake up for.

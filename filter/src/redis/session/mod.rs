@@ -33,7 +33,7 @@ use self::{
 use super::{
     Call, Credentials, Failure, Reply, Ticket, Trouble,
     handshake::Handshake,
-    resp::{Decoder, describe, failure_of, is_noscript, revokes},
+    resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript, revokes},
 };
 use crate::units::Micros;
 
@@ -87,6 +87,8 @@ pub struct Session {
     calls: InFlight,
     decoder: Decoder,
     outgoing: Vec<u8>,
+    /// Whether one command may tell of several calls. Not of a cluster, after it has refused one.
+    joins: bool,
     /// Ahead of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
     urgent: VecDeque<Effect>,
     settled: VecDeque<(Ticket, Result<Reply, Failure>)>,
@@ -104,6 +106,7 @@ impl Session {
             phase: Phase::Idle,
             decoder: Decoder::new(),
             outgoing: Vec::new(),
+            joins: true,
             urgent: VecDeque::new(),
             settled: VecDeque::new(),
             backoff: Backoff::new(seed),
@@ -124,10 +127,7 @@ impl Session {
             return Err(Failure::Overloaded);
         }
         let deadline = now.plus(self.config.timeout);
-        match self.phase {
-            Phase::Ready { .. } => self.calls.send(now, ticket, deadline, call, &mut self.outgoing),
-            _ => self.calls.wait(ticket, deadline, call),
-        }
+        self.calls.wait(ticket, deadline, call);
         Ok(())
     }
 
@@ -208,7 +208,6 @@ impl Session {
             Phase::Draining { .. } if !self.calls.is_any_sent() => self.rotate(now),
             Phase::Draining { give_up_at } if now >= give_up_at => {
                 self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(DRAIN_AGAIN, 4)) };
-                self.calls.send_waiting(now, &mut self.outgoing);
             }
             _ => {}
         }
@@ -243,19 +242,23 @@ impl Session {
     /// Whether [`poll`](Self::poll) and [`take_outgoing`](Self::take_outgoing) have nothing.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.urgent.is_empty() && self.settled.is_empty() && self.outgoing.is_empty()
+        self.urgent.is_empty() && self.settled.is_empty() && !self.has_outgoing()
     }
 
     /// Whether anything is to be sent: see [`take_outgoing`](Self::take_outgoing).
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.outgoing.is_empty() || (self.is_ready() && self.calls.is_any_waiting())
     }
 
     /// Swaps what is to be sent on the current stream into `buffer`, whatever that held; whether there is any.
     ///
-    /// All calls of one turn are one run of bytes, and the two buffers take turns, so that none is allocated.
-    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
+    /// All calls since the last time are one run of bytes, and those together that one command can tell of: to run a
+    /// script costs Redis more than what it does. The two buffers take turns, so that none is allocated.
+    pub fn take_outgoing(&mut self, now: Micros, buffer: &mut Vec<u8>) -> bool {
+        if self.is_ready() {
+            self.calls.send_waiting(now, self.joins, &mut self.outgoing);
+        }
         buffer.clear();
         buffer.shrink_to(KEPT_BUFFER);
         std::mem::swap(&mut self.outgoing, buffer);
@@ -275,35 +278,75 @@ impl Session {
         matches!(self.phase, Phase::Ready { .. } | Phase::Draining { .. })
     }
 
+    /// Whether calls are sent.
+    fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
     fn handle_reply(&mut self, now: Micros, reply: Reply) {
         if let Phase::Proving { handshake, .. } = &mut self.phase {
             return match handshake.answer(&reply, self.config.credentials.as_ref()) {
                 Err(Trouble { failure, detail }) => self.condemn(failure, detail),
                 Ok(()) if handshake.is_done() => {
                     self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
-                    self.calls.send_waiting(now, &mut self.outgoing);
                 }
                 Ok(()) => {}
             };
         }
-        let Some(Sent { caller, .. }) = self.calls.answered() else {
+        let Some(sent) = self.calls.answered() else {
             return self.distrust(format!("expected no reply, found {}", reply.kind()));
         };
         match reply {
-            Reply::Error(error) => self.handle_error(now, caller, &error),
+            Reply::Error(error) => self.handle_error(now, sent, &error),
+            Reply::Array(elements) if self.calls.is_next_joined() => self.share_out(now, sent, elements),
             reply => {
                 self.was_useful();
-                self.settle(caller, Ok(reply));
+                // Such a reply has no shares: it is malformed to all alike.
+                while let Some(Sent { caller, .. }) = self.calls.answered_too() {
+                    self.settle(caller, Ok(reply.clone()));
+                }
+                self.settle(sent.caller, Ok(reply));
             }
         }
     }
 
-    fn handle_error(&mut self, now: Micros, mut caller: Option<Caller>, error: &[u8]) {
-        if is_noscript(error) {
-            let Some(waiting) = &mut caller else { return };
-            if let Some(call) = waiting.call.take() {
-                return self.resend(now, waiting, &call);
+    /// Hands all calls that one command told of their shares of its reply.
+    fn share_out(&mut self, now: Micros, first: Sent, elements: Vec<Reply>) {
+        let mut shares = Shares::of(elements);
+        let mut next = Some(first);
+        while let Some(Sent { caller, share, .. }) = next {
+            match shares.take(share) {
+                Reply::Error(error) => self.handle_failure(now, caller, &error),
+                reply => {
+                    self.was_useful();
+                    self.settle(caller, Ok(reply));
+                }
             }
+            next = self.calls.answered_too();
+        }
+    }
+
+    /// An error is the whole reply to a command.
+    fn handle_error(&mut self, now: Micros, first: Sent, error: &[u8]) {
+        // A Redis that is a cluster refuses keys of different slots before it runs anything.
+        let is_apart = self.calls.is_next_joined() && is_cross_slot(error);
+        self.joins &= !is_apart;
+        let mut next = Some(first);
+        while let Some(Sent { mut caller, .. }) = next {
+            let again =
+                caller.as_mut().filter(|_| is_apart || is_noscript(error)).and_then(|caller| caller.call.take());
+            match (&caller, again) {
+                (Some(caller), Some(call)) => self.resend(now, caller, &call),
+                _ => self.handle_failure(now, caller, error),
+            }
+            next = self.calls.answered_too();
+        }
+    }
+
+    /// A call has failed with this error.
+    fn handle_failure(&mut self, now: Micros, caller: Option<Caller>, error: &[u8]) {
+        if caller.is_none() && is_noscript(error) {
+            return;
         }
         let failure = failure_of(error);
         self.settle(caller, Err(failure));

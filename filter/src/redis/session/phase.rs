@@ -97,6 +97,7 @@ impl Session {
     pub(super) fn forget_stream(&mut self) {
         self.outgoing.clear();
         self.decoder.clear();
+        self.joins = true;
     }
 
     /// When the stream is called silent, if nothing more comes: its oldest call is then older than any that is

@@ -1,4 +1,5 @@
 mod ageing;
 mod connecting;
+mod joining;
 mod losing;
 mod requests;

@@ -1,0 +1,121 @@
+//! How calls that one command can tell of go together.
+
+use weir_filter::redis::{Call, Failure, Reply};
+
+use crate::conversation::{Conversation, SCRIPT, config};
+
+/// A call of a script that takes several, with two elements of its reply.
+fn call(ticket: u32) -> Call {
+    Call::script(&SCRIPT, &[format!("k{ticket}")], &[format!("a{ticket}")]).sharing(2)
+}
+
+/// All in one turn.
+fn ask(it: &mut Conversation, tickets: impl IntoIterator<Item = u32>) {
+    it.submit_all(tickets.into_iter().map(|ticket| (ticket, call(ticket))));
+}
+
+fn two(a: i64, b: i64) -> Result<Reply, Failure> {
+    Ok(Reply::Array(vec![Reply::Integer(a), Reply::Integer(b)]))
+}
+
+#[test]
+fn calls_of_one_turn_are_one_command_and_each_has_its_share_of_the_reply() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=3);
+    ask(&mut it, [4]);
+    assert_eq!(it.sent(), ["EVALSHA SHA 3 k1 k2 k3 a1 a2 a3", "EVALSHA SHA 1 k4 a4"]);
+    it.session.abandon(weir_filter::redis::Ticket(2));
+    it.redis_says("*6\r\n:1\r\n:10\r\n:2\r\n:20\r\n:3\r\n:30\r\n*2\r\n:4\r\n:40\r\n");
+    assert_eq!(it.settled(), [(1, two(1, 10)), (3, two(3, 30)), (4, two(4, 40))]);
+    assert_eq!(it.session.in_flight(), 0);
+}
+
+#[test]
+fn others_keep_their_place_between_them() {
+    let mut it = Conversation::connected(config());
+    let ping = (3, Call::command(&["PING"]));
+    it.submit_all([(1, call(1)), (2, call(2)), ping, (4, call(4)), (5, call(5))]);
+    assert_eq!(it.sent(), ["EVALSHA SHA 2 k1 k2 a1 a2", "PING", "EVALSHA SHA 2 k4 k5 a4 a5"]);
+    it.redis_says("*4\r\n:1\r\n:1\r\n:2\r\n:2\r\n+PONG\r\n*4\r\n:4\r\n:4\r\n:5\r\n:5\r\n");
+    let settled: Vec<_> = it.settled().into_iter().map(|(ticket, _)| ticket).collect();
+    assert_eq!(settled, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn one_command_tells_of_sixty_four_at_most() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 0..100);
+    let sent = it.sent();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[0].starts_with("EVALSHA SHA 64 ") && sent[1].starts_with("EVALSHA SHA 36 "), "{sent:?}");
+}
+
+#[test]
+fn one_that_fails_leaves_the_others_alone() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=3);
+    it.redis_says("*5\r\n:1\r\n:10\r\n-WRONGTYPE Operation against a key\r\n:3\r\n:30\r\n");
+    assert_eq!(it.settled(), [(1, two(1, 10)), (2, Err(Failure::Refused)), (3, two(3, 30))]);
+    assert_eq!(it.trouble().failure, Failure::Refused);
+}
+
+#[test]
+fn an_error_in_place_of_all_is_everybodys() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=2);
+    it.redis_says("-OOM command not allowed\r\n");
+    assert_eq!(it.settled(), [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
+    assert_eq!(it.troubles().len(), 1);
+}
+
+#[test]
+fn a_reply_that_is_too_short_leaves_nobody_waiting() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=2);
+    it.redis_says("*3\r\n:1\r\n:10\r\n:2\r\n");
+    let rest = Ok(Reply::Array(vec![Reply::Integer(2)]));
+    assert_eq!(it.settled(), [(1, two(1, 10)), (2, rest)]);
+    ask(&mut it, 3..=4);
+    it.redis_says(":1\r\n");
+    it.passes(config().timeout);
+    assert_eq!(it.settled().len(), 2);
+}
+
+#[test]
+fn a_script_that_redis_lost_is_sent_for_each() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=2);
+    it.sent();
+    it.redis_says("-NOSCRIPT No matching script. Please use EVAL.\r\n");
+    assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVAL return 1 1 k2 a2"]);
+    it.redis_says("*2\r\n:1\r\n:10\r\n*2\r\n:2\r\n:20\r\n");
+    assert_eq!(it.settled(), [(1, two(1, 10)), (2, two(2, 20))]);
+}
+
+#[test]
+fn a_cluster_is_told_of_one_at_a_time() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=2);
+    it.sent();
+    it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n");
+    assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVAL return 1 1 k2 a2"]);
+    it.redis_says("*2\r\n:1\r\n:10\r\n*2\r\n:2\r\n:20\r\n");
+    assert_eq!(it.settled(), [(1, two(1, 10)), (2, two(2, 20))]);
+    assert!(it.troubles().is_empty());
+    ask(&mut it, 3..=4);
+    assert_eq!(it.sent(), ["EVALSHA SHA 1 k3 a3", "EVALSHA SHA 1 k4 a4"]);
+    // A call of keys that are apart by themselves is refused for good.
+    it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n*2\r\n:4\r\n:40\r\n");
+    assert_eq!(it.settled(), [(3, Err(Failure::Refused)), (4, two(4, 40))]);
+}
+
+#[test]
+fn what_waits_is_lost_with_no_connection() {
+    let mut it = Conversation::connected(config());
+    it.submit_unsent(1, call(1));
+    it.redis_closes();
+    it.ticks();
+    assert_eq!(it.streams(), ["open"]);
+    it.redis_says("+PONG\r\n");
+    assert_eq!(it.sent(), ["PING", "EVALSHA SHA 1 k1 a1"]);
+}
