@@ -14,6 +14,11 @@
 //!
 //! Everything but `plugin` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
 
+#![warn(clippy::std_instead_of_core, clippy::std_instead_of_alloc, clippy::alloc_instead_of_core)]
+
+#[macro_use]
+extern crate alloc;
+
 pub mod config;
 pub mod descriptor;
 pub mod limit;

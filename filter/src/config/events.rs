@@ -1,6 +1,8 @@
 //! The section `events`: decisions written to a Redis stream, for others to read.
 
-use std::num::NonZeroU64;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::num::NonZeroU64;
 
 use super::error::Expected;
 use super::reader::Node;

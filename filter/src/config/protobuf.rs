@@ -3,6 +3,9 @@
 //! Envoy's documentation promises JSON for it; Envoy 1.40 was seen to pass the message's own encoding.
 //! Source: google/protobuf/struct.proto, and protobuf.dev, "Encoding".
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde_json::{Map, Number, Value};
 
 /// Deeper nesting than any configuration has.

@@ -5,7 +5,9 @@
 //!
 //! Nothing here is inlined: it runs once, and its many callers would make the filter a tenth larger.
 
-use std::ops::RangeInclusive;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,8 @@
 //! Values as errors repeat them.
 
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+
 use serde_json::Value;
 
 use super::reader::MAX_EXACT_DOUBLE;

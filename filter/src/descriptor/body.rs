@@ -1,6 +1,9 @@
 //! Request bodies that are JSON.
 
-use std::cell::OnceCell;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 use serde_json::Value;
 

@@ -1,5 +1,7 @@
 //! What the scripts do to what Redis keeps: the specification that they are held against.
 
+use alloc::vec::Vec;
+
 use std::collections::HashMap;
 
 use super::algorithm::{Algorithm, Seen};

@@ -39,7 +39,7 @@ impl Gather {
 
     /// All that there was has been sent.
     pub fn sent(&mut self) {
-        self.last = std::mem::take(&mut self.waiting);
+        self.last = core::mem::take(&mut self.waiting);
     }
 
     /// There is nothing to send: what waited is gone, with its connection.

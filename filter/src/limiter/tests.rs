@@ -77,7 +77,7 @@ impl Fixture {
 
     fn effects(&mut self) -> Vec<Effect> {
         self.limiter.redis().take_outgoing(&mut Vec::new());
-        std::iter::from_fn(|| self.limiter.poll(self.now)).collect()
+        core::iter::from_fn(|| self.limiter.poll(self.now)).collect()
     }
 
     /// The names of the counters that have gained, sorted.

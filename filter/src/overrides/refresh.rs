@@ -4,10 +4,14 @@
 //! every interval is a round: the hash is read page by page, one call at a time, and what was read takes the place of
 //! what was known when the last page has come. A round that fails changes nothing.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use alloc::sync::Arc;
+use core::hash::{Hash, Hasher};
+use core::mem;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-use std::mem;
-use std::sync::Arc;
 
 use super::page::{MalformedPage, Page, Position, SCRIPT};
 use super::setting::{MAX_FIELD, Setting, SettingError, shown};

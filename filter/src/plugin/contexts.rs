@@ -1,7 +1,9 @@
 //! Which context is what: one root context per plugin and worker, one HTTP context per request or stream.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use super::abi::{self, Action, Buffer};
 use super::bridge::Bridge;
@@ -145,7 +147,7 @@ impl Contexts {
     /// Runs on the bridge of a context, if it has one.
     fn with_bridge<T>(&self, context: u32, run: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
         let mut bridge = match self.exchanges.borrow_mut().get_mut(context) {
-            Some(Exchange::Bridged(bridge)) => std::mem::take(bridge),
+            Some(Exchange::Bridged(bridge)) => core::mem::take(bridge),
             _ => return None,
         };
         let result = run(&mut bridge);

@@ -1,6 +1,7 @@
 //! Calls to the proxy, in the forms that the worker needs.
 
-use std::cell::OnceCell;
+use alloc::vec::Vec;
+use core::cell::OnceCell;
 use std::time::Instant;
 
 use super::abi::{self, Headers};

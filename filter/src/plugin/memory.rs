@@ -6,9 +6,10 @@
 
 #![allow(unsafe_code, reason = "an allocator hands out addresses")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::ptr::null_mut;
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::Cell;
+use core::ptr::null_mut;
+use std::alloc::System;
 
 /// Sizes of small blocks are multiples of it.
 const STEP: usize = 16;

@@ -2,8 +2,11 @@
 
 mod effects;
 
-use std::cell::RefCell;
-use std::hash::{BuildHasher, RandomState};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::hash::BuildHasher;
+use std::hash::RandomState;
 
 use self::effects::answer;
 use super::abi::{self, Action, Buffer, Headers};
@@ -226,7 +229,7 @@ impl Worker {
     /// The response to a request. Headers are added once.
     pub(super) fn response_headers(&self, request: u32) -> Action {
         let headers = self.with(|state| match state.requests.get_mut(request) {
-            Some(Request::Admitted(headers)) => std::mem::take(headers),
+            Some(Request::Admitted(headers)) => core::mem::take(headers),
             _ => Vec::new(),
         });
         for (name, value) in headers {

@@ -1,6 +1,9 @@
 //! A map by bytes that clients may choose.
 
-use std::hash::{BuildHasher, RandomState};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::hash::BuildHasher;
+use std::hash::RandomState;
 
 use super::index::Index;
 

@@ -5,8 +5,9 @@
     reason = "functions of another language; the addresses that they get are of slices that outlive them"
 )]
 
-use std::num::NonZeroU32;
-use std::ptr::null;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::ptr::null;
 
 use super::given::taken;
 use super::imports;

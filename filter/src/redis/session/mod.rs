@@ -23,7 +23,9 @@ mod backoff;
 mod in_flight;
 mod phase;
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use self::{
     backoff::Backoff,
@@ -258,7 +260,7 @@ impl Session {
     pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> bool {
         buffer.clear();
         buffer.shrink_to(KEPT_BUFFER);
-        std::mem::swap(&mut self.outgoing, buffer);
+        core::mem::swap(&mut self.outgoing, buffer);
         !buffer.is_empty()
     }
 
