@@ -21,6 +21,7 @@ extern crate alloc;
 
 pub mod config;
 pub mod descriptor;
+mod double;
 pub mod limit;
 pub mod limiter;
 pub mod overrides;
