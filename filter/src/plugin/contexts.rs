@@ -7,6 +7,7 @@ use core::cell::RefCell;
 
 use super::abi::{self, Action, Buffer};
 use super::bridge::Bridge;
+use super::host::variable;
 use super::log_error;
 use super::wire::Wire;
 use super::worker::Worker;
@@ -159,8 +160,7 @@ impl Contexts {
 }
 
 fn limiter(root: u32, configuration: &[u8]) -> Option<Rc<Worker>> {
-    let environment = |name: &str| std::env::var(name).ok();
-    match config::parse(configuration, &environment) {
+    match config::parse(configuration, &variable) {
         Ok(config) => Worker::new(root, config).map(Rc::new),
         Err(errors) => {
             errors.iter().for_each(|error| log_error(&error.to_string()));

@@ -1,13 +1,16 @@
 //! Calls to the proxy, in the forms that the worker needs.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
-use std::time::Instant;
 
 use super::abi::{self, Headers};
 use crate::descriptor::{Attributes, RequestBody};
 use crate::pairs;
 use crate::units::Micros;
+
+/// In a microsecond.
+const NANOS_PER_MICRO: u64 = 1_000;
 
 /// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
 ///
@@ -48,6 +51,14 @@ impl Attributes for RequestAttributes {
     }
 }
 
+/// A variable of the environment that the proxy gives the VM.
+pub(super) fn variable(name: &str) -> Option<String> {
+    let environment = abi::environment();
+    let value =
+        environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    String::from_utf8(value?.to_vec()).ok()
+}
+
 /// One callback: when it is, and in whose place the proxy takes calls to act. That is at first the context which it
 /// called; the proxy forgets any other when the callback returns.
 pub(super) struct Callback {
@@ -80,16 +91,18 @@ impl Callback {
     }
 }
 
-/// The proxy's monotonic clock, counted from when it was first asked.
+/// The proxy's monotonic clock, counted from when it was first asked: what it was then.
 #[derive(Clone, Copy)]
-pub(super) struct Clock(Instant);
+pub(super) struct Clock {
+    zero: u64,
+}
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self(Instant::now())
+        Self { zero: abi::monotonic_nanos() }
     }
 
     fn now(self) -> Micros {
-        Micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+        Micros(abi::monotonic_nanos().saturating_sub(self.zero) / NANOS_PER_MICRO)
     }
 }

@@ -5,8 +5,6 @@ mod effects;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::hash::BuildHasher;
-use std::hash::RandomState;
 
 use self::effects::answer;
 use super::abi::{self, Action, Buffer, Headers};
@@ -55,9 +53,11 @@ enum Request {
 }
 
 impl Worker {
-    /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one.
+    /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one, or has
+    /// no random numbers.
     pub(super) fn new(root: u32, config: Config) -> Option<Self> {
-        let seed = seed();
+        // Another for each worker of each proxy.
+        let seed = getrandom::u64().ok()?;
         let define = |name: &String| abi::define_counter(name).ok();
         let counters = Counters::names(&config).iter().map(define).collect::<Option<_>>()?;
         Some(Self {
@@ -299,9 +299,4 @@ fn callout_body(headers: usize, size: usize) -> Result<Vec<u8>, Failure> {
         Some(_) => Err(Failure::Unavailable),
         None => Err(Failure::Reset),
     }
-}
-
-/// Another for each worker of each proxy: the proxy's random numbers, which std's hash maps start from.
-fn seed() -> u64 {
-    RandomState::new().hash_one(())
 }
