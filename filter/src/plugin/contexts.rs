@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::abi::{self, Action, Buffer};
+use super::abi::{self, Action, Buffer, OneThread};
 use super::bridge::Bridge;
 use super::host::variable;
 use super::log_error;
@@ -14,9 +14,7 @@ use super::worker::Worker;
 use crate::config;
 use crate::table::Table;
 
-thread_local! {
-    pub(super) static CONTEXTS: Contexts = const { Contexts::new() };
-}
+pub(super) static CONTEXTS: OneThread<Contexts> = OneThread::new(Contexts::new());
 
 /// All contexts of a VM. None of its cells is borrowed while anything else of the filter's runs.
 pub(super) struct Contexts {
@@ -40,7 +38,7 @@ enum Exchange {
 
 /// Runs on the worker of a root context, if that is a limiter's.
 pub(super) fn with_worker(root: u32, run: impl FnOnce(&Worker)) {
-    if let Some(Role::Limiter(worker)) = CONTEXTS.with(|contexts| contexts.role(root)) {
+    if let Some(Role::Limiter(worker)) = CONTEXTS.role(root) {
         run(&worker);
     }
 }

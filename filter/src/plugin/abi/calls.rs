@@ -21,6 +21,7 @@ pub(in crate::plugin) struct Refused(pub(in crate::plugin) NonZeroU32);
 pub(in crate::plugin) enum Level {
     Warn = 3,
     Error = 4,
+    Critical = 5,
 }
 
 /// Bytes that the host holds for the time of a callback.

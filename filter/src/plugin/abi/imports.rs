@@ -106,3 +106,7 @@ unsafe extern "C" {
     pub(super) fn environ_sizes_get(count: *mut usize, size: *mut usize) -> u32;
     pub(super) fn environ_get(entries: *mut *mut u8, bytes: *mut u8) -> u32;
 }
+
+// The C library, for the `memcmp` that the compiler calls: nothing else is taken from it.
+#[link(name = "c")]
+unsafe extern "C" {}
