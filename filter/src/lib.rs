@@ -13,9 +13,18 @@
 //!    talks to a proxy.
 //!
 //! Everything but `plugin` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
+//!
+//! The wasm is built without `std`, which is an eighth of it otherwise.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+#![warn(clippy::std_instead_of_core, clippy::std_instead_of_alloc, clippy::alloc_instead_of_core)]
+
+#[macro_use]
+extern crate alloc;
 
 pub mod config;
 pub mod descriptor;
+mod double;
 pub mod limit;
 pub mod limiter;
 pub mod overrides;

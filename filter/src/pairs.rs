@@ -3,6 +3,8 @@
 //! All numbers are 32 bits, little-endian: how many pairs there are; for each, the sizes of its name and its value;
 //! then for each, its name, a zero, its value, a zero.
 
+use alloc::vec::Vec;
+
 /// Encodes pairs of names and values.
 pub(crate) fn encode<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -43,13 +45,13 @@ pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> impl Iterator<Item 
     let (sizes, _) = sizes.as_chunks::<4>();
     let (mut sizes, _) = sizes.as_chunks::<2>();
     let mut at: usize = 0;
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         while let Some(([name_size, value_size], rest)) = sizes.split_first() {
             sizes = rest;
             let (name_size, value_size) = (number(name_size)?, number(value_size)?);
             // A zero follows each.
             let value_at = at.saturating_add(name_size).saturating_add(1);
-            let name_at = std::mem::replace(&mut at, value_at.saturating_add(value_size).saturating_add(1));
+            let name_at = core::mem::replace(&mut at, value_at.saturating_add(value_size).saturating_add(1));
             if name_size == name.len() && texts.get(name_at..)?.starts_with(name) {
                 return texts.get(value_at..at.saturating_sub(1));
             }
@@ -81,7 +83,7 @@ mod tests {
         assert_eq!(encode([(":method", "GET"), ("x", "")].into_iter()), ENCODED);
         let decoded: Vec<_> = decode(ENCODED).collect();
         assert_eq!(decoded, [(&b":method"[..], &b"GET"[..]), (b"x", b"")]);
-        assert_eq!(encode(std::iter::empty()), [0; 4]);
+        assert_eq!(encode(core::iter::empty()), [0; 4]);
     }
 
     #[test]

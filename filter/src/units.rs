@@ -1,6 +1,6 @@
 //! Quantities that carry their unit in their type.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// A span or an instant in microseconds. Instants count from an epoch of their clock's own choosing.
 ///

@@ -1,6 +1,6 @@
 //! How a limit admits: one algorithm, or several windows at once.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use super::error::{Expected, Problem};
 use super::reader::{Node, Object};

@@ -1,5 +1,8 @@
 //! A limit's `descriptor`: the entries whose values make the bucket's key.
 
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+
 use super::reader::{Node, refuse_duplicates};
 use super::source;
 use crate::descriptor::{Entry, Source};

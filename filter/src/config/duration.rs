@@ -2,7 +2,7 @@
 //!
 //! Source: `google/protobuf/duration.proto`, "JSON Mapping". Negative ones are refused.
 
-use std::fmt;
+use alloc::fmt;
 
 use crate::units::Micros;
 

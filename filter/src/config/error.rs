@@ -1,6 +1,8 @@
 //! What can be wrong with a configuration, and how it is told.
 
-use std::fmt;
+use alloc::fmt;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::duration::Seconds;
 use crate::descriptor::RegexError;
@@ -25,7 +27,7 @@ impl ConfigErrors {
 
     /// Each error in turn.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        std::iter::once(&self.first).chain(&self.rest)
+        core::iter::once(&self.first).chain(&self.rest)
     }
 }
 
@@ -42,7 +44,7 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-impl std::error::Error for ConfigErrors {}
+impl core::error::Error for ConfigErrors {}
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

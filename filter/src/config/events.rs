@@ -1,6 +1,8 @@
 //! The section `events`: decisions written to a Redis stream, for others to read.
 
-use std::num::NonZeroU64;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::num::NonZeroU64;
 
 use super::error::Expected;
 use super::reader::Node;
@@ -71,10 +73,12 @@ pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Option<EventsConfig> {
 fn fraction(node: &Node<'_>) -> Option<Fraction> {
     let part = node.number().filter(|part| (0.0..=1.0).contains(part));
     let Some(part) = part else { return node.unexpected(Expected::The("a fraction from 0 to 1")) };
-    // The part is never none where something is asked for.
+    let part = part * f64::from(Fraction::WHOLE);
+    // Rounded up: the part is never none where something is asked for.
     #[expect(clippy::cast_possible_truncation, reason = "between 0 and 10⁶")]
     #[expect(clippy::cast_sign_loss, reason = "between 0 and 10⁶")]
-    Some(Fraction((part * f64::from(Fraction::WHOLE)).ceil() as u32))
+    let whole = part as u32;
+    Some(Fraction(whole.saturating_add((f64::from(whole) < part).into())))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A limit's `hits_addend`: a constant, or where the request says how many tokens it spends.
 
+use alloc::borrow::ToOwned;
+
 use super::reader::Node;
 use super::source;
 use crate::descriptor::{HitsAddend, OnInvalid, Source};

@@ -1,6 +1,9 @@
 //! One item of `limits`: which requests it concerns, whose bucket they spend from, and how that admits.
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};

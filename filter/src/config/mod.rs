@@ -22,7 +22,9 @@ mod shown;
 mod source;
 mod spelling;
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde_json::Value;
 

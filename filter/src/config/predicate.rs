@@ -1,5 +1,9 @@
 //! Predicates: what a limit's `when` and the lists of exemptions are made of.
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::error::{Expected, Problem};
 use super::reader::{Node, refuse_duplicates};
 use super::source;
@@ -46,7 +50,7 @@ pub(super) fn kinds() -> &'static [&'static str] {
     EXEMPTIONS.split_last().map_or(EXEMPTIONS, |(_, predicates)| predicates)
 }
 
-fn list(node: &Node<'_>, len: std::ops::RangeInclusive<usize>, depth: usize) -> Option<Vec<Predicate>> {
+fn list(node: &Node<'_>, len: core::ops::RangeInclusive<usize>, depth: usize) -> Option<Vec<Predicate>> {
     node.each(len, |node| nested(node, depth))
 }
 

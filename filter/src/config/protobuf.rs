@@ -3,7 +3,12 @@
 //! Envoy's documentation promises JSON for it; Envoy 1.40 was seen to pass the message's own encoding.
 //! Source: google/protobuf/struct.proto, and protobuf.dev, "Encoding".
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde_json::{Map, Number, Value};
+
+use crate::double::whole;
 
 /// Deeper nesting than any configuration has.
 const MAX_DEPTH: u32 = 32;
@@ -58,12 +63,7 @@ fn list(bytes: &[u8], depth: u32) -> Option<Value> {
 
 /// Whole numbers become integers, as they would out of JSON.
 fn number(double: f64) -> Option<Number> {
-    #[expect(clippy::cast_possible_truncation, reason = "a whole number within ±2⁵³")]
-    let whole = || double as i64;
-    if double.fract() == 0.0 && double.abs() <= 9_007_199_254_740_992.0 {
-        return Some(whole().into());
-    }
-    Number::from_f64(double)
+    whole(double).map_or_else(|| Number::from_f64(double), |whole| Some(whole.into()))
 }
 
 fn text_of(bytes: &[u8]) -> Option<String> {

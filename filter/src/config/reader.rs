@@ -5,7 +5,9 @@
 //!
 //! Nothing here is inlined: it runs once, and its many callers would make the filter a tenth larger.
 
-use std::ops::RangeInclusive;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
@@ -14,10 +16,9 @@ use super::error::{Expected, Found, Problem};
 use super::report::{Report, Step};
 use super::shown::shown;
 use super::spelling;
+use crate::double;
 use crate::units::Micros;
 
-/// The greatest integer up to which every integer is a double: all numbers of a protobuf `Struct` are doubles.
-pub(super) const MAX_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
 /// A value and its place in the configuration.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
@@ -273,12 +274,7 @@ pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Option
 
 /// A number without a fraction. `None` for any other value, and where doubles are no longer exact.
 fn whole(value: &Value) -> Option<u64> {
-    if let Some(number) = value.as_u64() {
-        return Some(number);
-    }
-    let number = value.as_f64()?;
-    #[expect(clippy::cast_possible_truncation, reason = "a whole number between 0 and 2⁵³")]
-    (number.fract() == 0.0 && (0.0..=MAX_EXACT_DOUBLE).contains(&number)).then_some(number as u64)
+    value.as_u64().or_else(|| u64::try_from(double::whole(value.as_f64()?)?).ok())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The section `redis`: where the buckets are kept, and how to get there.
 
-use std::num::NonZeroU32;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::num::NonZeroU32;
 
 use super::error::Problem;
 use super::reader::Node;

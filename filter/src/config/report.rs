@@ -1,7 +1,11 @@
 //! Collects errors, and knows what the places of a configuration are called.
 
-use std::cell::RefCell;
-use std::fmt::Write;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt::Write;
 
 use super::error::{ConfigError, Problem};
 use super::shown::{MAX_SHOWN, quoted};

@@ -1,6 +1,9 @@
 //! The section `response`: what a request is answered.
 
-use std::num::NonZeroU16;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
 
 use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};

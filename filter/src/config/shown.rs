@@ -1,8 +1,11 @@
 //! Values as errors repeat them.
 
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+
 use serde_json::Value;
 
-use super::reader::MAX_EXACT_DOUBLE;
+use crate::double::MAX_EXACT;
 
 /// The most characters of a value that an error repeats.
 pub(super) const MAX_SHOWN: usize = 60;
@@ -27,14 +30,17 @@ pub(crate) fn shown(value: &Value) -> String {
 /// A number with up to six decimals. Exact printing of doubles would add 26 KB to the filter.
 fn decimal(number: f64) -> String {
     let magnitude = number.abs();
-    if magnitude > MAX_EXACT_DOUBLE {
+    if magnitude > MAX_EXACT {
         return "a number beyond 2⁵³".to_owned();
     }
     let sign = if number < 0.0 { "-" } else { "" };
-    #[expect(clippy::cast_possible_truncation, reason = "between 0 and 2⁵³, and below 10⁶")]
-    let (whole, millionths) = (magnitude as u64, (magnitude.fract() * 1e6) as u64);
+    #[expect(clippy::cast_possible_truncation, reason = "between 0 and 2⁵³")]
+    let whole = magnitude as u64;
+    let fraction = magnitude - whole as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "below 10⁶")]
+    let millionths = (fraction * 1e6) as u64;
     match millionths {
-        0 if magnitude.fract() > 0.0 => format!("{sign}{whole}.000000…"),
+        0 if fraction > 0.0 => format!("{sign}{whole}.000000…"),
         0 => format!("{sign}{whole}"),
         _ => format!("{sign}{whole}.{}", format!("{millionths:06}").trim_end_matches('0')),
     }

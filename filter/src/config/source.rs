@@ -1,5 +1,9 @@
 //! Where a value comes from: the fields that descriptors, predicates and hits addends share.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::error::Expected;
 use super::reader::{Node, Object};
 use crate::descriptor::{Cidr, JsonPointer, PathPattern, PathTemplate, PropertyPath, Source, TrustedProxies};

@@ -1,5 +1,7 @@
 //! What a misspelt name was meant to be.
 
+use alloc::vec::Vec;
+
 /// Names longer than this resemble nothing.
 const MAX_LEN: usize = 32;
 /// The most insertions, deletions and replacements between a name and what it was meant to be.
@@ -32,7 +34,7 @@ fn distance(a: &str, b: &str) -> usize {
         }
         for (above, y) in cells.zip(b.bytes()) {
             left = if x == y { diagonal } else { diagonal.min(left).min(*above).saturating_add(1) };
-            diagonal = std::mem::replace(above, left);
+            diagonal = core::mem::replace(above, left);
         }
     }
     row.last().copied().unwrap_or_default()

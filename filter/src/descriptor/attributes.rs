@@ -1,5 +1,7 @@
 //! What a limit can see of a request.
 
+use alloc::vec::Vec;
+
 use super::body::RequestBody;
 
 /// A request as the filter's core sees it: lent by a proxy, or made up by a test.

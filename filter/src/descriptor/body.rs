@@ -1,11 +1,13 @@
 //! Request bodies that are JSON.
 
-use std::cell::OnceCell;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 use serde_json::Value;
 
-/// The greatest integer up to which every integer is a double.
-const MAX_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
+use crate::double;
 
 /// A request's whole body. It is parsed once, and only when somebody asks.
 #[derive(Debug)]
@@ -89,11 +91,7 @@ fn index(step: &str) -> Option<usize> {
 }
 
 fn whole(integer: Option<i64>, double: Option<f64>) -> Option<i64> {
-    integer.or_else(|| {
-        let double = double.filter(|double| double.fract() == 0.0 && double.abs() <= MAX_EXACT_DOUBLE)?;
-        #[expect(clippy::cast_possible_truncation, reason = "a whole number within ±2⁵³")]
-        Some(double as i64)
-    })
+    integer.or_else(|| double::whole(double?))
 }
 
 #[cfg(test)]

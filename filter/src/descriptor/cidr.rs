@@ -1,7 +1,7 @@
 //! Ranges of IP addresses (RFC 4632).
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use alloc::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A range of addresses that share their first bits. IPv4 addresses mapped into IPv6 are IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

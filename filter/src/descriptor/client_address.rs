@@ -1,6 +1,7 @@
 //! Whose request it is, where proxies stand between.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::attributes::Attributes;
 use super::cidr::Cidr;
@@ -235,8 +236,8 @@ mod tests {
         #[test]
         fn what_a_client_sends_changes_nothing(
             invented in proptest::collection::vec(any::<u8>(), 0..40),
-            client: std::net::Ipv4Addr,
-            trusted in proptest::collection::vec(any::<std::net::Ipv6Addr>(), 0..4),
+            client: core::net::Ipv4Addr,
+            trusted in proptest::collection::vec(any::<core::net::Ipv6Addr>(), 0..4),
         ) {
             // The client's own proxy, the first trusted one, appends the client's address to what it sent.
             let mut header = invented;

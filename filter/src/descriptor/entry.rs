@@ -1,6 +1,7 @@
 //! A descriptor's entries, in the terms of Envoy's rate-limit actions.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::String;
 
 use super::attributes::Attributes;
 use super::source::Source;

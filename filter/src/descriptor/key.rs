@@ -4,6 +4,9 @@
 //! `%`, so that one empty value differs from no value. What gets longer than 128 bytes is replaced by `#` and
 //! half of its SHA-256 in hexadecimal, and no encoded value starts with `#`.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use sha2::{Digest, Sha256};
 
 /// The longest descriptor that a key spells out.

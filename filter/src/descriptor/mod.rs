@@ -32,6 +32,8 @@ pub use self::regex::{Regex, RegexError};
 pub use self::source::{PropertyPath, Source};
 pub use self::string_match::StringMatch;
 
+use alloc::vec::Vec;
+
 use self::key::KeyWriter;
 pub use self::key::{bucket_key, key_hash};
 

@@ -3,7 +3,9 @@
 //! A path is what the client sent, or as the proxy has normalised it, up to the query string or fragment. Have
 //! Envoy normalise it (`normalize_path`), or `/%61` and `/a` are two.
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::attributes::Attributes;
 

@@ -1,5 +1,9 @@
 //! Which requests a limit concerns.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::attributes::Attributes;
 use super::cidr::Cidr;
 use super::client_address::TrustedProxies;

@@ -1,5 +1,7 @@
 //! Query strings, as `application/x-www-form-urlencoded` (URL Standard, §5.1).
 
+use alloc::vec::Vec;
+
 /// The value of the first parameter named `name` in the query string of `path`, decoded. A parameter without `=`
 /// has an empty value.
 pub(super) fn parameter(path: &[u8], name: &str) -> Option<Vec<u8>> {

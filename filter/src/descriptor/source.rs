@@ -1,6 +1,8 @@
 //! Where values come from: the parts of a request that keys, predicates and costs are made of.
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::attributes::Attributes;
 use super::body::JsonPointer;

@@ -1,5 +1,8 @@
 //! Statements about strings.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+
 use super::regex::Regex;
 
 /// A statement about a string, as Envoy's `StringMatcher`. Compares bytes, case included.

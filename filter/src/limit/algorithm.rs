@@ -1,5 +1,8 @@
 //! The algorithms, behind one face.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+
 use super::concurrency::Concurrency;
 use super::fixed_window::FixedWindow;
 use super::judgement::Judgement;
@@ -159,20 +162,20 @@ pub(super) fn signed(number: u64) -> i64 {
 }
 
 /// A limit within `max`.
-pub(super) fn limit_within(limit: std::num::NonZeroU64, max: u64) -> Result<std::num::NonZeroU64, AlgorithmError> {
+pub(super) fn limit_within(limit: core::num::NonZeroU64, max: u64) -> Result<core::num::NonZeroU64, AlgorithmError> {
     if limit.get() <= max { Ok(limit) } else { Err(AlgorithmError::Limit { max, found: limit.get() }) }
 }
 
 /// A window within bounds, in whole microseconds.
-pub(super) fn window_within(window: Micros) -> Result<std::num::NonZeroU64, AlgorithmError> {
-    let bounded = if window <= MAX_WINDOW { std::num::NonZeroU64::new(window.0) } else { None };
+pub(super) fn window_within(window: Micros) -> Result<core::num::NonZeroU64, AlgorithmError> {
+    let bounded = if window <= MAX_WINDOW { core::num::NonZeroU64::new(window.0) } else { None };
     bounded.ok_or(AlgorithmError::Window { found: window })
 }
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
-    use std::num::NonZeroU64;
+    use core::num::NonZeroU64;
 
     use super::*;
 

@@ -1,6 +1,8 @@
 //! All limits that one request runs into, decided in one atomic step: spent from all, or from none.
 
-use std::sync::Arc;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::algorithm::{Algorithm, Seen};
 use super::holds::{Holder, Holds};
@@ -303,7 +305,7 @@ fn number(reply: &Reply) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use core::num::NonZeroU64;
 
     use super::*;
     use crate::limit::TokenBucket;

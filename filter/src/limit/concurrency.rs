@@ -4,8 +4,8 @@
 //! outlasts a third of its lease renews it. Redis keeps a sorted set of holders by the end of their leases. This is
 //! the specification; `concurrency.lua` beside it is what Redis runs, and [`Holds`](super::Holds) gives back.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use alloc::collections::BTreeMap;
+use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within};
 use super::holds::Holder;

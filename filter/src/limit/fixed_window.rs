@@ -4,7 +4,7 @@
 //! Redis keeps the window's start and what was spent in it. This is the specification; `fixed_window.lua` beside it
 //! is what Redis runs.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, window_within};
 use super::judgement::{Judgement, Level};

@@ -1,5 +1,8 @@
 //! Places that a request holds, while it is in flight, in the buckets of its concurrency limits.
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use super::scripts::Scripts;
 use crate::redis::Call;
 use crate::units::Micros;
@@ -99,6 +102,6 @@ mod tests {
         let leases = [Micros::from_secs(60), Micros::from_secs(3)];
         let holds = Holds::new(Holder::default(), leases.into_iter().map(|lease| (Vec::new(), lease)));
         assert_eq!(holds.unwrap().renew_within(), Micros::from_secs(1));
-        assert_eq!(Holds::new(Holder::default(), std::iter::empty()), None);
+        assert_eq!(Holds::new(Holder::default(), core::iter::empty()), None);
     }
 }

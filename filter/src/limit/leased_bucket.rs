@@ -21,8 +21,9 @@
 //!
 //! This is the specification; `leased_bucket.lua` beside it is what Redis runs.
 
-use std::fmt::Write;
-use std::num::NonZeroU64;
+use alloc::string::{String, ToString};
+use core::fmt::Write;
+use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, Seen, signed};
 use super::judgement::Judgement;

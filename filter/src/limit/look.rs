@@ -1,6 +1,7 @@
 //! A look into buckets: what they would say to a request that never comes.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::check::{Asked, MalformedReply, in_threes, mixed_call, read};
 use super::holds::Holder;

@@ -1,6 +1,7 @@
 //! What the scripts do to what Redis keeps: the specification that they are held against.
 
-use std::collections::HashMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::algorithm::{Algorithm, Seen};
 use super::check::{Asked, Check};
@@ -16,7 +17,7 @@ use crate::units::Micros;
 /// Buckets, kept in memory and never expired.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
-    buckets: HashMap<Vec<u8>, State>,
+    buckets: BTreeMap<Vec<u8>, State>,
 }
 
 /// What is kept of a bucket. A key has one algorithm, so that only one of these is ever other than empty.

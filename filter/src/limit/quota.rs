@@ -3,7 +3,7 @@
 //! They start anew when the calendar says so, whenever one began to spend. Redis keeps a quota like a fixed window;
 //! months and years have lengths of their own. This is the specification; `quota.lua` beside it is what Redis runs.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, signed};
 use super::civil::{first_day_of, month_of};

@@ -1,6 +1,6 @@
 //! The scripts that Redis runs, with their names.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use crate::redis::{Script, lua, script};
 

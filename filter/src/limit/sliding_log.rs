@@ -7,8 +7,8 @@
 //!
 //! This is the specification; `sliding_log.lua` beside it is what Redis runs.
 
-use std::collections::VecDeque;
-use std::num::NonZeroU64;
+use alloc::collections::VecDeque;
+use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, Seen, limit_within, window_within};
 use super::judgement::{Judgement, Level};

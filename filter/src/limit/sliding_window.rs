@@ -6,7 +6,7 @@
 //! what was spent in the window before to be spread evenly. This is the specification; `sliding_window.lua` beside
 //! it is what Redis runs.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, window_within};
 use super::judgement::{Judgement, Level};

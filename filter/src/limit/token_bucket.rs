@@ -7,7 +7,7 @@
 //! This is the specification; `token_bucket.lua` beside it is what Redis runs, and `token_bucket_mixed.lua` where
 //! other algorithms take part. They do the same.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use super::algorithm::Arguments;
 use super::judgement::{Judgement, Level};
@@ -198,8 +198,8 @@ impl TokenBucket {
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
+    use core::num::NonZeroU32;
+    use core::time::Duration;
 
     use governor::clock::FakeRelativeClock;
     use governor::middleware::NoOpMiddleware;

@@ -1,5 +1,7 @@
 //! What Redis decided about one request, over all the limits that applied to it.
 
+use alloc::vec::Vec;
+
 use super::leased_bucket::Grant;
 use crate::units::{Micros, Tokens};
 
@@ -82,7 +84,7 @@ impl Verdict {
     /// with the least remaining; the first of equals. `None` where no enforced limit applied.
     #[must_use]
     pub fn strictest(&self) -> Option<&Outcome> {
-        let wait = |outcome: &Outcome| std::cmp::Reverse(outcome.retry_after.unwrap_or(Micros(u64::MAX)));
+        let wait = |outcome: &Outcome| core::cmp::Reverse(outcome.retry_after.unwrap_or(Micros(u64::MAX)));
         let denying = self.enforced().filter(|outcome| !outcome.admitted).min_by_key(|outcome| wait(outcome));
         denying.or_else(|| self.enforced().min_by_key(|outcome| outcome.remaining))
     }

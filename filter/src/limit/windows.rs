@@ -1,5 +1,8 @@
 //! The algorithms of one limit: each keeps a bucket of its own, and a request must fit into all of them.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::algorithm::Algorithm;
 use super::check::Asked;
 use super::token_bucket::TokenBucket;
@@ -98,7 +101,7 @@ impl Windows {
         let last = self.0.len().saturating_sub(1);
         self.0.iter().enumerate().map(move |(window, Window { algorithm, suffix })| {
             // The last one gets the buffer itself.
-            let mut key = if window == last { std::mem::take(&mut key) } else { key.clone() };
+            let mut key = if window == last { core::mem::take(&mut key) } else { key.clone() };
             key.extend_from_slice(suffix.as_bytes());
             Asked { limit, window, key, algorithm: *algorithm, cost, enforced }
         })
@@ -113,7 +116,7 @@ impl From<TokenBucket> for Windows {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use core::num::NonZeroU64;
 
     use super::*;
     use crate::limit::{Concurrency, FixedWindow, Period, Quota, SlidingLog, SlidingWindow};

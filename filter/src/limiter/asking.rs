@@ -1,6 +1,7 @@
 //! Which limits a request runs into, what it costs at each, and what operators ruled of them meanwhile.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use crate::config::{Config, Limit};
 use crate::descriptor::{Attributes, BadHits};

@@ -1,6 +1,8 @@
 //! The way to Redis that the configuration chose, behind one face.
 
-use std::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::config::{RedisConfig, Transport};
 use crate::redis::{self, Call, Callout, Callouts, Failure, Next, Reply, Session, SessionConfig, Ticket, Trouble};
@@ -208,7 +210,7 @@ impl Backend {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use alloc::sync::Arc;
 
     use super::*;
     use crate::config;
@@ -236,7 +238,7 @@ mod tests {
             Effect::CallOut(ticket, _) => ticket,
             other => panic!("expected a callout, found {other:?}"),
         };
-        std::iter::from_fn(|| backend.poll()).map(ticket).collect()
+        core::iter::from_fn(|| backend.poll()).map(ticket).collect()
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What is counted, under which name. Increments gather here until the plugin hands them to the proxy.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::config::Config;
 use crate::limit::{Outcome, Verdict};
 use crate::redis::Failure;
@@ -131,7 +134,7 @@ impl Counters {
     /// Hands out what each counter has gained, by its place in [`names`](Self::names), and starts over.
     pub fn take(&mut self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.is_dirty = false;
-        self.gained.iter_mut().map(std::mem::take).enumerate().filter(|&(_, gained)| gained > 0)
+        self.gained.iter_mut().map(core::mem::take).enumerate().filter(|&(_, gained)| gained > 0)
     }
 
     fn limit(&mut self, limit: usize, fate: Fate) {

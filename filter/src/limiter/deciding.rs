@@ -1,6 +1,8 @@
 //! What becomes of a request whose check has come to its end.
 
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use super::denied::Recalled;
 use super::events::Event;

@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(delayed.pop_due(Micros(9)), None);
         assert_eq!(delayed.pop_due(Micros(10)), Some((RequestId(2), GO)));
         assert_eq!(delayed.pop_due(Micros(29)), None);
-        let rest: Vec<_> = std::iter::from_fn(|| delayed.pop_due(Micros(99))).map(|(request, _)| request).collect();
+        let rest: Vec<_> = core::iter::from_fn(|| delayed.pop_due(Micros(99))).map(|(request, _)| request).collect();
         assert_eq!(rest, [RequestId(1), RequestId(3)]);
         assert_eq!(delayed.next_turn(), None);
     }

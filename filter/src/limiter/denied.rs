@@ -4,8 +4,9 @@
 //! or a worker that returns what it had leased. So a denial is believed for a second at most, and a change of
 //! overrides forgets all of them. Concurrency limits are not remembered: a place may come free at any time.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use super::recent::Recent;
 use crate::limit::{Asked, Check, Outcome, Verdict};
@@ -183,7 +184,7 @@ fn fingerprint<'a>(asked: impl Iterator<Item = &'a Asked>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use core::num::NonZeroU64;
 
     use super::*;
     use crate::limit::{Algorithm, Concurrency, Holder, Seen, TokenBucket, Windows};

@@ -2,7 +2,10 @@
 //!
 //! What Redis is too slow to take is dropped and counted.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::config::{EventsConfig, EventsOnly};
 use crate::redis::{Call, Script, lua, script};
@@ -83,7 +86,7 @@ impl Events {
 
     /// The batch that was with Redis is there now, or lost.
     pub(super) fn settled(&mut self, is_taken: bool) {
-        let batch = std::mem::take(&mut self.with_redis);
+        let batch = core::mem::take(&mut self.with_redis);
         if !is_taken {
             self.drop_some(batch);
         }
@@ -91,7 +94,7 @@ impl Events {
 
     /// How many were dropped since this was last asked.
     pub(super) fn take_dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
+        core::mem::take(&mut self.dropped)
     }
 
     /// Whether a tick has something to do here.

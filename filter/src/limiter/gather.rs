@@ -6,7 +6,7 @@
 //! message. Each of the three is much cheaper so than with the others in between, as caches have it at hand; and sockets
 //! that are written one after the other wake their readers once. Who comes alone is checked at once.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use super::RequestId;
 
@@ -93,7 +93,7 @@ impl Gather {
 
     /// All that waited has been done.
     pub fn turn_ended(&mut self) {
-        self.last = std::mem::take(&mut self.waiting);
+        self.last = core::mem::take(&mut self.waiting);
     }
 }
 
@@ -101,12 +101,12 @@ impl Gather {
 mod tests {
     use super::*;
 
-    fn arrive(gather: &mut Gather, ids: std::ops::Range<u32>) -> Vec<Pace> {
+    fn arrive(gather: &mut Gather, ids: core::ops::Range<u32>) -> Vec<Pace> {
         ids.map(|id| gather.arrive(RequestId(id), 0)).collect()
     }
 
     fn end(gather: &mut Gather) -> Vec<u32> {
-        let checked = std::iter::from_fn(|| gather.take_next()).map(|request| request.0).collect();
+        let checked = core::iter::from_fn(|| gather.take_next()).map(|request| request.0).collect();
         gather.turn_ended();
         checked
     }

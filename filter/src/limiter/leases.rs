@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use alloc::vec::Vec;
+
 use super::recent::Recent;
 use crate::limit::{Algorithm, Asked, Grant, LeaseAsk, LeasedBucket, Outcome, Settled};
 use crate::units::{Micros, Tokens};
@@ -223,7 +225,7 @@ impl Lease {
     /// What was used, which is told now and never again.
     fn settle(&mut self) -> [Settled; 2] {
         self.held.each_mut().map(|held| {
-            let used = Tokens(std::mem::take(&mut held.used));
+            let used = Tokens(core::mem::take(&mut held.used));
             Settled { epoch: held.epoch, used, unused: Tokens(0) }
         })
     }
@@ -233,7 +235,7 @@ impl Lease {
         // Who comes again starts small.
         (self.granted, self.spent) = (0, 0);
         self.held.each_mut().map(|held| {
-            let held = std::mem::take(held);
+            let held = core::mem::take(held);
             Settled { epoch: held.epoch, used: Tokens(held.used), unused: Tokens(held.left) }
         })
     }
@@ -244,7 +246,7 @@ impl Lease {
         let [older, newer] = &mut self.held;
         if newer.epoch != epoch {
             // The older one ends with the epoch that has ended, or is empty.
-            *older = std::mem::replace(newer, Held { epoch, until, left: 0, used: 0 });
+            *older = core::mem::replace(newer, Held { epoch, until, left: 0, used: 0 });
         }
         newer.left = newer.left.saturating_add(tokens.0);
         newer.until = newer.until.min(until);

@@ -1,5 +1,7 @@
 //! Requests and leases: what is served from memory, what is asked besides, and what is done with the rest.
 
+use alloc::vec::Vec;
+
 use super::leases::Spent;
 use super::{Limiter, Waiting};
 use crate::limit::{Algorithm, Asked, Check, Holder, Outcome, Verdict};

@@ -23,8 +23,10 @@ mod tickets;
 mod timers;
 mod warnings;
 
-use std::collections::VecDeque;
-use std::rc::Rc;
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use self::asking::Asking;
 pub use self::backend::Backend;

@@ -1,5 +1,9 @@
 //! What is left with a request for its access log: `%FILTER_STATE(wasm.weir.decision:PLAIN)%` in Envoy.
 
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use super::Waiting;
 use crate::config::Config;
 use crate::descriptor;

@@ -2,7 +2,8 @@
 //!
 //! A place that cannot be given back now is owed, and tried again until its lease ends and Redis frees it by itself.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::RequestId;
 use super::tickets::Aside;
@@ -112,7 +113,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use core::num::NonZeroU64;
 
     use super::*;
     use crate::limit::{Algorithm, Check, Concurrency, Holder, Windows};

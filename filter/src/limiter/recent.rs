@@ -3,6 +3,8 @@
 //! Two generations: what is used moves to the younger one; when that is full it becomes the older one, and what was
 //! in the older one is forgotten. So it always has the `max / 2` keys that were used last, and at most `max`.
 
+use alloc::boxed::Box;
+
 use crate::table::Keyed;
 
 /// At most `max` values by key.
@@ -57,7 +59,7 @@ impl<V> Recent<V> {
     fn put(&mut self, hash: u64, key: Box<[u8]>, value: V) -> Option<&mut V> {
         if self.young.len() >= self.generation {
             let young = self.young.empty_alike();
-            self.old = std::mem::replace(&mut self.young, young);
+            self.old = core::mem::replace(&mut self.young, young);
         }
         (self.generation > 0).then(|| self.young.push(hash, key, value))
     }

@@ -59,7 +59,7 @@ impl Fixture {
     /// What is sent to Redis, as text.
     fn sent(&mut self) -> String {
         self.send();
-        String::from_utf8_lossy(&std::mem::take(&mut self.sent)).into_owned()
+        String::from_utf8_lossy(&core::mem::take(&mut self.sent)).into_owned()
     }
 
     fn request(&mut self, request: RequestId, user: &str) -> Step {
@@ -88,7 +88,7 @@ impl Fixture {
     fn effects(&mut self) -> Vec<Effect> {
         self.send();
         self.sent.clear();
-        std::iter::from_fn(|| self.limiter.poll(self.now)).collect()
+        core::iter::from_fn(|| self.limiter.poll(self.now)).collect()
     }
 
     /// The names of the counters that have gained, sorted.

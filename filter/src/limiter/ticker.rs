@@ -1,6 +1,6 @@
 //! How often the proxy should tick: as often as deadlines need, and hardly at all when idle.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::units::Micros;
 

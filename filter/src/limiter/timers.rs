@@ -1,7 +1,7 @@
 //! What requests have to do at a time of their own: in the order of those times, then in that in which they were set.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use alloc::collections::BinaryHeap;
+use core::cmp::Reverse;
 
 use super::RequestId;
 use crate::table::Table;
@@ -92,7 +92,7 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use alloc::collections::BTreeMap;
 
     use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! One warning per cause and interval, however many requests it hits.
 
+use alloc::string::String;
+
 use crate::redis::Failure;
 use crate::units::Micros;
 
@@ -23,7 +25,7 @@ impl Warnings {
             return None;
         }
         *last = Some(now);
-        let since = match std::mem::take(withheld) {
+        let since = match core::mem::take(withheld) {
             0 => String::new(),
             n => format!(" ({n} more like it since the last such line)"),
         };

@@ -13,6 +13,8 @@ mod setting;
 pub use self::page::MalformedPage;
 pub use self::refresh::{Event, Ignored, Refresh};
 pub use self::setting::{MAX_FIELD, MAX_VALUE, Ruling, Setting, SettingError};
+use alloc::string::String;
+
 use crate::table::Keyed;
 use crate::units::Micros;
 

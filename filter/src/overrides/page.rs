@@ -1,6 +1,8 @@
 //! One page of the hash: the call that reads it, and what its reply says.
 
-use std::sync::Arc;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::redis::{Call, Reply, Script, lua};
 use crate::units::Micros;

@@ -4,10 +4,14 @@
 //! every interval is a round: the hash is read page by page, one call at a time, and what was read takes the place of
 //! what was known when the last page has come. A round that fails changes nothing.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-use std::mem;
-use std::sync::Arc;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+use core::mem;
+
+use siphasher::sip::SipHasher13;
 
 use super::page::{MalformedPage, Page, Position, SCRIPT};
 use super::setting::{MAX_FIELD, Setting, SettingError, shown};
@@ -238,7 +242,7 @@ impl Refresh {
 
     /// The warning, unless it was given before. Redis may tell of an entry twice in one round.
     fn once(&mut self, field: &[u8], value: &[u8], ignored: Ignored) -> Option<Ignored> {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = SipHasher13::new();
         (field, value).hash(&mut hasher);
         let content = hasher.finish();
         let is_room = self.round.malformed.len() < MAX_NAMED && self.warned.len() < MAX_NAMED.saturating_mul(2);

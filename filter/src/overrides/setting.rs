@@ -1,7 +1,9 @@
 //! One override as it is written in Redis.
 
-use std::fmt;
-use std::num::NonZeroU64;
+use alloc::borrow::ToOwned;
+use alloc::fmt;
+use alloc::string::String;
+use core::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 

@@ -4,7 +4,8 @@
 //! Where it runs in the VM of the worker whose stream it is, it need not unwrap what that has just wrapped, nor wrap
 //! what that would unwrap: it hands over the worker's bytes, and hands it Redis'.
 
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
 
 use super::abi::{self, Action, Buffer, Headers};
 use super::log_error;

@@ -1,19 +1,20 @@
 //! Which context is what: one root context per plugin and worker, one HTTP context per request or stream.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
-use super::abi::{self, Action, Buffer};
+use super::abi::{self, Action, Buffer, OneThread};
 use super::bridge::Bridge;
+use super::host::variable;
 use super::log_error;
 use super::wire::Wire;
 use super::worker::Worker;
 use crate::config;
 use crate::table::Table;
 
-thread_local! {
-    pub(super) static CONTEXTS: Contexts = const { Contexts::new() };
-}
+pub(super) static CONTEXTS: OneThread<Contexts> = OneThread::new(Contexts::new());
 
 /// All contexts of a VM. None of its cells is borrowed while anything else of the filter's runs.
 pub(super) struct Contexts {
@@ -37,7 +38,7 @@ enum Exchange {
 
 /// Runs on the worker of a root context, if that is a limiter's.
 pub(super) fn with_worker(root: u32, run: impl FnOnce(&Worker)) {
-    if let Some(Role::Limiter(worker)) = CONTEXTS.with(|contexts| contexts.role(root)) {
+    if let Some(Role::Limiter(worker)) = CONTEXTS.role(root) {
         run(&worker);
     }
 }
@@ -145,7 +146,7 @@ impl Contexts {
     /// Runs on the bridge of a context, if it has one.
     fn with_bridge<T>(&self, context: u32, run: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
         let mut bridge = match self.exchanges.borrow_mut().get_mut(context) {
-            Some(Exchange::Bridged(bridge)) => std::mem::take(bridge),
+            Some(Exchange::Bridged(bridge)) => core::mem::take(bridge),
             _ => return None,
         };
         let result = run(&mut bridge);
@@ -157,8 +158,7 @@ impl Contexts {
 }
 
 fn limiter(root: u32, configuration: &[u8]) -> Option<Rc<Worker>> {
-    let environment = |name: &str| std::env::var(name).ok();
-    match config::parse(configuration, &environment) {
+    match config::parse(configuration, &variable) {
         Ok(config) => Worker::new(root, config).map(Rc::new),
         Err(errors) => {
             errors.iter().for_each(|error| log_error(&error.to_string()));

@@ -1,13 +1,17 @@
 //! Calls to the proxy, in the forms that the worker needs.
 
-use std::cell::OnceCell;
-use std::time::Instant;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 use super::abi::{self, Headers};
 use crate::descriptor::{Attributes, RequestBody};
 use crate::limiter::Decision;
 use crate::pairs;
 use crate::units::Micros;
+
+/// In a microsecond.
+const NANOS_PER_MICRO: u64 = 1_000;
 
 /// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
 ///
@@ -48,6 +52,14 @@ impl Attributes for RequestAttributes {
     }
 }
 
+/// A variable of the environment that the proxy gives the VM.
+pub(super) fn variable(name: &str) -> Option<String> {
+    let environment = abi::environment();
+    let value =
+        environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    String::from_utf8(value?.to_vec()).ok()
+}
+
 /// Requests that one callback may decide. Each is resumed within the callback before it: with many more, the proxy's
 /// stack overflows (seen with 2,000; 300 were fine). The next callback goes on with the rest.
 const DECISIONS_PER_CALLBACK: usize = 128;
@@ -85,7 +97,7 @@ impl Callback {
 
     /// What it has decided.
     pub(super) fn take_decided(&mut self) -> Vec<(u32, Decision)> {
-        std::mem::take(&mut self.decided)
+        core::mem::take(&mut self.decided)
     }
 
     /// Acts in the place of a context from here on. `false` where it is no more: acting nonetheless would act on
@@ -101,16 +113,18 @@ impl Callback {
     }
 }
 
-/// The proxy's monotonic clock, counted from when it was first asked.
+/// The proxy's monotonic clock, counted from when it was first asked: what it was then.
 #[derive(Clone, Copy)]
-pub(super) struct Clock(Instant);
+pub(super) struct Clock {
+    zero: u64,
+}
 
 impl Clock {
     pub(super) fn start() -> Self {
-        Self(Instant::now())
+        Self { zero: abi::monotonic_nanos() }
     }
 
     fn now(self) -> Micros {
-        Micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+        Micros(abi::monotonic_nanos().saturating_sub(self.zero) / NANOS_PER_MICRO)
     }
 }

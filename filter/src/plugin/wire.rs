@@ -1,6 +1,7 @@
 //! A worker's stream to Redis, for the bridge at the other end of it, where both are in one VM.
 
-use std::rc::Rc;
+use alloc::rc::Rc;
+use alloc::string::String;
 
 use super::worker::Worker;
 

@@ -3,8 +3,9 @@
 mod effects;
 mod requests;
 
-use std::cell::RefCell;
-use std::hash::{BuildHasher, RandomState};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use super::abi::{self, Buffer, Headers};
 use super::host::{Callback, Clock};
@@ -51,9 +52,11 @@ enum Request {
 }
 
 impl Worker {
-    /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one.
+    /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one, or has
+    /// no random numbers.
     pub(super) fn new(root: u32, config: Config) -> Option<Self> {
-        let seed = seed();
+        // Another for each worker of each proxy.
+        let seed = getrandom::u64().ok()?;
         let define = |name: &String| abi::define_counter(name).ok();
         let counters = Counters::names(&config).iter().map(define).collect::<Option<_>>()?;
         Some(Self {
@@ -187,9 +190,4 @@ fn callout_body(headers: usize, size: usize) -> Result<Vec<u8>, Failure> {
         Some(_) => Err(Failure::Unavailable),
         None => Err(Failure::Reset),
     }
-}
-
-/// Another for each worker of each proxy: the proxy's random numbers, which std's hash maps start from.
-fn seed() -> u64 {
-    RandomState::new().hash_one(())
 }

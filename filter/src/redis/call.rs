@@ -1,6 +1,6 @@
 //! One command, encoded once, however often it has to be sent.
 
-use std::{borrow::Cow, sync::Arc};
+use alloc::{borrow::Cow, string::String, sync::Arc, vec::Vec};
 
 use super::resp::{decimal, encode_bulk, encode_header};
 

@@ -4,6 +4,9 @@
 //! ahead of the command in the same body. So a refused `AUTH` keeps the command from running, but a refused
 //! `SELECT` does not: Redis then runs it in database 0, and the call fails all the same.
 
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
 use super::{
     Call, Credentials, Failure, Reply, SessionConfig, Ticket, Trouble,
     handshake::Handshake,
@@ -204,7 +207,7 @@ fn settled(failure: Failure, trouble: Option<Trouble>) -> Next {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use alloc::sync::Arc;
 
     use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Why Redis did not decide.
 
+use alloc::string::String;
+
 /// Why a call has no reply: one per cause that an operator would act on differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {

@@ -3,7 +3,8 @@
 //! the next begins means nothing. The bridge takes the envelope off on the way to Redis, and puts one on again
 //! on the way back, knowing nothing of RESP.
 
-use std::num::NonZeroUsize;
+use alloc::vec::Vec;
+use core::num::NonZeroUsize;
 
 /// The greatest run of bytes that one message back to the limiter carries by default.
 ///

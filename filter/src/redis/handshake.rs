@@ -3,7 +3,9 @@
 //! All of it goes out at once. On a session, calls are held back until all of it was granted, so that none of
 //! them lands in the wrong database.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use super::{
     Credentials, Failure, Reply, Trouble,

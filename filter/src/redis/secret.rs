@@ -1,6 +1,7 @@
 //! What Redis is told to let Weir in. Nothing here prints a password.
 
-use std::fmt;
+use alloc::fmt;
+use alloc::string::String;
 
 /// A password. Its `Debug` form is `[redacted]`, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]

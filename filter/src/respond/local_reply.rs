@@ -1,6 +1,7 @@
 //! An answer that the filter gives itself.
 
-use std::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::vec::Vec;
 
 use super::{GrpcStatus, Header};
 use crate::config::ErrorStatus;

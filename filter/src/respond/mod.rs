@@ -7,7 +7,9 @@ mod grpc_status;
 mod local_reply;
 mod template;
 
-use std::fmt::Write;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write;
 
 pub use self::grpc_status::GrpcStatus;
 pub use self::local_reply::LocalReply;

@@ -1,6 +1,9 @@
 //! Texts with placeholders.
 
-use std::fmt::Write;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
 
 use crate::units::{Micros, Tokens};
 
@@ -47,7 +50,7 @@ impl Template {
             match behind.split_once('}').filter(|(name, _)| is_name(name)) {
                 Some((name, behind)) => {
                     let (_, placeholder) = PLACEHOLDERS.iter().find(|(known, _)| *known == name)?;
-                    parts.push((std::mem::take(&mut part), *placeholder));
+                    parts.push((core::mem::take(&mut part), *placeholder));
                     rest = behind;
                 }
                 None => {

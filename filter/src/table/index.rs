@@ -1,5 +1,7 @@
 //! Where in a row things lie, by their hashes: open addressing with linear probing, at most half full.
 
+use alloc::vec::Vec;
+
 /// Slots when the first thing comes: a power of two.
 const FIRST: usize = 16;
 /// 2⁶⁴ divided by the golden ratio: multiples of it fall evenly between 0 and 2⁶⁴ (Knuth, volume 3, section 6.4).

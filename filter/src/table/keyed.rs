@@ -1,20 +1,23 @@
 //! A map by bytes that clients may choose.
 
-use std::hash::{BuildHasher, RandomState};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use siphasher::sip::SipHasher13;
 
 use super::index::Index;
 
 /// Hashed in a way that nobody knows outside, so that no one can make up keys that are slow to find.
 #[derive(Debug, Clone)]
 pub(crate) struct Keyed<T> {
-    hasher: RandomState,
+    hasher: SipHasher13,
     index: Index,
     entries: Vec<(Box<[u8]>, T)>,
 }
 
 impl<T> Default for Keyed<T> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), index: Index::new(), entries: Vec::new() }
+        Self { hasher: secret(), index: Index::new(), entries: Vec::new() }
     }
 }
 
@@ -29,12 +32,12 @@ impl<T> Keyed<T> {
 
     /// An empty one that hashes alike: what is one's hash is the other's.
     pub(crate) fn empty_alike(&self) -> Self {
-        Self { hasher: self.hasher.clone(), index: Index::new(), entries: Vec::new() }
+        Self { hasher: self.hasher, index: Index::new(), entries: Vec::new() }
     }
 
     /// Of a key, for the functions that take it.
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        self.hasher.hash(key)
     }
 
     /// Where a key's value is, until another is removed.
@@ -82,6 +85,13 @@ impl<T> Keyed<T> {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut T)> {
         self.entries.iter_mut().map(|(key, value)| (&**key, value))
     }
+}
+
+/// A hash of its own. Without random numbers it would be everybody's; but where there are none, no worker starts.
+fn secret() -> SipHasher13 {
+    let mut key = [0; 16];
+    let _ = getrandom::fill(&mut key);
+    SipHasher13::new_with_key(&key)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 mod index;
 mod keyed;
 
+use alloc::vec::Vec;
+
 use self::index::Index;
 pub(crate) use self::keyed::Keyed;
 

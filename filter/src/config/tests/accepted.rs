@@ -1,6 +1,6 @@
 //! Configurations that are taken, and what they mean.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! The ways in which a limit may admit.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};

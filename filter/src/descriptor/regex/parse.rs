@@ -1,5 +1,8 @@
 //! From a pattern to an expression.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::RegexError;
 
 /// The deepest nesting of groups.

@@ -1,5 +1,7 @@
 //! From an expression to the states of a machine, and its run.
 
+use alloc::vec::Vec;
+
 use super::parse::{Class, Expression};
 
 /// The most states of a machine.
@@ -50,7 +52,7 @@ impl Program {
                     self.enter(&mut next, state.saturating_add(1), false, is_last);
                 }
             }
-            std::mem::swap(&mut here, &mut next);
+            core::mem::swap(&mut here, &mut next);
         }
         here.entered.iter().any(|state| matches!(self.0.get(usize::from(*state)), Some(State::Accept)))
     }

@@ -1,6 +1,6 @@
 //! A worker that holds tokens, and Redis' words about them.
 
-use std::num::NonZeroU64;
+use core::num::NonZeroU64;
 
 use super::*;
 use crate::limit::TokenBucket;

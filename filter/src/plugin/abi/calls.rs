@@ -5,8 +5,9 @@
     reason = "functions of another language; the addresses that they get are of slices that outlive them"
 )]
 
-use std::num::NonZeroU32;
-use std::ptr::null;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::ptr::{null, null_mut};
 
 use super::given::taken;
 use super::imports;
@@ -20,6 +21,7 @@ pub(in crate::plugin) struct Refused(pub(in crate::plugin) NonZeroU32);
 pub(in crate::plugin) enum Level {
     Warn = 3,
     Error = 4,
+    Critical = 5,
 }
 
 /// Bytes that the host holds for the time of a callback.
@@ -46,6 +48,8 @@ const REQUEST: u32 = 0;
 const COUNTER: u32 = 0;
 /// A local reply that says nothing to gRPC.
 const NO_GRPC_STATUS: i32 = -1;
+/// WASI's clock that never goes back.
+const MONOTONIC: u32 = 1;
 /// No pairs, encoded.
 const NO_PAIRS: [u8; 4] = [0; 4];
 
@@ -53,6 +57,27 @@ const NO_PAIRS: [u8; 4] = [0; 4];
 pub(in crate::plugin) fn log(level: Level, line: &str) {
     // SAFETY: see the top of the file; so below. There is nowhere to say that the log refused a line.
     let _ = unsafe { imports::proxy_log(level as u32, line.as_ptr(), line.len()) };
+}
+
+/// What the monotonic clock says: nanoseconds, since whenever.
+pub(in crate::plugin) fn monotonic_nanos() -> u64 {
+    let mut nanos = 0;
+    // All hosts have that clock.
+    let _ = unsafe { imports::clock_time_get(MONOTONIC, 0, &raw mut nanos) };
+    nanos
+}
+
+/// The VM's environment: each `NAME=value` is followed by a zero byte.
+pub(in crate::plugin) fn environment() -> Vec<u8> {
+    let (mut count, mut size) = (0, 0);
+    if done(unsafe { imports::environ_sizes_get(&raw mut count, &raw mut size) }).is_err() {
+        return Vec::new();
+    }
+    let (mut entries, mut bytes) = (vec![null_mut(); count], vec![0; size]);
+    match done(unsafe { imports::environ_get(entries.as_mut_ptr(), bytes.as_mut_ptr()) }) {
+        Ok(()) => bytes,
+        Err(_) => Vec::new(),
+    }
 }
 
 /// From here on, what is asked of the host is asked in the place of another context.

@@ -20,17 +20,17 @@ extern "C" fn _initialize() {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(context: u32, root: u32) {
-    CONTEXTS.with(|contexts| contexts.create(context, root));
+    CONTEXTS.create(context, root);
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(root: u32, size: usize) -> u32 {
-    CONTEXTS.with(|contexts| contexts.configure(root, size)).into()
+    CONTEXTS.configure(root, size).into()
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_done(context: u32) -> u32 {
-    CONTEXTS.with(|contexts| contexts.done(context));
+    CONTEXTS.done(context);
     // Nothing is left to be waited for.
     true.into()
 }
@@ -47,27 +47,27 @@ extern "C" fn proxy_on_queue_ready(root: u32, queue: u32) {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_headers(context: u32, _count: usize, end_of_stream: u32) -> u32 {
-    CONTEXTS.with(|contexts| contexts.request_headers(context, end_of_stream != 0)) as u32
+    CONTEXTS.request_headers(context, end_of_stream != 0) as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_body(context: u32, size: usize, end_of_stream: u32) -> u32 {
-    CONTEXTS.with(|contexts| contexts.request_body(context, size, end_of_stream != 0)) as u32
+    CONTEXTS.request_body(context, size, end_of_stream != 0) as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_request_trailers(context: u32, _count: usize) -> u32 {
-    CONTEXTS.with(|contexts| contexts.request_trailers(context)) as u32
+    CONTEXTS.request_trailers(context) as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_headers(context: u32, _count: usize, _end_of_stream: u32) -> u32 {
-    CONTEXTS.with(|contexts| contexts.response_headers(context)) as u32
+    CONTEXTS.response_headers(context) as u32
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_body(context: u32, size: usize, _end_of_stream: u32) -> u32 {
-    CONTEXTS.with(|contexts| contexts.response_body(context, size)) as u32
+    CONTEXTS.response_body(context, size) as u32
 }
 
 #[unsafe(no_mangle)]

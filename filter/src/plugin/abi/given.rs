@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code, reason = "memory changes hands between the host and the module, as addresses")]
 
-use std::alloc::{Layout, alloc};
-use std::ptr::{NonNull, null_mut};
+use alloc::alloc::alloc;
+use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::ptr::{NonNull, null_mut};
 
 /// Gives the host memory to fill, within one of its functions or before a callback. It comes back through [`taken`].
 ///

@@ -1,4 +1,4 @@
-//! The host functions of proxy-wasm 0.2.1 that the filter calls, as the host has them.
+//! The host functions of proxy-wasm 0.2.1, and of WASI, that the filter calls, as the host has them.
 //!
 //! Each returns a status, 0 for success. Where one takes `*mut *mut u8` and `*mut usize`, it has the module allocate
 //! memory, fills it, and hands both over; a null pointer is nothing at all.
@@ -98,3 +98,15 @@ unsafe extern "C" {
     pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
     pub(super) fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
 }
+
+// WASI snapshot preview 1. `random_get` is called by the crate `getrandom`.
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    pub(super) fn clock_time_get(clock: u32, precision: u64, nanos: *mut u64) -> u32;
+    pub(super) fn environ_sizes_get(count: *mut usize, size: *mut usize) -> u32;
+    pub(super) fn environ_get(entries: *mut *mut u8, bytes: *mut u8) -> u32;
+}
+
+// The C library, for the `memcmp` that the compiler calls: nothing else is taken from it.
+#[link(name = "c")]
+unsafe extern "C" {}

@@ -24,8 +24,11 @@ mod calls;
 mod exports;
 mod given;
 mod imports;
+mod one_thread;
+mod panic;
 
 pub(super) use self::calls::*;
+pub(super) use self::one_thread::OneThread;
 
 /// What becomes of what a callback told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

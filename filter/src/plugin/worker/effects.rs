@@ -1,5 +1,7 @@
 //! What the limiter asks for, carried out.
 
+use alloc::vec::Vec;
+
 use super::{Request, Worker};
 use crate::limiter::{Decision, Effect, Pace, RequestId};
 use crate::pairs;

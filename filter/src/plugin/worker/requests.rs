@@ -1,5 +1,7 @@
 //! The way of a request through a worker.
 
+use alloc::vec::Vec;
+
 use super::{Request, State, Worker};
 use crate::descriptor::RequestBody;
 use crate::limiter::{Decision, Pace, RequestId, Step};
@@ -134,7 +136,7 @@ impl Worker {
     /// The response to a request. Headers are added once.
     pub(in crate::plugin) fn response_headers(&self, request: u32) -> Action {
         let headers = self.with(|state| match state.requests.get_mut(request) {
-            Some(Request::Admitted(headers)) => std::mem::take(headers),
+            Some(Request::Admitted(headers)) => core::mem::take(headers),
             _ => Vec::new(),
         });
         for (name, value) in headers {

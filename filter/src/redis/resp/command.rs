@@ -1,5 +1,7 @@
 //! Commands: arrays of bulk strings, written to a buffer that the caller keeps.
 
+use alloc::vec::Vec;
+
 /// Appends the head of a command of `parts` bulk strings, which [`encode_bulk`] must then write.
 pub fn encode_header(out: &mut Vec<u8>, parts: usize) {
     out.push(b'*');

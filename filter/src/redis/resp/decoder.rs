@@ -1,5 +1,7 @@
 //! Replies out of a run of bytes, in whatever chunks they come.
 
+use alloc::vec::Vec;
+
 use redis_protocol::resp2::{decode::decode_range, types::RangeFrame};
 
 use super::{

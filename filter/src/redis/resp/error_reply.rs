@@ -3,6 +3,8 @@
 //! Redis says it in the first word. Redis before 7.0 hides that word where the error arose inside a script:
 //! `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`.
 
+use alloc::string::String;
+
 use crate::redis::{Credentials, Failure};
 
 const WRAPPED: &[u8] = b"ERR Error running script";

@@ -3,6 +3,8 @@
 //! RESP3's types are refused: Weir never sends `HELLO 3`, so that a peer which uses them is not what it should be.
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
+use alloc::vec::Vec;
+
 mod command;
 mod decoder;
 mod error_reply;

@@ -151,7 +151,7 @@ impl Scanner {
         if matches!(kind, b'+' | b'-') {
             return Ok(true);
         }
-        let number = std::str::from_utf8(line).ok().and_then(|digits| digits.parse::<i64>().ok());
+        let number = core::str::from_utf8(line).ok().and_then(|digits| digits.parse::<i64>().ok());
         let number = number.ok_or(RespError::Integer { kind, length: line.len() })?;
         if kind == b':' || number == -1 {
             return Ok(true);

@@ -1,10 +1,12 @@
 //! One reply to several calls.
 
+use alloc::vec::{self, Vec};
+
 use super::Reply;
 
 /// The elements of a reply, in the order of the calls whose they are.
 #[derive(Debug)]
-pub struct Shares(std::vec::IntoIter<Reply>);
+pub struct Shares(vec::IntoIter<Reply>);
 
 impl Shares {
     /// Those of an array.

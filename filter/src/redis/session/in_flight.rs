@@ -3,7 +3,8 @@
 //! Redis answers in order, so that correlation is a queue. A call that nobody waits for any more keeps its place
 //! in it until its reply has come.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::{
     redis::{Call, Failure, Ticket},

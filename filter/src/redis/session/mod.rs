@@ -23,7 +23,9 @@ mod backoff;
 mod in_flight;
 mod phase;
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use self::{
     backoff::Backoff,
@@ -261,7 +263,7 @@ impl Session {
         }
         buffer.clear();
         buffer.shrink_to(KEPT_BUFFER);
-        std::mem::swap(&mut self.outgoing, buffer);
+        core::mem::swap(&mut self.outgoing, buffer);
         !buffer.is_empty()
     }
 

@@ -1,5 +1,7 @@
 //! Where a session stands, and the ways from one phase to another.
 
+use alloc::string::String;
+
 use super::{Effect, Failure, Handshake, Micros, PATIENCE, Session};
 
 #[derive(Debug)]

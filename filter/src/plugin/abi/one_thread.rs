@@ -1,0 +1,25 @@
+//! Statics without locks.
+
+#![allow(unsafe_code, reason = "the compiler does not know that a VM has one thread")]
+
+use core::ops::Deref;
+
+/// What a static holds, in a VM.
+pub(in crate::plugin) struct OneThread<T>(T);
+
+// SAFETY: a VM has one thread.
+unsafe impl<T> Sync for OneThread<T> {}
+
+impl<T> OneThread<T> {
+    pub(in crate::plugin) const fn new(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> Deref for OneThread<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
