@@ -29,7 +29,7 @@ async fn a_flood_is_denied_without_asking_redis(host: HostKind) {
     assert_eq!((crowd.admitted(), crowd.denied()), (100, 4_900), "{:?}", crowd.failures());
     // Each of two workers asks once a second, and those ask that came before the first denial's reply.
     let bound = 100 + 2 * 32 * (1 + start.elapsed().as_secs());
-    let asked = weir::evaluations(&mesh);
+    let asked = weir::buckets_asked(&mesh);
     assert!((100..=bound).contains(&asked), "{asked} of at most {bound}");
     mesh.counts("weir_deny_cache_hits", 5_000 - asked).await;
 }

@@ -35,8 +35,10 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
     let field = |line: usize, name: &str| lines[line][lines[0].iter().position(|it| *it == name).expect(name)];
     assert_eq!((field(1, "subject"), field(2, "subject"), lines.len()), ("no-op", "weir", 3));
     let number = |line: usize, name: &str| field(line, name).parse::<f64>().expect("a number");
-    // Every request of Weir's is a decision of Redis', and costs Redis something.
-    assert!((number(2, "redis_scripts_per_request") - 1.0).abs() < 0.05, "{rounds}");
+    // Every request of Weir's is a decision of Redis', which reads and writes its bucket, be it in a script of several
+    // or of its own, which asks for the time and is a command itself.
+    assert!((0.0..1.05).contains(&number(2, "redis_scripts_per_request")), "{rounds}");
+    assert!((1.95..4.05).contains(&number(2, "redis_commands_per_request")), "{rounds}");
     assert_eq!(number(1, "redis_commands_per_request"), 0.0);
     assert!(number(1, "redis_cpu_ms_per_1k") < number(2, "redis_cpu_ms_per_1k"), "{rounds}");
     for cost in ["proxy_cpu_ms_per_1k", "loader_cpu_ms_per_1k"] {

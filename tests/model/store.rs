@@ -107,7 +107,7 @@ impl Store {
     pub(crate) fn run_joined(&mut self, checks: &[Check]) -> Vec<Reply> {
         let calls: Vec<Call> = checks.iter().map(|check| check.call(&self.scripts)).collect();
         let mut wire = Vec::new();
-        Call::encode_joined(&calls.iter().collect::<Vec<_>>(), &mut wire);
+        Call::encode_joined(calls.iter(), &mut wire);
         let mut parts = bulk_strings(&wire);
         parts[0] = b"EVAL".to_vec();
         parts[1] = TOKEN_BUCKETS_SCRIPT.as_bytes().to_vec();

@@ -16,7 +16,7 @@ mod redis_stats;
 pub use answer::Answer;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use mesh::{Mesh, MeshBuilder};
-pub use redis_stats::evaluations;
+pub use redis_stats::{buckets_asked, evaluations};
 pub use weir_harness::{provision::or_skip, serving::HostKind};
 
 /// Runs each of these scenarios, async functions of a [`HostKind`], on both hosts, as tests of their own.

@@ -24,6 +24,8 @@ pub struct Gather {
     last: u32,
     /// Requests in a row that were told to go on at once.
     alone: u32,
+    /// Whether what waited is being done.
+    is_ending: bool,
 }
 
 /// When to go on.
@@ -54,7 +56,7 @@ impl Gather {
 
     /// There is something to send, beside so many calls in flight.
     pub fn send(&mut self, in_flight: usize) -> Pace {
-        self.pace(in_flight, false)
+        if self.is_ending { Pace::Wait } else { self.pace(in_flight, false) }
     }
 
     /// It is a crowd where others are, or were.
@@ -72,6 +74,11 @@ impl Gather {
     pub fn unscheduled(&mut self) {
         self.arrived.pop_back();
         self.turn_ended();
+    }
+
+    /// The turn ends: until it [has](Self::turn_ended), what is to be sent is kept for then.
+    pub fn turn_ends(&mut self) {
+        self.is_ending = true;
     }
 
     /// The next request to be checked at the turn's end. It may be over by then.
@@ -94,6 +101,7 @@ impl Gather {
     /// All that waited has been done.
     pub fn turn_ended(&mut self) {
         self.last = core::mem::take(&mut self.waiting);
+        self.is_ending = false;
     }
 }
 
@@ -106,6 +114,7 @@ mod tests {
     }
 
     fn end(gather: &mut Gather) -> Vec<u32> {
+        gather.turn_ends();
         let checked = core::iter::from_fn(|| gather.take_next()).map(|request| request.0).collect();
         gather.turn_ended();
         checked
@@ -119,6 +128,17 @@ mod tests {
             assert_eq!(arrive(&mut gather, 99..100), [Pace::Schedule]);
             assert_eq!(end(&mut gather), [99]);
         }
+    }
+
+    #[test]
+    fn who_looked_around_and_asked_redis_was_alone() {
+        let mut gather = Gather::default();
+        assert_eq!(arrive(&mut gather, 1..17).last(), Some(&Pace::Schedule));
+        gather.turn_ends();
+        assert_eq!([gather.take_next(), gather.take_next()], [Some(RequestId(16)), None]);
+        assert_eq!([gather.send(0), gather.send(0)], [Pace::Wait, Pace::Wait]);
+        gather.turn_ended();
+        assert_eq!(arrive(&mut gather, 17..18), [Pace::Now]);
     }
 
     #[test]

@@ -123,23 +123,28 @@ impl Call {
 
     /// Appends the command as it is sent first: a script by its name.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        Self::encode_joined(&[self], out);
+        self.encode_head(self.parts, self.keys, out);
+        out.extend_from_slice(&self.tail);
     }
 
     /// Appends one command that tells of all `calls`, which [share](Self::sharing) a reply of one script.
-    pub fn encode_joined(calls: &[&Self], out: &mut Vec<u8>) {
-        let Some(first) = calls.first() else { return };
-        let count = |of: fn(&Self) -> usize| calls.iter().fold(0, |sum: usize, call| sum.saturating_add(of(call)));
-        let Some(script) = &first.script else {
-            encode_header(out, first.parts);
-            return out.extend_from_slice(&first.tail);
-        };
-        encode_header(out, count(|call| call.parts).saturating_add(3));
+    pub fn encode_joined<'a>(calls: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
+        let Some(first) = calls.clone().next() else { return };
+        let sums = calls.clone().fold((0_usize, 0_usize), |(parts, keys), call| {
+            (parts.saturating_add(call.parts), keys.saturating_add(call.keys))
+        });
+        first.encode_head(sums.0, sums.1, out);
+        let halves = calls.filter_map(|call| call.tail.split_at_checked(call.keys_end));
+        halves.clone().for_each(|(keys, _)| out.extend_from_slice(keys));
+        halves.for_each(|(_, args)| out.extend_from_slice(args));
+    }
+
+    /// What comes before so many keys and arguments, of which so many are keys; or before the parts of a command.
+    fn encode_head(&self, parts: usize, keys: usize, out: &mut Vec<u8>) {
+        let Some(script) = &self.script else { return encode_header(out, parts) };
+        encode_header(out, parts.saturating_add(3));
         out.extend_from_slice(&script.by_name);
-        decimal(count(|call| call.keys), |keys| encode_bulk(out, keys));
-        let halves = || calls.iter().filter_map(|call| call.tail.split_at_checked(call.keys_end));
-        halves().for_each(|(keys, _)| out.extend_from_slice(keys));
-        halves().for_each(|(_, args)| out.extend_from_slice(args));
+        decimal(keys, |keys| encode_bulk(out, keys));
     }
 
     /// Appends the command as it is sent after `NOSCRIPT`: with its source. Whether it has such a form.
@@ -247,7 +252,7 @@ mod tests {
         let call = |key: &str, arg: &str| Call::script(&script, &[key], &[arg]).sharing(2);
         let (a, b) = (call("ka", "a"), call("kb", "b"));
         let mut out = Vec::new();
-        Call::encode_joined(&[&a, &b], &mut out);
+        Call::encode_joined([&a, &b].into_iter(), &mut out);
         let head = format!("*7\r\n$7\r\nEVALSHA\r\n$40\r\n{}\r\n$1\r\n2\r\n", script.sha1_hex());
         let all = "$2\r\nka\r\n$2\r\nkb\r\n$1\r\na\r\n$1\r\nb\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), head + all);

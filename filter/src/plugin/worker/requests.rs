@@ -99,6 +99,7 @@ impl Worker {
 
     /// Checks the requests that the turn brought, and sends what there is to send.
     pub(super) fn end_turn(&self, callback: &mut Callback) {
+        self.with(|state| state.gather.turn_ends());
         while callback.may_decide()
             && let Some(RequestId(request)) = self.with(|state| state.gather.take_next())
         {

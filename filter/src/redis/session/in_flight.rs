@@ -100,26 +100,29 @@ impl InFlight {
     /// Writes all calls that wait to `out`: where `joins`, those together that one command can tell of.
     pub(super) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
         while let Some(first) = self.waiting.front() {
-            let most = if joins { MAX_JOINED } else { 1 };
-            let mut shares = 0_usize;
-            let fits = |waiting: &&Waiting| {
-                shares = shares.saturating_add(waiting.call.share().unwrap_or(0));
-                shares <= MAX_SHARES && waiting.call.joins(&first.call)
-            };
-            let calls: Vec<&Call> =
-                self.waiting.iter().take(most).take_while(fits).map(|waiting| &waiting.call).collect();
-            let together = calls.len().max(1);
-            match calls.as_slice() {
-                [] => first.call.encode(out),
-                calls => Call::encode_joined(calls, out),
+            let together = if joins { self.joining(first) } else { 1 };
+            match together {
+                1 => first.call.encode(out),
+                _ => Call::encode_joined(self.waiting.iter().take(together).map(|waiting| &waiting.call), out),
             }
-            for (nth, Waiting { ticket, deadline, call }) in self.waiting.drain(..together).enumerate() {
+            for nth in 0..together {
+                let Some(Waiting { ticket, deadline, call }) = self.waiting.pop_front() else { break };
                 let (bytes, share) = (call.size(), call.share().unwrap_or(0));
                 let call = call.is_script().then_some(call);
                 let caller = Some(Caller { ticket, deadline, call });
                 self.sent.push_back(Sent { caller, share, is_joined: nth > 0, at: now, bytes });
             }
         }
+    }
+
+    /// How many calls one command can tell of, from the first that waits on.
+    fn joining(&self, first: &Waiting) -> usize {
+        let mut shares = first.call.share().unwrap_or(0);
+        let others = self.waiting.iter().take(MAX_JOINED).skip(1).take_while(|waiting| {
+            shares = shares.saturating_add(waiting.call.share().unwrap_or(0));
+            shares <= MAX_SHARES && waiting.call.joins(&first.call)
+        });
+        others.count().saturating_add(1)
     }
 
     /// Writes a call once more, with its source, to the end of the queue.
