@@ -79,6 +79,12 @@ fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
     let admitted = |nth: usize| checks[nth].read(&replies[nth]).unwrap().admitted;
     assert!(admitted(0) && admitted(2) && !admitted(3));
     let Reply::Error(error) = &replies[1] else { panic!("expected an error, found {:?}", replies[1]) };
-    assert!(String::from_utf8_lossy(error).contains("WRONGTYPE"), "{}", error.escape_ascii());
+    assert!(error.starts_with(b"WRONGTYPE "), "{}", error.escape_ascii());
+    store.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    for reply in store.run_joined(&[check(&limits, &requests[0]), check(&limits, &requests[0])]) {
+        let Reply::Error(error) = reply else { panic!("expected an error, found {reply:?}") };
+        assert!(error.escape_ascii().to_string().contains("NOREPLICAS"), "{}", error.escape_ascii());
+    }
+    store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
     assert_eq!(store.decide(&checks[0]).unwrap().outcomes[0].remaining, Tokens(3), "two have spent, not three");
 }

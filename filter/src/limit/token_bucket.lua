@@ -45,9 +45,11 @@ for i in ipairs(KEYS) do
       decide(first, i)
     else
       local is_done, problem = pcall(decide, first, i)
-      -- Redis before 7.0 raises a string.
       if not is_done then
-        reply[#reply + 1] = {err = problem.err or 'ERR Error running script: ' .. problem}
+        -- Most servers raise strings. Redis before 7.0 may put the place first, and an error's first word says what it is.
+        problem = problem.err or problem
+        local place = string.find(problem, '^@') and 'ERR Error running script: ' or ''
+        reply[#reply + 1] = {err = place .. problem}
       end
     end
     first = i + 1
