@@ -258,7 +258,7 @@ fn n(n: u64) -> NonZeroU64 {
     NonZeroU64::new(n).unwrap()
 }
 
-fn any_algorithm() -> BoxedStrategy<Algorithm> {
+pub(crate) fn any_algorithm() -> BoxedStrategy<Algorithm> {
     prop_oneof![
         token_bucket(),
         leased_bucket(),
@@ -271,7 +271,7 @@ fn any_algorithm() -> BoxedStrategy<Algorithm> {
     .boxed()
 }
 
-fn token_bucket() -> impl Strategy<Value = Algorithm> {
+pub(crate) fn token_bucket() -> impl Strategy<Value = Algorithm> {
     (1_u64..30, 1_u64..3_000_000, prop_oneof![Just(0), 0_u64..10_000_000]).prop_map(|(capacity, emission, delay)| {
         let bucket = TokenBucket::new(n(capacity), NonZeroU64::MIN, Micros(emission)).unwrap();
         Algorithm::TokenBucket(bucket.with_max_delay(Micros(delay)).unwrap())

@@ -5,10 +5,11 @@ use std::num::NonZeroU64;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use weir_filter::limit::{Algorithm, Check, Holder, Model, TokenBucket, Windows};
+use weir_filter::limit::{Algorithm, Check, Concurrency, Holder, Model, TokenBucket, Windows};
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
 
+use crate::histories::{any_algorithm, token_bucket};
 use crate::store::Store;
 
 /// 2026-11-21.
@@ -20,17 +21,21 @@ const LIMITS: usize = 4;
 /// Which limits apply, what they cost, and whether they are enforced.
 type Request = Vec<(usize, u64, bool)>;
 
-fn bucket(capacity: u64, emission: u64) -> Windows {
+fn bucket(capacity: u64, emission: u64) -> Algorithm {
     let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
-    Windows::new(&[Algorithm::TokenBucket(bucket)]).unwrap()
+    Algorithm::TokenBucket(bucket)
 }
 
-fn check(limits: &[Windows], request: &Request) -> Check {
+fn windows(algorithm: Algorithm) -> Windows {
+    Windows::new(&[algorithm]).unwrap()
+}
+
+fn check(limits: &[Windows], holder: u64, request: &Request) -> Check {
     let asked = request.iter().flat_map(|(limit, cost, enforced)| {
         let key = format!("limit{limit}");
         limits[*limit].asked(*limit, key.as_bytes(), Tokens(*cost), *enforced).collect::<Vec<_>>()
     });
-    Check::new(asked.collect(), Holder::default())
+    Check::new(asked.collect(), Holder::new(7, holder))
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -43,21 +48,31 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 #[test]
-fn requests_of_one_command_are_decided_as_if_one_came_after_the_other() {
+fn token_buckets_of_one_command_are_decided_as_if_one_request_came_after_the_other() {
+    any_requests_are_decided_one_after_the_other(300, || token_bucket().boxed());
+}
+
+#[test]
+fn all_algorithms_of_one_command_are_decided_as_if_one_request_came_after_the_other() {
+    any_requests_are_decided_one_after_the_other(500, any_algorithm);
+}
+
+fn any_requests_are_decided_one_after_the_other(cases: u32, algorithm: impl Fn() -> BoxedStrategy<Algorithm>) {
     let Some(store) = Store::with_settable_clock() else { return };
     let store = RefCell::new(store);
-    let limits = proptest::collection::vec((1_u64..20, 1_u64..2_000_000), LIMITS);
+    let limits = proptest::collection::vec(algorithm(), LIMITS);
     let turns = proptest::collection::vec((0_u64..3_000_000, proptest::collection::vec(request(), 1..9)), 1..20);
-    TestRunner::new(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })
+    TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() })
         .run(&(limits, turns), |(limits, turns)| {
             let store = &mut *store.borrow_mut();
             store.clear();
-            let limits: Vec<_> = limits.into_iter().map(|(capacity, emission)| bucket(capacity, emission)).collect();
-            let (mut model, mut now) = (Model::default(), TODAY);
+            let limits: Vec<_> = limits.into_iter().map(windows).collect();
+            let (mut model, mut now, mut holders) = (Model::default(), TODAY, 0..);
             for (pause, requests) in turns {
                 now += pause;
                 store.set_clock(Micros(now));
-                let checks: Vec<_> = requests.iter().map(|request| check(&limits, request)).collect();
+                let named = requests.iter().zip(&mut holders);
+                let checks: Vec<_> = named.map(|(request, holder)| check(&limits, holder, request)).collect();
                 for (check, reply) in checks.iter().zip(store.run_joined(&checks)) {
                     let expected = model.decide(Micros(now), check);
                     prop_assert_eq!(check.read(&reply).map_err(|malformed| malformed.to_string()), Ok(expected));
@@ -71,20 +86,35 @@ fn requests_of_one_command_are_decided_as_if_one_came_after_the_other() {
 #[test]
 fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
     let Some(mut store) = Store::start() else { return };
-    let limits: Vec<_> = (0..LIMITS).map(|_| bucket(5, 600_000_000)).collect();
-    store.command(&["RPUSH", "limit1", "no bucket"]);
-    let requests = [vec![(0, 1, true)], vec![(0, 1, true), (1, 1, true)], vec![(2, 5, true)], vec![(2, 1, true)]];
-    let checks: Vec<_> = requests.iter().map(|request| check(&limits, request)).collect();
-    let replies = store.run_joined(&checks);
-    let admitted = |nth: usize| checks[nth].read(&replies[nth]).unwrap().admitted;
-    assert!(admitted(0) && admitted(2) && !admitted(3));
-    let Reply::Error(error) = &replies[1] else { panic!("expected an error, found {:?}", replies[1]) };
-    assert!(error.starts_with(b"WRONGTYPE "), "{}", error.escape_ascii());
-    store.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    for reply in store.run_joined(&[check(&limits, &requests[0]), check(&limits, &requests[0])]) {
-        let Reply::Error(error) = reply else { panic!("expected an error, found {reply:?}") };
-        assert!(error.escape_ascii().to_string().contains("NOREPLICAS"), "{}", error.escape_ascii());
+    let places =
+        Algorithm::Concurrency(Concurrency::new(NonZeroU64::new(100).unwrap(), Micros::from_secs(60)).unwrap());
+    for more in [None, Some(places)] {
+        store.clear();
+        store.command(&["RPUSH", "limit1", "no bucket"]);
+        let limits: Vec<_> = (0..3).map(|_| bucket(5, 600_000_000)).chain(more).map(windows).collect();
+        let asking = |asked: &[(usize, u64)]| {
+            // Where there is a limit of another kind, all are decided by the script for any.
+            let others = more.iter().map(|_| (3, 1));
+            let asked = asked.iter().copied().chain(others).map(|(limit, cost)| (limit, cost, true));
+            check(&limits, 1, &asked.collect())
+        };
+        let checks = [asking(&[(0, 1)]), asking(&[(0, 1), (1, 1)]), asking(&[(2, 5)]), asking(&[(2, 1)])];
+        let replies = store.run_joined(&checks);
+        let admitted = |nth: usize| checks[nth].read(&replies[nth]).unwrap().admitted;
+        assert!(admitted(0) && admitted(2) && !admitted(3));
+        assert!(error(&replies[1]).starts_with("WRONGTYPE "), "{}", error(&replies[1]));
+        store.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+        for reply in store.run_joined(&[asking(&[(0, 1)]), asking(&[(0, 1)])]) {
+            assert!(error(&reply).contains("NOREPLICAS"), "{}", error(&reply));
+        }
+        store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+        assert_eq!(store.decide(&checks[0]).unwrap().outcomes[0].remaining, Tokens(3), "two have spent, not three");
     }
-    store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-    assert_eq!(store.decide(&checks[0]).unwrap().outcomes[0].remaining, Tokens(3), "two have spent, not three");
+}
+
+fn error(reply: &Reply) -> String {
+    match reply {
+        Reply::Error(error) => error.escape_ascii().to_string(),
+        other => panic!("expected an error, found {other:?}"),
+    }
 }

@@ -1,8 +1,8 @@
 //! A real Redis, which runs calls exactly as the filter encodes them.
 
 use redis::{Connection, ConnectionLike, Value};
-use weir_filter::limit::{Asked, Check, Look, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
-use weir_filter::redis::{Call, Reply, Shares};
+use weir_filter::limit::{Asked, Check, Look, MIXED_SCRIPT, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
+use weir_filter::redis::{Call, Reply, Script, Shares};
 use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
 
@@ -103,14 +103,23 @@ impl Store {
         self.run_parts(bulk_strings(&wire), is_script)
     }
 
-    /// Runs the checks of token buckets in one command, and gives each its share of the reply.
+    /// Runs checks in as few commands as can tell of them in their order, and gives each its share of the reply.
     pub(crate) fn run_joined(&mut self, checks: &[Check]) -> Vec<Reply> {
         let calls: Vec<Call> = checks.iter().map(|check| check.call(&self.scripts)).collect();
+        calls.chunk_by(Call::joins).flat_map(|calls| self.run_together(calls)).collect()
+    }
+
+    fn run_together(&mut self, calls: &[Call]) -> Vec<Reply> {
+        if let [call] = calls {
+            return vec![self.run(call)];
+        }
         let mut wire = Vec::new();
         Call::encode_joined(calls.iter(), &mut wire);
         let mut parts = bulk_strings(&wire);
+        let script = [TOKEN_BUCKETS_SCRIPT, MIXED_SCRIPT].map(Script::new);
+        let script = script.iter().find(|script| script.sha1_hex().as_bytes() == parts[1]).expect("a script of ours");
         parts[0] = b"EVAL".to_vec();
-        parts[1] = TOKEN_BUCKETS_SCRIPT.as_bytes().to_vec();
+        parts[1] = script.source().into();
         let Reply::Array(elements) = self.run_parts(parts, true) else { panic!("expected an array") };
         let mut shares = Shares::of(elements);
         let replies = calls.iter().map(|call| shares.take(call.share().unwrap())).collect();

@@ -78,16 +78,12 @@ impl Check {
     /// The call that has Redis decide.
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
-        if !self.is_lean() {
-            return mixed_call(scripts.mixed(), &self.asked, self.holder);
-        }
-        let mut call = writer(scripts.token_buckets(), &self.asked, 0, 3);
-        let mut left = self.asked.len();
-        for asked in &self.asked {
-            left = left.saturating_sub(1);
-            asked.write_lean(left == 0, &mut call);
-        }
-        call.finish().sharing(self.reply_len())
+        let call = if self.is_lean() {
+            lean_call(scripts.token_buckets(), &self.asked)
+        } else {
+            mixed_call(scripts.mixed(), &self.asked, self.holder)
+        };
+        call.sharing(self.reply_len())
     }
 
     /// The verdict in Redis' reply.
@@ -224,7 +220,7 @@ impl Asked {
         });
     }
 
-    /// Its six of the mixed script's.
+    /// Its six of the mixed script's, without the holder.
     fn write_mixed(&self, call: &mut CallWriter) {
         let arguments = self.algorithm.arguments(self.cost);
         let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
@@ -248,23 +244,38 @@ fn write_signed(call: &mut CallWriter, number: i64) {
     }
 }
 
-/// A call of these buckets, their keys written; so many arguments for all and for each to come.
-fn writer(script: &Arc<Script>, asked: &[Asked], for_all: usize, for_each: usize) -> CallWriter {
-    let size = asked.iter().fold(for_all.saturating_mul(16), |size, asked| {
-        size.saturating_add(asked.key.len()).saturating_add(for_each.saturating_mul(16))
-    });
-    let arguments = asked.len().saturating_mul(for_each).saturating_add(for_all);
-    let mut call = Call::write_script(script, asked.len(), arguments, size);
+/// A call of these buckets, their keys written; so many arguments for each to come.
+fn writer(script: &Arc<Script>, asked: &[Asked], for_each: usize) -> CallWriter {
+    let each =
+        |size: usize, asked: &Asked| size.saturating_add(asked.key.len()).saturating_add(for_each.saturating_mul(16));
+    let mut call =
+        Call::write_script(script, asked.len(), asked.len().saturating_mul(for_each), asked.iter().fold(0, each));
     asked.iter().for_each(|asked| call.bytes(&asked.key));
     call
 }
 
+/// The call of the script for token buckets.
+fn lean_call(script: &Arc<Script>, asked: &[Asked]) -> Call {
+    let mut call = writer(script, asked, 3);
+    for_each_and_last(asked, |asked, is_last| asked.write_lean(is_last, &mut call));
+    call.finish()
+}
+
 /// The call of a script that takes what the mixed one does.
 pub(super) fn mixed_call(script: &Arc<Script>, asked: &[Asked], holder: Holder) -> Call {
-    let mut call = writer(script, asked, 1, 6);
-    call.bytes(holder.as_bytes());
-    asked.iter().for_each(|asked| asked.write_mixed(&mut call));
+    let mut call = writer(script, asked, 7);
+    for_each_and_last(asked, |asked, is_last| {
+        asked.write_mixed(&mut call);
+        call.bytes(if is_last { holder.as_bytes() } else { b"" });
+    });
     call.finish()
+}
+
+fn for_each_and_last(asked: &[Asked], mut write: impl FnMut(&Asked, bool)) {
+    if let Some((last, others)) = asked.split_last() {
+        others.iter().for_each(|asked| write(asked, false));
+        write(last, true);
+    }
 }
 
 /// What the script for token buckets replies of each.

@@ -5,11 +5,11 @@ look.c = function(key, cost, limit, lease)
   if held + cost > limit then
     -- The clock was set back, or leases were longer: from now on, none lasts longer than one that starts now.
     local longer = redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now + lease), '+inf')
-    for _, holder in ipairs(longer) do redis.call('ZADD', key, now + lease, holder) end
+    for _, other in ipairs(longer) do redis.call('ZADD', key, now + lease, other) end
   end
   return held, function()
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-    redis.call('ZADD', key, now + lease, ARGV[1])
+    redis.call('ZADD', key, now + lease, holder)
     redis.call('PEXPIRE', key, math.ceil(lease / 1000))
   end
 end

@@ -7,7 +7,7 @@ use crate::redis::{Script, lua, script};
 /// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
 ///
 /// Of several limits in shadow mode it takes each bucket for a limit of its own.
-pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(include_str!("token_bucket.lua"));
+pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(include_str!("token_bucket.lua"), include_str!("requests.lua"));
 
 /// How each algorithm looks into its buckets.
 macro_rules! algorithms {
@@ -26,7 +26,8 @@ macro_rules! algorithms {
 }
 
 /// Decides any request. It is put together of a part for each algorithm.
-pub const MIXED_SCRIPT: &str = lua!(include_str!("mixed_head.lua"), algorithms!(), include_str!("mixed_tail.lua"));
+pub const MIXED_SCRIPT: &str =
+    lua!(include_str!("mixed_head.lua"), algorithms!(), include_str!("mixed_tail.lua"), include_str!("requests.lua"));
 
 /// Looks into any buckets as the one above does, and changes nothing.
 pub(super) const LOOK_SCRIPT: &str =

@@ -10,6 +10,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local reply = {}
 
+local function is_last(i) return tonumber(ARGV[3 * i]) > 1 end
+
 local function decide(first, last)
   local verdict, lacks, fits = now, {}, {}
 
@@ -37,23 +39,3 @@ local function decide(first, last)
   reply[#reply + 1] = verdict
   for i = first, last do reply[#reply + 1] = lacks[i] end
 end
-
-local first = 1
-for i in ipairs(KEYS) do
-  if tonumber(ARGV[3 * i]) > 1 then
-    if i - first + 1 == #KEYS then
-      decide(first, i)
-    else
-      local is_done, problem = pcall(decide, first, i)
-      if not is_done then
-        -- Most servers raise strings. Redis before 7.0 may put the place first, and an error's first word says what it is.
-        problem = problem.err or problem
-        local place = string.find(problem, '^@') and 'ERR Error running script: ' or ''
-        reply[#reply + 1] = {err = place .. problem}
-      end
-    end
-    first = i + 1
-  end
-end
-
-return reply

@@ -116,7 +116,8 @@ impl Call {
     }
 
     /// Whether one command can tell of both.
-    pub(super) fn joins(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn joins(&self, other: &Self) -> bool {
         let is_same = |(one, other)| Arc::ptr_eq(one, other);
         self.share.is_some() && other.share.is_some() && self.script.iter().zip(&other.script).any(is_same)
     }
