@@ -33,8 +33,12 @@ impl Worker {
     /// Whether a request is to be held until the turn's end, where it is checked with others.
     fn waits_for_turn(&self, request: u32) -> bool {
         let Some(turn) = self.turn else { return false };
-        let arrive = |state: &mut State| state.gather.arrive(RequestId(request), state.limiter.redis().in_flight());
-        let pace = self.with(arrive);
+        let pace = self.with(|state| {
+            // Should the turn's end never be told, a tick is to find the request.
+            let in_flight = state.limiter.redis().in_flight();
+            state.ticker.is_running().then(|| state.gather.arrive(RequestId(request), in_flight))
+        });
+        let Some(pace) = pace else { return false };
         let is_told = pace != Pace::Schedule || abi::enqueue(turn).is_ok();
         if !is_told {
             self.with(|state| state.gather.unscheduled());
