@@ -254,7 +254,7 @@ async fn every_limit_is_kept(host: HostKind) {
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
         filter["limits"] = Value::Array(limits.clone());
     });
-    let Some(mesh) = mesh.edit(let_the_limiter_see_bodies).start().await else { return };
+    let Some(mesh) = mesh.that_sees_bodies().start().await else { return };
     for case in &cases {
         for (turn, (ask, status)) in case.talk.iter().enumerate() {
             let mut request = mesh.ask(ask.path).method(ask.method.clone()).body(ask.body).header("x-case", case.name);
@@ -276,11 +276,4 @@ fn limit_of(case: &Case) -> Value {
     let only_here = json!({"header": {"name": "x-case", "exact": case.name}});
     limit["when"].as_array_mut().expect("a list of predicates").push(only_here);
     limit
-}
-
-fn let_the_limiter_see_bodies(bootstrap: &mut Value) {
-    let filters =
-        "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config";
-    let plugin = bootstrap.pointer_mut(filters).expect("the quickstart's limiter");
-    plugin["allow_on_headers_stop_iteration"] = true.into();
 }

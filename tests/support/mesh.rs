@@ -204,6 +204,16 @@ impl MeshBuilder {
         self
     }
 
+    /// The limiter may hold a request's headers and still be shown its body.
+    pub fn that_sees_bodies(self) -> Self {
+        const LIMITER: &str =
+            "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config";
+        self.edit(|bootstrap| {
+            let plugin = bootstrap.pointer_mut(LIMITER).expect("the limiter is the first of the listener's filters");
+            plugin["allow_on_headers_stop_iteration"] = true.into();
+        })
+    }
+
     /// Starts it; `None` where a component cannot be had, which has been said.
     pub async fn start(mut self) -> Option<Mesh> {
         let options = self.redis;
