@@ -14,11 +14,19 @@ use weir::{HostKind, Mesh};
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 weir::on_both_hosts! {
+    bodies_that_nobody_reads_stay_with_their_requests
     requests_with_bodies_are_decided_each_by_its_own
     who_leaves_in_between_takes_nobody_along
 }
 
-/// Each user has five tokens by a header, whatever the body, and five by what is in the body.
+/// Each user has five tokens: for requests with bodies, which are there before the turn is over, and for those without.
+async fn bodies_that_nobody_reads_stay_with_their_requests(host: HostKind) {
+    let mesh = Mesh::on(host, QUICKSTART).patient().workers(1).that_sees_bodies().bucket(5, 1, "3600s");
+    let Some(mesh) = mesh.start().await else { return };
+    each_of_a_crowd_has_five_tokens(mesh, Bodies::Unread).await;
+}
+
+/// Each user has five tokens by what is in the body; meanwhile others are denied without a body.
 async fn requests_with_bodies_are_decided_each_by_its_own(host: HostKind) {
     let limit = |name: &str, descriptor| {
         let bucket = json!({"max_tokens": 5, "fill_interval": "3600s"});
@@ -31,25 +39,49 @@ async fn requests_with_bodies_are_decided_each_by_its_own(host: HostKind) {
             limit("body", json!({"request_body": {"json_pointer": "/user"}})),
         ]);
     });
-    let Some(mesh) = mesh.start().await.map(Arc::new) else { return };
-    let mut users = JoinSet::new();
+    let Some(mesh) = mesh.start().await else { return };
+    each_of_a_crowd_has_five_tokens(mesh, Bodies::Read).await;
+}
+
+#[derive(Clone, Copy)]
+enum Bodies {
+    Read,
+    Unread,
+}
+
+/// Users with bodies of different sizes, all at once, each of whom asks eight times.
+async fn each_of_a_crowd_has_five_tokens(mesh: Mesh, bodies: Bodies) {
+    let (mesh, mut users) = (Arc::new(mesh), JoinSet::new());
     for user in 0..32 {
         let mesh = Arc::clone(&mesh);
         users.spawn(async move {
             let name = format!("user-{user}");
-            let body = json!({"user": name, "pad": "x".repeat(500 * user)}).to_string();
-            let (mut by_header, mut by_body) = (Vec::new(), Vec::new());
+            let body = json!({"user": name, "pad": "x".repeat(501 * user)}).to_string();
+            let mut statuses = Vec::new();
             for _ in 0..8 {
-                by_header.push(mesh.ask("/header").user(&name).method(Method::POST).body(&body).send().await.status);
-                by_body.push(mesh.ask("/body").method(Method::POST).body(&body).send().await.status);
+                statuses.push(ask(&mesh, bodies, &name, &body).await);
             }
-            (name, by_header, by_body)
+            (name, statuses)
         });
     }
     let expected = [[200; 5].as_slice(), &[429; 3]].concat();
-    for (name, by_header, by_body) in users.join_all().await {
-        assert_eq!((by_header, by_body), (expected.clone(), expected.clone()), "{name}");
+    for (name, statuses) in users.join_all().await {
+        assert_eq!(statuses, expected, "{name}");
     }
+}
+
+/// Asks in a user's name, and tells the answer's status.
+async fn ask(mesh: &Mesh, bodies: Bodies, name: &str, body: &str) -> u16 {
+    let of = |path| mesh.ask(path).user(name);
+    let answer = match bodies {
+        Bodies::Unread if body.len() % 2 == 0 => of("/").send().await,
+        Bodies::Unread => of("/").method(Method::POST).body(body).send().await,
+        Bodies::Read => {
+            mesh.ask("/header").user("all").send().await;
+            of("/body").method(Method::POST).body(body).send().await
+        }
+    };
+    answer.status
 }
 
 /// Of each crowd, every second client closes its connection as soon as it has sent its request.
