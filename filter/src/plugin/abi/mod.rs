@@ -15,10 +15,14 @@
 //! * `resume_request`, `send_local_response` and `reset_request` are put off until the callback has returned, by both.
 //!   What they lead to (a local reply's response headers, the end of the request, the next one's beginning) is then
 //!   called from within the host's return, one inside the other, with nothing of the module's on the stack between.
+//! * In Envoy, the end of a callback within a callback, as of the bridge's within `send`, carries out what was put off
+//!   so far; and after `send_local_response`, whatever a filter's callback of this VM returns is taken for a pause, until
+//!   one has ended (a bridge then loses what it was to pass on). So [`Callback`](super::host::Callback) keeps decisions
+//!   for the end.
 //! * Envoy puts off what callouts and streams bring while a callback runs, even where they fail on the spot.
 //!
-//! Nothing here relies on the latter two: no state stays borrowed across a call that makes something happen, only
-//! across those that read, count, or log.
+//! Nothing here relies on the third and the last of these: no state stays borrowed across a call that makes something
+//! happen, only across those that read, count, or log.
 
 mod calls;
 mod exports;

@@ -63,7 +63,8 @@ fn subjects(rounds: &Rounds) -> String {
     }
     text.push_str(
         "\nEvery Envoy has the same route and the same fault filter, which answers what the limiter lets pass; \
-         `x-user-id` is another for each\nconnection. Only weir-headers adds\nheaders to what is admitted; what is denied has the same headers everywhere.\n",
+         `x-user-id`\nis another for each connection. Only weir-headers adds headers to what is admitted; what is denied has the \
+         same headers\neverywhere.\n",
     );
     text
 }
