@@ -22,21 +22,14 @@
 mod backoff;
 mod in_flight;
 mod phase;
+mod replies;
 
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use self::{
-    backoff::Backoff,
-    in_flight::{Caller, InFlight, Sent},
-    phase::Phase,
-};
-use super::{
-    Call, Credentials, Failure, Reply, Ticket, Trouble,
-    handshake::Handshake,
-    resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript, revokes},
-};
+use self::{backoff::Backoff, in_flight::InFlight, phase::Phase};
+use super::{Call, Credentials, Failure, Reply, Ticket, Trouble, handshake::Handshake, resp::Decoder};
 use crate::units::Micros;
 
 /// Age at which a connection is replaced, so that it follows DNS and failovers. Up to a quarter less by jitter.
@@ -45,8 +38,6 @@ const MAX_AGE: Micros = Micros::from_secs(5 * 60);
 const DRAIN_AGAIN: Micros = Micros::from_secs(15);
 /// The least time that a peer has to answer a handshake, and to be called silent.
 const PATIENCE: Micros = Micros::from_secs(1);
-/// At most one [`Trouble`] about error replies of one cause in this time.
-const TROUBLE_INTERVAL: Micros = Micros::from_secs(1);
 /// Capacity beyond which a buffer is given back once it is empty.
 const KEPT_BUFFER: usize = 256 * 1024;
 
@@ -283,112 +274,5 @@ impl Session {
     /// Whether calls are sent.
     fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. })
-    }
-
-    fn handle_reply(&mut self, now: Micros, reply: Reply) {
-        if let Phase::Proving { handshake, .. } = &mut self.phase {
-            return match handshake.answer(&reply, self.config.credentials.as_ref()) {
-                Err(Trouble { failure, detail }) => self.condemn(failure, detail),
-                Ok(()) if handshake.is_done() => {
-                    self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
-                }
-                Ok(()) => {}
-            };
-        }
-        let Some(sent) = self.calls.answered() else {
-            return self.distrust(format!("expected no reply, found {}", reply.kind()));
-        };
-        match reply {
-            Reply::Error(error) => self.handle_error(now, sent, &error),
-            Reply::Array(elements) if self.calls.is_next_joined() => self.share_out(now, sent, elements),
-            reply => {
-                self.was_useful();
-                // Such a reply has no shares: it is malformed to all alike.
-                while let Some(Sent { caller, .. }) = self.calls.answered_too() {
-                    self.settle(caller, Ok(reply.clone()));
-                }
-                self.settle(sent.caller, Ok(reply));
-            }
-        }
-    }
-
-    /// Hands all calls that one command told of their shares of its reply.
-    fn share_out(&mut self, now: Micros, first: Sent, elements: Vec<Reply>) {
-        let mut shares = Shares::of(elements);
-        let mut next = Some(first);
-        while let Some(Sent { caller, share, .. }) = next {
-            match shares.take(share) {
-                Reply::Error(error) => self.handle_failure(now, caller, &error),
-                reply => {
-                    self.was_useful();
-                    self.settle(caller, Ok(reply));
-                }
-            }
-            next = self.calls.answered_too();
-        }
-    }
-
-    /// An error is the whole reply to a command.
-    fn handle_error(&mut self, now: Micros, first: Sent, error: &[u8]) {
-        // A Redis that is a cluster refuses keys of different slots before it runs anything.
-        let is_apart = self.calls.is_next_joined() && is_cross_slot(error);
-        self.joins &= !is_apart;
-        let mut next = Some(first);
-        while let Some(Sent { mut caller, .. }) = next {
-            let again =
-                caller.as_mut().filter(|_| is_apart || is_noscript(error)).and_then(|caller| caller.call.take());
-            match (&caller, again) {
-                (Some(caller), Some(call)) => self.resend(now, caller, &call),
-                _ => self.handle_failure(now, caller, error),
-            }
-            next = self.calls.answered_too();
-        }
-    }
-
-    /// A call has failed with this error.
-    fn handle_failure(&mut self, now: Micros, caller: Option<Caller>, error: &[u8]) {
-        if caller.is_none() && is_noscript(error) {
-            return;
-        }
-        let failure = failure_of(error);
-        self.settle(caller, Err(failure));
-        if failure == Failure::NotReady || revokes(error) {
-            let detail = describe(error, self.config.credentials.as_ref());
-            return self.condemn(failure, detail);
-        }
-        self.was_useful();
-        let is_news = |(last, at): (Failure, Micros)| last != failure || now >= at.plus(TROUBLE_INTERVAL);
-        if self.last_trouble.is_none_or(is_news) {
-            self.last_trouble = Some((failure, now));
-            self.trouble(failure, describe(error, self.config.credentials.as_ref()));
-        }
-    }
-
-    fn resend(&mut self, now: Micros, &Caller { ticket, deadline, .. }: &Caller, call: &Call) {
-        let sent = match self.phase {
-            Phase::Closing { cause } => Err(phase::refusal_of(cause)),
-            _ if deadline <= now => Err(Failure::Timeout),
-            _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
-        };
-        if let Err(failure) = sent {
-            self.settled.push_back((ticket, Err(failure)));
-        }
-    }
-
-    /// Not so where it is being closed: a replica answers what only reads, and is of no use to us.
-    fn was_useful(&mut self) {
-        if self.is_connected() {
-            self.backoff.reset();
-        }
-    }
-
-    fn settle(&mut self, caller: Option<Caller>, result: Result<Reply, Failure>) {
-        if let Some(Caller { ticket, .. }) = caller {
-            self.settled.push_back((ticket, result));
-        }
-    }
-
-    fn trouble(&mut self, failure: Failure, detail: impl Into<String>) {
-        self.urgent.push_back(Effect::Trouble(Trouble::new(failure, detail)));
     }
 }
