@@ -51,6 +51,15 @@ fn one_command_tells_of_sixty_four_at_most() {
 }
 
 #[test]
+fn one_command_has_a_reply_of_256_elements_at_most() {
+    let mut it = Conversation::connected(config());
+    it.submit_all((0..10).map(|ticket| (ticket, Call::script(&SCRIPT, &["k"], &["a"]).sharing(100))));
+    assert_eq!(it.sent(), ["EVALSHA SHA 2 k k a a"; 5]);
+    it.submit_all([(10, Call::script(&SCRIPT, &["k"], &["a"]).sharing(1_000))]);
+    assert_eq!(it.sent(), ["EVALSHA SHA 1 k a"]);
+}
+
+#[test]
 fn one_that_fails_leaves_the_others_alone() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=3);
@@ -110,7 +119,7 @@ fn a_cluster_is_told_of_one_at_a_time() {
 }
 
 #[test]
-fn what_waits_is_lost_with_no_connection() {
+fn what_is_not_sent_when_a_connection_ends_goes_with_the_next() {
     let mut it = Conversation::connected(config());
     it.submit_unsent(1, call(1));
     it.redis_closes();
