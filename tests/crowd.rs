@@ -74,7 +74,7 @@ async fn each_of_a_crowd_has_five_tokens(mesh: Mesh, bodies: Bodies) {
 async fn ask(mesh: &Mesh, bodies: Bodies, name: &str, body: &str) -> u16 {
     let of = |path| mesh.ask(path).user(name);
     let answer = match bodies {
-        Bodies::Unread if body.len() % 2 == 0 => of("/").send().await,
+        Bodies::Unread if body.len().is_multiple_of(2) => of("/").send().await,
         Bodies::Unread => of("/").method(Method::POST).body(body).send().await,
         Bodies::Read => {
             mesh.ask("/header").user("all").send().await;
