@@ -5,11 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use weir::{HostKind, Mesh};
 
 weir::on_both_hosts! {
     the_log_says_what_was_decided_of_each_request
     a_text_log_has_its_operators
+    the_log_says_what_was_decided_of_each_of_a_crowd
 }
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -51,6 +55,37 @@ async fn the_log_says_what_was_decided_of_each_request(host: HostKind) {
     let unlimited: Vec<&str> = lines[3].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(unlimited, ["client", "duration_ms", "method", "path", "status", "time"], "no limit, nothing decided");
     assert_eq!(lines[3]["path"], "/\"quoted\"?x=1");
+}
+
+/// More of them at once than one callback decides.
+async fn the_log_says_what_was_decided_of_each_of_a_crowd(host: HostKind) {
+    const CROWD: usize = 1_000;
+    const ROUNDS: usize = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let mesh = Mesh::on(host, "envoy/access-log.yaml").patient().workers(1).bucket(1, 1, "3600s");
+    let Some(mesh) = mesh.edit(|bootstrap| log_to(&file, bootstrap)).start().await else { return };
+    mesh.get("alice").await.admitted();
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(TcpStream::connect(mesh.ingress()[0]).await.unwrap());
+    }
+    for _ in 0..ROUNDS {
+        for client in &mut crowd {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\nx-user-id: alice\r\n\r\n").await.unwrap();
+        }
+        for client in &mut crowd {
+            let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+            while !answer.ends_with(b"rate limited\n") {
+                let size = timeout(Duration::from_secs(20), client.read(&mut buffer)).await.unwrap().unwrap();
+                assert!(size > 0, "{}", answer.escape_ascii());
+                answer.extend_from_slice(&buffer[..size]);
+            }
+        }
+    }
+    let lines = lines(&mesh, &file, 1 + ROUNDS * CROWD);
+    let silent = lines.iter().skip(1).filter(|line| !line.contains(r#""decision":"denied""#)).count();
+    assert_eq!(silent, 0, "of {} lines", lines.len());
 }
 
 async fn a_text_log_has_its_operators(host: HostKind) {

@@ -10,7 +10,7 @@ use alloc::collections::VecDeque;
 
 use super::RequestId;
 
-/// Of the requests that seem to come alone, each so manieth is kept until its turn ends, to learn whether others come.
+/// Of the requests that seem to come alone, one in so many is kept until its turn ends, to learn whether others come.
 const LOOK_AROUND: u32 = 16;
 
 /// One worker's.

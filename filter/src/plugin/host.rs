@@ -62,7 +62,9 @@ pub(super) fn variable(name: &str) -> Option<String> {
 
 /// Requests that one callback may decide. Each is resumed within the callback before it: with many more, the proxy's
 /// stack overflows (seen with 2,000; 300 were fine). The next callback goes on with the rest.
-const DECISIONS_PER_CALLBACK: usize = 128;
+const DECISIONS_PER_CALLBACK: usize = 192;
+/// Decisions up to which it may check one more request: so there is room to do all that comes before those.
+const CHECKS_PER_CALLBACK: usize = 128;
 
 /// One callback: when it is, in whose place the proxy takes calls to act, and what it has decided. The place is at
 /// first that of the context which the proxy called; it forgets any other when the callback returns.
@@ -93,6 +95,11 @@ impl Callback {
     /// Whether it may decide one more.
     pub(super) fn may_decide(&self) -> bool {
         self.decided.len() < DECISIONS_PER_CALLBACK
+    }
+
+    /// Whether it may check one more, which it may have to decide.
+    pub(super) fn may_check(&self) -> bool {
+        self.decided.len() < CHECKS_PER_CALLBACK
     }
 
     /// What it has decided.

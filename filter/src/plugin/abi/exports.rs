@@ -14,6 +14,7 @@ extern "C" fn proxy_abi_version_0_2_1() {}
 
 #[unsafe(no_mangle)]
 extern "C" fn _initialize() {
+    // Where nobody calls them, the linker has every export do so.
     // SAFETY: called by the host, once, before anything else.
     unsafe { __wasm_call_ctors() };
 }

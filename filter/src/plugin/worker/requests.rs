@@ -104,7 +104,9 @@ impl Worker {
     /// Checks the requests that the turn brought, and sends what there is to send.
     pub(super) fn end_turn(&self, callback: &mut Callback) {
         self.with(|state| state.gather.turn_ends());
-        while callback.may_decide()
+        // What is left of other callbacks does not come between a request's notes and its decision.
+        self.perform_aside(callback);
+        while callback.may_check()
             && let Some(RequestId(request)) = self.with(|state| state.gather.take_next())
         {
             self.check_held(callback, request);
