@@ -6,7 +6,7 @@ use redis::{Commands, ConnectionLike, Value};
 use tempfile::NamedTempFile;
 use weir_filter::limit::{Check, Scripts, TOKEN_BUCKETS_SCRIPT, TokenBucket, Verdict};
 use weir_filter::overrides::Setting;
-use weir_filter::redis::Reply;
+use weir_filter::redis::{Integers, Reply};
 use weir_filter::units::{Micros, Tokens};
 use weir_harness::cli::limits::Limits;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
@@ -52,8 +52,8 @@ impl Operator {
         let script = redis::Script::new(TOKEN_BUCKETS_SCRIPT);
         let mut call = script.key(key);
         call.arg(bucket.room().0).arg(bucket.price(Tokens(cost)).0).arg(3);
-        let reply: Vec<i64> = call.invoke(&mut self.redis).unwrap();
-        assert!(reply[0] > 0, "admitted");
+        let reply: Vec<u8> = call.invoke(&mut self.redis).unwrap();
+        assert!(Integers::of(&Reply::Bulk(reply)).unwrap().get(0) > Some(0), "admitted");
     }
 
     /// What the filter's own call for this check comes to.
@@ -61,12 +61,8 @@ impl Operator {
         let mut wire = Vec::new();
         check.call(&Scripts::default()).encode_with_source(&mut wire);
         let reply = self.redis.req_packed_commands(&wire, 0, 1).unwrap().remove(0);
-        let integer = |value| match value {
-            Value::Int(n) => Reply::Integer(n),
-            other => panic!("no script of ours replies {other:?}"),
-        };
-        let Value::Array(values) = reply else { panic!("no script of ours replies {reply:?}") };
-        check.read(&Reply::Array(values.into_iter().map(integer).collect())).unwrap()
+        let Value::BulkString(packed) = reply else { panic!("no script of ours replies {reply:?}") };
+        check.read(&Reply::Bulk(packed)).unwrap()
     }
 
     pub(crate) fn override_of(&mut self, field: &str) -> Option<Setting> {

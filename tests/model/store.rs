@@ -120,8 +120,7 @@ impl Store {
         let script = script.iter().find(|script| script.sha1_hex().as_bytes() == parts[1]).expect("a script of ours");
         parts[0] = b"EVAL".to_vec();
         parts[1] = script.source().into();
-        let Reply::Array(elements) = self.run_parts(parts, true) else { panic!("expected an array") };
-        let mut shares = Shares::of(elements);
+        let mut shares = Shares::of(self.run_parts(parts, true)).expect("a reply with shares");
         let replies = calls.iter().map(|call| shares.take(call.share().unwrap())).collect();
         assert!(shares.is_empty(), "more than was asked for");
         replies
@@ -165,6 +164,7 @@ fn bulk_strings(wire: &[u8]) -> Vec<Vec<u8>> {
 fn reply(value: Value) -> Reply {
     match value {
         Value::Int(n) => Reply::Integer(n),
+        Value::BulkString(bytes) => Reply::Bulk(bytes),
         Value::Array(values) => Reply::Array(values.into_iter().map(reply).collect()),
         Value::ServerError(error) => {
             Reply::Error(format!("{} {}", error.code(), error.details().unwrap_or("")).into_bytes())

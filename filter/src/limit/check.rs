@@ -9,7 +9,7 @@ use super::holds::{Holder, Holds};
 use super::judgement::Judgement;
 use super::scripts::Scripts;
 use super::verdict::{Outcome, Verdict};
-use crate::redis::{Call, CallWriter, Reply, Script};
+use crate::redis::{Call, CallWriter, Integers, Reply, Script};
 use crate::units::{Micros, Tokens};
 
 /// One bucket that the request runs into.
@@ -38,7 +38,9 @@ pub struct Check {
 
 /// A reply that no script of ours gives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an array of {expected} integers, the first above 0 where the rest admit, found {found} that is none")]
+#[error(
+    "expected {expected} integers, listed or packed, the first above 0 where the rest admit, found {found} of others"
+)]
 pub struct MalformedReply {
     expected: usize,
     found: &'static str,
@@ -278,18 +280,19 @@ fn for_each_and_last(asked: &[Asked], mut write: impl FnMut(&Asked, bool)) {
     }
 }
 
-/// What the script for token buckets replies of each.
-fn in_ones(numbers: &[Reply]) -> Option<Vec<Seen>> {
-    numbers.iter().map(|reply| Some(Seen { used: number(reply)?, more: [0, 0] })).collect()
+/// What the script for token buckets replies of each, after the first integer.
+fn in_ones(integers: Integers<'_>) -> Option<Vec<Seen>> {
+    let seen = |nth| Some(Seen { used: natural(integers, nth)?, more: [0, 0] });
+    (1..integers.len()).map(seen).collect()
 }
 
-/// What such a script replies of each bucket. `None` where that is something else.
-pub(super) fn in_threes(numbers: &[Reply]) -> Option<Vec<Seen>> {
-    let (threes, rest) = numbers.as_chunks();
-    if !rest.is_empty() {
-        return None;
-    }
-    threes.iter().map(|[used, x, y]| Some(Seen { used: number(used)?, more: [number(x)?, number(y)?] })).collect()
+/// What such a script replies of each bucket, after the first integer. `None` where that is something else.
+pub(super) fn in_threes(integers: Integers<'_>) -> Option<Vec<Seen>> {
+    let seen = |nth: usize| {
+        let [used, x, y] = [0, 1, 2].map(|more| natural(integers, nth.saturating_add(more)));
+        Some(Seen { used: used?, more: [x?, y?] })
+    };
+    (1..integers.len()).step_by(3).map(seen).collect()
 }
 
 impl MalformedReply {
@@ -298,20 +301,15 @@ impl MalformedReply {
     }
 }
 
-/// Whether it admits, Redis' time, and the rest.
-pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, &[Reply])> {
-    let Reply::Array(elements) = reply else { return None };
-    match elements.split_first() {
-        Some((Reply::Integer(first), rest)) => Some((*first > 0, Micros(first.unsigned_abs()), rest)),
-        _ => None,
-    }
+/// Whether it admits, Redis' time, and all integers, the first of which says both.
+pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, Integers<'_>)> {
+    let integers = Integers::of(reply)?;
+    let first = integers.get(0)?;
+    Some((first > 0, Micros(first.unsigned_abs()), integers))
 }
 
-fn number(reply: &Reply) -> Option<u64> {
-    match reply {
-        Reply::Integer(n) => u64::try_from(*n).ok(),
-        _ => None,
-    }
+fn natural(integers: Integers<'_>, index: usize) -> Option<u64> {
+    u64::try_from(integers.get(index)?).ok()
 }
 
 #[cfg(test)]
@@ -340,15 +338,20 @@ mod tests {
         let fixed = Algorithm::FixedWindow(crate::limit::FixedWindow::new(one, Micros::from_secs(1)).unwrap());
         let asked = Asked { limit: 0, window: 0, key: Vec::new(), algorithm: fixed, cost: Tokens(1), enforced: true };
         let check = Check::new(vec![asked], Holder::default());
-        let reply = |numbers: &[i64]| Reply::Array(numbers.iter().map(|n| Reply::Integer(*n)).collect());
-        assert!(check.read(&reply(&[5, 0, 0, 0])).unwrap().admitted);
-        assert!(!check.read(&reply(&[-5, 1, 0, 0])).unwrap().admitted);
-        for nonsense in [&[5][..], &[5, 0], &[5, 0, 0, 0, 0], &[5, 1, 0, 0], &[-5, 0, 0, 0], &[5, -1, 0, 0], &[]] {
-            let malformed = check.read(&reply(nonsense)).unwrap_err();
-            assert_eq!(
-                malformed.to_string(),
-                "expected an array of 4 integers, the first above 0 where the rest admit, found an array that is none"
-            );
+        let listed = |numbers: &[i64]| Reply::Array(numbers.iter().map(|n| Reply::Integer(*n)).collect());
+        let packed = |numbers: &[i64]| Reply::Bulk(numbers.iter().flat_map(|n| n.to_be_bytes()).collect());
+        let malformed = |reply| check.read(&reply).unwrap_err().to_string();
+        for reply in [&listed as &dyn Fn(&[i64]) -> Reply, &packed] {
+            assert!(check.read(&reply(&[5, 0, 0, 0])).unwrap().admitted);
+            assert!(!check.read(&reply(&[-5, 1, 0, 0])).unwrap().admitted);
+            for nonsense in [&[5][..], &[5, 0], &[5, 0, 0, 0, 0], &[5, 1, 0, 0], &[-5, 0, 0, 0], &[5, -1, 0, 0], &[]] {
+                let malformed = malformed(reply(nonsense));
+                assert!(
+                    malformed.starts_with("expected 4 integers, listed or packed, the first above 0"),
+                    "{malformed}"
+                );
+            }
         }
+        assert!(malformed(Reply::Bulk(vec![1; 31])).ends_with(" found a bulk string of others"));
     }
 }

@@ -1,7 +1,7 @@
 
 -- One request after the other. What one of several fails for is told in its place, so that the others are decided.
-local first = 1
-for i in ipairs(KEYS) do
+local first, is_plain = 1, true
+for i = 1, #KEYS do
   if is_last(i) then
     if i - first + 1 == #KEYS then
       decide(first, i)
@@ -11,11 +11,12 @@ for i in ipairs(KEYS) do
         -- Most servers raise strings. Redis before 7.0 may put the place first, and an error's first word says what it is.
         problem = problem.err or problem
         local place = string.find(problem, '^@') and 'ERR Error running script: ' or ''
-        reply[#reply + 1] = {err = place .. problem}
+        reply[#reply + 1], is_plain = {err = place .. problem}, false
       end
     end
     first = i + 1
   end
 end
 
-return reply
+-- Numbers go as one string, eight bytes each: an array takes Redis before 7.0 a second write to the socket.
+return is_plain and struct.pack('>' .. string.rep('i8', #reply), unpack(reply)) or reply

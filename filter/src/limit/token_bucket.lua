@@ -10,32 +10,32 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local reply = {}
 
-local function is_last(i) return tonumber(ARGV[3 * i]) > 1 end
+local function is_last(i) return ARGV[3 * i] + 0 > 1 end
 
 local function decide(first, last)
-  local verdict, lacks, fits = now, {}, {}
+  local verdict, lacks = now, {}
 
   for i = first, last do
-    local fill, price = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
-    local lack = math.max((tonumber(redis.call('GET', KEYS[i])) or now) - now, 0)
+    local fill = ARGV[3 * i - 2] + 0
+    local lack = (tonumber(redis.call('GET', KEYS[i])) or now) - now
+    if lack < 0 then lack = 0 end
     if lack > fill then
       -- Its limit was larger, or the clock was set back: it is empty, and fills from now on.
       lack = fill
       redis.call('SET', KEYS[i], now + lack, 'PX', math.ceil(lack / 1000))
     end
     lacks[i] = lack
-    fits[i] = lack + price <= fill
-    if not fits[i] and ARGV[3 * i] % 2 == 1 then verdict = -now end
+    if lack + ARGV[3 * i - 1] > fill and ARGV[3 * i] % 2 == 1 then verdict = -now end
   end
 
   for i = first, last do
-    local price = tonumber(ARGV[3 * i - 1])
-    if verdict > 0 and fits[i] and price > 0 then
-      local lack = lacks[i] + price
-      redis.call('SET', KEYS[i], now + lack, 'PX', math.ceil(lack / 1000))
+    local spent = lacks[i] + ARGV[3 * i - 1]
+    if verdict > 0 and spent > lacks[i] and spent <= ARGV[3 * i - 2] + 0 then
+      redis.call('SET', KEYS[i], now + spent, 'PX', math.ceil(spent / 1000))
     end
   end
 
-  reply[#reply + 1] = verdict
-  for i = first, last do reply[#reply + 1] = lacks[i] end
+  local n = #reply
+  reply[n + 1] = verdict
+  for i = first, last do reply[n + 2 + i - first] = lacks[i] end
 end

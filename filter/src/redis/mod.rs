@@ -23,7 +23,7 @@ pub use call::{Call, CallWriter, Script};
 pub(crate) use call::{script, sha1};
 pub use callouts::{Callout, Callouts, Next};
 pub use failure::{Failure, Trouble};
-pub use resp::{Reply, Shares};
+pub use resp::{Integers, Reply, Shares};
 pub use secret::{Credentials, Secret};
 pub use session::{Effect, Session, SessionConfig};
 

@@ -48,7 +48,7 @@ impl Decoder {
         }
         let bytes = self.buffer.get(self.start..).unwrap_or_default();
         if self.scanner.is_fresh()
-            && let Some((reply, length)) = integer_array(bytes)
+            && let Some((reply, length)) = short_bulk(bytes)
         {
             self.consume(length);
             return Ok(Some(reply));
@@ -115,38 +115,19 @@ fn reply(whole: &[u8], frame: &RangeFrame) -> Reply {
     }
 }
 
-/// A whole, flat array of one to nine integers: what the limits' scripts answer, in a single pass. `None` leaves
-/// everything else, right or wrong, to the scanner.
-fn integer_array(bytes: &[u8]) -> Option<(Reply, usize)> {
-    let [b'*', count @ b'1'..=b'9', b'\r', b'\n', rest @ ..] = bytes else { return None };
-    let count = usize::from(count & 0x0f);
-    let mut integers = Vec::with_capacity(count);
+/// A whole bulk string of up to 9,999 bytes: what the limits' scripts answer, in a single pass. `None` leaves everything
+/// else, right or wrong, to the scanner.
+fn short_bulk(bytes: &[u8]) -> Option<(Reply, usize)> {
+    let [b'$', first @ b'1'..=b'9', rest @ ..] = bytes else { return None };
     let mut rest = rest;
-    for _ in 0..count {
-        let (integer, after) = integer(rest)?;
-        integers.push(Reply::Integer(integer));
-        rest = after;
-    }
-    Some((Reply::Array(integers), bytes.len().saturating_sub(rest.len())))
-}
-
-fn integer(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let (negative, mut rest) = match bytes {
-        [b':', b'-', rest @ ..] => (true, rest),
-        [b':', rest @ ..] => (false, rest),
-        _ => return None,
-    };
-    let mut value = 0_i64;
-    let mut digits = 0_u8;
+    let mut length = usize::from(first & 0x0f);
     while let [digit @ b'0'..=b'9', after @ ..] = rest {
-        value = value.checked_mul(10)?.checked_add(i64::from(digit & 0x0f))?;
-        digits = digits.checked_add(1)?;
+        length = length.saturating_mul(10).saturating_add(usize::from(digit & 0x0f));
         rest = after;
     }
-    match rest {
-        [b'\r', b'\n', after @ ..] if digits > 0 => Some((if negative { value.checked_neg()? } else { value }, after)),
-        _ => None,
-    }
+    let (bulk, rest) = rest.strip_prefix(b"\r\n").filter(|_| length < 10_000)?.split_at_checked(length)?;
+    let rest = rest.strip_prefix(b"\r\n")?;
+    Some((Reply::Bulk(bulk.to_vec()), bytes.len().saturating_sub(rest.len())))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub use command::{encode_bulk, encode_command, encode_header};
 pub use decoder::Decoder;
 pub use error_reply::{failure_of, is_noscript};
 pub use scanner::{MAX_DEPTH, MAX_ELEMENTS, MAX_REPLY, RespError};
-pub use shares::Shares;
+pub use shares::{Integers, Shares};
 
 pub(super) use command::decimal;
 pub(super) use error_reply::{describe, is_cross_slot, revokes};

@@ -1,32 +1,145 @@
-//! One reply to several calls.
+//! One reply to several calls, and the integers in it.
 
 use alloc::vec::{self, Vec};
 
 use super::Reply;
 
-/// The elements of a reply, in the order of the calls whose they are.
+/// Bytes of an integer in a packed reply: big-endian, in two's complement.
+const PACKED: usize = size_of::<i64>();
+
+/// A reply that several calls share, in the order of the calls.
 #[derive(Debug)]
-pub struct Shares(vec::IntoIter<Reply>);
+pub enum Shares {
+    /// An array: its elements, errors among them.
+    Listed(vec::IntoIter<Reply>),
+    /// A bulk string of integers.
+    Packed {
+        /// All of them.
+        bytes: Vec<u8>,
+        /// Where those begin that nobody has taken.
+        at: usize,
+    },
+}
 
 impl Shares {
-    /// Those of an array.
+    /// Those of an array, or of integers packed in a bulk string. `None` where the reply is neither.
     #[must_use]
-    pub fn of(elements: Vec<Reply>) -> Self {
-        Self(elements.into_iter())
+    pub fn of(reply: Reply) -> Option<Self> {
+        match reply {
+            Reply::Array(elements) => Some(Self::Listed(elements.into_iter())),
+            Reply::Bulk(bytes) => Some(Self::Packed { bytes, at: 0 }),
+            _ => None,
+        }
     }
 
-    /// The next call's own reply: an array of so many elements, of fewer where there are no more, or the error that is
-    /// in their place.
+    /// The next call's own reply, of the same kind: so many elements, or fewer where there are no more, or the error
+    /// that is in their place.
     pub fn take(&mut self, elements: usize) -> Reply {
-        match self.0.as_slice() {
-            [Reply::Error(_), ..] => self.0.next().unwrap_or(Reply::Nil),
-            _ => Reply::Array(self.0.by_ref().take(elements).collect()),
+        match self {
+            Self::Listed(rest) => match rest.as_slice() {
+                [Reply::Error(_), ..] => rest.next().unwrap_or(Reply::Nil),
+                _ => Reply::Array(rest.by_ref().take(elements).collect()),
+            },
+            Self::Packed { bytes, at } => {
+                let end = at.saturating_add(elements.saturating_mul(PACKED)).min(bytes.len());
+                let own = bytes.get(*at..end).unwrap_or_default().to_vec();
+                *at = end;
+                Reply::Bulk(own)
+            }
         }
     }
 
     /// Whether nothing is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.len() == 0
+        match self {
+            Self::Listed(rest) => rest.len() == 0,
+            Self::Packed { bytes, at } => *at >= bytes.len(),
+        }
+    }
+}
+
+/// The integers of a reply, listed or packed.
+#[derive(Debug, Clone, Copy)]
+pub enum Integers<'a> {
+    /// An array's elements.
+    Listed(&'a [Reply]),
+    /// Those of a bulk string, as `struct.pack('>i8')` writes them.
+    Packed(&'a [[u8; PACKED]]),
+}
+
+impl<'a> Integers<'a> {
+    /// Those of an array, or of a bulk string of whole ones. `None` where the reply is neither.
+    #[must_use]
+    pub fn of(reply: &'a Reply) -> Option<Self> {
+        match reply {
+            Reply::Array(elements) => Some(Self::Listed(elements)),
+            Reply::Bulk(bytes) => match bytes.as_chunks() {
+                (packed, []) => Some(Self::Packed(packed)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The one at an index. `None` where there is none, or something else in its place.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<i64> {
+        match self {
+            Self::Listed(elements) => match elements.get(index)? {
+                Reply::Integer(integer) => Some(*integer),
+                _ => None,
+            },
+            Self::Packed(packed) => packed.get(index).copied().map(i64::from_be_bytes),
+        }
+    }
+
+    /// How many there are, those included that are something else.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Listed(elements) => elements.len(),
+            Self::Packed(packed) => packed.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(integers: &[i64]) -> Reply {
+        Reply::Bulk(integers.iter().flat_map(|integer| integer.to_be_bytes()).collect())
+    }
+
+    #[test]
+    fn each_takes_its_own_of_what_is_packed() {
+        let mut shares = Shares::of(packed(&[1, -2, i64::MAX])).unwrap();
+        assert_eq!([shares.take(2), shares.take(2)], [packed(&[1, -2]), packed(&[i64::MAX])]);
+        assert!(shares.is_empty());
+        assert_eq!(shares.take(1), packed(&[]));
+    }
+
+    #[test]
+    fn integers_are_the_same_listed_or_packed() {
+        let listed = Reply::Array([7, -7].map(Reply::Integer).into());
+        for reply in [&listed, &packed(&[7, -7])] {
+            let integers = Integers::of(reply).unwrap();
+            assert_eq!([0, 1, 2].map(|index| integers.get(index)), [Some(7), Some(-7), None]);
+            assert_eq!(integers.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_number_of_integers_is_none() {
+        assert!(Integers::of(&Reply::Bulk(vec![0; 15])).is_none());
+        assert!(Integers::of(&Reply::Simple(vec![0; 16])).is_none());
+        assert!(Integers::of(&Reply::Array(vec![Reply::Nil])).is_some_and(|one| one.get(0).is_none()));
     }
 }

@@ -1,7 +1,6 @@
 //! What Redis' replies mean to those who wait for them.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::in_flight::{Caller, Sent};
 use super::phase::{self, Phase};
@@ -29,24 +28,21 @@ impl Session {
         };
         match reply {
             Reply::Error(error) => self.handle_error(now, sent, &error),
-            Reply::Array(elements) if self.calls.is_next_joined() => self.share_out(now, sent, elements),
+            reply if self.calls.is_next_joined() => self.share_out(now, sent, reply),
             reply => {
                 self.was_useful();
-                // Such a reply has no shares: it is malformed to all alike.
-                while let Some(Sent { caller, .. }) = self.calls.answered_too() {
-                    self.settle(caller, Ok(reply.clone()));
-                }
                 self.settle(sent.caller, Ok(reply));
             }
         }
     }
 
     /// Hands all calls that one command told of their shares of its reply.
-    fn share_out(&mut self, now: Micros, first: Sent, elements: Vec<Reply>) {
-        let mut shares = Shares::of(elements);
+    fn share_out(&mut self, now: Micros, first: Sent, reply: Reply) {
+        let mut shares = Shares::of(reply);
         let mut next = Some(first);
         while let Some(Sent { caller, share, .. }) = next {
-            match shares.take(share) {
+            // A reply without shares is malformed to all alike.
+            match shares.as_mut().map_or(Reply::Nil, |shares| shares.take(share)) {
                 Reply::Error(error) => self.handle_failure(now, caller, &error),
                 reply => {
                     self.was_useful();
