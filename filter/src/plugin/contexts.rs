@@ -31,9 +31,10 @@ enum Role {
 }
 
 /// An HTTP exchange, as the filter that it passes has it.
+#[derive(Clone)]
 enum Exchange {
     Limited(Rc<Worker>),
-    Bridged(Bridge),
+    Bridged(Rc<RefCell<Bridge>>),
 }
 
 /// Runs on the worker of a root context, if that is a limiter's.
@@ -53,7 +54,7 @@ impl Contexts {
     pub(super) fn create(&self, context: u32, root: u32) {
         let exchange = match self.role(root) {
             Some(Role::Limiter(worker)) => Exchange::Limited(worker),
-            Some(Role::Bridge) => Exchange::Bridged(Bridge::default()),
+            Some(Role::Bridge) => Exchange::Bridged(Rc::default()),
             None => return,
         };
         self.exchanges.borrow_mut().insert(context, exchange);
@@ -89,34 +90,43 @@ impl Contexts {
     }
 
     pub(super) fn request_headers(&self, context: u32, is_whole: bool) -> Action {
-        if let Some(worker) = self.worker(context) {
-            return worker.request(context, is_whole);
+        match self.exchange(context) {
+            Some(Exchange::Limited(worker)) => worker.request(context, is_whole),
+            Some(Exchange::Bridged(bridge)) => {
+                on(&bridge, |bridge| bridge.request_headers(self.wires()));
+                Action::Continue
+            }
+            None => Action::Continue,
         }
-        self.with_bridge(context, |bridge| bridge.request_headers(self.wires()));
-        Action::Continue
     }
 
     pub(super) fn request_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
-        match self.worker(context) {
-            Some(worker) => worker.request_body(context, size, is_whole),
-            None => self.with_bridge(context, |bridge| bridge.request_body(size)).unwrap_or(Action::Continue),
+        match self.exchange(context) {
+            Some(Exchange::Limited(worker)) => worker.request_body(context, size, is_whole),
+            Some(Exchange::Bridged(bridge)) => on(&bridge, |bridge| bridge.request_body(size)).unwrap_or_default(),
+            None => Action::Continue,
         }
     }
 
     pub(super) fn request_trailers(&self, context: u32) -> Action {
-        self.worker(context).map_or(Action::Continue, |worker| worker.request_trailers(context))
+        match self.exchange(context) {
+            Some(Exchange::Limited(worker)) => worker.request_trailers(context),
+            _ => Action::Continue,
+        }
     }
 
     pub(super) fn response_headers(&self, context: u32) -> Action {
-        match self.worker(context) {
-            Some(worker) => worker.response_headers(context),
-            None => self.with_bridge(context, Bridge::response_headers).unwrap_or(Action::Continue),
+        match self.exchange(context) {
+            Some(Exchange::Limited(worker)) => worker.response_headers(context),
+            Some(Exchange::Bridged(bridge)) => on(&bridge, Bridge::response_headers).unwrap_or_default(),
+            None => Action::Continue,
         }
     }
 
     pub(super) fn response_body(&self, context: u32, size: usize) -> Action {
-        let for_worker = self.with_bridge(context, |bridge| bridge.response_body(size)).flatten();
-        if let Some((worker, bytes)) = for_worker {
+        if let Some(Exchange::Bridged(bridge)) = self.exchange(context)
+            && let Some((worker, bytes)) = on(&bridge, |bridge| bridge.response_body(size)).flatten()
+        {
             worker.stream_bytes(context, &bytes);
         }
         Action::Continue
@@ -126,11 +136,8 @@ impl Contexts {
         self.roots.borrow().iter().find(|(known, _)| *known == root).map(|(_, role)| role.clone())
     }
 
-    fn worker(&self, context: u32) -> Option<Rc<Worker>> {
-        match self.exchanges.borrow().get(context) {
-            Some(Exchange::Limited(worker)) => Some(Rc::clone(worker)),
-            _ => None,
-        }
+    fn exchange(&self, context: u32) -> Option<Exchange> {
+        self.exchanges.borrow().get(context).cloned()
     }
 
     /// The streams of all workers of this VM.
@@ -142,19 +149,11 @@ impl Contexts {
         });
         wires.collect::<Vec<_>>().into_iter()
     }
+}
 
-    /// Runs on the bridge of a context, if it has one.
-    fn with_bridge<T>(&self, context: u32, run: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
-        let mut bridge = match self.exchanges.borrow_mut().get_mut(context) {
-            Some(Exchange::Bridged(bridge)) => core::mem::take(bridge),
-            _ => return None,
-        };
-        let result = run(&mut bridge);
-        if let Some(Exchange::Bridged(place)) = self.exchanges.borrow_mut().get_mut(context) {
-            *place = bridge;
-        }
-        Some(result)
-    }
+/// Runs on a bridge. `None` where it is running already, which is not known to happen: nothing that it does calls it.
+fn on<T>(bridge: &RefCell<Bridge>, run: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
+    bridge.try_borrow_mut().ok().map(|mut bridge| run(&mut bridge))
 }
 
 fn limiter(root: u32, configuration: &[u8]) -> Option<Rc<Worker>> {

@@ -35,9 +35,10 @@ pub(super) use self::calls::*;
 pub(super) use self::one_thread::OneThread;
 
 /// What becomes of what a callback told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Action {
     /// It goes on its way.
+    #[default]
     Continue = 0,
     /// It is held until it is resumed or answered.
     Pause = 1,
