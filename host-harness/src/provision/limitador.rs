@@ -18,6 +18,9 @@ use super::{ProvisionError, checkout, command, port, process::ServerProcess, too
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const OVERRIDE: &str = "WEIR_LIMITADOR";
 
+/// What is built of the crate, which `benches/limitador` pins.
+const OURS: &str = "the crate limitador 0.12.0 with a service around it";
+
 /// A limit for each user that no run can reach, in Envoy's domain `bench`.
 const LIMITS: &str = "- namespace: bench
   max_value: 1000000000
@@ -38,7 +41,7 @@ pub struct LimitadorServer {
 /// # Errors
 /// Where `WEIR_LIMITADOR` is no executable, or the build fails.
 pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
-    if let Some(path) = std::env::var_os(OVERRIDE).filter(|it| !it.is_empty()).map(PathBuf::from) {
+    if let Some(path) = overriding() {
         let absolute = path.canonicalize().ok().filter(|path| command::is_executable(path));
         return absolute.ok_or(ProvisionError::Override { variable: OVERRIDE, path });
     }
@@ -54,6 +57,19 @@ pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
         })?;
     }
     Ok(binary)
+}
+
+/// Which one would run, and its version.
+pub fn version() -> String {
+    let Some(path) = overriding() else { return OURS.to_owned() };
+    let printed = command::run(Command::new(path).arg("--version")).unwrap_or_default();
+    // `Limitador Server v2.4.0 (a hash) …`
+    let version = printed.split_whitespace().find_map(|word| word.strip_prefix('v')).unwrap_or("of unknown version");
+    format!("limitador-server {version}")
+}
+
+fn overriding() -> Option<PathBuf> {
+    std::env::var_os(OVERRIDE).filter(|it| !it.is_empty()).map(PathBuf::from)
 }
 
 fn build(root: &Path, target: &Path) -> Result<(), ProvisionError> {

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::Path};
 
 use serde_json::{Value, json};
 
-use super::subject::Filter;
+use super::subject::{Filter, Guest};
 
 /// The listener's name.
 pub(super) const LISTENER: &str = "ingress";
@@ -37,6 +37,7 @@ pub(super) fn bootstrap(filter: &Filter, around: &Around<'_>) -> String {
     })];
     match filter {
         Filter::Weir(configuration) => clusters.push(redis(configuration["redis"]["transport"] != "callout", around)),
+        Filter::Guest(Guest::AskRedis) => clusters.push(redis(true, around)),
         Filter::Ratelimit => clusters.extend(around.service.map(service)),
         _ => {}
     }
@@ -79,6 +80,8 @@ fn route() -> Value {
 fn http_filter(filter: &Filter, around: &Around<'_>) -> Option<Value> {
     match filter {
         Filter::None => None,
+        // With a configuration, it can tell which of two it is.
+        Filter::Guest(Guest::AskRedis) => Some(wasm("guest", "limiter", around.module, Some(&json!({"asks": true})))),
         Filter::Guest(_) => Some(wasm("guest", "guest", around.module, None)),
         Filter::Weir(configuration) => {
             let mut configuration = configuration.clone();
@@ -243,6 +246,7 @@ mod tests {
         assert_eq!(names(&filters(Subject::NoFilter)), common);
         for (subject, first) in [
             (Subject::NoOp, "guest"),
+            (Subject::AskRedis, "guest"),
             (Subject::Weir, "weir"),
             (Subject::LocalRatelimit, "envoy.filters.http.local_ratelimit"),
             (Subject::RatelimitLimitador, "envoy.filters.http.ratelimit"),
@@ -258,6 +262,6 @@ mod tests {
     #[test]
     fn callouts_need_no_bridge_and_the_stream_does() {
         let bridged = |subject| document(subject).to_string().contains("weir_bridge");
-        assert!(bridged(Subject::Weir) && !bridged(Subject::WeirCallout));
+        assert!(bridged(Subject::Weir) && bridged(Subject::AskRedis) && !bridged(Subject::WeirCallout));
     }
 }

@@ -27,14 +27,25 @@ const WORKERS: u32 = 5;
 /// Memory and start-up; empty where they were not measured.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Footprint {
-    /// Resident memory of a proxy after it has seen so many keys, in MiB.
-    pub(super) memory: Vec<(Subject, u64, f64)>,
+    pub(super) memory: Vec<Memory>,
     /// What each worker after the first adds to that, of 10,000 keys, in MiB.
     pub(super) per_worker: Vec<(Subject, f64)>,
     /// From a proxy's start to its workers accepting connections, in milliseconds.
     pub(super) start_up: Vec<(Subject, Spread)>,
     /// A script, there and back, in milliseconds.
     pub(super) redis_round_trip: Option<Spread>,
+}
+
+/// A proxy's memory after it has seen so many keys, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Memory {
+    pub(super) subject: Subject,
+    pub(super) keys: u64,
+    /// All that is in RAM.
+    pub(super) resident: f64,
+    /// What of that the proxy's allocator has and nobody uses: given back to it, and kept for later. Most of it is what
+    /// a module's compilation took. `None` where the proxy does not say.
+    pub(super) unused: Option<f64>,
 }
 
 /// Proxies are started for it, one after the other; some minutes.
@@ -54,7 +65,9 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
             let round = round::measure(stage, &plan, Sweep::Keys, point, 1)?;
             // Keys come in order: a machine that is too slow for all of them has seen as many as it answered.
             let seen = round.requests.min(u64::from(*keys));
-            footprint.memory.push((subject, seen, round.figure(round::Figure::ProxyMemory)));
+            let unused = stage.standing(subject, point.setting)?.unused_mib();
+            let resident = round.figure(round::Figure::ProxyMemory);
+            footprint.memory.push(Memory { subject, keys: seen, resident, unused });
         }
     }
     for subject in [Subject::NoOp, Subject::Weir] {

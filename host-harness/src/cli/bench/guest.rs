@@ -1,6 +1,7 @@
-//! Wasm modules that show what wasm alone costs: the least that a filter written with an SDK exports, in WAT.
+//! Wasm modules that show what wasm alone costs: the least that a filter written with an SDK exports, in WAT. And one
+//! that shows what asking Redis costs.
 
-use super::subject::Guest;
+use super::{nginx::GCRA, subject::Guest};
 use crate::abi::pairs;
 
 /// What a denial by Weir has: the answer that is compared is the same.
@@ -10,6 +11,12 @@ const DENIAL: [(&str, &str); 4] = [
     ("x-ratelimit-reset", "3600"),
     ("retry-after", "3600"),
 ];
+
+const ASK: &str = include_str!("peers/ask.wat");
+/// Messages that may go out at once when the connection has been made: one for each of the most connections.
+const COPIES: usize = 64;
+/// What the proxy puts before a message: five bytes of gRPC framing.
+const FRAME_HEADER: usize = 5;
 
 /// The module, as bytes of wasm.
 ///
@@ -32,6 +39,7 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
                                   (i32.const 0x200) (global.get $headers) (i32.const -1)))
              i32.const 1"
         }
+        Guest::AskRedis => return wat::parse_str(asking()),
     };
     let headers = pairs::encode(DENIAL.iter().map(|(name, value)| (*name, *value)));
     let size = headers.len();
@@ -75,15 +83,30 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
     ))
 }
 
+/// The module that asks Redis: as lean a script as nginx runs, of a bucket that is never empty.
+fn asking() -> String {
+    let (emission, fill) = super::stage::AMPLE;
+    let script = redis::Script::new(GCRA);
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script.get_hash()).arg(1).arg("ask").arg(emission).arg(fill);
+    let command = command.get_packed_command();
+    let escaped: String = command.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    ASK.replace("@copies@", &escaped.repeat(COPIES))
+        .replace("@size@", &command.len().to_string())
+        .replace("@framed@", &command.len().saturating_add(FRAME_HEADER).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_modules_are_wasm() {
-        for guest in [Guest::NoOp, Guest::PauseResume, Guest::Deny] {
+        for (guest, size) in
+            [(Guest::NoOp, 2200), (Guest::PauseResume, 2200), (Guest::Deny, 2200), (Guest::AskRedis, 16_000)]
+        {
             let module = module(guest).unwrap();
-            assert!(module.starts_with(b"\0asm") && module.len() < 2200);
+            assert!(module.starts_with(b"\0asm") && module.len() < size, "{guest:?}: {}", module.len());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use super::{BenchError, stage::Stage};
-use crate::provision::{checkout, envoy, nginx};
+use crate::provision::{checkout, envoy, limitador, nginx};
 
 /// Only what says something about the figures: no names of hosts, no paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) struct Machine {
     pub(super) redis: String,
     /// Where there is one.
     pub(super) nginx: Option<String>,
+    /// Which Limitador, and its version.
+    pub(super) limitador: String,
     pub(super) commit: String,
     /// Size of the filter, in bytes.
     pub(super) wasm: u64,
@@ -30,6 +32,7 @@ impl Machine {
             envoy: envoy_version(&output(Command::new(envoy::binary()?).arg("--version"))),
             redis: stage.redis_version()?,
             nginx: nginx::find().and_then(|installed| installed.version().ok()),
+            limitador: limitador::version(),
             commit: commit(),
             wasm: fs::metadata(stage.wasm())?.len(),
         })

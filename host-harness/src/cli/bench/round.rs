@@ -97,9 +97,14 @@ impl Round {
             Figure::LoaderCpu => cpu(self.loader),
             Figure::ScriptsPerRequest => self.commands.scripts as f64 / requests,
             Figure::CommandsPerRequest => self.commands.all as f64 / requests,
-            Figure::ProxyMemory => self.resident as f64 / 1_048_576.0,
+            Figure::ProxyMemory => mib(self.resident),
         }
     }
+}
+
+/// Bytes in MiB.
+pub(super) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
 }
 
 /// What servers have cost so far.

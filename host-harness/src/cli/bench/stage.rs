@@ -30,6 +30,9 @@ use crate::provision::{
     redis::{RedisOptions, RedisServer},
 };
 
+/// A bucket that no run empties, as the lean script has it: microseconds per token, and for all of them.
+pub(super) const AMPLE: (u64, u64) = (3600, 360_000_000_000);
+
 /// What a server does for a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Role {
@@ -74,7 +77,9 @@ impl Stage {
     pub(super) fn set() -> Result<Self, BenchError> {
         let wasm = filter_wasm::find_or_build()?;
         let redis = RedisServer::start(RedisOptions::default())?;
-        let connection = redis::Client::open(redis.url())?.get_connection()?;
+        let mut connection = redis::Client::open(redis.url())?.get_connection()?;
+        // There before the first of those who only name it.
+        let _: String = redis::Script::new(super::nginx::GCRA).prepare_invoke().load(&mut connection)?;
         let parent = checkout::target_dir()?.join("tmp");
         std::fs::create_dir_all(&parent)?;
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
@@ -128,7 +133,8 @@ impl Stage {
     pub(super) fn redis_round_trip(&mut self) -> Result<Option<Spread>, BenchError> {
         let script = redis::Script::new(super::nginx::GCRA);
         let mut invocation = script.prepare_invoke();
-        invocation.key("round-trip").arg(3600).arg(360_000_000_000_u64);
+        let (emission, fill) = AMPLE;
+        invocation.key("round-trip").arg(emission).arg(fill);
         let (mut took, until) = (Vec::new(), Instant::now() + Duration::from_secs(1));
         while Instant::now() < until {
             let asked = Instant::now();
@@ -203,6 +209,7 @@ impl Stage {
         let file = self.dir.path().join(match guest {
             Guest::NoOp => "no-op.wasm",
             Guest::PauseResume => "pause-resume.wasm",
+            Guest::AskRedis => "ask-redis.wasm",
             Guest::Deny => "deny.wasm",
         });
         std::fs::write(&file, guest::module(guest)?)?;
@@ -219,6 +226,12 @@ impl Standing {
         }
     }
 
+    /// What of its memory the proxy's allocator holds and nobody uses, by its own account.
+    pub(super) fn unused_mib(&self) -> Option<f64> {
+        let Running::Envoy(envoy) = &self.proxy else { return None };
+        unused(&envoy.admin_get("/memory").ok()?).map(super::round::mib)
+    }
+
     /// How long the proxy took from its start until its workers accepted connections, in milliseconds, by its own
     /// account.
     pub(super) fn start_up_millis(&self) -> Option<f64> {
@@ -233,6 +246,13 @@ impl Standing {
             })
         })
     }
+}
+
+/// Of what Envoy's admin tells of its allocator, in bytes as strings: what is in RAM less what is in use.
+fn unused(memory: &str) -> Option<u64> {
+    let memory: serde_json::Value = serde_json::from_str(memory).ok()?;
+    let bytes = |name| memory.get(name)?.as_str()?.parse::<u64>().ok();
+    bytes("total_physical_bytes")?.checked_sub(bytes("allocated")?)
 }
 
 /// Of a histogram as Envoy's admin prints it, `name: P0(0.5,0.5) … P50(2.1,2.3) …`: since the last time, and since the
@@ -267,6 +287,13 @@ pub(super) type Installed = nginx::Installed;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_allocator_keeps_is_what_it_has_less_what_is_in_use() {
+        let memory = r#"{"allocated": "700", "heap_size": "4000", "total_physical_bytes": "1000"}"#;
+        assert_eq!(unused(memory), Some(300));
+        assert_eq!(unused("{}"), None);
+    }
 
     #[test]
     fn a_histograms_median_is_the_one_since_the_start() {

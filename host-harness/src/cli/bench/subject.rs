@@ -12,6 +12,8 @@ pub(super) enum Subject {
     NoOp,
     /// Envoy with a wasm filter that pauses every request and resumes it in a later callback, asking nobody
     PauseResume,
+    /// Envoy with a wasm filter that asks Redis the same for every request and lets all pass: the least that asking takes
+    AskRedis,
     /// Envoy with a wasm filter that denies at once
     NoOpDeny,
     /// Envoy's own limiter, in the worker's memory
@@ -74,6 +76,8 @@ pub(super) enum Guest {
     NoOp,
     /// Pauses every request, and resumes it when its own message to itself arrives.
     PauseResume,
+    /// Asks Redis for every request, over a stream as Weir's, and does nothing else.
+    AskRedis,
     /// Denies every request when it sees its headers.
     Deny,
 }
@@ -127,6 +131,7 @@ impl Subject {
             Self::NoFilter => Proxy::Envoy(Filter::None),
             Self::NoOp => Proxy::Envoy(Filter::Guest(Guest::NoOp)),
             Self::PauseResume => Proxy::Envoy(Filter::Guest(Guest::PauseResume)),
+            Self::AskRedis => Proxy::Envoy(Filter::Guest(Guest::AskRedis)),
             Self::NoOpDeny => Proxy::Envoy(Filter::Guest(Guest::Deny)),
             Self::LocalRatelimit => Proxy::Envoy(Filter::LocalRatelimit),
             Self::Weir => without_headers(1, ample(), json!({})),
@@ -148,7 +153,11 @@ impl Subject {
 
     /// Whether Redis has a part in it.
     pub(super) fn asks_redis(self) -> bool {
-        matches!(self.proxy(), Proxy::Envoy(Filter::Weir(_) | Filter::Ratelimit) | Proxy::Nginx { limits: true })
+        matches!(
+            self.proxy(),
+            Proxy::Envoy(Filter::Weir(_) | Filter::Ratelimit | Filter::Guest(Guest::AskRedis))
+                | Proxy::Nginx { limits: true }
+        )
     }
 
     /// Whether this checkout's filter takes the subject's configuration; some come before the feature does.

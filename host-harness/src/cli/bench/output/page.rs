@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::{
+    footprint::Memory,
     plan::{Point, Sweep},
     round::Figure,
     spread::{Rounds, Spread},
@@ -16,13 +17,14 @@ pub(super) fn render(results: &Results<'_>, plots: &[Plot]) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         page,
-        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}{}; Weir {}, its wasm {} KB.\n",
+        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}{}; {}; Weir {}, its wasm {} KB.\n",
         machine.cpu,
         machine.cores,
         machine.kernel,
         machine.envoy,
         machine.redis,
         machine.nginx.as_ref().map(|version| format!("; nginx {version}")).unwrap_or_default(),
+        machine.limitador,
         machine.commit,
         machine.wasm.div_ceil(1000),
     );
@@ -112,10 +114,12 @@ fn footprint(results: &Results<'_>) -> String {
             writeln!(text, "\nRedis alone, one script there and back on one connection: p50 {:.3} ms.", spread.median);
     }
     if !footprint.memory.is_empty() {
-        text.push_str("\n## Memory and start-up\n\n| subject | keys seen | proxy's memory, MiB |\n|---|--:|--:|\n");
-        for (subject, keys, mib) in &footprint.memory {
-            let _ = writeln!(text, "| {} | {keys} | {mib:.1} |", subject.name());
+        text.push_str("\n## Memory and start-up\n\n| subject | keys seen | proxy's memory, MiB | of it in use |\n|---|--:|--:|--:|\n");
+        for Memory { subject, keys, resident, unused } in &footprint.memory {
+            let used = unused.map_or_else(|| "–".to_owned(), |unused| format!("{:.1}", resident - unused));
+            let _ = writeln!(text, "| {} | {keys} | {resident:.1} | {used} |", subject.name());
         }
+        text.push_str("\nIn use is what is neither free in the proxy's allocator nor given back by it. What is free there, most of it is\nwhat V8 took to compile the module, once for a proxy.\n");
     }
     if !footprint.per_worker.is_empty() {
         text.push_str("\n| subject | each further worker, MiB |\n|---|--:|\n");
@@ -148,12 +152,13 @@ mod tests {
             envoy: "1.40.0".into(),
             redis: "6.2.7".into(),
             nginx: Some("1.22.1".into()),
+            limitador: "limitador-server 2.4.0".into(),
             commit: "0123456789".into(),
             wasm: 389_500,
         };
         let spread = Spread { least: 300.0, median: 310.0, most: 320.0 };
         let footprint = Footprint {
-            memory: vec![(Subject::Weir, 10_000, 61.23)],
+            memory: vec![Memory { subject: Subject::Weir, keys: 10_000, resident: 61.23, unused: Some(20.0) }],
             per_worker: vec![(Subject::Weir, 3.21)],
             start_up: vec![(Subject::NoOp, spread)],
             redis_round_trip: Some(Spread { least: 0.05, median: 0.08, most: 3.0 }),
@@ -163,11 +168,11 @@ mod tests {
         for part in [
             "AMD EPYC (2 cores), Linux 6.1.0.",
             "Envoy 1.40.0,",
-            "Redis 6.2.7; nginx 1.22.1; Weir 0123456789, its wasm 390 KB.",
+            "Redis 6.2.7; nginx 1.22.1; limitador-server 2.4.0; Weir 0123456789, its wasm 390 KB.",
             "](results/rounds.csv)",
             "](results/cpu-16.svg)",
             "## 16 connections",
-            "| weir | 10000 | 61.2 |",
+            "| weir | 10000 | 61.2 | 41.2 |",
             "| weir | 3.2 |",
             "| no-op | 310 (300 – 320) |",
             "one connection: p50 0.080 ms",
