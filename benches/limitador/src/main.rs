@@ -1,7 +1,8 @@
 //! Limitador behind Envoy's rate limit service API, counting in Redis.
 //!
 //! Takes the arguments of `limitador-server` that `weir bench` uses, so that either can be measured. It has neither
-//! metrics nor tracing nor an HTTP API, and so is rather faster than the real one than slower.
+//! metrics nor tracing nor an HTTP API. Beside limitador-server 2.4.0 (`WEIR_LIMITADOR`), in the same run with 16
+//! connections, it makes a tenth more requests a second and takes a fifth more CPU for each: less of it waits.
 
 use std::{
     collections::HashMap,
