@@ -18,5 +18,5 @@ for i = 1, #KEYS do
   end
 end
 
--- Numbers go as one string, eight bytes each: an array takes Redis before 7.0 a second write to the socket.
+-- Numbers go as one string, eight bytes each: Redis puts an array in a buffer of its own, and writes that by itself.
 return is_plain and struct.pack('>' .. string.rep('i8', #reply), unpack(reply)) or reply

@@ -103,7 +103,8 @@ impl Call {
     }
 
     /// The same, of a script that can be told of several such calls in one: the keys of each, then the arguments of
-    /// each. It replies with one array, in which so many elements are this call's, or one error in their place.
+    /// each. It replies with one array, in which so many elements are this call's, or one error in their place; or with
+    /// all of them as integers [packed](crate::redis::Integers) in one string.
     #[must_use]
     pub fn sharing(self, elements: usize) -> Self {
         Self { share: Some(elements), ..self }

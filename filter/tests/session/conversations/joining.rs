@@ -31,6 +31,18 @@ fn calls_of_one_turn_are_one_command_and_each_has_its_share_of_the_reply() {
 }
 
 #[test]
+fn numbers_that_are_packed_are_shared_out_packed() {
+    let mut it = Conversation::connected(config());
+    ask(&mut it, 1..=2);
+    ask(&mut it, [3]);
+    let packed = |numbers: &[i64]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let said = |numbers: &[i64]| [format!("${}\r\n", 8 * numbers.len()).as_bytes(), &packed(numbers), b"\r\n"].concat();
+    it.redis_says([said(&[1, -10, 2, i64::MAX]), said(&[3, 30])].concat());
+    let own = |numbers: &[i64]| Ok(Reply::Bulk(packed(numbers)));
+    assert_eq!(it.settled(), [(1, own(&[1, -10])), (2, own(&[2, i64::MAX])), (3, own(&[3, 30]))]);
+}
+
+#[test]
 fn others_keep_their_place_between_them() {
     let mut it = Conversation::connected(config());
     let ping = (3, Call::command(&["PING"]));
