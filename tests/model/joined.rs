@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use weir_filter::limit::{Algorithm, Check, Concurrency, Holder, Model, TokenBucket, Windows};
+use weir_filter::limit::{Algorithm, Check, Concurrency, FixedWindow, Holder, Model, TokenBucket, Windows};
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
 
@@ -110,6 +110,18 @@ fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
         store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
         assert_eq!(store.decide(&checks[0]).unwrap().outcomes[0].remaining, Tokens(3), "two have spent, not three");
     }
+}
+
+#[test]
+fn a_request_of_as_many_buckets_as_can_be_configured_is_decided() {
+    let Some(mut store) = Store::start() else { return };
+    let hours = |hours: u64| FixedWindow::new(NonZeroU64::new(10).unwrap(), Micros::from_secs(3600 * hours)).unwrap();
+    let eight: Vec<_> = (1..=8).map(|length| Algorithm::FixedWindow(hours(length))).collect();
+    let limits = vec![Windows::new(&eight).unwrap(); 32];
+    let request: Request = (0..32).map(|limit| (limit, 1, true)).collect();
+    let verdict = store.decide(&check(&limits, 1, &request)).unwrap();
+    assert!(verdict.admitted && verdict.outcomes.len() == 256);
+    assert!(verdict.outcomes.iter().all(|outcome| outcome.remaining == Tokens(9)), "{verdict:?}");
 }
 
 fn error(reply: &Reply) -> String {
