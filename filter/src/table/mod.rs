@@ -56,7 +56,7 @@ impl<T> Table<T> {
     }
 
     fn find(&self, id: u64) -> Option<usize> {
-        // Most of those that have nothing are asked for each request.
+        // Many are empty most of the time, and asked about every request.
         if self.values.is_empty() { None } else { self.index.find_only(id) }
     }
 }

@@ -139,3 +139,15 @@ impl std::fmt::Debug for LimitadorServer {
         f.debug_struct("LimitadorServer").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crate_is_of_the_version_that_is_told() {
+        let manifest = include_str!("../../../benches/limitador/Cargo.toml");
+        let pinned = manifest.split_once("limitador = { version = \"=").and_then(|(_, rest)| rest.split_once('"'));
+        assert!(OURS.contains(&format!(" {} ", pinned.unwrap().0)), "{OURS}");
+    }
+}

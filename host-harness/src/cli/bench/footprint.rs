@@ -43,8 +43,8 @@ pub(super) struct Memory {
     pub(super) keys: u64,
     /// All that is in RAM.
     pub(super) resident: f64,
-    /// What of that the proxy's allocator has and nobody uses: given back to it, and kept for later. Most of it is what
-    /// a module's compilation took. `None` where the proxy does not say.
+    /// What of that the proxy's allocator has and nobody uses. To compile a larger module leaves more of it. `None` where
+    /// the proxy does not say.
     pub(super) unused: Option<f64>,
 }
 

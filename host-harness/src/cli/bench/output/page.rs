@@ -7,6 +7,7 @@ use super::super::{
     plan::{Point, Sweep},
     round::Figure,
     spread::{Rounds, Spread},
+    subject::Subject,
 };
 use super::{FOLDER, Results, plot::Plot, table};
 
@@ -14,17 +15,19 @@ pub(super) fn render(results: &Results<'_>, plots: &[Plot]) -> String {
     let mut page =
         String::from("# What a request costs\n\nMeasured by `weir bench`, interleaved, everything on one machine");
     let machine = results.machine;
+    let has_limitador =
+        results.rounds.points(Sweep::Subjects).iter().any(|point| point.subject == Subject::RatelimitLimitador);
     // Writing to a string cannot fail.
     let _ = writeln!(
         page,
-        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}{}; {}; Weir {}, its wasm {} KB.\n",
+        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}{}{}; Weir {}, its wasm {} KB.\n",
         machine.cpu,
         machine.cores,
         machine.kernel,
         machine.envoy,
         machine.redis,
         machine.nginx.as_ref().map(|version| format!("; nginx {version}")).unwrap_or_default(),
-        machine.limitador,
+        if has_limitador { format!("; {}", machine.limitador) } else { String::new() },
         machine.commit,
         machine.wasm.div_ceil(1000),
     );
@@ -119,7 +122,7 @@ fn footprint(results: &Results<'_>) -> String {
             let used = unused.map_or_else(|| "–".to_owned(), |unused| format!("{:.1}", resident - unused));
             let _ = writeln!(text, "| {} | {keys} | {resident:.1} | {used} |", subject.name());
         }
-        text.push_str("\nIn use is what is neither free in the proxy's allocator nor given back by it. What is free there, most of it is\nwhat V8 took to compile the module, once for a proxy.\n");
+        text.push_str("\nIn use is what is resident less what is free in the proxy's allocator. V8 leaves more free there once it has\ncompiled a larger module.\n");
     }
     if !footprint.per_worker.is_empty() {
         text.push_str("\n| subject | each further worker, MiB |\n|---|--:|\n");
@@ -139,12 +142,12 @@ fn footprint(results: &Results<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{footprint::Footprint, machine::Machine, spread::tests::round, subject::Subject};
+    use super::super::super::{footprint::Footprint, machine::Machine, spread::tests::round};
     use super::*;
 
     #[test]
     fn the_page_tells_machine_versions_figures_and_where_the_rest_is() {
-        let rounds = Rounds(vec![round(Subject::NoOp, 1, 30), round(Subject::Weir, 1, 45)]);
+        let mut rounds = Rounds(vec![round(Subject::NoOp, 1, 30), round(Subject::Weir, 1, 45)]);
         let machine = Machine {
             cpu: "AMD EPYC".into(),
             cores: 2,
@@ -163,6 +166,9 @@ mod tests {
             start_up: vec![(Subject::NoOp, spread)],
             redis_round_trip: Some(Spread { least: 0.05, median: 0.08, most: 3.0 }),
         };
+        let without = Results { rounds: &rounds, machine: &machine, footprint: &footprint };
+        assert!(!render(&without, &[]).contains("limitador"), "it was not measured");
+        rounds.0.push(round(Subject::RatelimitLimitador, 1, 150));
         let results = Results { rounds: &rounds, machine: &machine, footprint: &footprint };
         let page = render(&results, &super::super::plot::all(&rounds));
         for part in [

@@ -1,7 +1,8 @@
 ;; Asks Redis the same for every request, over a stream as Weir's, and lets the request pass when there is a reply,
 ;; whatever it says: the least that a wasm filter can do to ask for each request. Limiter and bridge are one VM's.
-;; @command@: what it sends, @size@ bytes of it; @copies@: as many of them as messages go out at once before the
-;; connection is there.
+;; It resumes in one callback all that have a reply, as Weir must not: it is for 256 connections, not for 1,000, with which
+;; the stack overflows.
+;; @command@: what it sends; @size@: bytes of that; @framed@: bytes of it with the gRPC framing.
 (module
   (import "env" "proxy_set_tick_period_milliseconds" (func $tick_every (param i32) (result i32)))
   (import "env" "proxy_set_effective_context" (func $act_as (param i32) (result i32)))
@@ -12,14 +13,14 @@
   (import "env" "proxy_get_buffer_bytes" (func $get_buffer (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_set_buffer_bytes" (func $set_buffer (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_replace_header_map_value" (func $set_header (param i32 i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 4)
+  (memory (export "memory") 8)
   (data (i32.const 0x000) "redis")
   (data (i32.const 0x010) "ask.Redis")
   (data (i32.const 0x020) "ask")
   (data (i32.const 0x030) "content-type")
   (data (i32.const 0x040) "application/grpc")
   ;; 0x050: no pairs; 0x060: the stream's token; 0x064, 0x068: where a buffer is, and its size.
-  (data (i32.const 0x8000) "@copies@")
+  (data (i32.const 0x8000) "@command@")
   ;; From 0x1000: who waits, in the order of the replies; 4,096 of them.
   (global $first (mut i32) (i32.const 0))
   (global $next (mut i32) (i32.const 0))
@@ -31,9 +32,16 @@
   (func $place (param $nth i32) (result i32)
     (i32.add (i32.const 0x1000) (i32.shl (i32.and (local.get $nth) (i32.const 0xfff)) (i32.const 2))))
   (func (export "proxy_abi_version_0_2_1"))
-  (func (export "_initialize"))
+  ;; Behind the command, 255 copies of it: what was sent before there was a connection comes to the bridge as one.
+  (func (export "_initialize")
+    (local $copies i32)
+    (loop $copy
+      (local.set $copies (i32.add (local.get $copies) (i32.const 1)))
+      (memory.copy (i32.add (i32.const 0x8000) (i32.mul (local.get $copies) (i32.const @size@)))
+                   (i32.const 0x8000) (i32.const @size@))
+      (br_if $copy (i32.lt_u (local.get $copies) (i32.const 255)))))
   ;; What the host hands in is read at once.
-  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0x20000)
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0x40000)
   ;; The bridge has one context, its stream's: a context of a root that is not the limiter's.
   (func (export "proxy_on_context_create") (param $context i32) (param $root i32)
     (if (i32.and (i32.ne (local.get $root) (i32.const 0)) (i32.ne (local.get $root) (global.get $limiter)))
