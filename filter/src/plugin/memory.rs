@@ -85,6 +85,7 @@ impl Blocks {
 // SAFETY: a block is on a list or in use, never both: it is carved out of memory that nobody else has, or taken off its
 // list by the call that hands it out, and is as large as its list says.
 unsafe impl GlobalAlloc for Blocks {
+    #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some((free, size)) = self.class(layout) else { return null_mut() };
         let block = free.get();
@@ -95,6 +96,7 @@ unsafe impl GlobalAlloc for Blocks {
         block
     }
 
+    #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some((free, _)) = self.class(layout) {
             unsafe { block.cast::<*mut u8>().write(free.get()) };
