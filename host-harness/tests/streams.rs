@@ -198,6 +198,73 @@ fn a_stream_to_a_grpc_server_is_framed_both_ways() {
     }
 }
 
+/// One VM for both roles. A tick opens the stream; what a request asks is in its path: `s` sends that path, `a` answers,
+/// each in its turn.
+const TURNS: &str = r#"
+    (data (i32.const 0) "plugin_root_idbackendservicemethod:path")
+    (global $stream (mut i32) (i32.const 0))
+    (global $root (mut i32) (i32.const 0))
+    (func $is_bridge (result i32)
+      (drop (call $get_property (i32.const 0) (i32.const 14) (i32.const 0x700) (i32.const 0x704)))
+      (i32.eq (i32.load8_u (i32.load (i32.const 0x700))) (i32.const 98)))
+    (func (export "proxy_on_configure") (param $root i32) (param i32) (result i32)
+      (if (i32.eqz (call $is_bridge)) (then
+        (global.set $root (local.get $root))
+        (drop (call $set_tick_period (i32.const 5)))))
+      (i32.const 1))
+    (func (export "proxy_on_tick") (param i32)
+      (if (i32.eqz (global.get $stream)) (then
+        (drop (call $grpc_stream (i32.const 14) (i32.const 7) (i32.const 21) (i32.const 7) (i32.const 28) (i32.const 6)
+                                 (i32.const 0) (i32.const 0) (i32.const 0x70c)))
+        (global.set $stream (i32.load (i32.const 0x70c))))))
+    (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
+      (local $at i32)
+      (local $end i32)
+      (if (call $is_bridge) (then (return (i32.const 0))))
+      (drop (call $get_header (i32.const 0) (i32.const 34) (i32.const 5) (i32.const 0x700) (i32.const 0x704)))
+      (local.set $at (i32.load (i32.const 0x700)))
+      (local.set $end (i32.add (local.get $at) (i32.load (i32.const 0x704))))
+      (loop $steps
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (if (i32.lt_u (local.get $at) (local.get $end)) (then
+          (if (i32.eq (i32.load8_u (local.get $at)) (i32.const 97)) (then (call $reply)))
+          (if (i32.eq (i32.load8_u (local.get $at)) (i32.const 115)) (then
+            (drop (call $set_effective_context (global.get $root)))
+            (drop (call $grpc_send (global.get $stream) (i32.load (i32.const 0x700)) (i32.load (i32.const 0x704)) (i32.const 0)))
+            (drop (call $set_effective_context (local.get $context)))))
+          (br $steps))))
+      (i32.const 1))
+    (func (export "proxy_on_request_body") (param $context i32) (param $size i32) (param $end i32) (result i32)
+      (if (i32.gt_u (local.get $size) (i32.const 5)) (then
+        (drop (call $set_buffer (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0)))))
+      (i32.const 0))"#;
+
+#[test]
+fn of_what_a_callback_sends_after_an_answer_a_bridge_of_its_own_vm_loses_the_first() {
+    let (sender, received) = std::sync::mpsc::channel();
+    let peer = tcp_server(move |mut stream| {
+        let mut buffer = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let _ = sender.send(buffer[..count].to_vec());
+        }
+    });
+    let clusters = cluster("backend", peer, "bridged").replace("vm_id: bridge", "vm_id: guest");
+    let proxy = Scenario { guest: TURNS, clusters, ..Scenario::default() }.start();
+    support::eventually("the stream has its connection", || {
+        proxy.text("/sa");
+        received.try_iter().count() > 0
+    });
+    for path in ["/as", "/ass", "/ssa", "/sas", "/sa-end"] {
+        proxy.text(path);
+    }
+    let mut all = Vec::new();
+    while !all.ends_with(b"/sa-end") {
+        all.extend(received.recv_timeout(std::time::Duration::from_secs(5)).expect("all that was sent before the end"));
+    }
+    let all = String::from_utf8_lossy(&all);
+    assert_eq!(all.trim_start_matches("/sa"), "/ass/ssa/ssa/sas/sa-end");
+}
+
 #[test]
 fn a_grpc_call_gets_its_one_answer_or_a_status() {
     let guest = r#"(data (i32.const 0) "backendshopaddmessage")

@@ -148,7 +148,8 @@ pub(super) fn grpc_send(
             log::error!(target: "wasm", "a module sent on gRPC stream {token}, which its peer has closed");
             return Err(Status::NotFound.into());
         }
-        state.effects.push(Effect::GrpcSend { token, message, end: end != 0 });
+        let after_answer = std::mem::take(&mut state.just_answered);
+        state.effects.push(Effect::GrpcSend { token, message, end: end != 0, after_answer });
         Ok(())
     })())
 }

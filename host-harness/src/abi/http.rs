@@ -236,6 +236,7 @@ pub(super) fn send_local_response(
             state.effects.push(Effect::LocalReply { stream, filter, reply });
         }
         state.stopped = true;
+        state.just_answered = true;
         Ok(())
     })())
 }

@@ -35,6 +35,8 @@ pub(crate) struct HostState {
     pub(crate) effects: Vec<Effect>,
     /// A local reply was sent in this call: the chain stops, whatever the callback returns.
     pub(crate) stopped: bool,
+    /// A local reply was sent in this call, and nothing on a stream since.
+    pub(crate) just_answered: bool,
     pub(crate) memory: Option<Memory>,
     pub(crate) allocate: Option<TypedFunc<u32, u32>>,
     pub(crate) monotonic_zero: Instant,
@@ -134,6 +136,8 @@ pub(crate) enum Effect {
         token: u32,
         message: Bytes,
         end: bool,
+        /// The first after an answer in the same call.
+        after_answer: bool,
     },
     GrpcClose {
         token: u32,

@@ -240,8 +240,11 @@ impl Worker {
                     self.streams.borrow_mut().insert(key, stream);
                 }
             }
-            Effect::GrpcSend { token, message, end } => {
-                if let Some(stream) = self.stream(vm, token) {
+            Effect::GrpcSend { token, message, end, after_answer } => {
+                let Some(stream) = self.stream(vm, token) else { return };
+                if after_answer {
+                    vm.after_answer(|| stream.send(&message, end));
+                } else {
                     stream.send(&message, end);
                 }
             }

@@ -52,6 +52,8 @@ pub(crate) struct Vm {
     store: RefCell<Store<HostState>>,
     pub(super) exports: Exports,
     failed: Cell<bool>,
+    /// The next callback stops its chain.
+    next_stops: Cell<bool>,
     next_context: Cell<u32>,
     call_budget: u64,
     counts_fuel: bool,
@@ -66,7 +68,7 @@ pub(crate) struct VmFailed;
 /// A callback's answer.
 pub(crate) struct Called<R> {
     pub(crate) value: R,
-    /// A local reply was sent meanwhile: the chain stops, whatever the answer.
+    /// A local reply was sent meanwhile: the chain stops, whatever the answer, and what it showed of a body is gone.
     pub(crate) stopped: bool,
 }
 
@@ -90,6 +92,7 @@ impl Vm {
             effective: 0,
             effects: Vec::new(),
             stopped: false,
+            just_answered: false,
             memory: None,
             allocate: None,
             monotonic_zero: Instant::now(),
@@ -117,6 +120,7 @@ impl Vm {
             store: RefCell::new(store),
             exports,
             failed: Cell::new(false),
+            next_stops: Cell::new(false),
             next_context: Cell::new(1),
             call_budget: setup.modules.call_budget,
             counts_fuel: setup.modules.counts_fuel,
@@ -218,6 +222,14 @@ impl Vm {
         self.shared.forget_vm(self.serial);
     }
 
+    /// Does what a call has asked for after it had answered somebody. In Envoy that runs within the call still, and the
+    /// first callback of this VM that it leads to stops its chain, whatever it returns.
+    pub(crate) fn after_answer(&self, act: impl FnOnce()) {
+        self.next_stops.set(true);
+        act();
+        self.next_stops.set(false);
+    }
+
     fn context_id(&self) -> u32 {
         let id = self.next_context.get();
         self.next_context.set(id.wrapping_add(1).max(1));
@@ -264,6 +276,7 @@ impl Vm {
             state.current = context;
             state.effective = 0;
             state.stopped = false;
+            state.just_answered = false;
             store.set_epoch_deadline(self.call_budget);
             if self.counts_fuel {
                 // Cannot fail: the engine counts.
@@ -275,7 +288,8 @@ impl Vm {
                 self.shared.stats.counter(&format!("wasm.fuel.{}", export.name)).add(spent);
             }
             let state = store.data_mut();
-            (result, std::mem::take(&mut state.effects), state.stopped)
+            let stopped = self.next_stops.take() || state.stopped;
+            (result, std::mem::take(&mut state.effects), stopped)
         };
         match result {
             Ok(value) => {

@@ -228,7 +228,7 @@ impl Chain {
             return Verdict::Over;
         }
         match called {
-            Ok(Called { stopped: true, .. }) => Verdict::Pause,
+            Ok(Called { stopped: true, .. }) => Verdict::Discard,
             Ok(Called { value: 0, .. }) => {
                 self.with_stage(direction, place, |stage| stage.resumed_at_work = false);
                 Verdict::Continue
