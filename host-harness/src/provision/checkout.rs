@@ -6,6 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
+use tempfile::TempDir;
+
 use super::{ProvisionError, command};
 
 /// The root of the checkout: the folder that holds `envoy/` and `host-harness/`, which relative paths in the
@@ -41,6 +43,16 @@ pub fn target_dir() -> Result<PathBuf, ProvisionError> {
         .and_then(|metadata| metadata.get("target_directory")?.as_str().map(PathBuf::from))
         .unwrap_or_else(|| root.join("target"));
     Ok(FOUND.get_or_init(|| dir).clone())
+}
+
+/// A new folder under [`target_dir`], whose name begins with `{kind}-`. Removed with the handle.
+///
+/// # Errors
+/// Where there is no checkout, or nothing can be written below it.
+pub fn scratch_dir(kind: &str) -> Result<TempDir, ProvisionError> {
+    let parent = target_dir()?.join("tmp");
+    std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
+    tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&parent).map_err(ProvisionError::io(&parent))
 }
 
 /// The cargo that runs us, or the one on `PATH`, free of what a calling cargo says about its own build.

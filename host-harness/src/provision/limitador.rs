@@ -7,13 +7,16 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::{ProvisionError, checkout, command, port, process::ServerProcess, tools};
+use super::{
+    ProvisionError, checkout, command, port,
+    process::{ServerProcess, accepts, last_lines},
+    tools,
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const OVERRIDE: &str = "WEIR_LIMITADOR";
@@ -86,19 +89,20 @@ impl LimitadorServer {
     /// Where there is none, or it does not accept connections within 20 s; then with its log.
     pub fn start(redis: SocketAddr) -> Result<Self, ProvisionError> {
         let binary = find_or_build()?;
-        let parent = checkout::target_dir()?.join("tmp");
-        std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
-        let scratch = tempfile::Builder::new().prefix("limitador-").tempdir_in(&parent);
-        let scratch = scratch.map_err(ProvisionError::io(&parent))?;
+        port::on_a_free_port(|addr| Self::start_on(&binary, addr, redis))
+    }
+
+    fn start_on(binary: &Path, addr: SocketAddr, redis: SocketAddr) -> Result<Self, ProvisionError> {
+        let scratch = checkout::scratch_dir("limitador")?;
         let limits = scratch.path().join("limits.yaml");
         std::fs::write(&limits, LIMITS).map_err(ProvisionError::io(&limits))?;
-        let (addr, http) = (port::free_port()?.release(), port::free_port()?.release());
+        let http = port::free_port()?.release();
         let mut limitador = Command::new(binary);
         limitador.args(["--rls-ip", "127.0.0.1", "--rls-port", &addr.port().to_string()]);
         limitador.args(["--http-ip", "127.0.0.1", "--http-port", &http.port().to_string()]);
         limitador.arg(&limits).args(["redis", &format!("redis://{redis}")]);
         let mut process = ServerProcess::spawn(&mut limitador, &scratch.path().join("limitador.log"))?;
-        wait_until_ready(&mut process, addr)?;
+        process.wait_until_ready(&format!("Limitador on {addr}"), READY_WITHIN, last_lines, || accepts(addr))?;
         Ok(Self { addr, _scratch: scratch, process })
     }
 
@@ -110,27 +114,6 @@ impl LimitadorServer {
     /// Its process's id.
     pub fn id(&self) -> u32 {
         self.process.id()
-    }
-}
-
-fn wait_until_ready(process: &mut ServerProcess, addr: SocketAddr) -> Result<(), ProvisionError> {
-    let deadline = Instant::now() + READY_WITHIN;
-    let failed = |why: String, process: &ServerProcess| ProvisionError::Start {
-        what: format!("Limitador on {addr}"),
-        why,
-        log: process.log(),
-    };
-    loop {
-        if let Some(status) = process.ended() {
-            return Err(failed(format!("it ended with {status}"), process));
-        }
-        if std::net::TcpStream::connect(addr).is_ok() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(failed(format!("no connection within {} s", READY_WITHIN.as_secs()), process));
-        }
-        thread::sleep(Duration::from_millis(10));
     }
 }
 

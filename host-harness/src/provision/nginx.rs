@@ -4,17 +4,18 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::{ProvisionError, checkout, command, port, process::ServerProcess, tools};
+use super::{
+    ProvisionError, checkout, command, port,
+    process::{ServerProcess, accepts, last_lines},
+    tools,
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// Another process may take a port between our letting go of it and nginx's binding it.
-const PORT_TRIES: usize = 5;
 /// nginx, the module and what it needs that a machine may not have.
 const PACKAGES: [&str; 7] = [
     "nginx",
@@ -134,44 +135,18 @@ impl NginxServer {
     /// Where there is no nginx, or it does not accept connections within 20 s; then with the end of its log.
     pub fn start(configuration: impl Fn(&Installed, SocketAddr) -> String) -> Result<Self, ProvisionError> {
         let installed = find_or_fetch()?;
-        let mut tries = 1;
-        loop {
-            let addr = port::free_port()?.release();
-            match Self::start_on(&installed, addr, &configuration(&installed, addr)) {
-                Err(ProvisionError::Start { log, .. }) if tries < PORT_TRIES && log.contains("in use") => tries += 1,
-                settled => return settled,
-            }
-        }
+        port::on_a_free_port(|addr| Self::start_on(&installed, addr, &configuration(&installed, addr)))
     }
 
     fn start_on(installed: &Installed, addr: SocketAddr, configuration: &str) -> Result<Self, ProvisionError> {
-        let parent = checkout::target_dir()?.join("tmp");
-        std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
-        let scratch = tempfile::Builder::new().prefix("nginx-").tempdir_in(&parent);
-        let scratch = scratch.map_err(ProvisionError::io(&parent))?;
+        let scratch = checkout::scratch_dir("nginx")?;
         let file = scratch.path().join("nginx.conf");
         std::fs::write(&file, configuration).map_err(ProvisionError::io(&file))?;
         let mut command = installed.command();
         command.arg("-p").arg(scratch.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
         let mut process = ServerProcess::spawn(&mut command, &scratch.path().join("nginx.log"))?;
-        let deadline = Instant::now() + READY_WITHIN;
-        let failed = |why: String, process: &ServerProcess| ProvisionError::Start {
-            what: format!("nginx on {addr}"),
-            why,
-            log: process.log(),
-        };
-        loop {
-            if let Some(status) = process.ended() {
-                return Err(failed(format!("it ended with {status}"), &process));
-            }
-            if std::net::TcpStream::connect(addr).is_ok() {
-                return Ok(Self { addr, _scratch: scratch, process });
-            }
-            if Instant::now() > deadline {
-                return Err(failed(format!("no connection within {} s", READY_WITHIN.as_secs()), &process));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        process.wait_until_ready(&format!("nginx on {addr}"), READY_WITHIN, last_lines, || accepts(addr))?;
+        Ok(Self { addr, _scratch: scratch, process })
     }
 
     /// Where it listens.

@@ -13,6 +13,9 @@ use super::ProvisionError;
 /// again under load does not find its port taken by a client's end of a connection.
 pub const RANGE: RangeInclusive<u16> = 12_000..=32_000;
 
+/// Ports that are tried for one server.
+const TRIES: usize = 5;
+
 /// A port that nobody else can take until it is released, which is best done just before its user binds it.
 #[derive(Debug)]
 pub struct HeldPort {
@@ -60,6 +63,22 @@ pub fn free_port() -> Result<HeldPort, ProvisionError> {
     Err(ProvisionError::NoPort)
 }
 
+/// Starts a server on a free port; on another where somebody takes that one before the server does.
+///
+/// # Errors
+/// Those of `start`, and [`ProvisionError::NoPort`].
+pub(super) fn on_a_free_port<T>(
+    mut start: impl FnMut(SocketAddr) -> Result<T, ProvisionError>,
+) -> Result<T, ProvisionError> {
+    for _ in 1..TRIES {
+        match start(free_port()?.release()) {
+            Err(ProvisionError::Start { log, .. }) if log.contains("in use") => {}
+            settled => return settled,
+        }
+    }
+    start(free_port()?.release())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +90,39 @@ mod tests {
         assert!(TcpListener::bind(addr).is_err());
         assert_eq!(held.release(), addr);
         assert!(TcpListener::bind(addr).is_ok());
+    }
+
+    #[test]
+    fn a_server_whose_port_is_taken_gets_another() {
+        let taken = |addr: SocketAddr| {
+            let (what, why) = (addr.to_string(), "it ended".into());
+            ProvisionError::Start { what, why, log: "bind: Address already in use".into() }
+        };
+        let mut asked = Vec::new();
+        let started = on_a_free_port(|addr| {
+            asked.push(addr);
+            if asked.len() < 3 { Err(taken(addr)) } else { Ok(addr) }
+        });
+        assert_eq!(started.unwrap(), asked[2]);
+        assert!(asked[0] != asked[1] && asked[1] != asked[2]);
+        let mut tries = 0;
+        let never = on_a_free_port::<()>(|addr| {
+            tries += 1;
+            Err(taken(addr))
+        });
+        assert!(matches!(never, Err(ProvisionError::Start { .. })));
+        assert_eq!(tries, TRIES);
+    }
+
+    #[test]
+    fn what_has_another_cause_is_not_tried_again() {
+        let mut tries = 0;
+        let failed = on_a_free_port::<()>(|_| {
+            tries += 1;
+            Err(ProvisionError::NoPort)
+        });
+        assert!(matches!(failed, Err(ProvisionError::NoPort)));
+        assert_eq!(tries, 1);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::{
     fs::File,
     io,
+    net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,6 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{ProvisionError, command};
 
 const GRACE: Duration = Duration::from_secs(5);
+/// Between two looks whether a server is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Of a log, as many of its last lines tell why.
+const LOG_LINES: usize = 12;
 
 /// A running server, its log in a file. Dropped: ended.
 pub(super) struct ServerProcess {
@@ -39,6 +45,33 @@ impl ServerProcess {
             .spawn()
             .ok();
         Ok(Self { child, reaper, log: log.to_path_buf() })
+    }
+
+    /// Asks `probe` again and again, until it gives something: it says what it waits for until then.
+    ///
+    /// # Errors
+    /// [`ProvisionError::Start`] where the process ends before, or nothing is given `within` that time; with what
+    /// `telling` takes from its log.
+    pub(super) fn wait_until_ready<T>(
+        &mut self,
+        what: &str,
+        within: Duration,
+        telling: fn(&str) -> String,
+        mut probe: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, ProvisionError> {
+        let deadline = Instant::now() + within;
+        let why = loop {
+            // Before asking: otherwise another's server at the same place might answer for a dead one.
+            if let Some(status) = self.ended() {
+                break format!("it ended with {status}");
+            }
+            match probe() {
+                Ok(given) => return Ok(given),
+                Err(why) if Instant::now() > deadline => break format!("{why} within {} s", within.as_secs()),
+                Err(_) => thread::sleep(LOOK_EVERY),
+            }
+        };
+        Err(ProvisionError::Start { what: what.to_owned(), why, log: telling(&self.log()) })
     }
 
     /// The process's id; another's as soon as it has ended.
@@ -100,6 +133,17 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The end of a log.
+pub(super) fn last_lines(log: &str) -> String {
+    let last = log.lines().count().saturating_sub(LOG_LINES);
+    log.lines().skip(last).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether anybody accepts connections there.
+pub(super) fn accepts(addr: SocketAddr) -> Result<(), String> {
+    TcpStream::connect(addr).map(drop).map_err(|_| "no connection".to_owned())
 }
 
 /// Lets this process, and servers it starts from now on, hold as many sockets as the system allows at all: thousands

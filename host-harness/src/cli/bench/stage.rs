@@ -80,10 +80,7 @@ impl Stage {
         let mut connection = redis::Client::open(redis.url())?.get_connection()?;
         // There before the first of those who only name it.
         let _: String = redis::Script::new(super::nginx::GCRA).prepare_invoke().load(&mut connection)?;
-        let parent = checkout::target_dir()?.join("tmp");
-        std::fs::create_dir_all(&parent)?;
-        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?;
-        Ok(Self { redis, connection, wasm, dir, standing: BTreeMap::new() })
+        Ok(Self { redis, connection, wasm, dir: checkout::scratch_dir("bench")?, standing: BTreeMap::new() })
     }
 
     /// The servers of a subject, started now if they do not run yet.

@@ -141,9 +141,7 @@ struct Stage {
 impl Stage {
     fn set() -> Result<Self, DemoError> {
         let wasm = filter_wasm::find_or_build()?;
-        let parent = checkout::target_dir()?.join("demo");
-        std::fs::create_dir_all(&parent)?;
-        let dir = tempfile::Builder::new().prefix("run-").tempdir_in(parent)?;
+        let dir = checkout::scratch_dir("demo")?;
         let options = RedisOptions { appendonly: true, dir: Some(dir.path().join("redis")), ..RedisOptions::default() };
         Ok(Self { redis: Redis::provide(options)?, wasm, _dir: dir })
     }

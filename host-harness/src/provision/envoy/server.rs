@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -63,7 +62,7 @@ impl EnvoyServer {
         raise_open_files_limit();
         let (dir, scratch) = match options.dir {
             Some(dir) => (dir, None),
-            None => scratch_dir().map(|scratch| (scratch.path().to_path_buf(), Some(scratch)))?,
+            None => checkout::scratch_dir("envoy").map(|scratch| (scratch.path().to_path_buf(), Some(scratch)))?,
         };
         std::fs::create_dir_all(&dir).map_err(ProvisionError::io(&dir))?;
         let dir = dir.canonicalize().map_err(ProvisionError::io(&dir))?;
@@ -154,22 +153,12 @@ impl std::fmt::Debug for EnvoyServer {
 }
 
 fn wait_until_ready(process: &mut ServerProcess, told: &Path) -> Result<SocketAddr, ProvisionError> {
-    let deadline = Instant::now() + READY_WITHIN;
-    let failed = |why: String, log: &str| ProvisionError::Start { what: "Envoy".into(), why, log: telling_lines(log) };
-    loop {
-        if let Some(status) = process.ended() {
-            return Err(failed(format!("it ended with {status}"), &process.log()));
-        }
+    let ready = || {
         let admin = std::fs::read_to_string(told).ok().and_then(|text| text.trim().parse().ok());
-        let ready = |admin: &SocketAddr| admin::get(*admin, "/ready").is_ok_and(|body| body.starts_with("LIVE"));
-        if let Some(admin) = admin.filter(ready) {
-            return Ok(admin);
-        }
-        if Instant::now() > deadline {
-            return Err(failed(format!("not ready within {} s", READY_WITHIN.as_secs()), &process.log()));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+        let is_live = |admin: &SocketAddr| admin::get(*admin, "/ready").is_ok_and(|body| body.starts_with("LIVE"));
+        admin.filter(is_live).ok_or_else(|| "not ready".to_owned())
+    };
+    process.wait_until_ready("Envoy", READY_WITHIN, telling_lines, ready)
 }
 
 /// The errors of a log, or its end where it has none. Of one that prints a whole message, its start and its end,
@@ -194,12 +183,6 @@ fn telling_lines(log: &str) -> String {
     });
     let lines: Vec<&str> = if errors.is_empty() { log.lines().collect() } else { told.collect() };
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
-}
-
-fn scratch_dir() -> Result<TempDir, ProvisionError> {
-    let parent = checkout::target_dir()?.join("tmp");
-    std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
-    tempfile::Builder::new().prefix("envoy-").tempdir_in(&parent).map_err(ProvisionError::io(&parent))
 }
 
 #[cfg(test)]
@@ -262,7 +245,7 @@ static_resources:
     #[test]
     fn validating_tells_good_from_bad() {
         let Some(_) = or_skip(super::super::binary()) else { return };
-        let dir = scratch_dir().unwrap();
+        let dir = checkout::scratch_dir("envoy").unwrap();
         let file = dir.path().join("envoy.yaml");
         std::fs::write(&file, HELLO).unwrap();
         EnvoyServer::validate(&file).unwrap();

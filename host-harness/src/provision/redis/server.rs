@@ -6,19 +6,18 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::provision::{ProvisionError, checkout, port, process::ServerProcess};
+use crate::provision::{
+    ProvisionError, checkout, port,
+    process::{ServerProcess, last_lines},
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-const LOG_LINES: usize = 12;
-/// Another process may take a port between our letting go of it and Redis' binding it.
-const PORT_TRIES: usize = 5;
 
 /// How to run a Redis of our own.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +53,7 @@ impl RedisServer {
         let binary = super::binary()?;
         let scratch = match options.dir {
             Some(_) => None,
-            None => Some(scratch_dir()?),
+            None => Some(checkout::scratch_dir("redis")?),
         };
         let dir = match (&options.dir, &scratch) {
             (Some(dir), _) => dir.clone(),
@@ -64,21 +63,15 @@ impl RedisServer {
         let dir = dir.canonicalize().map_err(ProvisionError::io(&dir))?;
         let addr = SocketAddr::from(([127, 0, 0, 1], options.port));
         let mut server = Self { binary, options, addr, dir, _scratch: scratch, process: Mutex::new(None) };
-        server.start_on_a_port()?;
-        Ok(server)
-    }
-
-    fn start_on_a_port(&mut self) -> Result<(), ProvisionError> {
-        for _ in 1..PORT_TRIES {
-            if self.options.port == 0 {
-                self.addr = port::free_port()?.release();
-            }
-            match self.restart() {
-                Err(ProvisionError::Start { log, .. }) if self.options.port == 0 && log.contains("in use") => {}
-                settled => return settled,
-            }
+        if server.options.port == 0 {
+            port::on_a_free_port(|addr| {
+                server.addr = addr;
+                server.restart()
+            })?;
+        } else {
+            server.restart()?;
         }
-        self.restart()
+        Ok(server)
     }
 
     /// Where it listens.
@@ -172,24 +165,9 @@ impl RedisServer {
     }
 
     fn wait_until_ready(&self, process: &mut ServerProcess) -> Result<(), ProvisionError> {
-        let deadline = Instant::now() + READY_WITHIN;
-        let failed = |why: String, process: &ServerProcess| {
-            let log = process.log();
-            let last = log.lines().count().saturating_sub(LOG_LINES);
-            let log = log.lines().skip(last).collect::<Vec<_>>().join("\n");
-            ProvisionError::Start { what: format!("Redis on {}", self.addr), why, log }
-        };
-        loop {
-            // Before asking: otherwise another's server on the same port might answer for a dead one.
-            if let Some(status) = process.ended() {
-                return Err(failed(format!("it ended with {status}"), process));
-            }
-            let Err(why) = ping(&self.url()) else { return Ok(()) };
-            if Instant::now() > deadline {
-                return Err(failed(format!("no answer to PING in {} s: {why}", READY_WITHIN.as_secs()), process));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        let url = self.url();
+        let answers = || ping(&url).map_err(|why| format!("no answer to PING ({why})"));
+        process.wait_until_ready(&format!("Redis on {}", self.addr), READY_WITHIN, last_lines, answers)
     }
 }
 
@@ -205,12 +183,6 @@ pub(super) fn ping(url: &str) -> ::redis::RedisResult<()> {
     let mut connection = client.get_connection_with_timeout(Duration::from_millis(500))?;
     connection.set_read_timeout(Some(Duration::from_millis(500)))?;
     ::redis::cmd("PING").query(&mut connection)
-}
-
-fn scratch_dir() -> Result<TempDir, ProvisionError> {
-    let parent = checkout::target_dir()?.join("tmp");
-    std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
-    tempfile::Builder::new().prefix("redis-").tempdir_in(&parent).map_err(ProvisionError::io(&parent))
 }
 
 #[cfg(test)]
