@@ -166,7 +166,7 @@ impl Backend {
     pub fn is_at_rest(&self) -> bool {
         match &self.transport {
             Carrier::Stream(session) => session.is_at_rest(),
-            Carrier::Callout { .. } => self.effects.is_empty(),
+            Carrier::Callout { again, .. } => self.effects.is_empty() && again.is_empty(),
         }
     }
 

@@ -53,6 +53,9 @@ use crate::units::Micros;
 /// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
 const REPORT_WITHIN: Micros = Micros::from_secs(2);
 
+/// Delayed requests that one tick lets go: no more than its callback may decide.
+const DELAYED_PER_TICK: usize = 128;
+
 /// One worker's limiter.
 #[derive(Debug)]
 pub struct Limiter {
@@ -217,9 +220,9 @@ impl Limiter {
     /// Time has passed.
     pub fn tick(&mut self, now: Micros) {
         self.redis.handle_tick(now);
-        while let Some((request, decision)) = self.delayed.pop_due(now) {
-            self.effects.push_back(Effect::Decide(request, decision));
-        }
+        // The next tick is for the rest, which are still held until then.
+        let due = core::iter::from_fn(|| self.delayed.pop_due(now)).take(DELAYED_PER_TICK);
+        self.effects.extend(due.map(|(request, decision)| Effect::Decide(request, decision)));
         for (ticket, call) in self.places.due(now, &mut self.aside, &self.scripts) {
             self.call_for_places(now, ticket, call);
         }
