@@ -70,10 +70,11 @@ impl Gather {
         pace
     }
 
-    /// The turn's end cannot be asked for: the request that was to do so goes on at once.
-    pub fn unscheduled(&mut self) {
-        self.arrived.pop_back();
-        self.turn_ended();
+    /// A request is over, or goes on at once after all. To the proxy it may look alive for a while yet.
+    pub fn leave(&mut self, request: RequestId) {
+        if let Some(at) = self.arrived.iter().position(|arrived| *arrived == request) {
+            self.arrived.remove(at);
+        }
     }
 
     /// The turn ends: until it [has](Self::turn_ended), what is to be sent is kept for then.
@@ -98,7 +99,7 @@ impl Gather {
         self.arrived.contains(&request)
     }
 
-    /// All that waited has been done.
+    /// All that waited has been done, or will not wait: the turn's end cannot be asked for.
     pub fn turn_ended(&mut self) {
         self.last = core::mem::take(&mut self.waiting);
         self.is_ending = false;
@@ -169,9 +170,20 @@ mod tests {
     fn a_request_that_cannot_wait_is_not_waited_for() {
         let mut gather = Gather::default();
         assert_eq!(gather.arrive(RequestId(1), 5), Pace::Schedule);
-        gather.unscheduled();
+        gather.leave(RequestId(1));
+        gather.turn_ended();
         assert!(!gather.has_any());
         assert_eq!(gather.arrive(RequestId(2), 5), Pace::Schedule);
+    }
+
+    #[test]
+    fn who_leaves_is_not_checked() {
+        let mut gather = Gather::default();
+        assert_eq!([1, 2, 3].map(|id| gather.arrive(RequestId(id), 5)), [Pace::Schedule, Pace::Wait, Pace::Wait]);
+        gather.leave(RequestId(2));
+        gather.leave(RequestId(9));
+        assert!(!gather.holds(RequestId(2)));
+        assert_eq!(end(&mut gather), [1, 3]);
     }
 
     #[test]

@@ -49,8 +49,8 @@ impl Bridge {
             log_error(&format!("bridge: {error}"));
             self.out.clear();
             self.replace(Buffer::RequestBody, size);
-            // The proxy refuses that of no exchange that is there.
-            let _ = abi::reset_request();
+            // Whoever sent this waits until its own timeout. To end the exchange here, within a callback of a limiter
+            // that has called out, has Envoy put off what comes of that again and again, and never return.
             return Action::Pause;
         }
         self.replace(Buffer::RequestBody, size);

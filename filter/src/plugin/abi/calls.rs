@@ -137,11 +137,6 @@ pub(in crate::plugin) fn resume_request() -> Result<(), Refused> {
     done(unsafe { imports::proxy_continue_stream(REQUEST) })
 }
 
-/// Ends an exchange without an answer.
-pub(in crate::plugin) fn reset_request() -> Result<(), Refused> {
-    done(unsafe { imports::proxy_close_stream(REQUEST) })
-}
-
 /// Answers a request. `headers` are encoded pairs.
 pub(in crate::plugin) fn send_local_response(
     status: u16,

@@ -51,7 +51,6 @@ unsafe extern "C" {
     pub(super) fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
 
     pub(super) fn proxy_continue_stream(stream: u32) -> u32;
-    pub(super) fn proxy_close_stream(stream: u32) -> u32;
     pub(super) fn proxy_send_local_response(
         status: u32,
         details: *const u8,

@@ -12,14 +12,16 @@
 //! * Each function that hands over bytes calls `proxy_on_memory_allocate`, which touches no state of the filter's.
 //! * `send` runs the bridge's request callbacks at once, in Envoy and in the harness alike. The bridge is a context of
 //!   another root, of the same VM or of another one.
-//! * `resume_request`, `send_local_response` and `reset_request` are put off until the callback has returned, by both.
+//! * `resume_request` and `send_local_response` are put off until the callback has returned, by both.
 //!   What they lead to (a local reply's response headers, the end of the request, the next one's beginning) is then
 //!   called from within the host's return, one inside the other, with nothing of the module's on the stack between.
 //! * In Envoy, the end of a callback within a callback, as of the bridge's within `send`, carries out what was put off
 //!   so far; and after `send_local_response`, whatever a filter's callback of this VM returns is taken for a pause, until
 //!   one has ended (a bridge then loses what it was to pass on). So [`Callback`](super::host::Callback) keeps decisions
 //!   for the end.
-//! * Envoy puts off what callouts and streams bring while a callback runs, even where they fail on the spot.
+//! * Envoy puts off what callouts and streams bring while a callback runs, even where they fail on the spot. Should a
+//!   callback within that callback end meanwhile, it tries again, finds the first one running still, puts it off again,
+//!   and so for ever: so nothing here ends an exchange (`proxy_close_stream`) that a callback of this VM has begun.
 //!
 //! Nothing here relies on the third and the last of these: no state stays borrowed across a call that makes something
 //! happen, only across those that read, count, or log.
@@ -40,6 +42,16 @@ pub(super) enum Action {
     /// It goes on its way.
     #[default]
     Continue = 0,
-    /// It is held until it is resumed or answered.
+    /// It is held until it is resumed or answered. Of a body, the proxy keeps as much as it keeps of any, and answers
+    /// 413 where there is more.
     Pause = 1,
+    /// Of a body: it is held, and its sender waits with what is more than the proxy keeps.
+    HoldBack = 2,
+}
+
+impl Action {
+    /// The same of a body that is not waited for.
+    pub(super) fn of_body(self) -> Self {
+        if self == Self::Pause { Self::HoldBack } else { self }
+    }
 }

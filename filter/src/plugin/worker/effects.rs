@@ -100,10 +100,14 @@ impl Worker {
             // Of the calls in flight, one is what there is to send.
             redis.has_outgoing().then(|| state.gather.send(redis.in_flight().saturating_sub(1)))
         });
-        match (pace, self.turn) {
-            (None | Some(Pace::Wait), _) => {}
-            (Some(Pace::Schedule), Some(turn)) if abi::enqueue(turn).is_ok() => {}
-            (Some(Pace::Now | Pace::Schedule), _) => self.send_now(callback),
+        match pace {
+            None | Some(Pace::Wait) => {}
+            Some(Pace::Schedule) if self.turn.is_some_and(|turn| abi::enqueue(turn).is_ok()) => {}
+            Some(Pace::Schedule) => {
+                self.with(|state| state.gather.turn_ended());
+                self.send_now(callback);
+            }
+            Some(Pace::Now) => self.send_now(callback),
         }
     }
 
@@ -141,8 +145,8 @@ impl Worker {
     pub(super) fn carry_out(&self, callback: &mut Callback, request: u32, decision: Decision) {
         match decision {
             Decision::Admit(headers) => {
-                self.admit(request, headers);
                 if callback.acts_as(request) {
+                    self.admit(request, headers);
                     // The proxy refuses that of no request that is there.
                     let _ = abi::resume_request();
                 }

@@ -41,22 +41,27 @@ impl Worker {
         let Some(pace) = pace else { return false };
         let is_told = pace != Pace::Schedule || abi::enqueue(turn).is_ok();
         if !is_told {
-            self.with(|state| state.gather.unscheduled());
+            self.with(|state| {
+                state.gather.leave(RequestId(request));
+                state.gather.turn_ended();
+            });
         }
         is_told && pace != Pace::Now
     }
 
     /// Some of a request's body is there: `size` bytes with what was held of it before.
     pub(in crate::plugin) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
-        let action = self.with(|state| {
-            let Some(Request::AwaitsBody(before)) = state.requests.get_mut(request) else {
-                return Some(state.rest_of(request));
-            };
+        let awaits_more = self.with(|state| {
+            let Some(Request::AwaitsBody(before)) = state.requests.get_mut(request) else { return None };
             *before = size;
-            let is_enough = is_whole || size > state.limiter.config().max_body_bytes;
-            (!is_enough).then_some(Action::Pause)
+            Some(!is_whole && size <= state.limiter.config().max_body_bytes)
         });
-        action.unwrap_or_else(|| self.check_with_body(request, size))
+        match awaits_more {
+            // The next time, the proxy tells of all that has come.
+            Some(true) => Action::Pause,
+            Some(false) => self.check_with_body(request, size).of_body(),
+            None => self.with(|state| state.rest_of(request)).of_body(),
+        }
     }
 
     /// A request's trailers are there, so its body is whole.
@@ -157,6 +162,7 @@ impl Worker {
     pub(in crate::plugin) fn done(&self, request: u32) {
         let holds_any = self.with(|state| {
             state.requests.remove(request);
+            state.gather.leave(RequestId(request));
             state.limiter.has_any_of(RequestId(request))
         });
         if !holds_any {

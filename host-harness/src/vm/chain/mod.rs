@@ -1,8 +1,9 @@
 //! The filters of one exchange, and how headers, bodies and trailers pass through them.
 //!
 //! What goes in at one end comes out at the other unless a filter holds it back. A filter that pauses on headers holds
-//! all that follows, unless its plugin is to see the body nonetheless; one that pauses on a body holds the body, and sees it grow. A local reply ends the request's way
-//! and takes the response's way. (Envoy's filter manager; `StopAllIterationAndWatermark` and `StopIterationAndBuffer`.)
+//! all that follows, unless its plugin is to see the body nonetheless; one that pauses on a body holds the body, and sees
+//! it grow, or has its sender wait. A local reply ends the request's way and takes the response's way. (Envoy's filter
+//! manager; `StopAllIterationAndWatermark`, `StopIterationAndBuffer` and `StopIterationAndWatermark`.)
 
 mod passage;
 
@@ -20,7 +21,7 @@ use crate::abi::headers::Headers;
 use crate::abi::stream::{Direction, FilterView, LocalReply, Stream, StreamControl};
 use crate::bootstrap::FailurePolicy;
 use crate::native::NativeFilter;
-use passage::{Held, Stage};
+use passage::{BUFFER_LIMIT, Held, Stage};
 
 /// Chunks of a response that may wait for a slow client.
 const BACKLOG: usize = 32;
@@ -135,11 +136,17 @@ impl Chain {
         self.reset.get()
     }
 
-    /// Whether a filter holds the request's headers, so that its body should wait where it is.
+    /// Whether a filter holds the request's headers, or as much of its body as is kept, so that the rest of it should
+    /// wait where it is.
     pub(crate) fn holds_request(&self) -> bool {
         let lane = self.lane(Direction::Request).borrow();
-        lane.iter().enumerate().any(|(place, stage)| {
-            matches!(stage.held, Held::Headers(_)) && !self.sees_body_past_headers(Direction::Request, place)
+        lane.iter().enumerate().any(|(place, stage)| match stage.held {
+            Held::Headers(_) => !self.sees_body_past_headers(Direction::Request, place),
+            Held::Body(_) | Held::HeadersAndBody(_) if stage.holds_back => {
+                let index = self.filter_at(Direction::Request, place);
+                self.with_body(index, Direction::Request, |body| body.len()) >= BUFFER_LIMIT
+            }
+            _ => false,
         })
     }
 

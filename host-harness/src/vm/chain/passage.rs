@@ -11,8 +11,8 @@ use crate::abi::stream::Direction;
 use crate::vm::instance::Called;
 use crate::vm::{Vm, VmFailed};
 
-/// What a filter may hold back of a body, in bytes; Envoy's default.
-const BUFFER_LIMIT: usize = 1024 * 1024;
+/// What a filter may hold of a body, in bytes; Envoy's default.
+pub(super) const BUFFER_LIMIT: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Stage {
@@ -21,6 +21,8 @@ pub(super) struct Stage {
     waiting: VecDeque<Output>,
     at_work: bool,
     resumed_at_work: bool,
+    /// Who sends the body that is held waits, where it is more than is kept.
+    pub(super) holds_back: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) enum Held {
 enum Verdict {
     Continue,
     Pause,
+    /// Pause, and have the sender of a body wait.
+    HoldBack,
     /// Pause, and what it was shown of the body is gone.
     Discard,
     /// The exchange goes another way: it was answered or reset meanwhile.
@@ -125,7 +129,7 @@ impl Chain {
                 self.release_headers(direction, index);
                 self.push(direction, place + 1, Output::Headers(end));
             }
-            Verdict::Pause | Verdict::Discard => self.hold(direction, place, Held::Headers(end)),
+            Verdict::Pause | Verdict::HoldBack | Verdict::Discard => self.hold(direction, place, Held::Headers(end)),
             Verdict::Over => {}
         }
     }
@@ -146,10 +150,13 @@ impl Chain {
             }
             body.len()
         });
-        if holds && size > BUFFER_LIMIT {
+        let holds_back = self.with_stage(direction, place, |stage| std::mem::take(&mut stage.holds_back)) == Some(true);
+        if holds && size > BUFFER_LIMIT && !holds_back {
             return self.overflow(direction);
         }
-        match self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end)) {
+        let verdict = self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end));
+        self.with_stage(direction, place, |stage| stage.holds_back = matches!(verdict, Verdict::HoldBack));
+        match verdict {
             Verdict::Continue => {
                 self.hold(direction, place, Held::Nothing);
                 let data = self.with_body(index, direction, BytesMut::split).freeze();
@@ -159,8 +166,10 @@ impl Chain {
                 }
                 self.push(direction, place + 1, Output::Data(data, end));
             }
-            Verdict::Pause if holds_headers => self.hold(direction, place, Held::HeadersAndBody(end)),
-            Verdict::Pause => self.hold(direction, place, Held::Body(end)),
+            Verdict::Pause | Verdict::HoldBack if holds_headers => {
+                self.hold(direction, place, Held::HeadersAndBody(end));
+            }
+            Verdict::Pause | Verdict::HoldBack => self.hold(direction, place, Held::Body(end)),
             Verdict::Discard => {
                 self.with_body(index, direction, BytesMut::clear);
                 self.hold(direction, place, Held::Body(end));
@@ -185,7 +194,7 @@ impl Chain {
         });
         match verdict {
             Verdict::Continue => self.release_trailers(direction, place),
-            Verdict::Pause | Verdict::Discard => self.hold(direction, place, Held::Trailers),
+            Verdict::Pause | Verdict::HoldBack | Verdict::Discard => self.hold(direction, place, Held::Trailers),
             Verdict::Over => {}
         }
     }
@@ -233,6 +242,7 @@ impl Chain {
                 self.with_stage(direction, place, |stage| stage.resumed_at_work = false);
                 Verdict::Continue
             }
+            Ok(Called { value: 2, .. }) => Verdict::HoldBack,
             Ok(Called { value: 3, .. }) => Verdict::Discard,
             Ok(_) => Verdict::Pause,
             Err(VmFailed) => {
