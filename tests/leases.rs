@@ -16,6 +16,7 @@ weir::on_both_hosts! {
     a_steady_key_asks_redis_for_one_request_in_twenty
     what_a_worker_holds_and_does_not_use_comes_back
     a_limit_beside_a_lease_is_all_or_nothing
+    a_crowd_that_another_limit_denies_drains_no_lease
 }
 
 async fn two_hosts_with_leases_admit_no_more_than_the_capacity(host: HostKind) {
@@ -101,6 +102,33 @@ async fn a_limit_beside_a_lease_is_all_or_nothing(host: HostKind) {
         }
     }
     assert!((80..=100).contains(&admitted), "what was denied cost the leased limit nothing: {admitted}");
+}
+
+/// Alice's requests are denied by a limit of their own; Bob runs into the leased limit alone.
+async fn a_crowd_that_another_limit_denies_drains_no_lease(host: HostKind) {
+    let mesh = Mesh::on(host, QUICKSTART).workers(1).patient().configure(|filter| {
+        filter["limits"] = json!([
+            {"name": "leased", "descriptor": [], "lease": {"max": 20, "ttl": "1s"},
+             "token_bucket": {"max_tokens": 1000, "tokens_per_fill": 1, "fill_interval": "3600s"}},
+            {"name": "narrow", "descriptor": [{"request_header": {"name": "x-user-id"}}], "hits_addend": 2,
+             "exempt": [{"descriptor_value": "bob"}],
+             "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "3600s"}},
+        ]);
+        filter["deny_cache"] = json!({"max_entries": 0});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    for _ in 0..20 {
+        mesh.get("bob").await.admitted();
+    }
+    let report = crowd(&mesh, 0, 20_000).await;
+    assert_eq!((report.admitted(), report.denied()), (0, 20_000));
+    let left = || async { mesh.get("bob").await.number::<u64>("x-ratelimit-remaining").unwrap() };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // What it had asked for ahead comes back.
+    while left().await < 950 {
+        assert!(Instant::now() < deadline, "{} are left", left().await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 fn leased(mesh: MeshBuilder, max: u64, ttl: &str) -> MeshBuilder {

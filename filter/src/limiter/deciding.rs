@@ -35,7 +35,7 @@ impl Limiter {
                 self.settled(now, request, verdict, &waiting);
             }
             Err(failure) => {
-                let decision = self.fail(request, failure, &waiting);
+                let decision = self.fail(now, request, failure, &waiting);
                 self.effects.push_back(Effect::Decide(request, decision));
                 // Redis may have admitted it, or may yet.
                 self.give_back(now, waiting.check.possible_holds());
@@ -67,7 +67,7 @@ impl Limiter {
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;
         let refund = is_held.then(|| waiting.check.refund_call(&verdict, &self.scripts)).flatten();
-        let verdict = &self.with_prepaid(verdict, &waiting.prepaid);
+        let verdict = &self.with_prepaid(now, verdict, &waiting.prepaid);
         if !is_held {
             if let Some(holds) = holds {
                 self.places.take(now, request, holds);
@@ -148,7 +148,7 @@ impl Limiter {
     }
 
     /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
-    pub(super) fn fail(&mut self, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
+    pub(super) fn fail(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
         self.counters.failed(failure, waiting.check.asked().map(|asked| asked.limit));
         if self.config.emit_metadata {
             self.effects.push_back(Effect::Annotate(request, notes::of_failure(failure)));
@@ -157,8 +157,9 @@ impl Limiter {
             let mode = self.config.limits.get(asked.limit).map(|limit| limit.failure_mode);
             asked.enforced && mode == Some(FailureMode::Deny)
         };
-        if waiting.check.asked().any(denies) {
-            self.unspend(&waiting.prepaid);
+        let is_denied = waiting.check.asked().any(denies);
+        self.used(now, &waiting.prepaid, !is_denied);
+        if is_denied {
             Decision::Answer(Rc::new(respond::failed(&self.config, waiting.is_grpc)))
         } else {
             Decision::Admit(Vec::new())

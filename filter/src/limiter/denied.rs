@@ -177,7 +177,8 @@ fn aged(outcome: &Outcome, age: Micros) -> Outcome {
 /// know that it was denied within the second.
 fn fingerprint<'a>(asked: impl Iterator<Item = &'a Asked>) -> u64 {
     asked.fold(0xcbf2_9ce4_8422_2325, |hash, asked| {
-        let bytes = asked.key.iter().copied().chain([0]);
+        // Another limit may be the one that denies another cost.
+        let bytes = asked.key.iter().copied().chain([0]).chain(asked.cost.0.to_be_bytes());
         bytes.fold(hash, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     })
 }
@@ -227,6 +228,24 @@ mod tests {
         assert!(denied.recall(NOW, &asked(4, true)).is_none());
         assert!(denied.recall(NOW, &asked(6, true)).is_none());
         assert!(denied.recall(NOW, &asked(5, true)).is_some());
+    }
+
+    #[test]
+    fn who_pays_a_limit_another_cost_is_not_told_of_its_denial() {
+        let mut denied = Denied::new(100);
+        let both = |cost_of_slow| {
+            let mut slow = asked(cost_of_slow, true).remove(0);
+            (slow.limit, slow.key) = (1, b"slow".to_vec());
+            vec![asked(1, true).remove(0), slow]
+        };
+        let check = Check::new(both(10), Holder::default());
+        let verdict = check.decide(REDIS, &[1_000_000, 500_000].map(|used| Seen { used, more: [0, 0] }));
+        assert_eq!(verdict.outcomes.iter().map(|outcome| outcome.admitted).collect::<Vec<_>>(), [false, false]);
+        denied.learn(NOW, &check, &verdict);
+        let now = NOW.plus(MS(1));
+        let told = |recalled: Option<Recalled>| recalled.map(|recalled| recalled.verdict(now).outcomes.len());
+        assert_eq!(told(denied.recall(now, &both(10))), Some(2));
+        assert_eq!(told(denied.recall(now, &both(1))), Some(1), "the other would admit that");
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! Tokens that a worker has taken ahead, and serves requests from without asking.
 //!
 //! How many are taken follows what a key spends: enough for half a lease's time, twice as many as the last time at
-//! most. Tokens that are not used in that time are returned. What may have been lost on its way is never told twice:
-//! Redis takes it for used when its lease ends, and so admits less, never more.
+//! most. Tokens that are not used in that time are returned, and those of a lease that ends. What may have been lost on
+//! its way is never told twice: Redis takes it for used when its lease ends, and so admits less, never more.
+//!
+//! A request that waits for other limits has taken its tokens, but not used them: nothing of them is told until it goes
+//! on. Else it could neither have them back, nor would what others use in its place be told at their time.
 
+#[cfg(test)]
+mod stories;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +26,8 @@ const FIRST: u64 = 8;
 const LEAST: u64 = 2;
 /// A lease is this part of a bucket at most.
 const SHARE: u64 = 4;
+/// What is left of a lease is returned so long before it ends: this part of its time.
+const BEFORE_END: u64 = 8;
 /// Keys that are returned, or taken ahead for, in one tick.
 const MAX_CALLS: usize = 64;
 
@@ -82,19 +89,21 @@ impl Leases {
         lease.expire(now);
         let epoch = lease.take(asked.cost.0)?;
         lease.spent = lease.spent.saturating_add(asked.cost.0);
-        lease.used_at = now;
         Some(Spent { outcome: lease.outcome(asked), is_low: lease.is_low(), epoch })
     }
 
-    /// A request did not go on: what it spent was not used. Where that was told already, it is lost.
-    pub(super) fn unspend(&mut self, asked: &Asked, spent: &Spent) {
-        if let Some(lease) = self.keys.get_mut(&asked.key)
-            && let Some(held) = lease.held.iter_mut().find(|held| held.epoch == spent.epoch)
-        {
-            let back = held.used.min(asked.cost.0);
-            held.used = held.used.saturating_sub(back);
-            held.left = held.left.saturating_add(back);
+    /// A request that has spent is decided. It goes on, and what it spent is used; or it does not, and that is there
+    /// again. Where its lease has ended meanwhile, Redis takes it for used.
+    pub(super) fn decided(&mut self, now: Micros, asked: &Asked, spent: &Spent, goes_on: bool) {
+        let Some(lease) = self.keys.get_mut(&asked.key) else { return };
+        let Some(held) = lease.held.iter_mut().find(|held| held.epoch == spent.epoch) else { return };
+        let tokens = if goes_on { &mut held.used } else { &mut held.left };
+        *tokens = tokens.saturating_add(asked.cost.0);
+        if goes_on {
+            lease.used_at = now;
         }
+        let due = lease.due();
+        self.sweep_by(due);
     }
 
     /// A request must ask Redis: what is to be said and asked besides.
@@ -124,8 +133,7 @@ impl Leases {
         lease.beside = outcome.remaining;
         if let Some(grant) = outcome.granted {
             lease.hold(asked_at, grant);
-            let sweep_at = asked_at.plus(half(leased.ttl()));
-            self.sweep_at = Some(self.sweep_at.map_or(sweep_at, |at| at.min(sweep_at)));
+            self.sweep_by(asked_at.plus(half(leased.ttl())));
         }
     }
 
@@ -144,7 +152,11 @@ impl Leases {
         })
     }
 
-    /// What is to be returned, or told of, as nobody uses it.
+    fn sweep_by(&mut self, at: Micros) {
+        self.sweep_at = Some(self.sweep_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// What is to be returned, or told of, as nobody uses it or its lease ends.
     pub(super) fn idle(&mut self, now: Micros) -> Vec<Asked> {
         let mut idle = Vec::new();
         if self.sweep_at.is_none_or(|at| at > now) {
@@ -156,12 +168,12 @@ impl Leases {
             if lease.is_settled() {
                 continue;
             }
-            let due = lease.used_at.plus(half(lease.leased.ttl()));
+            let due = lease.due();
             if due > now || idle.len() >= MAX_CALLS {
                 next = Some(next.map_or(due, |at| at.min(due)).max(now.plus(Micros::from_millis(10))));
                 continue;
             }
-            let ask = LeaseAsk { want: Tokens(0), settled: lease.give_up() };
+            let ask = LeaseAsk { want: Tokens(0), settled: lease.give_back(now) };
             let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
             let key = key.to_vec();
             idle.push(Asked { limit: lease.limit, window: 0, key, algorithm, cost: Tokens(0), enforced: true });
@@ -218,7 +230,6 @@ impl Lease {
     fn take(&mut self, cost: u64) -> Option<u64> {
         let held = self.held.iter_mut().find(|held| held.left > 0 && held.left >= cost)?;
         held.left = held.left.saturating_sub(cost);
-        held.used = held.used.saturating_add(cost);
         Some(held.epoch)
     }
 
@@ -230,11 +241,34 @@ impl Lease {
         })
     }
 
-    /// What was used and what was not: all of it.
-    fn give_up(&mut self) -> [Settled; 2] {
-        // Who comes again starts small.
-        (self.granted, self.spent) = (0, 0);
+    /// When what is held should be given back.
+    fn due(&self) -> Micros {
+        let ends = self.held.iter().filter(|held| held.left > 0).map(|held| self.last_call(held));
+        ends.fold(self.idle_at(), Micros::min)
+    }
+
+    fn idle_at(&self) -> Micros {
+        self.used_at.plus(half(self.leased.ttl()))
+    }
+
+    /// When at the latest what is left should be on its way.
+    fn last_call(&self, held: &Held) -> Micros {
+        held.until.minus(Micros(self.leased.ttl().0 / BEFORE_END))
+    }
+
+    /// What was used, and what was not: of what ends, or of all where nobody uses it.
+    fn give_back(&mut self, now: Micros) -> [Settled; 2] {
+        let is_idle = self.idle_at() <= now;
+        if is_idle {
+            // Who comes again starts small.
+            (self.granted, self.spent) = (0, 0);
+        }
+        let ends = self.held.map(|held| is_idle || self.last_call(&held) <= now);
+        let mut ends = ends.into_iter();
         self.held.each_mut().map(|held| {
+            if ends.next() != Some(true) {
+                return Settled::default();
+            }
             let held = core::mem::take(held);
             Settled { epoch: held.epoch, used: Tokens(held.used), unused: Tokens(held.left) }
         })
@@ -252,13 +286,16 @@ impl Lease {
         newer.until = newer.until.min(until);
     }
 
-    /// What half a lease's time would spend, at the rate since Redis was last asked for any.
+    /// What half a lease's time would spend, at the rate since Redis was last asked for any. Of a key that is new,
+    /// there is none yet.
     fn want(&mut self, now: Micros) -> Tokens {
-        let elapsed = now.minus(self.since).0.max(1);
-        let expected = self.spent.saturating_mul(half(self.leased.ttl()).0).checked_div(elapsed).unwrap_or(0);
+        let elapsed = now.minus(self.since).0;
+        let Some(expected) = self.spent.saturating_mul(half(self.leased.ttl()).0).checked_div(elapsed) else {
+            return Tokens(0);
+        };
         (self.spent, self.since) = (0, now);
         let most = self.granted.saturating_mul(2).max(FIRST);
-        let want = expected.min(most).min(self.max.0);
+        let want = expected.min(most).min(self.max.0.saturating_sub(self.left()));
         Tokens(if want < LEAST { 0 } else { want })
     }
 

@@ -54,7 +54,7 @@ impl Limiter {
     }
 
     /// What Redis said of what it was asked, with what was not.
-    pub(super) fn with_prepaid(&mut self, mut verdict: Verdict, prepaid: &[Prepaid]) -> Verdict {
+    pub(super) fn with_prepaid(&mut self, now: Micros, mut verdict: Verdict, prepaid: &[Prepaid]) -> Verdict {
         if !prepaid.is_empty() {
             let spent = verdict.admitted;
             let place = |outcome: &Outcome| (outcome.limit, outcome.window);
@@ -64,15 +64,13 @@ impl Limiter {
                 verdict.outcomes.insert(at, outcome);
             }
         }
-        if !verdict.admitted {
-            self.unspend(prepaid);
-        }
+        self.used(now, prepaid, verdict.admitted);
         verdict
     }
 
-    /// A request does not go on.
-    pub(super) fn unspend(&mut self, prepaid: &[Prepaid]) {
-        prepaid.iter().for_each(|paid| self.leases.unspend(&paid.asked, &paid.spent));
+    /// A request goes on with what it has spent, or does not.
+    pub(super) fn used(&mut self, now: Micros, prepaid: &[Prepaid], goes_on: bool) {
+        prepaid.iter().for_each(|paid| self.leases.decided(now, &paid.asked, &paid.spent, goes_on));
     }
 
     /// What Redis said, if anything, of the leases that a request asked for.

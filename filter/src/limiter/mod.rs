@@ -202,7 +202,7 @@ impl Limiter {
         let waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)), prepaid);
         if waiting.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
-            let verdict = self.with_prepaid(admitted, &waiting.prepaid);
+            let verdict = self.with_prepaid(now, admitted, &waiting.prepaid);
             return Step::Decided(self.decide(request, &verdict, &waiting));
         }
         match self.redis.submit(now, request.into(), waiting.check.call(&self.scripts)) {
@@ -212,7 +212,7 @@ impl Limiter {
             }
             Err(failure) => {
                 self.leased(&waiting, None);
-                Step::Decided(self.fail(request, failure, &waiting))
+                Step::Decided(self.fail(now, request, failure, &waiting))
             }
         }
     }
@@ -262,7 +262,7 @@ impl Limiter {
         if let Some(waiting) = self.waiting.remove(request.0) {
             self.redis.abandon(request.into());
             self.leased(&waiting, None);
-            self.unspend(&waiting.prepaid);
+            self.used(now, &waiting.prepaid, false);
             // Redis may yet admit it.
             gave_back |= self.give_back(now, waiting.check.possible_holds());
         }

@@ -1,13 +1,14 @@
 //! A bounded map that forgets what has not been used for long.
 //!
 //! Two generations: what is used moves to the younger one; when that is full it becomes the older one, and what was
-//! in the older one is forgotten. So it always has the `max / 2` keys that were used last, and at most `max`.
+//! in the older one is forgotten. So it always has the `max / 2` keys that were used last, and at most `max`; where `max`
+//! is odd, as many as the next number has.
 
 use alloc::boxed::Box;
 
 use crate::table::Keyed;
 
-/// At most `max` values by key.
+/// At most `max` values by key, or one more.
 #[derive(Debug)]
 pub(super) struct Recent<V> {
     generation: usize,

@@ -43,13 +43,15 @@ fn ask(leases: &mut Leases, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
 }
 
 fn spends(leases: &mut Leases, now: Micros) -> bool {
-    leases.spend(now, &asked(1)).is_some()
+    let spent = leases.spend(now, &asked(1));
+    spent.iter().for_each(|spent| leases.decided(now, &asked(1), spent, true));
+    spent.is_some()
 }
 
 /// Holds eight of the epoch 7 until 1.501 s.
 fn eight() -> Leases {
     let mut leases = Leases::new();
-    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(8), "as if its rate were endless");
+    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "it has no rate yet");
     assert_eq!(ask(&mut leases, MS(1), 8, 7).want, Tokens(8));
     leases
 }
@@ -82,15 +84,34 @@ fn each_use_is_told_once() {
 }
 
 #[test]
-fn a_request_that_does_not_go_on_gives_its_token_back_unless_it_was_told() {
+fn a_request_that_does_not_go_on_gives_its_tokens_back() {
     let mut leases = eight();
-    let first = leases.spend(MS(2), &asked(8)).unwrap();
+    let paid = leases.spend(MS(2), &asked(8)).unwrap();
     assert!(!spends(&mut leases, MS(2)));
-    leases.unspend(&asked(8), &first);
-    let second = leases.spend(MS(2), &asked(8)).unwrap();
-    ask(&mut leases, MS(3), 0, 7);
-    leases.unspend(&asked(8), &second);
-    assert!(!spends(&mut leases, MS(3)));
+    let told = ask(&mut leases, MS(3), 0, 7).settled;
+    assert!(told.iter().all(|settled| settled.used == Tokens(0)), "it may yet not go on: {told:?}");
+    leases.decided(MS(4), &asked(8), &paid, false);
+    assert!(leases.spend(MS(5), &asked(8)).is_some());
+}
+
+#[test]
+fn what_a_request_has_spent_is_told_once_it_goes_on() {
+    let mut leases = eight();
+    let paid = leases.spend(MS(2), &asked(5)).unwrap();
+    assert!(spends(&mut leases, MS(3)));
+    assert_eq!(ask(&mut leases, MS(3), 0, 7).settled[1].used, Tokens(1));
+    leases.decided(MS(4), &asked(5), &paid, true);
+    assert_eq!(ask(&mut leases, MS(5), 0, 7).settled[1].used, Tokens(5));
+}
+
+#[test]
+fn what_comes_back_late_is_returned_as_well() {
+    let mut leases = eight();
+    let paid = leases.spend(MS(2), &asked(8)).unwrap();
+    assert_eq!((leases.idle(MS(900)), leases.next_sweep()), (vec![], None), "nothing is left");
+    leases.decided(MS(1_000), &asked(8), &paid, false);
+    let idle = leases.idle(leases.next_sweep().unwrap().max(MS(1_000)));
+    assert_eq!(asks(&idle[0]).settled[1], Settled { epoch: 7, used: Tokens(0), unused: Tokens(8) });
 }
 
 #[test]
@@ -100,7 +121,7 @@ fn a_token_of_one_epoch_is_not_given_back_to_another() {
     ask(&mut leases, MS(1_600), 0, 9);
     assert!(ask(&mut leases, MS(1_601), 8, 9).want > Tokens(0));
     while spends(&mut leases, MS(1_700)) {}
-    leases.unspend(&asked(1), &old);
+    leases.decided(MS(1_700), &asked(1), &old, false);
     assert!(!spends(&mut leases, MS(1_700)));
 }
 
@@ -140,4 +161,32 @@ fn what_nobody_uses_is_returned() {
     assert_eq!(asks(&idle[0]).settled[1], Settled { epoch: 7, used: Tokens(1), unused: Tokens(7) });
     assert!(!spends(&mut leases, MS(511)));
     assert_eq!((leases.idle(MS(600)), leases.next_sweep()), (vec![], None));
+}
+
+#[test]
+fn what_is_left_of_a_lease_is_returned_before_it_ends_though_the_key_is_in_use() {
+    let mut leases = eight();
+    for at in [300, 600, 900, 1_200] {
+        assert!(spends(&mut leases, MS(at)));
+        assert_eq!(leases.idle(MS(at)), []);
+    }
+    // It ends at 1.501 s, an eighth of its time before which is the last call.
+    assert_eq!(leases.next_sweep(), Some(MS(1_376)));
+    let ends = leases.idle(MS(1_376));
+    assert_eq!(asks(&ends[0]).settled[1], Settled { epoch: 7, used: Tokens(4), unused: Tokens(4) });
+    assert!(!spends(&mut leases, MS(1_376)));
+}
+
+#[test]
+fn no_more_is_held_than_a_lease_may_have() {
+    let mut leases = Leases::new();
+    for cost in 1..40 {
+        let mut call = asked(cost);
+        if leases.spend(MS(cost), &call).is_none() {
+            leases.ask(MS(cost), Tokens(20), &mut call);
+            leases.answered(MS(cost), &call, Some(&granted(&call, asks(&call).want.0, 7)));
+        }
+        let left = leases.keys.get_mut(b"key").unwrap().left();
+        assert!(left <= 20, "{left} after {cost}");
+    }
 }

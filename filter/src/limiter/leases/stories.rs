@@ -1,0 +1,216 @@
+//! Two workers and one bucket: whatever is lost, comes late or does not go on, no window admits more than it may.
+
+#![allow(clippy::arithmetic_side_effects, reason = "numbers of a story are small")]
+
+use core::num::NonZeroU64;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::limit::{Check, Holder, Model, TokenBucket, Verdict};
+
+const TODAY: Micros = Micros::from_secs(1_795_132_800);
+
+/// What happens next. Of several calls or requests, it happens to the one at this index, round and round.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A request of this cost comes; it runs into another limit, too, or not.
+    Request { cost: u64, waits: bool },
+    /// Redis gets a call, or never does.
+    Arrives { nth: usize, is_lost: bool },
+    /// The worker gets a reply, or never does.
+    Replied { nth: usize, is_lost: bool },
+    /// All calls arrive, and all replies.
+    Answered,
+    /// The other limit has said whether a request goes on.
+    Decided { nth: usize, goes_on: bool },
+    /// The worker looks what is idle.
+    Tick,
+}
+
+#[derive(Debug, Clone)]
+struct Story {
+    leased: LeasedBucket,
+    start: Micros,
+    /// So much later, at one of the workers.
+    events: Vec<(Micros, usize, Event)>,
+}
+
+/// A call to Redis: with the verdict, once there is one.
+struct Sent {
+    at: Micros,
+    asked: Asked,
+    is_request: bool,
+    verdict: Option<Verdict>,
+}
+
+struct Worker {
+    leases: Leases,
+    sent: Vec<Sent>,
+    waiting: Vec<(Micros, Asked, Spent)>,
+}
+
+struct Stage {
+    leased: LeasedBucket,
+    now: Micros,
+    redis: Model,
+    /// When, and at what cost.
+    admitted: Vec<(Micros, u64)>,
+}
+
+impl Stage {
+    fn asked(&self, cost: u64) -> Asked {
+        let algorithm = Algorithm::LeasedBucket(self.leased);
+        Asked { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
+    }
+
+    fn decide(&mut self, asked: &Asked) -> Verdict {
+        self.redis.decide(self.now, &Check::new(vec![asked.clone()], Holder::default()))
+    }
+
+    fn happens(&mut self, worker: &mut Worker, event: &Event) {
+        let now = self.now;
+        match *event {
+            Event::Request { cost, waits } => {
+                let mut asked = self.asked(cost);
+                let Some(spent) = worker.leases.spend(now, &asked) else {
+                    worker.leases.ask(now, Tokens(1_000), &mut asked);
+                    worker.send(now, asked, true);
+                    return;
+                };
+                if spent.is_low
+                    && let Some(ahead) = worker.leases.runs_low(now, &asked)
+                {
+                    worker.send(now, ahead, false);
+                }
+                if waits {
+                    worker.waiting.push((now, asked, spent));
+                } else {
+                    worker.leases.decided(now, &asked, &spent, true);
+                    self.admitted.push((now, cost));
+                }
+            }
+            Event::Arrives { nth, is_lost } => {
+                let Some(at) = worker.nth(nth, |sent| sent.verdict.is_none()) else { return };
+                if is_lost {
+                    let sent = worker.sent.remove(at);
+                    worker.leases.answered(sent.at, &sent.asked, None);
+                    return;
+                }
+                let verdict = self.decide(&worker.sent[at].asked);
+                let sent = &mut worker.sent[at];
+                if verdict.admitted && sent.is_request {
+                    self.admitted.push((now, sent.asked.cost.0));
+                }
+                sent.verdict = Some(verdict);
+            }
+            Event::Replied { nth, is_lost } => {
+                let Some(at) = worker.nth(nth, |sent| sent.verdict.is_some()) else { return };
+                let sent = worker.sent.remove(at);
+                let verdict = sent.verdict.filter(|_| !is_lost);
+                worker.leases.answered(sent.at, &sent.asked, verdict.as_ref().map(|verdict| &verdict.outcomes[0]));
+            }
+            Event::Answered => {
+                for _ in 0..worker.sent.len() {
+                    self.happens(worker, &Event::Arrives { nth: 0, is_lost: false });
+                    self.happens(worker, &Event::Replied { nth: 0, is_lost: false });
+                }
+            }
+            Event::Decided { nth, goes_on } => {
+                let Some(at) = nth.checked_rem(worker.waiting.len()) else { return };
+                let (since, asked, spent) = worker.waiting.remove(at);
+                worker.leases.decided(now, &asked, &spent, goes_on);
+                if goes_on {
+                    // Its tokens are of when it came.
+                    self.admitted.push((since, asked.cost.0));
+                }
+            }
+            Event::Tick => {
+                worker.leases.idle(now).into_iter().for_each(|asked| worker.send(now, asked, false));
+            }
+        }
+    }
+
+    /// At last, everybody takes what there is.
+    fn all_is_taken(&mut self, worker: &mut Worker) {
+        let one = self.asked(1);
+        while worker.leases.spend(self.now, &one).is_some() {
+            self.admitted.push((self.now, 1));
+        }
+        while self.decide(&one).admitted {
+            self.admitted.push((self.now, 1));
+        }
+    }
+
+    /// The first window with too much in it.
+    fn excess(mut self) -> Option<String> {
+        self.admitted.sort_unstable();
+        let bucket = self.leased.bucket();
+        let (capacity, emission) = (bucket.capacity().0, bucket.emission().0);
+        let windows = (0..self.admitted.len()).map(|first| &self.admitted[first..]);
+        windows.flat_map(|window| (1..=window.len()).map(|len| &window[..len])).find_map(|window| {
+            let tokens: u64 = window.iter().map(|(_, cost)| cost).sum();
+            let length = window[window.len() - 1].0.minus(window[0].0).0;
+            let is_too_much = tokens * emission > capacity * emission + length;
+            is_too_much.then(|| format!("{tokens} tokens of {capacity} in {length} us, one each {emission} us"))
+        })
+    }
+}
+
+impl Worker {
+    fn send(&mut self, at: Micros, asked: Asked, is_request: bool) {
+        self.sent.push(Sent { at, asked, is_request, verdict: None });
+    }
+
+    fn nth(&self, nth: usize, of: impl Fn(&Sent) -> bool) -> Option<usize> {
+        let all: Vec<usize> = (0..self.sent.len()).filter(|at| of(&self.sent[*at])).collect();
+        all.get(nth.checked_rem(all.len())?).copied()
+    }
+}
+
+fn play(story: &Story) -> Option<String> {
+    let mut stage = Stage { leased: story.leased, now: story.start, redis: Model::default(), admitted: Vec::new() };
+    let worker = || Worker { leases: Leases::new(), sent: Vec::new(), waiting: Vec::new() };
+    let mut workers = [worker(), worker()];
+    for (pause, nth, event) in &story.events {
+        stage.now = stage.now.plus(*pause);
+        stage.happens(&mut workers[*nth], event);
+    }
+    for mut worker in workers {
+        (0..worker.sent.len()).for_each(|_| stage.happens(&mut worker, &Event::Replied { nth: 0, is_lost: false }));
+        stage.all_is_taken(&mut worker);
+    }
+    stage.excess()
+}
+
+fn stories() -> impl Strategy<Value = Story> {
+    let bucket = (16_u64..200, prop_oneof![100_u64..20_000, 1_u64..300_000], 100_000_u64..1_000_000);
+    (bucket, 0_u64..1_000_000).prop_flat_map(|((capacity, emission, ttl), offset)| {
+        let pause = prop_oneof![16 => Just(0), 8 => 0..2 * emission, 2 => 0..ttl / 8, 1 => 0..2 * ttl];
+        let cost = prop_oneof![1 => Just(0), 6 => 1..3_u64, 1 => 0..=capacity];
+        let (nth, is_lost) = (0_usize..9, proptest::bool::weighted(0.03));
+        let event = prop_oneof![
+            10 => (cost, any::<bool>()).prop_map(|(cost, waits)| Event::Request { cost, waits }),
+            4 => (nth.clone(), is_lost).prop_map(|(nth, is_lost)| Event::Arrives { nth, is_lost }),
+            4 => (nth.clone(), is_lost).prop_map(|(nth, is_lost)| Event::Replied { nth, is_lost }),
+            6 => Just(Event::Answered),
+            4 => (nth, proptest::bool::weighted(0.3)).prop_map(|(nth, goes_on)| Event::Decided { nth, goes_on }),
+            2 => Just(Event::Tick),
+        ];
+        let of = |number| NonZeroU64::new(number).unwrap();
+        let bucket = TokenBucket::new(of(capacity), of(1), Micros(emission)).unwrap();
+        let leased = LeasedBucket::new(bucket, Micros(ttl)).unwrap();
+        let event = (pause.prop_map(Micros), 0..2_usize, event);
+        vec(event, 1..300).prop_map(move |events| Story { leased, start: TODAY.plus(Micros(offset)), events })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_window_admits_more_than_it_may(story in stories()) {
+        prop_assert_eq!(play(&story), None);
+    }
+}
