@@ -23,6 +23,7 @@ weir::on_both_hosts! {
     what_comes_back_wrong_is_a_failure_and_heals
     redis_stops_and_starts_under_load
     callouts_that_nobody_waits_for_leave_no_room_for_others
+    a_callout_through_the_bridge_fails_in_time
 }
 
 async fn without_redis_requests_are_allowed_or_denied_as_configured(host: HostKind) {
@@ -125,6 +126,20 @@ async fn callouts_that_nobody_waits_for_leave_no_room_for_others(host: HostKind)
     mesh.counts("weir_redis_overloaded", 1).await;
     mesh.faults().set(Fault::None);
     until(|| async { mesh.get("carol").await.status == 200 }).await;
+}
+
+/// The bridge finds no gRPC in what a callout sends. That is a mistake of the configuration, and no reason to hang.
+async fn a_callout_through_the_bridge_fails_in_time(host: HostKind) {
+    let mesh = impatient(host, "deny").workers(1).configure(|filter| {
+        filter["redis"]["transport"] = "callout".into();
+        filter["redis"]["timeout"] = "0.5s".into();
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    for _ in 0..3 {
+        let start = Instant::now();
+        mesh.get("alice").await.status(503);
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
 }
 
 fn impatient(host: HostKind, failure_mode: &str) -> MeshBuilder {

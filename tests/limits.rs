@@ -1,5 +1,5 @@
 //! What limits can be keyed by, conditioned on and charged with: a table of limits and of requests that meet them,
-//! on both hosts, each host serving all limits at once.
+//! on both hosts, each host serving all limits at once. And bodies that are larger than what a proxy keeps of them.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -13,6 +13,10 @@ async fn every_limit_is_kept_on_the_embedded_host() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_limit_is_kept_on_envoy() {
     every_limit_is_kept(HostKind::Envoy).await;
+}
+
+weir::on_both_hosts! {
+    an_upload_that_is_held_waits_and_passes_whether_its_body_is_read_or_not
 }
 
 /// A limit, one request a minute unless it says otherwise, and what requests are answered, one after the other.
@@ -276,4 +280,25 @@ fn limit_of(case: &Case) -> Value {
     let only_here = json!({"header": {"name": "x-case", "exact": case.name}});
     limit["when"].as_array_mut().expect("a list of predicates").push(only_here);
     limit
+}
+
+/// Each is held for a second or so, while more of its body comes than the proxy keeps (1 MiB).
+async fn an_upload_that_is_held_waits_and_passes_whether_its_body_is_read_or_not(host: HostKind) {
+    let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
+        let one_a_second = json!({"max_tokens": 1, "fill_interval": "1s"});
+        let plenty = json!({"max_tokens": 100, "fill_interval": "1s"});
+        filter["limits"] = json!([
+            {"name": "shaped", "descriptor": [], "token_bucket": one_a_second, "max_delay": "10s"},
+            {"name": "read", "descriptor": [{"request_body": {"json_pointer": "/user"}}], "token_bucket": plenty,
+                "when": [{"path": {"prefix": "/read"}}]},
+        ]);
+    });
+    let Some(mesh) = mesh.that_sees_bodies().start().await else { return };
+    mesh.get("alice").await.admitted();
+    let body = "x".repeat(8 << 20);
+    for path in ["/unread", "/read"] {
+        let answer = mesh.ask(path).method(Method::POST).body(&body).send().await;
+        assert_eq!(answer.status, 200, "{path} on {host:?}: {answer:#?}");
+    }
+    mesh.counts("weir_requests_delayed", 2).await;
 }

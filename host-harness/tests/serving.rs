@@ -119,6 +119,49 @@ fn a_filter_that_holds_a_body_back_sees_it_grow_and_may_replace_it() {
     assert_eq!(text(&proxy.send(Request::post("/"), &[b'x'; 70_000])), "[whole]");
 }
 
+/// Holds bodies, in this way, until `$let_go` is set.
+fn that_holds_bodies(action: u32) -> String {
+    format!(
+        r#"(global $held (mut i32) (i32.const 0))
+        (global $let_go (mut i32) (i32.const 0))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+        (func (export "proxy_on_request_body") (param $context i32) (param i32 i32) (result i32)
+          (if (global.get $let_go) (then (return (i32.const 0))))
+          (global.set $held (local.get $context))
+          (i32.const {action}))"#
+    )
+}
+
+#[test]
+fn a_body_of_more_than_is_kept_passes_where_its_sender_is_to_wait() {
+    // The tenth tick after its beginning was held lets it go: there is time for more of it to come than is kept.
+    let tick = r#"(global $ticks (mut i32) (i32.const 0))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $set_tick_period (i32.const 20))) (i32.const 1))
+        (func (export "proxy_on_tick") (param i32)
+          (if (i32.and (i32.ne (global.get $held) (i32.const 0)) (i32.eqz (global.get $let_go))) (then
+            (global.set $ticks (i32.add (global.get $ticks) (i32.const 1)))
+            (if (i32.eq (global.get $ticks) (i32.const 10)) (then
+              (global.set $let_go (i32.const 1))
+              (drop (call $set_effective_context (global.get $held)))
+              (drop (call $continue (i32.const 0))))))))"#;
+    let guest = that_holds_bodies(2) + tick;
+    let clusters = cluster("backend", http2_server(), "http2");
+    let body: Vec<u8> = (0..3 << 20_u32).map(|n| (n % 251) as u8).collect();
+    let proxy = Scenario { guest: &guest, routes: to_cluster(""), clusters, ..Scenario::default() }.start();
+    let answer = proxy.send(Request::post("/"), &body);
+    assert_eq!((answer.status().as_u16(), answer.body().len()), (200, body.len()));
+    assert!(answer.body().as_ref() == body);
+}
+
+#[test]
+fn a_body_of_more_than_is_kept_is_a_413_where_all_of_it_is_to_be_held() {
+    let guest = that_holds_bodies(1);
+    let clusters = cluster("backend", http2_server(), "http2");
+    let proxy = Scenario { guest: &guest, routes: to_cluster(""), clusters, ..Scenario::default() }.start();
+    assert_eq!(proxy.send(Request::post("/"), &[b'x'; 3 << 20]).status().as_u16(), 413);
+}
+
 #[test]
 fn a_bodys_beginning_can_be_replaced_but_not_its_middle() {
     let guest = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)

@@ -292,7 +292,56 @@ fn beyond_the_queue_a_request_is_denied_and_its_token_given_back() {
     assert!(fixture.sent().contains("weir:per_user:alice"));
 }
 
-/// A limit of one request in flight.
+/// Requests of these numbers, each of another user, whose turns all come in a second.
+fn a_crowd_is_held(fixture: &mut Fixture, crowd: core::ops::RangeInclusive<u32>) {
+    for id in crowd {
+        assert_eq!(fixture.request(RequestId(id), &format!("user {id}")), Step::Wait);
+        assert_eq!(fixture.redis_says(&lacking(1)), []);
+    }
+    // Whose report would want a tick.
+    fixture.counted();
+}
+
+fn let_go(effects: &[Effect]) -> Vec<RequestId> {
+    let admitted = |effect: &Effect| match effect {
+        Effect::Decide(request, Decision::Admit(_)) => Some(*request),
+        _ => None,
+    };
+    effects.iter().filter_map(admitted).collect()
+}
+
+#[test]
+fn of_a_crowd_that_is_due_each_tick_lets_some_go_and_the_rest_are_held_until_the_next() {
+    let mut fixture = shaped("");
+    a_crowd_is_held(&mut fixture, 1..=300);
+    fixture.now = fixture.now.plus(Micros::from_secs(1));
+    let first = let_go(&fixture.tick());
+    assert_eq!(first, (1..=128).map(RequestId).collect::<Vec<_>>());
+    assert!((129..=300).all(|id| fixture.limiter.is_waiting(RequestId(id))));
+    let next = fixture.limiter.next_tick(fixture.now);
+    assert!(next.is_some_and(|next| next <= fixture.now), "{next:?}");
+
+    assert!(fixture.limiter.done(fixture.now, RequestId(200)), "its token is to be given back");
+    assert!(!fixture.limiter.is_waiting(RequestId(200)));
+    let second = let_go(&fixture.tick());
+    assert_eq!(second, (129..=199).chain(201..=257).map(RequestId).collect::<Vec<_>>());
+    let third = let_go(&fixture.tick());
+    assert_eq!(third, (258..=300).map(RequestId).collect::<Vec<_>>());
+    assert_eq!(let_go(&fixture.tick()), []);
+}
+
+#[test]
+fn a_crowd_that_is_due_does_not_keep_a_stream_from_being_opened() {
+    let mut fixture = shaped("");
+    a_crowd_is_held(&mut fixture, 1..=300);
+    fixture.limiter.redis().handle_closed(fixture.now);
+    fixture.effects();
+    fixture.now = fixture.now.plus(Micros::from_secs(1));
+    fixture.request(RequestId(999), "another");
+    let effects = fixture.tick();
+    assert!(effects.contains(&Effect::OpenStream));
+    assert_eq!(let_go(&effects).len(), 128, "no more than one callback may decide");
+}
 
 #[test]
 fn the_windows_of_a_limit_are_counted_once() {

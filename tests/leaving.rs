@@ -1,0 +1,67 @@
+//! Clients that send a request and are gone: what was taken for them is given back. On both hosts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use redis::Commands;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use weir::{HostKind, Mesh};
+
+const STORM: Duration = Duration::from_secs(3);
+/// Less than a lease, so that no place is free only because its lease has ended.
+const SOON: Duration = Duration::from_secs(10);
+
+weir::on_both_hosts! {
+    nobody_holds_a_place_after_a_storm_of_clients_that_leave
+}
+
+/// A place that was taken for somebody who is gone already would be held, its lease renewed, for ever.
+async fn nobody_holds_a_place_after_a_storm_of_clients_that_leave(host: HostKind) {
+    let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
+        let concurrency = json!({"max_requests": 1_000_000, "lease": "20s"});
+        filter["limits"] = json!([{"name": "flights", "descriptor": [], "concurrency": concurrency}]);
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    mesh.get("alice").await.admitted();
+    storm(mesh.ingress()[0]).await;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let held = places_held(&mesh);
+        if held == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{held} places are held, by nobody");
+        sleep(Duration::from_millis(50)).await;
+    }
+    mesh.get("alice").await.admitted();
+}
+
+/// Crowds whose requests are there together, each of a client that closes its connection at once.
+async fn storm(ingress: SocketAddr) {
+    let end = Instant::now() + STORM;
+    let mut lanes = JoinSet::new();
+    for _ in 0..4 {
+        lanes.spawn(async move {
+            while Instant::now() < end {
+                let mut crowd = Vec::new();
+                for _ in 0..50 {
+                    crowd.push(TcpStream::connect(ingress).await.unwrap());
+                }
+                for mut client in crowd {
+                    client.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
+                }
+            }
+        });
+    }
+    lanes.join_all().await;
+}
+
+fn places_held(mesh: &Mesh) -> u64 {
+    let mut redis = mesh.redis_connection();
+    let limits: Vec<String> = redis.keys(format!("{}*#concurrency", mesh.key_prefix())).unwrap();
+    limits.iter().map(|key| redis.zcard::<_, u64>(key).unwrap()).sum()
+}
