@@ -24,6 +24,8 @@ const MAX_KEYS: usize = 10_000;
 const FIRST: u64 = 8;
 /// Less is not worth taking.
 const LEAST: u64 = 2;
+/// More is taken when no more than this part of the last is left.
+const LOW: u64 = 4;
 /// A lease is this part of a bucket at most.
 const SHARE: u64 = 4;
 /// What is left of a lease is returned so long before it ends: this part of its time.
@@ -210,7 +212,7 @@ impl Lease {
 
     /// Whether it is time to ask for more, and nobody does.
     fn is_low(&self) -> bool {
-        !self.is_asking && self.left() <= self.granted / 4
+        !self.is_asking && self.left() <= self.granted / LOW
     }
 
     fn is_settled(&self) -> bool {
@@ -295,7 +297,9 @@ impl Lease {
         };
         (self.spent, self.since) = (0, now);
         let most = self.granted.saturating_mul(2).max(FIRST);
-        let want = expected.min(most).min(self.max.0.saturating_sub(self.left()));
+        // Besides what is left when it is time to ask for more.
+        let room = self.max.0.saturating_add(self.max.0 / LOW).saturating_sub(self.left());
+        let want = expected.min(most).min(self.max.0).min(room);
         Tokens(if want < LEAST { 0 } else { want })
     }
 
