@@ -125,20 +125,13 @@ fn redis_is_not_sent_http() {
 
 #[test]
 fn a_stream_needs_a_bridge_and_a_callout_none() {
+    let expected = |expected: &str, found: &str| {
+        let expected =
+            expected.replace("BRIDGE", "upstream filter with the root_id \"bridge\" in static_resources.clusters[0]");
+        [format!("{LIMITER}.configuration.value: redis.transport: expected {expected}, found {found}")]
+    };
     let to_stream = ("transport: callout, ", "");
-    assert_eq!(
-        problems(CALLOUT, [to_stream]),
-        [format!(
-            "{LIMITER}.configuration.value: redis.transport: expected \"callout\", or an upstream filter with the \
-             root_id \"bridge\" in static_resources.clusters[0], found \"stream\" without one"
-        )]
-    );
+    assert_eq!(problems(CALLOUT, [to_stream]), expected("\"callout\", or an BRIDGE", "\"stream\" without one"));
     let to_callout = ("{cluster: redis}", "{cluster: redis, transport: callout}");
-    assert_eq!(
-        problems(QUICKSTART, [to_callout]),
-        [format!(
-            "{LIMITER}.configuration.value: redis.transport: expected \"stream\", or no upstream filter with the \
-             root_id \"bridge\" in static_resources.clusters[0], found \"callout\" with one"
-        )]
-    );
+    assert_eq!(problems(QUICKSTART, [to_callout]), expected("\"stream\", or no BRIDGE", "\"callout\" with one"));
 }

@@ -245,7 +245,8 @@ impl Lease {
 
     /// When what is held should be given back.
     fn due(&self) -> Micros {
-        let ends = self.held.iter().filter(|held| held.left > 0).map(|held| self.last_call(held));
+        let before_end = self.before_end();
+        let ends = self.held.iter().filter(|held| held.left > 0).map(|held| held.until.minus(before_end));
         ends.fold(self.idle_at(), Micros::min)
     }
 
@@ -253,22 +254,20 @@ impl Lease {
         self.used_at.plus(half(self.leased.ttl()))
     }
 
-    /// When at the latest what is left should be on its way.
-    fn last_call(&self, held: &Held) -> Micros {
-        held.until.minus(Micros(self.leased.ttl().0 / BEFORE_END))
+    /// So long before a lease ends, what is left of it should be on its way.
+    fn before_end(&self) -> Micros {
+        Micros(self.leased.ttl().0 / BEFORE_END)
     }
 
     /// What was used, and what was not: of what ends, or of all where nobody uses it.
     fn give_back(&mut self, now: Micros) -> [Settled; 2] {
-        let is_idle = self.idle_at() <= now;
+        let (is_idle, before_end) = (self.idle_at() <= now, self.before_end());
         if is_idle {
             // Who comes again starts small.
             (self.granted, self.spent) = (0, 0);
         }
-        let ends = self.held.map(|held| is_idle || self.last_call(&held) <= now);
-        let mut ends = ends.into_iter();
         self.held.each_mut().map(|held| {
-            if ends.next() != Some(true) {
+            if !is_idle && held.until.minus(before_end) > now {
                 return Settled::default();
             }
             let held = core::mem::take(held);
