@@ -11,7 +11,8 @@ use crate::units::Micros;
 
 /// Everything that is wrong with a configuration: at least one error, in the order of the fields read.
 ///
-/// Displayed with one error per line. Holds no secret: a password's value is never part of an error.
+/// Displayed with one error per line. Holds no secret: no value or unknown name below `redis`, no value that a header,
+/// a query parameter or a cookie must have, and nothing that looks like a URL with a password, is part of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     first: ConfigError,
@@ -89,15 +90,13 @@ pub enum Problem {
         /// The path of its first occurrence.
         first: String,
     },
-    /// `password: {env: NAME}` names a variable that the filter does not see.
+    /// `password: {env: NAME}` names a variable that the filter does not see. Its name may be a password.
     #[error(
-        "expected a value in the environment variable {name}, found it unset or empty \
-         (a proxy passes it on only where vm_config.environment_variables lists it)"
+        "expected a value in the environment variable of this name, found it unset or empty (list it in \
+         vm_config.environment_variables of both the limiter and the bridge: a proxy passes no other variable on, and \
+         both plugins have one VM)"
     )]
-    Environment {
-        /// The variable's name.
-        name: String,
-    },
+    Environment,
     /// A regular expression that is none.
     #[error("expected {0}")]
     Regex(RegexError),
@@ -178,12 +177,10 @@ pub enum Found {
     Nothing,
     /// So many fields that exclude each other.
     Several(usize),
-    /// A value, as JSON, shortened.
+    /// A value, as JSON, shortened; of a secret only its kind.
     Value(String),
     /// A value that will be understood one day.
     NotYetSupported(&'static str),
-    /// A value that must not be shown.
-    Redacted,
 }
 
 impl fmt::Display for Found {
@@ -193,8 +190,38 @@ impl fmt::Display for Found {
             Self::Several(several) => write!(f, "{several} of them"),
             Self::Value(value) => f.write_str(value),
             Self::NotYetSupported(value) => write!(f, "\"{value}\", which is not supported yet"),
-            Self::Redacted => f.write_str("\"[redacted]\""),
         }
+    }
+}
+
+/// A value that the filter corrects, with its place. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {notice}")]
+pub struct ConfigNotice {
+    /// Where: `redis.password.env`.
+    pub path: String,
+    /// What.
+    pub notice: Notice,
+}
+
+/// What the filter corrects in a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Notice {
+    /// White space around a user or a password: most often the newline of a file that a secret was made of.
+    #[error("the value{} {}; it is read without", Of(.variable), if *.is_newline_at_end { "ends in a newline" } else { "has white space around it" })]
+    Trimmed {
+        /// The environment variable that has the value.
+        variable: Option<String>,
+        /// Whether all that was cut off is line ends at its end.
+        is_newline_at_end: bool,
+    },
+}
+
+struct Of<'a>(&'a Option<String>);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |name| write!(f, " of {name}"))
     }
 }
 

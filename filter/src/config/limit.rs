@@ -184,6 +184,8 @@ fn exemption<'a>(node: &Node<'a>, entries: Option<&[Entry]>) -> Option<Exemption
     if kind != "descriptor_value" {
         return predicate::read(kind, &node).map(Exemption::Requests);
     }
+    // The value may be an API key.
+    let node = node.secret();
     let values = match node.is_text() {
         true => vec![node.text(0..=descriptor::MAX_VALUE)?],
         false => node.each(1..=16, |node| node.text(0..=descriptor::MAX_VALUE))?,

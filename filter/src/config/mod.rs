@@ -33,7 +33,7 @@ use self::report::Report;
 use crate::descriptor::{Attributes, Predicate};
 use crate::limit::Outcome;
 
-pub use self::error::{ConfigError, ConfigErrors, Expected, Found, Problem};
+pub use self::error::{ConfigError, ConfigErrors, ConfigNotice, Expected, Found, Notice, Problem};
 pub use self::events::{EventsConfig, EventsOnly, Fraction};
 pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
@@ -97,6 +97,8 @@ pub struct Config {
     pub deny_cache_entries: usize,
     /// Whether each request's decision is left with it, as filter state, for the access log. Off by default.
     pub emit_metadata: bool,
+    /// Values that were corrected, for a line of the log each.
+    pub notices: Vec<ConfigNotice>,
 }
 
 impl Config {
@@ -135,8 +137,9 @@ pub fn parse(configuration: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Resu
     let value = decode(configuration)?;
     let report = Report::default();
     let config = read(&Node::root(&value, &report), env);
-    match (ConfigErrors::among(report.into_errors()), config) {
-        (None, Some(config)) => Ok(config),
+    let (errors, notices) = report.into_parts();
+    match (ConfigErrors::among(errors), config) {
+        (None, Some(config)) => Ok(Config { notices, ..config }),
         (Some(errors), _) => Err(errors),
         // Not reached: who answers `None` has reported why.
         (None, None) => Err(ConfigErrors::from(ConfigError {
@@ -157,7 +160,8 @@ fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
 
 fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
     let fields = root.object(FIELDS)?;
-    let redis = fields.required("redis", "an object that names the cluster").and_then(|node| redis::read(&node, env));
+    let redis =
+        fields.required("redis", "an object that names the cluster").and_then(|node| redis::read(&node.secret(), env));
     let key_prefix = redis.as_ref().map_or("", |redis| &redis.key_prefix);
     let failure_mode = fields.or("failure_mode", FailureMode::Allow, limit::failure_mode);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
@@ -202,6 +206,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
         deny_cache_entries: usize::try_from(deny_cache_entries?).ok()?,
         max_delayed_requests: usize::try_from(max_delayed_requests?).ok()?,
         redis: redis?,
+        notices: Vec::new(),
     })
 }
 

@@ -136,7 +136,8 @@ fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
         let predicate = Predicate::Present(source?);
         return Some(if present? { predicate } else { Predicate::Not(Box::new(predicate)) });
     }
-    let value = string_match(kind, &node);
+    // The value may be a key or a token that tells one client from all others.
+    let value = string_match(kind, &node.secret());
     Some(Predicate::Matches { source: source?, value: value? })
 }
 

@@ -12,9 +12,9 @@ use core::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::duration::{self, DurationError};
-use super::error::{Expected, Found, Problem};
+use super::error::{Expected, Found, Notice, Problem};
 use super::report::{Report, Step};
-use super::shown::shown;
+use super::shown::{kind, shown};
 use super::spelling;
 use crate::double;
 use crate::units::Micros;
@@ -33,7 +33,7 @@ impl<'a> Node<'a> {
         Self { value, place: Report::ROOT, secret: false, report }
     }
 
-    /// The same node, whose value and all below it no error shows.
+    /// The same node, whose value no error shows, and no value or unknown name below it.
     pub(super) fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
@@ -67,8 +67,13 @@ impl<'a> Node<'a> {
     #[cold]
     #[inline(never)]
     fn report_unexpected(&self, expected: Expected) {
-        let found = if self.secret { Found::Redacted } else { Found::Value(shown(self.value)) };
+        let found = Found::Value(if self.secret { kind(self.value) } else { shown(self.value) });
         self.report(Problem::Unexpected { expected, found });
+    }
+
+    /// Reports that the value here was corrected.
+    pub(super) fn notice(&self, notice: Notice) {
+        self.report.notice(self.place, notice);
     }
 
     /// An object with no other fields than the `known` ones.
@@ -78,7 +83,8 @@ impl<'a> Node<'a> {
         for (name, value) in fields {
             if !known.contains(&name.as_str()) {
                 let meant = spelling::nearest(name, known);
-                self.field(value, name).report(Problem::UnknownField { meant, known });
+                let node = if self.secret { *self } else { self.field(value, name) };
+                node.report(Problem::UnknownField { meant, known });
             }
         }
         Some(Object { fields, node: *self })

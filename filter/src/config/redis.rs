@@ -4,13 +4,17 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::num::NonZeroU32;
 
-use super::error::Problem;
+use super::error::{Notice, Problem};
 use super::reader::Node;
 use crate::redis::{Credentials, Secret};
 use crate::units::Micros;
 
 const FIELDS: &[&str] =
     &["cluster", "transport", "topology", "username", "password", "database", "key_prefix", "timeout", "max_in_flight"];
+/// A URL in the place of a cluster's name is a mistake for which no host has a cluster.
+const CLUSTER: &str = "the name of a cluster of the proxy, of 1 to 256 bytes and without \"://\"";
+const USERNAME: &str = "a user of 1 to 256 bytes that are not all white space";
+const PASSWORD: &str = "a password of 1 to 4096 bytes that are not all white space";
 const DEFAULT_KEY_PREFIX: &str = "weir:";
 const DEFAULT_TIMEOUT: Micros = Micros::from_millis(50);
 const MIN_TIMEOUT: Micros = Micros::from_millis(1);
@@ -23,13 +27,14 @@ const MAX_DATABASE: u64 = 65_535;
 /// Where the buckets are kept, and how to get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// The Envoy cluster of Redis: 1 to 256 bytes.
+    /// The Envoy cluster of Redis: 1 to 256 bytes, no URL.
     pub cluster: String,
     /// How bytes reach it. Default `stream`.
     pub transport: Transport,
     /// What answers there. Default `single`.
     pub topology: Topology,
-    /// What to authenticate with, if at all: a user of 1 to 256 bytes, and where inline a password of 1 to 4,096.
+    /// What to authenticate with, if at all: a user of 1 to 256 bytes, and where inline a password of 1 to 4,096, both
+    /// without white space around them.
     pub credentials: Option<Credentials>,
     /// The number of the database, ≤ 65,535. Default 0.
     pub database: u32,
@@ -57,16 +62,22 @@ pub enum Topology {
     Single,
 }
 
+/// The section of a secret node: no error shows a value in it.
 pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<RedisConfig> {
     let fields = node.object(FIELDS)?;
-    let cluster = fields.required("cluster", "the name of a cluster").and_then(|node| node.text(1..=256));
+    let cluster = fields
+        .required("cluster", "the name of a cluster")
+        .and_then(|node| node.text_such(CLUSTER, |text| (1..=256).contains(&text.len()) && !text.contains("://")));
     let transport = fields.or("transport", Transport::Stream, |node| {
         node.one_of(&[("stream", Transport::Stream), ("callout", Transport::Callout)], &["webdis"])
     });
     let topology =
         fields.or("topology", Topology::Single, |node| node.one_of(&[("single", Topology::Single)], &["cluster"]));
-    let username = fields.optional("username", |node| node.text(1..=256));
-    let password = fields.optional("password", |node| password(&node.secret(), env));
+    let username = fields.optional("username", |node| {
+        let text = node.text_such(USERNAME, |text| text.len() <= 256 && !text.trim_ascii().is_empty())?;
+        Some(trimmed(node, text, None))
+    });
+    let password = fields.optional("password", |node| password(node, env));
     let credentials = match (username, password) {
         (Some(username), Some(Some(password))) => {
             Some(Some(Credentials { username: username.map(str::to_owned), password }))
@@ -95,15 +106,28 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
     })
 }
 
-/// `{env: NAME}` or `{inline: "…"}`; of a secret node, so that no error shows what somebody took for either.
+/// `{env: NAME}` or `{inline: "…"}`.
 fn password(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Secret> {
     let (source, node) = node.one_field(&["env", "inline"])?;
     if source == "inline" {
-        return node.text(1..=4_096).map(|text| Secret::new(text.to_owned()));
+        let text = node.text_such(PASSWORD, |text| text.len() <= 4_096 && !text.trim_ascii().is_empty())?;
+        return Some(Secret::new(trimmed(&node, text, None)));
     }
     let name = node.text_such("the name of an environment variable", is_variable_name)?;
-    let value = env(name).filter(|value| !value.is_empty());
-    value.map(Secret::new).or_else(|| node.fail(Problem::Environment { name: name.to_owned() }))
+    let value = env(name).filter(|value| !value.trim_ascii().is_empty());
+    let value = value.or_else(|| node.fail(Problem::Environment))?;
+    Some(Secret::new(trimmed(&node, &value, Some(name))))
+}
+
+/// A user or a password without the white space around it. No Redis has one with it but by mistake, and a password
+/// that is made from a file most often ends in the file's newline.
+fn trimmed<'a>(node: &Node<'_>, text: &'a str, variable: Option<&str>) -> &'a str {
+    let trimmed = text.trim_ascii();
+    if trimmed.len() < text.len() {
+        let is_newline_at_end = text.trim_end_matches(['\r', '\n']) == trimmed;
+        node.notice(Notice::Trimmed { variable: variable.map(str::to_owned), is_newline_at_end });
+    }
+    trimmed
 }
 
 /// A name as shells take it (POSIX, "Environment Variables"). A password in its place is most often not one.

@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ConfigNotice, Notice, Problem};
 use super::shown::{MAX_SHOWN, quoted};
 
 /// Where errors are reported, and what places are called.
 #[derive(Default)]
 pub(super) struct Report {
     errors: RefCell<Vec<ConfigError>>,
+    notices: RefCell<Vec<ConfigNotice>>,
     places: RefCell<Vec<Place>>,
 }
 
@@ -33,14 +34,21 @@ impl Report {
     /// The index of the whole configuration, whose place is not kept.
     pub(super) const ROOT: usize = usize::MAX;
 
-    pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        self.errors.into_inner()
+    /// All errors and notices, each in the order of their reports.
+    pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigNotice>) {
+        (self.errors.into_inner(), self.notices.into_inner())
     }
 
     /// Reports a problem at a place.
     pub(super) fn add(&self, place: usize, problem: Problem) {
         let path = self.path(place);
         self.errors.borrow_mut().push(ConfigError { path, problem });
+    }
+
+    /// Reports a correction at a place.
+    pub(super) fn notice(&self, place: usize, notice: Notice) {
+        let path = self.path(place);
+        self.notices.borrow_mut().push(ConfigNotice { path, notice });
     }
 
     /// The index of a place within another.

@@ -1,4 +1,4 @@
-//! Values as errors repeat them.
+//! Values as errors repeat them, and those that no error repeats.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -9,6 +9,25 @@ use crate::double::MAX_EXACT;
 
 /// The most characters of a value that an error repeats.
 pub(super) const MAX_SHOWN: usize = 60;
+
+/// A value in an error that must not show it: its kind, and the length of a string.
+pub(super) fn kind(value: &Value) -> String {
+    match value {
+        Value::String(text) => hidden(text),
+        Value::Number(_) => "a number".to_owned(),
+        Value::Bool(_) => "a boolean".to_owned(),
+        list_or_object => shown(list_or_object),
+    }
+}
+
+fn hidden(text: &str) -> String {
+    format!("a string of {} bytes", text.len())
+}
+
+/// Whether a text may be a URL or an address with a password in it, which no error repeats wherever it stands.
+fn may_hold_password(text: &str) -> bool {
+    text.contains('@') || text.contains("://")
+}
 
 /// A value in an error: scalars as JSON, shortened; of others only the kind.
 pub(crate) fn shown(value: &Value) -> String {
@@ -46,8 +65,11 @@ fn decimal(number: f64) -> String {
     }
 }
 
-/// A text in quotes, shortened, without what does not print.
+/// A text in quotes, shortened, without what does not print. Of a text that may hold a password only the length.
 pub(crate) fn quoted(text: &str) -> String {
+    if may_hold_password(text) {
+        return hidden(text);
+    }
     let dots = if text.chars().nth(MAX_SHOWN).is_some() { "…" } else { "" };
     let mut shown = String::from("\"");
     for char in text.chars().take(MAX_SHOWN) {
@@ -78,5 +100,30 @@ mod tests {
         assert_eq!(shown(&json!(1e-9)), "0.000000…");
         assert_eq!(shown(&json!(-1e300)), "a number beyond 2⁵³");
         assert_eq!(shown(&json!("a\"\\\n\u{202e}‘")), r#""a\"\\\n\u{202e}\u{2018}""#);
+    }
+
+    #[test]
+    fn a_url_or_an_address_with_a_password_is_not_shown() {
+        for text in ["redis://:pw@redis:6379", "rediss://redis/?password=pw", ":pw@redis", "pw@redis:6379"] {
+            let expected = format!("a string of {} bytes", text.len());
+            assert_eq!(
+                (shown(&json!(text)), quoted(text), kind(&json!(text))),
+                (expected.clone(), expected.clone(), expected)
+            );
+        }
+    }
+
+    #[test]
+    fn of_a_secret_only_the_kind_is_told() {
+        for (value, expected) in [
+            (json!("hunter2"), "a string of 7 bytes"),
+            (json!(1234), "a number"),
+            (json!(true), "a boolean"),
+            (json!(null), "null"),
+            (json!(["hunter2"]), "a list of 1"),
+            (json!({"hunter2": 1}), "an object"),
+        ] {
+            assert_eq!(kind(&value), expected);
+        }
     }
 }

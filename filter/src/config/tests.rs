@@ -5,6 +5,7 @@ mod algorithms;
 mod arbitrary;
 mod refused;
 mod refused_parts;
+mod secrets;
 
 use serde_json::{Value, json};
 

@@ -48,7 +48,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// The places of a value, as JSON pointers.
-fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+pub(super) fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, field)| places(field, &format!("{at}/{name}"), found)),

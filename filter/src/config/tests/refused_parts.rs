@@ -128,8 +128,8 @@ fn an_exemption_is_of_the_descriptors_values() {
         errors(&with_limit(json!({"exempt": exempt, "descriptor": descriptor})))
     };
     assert_snapshot!(exempt(json!([{"descriptor_value": "/"}, {"descriptor_value": ["/", 7]}])), @r#"
-    limits[0].exempt[0].descriptor_value: expected one value for each entry of the descriptor, found "/"
-    limits[0].exempt[1].descriptor_value[1]: expected a string of 0 to 256 bytes, found 7
+    limits[0].exempt[0].descriptor_value: expected one value for each entry of the descriptor, found a string of 1 bytes
+    limits[0].exempt[1].descriptor_value[1]: expected a string of 0 to 256 bytes, found a number
     "#);
     assert_snapshot!(
         exempt(json!([{"descriptor_values": "/"}])),
