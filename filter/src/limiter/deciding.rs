@@ -160,7 +160,7 @@ impl Limiter {
         let is_denied = waiting.check.asked().any(denies);
         self.used(now, &waiting.prepaid, !is_denied);
         if is_denied {
-            Decision::Answer(Rc::new(respond::failed(&self.config, waiting.is_grpc)))
+            Decision::Answer(Rc::new(respond::failed(&self.config, failure, waiting.is_grpc)))
         } else {
             Decision::Admit(Vec::new())
         }

@@ -8,9 +8,9 @@ use core::cell::RefCell;
 use super::abi::{self, Action, Buffer, OneThread};
 use super::bridge::Bridge;
 use super::host::variable;
-use super::log_error;
 use super::wire::Wire;
 use super::worker::Worker;
+use super::{log_error, log_warning};
 use crate::config;
 use crate::table::Table;
 
@@ -115,9 +115,9 @@ impl Contexts {
         }
     }
 
-    pub(super) fn response_headers(&self, context: u32) -> Action {
+    pub(super) fn response_headers(&self, context: u32, is_headers_only: bool) -> Action {
         match self.exchange(context) {
-            Some(Exchange::Limited(worker)) => worker.response_headers(context),
+            Some(Exchange::Limited(worker)) => worker.response_headers(context, is_headers_only),
             Some(Exchange::Bridged(bridge)) => on(&bridge, Bridge::response_headers).unwrap_or_default(),
             None => Action::Continue,
         }
@@ -158,7 +158,10 @@ fn on<T>(bridge: &RefCell<Bridge>, run: impl FnOnce(&mut Bridge) -> T) -> Option
 
 fn limiter(root: u32, configuration: &[u8]) -> Option<Rc<Worker>> {
     match config::parse(configuration, &variable) {
-        Ok(config) => Worker::new(root, config).map(Rc::new),
+        Ok(config) => {
+            config.notices.iter().for_each(|notice| log_warning(&notice.to_string()));
+            Worker::new(root, config).map(Rc::new)
+        }
         Err(errors) => {
             errors.iter().for_each(|error| log_error(&error.to_string()));
             None

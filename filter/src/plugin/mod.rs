@@ -17,3 +17,7 @@ mod worker;
 fn log_error(line: &str) {
     abi::log(abi::Level::Error, &format!("weir: {line}"));
 }
+
+fn log_warning(line: &str) {
+    abi::log(abi::Level::Warn, &format!("weir: {line}"));
+}

@@ -16,6 +16,9 @@ pub struct LocalReply {
     pub body: Cow<'static, str>,
     /// For gRPC requests, gRPC's status.
     pub grpc_status: Option<u32>,
+    /// Why the filter answers: `%RESPONSE_CODE_DETAILS%` in Envoy's access log. Without white space, which Envoy would
+    /// replace.
+    pub details: Cow<'static, str>,
     headers: Vec<u8>,
 }
 
@@ -32,7 +35,13 @@ impl LocalReply {
             body = Cow::Owned(body.trim_ascii_end().to_owned());
         }
         let headers = pairs::encode(headers.iter().map(|(name, value)| (*name, value.as_str())));
-        Self { status, body, grpc_status: grpc_status.map(GrpcStatus::code), headers }
+        let grpc_status = grpc_status.map(GrpcStatus::code);
+        Self { status, body, grpc_status, details: Cow::Borrowed(""), headers }
+    }
+
+    /// The same, with these details.
+    pub(super) fn because(self, details: impl Into<Cow<'static, str>>) -> Self {
+        Self { details: details.into(), ..self }
     }
 
     /// Headers to add: names and values.

@@ -3,20 +3,24 @@
 //! Waits are rounded up and what remains is rounded down: a client that heeds the headers is never early.
 //! A limit in shadow mode is told nothing of.
 
+mod beside;
 mod grpc_status;
 mod local_reply;
 mod template;
 
+use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+pub use self::beside::beside;
 pub use self::grpc_status::GrpcStatus;
 pub use self::local_reply::LocalReply;
 pub use self::template::{Facts, Template};
 use crate::config::{Config, ErrorStatus, ResponseConfig};
 use crate::descriptor::BadHits;
 use crate::limit::Verdict;
+use crate::redis::Failure;
 use crate::units::{Micros, Tokens};
 
 /// gRPC's `RESOURCE_EXHAUSTED` (grpc.io, "Status codes").
@@ -31,16 +35,18 @@ pub type Header = (&'static str, String);
 pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
     let response = response(verdict, config);
     let facts = facts(verdict, config);
+    let name = verdict.strictest().map_or(Cow::Borrowed(""), |outcome| config.name_of(outcome));
+    let details = details("weir_denied{", &name);
     let mut headers = limit_headers(verdict, config, response);
     if let (true, Some(wait)) = (response.headers.retry_after, facts.retry_after) {
         headers.push(("retry-after", wait.to_secs_ceil().max(1).to_string()));
     }
     if is_grpc {
         let message = response.grpc_message.as_ref().unwrap_or(&response.body).fill(&facts);
-        return LocalReply::new(response.status, &headers, message, Some(response.grpc_status));
+        return LocalReply::new(response.status, &headers, message, Some(response.grpc_status)).because(details);
     }
     headers.extend(response.content_type.clone().map(|content_type| ("content-type", content_type)));
-    LocalReply::new(response.status, &headers, response.body.fill(&facts), None)
+    LocalReply::new(response.status, &headers, response.body.fill(&facts), None).because(details)
 }
 
 /// What is added to the response of a request that the limits admit.
@@ -51,8 +57,10 @@ pub fn admitted_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
 
 /// The answer to a request about which Redis did not decide, where the failure mode is to deny.
 #[must_use]
-pub fn failed(config: &Config, is_grpc: bool) -> LocalReply {
-    LocalReply::new(config.status_on_error, &[], FAILED_BODY, is_grpc.then_some(GrpcStatus::UNAVAILABLE))
+pub fn failed(config: &Config, cause: Failure, is_grpc: bool) -> LocalReply {
+    let grpc_status = is_grpc.then_some(GrpcStatus::UNAVAILABLE);
+    LocalReply::new(config.status_on_error, &[], FAILED_BODY, grpc_status)
+        .because(details("weir_failed{", cause.name()))
 }
 
 /// The answer to a request that says something malformed where it is to say what it spends: 400, or gRPC's
@@ -61,6 +69,12 @@ pub fn failed(config: &Config, is_grpc: bool) -> LocalReply {
 pub fn bad_request(bad: BadHits, is_grpc: bool) -> LocalReply {
     let grpc_status = is_grpc.then_some(GrpcStatus::INVALID_ARGUMENT);
     LocalReply::new(ErrorStatus::BAD_REQUEST, &[], format!("{bad}\n"), grpc_status)
+        .because("weir_rejected{hits_addend}")
+}
+
+/// Why a request is answered here, for the access log: `weir_denied{LIMIT}`.
+fn details(kind: &str, name: &str) -> String {
+    [kind, name, "}"].concat()
 }
 
 /// Whether a request with this content type gets gRPC's status.
@@ -292,7 +306,7 @@ mod tests {
         let config = config(DEFAULT);
         let reply = denied(&verdict, &config, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(8), "rate limited"));
-        assert_eq!(failed(&config, true).grpc_status, Some(14));
+        assert_eq!(failed(&config, Failure::Unavailable, true).grpc_status, Some(14));
     }
 
     #[test]
@@ -343,14 +357,27 @@ mod tests {
     fn a_client_that_says_nonsense_is_told_what_it_could_say() {
         let bad = BadHits { max: Tokens(100), default: Tokens(1) };
         let reply = bad_request(bad, false);
+        assert_eq!(reply.details, "weir_rejected{hits_addend}");
         assert_eq!((reply.status.code(), &*reply.body), (400, "expected a whole number of hits up to 100\n"));
         let reply = bad_request(bad, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(3), "expected a whole number of hits up to 100"));
     }
 
     #[test]
+    fn the_details_of_an_answer_name_the_limit_and_its_window_or_the_cause() {
+        let config = config(DEFAULT);
+        let day = Outcome { window: 1, ..denies(0, None) };
+        for is_grpc in [false, true] {
+            let of = |outcome: Outcome| denied(&refused(&[outcome]), &config, is_grpc).details;
+            assert_eq!(of(denies(0, None)), "weir_denied{per_user}");
+            assert_eq!(of(day), "weir_denied{per_user:1}");
+            assert_eq!(failed(&config, Failure::Timeout, is_grpc).details, "weir_failed{timeout}");
+        }
+    }
+
+    #[test]
     fn without_a_decision_the_answer_is_the_status_on_error() {
-        let reply = failed(&config(DEFAULT), false);
+        let reply = failed(&config(DEFAULT), Failure::Unavailable, false);
         assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (503, FAILED_BODY, None));
         assert!(reply.headers().next().is_none());
     }

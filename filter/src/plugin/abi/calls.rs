@@ -137,9 +137,10 @@ pub(in crate::plugin) fn resume_request() -> Result<(), Refused> {
     done(unsafe { imports::proxy_continue_stream(REQUEST) })
 }
 
-/// Answers a request. `headers` are encoded pairs.
+/// Answers a request. `details` are for the access log; `headers` are encoded pairs.
 pub(in crate::plugin) fn send_local_response(
     status: u16,
+    details: &str,
     headers: &[u8],
     body: &str,
     grpc_status: Option<u32>,
@@ -148,8 +149,8 @@ pub(in crate::plugin) fn send_local_response(
     done(unsafe {
         imports::proxy_send_local_response(
             status.into(),
-            null(),
-            0,
+            details.as_ptr(),
+            details.len(),
             body.as_ptr(),
             body.len(),
             headers.as_ptr(),

@@ -62,8 +62,8 @@ extern "C" fn proxy_on_request_trailers(context: u32, _count: usize) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_headers(context: u32, _count: usize, _end_of_stream: u32) -> u32 {
-    CONTEXTS.response_headers(context) as u32
+extern "C" fn proxy_on_response_headers(context: u32, _count: usize, end_of_stream: u32) -> u32 {
+    CONTEXTS.response_headers(context, end_of_stream != 0) as u32
 }
 
 #[unsafe(no_mangle)]

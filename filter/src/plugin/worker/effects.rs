@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use super::{Request, Worker};
 use crate::limiter::{Decision, Effect, Pace, RequestId};
 use crate::pairs;
-use crate::plugin::abi;
 use crate::plugin::host::Callback;
 use crate::plugin::wire;
+use crate::plugin::{abi, log_warning};
 use crate::redis::{Callout, Failure, Ticket};
 use crate::respond::{Header, LocalReply};
 
@@ -47,7 +47,7 @@ impl Worker {
                 }
                 Effect::Decide(RequestId(request), decision) if request == callback.own() => on_own = Some(decision),
                 Effect::Decide(RequestId(request), decision) => callback.decide(request, decision),
-                Effect::Warn(line) => abi::log(abi::Level::Warn, &format!("weir: {line}")),
+                Effect::Warn(line) => log_warning(&line),
             }
         }
         if !self.with(|state| state.ticker.is_quick() && state.limiter.is_at_rest()) {
@@ -171,5 +171,5 @@ fn answer(reply: &LocalReply) {
     // The proxy's status of an answer to gRPC is 200 whatever is said here.
     let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
     // The proxy does not refuse it: the request is there, and not answered yet.
-    let _ = abi::send_local_response(status, reply.encoded_headers(), &reply.body, reply.grpc_status);
+    let _ = abi::send_local_response(status, &reply.details, reply.encoded_headers(), &reply.body, reply.grpc_status);
 }

@@ -7,6 +7,7 @@ use crate::descriptor::RequestBody;
 use crate::limiter::{Decision, Pace, RequestId, Step};
 use crate::plugin::abi::{self, Action, Buffer, Headers};
 use crate::plugin::host::{Callback, RequestAttributes};
+use crate::respond;
 
 impl Worker {
     /// A request's headers have arrived, and its context is the current one.
@@ -145,13 +146,17 @@ impl Worker {
         }
     }
 
-    /// The response to a request. Headers are added once.
-    pub(in crate::plugin) fn response_headers(&self, request: u32) -> Action {
+    /// The response to a request. Headers are added once, beside those of other limiters.
+    pub(in crate::plugin) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
         let headers = self.with(|state| match state.requests.get_mut(request) {
             Some(Request::Admitted(headers)) => core::mem::take(headers),
             _ => Vec::new(),
         });
-        for (name, value) in headers {
+        if headers.is_empty() {
+            return Action::Continue;
+        }
+        let theirs = |name| abi::header(Headers::Response, name);
+        for (name, value) in respond::beside(headers, is_headers_only, &theirs) {
             let set = abi::set_header(Headers::Response, name, &value);
             debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
         }
