@@ -12,6 +12,8 @@ use std::{
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::bootstrap::yaml_error;
+
 const FILTER_FILE: &str = "weir_filter.wasm";
 const FILTER_ROOT_ID: &str = "limiter";
 
@@ -31,7 +33,7 @@ pub enum ScenarioError {
     Yaml {
         /// The file.
         origin: String,
-        /// What the parser said, with line and column.
+        /// What was found, with line and column; nothing of the document.
         why: String,
     },
     /// It lacks what was to be changed.
@@ -79,7 +81,7 @@ impl Scenario {
     /// Where it is no YAML.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ScenarioError> {
         let document = serde_saphyr::from_str(text)
-            .map_err(|why| ScenarioError::Yaml { origin: origin.into(), why: why.to_string() })?;
+            .map_err(|why| ScenarioError::Yaml { origin: origin.into(), why: yaml_error(&why) })?;
         Ok(Self { origin: origin.into(), document })
     }
 

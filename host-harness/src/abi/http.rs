@@ -226,7 +226,8 @@ pub(super) fn send_local_response(
 ) -> Answer {
     let mut guest = Guest::new(&mut caller);
     answer((|| {
-        let details = guest.read_text(details, details_length)?;
+        // As in Envoy: an access log's fields are parted by white space.
+        let details = guest.read_text(details, details_length)?.replace(|char: char| char.is_ascii_whitespace(), "_");
         let body = Bytes::from(guest.read(body, body_length)?);
         let headers = read_pairs(&mut guest, headers, headers_length)?;
         let status = u16::try_from(status).map_err(|_| Status::BadArgument)?;

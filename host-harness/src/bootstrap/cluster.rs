@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::document::{Node, host_port};
 use super::listener::upstream_filters;
 use super::plugin::Plugin;
+use super::text::quoted;
 
 const TCP_POOL: &str = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -82,7 +83,7 @@ pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
     let endpoints = endpoints?;
     if discovery? == Discovery::Static {
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.host.parse::<std::net::IpAddr>().is_err()) {
-            node.child("type").refuse(&format!("STATIC wants IP addresses, found \"{}\"", endpoint.host));
+            node.child("type").refuse(&format!("STATIC wants IP addresses, found {}", quoted(&endpoint.host)));
         }
     }
     let protocol = if tcp.is_some() { Protocol::Tcp } else { http };

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::text::{hidden, quoted, step};
+
 /// One thing wrong with a bootstrap, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -42,6 +44,7 @@ impl Problems {
 pub(super) struct Node<'a> {
     value: &'a Value,
     path: String,
+    secret: bool,
     problems: &'a Problems,
 }
 
@@ -53,7 +56,12 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Value, problems: &'a Problems) -> Self {
-        Self { value, path: String::new(), problems }
+        Self { value, path: String::new(), secret: false, problems }
+    }
+
+    /// The same node, of which no problem repeats a value.
+    pub(super) fn secret(self) -> Self {
+        Self { secret: true, ..self }
     }
 
     pub(super) fn value(&self) -> &'a Value {
@@ -70,7 +78,12 @@ impl<'a> Node<'a> {
 
     /// The same value under the path of one of its fields, to report about a field that is not there.
     pub(super) fn child(&self, key: &str) -> Self {
-        Self { value: self.value, path: join(&self.path, key), problems: self.problems }
+        Self { value: self.value, path: join(&self.path, key), ..*self }
+    }
+
+    /// Another value under this path.
+    pub(super) fn with(self, value: &'a Value) -> Self {
+        Self { value, ..self }
     }
 
     pub(super) fn fields(&self) -> Option<Fields<'a>> {
@@ -89,9 +102,7 @@ impl<'a> Node<'a> {
             Value::Array(items) => items
                 .iter()
                 .enumerate()
-                .map(|(index, value)| {
-                    parse(&Node { value, path: format!("{}[{index}]", self.path), problems: self.problems })
-                })
+                .map(|(index, value)| parse(&Node { value, path: format!("{}[{index}]", self.path), ..*self }))
                 .collect(),
             _ => {
                 self.expected::<()>("a list");
@@ -156,12 +167,25 @@ impl<'a> Node<'a> {
         if name == message {
             return Some(fields);
         }
-        self.child("@type").refuse(&format!("`{name}` is not honoured by the harness; expected `{message}`"));
+        self.child("@type").refuse(&format!("`{}` is not honoured by the harness; expected `{message}`", step(&name)));
         None
     }
 
+    fn found(&self) -> String {
+        match self.value {
+            Value::Null => "nothing".to_owned(),
+            Value::Object(_) => "an object".to_owned(),
+            Value::Array(_) => "a list".to_owned(),
+            Value::String(text) if self.secret => hidden(text),
+            Value::String(text) => quoted(text),
+            Value::Number(_) if self.secret => "a number".to_owned(),
+            Value::Bool(_) if self.secret => "a boolean".to_owned(),
+            scalar => scalar.to_string(),
+        }
+    }
+
     pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
-        self.refuse(&format!("expected {what}, found {}", describe(self.value)));
+        self.refuse(&format!("expected {what}, found {}", self.found()));
         None
     }
 }
@@ -204,7 +228,9 @@ pub(super) fn socket_address(node: &Node<'_>) -> Option<SocketAddr> {
     match host.parse::<IpAddr>() {
         Ok(address) => Some(SocketAddr::new(address, port)),
         Err(_) => {
-            node.child("socket_address").child("address").refuse(&format!("expected an IP address, found \"{host}\""));
+            node.child("socket_address")
+                .child("address")
+                .refuse(&format!("expected an IP address, found {}", quoted(&host)));
             None
         }
     }
@@ -225,14 +251,6 @@ pub(super) fn host_port(node: &Node<'_>) -> Option<(String, u16)> {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        scalar => scalar.to_string(),
-    }
+    let key = step(key);
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }

@@ -13,6 +13,14 @@ use crate::native::NativeFilter;
 const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
+const ESCAPED_SLASHES: [(&str, EscapedSlashes); 5] = [
+    ("IMPLEMENTATION_SPECIFIC_DEFAULT", EscapedSlashes::Keep),
+    ("KEEP_UNCHANGED", EscapedSlashes::Keep),
+    ("REJECT_REQUEST", EscapedSlashes::Reject),
+    ("UNESCAPE_AND_REDIRECT", EscapedSlashes::Redirect),
+    ("UNESCAPE_AND_FORWARD", EscapedSlashes::Forward),
+];
+
 /// Where HTTP is served, and through which filters.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -30,12 +38,49 @@ pub struct Listener {
     pub skip_xff_append: bool,
     /// Whether a missing `x-request-id` is made up (Envoy's default).
     pub generate_request_id: bool,
+    /// What is made of a request's path before any filter sees it.
+    pub path_normalization: PathNormalization,
     /// The router's table.
     pub routes: RouteTable,
     /// What is written of each exchange.
     pub access_log: Vec<AccessLog>,
     /// The filters in front of the router, in the order of the request.
     pub filters: Vec<HttpFilter>,
+}
+
+/// An HTTP connection manager's settings about paths, all off by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathNormalization {
+    /// `normalize_path`.
+    pub normalize: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// What becomes of a request with `%2F` or `%5C` in its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EscapedSlashes {
+    /// It goes on as it is.
+    #[default]
+    Keep,
+    /// It is answered 400.
+    Reject,
+    /// It is answered 307 with the slashes unescaped, and where it is gRPC 400.
+    Redirect,
+    /// It goes on with the slashes unescaped.
+    Forward,
+}
+
+impl Listener {
+    /// Its wasm plugins, in the order of the request.
+    pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+        self.filters.iter().filter_map(|filter| match filter {
+            HttpFilter::Wasm(plugin) => Some(plugin.as_ref()),
+            HttpFilter::Native(_) => None,
+        })
+    }
 }
 
 /// An HTTP filter other than the router.
@@ -89,6 +134,11 @@ fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
     let skip_xff_append = flag(fields.take("skip_xff_append"), false);
     let generate_request_id = flag(fields.take("generate_request_id"), true);
     let hops = fields.take("xff_num_trusted_hops").map_or(Some(0), |node| node.integer("a number of hops"));
+    let normalize = flag(fields.take("normalize_path"), false);
+    let merge_slashes = flag(fields.take("merge_slashes"), false);
+    let escaped_slashes = fields
+        .take("path_with_escaped_slashes_action")
+        .map_or(Some(EscapedSlashes::default()), |node| node.one_of(&ESCAPED_SLASHES));
     let routes = fields.require("route_config").and_then(|node| route_table(&node));
     let access_log = fields.take("access_log").map_or(Some(Vec::new()), |node| access_logs(&node));
     let filters = fields.require("http_filters").and_then(|node| http_filters(&node));
@@ -102,6 +152,11 @@ fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
         xff_num_trusted_hops: hops?,
         skip_xff_append: skip_xff_append?,
         generate_request_id: generate_request_id?,
+        path_normalization: PathNormalization {
+            normalize: normalize?,
+            merge_slashes: merge_slashes?,
+            escaped_slashes: escaped_slashes?,
+        },
         routes: routes?,
         access_log: access_log?,
         filters: filters?,

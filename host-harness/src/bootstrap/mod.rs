@@ -12,6 +12,7 @@ mod native;
 mod plugin;
 mod protobuf;
 mod routes;
+mod text;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,12 @@ pub use crate::native::{
 };
 pub use cluster::{Cluster, Discovery, Endpoint, Protocol};
 pub use document::Problem;
-pub use listener::{HttpFilter, Listener};
+pub use listener::{EscapedSlashes, HttpFilter, Listener, PathNormalization};
 pub use plugin::{FailurePolicy, Plugin, VmConfig};
 pub use routes::{Action, DirectResponse, PathMatch, Route, RouteTable, VirtualHost};
 
 use document::{Node, Problems};
+pub(crate) use text::yaml_error;
 
 /// A proxy as a bootstrap file describes it.
 #[derive(Debug, Clone)]
@@ -70,7 +72,7 @@ pub enum BootstrapError {
     Syntax {
         /// Where the text came from.
         origin: String,
-        /// What the parser said.
+        /// What was found, and where; nothing of the document.
         reason: String,
     },
     /// It says something that the harness does not honour, or that Envoy would refuse.
@@ -100,7 +102,7 @@ impl Bootstrap {
     /// See [`BootstrapError`].
     pub fn parse(text: &str, origin: &str) -> Result<Self, BootstrapError> {
         let document: serde_json::Value = serde_saphyr::from_str(text)
-            .map_err(|error| BootstrapError::Syntax { origin: origin.to_owned(), reason: error.to_string() })?;
+            .map_err(|error| BootstrapError::Syntax { origin: origin.to_owned(), reason: yaml_error(&error) })?;
         let problems = Problems::default();
         let parsed = bootstrap(&Node::root(&document, &problems), origin);
         let found = problems.into_found();
@@ -122,11 +124,7 @@ impl Bootstrap {
 
     /// Every wasm plugin, of listeners and of clusters, with the path of its filter in the file.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
-        let filters = self.listeners.iter().flat_map(|listener| &listener.filters);
-        let downstream = filters.filter_map(|filter| match filter {
-            HttpFilter::Wasm(plugin) => Some(plugin.as_ref()),
-            HttpFilter::Native(_) => None,
-        });
+        let downstream = self.listeners.iter().flat_map(Listener::plugins);
         downstream.chain(self.clusters.iter().flat_map(|cluster| &cluster.filters))
     }
 
@@ -169,14 +167,15 @@ fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
     }
     for (index, cluster) in clusters.iter().enumerate() {
         if clusters.iter().take(index).any(|other| other.name == cluster.name) {
-            static_resources.refuse(&format!("two clusters are named `{}`", cluster.name));
+            static_resources.refuse(&format!("two clusters are named {}", text::quoted(&cluster.name)));
         }
     }
     for (listener, cluster) in listeners.iter().flat_map(|l| l.routes.clusters().map(move |c| (l, c))) {
         if !clusters.iter().any(|known| known.name == cluster) {
             static_resources.refuse(&format!(
-                "listener `{}` routes to `{cluster}`, which is no cluster of this file",
-                listener.name
+                "listener `{}` routes to {}, which is no cluster of this file",
+                listener.name,
+                text::quoted(cluster)
             ));
         }
     }

@@ -152,13 +152,13 @@ type Environment = (Vec<String>, Vec<(String, String)>);
 
 fn environment(node: &Node<'_>) -> Option<Environment> {
     let mut fields = node.fields()?;
-    let keys = fields.take("host_env_keys").map(|node| node.each(Node::string)).unwrap_or_default();
-    let values = fields.take("key_values").map(|node| match node.value() {
+    let keys = fields.take("host_env_keys").map(|node| node.secret().each(Node::string)).unwrap_or_default();
+    let values = fields.take("key_values").map(Node::secret).map(|node| match node.value() {
         Value::Object(map) => map
             .iter()
             .map(|(key, value)| match value {
                 Value::String(text) => Some((key.clone(), text.clone())),
-                _ => node.child(key).expected("a string"),
+                other => node.child(key).with(other).expected("a string"),
             })
             .collect::<Option<Vec<_>>>(),
         _ => node.expected("an object"),
@@ -171,7 +171,8 @@ fn environment(node: &Node<'_>) -> Option<Environment> {
 fn message_bytes(node: &Node<'_>) -> Option<Vec<u8>> {
     let mut fields = node.fields()?;
     let message = fields.message_type()?;
-    let value = fields.require("value");
+    // A limiter's has a password.
+    let value = fields.require("value").map(Node::secret);
     let owner = fields.owner().clone();
     fields.finish();
     match message.as_str() {

@@ -19,6 +19,7 @@ use crate::abi::stream::{Direction, LocalReply, Stream, StreamControl, StreamInf
 use crate::bootstrap::Action;
 use crate::upstream::{Broken, ResponseSink, UpstreamRequest};
 use crate::vm::chain::{Chain, Output};
+use crate::vm::local_reply::render;
 
 /// The exchange is ended without an answer: its connection closes.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,9 @@ pub(crate) async fn serve(
     };
     let head = parts.method == hyper::Method::HEAD;
     let stream = Stream { request_headers: RefCell::new(received.headers), info, ..Stream::default() };
+    if let Some(location) = received.answered {
+        return Ok(answer_path(&listener, &stream, location));
+    }
     let chain = Chain::new(&listener.filters, stream);
     let whole = body.is_end_stream();
     let mut exchange = Exchange {
@@ -75,6 +79,23 @@ pub(crate) async fn serve(
         Output::Data(..) | Output::Trailers => return Err(Reset),
     };
     exchange.respond(headers_only, head)
+}
+
+/// The answer to a request whose path is not to go on as it came: a redirect to another path, or 400. No filter sees it.
+fn answer_path(listener: &ListenerHandle, stream: &Stream, location: Option<String>) -> Response<ResponseBody> {
+    let status = if location.is_some() { 307 } else { 400 };
+    let details = "path_normalization_failed".to_owned();
+    let mut reply = LocalReply { status, details: details.clone(), ..LocalReply::default() };
+    if let Some(location) = location {
+        reply.headers.add("location", location);
+    }
+    let (headers, _) = render(reply, &stream.request_headers.borrow());
+    let response = head(listener, Some(&headers));
+    stream.info.response_details.replace(details);
+    stream.response_headers.replace(Some(headers));
+    stream.info.ended.set(true);
+    listener.access_logs.iter().for_each(|log| log.write(stream));
+    response
 }
 
 /// Dropped when the client is gone or has its answer; then its contexts end and its callouts matter no more.
@@ -254,18 +275,21 @@ impl Exchange {
     }
 
     fn head(&self) -> Response<ResponseBody> {
-        let headers = self.chain.stream.response_headers.borrow();
-        let headers = headers.as_ref();
-        let status = headers.and_then(|headers| headers.text(":status")).and_then(|status| status.parse::<u16>().ok());
-        // Informational statuses cannot end an exchange.
-        let status = status.filter(|status| *status >= 200).and_then(|status| StatusCode::from_u16(status).ok());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        self.listener.stats.answered(status.as_u16());
-        let mut response = Response::new(ResponseBody::Whole(None));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers.map(Headers::to_http).unwrap_or_default();
-        response
+        head(&self.listener, self.chain.stream.response_headers.borrow().as_ref())
     }
+}
+
+/// hyper's response with these headers and no body yet.
+fn head(listener: &ListenerHandle, headers: Option<&Headers>) -> Response<ResponseBody> {
+    let status = headers.and_then(|headers| headers.text(":status")).and_then(|status| status.parse::<u16>().ok());
+    // Informational statuses cannot end an exchange.
+    let status = status.filter(|status| *status >= 200).and_then(|status| StatusCode::from_u16(status).ok());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    listener.stats.answered(status.as_u16());
+    let mut response = Response::new(ResponseBody::Whole(None));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.map(Headers::to_http).unwrap_or_default();
+    response
 }
 
 impl Drop for Exchange {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::Version;
 use hyper::http::request::Parts;
 
+use super::path::{Normalized, normalize};
 use crate::abi::headers::Headers;
 use crate::bootstrap::Listener;
 
@@ -19,6 +20,8 @@ pub(crate) struct Received {
     /// Port 0 where it is from `x-forwarded-for`.
     pub(crate) client: SocketAddr,
     pub(crate) protocol: &'static str,
+    /// No filter sees it: it is answered 307 with this path, or 400 where there is none.
+    pub(crate) answered: Option<Option<String>>,
 }
 
 /// `None`: an HTTP/1.1 request without a host, which Envoy answers with 400.
@@ -26,9 +29,14 @@ pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> O
     let host = parts.headers.get(hyper::header::HOST).map(|value| value.as_bytes().to_vec());
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()).or(host)?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let (path, answered) = match normalize(path, listener.path_normalization) {
+        Normalized::Forward(path) => (path, None),
+        Normalized::Redirect(path) => (path.clone(), Some(Some(path))),
+        Normalized::Reject => (path.to_owned(), Some(None)),
+    };
     let mut headers = Headers::new();
     headers.add(":authority", authority);
-    headers.add(":path", path.to_owned());
+    headers.add(":path", path);
     headers.add(":method", parts.method.as_str().to_owned());
     headers.add(":scheme", parts.uri.scheme_str().unwrap_or("http").to_owned());
     headers.extend_from(&parts.headers);
@@ -59,7 +67,9 @@ pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> O
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     };
-    Some(Received { headers, client, protocol })
+    // A gRPC client follows no redirect.
+    let answered = answered.map(|path| path.filter(|_| !headers.is_grpc()));
+    Some(Received { headers, client, protocol, answered })
 }
 
 /// The address that the trusted proxies in front saw.
@@ -96,7 +106,7 @@ fn request_id() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bootstrap::RouteTable;
+    use crate::bootstrap::{PathNormalization, RouteTable};
 
     fn listener(use_remote_address: bool, hops: u32) -> Listener {
         Listener {
@@ -107,6 +117,7 @@ mod tests {
             xff_num_trusted_hops: hops,
             skip_xff_append: false,
             generate_request_id: true,
+            path_normalization: PathNormalization::default(),
             routes: RouteTable::default(),
             access_log: Vec::new(),
             filters: Vec::new(),

@@ -7,6 +7,7 @@ pub(crate) mod body;
 pub(crate) mod downstream;
 pub(crate) mod executor;
 mod forwarded;
+mod path;
 mod worker;
 
 use std::io;

@@ -21,10 +21,13 @@ pub(super) enum Problem {
         indexes: Vec<usize>,
     },
     /// `redis.cluster` leads nowhere.
-    #[error("configuration.value: redis.cluster: expected a cluster of this file ({}), found {found:?}", names(known))]
+    #[error(
+        "configuration.value: redis.cluster: expected a cluster of this file ({}), found another name of {found} bytes",
+        names(known)
+    )]
     NoSuchCluster {
-        /// What is there.
-        found: String,
+        /// The length of the name: a password in its place must not be shown.
+        found: usize,
         /// The clusters there are.
         known: Vec<String>,
     },
@@ -40,6 +43,18 @@ pub(super) enum Problem {
         index: usize,
         /// What its hosts are sent.
         found: Protocol,
+    },
+    /// A plugin with the same VM does not list a variable that the limiter reads.
+    #[error(
+        "vm_config.environment_variables: expected {name} in the lists of both this plugin and {plugin}, which has the \
+         same vm_id and code, found it in this one alone (Envoy up to 1.38 takes the other's list for both and does \
+         not start; from 1.39 on, they have two VMs)"
+    )]
+    UnlistedVariable {
+        /// The variable's name.
+        name: String,
+        /// The path of the other plugin.
+        plugin: String,
     },
     /// Redis would be sent the stream's gRPC framing.
     #[error(
