@@ -167,7 +167,7 @@ fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
     }
     for (index, cluster) in clusters.iter().enumerate() {
         if clusters.iter().take(index).any(|other| other.name == cluster.name) {
-            static_resources.refuse(&format!("two clusters are named {}", text::quoted(&cluster.name)));
+            static_resources.refuse(&format!("two clusters are named {}", text::named(&cluster.name)));
         }
     }
     for (listener, cluster) in listeners.iter().flat_map(|l| l.routes.clusters().map(move |c| (l, c))) {
@@ -175,7 +175,7 @@ fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
             static_resources.refuse(&format!(
                 "listener `{}` routes to {}, which is no cluster of this file",
                 listener.name,
-                text::quoted(cluster)
+                text::named(cluster)
             ));
         }
     }

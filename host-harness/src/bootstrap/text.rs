@@ -14,6 +14,11 @@ pub(super) fn quoted(text: &str) -> String {
     if is_shown { format!("{text:?}") } else { hidden(text) }
 }
 
+/// A name in backticks; of one that may hold a password, the length.
+pub(super) fn named(name: &str) -> String {
+    if may_hold_password(name) { hidden(name) } else { format!("`{name}`") }
+}
+
 /// A text of which only the length is told.
 pub(super) fn hidden(text: &str) -> String {
     format!("a string of {} bytes", text.len())
@@ -21,7 +26,11 @@ pub(super) fn hidden(text: &str) -> String {
 
 /// A step of a path. A name that may hold a password is told by its length.
 pub(super) fn step(name: &str) -> String {
-    if may_hold_password(name) { format!("[a name of {} bytes]", name.len()) } else { name.to_owned() }
+    if may_hold_password(name) && name != "@type" {
+        format!("[a name of {} bytes]", name.len())
+    } else {
+        name.to_owned()
+    }
 }
 
 /// The place of a YAML error and what kind of error it is, without the parser's own words: these quote the document.

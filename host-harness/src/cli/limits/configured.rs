@@ -83,7 +83,10 @@ impl Configured {
         if found.is_empty() {
             let mut known: Vec<String> = self.0.iter().map(|limit| limit.name.clone()).collect();
             known.dedup();
-            return Err(LimitsError::UnknownLimit { name: name.to_owned(), known });
+            // A URL may have been meant for --redis.
+            let is_url = name.contains("://") || name.contains('@');
+            let name = if is_url { format!("of {} bytes", name.len()) } else { name.to_owned() };
+            return Err(LimitsError::UnknownLimit { name, known });
         }
         Ok(found)
     }

@@ -1,0 +1,94 @@
+//! `%RESPONSE_CODE_DETAILS%`: the access log says why a request was answered, in the same words on both hosts.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use redis::Commands;
+use serde_json::json;
+use weir::{Fault, HostKind, Mesh};
+
+use super::{limit, manager};
+
+weir::on_both_hosts! {
+    the_access_log_says_why_a_request_was_answered
+}
+
+async fn the_access_log_says_why_a_request_was_answered(host: HostKind) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let mut costly = limit("costly", "x-payer", 100);
+    costly["hits_addend"] = json!({"request_header": {"name": "x-cost", "on_invalid": "reject"}});
+    let plan = json!({
+        "name": "plan", "descriptor": [{"request_header": {"name": "x-tenant"}}],
+        "windows": [
+            {"fixed_window": {"max_requests": 100, "window": "31536000s"}},
+            {"token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}},
+        ],
+    });
+    let limits = json!([limit("per_user", "x-user-id", 1), limit("open", "x-open", 1_000), plan, costly]);
+    let mesh = Mesh::on(host, "envoy/access-log.yaml").patient().workers(1).with_faults().configure(|filter| {
+        filter["emit_metadata"] = false.into();
+        filter["limits"] = limits.clone();
+        filter["overrides"] = json!({"refresh_interval": "0.1s"});
+    });
+    let mesh = mesh.edit(|bootstrap| {
+        let log = &mut manager(bootstrap)["access_log"][0]["typed_config"];
+        log["@type"] = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog".into();
+        log["path"] = file.display().to_string().into();
+        let format = "%REQ(x-case)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\n";
+        log["log_format"] = json!({"text_format_source": {"inline_string": format}});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let ask = |case: &str| mesh.ask("/").header("x-case", case);
+
+    ask("admitted").user("alice").send().await.admitted();
+    ask("denied").user("alice").send().await.denied();
+    ask("from_memory").user("alice").send().await.denied();
+    let grpc = ask("grpc").method(Method::POST).header("content-type", "application/grpc").user("alice");
+    assert_eq!(grpc.send().await.status(200).header("grpc-status"), Some("8"));
+    ask("admitted").header("x-tenant", "acme").send().await.admitted();
+    ask("window").header("x-tenant", "acme").send().await.denied();
+    ask("rejected").header("x-payer", "alice").header("x-cost", "lots").send().await.status(400);
+
+    let overrides = format!("{}overrides", mesh.key_prefix());
+    let _: () = mesh.redis_connection().hset(&overrides, "open:bob", "blocked").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while mesh.ask("/").header("x-open", "bob").send().await.status == 200 {
+        assert!(Instant::now() < deadline, "the override is read");
+    }
+    ask("blocked").header("x-open", "bob").send().await.denied();
+
+    mesh.faults().set(Fault::Refuse);
+    ask("failed").header("x-open", "carol").send().await.status(503);
+
+    let log = log_of(&mesh, &file);
+    let line = |case: &str| -> Vec<&str> {
+        log.lines().filter_map(|line| line.strip_prefix(case)?.strip_prefix(' ')).collect()
+    };
+    assert_eq!(line("admitted"), ["200 direct_response"; 2], "{log}");
+    assert_eq!(line("denied"), ["429 weir_denied{per_user}"], "{log}");
+    assert_eq!(line("from_memory"), ["429 weir_denied{per_user}"], "{log}");
+    assert_eq!(line("grpc"), ["200 weir_denied{per_user}"], "{log}");
+    assert_eq!(line("window"), ["429 weir_denied{plan:1}"], "{log}");
+    assert_eq!(line("rejected"), ["400 weir_rejected{hits_addend}"], "{log}");
+    assert_eq!(line("blocked"), ["429 weir_denied{open}"], "{log}");
+    let failed = line("failed");
+    let causes = ["503 weir_failed{reset}", "503 weir_failed{unavailable}"];
+    assert!(matches!(failed[..], [only] if causes.contains(&only)), "{log}");
+}
+
+/// The whole log. Envoy keeps lines back for seconds, and writes them when it ends.
+fn log_of(mesh: &Mesh, file: &Path) -> String {
+    mesh.hosts().iter().filter_map(|host| host.envoy()).for_each(|envoy| envoy.stop());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if text.ends_with('\n') && text.contains("\nfailed ") {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "expected the last request, found:\n{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
