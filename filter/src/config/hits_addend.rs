@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 
 use super::reader::Node;
 use super::source;
-use crate::descriptor::{HitsAddend, OnInvalid, Source};
+use crate::descriptor::{HitsAddend, OnInvalid, RequestHits, Source};
 use crate::units::Tokens;
 
 const SOURCES: &[&str] = &["request_header", "query_parameter", "content_length", "request_body"];
@@ -17,9 +17,9 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
     }
     let (kind, node) = node.one_field(SOURCES)?;
     let fields = node.object(match kind {
-        "content_length" => &["default", "max", "on_invalid"],
-        "request_body" => &["json_pointer", "default", "max", "on_invalid"],
-        _ => &["name", "default", "max", "on_invalid"],
+        "content_length" => &["default", "min", "max", "on_missing", "on_invalid"],
+        "request_body" => &["json_pointer", "default", "min", "max", "on_missing", "on_invalid"],
+        _ => &["name", "default", "min", "max", "on_missing", "on_invalid"],
     })?;
     let source = match kind {
         "content_length" => Some(Source::RequestHeader { name: "content-length".to_owned() }),
@@ -28,9 +28,24 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
     // Bytes are many.
     let default_max = if kind == "content_length" { MAX_HITS } else { DEFAULT_MAX_HITS };
     let max = fields.or("max", default_max, |node| node.integer(1..=MAX_HITS));
-    let default = fields.or("default", 1, |node| node.integer(0..=max.unwrap_or(MAX_HITS)));
-    let on_invalid = fields.or("on_invalid", OnInvalid::Default, |node| {
-        node.one_of(&[("default", OnInvalid::Default), ("reject", OnInvalid::Reject)], &[])
-    });
-    Some(HitsAddend::Said { source: source?, default: Tokens(default?), max: Tokens(max?), on_invalid: on_invalid? })
+    let most = max.unwrap_or(MAX_HITS);
+    // A client that may choose 0 would never be limited.
+    let min = fields.or("min", 1, |node| node.integer(0..=most));
+    let least = min.unwrap_or(0);
+    let default = fields.or("default", least.max(1), |node| node.integer(least..=most));
+    let on_invalid = fields.or("on_invalid", OnInvalid::Default, on_invalid);
+    let on_missing = fields.or("on_missing", on_invalid.unwrap_or(OnInvalid::Default), self::on_invalid);
+    Some(HitsAddend::Said(RequestHits {
+        source: source?,
+        default: Tokens(default?),
+        min: Tokens(min?),
+        max: Tokens(max?),
+        on_missing: on_missing?,
+        on_invalid: on_invalid?,
+    }))
+}
+
+fn on_invalid(node: &Node<'_>) -> Option<OnInvalid> {
+    let kinds = [("default", OnInvalid::Default), ("max", OnInvalid::Max), ("reject", OnInvalid::Reject)];
+    node.one_of(&kinds, &[])
 }

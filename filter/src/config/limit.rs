@@ -9,7 +9,9 @@ use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};
 use super::response::{self, ResponseConfig};
 use super::{algorithm, descriptor, hits_addend, lease, predicate};
-use crate::descriptor::{Attributes, BadHits, Descriptor, Entry, HitsAddend, Predicate};
+use crate::descriptor::{
+    Attributes, BadRequest, Descriptor, Entry, HitsAddend, JsonPointer, Predicate, RequestBody, Source,
+};
 use crate::limit::Windows;
 use crate::units::Tokens;
 
@@ -71,10 +73,10 @@ impl Limit {
     /// What a request spends.
     ///
     /// # Errors
-    /// Where the request is to say so, says something malformed, and such ones are to be rejected. Never in shadow
-    /// mode, which denies nothing.
-    pub fn cost(&self, request: &dyn Attributes) -> Result<Tokens, BadHits> {
-        self.hits_addend.cost(request).or_else(|bad| if self.shadow_mode { Ok(bad.default) } else { Err(bad) })
+    /// Where the request is to say so and does not, and such ones are to be rejected. Never where the limit is not
+    /// `enforced`, as in shadow mode.
+    pub fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
+        self.hits_addend.cost(request, enforced)
     }
 
     /// The name of its window of this place, as headers and logs tell it: its own, and `:1` and so on from the second.
@@ -86,10 +88,22 @@ impl Limit {
         }
     }
 
-    /// Whether a request's body must be at hand for its key or its cost.
+    /// Where it reads a request's body, for its key or its cost.
+    pub fn json_pointers(&self) -> impl Iterator<Item = &JsonPointer> {
+        let cost = self.hits_addend.source().and_then(Source::json_pointer);
+        self.descriptor.json_pointers().chain(cost)
+    }
+
+    /// Whether it reads request bodies.
     #[must_use]
     pub fn reads_body(&self) -> bool {
-        self.descriptor.reads_body() || self.hits_addend.reads_body()
+        self.json_pointers().next().is_some()
+    }
+
+    /// Whether it cannot read all that it is to read of a body.
+    #[must_use]
+    pub fn cannot_read(&self, body: &RequestBody) -> bool {
+        self.json_pointers().any(|pointer| body.is_unreadable_at(pointer))
     }
 }
 

@@ -17,6 +17,7 @@ mod protobuf;
 mod reader;
 mod redis;
 mod report;
+mod request_body;
 mod response;
 mod shown;
 mod source;
@@ -38,6 +39,7 @@ pub use self::events::{EventsConfig, EventsOnly, Fraction};
 pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
 pub use self::redis::{RedisConfig, Topology, Transport};
+pub use self::request_body::{BodyConfig, OnUnreadable};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
 #[cfg(target_arch = "wasm32")]
 pub(crate) use self::shown::quoted;
@@ -60,10 +62,6 @@ const FIELDS: &[&str] = &[
     "deny_cache",
 ];
 const DEFAULT_STAT_PREFIX: &str = "weir";
-const DEFAULT_MAX_BODY_BYTES: u64 = 65_536;
-/// Envoy buffers no more of a request unless told otherwise.
-const MAX_MAX_BODY_BYTES: u64 = 1_048_576;
-
 const DEFAULT_MAX_DELAYED_REQUESTS: u64 = 1_024;
 const MAX_MAX_DELAYED_REQUESTS: u64 = 65_536;
 const DEFAULT_DENY_CACHE_ENTRIES: u64 = 10_000;
@@ -84,8 +82,8 @@ pub struct Config {
     pub limits: Vec<Limit>,
     /// What a request is answered.
     pub response: ResponseConfig,
-    /// The largest body that is looked at, ≤ 1 MiB. Default 64 KiB.
-    pub max_body_bytes: usize,
+    /// How request bodies are read.
+    pub body: BodyConfig,
     /// How rates that are set at run time are picked up; `None` where they are not.
     pub overrides: Option<OverridesConfig>,
     /// Which decisions are written to a Redis stream; `None` where none is, the default.
@@ -113,18 +111,6 @@ impl Config {
     #[must_use]
     pub fn name_of(&self, outcome: &Outcome) -> Cow<'_, str> {
         self.limits.get(outcome.limit).map_or(Cow::Borrowed(""), |limit| limit.window_name(outcome.window))
-    }
-
-    /// Whether any limit looks at bodies: where none does, no request needs to be buffered.
-    #[must_use]
-    pub fn needs_body(&self) -> bool {
-        self.limits.iter().any(Limit::reads_body)
-    }
-
-    /// Whether a limit that concerns `request` looks at its body. Predicates do not.
-    #[must_use]
-    pub fn needs_body_of(&self, request: &dyn Attributes) -> bool {
-        self.needs_body() && self.concerning(request).any(|(_, limit)| limit.reads_body())
     }
 }
 
@@ -180,10 +166,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
     let defaults = limit::Defaults { key_prefix, failure_mode, shadow_mode, response: own };
     let limits =
         fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(&node, &defaults));
-    let max_body_bytes = fields.or("request_body", DEFAULT_MAX_BODY_BYTES, |node| {
-        let fields = node.object(&["max_bytes"])?;
-        fields.or("max_bytes", DEFAULT_MAX_BODY_BYTES, |node| node.integer(1..=MAX_MAX_BODY_BYTES))
-    });
+    let body = fields.or("request_body", request_body::Section::default(), request_body::read);
     let overrides = fields.or("overrides", Some(OverridesConfig::default()), overrides::read);
     let events = fields.optional("events", |node| events::read(node, key_prefix));
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
@@ -193,13 +176,15 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
         let fields = node.object(&["max_entries"])?;
         fields.or("max_entries", DEFAULT_DENY_CACHE_ENTRIES, |node| node.integer(0..=MAX_DENY_CACHE_ENTRIES))
     });
+    let limits = limits?;
+    let body = body?.with_limits(&limits, fields.field("limits").as_ref());
     Some(Config {
         status_on_error: status_on_error?,
         stat_prefix: stat_prefix?.to_owned(),
         exempt: exempt?,
-        limits: limits?,
+        limits,
         response: response?.unwrap_or(base),
-        max_body_bytes: usize::try_from(max_body_bytes?).ok()?,
+        body: body?,
         overrides: overrides?,
         events: events?,
         emit_metadata: emit_metadata?,

@@ -55,6 +55,8 @@ pub struct ErrorStatus(NonZeroU16);
 impl ErrorStatus {
     /// 400.
     pub const BAD_REQUEST: Self = Self(NonZeroU16::MIN.saturating_add(399));
+    /// 411.
+    pub const LENGTH_REQUIRED: Self = Self(NonZeroU16::MIN.saturating_add(410));
     /// 429.
     pub const TOO_MANY_REQUESTS: Self = Self(NonZeroU16::MIN.saturating_add(428));
     /// 503.

@@ -85,7 +85,8 @@ fn full() -> Value {
                     {"generic_key": {"descriptor_value": "v2"}}
                 ],
                 "token_bucket": {"max_tokens": 20.0, "tokens_per_fill": 100.0, "fill_interval": "60s"},
-                "hits_addend": {"request_header": {"name": "x-cost", "default": 2.0, "max": 50.0, "on_invalid": "reject"}},
+                "hits_addend": {"request_header": {"name": "x-cost", "default": 2.0, "min": 0.0, "max": 50.0,
+                    "on_missing": "max", "on_invalid": "reject"}},
                 "failure_mode": "allow",
                 "response": {"status": 403, "body": "{limit}: {retry_after}", "grpc_message": "no"}
             },
@@ -112,7 +113,7 @@ fn full() -> Value {
             "status": 420, "body": "", "headers": ["ratelimit"], "content_type": "text/html",
             "grpc_status": "UNAVAILABLE", "grpc_message": "slow down"
         },
-        "request_body": {"max_bytes": 1024.0}, "overrides": {"refresh_interval": "0.5s"},
+        "request_body": {"max_bytes": 1024.0, "timeout": "0.25s", "on_unreadable": "reject"}, "overrides": {"refresh_interval": "0.5s"},
         "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25}, "emit_metadata": true,
         "max_delayed_requests": 7.0, "deny_cache": {"max_entries": 0}
     })

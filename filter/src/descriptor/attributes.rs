@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 
 use super::body::RequestBody;
+#[cfg(test)]
+use super::{body::JsonScanner, json_pointer::JsonPointer};
 
 /// A request as the filter's core sees it: lent by a proxy, or made up by a test.
 pub trait Attributes {
@@ -15,10 +17,9 @@ pub trait Attributes {
     /// Envoy's are named under "Attributes" in its documentation.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 
-    /// The request's body, where some limit asks for it. `None` where it has none, is too large, or has not come
-    /// yet.
-    fn body(&self) -> Option<&RequestBody> {
-        None
+    /// The request's body, as far as limits read it.
+    fn body(&self) -> &RequestBody {
+        &RequestBody::None
     }
 }
 
@@ -28,7 +29,7 @@ pub trait Attributes {
 pub(crate) struct Request {
     headers: Vec<(String, Vec<u8>)>,
     properties: Vec<(Vec<String>, Vec<u8>)>,
-    body: Option<RequestBody>,
+    body: RequestBody,
 }
 
 #[cfg(test)]
@@ -48,8 +49,15 @@ impl Request {
         self
     }
 
-    pub(crate) fn body(mut self, body: &str) -> Self {
-        self.body = Some(RequestBody::new(body.as_bytes().to_vec()));
+    /// With a body that is read at a JSON pointer.
+    pub(crate) fn json(self, pointer: &str, body: &str) -> Self {
+        let mut scanner = JsonScanner::new(&JsonPointer::parse(pointer).into_iter().collect(), 1);
+        scanner.push(body.as_bytes());
+        self.body(scanner.into_values().into())
+    }
+
+    pub(crate) fn body(mut self, body: RequestBody) -> Self {
+        self.body = body;
         self
     }
 }
@@ -66,7 +74,7 @@ impl Attributes for Request {
         self.properties.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
     }
 
-    fn body(&self) -> Option<&RequestBody> {
-        self.body.as_ref()
+    fn body(&self) -> &RequestBody {
+        &self.body
     }
 }

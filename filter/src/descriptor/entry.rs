@@ -6,6 +6,9 @@ use alloc::string::String;
 use super::attributes::Attributes;
 use super::source::Source;
 
+/// The value of what cannot be read in bodies, where there is no default: clients that send such bodies share a bucket.
+const UNREADABLE: &str = "unreadable";
+
 /// One part of a bucket's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -19,7 +22,12 @@ impl Entry {
     /// The entry's value for `request`; `None` where it has neither a value nor a default.
     #[must_use]
     pub fn value<'a>(&'a self, request: &dyn Attributes) -> Option<Cow<'a, [u8]>> {
-        self.source.value(request).or_else(|| self.default.as_ref().map(|default| Cow::Borrowed(default.as_bytes())))
+        self.source.value(request).or_else(|| self.other(request).map(|other| Cow::Borrowed(other.as_bytes())))
+    }
+
+    /// The value where the source has none.
+    fn other(&self, request: &dyn Attributes) -> Option<&str> {
+        self.default.as_deref().or_else(|| self.source.is_unreadable(request).then_some(UNREADABLE))
     }
 }
 

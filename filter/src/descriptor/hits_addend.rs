@@ -1,6 +1,10 @@
 //! How many tokens a request spends.
 
+use alloc::borrow::Cow;
+
 use super::attributes::Attributes;
+use super::bad_request::BadRequest;
+use super::body::RequestBody;
 use super::source::Source;
 use crate::units::Tokens;
 
@@ -10,136 +14,257 @@ pub enum HitsAddend {
     /// As many whatever the request, ≤ 1,000,000,000. Zero looks at the bucket and spends nothing.
     Constant(Tokens),
     /// As many as the request says.
-    Said {
-        /// Where it says so.
-        source: Source,
-        /// For a request that says nothing. ≤ `max`.
-        default: Tokens,
-        /// The most that a request spends, ≤ 1,000,000,000.
-        max: Tokens,
-        /// For a request that says something else than a number up to `max`.
-        on_invalid: OnInvalid,
-    },
+    Said(RequestHits),
 }
 
-/// What becomes of a request whose number of hits is malformed.
+/// A number of hits that a request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHits {
+    /// Where it says so.
+    pub source: Source,
+    /// For a request that does not. From `min` to `max`.
+    pub default: Tokens,
+    /// The least that a request spends, ≤ `max`.
+    pub min: Tokens,
+    /// The most that a request spends, ≤ 1,000,000,000.
+    pub max: Tokens,
+    /// For a request that says nothing.
+    pub on_missing: OnInvalid,
+    /// For a request that says something else than a number up to `max`, or in a body that cannot be read.
+    pub on_invalid: OnInvalid,
+}
+
+/// What becomes of a request that does not say how many hits it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInvalid {
     /// It spends the default; where its number is too large, the maximum.
     Default,
-    /// It is answered 400.
+    /// It spends the maximum.
+    Max,
+    /// It is answered 400; without a `content-length` that is to be read, 411.
     Reject,
 }
 
-/// A request said something else than how many tokens it spends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a whole number of hits up to {}", .max.0)]
-pub struct BadHits {
-    /// The most that it could have said.
-    pub max: Tokens,
-    /// What it would spend if it had said nothing.
-    pub default: Tokens,
-}
-
 impl HitsAddend {
-    /// What `request` spends.
+    /// What `request` spends. One that is to be rejected spends the default where the limit is not `enforced`.
     ///
     /// # Errors
-    /// Where the request says something malformed and such ones are to be rejected.
-    pub fn cost(&self, request: &dyn Attributes) -> Result<Tokens, BadHits> {
+    /// Where the request does not say so, such ones are to be rejected, and the limit is enforced.
+    pub fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
         match self {
             Self::Constant(tokens) => Ok(*tokens),
-            Self::Said { source, default, max, on_invalid } => {
-                let Some(value) = source.value(request) else { return Ok(*default) };
-                match (decimal(&value), on_invalid) {
-                    (Some(tokens), _) if tokens <= *max => Ok(tokens),
-                    (_, OnInvalid::Reject) => Err(BadHits { max: *max, default: *default }),
-                    (Some(_), OnInvalid::Default) => Ok(*max),
-                    (None, OnInvalid::Default) => Ok(*default),
-                }
-            }
+            Self::Said(hits) => hits.cost(request, enforced),
         }
     }
 
-    /// Whether the request's body must be at hand.
+    /// Where it is read.
     #[must_use]
-    pub fn reads_body(&self) -> bool {
-        matches!(self, Self::Said { source, .. } if source.reads_body())
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Self::Constant(_) => None,
+            Self::Said(hits) => Some(&hits.source),
+        }
+    }
+
+    /// Whether it is the length of the request's body.
+    #[must_use]
+    pub fn is_length(&self) -> bool {
+        self.source().is_some_and(is_length)
     }
 }
 
-/// A number of decimal digits with blanks around; beyond 64 bits the greatest there is.
-fn decimal(text: &[u8]) -> Option<Tokens> {
-    let digits = text.trim_ascii();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+impl RequestHits {
+    fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
+        let value = self.source.value(request).or_else(|| self.no_length(request));
+        let said = value.as_deref().and_then(decimal);
+        let otherwise = match (&value, self.source.is_unreadable(request)) {
+            (None, false) => self.on_missing,
+            _ => self.on_invalid,
+        };
+        match (said, otherwise) {
+            (Some(tokens), _) if tokens <= self.max => Ok(tokens.max(self.min)),
+            (_, OnInvalid::Reject) if enforced && value.is_none() && is_length(&self.source) => Err(BadRequest::Length),
+            (_, OnInvalid::Reject) if enforced => Err(BadRequest::Hits { max: self.max }),
+            (Some(_), _) | (None, OnInvalid::Max) => Ok(self.max),
+            (None, _) => Ok(self.default),
+        }
     }
+
+    /// The length of the body of a request that has none.
+    fn no_length(&self, request: &dyn Attributes) -> Option<Cow<'static, [u8]>> {
+        let has_none = is_length(&self.source) && matches!(request.body(), RequestBody::None);
+        has_none.then_some(Cow::Borrowed(b"0"))
+    }
+}
+
+fn is_length(source: &Source) -> bool {
+    matches!(source, Source::RequestHeader { name, .. } if name == "content-length")
+}
+
+/// A number of decimal digits with blanks around; beyond 64 bits the greatest there is. So is the spelling of JSON's
+/// numbers that have more digits than that: digits, `e`, and how many zeros follow.
+fn decimal(text: &[u8]) -> Option<Tokens> {
+    let text = text.trim_ascii();
+    let mantissa = text.split(|byte| *byte == b'e').next().unwrap_or_default();
+    match text.get(mantissa.len()..)?.split_first() {
+        None => digits(mantissa),
+        // Up to 20 digits, they are written out.
+        Some((_, zeros)) => digits(zeros).and(digits(mantissa)).filter(|_| zeros.len() > 1).map(|_| Tokens(u64::MAX)),
+    }
+}
+
+fn digits(text: &[u8]) -> Option<Tokens> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let add = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit & 0x0f));
-    Some(Tokens(digits.iter().fold(0, add)))
+    is_number.then(|| Tokens(text.iter().fold(0, add)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::attributes::Request;
-    use super::super::body::JsonPointer;
+    use super::super::json_pointer::JsonPointer;
     use super::*;
 
-    fn addend(on_invalid: OnInvalid) -> HitsAddend {
-        let source = Source::RequestHeader { name: "x-cost".to_owned() };
-        HitsAddend::Said { source, default: Tokens(3), max: Tokens(1_000), on_invalid }
+    const DEFAULT: OnInvalid = OnInvalid::Default;
+    const REJECT: OnInvalid = OnInvalid::Reject;
+    const MAX: OnInvalid = OnInvalid::Max;
+
+    fn header(name: &str) -> Source {
+        Source::RequestHeader { name: name.to_owned() }
     }
 
-    fn cost(value: &str) -> u64 {
-        addend(OnInvalid::Default).cost(&Request::default().header("x-cost", value)).unwrap().0
+    /// 2 to 1,000 hits, 3 by default.
+    fn hits(source: Source, on_invalid: OnInvalid) -> RequestHits {
+        let (default, min, max) = (Tokens(3), Tokens(2), Tokens(1_000));
+        RequestHits { source, default, min, max, on_missing: on_invalid, on_invalid }
     }
+
+    fn costs(hits: &RequestHits, request: &Request) -> Result<u64, BadRequest> {
+        HitsAddend::Said(hits.clone()).cost(request, true).map(|tokens| tokens.0)
+    }
+
+    fn by_header(on_invalid: OnInvalid, value: &str) -> Result<u64, BadRequest> {
+        costs(&hits(header("x-cost"), on_invalid), &Request::default().header("x-cost", value))
+    }
+
+    const NO_HITS: Result<u64, BadRequest> = Err(BadRequest::Hits { max: Tokens(1_000) });
 
     #[test]
     fn a_header_says_what_a_request_costs() {
-        assert_eq!(cost("17"), 17);
-        assert_eq!(cost(" 0017 "), 17);
-        assert_eq!(cost("0"), 0);
-    }
-
-    #[test]
-    fn nobody_pays_more_than_the_maximum() {
-        assert_eq!(cost("1001"), 1_000);
-        assert_eq!(cost("99999999999999999999999999"), 1_000);
-    }
-
-    #[test]
-    fn what_is_no_number_costs_the_default() {
-        for value in ["", " ", "-5", "+5", "1.5", "1e3", "5,7", "five", "0x10", "١"] {
-            assert_eq!(cost(value), 3, "{value}");
+        for (value, cost) in [("17", 17), (" 0017 ", 17), ("1000", 1_000)] {
+            for on_invalid in [DEFAULT, MAX, REJECT] {
+                assert_eq!(by_header(on_invalid, value), Ok(cost), "{value}");
+            }
         }
     }
 
     #[test]
-    fn a_strict_limit_rejects_what_is_no_number_up_to_the_maximum() {
-        let strict = addend(OnInvalid::Reject);
-        for value in ["", "-5", "five", "1001", "99999999999999999999999999"] {
-            let bad = strict.cost(&Request::default().header("x-cost", value)).unwrap_err();
-            assert_eq!(bad.to_string(), "expected a whole number of hits up to 1000", "{value}");
+    fn no_request_pays_less_than_the_minimum() {
+        for value in ["0", "1", "000", "2"] {
+            for on_invalid in [DEFAULT, MAX, REJECT] {
+                assert_eq!(by_header(on_invalid, value), Ok(2), "{value}");
+            }
         }
-        assert_eq!(strict.cost(&Request::default().header("x-cost", "1000")), Ok(Tokens(1_000)));
+        let free = RequestHits { min: Tokens(0), ..hits(header("x-cost"), DEFAULT) };
+        assert_eq!(costs(&free, &Request::default().header("x-cost", "0")), Ok(0));
     }
 
     #[test]
-    fn who_says_nothing_pays_the_default() {
-        for on_invalid in [OnInvalid::Default, OnInvalid::Reject] {
-            assert_eq!(addend(on_invalid).cost(&Request::default()), Ok(Tokens(3)));
+    fn no_request_pays_more_than_the_maximum() {
+        for value in ["1001", "99999999999999999999999999", "1e20", "12e4000000000000000000000000000"] {
+            for (on_invalid, cost) in [(DEFAULT, Ok(1_000)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {
+                assert_eq!(by_header(on_invalid, value), cost, "{value}");
+            }
         }
+    }
+
+    #[test]
+    fn malformed_hits_cost_the_default_or_the_maximum_or_are_rejected() {
+        for value in ["", " ", "-5", "+5", "1.5", "1e3", "15e-10", "e20", "1e", "5,7", "five", "0x10", "١", "-1e30"] {
+            for (on_invalid, cost) in [(DEFAULT, Ok(3)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {
+                assert_eq!(by_header(on_invalid, value), cost, "{value}");
+            }
+        }
+        assert_eq!(NO_HITS.unwrap_err().to_string(), "expected a whole number of hits up to 1000");
+    }
+
+    #[test]
+    fn missing_hits_cost_the_default_or_the_maximum_or_are_rejected() {
+        let by_query = Source::QueryParameter { name: "n".to_owned() };
+        let by_body = Source::RequestBody(JsonPointer::parse("/n").unwrap());
+        for source in [header("x-cost"), by_query, by_body] {
+            for (on_missing, cost) in [(DEFAULT, Ok(3)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {
+                let missing = RequestHits { on_missing, ..hits(source.clone(), DEFAULT) };
+                assert_eq!(costs(&missing, &Request::default()), cost, "{source:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_not_enforced_rejects_nothing() {
+        let shadow = HitsAddend::Said(hits(header("x-cost"), REJECT));
+        for request in [Request::default(), Request::default().header("x-cost", "five")] {
+            assert_eq!(shadow.cost(&request, false), Ok(Tokens(3)));
+        }
+        assert_eq!(shadow.cost(&Request::default().header("x-cost", "1001"), false), Ok(Tokens(1_000)));
     }
 
     #[test]
     fn a_body_says_it_as_a_number_or_a_string_of_digits() {
-        let source = Source::RequestBody(JsonPointer::parse("/max_tokens").unwrap());
-        let (default, max, on_invalid) = (Tokens(1), Tokens(100), OnInvalid::Default);
-        let addend = HitsAddend::Said { source, default, max, on_invalid };
-        let cost = |body: &str| addend.cost(&Request::default().body(body)).unwrap().0;
-        assert_eq!(cost(r#"{"max_tokens": 40}"#), 40);
-        assert_eq!(cost(r#"{"max_tokens": "40"}"#), 40);
-        assert_eq!(cost(r#"{"max_tokens": -40}"#), 1);
-        assert_eq!(cost(r#"{"max_tokens": [40]}"#), 1);
-        assert!(addend.reads_body());
+        let source = Source::RequestBody(JsonPointer::parse("/n").unwrap());
+        let cost = |on_invalid, n: &str| {
+            costs(&hits(source.clone(), on_invalid), &Request::default().json("/n", &format!(r#"{{"n": {n}}}"#)))
+        };
+        for (n, expected) in [
+            ("40", 40),
+            ("4e1", 40),
+            ("40.0", 40),
+            (r#""40""#, 40),
+            ("0", 2),
+            (r#""0""#, 2),
+            ("0.0", 2),
+            ("-0", 2),
+            ("1e300", 1_000),
+            ("36893488147419103232", 1_000),
+            ("1e999999", 1_000),
+        ] {
+            assert_eq!(cost(DEFAULT, n), Ok(expected), "{n}");
+        }
+        for n in ["-40", "1.5", "-1e300", "1e-300", "[40]", "null", "{}", "true", r#""""#, r#""-1""#] {
+            for (on_invalid, expected) in [(DEFAULT, Ok(3)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {
+                assert_eq!(cost(on_invalid, n), expected, "{n}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unreadable_body_is_invalid_and_not_missing() {
+        let source = Source::RequestBody(JsonPointer::parse("/n").unwrap());
+        let optional = RequestHits { on_missing: DEFAULT, ..hits(source, MAX) };
+        assert_eq!(costs(&optional, &Request::default().json("/n", r#"{"n": 7"#)), Ok(1_000));
+        assert_eq!(costs(&optional, &Request::default().body(RequestBody::Unreadable)), Ok(1_000));
+        assert_eq!(costs(&optional, &Request::default().json("/n", "{}")), Ok(3));
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_what_its_header_says() {
+        let sized = |on_invalid| hits(header("content-length"), on_invalid);
+        let streamed = |length: Option<&str>| {
+            let request = Request::default().body(RequestBody::Unread);
+            length.into_iter().fold(request, |request, length| request.header("content-length", length))
+        };
+        for on_invalid in [DEFAULT, MAX, REJECT] {
+            assert_eq!(costs(&sized(on_invalid), &streamed(Some("700"))), Ok(700));
+            assert_eq!(costs(&sized(on_invalid), &Request::default()), Ok(2), "a request without a body has length 0");
+        }
+        for (on_invalid, cost) in [(DEFAULT, Ok(3)), (MAX, Ok(1_000)), (REJECT, Err(BadRequest::Length))] {
+            assert_eq!(costs(&sized(on_invalid), &streamed(None)), cost);
+        }
+        for length in ["5,5", "7 7", "-7", "abc", ""] {
+            for (on_invalid, cost) in [(DEFAULT, Ok(3)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {
+                assert_eq!(costs(&sized(on_invalid), &streamed(Some(length))), cost, "{length}");
+            }
+        }
+        assert!(HitsAddend::Said(sized(DEFAULT)).is_length() && !HitsAddend::Constant(Tokens(1)).is_length());
     }
 }

@@ -4,12 +4,14 @@
 //! may send any, and none is taken for UTF-8.
 
 mod attributes;
+mod bad_request;
 mod body;
 mod cidr;
 mod client_address;
 mod cookie;
 mod entry;
 mod hits_addend;
+mod json_pointer;
 mod key;
 mod path;
 mod predicate;
@@ -21,11 +23,14 @@ mod string_match;
 pub use self::attributes::Attributes;
 #[cfg(test)]
 pub(crate) use self::attributes::Request;
-pub use self::body::{JsonPointer, RequestBody};
+pub use self::bad_request::BadRequest;
+pub(crate) use self::body::JsonScanner;
+pub use self::body::RequestBody;
 pub use self::cidr::Cidr;
 pub use self::client_address::{TrustedProxies, client_address, untrusted_address};
 pub use self::entry::Entry;
-pub use self::hits_addend::{BadHits, HitsAddend, OnInvalid};
+pub use self::hits_addend::{HitsAddend, OnInvalid, RequestHits};
+pub use self::json_pointer::JsonPointer;
 pub use self::path::{PathPattern, PathTemplate};
 pub use self::predicate::Predicate;
 pub use self::regex::{Regex, RegexError};
@@ -83,10 +88,15 @@ impl Descriptor {
         Some(key.finish()).filter(|key| !self.exempt.contains(key))
     }
 
-    /// Whether the request's body must be at hand.
+    /// Where it reads the request's body.
+    pub fn json_pointers(&self) -> impl Iterator<Item = &JsonPointer> {
+        self.entries.iter().filter_map(|entry| entry.source.json_pointer())
+    }
+
+    /// Whether it cannot read all that it is to read of a body.
     #[must_use]
-    pub fn reads_body(&self) -> bool {
-        self.entries.iter().any(|entry| entry.source.reads_body())
+    pub fn cannot_read(&self, body: &RequestBody) -> bool {
+        self.json_pointers().any(|pointer| body.is_unreadable_at(pointer))
     }
 }
 

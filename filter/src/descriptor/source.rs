@@ -5,10 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
-use super::body::JsonPointer;
 use super::cidr::Cidr;
 use super::client_address::TrustedProxies;
 use super::cookie::cookie;
+use super::json_pointer::JsonPointer;
 use super::path::{self, PathPattern};
 use super::query;
 
@@ -118,16 +118,24 @@ impl Source {
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
                 request.property(&path).filter(|value| !value.is_empty())?
             }
-            Self::RequestBody(pointer) => request.body()?.value(pointer)?,
+            Self::RequestBody(pointer) => request.body().value(pointer)?.to_vec(),
             Self::GenericKey { descriptor_value } => return Some(Cow::Borrowed(descriptor_value.as_bytes())),
         };
         Some(Cow::Owned(value))
     }
 
-    /// Whether the request's body must be at hand.
+    /// Where it stands in the request's body, if it does.
     #[must_use]
-    pub fn reads_body(&self) -> bool {
-        matches!(self, Self::RequestBody(_))
+    pub fn json_pointer(&self) -> Option<&JsonPointer> {
+        match self {
+            Self::RequestBody(pointer) => Some(pointer),
+            _ => None,
+        }
+    }
+
+    /// Whether it stands in a body that cannot be read so far.
+    pub(super) fn is_unreadable(&self, request: &dyn Attributes) -> bool {
+        self.json_pointer().is_some_and(|pointer| request.body().is_unreadable_at(pointer))
     }
 }
 
@@ -204,7 +212,7 @@ mod tests {
     fn a_body_that_was_not_lent_has_no_values() {
         let user = Source::RequestBody(JsonPointer::parse("/user").unwrap());
         assert_eq!(value(&user, &Request::default()), None);
-        assert_eq!(value(&user, &Request::default().body(r#"{"user": "alice"}"#)).as_deref(), Some("alice"));
-        assert!(user.reads_body() && !Source::Method.reads_body());
+        assert_eq!(value(&user, &Request::default().json("/user", r#"{"user": "alice"}"#)).as_deref(), Some("alice"));
+        assert!(user.json_pointer().is_some() && Source::Method.json_pointer().is_none());
     }
 }

@@ -3,8 +3,8 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use crate::config::{Config, Limit};
-use crate::descriptor::{Attributes, BadHits};
+use crate::config::{Config, Limit, OnUnreadable};
+use crate::descriptor::{Attributes, BadRequest};
 use crate::limit::{Asked, Outcome, Windows};
 use crate::overrides::{Override, Overrides, Ruling};
 use crate::units::Micros;
@@ -21,19 +21,26 @@ pub(super) enum Asking {
 /// Gathers the buckets of the limits that apply to a request.
 ///
 /// # Errors
-/// Where the request is to say what it costs, and says something malformed.
+/// Where the request does not say what a limit is to read of it, and such ones are to be rejected.
 pub(super) fn ask(
     config: &Config,
     overrides: Option<&Overrides>,
     now: Micros,
     request: &dyn Attributes,
-) -> Result<Asking, BadHits> {
+) -> Result<Asking, BadRequest> {
     let mut buckets = Vec::new();
+    let unreadable = request.body().is_unreadable().then_some(config.body.on_unreadable);
     for (index, limit) in config.concerning(request) {
+        if unreadable == Some(OnUnreadable::Skip) && limit.descriptor.cannot_read(request.body()) {
+            continue;
+        }
         let Some(key) = limit.descriptor.bucket_key(request) else { continue };
         let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
         let Some((windows, enforced)) = in_force(limit, overridden) else { continue };
-        let mut asked = windows.asked(index, key, limit.cost(request)?, enforced);
+        if unreadable == Some(OnUnreadable::Reject) && enforced && limit.cannot_read(request.body()) {
+            return Err(BadRequest::Body);
+        }
+        let mut asked = windows.asked(index, key, limit.cost(request, enforced)?, enforced);
         if let Some(Override { ruling: Ruling::Blocked, until }) = overridden
             && enforced
             && let Some(first) = asked.next()
@@ -53,5 +60,79 @@ fn in_force(limit: &Limit, overridden: Option<Override>) -> Option<(Cow<'_, Wind
         Some(Ruling::Unlimited | Ruling::Off) => None,
         Some(Ruling::Shadow) => Some((configured, false)),
         Some(Ruling::TokenBucket(bucket)) => Some((Cow::Owned(limit.windows.replaced_by(bucket)), !limit.shadow_mode)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::descriptor::{Request, RequestBody};
+
+    /// What becomes of each limit: by `/user`, by `/user` with a default, by `/n`, and one that reads no body.
+    fn asked(on_unreadable: &str, of_limits: &str, request: &Request) -> Result<Vec<(String, u64)>, BadRequest> {
+        let limit = |name: &str, fields: &str| {
+            let bucket = r#""token_bucket": {"max_tokens": 9, "fill_interval": "1s"}"#;
+            format!(r#"{{"name": "{name}", {of_limits} {fields}, {bucket}}}"#)
+        };
+        let limits = [
+            limit("user", r#""descriptor": [{"request_body": {"json_pointer": "/user"}}]"#),
+            limit("known", r#""descriptor": [{"request_body": {"json_pointer": "/user", "default": "nobody"}}]"#),
+            limit(
+                "cost",
+                r#""descriptor": [], "hits_addend": {"request_body": {"json_pointer": "/n", "on_invalid": "max", "max": 7}}"#,
+            ),
+            limit("plain", r#""descriptor": []"#),
+        ];
+        let json = format!(
+            r#"{{"redis": {{"cluster": "redis", "key_prefix": ""}}, "request_body": {{"on_unreadable": "{on_unreadable}"}},
+                "limits": [{}]}}"#,
+            limits.join(",")
+        );
+        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+        match ask(&config, None, Micros(1), request)? {
+            Asking::Buckets(asked) => {
+                Ok(asked.into_iter().map(|asked| (String::from_utf8(asked.key).unwrap(), asked.cost.0)).collect())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn keys(asked: &[(String, u64)]) -> Vec<&str> {
+        asked.iter().map(|(key, _)| key.as_str()).collect()
+    }
+
+    fn unreadable() -> Request {
+        Request::default().body(RequestBody::Unreadable)
+    }
+
+    #[test]
+    fn clients_with_unreadable_bodies_share_a_bucket_by_default() {
+        let asked = asked("default", "", &unreadable()).unwrap();
+        assert_eq!(keys(&asked), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
+        assert_eq!(asked.iter().map(|(_, cost)| *cost).collect::<Vec<_>>(), [1, 1, 7, 1]);
+    }
+
+    #[test]
+    fn limits_that_cannot_read_their_keys_may_be_skipped() {
+        assert_eq!(keys(&asked("skip", "", &unreadable()).unwrap()), ["cost:", "plain:"]);
+    }
+
+    #[test]
+    fn unreadable_bodies_may_be_rejected_but_for_limits_in_shadow_mode() {
+        assert_eq!(asked("reject", "", &unreadable()), Err(BadRequest::Body));
+        let shadow = asked("reject", r#""shadow_mode": true,"#, &unreadable()).unwrap();
+        assert_eq!(keys(&shadow), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
+        let elsewhere = asked("reject", r#""when": [{"method": "PUT"}],"#, &unreadable()).unwrap();
+        assert!(elsewhere.is_empty(), "no limit that concerns the request reads its body");
+    }
+
+    #[test]
+    fn a_readable_body_without_a_value_has_the_entrys_default_or_no_limit_whatever_becomes_of_others() {
+        for on_unreadable in ["skip", "default", "reject"] {
+            for request in [Request::default(), Request::default().json("/user", r#"{"n": 5}"#)] {
+                assert_eq!(keys(&asked(on_unreadable, "", &request).unwrap()), ["known:nobody", "cost:", "plain:"]);
+            }
+        }
     }
 }

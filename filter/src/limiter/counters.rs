@@ -13,7 +13,7 @@ const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
 /// Counters beside those, the last ones.
-const OTHERS: [&str; 4] = ["deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped"];
+const OTHERS: [&str; 5] = ["deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped", "body.unreadable"];
 
 /// Counters of one worker: a fixed list of names, and what each has gained since it was last taken.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ impl Counters {
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
     /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.deny_cache.hits`,
-    /// `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored` and `{stat_prefix}.events.dropped`.
+    /// `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`, `{stat_prefix}.events.dropped` and
+    /// `{stat_prefix}.body.unreadable`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -118,6 +119,11 @@ impl Counters {
     /// An override was malformed, or one too many.
     pub fn override_ignored(&mut self) {
         self.other("overrides.ignored", 1);
+    }
+
+    /// A request's body, which a limit reads, could not be read.
+    pub fn body_unreadable(&mut self) {
+        self.other("body.unreadable", 1);
     }
 
     /// So many events were dropped.

@@ -286,10 +286,7 @@ mod tests {
             Some(Recalled::All(said)) => said,
             other => panic!("{other:?}"),
         };
-        let reply = Rc::new(crate::respond::bad_request(
-            crate::descriptor::BadHits { max: Tokens(1), default: Tokens(1) },
-            false,
-        ));
+        let reply = Rc::new(crate::respond::bad_request(crate::descriptor::BadRequest::Body, false));
         // The bucket is full in 1 s, a token is there in 100 ms: both are told as 1 s, and 60 ms later as well.
         let then = NOW.plus(MS(20));
         said(then).keep_reply(then, false, &reply);

@@ -5,6 +5,7 @@
 
 mod asking;
 mod backend;
+mod bodies;
 mod counters;
 mod deciding;
 mod delayed;
@@ -30,6 +31,7 @@ use alloc::vec::Vec;
 
 use self::asking::Asking;
 pub use self::backend::Backend;
+pub use self::bodies::Bodies;
 pub use self::counters::Counters;
 use self::delayed::Delayed;
 use self::denied::Denied;
@@ -176,6 +178,9 @@ impl Limiter {
     pub fn request(&mut self, now: Micros, request: RequestId, attributes: &dyn Attributes) -> Step {
         if let Some(refresh) = &mut self.refresh {
             refresh.wake(now);
+        }
+        if attributes.body().is_unreadable() {
+            self.counters.body_unreadable();
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));

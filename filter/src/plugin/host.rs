@@ -19,14 +19,13 @@ const NANOS_PER_MICRO: u64 = 1_000;
 /// (seen in 1.40 over HTTP/1), behind which the one that counts could hide.
 #[derive(Default)]
 pub(super) struct RequestAttributes {
-    /// The whole body, where it was waited for.
-    body: Option<RequestBody>,
+    body: RequestBody,
     /// As the proxy encodes them.
     headers: OnceCell<Vec<u8>>,
 }
 
 impl RequestAttributes {
-    pub(super) fn with_body(body: Option<RequestBody>) -> Self {
+    pub(super) fn with_body(body: RequestBody) -> Self {
         Self { body, ..Self::default() }
     }
 }
@@ -47,8 +46,8 @@ impl Attributes for RequestAttributes {
         abi::property(path)
     }
 
-    fn body(&self) -> Option<&RequestBody> {
-        self.body.as_ref()
+    fn body(&self) -> &RequestBody {
+        &self.body
     }
 }
 
@@ -131,7 +130,7 @@ impl Clock {
         Self { zero: abi::monotonic_nanos() }
     }
 
-    fn now(self) -> Micros {
+    pub(super) fn now(self) -> Micros {
         Micros(abi::monotonic_nanos().saturating_sub(self.zero) / NANOS_PER_MICRO)
     }
 }

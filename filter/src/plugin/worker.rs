@@ -10,7 +10,7 @@ use core::cell::RefCell;
 use super::abi::{self, Buffer, Headers};
 use super::host::{Callback, Clock};
 use crate::config::Config;
-use crate::limiter::{Counters, Gather, Limiter, Ticker};
+use crate::limiter::{Bodies, Counters, Gather, Limiter, Ticker};
 use crate::redis::{Failure, Ticket};
 use crate::respond::Header;
 use crate::table::Table;
@@ -38,17 +38,11 @@ struct State {
     stream_name: u64,
     ticker: Ticker,
     gather: Gather,
+    bodies: Bodies,
     /// Whose the callouts in flight are, by the proxy's tokens.
     callouts: Vec<(u32, Ticket)>,
-    requests: Table<Request>,
-}
-
-/// What is remembered of a request from one of its callbacks to the next.
-enum Request {
-    /// Its check needs its body, of which so many bytes have come.
-    AwaitsBody(usize),
-    /// Its response is to carry these.
-    Admitted(Vec<Header>),
+    /// What the responses to requests are to carry.
+    admitted: Table<Vec<Header>>,
 }
 
 impl Worker {
@@ -67,13 +61,14 @@ impl Worker {
             counters,
             sending: RefCell::new(Vec::new()),
             state: RefCell::new(State {
+                bodies: Bodies::new(&config.body),
                 limiter: Limiter::new(config, seed),
                 stream: None,
                 stream_name: seed,
                 ticker: Ticker::default(),
                 gather: Gather::default(),
                 callouts: Vec::new(),
-                requests: Table::new(),
+                admitted: Table::new(),
             }),
         })
     }

@@ -18,7 +18,7 @@ pub use self::grpc_status::GrpcStatus;
 pub use self::local_reply::LocalReply;
 pub use self::template::{Facts, Template};
 use crate::config::{Config, ErrorStatus, ResponseConfig};
-use crate::descriptor::BadHits;
+use crate::descriptor::BadRequest;
 use crate::limit::Verdict;
 use crate::redis::Failure;
 use crate::units::{Micros, Tokens};
@@ -63,13 +63,21 @@ pub fn failed(config: &Config, cause: Failure, is_grpc: bool) -> LocalReply {
         .because(details("weir_failed{", cause.name()))
 }
 
-/// The answer to a request that says something malformed where it is to say what it spends: 400, or gRPC's
-/// `INVALID_ARGUMENT`.
+/// The answer to a request that does not say what a limit is to read of it: 400, 411 for want of a content-length, or
+/// gRPC's `INVALID_ARGUMENT`.
 #[must_use]
-pub fn bad_request(bad: BadHits, is_grpc: bool) -> LocalReply {
+pub fn bad_request(bad: BadRequest, is_grpc: bool) -> LocalReply {
+    let status = match bad {
+        BadRequest::Length => ErrorStatus::LENGTH_REQUIRED,
+        BadRequest::Hits { .. } | BadRequest::Body => ErrorStatus::BAD_REQUEST,
+    };
     let grpc_status = is_grpc.then_some(GrpcStatus::INVALID_ARGUMENT);
-    LocalReply::new(ErrorStatus::BAD_REQUEST, &[], format!("{bad}\n"), grpc_status)
-        .because("weir_rejected{hits_addend}")
+    let reason = match bad {
+        BadRequest::Length => "weir_rejected{content_length}",
+        BadRequest::Hits { .. } => "weir_rejected{hits_addend}",
+        BadRequest::Body => "weir_rejected{request_body}",
+    };
+    LocalReply::new(status, &[], format!("{bad}\n"), grpc_status).because(reason)
 }
 
 /// Why a request is answered here, for the access log: `weir_denied{LIMIT}`.
@@ -355,12 +363,16 @@ mod tests {
 
     #[test]
     fn a_client_that_says_nonsense_is_told_what_it_could_say() {
-        let bad = BadHits { max: Tokens(100), default: Tokens(1) };
+        let bad = BadRequest::Hits { max: Tokens(100) };
         let reply = bad_request(bad, false);
         assert_eq!(reply.details, "weir_rejected{hits_addend}");
         assert_eq!((reply.status.code(), &*reply.body), (400, "expected a whole number of hits up to 100\n"));
         let reply = bad_request(bad, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(3), "expected a whole number of hits up to 100"));
+        let reply = bad_request(BadRequest::Length, false);
+        assert_eq!((reply.status.code(), &*reply.body), (411, "expected a content-length\n"));
+        let reply = bad_request(BadRequest::Body, false);
+        assert_eq!((reply.status.code(), &*reply.body), (400, "expected a JSON body\n"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::plugin::{Plugin, WASM, wasm_filter};
 use super::routes::{RouteTable, route_table};
 use crate::access_log::AccessLog;
 use crate::native::NativeFilter;
+use crate::vm::chain::BUFFER_LIMIT;
 
 const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
@@ -30,6 +31,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Names its counters: `http.<stat_prefix>.downstream_rq_total`.
     pub stat_prefix: String,
+    /// What a filter may hold of a body, in bytes (`per_connection_buffer_limit_bytes`).
+    pub buffer_limit: usize,
     /// Whether the peer's address, and not `x-forwarded-for`, says who the client is.
     pub use_remote_address: bool,
     /// How many proxies in front are trusted to have appended to `x-forwarded-for`.
@@ -96,6 +99,8 @@ pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
     let mut fields = node.fields()?;
     let name = fields.require("name").and_then(|node| node.string());
     let address = fields.require("address").and_then(|node| socket_address(&node));
+    let buffer_limit = fields.take("per_connection_buffer_limit_bytes");
+    let buffer_limit = buffer_limit.map_or(Some(BUFFER_LIMIT), |node| node.integer("a number of bytes"));
     let chains = fields.require("filter_chains").map(|node| (node.clone(), node.each(filter_chain)));
     fields.finish();
     let (chains_node, mut chains) = chains?;
@@ -103,7 +108,7 @@ pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
         return chains_node.expected("exactly one filter chain");
     }
     let manager = chains.pop().flatten()?;
-    Some(Listener { name: name?, address: address?, ..manager })
+    Some(Listener { name: name?, address: address?, buffer_limit: buffer_limit?, ..manager })
 }
 
 fn filter_chain(node: &Node<'_>) -> Option<Listener> {
@@ -147,6 +152,7 @@ fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
     Some(Listener {
         name: String::new(),
         address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        buffer_limit: BUFFER_LIMIT,
         stat_prefix: stat_prefix?,
         use_remote_address: use_remote_address?,
         xff_num_trusted_hops: hops?,

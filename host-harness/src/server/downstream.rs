@@ -61,7 +61,7 @@ pub(crate) async fn serve(
     if let Some(location) = received.answered {
         return Ok(answer_path(&listener, &stream, location));
     }
-    let chain = Chain::new(&listener.filters, stream);
+    let chain = Chain::new(&listener.filters, stream, listener.config.buffer_limit);
     let whole = body.is_end_stream();
     let mut exchange = Exchange {
         worker,

@@ -120,6 +120,7 @@ mod tests {
             path_normalization: PathNormalization::default(),
             routes: RouteTable::default(),
             access_log: Vec::new(),
+            buffer_limit: 1 << 20,
             filters: Vec::new(),
         }
     }

@@ -22,7 +22,7 @@ use crate::abi::shared::Shared;
 use crate::abi::stream::{Direction, LocalReply, Stream, StreamInfo};
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::stats::Counter;
-use crate::vm::chain::{Chain, Handler, Output};
+use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
 
 /// A cluster in one worker.
 pub(crate) struct Cluster {
@@ -140,7 +140,7 @@ impl UpstreamRequest {
             ..StreamInfo::default()
         };
         let stream = Stream { request_headers: RefCell::new(headers), info, ..Stream::default() };
-        let chain = Chain::new(&cluster.filters, stream);
+        let chain = Chain::new(&cluster.filters, stream, BUFFER_LIMIT);
         let request = Rc::new(Self { chain, sink: RefCell::new(Some(sink)), task: RefCell::default() });
         request.chain.request_headers(end);
         let task = tokio::task::spawn_local({

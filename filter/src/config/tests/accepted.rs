@@ -8,7 +8,7 @@ use super::super::*;
 use super::{full, parsed, with, with_limit};
 use crate::descriptor::{
     Cidr, Entry, HitsAddend, JsonPointer, OnInvalid, PathPattern, PathTemplate, Predicate, PropertyPath, Regex,
-    Request, Source, StringMatch, TrustedProxies,
+    Request, RequestHits, Source, StringMatch, TrustedProxies,
 };
 use crate::limit::{TokenBucket, Windows};
 use crate::respond::{GrpcStatus, Template};
@@ -40,12 +40,16 @@ fn a_configuration_says_what_it_means() {
         )
     };
     assert_eq!(per_user.windows, bucket(20, 100, Micros::from_secs(60)));
-    let (default, max, on_invalid) = (Tokens(2), Tokens(50), OnInvalid::Reject);
-    assert_eq!(per_user.hits_addend, HitsAddend::Said { source: header("x-cost"), default, max, on_invalid });
+    let (default, min, max) = (Tokens(2), Tokens(0), Tokens(50));
+    let (on_missing, on_invalid) = (OnInvalid::Max, OnInvalid::Reject);
+    let hits = RequestHits { source: header("x-cost"), default, min, max, on_missing, on_invalid };
+    assert_eq!(per_user.hits_addend, HitsAddend::Said(hits));
     assert_eq!(config.limits[2].windows, bucket(1_000, 1, Micros::from_millis(1)));
     assert_eq!(config.limits[2].hits_addend, HitsAddend::Constant(Tokens(0)));
 
-    assert_eq!((config.max_body_bytes, config.emit_metadata), (1_024, true));
+    let body = (config.body.max_bytes, config.body.timeout, config.body.on_unreadable);
+    assert_eq!(body, (1_024, Micros::from_millis(250), OnUnreadable::Reject));
+    assert!(config.emit_metadata);
     assert_eq!((config.max_delayed_requests, config.deny_cache_entries), (7, 0));
     assert_eq!(config.overrides.map(|overrides| overrides.refresh_interval), Some(Micros::from_millis(500)));
     let events = config.events.unwrap();
@@ -121,9 +125,10 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
             Source::RequestBody(pointer("/user/id")).into(),
         ]
     );
-    let (default, max, on_invalid) = (Tokens(1), Tokens(1_000_000), OnInvalid::Default);
+    let (default, min, max, on_invalid) = (Tokens(1), Tokens(1), Tokens(1_000_000), OnInvalid::Default);
     let source = Source::RequestBody(pointer("/max_tokens"));
-    assert_eq!(limit.hits_addend, HitsAddend::Said { source, default, max, on_invalid });
+    let hits = RequestHits { source, default, min, max, on_missing: on_invalid, on_invalid };
+    assert_eq!(limit.hits_addend, HitsAddend::Said(hits));
 }
 
 #[test]
@@ -164,27 +169,43 @@ fn some_requests_concern_no_limit() {
 }
 
 #[test]
-fn only_what_is_looked_at_is_buffered() {
-    assert!(!parsed(&with(json!({}))).needs_body());
-    let body = json!({"request_body": {"json_pointer": "/user"}});
-    let key = json!({"descriptor": [body], "when": [{"method": "POST"}]});
-    for fields in [key, json!({"hits_addend": body, "when": [{"method": "POST"}]})] {
-        let config = parsed(&with_limit(fields));
-        assert!(config.needs_body());
-        assert!(config.needs_body_of(&Request::default().header(":method", "POST")));
-        assert!(!config.needs_body_of(&Request::default().header(":method", "GET")));
+fn only_bodies_that_are_read_are_awaited() {
+    let body = |pointer: &str| json!({"request_body": {"json_pointer": pointer}});
+    let post = json!([{"method": "POST"}]);
+    let [mut one, mut other, mut third] = [(); 3].map(|()| with_limit(json!({"when": post}))["limits"][0].clone());
+    one["descriptor"] = json!([body("/user"), body("/model")]);
+    (other["name"], other["hits_addend"]) = (json!("other"), body("/n"));
+    (third["name"], third["descriptor"], third["when"]) = (json!("third"), json!([body("/user")]), json!([]));
+    let config = parsed(&with(json!({"limits": [one, other, third]})));
+    assert_eq!(config.body.pointers().len(), 3);
+    assert_eq!(config.pointers_for(&Request::default().header(":method", "POST")), 0b111);
+    assert_eq!(config.pointers_for(&Request::default().header(":method", "GET")), 0b001);
+    assert!(config.body.matters());
+}
+
+#[test]
+fn that_a_body_follows_matters_where_its_length_is_charged() {
+    for addend in [json!({"content_length": {}}), json!({"request_header": {"name": "Content-Length"}})] {
+        let config = parsed(&with_limit(json!({"hits_addend": addend})));
+        assert!(config.body.matters() && config.body.pointers().is_empty());
     }
 }
 
 #[test]
-fn a_shadow_rejects_nobody() {
-    let addend = json!({"request_header": {"name": "x-cost", "default": 7, "on_invalid": "reject"}});
-    let nonsense = Request::default().header("x-cost", "many");
-    let cost = |shadow_mode: bool| {
-        parsed(&with_limit(json!({"hits_addend": addend, "shadow_mode": shadow_mode}))).limits[0].cost(&nonsense)
+fn a_request_costs_a_token_at_least_and_what_is_missing_is_as_bad_as_what_is_malformed() {
+    let hits = |addend: serde_json::Value| match parsed(&with_limit(json!({"hits_addend": addend}))).limits[0]
+        .hits_addend
+        .clone()
+    {
+        HitsAddend::Said(hits) => (hits.min.0, hits.default.0, hits.on_missing, hits.on_invalid),
+        HitsAddend::Constant(tokens) => panic!("{tokens:?}"),
     };
-    assert!(cost(false).is_err());
-    assert_eq!(cost(true), Ok(Tokens(7)));
+    let (default, max, reject) = (OnInvalid::Default, OnInvalid::Max, OnInvalid::Reject);
+    assert_eq!(hits(json!({"content_length": {}})), (1, 1, default, default));
+    assert_eq!(hits(json!({"content_length": {"on_invalid": "reject"}})), (1, 1, reject, reject));
+    assert_eq!(hits(json!({"content_length": {"on_invalid": "max", "on_missing": "default"}})), (1, 1, default, max));
+    assert_eq!(hits(json!({"content_length": {"min": 5}})), (5, 5, default, default));
+    assert_eq!(hits(json!({"content_length": {"min": 0}})), (0, 1, default, default));
 }
 
 #[test]
@@ -206,7 +227,9 @@ fn what_is_left_out_has_its_documented_default() {
     assert_eq!((config.status_on_error.code(), config.stat_prefix.as_str()), (503, "weir"));
     assert_eq!((config.response.status.code(), &config.response.body), (429, &Template::literal("rate limited\n")));
     assert_eq!((config.response.grpc_status.code(), &config.response.grpc_message), (8, &None));
-    assert_eq!((config.max_body_bytes, config.emit_metadata), (65_536, false));
+    let body = (config.body.max_bytes, config.body.timeout, config.body.on_unreadable);
+    assert_eq!(body, (65_536, Micros::from_secs(1), OnUnreadable::Default));
+    assert!(!config.emit_metadata && !config.body.matters());
     assert_eq!((config.max_delayed_requests, config.deny_cache_entries), (1_024, 10_000));
     assert_eq!(config.overrides.map(|overrides| overrides.refresh_interval), Some(Micros::from_secs(5)));
     assert_eq!(config.events, None);

@@ -236,8 +236,24 @@ fn costs_are_bounded() {
     );
     assert_snapshot!(
         cost(json!({"request_header": {"name": "x-cost", "default": 11, "max": 10}})),
-        @"limits[0].hits_addend.request_header.default: expected an integer from 0 to 10, found 11"
+        @"limits[0].hits_addend.request_header.default: expected an integer from 1 to 10, found 11"
     );
+    assert_snapshot!(
+        cost(json!({"content_length": {"min": 11, "max": 10}})),
+        @"limits[0].hits_addend.content_length.min: expected an integer from 0 to 10, found 11"
+    );
+    assert_snapshot!(
+        cost(json!({"content_length": {"default": 0, "on_missing": "skip"}})),
+        @r#"
+    limits[0].hits_addend.content_length.default: expected an integer from 1 to 1000000000, found 0
+    limits[0].hits_addend.content_length.on_missing: expected "default" or "max" or "reject", found "skip"
+    "#
+    );
+    let entries: Vec<Value> = (0..17).map(|i| json!({"request_body": {"json_pointer": format!("/{i}")}})).collect();
+    let error = errors(&with(json!({"limits": [{
+        "name": "a", "descriptor": entries[..16], "hits_addend": entries[16],
+        "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]})));
+    assert_eq!(error, "limits: expected at most 16 different JSON pointers in all limits, found a list of 1");
     assert_snapshot!(
         cost(json!({"response_header": {}})),
         @"limits[0].hits_addend.response_header: unknown field, expected one of request_header, query_parameter, content_length, request_body"

@@ -165,11 +165,13 @@ fn a_response_says_no_and_only_what_it_knows() {
 fn what_runs_beside_the_limits_is_bounded() {
     assert_snapshot!(
         errors(&with(json!({
-            "request_body": {"max_bytes": 0}, "overrides": {"refresh_interval": "0.01s"},
+            "request_body": {"max_bytes": 0, "timeout": "61s", "on_unreadable": "allow"}, "overrides": {"refresh_interval": "0.01s"},
             "events": {"stream": "", "max_len": 0, "only": "admitted", "sample": 1.5}, "emit_metadata": "yes"
         }))),
         @r#"
     request_body.max_bytes: expected an integer from 1 to 1048576, found 0
+    request_body.timeout: expected a duration from "0.01s" to "60s", found "61s"
+    request_body.on_unreadable: expected "skip" or "default" or "reject", found "allow"
     overrides.refresh_interval: expected a duration from "0.1s" to "3600s", found "0.01s"
     events.stream: expected a key of 1 to 256 bytes without control characters, found ""
     events.max_len: expected an integer from 1 to 10000000, found 0
@@ -180,6 +182,6 @@ fn what_runs_beside_the_limits_is_bounded() {
     );
     assert_snapshot!(
         errors(&with_limit(json!({"hits_addend": {"query_parameter": {"name": "n", "on_invalid": "ignore"}}}))),
-        @r#"limits[0].hits_addend.query_parameter.on_invalid: expected "default" or "reject", found "ignore""#
+        @r#"limits[0].hits_addend.query_parameter.on_invalid: expected "default" or "max" or "reject", found "ignore""#
     );
 }

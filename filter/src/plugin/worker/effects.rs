@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Request, Worker};
+use super::Worker;
 use crate::limiter::{Decision, Effect, Pace, RequestId};
 use crate::pairs;
 use crate::plugin::host::Callback;
@@ -59,8 +59,8 @@ impl Worker {
     /// Has the proxy tick as often as is needed.
     pub(super) fn adjust_ticks(&self, callback: &mut Callback) {
         let period = self.with(|state| {
-            let wanted = state.limiter.next_tick(callback.now);
-            state.ticker.adjust(callback.now, wanted)
+            let wanted = [state.limiter.next_tick(callback.now), state.bodies.next_due()];
+            state.ticker.adjust(callback.now, wanted.into_iter().flatten().min())
         });
         if let Some(period) = period
             && callback.acts_as(self.root)
@@ -161,7 +161,7 @@ impl Worker {
 
     pub(super) fn admit(&self, request: u32, headers: Vec<Header>) {
         if !headers.is_empty() {
-            self.with(|state| state.requests.insert(request, Request::Admitted(headers)));
+            self.with(|state| state.admitted.insert(request, headers));
         }
     }
 }

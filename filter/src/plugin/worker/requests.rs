@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Request, State, Worker};
+use super::{State, Worker};
 use crate::descriptor::RequestBody;
 use crate::limiter::{Decision, Pace, RequestId, Step};
 use crate::plugin::abi::{self, Action, Buffer, Headers};
@@ -12,23 +12,27 @@ use crate::respond;
 impl Worker {
     /// A request's headers have arrived, and its context is the current one.
     pub(in crate::plugin) fn request(&self, request: u32, is_whole: bool) -> Action {
-        let may_await_body = !is_whole && self.with(|state| state.limiter.config().needs_body());
-        if !may_await_body {
-            return if self.waits_for_turn(request) {
-                Action::Pause
-            } else {
-                self.check(request, &RequestAttributes::default())
-            };
+        if !is_whole && self.with(|state| state.limiter.config().body.matters()) {
+            return self.request_with_body(request);
         }
-        let attributes = RequestAttributes::default();
-        let awaits_body = self.with(|state| {
-            let awaits_body = state.limiter.config().needs_body_of(&attributes);
-            if awaits_body {
-                state.requests.insert(request, Request::AwaitsBody(0));
-            }
-            awaits_body
+        if self.waits_for_turn(request) { Action::Pause } else { self.check(request, &RequestAttributes::default()) }
+    }
+
+    /// A request's headers have arrived, and a body is to follow.
+    fn request_with_body(&self, request: u32) -> Action {
+        let attributes = RequestAttributes::with_body(RequestBody::Unread);
+        let pointers = self.with(|state| state.limiter.config().pointers_for(&attributes));
+        if pointers == 0 {
+            return self.check(request, &attributes);
+        }
+        if let Some(body) = RequestBody::foreseen(&attributes) {
+            return self.check(request, &RequestAttributes::with_body(body));
+        }
+        self.during(request, |callback| {
+            self.with(|state| state.bodies.arrive(callback.now, RequestId(request), pointers));
+            self.adjust_ticks(callback);
         });
-        if awaits_body { Action::Pause } else { self.check(request, &attributes) }
+        Action::Pause
     }
 
     /// Whether a request is to be held until the turn's end, where it is checked with others.
@@ -50,40 +54,41 @@ impl Worker {
         is_told && pace != Pace::Now
     }
 
-    /// Some of a request's body is there: `size` bytes with what was held of it before.
+    /// Some of a request's body is there: `size` bytes that were not shown before.
     pub(in crate::plugin) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
-        let awaits_more = self.with(|state| {
-            let Some(Request::AwaitsBody(before)) = state.requests.get_mut(request) else { return None };
-            *before = size;
-            Some(!is_whole && size <= state.limiter.config().max_body_bytes)
+        let id = RequestId(request);
+        if !self.with(|state| state.bodies.awaits(id)) {
+            return self.with(|state| state.rest_of(request)).of_body();
+        }
+        let bytes = abi::buffer(Buffer::RequestBody, size);
+        let body = self.during(request, |callback| {
+            let body = self.with(|state| state.bodies.piece(callback.now, id, &bytes, is_whole));
+            if body.is_none() {
+                self.adjust_ticks(callback);
+            }
+            body
         });
-        match awaits_more {
-            // The next time, the proxy tells of all that has come.
-            Some(true) => Action::Pause,
-            Some(false) => self.check_with_body(request, size).of_body(),
-            None => self.with(|state| state.rest_of(request)).of_body(),
+        match body {
+            Some(body) => self.check(request, &RequestAttributes::with_body(body)).of_body(),
+            None => Action::HoldBack,
         }
     }
 
     /// A request's trailers are there, so its body is whole.
     pub(in crate::plugin) fn request_trailers(&self, request: u32) -> Action {
-        let awaited = self.with(|state| match state.requests.get(request) {
-            Some(Request::AwaitsBody(size)) => Ok(*size),
-            _ => Err(state.rest_of(request)),
-        });
-        match awaited {
-            Ok(size) => self.check_with_body(request, size),
-            Err(action) => action,
+        match self.with(|state| state.bodies.end(RequestId(request))) {
+            Some(body) => self.check(request, &RequestAttributes::with_body(body)),
+            None => self.with(|state| state.rest_of(request)),
         }
     }
 
-    fn check_with_body(&self, request: u32, size: usize) -> Action {
-        let is_too_large = self.with(|state| {
-            state.requests.remove(request);
-            size > state.limiter.config().max_body_bytes
-        });
-        let body = (!is_too_large).then(|| RequestBody::new(abi::buffer(Buffer::RequestBody, size)));
-        self.check(request, &RequestAttributes::with_body(body))
+    /// Checks the requests that have been held for their bodies long enough.
+    pub(super) fn check_overdue(&self, callback: &mut Callback) {
+        while callback.may_check()
+            && let Some((RequestId(request), body)) = self.with(|state| state.bodies.pop_due(callback.now))
+        {
+            self.check_held(callback, request, body);
+        }
     }
 
     fn check(&self, request: u32, attributes: &RequestAttributes) -> Action {
@@ -112,10 +117,11 @@ impl Worker {
         self.with(|state| state.gather.turn_ends());
         // What is left of other callbacks does not come between a request's notes and its decision.
         self.perform_aside(callback);
+        self.check_overdue(callback);
         while callback.may_check()
             && let Some(RequestId(request)) = self.with(|state| state.gather.take_next())
         {
-            self.check_held(callback, request);
+            self.check_held(callback, request, RequestBody::None);
         }
         self.perform_aside(callback);
         self.send_now(callback);
@@ -133,11 +139,11 @@ impl Worker {
     }
 
     /// Checks a request that is held.
-    fn check_held(&self, callback: &mut Callback, request: u32) {
+    fn check_held(&self, callback: &mut Callback, request: u32, body: RequestBody) {
         if !callback.acts_as(request) {
             return; // It is over.
         }
-        let attributes = RequestAttributes::default();
+        let attributes = RequestAttributes::with_body(body);
         let step = self.with(|state| state.limiter.request(callback.now, RequestId(request), &attributes));
         match step {
             Step::Wait => {}
@@ -148,10 +154,7 @@ impl Worker {
 
     /// The response to a request. Headers are added once, beside those of other limiters.
     pub(in crate::plugin) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
-        let headers = self.with(|state| match state.requests.get_mut(request) {
-            Some(Request::Admitted(headers)) => core::mem::take(headers),
-            _ => Vec::new(),
-        });
+        let headers = self.with(|state| state.admitted.get_mut(request).map(core::mem::take)).unwrap_or_default();
         if headers.is_empty() {
             return Action::Continue;
         }
@@ -166,7 +169,8 @@ impl Worker {
     /// The request is over, answered or not.
     pub(in crate::plugin) fn done(&self, request: u32) {
         let holds_any = self.with(|state| {
-            state.requests.remove(request);
+            state.admitted.remove(request);
+            state.bodies.leave(RequestId(request));
             state.gather.leave(RequestId(request));
             state.limiter.has_any_of(RequestId(request))
         });

@@ -21,7 +21,10 @@ use crate::abi::headers::Headers;
 use crate::abi::stream::{Direction, FilterView, LocalReply, Stream, StreamControl};
 use crate::bootstrap::FailurePolicy;
 use crate::native::NativeFilter;
-use passage::{BUFFER_LIMIT, Held, Stage};
+use passage::{Held, Stage};
+
+/// What a filter may hold of a body, in bytes; Envoy's default.
+pub(crate) const BUFFER_LIMIT: usize = 1024 * 1024;
 
 /// Chunks of a response that may wait for a slow client.
 const BACKLOG: usize = 32;
@@ -41,6 +44,8 @@ pub(crate) struct Chain {
     filters: Vec<Filter>,
     /// By direction, each in the order of its own way.
     lanes: [RefCell<Vec<Stage>>; 2],
+    /// What a filter may hold of a body, in bytes.
+    buffer_limit: usize,
     outputs: [RefCell<VecDeque<Output>>; 2],
     changed: [Notify; 2],
     /// Output of the response was taken.
@@ -71,7 +76,7 @@ struct Filter {
 }
 
 impl Chain {
-    pub(crate) fn new(handlers: &[Handler], stream: Stream) -> Rc<Self> {
+    pub(crate) fn new(handlers: &[Handler], stream: Stream, buffer_limit: usize) -> Rc<Self> {
         let stream = Rc::new(stream);
         stream.views.borrow_mut().extend(handlers.iter().map(|_| FilterView::default()));
         let lane = || RefCell::new(handlers.iter().map(|_| Stage::default()).collect());
@@ -82,6 +87,7 @@ impl Chain {
                 .map(|handler| Filter { handler: handler.clone(), open: RefCell::new(None), replied: Cell::new(false) })
                 .collect(),
             lanes: [lane(), lane()],
+            buffer_limit,
             outputs: Default::default(),
             changed: Default::default(),
             drained: Notify::new(),
@@ -144,7 +150,8 @@ impl Chain {
             Held::Headers(_) => !self.sees_body_past_headers(Direction::Request, place),
             Held::Body(_) | Held::HeadersAndBody(_) if stage.holds_back => {
                 let index = self.filter_at(Direction::Request, place);
-                self.with_body(index, Direction::Request, |body| body.len()) >= BUFFER_LIMIT
+                let shown = self.with_body(index, Direction::Request, |body| body.len());
+                stage.kept.len() + shown > self.buffer_limit
             }
             _ => false,
         })

@@ -11,9 +11,6 @@ use crate::abi::stream::Direction;
 use crate::vm::instance::Called;
 use crate::vm::{Vm, VmFailed};
 
-/// What a filter may hold of a body, in bytes; Envoy's default.
-pub(super) const BUFFER_LIMIT: usize = 1024 * 1024;
-
 #[derive(Default)]
 pub(super) struct Stage {
     pub(super) held: Held,
@@ -21,8 +18,10 @@ pub(super) struct Stage {
     waiting: VecDeque<Output>,
     at_work: bool,
     resumed_at_work: bool,
-    /// Who sends the body that is held waits, where it is more than is kept.
+    /// The sender of the body that is held waits, where it is more than is kept.
     pub(super) holds_back: bool,
+    /// What is held of a body that is held back: the filter is not shown it again.
+    pub(super) kept: BytesMut,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +36,7 @@ pub(super) enum Held {
 }
 
 /// What a filter said.
+#[derive(Clone, Copy)]
 enum Verdict {
     Continue,
     Pause,
@@ -151,15 +151,29 @@ impl Chain {
             body.len()
         });
         let holds_back = self.with_stage(direction, place, |stage| std::mem::take(&mut stage.holds_back)) == Some(true);
-        if holds && size > BUFFER_LIMIT && !holds_back {
+        if holds && size > self.buffer_limit && !holds_back {
             return self.overflow(direction);
         }
         let verdict = self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end));
-        self.with_stage(direction, place, |stage| stage.holds_back = matches!(verdict, Verdict::HoldBack));
+        match verdict {
+            Verdict::HoldBack => {
+                let shown = self.with_body(index, direction, BytesMut::split);
+                self.with_stage(direction, place, |stage| {
+                    stage.holds_back = true;
+                    stage.kept.unsplit(shown);
+                });
+            }
+            // From here on, it is shown all that is held.
+            Verdict::Pause => {
+                let body = self.take_body(direction, place);
+                self.with_body(index, direction, |shown| *shown = BytesMut::from(body));
+            }
+            Verdict::Continue | Verdict::Discard | Verdict::Over => {}
+        }
         match verdict {
             Verdict::Continue => {
                 self.hold(direction, place, Held::Nothing);
-                let data = self.with_body(index, direction, BytesMut::split).freeze();
+                let data = self.take_body(direction, place);
                 if holds_headers {
                     self.release_headers(direction, index);
                     self.push(direction, place + 1, Output::Headers(false));
@@ -212,7 +226,7 @@ impl Chain {
             Direction::Request => view.request_trailers = false,
             Direction::Response => view.response_trailers = false,
         });
-        let held = self.with_body(index, direction, BytesMut::split).freeze();
+        let held = self.take_body(direction, place);
         self.hold(direction, place, Held::Nothing);
         if !held.is_empty() {
             self.push(direction, place + 1, Output::Data(held, false));
@@ -277,13 +291,13 @@ impl Chain {
                 self.push(direction, place + 1, Output::Headers(end));
             }
             Held::Body(end) => {
-                let data = self.with_body(filter, direction, BytesMut::split).freeze();
+                let data = self.take_body(direction, place);
                 self.push(direction, place + 1, Output::Data(data, end));
             }
             Held::HeadersAndBody(end) => {
                 self.release_headers(direction, filter);
                 self.push(direction, place + 1, Output::Headers(false));
-                let data = self.with_body(filter, direction, BytesMut::split).freeze();
+                let data = self.take_body(direction, place);
                 self.push(direction, place + 1, Output::Data(data, end));
             }
             Held::Trailers => self.release_trailers(direction, place),
@@ -299,6 +313,13 @@ impl Chain {
         if resumed == Some(true) {
             self.let_go(self.filter_at(direction, place), direction);
         }
+    }
+
+    /// All that is held of a body, what was kept aside of it first.
+    fn take_body(&self, direction: Direction, place: usize) -> Bytes {
+        let mut body = self.with_stage(direction, place, |stage| stage.kept.split()).unwrap_or_default();
+        body.unsplit(self.with_body(self.filter_at(direction, place), direction, BytesMut::split));
+        body.freeze()
     }
 
     fn held(&self, direction: Direction, place: usize) -> Held {

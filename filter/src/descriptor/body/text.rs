@@ -1,0 +1,178 @@
+//! JSON's strings, numbers and words, as the text that limits see.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use super::Value;
+
+/// The longest whole number that is written out: 64 bits have no more digits.
+const MAX_DIGITS: usize = 20;
+
+/// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
+/// U+FFFD. `None` where an escape is none.
+pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(plain) = written.iter().position(|byte| *byte == b'\\') else { return Some(Cow::Borrowed(written)) };
+    let (plain, mut rest) = written.split_at_checked(plain)?;
+    let mut text = plain.to_vec();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'\\' {
+            text.push(byte);
+            continue;
+        }
+        let (&kind, after) = rest.split_first()?;
+        rest = after;
+        text.push(match kind {
+            b'"' | b'\\' | b'/' => kind,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let char;
+                (char, rest) = unicode(rest)?;
+                text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            _ => return None,
+        });
+    }
+    Some(Cow::Owned(text))
+}
+
+/// The character of an escape behind its `\u`, and what is behind that.
+fn unicode(bytes: &[u8]) -> Option<(char, &[u8])> {
+    let (first, rest) = code_unit(bytes)?;
+    let second = rest.strip_prefix(b"\\u").and_then(code_unit);
+    if let Some((second, behind)) = second
+        && let Some(Ok(char)) = char::decode_utf16([first, second]).next()
+        && char.len_utf16() == 2
+    {
+        return Some((char, behind));
+    }
+    Some((char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
+}
+
+fn code_unit(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, rest) = bytes.split_at_checked(4)?;
+    let unit = digits.iter().try_fold(0_u32, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))?;
+    Some((u16::try_from(unit).ok()?, rest))
+}
+
+/// The value of a number or a word. `None` where it is none of JSON's.
+pub(super) fn scalar(written: &[u8]) -> Option<Value> {
+    match written {
+        b"true" | b"false" => Some(Value::text(written)),
+        b"null" => Some(Value::Absent),
+        _ => number(written).map(Value::Text),
+    }
+}
+
+/// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in so many
+/// zeros that they have more than 20 digits, are the digits that count and an exponent: `15e-1`, `1e300`.
+fn number(written: &[u8]) -> Option<Vec<u8>> {
+    let (sign, unsigned) = match written.strip_prefix(b"-") {
+        Some(unsigned) => (&b"-"[..], unsigned),
+        None => (&b""[..], written),
+    };
+    let (mantissa, exponent) = match unsigned.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (unsigned.get(..at)?, self::exponent(unsigned.get(at.saturating_add(1)..)?)?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
+        Some(at) => (mantissa.get(..at)?, Some(mantissa.get(at.saturating_add(1)..)?)),
+        None => (mantissa, None),
+    };
+    if !is_digits(whole) || fraction.is_some_and(|fraction| !is_digits(fraction)) {
+        return None;
+    }
+    let fraction = fraction.unwrap_or_default();
+    let digits = [whole, fraction].concat();
+    let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len());
+    let end = digits.iter().rposition(|digit| *digit != b'0').map_or(digits.len(), |last| last.saturating_add(1));
+    let zeros = i64::try_from(digits.len().saturating_sub(end)).ok()?;
+    let exponent = exponent.saturating_sub(i64::try_from(fraction.len()).ok()?).saturating_add(zeros);
+    let digits = digits.get(first..end)?;
+    if digits.is_empty() {
+        return Some(b"0".to_vec());
+    }
+    let mut number = [sign, digits].concat();
+    match usize::try_from(exponent) {
+        Ok(0) => {}
+        Ok(zeros) if zeros.saturating_add(digits.len()) <= MAX_DIGITS => {
+            number.extend(core::iter::repeat_n(b'0', zeros))
+        }
+        _ => number.extend_from_slice(format!("e{exponent}").as_bytes()),
+    }
+    Some(number)
+}
+
+/// Beyond what is of any use, any is as good.
+fn exponent(written: &[u8]) -> Option<i64> {
+    let (sign, digits) = match written.split_first()? {
+        (b'-', digits) => (-1, digits),
+        (b'+', digits) => (1, digits),
+        _ => (1, written),
+    };
+    let add = |sum: i64, digit: &u8| sum.saturating_mul(10).saturating_add(i64::from(digit & 0x0f)).min(1 << 40);
+    is_digits(digits).then(|| digits.iter().fold(0, add).saturating_mul(sign))
+}
+
+fn is_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(written: &str) -> Option<String> {
+        number(written.as_bytes()).map(|text| String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for (written, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0e7", "0"),
+            ("3", "3"),
+            ("3.0", "3"),
+            ("30e-1", "3"),
+            ("0.3E+1", "3"),
+            ("-5", "-5"),
+            ("-2e3", "-2000"),
+            ("9007199254740993.0", "9007199254740993"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("36893488147419103232", "36893488147419103232"),
+            ("1e19", "10000000000000000000"),
+            ("1e20", "1e20"),
+            ("100000000000000000000", "1e20"),
+            ("1.5", "15e-1"),
+            ("0.015", "15e-3"),
+            ("1e400", "1e400"),
+            ("1e99999999999999999999", "1e1099511627776"),
+        ] {
+            assert_eq!(read(written).as_deref(), Some(expected), "{written}");
+        }
+        for written in ["", "-", "1.", ".5", "1e", "1e+", "--1", "1.5.2", "0x10", "NaN", "1e5e5", "+1"] {
+            assert_eq!(read(written), None, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_what_its_escapes_say() {
+        let text =
+            |written: &str| unescaped(written.as_bytes()).map(|text| String::from_utf8(text.into_owned()).unwrap());
+        assert_eq!(text(r#"a\"\\\/\b\f\n\r\tz"#).as_deref(), Some("a\"\\/\u{8}\u{c}\n\r\tz"));
+        assert_eq!(text(r"\u0041\u00e9\ud83d\ude00").as_deref(), Some("Aé😀"));
+        assert_eq!(text(r"\ud800").as_deref(), Some("\u{fffd}"));
+        assert_eq!(text(r"\udc00\ud800\ud800x").as_deref(), Some("\u{fffd}\u{fffd}\u{fffd}x"));
+        assert_eq!(text(r"\ud800A").as_deref(), Some("\u{fffd}A"));
+        assert_eq!(text(r"\u0041\udc00").as_deref(), Some("A\u{fffd}"));
+        for written in [r"\x", r"\u12", r"\u12g4", r"\"] {
+            assert_eq!(text(written), None, "{written}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! JSON pointers (RFC 6901): places in a JSON document.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A place in a JSON document: the steps to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonPointer(Vec<Step>);
+
+/// A member of an object, or an item of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) name: String,
+    /// The same step into a list.
+    pub(super) index: Option<usize>,
+}
+
+impl JsonPointer {
+    /// Reads a pointer such as `/user/id`, or an empty one for the whole document. `None` where it does not start
+    /// with a slash, or has a `~` without `0` or `1` behind it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut steps = text.split('/');
+        let is_rooted = steps.next() == Some("");
+        let step = |text| unescaped(text).map(|name| Step { index: index(&name), name });
+        steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
+    }
+}
+
+/// `~1` is a slash and `~0` a tilde.
+fn unescaped(step: &str) -> Option<String> {
+    let mut parts = step.split('~');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let (char, rest) = match part.as_bytes().first()? {
+            b'0' => ('~', part.get(1..)?),
+            b'1' => ('/', part.get(1..)?),
+            _ => return None,
+        };
+        text.push(char);
+        text.push_str(rest);
+    }
+    Some(text)
+}
+
+/// Digits, without zeros in front.
+fn index(step: &str) -> Option<usize> {
+    let is_plain = step.bytes().all(|byte| byte.is_ascii_digit()) && (step == "0" || !step.starts_with('0'));
+    step.parse().ok().filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_no_pointer_is_refused() {
+        for text in ["user", "~", "/~", "/~2", "/a~", "#/a"] {
+            assert_eq!(JsonPointer::parse(text), None, "{text}");
+        }
+    }
+}
