@@ -245,7 +245,12 @@ fn costs_and_answers() -> Vec<Case> {
             "cost-rejected",
             json!({"descriptor": [], "token_bucket": ten,
                 "hits_addend": {"request_header": {"name": "x-cost", "on_invalid": "reject"}}}),
-            [(get("/").with("x-cost", "many"), 400), (get("/").with("x-cost", "10"), 200), (get("/"), 429)],
+            [
+                (get("/").with("x-cost", "many"), 400),
+                (get("/"), 400),
+                (get("/").with("x-cost", "10"), 200),
+                (get("/").with("x-cost", "1"), 429),
+            ],
         ),
         case("own-answer", json!({"descriptor": [], "response": {"status": 403}}), [(get("/"), 200), (get("/"), 403)]),
     ]

@@ -85,7 +85,7 @@ impl Section {
         }
         let bit = |pointer: &JsonPointer| {
             let place = (0_u32..).zip(&pointers).find(|(_, known)| *known == pointer);
-            place.map_or(0, |(place, _)| 1 << place)
+            place.and_then(|(place, _)| 1_u32.checked_shl(place)).unwrap_or(0)
         };
         let bits = |limit: &Limit| limit.json_pointers().fold(0, |bits, pointer| bits | bit(pointer));
         Some(BodyConfig {

@@ -6,10 +6,10 @@ use crate::config::BodyConfig;
 use crate::descriptor::{JsonScanner, RequestBody};
 use crate::units::Micros;
 
-/// A proxy that keeps no more than so much of a body shows no more of it, and does not say so. No sensible one keeps
-/// less (16 KiB).
+/// The least that a proxy's buffer holds of a body: 16 KiB. Once its buffer is full, a proxy shows no more of a body, and
+/// does not tell.
 const LEAST_PROXY_BUFFER: usize = 16_384;
-/// So long after the last piece of a body that may fill the proxy's buffer, no more is expected to come.
+/// The time after the last piece of a body that may fill the proxy's buffer, after which no more is expected.
 const STALLED: Micros = Micros::from_millis(50);
 
 /// Requests whose bodies are awaited.

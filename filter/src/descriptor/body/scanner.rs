@@ -46,7 +46,7 @@ enum Container {
 /// What may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The byte order mark, of which so many bytes have come, or the document.
+    /// The rest of the byte order mark, from this byte on, or the document.
     Start(usize),
     Value,
     /// A value, or the end of the list.
@@ -66,7 +66,7 @@ enum State {
     Scalar {
         kept: bool,
     },
-    /// The rest of an object or list that is skipped, so deep in it.
+    /// The rest of an object or list that is skipped, at this depth in it.
     Skipped(usize),
     /// Nothing: the document has ended, and what follows it is not looked at.
     Ended,
@@ -79,7 +79,7 @@ enum Text {
     Key,
     Wanted,
     Unwanted,
-    /// In a container that is skipped, so deep.
+    /// In a container that is skipped, at this depth.
     Skipped(usize),
 }
 

@@ -45,7 +45,8 @@ pub(super) enum Action {
     /// It is held until it is resumed or answered. Of a body, the proxy keeps as much as it keeps of any, and answers
     /// 413 where there is more.
     Pause = 1,
-    /// Of a body: it is held, and its sender waits with what is more than the proxy keeps.
+    /// Of a body: it is held, and its sender waits with what is more than the proxy keeps. What was shown of it is not
+    /// shown again, and must not be read once the callback has returned.
     HoldBack = 2,
 }
 

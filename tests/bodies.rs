@@ -1,0 +1,293 @@
+//! Request bodies: what is read of them, how long they are awaited, and what becomes of those that cannot be read. On
+//! both hosts, and over HTTP/1.1 and HTTP/2.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use weir::mesh::MeshBuilder;
+use weir::{HostKind, Mesh};
+
+const QUICKSTART: &str = "envoy/quickstart.yaml";
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+
+weir::on_both_hosts! {
+    a_value_is_found_whatever_else_is_in_the_body
+    clients_with_unreadable_bodies_share_a_bucket
+    unreadable_bodies_are_skipped_or_rejected_where_so_configured
+    a_shadow_rejects_nothing
+    a_body_that_does_not_come_is_not_awaited_for_longer_than_configured
+    large_bodies_are_read_as_far_as_the_proxy_lets_them_through
+    no_client_chooses_to_pay_nothing
+    a_body_of_unknown_length_is_rejected_or_pays_the_maximum
+}
+
+/// A mesh whose one limit is by `/user` in the body, one request an hour.
+fn by_user(host: HostKind, request_body: &Value) -> MeshBuilder {
+    let request_body = request_body.clone();
+    limited(host, json!({"descriptor": [{"request_body": {"json_pointer": "/user"}}]})).configure(move |filter| {
+        filter["request_body"] = request_body.clone();
+    })
+}
+
+/// A mesh whose one limit has these fields.
+fn limited(host: HostKind, fields: Value) -> MeshBuilder {
+    Mesh::on(host, QUICKSTART).patient().workers(1).that_sees_bodies().configure(move |filter| {
+        let mut limit = json!({"name": "body", "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}});
+        for (name, value) in fields.as_object().expect("fields") {
+            limit[name] = value.clone();
+        }
+        filter["limits"] = json!([limit]);
+    })
+}
+
+async fn post(mesh: &Mesh, headers: &[(&str, &str)], body: &str) -> u16 {
+    let ask = mesh.ask("/").method(Method::POST).body(body);
+    headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value)).send().await.status
+}
+
+/// The status of the answer to what is sent piece by piece.
+async fn raw(mesh: &Mesh, pieces: &[&str]) -> u16 {
+    let mut connection = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
+    for piece in pieces {
+        connection.write_all(piece.as_bytes()).await.unwrap();
+        // So that the next is another piece to the proxy.
+        sleep(Duration::from_millis(50)).await;
+    }
+    let mut status = [0; 12];
+    timeout(ANSWER_WITHIN, connection.read_exact(&mut status)).await.expect("an answer in time").unwrap();
+    str::from_utf8(&status).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+async fn a_value_is_found_whatever_else_is_in_the_body(host: HostKind) {
+    let Some(mesh) = by_user(host, &json!({"on_unreadable": "reject"})).start().await else { return };
+    let lists = ["[".repeat(130), "]".repeat(130)].concat();
+    for (nth, other) in ["1e400", lists.as_str(), r#""\ud800""#, "1", r#"{"user": "x"}"#].into_iter().enumerate() {
+        let before = format!(r#"{{"x": {other}, "user": "user-{nth}"}}"#);
+        let after = format!("\u{feff}{{\"\\u0075ser\": \"user-{nth}\", \"x\": {other}}}");
+        assert_eq!(
+            [post(&mesh, &[], &before).await, post(&mesh, &[], &after).await],
+            [200, 429],
+            "{other} on {host:?}"
+        );
+    }
+    let twice = [r#"{"user": "first", "user": "last"}"#, r#"{"user": "last"}"#, r#"{"user": "first"}"#];
+    for (body, status) in twice.into_iter().zip([200, 429, 200]) {
+        assert_eq!(post(&mesh, &[("content-type", "application/json")], body).await, status, "{body} on {host:?}");
+    }
+    let body = [r#"{"user": "#, r#""pie"#, r#"ces"}"#];
+    let head = "POST / HTTP/1.1\r\nhost: weir\r\ncontent-length: 18\r\n\r\n";
+    for status in [200, 429] {
+        assert_eq!(raw(&mesh, &[&[head], &body[..]].concat()).await, status, "in pieces on {host:?}");
+    }
+}
+
+const UNREADABLE: [(&[(&str, &str)], &str); 6] = [
+    (&[("content-encoding", "gzip")], r#"{"user": "gzip"}"#),
+    (&[("content-type", "application/x-www-form-urlencoded")], "user=form"),
+    (&[("content-type", "application/grpc")], r#"{"user": "grpc"}"#),
+    (&[("upgrade", "x"), ("content-type", "text/plain")], r#"{"user": "upgrade"}"#),
+    (&[], "no json"),
+    (&[], r#"{"user": "cut"#),
+];
+
+async fn clients_with_unreadable_bodies_share_a_bucket(host: HostKind) {
+    let Some(mesh) = by_user(host, &json!({})).start().await else { return };
+    for (nth, (headers, body)) in UNREADABLE.into_iter().enumerate() {
+        // The proxy's status of an answer to gRPC is 200.
+        let status = if nth == 0 || body.contains("grpc") { 200 } else { 429 };
+        assert_eq!(post(&mesh, headers, body).await, status, "{body} on {host:?}");
+    }
+    assert_eq!(post(&mesh, &[], r#"{"user": "alice"}"#).await, 200);
+    mesh.counts("weir_body_unreadable", 6).await;
+}
+
+async fn unreadable_bodies_are_skipped_or_rejected_where_so_configured(host: HostKind) {
+    for (policy, status) in [("skip", 200), ("reject", 400)] {
+        let Some(mesh) = by_user(host, &json!({"on_unreadable": policy})).start().await else { return };
+        for (headers, body) in UNREADABLE {
+            let status = if body.contains("grpc") { 200 } else { status };
+            assert_eq!(post(&mesh, headers, body).await, status, "{body} on {host:?}, to {policy}");
+        }
+        // A readable body that has no value, and none at all.
+        assert_eq!([post(&mesh, &[], r#"{"user": null}"#).await, mesh.get("alice").await.status], [200, 200]);
+        mesh.counts("weir_body_unreadable", 6).await;
+        mesh.counts("weir_requests_rejected", if policy == "reject" { 6 } else { 0 }).await;
+    }
+}
+
+async fn a_shadow_rejects_nothing(host: HostKind) {
+    let mesh = by_user(host, &json!({"on_unreadable": "reject"})).configure(|filter| {
+        filter["limits"][0]["shadow_mode"] = true.into();
+        filter["limits"][0]["hits_addend"] = json!({"content_length": {"on_invalid": "reject"}});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    for _ in 0..2 {
+        for (headers, body) in UNREADABLE {
+            assert_eq!(post(&mesh, headers, body).await, 200, "{body} on {host:?}");
+        }
+        let chunked = "POST / HTTP/1.1\r\nhost: weir\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        assert_eq!(raw(&mesh, &[chunked]).await, 200);
+    }
+}
+
+async fn a_body_that_does_not_come_is_not_awaited_for_longer_than_configured(host: HostKind) {
+    let post = |headers: &str| format!("POST / HTTP/1.1\r\nhost: weir\r\ncontent-length: 1000\r\n{headers}\r\n");
+    let Some(mesh) = by_user(host, &json!({"timeout": "0.2s"})).start().await else { return };
+    assert_eq!(raw(&mesh, &[&post(""), r#"{"user":"#]).await, 200);
+    assert_eq!(
+        raw(&mesh, &[&post(""), r#"{"user": "alice", "#]).await,
+        429,
+        "it has no value, whatever has come of it"
+    );
+    assert_eq!(raw(&mesh, &[&post("")]).await, 429);
+    mesh.counts("weir_body_unreadable", 3).await;
+
+    let Some(mesh) = by_user(host, &json!({"timeout": "60s"})).start().await else { return };
+    for (nth, headers) in ["content-type: text/plain\r\n", "content-encoding: br\r\n"].into_iter().enumerate() {
+        assert_eq!(raw(&mesh, &[&post(headers)]).await, if nth == 0 { 200 } else { 429 }, "{headers} on {host:?}");
+    }
+    // What has come says all.
+    assert_eq!(raw(&mesh, &[&post(""), r#"{"user": "bob"} "#]).await, 200);
+    assert_eq!(raw(&mesh, &[&post(""), "user=bob"]).await, 429);
+}
+
+/// Upgrades are none of the embedded host's business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_is_not_held_for_a_body_on_envoy() {
+    let mesh = by_user(HostKind::Envoy, &json!({"timeout": "60s"})).edit(|bootstrap| {
+        bootstrap.pointer_mut(MANAGER).unwrap()["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let upgrade = "host: weir\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    for _ in 0..2 {
+        assert_eq!(raw(&mesh, &[&format!("GET / HTTP/1.1\r\n{upgrade}")]).await, 200);
+    }
+    let post = format!("POST / HTTP/1.1\r\n{upgrade}");
+    assert_eq!(
+        [raw(&mesh, &[&post]).await, raw(&mesh, &[&post]).await],
+        [200, 429],
+        "such a body may be read upstream"
+    );
+}
+
+/// An upstream that answers with how much of a body it got, and whether that was the body that tests send.
+async fn measuring_upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            let measure = |request: Request<Incoming>| async move {
+                let body = request.into_body().collect().await?.to_bytes();
+                let is_ours = large(&user_of(&body), body.len()).as_bytes() == body;
+                Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(format!("{} {is_ours}", body.len())))))
+            };
+            let serving = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(serving.serve_connection(TokioIo::new(connection), service_fn(measure)));
+        }
+    });
+    address
+}
+
+/// A body of so many bytes.
+fn large(user: &str, size: usize) -> String {
+    let (start, end) = (format!(r#"{{"user": "{user}", "pad": ""#), r#""}"#);
+    let pad = (0..size.saturating_sub(start.len() + end.len())).map(|nth| char::from(b'a' + (nth % 23) as u8));
+    start + &pad.collect::<String>() + end
+}
+
+fn user_of(body: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&body[..body.len().min(64)]).into_owned();
+    start.split('"').nth(3).unwrap_or_default().to_owned()
+}
+
+/// The status of the answer, and its body.
+async fn over_http2(ingress: SocketAddr, body: String) -> (u16, String) {
+    let io = TokioIo::new(TcpStream::connect(ingress).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://weir.test/").body(Full::new(Bytes::from(body))).unwrap();
+    let answer = timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("an answer in time").unwrap();
+    let status = answer.status().as_u16();
+    (status, String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes()).into_owned())
+}
+
+async fn large_bodies_are_read_as_far_as_the_proxy_lets_them_through(host: HostKind) {
+    let upstream = measuring_upstream().await;
+    for limit in [16_384, 32_768, 1_048_576] {
+        let mesh = by_user(host, &json!({"timeout": "5s", "on_unreadable": "reject"})).edit(|bootstrap| {
+            bootstrap["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = limit.into();
+            let manager = bootstrap.pointer_mut(MANAGER).unwrap();
+            let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}});
+            manager["route_config"]["virtual_hosts"][0]["routes"] = json!([route]);
+            let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": upstream.port()}});
+            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(json!({
+                "name": "upstream", "type": "STATIC", "load_assignment": {"cluster_name": "upstream",
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
+            }));
+        });
+        let Some(mesh) = mesh.start().await else { return };
+        for size in [9_000, 40_000, 100_000, 1_500_000] {
+            let passed = (200, format!("{size} true"));
+            let user = |protocol: &str| format!("{protocol}-{size}");
+            let answer = mesh.ask("/").method(Method::POST).body(&large(&user("h1"), size)).send().await;
+            assert_eq!((answer.status, answer.body), passed, "HTTP/1.1, {limit} kept, on {host:?}");
+            let answer = mesh.ask("/").method(Method::POST).body(&large(&user("h1"), size)).send().await;
+            assert_eq!(answer.status, 429, "{size} bytes over HTTP/1.1, {limit} kept, on {host:?}");
+            let answer = over_http2(mesh.ingress()[0], large(&user("h2"), size)).await;
+            assert_eq!(answer, passed, "HTTP/2, {limit} kept, on {host:?}");
+            let answer = over_http2(mesh.ingress()[0], large(&user("h2"), size)).await;
+            assert_eq!(answer.0, 429, "{size} bytes over HTTP/2, {limit} kept, on {host:?}");
+        }
+    }
+}
+
+async fn no_client_chooses_to_pay_nothing(host: HostKind) {
+    let by_body = |hits: Value| json!({"descriptor": [], "hits_addend": hits});
+    let cost = json!({"request_body": {"json_pointer": "/n", "max": 100}});
+    for bodies in [["0", "0"], ["-1", "1.5"], ["1e400", "1"], ["\"0\"", "{}"], ["null", "\"x\""]] {
+        let Some(mesh) = limited(host, by_body(cost.clone())).start().await else { return };
+        let [first, second] = bodies.map(|n| format!(r#"{{"n": {n}}}"#));
+        // What costs more than there is is denied, and leaves the token to the next one.
+        let statuses = if bodies[0] == "1e400" { [429, 200] } else { [200, 429] };
+        assert_eq!(
+            [post(&mesh, &[], &first).await, post(&mesh, &[], &second).await],
+            statuses,
+            "{bodies:?} on {host:?}"
+        );
+    }
+    for hits in [json!({"request_header": {"name": "x-cost"}}), json!({"content_length": {}})] {
+        let Some(mesh) = limited(host, by_body(hits.clone())).start().await else { return };
+        let zero = [("x-cost", "0")];
+        assert_eq!([post(&mesh, &zero, "").await, post(&mesh, &zero, "").await], [200, 429], "{hits} on {host:?}");
+    }
+}
+
+async fn a_body_of_unknown_length_is_rejected_or_pays_the_maximum(host: HostKind) {
+    let chunked = "POST / HTTP/1.1\r\nhost: weir\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    for (on_invalid, status) in [("reject", 411), ("max", 429)] {
+        let hits = json!({"content_length": {"max": 100, "on_invalid": on_invalid}});
+        let bucket = json!({"max_tokens": 10, "fill_interval": "3600s"});
+        let Some(mesh) =
+            limited(host, json!({"descriptor": [], "token_bucket": bucket, "hits_addend": hits})).start().await
+        else {
+            return;
+        };
+        assert_eq!(raw(&mesh, &[chunked]).await, status, "{on_invalid} on {host:?}");
+        // A request without a body has a length.
+        assert_eq!(mesh.get("alice").await.remaining(9).status, 200, "{on_invalid} on {host:?}");
+        assert_eq!(post(&mesh, &[], "123456789").await, 200);
+        assert_eq!(post(&mesh, &[], "1").await, 429);
+    }
+}
