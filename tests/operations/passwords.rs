@@ -45,7 +45,7 @@ fn list_everywhere(bootstrap: &mut Value) {
     manager(bootstrap)["http_filters"][0]["typed_config"]["config"]["vm_config"]["environment_variables"] =
         variables.clone();
     for cluster in bootstrap["static_resources"]["clusters"].as_array_mut().into_iter().flatten() {
-        let options = &mut cluster["typed_extension_protocol_options"];
+        let Some(options) = cluster.get_mut("typed_extension_protocol_options") else { continue };
         let filters = options
             .pointer_mut("/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/http_filters/0/typed_config/config");
         if let Some(bridge) = filters {
