@@ -6,6 +6,7 @@ use core::num::NonZeroU32;
 
 use super::error::{Notice, Problem};
 use super::reader::Node;
+use super::shown::is_url;
 use crate::redis::{Credentials, Secret};
 use crate::units::Micros;
 
@@ -67,7 +68,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
     let fields = node.object(FIELDS)?;
     let cluster = fields
         .required("cluster", "the name of a cluster")
-        .and_then(|node| node.text_such(CLUSTER, |text| (1..=256).contains(&text.len()) && !text.contains("://")));
+        .and_then(|node| node.text_such(CLUSTER, |text| (1..=256).contains(&text.len()) && !is_url(text)));
     let transport = fields.or("transport", Transport::Stream, |node| {
         node.one_of(&[("stream", Transport::Stream), ("callout", Transport::Callout)], &["webdis"])
     });
@@ -107,6 +108,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
 }
 
 /// `{env: NAME}` or `{inline: "…"}`.
+#[inline(never)]
 fn password(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Secret> {
     let (source, node) = node.one_field(&["env", "inline"])?;
     if source == "inline" {
@@ -121,10 +123,12 @@ fn password(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Sec
 
 /// A user or a password without the white space around it. No Redis has one with it but by mistake, and a password
 /// that is made from a file most often ends in the file's newline.
+#[inline(never)]
 fn trimmed<'a>(node: &Node<'_>, text: &'a str, variable: Option<&str>) -> &'a str {
     let trimmed = text.trim_ascii();
     if trimmed.len() < text.len() {
-        let is_newline_at_end = text.trim_end_matches(['\r', '\n']) == trimmed;
+        let cut_off = text.as_bytes().strip_prefix(trimmed.as_bytes()).unwrap_or(b" ");
+        let is_newline_at_end = cut_off.iter().all(|byte| b"\r\n".contains(byte));
         node.notice(Notice::Trimmed { variable: variable.map(str::to_owned), is_newline_at_end });
     }
     trimmed

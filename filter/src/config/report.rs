@@ -46,6 +46,7 @@ impl Report {
     }
 
     /// Reports a correction at a place.
+    #[inline(never)]
     pub(super) fn notice(&self, place: usize, notice: Notice) {
         let path = self.path(place);
         self.notices.borrow_mut().push(ConfigNotice { path, notice });

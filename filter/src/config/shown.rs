@@ -11,6 +11,7 @@ use crate::double::MAX_EXACT;
 pub(super) const MAX_SHOWN: usize = 60;
 
 /// A value in an error that must not show it: its kind, and the length of a string.
+#[inline(never)]
 pub(super) fn kind(value: &Value) -> String {
     match value {
         Value::String(text) => hidden(text),
@@ -20,13 +21,20 @@ pub(super) fn kind(value: &Value) -> String {
     }
 }
 
+#[inline(never)]
 fn hidden(text: &str) -> String {
     format!("a string of {} bytes", text.len())
 }
 
 /// Whether a text may be a URL or an address with a password in it, which no error repeats wherever it stands.
+#[inline(never)]
 fn may_hold_password(text: &str) -> bool {
-    text.contains('@') || text.contains("://")
+    text.as_bytes().contains(&b'@') || is_url(text)
+}
+
+#[inline(never)]
+pub(super) fn is_url(text: &str) -> bool {
+    text.as_bytes().windows(3).any(|window| window == b"://")
 }
 
 /// A value in an error: scalars as JSON, shortened; of others only the kind.

@@ -15,9 +15,14 @@ mod wire;
 mod worker;
 
 fn log_error(line: &str) {
-    abi::log(abi::Level::Error, &format!("weir: {line}"));
+    log(abi::Level::Error, line);
 }
 
 fn log_warning(line: &str) {
-    abi::log(abi::Level::Warn, &format!("weir: {line}"));
+    log(abi::Level::Warn, line);
+}
+
+#[inline(never)]
+fn log(level: abi::Level, line: &str) {
+    abi::log(level, &["weir: ", line].concat());
 }

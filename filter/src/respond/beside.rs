@@ -7,12 +7,11 @@ use alloc::vec::Vec;
 
 use super::Header;
 
-const LEGACY: &str = "x-ratelimit-";
 const REMAINING: &str = "x-ratelimit-remaining";
 const STATES: &str = "ratelimit";
 const POLICIES: &str = "ratelimit-policy";
 /// The state's form before draft-ietf-httpapi-ratelimit-headers-07: `limit=10, remaining=3, reset=5`.
-const FORMER_REMAINING: &str = "remaining=";
+const FORMER_REMAINING: &[u8] = b"remaining=";
 
 /// The headers to set on a response to an admitted request: `own`, but for what the response says more strictly.
 ///
@@ -20,6 +19,7 @@ const FORMER_REMAINING: &str = "remaining=";
 /// triple, the one with less remaining stays, and at a tie theirs. Lists of the IETF draft are joined; of two states of
 /// one name the one with less remaining stays.
 #[must_use]
+#[inline(never)]
 pub fn beside(
     mut own: Vec<Header>,
     is_headers_only: bool,
@@ -28,27 +28,35 @@ pub fn beside(
     if is_denial(is_headers_only, theirs) {
         return Vec::new();
     }
-    if let Some(value) = value(&own, REMAINING)
-        && let Some(other) = theirs(REMAINING)
-        && number(&other).is_some_and(|other| Some(other) <= number(value.as_bytes()))
-    {
-        own.retain(|(name, _)| !name.starts_with(LEGACY));
+    let is_less = |other: Vec<u8>, own: &str| {
+        let other = number(&other);
+        other.is_some() && other <= number(own.as_bytes())
+    };
+    let is_legacy_theirs =
+        value(&own, REMAINING).is_some_and(|own| theirs(REMAINING).is_some_and(|other| is_less(other, own)));
+    let their_states = value(&own, STATES).and_then(|_| text(theirs(STATES)));
+    if !is_legacy_theirs && their_states.is_none() {
+        return own;
     }
-    if let Some(states) = value(&own, STATES)
-        && let Some(other) = theirs(STATES).and_then(|other| String::from_utf8(other).ok())
-    {
-        let policies = theirs(POLICIES).and_then(|policies| String::from_utf8(policies).ok()).unwrap_or_default();
-        let joined = join(states, value(&own, POLICIES).unwrap_or_default(), &other, &policies);
-        own.retain(|(name, _)| *name != STATES && *name != POLICIES);
-        if let Some((states, policies)) = joined {
-            own.push((POLICIES, policies));
-            own.push((STATES, states));
-        }
+    let joined = their_states.as_ref().map(|states| {
+        let policies = text(theirs(POLICIES)).unwrap_or_default();
+        let of = |name| value(&own, name).unwrap_or_default();
+        join(of(STATES), of(POLICIES), states, &policies)
+    });
+    own.retain(|(name, _)| if name.starts_with(STATES) { joined.is_none() } else { !is_legacy_theirs });
+    if let Some((states, policies)) = joined.flatten() {
+        own.push((POLICIES, policies));
+        own.push((STATES, states));
     }
     own
 }
 
+fn text(value: Option<Vec<u8>>) -> Option<String> {
+    value.and_then(|value| String::from_utf8(value).ok())
+}
+
 /// Whether the response is another limiter's denial, whose headers stay as they are.
+#[inline(never)]
 fn is_denial(is_headers_only: bool, theirs: &dyn Fn(&'static str) -> Option<Vec<u8>>) -> bool {
     match theirs(":status").as_deref() {
         Some(b"429") => true,
@@ -67,6 +75,7 @@ fn value<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
 }
 
 /// The digits that a value begins with. `None` where there are none.
+#[inline(never)]
 fn number(value: &[u8]) -> Option<u64> {
     let value = value.trim_ascii_start();
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
@@ -75,57 +84,75 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 /// Both lists of states and of policies. `None` where theirs are to stay as they are.
+#[inline(never)]
 fn join(own: &str, own_policies: &str, theirs: &str, their_policies: &str) -> Option<(String, String)> {
-    if let Some((_, remaining)) = theirs.split_once(FORMER_REMAINING) {
-        let least = members(own).filter_map(remaining_of).min();
-        let stays = number(remaining.as_bytes()).is_some_and(|remaining| Some(remaining) <= least);
+    let (ours, others) = (parts(own, b','), parts(theirs, b','));
+    let former = theirs.as_bytes().windows(FORMER_REMAINING.len()).position(|window| window == FORMER_REMAINING);
+    if let Some(at) = former {
+        let remaining = theirs.as_bytes().get(at.saturating_add(FORMER_REMAINING.len())..).and_then(number);
+        let least = ours.iter().filter_map(|member| remaining_of(member)).min();
+        let stays = remaining.is_some() && remaining <= least;
         return (!stays).then(|| (own.into(), own_policies.into()));
     }
-    let is_stricter = |one: &str, other: &str| {
-        let of_same_name = members(other).find(|member| name_of(member) == name_of(one));
-        of_same_name.is_none_or(|other| remaining_of(one) < remaining_of(other))
-    };
-    let ours: Vec<&str> = members(own).filter(|member| is_stricter(member, theirs)).collect();
-    let speaks_for = |member: &str| ours.iter().any(|own| name_of(own) == name_of(member));
-    let list = |own: &str, theirs: &str| {
-        let mut list = String::new();
-        let their_members = members(theirs).filter(|member| !speaks_for(member));
-        for member in their_members.chain(members(own).filter(|member| speaks_for(member))) {
-            list.push_str(if list.is_empty() { "" } else { ", " });
-            list.push_str(member);
+    let mut spoken_for = Vec::new();
+    for member in ours {
+        let name = name_of(member);
+        let of_same_name = others.iter().find(|other| name_of(other) == name);
+        if of_same_name.is_none_or(|other| remaining_of(member) < remaining_of(other)) {
+            spoken_for.push(name);
         }
-        list
-    };
-    (!ours.is_empty()).then(|| (list(own, theirs), list(own_policies, their_policies)))
+    }
+    (!spoken_for.is_empty()).then(|| (list(own, theirs, &spoken_for), list(own_policies, their_policies, &spoken_for)))
 }
 
-/// The members of a list of structured fields (RFC 9651).
-fn members(list: &str) -> impl Iterator<Item = &str> {
-    split(list, b',').map(str::trim_ascii).filter(|member| !member.is_empty())
+/// Their members of other names, then ours of these names.
+#[inline(never)]
+fn list(own: &str, theirs: &str, names: &[&str]) -> String {
+    let mut list = String::new();
+    for (members, is_own) in [(theirs, false), (own, true)] {
+        for member in parts(members, b',') {
+            if names.contains(&name_of(member)) == is_own {
+                list.push_str(if list.is_empty() { "" } else { ", " });
+                list.push_str(member);
+            }
+        }
+    }
+    list
 }
 
+#[inline(never)]
 fn name_of(member: &str) -> &str {
-    split(member, b';').next().unwrap_or_default().trim_ascii()
+    parts(member, b';').first().copied().unwrap_or_default()
 }
 
 /// The parameter `r`.
+#[inline(never)]
 fn remaining_of(member: &str) -> Option<u64> {
-    let parameters = split(member, b';').skip(1);
-    parameters.filter_map(|parameter| number(parameter.trim_ascii().strip_prefix("r=")?.as_bytes())).next()
+    parts(member, b';').iter().skip(1).find_map(|parameter| number(parameter.as_bytes().strip_prefix(b"r=")?))
 }
 
-/// The parts of a text between separators that stand in no string.
-fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
-    let (mut is_in_string, mut is_escaped) = (false, false);
-    text.split(move |char: char| {
+/// The parts of a list or of its member (RFC 9651), between separators that stand in no string.
+#[inline(never)]
+fn parts(text: &str, separator: u8) -> Vec<&str> {
+    let (mut is_in_string, mut is_escaped, mut start) = (false, false, 0);
+    let mut parts = Vec::new();
+    let mut push = |part| {
+        parts.extend(Option::map(part, str::trim_ascii).filter(|part| !part.is_empty()));
+    };
+    for (at, byte) in text.bytes().enumerate() {
         let is_plain = !core::mem::take(&mut is_escaped);
-        match char {
-            '\\' if is_in_string && is_plain => is_escaped = true,
-            '"' if is_plain => is_in_string = !is_in_string,
+        match byte {
+            b'\\' if is_in_string && is_plain => is_escaped = true,
+            b'"' if is_plain => is_in_string = !is_in_string,
+            _ if byte == separator && !is_in_string => {
+                push(text.get(start..at));
+                start = at.saturating_add(1);
+            }
             _ => {}
         }
-        char == char::from(separator) && !is_in_string
-    })
+    }
+    push(text.get(start..));
+    parts
 }
 
 #[cfg(test)]

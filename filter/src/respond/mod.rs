@@ -81,6 +81,7 @@ pub fn bad_request(bad: BadRequest, is_grpc: bool) -> LocalReply {
 }
 
 /// Why a request is answered here, for the access log: `weir_denied{LIMIT}`.
+#[inline(never)]
 fn details(kind: &str, name: &str) -> String {
     [kind, name, "}"].concat()
 }
