@@ -287,3 +287,32 @@ fn strict_fails_on_warnings() {
     };
     assert!(status(&["check"]) && !status(&["check", "--strict"]));
 }
+
+#[test]
+fn a_circuit_breaker_below_max_in_flight_is_warned_about_where_there_are_callouts() {
+    const BREAKER: &str = "    circuit_breakers:
+      thresholds:
+      - {max_connections: 4096, max_pending_requests: 4096, max_requests: 4096}
+";
+    let low = |name: &str, threshold: u32, found: u32| {
+        format!(
+            "warning: {LIMITER}.configuration.value: redis.max_in_flight: expected at most {threshold}, which is {name} of \
+             static_resources.clusters[0].circuit_breakers, found {found} (the proxy refuses callouts beyond it)"
+        )
+    };
+    let warnings = |change: (&str, &str)| {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), CALLOUT.replacen(change.0, change.1, 1)).expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let (is_well, said) = check(path);
+        assert!(is_well, "it is no error: {said:?}");
+        let warnings = said.iter().filter_map(|line| line.strip_prefix(&format!("{path}: ")));
+        warnings.filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings((BREAKER, "")), [low("max_connections", 1024, 4096)], "Envoy's own threshold");
+    assert_eq!(warnings(("max_requests: 4096", "max_requests: 7")), [low("max_requests", 7, 4096)]);
+    let fewer = ("transport: callout", "transport: callout, max_in_flight: 1024");
+    assert_eq!(warnings(fewer), [""; 0]);
+    let high = ("- {max_connections", "- {priority: HIGH, max_connections");
+    assert_eq!(warnings(high), [low("max_connections", 1024, 4096)], "callouts are of the default priority");
+}

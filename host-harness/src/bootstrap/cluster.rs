@@ -20,6 +20,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Bounds one attempt to connect. Envoy's default is 5 s.
     pub connect_timeout: Duration,
+    /// What Envoy lets be under way at a time. The embedded host does without.
+    pub circuit_breaker: CircuitBreaker,
     /// Taken in turn.
     pub endpoints: Vec<Endpoint>,
     /// What is spoken to them.
@@ -37,6 +39,23 @@ pub enum Discovery {
     StrictDns,
     /// The first address that a name has.
     LogicalDns,
+}
+
+/// Envoy's thresholds for requests of the default priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: u32,
+    /// Requests at a time.
+    pub max_requests: u32,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024 }
+    }
 }
 
 /// A host of a cluster.
@@ -70,6 +89,8 @@ pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
         ])
     });
     let connect_timeout = fields.take("connect_timeout").map_or(Some(Duration::from_secs(5)), |node| node.duration());
+    let breaker =
+        fields.take("circuit_breakers").map_or(Some(CircuitBreaker::default()), |node| circuit_breaker(&node));
     let policy = fields.take("lb_policy").map(|node| node.one_of(&[("ROUND_ROBIN", ())]));
     let endpoints = fields.require("load_assignment").and_then(|node| load_assignment(&node));
     let tcp = fields.take("upstream_config").map(|node| upstream_config(&node));
@@ -91,10 +112,39 @@ pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
         name: name?,
         discovery: discovery?,
         connect_timeout: connect_timeout?,
+        circuit_breaker: breaker?,
         endpoints,
         protocol,
         filters,
     })
+}
+
+fn circuit_breaker(node: &Node<'_>) -> Option<CircuitBreaker> {
+    let mut fields = node.fields()?;
+    let thresholds = fields.take("thresholds").map(|node| node.each(threshold)).unwrap_or_default();
+    fields.finish();
+    let thresholds: Vec<(bool, CircuitBreaker)> = thresholds.into_iter().collect::<Option<_>>()?;
+    let of_default = thresholds.into_iter().find_map(|(is_default, breaker)| is_default.then_some(breaker));
+    Some(of_default.unwrap_or_default())
+}
+
+/// One priority's thresholds, and whether it is the default one.
+fn threshold(node: &Node<'_>) -> Option<(bool, CircuitBreaker)> {
+    let mut fields = node.fields()?;
+    let is_default =
+        fields.take("priority").map_or(Some(true), |node| node.one_of(&[("DEFAULT", true), ("HIGH", false)]));
+    let defaults = CircuitBreaker::default();
+    let mut number =
+        |name: &str, default: u32| fields.take(name).map_or(Some(default), |node| node.integer("a number of 32 bits"));
+    let max_connections = number("max_connections", defaults.max_connections);
+    let max_pending_requests = number("max_pending_requests", defaults.max_pending_requests);
+    let max_requests = number("max_requests", defaults.max_requests);
+    let max_retries = number("max_retries", 3);
+    fields.finish();
+    max_retries?;
+    let (max_connections, max_pending_requests, max_requests) =
+        (max_connections?, max_pending_requests?, max_requests?);
+    Some((is_default?, CircuitBreaker { max_connections, max_pending_requests, max_requests }))
 }
 
 fn load_assignment(node: &Node<'_>) -> Option<Vec<Endpoint>> {

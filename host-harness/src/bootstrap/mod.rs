@@ -21,7 +21,7 @@ pub use crate::access_log::{AccessLog, Destination, Format, FormatError, JsonFor
 pub use crate::native::{
     Bypass, FilterStateValue, Jwks, JwksError, JwtAuthn, NativeFilter, Provider, Requirement, Rule, SetFilterState,
 };
-pub use cluster::{Cluster, Discovery, Endpoint, Protocol};
+pub use cluster::{CircuitBreaker, Cluster, Discovery, Endpoint, Protocol};
 pub use document::Problem;
 pub use listener::{EscapedSlashes, HttpFilter, Listener, PathNormalization};
 pub use plugin::{FailurePolicy, Plugin, VmConfig};

@@ -33,8 +33,8 @@ fn the_quickstart_is_read_as_it_is() {
 
 #[test]
 fn what_is_not_honoured_is_named_with_its_path() {
-    let refused = changed("    connect_timeout: 1s\n", "    connect_timeout: 1s\n    circuit_breakers: {}\n");
-    assert_eq!(refused, ["static_resources.clusters[0].circuit_breakers: not honoured by the harness"]);
+    let refused = changed("    connect_timeout: 1s\n", "    connect_timeout: 1s\n    outlier_detection: {}\n");
+    assert_eq!(refused, ["static_resources.clusters[0].outlier_detection: not honoured by the harness"]);
 }
 
 #[test]

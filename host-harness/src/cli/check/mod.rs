@@ -5,6 +5,7 @@
 //!
 //! To add a warning: a variant of [`Warning`], and a function in [`WARNINGS`] that finds it.
 
+mod breaker;
 mod environment;
 mod paths;
 mod problem;
@@ -28,7 +29,8 @@ const LIMITER: &str = "limiter";
 /// Checks that find errors in a limiter whose configuration the filter takes.
 const PROBLEMS: [fn(&Limiter<'_>) -> Vec<Problem>; 3] = [unseen_body, redis::way_to_redis, environment::problems];
 /// Checks that find warnings. Each is a function of its own, in the file of its topic.
-const WARNINGS: [fn(&Limiter<'_>) -> Vec<Warning>; 3] = [environment::warnings, paths::warnings, corrected];
+const WARNINGS: [fn(&Limiter<'_>) -> Vec<Warning>; 4] =
+    [environment::warnings, paths::warnings, breaker::warnings, corrected];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -2,6 +2,8 @@
 
 use weir_filter::config::ConfigNotice;
 
+use super::breaker::LowThreshold;
+
 /// One warning; displayed with its place in the plugin. Holds nothing that may be secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Warning {
@@ -29,6 +31,9 @@ pub(super) enum Warning {
         /// The settings of its connection manager that it lacks; never empty.
         missing: Vec<&'static str>,
     },
+    /// A circuit breaker of the cluster of Redis opens before the limiter's own bound.
+    #[error(transparent)]
+    Breaker(LowThreshold),
     /// The filter corrects a value.
     #[error("configuration.value: {0}")]
     Corrected(ConfigNotice),
