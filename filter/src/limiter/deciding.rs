@@ -50,7 +50,12 @@ impl Limiter {
                 let verdict = result.and_then(|reply| self.read(now, ahead.check(), &reply));
                 self.heard_ahead(&ahead, verdict.as_ref().ok());
             }
-            None => self.places.settled(now, ticket, result.is_ok()),
+            None => {
+                self.places.settled(now, ticket, result.is_ok());
+                if let Some(request) = self.ending.settled(ticket) {
+                    self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
+                }
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod counters;
 mod deciding;
 mod delayed;
 mod denied;
+mod ending;
 mod events;
 mod gather;
 mod leases;
@@ -35,6 +36,7 @@ pub use self::bodies::Bodies;
 pub use self::counters::Counters;
 use self::delayed::Delayed;
 use self::denied::Denied;
+use self::ending::Ending;
 use self::events::Events;
 pub use self::gather::{Gather, Pace};
 use self::leases::Leases;
@@ -72,6 +74,7 @@ pub struct Limiter {
     denied: Denied,
     delayed: Delayed,
     places: Places,
+    ending: Ending,
     leases: Leases,
     /// Calls for leases alone.
     ahead: Table<Ahead>,
@@ -116,6 +119,8 @@ pub enum Decision {
     Admit(Vec<Header>),
     /// Answer it here. Who is denied out of memory shares an answer with others.
     Answer(Rc<LocalReply>),
+    /// Let the end of its response pass, which was [held](Limiter::holds_response).
+    EndResponse,
 }
 
 /// What the limiter asks of its host.
@@ -126,7 +131,7 @@ pub enum Effect {
     /// Close the stream. Only ever after a tick.
     CloseStream,
     /// Post this to Redis in a callout.
-    CallOut(Ticket, Callout),
+    CallOut(Callout),
     /// Leave these with the request, for its access log: names, and what they say. Comes before its decision.
     Annotate(RequestId, Vec<(&'static str, String)>),
     /// A request that was to wait is decided.
@@ -149,6 +154,7 @@ impl Limiter {
             denied: Denied::new(config.deny_cache_entries),
             delayed: Delayed::new(config.max_delayed_requests),
             places: Places::default(),
+            ending: Ending::default(),
             leases: Leases::new(),
             ahead: Table::new(),
             aside: Aside::default(),
@@ -228,6 +234,9 @@ impl Limiter {
         // The next tick is for the rest, which are still held until then.
         let due = core::iter::from_fn(|| self.delayed.pop_due(now)).take(DELAYED_PER_TICK);
         self.effects.extend(due.map(|(request, decision)| Effect::Decide(request, decision)));
+        while let Some(request) = self.ending.pop_due(now) {
+            self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
+        }
         for (ticket, call) in self.places.due(now, &mut self.aside, &self.scripts) {
             self.call_for_places(now, ticket, call);
         }
@@ -257,13 +266,36 @@ impl Limiter {
     /// Whether anything is kept of a request: if so, it must be told when it is [done](Self::done).
     #[must_use]
     pub fn has_any_of(&self, request: RequestId) -> bool {
-        self.is_waiting(request) || self.places.holds(request)
+        self.is_waiting(request) || self.places.holds(request) || self.holds_response(request)
+    }
+
+    /// Whether a request holds places, which are to be given back when [its response ends](Self::response_ends).
+    #[must_use]
+    pub fn holds_places(&self, request: RequestId) -> bool {
+        self.places.holds(request)
+    }
+
+    /// The end of a request's response has come, and has not gone to the client yet: what the request holds is given back.
+    pub fn response_ends(&mut self, now: Micros, request: RequestId) {
+        let Some(holds) = self.places.leave(request) else { return };
+        let ticket = self.aside.ticket();
+        let call = self.places.give_back(now, ticket, holds, &self.scripts);
+        if self.call_for_places(now, ticket, call) {
+            self.ending.hold(now.plus(self.config.redis.timeout), request, ticket);
+        }
+    }
+
+    /// Whether the end of a request's response is to be held, until a [`Decision::EndResponse`] follows.
+    #[must_use]
+    pub fn holds_response(&self, request: RequestId) -> bool {
+        self.ending.holds(request)
     }
 
     /// The request is over, in whatever way: what it holds is given back, and its reply, should it still come, is
     /// dropped. Whether anything is to be done for that: [`poll`](Self::poll), and send.
     pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
         let mut gave_back = false;
+        self.ending.leave(request);
         if let Some(waiting) = self.waiting.remove(request.0) {
             self.redis.abandon(request.into());
             self.leased(&waiting, None);
@@ -288,7 +320,7 @@ impl Limiter {
         let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
         let soon = (self.counters.is_dirty() || has_events).then(|| now.plus(REPORT_WITHIN));
         let refresh = self.refresh.as_ref().and_then(|refresh| refresh.next_tick(now));
-        let kept = [self.delayed.next_turn(), self.places.next_due(), self.leases.next_sweep()];
+        let kept = [self.delayed.next_turn(), self.places.next_due(), self.leases.next_sweep(), self.ending.next_due()];
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
 
@@ -301,10 +333,10 @@ impl Limiter {
     /// What to do next, or `None` when nothing is left to do for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
         while self.effects.is_empty() {
-            match self.redis.poll()? {
+            match self.redis.poll(now)? {
                 backend::Effect::Open => return Some(Effect::OpenStream),
                 backend::Effect::Close => return Some(Effect::CloseStream),
-                backend::Effect::CallOut(ticket, callout) => return Some(Effect::CallOut(ticket, callout)),
+                backend::Effect::CallOut(callout) => return Some(Effect::CallOut(callout)),
                 backend::Effect::Settled(tickets::EVENTS, result) => {
                     if let Some(events) = &mut self.events {
                         events.settled(result.is_ok());
@@ -354,10 +386,13 @@ impl Limiter {
         true
     }
 
-    fn call_for_places(&mut self, now: Micros, ticket: Ticket, call: Call) {
-        if self.redis.submit_aside(now, ticket, call).is_err() {
+    /// Whether the call is on its way.
+    fn call_for_places(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
+        let is_on_its_way = self.redis.submit_aside(now, ticket, call).is_ok();
+        if !is_on_its_way {
             self.places.settled(now, ticket, false);
         }
+        is_on_its_way
     }
 
     fn warn(&mut self, now: Micros, cause: Failure, detail: &str) {

@@ -1,5 +1,6 @@
 //! Conversations with the limiter: requests from one side, Redis' words from the other.
 
+mod callouts;
 mod places;
 
 use super::*;
@@ -181,7 +182,7 @@ fn without_redis_the_failure_mode_answers_and_one_warning_is_logged() {
         assert_eq!((warnings, effects.len()), (1, 101));
         let answered = |decision: &Decision| match decision {
             Decision::Answer(reply) => Some(reply.status.code()),
-            Decision::Admit(_) => None,
+            Decision::Admit(_) | Decision::EndResponse => None,
         };
         for effect in &effects {
             if let Effect::Decide(_, decision) = effect {

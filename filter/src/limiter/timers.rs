@@ -37,7 +37,8 @@ impl<T> Timers<T> {
     }
 
     pub(super) fn contains(&self, request: RequestId) -> bool {
-        self.values.contains(request.0)
+        // Most often there is none at all.
+        self.values.len() > 0 && self.values.contains(request.0)
     }
 
     /// In place of any that the request has.

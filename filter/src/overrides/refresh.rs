@@ -14,8 +14,9 @@ use core::mem;
 use siphasher::sip::SipHasher13;
 
 use super::page::{MalformedPage, Page, Position, SCRIPT};
-use super::setting::{MAX_FIELD, Setting, SettingError, shown};
+use super::setting::{MAX_FIELD, Setting, SettingError};
 use super::{Entry, MAX_ENTRIES, Overrides, hash_key};
+use crate::descriptor::key_hash;
 use crate::redis::{Call, Failure, Reply, Script, script};
 use crate::units::Micros;
 
@@ -79,20 +80,21 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
     /// An entry that is none.
-    #[error("override of {field} is ignored: {problem}")]
+    #[error("an override is ignored, of a field whose hash is {field_hash}: {expected}; `weir limits list` shows it")]
     Malformed {
-        /// Its field, shortened, printable ASCII.
-        field: String,
-        /// What is wrong with its value.
-        problem: SettingError,
+        /// The hash of its field, which may be a client's key: see [`key_hash`].
+        field_hash: String,
+        /// The value that was expected in place of its own.
+        expected: String,
     },
-    /// A field longer than any key.
+    /// An empty field, or one longer than any key.
     #[error(
-        "override of {field} is ignored: expected a limit's name or a key of at most {MAX_FIELD} bytes, found more"
+        "an override is ignored, of a field whose hash is {field_hash}: expected a limit's name or a key of 1 to \
+         {MAX_FIELD} bytes"
     )]
     Field {
-        /// Its beginning, printable ASCII.
-        field: String,
+        /// The hash of the field, or of its beginning.
+        field_hash: String,
     },
     /// Many more malformed entries.
     #[error("{0} more overrides are ignored: expected settings, found none")]
@@ -284,9 +286,11 @@ impl Refresh {
 
 fn read(field: &[u8], value: &[u8]) -> Result<Setting, Ignored> {
     if field.is_empty() || field.len() > MAX_FIELD {
-        return Err(Ignored::Field { field: shown(field) });
+        return Err(Ignored::Field { field_hash: key_hash(field) });
     }
-    Setting::parse(value).map_err(|problem| Ignored::Malformed { field: shown(field), problem })
+    let malformed =
+        |problem: SettingError| Ignored::Malformed { field_hash: key_hash(field), expected: problem.expected() };
+    Setting::parse(value).map_err(malformed)
 }
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).

@@ -2,7 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::fmt;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::num::NonZeroU64;
 
 use serde_json::{Map, Value};
@@ -72,6 +72,18 @@ pub enum SettingError {
     /// A token bucket that cannot be.
     #[error("token_bucket: {0}")]
     TokenBucket(#[from] TokenBucketError),
+}
+
+impl SettingError {
+    /// The same for a log, where nothing of the value may be repeated.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Unexpected { place, expected, .. } => format!("{place}expected {expected}"),
+            Self::TooLong => self.to_string(),
+            _ => "expected a value that `weir limits set` writes".to_owned(),
+        }
+    }
 }
 
 impl Setting {
@@ -203,7 +215,7 @@ fn unexpected(place: &'static str, expected: &'static str, found: &Value) -> Set
 }
 
 /// A text of somebody else's for a log line.
-pub(super) fn shown(text: &[u8]) -> String {
+fn shown(text: &[u8]) -> String {
     let more = if text.len() > MAX_SHOWN { "..." } else { "" };
     let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
     text.iter().take(MAX_SHOWN).map(plain).chain(more.chars()).collect()

@@ -123,13 +123,24 @@ impl Contexts {
         }
     }
 
-    pub(super) fn response_body(&self, context: u32, size: usize) -> Action {
-        if let Some(Exchange::Bridged(bridge)) = self.exchange(context)
-            && let Some((worker, bytes)) = on(&bridge, |bridge| bridge.response_body(size)).flatten()
-        {
-            worker.stream_bytes(context, &bytes);
+    pub(super) fn response_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
+        match self.exchange(context) {
+            Some(Exchange::Limited(worker)) if is_whole => return worker.response_ends(context).of_body(),
+            Some(Exchange::Bridged(bridge)) => {
+                if let Some((worker, bytes)) = on(&bridge, |bridge| bridge.response_body(size)).flatten() {
+                    worker.stream_bytes(context, &bytes);
+                }
+            }
+            _ => {}
         }
         Action::Continue
+    }
+
+    pub(super) fn response_trailers(&self, context: u32) -> Action {
+        match self.exchange(context) {
+            Some(Exchange::Limited(worker)) => worker.response_ends(context),
+            _ => Action::Continue,
+        }
     }
 
     fn role(&self, root: u32) -> Option<Role> {

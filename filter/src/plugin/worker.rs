@@ -11,7 +11,7 @@ use super::abi::{self, Buffer, Headers};
 use super::host::{Callback, Clock};
 use crate::config::Config;
 use crate::limiter::{Bodies, Counters, Gather, Limiter, Ticker};
-use crate::redis::{Failure, Ticket};
+use crate::redis::Failure;
 use crate::respond::Header;
 use crate::table::Table;
 
@@ -39,8 +39,8 @@ struct State {
     ticker: Ticker,
     gather: Gather,
     bodies: Bodies,
-    /// Whose the callouts in flight are, by the proxy's tokens.
-    callouts: Vec<(u32, Ticket)>,
+    /// The callouts under way: the proxy's tokens, and their own ids.
+    callouts: Vec<(u32, u64)>,
     /// What the responses to requests are to carry.
     admitted: Table<Vec<Header>>,
 }
@@ -86,6 +86,7 @@ impl Worker {
     /// The proxy has been through all that was there to be done.
     pub(super) fn turn_ends(&self, queue: u32) {
         while abi::dequeue(queue).is_some() {}
+        self.with(|state| state.limiter.redis().handle_turn());
         self.during(self.root, |callback| self.end_turn(callback));
     }
 
@@ -139,11 +140,13 @@ impl Worker {
         self.during(self.root, |callback| {
             self.with(|state| {
                 let Some(at) = state.callouts.iter().position(|(known, _)| *known == token) else { return };
-                let (_, ticket) = state.callouts.swap_remove(at);
+                let (_, id) = state.callouts.swap_remove(at);
                 let body = callout_body(headers, size);
                 let body = body.as_deref().map_err(|failure| *failure);
-                state.limiter.redis().handle_callout(callback.now, ticket, body);
+                state.limiter.redis().handle_callout(callback.now, id, body);
             });
+            // The next callout waits for the end of the turn, and for a tick where there are no queues.
+            let _ = self.turn.map(abi::enqueue);
             self.perform_aside(callback);
         });
     }
@@ -182,6 +185,7 @@ fn callout_body(headers: usize, size: usize) -> Result<Vec<u8>, Failure> {
     match status.as_deref() {
         Some(b"200") => Ok(abi::buffer(Buffer::CalloutBody, size)),
         Some(b"504") => Err(Failure::Timeout),
+        Some(_) if abi::header(Headers::Callout, "x-envoy-overloaded").is_some() => Err(Failure::CircuitBreaker),
         Some(_) => Err(Failure::Unavailable),
         None => Err(Failure::Reset),
     }

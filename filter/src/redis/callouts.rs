@@ -1,179 +1,277 @@
-//! The `callout` transport: a connection of its own for each call.
+//! The `callout` transport: HTTP callouts, each with a TCP connection of its own, that carry one call or many.
 //!
-//! The host sends the body as raw TCP and half-closes; Redis answers all of it and closes. The handshake goes
-//! ahead of the command in the same body. So a refused `AUTH` keeps the command from running, but a refused
-//! `SELECT` does not: Redis then runs it in database 0, and the call fails all the same.
+//! The host sends a callout's body as raw TCP and half-closes; Redis answers all of it and closes. The handshake goes
+//! ahead of the commands in the same body. So a refused `AUTH` keeps the commands from running, but a refused
+//! `SELECT` does not: Redis then runs them in database 0, and the calls fail all the same.
+//!
+//! A call that comes alone is sent at once. Calls that come while a callout is under way wait for its end, and go
+//! together in the next one: a connection costs the servers some five times what a call does. They wait for
+//! [`GATHERING`] at most, so that a slow network or a lost packet holds nobody up.
 
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{
-    Call, Credentials, Failure, Reply, SessionConfig, Ticket, Trouble,
-    handshake::Handshake,
-    resp::{Decoder, describe, failure_of, is_noscript},
-};
-use crate::table::Table;
+use super::handshake::Handshake;
+use super::resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript};
+use super::session::in_flight::{Caller, InFlight};
+use super::{Call, Effect, Failure, Reply, SessionConfig, Ticket, Trouble};
 use crate::units::Micros;
 
-/// Bytes of all bodies in flight together. The host has no back-pressure: this is it.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Calls in one callout. Each may decide a request within the callback that brings the replies: the proxy's stack must
+/// hold them.
+const MAX_CALLS: usize = 128;
+/// The longest that calls wait for the end of a callout that is under way, to go together in the next.
+const GATHERING: Micros = Micros::from_millis(5);
+/// How long a callout that was answered proves that the cluster has a host.
+const PROOF: Micros = Micros::from_secs(1);
 
 /// One HTTP callout to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callout {
+    /// Tells its response from others'.
+    pub id: u64,
     /// The body to `POST`.
     pub body: Vec<u8>,
-    /// The callout's timeout: what is left of the call's budget, in whole milliseconds, rounded up, ≥ 1.
+    /// The callout's timeout in whole milliseconds, ≥ 1. Each call's own is for [`Callouts::handle_tick`].
     pub timeout_ms: u64,
 }
 
-/// What becomes of a call whose callout is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
-    /// The call is over, too. A reply here is never a top-level [`Reply::Error`].
-    Settled {
-        /// The reply, or why there is none.
-        result: Result<Reply, Failure>,
-        /// Worth a warning, if there was none for some time.
-        trouble: Option<Trouble>,
-    },
-    /// Redis did not have the script: make this callout under the same ticket.
-    Resend(Callout),
-    /// Nobody waits for this call any more.
-    Abandoned,
-}
-
-/// The calls whose callouts are under way. Each of these must end in [`Callouts::handle_response`], or in
-/// [`Callouts::withdraw`] where its callout was not made.
+/// Calls that wait for a callout, and callouts under way. Each callout must end in [`Callouts::handle_response`], or in
+/// [`Callouts::handle_refused`] where it was not made.
 #[derive(Debug)]
 pub struct Callouts {
     config: SessionConfig,
-    pending: Table<Pending>,
-    bytes: usize,
+    /// Calls of the next callout, and of those after it.
+    next: InFlight,
+    /// What is written of the next callout: calls that are sent once more.
+    body: Vec<u8>,
+    under_way: Vec<Batch>,
+    last_id: u64,
+    /// Whether one command may tell of several calls. Not of a cluster, after it has refused one.
+    joins: bool,
+    /// Whether no callout may be made: see [`hold`](Self::hold).
+    is_held: bool,
+    /// When a callout was last answered.
+    answered: Option<Micros>,
+    effects: VecDeque<Effect>,
 }
 
+/// The calls of one callout under way.
 #[derive(Debug)]
-struct Pending {
-    deadline: Micros,
-    bytes: usize,
-    /// `None` once nobody waits for it.
-    caller: Option<Caller>,
+struct Batch {
+    id: u64,
+    started: Micros,
+    calls: InFlight,
 }
 
-#[derive(Debug)]
-struct Caller {
-    /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
-    call: Option<Call>,
+/// What came of a callout.
+struct Response {
+    /// The replies to its commands, from the first on.
+    replies: Vec<Reply>,
+    /// Why the others are missing, if any is.
+    lost: Failure,
+    /// Worth a warning, if there was none for some time.
+    trouble: Option<Trouble>,
 }
 
 impl Callouts {
     /// None under way.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
-        Self { config, pending: Table::new(), bytes: 0 }
+        Self {
+            config,
+            next: InFlight::default(),
+            body: Vec::new(),
+            under_way: Vec::new(),
+            last_id: 0,
+            joins: true,
+            is_held: false,
+            answered: None,
+            effects: VecDeque::new(),
+        }
     }
 
-    /// The callout to make for a call. Where the host cannot make it, say so to
-    /// [`handle_response`](Self::handle_response).
+    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and a tick.
     ///
     /// # Errors
-    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB, or where the ticket is already under way. Such a call is
-    /// over: nothing more is heard of it.
-    pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<Callout, Failure> {
-        if self.pending.len() >= self.config.max_in_flight || self.pending.contains(ticket.0) {
+    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB. Such a call is over: nothing more is heard of it.
+    pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        let under_way = self.under_way.iter().fold(call.size(), |sum, batch| sum.saturating_add(batch.calls.bytes()));
+        if self.in_flight() >= self.config.max_in_flight || !self.next.has_room(under_way) {
             return Err(Failure::Overloaded);
         }
-        let deadline = now.plus(self.config.timeout);
-        let callout = self.callout(now, deadline, call.size(), |body| call.encode(body))?;
-        let caller = Some(Caller { call: call.is_script().then_some(call) });
-        self.insert(ticket, Pending { deadline, bytes: callout.body.len(), caller });
-        Ok(callout)
+        self.next.wait(ticket, now.plus(self.config.timeout), call);
+        Ok(())
     }
 
-    /// Nobody waits for this call any more: its response is dropped, nothing else.
+    /// Nobody waits for this call any more: its reply is dropped, nothing else. One that was sent counts until its
+    /// callout is over.
     pub fn abandon(&mut self, ticket: Ticket) {
-        if let Some(pending) = self.pending.get_mut(ticket.0) {
-            pending.caller = None;
-        }
+        self.effects.retain(|effect| !matches!(effect, Effect::Settled { ticket: settled, .. } if *settled == ticket));
+        self.next.abandon(ticket);
+        self.under_way.iter_mut().for_each(|batch| batch.calls.abandon(ticket));
     }
 
-    /// This callout is not made after all: nothing more is heard of its call.
-    pub fn withdraw(&mut self, ticket: Ticket) {
-        self.take(ticket);
+    /// The callout to make now, if one is due.
+    pub fn next_callout(&mut self, now: Micros) -> Option<Callout> {
+        let is_gathering = self.under_way.iter().any(|batch| now < batch.started.plus(GATHERING));
+        if self.is_held || (is_gathering && self.next.len() < MAX_CALLS) {
+            return None;
+        }
+        self.next.expire(now, |ticket| self.effects.push_back(timed_out(ticket)));
+        if self.next.len() == 0 {
+            return None;
+        }
+        self.last_id = self.last_id.wrapping_add(1);
+        let later = self.next.split_waiting(MAX_CALLS);
+        let mut calls = core::mem::replace(&mut self.next, later);
+        self.begin_body();
+        let mut body = core::mem::take(&mut self.body);
+        calls.send_waiting(now, self.joins, &mut body);
+        self.under_way.push(Batch { id: self.last_id, started: now, calls });
+        Some(Callout { id: self.last_id, body, timeout_ms: self.config.timeout.to_millis_ceil().max(1) })
+    }
+
+    /// The host has begun to tell of a callout's end. Until it has [released](Self::release) it, none may be made: it would
+    /// be given the connection of that one, half-closed as it is.
+    pub fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// The host is through with all that it told of.
+    pub fn release(&mut self) {
+        self.is_held = false;
+    }
+
+    /// The host did not make a callout. It does not say why: where the cluster has a host, the proxy's circuit breaker
+    /// is open.
+    pub fn handle_refused(&mut self, now: Micros, id: u64) {
+        let is_proven = self.answered.is_some_and(|at| now.minus(at) < PROOF) || self.under_way.len() > 1;
+        let failure = if is_proven { Failure::CircuitBreaker } else { Failure::Unavailable };
+        self.handle_response(now, id, Err(failure));
     }
 
     /// A callout is over: with the whole body that came, or with why there is none (`Timeout`, `Unavailable`, …).
-    pub fn handle_response(&mut self, now: Micros, ticket: Ticket, response: Result<&[u8], Failure>) -> Next {
-        let Some(Pending { deadline, caller: Some(Caller { call }), .. }) = self.take(ticket) else {
-            return Next::Abandoned;
+    pub fn handle_response(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
+        let Some(at) = self.under_way.iter().position(|batch| batch.id == id) else { return };
+        let Batch { calls, .. } = self.under_way.swap_remove(at);
+        if response.is_ok_and(|body| !body.is_empty()) {
+            self.answered = Some(now);
+        }
+        let response = match response {
+            Ok(body) => self.read(body, calls.commands()),
+            Err(lost) => Response { replies: Vec::new(), lost, trouble: trouble_without_response(lost) },
         };
-        let error = match response.map(|body| self.read(body)) {
-            Err(failure) => return settled(failure, None),
-            Ok(Err(trouble)) => return settled(trouble.failure, Some(trouble)),
-            Ok(Ok(Reply::Error(error))) => error,
-            Ok(Ok(reply)) => return Next::Settled { result: Ok(reply), trouble: None },
-        };
-        match call.filter(|_| is_noscript(&error)) {
-            Some(call) => self.resend(now, ticket, deadline, &call),
-            None => {
-                let detail = describe(&error, self.config.credentials.as_ref());
-                settled(failure_of(&error), Some(Trouble::new(failure_of(&error), detail)))
-            }
+        self.share_out(now, calls, response);
+    }
+
+    /// Time has passed: gives calls up.
+    pub fn handle_tick(&mut self, now: Micros) {
+        let Self { next, under_way, effects, .. } = self;
+        for calls in under_way.iter_mut().map(|batch| &mut batch.calls).chain([next]) {
+            calls.expire(now, |ticket| effects.push_back(timed_out(ticket)));
         }
     }
 
-    /// Callouts under way, those included that nobody waits for any more.
+    /// When [`handle_tick`](Self::handle_tick) is wanted next, and [`next_callout`](Self::next_callout) after it.
+    #[must_use]
+    pub fn next_tick(&self, now: Micros) -> Option<Micros> {
+        if !self.effects.is_empty() {
+            return Some(now);
+        }
+        // Sooner where the host tells of a callout's end, or of its turn's.
+        let gathered = (self.next.len() > 0).then(|| now.plus(GATHERING));
+        let deadlines = self.under_way.iter().map(|batch| &batch.calls).chain([&self.next]);
+        let deadlines = deadlines.filter_map(InFlight::earliest_deadline).map(|at| at.max(now));
+        deadlines.chain(gathered).min()
+    }
+
+    /// Whether [`poll`](Self::poll) has nothing and no call waits.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.effects.is_empty() && self.next.len() == 0
+    }
+
+    /// The next thing to know. Poll after every event, until there is none, or until [`Effect::Settled`] has come as often
+    /// as the host stands in one callback. The rest is kept, and asks for a tick.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Calls that wait or were sent, those included that nobody waits for any more.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.pending.len()
+        self.under_way.iter().fold(self.next.len(), |sum, batch| sum.saturating_add(batch.calls.len()))
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Pending> {
-        let pending = self.pending.remove(ticket.0)?;
-        self.bytes = self.bytes.saturating_sub(pending.bytes);
-        Some(pending)
-    }
-
-    fn resend(&mut self, now: Micros, ticket: Ticket, deadline: Micros, call: &Call) -> Next {
-        if deadline <= now {
-            return settled(Failure::Timeout, None);
-        }
-        let encode = |body: &mut Vec<u8>| {
-            call.encode_with_source(body);
-        };
-        match self.callout(now, deadline, call.size_with_source(), encode) {
-            Ok(callout) => {
-                let caller = Some(Caller { call: None });
-                self.insert(ticket, Pending { deadline, bytes: callout.body.len(), caller });
-                Next::Resend(callout)
+    /// Settles the calls of a callout, or has them sent again.
+    fn share_out(&mut self, now: Micros, mut calls: InFlight, Response { replies, lost, mut trouble }: Response) {
+        let mut replies = replies.into_iter();
+        while let Some(first) = calls.answered() {
+            let is_joined = calls.is_next_joined();
+            let reply = replies.next();
+            // A Redis that is a cluster refuses keys of different slots before it runs anything.
+            let is_apart = is_joined && matches!(&reply, Some(Reply::Error(error)) if is_cross_slot(error));
+            self.joins &= !is_apart;
+            let (mut shares, mut whole) = match reply {
+                // A reply without shares is malformed to all alike.
+                Some(reply) if is_joined && !matches!(reply, Reply::Error(_)) => (Some(Shares::of(reply)), None),
+                reply => (None, reply),
+            };
+            let mut next = Some(first);
+            while let Some(sent) = next {
+                let reply = match &mut shares {
+                    Some(shares) => Some(shares.as_mut().map_or(Reply::Nil, |shares| shares.take(sent.share))),
+                    // An error is the reply to all that one command tells of.
+                    None if is_joined => whole.clone(),
+                    None => whole.take(),
+                };
+                if let Some(caller) = sent.caller {
+                    match reply {
+                        Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_apart, &mut trouble),
+                        Some(reply) => self.settle(caller.ticket, Ok(reply)),
+                        None => self.settle(caller.ticket, Err(lost)),
+                    }
+                }
+                next = calls.answered_too();
             }
-            Err(failure) => settled(failure, None),
         }
+        self.effects.extend(trouble.map(Effect::Trouble));
     }
 
-    fn callout(
-        &self,
+    /// Redis has refused a call: it has failed, or is sent once more. Of one response, the first trouble is told.
+    fn handle_error(
+        &mut self,
         now: Micros,
-        deadline: Micros,
-        size: usize,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Callout, Failure> {
-        if self.bytes.saturating_add(size) > MAX_BYTES {
-            return Err(Failure::Overloaded);
+        caller: Caller,
+        error: &[u8],
+        is_apart: bool,
+        trouble: &mut Option<Trouble>,
+    ) {
+        let Caller { ticket, deadline, call } = caller;
+        let again = call.filter(|_| is_apart || is_noscript(error));
+        let failed = match again {
+            Some(_) if deadline <= now => Err(Failure::Timeout),
+            Some(call) => {
+                self.begin_body();
+                self.next.resend(now, ticket, deadline, &call, &mut self.body)
+            }
+            None => {
+                trouble.get_or_insert_with(|| trouble_of(error));
+                Err(failure_of(error))
+            }
+        };
+        if let Err(failure) = failed {
+            self.settle(ticket, Err(failure));
         }
-        let mut body = Vec::with_capacity(size);
-        self.handshake(&mut body);
-        encode(&mut body);
-        Ok(Callout { body, timeout_ms: deadline.minus(now).to_millis_ceil().max(1) })
     }
 
-    fn insert(&mut self, ticket: Ticket, pending: Pending) {
-        self.bytes = self.bytes.saturating_add(pending.bytes);
-        self.pending.insert(ticket.0, pending);
-    }
-
-    /// The command's reply, out of a whole response.
-    fn read(&self, body: &[u8]) -> Result<Reply, Trouble> {
+    /// The replies to so many commands, out of a whole response.
+    fn read(&self, body: &[u8], commands: usize) -> Response {
         let mut decoder = Decoder::new();
         decoder.push(body);
         let mut next = || match decoder.next_reply() {
@@ -181,170 +279,57 @@ impl Callouts {
             Ok(None) => Err(Trouble::new(Failure::Reset, format!("the connection ended after {} bytes", body.len()))),
             Err(error) => Err(Trouble::new(Failure::Protocol, error.to_string())),
         };
-        let mut handshake = self.handshake(&mut Vec::new());
-        while !handshake.is_done() {
-            handshake.answer(&next()?, self.credentials())?;
-        }
-        let reply = next()?;
-        match decoder.buffered() {
-            0 => Ok(reply),
-            rest => Err(Trouble::new(Failure::Protocol, format!("expected no more replies, found {rest} bytes"))),
-        }
+        let credentials = self.config.credentials.as_ref();
+        let mut handshake = Handshake::begin(credentials, self.config.database, &mut Vec::new());
+        let mut replies = Vec::new();
+        let mut read_all = || -> Result<(), Trouble> {
+            while !handshake.is_done() {
+                handshake.answer(&next()?)?;
+            }
+            while replies.len() < commands {
+                replies.push(next()?);
+            }
+            Ok(())
+        };
+        let trouble = match read_all() {
+            Ok(()) if decoder.buffered() == 0 => return Response { replies, lost: Failure::Reset, trouble: None },
+            Ok(()) => {
+                // Which reply is one too many, nobody knows.
+                replies.clear();
+                let detail = format!("expected no more replies, found {} bytes", decoder.buffered());
+                Trouble::new(Failure::Protocol, detail)
+            }
+            Err(trouble) => match replies.as_slice() {
+                // A server without room for a connection says so once, whatever it was sent.
+                [Reply::Error(error)] if trouble.failure == Failure::Reset && !is_noscript(error) => trouble_of(error),
+                _ => trouble,
+            },
+        };
+        Response { replies, lost: trouble.failure, trouble: Some(trouble) }
     }
 
-    fn handshake(&self, out: &mut Vec<u8>) -> Handshake {
-        Handshake::begin(self.credentials(), self.config.database, out)
+    fn settle(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
+        self.effects.push_back(Effect::Settled { ticket, result });
     }
 
-    fn credentials(&self) -> Option<&Credentials> {
-        self.config.credentials.as_ref()
+    /// Begins the next callout's body, unless that was done.
+    fn begin_body(&mut self) {
+        if self.body.is_empty() {
+            Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.body);
+        }
     }
 }
 
-fn settled(failure: Failure, trouble: Option<Trouble>) -> Next {
-    Next::Settled { result: Err(failure), trouble }
+fn timed_out(ticket: Ticket) -> Effect {
+    Effect::Settled { ticket, result: Err(Failure::Timeout) }
 }
 
-#[cfg(test)]
-mod tests {
-    use alloc::sync::Arc;
+fn trouble_of(error: &[u8]) -> Trouble {
+    Trouble::new(failure_of(error), describe(error))
+}
 
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::redis::{Script, Secret};
-
-    const NOW: Micros = Micros::from_secs(1_000);
-    const ONE: Ticket = Ticket(1);
-
-    fn config() -> SessionConfig {
-        SessionConfig { credentials: None, database: 0, timeout: Micros::from_millis(50), max_in_flight: 2 }
-    }
-
-    fn with_handshake() -> SessionConfig {
-        let credentials = Credentials { username: None, password: Secret::new("hunter2") };
-        SessionConfig { credentials: Some(credentials), database: 3, ..config() }
-    }
-
-    fn call() -> Call {
-        Call::script(&Arc::new(Script::new("return 1")), &["k"], &["1"])
-    }
-
-    fn text(callout: &Callout) -> String {
-        String::from_utf8(callout.body.clone()).unwrap().replace("\r\n", " ")
-    }
-
-    /// What comes of a call that is answered with `body`.
-    fn answered(config: SessionConfig, body: &[u8]) -> Next {
-        let mut callouts = Callouts::new(config);
-        callouts.submit(NOW, ONE, call()).unwrap();
-        callouts.handle_response(NOW, ONE, Ok(body))
-    }
-
-    fn failure(next: Next) -> Failure {
-        let Next::Settled { result: Err(failure), trouble } = next else {
-            panic!("expected a failure, found {next:?}")
-        };
-        assert!(trouble.is_none_or(|trouble| trouble.failure == failure && !trouble.detail.contains("hunter2")));
-        failure
-    }
-
-    #[test]
-    fn one_body_holds_the_handshake_and_the_command() {
-        let callout = Callouts::new(with_handshake()).submit(NOW, ONE, call()).unwrap();
-        let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
-        assert_eq!(
-            text(&callout),
-            format!("*2 $4 AUTH $7 hunter2 *2 $6 SELECT $1 3 *5 $7 EVALSHA $40 {sha} $1 1 $1 k $1 1 ")
-        );
-        assert_eq!(callout.timeout_ms, 50);
-    }
-
-    #[test]
-    fn the_reply_is_what_comes_after_the_handshake() {
-        let next = answered(with_handshake(), b"+OK\r\n+OK\r\n:7\r\n");
-        assert_eq!(next, Next::Settled { result: Ok(Reply::Integer(7)), trouble: None });
-    }
-
-    #[test]
-    fn a_refused_handshake_is_what_the_call_failed_for() {
-        let body = b"-WRONGPASS no\r\n-NOAUTH Authentication required.\r\n-NOAUTH Authentication required.\r\n";
-        assert_eq!(failure(answered(with_handshake(), body)), Failure::Auth);
-        let body = b"+OK\r\n-ERR DB index is out of range\r\n:7\r\n";
-        assert_eq!(failure(answered(with_handshake(), body)), Failure::Refused);
-    }
-
-    #[test]
-    fn a_lost_script_is_sent_once_with_its_source_and_what_is_left_of_the_time() {
-        let mut callouts = Callouts::new(config());
-        callouts.submit(NOW, ONE, call()).unwrap();
-        let later = NOW.plus(Micros(20_001));
-        let Next::Resend(again) = callouts.handle_response(later, ONE, Ok(b"-NOSCRIPT No matching script.\r\n")) else {
-            panic!("not sent again")
-        };
-        assert_eq!(text(&again), "*5 $4 EVAL $8 return 1 $1 1 $1 k $1 1 ");
-        assert_eq!(again.timeout_ms, 30);
-        assert_eq!(callouts.in_flight(), 1);
-        let next = callouts.handle_response(later, ONE, Ok(b"-NOSCRIPT No matching script.\r\n"));
-        assert_eq!(failure(next), Failure::Refused);
-        assert_eq!(callouts.in_flight(), 0);
-    }
-
-    #[test]
-    fn a_lost_script_found_out_too_late_is_a_timeout() {
-        let mut callouts = Callouts::new(config());
-        callouts.submit(NOW, ONE, call()).unwrap();
-        let late = NOW.plus(Micros::from_millis(50));
-        assert_eq!(failure(callouts.handle_response(late, ONE, Ok(b"-NOSCRIPT x\r\n"))), Failure::Timeout);
-    }
-
-    #[test]
-    fn a_callout_never_has_a_timeout_of_nothing() {
-        let mut callouts = Callouts::new(SessionConfig { timeout: Micros(1), ..config() });
-        assert_eq!(callouts.submit(NOW, ONE, call()).unwrap().timeout_ms, 1);
-    }
-
-    #[test]
-    fn a_connection_that_ends_early_is_a_reset() {
-        for body in [b"".as_slice(), b"+OK\r\n", b"+OK\r\n+OK\r\n", b"+OK\r\n+OK\r\n:7"] {
-            assert_eq!(failure(answered(with_handshake(), body)), Failure::Reset);
-        }
-    }
-
-    #[test]
-    fn what_redis_would_not_say_is_a_protocol_failure() {
-        for body in [b"<html>".as_slice(), b":7\r\n", b"+OK\r\n+OK\r\n:7\r\n:8\r\n", b"+OK\r\n+OK\r\n$1\r\nab\r\n"] {
-            assert_eq!(failure(answered(with_handshake(), body)), Failure::Protocol);
-        }
-    }
-
-    #[test]
-    fn a_callout_that_failed_fails_its_call() {
-        let mut callouts = Callouts::new(config());
-        callouts.submit(NOW, ONE, call()).unwrap();
-        assert_eq!(failure(callouts.handle_response(NOW, ONE, Err(Failure::Unavailable))), Failure::Unavailable);
-        assert_eq!(callouts.in_flight(), 0);
-    }
-
-    #[test]
-    fn a_request_that_went_away_holds_its_place_until_its_callout_is_over() {
-        let mut callouts = Callouts::new(config());
-        callouts.submit(NOW, ONE, call()).unwrap();
-        callouts.submit(NOW, Ticket(2), call()).unwrap();
-        callouts.abandon(ONE);
-        assert_eq!(callouts.submit(NOW, Ticket(3), call()), Err(Failure::Overloaded));
-        assert_eq!(callouts.handle_response(NOW, ONE, Ok(b"-NOSCRIPT x\r\n")), Next::Abandoned);
-        callouts.submit(NOW, Ticket(3), call()).unwrap();
-    }
-
-    proptest! {
-        #[test]
-        fn any_response_ends_the_callout(body in prop::collection::vec(any::<u8>(), 0..200), begins_well: bool) {
-            let body = if begins_well { [b"+OK\r\n+OK\r\n".as_slice(), &body].concat() } else { body };
-            let mut callouts = Callouts::new(with_handshake());
-            callouts.submit(NOW, ONE, call()).unwrap();
-            let next = callouts.handle_response(NOW, ONE, Ok(&body));
-            prop_assert_eq!(callouts.in_flight(), usize::from(matches!(next, Next::Resend(_))));
-        }
-    }
+/// Of a callout without a response, which causes are counted without a warning.
+fn trouble_without_response(lost: Failure) -> Option<Trouble> {
+    let detail = "the circuit breaker of redis.cluster is open: raise its circuit_breakers";
+    (lost == Failure::CircuitBreaker).then(|| Trouble::new(lost, detail))
 }

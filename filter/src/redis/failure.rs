@@ -11,10 +11,14 @@ pub enum Failure {
     Timeout,
     /// More calls in flight than allowed.
     Overloaded,
+    /// The proxy's own circuit breaker for the cluster of Redis refused a callout.
+    CircuitBreaker,
     /// The connection was lost while the call was in flight; whether Redis ran it is unknown.
     Reset,
     /// Redis refused the credentials or the permission (`WRONGPASS`, `NOAUTH`, `NOPERM`).
     Auth,
+    /// Redis is in cluster mode, and this node does not serve the key (`MOVED`, `ASK`, `CROSSSLOT`, …).
+    ClusterMode,
     /// This Redis cannot serve now, another may (`READONLY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`).
     NotReady,
     /// Any other error reply (`OOM`, `BUSY`, `WRONGTYPE`, …).
@@ -25,12 +29,14 @@ pub enum Failure {
 
 impl Failure {
     /// Every cause, in the order of its counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Unavailable,
         Self::Timeout,
         Self::Overloaded,
+        Self::CircuitBreaker,
         Self::Reset,
         Self::Auth,
+        Self::ClusterMode,
         Self::NotReady,
         Self::Refused,
         Self::Protocol,
@@ -43,8 +49,10 @@ impl Failure {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
+            Self::CircuitBreaker => "circuit_breaker",
             Self::Reset => "reset",
             Self::Auth => "auth",
+            Self::ClusterMode => "cluster_mode",
             Self::NotReady => "not_ready",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
@@ -52,10 +60,10 @@ impl Failure {
     }
 }
 
-/// Something that an operator should read once: what failed, and the peer's own words where it had any.
+/// A failure for an operator to read about once.
 ///
 /// Rate-limiting the warnings is the caller's. `detail` is one line of printable ASCII, at most some 300
-/// bytes, and never holds the password.
+/// bytes. It holds nothing that the peer sent, who repeats keys, headers, bodies and the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// The cause, as it is counted.

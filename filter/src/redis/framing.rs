@@ -19,13 +19,13 @@ pub const MAX_MESSAGE: u32 = 64 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
     /// Compressed, or no gRPC at all.
-    #[error("expected a message's compression flag to be 0, found {found}")]
+    #[error("expected a message's compression flag to be 0, found another value")]
     Flag {
         /// The byte there.
         found: u8,
     },
     /// A length that no session sends.
-    #[error("expected a message of at most {MAX_MESSAGE} bytes, found one of {found}")]
+    #[error("expected a message of at most {MAX_MESSAGE} bytes, found a longer one")]
     TooLong {
         /// The length that it claims.
         found: u32,

@@ -59,13 +59,13 @@ impl Handshake {
     ///
     /// # Errors
     /// Where it is not the one hoped for.
-    pub(super) fn answer(&mut self, reply: &Reply, credentials: Option<&Credentials>) -> Result<(), Trouble> {
+    pub(super) fn answer(&mut self, reply: &Reply) -> Result<(), Trouble> {
         let step = self.owed.pop_front();
         match (step, reply) {
             (Some(Step::Auth | Step::Select), Reply::Simple(status)) if status == b"OK" => Ok(()),
             (Some(Step::Ping), Reply::Simple(status)) if status == b"PONG" => Ok(()),
             (Some(step), Reply::Error(error)) => {
-                let detail = format!("{} failed: {}", step.command(), describe(error, credentials));
+                let detail = format!("{} failed: {}", step.command(), describe(error));
                 Err(Trouble::new(failure_of(error), detail))
             }
             (Some(step), reply) => {
@@ -116,7 +116,7 @@ mod tests {
         );
         for answer in ["OK", "OK", "PONG"] {
             assert!(!handshake.is_done());
-            handshake.answer(&Reply::Simple(answer.into()), None).unwrap();
+            handshake.answer(&Reply::Simple(answer.into())).unwrap();
         }
         assert!(handshake.is_done());
     }
@@ -139,8 +139,7 @@ mod tests {
             Reply::Array(vec![Reply::Bulk(b"AUTH".to_vec()), Reply::Bulk(b"hunter2".to_vec())]),
             Reply::Error(b"ERR unknown command `AUTH`, with args beginning with: `hunter2`, ".to_vec()),
         ] {
-            let trouble =
-                Handshake::begin(Some(&credentials), 0, &mut Vec::new()).answer(&echo, Some(&credentials)).unwrap_err();
+            let trouble = Handshake::begin(Some(&credentials), 0, &mut Vec::new()).answer(&echo).unwrap_err();
             assert!(!trouble.detail.contains("hunter2"), "{trouble:?}");
         }
     }

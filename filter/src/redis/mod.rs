@@ -3,7 +3,7 @@
 //! - [`resp`] encodes commands and finds replies in whatever chunks they come;
 //! - [`Call`] is one command, a [`Script`] most often, encoded once however often it is sent;
 //! - [`Session`] is the long-lived, pipelined connection of the `stream` transport;
-//! - [`Callouts`] is the `callout` transport: a connection per call;
+//! - [`Callouts`] is the `callout` transport: a connection per callout, which carries the calls that came together;
 //! - [`framing`] is the gRPC framing between the limiter's stream and the bridge's TCP connection.
 //!
 //! No call is sent twice unless Redis said that it did not run it (`NOSCRIPT`).
@@ -21,7 +21,7 @@ mod session;
 pub(crate) use self::lua::{lua, strip};
 pub use call::{Call, CallWriter, Script};
 pub(crate) use call::{script, sha1};
-pub use callouts::{Callout, Callouts, Next};
+pub use callouts::{Callout, Callouts};
 pub use failure::{Failure, Trouble};
 pub use resp::{Integers, Reply, Shares};
 pub use secret::{Credentials, Secret};

@@ -9,8 +9,8 @@ fn one_in_flight() -> Fixture {
 }
 
 /// Admits, no place taken before; denies, the one place taken.
-const A_PLACE: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
-const NO_PLACE: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
+pub(super) const A_PLACE: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
+pub(super) const NO_PLACE: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
 
 #[test]
 fn a_request_gives_its_place_back_when_it_is_over() {

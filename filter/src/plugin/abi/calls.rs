@@ -42,8 +42,9 @@ pub(in crate::plugin) enum Headers {
     Callout = 6,
 }
 
-/// The stream of the request, as `continue` and `close` have it.
+/// The streams of the request and of the response, as `continue` and `close` have them.
 const REQUEST: u32 = 0;
+const RESPONSE: u32 = 1;
 /// A metric that only grows.
 const COUNTER: u32 = 0;
 /// A local reply that says nothing to gRPC.
@@ -135,6 +136,11 @@ pub(in crate::plugin) fn set_property(name: &str, value: &str) -> Result<(), Ref
 /// Lets go on what a request's callback held.
 pub(in crate::plugin) fn resume_request() -> Result<(), Refused> {
     done(unsafe { imports::proxy_continue_stream(REQUEST) })
+}
+
+/// Lets go on what a response's callback held.
+pub(in crate::plugin) fn resume_response() -> Result<(), Refused> {
+    done(unsafe { imports::proxy_continue_stream(RESPONSE) })
 }
 
 /// Answers a request. `details` are for the access log; `headers` are encoded pairs.

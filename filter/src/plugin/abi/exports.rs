@@ -67,8 +67,13 @@ extern "C" fn proxy_on_response_headers(context: u32, _count: usize, end_of_stre
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_body(context: u32, size: usize, _end_of_stream: u32) -> u32 {
-    CONTEXTS.response_body(context, size) as u32
+extern "C" fn proxy_on_response_body(context: u32, size: usize, end_of_stream: u32) -> u32 {
+    CONTEXTS.response_body(context, size, end_of_stream != 0) as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_trailers(context: u32, _count: usize) -> u32 {
+    CONTEXTS.response_trailers(context) as u32
 }
 
 #[unsafe(no_mangle)]

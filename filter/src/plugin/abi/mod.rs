@@ -2,7 +2,7 @@
 //!
 //! An SDK would export every callback that there is, and each costs the proxy a call into the VM for each request,
 //! wanted or not. These are exported: context_create, configure, tick, queue_ready, done; request headers, body and
-//! trailers; response headers and (for the bridge) body; what callouts and streams bring. `proxy_on_delete` follows
+//! trailers; response headers, body and trailers; what callouts and streams bring. `proxy_on_delete` follows
 //! `proxy_on_done` at once, so there is nothing left for it to do.
 //!
 //! # Who calls back, and when

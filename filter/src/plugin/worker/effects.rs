@@ -8,7 +8,7 @@ use crate::pairs;
 use crate::plugin::host::Callback;
 use crate::plugin::wire;
 use crate::plugin::{abi, log_warning};
-use crate::redis::{Callout, Failure, Ticket};
+use crate::redis::Callout;
 use crate::respond::{Header, LocalReply};
 
 impl Worker {
@@ -35,7 +35,7 @@ impl Worker {
                         let _ = abi::cancel_stream(token);
                     }
                 }
-                Effect::CallOut(ticket, callout) => self.call_out(callback, ticket, &callout),
+                Effect::CallOut(callout) => self.call_out(callback, &callout),
                 Effect::Annotate(RequestId(request), notes) => {
                     if callback.acts_as(request) {
                         for (name, note) in notes {
@@ -130,15 +130,15 @@ impl Worker {
         }
     }
 
-    fn call_out(&self, callback: &mut Callback, ticket: Ticket, callout: &Callout) {
+    fn call_out(&self, callback: &mut Callback, callout: &Callout) {
         let headers = [(":method", "POST"), (":path", "/"), (":authority", self.cluster.as_str())];
         let headers = pairs::encode(headers.into_iter());
         let timeout = u32::try_from(callout.timeout_ms).unwrap_or(u32::MAX);
         let called =
             callback.acts_as(self.root).then(|| abi::http_call(&self.cluster, &headers, &callout.body, timeout));
         self.with(|state| match called {
-            Some(Ok(token)) => state.callouts.push((token, ticket)),
-            _ => state.limiter.redis().handle_callout(callback.now, ticket, Err(Failure::Unavailable)),
+            Some(Ok(token)) => state.callouts.push((token, callout.id)),
+            _ => state.limiter.redis().handle_callout_refused(callback.now, callout.id),
         });
     }
 
@@ -149,6 +149,12 @@ impl Worker {
                     self.admit(request, headers);
                     // The proxy refuses that of no request that is there.
                     let _ = abi::resume_request();
+                }
+            }
+            Decision::EndResponse => {
+                if callback.acts_as(request) {
+                    // The proxy refuses that of no request that is there.
+                    let _ = abi::resume_response();
                 }
             }
             Decision::Answer(reply) => {

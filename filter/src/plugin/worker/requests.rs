@@ -155,15 +155,39 @@ impl Worker {
     /// The response to a request. Headers are added once, beside those of other limiters.
     pub(in crate::plugin) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
         let headers = self.with(|state| state.admitted.get_mut(request).map(core::mem::take)).unwrap_or_default();
-        if headers.is_empty() {
-            return Action::Continue;
+        if !headers.is_empty() {
+            self.add_headers(headers, is_headers_only);
         }
+        if is_headers_only { self.response_ends(request) } else { Action::Continue }
+    }
+
+    fn add_headers(&self, headers: Vec<Header>, is_headers_only: bool) {
         let theirs = |name| abi::header(Headers::Response, name);
         for (name, value) in respond::beside(headers, is_headers_only, &theirs) {
             let set = abi::set_header(Headers::Response, name, &value);
             debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
         }
-        Action::Continue
+    }
+
+    /// The end of a response is about to go to the client. What the request holds is given back before it does, so that
+    /// the client's next request finds it free, whichever worker serves that.
+    pub(in crate::plugin) fn response_ends(&self, request: u32) -> Action {
+        let request = RequestId(request);
+        if !self.with(|state| state.limiter.holds_places(request)) {
+            return Action::Continue;
+        }
+        self.during(request.0, |callback| {
+            self.with(|state| state.limiter.response_ends(callback.now, request));
+            self.send_now(callback);
+            // No decision on another request may be carried out here: an answer to it would hold up this response.
+            let (is_at_rest, is_held) =
+                self.with(|state| (state.limiter.is_at_rest(), state.limiter.holds_response(request)));
+            if !is_at_rest && let Some(turn) = self.turn {
+                // A queue that was there is there; and there are ticks.
+                let _ = abi::enqueue(turn);
+            }
+            if is_held { Action::Pause } else { Action::Continue }
+        })
     }
 
     /// The request is over, answered or not.

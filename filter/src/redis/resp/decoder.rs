@@ -258,7 +258,10 @@ mod tests {
         assert_eq!(the_error(b"*4097\r\n"), RespError::TooMany { found: 4_097 });
         assert_eq!(the_error(b"*9223372036854775807\r\n"), RespError::TooMany { found: 9_223_372_036_854_775_807 });
         assert_eq!(the_error(&b"*1\r\n".repeat(9)), RespError::TooDeep);
-        assert_eq!(the_error(b":twelve\r\n").to_string(), "expected a 64-bit integer after ':', found 6 other bytes");
+        assert_eq!(
+            the_error(b":twelve\r\n").to_string(),
+            "expected a 64-bit integer after a reply's type, found 6 other bytes"
+        );
     }
 
     #[test]

@@ -1,14 +1,84 @@
-//! What an error reply means for the one who called.
+//! The meaning of an error reply to the call that failed.
 //!
-//! Redis says it in the first word. Redis before 7.0 hides that word where the error arose inside a script:
+//! Redis names it in the first word. Redis before 7.0 hides that word where the error arose inside a script:
 //! `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`.
+//!
+//! An error reply repeats what a client sent: a missing command's arguments, a key, the slot of a key. So nothing of
+//! it is ever shown: [`describe`] chooses among texts of its own.
 
 use alloc::string::String;
 
-use crate::redis::{Credentials, Failure};
+use crate::redis::Failure;
 
 const WRAPPED: &[u8] = b"ERR Error running script";
-const LONGEST_DESCRIPTION: usize = 200;
+/// Begins the place of an error inside a script: `@user_script: 20: `, `@user_script:20: `, `user_script:20: `.
+const PLACE: &[u8] = b"user_script:";
+
+/// Commands that Weir sends and its scripts call: the only ones that a description names.
+const COMMANDS: [&str; 23] = [
+    "EVALSHA",
+    "EVAL",
+    "AUTH",
+    "SELECT",
+    "PING",
+    "TIME",
+    "GET",
+    "SET",
+    "ZADD",
+    "ZREM",
+    "ZCOUNT",
+    "ZSCORE",
+    "ZRANGEBYSCORE",
+    "ZREMRANGEBYSCORE",
+    "PEXPIRE",
+    "LINDEX",
+    "LLEN",
+    "LTRIM",
+    "RPUSH",
+    "RPOP",
+    "HSCAN",
+    "HLEN",
+    "XADD",
+];
+
+/// The meanings of errors, by what they begin with behind `ERR `: a code, which is one word, or several words.
+const MEANINGS: [(&str, Failure, &str); 28] = [
+    ("WRONGPASS", Failure::Auth, "redis.username or redis.password is wrong"),
+    ("invalid password", Failure::Auth, "redis.password is wrong"),
+    ("AUTH <password> called without any password", Failure::Auth, NO_PASSWORD),
+    ("Client sent AUTH, but no password is set", Failure::Auth, NO_PASSWORD),
+    ("NOAUTH", Failure::Auth, "redis.password is missing"),
+    ("NOPERM", Failure::Auth, ACL),
+    ("The user executing the script", Failure::Auth, ACL),
+    ("ACL failure in script", Failure::Auth, ACL),
+    ("READONLY", Failure::NotReady, "it is a replica"),
+    ("LOADING", Failure::NotReady, "it is loading its data"),
+    ("MASTERDOWN", Failure::NotReady, "its master is away"),
+    ("CLUSTERDOWN Hash slot not served", Failure::ClusterMode, CLUSTER),
+    ("CLUSTERDOWN", Failure::NotReady, "Redis is a cluster that is down"),
+    ("MOVED", Failure::ClusterMode, CLUSTER),
+    ("ASK", Failure::ClusterMode, CLUSTER),
+    ("TRYAGAIN", Failure::ClusterMode, CLUSTER),
+    ("CROSSSLOT", Failure::ClusterMode, CLUSTER),
+    ("Script attempted to access", Failure::ClusterMode, CLUSTER),
+    ("Lua script attempted to access", Failure::ClusterMode, CLUSTER),
+    ("OOM", Failure::Refused, "maxmemory is reached"),
+    ("BUSY", Failure::Refused, "a script keeps it busy"),
+    ("MISCONF", Failure::Refused, "it cannot save its data"),
+    ("NOSCRIPT", Failure::Refused, "it does not keep scripts"),
+    ("WRONGTYPE", Failure::Refused, "another program uses redis.key_prefix"),
+    ("unknown command", Failure::Refused, UNKNOWN_COMMAND),
+    ("Unknown Redis command called from", Failure::Refused, UNKNOWN_COMMAND),
+    ("DB index is out of range", Failure::Refused, "redis.database does not exist"),
+    ("max number of clients reached", Failure::Refused, "maxclients is reached"),
+];
+
+const NO_PASSWORD: &str = "redis.password is set, but Redis has none";
+const ACL: &str = "its ACL forbids what Weir needs (README, \"Redis ACL\")";
+const CLUSTER: &str = "Redis is a cluster: its nodes refuse each other's keys, so that those are not limited; let \
+                       redis.cluster lead to a Redis that is not in cluster mode";
+const UNKNOWN_COMMAND: &str = "it lacks a command: renamed, disabled or too new (README, \"Redis ACL\")";
+const NOT_SHOWN: &str = "not shown, as it may repeat what a client sent";
 
 /// Whether the script is not in the server's cache: the one error after which a call may be sent again, since
 /// Redis says that it has not run it.
@@ -20,12 +90,7 @@ pub fn is_noscript(error: &[u8]) -> bool {
 /// The failure that an error reply, without its `-`, stands for.
 #[must_use]
 pub fn failure_of(error: &[u8]) -> Failure {
-    match code(error) {
-        b"WRONGPASS" | b"NOAUTH" | b"NOPERM" => Failure::Auth,
-        b"READONLY" | b"LOADING" | b"MASTERDOWN" | b"CLUSTERDOWN" => Failure::NotReady,
-        b"ERR" if is_about_credentials(error) => Failure::Auth,
-        _ => Failure::Refused,
-    }
+    meaning(words(error)).map_or(Failure::Refused, |&(_, failure, _)| failure)
 }
 
 /// Whether a cluster refused a command whose keys are not of one slot.
@@ -38,48 +103,56 @@ pub(in crate::redis) fn revokes(error: &[u8]) -> bool {
     matches!(first_word(error), b"NOAUTH" | b"WRONGPASS")
 }
 
-/// An error reply for an operator's eyes: printable, short, and without the password, which Redis repeats where
-/// it does not know the command (``unknown command `AUTH`, with args beginning with: `hunter2` ``).
-pub(in crate::redis) fn describe(error: &[u8], credentials: Option<&Credentials>) -> String {
-    // Redis cuts the arguments that it repeats, so that a long password would be found in part only.
-    let repeats = |it: &Credentials| it.password.is_in(error) || contains(error, b"args beginning with");
-    if credentials.is_some_and(repeats) {
-        return "Redis answered with an error that may repeat the password, and is not shown".into();
-    }
-    let shown = error.get(..LONGEST_DESCRIPTION).unwrap_or(error);
-    let more = if shown.len() < error.len() { "..." } else { "" };
-    format!("Redis answered: {}{more}", shown.escape_ascii())
+/// An error reply for an operator's eyes: its code and a command, where both are known, and what they mean. No other
+/// part of the reply.
+pub(in crate::redis) fn describe(error: &[u8]) -> String {
+    let words = words(error);
+    let (begins, means) = meaning(words).map_or(("", NOT_SHOWN), |&(begins, _, means)| (begins, means));
+    let code = if begins.is_empty() || begins.contains(' ') { "an error" } else { begins };
+    let quoted = words.split(|&byte| byte == b'\'' || byte == b'`').nth(1).unwrap_or_default();
+    let command = COMMANDS.iter().find(|command| quoted.eq_ignore_ascii_case(command.as_bytes()));
+    let (about, command) = command.map_or(("", ""), |command| (" about ", command));
+    format!("Redis answered {code}{about}{command}: {means}")
 }
 
-fn code(error: &[u8]) -> &[u8] {
-    if !error.starts_with(WRAPPED) {
-        return first_word(error);
+fn meaning(words: &[u8]) -> Option<&'static (&'static str, Failure, &'static str)> {
+    MEANINGS.iter().find(|(begins, ..)| {
+        let behind = words.strip_prefix(begins.as_bytes());
+        behind.is_some_and(|behind| behind.first().is_none_or(|byte| *byte == b' ') || begins.contains(' '))
+    })
+}
+
+/// The error itself: without `ERR`, and without the places in a script where it arose.
+fn words(error: &[u8]) -> &[u8] {
+    let mut words = error;
+    if error.starts_with(WRAPPED) || error.starts_with(b"@") {
+        while let Some(behind) = behind_place(words) {
+            words = behind;
+        }
     }
-    let inner = error.windows(3).position(|window| window == b": -").map(|at| at.saturating_add(3));
-    inner.and_then(|at| error.get(at..)).map_or(b"ERR".as_slice(), first_word)
+    let words = words.strip_prefix(b"-").unwrap_or(words);
+    words.strip_prefix(b"ERR ").unwrap_or(words)
+}
+
+/// What comes behind the first place in a script.
+fn behind_place(words: &[u8]) -> Option<&[u8]> {
+    let at = words.windows(PLACE.len()).position(|window| window == PLACE)?;
+    let line = words.get(at.saturating_add(PLACE.len())..)?;
+    let end = line.iter().position(|byte| !matches!(byte, b' ' | b'0'..=b'9'))?;
+    line.get(end..)?.strip_prefix(b": ")
 }
 
 fn first_word(error: &[u8]) -> &[u8] {
     error.split(|&byte| byte == b' ').next().unwrap_or_default()
 }
 
-/// Redis before 6.0, or without any password, says so in words. 6.x does, too, where a script may not do what it
-/// does.
-fn is_about_credentials(error: &[u8]) -> bool {
-    error.starts_with(b"ERR invalid password")
-        || error.starts_with(b"ERR AUTH <password> called without any password configured")
-        || error.starts_with(b"ERR Client sent AUTH, but no password is set")
-        || error.starts_with(WRAPPED) && contains(error, b"The user executing the script can't")
-}
-
-fn contains(bytes: &[u8], what: &[u8]) -> bool {
-    bytes.windows(what.len()).any(|window| window == what)
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::redis::Secret;
+
+    const SECRET: &str = "s3cret-API-key";
 
     #[test]
     fn the_first_word_of_an_error_says_what_failed() {
@@ -94,6 +167,11 @@ mod tests {
             ("LOADING Redis is loading the dataset in memory", Failure::NotReady),
             ("MASTERDOWN Link with MASTER is down", Failure::NotReady),
             ("CLUSTERDOWN The cluster is down", Failure::NotReady),
+            ("CLUSTERDOWN Hash slot not served", Failure::ClusterMode),
+            ("MOVED 3999 127.0.0.1:6381", Failure::ClusterMode),
+            ("ASK 3999 127.0.0.1:6381", Failure::ClusterMode),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Failure::ClusterMode),
+            ("CROSSSLOT Keys in request don't hash to the same slot", Failure::ClusterMode),
             ("OOM command not allowed when used memory > 'maxmemory'.", Failure::Refused),
             ("BUSY Redis is busy running a script.", Failure::Refused),
             ("NOSCRIPT No matching script. Please use EVAL.", Failure::Refused),
@@ -105,33 +183,91 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_error_inside_a_script_is_found_in_the_words_of_redis_6() {
-        let wrapped = |inner: &str| {
-            format!("ERR Error running script (call to f_a8e0): @user_script:1: @user_script: 1: {inner}").into_bytes()
-        };
-        assert_eq!(failure_of(&wrapped("-READONLY You can't write against a read only replica.")), Failure::NotReady);
-        assert_eq!(failure_of(&wrapped("-OOM command not allowed")), Failure::Refused);
-        assert_eq!(failure_of(&wrapped("The user executing the script can't run this command")), Failure::Auth);
-        assert_eq!(failure_of(&wrapped("attempt to index a nil value")), Failure::Refused);
+    /// As Redis 6.2 puts it, from `call`, from `pcall`, and as the scripts put it for one of several requests; then
+    /// Redis 7.0 from both, and from 7.2 on.
+    fn in_a_script(inner: &str) -> [String; 6] {
+        [
+            format!("ERR Error running script (call to f_a8e0): @user_script:1: @user_script: 1: {inner}"),
+            format!("@user_script: 24: {inner}"),
+            format!("ERR Error running script: @user_script: 24: {inner}"),
+            format!("ERR Error running script: @user_script:24: {inner}"),
+            format!("{} script: a8e0, on @user_script:1.", inner.trim_start_matches('-')),
+            format!("ERR {inner}"),
+        ]
     }
 
     #[test]
-    fn an_error_that_repeats_the_password_is_not_shown() {
-        let credentials = Credentials { username: None, password: Secret::new("hunter2") };
-        for error in [
-            "ERR unknown command `AUTH`, with args beginning with: `hunter2`, ",
-            "ERR unknown command `AUTH`, with args beginning with: `hunt",
-            "hunter2 is not the password",
+    fn an_error_inside_a_script_is_found_in_the_words_of_any_redis() {
+        for (inner, failure) in [
+            ("-READONLY You can't write against a read only replica.", Failure::NotReady),
+            ("-OOM command not allowed", Failure::Refused),
+            ("The user executing the script can't run this command or subcommand", Failure::Auth),
+            ("The user executing the script can't access at least one of the keys mentioned", Failure::Auth),
+            ("ACL failure in script: User weir has no permissions to run the 'get' command", Failure::Auth),
+            ("Script attempted to access a non local key in a cluster node", Failure::ClusterMode),
+            ("Lua script attempted to access a non local key in a cluster node", Failure::ClusterMode),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", Failure::Refused),
+            ("attempt to index a nil value", Failure::Refused),
         ] {
-            let shown = describe(error.as_bytes(), Some(&credentials));
-            assert!(!shown.contains("hunt"), "{shown}");
+            for error in in_a_script(inner).iter().filter(|error| !error.starts_with("ERR -")) {
+                assert_eq!(failure_of(error.as_bytes()), failure, "{error}");
+            }
         }
     }
 
     #[test]
-    fn an_error_is_shown_on_one_short_line_of_printable_characters() {
-        let shown = describe(&[b"ERR \xff\x1b[2J ".as_slice(), &[b'x'; 5000]].concat(), None);
-        assert!(shown.len() < 300 && shown.starts_with(r"Redis answered: ERR \xff\x1b[2J xxx"), "{shown}");
+    fn a_description_names_the_code_the_command_and_the_cure() {
+        for (error, expected) in [
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+                "Redis answered NOPERM about EVALSHA: its ACL forbids",
+            ),
+            (
+                "ERR ACL failure in script: User weir has no permissions to run the 'get' command",
+                "Redis answered an error about GET: its ACL",
+            ),
+            (
+                "ERR unknown command `EVALSHA`, with args beginning with: `5f8c`, ",
+                "Redis answered an error about EVALSHA: it lacks a command",
+            ),
+            ("ERR unknown command 'MYSECRET', with args", "Redis answered an error: it lacks a command"),
+            ("MOVED 3999 10.0.0.1:6381", "Redis answered MOVED: Redis is a cluster: "),
+            ("OOM command not allowed", "Redis answered OOM: maxmemory"),
+            ("WEIRD s3cret", "Redis answered an error: not shown"),
+        ] {
+            let shown = describe(error.as_bytes());
+            assert!(shown.starts_with(expected), "{error}: {shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_redis_repeats_is_described(
+            begins in prop::sample::select(MEANINGS.map(|(begins, ..)| begins).to_vec()),
+            before in "[ -~]{0,40}",
+            quote in prop::sample::select(vec!["'", "`", " ", ""]),
+            form in 0_usize..6,
+            anywhere: bool,
+        ) {
+            let said = if anywhere {
+                format!("{before}{quote}{SECRET}{quote}")
+            } else {
+                format!("{begins} {before}{quote}{SECRET}{quote}")
+            };
+            for error in [&in_a_script(&said)[form], &said, &format!("{SECRET} {said}")] {
+                let shown = describe(error.as_bytes());
+                prop_assert!(!shown.contains("s3cret") && !shown.contains("API"), "{}: {}", error, shown);
+                prop_assert!(shown.is_ascii() && shown.len() < 300, "{shown}");
+            }
+        }
+
+        #[test]
+        fn any_error_has_a_meaning(error: Vec<u8>, is_wrapped: bool) {
+            let error = if is_wrapped { [WRAPPED, &error].concat() } else { error };
+            let described = describe(&error);
+            let known = core::iter::once(NOT_SHOWN).chain(MEANINGS.map(|(_, _, means)| means));
+            prop_assert!(known.into_iter().any(|means| described.ends_with(means)));
+            let _ = failure_of(&error);
+        }
     }
 }

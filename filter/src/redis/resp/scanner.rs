@@ -10,17 +10,17 @@ pub const MAX_DEPTH: usize = 8;
 /// Elements of all arrays of one reply together.
 pub const MAX_ELEMENTS: usize = 4096;
 
-/// Why what a peer sent is no reply. Nothing that it sent is repeated here but a single byte.
+/// Why what a peer sent is no reply. Displayed, it repeats nothing that the peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RespError {
     /// A reply begins with something else than its type.
-    #[error("expected a reply's type, one of + - : $ *, found '{}'", found.escape_ascii())]
+    #[error("expected a reply's type, one of + - : $ *, found another byte")]
     Type {
         /// The byte there.
         found: u8,
     },
     /// A line that should be an integer is none, or does not fit 64 bits.
-    #[error("expected a 64-bit integer after '{}', found {length} other bytes", kind.escape_ascii())]
+    #[error("expected a 64-bit integer after a reply's type, found {length} other bytes")]
     Integer {
         /// The reply's type.
         kind: u8,
@@ -28,7 +28,7 @@ pub enum RespError {
         length: usize,
     },
     /// A length below -1.
-    #[error("expected a length of -1 or more after '{}', found {found}", kind.escape_ascii())]
+    #[error("expected a length of -1 or more, found less")]
     Length {
         /// The reply's type.
         kind: u8,
@@ -36,13 +36,13 @@ pub enum RespError {
         found: i64,
     },
     /// A bulk string that goes on after its end.
-    #[error("expected CR LF after a bulk string of {length} bytes, found other bytes")]
+    #[error("expected CR LF after a bulk string, found other bytes")]
     Terminator {
         /// The length that the bulk string claimed.
         length: usize,
     },
     /// A reply longer than [`MAX_REPLY`], or that says it will be.
-    #[error("expected a reply of at most {MAX_REPLY} bytes, found {found} or more")]
+    #[error("expected a reply of at most {MAX_REPLY} bytes, found more")]
     TooLong {
         /// Bytes so far, or claimed.
         found: u64,
@@ -51,7 +51,7 @@ pub enum RespError {
     #[error("expected at most {MAX_DEPTH} arrays within each other, found more")]
     TooDeep,
     /// More elements than [`MAX_ELEMENTS`].
-    #[error("expected at most {MAX_ELEMENTS} elements in a reply, found {found}")]
+    #[error("expected at most {MAX_ELEMENTS} elements in a reply, found more")]
     TooMany {
         /// Elements claimed so far.
         found: u64,

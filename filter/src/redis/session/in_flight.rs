@@ -20,7 +20,7 @@ const MAX_JOINED: usize = 64;
 const MAX_SHARES: usize = 256;
 
 #[derive(Debug, Default)]
-pub(super) struct InFlight {
+pub(in crate::redis) struct InFlight {
     waiting: VecDeque<Waiting>,
     sent: VecDeque<Sent>,
     bytes: usize,
@@ -38,11 +38,11 @@ struct Waiting {
 
 /// A call that was sent, in the order of the replies to come.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(in crate::redis) struct Sent {
     /// `None` once nobody waits for it.
-    pub(super) caller: Option<Caller>,
+    pub(in crate::redis) caller: Option<Caller>,
     /// Elements of the reply that are its own, where it was sent together with others.
-    pub(super) share: usize,
+    pub(in crate::redis) share: usize,
     /// Whether it was sent in one command with the one before it, so that they have one reply.
     is_joined: bool,
     at: Micros,
@@ -50,55 +50,60 @@ pub(super) struct Sent {
 }
 
 #[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) ticket: Ticket,
-    pub(super) deadline: Micros,
+pub(in crate::redis) struct Caller {
+    pub(in crate::redis) ticket: Ticket,
+    pub(in crate::redis) deadline: Micros,
     /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
-    pub(super) call: Option<Call>,
+    pub(in crate::redis) call: Option<Call>,
 }
 
 impl InFlight {
     /// Whether so many bytes more have room.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
+    pub(in crate::redis) fn has_room(&self, bytes: usize) -> bool {
         self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 
+    /// Bytes of all calls waiting and sent.
+    pub(in crate::redis) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Calls waiting and sent, those included that nobody waits for any more.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::redis) fn len(&self) -> usize {
         self.waiting.len().saturating_add(self.sent.len())
     }
 
-    pub(super) fn is_any_waiting(&self) -> bool {
+    pub(in crate::redis) fn is_any_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn is_any_sent(&self) -> bool {
+    pub(in crate::redis) fn is_any_sent(&self) -> bool {
         !self.sent.is_empty()
     }
 
-    pub(super) fn sent(&self) -> usize {
+    pub(in crate::redis) fn sent(&self) -> usize {
         self.sent.len()
     }
 
     /// When the call was sent whose reply is due next.
-    pub(super) fn oldest_sent(&self) -> Option<Micros> {
+    pub(in crate::redis) fn oldest_sent(&self) -> Option<Micros> {
         self.sent.front().map(|sent| sent.at)
     }
 
     /// No later than the earliest deadline of all.
-    pub(super) fn earliest_deadline(&self) -> Option<Micros> {
+    pub(in crate::redis) fn earliest_deadline(&self) -> Option<Micros> {
         self.earliest
     }
 
     /// Holds a call back until [`send_waiting`](Self::send_waiting).
-    pub(super) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
+    pub(in crate::redis) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
         self.bytes = self.bytes.saturating_add(call.size());
         self.note(deadline);
         self.waiting.push_back(Waiting { ticket, deadline, call });
     }
 
     /// Writes all calls that wait to `out`: where `joins`, those together that one command can tell of.
-    pub(super) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
+    pub(in crate::redis) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
         while let Some(first) = self.waiting.front() {
             let together = if joins { self.joining(first) } else { 1 };
             match together {
@@ -115,6 +120,21 @@ impl InFlight {
         }
     }
 
+    /// Takes away the calls that wait beyond the first `n` of all.
+    pub(in crate::redis) fn split_waiting(&mut self, n: usize) -> Self {
+        let first = n.saturating_sub(self.sent.len()).min(self.waiting.len());
+        let waiting = self.waiting.split_off(first);
+        let bytes = waiting.iter().fold(0, |sum: usize, waiting| sum.saturating_add(waiting.call.size()));
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let earliest = waiting.front().map(|waiting| waiting.deadline);
+        Self { waiting, bytes, earliest, ..Self::default() }
+    }
+
+    /// Commands that were sent and are not answered.
+    pub(in crate::redis) fn commands(&self) -> usize {
+        self.sent.iter().filter(|sent| !sent.is_joined).count()
+    }
+
     /// How many calls one command can tell of, from the first that waits on.
     fn joining(&self, first: &Waiting) -> usize {
         let mut shares = first.call.share().unwrap_or(0);
@@ -129,7 +149,7 @@ impl InFlight {
     ///
     /// # Errors
     /// `Overloaded` where there is no room for it.
-    pub(super) fn resend(
+    pub(in crate::redis) fn resend(
         &mut self,
         now: Micros,
         ticket: Ticket,
@@ -150,7 +170,7 @@ impl InFlight {
     }
 
     /// The call whose reply has come. It is no longer in flight.
-    pub(super) fn answered(&mut self) -> Option<Sent> {
+    pub(in crate::redis) fn answered(&mut self) -> Option<Sent> {
         let sent = self.sent.pop_front()?;
         self.bytes = self.bytes.saturating_sub(sent.bytes);
         self.forget_deadlines();
@@ -158,17 +178,17 @@ impl InFlight {
     }
 
     /// The next call that has a share in the reply which has come. It is no longer in flight.
-    pub(super) fn answered_too(&mut self) -> Option<Sent> {
+    pub(in crate::redis) fn answered_too(&mut self) -> Option<Sent> {
         if self.is_next_joined() { self.answered() } else { None }
     }
 
     /// Whether the next call has a share in the reply which has come.
-    pub(super) fn is_next_joined(&self) -> bool {
+    pub(in crate::redis) fn is_next_joined(&self) -> bool {
         self.sent.front().is_some_and(|sent| sent.is_joined)
     }
 
     /// Nobody waits for this call any more.
-    pub(super) fn abandon(&mut self, ticket: Ticket) {
+    pub(in crate::redis) fn abandon(&mut self, ticket: Ticket) {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.ticket == ticket) {
             if let Some(waiting) = self.waiting.remove(at) {
                 self.bytes = self.bytes.saturating_sub(waiting.call.size());
@@ -182,7 +202,7 @@ impl InFlight {
     }
 
     /// Gives up the calls whose deadline has come, and names them to `give_up`.
-    pub(super) fn expire(&mut self, now: Micros, mut give_up: impl FnMut(Ticket)) {
+    pub(in crate::redis) fn expire(&mut self, now: Micros, mut give_up: impl FnMut(Ticket)) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -205,7 +225,7 @@ impl InFlight {
     }
 
     /// Forgets the calls that wait, and names them to `fail`.
-    pub(super) fn fail_waiting(&mut self, mut fail: impl FnMut(Ticket)) {
+    pub(in crate::redis) fn fail_waiting(&mut self, mut fail: impl FnMut(Ticket)) {
         for waiting in self.waiting.drain(..) {
             self.bytes = self.bytes.saturating_sub(waiting.call.size());
             fail(waiting.ticket);
@@ -214,7 +234,7 @@ impl InFlight {
     }
 
     /// Forgets the calls that were sent, and names those to `fail` for which somebody waits.
-    pub(super) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
+    pub(in crate::redis) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
         self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
         self.forget_deadlines();

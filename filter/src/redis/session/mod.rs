@@ -20,7 +20,7 @@
 //! elsewhere.
 
 mod backoff;
-mod in_flight;
+pub(super) mod in_flight;
 mod phase;
 mod replies;
 

@@ -15,7 +15,7 @@ const TROUBLE_INTERVAL: Micros = Micros::from_secs(1);
 impl Session {
     pub(super) fn handle_reply(&mut self, now: Micros, reply: Reply) {
         if let Phase::Proving { handshake, .. } = &mut self.phase {
-            return match handshake.answer(&reply, self.config.credentials.as_ref()) {
+            return match handshake.answer(&reply) {
                 Err(Trouble { failure, detail }) => self.condemn(failure, detail),
                 Ok(()) if handshake.is_done() => {
                     self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
@@ -78,14 +78,14 @@ impl Session {
         let failure = failure_of(error);
         self.settle(caller, Err(failure));
         if failure == Failure::NotReady || revokes(error) {
-            let detail = describe(error, self.config.credentials.as_ref());
+            let detail = describe(error);
             return self.condemn(failure, detail);
         }
         self.was_useful();
         let is_news = |(last, at): (Failure, Micros)| last != failure || now >= at.plus(TROUBLE_INTERVAL);
         if self.last_trouble.is_none_or(is_news) {
             self.last_trouble = Some((failure, now));
-            self.trouble(failure, describe(error, self.config.credentials.as_ref()));
+            self.trouble(failure, describe(error));
         }
     }
 
