@@ -1,0 +1,125 @@
+//! The `callout` transport: places that come back before the client's next request, calls that go together, and the
+//! proxy's circuit breaker. On both hosts, where both can.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use weir::{Fault, HostKind, Mesh};
+use weir_harness::load::{self, Pace};
+
+const STREAM: &str = "envoy/quickstart.yaml";
+const CALLOUT: &str = "envoy/callout.yaml";
+
+weir::on_both_hosts! {
+    a_client_that_asks_again_and_again_finds_its_place_free
+    a_crowd_shares_callouts_and_each_gets_its_own_answer
+    a_lost_script_is_sent_again_for_all_that_asked_together
+}
+
+/// One place, and a client that sends its requests one after the other: on one connection, and on a new one each time,
+/// which another worker may serve.
+async fn a_client_that_asks_again_and_again_finds_its_place_free(host: HostKind) {
+    for scenario in [STREAM, CALLOUT] {
+        for workers in [1, 2] {
+            let mesh = Mesh::on(host, scenario).patient().workers(workers).configure(|filter| {
+                let limit = &mut filter["limits"][0];
+                limit.as_object_mut().unwrap().remove("token_bucket");
+                limit["concurrency"] = json!({"max_requests": 1, "lease": "3600s"});
+            });
+            let Some(mesh) = mesh.start().await else { return };
+            for nth in 0..50 {
+                let answer = mesh.get("alice").await;
+                assert_eq!(answer.status, 200, "{scenario}, {workers} workers, request {nth}");
+            }
+            let mut plan = mesh.plan(0);
+            (plan.duration, plan.timeout) = (Duration::from_secs(60), Duration::from_secs(30));
+            plan.users = vec![Mesh::user("bob", Pace::Closed).requests(50)];
+            let report = load::run(plan, Arc::default()).await.together();
+            assert_eq!(
+                (report.admitted(), report.denied(), report.failed()),
+                (50, 0, 0),
+                "{scenario}, {workers} workers"
+            );
+        }
+    }
+}
+
+/// Users with five tokens each, all at once.
+async fn a_crowd_shares_callouts_and_each_gets_its_own_answer(host: HostKind) {
+    let mesh = Mesh::on(host, CALLOUT).patient().workers(1).bucket(5, 1, "3600s").with_faults();
+    let mesh = mesh.configure(|filter| filter["overrides"] = json!({"enabled": false}));
+    let Some(mesh) = mesh.start().await else { return };
+    mesh.get("warm-up").await.admitted();
+    let before = mesh.faults().connections();
+    // So that there is a callout under way for some time.
+    mesh.faults().set(Fault::Delay(Duration::from_millis(2)));
+    let (mesh, mut users) = (Arc::new(mesh), JoinSet::new());
+    for user in 0..64 {
+        let mesh = Arc::clone(&mesh);
+        users.spawn(async move {
+            let name = format!("user-{user}");
+            let mut answers = Vec::new();
+            for _ in 0..8 {
+                let answer = mesh.get(&name).await;
+                answers.push((answer.status, answer.number::<u64>("x-ratelimit-remaining")));
+            }
+            (name, answers)
+        });
+    }
+    let expected: Vec<_> = (0..5).rev().map(|left| (200, Some(left))).chain([(429, Some(0)); 3]).collect();
+    for (name, answers) in users.join_all().await {
+        assert_eq!(answers, expected, "{name}");
+    }
+    let connections = mesh.faults().connections() - before;
+    assert!((5..=250).contains(&connections), "{connections} callouts for 320 to 384 checks");
+    for cause in ["reset", "timeout", "unavailable", "protocol", "refused"] {
+        mesh.counts(&format!("weir_redis_{cause}"), 0).await;
+    }
+}
+
+async fn a_lost_script_is_sent_again_for_all_that_asked_together(host: HostKind) {
+    let mesh = Mesh::on(host, CALLOUT).patient().workers(1).bucket(1, 1, "3600s");
+    let Some(mesh) = mesh.start().await else { return };
+    mesh.get("warm-up").await.admitted();
+    let mesh = Arc::new(mesh);
+    for round in 0..3 {
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut mesh.redis_connection()).unwrap();
+        let mut users = JoinSet::new();
+        for user in 0..64 {
+            let mesh = Arc::clone(&mesh);
+            users.spawn(async move { mesh.get(&format!("user-{round}-{user}")).await.status });
+        }
+        assert_eq!(users.join_all().await, [200; 64]);
+    }
+    mesh.counts("weir_requests_failed", 0).await;
+}
+
+/// A proxy that lets one connection to Redis be, and one callout wait for it. Envoy alone has circuit breakers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_circuit_breaker_has_a_cause_of_its_own() {
+    let mesh = Mesh::on(HostKind::Envoy, CALLOUT).patient().workers(2).with_faults().edit(|bootstrap| {
+        let none = json!({"thresholds": [{"max_connections": 1, "max_pending_requests": 1}]});
+        bootstrap["static_resources"]["clusters"][0]["circuit_breakers"] = none;
+    });
+    let mesh = mesh.configure(|filter| {
+        filter["overrides"] = json!({"enabled": false});
+        filter["failure_mode"] = "allow".into();
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    assert!(mesh.get("warm-up").await.admitted().header("x-ratelimit-limit").is_some());
+    mesh.faults().set(Fault::Delay(Duration::from_millis(100)));
+    let (mesh, mut users) = (Arc::new(mesh), JoinSet::new());
+    for user in 0..64 {
+        let mesh = Arc::clone(&mesh);
+        users.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(10 * user)).await;
+            mesh.get(&format!("user-{user}")).await.admitted().header("x-ratelimit-limit").is_none()
+        });
+    }
+    let let_pass = users.join_all().await.into_iter().filter(|let_pass| *let_pass).count();
+    assert!(let_pass > 0, "the circuit breaker was never open");
+    mesh.counts("weir_redis_circuit_breaker", u64::try_from(let_pass).unwrap()).await;
+    mesh.counts("weir_redis_unavailable", 0).await;
+}
