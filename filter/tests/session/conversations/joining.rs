@@ -127,7 +127,7 @@ fn a_cluster_is_told_of_one_at_a_time() {
     assert_eq!(it.sent(), ["EVALSHA SHA 1 k3 a3", "EVALSHA SHA 1 k4 a4"]);
     // A call of keys that are apart by themselves is refused for good.
     it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n*2\r\n:4\r\n:40\r\n");
-    assert_eq!(it.settled(), [(3, Err(Failure::Refused)), (4, two(4, 40))]);
+    assert_eq!(it.settled(), [(3, Err(Failure::ClusterMode)), (4, two(4, 40))]);
 }
 
 #[test]
