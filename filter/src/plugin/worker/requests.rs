@@ -7,7 +7,7 @@ use crate::descriptor::RequestBody;
 use crate::limiter::{Decision, Pace, RequestId, Step};
 use crate::plugin::abi::{self, Action, Buffer, Headers};
 use crate::plugin::host::{Callback, RequestAttributes};
-use crate::respond;
+use crate::respond::{self, Header};
 
 impl Worker {
     /// A request's headers have arrived, and its context is the current one.
