@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 
 use redis::{Commands, ConnectionLike, Value};
 use tempfile::NamedTempFile;
-use weir_filter::limit::{Check, Scripts, TOKEN_BUCKETS_SCRIPT, TokenBucket, Verdict};
+use weir_filter::limit::{Check, Holder, Scripts, TokenBucket, Verdict, Windows};
 use weir_filter::overrides::Setting;
-use weir_filter::redis::{Integers, Reply};
+use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
 use weir_harness::cli::limits::Limits;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
@@ -49,11 +49,8 @@ impl Operator {
     pub(crate) fn spends(&mut self, key: &str, bucket: (u64, u64), cost: u64) {
         let (capacity, emission) = bucket;
         let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
-        let script = redis::Script::new(TOKEN_BUCKETS_SCRIPT);
-        let mut call = script.key(key);
-        call.arg(bucket.room().0).arg(bucket.price(Tokens(cost)).0).arg(3);
-        let reply: Vec<u8> = call.invoke(&mut self.redis).unwrap();
-        assert!(Integers::of(&Reply::Bulk(reply)).unwrap().get(0) > Some(0), "admitted");
+        let asked = Windows::from(bucket).asked(0, key, Tokens(cost), true).collect();
+        assert!(self.decides(&Check::new(asked, Holder::default())).admitted);
     }
 
     /// What the filter's own call for this check comes to.

@@ -32,7 +32,7 @@ enum Event {
 
 /// How many tokens are wanted; and of so many epochs ago, how many were used, and were not. Nobody says that it is true.
 #[derive(Debug, Clone)]
-struct Ask {
+pub(crate) struct Ask {
     want: u64,
     settled: [(i64, u64, u64); 2],
 }
@@ -246,7 +246,7 @@ fn start() -> impl Strategy<Value = u64> {
 }
 
 /// Mostly forwards, now and then not at all, now and then back.
-fn seconds() -> impl Strategy<Value = i64> {
+pub(crate) fn seconds() -> impl Strategy<Value = i64> {
     prop_oneof![2 => Just(0), 1 => 0_i64..10, 7 => -SECOND / 2..3 * SECOND, 1 => -30 * SECOND..30 * SECOND]
 }
 
@@ -272,25 +272,28 @@ pub(crate) fn any_algorithm() -> BoxedStrategy<Algorithm> {
 }
 
 pub(crate) fn token_bucket() -> impl Strategy<Value = Algorithm> {
-    (1_u64..30, 1_u64..3_000_000, prop_oneof![Just(0), 0_u64..10_000_000]).prop_map(|(capacity, emission, delay)| {
-        let bucket = TokenBucket::new(n(capacity), NonZeroU64::MIN, Micros(emission)).unwrap();
-        Algorithm::TokenBucket(bucket.with_max_delay(Micros(delay)).unwrap())
-    })
+    let delay = prop_oneof![Just(0), 0_u64..10_000_000];
+    (1_u64..30, prop_oneof![Just(1), 1_u64..50], 1_u64..3_000_000, delay).prop_map(
+        |(capacity, tokens, interval, delay)| {
+            let bucket = TokenBucket::new(n(capacity), n(tokens), Micros(interval)).unwrap();
+            Algorithm::TokenBucket(bucket.with_max_delay(Micros(delay)).unwrap())
+        },
+    )
 }
 
 fn window() -> impl Strategy<Value = Micros> {
     prop_oneof![1_u64..10, 1_u64..10_000_000, Just(1_000_000)].prop_map(Micros)
 }
 
-fn leased_bucket() -> impl Strategy<Value = Algorithm> {
+pub(crate) fn leased_bucket() -> impl Strategy<Value = Algorithm> {
     let ttl = prop_oneof![Just(1_000_000), 100_000_u64..5_000_000, 100_000_u64..60_000_000];
-    (1_u64..60, 1_u64..3_000_000, ttl).prop_map(|(capacity, emission, ttl)| {
-        let bucket = TokenBucket::new(n(capacity), NonZeroU64::MIN, Micros(emission)).unwrap();
+    (1_u64..60, prop_oneof![Just(1), 1_u64..50], 1_u64..3_000_000, ttl).prop_map(|(capacity, tokens, interval, ttl)| {
+        let bucket = TokenBucket::new(n(capacity), n(tokens), Micros(interval)).unwrap();
         Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros(ttl)).unwrap())
     })
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+pub(crate) fn ask() -> impl Strategy<Value = Ask> {
     let tokens = || prop_oneof![6 => Just(0), 12 => 0_u64..12, 1 => any::<u64>()];
     let epochs_ago = prop_oneof![4 => Just(0), 3 => Just(1), 2 => -2_i64..4, 1 => any::<i64>()];
     let settled = (epochs_ago, tokens(), tokens());
@@ -299,10 +302,10 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 impl Ask {
-    fn of(&self, now: u64, asked: Asked) -> Asked {
+    pub(crate) fn of(&self, now: u64, asked: Asked) -> Asked {
         let Algorithm::LeasedBucket(leased) = asked.algorithm else { return asked };
         let settled = self.settled.map(|(epochs_ago, used, unused)| Settled {
-            epoch: (now / leased.ttl().0).saturating_add_signed(epochs_ago.saturating_neg()),
+            ends: leased.ttl().times((now / leased.ttl().0).saturating_add_signed(2_i64.saturating_sub(epochs_ago))),
             used: Tokens(used),
             unused: Tokens(unused),
         });

@@ -5,4 +5,5 @@ mod histories;
 mod joined;
 mod leases;
 mod promises;
+mod sizes;
 mod store;

@@ -15,7 +15,15 @@ local redis = {call = function(command, ...)
     local now = server.call('GET', 'clock')
     return {string.sub(now, 1, -7), string.sub(now, -6)}
   end
-  if command == 'PEXPIRE' then return 1 end
+  if command == 'PTTL' and expires then
+    return math.floor((server.call('GET', 'expiry ' .. ...) - server.call('GET', 'clock')) / 1000)
+  end
+  if command == 'PEXPIRE' then
+    local key, millis = ...
+    local at = server.call('GET', 'clock') + millis * 1000
+    if expires then server.call('SET', 'expiry ' .. key, string.format('%.0f', at)) end
+    return 1
+  end
   if command == 'GET' and expires then
     local at = server.call('GET', 'expiry ' .. ...)
     if at and tonumber(at) <= tonumber(server.call('GET', 'clock')) then return false end

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,7 +37,7 @@ pub struct Mesh {
     hosts: Vec<Serving>,
     ingress: Vec<SocketAddr>,
     faults: Option<FaultProxy>,
-    redis: RedisServer,
+    redis: Arc<RedisServer>,
     key_prefix: String,
 }
 
@@ -46,6 +49,8 @@ pub struct MeshBuilder {
     workers: u32,
     with_faults: bool,
     redis: RedisOptions,
+    /// A Redis that runs already, and the key prefix there.
+    shared: Option<(Arc<RedisServer>, String)>,
 }
 
 impl Mesh {
@@ -53,7 +58,15 @@ impl Mesh {
     pub fn on(kind: HostKind, scenario: &str) -> MeshBuilder {
         let file = checkout::root().expect("tests run in their checkout").join(scenario);
         let scenario = Scenario::load(file).expect("the scenario is there");
-        MeshBuilder { kind, scenario, hosts: 1, workers: 2, with_faults: false, redis: RedisOptions::default() }
+        MeshBuilder {
+            kind,
+            scenario,
+            hosts: 1,
+            workers: 2,
+            with_faults: false,
+            redis: RedisOptions::default(),
+            shared: None,
+        }
     }
 
     /// A GET of `/` by this user, to the first host.
@@ -175,6 +188,12 @@ impl MeshBuilder {
         self
     }
 
+    /// On the Redis of another mesh, with its keys: the same limits, configured differently.
+    pub fn sharing_buckets_of(mut self, other: &Mesh) -> Self {
+        self.shared = Some((Arc::clone(&other.redis), other.key_prefix.clone()));
+        self
+    }
+
     /// With another limiter's configuration.
     pub fn configure(mut self, change: impl FnMut(&mut Value)) -> Self {
         self.scenario.filter_configuration(change).expect("the scenario has a limiter");
@@ -217,12 +236,18 @@ impl MeshBuilder {
     /// Starts it; `None` where a component cannot be had, which has been said.
     pub async fn start(mut self) -> Option<Mesh> {
         let options = self.redis;
-        let provide = move || Ok::<_, ProvisionError>((filter_wasm::find_or_build()?, RedisServer::start(options)?));
+        let (shared, key_prefix) = match self.shared {
+            Some((redis, key_prefix)) => (Some(redis), key_prefix),
+            None => (None, fresh_key_prefix()),
+        };
+        let provide = move || {
+            let redis = shared.map_or_else(|| RedisServer::start(options).map(Arc::new), Ok)?;
+            Ok::<_, ProvisionError>((filter_wasm::find_or_build()?, redis))
+        };
         let (wasm, redis) = or_skip(tokio::task::spawn_blocking(provide).await.expect("provisioning does not panic"))?;
         let faults = if self.with_faults { Some(FaultProxy::to(redis.addr()).await) } else { None };
         let upstream = faults.as_ref().map_or(redis.addr(), FaultProxy::addr);
 
-        let key_prefix = fresh_key_prefix();
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let adapt = |scenario: &mut Scenario| {
             scenario.listener(LISTENER, any_port)?.admin(any_port)?.endpoint(CLUSTER, upstream)?.wasm(&wasm)?;

@@ -8,6 +8,7 @@ use super::fixed_window::FixedWindow;
 use super::judgement::Judgement;
 use super::leased_bucket::LeasedBucket;
 use super::quota::Quota;
+use super::rate::Units;
 use super::sliding_log::SlidingLog;
 use super::sliding_window::SlidingWindow;
 use super::token_bucket::{TokenBucket, TokenBucketError};
@@ -105,19 +106,27 @@ pub(super) struct Arguments {
 
 impl Algorithm {
     /// A name for the state that it keeps in Redis: no two algorithms that would misread each other's state have
-    /// the same. Limits may grow and shrink under one name; windows may not.
+    /// the same. Limits may grow and shrink under one name; windows may not, but for those of token buckets.
     ///
     /// Letters, digits and signs; no `#`, which keys set before it.
     #[must_use]
     pub fn tag(&self) -> String {
         match self {
-            Self::TokenBucket(bucket) => format!("token{}", bucket.emission().0),
-            Self::LeasedBucket(leased) => format!("leased{}-{}", leased.bucket().emission().0, leased.ttl().0),
+            Self::TokenBucket(_) | Self::LeasedBucket(_) => "token".to_owned(),
             Self::SlidingLog(log) => format!("log{}", log.window().0),
             Self::SlidingWindow(sliding) => format!("sliding{}", sliding.window().0),
             Self::FixedWindow(fixed) => format!("fixed{}", fixed.window().0),
             Self::Quota(quota) => format!("{}{}", quota.period().name(), quota.offset_minutes()),
             Self::Concurrency(_) => "concurrency".to_owned(),
+        }
+    }
+
+    /// The token bucket that it is, or that tokens are leased of.
+    pub(super) fn token_bucket(&self) -> Option<&TokenBucket> {
+        match self {
+            Self::TokenBucket(bucket) => Some(bucket),
+            Self::LeasedBucket(leased) => Some(leased.bucket()),
+            _ => None,
         }
     }
 
@@ -137,7 +146,7 @@ impl Algorithm {
     /// What it says about a request that costs `cost`, given what Redis saw at `now`.
     pub(super) fn judge(&self, now: Micros, seen: Seen, cost: Tokens) -> Judgement {
         match self {
-            Self::TokenBucket(bucket) => bucket.judge(Micros(seen.used), cost),
+            Self::TokenBucket(bucket) => bucket.judge(Units(seen.used), cost),
             Self::LeasedBucket(leased) => leased.judge(now, seen, cost),
             Self::SlidingLog(log) => log.judge(seen, cost),
             Self::SlidingWindow(sliding) => sliding.judge(now, seen.more, cost),

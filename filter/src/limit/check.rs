@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::algorithm::{Algorithm, Seen};
+use super::algorithm::{Algorithm, Arguments, Seen};
 use super::holds::{Holder, Holds};
 use super::judgement::Judgement;
 use super::scripts::Scripts;
@@ -136,9 +136,10 @@ impl Check {
         let mut arguments = Vec::new();
         for (asked, outcome) in self.asked.iter().zip(&verdict.outcomes) {
             if let (Algorithm::TokenBucket(bucket), true) = (asked.algorithm, outcome.spent) {
-                let full_at = verdict.now.plus(outcome.reset);
                 keys.push(&asked.key);
-                arguments.extend([full_at, full_at.minus(bucket.price(asked.cost))].map(|at| at.0.to_string()));
+                let (price, per_micro) = (bucket.price(asked.cost).0, bucket.rate().per_micro());
+                arguments.extend([verdict.now.0, outcome.reset.0, price].map(|number| number.to_string()));
+                arguments.extend([bucket.unit().to_string(), per_micro.to_string()]);
             }
         }
         (!keys.is_empty()).then(|| Call::script(scripts.refund(), &keys, &arguments))
@@ -208,18 +209,21 @@ impl Asked {
         }
     }
 
-    /// Its three of the arguments of the script for token buckets: what may be spent, the price, whether it is
-    /// enforced, and the last of its request.
+    /// Its four of the arguments of the script for token buckets: what may be spent, the price, and the rate, together
+    /// with whether it is enforced, and the last of its request.
     fn write_lean(&self, is_last: bool, call: &mut CallWriter) {
-        let arguments = self.algorithm.arguments(self.cost);
-        call.number(arguments.limit);
-        call.number(arguments.cost);
-        call.bytes(match (is_last, self.enforced) {
-            (false, false) => b"0",
-            (false, true) => b"1",
-            (true, false) => b"2",
-            (true, true) => b"3",
-        });
+        let Arguments { limit, cost, more: [unit, per_micro], .. } = self.algorithm.arguments(self.cost);
+        call.number(limit);
+        call.number(cost);
+        write_signed(call, unit);
+        let flags = match (is_last, self.enforced) {
+            (false, false) => 0,
+            (false, true) => 1,
+            (true, false) => 2,
+            (true, true) => 3,
+        };
+        // Below 2⁵².
+        call.number(per_micro.unsigned_abs().wrapping_mul(4) | flags);
     }
 
     /// Its six of the mixed script's, without the holder.
@@ -258,7 +262,7 @@ fn writer(script: &Arc<Script>, asked: &[Asked], for_each: usize) -> CallWriter 
 
 /// The call of the script for token buckets.
 fn lean_call(script: &Arc<Script>, asked: &[Asked]) -> Call {
-    let mut call = writer(script, asked, 3);
+    let mut call = writer(script, asked, 4);
     for_each_and_last(asked, |asked, is_last| asked.write_lean(is_last, &mut call));
     call.finish()
 }

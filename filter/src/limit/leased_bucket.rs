@@ -2,18 +2,17 @@
 //!
 //! Time is cut into epochs of a lease's length, by Redis' clock. A lease of one epoch is good until the next one
 //! ends, and then ends *as if it had been used up just then*, unless its worker has *settled* it before: has said how
-//! much of it was used, and how much comes back. Redis keeps when the bucket would be full if whatever is leased came
-//! back (`full_at`), and how much is out: of the present epoch, and of the one before. A lease of neither has ended.
+//! much of it was used, and how much comes back. A bucket's [state](super::bucket_state) has what is spent, and beside it
+//! what is leased and until when. Buckets of which nothing is leased read it as well: what is leased is spent.
 //!
 //! Why it never admits more than `capacity + window / emission` within any window, although leased tokens are used
 //! later than they are taken, and the bucket fills meanwhile: what is out is *lacking*, however long it is out. So
 //! let `A` be what an empty-handed observer who sees every use at once would find available, in the bucket and in
-//! leases together: the fill time, less how far `full_at` lies ahead, less what was used of leases and Redis does not
-//! know of. `A` is never above the fill time. It is never below zero, as nothing is spent or leased but of what
-//! `full_at` and all that is out leave free. It grows at rate 1 at most. A use makes it less by its price at once; to
-//! settle that use, or to let the lease end, moves the price into `full_at` and changes nothing, or makes it
-//! less where nothing had been used or `full_at` had long passed. So what is used between two instants is at most
-//! `A` at the first, and what it grew by since.
+//! leases together: the capacity, less what is spent, less what was used of leases and Redis does not know of. `A` is
+//! never above the capacity. It is never below zero, as nothing is spent or leased but of what all that is spent and
+//! out leave free. It grows at the bucket's rate at most. A use makes it less by its price at once; to settle that use,
+//! or to let the lease end, moves the price to what is spent and changes nothing, or makes it less where nothing had
+//! been used. So what is used between two instants is at most `A` at the first, and what it grew by since.
 //!
 //! That needs workers that tell the truth once: one that does not know whether its word arrived must not repeat it,
 //! but let the lease end. What exceeds a lease is taken for used first. It also needs a clock that is not set; one
@@ -25,15 +24,17 @@ use alloc::string::{String, ToString};
 use core::fmt::Write;
 use core::num::NonZeroU64;
 
-use super::algorithm::{AlgorithmError, Arguments, Seen, signed};
+use super::algorithm::{AlgorithmError, Arguments, Seen};
+use super::bucket_state::{BucketState, OpenBucket};
 use super::judgement::Judgement;
+use super::rate::{MOST_UNITS, Units};
 use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
 const MIN_TTL: Micros = Micros::from_millis(100);
-/// µs that Lua can count with.
-const MOST_COUNTED: u64 = 1 << 52;
 const MAX_TTL: Micros = Micros::from_secs(60);
+/// The most leases of one bucket that end at different times: more than two are of configurations that differ.
+const MAX_LEASES: usize = 8;
 
 /// A token bucket of which workers may take tokens ahead, and what a worker asks of it besides its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +54,11 @@ pub struct LeaseAsk {
     pub settled: [Settled; 2],
 }
 
-/// What became of leased tokens of one epoch. All zero: of none.
+/// What became of leased tokens that end at one time. All zero: of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Settled {
-    /// The [grant's](Grant::epoch). Where it has ended, nobody listens.
-    pub epoch: u64,
+    /// The [grant's](Grant::ends). Where that has passed, nobody listens.
+    pub ends: Micros,
     /// So many were used since they were granted. Each must be told once.
     pub used: Tokens,
     /// So many come back, and will never be used.
@@ -69,23 +70,11 @@ pub struct Settled {
 pub struct Grant {
     /// How many, ≥ 1.
     pub tokens: Tokens,
-    /// When they were taken, as it is to be [settled](Settled).
-    pub epoch: u64,
+    /// When they end by Redis' clock, by which they are to be [settled](Settled).
+    pub ends: Micros,
     /// How long they may be used, from Redis' now: more than one epoch, and two at most. As nobody knows how
     /// long the reply took, a worker counts from before it asked.
     pub valid_for: Micros,
-}
-
-/// What Redis keeps of a bucket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Leased {
-    /// When it would be full, if whatever is leased came back.
-    full_at: Micros,
-    epoch: u64,
-    /// What is out, of this epoch.
-    current: Micros,
-    /// And of the one before.
-    before: Micros,
 }
 
 impl LeasedBucket {
@@ -127,114 +116,67 @@ impl LeasedBucket {
     }
 
     /// What Redis does before it decides: settles what is settled. Says what the bucket lacks of being full, what is
-    /// out included; how many tokens are granted, if the request goes on; and the epoch.
-    pub(super) fn look(&self, state: &mut Option<Leased>, now: Micros, cost: Tokens) -> Seen {
-        let mut leased = self.at(*state, now);
-        let was_set_back = state.is_some_and(|kept| kept.epoch > leased.epoch);
-        let was_settled = self.ask.settled.map(|settled| leased.settle(now, settled, self.bucket.emission()));
-        let latest = now.plus(self.bucket.fill_time().minus(leased.out()));
-        if was_set_back || was_settled.contains(&true) || leased.full_at > latest {
-            leased.full_at = leased.full_at.min(latest);
-            *state = Some(leased);
+    /// out included; how many tokens are granted, if the request goes on; and when they would end.
+    pub(super) fn look(&self, state: &mut Option<BucketState>, now: Micros, cost: Tokens) -> Seen {
+        let open = BucketState::open(state.as_ref(), now, &self.bucket, &self.ask.settled);
+        let (lack, granted) = (open.lack(), self.grants(&open, cost));
+        if let Some(changed) = open.changed() {
+            *state = Some(changed);
         }
-        Seen { used: leased.lack(now).0, more: [self.grants(leased.lack(now), cost).0, leased.epoch] }
+        Seen { used: lack.0, more: [granted.0, self.ends(now).0] }
     }
 
     /// What Redis does after [`look`](Self::look) where the request goes on, and costs or is granted something.
-    pub(super) fn spend(&self, state: &mut Option<Leased>, now: Micros, cost: Tokens) {
-        let leased = self.at(*state, now);
-        let granted = self.bucket.emission().times(self.grants(leased.lack(now), cost).0);
-        *state = Some(Leased {
-            full_at: leased.full_at.max(now).plus(self.bucket.price(cost)),
-            current: leased.current.plus(granted),
-            ..leased
-        });
+    pub(super) fn spend(&self, state: &mut Option<BucketState>, now: Micros, cost: Tokens) {
+        let open = BucketState::open(state.as_ref(), now, &self.bucket, &[]);
+        let granted = self.grants(&open, cost);
+        let leased = (granted > Tokens(0)).then(|| (self.ends(now), self.bucket.rate().units(granted)));
+        *state = Some(open.spend(self.bucket.price(cost), leased));
     }
 
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
-        let emission = signed(self.bucket.emission().0);
-        Arguments { letter: "b", more: [emission, 0], ..self.bucket.arguments(cost) }
+        Arguments { letter: "b", ..self.bucket.arguments(cost) }
     }
 
     /// The last of its arguments of the mixed script, which is no number.
     pub(super) fn asks(&self) -> String {
-        let mut asks = [self.ttl.get(), self.ask.want.0].map(|n| n.to_string()).join(" ");
+        let rate = self.bucket.rate();
+        let mut asks = [rate.per_micro(), self.ttl.get(), self.ask.want.0].map(|n| n.to_string()).join(" ");
         // Nobody holds more, and so Lua can count it.
-        let most = Tokens(MOST_COUNTED.checked_div(self.bucket.emission().0).unwrap_or(0));
-        for Settled { epoch, used, unused } in self.ask.settled {
+        let most = Tokens(MOST_UNITS.checked_div(rate.per_token()).unwrap_or(0));
+        for Settled { ends, used, unused } in self.ask.settled {
             if used.max(unused) > Tokens(0) {
                 let [used, unused] = [used, unused].map(|tokens| tokens.min(most).0);
-                _ = write!(asks, " {epoch} {used} {unused}");
+                _ = write!(asks, " {} {used} {unused}", ends.0);
             }
         }
         asks
     }
 
     pub(super) fn judge(&self, now: Micros, seen: Seen, cost: Tokens) -> Judgement {
-        // A limit that was larger leaves its bucket empty and no worse.
-        let lack = Micros(seen.used).min(self.bucket.fill_time());
-        let [granted, epoch] = seen.more;
-        let ends = self.ttl().times(epoch.saturating_add(2));
-        let after = lack.plus(self.bucket.price(cost)).plus(self.bucket.emission().times(granted));
+        let (lack, [granted, ends]) = (Units(seen.used), seen.more);
+        let after = self.bucket.lack_after(lack, cost).0.saturating_add(self.bucket.rate().units(Tokens(granted)).0);
+        let grant = Grant { tokens: Tokens(granted), ends: Micros(ends), valid_for: Micros(ends).minus(now) };
         Judgement {
-            after: self.bucket.level(after),
-            granted: (granted > 0).then_some(Grant { tokens: Tokens(granted), epoch, valid_for: ends.minus(now) }),
+            after: self.bucket.level(Units(after)),
+            granted: (granted > 0).then_some(grant),
             ..self.bucket.judge(lack, cost)
         }
     }
 
     /// How many tokens a worker is granted besides a request: at most half of those that it leaves.
-    fn grants(&self, lack: Micros, cost: Tokens) -> Tokens {
-        let free = self.bucket.fill_time().minus(lack.plus(self.bucket.price(cost)));
-        let whole = free.0.checked_div(self.bucket.emission().times(2).0).unwrap_or(0);
+    fn grants(&self, open: &OpenBucket, cost: Tokens) -> Tokens {
+        if open.leases() >= MAX_LEASES {
+            return Tokens(0);
+        }
+        let free = self.bucket.full().0.saturating_sub(self.bucket.lack_after(open.lack(), cost).0);
+        let whole = free.checked_div(self.bucket.rate().units(Tokens(2)).0).unwrap_or(0);
         self.ask.want.min(Tokens(whole))
     }
 
-    /// The bucket in the epoch of `now`.
-    fn at(&self, state: Option<Leased>, now: Micros) -> Leased {
-        let this = now.0 / self.ttl;
-        let new = Leased { full_at: now, epoch: this, current: Micros::ZERO, before: Micros::ZERO };
-        let mut leased = state.unwrap_or(new);
-        while leased.epoch < this && leased.out() > Micros::ZERO {
-            leased = leased.next_epoch(self.ttl());
-        }
-        Leased { epoch: this, ..leased }
-    }
-}
-
-impl Leased {
-    /// All that is out.
-    fn out(&self) -> Micros {
-        self.current.plus(self.before)
-    }
-
-    /// How far it is from full: what is out is lacking, however long it is out, or it would be filled in twice.
-    fn lack(&self, now: Micros) -> Micros {
-        self.full_at.minus(now).plus(self.out())
-    }
-
-    /// Leases of the epoch before end where the next one begins.
-    fn next_epoch(self, ttl: Micros) -> Self {
-        let epoch = self.epoch.saturating_add(1);
-        let full_at = self.full_at.max(ttl.times(epoch)).plus(self.before);
-        Self { full_at, epoch, current: Micros::ZERO, before: self.current }
-    }
-
-    /// Whether anything was out of that epoch.
-    fn settle(&mut self, now: Micros, settled: Settled, emission: Micros) -> bool {
-        let out = match self.epoch.checked_sub(settled.epoch) {
-            Some(0) => &mut self.current,
-            Some(1) => &mut self.before,
-            _ => return false,
-        };
-        if settled == (Settled { epoch: settled.epoch, ..Settled::default() }) || *out == Micros::ZERO {
-            return false;
-        }
-        let [used, unused] = [settled.used, settled.unused].map(|tokens| emission.times(tokens.0));
-        let used = used.min(*out);
-        *out = out.minus(used).minus(unused);
-        self.full_at = self.full_at.max(now).plus(used);
-        true
+    /// When tokens end that are granted now.
+    fn ends(&self, now: Micros) -> Micros {
+        self.ttl().times((now.0 / self.ttl).saturating_add(2))
     }
 }
 
@@ -258,13 +200,15 @@ mod tests {
         LeaseAsk { want: Tokens(want), ..LeaseAsk::default() }
     }
 
+    /// Of a lease that was taken in that epoch.
     fn settling(epoch: u64, used: u64, unused: u64) -> LeaseAsk {
-        let settled = Settled { epoch, used: Tokens(used), unused: Tokens(unused) };
+        let ends = Micros::from_secs(10 * (epoch + 2));
+        let settled = Settled { ends, used: Tokens(used), unused: Tokens(unused) };
         LeaseAsk { want: Tokens(0), settled: [settled, Settled::default()] }
     }
 
     /// Looks and spends `secs` after the beginning of the epoch 100. What was lacking, and what is granted.
-    fn ask(leased: &LeasedBucket, state: &mut Option<Leased>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
+    fn ask(leased: &LeasedBucket, state: &mut Option<BucketState>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
         let now = Micros::from_secs(1_000 + secs);
         let seen = leased.look(state, now, Tokens(cost));
         let judgement = leased.judge(now, seen, Tokens(cost));
@@ -290,14 +234,17 @@ mod tests {
             assert_eq!(grant.map_or(0, |grant| grant.tokens.0), granted, "{want} wanted, {cost} spent");
         }
         let (_, grant) = ask(&leased(10).asking(wanting(9)), &mut None, 3, 0);
-        assert_eq!(grant, Some(Grant { tokens: Tokens(5), epoch: 100, valid_for: Micros::from_secs(17) }));
+        assert_eq!(
+            grant,
+            Some(Grant { tokens: Tokens(5), ends: Micros::from_secs(1_020), valid_for: Micros::from_secs(17) })
+        );
     }
 
     #[test]
     fn what_is_out_does_not_fill_in_again_until_it_is_settled_or_ends() {
         let (plain, mut state) = (leased(10), None);
         ask(&plain.asking(wanting(4)), &mut state, 0, 2);
-        let lacks = |state: &mut Option<Leased>, secs| ask(&plain, state, secs, 0).0;
+        let lacks = |state: &mut Option<BucketState>, secs| ask(&plain, state, secs, 0).0;
         assert_eq!([1, 2, 19].map(|secs| lacks(&mut state, secs)), [5, 4, 4]);
         assert_eq!([20, 21, 24].map(|secs| lacks(&mut state, secs)), [4, 3, 0], "the epoch after it is over");
     }
@@ -333,8 +280,8 @@ mod tests {
 
     #[test]
     fn only_what_is_settled_is_sent() {
-        assert_eq!(leased(10).asks(), "10000000 0");
-        assert_eq!(leased(10).asking(wanting(7)).asks(), "10000000 7");
-        assert_eq!(leased(10).asking(settling(179, 3, 0)).asks(), "10000000 0 179 3 0");
+        assert_eq!(leased(10).asks(), "1 10000000 0");
+        assert_eq!(leased(10).asking(wanting(7)).asks(), "1 10000000 7");
+        assert_eq!(leased(10).asking(settling(179, 3, 0)).asks(), "1 10000000 0 1810000000 3 0");
     }
 }

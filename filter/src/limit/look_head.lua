@@ -5,7 +5,7 @@
 local server, cut = redis, {}
 local redis = {call = function(command, ...)
   local key, index = ...
-  if command == 'SET' or command == 'ZADD' then
+  if command == 'SET' or command == 'ZADD' or command == 'PEXPIRE' then
     return
   elseif command == 'LTRIM' then
     cut[key] = index

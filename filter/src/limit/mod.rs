@@ -1,11 +1,12 @@
 //! What a limit is: each algorithm's Rust specification beside the Lua that Redis runs, and the verdict
 //! over all limits of one request.
 //!
-//! A [`Check`] is one script call: [`token_bucket.lua`](TOKEN_BUCKETS_SCRIPT) where all buckets are plain token
+//! A [`Check`] is one script call: [one](TOKEN_BUCKETS_SCRIPT) where all buckets are plain token
 //! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do. A [`Look`] is for
 //! operators: it spends nothing.
 
 mod algorithm;
+mod bucket_state;
 mod check;
 mod civil;
 mod concurrency;
@@ -16,6 +17,7 @@ mod leased_bucket;
 mod look;
 mod model;
 mod quota;
+mod rate;
 mod scripts;
 mod sliding_log;
 mod sliding_window;
@@ -32,6 +34,7 @@ pub use leased_bucket::{Grant, LeaseAsk, LeasedBucket, Settled};
 pub use look::Look;
 pub use model::Model;
 pub use quota::{Period, Quota};
+pub use rate::{Rate, Units};
 pub use scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};
 pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;

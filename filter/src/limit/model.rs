@@ -4,11 +4,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::algorithm::{Algorithm, Seen};
+use super::bucket_state::BucketState;
 use super::check::{Asked, Check};
 use super::concurrency::Leases;
 use super::fixed_window::Counted;
 use super::holds::{Holder, Holds};
-use super::leased_bucket::Leased;
 use super::sliding_log::{Log, SlidingLog};
 use super::sliding_window::Weighted;
 use super::verdict::Verdict;
@@ -23,8 +23,7 @@ pub struct Model {
 /// What is kept of a bucket. A key has one algorithm, so that only one of these is ever other than empty.
 #[derive(Debug, Clone, Default)]
 struct State {
-    full_at: Option<Micros>,
-    leased: Option<Leased>,
+    tokens: Option<BucketState>,
     counted: Option<Counted>,
     weighted: Option<Weighted>,
     log: Log,
@@ -65,12 +64,8 @@ impl Model {
     pub fn refund(&mut self, check: &Check, verdict: &Verdict) -> usize {
         let refunded = check.asked().zip(&verdict.outcomes).filter(|(asked, outcome)| {
             let Algorithm::TokenBucket(bucket) = asked.algorithm else { return false };
-            let full_at = &mut self.bucket(&asked.key).full_at;
-            let is_last = outcome.spent && *full_at == Some(verdict.now.plus(outcome.reset));
-            if is_last {
-                *full_at = full_at.map(|at| at.minus(bucket.price(asked.cost)));
-            }
-            is_last
+            let Some(state) = &mut self.bucket(&asked.key).tokens else { return false };
+            outcome.spent && state.refund(verdict.now, &bucket, outcome.reset, bucket.price(asked.cost))
         });
         refunded.count()
     }
@@ -84,8 +79,8 @@ impl State {
     fn look(&mut self, asked: &Asked, now: Micros) -> Seen {
         let only = |used| Seen { used, more: [0, 0] };
         match &asked.algorithm {
-            Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.full_at, now).0),
-            Algorithm::LeasedBucket(leased) => leased.look(&mut self.leased, now, asked.cost),
+            Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.tokens, now).0),
+            Algorithm::LeasedBucket(leased) => leased.look(&mut self.tokens, now, asked.cost),
             Algorithm::SlidingLog(log) => log.look(&mut self.log, now, asked.cost),
             Algorithm::SlidingWindow(sliding) => {
                 let counts = sliding.look(&mut self.weighted, now);
@@ -99,8 +94,8 @@ impl State {
 
     fn spend(&mut self, asked: &Asked, now: Micros, holder: Holder) {
         match &asked.algorithm {
-            Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.full_at, now, asked.cost),
-            Algorithm::LeasedBucket(leased) => leased.spend(&mut self.leased, now, asked.cost),
+            Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.tokens, now, asked.cost),
+            Algorithm::LeasedBucket(leased) => leased.spend(&mut self.tokens, now, asked.cost),
             Algorithm::SlidingLog(_) => SlidingLog::spend(&mut self.log, now, asked.cost),
             Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, asked.cost),
             Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, asked.cost),

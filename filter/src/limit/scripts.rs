@@ -1,13 +1,9 @@
 //! The scripts that Redis runs, with their names.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
-use crate::redis::{Script, lua, script};
-
-/// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
-///
-/// Of several limits in shadow mode it takes each bucket for a limit of its own.
-pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(include_str!("token_bucket.lua"), include_str!("requests.lua"));
+use crate::redis::{Script, lua, script, sha1};
 
 /// How each algorithm looks into its buckets.
 macro_rules! algorithms {
@@ -25,13 +21,41 @@ macro_rules! algorithms {
     };
 }
 
+/// Scripts' parts that are in more than one, compiled in once.
+static TOKEN_STATE: &str = lua!(include_str!("token_state.lua"));
+static REQUESTS: &str = lua!(include_str!("requests.lua"));
+static TOKEN_BUCKET_HEAD: &str = lua!(include_str!("token_bucket_head.lua"));
+static TOKEN_BUCKET_TAIL: &str = lua!(include_str!("token_bucket_tail.lua"));
+static MIXED_HEAD: &str = lua!(include_str!("mixed_head.lua"));
+static MIXED_REST: &str = lua!(algorithms!(), include_str!("mixed_tail.lua"));
+
+/// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
+///
+/// Of several limits in shadow mode it takes each bucket for a limit of its own.
+pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(
+    include_str!("token_bucket_head.lua"),
+    include_str!("token_state.lua"),
+    include_str!("token_bucket_tail.lua"),
+    include_str!("requests.lua"),
+);
+
 /// Decides any request. It is put together of a part for each algorithm.
-pub const MIXED_SCRIPT: &str =
-    lua!(include_str!("mixed_head.lua"), algorithms!(), include_str!("mixed_tail.lua"), include_str!("requests.lua"));
+pub const MIXED_SCRIPT: &str = lua!(
+    include_str!("mixed_head.lua"),
+    include_str!("token_state.lua"),
+    algorithms!(),
+    include_str!("mixed_tail.lua"),
+    include_str!("requests.lua"),
+);
 
 /// Looks into any buckets as the one above does, and changes nothing.
-pub(super) const LOOK_SCRIPT: &str =
-    lua!(include_str!("mixed_head.lua"), include_str!("look_head.lua"), algorithms!(), include_str!("look_tail.lua"));
+pub(super) const LOOK_SCRIPT: &str = lua!(
+    include_str!("mixed_head.lua"),
+    include_str!("look_head.lua"),
+    include_str!("token_state.lua"),
+    algorithms!(),
+    include_str!("look_tail.lua"),
+);
 
 /// All scripts. Make them once.
 #[derive(Debug, Clone)]
@@ -46,8 +70,14 @@ pub struct Scripts {
 impl Default for Scripts {
     fn default() -> Self {
         Self {
-            token_buckets: Arc::new(script!(TOKEN_BUCKETS_SCRIPT)),
-            mixed: Arc::new(script!(MIXED_SCRIPT)),
+            token_buckets: Arc::new(Script::named(
+                [TOKEN_BUCKET_HEAD, TOKEN_STATE, TOKEN_BUCKET_TAIL, REQUESTS].map(Cow::Borrowed),
+                const { sha1(TOKEN_BUCKETS_SCRIPT.as_bytes()) },
+            )),
+            mixed: Arc::new(Script::named(
+                [MIXED_HEAD, TOKEN_STATE, MIXED_REST, REQUESTS].map(Cow::Borrowed),
+                const { sha1(MIXED_SCRIPT.as_bytes()) },
+            )),
             refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
             release: Arc::new(script!(lua!(include_str!("release.lua")))),
             renew: Arc::new(script!(lua!(include_str!("renew.lua")))),
@@ -74,5 +104,17 @@ impl Scripts {
 
     pub(super) fn renew(&self) -> &Arc<Script> {
         &self.renew
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scripts_parts_are_what_it_is_named_for() {
+        let scripts = Scripts::default();
+        assert_eq!(scripts.token_buckets().source(), TOKEN_BUCKETS_SCRIPT);
+        assert_eq!(scripts.mixed().source(), MIXED_SCRIPT);
     }
 }

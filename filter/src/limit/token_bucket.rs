@@ -1,37 +1,37 @@
-//! The token bucket as a generic cell rate algorithm (GCRA, ITU-T I.371): instead of a token count, a bucket
-//! keeps one instant, the *theoretical arrival time* (TAT) at which it would be full again.
+//! The token bucket as a generic cell rate algorithm (GCRA, ITU-T I.371), which counts in parts of tokens, so that
+//! every rate is exact: see [`Rate`].
 //!
 //! With a `max_delay`, tokens may be spent before they exist: such a request is held until they do (*shaping*).
 //! What it waits for is reserved in Redis at once, so that nobody can come between.
 //!
-//! This is the specification; `token_bucket.lua` beside it is what Redis runs, and `token_bucket_mixed.lua` where
-//! other algorithms take part. They do the same.
+//! This is the specification, with that of a bucket's [state](super::bucket_state); `token_bucket_head.lua` and
+//! `token_bucket_tail.lua` beside it are what Redis runs, and `token_bucket_mixed.lua` where other algorithms take part.
+//! They do the same.
 
 use core::num::NonZeroU64;
 
-use super::algorithm::Arguments;
+use super::algorithm::{Arguments, signed};
+use super::bucket_state::BucketState;
 use super::judgement::{Judgement, Level};
+use super::rate::{MOST_TOKENS_PER_MICRO, Rate, Units};
 use crate::units::{Micros, Tokens};
-
-/// The longest time an empty bucket may take to fill: 2⁵² µs, about 142 years.
-///
-/// Lua counts in doubles, exact to 2⁵³; Redis' clock stands at about 2⁵¹ µs until the year 2041, so that the
-/// sum of both stays exact.
-const MAX_FILL_TIME: Micros = Micros(1 << 52);
 
 /// A token bucket's shape: how many tokens it holds and how fast it fills. Its state is in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBucket {
     capacity: NonZeroU64,
-    emission: NonZeroU64,
+    /// As configured.
+    wanted: Rate,
+    /// The same, or where Lua could not count that far, the nearest below.
+    rate: Rate,
     max_delay: Micros,
 }
 
 /// Why a token bucket cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenBucketError {
-    /// More than one token per microsecond, the finest step of Redis' clock.
-    #[error("expected at most 1000000 tokens per second, found {tokens} in {interval} µs", interval = .interval.0)]
+    /// A rate beyond all that Envoy's numbers can tell.
+    #[error("expected at most {MOST_TOKENS_PER_MICRO} tokens per µs, found {tokens} in {interval} µs", interval = .interval.0)]
     TooFast {
         /// Tokens per interval, as configured.
         tokens: u64,
@@ -46,8 +46,9 @@ pub enum TokenBucketError {
         /// The time for one token to arrive.
         emission: Micros,
     },
-    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count.
-    #[error("expected a delay that ends within 142 years, found {max_delay} µs", max_delay = .max_delay.0)]
+    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count; or more
+    /// tokens would flow in meanwhile than they can count.
+    #[error("expected a delay in which fewer tokens flow in, and that ends within 142 years, found {max_delay} µs", max_delay = .max_delay.0)]
     TooLong {
         /// The delay, as configured.
         max_delay: Micros,
@@ -57,25 +58,21 @@ pub enum TokenBucketError {
 impl TokenBucket {
     /// A bucket of `max_tokens` tokens, into which `tokens_per_fill` tokens flow, evenly, per `fill_interval`.
     ///
-    /// The time per token is rounded *up* to a whole microsecond, so that the bucket is never faster than
-    /// configured.
-    ///
     /// # Errors
-    /// Where the rate is above one token per microsecond, or an empty bucket takes over 2⁵² µs to fill.
+    /// Where the rate is above 2³² tokens per microsecond, or an empty bucket takes over 2⁵² µs to fill.
     pub fn new(
         max_tokens: NonZeroU64,
         tokens_per_fill: NonZeroU64,
         fill_interval: Micros,
     ) -> Result<Self, TokenBucketError> {
         let too_fast = TokenBucketError::TooFast { tokens: tokens_per_fill.get(), interval: fill_interval };
-        if fill_interval.0 < tokens_per_fill.get() {
-            return Err(too_fast);
-        }
-        let emission = NonZeroU64::new(fill_interval.0.div_ceil(tokens_per_fill.get())).ok_or(too_fast)?;
-        if Micros(emission.get()).times(max_tokens.get()) > MAX_FILL_TIME {
-            return Err(TokenBucketError::TooSlow { capacity: max_tokens.get(), emission: Micros(emission.get()) });
-        }
-        Ok(Self { capacity: max_tokens, emission, max_delay: Micros::ZERO })
+        let wanted = Rate::new(tokens_per_fill, fill_interval).ok_or(too_fast)?;
+        let too_slow = TokenBucketError::TooSlow {
+            capacity: max_tokens.get(),
+            emission: wanted.time_for(Units(wanted.per_token())),
+        };
+        let rate = wanted.countable(Tokens(max_tokens.get()), Micros::ZERO).ok_or(too_slow)?;
+        Ok(Self { capacity: max_tokens, wanted, rate, max_delay: Micros::ZERO })
     }
 
     /// The same bucket, but requests whose tokens will exist within `max_delay` are admitted, and held until then.
@@ -83,8 +80,8 @@ impl TokenBucket {
     /// # Errors
     /// Where `max_delay` and the time to fill are over 2⁵² µs together.
     pub fn with_max_delay(self, max_delay: Micros) -> Result<Self, TokenBucketError> {
-        let delayed = Self { max_delay, ..self };
-        if delayed.room() > MAX_FILL_TIME { Err(TokenBucketError::TooLong { max_delay }) } else { Ok(delayed) }
+        let rate = self.wanted.countable(self.capacity(), max_delay).ok_or(TokenBucketError::TooLong { max_delay })?;
+        Ok(Self { rate, max_delay, ..self })
     }
 
     /// Tokens in a full bucket.
@@ -93,16 +90,35 @@ impl TokenBucket {
         Tokens(self.capacity.get())
     }
 
-    /// Time for one token to arrive, ≥ 1 µs.
+    /// How fast it fills.
     #[must_use]
-    pub fn emission(&self) -> Micros {
-        Micros(self.emission.get())
+    pub fn rate(&self) -> Rate {
+        self.rate
     }
 
-    /// Time for an empty bucket to fill: `capacity · emission`, ≤ 2⁵² µs.
+    /// The rate as configured, where it fills slower than that by more than 0.01 %: Lua cannot count in parts of its
+    /// tokens that are small enough, as more than 2⁴⁰ of them or so flow in within `max_delay`.
+    #[must_use]
+    pub fn unreached_rate(&self) -> Option<Rate> {
+        self.rate.is_noticeably_slower_than(&self.wanted).then_some(self.wanted)
+    }
+
+    /// Time for one token to arrive, rounded up. ≥ 1 µs.
+    #[must_use]
+    pub fn emission(&self) -> Micros {
+        self.time_for(Tokens(1))
+    }
+
+    /// Time for an empty bucket to fill, rounded up, ≤ 2⁵² µs.
     #[must_use]
     pub fn fill_time(&self) -> Micros {
-        self.emission().times(self.capacity.get())
+        self.time_for(self.capacity())
+    }
+
+    /// Time for that many tokens to arrive, rounded up.
+    #[must_use]
+    pub fn time_for(&self, tokens: Tokens) -> Micros {
+        self.rate.time_for(self.rate.units(tokens))
     }
 
     /// How long a request may be held until its tokens exist. Zero: not at all.
@@ -111,76 +127,95 @@ impl TokenBucket {
         self.max_delay
     }
 
-    /// The most that a bucket may lack of being full: its fill time, and what may be spent ahead. ≤ 2⁵² µs.
+    /// The most that a bucket may lack of being full: its capacity, and what may be spent ahead. ≤ 2⁵².
     #[must_use]
-    pub fn room(&self) -> Micros {
-        self.fill_time().plus(self.max_delay)
+    pub fn room(&self) -> Units {
+        let ahead = self.max_delay.times(self.rate.per_micro());
+        Units(self.full().0.saturating_add(ahead.0))
     }
 
-    /// What `cost` tokens are worth in time. Just more than [`room`](Self::room) where `cost` exceeds the capacity,
+    /// What `cost` tokens are in units. Just more than [`room`](Self::room) where `cost` exceeds the capacity,
     /// however far: such a request is never admitted.
     #[must_use]
-    pub fn price(&self, cost: Tokens) -> Micros {
-        if cost <= self.capacity() { self.emission().times(cost.0) } else { self.room().plus(Micros(1)) }
+    pub fn price(&self, cost: Tokens) -> Units {
+        // At most the capacity, whose units are below 2⁵³.
+        let units = cost.0.wrapping_mul(self.rate.per_token());
+        if cost <= self.capacity() { Units(units) } else { Units(self.room().0.saturating_add(1)) }
     }
 
     /// Whether a bucket that lacks `lack` of being full admits a request of `cost` tokens, at once or
     /// [held](Self::delay).
     ///
-    /// `lack` is how far the TAT lies ahead of now: zero for a full bucket, `fill_time` for an empty one, more where
-    /// requests are held.
+    /// `lack` is zero for a full bucket, its capacity for an empty one, more where requests are held.
     #[must_use]
-    pub fn admits(&self, lack: Micros, cost: Tokens) -> bool {
-        lack.plus(self.price(cost)) <= self.room()
+    pub fn admits(&self, lack: Units, cost: Tokens) -> bool {
+        self.lack_after(lack, cost) <= self.room()
     }
 
     /// How long a request that is admitted must be held until its tokens exist.
     #[must_use]
-    pub fn delay(&self, lack: Micros, cost: Tokens) -> Micros {
-        lack.plus(self.price(cost)).minus(self.fill_time())
+    pub fn delay(&self, lack: Units, cost: Tokens) -> Micros {
+        self.rate.time_for(Units(self.lack_after(lack, cost).0.saturating_sub(self.full().0)))
     }
 
     /// Whole tokens in a bucket that lacks `lack`, rounded down.
     #[must_use]
-    pub fn remaining(&self, lack: Micros) -> Tokens {
-        Tokens(self.fill_time().minus(lack).0 / self.emission)
+    pub fn remaining(&self, lack: Units) -> Tokens {
+        Tokens(self.full().0.saturating_sub(lack.0).checked_div(self.rate.per_token()).unwrap_or(0))
     }
 
     /// Time until `cost` tokens would be admitted, if nobody else spends. Zero where they are admitted now.
     ///
     /// `None` when `cost` exceeds the capacity: waiting cannot help.
     #[must_use]
-    pub fn retry_after(&self, lack: Micros, cost: Tokens) -> Option<Micros> {
-        (cost <= self.capacity()).then(|| lack.plus(self.price(cost)).minus(self.room()))
+    pub fn retry_after(&self, lack: Units, cost: Tokens) -> Option<Micros> {
+        let missing = || Units(self.lack_after(lack, cost).0.saturating_sub(self.room().0));
+        (cost <= self.capacity()).then(|| self.rate.time_for(missing()))
     }
 
-    /// What Redis does before it decides: how far a bucket that is full at `full_at` is from full now. One that was
-    /// larger, or that a clock which was set back has filled ahead, is empty and no worse, and fills from now on.
-    pub(super) fn look(&self, full_at: &mut Option<Micros>, now: Micros) -> Micros {
-        let lack = full_at.unwrap_or(now).minus(now);
-        if lack <= self.room() {
-            return lack;
+    /// What a bucket lacks once `cost` is spent that lacked `lack` before.
+    pub(super) fn lack_after(&self, lack: Units, cost: Tokens) -> Units {
+        Units(lack.0.saturating_add(self.price(cost).0))
+    }
+
+    /// What a bucket lacks that is empty.
+    pub(super) fn full(&self) -> Units {
+        Units(self.capacity.get().wrapping_mul(self.rate.per_token()))
+    }
+
+    /// What Redis does before it decides: how far a bucket is from full.
+    pub(super) fn look(&self, state: &mut Option<BucketState>, now: Micros) -> Units {
+        let open = BucketState::open(state.as_ref(), now, self, &[]);
+        let lack = open.lack();
+        if let Some(changed) = open.changed() {
+            *state = Some(changed);
         }
-        *full_at = Some(now.plus(self.room()));
-        self.room()
+        lack
     }
 
     /// What Redis does after [`look`](Self::look) where `cost` is spent.
-    pub(super) fn spend(&self, full_at: &mut Option<Micros>, now: Micros, cost: Tokens) {
-        *full_at = Some(full_at.unwrap_or(now).max(now).plus(self.price(cost)));
+    pub(super) fn spend(&self, state: &mut Option<BucketState>, now: Micros, cost: Tokens) {
+        let open = BucketState::open(state.as_ref(), now, self, &[]);
+        *state = Some(open.spend(self.price(cost), None));
     }
 
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
-        let [price, room] = [self.price(cost), self.room()];
-        Arguments { letter: "t", cost: price.0, limit: room.0, more: [0, 0] }
+        let [Units(price), Units(room)] = [self.price(cost), self.room()];
+        Arguments { letter: "t", cost: price, limit: room, more: [self.unit(), signed(self.rate.per_micro())] }
+    }
+
+    /// The units of a token, as scripts are told: negated where it delays requests.
+    pub(super) fn unit(&self) -> i64 {
+        let unit = signed(self.rate.per_token());
+        if self.max_delay > Micros::ZERO { unit.wrapping_neg() } else { unit }
     }
 
     /// How full a bucket is that lacks `lack`.
-    pub(super) fn level(&self, lack: Micros) -> Level {
-        Level { remaining: self.remaining(lack), reset: lack }
+    pub(super) fn level(&self, lack: Units) -> Level {
+        Level { remaining: self.remaining(lack), reset: self.rate.time_for(lack) }
     }
 
-    pub(super) fn judge(&self, lack: Micros, cost: Tokens) -> Judgement {
+    pub(super) fn judge(&self, lack: Units, cost: Tokens) -> Judgement {
         let admits = self.admits(lack, cost);
         Judgement {
             capacity: self.capacity(),
@@ -189,7 +224,7 @@ impl TokenBucket {
             retry_after: self.retry_after(lack, cost),
             delay: if admits { self.delay(lack, cost) } else { Micros::ZERO },
             before: self.level(lack),
-            after: self.level(lack.plus(self.price(cost))),
+            after: self.level(self.lack_after(lack, cost)),
             granted: None,
         }
     }
@@ -216,15 +251,41 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_is_no_whole_number_of_microseconds_is_rounded_to_the_slower() {
-        let thirds = bucket(1, 3, Micros::from_secs(1)).unwrap();
-        assert_eq!(thirds.emission(), Micros(333_334));
+    fn a_rate_that_is_no_whole_number_of_microseconds_per_token_is_exact() {
+        let thirds = bucket(3, 3, Micros::from_secs(1)).unwrap();
+        assert_eq!((thirds.emission(), thirds.fill_time()), (Micros(333_334), Micros::from_secs(1)));
+        let minute = bucket(60_000_000, 50_000_000, Micros::from_secs(60)).unwrap();
+        assert_eq!(minute.fill_time(), Micros::from_secs(72));
+        assert_eq!(minute.time_for(Tokens(50_000_000)), Micros::from_secs(60));
+        let bytes = bucket(10_000_000, 10_000_000, Micros::from_secs(1)).unwrap();
+        assert_eq!((bytes.fill_time(), bytes.time_for(Tokens(25))), (Micros::from_secs(1), Micros(3)));
+        assert!(minute.unreached_rate().or(bytes.unreached_rate()).is_none());
     }
 
     #[test]
-    fn rates_beyond_the_clock_and_fill_times_beyond_lua_are_refused() {
-        let too_fast = bucket(1, 1_000_001, Micros::from_secs(1)).unwrap_err();
-        assert_eq!(too_fast.to_string(), "expected at most 1000000 tokens per second, found 1000001 in 1000000 µs");
+    fn the_largest_numbers_that_envoy_has_are_kept_to_the_last_token() {
+        let largest = bucket(u32::MAX.into(), u32::MAX.into(), Micros(1)).unwrap();
+        assert_eq!(largest.remaining(largest.price(Tokens(7))), Tokens(u64::from(u32::MAX) - 7));
+        assert!(bucket(u32::MAX.into(), 1, Micros(1 << 20)).is_ok());
+        let odd = bucket(u32::MAX.into(), 4_294_967_291, Micros::from_secs(4_000_000_000)).unwrap();
+        assert_eq!(odd.unreached_rate(), None);
+        assert!(odd.fill_time() >= Micros::from_secs(4_000_000_003));
+    }
+
+    #[test]
+    fn a_delay_in_which_too_many_tokens_flow_in_to_be_counted_makes_a_rate_slower_and_that_is_known() {
+        let fast = bucket(1, 1_000_000_007, Micros(999)).unwrap();
+        assert_eq!(fast.unreached_rate(), None);
+        let delayed = fast.with_max_delay(Micros::from_secs(3_600)).unwrap();
+        assert_eq!(delayed.unreached_rate(), Some(fast.rate()));
+        assert_eq!(delayed.with_max_delay(Micros::ZERO).unwrap().unreached_rate(), None);
+        assert!(delayed.room().0 <= 1 << 52);
+    }
+
+    #[test]
+    fn rates_beyond_envoys_numbers_and_fill_times_beyond_lua_are_refused() {
+        let too_fast = bucket(1, (1 << 32) + 1, Micros(1)).unwrap_err();
+        assert_eq!(too_fast.to_string(), "expected at most 4294967296 tokens per µs, found 4294967297 in 1 µs");
         let too_slow = bucket(1 << 40, 1, Micros::from_secs(1)).unwrap_err();
         assert!(matches!(too_slow, TokenBucketError::TooSlow { .. }));
         assert!(bucket(u64::MAX, 1, Micros(u64::MAX)).is_err());
@@ -234,38 +295,39 @@ mod tests {
     fn a_cost_above_the_capacity_is_never_admitted_and_waiting_does_not_help() {
         let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
         for cost in [11, 12, u64::MAX] {
-            assert!(!ten.admits(Micros::ZERO, Tokens(cost)));
-            assert_eq!(ten.retry_after(Micros::ZERO, Tokens(cost)), None);
+            assert!(!ten.admits(Units(0), Tokens(cost)));
+            assert_eq!(ten.retry_after(Units(0), Tokens(cost)), None);
         }
-        assert!(ten.admits(Micros::ZERO, Tokens(10)));
+        assert!(ten.admits(Units(0), Tokens(10)));
     }
 
     #[test]
     fn retry_after_is_the_first_instant_that_admits() {
         let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
-        let empty = ten.fill_time();
+        // Of 100,000 units each.
+        let empty = ten.full();
         let wait = ten.retry_after(empty, Tokens(3)).unwrap();
         assert_eq!(wait, Micros(300_000));
-        assert!(ten.admits(empty.minus(wait), Tokens(3)));
-        assert!(!ten.admits(empty.minus(wait).plus(Micros(1)), Tokens(3)));
+        assert!(ten.admits(Units(empty.0 - wait.0), Tokens(3)));
+        assert!(!ten.admits(Units(empty.0 - wait.0 + 1), Tokens(3)));
     }
 
     #[test]
     fn remaining_is_rounded_down() {
         let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
-        assert_eq!(ten.remaining(Micros(1)), Tokens(9));
-        assert_eq!(ten.remaining(Micros::ZERO), Tokens(10));
-        assert_eq!(ten.remaining(Micros(u64::MAX)), Tokens(0));
+        assert_eq!(ten.remaining(Units(1)), Tokens(9));
+        assert_eq!(ten.remaining(Units(0)), Tokens(10));
+        assert_eq!(ten.remaining(Units(u64::MAX)), Tokens(0));
     }
 
     #[test]
     fn a_request_whose_tokens_come_soon_enough_is_held_until_they_do() {
         let shaped = bucket(10, 10, Micros::from_secs(1)).unwrap().with_max_delay(Micros::from_secs(1)).unwrap();
-        let empty = shaped.fill_time();
+        let empty = shaped.full();
         assert!(shaped.admits(empty, Tokens(10)));
         assert_eq!(shaped.delay(empty, Tokens(10)), Micros::from_secs(1));
-        assert_eq!(shaped.delay(Micros(300_000), Tokens(5)), Micros::ZERO);
-        let queue_is_full = empty.plus(Micros::from_secs(1));
+        assert_eq!(shaped.delay(Units(300_000), Tokens(5)), Micros::ZERO);
+        let queue_is_full = Units(empty.0 + 1_000_000);
         assert!(!shaped.admits(queue_is_full, Tokens(1)));
         assert_eq!(shaped.retry_after(queue_is_full, Tokens(1)), Some(Micros(100_000)));
         assert_eq!(shaped.remaining(queue_is_full), Tokens(0));
@@ -274,8 +336,8 @@ mod tests {
     #[test]
     fn holding_does_not_help_a_cost_above_the_capacity() {
         let shaped = bucket(10, 10, Micros::from_secs(1)).unwrap().with_max_delay(Micros::from_secs(60)).unwrap();
-        assert!(!shaped.admits(Micros::ZERO, Tokens(11)));
-        assert_eq!(shaped.retry_after(Micros::ZERO, Tokens(11)), None);
+        assert!(!shaped.admits(Units(0), Tokens(11)));
+        assert_eq!(shaped.retry_after(Units(0), Tokens(11)), None);
     }
 
     #[test]
@@ -301,15 +363,15 @@ mod tests {
                 .allow_burst(NonZeroU32::new(capacity).unwrap());
             let oracle: Governor = RateLimiter::direct_with_clock(quota, clock.clone());
 
-            let mut lack = Micros::ZERO;
+            let mut lack = Units(0);
             for (pause, cost) in history {
                 clock.advance(Duration::from_micros(pause));
-                lack = lack.minus(Micros(pause));
+                lack = Units(lack.0.saturating_sub(pause));
                 let theirs = matches!(oracle.check_n(NonZeroU32::new(cost).unwrap()), Ok(Ok(())));
                 let cost = Tokens(cost.into());
                 prop_assert_eq!(ours.admits(lack, cost), theirs);
                 if theirs {
-                    lack = lack.plus(ours.price(cost));
+                    lack = ours.lack_after(lack, cost);
                 }
             }
         }
@@ -341,6 +403,35 @@ mod tests {
                     prop_assert!(then >= since, "in turn");
                     spent += cost;
                     prop_assert!(spent * emission <= capacity * emission + (then - since));
+                }
+            }
+        }
+
+        /// Any rate, held against fractions.
+        #[test]
+        fn decides_as_a_bucket_of_fractions_does(
+            capacity in 1_u64..100,
+            tokens in 1_u64..1_000_000,
+            interval in 1_u64..1_000_000,
+            history in proptest::collection::vec((0_u64..50_000, 0_u64..110), 1..100),
+        ) {
+            let ours = bucket(capacity, tokens, Micros(interval)).unwrap();
+            let (mut now, mut state) = (Micros(1 << 50), None);
+            // Times the interval.
+            let (full, mut spent) = (u128::from(capacity) * u128::from(interval), 0_u128);
+            for (pause, cost) in history {
+                now = now.plus(Micros(pause));
+                spent = spent.saturating_sub(u128::from(pause) * u128::from(tokens));
+                let lack = ours.look(&mut state, now);
+                let after = spent + u128::from(cost) * u128::from(interval);
+                prop_assert_eq!(ours.admits(lack, Tokens(cost)), after <= full);
+                prop_assert_eq!(u128::from(ours.remaining(lack).0), (full - spent) / u128::from(interval));
+                let wait = after.saturating_sub(full).div_ceil(tokens.into());
+                let expected = (cost <= capacity).then(|| Micros(wait.try_into().unwrap()));
+                prop_assert_eq!(ours.retry_after(lack, Tokens(cost)), expected);
+                if after <= full {
+                    ours.spend(&mut state, now, Tokens(cost));
+                    spent = after;
                 }
             }
         }

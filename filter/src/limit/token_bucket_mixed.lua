@@ -1,13 +1,18 @@
 
--- Token bucket: as token_bucket.lua. Cost and limit are in µs.
-look.t = function(key, price, fill)
-  local lack = math.max((tonumber(redis.call('GET', key)) or now) - now, 0)
-  local function keep(lack)
-    redis.call('SET', key, now + lack, 'PX', math.ceil(lack / 1000))
+-- Token bucket: as token_bucket_head.lua. Cost and limit are in units, of which x are a token and y flow in per µs.
+look.t = function(key, price, room, unit, speed)
+  local state = redis.call('GET', key) or ''
+  local lack, keep, at, spent, was, by = 0
+  if #state == 32 then at, spent, was, by = struct.unpack('>i8i8i8i8', state) end
+  if was == unit and by == speed and at <= now and spent <= room then
+    lack = math.max(spent - (now - at) * speed, 0)
+  elseif state ~= '' then
+    lack, keep = open(key, state, room, unit, speed)
   end
-  if lack > fill then
-    lack = fill
-    keep(lack)
+  return lack, function()
+    if keep then return keep(price) end
+    spent = lack + price
+    state = struct.pack('>i8i8i8i8', now, spent, unit, speed)
+    redis.call('SET', key, state, 'PX', math.ceil(spent / speed / 1000))
   end
-  return lack, function() keep(lack + price) end
 end

@@ -13,9 +13,11 @@ const MAX_WINDOWS: usize = 8;
 
 /// One algorithm or more, such as 10 a second and 1,000 a day, none of which keeps its state where another does.
 ///
-/// A limit that is one token bucket keeps it under the limit's own key. All others have `#` and the algorithm's
-/// [tag](Algorithm::tag) after it, which no descriptor's value can forge: whatever an operator changes a limit to,
-/// and in whatever order its windows stand, no state is read by an algorithm that would misread it.
+/// A limit that is one token bucket keeps it under the limit's own key, whether tokens are leased of it or not. All
+/// others have `#` and the algorithm's [tag](Algorithm::tag) after it, which no descriptor's value can forge: whatever an
+/// operator changes a limit to, and in whatever order its windows stand, no state is read by an algorithm that would
+/// misread it. Token buckets of any size and rate read each other's state: of several windows the slowest is `#token`,
+/// the next `#token2`, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows(Vec<Window>);
 
@@ -54,12 +56,9 @@ impl Windows {
         if !(1..=MAX_WINDOWS).contains(&algorithms.len()) {
             return Err(WindowsError::Count { found: algorithms.len() });
         }
-        if let [Algorithm::TokenBucket(bucket)] = algorithms {
-            return Ok(Self::from(*bucket));
-        }
         let mut windows: Vec<Window> = Vec::with_capacity(algorithms.len());
         for (second, algorithm) in algorithms.iter().enumerate() {
-            let suffix = ["#", &algorithm.tag()].concat();
+            let suffix = suffix(algorithm, algorithms);
             if let Some(first) = windows.iter().position(|window| window.suffix == suffix) {
                 return Err(WindowsError::Alike { first, second });
             }
@@ -108,6 +107,18 @@ impl Windows {
     }
 }
 
+/// What follows the limit's key where the state of one of its algorithms is kept.
+fn suffix(algorithm: &Algorithm, all: &[Algorithm]) -> String {
+    let tag = algorithm.tag();
+    let Some(bucket) = algorithm.token_bucket() else { return ["#", &tag].concat() };
+    let buckets = all.iter().filter_map(Algorithm::token_bucket);
+    match buckets.filter(|other| bucket.rate().is_faster_than(&other.rate())).count() {
+        _ if all.len() == 1 => String::new(),
+        0 => ["#", &tag].concat(),
+        slower => format!("#{tag}{}", slower.saturating_add(1)),
+    }
+}
+
 impl From<TokenBucket> for Windows {
     fn from(bucket: TokenBucket) -> Self {
         Self(vec![Window { algorithm: Algorithm::TokenBucket(bucket), suffix: String::new() }])
@@ -119,7 +130,7 @@ mod tests {
     use core::num::NonZeroU64;
 
     use super::*;
-    use crate::limit::{Concurrency, FixedWindow, Period, Quota, SlidingLog, SlidingWindow};
+    use crate::limit::{Concurrency, FixedWindow, LeasedBucket, Period, Quota, SlidingLog, SlidingWindow};
 
     fn n(n: u64) -> NonZeroU64 {
         NonZeroU64::new(n).unwrap()
@@ -155,16 +166,27 @@ mod tests {
                 Algorithm::FixedWindow(FixedWindow::new(n(5), secs(1)).unwrap()),
                 Algorithm::Concurrency(Concurrency::new(n(5), secs(1)).unwrap()),
             ]),
-            [
-                "key#token100000",
-                "key#day-90",
-                "key#log1000000",
-                "key#sliding1000000",
-                "key#fixed1000000",
-                "key#concurrency"
-            ]
+            ["key#token", "key#day-90", "key#log1000000", "key#sliding1000000", "key#fixed1000000", "key#concurrency"]
         );
         assert_eq!(keys(&[quota(1_000, Period::Day, 0)]), ["key#day0"]);
+    }
+
+    #[test]
+    fn token_buckets_keep_their_places_when_rates_change() {
+        let rate =
+            |tokens, secs| Algorithm::TokenBucket(TokenBucket::new(n(9), n(tokens), Micros::from_secs(secs)).unwrap());
+        assert_eq!(keys(&[rate(10, 1), rate(100, 3_600)]), ["key#token2", "key#token"]);
+        assert_eq!(keys(&[rate(20, 1), rate(150, 3_600)]), ["key#token2", "key#token"]);
+        assert_eq!(keys(&[rate(100, 3_600), quota(9, Period::Day, 0)]), ["key#token", "key#day0"]);
+        assert_eq!(keys(&[rate(7, 1), rate(5, 1), rate(6, 1)]), ["key#token3", "key#token", "key#token2"]);
+        assert!(Windows::new(&[rate(10, 1), rate(20, 2)]).is_err(), "they differ in nothing but their capacities");
+    }
+
+    #[test]
+    fn a_bucket_of_which_tokens_are_leased_is_the_same_bucket() {
+        let Algorithm::TokenBucket(bucket) = per_second(10) else { unreachable!("a token bucket") };
+        let leased = LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap();
+        assert_eq!(keys(&[Algorithm::LeasedBucket(leased)]), ["key"]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ struct Lease {
     leased: LeasedBucket,
     limit: usize,
     max: Tokens,
-    /// Of at most two epochs, the older first.
+    /// Of at most two ends, the earlier first.
     held: [Held; 2],
     /// What Redis had beside, when last heard of.
     beside: Tokens,
@@ -66,13 +66,13 @@ pub(super) struct Spent {
     pub(super) outcome: Outcome,
     /// Whether it is time to take [more](Leases::runs_low).
     pub(super) is_low: bool,
-    epoch: u64,
+    ends: Micros,
 }
 
-/// Tokens of one epoch.
+/// Tokens that end at one time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
-    epoch: u64,
+    ends: Micros,
     until: Micros,
     left: u64,
     /// And not told yet.
@@ -84,21 +84,21 @@ impl Leases {
         Self { keys: Recent::new(MAX_KEYS), sweep_at: None }
     }
 
-    /// Spends what a request costs from what is held, of one epoch. `None` where that is not enough: Redis must be
+    /// Spends what a request costs from what is held, all of one end. `None` where that is not enough: Redis must be
     /// asked.
     pub(super) fn spend(&mut self, now: Micros, asked: &Asked) -> Option<Spent> {
         let lease = self.keys.get_mut(&asked.key)?;
         lease.expire(now);
-        let epoch = lease.take(asked.cost.0)?;
+        let ends = lease.take(asked.cost.0)?;
         lease.spent = lease.spent.saturating_add(asked.cost.0);
-        Some(Spent { outcome: lease.outcome(asked), is_low: lease.is_low(), epoch })
+        Some(Spent { outcome: lease.outcome(asked), is_low: lease.is_low(), ends })
     }
 
     /// A request that has spent is decided. It goes on, and what it spent is used; or it does not, and that is there
     /// again. Where its lease has ended meanwhile, Redis takes it for used.
     pub(super) fn decided(&mut self, now: Micros, asked: &Asked, spent: &Spent, goes_on: bool) {
         let Some(lease) = self.keys.get_mut(&asked.key) else { return };
-        let Some(held) = lease.held.iter_mut().find(|held| held.epoch == spent.epoch) else { return };
+        let Some(held) = lease.held.iter_mut().find(|held| held.ends == spent.ends) else { return };
         let tokens = if goes_on { &mut held.used } else { &mut held.left };
         *tokens = tokens.saturating_add(asked.cost.0);
         if goes_on {
@@ -228,18 +228,18 @@ impl Lease {
         }
     }
 
-    /// Takes `cost` tokens of one epoch, the older if it has as many. Which epoch.
-    fn take(&mut self, cost: u64) -> Option<u64> {
+    /// Takes `cost` tokens of one end, the earlier if it has as many. Which end.
+    fn take(&mut self, cost: u64) -> Option<Micros> {
         let held = self.held.iter_mut().find(|held| held.left > 0 && held.left >= cost)?;
         held.left = held.left.saturating_sub(cost);
-        Some(held.epoch)
+        Some(held.ends)
     }
 
     /// What was used, which is told now and never again.
     fn settle(&mut self) -> [Settled; 2] {
         self.held.each_mut().map(|held| {
             let used = Tokens(core::mem::take(&mut held.used));
-            Settled { epoch: held.epoch, used, unused: Tokens(0) }
+            Settled { ends: held.ends, used, unused: Tokens(0) }
         })
     }
 
@@ -271,17 +271,17 @@ impl Lease {
                 return Settled::default();
             }
             let held = core::mem::take(held);
-            Settled { epoch: held.epoch, used: Tokens(held.used), unused: Tokens(held.left) }
+            Settled { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) }
         })
     }
 
-    fn hold(&mut self, asked_at: Micros, Grant { tokens, epoch, valid_for }: Grant) {
+    fn hold(&mut self, asked_at: Micros, Grant { tokens, ends, valid_for }: Grant) {
         self.granted = tokens.0;
         let until = asked_at.plus(valid_for);
         let [older, newer] = &mut self.held;
-        if newer.epoch != epoch {
-            // The older one ends with the epoch that has ended, or is empty.
-            *older = core::mem::replace(newer, Held { epoch, until, left: 0, used: 0 });
+        if newer.ends != ends {
+            // The older one has ended, or is empty.
+            *older = core::mem::replace(newer, Held { ends, until, left: 0, used: 0 });
         }
         newer.left = newer.left.saturating_add(tokens.0);
         newer.until = newer.until.min(until);
@@ -317,7 +317,7 @@ impl Lease {
             spent: true,
             remaining,
             retry_after: Some(Micros::ZERO),
-            reset: bucket.fill_time().minus(bucket.emission().times(remaining.0)),
+            reset: bucket.time_for(Tokens(bucket.capacity().0.saturating_sub(remaining.0))),
             delay: Micros::ZERO,
             granted: None,
         }

@@ -251,6 +251,12 @@ mod tests {
         let value = r#"{"token_bucket": {"max_tokens": 1, "fill_interval": "0.05s"}}"#;
         let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
         assert_eq!(bucket.emission(), Micros(50_000));
+        let value = r#"{"token_bucket": {"max_tokens": 60000000, "tokens_per_fill": 50000000, "fill_interval": "60s"}}"#;
+        let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
+        assert_eq!(bucket.fill_time(), Micros::from_secs(72));
+        let value = r#"{"token_bucket": {"max_tokens": 10, "tokens_per_fill": 5, "fill_interval": "0.000001s"}}"#;
+        let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
+        assert_eq!(bucket.fill_time(), Micros(2));
     }
 
     #[test]
@@ -282,8 +288,8 @@ mod tests {
                 r#"token_bucket.fill_interval: expected a duration such as "60s" or "0.05s", found "1m""#,
             ),
             (
-                &rate(r#"{"max_tokens": 1, "tokens_per_fill": 5, "fill_interval": "0.000001s"}"#),
-                "token_bucket: expected at most 1000000 tokens per second, found 5 in 1 µs",
+                &rate(r#"{"max_tokens": 4000000000, "fill_interval": "3600s"}"#),
+                "token_bucket: expected a bucket that fills within 142 years, found 4000000000 tokens of 3600000000 µs each",
             ),
         ];
         for (value, error) in cases {

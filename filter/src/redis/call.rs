@@ -2,12 +2,13 @@
 
 use alloc::{borrow::Cow, string::String, sync::Arc, vec::Vec};
 
-use super::resp::{decimal, encode_bulk, encode_header};
+use super::resp::{decimal, encode_bulk, encode_bulk_of, encode_header};
 
 /// A Lua script, and the name under which Redis caches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
-    source: Cow<'static, str>,
+    /// Its parts, some of which other scripts may have as well.
+    source: Vec<Cow<'static, str>>,
     sha1_hex: String,
     /// `EVALSHA` and its first argument, as bulk strings.
     by_name: Vec<u8>,
@@ -21,7 +22,10 @@ pub(crate) const fn sha1(bytes: &[u8]) -> [u8; 20] {
 /// A script of a constant source, whose name is made when the filter is compiled.
 macro_rules! script {
     ($source:expr) => {
-        $crate::redis::Script::named($source, const { $crate::redis::sha1($source.as_bytes()) })
+        $crate::redis::Script::named(
+            [::alloc::borrow::Cow::Borrowed($source)],
+            const { $crate::redis::sha1($source.as_bytes()) },
+        )
     };
 }
 pub(crate) use script;
@@ -32,12 +36,12 @@ impl Script {
     pub fn new(source: impl Into<Cow<'static, str>>) -> Self {
         let source = source.into();
         let sha1 = sha1(source.as_bytes());
-        Self::named(source, sha1)
+        Self::named([source], sha1)
     }
 
-    /// A script whose SHA-1 is known.
-    pub(crate) fn named(source: impl Into<Cow<'static, str>>, sha1: [u8; 20]) -> Self {
-        let source = source.into();
+    /// A script of these parts whose SHA-1 is known.
+    pub(crate) fn named(parts: impl IntoIterator<Item = Cow<'static, str>>, sha1: [u8; 20]) -> Self {
+        let source = parts.into_iter().collect();
         let digit = |digit: u8| char::from_digit(digit.into(), 16);
         let sha1_hex: String = sha1.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]).filter_map(digit).collect();
         let mut by_name = Vec::new();
@@ -48,8 +52,13 @@ impl Script {
 
     /// The Lua.
     #[must_use]
-    pub fn source(&self) -> &str {
-        &self.source
+    pub fn source(&self) -> String {
+        self.source.concat()
+    }
+
+    /// Bytes of the Lua.
+    fn source_len(&self) -> usize {
+        self.source.iter().fold(0, |sum, part| sum.saturating_add(part.len()))
     }
 
     /// 40 lowercase hexadecimal digits.
@@ -154,7 +163,7 @@ impl Call {
         let Some(script) = &self.script else { return false };
         encode_header(out, self.parts.saturating_add(3));
         encode_bulk(out, b"EVAL");
-        encode_bulk(out, script.source.as_bytes());
+        encode_bulk_of(out, script.source_len(), script.source.iter().map(|part| part.as_bytes()));
         decimal(self.keys, |keys| encode_bulk(out, keys));
         out.extend_from_slice(&self.tail);
         true
@@ -173,7 +182,7 @@ impl Call {
 
     /// Bytes that [`encode_with_source`](Self::encode_with_source) appends, a few more at most.
     pub(super) fn size_with_source(&self) -> usize {
-        let source = self.script.as_ref().map_or(0, |script| script.source.len());
+        let source = self.script.as_ref().map_or(0, |script| script.source_len());
         self.tail.len().saturating_add(source).saturating_add(HEADER.saturating_mul(4))
     }
 }

@@ -104,10 +104,6 @@ fn an_unknown_field_is_refused_with_what_was_meant() {
 fn a_bucket_that_cannot_be_is_refused() {
     let bucket = |bucket: Value| errors(&with_limit(json!({"token_bucket": bucket})));
     assert_snapshot!(
-        bucket(json!({"max_tokens": 1, "tokens_per_fill": 2_000, "fill_interval": "0.001s"})),
-        @"limits[0].token_bucket: expected at most 1000000 tokens per second, found 2000 in 1000 µs"
-    );
-    assert_snapshot!(
         bucket(json!({"max_tokens": 4_000_000_000_u64, "fill_interval": "3600s"})),
         @"limits[0].token_bucket: expected a bucket that fills within 142 years, found 4000000000 tokens of 3600000000 µs each"
     );

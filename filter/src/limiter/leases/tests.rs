@@ -25,7 +25,7 @@ fn asks(asked: &Asked) -> LeaseAsk {
 fn granted(asked: &Asked, tokens: u64, epoch: u64) -> Outcome {
     let bucket = asked.algorithm;
     let Algorithm::LeasedBucket(leased) = bucket else { unreachable!("a leased bucket") };
-    let grant = Grant { tokens: Tokens(tokens), epoch, valid_for: MS(1_500) };
+    let grant = Grant { tokens: Tokens(tokens), ends: Micros(epoch), valid_for: MS(1_500) };
     Outcome {
         granted: (tokens > 0).then_some(grant),
         remaining: Tokens(500),
@@ -79,7 +79,7 @@ fn each_use_is_told_once() {
     let mut leases = eight();
     (0..3).for_each(|_| assert!(spends(&mut leases, MS(2))));
     let told = ask(&mut leases, MS(3), 0, 7).settled;
-    assert_eq!(told.map(|settled| (settled.epoch, settled.used.0, settled.unused.0)), [(0, 0, 0), (7, 3, 0)]);
+    assert_eq!(told.map(|settled| (settled.ends.0, settled.used.0, settled.unused.0)), [(0, 0, 0), (7, 3, 0)]);
     assert!(ask(&mut leases, MS(4), 0, 7).settled.iter().all(|settled| settled.used == Tokens(0)));
 }
 
@@ -111,7 +111,7 @@ fn what_comes_back_late_is_returned_as_well() {
     assert_eq!((leases.idle(MS(900)), leases.next_sweep()), (vec![], None), "nothing is left");
     leases.decided(MS(1_000), &asked(8), &paid, false);
     let idle = leases.idle(leases.next_sweep().unwrap().max(MS(1_000)));
-    assert_eq!(asks(&idle[0]).settled[1], Settled { epoch: 7, used: Tokens(0), unused: Tokens(8) });
+    assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(0), unused: Tokens(8) });
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn what_nobody_uses_is_returned() {
     assert_eq!(leases.next_sweep(), Some(MS(501)));
     assert_eq!(leases.idle(MS(501)), [], "used since");
     let idle = leases.idle(MS(511));
-    assert_eq!(asks(&idle[0]).settled[1], Settled { epoch: 7, used: Tokens(1), unused: Tokens(7) });
+    assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) });
     assert!(!spends(&mut leases, MS(511)));
     assert_eq!((leases.idle(MS(600)), leases.next_sweep()), (vec![], None));
 }
@@ -173,7 +173,7 @@ fn what_is_left_of_a_lease_is_returned_before_it_ends_though_the_key_is_in_use()
     // It ends at 1.501 s, an eighth of its time before which is the last call.
     assert_eq!(leases.next_sweep(), Some(MS(1_376)));
     let ends = leases.idle(MS(1_376));
-    assert_eq!(asks(&ends[0]).settled[1], Settled { epoch: 7, used: Tokens(4), unused: Tokens(4) });
+    assert_eq!(asks(&ends[0]).settled[1], Settled { ends: Micros(7), used: Tokens(4), unused: Tokens(4) });
     assert!(!spends(&mut leases, MS(1_376)));
 }
 

@@ -18,6 +18,15 @@ pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends one bulk string of `len` bytes, which are in these parts.
+pub(in crate::redis) fn encode_bulk_of<'a>(out: &mut Vec<u8>, len: usize, parts: impl Iterator<Item = &'a [u8]>) {
+    out.push(b'$');
+    decimal(len, |digits| out.extend_from_slice(digits));
+    out.extend_from_slice(b"\r\n");
+    parts.for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends a whole command: its name and its arguments.
 pub fn encode_command(out: &mut Vec<u8>, parts: &[impl AsRef<[u8]>]) {
     encode_header(out, parts.len());

@@ -9,13 +9,18 @@ use weir_filter::units::Micros;
 use super::span::span;
 use super::store::Found;
 
-/// `20 at once, then 1 per 600ms`
+/// `20 at once, then 1 per 600ms`, or `60000000 at once, then 833333 per second`
 pub(super) fn shape(bucket: TokenBucket) -> String {
     let held = match bucket.max_delay() {
         Micros::ZERO => String::new(),
         longest => format!(", held up to {}", span(longest)),
     };
-    format!("{} at once, then 1 per {}{held}", bucket.capacity().0, span(bucket.emission()))
+    let (at_once, rate) = (bucket.capacity().0, bucket.rate());
+    if bucket.emission() >= Micros::from_millis(1) {
+        return format!("{at_once} at once, then 1 per {}{held}", span(bucket.emission()));
+    }
+    let per_second = u128::from(rate.per_micro()).saturating_mul(1_000_000) / u128::from(rate.per_token());
+    format!("{at_once} at once, then {per_second} per second{held}")
 }
 
 /// `50 in any 30s, exact`

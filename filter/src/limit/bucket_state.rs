@@ -1,0 +1,216 @@
+//! What Redis keeps of a token bucket, and how it is read by buckets of other sizes and rates.
+//!
+//! State outlives its parameters: a limit is changed while its buckets live, or two proxies differ about it for a time.
+//! So a bucket's state is the tokens that are *spent* and have not flowed back, whatever the rate is: where that
+//! changes, what is spent stays spent. A token that is leased is spent until its lease ends or it comes back.
+//!
+//! A bucket that holds less than is spent was empty at the last write, and no worse, and has filled since at its own
+//! rate. But it does not make room for a larger one, of which all stays spent: a denied request changes nothing, and
+//! where one is admitted, two levels are kept from then on: all that is spent, and what is spent of the smaller bucket
+//! (*narrow*). A bucket of a third size takes the higher of the two levels that these allow it.
+//!
+//! So what is admitted within a window is at most the largest capacity and what flows in at the fastest rate of those
+//! in force: each request that is admitted adds its cost to what is spent; no bucket admits beyond its capacity; what
+//! the largest lacks is never less than what any other lacks, and never more than that and what it is larger by.
+//!
+//! This is the specification; `token_state.lua` beside it is what Redis runs.
+
+use alloc::vec::Vec;
+
+use super::leased_bucket::Settled;
+use super::rate::{MOST_UNITS, Rate, Units};
+use super::token_bucket::TokenBucket;
+use crate::units::{Micros, Tokens};
+
+/// What Redis keeps of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BucketState {
+    /// When it was written.
+    at: Micros,
+    /// The writer's, by which units are counted.
+    rate: Rate,
+    /// Whether requests wait for tokens: these are theirs, whatever the capacity.
+    delays: bool,
+    /// Units that were spent then and had not flowed back, beside those that are leased.
+    spent: u64,
+    narrow: Option<Narrow>,
+    /// In the order of their ends.
+    leases: Vec<Lease>,
+}
+
+/// What is spent of a bucket that is smaller than what is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Narrow {
+    room: u64,
+    spent: u64,
+}
+
+/// Units that are spent until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lease {
+    ends: Micros,
+    units: u64,
+}
+
+/// A state as a bucket reads it at some time, to spend from it.
+#[derive(Debug)]
+pub(super) struct OpenBucket {
+    state: BucketState,
+    /// What this bucket lacks of being full, beside what is leased.
+    lack: u64,
+    room: u64,
+    delays: bool,
+    is_changed: bool,
+}
+
+impl BucketState {
+    /// Reads the state of a bucket, and settles leases that come back. `None` is a full one.
+    pub(super) fn open(kept: Option<&Self>, now: Micros, bucket: &TokenBucket, settled: &[Settled]) -> OpenBucket {
+        let (rate, room) = (bucket.rate(), bucket.room().0);
+        let empty = Self { at: now, rate, delays: false, spent: 0, narrow: None, leases: Vec::new() };
+        let mut state = kept.map_or(empty, |kept| kept.converted(rate));
+        let ahead = state.at.minus(now);
+        state.at = state.at.minus(ahead);
+        state.leases.iter_mut().for_each(|lease| lease.ends = lease.ends.minus(ahead));
+
+        let (lack, delays) = (state.lack_of(room), bucket.max_delay() > Micros::ZERO);
+        let mut open = OpenBucket { state, lack, room, delays, is_changed: ahead > Micros::ZERO };
+        open.age(now);
+        if !open.state.delays {
+            open.lack = open.lack.min(room.saturating_sub(open.state.out()));
+        }
+        settled.iter().for_each(|settled| open.settle(settled));
+        open
+    }
+
+    /// Gives back what a request spent then, if it was the last to do so of a bucket like that, and left it as long from
+    /// full. Not where buckets of other sizes, or leases, have a part in it.
+    pub(super) fn refund(&mut self, at: Micros, bucket: &TokenBucket, full_in: Micros, price: Units) -> bool {
+        let is_plain = self.narrow.is_none() && self.leases.is_empty();
+        let is_its = self.rate == bucket.rate() && self.delays == (bucket.max_delay() > Micros::ZERO);
+        let is_last = self.at == at && self.rate.time_for(Units(self.spent)) == full_in;
+        if is_plain && is_its && is_last {
+            self.spent = self.spent.saturating_sub(price.0);
+        }
+        is_plain && is_its && is_last
+    }
+
+    /// The same in units of another rate. A token stays a token; what is no whole unit is rounded up.
+    fn converted(&self, rate: Rate) -> Self {
+        let [from, to] = [&self.rate, &rate].map(|rate| u128::from(rate.per_token()));
+        let bounded = |units: u128| u64::try_from(units).unwrap_or(u64::MAX).min(MOST_UNITS);
+        let product = |units: u64| u128::from(units).saturating_mul(to);
+        let up = |units: u64| bounded(product(units).div_ceil(from));
+        let down = |units: u64| bounded(product(units).checked_div(from).unwrap_or(0));
+        Self {
+            rate,
+            spent: up(self.spent),
+            narrow: self.narrow.map(|narrow| Narrow { room: down(narrow.room), spent: up(narrow.spent) }),
+            leases: self.leases.iter().map(|lease| Lease { units: up(lease.units), ..*lease }).collect(),
+            ..*self
+        }
+    }
+
+    /// All that is leased.
+    fn out(&self) -> u64 {
+        self.leases.iter().fold(0, |sum, lease| sum.saturating_add(lease.units))
+    }
+
+    /// What a bucket of that room lacked at the last write, beside what is leased.
+    fn lack_of(&self, room: u64) -> u64 {
+        if self.delays {
+            return self.spent;
+        }
+        let lack = self.spent.min(room.saturating_sub(self.out()));
+        self.narrow.map_or(lack, |narrow| lack.min(narrow.spent.saturating_add(room.saturating_sub(narrow.room))))
+    }
+
+    /// That many units, spent at the last write, have aged until `now`, of a bucket of that room: leases that have ended
+    /// meanwhile ended as if used up just then.
+    fn aged(&self, now: Micros, units: u64, room: u64) -> u64 {
+        let flowed = |units: u64, from: Micros, to: Micros| {
+            units.saturating_sub(to.minus(from).0.saturating_mul(self.rate.per_micro()))
+        };
+        let ended = self.leases.iter().filter(|lease| lease.ends <= now);
+        let (since, units) = ended.fold((self.at, units), |(since, units), lease| {
+            let rest = flowed(units, since, lease.ends);
+            (since.max(lease.ends), rest.saturating_add(lease.units).min(room))
+        });
+        flowed(units, since, now)
+    }
+}
+
+impl OpenBucket {
+    /// Units that it lacks of being full: all of them where that is more than it holds.
+    pub(super) fn lack(&self) -> Units {
+        Units(self.lack.saturating_add(self.state.out()).min(self.room))
+    }
+
+    /// How many leases there are.
+    pub(super) fn leases(&self) -> usize {
+        self.state.leases.len()
+    }
+
+    /// What is to be kept even where the request is denied.
+    pub(super) fn changed(self) -> Option<BucketState> {
+        self.is_changed.then(|| self.spend(Units(0), None))
+    }
+
+    /// What is kept once so much is spent, and so many units are leased until then.
+    pub(super) fn spend(mut self, price: Units, leased: Option<(Micros, Units)>) -> BucketState {
+        self.take(price.0);
+        if let Some((ends, Units(units))) = leased {
+            let leases = &mut self.state.leases;
+            let at = leases.partition_point(|lease| lease.ends < ends);
+            match leases.get_mut(at).filter(|lease| lease.ends == ends) {
+                Some(lease) => lease.units = lease.units.saturating_add(units),
+                None => leases.insert(at, Lease { ends, units }),
+            }
+        }
+        if self.lack < self.state.spent {
+            self.state.narrow = Some(Narrow { room: self.room, spent: self.lack });
+        }
+        let spent = self.state.spent;
+        self.state.narrow = self.state.narrow.filter(|narrow| narrow.spent < spent);
+        let still_delays = self.state.delays && spent.saturating_add(self.state.out()) > self.room;
+        self.state.delays = self.delays || still_delays;
+        self.state
+    }
+
+    fn take(&mut self, units: u64) {
+        self.state.spent = self.state.spent.saturating_add(units).min(MOST_UNITS);
+        self.lack = self.lack.saturating_add(units);
+        if let Some(narrow) = &mut self.state.narrow {
+            narrow.spent = narrow.spent.saturating_add(units).min(narrow.room);
+        }
+    }
+
+    fn age(&mut self, now: Micros) {
+        let state = &self.state;
+        let room = if state.delays { MOST_UNITS } else { self.room };
+        let lack = state.aged(now, self.lack, room);
+        let spent = state.aged(now, state.spent, MOST_UNITS);
+        let narrow = state.narrow.map(|narrow| Narrow { spent: state.aged(now, narrow.spent, narrow.room), ..narrow });
+        self.lack = lack;
+        (self.state.at, self.state.spent, self.state.narrow) = (now, spent, narrow);
+        self.state.leases.retain(|lease| lease.ends > now);
+    }
+
+    /// What is more than the lease is taken for used first. A lease that has ended is beyond that.
+    fn settle(&mut self, settled: &Settled) {
+        if settled.used.max(settled.unused) == Tokens(0) {
+            return;
+        }
+        let leases = &mut self.state.leases;
+        let Some(index) = leases.iter().position(|lease| lease.ends == settled.ends) else { return };
+        let Some(lease) = leases.get_mut(index) else { return };
+        let used = self.state.rate.units(settled.used).0.min(lease.units);
+        let unused = self.state.rate.units(settled.unused).0;
+        lease.units = lease.units.saturating_sub(used).saturating_sub(unused);
+        if lease.units == 0 {
+            leases.remove(index);
+        }
+        self.is_changed = true;
+        self.take(used);
+    }
+}

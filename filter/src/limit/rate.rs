@@ -1,0 +1,158 @@
+//! A token bucket's rate, as a ratio of whole numbers, and the units in which its level is counted.
+//!
+//! A token is so many units, and so many units flow in per microsecond, that both are whole numbers: at 100 tokens a
+//! minute a token is 600,000 units, one of which flows in per µs; at 50 million a minute it is 6, of which 5 do.
+
+use core::num::NonZeroU64;
+
+use crate::units::{Micros, Tokens};
+
+/// The most units that Lua, whose numbers are doubles, is to count: sums of two stay exact.
+pub(super) const MOST_UNITS: u64 = 1 << 52;
+/// The most units that flow in per microsecond: a script is told four times as many.
+const MOST_PER_MICRO: u64 = 1 << 50;
+/// The most tokens per microsecond.
+pub(super) const MOST_TOKENS_PER_MICRO: u64 = 1 << 32;
+/// Rates that are slower than configured by no more than one part of so many are as good as exact.
+const TOLERATED_PARTS: u128 = 10_000;
+
+/// A part of a token; see [`Rate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Units(pub u64);
+
+/// How fast tokens flow in: [`per_micro`](Self::per_micro) units per microsecond, of which
+/// [`per_token`](Self::per_token) are a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    per_token: NonZeroU64,
+    per_micro: NonZeroU64,
+}
+
+impl Rate {
+    /// `tokens` per `interval`, in lowest terms. `None` where that is over 2³² tokens per microsecond.
+    pub(super) fn new(tokens: NonZeroU64, interval: Micros) -> Option<Self> {
+        let interval = NonZeroU64::new(interval.0)?;
+        let divisor = greatest_common_divisor(tokens, interval);
+        let rate = Self {
+            per_token: NonZeroU64::new(interval.get() / divisor)?,
+            per_micro: NonZeroU64::new(tokens.get() / divisor)?,
+        };
+        let most = u128::from(rate.per_token.get()).saturating_mul(MOST_TOKENS_PER_MICRO.into());
+        (u128::from(rate.per_micro.get()) <= most).then_some(rate)
+    }
+
+    /// Units of a token. ≥ 1.
+    #[must_use]
+    pub fn per_token(&self) -> u64 {
+        self.per_token.get()
+    }
+
+    /// Units that flow in per microsecond. ≥ 1.
+    #[must_use]
+    pub fn per_micro(&self) -> u64 {
+        self.per_micro.get()
+    }
+
+    /// That many tokens.
+    pub(super) fn units(&self, tokens: Tokens) -> Units {
+        Units(tokens.0.saturating_mul(self.per_token.get()))
+    }
+
+    /// The time in which that many units flow in, rounded up.
+    pub(super) fn time_for(&self, units: Units) -> Micros {
+        Micros(units.0.div_ceil(self.per_micro.get()))
+    }
+
+    /// Whether more flows in than at `other`'s rate.
+    pub(super) fn is_faster_than(&self, other: &Self) -> bool {
+        let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).saturating_mul(token.get().into());
+        product(self.per_micro, other.per_token) > product(other.per_micro, self.per_token)
+    }
+
+    /// The fastest rate, and none faster than this, of which `capacity` tokens and what flows in within `max_delay` are
+    /// units that Lua can count. `None` where there is none.
+    pub(super) fn countable(&self, capacity: Tokens, max_delay: Micros) -> Option<Self> {
+        let [token, micro] = [self.per_token, self.per_micro].map(|n| u128::from(n.get()));
+        let [capacity, delay, most] = [capacity.0, max_delay.0, MOST_UNITS].map(u128::from);
+        let room = capacity.saturating_mul(token).saturating_add(delay.saturating_mul(micro));
+        if room <= most && micro <= MOST_PER_MICRO.into() {
+            return Some(*self);
+        }
+        // As a token has one unit more at most by being rounded up.
+        let fits = most.saturating_sub(capacity).saturating_mul(micro).checked_div(room)?.min(MOST_PER_MICRO.into());
+        let slower = |n: u128| NonZeroU64::new(u64::try_from(n).ok()?);
+        Some(Self { per_token: slower(token.saturating_mul(fits).div_ceil(micro))?, per_micro: slower(fits)? })
+    }
+
+    /// Whether this is slower than `other` by more than 0.01 %.
+    pub(super) fn is_noticeably_slower_than(&self, other: &Self) -> bool {
+        let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).saturating_mul(token.get().into());
+        let [own, others] = [product(self.per_micro, other.per_token), product(other.per_micro, self.per_token)];
+        others.saturating_sub(own) > others / TOLERATED_PARTS
+    }
+}
+
+fn greatest_common_divisor(one: NonZeroU64, other: NonZeroU64) -> u64 {
+    let (mut divisor, mut rest) = (one.get(), other.get());
+    while let Some(next) = divisor.checked_rem(rest) {
+        (divisor, rest) = (rest, next);
+    }
+    divisor
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(tokens: u64, micros: u64) -> Rate {
+        Rate::new(NonZeroU64::new(tokens).unwrap(), Micros(micros)).unwrap()
+    }
+
+    #[test]
+    fn a_rate_is_in_lowest_terms() {
+        for (tokens, micros, terms) in [
+            (100, 60_000_000, (600_000, 1)),
+            (50_000_000, 60_000_000, (6, 5)),
+            (10_000_000, 1_000_000, (1, 10)),
+            (7, 1_000_000, (1_000_000, 7)),
+        ] {
+            let rate = rate(tokens, micros);
+            assert_eq!((rate.per_token(), rate.per_micro()), terms);
+        }
+    }
+
+    #[test]
+    fn the_fastest_rate_is_that_of_envoys_numbers() {
+        assert!(Rate::new(NonZeroU64::new(1 << 32).unwrap(), Micros(1)).is_some());
+        assert!(Rate::new(NonZeroU64::new((1 << 32) + 1).unwrap(), Micros(1)).is_none());
+        assert!(Rate::new(NonZeroU64::MIN, Micros::ZERO).is_none());
+    }
+
+    #[test]
+    fn rates_are_compared_as_ratios() {
+        assert!(rate(2, 3).is_faster_than(&rate(3, 5)) && !rate(2, 3).is_faster_than(&rate(4, 6)));
+        assert!(rate(9_998, 10_000).is_noticeably_slower_than(&rate(1, 1)));
+        assert!(!rate(9_999, 10_000).is_noticeably_slower_than(&rate(1, 1)));
+        assert!(!rate(2, 1).is_noticeably_slower_than(&rate(1, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_can_be_counted_is_never_faster_and_hardly_slower(
+            tokens in 1..=u64::from(u32::MAX), micros in 1_u64..(1 << 52), capacity in 1..=u64::from(u32::MAX),
+        ) {
+            prop_assume!(tokens >> 32 <= micros);
+            let exact = rate(tokens, micros);
+            let Some(counted) = exact.countable(Tokens(capacity), Micros::ZERO) else {
+                prop_assert!(u128::from(capacity) * u128::from(micros) / u128::from(tokens) > u128::from(MOST_UNITS / 4));
+                return Ok(());
+            };
+            prop_assert!(!counted.is_faster_than(&exact));
+            prop_assert!(!counted.is_noticeably_slower_than(&exact));
+            prop_assert!(counted.units(Tokens(capacity)).0 <= MOST_UNITS);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+        -- By a negative index: how to spend from it.
+        lack, lacks[-i] = open(KEYS[i], state, room, unit, (flags - flags % 4) / 4)
+      end
+    end
+    lacks[i] = lack
+    if lack + ARGV[4 * i - 2] > room and flags % 2 == 1 then verdict = -now end
+  end
+
+  for i = first, last do
+    local price = ARGV[4 * i - 2] + 0
+    if verdict > 0 and price > 0 and lacks[i] + price <= ARGV[4 * i - 3] + 0 then
+      if lacks[-i] then
+        lacks[-i](price)
+      else
+        local spent, speed = lacks[i] + price, (ARGV[4 * i] - ARGV[4 * i] % 4) / 4
+        local state = struct.pack('>i8i8i8i8', now, spent, ARGV[4 * i - 1], speed)
+        redis.call('SET', KEYS[i], state, 'PX', math.ceil(spent / speed / 1000))
+      end
+    end
+  end
+
+  local n = #reply
+  reply[n + 1] = verdict
+  for i = first, last do reply[n + 2 + i - first] = lacks[i] end
+end

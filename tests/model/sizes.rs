@@ -1,0 +1,341 @@
+//! One bucket in Redis, and configurations that differ about its size, its rate or its leases: a canary, an override
+//! that some workers have not read yet, a redeploy. What is spent stays spent.
+
+use std::cell::RefCell;
+use std::num::NonZeroU64;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use redis::Commands;
+use weir_filter::limit::{
+    Algorithm, Asked, Check, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, TokenBucket,
+};
+use weir_filter::units::{Micros, Tokens};
+
+use crate::histories::{Ask, ask, leased_bucket, seconds, token_bucket};
+use crate::store::Store;
+
+/// 2026-11-20.
+const TODAY: u64 = 1_795_132_800_000_000;
+const KEY: &str = "bucket";
+
+fn n(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).unwrap()
+}
+
+/// `capacity` tokens, `tokens` more in so many seconds.
+fn bucket(capacity: u64, tokens: u64, secs: u64) -> TokenBucket {
+    TokenBucket::new(n(capacity), n(tokens), Micros::from_secs(secs)).unwrap()
+}
+
+fn leased(bucket: TokenBucket) -> Algorithm {
+    Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(10)).unwrap())
+}
+
+/// A request of this cost; `is_mixed`: which runs into another limit as well, so that the script for all kinds decides.
+fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
+    let asked = |limit, key: &str, algorithm, cost| Asked {
+        limit,
+        window: 0,
+        key: key.into(),
+        algorithm,
+        cost: Tokens(cost),
+        enforced: true,
+    };
+    let wide = Algorithm::FixedWindow(FixedWindow::new(n(1 << 32), Micros(1 << 50)).unwrap());
+    let other = is_mixed.then(|| asked(1, "other", wide, 0));
+    Check::new([asked(0, KEY, algorithm, cost)].into_iter().chain(other).collect(), Holder::default())
+}
+
+/// A Redis whose clock is set, and by which keys expire.
+struct Redis {
+    store: Store,
+    now: u64,
+    is_mixed: bool,
+}
+
+/// Runs a story by either script.
+fn by_both_scripts(story: impl Fn(&mut Redis)) {
+    for is_mixed in [false, true] {
+        let Some(store) = Store::with_settable_clock() else { return };
+        let mut redis = Redis { store: store.that_expires_keys(), now: TODAY, is_mixed };
+        redis.passes(0);
+        story(&mut redis);
+    }
+}
+
+impl Redis {
+    fn passes(&mut self, secs: u64) {
+        self.now += secs * 1_000_000;
+        self.store.set_clock(Micros(self.now));
+    }
+
+    fn asks(&mut self, algorithm: Algorithm, cost: u64) -> Outcome {
+        self.store.decide(&check(algorithm, cost, self.is_mixed)).unwrap().outcomes[0]
+    }
+
+    fn admits(&mut self, bucket: TokenBucket) -> bool {
+        self.asks(Algorithm::TokenBucket(bucket), 1).admitted
+    }
+
+    /// How many of so many requests are admitted that come at once.
+    fn crowd(&mut self, bucket: TokenBucket, requests: u64) -> usize {
+        (0..requests).filter(|_| self.admits(bucket)).count()
+    }
+}
+
+#[test]
+fn a_smaller_bucket_makes_no_room_in_a_larger_one() {
+    by_both_scripts(|redis| {
+        let (large, small) = (bucket(50, 1, 60), bucket(5, 1, 60));
+        assert_eq!(redis.crowd(large, 60), 50);
+        for _ in 0..3 {
+            assert!(!redis.admits(small));
+            assert_eq!(redis.crowd(large, 60), 0, "nothing but what refills");
+        }
+        redis.passes(60);
+        assert_eq!(redis.crowd(small, 9) + redis.crowd(large, 60), 1);
+        redis.passes(120);
+        assert_eq!(redis.crowd(large, 1) + redis.crowd(small, 9) + redis.crowd(large, 60), 2);
+    });
+}
+
+#[test]
+fn a_bucket_that_is_made_smaller_is_empty_and_no_worse() {
+    by_both_scripts(|redis| {
+        let (large, small) = (bucket(50, 1, 60), bucket(5, 1, 60));
+        redis.crowd(large, 50);
+        let denied = redis.asks(Algorithm::TokenBucket(small), 1);
+        assert_eq!((denied.admitted, denied.remaining), (false, Tokens(0)));
+        assert_eq!((denied.retry_after, denied.reset), (Some(Micros::from_secs(60)), Micros::from_secs(300)));
+        redis.passes(180);
+        assert_eq!(redis.crowd(small, 9), 3);
+        redis.passes(60);
+        assert_eq!(redis.crowd(small, 9), 1);
+        redis.passes(299);
+        assert_eq!(redis.crowd(small, 9), 4);
+        redis.passes(301);
+        assert_eq!(redis.crowd(small, 9), 5);
+        assert_eq!(redis.crowd(large, 60), 14 - 13, "of 14 that flowed in, 13 were spent");
+    });
+}
+
+#[test]
+fn a_bucket_that_is_made_larger_has_more_room_at_once() {
+    by_both_scripts(|redis| {
+        assert_eq!(redis.crowd(bucket(5, 1, 60), 9), 5);
+        assert_eq!(redis.crowd(bucket(50, 1, 60), 60), 45);
+    });
+}
+
+#[test]
+fn a_canary_of_twice_the_rate_admits_what_the_others_do() {
+    by_both_scripts(|redis| {
+        let (old, new) = (bucket(10, 10, 60), bucket(10, 20, 60));
+        redis.crowd(old, 10);
+        let mut admitted = [0, 0];
+        for second in 0..120 {
+            redis.passes(1);
+            let by_new = redis.asks(Algorithm::TokenBucket(new), 0).remaining;
+            let by_old = redis.asks(Algorithm::TokenBucket(old), 0).remaining;
+            assert!(by_new >= by_old, "{second}");
+            admitted[second % 2] += redis.crowd(if second % 2 == 0 { old } else { new }, 1);
+        }
+        assert!(admitted[0] > 0 && admitted[1] >= admitted[0], "{admitted:?}");
+        assert!((20..=40).contains(&admitted.iter().sum::<usize>()), "{admitted:?}");
+    });
+}
+
+#[test]
+fn what_is_spent_stays_spent_at_a_lower_rate_even_when_it_would_be_full_by_the_former() {
+    by_both_scripts(|redis| {
+        let (before, after) = (bucket(10, 10, 60), bucket(10, 10, 3_600));
+        assert_eq!(redis.crowd(before, 11), 10);
+        redis.passes(5);
+        assert_eq!(redis.crowd(after, 11), 0);
+        redis.passes(100);
+        assert_eq!(redis.crowd(after, 11), 0, "a token each six minutes");
+        redis.passes(260);
+        assert_eq!(redis.crowd(after, 11), 1);
+        assert_eq!(redis.crowd(before, 11), 0);
+    });
+}
+
+#[test]
+fn a_higher_rate_helps_at_once() {
+    by_both_scripts(|redis| {
+        let (before, after) = (bucket(10, 10, 3_600), bucket(10, 10, 60));
+        assert_eq!(redis.crowd(before, 11), 10);
+        redis.passes(6);
+        let denied = redis.asks(Algorithm::TokenBucket(before), 1);
+        assert_eq!(denied.retry_after, Some(Micros::from_secs(354)));
+        assert_eq!(redis.crowd(after, 11), 1);
+        let denied = redis.asks(Algorithm::TokenBucket(after), 1);
+        assert_eq!(denied.retry_after, Some(Micros::from_secs(6)));
+        redis.passes(60);
+        assert_eq!(redis.crowd(after, 11), 10);
+    });
+}
+
+#[test]
+fn rates_that_are_no_whole_number_of_microseconds_are_exact() {
+    by_both_scripts(|redis| {
+        let mut takes = |algorithm, cost| redis.asks(algorithm, cost);
+        let minute = Algorithm::TokenBucket(bucket(60_000_000, 50_000_000, 60));
+        let all = takes(minute, 60_000_000);
+        assert_eq!((all.admitted, all.period, all.reset), (true, Some(Micros::from_secs(72)), Micros::from_secs(72)));
+        assert_eq!(takes(minute, 50_000_000).retry_after, Some(Micros::from_secs(60)));
+        redis.passes(60);
+        assert!(!redis.asks(minute, 50_000_001).admitted);
+        assert!(redis.asks(minute, 50_000_000).admitted);
+    });
+    by_both_scripts(|redis| {
+        let bytes = Algorithm::TokenBucket(bucket(20_000_000, 10_000_000, 1));
+        assert!(redis.asks(bytes, 20_000_000).admitted);
+        assert_eq!(redis.asks(bytes, 25).retry_after, Some(Micros(3)));
+        redis.passes(1);
+        assert_eq!(redis.asks(bytes, 10_000_001).retry_after, Some(Micros(1)));
+        assert!(redis.asks(bytes, 10_000_000).admitted);
+        assert_eq!(redis.asks(bytes, 0).remaining, Tokens(0));
+    });
+    by_both_scripts(|redis| {
+        let largest = TokenBucket::new(n((1 << 32) - 1), n((1 << 32) - 1), Micros(1)).unwrap();
+        let largest = Algorithm::TokenBucket(largest);
+        assert!(redis.asks(largest, (1 << 32) - 1).admitted);
+        assert_eq!(redis.asks(largest, 1).retry_after, Some(Micros(1)));
+        assert_eq!(redis.asks(largest, 0).remaining, Tokens(0));
+    });
+}
+
+#[test]
+fn when_a_bucket_would_be_full_is_read_as_an_earlier_version_wrote_it() {
+    by_both_scripts(|redis| {
+        let ten = bucket(10, 10, 60);
+        let full_at = redis.now + 30_000_000;
+        let _: () = redis.store.redis.set(KEY, full_at).unwrap();
+        let before = redis.asks(Algorithm::TokenBucket(ten), 0);
+        assert_eq!((before.remaining, before.reset), (Tokens(5), Micros::from_secs(30)));
+        assert_eq!(redis.crowd(ten, 11), 5);
+        redis.passes(6);
+        assert_eq!(redis.crowd(ten, 11), 1);
+    });
+    by_both_scripts(|redis| {
+        // Its limit was larger, or the clock was set back.
+        let full_at = redis.now + 3_600_000_000;
+        let _: () = redis.store.redis.set(KEY, full_at).unwrap();
+        assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 0);
+        redis.passes(6);
+        assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 1);
+    });
+    by_both_scripts(|redis| {
+        let _: () = redis.store.redis.set(KEY, "no bucket, as long as a state has bytes or longer").unwrap();
+        assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 10, "nothing that anybody spent");
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_back_hands_out_nothing_and_the_bucket_fills_from_then() {
+    by_both_scripts(|redis| {
+        let ten = bucket(10, 10, 60);
+        assert_eq!(redis.crowd(ten, 11), 10);
+        redis.now -= 3_600_000_000;
+        redis.passes(0);
+        assert_eq!(redis.crowd(bucket(3, 10, 60), 11), 0, "who is denied sets it right");
+        redis.passes(12);
+        assert_eq!(redis.crowd(ten, 11), 2);
+    });
+}
+
+#[test]
+fn a_bucket_with_leases_and_the_one_without_are_one() {
+    let Some(store) = Store::with_settable_clock() else { return };
+    let mut redis = Redis { store: store.that_expires_keys(), now: TODAY, is_mixed: false };
+    redis.passes(0);
+    let plain = bucket(20, 10, 60);
+    assert_eq!(redis.crowd(plain, 10), 10);
+    let Algorithm::LeasedBucket(asking) = leased(plain) else { unreachable!("a leased bucket") };
+    let wants = LeaseAsk { want: Tokens(4), ..LeaseAsk::default() };
+    let taken = redis.asks(Algorithm::LeasedBucket(asking.asking(wants)), 1);
+    assert_eq!((taken.admitted, taken.remaining), (true, Tokens(5)));
+    assert_eq!(taken.granted.unwrap().tokens, Tokens(4));
+    assert_eq!(redis.crowd(plain, 30), 5, "what is leased is spent");
+    redis.passes(20);
+    assert_eq!(redis.crowd(plain, 30), 3, "and flows in once its lease has ended");
+    assert!(!redis.asks(leased(plain), 1).admitted);
+}
+
+#[test]
+fn tokens_that_held_requests_wait_for_are_theirs_where_nothing_is_held() {
+    by_both_scripts(|redis| {
+        let plain = bucket(10, 10, 60);
+        let shaped = plain.with_max_delay(Micros::from_secs(60)).unwrap();
+        assert_eq!(redis.crowd(shaped, 30), 20, "ten of which wait");
+        redis.passes(30);
+        assert_eq!(redis.crowd(plain, 9), 0);
+        redis.passes(36);
+        assert_eq!(redis.crowd(plain, 9), 1, "a minute later the last has gone on");
+    });
+}
+
+/// Somebody's request, of one of the configurations, by one of the scripts.
+type Event = (i64, usize, u64, bool, Ask);
+
+#[test]
+fn configurations_that_differ_are_decided_as_specified() {
+    let Some(store) = Store::with_settable_clock() else { return };
+    let store = RefCell::new(store);
+    let algorithm = prop_oneof![2 => token_bucket().boxed(), 1 => leased_bucket().boxed()];
+    let event = (seconds(), 0_usize..4, prop_oneof![1 => Just(0), 3 => 1_u64..14], any::<bool>(), ask());
+    TestRunner::new(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })
+        .run(&(vec(algorithm, 2..4), vec(event, 1..80)), |(algorithms, events): (Vec<Algorithm>, Vec<Event>)| {
+            let store = &mut *store.borrow_mut();
+            store.clear();
+            let (mut model, mut now) = (Model::default(), TODAY);
+            for (pause, which, cost, is_mixed, ask) in events {
+                now = now.saturating_add_signed(pause);
+                store.set_clock(Micros(now));
+                let plain = check(algorithms[which % algorithms.len()], cost, is_mixed);
+                let asked = plain.asked().cloned().map(|asked| ask.of(now, asked)).collect();
+                let check = Check::new(asked, Holder::default());
+                prop_assert_eq!(store.decide(&check), Ok(model.decide(Micros(now), &check)));
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn configurations_that_differ_admit_no_more_than_the_largest_and_fastest_of_them() {
+    let Some(store) = Store::with_settable_clock() else { return };
+    let store = RefCell::new(store.that_expires_keys());
+    let shape = (1_u64..40, 1_u64..9, 1_u64..300_000);
+    let event = (prop_oneof![2 => Just(0), 2 => 0_u64..300_000, 1 => 0_u64..3_000_000], 0_usize..4, 1_u64..9);
+    TestRunner::new(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })
+        .run(&(vec(shape, 2..5), vec((event, any::<bool>()), 1..100)), |(shapes, events)| {
+            let store = &mut *store.borrow_mut();
+            store.clear();
+            let (mut now, mut admitted) = (TODAY, Vec::new());
+            for ((pause, which, cost), is_mixed) in events {
+                now += pause;
+                store.set_clock(Micros(now));
+                let (capacity, tokens, interval) = shapes[which % shapes.len()];
+                let bucket = TokenBucket::new(n(capacity), n(tokens), Micros(interval)).unwrap();
+                let check = check(Algorithm::TokenBucket(bucket), cost, is_mixed);
+                if store.decide(&check).unwrap().admitted {
+                    admitted.push((now, cost));
+                }
+            }
+            let capacity = shapes.iter().map(|shape| shape.0).max().unwrap();
+            let fastest = shapes.iter().max_by(|one, other| (one.1 * other.2).cmp(&(other.1 * one.2))).unwrap();
+            for (i, &(since, _)) in admitted.iter().enumerate() {
+                let mut spent = 0;
+                for &(until, cost) in &admitted[i..] {
+                    spent += cost;
+                    prop_assert!(spent * fastest.2 <= capacity * fastest.2 + (until - since) * fastest.1);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
