@@ -142,7 +142,7 @@ fn a_canary_of_twice_the_rate_admits_what_the_others_do() {
             assert!(by_new >= by_old, "{second}");
             admitted[second % 2] += redis.crowd(if second % 2 == 0 { old } else { new }, 1);
         }
-        assert!(admitted[0] > 0 && admitted[1] >= admitted[0], "{admitted:?}");
+        assert!(admitted[1] >= admitted[0], "{admitted:?}");
         assert!((20..=40).contains(&admitted.iter().sum::<usize>()), "{admitted:?}");
     });
 }

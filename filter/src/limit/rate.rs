@@ -34,8 +34,8 @@ impl Rate {
         let interval = NonZeroU64::new(interval.0)?;
         let divisor = greatest_common_divisor(tokens, interval);
         let rate = Self {
-            per_token: NonZeroU64::new(interval.get() / divisor)?,
-            per_micro: NonZeroU64::new(tokens.get() / divisor)?,
+            per_token: NonZeroU64::new(interval.get().checked_div(divisor)?)?,
+            per_micro: NonZeroU64::new(tokens.get().checked_div(divisor)?)?,
         };
         let most = u128::from(rate.per_token.get()).saturating_mul(MOST_TOKENS_PER_MICRO.into());
         (u128::from(rate.per_micro.get()) <= most).then_some(rate)
@@ -65,8 +65,8 @@ impl Rate {
 
     /// Whether more flows in than at `other`'s rate.
     pub(super) fn is_faster_than(&self, other: &Self) -> bool {
-        let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).saturating_mul(token.get().into());
-        product(self.per_micro, other.per_token) > product(other.per_micro, self.per_token)
+        let [own, others] = self.cross_products(other);
+        own > others
     }
 
     /// The fastest rate, and none faster than this, of which `capacity` tokens and what flows in within `max_delay` are
@@ -86,9 +86,14 @@ impl Rate {
 
     /// Whether this is slower than `other` by more than 0.01 %.
     pub(super) fn is_noticeably_slower_than(&self, other: &Self) -> bool {
+        let [own, others] = self.cross_products(other);
+        others.saturating_sub(own).saturating_mul(TOLERATED_PARTS) > others
+    }
+
+    /// Both rates, as multiples of the same.
+    fn cross_products(&self, other: &Self) -> [u128; 2] {
         let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).saturating_mul(token.get().into());
-        let [own, others] = [product(self.per_micro, other.per_token), product(other.per_micro, self.per_token)];
-        others.saturating_sub(own) > others / TOLERATED_PARTS
+        [product(self.per_micro, other.per_token), product(other.per_micro, self.per_token)]
     }
 }
 

@@ -46,9 +46,8 @@ pub enum TokenBucketError {
         /// The time for one token to arrive.
         emission: Micros,
     },
-    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count; or more
-    /// tokens would flow in meanwhile than they can count.
-    #[error("expected a delay in which fewer tokens flow in, and that ends within 142 years, found {max_delay} µs", max_delay = .max_delay.0)]
+    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count.
+    #[error("expected a delay that ends within 142 years, found {max_delay} µs", max_delay = .max_delay.0)]
     TooLong {
         /// The delay, as configured.
         max_delay: Micros,

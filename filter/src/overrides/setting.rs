@@ -251,7 +251,8 @@ mod tests {
         let value = r#"{"token_bucket": {"max_tokens": 1, "fill_interval": "0.05s"}}"#;
         let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
         assert_eq!(bucket.emission(), Micros(50_000));
-        let value = r#"{"token_bucket": {"max_tokens": 60000000, "tokens_per_fill": 50000000, "fill_interval": "60s"}}"#;
+        let value =
+            r#"{"token_bucket": {"max_tokens": 60000000, "tokens_per_fill": 50000000, "fill_interval": "60s"}}"#;
         let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
         assert_eq!(bucket.fill_time(), Micros::from_secs(72));
         let value = r#"{"token_bucket": {"max_tokens": 10, "tokens_per_fill": 5, "fill_interval": "0.000001s"}}"#;
