@@ -214,3 +214,100 @@ impl OpenBucket {
         self.take(used);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use core::num::NonZeroU64;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bucket(capacity: u64, tokens: u64, interval: Micros) -> TokenBucket {
+        let [capacity, tokens] = [capacity, tokens].map(|n| NonZeroU64::new(n).unwrap());
+        TokenBucket::new(capacity, tokens, interval).unwrap()
+    }
+
+    /// One bucket in Redis.
+    #[derive(Default)]
+    struct Kept(Option<BucketState>);
+
+    impl Kept {
+        fn admits(&mut self, bucket: &TokenBucket, now: Micros, cost: u64) -> bool {
+            let lack = bucket.look(&mut self.0, now);
+            let admits = bucket.admits(lack, Tokens(cost));
+            if admits {
+                bucket.spend(&mut self.0, now, Tokens(cost));
+            }
+            admits
+        }
+
+        fn crowd(&mut self, bucket: &TokenBucket, secs: u64) -> usize {
+            (0..100).filter(|_| self.admits(bucket, Micros::from_secs(1_000_000 + secs), 1)).count()
+        }
+    }
+
+    const MINUTE: Micros = Micros::from_secs(60);
+
+    #[test]
+    fn a_smaller_bucket_makes_no_room_in_a_larger_one_and_is_empty_and_no_worse() {
+        let (large, small) = (bucket(50, 1, MINUTE), bucket(5, 1, MINUTE));
+        let mut kept = Kept::default();
+        assert_eq!(kept.crowd(&large, 0), 50);
+        assert_eq!((kept.crowd(&small, 0), kept.crowd(&large, 0)), (0, 0));
+        assert_eq!((kept.crowd(&small, 180), kept.crowd(&small, 240), kept.crowd(&large, 240)), (3, 1, 0));
+        assert_eq!((kept.crowd(&small, 900), kept.crowd(&large, 900)), (5, 6));
+    }
+
+    #[test]
+    fn what_is_spent_stays_spent_at_another_rate() {
+        let (quick, slow) = (bucket(10, 10, MINUTE), bucket(10, 10, MINUTE.times(60)));
+        let mut kept = Kept::default();
+        assert_eq!((kept.crowd(&quick, 0), kept.crowd(&slow, 1), kept.crowd(&slow, 361)), (10, 0, 1));
+        assert_eq!((kept.crowd(&quick, 361), kept.crowd(&quick, 373)), (0, 2));
+    }
+
+    #[test]
+    fn tokens_that_requests_wait_for_are_not_handed_out_where_none_may_wait() {
+        let plain = bucket(10, 10, MINUTE);
+        let shaped = plain.with_max_delay(MINUTE).unwrap();
+        let mut kept = Kept::default();
+        assert_eq!(kept.crowd(&shaped, 0), 20);
+        assert_eq!([30, 60, 66].map(|secs| kept.crowd(&plain, secs)), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_hands_out_nothing_and_the_bucket_fills_from_then() {
+        let ten = bucket(10, 10, MINUTE);
+        let mut kept = Kept::default();
+        assert_eq!(kept.crowd(&ten, 3_600), 10);
+        assert_eq!([0, 12].map(|secs| kept.crowd(&ten, secs)), [0, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_admits_more_than_the_largest_and_fastest(
+            shapes in proptest::collection::vec((1_u64..40, 1_u64..9, 1_u64..300_000), 1..5),
+            history in proptest::collection::vec((0_usize..4, 0_u64..500_000, 1_u64..9), 1..100),
+        ) {
+            let (mut kept, mut now, mut admitted) = (Kept::default(), Micros(1 << 50), Vec::new());
+            for (which, pause, cost) in history {
+                now = now.plus(Micros(if pause > 300_000 { 0 } else { pause }));
+                let (capacity, tokens, interval) = shapes[which % shapes.len()];
+                if kept.admits(&bucket(capacity, tokens, Micros(interval)), now, cost) {
+                    admitted.push((now.0, cost));
+                }
+            }
+            let capacity = shapes.iter().map(|shape| shape.0).max().unwrap();
+            let fastest = shapes.iter().max_by(|one, other| (one.1 * other.2).cmp(&(other.1 * one.2))).unwrap();
+            for (i, &(since, _)) in admitted.iter().enumerate() {
+                let mut spent = 0;
+                for &(until, cost) in &admitted[i..] {
+                    spent += cost;
+                    prop_assert!(spent * fastest.2 <= capacity * fastest.2 + (until - since) * fastest.1);
+                }
+            }
+        }
+    }
+}

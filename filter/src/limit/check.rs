@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::algorithm::{Algorithm, Arguments, Seen};
+use super::algorithm::{Algorithm, Seen};
 use super::holds::{Holder, Holds};
 use super::judgement::Judgement;
 use super::scripts::Scripts;
@@ -209,21 +209,32 @@ impl Asked {
         }
     }
 
-    /// Its four of the arguments of the script for token buckets: what may be spent, the price, and the rate, together
-    /// with whether it is enforced, and the last of its request.
+    /// Its four of the arguments of the script for token buckets: the capacity, with the longest delay if there is one,
+    /// the cost, and the rate, together with whether it is enforced, and the last of its request.
     fn write_lean(&self, is_last: bool, call: &mut CallWriter) {
-        let Arguments { limit, cost, more: [unit, per_micro], .. } = self.algorithm.arguments(self.cost);
-        call.number(limit);
-        call.number(cost);
-        write_signed(call, unit);
+        let Algorithm::TokenBucket(bucket) = &self.algorithm else { return };
+        let (capacity, rate) = (bucket.capacity().0, bucket.rate());
         let flags = match (is_last, self.enforced) {
             (false, false) => 0,
             (false, true) => 1,
             (true, false) => 2,
             (true, true) => 3,
         };
+        let cost = self.cost.0.min(capacity.saturating_add(1));
+        match bucket.max_delay() {
+            Micros::ZERO => {
+                call.number(capacity);
+                call.number(cost);
+                call.number(rate.per_token());
+            }
+            delay => {
+                call.bytes(format!("{capacity} {}", delay.0).as_bytes());
+                call.number(cost);
+                call.bytes(bucket.unit().to_string().as_bytes());
+            }
+        }
         // Below 2⁵².
-        call.number(per_micro.unsigned_abs().wrapping_mul(4) | flags);
+        call.number(rate.per_micro().wrapping_mul(4) | flags);
     }
 
     /// Its six of the mixed script's, without the holder.

@@ -20,9 +20,7 @@ use crate::units::{Micros, Tokens};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBucket {
     capacity: NonZeroU64,
-    /// As configured.
-    wanted: Rate,
-    /// The same, or where Lua could not count that far, the nearest below.
+    /// As configured, or where Lua could not count that far, the nearest below.
     rate: Rate,
     max_delay: Micros,
 }
@@ -46,8 +44,9 @@ pub enum TokenBucketError {
         /// The time for one token to arrive.
         emission: Micros,
     },
-    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count.
-    #[error("expected a delay that ends within 142 years, found {max_delay} µs", max_delay = .max_delay.0)]
+    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count; or at
+    /// millions of tokens per microsecond, more flow in meanwhile than they can count to 0.01 %.
+    #[error("expected a delay within 142 years, and fewer tokens that flow in meanwhile, found {max_delay} µs", max_delay = .max_delay.0)]
     TooLong {
         /// The delay, as configured.
         max_delay: Micros,
@@ -71,7 +70,7 @@ impl TokenBucket {
             emission: wanted.time_for(Units(wanted.per_token())),
         };
         let rate = wanted.countable(Tokens(max_tokens.get()), Micros::ZERO).ok_or(too_slow)?;
-        Ok(Self { capacity: max_tokens, wanted, rate, max_delay: Micros::ZERO })
+        Ok(Self { capacity: max_tokens, rate, max_delay: Micros::ZERO })
     }
 
     /// The same bucket, but requests whose tokens will exist within `max_delay` are admitted, and held until then.
@@ -79,7 +78,10 @@ impl TokenBucket {
     /// # Errors
     /// Where `max_delay` and the time to fill are over 2⁵² µs together.
     pub fn with_max_delay(self, max_delay: Micros) -> Result<Self, TokenBucketError> {
-        let rate = self.wanted.countable(self.capacity(), max_delay).ok_or(TokenBucketError::TooLong { max_delay })?;
+        let rate = self.rate.countable(self.capacity(), max_delay).ok_or(TokenBucketError::TooLong { max_delay })?;
+        if rate.is_noticeably_slower_than(&self.rate) {
+            return Err(TokenBucketError::TooLong { max_delay });
+        }
         Ok(Self { rate, max_delay, ..self })
     }
 
@@ -93,13 +95,6 @@ impl TokenBucket {
     #[must_use]
     pub fn rate(&self) -> Rate {
         self.rate
-    }
-
-    /// The rate as configured, where it fills slower than that by more than 0.01 %: Lua cannot count in parts of its
-    /// tokens that are small enough, as more than 2⁴⁰ of them or so flow in within `max_delay`.
-    #[must_use]
-    pub fn unreached_rate(&self) -> Option<Rate> {
-        self.rate.is_noticeably_slower_than(&self.wanted).then_some(self.wanted)
     }
 
     /// Time for one token to arrive, rounded up. ≥ 1 µs.
@@ -258,7 +253,6 @@ mod tests {
         assert_eq!(minute.time_for(Tokens(50_000_000)), Micros::from_secs(60));
         let bytes = bucket(10_000_000, 10_000_000, Micros::from_secs(1)).unwrap();
         assert_eq!((bytes.fill_time(), bytes.time_for(Tokens(25))), (Micros::from_secs(1), Micros(3)));
-        assert!(minute.unreached_rate().or(bytes.unreached_rate()).is_none());
     }
 
     #[test]
@@ -267,18 +261,17 @@ mod tests {
         assert_eq!(largest.remaining(largest.price(Tokens(7))), Tokens(u64::from(u32::MAX) - 7));
         assert!(bucket(u32::MAX.into(), 1, Micros(1 << 20)).is_ok());
         let odd = bucket(u32::MAX.into(), 4_294_967_291, Micros::from_secs(4_000_000_000)).unwrap();
-        assert_eq!(odd.unreached_rate(), None);
         assert!(odd.fill_time() >= Micros::from_secs(4_000_000_003));
     }
 
     #[test]
-    fn a_delay_in_which_too_many_tokens_flow_in_to_be_counted_makes_a_rate_slower_and_that_is_known() {
-        let fast = bucket(1, 1_000_000_007, Micros(999)).unwrap();
-        assert_eq!(fast.unreached_rate(), None);
-        let delayed = fast.with_max_delay(Micros::from_secs(3_600)).unwrap();
-        assert_eq!(delayed.unreached_rate(), Some(fast.rate()));
-        assert_eq!(delayed.with_max_delay(Micros::ZERO).unwrap().unreached_rate(), None);
-        assert!(delayed.room().0 <= 1 << 52);
+    fn a_delay_in_which_more_tokens_flow_in_than_can_be_counted_is_refused() {
+        let fast = bucket(1, 1_000_000, Micros(1)).unwrap();
+        assert!(fast.with_max_delay(Micros::from_secs(60)).is_ok());
+        let odd = bucket(1, 1_000_000_007, Micros(999)).unwrap();
+        assert!(matches!(odd.with_max_delay(Micros::from_secs(60)), Err(TokenBucketError::TooLong { .. })));
+        let fastest = bucket(1, u32::MAX.into(), Micros(7)).unwrap();
+        assert!(matches!(fastest.with_max_delay(Micros::from_secs(60)), Err(TokenBucketError::TooLong { .. })));
     }
 
     #[test]

@@ -1,18 +1,22 @@
         -- By a negative index: how to spend from it.
-        lack, lacks[-i] = open(KEYS[i], state, room, unit, (flags - flags % 4) / 4)
+        lack, lacks[-i] = open(KEYS[i], state, room, unit, speed)
       end
     end
     lacks[i] = lack
-    if lack + ARGV[4 * i - 2] > room and flags % 2 == 1 then verdict = -now end
+    if lack + price <= room then
+      after[i] = lack + price
+    elseif flags % 2 == 1 then
+      verdict = -now
+    end
   end
 
   for i = first, last do
-    local price = ARGV[4 * i - 2] + 0
-    if verdict > 0 and price > 0 and lacks[i] + price <= ARGV[4 * i - 3] + 0 then
+    local lack, spent = lacks[i], after[i]
+    if verdict > 0 and spent and spent > lack then
       if lacks[-i] then
-        lacks[-i](price)
+        lacks[-i](spent - lack)
       else
-        local spent, speed = lacks[i] + price, (ARGV[4 * i] - ARGV[4 * i] % 4) / 4
+        local speed = (ARGV[4 * i] - ARGV[4 * i] % 4) / 4
         local state = struct.pack('>i8i8i8i8', now, spent, ARGV[4 * i - 1], speed)
         redis.call('SET', KEYS[i], state, 'PX', math.ceil(spent / speed / 1000))
       end

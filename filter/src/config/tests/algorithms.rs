@@ -116,7 +116,7 @@ fn a_delay_needs_a_token_bucket_and_is_bounded() {
     assert_snapshot!(refused(json!({"max_delay": "61s", "token_bucket": bucket})), @r#"limits[0].max_delay: expected a duration from "0s" to "60s", found "61s""#);
     assert_snapshot!(refused(json!({"max_delay": "1s", "quota": {"max_requests": 1, "unit": "day"}})), @r#"limits[0].max_delay: expected a token_bucket beside max_delay, found "1s""#);
     let century = json!({"max_tokens": 1, "fill_interval": "4503599627s"});
-    assert_snapshot!(refused(json!({"max_delay": "60s", "token_bucket": century})), @"limits[0].max_delay: expected a delay that ends within 142 years, found 60000000 µs");
+    assert_snapshot!(refused(json!({"max_delay": "60s", "token_bucket": century})), @"limits[0].max_delay: expected a delay within 142 years, and fewer tokens that flow in meanwhile, found 60000000 µs");
 }
 
 #[test]
