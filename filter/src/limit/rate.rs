@@ -13,8 +13,8 @@ pub(super) const MOST_UNITS: u64 = 1 << 52;
 const MOST_PER_MICRO: u64 = 1 << 50;
 /// The most tokens per microsecond.
 pub(super) const MOST_TOKENS_PER_MICRO: u64 = 1 << 32;
-/// Rates that are slower than configured by no more than one part of so many are as good as exact.
-const TOLERATED_PARTS: u128 = 10_000;
+/// Rates that are slower than configured by no more than one part of 2¹⁴, or 0.006 %, are as good as exact.
+const TOLERATED_BITS: u32 = 14;
 
 /// A part of a token; see [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -37,7 +37,7 @@ impl Rate {
             per_token: NonZeroU64::new(interval.get().checked_div(divisor)?)?,
             per_micro: NonZeroU64::new(tokens.get().checked_div(divisor)?)?,
         };
-        let most = u128::from(rate.per_token.get()).saturating_mul(MOST_TOKENS_PER_MICRO.into());
+        let most = u128::from(rate.per_token.get()).wrapping_mul(MOST_TOKENS_PER_MICRO.into());
         (u128::from(rate.per_micro.get()) <= most).then_some(rate)
     }
 
@@ -72,29 +72,45 @@ impl Rate {
     /// The fastest rate, and none faster than this, of which `capacity` tokens and what flows in within `max_delay` are
     /// units that Lua can count. `None` where there is none.
     pub(super) fn countable(&self, capacity: Tokens, max_delay: Micros) -> Option<Self> {
+        // Products of two numbers of 64 bits never overflow.
         let [token, micro] = [self.per_token, self.per_micro].map(|n| u128::from(n.get()));
         let [capacity, delay, most] = [capacity.0, max_delay.0, MOST_UNITS].map(u128::from);
-        let room = capacity.saturating_mul(token).saturating_add(delay.saturating_mul(micro));
+        let room = capacity.wrapping_mul(token).saturating_add(delay.wrapping_mul(micro));
         if room <= most && micro <= MOST_PER_MICRO.into() {
             return Some(*self);
         }
         // As a token has one unit more at most by being rounded up.
-        let fits = most.saturating_sub(capacity).saturating_mul(micro).checked_div(room)?.min(MOST_PER_MICRO.into());
+        let fits = quotient(most.saturating_sub(capacity).wrapping_mul(micro), room).min(MOST_PER_MICRO.into());
+        let rounded_up = token.wrapping_mul(fits).saturating_add(micro.saturating_sub(1));
         let slower = |n: u128| NonZeroU64::new(u64::try_from(n).ok()?);
-        Some(Self { per_token: slower(token.saturating_mul(fits).div_ceil(micro))?, per_micro: slower(fits)? })
+        Some(Self { per_token: slower(quotient(rounded_up, micro))?, per_micro: slower(fits)? })
     }
 
-    /// Whether this is slower than `other` by more than 0.01 %.
+    /// Whether this is slower than `other` by more than 0.006 %.
     pub(super) fn is_noticeably_slower_than(&self, other: &Self) -> bool {
         let [own, others] = self.cross_products(other);
-        others.saturating_sub(own).saturating_mul(TOLERATED_PARTS) > others
+        others.saturating_sub(own) > others.wrapping_shr(TOLERATED_BITS)
     }
 
     /// Both rates, as multiples of the same.
     fn cross_products(&self, other: &Self) -> [u128; 2] {
-        let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).saturating_mul(token.get().into());
+        let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).wrapping_mul(token.get().into());
         [product(self.per_micro, other.per_token), product(other.per_micro, self.per_token)]
     }
+}
+
+/// `number / divisor`, rounded down, bit by bit: a division of 128 bits would add more than a kilobyte of code, for what is
+/// rarely needed and never for a request.
+fn quotient(number: u128, divisor: u128) -> u128 {
+    let (mut quotient, mut rest) = (0_u128, 0_u128);
+    for bit in (0..u128::BITS).rev() {
+        rest = rest.wrapping_shl(1) | (number.wrapping_shr(bit) & 1);
+        quotient = quotient.wrapping_shl(1);
+        if let Some(left) = rest.checked_sub(divisor) {
+            (rest, quotient) = (left, quotient | 1);
+        }
+    }
+    quotient
 }
 
 fn greatest_common_divisor(one: NonZeroU64, other: NonZeroU64) -> u64 {
@@ -140,11 +156,17 @@ mod tests {
     fn rates_are_compared_as_ratios() {
         assert!(rate(2, 3).is_faster_than(&rate(3, 5)) && !rate(2, 3).is_faster_than(&rate(4, 6)));
         assert!(rate(9_998, 10_000).is_noticeably_slower_than(&rate(1, 1)));
-        assert!(!rate(9_999, 10_000).is_noticeably_slower_than(&rate(1, 1)));
+        assert!(!rate(99_999, 100_000).is_noticeably_slower_than(&rate(1, 1)));
         assert!(!rate(2, 1).is_noticeably_slower_than(&rate(1, 1)));
     }
 
     proptest! {
+        #[test]
+        fn a_quotient_is_that_of_a_division(number: u128, divisor in 1..1_u128 << 127, shift in 0_u32..127) {
+            let divisor = (divisor >> shift).max(1);
+            prop_assert_eq!(quotient(number, divisor), number / divisor);
+        }
+
         #[test]
         fn what_can_be_counted_is_never_faster_and_hardly_slower(
             tokens in 1..=u64::from(u32::MAX), micros in 1_u64..(1 << 52), capacity in 1..=u64::from(u32::MAX),
