@@ -118,7 +118,7 @@ fn a_bucket_is_seen_as_the_override_in_force_has_it() {
     operator.spends("we*ir:per_user:alice", ALICE, 20);
     operator.types(&["set", "per_user", "--rate", "2/1h"]);
     let seen = operator.types(&["peek", "per_user", "alice"]);
-    assert!(seen.contains("override   2 at once, then 1 per 30m") && seen.contains("1 of 2"), "{seen}");
+    assert!(seen.contains("override   2 at once, then 1 per 30m") && seen.contains("0 of 2"), "{seen}");
     operator.types(&["set", "per_user", "alice", "blocked"]);
     assert!(operator.types(&["peek", "per_user", "alice"]).contains("not asked: every request is denied"));
 }
@@ -130,7 +130,8 @@ fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
         operator.spends(&format!("we*ir:per_route:GET:/{n}"), A_ROUTE, 1);
     }
     operator.spends("we*ir:per_route:GET:/busy", A_ROUTE, 10);
-    operator.spends("we*ir:per_user:alice", (20, 600_000_000), 15);
+    // When it would be full, as an earlier version wrote it.
+    let _: () = operator.redis.set("we*ir:per_user:alice", "9999999999999999").unwrap();
     let _: () = operator.redis.set("weXir:per_user:mallory", "9999999999999999").unwrap();
     let _: () = operator.redis.set("we*ir:per_user:no-number", "x").unwrap();
     let _: () = operator.redis.lpush("we*ir:per_user:a-list", "x").unwrap();
