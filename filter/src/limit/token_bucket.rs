@@ -210,15 +210,23 @@ impl TokenBucket {
     }
 
     pub(super) fn judge(&self, lack: Units, cost: Tokens) -> Judgement {
-        let admits = self.admits(lack, cost);
+        // What the methods above say, reckoned once: this runs for each request.
+        let (after, room) = (self.lack_after(lack, cost), self.room());
+        let admits = after <= room;
+        let time_beyond = |level: Units| self.rate.time_for(Units(after.0.saturating_sub(level.0)));
+        let retry_after = match admits {
+            true => Some(Micros::ZERO),
+            false => (cost <= self.capacity()).then(|| time_beyond(room)),
+        };
+        let is_held = admits && self.max_delay > Micros::ZERO;
         Judgement {
             capacity: self.capacity(),
             period: Some(self.fill_time()),
             admits,
-            retry_after: self.retry_after(lack, cost),
-            delay: if admits { self.delay(lack, cost) } else { Micros::ZERO },
+            retry_after,
+            delay: if is_held { time_beyond(self.full()) } else { Micros::ZERO },
             before: self.level(lack),
-            after: self.level(self.lack_after(lack, cost)),
+            after: self.level(after),
             granted: None,
         }
     }
