@@ -5,5 +5,6 @@ mod histories;
 mod joined;
 mod leases;
 mod promises;
+mod proxies;
 mod sizes;
 mod store;

@@ -36,6 +36,37 @@ pub enum Algorithm {
     Quota(Quota),
     /// So many in flight.
     Concurrency(Concurrency),
+    /// A token bucket that never holds a token. Redis keeps nothing of it.
+    NoTokens,
+}
+
+/// Kind of an algorithm: the configuration's name for it. What a limit has at run time in its place is of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Leased or not, and with tokens or without.
+    TokenBucket,
+    /// Exact or approximate.
+    SlidingWindow,
+    /// Of a fixed length.
+    FixedWindow,
+    /// By the calendar.
+    Quota,
+    /// Requests in flight.
+    Concurrency,
+}
+
+impl Kind {
+    /// Its name in configurations.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TokenBucket => "token_bucket",
+            Self::SlidingWindow => "sliding_window",
+            Self::FixedWindow => "fixed_window",
+            Self::Quota => "quota",
+            Self::Concurrency => "concurrency",
+        }
+    }
 }
 
 /// What Redis saw in a bucket before the request. What the numbers mean is the algorithm's affair.
@@ -105,6 +136,33 @@ pub(super) struct Arguments {
 }
 
 impl Algorithm {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::TokenBucket(_) | Self::LeasedBucket(_) | Self::NoTokens => Kind::TokenBucket,
+            Self::SlidingLog(_) | Self::SlidingWindow(_) => Kind::SlidingWindow,
+            Self::FixedWindow(_) => Kind::FixedWindow,
+            Self::Quota(_) => Kind::Quota,
+            Self::Concurrency(_) => Kind::Concurrency,
+        }
+    }
+
+    /// Whether its limit is zero: every request is denied, whatever it costs, and Redis is not asked.
+    #[must_use]
+    pub fn admits_nothing(&self) -> bool {
+        let limit = match self {
+            Self::TokenBucket(_) | Self::LeasedBucket(_) => return false,
+            Self::SlidingLog(log) => log.limit(),
+            Self::SlidingWindow(sliding) => sliding.limit(),
+            Self::FixedWindow(fixed) => fixed.limit(),
+            Self::Quota(quota) => quota.limit(),
+            Self::Concurrency(places) => places.max(),
+            Self::NoTokens => Tokens(0),
+        };
+        limit == Tokens(0)
+    }
+
     /// A name for the state that it keeps in Redis: no two algorithms that would misread each other's state have
     /// the same. Limits may grow and shrink under one name; windows may not, but for those of token buckets.
     ///
@@ -118,6 +176,7 @@ impl Algorithm {
             Self::FixedWindow(fixed) => format!("fixed{}", fixed.window().0),
             Self::Quota(quota) => format!("{}{}", quota.period().name(), quota.offset_minutes()),
             Self::Concurrency(_) => "concurrency".to_owned(),
+            Self::NoTokens => "none".to_owned(),
         }
     }
 
@@ -140,6 +199,8 @@ impl Algorithm {
             Self::FixedWindow(fixed) => fixed.arguments(cost),
             Self::Quota(quota) => quota.arguments(cost),
             Self::Concurrency(concurrency) => concurrency.arguments(cost),
+            // As of a window that holds none.
+            Self::NoTokens => Arguments::of_count("f", Tokens(cost.0.max(1)), Tokens(0), [Micros(1), Micros::ZERO]),
         }
     }
 
@@ -153,6 +214,7 @@ impl Algorithm {
             Self::FixedWindow(fixed) => fixed.span(now).judge(now, fixed.limit(), seen.used, cost),
             Self::Quota(quota) => quota.span(now).judge(now, quota.limit(), seen.used, cost),
             Self::Concurrency(concurrency) => concurrency.judge(seen.used, cost),
+            Self::NoTokens => Judgement::NOTHING,
         }
     }
 }
@@ -171,8 +233,8 @@ pub(super) fn signed(number: u64) -> i64 {
 }
 
 /// A limit within `max`.
-pub(super) fn limit_within(limit: core::num::NonZeroU64, max: u64) -> Result<core::num::NonZeroU64, AlgorithmError> {
-    if limit.get() <= max { Ok(limit) } else { Err(AlgorithmError::Limit { max, found: limit.get() }) }
+pub(super) fn limit_within(limit: u64, max: u64) -> Result<u64, AlgorithmError> {
+    if limit <= max { Ok(limit) } else { Err(AlgorithmError::Limit { max, found: limit }) }
 }
 
 /// A window within bounds, in whole microseconds.
@@ -184,16 +246,14 @@ pub(super) fn window_within(window: Micros) -> Result<core::num::NonZeroU64, Alg
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
-    use core::num::NonZeroU64;
-
     use super::*;
 
     #[test]
     fn numbers_beyond_bounds_are_refused_in_words() {
-        let one = NonZeroU64::MIN;
+        let one = 1_u64;
         let said = |error: AlgorithmError| error.to_string();
         assert_eq!(
-            said(SlidingLog::new(NonZeroU64::new(10_001).unwrap(), Micros(1)).unwrap_err()),
+            said(SlidingLog::new(10_001_u64, Micros(1)).unwrap_err()),
             "expected a limit of at most 10000, found 10001"
         );
         assert_eq!(

@@ -1,15 +1,21 @@
 
--- Concurrency: a sorted set of holders, by when their leases end.
+-- Concurrency: a sorted set of places, by when their leases end.
 look.c = function(key, cost, limit, lease)
   local held = redis.call('ZCOUNT', key, '(' .. string.format('%.0f', now), '+inf')
   if held + cost > limit then
-    -- The clock was set back, or leases were longer: from now on, none lasts longer than one that starts now.
-    local longer = redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now + lease), '+inf')
-    for _, other in ipairs(longer) do redis.call('ZADD', key, now + lease, other) end
+    local place, ends = last_place(key)
+    while place do
+      -- Places of before they had their leases in their names have the longest.
+      local latest = now + (tonumber(string.sub(place, 17)) or 86400000000)
+      if ends <= latest then break end
+      -- The clock was set back: a place that ends later than if it were taken now is taken now.
+      redis.call('ZADD', key, latest, place)
+      place, ends = last_place(key)
+    end
   end
   return held, function()
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-    redis.call('ZADD', key, now + lease, holder)
-    redis.call('PEXPIRE', key, math.ceil(lease / 1000))
+    redis.call('ZADD', key, now + lease, holder .. lease)
+    keep_places(key, now)
   end
 end

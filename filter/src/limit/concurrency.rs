@@ -1,16 +1,16 @@
 //! Concurrency: so many requests in flight. Each takes a place and gives it back when it ends, in whatever way.
 //!
 //! A place is held on a lease: should the proxy die, it is free again when the lease ends, by Redis' clock. Whoever
-//! outlasts a third of its lease renews it. Redis keeps a sorted set of holders by the end of their leases. This is
+//! outlasts a third of its lease renews it. Redis keeps a sorted set of places by the end of their leases. A place's
+//! name has its lease in it: another proxy, or a later configuration, may have another lease, and nobody's place ends
+//! by that. A place that ends later than its own lease from now was taken before the clock was set back. This is
 //! the specification; `concurrency.lua` beside it is what Redis runs, and [`Holds`](super::Holds) gives back.
-
-use alloc::collections::BTreeMap;
-use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within};
 use super::holds::Holder;
 use super::judgement::{Judgement, Level};
 use crate::units::{Micros, Tokens};
+use alloc::collections::BTreeMap;
 
 const MIN_LEASE: Micros = Micros::from_secs(1);
 const MAX_LEASE: Micros = Micros::from_secs(86_400);
@@ -21,29 +21,29 @@ const RETRY_AFTER: Micros = Micros::from_secs(1);
 /// At most so many requests in flight. A request takes one place, whatever it costs; none where it costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concurrency {
-    max: NonZeroU64,
+    max: u64,
     lease: Micros,
 }
 
-/// What Redis keeps of a bucket: who holds a place, and until when.
-pub(super) type Leases = BTreeMap<Holder, Micros>;
+/// What Redis keeps of a bucket: who holds a place on which lease, and until when.
+pub(super) type Leases = BTreeMap<(Holder, Micros), Micros>;
 
 impl Concurrency {
-    /// At most `max` in flight, each with a lease of `lease`.
+    /// At most `max` in flight, each with a lease of `lease`; 0 blocks every request.
     ///
     /// # Errors
     /// Where `max` is over 2³², or `lease` under a second or over a day.
-    pub fn new(max: NonZeroU64, lease: Micros) -> Result<Self, AlgorithmError> {
+    pub fn new(max: impl Into<u64>, lease: Micros) -> Result<Self, AlgorithmError> {
         if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
             return Err(AlgorithmError::Lease { min: MIN_LEASE, max: MAX_LEASE, found: lease });
         }
-        Ok(Self { max: limit_within(max, MAX_LIMIT)?, lease })
+        Ok(Self { max: limit_within(max.into(), MAX_LIMIT)?, lease })
     }
 
     /// Requests in flight at most.
     #[must_use]
     pub fn max(&self) -> Tokens {
-        Tokens(self.max.get())
+        Tokens(self.max)
     }
 
     /// How long a place is held without a word from its holder.
@@ -56,9 +56,8 @@ impl Concurrency {
     pub(super) fn look(&self, leases: &mut Leases, now: Micros, cost: Tokens) -> u64 {
         let held = leases.values().filter(|end| **end > now).count();
         let held = u64::try_from(held).unwrap_or(u64::MAX);
-        if held.saturating_add(places(cost)) > self.max.get() {
-            // The clock was set back, or leases were longer: from now on, none lasts longer than one that starts now.
-            leases.values_mut().for_each(|end| *end = now.plus(self.lease).min(*end));
+        if held.saturating_add(places(cost)) > self.max {
+            set_right(leases, now);
         }
         held
     }
@@ -66,7 +65,7 @@ impl Concurrency {
     /// What Redis does after [`look`](Self::look) where a place is taken.
     pub(super) fn spend(&self, leases: &mut Leases, now: Micros, holder: Holder) {
         leases.retain(|_, end| *end > now);
-        leases.insert(holder, now.plus(self.lease));
+        leases.insert((holder, self.lease), now.plus(self.lease));
     }
 
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
@@ -75,11 +74,11 @@ impl Concurrency {
 
     pub(super) fn judge(&self, held: u64, cost: Tokens) -> Judgement {
         // A limit that was larger leaves no place and no less.
-        let held = held.min(self.max.get());
+        let held = held.min(self.max);
         let held_after = held.saturating_add(places(cost));
-        let admits = held_after <= self.max.get();
+        let admits = held_after <= self.max;
         let level = |held: u64| Level {
-            remaining: Tokens(self.max.get().saturating_sub(held)),
+            remaining: Tokens(self.max.saturating_sub(held)),
             reset: if held > 0 { RETRY_AFTER } else { Micros::ZERO },
         };
         Judgement {
@@ -92,6 +91,22 @@ impl Concurrency {
             after: level(held_after),
             granted: None,
         }
+    }
+}
+
+/// As long as the place that ends last ends later than its own lease from now: the clock was set back, and the place
+/// is taken now. Others from before that may stay behind a longer lease, and end before it.
+fn set_right(leases: &mut Leases, now: Micros) {
+    let last = |leases: &Leases| {
+        let (place, end) = leases.iter().max_by_key(|((holder, _), end)| (**end, *holder))?;
+        Some((*place, *end))
+    };
+    while let Some((place, end)) = last(leases) {
+        let latest = now.plus(place.1);
+        if end <= latest {
+            return;
+        }
+        leases.insert(place, latest);
     }
 }
 
@@ -112,14 +127,14 @@ mod tests {
             max in 1_u64..6,
             history in proptest::collection::vec((0_u64..400_000, any::<bool>(), 0_usize..8), 1..200),
         ) {
-            let concurrency = Concurrency::new(NonZeroU64::new(max).unwrap(), Micros::from_secs(1)).unwrap();
+            let concurrency = Concurrency::new(max, Micros::from_secs(1)).unwrap();
             let (mut now, mut leases) = (Micros(1 << 40), Leases::new());
             let mut in_flight: Vec<(Holder, Micros)> = Vec::new();
             for (i, (pause, ends, which)) in history.into_iter().enumerate() {
                 now = now.plus(Micros(pause));
                 in_flight.retain(|(_, since)| since.plus(Micros::from_secs(1)) > now);
                 if ends && which < in_flight.len() {
-                    leases.remove(&in_flight.remove(which).0);
+                    leases.remove(&(in_flight.remove(which).0, Micros::from_secs(1)));
                     continue;
                 }
                 let held = concurrency.look(&mut leases, now, Tokens(5));
@@ -137,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_look_takes_no_place() {
-        let one = Concurrency::new(NonZeroU64::MIN, Micros::from_secs(1)).unwrap();
+        let one = Concurrency::new(1_u64, Micros::from_secs(1)).unwrap();
         assert!(one.judge(1, Tokens(0)).admits);
         assert!(!one.judge(1, Tokens(1)).admits);
     }

@@ -13,23 +13,23 @@ use crate::units::{Micros, Tokens};
 /// At most so many in each window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FixedWindow {
-    limit: NonZeroU64,
+    limit: u64,
     window: NonZeroU64,
 }
 
 impl FixedWindow {
-    /// At most `limit` in each `window`.
+    /// At most `limit` in each `window`; 0 blocks every request.
     ///
     /// # Errors
     /// Where `limit` is over 2³², or `window` is zero or over 2⁵¹ µs.
-    pub fn new(limit: NonZeroU64, window: Micros) -> Result<Self, AlgorithmError> {
-        Ok(Self { limit: limit_within(limit, MAX_LIMIT)?, window: window_within(window)? })
+    pub fn new(limit: impl Into<u64>, window: Micros) -> Result<Self, AlgorithmError> {
+        Ok(Self { limit: limit_within(limit.into(), MAX_LIMIT)?, window: window_within(window)? })
     }
 
     /// Tokens in each window.
     #[must_use]
     pub fn limit(&self) -> Tokens {
-        Tokens(self.limit.get())
+        Tokens(self.limit)
     }
 
     /// The windows' length.
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn fixed(limit: u64, window: u64) -> FixedWindow {
-        FixedWindow::new(NonZeroU64::new(limit).unwrap(), Micros(window)).unwrap()
+        FixedWindow::new(limit, Micros(window)).unwrap()
     }
 
     #[test]

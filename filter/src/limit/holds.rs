@@ -1,10 +1,11 @@
 //! Places that a request holds, while it is in flight, in the buckets of its concurrency limits.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::scripts::Scripts;
-use crate::redis::Call;
+use crate::redis::{Call, Script};
 use crate::units::Micros;
 
 /// Who holds a place: a name that no other request has, of any worker of any proxy.
@@ -23,6 +24,12 @@ impl Holder {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The name in Redis of a place that it holds on `lease`: its own, and then the lease.
+    #[must_use]
+    pub fn place(&self, lease: Micros) -> Vec<u8> {
+        [self.as_bytes(), lease.0.to_string().as_bytes()].concat()
     }
 }
 
@@ -64,8 +71,8 @@ impl Holds {
     #[must_use]
     pub fn release_call(&self, scripts: &Scripts) -> Call {
         match self.places.as_slice() {
-            [(key, _)] => Call::command(&[b"ZREM", key.as_slice(), self.holder.as_bytes()]),
-            _ => Call::script(scripts.release(), &self.keys(), &[self.holder.as_bytes()]),
+            [(key, lease)] => Call::command(&[b"ZREM", key.as_slice(), &self.holder.place(*lease)]),
+            _ => self.call(scripts.release()),
         }
     }
 
@@ -73,14 +80,16 @@ impl Holds {
     /// run out may be another's by now.
     #[must_use]
     pub fn renew_call(&self, scripts: &Scripts) -> Call {
+        self.call(scripts.renew())
+    }
+
+    /// The call of a script that is told of all places, and of the leases by which they are named.
+    fn call(&self, script: &Arc<Script>) -> Call {
+        let keys: Vec<&[u8]> = self.places().map(|(key, _)| key).collect();
         let leases: Vec<String> = self.places.iter().map(|(_, lease)| lease.0.to_string()).collect();
         let mut arguments = vec![self.holder.as_bytes()];
         arguments.extend(leases.iter().map(String::as_bytes));
-        Call::script(scripts.renew(), &self.keys(), &arguments)
-    }
-
-    fn keys(&self) -> Vec<&[u8]> {
-        self.places().map(|(key, _)| key).collect()
+        Call::script(script, &keys, &arguments)
     }
 }
 

@@ -24,6 +24,24 @@ pub(super) struct Judgement {
     pub(super) granted: Option<Grant>,
 }
 
+impl Judgement {
+    /// A bucket that never holds anything.
+    pub(super) const NOTHING: Self = Self {
+        capacity: Tokens(0),
+        period: None,
+        admits: false,
+        retry_after: None,
+        delay: Micros::ZERO,
+        before: Level::EMPTY,
+        after: Level::EMPTY,
+        granted: None,
+    };
+}
+
+impl Level {
+    const EMPTY: Self = Self { remaining: Tokens(0), reset: Micros::ZERO };
+}
+
 /// How full a bucket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Level {

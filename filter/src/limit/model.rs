@@ -9,7 +9,7 @@ use super::check::{Asked, Check};
 use super::concurrency::Leases;
 use super::fixed_window::Counted;
 use super::holds::{Holder, Holds};
-use super::sliding_log::{Log, SlidingLog};
+use super::sliding_log::Log;
 use super::sliding_window::Weighted;
 use super::verdict::Verdict;
 use crate::units::Micros;
@@ -45,18 +45,22 @@ impl Model {
 
     /// What [`Holds::release_call`] does. How many places were held.
     pub fn release(&mut self, holds: &Holds) -> usize {
-        holds.places().filter(|(key, _)| self.bucket(key).leases.remove(&holds.holder()).is_some()).count()
+        holds
+            .places()
+            .filter(|(key, lease)| self.bucket(key).leases.remove(&(holds.holder(), *lease)).is_some())
+            .count()
     }
 
     /// What [`Holds::renew_call`] does. How many places are still held.
     pub fn renew(&mut self, now: Micros, holds: &Holds) -> usize {
-        let renewed = holds.places().filter(|(key, lease)| match self.bucket(key).leases.get_mut(&holds.holder()) {
-            Some(end) if *end > now => {
-                *end = now.plus(*lease);
-                true
-            }
-            _ => false,
-        });
+        let renewed =
+            holds.places().filter(|(key, lease)| match self.bucket(key).leases.get_mut(&(holds.holder(), *lease)) {
+                Some(end) if *end > now => {
+                    *end = now.plus(*lease);
+                    true
+                }
+                _ => false,
+            });
         renewed.count()
     }
 
@@ -89,6 +93,7 @@ impl State {
             Algorithm::FixedWindow(fixed) => only(fixed.span(now).look(&mut self.counted)),
             Algorithm::Quota(quota) => only(quota.span(now).look(&mut self.counted)),
             Algorithm::Concurrency(concurrency) => only(concurrency.look(&mut self.leases, now, asked.cost)),
+            Algorithm::NoTokens => Seen::default(),
         }
     }
 
@@ -96,11 +101,12 @@ impl State {
         match &asked.algorithm {
             Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.tokens, now, asked.cost),
             Algorithm::LeasedBucket(leased) => leased.spend(&mut self.tokens, now, asked.cost),
-            Algorithm::SlidingLog(_) => SlidingLog::spend(&mut self.log, now, asked.cost),
+            Algorithm::SlidingLog(log) => log.spend(&mut self.log, now, asked.cost),
             Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, asked.cost),
             Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, asked.cost),
             Algorithm::Quota(quota) => quota.span(now).spend(&mut self.counted, asked.cost),
             Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, holder),
+            Algorithm::NoTokens => {}
         }
     }
 }

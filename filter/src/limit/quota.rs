@@ -3,8 +3,6 @@
 //! They start anew when the calendar says so, whenever one began to spend. Redis keeps a quota like a fixed window;
 //! months and years have lengths of their own. This is the specification; `quota.lua` beside it is what Redis runs.
 
-use core::num::NonZeroU64;
-
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, signed};
 use super::civil::{first_day_of, month_of};
 use super::fixed_window::Span;
@@ -19,7 +17,7 @@ const MAX_OFFSET_MINUTES: i32 = 14 * 60;
 /// At most so many in each calendar period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    limit: NonZeroU64,
+    limit: u64,
     period: Period,
     offset_minutes: i32,
 }
@@ -80,23 +78,23 @@ enum Length {
 }
 
 impl Quota {
-    /// At most `limit` in each `period` of the time zone that is `offset_minutes` ahead of UTC.
+    /// At most `limit` in each `period` of the time zone that is `offset_minutes` ahead of UTC; 0 blocks every request.
     ///
     /// The offset is fixed: there is no daylight saving time.
     ///
     /// # Errors
     /// Where `limit` is over 2³², or the offset beyond ±14 hours.
-    pub fn new(limit: NonZeroU64, period: Period, offset_minutes: i32) -> Result<Self, AlgorithmError> {
+    pub fn new(limit: impl Into<u64>, period: Period, offset_minutes: i32) -> Result<Self, AlgorithmError> {
         if !(-MAX_OFFSET_MINUTES..=MAX_OFFSET_MINUTES).contains(&offset_minutes) {
             return Err(AlgorithmError::Offset { found: offset_minutes });
         }
-        Ok(Self { limit: limit_within(limit, MAX_LIMIT)?, period, offset_minutes })
+        Ok(Self { limit: limit_within(limit.into(), MAX_LIMIT)?, period, offset_minutes })
     }
 
     /// Tokens in each period.
     #[must_use]
     pub fn limit(&self) -> Tokens {
-        Tokens(self.limit.get())
+        Tokens(self.limit)
     }
 
     /// How long it lasts.
@@ -156,7 +154,7 @@ mod tests {
 
     fn span(period: Period, offset_minutes: i32, now: &str) -> (String, String) {
         let now: Timestamp = now.parse().unwrap();
-        let quota = Quota::new(NonZeroU64::MIN, period, offset_minutes).unwrap();
+        let quota = Quota::new(1_u64, period, offset_minutes).unwrap();
         let span = quota.span(Micros(u64::try_from(now.as_microsecond()).unwrap()));
         let said = |micros: Micros| Timestamp::from_microsecond(signed(micros.0)).unwrap().to_string();
         (said(span.start), said(span.end))
@@ -213,7 +211,7 @@ mod tests {
             offset_minutes in -840_i32..=840,
             period in proptest::sample::select(&Period::ALL),
         ) {
-            let quota = Quota::new(NonZeroU64::MIN, period, offset_minutes).unwrap();
+            let quota = Quota::new(1_u64, period, offset_minutes).unwrap();
             let zone = Offset::from_seconds(offset_minutes * 60).unwrap();
             let local = zone.to_datetime(Timestamp::from_microsecond(signed(now)).unwrap());
             let start = start_by_jiff(period, local);

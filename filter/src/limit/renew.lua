@@ -4,9 +4,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local renewed = 0
 for i, key in ipairs(KEYS) do
-  if (tonumber(redis.call('ZSCORE', key, ARGV[1])) or 0) > now then
-    redis.call('ZADD', key, now + ARGV[i + 1], ARGV[1])
-    redis.call('PEXPIRE', key, math.ceil(ARGV[i + 1] / 1000))
+  local lease = ARGV[i + 1]
+  local place = ARGV[1] .. lease
+  if (tonumber(redis.call('ZSCORE', key, place)) or 0) > now then
+    redis.call('ZADD', key, now + lease, place)
+    keep_places(key, now)
     renewed = renewed + 1
   end
 end

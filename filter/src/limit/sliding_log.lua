@@ -10,9 +10,8 @@ look.l = function(key, cost, limit, window)
     redis.call('RPUSH', key, string.format('%.0f %.0f %.0f', now, sum, own))
     redis.call('PEXPIRE', key, math.ceil(window / 1000))
   end
-  -- The first of `count` that is so; all after it are, too.
-  local function first(count, is)
-    local low, high = 0, count
+  -- The first from `low` on, and before `high`, that is so; all after it are, too.
+  local function first(low, high, is)
     while low < high do
       local middle = math.floor((low + high) / 2)
       if is(at(middle)) then high = middle else low = middle + 1 end
@@ -34,17 +33,23 @@ look.l = function(key, cost, limit, window)
     push(total, moved)
     newest = now
   end
+  -- How many have left the window. Only a request that spends cuts them off.
+  local gone = 0
   local function alive(time) return time > now - window end
-  if not alive(at(0)) then redis.call('LTRIM', key, first(redis.call('LLEN', key), alive), -1) end
-  local oldest, sum, own = at(0)
-  if not oldest then return 0, function() push(cost, cost) end end
+  if not alive(at(0)) then gone = first(1, redis.call('LLEN', key), alive) end
+  local function spend(sum)
+    if gone > 0 then redis.call('LTRIM', key, gone, -1) end
+    push(sum, cost)
+  end
+  local oldest, sum, own = at(gone)
+  if not oldest then return 0, function() spend(cost) end end
 
   local base = sum - own
   local used, wait = total - base, 0
   if used + cost > limit and cost <= limit then
     local excess = used + cost - limit
-    local count = math.min(redis.call('LLEN', key), excess) - 1
-    wait = at(first(count, function(_, sum) return sum - base >= excess end)) + window - now
+    local last = gone + math.min(redis.call('LLEN', key) - gone, excess) - 1
+    wait = at(first(gone, last, function(_, sum) return sum - base >= excess end)) + window - now
   end
-  return used, function() push(total + cost, cost) end, wait, newest + window - now
+  return used, function() spend(total + cost) end, wait, newest + window - now
 end

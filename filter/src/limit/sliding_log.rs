@@ -1,8 +1,8 @@
 //! The sliding window, exact: a log of what was spent and when. At most so many in *any* window, wherever it begins.
 //!
 //! Redis keeps a list, the oldest first, of a time, a cost, and the sum of all costs so far: the sum over a window is
-//! a difference of two entries, both at the list's ends, and what has left the window is found by bisection and cut
-//! off at once. A list takes about 30 bytes for each request; a sorted set, the usual choice, takes three times that
+//! a difference of two entries, and what has left the window is found by bisection and cut off by the next request
+//! that spends. A list takes about 30 bytes for each request; a sorted set, the usual choice, takes three times that
 //! and cannot tell a cost without a member for each token. It is for small limits all the same.
 //!
 //! This is the specification; `sliding_log.lua` beside it is what Redis runs.
@@ -20,7 +20,7 @@ const MAX_LOGGED: u64 = 10_000;
 /// At most so many in any window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingLog {
-    limit: NonZeroU64,
+    limit: u64,
     window: NonZeroU64,
 }
 
@@ -28,18 +28,18 @@ pub struct SlidingLog {
 pub(super) type Log = VecDeque<(Micros, u64)>;
 
 impl SlidingLog {
-    /// At most `limit` in any `window`.
+    /// At most `limit` in any `window`; 0 blocks every request.
     ///
     /// # Errors
     /// Where `limit` is over 10,000, or `window` is zero or over 2⁵¹ µs.
-    pub fn new(limit: NonZeroU64, window: Micros) -> Result<Self, AlgorithmError> {
-        Ok(Self { limit: limit_within(limit, MAX_LOGGED)?, window: window_within(window)? })
+    pub fn new(limit: impl Into<u64>, window: Micros) -> Result<Self, AlgorithmError> {
+        Ok(Self { limit: limit_within(limit.into(), MAX_LOGGED)?, window: window_within(window)? })
     }
 
     /// Tokens in any window.
     #[must_use]
     pub fn limit(&self) -> Tokens {
-        Tokens(self.limit.get())
+        Tokens(self.limit)
     }
 
     /// The window's length.
@@ -57,13 +57,13 @@ impl SlidingLog {
         if later > 0 {
             log.push_back((now, later));
         }
-        log.retain(|&(time, _)| self.leaves(time) > now);
-        let used: u64 = log.iter().map(|(_, cost)| cost).sum();
-        let reset = log.back().map_or(Micros::ZERO, |&(time, _)| self.leaves(time).minus(now));
-        let mut excess = used.saturating_add(cost.0).saturating_sub(self.limit.get());
+        let alive = || log.iter().filter(|&&(time, _)| self.leaves(time) > now);
+        let used: u64 = alive().map(|(_, cost)| cost).sum();
+        let reset = alive().next_back().map_or(Micros::ZERO, |&(time, _)| self.leaves(time).minus(now));
+        let mut excess = used.saturating_add(cost.0).saturating_sub(self.limit);
         let mut wait = Micros::ZERO;
         if cost <= self.limit() {
-            for &(time, cost) in log.iter() {
+            for &(time, cost) in alive() {
                 if excess == 0 {
                     break;
                 }
@@ -75,7 +75,8 @@ impl SlidingLog {
     }
 
     /// What Redis does after [`look`](Self::look) where `cost` is spent.
-    pub(super) fn spend(log: &mut Log, now: Micros, cost: Tokens) {
+    pub(super) fn spend(&self, log: &mut Log, now: Micros, cost: Tokens) {
+        log.retain(|&(time, _)| self.leaves(time) > now);
         log.push_back((now, cost.0));
     }
 
@@ -85,10 +86,10 @@ impl SlidingLog {
 
     pub(super) fn judge(&self, Seen { used, more: [wait, reset] }: Seen, cost: Tokens) -> Judgement {
         // A limit that was larger leaves its window used up and no worse.
-        let used = used.min(self.limit.get());
+        let used = used.min(self.limit);
         let used_after = used.saturating_add(cost.0);
-        let admits = used_after <= self.limit.get();
-        let level = |used: u64, reset| Level { remaining: Tokens(self.limit.get().saturating_sub(used)), reset };
+        let admits = used_after <= self.limit;
+        let level = |used: u64, reset| Level { remaining: Tokens(self.limit.saturating_sub(used)), reset };
         let before = level(used, Micros(reset));
         Judgement {
             capacity: self.limit(),
@@ -122,7 +123,7 @@ mod tests {
             window in 1_u64..5_000,
             history in proptest::collection::vec((0_u64..1_500, 1_u64..8), 1..200),
         ) {
-            let sliding = SlidingLog::new(NonZeroU64::new(limit).unwrap(), Micros(window)).unwrap();
+            let sliding = SlidingLog::new(limit, Micros(window)).unwrap();
             let (mut now, mut log) = (Micros(1 << 40), Log::new());
             let mut spent: Vec<(u64, u64)> = Vec::new();
             for (pause, cost) in history {
@@ -130,7 +131,7 @@ mod tests {
                 let seen = sliding.look(&mut log, now, Tokens(cost));
                 let judgement = sliding.judge(seen, Tokens(cost));
                 if judgement.admits {
-                    SlidingLog::spend(&mut log, now, Tokens(cost));
+                    sliding.spend(&mut log, now, Tokens(cost));
                     spent.push((now.0, cost));
                 }
                 let in_window: u64 = spent.iter().filter(|(time, _)| time + window > now.0).map(|(_, cost)| cost).sum();

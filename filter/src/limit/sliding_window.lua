@@ -1,10 +1,10 @@
 
--- Sliding window, approximate: a string of the window's start, what was spent in it, and in the one before.
+-- Sliding window, approximate: a string of the window's start, what was spent in it, and in the one before. What is kept
+-- may be more than this limit, where another proxy has a larger one: it is clamped for the estimate and kept as it is.
 look.s = function(key, cost, limit, window, tick)
   local start = now - now % window
   local kept, current, before = string.match(redis.call('GET', key) or '', '(%S+) (%S+) (%S+)')
-  kept = tonumber(kept) or start
-  current, before = math.min(tonumber(current) or 0, limit), math.min(tonumber(before) or 0, limit)
+  kept, current, before = tonumber(kept) or start, tonumber(current) or 0, tonumber(before) or 0
   local function keep(current)
     local state = string.format('%.0f %.0f %.0f', start, current, before)
     redis.call('SET', key, state, 'PX', math.ceil((start + 2 * window - now) / 1000))
@@ -17,5 +17,6 @@ look.s = function(key, cost, limit, window, tick)
   end
   local ticks = math.floor(window / tick)
   local weight = math.min(math.ceil((start + window - now) / tick), ticks)
-  return current + math.ceil(before * weight / ticks), function() keep(current + cost) end, current, before
+  local used = math.min(current, limit) + math.ceil(math.min(before, limit) * weight / ticks)
+  return used, function() keep(current + cost) end, current, before
 end

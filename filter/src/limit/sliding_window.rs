@@ -18,7 +18,7 @@ const MAX_PRODUCT: u128 = 1 << 52;
 /// At most so many, as estimated, in any window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingWindow {
-    limit: NonZeroU64,
+    limit: u64,
     window: NonZeroU64,
     /// The finest step that weights are told in, in µs. 1 in all but huge windows.
     tick: NonZeroU64,
@@ -33,13 +33,13 @@ pub(super) struct Weighted {
 }
 
 impl SlidingWindow {
-    /// At most `limit` in any `window`, as estimated.
+    /// At most `limit` in any `window`, as estimated; 0 blocks every request.
     ///
     /// # Errors
     /// Where `limit` is over 2³², or `window` is zero or over 2⁵¹ µs.
-    pub fn new(limit: NonZeroU64, window: Micros) -> Result<Self, AlgorithmError> {
-        let (limit, window) = (limit_within(limit, MAX_LIMIT)?, window_within(window)?);
-        let product = u128::from(limit.get()).saturating_mul(u128::from(window.get()));
+    pub fn new(limit: impl Into<u64>, window: Micros) -> Result<Self, AlgorithmError> {
+        let (limit, window) = (limit_within(limit.into(), MAX_LIMIT)?, window_within(window)?);
+        let product = u128::from(limit).saturating_mul(u128::from(window.get()));
         let tick = u64::try_from(product.div_ceil(MAX_PRODUCT)).ok().and_then(NonZeroU64::new);
         Ok(Self { limit, window, tick: tick.unwrap_or(NonZeroU64::MIN) })
     }
@@ -47,7 +47,7 @@ impl SlidingWindow {
     /// Tokens in a window.
     #[must_use]
     pub fn limit(&self) -> Tokens {
-        Tokens(self.limit.get())
+        Tokens(self.limit)
     }
 
     /// The window's length.
@@ -56,17 +56,17 @@ impl SlidingWindow {
         Micros(self.window.get())
     }
 
-    /// What Redis does before it decides: what was spent in this window, and in the one before.
+    /// What Redis does before it decides: what was spent in this window, and in the one before. That may be more than
+    /// the limit, where another proxy has a larger one; the state keeps it all.
     pub(super) fn look(&self, state: &mut Option<Weighted>, now: Micros) -> [u64; 2] {
         let start = self.start(now);
         let Some(weighted) = state else { return [0, 0] };
-        let [current, before] = [weighted.current, weighted.before].map(|count| count.min(self.limit.get()));
         if weighted.start >= start {
             // Where the clock was set back, what was spent later was spent now.
-            *weighted = Weighted { start, current, before };
-            return [current, before];
+            weighted.start = start;
+            return [weighted.current, weighted.before];
         }
-        [0, if weighted.start.plus(self.window()) == start { current } else { 0 }]
+        [0, if weighted.start.plus(self.window()) == start { weighted.current } else { 0 }]
     }
 
     /// What Redis does after [`look`](Self::look) where `cost` is spent.
@@ -79,27 +79,28 @@ impl SlidingWindow {
         Arguments::of_count("s", cost, self.limit(), [self.window(), Micros(self.tick.get())])
     }
 
-    /// How much of the limit is used: rounded up.
-    pub(super) fn used(&self, now: Micros, [current, before]: [u64; 2]) -> u64 {
+    /// How much of the limit is used: rounded up. A count beyond the limit is taken for the limit.
+    pub(super) fn used(&self, now: Micros, counts: [u64; 2]) -> u64 {
+        let [current, before] = counts.map(|count| count.min(self.limit));
         let weight = self.window().minus(self.elapsed(now)).0.div_ceil(self.tick.get()).min(self.ticks());
         current.saturating_add(before.saturating_mul(weight).div_ceil(self.ticks().max(1)))
     }
 
     pub(super) fn judge(&self, now: Micros, counts: [u64; 2], cost: Tokens) -> Judgement {
         // A limit that was larger leaves its window used up and no worse.
-        let [current, before] = counts.map(|count| count.min(self.limit.get()));
-        let used = self.used(now, [current, before]).min(self.limit.get());
+        let [current, before] = counts.map(|count| count.min(self.limit));
+        let used = self.used(now, counts).min(self.limit);
         let used_after = used.saturating_add(cost.0);
         let until_next = self.window().minus(self.elapsed(now));
         let level = |used: u64, current: u64| Level {
-            remaining: Tokens(self.limit.get().saturating_sub(used)),
+            remaining: Tokens(self.limit.saturating_sub(used)),
             reset: match (current, before) {
                 (0, 0) => Micros::ZERO,
                 (0, _) => until_next,
                 _ => until_next.plus(self.window()),
             },
         };
-        let admits = used_after <= self.limit.get();
+        let admits = used_after <= self.limit;
         let wait = || self.wait(now, [current, before], cost);
         Judgement {
             capacity: self.limit(),
@@ -117,7 +118,7 @@ impl SlidingWindow {
     /// for little enough. That is in this window, or in the next, of which this is then the one before.
     fn wait(&self, now: Micros, [current, before]: [u64; 2], cost: Tokens) -> Micros {
         let until_next = self.window().minus(self.elapsed(now));
-        let room = self.limit.get().saturating_sub(cost.0);
+        let room = self.limit.saturating_sub(cost.0);
         match room.checked_sub(current) {
             Some(room) => until_next.minus(self.left_when(before, room)),
             None => until_next.plus(self.window()).minus(self.left_when(current, room)),
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     fn sliding(limit: u64, window: u64) -> SlidingWindow {
-        SlidingWindow::new(NonZeroU64::new(limit).unwrap(), Micros(window)).unwrap()
+        SlidingWindow::new(limit, Micros(window)).unwrap()
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Outcome {
     pub window: usize,
     /// What the request spends, or would have spent.
     pub cost: Tokens,
-    /// The most that the bucket holds: a limit's size, as headers tell it. ≥ 1.
+    /// The most that the bucket holds: a limit's size, as headers tell it. 0 where the limit blocks every request.
     pub capacity: Tokens,
     /// In which time it holds that: of a token bucket the time to fill. `None` where it is no matter of time, as of
     /// requests in flight.
