@@ -29,6 +29,8 @@ async fn get(mesh: &Mesh, case: &str, user: &str) -> Answer {
 on_both_hosts! {
     so_many_are_admitted_whatever_counts_them
     a_window_slides_on
+    zero_blocks_every_request_and_spends_nothing
+    places_that_another_proxy_holds_for_longer_stay_taken
     several_windows_are_all_or_nothing
     limits_of_different_kinds_are_one_step
     a_request_in_flight_keeps_its_place_until_it_is_over
@@ -77,6 +79,56 @@ async fn a_window_slides_on(kind: HostKind) {
         tokio::time::sleep(Duration::from_secs(2) - start.elapsed()).await;
     }
     get(&mesh, "exact", "alice").await.admitted();
+}
+
+async fn zero_blocks_every_request_and_spends_nothing(kind: HostKind) {
+    let bucket = json!({"max_tokens": 0, "tokens_per_fill": 5, "fill_interval": "60s"});
+    let cases = [
+        ("bucket", json!({"token_bucket": bucket})),
+        ("leased", json!({"token_bucket": bucket, "lease": {"max": 5}})),
+        ("exact", json!({"sliding_window": {"max_requests": 0, "window": "60s", "mode": "exact"}})),
+        ("approximate", json!({"sliding_window": {"max_requests": 0, "window": "60s"}})),
+        ("fixed", json!({"fixed_window": {"max_requests": 0, "window": "60s"}})),
+        ("quota", json!({"quota": {"max_requests": 0, "unit": "month"}})),
+        ("places", json!({"concurrency": {"max_requests": 0}})),
+        ("costless", json!({"token_bucket": bucket, "hits_addend": 0})),
+        ("second", json!({"windows": [{"quota": {"max_requests": 9, "unit": "year"}}, {"token_bucket": bucket}]})),
+        ("shadow", json!({"fixed_window": {"max_requests": 0, "window": "60s"}, "shadow_mode": true})),
+    ];
+    let Some(mesh) = limits(kind, &cases).await else { return };
+    for (case, _) in &cases[..9] {
+        let denied = get(&mesh, case, "alice").await.denied().remaining(0);
+        assert_eq!((denied.header("retry-after"), denied.header("x-ratelimit-limit")), (None, Some("0")), "{case}");
+    }
+    let passed = get(&mesh, "shadow", "alice").await.admitted();
+    assert_eq!(passed.header("x-ratelimit-limit"), None);
+    mesh.counts("weir_limit_shadow_shadow_denied", 1).await;
+    mesh.counts("weir_requests_denied", 9).await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut mesh.redis_connection()).unwrap();
+    assert_eq!(keys, [""; 0], "nothing is spent");
+}
+
+async fn places_that_another_proxy_holds_for_longer_stay_taken(kind: HostKind) {
+    let Some(mesh) = limits(kind, &[("flights", json!({"concurrency": {"max_requests": 4, "lease": "1s"}}))]).await
+    else {
+        return;
+    };
+    let mut redis = mesh.redis_connection();
+    let key = format!("{}flights:alice#concurrency", mesh.key_prefix());
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut redis).unwrap();
+    let ends = (seconds + 60) * 1_000_000 + micros;
+    for holder in ["a canary with 1.", "a canary with 2.", "a canary with 3.", "a canary with 4."] {
+        let _: () = redis::cmd("ZADD").arg(&key).arg(ends).arg(format!("{holder}60000000")).query(&mut redis).unwrap();
+    }
+    get(&mesh, "flights", "alice").await.denied();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    get(&mesh, "flights", "alice").await.denied();
+    let _: () = redis::cmd("ZREM").arg(&key).arg("a canary with 1.60000000").query(&mut redis).unwrap();
+    get(&mesh, "flights", "alice").await.admitted();
+    until(|| redis::cmd("ZCARD").arg(&key).query::<u64>(&mut mesh.redis_connection()).unwrap() == 3).await;
+    get(&mesh, "flights", "alice").await.admitted();
+    let ttl: i64 = redis::cmd("PTTL").arg(&key).query(&mut redis).unwrap();
+    assert!(ttl > 20_000, "a lease of a second does not forget those of a minute: {ttl} ms");
 }
 
 async fn several_windows_are_all_or_nothing(kind: HostKind) {

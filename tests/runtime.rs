@@ -12,6 +12,7 @@ const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 weir::on_both_hosts! {
     an_override_holds_within_the_interval_and_no_longer_than_it_is_set
+    an_override_changes_one_window_and_leaves_the_others_and_what_was_spent
     denials_are_appended_to_a_stream
 }
 
@@ -44,6 +45,68 @@ async fn an_override_holds_within_the_interval_and_no_longer_than_it_is_set(host
 
     let _: () = redis.del(&overrides).unwrap();
     until_always(&mesh, "alice", |answer| answer.status == 429).await;
+}
+
+async fn an_override_changes_one_window_and_leaves_the_others_and_what_was_spent(host: HostKind) {
+    let mesh = Mesh::on(host, "envoy/tenant-quota.yaml").patient().configure(|filter| {
+        filter["overrides"] = json!({"refresh_interval": "0.1s"});
+        filter["response"]["headers"] = json!(["ratelimit", "retry-after"]);
+        filter["limits"][0]["windows"][0] =
+            json!({"quota": {"max_requests": 3, "unit": "year", "utc_offset": "+01:00"}});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let mut redis = mesh.redis_connection();
+    let overrides = format!("{}overrides", mesh.key_prefix());
+    let of = |answer: &Answer, policy: &str| answer.header("ratelimit-policy").is_some_and(|all| all.contains(policy));
+    for _ in 0..3 {
+        tenant(&mesh).await.admitted();
+    }
+    tenant(&mesh).await.denied();
+
+    // Another rate: the year is as exhausted as it was.
+    let rate = r#"{"token_bucket": {"max_tokens": 70, "tokens_per_fill": 3000, "fill_interval": "60s"}}"#;
+    let _: () = redis.hset(&overrides, "plan:acme", rate).unwrap();
+    until_tenant(&mesh, |answer| of(answer, r#""plan:1";q=70"#)).await;
+    for _ in 0..5 {
+        tenant(&mesh).await.denied();
+    }
+    // Another quota, in the limit's own time zone: three of the four are spent.
+    let _: () = redis.hset(&overrides, "plan:acme", r#"{"quota": {"max_requests": 4, "unit": "year"}}"#).unwrap();
+    until_tenant(&mesh, |answer| of(answer, r#""plan";q=4"#)).await;
+    let _: () = redis.hset(&overrides, "plan:acme", r#"{"quota": {"max_requests": 0, "unit": "year"}}"#).unwrap();
+    let zero = until_tenant(&mesh, |answer| of(answer, r#""plan";q=0"#)).await;
+    assert_eq!((zero.status, zero.header("retry-after")), (429, None));
+
+    // A kind that the limit has not: one more window, and the year's quota stays.
+    let fixed = r#"{"fixed_window": {"max_requests": 100, "window": "31536000s"}}"#;
+    let _: () = redis.hset(&overrides, "plan:acme", fixed).unwrap();
+    until_tenant(&mesh, |answer| of(answer, r#""plan:2";q=100"#)).await;
+    tenant(&mesh).await.denied();
+
+    let _: () = redis.hset(&overrides, "in_flight:acme", r#"{"concurrency": {"max_requests": 0}}"#).unwrap();
+    let _: () = redis.hset(&overrides, "plan:acme", "unlimited").unwrap();
+    until_tenant(&mesh, |answer| answer.status == 503).await;
+    let _: () = redis.del(&overrides).unwrap();
+    until_tenant(&mesh, |answer| of(answer, r#""plan";q=3"#) && answer.status == 429).await;
+}
+
+async fn tenant(mesh: &Mesh) -> Answer {
+    mesh.ask("/").header("x-tenant-id", "acme").send().await
+}
+
+/// Waits until both workers answer the tenant so, and returns one of the answers.
+async fn until_tenant(mesh: &Mesh, is: impl Fn(&Answer) -> bool) -> Answer {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut in_a_row = 0;
+    loop {
+        let answer = tenant(mesh).await;
+        in_a_row = if is(&answer) { in_a_row + 1 } else { 0 };
+        if in_a_row >= 20 {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within ten seconds: {answer:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn denials_are_appended_to_a_stream(host: HostKind) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::Commands;
 use tempfile::NamedTempFile;
 use weir::{HostKind, Mesh};
+use weir_filter::limit::Algorithm;
 use weir_filter::overrides::{Ruling, Setting};
 use weir_filter::units::{Micros, Tokens};
 use weir_harness::provision::redis::RedisOptions;
@@ -58,10 +59,11 @@ fn a_rate_is_set_for_a_time_by_redis_clock() {
     let (now, _): (u64, u64) = redis::cmd("TIME").query(&mut operator.redis).unwrap();
     let said = operator.types(&["set", "per_user", "alice", "--rate", "100/60s", "--burst", "5", "--for", "10m"]);
     assert_eq!(said, "per_user alice: 5 at once, then 1 per 600ms, for 10m\n");
-    let Some(Setting { ruling: Ruling::TokenBucket(bucket), until }) = operator.override_of("per_user:alice") else {
+    let Some(Setting { ruling: Ruling::Windows(windows), until }) = operator.override_of("per_user:alice") else {
         panic!("no rate")
     };
-    assert_eq!((bucket.capacity(), bucket.emission()), (Tokens(5), Micros(600_000)));
+    let Algorithm::TokenBucket(bucket) = windows[0].algorithm else { panic!("no rate") };
+    assert_eq!((bucket.capacity(), bucket.fill_time(), windows.len()), (Tokens(5), Micros::from_secs(3), 1));
     let left = until.unwrap() - now;
     assert!((600..=605).contains(&left), "{left} s");
 }
@@ -160,7 +162,18 @@ fn whoever_is_wrong_is_told_what_was_expected() {
     assert_eq!(operator.is_told(&["peek", "per_route", "GET:/"]), values);
     assert!(operator.is_told(&["reset", "per_user"]).ends_with("entries, 1, found 0"), "never a whole limit");
     assert!(operator.is_told(&["set", "per_user", "alice", "blokced"]).contains("found `blokced`"));
-    assert!(operator.is_told(&["set", "per_user", "--rate", "many"]).starts_with("--rate: expected tokens per time"));
+    for text in ["many", "100", "100/", "x/s", "-1/s", "1/60"] {
+        let rate = format!("--rate: expected tokens per time, such as 100/60s, 5/s or 1000/1d, found {text}");
+        assert_eq!(operator.is_told(&["set", "per_user", &format!("--rate={text}")]), rate);
+    }
+    assert!(operator.is_told(&["set", "per_user"]).ends_with("or --rate, --quota or --max, found nothing"));
+    let endless = operator.is_told(&["set", "per_user", "--rate", "0/s", "--burst", "5"]);
+    assert!(endless.starts_with("token_bucket.tokens_per_fill: expected an integer from 1"), "{endless}");
+    let lasting = "--for: expected a time such as 90s, 10m, 12h or 7d, found forever";
+    assert_eq!(operator.is_told(&["set", "per_user", "off", "--for", "forever"]), lasting);
+    assert!(operator.is_told(&["set", "per_user", "off", "--for", "99999999d"]).starts_with("until: expected"));
+    assert!(operator.is_told(&["set", "per_user", "{\"quota\""]).ends_with("which is no JSON"));
+    assert!(operator.is_told(&["set", "per_user", "{\"quota\": {}}"]).starts_with("quota.max_requests: expected"));
     assert!(operator.is_told(&["reset", "per_user", "a b", "--encoded"]).contains("found a b"));
     let _: () = operator.redis.lpush("we*ir:per_user:list", "x").unwrap();
     let no_bucket = "we*ir:per_user:list: expected a bucket of this limit, found another kind of value under its key";

@@ -168,20 +168,109 @@ fn a_shaped_bucket_tells_how_long_a_request_would_be_held() {
 }
 
 #[test]
-fn while_a_rate_is_set_its_own_bucket_is_seen() {
+fn while_a_rate_is_set_the_other_windows_stay_and_are_seen() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("plan", &["acme"], 8);
-    shop.operator.types(&["set", "plan", "acme", "--rate", "4/1h"]);
-    shop.operator.spends("we*ir:plan:acme", (4, 900_000_000), 3);
-    let seen = shop.sees(&["peek", "plan", "acme"], &["override   4 at once, then 1 per 15m", "tokens     1 of 4"]);
-    assert!(!seen.contains("92 of 100") && !seen.contains("in flight  "), "{seen}");
-    let listed = shop.sees(&["list", "--limited"], &["1 of 4", "0 of 1 buckets"]);
-    assert!(!listed.contains("92 of 100"), "nobody asks there for now: {listed}");
+    let told = shop.operator.types(&["set", "plan", "acme", "--rate", "1/1h", "--burst", "40"]);
+    assert_eq!(told, "plan acme: 40 at once, then 1 per 1h\n");
+    let seen = shop.sees(&["peek", "plan", "acme"], &["override   40 at once, then 1 per 1h", "left       92 of 100"]);
+    assert!(
+        seen.contains("in flight  1 of 5") && seen.contains("tokens     32 of 40") && !seen.contains(" of 10\n"),
+        "{seen}"
+    );
+    let listed = shop.sees(&["list", "--limited"], &["92 of 100", " of 40", "4 of 5", "0 of 3 buckets"]);
+    assert!(!listed.contains("2 of 10 "), "nobody asks there for now: {listed}");
 
     shop.operator.types(&["unset", "plan", "acme"]);
-    shop.sees(&["peek", "plan", "acme"], &["left       92 of 100", "tokens     2 of 10"]);
-    let listed = shop.sees(&["list", "--limited"], &["92 of 100", "2 of 10", "4 of 5", "0 of 3 buckets"]);
-    assert!(!listed.contains("1 of 4"), "nobody asks there any more: {listed}");
+    shop.sees(&["peek", "plan", "acme"], &["left       92 of 100", " of 10\n", "in flight  1 of 5"]);
+}
+
+#[test]
+fn a_quota_is_set_in_the_limits_time_zone_and_what_was_spent_stays_spent() {
+    let Some(mut shop) = Shop::open() else { return };
+    shop.spends("quota", &["alice"], 40);
+    assert_eq!(shop.operator.types(&["set", "quota", "alice", "--quota", "45/year"]), "quota alice: 45 a year\n");
+    shop.sees(
+        &["peek", "quota", "alice"],
+        &["override   45 a year", "left       5 of 45", "limit      quota (50 a year"],
+    );
+    shop.operator.types(&["set", "quota", "alice", "--max", "41", "--for", "10m"]);
+    shop.sees(&["peek", "quota", "alice"], &["override   41 a year, for 10m", "left       1 of 41"]);
+    shop.sees(&["list", "--limited"], &["1 of 41"]);
+    shop.operator.types(&["set", "quota", "alice", "--quota", "5/year"]);
+    shop.sees(&["peek", "quota", "alice"], &["left       0 of 5", "1 token    in "]);
+    assert_eq!(shop.operator.types(&["reset", "quota", "alice"]), "quota alice: deleted, so it is full\n");
+    assert_eq!(shop.kept().len(), 1, "the override");
+}
+
+#[test]
+fn the_number_of_a_limits_own_kind_is_set_and_several_at_once() {
+    let Some(mut shop) = Shop::open() else { return };
+    for (limit, key, own, told) in [
+        ("exact", "alice", "of 50", "7 in any 10h, exact"),
+        ("approximate", "alice", "of 50", "7 in any 3650d, approximate"),
+        ("fixed", "alice", "of 50", "7 in each 3650d"),
+        ("quota", "alice", "of 50", "7 a year"),
+    ] {
+        shop.spends(limit, &[key], 3);
+        shop.sees(&["peek", limit, key], &[own]);
+        assert_eq!(shop.operator.types(&["set", limit, key, "--max", "7"]), format!("{limit} {key}: {told}\n"));
+        shop.sees(&["peek", limit, key], &["left       4 of 7"]);
+        shop.operator.types(&["unset", limit, key]);
+    }
+    assert_eq!(shop.operator.types(&["set", "places", "--max", "9"]), "places: 9 in flight\n");
+    shop.sees(&["peek", "places"], &["in flight  0 of 9"]);
+    let both = ["set", "plan", "acme", "--rate", "20/1h", "--quota", "7/year"];
+    assert_eq!(shop.operator.types(&both), "plan acme: 20 at once, then 1 per 3m; 7 a year\n");
+    shop.sees(&["peek", "plan", "acme"], &["tokens     20 of 20", "left       7 of 7", "in flight  0 of 5"]);
+    let json = r#"{"fixed_window": {"max_requests": 2, "window": "315360000s"}}"#;
+    assert_eq!(shop.operator.types(&["set", "plan", "acme", json]), "plan acme: 2 in each 3650d\n");
+    shop.sees(&["peek", "plan", "acme"], &["tokens     10 of 10", "left       100 of 100", "left       2 of 2"]);
+}
+
+#[test]
+fn who_sets_a_number_that_the_limit_has_not_is_told_which_it_has() {
+    let Some(shop) = Shop::open() else { return };
+    let told = |command: &[&str]| shop.operator.is_told(command);
+    assert_eq!(
+        told(&["set", "quota", "alice", "--rate", "5/s"]),
+        "limit `quota`: expected --quota or --max, found --rate: the limit has 50 a year (UTC+05:30)"
+    );
+    assert_eq!(
+        told(&["set", "places", "--rate", "5/s", "--burst", "9"]),
+        "limit `places`: expected --max, found --rate: the limit has 3 in flight, lease 1m"
+    );
+    let ambiguous = told(&["set", "plan", "acme", "--max", "5"]);
+    assert!(
+        ambiguous.starts_with("limit `plan`: expected --quota, found --max: the limit has 10 at once"),
+        "{ambiguous}"
+    );
+    assert!(told(&["set", "shaped", "--max", "5"]).starts_with("limit `shaped`: expected --rate, found --max: "));
+    for text in ["10", "x/month", "-1/month"] {
+        let quota =
+            format!("--quota: expected requests per calendar unit, such as 10/month, 500/day or 20/hour, found {text}");
+        assert_eq!(told(&["set", "quota", "alice", &format!("--quota={text}")]), quota);
+    }
+    assert!(told(&["set", "quota", "alice", "--quota", "10/fortnight"]).starts_with("quota.unit: expected \"minute\""));
+    assert!(told(&["set", "exact", "alice", "--max", "10001"]).starts_with("sliding_window.max_requests: expected an"));
+}
+
+#[test]
+fn zero_blocks_and_is_seen_to() {
+    let Some(mut shop) = Shop::open() else { return };
+    shop.spends("quota", &["alice"], 40);
+    shop.spends("plan", &["acme"], 8);
+    let denied = "1 token    not asked: every request is denied";
+    assert_eq!(shop.operator.types(&["set", "quota", "alice", "--quota", "0/year"]), "quota alice: 0 a year\n");
+    shop.sees(&["peek", "quota", "alice"], &["override   0 a year", "left       0 of 0", denied]);
+    assert_eq!(shop.operator.types(&["set", "plan", "acme", "--rate", "0/60s"]), "plan acme: 0 at once\n");
+    shop.sees(&["peek", "plan", "acme"], &["left       0 of 0", "left       92 of 100", "in flight  1 of 5", denied]);
+    let listed = shop.sees(&["list", "--limited"], &["92 of 100", "4 of 5"]);
+    assert!(!listed.contains("10 of 50") && !listed.contains("NaN"), "{listed}");
+    shop.operator.types(&["set", "places", "--max", "0"]);
+    shop.sees(&["peek", "places"], &["left       0 of 0", denied]);
+    shop.operator.types(&["unset", "quota", "alice"]);
+    shop.sees(&["peek", "quota", "alice"], &["left       10 of 50", "1 token    now"]);
 }
 
 #[test]
@@ -189,8 +278,7 @@ fn a_reset_deletes_whatever_is_kept_of_a_key() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("plan", &["acme"], 8);
     shop.spends("plan", &["zenith"], 8);
-    shop.operator.spends("we*ir:plan:acme", (4, 900_000_000), 3);
-    assert_eq!(shop.kept().len(), 7);
+    assert_eq!(shop.kept().len(), 6);
     assert_eq!(shop.operator.types(&["reset", "plan", "acme"]), "plan acme: deleted, so it is full\n");
     let kept = shop.kept();
     assert!(kept.len() == 3 && kept.iter().all(|(key, _)| key.starts_with("we*ir:plan:zenith#")), "{kept:?}");

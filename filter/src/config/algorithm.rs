@@ -5,14 +5,15 @@ use core::num::NonZeroU64;
 use super::error::{Expected, Problem};
 use super::reader::{Node, Object};
 use crate::limit::{
-    Algorithm, AlgorithmError, Concurrency, FixedWindow, Period, Quota, SlidingLog, SlidingWindow, TokenBucket, Windows,
+    Algorithm, AlgorithmError, Concurrency, FixedWindow, Kind, Period, Quota, Replacement, SlidingLog, SlidingWindow,
+    TokenBucket, Windows,
 };
 use crate::units::Micros;
 
 /// The fields of a limit of which it has exactly one.
 const WAYS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency", "windows"];
 /// The same, without windows in windows.
-const ALGORITHMS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
+pub(super) const ALGORITHMS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
 const MAX_WINDOWS: usize = 8;
 
 /// Envoy's `TokenBucket` counts in `uint32`.
@@ -42,6 +43,19 @@ pub(super) fn read(limit: &Object<'_>) -> Option<Windows> {
     Windows::new(&algorithms).map_or_else(|error| node.fail(Problem::Windows(error)), Some)
 }
 
+/// One of an override's windows. What it leaves out, where a limit's own window has a default, is left to that.
+pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Option<Replacement> {
+    let inherited = match kind {
+        "sliding_window" => Some("mode"),
+        "quota" => Some("utc_offset"),
+        "concurrency" => Some("lease"),
+        _ => None,
+    };
+    let inherits = inherited.is_some_and(|field| !node.has(field));
+    algorithm(kind, node).map(|algorithm| Replacement { algorithm, inherits })
+}
+
+#[inline(never)]
 fn algorithm(kind: &str, node: &Node<'_>) -> Option<Algorithm> {
     let made = match kind {
         "token_bucket" => token_bucket(node)?,
@@ -61,8 +75,8 @@ fn shape(limit: &Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) ->
     let node = limit.field("max_delay")?;
     let mut shaped = false;
     for algorithm in algorithms {
+        shaped |= algorithm.kind() == Kind::TokenBucket;
         if let Algorithm::TokenBucket(bucket) = algorithm {
-            shaped = true;
             match bucket.with_max_delay(max_delay) {
                 Ok(delayed) => *bucket = delayed,
                 Err(error) => return node.fail(Problem::Algorithm(error.into())),
@@ -77,13 +91,20 @@ type Made = Option<Result<Algorithm, AlgorithmError>>;
 /// Envoy's `envoy.type.v3.TokenBucket`.
 fn token_bucket(node: &Node<'_>) -> Made {
     let fields = node.object(&["max_tokens", "tokens_per_fill", "fill_interval"])?;
-    let tokens = |node: &Node<'_>| node.integer(1..=MAX_TOKENS).and_then(NonZeroU64::new);
-    let max_tokens = fields.required("max_tokens", "the bucket's capacity").and_then(|node| tokens(&node));
-    let tokens_per_fill = fields.or("tokens_per_fill", NonZeroU64::MIN, tokens);
+    let max_tokens =
+        fields.required("max_tokens", "the bucket's capacity").and_then(|node| node.integer(0..=MAX_TOKENS));
+    let tokens_per_fill = fields.or("tokens_per_fill", NonZeroU64::MIN, |node| match node.number() {
+        Some(0.0) => {
+            node.unexpected(Expected::The("an integer from 1 to 4294967295 (a max_tokens of 0 blocks every request)"))
+        }
+        _ => node.integer(1..=MAX_TOKENS).and_then(NonZeroU64::new),
+    });
     let fill_interval = fields
         .required("fill_interval", "a duration such as \"60s\"")
         .and_then(|node| node.duration(Micros(1)..=MAX_FILL_INTERVAL));
-    let bucket = TokenBucket::new(max_tokens?, tokens_per_fill?, fill_interval?);
+    let (max_tokens, tokens_per_fill, fill_interval) = (max_tokens?, tokens_per_fill?, fill_interval?);
+    let Some(max_tokens) = NonZeroU64::new(max_tokens) else { return Some(Ok(Algorithm::NoTokens)) };
+    let bucket = TokenBucket::new(max_tokens, tokens_per_fill, fill_interval);
     Some(bucket.map(Algorithm::TokenBucket).map_err(AlgorithmError::from))
 }
 
@@ -124,8 +145,9 @@ fn concurrency(node: &Node<'_>) -> Made {
     Some(Concurrency::new(limit?, lease?).map(Algorithm::Concurrency))
 }
 
-fn max_requests(fields: &Object<'_>, max: u64) -> Option<NonZeroU64> {
-    fields.required("max_requests", "a number of requests")?.integer(1..=max).and_then(NonZeroU64::new)
+/// 0 blocks every request.
+fn max_requests(fields: &Object<'_>, max: u64) -> Option<u64> {
+    fields.required("max_requests", "a number of requests")?.integer(0..=max)
 }
 
 fn window(fields: &Object<'_>) -> Option<Micros> {

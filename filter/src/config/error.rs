@@ -26,6 +26,12 @@ impl ConfigErrors {
         all.next().map(|first| Self { first, rest: all.collect() })
     }
 
+    /// The first error alone.
+    #[must_use]
+    pub fn into_first(self) -> ConfigError {
+        self.first
+    }
+
     /// Each error in turn.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         core::iter::once(&self.first).chain(&self.rest)

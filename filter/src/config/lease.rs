@@ -35,11 +35,14 @@ pub(super) fn read<'a>(node: &Node<'a>) -> Option<Lease<'a>> {
 pub(super) fn of(windows: Option<Windows>, lease: Option<Lease<'_>>) -> Option<Leased> {
     let windows = windows?;
     let Some(Lease { node, max, ttl }) = lease else { return Some(Leased { windows, max: Tokens(0) }) };
-    let mut algorithms = windows.algorithms();
-    let (Some(Algorithm::TokenBucket(bucket)), None) = (algorithms.next(), algorithms.next()) else {
-        return node.unexpected(Expected::The("a token_bucket alone beside lease"));
+    let only = if windows.algorithms().count() == 1 { windows.algorithms().next().copied() } else { None };
+    let bucket = match only {
+        Some(Algorithm::TokenBucket(bucket)) => bucket,
+        // There is nothing to lease.
+        Some(Algorithm::NoTokens) => return Some(Leased { windows, max: Tokens(0) }),
+        _ => return node.unexpected(Expected::The("a token_bucket alone beside lease")),
     };
-    let leased = LeasedBucket::new(*bucket, ttl).map(Algorithm::LeasedBucket);
+    let leased = LeasedBucket::new(bucket, ttl).map(Algorithm::LeasedBucket);
     let windows = leased.map(|leased| Windows::new(&[leased]));
     match windows {
         Ok(Ok(windows)) => Some(Leased { windows, max }),

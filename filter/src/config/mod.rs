@@ -38,6 +38,7 @@ pub use self::error::{ConfigError, ConfigErrors, ConfigNotice, Expected, Found, 
 pub use self::events::{EventsConfig, EventsOnly, Fraction};
 pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
+pub(crate) use self::overrides::replacements;
 pub use self::redis::{RedisConfig, Topology, Transport};
 pub use self::request_body::{BodyConfig, OnUnreadable};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};

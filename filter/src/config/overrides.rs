@@ -1,7 +1,18 @@
-//! The section `overrides`: rates that operators set at run time, kept in Redis.
+//! The section `overrides`: what operators set at run time, kept in Redis; and the windows that one of them names.
 
+use alloc::vec::Vec;
+
+use serde_json::Value;
+
+use super::algorithm::{self, ALGORITHMS};
+use super::error::ConfigErrors;
 use super::reader::Node;
+use super::report::Report;
+use crate::limit::Replacement;
 use crate::units::Micros;
+
+/// The fields of an override that is an object.
+const FIELDS: &[&str] = &["is", "until", "token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
 
 const DEFAULT_REFRESH_INTERVAL: Micros = Micros::from_secs(5);
 const MIN_REFRESH_INTERVAL: Micros = Micros::from_millis(100);
@@ -29,4 +40,23 @@ pub(super) fn read(node: &Node<'_>) -> Option<Option<OverridesConfig>> {
     });
     let config = OverridesConfig { refresh_interval: refresh_interval? };
     Some(enabled?.then_some(config))
+}
+
+/// Reads the windows that an override names, each with the fields, forms and bounds of a limit's own.
+///
+/// # Errors
+/// Everything that is wrong with them, at once.
+pub(crate) fn replacements(value: &Value) -> Result<Vec<Replacement>, ConfigErrors> {
+    let report = Report::default();
+    let read = || {
+        let fields = Node::root(value, &report).object(FIELDS)?;
+        let named = ALGORITHMS.iter().filter_map(|kind| Some((kind, fields.field(kind)?)));
+        let windows: Vec<_> = named.map(|(kind, node)| algorithm::replacement(kind, &node)).collect();
+        windows.into_iter().collect()
+    };
+    let windows: Option<Vec<Replacement>> = read();
+    match ConfigErrors::among(report.into_errors()) {
+        Some(errors) => Err(errors),
+        None => Ok(windows.unwrap_or_default()),
+    }
 }

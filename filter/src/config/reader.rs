@@ -46,6 +46,11 @@ impl<'a> Node<'a> {
         self.value.is_object()
     }
 
+    /// Whether it is an object with the field `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.value.get(name).is_some()
+    }
+
     /// Reports `problem` here.
     pub(super) fn fail<T>(&self, problem: Problem) -> Option<T> {
         self.report(problem);

@@ -3,8 +3,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, Kind};
 use super::check::Asked;
+use super::replacement::Replacement;
 use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
@@ -56,6 +57,9 @@ impl Windows {
         if !(1..=MAX_WINDOWS).contains(&algorithms.len()) {
             return Err(WindowsError::Count { found: algorithms.len() });
         }
+        if let [bucket @ (Algorithm::TokenBucket(_) | Algorithm::NoTokens)] = algorithms {
+            return Ok(Self::alone(*bucket));
+        }
         let mut windows: Vec<Window> = Vec::with_capacity(algorithms.len());
         for (second, algorithm) in algorithms.iter().enumerate() {
             let suffix = suffix(algorithm, algorithms);
@@ -65,6 +69,11 @@ impl Windows {
             windows.push(Window { algorithm: *algorithm, suffix });
         }
         Ok(Self(windows))
+    }
+
+    /// A bucket that is a limit by itself, under the limit's own key.
+    fn alone(algorithm: Algorithm) -> Self {
+        Self(vec![Window { algorithm, suffix: String::new() }])
     }
 
     /// The algorithms, in the order of the configuration.
@@ -82,10 +91,60 @@ impl Windows {
         delays.max().unwrap_or(Micros::ZERO)
     }
 
-    /// These, while an operator has them be `bucket`: shaped as they are. What is too slow to be shaped is not.
+    /// The place of the first window that denies every request, if one does.
     #[must_use]
-    pub fn replaced_by(&self, bucket: TokenBucket) -> Self {
-        Self::from(bucket.with_max_delay(self.max_delay()).unwrap_or(bucket))
+    pub fn blocking(&self) -> Option<usize> {
+        self.algorithms().position(Algorithm::admits_nothing)
+    }
+
+    /// These, while an override holds: each of its windows takes the place of the one of its kind, and all others
+    /// stay. Of several of its kind it is the one of the same length, or the token bucket that fills in nearly the same
+    /// time; where there is none, it is one more.
+    ///
+    /// A window of the same length keeps its state, and a token bucket always does: what is spent stays spent.
+    #[must_use]
+    #[inline(never)]
+    pub fn overridden(&self, replacements: &[Replacement]) -> Self {
+        let max_delay = self.max_delay();
+        let mut windows = self.0.clone();
+        for replacement in replacements {
+            let place = self.place_of(replacement);
+            match place.and_then(|place| windows.get_mut(place)) {
+                Some(window) => {
+                    let own = window.algorithm;
+                    window.algorithm = replacement.in_place_of(&own, max_delay);
+                    let is_kept = own.kind() == Kind::TokenBucket && own != Algorithm::NoTokens;
+                    if !is_kept && !window.suffix.is_empty() {
+                        window.suffix = suffix(&window.algorithm, &[]);
+                    }
+                }
+                None => {
+                    let algorithm = replacement.beside(max_delay);
+                    windows.push(Window { algorithm, suffix: suffix(&algorithm, &[]) });
+                }
+            }
+        }
+        Self(windows)
+    }
+
+    /// Whose place it takes.
+    fn place_of(&self, replacement: &Replacement) -> Option<usize> {
+        let kind = replacement.algorithm.kind();
+        let own = || self.algorithms().enumerate().filter(|(_, algorithm)| algorithm.kind() == kind);
+        let mut all = own();
+        match (all.next(), all.next()) {
+            (Some((only, _)), None) => Some(only),
+            (Some(_), Some(_)) => match replacement.algorithm {
+                Algorithm::TokenBucket(bucket) => {
+                    own().min_by_key(|(_, algorithm)| distance(algorithm, &bucket)).map(|(place, _)| place)
+                }
+                _ => {
+                    let is_as_long = |own: &Algorithm| replacement.in_place_of(own, Micros::ZERO).tag() == own.tag();
+                    own().find(|(_, algorithm)| is_as_long(algorithm)).map(|(place, _)| place)
+                }
+            },
+            _ => None,
+        }
     }
 
     /// What a request asks that runs into the limit of the index `limit`, whose key for it is `key`.
@@ -121,8 +180,15 @@ fn suffix(algorithm: &Algorithm, all: &[Algorithm]) -> String {
 
 impl From<TokenBucket> for Windows {
     fn from(bucket: TokenBucket) -> Self {
-        Self(vec![Window { algorithm: Algorithm::TokenBucket(bucket), suffix: String::new() }])
+        Self::alone(Algorithm::TokenBucket(bucket))
     }
+}
+
+/// How many times the fill time of one of two buckets is the other's, in 1,024ths.
+fn distance(algorithm: &Algorithm, bucket: &TokenBucket) -> u64 {
+    let Algorithm::TokenBucket(own) = algorithm else { return u64::MAX };
+    let [own, other] = [own, bucket].map(|bucket| bucket.fill_time().0);
+    own.max(other).saturating_mul(1_024).checked_div(own.min(other)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -141,7 +207,7 @@ mod tests {
     }
 
     fn quota(limit: u64, period: Period, offset: i32) -> Algorithm {
-        Algorithm::Quota(Quota::new(n(limit), period, offset).unwrap())
+        Algorithm::Quota(Quota::new(limit, period, offset).unwrap())
     }
 
     fn keys(algorithms: &[Algorithm]) -> Vec<String> {
@@ -195,6 +261,114 @@ mod tests {
         let (mut one, other) = (keys(&[minute, day]), keys(&[day, minute]));
         one.reverse();
         assert_eq!(one, other);
+    }
+
+    fn in_place(algorithm: Algorithm) -> Replacement {
+        Replacement { algorithm, inherits: false }
+    }
+
+    /// The algorithms while these hold, and what follows the key.
+    fn while_set(algorithms: &[Algorithm], replacements: &[Replacement]) -> (Vec<Algorithm>, Vec<String>) {
+        let windows = Windows::new(algorithms).unwrap().overridden(replacements);
+        let keys = windows.asked(0, b"key", Tokens(1), true).map(|asked| String::from_utf8(asked.key).unwrap());
+        (windows.algorithms().copied().collect(), keys.collect())
+    }
+
+    #[test]
+    fn an_override_changes_the_window_of_its_kind_and_leaves_the_rest_and_all_state_where_it_is() {
+        let own = [quota(1_000, Period::Month, 60), per_second(10)];
+        let (month, _) = (own[0], own[1]);
+        let (set, keys_then) = while_set(&own, &[in_place(per_second(50))]);
+        assert_eq!((set, keys_then), (vec![month, per_second(50)], keys(&own)));
+        let (set, keys_then) = while_set(&own, &[in_place(quota(5, Period::Month, 60))]);
+        assert_eq!((set, keys_then), (vec![quota(5, Period::Month, 60), per_second(10)], keys(&own)));
+        let slower = TokenBucket::new(n(5), n(1), Micros::from_secs(60)).map(Algorithm::TokenBucket).unwrap();
+        let (set, keys_then) = while_set(&own, &[in_place(slower), in_place(quota(7, Period::Month, 60))]);
+        assert_eq!(set, [quota(7, Period::Month, 60), slower]);
+        assert_eq!(keys_then, keys(&own), "another rate spends from the same bucket");
+        assert_eq!(while_set(&[per_second(10)], &[in_place(slower)]), (vec![slower], vec!["key".to_owned()]));
+    }
+
+    #[test]
+    fn what_an_override_leaves_out_is_the_limits_own() {
+        let left = |algorithm| [Replacement { algorithm, inherits: true }];
+        let secs = Micros::from_secs;
+        let places = |max: u64, lease| Algorithm::Concurrency(Concurrency::new(max, secs(lease)).unwrap());
+        let exact = |limit: u64| Algorithm::SlidingLog(SlidingLog::new(limit, secs(60)).unwrap());
+        let approximate = |limit: u64| Algorithm::SlidingWindow(SlidingWindow::new(limit, secs(60)).unwrap());
+        for (own, set, then) in [
+            (quota(9, Period::Month, 60), quota(5, Period::Month, 0), quota(5, Period::Month, 60)),
+            (quota(9, Period::Month, 60), quota(5, Period::Day, 0), quota(5, Period::Day, 60)),
+            (places(9, 5), places(3, 60), places(3, 5)),
+            (exact(9), approximate(5), exact(5)),
+            (exact(9), approximate(10_001), approximate(10_001)),
+            (approximate(9), approximate(5), approximate(5)),
+        ] {
+            assert_eq!(while_set(&[own], &left(set)).0, [then]);
+            assert_eq!(while_set(&[own], &[in_place(set)]).0, [set]);
+        }
+    }
+
+    #[test]
+    fn of_several_windows_of_a_kind_the_one_of_the_same_or_the_nearest_length_is_changed() {
+        let [hour, day] = [quota(10, Period::Hour, 0), quota(100, Period::Day, 0)];
+        assert_eq!(while_set(&[hour, day], &[in_place(quota(5, Period::Day, 0))]).0, [hour, quota(5, Period::Day, 0)]);
+        let month = quota(500, Period::Month, 0);
+        assert_eq!(while_set(&[hour, day], &[in_place(month)]).0, [hour, day, month], "none is removed");
+        let per = |capacity, secs| {
+            Algorithm::TokenBucket(TokenBucket::new(n(capacity), n(capacity), Micros::from_secs(secs)).unwrap())
+        };
+        let [second, hourly] = [per(10, 1), per(1_000, 3_600)];
+        assert_eq!(while_set(&[second, hourly], &[in_place(per(50, 1))]).0, [per(50, 1), hourly]);
+        assert_eq!(while_set(&[second, hourly], &[in_place(per(9_000, 3_600))]).0, [second, per(9_000, 3_600)]);
+    }
+
+    #[test]
+    fn a_window_of_a_kind_that_the_limit_has_not_is_one_more() {
+        let places = Algorithm::Concurrency(Concurrency::new(3_u64, Micros::from_secs(60)).unwrap());
+        let (set, keys_then) = while_set(&[per_second(10)], &[in_place(places)]);
+        assert_eq!((set, keys_then), (vec![per_second(10), places], vec!["key".into(), "key#concurrency".into()]));
+        let (set, keys_then) = while_set(&[places], &[in_place(per_second(10))]);
+        assert_eq!(set, [places, per_second(10)]);
+        assert_eq!(keys_then, keys(&[places, per_second(10)]), "where it would be if it were configured");
+    }
+
+    #[test]
+    fn an_override_of_a_rate_is_leased_and_shaped_as_the_limit_is() {
+        let bucket = |capacity| TokenBucket::new(n(capacity), n(10), Micros::from_secs(1)).unwrap();
+        let leased =
+            |capacity| Algorithm::LeasedBucket(LeasedBucket::new(bucket(capacity), Micros::from_secs(1)).unwrap());
+        let (set, keys_then) = while_set(&[leased(100)], &[in_place(per_second(50))]);
+        assert_eq!((set, keys_then), (vec![leased(50)], keys(&[leased(100)])));
+        let shaped = |capacity| Algorithm::TokenBucket(bucket(capacity).with_max_delay(Micros::from_secs(2)).unwrap());
+        assert_eq!(while_set(&[shaped(10)], &[in_place(per_second(50))]).0, [shaped(50)]);
+        let day = quota(5, Period::Day, 0);
+        assert_eq!(while_set(&[day, shaped(10)], &[in_place(per_second(50))]).0, [day, shaped(50)]);
+    }
+
+    #[test]
+    fn a_window_of_zero_blocks_and_its_place_is_known() {
+        let blocking = |algorithms: &[Algorithm]| Windows::new(algorithms).unwrap().blocking();
+        assert_eq!(blocking(&[per_second(10), quota(1, Period::Day, 0)]), None);
+        assert_eq!(blocking(&[per_second(10), quota(0, Period::Day, 0)]), Some(1));
+        assert_eq!(blocking(&[Algorithm::NoTokens]), Some(0));
+        let secs = Micros::from_secs;
+        for zero in [
+            SlidingLog::new(0_u64, secs(1)).map(Algorithm::SlidingLog).unwrap(),
+            SlidingWindow::new(0_u64, secs(1)).map(Algorithm::SlidingWindow).unwrap(),
+            FixedWindow::new(0_u64, secs(1)).map(Algorithm::FixedWindow).unwrap(),
+            Concurrency::new(0_u64, secs(1)).map(Algorithm::Concurrency).unwrap(),
+        ] {
+            assert_eq!(blocking(&[zero]), Some(0), "{zero:?}");
+            let asked = Windows::new(&[zero]).unwrap().asked(0, b"key", Tokens(0), true).next().unwrap();
+            let outcome = asked.blocked(None);
+            assert_eq!((outcome.admitted, outcome.capacity, outcome.remaining), (false, Tokens(0), Tokens(0)));
+            assert_eq!((outcome.retry_after, outcome.reset), (None, Micros::ZERO));
+        }
+        let set = Windows::new(&[quota(0, Period::Day, 0)]).unwrap().overridden(&[in_place(quota(5, Period::Day, 0))]);
+        assert_eq!(set.blocking(), None);
+        let set = Windows::new(&[Algorithm::NoTokens]).unwrap().overridden(&[in_place(per_second(5))]);
+        assert_eq!((set.blocking(), set), (None, Windows::new(&[per_second(5)]).unwrap()));
     }
 
     #[test]

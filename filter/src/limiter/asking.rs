@@ -12,10 +12,18 @@ use crate::units::Micros;
 /// What is to be asked of Redis about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// Whether these buckets admit it. None of them: nothing.
-    Buckets(Vec<Asked>),
-    /// Nothing: an operator has blocked it.
-    Blocked(Outcome),
+    /// Whether these buckets admit it. None of them: nothing. Then what limits in shadow mode say that would deny every
+    /// request: of those, nothing is asked.
+    Buckets(Vec<Asked>, Vec<Denial>),
+    /// Nothing: an operator has blocked it, or a limit of zero does.
+    Blocked(Denial),
+}
+
+/// A denial for which Redis is not asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    pub(super) asked: Asked,
+    pub(super) outcome: Outcome,
 }
 
 /// Gathers the buckets of the limits that apply to a request.
@@ -28,7 +36,7 @@ pub(super) fn ask(
     now: Micros,
     request: &dyn Attributes,
 ) -> Result<Asking, BadRequest> {
-    let mut buckets = Vec::new();
+    let (mut buckets, mut shadows) = (Vec::new(), Vec::new());
     let unreadable = request.body().is_unreadable().then_some(config.body.on_unreadable);
     for (index, limit) in config.concerning(request) {
         if unreadable == Some(OnUnreadable::Skip) && limit.descriptor.cannot_read(request.body()) {
@@ -36,31 +44,50 @@ pub(super) fn ask(
         }
         let Some(key) = limit.descriptor.bucket_key(request) else { continue };
         let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
-        let Some((windows, enforced)) = in_force(limit, overridden) else { continue };
+        let Some((windows, enforced)) = in_force(limit, overridden.as_ref()) else { continue };
         if unreadable == Some(OnUnreadable::Reject) && enforced && limit.cannot_read(request.body()) {
             return Err(BadRequest::Body);
         }
         let mut asked = windows.asked(index, key, limit.cost(request, enforced)?, enforced);
-        if let Some(Override { ruling: Ruling::Blocked, until }) = overridden
-            && enforced
-            && let Some(first) = asked.next()
+        if let Some((window, wait)) = blocking(limit, &windows, overridden.as_ref(), now)
+            && let Some(asked) = asked.nth(window)
         {
-            return Ok(Asking::Blocked(first.blocked(until.map(|until| until.minus(now)))));
+            let denial = Denial { outcome: asked.blocked(wait), asked };
+            if enforced {
+                return Ok(Asking::Blocked(denial));
+            }
+            shadows.push(denial);
+            continue;
         }
         buckets.extend(asked);
     }
-    Ok(Asking::Buckets(buckets))
+    Ok(Asking::Buckets(buckets, shadows))
 }
 
 /// How the limit admits, and whether its denials count. `None` where nothing is to be asked.
-fn in_force(limit: &Limit, overridden: Option<Override>) -> Option<(Cow<'_, Windows>, bool)> {
+fn in_force<'a>(limit: &'a Limit, overridden: Option<&Override>) -> Option<(Cow<'a, Windows>, bool)> {
     let configured = Cow::Borrowed(&limit.windows);
-    match overridden.map(|overridden| overridden.ruling) {
+    match overridden.map(|overridden| &overridden.ruling) {
         None | Some(Ruling::Blocked) => Some((configured, !limit.shadow_mode)),
         Some(Ruling::Unlimited | Ruling::Off) => None,
         Some(Ruling::Shadow) => Some((configured, false)),
-        Some(Ruling::TokenBucket(bucket)) => Some((Cow::Owned(limit.windows.replaced_by(bucket)), !limit.shadow_mode)),
+        Some(Ruling::Windows(windows)) => Some((Cow::Owned(limit.windows.overridden(windows)), !limit.shadow_mode)),
     }
+}
+
+/// The place of the window that denies every request, if any does, and for how long if that is known.
+fn blocking(
+    limit: &Limit,
+    windows: &Windows,
+    overridden: Option<&Override>,
+    now: Micros,
+) -> Option<(usize, Option<Micros>)> {
+    let place = windows.blocking();
+    let Some(Override { ruling, until }) = overridden else { return place.map(|place| (place, None)) };
+    let is_blocked = place.is_some() || *ruling == Ruling::Blocked;
+    // What the configuration blocks, no override's end admits.
+    let wait = until.map(|until| until.minus(now)).filter(|_| limit.windows.blocking().is_none());
+    is_blocked.then(|| (place.unwrap_or(0), wait))
 }
 
 #[cfg(test)]
@@ -91,7 +118,7 @@ mod tests {
         );
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
         match ask(&config, None, Micros(1), request)? {
-            Asking::Buckets(asked) => {
+            Asking::Buckets(asked, _) => {
                 Ok(asked.into_iter().map(|asked| (String::from_utf8(asked.key).unwrap(), asked.cost.0)).collect())
             }
             other => panic!("{other:?}"),

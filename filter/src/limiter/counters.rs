@@ -86,6 +86,11 @@ impl Counters {
         }
     }
 
+    /// A limit in shadow mode denies every request, and so this one.
+    pub fn shadow_denied(&mut self, limit: usize) {
+        self.limit(limit, Fate::ShadowDenied);
+    }
+
     /// A request that was admitted is to be held.
     pub fn delayed(&mut self) {
         self.gain(OF_REQUESTS, 0, Fate::Delayed);

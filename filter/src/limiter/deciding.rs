@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::asking::Denial;
 use super::denied::Recalled;
 use super::events::Event;
 use super::{Decision, Effect, Limiter, RequestId, Waiting, notes};
@@ -136,19 +137,36 @@ impl Limiter {
         decision
     }
 
+    /// A limit in shadow mode would deny the request, for which Redis is not asked.
+    #[inline(never)]
+    pub(super) fn denied_in_shadow(&mut self, Denial { asked, outcome }: Denial) {
+        self.counters.shadow_denied(outcome.limit);
+        self.record_one(&asked, &outcome);
+    }
+
     fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
-        let Some(events) = &mut self.events else { return };
+        if self.events.is_none() {
+            return;
+        }
         for outcome in &verdict.outcomes {
-            let Some(asked) = waiting.asked(outcome) else { continue };
-            if events.wants(outcome.admitted) {
-                events.push(Event {
-                    limit: self.config.name_of(outcome).into_owned(),
-                    key: asked.key.clone(),
-                    admitted: outcome.admitted,
-                    remaining: outcome.remaining.0,
-                    retry_after_us: outcome.retry_after.map(|wait| wait.0),
-                });
+            if let Some(asked) = waiting.asked(outcome) {
+                self.record_one(asked, outcome);
             }
+        }
+    }
+
+    #[inline(never)]
+    fn record_one(&mut self, asked: &Asked, outcome: &Outcome) {
+        if let Some(events) = &mut self.events
+            && events.wants(outcome.admitted)
+        {
+            events.push(Event {
+                limit: self.config.name_of(outcome).into_owned(),
+                key: asked.key.clone(),
+                admitted: outcome.admitted,
+                remaining: outcome.remaining.0,
+                retry_after_us: outcome.retry_after.map(|wait| wait.0),
+            });
         }
     }
 

@@ -84,10 +84,13 @@ impl Leases {
         Self { keys: Recent::new(MAX_KEYS), sweep_at: None }
     }
 
-    /// Spends what a request costs from what is held, all of one end. `None` where that is not enough: Redis must be
-    /// asked.
+    /// Spends what a request costs from what is held, all of one end. `None` where that is not enough, or where an
+    /// override has changed the bucket since: Redis must be asked.
     pub(super) fn spend(&mut self, now: Micros, asked: &Asked) -> Option<Spent> {
         let lease = self.keys.get_mut(&asked.key)?;
+        if !matches!(&asked.algorithm, Algorithm::LeasedBucket(leased) if lease.is_of(leased)) {
+            return None;
+        }
         lease.expire(now);
         let ends = lease.take(asked.cost.0)?;
         lease.spent = lease.spent.saturating_add(asked.cost.0);
@@ -115,11 +118,12 @@ impl Leases {
             self.keys.insert(&asked.key, Lease::new(leased, asked.limit, max, now));
         }
         if let Some(lease) = self.keys.get_mut(&asked.key) {
+            let given_back = (!lease.is_of(&leased)).then(|| lease.change(now, leased, max));
             lease.spent = lease.spent.saturating_add(asked.cost.0);
             lease.used_at = now;
             let want = if lease.is_asking { Tokens(0) } else { lease.want(now) };
             lease.is_asking |= want > Tokens(0);
-            let settled = lease.settle();
+            let settled = given_back.unwrap_or_else(|| lease.settle());
             asked.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseAsk { want, settled }));
         }
     }
@@ -204,6 +208,19 @@ impl Lease {
             granted: 0,
             is_asking: false,
         }
+    }
+
+    /// Whether the bucket is as it was when tokens were taken from it.
+    fn is_of(&self, leased: &LeasedBucket) -> bool {
+        self.leased.bucket() == leased.bucket()
+    }
+
+    /// An override has changed the bucket: all that is held goes back, and the next tokens are taken from it as it is
+    /// now.
+    fn change(&mut self, now: Micros, leased: LeasedBucket, max: Tokens) -> [Settled; 2] {
+        let held = core::mem::take(&mut self.held);
+        *self = Self { is_asking: self.is_asking, ..Self::new(leased, self.limit, max, now) };
+        held.map(|held| Settled { epoch: held.epoch, used: Tokens(held.used), unused: Tokens(held.left) })
     }
 
     fn left(&self) -> u64 {

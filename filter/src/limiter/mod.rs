@@ -30,7 +30,7 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use self::asking::Asking;
+use self::asking::{Asking, Denial};
 pub use self::backend::Backend;
 pub use self::bodies::Bodies;
 pub use self::counters::Counters;
@@ -192,11 +192,15 @@ impl Limiter {
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
         let waiting = |check, prepaid| Waiting { check, prepaid, asked_at: now, is_grpc: is_grpc() };
         let buckets = match asking::ask(&self.config, overrides, now, attributes) {
-            Ok(Asking::Buckets(buckets)) if buckets.is_empty() => return Step::Pass,
-            Ok(Asking::Buckets(buckets)) => buckets,
-            Ok(Asking::Blocked(outcome)) => {
+            Ok(Asking::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => return Step::Pass,
+            Ok(Asking::Buckets(buckets, shadows)) => {
+                shadows.into_iter().for_each(|denial| self.denied_in_shadow(denial));
+                buckets
+            }
+            Ok(Asking::Blocked(Denial { asked, outcome })) => {
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                return Step::Decided(self.decide(request, &verdict, &waiting(Check::default(), Vec::new())));
+                let waiting = waiting(Check::new(vec![asked], Holder::default()), Vec::new());
+                return Step::Decided(self.decide(request, &verdict, &waiting));
             }
             Err(bad) => {
                 self.counters.rejected();

@@ -2,6 +2,7 @@
 
 mod callouts;
 mod places;
+mod zero;
 
 use super::*;
 use crate::config;

@@ -1,5 +1,5 @@
 //! What operators say at run time, without a redeploy: a limit, or one key of it, is blocked, unlimited, off, in
-//! shadow mode, or has another rate.
+//! shadow mode, or has another rate, quota or window.
 //!
 //! It is written to the Redis hash `{prefix}overrides`, by `weir limits set` or by anything else. A field is a
 //! limit's name (`per_user`), or what follows the prefix in a bucket's key (`per_user:alice`); a value is a
@@ -28,7 +28,7 @@ pub fn hash_key(key_prefix: &str) -> String {
 }
 
 /// An override in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     /// What holds in place of the configuration.
     pub ruling: Ruling,
@@ -44,7 +44,7 @@ pub struct Overrides {
 }
 
 /// A setting, and when it ends by the worker's clock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Entry {
     setting: Setting,
     until: Option<Micros>,
@@ -82,7 +82,8 @@ impl Overrides {
 
     fn in_force(&self, now: Micros, field: &[u8]) -> Option<Override> {
         let Entry { setting, until } = self.entries.get(field)?;
-        until.is_none_or(|until| until > now).then_some(Override { ruling: setting.ruling, until: *until })
+        let is_in_force = until.is_none_or(|until| until > now);
+        is_in_force.then(|| Override { ruling: setting.ruling.clone(), until: *until })
     }
 
     fn says_the_same_as(&self, other: &Self) -> bool {

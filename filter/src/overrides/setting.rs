@@ -2,13 +2,13 @@
 
 use alloc::borrow::ToOwned;
 use alloc::fmt;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
-use core::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
-use crate::config;
-use crate::limit::{TokenBucket, TokenBucketError};
+use crate::config::{self, ConfigError};
+use crate::limit::Replacement;
 use crate::units::Micros;
 
 /// The longest field, in bytes: no key of a bucket is longer without its prefix.
@@ -18,15 +18,13 @@ pub const MAX_VALUE: usize = 256;
 
 /// The end of the year 9999: later ones are milliseconds that somebody took for seconds.
 const MAX_UNTIL: u64 = 253_402_300_799;
-/// Envoy's `TokenBucket` counts in `uint32`.
-const MAX_TOKENS: u64 = u32::MAX as u64;
 /// The most bytes of a value that an error repeats.
 const MAX_SHOWN: usize = 60;
 
 const WORDS: &str = "unlimited, blocked, shadow or off";
 
 /// What holds in place of what is configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
     /// Every request is admitted, and nothing is asked or spent.
     Unlimited,
@@ -36,16 +34,16 @@ pub enum Ruling {
     Shadow,
     /// The limit does not exist.
     Off,
-    /// The bucket has this shape.
-    TokenBucket(TokenBucket),
+    /// Each of these takes the place of the limit's own window of its kind. At least one, of each kind one at most.
+    Windows(Rc<[Replacement]>),
 }
 
 /// A ruling, and until when it holds.
 ///
 /// In Redis it is a bare word, `blocked`, or JSON: `{"is": "blocked", "until": 1795132800}`, or
-/// `{"token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}` with the fields and bounds
-/// of a limit's own `token_bucket`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `{"token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}`; also `sliding_window`,
+/// `fixed_window`, `quota` and `concurrency`, each with the fields, forms and bounds of a limit's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// What holds.
     pub ruling: Ruling,
@@ -69,9 +67,9 @@ pub enum SettingError {
         /// What is there.
         found: String,
     },
-    /// A token bucket that cannot be.
-    #[error("token_bucket: {0}")]
-    TokenBucket(#[from] TokenBucketError),
+    /// An unknown field, or a window that cannot be: the first thing that is wrong.
+    #[error("{0}")]
+    Window(ConfigError),
 }
 
 impl SettingError {
@@ -98,8 +96,9 @@ impl Setting {
         if let Some(ruling) = Ruling::of_word(value.trim_ascii()) {
             return Ok(Self { ruling, until: None });
         }
-        match serde_json::from_slice(value) {
-            Ok(Value::Object(fields)) => Self::of_fields(&fields),
+        let json = serde_json::from_slice(value);
+        match &json {
+            Ok(object @ Value::Object(fields)) => Self::of_fields(object, fields),
             Ok(Value::String(word)) if let Some(ruling) = Ruling::of_word(word.as_bytes()) => {
                 Ok(Self { ruling, until: None })
             }
@@ -116,18 +115,18 @@ impl Setting {
         self.until.is_some_and(|until| Micros::from_secs(until) <= now)
     }
 
-    fn of_fields(fields: &Map<String, Value>) -> Result<Self, SettingError> {
-        only(fields, "", "no fields but is, token_bucket and until", &["is", "token_bucket", "until"])?;
-        let ruling = match (fields.get("is"), fields.get("token_bucket")) {
-            (Some(word), None) => {
+    fn of_fields(value: &Value, fields: &Map<String, Value>) -> Result<Self, SettingError> {
+        let windows = config::replacements(value).map_err(|errors| SettingError::Window(errors.into_first()))?;
+        let ruling = match (fields.get("is"), windows.is_empty()) {
+            (Some(word), true) => {
                 let known = word.as_str().and_then(|word| Ruling::of_word(word.as_bytes()));
                 known.ok_or_else(|| unexpected("is: ", WORDS, word))?
             }
-            (None, Some(Value::Object(fields))) => Ruling::TokenBucket(token_bucket(fields)?),
-            (None, Some(other)) => return Err(unexpected("token_bucket: ", "an object", other)),
+            (None, false) => Ruling::Windows(windows.into()),
             (both, _) => {
                 let found = if both.is_some() { "both" } else { "neither" }.to_owned();
-                return Err(SettingError::Unexpected { place: "", expected: "one of is and token_bucket", found });
+                let expected = "is, or a window such as token_bucket";
+                return Err(SettingError::Unexpected { place: "", expected, found });
             }
         };
         let until = fields.get("until").map(|until| {
@@ -149,15 +148,15 @@ impl Ruling {
         }
     }
 
-    /// Its word; a rate's is `token_bucket`.
+    /// Its word; of windows the kind of the first.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Unlimited => "unlimited",
             Self::Blocked => "blocked",
             Self::Shadow => "shadow",
             Self::Off => "off",
-            Self::TokenBucket(_) => "token_bucket",
+            Self::Windows(windows) => windows.first().map_or("", |window| window.algorithm.kind().name()),
         }
     }
 }
@@ -166,47 +165,6 @@ impl fmt::Display for Ruling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-fn token_bucket(fields: &Map<String, Value>) -> Result<TokenBucket, SettingError> {
-    let known = ["max_tokens", "tokens_per_fill", "fill_interval"];
-    only(fields, "token_bucket: ", "no fields but max_tokens, tokens_per_fill and fill_interval", &known)?;
-    let tokens = |place, value: &Value| {
-        let tokens = value.as_u64().filter(|tokens| *tokens <= MAX_TOKENS).and_then(NonZeroU64::new);
-        tokens.ok_or_else(|| unexpected(place, "an integer from 1 to 4294967295", value))
-    };
-    let max_tokens = tokens("token_bucket.max_tokens: ", fields.get("max_tokens").unwrap_or(&Value::Null))?;
-    let tokens_per_fill = match fields.get("tokens_per_fill") {
-        Some(value) => tokens("token_bucket.tokens_per_fill: ", value)?,
-        None => NonZeroU64::MIN,
-    };
-    let interval = fields.get("fill_interval").unwrap_or(&Value::Null);
-    let fill_interval = interval.as_str().and_then(seconds).ok_or_else(|| {
-        unexpected("token_bucket.fill_interval: ", "a duration such as \"60s\" or \"0.05s\"", interval)
-    })?;
-    Ok(TokenBucket::new(max_tokens, tokens_per_fill, fill_interval)?)
-}
-
-fn only(
-    fields: &Map<String, Value>,
-    place: &'static str,
-    expected: &'static str,
-    known: &[&str],
-) -> Result<(), SettingError> {
-    match fields.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(unknown) => Err(SettingError::Unexpected { place, expected, found: shown(unknown.as_bytes()) }),
-        None => Ok(()),
-    }
-}
-
-/// Envoy's form of a duration, as far as Redis' clock goes: whole seconds, then up to six decimals.
-fn seconds(text: &str) -> Option<Micros> {
-    let number = text.strip_suffix('s')?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
-    let missing = 6_usize.checked_sub(fraction.len())?;
-    let micros = (0..missing).try_fold(digits(fraction)?, |micros, _| micros.checked_mul(10))?;
-    Some(Micros::from_secs(digits(whole)?).plus(Micros(micros)))
 }
 
 fn unexpected(place: &'static str, expected: &'static str, found: &Value) -> SettingError {
@@ -226,6 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limit::Algorithm;
 
     fn parse(value: &str) -> Result<Setting, String> {
         Setting::parse(value.as_bytes()).map_err(|error| error.to_string())
@@ -235,7 +194,7 @@ mod tests {
     fn a_bare_word_is_enough() {
         let blocked = Setting { ruling: Ruling::Blocked, until: None };
         for value in ["blocked", " blocked\n", "\"blocked\"", r#"{"is": "blocked"}"#] {
-            assert_eq!(parse(value), Ok(blocked), "{value}");
+            assert_eq!(parse(value), Ok(blocked.clone()), "{value}");
         }
         for (word, ruling) in [("unlimited", Ruling::Unlimited), ("shadow", Ruling::Shadow), ("off", Ruling::Off)] {
             assert_eq!(parse(word).unwrap().ruling, ruling);
@@ -243,21 +202,95 @@ mod tests {
         }
     }
 
+    /// The windows of an override.
+    fn windows(value: &str) -> Vec<Replacement> {
+        match parse(value).unwrap().ruling {
+            Ruling::Windows(windows) => windows.to_vec(),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// The windows of a limit that is configured with these.
+    fn configured(window: &str) -> Result<Vec<Algorithm>, String> {
+        let limit = format!(r#"{{"name": "a", "descriptor": [], "windows": [{window}]}}"#);
+        let config = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limit}]}}"#);
+        let parsed = config::parse(config.as_bytes(), &|_| None).map_err(|errors| errors.to_string())?;
+        Ok(parsed.limits.iter().flat_map(|limit| limit.windows.algorithms().copied()).collect())
+    }
+
     #[test]
-    fn a_rate_is_written_as_a_limits_own() {
+    fn a_rate_is_set_until_a_date() {
         let value = r#"{"token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}, "until": 1795132800}"#;
-        let Setting { ruling: Ruling::TokenBucket(bucket), until } = parse(value).unwrap() else { panic!("no rate") };
-        assert_eq!((bucket.capacity().0, bucket.emission(), until), (20, Micros(600_000), Some(1_795_132_800)));
-        let value = r#"{"token_bucket": {"max_tokens": 1, "fill_interval": "0.05s"}}"#;
-        let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
-        assert_eq!(bucket.emission(), Micros(50_000));
-        let value =
-            r#"{"token_bucket": {"max_tokens": 60000000, "tokens_per_fill": 50000000, "fill_interval": "60s"}}"#;
-        let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
-        assert_eq!(bucket.fill_time(), Micros::from_secs(72));
-        let value = r#"{"token_bucket": {"max_tokens": 10, "tokens_per_fill": 5, "fill_interval": "0.000001s"}}"#;
-        let Ruling::TokenBucket(bucket) = parse(value).unwrap().ruling else { panic!("no rate") };
-        assert_eq!(bucket.fill_time(), Micros(2));
+        assert_eq!(parse(value).unwrap().until, Some(1_795_132_800));
+        let Algorithm::TokenBucket(bucket) = windows(value)[0].algorithm else { panic!("no rate") };
+        assert_eq!((bucket.capacity().0, bucket.fill_time()), (20, Micros::from_secs(12)));
+    }
+
+    #[test]
+    fn a_rate_may_be_any_that_a_limit_may_have() {
+        for (value, fill_time) in [
+            (r#"{"token_bucket": {"max_tokens": 1, "fill_interval": "0.05s"}}"#, Micros(50_000)),
+            (
+                r#"{"token_bucket": {"max_tokens": 60000000, "tokens_per_fill": 50000000, "fill_interval": "60s"}}"#,
+                Micros::from_secs(72),
+            ),
+            (r#"{"token_bucket": {"max_tokens": 10, "tokens_per_fill": 5, "fill_interval": "0.000001s"}}"#, Micros(2)),
+        ] {
+            let Algorithm::TokenBucket(bucket) = windows(value)[0].algorithm else { panic!("no rate") };
+            assert_eq!(bucket.fill_time(), fill_time, "{value}");
+        }
+    }
+
+    #[test]
+    fn several_windows_are_set_at_once() {
+        let set = windows(
+            r#"{"quota": {"max_requests": 10, "unit": "month"}, "concurrency": {"max_requests": 3, "lease": "5s"},
+                "token_bucket": {"max_tokens": 1, "fill_interval": "60s"}}"#,
+        );
+        let told: Vec<_> = set.iter().map(|window| (window.algorithm.kind().name(), window.inherits)).collect();
+        assert_eq!(told, [("token_bucket", false), ("quota", true), ("concurrency", false)]);
+    }
+
+    /// One reader for both: a hundred forms, of which some are wrong.
+    #[test]
+    fn an_override_takes_whatever_a_limits_own_window_takes_and_refuses_what_it_refuses() {
+        let numbers = ["0", "1", "20.0", "4294967295", "4294967296", "4294967297", "-1", "1.5", "\"5\"", "null"];
+        let times =
+            ["60s", "0.05s", "0.000001s", "0.0000001s", "1.000001000s", "0s", "1m", "2251799813s", "9999999999s"];
+        let mut windows_of_all = Vec::new();
+        for number in numbers {
+            for time in times {
+                windows_of_all.extend([
+                    format!(r#"{{"token_bucket": {{"max_tokens": {number}, "fill_interval": "{time}"}}}}"#),
+                    format!(r#"{{"token_bucket": {{"max_tokens": 5, "tokens_per_fill": {number}, "fill_interval": "{time}"}}}}"#),
+                    format!(r#"{{"sliding_window": {{"max_requests": {number}, "window": "{time}"}}}}"#),
+                    format!(r#"{{"sliding_window": {{"max_requests": {number}, "window": "{time}", "mode": "exact"}}}}"#),
+                    format!(r#"{{"fixed_window": {{"max_requests": {number}, "window": "{time}"}}}}"#),
+                    format!(r#"{{"concurrency": {{"max_requests": {number}, "lease": "{time}"}}}}"#),
+                ]);
+            }
+            for offset in ["Z", "+05:30", "-14:00", "+14:01", "CET"] {
+                windows_of_all.push(format!(
+                    r#"{{"quota": {{"max_requests": {number}, "unit": "month", "utc_offset": "{offset}"}}}}"#
+                ));
+            }
+        }
+        let mut taken = 0;
+        for window in windows_of_all {
+            match (configured(&window), parse(&window)) {
+                (Ok(own), Ok(_)) => {
+                    let set: Vec<_> = windows(&window).iter().map(|window| window.algorithm).collect();
+                    assert_eq!(set, own, "{window}");
+                    taken += 1;
+                }
+                (Err(wrong), Err(told)) => {
+                    let first = wrong.lines().next().unwrap();
+                    assert_eq!(format!("limits[0].windows[0].{told}"), first, "{window}");
+                }
+                (own, set) => panic!("{window}: {own:?}, {set:?}"),
+            }
+        }
+        assert!(taken > 100, "{taken}");
     }
 
     #[test]
@@ -274,19 +307,36 @@ mod tests {
             ("", "expected unlimited, blocked, shadow, off, or a JSON object, found "),
             ("Blocked", "expected unlimited, blocked, shadow, off, or a JSON object, found Blocked"),
             ("[]\u{1b}", "expected unlimited, blocked, shadow, off, or a JSON object, found []?"),
-            ("{}", "expected one of is and token_bucket, found neither"),
+            ("{}", "expected is, or a window such as token_bucket, found neither"),
             (r#"{"is": "of"}"#, r#"is: expected unlimited, blocked, shadow or off, found "of""#),
-            (r#"{"is": "off", "till": 1}"#, "expected no fields but is, token_bucket and until, found till"),
+            (
+                r#"{"is": "off", "till": 1}"#,
+                "till: unknown field, expected one of is, until, token_bucket, sliding_window, \
+                 fixed_window, quota, concurrency",
+            ),
+            (
+                r#"{"is": "off", "quota": {"max_requests": 1, "unit": "day"}}"#,
+                "expected is, or a window such as token_bucket, found both",
+            ),
             (
                 r#"{"is": "off", "until": 1795132800000}"#,
                 "until: expected seconds since 1970, before the year 10000, found 1795132800000",
             ),
             (r#"{"is": "off", "until": -1}"#, "until: expected seconds since 1970, before the year 10000, found -1"),
             (&rate("5"), "token_bucket: expected an object, found 5"),
-            (&rate("{}"), "token_bucket.max_tokens: expected an integer from 1 to 4294967295, found nothing"),
+            (&rate("{}"), "token_bucket.max_tokens: expected the bucket's capacity, found nothing"),
             (
                 &rate(r#"{"max_tokens": 1, "fill_interval": "1m"}"#),
-                r#"token_bucket.fill_interval: expected a duration such as "60s" or "0.05s", found "1m""#,
+                r#"token_bucket.fill_interval: expected a duration such as "60s", found "1m""#,
+            ),
+            (
+                &rate(r#"{"max_tokens": 0, "tokens_per_fill": 0, "fill_interval": "60s"}"#),
+                "token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295 (a max_tokens of 0 blocks \
+                 every request), found 0",
+            ),
+            (
+                r#"{"quota": {"max_requests": 10, "unit": "fortnight"}}"#,
+                r#"quota.unit: expected "minute" or "hour" or "day" or "week" or "month" or "year", found "fortnight""#,
             ),
             (
                 &rate(r#"{"max_tokens": 4000000000, "fill_interval": "3600s"}"#),
@@ -306,7 +356,7 @@ mod tests {
         }
 
         #[test]
-        fn no_json_is_too_strange(value in r#"\{"(is|until|token_bucket)": ?("[a-z]{0,4}"|-?[0-9.e]{1,24}|\{"(max_tokens|fill_interval)": ?"?[0-9.s]{0,24}"?\}|null)\}"#) {
+        fn no_json_is_too_strange(value in r#"\{"(is|until|token_bucket|quota)": ?("[a-z]{0,4}"|-?[0-9.e]{1,24}|\{"(max_tokens|fill_interval|unit)": ?"?[0-9.s]{0,24}"?\}|null)\}"#) {
             if let Err(error) = Setting::parse(value.as_bytes()) {
                 prop_assert!(error.to_string().len() < 400);
             }

@@ -55,6 +55,25 @@ fn each_algorithm_is_read_with_its_defaults() {
 }
 
 #[test]
+fn zero_blocks_every_request_whatever_counts_them() {
+    let bucket = json!({"max_tokens": 0, "fill_interval": "60s"});
+    for way in [
+        json!({"token_bucket": bucket}),
+        json!({"token_bucket": {"max_tokens": 0.0, "tokens_per_fill": 5, "fill_interval": "60s"}, "max_delay": "1s"}),
+        json!({"token_bucket": bucket, "lease": {"max": 20}}),
+        json!({"sliding_window": {"max_requests": 0, "window": "30s"}}),
+        json!({"sliding_window": {"max_requests": 0, "window": "30s", "mode": "exact"}}),
+        json!({"fixed_window": {"max_requests": 0, "window": "1s"}}),
+        json!({"quota": {"max_requests": 0, "unit": "month"}}),
+        json!({"concurrency": {"max_requests": 0}}),
+    ] {
+        assert_eq!(windows(way.clone()).blocking(), Some(0), "{way}");
+    }
+    let second = json!({"windows": [{"quota": {"max_requests": 9, "unit": "day"}}, {"token_bucket": bucket}]});
+    assert_eq!(windows(second).blocking(), Some(1));
+}
+
+#[test]
 fn several_windows_are_kept_in_their_order() {
     let per_second = TokenBucket::new(n(10), n(10), Micros::from_secs(1)).unwrap();
     let per_day = Quota::new(n(1_000), Period::Day, 0).unwrap();
@@ -92,15 +111,15 @@ fn a_limit_admits_in_exactly_one_way() {
 #[test]
 fn numbers_out_of_bounds_are_refused_in_their_place() {
     assert_snapshot!(refused(json!({"sliding_window": {"max_requests": 10_001, "window": "0s", "mode": "exact"}})), @r#"
-    limits[0].sliding_window.max_requests: expected an integer from 1 to 10000, found 10001
+    limits[0].sliding_window.max_requests: expected an integer from 0 to 10000, found 10001
     limits[0].sliding_window.window: expected a duration from "0.000001s" to "2251799813s", found "0s"
     "#);
     assert_snapshot!(refused(json!({"sliding_window": {"window": "60s", "mode": "precise"}})), @r#"
     limits[0].sliding_window.mode: expected "approximate" or "exact", found "precise"
     limits[0].sliding_window.max_requests: expected a number of requests, found nothing
     "#);
-    assert_snapshot!(refused(json!({"fixed_window": {"max_requests": 0}})), @r#"
-    limits[0].fixed_window.max_requests: expected an integer from 1 to 4294967296, found 0
+    assert_snapshot!(refused(json!({"fixed_window": {"max_requests": -1}})), @r#"
+    limits[0].fixed_window.max_requests: expected an integer from 0 to 4294967296, found -1
     limits[0].fixed_window.window: expected a duration such as "60s", found nothing
     "#);
     assert_snapshot!(refused(json!({"quota": {"max_requests": 5, "unit": "fortnight", "utc_offset": "CET"}})), @r#"

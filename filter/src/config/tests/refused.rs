@@ -33,7 +33,7 @@ fn all_errors_are_reported_at_once() {
     response.headers[2]: expected each one only once, found the same as response.headers[0]
     limits[1].name: expected 1 to 64 letters, digits, underscores, dots and hyphens, found "per user"
     limits[1].descriptor[0].request_header.name: expected a header's name, found nothing
-    limits[1].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found 20.5
+    limits[1].token_bucket.max_tokens: expected an integer from 0 to 4294967295, found 20.5
     limits[1].token_bucket.fill_interval: expected a duration such as "60s", found nothing
     limits[2].when[0].path: expected an object with exactly one of exact, prefix, suffix, contains, regex, template, found "/api"
     limits[2].when[1].method: expected a method in capitals such as "GET", found "get"
@@ -107,13 +107,17 @@ fn a_bucket_that_cannot_be_is_refused() {
         bucket(json!({"max_tokens": 4_000_000_000_u64, "fill_interval": "3600s"})),
         @"limits[0].token_bucket: expected a bucket that fills within 142 years, found 4000000000 tokens of 3600000000 µs each"
     );
-    assert_snapshot!(bucket(json!({"max_tokens": 0, "tokens_per_fill": 1e10, "fill_interval": "0s"})), @r#"
-    limits[0].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found 0
+    assert_snapshot!(bucket(json!({"max_tokens": -1, "tokens_per_fill": 1e10, "fill_interval": "0s"})), @r#"
+    limits[0].token_bucket.max_tokens: expected an integer from 0 to 4294967295, found -1
     limits[0].token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295, found 10000000000
     limits[0].token_bucket.fill_interval: expected a duration from "0.000001s" to "4503599627s", found "0s"
     "#);
+    assert_snapshot!(
+        bucket(json!({"max_tokens": 5, "tokens_per_fill": 0, "fill_interval": "60s"})),
+        @"limits[0].token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295 (a max_tokens of 0 blocks every request), found 0"
+    );
     assert_snapshot!(bucket(json!({"max_tokens": "20", "fill_interval": "0.0000001s"})), @r#"
-    limits[0].token_bucket.max_tokens: expected an integer from 1 to 4294967295, found "20"
+    limits[0].token_bucket.max_tokens: expected an integer from 0 to 4294967295, found "20"
     limits[0].token_bucket.fill_interval: expected a duration in whole microseconds, found "0.0000001s"
     "#);
     assert_snapshot!(bucket(json!(null)), @"limits[0].token_bucket: expected an object, found null");

@@ -190,3 +190,21 @@ fn no_more_is_held_than_a_lease_and_what_is_left_when_more_is_taken() {
         assert!(left <= 25, "{left} after {cost}");
     }
 }
+
+#[test]
+fn a_bucket_that_an_override_has_changed_is_asked_and_all_that_is_held_of_it_goes_back() {
+    let mut leases = eight();
+    assert!(spends(&mut leases, MS(2)));
+    let twenty = NonZeroU64::new(20).unwrap();
+    let smaller = TokenBucket::new(twenty, twenty, Micros::from_secs(1)).unwrap();
+    let smaller = Algorithm::LeasedBucket(LeasedBucket::new(smaller, Micros::from_secs(1)).unwrap());
+    let mut call = Asked { algorithm: smaller, ..asked(1) };
+    assert!(leases.spend(MS(3), &call).is_none(), "what is held is of the larger one");
+    leases.ask(MS(3), Tokens(100), &mut call);
+    let returned = Settled { epoch: 7, used: Tokens(1), unused: Tokens(7) };
+    assert!(asks(&call).settled.contains(&returned), "{:?}", asks(&call));
+    leases.answered(MS(3), &call, Some(&granted(&call, 2, 7)));
+    let spent = leases.spend(MS(4), &Asked { algorithm: smaller, ..asked(1) }).unwrap();
+    assert_eq!(spent.outcome.capacity, Tokens(20));
+    assert!(leases.spend(MS(4), &asked(1)).is_none());
+}

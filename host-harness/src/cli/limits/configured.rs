@@ -109,9 +109,9 @@ impl Limit {
     }
 
     /// How it admits where this holds.
-    pub(super) fn windows_under(&self, ruling: Option<Ruling>) -> Cow<'_, Windows> {
+    pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Cow<'_, Windows> {
         match ruling {
-            Some(Ruling::TokenBucket(bucket)) => Cow::Owned(self.windows.replaced_by(bucket)),
+            Some(Ruling::Windows(windows)) => Cow::Owned(self.windows.overridden(windows)),
             _ => Cow::Borrowed(&self.windows),
         }
     }

@@ -103,7 +103,9 @@ fn bucket(prefix: &str, limits: &[&Limit], settings: &Settings, key: &[u8]) -> O
     let limit = limits.get(index)?;
     let windows = limit.windows_under(settings.ruling(limit, field));
     let base = [prefix.as_bytes(), field].concat();
-    let asked = windows.asked(index, base, Tokens(1), true).find(|asked| asked.key == key)?;
+    let asked = windows
+        .asked(index, base, Tokens(1), true)
+        .find(|asked| asked.key == key && !asked.algorithm.admits_nothing())?;
     Some((index, field.to_owned(), asked))
 }
 

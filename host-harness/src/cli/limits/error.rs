@@ -63,9 +63,27 @@ pub enum LimitsError {
         found: String,
     },
     /// Nothing to set, or nothing known.
-    #[error("expected unlimited, blocked, shadow or off as the last word, or --rate, found {found}")]
+    #[error("expected unlimited, blocked, shadow or off as the last word, or --rate, --quota or --max, found {found}")]
     Ruling {
         /// The last word.
+        found: String,
+    },
+    /// A window that the limit has not.
+    #[error("limit `{limit}`: expected {expected}, found {found}: the limit has {has}")]
+    NoSuchWindow {
+        /// The limit.
+        limit: String,
+        /// The option that is for it.
+        expected: &'static str,
+        /// The option given.
+        found: &'static str,
+        /// The limit's windows.
+        has: String,
+    },
+    /// No quota.
+    #[error("--quota: expected requests per calendar unit, such as 10/month, 500/day or 20/hour, found {found}")]
+    Quota {
+        /// As given.
         found: String,
     },
     /// No rate.

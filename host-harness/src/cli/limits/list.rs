@@ -39,7 +39,7 @@ pub(super) struct Settings(BTreeMap<Vec<u8>, Found>);
 
 impl Settings {
     /// What holds for the key of this field, of its own or as all of its limit's.
-    pub(super) fn ruling(&self, limit: &Limit, field: &[u8]) -> Option<Ruling> {
+    pub(super) fn ruling(&self, limit: &Limit, field: &[u8]) -> Option<&Ruling> {
         let in_force = |field: &[u8]| self.0.get(field).and_then(Found::ruling);
         in_force(field).or_else(|| in_force(limit.name.as_bytes()))
     }

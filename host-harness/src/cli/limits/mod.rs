@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use weir_filter::limit::Windows;
 use weir_filter::units::Tokens;
 
 pub use self::error::LimitsError;
@@ -25,7 +26,7 @@ pub use self::error::LimitsError;
 use self::configured::{Configured, Target};
 use self::render::ruling_and_rest;
 use self::store::{Found, Store};
-use self::wanted::Wanted;
+use self::wanted::{Numbers, Wanted};
 
 /// Arguments of `weir limits`.
 #[derive(Debug, clap::Args)]
@@ -67,18 +68,18 @@ enum Action {
     /// Shows the override in force.
     Get(#[command(flatten)] Place),
     /// Sets an override: set LIMIT [KEY]... unlimited|blocked|shadow|off, or set LIMIT [KEY]... --rate 100/60s.
+    ///
+    /// --rate, --quota and --max change one window of the limit and leave its others; together they change several. An
+    /// override takes the place of the one that was set before. In place of a word, JSON such as '{"fixed_window":
+    /// {"max_requests": 10, "window": "60s"}}' names windows of any kind.
     Set {
         /// The limit's name.
         limit: String,
-        /// The values of a key, none for the whole limit; then, without --rate, what is to hold.
+        /// The values of a key, none for the whole limit; then, without --rate, --quota or --max, what is to hold.
         #[arg(value_name = "KEY|RULING")]
         words: Vec<String>,
-        /// Another rate: tokens and the time that they take to arrive, such as 100/60s or 5/s.
-        #[arg(long)]
-        rate: Option<String>,
-        /// Tokens at once; without it, as many as the rate's.
-        #[arg(long, requires = "rate", value_name = "TOKENS")]
-        burst: Option<u64>,
+        #[command(flatten)]
+        numbers: Numbers,
         /// Until it expires by itself, such as 90s, 10m, 12h or 7d; without it, it holds until it is unset.
         #[arg(long = "for", value_name = "TIME")]
         lasting: Option<String>,
@@ -142,9 +143,10 @@ impl Limits {
                 list::run(&mut connect()?, &limits, limited.then_some(*top), *top, out)
             }
             Action::Get(place) => get(&mut connect()?, &place.target(&configured)?, out),
-            Action::Set { limit, words, rate, burst, lasting, encoded } => {
-                let wanted = Wanted::of(words, rate.as_deref(), *burst, lasting.as_deref())?;
-                let target = configured.limit(limit)?.target(wanted.key, *encoded)?;
+            Action::Set { limit, words, numbers, lasting, encoded } => {
+                let limit = configured.limit(limit)?;
+                let wanted = Wanted::of(limit, words, numbers, lasting.as_deref())?;
+                let target = limit.target(wanted.key, *encoded)?;
                 set(&mut connect()?, &target, &wanted, out)
             }
             Action::Unset(place) => unset(&mut connect()?, &place.target(&configured)?, out),
@@ -207,9 +209,11 @@ fn unset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<
 }
 
 fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let windows = target.limit.windows.asked(0, target.key(), Tokens(0), true);
-    // An override that is a rate has its bucket under the plain key.
-    let keys: BTreeSet<Vec<u8>> = windows.map(|asked| asked.key).chain([target.key().to_owned()]).collect();
+    let overridden = in_force(store, target)?;
+    let windows = target.limit.windows_under(overridden.as_ref().and_then(|(found, _)| found.ruling()));
+    let both: [&Windows; 2] = [&target.limit.windows, &windows];
+    let asked = both.into_iter().flat_map(|windows| windows.asked(0, target.key(), Tokens(0), true));
+    let keys: BTreeSet<Vec<u8>> = asked.map(|asked| asked.key).collect();
     let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     writeln!(
         out,

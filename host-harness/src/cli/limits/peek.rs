@@ -13,6 +13,8 @@ use super::render::{answer, key_of, line, ruling_and_rest, way, ways};
 use super::span::span;
 use super::store::Store;
 
+const DENIED: &str = "not asked: every request is denied";
+
 /// Shows each bucket of the key, and what a request would be told that costs `cost`.
 pub(super) fn run(
     store: &mut Store,
@@ -24,7 +26,9 @@ pub(super) fn run(
     let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
     let windows = target.limit.windows_under(ruling);
     let asked: Vec<Asked> = windows.asked(0, target.key(), cost, true).collect();
-    let seen = store.look(std::slice::from_ref(&asked))?.pop().flatten();
+    // Of a limit of zero, Redis keeps nothing.
+    let kept: Vec<Asked> = asked.iter().filter(|asked| !asked.algorithm.admits_nothing()).cloned().collect();
+    let seen = store.look(std::slice::from_ref(&kept))?.pop().flatten();
     let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
     let seen = seen.ok_or_else(not_a_bucket)?;
 
@@ -32,16 +36,21 @@ pub(super) fn run(
     line(out, "key", &format!("{} ({})", key_of(&target.field()), target.key().escape_ascii()))?;
     let of_override = found.as_ref().map_or("none".to_owned(), |(found, _)| ruling_and_rest(found));
     line(out, "override", &of_override)?;
-    let told = || asked.iter().map(|asked| &asked.algorithm).zip(&seen);
-    for (algorithm, outcome) in told() {
+    let mut levels = seen.iter();
+    for Asked { algorithm, .. } in &asked {
         if asked.len() > 1 {
             line(out, "window", &way(algorithm))?;
         }
-        level(algorithm, outcome, out)?;
+        match if algorithm.admits_nothing() { None } else { levels.next() } {
+            Some(outcome) => level(algorithm, outcome, out)?,
+            None => line(out, "left", "0 of 0")?,
+        }
     }
+    let told = || kept.iter().map(|asked| &asked.algorithm).zip(&seen);
     let answer = match ruling {
         Some(Ruling::Unlimited | Ruling::Off) => "not asked: every request passes".to_owned(),
-        Some(Ruling::Blocked) => "not asked: every request is denied".to_owned(),
+        Some(Ruling::Blocked) => DENIED.to_owned(),
+        _ if windows.blocking().is_some() => DENIED.to_owned(),
         _ => answer(told()),
     };
     line(out, &format!("{} token{}", cost.0, if cost.0 == 1 { "" } else { "s" }), &answer)?;
@@ -65,7 +74,7 @@ fn level(algorithm: &Algorithm, outcome: &Outcome, out: &mut dyn Write) -> io::R
             line(out, "not leased", &format!("{left} of {of}"))?;
             line(out, "full in", &span(outcome.reset))
         }
-        Algorithm::SlidingLog(_) | Algorithm::SlidingWindow(_) | Algorithm::FixedWindow(_) | Algorithm::Quota(_) => {
+        _ => {
             line(out, "left", &format!("{left} of {of}"))?;
             line(out, "full in", &span(outcome.reset))
         }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use weir_filter::limit::{Algorithm, Outcome, Period, TokenBucket, Windows};
+use weir_filter::limit::{Algorithm, Outcome, Period, Replacement, TokenBucket, Windows};
 use weir_filter::overrides::Ruling;
 use weir_filter::units::Micros;
 
@@ -42,6 +42,21 @@ pub(super) fn way(algorithm: &Algorithm) -> String {
         Algorithm::Concurrency(places) => {
             format!("{} in flight, lease {}", places.max().0, span(places.lease()))
         }
+        Algorithm::NoTokens => "0 at once".to_owned(),
+    }
+}
+
+/// The same of an override's window, without what it leaves to the limit's own: `10 a month`
+fn replacement(Replacement { algorithm, inherits }: &Replacement) -> String {
+    let way = way(algorithm);
+    let inherited = match algorithm {
+        Algorithm::Quota(_) => way.rfind(" ("),
+        Algorithm::SlidingWindow(_) | Algorithm::Concurrency(_) => way.rfind(", "),
+        _ => None,
+    };
+    match inherited.filter(|_| *inherits).and_then(|end| way.get(..end)) {
+        Some(own) => own.to_owned(),
+        None => way,
     }
 }
 
@@ -87,7 +102,7 @@ pub(super) fn ruling_and_rest(found: &Found) -> String {
         Found::InForce { ruling, left } => (ruling, left),
     };
     let ruling = match ruling {
-        Ruling::TokenBucket(bucket) => shape(*bucket),
+        Ruling::Windows(windows) => windows.iter().map(replacement).collect::<Vec<_>>().join("; "),
         word => word.name().to_owned(),
     };
     match left {
@@ -114,6 +129,20 @@ pub(super) fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_override_is_told_without_what_it_leaves_to_the_limit() {
+        let told = |value: &str| ruling_and_rest(&Found::read(value.as_bytes(), Micros::ZERO));
+        assert_eq!(told(r#"{"quota": {"max_requests": 10, "unit": "month"}}"#), "10 a month");
+        assert_eq!(
+            told(
+                r#"{"quota": {"max_requests": 10, "unit": "hour", "utc_offset": "Z"}, "concurrency": {"max_requests": 3}}"#
+            ),
+            "10 an hour (UTC); 3 in flight"
+        );
+        assert_eq!(told(r#"{"sliding_window": {"max_requests": 0, "window": "60s"}}"#), "0 in any 1m");
+        assert_eq!(told(r#"{"token_bucket": {"max_tokens": 0, "fill_interval": "60s"}}"#), "0 at once");
+    }
 
     #[test]
     fn a_time_zone_is_told_as_its_offset() {

@@ -59,9 +59,9 @@ impl Found {
     }
 
     /// What holds because of it, if anything does.
-    pub(super) fn ruling(&self) -> Option<Ruling> {
+    pub(super) fn ruling(&self) -> Option<&Ruling> {
         match self {
-            Self::InForce { ruling, .. } => Some(*ruling),
+            Self::InForce { ruling, .. } => Some(ruling),
             Self::Over | Self::Malformed(_) => None,
         }
     }

@@ -1,13 +1,33 @@
 //! The override that an operator wants.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use weir_filter::limit::{Algorithm, Kind};
 use weir_filter::overrides::Setting;
 use weir_filter::units::Micros;
 
+use super::configured::Limit;
 use super::error::LimitsError;
+use super::render::ways;
 use super::span;
 
 const WORDS: [&str; 4] = ["unlimited", "blocked", "shadow", "off"];
+
+// Numbers that are to hold in place of the limit's own. No doc comment: clap would take it for the help of `set`.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+pub(super) struct Numbers {
+    /// Another rate of its token bucket: tokens and the time that they take to arrive, such as 100/60s or 5/s.
+    #[arg(long)]
+    pub(super) rate: Option<String>,
+    /// Tokens at once; without it, as many as the rate's.
+    #[arg(long, requires = "rate", value_name = "TOKENS")]
+    pub(super) burst: Option<u64>,
+    /// Another quota: requests and a calendar unit, such as 10/month; in the time zone of the limit's own.
+    #[arg(long, value_name = "REQUESTS/UNIT")]
+    pub(super) quota: Option<String>,
+    /// Another max_requests of the limit's only window that has one.
+    #[arg(long, value_name = "REQUESTS", conflicts_with = "quota")]
+    pub(super) max: Option<u64>,
+}
 
 /// What to set, and for how long.
 #[derive(Debug, PartialEq)]
@@ -21,15 +41,20 @@ pub(super) struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     pub(super) fn of(
+        limit: &Limit,
         words: &'a [String],
-        rate: Option<&str>,
-        burst: Option<u64>,
+        numbers: &Numbers,
         lasting: Option<&str>,
     ) -> Result<Self, LimitsError> {
-        let (key, ruling) = match (rate, words) {
-            (Some(rate), key) => (key, json!({ "token_bucket": token_bucket(rate, burst)? })),
-            (None, [key @ .., last]) if WORDS.contains(&last.as_str()) => (key, json!({ "is": last })),
-            (None, words) => {
+        let windows = numbers.windows(limit)?;
+        let (key, ruling) = match words {
+            key if !windows.is_empty() => (key, Value::Object(windows)),
+            [key @ .., last] if WORDS.contains(&last.as_str()) => (key, json!({ "is": last })),
+            [key @ .., last] if last.starts_with('{') => {
+                let json = serde_json::from_str(last).ok().filter(Value::is_object);
+                (key, json.ok_or_else(|| LimitsError::Ruling { found: format!("`{last}`, which is no JSON") })?)
+            }
+            words => {
                 let found = words.last().map_or("nothing".to_owned(), |word| format!("`{word}`"));
                 return Err(LimitsError::Ruling { found });
             }
@@ -51,67 +76,82 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// `100/60s`, in Envoy's terms.
+impl Numbers {
+    /// The windows of an override, by their kinds.
+    fn windows(&self, limit: &Limit) -> Result<Map<String, Value>, LimitsError> {
+        let mut windows = Map::new();
+        let mut set = |kind: Kind, window| drop(windows.insert(kind.name().to_owned(), window));
+        if let Some(rate) = &self.rate {
+            if !limit.windows.algorithms().any(|algorithm| algorithm.kind() == Kind::TokenBucket) {
+                return Err(no_such_window(limit, "--rate"));
+            }
+            set(Kind::TokenBucket, token_bucket(rate, self.burst)?);
+        }
+        if let Some(text) = &self.quota {
+            set(Kind::Quota, quota(text)?);
+        }
+        if let Some(max) = self.max {
+            let only = only_counted(limit).ok_or_else(|| no_such_window(limit, "--max"))?;
+            set(only.kind(), of_at_most(only, max));
+        }
+        Ok(windows)
+    }
+}
+
+/// The limit's only window that counts requests.
+fn only_counted(limit: &Limit) -> Option<&Algorithm> {
+    let mut counted = limit.windows.algorithms().filter(|algorithm| algorithm.kind() != Kind::TokenBucket);
+    counted.next().filter(|_| counted.next().is_none())
+}
+
+/// What is said to who names a window that the limit has not: the option for one that it has.
+fn no_such_window(limit: &Limit, found: &'static str) -> LimitsError {
+    let has = |kind| limit.windows.algorithms().any(|algorithm| algorithm.kind() == kind);
+    let expected = match only_counted(limit).map(Algorithm::kind) {
+        Some(Kind::Quota) => "--quota or --max",
+        Some(_) => "--max",
+        None if has(Kind::Quota) => "--quota",
+        None if has(Kind::TokenBucket) => "--rate",
+        None => "a window as JSON",
+    };
+    LimitsError::NoSuchWindow { limit: limit.name.clone(), expected, found, has: ways(&limit.windows, "; ") }
+}
+
+/// The same window with another `max_requests`. Its time zone and its lease stay the limit's.
+fn of_at_most(algorithm: &Algorithm, max: u64) -> Value {
+    match algorithm {
+        Algorithm::SlidingLog(log) => {
+            json!({ "max_requests": max, "window": span::in_seconds(log.window()), "mode": "exact" })
+        }
+        Algorithm::SlidingWindow(sliding) => {
+            json!({ "max_requests": max, "window": span::in_seconds(sliding.window()), "mode": "approximate" })
+        }
+        Algorithm::FixedWindow(fixed) => json!({ "max_requests": max, "window": span::in_seconds(fixed.window()) }),
+        Algorithm::Quota(quota) => json!({ "max_requests": max, "unit": quota.period().name() }),
+        _ => json!({ "max_requests": max }),
+    }
+}
+
+/// `100/60s`, in Envoy's terms. No tokens at all block every request.
 fn token_bucket(rate: &str, burst: Option<u64>) -> Result<Value, LimitsError> {
     let parts = || {
         let (tokens, interval) = rate.split_once('/')?;
         let tokens: u64 = tokens.trim().parse().ok()?;
-        Some((tokens, span::parse(interval.trim())?))
+        Some((tokens, span::in_seconds(span::parse(interval.trim())?)))
     };
     let (tokens, interval) = parts().ok_or_else(|| LimitsError::Rate { found: rate.to_owned() })?;
-    Ok(json!({
-        "max_tokens": burst.unwrap_or(tokens), "tokens_per_fill": tokens, "fill_interval": span::in_seconds(interval),
-    }))
+    Ok(match (burst.unwrap_or(tokens), tokens) {
+        (0, 0) => json!({ "max_tokens": 0, "fill_interval": interval }),
+        (burst, tokens) => json!({ "max_tokens": burst, "tokens_per_fill": tokens, "fill_interval": interval }),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Micros = Micros(1_795_132_800_000_001);
-
-    fn words(words: &[&str]) -> Vec<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    #[test]
-    fn the_last_word_is_the_ruling_and_the_rest_the_key() {
-        let given = words(&["blocked", "x", "off"]);
-        let wanted = Wanted::of(&given, None, None, Some("10m")).unwrap();
-        assert_eq!(wanted.key, ["blocked", "x"]);
-        assert_eq!(wanted.value(NOW).unwrap(), r#"{"is":"off","until":1795133401}"#);
-    }
-
-    #[test]
-    fn with_a_rate_all_words_are_the_key() {
-        let given = words(&["alice"]);
-        let wanted = Wanted::of(&given, Some("100/1m"), Some(20), None).unwrap();
-        assert_eq!(wanted.key, ["alice"]);
-        let value = r#"{"token_bucket":{"fill_interval":"60s","max_tokens":20,"tokens_per_fill":100}}"#;
-        assert_eq!(wanted.value(NOW).unwrap(), value);
-        let without_burst = Wanted::of(&[], Some("5/s"), None, None).unwrap();
-        assert!(without_burst.value(NOW).unwrap().contains(r#""max_tokens":5"#));
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_with_what_was_expected() {
-        let refused = |given: &[&str], rate, burst, lasting| {
-            let given = words(given);
-            let wanted = Wanted::of(&given, rate, burst, lasting);
-            wanted.and_then(|wanted| wanted.value(NOW)).unwrap_err().to_string()
-        };
-        let last = "expected unlimited, blocked, shadow or off as the last word, or --rate, found ";
-        assert_eq!(refused(&["alice", "blokced"], None, None, None), format!("{last}`blokced`"));
-        assert_eq!(refused(&[], None, None, None), format!("{last}nothing"));
-        let rate = "--rate: expected tokens per time, such as 100/60s, 5/s or 1000/1d, found ";
-        for text in ["100", "100/", "x/s", "-1/s", "1/60"] {
-            assert_eq!(refused(&[], Some(text), None, None), format!("{rate}{text}"));
-        }
-        assert!(refused(&[], Some("0/s"), None, None).starts_with("token_bucket.max_tokens: expected an integer"));
-        assert!(refused(&[], Some("9/ms"), Some(0), None).starts_with("token_bucket.max_tokens: expected"));
-        assert!(refused(&[], Some("9000/ms"), None, None).starts_with("token_bucket: expected at most 1000000"));
-        let lasting = "--for: expected a time such as 90s, 10m, 12h or 7d, found forever";
-        assert_eq!(refused(&["off"], None, None, Some("forever")), lasting);
-        assert!(refused(&["off"], None, None, Some("99999999d")).starts_with("until: expected"));
-    }
+/// `10/month`
+fn quota(text: &str) -> Result<Value, LimitsError> {
+    let parts = || {
+        let (requests, unit) = text.split_once('/')?;
+        Some((requests.trim().parse::<u64>().ok()?, unit.trim()))
+    };
+    let (requests, unit) = parts().ok_or_else(|| LimitsError::Quota { found: text.to_owned() })?;
+    Ok(json!({ "max_requests": requests, "unit": unit }))
 }

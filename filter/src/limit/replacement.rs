@@ -1,0 +1,56 @@
+//! A window that an operator has set in place of a limit's own.
+
+use super::algorithm::Algorithm;
+use super::concurrency::Concurrency;
+use super::leased_bucket::LeasedBucket;
+use super::quota::Quota;
+use super::sliding_log::SlidingLog;
+use super::token_bucket::TokenBucket;
+use crate::units::Micros;
+
+/// Window that takes the place of a limit's own window of its kind, while an override holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replacement {
+    /// How it admits.
+    pub algorithm: Algorithm,
+    /// Whether the override leaves the `mode`, the `utc_offset` or the `lease` to the window that it replaces.
+    pub inherits: bool,
+}
+
+impl Replacement {
+    /// The window in place of `own`, which is of the same kind. It is shaped and leased as the limit is.
+    #[inline(never)]
+    pub(super) fn in_place_of(&self, own: &Algorithm, max_delay: Micros) -> Algorithm {
+        let algorithm = match (self.algorithm, own) {
+            (Algorithm::TokenBucket(bucket), Algorithm::LeasedBucket(leased)) => {
+                LeasedBucket::new(bucket, leased.ttl()).ok().map(Algorithm::LeasedBucket)
+            }
+            (Algorithm::TokenBucket(bucket), _) => Some(shaped(bucket, max_delay)),
+            (Algorithm::SlidingWindow(sliding), Algorithm::SlidingLog(_)) if self.inherits => {
+                SlidingLog::new(sliding.limit().0, sliding.window()).ok().map(Algorithm::SlidingLog)
+            }
+            (Algorithm::Quota(quota), Algorithm::Quota(own)) if self.inherits => {
+                Quota::new(quota.limit().0, quota.period(), own.offset_minutes()).ok().map(Algorithm::Quota)
+            }
+            (Algorithm::Concurrency(places), Algorithm::Concurrency(own)) if self.inherits => {
+                Concurrency::new(places.max().0, own.lease()).ok().map(Algorithm::Concurrency)
+            }
+            _ => None,
+        };
+        // A log takes fewer requests than an estimate.
+        algorithm.unwrap_or(self.algorithm)
+    }
+
+    /// The window beside the limit's own, none of which is of its kind.
+    pub(super) fn beside(&self, max_delay: Micros) -> Algorithm {
+        match self.algorithm {
+            Algorithm::TokenBucket(bucket) => shaped(bucket, max_delay),
+            other => other,
+        }
+    }
+}
+
+/// What is too slow to be shaped is not.
+fn shaped(bucket: TokenBucket, max_delay: Micros) -> Algorithm {
+    Algorithm::TokenBucket(bucket.with_max_delay(max_delay).unwrap_or(bucket))
+}
