@@ -220,7 +220,7 @@ impl Lease {
     fn change(&mut self, now: Micros, leased: LeasedBucket, max: Tokens) -> [Settled; 2] {
         let held = core::mem::take(&mut self.held);
         *self = Self { is_asking: self.is_asking, ..Self::new(leased, self.limit, max, now) };
-        held.map(|held| Settled { epoch: held.epoch, used: Tokens(held.used), unused: Tokens(held.left) })
+        held.map(|held| Settled { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) })
     }
 
     fn left(&self) -> u64 {
