@@ -55,7 +55,7 @@ pub(crate) fn replacements(value: &Value) -> Result<Vec<Replacement>, ConfigErro
         windows.into_iter().collect()
     };
     let windows: Option<Vec<Replacement>> = read();
-    match ConfigErrors::among(report.into_errors()) {
+    match ConfigErrors::among(report.into_parts().0) {
         Some(errors) => Err(errors),
         None => Ok(windows.unwrap_or_default()),
     }
