@@ -201,7 +201,7 @@ fn a_bucket_that_an_override_has_changed_is_asked_and_all_that_is_held_of_it_goe
     let mut call = Asked { algorithm: smaller, ..asked(1) };
     assert!(leases.spend(MS(3), &call).is_none(), "what is held is of the larger one");
     leases.ask(MS(3), Tokens(100), &mut call);
-    let returned = Settled { epoch: 7, used: Tokens(1), unused: Tokens(7) };
+    let returned = Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) };
     assert!(asks(&call).settled.contains(&returned), "{:?}", asks(&call));
     leases.answered(MS(3), &call, Some(&granted(&call, 2, 7)));
     let spent = leases.spend(MS(4), &Asked { algorithm: smaller, ..asked(1) }).unwrap();
