@@ -88,22 +88,25 @@ impl Limit {
         }
     }
 
-    /// Where it reads a request's body, for its key or its cost.
-    pub fn json_pointers(&self) -> impl Iterator<Item = &JsonPointer> {
-        let cost = self.hits_addend.source().and_then(Source::json_pointer);
-        self.descriptor.json_pointers().chain(cost)
+    /// Visits the places where it reads a request's body, for its key or its cost.
+    pub(super) fn visit_pointers(&self, visit: &mut dyn FnMut(&JsonPointer)) {
+        let sources = self.descriptor.entries().iter().map(|entry| &entry.source).chain(self.hits_addend.source());
+        sources.filter_map(Source::json_pointer).for_each(visit);
     }
 
     /// Whether it reads request bodies.
     #[must_use]
     pub fn reads_body(&self) -> bool {
-        self.json_pointers().next().is_some()
+        let mut reads_body = false;
+        self.visit_pointers(&mut |_| reads_body = true);
+        reads_body
     }
 
-    /// Whether it cannot read all that it is to read of a body.
-    #[must_use]
-    pub fn cannot_read(&self, body: &RequestBody) -> bool {
-        self.json_pointers().any(|pointer| body.is_unreadable_at(pointer))
+    /// Whether it cannot read all that it is to read of a body: for its key, or also for its cost.
+    pub(crate) fn cannot_read(&self, body: &RequestBody, with_cost: bool) -> bool {
+        let entries = self.descriptor.entries().iter().map(|entry| &entry.source);
+        let mut sources = entries.chain(self.hits_addend.source().filter(|_| with_cost));
+        sources.any(|source| source.is_unreadable(body))
     }
 }
 

@@ -29,7 +29,7 @@ pub struct BodyConfig {
     pub timeout: Micros,
     /// What becomes of a request whose body cannot be read. By default it has the entry's default.
     pub on_unreadable: OnUnreadable,
-    pointers: Arc<[JsonPointer]>,
+    pointers: Arc<Vec<JsonPointer>>,
     /// Which of the pointers each limit reads, a bit for each.
     of_limits: Vec<u32>,
     charges_length: bool,
@@ -74,27 +74,28 @@ pub(super) fn read(node: &Node<'_>) -> Option<Section> {
 impl Section {
     /// With what the limits, which stand at `node`, read of bodies.
     pub(super) fn with_limits(&self, limits: &[Limit], node: Option<&Node<'_>>) -> Option<BodyConfig> {
-        let mut pointers: Vec<JsonPointer> = Vec::new();
-        for pointer in limits.iter().flat_map(Limit::json_pointers) {
-            if !pointers.contains(pointer) {
-                pointers.push(pointer.clone());
-            }
+        let (mut pointers, mut of_limits) = (Vec::new(), Vec::new());
+        for limit in limits {
+            let mut bits = 0;
+            limit.visit_pointers(&mut |pointer| {
+                let place = pointers.iter().position(|known| known == pointer).unwrap_or(pointers.len());
+                if place == pointers.len() {
+                    pointers.push(pointer.clone());
+                }
+                bits |= u32::try_from(place).ok().and_then(|place| 1_u32.checked_shl(place)).unwrap_or(0);
+            });
+            of_limits.push(bits);
         }
         if let Some(node) = node.filter(|_| pointers.len() > MAX_POINTERS) {
             return node.unexpected(Expected::The("at most 16 different JSON pointers in all limits"));
         }
-        let bit = |pointer: &JsonPointer| {
-            let place = (0_u32..).zip(&pointers).find(|(_, known)| *known == pointer);
-            place.and_then(|(place, _)| 1_u32.checked_shl(place)).unwrap_or(0)
-        };
-        let bits = |limit: &Limit| limit.json_pointers().fold(0, |bits, pointer| bits | bit(pointer));
         Some(BodyConfig {
             max_bytes: usize::try_from(self.max_bytes).ok()?,
             timeout: self.timeout,
             on_unreadable: self.on_unreadable,
-            of_limits: limits.iter().map(bits).collect(),
+            of_limits,
             charges_length: limits.iter().any(|limit| limit.hits_addend.is_length()),
-            pointers: pointers.into(),
+            pointers: Arc::new(pointers),
         })
     }
 }
@@ -102,7 +103,7 @@ impl Section {
 impl BodyConfig {
     /// The places in bodies that limits read.
     #[must_use]
-    pub fn pointers(&self) -> &Arc<[JsonPointer]> {
+    pub fn pointers(&self) -> &Arc<Vec<JsonPointer>> {
         &self.pointers
     }
 

@@ -51,7 +51,7 @@ impl Request {
 
     /// With a body that is read at a JSON pointer.
     pub(crate) fn json(self, pointer: &str, body: &str) -> Self {
-        let mut scanner = JsonScanner::new(&JsonPointer::parse(pointer).into_iter().collect(), 1);
+        let mut scanner = JsonScanner::new(&Vec::from_iter(JsonPointer::parse(pointer)).into(), 1);
         scanner.push(body.as_bytes());
         self.body(scanner.into_values().into())
     }

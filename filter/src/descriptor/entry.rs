@@ -27,7 +27,7 @@ impl Entry {
 
     /// The value where the source has none.
     fn other(&self, request: &dyn Attributes) -> Option<&str> {
-        self.default.as_deref().or_else(|| self.source.is_unreadable(request).then_some(UNREADABLE))
+        self.default.as_deref().or_else(|| self.source.is_unreadable(request.body()).then_some(UNREADABLE))
     }
 }
 

@@ -77,7 +77,7 @@ impl RequestHits {
     fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
         let value = self.source.value(request).or_else(|| self.no_length(request));
         let said = value.as_deref().and_then(decimal);
-        let otherwise = match (&value, self.source.is_unreadable(request)) {
+        let otherwise = match (&value, self.source.is_unreadable(request.body())) {
             (None, false) => self.on_missing,
             _ => self.on_invalid,
         };

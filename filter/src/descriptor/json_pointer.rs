@@ -6,15 +6,7 @@ use alloc::vec::Vec;
 
 /// A place in a JSON document: the steps to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonPointer(Vec<Step>);
-
-/// A member of an object, or an item of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) name: String,
-    /// The same step into a list.
-    pub(super) index: Option<usize>,
-}
+pub struct JsonPointer(Vec<String>);
 
 impl JsonPointer {
     /// Reads a pointer such as `/user/id`, or an empty one for the whole document. `None` where it does not start
@@ -23,12 +15,22 @@ impl JsonPointer {
     pub fn parse(text: &str) -> Option<Self> {
         let mut steps = text.split('/');
         let is_rooted = steps.next() == Some("");
-        let step = |text| unescaped(text).map(|name| Step { index: index(&name), name });
-        steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
+        steps.map(unescaped).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.0
+    /// How many steps it has.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the step of this place is into a member of an object that has this key.
+    pub(super) fn enters_member(&self, place: usize, key: &[u8]) -> bool {
+        self.0.get(place).is_some_and(|step| step.as_bytes() == key)
+    }
+
+    /// Whether the step of this place is to the item of a list that has this index.
+    pub(super) fn enters_item(&self, place: usize, item: usize) -> bool {
+        self.0.get(place).and_then(|step| index(step)) == Some(item)
     }
 }
 

@@ -87,17 +87,6 @@ impl Descriptor {
         }
         Some(key.finish()).filter(|key| !self.exempt.contains(key))
     }
-
-    /// Where it reads the request's body.
-    pub fn json_pointers(&self) -> impl Iterator<Item = &JsonPointer> {
-        self.entries.iter().filter_map(|entry| entry.source.json_pointer())
-    }
-
-    /// Whether it cannot read all that it is to read of a body.
-    #[must_use]
-    pub fn cannot_read(&self, body: &RequestBody) -> bool {
-        self.json_pointers().any(|pointer| body.is_unreadable_at(pointer))
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
+use super::body::RequestBody;
 use super::cidr::Cidr;
 use super::client_address::TrustedProxies;
 use super::cookie::cookie;
@@ -133,9 +134,9 @@ impl Source {
         }
     }
 
-    /// Whether it stands in a body that cannot be read so far.
-    pub(super) fn is_unreadable(&self, request: &dyn Attributes) -> bool {
-        self.json_pointer().is_some_and(|pointer| request.body().is_unreadable_at(pointer))
+    /// Whether it stands in this body, which cannot be read so far.
+    pub(crate) fn is_unreadable(&self, body: &RequestBody) -> bool {
+        self.json_pointer().is_some_and(|pointer| body.is_unreadable_at(pointer))
     }
 }
 

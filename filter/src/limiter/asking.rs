@@ -39,13 +39,13 @@ pub(super) fn ask(
     let (mut buckets, mut shadows) = (Vec::new(), Vec::new());
     let unreadable = request.body().is_unreadable().then_some(config.body.on_unreadable);
     for (index, limit) in config.concerning(request) {
-        if unreadable == Some(OnUnreadable::Skip) && limit.descriptor.cannot_read(request.body()) {
+        if unreadable == Some(OnUnreadable::Skip) && limit.cannot_read(request.body(), false) {
             continue;
         }
         let Some(key) = limit.descriptor.bucket_key(request) else { continue };
         let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
         let Some((windows, enforced)) = in_force(limit, overridden.as_ref()) else { continue };
-        if unreadable == Some(OnUnreadable::Reject) && enforced && limit.cannot_read(request.body()) {
+        if unreadable == Some(OnUnreadable::Reject) && enforced && limit.cannot_read(request.body(), true) {
             return Err(BadRequest::Body);
         }
         let mut asked = windows.asked(index, key, limit.cost(request, enforced)?, enforced);

@@ -1,5 +1,7 @@
 //! Requests that are held until their bodies have come, or for as long as they may be.
 
+use alloc::boxed::Box;
+
 use super::RequestId;
 use super::timers::Timers;
 use crate::config::BodyConfig;
@@ -16,7 +18,7 @@ const STALLED: Micros = Micros::from_millis(50);
 #[derive(Debug)]
 pub struct Bodies {
     config: BodyConfig,
-    awaited: Timers<Awaited>,
+    awaited: Timers<Box<Awaited>>,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Bodies {
     pub fn arrive(&mut self, now: Micros, request: RequestId, pointers: u32) {
         let scanner = JsonScanner::new(self.config.pointers(), pointers);
         let deadline = now.plus(self.config.timeout);
-        self.awaited.set(deadline, request, Awaited { scanner, size: 0, deadline });
+        self.awaited.set(deadline, request, Box::new(Awaited { scanner, size: 0, deadline }));
     }
 
     /// Whether the body of this one is awaited.

@@ -30,7 +30,7 @@ pub enum RequestBody {
 /// The values at a few JSON pointers.
 #[derive(Debug)]
 pub struct BodyValues {
-    pointers: Arc<[JsonPointer]>,
+    pointers: Arc<Vec<JsonPointer>>,
     /// By the places of their pointers.
     values: Vec<(usize, Value)>,
 }

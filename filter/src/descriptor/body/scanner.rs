@@ -8,7 +8,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::json_pointer::{JsonPointer, Step};
+use super::super::json_pointer::JsonPointer;
 use super::text::{scalar, unescaped};
 use super::{BodyValues, Value};
 
@@ -17,7 +17,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A scan of one document.
 #[derive(Debug)]
 pub(crate) struct JsonScanner {
-    pointers: Arc<[JsonPointer]>,
+    pointers: Arc<Vec<JsonPointer>>,
     tracks: Vec<Track>,
     /// The objects and lists around the present place, from the outermost one. Those that are skipped are not here.
     open: Vec<Container>,
@@ -85,7 +85,7 @@ enum Text {
 
 impl JsonScanner {
     /// A scan for those of the pointers whose bit is set in `wanted`.
-    pub(crate) fn new(pointers: &Arc<[JsonPointer]>, wanted: u32) -> Self {
+    pub(crate) fn new(pointers: &Arc<Vec<JsonPointer>>, wanted: u32) -> Self {
         let is_wanted = |nth: &usize| {
             u32::try_from(*nth).ok().and_then(|nth| wanted.checked_shr(nth)).is_some_and(|bit| bit & 1 == 1)
         };
@@ -191,7 +191,7 @@ impl JsonScanner {
         let (mut is_wanted, mut is_on_the_way) = (false, false);
         for track in &self.tracks {
             if track.matched == self.open.len() {
-                match self.pointers.get(track.pointer).map_or(0, |pointer| pointer.steps().len()) {
+                match self.pointers.get(track.pointer).map_or(0, JsonPointer::len) {
                     steps if steps == track.matched => is_wanted = true,
                     _ => is_on_the_way = true,
                 }
@@ -221,18 +221,18 @@ impl JsonScanner {
     /// The item of a list begins that has this index.
     fn item(&mut self, index: usize) {
         self.open.push(Container::List(index));
-        self.enter(&|step| step.index == Some(index));
+        self.enter(&|pointer, place| pointer.enters_item(place, index));
     }
 
     /// The step into the innermost container is known. Whatever stood there before no longer counts: of an object's
     /// members with the same key, the last is the value.
-    fn enter(&mut self, matches: &dyn Fn(&Step) -> bool) {
+    fn enter(&mut self, matches: &dyn Fn(&JsonPointer, usize) -> bool) {
         let depth = self.open.len();
         let above = depth.saturating_sub(1);
         for track in &mut self.tracks {
             track.matched = track.matched.min(above);
-            let step = self.pointers.get(track.pointer).and_then(|pointer| pointer.steps().get(above));
-            if track.matched == above && step.is_some_and(matches) {
+            let pointer = self.pointers.get(track.pointer).filter(|_| track.matched == above);
+            if pointer.is_some_and(|pointer| matches(pointer, above)) {
                 track.matched = depth;
                 track.value = Value::Absent;
             }
@@ -254,7 +254,7 @@ impl JsonScanner {
     /// Sets what is found here.
     fn find(&mut self, value: &Value) {
         for track in &mut self.tracks {
-            let steps = self.pointers.get(track.pointer).map_or(0, |pointer| pointer.steps().len());
+            let steps = self.pointers.get(track.pointer).map_or(0, JsonPointer::len);
             if track.matched == self.open.len() && steps == track.matched {
                 track.value = value.clone();
             }
@@ -298,7 +298,7 @@ impl JsonScanner {
         let Some(text) = unescaped(&token) else { return State::Malformed };
         let next = match of {
             Text::Key => {
-                self.enter(&|step| step.name.as_bytes() == &*text);
+                self.enter(&|pointer, place| pointer.enters_member(place, &text));
                 State::Colon
             }
             _ => {

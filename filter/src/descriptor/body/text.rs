@@ -1,6 +1,7 @@
 //! JSON's strings, numbers and words, as the text that limits see.
 
 use alloc::borrow::Cow;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::Value;
@@ -44,20 +45,20 @@ pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
 /// The character of an escape behind its `\u`, and what is behind that.
 fn unicode(bytes: &[u8]) -> Option<(char, &[u8])> {
     let (first, rest) = code_unit(bytes)?;
-    let second = rest.strip_prefix(b"\\u").and_then(code_unit);
-    if let Some((second, behind)) = second
-        && let Some(Ok(char)) = char::decode_utf16([first, second]).next()
-        && char.len_utf16() == 2
-    {
-        return Some((char, behind));
-    }
-    Some((char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
+    let (code, rest) = match rest.strip_prefix(b"\\u").and_then(code_unit) {
+        Some((second @ 0xdc00..=0xdfff, behind)) if matches!(first, 0xd800..=0xdbff) => {
+            // Ten bits of each, above the characters that need no surrogates.
+            (0x1_0000_u32.saturating_add((first & 0x3ff) << 10 | second & 0x3ff), behind)
+        }
+        _ => (first, rest),
+    };
+    Some((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
 }
 
-fn code_unit(bytes: &[u8]) -> Option<(u16, &[u8])> {
+fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = bytes.split_at_checked(4)?;
     let unit = digits.iter().try_fold(0_u32, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))?;
-    Some((u16::try_from(unit).ok()?, rest))
+    Some((unit, rest))
 }
 
 /// The value of a number or a word. `None` where it is none of JSON's.
@@ -72,55 +73,61 @@ pub(super) fn scalar(written: &[u8]) -> Option<Value> {
 /// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in so many
 /// zeros that they have more than 20 digits, are the digits that count and an exponent: `15e-1`, `1e300`.
 fn number(written: &[u8]) -> Option<Vec<u8>> {
-    let (sign, unsigned) = match written.strip_prefix(b"-") {
-        Some(unsigned) => (&b"-"[..], unsigned),
-        None => (&b""[..], written),
-    };
-    let (mantissa, exponent) = match unsigned.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (unsigned.get(..at)?, self::exponent(unsigned.get(at.saturating_add(1)..)?)?),
-        None => (unsigned, 0),
-    };
-    let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
-        Some(at) => (mantissa.get(..at)?, Some(mantissa.get(at.saturating_add(1)..)?)),
-        None => (mantissa, None),
-    };
-    if !is_digits(whole) || fraction.is_some_and(|fraction| !is_digits(fraction)) {
-        return None;
+    let unsigned = written.strip_prefix(b"-");
+    let mut number: Vec<u8> = unsigned.map(|_| b'-').into_iter().collect();
+    let sign = number.len();
+    let (mut part, mut has_digits) = (Part::Whole, false);
+    let (mut exponent, mut power, mut power_sign) = (0_i64, 0_i64, 0_i64);
+    for byte in unsigned.unwrap_or(written) {
+        match (byte, part) {
+            (b'0'..=b'9', Part::Power) => {
+                // Beyond what is of any use, any is as good.
+                power = power.saturating_mul(10).saturating_add(i64::from(byte & 0x0f)).min(1 << 40);
+                has_digits = true;
+            }
+            (b'0'..=b'9', _) => {
+                if number.len() > sign || *byte != b'0' {
+                    number.push(*byte);
+                }
+                exponent = exponent.saturating_sub((part == Part::Fraction).into());
+                has_digits = true;
+            }
+            (b'.', Part::Whole) if has_digits => (part, has_digits) = (Part::Fraction, false),
+            (b'e' | b'E', Part::Whole | Part::Fraction) if has_digits => (part, has_digits) = (Part::Power, false),
+            (b'+' | b'-', Part::Power) if !has_digits && power_sign == 0 => {
+                power_sign = if *byte == b'-' { -1 } else { 1 }
+            }
+            _ => return None,
+        }
     }
-    let fraction = fraction.unwrap_or_default();
-    let digits = [whole, fraction].concat();
-    let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len());
-    let end = digits.iter().rposition(|digit| *digit != b'0').map_or(digits.len(), |last| last.saturating_add(1));
-    let zeros = i64::try_from(digits.len().saturating_sub(end)).ok()?;
-    let exponent = exponent.saturating_sub(i64::try_from(fraction.len()).ok()?).saturating_add(zeros);
-    let digits = digits.get(first..end)?;
-    if digits.is_empty() {
-        return Some(b"0".to_vec());
+    exponent = exponent.saturating_add(if power_sign < 0 { power.saturating_neg() } else { power });
+    while number.len() > sign && number.last() == Some(&b'0') {
+        number.pop();
+        exponent = exponent.saturating_add(1);
     }
-    let mut number = [sign, digits].concat();
+    if number.len() == sign {
+        return has_digits.then(|| b"0".to_vec());
+    }
+    let digits = number.len().saturating_sub(sign);
     match usize::try_from(exponent) {
         Ok(0) => {}
-        Ok(zeros) if zeros.saturating_add(digits.len()) <= MAX_DIGITS => {
-            number.extend(core::iter::repeat_n(b'0', zeros))
+        Ok(zeros) if zeros.saturating_add(digits) <= MAX_DIGITS => {
+            number.resize(number.len().saturating_add(zeros), b'0')
         }
-        _ => number.extend_from_slice(format!("e{exponent}").as_bytes()),
+        _ => {
+            number.push(b'e');
+            number.extend_from_slice(exponent.to_string().as_bytes());
+        }
     }
-    Some(number)
+    has_digits.then_some(number)
 }
 
-/// Beyond what is of any use, any is as good.
-fn exponent(written: &[u8]) -> Option<i64> {
-    let (sign, digits) = match written.split_first()? {
-        (b'-', digits) => (-1, digits),
-        (b'+', digits) => (1, digits),
-        _ => (1, written),
-    };
-    let add = |sum: i64, digit: &u8| sum.saturating_mul(10).saturating_add(i64::from(digit & 0x0f)).min(1 << 40);
-    is_digits(digits).then(|| digits.iter().fold(0, add).saturating_mul(sign))
-}
-
-fn is_digits(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+/// Of a number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Fraction,
+    Power,
 }
 
 #[cfg(test)]
