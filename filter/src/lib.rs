@@ -31,6 +31,7 @@ pub mod overrides;
 mod pairs;
 #[cfg(target_arch = "wasm32")]
 mod plugin;
+mod protobuf;
 pub mod redis;
 pub mod respond;
 mod table;

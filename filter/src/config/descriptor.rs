@@ -40,7 +40,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<Vec<Entry>> {
 fn entry(node: &Node<'_>) -> Option<Entry> {
     let (kind, node) = node.one_field(ENTRIES)?;
     let fields = node.object(match kind {
-        "request_header" | "query_parameter" | "cookie" => &["name", "default"],
+        "request_header" | "query_parameter" | "cookie" => &["name", "repeated", "default"],
         "path" => &["template", "exact", "prefix", "default"],
         "remote_address" => &["trusted_hops", "trusted_cidrs", "default"],
         "masked_remote_address" => {

@@ -1,7 +1,5 @@
 //! A limit's `hits_addend`: a constant, or where the request says how many tokens it spends.
 
-use alloc::borrow::ToOwned;
-
 use super::reader::Node;
 use super::source;
 use crate::descriptor::{HitsAddend, OnInvalid, RequestHits, Source};
@@ -19,10 +17,10 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
     let fields = node.object(match kind {
         "content_length" => &["default", "min", "max", "on_missing", "on_invalid"],
         "request_body" => &["json_pointer", "default", "min", "max", "on_missing", "on_invalid"],
-        _ => &["name", "default", "min", "max", "on_missing", "on_invalid"],
+        _ => &["name", "repeated", "default", "min", "max", "on_missing", "on_invalid"],
     })?;
     let source = match kind {
-        "content_length" => Some(Source::RequestHeader { name: "content-length".to_owned() }),
+        "content_length" => Some(Source::request_header("content-length")),
         _ => source::read(kind, &fields),
     };
     // Bytes are many.

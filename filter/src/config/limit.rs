@@ -63,10 +63,10 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Whether this limit concerns a request, as far as its predicates say.
+    /// Whether this limit concerns a request, as far as its predicates say. It does where they cannot say so.
     #[must_use]
     pub fn concerns(&self, request: &dyn Attributes) -> bool {
-        self.when.iter().all(|predicate| predicate.holds(request))
+        self.when.iter().all(|predicate| predicate.may_hold(request))
             && !self.exempt.iter().any(|predicate| predicate.holds(request))
     }
 

@@ -127,9 +127,11 @@ fn method<'a>(node: &Node<'a>) -> Option<&'a str> {
 fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
     let fields = node.object(match kind {
         "dynamic_metadata" => &["metadata_key", "exact", "prefix", "suffix", "contains", "regex", "present"],
-        _ => &["name", "exact", "prefix", "suffix", "contains", "regex", "present"],
+        _ => &["name", "repeated", "exact", "prefix", "suffix", "contains", "regex", "present"],
     })?;
     let source = source::read(kind, &fields);
+    // A predicate says yes or no: only a key or a cost can reject a request.
+    fields.optional("repeated", |node| node.one_of(&[("first", ()), ("last", ()), ("joined", ())], &[]))?;
     let (kind, node) = fields.exactly_one(VALUE_MATCHES)?;
     if kind == "present" {
         let present = node.boolean();

@@ -57,6 +57,8 @@ impl ErrorStatus {
     pub const BAD_REQUEST: Self = Self(NonZeroU16::MIN.saturating_add(399));
     /// 411.
     pub const LENGTH_REQUIRED: Self = Self(NonZeroU16::MIN.saturating_add(410));
+    /// 431.
+    pub const HEADERS_TOO_LARGE: Self = Self(NonZeroU16::MIN.saturating_add(430));
     /// 429.
     pub const TOO_MANY_REQUESTS: Self = Self(NonZeroU16::MIN.saturating_add(428));
     /// 503.

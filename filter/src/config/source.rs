@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::error::Expected;
 use super::reader::{Node, Object};
-use crate::descriptor::{Cidr, JsonPointer, PathPattern, PathTemplate, PropertyPath, Source, TrustedProxies};
+use crate::descriptor::{Cidr, JsonPointer, PathPattern, PathTemplate, PropertyPath, Repeated, Source, TrustedProxies};
 
 pub(super) const MAX_NAME: usize = 128;
 const MAX_PATH: usize = 1_024;
@@ -18,14 +18,20 @@ const MAX_TRUSTED_HOPS: u64 = 32;
 /// The source of a `kind`, out of its own fields.
 pub(super) fn read(kind: &str, fields: &Object<'_>) -> Option<Source> {
     match kind {
-        "request_header" | "header" => header_name(fields).map(|name| Source::RequestHeader { name }),
+        "request_header" | "header" => {
+            let (name, repeated) = (header_name(fields), repeated(fields, Repeated::Joined));
+            Some(Source::RequestHeader { name: name?, repeated: repeated? })
+        }
         "query_parameter" => {
-            let name = fields.required("name", "a query parameter's name")?.text(1..=MAX_NAME)?;
-            Some(Source::QueryParameter { name: name.to_owned() })
+            let name = fields.required("name", "a query parameter's name").and_then(|node| node.text(1..=MAX_NAME));
+            let repeated = repeated(fields, Repeated::First);
+            Some(Source::QueryParameter { name: name?.to_owned(), repeated: repeated? })
         }
         "cookie" => {
-            let name = fields.required("name", "a cookie's name")?.text_such("a cookie's name", is_token)?;
-            Some(Source::Cookie { name: name.to_owned() })
+            let name = fields.required("name", "a cookie's name");
+            let name = name.and_then(|node| node.text_such("a cookie's name", is_token));
+            let repeated = repeated(fields, Repeated::First);
+            Some(Source::Cookie { name: name?.to_owned(), repeated: repeated? })
         }
         "path" => match fields.at_most_one(&["template", "exact", "prefix"])? {
             Some((kind, node)) => path_pattern(kind, &node).map(Source::Path),
@@ -96,7 +102,20 @@ pub(super) fn cidrs(node: &Node<'_>) -> Option<Vec<Cidr>> {
     node.each(1..=MAX_CIDRS, |node| node.parsed("a range of addresses such as \"10.0.0.0/8\"", MAX_NAME, Cidr::parse))
 }
 
-/// The required field `name` of an object: a header's name, in lower case.
+/// The field `repeated` of an object that may have it: which of several values counts.
+fn repeated(fields: &Object<'_>, default: Repeated) -> Option<Repeated> {
+    fields.or("repeated", default, |node| {
+        let values = [
+            ("first", Repeated::First),
+            ("last", Repeated::Last),
+            ("joined", Repeated::Joined),
+            ("reject", Repeated::Reject),
+        ];
+        node.one_of(&values, &[])
+    })
+}
+
+/// The required field `name` of an object: a header's name, in lower case. Envoy has `host` as `:authority`.
 fn header_name(fields: &Object<'_>) -> Option<String> {
     fields
         .required("name", "a header's name")
@@ -105,6 +124,7 @@ fn header_name(fields: &Object<'_>) -> Option<String> {
             node.text_such("a header's name", |text| is_token(text.strip_prefix(':').unwrap_or(text)))
         })
         .map(str::to_ascii_lowercase)
+        .map(|name| if name == "host" { ":authority".to_owned() } else { name })
 }
 
 /// A token (RFC 9110, §5.6.2) of up to 128 bytes.

@@ -1,16 +1,21 @@
 //! What a limit can see of a request.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
+#[cfg(test)]
+use core::cell::OnceCell;
 
 use super::body::RequestBody;
+use super::memo::Memo;
+use crate::pairs;
 #[cfg(test)]
 use super::{body::JsonScanner, json_pointer::JsonPointer};
 
 /// A request as the filter's core sees it: lent by a proxy, or made up by a test.
 pub trait Attributes {
-    /// A request header, by its name in lower case; `:path`, `:method` and `:authority` included. The values of
-    /// a repeated header are joined by commas. `None` where the request has no such header.
-    fn header(&self, name: &str) -> Option<Vec<u8>>;
+    /// All request headers, `:path`, `:method` and `:authority` included, as proxy-wasm encodes pairs. Names are in
+    /// lower case, and a repeated header is a pair for each of its values.
+    fn headers(&self) -> &[u8];
 
     /// A property of the proxy's, such as `["source", "address"]`. `None` where the proxy knows none.
     ///
@@ -21,21 +26,40 @@ pub trait Attributes {
     fn body(&self) -> &RequestBody {
         &RequestBody::None
     }
+
+    /// What limits have found out about this request so far. Another for each request.
+    fn memo(&self) -> &Memo;
+}
+
+impl dyn Attributes + '_ {
+    /// A request header, by its name in lower case. The values of a repeated header are joined by commas, those of
+    /// `cookie` by semicolons. `None` where the request has no such header.
+    #[must_use]
+    pub fn header<'a>(&'a self, name: &'a str) -> Option<Cow<'a, [u8]>> {
+        let mut values = pairs::values(self.headers(), name.as_bytes());
+        let first = values.next()?;
+        let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+        let separator: &[u8] = if name == "cookie" { b"; " } else { b"," };
+        let all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
+        Some(Cow::Owned(all.join(separator)))
+    }
 }
 
 /// A request made up by a test.
 #[cfg(test)]
 #[derive(Default)]
 pub(crate) struct Request {
-    headers: Vec<(String, Vec<u8>)>,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
+    encoded: OnceCell<Vec<u8>>,
     properties: Vec<(Vec<String>, Vec<u8>)>,
     body: RequestBody,
+    memo: Memo,
 }
 
 #[cfg(test)]
 impl Request {
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
+        self.headers.push((name.as_bytes().to_vec(), value.as_ref().to_vec()));
         self
     }
 
@@ -43,9 +67,9 @@ impl Request {
         self.property(&["source", "address"], address)
     }
 
-    pub(crate) fn property(mut self, path: &[&str], value: &str) -> Self {
+    pub(crate) fn property(mut self, path: &[&str], value: impl AsRef<[u8]>) -> Self {
         let path = path.iter().map(|part| (*part).to_owned()).collect();
-        self.properties.push((path, value.as_bytes().to_vec()));
+        self.properties.push((path, value.as_ref().to_vec()));
         self
     }
 
@@ -64,10 +88,8 @@ impl Request {
 
 #[cfg(test)]
 impl Attributes for Request {
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        let values: Vec<&[u8]> =
-            self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_slice()).collect();
-        (!values.is_empty()).then(|| values.join(&b","[..]))
+    fn headers(&self) -> &[u8] {
+        self.encoded.get_or_init(|| pairs::encode(self.headers.iter().map(|(name, value)| (name, value))))
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
@@ -76,5 +98,9 @@ impl Attributes for Request {
 
     fn body(&self) -> &RequestBody {
         &self.body
+    }
+
+    fn memo(&self) -> &Memo {
+        &self.memo
     }
 }

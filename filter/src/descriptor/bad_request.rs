@@ -17,4 +17,10 @@ pub enum BadRequest {
     /// Its body cannot be read.
     #[error("expected a JSON body")]
     Body,
+    /// A header, parameter or cookie has several values where `repeated: reject` is configured.
+    #[error("expected one value of what identifies the client, found several")]
+    Repeated,
+    /// The values for a key are too long, and too many, to be read within a request's bounds.
+    #[error("expected shorter headers")]
+    TooLarge,
 }

@@ -5,6 +5,16 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::attributes::Attributes;
 use super::cidr::Cidr;
+use super::memo::{Exhausted, Purpose};
+
+/// Bytes at the end of `x-forwarded-for` that are looked at: what is further left, no proxy of ours has added.
+const MAX_FORWARDED: usize = 2_048;
+/// Hops that are looked at.
+const MAX_HOPS: usize = 64;
+/// Work of looking at one byte of `x-forwarded-for`.
+const FORWARDED_BYTE: usize = 12;
+/// Work of comparing an address with a range.
+const RANGE: usize = 24;
 
 /// Which proxies in front of this one are trusted to have said whom they got the request from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +27,19 @@ pub enum TrustedProxies {
 
 impl TrustedProxies {
     /// The address of the client behind them. `None` where it is unknown.
-    #[must_use]
-    pub fn client(&self, request: &dyn Attributes) -> Option<IpAddr> {
-        let source = request.property(&["source", "address"]);
+    pub(super) fn read(&self, request: &dyn Attributes, purpose: Purpose) -> Result<Option<IpAddr>, Exhausted> {
+        let source = request.memo().source_address(|| request.property(&["source", "address"]));
         let forwarded_for = if *self == Self::Hops(0) { None } else { request.header("x-forwarded-for") };
+        let forwarded_for = forwarded_for.as_deref();
+        let work = forwarded_for.map_or(0, |header| header.len().min(MAX_FORWARDED).saturating_mul(FORWARDED_BYTE));
+        request.memo().charge(purpose, work)?;
         match self {
-            Self::Hops(hops) => client_address(source.as_deref(), forwarded_for.as_deref(), *hops),
-            Self::Cidrs(trusted) => untrusted_address(source.as_deref(), forwarded_for.as_deref(), trusted),
+            Self::Hops(hops) => Ok(client_address(source, forwarded_for, *hops)),
+            Self::Cidrs(trusted) => {
+                let hops = hops(forwarded_for).count().saturating_add(1);
+                request.memo().charge(purpose, hops.saturating_mul(trusted.len()).saturating_mul(RANGE))?;
+                Ok(untrusted_address(source, forwarded_for, trusted))
+            }
         }
     }
 }
@@ -70,10 +86,17 @@ pub fn untrusted_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, tr
     client
 }
 
-/// The hops of a header, from the right. Empty elements of a list do not count (RFC 9110, §5.6.1.2).
+/// The hops of a header, from the right, as far as they are looked at. Empty elements of a list do not count (RFC 9110,
+/// §5.6.1.2).
 fn hops(forwarded_for: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
-    let elements = forwarded_for.unwrap_or_default().rsplit(|byte| *byte == b',');
-    elements.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty())
+    let mut header = forwarded_for.unwrap_or_default();
+    if let Some(start) = header.len().checked_sub(MAX_FORWARDED) {
+        // Without the rest of an element that starts before.
+        let tail = header.get(start..).unwrap_or_default();
+        let comma = tail.iter().position(|byte| *byte == b',').unwrap_or(tail.len());
+        header = tail.get(comma..).unwrap_or_default();
+    }
+    header.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).take(MAX_HOPS)
 }
 
 /// An address with or without brackets, port and zone.

@@ -1,12 +1,14 @@
-//! Cookies (RFC 6265, §4.2.1).
+//! Cookies (RFC 6265, §4.2.1 and §5.4).
 
-/// The value of the first cookie named `name` in a header `cookie`, without quotes around it.
+/// The values of the cookies named `name` in one header `cookie`, without blanks and quotes around them.
 ///
-/// A comma ends a value as a semicolon does: values have none, and a proxy may have joined two headers by it.
-pub(super) fn cookie<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let named = |pair: &'a [u8]| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=");
-    let value = header.split(|byte| matches!(byte, b';' | b',')).find_map(named)?;
-    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+/// Only semicolons separate cookies. Blanks around names count no more than in browsers (§5.2).
+pub(super) fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|byte| *byte == b';').filter_map(move |pair| {
+        let behind_name = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
+        let value = behind_name.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+        Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+    })
 }
 
 #[cfg(test)]
@@ -14,7 +16,7 @@ mod tests {
     use super::*;
 
     fn session(header: &str) -> Option<&str> {
-        cookie(header.as_bytes(), "session").map(|value| str::from_utf8(value).unwrap())
+        cookies(header.as_bytes(), "session").next().map(|value| str::from_utf8(value).unwrap())
     }
 
     #[test]
@@ -22,19 +24,30 @@ mod tests {
         assert_eq!(session("session=abc"), Some("abc"));
         assert_eq!(session("theme=dark; session=abc=; lang=de"), Some("abc="));
         assert_eq!(session("theme=dark;session=\"abc\""), Some("abc"));
-        assert_eq!(session("theme=dark,session=abc,lang=de"), Some("abc"));
+        assert_eq!(session("theme=dark ;\tsession = abc ; lang=de"), Some("abc"));
         assert_eq!(session("session="), Some(""));
+        assert_eq!(session("session=\"\""), Some(""));
+        assert_eq!(session("session=\""), Some("\""));
+        assert_eq!(session(";; session=abc;"), Some("abc"));
+    }
+
+    #[test]
+    fn a_comma_is_part_of_a_value() {
+        assert_eq!(session("session=acme,1; x=2"), Some("acme,1"));
+        assert_eq!(session("theme=a,session=mallory; session=alice"), Some("alice"));
+        assert_eq!(session("theme=a,session=mallory"), None);
     }
 
     #[test]
     fn a_name_is_matched_whole_and_with_its_case() {
-        for header in ["", "Session=abc", "xsession=abc", "sessions=abc", "session", "a=session=abc"] {
+        for header in ["", "Session=abc", "xsession=abc", "sessions=abc", "session", "a=session=abc", "=session"] {
             assert_eq!(session(header), None, "{header}");
         }
     }
 
     #[test]
-    fn the_first_of_several_counts() {
-        assert_eq!(session("session=a; session=b"), Some("a"));
+    fn all_of_a_name_are_found_in_their_order() {
+        let found: Vec<&[u8]> = cookies(b"session=a; x=1; session=b", "session").collect();
+        assert_eq!(found, [b"a", b"b"]);
     }
 }

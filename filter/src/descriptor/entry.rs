@@ -1,10 +1,10 @@
 //! A descriptor's entries, in the terms of Envoy's rate-limit actions.
 
-use alloc::borrow::Cow;
 use alloc::string::String;
 
 use super::attributes::Attributes;
 use super::source::Source;
+use super::value::Value;
 
 /// The value of what cannot be read in bodies, where there is no default: clients that send such bodies share a bucket.
 const UNREADABLE: &str = "unreadable";
@@ -21,8 +21,8 @@ pub struct Entry {
 impl Entry {
     /// The entry's value for `request`; `None` where it has neither a value nor a default.
     #[must_use]
-    pub fn value<'a>(&'a self, request: &dyn Attributes) -> Option<Cow<'a, [u8]>> {
-        self.source.value(request).or_else(|| self.other(request).map(|other| Cow::Borrowed(other.as_bytes())))
+    pub fn value<'a>(&'a self, request: &'a dyn Attributes) -> Option<Value<'a>> {
+        self.source.value(request).or_else(|| self.other(request).map(Value::from))
     }
 
     /// The value where the source has none.

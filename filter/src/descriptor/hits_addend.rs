@@ -1,11 +1,10 @@
 //! How many tokens a request spends.
 
-use alloc::borrow::Cow;
-
 use super::attributes::Attributes;
 use super::bad_request::BadRequest;
 use super::body::RequestBody;
 use super::source::Source;
+use super::value::Value;
 use crate::units::Tokens;
 
 /// How many tokens a request spends.
@@ -91,9 +90,9 @@ impl RequestHits {
     }
 
     /// The length of the body of a request that has none.
-    fn no_length(&self, request: &dyn Attributes) -> Option<Cow<'static, [u8]>> {
+    fn no_length(&self, request: &dyn Attributes) -> Option<Value<'static>> {
         let has_none = is_length(&self.source) && matches!(request.body(), RequestBody::None);
-        has_none.then_some(Cow::Borrowed(b"0"))
+        has_none.then_some(Value::Lent(b"0"))
     }
 }
 
@@ -130,7 +129,7 @@ mod tests {
     const MAX: OnInvalid = OnInvalid::Max;
 
     fn header(name: &str) -> Source {
-        Source::RequestHeader { name: name.to_owned() }
+        Source::request_header(name)
     }
 
     /// 2 to 1,000 hits, 3 by default.
@@ -190,7 +189,7 @@ mod tests {
 
     #[test]
     fn missing_hits_cost_the_default_or_the_maximum_or_are_rejected() {
-        let by_query = Source::QueryParameter { name: "n".to_owned() };
+        let by_query = Source::query_parameter("n");
         let by_body = Source::RequestBody(JsonPointer::parse("/n").unwrap());
         for source in [header("x-cost"), by_query, by_body] {
             for (on_missing, cost) in [(DEFAULT, Ok(3)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {

@@ -1,18 +1,18 @@
 //! Bucket keys that no client can forge.
 //!
 //! Each value is percent-encoded, so that a colon in a key always parts two values; an empty value is a lone
-//! `%`, so that one empty value differs from no value. What gets longer than 128 bytes is replaced by `#` and
-//! half of its SHA-256 in hexadecimal, and no encoded value starts with `#`.
+//! `%`, so that one empty value differs from no value. A value whose encoding is longer than 128 bytes is replaced by
+//! `#` and its BLAKE2b hash in hexadecimal, and so are the values together. No encoded value starts with `#`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use sha2::{Digest, Sha256};
+use super::hash::{Hash, hash};
+use super::memo::{Exhausted, Memo};
+use super::value::Value;
 
-/// The longest descriptor that a key spells out.
+/// The longest value, and the longest descriptor, that a key spells out.
 const MAX_DESCRIPTOR: usize = 128;
-/// Bytes of the hash in a key: 128 bits.
-const HASH: usize = 16;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Writes a key value by value.
@@ -29,11 +29,30 @@ impl KeyWriter {
         Self { key, stem: stem.len() }
     }
 
+    /// Adds a value of a request, whose long ones are hashed once.
+    pub(super) fn push_shared(&mut self, value: &Value<'_>, memo: &Memo) -> Result<(), Exhausted> {
+        if value.len() > MAX_DESCRIPTOR {
+            self.separate();
+            push_hash(&mut self.key, &memo.hash(value)?);
+        } else {
+            self.push_short(value);
+        }
+        Ok(())
+    }
+
     /// Adds a value.
     pub(super) fn push(&mut self, value: &[u8]) {
-        if self.key.len() > self.stem {
-            self.key.push(b':');
+        if value.len() > MAX_DESCRIPTOR {
+            self.separate();
+            push_hash(&mut self.key, &hash(value));
+        } else {
+            self.push_short(value);
         }
+    }
+
+    fn push_short(&mut self, value: &[u8]) {
+        self.separate();
+        let start = self.key.len();
         if value.is_empty() {
             self.key.push(b'%');
         }
@@ -47,18 +66,25 @@ impl KeyWriter {
             push_hex(&mut self.key, *byte);
             rest = after;
         }
+        if self.key.len().saturating_sub(start) > MAX_DESCRIPTOR {
+            self.key.truncate(start);
+            push_hash(&mut self.key, &hash(value));
+        }
+    }
+
+    fn separate(&mut self) {
+        if self.key.len() > self.stem {
+            self.key.push(b':');
+        }
     }
 
     /// The key of the values added.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let descriptor = self.key.get(self.stem..).unwrap_or_default();
         if descriptor.len() > MAX_DESCRIPTOR {
-            let hash = Sha256::digest(descriptor);
+            let hash = hash(descriptor);
             self.key.truncate(self.stem);
-            self.key.push(b'#');
-            for byte in hash.iter().take(HASH) {
-                push_hex(&mut self.key, *byte);
-            }
+            push_hash(&mut self.key, &hash);
         }
         self.key
     }
@@ -73,19 +99,24 @@ pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) ->
     key.finish()
 }
 
-/// What logs may say of a key that must not be in them: the first 8 bytes of its SHA-256, as 16
+/// A key's name in logs that must not have the key: the first 8 bytes of its BLAKE2b hash (`b2sum -l 128`), as 16
 /// hexadecimal digits in lower case.
 #[must_use]
 pub fn key_hash(key: &[u8]) -> String {
-    let hash = Sha256::digest(key);
-    let mut digits = Vec::with_capacity(HASH);
-    hash.iter().take(HASH / 2).for_each(|byte| push_hex(&mut digits, *byte));
+    let hash = hash(key);
+    let mut digits = Vec::with_capacity(hash.len());
+    hash.iter().take(hash.len() / 2).for_each(|byte| push_hex(&mut digits, *byte));
     String::from_utf8_lossy(&digits).to_ascii_lowercase()
 }
 
 /// Whether a byte of a value is itself in a key.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'@' | b'/' | b'+' | b'-')
+}
+
+fn push_hash(key: &mut Vec<u8>, hash: &Hash) {
+    key.push(b'#');
+    hash.iter().for_each(|byte| push_hex(key, *byte));
 }
 
 fn push_hex(key: &mut Vec<u8>, byte: u8) {
@@ -138,9 +169,34 @@ mod tests {
     fn a_long_value_is_hashed_and_no_value_can_forge_the_hash() {
         let long = text(&[&[b'x'; 129]]);
         assert_eq!(text(&[&[b'x'; 128]]).len(), "weir:per_user:".len() + 128);
-        assert_eq!(long, "weir:per_user:#0EC9EB33E74510BCDD1F2EA55206E82F");
+        assert_eq!(long, "weir:per_user:#B9EE96F69E8210C624FEE55D71D5A54F");
         let forged = long.strip_prefix("weir:per_user:").unwrap();
         assert_ne!(text(&[forged.as_bytes()]), long);
+    }
+
+    #[test]
+    fn a_long_value_is_hashed_alone() {
+        let (long, other) = (text(&[&[b'x'; 129]]), text(&[&[b' '; 43]]));
+        assert_eq!(text(&[b"alice", &[b'x'; 129]]), long.replacen(":#", ":alice:#", 1));
+        assert_eq!(other.len(), "weir:per_user:#".len() + 32);
+        assert_ne!(other, text(&[&[b' '; 44]]));
+        // Together they are too long, though none of them is.
+        let all = text(&[&[b'x'; 100], &[b'y'; 100]]);
+        assert_eq!(all.len(), "weir:per_user:#".len() + 32);
+        assert_ne!(all, text(&[&[b'x'; 100], &[b'z'; 100]]));
+    }
+
+    /// The way of a request's values leads to the same keys as that of an operator's.
+    #[test]
+    fn a_request_and_an_operator_have_one_key() {
+        let memo = Memo::default();
+        let long = [b'x'; 60_000];
+        for value in [&b"alice"[..], b"", &[b' '; 43], &[b'x'; 129], &long] {
+            let mut writer = KeyWriter::new(b"weir:per_user:");
+            writer.push_shared(&Value::Lent(value), &memo).unwrap();
+            writer.push_shared(&Value::Lent(value), &memo).unwrap();
+            assert_eq!(writer.finish(), key(&[value, value]), "{} bytes", value.len());
+        }
     }
 
     proptest! {

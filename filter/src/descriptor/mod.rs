@@ -10,15 +10,22 @@ mod cidr;
 mod client_address;
 mod cookie;
 mod entry;
+mod hash;
 mod hits_addend;
+mod host;
 mod json_pointer;
 mod key;
+mod memo;
 mod path;
 mod predicate;
+mod property;
 mod query;
 mod regex;
+mod repeated;
+mod search;
 mod source;
 mod string_match;
+mod value;
 
 pub use self::attributes::Attributes;
 #[cfg(test)]
@@ -31,11 +38,15 @@ pub use self::client_address::{TrustedProxies, client_address, untrusted_address
 pub use self::entry::Entry;
 pub use self::hits_addend::{HitsAddend, OnInvalid, RequestHits};
 pub use self::json_pointer::JsonPointer;
+pub use self::memo::Memo;
 pub use self::path::{PathPattern, PathTemplate};
 pub use self::predicate::Predicate;
+pub use self::property::PropertyPath;
 pub use self::regex::{Regex, RegexError};
-pub use self::source::{PropertyPath, Source};
+pub use self::repeated::Repeated;
+pub use self::source::Source;
 pub use self::string_match::StringMatch;
+pub use self::value::Value;
 
 use alloc::vec::Vec;
 
@@ -78,12 +89,17 @@ impl Descriptor {
     }
 
     /// The key of `request`'s bucket. `None` where an entry has neither a value nor a default, or the values are
-    /// exempt: then the limit does not apply.
+    /// exempt: then the limit does not apply. Where the request is to be rejected for its values, its
+    /// [memo](Attributes::memo) says so.
     #[must_use]
     pub fn bucket_key(&self, request: &dyn Attributes) -> Option<Vec<u8>> {
         let mut key = KeyWriter::new(&self.stem);
         for entry in &self.entries {
-            key.push(&entry.value(request)?);
+            let memo = request.memo();
+            if key.push_shared(&entry.value(request)?, memo).is_err() {
+                memo.reject(BadRequest::TooLarge);
+                return None;
+            }
         }
         Some(key.finish()).filter(|key| !self.exempt.contains(key))
     }
@@ -99,7 +115,7 @@ mod tests {
     }
 
     fn header(name: &str, default: Option<&str>) -> Entry {
-        let source = Source::RequestHeader { name: name.to_owned() };
+        let source = Source::request_header(name);
         Entry { source, default: default.map(str::to_owned) }
     }
 

@@ -8,6 +8,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
+use super::memo::Exhausted;
+use crate::pairs;
+
+/// Work of looking at one byte of a path.
+const PATH_BYTE: usize = 8;
 
 /// Which paths have a value, and which.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,9 @@ pub struct PathTemplate {
     is_open: bool,
 }
 
+/// Books work, or says that none is left.
+pub(super) type Charge<'a> = &'a dyn Fn(usize) -> Result<(), Exhausted>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
     Literal(String),
@@ -42,15 +50,14 @@ enum Segment {
 }
 
 impl PathPattern {
-    /// The value that `path` has, if it matches.
-    #[must_use]
-    pub fn value<'a>(&'a self, path: &[u8]) -> Option<Cow<'a, [u8]>> {
-        match self {
-            Self::Any => Some(Cow::Owned(path.to_vec())),
+    /// The value that `path` has, if it matches. `charge` books the work for so many bytes before it is done.
+    pub(super) fn value<'a>(&'a self, path: &'a [u8], charge: Charge<'_>) -> Result<Option<Cow<'a, [u8]>>, Exhausted> {
+        Ok(match self {
+            Self::Any => Some(Cow::Borrowed(path)),
             Self::Exact(exact) => (path == exact.as_bytes()).then_some(Cow::Borrowed(exact.as_bytes())),
             Self::Prefix(prefix) => path.starts_with(prefix.as_bytes()).then_some(Cow::Borrowed(prefix.as_bytes())),
-            Self::Template(template) => template.value(path),
-        }
+            Self::Template(template) => return template.value(path, charge),
+        })
     }
 }
 
@@ -68,21 +75,36 @@ impl PathTemplate {
         Some(Self { text: text.to_owned(), segments, is_open })
     }
 
-    fn value(&self, path: &[u8]) -> Option<Cow<'_, [u8]>> {
-        let mut parts = path.strip_prefix(b"/")?.split(|byte| *byte == b'/');
-        let mut value: Option<Vec<u8>> = None;
+    fn value<'a>(&'a self, path: &'a [u8], charge: Charge<'_>) -> Result<Option<Cow<'a, [u8]>>, Exhausted> {
+        let Some(rest) = path.strip_prefix(b"/") else { return Ok(None) };
+        let mut rest = Some(rest);
+        let mut named: Vec<&[u8]> = Vec::new();
         for segment in &self.segments {
-            let part = parts.next()?;
-            match segment {
-                Segment::Literal(text) => (part == text.as_bytes()).then_some(())?,
-                _ => (!part.is_empty()).then_some(())?,
+            let Some(path) = rest else { return Ok(None) };
+            charge(PATH_BYTE)?;
+            let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+            charge(end.saturating_mul(PATH_BYTE))?;
+            let (part, behind) = path.split_at_checked(end).unwrap_or((path, &[]));
+            let fits = match segment {
+                Segment::Literal(text) => part == text.as_bytes(),
+                Segment::Anything | Segment::Named => !part.is_empty(),
+            };
+            if !fits {
+                return Ok(None);
             }
             if *segment == Segment::Named {
-                value = Some(value.map_or_else(|| part.to_vec(), |value| [&value, &b"/"[..], part].concat()));
+                named.push(part);
             }
+            rest = behind.split_first().map(|(_, behind)| behind);
         }
-        let is_complete = self.is_open || parts.next().is_none();
-        is_complete.then(|| value.map_or(Cow::Borrowed(self.text.as_bytes()), Cow::Owned))
+        if !self.is_open && rest.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(match named.as_slice() {
+            [] => Cow::Borrowed(self.text.as_bytes()),
+            [part] => Cow::Borrowed(part),
+            parts => Cow::Owned(parts.join(&b"/"[..])),
+        }))
     }
 }
 
@@ -97,12 +119,25 @@ fn segment(text: &str) -> Option<Segment> {
     }
 }
 
-/// A request's path, up to its query string or fragment.
-pub(super) fn path(request: &dyn Attributes) -> Option<Vec<u8>> {
-    let mut path = request.header(":path")?;
-    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
-    path.truncate(end);
-    Some(path)
+/// What `:path` consists of.
+pub(super) struct Parts<'a> {
+    /// Up to the query string or fragment.
+    pub(super) path: &'a [u8],
+    /// Without its question mark. Empty where there is none.
+    pub(super) query: &'a [u8],
+}
+
+/// The parts of a request's `:path`.
+pub(super) fn parts(request: &dyn Attributes) -> Option<Parts<'_>> {
+    let whole = pairs::values(request.headers(), b":path").next()?;
+    let (path_end, query_end) = request.memo().path_ends(|| {
+        let path_end = whole.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(whole.len());
+        let behind = whole.get(path_end..).unwrap_or_default();
+        let query = behind.iter().position(|byte| *byte == b'#').unwrap_or(behind.len());
+        (path_end, path_end.saturating_add(query))
+    });
+    let query = whole.get(path_end.saturating_add(1)..query_end).unwrap_or_default();
+    Some(Parts { path: whole.get(..path_end)?, query })
 }
 
 #[cfg(test)]
@@ -113,7 +148,8 @@ mod tests {
 
     fn value(template: &str, path: &str) -> Option<String> {
         let template = PathTemplate::parse(template).unwrap_or_else(|| panic!("{template}"));
-        template.value(path.as_bytes()).map(|value| String::from_utf8(value.into_owned()).unwrap())
+        let value = template.value(path.as_bytes(), &|_| Ok(())).unwrap();
+        value.map(|value| String::from_utf8(value.into_owned()).unwrap())
     }
 
     #[test]
@@ -157,12 +193,16 @@ mod tests {
 
     #[test]
     fn all_paths_under_a_prefix_share_its_value() {
+        let value = |pattern: &PathPattern, path: &str| {
+            let value = pattern.value(path.as_bytes(), &|_| Ok(())).unwrap();
+            value.map(|value| String::from_utf8(value.into_owned()).unwrap())
+        };
         let api = PathPattern::Prefix("/api/".to_owned());
-        assert_eq!(api.value(b"/api/users").as_deref(), Some(&b"/api/"[..]));
-        assert_eq!(api.value(b"/apis"), None);
+        assert_eq!(value(&api, "/api/users").as_deref(), Some("/api/"));
+        assert_eq!(value(&api, "/apis"), None);
         let health = PathPattern::Exact("/health".to_owned());
-        assert_eq!(health.value(b"/health").as_deref(), Some(&b"/health"[..]));
-        assert_eq!(health.value(b"/health/"), None);
+        assert_eq!(value(&health, "/health").as_deref(), Some("/health"));
+        assert_eq!(value(&health, "/health/"), None);
     }
 
     proptest! {

@@ -7,8 +7,10 @@ use alloc::vec::Vec;
 use super::attributes::Attributes;
 use super::cidr::Cidr;
 use super::client_address::TrustedProxies;
+use super::memo::Purpose;
 use super::source::Source;
 use super::string_match::StringMatch;
+use crate::pairs;
 
 /// A statement about a request. Values are compared byte by byte, case included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,24 +41,75 @@ pub enum Predicate {
     Not(Box<Predicate>),
 }
 
+/// Work of any predicate.
+const WORK: usize = 100;
+/// Work of looking at a header's name.
+const HEADER: usize = 12;
+/// Work of comparing an address with a range.
+const RANGE: usize = 24;
+
 impl Predicate {
-    /// Whether this is true of `request`.
+    /// Whether this is certainly true of `request`.
     #[must_use]
     pub fn holds(&self, request: &dyn Attributes) -> bool {
+        self.decide(request) == Some(true)
+    }
+
+    /// Whether this may be true of `request`: it holds, or the work for it does not suffice to say so.
+    #[must_use]
+    pub fn may_hold(&self, request: &dyn Attributes) -> bool {
+        self.decide(request) != Some(false)
+    }
+
+    /// Whether this is true of `request`. `None` where the work for a request does not suffice to say so.
+    fn decide(&self, request: &dyn Attributes) -> Option<bool> {
+        let charge = |work| request.memo().charge(Purpose::Predicate, work).ok();
+        let headers = || pairs::count(request.headers()).saturating_mul(HEADER);
         match self {
-            Self::Matches { source, value } => source.value(request).is_some_and(|text| value.matches(&text)),
-            Self::Present(source) => source.value(request).is_some(),
-            Self::Method(methods) => request
-                .header(":method")
-                .is_some_and(|method| methods.iter().any(|known| known.as_bytes() == method.as_slice())),
-            Self::RemoteAddress { trusted, cidrs } => {
-                trusted.client(request).is_some_and(|client| cidrs.iter().any(|cidr| cidr.contains(client)))
+            Self::Matches { source, value } => {
+                charge(headers().saturating_add(WORK))?;
+                let Some(text) = source.read(request, Purpose::Predicate).ok()? else { return Some(false) };
+                let before = request.memo().left(Purpose::Predicate);
+                let mut left = before;
+                let matches = value.matches(&text, &mut left);
+                charge(if matches.is_some() { before.saturating_sub(left) } else { before })?;
+                matches
             }
-            Self::All(all) => all.iter().all(|predicate| predicate.holds(request)),
-            Self::Any(any) => any.iter().any(|predicate| predicate.holds(request)),
-            Self::Not(other) => !other.holds(request),
+            Self::Present(source) => {
+                charge(headers().saturating_add(WORK))?;
+                source.read(request, Purpose::Predicate).ok().map(|value| value.is_some())
+            }
+            Self::Method(methods) => {
+                charge(headers().saturating_add(WORK))?;
+                let method = request.header(":method");
+                Some(method.is_some_and(|method| methods.iter().any(|known| known.as_bytes() == &*method)))
+            }
+            Self::RemoteAddress { trusted, cidrs } => {
+                charge(cidrs.len().saturating_mul(RANGE).saturating_add(WORK))?;
+                let client = trusted.read(request, Purpose::Predicate).ok()?;
+                Some(client.is_some_and(|client| cidrs.iter().any(|cidr| cidr.contains(client))))
+            }
+            Self::All(all) => some(all, false, request),
+            Self::Any(any) => some(any, true, request),
+            Self::Not(other) => other.decide(request).map(|holds| !holds),
         }
     }
+}
+
+/// `answer` where one of the predicates answers so, the opposite where all do, and `None` where some of them do not say.
+fn some(predicates: &[Predicate], answer: bool, request: &dyn Attributes) -> Option<bool> {
+    let mut all = Some(!answer);
+    for predicate in predicates {
+        match predicate.decide(request) {
+            Some(one) if one == answer => return Some(answer),
+            Some(_) => {}
+            None => all = None,
+        }
+        if request.memo().left(Purpose::Predicate) == 0 {
+            return None;
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -74,7 +127,7 @@ mod tests {
     }
 
     fn header(name: &str) -> Source {
-        Source::RequestHeader { name: name.to_owned() }
+        Source::request_header(name)
     }
 
     fn prefix(text: &str) -> StringMatch {

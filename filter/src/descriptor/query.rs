@@ -1,39 +1,46 @@
 //! Query strings, as `application/x-www-form-urlencoded` (URL Standard, §5.1).
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-/// The value of the first parameter named `name` in the query string of `path`, decoded. A parameter without `=`
-/// has an empty value.
-pub(super) fn parameter(path: &[u8], name: &str) -> Option<Vec<u8>> {
-    let path = path.split(|byte| *byte == b'#').next()?;
-    let start = path.iter().position(|byte| *byte == b'?')?.saturating_add(1);
-    path.get(start..)?.split(|byte| *byte == b'&').find_map(|pair| {
+/// The values of the parameters named `name` in a query string, not decoded. A parameter without `=` has an empty
+/// value. Only `&` separates parameters.
+pub(super) fn parameters<'a>(query: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    query.split(|byte| *byte == b'&').filter_map(move |pair| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let (key, value) = pair.split_at_checked(end)?;
-        let is_named = !pair.is_empty() && decoded(key) == name.as_bytes();
-        is_named.then(|| decoded(value.strip_prefix(b"=").unwrap_or(value)))
+        let is_named = !pair.is_empty() && Decoded(key).eq(name.bytes());
+        is_named.then(|| value.strip_prefix(b"=").unwrap_or(value))
     })
 }
 
-/// `+` is a space and `%41` an `A`; a `%` without two digits stands for itself.
-fn decoded(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        decoded.push(match (first, behind) {
+/// `text`, decoded.
+pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    let is_plain = !text.iter().any(|byte| matches!(byte, b'+' | b'%'));
+    if is_plain { Cow::Borrowed(text) } else { Cow::Owned(Decoded(text).collect::<Vec<u8>>()) }
+}
+
+/// The bytes of a text: `+` is a space and `%41` an `A`; a `%` without two digits stands for itself.
+struct Decoded<'a>(&'a [u8]);
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (first, behind) = self.0.split_first()?;
+        self.0 = behind;
+        Some(match (first, behind) {
             (b'+', _) => b' ',
             (b'%', [high, low, behind @ ..]) => match (digit(*high), digit(*low)) {
                 (Some(high), Some(low)) => {
-                    rest = behind;
+                    self.0 = behind;
                     high << 4 | low
                 }
                 _ => b'%',
             },
             (byte, _) => *byte,
-        });
+        })
     }
-    decoded
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -46,43 +53,49 @@ mod tests {
 
     use super::*;
 
-    fn key(path: &str) -> Option<String> {
-        parameter(path.as_bytes(), "api key").map(|value| String::from_utf8_lossy(&value).into_owned())
+    fn key(query: &str) -> Option<String> {
+        let first = parameters(query.as_bytes(), "api key").next()?;
+        Some(String::from_utf8_lossy(&decoded(first)).into_owned())
     }
 
     #[test]
     fn a_parameter_is_found_and_decoded() {
-        assert_eq!(key("/?api+key=a%2Fb+c").as_deref(), Some("a/b c"));
-        assert_eq!(key("/x?page=2&api%20key=abc&z=").as_deref(), Some("abc"));
-        assert_eq!(key("/?api+key=a=b&c").as_deref(), Some("a=b"));
-        assert_eq!(key("/?api+key").as_deref(), Some(""));
-        assert_eq!(key("/?api+key=100%&x").as_deref(), Some("100%"));
-        assert_eq!(key("/?api+key=%4").as_deref(), Some("%4"));
+        assert_eq!(key("api+key=a%2Fb+c").as_deref(), Some("a/b c"));
+        assert_eq!(key("page=2&api%20key=abc&z=").as_deref(), Some("abc"));
+        assert_eq!(key("&&%61pi+key=abc").as_deref(), Some("abc"));
+        assert_eq!(key("api+key=a=b&c").as_deref(), Some("a=b"));
+        assert_eq!(key("api+key=a;b").as_deref(), Some("a;b"));
+        assert_eq!(key("api+key").as_deref(), Some(""));
+        assert_eq!(key("api+key=100%&x").as_deref(), Some("100%"));
+        assert_eq!(key("api+key=%4").as_deref(), Some("%4"));
     }
 
     #[test]
     fn one_client_has_one_spelling() {
         for spelling in ["alice", "%61lice", "al%69c%65"] {
-            assert_eq!(key(&format!("/?api+key={spelling}")).as_deref(), Some("alice"));
+            assert_eq!(key(&format!("api+key={spelling}")).as_deref(), Some("alice"));
         }
     }
 
     #[test]
-    fn only_the_query_string_is_looked_at() {
-        for path in ["", "/", "/api key=1", "/?", "/?#api+key=1", "/#?api+key=1", "/?Api+key=1", "/?api+keys=1"] {
-            assert_eq!(key(path), None, "{path}");
+    fn other_names_are_not_taken_for_it() {
+        for query in ["", "&", "=", "Api+key=1", "api+keys=1", "api+ke=1", "x=api+key", "a;api+key=1", "api%2key=1"] {
+            assert_eq!(key(query), None, "{query}");
         }
     }
 
     #[test]
-    fn the_first_of_several_counts() {
-        assert_eq!(key("/?api+key=a&api+key=b").as_deref(), Some("a"));
+    fn all_of_a_name_are_found_in_their_order() {
+        let found: Vec<&[u8]> = parameters(b"k=a&x&k=b&%6b=c&k", "k").collect();
+        assert_eq!(found, [&b"a"[..], b"b", b"c", b""]);
     }
 
     proptest! {
         #[test]
-        fn no_path_breaks_it(path: Vec<u8>) {
-            let _ = parameter(&path, "");
+        fn no_query_breaks_it(query: Vec<u8>) {
+            for value in parameters(&query, "") {
+                let _ = decoded(value);
+            }
         }
     }
 }

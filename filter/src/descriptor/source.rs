@@ -1,6 +1,7 @@
 //! Where values come from: the parts of a request that keys, predicates and costs are made of.
 
 use alloc::borrow::{Cow, ToOwned};
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -8,34 +9,52 @@ use super::attributes::Attributes;
 use super::body::RequestBody;
 use super::cidr::Cidr;
 use super::client_address::TrustedProxies;
-use super::cookie::cookie;
+use super::bad_request::BadRequest;
+use super::cookie::cookies;
+use super::host::host;
 use super::json_pointer::JsonPointer;
+use super::memo::{self, Exhausted, Purpose};
 use super::path::{self, PathPattern};
-use super::query;
+use super::property::PropertyPath;
+use super::query::{decoded, parameters};
+use super::repeated::{Counted, Repeated};
+use super::value::Value;
+use crate::pairs;
+
+/// Work of searching one byte for names.
+const SEARCHED_BYTE: usize = 8;
+/// Work of asking the proxy for a property: a microsecond.
+const PROPERTY: usize = 3_000;
 
 /// A part of a request. Header names are in lower case; all values are bytes, compared with their case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A header's value; of a repeated one, all values joined by commas.
+    /// A header's value.
     RequestHeader {
         /// The header.
         name: String,
+        /// Which of several values counts.
+        repeated: Repeated,
     },
-    /// The first query parameter of a name, decoded as of a form.
+    /// A query parameter, decoded as of a form.
     QueryParameter {
         /// Its decoded name.
         name: String,
+        /// Which of several values counts.
+        repeated: Repeated,
     },
-    /// The first cookie of a name, without quotes around it.
+    /// A cookie, without quotes around it.
     Cookie {
         /// Its name.
         name: String,
+        /// Which of several values counts.
+        repeated: Repeated,
     },
     /// The path, or a part of it.
     Path(PathPattern),
     /// The method.
     Method,
-    /// The host that the client asked for, in lower case and without the port (RFC 9110, §4.2.3).
+    /// The host that the client asked for, in one spelling: lower case, no port, no dot at the end.
     Host,
     /// `http` or `https`.
     Scheme,
@@ -61,68 +80,113 @@ pub enum Source {
     },
 }
 
-/// The path of a property of the proxy's, see "Attributes" in Envoy's documentation.
-///
-/// Strings are the contract. Envoy hands out a number as the eight bytes of a double, a boolean as one byte, and
-/// lists and objects in a form that may differ from one request to the next. It does not tell an empty value from
-/// none: both count as none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PropertyPath(Vec<String>);
-
-impl PropertyPath {
-    /// The name of the route that the proxy has chosen. Envoy's own `route_name` is not set before the router runs.
-    #[must_use]
-    pub fn route_name() -> Self {
-        Self(vec!["xds".to_owned(), "route_name".to_owned()])
-    }
-
-    /// The name of the cluster that the route leads to. Envoy's own `cluster_name` is not set before the router
-    /// runs, either.
-    #[must_use]
-    pub fn cluster_name() -> Self {
-        Self(vec!["xds".to_owned(), "cluster_name".to_owned()])
-    }
-
-    /// What a filter has left for the request: the one named `key`, at `path` within it. The verified claims of a
-    /// JSON Web Token are under `envoy.filters.http.jwt_authn`, `payload_in_metadata` and the claim's name.
-    #[must_use]
-    pub fn dynamic_metadata(key: &str, path: &[&str]) -> Self {
-        Self(["metadata", "filter_metadata", key].iter().chain(path).map(|part| (*part).to_owned()).collect())
-    }
-
-    /// The filter state named `key`.
-    #[must_use]
-    pub fn filter_state(key: &str) -> Self {
-        Self(vec!["filter_state".to_owned(), key.to_owned()])
-    }
-}
-
 impl Source {
-    /// Its value for `request`; `None` where it has none.
+    /// A header, all of whose values count.
     #[must_use]
-    pub fn value<'a>(&'a self, request: &dyn Attributes) -> Option<Cow<'a, [u8]>> {
-        let value = match self {
-            Self::RequestHeader { name } => request.header(name)?,
-            Self::QueryParameter { name } => query::parameter(&request.header(":path")?, name)?,
-            Self::Cookie { name } => cookie(&request.header("cookie")?, name)?.to_vec(),
-            Self::Path(pattern) => return pattern.value(&path::path(request)?),
-            Self::Method => request.header(":method")?,
-            Self::Host => host(request.header(":authority")?),
-            Self::Scheme => request.header(":scheme")?,
-            Self::RemoteAddress(trusted) => trusted.client(request)?.to_string().into_bytes(),
+    pub fn request_header(name: &str) -> Self {
+        Self::RequestHeader { name: name.to_owned(), repeated: Repeated::Joined }
+    }
+
+    /// A query parameter, the first of whose values counts.
+    #[must_use]
+    pub fn query_parameter(name: &str) -> Self {
+        Self::QueryParameter { name: name.to_owned(), repeated: Repeated::First }
+    }
+
+    /// A cookie, the first of whose values counts.
+    #[must_use]
+    pub fn cookie(name: &str) -> Self {
+        Self::Cookie { name: name.to_owned(), repeated: Repeated::First }
+    }
+
+    /// Its value for `request`, for a key or a cost; `None` where it has none.
+    ///
+    /// Where the request is to be rejected for it, the [memo](Memo) says so.
+    #[must_use]
+    pub fn value<'a>(&'a self, request: &'a dyn Attributes) -> Option<Value<'a>> {
+        self.read(request, Purpose::Key).unwrap_or_else(|Exhausted| {
+            request.memo().reject(BadRequest::TooLarge);
+            None
+        })
+    }
+
+    /// Its value for `request`, as far as the work for this purpose suffices.
+    pub(super) fn read<'a>(
+        &'a self,
+        request: &'a dyn Attributes,
+        purpose: Purpose,
+    ) -> Result<Option<Value<'a>>, Exhausted> {
+        match self {
+            // The most usual ones, of which nothing needs to be remembered.
+            Self::RequestHeader { name, repeated: Repeated::Joined } if name != "cookie" => {
+                let mut values = pairs::values(request.headers(), name.as_bytes());
+                let (first, second) = (values.next(), values.next());
+                if second.is_none() {
+                    return Ok(first.map(Value::Lent));
+                }
+            }
+            Self::Method => return Ok(first_header(request, b":method")),
+            Self::Scheme => return Ok(first_header(request, b":scheme")),
+            Self::GenericKey { descriptor_value } => return Ok(Some(descriptor_value.as_str().into())),
+            _ => {}
+        }
+        let is_costly = matches!(self, Self::Property(_) | Self::RequestBody(_));
+        if !is_costly && !memo::is_long(request) {
+            return self.find(request, purpose);
+        }
+        if let Some(known) = request.memo().recall(self, request.headers()) {
+            return Ok(known);
+        }
+        let value = self.find(request, purpose)?;
+        request.memo().remember(self, value.as_ref(), request.headers());
+        Ok(value)
+    }
+
+    /// Finds its value, which nobody remembers.
+    fn find<'a>(&'a self, request: &'a dyn Attributes, purpose: Purpose) -> Result<Option<Value<'a>>, Exhausted> {
+        let charge = |work: usize| request.memo().charge(purpose, work);
+        Ok(match self {
+            Self::RequestHeader { name, repeated } => {
+                let separator: &[u8] = if name == "cookie" { b"; " } else { b"," };
+                let values = &mut pairs::values(request.headers(), name.as_bytes());
+                counted(request, repeated.count(values), separator, Cow::Borrowed)
+            }
+            Self::QueryParameter { name, repeated } => {
+                let Some(path) = path::parts(request) else { return Ok(None) };
+                charge(path.query.len().saturating_mul(SEARCHED_BYTE))?;
+                counted(request, repeated.count(&mut parameters(path.query, name)), b",", decoded)
+            }
+            Self::Cookie { name, repeated } => {
+                let headers = || pairs::values(request.headers(), b"cookie");
+                charge(headers().map(<[u8]>::len).sum::<usize>().saturating_mul(SEARCHED_BYTE))?;
+                let values = &mut headers().flat_map(|header| cookies(header, name));
+                counted(request, repeated.count(values), b",", Cow::Borrowed)
+            }
+            Self::Path(pattern) => {
+                let Some(path) = path::parts(request) else { return Ok(None) };
+                pattern.value(path.path, &charge)?.map(Value::from)
+            }
+            Self::Host => {
+                let Some(authority) = pairs::values(request.headers(), b":authority").next() else { return Ok(None) };
+                charge(authority.len().saturating_mul(SEARCHED_BYTE))?;
+                Some(host(authority).into())
+            }
+            Self::RemoteAddress(trusted) => trusted.read(request, purpose)?.map(|client| made(client.to_string())),
             Self::MaskedRemoteAddress { trusted, v4_prefix_mask_len, v6_prefix_mask_len } => {
-                let client = trusted.client(request)?;
-                let prefix_len = if client.is_ipv4() { *v4_prefix_mask_len } else { *v6_prefix_mask_len };
-                Cidr::new(client, prefix_len)?.to_string().into_bytes()
+                let range = trusted.read(request, purpose)?.and_then(|client| {
+                    let len = if client.is_ipv4() { *v4_prefix_mask_len } else { *v6_prefix_mask_len };
+                    Cidr::new(client, len)
+                });
+                range.map(|range| made(range.to_string()))
             }
-            Self::Property(PropertyPath(path)) => {
-                let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                request.property(&path).filter(|value| !value.is_empty())?
+            Self::Property(path) => {
+                charge(PROPERTY)?;
+                path.value(request).map(made)
             }
-            Self::RequestBody(pointer) => request.body().value(pointer)?.to_vec(),
-            Self::GenericKey { descriptor_value } => return Some(Cow::Borrowed(descriptor_value.as_bytes())),
-        };
-        Some(Cow::Owned(value))
+            Self::RequestBody(pointer) => request.body().value(pointer).map(|value| made(value.to_vec())),
+            Self::Method | Self::Scheme => None,
+            Self::GenericKey { descriptor_value } => Some(descriptor_value.as_str().into()),
+        })
     }
 
     /// Where it stands in the request's body, if it does.
@@ -140,16 +204,32 @@ impl Source {
     }
 }
 
-fn host(mut authority: Vec<u8>) -> Vec<u8> {
-    let digits = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let name = authority.len().saturating_sub(digits);
-    if let Some((b':', host)) = authority.get(..name).and_then(<[u8]>::split_last) {
-        // Not the end of an IPv6 address without brackets.
-        let has_port = !host.contains(&b':') || host.ends_with(b"]");
-        authority.truncate(if has_port { host.len() } else { authority.len() });
-    }
-    authority.make_ascii_lowercase();
-    authority
+fn first_header<'a>(request: &'a dyn Attributes, name: &'a [u8]) -> Option<Value<'a>> {
+    pairs::values(request.headers(), name).next().map(Value::Lent)
+}
+
+/// The value of what counts, each part of it decoded.
+fn counted<'a>(
+    request: &dyn Attributes,
+    counted: Option<Counted<'a>>,
+    separator: &[u8],
+    decode: fn(&'a [u8]) -> Cow<'a, [u8]>,
+) -> Option<Value<'a>> {
+    Some(match counted? {
+        Counted::Value(value) => decode(value).into(),
+        Counted::Joined(values) => {
+            let values: Vec<Cow<'_, [u8]>> = values.into_iter().map(decode).collect();
+            made(values.join(separator))
+        }
+        Counted::Rejected(first) => {
+            request.memo().reject(BadRequest::Repeated);
+            decode(first).into()
+        }
+    })
+}
+
+fn made<'a>(bytes: impl Into<Vec<u8>>) -> Value<'a> {
+    Value::Kept(Rc::from(bytes.into()))
 }
 
 #[cfg(test)]
@@ -158,20 +238,7 @@ mod tests {
     use super::*;
 
     fn value(source: &Source, request: &Request) -> Option<String> {
-        source.value(request).map(|value| String::from_utf8(value.into_owned()).unwrap())
-    }
-
-    #[test]
-    fn a_host_has_one_spelling() {
-        let host = |authority: &str| value(&Source::Host, &Request::default().header(":authority", authority));
-        for authority in ["shop.example", "Shop.Example:443", "shop.example:"] {
-            assert_eq!(host(authority).as_deref(), Some("shop.example"), "{authority}");
-        }
-        assert_eq!(host("[2001:DB8::1]:80").as_deref(), Some("[2001:db8::1]"));
-        assert_eq!(host("[::1]").as_deref(), Some("[::1]"));
-        assert_eq!(host("::1").as_deref(), Some("::1"));
-        assert_eq!(host("").as_deref(), Some(""));
-        assert_eq!(value(&Source::Host, &Request::default()), None);
+        source.value(request).map(|value| String::from_utf8(value.to_vec()).unwrap())
     }
 
     #[test]

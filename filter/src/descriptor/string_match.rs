@@ -4,6 +4,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::regex::Regex;
+use super::search::contains;
+
+/// Work of comparing one byte with the configured one.
+const COMPARED_BYTE: usize = 4;
 
 /// A statement about a string, as Envoy's `StringMatcher`. Compares bytes, case included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,23 +18,27 @@ pub enum StringMatch {
     Prefix(String),
     /// It ends with this.
     Suffix(String),
-    /// This is in it.
+    /// This is in it. At most 128 bytes.
     Contains(String),
     /// All of it matches this.
     Regex(Box<Regex>),
 }
 
 impl StringMatch {
-    /// Whether this is true of `text`.
-    #[must_use]
-    pub fn matches(&self, text: &[u8]) -> bool {
-        match self {
+    /// Whether this is true of `text`. `None` where `work` does not suffice to say so; what it takes is taken off.
+    pub(super) fn matches(&self, text: &[u8], work: &mut usize) -> Option<bool> {
+        let fixed = match self {
+            Self::Contains(part) => return contains(text, part.as_bytes(), work),
+            Self::Regex(regex) => return regex.matches_within(text, work),
+            Self::Exact(part) | Self::Prefix(part) | Self::Suffix(part) => part.len().saturating_mul(COMPARED_BYTE),
+        };
+        *work = work.checked_sub(fixed)?;
+        Some(match self {
             Self::Exact(exact) => text == exact.as_bytes(),
             Self::Prefix(prefix) => text.starts_with(prefix.as_bytes()),
             Self::Suffix(suffix) => text.ends_with(suffix.as_bytes()),
-            Self::Contains(part) => part.is_empty() || text.windows(part.len()).any(|window| window == part.as_bytes()),
-            Self::Regex(regex) => regex.matches(text),
-        }
+            Self::Contains(_) | Self::Regex(_) => false,
+        })
     }
 }
 
@@ -38,22 +46,26 @@ impl StringMatch {
 mod tests {
     use super::*;
 
+    fn matches(value: &StringMatch, text: &str) -> bool {
+        value.matches(text.as_bytes(), &mut 1_000_000).unwrap()
+    }
+
     #[test]
     fn a_part_may_be_anywhere() {
         let bot = StringMatch::Contains("bot".to_owned());
         for text in ["bot", "robots", "a bot"] {
-            assert!(bot.matches(text.as_bytes()), "{text}");
+            assert!(matches(&bot, text), "{text}");
         }
         for text in ["", "bo", "Bot", "b ot"] {
-            assert!(!bot.matches(text.as_bytes()), "{text}");
+            assert!(!matches(&bot, text), "{text}");
         }
-        assert!(StringMatch::Contains(String::new()).matches(b""));
+        assert!(matches(&StringMatch::Contains(String::new()), ""));
     }
 
     #[test]
     fn an_expression_matches_all_of_a_text() {
         let version = StringMatch::Regex(Box::new(Regex::new("v[0-9]+").unwrap()));
-        assert!(version.matches(b"v12"));
-        assert!(!version.matches(b"v12-beta"));
+        assert!(matches(&version, "v12"));
+        assert!(!matches(&version, "v12-beta"));
     }
 }

@@ -29,7 +29,8 @@ pub(super) struct Denial {
 /// Gathers the buckets of the limits that apply to a request.
 ///
 /// # Errors
-/// Where the request does not say what a limit is to read of it, and such ones are to be rejected.
+/// Where the request does not say what a limit is to read of it, or says it more than once, and such ones are to be
+/// rejected; or where an enforced limit would have to read too much.
 pub(super) fn ask(
     config: &Config,
     overrides: Option<&Overrides>,
@@ -42,13 +43,21 @@ pub(super) fn ask(
         if unreadable == Some(OnUnreadable::Skip) && limit.cannot_read(request.body(), false) {
             continue;
         }
-        let Some(key) = limit.descriptor.bucket_key(request) else { continue };
+        let Some(key) = limit.descriptor.bucket_key(request) else {
+            accept(request, !limit.shadow_mode)?;
+            continue;
+        };
         let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
-        let Some((windows, enforced)) = in_force(limit, overridden.as_ref()) else { continue };
+        let Some((windows, enforced)) = in_force(limit, overridden.as_ref()) else {
+            accept(request, false)?;
+            continue;
+        };
         if unreadable == Some(OnUnreadable::Reject) && enforced && limit.cannot_read(request.body(), true) {
             return Err(BadRequest::Body);
         }
-        let mut asked = windows.asked(index, key, limit.cost(request, enforced)?, enforced);
+        let cost = limit.cost(request, enforced)?;
+        accept(request, enforced)?;
+        let mut asked = windows.asked(index, key, cost, enforced);
         if let Some((window, wait)) = blocking(limit, &windows, overridden.as_ref(), now)
             && let Some(asked) = asked.nth(window)
         {
@@ -62,6 +71,11 @@ pub(super) fn ask(
         buckets.extend(asked);
     }
     Ok(Asking::Buckets(buckets, shadows))
+}
+
+/// Accepts what a limit has read of a request. One that is not enforced goes on with what it has.
+fn accept(request: &dyn Attributes, is_enforced: bool) -> Result<(), BadRequest> {
+    request.memo().take_rejection().filter(|_| is_enforced).map_or(Ok(()), Err)
 }
 
 /// How the limit admits, and whether its denials count. `None` where nothing is to be asked.

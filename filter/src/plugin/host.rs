@@ -5,9 +5,8 @@ use alloc::vec::Vec;
 use core::cell::OnceCell;
 
 use super::abi::{self, Headers};
-use crate::descriptor::{Attributes, RequestBody};
+use crate::descriptor::{Attributes, Memo, RequestBody};
 use crate::limiter::Decision;
-use crate::pairs;
 use crate::units::Micros;
 
 /// In a microsecond.
@@ -22,6 +21,7 @@ pub(super) struct RequestAttributes {
     body: RequestBody,
     /// As the proxy encodes them.
     headers: OnceCell<Vec<u8>>,
+    memo: Memo,
 }
 
 impl RequestAttributes {
@@ -31,15 +31,8 @@ impl RequestAttributes {
 }
 
 impl Attributes for RequestAttributes {
-    fn header(&self, name: &str) -> Option<Vec<u8>> {
-        let headers = self.headers.get_or_init(|| abi::headers(Headers::Request));
-        let mut values = pairs::values(headers, name.as_bytes());
-        let mut all = values.next()?.to_vec();
-        for value in values {
-            all.push(b',');
-            all.extend_from_slice(value);
-        }
-        Some(all)
+    fn headers(&self) -> &[u8] {
+        self.headers.get_or_init(|| abi::headers(Headers::Request))
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
@@ -48,6 +41,10 @@ impl Attributes for RequestAttributes {
 
     fn body(&self) -> &RequestBody {
         &self.body
+    }
+
+    fn memo(&self) -> &Memo {
+        &self.memo
     }
 }
 

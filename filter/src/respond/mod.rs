@@ -63,20 +63,18 @@ pub fn failed(config: &Config, cause: Failure, is_grpc: bool) -> LocalReply {
         .because(details("weir_failed{", cause.name()))
 }
 
-/// The answer to a request that does not say what a limit is to read of it: 400, 411 for want of a content-length, or
-/// gRPC's `INVALID_ARGUMENT`.
+/// The answer to a request that does not say what a limit is to read of it, or says it more than once: 400, 411 for want
+/// of a content-length, 431 for what is too long to be read, or gRPC's `INVALID_ARGUMENT`.
 #[must_use]
 pub fn bad_request(bad: BadRequest, is_grpc: bool) -> LocalReply {
-    let status = match bad {
-        BadRequest::Length => ErrorStatus::LENGTH_REQUIRED,
-        BadRequest::Hits { .. } | BadRequest::Body => ErrorStatus::BAD_REQUEST,
+    let (status, reason) = match bad {
+        BadRequest::Length => (ErrorStatus::LENGTH_REQUIRED, "weir_rejected{content_length}"),
+        BadRequest::Hits { .. } => (ErrorStatus::BAD_REQUEST, "weir_rejected{hits_addend}"),
+        BadRequest::Body => (ErrorStatus::BAD_REQUEST, "weir_rejected{request_body}"),
+        BadRequest::Repeated => (ErrorStatus::BAD_REQUEST, "weir_rejected{repeated}"),
+        BadRequest::TooLarge => (ErrorStatus::HEADERS_TOO_LARGE, "weir_rejected{headers}"),
     };
     let grpc_status = is_grpc.then_some(GrpcStatus::INVALID_ARGUMENT);
-    let reason = match bad {
-        BadRequest::Length => "weir_rejected{content_length}",
-        BadRequest::Hits { .. } => "weir_rejected{hits_addend}",
-        BadRequest::Body => "weir_rejected{request_body}",
-    };
     LocalReply::new(status, &[], format!("{bad}\n"), grpc_status).because(reason)
 }
 

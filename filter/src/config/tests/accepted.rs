@@ -58,7 +58,7 @@ fn a_configuration_says_what_it_means() {
 }
 
 fn header(name: &str) -> Source {
-    Source::RequestHeader { name: name.to_owned() }
+    Source::request_header(name)
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn predicates_say_what_they_mean() {
     let config = parsed(&full());
     let is = |source, value| Predicate::Matches { source, value };
     let exact = |text: &str| StringMatch::Exact(text.to_owned());
-    let session = is(Source::Cookie { name: "session".to_owned() }, StringMatch::Suffix("z".to_owned()));
+    let session = is(Source::cookie("session"), StringMatch::Suffix("z".to_owned()));
     let plan = Source::Property(PropertyPath::dynamic_metadata("jwt", &["plan"]));
     let trusted = TrustedProxies::Cidrs(vec![Cidr::parse("192.0.2.1/32").unwrap()]);
     assert_eq!(config.exempt, [is(Source::Path(PathPattern::Any), exact("/health"))]);
@@ -79,7 +79,7 @@ fn predicates_say_what_they_mean() {
             Predicate::Not(Box::new(Predicate::Present(header("x-internal")))),
             Predicate::Not(Box::new(Predicate::Present(header("x-bot")))),
             Predicate::Any(vec![
-                is(Source::QueryParameter { name: "Page".to_owned() }, StringMatch::Contains("x".to_owned())),
+                is(Source::query_parameter("Page"), StringMatch::Contains("x".to_owned())),
                 Predicate::All(vec![session, is(Source::Host, exact("shop.example"))]),
                 Predicate::RemoteAddress { trusted, cidrs: vec![Cidr::parse("10.0.0.0/8").unwrap()] },
                 is(plan, exact("gold")),
@@ -105,8 +105,8 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
     assert_eq!(
         limit.descriptor.entries(),
         [
-            or(Source::QueryParameter { name: "Key".to_owned() }, ""),
-            Source::Cookie { name: "Session".to_owned() }.into(),
+            or(Source::query_parameter("Key"), ""),
+            Source::cookie("Session").into(),
             or(Source::Path(template("/users/{id}")), "other"),
             Source::Path(PathPattern::Prefix("/api".to_owned())).into(),
             Source::Host.into(),

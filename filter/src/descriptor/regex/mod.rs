@@ -5,13 +5,15 @@
 //! `safe_regex`, the whole text must match. Bytes are matched, not characters: a text need not be UTF-8, `.` is
 //! one byte, and classes take ASCII only.
 //!
-//! All states that a text can be in are followed at once (K. Thompson, 1968): time is in proportion to the
-//! text's length and to the expression's size, and neither can make it explode. The crate `regex-lite` is 62 KB
+//! Time is in proportion to the text's length, and to the expression's size where no table of it is small: neither can
+//! make it explode. The crate `regex-lite` is 62 KB
 //! in wasm, a sixth of the whole filter; here it is the tests' oracle.
 
+mod machine;
 mod parse;
 mod program;
 
+use self::machine::Machine;
 use self::parse::Parser;
 use self::program::Program;
 
@@ -21,7 +23,7 @@ const MAX_PATTERN: usize = 256;
 /// A compiled regular expression: up to 256 bytes and 256 states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Regex {
-    program: Program,
+    machine: Machine,
 }
 
 /// Why a text is no regular expression of this dialect.
@@ -60,13 +62,18 @@ impl Regex {
             return Err(RegexError::TooLong(pattern.len()));
         }
         let expression = Parser::new(pattern).parse()?;
-        Program::compile(&expression).map(|program| Self { program }).ok_or(RegexError::TooManyStates)
+        let program = Program::compile(&expression).ok_or(RegexError::TooManyStates)?;
+        Ok(Self { machine: Machine::new(&program) })
     }
 
-    /// Whether all of `text` matches.
-    #[must_use]
-    pub fn matches(&self, text: &[u8]) -> bool {
-        self.program.matches(text)
+    /// Whether all of `text` matches. `None` where `work` does not suffice to say so; what it takes is taken off.
+    pub(super) fn matches_within(&self, text: &[u8], work: &mut usize) -> Option<bool> {
+        self.machine.matches(text, work)
+    }
+
+    #[cfg(test)]
+    fn matches(&self, text: &[u8]) -> bool {
+        self.matches_within(text, &mut usize::MAX.clone()).unwrap()
     }
 }
 

@@ -1,4 +1,4 @@
-//! From an expression to the states of a machine, and its run.
+//! From an expression to the states of a machine.
 
 use alloc::vec::Vec;
 
@@ -8,12 +8,10 @@ use super::parse::{Class, Expression};
 pub(super) const MAX_STATES: usize = 256;
 
 /// A machine that starts in its first state and accepts in `Accept`.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program(Vec<State>);
 
 /// What leads out of a state. The next state is the one behind it, unless it says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// A byte of these.
     Byte(Class),
     /// Nothing, at the text's start.
@@ -35,66 +33,72 @@ impl Program {
         Some(Self(compiler.states))
     }
 
-    pub(super) fn matches(&self, text: &[u8]) -> bool {
-        let mut here = States::default();
-        let mut next = States::default();
-        self.enter(&mut here, 0, true, text.is_empty());
-        for (i, byte) in text.iter().enumerate() {
-            if here.entered.is_empty() {
-                return false;
-            }
-            let is_last = i.saturating_add(1) == text.len();
-            next.clear();
-            for &state in &here.entered {
-                if let Some(State::Byte(class)) = self.0.get(usize::from(state))
-                    && class.contains(*byte)
-                {
-                    self.enter(&mut next, state.saturating_add(1), false, is_last);
-                }
-            }
-            core::mem::swap(&mut here, &mut next);
-        }
-        here.entered.iter().any(|state| matches!(self.0.get(usize::from(*state)), Some(State::Accept)))
+    /// All states.
+    pub(super) fn states(&self) -> &[State] {
+        &self.0
     }
 
-    /// Enters a state, and those that nothing stands before.
-    fn enter(&self, states: &mut States, state: u16, is_start: bool, is_end: bool) {
+    /// The states that wait for a byte, for the text's end or for nothing, among those that follow `state` and itself.
+    /// None waits for the text's start or end where it is there.
+    pub(super) fn closure(&self, state: usize, is_start: bool, is_end: bool) -> Set {
+        let (mut seen, mut waiting) = (Set::default(), Set::default());
         let mut open = vec![state];
         while let Some(state) = open.pop() {
-            if !states.is_new(state) {
+            if seen.contains(state) {
                 continue;
             }
+            seen.insert(state);
             let behind = state.saturating_add(1);
-            match self.0.get(usize::from(state)) {
-                Some(State::Byte(_) | State::Accept) => states.entered.push(state),
+            match self.0.get(state) {
                 Some(State::Start) if is_start => open.push(behind),
                 Some(State::End) if is_end => open.push(behind),
-                Some(State::Fork(one, other)) => open.extend([*one, *other]),
-                Some(State::Start | State::End) | None => {}
+                Some(State::Byte(_) | State::End | State::Accept) => waiting.insert(state),
+                Some(State::Fork(one, other)) => open.extend([usize::from(*one), usize::from(*other)]),
+                Some(State::Start) | None => {}
             }
         }
+        waiting
     }
 }
 
-/// Which states a machine is in: those with a byte to come, or none.
-#[derive(Default)]
-struct States {
-    entered: Vec<u16>,
-    seen: [u64; MAX_STATES / 64],
-}
+/// A set of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Set([u64; MAX_STATES / 64]);
 
-impl States {
-    fn clear(&mut self) {
-        self.entered.clear();
-        self.seen = Default::default();
+impl Set {
+    pub(super) fn insert(&mut self, state: usize) {
+        if let Some(word) = self.0.get_mut(state >> 6) {
+            *word |= 1 << (state & 63);
+        }
     }
 
-    fn is_new(&mut self, state: u16) -> bool {
-        let Some(word) = self.seen.get_mut(usize::from(state >> 6)) else { return false };
-        let bit = 1 << (state & 63);
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
+    pub(super) fn contains(&self, state: usize) -> bool {
+        self.0.get(state >> 6).is_some_and(|word| word >> (state & 63) & 1 == 1)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is in both.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
+        self
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(at, word)| {
+            let mut rest = *word;
+            core::iter::from_fn(move || {
+                let bit = rest.checked_ilog2()?;
+                rest ^= 1 << bit;
+                Some(at << 6 | usize::try_from(bit).ok()?)
+            })
+        })
     }
 }
 

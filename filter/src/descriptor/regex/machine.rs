@@ -1,0 +1,183 @@
+//! The run of a program over a text: by a table where that is small, else by sets of states.
+//!
+//! All states that a text can be in are followed at once (K. Thompson, 1968). The sets of them that can come up are most
+//! often few, and are then tabulated beforehand, which makes a step a look into a table. Where they are many, as for
+//! `(a|b)*a(a|b){20}`, each step works out the next set.
+
+use alloc::vec::Vec;
+
+use super::program::{Program, Set, State};
+
+/// The largest table, in bytes: one for each state and class of bytes.
+const MAX_TABLE: usize = 4_096;
+/// Work of one step in the table.
+const TABLE_STEP: usize = 20;
+/// Work of one step of a set of states, and of each state in it.
+const SET_STEP: usize = 60;
+const SET_STATE: usize = 40;
+
+/// A program that is ready to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// For each byte, the class of bytes that the program does not tell apart.
+    classes: Vec<u8>,
+    engine: Engine,
+    matches_empty: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Engine {
+    Table(Table),
+    Sets(Sets),
+}
+
+/// A deterministic machine. State 0 is where nothing matches any more, state 1 where it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Table {
+    /// Of one state after the other, the next state for each class.
+    next: Vec<u8>,
+    classes: usize,
+    accepting: Set,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sets {
+    start: Set,
+    /// For each class, the states that wait for a byte of it.
+    waiting: Vec<Set>,
+    /// For each state, those behind it.
+    behind: Vec<Set>,
+    accepting: Set,
+}
+
+impl Machine {
+    pub(super) fn new(program: &Program) -> Self {
+        let mut waiting = Vec::new();
+        let classes = (0..=u8::MAX).map(|byte| class(program, byte, &mut waiting)).collect();
+        let accepts = |state, is_start| {
+            program
+                .closure(state, is_start, true)
+                .iter()
+                .any(|state| matches!(program.states().get(state), Some(State::Accept)))
+        };
+        let states = 0..program.states().len();
+        let mut accepting = Set::default();
+        for (state, kind) in program.states().iter().enumerate() {
+            if matches!(kind, State::End | State::Accept) && accepts(state, false) {
+                accepting.insert(state);
+            }
+        }
+        let sets = Sets {
+            start: program.closure(0, true, false),
+            waiting,
+            behind: states.map(|state| program.closure(state.saturating_add(1), false, false)).collect(),
+            accepting,
+        };
+        let matches_empty = accepts(0, true);
+        let engine = sets.tabulated().map_or(Engine::Sets(sets), Engine::Table);
+        Self { classes, engine, matches_empty }
+    }
+
+    /// Whether all of `text` matches. `None` where `work` does not suffice to say so.
+    pub(super) fn matches(&self, text: &[u8], work: &mut usize) -> Option<bool> {
+        if text.is_empty() {
+            return Some(self.matches_empty);
+        }
+        let classes = text.iter().map(|byte| self.classes.get(usize::from(*byte)).copied().unwrap_or_default());
+        match &self.engine {
+            Engine::Table(table) => table.matches(classes, work),
+            Engine::Sets(sets) => sets.matches(classes, work),
+        }
+    }
+}
+
+/// The class of a byte, which is the place in `waiting` of the states that wait for it.
+fn class(program: &Program, byte: u8, waiting: &mut Vec<Set>) -> u8 {
+    let mut states = Set::default();
+    for (state, kind) in program.states().iter().enumerate() {
+        if matches!(kind, State::Byte(class) if class.contains(byte)) {
+            states.insert(state);
+        }
+    }
+    let known = waiting.iter().position(|known| *known == states);
+    let class = known.unwrap_or_else(|| {
+        waiting.push(states);
+        waiting.len().saturating_sub(1)
+    });
+    u8::try_from(class).unwrap_or_default()
+}
+
+impl Table {
+    fn matches(&self, classes: impl Iterator<Item = u8> + ExactSizeIterator, work: &mut usize) -> Option<bool> {
+        let affordable = *work / TABLE_STEP;
+        let is_affordable = classes.len() <= affordable;
+        let mut state = 1;
+        let mut steps = 0_usize;
+        for class in classes.take(affordable) {
+            steps = steps.saturating_add(1);
+            let at = usize::from(state).saturating_mul(self.classes).saturating_add(class.into());
+            state = self.next.get(at).copied().unwrap_or_default();
+            if state == 0 {
+                break;
+            }
+        }
+        *work = work.saturating_sub(steps.saturating_mul(TABLE_STEP));
+        match state {
+            0 => Some(false),
+            _ => is_affordable.then(|| self.accepting.contains(state.into())),
+        }
+    }
+}
+
+impl Sets {
+    fn matches(&self, classes: impl Iterator<Item = u8>, work: &mut usize) -> Option<bool> {
+        let mut here = self.start;
+        for class in classes {
+            let (next, states) = self.step(&here, class.into());
+            *work = work.checked_sub(SET_STEP.saturating_add(states.saturating_mul(SET_STATE)))?;
+            if next.is_empty() {
+                return Some(false);
+            }
+            here = next;
+        }
+        Some(!here.and(&self.accepting).is_empty())
+    }
+
+    /// The states after a byte of this class, and from how many of these.
+    fn step(&self, here: &Set, class: usize) -> (Set, usize) {
+        let (mut next, mut states) = (Set::default(), 0_usize);
+        let Some(waiting) = self.waiting.get(class) else { return (next, states) };
+        for behind in here.and(waiting).iter().filter_map(|state| self.behind.get(state)) {
+            next.add(behind);
+            states = states.saturating_add(1);
+        }
+        (next, states)
+    }
+
+    /// The same as a table; `None` where that is too large.
+    fn tabulated(&self) -> Option<Table> {
+        let classes = self.waiting.len();
+        let mut known = vec![Set::default(), self.start];
+        let mut next = vec![0; classes];
+        let mut state = 1;
+        while let Some(here) = known.get(state).copied() {
+            for class in 0..classes {
+                let (after, _) = self.step(&here, class);
+                let found = known.iter().position(|set| *set == after);
+                let number = found.unwrap_or_else(|| {
+                    known.push(after);
+                    known.len().saturating_sub(1)
+                });
+                next.push(u8::try_from(number).ok()?);
+            }
+            if next.len() > MAX_TABLE {
+                return None;
+            }
+            state = state.saturating_add(1);
+        }
+        let mut accepting = Set::default();
+        let accepts = known.iter().enumerate().filter(|(_, set)| !set.and(&self.accepting).is_empty());
+        accepts.for_each(|(state, _)| accepting.insert(state));
+        Some(Table { next, classes, accepting })
+    }
+}

@@ -1,0 +1,70 @@
+//! Search for a part of a text in linear time (Knuth, Morris and Pratt, 1977).
+//!
+//! The crate `memchr` has a faster search, which is larger than all that is left of a wasm's budget.
+
+/// The longest part that is searched for.
+pub(super) const MAX_PART: usize = 128;
+/// Work of looking at one byte.
+const SEARCHED_BYTE: usize = 16;
+
+/// Whether `part`, of at most [`MAX_PART`] bytes, is in `text`. `None` where `work` does not suffice to say so.
+pub(super) fn contains(text: &[u8], part: &[u8], work: &mut usize) -> Option<bool> {
+    let Some(first) = part.first() else { return Some(true) };
+    *work = work.checked_sub(text.len().saturating_add(part.len()).saturating_mul(SEARCHED_BYTE))?;
+    let Some(start) = text.iter().position(|byte| byte == first) else { return Some(false) };
+    let borders = borders(part);
+    let mut matched = 0;
+    Some(text.get(start..).unwrap_or_default().iter().any(|byte| {
+        matched = longest(part, &borders, matched, *byte);
+        matched == part.len()
+    }))
+}
+
+/// For each start of `part`, the length of the longest shorter start that it ends with.
+fn borders(part: &[u8]) -> [u8; MAX_PART] {
+    let mut borders = [0; MAX_PART];
+    let mut matched = 0;
+    for (at, byte) in part.iter().enumerate().skip(1) {
+        matched = longest(part, &borders, matched, *byte);
+        if let (Some(border), Ok(matched)) = (borders.get_mut(at), u8::try_from(matched)) {
+            *border = matched;
+        }
+    }
+    borders
+}
+
+/// The length of the longest start of `part` that a text ends with, which ended with `matched` bytes of it before `byte`.
+fn longest(part: &[u8], borders: &[u8; MAX_PART], mut matched: usize, byte: u8) -> usize {
+    loop {
+        if part.get(matched) == Some(&byte) {
+            return matched.saturating_add(1);
+        }
+        let Some(last) = matched.checked_sub(1) else { return 0 };
+        matched = borders.get(last).copied().unwrap_or(0).into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_repeats_itself_is_found_in_linear_time() {
+        let text = [&[b'a'; 50_000][..], b"b"].concat();
+        let part = [&[b'a'; 127][..], b"b"].concat();
+        let mut work = 1_000_000;
+        assert_eq!(contains(&text, &part, &mut work), Some(true));
+        assert!(work < 250_000);
+        assert_eq!(contains(&text, &part, &mut work), None);
+    }
+
+    proptest! {
+        /// The same questions to the standard library.
+        #[test]
+        fn finds_what_the_standard_library_finds(text in "[ab]{0,40}", part in "[ab]{0,6}") {
+            prop_assert_eq!(contains(text.as_bytes(), part.as_bytes(), &mut 10_000), Some(text.contains(&part)));
+        }
+    }
+}
