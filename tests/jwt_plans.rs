@@ -13,6 +13,7 @@ weir::on_both_hosts! {
     a_token_that_is_not_valid_gets_401_and_touches_no_bucket
     every_token_is_told_the_same_on_both_hosts
     the_tokens_to_try_out_are_good
+    claims_are_text_whatever_their_type
 }
 
 /// The private half of the key in the scenario. It is public: FOR TRYING OUT ONLY, never to be trusted.
@@ -117,6 +118,57 @@ async fn the_tokens_to_try_out_are_good(host: HostKind) {
     let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
     for (token, left) in tokens.into_iter().zip([9, 99]) {
         ask(&mesh, token).await.admitted().remaining(left);
+    }
+}
+
+async fn claims_are_text_whatever_their_type(host: HostKind) {
+    let key = |claim: &str| json!({"key": "envoy.filters.http.jwt_authn", "path": [{"key": "claims"}, {"key": claim}]});
+    let mesh = Mesh::on(host, SCENARIO).patient().workers(1).configure(|filter| {
+        let is = |claim: &str, text: &str| json!({"dynamic_metadata": {"metadata_key": key(claim), "exact": text}});
+        let limit = |name: &str, when: Value, descriptor: Value| {
+            json!({"name": name, "when": when, "descriptor": descriptor,
+                "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}})
+        };
+        filter["limits"] = json!([
+            limit("by_id", json!([]), json!([{"dynamic_metadata": {"metadata_key": key("id")}}])),
+            limit("third", json!([is("tier", "3")]), json!([])),
+            limit("admins", json!([is("admin", "true")]), json!([])),
+        ]);
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let mut redis = mesh.redis_connection();
+    let nothing = || vec![];
+    let id = |text: &str| vec![format!("by_id:{text}")];
+    let told: [(&str, Value, Vec<String>); 19] = [
+        ("id", 42.into(), id("42")),
+        ("id", (-1).into(), id("-1")),
+        ("id", json!(3.5), id("3.5")),
+        ("id", json!(-0.0), id("0")),
+        ("id", json!(9_007_199_254_740_991_u64), id("9007199254740991")),
+        ("id", json!(1e300), id(&format!("0x{:016x}", 1e300_f64.to_bits()))),
+        ("id", true.into(), id("true")),
+        ("id", false.into(), id("false")),
+        // Strings that are as long as what they could be taken for.
+        ("id", "x".into(), id("x")),
+        ("id", "alice123".into(), id("alice123")),
+        ("id", "a\u{0}b".into(), id("a%00b")),
+        ("id", "42".into(), id("42")),
+        ("id", json!(["alice"]), nothing()),
+        ("id", json!({"name": "alice"}), nothing()),
+        ("id", Value::Null, nothing()),
+        ("tier", 3.into(), vec!["third:".to_owned()]),
+        ("tier", json!(["3"]), nothing()),
+        ("admin", true.into(), vec!["admins:".to_owned()]),
+        ("admin", 1.into(), nothing()),
+    ];
+    for (claim, value, expected) in told {
+        redis::cmd("FLUSHDB").exec(&mut redis).unwrap();
+        let mut claims = claims("alice", "free");
+        claims[claim] = value.clone();
+        ask(&mesh, &signed(&claims)).await.admitted();
+        let keys: Vec<String> = redis::cmd("KEYS").arg(format!("{}*", mesh.key_prefix())).query(&mut redis).unwrap();
+        let keys: Vec<&str> = keys.iter().filter_map(|key| key.strip_prefix(mesh.key_prefix())).collect();
+        assert_eq!(keys, expected, "{claim}: {value}");
     }
 }
 

@@ -12,15 +12,53 @@ pub(crate) fn whole(double: f64) -> Option<i64> {
     (double.abs() <= MAX_EXACT && whole as f64 == double).then_some(whole)
 }
 
-/// A number as text, as JSON has it: `42`, `3.5`, `1e+300`. `None` for what JSON has no numbers for.
+/// A number as text, as JSON has it: `42`, `3.5`. `None` for what JSON has no numbers for.
+///
+/// A fraction of more than 15 digits, and what is beyond 64 bits, is written as the bits of the double: to print such as
+/// JSON does takes 15 KB of tables.
 pub(crate) fn text(double: f64) -> Option<String> {
-    whole(double)
-        .map(|whole| whole.to_string())
-        .or_else(|| serde_json::Number::from_f64(double).map(|number| number.to_string()))
+    if !double.is_finite() {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+    let whole = double as i64;
+    if whole as f64 == double && whole != i64::MAX {
+        return Some(whole.to_string());
+    }
+    let bits = || format!("0x{:016x}", double.to_bits());
+    Some(decimal(double).unwrap_or_else(bits))
+}
+
+/// A number with the fewest decimal places that say it exactly enough.
+fn decimal(double: f64) -> Option<String> {
+    let magnitude = double.abs();
+    let mut scale = 1.0;
+    for places in 1..=15_usize {
+        scale *= 10.0;
+        if magnitude * scale > MAX_EXACT {
+            break;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded above, and no less than 0"
+        )]
+        let digits = (magnitude * scale + 0.5) as u64;
+        // Both are exact, so their quotient is the double that is next to the decimal number.
+        if digits as f64 / scale == magnitude {
+            let digits = format!("{digits:0>width$}", width = places.saturating_add(1));
+            let (whole, fraction) = digits.split_at_checked(digits.len().saturating_sub(places))?;
+            let sign = if double < 0.0 { "-" } else { "" };
+            return Some([sign, whole, ".", fraction].concat());
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -31,8 +69,25 @@ mod tests {
 
     #[test]
     fn a_number_has_one_text() {
-        let texts = [42.0, -0.0, 3.5, -0.25, 9_007_199_254_740_993.0, 0.1, 1e300].map(|double| text(double).unwrap());
-        assert_eq!(texts, ["42", "0", "3.5", "-0.25", "9007199254740992", "0.1", "1e+300"]);
+        let texts = [42.0, -0.0, 3.5, -0.25, 9_007_199_254_740_993.0, 0.1, 0.05, 123.456, 1e18].map(text);
+        let expected = ["42", "0", "3.5", "-0.25", "9007199254740992", "0.1", "0.05", "123.456", "1000000000000000000"];
+        assert_eq!(texts, expected.map(|text| Some(text.to_owned())));
+        assert_eq!(text(1e300).unwrap(), format!("0x{:016x}", 1e300_f64.to_bits()));
         assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(text), [None, None, None]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_the_number_that_it_is_of(digits in -999_999_999_i64..999_999_999, places in 0..9) {
+            let double: f64 = format!("{digits}e-{places}").parse().unwrap();
+            let text = text(double).unwrap();
+            prop_assert_eq!(text.parse::<f64>().unwrap(), double, "{}", text);
+            prop_assert_eq!(&text, &double.abs().copysign(if digits < 0 { -1.0 } else { 1.0 }).to_string());
+        }
+
+        #[test]
+        fn different_numbers_have_different_texts(one: f64, other: f64) {
+            prop_assert_eq!(text(one) == text(other), one == other || !one.is_finite() && !other.is_finite());
+        }
     }
 }

@@ -42,26 +42,40 @@ pub(crate) fn count(bytes: &[u8]) -> usize {
 }
 
 /// The values of one name, in their order. What is cut off is left out.
-///
-/// This runs for each header that a limit reads: names are compared where their sizes are the same.
-pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> Values<'a> {
     let (sizes, texts) = split(bytes).unwrap_or_default();
     let (sizes, _) = sizes.as_chunks::<4>();
-    let (mut sizes, _) = sizes.as_chunks::<2>();
-    let mut at: usize = 0;
-    core::iter::from_fn(move || {
-        while let Some(([name_size, value_size], rest)) = sizes.split_first() {
-            sizes = rest;
+    let (sizes, _) = sizes.as_chunks::<2>();
+    Values { name, sizes, texts, at: 0 }
+}
+
+/// See [`values`].
+pub(crate) struct Values<'a> {
+    name: &'a [u8],
+    sizes: &'a [[[u8; 4]; 2]],
+    texts: &'a [u8],
+    /// Where the next text starts.
+    at: usize,
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = &'a [u8];
+
+    /// This runs for each header that a limit reads: names are compared where their sizes are the same.
+    #[inline(never)]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while let Some(([name_size, value_size], rest)) = self.sizes.split_first() {
+            self.sizes = rest;
             let (name_size, value_size) = (number(name_size)?, number(value_size)?);
             // A zero follows each.
-            let value_at = at.saturating_add(name_size).saturating_add(1);
-            let name_at = core::mem::replace(&mut at, value_at.saturating_add(value_size).saturating_add(1));
-            if name_size == name.len() && texts.get(name_at..)?.starts_with(name) {
-                return texts.get(value_at..at.saturating_sub(1));
+            let value_at = self.at.saturating_add(name_size).saturating_add(1);
+            let name_at = core::mem::replace(&mut self.at, value_at.saturating_add(value_size).saturating_add(1));
+            if name_size == self.name.len() && self.texts.get(name_at..)?.starts_with(self.name) {
+                return self.texts.get(value_at..self.at.saturating_sub(1));
             }
         }
         None
-    })
+    }
 }
 
 /// The sizes, and the texts.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::error::{Expected, Problem};
 use super::reader::{Node, refuse_duplicates};
 use super::source;
-use crate::descriptor::{PathPattern, Predicate, Regex, Source, StringMatch};
+use crate::descriptor::{self, PathPattern, Predicate, Regex, Source, StringMatch};
 
 /// All kinds of predicates. What else an exemption may be comes last.
 pub(super) const EXEMPTIONS: &[&str] = &[
@@ -69,12 +69,15 @@ fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Option<Predicate> {
         "method" => methods(node),
         "host" => {
             let (kind, node) = node.one_field(MATCHES)?;
+            let is_of_host: fn(&str) -> bool = match kind {
+                "exact" => descriptor::is_host,
+                "suffix" => |text| is_lower_case(text) && !text.ends_with('.'),
+                _ => is_lower_case,
+            };
             let value = match kind {
                 "regex" => string_match(kind, &node),
                 _ => node
-                    .text_such("a host in lower case, without a port", |text| {
-                        !text.bytes().any(|byte| byte.is_ascii_uppercase())
-                    })
+                    .text_such("a host in lower case, without a port", is_of_host)
                     .and_then(|_| string_match(kind, &node)),
             };
             Some(Predicate::Matches { source: Source::Host, value: value? })
@@ -90,6 +93,10 @@ fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Option<Predicate> {
         "not" => nested(node, deeper).map(|predicate| Predicate::Not(Box::new(predicate))),
         _ => valued(kind, node),
     }
+}
+
+fn is_lower_case(text: &str) -> bool {
+    !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 fn path(node: &Node<'_>) -> Option<Predicate> {

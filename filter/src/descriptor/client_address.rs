@@ -149,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_far_to_the_left_is_not_looked_at() {
+        let junk = "6.6.6.6, ".repeat(5_000);
+        is("10.0.0.1:80", &format!("{junk}203.0.113.9"), 1, "203.0.113.9");
+        is("10.0.0.1:80", &format!("203.0.113.9{}", ",".repeat(5_000)), 1, "10.0.0.1");
+        let trusted = [Cidr::parse("10.0.0.0/8").unwrap()];
+        let all_trusted = "10.0.0.2, ".repeat(5_000);
+        let client = untrusted_address(Some(b"10.0.0.1:80"), Some(all_trusted.as_bytes()), &trusted);
+        assert_eq!(client.map(|client| client.to_string()).as_deref(), Some("10.0.0.2"));
+    }
+
+    #[test]
     fn without_trusted_hops_the_header_is_not_believed() {
         is("198.51.100.7:4711", "6.6.6.6", 0, "198.51.100.7");
         is("[2001:db8::7]:4711", "6.6.6.6", 0, "2001:db8::7");

@@ -16,6 +16,11 @@ pub(super) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     if host.iter().any(u8::is_ascii_uppercase) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
+/// Whether hosts are compared with `text` as it is: no other text is a request's host.
+pub(crate) fn is_host(text: &str) -> bool {
+    host(text.as_bytes()) == text.as_bytes()
+}
+
 fn without_port(host: &[u8]) -> &[u8] {
     let digits = host.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     match host.get(..host.len().saturating_sub(digits)).and_then(<[u8]>::split_last) {

@@ -21,6 +21,8 @@ const PREDICATES: usize = 1_000_000;
 const KEYS: usize = 1_600_000;
 /// Work of hashing one byte.
 const HASHED_BYTE: usize = 16;
+/// Work of comparing a source with one that is remembered.
+const RECALLED: usize = 16;
 /// Requests with more bytes of headers than this have their values remembered. In shorter ones, finding a value again
 /// is cheaper.
 const LONG: usize = 1_024;
@@ -113,14 +115,20 @@ impl Memo {
     }
 
     /// What was found of a source in these headers. `None` where nobody has looked.
-    pub(super) fn recall<'a>(&self, source: &Source, headers: &'a [u8]) -> Option<Option<Value<'a>>> {
+    pub(super) fn recall<'a>(
+        &self,
+        source: &Source,
+        headers: &'a [u8],
+        purpose: Purpose,
+    ) -> Result<Option<Option<Value<'a>>>, Exhausted> {
         let values = self.values.borrow();
-        let (_, known) = values.iter().find(|(known, _)| known == source)?;
-        Some(match known {
+        self.charge(purpose, values.len().saturating_mul(RECALLED))?;
+        let known = values.iter().find(|(known, _)| known == source);
+        Ok(known.map(|(_, known)| match known {
             Known::Nothing => None,
             Known::Header(from, to) => headers.get(*from..*to).map(Value::Lent),
             Known::Value(value) => Some(Value::Kept(value.clone())),
-        })
+        }))
     }
 
     /// Remembers what was found of a source in these headers. What is of the configuration is not worth it, and a

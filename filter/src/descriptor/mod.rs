@@ -37,6 +37,7 @@ pub use self::cidr::Cidr;
 pub use self::client_address::{TrustedProxies, client_address, untrusted_address};
 pub use self::entry::Entry;
 pub use self::hits_addend::{HitsAddend, OnInvalid, RequestHits};
+pub(crate) use self::host::is_host;
 pub use self::json_pointer::JsonPointer;
 pub use self::memo::Memo;
 pub use self::path::{PathPattern, PathTemplate};

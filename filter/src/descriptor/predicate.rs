@@ -116,6 +116,7 @@ fn some(predicates: &[Predicate], answer: bool, request: &dyn Attributes) -> Opt
 mod tests {
     use super::super::attributes::Request;
     use super::super::path::PathPattern;
+    use super::super::regex::Regex;
     use super::*;
 
     fn get(path: &str) -> Request {
@@ -195,5 +196,32 @@ mod tests {
         let golden = |path: &str| get(path).header("x-gold", "1");
         assert!(both.holds(&golden("/api")) && !both.holds(&get("/api")) && !both.holds(&golden("/")));
         assert!(either.holds(&golden("/")) && either.holds(&get("/api")) && !either.holds(&get("/")));
+    }
+
+    /// What cannot be decided within a request's bounds is neither true nor false, whatever it is part of.
+    #[test]
+    fn what_costs_too_much_is_undecided() {
+        let slow = |name: &str| {
+            let regex = Regex::new("(a|b)*a(a|b){20}").unwrap();
+            Predicate::Matches { source: Source::request_header(name), value: StringMatch::Regex(Box::new(regex)) }
+        };
+        let request = || get("/").header("x-long", "ab".repeat(20_000));
+        let undecided = |predicate: &Predicate| {
+            let request = request();
+            predicate.may_hold(&request) && !predicate.holds(&request)
+        };
+        assert!(undecided(&slow("x-long")));
+        assert!(undecided(&Predicate::Not(Box::new(slow("x-long")))));
+        assert!(undecided(&Predicate::All(vec![slow("x-long"), Predicate::Present(header("x-long"))])));
+        assert!(undecided(&Predicate::Any(vec![slow("x-long"), Predicate::Present(header("x-other"))])));
+        // What is decided by another is decided.
+        assert!(!Predicate::All(vec![Predicate::Present(header("x-other")), slow("x-long")]).may_hold(&request()));
+        assert!(Predicate::Any(vec![Predicate::Present(header("x-long")), slow("x-long")]).holds(&request()));
+        // Nothing more is decided of this request, and its keys are made all the same.
+        let spent = request();
+        assert!(!slow("x-long").holds(&spent));
+        assert!(!Predicate::Present(header("x-long")).holds(&spent));
+        assert!(header("x-long").value(&spent).is_some());
+        assert!(!slow("x-other").may_hold(&request()));
     }
 }

@@ -22,7 +22,7 @@ use super::value::Value;
 use crate::pairs;
 
 /// Work of searching one byte for names.
-const SEARCHED_BYTE: usize = 8;
+const SEARCHED_BYTE: usize = 12;
 /// Work of asking the proxy for a property: a microsecond.
 const PROPERTY: usize = 3_000;
 
@@ -134,7 +134,7 @@ impl Source {
         if !is_costly && !memo::is_long(request) {
             return self.find(request, purpose);
         }
-        if let Some(known) = request.memo().recall(self, request.headers()) {
+        if let Some(known) = request.memo().recall(self, request.headers(), purpose)? {
             return Ok(known);
         }
         let value = self.find(request, purpose)?;
@@ -171,13 +171,15 @@ impl Source {
                 charge(authority.len().saturating_mul(SEARCHED_BYTE))?;
                 Some(host(authority).into())
             }
-            Self::RemoteAddress(trusted) => trusted.read(request, purpose)?.map(|client| made(client.to_string())),
+            Self::RemoteAddress(trusted) => {
+                trusted.read(request, purpose)?.map(|client| made(client.to_string().into_bytes()))
+            }
             Self::MaskedRemoteAddress { trusted, v4_prefix_mask_len, v6_prefix_mask_len } => {
                 let range = trusted.read(request, purpose)?.and_then(|client| {
                     let len = if client.is_ipv4() { *v4_prefix_mask_len } else { *v6_prefix_mask_len };
                     Cidr::new(client, len)
                 });
-                range.map(|range| made(range.to_string()))
+                range.map(|range| made(range.to_string().into_bytes()))
             }
             Self::Property(path) => {
                 charge(PROPERTY)?;
@@ -228,8 +230,9 @@ fn counted<'a>(
     })
 }
 
-fn made<'a>(bytes: impl Into<Vec<u8>>) -> Value<'a> {
-    Value::Kept(Rc::from(bytes.into()))
+#[inline(never)]
+fn made<'a>(bytes: Vec<u8>) -> Value<'a> {
+    Value::Kept(Rc::from(bytes))
 }
 
 #[cfg(test)]
@@ -282,5 +285,105 @@ mod tests {
         assert_eq!(value(&user, &Request::default()), None);
         assert_eq!(value(&user, &Request::default().json("/user", r#"{"user": "alice"}"#)).as_deref(), Some("alice"));
         assert!(user.json_pointer().is_some() && Source::Method.json_pointer().is_none());
+    }
+
+    #[test]
+    fn of_several_values_one_counts_or_all_do() {
+        let request = || {
+            Request::default()
+                .header("key", "a")
+                .header("key", "b,c")
+                .header(":path", "/?key=a&x=1&k%65y=b%2Cc")
+                .header("cookie", "key=a; x=1")
+                .header("cookie", "key=b,c")
+        };
+        let name = || "key".to_owned();
+        for (repeated, expected) in
+            [(Repeated::First, "a"), (Repeated::Last, "b,c"), (Repeated::Joined, "a,b,c"), (Repeated::Reject, "a")]
+        {
+            for source in [
+                Source::RequestHeader { name: name(), repeated },
+                Source::QueryParameter { name: name(), repeated },
+                Source::Cookie { name: name(), repeated },
+            ] {
+                let request = request();
+                for _ in 0..2 {
+                    assert_eq!(value(&source, &request).as_deref(), Some(expected), "{source:?}");
+                    let rejection = (repeated == Repeated::Reject).then_some(Rejection::Repeated);
+                    assert_eq!(request.memo().take_rejection(), rejection, "{source:?}");
+                }
+            }
+        }
+        assert_eq!(value(&Source::request_header("cookie"), &request()).as_deref(), Some("key=a; x=1; key=b,c"));
+    }
+
+    /// What is remembered of a long request is what is found in it.
+    #[test]
+    fn a_long_request_is_read_like_a_short_one() {
+        let padding = "x".repeat(5_000);
+        let request = Request::default()
+            .header("x-padding", &padding)
+            .header(":path", format!("/users/7?key=a%20b&other=c&long={padding}"))
+            .header(":authority", "Shop.Example.")
+            .header("cookie", "session=s")
+            .source("203.0.113.9:80");
+        let template = PathPattern::Template(super::super::path::PathTemplate::parse("/users/{id}").unwrap());
+        for (source, expected) in [
+            (Source::query_parameter("key"), Some("a b")),
+            (Source::query_parameter("other"), Some("c")),
+            (Source::query_parameter("none"), None),
+            (Source::query_parameter("long"), Some(padding.as_str())),
+            (Source::cookie("session"), Some("s")),
+            (Source::Path(template), Some("7")),
+            (Source::Path(PathPattern::Any), Some("/users/7")),
+            (Source::Host, Some("shop.example")),
+            (Source::RemoteAddress(TrustedProxies::Hops(0)), Some("203.0.113.9")),
+        ] {
+            for _ in 0..3 {
+                assert_eq!(value(&source, &request).as_deref(), expected, "{source:?}");
+            }
+        }
+    }
+
+    /// A key whose values cannot be read within a request's bounds: the request is rejected.
+    #[test]
+    fn a_request_that_takes_too_much_work_is_rejected() {
+        let request = Request::default().header(":path", format!("/?{}", "a&".repeat(30_000)));
+        let names: Vec<Source> = (0..9).map(|nth| Source::query_parameter(&format!("a{nth}"))).collect();
+        assert!(names.iter().take(2).all(|name| name.value(&request).is_none()));
+        assert_eq!(request.memo().take_rejection(), None);
+        assert!(names.iter().all(|name| name.value(&request).is_none()));
+        assert_eq!(request.memo().take_rejection(), Some(Rejection::TooLarge));
+    }
+
+    #[test]
+    fn metadata_is_text_whatever_its_type() {
+        // As Envoy serialises `{"jwt": {"sub": 42, "plan": "x", "admin": true, "none": null}}` of the filter `jwt_authn`.
+        let entry = |key: &str, value: &[u8]| field(1, &[field(1, key.as_bytes()), field(2, value)].concat());
+        let number = [&[2 << 3 | 1][..], &42_f64.to_le_bytes()].concat();
+        let claims = [
+            entry("sub", &number),
+            entry("plan", &field(3, b"x")),
+            entry("admin", &[4 << 3, 1]),
+            entry("none", &[1 << 3, 0]),
+        ];
+        let metadata = entry("jwt_authn", &entry("jwt", &field(5, &claims.concat())));
+        let claim = |name: &str, raw: &[u8]| {
+            let request = Request::default()
+                .property(&["metadata", "filter_metadata", "jwt_authn", "jwt", name], raw)
+                .property(&["metadata"], &metadata);
+            value(&Source::Property(PropertyPath::dynamic_metadata("jwt_authn", &["jwt", name])), &request)
+        };
+        assert_eq!(claim("sub", &42_f64.to_le_bytes()).as_deref(), Some("42"));
+        assert_eq!(claim("plan", b"x").as_deref(), Some("x"));
+        assert_eq!(claim("admin", &[1]).as_deref(), Some("true"));
+        assert_eq!(claim("none", &[0; 4]), None);
+        assert_eq!(claim("nobody", &[0; 8]), None);
+        // Not to be mistaken for something else, so nobody asks for its type.
+        assert_eq!(claim("nobody", b"alice").as_deref(), Some("alice"));
+    }
+
+    fn field(number: u8, payload: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(payload.len()).unwrap()][..], payload].concat()
     }
 }

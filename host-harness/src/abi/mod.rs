@@ -8,6 +8,7 @@ mod callout;
 pub(crate) mod headers;
 mod http;
 pub(crate) mod memory;
+mod metadata;
 pub(crate) mod metrics;
 pub(crate) mod pairs;
 mod property;

@@ -10,6 +10,7 @@ use wasmtime::Caller;
 
 use super::headers::Headers;
 use super::memory::{Guest, Status, answer};
+use super::metadata;
 use super::pairs;
 use super::state::HostState;
 use super::stream::{FilterView, Stream};
@@ -57,7 +58,9 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
         ["plugin_name"] => Some(root?.plugin.name.clone().into_bytes()),
         ["plugin_root_id"] => Some(root?.plugin.root_id.clone().into_bytes()),
         ["plugin_vm_id"] => Some(state.vm_id.clone().into_bytes()),
-        ["metadata"] => Some(Vec::new()),
+        ["metadata"] => {
+            Some(stream.map(|stream| metadata::message(&stream.dynamic_metadata.borrow())).unwrap_or_default())
+        }
         ["request", name @ ..] => {
             // As in Envoy, a filter that let the headers go is told nothing of them.
             let shown = view(state).is_some_and(|view| view.request_headers || view.logging);
@@ -171,7 +174,7 @@ fn node(node: &NodeIdentity, name: &[&str]) -> Option<Vec<u8>> {
     }
 }
 
-/// A scalar as filters read it. Envoy's form of lists and objects differs from one request to the next: not found.
+/// A scalar as filters read it, whatever its type: the message of all metadata tells that. Envoy's form of lists and objects differs from one request to the next: not found.
 fn metadata_bytes(value: &serde_json::Value) -> Option<Vec<u8>> {
     match value {
         serde_json::Value::String(text) => Some(text.clone().into_bytes()),

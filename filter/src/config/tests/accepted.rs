@@ -8,7 +8,7 @@ use super::super::*;
 use super::{full, parsed, with, with_limit};
 use crate::descriptor::{
     Cidr, Entry, HitsAddend, JsonPointer, OnInvalid, PathPattern, PathTemplate, Predicate, PropertyPath, Regex,
-    Request, RequestHits, Source, StringMatch, TrustedProxies,
+    Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies,
 };
 use crate::limit::{TokenBucket, Windows};
 use crate::respond::{GrpcStatus, Template};
@@ -93,6 +93,37 @@ fn predicates_say_what_they_mean() {
 
 fn template(text: &str) -> PathPattern {
     PathPattern::Template(PathTemplate::parse(text).unwrap())
+}
+
+#[test]
+fn several_values_and_the_host_are_read_as_configured() {
+    let config = parsed(&with_limit(json!({
+        "when": [{"header": {"name": "HOST", "repeated": "last", "exact": "a"}}],
+        "descriptor": [
+            {"request_header": {"name": "Host"}},
+            {"request_header": {"name": "X-Key", "repeated": "reject"}},
+            {"query_parameter": {"name": "key", "repeated": "joined"}},
+            {"cookie": {"name": "key", "repeated": "last"}},
+        ],
+        "hits_addend": {"request_header": {"name": "hosT", "repeated": "first"}},
+    })));
+    let limit = &config.limits[0];
+    let named = |name: &str, repeated| Source::RequestHeader { name: name.to_owned(), repeated };
+    let source = named(":authority", Repeated::Last);
+    assert_eq!(limit.when, [Predicate::Matches { source, value: StringMatch::Exact("a".to_owned()) }]);
+    let sources: Vec<&Source> = limit.descriptor.entries().iter().map(|entry| &entry.source).collect();
+    assert_eq!(
+        sources,
+        [
+            &named(":authority", Repeated::Joined),
+            &named("x-key", Repeated::Reject),
+            &Source::QueryParameter { name: "key".to_owned(), repeated: Repeated::Joined },
+            &Source::Cookie { name: "key".to_owned(), repeated: Repeated::Last },
+        ]
+    );
+    assert!(
+        matches!(&limit.hits_addend, HitsAddend::Said { source, .. } if *source == named(":authority", Repeated::First))
+    );
 }
 
 #[test]

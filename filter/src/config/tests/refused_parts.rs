@@ -185,3 +185,29 @@ fn what_runs_beside_the_limits_is_bounded() {
         @r#"limits[0].hits_addend.query_parameter.on_invalid: expected "default" or "max" or "reject", found "ignore""#
     );
 }
+
+#[test]
+fn a_host_is_compared_in_its_one_spelling() {
+    let host = |value: Value| errors(&with_limit(json!({"when": [{"host": value}]})));
+    for text in ["Shop.example", "shop.example:443", "shop.example.", "[2001:db8:0::1]"] {
+        let expected =
+            format!("limits[0].when[0].host.exact: expected a host in lower case, without a port, found \"{text}\"");
+        assert_eq!(host(json!({"exact": text})), expected);
+    }
+    assert_snapshot!(
+        host(json!({"suffix": ".example."})),
+        @r#"limits[0].when[0].host.suffix: expected a host in lower case, without a port, found ".example.""#
+    );
+}
+
+#[test]
+fn which_of_several_values_counts_is_one_of_four() {
+    assert_snapshot!(
+        errors(&with_limit(json!({"descriptor": [{"cookie": {"name": "a", "repeated": "all"}}]}))),
+        @r#"limits[0].descriptor[0].cookie.repeated: expected "first" or "last" or "joined" or "reject", found "all""#
+    );
+    assert_snapshot!(
+        errors(&with_limit(json!({"when": [{"header": {"name": "a", "repeated": "reject", "exact": "b"}}]}))),
+        @r#"limits[0].when[0].header.repeated: expected "first" or "last" or "joined", found "reject""#
+    );
+}

@@ -73,7 +73,8 @@ impl Regex {
 
     #[cfg(test)]
     fn matches(&self, text: &[u8]) -> bool {
-        self.matches_within(text, &mut usize::MAX.clone()).unwrap()
+        let mut work = usize::MAX;
+        self.matches_within(text, &mut work).unwrap()
     }
 }
 
@@ -131,6 +132,25 @@ mod tests {
     fn an_expression_that_explodes_elsewhere_takes_its_time_here_only_once_per_byte() {
         let nested = Regex::new("(a*)*(a|aa)+(a+)+b").unwrap();
         assert!(!nested.matches(&[b'a'; 20_000]));
+    }
+
+    #[test]
+    fn work_is_taken_off_and_must_suffice() {
+        for (pattern, text) in [("(a|b)*b", "ab".repeat(100)), ("(a|b)*a(a|b){20}", "ab".repeat(100))] {
+            let regex = Regex::new(pattern).unwrap();
+            let mut work = 1_000_000;
+            assert!(regex.matches_within(text.as_bytes(), &mut work).is_some());
+            let taken = 1_000_000 - work;
+            let (mut enough, mut too_little) = (taken, taken - 1);
+            assert_eq!(
+                regex.matches_within(text.as_bytes(), &mut enough),
+                regex.matches_within(text.as_bytes(), &mut work)
+            );
+            assert_eq!(regex.matches_within(text.as_bytes(), &mut too_little), None);
+            // The first byte that does not fit decides.
+            let mut little = 100;
+            assert_eq!(regex.matches_within(&[b'x'; 50_000], &mut little), Some(false));
+        }
     }
 
     #[test]

@@ -94,9 +94,9 @@ impl Set {
         self.0.iter().enumerate().flat_map(|(at, word)| {
             let mut rest = *word;
             core::iter::from_fn(move || {
-                let bit = rest.checked_ilog2()?;
-                rest ^= 1 << bit;
-                Some(at << 6 | usize::try_from(bit).ok()?)
+                let bit = usize::try_from(rest.trailing_zeros()).ok().filter(|_| rest != 0)?;
+                rest &= rest.wrapping_sub(1);
+                Some(at << 6 | bit)
             })
         })
     }

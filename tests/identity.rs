@@ -1,0 +1,224 @@
+//! Who a client is: hosts, cookies, and what it says several times, on both hosts.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weir::{HostKind, Mesh};
+
+weir::on_both_hosts! {
+    a_host_is_one_however_it_is_written
+    cookies_are_separated_by_semicolons_alone
+    what_is_said_twice_counts_as_configured
+    what_must_be_said_once_is_rejected_twice
+    predicates_and_costs_choose_as_entries_do
+}
+
+async fn a_host_is_one_however_it_is_written(host: HostKind) {
+    let limits = [
+        limit("by_host", json!([{"host": {}}]), "/h/"),
+        json!({"name": "shop", "when": [{"path": {"prefix": "/s/"}}, {"host": {"exact": "shop.example"}}],
+            "descriptor": [], "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}}),
+        json!({"name": "raw", "when": [{"path": {"prefix": "/r/"}}, {"header": {"name": "HOST", "prefix": "raw."}}],
+            "descriptor": [{"request_header": {"name": "Host"}}, {"request_header": {"name": ":authority"}}],
+            "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}}),
+        json!({"name": "costly", "when": [{"path": {"prefix": "/c/"}}], "descriptor": [],
+            "hits_addend": {"request_header": {"name": "hOst"}},
+            "token_bucket": {"max_tokens": 100, "fill_interval": "3600s"}}),
+    ];
+    let Some(mesh) = start(host, &limits).await else { return };
+    let ask = async |path: &str, host: &str| mesh.ask(path).header("host", host).send().await;
+    for path in ["/h/", "/s/"] {
+        ask(path, "shop.example").await.admitted();
+        for spelling in ["SHOP.example", "shop.example.", "SHOP.example.:443", "shop.example:80", "shop.example.:8443"]
+        {
+            ask(path, spelling).await.denied();
+        }
+    }
+    ask("/h/", "shop.example.com").await.admitted();
+    ask("/h/", "[2001:db8::1]").await.admitted();
+    ask("/h/", "[2001:DB8:0::1]:443").await.denied();
+    ask("/s/", "other.example").await.admitted().without("x-ratelimit-limit");
+    // As a header, it is what the client sent.
+    ask("/r/", "raw.example").await.admitted();
+    ask("/r/", "raw.example").await.denied();
+    ask("/r/", "raw.example.").await.admitted();
+    ask("/c/", "60").await.admitted().remaining(40);
+}
+
+async fn cookies_are_separated_by_semicolons_alone(host: HostKind) {
+    let limits = [limit("uid", json!([{"cookie": {"name": "uid"}}]), "/")];
+    let Some(mesh) = start(host, &limits).await else { return };
+    let expected = [
+        (&["uid=acme,1"][..], "acme%2C1"),
+        (&["uid=acme,2"], "acme%2C2"),
+        (&["theme=a,uid=mallory; uid=alice"], "alice"),
+        (&["uid=\"bob\""], "bob"),
+        (&["theme=a ; uid = carol ;x"], "carol"),
+        (&["uid=dave; uid=mallory"], "dave"),
+        // Several headers are one (RFC 9113, §8.2.3).
+        (&["theme=a", "uid=erin", "uid=mallory"], "erin"),
+        (&["theme=a,", "uid=frank,b"], "frank%2Cb"),
+        (&["uid=", "uid=mallory"], "%"),
+    ];
+    for (cookies, key) in expected {
+        for is_http2 in [false, true] {
+            forget(&mesh);
+            ask_raw(&mesh, is_http2, "/", cookies.iter().map(|cookie| ("cookie", *cookie))).await;
+            assert_eq!(keys(&mesh), [format!("uid:{key}")], "{cookies:?}, HTTP/2: {is_http2}");
+        }
+    }
+    for (cookies, is_http2) in [(["theme=a,uid=mallory"], false), (["theme=a,uid=mallory"], true), (["UID=x"], false)] {
+        forget(&mesh);
+        ask_raw(&mesh, is_http2, "/", cookies.iter().map(|cookie| ("cookie", *cookie))).await;
+        assert_eq!(keys(&mesh), [""; 0], "{cookies:?}");
+    }
+}
+
+async fn what_is_said_twice_counts_as_configured(host: HostKind) {
+    let kinds = [("header", "request_header"), ("query", "query_parameter"), ("cookie", "cookie")];
+    let limits = ["usual", "first", "last", "joined"].map(|repeated| {
+        kinds.map(|(name, kind)| {
+            let mut entry = json!({kind: {"name": "key"}});
+            if repeated != "usual" {
+                entry[kind]["repeated"] = repeated.into();
+            }
+            limit(&format!("{name}.{repeated}"), json!([entry]), "/")
+        })
+    });
+    let Some(mesh) = start(host, &limits.concat()).await else { return };
+    let [first, last, joined] = ["a", "b%2Cc", "a:b%2Cc"];
+    for is_http2 in [false, true] {
+        forget(&mesh);
+        let headers = [("key", "a"), ("key", "b,c"), ("cookie", "key=a; x=1; key=b,c")];
+        ask_raw(&mesh, is_http2, "/?key=a&x=key&k%65y=b%2Cc", headers.into_iter()).await;
+        let joined = joined.replace(':', "%2C");
+        let mut expected: Vec<String> = [("header", &*joined), ("query", first), ("cookie", first)]
+            .into_iter()
+            .flat_map(|(name, usual)| {
+                [("usual", usual), ("first", first), ("last", last), ("joined", &*joined)]
+                    .map(|(repeated, key)| format!("{name}.{repeated}:{key}"))
+            })
+            .collect();
+        expected.sort();
+        assert_eq!(keys(&mesh), expected, "HTTP/2: {is_http2}");
+    }
+}
+
+async fn what_must_be_said_once_is_rejected_twice(host: HostKind) {
+    let entry = |kind: &str| json!([{kind: {"name": "key", "repeated": "reject"}}]);
+    let mut shadow = limit("shadow", entry("query_parameter"), "/shadow/");
+    shadow["shadow_mode"] = true.into();
+    let limits = [
+        limit("header", entry("request_header"), "/header/"),
+        limit("query", entry("query_parameter"), "/query/"),
+        limit("cookie", entry("cookie"), "/cookie/"),
+        shadow,
+    ];
+    let Some(mesh) = start(host, &limits).await else { return };
+    let told = "expected one value of what identifies the client, found several\n";
+    mesh.ask("/header/").header("key", "a").send().await.admitted();
+    let rejected = mesh.ask("/header/").header("key", "a").header("key", "a").send().await.status(400);
+    assert_eq!(rejected.body, told);
+    mesh.ask("/header/").send().await.admitted().without("x-ratelimit-limit");
+    mesh.ask("/query/?key=a").send().await.admitted();
+    assert_eq!(mesh.ask("/query/?key=a&x&key=b").send().await.status(400).body, told);
+    mesh.ask("/query/?key=b&ke%79=c").send().await.status(400);
+    mesh.ask("/cookie/").header("cookie", "key=a; x=key").send().await.admitted();
+    mesh.ask("/cookie/").header("cookie", "key=a; key=b").send().await.status(400);
+    mesh.ask("/cookie/").header("cookie", "key=c").header("cookie", "key=d").send().await.status(400);
+    let grpc = mesh.ask("/query/?key=a&key=b").header("content-type", "application/grpc").send().await;
+    assert_eq!(grpc.header("grpc-status"), Some("3"));
+    // Who only watches goes by the first.
+    forget(&mesh);
+    mesh.ask("/shadow/?key=a&key=b").send().await.admitted();
+    assert_eq!(keys(&mesh), ["shadow:a"]);
+}
+
+async fn predicates_and_costs_choose_as_entries_do(host: HostKind) {
+    let gold = |repeated: Option<&str>, prefix: &str| {
+        let mut header = json!({"name": "plan", "exact": "gold"});
+        if let Some(repeated) = repeated {
+            header["repeated"] = repeated.into();
+        }
+        json!([{"path": {"prefix": prefix}}, {"header": header}])
+    };
+    let mut limits =
+        [limit("usual", json!([]), "/usual/"), limit("last", json!([]), "/last/"), limit("cost", json!([]), "/cost/")];
+    limits[0]["when"] = gold(None, "/usual/");
+    limits[1]["when"] = gold(Some("last"), "/last/");
+    limits[2]["token_bucket"] = json!({"max_tokens": 100, "fill_interval": "3600s"});
+    limits[2]["hits_addend"] = json!({"query_parameter": {"name": "cost", "repeated": "last"}});
+    let Some(mesh) = start(host, &limits).await else { return };
+    let ask = async |path| mesh.ask(path).header("plan", "free").header("plan", "gold").send().await;
+    ask("/usual/").await.admitted().without("x-ratelimit-limit");
+    ask("/last/").await.admitted().remaining(0);
+    ask("/last/").await.denied();
+    mesh.ask("/cost/?cost=1&cost=60").send().await.admitted().remaining(40);
+}
+
+async fn start(host: HostKind, limits: &[Value]) -> Option<Mesh> {
+    let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1);
+    mesh.configure(|filter| filter["limits"] = limits.into()).start().await
+}
+
+/// One request an hour for each key, of requests whose path begins so.
+fn limit(name: &str, descriptor: Value, prefix: &str) -> Value {
+    json!({"name": name, "when": [{"path": {"prefix": prefix}}], "descriptor": descriptor,
+        "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}})
+}
+
+/// The keys of all buckets, without their prefix, in order.
+fn keys(mesh: &Mesh) -> Vec<String> {
+    let all: Vec<String> =
+        redis::cmd("KEYS").arg(format!("{}*", mesh.key_prefix())).query(&mut mesh.redis_connection()).unwrap();
+    let mut keys: Vec<String> =
+        all.iter().filter_map(|key| key.strip_prefix(mesh.key_prefix())).map(Into::into).collect();
+    keys.sort();
+    keys
+}
+
+fn forget(mesh: &Mesh) {
+    redis::cmd("FLUSHDB").exec(&mut mesh.redis_connection()).unwrap();
+}
+
+/// A request with these headers, written by hand, and its whole response.
+async fn ask_raw<'a>(mesh: &Mesh, is_http2: bool, path: &'a str, headers: impl Iterator<Item = (&'a str, &'a str)>) {
+    let mut stream = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
+    if !is_http2 {
+        let headers: String = headers.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.unwrap();
+        assert!(response.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&response));
+        return;
+    }
+    let pseudo = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "shop.test")];
+    let block: Vec<u8> = pseudo.into_iter().chain(headers).flat_map(|(name, value)| literal(name, value)).collect();
+    let settings = frame(4, 0, 0, &[]);
+    let request = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings.as_slice(), &frame(1, 0x5, 1, &block)].concat();
+    stream.write_all(&request).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let [a, b, c, kind, flags, _, _, _, id] = head;
+        let mut payload = vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)];
+        stream.read_exact(&mut payload).await.unwrap();
+        assert!(!matches!(kind, 3 | 7), "reset: {payload:?}");
+        if id == 1 && matches!(kind, 0 | 1) && flags & 1 == 1 {
+            return;
+        }
+    }
+}
+
+/// A frame of HTTP/2 (RFC 9113, §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[0, length[0], length[1], kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// A header that is not indexed (RFC 7541, §6.2.2).
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+    [vec![0], text(name), text(value)].concat()
+}

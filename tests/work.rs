@@ -1,0 +1,194 @@
+//! What one request of 55 kB may cost the filter, for the worst configurations that are accepted.
+//!
+//! Counted in instructions, as in `tests/fuel.rs`: V8 takes about a millisecond for three million.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use weir_harness::{
+    Bootstrap, Host, HostOptions, Running,
+    load::Client,
+    provision::{
+        checkout, filter_wasm, or_skip,
+        redis::{RedisOptions, RedisServer},
+    },
+    scenario::Scenario,
+};
+
+/// The most that a request may take.
+const BOUND: u64 = 3_500_000;
+const LONG: usize = 55_000;
+const LIMITS: usize = 32;
+
+/// A request: its path and its headers.
+type Sent = (String, Vec<(String, String)>);
+
+#[tokio::test]
+async fn no_configuration_makes_a_long_request_costly() {
+    let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+    let mut too_costly = Vec::new();
+    for (name, limits, sent) in cases() {
+        let proxy = proxy(redis.addr(), name, limits);
+        let (status, cost) = cost(&proxy, &sent).await;
+        println!("{name}: {cost} instructions, {status}");
+        assert!(matches!(status, 200 | 429 | 431), "{name}: {status}");
+        if cost > BOUND {
+            too_costly.push(format!("{name}: {cost}"));
+        }
+    }
+    assert!(too_costly.is_empty(), "more than {BOUND} instructions: {too_costly:#?}");
+}
+
+fn cases() -> Vec<(&'static str, Vec<Value>, Sent)> {
+    let header = |value: String| ("/".to_owned(), vec![("x-long".to_owned(), value)]);
+    let long = |text: &str| text.chars().cycle().take(LONG).collect::<String>();
+    let mut seed = 1_u64;
+    let mut noise = || -> String {
+        let mut bit = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            if seed & 1 == 0 { 'a' } else { 'b' }
+        };
+        (0..LONG).map(|_| bit()).collect()
+    };
+    let regex = |pattern: &dyn Fn(usize) -> String| -> Vec<Value> {
+        each(|nth| json!({"when": [{"header": {"name": "x-long", "regex": pattern(nth)}}], "descriptor": []}))
+    };
+    let by = |entry: Value| json!({"descriptor": [entry]});
+    let by_header: Vec<Value> = (0..8).map(|_| by(json!({"request_header": {"name": "x-long"}}))).collect();
+    let pairs = |separator: &str| long(&format!("a{separator}"));
+    let trusted: Vec<String> = (0..256).map(|nth| format!("10.{nth}.0.0/16")).collect();
+    let many: Vec<(String, String)> =
+        (0..90).map(|nth| (format!("x-{nth}"), format!("{nth}{}", " ,".repeat(270)))).collect();
+    let entries = |nth: usize| -> Vec<Value> {
+        (0..16).map(|at| json!({"request_header": {"name": format!("x-{}", (nth * 7 + at * 5) % 90)}})).collect()
+    };
+    let exempt: Vec<Value> =
+        (0..256).map(|nth| json!({"header": {"name": "x-long", "exact": format!("{nth:0>100}")}})).collect();
+    vec![
+        ("eight keys", named(by_header), header(long(" ,"))),
+        (
+            "no regex at all matches",
+            each(|nth| {
+                let matches = json!({"header": {"name": "x-long", "regex": format!("v{nth}[0-9]+")}});
+                json!({"when": [{"not": matches}], "descriptor": []})
+            }),
+            header(long("a")),
+        ),
+        ("(.*a){20}", regex(&|nth| format!("(.*a){{{}}}", 5 + nth / 2)), header(long("a"))),
+        ("(.*a){20} one", regex(&|_| "(.*a){20}".to_owned()), header(long("ab"))),
+        (".* by 85", regex(&|_| ".*".repeat(85)), header(long("a"))),
+        ("exploding", regex(&|nth| format!("(a|b)*a(a|b){{{}}}", 8 + nth)), header(noise())),
+        ("optional", regex(&|nth| format!("((a?b?){{{}}}c?)*.*b.{{9}}", 20 + nth / 4)), header(noise())),
+        (
+            "contains",
+            each(|nth| {
+                let part = "a".repeat(90 + nth) + "b";
+                json!({"exempt": [{"header": {"name": "x-long", "contains": part}}], "descriptor": []})
+            }),
+            header(long("a")),
+        ),
+        (
+            "parameters",
+            each(|nth| by(json!({"query_parameter": {"name": format!("a{nth}"), "repeated": "last", "default": ""}}))),
+            (format!("/?{}", pairs("&")), vec![]),
+        ),
+        (
+            "one parameter, joined",
+            each(|_| by(json!({"query_parameter": {"name": "a", "repeated": "joined"}}))),
+            (format!("/?{}", pairs("&")), vec![]),
+        ),
+        (
+            "cookies",
+            each(|nth| by(json!({"cookie": {"name": format!("a{nth}"), "repeated": "last", "default": ""}}))),
+            ("/".to_owned(), vec![("cookie".to_owned(), pairs(";"))]),
+        ),
+        (
+            "templates",
+            each(|nth| by(json!({"path": {"template": format!("{}/{{a}}/**", "/*".repeat(nth)), "default": ""}}))),
+            (long("/a"), vec![]),
+        ),
+        (
+            "paths",
+            each(|nth| by(if nth % 2 == 0 { json!({"path": {}}) } else { json!({"host": {}}) })),
+            (format!("/{}", long("a%2c")), vec![]),
+        ),
+        ("many headers", each(|nth| json!({"descriptor": entries(nth)})), ("/".to_owned(), many)),
+        ("many exemptions", each(|_| json!({"exempt": exempt, "descriptor": []})), header(long("0"))),
+        (
+            "addresses",
+            each(|nth| by(json!({"masked_remote_address": {"v4_prefix_mask_len": nth, "trusted_cidrs": trusted}}))),
+            ("/".to_owned(), vec![("x-forwarded-for".to_owned(), long("10.1.2.3,"))]),
+        ),
+        (
+            "commas",
+            each(|nth| by(json!({"masked_remote_address": {"v4_prefix_mask_len": nth, "trusted_hops": 9}}))),
+            ("/".to_owned(), vec![("x-forwarded-for".to_owned(), long(", "))]),
+        ),
+    ]
+}
+
+/// So many limits, with what `part` says of each.
+fn each(part: impl Fn(usize) -> Value) -> Vec<Value> {
+    named((0..LIMITS).map(part).collect())
+}
+
+fn named(mut limits: Vec<Value>) -> Vec<Value> {
+    for (nth, limit) in limits.iter_mut().enumerate() {
+        limit["name"] = format!("limit_{nth}").into();
+        limit["token_bucket"] = json!({"max_tokens": 1_000_000, "fill_interval": "3600s"});
+    }
+    limits
+}
+
+/// The embedded host, counting.
+fn proxy(redis: SocketAddr, prefix: &str, limits: Vec<Value>) -> Running {
+    let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/quickstart.yaml")).unwrap();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    scenario.listener("ingress", anywhere).unwrap().admin(anywhere).unwrap().endpoint("redis", redis).unwrap();
+    scenario.wasm(&filter_wasm::find_or_build().unwrap()).unwrap();
+    let configured = scenario.filter_configuration(|filter| {
+        filter["redis"]["key_prefix"] = format!("{}:", prefix.len()).into();
+        filter["redis"]["timeout"] = "5s".into();
+        filter["overrides"] = json!({"enabled": false});
+        filter["limits"] = limits.clone().into();
+    });
+    configured.unwrap();
+    let bootstrap = Bootstrap::parse(&scenario.to_yaml(), "quickstart").unwrap();
+    Host::start(bootstrap, HostOptions { counts_fuel: true, ..HostOptions::default() }).unwrap()
+}
+
+/// What a request is answered, and what its callbacks take, once everything is connected.
+async fn cost(proxy: &Running, (path, headers): &Sent) -> (u16, u64) {
+    let mut client = Client::new(proxy.listener("ingress").unwrap(), Duration::from_secs(20));
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+        .collect();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let before = fuel(proxy);
+        let answer = client.get(path, &headers).await.unwrap();
+        let cost = fuel(proxy) - before;
+        // Until Redis is connected, the failure mode admits.
+        if answer.status != 200 || answer.headers.contains_key("x-ratelimit-remaining") {
+            return (answer.status, cost);
+        }
+        assert!(Instant::now() < until, "no limit applies");
+    }
+}
+
+/// Of the limiter's callbacks, ticks aside.
+fn fuel(proxy: &Running) -> u64 {
+    let stats = proxy.stats();
+    let of_callbacks = stats
+        .values
+        .iter()
+        .filter(|(name, _)| name.strip_prefix("wasm.fuel.proxy_").is_some_and(|name| name != "on_tick"));
+    of_callbacks.map(|(_, fuel)| *fuel).sum()
+}
