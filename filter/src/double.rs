@@ -46,7 +46,7 @@ fn decimal(double: f64) -> Option<String> {
         let digits = (magnitude * scale + 0.5) as u64;
         // Both are exact, so their quotient is the double that is next to the decimal number.
         if digits as f64 / scale == magnitude {
-            let digits = format!("{digits:0>width$}", width = places.saturating_add(1));
+            let digits = format!("{digits:0width$}", width = places.saturating_add(1));
             let (whole, fraction) = digits.split_at_checked(digits.len().saturating_sub(places))?;
             let sign = if double < 0.0 { "-" } else { "" };
             return Some([sign, whole, ".", fraction].concat());

@@ -35,13 +35,17 @@ impl dyn Attributes + '_ {
     /// A request header, by its name in lower case. The values of a repeated header are joined by commas, those of
     /// `cookie` by semicolons. `None` where the request has no such header.
     #[must_use]
+    #[inline(never)]
     pub fn header<'a>(&'a self, name: &'a str) -> Option<Cow<'a, [u8]>> {
         let mut values = pairs::values(self.headers(), name.as_bytes());
-        let first = values.next()?;
-        let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };
+        let mut all = Cow::Borrowed(values.next()?);
         let separator: &[u8] = if name == "cookie" { b"; " } else { b"," };
-        let all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
-        Some(Cow::Owned(all.join(separator)))
+        for value in values {
+            let all = all.to_mut();
+            all.extend_from_slice(separator);
+            all.extend_from_slice(value);
+        }
+        Some(all)
     }
 }
 

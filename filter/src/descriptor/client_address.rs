@@ -11,6 +11,8 @@ use super::memo::{Exhausted, Purpose};
 const MAX_FORWARDED: usize = 2_048;
 /// Hops that are looked at.
 const MAX_HOPS: usize = 64;
+/// Bytes of the shortest hop and its comma.
+const MIN_HOP: usize = 3;
 /// Work of looking at one byte of `x-forwarded-for`.
 const FORWARDED_BYTE: usize = 12;
 /// Work of comparing an address with a range.
@@ -36,7 +38,7 @@ impl TrustedProxies {
         match self {
             Self::Hops(hops) => Ok(client_address(source, forwarded_for, *hops)),
             Self::Cidrs(trusted) => {
-                let hops = hops(forwarded_for).count().saturating_add(1);
+                let hops = (work / (FORWARDED_BYTE * MIN_HOP)).min(MAX_HOPS).saturating_add(1);
                 request.memo().charge(purpose, hops.saturating_mul(trusted.len()).saturating_mul(RANGE))?;
                 Ok(untrusted_address(source, forwarded_for, trusted))
             }

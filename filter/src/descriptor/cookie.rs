@@ -1,22 +1,32 @@
 //! Cookies (RFC 6265, §4.2.1 and §5.4).
 
-/// The values of the cookies named `name` in one header `cookie`, without blanks and quotes around them.
+use alloc::vec::Vec;
+
+/// Adds the values of the cookies named `name` in one header `cookie`, without blanks and quotes around them.
 ///
 /// Only semicolons separate cookies. Blanks around names count no more than in browsers (§5.2).
-pub(super) fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    header.split(|byte| *byte == b';').filter_map(move |pair| {
-        let behind_name = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
-        let value = behind_name.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
-        Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
-    })
+pub(super) fn cookies<'a>(header: &'a [u8], name: &str, values: &mut Vec<&'a [u8]>) {
+    for pair in header.split(|byte| *byte == b';') {
+        let behind_name = pair.trim_ascii_start().strip_prefix(name.as_bytes());
+        if let Some([b'=', value @ ..]) = behind_name.map(<[u8]>::trim_ascii_start) {
+            let value = value.trim_ascii();
+            values.push(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sessions(header: &str) -> Vec<&str> {
+        let mut values = Vec::new();
+        cookies(header.as_bytes(), "session", &mut values);
+        values.into_iter().map(|value| str::from_utf8(value).unwrap()).collect()
+    }
+
     fn session(header: &str) -> Option<&str> {
-        cookies(header.as_bytes(), "session").next().map(|value| str::from_utf8(value).unwrap())
+        sessions(header).first().copied()
     }
 
     #[test]
@@ -47,7 +57,6 @@ mod tests {
 
     #[test]
     fn all_of_a_name_are_found_in_their_order() {
-        let found: Vec<&[u8]> = cookies(b"session=a; x=1; session=b", "session").collect();
-        assert_eq!(found, [b"a", b"b"]);
+        assert_eq!(sessions("session=a; x=1; session=b"), ["a", "b"]);
     }
 }

@@ -17,7 +17,7 @@ use super::memo::{self, Exhausted, Purpose};
 use super::path::{self, PathPattern};
 use super::property::PropertyPath;
 use super::query::{decoded, parameters};
-use super::repeated::{Counted, Repeated};
+use super::repeated::Repeated;
 use super::value::Value;
 use crate::pairs;
 
@@ -101,7 +101,7 @@ impl Source {
 
     /// Its value for `request`, for a key or a cost; `None` where it has none.
     ///
-    /// Where the request is to be rejected for it, the [memo](Memo) says so.
+    /// Where the request is to be rejected for it, the [memo](Attributes::memo) says so.
     #[must_use]
     pub fn value<'a>(&'a self, request: &'a dyn Attributes) -> Option<Value<'a>> {
         self.read(request, Purpose::Key).unwrap_or_else(|Exhausted| {
@@ -148,19 +148,21 @@ impl Source {
         Ok(match self {
             Self::RequestHeader { name, repeated } => {
                 let separator: &[u8] = if name == "cookie" { b"; " } else { b"," };
-                let values = &mut pairs::values(request.headers(), name.as_bytes());
-                counted(request, repeated.count(values), separator, Cow::Borrowed)
+                let values = pairs::values(request.headers(), name.as_bytes()).collect();
+                counted(request, *repeated, values, separator, Cow::Borrowed)
             }
             Self::QueryParameter { name, repeated } => {
                 let Some(path) = path::parts(request) else { return Ok(None) };
                 charge(path.query.len().saturating_mul(SEARCHED_BYTE))?;
-                counted(request, repeated.count(&mut parameters(path.query, name)), b",", decoded)
+                counted(request, *repeated, parameters(path.query, name), b",", decoded)
             }
             Self::Cookie { name, repeated } => {
-                let headers = || pairs::values(request.headers(), b"cookie");
-                charge(headers().map(<[u8]>::len).sum::<usize>().saturating_mul(SEARCHED_BYTE))?;
-                let values = &mut headers().flat_map(|header| cookies(header, name));
-                counted(request, repeated.count(values), b",", Cow::Borrowed)
+                let mut values = Vec::new();
+                for header in pairs::values(request.headers(), b"cookie") {
+                    charge(header.len().saturating_mul(SEARCHED_BYTE))?;
+                    cookies(header, name, &mut values);
+                }
+                counted(request, *repeated, values, b",", Cow::Borrowed)
             }
             Self::Path(pattern) => {
                 let Some(path) = path::parts(request) else { return Ok(None) };
@@ -206,28 +208,38 @@ impl Source {
     }
 }
 
+#[inline(never)]
 fn first_header<'a>(request: &'a dyn Attributes, name: &'a [u8]) -> Option<Value<'a>> {
     pairs::values(request.headers(), name).next().map(Value::Lent)
 }
 
-/// The value of what counts, each part of it decoded.
+/// What counts of the values of one name, decoded.
+#[inline(never)]
 fn counted<'a>(
     request: &dyn Attributes,
-    counted: Option<Counted<'a>>,
+    repeated: Repeated,
+    values: Vec<&'a [u8]>,
     separator: &[u8],
     decode: fn(&'a [u8]) -> Cow<'a, [u8]>,
 ) -> Option<Value<'a>> {
-    Some(match counted? {
-        Counted::Value(value) => decode(value).into(),
-        Counted::Joined(values) => {
-            let values: Vec<Cow<'_, [u8]>> = values.into_iter().map(decode).collect();
-            made(values.join(separator))
+    let (&first, others) = values.split_first()?;
+    let counts = match (repeated, others.last()) {
+        (Repeated::Last, Some(&last)) => last,
+        (Repeated::Joined, Some(_)) => {
+            let mut joined = decode(first).into_owned();
+            for &value in others {
+                joined.extend_from_slice(separator);
+                joined.extend_from_slice(&decode(value));
+            }
+            return Some(made(joined));
         }
-        Counted::Rejected(first) => {
+        (Repeated::Reject, Some(_)) => {
             request.memo().reject(BadRequest::Repeated);
-            decode(first).into()
+            first
         }
-    })
+        _ => first,
+    };
+    Some(decode(counts).into())
 }
 
 #[inline(never)]

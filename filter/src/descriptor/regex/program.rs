@@ -40,6 +40,7 @@ impl Program {
 
     /// The states that wait for a byte, for the text's end or for nothing, among those that follow `state` and itself.
     /// None waits for the text's start or end where it is there.
+    #[inline(never)]
     pub(super) fn closure(&self, state: usize, is_start: bool, is_end: bool) -> Set {
         let (mut seen, mut waiting) = (Set::default(), Set::default());
         let mut open = vec![state];
@@ -66,12 +67,14 @@ impl Program {
 pub(super) struct Set([u64; MAX_STATES / 64]);
 
 impl Set {
+    #[inline(never)]
     pub(super) fn insert(&mut self, state: usize) {
         if let Some(word) = self.0.get_mut(state >> 6) {
             *word |= 1 << (state & 63);
         }
     }
 
+    #[inline(never)]
     pub(super) fn contains(&self, state: usize) -> bool {
         self.0.get(state >> 6).is_some_and(|word| word >> (state & 63) & 1 == 1)
     }
