@@ -7,9 +7,9 @@ use core::cell::OnceCell;
 
 use super::body::RequestBody;
 use super::memo::Memo;
-use crate::pairs;
 #[cfg(test)]
 use super::{body::JsonScanner, json_pointer::JsonPointer};
+use crate::pairs;
 
 /// A request as the filter's core sees it: lent by a proxy, or made up by a test.
 pub trait Attributes {

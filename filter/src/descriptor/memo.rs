@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
 
 use super::attributes::Attributes;
-use super::hash::{Hash, hash};
 use super::bad_request::BadRequest;
+use super::hash::{Hash, hash};
 use super::source::Source;
 use super::value::Value;
 

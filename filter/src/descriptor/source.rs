@@ -6,10 +6,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
+use super::bad_request::BadRequest;
 use super::body::RequestBody;
 use super::cidr::Cidr;
 use super::client_address::TrustedProxies;
-use super::bad_request::BadRequest;
 use super::cookie::cookies;
 use super::host::host;
 use super::json_pointer::JsonPointer;
@@ -321,7 +321,7 @@ mod tests {
                 let request = request();
                 for _ in 0..2 {
                     assert_eq!(value(&source, &request).as_deref(), Some(expected), "{source:?}");
-                    let rejection = (repeated == Repeated::Reject).then_some(Rejection::Repeated);
+                    let rejection = (repeated == Repeated::Reject).then_some(BadRequest::Repeated);
                     assert_eq!(request.memo().take_rejection(), rejection, "{source:?}");
                 }
             }
@@ -365,7 +365,7 @@ mod tests {
         assert!(names.iter().take(2).all(|name| name.value(&request).is_none()));
         assert_eq!(request.memo().take_rejection(), None);
         assert!(names.iter().all(|name| name.value(&request).is_none()));
-        assert_eq!(request.memo().take_rejection(), Some(Rejection::TooLarge));
+        assert_eq!(request.memo().take_rejection(), Some(BadRequest::TooLarge));
     }
 
     #[test]

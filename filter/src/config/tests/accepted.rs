@@ -122,7 +122,7 @@ fn several_values_and_the_host_are_read_as_configured() {
         ]
     );
     assert!(
-        matches!(&limit.hits_addend, HitsAddend::Said { source, .. } if *source == named(":authority", Repeated::First))
+        matches!(&limit.hits_addend, HitsAddend::Said(hits) if hits.source == named(":authority", Repeated::First))
     );
 }
 

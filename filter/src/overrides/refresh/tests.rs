@@ -158,7 +158,7 @@ fn a_malformed_entry_is_told_once_until_it_changes() {
     assert_eq!(
         told(worker.reads(&entries)),
         [
-            "an override is ignored, of a field whose hash is 5ce21559c5102ab4: expected unlimited, blocked, shadow, off, or a JSON object; `weir limits list` shows it"
+            "an override is ignored, of a field whose hash is a9bb3094adaafdf1: expected unlimited, blocked, shadow, off, or a JSON object; `weir limits list` shows it"
         ]
     );
     assert_eq!((worker.of_alice(), worker.ruling("weir:per_user:bob")), (None, Some(Ruling::Blocked)));
