@@ -4,11 +4,13 @@
 //! pace whose connections cannot keep up falls behind; it does not queue.
 
 mod client;
+mod flood;
 mod pace;
 mod report;
 mod run;
 
 pub use client::{Client, LoadError, Response, get};
+pub use flood::Flood;
 pub use pace::Pace;
 pub use report::{Counters, Outcome, Report, UserReport};
 pub use run::{at_once, run};
