@@ -77,6 +77,19 @@ impl Check {
         self.holder
     }
 
+    /// Whether a request that is admitted may hold places.
+    #[must_use]
+    pub fn takes_places(&self) -> bool {
+        self.asked.iter().any(|asked| asked.cost.0 > 0 && matches!(asked.algorithm, Algorithm::Concurrency(_)))
+    }
+
+    /// Bytes that it takes in memory, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let one = |asked: &Asked| asked.key.len().saturating_add(size_of::<Asked>());
+        self.asked.iter().fold(size_of::<Self>(), |all, asked| all.saturating_add(one(asked)))
+    }
+
     /// The call that has Redis decide.
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
@@ -168,6 +181,19 @@ impl Check {
 }
 
 impl Asked {
+    /// Whether it may have the request held until its tokens exist.
+    #[must_use]
+    pub fn may_delay(&self) -> bool {
+        matches!(self.algorithm, Algorithm::TokenBucket(bucket) if self.enforced && bucket.max_delay() > Micros::ZERO)
+    }
+
+    /// The same bucket, which admits at once or not at all.
+    pub fn never_delays(&mut self) {
+        if let Algorithm::TokenBucket(bucket) = self.algorithm {
+            self.algorithm = Algorithm::TokenBucket(bucket.with_max_delay(Micros::ZERO).unwrap_or(bucket));
+        }
+    }
+
     /// What it says where an operator has blocked it for `wait`, or until further notice, and Redis is not asked. Of
     /// a calendar period, whose length is a matter of the date, it has the length in January 1970.
     #[must_use]
@@ -188,7 +214,7 @@ impl Asked {
     }
 
     /// What it says of a request that goes on, so that it pays its cost and takes what it is granted, or does not.
-    fn outcome(&self, judgement: &Judgement, goes_on: bool) -> Outcome {
+    pub(super) fn outcome(&self, judgement: &Judgement, goes_on: bool) -> Outcome {
         let spent = goes_on && self.cost.0 > 0;
         let granted = judgement.granted.filter(|_| goes_on);
         let level = if spent || granted.is_some() { judgement.after } else { judgement.before };

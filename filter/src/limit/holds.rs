@@ -1,11 +1,10 @@
 //! Places that a request holds, while it is in flight, in the buckets of its concurrency limits.
 
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::scripts::Scripts;
-use crate::redis::{Call, Script};
+use crate::redis::Call;
 use crate::units::Micros;
 
 /// Who holds a place: a name that no other request has, of any worker of any proxy.
@@ -69,28 +68,49 @@ impl Holds {
 
     /// The call that gives all places back. Redis replies how many it had.
     #[must_use]
+    #[inline(never)]
     pub fn release_call(&self, scripts: &Scripts) -> Call {
-        match self.places.as_slice() {
-            [(key, lease)] => Call::command(&[b"ZREM", key.as_slice(), &self.holder.place(*lease)]),
-            _ => self.call(scripts.release()),
-        }
+        release_call(&self.all(), scripts)
     }
 
     /// The call that renews the leases of those places that have not run out. Redis replies how many; one that has
     /// run out may be another's by now.
     #[must_use]
+    #[inline(never)]
     pub fn renew_call(&self, scripts: &Scripts) -> Call {
-        self.call(scripts.renew())
+        renew_call(&self.all(), scripts)
     }
 
-    /// The call of a script that is told of all places, and of the leases by which they are named.
-    fn call(&self, script: &Arc<Script>) -> Call {
-        let keys: Vec<&[u8]> = self.places().map(|(key, _)| key).collect();
-        let leases: Vec<String> = self.places.iter().map(|(_, lease)| lease.0.to_string()).collect();
-        let mut arguments = vec![self.holder.as_bytes()];
-        arguments.extend(leases.iter().map(String::as_bytes));
-        Call::script(script, &keys, &arguments)
+    fn all(&self) -> Vec<(&[u8], Holder, Micros)> {
+        self.places().map(|(key, lease)| (key, self.holder, lease)).collect()
     }
+}
+
+/// The call that gives places back, whoever holds them: each by key, holder and lease. Redis replies how many it had.
+#[must_use]
+pub fn release_call(places: &[(&[u8], Holder, Micros)], scripts: &Scripts) -> Call {
+    let names: Vec<Vec<u8>> = places.iter().map(|(_, holder, lease)| holder.place(*lease)).collect();
+    if let Some((first, ..)) = places.first()
+        && places.iter().all(|(key, ..)| key == first)
+    {
+        let names = names.iter().map(Vec::as_slice);
+        let parts: Vec<&[u8]> = [b"ZREM".as_slice(), first].into_iter().chain(names).collect();
+        return Call::command(&parts);
+    }
+    let keys: Vec<&[u8]> = places.iter().map(|(key, ..)| *key).collect();
+    Call::script(scripts.release(), &keys, &names)
+}
+
+/// The call that renews leases, whoever holds them. Redis replies how many.
+#[must_use]
+pub fn renew_call(places: &[(&[u8], Holder, Micros)], scripts: &Scripts) -> Call {
+    let leases: Vec<String> = places.iter().map(|(_, _, lease)| lease.0.to_string()).collect();
+    let keys: Vec<&[u8]> = places.iter().map(|(key, ..)| *key).collect();
+    let mut arguments: Vec<&[u8]> = Vec::new();
+    for ((_, holder, _), lease) in places.iter().zip(&leases) {
+        arguments.extend([holder.as_bytes(), lease.as_bytes()]);
+    }
+    Call::script(scripts.renew(), &keys, &arguments)
 }
 
 #[cfg(test)]

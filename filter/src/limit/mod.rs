@@ -7,6 +7,7 @@
 
 mod algorithm;
 mod bucket_state;
+mod ceiling;
 mod check;
 mod civil;
 mod concurrency;
@@ -30,7 +31,7 @@ pub use algorithm::{Algorithm, AlgorithmError, Kind, Seen};
 pub use check::{Asked, Check, MalformedReply};
 pub use concurrency::Concurrency;
 pub use fixed_window::FixedWindow;
-pub use holds::{Holder, Holds};
+pub use holds::{Holder, Holds, release_call, renew_call};
 pub use leased_bucket::{Grant, LeaseAsk, LeasedBucket, Settled};
 pub use look::Look;
 pub use model::Model;

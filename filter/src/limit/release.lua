@@ -1,5 +1,4 @@
--- Gives a holder's places back. Returns how many it had.
--- KEYS: places. ARGV: the holder, then each place's lease in µs.
+-- Gives places back. KEYS: places. ARGV: the name of each: its holder, and then its lease in µs. Returns how many were held.
 local released = 0
-for i, key in ipairs(KEYS) do released = released + redis.call('ZREM', key, ARGV[1] .. ARGV[i + 1]) end
+for i, key in ipairs(KEYS) do released = released + redis.call('ZREM', key, ARGV[i]) end
 return released

@@ -64,22 +64,6 @@ impl Verdict {
         if self.admitted { longest } else { Micros::ZERO }
     }
 
-    /// The same, where there is no room for a request to wait: whoever would have held it denies it.
-    #[must_use]
-    pub fn without_room_to_wait(&self) -> Self {
-        let denied = |outcome: &Outcome| match outcome.delay {
-            Micros::ZERO => Outcome { spent: false, ..*outcome },
-            delay => Outcome {
-                admitted: !outcome.enforced,
-                spent: false,
-                retry_after: Some(delay),
-                delay: Micros::ZERO,
-                ..*outcome
-            },
-        };
-        Self { admitted: false, now: self.now, outcomes: self.outcomes.iter().map(denied).collect() }
-    }
-
     /// The outcome that a client should heed: of the limits that deny the one to wait for longest, else the one
     /// with the least remaining; the first of equals. `None` where no enforced limit applied.
     #[must_use]
@@ -132,15 +116,6 @@ mod tests {
         assert_eq!(verdict(&[held(0, 2), held(1, 3), shadow]).delay(), Micros::from_millis(3));
         assert_eq!(verdict(&[held(0, 2), denies(1, None)]).delay(), Micros::ZERO);
         assert_eq!(verdict(&[]).delay(), Micros::ZERO);
-    }
-
-    #[test]
-    fn without_room_to_wait_whoever_would_have_held_a_request_denies_it() {
-        let held = Outcome { delay: Micros::from_millis(2), ..admits(1, 0) };
-        let denied = verdict(&[admits(0, 5), held]).without_room_to_wait();
-        assert!(!denied.admitted && denied.outcomes[0].admitted && !denied.outcomes[1].admitted);
-        assert_eq!(denied.strictest().unwrap().retry_after, Some(Micros::from_millis(2)));
-        assert_eq!(denied.delay(), Micros::ZERO);
     }
 
     #[test]

@@ -62,19 +62,57 @@ impl Backend {
         }
     }
 
+    /// Makes a call that has to be answered by `deadline`.
+    ///
+    /// # Errors
+    /// Why it cannot be made now. Nothing more is heard of it then.
+    pub fn submit_until(&mut self, deadline: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        match &mut self.transport {
+            Carrier::Stream(session) => session.submit_until(deadline, ticket, call),
+            Carrier::Callout(callouts) => callouts.submit_until(deadline, ticket, call),
+        }
+    }
+
     /// Makes a call that no request waits for.
     ///
     /// # Errors
     /// Why it cannot be made now. Nothing more is heard of it then.
     pub fn submit_aside(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
-        self.submit(now, ticket, call)
+        if !self.has_room(0) {
+            return Err(Failure::Overloaded);
+        }
+        self.submit_reserved(now, ticket, call)
     }
 
-    /// Nobody waits for this call any more.
-    pub fn abandon(&mut self, ticket: Ticket) {
+    /// The same, for a call that is never refused for want of room. Its caller bounds how many there are.
+    ///
+    /// # Errors
+    /// Why it cannot be made now, which is never `Overloaded`. Nothing more is heard of it then.
+    pub fn submit_reserved(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         match &mut self.transport {
-            Carrier::Stream(session) => session.abandon(ticket),
-            Carrier::Callout(callouts) => callouts.abandon(ticket),
+            Carrier::Stream(session) => session.submit_reserved(now, ticket, call),
+            Carrier::Callout(callouts) => {
+                callouts.submit_reserved(now, ticket, call);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether one more call of so many bytes has room, beside those in flight.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        match &self.transport {
+            Carrier::Stream(session) => session.has_room(bytes),
+            Carrier::Callout(callouts) => callouts.has_room(bytes),
+        }
+    }
+
+    /// Nobody waits for this call any more. Of one that [is heeded](Call::heeded) the outcome is told all the same,
+    /// unless it never ran. Whether nothing more is heard of it.
+    pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
+        match &mut self.transport {
+            Carrier::Stream(session) => session.abandon(ticket, is_heeded),
+            Carrier::Callout(callouts) => callouts.abandon(ticket, is_heeded),
         }
     }
 

@@ -13,7 +13,8 @@ const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
 /// Counters beside those, the last ones.
-const OTHERS: [&str; 5] = ["deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped", "body.unreadable"];
+const OTHERS: [&str; 6] =
+    ["crowd.denied", "deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped", "body.unreadable"];
 
 /// Counters of one worker: a fixed list of names, and what each has gained since it was last taken.
 #[derive(Debug)]
@@ -56,9 +57,9 @@ impl Counters {
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
-    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.deny_cache.hits`,
-    /// `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`, `{stat_prefix}.events.dropped` and
-    /// `{stat_prefix}.body.unreadable`.
+    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.crowd.denied`,
+    /// `{stat_prefix}.deny_cache.hits`, `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`,
+    /// `{stat_prefix}.events.dropped` and `{stat_prefix}.body.unreadable`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -114,6 +115,11 @@ impl Counters {
     /// A request was denied from memory, which [`decided`](Self::decided) counts as well.
     pub fn recalled(&mut self) {
         self.other("deny_cache.hits", 1);
+    }
+
+    /// A request was denied for the many of its key that are undecided, which [`decided`](Self::decided) counts as well.
+    pub fn crowded(&mut self) {
+        self.other("crowd.denied", 1);
     }
 
     /// A limit admitted a request from what a worker had leased.

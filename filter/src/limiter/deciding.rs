@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::asking::Denial;
 use super::denied::Recalled;
 use super::events::Event;
-use super::{Decision, Effect, Limiter, RequestId, Waiting, notes};
+use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, notes};
 use crate::config::FailureMode;
 use crate::limit::{Asked, Check, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
@@ -25,21 +25,26 @@ impl Waiting {
 impl Limiter {
     /// Redis has answered, or will not.
     pub(super) fn settle(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.waiting.remove(request.0) else { return };
+        let Some(waiting) = self.waiting.remove(request.0) else {
+            return self.settle_late(now, request, result);
+        };
         let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
-        self.leased(&waiting, verdict.as_ref().ok());
         match verdict {
             Ok(verdict) => {
-                if !verdict.admitted {
+                self.heard.answered(now, verdict.now);
+                self.leased(&waiting, Some(&verdict));
+                // With a place to wait, another of the same bucket may be admitted sooner.
+                if !verdict.admitted && waiting.seat != Seat::Missing {
                     self.denied.learn(waiting.asked_at, &waiting.check, &verdict);
                 }
+                self.left(&waiting);
                 self.settled(now, request, verdict, &waiting);
             }
             Err(failure) => {
-                let decision = self.fail(now, request, failure, &waiting);
+                let decision = self.give_up(now, request, failure, &waiting);
+                self.left(&waiting);
                 self.effects.push_back(Effect::Decide(request, decision));
-                // Redis may have admitted it, or may yet.
-                self.give_back(now, waiting.check.possible_holds());
+                self.places_after(now, request, failure, waiting.check);
             }
         }
     }
@@ -52,11 +57,48 @@ impl Limiter {
                 self.heard_ahead(&ahead, verdict.as_ref().ok());
             }
             None => {
-                self.places.settled(now, ticket, result.is_ok());
+                self.places.settled(now, ticket, result);
                 if let Some(request) = self.ending.settled(ticket) {
                     self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
                 }
             }
+        }
+    }
+
+    /// Redis has told of a check whose request is over.
+    #[inline(never)]
+    fn settle_late(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
+        let Some(check) = self.places.outcome(request) else { return };
+        match result.and_then(|reply| self.read(now, &check, &reply)) {
+            Ok(verdict) => {
+                if let Some(holds) = check.holds(&verdict) {
+                    self.give_back(now, &holds, false);
+                }
+            }
+            Err(failure) => self.places_after(now, request, failure, check),
+        }
+    }
+
+    /// Gives back the places that a check may have taken which failed so.
+    #[inline(never)]
+    fn places_after(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
+        let Some(holds) = check.possible_holds() else { return };
+        match failure {
+            // It is told once more.
+            Failure::Timeout => self.places.await_outcome(request, check),
+            Failure::Reset | Failure::Protocol => {
+                self.give_back(now, &holds, true);
+            }
+            Failure::Refused => {
+                self.give_back(now, &holds, false);
+            }
+            // Redis has not run it.
+            Failure::Unavailable
+            | Failure::Overloaded
+            | Failure::CircuitBreaker
+            | Failure::Auth
+            | Failure::ClusterMode
+            | Failure::NotReady => {}
         }
     }
 
@@ -82,14 +124,6 @@ impl Limiter {
             self.effects.push_back(Effect::Decide(request, decision));
             return;
         }
-        if self.delayed.is_full() {
-            // What it spent of other kinds of limits stays spent: those then admit less, never more.
-            self.refund(now, refund);
-            self.give_back(now, holds);
-            let decision = self.decide(request, &verdict.without_room_to_wait(), waiting);
-            self.effects.push_back(Effect::Decide(request, decision));
-            return;
-        }
         if let Some(holds) = holds {
             self.places.take(now, request, holds);
         }
@@ -98,6 +132,7 @@ impl Limiter {
         self.delayed.hold(now.plus(delay), request, decision, refund);
     }
 
+    #[inline(never)]
     pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, waiting: &Waiting) -> Decision {
         self.counters.decided(verdict);
         self.record(verdict, waiting);
@@ -112,8 +147,9 @@ impl Limiter {
         }
     }
 
-    /// Redis is known to deny it. Where nothing is to be left with each request, those that are told the same are told
+    /// A request is known to be denied. Where nothing is to be left with each request, those that are told the same are told
     /// it in the same answer.
+    #[inline(never)]
     pub(super) fn deny_again(
         &mut self,
         now: Micros,
@@ -121,7 +157,6 @@ impl Limiter {
         recalled: &Recalled,
         waiting: &Waiting,
     ) -> Decision {
-        self.counters.recalled();
         let Recalled::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
         if self.config.emit_metadata || self.events.is_some() {
             return self.decide(request, &recalled.verdict(now), waiting);
@@ -171,6 +206,7 @@ impl Limiter {
     }
 
     /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
+    #[inline(never)]
     pub(super) fn fail(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
         self.counters.failed(failure, waiting.check.asked().map(|asked| asked.limit));
         if self.config.emit_metadata {

@@ -10,6 +10,8 @@ use crate::units::Micros;
 pub(super) struct Delayed {
     max: usize,
     held: Timers<Held>,
+    /// Places that are kept for requests which Redis may have held.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -21,11 +23,19 @@ struct Held {
 impl Delayed {
     /// Room for `max` requests.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, held: Timers::new() }
+        Self { max, held: Timers::new(), kept: 0 }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.held.len() >= self.max
+    /// Keeps a place for a request that Redis may have held, before Redis is asked. `false` where there is none.
+    pub(super) fn keep(&mut self) -> bool {
+        let has_room = self.held.len().saturating_add(self.kept) < self.max;
+        self.kept = self.kept.saturating_add(usize::from(has_room));
+        has_room
+    }
+
+    /// Redis has decided, or will not: the place that was kept is free, or to be [taken](Self::hold) now.
+    pub(super) fn let_go(&mut self) {
+        self.kept = self.kept.saturating_sub(1);
     }
 
     pub(super) fn holds(&self, request: RequestId) -> bool {
@@ -82,9 +92,11 @@ mod tests {
     fn who_leaves_frees_the_place_and_is_refunded_once() {
         let mut delayed = Delayed::new(1);
         delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
-        assert!(delayed.is_full() && delayed.holds(RequestId(1)));
+        assert!(!delayed.keep() && delayed.holds(RequestId(1)));
         assert_eq!(delayed.leave(RequestId(1)), Some(refund()));
-        assert!(!delayed.is_full() && !delayed.holds(RequestId(1)));
+        assert!(delayed.keep() && !delayed.keep() && !delayed.holds(RequestId(1)));
+        delayed.let_go();
+        assert!(delayed.keep());
         assert_eq!(delayed.leave(RequestId(1)), None);
         assert_eq!(delayed.pop_due(Micros(99)), None);
     }

@@ -123,6 +123,20 @@ impl Recalled {
 }
 
 impl Said {
+    /// What is said at `now` of one bucket, without Redis.
+    pub(super) fn of_one(now: Micros, verdict: Verdict) -> Self {
+        Self { verdict, fingerprint: 0, since: now, replies: RefCell::default() }
+    }
+
+    /// Whether it holds at `now` for this one of a bucket: its cost is the same, and what it said to wait is not over.
+    pub(super) fn is_alike(&self, now: Micros, asked: &Asked) -> bool {
+        let holds = |outcome: &Outcome| {
+            let until = self.since.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
+            outcome.cost == asked.cost && now < until
+        };
+        self.verdict.outcomes.first().is_some_and(holds)
+    }
+
     /// What Redis said then.
     pub(super) fn verdict(&self) -> &Verdict {
         &self.verdict

@@ -18,6 +18,8 @@ const LOOK_AROUND: u32 = 16;
 pub struct Gather {
     /// To be checked when the turn ends.
     arrived: VecDeque<RequestId>,
+    /// Whether they may not be in the order of their numbers. The proxy counts up, so that they most often are.
+    is_unsorted: bool,
     /// Requests and sends that have been told to wait for this turn's end.
     waiting: u32,
     /// Those of the last turn whose end was awaited.
@@ -48,6 +50,8 @@ impl Gather {
             Pace::Now => self.alone = self.alone.saturating_add(1),
             Pace::Schedule | Pace::Wait => {
                 self.alone = 0;
+                let is_next = self.arrived.back().is_none_or(|last| *last < request);
+                self.is_unsorted = !is_next || (self.is_unsorted && !self.arrived.is_empty());
                 self.arrived.push_back(request);
             }
         }
@@ -72,7 +76,7 @@ impl Gather {
 
     /// A request is over, or goes on at once after all. To the proxy it may look alive for a while yet.
     pub fn leave(&mut self, request: RequestId) {
-        if let Some(at) = self.arrived.iter().position(|arrived| *arrived == request) {
+        if let Some(at) = self.place(request) {
             self.arrived.remove(at);
         }
     }
@@ -96,7 +100,15 @@ impl Gather {
     /// Whether this one is.
     #[must_use]
     pub fn holds(&self, request: RequestId) -> bool {
-        self.arrived.contains(&request)
+        self.place(request).is_some()
+    }
+
+    fn place(&self, request: RequestId) -> Option<usize> {
+        if self.is_unsorted {
+            self.arrived.iter().position(|arrived| *arrived == request)
+        } else {
+            self.arrived.binary_search(&request).ok()
+        }
     }
 
     /// All that waited has been done, or will not wait: the turn's end cannot be asked for.
@@ -184,6 +196,21 @@ mod tests {
         gather.leave(RequestId(9));
         assert!(!gather.holds(RequestId(2)));
         assert_eq!(end(&mut gather), [1, 3]);
+    }
+
+    #[test]
+    fn requests_are_found_in_whatever_order_they_come() {
+        let mut gather = Gather::default();
+        for id in [5, 9, 3, 4] {
+            gather.arrive(RequestId(id), 5);
+        }
+        for id in [9, 3, 7, 5, 4] {
+            assert_eq!(gather.holds(RequestId(id)), id != 7);
+            gather.leave(RequestId(id));
+            assert!(!gather.holds(RequestId(id)));
+        }
+        gather.arrive(RequestId(1), 5);
+        assert!(gather.holds(RequestId(1)) && !gather.is_unsorted);
     }
 
     #[test]

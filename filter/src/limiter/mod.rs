@@ -7,6 +7,8 @@ mod asking;
 mod backend;
 mod bodies;
 mod counters;
+mod crowd;
+mod crowding;
 mod deciding;
 mod delayed;
 mod denied;
@@ -16,7 +18,9 @@ mod gather;
 mod leases;
 mod leasing;
 mod notes;
+mod owed;
 mod places;
+mod queue;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -34,6 +38,8 @@ use self::asking::{Asking, Denial};
 pub use self::backend::Backend;
 pub use self::bodies::Bodies;
 pub use self::counters::Counters;
+use self::crowd::Crowd;
+use self::crowding::Heard;
 use self::delayed::Delayed;
 use self::denied::Denied;
 use self::ending::Ending;
@@ -42,6 +48,7 @@ pub use self::gather::{Gather, Pace};
 use self::leases::Leases;
 use self::leasing::{Ahead, Prepaid};
 use self::places::Places;
+use self::queue::Queue;
 pub use self::ticker::Ticker;
 use self::tickets::Aside;
 use self::warnings::Warnings;
@@ -71,6 +78,12 @@ pub struct Limiter {
     /// Requests checked so far.
     checked: u64,
     waiting: Table<Waiting>,
+    /// Of those that wait, by bucket.
+    crowd: Crowd,
+    /// Those that wait for room.
+    queue: Queue,
+    heard: Heard,
+    last_tick: Micros,
     denied: Denied,
     delayed: Delayed,
     places: Places,
@@ -99,6 +112,18 @@ struct Waiting {
     prepaid: Vec<Prepaid>,
     asked_at: Micros,
     is_grpc: bool,
+    seat: Seat,
+}
+
+/// Whether a request may be held where Redis says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seat {
+    /// No limit of it holds requests.
+    Unwanted,
+    /// There is a place for it.
+    Kept,
+    /// There is none: Redis is asked to admit it at once, or not.
+    Missing,
 }
 
 /// What is to be done with a request that has just arrived.
@@ -151,6 +176,10 @@ impl Limiter {
             worker: seed,
             checked: 0,
             waiting: Table::new(),
+            crowd: Crowd::default(),
+            queue: Queue::new(),
+            heard: Heard::new(),
+            last_tick: Micros::ZERO,
             denied: Denied::new(config.deny_cache_entries),
             delayed: Delayed::new(config.max_delayed_requests),
             places: Places::default(),
@@ -190,7 +219,8 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let waiting = |check, prepaid| Waiting { check, prepaid, asked_at: now, is_grpc: is_grpc() };
+        let waiting =
+            |check, prepaid| Waiting { check, prepaid, asked_at: now, is_grpc: is_grpc(), seat: Seat::Unwanted };
         let buckets = match asking::ask(&self.config, overrides, now, attributes) {
             Ok(Asking::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => return Step::Pass,
             Ok(Asking::Buckets(buckets, shadows)) => {
@@ -209,31 +239,27 @@ impl Limiter {
             }
         };
         if let Some(recalled) = self.denied.recall(now, &buckets) {
+            self.counters.recalled();
             let waiting = waiting(Check::new(buckets, Holder::default()), Vec::new());
             return Step::Decided(self.deny_again(now, request, &recalled, &waiting));
         }
-        let (buckets, prepaid) = self.prepay(now, buckets);
+        let (mut buckets, prepaid) = self.prepay(now, buckets);
+        let seat = self.seat(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        let waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)), prepaid);
+        let mut waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)), prepaid);
+        waiting.seat = seat;
         if waiting.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
             let verdict = self.with_prepaid(now, admitted, &waiting.prepaid);
             return Step::Decided(self.decide(request, &verdict, &waiting));
         }
-        match self.redis.submit(now, request.into(), waiting.check.call(&self.scripts)) {
-            Ok(()) => {
-                self.waiting.insert(request.0, waiting);
-                Step::Wait
-            }
-            Err(failure) => {
-                self.leased(&waiting, None);
-                Step::Decided(self.fail(now, request, failure, &waiting))
-            }
-        }
+        self.ask(now, request, waiting)
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Micros) {
+        self.drain(now);
+        self.expire(now);
         self.redis.handle_tick(now);
         // The next tick is for the rest, which are still held until then.
         let due = core::iter::from_fn(|| self.delayed.pop_due(now)).take(DELAYED_PER_TICK);
@@ -282,9 +308,7 @@ impl Limiter {
     /// The end of a request's response has come, and has not gone to the client yet: what the request holds is given back.
     pub fn response_ends(&mut self, now: Micros, request: RequestId) {
         let Some(holds) = self.places.leave(request) else { return };
-        let ticket = self.aside.ticket();
-        let call = self.places.give_back(now, ticket, holds, &self.scripts);
-        if self.call_for_places(now, ticket, call) {
+        if let Some(ticket) = self.give_back(now, &holds, false) {
             self.ending.hold(now.plus(self.config.redis.timeout), request, ticket);
         }
     }
@@ -301,16 +325,22 @@ impl Limiter {
         let mut gave_back = false;
         self.ending.leave(request);
         if let Some(waiting) = self.waiting.remove(request.0) {
-            self.redis.abandon(request.into());
+            self.left(&waiting);
             self.leased(&waiting, None);
             self.used(now, &waiting.prepaid, false);
-            // Redis may yet admit it.
-            gave_back |= self.give_back(now, waiting.check.possible_holds());
+            let takes_places = waiting.check.takes_places();
+            let is_unasked = self.queue.leave(request) || self.redis.abandon(request.into(), takes_places);
+            if takes_places && !is_unasked {
+                self.places.await_outcome(request, waiting.check);
+            }
         }
         let refund = self.delayed.leave(request);
         gave_back |= self.refund(now, refund);
-        let holds = self.places.leave(request);
-        gave_back | self.give_back(now, holds)
+        if let Some(holds) = self.places.leave(request) {
+            self.give_back(now, &holds, false);
+            gave_back = true;
+        }
+        gave_back
     }
 
     /// The way to Redis, for what comes from there and for the passing of time.
@@ -324,7 +354,14 @@ impl Limiter {
         let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
         let soon = (self.counters.is_dirty() || has_events).then(|| now.plus(REPORT_WITHIN));
         let refresh = self.refresh.as_ref().and_then(|refresh| refresh.next_tick(now));
-        let kept = [self.delayed.next_turn(), self.places.next_due(), self.leases.next_sweep(), self.ending.next_due()];
+        let queued = self.queue.next_deadline().map(|deadline| deadline.max(now));
+        let kept = [
+            queued,
+            self.delayed.next_turn(),
+            self.places.next_due(),
+            self.leases.next_sweep(),
+            self.ending.next_due(),
+        ];
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
 
@@ -337,7 +374,14 @@ impl Limiter {
     /// What to do next, or `None` when nothing is left to do for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
         while self.effects.is_empty() {
-            match self.redis.poll(now)? {
+            let Some(effect) = self.redis.poll(now) else {
+                // What is settled has made room.
+                if self.queue.is_empty() || !self.drain(now) {
+                    return None;
+                }
+                continue;
+            };
+            match effect {
                 backend::Effect::Open => return Some(Effect::OpenStream),
                 backend::Effect::Close => return Some(Effect::CloseStream),
                 backend::Effect::CallOut(callout) => return Some(Effect::CallOut(callout)),
@@ -381,22 +425,22 @@ impl Limiter {
         refund.is_some_and(|call| self.redis.submit_aside(now, self.aside.ticket(), call).is_ok())
     }
 
-    /// Gives places back, if any.
-    fn give_back(&mut self, now: Micros, holds: Option<Holds>) -> bool {
-        let Some(holds) = holds else { return false };
-        let ticket = self.aside.ticket();
-        let call = self.places.give_back(now, ticket, holds, &self.scripts);
-        self.call_for_places(now, ticket, call);
-        true
+    /// Gives places back. The last call for that, where it is on its way: what Redis is told before it is done by then.
+    fn give_back(&mut self, now: Micros, holds: &Holds, is_guess: bool) -> Option<Ticket> {
+        let mut last = None;
+        for (ticket, call) in self.places.give_back(now, &mut self.aside, holds, is_guess, &self.scripts) {
+            last = self.call_for_places(now, ticket, call).then_some(ticket);
+        }
+        last
     }
 
-    /// Whether the call is on its way.
+    /// Never refused for want of room: there is no more of it than was held. Whether the call is on its way.
     fn call_for_places(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
-        let is_on_its_way = self.redis.submit_aside(now, ticket, call).is_ok();
-        if !is_on_its_way {
-            self.places.settled(now, ticket, false);
+        let sent = self.redis.submit_reserved(now, ticket, call);
+        if let Err(failure) = sent {
+            self.places.settled(now, ticket, Err(failure));
         }
-        is_on_its_way
+        sent.is_ok()
     }
 
     fn warn(&mut self, now: Micros, cause: Failure, detail: &str) {

@@ -1,45 +1,47 @@
 //! The places that requests hold in concurrency limits: renewed while they last, given back when they end.
 //!
-//! A place that cannot be given back now is owed, and tried again until its lease ends and Redis frees it by itself.
+//! A place that cannot be given back now is [owed](Owed), and tried again until its lease ends and Redis frees it by
+//! itself. A check whose request is over before Redis has decided it may yet take places: its outcome is awaited.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::RequestId;
+use super::owed::{Debt, Owed};
 use super::tickets::Aside;
 use super::timers::Timers;
-use crate::limit::{Holds, Scripts};
-use crate::redis::{Call, Ticket};
+use crate::limit::{Check, Holder, Holds, Scripts, release_call, renew_call};
+use crate::redis::{Call, Failure, Reply, Ticket};
 use crate::table::Table;
 use crate::units::Micros;
 
-/// The most that is owed. Of more, the oldest, whose leases end first, are left to Redis.
-const MAX_OWED: usize = 1024;
-/// Until what failed is tried again.
-const TRY_AGAIN: Micros = Micros::from_secs(1);
-/// Renewals, and debts paid, in one tick.
-const MAX_CALLS: usize = 64;
+/// Places that one call renews or gives back.
+const PER_CALL: usize = 128;
+/// Places that are renewed in one tick, and as many that are owed.
+const PER_TICK: usize = 64 * PER_CALL;
 
 /// One worker's.
 #[derive(Debug)]
 pub(super) struct Places {
     /// By when they are to be renewed.
     held: Timers<Holds>,
-    /// Being given back, by their calls.
-    returning: Table<Debt>,
-    owed: VecDeque<(Micros, Debt)>,
-}
-
-#[derive(Debug)]
-struct Debt {
-    holds: Holds,
-    /// When Redis frees the last of them.
-    ends: Micros,
+    /// Checks of requests that are over, of which Redis has yet to tell what it took for them; by request.
+    awaited: Table<Check>,
+    /// Being given back, by their calls, with their keys.
+    returning: Table<Vec<(Vec<u8>, Debt)>>,
+    owed: Owed,
+    /// Whether each call has one key: Redis has refused one that had several.
+    is_apart: bool,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { held: Timers::new(), returning: Table::new(), owed: VecDeque::new() }
+        Self {
+            held: Timers::new(),
+            awaited: Table::new(),
+            returning: Table::new(),
+            owed: Owed::default(),
+            is_apart: false,
+        }
     }
 }
 
@@ -59,121 +61,96 @@ impl Places {
         self.held.remove(request)
     }
 
-    /// The call that gives these places back, to be made under `ticket`.
-    pub(super) fn give_back(&mut self, now: Micros, ticket: Ticket, holds: Holds, scripts: &Scripts) -> Call {
-        let lease = holds.places().map(|(_, lease)| lease).max().unwrap_or_default();
-        self.pay(ticket, Debt { holds, ends: now.plus(lease) }, scripts)
+    /// A request is over, and Redis will tell later what it took for this check.
+    pub(super) fn await_outcome(&mut self, request: RequestId, check: Check) {
+        self.awaited.insert(request.0, check);
+    }
+
+    /// The check of a request that is over, whose outcome is told.
+    pub(super) fn outcome(&mut self, request: RequestId) -> Option<Check> {
+        self.awaited.remove(request.0)
+    }
+
+    /// The calls that give these places back, which may be but a guess.
+    #[inline(never)]
+    pub(super) fn give_back(
+        &mut self,
+        now: Micros,
+        aside: &mut Aside,
+        holds: &Holds,
+        is_guess: bool,
+        scripts: &Scripts,
+    ) -> Vec<(Ticket, Call)> {
+        let debt = if is_guess { Debt::guess } else { Debt::held };
+        let debts = holds.places().map(|(key, lease)| (key.to_vec(), debt(now, holds.holder(), lease)));
+        self.pay(aside, debts.collect(), scripts)
     }
 
     /// The calls that are due: renewals, and what is owed.
+    #[inline(never)]
     pub(super) fn due(&mut self, now: Micros, aside: &mut Aside, scripts: &Scripts) -> Vec<(Ticket, Call)> {
-        let mut calls = Vec::new();
-        while calls.len() < MAX_CALLS
-            && let Some((request, holds)) = self.held.pop_due(now)
+        let owed = self.owed.due(now, PER_TICK);
+        let mut calls = self.pay(aside, owed, scripts);
+        let mut renewed: Vec<(RequestId, Holds)> = Vec::new();
+        while renewed.len() < PER_TICK
+            && let Some(held) = self.held.pop_due(now)
         {
-            calls.push((aside.ticket(), holds.renew_call(scripts)));
-            self.take(now, request, holds);
+            renewed.push(held);
         }
-        while calls.len() < MAX_CALLS
-            && let Some((_, debt)) = self.owed.pop_front_if(|(at, _)| *at <= now)
-        {
-            if debt.ends > now {
-                let ticket = aside.ticket();
-                calls.push((ticket, self.pay(ticket, debt, scripts)));
-            }
+        let places = |(_, holds): &'_ (_, Holds)| {
+            let of_one = |(key, lease): (&[u8], Micros)| (key.to_vec(), holds.holder(), lease);
+            holds.places().map(of_one).collect::<Vec<_>>()
+        };
+        let places: Vec<(Vec<u8>, Holder, Micros)> = renewed.iter().flat_map(places).collect();
+        for some in chunks(&places, self.is_apart, |(key, ..)| key) {
+            let some: Vec<_> = some.iter().map(|(key, holder, lease)| (key.as_slice(), *holder, *lease)).collect();
+            calls.push((aside.ticket(), renew_call(&some, scripts)));
+        }
+        for (request, holds) in renewed {
+            self.take(now, request, holds);
         }
         calls
     }
 
     /// When calls are due next.
     pub(super) fn next_due(&self) -> Option<Micros> {
-        let debt = self.owed.front().map(|(at, _)| *at);
-        self.held.next().into_iter().chain(debt).min()
+        self.held.next().into_iter().chain(self.owed.next_due()).min()
     }
 
     /// A call has come to its end. A renewal that failed is not made again before its next turn: there are two more
     /// within its lease.
-    pub(super) fn settled(&mut self, now: Micros, ticket: Ticket, succeeded: bool) {
-        if let Some(debt) = self.returning.remove(ticket.0)
-            && !succeeded
-        {
-            if self.owed.len() >= MAX_OWED {
-                self.owed.pop_front();
+    #[inline(never)]
+    pub(super) fn settled(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+        self.is_apart |= result == Err(Failure::ClusterMode);
+        let Some(debts) = self.returning.remove(ticket.0) else { return };
+        let had_all = result == i64::try_from(debts.len()).map_or(Ok(Reply::Nil), |all| Ok(Reply::Integer(all)));
+        for (key, debt) in debts {
+            match result {
+                Err(_) => self.owed.failed(now, &key, debt),
+                Ok(_) if debt.is_guess() && !had_all => self.owed.guessed(now, &key, debt),
+                Ok(_) => {}
             }
-            self.owed.push_back((now.plus(TRY_AGAIN), debt));
         }
     }
 
-    fn pay(&mut self, ticket: Ticket, debt: Debt, scripts: &Scripts) -> Call {
-        let call = debt.holds.release_call(scripts);
-        self.returning.insert(ticket.0, debt);
-        call
+    #[inline(never)]
+    fn pay(&mut self, aside: &mut Aside, debts: Vec<(Vec<u8>, Debt)>, scripts: &Scripts) -> Vec<(Ticket, Call)> {
+        let mut calls = Vec::new();
+        for some in chunks(&debts, self.is_apart, |(key, _)| key) {
+            let places: Vec<_> = some.iter().map(|(key, debt)| (key.as_slice(), debt.holder, debt.lease)).collect();
+            let ticket = aside.ticket();
+            calls.push((ticket, release_call(&places, scripts)));
+            self.returning.insert(ticket.0, some.to_vec());
+        }
+        calls
     }
+}
+
+/// As many as one call takes; only of one key, where they are apart.
+fn chunks<T>(all: &[T], are_apart: bool, key: impl Fn(&T) -> &Vec<u8>) -> Vec<&[T]> {
+    let of_key = all.chunk_by(|one, other| !are_apart || key(one) == key(other));
+    of_key.flat_map(|some| some.chunks(PER_CALL)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use core::num::NonZeroU64;
-
-    use super::*;
-    use crate::limit::{Algorithm, Check, Concurrency, Holder, Windows};
-    use crate::units::Tokens;
-
-    const SEC: fn(u64) -> Micros = Micros::from_secs;
-
-    /// A place with a lease of 3 s: renewed each second.
-    fn holds(request: u64) -> Holds {
-        let concurrency = Algorithm::Concurrency(Concurrency::new(NonZeroU64::MIN, SEC(3)).unwrap());
-        let asked = Windows::new(&[concurrency]).unwrap().asked(0, b"key", Tokens(1), true).collect();
-        Check::new(asked, Holder::new(1, request)).possible_holds().unwrap()
-    }
-
-    fn calls(places: &mut Places, now: Micros) -> Vec<Call> {
-        places.due(now, &mut Aside::default(), &Scripts::default()).into_iter().map(|(_, call)| call).collect()
-    }
-
-    #[test]
-    fn a_place_is_renewed_three_times_a_lease_until_its_request_ends() {
-        let (mut places, scripts) = (Places::default(), Scripts::default());
-        places.take(SEC(10), RequestId(1), holds(1));
-        assert_eq!(places.next_due(), Some(SEC(11)));
-        assert_eq!(calls(&mut places, SEC(10)), []);
-        assert_eq!(calls(&mut places, SEC(11)), [holds(1).renew_call(&scripts)]);
-        assert_eq!(places.next_due(), Some(SEC(12)));
-        assert_eq!(places.leave(RequestId(1)), Some(holds(1)));
-        assert_eq!((places.next_due(), places.leave(RequestId(1))), (None, None));
-    }
-
-    #[test]
-    fn what_could_not_be_given_back_is_tried_again_until_its_lease_ends() {
-        let (mut places, scripts) = (Places::default(), Scripts::default());
-        let call = places.give_back(SEC(10), Ticket(7), holds(1), &scripts);
-        assert_eq!(call, holds(1).release_call(&scripts));
-        places.settled(SEC(10), Ticket(7), false);
-        assert_eq!((calls(&mut places, SEC(10)), places.next_due()), (vec![], Some(SEC(11))));
-        let again = places.due(SEC(11), &mut Aside::default(), &scripts);
-        assert_eq!(again.iter().map(|(_, call)| call.clone()).collect::<Vec<_>>(), [call]);
-        places.settled(SEC(12), again[0].0, false);
-        assert_eq!(calls(&mut places, SEC(13)), [], "Redis has freed it");
-        assert_eq!(places.next_due(), None);
-    }
-
-    #[test]
-    fn what_was_given_back_is_not_owed() {
-        let mut places = Places::default();
-        places.give_back(SEC(10), Ticket(7), holds(1), &Scripts::default());
-        places.settled(SEC(10), Ticket(7), true);
-        assert_eq!((places.next_due(), places.returning.len()), (None, 0));
-    }
-
-    #[test]
-    fn what_is_owed_is_bounded() {
-        let mut places = Places::default();
-        for request in 0..2_000 {
-            places.give_back(SEC(10), Ticket(request), holds(request), &Scripts::default());
-            places.settled(SEC(10), Ticket(request), false);
-        }
-        assert_eq!((places.owed.len(), places.returning.len()), (MAX_OWED, 0));
-        assert_eq!(places.due(SEC(11), &mut Aside::default(), &Scripts::default()).len(), MAX_CALLS);
-    }
-}
+mod tests;

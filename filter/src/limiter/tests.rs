@@ -1,6 +1,7 @@
 //! Conversations with the limiter: requests from one side, Redis' words from the other.
 
 mod callouts;
+mod crowd;
 mod places;
 mod zero;
 
@@ -175,7 +176,7 @@ fn without_redis_the_failure_mode_answers_and_one_warning_is_logged() {
     for (mode, status) in [("allow", None), ("deny", Some(503))] {
         let mut fixture = Fixture::connected("", &format!(r#""failure_mode": "{mode}","#));
         for id in 1..=100 {
-            fixture.request(RequestId(id), "alice");
+            fixture.request(RequestId(id), &format!("user {id}"));
         }
         fixture.limiter.redis().handle_closed(fixture.now);
         let effects = fixture.effects();
@@ -226,6 +227,7 @@ fn a_silent_redis_costs_a_request_its_timeout_and_no_more() {
     let mut fixture = Fixture::connected("", "");
     fixture.request(ALICE, "alice");
     fixture.now = fixture.now.plus(Micros::from_millis(50));
+    assert_eq!(fixture.tick(), [], "what has come by now is read first");
     assert_eq!(fixture.tick(), [Effect::Decide(ALICE, Decision::Admit(Vec::new()))]);
     assert!(fixture.counted().contains(&"weir.redis.timeout 1".to_owned()));
     assert_eq!(fixture.redis_says(DENIED), [], "too late");
@@ -281,17 +283,47 @@ fn a_held_request_that_leaves_gives_its_token_back_once() {
 }
 
 #[test]
-fn beyond_the_queue_a_request_is_denied_and_its_token_given_back() {
+fn where_there_is_no_room_to_wait_redis_is_asked_to_admit_a_request_at_once_or_not() {
     let mut fixture = shaped(r#""max_delayed_requests": 1,"#);
     fixture.request(ALICE, "alice");
-    fixture.redis_says(&lacking(1));
-    fixture.request(BOB, "alice");
-    fixture.sent();
-    fixture.limiter.redis().handle_bytes(fixture.now, &lacking(2));
+    fixture.limiter.request(fixture.now, BOB, &Request::default().header("x-user-id", "alice"));
+    let sent = fixture.sent();
+    assert_eq!(sent.matches("\r\n1 2000000\r\n").count(), 1, "with what comes within 2 s: {sent}");
+    assert_eq!(sent.matches("$1\r\n1\r\n$1\r\n1\r\n$7\r\n1000000\r\n").count(), 1, "without: {sent}");
+    fixture.limiter.redis().handle_bytes(fixture.now, &lacking(1));
+    fixture.limiter.redis().handle_bytes(fixture.now, b"*2\r\n:-5\r\n:2000000\r\n");
     let effect = fixture.limiter.poll(fixture.now);
     let Some(Effect::Decide(BOB, Decision::Answer(reply))) = effect else { panic!("{effect:?}") };
     assert_eq!(retry_after(&reply), Some("2"));
-    assert!(fixture.sent().contains("weir:per_user:alice"));
+    assert_eq!((fixture.sent(), fixture.limiter.is_waiting(ALICE)), (String::new(), true), "nothing is given back");
+    // Nobody waits any more: another may, whatever those without a place were told.
+    fixture.limiter.done(fixture.now, ALICE);
+    fixture.sent();
+    fixture.limiter.request(fixture.now, BOB, &Request::default().header("x-user-id", "alice"));
+    assert!(fixture.sent().contains("\r\n1 2000000\r\n"));
+}
+
+#[test]
+fn a_place_to_wait_is_free_again_in_whatever_way_its_check_ends() {
+    let mut fixture = shaped(r#""max_delayed_requests": 1, "failure_mode": "deny","#);
+    for end in 0..5 {
+        assert_eq!(fixture.request(ALICE, &format!("user {end}")), Step::Wait);
+        let sent = fixture.sent();
+        assert!(sent.contains("\r\n1 2000000\r\n"), "{end}: {sent}");
+        match end {
+            0 => drop(fixture.redis_says(&lacking(0))),
+            1 => drop(fixture.redis_says(b"*2\r\n:-5\r\n:3000000\r\n")),
+            2 => drop(fixture.redis_says(b"-OOM no\r\n")),
+            3 => drop(fixture.limiter.done(fixture.now, ALICE)),
+            _ => {
+                fixture.now = fixture.now.plus(Micros::from_millis(50));
+                fixture.tick();
+                fixture.tick();
+            }
+        }
+    }
+    assert_eq!(fixture.request(BOB, "bob"), Step::Wait);
+    assert!(fixture.sent().contains("\r\n1 2000000\r\n"));
 }
 
 /// Requests of these numbers, each of another user, whose turns all come in a second.

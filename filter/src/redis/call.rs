@@ -81,6 +81,7 @@ pub struct Call {
     keys_end: usize,
     /// What of its script's reply is its own, where the script takes several calls as one.
     share: Option<usize>,
+    is_heeded: bool,
 }
 
 impl Call {
@@ -99,7 +100,8 @@ impl Call {
     pub fn write_script(script: &Arc<Script>, keys: usize, args: usize, size: usize) -> CallWriter {
         let parts = keys.saturating_add(args);
         let tail = Vec::with_capacity(parts.saturating_mul(8).saturating_add(size));
-        let call = Self { script: Some(Arc::clone(script)), parts, keys, tail, keys_end: 0, share: None };
+        let call =
+            Self { script: Some(Arc::clone(script)), parts, keys, tail, keys_end: 0, share: None, is_heeded: false };
         CallWriter { call, to_come: parts, keys_to_come: keys }
     }
 
@@ -108,7 +110,7 @@ impl Call {
     pub fn command(parts: &[impl AsRef<[u8]>]) -> Self {
         let mut tail = Vec::with_capacity(encoded_size(parts));
         parts.iter().for_each(|part| encode_bulk(&mut tail, part.as_ref()));
-        Self { script: None, parts: parts.len(), keys: 0, tail, keys_end: 0, share: None }
+        Self { script: None, parts: parts.len(), keys: 0, tail, keys_end: 0, share: None, is_heeded: false }
     }
 
     /// The same, of a script that can be told of several such calls in one: the keys of each, then the arguments of
@@ -117,6 +119,19 @@ impl Call {
     #[must_use]
     pub fn sharing(self, elements: usize) -> Self {
         Self { share: Some(elements), ..self }
+    }
+
+    /// The same call, whose outcome is told even after its caller has gone or its time is up: it may take something
+    /// that is then to be given back.
+    #[must_use]
+    pub fn heeded(self) -> Self {
+        Self { is_heeded: true, ..self }
+    }
+
+    /// Whether its outcome is told even after its caller has gone.
+    #[must_use]
+    pub fn is_heeded(&self) -> bool {
+        self.is_heeded
     }
 
     /// What of the reply is this call's, where others are told of with it.
@@ -175,7 +190,7 @@ impl Call {
     }
 
     /// Bytes that [`encode`](Self::encode) appends, a few more at most.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let by_name = self.script.as_ref().map_or(0, |script| script.by_name.len().saturating_add(HEADER));
         self.tail.len().saturating_add(by_name).saturating_add(HEADER)
     }

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use super::handshake::Handshake;
 use super::resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript};
-use super::session::in_flight::{Caller, InFlight};
+use super::session::in_flight::{Caller, Given, InFlight};
 use super::{Call, Effect, Failure, Reply, SessionConfig, Ticket, Trouble};
 use crate::units::Micros;
 
@@ -28,6 +28,9 @@ const MAX_CALLS: usize = 128;
 const GATHERING: Micros = Micros::from_millis(5);
 /// How long a callout that was answered proves that the cluster has a host.
 const PROOF: Micros = Micros::from_secs(1);
+/// How much longer than its calls a callout lasts: a busy proxy reads a reply late, and whether Redis has run a call is still
+/// to be known.
+const GRACE: Micros = Micros::from_secs(1);
 
 /// One HTTP callout to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +39,8 @@ pub struct Callout {
     pub id: u64,
     /// The body to `POST`.
     pub body: Vec<u8>,
-    /// The callout's timeout in whole milliseconds, ≥ 1. Each call's own is for [`Callouts::handle_tick`].
+    /// The callout's timeout in whole milliseconds: a second more than its last call has. Each call's own is for
+    /// [`Callouts::handle_tick`].
     pub timeout_ms: u64,
 }
 
@@ -57,6 +61,8 @@ pub struct Callouts {
     is_held: bool,
     /// When a callout was last answered.
     answered: Option<Micros>,
+    /// When the last tick was: what was due by then is given up at the next one.
+    last_tick: Micros,
     effects: VecDeque<Effect>,
 }
 
@@ -91,29 +97,60 @@ impl Callouts {
             joins: true,
             is_held: false,
             answered: None,
+            last_tick: Micros::ZERO,
             effects: VecDeque::new(),
         }
     }
 
-    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and a tick.
+    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and two ticks.
+    ///
+    /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
+    /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
     ///
     /// # Errors
     /// `Overloaded` beyond `max_in_flight` calls or 8 MiB. Such a call is over: nothing more is heard of it.
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
-        let under_way = self.under_way.iter().fold(call.size(), |sum, batch| sum.saturating_add(batch.calls.bytes()));
-        if self.in_flight() >= self.config.max_in_flight || !self.next.has_room(under_way) {
+        self.submit_until(now.plus(self.config.timeout), ticket, call)
+    }
+
+    /// The same, for a call that has to be answered by `deadline`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_until(&mut self, deadline: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        if !self.has_room(call.size()) {
             return Err(Failure::Overloaded);
         }
-        self.next.wait(ticket, now.plus(self.config.timeout), call);
+        self.next.wait(ticket, deadline, call);
         Ok(())
     }
 
-    /// Nobody waits for this call any more: its reply is dropped, nothing else. One that was sent counts until its
-    /// callout is over.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        self.effects.retain(|effect| !matches!(effect, Effect::Settled { ticket: settled, .. } if *settled == ticket));
-        self.next.abandon(ticket);
-        self.under_way.iter_mut().for_each(|batch| batch.calls.abandon(ticket));
+    /// The same, for a call that is never refused for want of room, and that no request waits for: it has
+    /// [more time](SessionConfig::patient_timeout). The caller bounds how many there are.
+    pub fn submit_reserved(&mut self, now: Micros, ticket: Ticket, call: Call) {
+        self.next.wait(ticket, now.plus(self.config.patient_timeout()), call);
+    }
+
+    /// Whether a call of so many bytes has room.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let under_way = self.under_way.iter().fold(bytes, |sum, batch| sum.saturating_add(batch.calls.bytes()));
+        self.in_flight() < self.config.max_in_flight && self.next.has_room(under_way)
+    }
+
+    /// Nobody waits for this call any more: its reply is dropped, nothing else; unless it is
+    /// [heeded](Call::heeded), and settled in its time. Whether nothing more is heard of it in either case. One that was
+    /// sent counts until its callout is over.
+    pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
+        if !is_heeded {
+            let is_its = |effect: &Effect| matches!(effect, Effect::Settled { ticket: its, .. } if *its == ticket);
+            self.effects.retain(|effect| !is_its(effect));
+        }
+        let is_withdrawn = self.next.abandon(ticket);
+        for batch in &mut self.under_way {
+            batch.calls.abandon(ticket);
+        }
+        is_withdrawn || !is_heeded
     }
 
     /// The callout to make now, if one is due.
@@ -122,7 +159,7 @@ impl Callouts {
         if self.is_held || (is_gathering && self.next.len() < MAX_CALLS) {
             return None;
         }
-        self.next.expire(now, |ticket| self.effects.push_back(timed_out(ticket)));
+        expire(&mut self.next, self.last_tick, &mut self.effects);
         if self.next.len() == 0 {
             return None;
         }
@@ -132,8 +169,9 @@ impl Callouts {
         self.begin_body();
         let mut body = core::mem::take(&mut self.body);
         calls.send_waiting(now, self.joins, &mut body);
+        let timeout = calls.last_deadline().map_or(Micros::ZERO, |last| last.minus(now)).plus(GRACE);
         self.under_way.push(Batch { id: self.last_id, started: now, calls });
-        Some(Callout { id: self.last_id, body, timeout_ms: self.config.timeout.to_millis_ceil().max(1) })
+        Some(Callout { id: self.last_id, body, timeout_ms: timeout.to_millis_ceil() })
     }
 
     /// The host has begun to tell of a callout's end. Until it has [released](Self::release) it, none may be made: it would
@@ -169,11 +207,12 @@ impl Callouts {
         self.share_out(now, calls, response);
     }
 
-    /// Time has passed: gives calls up.
+    /// Time has passed: gives calls up that were due at the last tick. In between, the host has told what it had to tell.
     pub fn handle_tick(&mut self, now: Micros) {
+        let due = core::mem::replace(&mut self.last_tick, now);
         let Self { next, under_way, effects, .. } = self;
         for calls in under_way.iter_mut().map(|batch| &mut batch.calls).chain([next]) {
-            calls.expire(now, |ticket| effects.push_back(timed_out(ticket)));
+            expire(calls, due, effects);
         }
     }
 
@@ -234,7 +273,7 @@ impl Callouts {
                     match reply {
                         Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_apart, &mut trouble),
                         Some(reply) => self.settle(caller.ticket, Ok(reply)),
-                        None => self.settle(caller.ticket, Err(lost)),
+                        None => self.lose(&caller, lost),
                     }
                 }
                 next = calls.answered_too();
@@ -252,15 +291,20 @@ impl Callouts {
         is_apart: bool,
         trouble: &mut Option<Trouble>,
     ) {
-        let Caller { ticket, deadline, call } = caller;
+        let Caller { ticket, deadline, is_heeded, call } = caller;
         let again = call.filter(|_| is_apart || is_noscript(error));
-        let failed = match again {
-            Some(_) if deadline <= now => Err(Failure::Timeout),
-            Some(call) => {
+        let failed = match (again, deadline) {
+            (Some(call), Some(deadline)) if deadline > now => {
                 self.begin_body();
                 self.next.resend(now, ticket, deadline, &call, &mut self.body)
             }
-            None => {
+            (Some(_), _) => {
+                self.settle(ticket, Err(Failure::Timeout));
+                if is_heeded { Err(Failure::Unavailable) } else { return }
+            }
+            // Its time is up, or nobody waits for it: it is not sent again.
+            (None, None) if is_noscript(error) => Err(Failure::Unavailable),
+            (None, _) => {
                 trouble.get_or_insert_with(|| trouble_of(error));
                 Err(failure_of(error))
             }
@@ -308,6 +352,18 @@ impl Callouts {
         Response { replies, lost: trouble.failure, trouble: Some(trouble) }
     }
 
+    /// A callout has ended so, without the reply to a call.
+    fn lose(&mut self, caller: &Caller, lost: Failure) {
+        let is_late = lost == Failure::Timeout;
+        if !is_late || caller.deadline.is_some() {
+            self.settle(caller.ticket, Err(lost));
+        }
+        if is_late && caller.is_heeded {
+            // Redis may yet run it, and nobody will know.
+            self.settle(caller.ticket, Err(Failure::Reset));
+        }
+    }
+
     fn settle(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
         self.effects.push_back(Effect::Settled { ticket, result });
     }
@@ -320,8 +376,14 @@ impl Callouts {
     }
 }
 
-fn timed_out(ticket: Ticket) -> Effect {
-    Effect::Settled { ticket, result: Err(Failure::Timeout) }
+/// Gives up the calls that were due by then.
+fn expire(calls: &mut InFlight, due: Micros, effects: &mut VecDeque<Effect>) {
+    calls.expire(due, |ticket, given| {
+        effects.push_back(Effect::Settled { ticket, result: Err(Failure::Timeout) });
+        if given == Given::Unsent {
+            effects.push_back(Effect::Settled { ticket, result: Err(Failure::Unavailable) });
+        }
+    });
 }
 
 fn trouble_of(error: &[u8]) -> Trouble {

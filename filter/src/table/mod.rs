@@ -37,6 +37,11 @@ impl<T> Table<T> {
         self.values.get(self.find(id.into())?)
     }
 
+    /// All values, in any order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.values.iter()
+    }
+
     /// Sets the value of an id.
     pub(crate) fn insert(&mut self, id: impl Into<u64>, value: T) {
         let id = id.into();

@@ -8,6 +8,15 @@ fn one_in_flight() -> Fixture {
     fixture
 }
 
+impl Fixture {
+    /// Redis says this of a request that is over: whether that has a place given back.
+    fn hears(&mut self, reply: &[u8]) -> bool {
+        self.limiter.redis().handle_bytes(self.now, reply);
+        assert_eq!(self.limiter.poll(self.now), None);
+        self.sent().contains("ZREM")
+    }
+}
+
 /// Admits, no place taken before; denies, the one place taken.
 pub(super) const A_PLACE: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
 pub(super) const NO_PLACE: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
@@ -35,13 +44,116 @@ fn a_request_that_was_denied_a_place_gives_none_back() {
 }
 
 #[test]
-fn a_request_that_leaves_before_it_is_decided_gives_back_what_it_may_get() {
+fn a_request_that_leaves_before_it_is_decided_gives_back_what_it_gets() {
+    for (reply, gives_back) in [(A_PLACE, true), (NO_PLACE, false)] {
+        let mut fixture = one_in_flight();
+        fixture.request(ALICE, "alice");
+        fixture.limiter.done(fixture.now, ALICE);
+        assert!(!fixture.sent().contains("ZREM"), "it holds none yet");
+        assert_eq!(fixture.hears(reply), gives_back);
+    }
+}
+
+#[test]
+fn a_request_whose_time_is_up_gives_back_what_it_gets_later() {
+    for (reply, gives_back) in [(A_PLACE, true), (NO_PLACE, false), (b"-NOSCRIPT No matching script.\r\n", false)] {
+        let mut fixture = one_in_flight();
+        fixture.request(ALICE, "alice");
+        fixture.now = fixture.now.plus(Micros::from_millis(50));
+        fixture.tick();
+        assert!(matches!(fixture.tick()[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+        fixture.limiter.done(fixture.now, ALICE);
+        assert!(!fixture.sent().contains("ZREM"));
+        assert_eq!(fixture.hears(reply), gives_back);
+    }
+}
+
+#[test]
+fn a_request_that_leaves_before_it_is_sent_takes_nothing() {
     let mut fixture = one_in_flight();
+    fixture.limiter.redis().handle_closed(fixture.now);
+    fixture.effects();
     fixture.request(ALICE, "alice");
+    fixture.request(BOB, "alice");
     fixture.limiter.done(fixture.now, ALICE);
+    fixture.now = fixture.now.plus(Micros::from_millis(50));
+    fixture.tick();
+    fixture.tick();
+    assert_eq!(fixture.limiter.places.next_due(), None);
+    assert_eq!(fixture.limiter.redis().in_flight(), 0);
+}
+
+#[test]
+fn where_the_connection_is_lost_a_request_gives_back_what_it_may_have_got() {
+    for leaves in [true, false] {
+        let mut fixture = one_in_flight();
+        fixture.request(ALICE, "alice");
+        if leaves {
+            fixture.limiter.done(fixture.now, ALICE);
+        }
+        fixture.send();
+        fixture.limiter.redis().handle_closed(fixture.now);
+        fixture.effects();
+        assert!(fixture.limiter.places.next_due().is_some());
+        fixture.now = fixture.now.plus(Micros::from_millis(250));
+        fixture.tick();
+        fixture.limiter.redis().handle_bytes(fixture.now, PONG);
+        fixture.now = fixture.now.plus(Micros::from_millis(250));
+        fixture.limiter.tick(fixture.now);
+        assert!(fixture.sent().contains("ZREM"), "leaves: {leaves}");
+    }
+}
+
+/// Its checks are aborted before Redis answers: there is room for what they took to be given back.
+#[test]
+fn a_crowd_that_leaves_before_redis_answers_leaves_no_place() {
+    let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 100, "lease": "60s"}"#, "");
+    fixture.connect();
+    for id in 1..=4_096 {
+        assert_eq!(fixture.request(RequestId(id), &format!("user {id}")), Step::Wait);
+    }
+    for id in 1..=4_096 {
+        fixture.limiter.done(fixture.now, RequestId(id));
+    }
+    assert!(!fixture.sent().contains("ZREM"));
+    for _ in 0..4_096 {
+        fixture.limiter.redis().handle_bytes(fixture.now, A_PLACE);
+        while fixture.limiter.poll(fixture.now).is_some() {}
+    }
+    assert_eq!(fixture.sent().matches("ZREM").count(), 4_096);
+    for _ in 0..4_096 {
+        fixture.limiter.redis().handle_bytes(fixture.now, b":1\r\n");
+        while fixture.limiter.poll(fixture.now).is_some() {}
+    }
+    assert_eq!((fixture.limiter.places.next_due(), fixture.limiter.redis().in_flight()), (None, 0));
+}
+
+/// Places that end while the connection is away are given back once it is there.
+#[test]
+fn all_places_that_end_while_the_connection_is_away_are_given_back() {
+    let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 5000, "lease": "60s"}"#, "");
+    fixture.connect();
+    for id in 1..=4_096 {
+        fixture.request(RequestId(id), &format!("user {}", id % 2));
+        fixture.redis_says(A_PLACE);
+    }
+    // The connection is lost with a check in flight, so that calls are refused.
+    fixture.request(RequestId(9_999), "alice");
+    fixture.send();
+    fixture.limiter.redis().handle_closed(fixture.now);
+    fixture.effects();
+    for id in 1..=4_096 {
+        fixture.limiter.done(fixture.now, RequestId(id));
+    }
+    fixture.now = fixture.now.plus(Micros::from_millis(100));
+    fixture.tick();
+    fixture.limiter.redis().handle_bytes(fixture.now, PONG);
+    fixture.now = fixture.now.plus(Micros::from_secs(1));
+    fixture.limiter.tick(fixture.now);
     let sent = fixture.sent();
-    assert!(sent.find("EVALSHA") < sent.find("ZREM"), "{sent}");
-    assert_eq!(fixture.redis_says(&[A_PLACE, b":1\r\n"].concat()), []);
+    let holders = sent.matches("\r\n$24\r\n").count();
+    assert_eq!(holders, 4_096 + 1, "and what the lost check may have got");
+    assert!(sent.matches("ZREM").count() + sent.matches("EVALSHA").count() < 40);
 }
 
 #[test]
@@ -66,8 +178,6 @@ fn a_place_that_could_not_be_given_back_is_when_redis_returns() {
     fixture.limiter.done(fixture.now, ALICE);
     fixture.now = fixture.now.plus(Micros::from_millis(100));
     assert!(fixture.tick().contains(&Effect::OpenStream));
-    fixture.redis_says(PONG);
-    fixture.now = fixture.now.plus(Micros::from_secs(1));
-    fixture.limiter.tick(fixture.now);
+    fixture.limiter.redis().handle_bytes(fixture.now, PONG);
     assert!(fixture.sent().contains("ZREM"));
 }

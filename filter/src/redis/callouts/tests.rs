@@ -109,7 +109,7 @@ fn one_body_holds_the_handshake_and_the_command() {
         text(&callout),
         format!("*2 $4 AUTH $7 hunter2 *2 $6 SELECT $1 3 *5 $7 EVALSHA $40 {SHA} $1 1 $1 k $1 1 ")
     );
-    assert_eq!(callout.timeout_ms, 50);
+    assert_eq!(callout.timeout_ms, 1_050);
 }
 
 #[test]
@@ -331,8 +331,11 @@ fn each_call_is_given_up_at_its_own_deadline_sent_or_not() {
     assert_eq!(talk.callouts.next_tick(talk.now), Some(talk.now.plus(GATHERING)));
     talk.now = NOW.plus(Micros::from_millis(50));
     talk.callouts.handle_tick(talk.now);
+    assert_eq!(talk.settled(), [], "what has come by now is read first");
+    talk.after(Micros::from_millis(1));
+    talk.callouts.handle_tick(talk.now);
     assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
-    talk.after(Micros::from_millis(1)).sends_nothing();
+    talk.sends_nothing();
     assert_eq!(talk.settled(), [(2, Err(Failure::Timeout))], "it is not sent any more");
     assert_eq!(talk.callouts.in_flight(), 1, "the proxy has not told the end of the first");
 }
@@ -341,7 +344,7 @@ fn each_call_is_given_up_at_its_own_deadline_sent_or_not() {
 fn a_callout_never_has_a_timeout_of_nothing() {
     let mut talk = Talk::of(SessionConfig { timeout: Micros(1), ..config() });
     talk.submit(1, call()).unwrap();
-    assert_eq!(talk.sends().timeout_ms, 1);
+    assert_eq!(talk.sends().timeout_ms, 1_001);
 }
 
 #[test]
@@ -350,13 +353,77 @@ fn a_request_that_went_away_holds_its_place_until_its_callout_is_over() {
     talk.submit(1, call()).unwrap();
     let callout = talk.sends();
     talk.submit(2, call()).unwrap();
-    talk.callouts.abandon(Ticket(1));
+    talk.callouts.abandon(Ticket(1), false);
     assert_eq!(talk.submit(3, call()), Err(Failure::Overloaded));
-    talk.callouts.abandon(Ticket(2));
+    talk.callouts.abandon(Ticket(2), false);
     talk.submit(3, call()).unwrap();
     assert_eq!(talk.ends(&callout, Ok(NOSCRIPT)), []);
     assert_eq!(talk.callouts.in_flight(), 1);
     assert_eq!(text(&talk.sends()).matches("EVALSHA").count(), 1, "the second was not sent");
+}
+
+#[test]
+fn of_a_heeded_call_whose_time_is_up_the_outcome_is_told_as_well() {
+    for (response, outcome) in [
+        (Ok(b":1\r\n".as_slice()), Ok(Reply::Integer(1))),
+        (Ok(NOSCRIPT), Err(Failure::Unavailable)),
+        (Err(Failure::Timeout), Err(Failure::Reset)),
+        (Err(Failure::Unavailable), Err(Failure::Unavailable)),
+    ] {
+        for leaves in [false, true] {
+            let mut talk = Talk::of(config());
+            talk.submit(1, call().heeded()).unwrap();
+            let callout = talk.sends();
+            if leaves {
+                assert!(!talk.callouts.abandon(Ticket(1), true));
+            } else {
+                talk.after(Micros::from_millis(50));
+                (0..3).for_each(|_| talk.callouts.handle_tick(talk.now));
+                assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+            }
+            assert_eq!(talk.ends(&callout, response), [(1, outcome.clone())]);
+            assert_eq!(talk.callouts.in_flight(), 0);
+            talk.sends_nothing();
+        }
+    }
+}
+
+#[test]
+fn a_callout_that_times_out_tells_a_heeded_call_that_nobody_knows_its_outcome() {
+    let mut talk = Talk::of(config());
+    talk.submit(1, call().heeded()).unwrap();
+    talk.submit(2, call()).unwrap();
+    let callout = talk.sends();
+    let expected = [(1, Err(Failure::Timeout)), (1, Err(Failure::Reset)), (2, Err(Failure::Timeout))];
+    assert_eq!(talk.ends(&callout, Err(Failure::Timeout)), expected);
+}
+
+#[test]
+fn a_heeded_call_that_was_not_sent_is_told_never_to_have_run() {
+    let mut talk = Talk::of(config());
+    talk.submit(1, call()).unwrap();
+    talk.sends();
+    (2..=3).for_each(|ticket| talk.submit(ticket, call().heeded()).unwrap());
+    assert!(talk.callouts.abandon(Ticket(3), true), "nothing more is heard of it");
+    talk.after(Micros::from_millis(50));
+    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
+    let expected = [(1, Err(Failure::Timeout)), (2, Err(Failure::Timeout)), (2, Err(Failure::Unavailable))];
+    assert_eq!(talk.settled(), expected);
+}
+
+#[test]
+fn what_no_request_waits_for_always_has_room_and_more_time() {
+    let mut talk = Talk::of(SessionConfig { max_in_flight: 1, ..config() });
+    talk.submit(1, call()).unwrap();
+    talk.callouts.submit_reserved(talk.now, Ticket(2), call());
+    assert!(!talk.callouts.has_room(0));
+    assert_eq!(talk.sends().timeout_ms, 3_000, "as long as the last of them has, and a second");
+    talk.after(Micros::from_millis(1_999));
+    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
+    assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+    talk.after(Micros::from_millis(1));
+    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
+    assert_eq!(talk.settled(), [(2, Err(Failure::Timeout))]);
 }
 
 proptest! {

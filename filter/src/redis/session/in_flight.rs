@@ -52,9 +52,37 @@ pub(in crate::redis) struct Sent {
 #[derive(Debug)]
 pub(in crate::redis) struct Caller {
     pub(in crate::redis) ticket: Ticket,
-    pub(in crate::redis) deadline: Micros,
+    /// `None` where its caller has gone or its time is up, and only its outcome is waited for.
+    pub(in crate::redis) deadline: Option<Micros>,
+    /// Whether its outcome is told in any case.
+    pub(in crate::redis) is_heeded: bool,
     /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
     pub(in crate::redis) call: Option<Call>,
+}
+
+/// What becomes of a call that is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::redis) enum Given {
+    /// Nothing more, or its outcome is told in its time.
+    Up,
+    /// It was never sent, which its caller is to know.
+    Unsent,
+}
+
+impl Sent {
+    /// Whose it is, and its deadline, where it has one.
+    fn due(&self) -> Option<(Ticket, Micros)> {
+        let caller = self.caller.as_ref()?;
+        Some((caller.ticket, caller.deadline?))
+    }
+
+    /// Nobody waits for it any more, unless its outcome is told in any case.
+    fn leave(&mut self) {
+        match &mut self.caller {
+            Some(caller) if caller.is_heeded => (caller.deadline, caller.call) = (None, None),
+            caller => *caller = None,
+        }
+    }
 }
 
 impl InFlight {
@@ -112,9 +140,9 @@ impl InFlight {
             }
             for nth in 0..together {
                 let Some(Waiting { ticket, deadline, call }) = self.waiting.pop_front() else { break };
-                let (bytes, share) = (call.size(), call.share().unwrap_or(0));
+                let (bytes, share, is_heeded) = (call.size(), call.share().unwrap_or(0), call.is_heeded());
                 let call = call.is_script().then_some(call);
-                let caller = Some(Caller { ticket, deadline, call });
+                let caller = Some(Caller { ticket, deadline: Some(deadline), is_heeded, call });
                 self.sent.push_back(Sent { caller, share, is_joined: nth > 0, at: now, bytes });
             }
         }
@@ -126,8 +154,13 @@ impl InFlight {
         let waiting = self.waiting.split_off(first);
         let bytes = waiting.iter().fold(0, |sum: usize, waiting| sum.saturating_add(waiting.call.size()));
         self.bytes = self.bytes.saturating_sub(bytes);
-        let earliest = waiting.front().map(|waiting| waiting.deadline);
+        let earliest = waiting.iter().map(|waiting| waiting.deadline).min();
         Self { waiting, bytes, earliest, ..Self::default() }
+    }
+
+    /// The last deadline of those that were sent.
+    pub(in crate::redis) fn last_deadline(&self) -> Option<Micros> {
+        self.sent.iter().filter_map(Sent::due).map(|(_, deadline)| deadline).max()
     }
 
     /// Commands that were sent and are not answered.
@@ -164,7 +197,7 @@ impl InFlight {
         call.encode_with_source(out);
         self.note(deadline);
         self.bytes = self.bytes.saturating_add(bytes);
-        let caller = Some(Caller { ticket, deadline, call: None });
+        let caller = Some(Caller { ticket, deadline: Some(deadline), is_heeded: call.is_heeded(), call: None });
         self.sent.push_back(Sent { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
@@ -187,41 +220,50 @@ impl InFlight {
         self.sent.front().is_some_and(|sent| sent.is_joined)
     }
 
-    /// Nobody waits for this call any more.
-    pub(in crate::redis) fn abandon(&mut self, ticket: Ticket) {
+    /// Nobody waits for this call any more. Whether it is known never to run.
+    pub(in crate::redis) fn abandon(&mut self, ticket: Ticket) -> bool {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.ticket == ticket) {
             if let Some(waiting) = self.waiting.remove(at) {
                 self.bytes = self.bytes.saturating_sub(waiting.call.size());
             }
-            return;
+            return true;
         }
         let is_its = |sent: &&mut Sent| sent.caller.as_ref().is_some_and(|caller| caller.ticket == ticket);
         if let Some(sent) = self.sent.iter_mut().find(is_its) {
-            sent.caller = None;
+            sent.leave();
         }
+        false
     }
 
-    /// Gives up the calls whose deadline has come, and names them to `give_up`.
-    pub(in crate::redis) fn expire(&mut self, now: Micros, mut give_up: impl FnMut(Ticket)) {
+    /// Gives up the calls whose deadline has come by `now`, and names them to `give_up`, with whether they were sent or
+    /// else are to be told of as never run.
+    #[inline(never)]
+    pub(in crate::redis) fn expire(&mut self, now: Micros, mut give_up: impl FnMut(Ticket, Given)) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
-        // Those that wait were submitted in the order of their deadlines; a call sent again was not sent so.
-        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.deadline <= now) {
-            self.bytes = self.bytes.saturating_sub(waiting.call.size());
-            give_up(waiting.ticket);
-        }
-        self.earliest = self.waiting.front().map(|waiting| waiting.deadline);
+        let (mut earliest, mut bytes) = (None, self.bytes);
+        // Calls have budgets of different lengths, so that the first that waits need not be the first that is due.
+        self.waiting.retain(|waiting| {
+            let is_due = waiting.deadline <= now;
+            if is_due {
+                bytes = bytes.saturating_sub(waiting.call.size());
+                give_up(waiting.ticket, if waiting.call.is_heeded() { Given::Unsent } else { Given::Up });
+            } else {
+                earliest = Some(sooner(earliest, waiting.deadline));
+            }
+            !is_due
+        });
         for sent in &mut self.sent {
-            match &sent.caller {
-                Some(caller) if caller.deadline <= now => {
-                    give_up(caller.ticket);
-                    sent.caller = None;
-                }
-                Some(caller) => self.earliest = Some(sooner(self.earliest, caller.deadline)),
-                None => {}
+            let Some((ticket, deadline)) = sent.due() else { continue };
+            if deadline <= now {
+                sent.leave();
+                give_up(ticket, Given::Up);
+            } else {
+                earliest = Some(sooner(earliest, deadline));
             }
         }
+        (self.earliest, self.bytes) = (earliest, bytes);
     }
 
     /// Forgets the calls that wait, and names them to `fail`.

@@ -28,7 +28,9 @@ use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use self::{backoff::Backoff, in_flight::InFlight, phase::Phase};
+use self::backoff::Backoff;
+use self::in_flight::{Given, InFlight};
+use self::phase::Phase;
 use super::{Call, Credentials, Failure, Reply, Ticket, Trouble, handshake::Handshake, resp::Decoder};
 use crate::units::Micros;
 
@@ -38,6 +40,9 @@ const MAX_AGE: Micros = Micros::from_secs(5 * 60);
 const DRAIN_AGAIN: Micros = Micros::from_secs(15);
 /// The least time that a peer has to answer a handshake, and to be called silent.
 const PATIENCE: Micros = Micros::from_secs(1);
+/// Ticks that it has to answer a handshake, at least: a busy host ticks once in each turn of its loop, and takes several
+/// turns to connect.
+const PROVING_TICKS: u32 = 8;
 /// Capacity beyond which a buffer is given back once it is empty.
 const KEPT_BUFFER: usize = 256 * 1024;
 
@@ -52,6 +57,15 @@ pub struct SessionConfig {
     pub timeout: Micros,
     /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more.
     pub max_in_flight: usize,
+}
+
+impl SessionConfig {
+    /// The budget of a call that no request waits for: long enough for a script to be sent once more over a slow
+    /// network.
+    #[must_use]
+    pub fn patient_timeout(&self) -> Micros {
+        self.timeout.times(8).max(PATIENCE.times(2))
+    }
 }
 
 /// What the caller must do.
@@ -85,6 +99,9 @@ pub struct Session {
     /// Ahead of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
     urgent: VecDeque<Effect>,
     settled: VecDeque<(Ticket, Result<Reply, Failure>)>,
+    /// When the last tick was. What was due by then, and has not come since, is given up at the next one: in between,
+    /// the host has read what was there to be read, however busy it is.
+    last_tick: Micros,
     backoff: Backoff,
     last_trouble: Option<(Failure, Micros)>,
 }
@@ -102,32 +119,66 @@ impl Session {
             joins: true,
             urgent: VecDeque::new(),
             settled: VecDeque::new(),
+            last_tick: Micros::ZERO,
             backoff: Backoff::new(seed),
             last_trouble: None,
         }
     }
 
-    /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and a tick.
+    /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and two ticks.
+    ///
+    /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
+    /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
     ///
     /// # Errors
     /// `Overloaded` beyond `max_in_flight` calls or 8 MiB; while the connection is down, `Auth` or `NotReady` where
     /// that is why, `Unavailable` otherwise. Such a call is over: nothing more is heard of it.
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        self.submit_until(now.plus(self.config.timeout), ticket, call)
+    }
+
+    /// The same, for a call that has to be answered by `deadline`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_until(&mut self, deadline: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         if let Some(refusal) = self.phase.refusal() {
             return Err(refusal);
         }
-        if self.in_flight() >= self.config.max_in_flight || !self.calls.has_room(call.size()) {
+        if !self.has_room(call.size()) {
             return Err(Failure::Overloaded);
         }
-        let deadline = now.plus(self.config.timeout);
         self.calls.wait(ticket, deadline, call);
         Ok(())
     }
 
-    /// Nobody waits for this call any more: its reply is dropped, nothing else.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        self.calls.abandon(ticket);
-        self.settled.retain(|(settled, _)| *settled != ticket);
+    /// The same, for a call that is never refused for want of room, and that no request waits for: it has
+    /// [more time](SessionConfig::patient_timeout). The caller bounds how many there are.
+    ///
+    /// # Errors
+    /// As there, but never `Overloaded`.
+    pub fn submit_reserved(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+        if let Some(refusal) = self.phase.refusal() {
+            return Err(refusal);
+        }
+        self.calls.wait(ticket, now.plus(self.config.patient_timeout()), call);
+        Ok(())
+    }
+
+    /// Whether a call of so many bytes has room.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.in_flight() < self.config.max_in_flight && self.calls.has_room(bytes)
+    }
+
+    /// Nobody waits for this call any more: its reply is dropped, nothing else; unless it is
+    /// [heeded](Call::heeded), and settled in its time. Whether nothing more is heard of it in either case.
+    pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
+        let is_withdrawn = self.calls.abandon(ticket);
+        if !is_heeded {
+            self.settled.retain(|(settled, _)| *settled != ticket);
+        }
+        is_withdrawn || !is_heeded
     }
 
     /// The host could not do as [`Effect::Open`] said.
@@ -180,16 +231,25 @@ impl Session {
         // Asked before calls are given up: where a tick is longer than the timeout, no call would ever live to
         // see the connection that it asked for.
         let wanted = self.calls.is_any_waiting();
-        self.calls.expire(now, |ticket| self.settled.push_back((ticket, Err(Failure::Timeout))));
+        let due = core::mem::replace(&mut self.last_tick, now);
+        self.calls.expire(due, |ticket, given| {
+            self.settled.push_back((ticket, Err(Failure::Timeout)));
+            if given == Given::Unsent {
+                self.settled.push_back((ticket, Err(Failure::Unavailable)));
+            }
+        });
+        if let Phase::Proving { ticks, .. } = &mut self.phase {
+            *ticks = ticks.saturating_add(1);
+        }
         match self.phase {
             Phase::Idle if wanted => self.open(now, None),
-            Phase::Proving { deadline, .. } if now >= deadline => {
+            Phase::Proving { deadline, ticks, .. } if now >= deadline && ticks >= PROVING_TICKS => {
                 let detail = format!("no answer to the handshake within {} ms", self.patience(1).to_millis_ceil());
                 self.close_for(now, Failure::Unavailable, Some(detail));
             }
             Phase::Closing { cause } => self.close_for(now, cause, None),
             Phase::Down { retry_at, refusal } if now >= retry_at => self.open(now, Some(refusal)),
-            Phase::Ready { .. } | Phase::Draining { .. } if self.silent_at().is_some_and(|at| now >= at) => {
+            Phase::Ready { .. } | Phase::Draining { .. } if self.silent_at().is_some_and(|at| due >= at) => {
                 let detail = format!("no reply within {} ms", self.patience(4).to_millis_ceil());
                 self.close_for(now, Failure::Timeout, Some(detail));
             }
@@ -212,6 +272,7 @@ impl Session {
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         let of_phase = match self.phase {
             Phase::Idle => self.calls.is_any_waiting().then_some(now),
+            Phase::Proving { deadline, .. } if now >= deadline => Some(now.plus(Micros::from_millis(1))),
             Phase::Proving { deadline, .. } => Some(deadline),
             Phase::Ready { rotate_at } => Some(rotate_at),
             Phase::Draining { .. } if !self.calls.is_any_sent() => Some(now),

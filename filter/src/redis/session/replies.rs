@@ -72,8 +72,9 @@ impl Session {
 
     /// A call has failed with this error.
     fn handle_failure(&mut self, now: Micros, caller: Option<Caller>, error: &[u8]) {
-        if caller.is_none() && is_noscript(error) {
-            return;
+        // Nobody waits for it: it is not sent again.
+        if is_noscript(error) && caller.as_ref().is_none_or(|caller| caller.deadline.is_none()) {
+            return self.settle(caller, Err(Failure::Unavailable));
         }
         let failure = failure_of(error);
         self.settle(caller, Err(failure));
@@ -90,6 +91,7 @@ impl Session {
     }
 
     fn resend(&mut self, now: Micros, &Caller { ticket, deadline, .. }: &Caller, call: &Call) {
+        let deadline = deadline.unwrap_or_default();
         let sent = match self.phase {
             Phase::Closing { cause } => Err(phase::refusal_of(cause)),
             _ if deadline <= now => Err(Failure::Timeout),
@@ -97,6 +99,9 @@ impl Session {
         };
         if let Err(failure) = sent {
             self.settled.push_back((ticket, Err(failure)));
+            if failure == Failure::Timeout && call.is_heeded() {
+                self.settled.push_back((ticket, Err(Failure::Unavailable)));
+            }
         }
     }
 

@@ -24,7 +24,7 @@ fn calls_of_one_turn_are_one_command_and_each_has_its_share_of_the_reply() {
     ask(&mut it, 1..=3);
     ask(&mut it, [4]);
     assert_eq!(it.sent(), ["EVALSHA SHA 3 k1 k2 k3 a1 a2 a3", "EVALSHA SHA 1 k4 a4"]);
-    it.session.abandon(weir_filter::redis::Ticket(2));
+    it.session.abandon(weir_filter::redis::Ticket(2), false);
     it.redis_says("*6\r\n:1\r\n:10\r\n:2\r\n:20\r\n:3\r\n:30\r\n*2\r\n:4\r\n:40\r\n");
     assert_eq!(it.settled(), [(1, two(1, 10)), (3, two(3, 30)), (4, two(4, 40))]);
     assert_eq!(it.session.in_flight(), 0);

@@ -46,7 +46,7 @@ fn a_lost_script_is_not_sent_again_for_a_request_that_has_been_answered() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
-    it.session.abandon(Ticket(2));
+    it.session.abandon(Ticket(2), false);
     it.passes(TIMEOUT);
     assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
     it.sent();
@@ -103,7 +103,7 @@ fn the_reply_of_a_request_that_went_away_goes_to_nobody_else() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
-    it.session.abandon(Ticket(1));
+    it.session.abandon(Ticket(1), false);
     it.redis_says(":1\r\n:2\r\n");
     assert_eq!(it.settled(), [(2, ok(2))]);
 }
@@ -114,7 +114,7 @@ fn a_request_that_went_away_before_there_was_a_connection_is_never_sent() {
     it.asks(1).unwrap();
     it.asks(2).unwrap();
     it.ticks();
-    it.session.abandon(Ticket(1));
+    it.session.abandon(Ticket(1), false);
     it.sent();
     it.redis_says("+PONG\r\n");
     assert_eq!(it.sent(), ["EVALSHA SHA 1 k2 1"]);
@@ -141,7 +141,7 @@ fn too_many_requests_at_once_are_refused_even_if_nobody_waits_for_the_others() {
     it.asks(1).unwrap();
     it.asks(2).unwrap();
     assert_eq!(it.asks(3), Err(Failure::Overloaded));
-    it.session.abandon(Ticket(1));
+    it.session.abandon(Ticket(1), false);
     assert_eq!(it.asks(4), Err(Failure::Overloaded), "its command is still in the pipe");
     it.redis_says(":1\r\n");
     it.asks(5).unwrap();
@@ -166,7 +166,7 @@ fn a_host_that_resumes_only_so_many_requests_at_a_time_resumes_the_rest_in_ticks
     }
     it.session.handle_bytes(it.now, b":1\r\n:2\r\n:3\r\n");
     assert_eq!(it.session.poll(), Some(Effect::Settled { ticket: Ticket(1), result: ok(1) }));
-    it.session.abandon(Ticket(2));
+    it.session.abandon(Ticket(2), false);
     assert_eq!((it.session.in_flight(), it.session.next_tick(it.now)), (1, Some(it.now)));
     it.ticks();
     assert_eq!(it.settled(), [(3, ok(3))]);

@@ -1,0 +1,166 @@
+//! The most that a bucket admits in a while, and what it says when all of that is taken: for requests that are denied
+//! without asking Redis.
+
+use super::algorithm::{Algorithm, Seen};
+use super::check::Asked;
+use super::verdict::Outcome;
+use crate::units::{Micros, Tokens};
+
+/// Places of a concurrency limit that are taken to come free while a request is decided, beside as many as it has.
+const FREED: u64 = 64;
+/// What a request is told to wait, where nobody knows better.
+const SOON: Micros = Micros::from_secs(1);
+
+impl Asked {
+    /// Whether the bucket can deny the request.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.enforced && self.cost.0 > 0
+    }
+
+    /// What the request takes of the bucket.
+    #[must_use]
+    pub fn takes(&self) -> Tokens {
+        if let Algorithm::Concurrency(_) = self.algorithm { Tokens(self.cost.0.min(1)) } else { self.cost }
+    }
+
+    /// The most that the bucket admits within `span`, whatever it holds at first. `u64::MAX` where it is beyond
+    /// counting.
+    #[must_use]
+    #[inline(never)]
+    pub fn at_most_within(&self, span: Micros) -> Tokens {
+        let judgement = self.algorithm.judge(Micros::ZERO, Seen::default(), Tokens(0));
+        let capacity = judgement.capacity.0;
+        // Whole windows may turn twice in no time; what flows in evenly comes in proportion.
+        let (first, span) = match self.algorithm {
+            Algorithm::TokenBucket(bucket) => (capacity, span.plus(bucket.max_delay())),
+            Algorithm::LeasedBucket(_) => (capacity, span),
+            Algorithm::Concurrency(_) => (capacity.saturating_mul(2).saturating_add(FREED), span),
+            _ => (capacity.saturating_mul(2), span),
+        };
+        // So many of the first in each of the second.
+        let (many, each) = match (self.algorithm.token_bucket(), self.algorithm) {
+            (Some(bucket), _) => (bucket.rate().per_micro(), bucket.rate().per_token()),
+            // Leases end.
+            (None, Algorithm::Concurrency(concurrency)) => (capacity, concurrency.lease().0),
+            (None, _) => (capacity, judgement.period.unwrap_or_default().0),
+        };
+        let flow = span.0.checked_mul(many).and_then(|flow| flow.checked_div(each));
+        Tokens(flow.map_or(u64::MAX, |flow| first.saturating_add(flow).saturating_add(1)))
+    }
+
+    /// What the bucket says at `now`, by Redis' clock, to a request for which it has nothing left. Where the time is not
+    /// known, nobody is told to wait for more than a second.
+    #[must_use]
+    #[inline(never)]
+    pub fn exhausted(&self, now: Option<Micros>) -> Outcome {
+        let used = self.algorithm.arguments(self.cost).limit;
+        let more = if let Algorithm::SlidingWindow(_) = self.algorithm { [used, 0] } else { [SOON.0; 2] };
+        let seen = match self.algorithm {
+            Algorithm::LeasedBucket(_) => Seen { used, more: [0, 0] },
+            _ => Seen { used, more },
+        };
+        let outcome = self.outcome(&self.algorithm.judge(now.unwrap_or_default(), seen, self.cost), false);
+        let at_most = |wait: Micros| if now.is_none() { wait.min(SOON) } else { wait };
+        Outcome {
+            admitted: false,
+            delay: Micros::ZERO,
+            retry_after: outcome.retry_after.map(at_most),
+            reset: at_most(outcome.reset),
+            ..outcome
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use core::num::NonZeroU64;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limit::{
+        Check, Concurrency, FixedWindow, Holder, Model, Period, Quota, SlidingLog, SlidingWindow, TokenBucket, Windows,
+    };
+
+    const NOW: Micros = Micros::from_secs(1_795_132_801);
+
+    fn algorithms(limit: u64, window: Micros) -> Vec<Algorithm> {
+        let limit = NonZeroU64::new(limit).unwrap();
+        let bucket = TokenBucket::new(limit, limit, window).unwrap();
+        let lease = window.max(Micros::from_secs(1));
+        vec![
+            Algorithm::TokenBucket(bucket),
+            Algorithm::TokenBucket(bucket.with_max_delay(Micros::from_millis(700)).unwrap()),
+            Algorithm::FixedWindow(FixedWindow::new(limit, window).unwrap()),
+            Algorithm::SlidingWindow(SlidingWindow::new(limit, window).unwrap()),
+            Algorithm::SlidingLog(SlidingLog::new(limit, window).unwrap()),
+            Algorithm::Quota(Quota::new(limit, Period::Minute, 0).unwrap()),
+            Algorithm::Concurrency(Concurrency::new(limit, lease).unwrap()),
+        ]
+    }
+
+    fn asked(algorithm: Algorithm, cost: u64) -> Asked {
+        Windows::new(&[algorithm]).unwrap().asked(0, b"key", Tokens(cost), true).next().unwrap()
+    }
+
+    proptest! {
+        /// However requests come, no bucket admits more within a span than is said.
+        #[test]
+        fn no_bucket_admits_more(
+            limit in 1_u64..20, window in 100_000_u64..3_000_000, start in 0_u64..60_000_000,
+            history in prop::collection::vec((0_u64..300_000, 1_u64..5), 1..150),
+        ) {
+            for algorithm in algorithms(limit, Micros(window)) {
+                // Places that nobody gives back come free with their leases alone.
+                let (mut model, mut now) = (Model::default(), NOW.plus(Micros(start)));
+                let mut admitted: Vec<(Micros, u64)> = Vec::new();
+                for (nth, (pause, cost)) in history.iter().enumerate() {
+                    now = now.plus(Micros(*pause));
+                    let asked = asked(algorithm, *cost);
+                    let takes = asked.takes().0;
+                    let check = Check::new(vec![asked.clone()], Holder::new(1, u64::try_from(nth).unwrap()));
+                    if model.decide(now, &check).admitted {
+                        admitted.push((now, takes));
+                    }
+                    for (first, &(since, _)) in admitted.iter().enumerate() {
+                        let all: u64 = admitted[first..].iter().map(|(_, cost)| cost).sum();
+                        prop_assert!(all <= asked.at_most_within(now.minus(since)).0, "{algorithm:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_exhausted_bucket_says_what_an_empty_one_says() {
+        for algorithm in algorithms(10, Micros::from_secs(10)) {
+            let outcome = asked(algorithm, 1).exhausted(Some(NOW));
+            assert!(
+                !outcome.admitted && !outcome.spent && outcome.remaining == Tokens(0),
+                "{algorithm:?}: {outcome:?}"
+            );
+            let wait = outcome.retry_after.unwrap();
+            assert!(wait > Micros::ZERO && wait <= Micros::from_secs(60), "{algorithm:?}: {wait:?}");
+            let soon = asked(algorithm, 1).exhausted(None);
+            assert!(soon.retry_after.unwrap() <= SOON && soon.reset <= SOON, "{algorithm:?}: {soon:?}");
+        }
+        let bucket = algorithms(10, Micros::from_secs(10))[0];
+        assert_eq!(asked(bucket, 3).exhausted(Some(NOW)).retry_after, Some(Micros::from_secs(3)));
+        assert_eq!(asked(bucket, 11).exhausted(Some(NOW)).retry_after, None, "waiting cannot help");
+    }
+
+    #[test]
+    fn a_bucket_that_fills_within_a_microsecond_admits_as_much_as_flows_in() {
+        let nonzero = |n| NonZeroU64::new(n).unwrap();
+        let bucket = TokenBucket::new(nonzero(3), nonzero(10), Micros(1)).unwrap();
+        assert_eq!(asked(Algorithm::TokenBucket(bucket), 1).at_most_within(Micros(100)), Tokens(1_004));
+    }
+
+    #[test]
+    fn what_is_beyond_counting_has_no_ceiling() {
+        let window = FixedWindow::new(1_u64 << 32, Micros(1)).unwrap();
+        assert_eq!(asked(Algorithm::FixedWindow(window), 1).at_most_within(Micros(1 << 32)), Tokens(u64::MAX));
+    }
+}

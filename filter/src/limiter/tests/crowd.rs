@@ -1,0 +1,220 @@
+//! Many requests at once.
+
+use std::collections::HashMap;
+
+use super::*;
+
+/// A Redis with token buckets and a clock that stands still, which answers when it is asked to.
+#[derive(Default)]
+struct Redis {
+    lacks: HashMap<String, u64>,
+    commands: Vec<u8>,
+}
+
+impl Redis {
+    /// Replies to the first commands that were sent, as many as `most`; how many there were.
+    fn replies(&mut self, fixture: &mut Fixture, most: usize) -> (usize, Vec<u8>) {
+        self.commands.extend(fixture.sent().into_bytes());
+        let (mut replies, mut answered) = (Vec::new(), 0);
+        while answered < most
+            && let Some(parts) = self.take_command()
+        {
+            answered += 1;
+            let keys: usize = parts[2].parse().unwrap();
+            assert_eq!(parts.len(), 3 + 5 * keys, "the script for token buckets");
+            replies.extend(format!("*{}\r\n", 2 * keys).into_bytes());
+            for nth in 0..keys {
+                let [capacity, cost, unit] =
+                    [0, 1, 2].map(|arg| parts[3 + keys + 4 * nth + arg].parse::<u64>().unwrap());
+                let (fill, price) = (capacity * unit, cost * unit);
+                let lack = self.lacks.entry(parts[3 + nth].clone()).or_default();
+                let admits = *lack + price <= fill;
+                replies.extend(format!(":{}5\r\n:{lack}\r\n", if admits { "" } else { "-" }).into_bytes());
+                *lack += if admits { price } else { 0 };
+            }
+        }
+        (answered, replies)
+    }
+
+    fn take_command(&mut self) -> Option<Vec<String>> {
+        let text = String::from_utf8(self.commands.clone()).unwrap();
+        let (head, mut rest) = text.strip_prefix('*')?.split_once("\r\n")?;
+        let mut parts = Vec::new();
+        for _ in 0..head.parse().unwrap() {
+            let (size, after) = rest.strip_prefix('$').unwrap().split_once("\r\n").unwrap();
+            let (part, after) = after.split_at(size.parse().unwrap());
+            parts.push(part.to_owned());
+            rest = after.strip_prefix("\r\n").unwrap();
+        }
+        self.commands = rest.as_bytes().to_vec();
+        Some(parts)
+    }
+}
+
+/// How requests end: admitted, and by the statuses of their answers.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ends {
+    admitted: usize,
+    limited: usize,
+    failed: usize,
+}
+
+impl Ends {
+    fn add(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Decide(_, decision) = effect {
+                self.decide(&decision);
+            }
+        }
+    }
+
+    fn decide(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Admit(_) => self.admitted += 1,
+            Decision::Answer(reply) if reply.status.code() == 429 => self.limited += 1,
+            Decision::Answer(_) => self.failed += 1,
+            Decision::EndResponse => panic!("no response is held"),
+        }
+    }
+}
+
+/// Requests at once, the nth by `user`. Those that are not made to wait, and how many are.
+fn at_once(fixture: &mut Fixture, requests: u32, user: impl Fn(u32) -> String) -> (Ends, usize) {
+    let (mut ends, mut waiting) = (Ends::default(), 0);
+    for id in 1..=requests {
+        let user = user(id);
+        match fixture.limiter.request(fixture.now, RequestId(id), &Request::default().header("x-user-id", &user)) {
+            Step::Wait => waiting += 1,
+            Step::Decided(decision) => ends.decide(&decision),
+            Step::Pass => panic!("a limit applies"),
+        }
+    }
+    (ends, waiting)
+}
+
+/// Redis answers all that is sent, so many commands at a time.
+fn redis_answers(fixture: &mut Fixture, redis: &mut Redis, ends: &mut Ends) {
+    loop {
+        let (answered, replies) = redis.replies(fixture, 100);
+        if answered == 0 {
+            return;
+        }
+        fixture.limiter.redis().handle_bytes(fixture.now, &replies);
+        ends.add(core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).collect());
+    }
+}
+
+fn mallory(_: u32) -> String {
+    "mallory".into()
+}
+
+#[test]
+fn a_flood_is_asked_about_once_in_a_while_and_admitted_what_the_bucket_holds() {
+    for mode in ["allow", "deny"] {
+        for cache in [0, 10_000] {
+            let of_filter = format!(r#""failure_mode": "{mode}", "deny_cache": {{"max_entries": {cache}}},"#);
+            let mut fixture = Fixture::connected("", &of_filter);
+            let (mut ends, asked) = at_once(&mut fixture, 10_000, mallory);
+            assert!(asked < 100, "{asked}");
+            redis_answers(&mut fixture, &mut Redis::default(), &mut ends);
+            assert_eq!(ends, Ends { admitted: 20, limited: 9_980, failed: 0 });
+            let counted = fixture.counted();
+            assert!(counted.contains(&format!("weir.crowd.denied {}", 10_000 - asked)), "{counted:?}");
+            assert!(counted.contains(&"weir.requests.denied 9980".to_owned()), "{counted:?}");
+        }
+    }
+}
+
+#[test]
+fn those_of_a_flood_are_told_when_a_token_exists() {
+    let mut fixture = Fixture::connected("", "");
+    at_once(&mut fixture, 100, mallory);
+    let Step::Decided(Decision::Answer(reply)) = fixture.request(RequestId(999), "mallory") else { panic!("it waits") };
+    assert_eq!((reply.status.code(), retry_after(&reply)), (429, Some("1")));
+    assert_eq!(fixture.request(RequestId(1_000), "alice"), Step::Wait, "another user");
+}
+
+#[test]
+fn a_flood_that_redis_answers_too_late_is_denied_and_not_let_through() {
+    for mode in ["allow", "deny"] {
+        let mut fixture = Fixture::connected("", &format!(r#""failure_mode": "{mode}","#));
+        fixture.request(ALICE, "alice");
+        fixture.redis_says(ADMITTED);
+        let (mut ends, _) = at_once(&mut fixture, 10_000, mallory);
+        fixture.request(RequestId(20_000), "alice");
+        fixture.now = fixture.now.plus(Micros::from_millis(300));
+        assert_eq!(fixture.tick(), [], "what has come by now is read first");
+        ends.add(fixture.tick());
+        let failed = usize::from(mode == "deny");
+        assert_eq!(ends, Ends { admitted: 1 - failed, limited: 10_000, failed }, "alice is not mallory");
+    }
+}
+
+#[test]
+fn of_a_redis_that_has_been_silent_for_a_second_a_flood_is_what_the_failure_mode_says() {
+    let mut fixture = Fixture::connected("", "");
+    let mut ends = Ends::default();
+    for burst in 0..3_u32 {
+        for id in 1..=100 {
+            fixture.request(RequestId(1_000 * burst + id), "mallory");
+        }
+        fixture.now = fixture.now.plus(Micros::from_millis(600));
+        (0..20).for_each(|_| ends.add(fixture.tick()));
+    }
+    assert!(ends.limited >= 64 && ends.admitted >= 64, "{ends:?}");
+    assert_eq!(ends.failed, 0);
+}
+
+#[test]
+fn many_users_at_once_wait_for_room_and_each_is_decided() {
+    let mut fixture = Fixture::connected("", r#""failure_mode": "deny","#);
+    let (mut ends, waiting) = at_once(&mut fixture, 10_000, |id| format!("user-{id}"));
+    assert_eq!((waiting, fixture.limiter.redis().in_flight()), (10_000, 4_096));
+    redis_answers(&mut fixture, &mut Redis::default(), &mut ends);
+    assert_eq!(ends, Ends { admitted: 10_000, limited: 0, failed: 0 });
+    assert!(fixture.limiter.queue.is_empty() && fixture.limiter.waiting.len() == 0);
+}
+
+#[test]
+fn who_waits_for_room_in_vain_is_what_the_failure_mode_says() {
+    let mut fixture = Fixture::connected("", r#""failure_mode": "deny", "stat_prefix": "w","#);
+    let (mut ends, _) = at_once(&mut fixture, 5_000, |id| format!("user-{id}"));
+    fixture.limiter.done(fixture.now, RequestId(4_999));
+    fixture.now = fixture.now.plus(Micros::from_millis(50));
+    ends.add(fixture.tick());
+    ends.add(fixture.tick());
+    assert_eq!(ends, Ends { admitted: 0, limited: 0, failed: 4_999 });
+    let counted = fixture.counted();
+    assert!(counted.contains(&"w.redis.overloaded 903".to_owned()), "{counted:?}");
+    assert!(counted.contains(&"w.redis.timeout 4096".to_owned()), "{counted:?}");
+}
+
+#[test]
+fn a_flood_of_a_large_bucket_leaves_room_for_others_and_is_never_let_through() {
+    let large = r#""token_bucket": {"max_tokens": 100000, "tokens_per_fill": 1, "fill_interval": "3600s"}"#;
+    for spent in [0, u64::MAX] {
+        let mut fixture = Fixture::of(large, r#""deny_cache": {"max_entries": 0},"#);
+        fixture.connect();
+        let mut redis = Redis::default();
+        redis.lacks.insert("weir:per_user:mallory".into(), spent.min(100_000 * 3_600_000_000));
+        let (mut ends, waiting) = at_once(&mut fixture, 30_000, mallory);
+        assert!(waiting < 20_000 && ends.limited == 30_000 - waiting && ends.admitted == 0, "{ends:?}");
+        assert_eq!(
+            fixture.limiter.request(fixture.now, RequestId(99_999), &Request::default().header("x-user-id", "alice")),
+            Step::Wait
+        );
+        redis_answers(&mut fixture, &mut redis, &mut ends);
+        let admitted = if spent == 0 { waiting + 1 } else { 1 };
+        assert_eq!((ends.admitted, ends.failed), (admitted, 0));
+    }
+}
+
+#[test]
+fn when_the_connection_is_lost_those_that_wait_for_room_are_decided_as_well() {
+    let mut fixture = Fixture::connected("", r#""failure_mode": "deny","#);
+    let (mut ends, _) = at_once(&mut fixture, 9_000, |id| format!("user-{id}"));
+    fixture.send();
+    fixture.limiter.redis().handle_closed(fixture.now);
+    ends.add(fixture.effects());
+    assert_eq!(ends, Ends { admitted: 0, limited: 0, failed: 9_000 });
+}
