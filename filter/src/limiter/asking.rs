@@ -1,6 +1,7 @@
 //! Which limits a request runs into, what it costs at each, and what operators ruled of them meanwhile.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::config::{Config, Limit, OnUnreadable};
@@ -16,7 +17,7 @@ pub(super) enum Asking {
     /// request: of those, nothing is asked.
     Buckets(Vec<Asked>, Vec<Denial>),
     /// Nothing: an operator has blocked it, or a limit of zero does.
-    Blocked(Denial),
+    Blocked(Box<Denial>),
 }
 
 /// A denial for which Redis is not asked.
@@ -63,7 +64,7 @@ pub(super) fn ask(
         {
             let denial = Denial { outcome: asked.blocked(wait), asked };
             if enforced {
-                return Ok(Asking::Blocked(denial));
+                return Ok(Asking::Blocked(Box::new(denial)));
             }
             shadows.push(denial);
             continue;

@@ -16,7 +16,7 @@ pub struct Backend {
 #[derive(Debug)]
 enum Carrier {
     Stream(Box<Session>),
-    Callout(Callouts),
+    Callout(Box<Callouts>),
 }
 
 /// What the way to Redis asks of its host, or has to tell.
@@ -46,7 +46,7 @@ impl Backend {
         };
         let transport = match config.transport {
             Transport::Stream => Carrier::Stream(Box::new(Session::new(session, seed))),
-            Transport::Callout => Carrier::Callout(Callouts::new(session)),
+            Transport::Callout => Carrier::Callout(Box::new(Callouts::new(session))),
         };
         Self { transport }
     }

@@ -227,7 +227,8 @@ impl Limiter {
                 shadows.into_iter().for_each(|denial| self.denied_in_shadow(denial));
                 buckets
             }
-            Ok(Asking::Blocked(Denial { asked, outcome })) => {
+            Ok(Asking::Blocked(denial)) => {
+                let Denial { asked, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
                 let waiting = waiting(Check::new(vec![asked], Holder::default()), Vec::new());
                 return Step::Decided(self.decide(request, &verdict, &waiting));

@@ -43,6 +43,8 @@ const PATIENCE: Micros = Micros::from_secs(1);
 /// Ticks that it has to answer a handshake, at least: a busy host ticks once in each turn of its loop, and takes several
 /// turns to connect.
 const PROVING_TICKS: u32 = 8;
+/// A host is busy whose tick comes so much later than it was wanted.
+const LATE: Micros = Micros::from_millis(20);
 /// Capacity beyond which a buffer is given back once it is empty.
 const KEPT_BUFFER: usize = 256 * 1024;
 
@@ -232,14 +234,13 @@ impl Session {
         // see the connection that it asked for.
         let wanted = self.calls.is_any_waiting();
         let due = core::mem::replace(&mut self.last_tick, now);
-        self.calls.expire(due, |ticket, given| {
-            self.settled.push_back((ticket, Err(Failure::Timeout)));
-            if given == Given::Unsent {
-                self.settled.push_back((ticket, Err(Failure::Unavailable)));
-            }
-        });
-        if let Phase::Proving { ticks, .. } = &mut self.phase {
-            *ticks = ticks.saturating_add(1);
+        if !self.is_connecting_busily(now, due) {
+            self.calls.expire(due, |ticket, given| {
+                self.settled.push_back((ticket, Err(Failure::Timeout)));
+                if given == Given::Unsent {
+                    self.settled.push_back((ticket, Err(Failure::Unavailable)));
+                }
+            });
         }
         match self.phase {
             Phase::Idle if wanted => self.open(now, None),
@@ -264,6 +265,14 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Whether calls wait longer than they have, as the host is too busy to connect sooner: it has had few ticks for it.
+    fn is_connecting_busily(&mut self, now: Micros, last_tick: Micros) -> bool {
+        let Phase::Proving { ticks, is_busy, .. } = &mut self.phase else { return false };
+        *ticks = ticks.saturating_add(1);
+        *is_busy |= self.calls.earliest_deadline().is_some_and(|at| now.minus(at.max(last_tick)) > LATE);
+        *is_busy && *ticks < PROVING_TICKS
     }
 
     /// When [`handle_tick`](Self::handle_tick) is wanted next: `now` or later, or never as things are. It may be

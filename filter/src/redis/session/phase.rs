@@ -9,7 +9,7 @@ pub(super) enum Phase {
     /// No stream. Calls wait; the next tick opens one if any does.
     Idle,
     /// A stream that has yet to answer. Calls wait, unless it is a second attempt.
-    Proving { handshake: Handshake, deadline: Micros, ticks: u32, refusal: Option<Failure> },
+    Proving { handshake: Handshake, deadline: Micros, ticks: u32, is_busy: bool, refusal: Option<Failure> },
     /// Calls are sent.
     Ready { rotate_at: Micros },
     /// Calls wait until those that were sent are answered, and the stream can be replaced.
@@ -49,7 +49,9 @@ impl Session {
         self.urgent.push_back(Effect::Open);
         let handshake = Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.outgoing)
             .and_ping(&mut self.outgoing);
-        self.phase = Phase::Proving { handshake, deadline: now.plus(self.patience(1)), ticks: 0, refusal };
+        // A host that gets to it only when calls are due.
+        let is_busy = self.calls.earliest_deadline().is_some_and(|at| at <= now);
+        self.phase = Phase::Proving { handshake, deadline: now.plus(self.patience(1)), ticks: 0, is_busy, refusal };
     }
 
     /// Replaces a stream on which nothing is owed.

@@ -115,8 +115,31 @@ fn a_tick_longer_than_the_timeout_still_connects() {
     it.now = it.now.plus(TIMEOUT).plus(TIMEOUT);
     it.ticks();
     assert_eq!((it.settled(), it.streams()), (vec![], vec!["open"]), "what has come by now is read first");
-    it.ticks();
-    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    for _ in 0..7 {
+        it.now = it.now.plus(TIMEOUT);
+        it.ticks();
+        assert_eq!(it.settled(), [], "a busy host has not got to connecting yet");
+    }
+    it.redis_says("+PONG\r\n");
+    assert_eq!(it.sent(), ["PING", "EVALSHA SHA 1 k1 1"]);
+    it.redis_says(":9\r\n");
+    assert_eq!(it.settled(), [(1, ok(9))]);
+}
+
+#[test]
+fn a_host_that_does_not_connect_in_a_few_ticks_gives_calls_up() {
+    for (span, ticks) in [(ms(5), 12), (TIMEOUT.plus(ms(25)), 9)] {
+        let mut it = Conversation::new(config());
+        it.asks(1).unwrap();
+        it.ticks();
+        let mut waited = 1;
+        while it.settled().is_empty() {
+            it.now = it.now.plus(span);
+            it.ticks();
+            waited += 1;
+        }
+        assert_eq!(waited, ticks, "with ticks of {span:?}");
+    }
 }
 
 #[test]
