@@ -18,7 +18,7 @@ const BY_BODY: &str = "- request_body: {json_pointer: /user}";
 fn check(file: &str) -> (bool, Vec<String>) {
     let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
     let output = weir.args(["check", file]).env_remove("REDIS_PASSWORD").output().expect("`weir` runs");
-    let said = [output.stdout, output.stderr].concat();
+    let said = [output.stderr, output.stdout].concat();
     (output.status.success(), String::from_utf8(said).expect("UTF-8").lines().map(str::to_owned).collect())
 }
 
@@ -55,14 +55,14 @@ fn every_scenario_is_well() {
 
 #[test]
 fn what_the_filter_would_refuse_is_told_with_its_place() {
-    let found = problems(QUICKSTART, [("max_tokens: 20", "max_tokens: 0"), ("redis: {cluster: redis}", "redis: {}")]);
+    let found = problems(QUICKSTART, [("max_tokens: 20", "max_tokens: -1"), ("redis: {cluster: redis}", "redis: {}")]);
     assert_eq!(
         found,
         [
             format!("{LIMITER}.configuration.value: redis.cluster: expected the name of a cluster, found nothing"),
             format!(
-                "{LIMITER}.configuration.value: limits[0].token_bucket.max_tokens: expected an integer from 1 to \
-                 4294967295, found 0"
+                "{LIMITER}.configuration.value: limits[0].token_bucket.max_tokens: expected an integer from 0 to \
+                 4294967295, found -1"
             ),
         ]
     );
@@ -136,7 +136,7 @@ fn a_stream_needs_a_bridge_and_a_callout_none() {
     };
     let to_stream = ("transport: callout, ", "");
     assert_eq!(problems(CALLOUT, [to_stream]), expected("\"callout\", or an BRIDGE", "\"stream\" without one"));
-    let to_callout = ("{cluster: redis}", "{cluster: redis, transport: callout}");
+    let to_callout = ("{cluster: redis}", "{cluster: redis, transport: callout, max_in_flight: 1024}");
     assert_eq!(problems(QUICKSTART, [to_callout]), expected("\"stream\", or no BRIDGE", "\"callout\" with one"));
 }
 

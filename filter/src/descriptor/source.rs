@@ -23,6 +23,8 @@ use crate::pairs;
 
 /// Work of searching one byte for names.
 const SEARCHED_BYTE: usize = 12;
+/// Work of comparing the name of one parameter, cookie or header.
+const COMPARED: usize = 100;
 /// Work of asking the proxy for a property: a microsecond.
 const PROPERTY: usize = 3_000;
 
@@ -119,6 +121,10 @@ impl Source {
         match self {
             // The most usual ones, of which nothing needs to be remembered.
             Self::RequestHeader { name, repeated: Repeated::Joined } if name != "cookie" => {
+                if memo::is_long(request) {
+                    let headers = pairs::count(request.headers());
+                    request.memo().charge(purpose, headers.saturating_mul(COMPARED))?;
+                }
                 let mut values = pairs::values(request.headers(), name.as_bytes());
                 let (first, second) = (values.next(), values.next());
                 if second.is_none() {
@@ -153,13 +159,13 @@ impl Source {
             }
             Self::QueryParameter { name, repeated } => {
                 let Some(path) = path::parts(request) else { return Ok(None) };
-                charge(path.query.len().saturating_mul(SEARCHED_BYTE))?;
+                charge_pairs(path.query, b'&', &charge)?;
                 counted(request, *repeated, parameters(path.query, name), b",", decoded)
             }
             Self::Cookie { name, repeated } => {
                 let mut values = Vec::new();
                 for header in pairs::values(request.headers(), b"cookie") {
-                    charge(header.len().saturating_mul(SEARCHED_BYTE))?;
+                    charge_pairs(header, b';', &charge)?;
                     cookies(header, name, &mut values);
                 }
                 counted(request, *repeated, values, b",", Cow::Borrowed)
@@ -206,6 +212,14 @@ impl Source {
     pub(crate) fn is_unreadable(&self, body: &RequestBody) -> bool {
         self.json_pointer().is_some_and(|pointer| body.is_unreadable_at(pointer))
     }
+}
+
+/// Books the work of comparing a name with those of a list: its bytes first, as to count them is work as well.
+#[inline(never)]
+fn charge_pairs(list: &[u8], separator: u8, charge: &dyn Fn(usize) -> Result<(), Exhausted>) -> Result<(), Exhausted> {
+    charge(list.len().saturating_mul(SEARCHED_BYTE))?;
+    let pairs = list.iter().filter(|byte| **byte == separator).count();
+    charge(pairs.saturating_mul(COMPARED))
 }
 
 #[inline(never)]
