@@ -184,6 +184,11 @@ impl Call {
         true
     }
 
+    /// The script that it runs.
+    pub(super) fn script_of(&self) -> Option<&Arc<Script>> {
+        self.script.as_ref()
+    }
+
     /// Whether `NOSCRIPT` can be helped.
     pub(super) fn is_script(&self) -> bool {
         self.script.is_some()

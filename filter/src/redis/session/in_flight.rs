@@ -4,10 +4,11 @@
 //! in it until its reply has come.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::{
-    redis::{Call, Failure, Ticket},
+    redis::{Call, Failure, Script, Ticket},
     units::Micros,
 };
 
@@ -27,6 +28,10 @@ pub(in crate::redis) struct InFlight {
     /// At or before the earliest deadline of all. It is exact after [`expire`](Self::expire), and costs nothing
     /// elsewhere.
     earliest: Option<Micros>,
+    /// Calls that were answered.
+    answered: u64,
+    /// The script that was sent last with its source, and how many calls are answered once that is.
+    sourced: Option<(Arc<Script>, u64)>,
 }
 
 #[derive(Debug)]
@@ -178,7 +183,7 @@ impl InFlight {
         others.count().saturating_add(1)
     }
 
-    /// Writes a call once more, with its source, to the end of the queue.
+    /// Writes a call once more, to the end of the queue: with its source, unless Redis comes by that before it.
     ///
     /// # Errors
     /// `Overloaded` where there is no room for it.
@@ -190,14 +195,29 @@ impl InFlight {
         call: &Call,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        let bytes = call.size_with_source();
+        let is_ahead = |(script, until): &(Arc<Script>, u64)| {
+            *until > self.answered && call.script_of().is_some_and(|its| Arc::ptr_eq(its, script))
+        };
+        let by_name = self.sourced.as_ref().is_some_and(is_ahead);
+        let bytes = if by_name { call.size() } else { call.size_with_source() };
         if !self.has_room(bytes) {
             return Err(Failure::Overloaded);
         }
-        call.encode_with_source(out);
+        if by_name {
+            call.encode(out);
+        } else {
+            call.encode_with_source(out);
+            let until = self.answered.wrapping_add(u64::try_from(self.sent.len()).unwrap_or(u64::MAX)).wrapping_add(1);
+            self.sourced = call.script_of().map(|script| (Arc::clone(script), until));
+        }
         self.note(deadline);
         self.bytes = self.bytes.saturating_add(bytes);
-        let caller = Some(Caller { ticket, deadline: Some(deadline), is_heeded: call.is_heeded(), call: None });
+        let caller = Some(Caller {
+            ticket,
+            deadline: Some(deadline),
+            is_heeded: call.is_heeded(),
+            call: by_name.then(|| call.clone()),
+        });
         self.sent.push_back(Sent { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
@@ -205,6 +225,7 @@ impl InFlight {
     /// The call whose reply has come. It is no longer in flight.
     pub(in crate::redis) fn answered(&mut self) -> Option<Sent> {
         let sent = self.sent.pop_front()?;
+        self.answered = self.answered.wrapping_add(1);
         self.bytes = self.bytes.saturating_sub(sent.bytes);
         self.forget_deadlines();
         Some(sent)
@@ -278,6 +299,7 @@ impl InFlight {
     /// Forgets the calls that were sent, and names those to `fail` for which somebody waits.
     pub(in crate::redis) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
+        self.sourced = None;
         self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
         self.forget_deadlines();
     }

@@ -103,12 +103,12 @@ fn a_reply_that_is_too_short_leaves_nobody_waiting() {
 }
 
 #[test]
-fn a_script_that_redis_lost_is_sent_for_each() {
+fn a_script_that_redis_lost_is_sent_once_and_asked_for_by_each() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     it.sent();
     it.redis_says("-NOSCRIPT No matching script. Please use EVAL.\r\n");
-    assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVAL return 1 1 k2 a2"]);
+    assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVALSHA SHA 1 k2 a2"]);
     it.redis_says("*2\r\n:1\r\n:10\r\n*2\r\n:2\r\n:20\r\n");
     assert_eq!(it.settled(), [(1, two(1, 10)), (2, two(2, 20))]);
 }
@@ -119,7 +119,7 @@ fn a_cluster_is_told_of_one_at_a_time() {
     ask(&mut it, 1..=2);
     it.sent();
     it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n");
-    assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVAL return 1 1 k2 a2"]);
+    assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVALSHA SHA 1 k2 a2"]);
     it.redis_says("*2\r\n:1\r\n:10\r\n*2\r\n:2\r\n:20\r\n");
     assert_eq!(it.settled(), [(1, two(1, 10)), (2, two(2, 20))]);
     assert!(it.troubles().is_empty());
