@@ -17,6 +17,7 @@ const CALLOUT: &str = "envoy/callout.yaml";
 
 weir::on_both_hosts! {
     a_flood_is_admitted_what_its_bucket_holds
+    a_flood_before_there_is_a_connection_gets_no_more_than_its_bucket_holds
     a_flood_of_a_large_bucket_is_never_let_through
     many_users_at_once_are_each_admitted
     a_burst_leaves_no_place_taken
@@ -38,6 +39,19 @@ async fn a_flood_is_admitted_what_its_bucket_holds(host: HostKind) {
                 holds(&statuses, 20, took, 10_000);
             }
         }
+    }
+}
+
+async fn a_flood_before_there_is_a_connection_gets_no_more_than_its_bucket_holds(host: HostKind) {
+    for scenario in [QUICKSTART, CALLOUT] {
+        let Some(mesh) = Mesh::on(host, scenario).workers(1).start().await else { return };
+        let (statuses, took) = flood(&mesh, 10, 1_000, |_| by("mallory")).await;
+        println!("{host:?} {scenario}: {statuses:?} in {took:?}");
+        // How many of its tokens it gets in time is a matter of the machine.
+        let refilled = (took.as_secs_f64() * 100.0 / 60.0).ceil() as usize;
+        let admitted = statuses.get(&200).copied().unwrap_or(0);
+        assert!((1..=20 + refilled).contains(&admitted), "{statuses:?} in {took:?}");
+        assert_eq!(statuses.get(&429).copied().unwrap_or(0) + admitted, 10_000, "{statuses:?}");
     }
 }
 

@@ -294,7 +294,7 @@ impl Callouts {
         let Caller { ticket, deadline, is_heeded, call } = caller;
         let again = call.filter(|_| is_apart || is_noscript(error));
         let failed = match (again, deadline) {
-            (Some(call), Some(deadline)) if deadline > now => {
+            (Some(call), Some(deadline)) if deadline > self.last_tick => {
                 self.begin_body();
                 self.next.resend(now, ticket, deadline, &call, &mut self.body)
             }

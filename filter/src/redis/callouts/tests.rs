@@ -241,6 +241,7 @@ fn a_lost_script_found_out_too_late_is_a_timeout() {
     talk.submit(1, call()).unwrap();
     let first = talk.sends();
     talk.now = NOW.plus(Micros::from_millis(50));
+    talk.callouts.handle_tick(talk.now);
     assert_eq!(talk.ends(&first, Ok(NOSCRIPT)), [(1, Err(Failure::Timeout))]);
 }
 

@@ -153,6 +153,13 @@ impl InFlight {
         }
     }
 
+    /// Gives the calls that wait until then, at least.
+    pub(in crate::redis) fn extend_waiting(&mut self, deadline: Micros) {
+        for waiting in &mut self.waiting {
+            waiting.deadline = waiting.deadline.max(deadline);
+        }
+    }
+
     /// Takes away the calls that wait beyond the first `n` of all.
     pub(in crate::redis) fn split_waiting(&mut self, n: usize) -> Self {
         let first = n.saturating_sub(self.sent.len()).min(self.waiting.len());

@@ -267,7 +267,7 @@ impl Session {
         }
     }
 
-    /// Whether calls wait longer than they have, as the host is too busy to connect sooner: it has had few ticks for it.
+    /// Whether calls are to wait longer than they have, as the host is too busy to connect sooner: it has had few ticks for it.
     fn is_connecting_busily(&mut self, now: Micros, last_tick: Micros) -> bool {
         let Phase::Proving { ticks, is_busy, .. } = &mut self.phase else { return false };
         *ticks = ticks.saturating_add(1);

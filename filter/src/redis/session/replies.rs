@@ -14,10 +14,14 @@ const TROUBLE_INTERVAL: Micros = Micros::from_secs(1);
 
 impl Session {
     pub(super) fn handle_reply(&mut self, now: Micros, reply: Reply) {
-        if let Phase::Proving { handshake, .. } = &mut self.phase {
+        if let Phase::Proving { handshake, is_busy, .. } = &mut self.phase {
             return match handshake.answer(&reply) {
                 Err(Trouble { failure, detail }) => self.condemn(failure, detail),
                 Ok(()) if handshake.is_done() => {
+                    if *is_busy {
+                        // As if they had just come; and Redis may not have the script yet.
+                        self.calls.extend_waiting(now.plus(self.config.timeout.times(2)));
+                    }
                     self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
                 }
                 Ok(()) => {}
@@ -94,7 +98,7 @@ impl Session {
         let deadline = deadline.unwrap_or_default();
         let sent = match self.phase {
             Phase::Closing { cause } => Err(phase::refusal_of(cause)),
-            _ if deadline <= now => Err(Failure::Timeout),
+            _ if deadline <= self.last_tick => Err(Failure::Timeout),
             _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
         };
         if let Err(failure) = sent {

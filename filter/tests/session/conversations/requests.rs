@@ -61,6 +61,7 @@ fn a_lost_script_found_out_too_late_is_a_timeout() {
     it.asks(1).unwrap();
     it.sent();
     it.now = it.now.plus(TIMEOUT);
+    it.ticks();
     it.redis_says("-NOSCRIPT No matching script.\r\n");
     assert_eq!((it.sent(), it.settled()), (vec![], vec![(1, Err(Failure::Timeout))]));
 }
