@@ -112,10 +112,9 @@ impl Table {
         let (mut state, mut steps) = (1_u8, affordable.len());
         // A plain loop: this runs for each byte, and iterators that are not inlined take four times as long.
         for (nth, &byte) in affordable.iter().enumerate() {
-            let Some(&class) = classes.get(usize::from(byte)) else { return None };
+            let class = *classes.get(usize::from(byte))?;
             let at = usize::from(state).wrapping_mul(self.classes).wrapping_add(usize::from(class));
-            let Some(&next) = self.next.get(at) else { return None };
-            state = next;
+            state = *self.next.get(at)?;
             if state == 0 {
                 steps = nth.saturating_add(1);
                 break;

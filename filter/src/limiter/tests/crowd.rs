@@ -1,5 +1,7 @@
 //! Many requests at once.
 
+#![allow(clippy::arithmetic_side_effects, reason = "numbers of a test are small")]
+
 use std::collections::HashMap;
 
 use super::*;

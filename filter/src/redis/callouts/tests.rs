@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects, reason = "numbers of a test are small")]
+
 use alloc::sync::Arc;
 
 use proptest::prelude::*;
@@ -298,10 +300,7 @@ fn a_callout_that_failed_fails_its_calls_and_no_others() {
     let first = talk.sends();
     talk.submit(3, call()).unwrap();
     let unavailable = Err(Failure::Unavailable);
-    assert_eq!(
-        talk.ends(&first, unavailable.clone()),
-        [(1, Err(Failure::Unavailable)), (2, Err(Failure::Unavailable))]
-    );
+    assert_eq!(talk.ends(&first, unavailable), [(1, Err(Failure::Unavailable)), (2, Err(Failure::Unavailable))]);
     let second = talk.sends();
     assert_eq!(talk.ends(&second, Ok(b":1\r\n")), [(3, Ok(Reply::Integer(1)))]);
 }
