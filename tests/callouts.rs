@@ -120,6 +120,10 @@ async fn an_open_circuit_breaker_has_a_cause_of_its_own() {
     }
     let let_pass = users.join_all().await.into_iter().filter(|let_pass| *let_pass).count();
     assert!(let_pass > 0, "the circuit breaker was never open");
-    mesh.counts("weir_redis_circuit_breaker", u64::try_from(let_pass).unwrap()).await;
+    mesh.counts("weir_requests_failed", u64::try_from(let_pass).unwrap()).await;
+    // On a busy machine, some requests run out of time before the circuit breaker is asked.
+    let busy = mesh.counter("weir_redis_timeout").await + mesh.counter("weir_redis_overloaded").await;
+    mesh.counts("weir_redis_circuit_breaker", u64::try_from(let_pass).unwrap() - busy).await;
+    assert!(mesh.counter("weir_redis_circuit_breaker").await > 0, "all let through for other causes");
     mesh.counts("weir_redis_unavailable", 0).await;
 }
