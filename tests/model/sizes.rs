@@ -305,6 +305,33 @@ fn configurations_that_differ_are_decided_as_specified() {
         .unwrap();
 }
 
+/// A history that was found by the test above: a worker's lease is granted as the clock is set back, so that the bucket is
+/// written twice.
+#[test]
+fn a_lease_that_is_granted_as_a_clock_is_set_back_is_kept_as_specified() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    let per = |capacity, tokens, micros| TokenBucket::new(n(capacity), n(tokens), Micros(micros)).unwrap();
+    let leased = |bucket| Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap());
+    let shaped = per(5, 13, 604_225).with_max_delay(Micros(743_662)).unwrap();
+    let algorithms = [leased(per(22, 1, 50_793)), leased(per(31, 1, 1_440_436)), Algorithm::TokenBucket(shaped)];
+    let (mut model, mut now) = (Model::default(), TODAY);
+    let events = [(0, 0, 4, 0), (0, 0, 4, 0), (0, 1, 9, 6), (418_311, 2, 3, 0), (-1, 0, 0, 3), (0, 0, 0, 0)];
+    for (pause, which, cost, want) in events {
+        now = now.saturating_add_signed(pause);
+        store.set_clock(Micros(now));
+        let plain = check(algorithms[which], cost, false);
+        let asked = plain.asked().cloned().map(|asked| match asked.algorithm {
+            Algorithm::LeasedBucket(bucket) => {
+                let ask = LeaseAsk { want: Tokens(want), ..LeaseAsk::default() };
+                Asked { algorithm: Algorithm::LeasedBucket(bucket.asking(ask)), ..asked }
+            }
+            _ => asked,
+        });
+        let check = Check::new(asked.collect(), Holder::default());
+        assert_eq!(store.decide(&check), Ok(model.decide(Micros(now), &check)));
+    }
+}
+
 #[test]
 fn configurations_that_differ_admit_no_more_than_the_largest_and_fastest_of_them() {
     let Some(store) = Store::with_settable_clock() else { return };

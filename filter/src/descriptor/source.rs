@@ -374,7 +374,7 @@ mod tests {
     /// A key whose values cannot be read within a request's bounds: the request is rejected.
     #[test]
     fn a_request_that_takes_too_much_work_is_rejected() {
-        let request = Request::default().header(":path", format!("/?{}", "a&".repeat(30_000)));
+        let request = Request::default().header(":path", format!("/?{}", "abcdefgh=1&".repeat(5_400)));
         let names: Vec<Source> = (0..9).map(|nth| Source::query_parameter(&format!("a{nth}"))).collect();
         assert!(names.iter().take(2).all(|name| name.value(&request).is_none()));
         assert_eq!(request.memo().take_rejection(), None);

@@ -153,7 +153,8 @@ impl OpenBucket {
 
     /// What is to be kept even where the request is denied.
     pub(super) fn changed(self) -> Option<BucketState> {
-        self.is_changed.then(|| self.spend(Units(0), None))
+        let delays = self.state.delays || self.delays;
+        self.is_changed.then(|| BucketState { delays, ..self.spend(Units(0), None) })
     }
 
     /// What is kept once so much is spent, and so many units are leased until then.

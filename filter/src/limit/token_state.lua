@@ -71,7 +71,7 @@ local function open(key, state, room, q, p, settled)
     if out > 0 then full = max(full, leases[#leases][1] - now) + out / p end
     return max(ceil(full / 1000), 1)
   end
-  local function keep(price, granted, ends)
+  local function keep(price, granted, ends, heals)
     spend(price)
     if granted then
       local i = 1
@@ -80,7 +80,8 @@ local function open(key, state, room, q, p, settled)
       leases[i][2], out = leases[i][2] + granted, out + granted
     end
     if lack < spent then narrow, view = room, lack end
-    local state = struct.pack('>i8i8i8i8', now, spent, delays and spent + out > room and -q or unit, p)
+    delays = delays and (heals or spent + out > room)
+    local state = struct.pack('>i8i8i8i8', now, spent, delays and -q or unit, p)
     if narrow and view < spent then
       state = state .. struct.pack('>i8i8', -narrow, view)
     else
@@ -103,7 +104,7 @@ local function open(key, state, room, q, p, settled)
     end
   end
   if changed then
-    keep(0)
+    keep(0, nil, nil, true)
   elseif speed * q > p * was and redis.call('PTTL', key) < millis() then
     -- It would be full sooner at the writer's rate.
     redis.call('PEXPIRE', key, millis())

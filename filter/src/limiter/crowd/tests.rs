@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects)]
+
 use core::num::NonZeroU64;
 
 use proptest::prelude::*;

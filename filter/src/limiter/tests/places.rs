@@ -1,5 +1,7 @@
 //! Requests in flight.
 
+#![allow(clippy::arithmetic_side_effects)]
+
 use super::*;
 
 fn one_in_flight() -> Fixture {
@@ -77,8 +79,8 @@ fn a_request_that_leaves_before_it_is_sent_takes_nothing() {
     fixture.request(BOB, "alice");
     fixture.limiter.done(fixture.now, ALICE);
     fixture.now = fixture.now.plus(Micros::from_millis(50));
-    fixture.tick();
-    fixture.tick();
+    // While it connects, a host as busy as that has some ticks.
+    (0..9).for_each(|_| drop(fixture.tick()));
     assert_eq!(fixture.limiter.places.next_due(), None);
     assert_eq!(fixture.limiter.redis().in_flight(), 0);
 }
