@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use hyper::header::{HeaderMap, HeaderValue};
 use redis::Commands;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use weir::{Fault, HostKind, Mesh};
 use weir_harness::load::Flood;
 
@@ -16,6 +19,7 @@ const QUICKSTART: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
 
 weir::on_both_hosts! {
+    a_thousand_streams_that_do_not_wait_for_the_settings_are_all_answered
     a_flood_is_admitted_what_its_bucket_holds
     a_flood_before_there_is_a_connection_gets_no_more_than_its_bucket_holds
     a_flood_of_a_large_bucket_is_never_let_through
@@ -23,6 +27,49 @@ weir::on_both_hosts! {
     a_burst_leaves_no_place_taken
     no_place_is_left_where_redis_stalls_now_and_then
     what_there_is_no_room_to_delay_takes_nothing_of_other_limits
+}
+
+/// An HTTP/2 client may open streams before it has read how many the server allows. The server refuses none of 1,000.
+async fn a_thousand_streams_that_do_not_wait_for_the_settings_are_all_answered(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, QUICKSTART).workers(1).start().await else { return };
+    let mut connection = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
+    connection.write_all(&requests_with_their_preface(1_000)).await.unwrap();
+    let (mut answered, mut refused) = (0, 0);
+    while answered + refused < 1_000 {
+        match timeout(Duration::from_secs(60), frame(&mut connection)).await.expect("a frame within a minute") {
+            HEADERS => answered += 1,
+            RST_STREAM => refused += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((answered, refused), (1_000, 0));
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+
+/// Reads an HTTP/2 frame and returns its type.
+async fn frame(connection: &mut TcpStream) -> u8 {
+    let mut head = [0; 9];
+    connection.read_exact(&mut head).await.unwrap();
+    let [size_0, size_1, size_2, kind, ..] = head;
+    let size = u32::from_be_bytes([0, size_0, size_1, size_2]);
+    connection.read_exact(&mut vec![0; size as usize]).await.unwrap();
+    kind
+}
+
+/// A connection's preface, empty settings, and GETs of `/` by alice on streams of their own.
+fn requests_with_their_preface(requests: u32) -> Vec<u8> {
+    // `:method: GET`, `:path: /` and `:scheme: http` of HPACK's static table, and two literals.
+    let block = b"\x82\x84\x86\x41\x04shop\x00\x09x-user-id\x05alice";
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for nth in 0..requests {
+        let (end_stream_and_headers, stream) = (5, 2 * nth + 1);
+        bytes.extend_from_slice(&[0, 0, block.len() as u8, HEADERS, end_stream_and_headers]);
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(block);
+    }
+    bytes
 }
 
 /// With every default: 20 tokens, 100 a minute, failure mode `allow`.

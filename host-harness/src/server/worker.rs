@@ -28,6 +28,9 @@ use crate::vm::{EffectSink, Modules, OrphanedStream, Vm, VmError, VmSetup};
 /// A VM's serial and a token, or a root context's id, of it.
 type Key = (u64, u32);
 
+/// Concurrent streams of an HTTP/2 connection: Envoy's default of `max_concurrent_streams`.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+
 pub(crate) struct Worker {
     this: Weak<Self>,
     vms: OnceCell<Rc<Vms>>,
@@ -174,7 +177,7 @@ impl Worker {
                 });
                 let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
                 server.http1().timer(TokioTimer::new()).pipeline_flush(true);
-                server.http2().timer(TokioTimer::new());
+                server.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
                 if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
                     log::debug!(target: "http", "a connection ended: {error}");
                 }
