@@ -46,13 +46,13 @@ pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> Values<'a> {
     let (sizes, texts) = split(bytes).unwrap_or_default();
     let (sizes, _) = sizes.as_chunks::<4>();
     let (sizes, _) = sizes.as_chunks::<2>();
-    Values { name, sizes, texts, at: 0 }
+    Values { name, sizes: sizes.iter(), texts, at: 0 }
 }
 
 /// See [`values`].
 pub(crate) struct Values<'a> {
     name: &'a [u8],
-    sizes: &'a [[[u8; 4]; 2]],
+    sizes: core::slice::Iter<'a, [[u8; 4]; 2]>,
     texts: &'a [u8],
     /// Where the next text starts.
     at: usize,
@@ -61,17 +61,16 @@ pub(crate) struct Values<'a> {
 impl<'a> Iterator for Values<'a> {
     type Item = &'a [u8];
 
-    /// This runs for each header that a limit reads: names are compared where their sizes are the same.
+    /// Compares names only where their sizes are equal: this runs for each header that a limit reads.
     #[inline(never)]
     fn next(&mut self) -> Option<&'a [u8]> {
-        while let Some(([name_size, value_size], rest)) = self.sizes.split_first() {
-            self.sizes = rest;
-            let (name_size, value_size) = (number(name_size)?, number(value_size)?);
-            // A zero follows each.
-            let value_at = self.at.saturating_add(name_size).saturating_add(1);
-            let name_at = core::mem::replace(&mut self.at, value_at.saturating_add(value_size).saturating_add(1));
-            if name_size == self.name.len() && self.texts.get(name_at..)?.starts_with(self.name) {
-                return self.texts.get(value_at..self.at.saturating_sub(1));
+        for [name_size, value_size] in self.sizes.by_ref() {
+            let name_at = self.at;
+            // A zero byte follows each text. Sizes that add up to more than a `usize` are not those of `texts`.
+            let value_at = name_at.wrapping_add(number(name_size)?).wrapping_add(1);
+            self.at = value_at.wrapping_add(number(value_size)?).wrapping_add(1);
+            if number(name_size)? == self.name.len() && self.texts.get(name_at..)?.starts_with(self.name) {
+                return self.texts.get(value_at..self.at.wrapping_sub(1));
             }
         }
         None

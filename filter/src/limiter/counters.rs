@@ -12,9 +12,15 @@ const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate
 /// The fates that each limit counts, in the order of its counters.
 const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
 
-/// Counters beside those, the last ones.
-const OTHERS: [&str; 6] =
-    ["crowd.denied", "deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped", "body.unreadable"];
+/// Counters beside those, the last ones, with their names.
+const OTHERS: [(Other, &str); 6] = [
+    (Other::CrowdDenied, "crowd.denied"),
+    (Other::DenyCacheHits, "deny_cache.hits"),
+    (Other::LeaseHits, "leases.hits"),
+    (Other::OverridesIgnored, "overrides.ignored"),
+    (Other::EventsDropped, "events.dropped"),
+    (Other::BodyUnreadable, "body.unreadable"),
+];
 
 /// Counters of one worker: a fixed list of names, and what each has gained since it was last taken.
 #[derive(Debug)]
@@ -34,6 +40,17 @@ enum Fate {
     Rejected,
     /// Admitted, and held until its tokens existed.
     Delayed,
+}
+
+/// A counter that is neither a request's fate nor a failure's cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    CrowdDenied,
+    DenyCacheHits,
+    LeaseHits,
+    OverridesIgnored,
+    EventsDropped,
+    BodyUnreadable,
 }
 
 impl Fate {
@@ -68,7 +85,7 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             OF_LIMITS.iter().map(move |fate| format!("{prefix}.limit.{}.{}", limit.name, fate.name()))
         });
-        let others = OTHERS.iter().map(|name| format!("{prefix}.{name}"));
+        let others = OTHERS.iter().map(|(_, name)| format!("{prefix}.{name}"));
         requests.chain(causes).chain(limits).chain(others).collect()
     }
 
@@ -114,32 +131,32 @@ impl Counters {
 
     /// A request was denied from memory, which [`decided`](Self::decided) counts as well.
     pub fn recalled(&mut self) {
-        self.other("deny_cache.hits", 1);
+        self.other(Other::DenyCacheHits, 1);
     }
 
     /// A request was denied for the many of its key that are undecided, which [`decided`](Self::decided) counts as well.
     pub fn crowded(&mut self) {
-        self.other("crowd.denied", 1);
+        self.other(Other::CrowdDenied, 1);
     }
 
     /// A limit admitted a request from what a worker had leased.
     pub fn leased(&mut self) {
-        self.other("leases.hits", 1);
+        self.other(Other::LeaseHits, 1);
     }
 
     /// An override was malformed, or one too many.
     pub fn override_ignored(&mut self) {
-        self.other("overrides.ignored", 1);
+        self.other(Other::OverridesIgnored, 1);
     }
 
     /// A request's body, which a limit reads, could not be read.
     pub fn body_unreadable(&mut self) {
-        self.other("body.unreadable", 1);
+        self.other(Other::BodyUnreadable, 1);
     }
 
     /// So many events were dropped.
     pub fn events_dropped(&mut self, dropped: u64) {
-        self.other("events.dropped", dropped);
+        self.other(Other::EventsDropped, dropped);
     }
 
     /// Whether any counter has gained since they were last taken.
@@ -159,8 +176,8 @@ impl Counters {
         self.gain(OF_LIMITS, limits.saturating_add(limit.saturating_mul(OF_LIMITS.len())), fate);
     }
 
-    fn other(&mut self, name: &str, more: u64) {
-        let from_end = OTHERS.iter().rev().position(|known| *known == name);
+    fn other(&mut self, which: Other, more: u64) {
+        let from_end = OTHERS.iter().rev().position(|(known, _)| *known == which);
         let place = from_end.and_then(|place| self.gained.len().checked_sub(place.saturating_add(1)));
         self.gain_at(place, more);
     }

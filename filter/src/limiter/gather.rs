@@ -104,7 +104,9 @@ impl Gather {
     }
 
     fn place(&self, request: RequestId) -> Option<usize> {
-        if self.is_unsorted {
+        if self.arrived.is_empty() {
+            None
+        } else if self.is_unsorted {
             self.arrived.iter().position(|arrived| *arrived == request)
         } else {
             self.arrived.binary_search(&request).ok()

@@ -2,7 +2,7 @@
 
 use alloc::{borrow::Cow, string::String, sync::Arc, vec::Vec};
 
-use super::resp::{decimal, encode_bulk, encode_bulk_of, encode_header};
+use super::resp::{encode_bulk, encode_bulk_of, encode_header, encode_number};
 
 /// A Lua script, and the name under which Redis caches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Call {
         let Some(script) = &self.script else { return encode_header(out, parts) };
         encode_header(out, parts.saturating_add(3));
         out.extend_from_slice(&script.by_name);
-        decimal(keys, |keys| encode_bulk(out, keys));
+        encode_number(out, u64::try_from(keys).unwrap_or(u64::MAX));
     }
 
     /// Appends the command as it is sent after `NOSCRIPT`: with its source. Whether it has such a form.
@@ -179,7 +179,7 @@ impl Call {
         encode_header(out, self.parts.saturating_add(3));
         encode_bulk(out, b"EVAL");
         encode_bulk_of(out, script.source_len(), script.source.iter().map(|part| part.as_bytes()));
-        decimal(self.keys, |keys| encode_bulk(out, keys));
+        encode_number(out, u64::try_from(self.keys).unwrap_or(u64::MAX));
         out.extend_from_slice(&self.tail);
         true
     }
@@ -218,17 +218,23 @@ pub struct CallWriter {
 impl CallWriter {
     /// The next key or argument.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.to_come = self.to_come.saturating_sub(1);
         encode_bulk(&mut self.call.tail, bytes);
-        if self.keys_to_come > 0 {
-            self.keys_to_come = self.keys_to_come.saturating_sub(1);
-            self.call.keys_end = self.call.tail.len();
-        }
+        self.is_written();
     }
 
     /// The next argument, in decimal digits.
     pub fn number(&mut self, number: u64) {
-        decimal(number, |digits| self.bytes(digits));
+        encode_number(&mut self.call.tail, number);
+        self.is_written();
+    }
+
+    /// Counts a part that was written, and notes where the keys end.
+    fn is_written(&mut self) {
+        self.to_come = self.to_come.saturating_sub(1);
+        if self.keys_to_come > 0 {
+            self.keys_to_come = self.keys_to_come.saturating_sub(1);
+            self.call.keys_end = self.call.tail.len();
+        }
     }
 
     /// The call, once all that was announced is written.

@@ -32,9 +32,11 @@ pub fn beside(
         let other = number(&other);
         other.is_some() && other <= number(own.as_bytes())
     };
+    // Their value is looked up first: most responses have none, and comparing the names of all of `own` costs more.
     let is_legacy_theirs =
-        value(&own, REMAINING).is_some_and(|own| theirs(REMAINING).is_some_and(|other| is_less(other, own)));
-    let their_states = value(&own, STATES).and_then(|_| text(theirs(STATES)));
+        theirs(REMAINING).is_some_and(|other| value(&own, REMAINING).is_some_and(|own| is_less(other, own)));
+    let has_states = own.last().is_some_and(|(name, _)| *name == STATES);
+    let their_states = if has_states { text(theirs(STATES)) } else { None };
     if !is_legacy_theirs && their_states.is_none() {
         return own;
     }

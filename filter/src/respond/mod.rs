@@ -109,7 +109,8 @@ fn facts<'a>(verdict: &Verdict, config: &'a Config) -> Facts<'a> {
 }
 
 fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) -> Vec<Header> {
-    let mut headers = Vec::new();
+    // Three of them, and `retry-after` or `content-type`.
+    let mut headers = Vec::with_capacity(4);
     if response.headers.x_ratelimit {
         legacy_triple(verdict, &mut headers);
     }

@@ -4,27 +4,34 @@ use alloc::vec::Vec;
 
 /// Appends the head of a command of `parts` bulk strings, which [`encode_bulk`] must then write.
 pub fn encode_header(out: &mut Vec<u8>, parts: usize) {
-    out.push(b'*');
-    decimal(parts, |digits| out.extend_from_slice(digits));
-    out.extend_from_slice(b"\r\n");
+    let mut head = Reversed::new();
+    head.push_line(b'*', parts);
+    out.extend_from_slice(head.text());
 }
 
 /// Appends one bulk string, of any bytes.
 pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'$');
-    decimal(bytes.len(), |digits| out.extend_from_slice(digits));
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
+    encode_bulk_of(out, bytes.len(), [bytes].into_iter());
 }
 
 /// Appends one bulk string of `len` bytes, which are in these parts.
 pub(in crate::redis) fn encode_bulk_of<'a>(out: &mut Vec<u8>, len: usize, parts: impl Iterator<Item = &'a [u8]>) {
-    out.push(b'$');
-    decimal(len, |digits| out.extend_from_slice(digits));
-    out.extend_from_slice(b"\r\n");
+    let mut head = Reversed::new();
+    head.push_line(b'$', len);
+    out.extend_from_slice(head.text());
     parts.for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one bulk string: a number in decimal digits.
+pub(in crate::redis) fn encode_number(out: &mut Vec<u8>, n: u64) {
+    let mut bulk = Reversed::new();
+    bulk.push(*b"\r\n");
+    let end = bulk.start;
+    bulk.push_digits(n);
+    let digits = end.saturating_sub(bulk.start);
+    bulk.push_line(b'$', digits);
+    out.extend_from_slice(bulk.text());
 }
 
 /// Appends a whole command: its name and its arguments.
@@ -35,21 +42,70 @@ pub fn encode_command(out: &mut Vec<u8>, parts: &[impl AsRef<[u8]>]) {
     }
 }
 
-/// Gives `n` in decimal digits to `use_digits`, without an allocation or the formatting machinery: this runs
-/// several times per request.
-pub(in crate::redis) fn decimal<T>(n: impl TryInto<u64>, use_digits: impl FnOnce(&[u8]) -> T) -> T {
-    let mut n = n.try_into().unwrap_or(u64::MAX);
-    let mut digits = [b'0'; 20];
-    let mut first = digits.len();
-    for digit in digits.iter_mut().rev() {
-        *digit = u8::try_from(n % 10).map_or(b'0', |value| b'0' | value);
-        first = first.saturating_sub(1);
-        n /= 10;
-        if n == 0 {
-            break;
+/// A short text that is written from its end to its start, as decimal digits come.
+///
+/// One append of the whole text costs a fraction of an append for each of its parts, and several numbers are encoded per
+/// request.
+struct Reversed {
+    /// Enough for a bulk string of the largest number: `$20`, 20 digits and two line ends.
+    buffer: [u8; 32],
+    start: usize,
+}
+
+/// `00` to `99`.
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut table = [[b'0'; 2]; 100];
+    let mut n = 0_u8;
+    while n < 100 {
+        table[n as usize] = [b'0' + n / 10, b'0' + n % 10];
+        n += 1;
+    }
+    table
+};
+
+impl Reversed {
+    fn new() -> Self {
+        Self { buffer: [0; 32], start: 32 }
+    }
+
+    #[inline(always)]
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.start = self.start.wrapping_sub(N);
+        if let Some(place) = self.buffer.get_mut(self.start..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = bytes;
         }
     }
-    use_digits(digits.get(first..).unwrap_or_default())
+
+    #[inline(always)]
+    fn push_digits(&mut self, mut n: u64) {
+        while n >= 10 {
+            // Below 100.
+            let two = usize::try_from(n % 100).ok().and_then(|n| TWO_DIGITS.get(n));
+            self.push(two.copied().unwrap_or_default());
+            n /= 100;
+            if n == 0 {
+                return;
+            }
+        }
+        self.push([b'0' | u8::try_from(n).unwrap_or_default()]);
+    }
+
+    /// A line of a prefix and a number.
+    #[inline(always)]
+    fn push_line(&mut self, prefix: u8, n: usize) {
+        match u8::try_from(n) {
+            Ok(digit @ 0..10) => self.push([prefix, b'0' | digit, b'\r', b'\n']),
+            _ => {
+                self.push(*b"\r\n");
+                self.push_digits(u64::try_from(n).unwrap_or(u64::MAX));
+                self.push([prefix]);
+            }
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -65,10 +121,27 @@ mod tests {
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9\r\na value\r\n\r\n");
     }
 
+    #[test]
+    fn the_largest_number_has_room() {
+        let mut out = Vec::new();
+        encode_number(&mut out, u64::MAX);
+        assert_eq!(out, b"$20\r\n18446744073709551615\r\n");
+    }
+
     proptest! {
         #[test]
-        fn any_number_is_written_as_its_decimal_digits(n: usize) {
-            prop_assert_eq!(decimal(n, <[u8]>::to_vec), n.to_string().into_bytes());
+        fn any_number_is_a_bulk_string_of_its_decimal_digits(n: u64) {
+            let (mut number, mut text) = (Vec::new(), Vec::new());
+            encode_number(&mut number, n);
+            encode_bulk(&mut text, n.to_string().as_bytes());
+            prop_assert_eq!(number, text);
+        }
+
+        #[test]
+        fn any_bytes_follow_their_length(bytes: Vec<u8>) {
+            let mut out = Vec::new();
+            encode_bulk(&mut out, &bytes);
+            prop_assert_eq!(out, [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat());
         }
     }
 }

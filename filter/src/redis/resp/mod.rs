@@ -17,7 +17,7 @@ pub use error_reply::{failure_of, is_noscript};
 pub use scanner::{MAX_DEPTH, MAX_ELEMENTS, MAX_REPLY, RespError};
 pub use shares::{Integers, Shares};
 
-pub(super) use command::{decimal, encode_bulk_of};
+pub(super) use command::{encode_bulk_of, encode_number};
 pub(super) use error_reply::{describe, is_cross_slot, revokes};
 
 /// One whole reply.
