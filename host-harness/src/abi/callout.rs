@@ -145,7 +145,7 @@ pub(super) fn grpc_send(
         }
         if handle.remote_closed {
             // Envoy follows a dangling pointer here.
-            log::error!(target: "wasm", "a module sent a message on gRPC stream {token}, which the upstream has closed");
+            log::error!(target: "wasm", "a module sent a message on gRPC stream {token}, which its upstream closed");
             return Err(Status::NotFound.into());
         }
         let after_answer = std::mem::take(&mut state.just_answered);

@@ -1,7 +1,7 @@
 //! Host side of proxy-wasm 0.2.1: every function that a module may import.
 //!
 //! A host function reads and changes only the host state of its VM. Work outside the VM is recorded as a
-//! [`state::Effect`] and performed after the VM has returned. Every pointer is checked: no argument of a module can make
+//! [`state::Effect`] and performed after the VM has returned. Every pointer is checked: no argument of a module makes
 //! the host panic.
 
 mod callout;
