@@ -10,7 +10,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// An empty map.
+    /// Returns an empty map.
     #[must_use]
     pub const fn new() -> Self {
         Self { entries: Vec::new() }
@@ -69,7 +69,7 @@ impl Headers {
         self.entries.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
     }
 
-    /// Every entry, in order.
+    /// Returns every entry, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Bytes)> {
         self.entries.iter().map(|(key, value)| (key, value))
     }

@@ -30,7 +30,7 @@ struct Queues {
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Vec<u8>>,
-    /// Root contexts that registered the queue; each new item notifies the next.
+    /// Root contexts that registered the queue, notified in turn: one for each new item.
     listeners: Vec<(QueueInbox, u32)>,
     turn: usize,
 }

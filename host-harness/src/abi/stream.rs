@@ -25,7 +25,7 @@ pub(crate) struct Stream {
     pub(crate) request_trailers: RefCell<Option<Headers>>,
     pub(crate) response_headers: RefCell<Option<Headers>>,
     pub(crate) response_trailers: RefCell<Option<Headers>>,
-    /// One view for each filter, in request order.
+    /// Views of the filters, in request order.
     pub(crate) views: RefCell<Vec<FilterView>>,
     /// Filter state by key, as plain bytes; keys set by wasm filters begin with `wasm.`.
     pub(crate) filter_state: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
@@ -53,7 +53,7 @@ pub(crate) struct FilterView {
     pub(crate) request_trailers: bool,
     pub(crate) response_headers: bool,
     pub(crate) response_trailers: bool,
-    /// Whether `proxy_on_log` is running: it can read every map, and change none.
+    /// Whether `proxy_on_log` is running: the filter can then read every map, and change none.
     pub(crate) logging: bool,
     /// Body that the filter can read, by [`Direction`]: the current chunk, or all bytes that the filter holds.
     pub(crate) bodies: [BytesMut; 2],

@@ -150,7 +150,7 @@ fn fd_fdstat_get(mut caller: Call<'_>, fd: u32, stat_at: u32) -> Answer {
     errno(Guest::new(&mut caller).write(stat_at, &stat))
 }
 
-/// Nanoseconds since 1970.
+/// Returns the time in nanoseconds since 1970.
 pub(super) fn realtime() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -1,7 +1,7 @@
 //! Host: worker threads that serve a bootstrap's listeners, and an admin listener.
 //!
 //! Each worker is one thread with its own event loop, VMs and sockets; the kernel distributes connections among the
-//! workers (`SO_REUSEPORT`). A request takes no locks.
+//! workers (`SO_REUSEPORT`). A request takes no lock of the host, except for shared data, queues and new metrics.
 
 pub(crate) mod body;
 pub(crate) mod downstream;

@@ -154,7 +154,7 @@ impl Worker {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // For example out of file descriptors: a later accept may succeed.
-                    log::warn!(target: "http", "listener `{}`: {error}", listener.config.name);
+                    log::warn!(target: "http", "listener `{}`: accept failed: {error}", listener.config.name);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -176,7 +176,7 @@ impl Worker {
                 server.http1().timer(TokioTimer::new()).pipeline_flush(true);
                 server.http2().timer(TokioTimer::new());
                 if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                    log::debug!(target: "http", "a connection ended: {error}");
+                    log::debug!(target: "http", "a downstream connection ended with an error: {error}");
                 }
                 listener.stats.active.shift(-1);
             });

@@ -82,7 +82,7 @@ async fn exchange(
                 fresh = true;
             }
             Err(unanswered) => {
-                log::debug!(target: "upstream", "cluster `{}`: {}", cluster.name(), unanswered.error);
+                log::debug!(target: "upstream", "cluster `{}`: no response: {}", cluster.name(), unanswered.error);
                 return request.unreachable(&std::io::ErrorKind::ConnectionReset.into());
             }
         }

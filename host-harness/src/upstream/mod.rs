@@ -111,7 +111,13 @@ impl Cluster {
         };
         if let Err(error) = &connected {
             self.stats.connect_failures.add(1);
-            log::debug!(target: "upstream", "cluster `{}`: {}:{}: {error}", self.name(), endpoint.host, endpoint.port);
+            log::debug!(
+                target: "upstream",
+                "cluster `{}`: cannot connect to {}:{}: {error}",
+                self.name(),
+                endpoint.host,
+                endpoint.port
+            );
         }
         connected
     }
@@ -211,7 +217,7 @@ impl UpstreamRequest {
         }
     }
 
-    /// Sends the router's 503 local reply: no endpoint could be connected.
+    /// Sends the router's 503 local reply after a failed connection to the upstream.
     fn unreachable(&self, error: &io::Error) {
         let reason = if error.kind() == io::ErrorKind::TimedOut { "connection timeout" } else { "connection failure" };
         let body = format!("upstream connect error or disconnect/reset before headers. reset reason: remote {reason}");

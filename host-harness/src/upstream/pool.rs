@@ -112,7 +112,7 @@ async fn http1_connection(stream: TcpStream) -> std::io::Result<http1::SendReque
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            log::debug!(target: "upstream", "a connection ended: {error}");
+            log::debug!(target: "upstream", "an upstream connection ended with an error: {error}");
         }
     });
     Ok(sender)
@@ -123,7 +123,7 @@ async fn http2_connection(stream: TcpStream) -> std::io::Result<http2::SendReque
         http2::handshake(LocalExecutor, TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            log::debug!(target: "upstream", "a connection ended: {error}");
+            log::debug!(target: "upstream", "an upstream connection ended with an error: {error}");
         }
     });
     Ok(sender)

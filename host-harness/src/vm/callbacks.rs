@@ -9,7 +9,7 @@ use crate::abi::headers::Headers;
 use crate::abi::state::CalloutResponse;
 use crate::abi::stream::Direction;
 
-/// proxy-wasm's `BrokenConnection`.
+/// Status `BrokenConnection` of proxy-wasm.
 const BROKEN_CONNECTION: u32 = 11;
 
 impl Vm {
