@@ -36,7 +36,7 @@ pub(crate) fn serve(socket: TcpListener, shared: Arc<Shared>, mut stopped: watch
                 let connection =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = connection.await {
-                    log::debug!(target: "admin", "a connection ended: {error}");
+                    log::debug!(target: "admin", "an admin connection ended with an error: {error}");
                 }
             });
         }

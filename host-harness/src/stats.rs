@@ -57,7 +57,7 @@ pub(crate) struct Gauge(AtomicU64);
 #[derive(Default)]
 pub(crate) struct Histogram {
     sum: AtomicU64,
-    /// One bucket for each bound, then a bucket for values beyond all bounds.
+    /// Number of values in each bucket: a bucket for each bound, then a bucket for values beyond all bounds.
     buckets: [AtomicU64; BUCKETS.len() + 1],
 }
 

@@ -20,7 +20,7 @@ pub enum Operator {
     ResponseCode,
     /// Origin of the status: `via_upstream`, `direct_response`, or the details of a local reply.
     ResponseCodeDetails,
-    /// `HTTP/1.1` or `HTTP/2`.
+    /// Protocol of the downstream: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     Protocol,
     /// Milliseconds from the request's start to the end of its response.
     Duration,
