@@ -1,4 +1,4 @@
-//! The admin listener: `/ready`, `/stats` and `/stats/prometheus`.
+//! Admin listener: `/ready`, `/stats` and `/stats/prometheus`.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -14,16 +14,16 @@ use tokio::sync::watch;
 
 use crate::abi::shared::Shared;
 
-/// Serves until it is told to stop; a thread's whole work.
+/// Serves the admin listener on the current thread until `stopped` is true.
 pub(crate) fn serve(socket: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return log::error!(target: "admin", "cannot start: {error}"),
+        Err(error) => return log::error!(target: "admin", "the admin listener cannot start: {error}"),
     };
     let serving = async {
         let socket = match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => socket,
-            Err(error) => return log::error!(target: "admin", "cannot listen: {error}"),
+            Err(error) => return log::error!(target: "admin", "the admin listener cannot listen: {error}"),
         };
         loop {
             let Ok((stream, _)) = socket.accept().await else { continue };
@@ -36,7 +36,7 @@ pub(crate) fn serve(socket: TcpListener, shared: Arc<Shared>, mut stopped: watch
                 let connection =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = connection.await {
-                    log::debug!(target: "admin", "a connection ended: {error}");
+                    log::debug!(target: "admin", "an admin connection ended with an error: {error}");
                 }
             });
         }
@@ -60,7 +60,7 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>>
         }
         "/stats" => (StatusCode::OK, shared.stats.text(parameter("filter").map(|(_, part)| part))),
         path => {
-            (StatusCode::NOT_FOUND, format!("invalid path `{path}`; there are /ready, /stats, /stats/prometheus\n"))
+            (StatusCode::NOT_FOUND, format!("invalid path `{path}`; expected /ready, /stats or /stats/prometheus\n"))
         }
     };
     let mut response = Response::new(Full::from(text));

@@ -1,24 +1,24 @@
-//! A proxy-wasm 0.2.1 host that serves HTTP from Envoy's own YAML, without Envoy.
+//! Proxy-wasm 0.2.1 host that serves HTTP from Envoy's own YAML, without Envoy.
 //!
-//! [`Bootstrap`] reads the file and refuses by name what the harness does not honour; [`Host`] serves it: hyper in
-//! front and behind, the filters on wasmtime in between, one VM for each worker. A filter cannot tell it from Envoy by
-//! the ABI; where it could, the harness does as Envoy does, with its limits and its errors.
+//! [`Bootstrap`] parses the file and refuses unsupported fields by name. [`Host`] serves the bootstrap: hyper for
+//! downstream and upstream, filters on wasmtime, one VM for each worker. The harness follows Envoy's behaviour at the
+//! ABI, with Envoy's limits and errors, so that a filter cannot distinguish the hosts.
 //!
-//! | room | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | `bootstrap` | the YAML, as values that cannot be wrong |
-//! | `access_log` | format strings and what they say of an exchange; the one writer |
-//! | `native` | the few of Envoy's own HTTP filters that limits build on |
-//! | `abi` | the functions a module imports: they note effects, and do nothing else |
+//! | `bootstrap` | parser of Envoy's YAML into validated types |
+//! | `access_log` | format strings and their values for a stream; the writer |
+//! | `native` | Envoy's HTTP filters whose results limits can use as keys |
+//! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
 //! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
-//! | `server` | workers, listeners, a request's way |
-//! | [`provision`] | finds, fetches and runs what a run needs: the wasm target, the filter, Redis, Envoy |
-//! | [`scenario`] | a bootstrap file, moved to other ports and otherwise unchanged |
-//! | [`serving`] | a scenario on either host, this one or Envoy |
-//! | [`load`] | traffic, and what became of it |
+//! | `server` | workers, listeners, and downstream streams |
+//! | [`provision`] | tools and servers for a run: the wasm target, the filter, Redis, Envoy |
+//! | [`scenario`] | a bootstrap file with changed addresses |
+//! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
+//! | [`load`] | load client and its report |
 
-#[expect(unreachable_pub, reason = "the rooms' items are public to each other, not to others")]
+#[expect(unreachable_pub, reason = "the modules' items are public to each other, not to other crates")]
 mod abi;
 mod access_log;
 mod admin;

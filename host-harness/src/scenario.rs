@@ -1,7 +1,7 @@
-//! An Envoy bootstrap with other addresses, so that the very same file runs anywhere.
+//! Scenario: an Envoy bootstrap with changed addresses, so that the same file runs anywhere.
 //!
-//! Only what is asked for changes; the rest of the document is passed on as it is. What is asked for and not found
-//! is an error, so that a renamed listener or cluster is noticed.
+//! Only the requested fields change; the rest of the document is kept. A requested field that is not found is an error,
+//! so that a renamed listener or cluster is noticed.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use crate::bootstrap::yaml_error;
 const FILTER_FILE: &str = "weir_filter.wasm";
 const FILTER_ROOT_ID: &str = "limiter";
 
-/// Why a scenario cannot be read or changed.
+/// Error of a scenario that cannot be read or changed.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// The file cannot be read.
@@ -25,25 +25,25 @@ pub enum ScenarioError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// It is no YAML document.
+    /// The text is not a YAML document.
     #[error("{origin}: {why}")]
     Yaml {
         /// The file.
         origin: String,
-        /// What was found, with line and column; nothing of the document.
+        /// Kind of the error, with line and column, without any text of the document.
         why: String,
     },
-    /// It lacks what was to be changed.
+    /// The document lacks the part to be changed.
     #[error("{origin}: no {what}{}", found(present))]
     NotFound {
         /// The file.
         origin: String,
-        /// What was looked for.
+        /// Missing part.
         what: String,
-        /// What it has of the kind.
+        /// Names of the parts of the same kind that the document has.
         present: Vec<String>,
     },
 }
@@ -52,7 +52,7 @@ fn found(present: &[String]) -> String {
     if present.is_empty() { String::new() } else { format!("; found {}", present.join(", ")) }
 }
 
-/// A bootstrap, being changed.
+/// Bootstrap document that can be changed.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     origin: String,
@@ -60,66 +60,66 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Reads a bootstrap from a file.
+    /// Reads a bootstrap file.
     ///
     /// # Errors
-    /// Where it cannot be read or is no YAML.
+    /// If the file cannot be read or is not YAML.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.into(), source })?;
         Self::parse(&text, &path.display().to_string())
     }
 
-    /// What names it in errors: its file, as a rule.
+    /// Returns the origin for error texts, usually the file's path.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Reads a bootstrap; `origin` names it in errors.
+    /// Parses a bootstrap; `origin` names it in error texts.
     ///
     /// # Errors
-    /// Where it is no YAML.
+    /// If the text is not YAML.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ScenarioError> {
         let document = serde_saphyr::from_str(text)
             .map_err(|why| ScenarioError::Yaml { origin: origin.into(), why: yaml_error(&why) })?;
         Ok(Self { origin: origin.into(), document })
     }
 
-    /// Has the listener `name` listen on `addr`.
+    /// Sets the address of the listener `name`.
     ///
     /// # Errors
-    /// Where there is no such listener, or it does not listen on a socket.
+    /// If there is no listener with this name, or the listener has no `socket_address`.
     pub fn listener(&mut self, name: &str, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
         let listener = self.named("listeners", "listener", name)?;
         let changed = listener.get_mut("address").is_some_and(|address| set_address(address, addr));
         self.require(changed, || format!("static_resources.listeners.{name}.address.socket_address"))
     }
 
-    /// Where the listener `name` listens.
+    /// Returns the address of the listener `name`.
     pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
         let listeners = self.document.pointer("/static_resources/listeners")?.as_array()?;
         let listener = listeners.iter().find(|listener| listener.get("name").and_then(Value::as_str) == Some(name))?;
         address(listener.get("address")?)
     }
 
-    /// Has the admin interface listen on `addr`.
+    /// Sets the address of the admin listener.
     ///
     /// # Errors
-    /// Where the scenario has none.
+    /// If the scenario has no admin listener.
     pub fn admin(&mut self, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
         let changed = self.document.pointer_mut("/admin/address").is_some_and(|address| set_address(address, addr));
         self.require(changed, || "admin.address.socket_address".into())
     }
 
-    /// Where the admin interface listens.
+    /// Returns the address of the admin listener.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         address(self.document.pointer("/admin/address")?)
     }
 
-    /// Has every endpoint of the cluster `name` be `addr`.
+    /// Sets the address of every endpoint of the cluster `name`.
     ///
     /// # Errors
-    /// Where there is no such cluster, or it has no endpoint that is a socket.
+    /// If there is no cluster with this name, or no endpoint with a `socket_address`.
     pub fn endpoint(&mut self, name: &str, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
         let cluster = self.named("clusters", "cluster", name)?;
         let endpoints =
@@ -129,10 +129,10 @@ impl Scenario {
         self.require(changed, || format!("endpoint with a socket_address in static_resources.clusters.{name}"))
     }
 
-    /// Has every plugin that loads a `weir_filter.wasm` load it from `path`.
+    /// Sets the module path of every plugin that loads a `weir_filter.wasm`.
     ///
     /// # Errors
-    /// Where none does.
+    /// If no plugin loads a `weir_filter.wasm`.
     pub fn wasm(&mut self, path: &Path) -> Result<&mut Self, ScenarioError> {
         let mut changed = false;
         each_object(&mut self.document, &mut |object| {
@@ -143,13 +143,13 @@ impl Scenario {
                 changed = true;
             }
         });
-        self.require(changed, || format!("plugin whose filename is {FILTER_FILE}"))
+        self.require(changed, || format!("plugin with filename {FILTER_FILE}"))
     }
 
-    /// Changes the configuration (a `Struct`'s value) of every plugin whose root id is `limiter`.
+    /// Changes the configuration (the value of a `Struct`) of every plugin with the root id `limiter`.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is no plugin with this root id and a configuration.
     pub fn filter_configuration(&mut self, mut change: impl FnMut(&mut Value)) -> Result<&mut Self, ScenarioError> {
         let mut changed = false;
         each_object(&mut self.document, &mut |object| {
@@ -163,10 +163,10 @@ impl Scenario {
         self.require(changed, || format!("plugin with root_id {FILTER_ROOT_ID} and a configuration"))
     }
 
-    /// The configuration of the first plugin whose root id is `limiter`.
+    /// Returns the configuration of the first plugin with the root id `limiter`.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is no plugin with this root id and a configuration.
     pub fn limiter(&self) -> Result<Value, ScenarioError> {
         let mut first = Value::Null;
         let mut copy = self.clone();
@@ -178,18 +178,18 @@ impl Scenario {
         Ok(first)
     }
 
-    /// Any change of any part.
+    /// Changes any part of the document.
     pub fn edit(&mut self, change: impl FnOnce(&mut Value)) -> &mut Self {
         change(&mut self.document);
         self
     }
 
-    /// The document as it is now.
+    /// Returns the current document.
     pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// The document as JSON, which is YAML too: Envoy and the harness read it from a file of either name.
+    /// Returns the document as JSON, which is also YAML: Envoy and the harness read it from a `.yaml` or `.json` file.
     pub fn to_yaml(&self) -> String {
         format!("{:#}", self.document)
     }
@@ -251,7 +251,7 @@ mod tests {
         Scenario::parse(&text, "quickstart.yaml").unwrap()
     }
 
-    /// The paths of all values that differ.
+    /// Collects the paths of all values that differ.
     fn changes(before: &Value, after: &Value, path: &str, into: &mut Vec<String>) {
         match (before, after) {
             (Value::Object(a), Value::Object(b)) => {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_asked_for_changes() {
+    fn only_the_requested_fields_change() {
         let before = quickstart();
         let mut after = before.clone();
         let addr = |port| SocketAddr::from(([127, 0, 0, 9], port));
@@ -293,14 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back_the_same() {
+    fn a_written_scenario_parses_to_the_same_document() {
         let scenario = quickstart();
         let again = Scenario::parse(&scenario.to_yaml(), "again").unwrap();
         assert_eq!(scenario.document, again.document);
     }
 
     #[test]
-    fn what_is_not_there_is_named_with_what_is() {
+    fn an_error_names_the_missing_part_and_the_present_parts() {
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         let why = quickstart().listener("egress", addr).unwrap_err().to_string();
         assert_eq!(why, "quickstart.yaml: no listener \"egress\"; found ingress");

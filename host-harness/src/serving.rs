@@ -1,4 +1,4 @@
-//! A running host, whichever it is: ours, or Envoy. What the demo and the tests serve a scenario on.
+//! Running host of a scenario: the embedded host or Envoy. Used by the demo and the tests.
 
 use std::net::SocketAddr;
 
@@ -14,53 +14,53 @@ use crate::{
     scenario::Scenario,
 };
 
-/// What runs the filter.
+/// Kind of host that runs the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HostKind {
-    /// wasmtime and hyper, in this process
+    /// The host in this process, with wasmtime and hyper
     Embedded,
-    /// A real Envoy
+    /// An Envoy process
     Envoy,
 }
 
-/// Why a scenario is not served.
+/// Error of a scenario that cannot be served.
 #[derive(Debug, Error)]
 pub enum ServingError {
-    /// Envoy cannot be had or does not start.
+    /// Envoy cannot be installed or started.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
-    /// The embedded host does not honour something in the scenario.
+    /// The embedded host does not support a part of the scenario.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The embedded host does not start.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The scenario is served, but not where it was expected.
+    /// The host runs, but does not have the listener.
     #[error("no listener {name:?} on the {host:?} host{log}")]
     NoListener {
         /// The listener.
         name: String,
         /// The host.
         host: HostKind,
-        /// The host's log, if it has one, on lines of its own.
+        /// The host's log on separate lines; empty if the host has no log.
         log: String,
     },
 }
 
-/// A host that serves a scenario. Dropped: stopped.
+/// Host that serves a scenario; dropping it stops the host.
 #[derive(Debug)]
 pub enum Serving {
-    /// Ours, in this process.
+    /// The embedded host, in this process.
     Embedded(Running),
     /// An Envoy process.
     Envoy(EnvoyServer),
 }
 
 impl Serving {
-    /// Serves `scenario` with this many worker threads, and returns when it is ready to.
+    /// Serves `scenario` with a number of worker threads; returns when the host is ready.
     ///
     /// # Errors
-    /// Where the host cannot be had or refuses the scenario.
+    /// If the host cannot be started or refuses the scenario.
     pub async fn start(host: HostKind, scenario: &Scenario, workers: u32) -> Result<Self, ServingError> {
         match host {
             HostKind::Embedded => {
@@ -76,10 +76,10 @@ impl Serving {
         }
     }
 
-    /// Where the listener `name` listens.
+    /// Returns the address of the listener `name`.
     ///
     /// # Errors
-    /// [`ServingError::NoListener`] where there is none.
+    /// [`ServingError::NoListener`] if there is no listener with this name.
     pub fn listener(&self, name: &str) -> Result<SocketAddr, ServingError> {
         let absent = |log: String| ServingError::NoListener { name: name.into(), host: self.kind(), log };
         match self {
@@ -88,7 +88,7 @@ impl Serving {
         }
     }
 
-    /// Where its admin interface listens.
+    /// Returns the address of the admin listener.
     pub fn admin(&self) -> Option<SocketAddr> {
         match self {
             Self::Embedded(running) => running.admin(),
@@ -96,7 +96,7 @@ impl Serving {
         }
     }
 
-    /// What it is.
+    /// Returns the kind of the host.
     pub fn kind(&self) -> HostKind {
         match self {
             Self::Embedded(_) => HostKind::Embedded,
@@ -104,7 +104,7 @@ impl Serving {
         }
     }
 
-    /// The Envoy, if it is one.
+    /// Returns the Envoy process, if the host is Envoy.
     pub fn envoy(&self) -> Option<&EnvoyServer> {
         match self {
             Self::Embedded(_) => None,
@@ -112,13 +112,13 @@ impl Serving {
         }
     }
 
-    /// Stops serving.
+    /// Stops the host.
     pub async fn stop(self) {
         blocking(move || drop(self)).await;
     }
 }
 
-/// Does what blocks on a thread where it may.
+/// Runs blocking work on tokio's pool of blocking threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))

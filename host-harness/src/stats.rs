@@ -1,11 +1,11 @@
-//! Counters, gauges and histograms of a host and of its modules, and how Envoy's admin prints them.
+//! Counters, gauges and histograms of a host and of its modules, and their output as in Envoy's admin listener.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Upper bounds of the histograms' buckets: Envoy's defaults.
+/// Upper bounds of histogram buckets; Envoy's defaults.
 const BUCKETS: [f64; 19] = [
     0.5,
     1.0,
@@ -28,7 +28,7 @@ const BUCKETS: [f64; 19] = [
     3_600_000.0,
 ];
 
-/// All metrics of a host, by name. Cheap to use, for metrics are looked up once.
+/// Metrics of a host, by name. Callers keep the handle of a metric, so that a request looks up no name.
 #[derive(Default)]
 pub(crate) struct Registry {
     metrics: Mutex<BTreeMap<String, Metric>>,
@@ -57,21 +57,21 @@ pub(crate) struct Gauge(AtomicU64);
 #[derive(Default)]
 pub(crate) struct Histogram {
     sum: AtomicU64,
-    /// The last is beyond every bound.
+    /// Number of values in each bucket: a bucket for each bound, then a bucket for values beyond all bounds.
     buckets: [AtomicU64; BUCKETS.len() + 1],
 }
 
-/// Every metric's value at one moment.
+/// Snapshot of the values of all metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Counters and gauges, by Envoy's name of them; what modules define begins with `wasmcustom.`.
+    /// Counters and gauges by Envoy's name; names defined by modules begin with `wasmcustom.`.
     pub values: BTreeMap<String, u64>,
-    /// How many values each histogram has recorded.
+    /// Number of recorded values of each histogram.
     pub histograms: BTreeMap<String, u64>,
 }
 
 impl Stats {
-    /// A counter's or gauge's value; 0 where it was never touched.
+    /// Returns the value of a counter or gauge; 0 for an unknown name.
     #[must_use]
     pub fn value(&self, name: &str) -> u64 {
         self.values.get(name).copied().unwrap_or(0)
@@ -79,7 +79,7 @@ impl Stats {
 }
 
 impl Registry {
-    /// The metric of this name, made now if there is none; `None` where the name has another kind.
+    /// Returns the metric with this name and creates it if it does not exist; `None` if it has another kind.
     pub(crate) fn metric(&self, name: &str, kind: Kind) -> Option<Metric> {
         let mut metrics = self.held();
         let metric = metrics.entry(name.to_owned()).or_insert_with(|| match kind {
@@ -90,7 +90,7 @@ impl Registry {
         (metric.kind() == kind).then(|| metric.clone())
     }
 
-    /// A counter of the host's own; names of the host's never meet those of modules.
+    /// Returns a counter of the host. Names of the host never collide with names of modules.
     pub(crate) fn counter(&self, name: &str) -> Arc<Counter> {
         match self.metric(name, Kind::Counter) {
             Some(Metric::Counter(counter)) => counter,
@@ -98,7 +98,7 @@ impl Registry {
         }
     }
 
-    /// A gauge of the host's own.
+    /// Returns a gauge of the host.
     pub(crate) fn gauge(&self, name: &str) -> Arc<Gauge> {
         match self.metric(name, Kind::Gauge) {
             Some(Metric::Gauge(gauge)) => gauge,
@@ -118,7 +118,7 @@ impl Registry {
         stats
     }
 
-    /// `/stats`: one `name: value` a line.
+    /// Returns the text of `/stats`: one `name: value` per line.
     pub(crate) fn text(&self, filter: Option<&str>) -> String {
         let mut text = String::new();
         for (name, metric) in self.held().iter().filter(|(name, _)| filter.is_none_or(|part| name.contains(part))) {
@@ -134,7 +134,7 @@ impl Registry {
         text
     }
 
-    /// `/stats/prometheus`: Envoy's names and labels, and those of modules without their prefix.
+    /// Returns the text of `/stats/prometheus`: Envoy's names and labels; names of modules have no prefix.
     pub(crate) fn prometheus(&self) -> String {
         let mut families: BTreeMap<String, (&str, String)> = BTreeMap::new();
         for (name, metric) in self.held().iter() {
@@ -224,7 +224,9 @@ impl Histogram {
     }
 }
 
-/// Name and labels: Envoy takes the names of clusters and connection managers, and classes of status, out of names.
+/// Returns the Prometheus name and labels of a metric.
+///
+/// As in Envoy, the names of clusters and connection managers and the class of a status become labels.
 fn prometheus_name(name: &str) -> (String, String) {
     if let Some(custom) = name.strip_prefix("wasmcustom.") {
         return (sanitized(custom), String::new());

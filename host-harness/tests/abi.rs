@@ -1,11 +1,11 @@
-//! What a module is told by the functions it calls: statuses, values, and refusals of what it must not do.
+//! Host functions of the ABI: returned statuses and values, and refused calls.
 
 mod support;
 
 use hyper::Request;
 use support::{Scenario, text};
 
-/// Runs instructions in `proxy_on_request_headers` and gives back what they noted.
+/// Runs instructions in `proxy_on_request_headers`, and returns the text that they noted.
 fn noted(data: &str, instructions: &str) -> String {
     let guest = format!(
         r#"{data}
@@ -67,7 +67,7 @@ fn headers_are_read_changed_and_removed() {
 }
 
 #[test]
-fn there_is_no_response_before_there_is_one() {
+fn maps_and_buffers_of_a_response_are_closed_before_it_arrives() {
     let statuses = noted(
         r#"(data (i32.const 0) ":status")"#,
         "(call $note (call $get_header (i32.const 2) (i32.const 0) (i32.const 7) (i32.const 0x700) (i32.const 0x704)))
@@ -81,7 +81,7 @@ fn there_is_no_response_before_there_is_one() {
 }
 
 #[test]
-fn malformed_pairs_are_no_pairs() {
+fn malformed_pairs_become_an_empty_map() {
     let statuses = noted(
         r#"(data (i32.const 0) "\01\00\00\00\01\00\00\00\01\00\00\00a\00b\00")
            (data (i32.const 64) "\ff\ff\ff\ff")"#,
@@ -95,7 +95,7 @@ fn malformed_pairs_are_no_pairs() {
 }
 
 #[test]
-fn properties_tell_about_the_request_and_the_plugin() {
+fn properties_describe_the_request_and_the_plugin() {
     let property = |path: &str| {
         let data = format!("(data (i32.const 0) \"{}\")", path.replace('.', "\\00"));
         let length = path.len();
@@ -153,7 +153,7 @@ fn shared_data_is_written_only_over_the_version_that_was_read() {
 }
 
 #[test]
-fn metrics_count_up_and_gauges_both_ways() {
+fn counters_only_increase_and_gauges_change_both_ways() {
     let seen = noted(
         r#"(data (i32.const 0) "acgh")"#,
         "(call $note (call $define_metric (i32.const 0) (i32.const 0) (i32.const 2) (i32.const 0x708)))
@@ -175,7 +175,7 @@ fn metrics_count_up_and_gauges_both_ways() {
 }
 
 #[test]
-fn a_queue_gives_its_items_in_order_and_tells_when_it_is_empty() {
+fn a_queue_returns_its_items_in_order_and_then_empty() {
     let seen = noted(
         r#"(data (i32.const 0) "queueguestab")"#,
         "(call $note (call $resolve_queue (i32.const 5) (i32.const 5) (i32.const 0) (i32.const 5) (i32.const 0x708)))
@@ -194,7 +194,7 @@ fn a_queue_gives_its_items_in_order_and_tells_when_it_is_empty() {
 }
 
 #[test]
-fn a_struct_is_handed_over_as_its_own_message() {
+fn a_struct_configuration_is_passed_as_a_serialised_message() {
     let guest = r#"
         (func (export "proxy_on_configure") (param $context i32) (param $length i32) (result i32)
           (call $note (call $get_buffer (i32.const 7) (i32.const 0) (local.get $length) (i32.const 0x700) (i32.const 0x704)))

@@ -1,4 +1,4 @@
-//! `weir bench` as a developer types it, on a real Envoy and a real Redis.
+//! `weir bench` as a command, with an Envoy and a Redis process.
 
 use std::{
     io,
@@ -7,13 +7,13 @@ use std::{
 
 use weir_harness::provision::{envoy, or_skip, redis};
 
-/// What `weir bench` with these arguments prints and writes.
+/// Runs `weir bench` with arguments.
 fn bench(arguments: &[&str]) -> io::Result<Output> {
     Command::new(env!("CARGO_BIN_EXE_weir")).arg("bench").args(arguments).output()
 }
 
 #[test]
-fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
+fn one_command_writes_a_table_a_page_all_rounds_and_a_plot() {
     if or_skip(envoy::binary()).is_none() || or_skip(redis::binary()).is_none() {
         return;
     }
@@ -21,9 +21,9 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
     let place = out.path().to_str().expect("its path is text");
     let done = bench(&["--rounds", "1", "--seconds", "1", "--subjects", "no-op,weir", "--out", place])
         .expect("weir can be run");
-    let (told, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{told}\n{complained}");
-    assert!(told.contains("no-op") && told.contains("weir"), "{told}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{stdout}\n{stderr}");
+    assert!(stdout.contains("no-op") && stdout.contains("weir"), "{stdout}");
 
     let read = |name: &str| std::fs::read_to_string(out.path().join(name)).expect(name);
     let (page, rounds) = (read("RESULTS.md"), read("results/rounds.csv"));
@@ -35,8 +35,8 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
     let field = |line: usize, name: &str| lines[line][lines[0].iter().position(|it| *it == name).expect(name)];
     assert_eq!((field(1, "subject"), field(2, "subject"), lines.len()), ("no-op", "weir", 3));
     let number = |line: usize, name: &str| field(line, name).parse::<f64>().expect("a number");
-    // Every request of Weir's is a decision of Redis', which reads and writes its bucket, be it in a script of several
-    // or of its own, which asks for the time and is a command itself.
+    // Redis decides every request of Weir: two commands read and write its bucket. A script, of one request or of a
+    // batch, is one more command, and reads the time with another.
     assert!((0.0..1.05).contains(&number(2, "redis_scripts_per_request")), "{rounds}");
     assert!((1.95..4.05).contains(&number(2, "redis_commands_per_request")), "{rounds}");
     assert_eq!(number(1, "redis_commands_per_request"), 0.0);
@@ -47,8 +47,8 @@ fn one_command_leaves_a_table_a_page_all_rounds_and_a_plot() {
 }
 
 #[test]
-fn a_subject_that_is_unknown_is_refused_with_those_that_are_known() {
+fn an_unknown_subject_is_refused_with_the_known_subjects() {
     let done = bench(&["--subjects", "no-such"]).expect("weir can be run");
-    let complained = String::from_utf8_lossy(&done.stderr);
-    assert!(!done.status.success() && complained.contains("weir-denied"), "{complained}");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && stderr.contains("weir-denied"), "{stderr}");
 }

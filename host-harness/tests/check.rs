@@ -1,4 +1,4 @@
-//! What `weir check` says of files that hosts would start with, and of those in `envoy/`.
+//! Output of `weir check` for the files in `envoy/`, and for changed copies of them.
 
 #![allow(clippy::expect_used, reason = "a fixture that cannot do its work fails the test")]
 
@@ -9,12 +9,12 @@ const CALLOUT: &str = include_str!("../../envoy/callout.yaml");
 const LIMITER: &str =
     "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.config";
 
-/// How the last line begins where there is no error.
+/// Start of the last line if there is no error.
 const FILE_IS_SOUND: &str = "1 listener, 1 cluster, 1 limiter configuration: ";
 const BY_USER: &str = "- request_header: {name: x-user-id}";
 const BY_BODY: &str = "- request_body: {json_pointer: /user}";
 
-/// `weir check` of a file: whether it is well, and what is said of it, a line each.
+/// Runs `weir check` for a file; returns whether it succeeds, and the lines of its output.
 fn check(file: &str) -> (bool, Vec<String>) {
     let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
     let output = weir.args(["check", file]).env_remove("REDIS_PASSWORD").output().expect("`weir` runs");
@@ -22,7 +22,7 @@ fn check(file: &str) -> (bool, Vec<String>) {
     (output.status.success(), String::from_utf8(said).expect("UTF-8").lines().map(str::to_owned).collect())
 }
 
-/// The problems of a bootstrap with these texts in the place of others, without the file's name.
+/// Returns the output lines for a bootstrap with replaced texts, without the file's name.
 fn problems<const N: usize>(bootstrap: &str, changes: [(&str, &str); N]) -> Vec<String> {
     let text = changes.iter().fold(bootstrap.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "there is no {from:?}");
@@ -34,13 +34,13 @@ fn problems<const N: usize>(bootstrap: &str, changes: [(&str, &str); N]) -> Vec<
     let (is_well, said) = check(path);
     let told_of_file = |line: &String| line.strip_prefix(&format!("{path}: ")).expect("named by its file").to_owned();
     let problems: Vec<String> = said.iter().map(told_of_file).collect();
-    // Warnings do no harm.
+    // Warnings do not fail the check.
     assert_eq!(is_well, problems.iter().any(|line| line.starts_with(FILE_IS_SOUND)), "{problems:?}");
     problems
 }
 
 #[test]
-fn every_scenario_is_well() {
+fn every_scenario_passes() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy");
     let scenarios: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(scenarios.len() >= 9, "{scenarios:?}");
@@ -54,7 +54,7 @@ fn every_scenario_is_well() {
 }
 
 #[test]
-fn what_the_filter_would_refuse_is_told_with_its_place() {
+fn problems_of_the_filter_configuration_are_reported_with_their_path() {
     let found = problems(QUICKSTART, [("max_tokens: 20", "max_tokens: -1"), ("redis: {cluster: redis}", "redis: {}")]);
     assert_eq!(
         found,
@@ -69,7 +69,7 @@ fn what_the_filter_would_refuse_is_told_with_its_place() {
 }
 
 #[test]
-fn a_body_that_is_read_must_be_shown() {
+fn limits_that_read_a_body_need_allow_on_headers_stop_iteration() {
     let unseen = |limits: &str| {
         format!(
             "{LIMITER}.allow_on_headers_stop_iteration: expected true, found it unset or false (the body is read by \
@@ -87,7 +87,7 @@ fn a_body_that_is_read_must_be_shown() {
     assert_eq!(problems(QUICKSTART, [by_body, no]), [unseen("limits[0]")]);
     assert_eq!(problems(QUICKSTART, [by_body, yes]), ["1 listener, 1 cluster, 1 limiter configuration: all is well"]);
 
-    // A cost may be a body's as well, and of several limits those are named that read one.
+    // A hits addend can read the body too. The error names the limits that read a body.
     let bucket = "token_bucket: {max_tokens: 20, tokens_per_fill: 100, fill_interval: 60s}";
     let limits = format!(
         "{bucket}
@@ -100,7 +100,7 @@ fn a_body_that_is_read_must_be_shown() {
 }
 
 #[test]
-fn the_cluster_of_redis_must_be_one_of_the_file() {
+fn the_cluster_of_redis_must_be_in_the_file() {
     let found = problems(QUICKSTART, [("{cluster: redis}", "{cluster: redsi}")]);
     let expected = "redis.cluster: expected a cluster of this file (redis), found another name of 5 bytes";
     assert_eq!(found, [format!("{LIMITER}.configuration.value: {expected}")]);
@@ -111,7 +111,7 @@ fn the_cluster_of_redis_must_be_one_of_the_file() {
 }
 
 #[test]
-fn redis_is_not_sent_http() {
+fn the_cluster_of_redis_must_be_raw_tcp() {
     const TCP: &str = "    upstream_config:
       name: envoy.upstreams.http.tcp
       typed_config:
@@ -128,7 +128,7 @@ fn redis_is_not_sent_http() {
 }
 
 #[test]
-fn a_stream_needs_a_bridge_and_a_callout_none() {
+fn the_stream_transport_needs_a_bridge_and_the_callout_transport_refuses_a_bridge() {
     let expected = |expected: &str, found: &str| {
         let expected =
             expected.replace("BRIDGE", "upstream filter with the root_id \"bridge\" in static_resources.clusters[0]");
@@ -140,7 +140,7 @@ fn a_stream_needs_a_bridge_and_a_callout_none() {
     assert_eq!(problems(QUICKSTART, [to_callout]), expected("\"stream\", or no BRIDGE", "\"callout\" with one"));
 }
 
-/// The same list at both plugins, or at the limiter alone.
+/// Returns the quickstart with a password, and a list of environment variables at both plugins or at the limiter alone.
 fn listed(at_both: bool, list: &str) -> String {
     let (limiter, bridge) = ("                  vm_id: weir\n", "                vm_id: weir\n");
     let with = |indent: &str| format!("{indent}environment_variables: {list}\n{indent}vm_id: weir\n");
@@ -178,7 +178,7 @@ fn the_variable_of_a_password_is_listed_at_both_plugins_of_a_vm() {
 }
 
 #[test]
-fn what_works_less_well_is_a_warning() {
+fn doubtful_environment_variables_are_warnings() {
     let unset = problems(&listed(true, "{host_env_keys: [REDIS_PASSWORD]}"), []);
     let expected = "vm_config.environment_variables: expected the environment variable REDIS_PASSWORD to have a value";
     assert!(unset[0].starts_with(&format!("warning: {LIMITER}.{expected}")), "{unset:?}");
@@ -199,7 +199,7 @@ fn what_works_less_well_is_a_warning() {
 }
 
 #[test]
-fn limits_by_path_need_paths_of_one_form() {
+fn limits_by_path_need_path_normalization() {
     const BUCKET: &str = "token_bucket: {max_tokens: 20, tokens_per_fill: 100, fill_interval: 60s}";
     const ALL: &str = "stat_prefix: ingress\n          normalize_path: true\n          merge_slashes: true\n          \
         path_with_escaped_slashes_action: ACTION";
@@ -260,7 +260,7 @@ fn no_secret_of_a_malformed_file_is_repeated() {
         assert!(QUICKSTART.contains(from), "{from}");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), QUICKSTART.replacen(from, to, 1)).expect("written");
-        // A filter takes any name of a cluster, and would be served.
+        // The filter accepts any cluster name: `weir serve` would start.
         let is_served = to.contains("cluster: hunter2");
         for command in [&["check"][..], &["serve"], &["limits", "list", "--config"]] {
             if is_served && command[0] == "serve" {
@@ -289,7 +289,7 @@ fn strict_fails_on_warnings() {
 }
 
 #[test]
-fn a_circuit_breaker_below_max_in_flight_is_warned_about_where_there_are_callouts() {
+fn a_circuit_breaker_below_max_in_flight_is_a_warning_with_the_callout_transport() {
     const BREAKER: &str = "    circuit_breakers:
       thresholds:
       - {max_connections: 4096, max_pending_requests: 4096, max_requests: 4096}

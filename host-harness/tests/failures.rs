@@ -1,4 +1,4 @@
-//! What becomes of requests when a module fails, and of a start when it refuses.
+//! Failures of modules: the failure policies after a trap, and errors of a start that a module refuses.
 
 mod support;
 
@@ -8,7 +8,7 @@ use hyper::Request;
 use support::{Scenario, filter, text};
 use weir_harness::{HostError, VmError};
 
-/// Traps on `/trap`, loops on `/loop`, holds `/hold`, continues otherwise.
+/// Guest that traps on `/trap`, loops on `/loop`, holds `/hold`, and continues otherwise.
 const FRAGILE: &str = r#"(data (i32.const 0) ":path")
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
       (local $letter i32)
@@ -28,13 +28,13 @@ fn status(proxy: &support::Proxy, path: &str) -> u16 {
 }
 
 #[test]
-fn after_a_trap_a_closed_filter_refuses_everything() {
+fn after_a_trap_fail_closed_refuses_every_request() {
     let proxy = fragile("failure_policy: FAIL_CLOSED");
     assert_eq!([status(&proxy, "/"), status(&proxy, "/trap"), status(&proxy, "/")], [200, 503, 503]);
 }
 
 #[test]
-fn after_a_trap_an_open_filter_is_passed_by() {
+fn after_a_trap_fail_open_bypasses_the_filter() {
     let proxy = fragile("failure_policy: FAIL_OPEN");
     assert_eq!([status(&proxy, "/"), status(&proxy, "/trap"), status(&proxy, "/trap")], [200, 503, 200]);
     let proxy = fragile("fail_open: true");
@@ -42,7 +42,7 @@ fn after_a_trap_an_open_filter_is_passed_by() {
 }
 
 #[test]
-fn a_trap_on_the_way_back_is_a_503_as_well() {
+fn a_trap_in_a_response_follows_the_failure_policy() {
     let guest = r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (unreachable))"#;
     let answers = |more: &str| {
         let proxy = Scenario { guest, filters: filter("guest", more), ..Scenario::default() }.start();
@@ -54,7 +54,7 @@ fn a_trap_on_the_way_back_is_a_503_as_well() {
 }
 
 #[test]
-fn after_a_trap_a_new_vm_is_made_but_not_within_a_second() {
+fn after_a_trap_the_vm_is_reloaded_but_not_within_a_second() {
     let since = Instant::now();
     let proxy = fragile("failure_policy: FAIL_RELOAD");
     assert_eq!([status(&proxy, "/trap"), status(&proxy, "/")], [503, 503]);
@@ -75,9 +75,9 @@ fn a_module_that_never_returns_is_stopped() {
 }
 
 #[test]
-fn requests_that_a_failed_vm_held_are_answered() {
+fn requests_held_by_a_failed_vm_get_a_response() {
     if support::envoy::asked_for().is_some() {
-        return eprintln!("skipped: Envoy leaves them hanging");
+        return eprintln!("skipped: Envoy sends no response to these requests");
     }
     let proxy = fragile("failure_policy: FAIL_RELOAD");
     let address = proxy.address();
@@ -91,9 +91,9 @@ fn requests_that_a_failed_vm_held_are_answered() {
 }
 
 #[test]
-fn a_refused_configuration_is_an_error_with_the_modules_words() {
+fn a_refused_configuration_is_an_error_with_the_log_of_the_module() {
     if support::envoy::asked_for().is_some() {
-        return eprintln!("skipped: Envoy's own error is Envoy's");
+        return eprintln!("skipped: Envoy has its own error text");
     }
     let guest = r#"(data (i32.const 0) "limits[0].name: missing")
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
@@ -119,7 +119,7 @@ fn a_module_of_another_abi_is_refused_by_its_path() {
 }
 
 #[test]
-fn the_admin_listener_shows_what_a_module_counts() {
+fn the_admin_listener_shows_the_metrics_of_a_module() {
     let guest = r#"(data (i32.const 0) "weir.limit.a-b.denied")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (call $count (i32.const 0) (i32.const 21)) (i32.const 0))"#;

@@ -1,4 +1,4 @@
-//! A filter that is not Weir's, written with the Rust SDK: the harness runs it like any other proxy.
+//! Foreign filter on the harness: written with the Rust SDK, without any code of Weir.
 
 #![allow(clippy::expect_used, reason = "a fixture that cannot do its work fails the test")]
 
@@ -11,7 +11,7 @@ use support::{Proxy, Scenario, cluster, eventually, filter, header, mirror_serve
 use weir_harness::provision::{checkout, wasm_target};
 
 #[test]
-fn a_filter_adds_what_it_was_configured_with_to_each_response() {
+fn a_filter_adds_its_configuration_to_each_response() {
     let proxy = served("");
     for path in ["/", "/elsewhere"] {
         let answer = proxy.get(path);
@@ -21,16 +21,16 @@ fn a_filter_adds_what_it_was_configured_with_to_each_response() {
 }
 
 #[test]
-fn a_filter_ticks_and_shares_what_it_counts() {
+fn a_filter_counts_its_ticks_in_shared_data() {
     let proxy = served("");
     let ticks = || header(&proxy.get("/"), "x-ticks").and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
-    eventually("the filter has ticked thrice", || ticks() >= 3);
+    eventually("the filter has ticked three times", || ticks() >= 3);
     let before = ticks();
-    eventually("it goes on ticking", || ticks() > before);
+    eventually("the filter keeps ticking", || ticks() > before);
 }
 
 #[test]
-fn a_filter_holds_a_request_until_another_server_has_answered() {
+fn a_filter_holds_a_request_until_its_callout_has_a_response() {
     let proxy = served(&cluster("oracle", mirror_server(), "http1"));
     for path in ["/ask/one", "/ask/two"] {
         let answer = proxy.get(path);
@@ -42,7 +42,7 @@ fn a_filter_holds_a_request_until_another_server_has_answered() {
 }
 
 #[test]
-fn a_filter_is_told_of_a_server_that_does_not_answer_and_of_one_that_is_not_there() {
+fn a_callout_to_an_unreachable_cluster_gets_an_error_and_to_an_unknown_cluster_fails() {
     let unreachable = served(&cluster("oracle", nobody(), "http1"));
     assert!(
         header(&unreachable.get("/ask"), "x-answer").is_none_or(|answer| answer.contains("upstream connect error"))
@@ -60,7 +60,7 @@ fn served(clusters: &str) -> Proxy {
     Scenario { filters, clusters: clusters.to_owned(), ..Scenario::default() }.start()
 }
 
-/// The guest, built if it is not up to date.
+/// Builds the guest module, if it is not up to date, and returns its path.
 fn guest() -> PathBuf {
     wasm_target::ensure().expect("the wasm target");
     let args = ["build", "--release", "--quiet", "-p", "weir-guest-sdk", "--target", wasm_target::TARGET];

@@ -1,4 +1,4 @@
-//! A request's way: through filters that change, hold and answer it, to its route and back.
+//! HTTP streams: through filters that change, hold and reply to requests, to the route's cluster and back.
 
 mod support;
 
@@ -7,13 +7,13 @@ use std::io::{Read, Write};
 use hyper::Request;
 use support::{Scenario, cluster, echo_server, filter, header, http2_server, mirror_server, nobody, text};
 
-/// Answers a request that a route sends to a cluster.
+/// Returns a route of all paths to the cluster `backend`; `more` are fields of its `route` action.
 fn to_cluster(more: &str) -> String {
     format!("- {{match: {{prefix: \"/\"}}, route: {{cluster: backend{more}}}}}")
 }
 
 #[test]
-fn a_direct_response_is_given_as_the_file_says() {
+fn a_direct_response_has_the_configured_status_and_body() {
     let routes = r#"- {match: {path: "/teapot"}, direct_response: {status: 418, body: {inline_string: "short and stout"}}}
 - {match: {prefix: "/empty"}, direct_response: {status: 204}}"#;
     let proxy = Scenario { routes: routes.to_owned(), ..Scenario::default() }.start();
@@ -26,7 +26,7 @@ fn a_direct_response_is_given_as_the_file_says() {
 }
 
 #[test]
-fn a_request_goes_to_its_cluster_with_what_the_filter_made_of_it() {
+fn a_request_reaches_its_cluster_with_the_changes_of_the_filter() {
     let guest = r#"(data (i32.const 0) "x-guestwas-herex-answered")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (drop (call $add_header (i32.const 0) (i32.const 0) (i32.const 7) (i32.const 7) (i32.const 8)))
@@ -51,7 +51,7 @@ fn a_request_goes_to_its_cluster_with_what_the_filter_made_of_it() {
 }
 
 #[test]
-fn a_request_goes_to_an_http2_cluster_with_its_authority() {
+fn a_request_reaches_an_http2_cluster_with_its_authority() {
     let clusters = cluster("backend", http2_server(), "http2");
     let proxy = Scenario { routes: to_cluster(""), clusters, ..Scenario::default() }.start();
     for _ in 0..2 {
@@ -62,7 +62,7 @@ fn a_request_goes_to_an_http2_cluster_with_its_authority() {
 }
 
 #[test]
-fn a_large_answer_arrives_whole_whatever_the_client_takes_at_once() {
+fn a_large_response_arrives_complete() {
     let clusters = cluster("backend", http2_server(), "http2");
     let proxy = Scenario { routes: to_cluster(""), clusters, ..Scenario::default() }.start();
     let body: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
@@ -70,7 +70,7 @@ fn a_large_answer_arrives_whole_whatever_the_client_takes_at_once() {
 }
 
 #[test]
-fn a_cluster_that_cannot_be_reached_is_a_503() {
+fn an_unreachable_cluster_is_a_503() {
     let clusters = cluster("backend", nobody(), "http1");
     let proxy = Scenario { routes: to_cluster(""), clusters, ..Scenario::default() }.start();
     let answer = proxy.get("/");
@@ -79,7 +79,7 @@ fn a_cluster_that_cannot_be_reached_is_a_503() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_in_time_is_a_504() {
+fn a_response_after_the_route_timeout_is_a_504() {
     let silent = support::tcp_server(|mut stream| {
         let mut all = Vec::new();
         let _ = stream.read_to_end(&mut all);
@@ -91,7 +91,7 @@ fn a_cluster_that_does_not_answer_in_time_is_a_504() {
 }
 
 #[test]
-fn a_body_goes_to_a_raw_tcp_cluster_as_it_is() {
+fn a_body_reaches_a_raw_tcp_cluster_unchanged() {
     let clusters = cluster("backend", echo_server(), "tcp");
     let proxy = Scenario { routes: to_cluster(""), clusters, ..Scenario::default() }.start();
     let body: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
@@ -101,8 +101,8 @@ fn a_body_goes_to_a_raw_tcp_cluster_as_it_is() {
 }
 
 #[test]
-fn a_filter_that_holds_a_body_back_sees_it_grow_and_may_replace_it() {
-    // Holds the body until its end, then puts its length in its place, and the old end after that.
+fn a_filter_that_holds_a_body_sees_it_grow_and_can_replace_it() {
+    // Holds the body until its end, then puts it in brackets; a body of 70,000 bytes is replaced.
     let guest = r#"(data (i32.const 0) "content-length[whole]")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (drop (call $remove_header (i32.const 0) (i32.const 0) (i32.const 14))) (i32.const 0))
@@ -119,7 +119,7 @@ fn a_filter_that_holds_a_body_back_sees_it_grow_and_may_replace_it() {
     assert_eq!(text(&proxy.send(Request::post("/"), &[b'x'; 70_000])), "[whole]");
 }
 
-/// Holds bodies, in this way, until `$let_go` is set.
+/// Returns a guest that returns `action` for request bodies until `$let_go` is set.
 fn that_holds_bodies(action: u32) -> String {
     format!(
         r#"(global $held (mut i32) (i32.const 0))
@@ -133,8 +133,8 @@ fn that_holds_bodies(action: u32) -> String {
 }
 
 #[test]
-fn a_body_of_more_than_is_kept_passes_where_its_sender_is_to_wait() {
-    // The tenth tick after its beginning was held lets it go: there is time for more of it to come than is kept.
+fn a_body_above_the_buffer_limit_passes_if_its_sender_has_to_wait() {
+    // The tenth tick after the first hold resumes the body: 200 ms, in which more than the buffer limit could arrive.
     let tick = r#"(global $ticks (mut i32) (i32.const 0))
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
           (drop (call $set_tick_period (i32.const 20))) (i32.const 1))
@@ -155,16 +155,16 @@ fn a_body_of_more_than_is_kept_passes_where_its_sender_is_to_wait() {
 }
 
 #[test]
-fn a_body_of_more_than_is_kept_is_a_413_where_all_of_it_is_to_be_held() {
+fn a_body_above_the_buffer_limit_is_a_413_if_the_filter_buffers_it() {
     let guest = that_holds_bodies(1);
-    // It does not answer before it has the body.
+    // The server sends no response before it has the whole body.
     let clusters = cluster("backend", mirror_server(), "http1");
     let proxy = Scenario { guest: &guest, routes: to_cluster(""), clusters, ..Scenario::default() }.start();
     assert_eq!(proxy.send(Request::post("/"), &[b'x'; 3 << 20]).status().as_u16(), 413);
 }
 
 #[test]
-fn a_bodys_beginning_can_be_replaced_but_not_its_middle() {
+fn the_start_of_a_body_can_be_replaced_but_not_its_middle() {
     let guest = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
           (call $note (call $set_buffer (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1)))
           (call $note (call $set_buffer (i32.const 0) (i32.const 1) (i32.const 1) (i32.const 0) (i32.const 1)))
@@ -188,8 +188,8 @@ fn a_response_body_is_rewritten_chunk_by_chunk() {
 }
 
 #[test]
-fn a_filters_own_answer_passes_the_filters_that_saw_the_request() {
-    // The first filter marks responses; the second answers. Their roles are their root ids' first letters.
+fn a_local_reply_passes_the_filters_that_saw_the_request() {
+    // The first filter marks responses; the second sends a local reply. The role is the first letter of the root id.
     let guest = r#"(data (i32.const 0) "plugin_root_idx-markseendetailsanswera\00b\00")
         (data (i32.const 64) "\01\00\00\00\01\00\00\00\01\00\00\00a\00b\00")
         (func $role (result i32)
@@ -215,7 +215,7 @@ fn a_filters_own_answer_passes_the_filters_that_saw_the_request() {
 }
 
 #[test]
-fn a_filter_may_answer_in_the_place_of_a_response() {
+fn a_filter_can_replace_a_response_with_a_local_reply() {
     let guest = r#"(data (i32.const 0) "instead")
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
           (drop (call $respond (i32.const 502) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 7)
@@ -230,7 +230,7 @@ fn a_filter_may_answer_in_the_place_of_a_response() {
 }
 
 #[test]
-fn a_grpc_request_is_answered_in_trailers_only() {
+fn a_local_reply_to_a_grpc_request_is_trailers_only() {
     let guest = r#"(data (i32.const 0) "too much")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (drop (call $respond (i32.const 429) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)
@@ -246,7 +246,7 @@ fn a_grpc_request_is_answered_in_trailers_only() {
 }
 
 #[test]
-fn what_was_let_go_cannot_be_read_or_changed_any_more() {
+fn released_headers_cannot_be_read_or_changed() {
     let guest = r#"(data (i32.const 0) ":pathx")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
@@ -259,7 +259,7 @@ fn what_was_let_go_cannot_be_read_or_changed_any_more() {
 }
 
 #[test]
-fn an_exchange_is_logged_done_and_deleted_once() {
+fn the_context_of_a_stream_is_logged_done_and_deleted_once() {
     let guest = r#"(data (i32.const 0) "logdonedeleteopened")
         (func (export "proxy_on_context_create") (param $context i32) (param $root i32)
           (if (local.get $root) (then (call $count (i32.const 13) (i32.const 6)))))
@@ -279,7 +279,7 @@ fn an_exchange_is_logged_done_and_deleted_once() {
 }
 
 #[test]
-fn a_client_that_goes_away_ends_its_held_exchange() {
+fn a_downstream_that_disconnects_ends_its_held_stream() {
     let guest = r#"(data (i32.const 0) "deletedheld")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (call $count (i32.const 7) (i32.const 4)) (i32.const 1))
@@ -294,8 +294,8 @@ fn a_client_that_goes_away_ends_its_held_exchange() {
 }
 
 #[test]
-fn a_tick_resumes_what_a_request_left_waiting() {
-    // The root context remembers the last request, and lets it go at the next tick.
+fn a_tick_resumes_a_held_request() {
+    // The root context stores the id of the last request, and resumes that request at the next tick.
     let guest = r#"(global $waiting (mut i32) (i32.const 0))
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
           (drop (call $set_tick_period (i32.const 20))) (i32.const 1))
@@ -312,7 +312,7 @@ fn a_tick_resumes_what_a_request_left_waiting() {
 }
 
 #[test]
-fn a_filter_may_end_an_exchange_without_an_answer() {
+fn a_filter_can_close_a_stream_without_a_response() {
     let guest = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (drop (call $close (i32.const 0))) (i32.const 1))"#;
     let proxy = Scenario { guest, ..Scenario::default() }.start();
@@ -332,7 +332,7 @@ fn two_workers_serve_one_address() {
 }
 
 #[test]
-fn an_address_behind_trusted_proxies_is_the_clients() {
+fn the_source_address_is_the_hop_before_the_trusted_proxies() {
     let guest = r#"(data (i32.const 0) "source\00address")
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (drop (call $get_property (i32.const 0) (i32.const 14) (i32.const 0x700) (i32.const 0x704)))

@@ -1,4 +1,4 @@
-//! What modules start: HTTP callouts, gRPC streams to a raw TCP peer through a bridge in the same YAML.
+//! HTTP callouts and gRPC streams of modules; a bridge in the same YAML connects gRPC streams to a raw TCP peer.
 
 mod support;
 
@@ -6,7 +6,7 @@ use std::io::Read;
 
 use support::{Scenario, cluster, echo_server, http2_server, mirror_server, nobody, tcp_server};
 
-/// Sends a callout for each request, and answers with what it is told of it: the counts, `:status`, the body.
+/// Guest that sends a callout for each request and replies with its result: whether there are headers, `:status`, body.
 const CALLER: &str = r#"
     (data (i32.const 0) "\03\00\00\00\07\00\00\00\04\00\00\00\05\00\00\00\05\00\00\00\0a\00\00\00\04\00\00\00:method\00POST\00:path\00/call\00:authority\00peer\00")
     (data (i32.const 128) "backendask:status")
@@ -35,7 +35,7 @@ fn called(peer: std::net::SocketAddr, kind: &str) -> String {
 }
 
 #[test]
-fn a_callout_is_answered_over_http() {
+fn a_callout_gets_an_http_response() {
     let answer = called(mirror_server(), "http1");
     assert!(answer.starts_with("102000POST /call HTTP/1.1\r\n"), "{answer}");
     assert!(answer.contains("host: peer\r\n") && answer.contains("content-length: 3\r\n"), "{answer}");
@@ -43,12 +43,12 @@ fn a_callout_is_answered_over_http() {
 }
 
 #[test]
-fn a_callout_sends_its_body_as_raw_tcp_and_gets_all_until_the_peer_closes() {
+fn a_raw_tcp_callout_sends_its_body_and_receives_until_the_peer_closes() {
     assert_eq!(called(echo_server(), "tcp"), "102000ask");
 }
 
 #[test]
-fn a_callout_to_nobody_is_answered_with_a_503() {
+fn a_callout_to_an_unreachable_cluster_gets_a_503() {
     for kind in ["http1", "tcp"] {
         let answer = called(nobody(), kind);
         assert!(answer.starts_with("105030upstream connect error"), "{kind}: {answer}");
@@ -56,7 +56,7 @@ fn a_callout_to_nobody_is_answered_with_a_503() {
 }
 
 #[test]
-fn a_callout_that_takes_too_long_is_answered_with_a_504() {
+fn a_callout_gets_a_504_after_its_timeout() {
     let silent = tcp_server(|mut stream| {
         let mut all = Vec::new();
         let _ = stream.read_to_end(&mut all);
@@ -66,14 +66,17 @@ fn a_callout_that_takes_too_long_is_answered_with_a_504() {
 }
 
 #[test]
-fn a_callout_to_no_cluster_is_a_bad_argument() {
+fn a_callout_to_an_unknown_cluster_is_a_bad_argument() {
     let proxy = Scenario { guest: CALLER, ..Scenario::default() }.start();
     assert_eq!(proxy.text("/"), "2");
 }
 
-/// Two roles. The bridge (root id `bridge`) takes the five bytes of framing off each message and puts five before
-/// what comes back. The other opens one stream, sends each request's path on it, and answers the oldest waiting
-/// request with each message; when the stream closes, with the status, and it opens another.
+/// Guest with two roles.
+///
+/// The bridge (root id `bridge`) removes the five bytes of framing from each message, and adds five bytes of framing
+/// to the response. The other role opens one stream, sends the path of each request on the stream, and replies to the
+/// oldest waiting request with each received message. When the stream closes, it replies with the status, and opens
+/// another stream for the next request.
 const STREAMER: &str = r#"
     (data (i32.const 0) "plugin_root_idbackendservicemethod:path")
     (global $stream (mut i32) (i32.const 0))
@@ -160,7 +163,7 @@ fn a_stream_is_one_connection_for_many_requests() {
 
 #[test]
 fn a_peer_that_closes_ends_the_stream_and_the_next_request_opens_another() {
-    // Reads a little, then closes; the second time, it echoes.
+    // The first connection reads once and closes; later connections echo.
     let turn = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let peer = tcp_server(move |mut stream| {
         let mut buffer = [0; 64];
@@ -178,13 +181,13 @@ fn a_peer_that_closes_ends_the_stream_and_the_next_request_opens_another() {
 }
 
 #[test]
-fn a_peer_that_is_not_there_is_unavailable() {
-    // 14 after '0'.
+fn a_stream_to_an_unreachable_peer_closes_with_unavailable() {
+    // '>' is 14 after '0'.
     assert_eq!(streamer(nobody()).text("/"), "backend>");
 }
 
 #[test]
-fn a_stream_to_no_cluster_fails_at_once() {
+fn a_stream_to_an_unknown_cluster_fails_at_once() {
     let proxy = Scenario { guest: STREAMER, ..Scenario::default() }.start();
     assert_eq!(proxy.text("/"), "9");
 }
@@ -198,8 +201,8 @@ fn a_stream_to_a_grpc_server_is_framed_both_ways() {
     }
 }
 
-/// One VM for both roles. A tick opens the stream; what a request asks is in its path: `s` sends that path, `a` answers,
-/// each in its turn.
+/// Guest with both roles in one VM. A tick opens the stream. The letters of a request's path are steps in order: `s`
+/// sends the path on the stream, `a` sends a local reply.
 const TURNS: &str = r#"
     (data (i32.const 0) "plugin_root_idbackendservicemethod:path")
     (global $stream (mut i32) (i32.const 0))
@@ -240,7 +243,7 @@ const TURNS: &str = r#"
       (i32.const 0))"#;
 
 #[test]
-fn of_what_a_callback_sends_after_an_answer_a_bridge_of_its_own_vm_loses_the_first() {
+fn a_bridge_in_the_same_vm_loses_the_first_message_after_a_local_reply() {
     let (sender, received) = std::sync::mpsc::channel();
     let peer = tcp_server(move |mut stream| {
         let mut buffer = [0; 64];
@@ -259,14 +262,14 @@ fn of_what_a_callback_sends_after_an_answer_a_bridge_of_its_own_vm_loses_the_fir
     }
     let mut all = Vec::new();
     while !all.ends_with(b"/sa-end") {
-        all.extend(received.recv_timeout(std::time::Duration::from_secs(5)).expect("all that was sent before the end"));
+        all.extend(received.recv_timeout(std::time::Duration::from_secs(5)).expect("all messages up to the last"));
     }
     let all = String::from_utf8_lossy(&all);
     assert_eq!(all.trim_start_matches("/sa"), "/ass/ssa/ssa/sas/sa-end");
 }
 
 #[test]
-fn a_grpc_call_gets_its_one_answer_or_a_status() {
+fn a_grpc_call_gets_one_message_or_a_status() {
     let guest = r#"(data (i32.const 0) "backendshopaddmessage")
         (global $waiting (mut i32) (i32.const 0))
         (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
@@ -288,7 +291,7 @@ fn a_grpc_call_gets_its_one_answer_or_a_status() {
 }
 
 #[test]
-fn two_workers_have_a_stream_each() {
+fn each_worker_has_a_stream_of_its_own() {
     let clusters = cluster("backend", echo_server(), "bridged");
     let proxy = Scenario { guest: STREAMER, clusters, workers: 2, ..Scenario::default() }.start();
     for n in 0..16 {

@@ -1,6 +1,6 @@
 //! Host functions that start something outside the VM: HTTP callouts, gRPC calls and streams, ticks.
 //!
-//! They only note what is asked for and give it a token; the host does it when the VM has returned.
+//! Each function records an [`Effect`] and returns its token; the host performs the effect after the VM has returned.
 
 use bytes::Bytes;
 use wasmtime::Caller;
@@ -105,7 +105,7 @@ fn open(
     let metadata = read_pairs(guest, metadata.0, metadata.1)?;
     guest.write_u32(token_at, 0)?;
     let state = guest.state();
-    // A GrpcService message, or else a plain cluster name; what is neither is refused as Envoy does.
+    // The target is a `GrpcService` message or a plain cluster name; any other target is refused, as in Envoy.
     let cluster = match envoy_grpc_cluster(&target) {
         Some(cluster) => cluster,
         None => {
@@ -145,7 +145,7 @@ pub(super) fn grpc_send(
         }
         if handle.remote_closed {
             // Envoy follows a dangling pointer here.
-            log::error!(target: "wasm", "a module sent on gRPC stream {token}, which its peer has closed");
+            log::error!(target: "wasm", "a module sent a message on gRPC stream {token}, which its upstream closed");
             return Err(Status::NotFound.into());
         }
         let after_answer = std::mem::take(&mut state.just_answered);
@@ -187,13 +187,15 @@ pub(super) fn set_tick_period(mut caller: Caller<'_, HostState>, period: u32) ->
     Ok(Status::Ok as u32)
 }
 
-/// `envoy_grpc.cluster_name` of a serialised `envoy.config.core.v3.GrpcService`; `None` where it is none.
+/// Returns `envoy_grpc.cluster_name` of a serialised `envoy.config.core.v3.GrpcService`; `None` for other bytes.
 fn envoy_grpc_cluster(message: &[u8]) -> Option<String> {
     let envoy_grpc = length_delimited(message, 1)?;
     String::from_utf8(length_delimited(envoy_grpc, 1)?.to_vec()).ok()
 }
 
-/// The field of this number in a message that has none but length-delimited and varint fields.
+/// Returns the last field with the number `wanted`.
+///
+/// `None` if the field is absent, or if the message has a field that is neither length-delimited nor a varint.
 fn length_delimited(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
     let mut found = None;
     while !message.is_empty() {

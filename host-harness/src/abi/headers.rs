@@ -1,4 +1,4 @@
-//! A header map as filters see it: ordered, lower-case names, pseudo-headers among them, values of any bytes.
+//! Header map as filters see it: ordered, with lower-case names, pseudo-headers, and values of any bytes.
 
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -10,19 +10,19 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// An empty map.
+    /// Returns an empty map.
     #[must_use]
     pub const fn new() -> Self {
         Self { entries: Vec::new() }
     }
 
-    /// The first value of a name, which may be given in any case.
+    /// Returns the first value of a name; names are compared case-insensitively.
     #[must_use]
     pub fn first(&self, name: &[u8]) -> Option<&Bytes> {
         self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Every value of a name, with commas between them; `None` where there is none.
+    /// Returns all values of a name, joined with commas; `None` if there is none.
     #[must_use]
     pub fn joined(&self, name: &[u8]) -> Option<Vec<u8>> {
         let values: Vec<&[u8]> = self
@@ -34,18 +34,18 @@ impl Headers {
         if values.is_empty() { None } else { Some(values.join(&b","[..])) }
     }
 
-    /// The first value of a name, where it is text.
+    /// Returns the first value of a name if it is UTF-8.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.first(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Adds a value beside those there are.
+    /// Appends a value; other values of the name stay.
     pub fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.entries.push((lower_case(name.into()), value.into()));
     }
 
-    /// Makes this the only value of its name, in the place of the first there was.
+    /// Sets the only value of a name, at the position of its first value, or at the end.
     pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
         let name = lower_case(name.into());
         let value = value.into();
@@ -69,37 +69,37 @@ impl Headers {
         self.entries.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
     }
 
-    /// Every entry, in order.
+    /// Returns every entry, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Bytes)> {
         self.entries.iter().map(|(key, value)| (key, value))
     }
 
-    /// How many entries.
+    /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether the map has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of all names and values.
+    /// Total size of all names and values in bytes.
     #[must_use]
     pub fn byte_size(&self) -> usize {
         self.entries.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
-    /// Whether a gRPC message follows: `content-type: application/grpc`, alone or with a `+` suffix.
+    /// Whether the content type is gRPC: `application/grpc`, alone or with a `+` suffix.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         let rest = self.first(b"content-type").and_then(|value| value.strip_prefix(b"application/grpc"));
         rest.is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'+'))
     }
 
-    /// Adds what hyper received.
+    /// Appends the entries of a hyper header map.
     pub(crate) fn extend_from(&mut self, map: &HeaderMap) {
         for (name, value) in map {
             self.entries
@@ -107,7 +107,7 @@ impl Headers {
         }
     }
 
-    /// As hyper sends it: without pseudo-headers, and without what no HTTP message may carry.
+    /// Converts to a hyper header map, without pseudo-headers and without headers that are invalid in HTTP.
     pub(crate) fn to_http(&self) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(self.entries.len());
         for (name, value) in self.entries.iter().filter(|(name, _)| name.first() != Some(&b':')) {

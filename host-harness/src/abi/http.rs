@@ -1,4 +1,4 @@
-//! Host functions over the exchange: header maps, buffers, and what becomes of the stream.
+//! Host functions of an HTTP stream: header maps, buffers, continuing and closing the stream, local replies.
 
 use bytes::{Bytes, BytesMut};
 use wasmtime::Caller;
@@ -138,7 +138,7 @@ pub(super) fn buffer_status(mut caller: Caller<'_, HostState>, buffer: u32, leng
     })())
 }
 
-/// Envoy replaces what a body begins with, or adds at its end; nothing in between.
+/// Replaces the start of a body, or appends to it; other positions are a bad argument, as in Envoy.
 pub(super) fn set_buffer_bytes(
     mut caller: Caller<'_, HostState>,
     buffer: u32,
@@ -185,7 +185,7 @@ pub(super) fn continue_stream(mut caller: Caller<'_, HostState>, kind: u32) -> A
             _ => return Err(Status::BadArgument.into()),
         };
         if let Some(http) = state.http() {
-            // As in Envoy: what is resumed cannot be changed any more.
+            // As in Envoy, the request's headers and trailers can no longer be changed, in either direction.
             if let Some(view) = http.stream.views.borrow_mut().get_mut(http.filter) {
                 view.request_headers = false;
                 view.request_trailers = false;
@@ -226,7 +226,7 @@ pub(super) fn send_local_response(
 ) -> Answer {
     let mut guest = Guest::new(&mut caller);
     answer((|| {
-        // As in Envoy: an access log's fields are parted by white space.
+        // As in Envoy: white space would split the field in an access log.
         let details = guest.read_text(details, details_length)?.replace(|char: char| char.is_ascii_whitespace(), "_");
         let body = Bytes::from(guest.read(body, body_length)?);
         let headers = read_pairs(&mut guest, headers, headers_length)?;
@@ -242,11 +242,11 @@ pub(super) fn send_local_response(
     })())
 }
 
-/// As in Envoy, malformed pairs are none.
+/// Reads pairs from the module's memory; malformed pairs become an empty map, as in Envoy.
 pub(super) fn read_pairs(guest: &mut Guest<'_, '_>, data: u32, length: u32) -> Result<Headers, Fault> {
     let bytes = guest.read(data, length)?;
     Ok(pairs::decode(&bytes).unwrap_or_else(|error| {
-        log::warn!(target: "wasm", "a module gave malformed pairs: {error}");
+        log::warn!(target: "wasm", "a module passed malformed pairs: {error}");
         Headers::new()
     }))
 }
@@ -255,7 +255,7 @@ fn known(kind: u32, last: u32) -> Result<(), Status> {
     if kind > last { Err(Status::BadArgument) } else { Ok(()) }
 }
 
-/// Reads a map; `None` where there is none now.
+/// Reads a map; `None` if it is absent, or closed to the acting filter.
 fn with_map<T>(state: &HostState, map: u32, read: impl FnOnce(&Headers) -> T) -> Option<T> {
     if map <= RESPONSE_TRAILERS {
         let http = state.http()?;
@@ -280,7 +280,7 @@ fn with_map<T>(state: &HostState, map: u32, read: impl FnOnce(&Headers) -> T) ->
     }
 }
 
-/// Changes a map that is open to the acting filter.
+/// Changes a map; `BadArgument` if it is absent, or closed to the acting filter.
 fn with_open_map(state: &HostState, map: u32, change: impl FnOnce(&mut Headers)) -> Result<(), Fault> {
     let http = state.http().ok_or(Status::BadArgument)?;
     if !is_open(http, map) {
@@ -325,7 +325,7 @@ fn with_buffer<T>(state: &HostState, buffer: u32, read: impl FnOnce(&[u8]) -> T)
             let root = state.plugin()?;
             root.configuring.then(|| read(&root.plugin.configuration))
         }
-        // Downstream and upstream data are of network filters, call data of foreign functions.
+        // 2, 3 and 8: buffers of network filters and foreign functions, which the harness does not have.
         _ => Some(read(&[])),
     }
 }

@@ -1,10 +1,10 @@
-//! A module's memory, with every pointer that it gives checked against its bounds.
+//! Access to a module's memory, with every pointer checked against its bounds.
 
 use wasmtime::{AsContext, AsContextMut, Caller, Extern, Memory};
 
 use super::state::HostState;
 
-/// The statuses of proxy-wasm 0.2.1 that the harness answers with.
+/// Statuses of proxy-wasm 0.2.1 that the harness returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Status {
@@ -19,11 +19,11 @@ pub(crate) enum Status {
     InternalFailure = 10,
 }
 
-/// What a host function ends with when it does not succeed.
+/// Failure of a host function.
 pub(crate) enum Fault {
-    /// The module is told.
+    /// Status returned to the module.
     Status(Status),
-    /// The module ends: its own allocator trapped, say.
+    /// Trap that ends the VM, for example one in the module's allocator.
     Trap(wasmtime::Error),
 }
 
@@ -33,7 +33,7 @@ impl From<Status> for Fault {
     }
 }
 
-/// Turns a host function's result into what the module sees.
+/// Converts a host function's result to the status that the module receives, or to a trap.
 pub(crate) fn answer(result: Result<(), Fault>) -> wasmtime::Result<u32> {
     match result {
         Ok(()) => Ok(Status::Ok as u32),
@@ -42,7 +42,7 @@ pub(crate) fn answer(result: Result<(), Fault>) -> wasmtime::Result<u32> {
     }
 }
 
-/// A calling module: its memory and the host's state for it.
+/// Calling module: its memory and its host state.
 pub(crate) struct Guest<'a, 'b> {
     caller: &'a mut Caller<'b, HostState>,
 }
@@ -89,7 +89,7 @@ impl<'a, 'b> Guest<'a, 'b> {
         self.write(pointer, &value.to_le_bytes())
     }
 
-    /// Copies bytes into memory that the module allocates for them; nothing is allocated for none.
+    /// Copies bytes into memory that the module allocates, and writes pointer and length; empty bytes allocate nothing.
     pub(crate) fn give(&mut self, bytes: &[u8], pointer_at: u32, length_at: u32) -> Result<(), Fault> {
         let length = u32::try_from(bytes.len()).map_err(|_| Status::InvalidMemoryAccess)?;
         let pointer = if length == 0 { 0 } else { self.allocate(length)? };
@@ -112,7 +112,7 @@ impl<'a, 'b> Guest<'a, 'b> {
         if let Some(memory) = self.caller.data().memory {
             return Ok(memory);
         }
-        // A start function may call the host before the instance is known to it.
+        // A start function can call the host before `HostState::memory` is set.
         let exported = self.caller.get_export("memory").and_then(Extern::into_memory);
         Ok(exported.ok_or(Status::InvalidMemoryAccess)?)
     }

@@ -1,4 +1,4 @@
-//! Dynamic metadata as filters get all of it: a serialised `envoy.config.core.v3.Metadata`, whose values have types.
+//! Encoder of all dynamic metadata as a serialised `envoy.config.core.v3.Metadata`, with typed values.
 //!
 //! Source: envoy/config/core/v3/base.proto, google/protobuf/struct.proto.
 
@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The message of what filters left, by their names.
+/// Returns the serialised `Metadata` of all filters, by filter name.
 pub(super) fn message(filters: &BTreeMap<String, Value>) -> Vec<u8> {
     filters.iter().flat_map(|(name, metadata)| entry(name, &fields_of(metadata))).collect()
 }
 
-/// A `Struct`.
+/// Returns a serialised `Struct`.
 fn fields_of(value: &Value) -> Vec<u8> {
     let fields = value.as_object().into_iter().flatten();
     fields.flat_map(|(key, value)| entry(key, &value_of(value))).collect()
 }
 
-/// A `Value`.
+/// Returns a serialised `Value`.
 fn value_of(value: &Value) -> Vec<u8> {
     match value {
         Value::Null => vec![1 << 3, 0],
@@ -35,12 +35,12 @@ fn value_of(value: &Value) -> Vec<u8> {
     }
 }
 
-/// An entry of a map in field 1.
+/// Returns an entry of the map in field 1.
 fn entry(key: &str, value: &[u8]) -> Vec<u8> {
     bytes(1, &[bytes(1, key.as_bytes()), bytes(2, value)].concat())
 }
 
-/// A field of bytes.
+/// Returns a length-delimited field.
 fn bytes(number: u8, payload: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     let mut length = payload.len();

@@ -1,4 +1,4 @@
-//! Metrics that a module defines; they live in the host's registry, one of a name for all VMs.
+//! Host functions for metrics. Metrics are in the host's registry; all VMs share the metric of a name.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::memory::{Guest, Status, answer};
 use super::state::HostState;
 use crate::stats::{Kind, Metric};
 
-/// A VM's handles; the kind is in an id's low two bits, as in Envoy.
+/// Metrics of a VM, by id. The low two bits of an id are the metric's kind, as in Envoy.
 #[derive(Default)]
 pub(crate) struct VmMetrics {
     by_id: HashMap<u32, Metric>,
@@ -32,7 +32,7 @@ pub(super) fn define(
             _ => return Err(Status::BadArgument.into()),
         };
         let state = guest.state();
-        // Envoy gathers what modules define under this name.
+        // Envoy's prefix for metrics of modules.
         let metric = state.shared.stats.metric(&format!("wasmcustom.{name}"), kind_of).ok_or(Status::BadArgument)?;
         state.metrics.defined += 1;
         let id = (state.metrics.defined << 2) | kind;

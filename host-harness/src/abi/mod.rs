@@ -1,8 +1,8 @@
-//! The host's side of proxy-wasm 0.2.1: every function that a module may import.
+//! Host side of proxy-wasm 0.2.1: every function that a module may import.
 //!
-//! A function never reaches out of the VM: it reads and changes the host's state for it, and notes as an
-//! [`state::Effect`] what is to be done once the VM has returned. Every pointer is checked; nothing a module passes can
-//! make the host panic.
+//! A host function reads and changes only the host state of its VM. Work outside the VM is recorded as a
+//! [`state::Effect`] and performed after the VM has returned. Every pointer is checked: no argument of a module makes
+//! the host panic.
 
 mod callout;
 pub(crate) mod headers;
@@ -25,7 +25,7 @@ use state::{Effect, HostState};
 type Call<'a> = Caller<'a, HostState>;
 type Answer = wasmtime::Result<u32>;
 
-/// Adds every import that a module of ABI 0.2.0 or 0.2.1 can have.
+/// Adds every import of ABI 0.2.0 and 0.2.1.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasi::add_to_linker(linker)?;
     linker.func_wrap("env", "proxy_log", log)?;
@@ -75,7 +75,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     Ok(())
 }
 
-/// One line of a module's, as Envoy prefixes it: the plugin's name, its root id and its VM's id.
+/// Logs a line of a module with Envoy's prefix: plugin name, root id and VM id.
 pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &str) {
     let mut prefix = String::new();
     if let Some(root) = state.plugin() {
@@ -150,7 +150,7 @@ fn done(mut caller: Call<'_>) -> Answer {
     Ok(Status::Ok as u32)
 }
 
-/// The harness has no foreign functions.
+/// Returns `NotFound`: the harness has no foreign functions.
 fn call_foreign_function(
     mut caller: Call<'_>,
     name: u32,

@@ -1,8 +1,8 @@
-//! The pairs codec of proxy-wasm: header maps and metadata as they cross between host and module.
+//! Pairs codec of proxy-wasm: encoding of header maps and metadata between host and module.
 //!
-//! A count, then the two lengths of every pair, then the bytes of every name and value with a NUL after each; numbers
-//! are 32 bits, little-endian. Decoding refuses what is cut short, over-long or too much (1,024 pairs, 1 MiB, as in
-//! proxy-wasm-cpp-host's limits).
+//! Layout: the count, then the two lengths of every pair, then the bytes of every name and value with a NUL after each.
+//! Numbers are 32 bits, little-endian. Decoding refuses truncated input, trailing bytes, more than 1,024 pairs and more
+//! than 1 MiB (proxy-wasm-cpp-host's limits).
 
 use bytes::Bytes;
 
@@ -11,18 +11,18 @@ use super::headers::Headers;
 const MAX_PAIRS: usize = 1024;
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Why bytes from a module are no pairs.
+/// Error of [`decode`]: the bytes from a module are not valid pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PairsError {
-    #[error("{0} bytes, at most {MAX_BYTES} are taken")]
+    #[error("expected at most {MAX_BYTES} bytes, found {0}")]
     TooLarge(usize),
-    #[error("{0} pairs, at most {MAX_PAIRS} are taken")]
+    #[error("expected at most {MAX_PAIRS} pairs, found {0}")]
     TooMany(usize),
-    #[error("cut short")]
+    #[error("truncated")]
     Truncated,
-    #[error("no NUL after a name or a value")]
+    #[error("missing NUL after a name or a value")]
     Unterminated,
-    #[error("bytes left after the last pair")]
+    #[error("trailing bytes after the last pair")]
     TrailingBytes,
 }
 
@@ -48,7 +48,7 @@ where
     encoded
 }
 
-/// No bytes at all are no pairs.
+/// Decodes pairs; empty input is an empty map.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Headers, PairsError> {
     if bytes.is_empty() {
         return Ok(Headers::new());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_is_decoded() {
+    fn encoded_pairs_decode_to_the_same_headers() {
         let entries = headers();
         let pairs: Vec<(Bytes, Bytes)> = entries.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
         assert_eq!(decode(&encode(pairs.iter().map(|(n, v)| (n, v)))), Ok(headers()));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_an_encoding_is_refused() {
+    fn truncated_and_trailing_bytes_are_refused() {
         let entries = headers();
         let pairs: Vec<(Bytes, Bytes)> = entries.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
         let whole = encode(pairs.iter().map(|(n, v)| (n, v)));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused() {
+    fn wrong_lengths_are_refused() {
         assert_eq!(decode(&[255; 12]), Err(PairsError::TooMany(u32::MAX as usize)));
         assert_eq!(decode(&[1, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0]), Err(PairsError::Truncated));
         assert_eq!(decode(&[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b'a', b'!', 0]), Err(PairsError::Unterminated));

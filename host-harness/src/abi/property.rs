@@ -1,7 +1,7 @@
-//! `get_property` and `set_property`: what Envoy tells a filter about its exchange.
+//! `get_property` and `set_property`: attributes of an HTTP stream.
 //!
 //! Numbers are 8 bytes, little-endian; times are nanoseconds; strings are their bytes; maps are pairs. (Envoy,
-//! "Attributes".) What Envoy has and the harness does not know is not found.
+//! "Attributes".) Envoy attributes that the harness does not support are not found.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -62,7 +62,7 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
             Some(stream.map(|stream| metadata::message(&stream.dynamic_metadata.borrow())).unwrap_or_default())
         }
         ["request", name @ ..] => {
-            // As in Envoy, a filter that let the headers go is told nothing of them.
+            // As in Envoy, a filter that has released the headers cannot read them.
             let shown = view(state).is_some_and(|view| view.request_headers || view.logging);
             let headers = stream?.request_headers.borrow();
             request(stream?, if shown { &headers } else { &NO_HEADERS }, name)
@@ -75,7 +75,7 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
         ["connection", "mtls"] => Some(vec![0]),
         ["connection", "requested_server_name"] => stream.map(|_| Vec::new()),
         ["xds", "node", rest @ ..] => node(&root?.node, rest),
-        // Neither inbound nor outbound: nothing in the honoured YAML says which.
+        // 0: unspecified. The supported YAML has no `traffic_direction`.
         ["xds", "listener_direction"] => number(0),
         ["xds", "filter_chain_name"] => stream.map(|_| Vec::new()),
         ["xds", "route_name"] => stream?.with_route(|_, route| route.name.clone().into_bytes()),
@@ -174,7 +174,9 @@ fn node(node: &NodeIdentity, name: &[&str]) -> Option<Vec<u8>> {
     }
 }
 
-/// A scalar as filters read it, whatever its type: the message of all metadata tells that. Envoy's form of lists and objects differs from one request to the next: not found.
+/// Returns the bytes of a scalar, without its type: only the message of all metadata has types.
+///
+/// `None` for lists and objects: Envoy encodes them differently from one request to the next.
 fn metadata_bytes(value: &serde_json::Value) -> Option<Vec<u8>> {
     match value {
         serde_json::Value::String(text) => Some(text.clone().into_bytes()),
@@ -184,7 +186,7 @@ fn metadata_bytes(value: &serde_json::Value) -> Option<Vec<u8>> {
     }
 }
 
-/// Envoy's name for filter state that wasm filters set.
+/// Returns Envoy's key for filter state that wasm filters set.
 fn own_state(path: &[u8]) -> Vec<u8> {
     [b"wasm.", path].concat()
 }

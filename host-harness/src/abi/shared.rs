@@ -1,4 +1,4 @@
-//! What VMs share across workers: data with compare-and-swap, queues, and metrics. Scoped by `vm_id`.
+//! State shared by VMs across workers: data with compare-and-swap and queues, scoped by `vm_id`, and metrics.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::memory::Status;
 use crate::stats::Registry;
 
-/// One for each host.
+/// Shared state of one host.
 #[derive(Default)]
 pub(crate) struct Shared {
     data: Mutex<HashMap<(String, Vec<u8>), Entry>>,
@@ -30,19 +30,19 @@ struct Queues {
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Vec<u8>>,
-    /// The root contexts that registered it, told in turn.
+    /// Root contexts that registered the queue, notified in turn: one for each new item.
     listeners: Vec<(QueueInbox, u32)>,
     turn: usize,
 }
 
-/// Where one VM of one worker hears that a queue has something.
+/// Sender of queue notifications to one VM of one worker.
 #[derive(Clone)]
 pub(crate) struct QueueInbox {
     pub(crate) vm: u64,
     pub(crate) worker: UnboundedSender<QueueReady>,
 }
 
-/// A queue has something for a root context of a VM.
+/// Notification to a root context of a VM: a queue has a new item.
 pub(crate) struct QueueReady {
     pub(crate) vm: u64,
     pub(crate) root: u32,
@@ -55,7 +55,7 @@ impl Shared {
         data.get(&(vm_id.to_owned(), key.to_vec())).map(|entry| (entry.value.clone(), entry.cas))
     }
 
-    /// `cas` 0 writes whatever was there.
+    /// Writes a value. `cas` 0 overwrites any value; another `cas` has to match the value's, if there is one.
     pub(crate) fn set_data(&self, vm_id: &str, key: &[u8], value: Vec<u8>, cas: u32) -> Result<(), Status> {
         let mut data = held(&self.data);
         match data.get_mut(&(vm_id.to_owned(), key.to_vec())) {
@@ -92,7 +92,7 @@ impl Shared {
         let mut queues = held(&self.queues);
         let queue = queues.get(token).ok_or(Status::NotFound)?;
         queue.items.push_back(item);
-        // Those whose worker is gone are forgotten on the way.
+        // Listeners of ended workers are removed on the way.
         while !queue.listeners.is_empty() {
             let index = queue.turn % queue.listeners.len();
             queue.turn = queue.turn.wrapping_add(1);
@@ -109,7 +109,7 @@ impl Shared {
         held(&self.queues).get(token).ok_or(Status::NotFound)?.items.pop_front().ok_or(Status::Empty)
     }
 
-    /// A VM that is gone hears no more.
+    /// Removes the queue listeners of a VM that has ended.
     pub(crate) fn forget_vm(&self, vm: u64) {
         for queue in &mut held(&self.queues).queues {
             queue.listeners.retain(|(inbox, _)| inbox.vm != vm);

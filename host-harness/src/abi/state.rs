@@ -1,4 +1,4 @@
-//! What the host keeps for one VM: its contexts, and the effects that wait until the VM returns.
+//! Host state of one VM: its contexts, and the effects to perform after the VM has returned.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
@@ -15,32 +15,32 @@ use super::shared::{QueueInbox, Shared};
 use super::stream::{Direction, LocalReply, Stream, StreamControl};
 use crate::bootstrap::{NodeIdentity, Plugin};
 
-/// The state behind a VM's host functions.
+/// State of a VM's host functions.
 pub(crate) struct HostState {
     pub(crate) vm_id: String,
     pub(crate) vm_configuration: Vec<u8>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: VmMetrics,
-    /// What a callout may name.
+    /// Cluster names that a callout may use.
     pub(crate) clusters: Rc<HashSet<String>>,
-    /// Where this VM hears of its queues; none in a VM that only validates.
+    /// Sender of this VM's queue notifications; `None` in a VM that only validates.
     pub(crate) inbox: Option<QueueInbox>,
     pub(crate) contexts: HashMap<u32, Context>,
-    /// The context that the host called.
+    /// Context of the running callback.
     pub(crate) current: u32,
-    /// The context that the module chose instead; 0: none.
+    /// Context that the module chose with `proxy_set_effective_context`; 0: none.
     pub(crate) effective: u32,
-    /// Performed, in order, when the VM has returned.
+    /// Effects to perform, in order, after the VM has returned.
     pub(crate) effects: Vec<Effect>,
-    /// A local reply was sent in this call: the chain stops, whatever the callback returns.
+    /// Whether a local reply was sent in this call: the chain then stops, regardless of the callback's return value.
     pub(crate) stopped: bool,
-    /// A local reply was sent in this call, and nothing on a stream since.
+    /// Whether a local reply was sent in this call, and no gRPC stream message since.
     pub(crate) just_answered: bool,
     pub(crate) memory: Option<Memory>,
     pub(crate) allocate: Option<TypedFunc<u32, u32>>,
     pub(crate) monotonic_zero: Instant,
-    /// What was logged during start-up, for the error that may come of it.
+    /// Lines logged during start-up, for the start-up error; `None` after start-up.
     pub(crate) log: Option<Vec<String>>,
     pub(crate) next_call: u32,
     pub(crate) next_grpc: u32,
@@ -51,28 +51,28 @@ pub(crate) enum Context {
     Http(HttpContext),
 }
 
-/// A plugin's root context, and what its callbacks show.
+/// Root context of a plugin, and the data that its callbacks can read.
 pub(crate) struct RootContext {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) node: Arc<NodeIdentity>,
-    /// The configuration can be read during `proxy_on_configure` only, as in Envoy.
+    /// Whether `proxy_on_configure` is running: the configuration can be read only then, as in Envoy.
     pub(crate) configuring: bool,
     pub(crate) response: Option<CalloutResponse>,
     pub(crate) grpc: GrpcShown,
-    /// Code and message of the last failure.
+    /// Code and message that `proxy_get_status` returns.
     pub(crate) status: (u32, String),
     pub(crate) calls: HashSet<u32>,
     pub(crate) streams: HashMap<u32, GrpcHandle>,
 }
 
-/// What `on_http_call_response` shows.
+/// Callout response, readable during `proxy_on_http_call_response`.
 pub(crate) struct CalloutResponse {
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
     pub(crate) trailers: Headers,
 }
 
-/// What the gRPC callbacks show.
+/// Metadata and message readable during the gRPC callbacks.
 #[derive(Default)]
 pub(crate) struct GrpcShown {
     pub(crate) initial: Option<Headers>,
@@ -80,7 +80,7 @@ pub(crate) struct GrpcShown {
     pub(crate) message: Bytes,
 }
 
-/// A gRPC stream or call as its module holds it. In Envoy a stream's entry lasts until both sides have closed.
+/// Module's handle of a gRPC stream or call. The handle of a stream lasts until both sides have closed, as in Envoy.
 #[derive(Default)]
 pub(crate) struct GrpcHandle {
     pub(crate) local_closed: bool,
@@ -91,12 +91,12 @@ pub(crate) struct GrpcHandle {
 pub(crate) struct HttpContext {
     pub(crate) root: u32,
     pub(crate) stream: Rc<Stream>,
-    /// Its place in the chain, in the order of the request.
+    /// Index in the filter chain, in request order.
     pub(crate) filter: usize,
     pub(crate) control: Weak<dyn StreamControl>,
 }
 
-/// What a module asked for, and the host does once the VM has returned.
+/// Action requested by a module; the host performs it after the VM has returned.
 pub(crate) enum Effect {
     Continue {
         stream: Weak<dyn StreamControl>,
@@ -111,7 +111,7 @@ pub(crate) enum Effect {
     Reset {
         stream: Weak<dyn StreamControl>,
     },
-    /// Milliseconds; 0 stops the ticks.
+    /// Sets the tick period in milliseconds; 0 stops the ticks.
     Tick {
         root: u32,
         period: u32,
@@ -136,7 +136,7 @@ pub(crate) enum Effect {
         token: u32,
         message: Bytes,
         end: bool,
-        /// The first after an answer in the same call.
+        /// Whether the message is the first after a local reply in the same call.
         after_answer: bool,
     },
     GrpcClose {
@@ -145,13 +145,13 @@ pub(crate) enum Effect {
     GrpcCancel {
         token: u32,
     },
-    /// The root context's deferred `proxy_on_done` is over.
+    /// Completes the root context's deferred `proxy_on_done`.
     Done {
         root: u32,
     },
 }
 
-/// Where a gRPC call goes.
+/// Destination of a gRPC call.
 pub(crate) struct GrpcTarget {
     pub(crate) cluster: String,
     pub(crate) service: String,
@@ -159,7 +159,7 @@ pub(crate) struct GrpcTarget {
 }
 
 impl HostState {
-    /// The context that host functions act on.
+    /// Returns the id of the context that host functions act on.
     pub(crate) fn acting(&self) -> u32 {
         if self.effective != 0 && self.contexts.contains_key(&self.effective) { self.effective } else { self.current }
     }
@@ -171,7 +171,7 @@ impl HostState {
         }
     }
 
-    /// The id of the acting context's root.
+    /// Returns the id of the acting context's root context.
     pub(crate) fn root_id(&self) -> u32 {
         self.http().map_or(self.acting(), |http| http.root)
     }

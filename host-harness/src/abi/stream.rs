@@ -1,4 +1,4 @@
-//! One HTTP exchange as the filters of its chain see it, and what they can do to it.
+//! HTTP stream: the state that its filters share, and the trait through which their effects reach the filter chain.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -11,31 +11,33 @@ use bytes::{Bytes, BytesMut};
 use super::headers::Headers;
 use crate::bootstrap::{Route, RouteTable, VirtualHost};
 
-/// From the client to the upstream, or back.
+/// Direction of an HTTP message: request (downstream to upstream) or response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Request = 0,
     Response = 1,
 }
 
-/// What is shared by all filters of one exchange.
+/// State of one HTTP stream, shared by all its filters.
 #[derive(Default)]
 pub(crate) struct Stream {
     pub(crate) request_headers: RefCell<Headers>,
     pub(crate) request_trailers: RefCell<Option<Headers>>,
     pub(crate) response_headers: RefCell<Option<Headers>>,
     pub(crate) response_trailers: RefCell<Option<Headers>>,
-    /// One for each filter, in the order of the request.
+    /// Views of the filters, in request order.
     pub(crate) views: RefCell<Vec<FilterView>>,
-    /// What filters left for each other, as its own bytes; what wasm filters set is named `wasm.…`.
+    /// Filter state by key, as plain bytes; keys set by wasm filters begin with `wasm.`.
     pub(crate) filter_state: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
-    /// Objects that filters left, by namespace.
+    /// Dynamic metadata: one object for each namespace.
     pub(crate) dynamic_metadata: RefCell<BTreeMap<String, serde_json::Value>>,
     pub(crate) info: StreamInfo,
 }
 
 impl Stream {
-    /// The route that the request has with its headers as they are now: Envoy clears its choice when they change.
+    /// Passes the route that matches the current request headers to `show`; `None` if no route matches.
+    ///
+    /// The route is looked up on each call: Envoy clears its cached route when the headers change.
     pub(crate) fn with_route<T>(&self, show: impl FnOnce(&VirtualHost, &Route) -> T) -> Option<T> {
         let headers = self.request_headers.borrow();
         let routes = self.info.routes.as_ref()?;
@@ -44,35 +46,35 @@ impl Stream {
     }
 }
 
-/// What one filter may touch now, as in Envoy: a map is open from its callback until the filter lets it go.
+/// Maps and bodies open to one filter. A map is open from its callback until the filter releases it, as in Envoy.
 #[derive(Default)]
 pub(crate) struct FilterView {
     pub(crate) request_headers: bool,
     pub(crate) request_trailers: bool,
     pub(crate) response_headers: bool,
     pub(crate) response_trailers: bool,
-    /// `proxy_on_log` may read every map, and change none.
+    /// Whether `proxy_on_log` is running: the filter can then read every map, and change none.
     pub(crate) logging: bool,
-    /// The body that the filter sees: a chunk, or all that it holds back. By [`Direction`].
+    /// Body that the filter can read, by [`Direction`]: the current chunk, or all bytes that the filter holds.
     pub(crate) bodies: [BytesMut; 2],
 }
 
-/// What properties tell about an exchange.
+/// Attributes of an HTTP stream, readable as properties.
 pub(crate) struct StreamInfo {
-    /// The client, as `x-forwarded-for` and the listener's trust in it have it; port 0 if from there.
+    /// Downstream address: of the connection, or with port 0 from `x-forwarded-for`, if the listener trusts it.
     pub(crate) source: Option<SocketAddr>,
     pub(crate) destination: Option<SocketAddr>,
     pub(crate) connection_id: u64,
     pub(crate) started: SystemTime,
     pub(crate) protocol: &'static str,
     pub(crate) routes: Option<Arc<RouteTable>>,
-    /// The cluster of an upstream chain.
+    /// Cluster of an upstream filter chain; `None` in a listener's chain.
     pub(crate) cluster: Option<String>,
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) response_bytes: Cell<u64>,
     pub(crate) response_details: RefCell<String>,
     pub(crate) upstream: Cell<Option<SocketAddr>>,
-    /// Nothing more comes of the exchange.
+    /// Whether the stream has ended.
     pub(crate) ended: Cell<bool>,
 }
 
@@ -95,7 +97,7 @@ impl Default for StreamInfo {
     }
 }
 
-/// An answer that a filter gives by itself.
+/// Local reply of a filter or of the proxy.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LocalReply {
     pub(crate) status: u16,
@@ -105,14 +107,14 @@ pub(crate) struct LocalReply {
     pub(crate) details: String,
 }
 
-/// The chain of an exchange, as the effects of its filters reach it.
+/// Filter chain of an HTTP stream, as seen by the effects of its filters.
 pub(crate) trait StreamControl {
-    /// The filter lets go on what it paused.
+    /// Resumes a direction that the filter paused.
     fn resume(&self, filter: usize, direction: Direction);
-    /// The filter answers, for the first time.
+    /// Sends a filter's local reply; later replies of the same filter are ignored.
     fn local_reply(&self, filter: usize, reply: LocalReply);
-    /// The exchange ends without an answer.
+    /// Resets the stream without a response.
     fn reset(&self);
-    /// The filter's VM has failed.
+    /// Removes the filter from the stream after a failure of its VM, or ends the stream, by the failure policy.
     fn vm_failed(&self, filter: usize);
 }

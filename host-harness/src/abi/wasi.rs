@@ -1,4 +1,4 @@
-//! The part of WASI preview 1 that Envoy gives a module: environment, clocks, randomness, and a log for what it prints.
+//! Part of WASI preview 1 that Envoy provides: environment, clocks, random bytes, and stdout and stderr as log lines.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ const NOENT: u32 = 44;
 const NOSYS: u32 = 52;
 const NOTSUP: u32 = 58;
 
-/// As proxy-wasm-cpp-host bounds it.
+/// Maximum length of one `random_get` call in bytes, as in proxy-wasm-cpp-host.
 const MAX_RANDOM: u32 = 64 * 1024;
 
 type Call<'a> = Caller<'a, HostState>;
@@ -144,13 +144,13 @@ fn fd_fdstat_get(mut caller: Call<'_>, fd: u32, stat_at: u32) -> Answer {
     if fd != 1 && fd != 2 {
         return Ok(BADF);
     }
-    // A file that may be written and nothing else.
+    // `fs_rights_base`: `fd_write` only.
     let mut stat = [0; 24];
     stat[8] = 64;
     errno(Guest::new(&mut caller).write(stat_at, &stat))
 }
 
-/// Nanoseconds since 1970.
+/// Returns the time in nanoseconds since 1970.
 pub(super) fn realtime() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::operator::Operator;
 use crate::abi::stream::Stream;
 
-/// A format string, such as `%PROTOCOL% %REQ(:PATH)%`.
+/// Parsed format string, such as `%PROTOCOL% %REQ(:PATH)%`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
     parts: Vec<Part>,
-    /// Whether what an exchange has no value for is nothing, instead of `-`.
+    /// Whether an operator without a value is rendered as an empty text, instead of `-`.
     omit_empty_values: bool,
 }
 
@@ -19,35 +19,35 @@ enum Part {
     Operator { operator: Operator, max_length: Option<usize> },
 }
 
-/// Why a text is no format string that the harness honours.
+/// Error of a text that is not a format string, or not a supported format string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// A percent sign that ends nothing.
+    /// An operator has no percent sign at its end.
     #[error("`%{rest}`: expected `%` at the end of the operator, or `%%` for a percent sign")]
     Unterminated {
-        /// What follows the percent sign, or the start of it.
+        /// Text after the percent sign, at most 40 characters.
         rest: String,
     },
-    /// An operator that Envoy may have, and the harness has not.
+    /// An operator is not supported by the harness.
     #[error("`%{name}%` is not honoured by the harness; expected one of {}", Operator::NAMES.join(", "))]
     Unknown {
-        /// Its name.
+        /// Name of the operator.
         name: String,
     },
-    /// An operator with an argument that it does not take, or without one that it needs.
+    /// An operator has a wrong argument, an argument that it does not take, or lacks its argument.
     #[error("`%{found}%`: expected {expected}")]
     Argument {
-        /// The operator as it is written.
+        /// The operator as written.
         found: String,
-        /// What it should have been like.
+        /// Expected argument.
         expected: &'static str,
     },
-    /// A length that is none, or an operator that cannot be cut.
+    /// An operator has an invalid length, or does not take a length.
     #[error("`%{found}%`: expected {expected} at its end")]
     Length {
-        /// The operator as it is written.
+        /// The operator as written.
         found: String,
-        /// What it should have been like.
+        /// Expected end.
         expected: &'static str,
     },
 }
@@ -56,7 +56,7 @@ impl Format {
     /// Parses a format string.
     ///
     /// # Errors
-    /// See [`FormatError`]; the first one of the text.
+    /// See [`FormatError`]; the first error of the text.
     pub fn parse(text: &str, omit_empty_values: bool) -> Result<Self, FormatError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -84,7 +84,7 @@ impl Format {
         Ok(Self { parts, omit_empty_values })
     }
 
-    /// The text for an exchange.
+    /// Renders the format string for a stream.
     pub(crate) fn render(&self, stream: &Stream) -> String {
         let mut line = String::new();
         for part in &self.parts {
@@ -101,7 +101,9 @@ impl Format {
         line
     }
 
-    /// As a value of JSON: an operator that stands alone keeps its kind, and is null where it has no value.
+    /// Renders the format string as a JSON value.
+    ///
+    /// A single operator keeps its type, and is null without a value; any other format string is a JSON string.
     pub(super) fn json(&self, stream: &Stream) -> Value {
         match self.parts.as_slice() {
             [operator @ Part::Operator { .. }] => operator.value(stream).unwrap_or_default(),
@@ -125,7 +127,7 @@ impl Part {
     }
 }
 
-/// Where the percent sign is that ends an operator: not one within its parentheses.
+/// Returns the position of the percent sign that ends an operator, which is not within parentheses.
 fn end_of_operator(text: &str) -> Option<usize> {
     let mut nested = false;
     text.bytes().position(|byte| {
@@ -138,7 +140,7 @@ fn end_of_operator(text: &str) -> Option<usize> {
     })
 }
 
-/// An operator as it is written between its percent signs: `NAME`, `NAME(argument)` or `NAME(argument):length`.
+/// Parses an operator as written between its percent signs: `NAME`, `NAME(argument)` or `NAME(argument):length`.
 fn part(found: &str) -> Result<Part, FormatError> {
     let length_error = |expected| FormatError::Length { found: found.to_owned(), expected };
     let (name, rest) = found.split_at(found.find(['(', ':']).unwrap_or(found.len()));
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_stand_for_what_the_exchange_was() {
+    fn operators_are_rendered_with_values_of_the_stream() {
         assert_eq!(rendered("%REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE%\n"), "/cart?x=1 HTTP/1.1 429\n");
         assert_eq!(rendered("<%RESP(Retry-After)%> %BYTES_SENT%/%BYTES_RECEIVED%"), "<7> 13/0");
         assert_eq!(rendered("%FILTER_STATE(wasm.weir.decision:PLAIN)%"), "denied");
@@ -189,21 +191,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_a_dash_or_nothing() {
+    fn missing_values_are_a_dash_or_omitted() {
         let format = "<%REQ(x-none)%> <%UPSTREAM_HOST%> <%DYNAMIC_METADATA(jwt:claims:none)%>";
         assert_eq!(rendered(format), "<-> <-> <->");
         assert_eq!(Format::parse(format, true).unwrap().render(&stream()), "<> <> <>");
     }
 
     #[test]
-    fn a_header_may_have_a_stand_in_and_a_length() {
+    fn a_header_operator_can_have_a_fallback_and_a_length() {
         assert_eq!(rendered("%REQ(X-ORIGINAL?:PATH)%"), "/cart?x=1");
         assert_eq!(rendered("%REQ(X-USER?:PATH):3%"), "ali");
         assert_eq!(rendered("%REQ(x-user):0%|%REQ(x-user):99%"), "|alice");
     }
 
     #[test]
-    fn what_is_not_honoured_is_named() {
+    fn errors_name_the_operator_and_its_expected_form() {
         let refused = |text: &str| Format::parse(text, false).unwrap_err().to_string();
         assert_eq!(refused("%TRACE_ID%").split_once("; ").unwrap().0, "`%TRACE_ID%` is not honoured by the harness");
         assert!(refused("%TRACE_ID%").contains("RESPONSE_CODE_DETAILS, "), "{}", refused("%TRACE_ID%"));

@@ -1,11 +1,11 @@
-//! JSON lines: an object whose strings are format strings.
+//! JSON access log lines: an object with format strings as values.
 
 use serde_json::{Map, Value};
 
 use super::format::{Format, FormatError};
 use crate::abi::stream::Stream;
 
-/// An object to be logged: constants, and texts with operators in them. Fields come out in alphabetical order.
+/// Parsed JSON object of constants and format strings. Fields are rendered in alphabetical order.
 #[derive(Debug, Clone)]
 pub struct JsonFormat {
     root: Node,
@@ -23,21 +23,21 @@ impl JsonFormat {
     /// Parses every string of an object.
     ///
     /// # Errors
-    /// Every [`FormatError`], with the path of its string within the object: `a.b[0]`.
+    /// Every [`FormatError`], with the path of its string in the object: `a.b[0]`.
     pub fn parse(object: &Map<String, Value>, omit_empty_values: bool) -> Result<Self, Vec<(String, FormatError)>> {
         let mut errors = Vec::new();
         let root = self::object(object, omit_empty_values, "", &mut errors);
         if errors.is_empty() { Ok(Self { root }) } else { Err(errors) }
     }
 
-    /// The object for an exchange, on one line without its feed.
+    /// Renders the object for a stream, on one line without line feed.
     pub(crate) fn render(&self, stream: &Stream) -> String {
         self.root.value(stream).unwrap_or_else(|| Value::Object(Map::new())).to_string()
     }
 }
 
 impl Node {
-    /// `None` where empty values are omitted and this is one.
+    /// Renders a node; `None` for an empty value that is omitted.
     fn value(&self, stream: &Stream) -> Option<Value> {
         match self {
             Self::Constant(value) => Some(value.clone()),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_that_stand_alone_keep_their_kind() {
+    fn a_single_operator_keeps_its_json_type() {
         let object = json!({"sent": "%BYTES_SENT%", "text": "%BYTES_SENT% B", "list": ["%PROTOCOL%"], "on": true, "n": 5,
             "none": "%REQ(x)%", "mixed": "a-%REQ(x)%", "in": {"none": "%REQ(x)%"}});
         assert_eq!(
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_cannot_end_a_string_or_a_line() {
+    fn a_header_value_cannot_end_a_string_or_a_line() {
         let stream = Stream::default();
         stream.request_headers.replace([("x", "\",\"decision\":\"admitted\n")].into_iter().collect());
         let format = JsonFormat::parse(json!({"x": "%REQ(x)%"}).as_object().unwrap(), false).unwrap();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_is_told_with_its_place() {
+    fn every_error_has_the_path_of_its_string() {
         let object = json!({"a": {"b": ["ok", "%NO%"]}, "c": "%REQ%"});
         let errors = JsonFormat::parse(object.as_object().unwrap(), false).unwrap_err();
         let places: Vec<&str> = errors.iter().map(|(place, _)| place.as_str()).collect();

@@ -1,8 +1,8 @@
-//! Access logs: a line for each exchange, in the words of Envoy's command operators.
+//! Access logs: one line for each HTTP stream, with Envoy's command operators.
 //!
-//! [`Format`] is a format string, parsed; [`Template`] makes a line of one, or of a JSON object of several; neither
-//! knows where lines go. Only the [`writer`] does. Operators that the harness has no true value for are refused by
-//! name. (Envoy, "Access logging", "Format strings"; what is missing looks as it was seen to in Envoy 1.40.)
+//! [`Format`] is a parsed format string; [`Template`] renders a line from one format string, or from a JSON object of
+//! several. The [`writer`] writes the lines. Operators that the harness does not support are refused by name. (Envoy,
+//! "Access logging", "Format strings"; missing values are rendered as observed in Envoy 1.40.)
 
 mod format;
 mod json;
@@ -17,37 +17,37 @@ pub use format::{Format, FormatError};
 pub use json::JsonFormat;
 pub use operator::Operator;
 
-/// One access log of a listener.
+/// Access log of a listener.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    /// Where its lines go.
+    /// Destination of the lines.
     pub destination: Destination,
-    /// What a line is.
+    /// Template of a line.
     pub template: Template,
-    /// The path in the bootstrap of where it is configured, for messages.
+    /// Path of the log's configuration in the bootstrap, for error texts.
     pub path: String,
 }
 
-/// Where an access log's lines go.
+/// Destination of an access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// The process' standard output.
     Stdout,
-    /// A file, appended to; relative to the current directory.
+    /// A file, opened for appending; relative to the current directory.
     File(PathBuf),
 }
 
-/// What makes a line of an exchange.
+/// Template of an access log line.
 #[derive(Debug, Clone)]
 pub enum Template {
-    /// A text, line feeds included.
+    /// Text; a line feed is part of the format string.
     Text(Format),
-    /// An object on a line of its own.
+    /// JSON object; a line feed is added.
     Json(JsonFormat),
 }
 
 impl Template {
-    /// What is logged of an exchange, its line feed included.
+    /// Returns the line of a stream, with its line feed.
     pub(crate) fn render(&self, stream: &Stream) -> String {
         match self {
             Self::Text(format) => format.render(stream),

@@ -1,4 +1,4 @@
-//! Command operators, and what each is for an exchange.
+//! Command operators, and their values for an HTTP stream.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -7,45 +7,45 @@ use super::format::FormatError;
 use crate::abi::headers::Headers;
 use crate::abi::stream::Stream;
 
-/// One command operator of Envoy's, as far as the harness knows a true value for it.
+/// Command operator of Envoy that the harness supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operator {
-    /// When the request began: UTC, to the millisecond.
+    /// Start of the request in UTC, to the millisecond.
     StartTime,
-    /// A request header; where it is missing, another.
+    /// Request header, or a fallback header.
     RequestHeader(Header),
-    /// A response header; where it is missing, another.
+    /// Response header, or a fallback header.
     ResponseHeader(Header),
-    /// The status; 0 where there was no response.
+    /// Response status; 0 without a response.
     ResponseCode,
-    /// Why it was that status: `via_upstream`, `direct_response`, or what a filter said.
+    /// Origin of the status: `via_upstream`, `direct_response`, or the details of a local reply.
     ResponseCodeDetails,
-    /// `HTTP/1.1` or `HTTP/2`.
+    /// Protocol of the downstream: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     Protocol,
     /// Milliseconds from the request's start to the end of its response.
     Duration,
-    /// Bytes of the response's body.
+    /// Bytes of the response body.
     BytesSent,
-    /// Bytes of the request's body, as far as it was read before the answer.
+    /// Bytes of the request body that were read until the end of the stream.
     BytesReceived,
-    /// Address and port of the host that answered.
+    /// Address and port of the upstream endpoint.
     UpstreamHost,
-    /// The client's IP address.
+    /// IP address of the downstream.
     DownstreamRemoteAddressWithoutPort,
-    /// The route's name.
+    /// Name of the route.
     RouteName,
-    /// What a filter left under this key, as text; a wasm filter's properties are named `wasm.…`.
+    /// Filter state with this key, as text; keys set by wasm filters begin with `wasm.`.
     FilterState(String),
-    /// A value of a filter's metadata.
+    /// Value of dynamic metadata.
     DynamicMetadata {
-        /// The filter that left it, as a rule.
+        /// Namespace, usually the name of a filter.
         namespace: String,
-        /// The way to the value; empty: all of the namespace.
+        /// Path of the value; empty: the whole namespace.
         path: Vec<String>,
     },
 }
 
-/// A header by its name in lower case.
+/// Header name with an optional fallback, both in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     name: String,
@@ -70,7 +70,7 @@ impl Operator {
         "DYNAMIC_METADATA",
     ];
 
-    /// `found` is the operator as it is written, for errors.
+    /// Returns the operator with a name and an argument; `found` is the operator as written, for errors.
     pub(super) fn named(name: &str, argument: Option<&str>, found: &str) -> Result<Self, FormatError> {
         let wrong = |expected| FormatError::Argument { found: found.to_owned(), expected };
         let header = || {
@@ -107,7 +107,7 @@ impl Operator {
         if argument.is_some() { Err(wrong("no argument")) } else { Ok(simple) }
     }
 
-    /// Whether a length may follow it.
+    /// Whether the operator takes a length.
     pub(super) fn can_be_cut(&self) -> bool {
         matches!(
             self,
@@ -115,7 +115,7 @@ impl Operator {
         )
     }
 
-    /// `None` where the exchange has no such thing (yet).
+    /// Returns the operator's value for a stream; `None` if the stream does not have the value (yet).
     pub(super) fn value(&self, stream: &Stream) -> Option<Value> {
         let info = &stream.info;
         match self {
@@ -174,11 +174,11 @@ fn text(text: String) -> Option<Value> {
     (!text.is_empty()).then_some(Value::String(text))
 }
 
-/// Metadata has doubles only; a whole one is shown as such.
+/// Returns a metadata value with whole numbers as integers: all numbers in metadata are doubles.
 fn shown(value: &Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
-            // Within ±2⁵³ a double's whole value is exact.
+            // Whole doubles within ±2⁵³ are exact integers.
             #[expect(clippy::cast_possible_truncation, reason = "a whole number within 2⁵³")]
             Some(double) if double.fract() == 0.0 && double.abs() <= 9_007_199_254_740_992.0 => (double as i64).into(),
             _ => value.clone(),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_without_a_response_has_code_0_and_a_duration_when_it_is_over() {
+    fn a_stream_without_a_response_has_code_0_and_a_duration_once_it_has_ended() {
         let stream = Stream::default();
         assert_eq!(Operator::ResponseCode.value(&stream), Some(0.into()));
         assert_eq!(Operator::Duration.value(&stream), None);

@@ -1,4 +1,4 @@
-//! Where access logs' lines go.
+//! Writer of access logs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -9,12 +9,12 @@ use crate::abi::shared::Shared;
 use crate::abi::stream::Stream;
 use crate::stats::Counter;
 
-/// An access log, open; shared by all workers. Each line is one write at the end of its file, so that lines of several
-/// workers do not mix, and nobody waits for a lock of ours.
+/// Open access log, shared by all workers. Each line is one write in append mode, so that lines of several workers do
+/// not mix; the writer has no lock of its own.
 pub(crate) struct Writer {
     template: Template,
     sink: Sink,
-    /// As in Envoy: a log that cannot be written is counted, and costs no request.
+    /// Counter of failed writes; as in Envoy, a failed write does not fail the request.
     failed: Arc<Counter>,
 }
 
@@ -24,7 +24,7 @@ enum Sink {
 }
 
 impl Writer {
-    /// Opens the log, and makes its file where there is none.
+    /// Opens the log; creates the file if it does not exist.
     pub(crate) fn open(log: &AccessLog, shared: &Shared) -> io::Result<Self> {
         let sink = match &log.destination {
             Destination::Stdout => Sink::Stdout,
@@ -33,7 +33,7 @@ impl Writer {
         Ok(Self { template: log.template.clone(), sink, failed: shared.stats.counter("filesystem.write_failed") })
     }
 
-    /// Writes what is to be said of an exchange that is over.
+    /// Writes the line of a stream that has ended.
     pub(crate) fn write(&self, stream: &Stream) {
         let line = self.template.render(stream);
         let written = match &self.sink {

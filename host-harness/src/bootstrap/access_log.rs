@@ -1,4 +1,4 @@
-//! An HTTP connection manager's `access_log`, and format strings wherever they stand.
+//! Parser of an HTTP connection manager's `access_log`, and of format strings.
 
 use std::path::PathBuf;
 
@@ -38,14 +38,14 @@ fn access_log(node: &Node<'_>) -> Option<AccessLog> {
     Some(AccessLog { destination: destination?, template: template?, path: node.path().to_owned() })
 }
 
-/// Envoy's `SubstitutionFormatString`.
+/// Parses Envoy's `SubstitutionFormatString`.
 fn template(node: &Node<'_>) -> Option<Template> {
     let mut fields = node.fields()?;
     let omit = omit_empty_values(fields.take("omit_empty_values"));
     let text = fields.take("text_format_source");
     let json = fields.take("json_format");
     fields.finish();
-    // Where this one flag is wrong, the format's own mistakes are still told.
+    // Problems of the format are reported even if this flag is wrong.
     let omits = omit.unwrap_or_default();
     let template = match (text, json) {
         (Some(source), None) => text_format(&source, omits).map(Template::Text),
@@ -55,7 +55,7 @@ fn template(node: &Node<'_>) -> Option<Template> {
     omit.and(template)
 }
 
-/// A `SubstitutionFormatString` that makes a text.
+/// Parses a `SubstitutionFormatString` with a text format.
 pub(super) fn text_template(node: &Node<'_>) -> Option<Format> {
     let mut fields = node.fields()?;
     let omit = omit_empty_values(fields.take("omit_empty_values"));

@@ -1,4 +1,4 @@
-//! A cluster: where its hosts are, how they are spoken to, and through which upstream filters.
+//! Parser of clusters: endpoints, protocol and upstream filters.
 
 use std::time::Duration;
 
@@ -11,44 +11,44 @@ const TCP_POOL: &str = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPool
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const CODEC: &str = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 
-/// A named set of hosts.
+/// Cluster: a named set of endpoints.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// Unique in its file.
+    /// Name, unique in the file.
     pub name: String,
-    /// How host names become addresses.
+    /// Resolution of host names.
     pub discovery: Discovery,
-    /// Bounds one attempt to connect. Envoy's default is 5 s.
+    /// Timeout of one connection attempt; Envoy's default is 5 s.
     pub connect_timeout: Duration,
-    /// What Envoy lets be under way at a time. The embedded host does without.
+    /// Envoy's limits on concurrent connections and requests; the embedded host does not enforce them.
     pub circuit_breaker: CircuitBreaker,
-    /// Taken in turn.
+    /// Endpoints, used in turn.
     pub endpoints: Vec<Endpoint>,
-    /// What is spoken to them.
+    /// Protocol of the endpoints.
     pub protocol: Protocol,
-    /// Upstream wasm filters in front of the codec, in the order of the request.
+    /// Upstream wasm filters before the codec, in request order.
     pub filters: Vec<Plugin>,
 }
 
-/// Envoy's cluster types, as far as they are honoured. Names are looked up for every connection.
+/// Supported cluster types of Envoy. Names are resolved for every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discovery {
     /// IP addresses only.
     Static,
-    /// Every address that a name has.
+    /// All addresses of a name, used in turn.
     StrictDns,
-    /// The first address that a name has.
+    /// First address of a name.
     LogicalDns,
 }
 
-/// Envoy's thresholds for requests of the default priority.
+/// Envoy's circuit breaker thresholds for requests of the default priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// Connections at a time.
+    /// Maximum number of concurrent connections.
     pub max_connections: u32,
-    /// Requests that wait for a connection.
+    /// Maximum number of requests that wait for a connection.
     pub max_pending_requests: u32,
-    /// Requests at a time.
+    /// Maximum number of concurrent requests.
     pub max_requests: u32,
 }
 
@@ -58,23 +58,23 @@ impl Default for CircuitBreaker {
     }
 }
 
-/// A host of a cluster.
+/// Endpoint of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// An IP address or a name.
+    /// IP address or host name.
     pub host: String,
-    /// 1 to 65535.
+    /// Port, 1 to 65535.
     pub port: u16,
 }
 
-/// What is spoken to a cluster's hosts, always in plain text.
+/// Protocol of a cluster's endpoints, always without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-    /// A request's body as it is; what comes back is the body of a synthetic 200.
+    /// Raw TCP: the request body is sent unchanged, and the received bytes are the body of a synthetic 200 response.
     Tcp,
 }
 
@@ -104,7 +104,7 @@ pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
     let endpoints = endpoints?;
     if discovery? == Discovery::Static {
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.host.parse::<std::net::IpAddr>().is_err()) {
-            node.child("type").refuse(&format!("STATIC wants IP addresses, found {}", quoted(&endpoint.host)));
+            node.child("type").refuse(&format!("expected IP addresses for STATIC, found {}", quoted(&endpoint.host)));
         }
     }
     let protocol = if tcp.is_some() { Protocol::Tcp } else { http };
@@ -128,7 +128,7 @@ fn circuit_breaker(node: &Node<'_>) -> Option<CircuitBreaker> {
     Some(of_default.unwrap_or_default())
 }
 
-/// One priority's thresholds, and whether it is the default one.
+/// Parses the thresholds of a priority; returns them with whether the priority is the default.
 fn threshold(node: &Node<'_>) -> Option<(bool, CircuitBreaker)> {
     let mut fields = node.fields()?;
     let is_default =

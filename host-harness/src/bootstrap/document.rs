@@ -1,7 +1,7 @@
-//! A cursor over a parsed YAML document that knows its path and collects every problem.
+//! Cursor over a parsed YAML document that tracks its path and collects problems.
 //!
-//! It stands where derived deserialisers would stop at a file's first error: a bootstrap's problems are reported all
-//! at once, and what is left in an object after its honoured fields were taken is named as not honoured.
+//! Derived deserialisers stop at the first error; the cursor reports all problems of a file at once, and refuses every
+//! field of an object that was not taken.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use super::text::{hidden, quoted, step};
 
-/// One thing wrong with a bootstrap, and where.
+/// Problem of a bootstrap, with its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `static_resources.clusters[0].type`; empty for the document itself.
+    /// Path, such as `static_resources.clusters[0].type`; empty for the document itself.
     pub path: String,
-    /// What was found and what was expected.
+    /// Found and expected values, as a text.
     pub reason: String,
 }
 
@@ -39,7 +39,7 @@ impl Problems {
     }
 }
 
-/// A value of the document, at its path.
+/// Value of the document, with its path.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     value: &'a Value,
@@ -48,7 +48,7 @@ pub(super) struct Node<'a> {
     problems: &'a Problems,
 }
 
-/// An object's fields; those not taken are refused by [`Fields::finish`].
+/// Fields of an object; [`Fields::finish`] refuses the fields that were not taken.
 pub(super) struct Fields<'a> {
     owner: Node<'a>,
     left: BTreeMap<&'a str, &'a Value>,
@@ -59,7 +59,7 @@ impl<'a> Node<'a> {
         Self { value, path: String::new(), secret: false, problems }
     }
 
-    /// The same node, of which no problem repeats a value.
+    /// Returns this node with its values hidden in problems.
     pub(super) fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
@@ -76,12 +76,12 @@ impl<'a> Node<'a> {
         self.problems.found.borrow_mut().push(Problem { path: self.path.clone(), reason: reason.to_owned() });
     }
 
-    /// The same value under the path of one of its fields, to report about a field that is not there.
+    /// Returns this value with the path of one of its fields, to report a problem of that field.
     pub(super) fn child(&self, key: &str) -> Self {
         Self { value: self.value, path: join(&self.path, key), ..*self }
     }
 
-    /// Another value under this path.
+    /// Returns another value with this path.
     pub(super) fn with(self, value: &'a Value) -> Self {
         Self { value, ..self }
     }
@@ -96,7 +96,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The items of a list, each parsed; one that fails leaves `None` in its place.
+    /// Parses each item of a list; an item that fails is `None`.
     pub(super) fn each<T>(&self, parse: impl Fn(&Node<'a>) -> Option<T>) -> Vec<Option<T>> {
         match self.value {
             Value::Array(items) => items
@@ -132,7 +132,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Protobuf's JSON form of a duration: seconds, at most nine decimals, `s`.
+    /// Parses protobuf's JSON form of a duration: seconds with at most nine decimals, and `s`.
     pub(super) fn duration(&self) -> Option<Duration> {
         let parsed = self.value.as_str().and_then(|text| text.strip_suffix('s')).and_then(|seconds| {
             let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
@@ -148,7 +148,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// One of a few names; any other is refused with those that the harness honours.
+    /// Returns the value of a known name; another name is refused, with the supported names in the problem.
     pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Option<T> {
         let found = self.value.as_str().and_then(|text| known.iter().find(|(name, _)| *name == text));
         match found {
@@ -160,7 +160,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The fields of an `Any`, whose `@type` must be `message`.
+    /// Returns the fields of an `Any` if its `@type` is `message`.
     pub(super) fn typed(&self, message: &str) -> Option<Fields<'a>> {
         let mut fields = self.fields()?;
         let name = fields.message_type()?;
@@ -204,7 +204,7 @@ impl<'a> Fields<'a> {
         node
     }
 
-    /// The message name of an `Any`, without its host prefix.
+    /// Takes the message name of an `Any`, without its host prefix.
     pub(super) fn message_type(&mut self) -> Option<String> {
         let url = self.require("@type")?.string()?;
         Some(url.rsplit('/').next().unwrap_or(&url).to_owned())
@@ -214,7 +214,7 @@ impl<'a> Fields<'a> {
         &self.owner
     }
 
-    /// Refuses every field that nobody took.
+    /// Refuses every field that was not taken.
     pub(super) fn finish(self) {
         for key in self.left.keys() {
             self.owner.child(key).refuse("not honoured by the harness");
@@ -222,7 +222,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Envoy's `Address`: a TCP socket address. Host names are left to [`host_port`].
+/// Parses Envoy's `Address` as an IP address and a TCP port; see [`host_port`] for host names.
 pub(super) fn socket_address(node: &Node<'_>) -> Option<SocketAddr> {
     let (host, port) = host_port(node)?;
     match host.parse::<IpAddr>() {
@@ -236,7 +236,7 @@ pub(super) fn socket_address(node: &Node<'_>) -> Option<SocketAddr> {
     }
 }
 
-/// Envoy's `Address` with a host that may be a name.
+/// Parses Envoy's `Address` as a host (an IP address or a name) and a TCP port.
 pub(super) fn host_port(node: &Node<'_>) -> Option<(String, u16)> {
     let mut fields = node.fields()?;
     let socket = fields.require("socket_address");

@@ -1,4 +1,4 @@
-//! A listener with one HTTP connection manager.
+//! Parser of listeners with one HTTP connection manager.
 
 use std::net::SocketAddr;
 
@@ -22,36 +22,36 @@ const ESCAPED_SLASHES: [(&str, EscapedSlashes); 5] = [
     ("UNESCAPE_AND_FORWARD", EscapedSlashes::Forward),
 ];
 
-/// Where HTTP is served, and through which filters.
+/// HTTP listener with its filter chain and routes.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Envoy's name of it.
+    /// Name.
     pub name: String,
-    /// Port 0 asks for a free one.
+    /// Address; port 0 requests a free port.
     pub address: SocketAddr,
-    /// Names its counters: `http.<stat_prefix>.downstream_rq_total`.
+    /// Prefix of the listener's counters: `http.<stat_prefix>.downstream_rq_total`.
     pub stat_prefix: String,
-    /// What a filter may hold of a body, in bytes (`per_connection_buffer_limit_bytes`).
+    /// Limit of a body that a filter holds, in bytes (`per_connection_buffer_limit_bytes`).
     pub buffer_limit: usize,
-    /// Whether the peer's address, and not `x-forwarded-for`, says who the client is.
+    /// Whether the downstream address is the connection's peer instead of an `x-forwarded-for` entry.
     pub use_remote_address: bool,
-    /// How many proxies in front are trusted to have appended to `x-forwarded-for`.
+    /// Number of proxies in front that are trusted to append to `x-forwarded-for`.
     pub xff_num_trusted_hops: u32,
-    /// Leaves `x-forwarded-for` as it came.
+    /// Whether `x-forwarded-for` is left unchanged.
     pub skip_xff_append: bool,
-    /// Whether a missing `x-request-id` is made up (Envoy's default).
+    /// Whether a missing `x-request-id` is generated (Envoy's default).
     pub generate_request_id: bool,
-    /// What is made of a request's path before any filter sees it.
+    /// Path normalization before the first filter.
     pub path_normalization: PathNormalization,
-    /// The router's table.
+    /// Route table of the router.
     pub routes: RouteTable,
-    /// What is written of each exchange.
+    /// Access logs.
     pub access_log: Vec<AccessLog>,
-    /// The filters in front of the router, in the order of the request.
+    /// HTTP filters before the router, in request order.
     pub filters: Vec<HttpFilter>,
 }
 
-/// An HTTP connection manager's settings about paths, all off by default.
+/// Path settings of an HTTP connection manager, all off by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathNormalization {
     /// `normalize_path`.
@@ -62,22 +62,22 @@ pub struct PathNormalization {
     pub escaped_slashes: EscapedSlashes,
 }
 
-/// What becomes of a request with `%2F` or `%5C` in its path.
+/// Treatment of a request with `%2F` or `%5C` in its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EscapedSlashes {
-    /// It goes on as it is.
+    /// The request continues unchanged.
     #[default]
     Keep,
-    /// It is answered 400.
+    /// The request gets a 400 response.
     Reject,
-    /// It is answered 307 with the slashes unescaped, and where it is gRPC 400.
+    /// The request gets a 307 response with the slashes unescaped; a gRPC request gets a 400 response.
     Redirect,
-    /// It goes on with the slashes unescaped.
+    /// The request continues with the slashes unescaped.
     Forward,
 }
 
 impl Listener {
-    /// Its wasm plugins, in the order of the request.
+    /// Returns the listener's wasm plugins, in request order.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
         self.filters.iter().filter_map(|filter| match filter {
             HttpFilter::Wasm(plugin) => Some(plugin.as_ref()),
@@ -86,12 +86,12 @@ impl Listener {
     }
 }
 
-/// An HTTP filter other than the router.
+/// HTTP filter other than the router.
 #[derive(Debug, Clone)]
 pub enum HttpFilter {
-    /// A wasm module's.
+    /// Wasm plugin.
     Wasm(Box<Plugin>),
-    /// One of Envoy's own.
+    /// Native filter.
     Native(NativeFilter),
 }
 
@@ -176,13 +176,13 @@ fn http_filters(node: &Node<'_>) -> Option<Vec<HttpFilter>> {
     })
 }
 
-/// Upstream filters: wasm alone.
+/// Parses upstream filters, of which only wasm filters are supported, and the codec at their end.
 pub(super) fn upstream_filters(node: &Node<'_>, codec: &str) -> Option<Vec<Plugin>> {
     chain_of(node, codec, "the codec", &[], |_, fields| wasm_filter(fields))
 }
 
-/// Filters that are wasm's or of one of the messages in `others`, and one filter of type `last` at their end that
-/// takes no options.
+/// Parses a filter chain: wasm filters and filters of the message types in `others`, then one filter of type `last`
+/// without options.
 fn chain_of<'a, T>(
     node: &Node<'a>,
     last: &str,

@@ -1,8 +1,7 @@
-//! The part of Envoy's bootstrap that the harness honours.
+//! Subset of Envoy's bootstrap that the harness supports.
 //!
-//! The very YAML that Envoy reads, as values that cannot be wrong. What the YAML says and the harness does not do is
-//! refused by name and path, never ignored, so that a scenario means the same on both hosts. All problems of a file
-//! are reported at once.
+//! Parses Envoy's YAML into validated types. Fields that the harness does not support are refused by name and path,
+//! never ignored, so that a scenario means the same on both hosts. All problems of a file are reported at once.
 
 mod access_log;
 mod cluster;
@@ -30,22 +29,22 @@ pub use routes::{Action, DirectResponse, PathMatch, Route, RouteTable, VirtualHo
 use document::{Node, Problems};
 pub(crate) use text::yaml_error;
 
-/// A proxy as a bootstrap file describes it.
+/// Configuration of a proxy, from a bootstrap file.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
-    /// Where it was read from, for messages.
+    /// Origin of the configuration, for error texts.
     pub origin: String,
-    /// The administration listener; port 0 asks for a free one.
+    /// Address of the admin listener; port 0 requests a free port.
     pub admin: Option<SocketAddr>,
-    /// What the `node` property shows to filters.
+    /// Value of the `xds.node` property.
     pub node: NodeIdentity,
-    /// At least one.
+    /// Listeners, at least one.
     pub listeners: Vec<Listener>,
-    /// Every cluster; names are unique.
+    /// Clusters; names are unique.
     pub clusters: Vec<Cluster>,
 }
 
-/// Envoy's `node`, as far as filters see it.
+/// Fields of Envoy's `node` that filters can read.
 #[derive(Debug, Clone, Default)]
 pub struct NodeIdentity {
     /// `node.id`.
@@ -56,7 +55,7 @@ pub struct NodeIdentity {
     pub metadata: serde_json::Value,
 }
 
-/// Why a bootstrap cannot be used.
+/// Error of a bootstrap that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The file cannot be read.
@@ -64,23 +63,23 @@ pub enum BootstrapError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is no YAML.
+    /// The text is not YAML.
     #[error("{origin}: not YAML: {reason}")]
     Syntax {
-        /// Where the text came from.
+        /// Origin of the text.
         origin: String,
-        /// What was found, and where; nothing of the document.
+        /// Kind and position of the error, without any text of the document.
         reason: String,
     },
-    /// It says something that the harness does not honour, or that Envoy would refuse.
+    /// The bootstrap has fields that the harness does not support, or that Envoy would refuse.
     #[error("{}", problems.iter().map(|problem| format!("{origin}: {problem}")).collect::<Vec<_>>().join("\n"))]
     Refused {
-        /// Where the text came from.
+        /// Origin of the text.
         origin: String,
-        /// Every problem, in the order of the file's structure; never empty.
+        /// Problems in the order of the file's structure; never empty.
         problems: Vec<Problem>,
     },
 }
@@ -112,23 +111,23 @@ impl Bootstrap {
         }
     }
 
-    /// The listener of this name, to change its address, say.
+    /// Returns the listener with this name, for example to change its address.
     pub fn listener_mut(&mut self, name: &str) -> Option<&mut Listener> {
         self.listeners.iter_mut().find(|listener| listener.name == name)
     }
 
-    /// The cluster of this name, to change its endpoints, say.
+    /// Returns the cluster with this name, for example to change its endpoints.
     pub fn cluster_mut(&mut self, name: &str) -> Option<&mut Cluster> {
         self.clusters.iter_mut().find(|cluster| cluster.name == name)
     }
 
-    /// Every wasm plugin, of listeners and of clusters, with the path of its filter in the file.
+    /// Returns every wasm plugin of listeners and clusters.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
         let downstream = self.listeners.iter().flat_map(Listener::plugins);
         downstream.chain(self.clusters.iter().flat_map(|cluster| &cluster.filters))
     }
 
-    /// As [`Bootstrap::plugins`], to change their files or configurations.
+    /// Returns the plugins of [`Bootstrap::plugins`], to change their modules or configurations.
     pub fn plugins_mut(&mut self) -> impl Iterator<Item = &mut Plugin> {
         let filters = self.listeners.iter_mut().flat_map(|listener| &mut listener.filters);
         let downstream = filters.filter_map(|filter| match filter {
@@ -173,7 +172,7 @@ fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
     for (listener, cluster) in listeners.iter().flat_map(|l| l.routes.clusters().map(move |c| (l, c))) {
         if !clusters.iter().any(|known| known.name == cluster) {
             static_resources.refuse(&format!(
-                "listener `{}` routes to {}, which is no cluster of this file",
+                "listener `{}` routes to {}, which is not a cluster of this file",
                 listener.name,
                 text::named(cluster)
             ));

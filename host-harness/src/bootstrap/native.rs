@@ -1,4 +1,4 @@
-//! HTTP filters of Envoy's own: `jwt_authn` and `set_filter_state`.
+//! Parser of native HTTP filters: `jwt_authn` and `set_filter_state`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::native::{
 const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
 
-/// The messages that [`native_filter`] knows.
+/// Message types that [`native_filter`] parses.
 pub(super) const KNOWN: [&str; 2] = [JWT_AUTHN, SET_FILTER_STATE];
 
-/// The filter that a message of one of the [`KNOWN`] types configures.
+/// Parses the configuration of a filter from a message of one of the [`KNOWN`] types.
 pub(super) fn native_filter(message: &str, fields: Fields<'_>) -> Option<NativeFilter> {
     match message {
         JWT_AUTHN => jwt_authn(fields).map(NativeFilter::JwtAuthn),
@@ -26,7 +26,7 @@ pub(super) fn native_filter(message: &str, fields: Fields<'_>) -> Option<NativeF
     }
 }
 
-/// By name; one that was refused is known nonetheless.
+/// Providers by name; `None` for a refused provider, so that references to it are not refused as well.
 type Providers = BTreeMap<String, Option<Arc<Provider>>>;
 
 fn jwt_authn(mut fields: Fields<'_>) -> Option<JwtAuthn> {
@@ -66,7 +66,7 @@ fn provider(node: &Node<'_>) -> Option<Provider> {
     })
 }
 
-/// As protobuf has it, an empty text is none.
+/// Parses an optional text; an empty text is `None`, as in protobuf.
 fn optional_text(node: Option<Node<'_>>) -> Option<Option<String>> {
     let Some(node) = node else { return Some(None) };
     node.string().map(|text| Some(text).filter(|text| !text.is_empty()))
@@ -155,7 +155,7 @@ fn one_of(node: &Node<'_>, known: &Providers) -> Option<Arc<Provider>> {
         Some(provider) => provider.clone(),
         None => {
             let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            node.refuse(&format!("`{name}` is no provider of this filter; expected one of {}", names.join(", ")));
+            node.refuse(&format!("`{name}` is not a provider of this filter; expected one of {}", names.join(", ")));
             None
         }
     }

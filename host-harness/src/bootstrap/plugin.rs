@@ -1,4 +1,4 @@
-//! A wasm plugin: which module, in which VM, with which configuration.
+//! Parser of wasm plugins: module, VM and configuration.
 
 use std::path::PathBuf;
 
@@ -9,57 +9,57 @@ use super::protobuf::encode_struct;
 
 pub(super) const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 
-/// One use of a wasm module as a filter.
+/// Wasm plugin: a wasm module used as a filter.
 #[derive(Debug, Clone)]
 pub struct Plugin {
-    /// Where its filter stands in the file: `static_resources.listeners[0]….typed_config.config`.
+    /// Path of the plugin in the file: `static_resources.listeners[0]….typed_config.config`.
     pub path: String,
-    /// The `plugin_name` property; empty where `config.name` is missing.
+    /// Value of the `plugin_name` property; empty if `config.name` is missing.
     pub name: String,
-    /// Chooses the role within the module.
+    /// Role of the plugin in the module.
     pub root_id: String,
-    /// The VM it runs in; plugins with an equal one share it (per worker).
+    /// VM of the plugin; plugins with equal VM configurations share a VM in each worker.
     pub vm: VmConfig,
-    /// What `proxy_on_configure` reads: a serialised `Struct`, the text of a `StringValue`, or nothing.
+    /// Bytes read during `proxy_on_configure`: a serialised `Struct`, the text of a `StringValue`, or empty.
     pub configuration: Vec<u8>,
-    /// What happens to requests after a trap.
+    /// Treatment of requests after a trap.
     pub failure_policy: FailurePolicy,
-    /// Whether a filter that pauses on headers is shown the body nonetheless; else it is held with them.
+    /// Whether a filter that pauses on headers still sees the body; otherwise the body is held with the headers.
     pub sees_body_past_headers: bool,
 }
 
-/// What makes a VM; equal ones are one VM in each worker.
+/// Configuration of a VM; equal configurations share one VM in each worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VmConfig {
-    /// Scopes shared data and queues as well.
+    /// Id of the VM, also the scope of shared data and queues.
     pub vm_id: String,
-    /// The module; relative to the current directory.
+    /// Path of the module; relative to the current directory.
     pub module: PathBuf,
-    /// What `proxy_on_vm_start` reads.
+    /// Bytes read during `proxy_on_vm_start`.
     pub configuration: Vec<u8>,
-    /// Variables copied from the harness's environment; those not set there are left out.
+    /// Names of variables copied from the harness's environment; unset variables are left out.
     pub host_environment: Vec<String>,
-    /// Variables given in the file.
+    /// Variables with values from the file.
     pub environment: Vec<(String, String)>,
 }
 
-/// What becomes of requests when the plugin's VM has failed.
+/// Treatment of requests when the plugin's VM has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailurePolicy {
-    /// They get 503.
+    /// Requests get a 503 response.
     FailClosed,
-    /// They pass as if the filter was not there.
+    /// Requests continue without the filter.
     FailOpen {
-        /// Those in which it failed, too: with the older `fail_open: true`. With `failure_policy: FAIL_OPEN` they
-        /// get 503, as seen in Envoy 1.40.
+        /// Whether requests in which the filter failed continue too: `true` for the older `fail_open: true`. With
+        /// `failure_policy: FAIL_OPEN` these requests get a 503 response, as observed in Envoy 1.40.
         current: bool,
     },
-    /// A new VM is made, at most one a second; until then they get 503.
+    /// The VM is reloaded, at most once per second; until then requests get a 503 response.
     FailReload,
 }
 
 impl VmConfig {
-    /// The VM's environment as it is now; given variables win over copied ones.
+    /// Returns the VM's current environment; variables from the file override copied variables.
     #[must_use]
     pub fn resolved_environment(&self) -> Vec<(String, String)> {
         let given = |name: &str| self.environment.iter().any(|(key, _)| key == name);
@@ -110,7 +110,7 @@ pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
 fn vm_config(node: &Node<'_>) -> Option<VmConfig> {
     let mut fields = node.fields()?;
     let vm_id = fields.take("vm_id").map_or(Some(String::new()), |node| node.string());
-    // Whatever engine Envoy would use, the harness has wasmtime; a module cannot tell.
+    // The harness always uses wasmtime; a module cannot tell the engine.
     let runtime = fields.take("runtime").map(|node| {
         node.one_of(&[
             ("envoy.wasm.runtime.v8", ()),
@@ -120,7 +120,7 @@ fn vm_config(node: &Node<'_>) -> Option<VmConfig> {
     });
     let module = fields.require("code").and_then(|node| code(&node));
     let configuration = fields.take("configuration").map_or(Some(Vec::new()), |node| message_bytes(&node));
-    // Precompiled sections are an optimisation of other engines: always skipped, never needed.
+    // Precompiled sections are an optimisation of other engines: the harness ignores them.
     let precompiled = fields.take("allow_precompiled").map(|node| node.boolean());
     let environment =
         fields.take("environment_variables").map_or(Some((Vec::new(), Vec::new())), |node| environment(&node));
@@ -140,7 +140,7 @@ fn code(node: &Node<'_>) -> Option<PathBuf> {
     Some(overridden(PathBuf::from(filename?)))
 }
 
-/// `WEIR_WASM` says where the filter is, whatever the file says; other modules stay where they are.
+/// Returns `WEIR_WASM` instead of the path of a `weir_filter.wasm`; other paths are unchanged.
 fn overridden(path: PathBuf) -> PathBuf {
     match std::env::var_os("WEIR_WASM") {
         Some(filter) if path.file_name().is_some_and(|name| name == "weir_filter.wasm") => PathBuf::from(filter),
@@ -167,11 +167,11 @@ fn environment(node: &Node<'_>) -> Option<Environment> {
     Some((keys.into_iter().collect::<Option<Vec<_>>>()?, values.unwrap_or_else(|| Some(Vec::new()))?))
 }
 
-/// The bytes that Envoy hands to a module for an `Any`.
+/// Returns the bytes that Envoy passes to a module for an `Any`.
 fn message_bytes(node: &Node<'_>) -> Option<Vec<u8>> {
     let mut fields = node.fields()?;
     let message = fields.message_type()?;
-    // A limiter's has a password.
+    // The limiter's configuration can have a password.
     let value = fields.require("value").map(Node::secret);
     let owner = fields.owner().clone();
     fields.finish();

@@ -1,6 +1,7 @@
-//! A `google.protobuf.Struct` as Envoy hands it to a module: the message's own encoding.
+//! Encoder of `google.protobuf.Struct` as Envoy passes it to a module: the serialised message.
 //!
-//! Envoy's documentation promises JSON text; Envoy 1.40 was seen to pass these bytes. (google/protobuf/struct.proto)
+//! Envoy's documentation promises JSON text; Envoy 1.40 was observed to pass these bytes.
+//! (google/protobuf/struct.proto)
 
 use serde_json::{Map, Value};
 
@@ -8,7 +9,7 @@ const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
 const LENGTH_DELIMITED: u8 = 2;
 
-/// An object as a serialised `Struct`. Numbers become doubles: integers beyond 2⁵³ lose their last digits.
+/// Returns an object as a serialised `Struct`. Numbers become doubles: integers beyond 2⁵³ lose their last digits.
 pub(super) fn encode_struct(object: &Map<String, Value>) -> Vec<u8> {
     let mut message = Vec::new();
     for (key, value) in object {

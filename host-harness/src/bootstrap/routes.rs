@@ -1,86 +1,86 @@
-//! Route tables: which virtual host, and which of its routes, a request meets.
+//! Route tables: parser, and selection of the virtual host and route of a request.
 //!
-//! Matching is Envoy's: a domain exactly, else the longest `*.suffix`, else the longest `prefix.*`, else `*`; then the
-//! first route whose match holds. (Envoy, "HTTP route components".)
+//! Matching is Envoy's: an exact domain, else the longest `*.suffix`, else the longest `prefix.*`, else `*`; then the
+//! first matching route. (Envoy, "HTTP route components".)
 
 use std::time::Duration;
 
 use super::document::Node;
 
-/// `route_config`: virtual hosts of a listener.
+/// Route table of a listener (`route_config`).
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
-    /// Envoy's name of the table; empty where the file gives none.
+    /// Name; empty if the file gives none.
     pub name: String,
-    /// In the order of the file.
+    /// Virtual hosts, in the order of the file.
     pub virtual_hosts: Vec<VirtualHost>,
 }
 
-/// A set of domains and their routes.
+/// Virtual host: a set of domains and their routes.
 #[derive(Debug, Clone)]
 pub struct VirtualHost {
-    /// Envoy's name of it.
+    /// Name.
     pub name: String,
-    /// Lower-case; exact, `*.suffix`, `prefix.*` or `*`.
+    /// Domains in lower case: exact, `*.suffix`, `prefix.*` or `*`.
     pub domains: Vec<String>,
-    /// The first that matches is taken.
+    /// Routes in order: the first matching route is used.
     pub routes: Vec<Route>,
 }
 
-/// One route.
+/// Route of a virtual host.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The `route_name` property; empty where the file gives none.
+    /// Value of the `xds.route_name` property; empty if the file gives none.
     pub name: String,
-    /// What it takes.
+    /// Matched paths.
     pub path: PathMatch,
-    /// What becomes of the request.
+    /// Action for matched requests.
     pub action: Action,
 }
 
-/// Which paths a route takes; case-sensitive.
+/// Match of a request's path; case-sensitive.
 #[derive(Debug, Clone)]
 pub enum PathMatch {
-    /// The path, query included, begins so.
+    /// Prefix of the path with its query.
     Prefix(String),
-    /// The path without its query is exactly this.
+    /// Exact path without its query.
     Exact(String),
 }
 
-/// What a route does with a request.
+/// Action of a route.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// The proxy answers by itself.
+    /// The proxy sends a direct response.
     Direct(DirectResponse),
     /// The request goes to a cluster.
     Cluster {
-        /// Its name, a cluster of the same file.
+        /// Name of a cluster of the same file.
         cluster: String,
-        /// From the end of the request to the end of the response; zero: unbounded. Envoy's default is 15 s.
+        /// Time from the end of the request to the end of the response; zero: no timeout. Envoy's default is 15 s.
         timeout: Duration,
-        /// Stands in for the matched prefix or path.
+        /// Replacement of the matched prefix or path.
         prefix_rewrite: Option<String>,
     },
 }
 
-/// A fixed answer.
+/// Direct response of a route.
 #[derive(Debug, Clone)]
 pub struct DirectResponse {
-    /// 200 to 599.
+    /// Status, 200 to 599.
     pub status: u16,
-    /// May be empty.
+    /// Body, possibly empty.
     pub body: String,
 }
 
 impl RouteTable {
-    /// The route of a request, by its `:authority` and its `:path`.
+    /// Returns the route of a request by its `:authority` and its `:path`.
     #[must_use]
     pub fn find(&self, authority: &str, path: &str) -> Option<(&VirtualHost, &Route)> {
         let host = self.virtual_host(&authority.to_ascii_lowercase())?;
         host.routes.iter().find(|route| route.path.matches(path)).map(|route| (host, route))
     }
 
-    /// Every cluster that a route names.
+    /// Returns the cluster name of every route to a cluster.
     pub fn clusters(&self) -> impl Iterator<Item = &str> {
         self.virtual_hosts.iter().flat_map(|host| &host.routes).filter_map(|route| match &route.action {
             Action::Cluster { cluster, .. } => Some(cluster.as_str()),
@@ -111,7 +111,7 @@ impl RouteTable {
 }
 
 impl PathMatch {
-    /// Whether it takes a request's `:path`.
+    /// Whether a request's `:path` matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         match self {
@@ -120,7 +120,7 @@ impl PathMatch {
         }
     }
 
-    /// The length of a matched path that `prefix_rewrite` stands in for.
+    /// Length of the matched part of a path, which `prefix_rewrite` replaces.
     pub(crate) fn matched_len(&self) -> usize {
         match self {
             Self::Prefix(text) | Self::Exact(text) => text.len(),

@@ -9,14 +9,14 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
-/// The quickstart with one text in the place of another.
+/// Returns the problems of the quickstart with `from` replaced by `to`.
 fn changed(from: &str, to: &str) -> Vec<String> {
     assert!(QUICKSTART.contains(from), "the quickstart has no {from:?}");
     problems(&QUICKSTART.replacen(from, to, 1))
 }
 
 #[test]
-fn the_quickstart_is_read_as_it_is() {
+fn the_quickstart_is_parsed() {
     let bootstrap = Bootstrap::parse(QUICKSTART, "quickstart.yaml").unwrap();
     let [listener] = bootstrap.listeners.as_slice() else { panic!("{:?}", bootstrap.listeners) };
     assert_eq!((listener.name.as_str(), listener.address.port()), ("ingress", 10000));
@@ -32,13 +32,13 @@ fn the_quickstart_is_read_as_it_is() {
 }
 
 #[test]
-fn what_is_not_honoured_is_named_with_its_path() {
+fn an_unsupported_field_is_named_with_its_path() {
     let refused = changed("    connect_timeout: 1s\n", "    connect_timeout: 1s\n    outlier_detection: {}\n");
     assert_eq!(refused, ["static_resources.clusters[0].outlier_detection: not honoured by the harness"]);
 }
 
 #[test]
-fn every_problem_of_a_file_is_told_at_once() {
+fn all_problems_of_a_file_are_reported_at_once() {
     let text = QUICKSTART
         .replacen("connect_timeout: 1s", "connect_timeout: 1 second", 1)
         .replacen("STRICT_DNS", "EDS", 1)
@@ -78,10 +78,10 @@ fn an_unknown_filter_is_refused_by_its_type() {
 }
 
 #[test]
-fn a_route_to_no_cluster_is_refused() {
+fn a_route_to_an_unknown_cluster_is_refused() {
     let route = "route: {cluster: shop}";
     let refused = changed("direct_response: {status: 200, body: {inline_string: \"hello\\n\"}}", route);
-    assert_eq!(refused, ["static_resources: listener `ingress` routes to `shop`, which is no cluster of this file"]);
+    assert_eq!(refused, ["static_resources: listener `ingress` routes to `shop`, which is not a cluster of this file"]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_virtual_host_is_found_by_the_most_specific_domain() {
 }
 
 #[test]
-fn the_first_route_that_matches_is_taken() {
+fn the_first_matching_route_is_used() {
     let route = |path: PathMatch, status: u16| Route {
         name: String::new(),
         path,
@@ -149,16 +149,16 @@ fn the_first_route_that_matches_is_taken() {
 const ACCESS_LOG: &str = include_str!("../../../envoy/access-log.yaml");
 const JWT_PLANS: &str = include_str!("../../../envoy/jwt-plans.yaml");
 
-/// What is refused of `text` with `from` in it changed to `to`: the ends of the paths, and the reasons.
+/// Returns the problems of `text` with `from` replaced by `to`, with paths relative to the connection manager.
 fn refused(text: &str, from: &str, to: &str) -> Vec<String> {
-    assert!(text.contains(from), "{from:?} is not there");
+    assert!(text.contains(from), "the text has no {from:?}");
     let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.";
     let shorter = |problem: String| problem.strip_prefix(manager).map(str::to_owned).unwrap_or(problem);
     problems(&text.replacen(from, to, 1)).into_iter().map(shorter).collect()
 }
 
 #[test]
-fn an_access_log_is_read_as_it_is() {
+fn an_access_log_is_parsed() {
     let bootstrap = Bootstrap::parse(ACCESS_LOG, "access-log.yaml").unwrap();
     let [log] = bootstrap.listeners[0].access_log.as_slice() else { panic!("one log") };
     assert_eq!(log.destination, Destination::Stdout);
@@ -166,7 +166,7 @@ fn an_access_log_is_read_as_it_is() {
 }
 
 #[test]
-fn a_mistake_in_an_access_log_is_told_with_its_place() {
+fn a_problem_of_an_access_log_is_reported_with_its_path() {
     let logged = "access_log[0].typed_config";
     let [unknown] = refused(ACCESS_LOG, "%DURATION%", "%UPSTREAM_WIRE_BYTES_SENT%").try_into().unwrap();
     let unknown: String = unknown;
@@ -205,7 +205,7 @@ fn a_mistake_in_an_access_log_is_told_with_its_place() {
 }
 
 #[test]
-fn the_plans_are_read_as_they_are() {
+fn the_jwt_plans_are_parsed() {
     let bootstrap = Bootstrap::parse(JWT_PLANS, "jwt-plans.yaml").unwrap();
     let filters = bootstrap.listeners[0].filters.as_slice();
     let [HttpFilter::Native(NativeFilter::JwtAuthn(jwt)), HttpFilter::Wasm(_)] = filters else { panic!("{filters:?}") };
@@ -215,12 +215,12 @@ fn the_plans_are_read_as_they_are() {
 }
 
 #[test]
-fn a_mistake_in_jwt_authn_is_told_with_its_place() {
+fn a_problem_of_jwt_authn_is_reported_with_its_path() {
     let filter = "http_filters[0].typed_config";
     assert_eq!(
         refused(JWT_PLANS, "{provider_name: users}", "{provider_name: user}"),
         [format!(
-            "{filter}.rules[0].requires.provider_name: `user` is no provider of this filter; expected one of users"
+            "{filter}.rules[0].requires.provider_name: `user` is not a provider of this filter; expected one of users"
         )]
     );
     assert_eq!(

@@ -1,6 +1,6 @@
-//! The few of Envoy's own HTTP filters that the harness has, because limits are keyed by what they leave.
+//! Native HTTP filters: Envoy's filters whose metadata and filter state limits can use as keys.
 //!
-//! They look at a request's headers once, and let it go on or answer it; nothing of theirs waits.
+//! A native filter handles the request headers only: it continues or sends a local reply, and never pauses.
 
 mod jwt_authn;
 mod set_filter_state;
@@ -10,7 +10,7 @@ use crate::abi::stream::{LocalReply, Stream};
 pub use jwt_authn::{Bypass, Jwks, JwksError, JwtAuthn, Provider, Requirement, Rule};
 pub use set_filter_state::{FilterStateValue, SetFilterState};
 
-/// An HTTP filter that is no wasm module.
+/// HTTP filter implemented by the harness instead of a wasm module.
 #[derive(Debug, Clone)]
 pub enum NativeFilter {
     /// `envoy.filters.http.jwt_authn`
@@ -20,7 +20,7 @@ pub enum NativeFilter {
 }
 
 impl NativeFilter {
-    /// The request's headers have come to this filter. `None`: they go on.
+    /// Handles the request headers; returns the local reply, or `None` to continue.
     pub(crate) fn on_request_headers(&self, stream: &Stream) -> Option<LocalReply> {
         match self {
             Self::JwtAuthn(filter) => filter.on_request_headers(stream),

@@ -1,23 +1,23 @@
-//! Filter state from a request's headers, as texts. (Envoy, "Set-Filter-State Filter".)
+//! Filter state set from format strings when the request headers arrive. (Envoy, "Set-Filter-State Filter".)
 
 use crate::abi::stream::Stream;
 use crate::access_log::Format;
 
-/// What the filter sets, in this order.
+/// Configuration of `set_filter_state`.
 #[derive(Debug, Clone)]
 pub struct SetFilterState {
-    /// Later ones of a key replace earlier ones.
+    /// Values to set, in order; a later value of a key replaces an earlier value.
     pub on_request_headers: Vec<FilterStateValue>,
 }
 
-/// One value of filter state, an `envoy.string`.
+/// Value of filter state, an `envoy.string`.
 #[derive(Debug, Clone)]
 pub struct FilterStateValue {
-    /// The name that it is found under.
+    /// Key of the value.
     pub object_key: String,
-    /// Makes the value.
+    /// Format string of the value.
     pub format: Format,
-    /// Whether an empty value is none.
+    /// Whether an empty value is not set.
     pub skip_if_empty: bool,
 }
 

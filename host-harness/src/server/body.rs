@@ -1,4 +1,4 @@
-//! Bodies that are made chunk by chunk.
+//! HTTP bodies that are produced in chunks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,27 +8,27 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// Chunks in flight between a filter chain and a connection.
+/// Maximum number of frames waiting between a filter chain and a connection.
 const CAPACITY: usize = 8;
 
 pub(crate) type BodySender = mpsc::Sender<Frame<Bytes>>;
 pub(crate) type ResponseFrame = Result<Frame<Bytes>, Interrupted>;
 
-/// A request's body on its way upstream.
+/// Request body sent upstream.
 pub(crate) struct ChannelBody {
     frames: mpsc::Receiver<Frame<Bytes>>,
     empty: bool,
 }
 
-/// A response's body on its way downstream.
+/// Response body sent downstream.
 pub(crate) enum ResponseBody {
-    /// All of it.
+    /// Complete body; `None`: empty, or already sent.
     Whole(Option<Bytes>),
-    /// What comes of it, and the task that makes it: a client that goes away ends the task.
+    /// Frames from a task; the task is aborted when the downstream disconnects.
     Stream { frames: mpsc::Receiver<ResponseFrame>, ended: bool, _task: AbortOnDrop },
 }
 
-/// The rest of a body will not come.
+/// Error of a body that ends early.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the response was interrupted")]
 pub(crate) struct Interrupted;
@@ -41,7 +41,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// `empty`: nothing will be sent.
+/// Returns a request body and its sender; `empty`: no frame will be sent.
 pub(crate) fn channel(empty: bool) -> (BodySender, ChannelBody) {
     let (sender, frames) = mpsc::channel(CAPACITY);
     (sender, ChannelBody { frames, empty })

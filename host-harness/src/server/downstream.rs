@@ -1,4 +1,4 @@
-//! One request from a client: through the filters to its route, and back.
+//! HTTP stream of a downstream connection: through the filter chain to the route's cluster, and back.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -21,12 +21,12 @@ use crate::upstream::{Broken, ResponseSink, UpstreamRequest};
 use crate::vm::chain::{Chain, Output};
 use crate::vm::local_reply::render;
 
-/// The exchange is ended without an answer: its connection closes.
+/// Error of a stream that ends without a response: its connection closes.
 #[derive(Debug, thiserror::Error)]
-#[error("the exchange was reset")]
+#[error("the stream was reset")]
 pub(crate) struct Reset;
 
-/// A connection's two ends.
+/// Id and addresses of a downstream connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Peers {
     pub(crate) id: u64,
@@ -81,7 +81,7 @@ pub(crate) async fn serve(
     exchange.respond(headers_only, head)
 }
 
-/// The answer to a request whose path is not to go on as it came: a redirect to another path, or 400. No filter sees it.
+/// Returns the response to a request stopped by path normalization: a redirect to `location`, or 400. No filter runs.
 fn answer_path(listener: &ListenerHandle, stream: &Stream, location: Option<String>) -> Response<ResponseBody> {
     let status = if location.is_some() { 307 } else { 400 };
     let details = "path_normalization_failed".to_owned();
@@ -98,22 +98,22 @@ fn answer_path(listener: &ListenerHandle, stream: &Stream, location: Option<Stri
     response
 }
 
-/// Dropped when the client is gone or has its answer; then its contexts end and its callouts matter no more.
+/// HTTP stream. It is dropped when its response is complete or the downstream disconnects; its contexts end then.
 struct Exchange {
     worker: Rc<Worker>,
     listener: Rc<ListenerHandle>,
     chain: Rc<Chain>,
-    /// What is still to be read of the request's body.
+    /// Unread part of the request body.
     body: Option<Incoming>,
     upstream: Option<Rc<UpstreamRequest>>,
     request_ended: bool,
-    /// Of the route; it runs from the end of the request.
+    /// Timeout of the route, counted from the end of the request.
     timeout: Option<Duration>,
     deadline: Option<Instant>,
 }
 
 impl Exchange {
-    /// What comes out of the response's filters next.
+    /// Returns the next response output; until then, reads the request body and routes the request output.
     async fn next(&mut self) -> Result<Output, Reset> {
         loop {
             while let Some(output) = self.chain.take(Direction::Request) {
@@ -167,7 +167,7 @@ impl Exchange {
         }
     }
 
-    /// The router: takes what comes out of the request's filters.
+    /// Router: sends the request output of the filters to the route's cluster.
     fn route(&mut self, output: Output) {
         match output {
             Output::Headers(end) => {
@@ -230,7 +230,7 @@ impl Exchange {
         self.chain.reply(reply(status, body, details));
     }
 
-    /// Makes hyper's response; what is not there yet of its body comes from a task.
+    /// Returns hyper's response; an incomplete body is streamed by a task.
     fn respond(mut self, headers_only: bool, head: bool) -> Result<Response<ResponseBody>, Reset> {
         let mut response = self.head();
         if headers_only {
@@ -279,10 +279,10 @@ impl Exchange {
     }
 }
 
-/// hyper's response with these headers and no body yet.
+/// Returns hyper's response with these headers and an empty body.
 fn head(listener: &ListenerHandle, headers: Option<&Headers>) -> Response<ResponseBody> {
     let status = headers.and_then(|headers| headers.text(":status")).and_then(|status| status.parse::<u16>().ok());
-    // Informational statuses cannot end an exchange.
+    // An informational status cannot end a stream.
     let status = status.filter(|status| *status >= 200).and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     listener.stats.answered(status.as_u16());
@@ -302,7 +302,7 @@ impl Drop for Exchange {
     }
 }
 
-/// An upstream's answer on its way into the filters.
+/// Sink that passes an upstream's response into the downstream filter chain.
 struct ToDownstream {
     chain: Weak<Chain>,
     asked: Instant,

@@ -1,8 +1,8 @@
-//! hyper's tasks on a worker's own thread.
+//! Executor of hyper's tasks on the worker's thread.
 
 use std::future::Future;
 
-/// Runs what hyper spawns as tasks of the worker's local set.
+/// Executor that spawns hyper's tasks on the worker's local set.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalExecutor;
 

@@ -1,7 +1,7 @@
-//! What the connection manager makes of a request before any filter sees it.
+//! Header manipulation by the connection manager, before the first filter.
 //!
-//! Pseudo-headers, no hop-by-hop headers, `x-forwarded-for` and `-proto`, a request id; and who the client is. (Envoy,
-//! "HTTP header manipulation", "x-forwarded-for".)
+//! Adds pseudo-headers, `x-forwarded-for`, `x-forwarded-proto` and a request id, removes hop-by-hop headers, and finds
+//! the downstream address. (Envoy, "HTTP header manipulation", "x-forwarded-for".)
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,17 +14,17 @@ use crate::bootstrap::Listener;
 
 const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
-/// A request as the first filter sees it.
+/// Request as the first filter sees it.
 pub(crate) struct Received {
     pub(crate) headers: Headers,
-    /// Port 0 where it is from `x-forwarded-for`.
+    /// Downstream address; port 0 if it is from `x-forwarded-for`.
     pub(crate) client: SocketAddr,
     pub(crate) protocol: &'static str,
-    /// No filter sees it: it is answered 307 with this path, or 400 where there is none.
+    /// Response sent before the first filter: 307 with this path, or 400 without a path; `None`: the request continues.
     pub(crate) answered: Option<Option<String>>,
 }
 
-/// `None`: an HTTP/1.1 request without a host, which Envoy answers with 400.
+/// Returns the request for the first filter; `None` for a request without a host, which gets a 400, as in Envoy.
 pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> Option<Received> {
     let host = parts.headers.get(hyper::header::HOST).map(|value| value.as_bytes().to_vec());
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()).or(host)?;
@@ -67,12 +67,12 @@ pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> O
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     };
-    // A gRPC client follows no redirect.
+    // A gRPC client follows no redirect: the request gets a 400.
     let answered = answered.map(|path| path.filter(|_| !headers.is_grpc()));
     Some(Received { headers, client, protocol, answered })
 }
 
-/// The address that the trusted proxies in front saw.
+/// Returns the address that the outermost trusted proxy saw: an `x-forwarded-for` entry, or else the peer.
 fn client(listener: &Listener, headers: &Headers, peer: SocketAddr) -> SocketAddr {
     let trusted = listener.xff_num_trusted_hops as usize;
     let from_right = match (listener.use_remote_address, trusted) {
@@ -91,7 +91,7 @@ fn client(listener: &Listener, headers: &Headers, peer: SocketAddr) -> SocketAdd
     hop.map_or(peer, |address| SocketAddr::new(address, 0))
 }
 
-/// A random UUID.
+/// Returns a random UUID.
 fn request_id() -> Option<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok()?;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_rightmost_hop_that_no_trusted_proxy_wrote() {
+    fn the_downstream_address_is_the_rightmost_hop_before_the_trusted_proxies() {
         let client = |edge, hops| received(&listener(edge, hops), "1.1.1.1, 2.2.2.2,3.3.3.3").client.to_string();
         assert_eq!(client(true, 0), "10.0.0.9:4711");
         assert_eq!(client(true, 1), "3.3.3.3:0");
@@ -144,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_proxy_adds_its_peer() {
+    fn an_edge_proxy_appends_its_peer_to_x_forwarded_for() {
         assert_eq!(received(&listener(true, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1,10.0.0.9"));
         assert_eq!(received(&listener(false, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1"));
     }
 
     #[test]
-    fn a_request_has_its_pseudo_headers_an_id_and_nothing_of_its_connection() {
+    fn a_request_gets_pseudo_headers_and_an_id_and_loses_connection_headers() {
         let headers = received(&listener(false, 0), "").headers;
         let pseudo = [":authority", ":path", ":method", ":scheme"].map(|name| headers.text(name).unwrap_or("?"));
         assert_eq!(pseudo, ["shop", "/cart?x=1", "GET", "http"]);

@@ -1,7 +1,7 @@
-//! The host: worker threads that serve a bootstrap's listeners, and an admin listener beside them.
+//! Host: worker threads that serve a bootstrap's listeners, and an admin listener.
 //!
-//! Each worker is one thread with an event loop, VMs and sockets of its own; the kernel shares connections out among
-//! them (`SO_REUSEPORT`). Nothing in a request's path is locked.
+//! Each worker is one thread with its own event loop, VMs and sockets; the kernel distributes connections among the
+//! workers (`SO_REUSEPORT`). A request takes no lock of the host, except for shared data, queues and new metrics.
 
 pub(crate) mod body;
 pub(crate) mod downstream;
@@ -30,15 +30,15 @@ use crate::vm::plugin::Vms;
 use crate::vm::{Modules, VmError};
 use worker::{HostParts, Worker};
 
-/// How a bootstrap is served.
+/// Options of a [`Host`].
 #[derive(Debug, Clone)]
 pub struct HostOptions {
-    /// Threads that serve requests; at least 1. Envoy's `--concurrency`.
+    /// Number of worker threads, at least 1; Envoy's `--concurrency`.
     pub workers: usize,
-    /// What one callback into a module may take, in steps of 50 ms; beyond it the VM traps.
+    /// Time limit of one callback, rounded up to 50 ms; a callback that exceeds it traps.
     pub call_limit: Duration,
-    /// Whether to count what modules execute, in wasmtime's fuel (about one an instruction), as counters
-    /// `wasm.fuel.CALLBACK`. It slows them down.
+    /// Whether to count executed instructions (wasmtime's fuel, about one per instruction) in counters
+    /// `wasm.fuel.CALLBACK`. Counting slows modules down.
     pub counts_fuel: bool,
 }
 
@@ -48,7 +48,7 @@ impl Default for HostOptions {
     }
 }
 
-/// Why a bootstrap cannot be served.
+/// Error of a host that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// An address cannot be listened on.
@@ -58,7 +58,7 @@ pub enum HostError {
         listener: String,
         /// Its address.
         address: SocketAddr,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
     /// A module or a plugin's configuration was refused.
@@ -69,10 +69,10 @@ pub enum HostError {
     AccessLog {
         /// The path of the log's configuration in the bootstrap.
         path: String,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// A thread or its event loop cannot be had.
+    /// A thread or its event loop cannot be started.
     #[error("cannot start a worker: {0}")]
     Thread(io::Error),
     /// A worker ended while it was starting.
@@ -80,10 +80,10 @@ pub enum HostError {
     WorkerGone,
 }
 
-/// Serves bootstraps.
+/// Proxy-wasm host that serves a bootstrap.
 pub struct Host;
 
-/// A host at work. It ends when it is dropped.
+/// Running host; dropping it shuts it down.
 pub struct Running {
     listeners: Vec<(String, SocketAddr)>,
     admin: Option<SocketAddr>,
@@ -93,11 +93,11 @@ pub struct Running {
 }
 
 impl Host {
-    /// Starts to serve: returns when every worker listens. Every plugin is started once before that, so that a
-    /// configuration that a filter refuses is an error here.
+    /// Starts the host; returns when every worker listens. Every plugin is started once before that, so that a
+    /// configuration refused by a filter is an error here.
     ///
     /// # Errors
-    /// See [`HostError`]; nothing is left running then.
+    /// See [`HostError`]; no thread is left running then.
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
         let modules = Arc::new(Modules::new(options.call_limit, options.counts_fuel)?);
@@ -109,7 +109,7 @@ impl Host {
         let mut listeners = Vec::new();
         let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         for listener in &parts.bootstrap.listeners {
-            // With port 0 the first socket decides for all.
+            // With port 0, all sockets share the port of the first.
             let mut address = listener.address;
             for shares in &mut sockets {
                 let socket = listen(address, &listener.name)?;
@@ -145,31 +145,31 @@ impl Host {
 }
 
 impl Running {
-    /// Where a listener listens.
+    /// Returns the address of a listener.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<SocketAddr> {
         self.listeners.iter().find(|(known, _)| known == name).map(|(_, address)| *address)
     }
 
-    /// Every listener and its address, in the order of the file.
+    /// Returns every listener's name and address, in the order of the file.
     #[must_use]
     pub fn listeners(&self) -> &[(String, SocketAddr)] {
         &self.listeners
     }
 
-    /// Where the admin listener listens.
+    /// Returns the address of the admin listener.
     #[must_use]
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Every metric's value now.
+    /// Returns the current value of every metric.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats.snapshot()
     }
 
-    /// Ends every worker and waits for them; open exchanges are cut off.
+    /// Stops every worker and waits for its end; open streams are cut off.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -199,7 +199,7 @@ impl Drop for Running {
     }
 }
 
-/// The open logs of each listener.
+/// Opens the access logs of each listener.
 fn open_access_logs(bootstrap: &Bootstrap, shared: &Shared) -> Result<Vec<Arc<[Writer]>>, HostError> {
     let open = |log: &AccessLog| {
         Writer::open(log, shared).map_err(|source| HostError::AccessLog { path: log.path.clone(), source })
@@ -207,7 +207,7 @@ fn open_access_logs(bootstrap: &Bootstrap, shared: &Shared) -> Result<Vec<Arc<[W
     bootstrap.listeners.iter().map(|listener| listener.access_log.iter().map(open).collect()).collect()
 }
 
-/// Starts every plugin once, in VMs that are thrown away; as in Envoy, their contexts are not told.
+/// Starts every plugin once, in VMs that are dropped without `proxy_on_done`, as in Envoy.
 fn validate(parts: &HostParts) -> Result<(), VmError> {
     let vms = Vms::new(parts.setup(None, None)?);
     for plugin in parts.bootstrap.plugins() {
@@ -261,7 +261,7 @@ fn listen(address: SocketAddr, listener: &str) -> Result<TcpListener, HostError>
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        // Envoy's default backlog is the system's; a burst of connections must not be refused.
+        // Envoy's default backlog is the system's. A burst of connections must not be refused.
         socket.listen(4096)?;
         Ok(TcpListener::from(socket))
     };

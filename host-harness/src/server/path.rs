@@ -1,18 +1,18 @@
-//! What the connection manager makes of a request's path before any filter sees it.
+//! Path normalization by the connection manager, before the first filter.
 //!
-//! As Envoy's `normalize_path`, `merge_slashes` and `path_with_escaped_slashes_action`, in Envoy's order: escaped
-//! slashes, RFC 3986 (as browsers have it), slashes in a row. The query string stays as it is.
+//! Envoy's `path_with_escaped_slashes_action`, `normalize_path` (RFC 3986, as browsers implement it) and
+//! `merge_slashes`, in this order. The query string is not changed.
 
 use crate::bootstrap::{EscapedSlashes, PathNormalization};
 
-/// What becomes of a request.
+/// Result of path normalization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Normalized {
-    /// It goes on with this path.
+    /// The request continues with this path.
     Forward(String),
-    /// It is answered 307 with this path.
+    /// The request gets a 307 response with this path as location.
     Redirect(String),
-    /// It is answered 400.
+    /// The request gets a 400 response.
     Reject,
 }
 
@@ -54,8 +54,10 @@ fn merge_slashes(path: &str) -> String {
     [edge(path.starts_with('/')), &parts.join("/"), edge(path.ends_with('/'))].concat()
 }
 
-/// The canonical path: dot segments gone, backslashes as slashes, unreserved characters as they are, and what a path
-/// must not have escaped. `None` where it has a zero byte.
+/// Returns the canonical path; `None` if the path has a zero byte.
+///
+/// Dot segments are removed, backslashes become slashes, escaped unreserved characters are unescaped, and characters
+/// that are invalid in a path are escaped.
 fn canonical(path: &[u8]) -> Option<String> {
     let mut canonical = String::with_capacity(path.len());
     if !path.first().is_some_and(|first| is_slash(*first)) {
@@ -80,7 +82,7 @@ fn canonical(path: &[u8]) -> Option<String> {
                     canonical.push(char::from(unreserved));
                     rest = after.get(2..).unwrap_or_default();
                 }
-                // An escape stays as it is, and so does a percent sign that is none.
+                // Other escapes, and a percent sign that is not an escape, stay unchanged.
                 _ => canonical.push('%'),
             },
             0 => return None,
@@ -91,7 +93,7 @@ fn canonical(path: &[u8]) -> Option<String> {
     Some(canonical)
 }
 
-/// What follows a dot at the start of a segment; the dot and what belongs to it are done.
+/// Handles a dot at the start of a segment: removes `.` and `..` segments. Returns the rest of the path.
 fn dot<'a>(after: &'a [u8], canonical: &mut String) -> &'a [u8] {
     let end_of_segment = |rest: &'a [u8]| match rest.split_first() {
         None => Some(rest),
@@ -116,12 +118,12 @@ fn plain_dot<'a>(after: &'a [u8], canonical: &mut String) -> &'a [u8] {
     after
 }
 
-/// The rest behind a dot, which may be escaped.
+/// Returns the rest after a dot, plain or escaped; `None` if there is no dot.
 fn without_dot(rest: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b".").or_else(|| rest.strip_prefix(b"%2e")).or_else(|| rest.strip_prefix(b"%2E"))
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// Returns the byte of two hexadecimal digits.
 fn escaped(digits: &[u8]) -> Option<u8> {
     let digits = digits.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
     u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_form() {
+    fn equivalent_paths_have_one_canonical_form() {
         for path in [
             "/login",
             "//login",
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_does_its_part() {
+    fn each_setting_changes_its_part_of_the_path() {
         let none = PathNormalization::default();
         let path = "//a/../login%2Fx";
         assert_eq!(forwarded(path, none), path);

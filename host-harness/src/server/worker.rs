@@ -1,4 +1,4 @@
-//! One worker: a thread's event loop, its VMs, its clusters, and what its modules have under way.
+//! Worker: one thread's VMs and clusters, and the callouts, gRPC streams and ticks of its modules.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -25,7 +25,7 @@ use crate::vm::chain::Handler;
 use crate::vm::plugin::Vms;
 use crate::vm::{EffectSink, Modules, OrphanedStream, Vm, VmError, VmSetup};
 
-/// A VM's serial and a token, or a root context's id, of it.
+/// Serial of a VM, and a token or the id of a root context in it.
 type Key = (u64, u32);
 
 /// Concurrent streams of an HTTP/2 connection: Envoy's default of `max_concurrent_streams`.
@@ -35,7 +35,7 @@ pub(crate) struct Worker {
     this: Weak<Self>,
     vms: OnceCell<Rc<Vms>>,
     clusters: RefCell<HashMap<String, Rc<Cluster>>>,
-    /// What modules asked for and is not done yet; done in order, never from within itself.
+    /// Pending effects, performed in order and never recursively.
     queue: RefCell<VecDeque<(Rc<Vm>, Effect)>>,
     busy: Cell<bool>,
     callouts: RefCell<HashMap<Key, Rc<Callout>>>,
@@ -44,7 +44,7 @@ pub(crate) struct Worker {
     next_connection: Cell<u64>,
 }
 
-/// A listener in one worker.
+/// Listener of one worker.
 pub(crate) struct ListenerHandle {
     pub(crate) config: Listener,
     pub(crate) routes: Arc<RouteTable>,
@@ -78,13 +78,13 @@ impl ListenerStats {
     }
 }
 
-/// What every worker of a host has in common.
+/// Parts shared by all workers of a host.
 #[derive(Clone)]
 pub(crate) struct HostParts {
     pub(crate) bootstrap: Arc<Bootstrap>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) shared: Arc<Shared>,
-    /// Of each listener, in their order.
+    /// Access logs of each listener, in the order of the listeners.
     pub(crate) access_logs: Vec<Arc<[Writer]>>,
 }
 
@@ -110,7 +110,7 @@ impl HostParts {
 }
 
 impl Worker {
-    /// Makes the worker and starts every plugin; runs within its thread's local set.
+    /// Creates the worker and starts every plugin; has to run within the thread's local set.
     pub(crate) fn start(parts: &HostParts) -> Result<(Rc<Self>, Vec<Rc<ListenerHandle>>), VmError> {
         let worker = Rc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -156,8 +156,8 @@ impl Worker {
             let (stream, remote) = match socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, say: the next may succeed.
-                    log::warn!(target: "http", "listener `{}`: {error}", listener.config.name);
+                    // For example out of file descriptors: a later accept may succeed.
+                    log::warn!(target: "http", "listener `{}`: accept failed: {error}", listener.config.name);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -179,14 +179,14 @@ impl Worker {
                 server.http1().timer(TokioTimer::new()).pipeline_flush(true);
                 server.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
                 if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                    log::debug!(target: "http", "a connection ended: {error}");
+                    log::debug!(target: "http", "a downstream connection ended with an error: {error}");
                 }
                 listener.stats.active.shift(-1);
             });
         }
     }
 
-    /// Ends every context.
+    /// Cancels every tick, callout and gRPC stream, and ends every context.
     pub(crate) fn shut_down(&self) {
         for (_, tick) in self.ticks.take() {
             tick.abort();
@@ -262,7 +262,7 @@ impl Worker {
                     stream.cancel();
                 }
             }
-            // A root context that is done with a deferred end: the worker does not wait for one.
+            // The worker does not wait for a root context that defers its end.
             Effect::Done { root } => log::trace!(target: "wasm", "root context {root} is done"),
         }
     }
@@ -292,7 +292,7 @@ impl Worker {
         let ticking = tokio::task::spawn_local(async move {
             let period = Duration::from_millis(u64::from(period));
             let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-            // As Envoy re-arms its timer after each tick: none is made up for.
+            // Envoy re-arms its timer after each tick: missed ticks are not made up for.
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
@@ -325,7 +325,7 @@ impl EffectSink for Worker {
     fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>) {
         let of_vm = |key: &Key| key.0 == vm.serial;
         let ticks: Vec<_> = self.ticks.borrow_mut().extract_if(|key, _| of_vm(key)).collect();
-        // A tick that trapped is ended by itself.
+        // Each tick task ends by itself at its next tick: its VM has failed.
         drop(ticks);
         let callouts: Vec<_> = self.callouts.borrow_mut().extract_if(|key, _| of_vm(key)).collect();
         callouts.iter().for_each(|(_, callout)| callout.cancel());

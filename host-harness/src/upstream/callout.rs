@@ -1,4 +1,4 @@
-//! HTTP callouts: one message out, one message back.
+//! HTTP callouts of modules: one request, one buffered response.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -14,7 +14,7 @@ use crate::abi::stream::LocalReply;
 use crate::vm::Vm;
 use crate::vm::local_reply::render;
 
-/// A callout under way.
+/// Running callout.
 pub(crate) struct Callout {
     vm: Weak<Vm>,
     root: u32,
@@ -28,17 +28,17 @@ pub(crate) struct Callout {
     on_end: Box<dyn Fn()>,
 }
 
-/// What a callout sends.
+/// Request of a callout.
 pub(crate) struct Message {
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
     pub(crate) trailers: Headers,
-    /// Milliseconds; 0: unbounded, as in Envoy.
+    /// Timeout in milliseconds; 0: none, as in Envoy.
     pub(crate) timeout: u32,
 }
 
 impl Callout {
-    /// `on_end` is called when nothing more comes of it.
+    /// Sends the request. `on_end` is called before the callback that ends the callout; a cancelled callout skips it.
     pub(crate) fn start(
         vm: &Rc<Vm>,
         root: u32,
@@ -85,13 +85,13 @@ impl Callout {
         callout
     }
 
-    /// Its VM is gone.
+    /// Cancels the callout without a callback, because its VM has ended.
     pub(crate) fn cancel(&self) {
         self.over.set(true);
         self.release();
     }
 
-    /// As Envoy's router answers: with a 504.
+    /// Ends the callout with a 504 response, as Envoy's router does.
     fn time_out(&self) {
         let reply =
             LocalReply { status: 504, body: Bytes::from_static(b"upstream request timeout"), ..LocalReply::default() };

@@ -1,18 +1,18 @@
-//! gRPC's message framing: a flag, a length of four bytes, the message.
+//! gRPC message framing: a flag byte, the length in four bytes (big-endian), the message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// What one message may have; a module gets it in one piece.
+/// Maximum length of a message in bytes; a module receives each message as a whole.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
-/// Bytes that are no gRPC messages.
+/// Error of bytes that are not gRPC messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
-    #[error("a compressed message, though no compression was agreed on")]
+    #[error("found a compressed message, expected an uncompressed message")]
     Compressed,
-    #[error("flag {0}, expected 0")]
+    #[error("expected flag 0, found {0}")]
     Flag(u8),
-    #[error("a message of {0} bytes, at most {MAX_MESSAGE} are taken")]
+    #[error("expected a message of at most {MAX_MESSAGE} bytes, found {0}")]
     TooLong(usize),
 }
 
@@ -24,7 +24,7 @@ pub(super) fn frame(message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// Takes bytes cut anywhere, gives whole messages.
+/// Decoder of messages from chunks of any size.
 #[derive(Default)]
 pub(super) struct Decoder {
     buffer: BytesMut,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused() {
+    fn malformed_frames_are_refused() {
         let next = |bytes: &[u8]| {
             let mut decoder = Decoder::default();
             decoder.push(bytes);

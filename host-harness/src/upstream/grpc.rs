@@ -1,8 +1,8 @@
-//! gRPC streams and calls that modules open.
+//! gRPC streams and calls of modules.
 //!
-//! The messages of a stream go out as gRPC frames through the cluster's upstream filters, and what comes back is cut
-//! into messages again, one callback for each. To a raw-TCP cluster behind a filter that takes the framing off, this
-//! makes a long-lived TCP connection of a stream.
+//! Messages are framed and sent through the cluster's upstream filters; the response is decoded into messages, with one
+//! callback for each. With a raw-TCP cluster and an upstream filter that removes the framing, a stream is a long-lived
+//! TCP connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -23,13 +23,13 @@ const UNKNOWN: u32 = 2;
 const INTERNAL: u32 = 13;
 const UNAVAILABLE: u32 = 14;
 
-/// A gRPC stream, or call, under way.
+/// Running gRPC stream or call.
 pub(crate) struct GrpcStream {
     vm: Weak<Vm>,
     root: u32,
     token: u32,
-    /// A call's only answer, until its status says that it was good.
     unary: bool,
+    /// Response message of a unary call, kept until the status arrives.
     answer: RefCell<Option<Bytes>>,
     decoder: RefCell<Decoder>,
     request: RefCell<Option<Rc<UpstreamRequest>>>,
@@ -39,8 +39,10 @@ pub(crate) struct GrpcStream {
 }
 
 impl GrpcStream {
-    /// `unary`: the one message of a call, and its timeout in milliseconds. `on_end` is called when nothing more
-    /// comes of it.
+    /// Opens a stream, or sends a call.
+    ///
+    /// `unary`: the message of a call and its timeout in milliseconds (0: none). `on_end` is called before the callback
+    /// that ends the stream or call; a cancelled stream skips it.
     pub(crate) fn start(
         vm: &Rc<Vm>,
         (root, token): (u32, u32),
@@ -99,7 +101,7 @@ impl GrpcStream {
         }
     }
 
-    /// The module closes its side.
+    /// Closes the module's side of the stream.
     pub(crate) fn close_local(&self) {
         let request = self.request.borrow().clone();
         if let Some(request) = request {
@@ -107,7 +109,7 @@ impl GrpcStream {
         }
     }
 
-    /// The module, or its end, gives it up: no callback follows.
+    /// Cancels the stream without a callback: the module requested it, or its VM has ended.
     pub(crate) fn cancel(&self) {
         self.over.set(true);
         self.release();

@@ -1,4 +1,4 @@
-//! A request to an HTTP host.
+//! Requests to HTTP/1 and HTTP/2 endpoints.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
         send_body(request, sender).await;
         pending::<()>().await;
     };
-    // What filters let go by themselves, or answer, goes on its way meanwhile.
+    // Passes on response output that filters release, and local replies, while the request is running.
     let watching = async {
         while request.is_wanted() && !chain.is_replied() && !chain.is_reset() {
             chain.changed_in(Direction::Response).await;
@@ -75,14 +75,14 @@ async fn exchange(
         }
         match connection.send(message).await {
             Ok(response) => break (connection, address, response),
-            // A kept connection that its host has closed: nothing was sent, so another is tried, once.
+            // The endpoint has closed an idle connection and nothing was sent: one retry on a new connection.
             Err(unanswered) if !fresh && unanswered.request.is_some() => {
                 let Some(unsent) = unanswered.request else { return };
                 message = unsent;
                 fresh = true;
             }
             Err(unanswered) => {
-                log::debug!(target: "upstream", "cluster `{}`: {}", cluster.name(), unanswered.error);
+                log::debug!(target: "upstream", "cluster `{}`: no response: {}", cluster.name(), unanswered.error);
                 return request.unreachable(&std::io::ErrorKind::ConnectionReset.into());
             }
         }
@@ -90,14 +90,14 @@ async fn exchange(
     if receive(request, response).await
         && let super::pool::Connection::Http1(sender) = &mut connection
     {
-        // It is ready again once the codec has seen the end.
+        // The connection is ready for another request once the codec has seen the end of the response.
         if sender.ready().await.is_ok() {
             cluster.give_back(endpoint, connection, address);
         }
     }
 }
 
-/// Passes an answer on; `true` when it was whole.
+/// Passes a response into the upstream filters; returns whether it was complete.
 async fn receive(request: &UpstreamRequest, response: Response<Incoming>) -> bool {
     let chain = &request.chain;
     let (parts, mut body) = response.into_parts();
@@ -129,7 +129,7 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>) -> boo
                 }
             },
             Some(Err(error)) => {
-                log::debug!(target: "upstream", "an answer broke off: {error}");
+                log::debug!(target: "upstream", "an upstream response ended early: {error}");
                 request.flush();
                 request.broken(Broken::Connection);
                 return false;
@@ -164,7 +164,7 @@ async fn send_body(request: &UpstreamRequest, sender: BodySender) {
     }
 }
 
-/// `None` where the headers make no request that HTTP can carry.
+/// Returns the hyper request; `None` if the headers are not a valid HTTP request.
 fn message(headers: &Headers, body: ChannelBody, protocol: Protocol) -> Option<Request<ChannelBody>> {
     let method = Method::from_bytes(headers.first(b":method")?).ok()?;
     let path = headers.text(":path")?;

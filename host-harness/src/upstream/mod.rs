@@ -1,4 +1,4 @@
-//! Clusters, and requests to them: HTTP/1, HTTP/2, or a body as raw TCP; behind upstream filters where they have some.
+//! Clusters and requests to them: through the cluster's upstream filters, then by HTTP/1, HTTP/2 or raw TCP.
 
 pub(crate) mod callout;
 mod frames;
@@ -24,7 +24,7 @@ use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::stats::Counter;
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
 
-/// A cluster in one worker.
+/// Cluster of one worker.
 pub(crate) struct Cluster {
     config: bootstrap::Cluster,
     filters: Vec<Handler>,
@@ -39,28 +39,28 @@ struct ClusterStats {
     requests: Arc<Counter>,
 }
 
-/// Why an answer will not be whole.
+/// Reason why a response is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// The peer closed or reset its connection.
+    /// The upstream closed or reset the connection.
     Connection,
-    /// An upstream filter ended it.
+    /// An upstream filter reset the stream.
     Filter,
 }
 
-/// Who waits for an answer.
+/// Receiver of a response.
 pub(crate) trait ResponseSink {
     fn headers(&self, headers: Headers, end: bool);
     fn data(&self, data: Bytes, end: bool);
     fn trailers(&self, trailers: Headers);
     fn broken(&self, why: Broken);
-    /// The exchange that has enough for now, if it has.
+    /// Returns the downstream's filter chain if its response output is full: the upstream should then not be read.
     fn backlog(&self) -> Option<Rc<Chain>> {
         None
     }
 }
 
-/// One request to a cluster, from its headers until its answer is whole or nobody wants it.
+/// Request to a cluster, from its headers until its response is complete or the request is cancelled.
 pub(crate) struct UpstreamRequest {
     chain: Rc<Chain>,
     sink: RefCell<Option<Rc<dyn ResponseSink>>>,
@@ -88,7 +88,8 @@ impl Cluster {
         self.config.endpoints.get(turn.checked_rem(self.config.endpoints.len())?)
     }
 
-    /// Connects to the next host, with its name looked up now.
+    /// Connects to an endpoint. The host name is resolved on each call; addresses are used in turn, except with
+    /// logical DNS, which uses the first.
     async fn connect(&self, endpoint: &Endpoint) -> io::Result<(TcpStream, SocketAddr)> {
         self.stats.connections.add(1);
         let connecting = async {
@@ -110,13 +111,19 @@ impl Cluster {
         };
         if let Err(error) = &connected {
             self.stats.connect_failures.add(1);
-            log::debug!(target: "upstream", "cluster `{}`: {}:{}: {error}", self.name(), endpoint.host, endpoint.port);
+            log::debug!(
+                target: "upstream",
+                "cluster `{}`: cannot connect to {}:{}: {error}",
+                self.name(),
+                endpoint.host,
+                endpoint.port
+            );
         }
         connected
     }
 }
 
-/// Returns when a client has taken some of its answer; never if none holds up.
+/// Returns when the downstream has taken response output; never returns without a backlog.
 async fn drained(backlog: Option<&Chain>) {
     match backlog {
         Some(chain) => chain.drained().await,
@@ -125,7 +132,7 @@ async fn drained(backlog: Option<&Chain>) {
 }
 
 impl UpstreamRequest {
-    /// Sends a request; upstream filters see it now, the host when it is connected to.
+    /// Starts a request: upstream filters run now, the endpoint gets the request once it is connected.
     pub(crate) fn start(
         cluster: &Rc<Cluster>,
         headers: Headers,
@@ -166,7 +173,7 @@ impl UpstreamRequest {
         self.chain.request_trailers(trailers);
     }
 
-    /// Nobody wants the answer any more.
+    /// Cancels the request; its sink gets nothing more.
     pub(crate) fn cancel(&self) {
         if let Some(task) = self.task.take() {
             task.abort();
@@ -179,7 +186,7 @@ impl UpstreamRequest {
         self.chain.finish();
     }
 
-    /// Hands what has come out of the filters to whoever waits for it.
+    /// Passes the response output of the upstream filters to the sink.
     fn flush(&self) {
         while let Some(output) = self.chain.take(Direction::Response) {
             let Some(sink) = self.sink.borrow().clone() else { return };
@@ -199,7 +206,7 @@ impl UpstreamRequest {
         self.sink.borrow().is_some()
     }
 
-    /// The exchange whose client should take some of the answer before more of it is read.
+    /// Returns the downstream's filter chain if its response output is full.
     fn backlog(&self) -> Option<Rc<Chain>> {
         self.sink.borrow().as_ref().and_then(|sink| sink.backlog())
     }
@@ -210,7 +217,7 @@ impl UpstreamRequest {
         }
     }
 
-    /// No host could be connected to: the router's 503.
+    /// Sends the router's 503 local reply after a failed connection to the upstream.
     fn unreachable(&self, error: &io::Error) {
         let reason = if error.kind() == io::ErrorKind::TimedOut { "connection timeout" } else { "connection failure" };
         let body = format!("upstream connect error or disconnect/reset before headers. reset reason: remote {reason}");

@@ -1,4 +1,6 @@
-//! Connections to HTTP hosts: HTTP/1 ones are reused one request at a time, an HTTP/2 one by all requests of its host.
+//! Connection pool for HTTP endpoints.
+//!
+//! An HTTP/1 connection carries one request at a time; an HTTP/2 connection is shared by all requests to its endpoint.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,7 +17,7 @@ use crate::bootstrap::{Endpoint, Protocol};
 use crate::server::body::ChannelBody;
 use crate::server::executor::LocalExecutor;
 
-/// Idle HTTP/1 connections kept for one host.
+/// Maximum number of idle HTTP/1 connections for one endpoint.
 const MAX_IDLE: usize = 64;
 
 #[derive(Default)]
@@ -29,21 +31,21 @@ struct Host {
     shared: Option<(http2::SendRequest<ChannelBody>, SocketAddr)>,
 }
 
-/// A connection that can take a request now.
+/// Connection that is ready for a request.
 pub(super) enum Connection {
     Http1(http1::SendRequest<ChannelBody>),
     Http2(http2::SendRequest<ChannelBody>),
 }
 
-/// A request was not answered.
+/// Error of a request without a response.
 pub(super) struct Unanswered {
     pub(super) error: hyper::Error,
-    /// The request itself, where none of it was sent.
+    /// The request, if no part of it was sent.
     pub(super) request: Option<Request<ChannelBody>>,
 }
 
 impl Cluster {
-    /// `fresh`: not one that a host may have closed meanwhile.
+    /// Returns a connection to an endpoint; `fresh` always opens a new connection.
     pub(super) async fn connection(
         &self,
         endpoint: &Endpoint,
@@ -65,7 +67,7 @@ impl Cluster {
         Ok((connection, address))
     }
 
-    /// Takes an HTTP/1 connection back once its answer is whole.
+    /// Returns an HTTP/1 connection to the pool after its response is complete.
     pub(super) fn give_back(&self, endpoint: &Endpoint, connection: Connection, address: SocketAddr) {
         if let Connection::Http1(sender) = connection
             && !sender.is_closed()
@@ -110,7 +112,7 @@ async fn http1_connection(stream: TcpStream) -> std::io::Result<http1::SendReque
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            log::debug!(target: "upstream", "a connection ended: {error}");
+            log::debug!(target: "upstream", "an upstream connection ended with an error: {error}");
         }
     });
     Ok(sender)
@@ -121,7 +123,7 @@ async fn http2_connection(stream: TcpStream) -> std::io::Result<http2::SendReque
         http2::handshake(LocalExecutor, TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            log::debug!(target: "upstream", "a connection ended: {error}");
+            log::debug!(target: "upstream", "an upstream connection ended with an error: {error}");
         }
     });
     Ok(sender)

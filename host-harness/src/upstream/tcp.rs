@@ -1,8 +1,8 @@
-//! A request's body as raw TCP (Envoy's `TcpConnectionPoolProto`).
+//! Request body as raw TCP (Envoy's `TcpConnectionPoolProto`).
 //!
-//! Once connected, the answer is a 200 whose body is what the host sends. The end of the request's body closes the
-//! writing half; the host's end of writing ends the answer. What is written within one turn of the event loop goes out
-//! in one system call.
+//! Once connected, the response is a 200; its body is the bytes that the endpoint sends. The end of the request body
+//! closes the writing half; the endpoint's close of its writing half ends the response. Data written within one turn of
+//! the event loop is sent in one system call.
 
 use std::rc::Rc;
 
@@ -71,7 +71,7 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
             read = reader.read_buf(&mut incoming), if backlog.is_none() => match read {
                 Ok(0) => {
                     chain.response_data(Bytes::new(), true);
-                    // A filter may yet hold the answer back.
+                    // A filter may still hold the response.
                     return answered(request).await;
                 }
                 Ok(_) => {
@@ -84,7 +84,7 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
     }
 }
 
-/// Collects what the filters let out towards the host; `true` at its end.
+/// Collects the request output of the filters; returns whether the request has ended.
 fn gather(request: &UpstreamRequest, outgoing: &mut BytesMut, begun: &mut bool) -> bool {
     let mut ending = false;
     while let Some(output) = request.chain.take(Direction::Request) {
@@ -105,7 +105,7 @@ fn gather(request: &UpstreamRequest, outgoing: &mut BytesMut, begun: &mut bool) 
     ending
 }
 
-/// Waits until the answer's end has come out of the filters.
+/// Waits until the filters hold nothing of the response.
 async fn answered(request: &UpstreamRequest) {
     loop {
         request.flush();

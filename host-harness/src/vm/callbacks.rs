@@ -1,4 +1,4 @@
-//! The callbacks into a VM: what it is told, and what it can read meanwhile.
+//! Callbacks into a VM, each with the data that the module can read during it.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use crate::abi::headers::Headers;
 use crate::abi::state::CalloutResponse;
 use crate::abi::stream::Direction;
 
-/// proxy-wasm's `BrokenConnection`.
+/// Status `BrokenConnection` of proxy-wasm.
 const BROKEN_CONNECTION: u32 = 11;
 
 impl Vm {
@@ -56,7 +56,7 @@ impl Vm {
         let _ = self.notify(root, &self.exports.queue_ready, (root, queue));
     }
 
-    /// `None`: the peer reset the callout before its answer was whole.
+    /// Delivers the response of a callout; `None` if the callout was reset before its response was complete.
     pub(crate) fn on_http_call_response(self: &Rc<Self>, root: u32, token: u32, response: Option<CalloutResponse>) {
         let known = self.with_root(root, |root| {
             let known = root.calls.remove(&token);
@@ -95,7 +95,9 @@ impl Vm {
         self.with_root(root, |root| root.grpc.trailing = None);
     }
 
-    /// The remote side has closed. The module's handle lasts until it closes its side too, as in Envoy.
+    /// Delivers the upstream's close of a gRPC stream or call.
+    ///
+    /// The handle of a stream lasts until the module closes its side too, as in Envoy.
     pub(crate) fn on_grpc_close(self: &Rc<Self>, root: u32, token: u32, status: u32, message: &str) {
         self.with_root(root, |root| {
             root.status = (status, message.to_owned());

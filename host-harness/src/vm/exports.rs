@@ -1,4 +1,4 @@
-//! What a module exports to its host: the callbacks of proxy-wasm 0.2.1. Each may be missing.
+//! Exports of a module: the callbacks of proxy-wasm 0.2.1. Each may be missing.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::abi::state::HostState;
 type Notify<P> = Option<Export<P, ()>>;
 type Ask<P> = Option<Export<P, u32>>;
 
-/// A callback, and what it is called.
+/// Callback with its export name.
 #[derive(Clone)]
 pub(crate) struct Export<P, R> {
     pub(super) name: &'static str,
@@ -29,7 +29,7 @@ pub(crate) struct Exports {
     pub(super) done: Ask<u32>,
     pub(super) log: Notify<u32>,
     pub(super) delete: Notify<u32>,
-    /// Headers, then body, then trailers; of the request, then of the response.
+    /// Callback for request headers, then for response headers; `body` and `trailers` likewise.
     pub(super) headers: [Ask<(u32, u32, u32)>; 2],
     pub(super) body: [Ask<(u32, u32, u32)>; 2],
     pub(super) trailers: [Ask<(u32, u32)>; 2],

@@ -1,4 +1,4 @@
-//! One VM: an instance of a module, and the callbacks into it.
+//! VM: an instance of a module, and the calls into it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -16,24 +16,24 @@ use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, Root
 use crate::abi::stream::{Stream, StreamControl};
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 
-/// More than any callback can spend.
+/// Fuel for one callback: more than any callback can spend.
 const FUEL: u64 = u64::MAX / 2;
 
-/// Who does what modules ask for.
+/// Receiver of the effects that modules request.
 pub(crate) trait EffectSink {
-    /// Does, in order, what a call into the VM left to be done.
+    /// Performs the effects of one call into the VM, in order.
     fn perform(&self, vm: &Rc<Vm>, effects: Vec<Effect>);
-    /// The VM has trapped and runs no more; `streams` had a filter in it.
+    /// Handles the trap of a VM, which runs no more; `streams` are the HTTP streams with a filter in the VM.
     fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>);
 }
 
-/// An exchange whose filter's VM is gone.
+/// HTTP stream with a filter in a VM that has trapped.
 pub(crate) struct OrphanedStream {
     pub(crate) control: Weak<dyn StreamControl>,
     pub(crate) filter: usize,
 }
 
-/// What VMs of one worker are made from.
+/// Inputs for the VMs of one worker.
 pub(crate) struct VmSetup {
     pub(crate) modules: Arc<Modules>,
     pub(crate) linker: Linker<HostState>,
@@ -41,18 +41,18 @@ pub(crate) struct VmSetup {
     pub(crate) node: Arc<NodeIdentity>,
     pub(crate) clusters: Rc<HashSet<String>>,
     pub(crate) inbox: Option<tokio::sync::mpsc::UnboundedSender<crate::abi::shared::QueueReady>>,
-    /// Nobody in a setup that only validates.
+    /// Receiver of effects; `None` in a setup that only validates.
     pub(crate) effects: Option<Weak<dyn EffectSink>>,
 }
 
 pub(crate) struct Vm {
-    /// Unique in the process.
+    /// Serial number, unique in the process.
     pub(crate) serial: u64,
     path: PathBuf,
     store: RefCell<Store<HostState>>,
     pub(super) exports: Exports,
     failed: Cell<bool>,
-    /// The next callback stops its chain.
+    /// Whether the next callback stops its chain.
     next_stops: Cell<bool>,
     next_context: Cell<u32>,
     call_budget: u64,
@@ -61,14 +61,16 @@ pub(crate) struct Vm {
     shared: Arc<Shared>,
 }
 
-/// The VM has trapped, now or before.
+/// Error of a call: the VM has trapped, in this call or before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VmFailed;
 
-/// A callback's answer.
+/// Result of a callback.
 pub(crate) struct Called<R> {
     pub(crate) value: R,
-    /// A local reply was sent meanwhile: the chain stops, whatever the answer, and what it showed of a body is gone.
+    /// Whether a local reply was sent during the callback.
+    ///
+    /// The chain then stops, whatever `value` is, and the body that the filter could read is dropped.
     pub(crate) stopped: bool,
 }
 
@@ -133,7 +135,7 @@ impl Vm {
         self.failed.get()
     }
 
-    /// Makes the root context of a plugin: created, started, configured.
+    /// Creates, starts and configures the root context of a plugin, and returns its id.
     pub(crate) fn start(self: &Rc<Self>, plugin: &Arc<Plugin>, node: &Arc<NodeIdentity>) -> Result<u32, VmError> {
         let id = self.context_id();
         let root = RootContext {
@@ -155,22 +157,23 @@ impl Vm {
             let log = self.with_state(|state| state.log.take()).flatten().unwrap_or_default();
             VmError::Plugin { plugin: plugin.name.clone(), root_id: plugin.root_id.clone(), what, log }
         };
-        self.notify(id, &self.exports.context_create, (id, 0)).map_err(|_| failed("trapped in its root context"))?;
+        self.notify(id, &self.exports.context_create, (id, 0))
+            .map_err(|_| failed("trapped in proxy_on_context_create"))?;
         let started = self.ask(id, &self.exports.vm_start, (id, size(&plugin.vm.configuration)), 1);
-        if started.map_err(|_| failed("trapped in its VM's start"))?.value == 0 {
+        if started.map_err(|_| failed("trapped in proxy_on_vm_start"))?.value == 0 {
             return Err(failed("refused its VM's configuration"));
         }
         self.with_root(id, |root| root.configuring = true);
         let configured = self.ask(id, &self.exports.configure, (id, size(&plugin.configuration)), 1);
         self.with_root(id, |root| root.configuring = false);
-        if configured.map_err(|_| failed("trapped in its configuration"))?.value == 0 {
+        if configured.map_err(|_| failed("trapped in proxy_on_configure"))?.value == 0 {
             return Err(failed("refused its configuration"));
         }
         self.with_state(|state| state.log = None);
         Ok(id)
     }
 
-    /// Makes the context of one exchange.
+    /// Creates the context of one HTTP stream, and returns its id.
     pub(crate) fn open(
         self: &Rc<Self>,
         root: u32,
@@ -190,7 +193,7 @@ impl Vm {
         let _ = self.notify(context, &self.exports.log, context);
     }
 
-    /// Ends the context of one exchange: done, then deleted.
+    /// Ends the context of one HTTP stream: `proxy_on_done`, then `proxy_on_delete`.
     pub(crate) fn close(self: &Rc<Self>, context: u32) {
         let ended = self
             .ask(context, &self.exports.done, context, 1)
@@ -200,7 +203,7 @@ impl Vm {
         }
     }
 
-    /// A unary call is over with its one message.
+    /// Removes the handle of a unary gRPC call, which is complete after one message.
     pub(crate) fn forget_grpc(&self, root: u32, token: u32) {
         self.with_root(root, |root| root.streams.remove(&token));
     }
@@ -222,8 +225,10 @@ impl Vm {
         self.shared.forget_vm(self.serial);
     }
 
-    /// Does what a call has asked for after it had answered somebody. In Envoy that runs within the call still, and the
-    /// first callback of this VM that it leads to stops its chain, whatever it returns.
+    /// Performs an effect that a call requested after a local reply.
+    ///
+    /// In Envoy, the effect runs inside that call, and the first callback of this VM that it causes stops its chain,
+    /// whatever the callback returns.
     pub(crate) fn after_answer(&self, act: impl FnOnce()) {
         self.next_stops.set(true);
         act();
@@ -245,7 +250,7 @@ impl Vm {
         self.call(context, export, arguments, ()).map(|_| ())
     }
 
-    /// A callback that is not exported answers `default`.
+    /// Calls a callback and returns its value; `default` if the module does not export the callback.
     pub(super) fn ask<P: WasmParams>(
         self: &Rc<Self>,
         context: u32,
@@ -269,7 +274,7 @@ impl Vm {
         let Some(export) = export else { return Ok(Called { value: default, stopped: false }) };
         let (result, effects, stopped) = {
             let Ok(mut store) = self.store.try_borrow_mut() else {
-                log::error!(target: "wasm", "a callback was to be called while another of the same VM runs");
+                log::error!(target: "wasm", "skipped callback `{}`: its VM is already running a callback", export.name);
                 return Err(VmFailed);
             };
             let state = store.data_mut();
@@ -279,7 +284,7 @@ impl Vm {
             state.just_answered = false;
             store.set_epoch_deadline(self.call_budget);
             if self.counts_fuel {
-                // Cannot fail: the engine counts.
+                // Cannot fail: the engine counts fuel.
                 let _ = store.set_fuel(FUEL);
             }
             let result = export.function.call(&mut *store, arguments);

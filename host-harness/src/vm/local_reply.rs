@@ -1,7 +1,7 @@
-//! How a proxy's own answer looks on the wire.
+//! Rendering of local replies, as in Envoy.
 //!
-//! As Envoy's: a text body has its type and length; a gRPC request gets a trailers-only 200 with `grpc-status` and
-//! `grpc-message`, whatever the HTTP status would have been.
+//! A text body gets `content-type` and `content-length`. A gRPC request gets a trailers-only 200 with `grpc-status` and
+//! `grpc-message`, whatever the HTTP status of the reply.
 
 use bytes::Bytes;
 
@@ -35,7 +35,7 @@ pub(crate) fn render(reply: LocalReply, request: &Headers) -> (Headers, Bytes) {
     (headers, if head { Bytes::new() } else { reply.body })
 }
 
-/// The status for a proxy's HTTP status ("HTTP to gRPC Status Code Mapping", with Envoy's 429 as unavailable).
+/// Returns the gRPC status for an HTTP status ("HTTP to gRPC Status Code Mapping"; 429 is UNAVAILABLE, as in Envoy).
 pub(crate) fn grpc_status(status: u16) -> u32 {
     match status {
         200 => 0,
@@ -48,7 +48,7 @@ pub(crate) fn grpc_status(status: u16) -> u32 {
     }
 }
 
-/// gRPC's `Status-Message`: what is not printable ASCII, and `%`, as `%XX`.
+/// Encodes gRPC's `Status-Message`: `%` and all bytes other than printable ASCII as `%XX`.
 fn percent_encoded(message: &[u8]) -> String {
     let mut encoded = String::with_capacity(message.len());
     for byte in message {

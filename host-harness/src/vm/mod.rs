@@ -1,7 +1,7 @@
 //! Wasm modules and the VMs that run them.
 //!
-//! A module is compiled once for the whole host; every worker has a VM of its own for each VM configuration. A VM is
-//! one thread's: nothing in it is locked.
+//! A module is compiled once for the whole host. Every worker has its own VM for each VM configuration. A VM belongs to
+//! one thread and has no locks.
 
 mod callbacks;
 pub(crate) mod chain;
@@ -21,10 +21,10 @@ use wasmtime::{Config, Engine, Module};
 
 pub(crate) use instance::{EffectSink, OrphanedStream, Vm, VmFailed, VmSetup};
 
-/// How often runaway code is looked for.
+/// Length of an epoch: the resolution of the time limit for callbacks.
 const EPOCH: Duration = Duration::from_millis(50);
 
-/// Why a VM, or a plugin in it, cannot be had.
+/// Error of a VM, or of a plugin in it, that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// The module's file cannot be read.
@@ -32,47 +32,47 @@ pub enum VmError {
     Unreadable {
         /// The module.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is no wasm module that wasmtime takes.
+    /// The file is not a wasm module that wasmtime accepts.
     #[error("{}: not a wasm module: {reason}", path.display())]
     Invalid {
         /// The module.
         path: PathBuf,
-        /// What wasmtime said.
+        /// The cause, from wasmtime.
         reason: String,
     },
-    /// It is made for another ABI.
+    /// The module exports no supported ABI version.
     #[error("{}: expected a module of proxy-wasm ABI 0.2.0 or 0.2.1, found none of their version exports", path.display())]
     Abi {
         /// The module.
         path: PathBuf,
     },
-    /// An import is unknown, an export has another type than the ABI's, or its initialisation trapped.
+    /// An import is unknown, an export does not have the ABI's type, or the module's initialisation trapped.
     #[error("{}: cannot be instantiated: {reason}", path.display())]
     Instantiate {
         /// The module.
         path: PathBuf,
-        /// What wasmtime said.
+        /// The cause, from wasmtime.
         reason: String,
     },
-    /// `proxy_on_vm_start` or `proxy_on_configure` answered false, or trapped.
+    /// `proxy_on_vm_start` or `proxy_on_configure` returned false, or a start-up callback trapped.
     #[error("plugin `{plugin}` (root_id `{root_id}`) {what}{}", log.iter().map(|line| format!("\n  {line}")).collect::<String>())]
     Plugin {
         /// The plugin's name.
         plugin: String,
         /// Its root id.
         root_id: String,
-        /// What became of it.
+        /// The failure, as a predicate: "refused its configuration".
         what: &'static str,
-        /// What the module logged meanwhile.
+        /// Lines that the module logged during start-up.
         log: Vec<String>,
     },
-    /// wasmtime itself cannot be had on this machine.
+    /// wasmtime cannot start on this machine.
     #[error("wasmtime cannot start: {reason}")]
     Engine {
-        /// What it said.
+        /// The cause, from wasmtime or from the start of its epoch thread.
         reason: String,
     },
 }
@@ -81,7 +81,7 @@ pub enum VmError {
 pub(crate) struct Modules {
     pub(crate) engine: Engine,
     compiled: Mutex<HashMap<PathBuf, Module>>,
-    /// In epochs; a callback that takes longer is a trap.
+    /// Time limit of a callback in epochs; a callback that exceeds it traps.
     pub(crate) call_budget: u64,
     pub(crate) counts_fuel: bool,
     stop: Arc<AtomicBool>,

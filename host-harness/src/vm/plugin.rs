@@ -1,4 +1,4 @@
-//! A plugin in a worker: its VM and root context, and a new VM when that one has trapped.
+//! Plugin of a worker: its VM and root context, and the reload of a VM that has trapped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::{Vm, VmError, VmSetup};
 use crate::bootstrap::{FailurePolicy, Plugin, VmConfig};
 
-/// A VM is not made anew sooner after the last was; Envoy's default.
+/// Minimum time between two starts of a VM; Envoy's default.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The VMs of one worker, by their configurations.
+/// VMs of one worker, by VM configuration.
 pub(crate) struct Vms {
     setup: VmSetup,
     slots: RefCell<HashMap<VmConfig, Rc<VmSlot>>>,
@@ -20,25 +20,25 @@ pub(crate) struct Vms {
 
 struct VmSlot {
     vm: RefCell<Rc<Vm>>,
-    /// When the VM was made, or its making last failed.
+    /// Time of the VM's start, or of the last failed reload.
     made: Cell<Instant>,
 }
 
-/// One plugin of one worker.
+/// Plugin of one worker.
 pub(crate) struct PluginHandle {
     plugin: Arc<Plugin>,
     slot: Rc<VmSlot>,
-    /// The VM's serial, and the root context in it.
+    /// Serial of the VM, and id of the plugin's root context in it.
     root: Cell<(u64, u32)>,
     vms: Rc<Vms>,
 }
 
-/// What an exchange gets of a plugin.
+/// Result of acquiring a plugin for an HTTP stream.
 pub(crate) enum Acquired {
     Ready(Rc<Vm>, u32),
-    /// It passes as if the filter was not there.
+    /// The stream continues without the filter.
     Bypass,
-    /// It gets 503.
+    /// The stream gets a local reply with status 503.
     Refuse,
 }
 
@@ -47,7 +47,7 @@ impl Vms {
         Rc::new(Self { setup, slots: RefCell::default() })
     }
 
-    /// Starts a plugin, in a VM of its own or in that of an equal configuration.
+    /// Starts a plugin; plugins with equal VM configurations share a VM.
     pub(crate) fn start(self: &Rc<Self>, plugin: &Plugin) -> Result<Rc<PluginHandle>, VmError> {
         let known = self.slots.borrow().get(&plugin.vm).cloned();
         let slot = match known {
@@ -65,7 +65,7 @@ impl Vms {
         Ok(Rc::new(PluginHandle { plugin, slot, root: Cell::new((vm.serial, root)), vms: self.clone() }))
     }
 
-    /// The VM of this serial, if it still runs.
+    /// Returns the VM with this serial, unless a reload has replaced it.
     pub(crate) fn by_serial(&self, serial: u64) -> Option<Rc<Vm>> {
         let slots = self.slots.borrow();
         slots.values().map(|slot| slot.vm.borrow().clone()).find(|vm| vm.serial == serial)
@@ -104,7 +104,7 @@ impl PluginHandle {
         if serial == vm.serial {
             return Acquired::Ready(vm, root);
         }
-        // Another plugin of the same VM had it made anew.
+        // The VM was reloaded for another plugin: this plugin has no root context in it yet.
         match vm.start(&self.plugin, &self.vms.setup.node) {
             Ok(root) => {
                 self.root.set((vm.serial, root));
@@ -130,7 +130,7 @@ impl PluginHandle {
         match Vm::new(&self.vms.setup, &self.plugin.vm) {
             Ok(vm) => {
                 stats.counter("wasm.vm_reload_success").add(1);
-                log::warn!(target: "wasm", "a new VM stands in for the failed one of plugin `{}`", self.plugin.name);
+                log::warn!(target: "wasm", "reloaded the failed VM of plugin `{}`", self.plugin.name);
                 self.slot.vm.replace(vm.clone());
                 Some(vm)
             }

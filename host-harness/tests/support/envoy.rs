@@ -1,4 +1,4 @@
-//! Real Envoy in the harness's place.
+//! Envoy process that replaces the embedded host in the tests.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ pub struct Envoy {
     pub admin: SocketAddr,
 }
 
-/// The Envoy to run tests on, if they are to run on one.
+/// Returns the Envoy binary of `WEIR_ENVOY` if `WEIR_TEST_HOST` is `envoy`.
 pub fn asked_for() -> Option<PathBuf> {
     let asked = std::env::var("WEIR_TEST_HOST").is_ok_and(|host| host == "envoy");
-    asked.then(|| PathBuf::from(std::env::var_os("WEIR_ENVOY").expect("WEIR_ENVOY names an Envoy")))
+    asked.then(|| PathBuf::from(std::env::var_os("WEIR_ENVOY").expect("WEIR_ENVOY names an Envoy binary")))
 }
 
 impl Envoy {

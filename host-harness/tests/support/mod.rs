@@ -1,4 +1,4 @@
-//! Guests in WAT, hosts that run them, and real peers on loopback.
+//! Test support: guest modules in WAT, hosts that run them, and peers on loopback.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a fixture that cannot do its work fails the test")]
@@ -15,31 +15,31 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use weir_harness::{Bootstrap, Host, HostError, HostOptions, Running};
 
-/// What every guest has: the imports, an allocator, a scratch area at 0x800 that `$note` and `$reply` use, and the
-/// exports that the ABI wants. Strings are data of the guest's own, below 0x800.
+/// Prelude of every guest: imports, an allocator, a scratch area at 0x800 for `$note` and `$reply`, and the exports
+/// that the ABI requires. Strings of a guest are in its own data, below 0x800.
 const PRELUDE: &str = include_str!("prelude.wat");
 
-/// A module from the functions of a guest.
+/// Returns a module with the functions of a guest.
 pub fn module(functions: &str) -> Vec<u8> {
     wat::parse_str(format!("(module {PRELUDE} {functions})")).expect("the guest's WAT")
 }
 
-/// A host that serves one listener, `ingress`, and the files it was made from.
+/// Host that serves one listener, `ingress`, with its temporary files.
 pub struct Proxy {
     host: Serving,
     _files: tempfile::TempDir,
 }
 
-/// What a proxy is made of; the guest's file is put in where the YAML says `GUEST`.
+/// Parts of a proxy's bootstrap; `GUEST` in the YAML is replaced by the path of the guest's module.
 pub struct Scenario<'a> {
     pub guest: &'a str,
-    /// Of the HTTP filters, as YAML list items without indentation; empty: one plugin of the guest.
+    /// YAML list items of `http_filters` before the router, without indentation; by default one plugin of the guest.
     pub filters: String,
     /// YAML list items of `routes`.
     pub routes: String,
     /// YAML list items of `clusters`.
     pub clusters: String,
-    /// Lines of the connection manager.
+    /// YAML lines of the connection manager.
     pub manager: &'a str,
     pub workers: usize,
     pub call_limit: Duration,
@@ -60,7 +60,7 @@ impl Default for Scenario<'_> {
     }
 }
 
-/// An HTTP filter of the guest; `more` are lines of its plugin's configuration.
+/// Returns an HTTP filter of the guest; `more` are YAML lines of its plugin's `config`.
 pub fn filter(root_id: &str, more: &str) -> String {
     let more = more.lines().map(|line| format!("\n      {line}")).collect::<String>();
     format!(
@@ -70,7 +70,7 @@ pub fn filter(root_id: &str, more: &str) -> String {
     )
 }
 
-/// A cluster on loopback. `http`: of HTTP/1; else raw TCP.
+/// Returns a cluster with one endpoint; `kind` is `http1`, `http2`, `tcp`, or `bridged` (raw TCP behind the bridge).
 pub fn cluster(name: &str, address: SocketAddr, kind: &str) -> String {
     let (ip, port) = (address.ip(), address.port());
     let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}";
@@ -89,7 +89,7 @@ pub fn cluster(name: &str, address: SocketAddr, kind: &str) -> String {
                 options = options.trim_end_matches('}').to_owned() + "}"
             )
         }
-        other => panic!("no such kind of cluster: {other}"),
+        other => panic!("unknown kind of cluster: {other}"),
     };
     format!(
         "- name: {name}\n  type: STATIC\n  connect_timeout: 1s\n  load_assignment: {{cluster_name: {name}, endpoints: \
@@ -97,7 +97,7 @@ pub fn cluster(name: &str, address: SocketAddr, kind: &str) -> String {
     )
 }
 
-/// The harness, or with `WEIR_TEST_HOST=envoy` the Envoy that `WEIR_ENVOY` names: what the tests say holds on both.
+/// Host under test: the embedded host, or with `WEIR_TEST_HOST=envoy` the Envoy binary of `WEIR_ENVOY`.
 enum Serving {
     Embedded(Running),
     Envoy(envoy::Envoy),
@@ -186,7 +186,7 @@ impl Proxy {
         text(&self.get(path))
     }
 
-    /// A counter or a gauge of the guest's.
+    /// Returns the value of a counter or gauge of the guest.
     pub fn metric(&self, name: &str) -> u64 {
         match &self.host {
             Serving::Embedded(running) => running.stats().value(&format!("wasmcustom.{name}")),
@@ -194,7 +194,7 @@ impl Proxy {
         }
     }
 
-    /// Waits until a metric of the guest's has a value; at most five seconds.
+    /// Waits until a metric of the guest has a value; panics after 5 s.
     pub fn metric_becomes(&self, name: &str, wanted: u64) {
         eventually(&format!("{name} is {wanted}"), || self.metric(name) == wanted);
     }
@@ -203,7 +203,7 @@ impl Proxy {
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
+        assert!(Instant::now() < deadline, "not true within 5 s: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -216,9 +216,9 @@ pub fn header<'a>(response: &'a Response<Bytes>, name: &str) -> Option<&'a str> 
     response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-/// One request on one connection.
+/// Sends one request on its own connection, and returns the response.
 pub fn send(address: SocketAddr, request: hyper::http::request::Builder, body: &[u8]) -> Response<Bytes> {
-    try_send(address, request, body).expect("an answer")
+    try_send(address, request, body).expect("a response")
 }
 
 pub fn try_send(
@@ -237,11 +237,11 @@ pub fn try_send(
             let (parts, body) = sender.send_request(request).await?.into_parts();
             Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
         };
-        tokio::time::timeout(Duration::from_secs(10), answering).await.expect("an answer within ten seconds")
+        tokio::time::timeout(Duration::from_secs(10), answering).await.expect("a response within 10 s")
     })
 }
 
-/// A TCP server, one thread a connection.
+/// Starts a TCP server with one thread per connection.
 pub fn tcp_server(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -254,7 +254,7 @@ pub fn tcp_server(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketA
     address
 }
 
-/// Sends back what it gets, and closes when its peer has.
+/// Starts a TCP server that sends received bytes back, and closes after its peer.
 pub fn echo_server() -> SocketAddr {
     tcp_server(|mut stream| {
         let mut buffer = [0; 4096];
@@ -266,7 +266,7 @@ pub fn echo_server() -> SocketAddr {
     })
 }
 
-/// An HTTP/1 server that answers with the request it got: its line, its headers, its body.
+/// Starts an HTTP/1 server that sends the request back as the response body: request line, headers and body.
 pub fn mirror_server() -> SocketAddr {
     tcp_server(|mut stream| {
         let mut received = Vec::new();
@@ -289,8 +289,9 @@ pub fn mirror_server() -> SocketAddr {
     })
 }
 
-/// An HTTP/2 server that sends a body back as it comes, then `grpc-status: 0`; the request's headers are in
-/// `x-authority` and `x-path`.
+/// Starts an HTTP/2 server that sends the request body back as a stream, then the trailer `grpc-status: 0`.
+///
+/// The response headers `x-authority` and `x-path` repeat the request's.
 pub fn http2_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -317,7 +318,7 @@ pub fn http2_server() -> SocketAddr {
     address
 }
 
-/// An address that nobody listens on.
+/// Returns a loopback address without a listener.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }

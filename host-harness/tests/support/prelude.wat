@@ -39,7 +39,7 @@
 (func (export "proxy_abi_version_0_2_1"))
 (global $heap (mut i32) (i32.const 0x10000))
 (global $noted (mut i32) (i32.const 0))
-;; Wraps around at 4 MiB: no guest keeps what it was given.
+;; Allocator that wraps around at 4 MiB: guests keep no allocation.
 (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
   (local $at i32)
   (if (i32.gt_u (i32.add (global.get $heap) (local.get $size)) (i32.const 0x3f0000))
@@ -51,18 +51,18 @@
 (func $note (param $status i32)
   (i32.store8 (i32.add (i32.const 0x800) (global.get $noted)) (i32.add (i32.const 48) (local.get $status)))
   (global.set $noted (i32.add (global.get $noted) (i32.const 1))))
-;; Notes bytes as they are.
+;; Notes bytes unchanged.
 (func $note_bytes (param $from i32) (param $length i32)
   (memory.copy (i32.add (i32.const 0x800) (global.get $noted)) (local.get $from) (local.get $length))
   (global.set $noted (i32.add (global.get $noted) (local.get $length))))
-;; Notes what a host function gave at 0x700 (pointer) and 0x704 (length).
+;; Notes the bytes that a host function returned: pointer at 0x700, length at 0x704.
 (func $note_given (call $note_bytes (i32.load (i32.const 0x700)) (i32.load (i32.const 0x704))))
-;; Answers 200 with all that was noted.
+;; Sends a local reply with status 200 and the noted bytes as body.
 (func $reply
   (drop (call $respond (i32.const 200) (i32.const 0) (i32.const 0) (i32.const 0x800) (global.get $noted)
                        (i32.const 0) (i32.const 0) (i32.const -1)))
   (global.set $noted (i32.const 0)))
-;; Adds one to the counter of a name.
+;; Adds one to the counter with a name.
 (func $count (param $name i32) (param $length i32)
   (drop (call $define_metric (i32.const 0) (local.get $name) (local.get $length) (i32.const 0x708)))
   (drop (call $increment_metric (i32.load (i32.const 0x708)) (i64.const 1))))

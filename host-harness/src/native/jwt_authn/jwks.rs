@@ -1,4 +1,4 @@
-//! A set of keys, and whether one of them signed a token. (RFC 7517, RFC 7518.)
+//! JSON Web Key Set, and verification of token signatures. (RFC 7517, RFC 7518.)
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,38 +14,38 @@ pub struct Jwks {
     keys: Vec<Key>,
 }
 
-/// Why a text is no key set that the harness can verify with.
+/// Error of a key set that the harness cannot use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
-    /// It is no JSON Web Key Set.
+    /// The text is not a JSON Web Key Set.
     #[error("expected a JSON object with a list `keys`: {reason}")]
     Syntax {
-        /// What the parser said.
+        /// The cause, from the JSON parser.
         reason: String,
     },
-    /// It has no keys.
+    /// The set has no keys.
     #[error("expected at least one key in `keys`")]
     Empty,
-    /// A key of a kind that the harness cannot verify with.
+    /// A key has a type or curve that the harness does not support.
     #[error(
         "keys[{index}]: kty `{kty}` with crv `{crv}` is not honoured by the harness; expected RSA, oct, EC with P-256 or P-384, or OKP with Ed25519"
     )]
     Kind {
-        /// Its place, from 0.
+        /// Index of the key, from 0.
         index: usize,
-        /// Its type.
+        /// Key type.
         kty: String,
-        /// Its curve; empty: none.
+        /// Curve; empty: none.
         crv: String,
     },
-    /// A part of a key that is missing or wrong.
+    /// A member of a key is missing or wrong.
     #[error("keys[{index}].{member}: expected {expected}, Base64url without padding")]
     Member {
-        /// Its place, from 0.
+        /// Index of the key, from 0.
         index: usize,
-        /// The part.
+        /// Name of the member.
         member: &'static str,
-        /// What it should be.
+        /// Expected value.
         expected: &'static str,
     },
 }
@@ -63,7 +63,7 @@ enum Material {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// Both coordinates, after a byte that says so.
+    /// Uncompressed point: the byte 4, then both coordinates.
     P256(Vec<u8>),
     P384(Vec<u8>),
     Ed25519(Vec<u8>),
@@ -75,7 +75,7 @@ struct WireSet {
     keys: Vec<WireKey>,
 }
 
-/// Members that are not known are ignored, as RFC 7517 has it.
+/// JSON Web Key; unknown members are ignored (RFC 7517).
 #[derive(Deserialize)]
 struct WireKey {
     kty: String,

@@ -1,7 +1,7 @@
-//! Verified JSON Web Tokens, whose claims become dynamic metadata: Envoy's `jwt_authn`, in the small.
+//! Subset of Envoy's `jwt_authn`: verifies JSON Web Tokens and stores their claims as dynamic metadata.
 //!
-//! Keys are those of the file (`local_jwks`); tokens come in `authorization: Bearer …` or, as in Envoy, in the query
-//! parameter `access_token`. What a refused request is told was compared with Envoy 1.40.
+//! Keys are from the bootstrap (`local_jwks`). Tokens are read from `authorization: Bearer …` and, as in Envoy, from
+//! the query parameter `access_token`. The local replies to refused requests were compared with Envoy 1.40.
 
 mod jwks;
 mod refusal;
@@ -24,63 +24,63 @@ use token::Token;
 const NAMESPACE: &str = "envoy.filters.http.jwt_authn";
 const BEARER: &str = "Bearer ";
 const PARAMETER: &str = "access_token=";
-/// What clocks may differ by, in seconds; Envoy's default.
+/// Accepted clock skew in seconds; Envoy's default.
 const CLOCK_SKEW: u64 = 60;
-/// Envoy's bound on the path that `www-authenticate` repeats.
+/// Maximum length of the path in `www-authenticate`, in characters, as in Envoy.
 const MAX_REALM_PATH: usize = 256;
 
-/// Which requests need which tokens.
+/// Configuration of `jwt_authn`.
 #[derive(Debug, Clone)]
 pub struct JwtAuthn {
-    /// The first whose path matches counts; where none does, nothing is needed.
+    /// Rules in order: the first rule with a matching path applies. A request without a matching rule needs no token.
     pub rules: Vec<Rule>,
 }
 
-/// What requests to some paths need.
+/// Requirement for requests with a matching path.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Those paths.
+    /// Matched paths.
     pub path: PathMatch,
-    /// `None`: nothing.
+    /// Required tokens; `None`: no token is needed.
     pub requirement: Option<Requirement>,
 }
 
-/// A token of any of these providers.
+/// Requirement of a token from any of some providers.
 #[derive(Debug, Clone)]
 pub struct Requirement {
-    /// At least one.
+    /// Accepted providers, at least one.
     pub providers: Vec<Arc<Provider>>,
-    /// What is let through without.
+    /// Requests that pass without a valid token.
     pub bypass: Bypass,
 }
 
-/// Which requests pass without a valid token.
+/// Requests that pass without a valid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bypass {
-    /// None.
+    /// No request.
     Never,
-    /// Those without any token: `allow_missing`.
+    /// Requests without a token: `allow_missing`.
     Missing,
-    /// Those with a wrong one, too: `allow_missing_or_failed`.
+    /// Requests without a token or with an invalid token: `allow_missing_or_failed`.
     MissingOrFailed,
 }
 
-/// Who issues tokens, and how they are told from others.
+/// Issuer of tokens, and the checks of its tokens.
 #[derive(Debug, Clone)]
 pub struct Provider {
-    /// The claim `iss`; `None`: any.
+    /// Required claim `iss`; `None`: any issuer.
     pub issuer: Option<String>,
-    /// One of which the claim `aud` must name; empty: any.
+    /// Accepted audiences, at least one of which the claim `aud` must name; empty: any audience.
     pub audiences: Vec<String>,
-    /// What they are signed with.
+    /// Keys that verify the signatures.
     pub keys: Jwks,
-    /// The key that the claims are under in the filter's metadata; `None`: they are not kept.
+    /// Key of the claims in the filter's metadata; `None`: claims are not stored.
     pub payload_in_metadata: Option<String>,
     /// Whether the token stays in the request.
     pub forward: bool,
 }
 
-/// A token as it was found in a request.
+/// Token in a request.
 struct Found {
     place: Place,
     text: String,
@@ -114,7 +114,10 @@ impl JwtAuthn {
 }
 
 impl Requirement {
-    /// The tokens that are accepted: all there are, or with [`Bypass::MissingOrFailed`] those that can be.
+    /// Returns the accepted tokens.
+    ///
+    /// One provider has to accept all tokens of the request; with [`Bypass::MissingOrFailed`], every token that some
+    /// provider accepts is returned instead of an error.
     fn check(&self, tokens: &[Found], now: u64) -> Result<Vec<Accepted<'_>>, Refusal> {
         let mut worst = Refusal::Missing;
         for provider in &self.providers {
@@ -153,13 +156,13 @@ impl Provider {
     }
 }
 
-/// As Envoy compares audiences: without a scheme, and without a slash at the end.
+/// Returns an audience without its scheme and without a slash at the end: Envoy compares audiences in this form.
 fn trimmed(audience: &str) -> &str {
     let audience = audience.strip_prefix("https://").or(audience.strip_prefix("http://")).unwrap_or(audience);
     audience.strip_suffix('/').unwrap_or(audience)
 }
 
-/// Every token of a request, that of the query first, as Envoy takes them.
+/// Returns every token of a request: from the query, then from the headers in reverse order, as in Envoy.
 fn found(headers: &Headers) -> Vec<Found> {
     let query = headers.text(":path").and_then(|path| path.split_once('?')).map_or("", |(_, query)| query);
     let in_query = query.split('&').find_map(|pair| pair.strip_prefix(PARAMETER)).map(str::to_owned);
@@ -200,7 +203,7 @@ fn remove(place: Place, headers: &mut Headers) {
     }
 }
 
-/// What `www-authenticate` names: what was asked for.
+/// Returns the realm for `www-authenticate`: the requested URL.
 fn realm(headers: &Headers) -> String {
     let part = |name: &str| headers.text(name).unwrap_or("");
     let path: String = part(":path").chars().take(MAX_REALM_PATH).collect();

@@ -1,6 +1,6 @@
-//! Why a token is not accepted, in Envoy's words.
+//! Reasons for refusing a token, with Envoy's texts.
 
-/// What the client is told.
+/// Reason for refusing a token; its text is the body of the local reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("Jwt is missing")]
@@ -40,7 +40,9 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Of several providers' refusals, that of one who knows the token is told.
+    /// Whether this refusal replaces `known` in the local reply, when several providers refuse a token.
+    ///
+    /// The refusal of a provider that knows the token's issuer is preferred.
     pub(super) fn says_more_than(&self, known: &Self) -> bool {
         match self {
             Self::Missing => false,

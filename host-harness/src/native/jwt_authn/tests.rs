@@ -60,7 +60,7 @@ fn told(text: String) -> String {
 }
 
 #[test]
-fn a_good_token_is_accepted_and_others_are_told_why_not() {
+fn a_valid_token_is_accepted_and_others_are_refused_with_a_reason() {
     assert_eq!(told(token(&claims())), "accepted");
     let forged = token(&claims()).rsplit_once('.').unwrap().0.to_owned() + ".AAAA";
     assert_eq!(told(forged), "Jwt verification fails");
@@ -88,7 +88,7 @@ fn an_audience_is_compared_without_its_scheme() {
     assert_eq!(told(token(&with("aud", serde_json::json!(["shop.example"])))), "Audiences in Jwt are not allowed");
 }
 
-/// A request with these headers, and what the filter made of it: the status that it answers, and the request after.
+/// Runs the filter for a request with these headers; returns the status of its local reply, and the stream.
 fn passing(filter: &JwtAuthn, headers: &[(&str, &str)]) -> (Option<u16>, Stream) {
     let stream = Stream::default();
     stream.request_headers.replace(headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect());
@@ -123,7 +123,7 @@ fn a_token_in_the_query_counts_and_every_token_must_be_valid() {
 }
 
 #[test]
-fn what_is_let_through_without_a_token_has_no_claims() {
+fn a_request_that_passes_without_a_valid_token_has_no_claims() {
     let (none, bad) = ([(":path", "/x")], [(":path", "/x"), ("authorization", "Bearer a.b.c")]);
     let status = |bypass, headers: &[(&str, &str)]| {
         let (status, stream) = passing(&needed(provider(), bypass), headers);
@@ -133,11 +133,11 @@ fn what_is_let_through_without_a_token_has_no_claims() {
     assert_eq!([status(Bypass::Never, &none), status(Bypass::Never, &bad)], [Some(401), Some(401)]);
     assert_eq!([status(Bypass::Missing, &none), status(Bypass::Missing, &bad)], [None, Some(401)]);
     assert_eq!([status(Bypass::MissingOrFailed, &none), status(Bypass::MissingOrFailed, &bad)], [None, None]);
-    assert_eq!(passing(&needed(provider(), Bypass::Never), &[(":path", "x")]).0, None, "no rule, no need");
+    assert_eq!(passing(&needed(provider(), Bypass::Never), &[(":path", "x")]).0, None, "no rule matches");
 }
 
 #[test]
-fn a_refusal_repeats_what_was_asked_for() {
+fn a_refusal_names_the_requested_url() {
     let stream = Stream::default();
     let headers = [(":scheme", "http"), (":authority", "shop"), (":path", "/x?y=1")];
     stream.request_headers.replace(headers.into_iter().collect());
@@ -150,7 +150,7 @@ fn a_refusal_repeats_what_was_asked_for() {
 }
 
 #[test]
-fn a_key_set_that_cannot_be_used_is_refused_with_the_place() {
+fn an_unusable_key_set_is_refused_with_the_index_of_the_key() {
     let refused = |keys: &str| Jwks::parse(&format!(r#"{{"keys": [{keys}]}}"#)).unwrap_err().to_string();
     assert_eq!(refused(""), "expected at least one key in `keys`");
     assert!(

@@ -1,4 +1,4 @@
-//! A token's three sections, read and not yet believed. (RFC 7515, RFC 7519.)
+//! Parser of tokens: three sections, not yet verified. (RFC 7515, RFC 7519.)
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,24 +6,24 @@ use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
 
-/// What Envoy knows; whether a key can verify it is the key's matter.
+/// Algorithms that Envoy accepts; the key decides whether it can verify an algorithm.
 const ALGORITHMS: [&str; 13] = [
     "ES256", "ES384", "ES512", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA",
 ];
 
-/// A well-formed token. Nothing in it is true before its signature is verified.
+/// Well-formed token. Its claims must not be trusted before the signature is verified.
 #[derive(Debug)]
 pub(super) struct Token<'a> {
     pub(super) algorithm: String,
     pub(super) key_id: Option<String>,
     pub(super) claims: Map<String, Value>,
-    /// What is signed: header and payload, as they came.
+    /// Signed bytes: header and payload, as received.
     pub(super) message: &'a str,
     pub(super) signature: Vec<u8>,
 }
 
 impl<'a> Token<'a> {
-    /// Reads a token, and the kinds of its registered claims.
+    /// Parses a token, and checks the types of its registered claims.
     pub(super) fn parse(text: &'a str) -> Result<Self, Refusal> {
         let sections: Vec<&str> = text.split('.').collect();
         let [header, payload, signature] = sections.as_slice() else { return Err(Refusal::Form) };
@@ -74,7 +74,7 @@ impl<'a> Token<'a> {
         several.chain(audience.filter(|audience| audience.is_string())).filter_map(Value::as_str)
     }
 
-    /// `now` and `skew` in seconds, the former since 1970.
+    /// Checks the claims `nbf` and `exp`; `now` is in seconds since 1970, `skew` in seconds.
     pub(super) fn check_time(&self, now: u64, skew: u64) -> Result<(), Refusal> {
         if seconds(&self.claims, "nbf")?.is_some_and(|from| now.saturating_add(skew) < from) {
             return Err(Refusal::NotYetValid);

@@ -1,9 +1,10 @@
-//! The filters of one exchange, and how headers, bodies and trailers pass through them.
+//! Filter chain of one HTTP stream: passes headers, bodies and trailers through the filters.
 //!
-//! What goes in at one end comes out at the other unless a filter holds it back. A filter that pauses on headers holds
-//! all that follows, unless its plugin is to see the body nonetheless; one that pauses on a body holds the body, and sees
-//! it grow, or has its sender wait. A local reply ends the request's way and takes the response's way. (Envoy's filter
-//! manager; `StopAllIterationAndWatermark`, `StopIterationAndBuffer` and `StopIterationAndWatermark`.)
+//! Input at one end becomes output at the other end unless a filter holds it. A filter that pauses on headers holds all
+//! later input, unless its plugin sees the body past paused headers. A filter that pauses on a body either buffers the
+//! body and sees it grow, or makes its sender wait. A local reply ends the request direction and passes the filters as
+//! the response. (Envoy's filter manager; `StopAllIterationAndWatermark`, `StopIterationAndBuffer` and
+//! `StopIterationAndWatermark`.)
 
 mod passage;
 
@@ -23,16 +24,16 @@ use crate::bootstrap::FailurePolicy;
 use crate::native::NativeFilter;
 use passage::{Held, Stage};
 
-/// What a filter may hold of a body, in bytes; Envoy's default.
+/// Default limit of a body that a filter holds, in bytes; Envoy's default.
 pub(crate) const BUFFER_LIMIT: usize = 1024 * 1024;
 
-/// Chunks of a response that may wait for a slow client.
+/// Number of response outputs waiting for a slow downstream at which the upstream stops being read.
 const BACKLOG: usize = 32;
 
-/// What comes out at an end of the chain.
+/// Output at one end of the chain.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// Read them from the stream; `true`: nothing follows.
+    /// Headers, to be read from the stream; `true`: end of stream.
     Headers(bool),
     Data(Bytes, bool),
     Trailers,
@@ -40,17 +41,17 @@ pub(crate) enum Output {
 
 pub(crate) struct Chain {
     pub(crate) stream: Rc<Stream>,
-    /// In the order of the request.
+    /// Filters, in request order.
     filters: Vec<Filter>,
-    /// By direction, each in the order of its own way.
+    /// Stages by direction: request stages in request order, response stages in response order.
     lanes: [RefCell<Vec<Stage>>; 2],
-    /// What a filter may hold of a body, in bytes.
+    /// Limit of a body that a filter holds, in bytes.
     buffer_limit: usize,
     outputs: [RefCell<VecDeque<Output>>; 2],
     changed: [Notify; 2],
-    /// Output of the response was taken.
+    /// Notified when response output is taken.
     drained: Notify,
-    /// Directions that nothing takes any more.
+    /// Whether a direction is closed, by direction: its input is dropped.
     closed: [Cell<bool>; 2],
     replied: Cell<bool>,
     failed: Cell<bool>,
@@ -61,7 +62,7 @@ pub(crate) struct Chain {
     this: Weak<Self>,
 }
 
-/// What does the work at a place of the chain.
+/// Implementation of a filter: a wasm plugin or a native filter.
 #[derive(Clone)]
 pub(crate) enum Handler {
     Wasm(Rc<PluginHandle>),
@@ -70,7 +71,7 @@ pub(crate) enum Handler {
 
 struct Filter {
     handler: Handler,
-    /// The VM and the context in it; none before the request's headers, and none in a bypassed or native filter.
+    /// VM and context id; `None` before the request headers, and for a bypassed or native filter.
     open: RefCell<Option<(Rc<Vm>, u32)>>,
     replied: Cell<bool>,
 }
@@ -102,7 +103,7 @@ impl Chain {
         })
     }
 
-    /// Returns when something may have come out since the last time, or the exchange was reset.
+    /// Returns when there may be new output in either direction, or the stream was reset.
     pub(crate) async fn changed(&self) {
         tokio::select! {
             () = self.changed_in(Direction::Request) => {}
@@ -110,7 +111,7 @@ impl Chain {
         }
     }
 
-    /// As [`Chain::changed`], of one direction; each may be waited for by one task.
+    /// Returns when there may be new output in one direction, or the stream was reset; for one task per direction.
     pub(crate) async fn changed_in(&self, direction: Direction) {
         let [request, response] = &self.changed;
         if direction == Direction::Request { request.notified().await } else { response.notified().await }
@@ -123,17 +124,17 @@ impl Chain {
         self.outputs(direction).borrow_mut().pop_front()
     }
 
-    /// Whether so much of the response waits to be taken that its source should wait.
+    /// Whether the waiting response output has reached [`BACKLOG`], so that the upstream should not be read.
     pub(crate) fn is_full(&self) -> bool {
         self.outputs(Direction::Response).borrow().len() >= BACKLOG
     }
 
-    /// Returns when some of the response was taken.
+    /// Returns when response output has been taken.
     pub(crate) async fn drained(&self) {
         self.drained.notified().await;
     }
 
-    /// A local reply was given.
+    /// Whether a local reply was sent.
     pub(crate) fn is_replied(&self) -> bool {
         self.replied.get()
     }
@@ -142,8 +143,8 @@ impl Chain {
         self.reset.get()
     }
 
-    /// Whether a filter holds the request's headers, or as much of its body as is kept, so that the rest of it should
-    /// wait where it is.
+    /// Whether the downstream's request body should not be read: a filter holds the request headers, or holds back
+    /// more of the body than the buffer limit.
     pub(crate) fn holds_request(&self) -> bool {
         let lane = self.lane(Direction::Request).borrow();
         lane.iter().enumerate().any(|(place, stage)| match stage.held {
@@ -157,7 +158,7 @@ impl Chain {
         })
     }
 
-    /// Whether a filter holds anything of the response.
+    /// Whether a filter holds response headers, body or trailers.
     pub(crate) fn holds_response(&self) -> bool {
         self.lane(Direction::Response).borrow().iter().any(|stage| stage.held != Held::Nothing)
     }
@@ -199,14 +200,14 @@ impl Chain {
         }
     }
 
-    /// The proxy itself answers, where nobody has yet.
+    /// Sends a local reply of the proxy, unless a local reply was sent already or the stream is over.
     pub(crate) fn reply(&self, reply: LocalReply) {
         if !self.finished.get() && !self.reset.get() && !self.replied.replace(true) {
             self.answer(reply);
         }
     }
 
-    /// The exchange is over, in whatever way: its contexts end.
+    /// Ends the stream and its contexts: completed, reset or cancelled.
     pub(crate) fn finish(&self) {
         if self.finished.replace(true) {
             return;
@@ -225,7 +226,9 @@ impl Chain {
         }
     }
 
-    /// Whether the request's headers may go to the filter, or past it.
+    /// Opens a filter for the request headers: runs a native filter, or creates a wasm filter's context.
+    ///
+    /// Returns whether the headers continue, to the filter or past it.
     fn open(&self, index: usize) -> bool {
         let Some(filter) = self.filters.get(index) else { return true };
         let plugin = match &filter.handler {
@@ -255,7 +258,7 @@ impl Chain {
         true
     }
 
-    /// A failure stands in for an answer that is already on its way through the filters, too.
+    /// Sends 503 for a failed filter, also in place of a local reply that is passing the filters.
     fn fail(&self) {
         if self.finished.get() || self.reset.get() || self.failed.replace(true) {
             return;
@@ -278,7 +281,7 @@ impl Chain {
         self.count_response(&body);
         let whole = body.is_empty();
         if self.response_begun.replace(true) {
-            // A response is on its way through the filters: this one passes them by, as in Envoy.
+            // A response is already passing the filters: the local reply bypasses them, as in Envoy.
             response.set(true);
             self.emit(Direction::Response, Output::Headers(whole));
             if !whole {
@@ -315,7 +318,7 @@ impl Chain {
         count.set(count.get() + data.len() as u64);
     }
 
-    /// The response meets the filters in the reverse order.
+    /// Returns the index of the filter at a place; responses pass the filters in reverse order.
     fn filter_at(&self, direction: Direction, place: usize) -> usize {
         match direction {
             Direction::Request => place,
@@ -352,7 +355,7 @@ impl Chain {
 }
 
 impl Filter {
-    /// Whether even the request in which it failed goes on without it.
+    /// Whether a stream continues without the filter when the filter fails during that stream.
     fn passes_on_failure(&self) -> bool {
         matches!(&self.handler, Handler::Wasm(plugin) if plugin.policy() == (FailurePolicy::FailOpen { current: true }))
     }

@@ -1,4 +1,4 @@
-//! How headers, a body and trailers pass from filter to filter, and wait where one holds them.
+//! Passage of headers, bodies and trailers from filter to filter, and the input that a filter holds.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,13 +14,13 @@ use crate::vm::{Vm, VmFailed};
 #[derive(Default)]
 pub(super) struct Stage {
     pub(super) held: Held,
-    /// What arrived while the filter held headers, or was at work.
+    /// Input that arrived while the filter held headers or was running.
     waiting: VecDeque<Output>,
     at_work: bool,
     resumed_at_work: bool,
-    /// The sender of the body that is held waits, where it is more than is kept.
+    /// Whether the sender of the held body waits once the body exceeds the buffer limit.
     pub(super) holds_back: bool,
-    /// What is held of a body that is held back: the filter is not shown it again.
+    /// Held-back part of the body that the filter has seen and does not see again.
     pub(super) kept: BytesMut,
 }
 
@@ -30,21 +30,21 @@ pub(super) enum Held {
     Nothing,
     Headers(bool),
     Body(bool),
-    /// The headers, and what has come of the body since.
+    /// The headers, and the body that has arrived since.
     HeadersAndBody(bool),
     Trailers,
 }
 
-/// What a filter said.
+/// Result of a filter's callback.
 #[derive(Clone, Copy)]
 enum Verdict {
     Continue,
     Pause,
-    /// Pause, and have the sender of a body wait.
+    /// Pause, and make the sender of the body wait.
     HoldBack,
-    /// Pause, and what it was shown of the body is gone.
+    /// Pause, and drop the part of the body that the filter could read.
     Discard,
-    /// The exchange goes another way: it was answered or reset meanwhile.
+    /// The direction was closed during the callback, by a local reply or a reset.
     Over,
 }
 
@@ -73,7 +73,7 @@ impl Chain {
         self.drain(direction, place);
     }
 
-    /// Feeds what waited while the filter was at work or held headers.
+    /// Pushes the waiting input, as far as the filter neither runs nor holds headers.
     fn drain(&self, direction: Direction, place: usize) {
         loop {
             let next = {
@@ -94,7 +94,7 @@ impl Chain {
         }
     }
 
-    /// Whether what follows held headers waits with them.
+    /// Whether an item has to wait behind held headers.
     fn must_wait(&self, direction: Direction, place: usize, held: Held, item: &Output) -> bool {
         match held {
             Held::Headers(_) => !(self.sees_body_past_headers(direction, place) && matches!(item, Output::Data(..))),
@@ -163,7 +163,7 @@ impl Chain {
                     stage.kept.unsplit(shown);
                 });
             }
-            // From here on, it is shown all that is held.
+            // From now on, the filter can read the whole held body.
             Verdict::Pause => {
                 let body = self.take_body(direction, place);
                 self.with_body(index, direction, |shown| *shown = BytesMut::from(body));
@@ -234,7 +234,7 @@ impl Chain {
         self.push(direction, place + 1, Output::Trailers);
     }
 
-    /// Calls into a filter. One that is not open, or was bypassed, continues.
+    /// Calls a filter's callback; a filter without a context (bypassed or native) continues.
     fn visit(
         &self,
         direction: Direction,
@@ -261,7 +261,7 @@ impl Chain {
             Ok(_) => Verdict::Pause,
             Err(VmFailed) => {
                 filter.open.take();
-                // An answer given because of a failure is not held up by it.
+                // A failed filter does not hold up the local reply for its failure.
                 if filter.passes_on_failure() || self.failed.get() {
                     return Verdict::Continue;
                 }
@@ -271,7 +271,7 @@ impl Chain {
         }
     }
 
-    /// The filter lets go on what it holds; while it is at work, what it will hold.
+    /// Resumes a direction at a filter: releases the held input, or, while the filter runs, the input it will hold.
     pub(super) fn let_go(&self, filter: usize, direction: Direction) {
         let place = self.filter_at(direction, filter);
         if self.is_closed(direction) {
@@ -315,7 +315,7 @@ impl Chain {
         }
     }
 
-    /// All that is held of a body, what was kept aside of it first.
+    /// Takes the whole held body: the held-back part, then the part that the filter can read.
     fn take_body(&self, direction: Direction, place: usize) -> Bytes {
         let mut body = self.with_stage(direction, place, |stage| stage.kept.split()).unwrap_or_default();
         body.unsplit(self.with_body(self.filter_at(direction, place), direction, BytesMut::split));

@@ -1,7 +1,7 @@
-//! A filter as anybody writes one, with the Rust SDK of proxy-wasm, and nothing of Weir's.
+//! Filter written with the Rust SDK of proxy-wasm, without any code of Weir.
 //!
-//! It counts its ticks in shared data, greets each response with its configuration and that count, and has requests
-//! below `/ask` wait for what the cluster `oracle` says to their path.
+//! The filter counts its ticks in shared data, adds its configuration and the count to each response, and holds
+//! requests below `/ask` until a callout to the cluster `oracle` has a response to their path.
 
 #![cfg(target_arch = "wasm32")]
 #![allow(unsafe_code, missing_docs, reason = "the SDK's entry point is an unmangled symbol, and public")]
@@ -27,7 +27,7 @@ struct Root {
 
 struct Exchange {
     greeting: String,
-    /// The counter of questions.
+    /// Id of the counter of callouts.
     asked: u32,
     answer: Option<String>,
 }
@@ -46,7 +46,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let (ticks, version) = self.get_shared_data(TICKS);
         let ticks = ticks.map_or(0, count).saturating_add(1);
-        // Another worker may have been quicker: then that one counted.
+        // Another worker can have written first: this tick is then not counted.
         let _ = self.set_shared_data(TICKS, Some(&ticks.to_le_bytes()), version);
     }
 
