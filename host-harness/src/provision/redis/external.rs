@@ -8,7 +8,7 @@ use super::Login;
 use crate::provision::ProvisionError;
 
 const VARIABLE: &str = "REDIS_URL";
-const EXPECTED: &str = "redis://[[user]:password@]host[:port][/database] of a Redis that resolves";
+const EXPECTED: &str = "redis://[[user]:password@]host[:port][/database] with a host that resolves";
 
 /// The Redis that `REDIS_URL` names.
 #[derive(Debug, Clone)]
