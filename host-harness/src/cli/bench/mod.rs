@@ -37,7 +37,7 @@ use subject::Subject;
 /// Options of `weir bench`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
-    /// Measure every subject at 1, 16 and 64 connections, sweep workers, connections, keys and Redis latency, and measure
+    /// Measure every subject at 1, 16 and 64 connections; sweep workers, connections, keys and Redis latency; measure
     /// memory and start-up time; takes twenty minutes
     #[arg(long)]
     full: bool,

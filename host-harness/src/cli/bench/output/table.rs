@@ -29,8 +29,8 @@ pub(super) fn markdown(rounds: &Rounds, connections: u32) -> String {
 }
 
 /// Explanation of the columns.
-pub(super) const NOTE: &str = "All figures are medians over the rounds. proxy CPU, all CPU: CPU time of the proxy and of all \
-servers, in ms per 1,000 requests. ± %: half the range of proxy CPU over the rounds, in percent of the median. \
+pub(super) const NOTE: &str = "All figures are medians over the rounds. proxy CPU, all CPU: CPU time of the proxy and \
+of all servers, in ms per 1,000 requests. ± %: half the range of proxy CPU over the rounds, in percent of the median. \
 × proxy, × all, × req/s: ratio to the baseline in the same rounds; the baseline is no-op, no-op-deny for denied \
 requests, nginx for nginx-lua. Redis/req: script calls per request, and commands per request including those that \
 scripts call.";
