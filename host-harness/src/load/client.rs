@@ -54,7 +54,7 @@ pub async fn get(target: SocketAddr, path: &str, limit: Duration) -> Result<Resp
     Client::new(target, limit).get(path, &HeaderMap::new()).await
 }
 
-/// A connection to one server.
+/// A client with a keep-alive connection to one server.
 #[derive(Debug)]
 pub struct Client {
     target: SocketAddr,

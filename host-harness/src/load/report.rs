@@ -130,12 +130,12 @@ impl UserReport {
 /// Results of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// One report per user, in the order of the plan.
+    /// The users' reports, in the order of the plan.
     pub users: Vec<UserReport>,
 }
 
 impl Report {
-    /// One report over the requests of all users.
+    /// A report over the requests of all users.
     pub fn together(&self) -> UserReport {
         let outcomes = self.users.iter().flat_map(|user| user.outcomes.iter().cloned()).collect();
         UserReport::new("all".into(), outcomes)

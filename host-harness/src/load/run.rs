@@ -63,7 +63,7 @@ async fn one_connection(
         sleep_until(due).await;
         let outcome = one_request(plan, user, &mut client, start).await;
         counters.count(&outcome);
-        // Without a pause, requests to a server that refuses connections would follow each other without delay.
+        // Without this pause, a server that refuses connections would keep the client in a busy loop.
         if outcome.status.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_server_whose_port_is_taken_gets_another() {
         let taken = |addr: SocketAddr| {
-            let (what, why) = (addr.to_string(), "it ended".into());
+            let (what, why) = (addr.to_string(), "the process ended".into());
             ProvisionError::Start { what, why, log: "bind: Address already in use".into() }
         };
         let mut asked = Vec::new();

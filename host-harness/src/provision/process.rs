@@ -52,8 +52,8 @@ impl ServerProcess {
     /// Calls `probe` every 10 ms until it returns `Ok`. The text of its `Err` names the condition that is waited for.
     ///
     /// # Errors
-    /// [`ProvisionError::Start`] if the process ends, or `probe` returns no `Ok` within `within`; the error shows the
-    /// lines that `telling` takes from the log.
+    /// [`ProvisionError::Start`] if the process ends, or `probe` returns no `Ok` in the time `within`. The error shows
+    /// the lines that `telling` selects from the log.
     pub(super) fn wait_until_ready<T>(
         &mut self,
         what: &str,
@@ -65,7 +65,7 @@ impl ServerProcess {
         let why = loop {
             // Checked before the probe: another process's server on the same port might answer for a dead one.
             if let Some(status) = self.ended() {
-                break format!("it ended with {status}");
+                break format!("the process ended with {status}");
             }
             match probe() {
                 Ok(given) => return Ok(given),

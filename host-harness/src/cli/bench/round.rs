@@ -1,4 +1,4 @@
-//! One round of one point: results of the load generator, and CPU time of the servers meanwhile.
+//! Round of a point: results of the load generator, and CPU time of the servers meanwhile.
 
 use std::time::Duration;
 
