@@ -1,4 +1,5 @@
-//! What the filter's core costs natively: a decision, a reply, a connection under load, a configuration. `cargo bench --bench core`.
+//! Native cost of the filter's core: a decision, a reply, a loaded connection, a configuration.
+//! Run it with `cargo bench --bench core`.
 
 use std::hint::black_box;
 use std::num::NonZeroU64;
@@ -32,7 +33,7 @@ fn decision(c: &mut Criterion) {
 }
 
 fn replies(c: &mut Criterion) {
-    // Two integers each, as the scripts pack them.
+    // Each reply is two integers, packed as the scripts pack them.
     let numbers = [1_800_000_000_000_000_i64, 600_000].map(i64::to_be_bytes);
     let replies = [b"$16\r\n", numbers.concat().as_slice(), b"\r\n"].concat().repeat(16);
     c.bench_function("decode 16 replies", |b| {
@@ -44,7 +45,7 @@ fn replies(c: &mut Criterion) {
     });
 }
 
-/// A connection that is proven, with a thousand calls on it and then their replies.
+/// A thousand calls and their replies on a connection that has passed its handshake.
 fn session(c: &mut Criterion) {
     let config = SessionConfig { credentials: None, database: 0, timeout: Micros::from_secs(60), max_in_flight: 2_000 };
     let mut session = Session::new(config, 1);

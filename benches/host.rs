@@ -1,5 +1,5 @@
-//! How long one request takes on the embedded host, with a Redis of its own: one client, one connection on loopback.
-//! `cargo bench --bench host`.
+//! Latency of one request on the embedded host with a real Redis: one client, one connection on loopback.
+//! Run it with `cargo bench --bench host`.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ const USER: HeaderName = HeaderName::from_static("x-user-id");
 const PLENTY: u64 = 1_000_000;
 const SOON: Duration = Duration::from_secs(20);
 
-/// The filter and a Redis, for all measurements of a group.
+/// The filter's module and a Redis, shared by all measurements of a group.
 struct Parts {
     wasm: PathBuf,
     redis: RedisServer,
@@ -53,14 +53,14 @@ fn transport(c: &mut Criterion) {
 }
 
 impl Parts {
-    /// `None` where one cannot be had, which has been said.
+    /// Finds, builds or starts both. `None` if one is missing; the reason is then on stderr.
     fn provide() -> Option<Self> {
         let wasm = or_skip(filter_wasm::find_or_build())?;
         let redis = or_skip(RedisServer::start(RedisOptions::default()))?;
         Some(Self { wasm, redis })
     }
 
-    /// A scenario of the checkout with so many tokens for each user, under keys of its own.
+    /// A scenario of the checkout with `tokens` tokens per user, under its own key prefix.
     fn scenario(&self, file: &str, prefix: &str, tokens: u64) -> Scenario {
         let file = checkout::root().expect("benches run in their checkout").join(file);
         let mut scenario = Scenario::load(file).expect("the scenario is there");
@@ -81,7 +81,7 @@ impl Parts {
     }
 }
 
-/// The same host without the filter in the requests' way.
+/// The scenario without the filter in its HTTP filter chain.
 fn without_filter(mut scenario: Scenario) -> Scenario {
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
     scenario.edit(|document| {
@@ -97,7 +97,7 @@ fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     group
 }
 
-/// Measures one user's requests, every one of which is answered as expected: with this status, and whether by a limit.
+/// Measures requests of one user. Panics if a response is not as expected: its status, and whether a limit decided it.
 fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -123,7 +123,8 @@ fn measure(
     });
 }
 
-/// Until Redis is connected, the failure mode admits; and the first request is admitted where others are not.
+/// Sends requests until 20 responses in a row are as expected: the failure mode admits requests until Redis is
+/// connected, and a bucket of one token admits the first request.
 fn warm_up(runtime: &Runtime, client: &mut Client, is_expected: impl Fn((u16, bool)) -> bool) {
     let until = Instant::now() + SOON;
     let mut in_a_row = 0;
@@ -134,7 +135,7 @@ fn warm_up(runtime: &Runtime, client: &mut Client, is_expected: impl Fn((u16, bo
     }
 }
 
-/// The answer's status, and whether a limit has decided it.
+/// Sends a request. Returns the response's status, and whether a limit decided it.
 async fn ask(client: &mut Client) -> (u16, bool) {
     let user = HeaderMap::from_iter([(USER, HeaderValue::from_static("alice"))]);
     let answer = client.get("/", &user).await.expect("every request is answered");

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 target=wasm32-wasip1
-# Where Debian keeps compilers newer than a stable release's own, likeliest first.
+# Suites in which Debian publishes newer compilers than that of a stable release, likeliest first.
 suites_to_try="trixie-backports forky sid trixie forky-backports bookworm-backports experimental"
 
 say() { echo "wasm32-wasip1: $*" >&2; }
@@ -22,7 +22,7 @@ work=$(cd "$1" && pwd)
 rustc=${RUSTC:-rustc}
 cargo=${CARGO:-cargo}
 
-# What a calling cargo or rustup says about its own build must not leak into ours. The toolchain stays the caller's.
+# Unsets the variables by which a calling cargo or rustup describes its own build. The toolchain stays the caller's.
 for name in $(compgen -e); do
     case $name in
         CARGO_HOME | CARGO_HTTP_* | CARGO_NET_* | CARGO_REGISTRIES_* | CARGO_REGISTRY_* | CARGO_SOURCE_*) ;;
@@ -56,7 +56,7 @@ tidy() {
     rm -rf "$staged"
     [ -z "$linked" ] || rm -f "$link"
     [ -z "$made_src" ] || rmdir "$rustlib/src" 2>/dev/null || true
-    [ $status -eq 0 ] || say "failed; what was done is in $work"
+    [ $status -eq 0 ] || say "failed; the files made so far are in $work"
 }
 trap tidy EXIT
 
@@ -97,8 +97,9 @@ done
 apt=$work/apt
 mkdir -p "$apt"/{lists/partial,cache/archives/partial,packages}
 : >"$apt/status"
-# Read after the machine's own configuration, whose proxies and credentials stay. Its hooks would clean up elsewhere.
-# Check-Valid-Until: a mirror may be a frozen one; signatures are checked all the same.
+# apt reads this file after the machine's configuration. Proxies and credentials of the latter stay in force; its hooks
+# are cleared, since they would clean up other folders. Check-Valid-Until is off because a mirror may be frozen; apt
+# still checks signatures.
 cat >"$apt/apt.conf" <<CONF
 Dir::State "$apt";
 Dir::State::lists "$apt/lists";
@@ -124,7 +125,8 @@ private_apt() {
     "$tool" -c "$apt/apt.conf" "$@"
 }
 
-# fetch PACKAGE VERSION_PATTERN: reads "URI SUITE" lines, takes the package from the first that has it, unpacks it.
+# fetch PACKAGE VERSION_PATTERN: reads "URI SUITE" lines, downloads the package from the first suite that has it, and
+# unpacks it into $work/PACKAGE.
 fetch() {
     local package=$1 pattern=$2 uri suite found
     while read -r uri suite; do
@@ -138,7 +140,7 @@ fetch() {
         dpkg -x "$apt/packages/$package"_*.deb "$work/$package"
         return 0
     done
-    [ ! -s "$apt/update.log" ] || { say "the last archive asked said:"; tail -n 5 "$apt/update.log" >&2; }
+    [ ! -s "$apt/update.log" ] || { say "output of the last apt-get update:"; tail -n 5 "$apt/update.log" >&2; }
     return 1
 }
 
@@ -175,11 +177,11 @@ crate=$work/build
 rm -rf "$crate"
 mkdir -p "$crate/src"
 : >"$crate/src/lib.rs"
-# A workspace of its own: it lies inside a checkout that is one.
+# The crate is a workspace of its own, since it lies inside the checkout's workspace.
 printf '[package]\nname = "std-for-%s"\nedition = "2021"\n[workspace]\n' "$target" >"$crate/Cargo.toml"
 
-say "building it (a minute or so)"
-# Bitcode: the filter's release profile optimises across crates, std's among them.
+say "building the standard library (about a minute)"
+# The library needs bitcode: the filter's release profile optimises across crates, including std's.
 (cd "$crate" && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C embed-bitcode=yes -C link-self-contained=no -C linker=rust-lld -L $libc_dir" \
     "$cargo" build --release --target $target --target-dir "$crate/target" -Zbuild-std=std,panic_abort >"$crate/log" 2>&1) ||
     { tail -n 40 "$crate/log" >&2; die "cargo could not build it"; }

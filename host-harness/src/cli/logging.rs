@@ -7,7 +7,7 @@ struct Stderr;
 
 static STDERR: Stderr = Stderr;
 
-/// Logs from now on; a logger that is there already stays.
+/// Installs the logger, unless the process has one already.
 pub(super) fn install(level: log::LevelFilter) {
     if log::set_logger(&STDERR).is_ok() {
         log::set_max_level(level);
@@ -16,7 +16,7 @@ pub(super) fn install(level: log::LevelFilter) {
 
 impl log::Log for Stderr {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        // Libraries below their warnings are not the harness's to show.
+        // Of libraries, only warnings and errors are shown.
         let foreign = ["hyper", "h2", "wasmtime", "cranelift", "mio", "tokio", "rustls"];
         let own = !foreign.iter().any(|name| metadata.target().starts_with(name));
         own || metadata.level() <= log::Level::Warn
@@ -35,7 +35,7 @@ impl log::Log for Stderr {
             log::Level::Trace => "trace",
         };
         let (seconds, millis) = (now.as_secs(), now.subsec_millis());
-        // Where standard error is gone, there is nobody to tell.
+        // A closed standard error is ignored: there is no other place to report to.
         let _ = writeln!(
             std::io::stderr().lock(),
             "[{seconds}.{millis:03}][{level}][{}] {}",

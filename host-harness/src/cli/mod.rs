@@ -1,4 +1,4 @@
-//! The command line, `weir`.
+//! Command line of `weir`.
 
 mod bench;
 mod check;
@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about)]
 struct Arguments {
-    /// What is logged, to standard error.
+    /// Lowest level of the log lines on standard error.
     #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
     log_level: log::LevelFilter,
     #[command(subcommand)]
@@ -27,15 +27,15 @@ struct Arguments {
 enum Command {
     /// Serves an Envoy bootstrap file until interrupted.
     Serve(serve::Arguments),
-    /// Says what is wrong with an Envoy bootstrap file, and with the limiter configurations in it.
+    /// Checks an Envoy bootstrap file and the limiter configurations in it.
     Check(check::Arguments),
-    /// Shows and changes at run time what limits do, through their Redis.
+    /// Shows and changes limits at run time, through their Redis.
     Limits(limits::Limits),
-    /// Limits requests with a real Redis, and shows that the limits hold.
+    /// Runs the quickstart with a real Redis, and shows that its limit holds.
     Demo(demo::Demo),
-    /// Measures what a request costs with Weir, without it, and with others in its place.
+    /// Measures the cost of a request with Weir, without it, and with other rate limiters.
     Bench(bench::Bench),
-    /// Sends the requests of `weir bench`, from a process of its own.
+    /// Sends the requests of `weir bench` from a separate process.
     #[command(hide = true)]
     BenchLoad(bench::load::Plan),
 }
@@ -62,7 +62,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `cargo demo -- --keep` is handed to us as `weir demo -- --keep`: cargo's habit, and no part of the command.
+/// Drops a `--` right after the command: cargo passes `cargo demo -- --keep` on as `weir demo -- --keep`.
 fn without_separator(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     arguments.enumerate().filter(|(place, argument)| *place != 2 || argument != "--").map(|(_, argument)| argument)
 }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn cargos_separator_between_a_command_and_its_options_means_nothing() {
+    fn cargos_separator_between_a_command_and_its_options_is_ignored() {
         assert!(matches!(parsed("weir check -- a.yaml"), Command::Check(_)));
         assert_eq!(format!("{:?}", parsed("weir demo -- --keep")), format!("{:?}", parsed("weir demo --keep")));
     }

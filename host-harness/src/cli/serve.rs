@@ -1,4 +1,4 @@
-//! `weir serve FILE`
+//! `weir serve FILE`: serves a bootstrap until interrupted.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::{Bootstrap, Host, HostOptions};
 pub(super) struct Arguments {
     /// An Envoy bootstrap file, such as envoy/quickstart.yaml.
     file: PathBuf,
-    /// Threads that serve requests.
+    /// Number of worker threads.
     #[arg(long, default_value_t = 1, value_name = "N")]
     workers: usize,
 }

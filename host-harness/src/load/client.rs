@@ -1,4 +1,4 @@
-//! One keep-alive connection, opened again when it was closed.
+//! HTTP/1.1 client with one keep-alive connection; the next request reopens a closed connection.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 
-/// Why a request has no response.
+/// Reasons why a request has no response.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The server cannot be reached.
@@ -21,21 +21,21 @@ pub enum LoadError {
     Connect {
         /// The server.
         target: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The connection ended, or what came was no HTTP.
+    /// The connection ended, or the server's bytes are not HTTP.
     #[error("{0}")]
     Http(#[from] hyper::Error),
-    /// The path or a header cannot be sent.
+    /// The path or a header is invalid and was not sent.
     #[error("{0}")]
     Request(#[from] hyper::http::Error),
-    /// No whole response in time.
+    /// No complete response arrived in time.
     #[error("no response within {} ms", .0.as_millis())]
     Timeout(Duration),
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The status code.
@@ -46,15 +46,15 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// One GET on a connection of its own.
+/// Sends a GET on a new connection and reads the complete response.
 ///
 /// # Errors
-/// Where the server cannot be reached, does not speak HTTP/1.1 or takes longer than `limit`.
+/// If the server cannot be reached, does not speak HTTP/1.1 or takes longer than `limit`.
 pub async fn get(target: SocketAddr, path: &str, limit: Duration) -> Result<Response, LoadError> {
     Client::new(target, limit).get(path, &HeaderMap::new()).await
 }
 
-/// A connection to one server.
+/// A client with a keep-alive connection to one server.
 #[derive(Debug)]
 pub struct Client {
     target: SocketAddr,
@@ -63,15 +63,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens no connection yet; `limit` is for each response.
+    /// Creates a client without opening the connection; `limit` is the time limit of each response.
     pub fn new(target: SocketAddr, limit: Duration) -> Self {
         Self { target, limit, connection: None }
     }
 
-    /// Opens the connection, so that the first request need not.
+    /// Opens the connection before the first request.
     ///
     /// # Errors
-    /// Where the server cannot be reached in time.
+    /// If the server cannot be reached in time.
     pub async fn connect(&mut self) -> Result<(), LoadError> {
         let failed = |source| LoadError::Connect { target: self.target, source };
         let stream = match timeout(self.limit, TcpStream::connect(self.target)).await {
@@ -85,18 +85,18 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a GET and reads the whole response, as [`Client::send`] does.
+    /// Sends a GET and reads the complete response, as [`Client::send`] does.
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Client::send`].
     pub async fn get(&mut self, path: &str, headers: &HeaderMap) -> Result<Response, LoadError> {
         self.send(&Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// Sends a request and reads the whole response, on the open connection or a new one.
+    /// Sends a request and reads the complete response, on the open connection or a new one.
     ///
     /// # Errors
-    /// Where there is no whole response in time; the connection is given up then.
+    /// If no complete response arrives in time, or the request fails; the connection is then closed.
     pub async fn send(
         &mut self,
         method: &Method,
@@ -127,7 +127,7 @@ impl Client {
         if !headers.contains_key(HOST) {
             request.headers_mut().insert(HOST, HeaderValue::from_static("weir.test"));
         }
-        // A server may close an idle connection at any time; that is no failure of the request.
+        // A server may close an idle connection at any time, which is not a failure of the request.
         let open = match &mut self.connection {
             Some(connection) => connection.ready().await.is_ok(),
             None => false,

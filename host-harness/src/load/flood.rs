@@ -1,4 +1,4 @@
-//! A bounded flood: several HTTP/2 connections, and on each of them many requests at once.
+//! Bounded flood: several HTTP/2 connections with many simultaneous requests on each.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -14,25 +14,25 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use super::LoadError;
 
-/// What is sent: `connections` times `streams` GETs of `/`, all at once.
+/// Plan of a flood: `connections` times `streams` GETs of `/`, all at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Flood {
     /// The server.
     pub target: SocketAddr,
-    /// How many connections.
+    /// Number of connections.
     pub connections: usize,
-    /// Requests at once on each of them.
+    /// Number of simultaneous requests on each connection.
     pub streams: usize,
-    /// For each response. A request that has none by then has no status.
+    /// Time limit of each response. A request without a response by then counts under status 0.
     pub limit: Duration,
 }
 
 impl Flood {
-    /// Sends it, and counts the responses by their status; those that failed under 0. `headers` are those of the nth
-    /// request.
+    /// Sends the flood and counts the responses by status; failed requests count under 0. `headers(n)` returns the
+    /// headers of the nth request.
     ///
     /// # Errors
-    /// Where the server cannot be reached, or does not speak HTTP/2.
+    /// If the server cannot be reached, or does not speak HTTP/2.
     pub async fn send(self, headers: impl Fn(usize) -> HeaderMap) -> Result<BTreeMap<u16, usize>, LoadError> {
         let mut connections = Vec::new();
         for _ in 0..self.connections {

@@ -1,7 +1,7 @@
-//! A small HTTP/1.1 load client: users with a pace and connections of their own, bounded in requests and in time.
+//! Small HTTP/1.1 load client: users with their own pace and connections, bounded in requests and in time.
 //!
-//! It measures from sending a request to having read its whole response, one request at a time per connection. A
-//! pace whose connections cannot keep up falls behind; it does not queue.
+//! A latency is the time from sending a request to having read the complete response. Each connection sends one request
+//! at a time. If a user's connections cannot keep up with the pace, the user falls behind; requests do not queue.
 
 mod client;
 mod flood;
@@ -19,25 +19,25 @@ use std::{net::SocketAddr, time::Duration};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// What to send, where, and until when.
+/// Plan of a run: the requests, their server, and the time limits.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The server.
     pub target: SocketAddr,
     /// The path and query of every request.
     pub path: String,
-    /// The users, who all start at the same moment.
+    /// The users; all start at the same moment.
     pub users: Vec<User>,
-    /// No request is sent after this; > 0.
+    /// Duration of the run, > 0: no request is sent after it.
     pub duration: Duration,
-    /// A response that takes longer counts as failed, and its connection is given up.
+    /// Time limit of a response. A slower response counts as failed, and its connection is closed.
     pub timeout: Duration,
-    /// Response headers to keep for each request.
+    /// Names of the response headers that each [`Outcome`] keeps.
     pub headers_of_interest: Vec<HeaderName>,
 }
 
 impl Plan {
-    /// A plan without users: `/`, ten seconds, five seconds for each response.
+    /// A plan without users: path `/`, duration ten seconds, timeout five seconds.
     pub fn new(target: SocketAddr) -> Self {
         Self {
             target,
@@ -50,42 +50,42 @@ impl Plan {
     }
 }
 
-/// One who sends requests.
+/// A client of the run.
 #[derive(Debug, Clone)]
 pub struct User {
     /// The name in reports.
     pub name: String,
     /// The request's headers.
     pub headers: HeaderMap,
-    /// When to send.
+    /// The schedule of its requests.
     pub pace: Pace,
-    /// Connections that share the pace, ≥ 1.
+    /// Number of connections that share the pace, ≥ 1.
     pub connections: usize,
-    /// No more than this many requests in all.
+    /// Maximum number of requests in all.
     pub requests: u64,
 }
 
 impl User {
-    /// One connection as fast as it goes, at most a million requests.
+    /// A user without headers, with one connection and at most a million requests.
     pub fn new(name: impl Into<String>, pace: Pace) -> Self {
         Self { name: name.into(), headers: HeaderMap::new(), pace, connections: 1, requests: 1_000_000 }
     }
 
-    /// With a request header.
+    /// Adds a request header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
     }
 
-    /// With this many connections, at least one.
+    /// Sets the number of connections; 0 becomes 1.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
     }
 
-    /// With at most this many requests.
+    /// Sets the maximum number of requests.
     #[must_use]
     pub fn requests(mut self, requests: u64) -> Self {
         self.requests = requests;

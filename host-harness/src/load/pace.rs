@@ -1,25 +1,25 @@
-//! When a user's requests are due.
+//! Schedule of a user's requests.
 
 use std::time::Duration;
 
-/// How often a user sends.
+/// Rate at which a user sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// The next as soon as the last was answered.
+    /// Closed loop: each request follows the response to the one before.
     Closed,
-    /// Evenly spaced; > 0.
+    /// Evenly spaced requests; requests per second, > 0.
     PerSecond(f64),
-    /// This many at once, then again after `every`; `size` ≥ 1.
+    /// `size` requests at once, every `every`; `size` ≥ 1.
     Bursts {
-        /// Requests in a burst.
+        /// Number of requests in a burst.
         size: u64,
-        /// From one burst's start to the next one's.
+        /// Time from the start of a burst to the start of the next.
         every: Duration,
     },
 }
 
 impl Pace {
-    /// When the `nth` request (from 0) is due, after the start.
+    /// Time from the start of the run until the `nth` request (from 0) is due.
     pub(super) fn due(self, nth: u64) -> Duration {
         match self {
             Self::Closed => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! What came of it.
+//! Results of a run.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use hyper::header::HeaderValue;
 
-/// What has happened so far, for a progress display.
+/// Counts of a running plan, for a progress display.
 #[derive(Debug, Default)]
 pub struct Counters {
     sent: AtomicU64,
@@ -17,17 +17,17 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Requests that were answered or have failed.
+    /// Number of requests that were answered or have failed.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Those answered with a 2xx.
+    /// Number of requests answered with a 2xx.
     pub fn admitted(&self) -> u64 {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// Those answered with 429.
+    /// Number of requests answered with 429.
     pub fn denied(&self) -> u64 {
         self.denied.load(Ordering::Relaxed)
     }
@@ -39,14 +39,14 @@ impl Counters {
     }
 }
 
-/// What came of one request.
+/// Result of one request.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// When it was sent, after the start.
+    /// Time from the start of the run to sending the request.
     pub at: Duration,
-    /// From sending it to having its whole response.
+    /// Time from sending the request to having the complete response.
     pub latency: Duration,
-    /// The status, or why there is none.
+    /// The status, or the error.
     pub status: Result<u16, String>,
     /// The response's headers of interest, in the plan's order.
     pub headers: Vec<Option<HeaderValue>>,
@@ -64,14 +64,14 @@ impl Outcome {
     }
 }
 
-/// What came of one user's requests.
+/// Results of one user's requests.
 #[derive(Debug, Clone)]
 pub struct UserReport {
-    /// The user.
+    /// The user's name.
     pub name: String,
-    /// In the order they were sent.
+    /// The results in the order the requests were sent.
     pub outcomes: Vec<Outcome>,
-    /// From just before the first request to just after the last response.
+    /// Time from just before the first request to just after the last response.
     pub elapsed: Duration,
 }
 
@@ -83,27 +83,27 @@ impl UserReport {
         Self { name, outcomes, elapsed: last.saturating_sub(first) }
     }
 
-    /// Requests sent.
+    /// Number of requests sent.
     pub fn sent(&self) -> usize {
         self.outcomes.len()
     }
 
-    /// Those answered with a 2xx.
+    /// Number of requests answered with a 2xx.
     pub fn admitted(&self) -> usize {
         self.count(Outcome::is_admitted)
     }
 
-    /// Those answered with 429.
+    /// Number of requests answered with 429.
     pub fn denied(&self) -> usize {
         self.count(Outcome::is_denied)
     }
 
-    /// Those neither admitted nor denied: other statuses, timeouts, broken connections.
+    /// Number of requests neither admitted nor denied: other statuses, timeouts, broken connections.
     pub fn failed(&self) -> usize {
         self.sent() - self.admitted() - self.denied()
     }
 
-    /// Each way in which requests failed, once.
+    /// The distinct failures of requests, sorted.
     pub fn failures(&self) -> Vec<String> {
         let failed = self.outcomes.iter().filter(|outcome| !outcome.is_admitted() && !outcome.is_denied());
         let mut ways: Vec<String> = failed
@@ -117,7 +117,7 @@ impl UserReport {
         ways
     }
 
-    /// Latencies of the answered requests, in microseconds, to three digits.
+    /// Histogram of the latencies of answered requests, in microseconds, to three significant digits.
     pub fn latencies(&self) -> Histogram<u64> {
         latencies(&self.outcomes)
     }
@@ -127,22 +127,22 @@ impl UserReport {
     }
 }
 
-/// What came of a run, in the order of the plan's users.
+/// Results of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// One of each user.
+    /// The users' reports, in the order of the plan.
     pub users: Vec<UserReport>,
 }
 
 impl Report {
-    /// All users' requests as if one had sent them.
+    /// A report over the requests of all users.
     pub fn together(&self) -> UserReport {
         let outcomes = self.users.iter().flat_map(|user| user.outcomes.iter().cloned()).collect();
         UserReport::new("all".into(), outcomes)
     }
 }
 
-/// The slowest response that is told from slower ones: ten minutes, in microseconds.
+/// Upper bound of the histogram: ten minutes, in microseconds. Slower responses count as ten minutes.
 const SLOWEST: u64 = 600_000_000;
 
 fn latencies(outcomes: &[Outcome]) -> Histogram<u64> {

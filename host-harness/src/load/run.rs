@@ -1,4 +1,4 @@
-//! Carries a plan out.
+//! Runs a plan.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::provision::raise_open_files_limit;
 
-/// Sends what the plan says and waits for the last response. `counters` show how far it is.
+/// Sends the plan's requests and waits for the last response. `counters` show the progress meanwhile.
 pub async fn run(plan: Plan, counters: Arc<Counters>) -> Report {
     raise_open_files_limit();
     let plan = Arc::new(plan);
@@ -63,7 +63,7 @@ async fn one_connection(
         sleep_until(due).await;
         let outcome = one_request(plan, user, &mut client, start).await;
         counters.count(&outcome);
-        // A server that refuses connections would otherwise be asked as fast as the machine can.
+        // Without this pause, a server that refuses connections would keep the client in a busy loop.
         if outcome.status.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -71,8 +71,8 @@ async fn one_connection(
     }
 }
 
-/// Opens a connection for each user of the plan (paces and numbers of requests do not apply), and when all are open
-/// has each send one request at the same moment.
+/// Opens the connections of all users, waits until all are open, and then sends one request on each at the same moment.
+/// Paces, numbers of requests and the duration do not apply.
 pub async fn at_once(plan: Plan) -> Report {
     raise_open_files_limit();
     let plan = Arc::new(plan);
@@ -86,7 +86,7 @@ pub async fn at_once(plan: Plan) -> Report {
             let (plan, ready) = (plan.clone(), ready.clone());
             connections.spawn(async move {
                 let mut client = Client::new(plan.target, plan.timeout);
-                // One that cannot connect tries again with the request, and then counts as failed.
+                // A connection that fails here is tried again by the request, which then counts as failed.
                 let _ = client.connect().await;
                 ready.wait().await;
                 match plan.users.get(user) {
@@ -129,7 +129,7 @@ mod tests {
 
     use super::{super::Pace, *};
 
-    /// Admits the first `capacity` requests and denies the rest.
+    /// Starts a server that admits the first `capacity` requests and denies the rest.
     async fn limited_server(capacity: u64) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -176,7 +176,7 @@ mod tests {
         plan.users = vec![named("slow", Pace::PerSecond(20.0)), named("fast", Pace::PerSecond(100.0))];
         let report = run(plan, Arc::default()).await;
         let sent: Vec<usize> = report.users.iter().map(UserReport::sent).collect();
-        // Slower than asked only on a machine that is busy; never faster.
+        // Users may be slower than their pace on a busy machine, but never faster.
         assert!(sent[0] <= 10 && sent[1] <= 50 && sent[1] > sent[0], "{sent:?}");
         assert!(report.users.iter().all(|user| user.elapsed < Duration::from_secs(5)));
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_never_answers_is_given_up() {
+    async fn a_server_that_never_answers_is_a_timeout() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut plan = Plan::new(silent.local_addr().unwrap());
         plan.timeout = Duration::from_millis(50);

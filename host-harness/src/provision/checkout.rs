@@ -1,4 +1,4 @@
-//! Where the sources and cargo's `target` folder are.
+//! Paths of the checkout: its root, cargo's `target` folder, and scratch folders below it.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use super::{ProvisionError, command};
 
-/// The root of the checkout: the folder that holds `envoy/` and `host-harness/`, which relative paths in the
-/// scenarios start from.
+/// The root of the checkout: the folder that holds `envoy/` and `host-harness/`. Relative paths in the scenarios
+/// start from it.
 ///
 /// # Errors
-/// [`ProvisionError::NoCheckout`] where this program was moved away from its sources.
+/// [`ProvisionError::NoCheckout`] if this program was moved away from its sources.
 pub fn root() -> Result<PathBuf, ProvisionError> {
     let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR"));
     let here = std::env::current_dir().unwrap_or_default();
@@ -27,10 +27,10 @@ pub fn root() -> Result<PathBuf, ProvisionError> {
         .ok_or_else(|| ProvisionError::NoCheckout { looked: compiled_in.to_path_buf() })
 }
 
-/// Cargo's target folder for the checkout, wherever the environment or cargo's configuration puts it.
+/// Cargo's target folder for the checkout, as the environment or cargo's configuration sets it.
 ///
 /// # Errors
-/// Where there is no checkout, or `cargo metadata` fails.
+/// If there is no checkout, or `cargo metadata` fails.
 pub fn target_dir() -> Result<PathBuf, ProvisionError> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     if let Some(dir) = FOUND.get() {
@@ -45,17 +45,18 @@ pub fn target_dir() -> Result<PathBuf, ProvisionError> {
     Ok(FOUND.get_or_init(|| dir).clone())
 }
 
-/// A new folder under [`target_dir`], whose name begins with `{kind}-`. Removed with the handle.
+/// Creates a folder under [`target_dir`] whose name begins with `{kind}-`. Dropping the handle removes the folder.
 ///
 /// # Errors
-/// Where there is no checkout, or nothing can be written below it.
+/// If there is no checkout, or the folder cannot be written.
 pub fn scratch_dir(kind: &str) -> Result<TempDir, ProvisionError> {
     let parent = target_dir()?.join("tmp");
     std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
     tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&parent).map_err(ProvisionError::io(&parent))
 }
 
-/// The cargo that runs us, or the one on `PATH`, free of what a calling cargo says about its own build.
+/// The cargo that runs this program, or the cargo on `PATH`. Removes the environment variables by which a calling cargo
+/// describes its own build.
 pub(super) fn cargo() -> Command {
     const KEPT: [&str; 7] = [
         "CARGO_HOME",

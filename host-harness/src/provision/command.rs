@@ -1,4 +1,4 @@
-//! Runs other programs to their end, with their output at hand should they fail.
+//! Runs other programs to their end, and reports their output if they fail.
 
 use std::{
     io::Read,
@@ -10,10 +10,10 @@ use std::{
 
 use super::ProvisionError;
 
-/// Enough for a download of 100 MB over a slow line or a cold build of the filter.
+/// Time limit of a command: enough for a download of 100 MB over a slow line or a cold build of the filter.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Runs to the end; what it printed to stdout.
+/// Runs a command to its end, at most [`LIMIT`], and returns its stdout.
 pub(super) fn run(command: &mut Command) -> Result<String, ProvisionError> {
     run_within(command, LIMIT)
 }
@@ -43,7 +43,7 @@ pub(super) fn run_within(command: &mut Command, limit: Duration) -> Result<Strin
     }
 }
 
-/// The child's status, or `None` where it still runs at `deadline`.
+/// The child's status, or `None` if it still runs at `deadline`.
 pub(super) fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {

@@ -1,4 +1,4 @@
-//! The filter, as it is loaded into a proxy.
+//! `weir_filter.wasm`, the filter's compiled module: found or built.
 
 use std::{
     path::PathBuf,
@@ -7,11 +7,12 @@ use std::{
 
 use super::{ProvisionError, checkout, command, tools, wasm_target};
 
-/// The path of `weir_filter.wasm`: what `WEIR_WASM` says, or the checkout's own, built (once per process) if it is
-/// not up to date, with the target it needs provisioned first.
+/// The path of `weir_filter.wasm`: the value of `WEIR_WASM`, or the checkout's own module.
+///
+/// Installs the wasm target if it is missing, and builds the checkout's module once per process if it is out of date.
 ///
 /// # Errors
-/// Where `WEIR_WASM` is no file, the target cannot be had, or the build fails.
+/// If `WEIR_WASM` is not a file, the target cannot be installed, or the build fails.
 pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
     if let Some(path) = std::env::var_os("WEIR_WASM").filter(|it| !it.is_empty()).map(PathBuf::from) {

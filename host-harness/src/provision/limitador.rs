@@ -1,7 +1,7 @@
-//! A Limitador, the rate limit service that Envoy's own filter asks, to compare with.
+//! Limitador, a rate limit service for Envoy's own rate limit filter; `weir bench` compares Weir with it.
 //!
-//! `WEIR_LIMITADOR` names a `limitador-server`; else the crate `limitador` is built with a service of ours around it
-//! (`benches/limitador`), into `target/tools`. Both take the same arguments.
+//! `WEIR_LIMITADOR` names a `limitador-server`. Without it, `benches/limitador` is built into `target/tools`: the crate
+//! `limitador` with a gRPC service around it. Both take the same arguments.
 
 use std::{
     net::SocketAddr,
@@ -21,10 +21,10 @@ use super::{
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const OVERRIDE: &str = "WEIR_LIMITADOR";
 
-/// What is built of the crate, which `benches/limitador` pins.
+/// Name of our build in reports; `benches/limitador` pins the crate's version.
 const OURS: &str = "the crate limitador 0.12.0 with a service around it";
 
-/// A limit for each user that no run can reach, in Envoy's domain `bench`.
+/// A limit per user in Envoy's domain `bench`, too high for any run to reach.
 const LIMITS: &str = "- namespace: bench
   max_value: 1000000000
   seconds: 3600
@@ -32,17 +32,17 @@ const LIMITS: &str = "- namespace: bench
   variables: [\"descriptors[0].user\"]
 ";
 
-/// A running Limitador of our own. Dropped: stopped.
+/// A running Limitador process. Dropping it stops the process.
 pub struct LimitadorServer {
     addr: SocketAddr,
     _scratch: TempDir,
     process: ServerProcess,
 }
 
-/// The executable, built if there is none yet: some minutes.
+/// The Limitador executable. Builds it if there is none yet, which takes some minutes.
 ///
 /// # Errors
-/// Where `WEIR_LIMITADOR` is no executable, or the build fails.
+/// If `WEIR_LIMITADOR` is not an executable, or the build fails.
 pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     if let Some(path) = overriding() {
         let absolute = path.canonicalize().ok().filter(|path| command::is_executable(path));
@@ -52,7 +52,7 @@ pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     let binary = target.join("release/weir-bench-limitador");
     let _lock = tools::lock("limitador")?;
     if !command::is_executable(&binary) {
-        eprintln!("weir: building Limitador into target/tools (minutes)");
+        eprintln!("weir: building Limitador into target/tools (takes minutes)");
         build(&checkout::root()?, &target).map_err(|why| ProvisionError::Missing {
             what: "Limitador",
             why: why.to_string(),
@@ -62,7 +62,7 @@ pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     Ok(binary)
 }
 
-/// Which one would run, and its version.
+/// Name and version of the Limitador that would run.
 pub fn version() -> String {
     let Some(path) = overriding() else { return OURS.to_owned() };
     let printed = command::run(Command::new(path).arg("--version")).unwrap_or_default();
@@ -83,10 +83,11 @@ fn build(root: &Path, target: &Path) -> Result<(), ProvisionError> {
 }
 
 impl LimitadorServer {
-    /// Starts one that counts in this Redis, and waits until it accepts connections.
+    /// Starts a Limitador that counts in this Redis, and waits until it accepts connections.
     ///
     /// # Errors
-    /// Where there is none, or it does not accept connections within 20 s; then with its log.
+    /// If there is no executable, or Limitador does not accept connections within 20 s. The latter error shows the
+    /// end of its log.
     pub fn start(redis: SocketAddr) -> Result<Self, ProvisionError> {
         let binary = find_or_build()?;
         port::on_a_free_port(|addr| Self::start_on(&binary, addr, redis))
@@ -106,12 +107,12 @@ impl LimitadorServer {
         Ok(Self { addr, _scratch: scratch, process })
     }
 
-    /// Where it is asked, over gRPC.
+    /// The address of its gRPC service.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its process's id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_crate_is_of_the_version_that_is_told() {
+    fn the_reported_version_is_the_pinned_version_of_the_crate() {
         let manifest = include_str!("../../../benches/limitador/Cargo.toml");
         let pinned = manifest.split_once("limitador = { version = \"=").and_then(|(_, rest)| rest.split_once('"'));
         assert!(OURS.contains(&format!(" {} ", pinned.unwrap().0)), "{OURS}");

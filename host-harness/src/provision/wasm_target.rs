@@ -7,14 +7,14 @@ use super::{ProvisionError, checkout, command, tools};
 /// The target that the filter is built for.
 pub const TARGET: &str = "wasm32-wasip1";
 
-/// rustup retries an unreachable server for long.
+/// Time limit of rustup, which retries an unreachable server for minutes.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(180);
 
-/// Sees to it that the current toolchain can build for [`TARGET`]: nothing to do where it can; else by rustup; else
-/// by building the library from Debian's sources of it (`provision/wasm32-wasip1.sh`).
+/// Installs [`TARGET`] into the current toolchain if it is missing: with rustup, or, if rustup fails, by building the
+/// library from Debian's source package (`provision/wasm32-wasip1.sh`).
 ///
 /// # Errors
-/// [`ProvisionError::Missing`] with what each way said.
+/// [`ProvisionError::Missing`] with the errors of both ways.
 pub fn ensure() -> Result<(), ProvisionError> {
     if is_installed()? {
         return Ok(());
@@ -47,7 +47,7 @@ fn is_installed() -> Result<bool, ProvisionError> {
 }
 
 fn sysroot() -> Result<PathBuf, ProvisionError> {
-    // In the checkout, where a toolchain override may apply.
+    // Run in the checkout, because a toolchain override may apply there.
     let said = command::run(Command::new("rustc").current_dir(checkout::root()?).args(["--print", "sysroot"]))?;
     Ok(PathBuf::from(said.trim()))
 }
@@ -59,7 +59,7 @@ fn add_by_rustup() -> Result<String, ProvisionError> {
 
 fn build_from_source() -> Result<String, ProvisionError> {
     let root = checkout::root()?;
-    eprintln!("weir: rustup could not: building it from Debian's sources (two minutes or so)");
+    eprintln!("weir: rustup could not add it: building it from Debian's sources (about two minutes)");
     let script = root.join("host-harness/provision").join(format!("{TARGET}.sh"));
     command::run(Command::new("bash").arg(script).arg(tools::dir()?.join(TARGET)).current_dir(root))
 }

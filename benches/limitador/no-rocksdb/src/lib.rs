@@ -1,4 +1,4 @@
-//! A RocksDB that cannot be opened; see `Cargo.toml`.
+//! Stub of RocksDB; opening a database always fails. See `Cargo.toml`.
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::unused_self)]
 
 use std::{fmt, marker::PhantomData, path::Path};
@@ -81,7 +81,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no RocksDB here")
+        f.write_str("this build has no RocksDB")
     }
 }
 

@@ -1,12 +1,12 @@
-//! What processes have cost so far, as Linux tells it under `/proc`.
+//! CPU time and memory of processes, read from Linux's `/proc`.
 
 use std::{fs, time::Duration};
 
-/// CPU time that a process has used, all its threads together; `None` where there is no such process.
+/// CPU time that all threads of a process have used; `None` if there is no process with this id.
 ///
-/// From each thread's `schedstat`, which counts nanoseconds, where the kernel has it; else from the process's `stat`
-/// (user and system time in ticks of 10 ms). A thread that ends takes its `schedstat` with it: none of the servers
-/// that are measured ends one.
+/// Read from each thread's `schedstat`, in nanoseconds, if the kernel has it; otherwise from the process's `stat` (user
+/// and system time, in ticks of 10 ms). The `schedstat` of a thread disappears when the thread ends; the measured
+/// servers do not end threads.
 pub(super) fn of(process: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     let nanos = threads.map(|thread| nanos(&fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?)).sum();
@@ -16,7 +16,7 @@ pub(super) fn of(process: u32) -> Option<Duration> {
     }
 }
 
-/// Memory of a process that is in RAM now, in bytes.
+/// Resident memory of a process, in bytes.
 pub(super) fn resident(process: u32) -> Option<u64> {
     resident_bytes(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
 }
@@ -30,8 +30,8 @@ fn nanos(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// `utime` and `stime` of `stat`, see proc(5): the 14th and 15th fields; the second, a name in brackets, may hold
-/// anything.
+/// `utime` plus `stime` of `stat`, its 14th and 15th fields, see proc(5). The second field is a name in parentheses,
+/// which may contain spaces and parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_those_of_user_and_system_whatever_the_process_is_called() {
+    fn ticks_are_user_and_system_time_even_with_parentheses_in_the_name() {
         let stat = "7 (a) 1 (b) S 1 7 7 0 -1 4194560 1 0 0 0 250 31 0 0 20 0 1 0 5 0 0";
         assert_eq!(ticks(stat), Some(281));
         assert_eq!(ticks("7"), None);

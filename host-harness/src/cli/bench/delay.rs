@@ -1,4 +1,4 @@
-//! A network that is further away: a TCP proxy, in this process, that holds back what goes to Redis.
+//! TCP proxy that delays the bytes to Redis, to simulate a slower network.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Passes everything on, what goes to the server later by a fixed time, however much is on its way. Dropped: it
-/// accepts no more; open connections last as long as their ends want.
+/// Proxy that delays all bytes to the server by a fixed time, regardless of the number of bytes in flight. Replies are
+/// not delayed. Dropping the proxy stops its listener; open connections last until an end closes them.
 ///
-/// Of threads, not tasks: a runtime's timer is a millisecond coarse, as coarse as what is to be measured.
+/// Runs threads, not tasks: a runtime's timer has a resolution of 1 ms, which is as long as the delays.
 pub(super) struct DelayProxy {
     addr: SocketAddr,
     ended: Arc<AtomicBool>,
@@ -32,7 +32,7 @@ impl DelayProxy {
                 if seen.load(Ordering::Relaxed) {
                     break;
                 }
-                // A connection that cannot be passed on is closed: its end sees it.
+                // If the server refuses the connection, the client's connection is closed.
                 let _ = carry(client, server, delay);
             }
         })?;
@@ -47,7 +47,7 @@ impl DelayProxy {
 impl Drop for DelayProxy {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // The last to be accepted, so that the listener is let go of.
+        // A last connection wakes the thread, which then closes the listener.
         let _ = TcpStream::connect(self.addr);
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_together_arrives_together_and_late() {
+    fn bytes_sent_together_arrive_together_after_the_delay() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let delay = Duration::from_millis(30);
         let proxy = DelayProxy::start(server.local_addr().unwrap(), delay).unwrap();

@@ -1,7 +1,7 @@
-//! Envoy's bootstrap for each subject: all alike but for one filter.
+//! Envoy's bootstrap for each subject. The bootstraps differ in one HTTP filter and its clusters.
 //!
-//! The route leads to a cluster, and a fault filter answers in its place: Envoy's ratelimit filter ignores routes that
-//! answer by themselves, and so every subject is measured with the same kind of route.
+//! The route leads to a cluster, but a fault filter answers every request. A direct response in the route would be
+//! simpler, but Envoy's ratelimit filter ignores such routes, and all subjects are to have the same route.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -14,16 +14,16 @@ pub(super) const LISTENER: &str = "ingress";
 
 const API: &str = "type.googleapis.com/envoy.extensions";
 
-/// What the filters need.
+/// Addresses, module and key prefix that the filters are configured with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
-    /// Where Redis is asked.
+    /// The address of Redis.
     pub(super) redis: SocketAddr,
-    /// Where the rate limit service is asked, where there is one.
+    /// The address of the rate limit service, if the subject has one.
     pub(super) service: Option<SocketAddr>,
-    /// The filter's module, Weir's or a guest's.
+    /// The wasm module of Weir or of a guest.
     pub(super) module: &'a Path,
-    /// Begins the keys of Weir.
+    /// The key prefix of Weir's buckets.
     pub(super) key_prefix: &'a str,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn bootstrap(filter: &Filter, around: &Around<'_>) -> String {
     });
     let document = json!({
         "admin": {"address": on_any_port()},
-        // Nothing that goes on beside the requests; and figures that are there when they are asked for.
+        // Flushes stats only when the admin interface is read: no background work during a round, and current figures.
         "stats_flush_on_admin": true,
         "static_resources": {
             "listeners": [{
@@ -80,7 +80,7 @@ fn route() -> Value {
 fn http_filter(filter: &Filter, around: &Around<'_>) -> Option<Value> {
     match filter {
         Filter::None => None,
-        // With a configuration, it can tell which of two it is.
+        // Limiter and bridge are one module; only the limiter has a configuration.
         Filter::Guest(Guest::AskRedis) => Some(wasm("guest", "limiter", around.module, Some(&json!({"asks": true})))),
         Filter::Guest(_) => Some(wasm("guest", "guest", around.module, None)),
         Filter::Weir(configuration) => {
@@ -129,7 +129,7 @@ fn ratelimit() -> Value {
         "typed_config": {
             "@type": format!("{API}.filters.http.ratelimit.v3.RateLimit"),
             "domain": "bench",
-            // As for Weir: a failure is seen as one, and a busy machine makes none.
+            // Same as for Weir: failures become errors, and the timeout is long enough for a busy machine.
             "failure_mode_deny": true,
             "timeout": "2s",
             "rate_limit_service": {
@@ -140,7 +140,7 @@ fn ratelimit() -> Value {
     })
 }
 
-/// Answers every request that comes this far with a 200.
+/// Fault filter that answers every admitted request with a 200.
 fn fault() -> Value {
     json!({
         "name": "envoy.filters.http.fault",
@@ -158,7 +158,7 @@ fn router() -> Value {
     })
 }
 
-/// As in `envoy/quickstart.yaml`, or without the bridge as in `envoy/callout.yaml`.
+/// The Redis cluster, with a bridge as in `envoy/quickstart.yaml` or without as in `envoy/callout.yaml`.
 fn redis(bridged: bool, around: &Around<'_>) -> Value {
     let mut cluster = cluster("redis", around.redis);
     cluster["upstream_config"] = json!({
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_differ_in_one_filter_and_the_clusters_that_it_asks() {
+    fn subjects_differ_in_one_filter_and_its_clusters() {
         let filters = |subject: Subject| {
             let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
             document(subject).pointer(manager).unwrap().clone()

@@ -1,4 +1,4 @@
-//! What a subject costs at rest: memory with many keys, and time to start. And what Redis alone takes.
+//! Footprint of subjects: memory with many keys, start-up time; also the round trip of Redis without a proxy.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use super::{
     subject::Subject,
 };
 
-/// Starts of each proxy.
+/// Number of starts per proxy.
 const STARTS: u32 = 5;
-/// Where memory is looked at, after how many keys. Those who keep nothing per key need no million of them.
+/// Numbers of keys after which the memory of a subject is measured. Subjects that keep nothing per key do not need a
+/// million.
 const MEMORY: [(Subject, &[u32]); 4] = [
     (Subject::NoOp, &[10_000]),
     (Subject::Weir, &[10_000, 1_000_000]),
@@ -21,37 +22,37 @@ const MEMORY: [(Subject, &[u32]); 4] = [
     (Subject::WeirDenied, &[10_000, 1_000_000]),
 ];
 
-/// Workers of a second proxy, which tells what each of them adds.
+/// Number of workers of a second proxy, from which the memory per worker is computed.
 const WORKERS: u32 = 5;
 
-/// Memory and start-up; empty where they were not measured.
+/// Memory and start-up; empty if they were not measured.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Footprint {
     pub(super) memory: Vec<Memory>,
-    /// What each worker after the first adds to that, of 10,000 keys, in MiB.
+    /// Memory of each worker after the first, in MiB, with 10,000 keys.
     pub(super) per_worker: Vec<(Subject, f64)>,
-    /// From a proxy's start to its workers accepting connections, in milliseconds.
+    /// Time from a proxy's start until its workers accept connections, in milliseconds.
     pub(super) start_up: Vec<(Subject, Spread)>,
-    /// A script, there and back, in milliseconds.
+    /// Round trip of one script call to Redis, in milliseconds.
     pub(super) redis_round_trip: Option<Spread>,
 }
 
-/// A proxy's memory after it has seen so many keys, in MiB.
+/// A proxy's memory in MiB, after requests with `keys` different keys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Memory {
     pub(super) subject: Subject,
     pub(super) keys: u64,
-    /// All that is in RAM.
+    /// Resident memory.
     pub(super) resident: f64,
-    /// What of that the proxy's allocator has and nobody uses. To compile a larger module leaves more of it. `None` where
-    /// the proxy does not say.
+    /// The part of it that is free in the proxy's allocator; compiling a larger module leaves more free. `None` if the
+    /// proxy does not report it.
     pub(super) unused: Option<f64>,
 }
 
-/// Proxies are started for it, one after the other; some minutes.
+/// Measures the footprint. Starts proxies one after the other, which takes some minutes.
 ///
 /// # Errors
-/// Where one does not start, or answers otherwise than expected.
+/// If a proxy does not start, or a response does not have the expected status.
 pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
     stage.clear()?;
     let mut footprint = Footprint { redis_round_trip: stage.redis_round_trip()?, ..Footprint::default() };
@@ -59,11 +60,11 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Footprint, BenchError> {
     for (subject, numbers) in MEMORY {
         stage.clear()?;
         for keys in numbers {
-            // To see every key twice at 20,000 requests a second.
+            // Long enough to send every key twice at 20,000 requests per second.
             let plan = Plan { measure: Duration::from_millis(1000 + u64::from(keys / 10)), ..plan.clone() };
             let point = Point { subject, setting: Setting { keys: *keys, ..Setting::new(16) } };
             let round = round::measure(stage, &plan, Sweep::Keys, point, 1)?;
-            // Keys come in order: a machine that is too slow for all of them has seen as many as it answered.
+            // Keys are sent in order: if there were fewer requests than keys, the proxy has seen one key per request.
             let seen = round.requests.min(u64::from(*keys));
             let unused = stage.standing(subject, point.setting)?.unused_mib();
             let resident = round.figure(round::Figure::ProxyMemory);

@@ -1,10 +1,10 @@
-//! Wasm modules that show what wasm alone costs: the least that a filter written with an SDK exports, in WAT. And one
-//! that shows what asking Redis costs.
+//! Guest modules in WAT: they show the cost of wasm itself, with the exports of a minimal SDK filter. One module also
+//! calls Redis, and shows the cost of that.
 
 use super::{nginx::GCRA, subject::Guest};
 use crate::abi::pairs;
 
-/// What a denial by Weir has: the answer that is compared is the same.
+/// Headers of a denial by Weir, so that all denials are the same response.
 const DENIAL: [(&str, &str); 4] = [
     ("x-ratelimit-limit", "1"),
     ("x-ratelimit-remaining", "0"),
@@ -13,17 +13,17 @@ const DENIAL: [(&str, &str); 4] = [
 ];
 
 const ASK: &str = include_str!("peers/ask.wat");
-/// What the proxy puts before a message: five bytes of gRPC framing.
+/// Size of the gRPC frame header in front of each message, in bytes.
 const FRAME_HEADER: usize = 5;
 
-/// The module, as bytes of wasm.
+/// The guest's module as wasm bytes.
 ///
 /// # Errors
-/// Where the WAT is wrong, which a test rules out.
+/// If the WAT is invalid; a test rules this out.
 pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
     let on_request_headers = match guest {
         Guest::NoOp => "i32.const 0",
-        // A queue of its own, registered by the worker that serves; a message of it is the paused context's id.
+        // Each worker registers a shared queue of its own. A message in it is the id of a paused context.
         Guest::PauseResume => {
             "(if (i32.eqz (i32.load (i32.const 0x100)))
                (then (drop (call $register (i32.const 0) (i32.const 4) (i32.const 0x100)))))
@@ -31,7 +31,7 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
              (drop (call $enqueue (i32.load (i32.const 0x100)) (i32.const 0x104) (i32.const 4)))
              i32.const 1"
         }
-        // 429 with the body at 0, the headers at 0x200, no gRPC status; and stop here.
+        // Local reply 429, with the body at 0, the headers at 0x200 and no gRPC status; then stops the filter chain.
         Guest::Deny => {
             "(drop (call $respond (i32.const 429) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 13)
                                   (i32.const 0x200) (global.get $headers) (i32.const -1)))
@@ -57,7 +57,7 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
   (global $headers i32 (i32.const {size}))
   (func (export "proxy_abi_version_0_2_1"))
   (func (export "_initialize"))
-  ;; The host hands in little, and nothing that is kept.
+  ;; The host passes small buffers, which the module does not keep.
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0x10000)
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_vm_start") (param i32 i32) (result i32) i32.const 1)
@@ -81,7 +81,7 @@ pub(super) fn module(guest: Guest) -> Result<Vec<u8>, wat::Error> {
     ))
 }
 
-/// The module that asks Redis: as lean a script as nginx runs, of a bucket that is never empty.
+/// WAT of the module that calls Redis: it runs the same minimal script as nginx, on a bucket that is never empty.
 fn asking() -> String {
     let (emission, fill) = super::stage::AMPLE;
     let script = redis::Script::new(GCRA);

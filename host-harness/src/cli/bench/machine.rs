@@ -1,11 +1,11 @@
-//! What the figures were measured on and with.
+//! Machine and versions of a run, for the page of results.
 
 use std::{fs, process::Command};
 
 use super::{BenchError, stage::Stage};
 use crate::provision::{checkout, envoy, limitador, nginx};
 
-/// Only what says something about the figures: no names of hosts, no paths.
+/// The properties of the machine that explain the figures; without host names and paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Machine {
     pub(super) cpu: String,
@@ -13,12 +13,12 @@ pub(super) struct Machine {
     pub(super) kernel: String,
     pub(super) envoy: String,
     pub(super) redis: String,
-    /// Where there is one.
+    /// nginx's version; `None` if there is no nginx.
     pub(super) nginx: Option<String>,
-    /// Which Limitador, and its version.
+    /// Name and version of Limitador.
     pub(super) limitador: String,
     pub(super) commit: String,
-    /// Size of the filter, in bytes.
+    /// Size of the filter's wasm module, in bytes.
     pub(super) wasm: u64,
 }
 
@@ -44,18 +44,18 @@ fn cpu_model(cpuinfo: &str) -> String {
     model.map_or("unknown", |(_, name)| name.trim()).to_owned()
 }
 
-/// Without the build's name, which may be a machine's.
+/// The version of the kernel without the suffix, which may be the name of a machine.
 fn kernel_version(release: &str) -> String {
     release.trim().split('-').next().unwrap_or("unknown").to_owned()
 }
 
-/// Of `envoy  version: <hash>/1.40.0/Clean/RELEASE/BoringSSL`.
+/// Parses `envoy  version: <hash>/1.40.0/Clean/RELEASE/BoringSSL`.
 fn envoy_version(printed: &str) -> String {
     let version = printed.split_once("version:").and_then(|(_, rest)| rest.trim().split('/').nth(1));
     version.unwrap_or("unknown").to_owned()
 }
 
-/// With a `+` where there were changes that are not committed.
+/// The commit's hash, followed by `+` if there are uncommitted changes.
 fn commit() -> String {
     let Ok(root) = checkout::root() else { return "unknown".into() };
     let git = |arguments: &[&str]| output(Command::new("git").current_dir(&root).args(arguments));
@@ -67,7 +67,7 @@ fn commit() -> String {
     }
 }
 
-/// What a command prints, or nothing: versions are for the reader, and no reason to fail.
+/// The output of a command; empty if the command fails, because a missing version is no reason to fail.
 fn output(command: &mut Command) -> String {
     command.output().map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_taken_out_of_what_is_printed() {
+    fn versions_are_parsed_from_the_output_of_commands() {
         let printed = "\n/a/b/envoy  version: 8b1f9e/1.40.0/Clean/RELEASE/BoringSSL\n";
         assert_eq!(envoy_version(printed), "1.40.0");
         assert_eq!(kernel_version("6.12.3-somewhere-amd64\n"), "6.12.3");

@@ -1,9 +1,9 @@
-//! `weir bench`: what a request costs with Weir, without it, and with others in its place.
+//! `weir bench`: cost of a request with Weir, without it, and with other rate limiters.
 //!
-//! Starts everything itself: a Redis, and for each subject a proxy with one worker. All of them run side by side and
-//! are measured in interleaved rounds, so that a machine that is slower for a while is slower for all. Costs are CPU
-//! time of the servers, from the kernel, per 1,000 requests; on few cores requests per second mostly tell how the
-//! load generator's share came out.
+//! The command starts a Redis and, for each subject, a proxy with one worker. All servers run side by side. The rounds
+//! of the subjects are interleaved, so that a slow phase of the machine affects all of them. The cost of a request is
+//! the CPU time of the servers per 1,000 requests, as the kernel counts it. On a machine with few cores, requests per
+//! second depend mostly on the load generator's share of the CPU.
 
 mod cpu;
 mod delay;
@@ -37,71 +37,71 @@ use subject::Subject;
 /// Options of `weir bench`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
-    /// Every subject, at 1, 16 and 64 connections, and how the cost grows with workers, connections, keys and the way
-    /// to Redis; takes a quarter of an hour
+    /// Measure every subject at 1, 16 and 64 connections; sweep workers, connections, keys and Redis latency; measure
+    /// memory and start-up time; takes twenty minutes
     #[arg(long)]
     full: bool,
-    /// What is measured; by default a few of them, with --full all
+    /// Subjects to measure; the default is a few of them, with --full all
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
     subjects: Vec<Subject>,
-    /// Rounds for each subject: 3, with --full 5
+    /// Rounds per subject; the default is 3, with --full 5
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
-    /// How long a round measures: 1 s, with --full 2 s
+    /// Duration of a round in seconds; the default is 1, with --full 2
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: Option<u64>,
-    /// Connections, one request at a time on each: 16; several numbers are measured one after the other
+    /// Connections, each with one request at a time; several numbers are measured in turn; the default is 16
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=5000), value_name = "N")]
     connections: Vec<u32>,
-    /// Where to write a page, all rounds as CSV, and plots
+    /// Folder for a page with the results, all rounds as CSV, and plots
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-/// Why there are no figures.
+/// Reasons why a run has no results.
 #[derive(Debug, Error)]
 enum BenchError {
-    /// Something that it needs is missing or does not start.
+    /// A component is missing or does not start.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
-    /// The load generator does not work.
+    /// The load generator failed.
     #[error(transparent)]
     Load(#[from] load::LoadError),
-    /// Redis does not say what it was asked.
+    /// A Redis command of the bench itself failed.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
-    /// A guest's WAT is wrong.
+    /// The WAT of a guest module is invalid.
     #[error("guest module: {0}")]
     Guest(#[from] wat::Error),
-    /// A proxy runs, but not where it was expected.
+    /// A proxy runs without the expected listener.
     #[error("{subject}: no listener {:?}", envoy::LISTENER)]
     NoListener {
         /// The subject.
         subject: String,
     },
-    /// What was measured is not what was to be measured.
-    #[error("{subject}: expected {expected} of every answer, found {found}{failures}{log}")]
+    /// A response had another status than the subject's, or a connection failed.
+    #[error("{subject}: expected status {expected} in every response, found {found}{failures}{log}")]
     Unexpected {
         /// The subject.
         subject: String,
-        /// The status of every answer.
+        /// The subject's status.
         expected: u16,
-        /// How many of which status.
+        /// The number of responses by status.
         found: String,
-        /// Connections that were lost, a line each.
+        /// The failures of connections, one per line.
         failures: String,
-        /// The end of the proxy's log, a line each.
+        /// The last 10 lines of the proxy's log.
         log: String,
     },
     /// A plot cannot be drawn.
     #[error("plot {name}: {why}")]
     Plot {
-        /// Its file.
+        /// The plot's file.
         name: String,
-        /// What the plotting library says.
+        /// The plotting library's error.
         why: String,
     },
-    /// The system refused something basic.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -122,10 +122,10 @@ impl BenchError {
     }
 }
 
-/// Measures, prints a table, and writes files where asked to.
+/// Measures, prints a table, and writes files if `--out` is given.
 ///
 /// # Errors
-/// Where something does not start, or any answer is not the expected one.
+/// If a server does not start, or a response does not have the expected status.
 pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let mut plan = bench.plan();
     let mut stage = Stage::set()?;
@@ -182,7 +182,7 @@ impl Bench {
         };
         let (known, unknown): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|it| it.is_known_to_the_filter());
         for subject in unknown {
-            eprintln!("weir: {} is left out: this filter does not take its configuration", subject.name());
+            eprintln!("weir: {} is left out: this filter does not accept its configuration", subject.name());
         }
         let connections = match self.connections.as_slice() {
             [] if self.full => &[1, 16, 64],
@@ -201,20 +201,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_is_not_the_subjects_fails_with_what_was_found_and_what_the_proxy_says() {
+    fn an_unexpected_status_fails_with_the_statuses_found_and_the_proxys_log() {
         let report = load::Report {
             statuses: [(200, 7), (503, 2)].into(),
-            failures: vec!["connection closed instead of an answer".into()],
+            failures: vec!["connection closed before the response".into()],
             ..load::Report::default()
         };
         let why = BenchError::unexpected(Subject::Weir, &report, "first\nthe reason\n").to_string();
-        let expected = "weir: expected 200 of every answer, found 7 × 200, 2 × 503\n  connection closed instead of an \
-                        answer\n  first\n  the reason";
+        let expected = "weir: expected status 200 in every response, found 7 × 200, 2 × 503\n  connection closed \
+                        before the response\n  first\n  the reason";
         assert_eq!(why, expected);
     }
 
     #[test]
-    fn the_small_form_is_over_in_half_a_minute_and_the_full_one_in_half_an_hour() {
+    fn the_default_run_takes_half_a_minute_and_the_full_run_half_an_hour() {
         let bench =
             |full| Bench { full, subjects: vec![], rounds: None, seconds: None, connections: vec![], out: None };
         let takes = |plan: &Plan| (plan.measure + plan.warm_up) * u32::try_from(plan.measurements()).unwrap();

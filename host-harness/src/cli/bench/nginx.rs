@@ -1,16 +1,17 @@
-//! nginx's configuration: one worker that answers by itself, or after its Lua has asked Redis.
+//! nginx's configuration: one worker that answers directly, or after a script call to Redis from Lua.
 
 use std::net::SocketAddr;
 
 use super::stage::Installed;
 
-/// What Envoy's fault filter answers, so that all answers are alike.
+/// Response body of Envoy's fault filter, so that all responses are alike.
 const BODY: &str = "fault filter abort";
-/// A token bucket as lean as can be.
+/// Minimal token bucket script (GCRA) for Redis.
 pub(super) const GCRA: &str = include_str!("peers/gcra.lua");
 const ASK: &str = include_str!("peers/nginx.lua");
 
-/// `nginx.conf`; `redis`: where to ask before answering, if at all. Relative paths start from nginx's own folder.
+/// The text of `nginx.conf`. With `redis`, nginx calls Redis before it answers. Relative paths start from nginx's
+/// prefix folder.
 pub(super) fn configuration(installed: &Installed, addr: SocketAddr, redis: Option<SocketAddr>) -> String {
     let modules: String = match redis {
         Some(_) => installed.modules.iter().map(|module| format!("load_module {};\n", module.display())).collect(),

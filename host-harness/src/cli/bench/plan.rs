@@ -1,24 +1,24 @@
-//! What is measured, in which order: groups of points, whose rounds are interleaved.
+//! Plan of a run: groups of points, measured in interleaved rounds.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::subject::Subject;
 
-/// How a subject is asked.
+/// Workers, connections, keys and Redis latency with which a subject is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Setting {
-    /// Worker threads of an Envoy, >= 1.
+    /// Number of Envoy's worker threads, >= 1.
     pub(super) workers: u32,
-    /// Connections, each with one request at a time, >= 1.
+    /// Number of connections, each with one request at a time, >= 1.
     pub(super) connections: u32,
-    /// Distinct keys, >= 1.
+    /// Number of distinct keys, >= 1.
     pub(super) keys: u32,
-    /// What is added to the way to Redis; `None`: there is nothing in between.
+    /// Latency added in front of Redis, in milliseconds, by a delay proxy; `None`: no proxy.
     pub(super) redis_delay_millis: Option<u64>,
 }
 
 impl Setting {
-    /// One worker, a key for each connection, a Redis next door.
+    /// A setting with one worker, one key per connection, and no delay proxy.
     pub(super) fn new(connections: u32) -> Self {
         Self { workers: 1, connections, keys: connections, redis_delay_millis: None }
     }
@@ -28,17 +28,17 @@ impl Setting {
     }
 }
 
-/// One thing that is measured, once a round.
+/// A subject with a setting, measured once per round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Point {
     pub(super) subject: Subject,
     pub(super) setting: Setting,
 }
 
-/// What the points of a group differ in, besides their subjects.
+/// The dimension that varies within a group, besides the subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Sweep {
-    /// Nothing else.
+    /// Only the subjects vary.
     Subjects,
     Workers,
     Connections,
@@ -47,7 +47,7 @@ pub(super) enum Sweep {
 }
 
 impl Sweep {
-    /// Its name in files.
+    /// The sweep's name in files.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Subjects => "subjects",
@@ -58,17 +58,17 @@ impl Sweep {
         }
     }
 
-    /// The axis that its points are on.
+    /// The label of the sweep's axis.
     pub(super) fn axis(self) -> &'static str {
         match self {
             Self::Subjects | Self::Connections => "connections",
             Self::Workers => "workers",
             Self::Keys => "keys",
-            Self::RedisDelay => "ms added to the way to Redis",
+            Self::RedisDelay => "added Redis latency in ms",
         }
     }
 
-    /// Where a setting is on the axis.
+    /// The position of a setting on the axis.
     pub(super) fn position(self, setting: Setting) -> u64 {
         match self {
             Self::Subjects | Self::Connections => setting.connections.into(),
@@ -87,22 +87,22 @@ pub(super) struct Group {
     pub(super) rounds: u32,
 }
 
-/// All of a run.
+/// All groups of a run, and the duration of their rounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) groups: Vec<Group>,
-    /// How long each round measures.
+    /// Duration of the measurement of each round.
     pub(super) measure: Duration,
-    /// How long the server of each round is warmed up.
+    /// Duration of the warm-up before each round.
     pub(super) warm_up: Duration,
-    /// Whether memory and start-up are measured too.
+    /// Whether memory and start-up time are measured, too.
     pub(super) footprint: bool,
-    /// Whether there are keys that the warm-up does not see, so that what is to be denied may be admitted once.
+    /// Whether a round sends keys that the warm-up did not send. A subject that denies may then admit each key once.
     pub(super) fresh_keys: bool,
 }
 
 impl Plan {
-    /// The subjects, at each of these numbers of connections.
+    /// A plan for these subjects at each of these numbers of connections.
     pub(super) fn of(subjects: &[Subject], connections: &[u32], rounds: u32, measure: Duration) -> Self {
         let groups = connections
             .iter()
@@ -115,7 +115,7 @@ impl Plan {
         Self { groups, measure, warm_up: Duration::from_millis(300), footprint: false, fresh_keys: false }
     }
 
-    /// And how the cost grows, each step for as many rounds.
+    /// Adds the sweeps over workers, connections, keys and Redis latency, with `rounds` rounds each, and the footprint.
     pub(super) fn with_sweeps(mut self, rounds: u32) -> Self {
         let at_16 = Setting::new(16);
         let compared = [Subject::NoOp, Subject::Weir];
@@ -136,19 +136,19 @@ impl Plan {
         self
     }
 
-    /// All that is measured, each once.
+    /// The subjects of all groups.
     pub(super) fn subjects(&self) -> BTreeSet<Subject> {
         self.groups.iter().flat_map(|group| &group.points).map(|point| point.subject).collect()
     }
 
-    /// Measures all but this one.
+    /// Removes a subject from all groups.
     pub(super) fn leave_out(&mut self, subject: Subject) {
         for group in &mut self.groups {
             group.points.retain(|point| point.subject != subject);
         }
     }
 
-    /// How many times a load generator runs.
+    /// Number of runs of the load generator.
     pub(super) fn measurements(&self) -> u64 {
         self.groups.iter().map(|group| group.points.len() as u64 * u64::from(group.rounds)).sum()
     }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_changes_one_thing() {
+    fn a_sweep_has_several_positions() {
         let plan = Plan::of(&[], &[], 1, Duration::from_secs(1)).with_sweeps(3);
         for group in plan.groups {
             let positions: std::collections::BTreeSet<_> =

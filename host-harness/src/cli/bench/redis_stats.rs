@@ -1,16 +1,16 @@
-//! What Redis was asked, by its own account.
+//! Command counts of Redis, from `INFO commandstats`.
 
-/// Commands since Redis started, our own questions aside.
+/// Number of commands since Redis started, without the `INFO` commands of the bench.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Commands {
-    /// Scripts run: `EVALSHA` and `EVAL`.
+    /// Number of script calls: `EVALSHA` and `EVAL`.
     pub(super) scripts: u64,
-    /// All commands, those that scripts call included.
+    /// Number of all commands, including those that scripts call.
     pub(super) all: u64,
 }
 
 impl Commands {
-    /// From `INFO commandstats`: lines such as `cmdstat_evalsha:calls=5,usec=…`.
+    /// Parses `INFO commandstats`: lines such as `cmdstat_evalsha:calls=5,usec=…`.
     pub(super) fn parse(info: &str) -> Self {
         let mut commands = Self::default();
         for line in info.lines() {
@@ -30,7 +30,7 @@ impl Commands {
         commands
     }
 
-    /// Since `before`.
+    /// The commands between `before` and these counts.
     pub(super) fn since(self, before: Self) -> Self {
         Self { scripts: self.scripts.saturating_sub(before.scripts), all: self.all.saturating_sub(before.all) }
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_are_counted_apart_and_our_own_questions_not_at_all() {
+    fn scripts_are_counted_separately_and_info_commands_are_not_counted() {
         let info = "# Commandstats\r\ncmdstat_evalsha:calls=10,usec=99\r\ncmdstat_eval:calls=1,usec=9\r\n\
                     cmdstat_get:calls=11,usec=5\r\ncmdstat_info:calls=7,usec=1\r\n";
         let now = Commands::parse(info);

@@ -1,4 +1,4 @@
-//! One round of one point: what the load generator saw, and what it cost the servers meanwhile.
+//! Round of a point: results of the load generator, and CPU time of the servers meanwhile.
 
 use std::time::Duration;
 
@@ -15,40 +15,40 @@ use super::{
 pub(super) struct Round {
     pub(super) sweep: Sweep,
     pub(super) point: Point,
-    /// From 1.
+    /// The round's number, from 1.
     pub(super) number: u32,
     pub(super) requests: u64,
     pub(super) elapsed: Duration,
     pub(super) p50_micros: f64,
     pub(super) p99_micros: f64,
-    /// CPU of each server, and of the load generator, during the round.
+    /// CPU time of the proxy during the round. The next three fields are the same for other processes.
     pub(super) proxy: Duration,
     pub(super) redis: Duration,
     pub(super) service: Duration,
     pub(super) loader: Duration,
-    /// What Redis was asked.
+    /// Commands that Redis ran during the round.
     pub(super) commands: Commands,
-    /// Memory of the proxy at the end, in bytes.
+    /// Resident memory of the proxy at the end of the round, in bytes.
     pub(super) resident: u64,
 }
 
-/// A figure of a round, and what it is.
+/// A kind of figure that a round has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Figure {
     RequestsPerSecond,
-    /// In milliseconds.
+    /// Median latency, in milliseconds.
     P50,
-    /// In milliseconds.
+    /// 99th percentile of the latency, in milliseconds.
     P99,
-    /// Milliseconds of CPU per 1,000 requests: microseconds per request.
+    /// CPU time of the proxy, in milliseconds per 1,000 requests (microseconds per request).
     ProxyCpu,
-    /// The same of proxy, Redis and service.
+    /// CPU time of proxy, Redis and rate limit service together, in the same unit.
     ServersCpu,
     RedisCpu,
     LoaderCpu,
     ScriptsPerRequest,
     CommandsPerRequest,
-    /// In MiB.
+    /// Resident memory of the proxy, in MiB.
     ProxyMemory,
 }
 
@@ -66,7 +66,7 @@ impl Figure {
         Self::ProxyMemory,
     ];
 
-    /// Its name in files.
+    /// The figure's name in files.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::RequestsPerSecond => "requests_per_second",
@@ -102,12 +102,12 @@ impl Round {
     }
 }
 
-/// Bytes in MiB.
+/// Converts bytes to MiB.
 pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1_048_576.0
 }
 
-/// What servers have cost so far.
+/// CPU time of the servers since their start.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     proxy: Duration,
@@ -133,7 +133,7 @@ impl Spent {
 /// Measures a point once.
 ///
 /// # Errors
-/// Where servers do not start, or one answer in the whole round has another status than the subject's.
+/// If a server does not start, or any response of the round has another status than the subject's.
 pub(super) fn measure(
     stage: &mut Stage,
     plan: &Plan,

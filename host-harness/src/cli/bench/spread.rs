@@ -1,4 +1,4 @@
-//! Medians of rounds, and how far the rounds are apart.
+//! Median, minimum and maximum over rounds.
 
 use super::{
     plan::{Point, Sweep},
@@ -14,7 +14,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// The spread of some values; `None` if there are no values.
     pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -23,7 +23,7 @@ impl Spread {
         Some(Self { least, median: f64::midpoint(*lower, *upper), most })
     }
 
-    /// How far the rounds are apart, of the median: 0.1 is a tenth.
+    /// Range of the rounds relative to the median: 0.1 is a tenth of the median.
     pub(super) fn width(self) -> f64 {
         if self.median > 0.0 { (self.most - self.least) / self.median } else { 0.0 }
     }
@@ -45,12 +45,12 @@ impl Rounds {
         points
     }
 
-    /// A figure of a point.
+    /// A figure of a point over its rounds.
     pub(super) fn spread(&self, sweep: Sweep, point: Point, figure: Figure) -> Option<Spread> {
         Spread::of(self.of(sweep, point).map(|round| round.figure(figure)))
     }
 
-    /// A figure of a point as a multiple of its baseline's in the same round; `None` where that was not measured.
+    /// Ratio of a point's figure to its baseline's in the same round; `None` if the baseline was not measured.
     pub(super) fn ratio(&self, sweep: Sweep, point: Point, figure: Figure) -> Option<Spread> {
         let base = Point { subject: point.subject.baseline(), ..point };
         Spread::of(self.of(sweep, point).filter_map(|round| {
@@ -71,7 +71,7 @@ pub(super) mod tests {
     use super::super::{plan::Setting, redis_stats::Commands, subject::Subject};
     use super::*;
 
-    /// A round of 1,000 requests in a second, with this much CPU of the proxy.
+    /// A round of 1,000 requests in one second, with this CPU time of the proxy.
     pub(in super::super) fn round(subject: Subject, number: u32, proxy_millis: u64) -> Round {
         Round {
             sweep: Sweep::Subjects,
@@ -99,8 +99,8 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ratios_compare_what_was_measured_side_by_side() {
-        // The machine was twice as slow in the second round: the ratio does not see it.
+    fn ratios_compare_figures_of_the_same_round() {
+        // The machine was twice as slow in the second round, which does not change the ratio.
         let rounds = Rounds(vec![
             round(Subject::NoOp, 1, 30),
             round(Subject::Weir, 1, 45),

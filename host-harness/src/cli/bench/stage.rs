@@ -1,4 +1,4 @@
-//! The servers of each subject, all running side by side and idle but for the one that is measured.
+//! Servers of all subjects. They run side by side; only the measured subject's servers receive requests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,25 +30,25 @@ use crate::provision::{
     redis::{RedisOptions, RedisServer},
 };
 
-/// A bucket that no run empties, as the lean script has it: microseconds per token, and for all of them.
+/// Arguments of the minimal script for a bucket that no run empties: microseconds per token, and for the whole bucket.
 pub(super) const AMPLE: (u64, u64) = (3600, 360_000_000_000);
 
-/// What a server does for a subject.
+/// Role of a server for a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Role {
     /// Answers the requests.
     Proxy,
     /// Holds the buckets.
     Redis,
-    /// Stands between proxy and Redis.
+    /// Rate limit service between proxy and Redis.
     Service,
 }
 
-/// A subject's servers, ready to be asked.
+/// A subject's running servers.
 pub(super) struct Standing {
-    /// Where requests go.
+    /// The address for requests.
     pub(super) target: SocketAddr,
-    /// The processes that work for it.
+    /// The processes with their roles.
     pub(super) processes: Vec<(Role, u32)>,
     proxy: Running,
     _service: Option<LimitadorServer>,
@@ -60,10 +60,10 @@ enum Running {
     Nginx(NginxServer),
 }
 
-/// Which servers a subject needs: another number of workers, or another way to Redis, needs others.
+/// Key of running servers: subject, number of workers and added Redis latency.
 type Which = (Subject, u32, Option<u64>);
 
-/// Redis, and whatever subjects stand around it.
+/// Redis, and the running servers of the subjects.
 pub(super) struct Stage {
     redis: RedisServer,
     connection: redis::Connection,
@@ -73,12 +73,12 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// A Redis of its own, without persistence, and Weir's filter.
+    /// Builds Weir's filter, and starts a Redis without persistence.
     pub(super) fn set() -> Result<Self, BenchError> {
         let wasm = filter_wasm::find_or_build()?;
         let redis = RedisServer::start(RedisOptions::default())?;
         let mut connection = redis::Client::open(redis.url())?.get_connection()?;
-        // There before the first of those who only name it.
+        // Loaded once here: `ask-redis` calls it with EVALSHA, and never sends its source.
         let _: String = redis::Script::new(super::nginx::GCRA).prepare_invoke().load(&mut connection)?;
         Ok(Self { redis, connection, wasm, dir: checkout::scratch_dir("bench")?, standing: BTreeMap::new() })
     }
@@ -93,7 +93,7 @@ impl Stage {
         self.standing.get(&which).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
     }
 
-    /// Those of the subjects that need a server which cannot be had here, and why not.
+    /// The subjects that need a server which is missing here, with the reasons.
     pub(super) fn not_to_be_had(
         &self,
         subjects: &BTreeSet<Subject>,
@@ -114,19 +114,19 @@ impl Stage {
         Ok(missing)
     }
 
-    /// Stops all subjects' servers, and forgets all buckets.
+    /// Stops all subjects' servers, and deletes all buckets.
     pub(super) fn clear(&mut self) -> Result<(), BenchError> {
         self.standing.clear();
         Ok(redis::cmd("FLUSHALL").query(&mut self.connection)?)
     }
 
-    /// What Redis has been asked so far.
+    /// Commands that Redis has run since its start.
     pub(super) fn commands(&mut self) -> Result<Commands, BenchError> {
         let info: String = redis::cmd("INFO").arg("commandstats").query(&mut self.connection)?;
         Ok(Commands::parse(&info))
     }
 
-    /// How long one script takes, there and back, when nobody else asks; in milliseconds, of a second's worth.
+    /// Round trip of one script call to an otherwise idle Redis, in milliseconds, measured for one second.
     pub(super) fn redis_round_trip(&mut self) -> Result<Option<Spread>, BenchError> {
         let script = redis::Script::new(super::nginx::GCRA);
         let mut invocation = script.prepare_invoke();
@@ -148,7 +148,7 @@ impl Stage {
         Ok(version.unwrap_or("unknown").trim().to_owned())
     }
 
-    /// Weir's filter.
+    /// The path of Weir's wasm module.
     pub(super) fn wasm(&self) -> &Path {
         &self.wasm
     }
@@ -215,7 +215,7 @@ impl Stage {
 }
 
 impl Standing {
-    /// What the proxy has logged.
+    /// The proxy's log so far.
     pub(super) fn log(&self) -> String {
         match &self.proxy {
             Running::Envoy(envoy) => envoy.log(),
@@ -223,18 +223,17 @@ impl Standing {
         }
     }
 
-    /// What of its memory the proxy's allocator holds and nobody uses, by its own account.
+    /// Free memory in the proxy's allocator, in MiB, as Envoy reports it.
     pub(super) fn unused_mib(&self) -> Option<f64> {
         let Running::Envoy(envoy) = &self.proxy else { return None };
         unused(&envoy.admin_get("/memory").ok()?).map(super::round::mib)
     }
 
-    /// How long the proxy took from its start until its workers accepted connections, in milliseconds, by its own
-    /// account.
+    /// Time from the proxy's start until its workers accepted connections, in milliseconds, as Envoy reports it.
     pub(super) fn start_up_millis(&self) -> Option<f64> {
         const TRIES: u32 = 50;
         let Running::Envoy(envoy) = &self.proxy else { return None };
-        // It is told some time after it was measured.
+        // Envoy publishes the value some time after start-up.
         (0..TRIES).find_map(|_| {
             let stats = envoy.admin_get("/stats?filter=server.initialization_time_ms").ok()?;
             median(&stats).or_else(|| {
@@ -245,15 +244,15 @@ impl Standing {
     }
 }
 
-/// Of what Envoy's admin tells of its allocator, in bytes as strings: what is in RAM less what is in use.
+/// Parses `/memory` of Envoy's admin interface: resident bytes less the bytes in use. The values are strings.
 fn unused(memory: &str) -> Option<u64> {
     let memory: serde_json::Value = serde_json::from_str(memory).ok()?;
     let bytes = |name| memory.get(name)?.as_str()?.parse::<u64>().ok();
     bytes("total_physical_bytes")?.checked_sub(bytes("allocated")?)
 }
 
-/// Of a histogram as Envoy's admin prints it, `name: P0(0.5,0.5) … P50(2.1,2.3) …`: since the last time, and since the
-/// start. `None` where nothing is recorded yet.
+/// Parses the median since the start from a histogram of Envoy's admin interface, `name: P0(0.5,0.5) … P50(2.1,2.3) …`:
+/// each pair holds the value of the last interval and the value since the start. `None` if nothing is recorded yet.
 fn median(stats: &str) -> Option<f64> {
     let (_, after) = stats.split_once("P50(")?;
     let (both, _) = after.split_once(')')?;
@@ -278,7 +277,7 @@ impl Running {
     }
 }
 
-/// What nginx runs with, for those who write its configuration.
+/// The files of an nginx installation, needed for its configuration.
 pub(super) type Installed = nginx::Installed;
 
 #[cfg(test)]
@@ -286,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_allocator_keeps_is_what_it_has_less_what_is_in_use() {
+    fn free_memory_is_resident_memory_less_memory_in_use() {
         let memory = r#"{"allocated": "700", "heap_size": "4000", "total_physical_bytes": "1000"}"#;
         assert_eq!(unused(memory), Some(300));
         assert_eq!(unused("{}"), None);

@@ -1,109 +1,109 @@
-//! What is measured: a proxy, and what it asks for each request.
+//! Subjects of `weir bench`: a proxy, its filter, and the servers it calls for each request.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-/// One way to serve a request. Its name on the command line is its name in tables and files.
+/// A proxy with a filter. Its name on the command line is also its name in tables and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub(super) enum Subject {
-    /// Envoy without any filter but those that answer
+    /// Envoy without a filter in front of the fault filter, which answers
     NoFilter,
     /// Envoy with a wasm filter whose callbacks do nothing
     NoOp,
-    /// Envoy with a wasm filter that pauses every request and resumes it in a later callback, asking nobody
+    /// Envoy with a wasm filter that pauses every request and resumes it in a later callback, without a call to Redis
     PauseResume,
-    /// Envoy with a wasm filter that asks Redis the same for every request and lets all pass: the least that asking takes
+    /// Envoy with a minimal wasm filter that runs a script in Redis for every request and admits every request
     AskRedis,
-    /// Envoy with a wasm filter that denies at once
+    /// Envoy with a wasm filter that denies every request immediately
     NoOpDeny,
-    /// Envoy's own limiter, in the worker's memory
+    /// Envoy's local_ratelimit filter, with its bucket in the proxy's memory
     LocalRatelimit,
-    /// Weir, every request admitted by Redis
+    /// Weir, with every request admitted by Redis
     Weir,
-    /// Weir, the same, and every response has its x-ratelimit headers, as it has by default
+    /// Weir, with every request admitted by Redis, and x-ratelimit headers in every response, as by default
     WeirHeaders,
-    /// Weir, three limits for each request
+    /// Weir, with three limits per request
     #[value(name = "weir-3")]
     Weir3,
-    /// Weir, eight limits for each request
+    /// Weir, with eight limits per request
     #[value(name = "weir-8")]
     Weir8,
-    /// Weir, every request admitted, out of leases
+    /// Weir, with every request admitted from a lease
     WeirLease,
-    /// Weir, every request denied
+    /// Weir, with every request denied
     WeirDenied,
-    /// Weir, every request admitted by Redis over a callout
+    /// Weir, with every request admitted by Redis over a callout
     WeirCallout,
-    /// Envoy's ratelimit filter, which asks a Limitador, which asks Redis
+    /// Envoy's ratelimit filter with Limitador, which counts in Redis
     RatelimitLimitador,
-    /// nginx without anything but its answer
+    /// nginx without a limiter
     Nginx,
-    /// nginx with a GCRA in Redis, asked by Lua over kept connections
+    /// nginx with a GCRA script in Redis, called from Lua over keep-alive connections
     NginxLua,
 }
 
-/// What answers the requests.
+/// The proxy of a subject.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Proxy {
-    /// An Envoy with this filter in front of those that answer.
+    /// Envoy with this filter in front of the fault filter.
     Envoy(Filter),
-    /// An nginx that answers by itself, or only after asking Redis.
+    /// nginx, which answers directly or after a call to Redis.
     Nginx {
-        /// Whether it asks Redis.
+        /// Whether nginx calls Redis before it answers.
         limits: bool,
     },
 }
 
-/// An HTTP filter of Envoy's.
+/// An HTTP filter of Envoy.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Filter {
-    /// None.
+    /// No filter in front of the fault filter.
     None,
-    /// A wasm module of [`super::guest`]'s.
+    /// A wasm module of [`super::guest`].
     Guest(Guest),
     /// `envoy.filters.http.local_ratelimit`.
     LocalRatelimit,
-    /// `envoy.filters.http.ratelimit`, and the service that it asks.
+    /// `envoy.filters.http.ratelimit`, and its rate limit service.
     Ratelimit,
     /// Weir, with this configuration.
     Weir(Value),
 }
 
-/// Modules that show what wasm alone costs.
+/// Guest modules, which show the cost of wasm itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guest {
-    /// Has the callbacks of an ordinary filter; they do nothing.
+    /// Exports the callbacks of an ordinary filter, which do nothing.
     NoOp,
-    /// Pauses every request, and resumes it when its own message to itself arrives.
+    /// Pauses every request, sends a message to its own queue, and resumes the request when the message arrives.
     PauseResume,
-    /// Asks Redis for every request, over a stream as Weir's, and does nothing else.
+    /// Calls Redis for every request, over the same kind of stream as Weir, and admits every request.
     AskRedis,
-    /// Denies every request when it sees its headers.
+    /// Denies every request in `on_request_headers`.
     Deny,
 }
 
 impl Subject {
-    /// What `weir bench` measures in its small form.
+    /// The subjects that `weir bench` measures by default.
     pub(super) const SMALL: [Self; 6] =
         [Self::NoOp, Self::LocalRatelimit, Self::Weir, Self::NoOpDeny, Self::WeirDenied, Self::WeirCallout];
 
-    /// All of them.
+    /// All subjects.
     pub(super) fn all() -> Vec<Self> {
         Self::value_variants().to_vec()
     }
 
-    /// Its name on the command line and in every output.
+    /// The subject's name on the command line and in every output.
     pub(super) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What it is, in a few words.
+    /// A short description of the subject.
     pub(super) fn summary(self) -> String {
         let help = self.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
         help.unwrap_or_default()
     }
 
-    /// The status of every answer.
+    /// The status of every response.
     pub(super) fn status(self) -> u16 {
         match self {
             Self::NoOpDeny | Self::WeirDenied => 429,
@@ -111,7 +111,7 @@ impl Subject {
         }
     }
 
-    /// What its cost is compared with: the same host doing as little as it can to give the same answer.
+    /// The subject that this one is compared with: the same proxy with minimal work for the same response.
     pub(super) fn baseline(self) -> Self {
         match self {
             Self::NoOpDeny | Self::WeirDenied => Self::NoOpDeny,
@@ -121,7 +121,7 @@ impl Subject {
     }
 
     pub(super) fn proxy(self) -> Proxy {
-        // Those beside it send none.
+        // No headers in responses, like the subjects that are compared with it.
         let without_headers = |limits: usize, limit: Value, redis: Value| {
             let mut configuration = weir(limits, &limit, &redis);
             configuration["response"] = json!({"headers": []});
@@ -151,7 +151,7 @@ impl Subject {
         }
     }
 
-    /// Whether Redis has a part in it.
+    /// Whether the subject calls Redis.
     pub(super) fn asks_redis(self) -> bool {
         matches!(
             self.proxy(),
@@ -160,7 +160,7 @@ impl Subject {
         )
     }
 
-    /// Whether this checkout's filter takes the subject's configuration; some come before the feature does.
+    /// Whether this checkout's filter accepts the subject's configuration: a subject may be older than its feature.
     pub(super) fn is_known_to_the_filter(self) -> bool {
         match self.proxy() {
             Proxy::Envoy(Filter::Weir(configuration)) => {
@@ -171,17 +171,17 @@ impl Subject {
     }
 }
 
-/// More than any run can spend, and filled so slowly that every key stays in Redis: each request finds and changes it.
+/// A limit that no run exhausts, refilled so slowly that every bucket stays in Redis: each request reads and writes it.
 fn ample() -> Value {
     json!({"token_bucket": {"max_tokens": 100_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "3600s"}})
 }
 
-/// Spent by the warm-up.
+/// A limit of one token, which the warm-up spends.
 fn meagre() -> Value {
     json!({"token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "3600s"}})
 }
 
-/// A configuration with this many limits alike, and these fields of `redis`.
+/// A configuration with this number of equal limits, and these additional fields of `redis`.
 fn weir(limits: usize, limit: &Value, redis: &Value) -> Value {
     let limits = (1..=limits).map(|nth| {
         let mut limit = limit.clone();
@@ -189,7 +189,7 @@ fn weir(limits: usize, limit: &Value, redis: &Value) -> Value {
         limit["descriptor"] = json!([{"request_header": {"name": "x-user-id"}}]);
         limit
     });
-    // A failure must be seen as one, and a busy machine's pauses must not make any.
+    // Failures become errors (`deny`), and the timeout is long enough for the pauses of a busy machine.
     let mut all = json!({
         "redis": {"cluster": "redis", "timeout": "1s"},
         "failure_mode": "deny",
@@ -206,14 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_takes_every_configuration_that_is_not_ahead_of_it() {
+    fn the_filter_accepts_every_subjects_configuration_except_perhaps_leases() {
         for subject in Subject::value_variants() {
             assert!(subject.is_known_to_the_filter() || *subject == Subject::WeirLease, "{subject:?}");
         }
     }
 
     #[test]
-    fn a_subject_is_compared_with_one_that_answers_the_same() {
+    fn a_subject_and_its_baseline_have_the_same_status() {
         for subject in Subject::value_variants() {
             assert_eq!(subject.status(), subject.baseline().status(), "{subject:?}");
             assert_eq!(subject.baseline().baseline(), subject.baseline());

@@ -1,4 +1,4 @@
-//! The proxy's circuit breaker in a limiter's way to Redis, where it calls out.
+//! Circuit breaker of the Redis cluster, for limiters with `transport: callout`.
 
 use weir_filter::config::{RedisConfig, Transport};
 
@@ -6,7 +6,7 @@ use super::Limiter;
 use super::warning::Warning;
 use crate::bootstrap::Cluster;
 
-/// A threshold that a limiter may reach before `redis.max_in_flight`; displayed with its place in the plugin.
+/// A circuit breaker threshold below the limiter's `redis.max_in_flight`. Its text begins with the path in the plugin.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "configuration.value: redis.max_in_flight: expected at most {threshold}, which is {name} of \
@@ -19,12 +19,12 @@ pub(super) struct LowThreshold {
     max_in_flight: u32,
 }
 
-/// The first threshold that is too low, if any is.
+/// A warning about the first threshold that is too low, if there is one.
 pub(super) fn warnings(limiter: &Limiter<'_>) -> Vec<Warning> {
     low_threshold(&limiter.config.redis, &limiter.bootstrap.clusters).map(Warning::Breaker).into_iter().collect()
 }
 
-/// Only callouts reach thresholds: over the stream, a worker has one connection.
+/// The first threshold below `max_in_flight`. Only callouts reach thresholds: a stream is one connection per worker.
 fn low_threshold(redis: &RedisConfig, clusters: &[Cluster]) -> Option<LowThreshold> {
     if redis.transport != Transport::Callout {
         return None;

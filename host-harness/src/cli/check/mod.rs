@@ -1,9 +1,10 @@
 //! `weir check FILE`: errors and warnings about a bootstrap and the limiter configurations in it, with their paths.
 //!
-//! An error is what the filter refuses, or a file with which a host starts and then holds requests or never reaches
-//! Redis. A warning is a file that works, but less well or less safely than its author may think.
+//! Errors are about configurations that the filter refuses, and about files with which a host starts but then holds
+//! requests or never reaches Redis. Warnings are about files that work, but slower or less safely than their author may
+//! think.
 //!
-//! To add a warning: a variant of [`Warning`], and a function in [`WARNINGS`] that finds it.
+//! A new warning needs a variant of [`Warning`] and, in [`WARNINGS`], a function that finds it.
 
 mod breaker;
 mod environment;
@@ -23,12 +24,12 @@ use self::warning::Warning;
 use crate::Bootstrap;
 use crate::bootstrap::{Listener, Plugin};
 
-/// Root id of Weir's limiter: the harness knows what its configuration may say.
+/// Root id of Weir's limiter. The harness can check the configurations of this root id.
 const LIMITER: &str = "limiter";
 
-/// Checks that find errors in a limiter whose configuration the filter takes.
+/// Checks that find errors in a limiter with a configuration that the filter accepts.
 const PROBLEMS: [fn(&Limiter<'_>) -> Vec<Problem>; 3] = [unseen_body, redis::way_to_redis, environment::problems];
-/// Checks that find warnings. Each is a function of its own, in the file of its topic.
+/// Checks that find warnings, each in the file of its topic.
 const WARNINGS: [fn(&Limiter<'_>) -> Vec<Warning>; 4] =
     [environment::warnings, paths::warnings, breaker::warnings, corrected];
 
@@ -36,18 +37,18 @@ const WARNINGS: [fn(&Limiter<'_>) -> Vec<Warning>; 4] =
 pub(super) struct Arguments {
     /// An Envoy bootstrap file, such as envoy/quickstart.yaml.
     file: PathBuf,
-    /// Fails on warnings, too.
+    /// Fail on warnings, too.
     #[arg(long)]
     strict: bool,
 }
 
-/// A limiter whose configuration the filter takes, and the file around it.
+/// A limiter with a configuration that the filter accepts, and its bootstrap.
 struct Limiter<'a> {
     plugin: &'a Plugin,
     config: Config,
     /// Environment variables that the configuration reads.
     variables: Vec<String>,
-    /// The listener that it is a filter of; `None` for a cluster's.
+    /// The listener with this filter; `None` for an upstream filter of a cluster.
     listener: Option<&'a Listener>,
     bootstrap: &'a Bootstrap,
 }
@@ -82,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if arguments.strict && warnings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// All limiters, with the listeners that they are filters of.
+/// All limiters of the bootstrap, with their listeners; `None` for upstream filters.
 fn limiters(bootstrap: &Bootstrap) -> Vec<(&Plugin, Option<&Listener>)> {
     let of_listener = |listener| move |plugin| (plugin, Some(listener));
     let downstream = bootstrap.listeners.iter().flat_map(|listener| listener.plugins().map(of_listener(listener)));
@@ -90,7 +91,8 @@ fn limiters(bootstrap: &Bootstrap) -> Vec<(&Plugin, Option<&Listener>)> {
     downstream.chain(upstream).filter(|(plugin, _)| plugin.root_id == LIMITER).collect()
 }
 
-/// All errors and warnings about a limiter. What is around it is checked once the filter takes its configuration.
+/// All errors and warnings about a limiter. The bootstrap around the limiter is checked only if the filter accepts the
+/// limiter's configuration.
 fn findings(plugin: &Plugin, listener: Option<&Listener>, bootstrap: &Bootstrap) -> (Vec<Problem>, Vec<Warning>) {
     let variables = RefCell::new(Vec::new());
     let read = |name: &str| {
@@ -107,7 +109,7 @@ fn findings(plugin: &Plugin, listener: Option<&Listener>, bootstrap: &Bootstrap)
     }
 }
 
-/// Values that the filter corrects, as it says when it starts.
+/// Warnings about values that the filter corrects and logs when it starts.
 fn corrected(limiter: &Limiter<'_>) -> Vec<Warning> {
     limiter.config.notices.iter().cloned().map(Warning::Corrected).collect()
 }

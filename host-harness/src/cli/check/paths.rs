@@ -1,6 +1,6 @@
-//! Limits that match paths, and what the connection manager makes of paths before they do.
+//! Limits that match paths on listeners that do not normalize paths.
 //!
-//! `//login`, `/./login` and `/login%2F` are the same page to most upstreams, and other texts to a predicate.
+//! `//login`, `/./login` and `/login%2F` are the same page for most upstreams, but different paths for a predicate.
 
 use weir_filter::config::Limit;
 use weir_filter::descriptor::{Predicate, Source};
@@ -42,7 +42,7 @@ fn source_reads_path(source: &Source) -> bool {
     }
 }
 
-/// The settings that a listener lacks, as they should be.
+/// The normalization settings that a listener lacks, with their recommended values.
 fn missing(listener: &Listener) -> Vec<&'static str> {
     let settings = listener.path_normalization;
     [

@@ -1,34 +1,34 @@
-//! What can be wrong with a limiter, in itself and where it stands.
+//! Errors that `weir check` finds in a limiter's configuration and in the bootstrap around it.
 
 use weir_filter::config::ConfigError;
 
 use crate::bootstrap::Protocol;
 
-/// One thing wrong with a limiter's plugin; displayed with its place in the plugin.
+/// An error in a limiter's plugin. Its text begins with the path in the plugin.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
-    /// What the filter itself refuses.
+    /// The filter refuses the configuration.
     #[error("configuration.value: {0}")]
     Configuration(ConfigError),
-    /// Limits read what the filter is never shown.
+    /// Limits read the body, which the proxy never shows to the filter.
     #[error(
         "allow_on_headers_stop_iteration: expected true, found it unset or false (the body is read by {}, and a proxy \
-         shows no body to a filter that holds the headers: such requests would be held for ever)",
+         shows no body to a filter that holds the headers: requests under these limits would be held for ever)",
         limits(indexes)
     )]
     UnseenBody {
-        /// The places of these limits in the configuration; never empty.
+        /// The indexes of these limits in the configuration; never empty.
         indexes: Vec<usize>,
     },
-    /// `redis.cluster` leads nowhere.
+    /// No cluster has the name in `redis.cluster`.
     #[error(
         "configuration.value: redis.cluster: expected a cluster of this file ({}), found another name of {found} bytes",
         names(known)
     )]
     NoSuchCluster {
-        /// The length of the name: a password in its place must not be shown.
+        /// The length of the name in bytes. The name is not shown, because it may be a misplaced password.
         found: usize,
-        /// The clusters there are.
+        /// The names of the bootstrap's clusters.
         known: Vec<String>,
     },
     /// The cluster would speak HTTP to Redis.
@@ -39,9 +39,9 @@ pub(super) enum Problem {
         sent(*found)
     )]
     NotRawTcp {
-        /// The cluster's place in the file.
+        /// The cluster's index in the file.
         index: usize,
-        /// What its hosts are sent.
+        /// The protocol of the cluster.
         found: Protocol,
     },
     /// A plugin with the same VM does not list a variable that the limiter reads.
@@ -53,27 +53,27 @@ pub(super) enum Problem {
     UnlistedVariable {
         /// The variable's name.
         name: String,
-        /// The path of the other plugin.
+        /// The other plugin's path in the bootstrap.
         plugin: String,
     },
-    /// Redis would be sent the stream's gRPC framing.
+    /// Without a bridge, Redis would receive the stream's gRPC framing.
     #[error(
         "configuration.value: redis.transport: expected \"callout\", or an upstream filter with the root_id \
          \"bridge\" in {}, found \"stream\" without one",
         cluster(*index)
     )]
     NoBridge {
-        /// The cluster's place in the file.
+        /// The cluster's index in the file.
         index: usize,
     },
-    /// The bridge would take a callout's body for gRPC framing.
+    /// The bridge would parse a callout's body as gRPC frames.
     #[error(
         "configuration.value: redis.transport: expected \"stream\", or no upstream filter with the root_id \"bridge\" \
          in {}, found \"callout\" with one",
         cluster(*index)
     )]
     Bridge {
-        /// The cluster's place in the file.
+        /// The cluster's index in the file.
         index: usize,
     },
 }

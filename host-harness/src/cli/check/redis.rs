@@ -1,4 +1,4 @@
-//! The way from a limiter to Redis: the cluster that its configuration names.
+//! The Redis cluster of a limiter: its name, its protocol, and its bridge.
 
 use weir_filter::config::Transport;
 
@@ -6,10 +6,10 @@ use super::Limiter;
 use super::problem::Problem;
 use crate::bootstrap::Protocol;
 
-/// Root id of the filter between the stream of a limiter and Redis.
+/// Root id of the upstream filter that removes gRPC framing between a limiter's stream and Redis.
 const BRIDGE: &str = "bridge";
 
-/// A bootstrap's clusters are all there are: dynamic ones are refused where it is read.
+/// Errors in the configured cluster. The bootstrap's static clusters are complete: loading refuses dynamic clusters.
 pub(super) fn way_to_redis(limiter: &Limiter<'_>) -> Vec<Problem> {
     let (redis, clusters) = (&limiter.config.redis, &limiter.bootstrap.clusters);
     let Some((index, cluster)) = clusters.iter().enumerate().find(|(_, cluster)| cluster.name == redis.cluster) else {

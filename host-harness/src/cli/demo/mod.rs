@@ -1,7 +1,7 @@
-//! `weir demo`: the whole thing at work, in one command.
+//! `weir demo`: runs the quickstart and checks that its limit holds.
 //!
-//! Builds the filter, starts a Redis of its own, serves `envoy/quickstart.yaml` on free ports, sends it the traffic
-//! of several users and shows what became of it. Leaves nothing running.
+//! Builds the filter, starts a Redis, serves `envoy/quickstart.yaml` on free ports, sends the traffic of several users
+//! and prints a table of the results. Stops every process that it started.
 
 mod promise;
 mod table;
@@ -28,19 +28,19 @@ use promise::Promise;
 const SCENARIO: &str = "envoy/quickstart.yaml";
 const LISTENER: &str = "ingress";
 const REDIS_CLUSTER: &str = "redis";
-/// As a shell says of a program ended by ctrl-c.
+/// Exit code of a program that ctrl-c ended, as shells define it.
 const INTERRUPTED: u8 = 130;
 
 /// Options of `weir demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// What runs the filter
+    /// Host that runs the filter
     #[arg(long, value_enum, default_value_t = HostKind::Embedded)]
     host: HostKind,
-    /// Go on serving until ctrl-c, on the scenario's own ports where they are free
+    /// Keep serving until ctrl-c, on the scenario's own ports if they are free
     #[arg(long)]
     keep: bool,
-    /// How long to send traffic
+    /// Duration of the traffic, in seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Worker threads of the host
@@ -48,33 +48,33 @@ pub(crate) struct Demo {
     workers: u32,
 }
 
-/// Why there was nothing to show.
+/// Reasons why the demo could not run.
 #[derive(Debug, Error)]
 pub(crate) enum DemoError {
-    /// Something that it needs is missing.
+    /// A component is missing or did not start.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
     /// The scenario is not as expected.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// The scenario has no limit to check the promise of.
+    /// The scenario's first limit is not of the kind that the demo can check.
     #[error("{SCENARIO}: {0}")]
     Limit(#[from] promise::LimitError),
-    /// The host did not come up.
+    /// The host did not start.
     #[error(transparent)]
     Serving(#[from] ServingError),
-    /// The filter does not limit: nothing is to be shown.
-    #[error("no answer with rate-limit headers from {0} within ten seconds: is Redis asked at all?")]
+    /// No response has rate-limit headers: the filter does not reach Redis.
+    #[error("no response with rate-limit headers from {0} within ten seconds: does the filter reach Redis?")]
     NotLimiting(std::net::SocketAddr),
-    /// The system refused something basic.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Runs the demo. Fails (with code 1) where the promise did not hold or requests failed.
+/// Runs the demo. The exit code is 1 if the limit did not hold or requests failed.
 ///
 /// # Errors
-/// Where something is missing or does not start.
+/// If a component is missing or does not start.
 pub(super) fn run(demo: Demo) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(perform(demo))?)
@@ -100,7 +100,7 @@ async fn perform(demo: Demo) -> Result<ExitCode, DemoError> {
     Ok(if shown.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What has been shown, and still runs.
+/// The demo after its table was printed: the servers still run.
 struct Shown {
     serving: Serving,
     stage: Stage,
@@ -131,7 +131,7 @@ async fn show(demo: &Demo) -> Result<Shown, DemoError> {
     Ok(Shown { serving, stage, kept, curl: format!("curl -i -H '{}: me' http://{target}/", promise.header) })
 }
 
-/// What the host needs around it.
+/// Components around the host: Redis, the filter's module and a scratch folder.
 struct Stage {
     redis: Redis,
     wasm: PathBuf,
@@ -146,7 +146,7 @@ impl Stage {
         Ok(Self { redis: Redis::provide(options)?, wasm, _dir: dir })
     }
 
-    /// The scenario as it can run here, and what it promises.
+    /// The scenario with this stage's addresses and module, and the promise of its first limit.
     fn scenario(&self, own_ports: bool) -> Result<(Scenario, Promise), DemoError> {
         let mut scenario = Scenario::load(checkout::root()?.join(SCENARIO))?;
         let promise = Promise::of(&scenario.limiter()?)?;
@@ -187,7 +187,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|why| DemoError::Io(io::Error::other(why)))?
 }
 
-/// Ctrl-c, or being asked to end by another process.
+/// SIGINT (ctrl-c) and SIGTERM.
 struct Interrupt {
     int: tokio::signal::unix::Signal,
     term: tokio::signal::unix::Signal,

@@ -1,4 +1,4 @@
-//! What a limit promises, read from the filter's configuration.
+//! Promise of a limit, read from the filter's configuration: the most requests it admits in a given time.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use thiserror::Error;
 /// A user is admitted at most `capacity + elapsed / emission` times in any `elapsed`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Promise {
-    /// The request header that tells users apart.
+    /// The request header that identifies the user.
     pub(super) header: String,
-    /// Requests at once; ≥ 1.
+    /// Size of the bucket, in requests; ≥ 1.
     pub(super) capacity: u64,
-    /// One more each; > 0.
+    /// Emission interval: the time until the bucket gains one token; > 0.
     pub(super) emission: Duration,
 }
 
-/// The configuration's first limit is not one by a request header with a token bucket.
+/// Error for a first limit that is not a token bucket with a request header as its descriptor.
 #[derive(Debug, Error)]
 #[error("limits[0].{path}: expected {expected}, found {found}")]
 pub(crate) struct LimitError {
@@ -26,7 +26,7 @@ pub(crate) struct LimitError {
 }
 
 impl Promise {
-    /// Of a configuration's first limit.
+    /// Reads the promise of a configuration's first limit.
     pub(super) fn of(configuration: &Value) -> Result<Self, LimitError> {
         let limit = &configuration["limits"][0];
         let at = |path: &'static str, expected: &'static str| {
@@ -48,13 +48,13 @@ impl Promise {
         Ok(Self { header, capacity, emission })
     }
 
-    /// How many may be admitted in `elapsed`.
+    /// The most requests that the limit admits in `elapsed`.
     pub(super) fn most(&self, elapsed: Duration) -> u64 {
         let refilled = elapsed.as_nanos() / self.emission.as_nanos();
         self.capacity.saturating_add(u64::try_from(refilled).unwrap_or(u64::MAX))
     }
 
-    /// Requests per second that it admits in the long run.
+    /// Requests per second that the limit admits in the long run.
     pub(super) fn rate(&self) -> f64 {
         1.0 / self.emission.as_secs_f64()
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_cannot_read_is_named() {
+    fn an_unreadable_field_is_named() {
         let mut without = configuration();
         without["limits"][0]["token_bucket"]["fill_interval"] = json!("1 fortnight");
         let why = Promise::of(&without).unwrap_err().to_string();

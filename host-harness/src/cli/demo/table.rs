@@ -1,11 +1,11 @@
-//! What became of the demo's users, and whether the promise held.
+//! Table of the demo's users, with the verdict of each.
 
 use crate::load::{Report, UserReport};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 use super::{promise::Promise, traffic::Person};
 
-/// Prints the table and the verdict; whether the promise held and nothing failed.
+/// Prints the table and the promise. Returns whether the promise held for every user and no request failed.
 pub(super) fn print(promise: &Promise, people: &[Person], report: &Report) -> bool {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
@@ -32,7 +32,7 @@ pub(super) fn print(promise: &Promise, people: &[Person], report: &Report) -> bo
     }
     println!("{table}");
     println!(
-        "promise: admitted ≤ {} + elapsed / {:?}, for each {}; who stays below is never denied",
+        "promise: admitted ≤ {} + elapsed / {:?}, for each {}; a user below that is never denied",
         promise.capacity, promise.emission, promise.header
     );
     for failure in report.together().failures() {

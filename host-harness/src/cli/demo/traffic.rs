@@ -12,18 +12,18 @@ use tokio::{
 
 use super::{DemoError, promise::Promise};
 
-/// Only the limiter sets it, and only when Redis has answered.
+/// Header that only the limiter sets, and only after Redis has answered.
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 
-/// A user and what is to be said about them.
+/// A user, with a description for the table.
 pub(super) struct Person {
     pub(super) user: User,
     pub(super) habit: String,
-    /// Whether they never send more than they may.
+    /// Whether the user stays within the limit.
     pub(super) is_modest: bool,
 }
 
-/// People under, at and above the limit.
+/// Five users below, at and above the limit's rate.
 pub(super) fn people(promise: &Promise, duration: Duration) -> Vec<Person> {
     let rate = promise.rate();
     let burst = Pace::Bursts { size: promise.capacity.saturating_mul(3) / 2, every: duration * 2 / 5 };
@@ -49,8 +49,8 @@ fn user(name: &str, pace: Pace, promise: &Promise) -> User {
     }
 }
 
-/// Each worker connects to Redis with its first request, which the failure mode may have to answer: that is not what
-/// is to be shown, so somebody else's requests go first.
+/// Waits until every worker is connected to Redis: sends requests of a user `warm-up` until all responses have
+/// rate-limit headers. A worker connects with its first request, which the failure mode may answer.
 pub(super) async fn wait_until_limiting(target: SocketAddr, promise: &Promise, workers: u32) -> Result<(), DemoError> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let connections = usize::try_from(workers).unwrap_or(1).saturating_mul(4);
@@ -69,7 +69,7 @@ pub(super) async fn wait_until_limiting(target: SocketAddr, promise: &Promise, w
     }
 }
 
-/// A bar over the time, on a terminal; nothing elsewhere. Aborting the task takes it away.
+/// Task that draws a progress bar if standard error is a terminal. Aborting the task removes the bar.
 pub(super) fn progress(duration: Duration, counters: Arc<Counters>) -> JoinHandle<()> {
     let bar = Bar(ProgressBar::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)));
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {

@@ -1,4 +1,4 @@
-//! Which limits there are, as the filter's configuration says.
+//! Limits of the filter's configuration, and their keys in Redis.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,18 +15,18 @@ use super::render::key_of;
 use crate::scenario::Scenario;
 
 const DEFAULT: &str = "envoy/quickstart.yaml";
-/// The longest key that a filter spells out.
+/// Maximum length of a key that the filter does not hash, in bytes.
 const MAX_ENCODED: usize = 128;
 
-/// The limits of all limiters of a file; those that are alike once.
+/// The limits of all limiters of a file, without duplicates.
 pub(super) struct Configured(Vec<Limit>);
 
-/// A limit, as far as Redis knows of it.
+/// The parts of a limit that determine its keys and values in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Limit {
     pub(super) key_prefix: String,
     pub(super) name: String,
-    /// Values of a key.
+    /// Number of values in a key.
     entries: usize,
     pub(super) windows: Windows,
     pub(super) is_shadow: bool,
@@ -62,7 +62,7 @@ impl Configured {
         Ok(Self(limits))
     }
 
-    /// The limit of this name.
+    /// The limit with this name.
     pub(super) fn limit(&self, name: &str) -> Result<&Limit, LimitsError> {
         match self.named(name)?[..] {
             [only] => Ok(only),
@@ -73,7 +73,7 @@ impl Configured {
         }
     }
 
-    /// All limits, or those of a name.
+    /// All limits, or the limits with this name.
     pub(super) fn selected(&self, name: Option<&str>) -> Result<Vec<&Limit>, LimitsError> {
         name.map_or_else(|| Ok(self.0.iter().collect()), |name| self.named(name))
     }
@@ -83,7 +83,7 @@ impl Configured {
         if found.is_empty() {
             let mut known: Vec<String> = self.0.iter().map(|limit| limit.name.clone()).collect();
             known.dedup();
-            // A URL may have been meant for --redis.
+            // A URL was probably meant for --redis. It may hold a password, so it is not shown.
             let is_url = name.contains("://") || name.contains('@');
             let name = if is_url { format!("of {} bytes", name.len()) } else { name.to_owned() };
             return Err(LimitsError::UnknownLimit { name, known });
@@ -103,12 +103,12 @@ impl Limit {
         }
     }
 
-    /// The key of the hash of overrides.
+    /// The Redis key of the hash that holds the overrides.
     pub(super) fn overrides(&self) -> String {
         hash_key(&self.key_prefix)
     }
 
-    /// How it admits where this holds.
+    /// The limit's windows while this ruling is in force.
     pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Cow<'_, Windows> {
         match ruling {
             Some(Ruling::Windows(windows)) => Cow::Owned(self.windows.overridden(windows)),
@@ -116,7 +116,7 @@ impl Limit {
         }
     }
 
-    /// The whole limit where no key is given, or else the key.
+    /// The target of a command: the whole limit if `key` is empty, otherwise one key of it.
     pub(super) fn target(&self, key: &[String], encoded: bool) -> Result<Target<'_>, LimitsError> {
         if key.is_empty() {
             return Ok(Target { limit: self, key: None });
@@ -124,7 +124,7 @@ impl Limit {
         self.bucket(key, encoded)
     }
 
-    /// The bucket of a key: of its values, or as a filter writes them.
+    /// The bucket of a key, which is given as its values or, if `encoded`, as the filter writes it in Redis.
     pub(super) fn bucket(&self, key: &[String], encoded: bool) -> Result<Target<'_>, LimitsError> {
         if encoded {
             let is_sound = |key: &str| key.len() <= MAX_ENCODED && key.bytes().all(|byte| byte.is_ascii_graphic());
@@ -143,12 +143,12 @@ impl Limit {
 }
 
 impl Target<'_> {
-    /// The bucket's key in Redis; empty where it is the whole limit.
+    /// The bucket's key in Redis; empty for the whole limit.
     pub(super) fn key(&self) -> &[u8] {
         self.key.as_deref().unwrap_or_default()
     }
 
-    /// The field of its override.
+    /// The field of its override in the hash of overrides.
     pub(super) fn field(&self) -> Cow<'_, [u8]> {
         match &self.key {
             Some(key) => Cow::Borrowed(key.get(self.limit.key_prefix.len()..).unwrap_or_default()),
@@ -166,7 +166,7 @@ impl fmt::Display for Target<'_> {
     }
 }
 
-/// The configurations of all limiters of a bootstrap, or the one that the file is.
+/// The configurations of all limiters of a bootstrap, or the file itself if it is a filter configuration.
 fn configurations(scenario: &mut Scenario) -> Result<Vec<Value>, LimitsError> {
     if scenario.document().get("limits").is_some() {
         return Ok(vec![scenario.document().clone()]);
@@ -180,6 +180,7 @@ fn parse(mut configuration: Value, key_prefix: Option<&str>) -> Result<Config, c
     if let (Some(prefix), Some(redis)) = (key_prefix, configuration.get_mut("redis").and_then(Value::as_object_mut)) {
         redis.insert("key_prefix".into(), prefix.into());
     }
-    // The proxy's environment is not ours, and neither is its password: the URL has what we need.
+    // Placeholder for environment variables: the proxy's environment is not available here, and the credentials come
+    // from the URL of --redis.
     config::parse(configuration.to_string().as_bytes(), &|_| Some("none of ours".into()))
 }

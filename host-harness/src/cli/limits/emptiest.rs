@@ -1,4 +1,4 @@
-//! `weir limits list --limited`: who has spent most, of all keys in Redis.
+//! `weir limits list --limited`: the emptiest buckets of all keys in Redis.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -15,23 +15,23 @@ use super::render::{answer, key_of, way};
 use super::span::span;
 use super::store::{STEP, Store};
 
-/// A key without its prefix that a filter hashed: `#` and so many hexadecimal digits, as no tag is.
+/// Number of hexadecimal digits after the `#` of a key that the filter hashed. No algorithm tag has this form.
 const HASH: usize = 32;
-/// Rows kept beyond those that are shown, before the fullest are let go.
+/// Number of buckets beyond twice the shown rows that a scan collects before it drops the fullest.
 const SLACK: usize = 10_000;
 
 /// A bucket that is not full.
 struct Spent {
     limit: usize,
-    /// Without prefix and tag.
+    /// The bucket's key without prefix and tag.
     field: Vec<u8>,
     asked: Asked,
     seen: Outcome,
-    /// How much of it is gone: 1 where nothing is left, more where requests are held.
+    /// The spent share of the bucket: 1 if the bucket is empty, more if requests are held.
     share: f64,
 }
 
-/// Shows the `top` emptiest buckets of these limits, which all have this key prefix.
+/// Shows the `top` emptiest buckets of these limits. All limits have this key prefix.
 pub(super) fn run(
     store: &mut Store,
     prefix: &str,
@@ -95,8 +95,8 @@ fn table(limits: &[&Limit], spent: &[Spent]) -> Table {
     table
 }
 
-/// Of which limit and key a key of Redis is, and what a request asks there. `None` where nobody asks there: it is of
-/// no limit, or of a way in which that one admits no longer, or not while an override holds.
+/// The limit (its index), the key without prefix and tag, and the bucket of a Redis key. `None` if no request spends
+/// from this Redis key: no limit has it, or its limit or an override in force uses other windows now.
 fn bucket(prefix: &str, limits: &[&Limit], settings: &Settings, key: &[u8]) -> Option<(usize, Vec<u8>, Asked)> {
     let field = without_tag(key.get(prefix.len()..)?);
     let index = limits.iter().position(|limit| limit.name.as_bytes() == names(field))?;
@@ -109,7 +109,7 @@ fn bucket(prefix: &str, limits: &[&Limit], settings: &Settings, key: &[u8]) -> O
     Some((index, field.to_owned(), asked))
 }
 
-/// A key without its prefix, and without the tag of an algorithm that may follow it.
+/// A prefixless key without the tag of its algorithm, if it has a tag.
 fn without_tag(field: &[u8]) -> &[u8] {
     let Some(tag) = field.iter().rposition(|byte| *byte == b'#') else { return field };
     let (before, hash) = field.split_at(tag);
@@ -121,8 +121,8 @@ fn is_upper_hex(byte: &u8) -> bool {
     byte.is_ascii_digit() || (b'A'..=b'F').contains(byte)
 }
 
-/// The shares of token buckets are as fine as time, so that of two without a token the one is emptier that had one
-/// last.
+/// The spent share of a bucket. For token buckets it is computed from time, so that two buckets without a token are
+/// ordered by the time until they are full.
 fn share(algorithm: &Algorithm, seen: &Outcome) -> f64 {
     match algorithm {
         Algorithm::TokenBucket(bucket) => seen.reset.0 as f64 / bucket.fill_time().0 as f64,
@@ -130,7 +130,7 @@ fn share(algorithm: &Algorithm, seen: &Outcome) -> f64 {
     }
 }
 
-/// Keeps the emptiest, each once: a scan may come by a key twice.
+/// Keeps the `top` emptiest buckets. Drops duplicates, because a scan may return a key twice.
 fn keep(spent: &mut Vec<Spent>, top: usize) {
     spent.sort_by(|one, other| other.share.total_cmp(&one.share).then_with(|| one.asked.key.cmp(&other.asked.key)));
     let mut seen = HashSet::new();
@@ -138,7 +138,7 @@ fn keep(spent: &mut Vec<Spent>, top: usize) {
     spent.truncate(top);
 }
 
-/// A glob that matches the limits' buckets, and little else.
+/// A glob pattern that matches the limits' buckets, and few other keys.
 fn pattern(prefix: &str, limits: &[&Limit]) -> Vec<u8> {
     let name = match limits {
         [only] => only.name.as_str(),
@@ -156,7 +156,7 @@ fn pattern(prefix: &str, limits: &[&Limit]) -> Vec<u8> {
     pattern
 }
 
-/// Drawn only where standard error is a terminal.
+/// Progress bar of the scan, drawn only if standard error is a terminal.
 fn progress(keys: u64) -> ProgressBar {
     let bar = ProgressBar::new(keys);
     if let Ok(style) = ProgressStyle::with_template("scanning {bar:40} {percent:>3}% of {len} keys") {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_told_from_a_key_that_was_hashed() {
+    fn a_tag_is_not_confused_with_a_hashed_key() {
         let hashed = "per_user:#0EC9EB33E74510BCDD1F2EA55206E82F";
         let tagged = format!("{hashed}#month330");
         let without: [(&str, &str); 5] = [

@@ -1,4 +1,4 @@
-//! `weir limits list`: the limits, their overrides, and who has spent most.
+//! `weir limits list`: the limits, their overrides, and their emptiest buckets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -12,7 +12,8 @@ use super::error::LimitsError;
 use super::render::{key_of, ruling_and_rest, ways};
 use super::store::{Found, Store};
 
-/// Shows the limits, and of their overrides `rows` at most; then, if asked for, the `limited` emptiest buckets.
+/// Shows the limits and at most `rows` overrides of keys per limit; then, if `limited` is set, that many buckets, the
+/// emptiest first.
 pub(super) fn run(
     store: &mut Store,
     limits: &[&Limit],
@@ -38,7 +39,7 @@ pub(super) fn run(
 pub(super) struct Settings(BTreeMap<Vec<u8>, Found>);
 
 impl Settings {
-    /// What holds for the key of this field, of its own or as all of its limit's.
+    /// The ruling in force for the key of this field: its own, otherwise the ruling of its limit.
     pub(super) fn ruling(&self, limit: &Limit, field: &[u8]) -> Option<&Ruling> {
         let in_force = |field: &[u8]| self.0.get(field).and_then(Found::ruling);
         in_force(field).or_else(|| in_force(limit.name.as_bytes()))

@@ -1,7 +1,7 @@
-//! `weir limits`: what limits do at run time, for operators. It talks to Redis alone, never to a proxy.
+//! `weir limits`: shows and changes limits at run time. The command talks only to Redis, never to a proxy.
 //!
-//! Overrides are written to the hash that the workers read, in the form of `weir_filter::overrides`; buckets are
-//! looked into by the filter's own script, without its writes. Nothing here blocks Redis: keys are scanned.
+//! Overrides are written to the hash that the workers read, in the format of `weir_filter::overrides`. Buckets are read
+//! by the filter's own script, without its writes. The command never blocks Redis: it reads keys with SCAN.
 
 mod configured;
 mod emptiest;
@@ -31,7 +31,7 @@ use self::wanted::{Numbers, Wanted};
 /// Arguments of `weir limits`.
 #[derive(Debug, clap::Args)]
 pub struct Limits {
-    /// The Redis that the limits are kept in: redis://[[user]:password@]host[:port][/database].
+    /// The Redis that holds the limits' buckets: redis://[[user]:password@]host[:port][/database].
     #[arg(
         long,
         global = true,
@@ -41,11 +41,11 @@ pub struct Limits {
         default_value = "redis://127.0.0.1:6379"
     )]
     redis: String,
-    /// The limits' configuration: an Envoy bootstrap file, or the filter's configuration alone; without it,
-    /// envoy/quickstart.yaml where that exists.
+    /// The limits' configuration: an Envoy bootstrap file, or the filter's configuration alone. The default is
+    /// envoy/quickstart.yaml, if that file exists.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// In place of the configuration's redis.key_prefix.
+    /// Key prefix that replaces the configuration's redis.key_prefix.
     #[arg(long, global = true, value_name = "PREFIX")]
     key_prefix: Option<String>,
     #[command(subcommand)]
@@ -54,14 +54,14 @@ pub struct Limits {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Shows the limits with their overrides; with --limited, who has spent most.
+    /// Shows the limits with their overrides; with --limited, also the emptiest buckets.
     List {
-        /// Only this limit.
+        /// Show only this limit.
         limit: Option<String>,
-        /// Shows buckets that are not full, the emptiest first, spending nothing. Scans all keys of the database.
+        /// Show buckets that are not full, the emptiest first. Scans all keys of the database and spends nothing.
         #[arg(long)]
         limited: bool,
-        /// Rows of a table at most.
+        /// Maximum number of rows in a table.
         #[arg(long, value_name = "N", default_value_t = 20)]
         top: usize,
     },
@@ -69,35 +69,35 @@ enum Action {
     Get(#[command(flatten)] Place),
     /// Sets an override: set LIMIT [KEY]... unlimited|blocked|shadow|off, or set LIMIT [KEY]... --rate 100/60s.
     ///
-    /// --rate, --quota and --max change one window of the limit and leave its others; together they change several. An
-    /// override takes the place of the one that was set before. In place of a word, JSON such as '{"fixed_window":
-    /// {"max_requests": 10, "window": "60s"}}' names windows of any kind.
+    /// --rate, --quota and --max each change one window of the limit and leave its other windows as they are; together
+    /// they change several. A new override replaces the override that was set before. Instead of a word, JSON such as
+    /// '{"fixed_window": {"max_requests": 10, "window": "60s"}}' sets windows of any kind.
     Set {
         /// The limit's name.
         limit: String,
-        /// The values of a key, none for the whole limit; then, without --rate, --quota or --max, what is to hold.
+        /// The values of a key, none for the whole limit; then, without --rate, --quota or --max, a word or JSON.
         #[arg(value_name = "KEY|RULING")]
         words: Vec<String>,
         #[command(flatten)]
         numbers: Numbers,
-        /// Until it expires by itself, such as 90s, 10m, 12h or 7d; without it, it holds until it is unset.
+        /// Time until the override expires, such as 90s, 10m, 12h or 7d; without --for, it lasts until it is unset.
         #[arg(long = "for", value_name = "TIME")]
         lasting: Option<String>,
-        /// The key is given as `list` shows it, and not as its values.
+        /// The key is given as `list` shows it, not as its values.
         #[arg(long)]
         encoded: bool,
     },
     /// Removes an override.
     Unset(#[command(flatten)] Place),
-    /// Shows what is left to a key, and spends nothing.
+    /// Shows the tokens left to a key, and spends nothing.
     Peek {
         #[command(flatten)]
         place: Place,
-        /// Tokens that the request asked about would cost.
+        /// Cost of the request, in tokens.
         #[arg(long, default_value_t = 1, value_name = "TOKENS")]
         cost: u64,
     },
-    /// Deletes a key's buckets: they are full again. Requests in flight are counted no longer.
+    /// Deletes a key's buckets, which makes them full. Requests in flight no longer count.
     Reset(#[command(flatten)] Place),
 }
 
@@ -107,33 +107,33 @@ struct Place {
     limit: String,
     /// The key's values, one for each entry of the limit's descriptor.
     key: Vec<String>,
-    /// The key is given as `list` shows it, and not as its values.
+    /// The key is given as `list` shows it, not as its values.
     #[arg(long)]
     encoded: bool,
 }
 
 pub(super) fn run(arguments: &Limits) -> anyhow::Result<ExitCode> {
     match arguments.perform(&mut io::stdout().lock()) {
-        // Whoever read it has read enough.
+        // The reader closed the pipe, for example `head`.
         Err(LimitsError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         done => Ok(done.map(|()| ExitCode::SUCCESS)?),
     }
 }
 
 impl Limits {
-    /// Reads the arguments after `weir limits`.
+    /// Parses the arguments after `weir limits`.
     ///
     /// # Errors
-    /// What is wrong with them, or the help that they ask for.
+    /// The error in the arguments, or the help text if they ask for it.
     pub fn parse(arguments: &[&str]) -> Result<Self, clap::Error> {
         let command = <Self as clap::Args>::augment_args(clap::Command::new("limits").no_binary_name(true));
         <Self as clap::FromArgMatches>::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 
-    /// Does what they say, and tells `out` of it.
+    /// Runs the command and writes its result to `out`.
     ///
     /// # Errors
-    /// What was wrong, and what was expected.
+    /// If the arguments do not fit the configuration, Redis fails, or `out` cannot be written.
     pub fn perform(&self, out: &mut dyn Write) -> Result<(), LimitsError> {
         let configured = Configured::load(self.config.as_deref(), self.key_prefix.as_deref())?;
         let connect = || Store::connect(&self.redis);
@@ -223,7 +223,7 @@ fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// What is in force of what is said of the key, or else of its limit; and whether it is the key's own.
+/// The override in force for the target: its own (`true`), otherwise the override of its limit (`false`).
 fn in_force(store: &mut Store, target: &Target<'_>) -> Result<Option<(Found, bool)>, LimitsError> {
     let hash = target.limit.overrides();
     let is_in_force = |found: &Found| found.ruling().is_some();

@@ -1,4 +1,4 @@
-//! `weir limits peek`: what is left to one key.
+//! `weir limits peek`: the state of one key's buckets.
 
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ use super::store::Store;
 
 const DENIED: &str = "not asked: every request is denied";
 
-/// Shows each bucket of the key, and what a request would be told that costs `cost`.
+/// Shows each bucket of the key, and the answer that a request of `cost` tokens would get.
 pub(super) fn run(
     store: &mut Store,
     target: &Target<'_>,
@@ -26,7 +26,7 @@ pub(super) fn run(
     let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
     let windows = target.limit.windows_under(ruling);
     let asked: Vec<Asked> = windows.asked(0, target.key(), cost, true).collect();
-    // Of a limit of zero, Redis keeps nothing.
+    // Redis holds no bucket of a window that admits nothing.
     let kept: Vec<Asked> = asked.iter().filter(|asked| !asked.algorithm.admits_nothing()).cloned().collect();
     let seen = store.look(std::slice::from_ref(&kept))?.pop().flatten();
     let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
@@ -57,7 +57,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// How full it is.
+/// Writes the level of one bucket.
 fn level(algorithm: &Algorithm, outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     let (left, of) = (outcome.remaining.0, outcome.capacity.0);
     match algorithm {

@@ -1,4 +1,4 @@
-//! How things are shown.
+//! Text forms of limits, overrides, keys and answers.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use weir_filter::units::Micros;
 use super::span::span;
 use super::store::Found;
 
-/// `20 at once, then 1 per 600ms`, or `60000000 at once, then 833333 per second`
+/// A token bucket as text: `20 at once, then 1 per 600ms`, or `60000000 at once, then 833333 per second`.
 pub(super) fn shape(bucket: TokenBucket) -> String {
     let held = match bucket.max_delay() {
         Micros::ZERO => String::new(),
@@ -23,7 +23,7 @@ pub(super) fn shape(bucket: TokenBucket) -> String {
     format!("{at_once} at once, then {per_second} per second{held}")
 }
 
-/// `50 in any 30s, exact`
+/// A window as text: `50 in any 30s, exact`.
 pub(super) fn way(algorithm: &Algorithm) -> String {
     match algorithm {
         Algorithm::TokenBucket(bucket) => shape(*bucket),
@@ -46,7 +46,7 @@ pub(super) fn way(algorithm: &Algorithm) -> String {
     }
 }
 
-/// The same of an override's window, without what it leaves to the limit's own: `10 a month`
+/// An override's window as text, without the settings that it inherits from the limit: `10 a month`.
 fn replacement(Replacement { algorithm, inherits }: &Replacement) -> String {
     let way = way(algorithm);
     let inherited = match algorithm {
@@ -60,12 +60,12 @@ fn replacement(Replacement { algorithm, inherits }: &Replacement) -> String {
     }
 }
 
-/// All ways of a limit.
+/// All windows of a limit as text.
 pub(super) fn ways(windows: &Windows, between: &str) -> String {
     windows.algorithms().map(way).collect::<Vec<_>>().join(between)
 }
 
-/// `UTC+05:30`
+/// A time zone as text: `UTC+05:30`.
 fn zone(offset_minutes: i32) -> String {
     let (sign, minutes) = (if offset_minutes < 0 { '-' } else { '+' }, offset_minutes.unsigned_abs());
     match minutes {
@@ -74,13 +74,13 @@ fn zone(offset_minutes: i32) -> String {
     }
 }
 
-/// When a request passes that all these were asked about: `now`, `in 3s`.
+/// Time until all these windows admit the request, as text: `now`, `in 3s`.
 pub(super) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)>) -> String {
     let (mut wait, mut delay, mut for_a_place) = (Micros::ZERO, Micros::ZERO, false);
     for (algorithm, outcome) in told {
         match (algorithm, outcome.retry_after) {
             (_, None) => return format!("never: {} tokens are more than it holds", outcome.cost.0),
-            // Nobody knows when requests end.
+            // The end of the requests in flight is unknown.
             (Algorithm::Concurrency(_), Some(_)) => for_a_place |= !outcome.admitted,
             (_, Some(until)) => (wait, delay) = (wait.max(until), delay.max(outcome.delay)),
         }
@@ -94,7 +94,7 @@ pub(super) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)
     }
 }
 
-/// `blocked, for 9m 58s`
+/// An override with its remaining time, as text: `blocked, for 9m 58s`.
 pub(super) fn ruling_and_rest(found: &Found) -> String {
     let (ruling, left) = match found {
         Found::Malformed(error) => return format!("ignored: {error}"),
@@ -106,13 +106,13 @@ pub(super) fn ruling_and_rest(found: &Found) -> String {
         word => word.name().to_owned(),
     };
     match left {
-        // Ends are whole seconds, and lie up to one further ahead than was asked for.
+        // An end is a whole second, at most 1 s later than was asked for: the remaining time is rounded down.
         Some(left) => format!("{ruling}, for {}", span(Micros::from_secs((left.0 / 1_000_000).max(1)))),
         None => ruling,
     }
 }
 
-/// The key in a field, as a filter writes it; of the one bucket of a limit without entries, `(all)`.
+/// The key of a field, in the filter's form; `(all)` for the only bucket of a limit without descriptor entries.
 pub(super) fn key_of(field: &[u8]) -> String {
     let key = field.iter().position(|byte| *byte == b':').and_then(|colon| field.get(colon + 1..));
     match key {
@@ -121,7 +121,7 @@ pub(super) fn key_of(field: &[u8]) -> String {
     }
 }
 
-/// A name and what is to be said of it.
+/// Writes one line: a name and a value.
 pub(super) fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     writeln!(out, "{name:<10} {value}")
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_override_is_told_without_what_it_leaves_to_the_limit() {
+    fn an_override_is_shown_without_the_settings_it_inherits() {
         let told = |value: &str| ruling_and_rest(&Found::read(value.as_bytes(), Micros::ZERO));
         assert_eq!(told(r#"{"quota": {"max_requests": 10, "unit": "month"}}"#), "10 a month");
         assert_eq!(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_zone_is_told_as_its_offset() {
+    fn a_time_zone_is_shown_as_its_offset() {
         assert_eq!([0, 330, -90].map(zone), ["UTC", "UTC+05:30", "UTC-01:30"]);
     }
 }

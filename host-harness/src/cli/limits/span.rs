@@ -1,11 +1,11 @@
-//! Spans of time as operators write and read them.
+//! Time spans in the form that operators read and write.
 
 use weir_filter::units::Micros;
 
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
 
-/// Reads `90s`, `10m`, `500ms`: a whole number, or none for one, and a unit. More than nothing.
+/// Parses `90s`, `10m` or `500ms`: a whole number (1 if omitted) and a unit. `None` for 0 and for any other text.
 pub(super) fn parse(text: &str) -> Option<Micros> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -14,7 +14,7 @@ pub(super) fn parse(text: &str) -> Option<Micros> {
     number.checked_mul(*micros).filter(|micros| *micros > 0).map(Micros)
 }
 
-/// Shows the two greatest units of a span: `2m 30s`, `1.8s`, `12ms`. Rounded up to the last of them.
+/// A span in its two greatest units, rounded up to the smaller: `2m 30s`, `1.8s`, `12ms`.
 pub(super) fn span(Micros(micros): Micros) -> String {
     let [(_, day), (_, hour), (_, minute), (_, second), (_, milli)] = UNITS;
     let pair = |(greater, a): (&str, u64), (less, b): (&str, u64)| {
@@ -39,7 +39,7 @@ pub(super) fn span(Micros(micros): Micros) -> String {
     }
 }
 
-/// Envoy's form of a duration: `60s`, `0.05s`.
+/// A duration in Envoy's form: `60s`, `0.05s`.
 pub(super) fn in_seconds(Micros(micros): Micros) -> String {
     match (micros / 1_000_000, micros % 1_000_000) {
         (seconds, 0) => format!("{seconds}s"),

@@ -1,4 +1,4 @@
-//! What operators read from Redis, and the little that they write.
+//! Redis commands of `weir limits`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use weir_filter::units::Micros;
 use super::error::LimitsError;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A Redis that takes longer for one step of a scan should be left alone.
+/// Time limit of each reply. A Redis that needs longer for one scan step is too busy to be scanned.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Keys that one step of a scan looks at.
+/// Number of keys that one scan step looks at.
 pub(super) const STEP: u64 = 1_000;
-/// Looks on their way at once.
+/// Number of script calls in one pipeline.
 const AT_ONCE: usize = 256;
 
-/// Removes an override, unless it was set anew in the meantime.
+/// Script that removes an override unless its value has changed meanwhile.
 const REMOVE_IF_SAME: &str =
     "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end return 0";
 
-/// Seconds since 1970, and the microseconds beyond them.
+/// Redis' time: seconds since 1970, and microseconds within the second.
 type Clock = (u64, u64);
-/// A field and its value.
+/// A field of a hash and its value.
 type Pair = (Vec<u8>, Vec<u8>);
 
 /// A connection to Redis.
@@ -35,7 +35,7 @@ pub(super) struct Store {
     look: Look,
 }
 
-/// An override, as it stands at the moment.
+/// An override found in Redis, with its state at Redis' current time.
 pub(super) enum Found {
     InForce { ruling: Ruling, left: Option<Micros> },
     Over,
@@ -43,7 +43,7 @@ pub(super) enum Found {
 }
 
 impl Found {
-    /// Reads a value of the hash, at Redis' time `now`.
+    /// Parses a value of the hash; `now` is Redis' time.
     pub(super) fn read(value: &[u8], now: Micros) -> Self {
         match Setting::parse(value) {
             Err(error) => Self::Malformed(error),
@@ -58,7 +58,7 @@ impl Found {
         matches!(self, Self::Over)
     }
 
-    /// What holds because of it, if anything does.
+    /// The ruling, if it is in force.
     pub(super) fn ruling(&self) -> Option<&Ruling> {
         match self {
             Self::InForce { ruling, .. } => Some(ruling),
@@ -68,7 +68,7 @@ impl Found {
 }
 
 impl Store {
-    /// Connects, authenticates and selects as the URL says.
+    /// Connects, authenticates and selects the database of the URL.
     pub(super) fn connect(url: &str) -> Result<Self, LimitsError> {
         let info = url.into_connection_info().map_err(LimitsError::Url)?;
         let address = info.addr().to_string();
@@ -80,19 +80,19 @@ impl Store {
         Ok(Self { connection, address, look: Look::default() })
     }
 
-    /// Its clock.
+    /// Redis' time.
     pub(super) fn time(&mut self) -> Result<Micros, LimitsError> {
         self.ask(|redis| redis::cmd("TIME").query(redis)).map(instant)
     }
 
-    /// One override.
+    /// The override in this field of the hash.
     pub(super) fn setting(&mut self, hash: &str, field: &[u8]) -> Result<Option<Found>, LimitsError> {
         let (now, value): (Clock, Option<Vec<u8>>) =
             self.ask(|redis| redis::pipe().cmd("TIME").cmd("HGET").arg(hash).arg(field).query(redis))?;
         Ok(value.map(|value| Found::read(&value, instant(now))))
     }
 
-    /// All overrides, by their fields.
+    /// All overrides of the hash, by field.
     pub(super) fn settings(&mut self, hash: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LimitsError> {
         let mut all = BTreeMap::new();
         let mut cursor = 0_u64;
@@ -107,7 +107,7 @@ impl Store {
         }
     }
 
-    /// Sets an override; how many there are now.
+    /// Sets an override. Returns the number of overrides in the hash.
     pub(super) fn set(&mut self, hash: &str, field: &[u8], value: &str) -> Result<u64, LimitsError> {
         let (_, total): (u64, u64) = self.ask(|redis| {
             redis::pipe().cmd("HSET").arg(hash).arg(field).arg(value).cmd("HLEN").arg(hash).query(redis)
@@ -115,12 +115,12 @@ impl Store {
         Ok(total)
     }
 
-    /// Removes an override; whether there was one.
+    /// Removes an override. Returns whether there was one.
     pub(super) fn unset(&mut self, hash: &str, field: &[u8]) -> Result<bool, LimitsError> {
         self.ask(|redis| redis::cmd("HDEL").arg(hash).arg(field).query(redis))
     }
 
-    /// Removes what has expired: workers pass it over, and nobody else would.
+    /// Removes expired overrides: workers ignore them, and do not delete them.
     pub(super) fn sweep(&mut self, hash: &str, now: Micros) -> Result<(), LimitsError> {
         for (field, value) in self.settings(hash)? {
             if Found::read(&value, now).is_over() {
@@ -131,15 +131,15 @@ impl Store {
         Ok(())
     }
 
-    /// What buckets say: of each item, all at one instant. `None` where something else is kept under one's key.
-    /// Changes nothing; see [`Look`].
+    /// Reads buckets without changing them, see [`Look`]. The buckets of one item are read at one instant. An item is
+    /// `None` if one of its keys holds another kind of value.
     pub(super) fn look(&mut self, buckets: &[Vec<Asked>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
         let mut seen = Vec::with_capacity(buckets.len());
         for some in buckets.chunks(AT_ONCE) {
             let mut wire = Vec::new();
             for (i, asked) in some.iter().enumerate() {
                 let call = self.look.call(asked);
-                // From the first on, Redis knows the script.
+                // The first call carries the script's source; Redis has it cached for the others.
                 match i {
                     0 => _ = call.encode_with_source(&mut wire),
                     _ => call.encode(&mut wire),
@@ -163,22 +163,22 @@ impl Store {
         Look::read(asked, &reply).map(Some).map_err(malformed)
     }
 
-    /// Deletes buckets; whether there was one.
+    /// Deletes buckets. Returns whether any of them existed.
     pub(super) fn reset(&mut self, keys: &[&[u8]]) -> Result<bool, LimitsError> {
-        // Each by itself, wherever a Redis Cluster keeps it.
+        // One DEL per key: in a Redis Cluster, the keys may be in different slots.
         let mut pipe = redis::pipe();
         keys.iter().for_each(|key| _ = pipe.cmd("DEL").arg(*key));
         let deleted: Vec<u64> = self.ask(|redis| pipe.query(redis))?;
         Ok(deleted.iter().any(|deleted| *deleted > 0))
     }
 
-    /// Keys of the whole database.
+    /// Number of keys in the database.
     pub(super) fn size(&mut self) -> Result<u64, LimitsError> {
         self.ask(|redis| redis::cmd("DBSIZE").query(redis))
     }
 
-    /// One step of a scan, from where the last one ended, 0 at first: where this one ends, 0 at last, and the keys
-    /// found that match. A key that is there throughout a scan is found at least once.
+    /// Runs one step of a scan, from `cursor`, which is 0 at first. Returns the next cursor, 0 at the end, and the keys
+    /// that match. A key that exists throughout a scan is found at least once.
     pub(super) fn scan(&mut self, cursor: u64, pattern: &[u8]) -> Result<(u64, Vec<Vec<u8>>), LimitsError> {
         self.ask(|redis| redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis))
     }
@@ -192,17 +192,17 @@ impl Store {
     }
 }
 
-/// Of a script, the error is told in words only, whatever its code.
+/// Whether the error is WRONGTYPE. An error inside a script has this word in its text, and another code.
 fn is_wrong_type(error: &ServerError) -> bool {
     error.code() == "WRONGTYPE" || error.details().is_some_and(|words| words.contains("WRONGTYPE"))
 }
 
-/// A script's reply, as the filter would have it.
+/// Converts a script's reply into the filter's type.
 fn integers(value: Value) -> Reply {
     match value {
         Value::Int(n) => Reply::Integer(n),
         Value::Array(values) => Reply::Array(values.into_iter().map(integers).collect()),
-        // None of ours.
+        // Our script returns only integers and arrays.
         _ => Reply::Nil,
     }
 }

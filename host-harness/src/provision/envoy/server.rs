@@ -1,4 +1,4 @@
-//! An Envoy process of our own.
+//! Envoy processes.
 
 use std::{
     io,
@@ -17,34 +17,35 @@ use crate::provision::{
     process::{ServerProcess, raise_open_files_limit},
 };
 
-/// Compiling the filter in V8 takes seconds on a busy machine.
+/// Time limit of a start: V8 needs seconds to compile the filter on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// Number of log lines that an error shows.
 const LOG_LINES: usize = 20;
 
-/// How to run an Envoy of our own.
+/// Options of an [`EnvoyServer`].
 #[derive(Debug, Clone)]
 pub struct EnvoyOptions {
-    /// The bootstrap, as YAML or JSON. It must have an `admin`; ports may be 0. Relative paths start from the
-    /// checkout's root.
+    /// The bootstrap, as YAML or JSON. An `admin` is required; ports may be 0. Relative paths start from the checkout's
+    /// root.
     pub config: String,
     /// Worker threads.
     pub concurrency: u32,
-    /// Where its files go, `envoy.log` among them; `None`: a new folder under `target/`, removed with the handle.
+    /// The folder of its configuration and `envoy.log`; `None`: a new folder under `target/`, removed with the handle.
     pub dir: Option<PathBuf>,
-    /// `trace` to `off`.
+    /// The log level, `trace` to `off`.
     pub log_level: String,
-    /// Environment for it, beside ours.
+    /// Environment variables in addition to those of this process.
     pub env: Vec<(String, String)>,
 }
 
 impl EnvoyOptions {
-    /// One worker, log level `info`.
+    /// Options with one worker, log level `info` and a new folder.
     pub fn new(config: impl Into<String>) -> Self {
         Self { config: config.into(), concurrency: 1, dir: None, log_level: "info".into(), env: Vec::new() }
     }
 }
 
-/// A running Envoy of our own. Dropped: stopped.
+/// A running Envoy process. Dropping it stops the process.
 pub struct EnvoyServer {
     admin: SocketAddr,
     dir: PathBuf,
@@ -53,10 +54,11 @@ pub struct EnvoyServer {
 }
 
 impl EnvoyServer {
-    /// Starts one and waits until it is ready to serve.
+    /// Starts an Envoy and waits until it is ready to serve.
     ///
     /// # Errors
-    /// Where no binary is found or fetched, or it ends or is not ready within 90 s; then with its log's errors.
+    /// If no executable is found or fetched, or Envoy ends or is not ready within 90 s. The latter two errors show the
+    /// errors of Envoy's log.
     pub fn start(options: EnvoyOptions) -> Result<Self, ProvisionError> {
         let binary = super::binary()?;
         raise_open_files_limit();
@@ -71,7 +73,7 @@ impl EnvoyServer {
         let _ = std::fs::remove_file(&told);
         let mut envoy = Command::new(binary);
         envoy.current_dir(checkout::root()?).arg("-c").arg(&config).arg("--admin-address-path").arg(&told);
-        // Without it, Envoys on one machine share memory, and so must not share a number.
+        // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
         envoy.arg("--disable-hot-restart");
         envoy.args(["--concurrency", &options.concurrency.to_string(), "--log-level", &options.log_level]);
         envoy.envs(options.env);
@@ -83,7 +85,7 @@ impl EnvoyServer {
     /// Runs `envoy --mode validate` on a bootstrap.
     ///
     /// # Errors
-    /// With Envoy's errors, where it would refuse to start on it.
+    /// Envoy's errors, if Envoy refuses the bootstrap.
     pub fn validate(config: &Path) -> Result<(), ProvisionError> {
         let config = config.canonicalize().map_err(ProvisionError::io(config))?;
         let mut envoy = Command::new(super::binary()?);
@@ -96,27 +98,27 @@ impl EnvoyServer {
         })
     }
 
-    /// Where its admin interface listens.
+    /// The address of its admin interface.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Where a listener listens, by its name: of use where its port was 0.
+    /// The address of the listener with this name; needed if its configured port is 0.
     pub fn listener(&self, name: &str) -> Option<SocketAddr> {
         let listeners = self.admin_get("/listeners").ok()?;
         let of_this = |line: &str| line.strip_prefix(name)?.strip_prefix("::")?.trim().parse().ok();
         listeners.lines().find_map(of_this)
     }
 
-    /// The body that the admin interface answers, such as that of `/stats/prometheus`.
+    /// The response body of a GET on the admin interface, for example of `/stats/prometheus`.
     ///
     /// # Errors
-    /// Where it does not answer within five seconds, or not with a `200`.
+    /// If the admin interface does not answer within five seconds, or answers with another status than `200`.
     pub fn admin_get(&self, path: &str) -> io::Result<String> {
         admin::get(self.admin, path)
     }
 
-    /// All it has logged.
+    /// The whole log so far.
     pub fn log(&self) -> String {
         self.process().log()
     }
@@ -126,17 +128,17 @@ impl EnvoyServer {
         &self.dir
     }
 
-    /// Its process's id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process().id()
     }
 
-    /// Whether its process has not ended.
+    /// Whether the process still runs.
     pub fn is_alive(&self) -> bool {
         self.process().is_alive()
     }
 
-    /// Ends it as an operator would.
+    /// Stops the process with SIGTERM, as an operator would.
     pub fn stop(&self) {
         self.process().stop();
     }
@@ -161,8 +163,8 @@ fn wait_until_ready(process: &mut ServerProcess, told: &Path) -> Result<SocketAd
     process.wait_until_ready("Envoy", READY_WITHIN, telling_lines, ready)
 }
 
-/// The errors of a log, or its end where it has none. Of one that prints a whole message, its start and its end,
-/// which says what is wrong.
+/// The errors of a log, at most 20 lines; the last 20 lines if the log has no errors. An error of several lines is cut
+/// to its first and last line: Envoy prints the whole message between them, and the cause in the last.
 fn telling_lines(log: &str) -> String {
     let mut errors: Vec<Vec<&str>> = Vec::new();
     let mut in_error = false;

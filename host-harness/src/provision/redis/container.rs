@@ -19,11 +19,11 @@ use crate::provision::{ProvisionError, command};
 
 const IMAGE: (&str, &str) = ("redis", "7-alpine");
 
-/// A running container. Dropped: removed.
+/// A running Redis container. Dropping it removes the container.
 #[derive(Debug)]
 pub struct RedisContainer {
     addr: SocketAddr,
-    /// Ends the thread that keeps the container.
+    /// Ends the thread that owns the container.
     stop: Option<oneshot::Sender<()>>,
     keeper: Option<thread::JoinHandle<()>>,
 }
@@ -32,11 +32,11 @@ impl RedisContainer {
     /// Starts `redis:7-alpine` on the engine that testcontainers finds.
     ///
     /// # Errors
-    /// Where no engine answers, or the image cannot be had.
+    /// If no engine answers, or the image cannot be fetched.
     pub fn start() -> Result<Self, ProvisionError> {
         let (stop, stopped) = oneshot::channel();
         let (tell, started) = std::sync::mpsc::channel();
-        // A thread with a runtime of its own: this function may be called from inside one or outside any.
+        // A thread with its own runtime: the caller may run inside a runtime or outside any.
         let keeper = thread::spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -60,12 +60,12 @@ impl RedisContainer {
         Ok(Self { addr, stop: Some(stop), keeper: Some(keeper) })
     }
 
-    /// Where the container's port is mapped to.
+    /// The host address that the container's port is mapped to.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `redis://host:port`.
+    /// The URL, `redis://host:port`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
@@ -80,12 +80,12 @@ impl Drop for RedisContainer {
     }
 }
 
-/// Whether `WEIR_REDIS=container` asks for a container, rather than what else would be found first.
+/// Whether `WEIR_REDIS=container` is set: a container then takes precedence over `redis-server` on `PATH`.
 pub(super) fn is_asked_for() -> bool {
     std::env::var("WEIR_REDIS").is_ok_and(|it| it == "container")
 }
 
-/// Whether a container engine answers at all; cheap where there is none.
+/// Whether a container engine answers; returns quickly if there is none.
 pub(super) fn engine_answers() -> bool {
     let socket = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
     let at_socket = || UnixStream::connect(socket.strip_prefix("unix://")?).ok();
@@ -96,7 +96,7 @@ async fn run() -> Result<(ContainerAsync<GenericImage>, SocketAddr), Testcontain
     let image = GenericImage::new(IMAGE.0, IMAGE.1)
         .with_exposed_port(6379.tcp())
         .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
-        // Reached through a mapped port, it is asked from another address than its own.
+        // Clients come through a mapped port, from a non-loopback address that protected mode would refuse.
         .with_cmd(["redis-server", "--protected-mode", "no"]);
     let container = image.start().await?;
     let port = container.get_host_port_ipv4(6379.tcp()).await?;
@@ -111,9 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_gives_a_redis_that_answers_wherever_an_engine_runs() {
+    fn a_container_gives_a_redis_that_answers_if_an_engine_runs() {
         if !engine_answers() {
-            // Not a failure even under CI: an engine cannot be had without root.
+            // No failure even with `CI=true`: installing an engine needs root.
             eprintln!("skipped: no container engine answers; try: docker info");
             return;
         }

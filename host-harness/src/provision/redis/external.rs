@@ -1,4 +1,4 @@
-//! A Redis that is not ours: never flushed, never stopped, and only keys under a prefix of our own are touched.
+//! The operator's Redis, named by `REDIS_URL`: never flushed, never stopped; runs touch only keys under their prefix.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -8,7 +8,7 @@ use super::Login;
 use crate::provision::ProvisionError;
 
 const VARIABLE: &str = "REDIS_URL";
-const EXPECTED: &str = "redis://[[user]:password@]host[:port][/database] of a Redis that resolves";
+const EXPECTED: &str = "redis://[[user]:password@]host[:port][/database] with a host that resolves";
 
 /// The Redis that `REDIS_URL` names.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ impl ExternalRedis {
     /// The Redis of `REDIS_URL`, if it is set.
     ///
     /// # Errors
-    /// Where it is no URL of a plain TCP Redis, or its host does not resolve.
+    /// If the value is not the URL of a plain TCP Redis, or its host does not resolve.
     pub fn from_env() -> Result<Option<Self>, ProvisionError> {
         match std::env::var(VARIABLE) {
             Ok(url) if !url.is_empty() => Self::parse(&url).map(Some),
@@ -47,17 +47,17 @@ impl ExternalRedis {
         Ok(Self { url: url.to_owned(), addr: found.next().ok_or_else(unresolved)?, login })
     }
 
-    /// As it was given.
+    /// The value of `REDIS_URL`, unchanged.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The first address of its host.
+    /// The first address that the URL's host resolves to, with the URL's port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The credentials and database in it.
+    /// The credentials and database of the URL.
     pub fn login(&self) -> &Login {
         &self.login
     }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_redis_url_is_refused_without_repeating_it() {
+    fn a_value_that_is_no_redis_url_is_refused_without_repeating_it() {
         for url in ["http://secret@somewhere", "unix:///run/secret.sock", "redis://secret@host.invalid"] {
             let why = ExternalRedis::parse(url).unwrap_err().to_string();
             assert!(why.starts_with("REDIS_URL: expected redis://"), "{why}");

@@ -1,8 +1,12 @@
-//! A Redis to run against.
+//! The Redis of a run.
 //!
-//! Looked for in this order: the server that `REDIS_URL` names, used but never flushed or stopped; a container,
-//! where `WEIR_REDIS=container` asks for one; `redis-server` or `valkey-server` on `PATH`; a private copy fetched
-//! before; a container, where an engine answers; a private download.
+//! [`Redis::provide`] takes the first of these that there is:
+//! 1. the server that `REDIS_URL` names, which is never flushed or stopped;
+//! 2. a container, if `WEIR_REDIS=container`;
+//! 3. `redis-server` or `valkey-server` on `PATH`;
+//! 4. a private copy fetched before;
+//! 5. a container, if an engine answers;
+//! 6. a private copy fetched now.
 
 mod binary;
 mod container;
@@ -18,22 +22,22 @@ use std::net::SocketAddr;
 
 use super::ProvisionError;
 
-/// Whichever Redis was found.
+/// The Redis that was found or started.
 #[derive(Debug)]
 pub enum Redis {
-    /// Somebody else's, named by `REDIS_URL`.
+    /// The operator's server, named by `REDIS_URL`.
     External(ExternalRedis),
-    /// A process of ours.
+    /// A process that was started for this run.
     Server(RedisServer),
-    /// A container of ours.
+    /// A container that was started for this run.
     Container(RedisContainer),
 }
 
 impl Redis {
-    /// Finds or starts a Redis; `options` apply where it is a process of ours.
+    /// Finds or starts a Redis; `options` apply to a process started here.
     ///
     /// # Errors
-    /// What each way said, where none gave one.
+    /// The errors of all ways, if none of them gave a Redis.
     pub fn provide(options: RedisOptions) -> Result<Self, ProvisionError> {
         if let Some(external) = ExternalRedis::from_env()? {
             return Ok(Self::External(external));
@@ -59,7 +63,7 @@ impl Redis {
         })
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn addr(&self) -> SocketAddr {
         match self {
             Self::External(redis) => redis.addr(),
@@ -68,7 +72,7 @@ impl Redis {
         }
     }
 
-    /// The URL that a client may use, with credentials if it has any.
+    /// The URL for clients, with credentials if the server needs them.
     pub fn url(&self) -> String {
         match self {
             Self::External(redis) => redis.url().to_owned(),
@@ -77,7 +81,7 @@ impl Redis {
         }
     }
 
-    /// The credentials and database of its URL.
+    /// The credentials and database of the URL.
     pub fn login(&self) -> Login {
         match self {
             Self::External(redis) => redis.login().clone(),
@@ -87,14 +91,14 @@ impl Redis {
     }
 }
 
-/// What a client says after it has connected.
+/// Credentials and database that a client sends after it has connected.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Login {
-    /// The ACL user, where it is not the default one.
+    /// The ACL user; `None`: the default user.
     pub username: Option<String>,
-    /// The password, where one is needed.
+    /// The password; `None`: the server needs none.
     pub password: Option<String>,
-    /// The database's number.
+    /// The database number.
     pub database: i64,
 }
 

@@ -1,4 +1,4 @@
-//! A Redis process of our own.
+//! Redis processes.
 
 use std::{
     io,
@@ -19,22 +19,22 @@ use crate::provision::{
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// How to run a Redis of our own.
+/// Options of a [`RedisServer`].
 #[derive(Debug, Clone, Default)]
 pub struct RedisOptions {
-    /// Whether it keeps an append-only file, and so its state through a `kill -9`.
+    /// Whether Redis keeps an append-only file; with it, the data survives a `kill -9`.
     pub appendonly: bool,
-    /// Where its data and log go; `None`: a new folder under `target/`, removed with the handle.
+    /// The folder of its data and log; `None`: a new folder under `target/`, removed with the handle.
     pub dir: Option<PathBuf>,
-    /// The port on 127.0.0.1; 0: a free one.
+    /// The port on 127.0.0.1; 0: a free port.
     pub port: u16,
     /// The default user's password.
     pub password: Option<String>,
-    /// More arguments, such as `["--maxmemory", "1mb"]`.
+    /// Additional arguments, such as `["--maxmemory", "1mb"]`.
     pub args: Vec<String>,
 }
 
-/// A running Redis of our own. Dropped: stopped.
+/// A Redis process. Dropping it stops the process.
 pub struct RedisServer {
     binary: PathBuf,
     options: RedisOptions,
@@ -45,10 +45,11 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one and waits until it answers.
+    /// Starts a Redis and waits until it answers.
     ///
     /// # Errors
-    /// Where no binary is found or fetched, or it does not answer within 20 s; then with the end of its log.
+    /// If no executable is found or fetched, or Redis does not answer within 20 s. The latter error shows the end of
+    /// Redis' log.
     pub fn start(options: RedisOptions) -> Result<Self, ProvisionError> {
         let binary = super::binary()?;
         let scratch = match options.dir {
@@ -74,12 +75,12 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `redis://127.0.0.1:port`, with its password if it has one.
+    /// The URL, `redis://127.0.0.1:port`, with the password if there is one.
     pub fn url(&self) -> String {
         match self.password() {
             Some(password) => format!("redis://:{password}@{}", self.addr),
@@ -92,7 +93,7 @@ impl RedisServer {
         self.options.password.as_deref()
     }
 
-    /// Its process's id; `None` where it is stopped.
+    /// The process id; `None` while Redis is stopped.
     pub fn id(&self) -> Option<u32> {
         self.process().as_ref().map(ServerProcess::id)
     }
@@ -102,22 +103,22 @@ impl RedisServer {
         &self.dir
     }
 
-    /// SIGKILL: nothing is flushed or said goodbye to.
+    /// Kills Redis with SIGKILL: it saves nothing and closes no connection in order.
     pub fn kill(&self) {
         if let Some(mut process) = self.process().take() {
             process.kill();
         }
     }
 
-    /// Ends it as an operator would.
+    /// Stops Redis with SIGTERM, as an operator would.
     pub fn stop(&self) {
         self.process().take();
     }
 
-    /// Ends it if it runs, and starts it again on the same port with the same data.
+    /// Stops Redis if it runs, and starts it again on the same port with the same data folder.
     ///
     /// # Errors
-    /// Where it does not answer within 20 s.
+    /// If Redis does not answer within 20 s.
     pub fn restart(&self) -> Result<(), ProvisionError> {
         let mut process = self.process();
         process.take();
@@ -127,18 +128,18 @@ impl RedisServer {
         Ok(())
     }
 
-    /// SIGSTOP: its connections stay open and nothing answers.
+    /// Pauses Redis with SIGSTOP: connections stay open, and commands get no reply.
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If Redis does not run.
     pub fn pause(&self) -> io::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// SIGCONT: continues after [`RedisServer::pause`].
+    /// Resumes Redis with SIGCONT after [`RedisServer::pause`].
     ///
     /// # Errors
-    /// Where it does not run.
+    /// If Redis does not run.
     pub fn resume(&self) -> io::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -177,7 +178,7 @@ impl std::fmt::Debug for RedisServer {
     }
 }
 
-/// Whether the Redis at `url` answers, and is not still loading its data.
+/// Checks that the Redis at `url` answers PING within 500 ms, and has finished loading its data.
 pub(super) fn ping(url: &str) -> ::redis::RedisResult<()> {
     let client = ::redis::Client::open(url)?;
     let mut connection = client.get_connection_with_timeout(Duration::from_millis(500))?;
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn without_one_a_stopped_redis_forgets() {
+    fn without_an_append_only_file_a_stopped_redis_forgets() {
         let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
         say::<()>(&redis, &["SET", "k", "v"]);
         redis.stop();
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_asked_for() {
+    fn a_redis_with_a_password_refuses_clients_without_it() {
         let options = RedisOptions { password: Some("open-sesame".into()), ..Default::default() };
         let Some(redis) = or_skip(RedisServer::start(options)) else { return };
         assert!(ping(&format!("redis://{}", redis.addr())).is_err());
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_it_is_gone_with_its_folder() {
+    fn dropping_the_server_removes_it_and_its_folder() {
         let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
         let (url, dir) = (redis.url(), redis.dir().to_path_buf());
         drop(redis);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_start_shows_its_log() {
+    fn a_redis_that_cannot_start_shows_its_log() {
         let options = RedisOptions { args: vec!["--no-such-option".into(), "1".into()], ..Default::default() };
         match RedisServer::start(options) {
             Err(ProvisionError::Start { log, .. }) => assert!(log.contains("no-such-option"), "{log}"),

@@ -1,4 +1,4 @@
-//! One keep-alive connection of the load generator.
+//! Keep-alive connection of the load generator.
 
 use std::{cell::RefCell, io, net::SocketAddr, time::Instant};
 
@@ -13,36 +13,36 @@ use super::{
     response::{self, ResponseError},
 };
 
-/// Digits of a key, so that the next one is written over the last in place.
+/// Number of digits in a key: fixed, so that each key overwrites the one before in the request.
 const DIGITS: usize = 8;
 
-/// What became of a connection.
+/// Reasons why a connection failed.
 #[derive(Debug, Error)]
 pub(super) enum ConnectionError {
-    /// It cannot be made.
+    /// The connection cannot be opened.
     #[error("connecting to {target}: {source}")]
     Connect {
         /// The server.
         target: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It was lost.
+    /// Reading from or writing to the connection failed.
     #[error("connection lost: {0}")]
     Io(#[from] io::Error),
-    /// The server closed it in front of an answer.
-    #[error("connection closed instead of an answer")]
+    /// The server closed the connection before a complete response.
+    #[error("connection closed before the response")]
     Closed,
-    /// What came is not an HTTP response that ends in a known place.
+    /// The server's bytes are not an HTTP response with a known length.
     #[error(transparent)]
     Response(#[from] ResponseError),
 }
 
-/// An open connection, between two requests.
+/// An open connection without a request in flight.
 pub(super) struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
-    /// Where in the request the key's digits are.
+    /// Offset of the key's digits in the request.
     digits: usize,
     keys: Keys,
     answer: Vec<u8>,
@@ -59,7 +59,7 @@ impl Connection {
         Ok(Self { stream, request, digits, keys: Keys::of(plan, index), answer: Vec::with_capacity(4096) })
     }
 
-    /// Sends one request after the other until this moment, and waits for the last one's answer.
+    /// Sends one request after the other until `until`, and waits for the response to the last.
     pub(super) async fn send_until(&mut self, until: Instant, tally: &RefCell<Tally>) -> Result<(), ConnectionError> {
         let mut started = Instant::now();
         while started < until {
@@ -76,7 +76,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads one whole answer; its status.
+    /// Reads one complete response and returns its status.
     async fn answer(&mut self) -> Result<u16, ConnectionError> {
         self.answer.clear();
         loop {
@@ -90,7 +90,7 @@ impl Connection {
     }
 }
 
-/// The keys of one connection, over and over: every `step`-th, below `count`.
+/// The keys of one connection, in a cycle: every `step`-th key below `count`.
 #[derive(Debug)]
 struct Keys {
     next: u32,
@@ -99,8 +99,9 @@ struct Keys {
 }
 
 impl Keys {
-    /// With as many keys as connections, each connection has one of its own; with fewer, some share one; with more,
-    /// each has several, which no other has where their numbers divide.
+    /// The keys of the connection `index`. With as many keys as connections, each connection has one key of its own.
+    /// With fewer keys, connections share keys. With more keys, each connection has several, which no other connection
+    /// has if the number of keys is a multiple of the number of connections.
     fn of(plan: &Plan, index: u32) -> Self {
         let count = plan.keys.max(1);
         Self { next: index % count, step: plan.connections.max(1) % count, count }
@@ -113,7 +114,7 @@ impl Keys {
     }
 }
 
-/// Decimal, with leading zeros.
+/// Writes a number in decimal, with leading zeros.
 fn write_digits(place: &mut [u8], mut number: u32) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -132,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_keeps_to_a_key_of_its_own() {
+    fn a_connection_sends_one_key_of_its_own() {
         assert_eq!(keys(16, 16, 3), [3, 3, 3, 3]);
         assert_eq!(keys(16, 1, 3), [0, 0, 0, 0]);
     }
 
     #[test]
-    fn with_more_keys_than_connections_it_has_several_in_turn() {
+    fn with_more_keys_than_connections_a_connection_sends_several_in_turn() {
         assert_eq!(keys(2, 6, 1), [1, 3, 5, 1]);
         assert_eq!(keys(2, 6, 0), [0, 2, 4, 0]);
     }

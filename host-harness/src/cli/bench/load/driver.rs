@@ -1,4 +1,4 @@
-//! The other end of the load generator: starts its process, and lets it go.
+//! Controls the load generator's process: starts it, tells it when to measure, and reads its report.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
@@ -9,23 +9,23 @@ use thiserror::Error;
 
 use super::{Plan, Report};
 
-/// Why there is no report.
+/// Reasons why there is no report.
 #[derive(Debug, Error)]
 pub(in crate::cli::bench) enum LoadError {
-    /// The process cannot be run or spoken to.
+    /// The process cannot be started, written to or read from.
     #[error("load generator: {0}")]
     Io(#[from] io::Error),
-    /// It ended before its time; it has said why on standard error.
+    /// The process ended early; the reason is on standard error.
     #[error("load generator: expected {expected:?}, found {found:?}")]
     Ended {
-        /// What it should have said.
+        /// The line that was expected.
         expected: &'static str,
-        /// What it said.
+        /// The line that the process printed.
         found: String,
     },
 }
 
-/// A load generator that has warmed up its server, and waits. Dropped: ended.
+/// A load generator process that has warmed up the server and waits. Dropping it kills the process.
 pub(in crate::cli::bench) struct Loader {
     child: Child,
     says: BufReader<ChildStdout>,
@@ -33,7 +33,7 @@ pub(in crate::cli::bench) struct Loader {
 }
 
 impl Loader {
-    /// Starts one, and returns when the server is warm.
+    /// Starts a load generator, and returns when it has warmed up the server.
     pub(in crate::cli::bench) fn ready(plan: &Plan) -> Result<Self, LoadError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bench-load").args(["--target", &plan.target.to_string()]);
@@ -49,7 +49,7 @@ impl Loader {
         }
     }
 
-    /// Measures.
+    /// Runs the measurement and returns its report.
     pub(in crate::cli::bench) fn go(mut self) -> Result<Report, LoadError> {
         self.hears.write_all(b"go\n")?;
         let line = self.line()?;

@@ -1,10 +1,11 @@
-//! The load generator of `weir bench`: a process of its own, so that its CPU is never counted as a server's.
+//! Load generator of `weir bench`: a separate process, so that its CPU time does not count as a server's.
 //!
-//! A closed loop over HTTP/1.1 connections that stay open: each sends a request, reads the whole answer, and sends the
-//! next. One thread, no allocation per request, and a key (`x-user-id`) for each connection, or more of them in turn.
+//! Closed loop over keep-alive HTTP/1.1 connections: each connection sends a request, reads the complete response, and
+//! sends the next. The process has one thread and does not allocate per request. Each connection sends one key
+//! (`x-user-id`), or several in turn.
 //!
-//! The process connects, warms up, says `ready`, and waits for a line on its standard input; then it measures, and
-//! prints one [`Report`] as JSON. So its caller can look at the servers just before and just after.
+//! The process connects, warms up, prints `ready`, and waits for a line on its standard input; then it measures and
+//! prints one [`Report`] as JSON. The caller can therefore read the servers' CPU just before and just after.
 
 mod connection;
 mod driver;
@@ -28,53 +29,53 @@ use tokio::task::LocalSet;
 
 use connection::Connection;
 
-/// How long an answer may take before its connection counts as failed.
+/// Time limit of a response; after it, the connection counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Distinct failures that are reported.
+/// Maximum number of failures in a report.
 const FAILURES: usize = 5;
 
-/// What to send, and for how long.
+/// Plan of a load generator: server, connections, keys and durations.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub(in crate::cli) struct Plan {
     /// The server.
     #[arg(long)]
     pub(super) target: SocketAddr,
-    /// Connections, >= 1.
+    /// Number of connections, >= 1.
     #[arg(long)]
     pub(super) connections: u32,
-    /// Distinct keys, >= 1, spread over the connections.
+    /// Number of distinct keys, >= 1, spread over the connections.
     #[arg(long)]
     pub(super) keys: u32,
-    /// How long to send without measuring.
+    /// Duration of the warm-up, in milliseconds.
     #[arg(long)]
     pub(super) warm_up_millis: u64,
-    /// How long to measure.
+    /// Duration of the measurement, in milliseconds.
     #[arg(long)]
     pub(super) millis: u64,
 }
 
-/// What became of the requests that were measured.
+/// Results of the measured requests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Report {
-    /// Answers, of whatever status.
+    /// Number of responses with any status.
     pub(super) requests: u64,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last response, in microseconds.
     pub(super) elapsed_micros: u64,
-    /// Half of the answers took at most this long.
+    /// Median latency, in microseconds.
     pub(super) p50_micros: f64,
-    /// 99 of 100 answers took at most this long.
+    /// 99th percentile of the latency, in microseconds.
     pub(super) p99_micros: f64,
-    /// CPU of the load generator itself.
+    /// CPU time of the load generator itself, in microseconds.
     pub(super) cpu_micros: u64,
-    /// Answers by status.
+    /// Number of responses by status.
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// Connections that were lost and answers that were not HTTP; the first few, as text.
+    /// The first five failures of connections, as text.
     pub(super) failures: Vec<String>,
 }
 
-/// What all connections of a phase add to.
+/// Results of a phase, shared by all connections.
 struct Tally {
-    /// Nanoseconds.
+    /// Latencies in nanoseconds.
     latencies: Histogram<u64>,
     statuses: BTreeMap<u16, u64>,
     failures: Vec<String>,
@@ -100,10 +101,10 @@ impl Tally {
     }
 }
 
-/// Runs as the load generator; see the module.
+/// Runs the load generator; see the module documentation.
 ///
 /// # Errors
-/// Where it cannot connect.
+/// If a connection cannot be opened.
 pub(in crate::cli) fn run(plan: &Plan) -> anyhow::Result<ExitCode> {
     crate::provision::raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -128,7 +129,7 @@ async fn connect(plan: &Plan) -> anyhow::Result<Vec<Connection>> {
     Ok(connections)
 }
 
-/// Sends over all connections at once; they are open as before afterwards, but for those that failed.
+/// Sends over all connections at once. Afterwards `connections` holds those that did not fail, still open.
 async fn send(connections: &mut Vec<Connection>, duration: Duration) -> anyhow::Result<Report> {
     let started = Instant::now();
     let tally = Rc::new(RefCell::new(Tally::new(started)?));
@@ -143,7 +144,7 @@ async fn send(connections: &mut Vec<Connection>, duration: Duration) -> anyhow::
                 match tokio::time::timeout(limit, connection.send_until(until, &tally)).await {
                     Ok(Ok(())) => return Some(connection),
                     Ok(Err(why)) => tally.borrow_mut().failed(why.to_string()),
-                    Err(_) => tally.borrow_mut().failed(format!("no answer within {} s", PATIENCE.as_secs())),
+                    Err(_) => tally.borrow_mut().failed(format!("no response within {} s", PATIENCE.as_secs())),
                 }
                 None
             })

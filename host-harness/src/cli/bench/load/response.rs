@@ -1,28 +1,28 @@
-//! Just enough of HTTP/1.1 to know an answer's status and where it ends.
+//! Minimal parser of HTTP/1.1 responses: status and length.
 
 use thiserror::Error;
 
-/// Why an answer cannot be counted.
+/// Reasons why a response cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum ResponseError {
-    /// It does not begin as a response does.
+    /// The bytes do not begin with an HTTP/1.1 status line.
     #[error("expected an HTTP/1.1 response, found {found:?}")]
     NoStatusLine {
-        /// Its first bytes.
+        /// The first 20 bytes.
         found: String,
     },
-    /// Its end is unknown: a closed loop needs a content-length.
+    /// The response has no content-length; a closed loop needs it to find the end.
     #[error("expected a content-length in the response {status}")]
     NoLength {
-        /// Its status.
+        /// The response's status.
         status: u16,
     },
-    /// More came than was asked for.
+    /// The server sent bytes after the response.
     #[error("{0} bytes after the response's end")]
     Surplus(usize),
 }
 
-/// The status, once all of the answer is there; `None` before.
+/// The status of a complete response; `None` if bytes are missing.
 pub(super) fn status_if_whole(bytes: &[u8]) -> Result<Option<u16>, ResponseError> {
     let Some(head_end) = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else {
         return Ok(None);
@@ -59,7 +59,7 @@ mod tests {
     const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 5\r\nserver: x\r\n\r\nhello";
 
     #[test]
-    fn an_answer_is_whole_with_its_last_byte_and_no_sooner() {
+    fn a_response_is_complete_with_its_last_byte_and_not_before() {
         for length in 0..ANSWER.len() {
             assert_eq!(status_if_whole(&ANSWER[..length]), Ok(None), "{length}");
         }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_say_its_length_is_refused() {
+    fn a_response_without_a_length_is_refused() {
         let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(status_if_whole(chunked), Err(ResponseError::NoLength { status: 200 }));
         let found = "RTSP/1.0 200 OK\r\nx: ".to_owned();

@@ -1,11 +1,11 @@
-//! All rounds, one a line, nothing averaged.
+//! CSV of all rounds: one line per round, without averages.
 
 use super::super::{
     round::{Figure, Round},
     spread::Rounds,
 };
 
-/// With a line of names first.
+/// Renders all rounds, with a header line.
 pub(super) fn render(rounds: &Rounds) -> String {
     let mut names =
         vec!["sweep", "subject", "workers", "connections", "keys", "redis_delay_ms", "round", "requests", "seconds"];

@@ -1,4 +1,4 @@
-//! What a run leaves: a table on the terminal, a page, all rounds as CSV, and plots.
+//! Output of a run: a table on the terminal, a page, all rounds as CSV, and plots.
 
 mod csv;
 mod page;
@@ -9,10 +9,10 @@ use std::{fs, path::Path};
 
 use super::{BenchError, footprint::Footprint, machine::Machine, plan::Sweep, spread::Rounds};
 
-/// Beside the page.
+/// Name of the folder for CSV and plots, next to the page.
 const FOLDER: &str = "results";
 
-/// All that a run has found out.
+/// All results of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Results<'a> {
     pub(super) rounds: &'a Rounds,
@@ -20,10 +20,10 @@ pub(super) struct Results<'a> {
     pub(super) footprint: &'a Footprint,
 }
 
-/// Writes `RESULTS.md`, and `results/` beside it.
+/// Writes `RESULTS.md`, and the folder `results/` next to it.
 ///
 /// # Errors
-/// Where a file cannot be written or a plot cannot be drawn.
+/// If a file cannot be written or a plot cannot be drawn.
 pub(super) fn write(dir: &Path, results: &Results<'_>) -> Result<(), BenchError> {
     let folder = dir.join(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -37,7 +37,7 @@ pub(super) fn write(dir: &Path, results: &Results<'_>) -> Result<(), BenchError>
     Ok(())
 }
 
-/// The numbers of connections at which all subjects were compared, in order.
+/// The numbers of connections at which the subjects were compared, ascending.
 fn connections(rounds: &Rounds) -> Vec<u32> {
     let mut all: Vec<u32> = rounds.points(Sweep::Subjects).iter().map(|point| point.setting.connections).collect();
     all.sort_unstable();

@@ -1,4 +1,4 @@
-//! The page: machine, versions, tables, plots. Ready to be committed, with relative links and nobody's names.
+//! Markdown page of results: machine, versions, tables, plots. Its links are relative, and it names no host.
 
 use std::fmt::Write as _;
 
@@ -12,15 +12,16 @@ use super::super::{
 use super::{FOLDER, Results, plot::Plot, table};
 
 pub(super) fn render(results: &Results<'_>, plots: &[Plot]) -> String {
-    let mut page =
-        String::from("# What a request costs\n\nMeasured by `weir bench`, interleaved, everything on one machine");
+    let mut page = String::from(
+        "# Performance: cost of a request\n\nMeasured by `weir bench` in interleaved rounds, all on one machine",
+    );
     let machine = results.machine;
     let has_limitador =
         results.rounds.points(Sweep::Subjects).iter().any(|point| point.subject == Subject::RatelimitLimitador);
     // Writing to a string cannot fail.
     let _ = writeln!(
         page,
-        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless said otherwise; Redis {}{}{}; Weir {}, its wasm {} KB.\n",
+        ": {} ({} cores), Linux {}.\nEnvoy {}, one worker unless a table says otherwise; Redis {}{}{}; Weir {} ({} KB of wasm).\n",
         machine.cpu,
         machine.cores,
         machine.kernel,
@@ -31,7 +32,7 @@ pub(super) fn render(results: &Results<'_>, plots: &[Plot]) -> String {
         machine.commit,
         machine.wasm.div_ceil(1000),
     );
-    let _ = writeln!(page, "{}\n\nAll rounds: [rounds.csv]({FOLDER}/rounds.csv).", table::NOTE);
+    let _ = writeln!(page, "{}\n\nFigures of every round: [rounds.csv]({FOLDER}/rounds.csv).", table::NOTE);
     for connections in super::connections(results.rounds) {
         let plural = if connections == 1 { "" } else { "s" };
         let _ = writeln!(page, "\n## {connections} connection{plural}\n");
@@ -43,7 +44,7 @@ pub(super) fn render(results: &Results<'_>, plots: &[Plot]) -> String {
     let _ = write!(page, "{}", subjects(results.rounds));
     let growth: Vec<&Plot> = plots.iter().filter(|plot| !plot.file.starts_with("cpu-")).collect();
     if !growth.is_empty() {
-        let _ = writeln!(page, "\n## How the cost grows");
+        let _ = writeln!(page, "\n## Scaling");
         for plot in growth {
             let _ = write!(page, "\n{}", image(plot));
         }
@@ -58,7 +59,7 @@ fn image(plot: &Plot) -> String {
 }
 
 fn subjects(rounds: &Rounds) -> String {
-    let mut text = String::from("\n## The subjects\n\n");
+    let mut text = String::from("\n## Subjects\n\n");
     let mut named = Vec::new();
     for Point { subject, .. } in rounds.points(Sweep::Subjects) {
         if !named.contains(&subject) {
@@ -67,9 +68,9 @@ fn subjects(rounds: &Rounds) -> String {
         }
     }
     text.push_str(
-        "\nEvery Envoy has the same route and the same fault filter, which answers what the limiter lets pass; \
-         `x-user-id`\nis another for each connection. Only weir-headers adds headers to what is admitted; what is denied has the \
-         same headers\neverywhere.\n",
+        "\nEvery Envoy has the same route and the same fault filter, which answers admitted requests with a 200. Each \
+         connection\nsends an `x-user-id` of its own. Only weir-headers adds headers to the responses of admitted \
+         requests; all denials\nhave the same headers.\n",
     );
     text
 }
@@ -113,25 +114,28 @@ fn footprint(results: &Results<'_>) -> String {
     let footprint = results.footprint;
     let mut text = String::new();
     if let Some(spread) = footprint.redis_round_trip {
-        let _ =
-            writeln!(text, "\nRedis alone, one script there and back on one connection: p50 {:.3} ms.", spread.median);
+        let _ = writeln!(
+            text,
+            "\nRound trip of one script call to Redis, without a proxy, on one connection: p50 {:.3} ms.",
+            spread.median
+        );
     }
     if !footprint.memory.is_empty() {
-        text.push_str("\n## Memory and start-up\n\n| subject | keys seen | proxy's memory, MiB | of it in use |\n|---|--:|--:|--:|\n");
+        text.push_str("\n## Memory and start-up\n\n| subject | keys seen | proxy memory, MiB | in use, MiB |\n|---|--:|--:|--:|\n");
         for Memory { subject, keys, resident, unused } in &footprint.memory {
             let used = unused.map_or_else(|| "–".to_owned(), |unused| format!("{:.1}", resident - unused));
             let _ = writeln!(text, "| {} | {keys} | {resident:.1} | {used} |", subject.name());
         }
-        text.push_str("\nIn use is what is resident less what is free in the proxy's allocator. V8 leaves more free there once it has\ncompiled a larger module.\n");
+        text.push_str("\nProxy memory is resident memory; memory in use is without the free memory in the proxy's allocator. V8 leaves more\nfree memory there after it has compiled a larger module.\n");
     }
     if !footprint.per_worker.is_empty() {
-        text.push_str("\n| subject | each further worker, MiB |\n|---|--:|\n");
+        text.push_str("\n| subject | per additional worker, MiB |\n|---|--:|\n");
         for (subject, mib) in &footprint.per_worker {
             let _ = writeln!(text, "| {} | {mib:.1} |", subject.name());
         }
     }
     if !footprint.start_up.is_empty() {
-        text.push_str("\n| subject | start to serving, ms (least – most) |\n|---|--:|\n");
+        text.push_str("\n| subject | start-up, ms (min – max) |\n|---|--:|\n");
         for (subject, spread) in &footprint.start_up {
             let (name, Spread { least, median, most }) = (subject.name(), spread);
             let _ = writeln!(text, "| {name} | {median:.0} ({least:.0} – {most:.0}) |");
@@ -146,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_tells_machine_versions_figures_and_where_the_rest_is() {
+    fn the_page_has_machine_versions_figures_and_links_to_the_rest() {
         let mut rounds = Rounds(vec![round(Subject::NoOp, 1, 30), round(Subject::Weir, 1, 45)]);
         let machine = Machine {
             cpu: "AMD EPYC".into(),
@@ -174,7 +178,7 @@ mod tests {
         for part in [
             "AMD EPYC (2 cores), Linux 6.1.0.",
             "Envoy 1.40.0,",
-            "Redis 6.2.7; nginx 1.22.1; limitador-server 2.4.0; Weir 0123456789, its wasm 390 KB.",
+            "Redis 6.2.7; nginx 1.22.1; limitador-server 2.4.0; Weir 0123456789 (390 KB of wasm).",
             "](results/rounds.csv)",
             "](results/cpu-16.svg)",
             "## 16 connections",
@@ -186,6 +190,6 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part:?} in\n{page}");
         }
-        assert!(!page.contains("How the cost grows"));
+        assert!(!page.contains("## Scaling"));
     }
 }

@@ -1,4 +1,4 @@
-//! Plots as SVG: bars of what each subject costs, lines of how the cost grows.
+//! SVG plots: one bar per subject for its cost, lines for the sweeps.
 
 use plotters::{prelude::*, style::text_anchor};
 
@@ -12,7 +12,7 @@ use super::super::{
 
 const WIDTH: u32 = 860;
 const FONT: &str = "sans-serif";
-/// Of subjects, and of the servers in a bar.
+/// Colors of the lines, and of the servers in a bar.
 const COLORS: [RGBColor; 4] =
     [RGBColor(0x2f, 0x6d, 0xa8), RGBColor(0xd6, 0x82, 0x2b), RGBColor(0x6b, 0x9e, 0x5b), RGBColor(0x88, 0x88, 0x88)];
 const WHISKER: ShapeStyle = ShapeStyle { color: RGBAColor(0x22, 0x22, 0x22, 1.0), filled: false, stroke_width: 1 };
@@ -27,13 +27,13 @@ pub(super) struct Plot {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Drawn {
-    /// A bar of parts each, and how far the rounds are apart.
+    /// Bars: a name, the CPU of proxy, Redis and service, and the spread of their sum.
     Bars(Vec<(String, [f64; 3], Spread)>),
-    /// A line of points each, at positions that all lines share.
+    /// Lines through points; all lines share the positions on the axis.
     Lines { axis: &'static str, positions: Vec<u64>, lines: Vec<(String, Vec<(u64, Spread)>)> },
 }
 
-/// All plots that there are figures for.
+/// All plots for which the rounds have figures.
 pub(super) fn all(rounds: &Rounds) -> Vec<Plot> {
     let mut plots: Vec<Plot> = super::connections(rounds).into_iter().map(|it| bars(rounds, it)).collect();
     plots.extend(limits(rounds));
@@ -60,7 +60,7 @@ fn bars(rounds: &Rounds, connections: u32) -> Plot {
     }
 }
 
-/// Limits per request are subjects of their own.
+/// Plot of the cost by limits per request; each number of limits is a subject.
 fn limits(rounds: &Rounds) -> Option<Plot> {
     let subjects = [(1, Subject::Weir), (3, Subject::Weir3), (8, Subject::Weir8)];
     let mut lines = Vec::new();
@@ -106,7 +106,7 @@ impl Plot {
     /// The plot as an SVG document.
     ///
     /// # Errors
-    /// Where the plotting library fails.
+    /// If the plotting library fails.
     pub(super) fn svg(&self) -> Result<String, BenchError> {
         let mut text = String::new();
         let drawn = match &self.drawn {
@@ -120,13 +120,13 @@ impl Plot {
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
-/// One bar below the other, for their names are long.
+/// Draws horizontal bars, one below the other, because the subjects' names are long.
 fn draw_bars(text: &mut String, title: &str, bars: &[(String, [f64; 3], Spread)]) -> Done {
     let height = 110 + 30 * u32::try_from(bars.len())?;
     let root = SVGBackend::with_string(text, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let most = bars.iter().map(|(_, _, all)| all.most).fold(1e-9, f64::max) * 1.05;
-    // Names stand left of zero.
+    // Names are drawn left of zero.
     let names = most * 0.25;
     let mut chart = ChartBuilder::on(&root)
         .caption(title, (FONT, 18))
@@ -173,7 +173,7 @@ fn draw_bars(text: &mut String, title: &str, bars: &[(String, [f64; 3], Spread)]
     Ok(())
 }
 
-/// Positions are evenly spaced, whatever they stand for: they are few, and far apart.
+/// Draws lines over evenly spaced positions, regardless of their values: positions are few and far apart.
 fn draw_lines(
     text: &mut String,
     title: &str,

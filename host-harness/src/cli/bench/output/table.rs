@@ -1,4 +1,4 @@
-//! The table of subjects, for the terminal and for the page.
+//! Table of subjects, for the terminal and for the page.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
@@ -8,18 +8,18 @@ use super::super::{
     spread::{Rounds, Spread},
 };
 
-/// What the columns after the subject's name say.
+/// Headings of the columns after the subject's name.
 const HEADER: [&str; 11] =
     ["conns", "req/s", "p50 ms", "p99 ms", "proxy CPU", "± %", "all CPU", "× proxy", "× all", "× req/s", "Redis/req"];
 
-/// For the terminal: medians over the rounds, a line for each subject and number of connections.
+/// Table for the terminal: medians over the rounds, one line per subject and number of connections.
 pub(in super::super) fn render(rounds: &Rounds) -> String {
     let mut table = table(rounds, &rounds.points(Sweep::Subjects));
     table.load_style(presets::UTF8_FULL_CONDENSED);
     format!("{table}\n{NOTE}")
 }
 
-/// For the page: the subjects at one number of connections.
+/// Table for the page: the subjects at one number of connections.
 pub(super) fn markdown(rounds: &Rounds, connections: u32) -> String {
     let points = rounds.points(Sweep::Subjects).into_iter();
     let points: Vec<Point> = points.filter(|point| point.setting.connections == connections).collect();
@@ -28,10 +28,12 @@ pub(super) fn markdown(rounds: &Rounds, connections: u32) -> String {
     table.to_string()
 }
 
-/// What the columns mean.
-pub(super) const NOTE: &str = "Medians over the rounds. CPU: milliseconds per 1,000 requests, of the proxy, and of all \
-servers; ±: half of how far apart the rounds are; ×: of the baseline in the same rounds (no-op; no-op-deny for what is \
-denied; nginx for nginx-lua). Redis/req: scripts run, and commands with those that scripts call.";
+/// Explanation of the columns.
+pub(super) const NOTE: &str = "All figures are medians over the rounds. proxy CPU, all CPU: CPU time of the proxy and \
+of all servers, in ms per 1,000 requests. ± %: half the range of proxy CPU over the rounds, in percent of the median. \
+× proxy, × all, × req/s: ratio to the baseline in the same rounds; the baseline is no-op, no-op-deny for denied \
+requests, nginx for nginx-lua. Redis/req: script calls per request, and commands per request including those that \
+scripts call.";
 
 fn table(rounds: &Rounds, points: &[Point]) -> Table {
     let mut table = Table::new();
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_is_a_line_with_its_medians_and_its_ratio() {
+    fn a_subject_is_a_line_with_its_medians_and_ratios() {
         let rounds = Rounds(vec![round(Subject::NoOp, 1, 30), round(Subject::Weir, 1, 45)]);
         let text = render(&rounds);
         let line = text.lines().find(|line| line.contains("weir")).unwrap();

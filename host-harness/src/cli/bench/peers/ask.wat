@@ -1,8 +1,8 @@
-;; Asks Redis the same for every request, over a stream as Weir's, and lets the request pass when there is a reply,
-;; whatever it says: the least that a wasm filter can do to ask for each request. Limiter and bridge are one VM's.
-;; It resumes in one callback all that have a reply, as Weir must not: it is for 256 connections, not for 1,000, with which
-;; the stack overflows.
-;; @command@: what it sends; @size@: bytes of that; @framed@: bytes of it with the gRPC framing.
+;; Guest that sends the same script call to Redis for every request, over the same kind of stream as Weir, and resumes
+;; the request on any reply: the minimum for a wasm filter that calls Redis per request. Limiter and bridge share a VM.
+;; The guest resumes all requests with a reply in one callback, which Weir must not do: the stack overflows with 1,000
+;; connections. 256 connections work.
+;; Placeholders: @command@ is the script call, @size@ its length in bytes, @framed@ its length with gRPC framing.
 (module
   (import "env" "proxy_set_tick_period_milliseconds" (func $tick_every (param i32) (result i32)))
   (import "env" "proxy_set_effective_context" (func $act_as (param i32) (result i32)))
@@ -19,9 +19,9 @@
   (data (i32.const 0x020) "ask")
   (data (i32.const 0x030) "content-type")
   (data (i32.const 0x040) "application/grpc")
-  ;; 0x050: no pairs; 0x060: the stream's token; 0x064, 0x068: where a buffer is, and its size.
+  ;; 0x050: an empty list of pairs; 0x060: the stream's token; 0x064, 0x068: address and size of a buffer.
   (data (i32.const 0x8000) "@command@")
-  ;; From 0x1000: who waits, in the order of the replies; 4,096 of them.
+  ;; From 0x1000: ring of up to 4,096 paused contexts, in the order of the replies.
   (global $first (mut i32) (i32.const 0))
   (global $next (mut i32) (i32.const 0))
   (global $limiter (mut i32) (i32.const 0))
@@ -32,7 +32,7 @@
   (func $place (param $nth i32) (result i32)
     (i32.add (i32.const 0x1000) (i32.shl (i32.and (local.get $nth) (i32.const 0xfff)) (i32.const 2))))
   (func (export "proxy_abi_version_0_2_1"))
-  ;; Behind the command, 255 copies of it: what was sent before there was a connection comes to the bridge as one.
+  ;; 255 copies of the command follow it: calls sent before the connection exists reach the bridge as one body.
   (func (export "_initialize")
     (local $copies i32)
     (loop $copy
@@ -40,9 +40,9 @@
       (memory.copy (i32.add (i32.const 0x8000) (i32.mul (local.get $copies) (i32.const @size@)))
                    (i32.const 0x8000) (i32.const @size@))
       (br_if $copy (i32.lt_u (local.get $copies) (i32.const 255)))))
-  ;; What the host hands in is read at once.
+  ;; One buffer for everything that the host passes: the guest reads it immediately.
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0x40000)
-  ;; The bridge has one context, its stream's: a context of a root that is not the limiter's.
+  ;; The only context of the bridge is its stream's; its root is not the limiter's.
   (func (export "proxy_on_context_create") (param $context i32) (param $root i32)
     (if (i32.and (i32.ne (local.get $root) (i32.const 0)) (i32.ne (local.get $root) (global.get $limiter)))
       (then (global.set $stream (local.get $context)))))
@@ -68,7 +68,7 @@
     (drop (call $act_as (global.get $limiter)))
     (drop (call $send (i32.load (i32.const 0x060)) (i32.const 0x8000) (i32.const @size@) (i32.const 0)))
     i32.const 1)
-  ;; Each message came with five bytes before it.
+  ;; Replaces the framed messages with commands: each message has five bytes of framing.
   (func (export "proxy_on_request_body") (param $context i32) (param $size i32) (param i32) (result i32)
     (if (i32.eq (local.get $context) (global.get $stream))
       (then
@@ -80,7 +80,7 @@
       (then
         (drop (call $set_header (i32.const 2) (i32.const 0x030) (i32.const 12) (i32.const 0x040) (i32.const 16)))))
     i32.const 0)
-  ;; A reply is a line.
+  ;; Each line of the body is a reply.
   (func (export "proxy_on_response_body") (param $context i32) (param $size i32) (param i32) (result i32)
     (local $at i32)
     (local $end i32)

@@ -1,4 +1,4 @@
--- A request costs one token of its user's bucket, in Redis; connections to Redis are kept.
+-- Limiter of `nginx-lua`: each request takes a token from its user's bucket in Redis, over a keep-alive connection.
 local script = [==[@script@]==]
 local body = '@body@'
 local sha
