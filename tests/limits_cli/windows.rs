@@ -9,7 +9,7 @@ use weir_harness::provision::redis::RedisOptions;
 
 use crate::operator::Operator;
 
-/// Windows that do not end during a test.
+/// Limits whose windows do not end during a test.
 const CONFIGURATION: &str = r#"{
   "redis": {"cluster": "redis", "key_prefix": "we*ir:"},
   "limits": [
