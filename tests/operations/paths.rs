@@ -49,7 +49,7 @@ async fn all_spellings_of_a_path_share_a_limit_where_the_proxy_normalizes_paths(
     ] {
         assert_eq!(get(path).await.status, 429, "{path}");
     }
-    // These are other pages to an upstream, or at least other texts: `exact` does not match them, `prefix` or `regex` can.
+    // To an upstream, these are other pages or at least other texts: `prefix` or `regex` match them, `exact` does not.
     for path in ["/LOGIN", "/login;x", "/login/", "/login%2F", "/login%3Bx"] {
         assert_eq!(get(path).await.without("x-ratelimit-limit").status, 200, "{path}");
     }
