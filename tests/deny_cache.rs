@@ -27,7 +27,7 @@ async fn a_flood_is_denied_without_asking_redis(host: HostKind) {
     plan.users = vec![Mesh::user("alice", Pace::Closed).connections(32).requests(5_000)];
     let crowd = load::run(plan, Arc::default()).await.together();
     assert_eq!((crowd.admitted(), crowd.denied()), (100, 4_900), "{:?}", crowd.failures());
-    // Each of the two workers asks Redis once a second, with all requests that arrive before the reply: 32 at most.
+    // Once a second, each of the two workers asks Redis for the requests that arrive before the reply: at most 32.
     let bound = 100 + 2 * 32 * (1 + start.elapsed().as_secs());
     let asked = weir::buckets_asked(&mesh);
     assert!((100..=bound).contains(&asked), "{asked} of at most {bound}");

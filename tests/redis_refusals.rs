@@ -1,5 +1,5 @@
-//! Error replies of Redis: a missing command, a missing permission, cluster mode. Each has its own counter and one
-//! warning with the remedy, and no log line has a part of a client's key. On both hosts, over both transports.
+//! Error replies of Redis: a missing command, a missing permission, cluster mode. Each error has its own counter and
+//! one warning with the remedy, and no log line has a part of a client's key. On both hosts, over both transports.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, Once};

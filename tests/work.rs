@@ -1,6 +1,6 @@
 //! Upper bound on the work of one request of 55 kB, for the worst configurations that are accepted.
 //!
-//! Work is counted in instructions, as in `tests/fuel.rs`. As measured, Envoy's V8 takes 1 ms for about five million.
+//! Work is counted in instructions, as in `tests/fuel.rs`. Envoy's V8 took 1 ms for about five million in measurements.
 
 use std::{
     net::SocketAddr,

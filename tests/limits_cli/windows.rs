@@ -124,7 +124,7 @@ fn peek_shows_the_remainder_for_each_window_algorithm() {
 }
 
 #[test]
-fn peek_shows_requests_in_flight_and_that_one_must_end() {
+fn peek_shows_requests_in_flight_and_when_a_slot_becomes_free() {
     let Some(mut shop) = Shop::open() else { return };
     shop.sees(&["peek", "places"], &["in flight  0 of 3", "1 token    now"]);
     for _ in 0..3 {
@@ -229,7 +229,7 @@ fn max_sets_the_number_of_any_algorithm_and_one_command_sets_several_windows() {
 }
 
 #[test]
-fn an_option_that_the_limit_lacks_is_refused_with_those_that_it_has() {
+fn an_option_that_does_not_fit_the_limit_is_refused_with_the_options_that_do() {
     let Some(shop) = Shop::open() else { return };
     let told = |command: &[&str]| shop.operator.is_told(command);
     assert_eq!(

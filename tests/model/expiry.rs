@@ -90,7 +90,7 @@ fn a_key_expires_when_its_bucket_is_full() {
 }
 
 #[test]
-fn a_key_of_a_leased_bucket_expires_when_the_bucket_is_full_after_a_late_use_of_its_leases() {
+fn a_key_with_leases_expires_when_the_bucket_is_full_even_after_their_late_use() {
     let Some(mut store) = Store::start() else { return };
     let ten = leased(bucket(10, Micros::from_secs(60)));
     let ask = |store: &mut Store, ask: LeaseAsk| only(store, Algorithm::LeasedBucket(ten.asking(ask)), 0);

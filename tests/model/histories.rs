@@ -13,7 +13,7 @@ use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
 
-/// 2026-11-20.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;

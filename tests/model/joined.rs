@@ -12,7 +12,7 @@ use weir_filter::units::{Micros, Tokens};
 use crate::histories::{any_algorithm, token_bucket};
 use crate::store::Store;
 
-/// 2026-11-21.
+/// 2026-11-21T00:00Z, in µs.
 const TODAY: u64 = 1_795_219_200_000_000;
 
 /// Number of limits: those of three users, and one that they share.

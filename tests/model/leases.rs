@@ -1,5 +1,5 @@
 //! Guarantee of leases: however workers use, settle, lose and forget leased tokens, no window admits more than a full
-//! bucket and its refill. Of several configurations, the largest capacity and the fastest rate count.
+//! bucket and its refill. With several configurations, the largest capacity and the fastest rate count.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
@@ -14,7 +14,7 @@ use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
 
-/// 2026-11-20.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const WORKERS: usize = 3;
 

@@ -16,7 +16,7 @@ use weir_filter::units::{Micros, Tokens};
 use crate::histories::{Ask, ask, leased_bucket, seconds, token_bucket};
 use crate::store::Store;
 
-/// 2026-11-20.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const KEY: &str = "bucket";
 
