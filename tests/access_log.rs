@@ -1,4 +1,4 @@
-//! What users read in the access log of `envoy/access-log.yaml`, on both hosts, each in its own file.
+//! Access logs on both hosts, each in its own file: the JSON lines of `envoy/access-log.yaml`, and a text format.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +11,15 @@ use tokio::time::timeout;
 use weir::{HostKind, Mesh};
 
 weir::on_both_hosts! {
-    the_log_says_what_was_decided_of_each_request
-    a_text_log_has_its_operators
-    the_log_says_what_was_decided_of_each_of_a_crowd
+    the_log_has_the_decision_of_each_request
+    a_text_format_expands_its_operators
+    the_log_has_the_decision_of_each_of_a_thousand_requests_at_once
 }
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 const FILE: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
-async fn the_log_says_what_was_decided_of_each_request(host: HostKind) {
+async fn the_log_has_the_decision_of_each_request(host: HostKind) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("access.log");
     let mesh = Mesh::on(host, "envoy/access-log.yaml").patient().bucket(2, 1, "3600s");
@@ -53,12 +53,16 @@ async fn the_log_says_what_was_decided_of_each_request(host: HostKind) {
     let wait: u64 = lines[2]["retry_after_us"].as_str().unwrap().parse().unwrap();
     assert!((3_500_000_000..=3_600_000_000).contains(&wait), "{wait}");
     let unlimited: Vec<&str> = lines[3].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(unlimited, ["client", "duration_ms", "method", "path", "status", "time"], "no limit, nothing decided");
+    assert_eq!(
+        unlimited,
+        ["client", "duration_ms", "method", "path", "status", "time"],
+        "fields of a request that no limit applies to"
+    );
     assert_eq!(lines[3]["path"], "/\"quoted\"?x=1");
 }
 
-/// More of them at once than one callback decides.
-async fn the_log_says_what_was_decided_of_each_of_a_crowd(host: HostKind) {
+/// 1,000 requests at once are more than one callback decides.
+async fn the_log_has_the_decision_of_each_of_a_thousand_requests_at_once(host: HostKind) {
     const CROWD: usize = 1_000;
     const ROUNDS: usize = 3;
     let folder = tempfile::tempdir().unwrap();
@@ -88,7 +92,7 @@ async fn the_log_says_what_was_decided_of_each_of_a_crowd(host: HostKind) {
     assert_eq!(silent, 0, "of {} lines", lines.len());
 }
 
-async fn a_text_log_has_its_operators(host: HostKind) {
+async fn a_text_format_expands_its_operators(host: HostKind) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("access.log");
     let format = "%REQ(:METHOD)% %REQ(X-ORIGINAL?:PATH):6% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% \
@@ -105,14 +109,15 @@ async fn a_text_log_has_its_operators(host: HostKind) {
     assert_eq!(lines(&mesh, &file, 1), ["DELETE /shop/ HTTP/1.1 200 direct_response 0/6 - <everything> 19 - 100%"]);
 }
 
-/// Has the first access log be a file, with the format that it has.
+/// Changes the first access log to a file log with the same format.
 fn log_to(file: &Path, bootstrap: &mut Value) {
     let log = bootstrap.pointer_mut(&format!("{MANAGER}/access_log/0/typed_config")).expect("an access log");
     log["@type"] = FILE.into();
     log["path"] = file.display().to_string().into();
 }
 
-/// The log's lines, once there are `count`. Envoy keeps lines back for seconds, and writes them when it ends.
+/// Stops Envoy, waits for `count` lines in the log, and returns them. Envoy buffers lines for seconds and writes them
+/// when it exits.
 fn lines(mesh: &Mesh, file: &Path, count: usize) -> Vec<String> {
     mesh.hosts().iter().filter_map(|host| host.envoy()).for_each(|envoy| envoy.stop());
     let deadline = Instant::now() + Duration::from_secs(10);

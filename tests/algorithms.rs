@@ -1,4 +1,4 @@
-//! Every way in which a limit admits, on both hosts: windows, quotas, requests in flight, and requests that are held.
+//! Limit algorithms on both hosts: windows, quotas, concurrency and shaping.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use weir::{Answer, HostKind, Mesh, on_both_hosts};
 
-/// A host whose limits are these, each for the requests whose `x-case` is its name, per `x-user-id`.
+/// Starts a host with these limits, each for requests with its name in `x-case`, keyed by `x-user-id`.
 async fn limits(kind: HostKind, limits: &[(&str, Value)]) -> Option<Mesh> {
     let all: Vec<Value> = limits
         .iter()
@@ -27,18 +27,18 @@ async fn get(mesh: &Mesh, case: &str, user: &str) -> Answer {
 }
 
 on_both_hosts! {
-    so_many_are_admitted_whatever_counts_them
-    a_window_slides_on
-    zero_blocks_every_request_and_spends_nothing
-    places_that_another_proxy_holds_for_longer_stay_taken
-    several_windows_are_all_or_nothing
-    limits_of_different_kinds_are_one_step
-    a_request_in_flight_keeps_its_place_until_it_is_over
-    a_request_that_leaves_gives_its_place_and_its_token_back
+    each_window_algorithm_admits_max_requests_and_denies_the_next
+    a_sliding_window_admits_again_when_its_oldest_requests_have_left_it
+    a_limit_of_zero_denies_every_request_and_spends_nothing
+    slots_that_another_proxy_holds_on_longer_leases_stay_taken
+    a_request_spends_from_all_windows_of_a_limit_or_from_none
+    limits_of_different_algorithms_are_decided_in_one_step
+    a_request_keeps_its_slot_until_it_ends
+    a_held_request_whose_client_disconnects_returns_its_slot_and_its_token
     requests_are_held_until_their_tokens_exist
 }
 
-async fn so_many_are_admitted_whatever_counts_them(kind: HostKind) {
+async fn each_window_algorithm_admits_max_requests_and_denies_the_next(kind: HostKind) {
     let Some(mesh) = limits(
         kind,
         &[
@@ -62,7 +62,7 @@ async fn so_many_are_admitted_whatever_counts_them(kind: HostKind) {
     }
 }
 
-async fn a_window_slides_on(kind: HostKind) {
+async fn a_sliding_window_admits_again_when_its_oldest_requests_have_left_it(kind: HostKind) {
     let Some(mesh) =
         limits(kind, &[("exact", json!({"sliding_window": {"max_requests": 2, "window": "2s", "mode": "exact"}}))])
             .await
@@ -81,7 +81,7 @@ async fn a_window_slides_on(kind: HostKind) {
     get(&mesh, "exact", "alice").await.admitted();
 }
 
-async fn zero_blocks_every_request_and_spends_nothing(kind: HostKind) {
+async fn a_limit_of_zero_denies_every_request_and_spends_nothing(kind: HostKind) {
     let bucket = json!({"max_tokens": 0, "tokens_per_fill": 5, "fill_interval": "60s"});
     let cases = [
         ("bucket", json!({"token_bucket": bucket})),
@@ -105,10 +105,10 @@ async fn zero_blocks_every_request_and_spends_nothing(kind: HostKind) {
     mesh.counts("weir_limit_shadow_shadow_denied", 1).await;
     mesh.counts("weir_requests_denied", 9).await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut mesh.redis_connection()).unwrap();
-    assert_eq!(keys, [""; 0], "nothing is spent");
+    assert_eq!(keys, [""; 0], "no key is written");
 }
 
-async fn places_that_another_proxy_holds_for_longer_stay_taken(kind: HostKind) {
+async fn slots_that_another_proxy_holds_on_longer_leases_stay_taken(kind: HostKind) {
     let Some(mesh) = limits(kind, &[("flights", json!({"concurrency": {"max_requests": 4, "lease": "1s"}}))]).await
     else {
         return;
@@ -128,10 +128,10 @@ async fn places_that_another_proxy_holds_for_longer_stay_taken(kind: HostKind) {
     until(|| redis::cmd("ZCARD").arg(&key).query::<u64>(&mut mesh.redis_connection()).unwrap() == 3).await;
     get(&mesh, "flights", "alice").await.admitted();
     let ttl: i64 = redis::cmd("PTTL").arg(&key).query(&mut redis).unwrap();
-    assert!(ttl > 20_000, "a lease of a second does not forget those of a minute: {ttl} ms");
+    assert!(ttl > 20_000, "expected the key to outlive leases of 60 s, found a time to live of {ttl} ms");
 }
 
-async fn several_windows_are_all_or_nothing(kind: HostKind) {
+async fn a_request_spends_from_all_windows_of_a_limit_or_from_none(kind: HostKind) {
     let Some(mesh) = limits(
         kind,
         &[(
@@ -152,11 +152,11 @@ async fn several_windows_are_all_or_nothing(kind: HostKind) {
     assert!(second.contains(r#""both";r=0"#) && second.contains(r#""both:1";r=3"#), "{second}");
     for _ in 0..3 {
         let denied = states(&get(&mesh, "both", "alice").await.denied());
-        assert!(denied.contains(r#""both:1";r=3"#), "what one window denies, the other keeps: {denied}");
+        assert!(denied.contains(r#""both:1";r=3"#), "a request that the bucket denies spends no quota: {denied}");
     }
 }
 
-async fn limits_of_different_kinds_are_one_step(kind: HostKind) {
+async fn limits_of_different_algorithms_are_decided_in_one_step(kind: HostKind) {
     let Some(mesh) = Mesh::on(kind, "envoy/quickstart.yaml")
         .patient()
         .configure(|filter| {
@@ -177,11 +177,11 @@ async fn limits_of_different_kinds_are_one_step(kind: HostKind) {
         mesh.get("alice").await.denied();
     }
     let states = mesh.get("bob").await.admitted().header("ratelimit").unwrap().to_owned();
-    assert!(states.contains(r#""wide";r=98"#), "denied requests cost the wide limit nothing: {states}");
+    assert!(states.contains(r#""wide";r=98"#), "denied requests spend nothing from the wide limit: {states}");
 }
 
-async fn a_request_in_flight_keeps_its_place_until_it_is_over(kind: HostKind) {
-    // Held requests are in flight, too: the bucket holds the second for a second.
+async fn a_request_keeps_its_slot_until_it_ends(kind: HostKind) {
+    // Held requests are in flight, too: the bucket of `slow` holds the second request for 1 s.
     let Some(mesh) = limits(
         kind,
         &[
@@ -207,11 +207,11 @@ async fn a_request_in_flight_keeps_its_place_until_it_is_over(kind: HostKind) {
         tokio::join!(get(&mesh, "slow", "alice"), get(&mesh, "slow", "alice"), get(&mesh, "slow", "alice"),);
     let mut statuses = [first.status, second.status, third.status];
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 200, 429], "two places");
+    assert_eq!(statuses, [200, 200, 429], "two slots");
     get(&mesh, "slow", "alice").await.admitted();
 }
 
-async fn a_request_that_leaves_gives_its_place_and_its_token_back(kind: HostKind) {
+async fn a_held_request_whose_client_disconnects_returns_its_slot_and_its_token(kind: HostKind) {
     let Some(mesh) = limits(
         kind,
         &[(
@@ -236,9 +236,9 @@ async fn a_request_that_leaves_gives_its_place_and_its_token_back(kind: HostKind
     };
     until(|| place() == 0).await;
     let leaver = tokio::time::timeout(Duration::from_millis(700), get(&mesh, "slow", "alice"));
-    assert!(leaver.await.is_err(), "it is held, and leaves");
+    assert!(leaver.await.is_err(), "the request is held until its client disconnects");
     until(|| place() == 0).await;
-    // Of the units that are spent, a token has 20 million.
+    // One token is 20 million of the units that the bucket's state counts.
     let spent = || {
         let mut redis = mesh.redis_connection();
         let state: Vec<u8> =
@@ -272,9 +272,12 @@ async fn requests_are_held_until_their_tokens_exist(kind: HostKind) {
     let answers = requests.join_all().await;
     let mut passed: Vec<Duration> = answers.iter().filter(|(status, _)| *status == 200).map(|(_, at)| *at).collect();
     passed.sort();
-    // One at once, one each 100 ms, and none whose turn would have come after 550 ms.
+    // One request passes at once and one each 100 ms. A request that would wait for more than 550 ms is denied.
     for (turn, at) in passed.iter().enumerate() {
-        assert!(*at >= Duration::from_millis(100) * u32::try_from(turn).unwrap(), "{turn} left too early: {passed:?}");
+        assert!(
+            *at >= Duration::from_millis(100) * u32::try_from(turn).unwrap(),
+            "request {turn} was released too early: {passed:?}"
+        );
     }
     assert!((6..=12).contains(&passed.len()), "{passed:?}");
     let denied = answers.iter().filter(|(status, _)| *status == 429).count();
@@ -282,11 +285,11 @@ async fn requests_are_held_until_their_tokens_exist(kind: HostKind) {
     mesh.counts("weir_requests_delayed", u64::try_from(passed.len()).unwrap() - 1).await;
 }
 
-/// Waits until it is so.
+/// Waits until `is` returns true, for at most 10 s.
 async fn until(is: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is() {
-        assert!(Instant::now() < deadline, "it is not so within ten seconds");
+        assert!(Instant::now() < deadline, "the condition does not hold within 10 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,5 +1,4 @@
-//! Request bodies: what is read of them, how long they are awaited, and what becomes of those that cannot be read. On
-//! both hosts, and over HTTP/1.1 and HTTP/2.
+//! Request bodies on both hosts, over HTTP/1.1 and HTTP/2: values in them, timeouts, sizes, and unreadable bodies.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,15 +23,15 @@ const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/t
 weir::on_both_hosts! {
     a_value_is_found_whatever_else_is_in_the_body
     clients_with_unreadable_bodies_share_a_bucket
-    unreadable_bodies_are_skipped_or_rejected_where_so_configured
-    a_shadow_rejects_nothing
-    a_body_that_does_not_come_is_not_awaited_for_longer_than_configured
-    large_bodies_are_read_as_far_as_the_proxy_lets_them_through
-    no_client_chooses_to_pay_nothing
-    a_body_of_unknown_length_is_rejected_or_pays_the_maximum
+    limits_skip_or_reject_unreadable_bodies_where_so_configured
+    a_limit_in_shadow_mode_rejects_nothing
+    a_request_waits_for_its_body_no_longer_than_the_timeout
+    large_bodies_are_read_up_to_the_proxys_buffer_limit_and_pass_whole
+    no_client_can_make_its_requests_cost_nothing
+    a_body_of_unknown_length_is_rejected_or_costs_the_maximum
 }
 
-/// A mesh whose one limit is by `/user` in the body, one request an hour.
+/// Builds a mesh with one limit: one request an hour for each `/user` in the body.
 fn by_user(host: HostKind, request_body: &Value) -> MeshBuilder {
     let request_body = request_body.clone();
     limited(host, json!({"descriptor": [{"request_body": {"json_pointer": "/user"}}]})).configure(move |filter| {
@@ -40,7 +39,7 @@ fn by_user(host: HostKind, request_body: &Value) -> MeshBuilder {
     })
 }
 
-/// A mesh whose one limit has these fields.
+/// Builds a mesh with one limit: one request an hour, unless `fields` replace its bucket.
 fn limited(host: HostKind, fields: Value) -> MeshBuilder {
     Mesh::on(host, QUICKSTART).patient().workers(1).that_sees_bodies().configure(move |filter| {
         let mut limit = json!({"name": "body", "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}});
@@ -56,16 +55,16 @@ async fn post(mesh: &Mesh, headers: &[(&str, &str)], body: &str) -> u16 {
     headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value)).send().await.status
 }
 
-/// The status of the answer to what is sent piece by piece.
+/// Sends a request piece by piece on a new connection, and returns the status of the response.
 async fn raw(mesh: &Mesh, pieces: &[&str]) -> u16 {
     let mut connection = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
     for piece in pieces {
         connection.write_all(piece.as_bytes()).await.unwrap();
-        // So that the next is another piece to the proxy.
+        // After a pause, the proxy reads the next piece separately.
         sleep(Duration::from_millis(50)).await;
     }
     let mut status = [0; 12];
-    timeout(ANSWER_WITHIN, connection.read_exact(&mut status)).await.expect("an answer in time").unwrap();
+    timeout(ANSWER_WITHIN, connection.read_exact(&mut status)).await.expect("a response within 10 s").unwrap();
     str::from_utf8(&status).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -104,7 +103,7 @@ const UNREADABLE: [(&[(&str, &str)], &str); 6] = [
 async fn clients_with_unreadable_bodies_share_a_bucket(host: HostKind) {
     let Some(mesh) = by_user(host, &json!({})).start().await else { return };
     for (nth, (headers, body)) in UNREADABLE.into_iter().enumerate() {
-        // The proxy's status of an answer to gRPC is 200.
+        // A gRPC response has HTTP status 200, whether the request is admitted or denied.
         let status = if nth == 0 || body.contains("grpc") { 200 } else { 429 };
         assert_eq!(post(&mesh, headers, body).await, status, "{body} on {host:?}");
     }
@@ -112,21 +111,21 @@ async fn clients_with_unreadable_bodies_share_a_bucket(host: HostKind) {
     mesh.counts("weir_body_unreadable", 6).await;
 }
 
-async fn unreadable_bodies_are_skipped_or_rejected_where_so_configured(host: HostKind) {
+async fn limits_skip_or_reject_unreadable_bodies_where_so_configured(host: HostKind) {
     for (policy, status) in [("skip", 200), ("reject", 400)] {
         let Some(mesh) = by_user(host, &json!({"on_unreadable": policy})).start().await else { return };
         for (headers, body) in UNREADABLE {
             let status = if body.contains("grpc") { 200 } else { status };
-            assert_eq!(post(&mesh, headers, body).await, status, "{body} on {host:?}, to {policy}");
+            assert_eq!(post(&mesh, headers, body).await, status, "{body} on {host:?}, on_unreadable: {policy}");
         }
-        // A readable body that has no value, and none at all.
+        // A readable body without a value for the limit, and a request without a body.
         assert_eq!([post(&mesh, &[], r#"{"user": null}"#).await, mesh.get("alice").await.status], [200, 200]);
         mesh.counts("weir_body_unreadable", 6).await;
         mesh.counts("weir_requests_rejected", if policy == "reject" { 6 } else { 0 }).await;
     }
 }
 
-async fn a_shadow_rejects_nothing(host: HostKind) {
+async fn a_limit_in_shadow_mode_rejects_nothing(host: HostKind) {
     let mesh = by_user(host, &json!({"on_unreadable": "reject"})).configure(|filter| {
         filter["limits"][0]["shadow_mode"] = true.into();
         filter["limits"][0]["hits_addend"] = json!({"content_length": {"on_invalid": "reject"}});
@@ -141,14 +140,14 @@ async fn a_shadow_rejects_nothing(host: HostKind) {
     }
 }
 
-async fn a_body_that_does_not_come_is_not_awaited_for_longer_than_configured(host: HostKind) {
+async fn a_request_waits_for_its_body_no_longer_than_the_timeout(host: HostKind) {
     let post = |headers: &str| format!("POST / HTTP/1.1\r\nhost: weir\r\ncontent-length: 1000\r\n{headers}\r\n");
     let Some(mesh) = by_user(host, &json!({"timeout": "0.2s"})).start().await else { return };
     assert_eq!(raw(&mesh, &[&post(""), r#"{"user":"#]).await, 200);
     assert_eq!(
         raw(&mesh, &[&post(""), r#"{"user": "alice", "#]).await,
         429,
-        "it has no value, whatever has come of it"
+        "a body that is not complete in time is unreadable, even if it has a value"
     );
     assert_eq!(raw(&mesh, &[&post("")]).await, 429);
     mesh.counts("weir_body_unreadable", 3).await;
@@ -157,12 +156,12 @@ async fn a_body_that_does_not_come_is_not_awaited_for_longer_than_configured(hos
     for (nth, headers) in ["content-type: text/plain\r\n", "content-encoding: br\r\n"].into_iter().enumerate() {
         assert_eq!(raw(&mesh, &[&post(headers)]).await, if nth == 0 { 200 } else { 429 }, "{headers} on {host:?}");
     }
-    // What has come says all.
+    // The bytes that have arrived are enough to decide: a complete document, and a body that is not JSON.
     assert_eq!(raw(&mesh, &[&post(""), r#"{"user": "bob"} "#]).await, 200);
     assert_eq!(raw(&mesh, &[&post(""), "user=bob"]).await, 429);
 }
 
-/// Upgrades are none of the embedded host's business.
+/// The embedded host does not support upgrades.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_is_not_held_for_a_body_on_envoy() {
     let mesh = by_user(HostKind::Envoy, &json!({"timeout": "60s"})).edit(|bootstrap| {
@@ -178,11 +177,11 @@ async fn an_upgrade_is_not_held_for_a_body_on_envoy() {
     assert_eq!(
         [raw(&mesh, &[&post]).await, raw(&mesh, &[&post]).await],
         [200, 429],
-        "such a body may be read upstream"
+        "an upgrade by POST may have a body, which is unreadable"
     );
 }
 
-/// An upstream that answers with how much of a body it got, and whether that was the body that tests send.
+/// Starts an upstream whose response is the size of the request's body, and whether the body equals that of [`large`].
 async fn measuring_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -200,7 +199,7 @@ async fn measuring_upstream() -> SocketAddr {
     address
 }
 
-/// A body of so many bytes.
+/// Returns a JSON body of `size` bytes with this `user`.
 fn large(user: &str, size: usize) -> String {
     let (start, end) = (format!(r#"{{"user": "{user}", "pad": ""#), r#""}"#);
     let pad = (0..size.saturating_sub(start.len() + end.len())).map(|nth| char::from(b'a' + (nth % 23) as u8));
@@ -212,18 +211,18 @@ fn user_of(body: &[u8]) -> String {
     start.split('"').nth(3).unwrap_or_default().to_owned()
 }
 
-/// The status of the answer, and its body.
+/// Sends a POST over HTTP/2, and returns the status and the body of the response.
 async fn over_http2(ingress: SocketAddr, body: String) -> (u16, String) {
     let io = TokioIo::new(TcpStream::connect(ingress).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
     let request = Request::post("http://weir.test/").body(Full::new(Bytes::from(body))).unwrap();
-    let answer = timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("an answer in time").unwrap();
+    let answer = timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("a response within 10 s").unwrap();
     let status = answer.status().as_u16();
     (status, String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes()).into_owned())
 }
 
-async fn large_bodies_are_read_as_far_as_the_proxy_lets_them_through(host: HostKind) {
+async fn large_bodies_are_read_up_to_the_proxys_buffer_limit_and_pass_whole(host: HostKind) {
     let upstream = measuring_upstream().await;
     for limit in [16_384, 32_768, 1_048_576] {
         let mesh = by_user(host, &json!({"timeout": "5s", "on_unreadable": "reject"})).edit(|bootstrap| {
@@ -242,24 +241,24 @@ async fn large_bodies_are_read_as_far_as_the_proxy_lets_them_through(host: HostK
             let passed = (200, format!("{size} true"));
             let user = |protocol: &str| format!("{protocol}-{size}");
             let answer = mesh.ask("/").method(Method::POST).body(&large(&user("h1"), size)).send().await;
-            assert_eq!((answer.status, answer.body), passed, "HTTP/1.1, {limit} kept, on {host:?}");
+            assert_eq!((answer.status, answer.body), passed, "HTTP/1.1, buffer limit {limit}, on {host:?}");
             let answer = mesh.ask("/").method(Method::POST).body(&large(&user("h1"), size)).send().await;
-            assert_eq!(answer.status, 429, "{size} bytes over HTTP/1.1, {limit} kept, on {host:?}");
+            assert_eq!(answer.status, 429, "{size} bytes over HTTP/1.1, buffer limit {limit}, on {host:?}");
             let answer = over_http2(mesh.ingress()[0], large(&user("h2"), size)).await;
-            assert_eq!(answer, passed, "HTTP/2, {limit} kept, on {host:?}");
+            assert_eq!(answer, passed, "HTTP/2, buffer limit {limit}, on {host:?}");
             let answer = over_http2(mesh.ingress()[0], large(&user("h2"), size)).await;
-            assert_eq!(answer.0, 429, "{size} bytes over HTTP/2, {limit} kept, on {host:?}");
+            assert_eq!(answer.0, 429, "{size} bytes over HTTP/2, buffer limit {limit}, on {host:?}");
         }
     }
 }
 
-async fn no_client_chooses_to_pay_nothing(host: HostKind) {
+async fn no_client_can_make_its_requests_cost_nothing(host: HostKind) {
     let by_body = |hits: Value| json!({"descriptor": [], "hits_addend": hits});
     let cost = json!({"request_body": {"json_pointer": "/n", "max": 100}});
     for bodies in [["0", "0"], ["-1", "1.5"], ["1e400", "1"], ["\"0\"", "{}"], ["null", "\"x\""]] {
         let Some(mesh) = limited(host, by_body(cost.clone())).start().await else { return };
         let [first, second] = bodies.map(|n| format!(r#"{{"n": {n}}}"#));
-        // What costs more than there is is denied, and leaves the token to the next one.
+        // The first request costs more than the bucket holds and is denied, so that the next request gets the token.
         let statuses = if bodies[0] == "1e400" { [429, 200] } else { [200, 429] };
         assert_eq!(
             [post(&mesh, &[], &first).await, post(&mesh, &[], &second).await],
@@ -274,7 +273,7 @@ async fn no_client_chooses_to_pay_nothing(host: HostKind) {
     }
 }
 
-async fn a_body_of_unknown_length_is_rejected_or_pays_the_maximum(host: HostKind) {
+async fn a_body_of_unknown_length_is_rejected_or_costs_the_maximum(host: HostKind) {
     let chunked = "POST / HTTP/1.1\r\nhost: weir\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
     for (on_invalid, status) in [("reject", 411), ("max", 429)] {
         let hits = json!({"content_length": {"max": 100, "on_invalid": on_invalid}});
@@ -285,7 +284,7 @@ async fn a_body_of_unknown_length_is_rejected_or_pays_the_maximum(host: HostKind
             return;
         };
         assert_eq!(raw(&mesh, &[chunked]).await, status, "{on_invalid} on {host:?}");
-        // A request without a body has a length.
+        // A request without a body has length 0.
         assert_eq!(mesh.get("alice").await.remaining(9).status, 200, "{on_invalid} on {host:?}");
         assert_eq!(post(&mesh, &[], "123456789").await, 200);
         assert_eq!(post(&mesh, &[], "1").await, 429);

@@ -1,5 +1,5 @@
-//! The `callout` transport: places that come back before the client's next request, calls that go together, and the
-//! proxy's circuit breaker. On both hosts, where both can.
+//! The `callout` transport on both hosts: slots that are returned before the client's next request, and checks that
+//! share a callout. On Envoy alone: the circuit breaker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ const STREAM: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
 
 weir::on_both_hosts! {
-    a_client_that_asks_again_and_again_finds_its_place_free
-    a_crowd_shares_callouts_and_each_gets_its_own_answer
-    a_lost_script_is_sent_again_for_all_that_asked_together
+    a_client_that_sends_one_request_after_another_finds_its_slot_free
+    requests_that_share_a_callout_each_get_their_own_response
+    a_lost_script_is_sent_again_for_all_checks_of_a_callout
 }
 
-/// One place, and a client that sends its requests one after the other: on one connection, and on a new one each time,
-/// which another worker may serve.
-async fn a_client_that_asks_again_and_again_finds_its_place_free(host: HostKind) {
+/// A limit of one slot, and a client that sends its requests one after the other: each on a new connection, which
+/// another worker may serve, and all on one connection.
+async fn a_client_that_sends_one_request_after_another_finds_its_slot_free(host: HostKind) {
     for scenario in [STREAM, CALLOUT] {
         for workers in [1, 2] {
             let mesh = Mesh::on(host, scenario).patient().workers(workers).configure(|filter| {
@@ -46,14 +46,14 @@ async fn a_client_that_asks_again_and_again_finds_its_place_free(host: HostKind)
     }
 }
 
-/// Users with five tokens each, all at once.
-async fn a_crowd_shares_callouts_and_each_gets_its_own_answer(host: HostKind) {
+/// 64 users at once, with five tokens each.
+async fn requests_that_share_a_callout_each_get_their_own_response(host: HostKind) {
     let mesh = Mesh::on(host, CALLOUT).patient().workers(1).bucket(5, 1, "3600s").with_faults();
     let mesh = mesh.configure(|filter| filter["overrides"] = json!({"enabled": false}));
     let Some(mesh) = mesh.start().await else { return };
     mesh.get("warm-up").await.admitted();
     let before = mesh.faults().connections();
-    // So that there is a callout under way for some time.
+    // The delay keeps a callout in flight while other checks arrive.
     mesh.faults().set(Fault::Delay(Duration::from_millis(2)));
     let (mesh, mut users) = (Arc::new(mesh), JoinSet::new());
     for user in 0..64 {
@@ -79,7 +79,7 @@ async fn a_crowd_shares_callouts_and_each_gets_its_own_answer(host: HostKind) {
     }
 }
 
-async fn a_lost_script_is_sent_again_for_all_that_asked_together(host: HostKind) {
+async fn a_lost_script_is_sent_again_for_all_checks_of_a_callout(host: HostKind) {
     let mesh = Mesh::on(host, CALLOUT).patient().workers(1).bucket(1, 1, "3600s");
     let Some(mesh) = mesh.start().await else { return };
     mesh.get("warm-up").await.admitted();
@@ -96,9 +96,10 @@ async fn a_lost_script_is_sent_again_for_all_that_asked_together(host: HostKind)
     mesh.counts("weir_requests_failed", 0).await;
 }
 
-/// A proxy that lets one connection to Redis be, and one callout wait for it. Envoy alone has circuit breakers.
+/// The circuit breaker allows one connection to Redis and one pending callout. The embedded host has no circuit
+/// breakers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_circuit_breaker_has_a_cause_of_its_own() {
+async fn an_open_circuit_breaker_has_its_own_counter() {
     let mesh = Mesh::on(HostKind::Envoy, CALLOUT).patient().workers(2).with_faults().edit(|bootstrap| {
         let none = json!({"thresholds": [{"max_connections": 1, "max_pending_requests": 1}]});
         bootstrap["static_resources"]["clusters"][0]["circuit_breakers"] = none;
@@ -121,9 +122,9 @@ async fn an_open_circuit_breaker_has_a_cause_of_its_own() {
     let let_pass = users.join_all().await.into_iter().filter(|let_pass| *let_pass).count();
     assert!(let_pass > 0, "the circuit breaker was never open");
     mesh.counts("weir_requests_failed", u64::try_from(let_pass).unwrap()).await;
-    // On a busy machine, some requests run out of time before the circuit breaker is asked.
+    // On a busy machine, some checks time out before they reach the circuit breaker.
     let busy = mesh.counter("weir_redis_timeout").await + mesh.counter("weir_redis_overloaded").await;
     mesh.counts("weir_redis_circuit_breaker", u64::try_from(let_pass).unwrap() - busy).await;
-    assert!(mesh.counter("weir_redis_circuit_breaker").await > 0, "all let through for other causes");
+    assert!(mesh.counter("weir_redis_circuit_breaker").await > 0, "all requests passed for other causes");
     mesh.counts("weir_redis_unavailable", 0).await;
 }

@@ -1,5 +1,5 @@
-//! Two hosts on one Redis that are configured differently: a canary, a redeploy, an override that one has not read yet.
-//! What is spent stays spent, and nobody makes room for another. On both hosts.
+//! Two hosts with different configurations on one Redis: a canary, a redeploy, an override that one host has not read
+//! yet. Spent tokens stay spent, and the smaller limit adds no tokens to the larger. On both kinds of host.
 
 use serde_json::{Value, json};
 use weir::{HostKind, Mesh, MeshBuilder, on_both_hosts};
@@ -7,23 +7,23 @@ use weir::{HostKind, Mesh, MeshBuilder, on_both_hosts};
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 on_both_hosts! {
-    a_smaller_bucket_makes_no_room_in_a_larger_one
-    nor_among_other_windows
-    a_faster_canary_goes_by_what_is_spent
-    a_lower_rate_set_at_run_time_keeps_what_is_spent
-    a_limit_with_leases_and_the_same_without_are_one
-    fifty_million_a_minute_are_told_and_kept
-    ten_megabytes_a_second_are_accepted
+    a_denial_by_a_smaller_bucket_adds_no_tokens_to_a_larger_one
+    a_denial_by_a_smaller_bucket_beside_a_quota_adds_no_tokens_to_a_larger_one
+    a_canary_with_a_faster_rate_counts_what_others_have_spent
+    an_override_with_a_lower_rate_keeps_spent_tokens_spent
+    a_limit_with_leases_and_the_same_limit_without_share_a_bucket
+    a_limit_of_fifty_million_a_minute_is_reported_and_enforced
+    a_limit_of_ten_megabytes_a_second_is_enforced
 }
 
-/// A host with these fields of its one limit, by `x-user-id`.
+/// Builds a host with one limit that has these fields, keyed by `x-user-id`.
 fn host(kind: HostKind, fields: &Value) -> MeshBuilder {
     let mut limit = json!({"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}]});
     limit.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     Mesh::on(kind, QUICKSTART).workers(1).patient().configure(move |filter| filter["limits"] = json!([limit]))
 }
 
-/// Two hosts that share buckets.
+/// Starts two hosts that share buckets.
 async fn two(kind: HostKind, one: &Value, other: &Value) -> Option<(Mesh, Mesh)> {
     let one = host(kind, one).start().await?;
     let other = host(kind, other).sharing_buckets_of(&one).start().await?;
@@ -34,7 +34,7 @@ fn bucket(max_tokens: u64, tokens_per_fill: u64, fill_interval: &str) -> Value {
     json!({"max_tokens": max_tokens, "tokens_per_fill": tokens_per_fill, "fill_interval": fill_interval})
 }
 
-/// How many of so many requests are admitted, one after the other.
+/// Sends `requests` one after the other, and returns how many are admitted.
 async fn crowd(mesh: &Mesh, user: &str, requests: usize) -> usize {
     let mut admitted = 0;
     for _ in 0..requests {
@@ -52,13 +52,13 @@ async fn makes_no_room(large: &Mesh, small: &Mesh) {
     assert_eq!(admitted, 50);
 }
 
-async fn a_smaller_bucket_makes_no_room_in_a_larger_one(kind: HostKind) {
+async fn a_denial_by_a_smaller_bucket_adds_no_tokens_to_a_larger_one(kind: HostKind) {
     let of = |max_tokens| json!({"token_bucket": bucket(max_tokens, 1, "3600s")});
     let Some((large, small)) = two(kind, &of(50), &of(5)).await else { return };
     makes_no_room(&large, &small).await;
 }
 
-async fn nor_among_other_windows(kind: HostKind) {
+async fn a_denial_by_a_smaller_bucket_beside_a_quota_adds_no_tokens_to_a_larger_one(kind: HostKind) {
     let of = |max_tokens| {
         json!({"windows": [
             {"token_bucket": bucket(max_tokens, 1, "3600s")}, {"quota": {"max_requests": 100_000, "unit": "year"}},
@@ -68,7 +68,7 @@ async fn nor_among_other_windows(kind: HostKind) {
     makes_no_room(&large, &small).await;
 }
 
-async fn a_faster_canary_goes_by_what_is_spent(kind: HostKind) {
+async fn a_canary_with_a_faster_rate_counts_what_others_have_spent(kind: HostKind) {
     let of = |tokens| {
         json!({"windows": [
             {"token_bucket": bucket(40, tokens, "86400s")}, {"quota": {"max_requests": 100_000, "unit": "year"}},
@@ -83,7 +83,7 @@ async fn a_faster_canary_goes_by_what_is_spent(kind: HostKind) {
     new.get("alice").await.denied();
 }
 
-async fn a_lower_rate_set_at_run_time_keeps_what_is_spent(kind: HostKind) {
+async fn an_override_with_a_lower_rate_keeps_spent_tokens_spent(kind: HostKind) {
     let fields = json!({"token_bucket": bucket(10, 10, "60s")});
     let refresh = json!({"refresh_interval": "1s"});
     let mesh = host(kind, &fields).configure(|filter| filter["overrides"] = refresh.clone());
@@ -105,7 +105,7 @@ async fn a_lower_rate_set_at_run_time_keeps_what_is_spent(kind: HostKind) {
     assert_eq!(crowd(&mesh, "bob", 11).await, 0);
 }
 
-async fn a_limit_with_leases_and_the_same_without_are_one(kind: HostKind) {
+async fn a_limit_with_leases_and_the_same_limit_without_share_a_bucket(kind: HostKind) {
     let plain = json!({"token_bucket": bucket(40, 1, "86400s")});
     let mut leased = plain.clone();
     leased["lease"] = json!({"max": 10, "ttl": "1s"});
@@ -117,7 +117,7 @@ async fn a_limit_with_leases_and_the_same_without_are_one(kind: HostKind) {
     assert!((31..=40).contains(&admitted), "{admitted}");
 }
 
-async fn fifty_million_a_minute_are_told_and_kept(kind: HostKind) {
+async fn a_limit_of_fifty_million_a_minute_is_reported_and_enforced(kind: HostKind) {
     let fields = json!({
         "token_bucket": bucket(60_000_000, 50_000_000, "60s"),
         "hits_addend": {"request_header": {"name": "x-cost", "max": 60_000_000}},
@@ -132,7 +132,7 @@ async fn fifty_million_a_minute_are_told_and_kept(kind: HostKind) {
     assert!((50..=60).contains(&wait), "{wait}");
 }
 
-async fn ten_megabytes_a_second_are_accepted(kind: HostKind) {
+async fn a_limit_of_ten_megabytes_a_second_is_enforced(kind: HostKind) {
     let fields = json!({
         "token_bucket": bucket(20_000_000, 10_000_000, "1s"),
         "hits_addend": {"request_header": {"name": "x-cost", "max": 20_000_000}},

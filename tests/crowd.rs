@@ -1,4 +1,5 @@
-//! Requests that a proxy finds in the same turn are decided together, and each as if it had come alone. On both hosts.
+//! Batches on both hosts: requests that arrive in one turn of the event loop are checked together, and each is decided
+//! as if it were alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +15,20 @@ use weir::{HostKind, Mesh};
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 weir::on_both_hosts! {
-    bodies_that_nobody_reads_stay_with_their_requests
-    requests_with_bodies_are_decided_each_by_its_own
-    who_leaves_in_between_takes_nobody_along
+    bodies_that_no_limit_reads_stay_with_their_requests
+    each_request_is_decided_by_its_own_body
+    a_client_that_disconnects_does_not_affect_other_requests
 }
 
-/// Each user has five tokens: for requests with bodies, which are there before the turn is over, and for those without.
-async fn bodies_that_nobody_reads_stay_with_their_requests(host: HostKind) {
+/// Each user has five tokens, for requests with a body, which arrives before the turn ends, or without a body.
+async fn bodies_that_no_limit_reads_stay_with_their_requests(host: HostKind) {
     let mesh = Mesh::on(host, QUICKSTART).patient().workers(1).that_sees_bodies().bucket(5, 1, "3600s");
     let Some(mesh) = mesh.start().await else { return };
     each_of_a_crowd_has_five_tokens(mesh, Bodies::Unread).await;
 }
 
-/// Each user has five tokens by what is in the body; meanwhile others are denied without a body.
-async fn requests_with_bodies_are_decided_each_by_its_own(host: HostKind) {
+/// Each user has five tokens, keyed by the body; in between, requests without a body are denied.
+async fn each_request_is_decided_by_its_own_body(host: HostKind) {
     let limit = |name: &str, descriptor| {
         let bucket = json!({"max_tokens": 5, "fill_interval": "3600s"});
         let here = json!([{"path": {"prefix": format!("/{name}")}}]);
@@ -49,7 +50,8 @@ enum Bodies {
     Unread,
 }
 
-/// Users with bodies of different sizes, all at once, each of whom asks eight times.
+/// Sends eight requests by each of 32 users, all users at once, with bodies of different sizes. Five of each user's
+/// requests are admitted.
 async fn each_of_a_crowd_has_five_tokens(mesh: Mesh, bodies: Bodies) {
     let (mesh, mut users) = (Arc::new(mesh), JoinSet::new());
     for user in 0..32 {
@@ -70,7 +72,7 @@ async fn each_of_a_crowd_has_five_tokens(mesh: Mesh, bodies: Bodies) {
     }
 }
 
-/// Asks in a user's name, and tells the answer's status.
+/// Sends a request of a user, and returns the status of the response.
 async fn ask(mesh: &Mesh, bodies: Bodies, name: &str, body: &str) -> u16 {
     let of = |path| mesh.ask(path).user(name);
     let answer = match bodies {
@@ -84,8 +86,8 @@ async fn ask(mesh: &Mesh, bodies: Bodies, name: &str, body: &str) -> u16 {
     answer.status
 }
 
-/// Of each crowd, every second client closes its connection as soon as it has sent its request.
-async fn who_leaves_in_between_takes_nobody_along(host: HostKind) {
+/// Ten batches of 32 clients, of which every second closes its connection as soon as it has sent its request.
+async fn a_client_that_disconnects_does_not_affect_other_requests(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().workers(1).bucket(1, 1, "3600s").start().await else {
         return;
     };
@@ -108,7 +110,7 @@ async fn who_leaves_in_between_takes_nobody_along(host: HostKind) {
             assert_eq!(answer.escape_ascii().to_string(), "HTTP/1.1 200");
         }
     }
-    // Each of those who stayed has spent its only token, and no other's.
+    // Each client that stayed has spent its only token.
     for client in (0..32).step_by(2) {
         assert_eq!(mesh.get(&format!("9-{client}")).await.status, 429);
     }

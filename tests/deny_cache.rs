@@ -1,4 +1,4 @@
-//! What is denied from memory: no more than Redis would deny, and Redis hears little of it. On both hosts.
+//! Deny cache on both hosts: denies only requests that Redis would deny, and saves most of their checks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 weir::on_both_hosts! {
     a_flood_is_denied_without_asking_redis
-    tokens_that_come_back_are_admitted_to_the_last
-    an_operators_reset_is_heeded_within_a_second
+    refilled_tokens_are_admitted_and_no_more
+    a_reset_by_an_operator_takes_effect_within_a_second
 }
 
 async fn a_flood_is_denied_without_asking_redis(host: HostKind) {
@@ -27,15 +27,15 @@ async fn a_flood_is_denied_without_asking_redis(host: HostKind) {
     plan.users = vec![Mesh::user("alice", Pace::Closed).connections(32).requests(5_000)];
     let crowd = load::run(plan, Arc::default()).await.together();
     assert_eq!((crowd.admitted(), crowd.denied()), (100, 4_900), "{:?}", crowd.failures());
-    // Each of two workers asks once a second, and those ask that came before the first denial's reply.
+    // Once a second, each of the two workers asks Redis for the requests that arrive before the reply: at most 32.
     let bound = 100 + 2 * 32 * (1 + start.elapsed().as_secs());
     let asked = weir::buckets_asked(&mesh);
     assert!((100..=bound).contains(&asked), "{asked} of at most {bound}");
     mesh.counts("weir_deny_cache_hits", 5_000 - asked).await;
 }
 
-/// A token each 100 ms, and a client that asks at any time: it gets each of them.
-async fn tokens_that_come_back_are_admitted_to_the_last(host: HostKind) {
+/// A token each 100 ms, and a client that sends 400 requests a second.
+async fn refilled_tokens_are_admitted_and_no_more(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(1, 10, "1s").start().await else { return };
     let mut plan = mesh.plan(0);
     plan.duration = Duration::from_secs(3);
@@ -47,10 +47,10 @@ async fn tokens_that_come_back_are_admitted_to_the_last(host: HostKind) {
     assert!((20..=most).contains(&admitted), "{admitted} of at most {most}");
 }
 
-async fn an_operators_reset_is_heeded_within_a_second(host: HostKind) {
+async fn a_reset_by_an_operator_takes_effect_within_a_second(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "3600s").start().await else { return };
     mesh.get("alice").await.admitted();
-    // Both workers know.
+    // Both workers have cached the denial.
     for _ in 0..20 {
         mesh.get("alice").await.denied();
     }

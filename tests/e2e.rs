@@ -12,25 +12,25 @@ const TWO_LIMITS: &str = "envoy/two-limits.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
 
 weir::on_both_hosts! {
-    a_user_spends_the_burst_and_is_then_told_when_to_come_back
-    tokens_come_back_at_the_configured_rate
+    a_user_spends_the_burst_and_then_gets_429_with_retry_after
+    tokens_refill_at_the_configured_rate
     users_do_not_share_a_bucket
-    a_request_that_the_descriptor_does_not_fit_passes_untouched
-    one_limit_denies_and_the_other_is_not_spent_from
-    all_limits_are_listed_in_the_ietf_fields
-    a_callout_decides_as_a_stream_does
-    a_grpc_request_is_told_in_grpc
-    a_cost_in_a_header_is_spent
-    shadow_mode_counts_and_lets_pass
-    a_header_that_is_no_text_is_a_user_like_any_other
-    addresses_behind_trusted_hops_have_buckets_of_their_own
+    a_request_without_the_descriptors_header_is_not_limited
+    a_request_that_one_limit_denies_spends_nothing_from_the_other
+    the_ietf_headers_list_all_limits
+    callouts_decide_as_the_stream_does
+    a_denied_grpc_request_gets_a_grpc_status
+    a_hits_addend_in_a_header_is_spent
+    shadow_mode_counts_denials_and_admits_requests
+    a_header_value_that_is_not_utf8_is_a_key_like_any_other
+    each_address_behind_trusted_hops_has_its_own_bucket
     a_flushed_script_is_sent_again
-    a_password_opens_redis_and_a_database_of_ones_own
-    a_wrong_password_is_a_failure_and_no_secret_is_told
+    redis_is_used_with_the_configured_password_and_database
+    a_wrong_password_fails_requests_and_is_not_logged
     decisions_are_counted
 }
 
-async fn a_user_spends_the_burst_and_is_then_told_when_to_come_back(host: HostKind) {
+async fn a_user_spends_the_burst_and_then_gets_429_with_retry_after(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(3, 1, "60s").start().await else { return };
     for left in [2, 1, 0] {
         mesh.get("alice").await.admitted().remaining(left).without("retry-after");
@@ -42,7 +42,7 @@ async fn a_user_spends_the_burst_and_is_then_told_when_to_come_back(host: HostKi
     assert!((50..=60).contains(&wait) && (170..=180).contains(&full), "{denied:#?}");
 }
 
-async fn tokens_come_back_at_the_configured_rate(host: HostKind) {
+async fn tokens_refill_at_the_configured_rate(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(2, 10, "1s").start().await else { return };
     let start = Instant::now();
     let mut admitted = 0;
@@ -54,7 +54,7 @@ async fn tokens_come_back_at_the_configured_rate(host: HostKind) {
         }
     }
     let least = Duration::from_secs(1);
-    assert!(start.elapsed() >= least, "10 tokens beyond the burst came in {:?}", start.elapsed());
+    assert!(start.elapsed() >= least, "10 tokens beyond the burst were refilled within {:?}", start.elapsed());
 }
 
 async fn users_do_not_share_a_bucket(host: HostKind) {
@@ -65,14 +65,14 @@ async fn users_do_not_share_a_bucket(host: HostKind) {
     mesh.get("Alice").await.admitted();
 }
 
-async fn a_request_that_the_descriptor_does_not_fit_passes_untouched(host: HostKind) {
+async fn a_request_without_the_descriptors_header_is_not_limited(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "60s").start().await else { return };
     for _ in 0..3 {
         mesh.ask("/").send().await.admitted().without("x-ratelimit-limit");
     }
 }
 
-async fn one_limit_denies_and_the_other_is_not_spent_from(host: HostKind) {
+async fn a_request_that_one_limit_denies_spends_nothing_from_the_other(host: HostKind) {
     let Some(mesh) = Mesh::on(host, TWO_LIMITS).patient().start().await else { return };
     for left in [4, 3, 2, 1, 0] {
         mesh.get("alice").await.admitted().remaining(left);
@@ -83,17 +83,20 @@ async fn one_limit_denies_and_the_other_is_not_spent_from(host: HostKind) {
     let denied = mesh.get("alice").await.denied();
     let fields = denied.header("ratelimit").unwrap();
     let left_to_user: u64 = fields.split("\"per_user\";r=").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
-    assert!(left_to_user >= 5, "five of her ten were spent, and none by what her address was denied: {fields}");
+    assert!(
+        left_to_user >= 5,
+        "requests that the limit per address denies spend nothing from the limit per user: {fields}"
+    );
 }
 
-async fn all_limits_are_listed_in_the_ietf_fields(host: HostKind) {
+async fn the_ietf_headers_list_all_limits(host: HostKind) {
     let Some(mesh) = Mesh::on(host, TWO_LIMITS).patient().start().await else { return };
     let answer = mesh.get("alice").await.admitted();
     assert_eq!(answer.header("ratelimit-policy"), Some(r#""per_user";q=10;w=10, "per_address";q=5;w=10"#));
     assert_eq!(answer.header("ratelimit"), Some(r#""per_user";r=9;t=1, "per_address";r=4;t=2"#));
 }
 
-async fn a_callout_decides_as_a_stream_does(host: HostKind) {
+async fn callouts_decide_as_the_stream_does(host: HostKind) {
     let Some(mesh) = Mesh::on(host, CALLOUT).patient().bucket(3, 1, "60s").start().await else { return };
     for left in [2, 1, 0] {
         mesh.get("alice").await.admitted().remaining(left);
@@ -102,7 +105,7 @@ async fn a_callout_decides_as_a_stream_does(host: HostKind) {
     mesh.get("bob").await.admitted().remaining(2);
 }
 
-async fn a_grpc_request_is_told_in_grpc(host: HostKind) {
+async fn a_denied_grpc_request_gets_a_grpc_status(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "60s").start().await else { return };
     mesh.get("alice").await.admitted();
     let denied = mesh.ask("/pkg.Service/Call").user("alice").header("content-type", "application/grpc").send().await;
@@ -112,7 +115,7 @@ async fn a_grpc_request_is_told_in_grpc(host: HostKind) {
     assert!(denied.number::<u64>("retry-after").is_some());
 }
 
-async fn a_cost_in_a_header_is_spent(host: HostKind) {
+async fn a_hits_addend_in_a_header_is_spent(host: HostKind) {
     let by_header = json!({"request_header": {"name": "x-cost"}});
     let mesh = Mesh::on(host, QUICKSTART).patient().bucket(10, 1, "60s");
     let Some(mesh) = mesh.configure(|filter| filter["limits"][0]["hits_addend"] = by_header.clone()).start().await
@@ -125,7 +128,7 @@ async fn a_cost_in_a_header_is_spent(host: HostKind) {
     mesh.ask("/").user("alice").header("x-cost", "11").send().await.denied().without("retry-after");
 }
 
-async fn shadow_mode_counts_and_lets_pass(host: HostKind) {
+async fn shadow_mode_counts_denials_and_admits_requests(host: HostKind) {
     let mesh = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "60s");
     let Some(mesh) = mesh.configure(|filter| filter["limits"][0]["shadow_mode"] = true.into()).start().await else {
         return;
@@ -136,7 +139,7 @@ async fn shadow_mode_counts_and_lets_pass(host: HostKind) {
     mesh.counts("weir_limit_per_user_shadow_denied", 2).await;
 }
 
-async fn a_header_that_is_no_text_is_a_user_like_any_other(host: HostKind) {
+async fn a_header_value_that_is_not_utf8_is_a_key_like_any_other(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "60s").start().await else { return };
     let odd = || mesh.ask("/").header("x-user-id", b"\xff\xfe\x80");
     odd().send().await.admitted();
@@ -144,14 +147,14 @@ async fn a_header_that_is_no_text_is_a_user_like_any_other(host: HostKind) {
     mesh.ask("/").header("x-user-id", b"\xff\xfe\x81").send().await.admitted();
 }
 
-async fn addresses_behind_trusted_hops_have_buckets_of_their_own(host: HostKind) {
+async fn each_address_behind_trusted_hops_has_its_own_bucket(host: HostKind) {
     let by_address = json!([{"remote_address": {"trusted_hops": 1}}]);
     let mesh = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "60s");
     let Some(mesh) = mesh.configure(|filter| filter["limits"][0]["descriptor"] = by_address.clone()).start().await
     else {
         return;
     };
-    // What Envoy makes of use_remote_address: false is that the rightmost address is the peer.
+    // Without use_remote_address, Envoy takes the rightmost address of x-forwarded-for for the peer.
     let from = |address: &str| mesh.ask("/").header("x-forwarded-for", format!("{address}, 10.0.0.1"));
     from("203.0.113.9").send().await.admitted();
     from("203.0.113.9").send().await.denied();
@@ -168,7 +171,7 @@ async fn a_flushed_script_is_sent_again(host: HostKind) {
     mesh.counts("weir_requests_failed", 0).await;
 }
 
-async fn a_password_opens_redis_and_a_database_of_ones_own(host: HostKind) {
+async fn redis_is_used_with_the_configured_password_and_database(host: HostKind) {
     let with_password = RedisOptions { password: Some("correct horse".into()), ..RedisOptions::default() };
     for scenario in [QUICKSTART, CALLOUT] {
         let mesh = Mesh::on(host, scenario).patient().redis(with_password.clone()).configure(|filter| {
@@ -184,7 +187,7 @@ async fn a_password_opens_redis_and_a_database_of_ones_own(host: HostKind) {
     }
 }
 
-async fn a_wrong_password_is_a_failure_and_no_secret_is_told(host: HostKind) {
+async fn a_wrong_password_fails_requests_and_is_not_logged(host: HostKind) {
     let with_password = RedisOptions { password: Some("correct horse".into()), ..RedisOptions::default() };
     let mesh = Mesh::on(host, QUICKSTART).patient().redis(with_password).configure(|filter| {
         filter["redis"]["password"] = json!({"inline": "battery staple"});
@@ -194,7 +197,10 @@ async fn a_wrong_password_is_a_failure_and_no_secret_is_told(host: HostKind) {
     for _ in 0..5 {
         mesh.get("alice").await.status(503);
     }
-    assert!(start.elapsed() < Duration::from_secs(4), "only the first may wait for Redis' word");
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "only the first request may wait for Redis to refuse the password"
+    );
     mesh.counts("weir_redis_auth", 5).await;
     if let Some(envoy) = mesh.hosts()[0].envoy() {
         assert!(!envoy.log().contains("battery staple"), "{}", envoy.log());

@@ -1,4 +1,4 @@
-//! What only a real Envoy can say: that it accepts every scenario, and refuses a wrong configuration.
+//! Validation by a real Envoy: it accepts every scenario of `envoy/` and refuses a wrong configuration.
 
 use std::fs;
 

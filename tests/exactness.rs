@@ -1,4 +1,4 @@
-//! No bucket over-admits by a single request: any number of workers, connections and hosts.
+//! Exactness: a bucket does not admit a single request too many, with any number of workers, connections and hosts.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ async fn two_workers_admit_exactly_the_capacity(host: HostKind) {
 }
 
 weir::on_both_hosts! {
-    limiter_and_bridge_may_have_vms_of_their_own
+    limiter_and_bridge_in_separate_vms_admit_exactly_the_capacity
 }
 
-async fn limiter_and_bridge_may_have_vms_of_their_own(host: HostKind) {
+async fn limiter_and_bridge_in_separate_vms_admit_exactly_the_capacity(host: HostKind) {
     let apart = |document: &mut Value| {
         let plugins = vm_ids(document);
-        assert_eq!(plugins.len(), 2, "one of each");
+        assert_eq!(plugins.len(), 2, "one limiter and one bridge");
         for (nth, vm_id) in plugins.into_iter().enumerate() {
             *vm_id = format!("weir_{nth}").into();
         }
@@ -42,7 +42,7 @@ async fn limiter_and_bridge_may_have_vms_of_their_own(host: HostKind) {
     assert_eq!((report.admitted(), report.denied()), (100, 4_900), "{:?}", report.failures());
 }
 
-/// Every `vm_id` of a document.
+/// Returns every `vm_id` of a document.
 fn vm_ids(document: &mut Value) -> Vec<&mut Value> {
     match document {
         Value::Object(fields) => {
@@ -57,7 +57,8 @@ fn vm_ids(document: &mut Value) -> Vec<&mut Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_envoys_on_one_redis_admit_exactly_the_capacity_together() {
     let Some(mesh) = hundred_an_age(Mesh::on(HostKind::Envoy, QUICKSTART)).hosts(2).start().await else { return };
-    // Each has a share for certain: on a busy machine, one crowd may be through before the other has connected.
+    // Each host admits at least one request: on a busy machine, the requests to one host may all be answered before the
+    // other host has connected.
     for host in [0, 1] {
         mesh.ask("/").user("alice").via(host).send().await.admitted();
     }
@@ -76,19 +77,19 @@ async fn two_thousand_requests_at_once_are_all_answered_and_envoy_does_not_trap(
         let crowd = load::at_once(plan).await.together();
         assert_eq!((crowd.admitted(), crowd.denied()), (100, 1_900), "{:?}", crowd.failures());
     }
-    let envoy = mesh.hosts()[0].envoy().expect("it is an Envoy");
+    let envoy = mesh.hosts()[0].envoy().expect("the host is an Envoy");
     assert!(envoy.is_alive());
     for trouble in ["Maximum call stack", "Function: ", "proxy_on_", "[error]", "[critical]"] {
         assert!(!envoy.log().contains(trouble), "{trouble}: {}", envoy.log());
     }
 }
 
-/// 100 tokens, and the next in half a day; every request decided by Redis.
+/// Sets a bucket of 100 tokens with a refill of one in 12 hours, and no deny cache: Redis decides every request.
 fn hundred_an_age(mesh: weir::MeshBuilder) -> weir::MeshBuilder {
     mesh.patient().bucket(100, 2, "86400s").configure(|filter| filter["deny_cache"] = json!({"max_entries": 0}))
 }
 
-/// One user's requests over 64 connections, as fast as they are answered.
+/// Sends `requests` of one user over 64 connections, each as soon as the one before it is answered.
 async fn five_thousand(mesh: &Mesh, host: usize, requests: u64) -> UserReport {
     let mut plan = mesh.plan(host);
     plan.duration = std::time::Duration::from_secs(60);

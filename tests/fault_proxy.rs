@@ -1,4 +1,4 @@
-//! The trouble maker makes the trouble that it is asked for, between a plain client and a real Redis.
+//! `FaultProxy` injects the fault that it is set to, between a plain client and a real Redis.
 
 use std::{
     io,
@@ -28,10 +28,10 @@ impl Client {
         self.0.write_all(format!("{command}\r\n").as_bytes()).await
     }
 
-    /// What comes next; empty: the connection was closed.
+    /// Reads the next bytes. Empty: the connection was closed.
     async fn hear(&mut self) -> io::Result<Vec<u8>> {
         let mut reply = vec![0; 1024];
-        let read = timeout(SOON, self.0.read(&mut reply)).await.expect("something comes soon")?;
+        let read = timeout(SOON, self.0.read(&mut reply)).await.expect("bytes or a close within 5 s")?;
         reply.truncate(read);
         Ok(reply)
     }
@@ -54,7 +54,7 @@ macro_rules! redis_and_proxy {
     }};
 }
 
-/// The outcome of connecting, once it is as wanted.
+/// Connects until the outcome is as `wanted`, for at most 5 s, and returns it.
 async fn soon(proxy: &FaultProxy, wanted: fn(&io::Result<Client>) -> bool) -> io::Result<Client> {
     let trying = async {
         loop {
@@ -65,7 +65,7 @@ async fn soon(proxy: &FaultProxy, wanted: fn(&io::Result<Client>) -> bool) -> io
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, trying).await.expect("the proxy opens or closes soon")
+    timeout(SOON, trying).await.expect("the proxy opens or closes its port within 5 s")
 }
 
 fn is_reset(answer: io::Result<Vec<u8>>) -> bool {
@@ -82,7 +82,7 @@ async fn without_a_fault_everything_passes_and_connections_are_counted() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_finished_sending_still_hears_the_reply() {
+async fn a_client_that_has_closed_its_side_still_gets_the_reply() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut client = Client::to(&proxy).await.unwrap();
     client.say("PING").await.unwrap();
@@ -92,7 +92,7 @@ async fn a_client_that_has_finished_sending_still_hears_the_reply() {
 }
 
 #[tokio::test]
-async fn a_delay_holds_what_is_asked_back() {
+async fn a_delay_holds_commands_back() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut client = Client::to(&proxy).await.unwrap();
     proxy.set(Fault::Delay(A_WHILE));
@@ -102,12 +102,12 @@ async fn a_delay_holds_what_is_asked_back() {
 }
 
 #[tokio::test]
-async fn a_blackhole_is_silent_and_gives_back_what_it_took() {
+async fn a_blackhole_passes_nothing_and_delivers_held_bytes_afterwards() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut client = Client::to(&proxy).await.unwrap();
     assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
     proxy.set(Fault::Blackhole);
-    // The proxy's tasks have heard of it once a new connection is silent.
+    // A silent new connection shows that the proxy's tasks have seen the fault.
     assert!(Client::to(&proxy).await.unwrap().hears_nothing().await);
     client.say("ECHO later").await.unwrap();
     assert!(client.hears_nothing().await);
@@ -128,7 +128,7 @@ async fn a_reset_ends_open_connections_and_new_ones() {
 }
 
 #[tokio::test]
-async fn a_refusing_proxy_is_as_good_as_none_and_comes_back_on_the_same_port() {
+async fn a_refusing_proxy_resets_connections_and_listens_again_on_the_same_port() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut open = Client::to(&proxy).await.unwrap();
     assert_eq!(open.ask("PING").await.unwrap(), b"+PONG\r\n");
@@ -144,7 +144,7 @@ async fn a_refusing_proxy_is_as_good_as_none_and_comes_back_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_is_of_a_command_that_was_carried_out() {
+async fn a_command_whose_reply_is_lost_is_executed() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut client = Client::to(&proxy).await.unwrap();
     assert_eq!(client.ask("INCR n").await.unwrap(), b":1\r\n");
@@ -155,7 +155,7 @@ async fn a_lost_reply_is_of_a_command_that_was_carried_out() {
 }
 
 #[tokio::test]
-async fn garbage_comes_in_place_of_replies() {
+async fn garbage_replaces_replies() {
     let (_redis, proxy) = redis_and_proxy!();
     proxy.set(Fault::Garbage);
     let reply = Client::to(&proxy).await.unwrap().ask("PING").await.unwrap();

@@ -1,5 +1,5 @@
-//! Redis in trouble, on both hosts: requests are answered as the failure mode says, in bounded time, and the limits
-//! are back by themselves when Redis is.
+//! Failures of Redis on both hosts: requests are answered by the failure mode in bounded time, and limits apply again
+//! without intervention when Redis is back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use weir_harness::load::{self, Pace};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
-/// What a request may wait for Redis, here.
+/// Value of `redis.timeout` in these tests.
 const TIMEOUT: Duration = Duration::from_millis(100);
-/// What a busy machine may add to it.
+/// Delay that a busy machine may add to [`TIMEOUT`].
 const GRACE: Duration = Duration::from_millis(900);
 const SOON: Duration = Duration::from_secs(15);
 
 weir::on_both_hosts! {
     without_redis_requests_are_allowed_or_denied_as_configured
-    a_hanging_redis_costs_a_request_its_timeout
-    what_comes_back_wrong_is_a_failure_and_heals
+    a_request_waits_for_a_hanging_redis_no_longer_than_the_timeout
+    garbage_lost_replies_and_refused_connections_fail_requests_until_redis_is_back
     redis_stops_and_starts_under_load
-    callouts_that_nobody_waits_for_leave_no_room_for_others
+    callouts_of_clients_that_left_count_against_max_in_flight
     a_callout_through_the_bridge_fails_in_time
 }
 
@@ -42,7 +42,7 @@ async fn without_redis_requests_are_allowed_or_denied_as_configured(host: HostKi
     }
 }
 
-async fn a_hanging_redis_costs_a_request_its_timeout(host: HostKind) {
+async fn a_request_waits_for_a_hanging_redis_no_longer_than_the_timeout(host: HostKind) {
     let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
     until_limiting(&mesh).await;
     let before = mesh.faults().connections();
@@ -54,10 +54,10 @@ async fn a_hanging_redis_costs_a_request_its_timeout(host: HostKind) {
     }
     mesh.faults().set(Fault::None);
     until_limiting(&mesh).await;
-    assert!(mesh.faults().connections() > before, "a silent connection was replaced");
+    assert!(mesh.faults().connections() > before, "a silent connection is replaced");
 }
 
-async fn what_comes_back_wrong_is_a_failure_and_heals(host: HostKind) {
+async fn garbage_lost_replies_and_refused_connections_fail_requests_until_redis_is_back(host: HostKind) {
     let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
     for (fault, counter) in [
         (Fault::Garbage, "weir_redis_protocol"),
@@ -93,10 +93,10 @@ async fn redis_stops_and_starts_under_load(host: HostKind) {
     };
     let (report, ()) = tokio::join!(load::run(plan, Arc::default()), trouble);
     let together = report.together();
-    assert_eq!(together.failed(), 0, "the failure mode is to allow: {:?}", together.failures());
+    assert_eq!(together.failed(), 0, "failure mode `allow` admits every request: {:?}", together.failures());
     until_limiting(&mesh).await;
     let before = mesh.counter("weir_requests_failed").await;
-    assert!(before > 0, "Redis was missed");
+    assert!(before > 0, "no check failed while Redis was down");
     for _ in 0..10 {
         mesh.get("carol").await.admitted();
     }
@@ -104,15 +104,15 @@ async fn redis_stops_and_starts_under_load(host: HostKind) {
         assert!(envoy.is_alive());
         assert!(!envoy.log().contains("proxy_on_"), "no trap: {}", envoy.log());
         let warnings = envoy.log().matches("weir: redis").count();
-        assert!((1..=20).contains(&warnings), "warnings are few, whatever the load: {warnings}");
+        assert!((1..=20).contains(&warnings), "expected 1 to 20 warnings, found {warnings}");
     }
 }
 
-async fn callouts_that_nobody_waits_for_leave_no_room_for_others(host: HostKind) {
+async fn callouts_of_clients_that_left_count_against_max_in_flight(host: HostKind) {
     let mesh = Mesh::on(host, CALLOUT).patient().workers(1).with_faults().configure(|filter| {
         filter["redis"]["max_in_flight"] = 2.into();
         filter["redis"]["timeout"] = "2s".into();
-        // Whose refreshing is a callout, too.
+        // A refresh of overrides would be a callout, too.
         filter["overrides"] = json!({"enabled": false});
     });
     let Some(mesh) = mesh.start().await else { return };
@@ -120,16 +120,21 @@ async fn callouts_that_nobody_waits_for_leave_no_room_for_others(host: HostKind)
     mesh.faults().set(Fault::Blackhole);
     let leaves = |user| timeout(Duration::from_millis(300), mesh.get(user));
     let (alice, bob) = tokio::join!(leaves("alice"), leaves("bob"));
-    assert!(alice.is_err() && bob.is_err(), "they are held, and leave");
+    assert!(alice.is_err() && bob.is_err(), "both requests are held until their clients disconnect");
     let start = Instant::now();
     mesh.get("carol").await.status(503);
-    assert!(start.elapsed() < Duration::from_secs(2) + GRACE, "she waits for room: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2) + GRACE,
+        "the request waits for room until its timeout: {:?}",
+        start.elapsed()
+    );
     mesh.counts("weir_redis_overloaded", 1).await;
     mesh.faults().set(Fault::None);
     until(|| async { mesh.get("carol").await.status == 200 }).await;
 }
 
-/// The bridge finds no gRPC in what a callout sends. That is a mistake of the configuration, and no reason to hang.
+/// Callouts through the bridge are a mistake in the configuration: the bridge finds no gRPC in them. Requests fail and
+/// do not hang.
 async fn a_callout_through_the_bridge_fails_in_time(host: HostKind) {
     let mesh = impatient(host, "deny").workers(1).configure(|filter| {
         filter["redis"]["transport"] = "callout".into();
@@ -150,7 +155,8 @@ fn impatient(host: HostKind, failure_mode: &str) -> MeshBuilder {
     })
 }
 
-/// Every worker has its own connection; connections of clients are spread over them.
+/// Waits until 12 requests in a row are limited. Every worker has its own connection to Redis, and the connections of
+/// clients are spread over the workers.
 async fn until_limiting(mesh: &Mesh) {
     let mut in_a_row = 0;
     let mut user = 0;
@@ -165,7 +171,7 @@ async fn until_limiting(mesh: &Mesh) {
         user += 1;
         let limited = mesh.get(&format!("warm-up {user}")).await.header("x-ratelimit-limit").is_some();
         in_a_row = if limited { in_a_row + 1 } else { 0 };
-        assert!(Instant::now() < deadline, "the limits are not back");
+        assert!(Instant::now() < deadline, "limits do not apply again within {SOON:?}");
         if !limited {
             sleep(Duration::from_millis(20)).await;
         }
@@ -175,7 +181,7 @@ async fn until_limiting(mesh: &Mesh) {
 async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     let deadline = Instant::now() + SOON;
     while !holds().await {
-        assert!(Instant::now() < deadline, "it did not come to be within {SOON:?}");
+        assert!(Instant::now() < deadline, "the condition does not hold within {SOON:?}");
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Floods: many requests of one client at once never get more than its bucket holds, and cost nobody else anything. On
-//! both hosts, over both transports.
+//! Floods: many requests of one client at once never get more than its bucket holds, and do not affect other clients.
+//! On both hosts, over both transports.
 //!
-//! `WEIR_FLOODS=20 cargo test --test flood` repeats each flood so often, and prints what was admitted.
+//! `WEIR_FLOODS=20 cargo test --test flood` repeats each flood 20 times, and prints the statuses of the responses.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ const CALLOUT: &str = "envoy/callout.yaml";
 
 weir::on_both_hosts! {
     a_thousand_streams_that_do_not_wait_for_the_settings_are_all_answered
-    a_flood_is_admitted_what_its_bucket_holds
-    a_flood_before_there_is_a_connection_gets_no_more_than_its_bucket_holds
-    a_flood_of_a_large_bucket_is_never_let_through
-    many_users_at_once_are_each_admitted
-    a_burst_leaves_no_place_taken
-    no_place_is_left_where_redis_stalls_now_and_then
-    what_there_is_no_room_to_delay_takes_nothing_of_other_limits
+    a_flood_gets_what_its_bucket_holds_and_no_more
+    a_flood_before_redis_is_connected_gets_no_more_than_its_bucket_holds
+    a_flood_gets_no_more_than_a_large_bucket_holds
+    each_of_six_thousand_users_at_once_is_admitted
+    a_burst_leaves_no_slot_taken
+    no_slot_stays_taken_after_redis_has_stalled
+    a_request_that_there_is_no_room_to_hold_spends_no_quota
 }
 
 /// An HTTP/2 client may open streams before it has read how many the server allows. The server refuses none of 1,000.
@@ -72,12 +72,12 @@ fn requests_with_their_preface(requests: u32) -> Vec<u8> {
     bytes
 }
 
-/// With every default: 20 tokens, 100 a minute, failure mode `allow`.
-async fn a_flood_is_admitted_what_its_bucket_holds(host: HostKind) {
+/// All defaults: 20 tokens, 100 a minute, failure mode `allow`.
+async fn a_flood_gets_what_its_bucket_holds_and_no_more(host: HostKind) {
     for scenario in [QUICKSTART, CALLOUT] {
         for workers in [1, 2] {
             let Some(mesh) = Mesh::on(host, scenario).workers(workers).start().await else { return };
-            // Its connection is made.
+            // A worker is connected to Redis.
             mesh.get("alice").await.admitted();
             for nth in 0..repetitions() {
                 let user = format!("mallory-{nth}");
@@ -89,12 +89,12 @@ async fn a_flood_is_admitted_what_its_bucket_holds(host: HostKind) {
     }
 }
 
-async fn a_flood_before_there_is_a_connection_gets_no_more_than_its_bucket_holds(host: HostKind) {
+async fn a_flood_before_redis_is_connected_gets_no_more_than_its_bucket_holds(host: HostKind) {
     for scenario in [QUICKSTART, CALLOUT] {
         let Some(mesh) = Mesh::on(host, scenario).workers(1).start().await else { return };
         let (statuses, took) = flood(&mesh, 10, 1_000, |_| by("mallory")).await;
         println!("{host:?} {scenario}: {statuses:?} in {took:?}");
-        // How many of its tokens it gets in time is a matter of the machine.
+        // The number of tokens that the flood gets before its checks time out depends on the machine.
         let refilled = (took.as_secs_f64() * 100.0 / 60.0).ceil() as usize;
         let admitted = statuses.get(&200).copied().unwrap_or(0);
         assert!((1..=20 + refilled).contains(&admitted), "{statuses:?} in {took:?}");
@@ -102,8 +102,8 @@ async fn a_flood_before_there_is_a_connection_gets_no_more_than_its_bucket_holds
     }
 }
 
-/// Half of what 10,000 tokens were has been spent: no more than the rest is admitted, and others are.
-async fn a_flood_of_a_large_bucket_is_never_let_through(host: HostKind) {
+/// Three floods of 4,000 requests against a bucket of 2,000 tokens, and a request of another user.
+async fn a_flood_gets_no_more_than_a_large_bucket_holds(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).workers(1).bucket(2_000, 100, "60s").start().await else { return };
     let mut admitted = 0;
     for _ in 0..3 {
@@ -116,15 +116,15 @@ async fn a_flood_of_a_large_bucket_is_never_let_through(host: HostKind) {
     mesh.get("alice").await.admitted();
 }
 
-async fn many_users_at_once_are_each_admitted(host: HostKind) {
+async fn each_of_six_thousand_users_at_once_is_admitted(host: HostKind) {
     let Some(mesh) = Mesh::on(host, QUICKSTART).patient().workers(1).start().await else { return };
     let (statuses, _) = flood(&mesh, 10, 600, |nth| by(&format!("user-{nth}"))).await;
     assert_eq!(statuses, BTreeMap::from([(200, 6_000)]));
     assert_eq!(mesh.counter("weir_redis_overloaded").await, 0);
 }
 
-/// All of a burst are answered: nothing is in flight, and no place is taken.
-async fn a_burst_leaves_no_place_taken(host: HostKind) {
+/// All requests of a burst are answered, so that none is in flight and no slot is taken.
+async fn a_burst_leaves_no_slot_taken(host: HostKind) {
     for scenario in [QUICKSTART, CALLOUT] {
         for workers in [1, 2] {
             let mesh = Mesh::on(host, scenario).workers(workers).configure(a_hundred_in_flight).start().await;
@@ -132,7 +132,7 @@ async fn a_burst_leaves_no_place_taken(host: HostKind) {
             for _ in 0..repetitions() {
                 let (statuses, took) = flood(&mesh, 8, 1_000, |_| HeaderMap::new()).await;
                 let left = places_left(&mesh).await;
-                println!("{host:?} {scenario} {workers} workers: {statuses:?} in {took:?}, {left} places left");
+                println!("{host:?} {scenario} {workers} workers: {statuses:?} in {took:?}, {left} slots taken");
                 assert_eq!(left, 0);
             }
             mesh.get("alice").await.admitted();
@@ -145,7 +145,7 @@ fn a_hundred_in_flight(filter: &mut Value) {
     filter["limits"] = json!([{"name": "flights", "descriptor": [], "concurrency": concurrency}]);
 }
 
-/// Places that are taken, once no more of them come free: in five seconds at most, less than a lease.
+/// Waits until no slot is taken, for at most 5 s, which is less than a lease. Returns the number of slots still taken.
 async fn places_left(mesh: &Mesh) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
@@ -158,8 +158,8 @@ async fn places_left(mesh: &Mesh) -> u64 {
     }
 }
 
-/// For longer than a check may take: nobody knows what Redis made of those in between.
-async fn no_place_is_left_where_redis_stalls_now_and_then(host: HostKind) {
+/// Redis stalls for longer than a check may take, so that the outcome of the checks in between is unknown.
+async fn no_slot_stays_taken_after_redis_has_stalled(host: HostKind) {
     for scenario in [QUICKSTART, CALLOUT] {
         let mesh = Mesh::on(host, scenario).workers(1).with_faults().configure(|filter| {
             a_hundred_in_flight(filter);
@@ -178,13 +178,14 @@ async fn no_place_is_left_where_redis_stalls_now_and_then(host: HostKind) {
             assert_eq!(statuses.values().sum::<usize>(), 20);
         }
         let left = places_left(&mesh).await;
-        println!("{host:?} {scenario}: {left} places left");
+        println!("{host:?} {scenario}: {left} slots taken");
         assert_eq!(left, 0, "{scenario}");
     }
 }
 
-/// A month's quota says what was admitted, whether requests that are denied had no token or no room to wait for one.
-async fn what_there_is_no_room_to_delay_takes_nothing_of_other_limits(host: HostKind) {
+/// A month's quota counts the admitted requests alone: a denied request spends nothing from it, whether there was no
+/// token in time or no room to hold the request.
+async fn a_request_that_there_is_no_room_to_hold_spends_no_quota(host: HostKind) {
     for room in [0, 3] {
         let mesh = Mesh::on(host, QUICKSTART).patient().workers(1).configure(|filter| {
             let bucket = json!({"max_tokens": 1, "fill_interval": "1s"});
@@ -224,11 +225,12 @@ fn by(user: &str) -> HeaderMap {
     HeaderMap::from_iter([("x-user-id".parse().unwrap(), HeaderValue::from_str(user).unwrap())])
 }
 
-/// A bucket of so many tokens, 100 a minute, admitted what it held and what came meanwhile, and denied the rest.
+/// Asserts that a bucket of `tokens`, refilled at 100 a minute, admitted no more than it held and refilled within
+/// `took`, and that the rest of `all` requests were denied.
 fn holds(statuses: &BTreeMap<u16, usize>, tokens: usize, took: Duration, all: usize) {
     let refilled = (took.as_secs_f64() * 100.0 / 60.0).ceil() as usize;
     let admitted = statuses.get(&200).copied().unwrap_or(0);
-    // On a busy machine, some checks that Redis has admitted come back after their time, and are denied.
+    // On a busy machine, replies that admit requests may arrive after the timeout, and these requests are denied.
     assert!((tokens / 2..=tokens + refilled).contains(&admitted), "{statuses:?} in {took:?}");
     assert_eq!(statuses.get(&429).copied().unwrap_or(0) + admitted, all, "{statuses:?}");
 }

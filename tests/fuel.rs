@@ -1,9 +1,9 @@
-//! What a request costs in instructions of the filter: the same on every machine, and so comparable with what is
-//! written down in `benches/fuel.json`.
+//! Fuel: the instructions that a request costs in the filter, compared with `benches/fuel.json`. The count is the same
+//! on every machine.
 //!
-//! Counted by wasmtime (its fuel is about one an instruction) over a request's way through the limiter and the bridge,
-//! on the embedded host with a real Redis; without ticks, whose number depends on time. Another compiler makes another
-//! wasm: a difference that no change of the filter explains may be its.
+//! wasmtime counts fuel, about one per instruction, on a request's path through the limiter and the bridge, on the
+//! embedded host with a real Redis. Ticks are not counted: their number depends on time. Another compiler makes another
+//! wasm, which may explain a difference without a change of the filter.
 
 use std::{
     collections::BTreeMap,
@@ -25,16 +25,16 @@ use weir_harness::{
 };
 
 const ACCEPT: &str = "WEIR_FUEL=accept cargo test --test fuel";
-/// How far a cost may be from the one that is written down.
+/// Relative difference from `benches/fuel.json` that passes.
 const TOLERANCE: f64 = 0.05;
-/// Averages are over as many.
+/// Number of requests that an average is taken of.
 const REQUESTS: u32 = 200;
 
-/// What each callback of a request executes on average; a sum for each kind of request.
+/// Average instructions per request, by kind of request and callback; `sum` is over all callbacks.
 type Costs = BTreeMap<String, BTreeMap<String, u64>>;
 
 #[tokio::test]
-async fn a_request_costs_as_many_instructions_as_written_down() {
+async fn a_request_costs_as_many_instructions_as_in_fuel_json() {
     let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
     let mut costs = Costs::new();
     for (kind, limits, tokens, status) in
@@ -52,12 +52,12 @@ async fn a_request_costs_as_many_instructions_as_written_down() {
     let apart = apart(&written, &costs);
     assert!(
         apart.is_empty(),
-        "a request's cost is no longer what benches/fuel.json says:\n{apart}\
-         If that is meant, or is what a faster filter costs, accept it: {ACCEPT}\n"
+        "the cost of a request differs from benches/fuel.json:\n{apart}\
+         If the change is intended, accept it: {ACCEPT}\n"
     );
 }
 
-/// The embedded host, counting, with so many limits alike, all with a key of the request's user.
+/// Starts the embedded host with fuel counting and a number of equal limits, all keyed by the user.
 fn proxy(redis: SocketAddr, prefix: &str, limits: usize, tokens: u64) -> Running {
     let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/quickstart.yaml")).unwrap();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -67,7 +67,7 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: usize, tokens: u64) -> Running
     let configured = scenario.filter_configuration(|filter| {
         filter["redis"]["key_prefix"] = format!("{prefix}:").into();
         filter["redis"]["timeout"] = "1s".into();
-        // Whose refreshing depends on time.
+        // The number of refreshes depends on time.
         filter["overrides"] = json!({"enabled": false});
         let mut limit = filter["limits"][0].clone();
         limit["token_bucket"] = json!({"max_tokens": tokens, "tokens_per_fill": 1, "fill_interval": "3600s"});
@@ -82,18 +82,18 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: usize, tokens: u64) -> Running
     Host::start(bootstrap, HostOptions { counts_fuel: true, ..HostOptions::default() }).unwrap()
 }
 
-/// What a request that is answered with `status` costs on average, by callback, once everything is connected.
+/// Returns the average instructions of a request that is answered with `status`, by callback, once Redis is connected.
 async fn cost(proxy: &Running, status: u16) -> BTreeMap<String, u64> {
     let mut client = Client::new(proxy.listener("ingress").unwrap(), Duration::from_secs(10));
     let user = HeaderMap::from_iter([("x-user-id".parse().unwrap(), HeaderValue::from_static("alice"))]);
     let until = Instant::now() + Duration::from_secs(20);
     let mut in_a_row = 0;
-    // Until Redis is connected, the failure mode admits; and the first requests are admitted where others are not.
+    // Until Redis is connected, the failure mode admits requests. The first requests spend the tokens of the bucket.
     while in_a_row < 20 {
         let answer = client.get("/", &user).await.unwrap();
         let decided = answer.headers.contains_key("x-ratelimit-remaining");
         in_a_row = if answer.status == status && decided { in_a_row + 1 } else { 0 };
-        assert!(Instant::now() < until, "{status} was expected, {} is answered", answer.status);
+        assert!(Instant::now() < until, "expected status {status}, found {}", answer.status);
     }
     let before = fuel(&proxy.stats());
     for _ in 0..REQUESTS {
@@ -112,7 +112,7 @@ async fn cost(proxy: &Running, status: u16) -> BTreeMap<String, u64> {
     cost
 }
 
-/// By callback, ticks aside.
+/// Returns the instructions so far, by callback, without ticks.
 fn fuel(stats: &Stats) -> BTreeMap<String, u64> {
     let of_callbacks = stats.values.iter().filter_map(|(name, fuel)| {
         let callback = name.strip_prefix("wasm.fuel.proxy_").filter(|name| *name != "on_tick")?;
@@ -121,15 +121,15 @@ fn fuel(stats: &Stats) -> BTreeMap<String, u64> {
     of_callbacks.collect()
 }
 
-/// A line for each kind whose sum is further away than tolerated or whose callbacks are others, and what of it has
-/// changed; empty: all is well.
+/// Describes each kind of request whose sum differs by more than [`TOLERANCE`] or whose callbacks differ: a line for
+/// the sum, and one for each callback that has changed. Empty: no difference.
 fn apart(written: &Costs, found: &Costs) -> String {
     let sum = |costs: &BTreeMap<String, u64>| costs.get("sum").copied().unwrap_or(0);
     let mut text = String::new();
     for (kind, costs) in found {
         let old = written.get(kind).cloned().unwrap_or_default();
         let change = sum(costs) as f64 / sum(&old).max(1) as f64 - 1.0;
-        // Another callback is another way through the filter, whatever it costs.
+        // A different set of callbacks is a different path through the filter, whatever its cost.
         if change.abs() > TOLERANCE || !costs.keys().eq(old.keys()) {
             text += &format!("  {kind}: {} instructions, was {} ({:+.1} %)\n", sum(costs), sum(&old), change * 100.0);
             for (callback, fuel) in costs.iter().filter(|(name, fuel)| *name != "sum" && old.get(*name) != Some(fuel)) {

@@ -1,4 +1,4 @@
-//! Who a client is: hosts, cookies, and what it says several times, on both hosts.
+//! Identity of clients on both hosts: host names, cookies, and repeated headers, query parameters and cookies.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,14 +6,14 @@ use tokio::net::TcpStream;
 use weir::{HostKind, Mesh};
 
 weir::on_both_hosts! {
-    a_host_is_one_however_it_is_written
+    all_spellings_of_a_host_share_a_bucket
     cookies_are_separated_by_semicolons_alone
-    what_is_said_twice_counts_as_configured
-    what_must_be_said_once_is_rejected_twice
-    predicates_and_costs_choose_as_entries_do
+    repeated_values_count_as_configured
+    repeated_values_are_rejected_where_so_configured
+    predicates_and_hits_addends_read_repeated_values_as_configured
 }
 
-async fn a_host_is_one_however_it_is_written(host: HostKind) {
+async fn all_spellings_of_a_host_share_a_bucket(host: HostKind) {
     let limits = [
         limit("by_host", json!([{"host": {}}]), "/h/"),
         json!({"name": "shop", "when": [{"path": {"prefix": "/s/"}}, {"host": {"exact": "shop.example"}}],
@@ -38,7 +38,7 @@ async fn a_host_is_one_however_it_is_written(host: HostKind) {
     ask("/h/", "[2001:db8::1]").await.admitted();
     ask("/h/", "[2001:DB8:0::1]:443").await.denied();
     ask("/s/", "other.example").await.admitted().without("x-ratelimit-limit");
-    // As a header, it is what the client sent.
+    // The header `host` is read as the client sent it.
     ask("/r/", "raw.example").await.admitted();
     ask("/r/", "raw.example").await.denied();
     ask("/r/", "raw.example.").await.admitted();
@@ -55,7 +55,7 @@ async fn cookies_are_separated_by_semicolons_alone(host: HostKind) {
         (&["uid=\"bob\""], "bob"),
         (&["theme=a ; uid = carol ;x"], "carol"),
         (&["uid=dave; uid=mallory"], "dave"),
-        // Several headers are one (RFC 9113, §8.2.3).
+        // Several cookie headers are read as one (RFC 9113, §8.2.3).
         (&["theme=a", "uid=erin", "uid=mallory"], "erin"),
         (&["theme=a,", "uid=frank,b"], "frank%2Cb"),
         (&["uid=", "uid=mallory"], "%"),
@@ -74,7 +74,7 @@ async fn cookies_are_separated_by_semicolons_alone(host: HostKind) {
     }
 }
 
-async fn what_is_said_twice_counts_as_configured(host: HostKind) {
+async fn repeated_values_count_as_configured(host: HostKind) {
     let kinds = [("header", "request_header"), ("query", "query_parameter"), ("cookie", "cookie")];
     let limits = ["usual", "first", "last", "joined"].map(|repeated| {
         kinds.map(|(name, kind)| {
@@ -104,7 +104,7 @@ async fn what_is_said_twice_counts_as_configured(host: HostKind) {
     }
 }
 
-async fn what_must_be_said_once_is_rejected_twice(host: HostKind) {
+async fn repeated_values_are_rejected_where_so_configured(host: HostKind) {
     let entry = |kind: &str| json!([{kind: {"name": "key", "repeated": "reject"}}]);
     let mut shadow = limit("shadow", entry("query_parameter"), "/shadow/");
     shadow["shadow_mode"] = true.into();
@@ -128,13 +128,13 @@ async fn what_must_be_said_once_is_rejected_twice(host: HostKind) {
     mesh.ask("/cookie/").header("cookie", "key=c").header("cookie", "key=d").send().await.status(400);
     let grpc = mesh.ask("/query/?key=a&key=b").header("content-type", "application/grpc").send().await;
     assert_eq!(grpc.header("grpc-status"), Some("3"));
-    // Who only watches goes by the first.
+    // A limit in shadow mode reads the first value.
     forget(&mesh);
     mesh.ask("/shadow/?key=a&key=b").send().await.admitted();
     assert_eq!(keys(&mesh), ["shadow:a"]);
 }
 
-async fn predicates_and_costs_choose_as_entries_do(host: HostKind) {
+async fn predicates_and_hits_addends_read_repeated_values_as_configured(host: HostKind) {
     let gold = |repeated: Option<&str>, prefix: &str| {
         let mut header = json!({"name": "plan", "exact": "gold"});
         if let Some(repeated) = repeated {
@@ -161,13 +161,13 @@ async fn start(host: HostKind, limits: &[Value]) -> Option<Mesh> {
     mesh.configure(|filter| filter["limits"] = limits.into()).start().await
 }
 
-/// One request an hour for each key, of requests whose path begins so.
+/// Returns a limit of one request an hour per key, for paths with this prefix.
 fn limit(name: &str, descriptor: Value, prefix: &str) -> Value {
     json!({"name": name, "when": [{"path": {"prefix": prefix}}], "descriptor": descriptor,
         "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}})
 }
 
-/// The keys of all buckets, without their prefix, in order.
+/// Returns the keys of all buckets, without the key prefix, sorted.
 fn keys(mesh: &Mesh) -> Vec<String> {
     let all: Vec<String> =
         redis::cmd("KEYS").arg(format!("{}*", mesh.key_prefix())).query(&mut mesh.redis_connection()).unwrap();
@@ -181,7 +181,7 @@ fn forget(mesh: &Mesh) {
     redis::cmd("FLUSHDB").exec(&mut mesh.redis_connection()).unwrap();
 }
 
-/// A request with these headers, written by hand, and its whole response.
+/// Sends a GET with exactly these headers, and reads the whole response.
 async fn ask_raw<'a>(mesh: &Mesh, is_http2: bool, path: &'a str, headers: impl Iterator<Item = (&'a str, &'a str)>) {
     let mut stream = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
     if !is_http2 {
@@ -211,13 +211,13 @@ async fn ask_raw<'a>(mesh: &Mesh, is_http2: bool, path: &'a str, headers: impl I
     }
 }
 
-/// A frame of HTTP/2 (RFC 9113, §4.1).
+/// Encodes an HTTP/2 frame (RFC 9113, §4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
     [&[0, length[0], length[1], kind, flags, 0, 0, 0, stream][..], payload].concat()
 }
 
-/// A header that is not indexed (RFC 7541, §6.2.2).
+/// Encodes a header field without indexing (RFC 7541, §6.2.2).
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()

@@ -1,4 +1,4 @@
-//! Plans from verified tokens, as `envoy/jwt-plans.yaml` has them, on both hosts.
+//! Plans from verified tokens (`envoy/jwt-plans.yaml`), on both hosts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,37 +9,37 @@ use serde_json::{Value, json};
 use weir::{Answer, HostKind, Mesh};
 
 weir::on_both_hosts! {
-    a_plan_is_what_the_token_says
-    a_token_that_is_not_valid_gets_401_and_touches_no_bucket
-    every_token_is_told_the_same_on_both_hosts
-    the_tokens_to_try_out_are_good
-    claims_are_text_whatever_their_type
+    the_plan_of_a_user_comes_from_the_token
+    an_invalid_token_gets_401_and_spends_nothing
+    every_token_gets_the_same_response_on_both_hosts
+    the_trial_tokens_of_the_scenario_are_valid
+    claims_of_any_scalar_type_are_read_as_text
 }
 
-/// The private half of the key in the scenario. It is public: FOR TRYING OUT ONLY, never to be trusted.
+/// Private half of the key in the scenario. It is public: FOR TRYING OUT ONLY, never to be trusted.
 const PRIVATE_KEY: &str = "RRGSDMvAiw341-3jtsdKDiF98XXCxw9Hz0XE1B7Q2DQ";
 const PUBLIC_KEY: [&str; 2] =
     ["pofop50X5nI3Eo38kbYjiJL1kYA8ccXFUiU3-Zy_hps", "dkH1ZLn5mf3uCbK_5AwMNSGQe6XMbTSxNLe2-Sxwanw"];
 const SCENARIO: &str = "envoy/jwt-plans.yaml";
 
-async fn a_plan_is_what_the_token_says(host: HostKind) {
+async fn the_plan_of_a_user_comes_from_the_token(host: HostKind) {
     let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
     for left in (0..10).rev() {
         ask(&mesh, &of("alice", "free")).await.admitted().remaining(left);
     }
     ask(&mesh, &of("alice", "free")).await.denied().remaining(0);
-    // The same user on another plan, another user on the same one, and the plan as the token has it now.
+    // Another user on the same plan, a user on another plan, and the first user with a token of another plan.
     ask(&mesh, &of("bob", "free")).await.admitted().remaining(9);
     for _ in 0..50 {
         ask(&mesh, &of("carol", "pro")).await.admitted();
     }
     assert_eq!(ask(&mesh, &of("carol", "pro")).await.header("x-ratelimit-limit"), Some("100"));
     ask(&mesh, &of("alice", "pro")).await.admitted().remaining(99);
-    // A plan that nobody has heard of is no way around the limits.
+    // An unknown plan gets the limit of the plan `free`.
     assert_eq!(ask(&mesh, &of("dave", "platinum")).await.header("x-ratelimit-limit"), Some("10"));
 }
 
-async fn a_token_that_is_not_valid_gets_401_and_touches_no_bucket(host: HostKind) {
+async fn an_invalid_token_gets_401_and_spends_nothing(host: HostKind) {
     let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
     let good = of("alice", "free");
     let forged = |claims: &Value| {
@@ -56,8 +56,8 @@ async fn a_token_that_is_not_valid_gets_401_and_touches_no_bucket(host: HostKind
     }
 }
 
-/// What Envoy says, and so the harness.
-async fn every_token_is_told_the_same_on_both_hosts(host: HostKind) {
+/// The expected statuses, bodies and challenges are Envoy's.
+async fn every_token_gets_the_same_response_on_both_hosts(host: HostKind) {
     let Some(mesh) = Mesh::on(host, SCENARIO).patient().start().await else { return };
     let good = claims("alice", "pro");
     let with = |claim: &str, value: Value| {
@@ -108,7 +108,7 @@ async fn every_token_is_told_the_same_on_both_hosts(host: HostKind) {
     mesh.ask(&in_query).header("authorization", "Bearer x.y.z").send().await.status(401);
 }
 
-async fn the_tokens_to_try_out_are_good(host: HostKind) {
+async fn the_trial_tokens_of_the_scenario_are_valid(host: HostKind) {
     let file = weir_harness::provision::checkout::root().unwrap().join(SCENARIO);
     let text = std::fs::read_to_string(file).unwrap();
     let tokens: Vec<&str> =
@@ -121,7 +121,7 @@ async fn the_tokens_to_try_out_are_good(host: HostKind) {
     }
 }
 
-async fn claims_are_text_whatever_their_type(host: HostKind) {
+async fn claims_of_any_scalar_type_are_read_as_text(host: HostKind) {
     let key = |claim: &str| json!({"key": "envoy.filters.http.jwt_authn", "path": [{"key": "claims"}, {"key": claim}]});
     let mesh = Mesh::on(host, SCENARIO).patient().workers(1).configure(|filter| {
         let is = |claim: &str, text: &str| json!({"dynamic_metadata": {"metadata_key": key(claim), "exact": text}});
@@ -148,7 +148,7 @@ async fn claims_are_text_whatever_their_type(host: HostKind) {
         ("id", json!(1e300), id(&format!("0x{:016x}", 1e300_f64.to_bits()))),
         ("id", true.into(), id("true")),
         ("id", false.into(), id("false")),
-        // Strings that are as long as what they could be taken for.
+        // Strings of 1 and of 8 bytes, the lengths of a boolean and of a double.
         ("id", "x".into(), id("x")),
         ("id", "alice123".into(), id("alice123")),
         ("id", "a\u{0}b".into(), id("a%00b")),

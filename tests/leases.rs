@@ -1,4 +1,4 @@
-//! Tokens that workers take ahead: never one too many is admitted, and Redis hears little of it. On both hosts.
+//! Leases on both hosts: workers take tokens ahead, admit no request too many, and ask Redis rarely.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 weir::on_both_hosts! {
     two_hosts_with_leases_admit_no_more_than_the_capacity
-    leases_that_end_and_come_back_admit_no_more_than_the_rate
-    a_steady_key_asks_redis_for_one_request_in_twenty
-    what_a_worker_holds_and_does_not_use_comes_back
-    a_limit_beside_a_lease_is_all_or_nothing
-    a_crowd_that_another_limit_denies_drains_no_lease
+    leases_that_end_or_are_returned_admit_no_more_than_the_rate
+    a_steady_key_asks_redis_at_most_once_per_twenty_requests
+    unused_tokens_of_a_worker_come_back
+    a_request_that_another_limit_denies_spends_nothing_from_a_leased_limit
+    a_flood_that_another_limit_denies_does_not_drain_a_leased_limit
 }
 
 async fn two_hosts_with_leases_admit_no_more_than_the_capacity(host: HostKind) {
@@ -26,16 +26,16 @@ async fn two_hosts_with_leases_admit_no_more_than_the_capacity(host: HostKind) {
     let admitted = one.admitted() + other.admitted();
     assert!(admitted <= 1_000, "{admitted}");
     assert_eq!(one.denied() + other.denied() + admitted, 4_000, "{:?} {:?}", one.failures(), other.failures());
-    println!("{} of 1000 were unused", 1_000 - admitted);
-    // What was held at the end comes back, and is admitted then, to the last.
+    println!("{} of 1,000 tokens were unused", 1_000 - admitted);
+    // Tokens that workers hold at the end come back and admit further requests.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let rest = one_by_one(&mesh, 1_000 - admitted + 5).await;
     assert!(admitted + rest <= 1_000, "{admitted} and {rest}");
     assert!(admitted + rest >= 900, "{admitted} and {rest}");
 }
 
-/// 100 at once and 1,000 a second, from a client that takes all it can, in bursts that leave leases unused.
-async fn leases_that_end_and_come_back_admit_no_more_than_the_rate(host: HostKind) {
+/// A limit of 100 at once and 1,000 a second, and bursts of 150 requests each 150 ms, which leave leases unused.
+async fn leases_that_end_or_are_returned_admit_no_more_than_the_rate(host: HostKind) {
     let mesh = leased(Mesh::on(host, QUICKSTART).hosts(2).bucket(100, 1_000, "1s"), 25, "0.1s");
     let Some(mesh) = mesh.start().await else { return };
     let start = Instant::now();
@@ -52,7 +52,7 @@ async fn leases_that_end_and_come_back_admit_no_more_than_the_rate(host: HostKin
     assert!((200..=most).contains(&admitted), "{admitted} of at most {most}");
 }
 
-async fn a_steady_key_asks_redis_for_one_request_in_twenty(host: HostKind) {
+async fn a_steady_key_asks_redis_at_most_once_per_twenty_requests(host: HostKind) {
     let mesh = leased(Mesh::on(host, QUICKSTART).workers(1).bucket(1_000_000, 1_000_000, "1s"), 1_000, "1s");
     let mesh = mesh.configure(|filter| filter["overrides"] = json!({"enabled": false}));
     let Some(mesh) = mesh.start().await else { return };
@@ -64,12 +64,12 @@ async fn a_steady_key_asks_redis_for_one_request_in_twenty(host: HostKind) {
     assert!(answer.number::<u64>("x-ratelimit-remaining").unwrap() > 900_000);
 }
 
-async fn what_a_worker_holds_and_does_not_use_comes_back(host: HostKind) {
+async fn unused_tokens_of_a_worker_come_back(host: HostKind) {
     let mesh = leased(Mesh::on(host, QUICKSTART).workers(1).hosts(2).bucket(40, 1, "3600s"), 10, "1s");
     let Some(mesh) = mesh.start().await else { return };
     let first = one_by_one(&mesh, 12).await;
     assert_eq!(first, 12);
-    // By the other host, once the first one's lease is back or has ended.
+    // The other host spends the rest, once the lease of the first host is returned or has ended.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut rest = 0;
     while mesh.ask("/").user("alice").via(1).send().await.status == 200 {
@@ -78,7 +78,7 @@ async fn what_a_worker_holds_and_does_not_use_comes_back(host: HostKind) {
     assert!((27..=28).contains(&rest), "{rest}");
 }
 
-async fn a_limit_beside_a_lease_is_all_or_nothing(host: HostKind) {
+async fn a_request_that_another_limit_denies_spends_nothing_from_a_leased_limit(host: HostKind) {
     let mesh = Mesh::on(host, QUICKSTART).workers(1).patient().configure(|filter| {
         filter["limits"] = json!([
             {"name": "leased", "descriptor": [], "lease": {"max": 20, "ttl": "60s"},
@@ -101,11 +101,14 @@ async fn a_limit_beside_a_lease_is_all_or_nothing(host: HostKind) {
             admitted += u64::from(mesh.get(&format!("user {user}")).await.status == 200);
         }
     }
-    assert!((80..=100).contains(&admitted), "what was denied cost the leased limit nothing: {admitted}");
+    assert!(
+        (80..=100).contains(&admitted),
+        "denied requests spend nothing from the leased limit, found {admitted} admitted"
+    );
 }
 
-/// Alice's requests are denied by a limit of their own; Bob runs into the leased limit alone.
-async fn a_crowd_that_another_limit_denies_drains_no_lease(host: HostKind) {
+/// Alice's requests are denied by the limit `narrow`, from which Bob is exempt.
+async fn a_flood_that_another_limit_denies_does_not_drain_a_leased_limit(host: HostKind) {
     let mesh = Mesh::on(host, QUICKSTART).workers(1).patient().configure(|filter| {
         filter["limits"] = json!([
             {"name": "leased", "descriptor": [], "lease": {"max": 20, "ttl": "1s"},
@@ -124,7 +127,7 @@ async fn a_crowd_that_another_limit_denies_drains_no_lease(host: HostKind) {
     assert_eq!((report.admitted(), report.denied()), (0, 20_000));
     let left = || async { mesh.get("bob").await.number::<u64>("x-ratelimit-remaining").unwrap() };
     let deadline = Instant::now() + Duration::from_secs(20);
-    // What it had asked for ahead comes back.
+    // Tokens that the worker took ahead come back.
     while left().await < 950 {
         assert!(Instant::now() < deadline, "{} are left", left().await);
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -136,7 +139,7 @@ fn leased(mesh: MeshBuilder, max: u64, ttl: &str) -> MeshBuilder {
     mesh.patient().configure(|filter| filter["limits"][0]["lease"] = lease.clone())
 }
 
-/// One user's requests over 32 connections, as fast as they are answered.
+/// Sends `requests` of one user over 32 connections, each as soon as the one before it is answered.
 async fn crowd(mesh: &Mesh, host: usize, requests: u64) -> UserReport {
     let mut plan = mesh.plan(host);
     plan.duration = Duration::from_secs(60);
@@ -144,7 +147,7 @@ async fn crowd(mesh: &Mesh, host: usize, requests: u64) -> UserReport {
     load::run(plan, Arc::default()).await.together()
 }
 
-/// So many requests, one after the other; how many are admitted.
+/// Sends `requests` one after the other, and returns how many are admitted.
 async fn one_by_one(mesh: &Mesh, requests: usize) -> usize {
     let mut admitted = 0;
     for _ in 0..requests {

@@ -1,4 +1,4 @@
-//! Clients that send a request and are gone: what was taken for them is given back. On both hosts.
+//! Clients that disconnect right after their request, on both hosts: their slots are returned.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use tokio::time::{Instant, sleep};
 use weir::{HostKind, Mesh};
 
 const STORM: Duration = Duration::from_secs(3);
-/// Less than a lease, so that no place is free only because its lease has ended.
+/// Shorter than a lease, so that no slot is free only because its lease has ended.
 const SOON: Duration = Duration::from_secs(10);
 
 weir::on_both_hosts! {
-    nobody_holds_a_place_after_a_storm_of_clients_that_leave
+    no_slot_stays_taken_after_many_clients_have_disconnected
 }
 
-/// A place that was taken for somebody who is gone already would be held, its lease renewed, for ever.
-async fn nobody_holds_a_place_after_a_storm_of_clients_that_leave(host: HostKind) {
+/// A slot that is taken for a client after it has disconnected would be renewed for ever.
+async fn no_slot_stays_taken_after_many_clients_have_disconnected(host: HostKind) {
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
         let concurrency = json!({"max_requests": 1_000_000, "lease": "20s"});
         filter["limits"] = json!([{"name": "flights", "descriptor": [], "concurrency": concurrency}]);
@@ -34,13 +34,13 @@ async fn nobody_holds_a_place_after_a_storm_of_clients_that_leave(host: HostKind
         if held == 0 {
             break;
         }
-        assert!(Instant::now() < deadline, "{held} places are held, by nobody");
+        assert!(Instant::now() < deadline, "{held} slots are taken without a request in flight");
         sleep(Duration::from_millis(50)).await;
     }
     mesh.get("alice").await.admitted();
 }
 
-/// Crowds whose requests are there together, each of a client that closes its connection at once.
+/// Sends batches of 50 requests from 4 tasks for 3 s. Each client closes its connection right after its request.
 async fn storm(ingress: SocketAddr) {
     let end = Instant::now() + STORM;
     let mut lanes = JoinSet::new();

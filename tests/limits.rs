@@ -1,25 +1,25 @@
-//! What limits can be keyed by, conditioned on and charged with: a table of limits and of requests that meet them,
-//! on both hosts, each host serving all limits at once. And bodies that are larger than what a proxy keeps of them.
+//! Descriptor entries, predicates and hits addends on both hosts: a table of limits and requests, with all limits in
+//! one configuration. Also uploads that are larger than the proxy's buffer.
 
 use hyper::Method;
 use serde_json::{Value, json};
 use weir::{HostKind, Mesh};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_limit_is_kept_on_the_embedded_host() {
-    every_limit_is_kept(HostKind::Embedded).await;
+async fn every_limit_is_enforced_on_the_embedded_host() {
+    every_limit_is_enforced(HostKind::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_limit_is_kept_on_envoy() {
-    every_limit_is_kept(HostKind::Envoy).await;
+async fn every_limit_is_enforced_on_envoy() {
+    every_limit_is_enforced(HostKind::Envoy).await;
 }
 
 weir::on_both_hosts! {
-    an_upload_that_is_held_waits_and_passes_whether_its_body_is_read_or_not
+    a_held_upload_passes_whether_or_not_a_limit_reads_its_body
 }
 
-/// A limit, one request a minute unless it says otherwise, and what requests are answered, one after the other.
+/// A limit (one request an hour by default), and the statuses of requests that are sent one after the other.
 struct Case {
     name: &'static str,
     limit: Value,
@@ -256,9 +256,9 @@ fn costs_and_answers() -> Vec<Case> {
     ]
 }
 
-async fn every_limit_is_kept(host: HostKind) {
+async fn every_limit_is_enforced(host: HostKind) {
     let cases: Vec<Case> = [keys(), conditions(), costs_and_answers()].into_iter().flatten().collect();
-    assert!(cases.len() <= 32, "as many limits as a filter may have");
+    assert!(cases.len() <= 32, "expected at most the 32 limits of a filter, found {}", cases.len());
     let limits: Vec<Value> = cases.iter().map(limit_of).collect();
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
         filter["limits"] = Value::Array(limits.clone());
@@ -276,7 +276,7 @@ async fn every_limit_is_kept(host: HostKind) {
     }
 }
 
-/// The case's limit, for the case's requests alone.
+/// Returns the limit of a case, restricted to the requests of the case.
 fn limit_of(case: &Case) -> Value {
     let mut limit = json!({"name": case.name, "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}, "when": []});
     for (field, value) in case.limit.as_object().expect("a limit is an object") {
@@ -287,8 +287,8 @@ fn limit_of(case: &Case) -> Value {
     limit
 }
 
-/// Each is held for a second or so, while more of its body comes than the proxy keeps (1 MiB).
-async fn an_upload_that_is_held_waits_and_passes_whether_its_body_is_read_or_not(host: HostKind) {
+/// Each upload is held for about 1 s, while more of its body arrives than the proxy buffers (1 MiB).
+async fn a_held_upload_passes_whether_or_not_a_limit_reads_its_body(host: HostKind) {
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
         let one_a_second = json!({"max_tokens": 1, "fill_interval": "1s"});
         let plenty = json!({"max_tokens": 100, "fill_interval": "1s"});

@@ -1,4 +1,4 @@
-//! How a worker comes to know of overrides, from a real Redis, by the very bytes that it sends and reads.
+//! Refresh of overrides from a real Redis, with the bytes that a worker sends and reads.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
 const HASH: &str = "weir:overrides";
 const INTERVAL: Micros = Micros::from_secs(5);
 
-/// A worker with a connection of its own.
+/// A worker with its own connection to Redis.
 struct Worker {
     refresh: Refresh,
     now: Micros,
@@ -31,7 +31,7 @@ impl Worker {
         Self { refresh, now: Micros::ZERO, stream, calls: 0, largest: 0 }
     }
 
-    /// Lets time go on until a whole round is over.
+    /// Advances the clock to the next refresh, runs all its calls, and returns the events.
     fn refreshes(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         self.calls = 0;
@@ -99,16 +99,16 @@ fn an_override_is_picked_up_and_dropped_again() {
     assert_eq!(found.ruling, Ruling::Blocked);
     let left = found.until.unwrap().minus(worker.now);
     assert!(left > Micros::from_secs(90) && left <= Micros::from_secs(100), "{left:?}");
-    assert_eq!(worker.ruling("per_user:bob"), None, "expired long ago");
+    assert_eq!(worker.ruling("per_user:bob"), None, "the override has expired");
 
     let _: () = redis.del(HASH).unwrap();
     assert_eq!(worker.refreshes(), [Event::Changed]);
     assert!(worker.knows().is_empty());
 }
 
-/// A small hash comes from HSCAN in one piece, a large one in pieces of any size.
+/// HSCAN returns a hash of compact encoding in one page, and another hash in pages of any size.
 #[test]
-fn every_override_is_known_after_one_round_however_redis_keeps_them() {
+fn every_override_is_known_after_one_refresh_in_any_encoding_of_the_hash() {
     let Some((server, mut redis)) = start() else { return };
     let in_one_piece = |redis: &mut redis::Connection| -> bool {
         redis::cmd("OBJECT").arg("ENCODING").arg(HASH).query::<String>(redis).unwrap() != "hashtable"
@@ -131,7 +131,7 @@ fn every_override_is_known_after_one_round_however_redis_keeps_them() {
         assert_eq!(worker.knows().len(), count);
         for (field, word) in &set {
             let found = worker.ruling(field).unwrap();
-            assert!(word.contains(found.name()), "{field}: {word}, and not {found}");
+            assert!(word.contains(found.name()), "{field}: expected {word}, found {found}");
         }
         assert!(worker.largest < 20_000, "{} bytes in a reply", worker.largest);
         assert!(worker.calls > 1);
@@ -140,7 +140,7 @@ fn every_override_is_known_after_one_round_however_redis_keeps_them() {
 }
 
 #[test]
-fn what_stays_is_not_hidden_by_what_changes_between_two_pages() {
+fn no_override_is_missed_while_others_are_deleted_between_pages() {
     let Some((server, mut redis)) = start() else { return };
     let _: () = redis::cmd("CONFIG").arg("SET").arg("hash-max-ziplist-entries").arg(5_000).query(&mut redis).unwrap();
     for n in 0..2_000 {
@@ -152,18 +152,18 @@ fn what_stays_is_not_hidden_by_what_changes_between_two_pages() {
     while let Some(call) = worker.refresh.due(worker.now) {
         let reply = worker.asks(&call);
         worker.refresh.handle(worker.now, reply);
-        // The first ones in the hash: those after them move up.
+        // These fields are the first in the hash: later fields move up.
         for n in gone..gone + 300 {
             let _: () = redis.hdel(HASH, format!("goes{n}")).unwrap();
         }
         gone += 300;
     }
-    assert!(gone > 2_000, "several pages");
+    assert!(gone > 2_000, "the refresh takes several pages");
     assert!((0..2_000).all(|n| worker.ruling(&format!("stays{n}")) == Some(Ruling::Blocked)));
 }
 
 #[test]
-fn a_hash_that_anybody_filled_costs_bounded_replies_and_memory() {
+fn a_hash_of_arbitrary_content_costs_bounded_replies_and_memory() {
     let Some((server, mut redis)) = start() else { return };
     let (long, huge) = ("k".repeat(100_000), "v".repeat(1_000_000));
     let _: () = redis.hset(HASH, &long, "off").unwrap();
@@ -175,7 +175,7 @@ fn a_hash_that_anybody_filled_costs_bounded_replies_and_memory() {
     let events = worker.refreshes();
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Ignored(_))).count(), 4, "{events:?}");
     assert_eq!(worker.ruling("per_user:alice"), Some(Ruling::Blocked));
-    assert_eq!(worker.refreshes(), [], "told once");
+    assert_eq!(worker.refreshes(), [], "each ignored override is reported once");
 
     let many: Vec<(String, &str)> = (0..30_000).map(|n| (format!("limit{n}"), "off")).collect();
     let _: () = redis.hset_multiple(HASH, &many).unwrap();
@@ -183,11 +183,11 @@ fn a_hash_that_anybody_filled_costs_bounded_replies_and_memory() {
     assert!(events.contains(&Event::Ignored(Ignored::TooMany { found: 30_005 })), "{events:?}");
     assert_eq!(worker.knows().len(), MAX_ENTRIES);
     assert!(worker.largest < 20_000, "{} bytes in a reply", worker.largest);
-    assert_eq!(worker.refreshes(), [], "the same ones are kept");
+    assert_eq!(worker.refreshes(), [], "the same overrides are kept");
 }
 
 #[test]
-fn a_key_of_another_kind_is_an_error_and_changes_nothing() {
+fn a_key_of_another_type_is_answered_with_wrongtype() {
     let Some((server, mut redis)) = start() else { return };
     let _: () = redis.set(HASH, "not a hash").unwrap();
     let mut worker = Worker::of(&server);

@@ -1,4 +1,4 @@
-//! Limits keyed by what the proxy itself knows of a request: its route, its cluster, and what other filters left.
+//! Limits keyed by attributes that the proxy sets on a request: route, cluster, filter state and dynamic metadata.
 
 use std::net::SocketAddr;
 
@@ -8,14 +8,14 @@ use tokio::net::TcpListener;
 use weir::{HostKind, Mesh};
 
 weir::on_both_hosts! {
-    routes_and_clusters_have_buckets_by_their_names
-    filter_state_says_whose_bucket_it_is
-    metadata_that_is_not_there_has_its_default
+    each_route_name_and_each_cluster_name_has_its_own_bucket
+    each_value_of_filter_state_has_its_own_bucket
+    missing_metadata_takes_its_default_or_skips_the_limit
 }
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
-async fn routes_and_clusters_have_buckets_by_their_names(host: HostKind) {
+async fn each_route_name_and_each_cluster_name_has_its_own_bucket(host: HostKind) {
     let upstream = serve_hello().await;
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1);
     let mesh = mesh.configure(|filter| {
@@ -48,13 +48,13 @@ async fn routes_and_clusters_have_buckets_by_their_names(host: HostKind) {
     get("/c/shop/cart").await.denied();
     get("/c/stock").await.admitted();
     get("/c/stock").await.denied();
-    // No name of the route, no cluster of the route: no value, and no limit.
+    // A route without a name or a cluster has no value, and the limit is skipped.
     for path in ["/r/else", "/r/else", "/c/else", "/c/else"] {
         get(path).await.admitted().without("x-ratelimit-limit");
     }
 }
 
-async fn filter_state_says_whose_bucket_it_is(host: HostKind) {
+async fn each_value_of_filter_state_has_its_own_bucket(host: HostKind) {
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1);
     let mesh = mesh.configure(|filter| {
         filter["limits"] = json!([
@@ -90,7 +90,7 @@ async fn filter_state_says_whose_bucket_it_is(host: HostKind) {
     mesh.ask("/e/").header("x-edition", "first").send().await.admitted();
 }
 
-async fn metadata_that_is_not_there_has_its_default(host: HostKind) {
+async fn missing_metadata_takes_its_default_or_skips_the_limit(host: HostKind) {
     let claim = |default: Value| {
         let mut entry = json!({"metadata_key": {"key": "envoy.filters.http.jwt_authn", "path": [{"key": "sub"}]}});
         if default.is_string() {
@@ -110,7 +110,7 @@ async fn metadata_that_is_not_there_has_its_default(host: HostKind) {
     mesh.ask("/a/").send().await.denied();
 }
 
-/// One request an hour for each value of `entry`, of requests whose path begins so.
+/// Returns a limit of one request an hour per value of `entry`, for paths with this prefix.
 fn limit(name: &str, entry: Value, prefix: &str) -> Value {
     json!({"name": name, "when": [{"path": {"prefix": prefix}}], "descriptor": [entry],
         "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}})
@@ -122,7 +122,7 @@ fn cluster(name: &str, at: SocketAddr) -> Value {
         "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}})
 }
 
-/// An upstream that answers every connection's first request, and closes.
+/// Starts an upstream that answers the first request of each connection and closes the connection.
 async fn serve_hello() -> SocketAddr {
     let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = socket.local_addr().unwrap();

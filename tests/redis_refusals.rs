@@ -1,5 +1,5 @@
-//! Refusals of Redis: a missing command, a missing permission, a cluster. Each has its cause and one warning that names
-//! the cure, and no line of any log has a part of a client's key. On both hosts, over both transports.
+//! Error replies of Redis: a missing command, a missing permission, cluster mode. Each error has its own counter and
+//! one warning with the remedy, and no log line has a part of a client's key. On both hosts, over both transports.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, Once};
@@ -13,21 +13,22 @@ use weir_harness::provision::checkout;
 use weir_harness::provision::redis::{RedisOptions, RedisServer};
 
 const TRANSPORTS: [&str; 2] = ["envoy/quickstart.yaml", "envoy/callout.yaml"];
-/// A key that a client sent: a header's value.
+/// Header value of a client, which becomes part of a key.
 const SECRET: &str = "s3cret-API-key";
 const SOON: Duration = Duration::from_secs(30);
-/// Commands that [`exercise`] has Redis run. The others are for after its clock was set back.
+/// Commands that Redis runs in [`exercise`]. The other commands of the ACL are `ping`, `select` and those for a clock
+/// that was set back or for differing rates.
 const EXERCISED: &str = "evalsha eval time get set pexpire zcount zadd zrem zremrangebyscore zscore lindex llen ltrim \
                          rpush hscan hlen xadd";
 
 weir::on_both_hosts! {
-    a_missing_command_is_named_and_nobodys_key_is
-    overrides_that_are_ignored_are_not_repeated
-    a_cluster_is_named_and_nobodys_key_is
-    the_acl_of_the_readme_is_all_that_weir_needs
+    a_missing_command_is_logged_without_the_key
+    ignored_overrides_are_logged_without_their_text
+    cluster_mode_is_logged_without_the_key
+    the_acl_of_the_readme_is_sufficient_and_each_command_is_needed
 }
 
-async fn a_missing_command_is_named_and_nobodys_key_is(host: HostKind) {
+async fn a_missing_command_is_logged_without_the_key(host: HostKind) {
     for scenario in TRANSPORTS {
         let args = ["--rename-command", "EVALSHA", ""].map(str::to_owned).to_vec();
         let mesh = Mesh::on(host, scenario).redis(RedisOptions { args, ..RedisOptions::default() });
@@ -41,7 +42,7 @@ async fn a_missing_command_is_named_and_nobodys_key_is(host: HostKind) {
     }
 }
 
-async fn overrides_that_are_ignored_are_not_repeated(host: HostKind) {
+async fn ignored_overrides_are_logged_without_their_text(host: HostKind) {
     let mesh = allowing(Mesh::on(host, TRANSPORTS[0])).configure(|filter| {
         filter["overrides"] = json!({"refresh_interval": "1s"});
     });
@@ -64,13 +65,13 @@ async fn overrides_that_are_ignored_are_not_repeated(host: HostKind) {
     logged(&mesh, "an override is ignored, of a field whose hash is").await;
 }
 
-/// A node of a cluster that serves half of the slots, and knows of another that has the rest.
-async fn a_cluster_is_named_and_nobodys_key_is(host: HostKind) {
+/// Redis is a node of a cluster with half of the hash slots; another node has the other half.
+async fn cluster_mode_is_logged_without_the_key(host: HostKind) {
     for scenario in TRANSPORTS {
         let args = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"].map(str::to_owned).to_vec();
         let options = RedisOptions { args, ..RedisOptions::default() };
         let mesh = allowing(Mesh::on(host, scenario).redis(options.clone())).configure(|filter| {
-            // A hash in another node's slot would be refused, too.
+            // The hash of overrides may be in a slot of the other node and would be refused, too.
             filter["overrides"] = json!({"enabled": false});
         });
         let Some(mesh) = mesh.start().await else { return };
@@ -83,14 +84,14 @@ async fn a_cluster_is_named_and_nobodys_key_is(host: HostKind) {
                 false => let_pass += 1,
             }
         }
-        assert!(limited > 0 && let_pass > 0, "{limited} and {let_pass}");
+        assert!(limited > 0 && let_pass > 0, "expected both, found {limited} limited requests and {let_pass} others");
         mesh.counts("weir_redis_cluster_mode", let_pass).await;
         mesh.counts("weir_redis_refused", 0).await;
         logged(&mesh, "redis cluster_mode: Redis answered MOVED: Redis is a cluster: ").await;
     }
 }
 
-/// Has two nodes share the slots.
+/// Joins two nodes to a cluster, with half of the hash slots each.
 async fn joined(here: &mut Connection, other: &RedisServer) {
     let mut there = redis::Client::open(other.url()).unwrap().get_connection().unwrap();
     let slots = |from: u16, to: u16| (from..=to).map(|slot| slot.to_string()).collect::<Vec<_>>();
@@ -104,13 +105,13 @@ async fn joined(here: &mut Connection, other: &RedisServer) {
         if info.contains("cluster_slots_assigned:16384") && info.contains("cluster_state:ok") {
             return;
         }
-        assert!(Instant::now() < deadline, "no cluster came to be: {info}");
+        assert!(Instant::now() < deadline, "the cluster is not ready within {SOON:?}: {info}");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Every feature, with the permissions of the README and then with one less.
-async fn the_acl_of_the_readme_is_all_that_weir_needs(host: HostKind) {
+/// Runs every feature with the permissions of the README, then without one of the commands at a time.
+async fn the_acl_of_the_readme_is_sufficient_and_each_command_is_needed(host: HostKind) {
     for scenario in TRANSPORTS {
         let Some(mesh) = every_feature(Mesh::on(host, scenario)).start().await else { return };
         let mut redis = mesh.redis_connection();
@@ -143,7 +144,7 @@ async fn the_acl_of_the_readme_is_all_that_weir_needs(host: HostKind) {
             }
             let deadline = Instant::now() + SOON;
             while !is_denied(&mut redis, command) {
-                assert!(Instant::now() < deadline, "nothing needs {command}");
+                assert!(Instant::now() < deadline, "no feature needs {command}");
                 exercise(&mesh).await;
             }
             redis::cmd("ACL").arg("SETUSER").arg("weir").arg(format!("+{command}")).exec(&mut redis).unwrap();
@@ -154,7 +155,7 @@ async fn the_acl_of_the_readme_is_all_that_weir_needs(host: HostKind) {
     }
 }
 
-/// The permissions of the README's ACL line.
+/// Returns the permissions of the README's ACL line.
 fn permissions() -> Vec<String> {
     let readme = include_str!("../README.md");
     let line = readme.lines().find(|line| line.starts_with("ACL SETUSER weir ")).expect("the README has an ACL");
@@ -162,7 +163,7 @@ fn permissions() -> Vec<String> {
 }
 
 #[test]
-fn the_readme_grants_the_commands_of_the_scripts_and_of_the_filter() {
+fn the_acl_of_the_readme_lists_the_commands_of_the_scripts_and_the_filter() {
     let mut needed: BTreeSet<String> = ["evalsha", "eval", "ping", "select", "zrem"].map(str::to_owned).into();
     let mut folders = vec![checkout::root().unwrap().join("filter/src")];
     while let Some(folder) = folders.pop() {
@@ -178,10 +179,10 @@ fn the_readme_grants_the_commands_of_the_scripts_and_of_the_filter() {
         }
     }
     let granted: BTreeSet<String> = permissions().iter().map(|it| it.trim_start_matches('+').to_owned()).collect();
-    assert_eq!(granted, needed, "the README's ACL line, and what is needed");
+    assert_eq!(granted, needed, "the README's ACL line must list the commands that Weir needs");
 }
 
-/// Whether Redis has refused this user a command, by itself or in a script.
+/// Returns whether Redis has refused this command, by itself or in a script.
 fn is_denied(redis: &mut Connection, command: &str) -> bool {
     let log: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(redis).unwrap();
     log.iter().any(|entry| format!("{entry:?}").to_lowercase().contains(&format!("{command:?}")))
@@ -223,7 +224,8 @@ fn every_feature(mesh: MeshBuilder) -> MeshBuilder {
     })
 }
 
-/// Something of all that Redis is asked for: among it a held request whose place is renewed, and one that leaves.
+/// Sends requests to every limit, among them a held request whose slot is renewed and a held request whose client
+/// disconnects.
 async fn exercise(mesh: &Mesh) {
     let ask = |limit: &'static str, user: &'static str| mesh.ask("/").header("x-case", limit).user(user).send();
     let leaves = tokio::time::timeout(Duration::from_millis(300), ask("shaped", "dave"));
@@ -233,7 +235,7 @@ async fn exercise(mesh: &Mesh) {
             ask(limit, SECRET).await;
         }
     };
-    // So that of a window some has ended and some has not.
+    // Requests 400 ms apart: some have left the window of 1 s, and some have not.
     let spread = async {
         for _ in 0..4 {
             ask("exact", "frank").await;
@@ -252,7 +254,7 @@ async fn until_denied(mesh: &Mesh) {
     }
 }
 
-/// Where Redis cannot be asked, requests pass, so that what was limited tells itself by its headers.
+/// Sets failure mode `allow`: requests that Redis has not decided pass without rate-limit headers.
 fn allowing(mesh: MeshBuilder) -> MeshBuilder {
     listen();
     mesh.configure(|filter| {
@@ -261,7 +263,7 @@ fn allowing(mesh: MeshBuilder) -> MeshBuilder {
     })
 }
 
-/// A request of this user; whether it was limited.
+/// Sends a request of this user, and returns whether a limit applied to it.
 async fn secret_user(mesh: &Mesh, user: &str) -> bool {
     mesh.get(user).await.admitted().header("x-ratelimit-limit").is_some()
 }
@@ -277,7 +279,7 @@ async fn until_counted(mesh: &Mesh, counter: &str) -> u64 {
     }
 }
 
-/// Waits for a line in the host's log. No line has a part of the secret.
+/// Waits for a line in the log of the host. Asserts that no line has a part of the secret.
 async fn logged(mesh: &Mesh, line: &str) {
     let deadline = Instant::now() + SOON;
     loop {
@@ -297,7 +299,7 @@ async fn logged(mesh: &Mesh, line: &str) {
     }
 }
 
-/// Lines that embedded hosts log, of all tests of this file.
+/// Log lines of the embedded hosts of all tests in this file.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Lines;

@@ -1,4 +1,4 @@
-//! What operators change and see while requests come: overrides in Redis, decision events, and notes for access logs.
+//! Features for operators at run time: overrides in Redis, decision events, and metadata for access logs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use weir::{Answer, HostKind, Mesh};
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
 weir::on_both_hosts! {
-    an_override_holds_within_the_interval_and_no_longer_than_it_is_set
-    an_override_changes_one_window_and_leaves_the_others_and_what_was_spent
+    an_override_applies_within_the_refresh_interval_and_ends_when_it_is_deleted
+    an_override_changes_one_window_and_keeps_the_others_and_spent_tokens
     denials_are_appended_to_a_stream
 }
 
-async fn an_override_holds_within_the_interval_and_no_longer_than_it_is_set(host: HostKind) {
+async fn an_override_applies_within_the_refresh_interval_and_ends_when_it_is_deleted(host: HostKind) {
     let mesh = Mesh::on(host, QUICKSTART).patient().bucket(1, 1, "3600s");
     let mesh = mesh.configure(|filter| filter["overrides"] = json!({"refresh_interval": "0.1s"}));
     let Some(mesh) = mesh.start().await else { return };
@@ -47,7 +47,7 @@ async fn an_override_holds_within_the_interval_and_no_longer_than_it_is_set(host
     until_always(&mesh, "alice", |answer| answer.status == 429).await;
 }
 
-async fn an_override_changes_one_window_and_leaves_the_others_and_what_was_spent(host: HostKind) {
+async fn an_override_changes_one_window_and_keeps_the_others_and_spent_tokens(host: HostKind) {
     let mesh = Mesh::on(host, "envoy/tenant-quota.yaml").patient().configure(|filter| {
         filter["overrides"] = json!({"refresh_interval": "0.1s"});
         filter["response"]["headers"] = json!(["ratelimit", "retry-after"]);
@@ -63,21 +63,21 @@ async fn an_override_changes_one_window_and_leaves_the_others_and_what_was_spent
     }
     tenant(&mesh).await.denied();
 
-    // Another rate: the year is as exhausted as it was.
+    // An override of the rate leaves the quota of the year exhausted.
     let rate = r#"{"token_bucket": {"max_tokens": 70, "tokens_per_fill": 3000, "fill_interval": "60s"}}"#;
     let _: () = redis.hset(&overrides, "plan:acme", rate).unwrap();
     until_tenant(&mesh, |answer| of(answer, r#""plan:1";q=70"#)).await;
     for _ in 0..5 {
         tenant(&mesh).await.denied();
     }
-    // Another quota, in the limit's own time zone: three of the four are spent.
+    // An override of the quota keeps the limit's utc_offset: three of the four requests are spent.
     let _: () = redis.hset(&overrides, "plan:acme", r#"{"quota": {"max_requests": 4, "unit": "year"}}"#).unwrap();
     until_tenant(&mesh, |answer| of(answer, r#""plan";q=4"#)).await;
     let _: () = redis.hset(&overrides, "plan:acme", r#"{"quota": {"max_requests": 0, "unit": "year"}}"#).unwrap();
     let zero = until_tenant(&mesh, |answer| of(answer, r#""plan";q=0"#)).await;
     assert_eq!((zero.status, zero.header("retry-after")), (429, None));
 
-    // A kind that the limit has not: one more window, and the year's quota stays.
+    // An override of a kind that the limit lacks adds a window, and the quota of the year stays.
     let fixed = r#"{"fixed_window": {"max_requests": 100, "window": "31536000s"}}"#;
     let _: () = redis.hset(&overrides, "plan:acme", fixed).unwrap();
     until_tenant(&mesh, |answer| of(answer, r#""plan:2";q=100"#)).await;
@@ -94,7 +94,7 @@ async fn tenant(mesh: &Mesh) -> Answer {
     mesh.ask("/").header("x-tenant-id", "acme").send().await
 }
 
-/// Waits until both workers answer the tenant so, and returns one of the answers.
+/// Waits until 20 responses in a row to the tenant meet a condition, so that both workers do, and returns the last.
 async fn until_tenant(mesh: &Mesh, is: impl Fn(&Answer) -> bool) -> Answer {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut in_a_row = 0;
@@ -104,7 +104,7 @@ async fn until_tenant(mesh: &Mesh, is: impl Fn(&Answer) -> bool) -> Answer {
         if in_a_row >= 20 {
             return answer;
         }
-        assert!(Instant::now() < deadline, "not within ten seconds: {answer:?}");
+        assert!(Instant::now() < deadline, "the condition does not hold within 10 s: {answer:?}");
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -138,7 +138,7 @@ async fn denials_are_appended_to_a_stream(host: HostKind) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_access_log_says_what_was_decided() {
+async fn the_access_log_has_the_decision() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let path = log.path().to_str().unwrap().to_owned();
     let format = ["decision", "limit", "remaining"].map(|note| format!("%FILTER_STATE(wasm.weir.{note}:PLAIN)%"));
@@ -170,7 +170,7 @@ async fn the_access_log_says_what_was_decided() {
     }
 }
 
-/// Until every worker answers this user so.
+/// Waits until 12 responses in a row to this user meet a condition, so that every worker does.
 async fn until_always(mesh: &Mesh, user: &str, so: impl Fn(&Answer) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(15);
     let mut in_a_row = 0;

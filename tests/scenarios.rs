@@ -1,4 +1,4 @@
-//! The scenarios that users start from, as they are in `envoy/`, on both hosts.
+//! Scenarios of `envoy/`, which users start from, on both hosts.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use weir::{Answer, HostKind, Mesh};
 
 weir::on_both_hosts! {
     a_public_api_admits_what_its_rates_say
-    a_public_api_tells_users_anonymous_clients_and_floods_apart
-    routes_have_limits_of_their_own
-    tenants_have_a_monthly_quota_a_rate_and_so_many_requests_in_flight
+    a_public_api_limits_users_anonymous_clients_and_addresses_separately
+    each_route_has_its_own_limit
+    tenants_have_a_monthly_quota_a_rate_and_a_concurrency_limit
     a_fragile_upstream_gets_its_requests_one_by_one
 }
 
-async fn a_public_api_tells_users_anonymous_clients_and_floods_apart(host: HostKind) {
+async fn a_public_api_limits_users_anonymous_clients_and_addresses_separately(host: HostKind) {
     let Some(mesh) = Mesh::on(host, "envoy/public-api.yaml").patient().start().await else { return };
     for left in (0..10).rev() {
         mesh.ask("/").send().await.admitted().remaining(left);
@@ -24,7 +24,7 @@ async fn a_public_api_tells_users_anonymous_clients_and_floods_apart(host: HostK
     let wait: u64 = denied.number("retry-after").unwrap();
     assert_eq!(denied.body, format!("anonymous clients have 10 requests a minute: come back in {wait} s, or log in\n"));
 
-    // The anonymous ones' denials took nothing from the address: 40 are left to it, and users share them.
+    // Denied anonymous requests spent nothing from the limit per address: 40 requests remain, which users share.
     for user in ["alice", "bob"] {
         for left in (1..20).rev() {
             mesh.get(user).await.admitted().remaining(left);
@@ -34,15 +34,15 @@ async fn a_public_api_tells_users_anonymous_clients_and_floods_apart(host: HostK
     while mesh.get("carol").await.status == 200 {
         admitted += 1;
         asked += 1;
-        assert!(asked < 50, "the flood guard guards");
+        assert!(asked < 50, "the flood guard admits more than 50 requests");
     }
-    assert_eq!(admitted, 2, "what was left of 50");
+    assert_eq!(admitted, 2, "the rest of 50 requests");
     for _ in 0..3 {
         mesh.ask("/healthz").user("carol").send().await.admitted().without("x-ratelimit-limit");
     }
 }
 
-/// Users 20 at once and 100 a minute, anonymous clients 10 a minute, an address 50 in any 30 seconds.
+/// Rates: 20 at once and 100 a minute per user, 10 a minute per anonymous client, and 50 in any 30 s per address.
 async fn a_public_api_admits_what_its_rates_say(host: HostKind) {
     let on_addresses_of_their_own = |filter: &mut serde_json::Value| {
         for limit in filter["limits"].as_array_mut().unwrap() {
@@ -71,7 +71,8 @@ async fn a_public_api_admits_what_its_rates_say(host: HostKind) {
     from("203.0.113.4").user("alice's friend").send().await.admitted();
 }
 
-/// Asks until it is denied, and gives back that answer: a `burst` is admitted, and one more per `emission` that passed.
+/// Sends requests until one is denied, and returns its response. Asserts that `burst` requests were admitted, and at
+/// most one more per `emission`.
 async fn spend(burst: u32, emission: Duration, ask: impl AsyncFn() -> Answer) -> Answer {
     let started = Instant::now();
     let mut admitted = 0;
@@ -87,7 +88,7 @@ async fn spend(burst: u32, emission: Duration, ask: impl AsyncFn() -> Answer) ->
     }
 }
 
-async fn routes_have_limits_of_their_own(host: HostKind) {
+async fn each_route_has_its_own_limit(host: HostKind) {
     let Some(mesh) = Mesh::on(host, "envoy/per-route.yaml").patient().start().await else { return };
     for _ in 0..3 {
         mesh.ask("/search?q=weir").user("alice").send().await.admitted();
@@ -104,11 +105,11 @@ async fn routes_have_limits_of_their_own(host: HostKind) {
     order("south", "lots").send().await.status(400);
 }
 
-async fn tenants_have_a_monthly_quota_a_rate_and_so_many_requests_in_flight(host: HostKind) {
+async fn tenants_have_a_monthly_quota_a_rate_and_a_concurrency_limit(host: HostKind) {
     let scenario = Mesh::on(host, "envoy/tenant-quota.yaml").patient().configure(|filter| {
         let limits = &mut filter["limits"];
         limits[0]["windows"][0]["quota"]["max_requests"] = json!(4);
-        // One that holds what comes too early, which is in flight meanwhile.
+        // This bucket holds early requests, which are in flight meanwhile.
         limits[0]["windows"][1]["token_bucket"] = json!({"max_tokens": 1, "fill_interval": "1s"});
         limits[0]["max_delay"] = json!("60s");
         limits[1]["concurrency"]["max_requests"] = json!(2);
@@ -122,7 +123,7 @@ async fn tenants_have_a_monthly_quota_a_rate_and_so_many_requests_in_flight(host
     assert!(first.header("ratelimit-policy").unwrap().contains(r#""plan";q=4"#), "{first:?}");
 
     nobody_is_in_flight(&mesh, "in_flight:acme").await;
-    // Two of three have a place and are held for their tokens; the third has neither, and costs the quota nothing.
+    // Two of three requests have a slot and are held for their tokens. The third is denied and spends no quota.
     let (one, two, three) = tokio::join!(by("acme"), by("acme"), by("acme"));
     let (refused, passed): (Vec<Answer>, Vec<Answer>) =
         [one, two, three].into_iter().partition(|answer| answer.status == 503);
@@ -139,12 +140,12 @@ async fn tenants_have_a_monthly_quota_a_rate_and_so_many_requests_in_flight(host
     mesh.ask("/").send().await.admitted().without("ratelimit");
 }
 
-/// Waits for it: a place is given back just after its response has ended.
+/// Waits until no request is in flight: a slot is returned just after the response has ended.
 async fn nobody_is_in_flight(mesh: &Mesh, key: &str) {
     let key = format!("{}{key}#concurrency", mesh.key_prefix());
     let deadline = Instant::now() + Duration::from_secs(10);
     while mesh.redis_connection().exists(&key).unwrap() {
-        assert!(Instant::now() < deadline, "places are kept");
+        assert!(Instant::now() < deadline, "slots are still taken after 10 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -161,6 +162,6 @@ async fn a_fragile_upstream_gets_its_requests_one_by_one(host: HostKind) {
     let mut passed = [one.1, two.1, three.1, four.1];
     passed.sort();
     for (turn, at) in (0..).zip(passed) {
-        assert!(at >= Duration::from_millis(100) * turn, "{turn} left too early: {passed:?}");
+        assert!(at >= Duration::from_millis(100) * turn, "request {turn} was released too early: {passed:?}");
     }
 }

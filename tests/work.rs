@@ -1,6 +1,6 @@
-//! What one request of 55 kB may cost the filter, for the worst configurations that are accepted.
+//! Upper bound on the work of one request of 55 kB, for the worst configurations that are accepted.
 //!
-//! Counted in instructions, as in `tests/fuel.rs`: Envoy's V8 was seen to take a millisecond for some five million.
+//! Work is counted in instructions, as in `tests/fuel.rs`. Envoy's V8 took 1 ms for about five million in measurements.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use weir_harness::{
     scenario::Scenario,
 };
 
-/// The most that a request may take.
+/// Instructions that a request may take at most.
 const BOUND: u64 = 4_200_000;
 const LONG: usize = 55_000;
 const LIMITS: usize = 32;
@@ -133,7 +133,7 @@ fn cases() -> Vec<(&'static str, Vec<Value>, Sent)> {
     ]
 }
 
-/// So many limits, with what `part` says of each.
+/// Returns [`LIMITS`] limits, each with the fields that `part` returns for its number.
 fn each(part: impl Fn(usize) -> Value) -> Vec<Value> {
     named((0..LIMITS).map(part).collect())
 }
@@ -146,7 +146,7 @@ fn named(mut limits: Vec<Value>) -> Vec<Value> {
     limits
 }
 
-/// The embedded host, counting.
+/// Starts the embedded host with fuel counting.
 fn proxy(redis: SocketAddr, prefix: &str, limits: Vec<Value>) -> Running {
     let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/quickstart.yaml")).unwrap();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -163,7 +163,7 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: Vec<Value>) -> Running {
     Host::start(bootstrap, HostOptions { counts_fuel: true, ..HostOptions::default() }).unwrap()
 }
 
-/// What a request is answered, and what its callbacks take, once everything is connected.
+/// Returns the status of a request and the instructions of its callbacks, once Redis is connected.
 async fn cost(proxy: &Running, (path, headers): &Sent) -> (u16, u64) {
     let mut client = Client::new(proxy.listener("ingress").unwrap(), Duration::from_secs(20));
     let headers: HeaderMap = headers
@@ -175,15 +175,15 @@ async fn cost(proxy: &Running, (path, headers): &Sent) -> (u16, u64) {
         let before = fuel(proxy);
         let answer = client.get(path, &headers).await.unwrap();
         let cost = fuel(proxy) - before;
-        // Until Redis is connected, the failure mode admits.
+        // Until Redis is connected, the failure mode admits requests.
         if answer.status != 200 || answer.headers.contains_key("x-ratelimit-remaining") {
             return (answer.status, cost);
         }
-        assert!(Instant::now() < until, "no limit applies");
+        assert!(Instant::now() < until, "no limit applies within 20 s");
     }
 }
 
-/// Of the limiter's callbacks, ticks aside.
+/// Returns the instructions of all callbacks so far, without ticks.
 fn fuel(proxy: &Running) -> u64 {
     let stats = proxy.stats();
     let of_callbacks = stats

@@ -1,4 +1,4 @@
-//! `weir limits`, against a real Redis, and buckets that real requests spent from.
+//! `weir limits` against a real Redis, and with buckets that real requests have spent from.
 
 mod operator;
 mod windows;
@@ -69,7 +69,7 @@ fn a_rate_is_set_for_a_time_by_redis_clock() {
 }
 
 #[test]
-fn expired_overrides_are_nobodys_and_are_swept_away_by_the_next_change() {
+fn expired_overrides_do_not_apply_and_are_deleted_by_the_next_change() {
     let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     let _: () = operator.redis.hset(HASH, "per_user:alice", r#"{"is": "blocked", "until": 1000}"#).unwrap();
     assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: no override\n");
@@ -80,7 +80,7 @@ fn expired_overrides_are_nobodys_and_are_swept_away_by_the_next_change() {
 }
 
 #[test]
-fn what_a_worker_cannot_read_is_told_and_does_not_hide_what_holds() {
+fn a_malformed_override_is_reported_with_the_override_that_applies() {
     let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     operator.types(&["set", "per_user", "shadow"]);
     let _: () = operator.redis.hset(HASH, "per_user:alice", "blokced").unwrap();
@@ -91,7 +91,7 @@ fn what_a_worker_cannot_read_is_told_and_does_not_hide_what_holds() {
 }
 
 #[test]
-fn a_bucket_is_looked_at_without_spending_and_reset() {
+fn peek_spends_nothing_and_reset_refills_a_bucket() {
     let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     operator.spends("we*ir:per_route:GET:/a%20b", A_ROUTE, 10);
     let peek = ["peek", "per_route", "GET", "/a b"];
@@ -115,7 +115,7 @@ fn a_bucket_is_looked_at_without_spending_and_reset() {
 }
 
 #[test]
-fn a_bucket_is_seen_as_the_override_in_force_has_it() {
+fn peek_shows_a_bucket_under_the_override_in_force() {
     let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     operator.spends("we*ir:per_user:alice", ALICE, 20);
     operator.types(&["set", "per_user", "--rate", "2/1h"]);
@@ -126,13 +126,13 @@ fn a_bucket_is_seen_as_the_override_in_force_has_it() {
 }
 
 #[test]
-fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
+fn the_list_shows_the_emptiest_buckets_first_and_at_most_top() {
     let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     for n in 0..3_000 {
         operator.spends(&format!("we*ir:per_route:GET:/{n}"), A_ROUTE, 1);
     }
     operator.spends("we*ir:per_route:GET:/busy", A_ROUTE, 10);
-    // When it would be full, as an earlier version wrote it.
+    // The state of an earlier version: the time at which the bucket is full.
     let _: () = operator.redis.set("we*ir:per_user:alice", "9999999999999999").unwrap();
     let _: () = operator.redis.set("weXir:per_user:mallory", "9999999999999999").unwrap();
     let _: () = operator.redis.set("we*ir:per_user:no-number", "x").unwrap();
@@ -143,9 +143,9 @@ fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
     assert!(listed.contains("20 at once, then 1 per 600ms") && listed.contains("in shadow mode"), "{listed}");
     assert!(listed.contains("carol") && listed.contains("unlimited"), "{listed}");
     let place = |text: &str| listed.find(text).unwrap_or_else(|| panic!("{text} in\n{listed}"));
-    assert!(place("alice") < place("GET:/busy"), "it has filled for a moment");
+    assert!(place("alice") < place("GET:/busy"), "the bucket of the route has refilled for a moment");
     assert!(listed.contains("0 of 10") && !listed.contains("mallory"), "{listed}");
-    // Alice's bucket would be empty longer than it can, at the configured rate: it is empty.
+    // Alice's bucket is full later than its rate allows, so that it counts as empty.
     assert!(listed.contains("2 of 3002 buckets that are not full admit nothing now"), "{listed}");
     assert_eq!(listed.matches("9 of 10").count(), 1, "{listed}");
 
@@ -154,13 +154,13 @@ fn the_list_shows_the_emptiest_first_and_as_many_as_asked_for() {
 }
 
 #[test]
-fn whoever_is_wrong_is_told_what_was_expected() {
+fn errors_say_what_was_expected() {
     let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
     let unknown = "no limit `per_usr`; expected one of per_user, per_route, all";
     assert_eq!(operator.is_told(&["get", "per_usr"]), unknown);
     let values = "limit `per_route`: expected a key of as many values as its descriptor has entries, 2, found 1";
     assert_eq!(operator.is_told(&["peek", "per_route", "GET:/"]), values);
-    assert!(operator.is_told(&["reset", "per_user"]).ends_with("entries, 1, found 0"), "never a whole limit");
+    assert!(operator.is_told(&["reset", "per_user"]).ends_with("entries, 1, found 0"), "reset needs a key");
     assert!(operator.is_told(&["set", "per_user", "alice", "blokced"]).contains("found `blokced`"));
     for text in ["many", "100", "100/", "x/s", "-1/s", "1/60"] {
         let rate = format!("--rate: expected tokens per time, such as 100/60s, 5/s or 1000/1d, found {text}");
@@ -188,7 +188,7 @@ fn whoever_is_wrong_is_told_what_was_expected() {
 }
 
 #[test]
-fn a_redis_that_cannot_be_asked_is_named_without_its_password() {
+fn errors_of_redis_name_its_address_without_the_password() {
     let options = RedisOptions { password: Some("s3cret".into()), ..RedisOptions::default() };
     let Some(mut operator) = Operator::of(CONFIGURATION, options) else { return };
     assert!(operator.url.contains("s3cret"));
@@ -201,7 +201,7 @@ fn a_redis_that_cannot_be_asked_is_named_without_its_password() {
         .unwrap();
     let by_name = operator.url.replace("://:s3cret@", "://ops:0perator@") + "/3";
     operator.url.clone_from(&by_name);
-    assert_eq!(operator.types(&["get", "all"]), "all: no override\n", "another database");
+    assert_eq!(operator.types(&["get", "all"]), "all: no override\n", "the override is in another database");
     assert!(operator.types(&["list", "--limited"]).contains("0 of 0 buckets"));
 
     operator.url = by_name.replace("0perator", "wr0ng");
@@ -216,7 +216,7 @@ fn a_redis_that_cannot_be_asked_is_named_without_its_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_requests_spent_is_seen_and_a_reset_lets_the_user_in_again() {
+async fn peek_shows_what_requests_spent_and_reset_admits_the_user_again() {
     let mesh = Mesh::on(HostKind::Embedded, "envoy/quickstart.yaml").patient().bucket(3, 1, "3600s");
     let Some(mesh) = mesh.start().await else { return };
     let config = NamedTempFile::new().unwrap();
@@ -241,7 +241,7 @@ async fn what_requests_spent_is_seen_and_a_reset_lets_the_user_in_again() {
     assert!(seen.contains("0 of 3"), "{seen}");
     assert!(operator(&["list", "--limited"]).contains("1 of 1 buckets that are not full admit nothing now"));
     operator(&["reset", "per_user", strange]);
-    // The worker that denied it believes that for a second.
+    // The worker that denied the request caches the denial for 1 s.
     tokio::time::sleep(Duration::from_secs(1)).await;
     mesh.get(strange).await.admitted().remaining(2);
 }

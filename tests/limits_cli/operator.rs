@@ -1,4 +1,4 @@
-//! An operator of the tests.
+//! An operator who runs `weir limits`.
 
 use std::num::NonZeroU64;
 
@@ -13,7 +13,7 @@ use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
 
 use crate::HASH;
 
-/// An operator, with a shell where this Redis can be reached.
+/// An operator who runs `weir limits` on a Redis and a configuration file.
 pub(crate) struct Operator {
     pub(crate) url: String,
     config: NamedTempFile,
@@ -30,14 +30,14 @@ impl Operator {
         Some(Self { url: server.url(), config, redis, _server: server })
     }
 
-    /// What `weir limits` prints.
+    /// Runs `weir limits` with these arguments, and returns its output.
     pub(crate) fn types(&self, command: &[&str]) -> String {
         self.tries(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// What it says is wrong.
+    /// Runs `weir limits` with arguments that must fail, and returns the error.
     pub(crate) fn is_told(&self, command: &[&str]) -> String {
-        self.tries(command).expect_err("this cannot be done")
+        self.tries(command).expect_err("the command must fail")
     }
 
     fn tries(&self, command: &[&str]) -> Result<String, String> {
@@ -53,12 +53,12 @@ impl Operator {
         assert!(self.decides(&Check::new(asked, Holder::default())).admitted);
     }
 
-    /// What the filter's own call for this check comes to.
+    /// Runs the filter's script call for this check, and returns the verdict.
     pub(crate) fn decides(&mut self, check: &Check) -> Verdict {
         let mut wire = Vec::new();
         check.call(&Scripts::default()).encode_with_source(&mut wire);
         let reply = self.redis.req_packed_commands(&wire, 0, 1).unwrap().remove(0);
-        let Value::BulkString(packed) = reply else { panic!("no script of ours replies {reply:?}") };
+        let Value::BulkString(packed) = reply else { panic!("expected a bulk string, found {reply:?}") };
         check.read(&Reply::Bulk(packed)).unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! The same of limits that are no token bucket, or several.
+//! `weir limits` for other algorithms than the token bucket, and for limits of several windows.
 
 use redis::Commands;
 use weir_filter::config::{self, Config};
@@ -9,7 +9,7 @@ use weir_harness::provision::redis::RedisOptions;
 
 use crate::operator::Operator;
 
-/// Windows that nobody sees the end of.
+/// Limits whose windows do not end during a test.
 const CONFIGURATION: &str = r#"{
   "redis": {"cluster": "redis", "key_prefix": "we*ir:"},
   "limits": [
@@ -33,7 +33,7 @@ const CONFIGURATION: &str = r#"{
   ]
 }"#;
 
-/// The operator, and what the proxies are configured with.
+/// An operator, and the configuration of the proxies.
 struct Shop {
     operator: Operator,
     config: Config,
@@ -47,7 +47,7 @@ impl Shop {
         Some(Self { operator, config, requests: 0 })
     }
 
-    /// A request that stays in flight; whether it is admitted.
+    /// Sends a request that stays in flight, and returns whether it is admitted.
     fn asks(&mut self, limit: &str, key: &[&str], cost: u64) -> bool {
         self.requests += 1;
         let limit = self.config.limits.iter().find(|known| known.name == limit).unwrap();
@@ -60,7 +60,7 @@ impl Shop {
         assert!(self.asks(limit, key, cost), "{limit} {key:?} {cost}");
     }
 
-    /// All that Redis keeps.
+    /// Returns all keys and values in Redis.
     fn kept(&mut self) -> Vec<(String, Vec<u8>)> {
         let mut keys: Vec<String> = self.operator.redis.keys("*").unwrap();
         keys.sort();
@@ -71,12 +71,12 @@ impl Shop {
         keys.into_iter().map(dump).collect()
     }
 
-    /// What the operator sees, for which nothing has changed.
+    /// Runs a command and returns its output. Asserts that the output has `lines` and that Redis is unchanged.
     #[track_caller]
     fn sees(&mut self, command: &[&str], lines: &[&str]) -> String {
         let before = self.kept();
         let seen = self.operator.types(command);
-        assert_eq!(self.kept(), before, "nothing is spent by {command:?}");
+        assert_eq!(self.kept(), before, "{command:?} must not write");
         for line in lines {
             assert!(seen.contains(line), "{line} in\n{seen}");
         }
@@ -85,7 +85,7 @@ impl Shop {
 }
 
 #[test]
-fn the_list_tells_each_way_of_admitting_in_words() {
+fn the_list_describes_each_algorithm_in_words() {
     let Some(mut shop) = Shop::open() else { return };
     shop.operator.types(&["set", "plan", "acme", "unlimited"]);
     let ways = [
@@ -104,7 +104,7 @@ fn the_list_tells_each_way_of_admitting_in_words() {
 }
 
 #[test]
-fn what_is_left_is_seen_whatever_counts_it() {
+fn peek_shows_the_remainder_for_each_window_algorithm() {
     let Some(mut shop) = Shop::open() else { return };
     for limit in ["exact", "approximate", "fixed", "quota"] {
         shop.sees(&["peek", limit, "alice"], &["left       50 of 50", "full in    0s", "1 token    now"]);
@@ -124,7 +124,7 @@ fn what_is_left_is_seen_whatever_counts_it() {
 }
 
 #[test]
-fn requests_in_flight_are_counted_and_nobody_knows_when_they_end() {
+fn peek_shows_requests_in_flight_and_when_a_slot_becomes_free() {
     let Some(mut shop) = Shop::open() else { return };
     shop.sees(&["peek", "places"], &["in flight  0 of 3", "1 token    now"]);
     for _ in 0..3 {
@@ -136,7 +136,7 @@ fn requests_in_flight_are_counted_and_nobody_knows_when_they_end() {
 }
 
 #[test]
-fn each_window_is_seen_and_a_request_waits_for_all() {
+fn peek_shows_each_window_and_the_longest_wait() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("plan", &["acme"], 8);
     let told = [
@@ -159,7 +159,7 @@ fn each_window_is_seen_and_a_request_waits_for_all() {
 }
 
 #[test]
-fn a_shaped_bucket_tells_how_long_a_request_would_be_held() {
+fn peek_shows_how_long_a_shaped_request_would_be_held() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("shaped", &[], 1);
     shop.sees(&["peek", "shaped"], &["tokens     0 of 1", "full in    40s", "1 token    now, held for 40s"]);
@@ -168,7 +168,7 @@ fn a_shaped_bucket_tells_how_long_a_request_would_be_held() {
 }
 
 #[test]
-fn while_a_rate_is_set_the_other_windows_stay_and_are_seen() {
+fn an_override_of_the_rate_leaves_the_other_windows_in_force() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("plan", &["acme"], 8);
     let told = shop.operator.types(&["set", "plan", "acme", "--rate", "1/1h", "--burst", "40"]);
@@ -179,14 +179,14 @@ fn while_a_rate_is_set_the_other_windows_stay_and_are_seen() {
         "{seen}"
     );
     let listed = shop.sees(&["list", "--limited"], &["92 of 100", " of 40", "4 of 5", "0 of 3 buckets"]);
-    assert!(!listed.contains("2 of 10 "), "nobody asks there for now: {listed}");
+    assert!(!listed.contains("2 of 10 "), "the bucket of the former rate is not in use: {listed}");
 
     shop.operator.types(&["unset", "plan", "acme"]);
     shop.sees(&["peek", "plan", "acme"], &["left       92 of 100", " of 10\n", "in flight  1 of 5"]);
 }
 
 #[test]
-fn a_quota_is_set_in_the_limits_time_zone_and_what_was_spent_stays_spent() {
+fn an_override_of_the_quota_keeps_the_time_zone_and_the_count() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("quota", &["alice"], 40);
     assert_eq!(shop.operator.types(&["set", "quota", "alice", "--quota", "45/year"]), "quota alice: 45 a year\n");
@@ -200,11 +200,11 @@ fn a_quota_is_set_in_the_limits_time_zone_and_what_was_spent_stays_spent() {
     shop.operator.types(&["set", "quota", "alice", "--quota", "5/year"]);
     shop.sees(&["peek", "quota", "alice"], &["left       0 of 5", "1 token    in "]);
     assert_eq!(shop.operator.types(&["reset", "quota", "alice"]), "quota alice: deleted, so it is full\n");
-    assert_eq!(shop.kept().len(), 1, "the override");
+    assert_eq!(shop.kept().len(), 1, "the override alone");
 }
 
 #[test]
-fn the_number_of_a_limits_own_kind_is_set_and_several_at_once() {
+fn max_sets_the_number_of_any_algorithm_and_one_command_sets_several_windows() {
     let Some(mut shop) = Shop::open() else { return };
     for (limit, key, own, told) in [
         ("exact", "alice", "of 50", "7 in any 10h, exact"),
@@ -229,7 +229,7 @@ fn the_number_of_a_limits_own_kind_is_set_and_several_at_once() {
 }
 
 #[test]
-fn who_sets_a_number_that_the_limit_has_not_is_told_which_it_has() {
+fn an_option_that_does_not_fit_the_limit_is_refused_with_the_options_that_do() {
     let Some(shop) = Shop::open() else { return };
     let told = |command: &[&str]| shop.operator.is_told(command);
     assert_eq!(
@@ -256,7 +256,7 @@ fn who_sets_a_number_that_the_limit_has_not_is_told_which_it_has() {
 }
 
 #[test]
-fn zero_blocks_and_is_seen_to() {
+fn an_override_of_zero_denies_every_request_and_is_shown() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("quota", &["alice"], 40);
     shop.spends("plan", &["acme"], 8);
@@ -274,7 +274,7 @@ fn zero_blocks_and_is_seen_to() {
 }
 
 #[test]
-fn a_reset_deletes_whatever_is_kept_of_a_key() {
+fn reset_deletes_all_windows_of_a_key() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("plan", &["acme"], 8);
     shop.spends("plan", &["zenith"], 8);
@@ -287,7 +287,7 @@ fn a_reset_deletes_whatever_is_kept_of_a_key() {
 }
 
 #[test]
-fn buckets_of_all_kinds_are_listed_the_emptiest_first_and_others_pass() {
+fn the_list_shows_buckets_of_all_algorithms_and_skips_malformed_ones() {
     let Some(mut shop) = Shop::open() else { return };
     let long = "x".repeat(200);
     shop.spends("exact", &["a"], 10);

@@ -1,4 +1,4 @@
-//! What Redis keeps, and for how long, by its own clock.
+//! Expiry: the keys that Redis keeps, and their times to live by its own clock.
 
 use std::num::NonZeroU64;
 use std::thread;
@@ -13,7 +13,7 @@ use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
 
-/// How late a look at a time to live may be, in ms.
+/// Time that may pass until a time to live is read, in ms.
 const LATE: i64 = 2_000;
 
 fn n(n: u64) -> NonZeroU64 {
@@ -28,7 +28,8 @@ fn leased(bucket: TokenBucket) -> LeasedBucket {
     LeasedBucket::new(bucket, Micros::from_secs(60)).unwrap()
 }
 
-/// Ten of each algorithm within that time, quotas aside: an hour or more, as a minute may end during a test.
+/// Returns each algorithm but concurrency with a limit of ten per `window`. Quotas are per hour or longer, as a minute
+/// may end during a test.
 fn ten_of_each(window: Micros) -> Vec<Algorithm> {
     let quota = |period| Algorithm::Quota(Quota::new(n(10), period, 90).unwrap());
     let mut all = vec![
@@ -52,18 +53,18 @@ fn keys(store: &mut Store) -> Vec<String> {
     store.redis.keys("*").unwrap()
 }
 
-/// Milliseconds until the one key there is expires.
+/// Returns the milliseconds until the only key expires.
 fn ttl(store: &mut Store) -> i64 {
     let keys = keys(store);
     assert_eq!(keys.len(), 1, "{keys:?}");
     store.redis.pttl(&keys[0]).unwrap()
 }
 
-/// Waits until there is no key.
+/// Waits until there is no key, for at most 5 s.
 fn gone(store: &mut Store, what: impl std::fmt::Debug) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !keys(store).is_empty() {
-        assert!(Instant::now() < deadline, "{what:?} is still there");
+        assert!(Instant::now() < deadline, "the key of {what:?} still exists");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -73,12 +74,12 @@ fn only(store: &mut Store, algorithm: Algorithm, cost: u64) -> Outcome {
 }
 
 #[test]
-fn a_bucket_lives_in_redis_until_it_is_full_and_no_longer() {
+fn a_key_expires_when_its_bucket_is_full() {
     let Some(mut store) = Store::start() else { return };
     for algorithm in ten_of_each(Micros::from_secs(600)) {
         store.clear();
         only(&mut store, algorithm, 0);
-        assert_eq!(keys(&mut store), [""; 0], "a look at a full bucket leaves nothing behind: {algorithm:?}");
+        assert_eq!(keys(&mut store), [""; 0], "a request of cost 0 to a full bucket writes no key: {algorithm:?}");
 
         let spent = only(&mut store, algorithm, 3);
         assert!(spent.admitted && spent.reset > Micros::ZERO);
@@ -89,7 +90,7 @@ fn a_bucket_lives_in_redis_until_it_is_full_and_no_longer() {
 }
 
 #[test]
-fn a_bucket_lives_until_it_would_be_full_if_its_leases_were_used_at_their_very_end() {
+fn a_key_with_leases_expires_when_the_bucket_is_full_even_after_their_late_use() {
     let Some(mut store) = Store::start() else { return };
     let ten = leased(bucket(10, Micros::from_secs(60)));
     let ask = |store: &mut Store, ask: LeaseAsk| only(store, Algorithm::LeasedBucket(ten.asking(ask)), 0);
@@ -104,11 +105,11 @@ fn a_bucket_lives_until_it_would_be_full_if_its_leases_were_used_at_their_very_e
 
     let returned = Settled { ends: grant.ends, used: Tokens(0), unused: Tokens(4) };
     ask(&mut store, LeaseAsk { want: Tokens(0), settled: [returned, Settled::default()] });
-    gone(&mut store, "what is full again");
+    gone(&mut store, "a bucket that is full again");
 }
 
 #[test]
-fn what_is_settled_counts_even_where_the_request_is_denied() {
+fn settled_leases_count_even_if_the_request_is_denied() {
     let Some(mut store) = Store::start() else { return };
     let ten = leased(bucket(10, Micros::from_secs(600)));
     let mut ask = |ask: LeaseAsk, cost| only(&mut store, Algorithm::LeasedBucket(ten.asking(ask)), cost);
@@ -120,7 +121,7 @@ fn what_is_settled_counts_even_where_the_request_is_denied() {
 }
 
 #[test]
-fn a_bucket_is_gone_when_it_is_full() {
+fn a_full_bucket_has_no_key() {
     let Some(mut store) = Store::start() else { return };
     for algorithm in ten_of_each(Micros::from_millis(60)).into_iter().take(6) {
         let spent = only(&mut store, algorithm, 10);
@@ -132,7 +133,7 @@ fn a_bucket_is_gone_when_it_is_full() {
 }
 
 #[test]
-fn a_denied_request_changes_nothing() {
+fn a_denied_request_writes_nothing() {
     let Some(mut store) = Store::start() else { return };
     for algorithm in ten_of_each(Micros::from_secs(600)) {
         store.clear();
@@ -146,7 +147,7 @@ fn a_denied_request_changes_nothing() {
 }
 
 #[test]
-fn places_are_kept_for_a_lease_and_gone_when_given_back() {
+fn slots_are_kept_for_a_lease_and_deleted_when_returned() {
     let Some(mut store) = Store::start() else { return };
     let algorithm = Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap());
     only(&mut store, algorithm, 0);
@@ -159,16 +160,16 @@ fn places_are_kept_for_a_lease_and_gone_when_given_back() {
     store.command(&["PEXPIRE", "bucket#concurrency", "5000"]);
     let scripts = store.scripts.clone();
     assert_eq!(store.count(&holds.renew_call(&scripts)), 1);
-    assert!((60_000 - LATE..=60_000).contains(&ttl(&mut store)), "renewed");
+    assert!((60_000 - LATE..=60_000).contains(&ttl(&mut store)), "the lease is renewed");
 
     assert_eq!(store.count(&holds.release_call(&scripts)), 1);
     assert_eq!(keys(&mut store), [""; 0]);
-    assert_eq!(store.count(&holds.release_call(&scripts)), 0, "again, and nothing happens");
-    assert_eq!(store.count(&holds.renew_call(&scripts)), 0, "what is given back is not renewed");
+    assert_eq!(store.count(&holds.release_call(&scripts)), 0, "a second release returns no slot");
+    assert_eq!(store.count(&holds.renew_call(&scripts)), 0, "a returned slot is not renewed");
 }
 
 #[test]
-fn several_places_are_given_back_at_once() {
+fn several_slots_are_returned_in_one_call() {
     let Some(mut store) = Store::start() else { return };
     let windows =
         Windows::new(&[Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap())]).unwrap();
@@ -183,10 +184,10 @@ fn several_places_are_given_back_at_once() {
 }
 
 #[test]
-fn no_key_is_without_a_time_to_live() {
+fn every_key_has_a_time_to_live() {
     let Some(mut store) = Store::start() else { return };
     let mut all = ten_of_each(Micros::from_secs(600));
-    // Of token buckets of one rate a limit has one.
+    // A limit has at most one token bucket of a rate.
     all.drain(1..3);
     all.truncate(7);
     all.push(Algorithm::Concurrency(Concurrency::new(n(10), Micros::from_secs(60)).unwrap()));

@@ -1,4 +1,4 @@
-//! Random histories of requests, clocks and ends of requests: Redis decides as the specification does.
+//! Random histories of requests, ends of requests and clock changes: Redis decides as the specification does.
 
 use std::cell::RefCell;
 use std::num::NonZeroU64;
@@ -13,24 +13,24 @@ use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
 
-/// 2026-11-20.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// Which limits apply, what they cost, whether they are enforced, and what is asked of those that lease tokens.
+    /// A request: the limits that apply, with the cost, whether the limit is enforced, and the ask of a leased bucket.
     Request(Vec<(usize, u64, bool, Ask)>),
-    /// An earlier request ends: of all there were, one that is so far from the first.
+    /// An earlier request ends: its index among all earlier requests, modulo their number.
     End(usize),
     /// An earlier request renews its leases.
     Renew(usize),
-    /// The client of an earlier request, which may be held, goes away.
+    /// The client of an earlier request, which may be held, disconnects.
     GoAway(usize),
 }
 
-/// How many tokens are wanted; and of so many epochs ago, how many were used, and were not. Nobody says that it is true.
+/// Tokens wanted, and two settlements: epochs ago, tokens used and tokens unused. Settlements may be false.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     want: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Ask {
 struct History {
     limits: Vec<Vec<Algorithm>>,
     start: u64,
-    /// How far the clock moves, backwards, too; and what happens then.
+    /// Clock changes in µs, which may be negative, and the event after each.
     events: Vec<(i64, Event)>,
 }
 
@@ -86,7 +86,7 @@ fn mixtures_of_all_algorithms_are_decided_as_specified() {
 }
 
 #[test]
-fn a_look_sees_what_the_next_request_will_be_told_and_changes_nothing() {
+fn a_look_returns_what_the_next_request_finds_and_writes_nothing() {
     any_history_is_as_specified(300, any_algorithm, seconds().boxed(), look_and_replay);
 }
 
@@ -116,8 +116,7 @@ fn any_history_is_as_specified(
         .unwrap();
 }
 
-/// Before each request, looks into its buckets as somebody does whose limits are a third of these, and as somebody
-/// does who has these.
+/// Looks into the buckets of each request before Redis decides it: with a third of its limits, and with its limits.
 fn look_and_replay(store: &mut Store, history: &History) -> Result<(), TestCaseError> {
     let mut latest = 0;
     replay(store, history, |store, check, expected| {
@@ -141,7 +140,7 @@ fn look_and_replay(store: &mut Store, history: &History) -> Result<(), TestCaseE
     })
 }
 
-/// The same kind, for a third.
+/// Returns the same algorithm with a third of the limit, rounded up.
 fn third(algorithm: &Algorithm) -> Algorithm {
     let third = |of: Tokens| n(of.0.div_ceil(3));
     match algorithm {
@@ -170,7 +169,8 @@ fn third(algorithm: &Algorithm) -> Algorithm {
     }
 }
 
-/// `meet` is shown each request before Redis is, with what it will be told.
+/// Replays a history in Redis and in the model, and compares their verdicts. `meet` gets each check before Redis does,
+/// with the verdict of the model.
 fn replay(
     store: &mut Store,
     history: &History,
@@ -221,7 +221,7 @@ fn replay(
 fn event() -> impl Strategy<Value = Event> {
     let asked = (0_usize..3, prop_oneof![1 => Just(0), 3 => 0_u64..14], proptest::bool::weighted(0.7), ask());
     let request = proptest::collection::vec(asked, 1..4).prop_map(|mut asked| {
-        // A request runs into each limit at most once.
+        // Each limit applies to a request at most once.
         asked.sort_unstable_by_key(|&(limit, ..)| limit);
         asked.dedup_by_key(|&mut (limit, ..)| limit);
         Event::Request(asked)
@@ -235,8 +235,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn start() -> impl Strategy<Value = u64> {
-    // Around the turn of a year, a leap day, and the leap day that the year 2100 does not have; and up to the year
-    // 2112, where Lua's numbers are nearly used up.
+    // Times around the turn of a year, a leap day, and the end of February 2100, which has no leap day; and times up to
+    // the year 2112, close to the largest integers that Lua's numbers hold exactly.
     let turns = [1_798_761_600, 1_835_481_600, 4_107_542_400_u64].map(|second| second * 1_000_000);
     let around = (proptest::sample::select(turns.to_vec()), -3 * DAY..2 * DAY);
     prop_oneof![
@@ -246,7 +246,7 @@ fn start() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Mostly forwards, now and then not at all, now and then back.
+/// Clock changes in µs: mostly forwards, sometimes zero, sometimes backwards.
 pub(crate) fn seconds() -> impl Strategy<Value = i64> {
     prop_oneof![2 => Just(0), 1 => 0_i64..10, 7 => -SECOND / 2..3 * SECOND, 1 => -30 * SECOND..30 * SECOND]
 }

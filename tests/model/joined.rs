@@ -1,4 +1,4 @@
-//! Requests that one command tells of: Redis decides them as it would one after the other.
+//! Requests joined in one command: Redis decides them as if each were a command of its own.
 
 use std::cell::RefCell;
 use std::num::NonZeroU64;
@@ -12,13 +12,13 @@ use weir_filter::units::{Micros, Tokens};
 use crate::histories::{any_algorithm, token_bucket};
 use crate::store::Store;
 
-/// 2026-11-21.
+/// 2026-11-21T00:00Z, in µs.
 const TODAY: u64 = 1_795_219_200_000_000;
 
-/// Limits of three users, who share one.
+/// Number of limits: those of three users, and one that they share.
 const LIMITS: usize = 4;
 
-/// Which limits apply, what they cost, and whether they are enforced.
+/// A request: the limits that apply, with the cost, and whether the limit is enforced.
 type Request = Vec<(usize, u64, bool)>;
 
 fn bucket(capacity: u64, emission: u64) -> Algorithm {
@@ -48,12 +48,12 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 #[test]
-fn token_buckets_of_one_command_are_decided_as_if_one_request_came_after_the_other() {
+fn requests_joined_in_one_command_are_decided_one_after_the_other_by_token_buckets() {
     any_requests_are_decided_one_after_the_other(300, || token_bucket().boxed());
 }
 
 #[test]
-fn all_algorithms_of_one_command_are_decided_as_if_one_request_came_after_the_other() {
+fn requests_joined_in_one_command_are_decided_one_after_the_other_by_all_algorithms() {
     any_requests_are_decided_one_after_the_other(500, any_algorithm);
 }
 
@@ -93,7 +93,7 @@ fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
         store.command(&["RPUSH", "limit1", "no bucket"]);
         let limits: Vec<_> = (0..3).map(|_| bucket(5, 600_000_000)).chain(more).map(windows).collect();
         let asking = |asked: &[(usize, u64)]| {
-            // Where there is a limit of another kind, all are decided by the script for any.
+            // If there is a limit of another algorithm, the script for all algorithms decides all requests.
             let others = more.iter().map(|_| (3, 1));
             let asked = asked.iter().copied().chain(others).map(|(limit, cost)| (limit, cost, true));
             check(&limits, 1, &asked.collect())
@@ -108,12 +108,16 @@ fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
             assert!(error(&reply).contains("NOREPLICAS"), "{}", error(&reply));
         }
         store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-        assert_eq!(store.decide(&checks[0]).unwrap().outcomes[0].remaining, Tokens(3), "two have spent, not three");
+        assert_eq!(
+            store.decide(&checks[0]).unwrap().outcomes[0].remaining,
+            Tokens(3),
+            "two requests have spent, not three"
+        );
     }
 }
 
 #[test]
-fn a_request_of_as_many_buckets_as_can_be_configured_is_decided() {
+fn a_request_with_the_maximum_of_256_buckets_is_decided() {
     let Some(mut store) = Store::start() else { return };
     let hours = |hours: u64| FixedWindow::new(NonZeroU64::new(10).unwrap(), Micros::from_secs(3600 * hours)).unwrap();
     let eight: Vec<_> = (1..=8).map(|length| Algorithm::FixedWindow(hours(length))).collect();

@@ -1,5 +1,5 @@
-//! What leases promise: however workers use, settle, lose and forget what they took ahead, no window admits more
-//! than a full bucket and what flows in meanwhile; of several configurations, the largest and fastest.
+//! Guarantee of leases: however workers use, settle, lose and forget leased tokens, no window admits more than a full
+//! bucket and its refill. With several configurations, the largest capacity and the fastest rate count.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
@@ -14,13 +14,13 @@ use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
 
-/// 2026-11-20.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const WORKERS: usize = 3;
 
 #[derive(Debug, Clone)]
 struct Story {
-    /// Configurations that are in force at a time.
+    /// Configurations in force at the same time.
     shapes: Vec<Shape>,
     start: u64,
     moves: Vec<(Pause, usize, Move)>,
@@ -29,32 +29,32 @@ struct Story {
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     capacity: u64,
-    /// Tokens per so many µs.
+    /// Tokens, and the µs in which they refill.
     rate: (u64, u64),
-    /// `None`: without leases, though others have them.
+    /// Time to live of leases in µs. `None`: this configuration has no leases.
     ttl: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
 enum Pause {
     Micros(u64),
-    /// Until so much after the next epoch begins.
+    /// The µs until the next epoch of a shape begins, and these µs more.
     IntoNextEpoch(usize, u64),
-    /// Until the last instant at which the worker may use the lease.
+    /// The µs until the last instant at which the worker may use the lease.
     ToEndOf(usize),
 }
 
-/// What a worker does. Numbers choose from what there is, and go round.
+/// An action of a worker. Numbers are indices into the worker's leases and requests, modulo their count.
 #[derive(Debug, Clone)]
 enum Move {
-    /// Sends off a request, wanting tokens, and settling up to two leases: which, and how many tokens to give back.
+    /// Sends a request that wants tokens and settles up to two leases: the lease, and the tokens to return.
     Send {
         shape: usize,
         cost: u64,
         want: u64,
         settles: [Option<(usize, u64)>; 2],
     },
-    /// Of all that it sent, something arrives, in any order and much later; the reply does not always.
+    /// Delivers one of the sent requests, in any order and after any time. Its reply may be lost.
     Arrive {
         which: usize,
         is_reply_lost: bool,
@@ -76,16 +76,16 @@ struct Worker {
 #[derive(Debug)]
 struct Lease {
     id: Micros,
-    /// The last instant at which it may be used.
+    /// Last instant at which the worker may use the lease, in µs.
     ends: u64,
     left: u64,
-    /// Of what Redis was not told yet.
+    /// Used tokens that no settlement has reported yet.
     used: u64,
 }
 
 #[derive(Debug, Default)]
 struct Admitted {
-    /// When, and how many tokens.
+    /// Time in µs and tokens of each admission.
     all: Vec<(u64, u64)>,
     from_leases: u64,
 }
@@ -98,7 +98,7 @@ fn no_window_admits_more_than_promised_however_leases_are_used() {
 }
 
 #[test]
-fn redis_keeps_the_promise_too_and_forgets_nothing_before_its_time() {
+fn redis_admits_no_more_than_promised_and_expires_no_key_too_early() {
     let Some(store) = Store::with_settable_clock() else { return };
     let store = RefCell::new(store.that_expires_keys());
     let is_of_one_rate = Cell::new(true);
@@ -110,7 +110,7 @@ fn redis_keeps_the_promise_too_and_forgets_nothing_before_its_time() {
     let from_leases = any_story_keeps_the_promise(2_000, new, |model, now, check| {
         store.borrow_mut().set_clock(now);
         let verdict = store.borrow_mut().decide(check).unwrap();
-        // Only where rates differ does the specification, whose keys never expire, go its own way.
+        // The keys of the model never expire, so that its verdicts may differ if rates differ.
         let expected = model.decide(now, check);
         if is_of_one_rate.get() {
             assert_eq!(verdict, expected);
@@ -120,7 +120,7 @@ fn redis_keeps_the_promise_too_and_forgets_nothing_before_its_time() {
     assert!(from_leases > 2_000, "only {from_leases} tokens came from leases");
 }
 
-/// How many tokens came from leases, of all cases.
+/// Plays random stories, and asserts the guarantee for every window. Returns the tokens that came from leases.
 fn any_story_keeps_the_promise<R>(
     cases: u32,
     new: impl Fn(&Story) -> R,
@@ -163,7 +163,7 @@ impl Shape {
 }
 
 impl Story {
-    /// Whether so many tokens in such a time are within the largest capacity and the fastest rate.
+    /// Returns whether `tokens` within `micros` are within the largest capacity and the fastest rate.
     fn promises(&self, tokens: u64, micros: u64) -> bool {
         let capacity = self.shapes.iter().map(|shape| shape.capacity).max().unwrap();
         let (per_fill, interval) = self
@@ -235,7 +235,7 @@ impl Worker {
         self.leases.get_mut(which % count)
     }
 
-    /// What to tell Redis of a lease; what it gives back it must not use.
+    /// Returns the settlement of a lease, and removes the returned tokens from the lease.
     fn settle(&mut self, settles: Option<(usize, u64)>) -> Settled {
         let Some((which, unused)) = settles else { return Settled::default() };
         let Some(lease) = self.lease(which) else { return Settled::default() };
@@ -251,14 +251,14 @@ fn check(algorithm: Algorithm, cost: u64) -> Check {
 }
 
 fn story() -> impl Strategy<Value = Story> {
-    // From buckets that fill within a fraction of an epoch to those that take many.
+    // Buckets refill within a fraction of an epoch, or in many epochs.
     let interval = prop_oneof![1_u64..20_000, 1_u64..300_000];
     let ttl = prop_oneof![1 => Just(None), 4 => (100_000_u64..1_000_000).prop_map(Some)];
     let shape = (1_u64..40, prop_oneof![Just(1), 1_u64..5], interval, ttl)
         .prop_map(|(capacity, tokens, interval, ttl)| Shape { capacity, rate: (tokens, interval), ttl });
     let shapes = prop_oneof![
         vec(shape.clone(), 1..4),
-        // Of one rate.
+        // Shapes of one rate.
         (vec(shape, 2..4)).prop_map(|mut shapes| {
             let rate = shapes[0].rate;
             shapes.iter_mut().for_each(|shape| shape.rate = rate);

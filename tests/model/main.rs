@@ -1,4 +1,4 @@
-//! The Lua that Redis runs, held against its Rust specification in a real Redis.
+//! The Lua scripts in a real Redis, compared with their Rust specification.
 
 mod expiry;
 mod histories;

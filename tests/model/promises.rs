@@ -1,4 +1,4 @@
-//! What operators and clients are promised, where histories would not say so in words.
+//! Guarantees to operators and clients, as examples beside the random histories.
 
 use std::num::NonZeroU64;
 
@@ -39,7 +39,7 @@ fn remaining(store: &mut Store, asked: Vec<Asked>) -> Vec<u64> {
 }
 
 #[test]
-fn scripts_have_the_names_that_redis_gives_them() {
+fn hashes_of_scripts_equal_those_of_redis() {
     let Some(mut store) = Store::start() else { return };
     for source in [TOKEN_BUCKETS_SCRIPT, MIXED_SCRIPT] {
         let loaded: String = redis::cmd("SCRIPT").arg("LOAD").arg(source).query(&mut store.redis).unwrap();
@@ -48,7 +48,7 @@ fn scripts_have_the_names_that_redis_gives_them() {
 }
 
 #[test]
-fn a_request_that_one_window_denies_spends_from_no_other() {
+fn a_request_that_one_window_denies_spends_from_no_other_window() {
     let Some(mut store) = Store::start() else { return };
     let hourly_and_daily = [per_hour(2), per_day(5)];
     let other = Algorithm::TokenBucket(token_bucket(9));
@@ -60,7 +60,7 @@ fn a_request_that_one_window_denies_spends_from_no_other() {
 }
 
 #[test]
-fn a_shadow_that_would_deny_spends_from_none_of_its_windows_and_denies_nothing() {
+fn a_limit_in_shadow_mode_that_would_deny_spends_nothing_and_denies_nothing() {
     let Some(mut store) = Store::start() else { return };
     let with_shadow = || [asked(0, &[per_hour(2), per_day(5)], false), asked(1, &[per_day(9)], true)].concat();
     for would_admit in [true, true, false, false] {
@@ -72,7 +72,7 @@ fn a_shadow_that_would_deny_spends_from_none_of_its_windows_and_denies_nothing()
 }
 
 #[test]
-fn a_shadow_of_token_buckets_is_all_or_nothing_too() {
+fn a_limit_in_shadow_mode_spends_from_all_of_its_token_buckets_or_none() {
     let Some(mut store) = Store::start() else { return };
     let slower = TokenBucket::new(n(5), NonZeroU64::MIN, Micros::from_secs(3_600)).unwrap();
     let buckets = [Algorithm::TokenBucket(token_bucket(2)), Algorithm::TokenBucket(slower)];
@@ -83,7 +83,7 @@ fn a_shadow_of_token_buckets_is_all_or_nothing_too() {
 }
 
 #[test]
-fn a_limit_whose_algorithm_was_changed_begins_anew_and_fails_nothing() {
+fn a_limit_with_a_new_algorithm_starts_a_new_count_and_fails_no_request() {
     let Some(mut store) = Store::start() else { return };
     let secs = Micros::from_secs;
     let all = [
@@ -102,7 +102,7 @@ fn a_limit_whose_algorithm_was_changed_begins_anew_and_fails_nothing() {
 }
 
 #[test]
-fn no_more_requests_are_in_flight_than_may_be_and_a_dead_proxys_places_come_free() {
+fn concurrency_is_limited_and_slots_of_a_dead_proxy_become_free() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let two = [Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(10)).unwrap())];
     let check = |request| Check::new(asked(0, &two, true), Holder::new(1, request));
@@ -114,7 +114,7 @@ fn no_more_requests_are_in_flight_than_may_be_and_a_dead_proxys_places_come_free
 }
 
 #[test]
-fn a_shaped_bucket_sends_requests_on_one_by_one_and_takes_back_only_the_last() {
+fn a_shaped_bucket_releases_requests_one_by_one_and_refunds_only_the_last() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     store.set_clock(Micros::from_secs(1_795_132_800));
     let shaped = token_bucket(1).with_max_delay(Micros::from_secs(180)).unwrap();
@@ -127,16 +127,16 @@ fn a_shaped_bucket_sends_requests_on_one_by_one_and_takes_back_only_the_last() {
 
     let scripts = store.scripts.clone();
     let mut goes_away = |verdict| store.count(&check.refund_call(verdict, &scripts).unwrap());
-    assert_eq!(goes_away(&third), 0, "the fourth has its turn after it");
+    assert_eq!(goes_away(&third), 0, "the fourth request is queued after the third");
     assert_eq!(goes_away(&fourth), 1);
-    assert_eq!(goes_away(&fourth), 0, "once only");
+    assert_eq!(goes_away(&fourth), 0, "a second refund changes nothing");
     assert_eq!(goes_away(&third), 1);
     assert!(check.refund_call(&denied, &scripts).is_none());
     assert_eq!(store.decide(&check).unwrap().delay(), Micros::from_secs(120));
 }
 
 #[test]
-fn a_log_at_its_limit_stays_small() {
+fn a_sliding_log_at_its_limit_takes_less_than_400_kb() {
     let Some(mut store) = Store::start() else { return };
     let log = Algorithm::SlidingLog(SlidingLog::new(n(10_000), Micros::from_secs(3_600)).unwrap());
     let asked = Windows::new(&[log]).unwrap().asked(0, b"limit", Tokens(1), true).collect();
@@ -149,9 +149,9 @@ fn a_log_at_its_limit_stays_small() {
 }
 
 #[test]
-fn at_the_turn_of_a_window_the_one_before_counts_in_full_and_no_more() {
+fn at_the_start_of_a_window_the_previous_window_counts_in_full() {
     let Some(mut store) = Store::with_settable_clock() else { return };
-    // So large that weights are told in steps, which do not divide the window.
+    // The limit is so large that weights are rounded to steps, which do not divide the window.
     let (limit, window) = (1 << 32, 1_795_132_801_000_003 / 999);
     let sliding = Algorithm::SlidingWindow(SlidingWindow::new(n(limit), Micros(window)).unwrap());
     let windows = Windows::new(&[sliding]).unwrap();

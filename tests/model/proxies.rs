@@ -1,7 +1,7 @@
-//! Proxies of one Redis whose limits differ in their numbers: a canary, an override that some workers have not read yet.
+//! Proxies with different limits on one Redis: a canary, an override that some workers have not read yet.
 //!
-//! What is admitted in all stays within the largest of the limits in force, no lease is cut short, and a denied request
-//! writes nothing. Token buckets have tests of their own.
+//! All proxies together admit no more than the largest limit in force, no lease ends early, and a denied request writes
+//! nothing. The tests of token buckets are in `sizes`.
 
 use std::cell::RefCell;
 
@@ -15,7 +15,7 @@ use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
 
-/// 2026-11-20T00:00Z.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const SECOND: u64 = 1_000_000;
 const PLACES: &str = "limit#concurrency";
@@ -37,14 +37,14 @@ fn check(algorithm: Algorithm, request: u64, cost: u64) -> Check {
     Check::new(windows.asked(0, b"limit", Tokens(cost), true).collect(), Holder::new(7, request))
 }
 
-/// A proxy's request: how long after the one before it comes, whose it is, and what it costs.
+/// A request: µs since the request before it, whether the second proxy sends it, and the cost.
 type Request = (u64, bool, u64);
 
-/// What was admitted: when, and what it cost.
+/// Admitted requests: time in µs, and cost.
 type Spent = [(u64, u64)];
 
-/// Replays histories on proxies whose limit is the one or the other, under one key. `holds` says whether what was
-/// admitted up to `now` keeps the promise.
+/// Replays random histories on two proxies, each with one of the limits, under one key. `holds` returns whether the
+/// requests admitted up to `now` keep the guarantee.
 fn two_proxies_keep(
     kind: impl Strategy<Value = [Algorithm; 2]>,
     pause: std::ops::Range<u64>,
@@ -69,7 +69,7 @@ fn two_proxies_keep(
                 if verdict.outcomes[0].spent {
                     spent.push((now, cost));
                 } else {
-                    prop_assert_eq!(store.dump(), before, "it was not admitted, or cost nothing, and wrote");
+                    prop_assert_eq!(store.dump(), before, "a request that spends nothing must not write");
                 }
                 prop_assert!(holds(proxies, &spent, now), "{:?}", spent);
             }
@@ -86,7 +86,7 @@ fn window() -> impl Strategy<Value = Micros> {
     (1_u64..10_000_000).prop_map(Micros)
 }
 
-/// The larger of two limits.
+/// Returns the larger of two limits.
 fn larger(proxies: [Algorithm; 2]) -> u64 {
     let limit = |algorithm: &Algorithm| match algorithm {
         Algorithm::SlidingLog(log) => log.limit(),
@@ -115,7 +115,7 @@ fn logs_of_two_sizes_admit_no_more_than_the_larger_in_any_window() {
 }
 
 #[test]
-fn estimates_of_two_sizes_admit_no_more_than_the_larger_by_what_all_have_spent() {
+fn approximate_windows_of_two_sizes_admit_no_more_than_the_larger_by_the_estimate() {
     let kind = (limits(), window()).prop_map(|(limits, window)| limits.map(|limit| sliding(limit, window)));
     two_proxies_keep(kind, 0..3 * SECOND, |proxies, spent, now| {
         let Algorithm::SlidingWindow(sliding) = proxies[0] else { return false };
@@ -123,7 +123,7 @@ fn estimates_of_two_sizes_admit_no_more_than_the_larger_by_what_all_have_spent()
         let start = now - now % window;
         let [this, before] = [start, start - window].map(|start| u128::from(in_window(spent, start, start + window)));
         let (left, limit) = (u128::from(start + window - now), u128::from(larger(proxies)));
-        // Nothing is spent after the last one.
+        // The estimate bounds admissions, so that it is checked when a request spends.
         let is_last = spent.last().is_some_and(|(time, _)| *time == now);
         !is_last || before.min(limit) * left + this * u128::from(window) <= limit * u128::from(window)
     });
@@ -154,11 +154,11 @@ fn quotas_of_two_sizes_admit_no_more_than_the_larger() {
     });
 }
 
-/// A holder, the end of its lease, and whether it is given back.
+/// Slots of a request, and the end of their lease in µs.
 type Held = (Holds, u64);
 
 #[test]
-fn places_of_two_leases_are_never_more_than_the_larger_and_no_lease_is_cut_short() {
+fn slots_of_two_leases_never_exceed_the_larger_limit_and_no_lease_ends_early() {
     let Some(store) = Store::with_settable_clock() else { return };
     let store = RefCell::new(store);
     let proxy = || (1_u64..5, SECOND..20 * SECOND);
@@ -183,7 +183,7 @@ fn places_of_two_leases_are_never_more_than_the_larger_and_no_lease_is_cut_short
                     1 if !held.is_empty() => {
                         let nth = which.index(held.len());
                         let (holds, end) = &mut held[nth];
-                        prop_assert_eq!(store.count(&holds.renew_call(&scripts)), 1, "its lease stands");
+                        prop_assert_eq!(store.count(&holds.renew_call(&scripts)), 1, "the lease has not ended");
                         *end = now + holds.places().next().unwrap().1.0;
                     }
                     _ => {
@@ -201,7 +201,7 @@ fn places_of_two_leases_are_never_more_than_the_larger_and_no_lease_is_cut_short
 }
 
 #[test]
-fn a_proxy_with_another_lease_shortens_nobodys() {
+fn a_proxy_with_a_shorter_lease_does_not_shorten_the_leases_of_others() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let mut at = |secs: u64, lease, request| {
         store.set_clock(Micros(TODAY + secs * SECOND));
@@ -210,13 +210,13 @@ fn a_proxy_with_another_lease_shortens_nobodys() {
     assert!((0..4).all(|request| at(0, 60 * SECOND, request)));
     assert_eq!([at(0, SECOND, 4), at(0, SECOND, 5), at(0, 60 * SECOND, 6)], [true, false, false]);
     let later = [at(2, SECOND, 7), at(2, SECOND, 8), at(2, 60 * SECOND, 9)];
-    assert_eq!(later, [true, false, false], "the four are in flight");
+    assert_eq!(later, [true, false, false], "four requests are in flight on leases of 60 s");
     assert_eq!([at(59, SECOND, 10), at(59, SECOND, 11)], [true, false]);
-    assert!((20..25).all(|request| at(61, SECOND, request)), "sixty seconds are over");
+    assert!((20..25).all(|request| at(61, SECOND, request)), "the leases of 60 s have ended");
 }
 
 #[test]
-fn a_proxy_with_a_shorter_lease_does_not_have_all_places_forgotten() {
+fn a_proxy_with_a_shorter_lease_does_not_expire_the_slots_of_others() {
     let Some(mut store) = Store::start() else { return };
     let scripts = store.scripts.clone();
     let take = |store: &mut Store, lease, request| {
@@ -232,27 +232,27 @@ fn a_proxy_with_a_shorter_lease_does_not_have_all_places_forgotten() {
     assert!((50_000..=60_000).contains(&ttl(&mut store)), "{}", ttl(&mut store));
     assert_eq!(store.count(&long.release_call(&scripts)), 1);
     take(&mut store, SECOND, 3);
-    assert!(ttl(&mut store) <= 1_000, "what nobody holds for longer is not kept for longer");
+    assert!(ttl(&mut store) <= 1_000, "the key lives no longer than the longest lease");
 }
 
 #[test]
-fn after_the_clock_was_set_back_a_dead_proxys_places_are_free_within_their_own_leases() {
+fn after_a_clock_is_set_back_slots_of_a_dead_proxy_become_free_within_their_leases() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let mut at = |secs: u64, lease, request| {
         store.set_clock(Micros(TODAY + secs * SECOND));
         store.decide(&check(places(4, lease), request, 1)).unwrap().admitted
     };
-    // An hour later it was; on leases of 10 and of 60 s.
+    // The clock is an hour ahead; the leases are of 10 s and 60 s.
     assert!([at(3_600, 10 * SECOND, 1), at(3_600, 10 * SECOND, 2), at(3_600, 60 * SECOND, 3)].iter().all(|it| *it));
     assert_eq!([at(0, SECOND, 4), at(0, SECOND, 5)], [true, false]);
-    assert_eq!([at(9, SECOND, 6), at(9, SECOND, 7)], [true, false], "those leases stand");
+    assert_eq!([at(9, SECOND, 6), at(9, SECOND, 7)], [true, false], "the leases of 10 s have not ended");
     let free = [at(10, 5 * SECOND, 8), at(10, 5 * SECOND, 9), at(10, 5 * SECOND, 10), at(11, 5 * SECOND, 11)];
-    assert_eq!(free, [true, true, true, false], "the long one is left");
+    assert_eq!(free, [true, true, true, false], "the lease of 60 s has not ended");
     assert!((12..16).all(|request| at(60, SECOND, request)));
 }
 
 #[test]
-fn places_of_an_earlier_version_count_until_their_leases_end() {
+fn slots_of_an_earlier_version_count_until_their_leases_end() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let ends = (TODAY + 60 * SECOND).to_string();
     store.command(&["ZADD", PLACES, &ends, "0123456789abcdef"]);
@@ -265,17 +265,21 @@ fn places_of_an_earlier_version_count_until_their_leases_end() {
 }
 
 #[test]
-fn a_smaller_proxy_forgets_nothing_of_what_the_window_before_has_spent() {
+fn a_proxy_with_a_smaller_limit_keeps_the_count_of_the_previous_window() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let mut ask = |micros: u64, limit, cost| {
         store.set_clock(Micros(TODAY + micros));
         store.decide(&check(sliding(limit, secs(60)), 1, cost)).unwrap()
     };
     assert!(ask(0, 100, 100).admitted);
-    // A tenth of the window before counts: of 5 clamped ones a half, of all 100 ten.
+    // A tenth of the previous window counts: half a request if its count is clamped to 5, ten of all 100.
     let in_the_next = 60 * SECOND + 54 * SECOND;
     assert!(ask(in_the_next, 5, 1).admitted);
-    assert_eq!(ask(in_the_next, 100, 0).outcomes[0].remaining, Tokens(89), "ten of the hundred, and one");
+    assert_eq!(
+        ask(in_the_next, 100, 0).outcomes[0].remaining,
+        Tokens(89),
+        "ten of the previous window's 100 count, and one of this window"
+    );
     assert!(!ask(in_the_next, 100, 90).admitted);
     assert!(ask(in_the_next, 100, 89).admitted);
     assert!(!ask(in_the_next, 5, 1).admitted);

@@ -1,5 +1,5 @@
-//! One bucket in Redis, and configurations that differ about its size, its rate or its leases: a canary, an override
-//! that some workers have not read yet, a redeploy. What is spent stays spent.
+//! A bucket in Redis with several configurations that differ in size, rate or leases: a canary, an override that some
+//! workers have not read yet, a redeploy. Spent tokens stay spent.
 
 use std::cell::RefCell;
 use std::num::NonZeroU64;
@@ -16,7 +16,7 @@ use weir_filter::units::{Micros, Tokens};
 use crate::histories::{Ask, ask, leased_bucket, seconds, token_bucket};
 use crate::store::Store;
 
-/// 2026-11-20.
+/// 2026-11-20T00:00Z, in µs.
 const TODAY: u64 = 1_795_132_800_000_000;
 const KEY: &str = "bucket";
 
@@ -24,7 +24,7 @@ fn n(n: u64) -> NonZeroU64 {
     NonZeroU64::new(n).unwrap()
 }
 
-/// `capacity` tokens, `tokens` more in so many seconds.
+/// Returns a bucket of `capacity` tokens that refills `tokens` per `secs`.
 fn bucket(capacity: u64, tokens: u64, secs: u64) -> TokenBucket {
     TokenBucket::new(n(capacity), n(tokens), Micros::from_secs(secs)).unwrap()
 }
@@ -33,7 +33,8 @@ fn leased(bucket: TokenBucket) -> Algorithm {
     Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(10)).unwrap())
 }
 
-/// A request of this cost; `is_mixed`: which runs into another limit as well, so that the script for all kinds decides.
+/// Returns a check of this cost. With `is_mixed`, a limit of another algorithm applies, too, so that the script for all
+/// algorithms decides.
 fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
     let asked = |limit, key: &str, algorithm, cost| Asked {
         limit,
@@ -48,14 +49,14 @@ fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
     Check::new([asked(0, KEY, algorithm, cost)].into_iter().chain(other).collect(), Holder::default())
 }
 
-/// A Redis whose clock is set, and by which keys expire.
+/// A Redis with a settable clock, by which keys expire.
 struct Redis {
     store: Store,
     now: u64,
     is_mixed: bool,
 }
 
-/// Runs a story by either script.
+/// Runs a story with each of the two scripts.
 fn by_both_scripts(story: impl Fn(&mut Redis)) {
     for is_mixed in [false, true] {
         let Some(store) = Store::with_settable_clock() else { return };
@@ -79,20 +80,20 @@ impl Redis {
         self.asks(Algorithm::TokenBucket(bucket), 1).admitted
     }
 
-    /// How many of so many requests are admitted that come at once.
+    /// Sends `requests` at the same time, and returns how many are admitted.
     fn crowd(&mut self, bucket: TokenBucket, requests: u64) -> usize {
         (0..requests).filter(|_| self.admits(bucket)).count()
     }
 }
 
 #[test]
-fn a_smaller_bucket_makes_no_room_in_a_larger_one() {
+fn a_denial_by_a_smaller_bucket_adds_no_tokens_to_a_larger_one() {
     by_both_scripts(|redis| {
         let (large, small) = (bucket(50, 1, 60), bucket(5, 1, 60));
         assert_eq!(redis.crowd(large, 60), 50);
         for _ in 0..3 {
             assert!(!redis.admits(small));
-            assert_eq!(redis.crowd(large, 60), 0, "nothing but what refills");
+            assert_eq!(redis.crowd(large, 60), 0, "only refilled tokens admit requests");
         }
         redis.passes(60);
         assert_eq!(redis.crowd(small, 9) + redis.crowd(large, 60), 1);
@@ -102,7 +103,7 @@ fn a_smaller_bucket_makes_no_room_in_a_larger_one() {
 }
 
 #[test]
-fn a_bucket_that_is_made_smaller_is_empty_and_no_worse() {
+fn a_bucket_that_is_made_smaller_is_empty_and_has_no_debt() {
     by_both_scripts(|redis| {
         let (large, small) = (bucket(50, 1, 60), bucket(5, 1, 60));
         redis.crowd(large, 50);
@@ -117,12 +118,12 @@ fn a_bucket_that_is_made_smaller_is_empty_and_no_worse() {
         assert_eq!(redis.crowd(small, 9), 4);
         redis.passes(301);
         assert_eq!(redis.crowd(small, 9), 5);
-        assert_eq!(redis.crowd(large, 60), 14 - 13, "of 14 that flowed in, 13 were spent");
+        assert_eq!(redis.crowd(large, 60), 14 - 13, "13 of 14 refilled tokens were spent");
     });
 }
 
 #[test]
-fn a_bucket_that_is_made_larger_has_more_room_at_once() {
+fn a_bucket_that_is_made_larger_has_more_tokens_at_once() {
     by_both_scripts(|redis| {
         assert_eq!(redis.crowd(bucket(5, 1, 60), 9), 5);
         assert_eq!(redis.crowd(bucket(50, 1, 60), 60), 45);
@@ -130,7 +131,7 @@ fn a_bucket_that_is_made_larger_has_more_room_at_once() {
 }
 
 #[test]
-fn a_canary_of_twice_the_rate_admits_what_the_others_do() {
+fn a_canary_with_twice_the_rate_admits_at_least_as_much_as_the_others() {
     by_both_scripts(|redis| {
         let (old, new) = (bucket(10, 10, 60), bucket(10, 20, 60));
         redis.crowd(old, 10);
@@ -148,14 +149,14 @@ fn a_canary_of_twice_the_rate_admits_what_the_others_do() {
 }
 
 #[test]
-fn what_is_spent_stays_spent_at_a_lower_rate_even_when_it_would_be_full_by_the_former() {
+fn tokens_stay_spent_at_a_lower_rate_when_the_former_rate_would_have_refilled_them() {
     by_both_scripts(|redis| {
         let (before, after) = (bucket(10, 10, 60), bucket(10, 10, 3_600));
         assert_eq!(redis.crowd(before, 11), 10);
         redis.passes(5);
         assert_eq!(redis.crowd(after, 11), 0);
         redis.passes(100);
-        assert_eq!(redis.crowd(after, 11), 0, "a token each six minutes");
+        assert_eq!(redis.crowd(after, 11), 0, "one token refills in 6 minutes");
         redis.passes(260);
         assert_eq!(redis.crowd(after, 11), 1);
         assert_eq!(redis.crowd(before, 11), 0);
@@ -163,7 +164,7 @@ fn what_is_spent_stays_spent_at_a_lower_rate_even_when_it_would_be_full_by_the_f
 }
 
 #[test]
-fn a_higher_rate_helps_at_once() {
+fn a_higher_rate_applies_at_once() {
     by_both_scripts(|redis| {
         let (before, after) = (bucket(10, 10, 3_600), bucket(10, 10, 60));
         assert_eq!(redis.crowd(before, 11), 10);
@@ -179,7 +180,7 @@ fn a_higher_rate_helps_at_once() {
 }
 
 #[test]
-fn rates_that_are_no_whole_number_of_microseconds_are_exact() {
+fn rates_with_a_fraction_of_a_microsecond_per_token_are_exact() {
     by_both_scripts(|redis| {
         let mut takes = |algorithm, cost| redis.asks(algorithm, cost);
         let minute = Algorithm::TokenBucket(bucket(60_000_000, 50_000_000, 60));
@@ -209,7 +210,7 @@ fn rates_that_are_no_whole_number_of_microseconds_are_exact() {
 }
 
 #[test]
-fn when_a_bucket_would_be_full_is_read_as_an_earlier_version_wrote_it() {
+fn a_bucket_of_an_earlier_version_is_read() {
     by_both_scripts(|redis| {
         let ten = bucket(10, 10, 60);
         let full_at = redis.now + 30_000_000;
@@ -221,7 +222,7 @@ fn when_a_bucket_would_be_full_is_read_as_an_earlier_version_wrote_it() {
         assert_eq!(redis.crowd(ten, 11), 1);
     });
     by_both_scripts(|redis| {
-        // Its limit was larger, or the clock was set back.
+        // The limit was larger, or the clock was set back.
         let full_at = redis.now + 3_600_000_000;
         let _: () = redis.store.redis.set(KEY, full_at).unwrap();
         assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 0);
@@ -230,25 +231,25 @@ fn when_a_bucket_would_be_full_is_read_as_an_earlier_version_wrote_it() {
     });
     by_both_scripts(|redis| {
         let _: () = redis.store.redis.set(KEY, "no bucket, as long as a state has bytes or longer").unwrap();
-        assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 10, "nothing that anybody spent");
+        assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 10, "a malformed bucket counts as full");
     });
 }
 
 #[test]
-fn a_clock_that_is_set_back_hands_out_nothing_and_the_bucket_fills_from_then() {
+fn a_clock_that_is_set_back_adds_no_tokens_and_the_bucket_refills_from_then() {
     by_both_scripts(|redis| {
         let ten = bucket(10, 10, 60);
         assert_eq!(redis.crowd(ten, 11), 10);
         redis.now -= 3_600_000_000;
         redis.passes(0);
-        assert_eq!(redis.crowd(bucket(3, 10, 60), 11), 0, "who is denied sets it right");
+        assert_eq!(redis.crowd(bucket(3, 10, 60), 11), 0, "the denied request sets the time of the bucket");
         redis.passes(12);
         assert_eq!(redis.crowd(ten, 11), 2);
     });
 }
 
 #[test]
-fn a_bucket_with_leases_and_the_one_without_are_one() {
+fn a_bucket_with_leases_and_the_same_bucket_without_share_their_tokens() {
     let Some(store) = Store::with_settable_clock() else { return };
     let mut redis = Redis { store: store.that_expires_keys(), now: TODAY, is_mixed: false };
     redis.passes(0);
@@ -259,26 +260,26 @@ fn a_bucket_with_leases_and_the_one_without_are_one() {
     let taken = redis.asks(Algorithm::LeasedBucket(asking.asking(wants)), 1);
     assert_eq!((taken.admitted, taken.remaining), (true, Tokens(5)));
     assert_eq!(taken.granted.unwrap().tokens, Tokens(4));
-    assert_eq!(redis.crowd(plain, 30), 5, "what is leased is spent");
+    assert_eq!(redis.crowd(plain, 30), 5, "leased tokens count as spent");
     redis.passes(20);
-    assert_eq!(redis.crowd(plain, 30), 3, "and flows in once its lease has ended");
+    assert_eq!(redis.crowd(plain, 30), 3, "leased tokens refill once the lease has ended");
     assert!(!redis.asks(leased(plain), 1).admitted);
 }
 
 #[test]
-fn tokens_that_held_requests_wait_for_are_theirs_where_nothing_is_held() {
+fn a_proxy_without_max_delay_leaves_held_requests_their_tokens() {
     by_both_scripts(|redis| {
         let plain = bucket(10, 10, 60);
         let shaped = plain.with_max_delay(Micros::from_secs(60)).unwrap();
-        assert_eq!(redis.crowd(shaped, 30), 20, "ten of which wait");
+        assert_eq!(redis.crowd(shaped, 30), 20, "ten requests pass and ten are held");
         redis.passes(30);
         assert_eq!(redis.crowd(plain, 9), 0);
         redis.passes(36);
-        assert_eq!(redis.crowd(plain, 9), 1, "a minute later the last has gone on");
+        assert_eq!(redis.crowd(plain, 9), 1, "after 60 s all held requests have their tokens");
     });
 }
 
-/// Somebody's request, of one of the configurations, by one of the scripts.
+/// A request: clock change in µs, configuration, cost, whether the script for all algorithms decides, and lease ask.
 type Event = (i64, usize, u64, bool, Ask);
 
 #[test]
@@ -305,8 +306,8 @@ fn configurations_that_differ_are_decided_as_specified() {
         .unwrap();
 }
 
-/// A history that was found by the test above: a worker's lease is granted as the clock is set back, so that the bucket is
-/// written twice.
+/// A history that the test above has found: a lease is granted as the clock is set back, so that the script writes the
+/// bucket twice.
 #[test]
 fn a_lease_that_is_granted_as_a_clock_is_set_back_is_kept_as_specified() {
     let Some(mut store) = Store::with_settable_clock() else { return };

@@ -1,4 +1,4 @@
-//! A real Redis, which runs calls exactly as the filter encodes them.
+//! A real Redis that runs calls exactly as the filter encodes them.
 
 use redis::{Connection, ConnectionLike, Value};
 use weir_filter::limit::{Asked, Check, Look, MIXED_SCRIPT, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
@@ -6,8 +6,8 @@ use weir_filter::redis::{Call, Reply, Script, Shares};
 use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
 
-/// Lets a history set Redis' clock, and keeps keys from expiring by the real one; the script below it is unchanged.
-/// Where keys are to expire, it is by the clock that is set, and strings alone.
+/// Lua that replaces Redis' clock with a settable one and keeps keys from expiring by the real clock. The script that
+/// follows it is unchanged. If `expires` is true, strings expire by the settable clock.
 const SETTABLE_CLOCK: &str = r"
 local server = redis
 local redis = {call = function(command, ...)
@@ -49,24 +49,24 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// One with Redis' own clock. `None` where there is no Redis to be had.
+    /// Starts a Redis with its own clock. `None` if no Redis can be provided.
     pub(crate) fn start() -> Option<Self> {
         let server = provision::or_skip(RedisServer::start(RedisOptions::default()))?;
         let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         Some(Self { redis, scripts: Scripts::default(), is_settable: false, expires: false, _server: server })
     }
 
-    /// One whose clock stands still until it is set.
+    /// Starts a Redis whose clock stands still until [`Store::set_clock`].
     pub(crate) fn with_settable_clock() -> Option<Self> {
         Self::start().map(|store| Self { is_settable: true, ..store })
     }
 
-    /// The same, and keys expire by that clock.
+    /// Makes keys expire by the settable clock.
     pub(crate) fn that_expires_keys(self) -> Self {
         Self { expires: true, ..self }
     }
 
-    /// Forgets everything.
+    /// Deletes all keys.
     pub(crate) fn clear(&mut self) {
         self.command(&["FLUSHDB"]);
     }
@@ -85,7 +85,7 @@ impl Store {
         Look::read(asked, &reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
     }
 
-    /// All that is kept.
+    /// Returns all keys and values.
     pub(crate) fn dump(&mut self) -> Value {
         const ALL: &str = "local keys, all = redis.call('KEYS', '*'), {}
             table.sort(keys)
@@ -94,7 +94,7 @@ impl Store {
         self.command(&["EVAL", ALL, "0"])
     }
 
-    /// Runs a call that replies with a number.
+    /// Runs a call whose reply is an integer, and returns it.
     pub(crate) fn count(&mut self, call: &Call) -> i64 {
         match self.run(call) {
             Reply::Integer(n) => n,
@@ -111,7 +111,7 @@ impl Store {
         self.run_parts(bulk_strings(&wire), is_script)
     }
 
-    /// Runs checks in as few commands as can tell of them in their order, and gives each its share of the reply.
+    /// Runs checks in their order, joined into as few commands as possible. Returns the reply to each check.
     pub(crate) fn run_joined(&mut self, checks: &[Check]) -> Vec<Reply> {
         let calls: Vec<Call> = checks.iter().map(|check| check.call(&self.scripts)).collect();
         calls.chunk_by(Call::joins).flat_map(|calls| self.run_together(calls)).collect()
@@ -125,12 +125,15 @@ impl Store {
         Call::encode_joined(calls.iter(), &mut wire);
         let mut parts = bulk_strings(&wire);
         let script = [TOKEN_BUCKETS_SCRIPT, MIXED_SCRIPT].map(Script::new);
-        let script = script.iter().find(|script| script.sha1_hex().as_bytes() == parts[1]).expect("a script of ours");
+        let script = script
+            .iter()
+            .find(|script| script.sha1_hex().as_bytes() == parts[1])
+            .expect("the hash of a script of Weir");
         parts[0] = b"EVAL".to_vec();
         parts[1] = script.source().into();
         let mut shares = Shares::of(self.run_parts(parts, true)).expect("a reply with shares");
         let replies = calls.iter().map(|call| shares.take(call.share().unwrap())).collect();
-        assert!(shares.is_empty(), "more than was asked for");
+        assert!(shares.is_empty(), "the reply has more shares than there are checks");
         replies
     }
 
@@ -141,7 +144,7 @@ impl Store {
         }
         let mut command = redis::Cmd::new();
         parts.iter().for_each(|part| _ = command.arg(part));
-        // What a connection makes of a reply is an error where any of its elements is one.
+        // `Cmd::query` would return an error for a reply with an error among its elements.
         reply(self.redis.req_packed_commands(&command.get_packed_command(), 0, 1).unwrap().remove(0))
     }
 
@@ -152,7 +155,7 @@ impl Store {
     }
 }
 
-/// The bulk strings of an encoded command.
+/// Returns the bulk strings of an encoded command.
 fn bulk_strings(wire: &[u8]) -> Vec<Vec<u8>> {
     let head = |wire: &[u8]| {
         let end = wire.windows(2).position(|two| two == b"\r\n").unwrap();
@@ -177,6 +180,6 @@ fn reply(value: Value) -> Reply {
         Value::ServerError(error) => {
             Reply::Error(format!("{} {}", error.code(), error.details().unwrap_or("")).into_bytes())
         }
-        other => panic!("no script of ours replies {other:?}"),
+        other => panic!("expected an integer, a bulk string, an array or an error, found {other:?}"),
     }
 }

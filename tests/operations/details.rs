@@ -1,4 +1,4 @@
-//! `%RESPONSE_CODE_DETAILS%`: the access log says why a request was answered, in the same words on both hosts.
+//! `%RESPONSE_CODE_DETAILS%`: the access log has the reason of each local reply, the same on both hosts.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use weir::{Fault, HostKind, Mesh};
 use super::{limit, manager};
 
 weir::on_both_hosts! {
-    the_access_log_says_why_a_request_was_answered
+    the_access_log_has_the_reason_of_each_local_reply
 }
 
-async fn the_access_log_says_why_a_request_was_answered(host: HostKind) {
+async fn the_access_log_has_the_reason_of_each_local_reply(host: HostKind) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("access.log");
     let mut costly = limit("costly", "x-payer", 100);
@@ -56,7 +56,7 @@ async fn the_access_log_says_why_a_request_was_answered(host: HostKind) {
     let _: () = mesh.redis_connection().hset(&overrides, "open:bob", "blocked").unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while mesh.ask("/").header("x-open", "bob").send().await.status == 200 {
-        assert!(Instant::now() < deadline, "the override is read");
+        assert!(Instant::now() < deadline, "the override is not in force within 10 s");
     }
     ask("blocked").header("x-open", "bob").send().await.denied();
 
@@ -79,7 +79,8 @@ async fn the_access_log_says_why_a_request_was_answered(host: HostKind) {
     assert!(matches!(failed[..], [only] if causes.contains(&only)), "{log}");
 }
 
-/// The whole log. Envoy keeps lines back for seconds, and writes them when it ends.
+/// Stops Envoy, waits for the line of the last request, and returns the whole log. Envoy buffers lines for seconds and
+/// writes them when it exits.
 fn log_of(mesh: &Mesh, file: &Path) -> String {
     mesh.hosts().iter().filter_map(|host| host.envoy()).for_each(|envoy| envoy.stop());
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -88,7 +89,7 @@ fn log_of(mesh: &Mesh, file: &Path) -> String {
         if text.ends_with('\n') && text.contains("\nfailed ") {
             return text;
         }
-        assert!(Instant::now() < deadline, "expected the last request, found:\n{text}");
+        assert!(Instant::now() < deadline, "expected the line of the last request, found:\n{text}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

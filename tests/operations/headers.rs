@@ -1,4 +1,4 @@
-//! Limiters behind one another: the client reads the headers of the one that denies, else of the strictest.
+//! Rate-limit headers of several limiters: the client gets those of the limiter that denies, or else of the strictest.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -7,14 +7,14 @@ use weir::{Answer, HostKind, Mesh, MeshBuilder};
 use super::{QUICKSTART, limit, manager, route_to, serve};
 
 weir::on_both_hosts! {
-    the_stricter_of_two_limiters_speaks_and_the_one_that_denies
-    lists_of_two_limiters_are_joined_and_name_no_policy_twice
-    an_upstreams_own_headers_stay_where_they_are_stricter
+    headers_are_those_of_the_limiter_that_denies_or_else_of_the_stricter
+    ietf_lists_of_two_limiters_are_joined_without_duplicate_policies
+    headers_of_the_upstream_stay_where_they_are_stricter
 }
 
 const LEGACY: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
 
-/// Two limiters, one behind the other.
+/// Builds a mesh with two limiters in one filter chain, `outer` before `inner`.
 fn two(host: HostKind, outer: &Value, inner: &Value) -> MeshBuilder {
     let (outer, inner) = (outer.clone(), inner.clone());
     Mesh::on(host, QUICKSTART).patient().workers(1).edit(move |bootstrap| {
@@ -29,7 +29,7 @@ fn two(host: HostKind, outer: &Value, inner: &Value) -> MeshBuilder {
     })
 }
 
-/// The legacy triple's limit and remaining; each header is there once.
+/// Returns `x-ratelimit-limit` and `x-ratelimit-remaining`. Asserts that each of the three headers occurs once.
 #[track_caller]
 fn legacy(answer: &Answer) -> (u64, u64) {
     for name in LEGACY {
@@ -38,7 +38,7 @@ fn legacy(answer: &Answer) -> (u64, u64) {
     (answer.number(LEGACY[0]).unwrap(), answer.number(LEGACY[1]).unwrap())
 }
 
-async fn the_stricter_of_two_limiters_speaks_and_the_one_that_denies(host: HostKind) {
+async fn headers_are_those_of_the_limiter_that_denies_or_else_of_the_stricter(host: HostKind) {
     let (wide, narrow) = (limit("wide", "x-user-id", 100), limit("narrow", "x-user-id", 5));
     let Some(mesh) = two(host, &wide, &narrow).start().await else { return };
     for left in (0..5).rev() {
@@ -56,7 +56,7 @@ async fn the_stricter_of_two_limiters_speaks_and_the_one_that_denies(host: HostK
     }
     assert_eq!(legacy(&mesh.get("alice").await.denied()), (5, 0));
 
-    // A limit that only watches says nothing, on either side.
+    // A limit in shadow mode sets no headers, whether it is the outer or the inner one.
     let mut shadow = narrow.clone();
     shadow["shadow_mode"] = true.into();
     for (outer, inner) in [(&wide, &shadow), (&shadow, &wide)] {
@@ -65,15 +65,15 @@ async fn the_stricter_of_two_limiters_speaks_and_the_one_that_denies(host: HostK
             assert_eq!(legacy(&mesh.get("alice").await.admitted()), (100, left));
         }
     }
-    // An inner denial speaks although more remains to it than to the outer limit.
+    // The headers are those of an inner denial, although the outer limit has less remaining.
     let (mut costly, few) = (limit("costly", "x-user-id", 5), limit("few", "x-user-id", 3));
     costly["hits_addend"] = 3.into();
     let Some(mesh) = two(host, &few, &costly).start().await else { return };
-    assert_eq!(legacy(&mesh.get("alice").await.admitted()), (5, 2), "a tie");
+    assert_eq!(legacy(&mesh.get("alice").await.admitted()), (5, 2), "both limits have 2 tokens remaining");
     assert_eq!(legacy(&mesh.get("alice").await.denied()), (5, 2));
 }
 
-async fn lists_of_two_limiters_are_joined_and_name_no_policy_twice(host: HostKind) {
+async fn ietf_lists_of_two_limiters_are_joined_without_duplicate_policies(host: HostKind) {
     let ietf = |name: &str, tokens: u64| {
         let mut limit = limit(name, "x-user-id", tokens);
         limit["response"] = json!({"headers": ["ratelimit", "retry-after"]});
@@ -90,21 +90,21 @@ async fn lists_of_two_limiters_are_joined_and_name_no_policy_twice(host: HostKin
         (without_times(answer.header("ratelimit").unwrap()), policies)
     };
     let with_ietf = |limits: (Value, Value)| {
-        // What a limit answers is what it says itself.
+        // The `response` of a limit replaces that of the filter.
         two(host, &limits.0, &limits.1).configure(|filter| filter["response"] = json!({"headers": ["ratelimit"]}))
     };
     let Some(mesh) = with_ietf((ietf("wide", 100), ietf("narrow", 1))).start().await else { return };
     let joined = both(&mesh.get("alice").await.admitted());
     assert_eq!(joined, (vec!["\"narrow\";r=0".to_owned(), "\"wide\";r=99".to_owned()], 2));
     let denied = mesh.get("alice").await.denied();
-    assert_eq!(both(&denied), (vec!["\"narrow\";r=0".to_owned()], 1), "the one that denies");
+    assert_eq!(both(&denied), (vec!["\"narrow\";r=0".to_owned()], 1), "the limiter that denies");
 
-    // The same limit twice, of the same bucket: the outer one spends first.
+    // Both limiters have the same limit and so the same bucket: the outer limiter spends first.
     let Some(mesh) = with_ietf((ietf("same", 10), ietf("same", 10))).start().await else { return };
     assert_eq!(both(&mesh.get("alice").await.admitted()), (vec!["\"same\";r=8".to_owned()], 1));
 }
 
-async fn an_upstreams_own_headers_stay_where_they_are_stricter(host: HostKind) {
+async fn headers_of_the_upstream_stay_where_they_are_stricter(host: HostKind) {
     fn answer(target: &str) -> String {
         let (status, headers) = match target {
             "/strict" => ("200 OK", "x-ratelimit-limit: 5\r\nx-ratelimit-remaining: 2\r\nx-ratelimit-reset: 9\r\n"),

@@ -1,4 +1,4 @@
-//! What operators rely on, on both hosts: access logs, paths, passwords, and limiters behind one another.
+//! Features for operators, on both hosts: access logs, paths, passwords, and several limiters in one filter chain.
 
 mod details;
 mod headers;
@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
-/// The HTTP connection manager of a bootstrap.
+/// Returns the HTTP connection manager of a bootstrap.
 fn manager(bootstrap: &mut Value) -> &mut Value {
     bootstrap.pointer_mut(MANAGER).expect("the scenario has a connection manager")
 }
 
-/// A limit of one token bucket that fills too slowly to matter, by a request header.
+/// Returns a limit keyed by a request header, with a token bucket that refills one token an hour.
 fn limit(name: &str, header: &str, max_tokens: u64) -> Value {
     json!({
         "name": name, "descriptor": [{"request_header": {"name": header}}],
@@ -27,7 +27,7 @@ fn limit(name: &str, header: &str, max_tokens: u64) -> Value {
     })
 }
 
-/// Has all requests go to this upstream.
+/// Routes all requests to this upstream.
 fn route_to(upstream: SocketAddr, bootstrap: &mut Value) {
     manager(bootstrap)["route_config"]["virtual_hosts"][0]["routes"] =
         json!([{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]);
@@ -40,7 +40,7 @@ fn route_to(upstream: SocketAddr, bootstrap: &mut Value) {
     }));
 }
 
-/// An upstream that answers each request, one per connection, with what `answer` makes of its target.
+/// Starts an upstream that answers one request per connection with the response that `answer` returns for its target.
 async fn serve(answer: fn(&str) -> String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -56,7 +56,7 @@ async fn serve(answer: fn(&str) -> String) -> SocketAddr {
     address
 }
 
-/// What comes on a connection up to the first empty line.
+/// Reads from a connection up to the first empty line.
 async fn head(connection: &mut TcpStream) -> String {
     let (mut head, mut buffer) = (Vec::new(), [0; 4_096]);
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {

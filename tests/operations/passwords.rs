@@ -1,4 +1,4 @@
-//! Passwords: read without the newline of the file that they came from, and never repeated.
+//! Passwords are read without a newline at the end, as files have it, and are never logged.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use weir_harness::scenario::Scenario;
 use super::{QUICKSTART, manager};
 
 weir::on_both_hosts! {
-    a_password_that_ends_in_a_newline_opens_redis
+    a_password_that_ends_in_a_newline_is_read_without_it
 }
 
-async fn a_password_that_ends_in_a_newline_opens_redis(host: HostKind) {
+async fn a_password_that_ends_in_a_newline_is_read_without_it(host: HostKind) {
     let with_password = RedisOptions { password: Some("correct horse".into()), ..RedisOptions::default() };
     for (scenario, password) in [
         (QUICKSTART, json!({"env": "REDIS_PASSWORD"})),
@@ -39,7 +39,7 @@ async fn a_password_that_ends_in_a_newline_opens_redis(host: HostKind) {
     }
 }
 
-/// Both the limiter and the bridge list the variable.
+/// Lists the variable in the VM configuration of both the limiter and the bridge.
 fn list_everywhere(bootstrap: &mut Value) {
     let variables = json!({"key_values": {"REDIS_PASSWORD": "correct horse\n"}});
     manager(bootstrap)["http_filters"][0]["typed_config"]["config"]["vm_config"]["environment_variables"] =
@@ -54,7 +54,7 @@ fn list_everywhere(bootstrap: &mut Value) {
     }
 }
 
-/// What Envoy says of the quickstart with this section `redis`.
+/// Returns Envoy's error for the quickstart with this section `redis`. `None` if a component is missing.
 fn refused_by_envoy(redis: Value) -> Option<String> {
     let wasm = provision::or_skip(filter_wasm::find_or_build())?;
     provision::or_skip(provision::envoy::binary())?;
@@ -67,7 +67,7 @@ fn refused_by_envoy(redis: Value) -> Option<String> {
 }
 
 #[test]
-fn envoy_is_told_where_to_list_the_variable_of_a_password() {
+fn envoys_error_says_where_to_list_the_variable_of_a_password() {
     let Some(refusal) = refused_by_envoy(json!({"cluster": "redis", "password": {"env": "REDIS_PASSWORD"}})) else {
         return;
     };
@@ -77,7 +77,7 @@ fn envoy_is_told_where_to_list_the_variable_of_a_password() {
 }
 
 #[test]
-fn envoys_log_does_not_repeat_a_secret_of_a_malformed_configuration() {
+fn envoys_error_contains_no_secret_of_a_malformed_configuration() {
     for redis in [
         json!("redis://:hunter2-hunter2@redis:6379"),
         json!({"cluster": "redis://:hunter2-hunter2@redis:6379"}),

@@ -1,4 +1,4 @@
-//! Limits by path, and the ways in which a client may write one.
+//! Limits by path, and the spellings of a path that a client may send.
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -8,13 +8,13 @@ use weir::{HostKind, Mesh, MeshBuilder};
 use super::{QUICKSTART, head, limit, manager, route_to, serve};
 
 weir::on_both_hosts! {
-    a_path_in_another_form_is_the_same_path_where_the_proxy_normalizes_it
-    a_proxy_that_does_not_normalize_leaves_ways_around_a_limit
+    all_spellings_of_a_path_share_a_limit_where_the_proxy_normalizes_paths
+    other_spellings_of_a_path_pass_its_limit_where_the_proxy_does_not_normalize
     escaped_slashes_are_redirected_or_rejected
     paths_are_normalized_as_envoy_does
 }
 
-/// One request to `/login` per user, on a listener with these settings.
+/// Builds a mesh with one request an hour to `/login` per user, and these settings of the connection manager.
 fn login(host: HostKind, settings: &Value) -> MeshBuilder {
     let mut login = limit("login", "x-user-id", 1);
     login["when"] = json!([{"path": {"exact": "/login"}}]);
@@ -31,7 +31,7 @@ fn all(action: &str) -> Value {
     json!({"normalize_path": true, "merge_slashes": true, "path_with_escaped_slashes_action": action})
 }
 
-async fn a_path_in_another_form_is_the_same_path_where_the_proxy_normalizes_it(host: HostKind) {
+async fn all_spellings_of_a_path_share_a_limit_where_the_proxy_normalizes_paths(host: HostKind) {
     let Some(mesh) = login(host, &all("UNESCAPE_AND_FORWARD")).start().await else { return };
     let get = async |path: &str| mesh.ask(path).user("alice").send().await;
     get("/login").await.admitted().remaining(0);
@@ -49,13 +49,13 @@ async fn a_path_in_another_form_is_the_same_path_where_the_proxy_normalizes_it(h
     ] {
         assert_eq!(get(path).await.status, 429, "{path}");
     }
-    // Other pages to an upstream, or at least other texts: a prefix or a regular expression takes them in.
+    // To an upstream, these are other pages or at least other texts: `prefix` or `regex` match them, `exact` does not.
     for path in ["/LOGIN", "/login;x", "/login/", "/login%2F", "/login%3Bx"] {
         assert_eq!(get(path).await.without("x-ratelimit-limit").status, 200, "{path}");
     }
 }
 
-async fn a_proxy_that_does_not_normalize_leaves_ways_around_a_limit(host: HostKind) {
+async fn other_spellings_of_a_path_pass_its_limit_where_the_proxy_does_not_normalize(host: HostKind) {
     let Some(mesh) = login(host, &json!({})).start().await else { return };
     let get = async |path: &str| mesh.ask(path).user("alice").send().await;
     get("/login").await.admitted();
@@ -77,7 +77,7 @@ async fn escaped_slashes_are_redirected_or_rejected(host: HostKind) {
     }
 }
 
-/// What both hosts hand to an upstream. The upstream says what it was asked for.
+/// The upstream returns the target that it received in `x-target`.
 async fn paths_are_normalized_as_envoy_does(host: HostKind) {
     fn answer(target: &str) -> String {
         format!("HTTP/1.1 200 OK\r\nx-target: {target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-//! Trouble between a host and Redis, on real sockets.
+//! TCP proxy that injects faults between a host and Redis, on real sockets.
 
 use std::{
     io,
@@ -18,26 +18,26 @@ use tokio::{
     time::sleep,
 };
 
-/// What happens to the bytes. Applies at once, to open connections as well as to new ones.
+/// A fault of the network or of Redis. It applies at once, to open connections as well as to new ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: they pass.
+    /// No fault: all bytes pass.
     None,
-    /// What goes to Redis is held back this long.
+    /// Bytes to Redis are held back for this time.
     Delay(Duration),
-    /// Nothing passes, and nobody is told, until it is over: what TCP makes of a network that loses every packet.
+    /// No byte passes and no connection ends until the fault is over, as when a network loses every packet.
     Blackhole,
     /// Connections are reset, new ones as soon as they are accepted.
     Reset,
     /// Connections are reset, new ones refused.
     Refuse,
-    /// Requests reach Redis, but when it answers, the connection is reset: nobody learns what Redis did.
+    /// Commands reach Redis, but when Redis replies, the connection is reset: the client does not learn the outcome.
     LoseReplies,
-    /// In place of each of Redis' replies come bytes that are no RESP.
+    /// Each reply of Redis is replaced by bytes that are not RESP.
     Garbage,
 }
 
-/// A TCP proxy in front of a Redis. Dropped: gone, with its connections.
+/// A TCP proxy in front of a Redis. Dropping it closes its port and its connections.
 #[derive(Debug)]
 pub struct FaultProxy {
     addr: SocketAddr,
@@ -47,7 +47,7 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Passes everything to `redis` and back, to begin with. Its address stays the same throughout.
+    /// Starts a proxy to `redis` with [`Fault::None`], on an address that does not change.
     pub async fn to(redis: SocketAddr) -> Self {
         let held = weir_harness::provision::port::free_port().expect("a free port");
         let listener = TcpListener::bind(held.release()).await.expect("the port is still free");
@@ -58,17 +58,17 @@ impl FaultProxy {
         Self { addr, fault, connections, listening }
     }
 
-    /// Where it listens.
+    /// Address that the proxy listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// From now on, this happens.
+    /// Sets the fault that applies from now on.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
-    /// How many connections it has accepted so far.
+    /// Number of connections that the proxy has accepted so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -96,7 +96,7 @@ async fn listen(
             listener = TcpListener::bind(addr).await.expect("the port is ours");
         }
         tokio::select! {
-            // The sender is gone: so is the proxy.
+            // An error means that the proxy has been dropped, and the sender with it.
             changed = fault.changed() => if changed.is_err() { return },
             accepted = listener.accept() => if let Ok((client, _)) = accepted {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +108,7 @@ async fn listen(
 
 async fn carry(mut client: TcpStream, redis: SocketAddr, mut fault: watch::Receiver<Fault>) {
     let Ok(mut server) = TcpStream::connect(redis).await else { return reset(&client) };
-    // Errors are an end of the connection from either side, or of the proxy: nothing to tell anybody.
+    // An error means that a side has ended the connection, or that the proxy has been dropped: nothing to report.
     let _ = shuttle(&mut client, &mut server, &mut fault).await;
 }
 
@@ -136,7 +136,7 @@ async fn shuttle(client: &mut TcpStream, server: &mut TcpStream, fault: &mut wat
                     sleep(delay).await;
                 }
                 match read {
-                    // Both transports end a connection from this side first; Redis' last replies still pass.
+                    // Both transports close their side of a connection first; the last replies of Redis still pass.
                     0 => return finish(client, server).await,
                     read => server.write_all(&up[..read]).await?,
                 }
@@ -160,7 +160,7 @@ async fn finish(client: &mut TcpStream, server: &mut TcpStream) -> io::Result<()
     client.shutdown().await
 }
 
-/// Closing it will send RST rather than FIN.
+/// Makes the close of `stream` send RST rather than FIN.
 fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }

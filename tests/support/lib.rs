@@ -1,12 +1,12 @@
-//! Fixtures of the end-to-end tests: a mesh of hosts around one Redis, and a proxy that makes trouble between them.
+//! Fixtures of the end-to-end tests: a mesh of hosts and one Redis, and a proxy that injects faults between them.
 //!
 //! ```ignore
 //! let Some(mesh) = Mesh::on(HostKind::Envoy, "envoy/quickstart.yaml").start().await else { return };
 //! mesh.get("alice").await.admitted().remaining(19);
 //! ```
 //!
-//! Every mesh has a Redis, ports and a key prefix of its own, so that tests run side by side. A fixture that cannot
-//! do its work panics, which fails the test; only a component that cannot be had skips it (see [`or_skip`]).
+//! Every mesh has its own Redis, ports and key prefix, so that tests run in parallel. A fixture that fails panics,
+//! which fails the test; a missing component skips the test (see [`or_skip`]).
 
 pub mod answer;
 pub mod fault_proxy;
@@ -19,7 +19,7 @@ pub use mesh::{Mesh, MeshBuilder};
 pub use redis_stats::{buckets_asked, evaluations};
 pub use weir_harness::{provision::or_skip, serving::HostKind};
 
-/// Runs each of these scenarios, async functions of a [`HostKind`], on both hosts, as tests of their own.
+/// Declares two tests for each of these async functions of a [`HostKind`]: on the embedded host and on Envoy.
 #[macro_export]
 macro_rules! on_both_hosts {
     ($($scenario:ident)*) => {

@@ -1,4 +1,4 @@
-//! Hosts that serve one scenario around one Redis.
+//! Hosts that serve one scenario with one Redis.
 
 use std::{
     net::SocketAddr,
@@ -31,7 +31,7 @@ const CLUSTER: &str = "redis";
 const USER: HeaderName = HeaderName::from_static("x-user-id");
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Hosts and a Redis, running. Dropped: all ended.
+/// Running hosts and their Redis. Dropping it stops all of them.
 #[derive(Debug)]
 pub struct Mesh {
     hosts: Vec<Serving>,
@@ -41,7 +41,7 @@ pub struct Mesh {
     key_prefix: String,
 }
 
-/// A mesh to be started.
+/// Builder of a [`Mesh`]; see [`Mesh::on`].
 pub struct MeshBuilder {
     kind: HostKind,
     scenario: Scenario,
@@ -49,12 +49,15 @@ pub struct MeshBuilder {
     workers: u32,
     with_faults: bool,
     redis: RedisOptions,
-    /// A Redis that runs already, and the key prefix there.
+    /// Redis and key prefix of another mesh.
     shared: Option<(Arc<RedisServer>, String)>,
 }
 
 impl Mesh {
-    /// One host of this kind with two workers, serving a scenario of the checkout such as `envoy/quickstart.yaml`.
+    /// Returns a builder: one host of this kind with two workers, and a scenario such as `envoy/quickstart.yaml`.
+    ///
+    /// # Panics
+    /// If the checkout has no such file.
     pub fn on(kind: HostKind, scenario: &str) -> MeshBuilder {
         let file = checkout::root().expect("tests run in their checkout").join(scenario);
         let scenario = Scenario::load(file).expect("the scenario is there");
@@ -69,12 +72,12 @@ impl Mesh {
         }
     }
 
-    /// A GET of `/` by this user, to the first host.
+    /// Sends a GET of `/` by this user to the first host.
     pub async fn get(&self, user: &str) -> Answer {
         self.ask("/").user(user).send().await
     }
 
-    /// A request to be sent.
+    /// Returns a builder of a request: a GET of `path` to the first host.
     pub fn ask(&self, path: &str) -> Ask<'_> {
         Ask {
             mesh: self,
@@ -86,20 +89,20 @@ impl Mesh {
         }
     }
 
-    /// Many users' requests, to the host of this number (from 0): give it users, and run it.
+    /// Returns a load plan without users for the host of this number, from 0.
     pub fn plan(&self, host: usize) -> Plan {
         Plan::new(self.ingress[host])
     }
 
-    /// Somebody for a plan, known by name.
+    /// Returns a user for a load plan, whose requests have this name in `x-user-id`.
     pub fn user(name: &str, pace: Pace) -> User {
         User::new(name, pace).header(USER, HeaderValue::try_from(name).expect("a name that a header can hold"))
     }
 
-    /// A counter's value on the first host, by its name in `/stats/prometheus`, labels aside.
+    /// Returns a counter of the first host, by its name in `/stats/prometheus` without labels.
     ///
     /// # Panics
-    /// Where the host has no such counter, or no admin interface.
+    /// If the host has no such counter, or no admin interface.
     pub async fn counter(&self, name: &str) -> u64 {
         let admin = self.hosts[0].admin().expect("the scenario has an admin");
         let stats = load::get(admin, "/stats/prometheus", ANSWER_WITHIN).await.expect("the admin answers");
@@ -112,10 +115,10 @@ impl Mesh {
         text.lines().find_map(sample).unwrap_or_else(|| panic!("no counter {name} in:\n{text}"))
     }
 
-    /// Waits until a counter is as `expected`: hosts report them some time after the fact.
+    /// Waits until a counter is `expected`: hosts report counters with a delay.
     ///
     /// # Panics
-    /// Where it is not within ten seconds.
+    /// If the counter is not `expected` within 10 s.
     pub async fn counts(&self, name: &str, expected: u64) {
         let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
         loop {
@@ -128,80 +131,80 @@ impl Mesh {
         }
     }
 
-    /// The Redis, to stop, pause, kill and restart.
+    /// Redis of the mesh, to stop, pause, kill and restart.
     pub fn redis(&self) -> &RedisServer {
         &self.redis
     }
 
-    /// A connection to the Redis, to look into it.
+    /// Opens a connection to the Redis of the mesh.
     pub fn redis_connection(&self) -> redis::Connection {
-        let client = redis::Client::open(self.redis.url()).expect("our own Redis' URL");
-        client.get_connection().expect("the Redis runs")
+        let client = redis::Client::open(self.redis.url()).expect("the URL of Redis is valid");
+        client.get_connection().expect("Redis runs")
     }
 
-    /// What all of this mesh's keys begin with.
+    /// Prefix of all Redis keys of this mesh.
     pub fn key_prefix(&self) -> &str {
         &self.key_prefix
     }
 
-    /// What lies between the hosts and Redis.
+    /// Proxy between the hosts and Redis.
     ///
     /// # Panics
-    /// Where the mesh was built without [`MeshBuilder::with_faults`].
+    /// If the mesh was built without [`MeshBuilder::with_faults`].
     pub fn faults(&self) -> &FaultProxy {
         self.faults.as_ref().expect("a mesh built with_faults")
     }
 
-    /// The hosts.
     pub fn hosts(&self) -> &[Serving] {
         &self.hosts
     }
 
-    /// Where the hosts listen.
+    /// Listener addresses of the hosts.
     pub fn ingress(&self) -> &[SocketAddr] {
         &self.ingress
     }
 }
 
 impl MeshBuilder {
-    /// This many hosts on the one Redis.
+    /// Sets the number of hosts that share the Redis.
     pub fn hosts(mut self, hosts: usize) -> Self {
         self.hosts = hosts;
         self
     }
 
-    /// This many workers in each host.
+    /// Sets the number of workers of each host.
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// With a proxy between the hosts and Redis; see [`Mesh::faults`].
+    /// Puts a proxy between the hosts and Redis; see [`Mesh::faults`].
     pub fn with_faults(mut self) -> Self {
         self.with_faults = true;
         self
     }
 
-    /// With a Redis like this, such as one with a password.
+    /// Sets options of Redis, such as a password.
     pub fn redis(mut self, options: RedisOptions) -> Self {
         self.redis = options;
         self
     }
 
-    /// On the Redis of another mesh, with its keys: the same limits, configured differently.
+    /// Uses the Redis and the key prefix of another mesh, so that limits of the same name share their buckets.
     pub fn sharing_buckets_of(mut self, other: &Mesh) -> Self {
         self.shared = Some((Arc::clone(&other.redis), other.key_prefix.clone()));
         self
     }
 
-    /// With another limiter's configuration.
+    /// Changes the configuration of the limiter.
     pub fn configure(mut self, change: impl FnMut(&mut Value)) -> Self {
         self.scenario.filter_configuration(change).expect("the scenario has a limiter");
         self
     }
 
-    /// Where what is decided counts and not how fast, on however busy a machine: a check may take five seconds, and
-    /// a failure is never taken for an admission.
+    /// Sets a `redis.timeout` of 5 s and failure mode `deny`, for tests of decisions and not of their speed.
+    ///
+    /// Checks then do not time out on a busy machine, and a failed check never looks like an admission.
     pub fn patient(self) -> Self {
         self.configure(|filter| {
             filter["redis"]["timeout"] = "5s".into();
@@ -209,7 +212,7 @@ impl MeshBuilder {
         })
     }
 
-    /// With this `token_bucket` in place of the first limit's.
+    /// Replaces the `token_bucket` of the first limit.
     pub fn bucket(self, max_tokens: u64, tokens_per_fill: u64, fill_interval: &str) -> Self {
         let bucket = serde_json::json!({
             "max_tokens": max_tokens, "tokens_per_fill": tokens_per_fill, "fill_interval": fill_interval,
@@ -217,13 +220,13 @@ impl MeshBuilder {
         self.configure(|filter| filter["limits"][0]["token_bucket"] = bucket.clone())
     }
 
-    /// With any other change of the scenario.
+    /// Changes the scenario in any other way.
     pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
         self.scenario.edit(change);
         self
     }
 
-    /// The limiter may hold a request's headers and still be shown its body.
+    /// Sets `allow_on_headers_stop_iteration`: the limiter can hold a request's headers and still receive its body.
     pub fn that_sees_bodies(self) -> Self {
         const LIMITER: &str =
             "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config";
@@ -233,7 +236,7 @@ impl MeshBuilder {
         })
     }
 
-    /// Starts it; `None` where a component cannot be had, which has been said.
+    /// Starts the hosts and Redis. `None` if a component is missing, which is printed.
     pub async fn start(mut self) -> Option<Mesh> {
         let options = self.redis;
         let (shared, key_prefix) = match self.shared {
@@ -268,7 +271,7 @@ impl MeshBuilder {
     }
 }
 
-/// A request on its way.
+/// Builder of a request; see [`Mesh::ask`].
 #[derive(Debug)]
 pub struct Ask<'a> {
     mesh: &'a Mesh,
@@ -280,40 +283,40 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// By this user.
+    /// Adds this user's name as `x-user-id`.
     pub fn user(self, name: &str) -> Self {
         self.header(USER.as_str(), name)
     }
 
-    /// With this header, beside others of its name.
+    /// Adds a header, and keeps others of the same name.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::try_from(name).expect("a header's name");
         self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).expect("a header's value"));
         self
     }
 
-    /// With another method than GET.
+    /// Sets the method.
     pub fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
     }
 
-    /// With this body.
+    /// Sets the body.
     pub fn body(mut self, body: &str) -> Self {
         self.body = body.to_owned();
         self
     }
 
-    /// To the host of this number, from 0.
+    /// Sends the request to the host of this number, from 0.
     pub fn via(mut self, host: usize) -> Self {
         self.host = host;
         self
     }
 
-    /// Sends it, on a connection of its own.
+    /// Sends the request on a new connection.
     ///
     /// # Panics
-    /// Where it is not answered within ten seconds.
+    /// If there is no response within 10 s.
     pub async fn send(self) -> Answer {
         let mut client = Client::new(self.mesh.ingress[self.host], ANSWER_WITHIN);
         client

@@ -1,24 +1,24 @@
-//! What Redis says it has done.
+//! Command statistics of Redis.
 
 use crate::Mesh;
 
-/// Scripts that the mesh's Redis has run, those included that look at overrides.
+/// Number of scripts that the mesh's Redis has run, including scripts that read overrides.
 ///
 /// # Panics
-/// Where Redis does not run.
+/// If Redis does not run.
 pub fn evaluations(mesh: &Mesh) -> u64 {
     calls(mesh, "evalsha") + calls(mesh, "eval")
 }
 
-/// Token buckets that Redis was asked about, however many in one script: each is read once.
+/// Number of token buckets that checks have read: each check reads each of its buckets once.
 ///
 /// # Panics
-/// Where Redis does not run.
+/// If Redis does not run.
 pub fn buckets_asked(mesh: &Mesh) -> u64 {
     calls(mesh, "get")
 }
 
-/// How often a command has succeeded, called by scripts or by clients.
+/// Number of successful calls of a command, by scripts and by clients.
 fn calls(mesh: &Mesh, command: &str) -> u64 {
     let stats: String =
         redis::cmd("INFO").arg("commandstats").query(&mut mesh.redis_connection()).expect("Redis has statistics");
