@@ -16,6 +16,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::handshake::Handshake;
+use super::host_load::HostLoad;
 use super::resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript};
 use super::session::in_flight::{Caller, Given, InFlight};
 use super::{Call, Effect, Failure, Reply, SessionConfig, Ticket, Trouble};
@@ -61,8 +62,8 @@ pub struct Callouts {
     is_held: bool,
     /// When a callout was last answered.
     answered: Option<Micros>,
-    /// When the last tick was: what was due by then is given up at the next one.
-    last_tick: Micros,
+    /// What was due by the last tick is given up at the next one.
+    load: HostLoad,
     effects: VecDeque<Effect>,
 }
 
@@ -97,12 +98,13 @@ impl Callouts {
             joins: true,
             is_held: false,
             answered: None,
-            last_tick: Micros::ZERO,
+            load: HostLoad::default(),
             effects: VecDeque::new(),
         }
     }
 
-    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and two ticks.
+    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and two
+    /// ticks, on a [busy](HostLoad) host within the timeout and ten.
     ///
     /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
     /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
@@ -159,7 +161,7 @@ impl Callouts {
         if self.is_held || (is_gathering && self.next.len() < MAX_CALLS) {
             return None;
         }
-        expire(&mut self.next, self.last_tick, &mut self.effects);
+        expire(&mut self.next, self.load.last_tick(), self.load.patient_since(), &mut self.effects);
         if self.next.len() == 0 {
             return None;
         }
@@ -209,10 +211,11 @@ impl Callouts {
 
     /// Time has passed: gives calls up that were due at the last tick. In between, the host has told what it had to tell.
     pub fn handle_tick(&mut self, now: Micros) {
-        let due = core::mem::replace(&mut self.last_tick, now);
-        let Self { next, under_way, effects, .. } = self;
+        let Self { next, under_way, effects, load, .. } = self;
+        let calls = || under_way.iter().map(|batch| &batch.calls).chain([&*next]);
+        let due = load.tick(now, calls().filter_map(InFlight::earliest_deadline).min());
         for calls in under_way.iter_mut().map(|batch| &mut batch.calls).chain([next]) {
-            expire(calls, due, effects);
+            expire(calls, due, load.patient_since(), effects);
         }
     }
 
@@ -294,7 +297,7 @@ impl Callouts {
         let Caller { ticket, deadline, is_heeded, call } = caller;
         let again = call.filter(|_| is_apart || is_noscript(error));
         let failed = match (again, deadline) {
-            (Some(call), Some(deadline)) if deadline > self.last_tick => {
+            (Some(call), Some(deadline)) if self.load.may_resend(deadline) => {
                 self.begin_body();
                 self.next.resend(now, ticket, deadline, &call, &mut self.body)
             }
@@ -377,8 +380,8 @@ impl Callouts {
 }
 
 /// Gives up the calls that were due by then.
-fn expire(calls: &mut InFlight, due: Micros, effects: &mut VecDeque<Effect>) {
-    calls.expire(due, |ticket, given| {
+fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, effects: &mut VecDeque<Effect>) {
+    calls.expire(due, patient_since, |ticket, given| {
         effects.push_back(Effect::Settled { ticket, result: Err(Failure::Timeout) });
         if given == Given::Unsent {
             effects.push_back(Effect::Settled { ticket, result: Err(Failure::Unavailable) });

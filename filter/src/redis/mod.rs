@@ -13,6 +13,7 @@ mod callouts;
 mod failure;
 pub mod framing;
 mod handshake;
+mod host_load;
 mod lua;
 pub mod resp;
 mod secret;

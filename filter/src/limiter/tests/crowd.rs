@@ -146,7 +146,8 @@ fn a_flood_that_redis_answers_too_late_is_denied_and_not_let_through() {
         fixture.request(RequestId(20_000), "alice");
         fixture.now = fixture.now.plus(Micros::from_millis(300));
         assert_eq!(fixture.tick(), [], "what has come by now is read first");
-        ends.add(fixture.tick());
+        // The tick was late: a busy host reads the replies within eight of them.
+        (0..8).for_each(|_| ends.add(fixture.tick()));
         let failed = usize::from(mode == "deny");
         assert_eq!(ends, Ends { admitted: 1 - failed, limited: 10_000, failed }, "alice is not mallory");
     }

@@ -419,12 +419,52 @@ fn what_no_request_waits_for_always_has_room_and_more_time() {
     talk.callouts.submit_reserved(talk.now, Ticket(2), call());
     assert!(!talk.callouts.has_room(0));
     assert_eq!(talk.sends().timeout_ms, 3_000, "as long as the last of them has, and a second");
-    talk.after(Micros::from_millis(1_999));
+    talk.after(Micros::from_millis(50));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
     assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+    talk.after(Micros::from_millis(1_949));
+    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
+    assert_eq!(talk.settled(), []);
     talk.after(Micros::from_millis(1));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
     assert_eq!(talk.settled(), [(2, Err(Failure::Timeout))]);
+}
+
+/// A busy host takes several turns for each callout: what comes back late is heard, and sent once more.
+#[test]
+fn a_busy_host_has_eight_ticks_for_a_callout() {
+    for reply in [&b":1\r\n"[..], NOSCRIPT] {
+        let mut talk = Talk::of(config());
+        talk.submit(1, call()).unwrap();
+        let mut callout = talk.sends();
+        let late_turns = |talk: &mut Talk| {
+            for _ in 0..4 {
+                talk.after(Micros::from_millis(150));
+                talk.callouts.handle_tick(talk.now);
+                assert_eq!(talk.settled(), []);
+            }
+        };
+        late_turns(&mut talk);
+        if reply == NOSCRIPT {
+            assert_eq!(talk.ends(&callout, Ok(reply)), []);
+            callout = talk.sends();
+            late_turns(&mut talk);
+        }
+        assert_eq!(talk.ends(&callout, Ok(b":1\r\n")), [(1, Ok(Reply::Integer(1)))]);
+    }
+}
+
+#[test]
+fn a_busy_host_does_not_wait_for_ever() {
+    let mut talk = Talk::of(config());
+    talk.submit(1, call()).unwrap();
+    talk.sends();
+    for _ in 0..8 {
+        assert_eq!(talk.settled(), []);
+        talk.after(Micros::from_millis(150));
+        talk.callouts.handle_tick(talk.now);
+    }
+    assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
 }
 
 proptest! {

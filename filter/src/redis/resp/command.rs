@@ -53,6 +53,7 @@ struct Reversed {
 }
 
 /// `00` to `99`.
+#[allow(clippy::indexing_slicing, reason = "the compiler runs it")]
 const TWO_DIGITS: [[u8; 2]; 100] = {
     let mut table = [[b'0'; 2]; 100];
     let mut n = 0_u8;

@@ -264,9 +264,15 @@ impl InFlight {
     }
 
     /// Gives up the calls whose deadline has come by `now`, and names them to `give_up`, with whether they were sent or
-    /// else are to be told of as never run.
+    /// else are to be told of as never run. A call that was sent after `patient_since` is kept: see
+    /// [`HostLoad`](crate::redis::host_load::HostLoad).
     #[inline(never)]
-    pub(in crate::redis) fn expire(&mut self, now: Micros, mut give_up: impl FnMut(Ticket, Given)) {
+    pub(in crate::redis) fn expire(
+        &mut self,
+        now: Micros,
+        patient_since: Option<Micros>,
+        mut give_up: impl FnMut(Ticket, Given),
+    ) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -284,7 +290,7 @@ impl InFlight {
         });
         for sent in &mut self.sent {
             let Some((ticket, deadline)) = sent.due() else { continue };
-            if deadline <= now {
+            if deadline <= now && patient_since.is_none_or(|since| sent.at <= since) {
                 sent.leave();
                 give_up(ticket, Given::Up);
             } else {

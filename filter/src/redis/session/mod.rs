@@ -31,7 +31,9 @@ use alloc::vec::Vec;
 use self::backoff::Backoff;
 use self::in_flight::{Given, InFlight};
 use self::phase::Phase;
-use super::{Call, Credentials, Failure, Reply, Ticket, Trouble, handshake::Handshake, resp::Decoder};
+use super::{
+    Call, Credentials, Failure, Reply, Ticket, Trouble, handshake::Handshake, host_load::HostLoad, resp::Decoder,
+};
 use crate::units::Micros;
 
 /// Age at which a connection is replaced, so that it follows DNS and failovers. Up to a quarter less by jitter.
@@ -101,9 +103,9 @@ pub struct Session {
     /// Ahead of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
     urgent: VecDeque<Effect>,
     settled: VecDeque<(Ticket, Result<Reply, Failure>)>,
-    /// When the last tick was. What was due by then, and has not come since, is given up at the next one: in between,
-    /// the host has read what was there to be read, however busy it is.
-    last_tick: Micros,
+    /// What was due by the last tick, and has not come since, is given up at the next one: in between, the host has read
+    /// what was there to be read.
+    load: HostLoad,
     backoff: Backoff,
     last_trouble: Option<(Failure, Micros)>,
 }
@@ -121,13 +123,14 @@ impl Session {
             joins: true,
             urgent: VecDeque::new(),
             settled: VecDeque::new(),
-            last_tick: Micros::ZERO,
+            load: HostLoad::default(),
             backoff: Backoff::new(seed),
             last_trouble: None,
         }
     }
 
-    /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and two ticks.
+    /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and two ticks, on a
+    /// [busy](HostLoad) host within the timeout and ten.
     ///
     /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
     /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
@@ -233,9 +236,9 @@ impl Session {
         // Asked before calls are given up: where a tick is longer than the timeout, no call would ever live to
         // see the connection that it asked for.
         let wanted = self.calls.is_any_waiting();
-        let due = core::mem::replace(&mut self.last_tick, now);
+        let due = self.load.tick(now, self.calls.earliest_deadline());
         if !self.is_connecting_busily(now, due) {
-            self.calls.expire(due, |ticket, given| {
+            self.calls.expire(due, self.load.patient_since(), |ticket, given| {
                 self.settled.push_back((ticket, Err(Failure::Timeout)));
                 if given == Given::Unsent {
                     self.settled.push_back((ticket, Err(Failure::Unavailable)));

@@ -98,7 +98,7 @@ impl Session {
         let deadline = deadline.unwrap_or_default();
         let sent = match self.phase {
             Phase::Closing { cause } => Err(phase::refusal_of(cause)),
-            _ if deadline <= self.last_tick => Err(Failure::Timeout),
+            _ if !self.load.may_resend(deadline) => Err(Failure::Timeout),
             _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
         };
         if let Err(failure) = sent {

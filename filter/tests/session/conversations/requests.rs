@@ -67,6 +67,25 @@ fn a_lost_script_found_out_too_late_is_a_timeout() {
 }
 
 #[test]
+fn a_busy_host_sends_a_lost_script_again_however_late_it_finds_out() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.sent();
+    for _ in 0..3 {
+        it.now = it.now.plus(ms(150));
+        it.ticks();
+    }
+    it.redis_says("-NOSCRIPT No matching script.\r\n");
+    assert_eq!((it.sent(), it.settled()), (vec!["EVAL return 1 1 k1 1".to_owned()], vec![]));
+    for _ in 0..3 {
+        it.now = it.now.plus(ms(150));
+        it.ticks();
+    }
+    it.redis_says(":1\r\n");
+    assert_eq!(it.settled(), [(1, ok(1))]);
+}
+
+#[test]
 fn a_script_sent_again_keeps_its_first_deadline() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();

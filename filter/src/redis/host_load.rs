@@ -1,0 +1,92 @@
+//! Host load: whether ticks come late, in which case replies that have come are read late as well.
+//!
+//! A call costs a busy host several turns of its loop: one to connect, one to write, one to read, and as many again where
+//! Redis does not have the script. A clock alone would blame Redis for the time in which the host did not run.
+
+use crate::units::Micros;
+
+/// A host is busy if a tick comes this much later than it was wanted.
+const LATE: Micros = Micros::from_millis(20);
+/// Ticks that a busy host has for a call that was sent.
+const TICKS: usize = 8;
+
+/// The latest ticks.
+#[derive(Debug, Default)]
+pub(super) struct HostLoad {
+    /// Times of the latest ticks, the last one first.
+    ticks: [Micros; TICKS],
+    /// One bit for each of those that was late, the last one lowest.
+    late: u8,
+}
+
+impl HostLoad {
+    /// Notes a tick, which was wanted at `wanted` if at all, and returns the time of the tick before it.
+    pub(super) fn tick(&mut self, now: Micros, wanted: Option<Micros>) -> Micros {
+        let last = self.last_tick();
+        let is_late = wanted.is_some_and(|at| now.minus(at.max(last)) > LATE);
+        self.late = self.late.wrapping_shl(1) | u8::from(is_late);
+        self.ticks.rotate_right(1);
+        if let Some(latest) = self.ticks.first_mut() {
+            *latest = now;
+        }
+        last
+    }
+
+    /// The time of the last tick; zero before the first.
+    pub(super) fn last_tick(&self) -> Micros {
+        self.ticks.first().copied().unwrap_or_default()
+    }
+
+    /// An instant: calls that were sent after it are not given up, as a busy host has had too few ticks for them. `None`
+    /// where the host is not busy.
+    pub(super) fn patient_since(&self) -> Option<Micros> {
+        let oldest = self.ticks.last().copied();
+        oldest.filter(|_| self.late != 0)
+    }
+
+    /// Whether a call that was due at `deadline` may still be sent once more.
+    pub(super) fn may_resend(&self, deadline: Micros) -> bool {
+        deadline > self.last_tick() || self.late != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(millis: u64) -> Micros {
+        Micros::from_millis(millis)
+    }
+
+    #[test]
+    fn a_host_is_busy_for_eight_ticks_from_a_late_one_on() {
+        let mut load = HostLoad::default();
+        assert_eq!(load.tick(millis(100), Some(millis(80))), Micros::ZERO);
+        assert_eq!(load.patient_since(), None);
+        assert_eq!(load.tick(millis(121), Some(millis(80))), millis(100));
+        assert_eq!(load.patient_since(), Some(Micros::ZERO));
+        for tick in 1..=7 {
+            load.tick(millis(121 + tick), Some(millis(80)));
+            assert!(load.patient_since().is_some(), "{tick}");
+        }
+        assert_eq!(load.patient_since(), Some(millis(121)));
+        load.tick(millis(129), None);
+        assert_eq!(load.patient_since(), None);
+    }
+
+    #[test]
+    fn a_tick_that_nobody_wanted_is_not_late() {
+        let mut load = HostLoad::default();
+        load.tick(millis(5_000), None);
+        assert_eq!(load.patient_since(), None);
+    }
+
+    #[test]
+    fn a_call_is_sent_once_more_before_its_time_is_up_or_on_a_busy_host() {
+        let mut load = HostLoad::default();
+        load.tick(millis(100), Some(millis(100)));
+        assert!(load.may_resend(millis(101)) && !load.may_resend(millis(100)));
+        load.tick(millis(200), Some(millis(120)));
+        assert!(load.may_resend(millis(100)));
+    }
+}
