@@ -14,7 +14,7 @@ const MAX_HOPS: usize = 64;
 /// Bytes of the shortest hop and its comma.
 const MIN_HOP: usize = 3;
 /// Work of looking at one byte of `x-forwarded-for`.
-const FORWARDED_BYTE: usize = 12;
+const FORWARDED_BYTE: usize = 48;
 /// Work of comparing an address with a range.
 const RANGE: usize = 24;
 

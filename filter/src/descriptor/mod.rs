@@ -39,6 +39,7 @@ pub use self::entry::Entry;
 pub use self::hits_addend::{HitsAddend, OnInvalid, RequestHits};
 pub(crate) use self::host::is_host;
 pub use self::json_pointer::JsonPointer;
+use self::memo::Exhausted;
 pub use self::memo::Memo;
 pub use self::path::{PathPattern, PathTemplate};
 pub use self::predicate::Predicate;
@@ -94,15 +95,20 @@ impl Descriptor {
     /// [memo](Attributes::memo) says so.
     #[must_use]
     pub fn bucket_key(&self, request: &dyn Attributes) -> Option<Vec<u8>> {
+        let key = self.written(request).unwrap_or_else(|Exhausted| {
+            request.memo().reject(BadRequest::TooLarge);
+            None
+        });
+        key.filter(|key| !self.exempt.contains(key))
+    }
+
+    fn written(&self, request: &dyn Attributes) -> Result<Option<Vec<u8>>, Exhausted> {
         let mut key = KeyWriter::new(&self.stem);
         for entry in &self.entries {
-            let memo = request.memo();
-            if key.push_shared(&entry.value(request)?, memo).is_err() {
-                memo.reject(BadRequest::TooLarge);
-                return None;
-            }
+            let Some(value) = entry.value(request) else { return Ok(None) };
+            key.push_shared(&value, request.memo())?;
         }
-        Some(key.finish()).filter(|key| !self.exempt.contains(key))
+        key.finish_shared(request.memo()).map(Some)
     }
 }
 

@@ -128,6 +128,11 @@ impl InFlight {
         self.earliest
     }
 
+    /// Whether the deadline of a call that waits has come by `now`.
+    pub(in crate::redis) fn is_any_waiting_due(&self, now: Micros) -> bool {
+        self.waiting.iter().any(|waiting| waiting.deadline <= now)
+    }
+
     /// Holds a call back until [`send_waiting`](Self::send_waiting).
     pub(in crate::redis) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
         self.bytes = self.bytes.saturating_add(call.size());

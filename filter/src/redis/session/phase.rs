@@ -50,7 +50,7 @@ impl Session {
         let handshake = Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.outgoing)
             .and_ping(&mut self.outgoing);
         // A host that gets to it only when calls are due.
-        let is_busy = self.calls.earliest_deadline().is_some_and(|at| at <= now);
+        let is_busy = self.calls.is_any_waiting_due(now);
         self.phase = Phase::Proving { handshake, deadline: now.plus(self.patience(1)), ticks: 0, is_busy, refusal };
     }
 
