@@ -2,7 +2,7 @@
 //!
 //! Time is cut into epochs of a lease's length, by Redis' clock. A lease of one epoch is good until the next one
 //! ends, and then ends *as if it had been used up just then*, unless its worker has *settled* it before: has said how
-//! much of it was used, and how much comes back. A bucket's [state](super::bucket_state) has what is spent, and beside it
+//! much of it was used, and how much comes back. A bucket's [state](super::token_state) has what is spent, and beside it
 //! what is leased and until when. Buckets of which nothing is leased read it as well: what is leased is spent.
 //!
 //! Why it never admits more than `capacity + window / emission` within any window, although leased tokens are used
@@ -25,10 +25,10 @@ use core::fmt::Write;
 use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, Seen};
-use super::bucket_state::{BucketState, OpenBucket};
 use super::judgement::Judgement;
 use super::rate::{MOST_UNITS, Units};
 use super::token_bucket::TokenBucket;
+use super::token_state::{OpenBucket, TokenState};
 use crate::units::{Micros, Tokens};
 
 const MIN_TTL: Micros = Micros::from_millis(100);
@@ -117,8 +117,8 @@ impl LeasedBucket {
 
     /// What Redis does before it decides: settles what is settled. Says what the bucket lacks of being full, what is
     /// out included; how many tokens are granted, if the request goes on; and when they would end.
-    pub(super) fn look(&self, state: &mut Option<BucketState>, now: Micros, cost: Tokens) -> Seen {
-        let open = BucketState::open(state.as_ref(), now, &self.bucket, &self.ask.settled);
+    pub(super) fn look(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) -> Seen {
+        let open = TokenState::open(state.as_ref(), now, &self.bucket, &self.ask.settled);
         let (lack, granted) = (open.lack(), self.grants(&open, cost));
         if let Some(changed) = open.changed() {
             *state = Some(changed);
@@ -127,8 +127,8 @@ impl LeasedBucket {
     }
 
     /// What Redis does after [`look`](Self::look) where the request goes on, and costs or is granted something.
-    pub(super) fn spend(&self, state: &mut Option<BucketState>, now: Micros, cost: Tokens) {
-        let open = BucketState::open(state.as_ref(), now, &self.bucket, &[]);
+    pub(super) fn spend(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) {
+        let open = TokenState::open(state.as_ref(), now, &self.bucket, &[]);
         let granted = self.grants(&open, cost);
         let leased = (granted > Tokens(0)).then(|| (self.ends(now), self.bucket.rate().units(granted)));
         *state = Some(open.spend(self.bucket.price(cost), leased));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     /// Looks and spends `secs` after the beginning of the epoch 100. What was lacking, and what is granted.
-    fn ask(leased: &LeasedBucket, state: &mut Option<BucketState>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
+    fn ask(leased: &LeasedBucket, state: &mut Option<TokenState>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
         let now = Micros::from_secs(1_000 + secs);
         let seen = leased.look(state, now, Tokens(cost));
         let judgement = leased.judge(now, seen, Tokens(cost));
@@ -244,7 +244,7 @@ mod tests {
     fn what_is_out_does_not_fill_in_again_until_it_is_settled_or_ends() {
         let (plain, mut state) = (leased(10), None);
         ask(&plain.asking(wanting(4)), &mut state, 0, 2);
-        let lacks = |state: &mut Option<BucketState>, secs| ask(&plain, state, secs, 0).0;
+        let lacks = |state: &mut Option<TokenState>, secs| ask(&plain, state, secs, 0).0;
         assert_eq!([1, 2, 19].map(|secs| lacks(&mut state, secs)), [5, 4, 4]);
         assert_eq!([20, 21, 24].map(|secs| lacks(&mut state, secs)), [4, 3, 0], "the epoch after it is over");
     }

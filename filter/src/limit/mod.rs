@@ -6,7 +6,6 @@
 //! operators: it spends nothing.
 
 mod algorithm;
-mod bucket_state;
 mod ceiling;
 mod check;
 mod civil;
@@ -24,6 +23,7 @@ mod scripts;
 mod sliding_log;
 mod sliding_window;
 mod token_bucket;
+mod token_state;
 mod verdict;
 mod windows;
 

@@ -4,13 +4,13 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::algorithm::{Algorithm, Seen};
-use super::bucket_state::BucketState;
 use super::check::{Asked, Check};
 use super::concurrency::Leases;
 use super::fixed_window::Counted;
 use super::holds::{Holder, Holds};
 use super::sliding_log::Log;
 use super::sliding_window::Weighted;
+use super::token_state::TokenState;
 use super::verdict::Verdict;
 use crate::units::Micros;
 
@@ -23,7 +23,7 @@ pub struct Model {
 /// What is kept of a bucket. A key has one algorithm, so that only one of these is ever other than empty.
 #[derive(Debug, Clone, Default)]
 struct State {
-    tokens: Option<BucketState>,
+    tokens: Option<TokenState>,
     counted: Option<Counted>,
     weighted: Option<Weighted>,
     log: Log,

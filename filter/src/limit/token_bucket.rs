@@ -4,16 +4,16 @@
 //! With a `max_delay`, tokens may be spent before they exist: such a request is held until they do (*shaping*).
 //! What it waits for is reserved in Redis at once, so that nobody can come between.
 //!
-//! This is the specification, with that of a bucket's [state](super::bucket_state); `token_bucket_head.lua` and
+//! This is the specification, with that of a bucket's [state](super::token_state); `token_bucket_head.lua` and
 //! `token_bucket_tail.lua` beside it are what Redis runs, and `token_bucket_mixed.lua` where other algorithms take part.
 //! They do the same.
 
 use core::num::NonZeroU64;
 
 use super::algorithm::{Arguments, signed};
-use super::bucket_state::BucketState;
 use super::judgement::{Judgement, Level};
 use super::rate::{MOST_TOKENS_PER_MICRO, Rate, Units};
+use super::token_state::TokenState;
 use crate::units::{Micros, Tokens};
 
 /// A token bucket's shape: how many tokens it holds and how fast it fills. Its state is in Redis.
@@ -178,8 +178,8 @@ impl TokenBucket {
     }
 
     /// What Redis does before it decides: how far a bucket is from full.
-    pub(super) fn look(&self, state: &mut Option<BucketState>, now: Micros) -> Units {
-        let open = BucketState::open(state.as_ref(), now, self, &[]);
+    pub(super) fn look(&self, state: &mut Option<TokenState>, now: Micros) -> Units {
+        let open = TokenState::open(state.as_ref(), now, self, &[]);
         let lack = open.lack();
         if let Some(changed) = open.changed() {
             *state = Some(changed);
@@ -188,8 +188,8 @@ impl TokenBucket {
     }
 
     /// What Redis does after [`look`](Self::look) where `cost` is spent.
-    pub(super) fn spend(&self, state: &mut Option<BucketState>, now: Micros, cost: Tokens) {
-        let open = BucketState::open(state.as_ref(), now, self, &[]);
+    pub(super) fn spend(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) {
+        let open = TokenState::open(state.as_ref(), now, self, &[]);
         *state = Some(open.spend(self.price(cost), None));
     }
 

@@ -24,7 +24,7 @@ use crate::units::{Micros, Tokens};
 
 /// What Redis keeps of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BucketState {
+pub(super) struct TokenState {
     /// When it was written.
     at: Micros,
     /// The writer's, by which units are counted.
@@ -55,7 +55,7 @@ struct Lease {
 /// A state as a bucket reads it at some time, to spend from it.
 #[derive(Debug)]
 pub(super) struct OpenBucket {
-    state: BucketState,
+    state: TokenState,
     /// What this bucket lacks of being full, beside what is leased.
     lack: u64,
     room: u64,
@@ -63,7 +63,7 @@ pub(super) struct OpenBucket {
     is_changed: bool,
 }
 
-impl BucketState {
+impl TokenState {
     /// Reads the state of a bucket, and settles leases that come back. `None` is a full one.
     pub(super) fn open(kept: Option<&Self>, now: Micros, bucket: &TokenBucket, settled: &[Settled]) -> OpenBucket {
         let (rate, room) = (bucket.rate(), bucket.room().0);
@@ -152,13 +152,13 @@ impl OpenBucket {
     }
 
     /// What is to be kept even where the request is denied.
-    pub(super) fn changed(self) -> Option<BucketState> {
+    pub(super) fn changed(self) -> Option<TokenState> {
         let delays = self.state.delays || self.delays;
-        self.is_changed.then(|| BucketState { delays, ..self.spend(Units(0), None) })
+        self.is_changed.then(|| TokenState { delays, ..self.spend(Units(0), None) })
     }
 
     /// What is kept once so much is spent, and so many units are leased until then.
-    pub(super) fn spend(mut self, price: Units, leased: Option<(Micros, Units)>) -> BucketState {
+    pub(super) fn spend(mut self, price: Units, leased: Option<(Micros, Units)>) -> TokenState {
         self.take(price.0);
         if let Some((ends, Units(units))) = leased {
             let leases = &mut self.state.leases;
@@ -232,7 +232,7 @@ mod tests {
 
     /// One bucket in Redis.
     #[derive(Default)]
-    struct Kept(Option<BucketState>);
+    struct Kept(Option<TokenState>);
 
     impl Kept {
         fn admits(&mut self, bucket: &TokenBucket, now: Micros, cost: u64) -> bool {
