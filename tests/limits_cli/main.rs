@@ -122,7 +122,7 @@ fn peek_shows_a_bucket_under_the_override_in_force() {
     let seen = operator.types(&["peek", "per_user", "alice"]);
     assert!(seen.contains("override   2 at once, then 1 per 30m") && seen.contains("0 of 2"), "{seen}");
     operator.types(&["set", "per_user", "alice", "blocked"]);
-    assert!(operator.types(&["peek", "per_user", "alice"]).contains("not asked: every request is denied"));
+    assert!(operator.types(&["peek", "per_user", "alice"]).contains("not check: every request is denied"));
 }
 
 #[test]

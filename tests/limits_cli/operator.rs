@@ -49,8 +49,8 @@ impl Operator {
     pub(crate) fn spends(&mut self, key: &str, bucket: (u64, u64), cost: u64) {
         let (capacity, emission) = bucket;
         let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
-        let asked = Windows::from(bucket).asked(0, key, Tokens(cost), true).collect();
-        assert!(self.decides(&Check::new(asked, Holder::default())).admitted);
+        let check = Windows::from(bucket).checks(0, key, Tokens(cost), true).collect();
+        assert!(self.decides(&Check::new(check, Holder::default())).admitted);
     }
 
     /// Runs the filter's script call for this check, and returns the verdict.

@@ -52,8 +52,8 @@ impl Shop {
         self.requests += 1;
         let limit = self.config.limits.iter().find(|known| known.name == limit).unwrap();
         let key = bucket_key("we*ir:", &limit.name, key);
-        let asked = limit.windows.asked(0, key.as_slice(), Tokens(cost), true).collect();
-        self.operator.decides(&Check::new(asked, Holder::new(1, self.requests))).admitted
+        let check = limit.windows.checks(0, key.as_slice(), Tokens(cost), true).collect();
+        self.operator.decides(&Check::new(check, Holder::new(1, self.requests))).admitted
     }
 
     fn spends(&mut self, limit: &str, key: &[&str], cost: u64) {
@@ -260,7 +260,7 @@ fn an_override_of_zero_denies_every_request_and_is_shown() {
     let Some(mut shop) = Shop::open() else { return };
     shop.spends("quota", &["alice"], 40);
     shop.spends("plan", &["acme"], 8);
-    let denied = "1 token    not asked: every request is denied";
+    let denied = "1 token    not check: every request is denied";
     assert_eq!(shop.operator.types(&["set", "quota", "alice", "--quota", "0/year"]), "quota alice: 0 a year\n");
     shop.sees(&["peek", "quota", "alice"], &["override   0 a year", "left       0 of 0", denied]);
     assert_eq!(shop.operator.types(&["set", "plan", "acme", "--rate", "0/60s"]), "plan acme: 0 at once\n");

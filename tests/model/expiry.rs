@@ -46,7 +46,7 @@ fn ten_of_each(window: Micros) -> Vec<Algorithm> {
 
 fn check(algorithms: &[Algorithm], cost: u64) -> Check {
     let windows = Windows::new(algorithms).unwrap();
-    Check::new(windows.asked(0, b"bucket", Tokens(cost), true).collect(), Holder::new(1, 1))
+    Check::new(windows.checks(0, b"bucket", Tokens(cost), true).collect(), Holder::new(1, 1))
 }
 
 fn keys(store: &mut Store) -> Vec<String> {
@@ -173,8 +173,8 @@ fn several_slots_are_returned_in_one_call() {
     let Some(mut store) = Store::start() else { return };
     let windows =
         Windows::new(&[Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap())]).unwrap();
-    let asked = |limit, key: &'static [u8]| windows.asked(limit, key, Tokens(1), true);
-    let check = Check::new(asked(0, b"a").chain(asked(1, b"b")).collect(), Holder::new(1, 1));
+    let check = |limit, key: &'static [u8]| windows.checks(limit, key, Tokens(1), true);
+    let check = Check::new(check(0, b"a").chain(check(1, b"b")).collect(), Holder::new(1, 1));
     let verdict = store.decide(&check).unwrap();
     let holds = check.holds(&verdict).unwrap();
     let scripts = store.scripts.clone();

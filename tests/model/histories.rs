@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, Asked, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, Period, Quota,
-    Settled, SlidingLog, SlidingWindow, TokenBucket, Verdict, Windows,
+    Algorithm, BucketCheck, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, Period,
+    Quota, Settled, SlidingLog, SlidingWindow, TokenBucket, Verdict, Windows,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -120,12 +120,12 @@ fn any_history_is_as_specified(
 fn look_and_replay(store: &mut Store, history: &History) -> Result<(), TestCaseError> {
     let mut latest = 0;
     replay(store, history, |store, check, expected| {
-        let asked: Vec<Asked> = check.asked().cloned().collect();
+        let check: Vec<BucketCheck> = check.buckets().cloned().collect();
         let before = store.dump();
-        let third: Vec<Asked> =
-            asked.iter().map(|asked| Asked { algorithm: third(&asked.algorithm), ..asked.clone() }).collect();
+        let third: Vec<BucketCheck> =
+            check.iter().map(|check| BucketCheck { algorithm: third(&check.algorithm), ..check.clone() }).collect();
         store.look(&third).map_err(TestCaseError::fail)?;
-        let seen = store.look(&asked).map_err(TestCaseError::fail)?;
+        let seen = store.look(&check).map_err(TestCaseError::fail)?;
         if expected.now.0 >= latest {
             prop_assert_eq!(store.dump(), before);
         }
@@ -186,13 +186,13 @@ fn replay(
         store.set_clock(Micros(now));
         let earlier = |which: &usize| decided.get(which % decided.len().max(1));
         match event {
-            Event::Request(asked) => {
-                let asked = asked.iter().flat_map(|(limit, cost, enforced, ask)| {
+            Event::Request(check) => {
+                let check = check.iter().flat_map(|(limit, cost, enforced, ask)| {
                     let key = format!("limit{limit}");
-                    let asked = limits[*limit].asked(*limit, key.as_bytes(), Tokens(*cost), *enforced);
-                    asked.map(|asked| ask.of(now, asked)).collect::<Vec<_>>()
+                    let check = limits[*limit].checks(*limit, key.as_bytes(), Tokens(*cost), *enforced);
+                    check.map(|check| ask.of(now, check)).collect::<Vec<_>>()
                 });
-                let check = Check::new(asked.collect(), Holder::new(7, i.try_into().unwrap()));
+                let check = Check::new(check.collect(), Holder::new(7, i.try_into().unwrap()));
                 let expected = model.decide(Micros(now), &check);
                 meet(store, &check, &expected)?;
                 prop_assert_eq!(store.decide(&check), Ok(expected.clone()));
@@ -219,12 +219,12 @@ fn replay(
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let asked = (0_usize..3, prop_oneof![1 => Just(0), 3 => 0_u64..14], proptest::bool::weighted(0.7), ask());
-    let request = proptest::collection::vec(asked, 1..4).prop_map(|mut asked| {
+    let check = (0_usize..3, prop_oneof![1 => Just(0), 3 => 0_u64..14], proptest::bool::weighted(0.7), ask());
+    let request = proptest::collection::vec(check, 1..4).prop_map(|mut check| {
         // Each limit applies to a request at most once.
-        asked.sort_unstable_by_key(|&(limit, ..)| limit);
-        asked.dedup_by_key(|&mut (limit, ..)| limit);
-        Event::Request(asked)
+        check.sort_unstable_by_key(|&(limit, ..)| limit);
+        check.dedup_by_key(|&mut (limit, ..)| limit);
+        Event::Request(check)
     });
     prop_oneof![
         8 => request,
@@ -303,15 +303,15 @@ pub(crate) fn ask() -> impl Strategy<Value = Ask> {
 }
 
 impl Ask {
-    pub(crate) fn of(&self, now: u64, asked: Asked) -> Asked {
-        let Algorithm::LeasedBucket(leased) = asked.algorithm else { return asked };
+    pub(crate) fn of(&self, now: u64, check: BucketCheck) -> BucketCheck {
+        let Algorithm::LeasedBucket(leased) = check.algorithm else { return check };
         let settled = self.settled.map(|(epochs_ago, used, unused)| Settled {
             ends: leased.ttl().times((now / leased.ttl().0).saturating_add_signed(2_i64.saturating_sub(epochs_ago))),
             used: Tokens(used),
             unused: Tokens(unused),
         });
         let leased = leased.asking(LeaseAsk { want: Tokens(self.want), settled });
-        Asked { algorithm: Algorithm::LeasedBucket(leased), ..asked }
+        BucketCheck { algorithm: Algorithm::LeasedBucket(leased), ..check }
     }
 }
 

@@ -31,19 +31,19 @@ fn windows(algorithm: Algorithm) -> Windows {
 }
 
 fn check(limits: &[Windows], holder: u64, request: &Request) -> Check {
-    let asked = request.iter().flat_map(|(limit, cost, enforced)| {
+    let check = request.iter().flat_map(|(limit, cost, enforced)| {
         let key = format!("limit{limit}");
-        limits[*limit].asked(*limit, key.as_bytes(), Tokens(*cost), *enforced).collect::<Vec<_>>()
+        limits[*limit].checks(*limit, key.as_bytes(), Tokens(*cost), *enforced).collect::<Vec<_>>()
     });
-    Check::new(asked.collect(), Holder::new(7, holder))
+    Check::new(check.collect(), Holder::new(7, holder))
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let asked = (0..LIMITS, prop_oneof![1 => Just(0), 5 => 1_u64..8], proptest::bool::weighted(0.8));
-    proptest::collection::vec(asked, 1..=LIMITS).prop_map(|mut asked| {
-        asked.sort_unstable_by_key(|&(limit, ..)| limit);
-        asked.dedup_by_key(|&mut (limit, ..)| limit);
-        asked
+    let check = (0..LIMITS, prop_oneof![1 => Just(0), 5 => 1_u64..8], proptest::bool::weighted(0.8));
+    proptest::collection::vec(check, 1..=LIMITS).prop_map(|mut check| {
+        check.sort_unstable_by_key(|&(limit, ..)| limit);
+        check.dedup_by_key(|&mut (limit, ..)| limit);
+        check
     })
 }
 
@@ -92,10 +92,10 @@ fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
         store.clear();
         store.command(&["RPUSH", "limit1", "no bucket"]);
         let limits: Vec<_> = (0..3).map(|_| bucket(5, 600_000_000)).chain(more).map(windows).collect();
-        let asking = |asked: &[(usize, u64)]| {
+        let asking = |wanted: &[(usize, u64)]| {
             // If there is a limit of another algorithm, the script for all algorithms decides all requests.
             let others = more.iter().map(|_| (3, 1));
-            let asked = asked.iter().copied().chain(others).map(|(limit, cost)| (limit, cost, true));
+            let asked = wanted.iter().copied().chain(others).map(|(limit, cost)| (limit, cost, true));
             check(&limits, 1, &asked.collect())
         };
         let checks = [asking(&[(0, 1)]), asking(&[(0, 1), (1, 1)]), asking(&[(2, 5)]), asking(&[(2, 1)])];

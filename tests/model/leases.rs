@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, Asked, Check, Holder, LeaseAsk, LeasedBucket, Model, Settled, TokenBucket, Verdict,
+    Algorithm, BucketCheck, Check, Holder, LeaseAsk, LeasedBucket, Model, Settled, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -246,8 +246,9 @@ impl Worker {
 }
 
 fn check(algorithm: Algorithm, cost: u64) -> Check {
-    let asked = Asked { limit: 0, window: 0, key: b"bucket".to_vec(), algorithm, cost: Tokens(cost), enforced: true };
-    Check::new(vec![asked], Holder::default())
+    let check =
+        BucketCheck { limit: 0, window: 0, key: b"bucket".to_vec(), algorithm, cost: Tokens(cost), enforced: true };
+    Check::new(vec![check], Holder::default())
 }
 
 fn story() -> impl Strategy<Value = Story> {

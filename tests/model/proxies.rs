@@ -34,7 +34,7 @@ fn places(max: u64, lease: u64) -> Algorithm {
 
 fn check(algorithm: Algorithm, request: u64, cost: u64) -> Check {
     let windows = Windows::new(&[algorithm]).unwrap();
-    Check::new(windows.asked(0, b"limit", Tokens(cost), true).collect(), Holder::new(7, request))
+    Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), Holder::new(7, request))
 }
 
 /// A request: µs since the request before it, whether the second proxy sends it, and the cost.

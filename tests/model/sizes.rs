@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Asked, Check, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, TokenBucket,
+    Algorithm, BucketCheck, Check, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, TokenBucket,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -36,7 +36,7 @@ fn leased(bucket: TokenBucket) -> Algorithm {
 /// Returns a check of this cost. With `is_mixed`, a limit of another algorithm applies, too, so that the script for all
 /// algorithms decides.
 fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
-    let asked = |limit, key: &str, algorithm, cost| Asked {
+    let check = |limit, key: &str, algorithm, cost| BucketCheck {
         limit,
         window: 0,
         key: key.into(),
@@ -45,8 +45,8 @@ fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
         enforced: true,
     };
     let wide = Algorithm::FixedWindow(FixedWindow::new(n(1 << 32), Micros(1 << 50)).unwrap());
-    let other = is_mixed.then(|| asked(1, "other", wide, 0));
-    Check::new([asked(0, KEY, algorithm, cost)].into_iter().chain(other).collect(), Holder::default())
+    let other = is_mixed.then(|| check(1, "other", wide, 0));
+    Check::new([check(0, KEY, algorithm, cost)].into_iter().chain(other).collect(), Holder::default())
 }
 
 /// A Redis with a settable clock, by which keys expire.
@@ -297,8 +297,8 @@ fn configurations_that_differ_are_decided_as_specified() {
                 now = now.saturating_add_signed(pause);
                 store.set_clock(Micros(now));
                 let plain = check(algorithms[which % algorithms.len()], cost, is_mixed);
-                let asked = plain.asked().cloned().map(|asked| ask.of(now, asked)).collect();
-                let check = Check::new(asked, Holder::default());
+                let check = plain.buckets().cloned().map(|check| ask.of(now, check)).collect();
+                let check = Check::new(check, Holder::default());
                 prop_assert_eq!(store.decide(&check), Ok(model.decide(Micros(now), &check)));
             }
             Ok(())
@@ -321,14 +321,14 @@ fn a_lease_that_is_granted_as_a_clock_is_set_back_is_kept_as_specified() {
         now = now.saturating_add_signed(pause);
         store.set_clock(Micros(now));
         let plain = check(algorithms[which], cost, false);
-        let asked = plain.asked().cloned().map(|asked| match asked.algorithm {
+        let check = plain.buckets().cloned().map(|check| match check.algorithm {
             Algorithm::LeasedBucket(bucket) => {
                 let ask = LeaseAsk { want: Tokens(want), ..LeaseAsk::default() };
-                Asked { algorithm: Algorithm::LeasedBucket(bucket.asking(ask)), ..asked }
+                BucketCheck { algorithm: Algorithm::LeasedBucket(bucket.asking(ask)), ..check }
             }
-            _ => asked,
+            _ => check,
         });
-        let check = Check::new(asked.collect(), Holder::default());
+        let check = Check::new(check.collect(), Holder::default());
         assert_eq!(store.decide(&check), Ok(model.decide(Micros(now), &check)));
     }
 }

@@ -1,7 +1,7 @@
 //! A real Redis that runs calls exactly as the filter encodes them.
 
 use redis::{Connection, ConnectionLike, Value};
-use weir_filter::limit::{Asked, Check, Look, MIXED_SCRIPT, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
+use weir_filter::limit::{BucketCheck, Check, Look, MIXED_SCRIPT, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
 use weir_filter::redis::{Call, Reply, Script, Shares};
 use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
@@ -80,9 +80,9 @@ impl Store {
         check.read(&reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
     }
 
-    pub(crate) fn look(&mut self, asked: &[Asked]) -> Result<Vec<Outcome>, String> {
-        let reply = self.run(&Look::default().call(asked));
-        Look::read(asked, &reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
+    pub(crate) fn look(&mut self, check: &[BucketCheck]) -> Result<Vec<Outcome>, String> {
+        let reply = self.run(&Look::default().call(check));
+        Look::read(check, &reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
     }
 
     /// Returns all keys and values.

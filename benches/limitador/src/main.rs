@@ -32,7 +32,7 @@ const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLim
 
 /// The used fields of `envoy.service.ratelimit.v3.RateLimitRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Asked {
+struct BucketCheck {
     #[prost(string, tag = "1")]
     domain: String,
     #[prost(message, repeated, tag = "2")]
@@ -85,29 +85,29 @@ impl Service<http::Request<Body>> for RateLimitService {
             return Box::pin(ready(Ok(Status::unimplemented(METHOD).into_http())));
         }
         let method = ShouldRateLimit(self.0.clone());
-        Box::pin(async move { Ok(Grpc::new(ProstCodec::<Answer, Asked>::default()).unary(method, request).await) })
+        Box::pin(async move { Ok(Grpc::new(ProstCodec::<Answer, BucketCheck>::default()).unary(method, request).await) })
     }
 }
 
 struct ShouldRateLimit(Arc<AsyncRateLimiter>);
 
-impl UnaryService<Asked> for ShouldRateLimit {
+impl UnaryService<BucketCheck> for ShouldRateLimit {
     type Response = Answer;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<Asked>) -> Self::Future {
+    fn call(&mut self, request: Request<BucketCheck>) -> Self::Future {
         Box::pin(decide(self.0.clone(), request.into_inner()))
     }
 }
 
-async fn decide(limiter: Arc<AsyncRateLimiter>, asked: Asked) -> Result<Response<Answer>, Status> {
-    let values = asked.descriptors.into_iter().map(|descriptor| {
+async fn decide(limiter: Arc<AsyncRateLimiter>, check: BucketCheck) -> Result<Response<Answer>, Status> {
+    let values = check.descriptors.into_iter().map(|descriptor| {
         descriptor.entries.into_iter().map(|entry| (entry.key, entry.value)).collect::<HashMap<_, _>>()
     });
     let mut context = Context::default();
     context.list_binding("descriptors".to_owned(), values.collect());
-    let hits = u64::from(asked.hits_addend.max(1));
-    let checked = limiter.check_rate_limited_and_update(&asked.domain.into(), &context, hits, false).await;
+    let hits = u64::from(check.hits_addend.max(1));
+    let checked = limiter.check_rate_limited_and_update(&check.domain.into(), &context, hits, false).await;
     let checked = checked.map_err(|why| Status::unavailable(why.to_string()))?;
     Ok(Response::new(Answer { overall_code: if checked.limited { 2 } else { 1 } }))
 }

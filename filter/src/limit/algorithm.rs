@@ -3,9 +3,9 @@
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
+use super::bucket_decision::BucketDecision;
 use super::concurrency::Concurrency;
 use super::fixed_window::FixedWindow;
-use super::judgement::Judgement;
 use super::leased_bucket::LeasedBucket;
 use super::quota::Quota;
 use super::rate::Units;
@@ -71,7 +71,7 @@ impl Kind {
 
 /// What Redis saw in a bucket before the request. What the numbers mean is the algorithm's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct BucketState {
     /// How much of the limit is used, in the unit of the algorithm's limit.
     pub used: u64,
     /// What else it needs to know. Zero where it needs no more.
@@ -205,16 +205,16 @@ impl Algorithm {
     }
 
     /// What it says about a request that costs `cost`, given what Redis saw at `now`.
-    pub(super) fn judge(&self, now: Micros, seen: Seen, cost: Tokens) -> Judgement {
+    pub(super) fn decide(&self, now: Micros, seen: BucketState, cost: Tokens) -> BucketDecision {
         match self {
-            Self::TokenBucket(bucket) => bucket.judge(Units(seen.used), cost),
-            Self::LeasedBucket(leased) => leased.judge(now, seen, cost),
-            Self::SlidingLog(log) => log.judge(seen, cost),
-            Self::SlidingWindow(sliding) => sliding.judge(now, seen.more, cost),
-            Self::FixedWindow(fixed) => fixed.span(now).judge(now, fixed.limit(), seen.used, cost),
-            Self::Quota(quota) => quota.span(now).judge(now, quota.limit(), seen.used, cost),
-            Self::Concurrency(concurrency) => concurrency.judge(seen.used, cost),
-            Self::NoTokens => Judgement::NOTHING,
+            Self::TokenBucket(bucket) => bucket.decide(Units(seen.used), cost),
+            Self::LeasedBucket(leased) => leased.decide(now, seen, cost),
+            Self::SlidingLog(log) => log.decide(seen, cost),
+            Self::SlidingWindow(sliding) => sliding.decide(now, seen.more, cost),
+            Self::FixedWindow(fixed) => fixed.span(now).decide(now, fixed.limit(), seen.used, cost),
+            Self::Quota(quota) => quota.span(now).decide(now, quota.limit(), seen.used, cost),
+            Self::Concurrency(concurrency) => concurrency.decide(seen.used, cost),
+            Self::NoTokens => BucketDecision::NOTHING,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The most that a bucket admits in a while, and what it says when all of that is taken: for requests that are denied
 //! without asking Redis.
 
-use super::algorithm::{Algorithm, Seen};
-use super::check::Asked;
+use super::algorithm::{Algorithm, BucketState};
+use super::check::BucketCheck;
 use super::verdict::Outcome;
 use crate::units::{Micros, Tokens};
 
@@ -11,7 +11,7 @@ const FREED: u64 = 64;
 /// What a request is told to wait, where nobody knows better.
 const SOON: Micros = Micros::from_secs(1);
 
-impl Asked {
+impl BucketCheck {
     /// Whether the bucket can deny the request.
     #[must_use]
     pub fn counts(&self) -> bool {
@@ -29,8 +29,8 @@ impl Asked {
     #[must_use]
     #[inline(never)]
     pub fn at_most_within(&self, span: Micros) -> Tokens {
-        let judgement = self.algorithm.judge(Micros::ZERO, Seen::default(), Tokens(0));
-        let capacity = judgement.capacity.0;
+        let decision = self.algorithm.decide(Micros::ZERO, BucketState::default(), Tokens(0));
+        let capacity = decision.capacity.0;
         // Whole windows may turn twice in no time; what flows in evenly comes in proportion.
         let (first, span) = match self.algorithm {
             Algorithm::TokenBucket(bucket) => (capacity, span.plus(bucket.max_delay())),
@@ -43,7 +43,7 @@ impl Asked {
             (Some(bucket), _) => (bucket.rate().per_micro(), bucket.rate().per_token()),
             // Leases end.
             (None, Algorithm::Concurrency(concurrency)) => (capacity, concurrency.lease().0),
-            (None, _) => (capacity, judgement.period.unwrap_or_default().0),
+            (None, _) => (capacity, decision.period.unwrap_or_default().0),
         };
         let flow = span.0.checked_mul(many).and_then(|flow| flow.checked_div(each));
         Tokens(flow.map_or(u64::MAX, |flow| first.saturating_add(flow).saturating_add(1)))
@@ -57,10 +57,10 @@ impl Asked {
         let used = self.algorithm.arguments(self.cost).limit;
         let more = if let Algorithm::SlidingWindow(_) = self.algorithm { [used, 0] } else { [SOON.0; 2] };
         let seen = match self.algorithm {
-            Algorithm::LeasedBucket(_) => Seen { used, more: [0, 0] },
-            _ => Seen { used, more },
+            Algorithm::LeasedBucket(_) => BucketState { used, more: [0, 0] },
+            _ => BucketState { used, more },
         };
-        let outcome = self.outcome(&self.algorithm.judge(now.unwrap_or_default(), seen, self.cost), false);
+        let outcome = self.outcome(&self.algorithm.decide(now.unwrap_or_default(), seen, self.cost), false);
         let at_most = |wait: Micros| if now.is_none() { wait.min(SOON) } else { wait };
         Outcome {
             admitted: false,
@@ -101,8 +101,8 @@ mod tests {
         ]
     }
 
-    fn asked(algorithm: Algorithm, cost: u64) -> Asked {
-        Windows::new(&[algorithm]).unwrap().asked(0, b"key", Tokens(cost), true).next().unwrap()
+    fn check(algorithm: Algorithm, cost: u64) -> BucketCheck {
+        Windows::new(&[algorithm]).unwrap().checks(0, b"key", Tokens(cost), true).next().unwrap()
     }
 
     proptest! {
@@ -118,15 +118,15 @@ mod tests {
                 let mut admitted: Vec<(Micros, u64)> = Vec::new();
                 for (nth, (pause, cost)) in history.iter().enumerate() {
                     now = now.plus(Micros(*pause));
-                    let asked = asked(algorithm, *cost);
-                    let takes = asked.takes().0;
-                    let check = Check::new(vec![asked.clone()], Holder::new(1, u64::try_from(nth).unwrap()));
+                    let bucket = check(algorithm, *cost);
+                    let takes = bucket.takes().0;
+                    let check = Check::new(vec![bucket.clone()], Holder::new(1, u64::try_from(nth).unwrap()));
                     if model.decide(now, &check).admitted {
                         admitted.push((now, takes));
                     }
                     for (first, &(since, _)) in admitted.iter().enumerate() {
                         let all: u64 = admitted[first..].iter().map(|(_, cost)| cost).sum();
-                        prop_assert!(all <= asked.at_most_within(now.minus(since)).0, "{algorithm:?}");
+                        prop_assert!(all <= bucket.at_most_within(now.minus(since)).0, "{algorithm:?}");
                     }
                 }
             }
@@ -136,31 +136,31 @@ mod tests {
     #[test]
     fn an_exhausted_bucket_says_what_an_empty_one_says() {
         for algorithm in algorithms(10, Micros::from_secs(10)) {
-            let outcome = asked(algorithm, 1).exhausted(Some(NOW));
+            let outcome = check(algorithm, 1).exhausted(Some(NOW));
             assert!(
                 !outcome.admitted && !outcome.spent && outcome.remaining == Tokens(0),
                 "{algorithm:?}: {outcome:?}"
             );
             let wait = outcome.retry_after.unwrap();
             assert!(wait > Micros::ZERO && wait <= Micros::from_secs(60), "{algorithm:?}: {wait:?}");
-            let soon = asked(algorithm, 1).exhausted(None);
+            let soon = check(algorithm, 1).exhausted(None);
             assert!(soon.retry_after.unwrap() <= SOON && soon.reset <= SOON, "{algorithm:?}: {soon:?}");
         }
         let bucket = algorithms(10, Micros::from_secs(10))[0];
-        assert_eq!(asked(bucket, 3).exhausted(Some(NOW)).retry_after, Some(Micros::from_secs(3)));
-        assert_eq!(asked(bucket, 11).exhausted(Some(NOW)).retry_after, None, "waiting cannot help");
+        assert_eq!(check(bucket, 3).exhausted(Some(NOW)).retry_after, Some(Micros::from_secs(3)));
+        assert_eq!(check(bucket, 11).exhausted(Some(NOW)).retry_after, None, "waiting cannot help");
     }
 
     #[test]
     fn a_bucket_that_fills_within_a_microsecond_admits_as_much_as_flows_in() {
         let nonzero = |n| NonZeroU64::new(n).unwrap();
         let bucket = TokenBucket::new(nonzero(3), nonzero(10), Micros(1)).unwrap();
-        assert_eq!(asked(Algorithm::TokenBucket(bucket), 1).at_most_within(Micros(100)), Tokens(1_004));
+        assert_eq!(check(Algorithm::TokenBucket(bucket), 1).at_most_within(Micros(100)), Tokens(1_004));
     }
 
     #[test]
     fn what_is_beyond_counting_has_no_ceiling() {
         let window = FixedWindow::new(1_u64 << 32, Micros(1)).unwrap();
-        assert_eq!(asked(Algorithm::FixedWindow(window), 1).at_most_within(Micros(1 << 32)), Tokens(u64::MAX));
+        assert_eq!(check(Algorithm::FixedWindow(window), 1).at_most_within(Micros(1 << 32)), Tokens(u64::MAX));
     }
 }

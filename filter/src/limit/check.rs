@@ -4,9 +4,9 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::algorithm::{Algorithm, Seen};
+use super::algorithm::{Algorithm, BucketState};
+use super::bucket_decision::BucketDecision;
 use super::holds::{Holder, Holds};
-use super::judgement::Judgement;
 use super::scripts::Scripts;
 use super::verdict::{Outcome, Verdict};
 use crate::redis::{Call, CallWriter, Integers, Reply, Script};
@@ -14,7 +14,7 @@ use crate::units::{Micros, Tokens};
 
 /// One bucket that the request runs into.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct BucketCheck {
     /// The limit's index in the configuration.
     pub limit: usize,
     /// The bucket's place among the limit's windows. The windows of a limit follow each other.
@@ -32,7 +32,7 @@ pub struct Asked {
 /// A request's limits, in the configuration's order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Check {
-    asked: Vec<Asked>,
+    buckets: Vec<BucketCheck>,
     holder: Holder,
 }
 
@@ -50,25 +50,25 @@ impl Check {
     /// The buckets that the request runs into, and the name under which it takes places in those of concurrency
     /// limits. None at all is a check that admits.
     #[must_use]
-    pub fn new(asked: Vec<Asked>, holder: Holder) -> Self {
-        Self { asked, holder }
+    pub fn new(buckets: Vec<BucketCheck>, holder: Holder) -> Self {
+        Self { buckets, holder }
     }
 
     /// Whether no limit applies.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.asked.is_empty()
+        self.buckets.is_empty()
     }
 
     /// The buckets that the request runs into.
-    pub fn asked(&self) -> impl Iterator<Item = &Asked> {
-        self.asked.iter()
+    pub fn buckets(&self) -> impl Iterator<Item = &BucketCheck> {
+        self.buckets.iter()
     }
 
     /// The bucket that an outcome is of.
     #[must_use]
-    pub fn of(&self, outcome: &Outcome) -> Option<&Asked> {
-        self.asked.iter().find(|asked| (asked.limit, asked.window) == (outcome.limit, outcome.window))
+    pub fn of(&self, outcome: &Outcome) -> Option<&BucketCheck> {
+        self.buckets.iter().find(|check| (check.limit, check.window) == (outcome.limit, outcome.window))
     }
 
     /// In whose name places are taken.
@@ -80,23 +80,23 @@ impl Check {
     /// Whether a request that is admitted may hold places.
     #[must_use]
     pub fn takes_places(&self) -> bool {
-        self.asked.iter().any(|asked| asked.cost.0 > 0 && matches!(asked.algorithm, Algorithm::Concurrency(_)))
+        self.buckets.iter().any(|check| check.cost.0 > 0 && matches!(check.algorithm, Algorithm::Concurrency(_)))
     }
 
     /// Bytes that it takes in memory, about.
     #[must_use]
     pub fn size(&self) -> usize {
-        let one = |asked: &Asked| asked.key.len().saturating_add(size_of::<Asked>());
-        self.asked.iter().fold(size_of::<Self>(), |all, asked| all.saturating_add(one(asked)))
+        let one = |check: &BucketCheck| check.key.len().saturating_add(size_of::<BucketCheck>());
+        self.buckets.iter().fold(size_of::<Self>(), |all, check| all.saturating_add(one(check)))
     }
 
     /// The call that has Redis decide.
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
         let call = if self.is_lean() {
-            lean_call(scripts.token_buckets(), &self.asked)
+            lean_call(scripts.token_buckets(), &self.buckets)
         } else {
-            mixed_call(scripts.mixed(), &self.asked, self.holder)
+            mixed_call(scripts.mixed(), &self.buckets, self.holder)
         };
         call.sharing(self.reply_len())
     }
@@ -109,20 +109,20 @@ impl Check {
         let malformed = MalformedReply::new(self.reply_len(), reply);
         let Some((admitted, now, numbers)) = read(reply) else { return Err(malformed) };
         let seen = if self.is_lean() { in_ones(numbers) } else { in_threes(numbers) };
-        let Some(seen) = seen.filter(|seen| seen.len() == self.asked.len()) else { return Err(malformed) };
+        let Some(seen) = seen.filter(|seen| seen.len() == self.buckets.len()) else { return Err(malformed) };
         let verdict = self.decide(now, &seen);
         if verdict.admitted == admitted { Ok(verdict) } else { Err(malformed) }
     }
 
     /// The specification of the decision: given what was seen in each bucket at `now`, what becomes of the request.
     #[must_use]
-    pub fn decide(&self, now: Micros, seen: &[Seen]) -> Verdict {
-        let judged = self.asked.iter().zip(seen);
-        let judged: Vec<(&Asked, Judgement)> =
-            judged.map(|(asked, &seen)| (asked, asked.algorithm.judge(now, seen, asked.cost))).collect();
-        let admitted = judged.iter().all(|(asked, judgement)| !asked.enforced || judgement.admits);
-        let fits = |limit: usize| judged.iter().all(|(asked, judgement)| asked.limit != limit || judgement.admits);
-        let outcomes = judged.iter().map(|(asked, judgement)| asked.outcome(judgement, admitted && fits(asked.limit)));
+    pub fn decide(&self, now: Micros, seen: &[BucketState]) -> Verdict {
+        let decisions = self.buckets.iter().zip(seen);
+        let decisions: Vec<(&BucketCheck, BucketDecision)> =
+            decisions.map(|(check, &seen)| (check, check.algorithm.decide(now, seen, check.cost))).collect();
+        let admitted = decisions.iter().all(|(check, decision)| !check.enforced || decision.admits);
+        let fits = |limit: usize| decisions.iter().all(|(check, decision)| check.limit != limit || decision.admits);
+        let outcomes = decisions.iter().map(|(check, decision)| check.outcome(decision, admitted && fits(check.limit)));
         Verdict { admitted, now, outcomes: outcomes.collect() }
     }
 
@@ -130,13 +130,13 @@ impl Check {
     #[must_use]
     pub fn holds(&self, verdict: &Verdict) -> Option<Holds> {
         let spent = verdict.outcomes.iter().map(|outcome| outcome.spent);
-        self.places(self.asked.iter().zip(spent).filter(|(_, spent)| *spent).map(|(asked, _)| asked))
+        self.places(self.buckets.iter().zip(spent).filter(|(_, spent)| *spent).map(|(check, _)| check))
     }
 
     /// The places that a request may hold of which Redis did not say what became of it. They are to be given back.
     #[must_use]
     pub fn possible_holds(&self) -> Option<Holds> {
-        self.places(self.asked.iter())
+        self.places(self.buckets.iter())
     }
 
     /// The call that gives the tokens of a held request back, whose client has gone before they came.
@@ -147,10 +147,10 @@ impl Check {
     pub fn refund_call(&self, verdict: &Verdict, scripts: &Scripts) -> Option<Call> {
         let mut keys: Vec<&[u8]> = Vec::new();
         let mut arguments = Vec::new();
-        for (asked, outcome) in self.asked.iter().zip(&verdict.outcomes) {
-            if let (Algorithm::TokenBucket(bucket), true) = (asked.algorithm, outcome.spent) {
-                keys.push(&asked.key);
-                let (price, per_micro) = (bucket.price(asked.cost).0, bucket.rate().per_micro());
+        for (check, outcome) in self.buckets.iter().zip(&verdict.outcomes) {
+            if let (Algorithm::TokenBucket(bucket), true) = (check.algorithm, outcome.spent) {
+                keys.push(&check.key);
+                let (price, per_micro) = (bucket.price(check.cost).0, bucket.rate().per_micro());
                 arguments.extend([verdict.now.0, outcome.reset.0, price].map(|number| number.to_string()));
                 arguments.extend([bucket.unit().to_string(), per_micro.to_string()]);
             }
@@ -160,27 +160,27 @@ impl Check {
 
     /// Integers in the script's reply.
     fn reply_len(&self) -> usize {
-        self.asked.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1)
+        self.buckets.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1)
     }
 
     /// Whether the script for token buckets alone decides it. That one takes windows in shadow mode for limits of
     /// their own.
     fn is_lean(&self) -> bool {
-        self.asked
+        self.buckets
             .iter()
-            .all(|asked| matches!(asked.algorithm, Algorithm::TokenBucket(_)) && (asked.enforced || asked.window == 0))
+            .all(|check| matches!(check.algorithm, Algorithm::TokenBucket(_)) && (check.enforced || check.window == 0))
     }
 
-    fn places<'a>(&self, asked: impl Iterator<Item = &'a Asked>) -> Option<Holds> {
-        let places = asked.filter(|asked| asked.cost.0 > 0).filter_map(|asked| match asked.algorithm {
-            Algorithm::Concurrency(concurrency) => Some((asked.key.clone(), concurrency.lease())),
+    fn places<'a>(&self, check: impl Iterator<Item = &'a BucketCheck>) -> Option<Holds> {
+        let places = check.filter(|check| check.cost.0 > 0).filter_map(|check| match check.algorithm {
+            Algorithm::Concurrency(concurrency) => Some((check.key.clone(), concurrency.lease())),
             _ => None,
         });
         Holds::new(self.holder, places)
     }
 }
 
-impl Asked {
+impl BucketCheck {
     /// Whether it may have the request held until its tokens exist.
     #[must_use]
     pub fn may_delay(&self) -> bool {
@@ -204,33 +204,33 @@ impl Asked {
             retry_after: wait,
             reset: wait.unwrap_or_default(),
             delay: Micros::ZERO,
-            ..self.outcome(&self.algorithm.judge(Micros::ZERO, Seen::default(), self.cost), false)
+            ..self.outcome(&self.algorithm.decide(Micros::ZERO, BucketState::default(), self.cost), false)
         }
     }
 
     /// What it says at `now` to a request that spends nothing, given what Redis saw.
-    pub(super) fn look(&self, now: Micros, seen: Seen) -> Outcome {
-        self.outcome(&self.algorithm.judge(now, seen, self.cost), false)
+    pub(super) fn look(&self, now: Micros, seen: BucketState) -> Outcome {
+        self.outcome(&self.algorithm.decide(now, seen, self.cost), false)
     }
 
     /// What it says of a request that goes on, so that it pays its cost and takes what it is granted, or does not.
-    pub(super) fn outcome(&self, judgement: &Judgement, goes_on: bool) -> Outcome {
+    pub(super) fn outcome(&self, decision: &BucketDecision, goes_on: bool) -> Outcome {
         let spent = goes_on && self.cost.0 > 0;
-        let granted = judgement.granted.filter(|_| goes_on);
-        let level = if spent || granted.is_some() { judgement.after } else { judgement.before };
+        let granted = decision.granted.filter(|_| goes_on);
+        let level = if spent || granted.is_some() { decision.after } else { decision.before };
         Outcome {
             limit: self.limit,
             window: self.window,
             cost: self.cost,
-            capacity: judgement.capacity,
-            period: judgement.period,
-            admitted: judgement.admits,
+            capacity: decision.capacity,
+            period: decision.period,
+            admitted: decision.admits,
             enforced: self.enforced,
             spent,
             remaining: level.remaining,
-            retry_after: judgement.retry_after,
+            retry_after: decision.retry_after,
             reset: level.reset,
-            delay: judgement.delay,
+            delay: decision.delay,
             granted,
         }
     }
@@ -288,50 +288,51 @@ fn write_signed(call: &mut CallWriter, number: i64) {
 }
 
 /// A call of these buckets, their keys written; so many arguments for each to come.
-fn writer(script: &Arc<Script>, asked: &[Asked], for_each: usize) -> CallWriter {
-    let each =
-        |size: usize, asked: &Asked| size.saturating_add(asked.key.len()).saturating_add(for_each.saturating_mul(16));
+fn writer(script: &Arc<Script>, buckets: &[BucketCheck], for_each: usize) -> CallWriter {
+    let each = |size: usize, check: &BucketCheck| {
+        size.saturating_add(check.key.len()).saturating_add(for_each.saturating_mul(16))
+    };
     let mut call =
-        Call::write_script(script, asked.len(), asked.len().saturating_mul(for_each), asked.iter().fold(0, each));
-    asked.iter().for_each(|asked| call.bytes(&asked.key));
+        Call::write_script(script, buckets.len(), buckets.len().saturating_mul(for_each), buckets.iter().fold(0, each));
+    buckets.iter().for_each(|check| call.bytes(&check.key));
     call
 }
 
 /// The call of the script for token buckets.
-fn lean_call(script: &Arc<Script>, asked: &[Asked]) -> Call {
-    let mut call = writer(script, asked, 4);
-    for_each_and_last(asked, |asked, is_last| asked.write_lean(is_last, &mut call));
+fn lean_call(script: &Arc<Script>, buckets: &[BucketCheck]) -> Call {
+    let mut call = writer(script, buckets, 4);
+    for_each_and_last(buckets, |check, is_last| check.write_lean(is_last, &mut call));
     call.finish()
 }
 
 /// The call of a script that takes what the mixed one does.
-pub(super) fn mixed_call(script: &Arc<Script>, asked: &[Asked], holder: Holder) -> Call {
-    let mut call = writer(script, asked, 7);
-    for_each_and_last(asked, |asked, is_last| {
-        asked.write_mixed(&mut call);
+pub(super) fn mixed_call(script: &Arc<Script>, buckets: &[BucketCheck], holder: Holder) -> Call {
+    let mut call = writer(script, buckets, 7);
+    for_each_and_last(buckets, |check, is_last| {
+        check.write_mixed(&mut call);
         call.bytes(if is_last { holder.as_bytes() } else { b"" });
     });
     call.finish()
 }
 
-fn for_each_and_last(asked: &[Asked], mut write: impl FnMut(&Asked, bool)) {
-    if let Some((last, others)) = asked.split_last() {
-        others.iter().for_each(|asked| write(asked, false));
+fn for_each_and_last(buckets: &[BucketCheck], mut write: impl FnMut(&BucketCheck, bool)) {
+    if let Some((last, others)) = buckets.split_last() {
+        others.iter().for_each(|check| write(check, false));
         write(last, true);
     }
 }
 
 /// What the script for token buckets replies of each, after the first integer.
-fn in_ones(integers: Integers<'_>) -> Option<Vec<Seen>> {
-    let seen = |nth| Some(Seen { used: natural(integers, nth)?, more: [0, 0] });
+fn in_ones(integers: Integers<'_>) -> Option<Vec<BucketState>> {
+    let seen = |nth| Some(BucketState { used: natural(integers, nth)?, more: [0, 0] });
     (1..integers.len()).map(seen).collect()
 }
 
 /// What such a script replies of each bucket, after the first integer. `None` where that is something else.
-pub(super) fn in_threes(integers: Integers<'_>) -> Option<Vec<Seen>> {
+pub(super) fn in_threes(integers: Integers<'_>) -> Option<Vec<BucketState>> {
     let seen = |nth: usize| {
         let [used, x, y] = [0, 1, 2].map(|more| natural(integers, nth.saturating_add(more)));
-        Some(Seen { used: used?, more: [x?, y?] })
+        Some(BucketState { used: used?, more: [x?, y?] })
     };
     (1..integers.len()).step_by(3).map(seen).collect()
 }
@@ -365,20 +366,21 @@ mod tests {
         let ten = NonZeroU64::new(10).unwrap();
         let bucket = TokenBucket::new(ten, ten, Micros::from_secs(60)).unwrap();
         let algorithm = Algorithm::TokenBucket(bucket);
-        let asked = Asked { limit: 3, window: 0, key: Vec::new(), algorithm, cost: Tokens(1), enforced: true };
-        let blocked = asked.blocked(Some(Micros::from_secs(9)));
+        let check = BucketCheck { limit: 3, window: 0, key: Vec::new(), algorithm, cost: Tokens(1), enforced: true };
+        let blocked = check.blocked(Some(Micros::from_secs(9)));
         assert_eq!((blocked.limit, blocked.admitted, blocked.spent), (3, false, false));
         assert_eq!((blocked.capacity, blocked.period), (Tokens(10), Some(Micros::from_secs(60))));
         assert_eq!((blocked.remaining, blocked.retry_after), (Tokens(0), Some(Micros::from_secs(9))));
-        assert_eq!(asked.blocked(None).retry_after, None);
+        assert_eq!(check.blocked(None).retry_after, None);
     }
 
     #[test]
     fn a_reply_of_another_form_is_malformed() {
         let one = NonZeroU64::MIN;
         let fixed = Algorithm::FixedWindow(crate::limit::FixedWindow::new(one, Micros::from_secs(1)).unwrap());
-        let asked = Asked { limit: 0, window: 0, key: Vec::new(), algorithm: fixed, cost: Tokens(1), enforced: true };
-        let check = Check::new(vec![asked], Holder::default());
+        let check =
+            BucketCheck { limit: 0, window: 0, key: Vec::new(), algorithm: fixed, cost: Tokens(1), enforced: true };
+        let check = Check::new(vec![check], Holder::default());
         let listed = |numbers: &[i64]| Reply::Array(numbers.iter().map(|n| Reply::Integer(*n)).collect());
         let packed = |numbers: &[i64]| Reply::Bulk(numbers.iter().flat_map(|n| n.to_be_bytes()).collect());
         let malformed = |reply| check.read(&reply).unwrap_err().to_string();

@@ -7,8 +7,8 @@
 //! the specification; `concurrency.lua` beside it is what Redis runs, and [`Holds`](super::Holds) gives back.
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within};
+use super::bucket_decision::{BucketDecision, Level};
 use super::holds::Holder;
-use super::judgement::{Judgement, Level};
 use crate::units::{Micros, Tokens};
 use alloc::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Concurrency {
         Arguments::of_count("c", Tokens(places(cost)), self.max(), [self.lease, Micros::ZERO])
     }
 
-    pub(super) fn judge(&self, held: u64, cost: Tokens) -> Judgement {
+    pub(super) fn decide(&self, held: u64, cost: Tokens) -> BucketDecision {
         // A limit that was larger leaves no place and no less.
         let held = held.min(self.max);
         let held_after = held.saturating_add(places(cost));
@@ -81,7 +81,7 @@ impl Concurrency {
             remaining: Tokens(self.max.saturating_sub(held)),
             reset: if held > 0 { RETRY_AFTER } else { Micros::ZERO },
         };
-        Judgement {
+        BucketDecision {
             capacity: self.max(),
             period: None,
             admits,
@@ -139,7 +139,7 @@ mod tests {
                 }
                 let held = concurrency.look(&mut leases, now, Tokens(5));
                 prop_assert_eq!(held, u64::try_from(in_flight.len()).unwrap());
-                let admits = concurrency.judge(held, Tokens(5)).admits;
+                let admits = concurrency.decide(held, Tokens(5)).admits;
                 prop_assert_eq!(admits, held < max);
                 if admits {
                     let holder = Holder::new(1, u64::try_from(i).unwrap());
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_look_takes_no_place() {
         let one = Concurrency::new(1_u64, Micros::from_secs(1)).unwrap();
-        assert!(one.judge(1, Tokens(0)).admits);
-        assert!(!one.judge(1, Tokens(1)).admits);
+        assert!(one.decide(1, Tokens(0)).admits);
+        assert!(!one.decide(1, Tokens(1)).admits);
     }
 }

@@ -7,7 +7,7 @@
 use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, window_within};
-use super::judgement::{Judgement, Level};
+use super::bucket_decision::{BucketDecision, Level};
 use crate::units::{Micros, Tokens};
 
 /// At most so many in each window.
@@ -81,7 +81,7 @@ impl Span {
         *state = Some(Counted { start: self.start, used });
     }
 
-    pub(super) fn judge(self, now: Micros, limit: Tokens, used: u64, cost: Tokens) -> Judgement {
+    pub(super) fn decide(self, now: Micros, limit: Tokens, used: u64, cost: Tokens) -> BucketDecision {
         let until_end = self.end.minus(now);
         // A limit that was larger leaves its window used up and no worse.
         let used = used.min(limit.0);
@@ -91,7 +91,7 @@ impl Span {
             reset: if used > 0 { until_end } else { Micros::ZERO },
         };
         let admits = used_after <= limit.0;
-        Judgement {
+        BucketDecision {
             capacity: limit,
             period: Some(self.end.minus(self.start)),
             admits,
@@ -126,10 +126,10 @@ mod tests {
     #[test]
     fn a_denial_waits_for_the_next_window_and_more_than_a_window_holds_for_ever() {
         let span = fixed(10, 100).span(Micros(1_030));
-        let denied = span.judge(Micros(1_030), Tokens(10), 8, Tokens(3));
+        let denied = span.decide(Micros(1_030), Tokens(10), 8, Tokens(3));
         assert_eq!((denied.admits, denied.retry_after, denied.before.remaining), (false, Some(Micros(70)), Tokens(2)));
-        assert_eq!(span.judge(Micros(1_030), Tokens(10), 0, Tokens(11)).retry_after, None);
-        assert!(!span.judge(Micros(1_030), Tokens(10), 10, Tokens(u64::MAX)).admits);
+        assert_eq!(span.decide(Micros(1_030), Tokens(10), 0, Tokens(11)).retry_after, None);
+        assert!(!span.decide(Micros(1_030), Tokens(10), 10, Tokens(u64::MAX)).admits);
     }
 
     proptest! {
@@ -146,7 +146,7 @@ mod tests {
                 now = now.plus(Micros(pause));
                 let span = fixed.span(now);
                 let used = span.look(&mut state);
-                if span.judge(now, fixed.limit(), used, Tokens(cost)).admits {
+                if span.decide(now, fixed.limit(), used, Tokens(cost)).admits {
                     span.spend(&mut state, Tokens(cost));
                     *spent.entry(span.start).or_default() += cost;
                 } else {

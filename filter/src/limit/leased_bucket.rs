@@ -24,8 +24,8 @@ use alloc::string::{String, ToString};
 use core::fmt::Write;
 use core::num::NonZeroU64;
 
-use super::algorithm::{AlgorithmError, Arguments, Seen};
-use super::judgement::Judgement;
+use super::algorithm::{AlgorithmError, Arguments, BucketState};
+use super::bucket_decision::BucketDecision;
 use super::rate::{MOST_UNITS, Units};
 use super::token_bucket::TokenBucket;
 use super::token_state::{OpenBucket, TokenState};
@@ -117,13 +117,13 @@ impl LeasedBucket {
 
     /// What Redis does before it decides: settles what is settled. Says what the bucket lacks of being full, what is
     /// out included; how many tokens are granted, if the request goes on; and when they would end.
-    pub(super) fn look(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) -> Seen {
+    pub(super) fn look(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) -> BucketState {
         let open = TokenState::open(state.as_ref(), now, &self.bucket, &self.ask.settled);
         let (lack, granted) = (open.lack(), self.grants(&open, cost));
         if let Some(changed) = open.changed() {
             *state = Some(changed);
         }
-        Seen { used: lack.0, more: [granted.0, self.ends(now).0] }
+        BucketState { used: lack.0, more: [granted.0, self.ends(now).0] }
     }
 
     /// What Redis does after [`look`](Self::look) where the request goes on, and costs or is granted something.
@@ -153,14 +153,14 @@ impl LeasedBucket {
         asks
     }
 
-    pub(super) fn judge(&self, now: Micros, seen: Seen, cost: Tokens) -> Judgement {
+    pub(super) fn decide(&self, now: Micros, seen: BucketState, cost: Tokens) -> BucketDecision {
         let (lack, [granted, ends]) = (Units(seen.used), seen.more);
         let after = self.bucket.lack_after(lack, cost).0.saturating_add(self.bucket.rate().units(Tokens(granted)).0);
         let grant = Grant { tokens: Tokens(granted), ends: Micros(ends), valid_for: Micros(ends).minus(now) };
-        Judgement {
+        BucketDecision {
             after: self.bucket.level(Units(after)),
             granted: (granted > 0).then_some(grant),
-            ..self.bucket.judge(lack, cost)
+            ..self.bucket.decide(lack, cost)
         }
     }
 
@@ -211,11 +211,11 @@ mod tests {
     fn ask(leased: &LeasedBucket, state: &mut Option<TokenState>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
         let now = Micros::from_secs(1_000 + secs);
         let seen = leased.look(state, now, Tokens(cost));
-        let judgement = leased.judge(now, seen, Tokens(cost));
-        if judgement.admits && (cost > 0 || judgement.granted.is_some()) {
+        let decision = leased.decide(now, seen, Tokens(cost));
+        if decision.admits && (cost > 0 || decision.granted.is_some()) {
             leased.spend(state, now, Tokens(cost));
         }
-        (seen.used / SECOND.0, judgement.granted)
+        (seen.used / SECOND.0, decision.granted)
     }
 
     #[test]
@@ -271,9 +271,9 @@ mod tests {
         let smaller = leased(10);
         let now = Micros::from_secs(1_001);
         let seen = smaller.look(&mut state, now, Tokens(1));
-        let judgement = smaller.judge(now, seen, Tokens(1));
-        assert_eq!((judgement.admits, judgement.before.remaining), (false, Tokens(0)));
-        assert_eq!(judgement.retry_after, Some(SECOND));
+        let decision = smaller.decide(now, seen, Tokens(1));
+        assert_eq!((decision.admits, decision.before.remaining), (false, Tokens(0)));
+        assert_eq!(decision.retry_after, Some(SECOND));
         assert_eq!(ask(&smaller, &mut state, 20, 0).0, 10);
         assert_eq!(ask(&smaller, &mut state, 21, 0).0, 9);
     }

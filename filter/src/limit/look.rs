@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::check::{Asked, MalformedReply, in_threes, mixed_call, read};
+use super::check::{BucketCheck, MalformedReply, in_threes, mixed_call, read};
 use super::holds::Holder;
 use super::scripts::LOOK_SCRIPT;
 use super::verdict::Outcome;
@@ -25,20 +25,20 @@ impl Default for Look {
 impl Look {
     /// The call that looks into all these buckets at one instant.
     #[must_use]
-    pub fn call(&self, asked: &[Asked]) -> Call {
-        mixed_call(&self.script, asked, Holder::default())
+    pub fn call(&self, check: &[BucketCheck]) -> Call {
+        mixed_call(&self.script, check, Holder::default())
     }
 
     /// What Redis' reply says of each bucket: whether it would admit what it is asked, and how full it is without.
     ///
     /// # Errors
     /// Where the reply is not of the script's form.
-    pub fn read(asked: &[Asked], reply: &Reply) -> Result<Vec<Outcome>, MalformedReply> {
-        let expected = asked.len().saturating_mul(3).saturating_add(1);
+    pub fn read(check: &[BucketCheck], reply: &Reply) -> Result<Vec<Outcome>, MalformedReply> {
+        let expected = check.len().saturating_mul(3).saturating_add(1);
         let seen = read(reply).and_then(|(_, now, numbers)| Some((now, in_threes(numbers)?)));
         match seen {
-            Some((now, seen)) if seen.len() == asked.len() => {
-                Ok(asked.iter().zip(seen).map(|(asked, seen)| asked.look(now, seen)).collect())
+            Some((now, seen)) if seen.len() == check.len() => {
+                Ok(check.iter().zip(seen).map(|(check, seen)| check.look(now, seen)).collect())
             }
             _ => Err(MalformedReply::new(expected, reply)),
         }

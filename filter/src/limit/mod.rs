@@ -6,13 +6,13 @@
 //! operators: it spends nothing.
 
 mod algorithm;
+mod bucket_decision;
 mod ceiling;
 mod check;
 mod civil;
 mod concurrency;
 mod fixed_window;
 mod holds;
-mod judgement;
 mod leased_bucket;
 mod look;
 mod model;
@@ -27,8 +27,8 @@ mod token_state;
 mod verdict;
 mod windows;
 
-pub use algorithm::{Algorithm, AlgorithmError, Kind, Seen};
-pub use check::{Asked, Check, MalformedReply};
+pub use algorithm::{Algorithm, AlgorithmError, BucketState, Kind};
+pub use check::{BucketCheck, Check, MalformedReply};
 pub use concurrency::Concurrency;
 pub use fixed_window::FixedWindow;
 pub use holds::{Holder, Holds, release_call, renew_call};

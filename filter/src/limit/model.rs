@@ -3,8 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::algorithm::{Algorithm, Seen};
-use super::check::{Asked, Check};
+use super::algorithm::{Algorithm, BucketState};
+use super::check::{BucketCheck, Check};
 use super::concurrency::Leases;
 use super::fixed_window::Counted;
 use super::holds::{Holder, Holds};
@@ -33,11 +33,11 @@ struct State {
 impl Model {
     /// Decides a request as Redis does when its clock stands at `now`.
     pub fn decide(&mut self, now: Micros, check: &Check) -> Verdict {
-        let seen: Vec<Seen> = check.asked().map(|asked| self.bucket(&asked.key).look(asked, now)).collect();
+        let seen: Vec<BucketState> = check.buckets().map(|bucket| self.bucket(&bucket.key).look(bucket, now)).collect();
         let verdict = check.decide(now, &seen);
-        for (asked, outcome) in check.asked().zip(&verdict.outcomes) {
+        for (bucket, outcome) in check.buckets().zip(&verdict.outcomes) {
             if outcome.spent || outcome.granted.is_some() {
-                self.bucket(&asked.key).spend(asked, now, check.holder());
+                self.bucket(&bucket.key).spend(bucket, now, check.holder());
             }
         }
         verdict
@@ -66,10 +66,10 @@ impl Model {
 
     /// What [`Check::refund_call`] does. How many buckets got tokens back.
     pub fn refund(&mut self, check: &Check, verdict: &Verdict) -> usize {
-        let refunded = check.asked().zip(&verdict.outcomes).filter(|(asked, outcome)| {
-            let Algorithm::TokenBucket(bucket) = asked.algorithm else { return false };
-            let Some(state) = &mut self.bucket(&asked.key).tokens else { return false };
-            outcome.spent && state.refund(verdict.now, &bucket, outcome.reset, bucket.price(asked.cost))
+        let refunded = check.buckets().zip(&verdict.outcomes).filter(|(check, outcome)| {
+            let Algorithm::TokenBucket(bucket) = check.algorithm else { return false };
+            let Some(state) = &mut self.bucket(&check.key).tokens else { return false };
+            outcome.spent && state.refund(verdict.now, &bucket, outcome.reset, bucket.price(check.cost))
         });
         refunded.count()
     }
@@ -80,31 +80,31 @@ impl Model {
 }
 
 impl State {
-    fn look(&mut self, asked: &Asked, now: Micros) -> Seen {
-        let only = |used| Seen { used, more: [0, 0] };
-        match &asked.algorithm {
+    fn look(&mut self, check: &BucketCheck, now: Micros) -> BucketState {
+        let only = |used| BucketState { used, more: [0, 0] };
+        match &check.algorithm {
             Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.tokens, now).0),
-            Algorithm::LeasedBucket(leased) => leased.look(&mut self.tokens, now, asked.cost),
-            Algorithm::SlidingLog(log) => log.look(&mut self.log, now, asked.cost),
+            Algorithm::LeasedBucket(leased) => leased.look(&mut self.tokens, now, check.cost),
+            Algorithm::SlidingLog(log) => log.look(&mut self.log, now, check.cost),
             Algorithm::SlidingWindow(sliding) => {
                 let counts = sliding.look(&mut self.weighted, now);
-                Seen { used: sliding.used(now, counts), more: counts }
+                BucketState { used: sliding.used(now, counts), more: counts }
             }
             Algorithm::FixedWindow(fixed) => only(fixed.span(now).look(&mut self.counted)),
             Algorithm::Quota(quota) => only(quota.span(now).look(&mut self.counted)),
-            Algorithm::Concurrency(concurrency) => only(concurrency.look(&mut self.leases, now, asked.cost)),
-            Algorithm::NoTokens => Seen::default(),
+            Algorithm::Concurrency(concurrency) => only(concurrency.look(&mut self.leases, now, check.cost)),
+            Algorithm::NoTokens => BucketState::default(),
         }
     }
 
-    fn spend(&mut self, asked: &Asked, now: Micros, holder: Holder) {
-        match &asked.algorithm {
-            Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.tokens, now, asked.cost),
-            Algorithm::LeasedBucket(leased) => leased.spend(&mut self.tokens, now, asked.cost),
-            Algorithm::SlidingLog(log) => log.spend(&mut self.log, now, asked.cost),
-            Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, asked.cost),
-            Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, asked.cost),
-            Algorithm::Quota(quota) => quota.span(now).spend(&mut self.counted, asked.cost),
+    fn spend(&mut self, check: &BucketCheck, now: Micros, holder: Holder) {
+        match &check.algorithm {
+            Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.tokens, now, check.cost),
+            Algorithm::LeasedBucket(leased) => leased.spend(&mut self.tokens, now, check.cost),
+            Algorithm::SlidingLog(log) => log.spend(&mut self.log, now, check.cost),
+            Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, check.cost),
+            Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, check.cost),
+            Algorithm::Quota(quota) => quota.span(now).spend(&mut self.counted, check.cost),
             Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, holder),
             Algorithm::NoTokens => {}
         }

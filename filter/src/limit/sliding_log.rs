@@ -10,8 +10,8 @@
 use alloc::collections::VecDeque;
 use core::num::NonZeroU64;
 
-use super::algorithm::{AlgorithmError, Arguments, Seen, limit_within, window_within};
-use super::judgement::{Judgement, Level};
+use super::algorithm::{AlgorithmError, Arguments, BucketState, limit_within, window_within};
+use super::bucket_decision::{BucketDecision, Level};
 use crate::units::{Micros, Tokens};
 
 /// The greatest limit: about 300 kB in Redis for each bucket.
@@ -50,7 +50,7 @@ impl SlidingLog {
 
     /// What Redis does before it decides: how much is used, and how long until `cost` is admitted, where it is not
     /// now, and until nothing is used.
-    pub(super) fn look(&self, log: &mut Log, now: Micros, cost: Tokens) -> Seen {
+    pub(super) fn look(&self, log: &mut Log, now: Micros, cost: Tokens) -> BucketState {
         // Where the clock was set back, what was spent later was spent now.
         let later = log.iter().filter(|(time, _)| *time > now).map(|(_, cost)| cost).sum();
         log.retain(|(time, _)| *time <= now);
@@ -71,7 +71,7 @@ impl SlidingLog {
                 wait = self.leaves(time).minus(now);
             }
         }
-        Seen { used, more: [wait.0, reset.0] }
+        BucketState { used, more: [wait.0, reset.0] }
     }
 
     /// What Redis does after [`look`](Self::look) where `cost` is spent.
@@ -84,14 +84,18 @@ impl SlidingLog {
         Arguments::of_count("l", cost, self.limit(), [self.window(), Micros::ZERO])
     }
 
-    pub(super) fn judge(&self, Seen { used, more: [wait, reset] }: Seen, cost: Tokens) -> Judgement {
+    pub(super) fn decide(
+        &self,
+        BucketState { used, more: [wait, reset] }: BucketState,
+        cost: Tokens,
+    ) -> BucketDecision {
         // A limit that was larger leaves its window used up and no worse.
         let used = used.min(self.limit);
         let used_after = used.saturating_add(cost.0);
         let admits = used_after <= self.limit;
         let level = |used: u64, reset| Level { remaining: Tokens(self.limit.saturating_sub(used)), reset };
         let before = level(used, Micros(reset));
-        Judgement {
+        BucketDecision {
             capacity: self.limit(),
             period: Some(self.window()),
             admits,
@@ -129,22 +133,22 @@ mod tests {
             for (pause, cost) in history {
                 now = now.plus(Micros(pause));
                 let seen = sliding.look(&mut log, now, Tokens(cost));
-                let judgement = sliding.judge(seen, Tokens(cost));
-                if judgement.admits {
+                let decision = sliding.decide(seen, Tokens(cost));
+                if decision.admits {
                     sliding.spend(&mut log, now, Tokens(cost));
                     spent.push((now.0, cost));
                 }
                 let in_window: u64 = spent.iter().filter(|(time, _)| time + window > now.0).map(|(_, cost)| cost).sum();
                 prop_assert!(in_window <= limit);
-                prop_assert!(judgement.admits || in_window + cost > limit);
-                match judgement.retry_after {
+                prop_assert!(decision.admits || in_window + cost > limit);
+                match decision.retry_after {
                     None => prop_assert!(cost > limit),
                     Some(wait) => {
                         let admits = |at: Micros| {
                             let seen = sliding.look(&mut log.clone(), at, Tokens(cost));
-                            sliding.judge(seen, Tokens(cost)).admits
+                            sliding.decide(seen, Tokens(cost)).admits
                         };
-                        prop_assert!(judgement.admits || (admits(now.plus(wait)) && !admits(now.plus(wait).minus(Micros(1)))));
+                        prop_assert!(decision.admits || (admits(now.plus(wait)) && !admits(now.plus(wait).minus(Micros(1)))));
                     }
                 }
             }

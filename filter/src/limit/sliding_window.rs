@@ -9,7 +9,7 @@
 use core::num::NonZeroU64;
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, window_within};
-use super::judgement::{Judgement, Level};
+use super::bucket_decision::{BucketDecision, Level};
 use crate::units::{Micros, Tokens};
 
 /// Lua multiplies a count by what is left of a window, in ticks: their greatest product.
@@ -86,7 +86,7 @@ impl SlidingWindow {
         current.saturating_add(before.saturating_mul(weight).div_ceil(self.ticks().max(1)))
     }
 
-    pub(super) fn judge(&self, now: Micros, counts: [u64; 2], cost: Tokens) -> Judgement {
+    pub(super) fn decide(&self, now: Micros, counts: [u64; 2], cost: Tokens) -> BucketDecision {
         // A limit that was larger leaves its window used up and no worse.
         let [current, before] = counts.map(|count| count.min(self.limit));
         let used = self.used(now, counts).min(self.limit);
@@ -102,7 +102,7 @@ impl SlidingWindow {
         };
         let admits = used_after <= self.limit;
         let wait = || self.wait(now, [current, before], cost);
-        Judgement {
+        BucketDecision {
             capacity: self.limit(),
             period: Some(self.window()),
             admits,
@@ -161,7 +161,7 @@ mod tests {
         let minute = sliding(50, 60_000_000);
         let now = Micros(60_000_000_000 + 15_000_000);
         assert_eq!(minute.used(now, [18, 42]), 50, "49.5 requests, rounded up");
-        assert!(!minute.judge(now, [18, 42], Tokens(1)).admits);
+        assert!(!minute.decide(now, [18, 42], Tokens(1)).admits);
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         ) {
             let [current, before, cost] = [current, before, cost].map(|n| n % (limit + 1));
             let sliding = sliding(limit, window);
-            if sliding.judge(Micros(now), [current, before], Tokens(cost)).admits && cost > 0 {
+            if sliding.decide(Micros(now), [current, before], Tokens(cost)).admits && cost > 0 {
                 let left = u128::from(window - now % window);
                 let [limit, window, current, before, cost] = [limit, window, current, before, cost].map(u128::from);
                 prop_assert!(before * left + (current + cost) * window <= limit * window);
@@ -198,14 +198,14 @@ mod tests {
             let cost = Tokens(1 + cost % limit);
             let sliding = sliding(limit, window);
             let now = Micros(now);
-            let judgement = sliding.judge(now, [current, before], cost);
-            let wait = judgement.retry_after.unwrap();
-            prop_assert_eq!(judgement.admits, wait == Micros::ZERO);
+            let decision = sliding.decide(now, [current, before], cost);
+            let wait = decision.retry_after.unwrap();
+            prop_assert_eq!(decision.admits, wait == Micros::ZERO);
             let admits_after = |wait: Micros| {
                 let mut state = Some(Weighted { start: sliding.start(now), current, before });
                 let then = now.plus(wait);
                 let counts = sliding.look(&mut state, then);
-                sliding.judge(then, counts, cost).admits
+                sliding.decide(then, counts, cost).admits
             };
             prop_assert!(admits_after(wait));
             prop_assert!(wait == Micros::ZERO || !admits_after(wait.minus(Micros(1))));
@@ -223,7 +223,7 @@ mod tests {
             for (pause, cost) in history {
                 now = now.plus(Micros(pause));
                 let counts = sliding.look(&mut state, now);
-                if sliding.judge(now, counts, Tokens(cost)).admits {
+                if sliding.decide(now, counts, Tokens(cost)).admits {
                     sliding.spend(&mut state, now, Tokens(cost));
                     *spent.entry(sliding.start(now)).or_default() += cost;
                 }

@@ -11,7 +11,7 @@
 use core::num::NonZeroU64;
 
 use super::algorithm::{Arguments, signed};
-use super::judgement::{Judgement, Level};
+use super::bucket_decision::{BucketDecision, Level};
 use super::rate::{MOST_TOKENS_PER_MICRO, Rate, Units};
 use super::token_state::TokenState;
 use crate::units::{Micros, Tokens};
@@ -209,7 +209,7 @@ impl TokenBucket {
         Level { remaining: self.remaining(lack), reset: self.rate.time_for(lack) }
     }
 
-    pub(super) fn judge(&self, lack: Units, cost: Tokens) -> Judgement {
+    pub(super) fn decide(&self, lack: Units, cost: Tokens) -> BucketDecision {
         // What the methods above say, reckoned once: this runs for each request.
         let (after, room) = (self.lack_after(lack, cost), self.room());
         let admits = after <= room;
@@ -219,7 +219,7 @@ impl TokenBucket {
             false => (cost <= self.capacity()).then(|| time_beyond(room)),
         };
         let is_held = admits && self.max_delay > Micros::ZERO;
-        Judgement {
+        BucketDecision {
             capacity: self.capacity(),
             period: Some(self.fill_time()),
             admits,

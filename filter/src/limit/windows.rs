@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::algorithm::{Algorithm, Kind};
-use super::check::Asked;
+use super::check::BucketCheck;
 use super::replacement::Replacement;
 use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
@@ -148,20 +148,20 @@ impl Windows {
     }
 
     /// What a request asks that runs into the limit of the index `limit`, whose key for it is `key`.
-    pub fn asked(
+    pub fn checks(
         &self,
         limit: usize,
         key: impl Into<Vec<u8>>,
         cost: Tokens,
         enforced: bool,
-    ) -> impl Iterator<Item = Asked> {
+    ) -> impl Iterator<Item = BucketCheck> {
         let mut key = key.into();
         let last = self.0.len().saturating_sub(1);
         self.0.iter().enumerate().map(move |(window, Window { algorithm, suffix })| {
             // The last one gets the buffer itself.
             let mut key = if window == last { core::mem::take(&mut key) } else { key.clone() };
             key.extend_from_slice(suffix.as_bytes());
-            Asked { limit, window, key, algorithm: *algorithm, cost, enforced }
+            BucketCheck { limit, window, key, algorithm: *algorithm, cost, enforced }
         })
     }
 }
@@ -212,7 +212,7 @@ mod tests {
 
     fn keys(algorithms: &[Algorithm]) -> Vec<String> {
         let windows = Windows::new(algorithms).unwrap();
-        windows.asked(0, b"key", Tokens(1), true).map(|asked| String::from_utf8(asked.key).unwrap()).collect()
+        windows.checks(0, b"key", Tokens(1), true).map(|check| String::from_utf8(check.key).unwrap()).collect()
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
     /// The algorithms while these hold, and what follows the key.
     fn while_set(algorithms: &[Algorithm], replacements: &[Replacement]) -> (Vec<Algorithm>, Vec<String>) {
         let windows = Windows::new(algorithms).unwrap().overridden(replacements);
-        let keys = windows.asked(0, b"key", Tokens(1), true).map(|asked| String::from_utf8(asked.key).unwrap());
+        let keys = windows.checks(0, b"key", Tokens(1), true).map(|check| String::from_utf8(check.key).unwrap());
         (windows.algorithms().copied().collect(), keys.collect())
     }
 
@@ -360,8 +360,8 @@ mod tests {
             Concurrency::new(0_u64, secs(1)).map(Algorithm::Concurrency).unwrap(),
         ] {
             assert_eq!(blocking(&[zero]), Some(0), "{zero:?}");
-            let asked = Windows::new(&[zero]).unwrap().asked(0, b"key", Tokens(0), true).next().unwrap();
-            let outcome = asked.blocked(None);
+            let check = Windows::new(&[zero]).unwrap().checks(0, b"key", Tokens(0), true).next().unwrap();
+            let outcome = check.blocked(None);
             assert_eq!((outcome.admitted, outcome.capacity, outcome.remaining), (false, Tokens(0), Tokens(0)));
             assert_eq!((outcome.retry_after, outcome.reset), (None, Micros::ZERO));
         }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::config::{Config, Limit, OnUnreadable};
 use crate::descriptor::{Attributes, BadRequest};
-use crate::limit::{Asked, Outcome, Windows};
+use crate::limit::{BucketCheck, Outcome, Windows};
 use crate::overrides::{Override, Overrides, Ruling};
 use crate::units::Micros;
 
@@ -15,7 +15,7 @@ use crate::units::Micros;
 pub(super) enum Asking {
     /// Whether these buckets admit it. None of them: nothing. Then what limits in shadow mode say that would deny every
     /// request: of those, nothing is asked.
-    Buckets(Vec<Asked>, Vec<Denial>),
+    Buckets(Vec<BucketCheck>, Vec<Denial>),
     /// Nothing: an operator has blocked it, or a limit of zero does.
     Blocked(Box<Denial>),
 }
@@ -23,7 +23,7 @@ pub(super) enum Asking {
 /// A denial for which Redis is not asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Denial {
-    pub(super) asked: Asked,
+    pub(super) check: BucketCheck,
     pub(super) outcome: Outcome,
 }
 
@@ -58,18 +58,18 @@ pub(super) fn ask(
         }
         let cost = limit.cost(request, enforced)?;
         accept(request, enforced)?;
-        let mut asked = windows.asked(index, key, cost, enforced);
+        let mut check = windows.checks(index, key, cost, enforced);
         if let Some((window, wait)) = blocking(limit, &windows, overridden.as_ref(), now)
-            && let Some(asked) = asked.nth(window)
+            && let Some(check) = check.nth(window)
         {
-            let denial = Denial { outcome: asked.blocked(wait), asked };
+            let denial = Denial { outcome: check.blocked(wait), check };
             if enforced {
                 return Ok(Asking::Blocked(Box::new(denial)));
             }
             shadows.push(denial);
             continue;
         }
-        buckets.extend(asked);
+        buckets.extend(check);
     }
     Ok(Asking::Buckets(buckets, shadows))
 }
@@ -112,7 +112,7 @@ mod tests {
     use crate::descriptor::{Request, RequestBody};
 
     /// What becomes of each limit: by `/user`, by `/user` with a default, by `/n`, and one that reads no body.
-    fn asked(on_unreadable: &str, of_limits: &str, request: &Request) -> Result<Vec<(String, u64)>, BadRequest> {
+    fn check(on_unreadable: &str, of_limits: &str, request: &Request) -> Result<Vec<(String, u64)>, BadRequest> {
         let limit = |name: &str, fields: &str| {
             let bucket = r#""token_bucket": {"max_tokens": 9, "fill_interval": "1s"}"#;
             format!(r#"{{"name": "{name}", {of_limits} {fields}, {bucket}}}"#)
@@ -133,15 +133,15 @@ mod tests {
         );
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
         match ask(&config, None, Micros(1), request)? {
-            Asking::Buckets(asked, _) => {
-                Ok(asked.into_iter().map(|asked| (String::from_utf8(asked.key).unwrap(), asked.cost.0)).collect())
+            Asking::Buckets(check, _) => {
+                Ok(check.into_iter().map(|check| (String::from_utf8(check.key).unwrap(), check.cost.0)).collect())
             }
             other => panic!("{other:?}"),
         }
     }
 
-    fn keys(asked: &[(String, u64)]) -> Vec<&str> {
-        asked.iter().map(|(key, _)| key.as_str()).collect()
+    fn keys(check: &[(String, u64)]) -> Vec<&str> {
+        check.iter().map(|(key, _)| key.as_str()).collect()
     }
 
     fn unreadable() -> Request {
@@ -150,22 +150,22 @@ mod tests {
 
     #[test]
     fn clients_with_unreadable_bodies_share_a_bucket_by_default() {
-        let asked = asked("default", "", &unreadable()).unwrap();
-        assert_eq!(keys(&asked), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
-        assert_eq!(asked.iter().map(|(_, cost)| *cost).collect::<Vec<_>>(), [1, 1, 7, 1]);
+        let check = check("default", "", &unreadable()).unwrap();
+        assert_eq!(keys(&check), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
+        assert_eq!(check.iter().map(|(_, cost)| *cost).collect::<Vec<_>>(), [1, 1, 7, 1]);
     }
 
     #[test]
     fn limits_that_cannot_read_their_keys_may_be_skipped() {
-        assert_eq!(keys(&asked("skip", "", &unreadable()).unwrap()), ["cost:", "plain:"]);
+        assert_eq!(keys(&check("skip", "", &unreadable()).unwrap()), ["cost:", "plain:"]);
     }
 
     #[test]
     fn unreadable_bodies_may_be_rejected_but_for_limits_in_shadow_mode() {
-        assert_eq!(asked("reject", "", &unreadable()), Err(BadRequest::Body));
-        let shadow = asked("reject", r#""shadow_mode": true,"#, &unreadable()).unwrap();
+        assert_eq!(check("reject", "", &unreadable()), Err(BadRequest::Body));
+        let shadow = check("reject", r#""shadow_mode": true,"#, &unreadable()).unwrap();
         assert_eq!(keys(&shadow), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
-        let elsewhere = asked("reject", r#""when": [{"method": "PUT"}],"#, &unreadable()).unwrap();
+        let elsewhere = check("reject", r#""when": [{"method": "PUT"}],"#, &unreadable()).unwrap();
         assert!(elsewhere.is_empty(), "no limit that concerns the request reads its body");
     }
 
@@ -173,7 +173,7 @@ mod tests {
     fn a_readable_body_without_a_value_has_the_entrys_default_or_no_limit_whatever_becomes_of_others() {
         for on_unreadable in ["skip", "default", "reject"] {
             for request in [Request::default(), Request::default().json("/user", r#"{"n": 5}"#)] {
-                assert_eq!(keys(&asked(on_unreadable, "", &request).unwrap()), ["known:nobody", "cost:", "plain:"]);
+                assert_eq!(keys(&check(on_unreadable, "", &request).unwrap()), ["known:nobody", "cost:", "plain:"]);
             }
         }
     }

@@ -10,7 +10,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use super::denied::Said;
-use crate::limit::{Asked, Check};
+use crate::limit::{BucketCheck, Check};
 use crate::table::Keyed;
 use crate::units::{Micros, Tokens};
 
@@ -54,15 +54,15 @@ impl Crowd {
         if !self.is_counting {
             return;
         }
-        for asked in check.asked() {
-            let hash = self.buckets.hash(&asked.key);
-            let place = self.buckets.place(hash, &asked.key);
+        for check in check.buckets() {
+            let hash = self.buckets.hash(&check.key);
+            let place = self.buckets.place(hash, &check.key);
             let bucket = match place {
                 Some(place) => self.buckets.at_mut(place),
-                None => Some(self.buckets.push(hash, asked.key.as_slice().into(), Bucket::default())),
+                None => Some(self.buckets.push(hash, check.key.as_slice().into(), Bucket::default())),
             };
             if let Some(bucket) = bucket {
-                bucket.enter(asked);
+                bucket.enter(check);
             }
         }
     }
@@ -78,12 +78,12 @@ impl Crowd {
             self.buckets = self.buckets.empty_alike();
             return;
         }
-        for asked in check.asked() {
-            let place = self.buckets.place(self.buckets.hash(&asked.key), &asked.key);
+        for check in check.buckets() {
+            let place = self.buckets.place(self.buckets.hash(&check.key), &check.key);
             if let Some(place) = place
                 && let Some(bucket) = self.buckets.at_mut(place)
             {
-                bucket.leave(asked);
+                bucket.leave(check);
                 if bucket.checks == 0 {
                     self.buckets.remove_at(place);
                 }
@@ -93,13 +93,13 @@ impl Crowd {
 
     /// The first bucket that cannot admit a request of this check within `span`, however those before it are decided.
     #[inline(never)]
-    pub(super) fn full<'a>(&self, check: &'a Check, span: Micros) -> Option<&'a Asked> {
+    pub(super) fn full<'a>(&self, check: &'a Check, span: Micros) -> Option<&'a BucketCheck> {
         if !self.is_counting {
             return None;
         }
-        check.asked().find(|asked| {
-            let taken = self.buckets.get(&asked.key).map_or(Tokens(0), |bucket| bucket.taken(asked));
-            asked.counts() && taken.0 > 0 && taken.0.saturating_add(asked.takes().0) > asked.at_most_within(span).0
+        check.buckets().find(|check| {
+            let taken = self.buckets.get(&check.key).map_or(Tokens(0), |bucket| bucket.taken(check));
+            check.counts() && taken.0 > 0 && taken.0.saturating_add(check.takes().0) > check.at_most_within(span).0
         })
     }
 
@@ -109,32 +109,32 @@ impl Crowd {
         if !self.is_counting {
             return 0;
         }
-        let of = |asked: &Asked| self.buckets.get(&asked.key).map_or(0, |bucket| bucket.checks);
-        check.asked().map(of).min().unwrap_or(0)
+        let of = |check: &BucketCheck| self.buckets.get(&check.key).map_or(0, |bucket| bucket.checks);
+        check.buckets().map(of).min().unwrap_or(0)
     }
 
     /// The enforced bucket of a check that is flooded most, if one is.
     #[inline(never)]
-    pub(super) fn flooded<'a>(&self, check: &'a Check) -> Option<&'a Asked> {
+    pub(super) fn flooded<'a>(&self, check: &'a Check) -> Option<&'a BucketCheck> {
         if !self.is_counting {
             return None;
         }
-        let peak = |asked: &&Asked| self.buckets.get(&asked.key).map_or(0, |bucket| bucket.peak);
-        let floods = |asked: &&Asked| asked.counts() && peak(asked) >= FLOOD;
-        check.asked().filter(floods).max_by_key(peak)
+        let peak = |check: &&BucketCheck| self.buckets.get(&check.key).map_or(0, |bucket| bucket.peak);
+        let floods = |check: &&BucketCheck| check.counts() && peak(check) >= FLOOD;
+        check.buckets().filter(floods).max_by_key(peak)
     }
 
     /// What requests of this bucket are told, if one of the same cost was told before.
     #[inline(never)]
-    pub(super) fn said(&self, now: Micros, asked: &Asked) -> Option<Rc<Said>> {
-        let said = self.buckets.get(&asked.key)?.said.as_ref()?;
-        said.is_alike(now, asked).then(|| Rc::clone(said))
+    pub(super) fn said(&self, now: Micros, check: &BucketCheck) -> Option<Rc<Said>> {
+        let said = self.buckets.get(&check.key)?.said.as_ref()?;
+        said.is_alike(now, check).then(|| Rc::clone(said))
     }
 
     /// Requests of this bucket are told so from now on.
     #[inline(never)]
-    pub(super) fn say(&mut self, asked: &Asked, said: &Rc<Said>) {
-        let place = self.buckets.place(self.buckets.hash(&asked.key), &asked.key);
+    pub(super) fn say(&mut self, check: &BucketCheck, said: &Rc<Said>) {
+        let place = self.buckets.place(self.buckets.hash(&check.key), &check.key);
         if let Some(bucket) = place.and_then(|place| self.buckets.at_mut(place)) {
             bucket.said = Some(Rc::clone(said));
         }
@@ -142,13 +142,13 @@ impl Crowd {
 }
 
 impl Bucket {
-    fn enter(&mut self, asked: &Asked) {
+    fn enter(&mut self, check: &BucketCheck) {
         self.checks = self.checks.saturating_add(1);
         self.peak = self.peak.max(self.checks);
-        if !asked.counts() {
+        if !check.counts() {
             return;
         }
-        let cost = Tokens(asked.takes().0);
+        let cost = Tokens(check.takes().0);
         let at = self.costs.partition_point(|(known, _)| *known < cost);
         let is_full = self.costs.len() >= MAX_COSTS;
         match self.costs.get_mut(at) {
@@ -162,11 +162,11 @@ impl Bucket {
         }
     }
 
-    fn leave(&mut self, asked: &Asked) {
+    fn leave(&mut self, check: &BucketCheck) {
         self.checks = self.checks.saturating_sub(1);
-        let cost = Tokens(asked.takes().0);
+        let cost = Tokens(check.takes().0);
         let is_its = |(known, sum): &(Tokens, Tokens)| *known >= cost && *sum >= cost;
-        if asked.counts()
+        if check.counts()
             && let Some(at) = self.costs.iter().position(is_its)
             && let Some((_, sum)) = self.costs.get_mut(at)
         {
@@ -178,8 +178,8 @@ impl Bucket {
     }
 
     /// What those cost together that cost no more than this one.
-    fn taken(&self, asked: &Asked) -> Tokens {
-        let cheaper = self.costs.iter().take_while(|(cost, _)| cost.0 <= asked.takes().0);
+    fn taken(&self, check: &BucketCheck) -> Tokens {
+        let cheaper = self.costs.iter().take_while(|(cost, _)| cost.0 <= check.takes().0);
         Tokens(cheaper.fold(0, |all: u64, (_, sum)| all.saturating_add(sum.0)))
     }
 }

@@ -4,7 +4,7 @@ use alloc::rc::Rc;
 
 use super::denied::{Recalled, Said};
 use super::{Decision, Effect, Limiter, RequestId, Seat, Step, Waiting};
-use crate::limit::{Asked, Check, Verdict};
+use crate::limit::{BucketCheck, Check, Verdict};
 use crate::redis::Failure;
 use crate::units::Micros;
 
@@ -64,8 +64,8 @@ impl Limiter {
     /// Has Redis decide a request, now or when there is room; unless it is certain, or has to be decided without.
     pub(super) fn ask(&mut self, now: Micros, request: RequestId, waiting: Waiting) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
-        if let Some(asked) = self.crowd.full(&waiting.check, span) {
-            let decision = self.refuse(now, request, asked, self.heard.redis_time(now), &waiting);
+        if let Some(check) = self.crowd.full(&waiting.check, span) {
+            let decision = self.refuse(now, request, check, self.heard.redis_time(now), &waiting);
             self.stand_up(&waiting);
             return Step::Decided(decision);
         }
@@ -92,14 +92,14 @@ impl Limiter {
     }
 
     /// Keeps a place for a request that one of its buckets may have held; where there is none, none of them will.
-    pub(super) fn seat(&mut self, buckets: &mut [Asked]) -> Seat {
-        if !buckets.iter().any(Asked::may_delay) {
+    pub(super) fn seat(&mut self, buckets: &mut [BucketCheck]) -> Seat {
+        if !buckets.iter().any(BucketCheck::may_delay) {
             return Seat::Unwanted;
         }
         if self.delayed.keep() {
             return Seat::Kept;
         }
-        buckets.iter_mut().for_each(Asked::never_delays);
+        buckets.iter_mut().for_each(BucketCheck::never_delays);
         Seat::Missing
     }
 
@@ -163,7 +163,7 @@ impl Limiter {
     pub(super) fn give_up(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
         let is_of_many = matches!(failure, Failure::Timeout | Failure::Overloaded) && self.heard.is_answering(now);
         match self.crowd.flooded(&waiting.check).filter(|_| is_of_many) {
-            Some(asked) => self.refuse(now, request, asked, None, waiting),
+            Some(check) => self.refuse(now, request, check, None, waiting),
             None => {
                 self.leased(waiting, None);
                 self.fail(now, request, failure, waiting)
@@ -178,20 +178,20 @@ impl Limiter {
         &mut self,
         now: Micros,
         request: RequestId,
-        asked: &Asked,
+        check: &BucketCheck,
         redis: Option<Micros>,
         waiting: &Waiting,
     ) -> Decision {
         self.counters.crowded();
         self.leased(waiting, None);
         self.used(now, &waiting.prepaid, false);
-        let said = match self.crowd.said(now, asked) {
+        let said = match self.crowd.said(now, check) {
             Some(said) => said,
             None => {
-                let outcomes = vec![asked.exhausted(redis)];
+                let outcomes = vec![check.exhausted(redis)];
                 let verdict = Verdict { admitted: false, now: redis.unwrap_or_default(), outcomes };
                 let said = Rc::new(Said::of_one(now, verdict));
-                self.crowd.say(asked, &said);
+                self.crowd.say(check, &said);
                 said
             }
         };

@@ -9,16 +9,16 @@ use super::denied::Recalled;
 use super::events::Event;
 use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, notes};
 use crate::config::FailureMode;
-use crate::limit::{Asked, Check, Outcome, Verdict};
+use crate::limit::{BucketCheck, Check, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
 use crate::respond;
 use crate::units::Micros;
 
 impl Waiting {
     /// The bucket that an outcome is of.
-    pub(super) fn asked(&self, outcome: &Outcome) -> Option<&Asked> {
-        let prepaid = self.prepaid.iter().map(|paid| &paid.asked);
-        self.check.of(outcome).or_else(|| prepaid.into_iter().find(|asked| asked.limit == outcome.limit))
+    pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
+        let prepaid = self.prepaid.iter().map(|paid| &paid.check);
+        self.check.of(outcome).or_else(|| prepaid.into_iter().find(|check| check.limit == outcome.limit))
     }
 }
 
@@ -174,9 +174,9 @@ impl Limiter {
 
     /// A limit in shadow mode would deny the request, for which Redis is not asked.
     #[inline(never)]
-    pub(super) fn denied_in_shadow(&mut self, Denial { asked, outcome }: Denial) {
+    pub(super) fn denied_in_shadow(&mut self, Denial { check, outcome }: Denial) {
         self.counters.shadow_denied(outcome.limit);
-        self.record_one(&asked, &outcome);
+        self.record_one(&check, &outcome);
     }
 
     fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
@@ -184,20 +184,20 @@ impl Limiter {
             return;
         }
         for outcome in &verdict.outcomes {
-            if let Some(asked) = waiting.asked(outcome) {
-                self.record_one(asked, outcome);
+            if let Some(check) = waiting.bucket(outcome) {
+                self.record_one(check, outcome);
             }
         }
     }
 
     #[inline(never)]
-    fn record_one(&mut self, asked: &Asked, outcome: &Outcome) {
+    fn record_one(&mut self, check: &BucketCheck, outcome: &Outcome) {
         if let Some(events) = &mut self.events
             && events.wants(outcome.admitted)
         {
             events.push(Event {
                 limit: self.config.name_of(outcome).into_owned(),
-                key: asked.key.clone(),
+                key: check.key.clone(),
                 admitted: outcome.admitted,
                 remaining: outcome.remaining.0,
                 retry_after_us: outcome.retry_after.map(|wait| wait.0),
@@ -208,15 +208,15 @@ impl Limiter {
     /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
     #[inline(never)]
     pub(super) fn fail(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
-        self.counters.failed(failure, waiting.check.asked().map(|asked| asked.limit));
+        self.counters.failed(failure, waiting.check.buckets().map(|check| check.limit));
         if self.config.emit_metadata {
             self.effects.push_back(Effect::Annotate(request, notes::of_failure(failure)));
         }
-        let denies = |asked: &Asked| {
-            let mode = self.config.limits.get(asked.limit).map(|limit| limit.failure_mode);
-            asked.enforced && mode == Some(FailureMode::Deny)
+        let denies = |check: &BucketCheck| {
+            let mode = self.config.limits.get(check.limit).map(|limit| limit.failure_mode);
+            check.enforced && mode == Some(FailureMode::Deny)
         };
-        let is_denied = waiting.check.asked().any(denies);
+        let is_denied = waiting.check.buckets().any(denies);
         self.used(now, &waiting.prepaid, !is_denied);
         if is_denied {
             Decision::Answer(Rc::new(respond::failed(&self.config, failure, waiting.is_grpc)))

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use super::recent::Recent;
-use crate::limit::{Asked, Check, Outcome, Verdict};
+use crate::limit::{BucketCheck, Check, Outcome, Verdict};
 use crate::respond::LocalReply;
 use crate::units::{Micros, Tokens};
 
@@ -70,33 +70,33 @@ impl Denied {
     pub(super) fn learn(&mut self, asked_at: Micros, check: &Check, verdict: &Verdict) {
         let said = Rc::new(Said {
             verdict: verdict.clone(),
-            fingerprint: fingerprint(check.asked()),
+            fingerprint: fingerprint(check.buckets()),
             since: asked_at,
             replies: RefCell::default(),
         });
-        for (place, (asked, outcome)) in check.asked().zip(&verdict.outcomes).enumerate() {
+        for (place, (check, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
             if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
                 let until = asked_at.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
-                let denial = Denial { cost: asked.cost, until, place, said: Rc::clone(&said) };
-                self.buckets.insert(&asked.key, denial);
+                let denial = Denial { cost: check.cost, until, place, said: Rc::clone(&said) };
+                self.buckets.insert(&check.key, denial);
             }
         }
     }
 
     /// What Redis would say again of a request: `None` where no limit is known to deny it. Of a request that runs into
     /// just the buckets that an earlier one ran into, it has what Redis said of all of them; else, of those that deny.
-    pub(super) fn recall(&mut self, now: Micros, asked: &[Asked]) -> Option<Recalled> {
+    pub(super) fn recall(&mut self, now: Micros, check: &[BucketCheck]) -> Option<Recalled> {
         if self.buckets.is_empty() {
             return None;
         }
         let mut verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: Vec::new() };
-        for bucket in asked.iter().filter(|asked| asked.enforced) {
+        for bucket in check.iter().filter(|check| check.enforced) {
             let known = self.buckets.get_mut(&bucket.key);
             let Some(denial) = known.filter(|denial| denial.until > now && denial.cost == bucket.cost) else {
                 continue;
             };
             let said = &denial.said;
-            if said.is_of(asked) {
+            if said.is_of(check) {
                 return Some(Recalled::All(Rc::clone(said)));
             }
             let age = now.minus(said.since);
@@ -129,10 +129,10 @@ impl Said {
     }
 
     /// Whether it holds at `now` for this one of a bucket: its cost is the same, and what it said to wait is not over.
-    pub(super) fn is_alike(&self, now: Micros, asked: &Asked) -> bool {
+    pub(super) fn is_alike(&self, now: Micros, check: &BucketCheck) -> bool {
         let holds = |outcome: &Outcome| {
             let until = self.since.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
-            outcome.cost == asked.cost && now < until
+            outcome.cost == check.cost && now < until
         };
         self.verdict.outcomes.first().is_some_and(holds)
     }
@@ -172,9 +172,9 @@ impl Said {
     }
 
     /// Whether these are just the buckets. One of them is.
-    fn is_of(&self, asked: &[Asked]) -> bool {
-        let are_one = asked.len() == 1 && self.verdict.outcomes.len() == 1;
-        are_one || self.fingerprint == fingerprint(asked.iter())
+    fn is_of(&self, check: &[BucketCheck]) -> bool {
+        let are_one = check.len() == 1 && self.verdict.outcomes.len() == 1;
+        are_one || self.fingerprint == fingerprint(check.iter())
     }
 }
 
@@ -189,10 +189,10 @@ fn aged(outcome: &Outcome, age: Micros) -> Outcome {
 
 /// FNV-1a. Who makes two requests of one fingerprint is told of a bucket that is not theirs how full it is, if they
 /// know that it was denied within the second.
-fn fingerprint<'a>(asked: impl Iterator<Item = &'a Asked>) -> u64 {
-    asked.fold(0xcbf2_9ce4_8422_2325, |hash, asked| {
+fn fingerprint<'a>(check: impl Iterator<Item = &'a BucketCheck>) -> u64 {
+    check.fold(0xcbf2_9ce4_8422_2325, |hash, check| {
         // Another limit may be the one that denies another cost.
-        let bytes = asked.key.iter().copied().chain([0]).chain(asked.cost.0.to_be_bytes());
+        let bytes = check.key.iter().copied().chain([0]).chain(check.cost.0.to_be_bytes());
         bytes.fold(hash, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     })
 }
@@ -202,24 +202,24 @@ mod tests {
     use core::num::NonZeroU64;
 
     use super::*;
-    use crate::limit::{Algorithm, Concurrency, Holder, Seen, TokenBucket, Windows};
+    use crate::limit::{Algorithm, BucketState, Concurrency, Holder, TokenBucket, Windows};
 
     const NOW: Micros = Micros::from_secs(50);
     const REDIS: Micros = Micros::from_secs(1_795_132_800);
     const MS: fn(u64) -> Micros = Micros::from_millis;
 
     /// Ten tokens, one each 100 ms.
-    fn asked(cost: u64, enforced: bool) -> Vec<Asked> {
+    fn check(cost: u64, enforced: bool) -> Vec<BucketCheck> {
         let ten = NonZeroU64::new(10).unwrap();
         let bucket = TokenBucket::new(ten, ten, Micros::from_secs(1)).unwrap();
-        Windows::from(bucket).asked(0, b"key", Tokens(cost), enforced).collect()
+        Windows::from(bucket).checks(0, b"key", Tokens(cost), enforced).collect()
     }
 
     /// After Redis denied a request that cost so much, of a bucket that was empty.
     fn denied(cost: u64) -> Denied {
         let mut denied = Denied::new(100);
-        let check = Check::new(asked(cost, true), Holder::default());
-        let verdict = check.decide(REDIS, &[Seen { used: 1_000_000, more: [0, 0] }]);
+        let check = Check::new(check(cost, true), Holder::default());
+        let verdict = check.decide(REDIS, &[BucketState { used: 1_000_000, more: [0, 0] }]);
         assert!(!verdict.admitted);
         denied.learn(NOW, &check, &verdict);
         denied
@@ -228,32 +228,32 @@ mod tests {
     #[test]
     fn what_was_denied_is_denied_until_its_token_exists() {
         let mut denied = denied(1);
-        let verdict = denied.recall(NOW.plus(MS(60)), &asked(1, true)).unwrap().verdict(NOW.plus(MS(60)));
+        let verdict = denied.recall(NOW.plus(MS(60)), &check(1, true)).unwrap().verdict(NOW.plus(MS(60)));
         assert!(!verdict.admitted);
         assert_eq!(verdict.now, REDIS.plus(MS(60)));
         assert_eq!((verdict.outcomes[0].retry_after, verdict.outcomes[0].reset), (Some(MS(40)), MS(940)));
-        assert!(denied.recall(NOW.plus(MS(100)).minus(Micros(1)), &asked(1, true)).is_some());
-        assert!(denied.recall(NOW.plus(MS(100)), &asked(1, true)).is_none());
+        assert!(denied.recall(NOW.plus(MS(100)).minus(Micros(1)), &check(1, true)).is_some());
+        assert!(denied.recall(NOW.plus(MS(100)), &check(1, true)).is_none());
     }
 
     #[test]
     fn what_costs_more_or_less_is_asked() {
         let mut denied = denied(5);
-        assert!(denied.recall(NOW, &asked(4, true)).is_none());
-        assert!(denied.recall(NOW, &asked(6, true)).is_none());
-        assert!(denied.recall(NOW, &asked(5, true)).is_some());
+        assert!(denied.recall(NOW, &check(4, true)).is_none());
+        assert!(denied.recall(NOW, &check(6, true)).is_none());
+        assert!(denied.recall(NOW, &check(5, true)).is_some());
     }
 
     #[test]
     fn who_pays_a_limit_another_cost_is_not_told_of_its_denial() {
         let mut denied = Denied::new(100);
         let both = |cost_of_slow| {
-            let mut slow = asked(cost_of_slow, true).remove(0);
+            let mut slow = check(cost_of_slow, true).remove(0);
             (slow.limit, slow.key) = (1, b"slow".to_vec());
-            vec![asked(1, true).remove(0), slow]
+            vec![check(1, true).remove(0), slow]
         };
         let check = Check::new(both(10), Holder::default());
-        let verdict = check.decide(REDIS, &[1_000_000, 500_000].map(|used| Seen { used, more: [0, 0] }));
+        let verdict = check.decide(REDIS, &[1_000_000, 500_000].map(|used| BucketState { used, more: [0, 0] }));
         assert_eq!(verdict.outcomes.iter().map(|outcome| outcome.admitted).collect::<Vec<_>>(), [false, false]);
         denied.learn(NOW, &check, &verdict);
         let now = NOW.plus(MS(1));
@@ -264,39 +264,39 @@ mod tests {
 
     #[test]
     fn a_shadow_is_always_asked() {
-        assert!(denied(1).recall(NOW, &asked(1, false)).is_none());
+        assert!(denied(1).recall(NOW, &check(1, false)).is_none());
     }
 
     #[test]
     fn no_denial_is_believed_for_longer_than_a_second() {
         let mut denied = denied(11);
-        let verdict = denied.recall(NOW.plus(MS(999)), &asked(11, true)).unwrap().verdict(NOW.plus(MS(999)));
+        let verdict = denied.recall(NOW.plus(MS(999)), &check(11, true)).unwrap().verdict(NOW.plus(MS(999)));
         assert_eq!(verdict.outcomes[0].retry_after, None, "waiting cannot help");
-        assert!(denied.recall(NOW.plus(MS(1_000)), &asked(11, true)).is_none());
+        assert!(denied.recall(NOW.plus(MS(1_000)), &check(11, true)).is_none());
     }
 
     #[test]
     fn what_operators_changed_is_asked_again() {
         let mut denied = denied(1);
         denied.forget();
-        assert!(denied.recall(NOW, &asked(1, true)).is_none());
+        assert!(denied.recall(NOW, &check(1, true)).is_none());
     }
 
     #[test]
     fn places_in_flight_are_always_asked_for() {
         let one = Concurrency::new(NonZeroU64::MIN, Micros::from_secs(60)).unwrap();
-        let asked: Vec<Asked> =
-            Windows::new(&[Algorithm::Concurrency(one)]).unwrap().asked(0, b"key", Tokens(1), true).collect();
-        let check = Check::new(asked.clone(), Holder::default());
+        let buckets: Vec<BucketCheck> =
+            Windows::new(&[Algorithm::Concurrency(one)]).unwrap().checks(0, b"key", Tokens(1), true).collect();
+        let check = Check::new(buckets.clone(), Holder::default());
         let mut denied = Denied::new(100);
-        denied.learn(NOW, &check, &check.decide(REDIS, &[Seen { used: 1, more: [0, 0] }]));
-        assert!(denied.recall(NOW, &asked).is_none());
+        denied.learn(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1, more: [0, 0] }]));
+        assert!(denied.recall(NOW, &buckets).is_none());
     }
 
     #[test]
     fn an_answer_is_given_again_until_a_second_of_it_is_over() {
         let mut denied = denied(1);
-        let mut said = |now| match denied.recall(now, &asked(1, true)) {
+        let mut said = |now| match denied.recall(now, &check(1, true)) {
             Some(Recalled::All(said)) => said,
             other => panic!("{other:?}"),
         };

@@ -15,7 +15,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use super::recent::Recent;
-use crate::limit::{Algorithm, Asked, Grant, LeaseAsk, LeasedBucket, Outcome, Settled};
+use crate::limit::{Algorithm, BucketCheck, Grant, LeaseAsk, LeasedBucket, Outcome, Settled};
 use crate::units::{Micros, Tokens};
 
 /// Keys of which tokens, or only a rate, are known.
@@ -86,24 +86,24 @@ impl Leases {
 
     /// Spends what a request costs from what is held, all of one end. `None` where that is not enough, or where an
     /// override has changed the bucket since: Redis must be asked.
-    pub(super) fn spend(&mut self, now: Micros, asked: &Asked) -> Option<Spent> {
-        let lease = self.keys.get_mut(&asked.key)?;
-        if !matches!(&asked.algorithm, Algorithm::LeasedBucket(leased) if lease.is_of(leased)) {
+    pub(super) fn spend(&mut self, now: Micros, check: &BucketCheck) -> Option<Spent> {
+        let lease = self.keys.get_mut(&check.key)?;
+        if !matches!(&check.algorithm, Algorithm::LeasedBucket(leased) if lease.is_of(leased)) {
             return None;
         }
         lease.expire(now);
-        let ends = lease.take(asked.cost.0)?;
-        lease.spent = lease.spent.saturating_add(asked.cost.0);
-        Some(Spent { outcome: lease.outcome(asked), is_low: lease.is_low(), ends })
+        let ends = lease.take(check.cost.0)?;
+        lease.spent = lease.spent.saturating_add(check.cost.0);
+        Some(Spent { outcome: lease.outcome(check), is_low: lease.is_low(), ends })
     }
 
     /// A request that has spent is decided. It goes on, and what it spent is used; or it does not, and that is there
     /// again. Where its lease has ended meanwhile, Redis takes it for used.
-    pub(super) fn decided(&mut self, now: Micros, asked: &Asked, spent: &Spent, goes_on: bool) {
-        let Some(lease) = self.keys.get_mut(&asked.key) else { return };
+    pub(super) fn decided(&mut self, now: Micros, check: &BucketCheck, spent: &Spent, goes_on: bool) {
+        let Some(lease) = self.keys.get_mut(&check.key) else { return };
         let Some(held) = lease.held.iter_mut().find(|held| held.ends == spent.ends) else { return };
         let tokens = if goes_on { &mut held.used } else { &mut held.left };
-        *tokens = tokens.saturating_add(asked.cost.0);
+        *tokens = tokens.saturating_add(check.cost.0);
         if goes_on {
             lease.used_at = now;
         }
@@ -112,26 +112,26 @@ impl Leases {
     }
 
     /// A request must ask Redis: what is to be said and asked besides.
-    pub(super) fn ask(&mut self, now: Micros, max: Tokens, asked: &mut Asked) {
-        let Algorithm::LeasedBucket(leased) = asked.algorithm else { return };
-        if self.keys.get_mut(&asked.key).is_none() {
-            self.keys.insert(&asked.key, Lease::new(leased, asked.limit, max, now));
+    pub(super) fn ask(&mut self, now: Micros, max: Tokens, check: &mut BucketCheck) {
+        let Algorithm::LeasedBucket(leased) = check.algorithm else { return };
+        if self.keys.get_mut(&check.key).is_none() {
+            self.keys.insert(&check.key, Lease::new(leased, check.limit, max, now));
         }
-        if let Some(lease) = self.keys.get_mut(&asked.key) {
+        if let Some(lease) = self.keys.get_mut(&check.key) {
             let given_back = (!lease.is_of(&leased)).then(|| lease.change(now, leased, max));
-            lease.spent = lease.spent.saturating_add(asked.cost.0);
+            lease.spent = lease.spent.saturating_add(check.cost.0);
             lease.used_at = now;
             let want = if lease.is_asking { Tokens(0) } else { lease.want(now) };
             lease.is_asking |= want > Tokens(0);
             let settled = given_back.unwrap_or_else(|| lease.settle());
-            asked.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseAsk { want, settled }));
+            check.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseAsk { want, settled }));
         }
     }
 
     /// The call of a bucket has come to its end: with this outcome, or with none.
-    pub(super) fn answered(&mut self, asked_at: Micros, asked: &Asked, outcome: Option<&Outcome>) {
-        let Algorithm::LeasedBucket(leased) = asked.algorithm else { return };
-        let Some(lease) = self.keys.get_mut(&asked.key) else { return };
+    pub(super) fn answered(&mut self, asked_at: Micros, check: &BucketCheck, outcome: Option<&Outcome>) {
+        let Algorithm::LeasedBucket(leased) = check.algorithm else { return };
+        let Some(lease) = self.keys.get_mut(&check.key) else { return };
         if leased.asks_for().want > Tokens(0) {
             lease.is_asking = false;
         }
@@ -144,8 +144,8 @@ impl Leases {
     }
 
     /// A bucket of which it is time to take more, though there are some left: what to ask.
-    pub(super) fn runs_low(&mut self, now: Micros, asked: &Asked) -> Option<Asked> {
-        let lease = self.keys.get_mut(&asked.key)?;
+    pub(super) fn runs_low(&mut self, now: Micros, check: &BucketCheck) -> Option<BucketCheck> {
+        let lease = self.keys.get_mut(&check.key)?;
         if !lease.is_low() {
             return None;
         }
@@ -154,7 +154,7 @@ impl Leases {
         lease.is_asking.then(|| {
             let ask = LeaseAsk { want, settled: lease.settle() };
             let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
-            Asked { algorithm, cost: Tokens(0), ..asked.clone() }
+            BucketCheck { algorithm, cost: Tokens(0), ..check.clone() }
         })
     }
 
@@ -163,7 +163,7 @@ impl Leases {
     }
 
     /// What is to be returned, or told of, as nobody uses it or its lease ends.
-    pub(super) fn idle(&mut self, now: Micros) -> Vec<Asked> {
+    pub(super) fn idle(&mut self, now: Micros) -> Vec<BucketCheck> {
         let mut idle = Vec::new();
         if self.sweep_at.is_none_or(|at| at > now) {
             return idle;
@@ -182,7 +182,7 @@ impl Leases {
             let ask = LeaseAsk { want: Tokens(0), settled: lease.give_back(now) };
             let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
             let key = key.to_vec();
-            idle.push(Asked { limit: lease.limit, window: 0, key, algorithm, cost: Tokens(0), enforced: true });
+            idle.push(BucketCheck { limit: lease.limit, window: 0, key, algorithm, cost: Tokens(0), enforced: true });
         }
         self.sweep_at = next;
         idle
@@ -320,13 +320,13 @@ impl Lease {
     }
 
     /// What a request is told that was served from here.
-    fn outcome(&self, asked: &Asked) -> Outcome {
+    fn outcome(&self, check: &BucketCheck) -> Outcome {
         let bucket = self.leased.bucket();
         let remaining = Tokens(self.beside.0.saturating_add(self.left())).min(bucket.capacity());
         Outcome {
-            limit: asked.limit,
-            window: asked.window,
-            cost: asked.cost,
+            limit: check.limit,
+            window: check.window,
+            cost: check.cost,
             capacity: bucket.capacity(),
             period: Some(bucket.fill_time()),
             admitted: true,

@@ -4,13 +4,13 @@ use alloc::vec::Vec;
 
 use super::leases::Spent;
 use super::{Limiter, Waiting};
-use crate::limit::{Algorithm, Asked, Check, Holder, Outcome, Verdict};
+use crate::limit::{Algorithm, BucketCheck, Check, Holder, Outcome, Verdict};
 use crate::units::{Micros, Tokens};
 
 /// A bucket that a request need not ask about.
 #[derive(Debug)]
 pub(super) struct Prepaid {
-    pub(super) asked: Asked,
+    pub(super) check: BucketCheck,
     spent: Spent,
 }
 
@@ -23,30 +23,30 @@ pub(super) struct Ahead {
 
 impl Limiter {
     /// Has leases serve what they can. The buckets that are still to be asked, and those that are not.
-    pub(super) fn prepay(&mut self, now: Micros, buckets: Vec<Asked>) -> (Vec<Asked>, Vec<Prepaid>) {
+    pub(super) fn prepay(&mut self, now: Micros, buckets: Vec<BucketCheck>) -> (Vec<BucketCheck>, Vec<Prepaid>) {
         if !buckets.iter().any(is_leased) {
             return (buckets, Vec::new());
         }
         let (mut to_ask, mut prepaid) = (Vec::new(), Vec::new());
-        for asked in buckets {
-            if !is_leased(&asked) {
-                to_ask.push(asked);
+        for check in buckets {
+            if !is_leased(&check) {
+                to_ask.push(check);
                 continue;
             }
-            match self.leases.spend(now, &asked) {
+            match self.leases.spend(now, &check) {
                 Some(spent) => {
                     self.counters.leased();
                     if spent.is_low {
-                        self.take_ahead(now, &asked);
+                        self.take_ahead(now, &check);
                     }
-                    prepaid.push(Prepaid { asked, spent });
+                    prepaid.push(Prepaid { check, spent });
                 }
                 None => {
-                    let mut asked = asked;
-                    let limit = self.config.limits.get(asked.limit);
+                    let mut check = check;
+                    let limit = self.config.limits.get(check.limit);
                     let max = limit.map_or(Tokens(0), |limit| limit.max_lease);
-                    self.leases.ask(now, max, &mut asked);
-                    to_ask.push(asked);
+                    self.leases.ask(now, max, &mut check);
+                    to_ask.push(check);
                 }
             }
         }
@@ -70,7 +70,7 @@ impl Limiter {
 
     /// A request goes on with what it has spent, or does not.
     pub(super) fn used(&mut self, now: Micros, prepaid: &[Prepaid], goes_on: bool) {
-        prepaid.iter().for_each(|paid| self.leases.decided(now, &paid.asked, &paid.spent, goes_on));
+        prepaid.iter().for_each(|paid| self.leases.decided(now, &paid.check, &paid.spent, goes_on));
     }
 
     /// What Redis said, if anything, of the leases that a request asked for.
@@ -80,8 +80,8 @@ impl Limiter {
 
     /// Returns what nobody uses.
     pub(super) fn return_leases(&mut self, now: Micros) {
-        for asked in self.leases.idle(now) {
-            self.ask_ahead(now, asked);
+        for check in self.leases.idle(now) {
+            self.ask_ahead(now, check);
         }
     }
 
@@ -90,14 +90,14 @@ impl Limiter {
         hear(&mut self.leases, &ahead.check, ahead.asked_at, verdict);
     }
 
-    fn take_ahead(&mut self, now: Micros, asked: &Asked) {
-        if let Some(asked) = self.leases.runs_low(now, asked) {
-            self.ask_ahead(now, asked);
+    fn take_ahead(&mut self, now: Micros, check: &BucketCheck) {
+        if let Some(check) = self.leases.runs_low(now, check) {
+            self.ask_ahead(now, check);
         }
     }
 
-    fn ask_ahead(&mut self, now: Micros, asked: Asked) {
-        let ahead = Ahead { check: Check::new(vec![asked], Holder::default()), asked_at: now };
+    fn ask_ahead(&mut self, now: Micros, check: BucketCheck) {
+        let ahead = Ahead { check: Check::new(vec![check], Holder::default()), asked_at: now };
         let ticket = self.aside.ticket();
         match self.redis.submit_aside(now, ticket, ahead.check.call(&self.scripts)) {
             Ok(()) => self.ahead.insert(ticket.0, ahead),
@@ -112,13 +112,13 @@ impl Ahead {
     }
 }
 
-fn is_leased(asked: &Asked) -> bool {
-    asked.enforced && matches!(asked.algorithm, Algorithm::LeasedBucket(_))
+fn is_leased(check: &BucketCheck) -> bool {
+    check.enforced && matches!(check.algorithm, Algorithm::LeasedBucket(_))
 }
 
 fn hear(leases: &mut super::leases::Leases, check: &Check, asked_at: Micros, verdict: Option<&Verdict>) {
-    for asked in check.asked().filter(|asked| is_leased(asked)) {
-        let is_its = |outcome: &&Outcome| (outcome.limit, outcome.window) == (asked.limit, asked.window);
-        leases.answered(asked_at, asked, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_its)));
+    for check in check.buckets().filter(|check| is_leased(check)) {
+        let is_its = |outcome: &&Outcome| (outcome.limit, outcome.window) == (check.limit, check.window);
+        leases.answered(asked_at, check, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_its)));
     }
 }

@@ -228,9 +228,9 @@ impl Limiter {
                 buckets
             }
             Ok(Asking::Blocked(denial)) => {
-                let Denial { asked, outcome } = *denial;
+                let Denial { check, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                let waiting = waiting(Check::new(vec![asked], Holder::default()), Vec::new());
+                let waiting = waiting(Check::new(vec![check], Holder::default()), Vec::new());
                 return Step::Decided(self.decide(request, &verdict, &waiting));
             }
             Err(bad) => {

@@ -30,9 +30,9 @@ pub(super) fn of_verdict(verdict: &Verdict, waiting: &Waiting, config: &Config) 
     micros("weir.delay_us", verdict.delay());
     let Some(outcome) = verdict.strictest() else { return notes };
     notes.push(("weir.limit", config.name_of(outcome).into_owned()));
-    if let Some(asked) = waiting.asked(outcome) {
-        notes.push(("weir.key", String::from_utf8_lossy(&asked.key).into_owned()));
-        notes.push(("weir.key_hash", descriptor::key_hash(&asked.key)));
+    if let Some(check) = waiting.bucket(outcome) {
+        notes.push(("weir.key", String::from_utf8_lossy(&check.key).into_owned()));
+        notes.push(("weir.key_hash", descriptor::key_hash(&check.key)));
     }
     notes.push(("weir.remaining", outcome.remaining.0.to_string()));
     if !outcome.admitted {

@@ -402,7 +402,7 @@ fn who_was_denied_is_denied_without_asking_until_a_token_exists() {
     fixture.request(ALICE, "alice");
     fixture.redis_says(DENIED);
     fixture.counted();
-    let Step::Decided(Decision::Answer(reply)) = fixture.request(BOB, "alice") else { panic!("it asked") };
+    let Step::Decided(Decision::Answer(reply)) = fixture.request(BOB, "alice") else { panic!("it check") };
     assert_eq!((reply.status.code(), retry_after(&reply)), (429, Some("1")));
     assert_eq!(fixture.sent(), "");
     assert_eq!(fixture.counted(), ["weir.deny_cache.hits 1", "weir.limit.per_user.denied 1", "weir.requests.denied 1"]);

@@ -53,7 +53,7 @@ enum Phase {
     Asleep,
     /// A call is due at this instant.
     Due(Micros, Position),
-    Asked {
+    BucketCheck {
         give_up_at: Micros,
     },
 }
@@ -154,7 +154,7 @@ impl Refresh {
     /// The call that is due, if one is. What comes of it, or why it could not be made, goes to
     /// [`handle`](Self::handle).
     pub fn due(&mut self, now: Micros) -> Option<Call> {
-        if let Phase::Asked { give_up_at } = self.phase
+        if let Phase::BucketCheck { give_up_at } = self.phase
             && now >= give_up_at
         {
             self.phase = Phase::Due(now, Position::start());
@@ -168,7 +168,7 @@ impl Refresh {
         }
         self.serial = self.serial.wrapping_add(1);
         let call = position.call(&self.script, &self.hash_key, self.serial);
-        self.phase = Phase::Asked { give_up_at: now.plus(GIVE_UP) };
+        self.phase = Phase::BucketCheck { give_up_at: now.plus(GIVE_UP) };
         Some(call)
     }
 
@@ -178,13 +178,13 @@ impl Refresh {
         match self.phase {
             Phase::Asleep => None,
             Phase::Due(at, _) => Some(at.max(now)),
-            Phase::Asked { give_up_at } => Some(give_up_at.max(now)),
+            Phase::BucketCheck { give_up_at } => Some(give_up_at.max(now)),
         }
     }
 
     /// What came of the call that was due.
     pub fn handle(&mut self, now: Micros, result: Result<Reply, Failure>) -> Vec<Event> {
-        if !matches!(self.phase, Phase::Asked { .. }) {
+        if !matches!(self.phase, Phase::BucketCheck { .. }) {
             return Vec::new();
         }
         match result.map(Page::read) {

@@ -13,10 +13,10 @@ const SPAN: Micros = Micros::from_secs(1);
 fn check(of: &[(&str, u64)]) -> Check {
     let ten = NonZeroU64::new(10).unwrap();
     let bucket = TokenBucket::new(ten, NonZeroU64::MIN, Micros::from_secs(60)).unwrap();
-    let asked = of.iter().enumerate().map(|(limit, (key, cost))| {
-        Windows::from(bucket).asked(limit, key.as_bytes(), Tokens(*cost), true).next().unwrap()
+    let check = of.iter().enumerate().map(|(limit, (key, cost))| {
+        Windows::from(bucket).checks(limit, key.as_bytes(), Tokens(*cost), true).next().unwrap()
     });
-    Check::new(asked.collect(), Holder::default())
+    Check::new(check.collect(), Holder::default())
 }
 
 fn counting() -> Crowd {
@@ -61,7 +61,7 @@ fn those_that_cost_more_leave_room_for_those_that_cost_less() {
 #[test]
 fn a_shadow_takes_nothing_and_denies_nobody() {
     let mut crowd = counting();
-    let mut shadow = check(&[("mallory", 1)]).asked().next().unwrap().clone();
+    let mut shadow = check(&[("mallory", 1)]).buckets().next().unwrap().clone();
     shadow.enforced = false;
     let shadow = Check::new(vec![shadow], Holder::default());
     (0..50).for_each(|_| crowd.enter(&shadow));

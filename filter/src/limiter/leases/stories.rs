@@ -40,7 +40,7 @@ struct Story {
 /// A call to Redis: with the verdict, once there is one.
 struct Sent {
     at: Micros,
-    asked: Asked,
+    check: BucketCheck,
     is_request: bool,
     verdict: Option<Verdict>,
 }
@@ -48,7 +48,7 @@ struct Sent {
 struct Worker {
     leases: Leases,
     sent: Vec<Sent>,
-    waiting: Vec<(Micros, Asked, Spent)>,
+    waiting: Vec<(Micros, BucketCheck, Spent)>,
 }
 
 struct Stage {
@@ -60,34 +60,34 @@ struct Stage {
 }
 
 impl Stage {
-    fn asked(&self, cost: u64) -> Asked {
+    fn check(&self, cost: u64) -> BucketCheck {
         let algorithm = Algorithm::LeasedBucket(self.leased);
-        Asked { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
+        BucketCheck { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
     }
 
-    fn decide(&mut self, asked: &Asked) -> Verdict {
-        self.redis.decide(self.now, &Check::new(vec![asked.clone()], Holder::default()))
+    fn decide(&mut self, check: &BucketCheck) -> Verdict {
+        self.redis.decide(self.now, &Check::new(vec![check.clone()], Holder::default()))
     }
 
     fn happens(&mut self, worker: &mut Worker, event: &Event) {
         let now = self.now;
         match *event {
             Event::Request { cost, waits } => {
-                let mut asked = self.asked(cost);
-                let Some(spent) = worker.leases.spend(now, &asked) else {
-                    worker.leases.ask(now, Tokens(1_000), &mut asked);
-                    worker.send(now, asked, true);
+                let mut check = self.check(cost);
+                let Some(spent) = worker.leases.spend(now, &check) else {
+                    worker.leases.ask(now, Tokens(1_000), &mut check);
+                    worker.send(now, check, true);
                     return;
                 };
                 if spent.is_low
-                    && let Some(ahead) = worker.leases.runs_low(now, &asked)
+                    && let Some(ahead) = worker.leases.runs_low(now, &check)
                 {
                     worker.send(now, ahead, false);
                 }
                 if waits {
-                    worker.waiting.push((now, asked, spent));
+                    worker.waiting.push((now, check, spent));
                 } else {
-                    worker.leases.decided(now, &asked, &spent, true);
+                    worker.leases.decided(now, &check, &spent, true);
                     self.admitted.push((now, cost));
                 }
             }
@@ -95,13 +95,13 @@ impl Stage {
                 let Some(at) = worker.nth(nth, |sent| sent.verdict.is_none()) else { return };
                 if is_lost {
                     let sent = worker.sent.remove(at);
-                    worker.leases.answered(sent.at, &sent.asked, None);
+                    worker.leases.answered(sent.at, &sent.check, None);
                     return;
                 }
-                let verdict = self.decide(&worker.sent[at].asked);
+                let verdict = self.decide(&worker.sent[at].check);
                 let sent = &mut worker.sent[at];
                 if verdict.admitted && sent.is_request {
-                    self.admitted.push((now, sent.asked.cost.0));
+                    self.admitted.push((now, sent.check.cost.0));
                 }
                 sent.verdict = Some(verdict);
             }
@@ -109,7 +109,7 @@ impl Stage {
                 let Some(at) = worker.nth(nth, |sent| sent.verdict.is_some()) else { return };
                 let sent = worker.sent.remove(at);
                 let verdict = sent.verdict.filter(|_| !is_lost);
-                worker.leases.answered(sent.at, &sent.asked, verdict.as_ref().map(|verdict| &verdict.outcomes[0]));
+                worker.leases.answered(sent.at, &sent.check, verdict.as_ref().map(|verdict| &verdict.outcomes[0]));
             }
             Event::Answered => {
                 for _ in 0..worker.sent.len() {
@@ -119,22 +119,22 @@ impl Stage {
             }
             Event::Decided { nth, goes_on } => {
                 let Some(at) = nth.checked_rem(worker.waiting.len()) else { return };
-                let (since, asked, spent) = worker.waiting.remove(at);
-                worker.leases.decided(now, &asked, &spent, goes_on);
+                let (since, check, spent) = worker.waiting.remove(at);
+                worker.leases.decided(now, &check, &spent, goes_on);
                 if goes_on {
                     // Its tokens are of when it came.
-                    self.admitted.push((since, asked.cost.0));
+                    self.admitted.push((since, check.cost.0));
                 }
             }
             Event::Tick => {
-                worker.leases.idle(now).into_iter().for_each(|asked| worker.send(now, asked, false));
+                worker.leases.idle(now).into_iter().for_each(|check| worker.send(now, check, false));
             }
         }
     }
 
     /// At last, everybody takes what there is.
     fn all_is_taken(&mut self, worker: &mut Worker) {
-        let one = self.asked(1);
+        let one = self.check(1);
         while worker.leases.spend(self.now, &one).is_some() {
             self.admitted.push((self.now, 1));
         }
@@ -159,8 +159,8 @@ impl Stage {
 }
 
 impl Worker {
-    fn send(&mut self, at: Micros, asked: Asked, is_request: bool) {
-        self.sent.push(Sent { at, asked, is_request, verdict: None });
+    fn send(&mut self, at: Micros, check: BucketCheck, is_request: bool) {
+        self.sent.push(Sent { at, check, is_request, verdict: None });
     }
 
     fn nth(&self, nth: usize, of: impl Fn(&Sent) -> bool) -> Option<usize> {

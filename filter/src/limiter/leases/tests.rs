@@ -8,34 +8,34 @@ use crate::limit::TokenBucket;
 const MS: fn(u64) -> Micros = Micros::from_millis;
 
 /// 1,000 tokens, 1,000 a second, leased for a second.
-fn asked(cost: u64) -> Asked {
+fn check(cost: u64) -> BucketCheck {
     let thousand = NonZeroU64::new(1_000).unwrap();
     let bucket = TokenBucket::new(thousand, thousand, Micros::from_secs(1)).unwrap();
     let algorithm = Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap());
-    Asked { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
+    BucketCheck { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
 }
 
-fn asks(asked: &Asked) -> LeaseAsk {
-    match asked.algorithm {
+fn asks(check: &BucketCheck) -> LeaseAsk {
+    match check.algorithm {
         Algorithm::LeasedBucket(leased) => leased.asks_for(),
         _ => unreachable!("a leased bucket"),
     }
 }
 
-fn granted(asked: &Asked, tokens: u64, epoch: u64) -> Outcome {
-    let bucket = asked.algorithm;
+fn granted(check: &BucketCheck, tokens: u64, epoch: u64) -> Outcome {
+    let bucket = check.algorithm;
     let Algorithm::LeasedBucket(leased) = bucket else { unreachable!("a leased bucket") };
     let grant = Grant { tokens: Tokens(tokens), ends: Micros(epoch), valid_for: MS(1_500) };
     Outcome {
         granted: (tokens > 0).then_some(grant),
         remaining: Tokens(500),
-        ..Lease::new(leased, 0, Tokens(0), MS(0)).outcome(asked)
+        ..Lease::new(leased, 0, Tokens(0), MS(0)).outcome(check)
     }
 }
 
 /// Asks at `now`, and is granted so many of what it wants.
 fn ask(leases: &mut Leases, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
-    let mut call = asked(1);
+    let mut call = check(1);
     leases.ask(now, Tokens(100), &mut call);
     let ask = asks(&call);
     leases.answered(now, &call, Some(&granted(&call, ask.want.0.min(most), epoch)));
@@ -43,8 +43,8 @@ fn ask(leases: &mut Leases, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
 }
 
 fn spends(leases: &mut Leases, now: Micros) -> bool {
-    let spent = leases.spend(now, &asked(1));
-    spent.iter().for_each(|spent| leases.decided(now, &asked(1), spent, true));
+    let spent = leases.spend(now, &check(1));
+    spent.iter().for_each(|spent| leases.decided(now, &check(1), spent, true));
     spent.is_some()
 }
 
@@ -60,7 +60,7 @@ fn eight() -> Leases {
 fn what_is_held_serves_and_no_more() {
     let mut leases = eight();
     for left in (0..8).rev() {
-        let paid = leases.spend(MS(2), &asked(1)).unwrap();
+        let paid = leases.spend(MS(2), &check(1)).unwrap();
         assert_eq!((paid.outcome.admitted, paid.outcome.remaining), (true, Tokens(500 + left)));
     }
     assert!(!spends(&mut leases, MS(2)));
@@ -70,7 +70,7 @@ fn what_is_held_serves_and_no_more() {
 fn what_has_ended_serves_nobody() {
     let mut leases = eight();
     assert!(spends(&mut leases, MS(1_500)));
-    assert!(!spends(&mut leases, MS(1_501)), "counted from when it was asked for");
+    assert!(!spends(&mut leases, MS(1_501)), "counted from when it was check for");
     assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis took it for used");
 }
 
@@ -86,30 +86,30 @@ fn each_use_is_told_once() {
 #[test]
 fn a_request_that_does_not_go_on_gives_its_tokens_back() {
     let mut leases = eight();
-    let paid = leases.spend(MS(2), &asked(8)).unwrap();
+    let paid = leases.spend(MS(2), &check(8)).unwrap();
     assert!(!spends(&mut leases, MS(2)));
     let told = ask(&mut leases, MS(3), 0, 7).settled;
     assert!(told.iter().all(|settled| settled.used == Tokens(0)), "it may yet not go on: {told:?}");
-    leases.decided(MS(4), &asked(8), &paid, false);
-    assert!(leases.spend(MS(5), &asked(8)).is_some());
+    leases.decided(MS(4), &check(8), &paid, false);
+    assert!(leases.spend(MS(5), &check(8)).is_some());
 }
 
 #[test]
 fn what_a_request_has_spent_is_told_once_it_goes_on() {
     let mut leases = eight();
-    let paid = leases.spend(MS(2), &asked(5)).unwrap();
+    let paid = leases.spend(MS(2), &check(5)).unwrap();
     assert!(spends(&mut leases, MS(3)));
     assert_eq!(ask(&mut leases, MS(3), 0, 7).settled[1].used, Tokens(1));
-    leases.decided(MS(4), &asked(5), &paid, true);
+    leases.decided(MS(4), &check(5), &paid, true);
     assert_eq!(ask(&mut leases, MS(5), 0, 7).settled[1].used, Tokens(5));
 }
 
 #[test]
 fn what_comes_back_late_is_returned_as_well() {
     let mut leases = eight();
-    let paid = leases.spend(MS(2), &asked(8)).unwrap();
+    let paid = leases.spend(MS(2), &check(8)).unwrap();
     assert_eq!((leases.idle(MS(900)), leases.next_sweep()), (vec![], None), "nothing is left");
-    leases.decided(MS(1_000), &asked(8), &paid, false);
+    leases.decided(MS(1_000), &check(8), &paid, false);
     let idle = leases.idle(leases.next_sweep().unwrap().max(MS(1_000)));
     assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(0), unused: Tokens(8) });
 }
@@ -117,11 +117,11 @@ fn what_comes_back_late_is_returned_as_well() {
 #[test]
 fn a_token_of_one_epoch_is_not_given_back_to_another() {
     let mut leases = eight();
-    let old = leases.spend(MS(2), &asked(1)).unwrap();
+    let old = leases.spend(MS(2), &check(1)).unwrap();
     ask(&mut leases, MS(1_600), 0, 9);
     assert!(ask(&mut leases, MS(1_601), 8, 9).want > Tokens(0));
     while spends(&mut leases, MS(1_700)) {}
-    leases.decided(MS(1_700), &asked(1), &old, false);
+    leases.decided(MS(1_700), &check(1), &old, false);
     assert!(!spends(&mut leases, MS(1_700)));
 }
 
@@ -129,11 +129,11 @@ fn a_token_of_one_epoch_is_not_given_back_to_another() {
 fn more_is_taken_before_the_last_is_used_and_one_call_at_a_time() {
     let mut leases = eight();
     (0..5).for_each(|_| assert!(spends(&mut leases, MS(2))));
-    assert_eq!(leases.runs_low(MS(3), &asked(1)), None);
+    assert_eq!(leases.runs_low(MS(3), &check(1)), None);
     assert!(spends(&mut leases, MS(3)));
-    let ahead = leases.runs_low(MS(3), &asked(1)).unwrap();
+    let ahead = leases.runs_low(MS(3), &check(1)).unwrap();
     assert_eq!((ahead.cost, asks(&ahead).want), (Tokens(0), Tokens(16)), "twice as many");
-    assert_eq!(leases.runs_low(MS(3), &asked(1)), None);
+    assert_eq!(leases.runs_low(MS(3), &check(1)), None);
     leases.answered(MS(3), &ahead, Some(&granted(&ahead, 16, 7)));
     (0..18).for_each(|_| assert!(spends(&mut leases, MS(4))));
 }
@@ -181,7 +181,7 @@ fn what_is_left_of_a_lease_is_returned_before_it_ends_though_the_key_is_in_use()
 fn no_more_is_held_than_a_lease_and_what_is_left_when_more_is_taken() {
     let mut leases = Leases::new();
     for cost in 1..40 {
-        let mut call = asked(cost);
+        let mut call = check(cost);
         if leases.spend(MS(cost), &call).is_none() {
             leases.ask(MS(cost), Tokens(20), &mut call);
             leases.answered(MS(cost), &call, Some(&granted(&call, asks(&call).want.0, 7)));
@@ -198,13 +198,13 @@ fn a_bucket_that_an_override_has_changed_is_asked_and_all_that_is_held_of_it_goe
     let twenty = NonZeroU64::new(20).unwrap();
     let smaller = TokenBucket::new(twenty, twenty, Micros::from_secs(1)).unwrap();
     let smaller = Algorithm::LeasedBucket(LeasedBucket::new(smaller, Micros::from_secs(1)).unwrap());
-    let mut call = Asked { algorithm: smaller, ..asked(1) };
+    let mut call = BucketCheck { algorithm: smaller, ..check(1) };
     assert!(leases.spend(MS(3), &call).is_none(), "what is held is of the larger one");
     leases.ask(MS(3), Tokens(100), &mut call);
     let returned = Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) };
     assert!(asks(&call).settled.contains(&returned), "{:?}", asks(&call));
     leases.answered(MS(3), &call, Some(&granted(&call, 2, 7)));
-    let spent = leases.spend(MS(4), &Asked { algorithm: smaller, ..asked(1) }).unwrap();
+    let spent = leases.spend(MS(4), &BucketCheck { algorithm: smaller, ..check(1) }).unwrap();
     assert_eq!(spent.outcome.capacity, Tokens(20));
-    assert!(leases.spend(MS(4), &asked(1)).is_none());
+    assert!(leases.spend(MS(4), &check(1)).is_none());
 }

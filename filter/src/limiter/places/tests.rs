@@ -16,8 +16,8 @@ fn holds(request: u64) -> Holds {
 
 fn holds_of(key: &[u8], request: u64) -> Holds {
     let concurrency = Algorithm::Concurrency(Concurrency::new(NonZeroU64::MIN, SEC(3)).unwrap());
-    let asked = Windows::new(&[concurrency]).unwrap().asked(0, key, Tokens(1), true).collect();
-    Check::new(asked, Holder::new(1, request)).possible_holds().unwrap()
+    let check = Windows::new(&[concurrency]).unwrap().checks(0, key, Tokens(1), true).collect();
+    Check::new(check, Holder::new(1, request)).possible_holds().unwrap()
 }
 
 #[derive(Default)]

@@ -32,7 +32,7 @@ fn a_limit_of_zero_denies_every_request_for_ever_without_redis() {
             );
             assert_eq!(fixture.counted(), ["weir.limit.per_user.denied 1", "weir.requests.denied 1"], "{limit}");
             assert_eq!((fixture.sent(), fixture.limiter.has_any_of(ALICE)), (String::new(), false), "{limit}");
-            assert_eq!(fixture.tick(), [], "nothing is asked: {limit}");
+            assert_eq!(fixture.tick(), [], "nothing is check: {limit}");
         }
     }
 }

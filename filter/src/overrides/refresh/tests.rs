@@ -252,7 +252,7 @@ proptest! {
         for (reply, pause) in replies {
             now = now.plus(Micros(pause));
             let _ = refresh.due(now);
-            let has_asked = matches!(refresh.phase, Phase::Asked { .. });
+            let has_asked = matches!(refresh.phase, Phase::BucketCheck { .. });
             let events = refresh.handle(now, Ok(reply));
             prop_assert!(has_asked || events.is_empty());
             prop_assert!(refresh.next_tick(now).is_some(), "it never stops");

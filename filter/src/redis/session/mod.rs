@@ -233,7 +233,7 @@ impl Session {
 
     /// Time has passed: gives calls up, opens, closes, rotates.
     pub fn handle_tick(&mut self, now: Micros) {
-        // Asked before calls are given up: where a tick is longer than the timeout, no call would ever live to
+        // BucketCheck before calls are given up: where a tick is longer than the timeout, no call would ever live to
         // see the connection that it asked for.
         let wanted = self.calls.is_any_waiting();
         let due = self.load.tick(now, self.calls.earliest_deadline());

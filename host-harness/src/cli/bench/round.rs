@@ -151,11 +151,11 @@ pub(super) fn measure(
         warm_up_millis: millis(plan.warm_up),
         millis: millis(plan.measure),
     })?;
-    let asked = stage.commands()?;
+    let check = stage.commands()?;
     let before = Spent::by(&processes);
     let report = loader.go()?;
     let after = Spent::by(&processes);
-    let commands = if point.subject.asks_redis() { stage.commands()?.since(asked) } else { Commands::default() };
+    let commands = if point.subject.asks_redis() { stage.commands()?.since(check) } else { Commands::default() };
     let expected = |status: &u16| *status == point.subject.status() || (plan.fresh_keys && *status == 200);
     if !report.failures.is_empty() || report.requests == 0 || !report.statuses.keys().all(expected) {
         let log = stage.standing(point.subject, point.setting)?.log();

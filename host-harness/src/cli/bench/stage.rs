@@ -134,9 +134,9 @@ impl Stage {
         invocation.key("round-trip").arg(emission).arg(fill);
         let (mut took, until) = (Vec::new(), Instant::now() + Duration::from_secs(1));
         while Instant::now() < until {
-            let asked = Instant::now();
+            let check = Instant::now();
             let _: u8 = invocation.invoke(&mut self.connection)?;
-            took.push(asked.elapsed().as_secs_f64() * 1000.0);
+            took.push(check.elapsed().as_secs_f64() * 1000.0);
         }
         Ok(Spread::of(took))
     }

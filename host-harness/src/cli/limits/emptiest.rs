@@ -5,7 +5,7 @@ use std::io::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
-use weir_filter::limit::{Algorithm, Asked, Outcome};
+use weir_filter::limit::{Algorithm, BucketCheck, Outcome};
 use weir_filter::units::{Micros, Tokens};
 
 use super::configured::Limit;
@@ -25,7 +25,7 @@ struct Spent {
     limit: usize,
     /// The bucket's key without prefix and tag.
     field: Vec<u8>,
-    asked: Asked,
+    check: BucketCheck,
     seen: Outcome,
     /// The spent share of the bucket: 1 if the bucket is empty, more if requests are held.
     share: f64,
@@ -47,13 +47,13 @@ pub(super) fn run(
     loop {
         let (next, keys) = store.scan(cursor, &pattern)?;
         let buckets: Vec<_> = keys.iter().filter_map(|key| bucket(prefix, limits, settings, key)).collect();
-        let asked: Vec<Vec<Asked>> = buckets.iter().map(|(.., asked)| vec![asked.clone()]).collect();
-        for ((limit, field, asked), seen) in buckets.into_iter().zip(store.look(&asked)?) {
+        let check: Vec<Vec<BucketCheck>> = buckets.iter().map(|(.., check)| vec![check.clone()]).collect();
+        for ((limit, field, check), seen) in buckets.into_iter().zip(store.look(&check)?) {
             let Some(&[seen]) = seen.as_deref() else { continue };
             if seen.reset > Micros::ZERO {
                 all = all.saturating_add(1);
                 waiting = waiting.saturating_add(u64::from(!seen.admitted));
-                spent.push(Spent { limit, field, share: share(&asked.algorithm, &seen), asked, seen });
+                spent.push(Spent { limit, field, share: share(&check.algorithm, &seen), check, seen });
             }
         }
         if spent.len() > top.saturating_mul(2).saturating_add(SLACK) {
@@ -78,7 +78,7 @@ fn table(limits: &[&Limit], spent: &[Spent]) -> Table {
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["limit", "key", "admits", "left", "full in", "next request"]);
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    for Spent { limit, field, asked: Asked { algorithm, .. }, seen, .. } in spent {
+    for Spent { limit, field, check: BucketCheck { algorithm, .. }, seen, .. } in spent {
         let full_in = match algorithm {
             Algorithm::Concurrency(_) => String::new(),
             _ => span(seen.reset),
@@ -97,16 +97,16 @@ fn table(limits: &[&Limit], spent: &[Spent]) -> Table {
 
 /// The limit (its index), the key without prefix and tag, and the bucket of a Redis key. `None` if no request spends
 /// from this Redis key: no limit has it, or its limit or an override in force uses other windows now.
-fn bucket(prefix: &str, limits: &[&Limit], settings: &Settings, key: &[u8]) -> Option<(usize, Vec<u8>, Asked)> {
+fn bucket(prefix: &str, limits: &[&Limit], settings: &Settings, key: &[u8]) -> Option<(usize, Vec<u8>, BucketCheck)> {
     let field = without_tag(key.get(prefix.len()..)?);
     let index = limits.iter().position(|limit| limit.name.as_bytes() == names(field))?;
     let limit = limits.get(index)?;
     let windows = limit.windows_under(settings.ruling(limit, field));
     let base = [prefix.as_bytes(), field].concat();
-    let asked = windows
-        .asked(index, base, Tokens(1), true)
-        .find(|asked| asked.key == key && !asked.algorithm.admits_nothing())?;
-    Some((index, field.to_owned(), asked))
+    let check = windows
+        .checks(index, base, Tokens(1), true)
+        .find(|check| check.key == key && !check.algorithm.admits_nothing())?;
+    Some((index, field.to_owned(), check))
 }
 
 /// A prefixless key without the tag of its algorithm, if it has a tag.
@@ -132,9 +132,9 @@ fn share(algorithm: &Algorithm, seen: &Outcome) -> f64 {
 
 /// Keeps the `top` emptiest buckets. Drops duplicates, because a scan may return a key twice.
 fn keep(spent: &mut Vec<Spent>, top: usize) {
-    spent.sort_by(|one, other| other.share.total_cmp(&one.share).then_with(|| one.asked.key.cmp(&other.asked.key)));
+    spent.sort_by(|one, other| other.share.total_cmp(&one.share).then_with(|| one.check.key.cmp(&other.check.key)));
     let mut seen = HashSet::new();
-    spent.retain(|bucket| seen.insert(bucket.asked.key.clone()));
+    spent.retain(|bucket| seen.insert(bucket.check.key.clone()));
     spent.truncate(top);
 }
 

@@ -212,8 +212,8 @@ fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<
     let overridden = in_force(store, target)?;
     let windows = target.limit.windows_under(overridden.as_ref().and_then(|(found, _)| found.ruling()));
     let both: [&Windows; 2] = [&target.limit.windows, &windows];
-    let asked = both.into_iter().flat_map(|windows| windows.asked(0, target.key(), Tokens(0), true));
-    let keys: BTreeSet<Vec<u8>> = asked.map(|asked| asked.key).collect();
+    let check = both.into_iter().flat_map(|windows| windows.checks(0, target.key(), Tokens(0), true));
+    let keys: BTreeSet<Vec<u8>> = check.map(|check| check.key).collect();
     let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
     writeln!(
         out,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use weir_filter::limit::{Algorithm, Asked, Outcome};
+use weir_filter::limit::{Algorithm, BucketCheck, Outcome};
 use weir_filter::overrides::Ruling;
 use weir_filter::units::{Micros, Tokens};
 
@@ -13,7 +13,7 @@ use super::render::{answer, key_of, line, ruling_and_rest, way, ways};
 use super::span::span;
 use super::store::Store;
 
-const DENIED: &str = "not asked: every request is denied";
+const DENIED: &str = "not check: every request is denied";
 
 /// Shows each bucket of the key, and the answer that a request of `cost` tokens would get.
 pub(super) fn run(
@@ -25,9 +25,9 @@ pub(super) fn run(
     let found = in_force(store, target)?;
     let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
     let windows = target.limit.windows_under(ruling);
-    let asked: Vec<Asked> = windows.asked(0, target.key(), cost, true).collect();
+    let check: Vec<BucketCheck> = windows.checks(0, target.key(), cost, true).collect();
     // Redis holds no bucket of a window that admits nothing.
-    let kept: Vec<Asked> = asked.iter().filter(|asked| !asked.algorithm.admits_nothing()).cloned().collect();
+    let kept: Vec<BucketCheck> = check.iter().filter(|check| !check.algorithm.admits_nothing()).cloned().collect();
     let seen = store.look(std::slice::from_ref(&kept))?.pop().flatten();
     let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
     let seen = seen.ok_or_else(not_a_bucket)?;
@@ -37,8 +37,8 @@ pub(super) fn run(
     let of_override = found.as_ref().map_or("none".to_owned(), |(found, _)| ruling_and_rest(found));
     line(out, "override", &of_override)?;
     let mut levels = seen.iter();
-    for Asked { algorithm, .. } in &asked {
-        if asked.len() > 1 {
+    for BucketCheck { algorithm, .. } in &check {
+        if check.len() > 1 {
             line(out, "window", &way(algorithm))?;
         }
         match if algorithm.admits_nothing() { None } else { levels.next() } {
@@ -46,9 +46,9 @@ pub(super) fn run(
             None => line(out, "left", "0 of 0")?,
         }
     }
-    let told = || kept.iter().map(|asked| &asked.algorithm).zip(&seen);
+    let told = || kept.iter().map(|check| &check.algorithm).zip(&seen);
     let answer = match ruling {
-        Some(Ruling::Unlimited | Ruling::Off) => "not asked: every request passes".to_owned(),
+        Some(Ruling::Unlimited | Ruling::Off) => "not check: every request passes".to_owned(),
         Some(Ruling::Blocked) => DENIED.to_owned(),
         _ if windows.blocking().is_some() => DENIED.to_owned(),
         _ => answer(told()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::{Connection, ConnectionLike, IntoConnectionInfo, RedisError, RedisResult, Script, ServerError, Value};
-use weir_filter::limit::{Asked, Look, Outcome};
+use weir_filter::limit::{BucketCheck, Look, Outcome};
 use weir_filter::overrides::{Ruling, Setting, SettingError};
 use weir_filter::redis::Reply;
 use weir_filter::units::Micros;
@@ -133,12 +133,12 @@ impl Store {
 
     /// Reads buckets without changing them, see [`Look`]. The buckets of one item are read at one instant. An item is
     /// `None` if one of its keys holds another kind of value.
-    pub(super) fn look(&mut self, buckets: &[Vec<Asked>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
+    pub(super) fn look(&mut self, buckets: &[Vec<BucketCheck>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
         let mut seen = Vec::with_capacity(buckets.len());
         for some in buckets.chunks(AT_ONCE) {
             let mut wire = Vec::new();
-            for (i, asked) in some.iter().enumerate() {
-                let call = self.look.call(asked);
+            for (i, check) in some.iter().enumerate() {
+                let call = self.look.call(check);
                 // The first call carries the script's source; Redis has it cached for the others.
                 match i {
                     0 => _ = call.encode_with_source(&mut wire),
@@ -146,21 +146,21 @@ impl Store {
                 }
             }
             let replies = self.ask(|redis| redis.req_packed_commands(&wire, 0, some.len()))?;
-            for (asked, reply) in some.iter().zip(replies) {
-                seen.push(self.seen(asked, reply)?);
+            for (check, reply) in some.iter().zip(replies) {
+                seen.push(self.seen(check, reply)?);
             }
         }
         Ok(seen)
     }
 
-    fn seen(&self, asked: &[Asked], reply: Value) -> Result<Option<Vec<Outcome>>, LimitsError> {
+    fn seen(&self, check: &[BucketCheck], reply: Value) -> Result<Option<Vec<Outcome>>, LimitsError> {
         let reply = match reply {
             Value::ServerError(error) if is_wrong_type(&error) => return Ok(None),
             Value::ServerError(error) => return Err(self.failed(error.into())),
             other => integers(other),
         };
         let malformed = |source| LimitsError::Malformed { address: self.address.clone(), source };
-        Look::read(asked, &reply).map(Some).map_err(malformed)
+        Look::read(check, &reply).map(Some).map_err(malformed)
     }
 
     /// Deletes buckets. Returns whether any of them existed.

@@ -5,7 +5,7 @@ use crate::units::{Micros, Tokens};
 
 /// One algorithm's word, for both ends that the whole request may come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Judgement {
+pub(super) struct BucketDecision {
     /// The most that the bucket holds.
     pub(super) capacity: Tokens,
     /// In which time it holds that, where it is a matter of time.
@@ -24,7 +24,7 @@ pub(super) struct Judgement {
     pub(super) granted: Option<Grant>,
 }
 
-impl Judgement {
+impl BucketDecision {
     /// A bucket that never holds anything.
     pub(super) const NOTHING: Self = Self {
         capacity: Tokens(0),
