@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir_filter::config;
-use weir_filter::limit::{BucketState, Check, Holder, Scripts, TokenBucket, Windows};
+use weir_filter::limit::{Algorithms, BucketState, Check, Holder, Scripts, TokenBucket};
 use weir_filter::redis::resp::Decoder;
 use weir_filter::redis::{Call, Session, SessionConfig, Ticket};
 use weir_filter::units::{Micros, Tokens};
@@ -18,7 +18,7 @@ const CONFIGURATION: &[u8] = br#"{"redis": {"cluster": "redis"}, "limits": [{"na
 fn decision(c: &mut Criterion) {
     let tokens = |n| NonZeroU64::new(n).expect("a bucket has tokens");
     let bucket = TokenBucket::new(tokens(20), tokens(100), Micros::from_secs(60)).expect("a bucket");
-    let windows = Windows::from(bucket);
+    let windows = Algorithms::from(bucket);
     let scripts = Scripts::default();
     for limits in [1, 3, 8] {
         let check = |limit| windows.checks(limit, b"weir:per_user:alice", Tokens(1), true);

@@ -1,7 +1,7 @@
 //! `weir limits` against a real Redis, and with buckets that real requests have spent from.
 
 mod operator;
-mod windows;
+mod algorithms;
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn a_rate_is_set_for_a_time_by_redis_clock() {
     let (now, _): (u64, u64) = redis::cmd("TIME").query(&mut operator.redis).unwrap();
     let said = operator.types(&["set", "per_user", "alice", "--rate", "100/60s", "--burst", "5", "--for", "10m"]);
     assert_eq!(said, "per_user alice: 5 at once, then 1 per 600ms, for 10m\n");
-    let Some(Setting { ruling: Ruling::Windows(windows), until }) = operator.override_of("per_user:alice") else {
+    let Some(Setting { ruling: Ruling::Algorithms(windows), until }) = operator.override_of("per_user:alice") else {
         panic!("no rate")
     };
     let Algorithm::TokenBucket(bucket) = windows[0].algorithm else { panic!("no rate") };

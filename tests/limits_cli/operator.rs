@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use redis::{Commands, ConnectionLike, Value};
 use tempfile::NamedTempFile;
-use weir_filter::limit::{Check, Holder, Scripts, TokenBucket, Verdict, Windows};
+use weir_filter::limit::{Check, Holder, Scripts, TokenBucket, Verdict, Algorithms};
 use weir_filter::overrides::Setting;
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
@@ -49,7 +49,7 @@ impl Operator {
     pub(crate) fn spends(&mut self, key: &str, bucket: (u64, u64), cost: u64) {
         let (capacity, emission) = bucket;
         let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
-        let check = Windows::from(bucket).checks(0, key, Tokens(cost), true).collect();
+        let check = Algorithms::from(bucket).checks(0, key, Tokens(cost), true).collect();
         assert!(self.decides(&Check::new(check, Holder::default())).admitted);
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Outcome, Period, Quota, Settled,
-    SlidingLog, SlidingWindow, TokenBucket, Windows,
+    Algorithm, Algorithms, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Outcome, Period, Quota,
+    Settled, SlidingLog, SlidingWindow, TokenBucket,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -45,7 +45,7 @@ fn ten_of_each(window: Micros) -> Vec<Algorithm> {
 }
 
 fn check(algorithms: &[Algorithm], cost: u64) -> Check {
-    let windows = Windows::new(algorithms).unwrap();
+    let windows = Algorithms::new(algorithms).unwrap();
     Check::new(windows.checks(0, b"bucket", Tokens(cost), true).collect(), Holder::new(1, 1))
 }
 
@@ -172,7 +172,7 @@ fn slots_are_kept_for_a_lease_and_deleted_when_returned() {
 fn several_slots_are_returned_in_one_call() {
     let Some(mut store) = Store::start() else { return };
     let windows =
-        Windows::new(&[Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap())]).unwrap();
+        Algorithms::new(&[Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap())]).unwrap();
     let check = |limit, key: &'static [u8]| windows.checks(limit, key, Tokens(1), true);
     let check = Check::new(check(0, b"a").chain(check(1, b"b")).collect(), Holder::new(1, 1));
     let verdict = store.decide(&check).unwrap();

@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, Period,
-    Quota, Settled, SlidingLog, SlidingWindow, TokenBucket, Verdict, Windows,
+    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model,
+    Outcome, Period, Quota, Settled, SlidingLog, SlidingWindow, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -107,7 +107,7 @@ fn any_history_is_as_specified(
     let Some(store) = Store::with_settable_clock() else { return };
     let store = RefCell::new(store);
     let windows = proptest::collection::vec(algorithm(), 1..4)
-        .prop_filter("windows that are alike", |algorithms| Windows::new(algorithms).is_ok());
+        .prop_filter("windows that are alike", |algorithms| Algorithms::new(algorithms).is_ok());
     let limits = proptest::collection::vec(windows, 3);
     let history = (limits, start(), proptest::collection::vec((pause, event()), 1..80))
         .prop_map(|(limits, start, events)| History { limits, start, events });
@@ -177,7 +177,7 @@ fn replay(
     mut meet: impl FnMut(&mut Store, &Check, &Verdict) -> Result<(), TestCaseError>,
 ) -> Result<(), TestCaseError> {
     store.clear();
-    let limits: Vec<Windows> = history.limits.iter().map(|windows| Windows::new(windows).unwrap()).collect();
+    let limits: Vec<Algorithms> = history.limits.iter().map(|windows| Algorithms::new(windows).unwrap()).collect();
     let mut model = Model::default();
     let mut decided: Vec<(Check, Verdict)> = Vec::new();
     let mut now = history.start;

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use weir_filter::limit::{Algorithm, Check, Concurrency, FixedWindow, Holder, Model, TokenBucket, Windows};
+use weir_filter::limit::{Algorithm, Algorithms, Check, Concurrency, FixedWindow, Holder, Model, TokenBucket};
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
 
@@ -26,11 +26,11 @@ fn bucket(capacity: u64, emission: u64) -> Algorithm {
     Algorithm::TokenBucket(bucket)
 }
 
-fn windows(algorithm: Algorithm) -> Windows {
-    Windows::new(&[algorithm]).unwrap()
+fn windows(algorithm: Algorithm) -> Algorithms {
+    Algorithms::new(&[algorithm]).unwrap()
 }
 
-fn check(limits: &[Windows], holder: u64, request: &Request) -> Check {
+fn check(limits: &[Algorithms], holder: u64, request: &Request) -> Check {
     let check = request.iter().flat_map(|(limit, cost, enforced)| {
         let key = format!("limit{limit}");
         limits[*limit].checks(*limit, key.as_bytes(), Tokens(*cost), *enforced).collect::<Vec<_>>()
@@ -121,7 +121,7 @@ fn a_request_with_the_maximum_of_256_buckets_is_decided() {
     let Some(mut store) = Store::start() else { return };
     let hours = |hours: u64| FixedWindow::new(NonZeroU64::new(10).unwrap(), Micros::from_secs(3600 * hours)).unwrap();
     let eight: Vec<_> = (1..=8).map(|length| Algorithm::FixedWindow(hours(length))).collect();
-    let limits = vec![Windows::new(&eight).unwrap(); 32];
+    let limits = vec![Algorithms::new(&eight).unwrap(); 32];
     let request: Request = (0..32).map(|limit| (limit, 1, true)).collect();
     let verdict = store.decide(&check(&limits, 1, &request)).unwrap();
     assert!(verdict.admitted && verdict.outcomes.len() == 256);

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, Concurrency, FixedWindow, Holder, MIXED_SCRIPT, Model, SlidingLog, SlidingWindow,
-    TOKEN_BUCKETS_SCRIPT, TokenBucket, Windows,
+    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, Holder, MIXED_SCRIPT, Model, SlidingLog,
+    SlidingWindow, TOKEN_BUCKETS_SCRIPT, TokenBucket,
 };
 use weir_filter::redis::Script;
 use weir_filter::units::{Micros, Tokens};
@@ -29,7 +29,10 @@ fn token_bucket(capacity: u64) -> TokenBucket {
 }
 
 fn check(limit: usize, algorithms: &[Algorithm], enforced: bool) -> Vec<BucketCheck> {
-    Windows::new(algorithms).unwrap().checks(limit, format!("limit{limit}").as_bytes(), Tokens(1), enforced).collect()
+    Algorithms::new(algorithms)
+        .unwrap()
+        .checks(limit, format!("limit{limit}").as_bytes(), Tokens(1), enforced)
+        .collect()
 }
 
 fn remaining(store: &mut Store, check: Vec<BucketCheck>) -> Vec<u64> {
@@ -139,7 +142,7 @@ fn a_shaped_bucket_releases_requests_one_by_one_and_refunds_only_the_last() {
 fn a_sliding_log_at_its_limit_takes_less_than_400_kb() {
     let Some(mut store) = Store::start() else { return };
     let log = Algorithm::SlidingLog(SlidingLog::new(n(10_000), Micros::from_secs(3_600)).unwrap());
-    let check = Windows::new(&[log]).unwrap().checks(0, b"limit", Tokens(1), true).collect();
+    let check = Algorithms::new(&[log]).unwrap().checks(0, b"limit", Tokens(1), true).collect();
     let check = Check::new(check, Holder::default());
     let admitted = (0..10_001).filter(|_| store.decide(&check).unwrap().admitted).count();
     assert_eq!(admitted, 10_000);
@@ -154,7 +157,7 @@ fn at_the_start_of_a_window_the_previous_window_counts_in_full() {
     // The limit is so large that weights are rounded to steps, which do not divide the window.
     let (limit, window) = (1 << 32, 1_795_132_801_000_003 / 999);
     let sliding = Algorithm::SlidingWindow(SlidingWindow::new(n(limit), Micros(window)).unwrap());
-    let windows = Windows::new(&[sliding]).unwrap();
+    let windows = Algorithms::new(&[sliding]).unwrap();
     let ask = |cost| Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), Holder::default());
     let mut model = Model::default();
     for (now, cost, admits) in [

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Check, Concurrency, FixedWindow, Holder, Holds, Model, Period, Quota, SlidingLog, SlidingWindow, Windows,
+    Algorithm, Algorithms, Check, Concurrency, FixedWindow, Holder, Holds, Model, Period, Quota, SlidingLog,
+    SlidingWindow,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -33,7 +34,7 @@ fn places(max: u64, lease: u64) -> Algorithm {
 }
 
 fn check(algorithm: Algorithm, request: u64, cost: u64) -> Check {
-    let windows = Windows::new(&[algorithm]).unwrap();
+    let windows = Algorithms::new(&[algorithm]).unwrap();
     Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), Holder::new(7, request))
 }
 

@@ -5,8 +5,8 @@ use core::num::NonZeroU64;
 use super::error::{Expected, Problem};
 use super::reader::{Node, Object};
 use crate::limit::{
-    Algorithm, AlgorithmError, Concurrency, FixedWindow, Kind, Period, Quota, Replacement, SlidingLog, SlidingWindow,
-    TokenBucket, Windows,
+    Algorithm, AlgorithmError, Algorithms, Concurrency, FixedWindow, Kind, Period, Quota, Replacement, SlidingLog,
+    SlidingWindow, TokenBucket,
 };
 use crate::units::Micros;
 
@@ -29,7 +29,7 @@ const MAX_LEASE: Micros = Micros::from_secs(86_400);
 const MAX_MAX_DELAY: Micros = Micros::from_secs(60);
 
 /// The limit's way of admitting, and its `max_delay`.
-pub(super) fn read(limit: &Object<'_>) -> Option<Windows> {
+pub(super) fn read(limit: &Object<'_>) -> Option<Algorithms> {
     let max_delay = limit.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=MAX_MAX_DELAY));
     let (way, node) = limit.exactly_one(WAYS)?;
     let mut algorithms = match way {
@@ -40,7 +40,7 @@ pub(super) fn read(limit: &Object<'_>) -> Option<Windows> {
         kind => vec![algorithm(kind, &node)?],
     };
     shape(limit, &mut algorithms, max_delay?)?;
-    Windows::new(&algorithms).map_or_else(|error| node.fail(Problem::Windows(error)), Some)
+    Algorithms::new(&algorithms).map_or_else(|error| node.fail(Problem::Algorithms(error)), Some)
 }
 
 /// One of an override's windows. What it leaves out, where a limit's own window has a default, is left to that.

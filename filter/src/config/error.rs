@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::duration::Seconds;
 use crate::descriptor::RegexError;
-use crate::limit::{AlgorithmError, WindowsError};
+use crate::limit::{AlgorithmError, AlgorithmsError};
 use crate::units::Micros;
 
 /// Everything that is wrong with a configuration: at least one error, in the order of the fields read.
@@ -111,7 +111,7 @@ pub enum Problem {
     Algorithm(AlgorithmError),
     /// Windows that cannot be those of one limit.
     #[error("{0}")]
-    Windows(WindowsError),
+    Algorithms(AlgorithmsError),
 }
 
 /// What a place of the configuration takes.

@@ -2,7 +2,7 @@
 
 use super::error::{Expected, Problem};
 use super::reader::Node;
-use crate::limit::{Algorithm, LeasedBucket, Windows};
+use crate::limit::{Algorithm, Algorithms, LeasedBucket};
 use crate::units::{Micros, Tokens};
 
 const MAX_LEASE: u64 = 1_000_000;
@@ -19,7 +19,7 @@ pub(super) struct Lease<'a> {
 
 /// What becomes of a limit by it.
 pub(super) struct Leased {
-    pub(super) windows: Windows,
+    pub(super) windows: Algorithms,
     /// 0 without a lease.
     pub(super) max: Tokens,
 }
@@ -32,7 +32,7 @@ pub(super) fn read<'a>(node: &Node<'a>) -> Option<Lease<'a>> {
 }
 
 /// A limit of `windows`, with its lease.
-pub(super) fn of(windows: Option<Windows>, lease: Option<Lease<'_>>) -> Option<Leased> {
+pub(super) fn of(windows: Option<Algorithms>, lease: Option<Lease<'_>>) -> Option<Leased> {
     let windows = windows?;
     let Some(Lease { node, max, ttl }) = lease else { return Some(Leased { windows, max: Tokens(0) }) };
     let only = if windows.algorithms().count() == 1 { windows.algorithms().next().copied() } else { None };
@@ -43,10 +43,10 @@ pub(super) fn of(windows: Option<Windows>, lease: Option<Lease<'_>>) -> Option<L
         _ => return node.unexpected(Expected::The("a token_bucket alone beside lease")),
     };
     let leased = LeasedBucket::new(bucket, ttl).map(Algorithm::LeasedBucket);
-    let windows = leased.map(|leased| Windows::new(&[leased]));
+    let windows = leased.map(|leased| Algorithms::new(&[leased]));
     match windows {
         Ok(Ok(windows)) => Some(Leased { windows, max }),
-        Ok(Err(error)) => node.fail(Problem::Windows(error)),
+        Ok(Err(error)) => node.fail(Problem::Algorithms(error)),
         Err(error) => node.fail(Problem::Algorithm(error)),
     }
 }

@@ -12,7 +12,7 @@ use super::{algorithm, descriptor, hits_addend, lease, predicate};
 use crate::descriptor::{
     Attributes, BadRequest, Descriptor, Entry, HitsAddend, JsonPointer, Predicate, RequestBody, Source,
 };
-use crate::limit::Windows;
+use crate::limit::Algorithms;
 use crate::units::Tokens;
 
 const FIELDS: &[&str] = &[
@@ -48,7 +48,7 @@ pub struct Limit {
     /// Which bucket such a request spends from.
     pub descriptor: Descriptor,
     /// How it admits.
-    pub windows: Windows,
+    pub windows: Algorithms,
     /// Tokens that a worker takes ahead at most. 0: each request is decided by Redis.
     pub max_lease: Tokens,
     /// How many tokens such a request spends.

@@ -81,7 +81,8 @@ mod tests {
 
     use super::*;
     use crate::limit::{
-        Check, Concurrency, FixedWindow, Holder, Model, Period, Quota, SlidingLog, SlidingWindow, TokenBucket, Windows,
+        Algorithms, Check, Concurrency, FixedWindow, Holder, Model, Period, Quota, SlidingLog, SlidingWindow,
+        TokenBucket,
     };
 
     const NOW: Micros = Micros::from_secs(1_795_132_801);
@@ -102,7 +103,7 @@ mod tests {
     }
 
     fn check(algorithm: Algorithm, cost: u64) -> BucketCheck {
-        Windows::new(&[algorithm]).unwrap().checks(0, b"key", Tokens(cost), true).next().unwrap()
+        Algorithms::new(&[algorithm]).unwrap().checks(0, b"key", Tokens(cost), true).next().unwrap()
     }
 
     proptest! {

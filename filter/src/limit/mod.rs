@@ -6,6 +6,7 @@
 //! operators: it spends nothing.
 
 mod algorithm;
+mod algorithms;
 mod bucket_decision;
 mod ceiling;
 mod check;
@@ -25,9 +26,9 @@ mod sliding_window;
 mod token_bucket;
 mod token_state;
 mod verdict;
-mod windows;
 
 pub use algorithm::{Algorithm, AlgorithmError, BucketState, Kind};
+pub use algorithms::{Algorithms, AlgorithmsError};
 pub use check::{BucketCheck, Check, MalformedReply};
 pub use concurrency::Concurrency;
 pub use fixed_window::FixedWindow;
@@ -43,4 +44,3 @@ pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::{TokenBucket, TokenBucketError};
 pub use verdict::{Outcome, Verdict};
-pub use windows::{Windows, WindowsError};

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::config::{Config, Limit, OnUnreadable};
 use crate::descriptor::{Attributes, BadRequest};
-use crate::limit::{BucketCheck, Outcome, Windows};
+use crate::limit::{Algorithms, BucketCheck, Outcome};
 use crate::overrides::{Override, Overrides, Ruling};
 use crate::units::Micros;
 
@@ -80,20 +80,20 @@ fn accept(request: &dyn Attributes, is_enforced: bool) -> Result<(), BadRequest>
 }
 
 /// How the limit admits, and whether its denials count. `None` where nothing is to be asked.
-fn in_force<'a>(limit: &'a Limit, overridden: Option<&Override>) -> Option<(Cow<'a, Windows>, bool)> {
+fn in_force<'a>(limit: &'a Limit, overridden: Option<&Override>) -> Option<(Cow<'a, Algorithms>, bool)> {
     let configured = Cow::Borrowed(&limit.windows);
     match overridden.map(|overridden| &overridden.ruling) {
         None | Some(Ruling::Blocked) => Some((configured, !limit.shadow_mode)),
         Some(Ruling::Unlimited | Ruling::Off) => None,
         Some(Ruling::Shadow) => Some((configured, false)),
-        Some(Ruling::Windows(windows)) => Some((Cow::Owned(limit.windows.overridden(windows)), !limit.shadow_mode)),
+        Some(Ruling::Algorithms(windows)) => Some((Cow::Owned(limit.windows.overridden(windows)), !limit.shadow_mode)),
     }
 }
 
 /// The place of the window that denies every request, if any does, and for how long if that is known.
 fn blocking(
     limit: &Limit,
-    windows: &Windows,
+    windows: &Algorithms,
     overridden: Option<&Override>,
     now: Micros,
 ) -> Option<(usize, Option<Micros>)> {

@@ -202,7 +202,7 @@ mod tests {
     use core::num::NonZeroU64;
 
     use super::*;
-    use crate::limit::{Algorithm, BucketState, Concurrency, Holder, TokenBucket, Windows};
+    use crate::limit::{Algorithm, Algorithms, BucketState, Concurrency, Holder, TokenBucket};
 
     const NOW: Micros = Micros::from_secs(50);
     const REDIS: Micros = Micros::from_secs(1_795_132_800);
@@ -212,7 +212,7 @@ mod tests {
     fn check(cost: u64, enforced: bool) -> Vec<BucketCheck> {
         let ten = NonZeroU64::new(10).unwrap();
         let bucket = TokenBucket::new(ten, ten, Micros::from_secs(1)).unwrap();
-        Windows::from(bucket).checks(0, b"key", Tokens(cost), enforced).collect()
+        Algorithms::from(bucket).checks(0, b"key", Tokens(cost), enforced).collect()
     }
 
     /// After Redis denied a request that cost so much, of a bucket that was empty.
@@ -286,7 +286,7 @@ mod tests {
     fn places_in_flight_are_always_asked_for() {
         let one = Concurrency::new(NonZeroU64::MIN, Micros::from_secs(60)).unwrap();
         let buckets: Vec<BucketCheck> =
-            Windows::new(&[Algorithm::Concurrency(one)]).unwrap().checks(0, b"key", Tokens(1), true).collect();
+            Algorithms::new(&[Algorithm::Concurrency(one)]).unwrap().checks(0, b"key", Tokens(1), true).collect();
         let check = Check::new(buckets.clone(), Holder::default());
         let mut denied = Denied::new(100);
         denied.learn(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1, more: [0, 0] }]));

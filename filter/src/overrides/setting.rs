@@ -35,7 +35,7 @@ pub enum Ruling {
     /// The limit does not exist.
     Off,
     /// Each of these takes the place of the limit's own window of its kind. At least one, of each kind one at most.
-    Windows(Rc<[Replacement]>),
+    Algorithms(Rc<[Replacement]>),
 }
 
 /// A ruling, and until when it holds.
@@ -122,7 +122,7 @@ impl Setting {
                 let known = word.as_str().and_then(|word| Ruling::of_word(word.as_bytes()));
                 known.ok_or_else(|| unexpected("is: ", WORDS, word))?
             }
-            (None, false) => Ruling::Windows(windows.into()),
+            (None, false) => Ruling::Algorithms(windows.into()),
             (both, _) => {
                 let found = if both.is_some() { "both" } else { "neither" }.to_owned();
                 let expected = "is, or a window such as token_bucket";
@@ -156,7 +156,7 @@ impl Ruling {
             Self::Blocked => "blocked",
             Self::Shadow => "shadow",
             Self::Off => "off",
-            Self::Windows(windows) => windows.first().map_or("", |window| window.algorithm.kind().name()),
+            Self::Algorithms(windows) => windows.first().map_or("", |window| window.algorithm.kind().name()),
         }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     /// The windows of an override.
     fn windows(value: &str) -> Vec<Replacement> {
         match parse(value).unwrap().ruling {
-            Ruling::Windows(windows) => windows.to_vec(),
+            Ruling::Algorithms(windows) => windows.to_vec(),
             other => panic!("{other}"),
         }
     }

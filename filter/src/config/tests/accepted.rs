@@ -10,7 +10,7 @@ use crate::descriptor::{
     Cidr, Entry, HitsAddend, JsonPointer, OnInvalid, PathPattern, PathTemplate, Predicate, PropertyPath, Regex,
     Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies,
 };
-use crate::limit::{TokenBucket, Windows};
+use crate::limit::{Algorithms, TokenBucket};
 use crate::respond::{GrpcStatus, Template};
 use crate::units::{Micros, Tokens};
 
@@ -35,7 +35,7 @@ fn a_configuration_says_what_it_means() {
         ]
     );
     let bucket = |max: u64, per_fill: u64, interval| {
-        Windows::from(
+        Algorithms::from(
             TokenBucket::new(NonZeroU64::new(max).unwrap(), NonZeroU64::new(per_fill).unwrap(), interval).unwrap(),
         )
     };

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{errors, limit, parsed, with};
 use crate::limit::{
-    Algorithm, Concurrency, FixedWindow, LeasedBucket, Period, Quota, SlidingLog, SlidingWindow, TokenBucket, Windows,
+    Algorithm, Algorithms, Concurrency, FixedWindow, LeasedBucket, Period, Quota, SlidingLog, SlidingWindow,
+    TokenBucket,
 };
 use crate::units::{Micros, Tokens};
 
@@ -19,7 +20,7 @@ fn admitting(way: Value) -> Value {
     with(json!({"limits": [limit]}))
 }
 
-fn windows(way: Value) -> Windows {
+fn windows(way: Value) -> Algorithms {
     parsed(&admitting(way)).limits.remove(0).windows
 }
 
@@ -50,7 +51,7 @@ fn each_algorithm_is_read_with_its_defaults() {
         (json!({"concurrency": {"max_requests": 10}}), flights),
         (json!({"concurrency": {"max_requests": 10, "lease": "5s"}}), short),
     ] {
-        assert_eq!(windows(way), Windows::new(&[algorithm.unwrap()]).unwrap());
+        assert_eq!(windows(way), Algorithms::new(&[algorithm.unwrap()]).unwrap());
     }
 }
 
@@ -82,7 +83,7 @@ fn several_windows_are_kept_in_their_order() {
         {"quota": {"max_requests": 1000, "unit": "day"}},
     ]});
     let expected = [Algorithm::TokenBucket(per_second), Algorithm::Quota(per_day)];
-    assert_eq!(windows(way), Windows::new(&expected).unwrap());
+    assert_eq!(windows(way), Algorithms::new(&expected).unwrap());
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn a_lease_is_of_a_token_bucket_alone() {
     let limit = parsed(&admitting(json!({"token_bucket": bucket, "lease": {"max": 20}}))).limits.remove(0);
     let plain = TokenBucket::new(n(100), n(100), Micros::from_secs(1)).unwrap();
     let leased = LeasedBucket::new(plain, Micros::from_secs(1)).map(Algorithm::LeasedBucket).unwrap();
-    assert_eq!((limit.windows, limit.max_lease), (Windows::new(&[leased]).unwrap(), Tokens(20)));
+    assert_eq!((limit.windows, limit.max_lease), (Algorithms::new(&[leased]).unwrap(), Tokens(20)));
 
     assert_snapshot!(refused(json!({"token_bucket": bucket, "lease": {"ttl": "61s"}})), @r#"
     limits[0].lease.max: expected a number of tokens, found nothing

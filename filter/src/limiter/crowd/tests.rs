@@ -5,7 +5,7 @@ use core::num::NonZeroU64;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limit::{Holder, Model, TokenBucket, Windows};
+use crate::limit::{Algorithms, Holder, Model, TokenBucket};
 
 const SPAN: Micros = Micros::from_secs(1);
 
@@ -14,7 +14,7 @@ fn check(of: &[(&str, u64)]) -> Check {
     let ten = NonZeroU64::new(10).unwrap();
     let bucket = TokenBucket::new(ten, NonZeroU64::MIN, Micros::from_secs(60)).unwrap();
     let check = of.iter().enumerate().map(|(limit, (key, cost))| {
-        Windows::from(bucket).checks(limit, key.as_bytes(), Tokens(*cost), true).next().unwrap()
+        Algorithms::from(bucket).checks(limit, key.as_bytes(), Tokens(*cost), true).next().unwrap()
     });
     Check::new(check.collect(), Holder::default())
 }

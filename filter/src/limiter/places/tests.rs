@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 
 use super::*;
-use crate::limit::{Algorithm, Concurrency, Windows};
+use crate::limit::{Algorithm, Algorithms, Concurrency};
 use crate::units::Tokens;
 
 const SEC: fn(u64) -> Micros = Micros::from_secs;
@@ -16,7 +16,7 @@ fn holds(request: u64) -> Holds {
 
 fn holds_of(key: &[u8], request: u64) -> Holds {
     let concurrency = Algorithm::Concurrency(Concurrency::new(NonZeroU64::MIN, SEC(3)).unwrap());
-    let check = Windows::new(&[concurrency]).unwrap().checks(0, key, Tokens(1), true).collect();
+    let check = Algorithms::new(&[concurrency]).unwrap().checks(0, key, Tokens(1), true).collect();
     Check::new(check, Holder::new(1, request)).possible_holds().unwrap()
 }
 

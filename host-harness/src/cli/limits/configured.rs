@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use weir_filter::config::{self, Config};
 use weir_filter::descriptor::bucket_key;
-use weir_filter::limit::Windows;
+use weir_filter::limit::Algorithms;
 use weir_filter::overrides::{Ruling, hash_key};
 
 use super::error::LimitsError;
@@ -28,7 +28,7 @@ pub(super) struct Limit {
     pub(super) name: String,
     /// Number of values in a key.
     entries: usize,
-    pub(super) windows: Windows,
+    pub(super) windows: Algorithms,
     pub(super) is_shadow: bool,
 }
 
@@ -109,9 +109,9 @@ impl Limit {
     }
 
     /// The limit's windows while this ruling is in force.
-    pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Cow<'_, Windows> {
+    pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Cow<'_, Algorithms> {
         match ruling {
-            Some(Ruling::Windows(windows)) => Cow::Owned(self.windows.overridden(windows)),
+            Some(Ruling::Algorithms(windows)) => Cow::Owned(self.windows.overridden(windows)),
             _ => Cow::Borrowed(&self.windows),
         }
     }

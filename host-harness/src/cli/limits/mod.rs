@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use weir_filter::limit::Windows;
+use weir_filter::limit::Algorithms;
 use weir_filter::units::Tokens;
 
 pub use self::error::LimitsError;
@@ -211,7 +211,7 @@ fn unset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<
 fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
     let overridden = in_force(store, target)?;
     let windows = target.limit.windows_under(overridden.as_ref().and_then(|(found, _)| found.ruling()));
-    let both: [&Windows; 2] = [&target.limit.windows, &windows];
+    let both: [&Algorithms; 2] = [&target.limit.windows, &windows];
     let check = both.into_iter().flat_map(|windows| windows.checks(0, target.key(), Tokens(0), true));
     let keys: BTreeSet<Vec<u8>> = check.map(|check| check.key).collect();
     let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use weir_filter::limit::{Algorithm, Outcome, Period, Replacement, TokenBucket, Windows};
+use weir_filter::limit::{Algorithm, Algorithms, Outcome, Period, Replacement, TokenBucket};
 use weir_filter::overrides::Ruling;
 use weir_filter::units::Micros;
 
@@ -61,7 +61,7 @@ fn replacement(Replacement { algorithm, inherits }: &Replacement) -> String {
 }
 
 /// All windows of a limit as text.
-pub(super) fn ways(windows: &Windows, between: &str) -> String {
+pub(super) fn ways(windows: &Algorithms, between: &str) -> String {
     windows.algorithms().map(way).collect::<Vec<_>>().join(between)
 }
 
@@ -102,7 +102,7 @@ pub(super) fn ruling_and_rest(found: &Found) -> String {
         Found::InForce { ruling, left } => (ruling, left),
     };
     let ruling = match ruling {
-        Ruling::Windows(windows) => windows.iter().map(replacement).collect::<Vec<_>>().join("; "),
+        Ruling::Algorithms(windows) => windows.iter().map(replacement).collect::<Vec<_>>().join("; "),
         word => word.name().to_owned(),
     };
     match left {

@@ -20,7 +20,7 @@ const MAX_WINDOWS: usize = 8;
 /// misread it. Token buckets of any size and rate read each other's state: of several windows the slowest is `#token`,
 /// the next `#token2`, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Windows(Vec<Window>);
+pub struct Algorithms(Vec<Window>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
@@ -31,7 +31,7 @@ struct Window {
 
 /// Why algorithms cannot be those of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WindowsError {
+pub enum AlgorithmsError {
     /// None, or too many.
     #[error("expected 1 to {MAX_WINDOWS} windows, found {found}")]
     Count {
@@ -48,14 +48,14 @@ pub enum WindowsError {
     },
 }
 
-impl Windows {
+impl Algorithms {
     /// These algorithms.
     ///
     /// # Errors
     /// Where there are none or more than 8, or two of a kind are of the same length.
-    pub fn new(algorithms: &[Algorithm]) -> Result<Self, WindowsError> {
+    pub fn new(algorithms: &[Algorithm]) -> Result<Self, AlgorithmsError> {
         if !(1..=MAX_WINDOWS).contains(&algorithms.len()) {
-            return Err(WindowsError::Count { found: algorithms.len() });
+            return Err(AlgorithmsError::Count { found: algorithms.len() });
         }
         if let [bucket @ (Algorithm::TokenBucket(_) | Algorithm::NoTokens)] = algorithms {
             return Ok(Self::alone(*bucket));
@@ -64,7 +64,7 @@ impl Windows {
         for (second, algorithm) in algorithms.iter().enumerate() {
             let suffix = suffix(algorithm, algorithms);
             if let Some(first) = windows.iter().position(|window| window.suffix == suffix) {
-                return Err(WindowsError::Alike { first, second });
+                return Err(AlgorithmsError::Alike { first, second });
             }
             windows.push(Window { algorithm: *algorithm, suffix });
         }
@@ -178,7 +178,7 @@ fn suffix(algorithm: &Algorithm, all: &[Algorithm]) -> String {
     }
 }
 
-impl From<TokenBucket> for Windows {
+impl From<TokenBucket> for Algorithms {
     fn from(bucket: TokenBucket) -> Self {
         Self::alone(Algorithm::TokenBucket(bucket))
     }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn keys(algorithms: &[Algorithm]) -> Vec<String> {
-        let windows = Windows::new(algorithms).unwrap();
+        let windows = Algorithms::new(algorithms).unwrap();
         windows.checks(0, b"key", Tokens(1), true).map(|check| String::from_utf8(check.key).unwrap()).collect()
     }
 
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(keys(&[rate(20, 1), rate(150, 3_600)]), ["key#token2", "key#token"]);
         assert_eq!(keys(&[rate(100, 3_600), quota(9, Period::Day, 0)]), ["key#token", "key#day0"]);
         assert_eq!(keys(&[rate(7, 1), rate(5, 1), rate(6, 1)]), ["key#token3", "key#token", "key#token2"]);
-        assert!(Windows::new(&[rate(10, 1), rate(20, 2)]).is_err(), "they differ in nothing but their capacities");
+        assert!(Algorithms::new(&[rate(10, 1), rate(20, 2)]).is_err(), "they differ in nothing but their capacities");
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
 
     /// The algorithms while these hold, and what follows the key.
     fn while_set(algorithms: &[Algorithm], replacements: &[Replacement]) -> (Vec<Algorithm>, Vec<String>) {
-        let windows = Windows::new(algorithms).unwrap().overridden(replacements);
+        let windows = Algorithms::new(algorithms).unwrap().overridden(replacements);
         let keys = windows.checks(0, b"key", Tokens(1), true).map(|check| String::from_utf8(check.key).unwrap());
         (windows.algorithms().copied().collect(), keys.collect())
     }
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_window_of_zero_blocks_and_its_place_is_known() {
-        let blocking = |algorithms: &[Algorithm]| Windows::new(algorithms).unwrap().blocking();
+        let blocking = |algorithms: &[Algorithm]| Algorithms::new(algorithms).unwrap().blocking();
         assert_eq!(blocking(&[per_second(10), quota(1, Period::Day, 0)]), None);
         assert_eq!(blocking(&[per_second(10), quota(0, Period::Day, 0)]), Some(1));
         assert_eq!(blocking(&[Algorithm::NoTokens]), Some(0));
@@ -360,26 +360,27 @@ mod tests {
             Concurrency::new(0_u64, secs(1)).map(Algorithm::Concurrency).unwrap(),
         ] {
             assert_eq!(blocking(&[zero]), Some(0), "{zero:?}");
-            let check = Windows::new(&[zero]).unwrap().checks(0, b"key", Tokens(0), true).next().unwrap();
+            let check = Algorithms::new(&[zero]).unwrap().checks(0, b"key", Tokens(0), true).next().unwrap();
             let outcome = check.blocked(None);
             assert_eq!((outcome.admitted, outcome.capacity, outcome.remaining), (false, Tokens(0), Tokens(0)));
             assert_eq!((outcome.retry_after, outcome.reset), (None, Micros::ZERO));
         }
-        let set = Windows::new(&[quota(0, Period::Day, 0)]).unwrap().overridden(&[in_place(quota(5, Period::Day, 0))]);
+        let set =
+            Algorithms::new(&[quota(0, Period::Day, 0)]).unwrap().overridden(&[in_place(quota(5, Period::Day, 0))]);
         assert_eq!(set.blocking(), None);
-        let set = Windows::new(&[Algorithm::NoTokens]).unwrap().overridden(&[in_place(per_second(5))]);
-        assert_eq!((set.blocking(), set), (None, Windows::new(&[per_second(5)]).unwrap()));
+        let set = Algorithms::new(&[Algorithm::NoTokens]).unwrap().overridden(&[in_place(per_second(5))]);
+        assert_eq!((set.blocking(), set), (None, Algorithms::new(&[per_second(5)]).unwrap()));
     }
 
     #[test]
     fn windows_must_differ_in_more_than_their_limits() {
         let [hour, day, more] = [quota(10, Period::Hour, 0), quota(10, Period::Day, 0), quota(20, Period::Hour, 0)];
-        let alike = Windows::new(&[hour, day, more]).unwrap_err();
+        let alike = Algorithms::new(&[hour, day, more]).unwrap_err();
         assert_eq!(
             alike.to_string(),
             "expected windows of different kinds or lengths, found that 0 and 2 (from 0) are alike"
         );
-        assert_eq!(Windows::new(&[]).unwrap_err().to_string(), "expected 1 to 8 windows, found 0");
-        assert!(Windows::new(&[hour; 9]).is_err());
+        assert_eq!(Algorithms::new(&[]).unwrap_err().to_string(), "expected 1 to 8 windows, found 0");
+        assert!(Algorithms::new(&[hour; 9]).is_err());
     }
 }
