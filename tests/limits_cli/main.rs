@@ -1,7 +1,7 @@
 //! `weir limits` against a real Redis, and with buckets that real requests have spent from.
 
 mod operator;
-mod algorithms;
+mod windows;
 
 use std::time::Duration;
 

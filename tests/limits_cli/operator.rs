@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use redis::{Commands, ConnectionLike, Value};
 use tempfile::NamedTempFile;
-use weir_filter::limit::{Check, Holder, Scripts, TokenBucket, Verdict, Algorithms};
+use weir_filter::limit::{Algorithms, Check, Holder, Scripts, TokenBucket, Verdict};
 use weir_filter::overrides::Setting;
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};

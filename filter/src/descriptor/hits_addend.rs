@@ -13,7 +13,7 @@ pub enum HitsAddend {
     /// As many whatever the request, ≤ 1,000,000,000. Zero looks at the bucket and spends nothing.
     Constant(Tokens),
     /// As many as the request says.
-    Said(RequestHits),
+    CachedDenial(RequestHits),
 }
 
 /// A number of hits that a request says.
@@ -52,7 +52,7 @@ impl HitsAddend {
     pub fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
         match self {
             Self::Constant(tokens) => Ok(*tokens),
-            Self::Said(hits) => hits.cost(request, enforced),
+            Self::CachedDenial(hits) => hits.cost(request, enforced),
         }
     }
 
@@ -61,7 +61,7 @@ impl HitsAddend {
     pub fn source(&self) -> Option<&Source> {
         match self {
             Self::Constant(_) => None,
-            Self::Said(hits) => Some(&hits.source),
+            Self::CachedDenial(hits) => Some(&hits.source),
         }
     }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn costs(hits: &RequestHits, request: &Request) -> Result<u64, BadRequest> {
-        HitsAddend::Said(hits.clone()).cost(request, true).map(|tokens| tokens.0)
+        HitsAddend::CachedDenial(hits.clone()).cost(request, true).map(|tokens| tokens.0)
     }
 
     fn by_header(on_invalid: OnInvalid, value: &str) -> Result<u64, BadRequest> {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_not_enforced_rejects_nothing() {
-        let shadow = HitsAddend::Said(hits(header("x-cost"), REJECT));
+        let shadow = HitsAddend::CachedDenial(hits(header("x-cost"), REJECT));
         for request in [Request::default(), Request::default().header("x-cost", "five")] {
             assert_eq!(shadow.cost(&request, false), Ok(Tokens(3)));
         }
@@ -264,6 +264,6 @@ mod tests {
                 assert_eq!(costs(&sized(on_invalid), &streamed(Some(length))), cost, "{length}");
             }
         }
-        assert!(HitsAddend::Said(sized(DEFAULT)).is_length() && !HitsAddend::Constant(Tokens(1)).is_length());
+        assert!(HitsAddend::CachedDenial(sized(DEFAULT)).is_length() && !HitsAddend::Constant(Tokens(1)).is_length());
     }
 }

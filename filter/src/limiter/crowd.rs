@@ -9,7 +9,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use super::denied::Said;
+use super::deny_cache::CachedDenial;
 use crate::limit::{BucketCheck, Check};
 use crate::table::Keyed;
 use crate::units::{Micros, Tokens};
@@ -37,7 +37,7 @@ struct Bucket {
     /// What the enforced checks of each cost cost together, lowest first.
     costs: Vec<(Tokens, Tokens)>,
     /// What requests are told that it denies.
-    said: Option<Rc<Said>>,
+    said: Option<Rc<CachedDenial>>,
 }
 
 impl Crowd {
@@ -126,14 +126,14 @@ impl Crowd {
 
     /// What requests of this bucket are told, if one of the same cost was told before.
     #[inline(never)]
-    pub(super) fn said(&self, now: Micros, check: &BucketCheck) -> Option<Rc<Said>> {
+    pub(super) fn said(&self, now: Micros, check: &BucketCheck) -> Option<Rc<CachedDenial>> {
         let said = self.buckets.get(&check.key)?.said.as_ref()?;
         said.is_alike(now, check).then(|| Rc::clone(said))
     }
 
     /// Requests of this bucket are told so from now on.
     #[inline(never)]
-    pub(super) fn say(&mut self, check: &BucketCheck, said: &Rc<Said>) {
+    pub(super) fn say(&mut self, check: &BucketCheck, said: &Rc<CachedDenial>) {
         let place = self.buckets.place(self.buckets.hash(&check.key), &check.key);
         if let Some(bucket) = place.and_then(|place| self.buckets.at_mut(place)) {
             bucket.said = Some(Rc::clone(said));

@@ -2,7 +2,7 @@
 
 use alloc::rc::Rc;
 
-use super::denied::{Recalled, Said};
+use super::deny_cache::{CacheHit, CachedDenial};
 use super::{Decision, Effect, Limiter, RequestId, Seat, Step, Waiting};
 use crate::limit::{BucketCheck, Check, Verdict};
 use crate::redis::Failure;
@@ -190,12 +190,12 @@ impl Limiter {
             None => {
                 let outcomes = vec![check.exhausted(redis)];
                 let verdict = Verdict { admitted: false, now: redis.unwrap_or_default(), outcomes };
-                let said = Rc::new(Said::of_one(now, verdict));
+                let said = Rc::new(CachedDenial::of_one(now, verdict));
                 self.crowd.say(check, &said);
                 said
             }
         };
-        self.deny_again(now, request, &Recalled::All(said), waiting)
+        self.deny_again(now, request, &CacheHit::All(said), waiting)
     }
 
     /// A request waits for its check.

@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::asking::Denial;
-use super::denied::Recalled;
+use super::deny_cache::CacheHit;
 use super::events::Event;
 use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, notes};
 use crate::config::FailureMode;
@@ -35,7 +35,7 @@ impl Limiter {
                 self.leased(&waiting, Some(&verdict));
                 // With a place to wait, another of the same bucket may be admitted sooner.
                 if !verdict.admitted && waiting.seat != Seat::Missing {
-                    self.denied.learn(waiting.asked_at, &waiting.check, &verdict);
+                    self.deny_cache.learn(waiting.asked_at, &waiting.check, &verdict);
                 }
                 self.left(&waiting);
                 self.settled(now, request, verdict, &waiting);
@@ -154,10 +154,10 @@ impl Limiter {
         &mut self,
         now: Micros,
         request: RequestId,
-        recalled: &Recalled,
+        recalled: &CacheHit,
         waiting: &Waiting,
     ) -> Decision {
-        let Recalled::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
+        let CacheHit::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
         if self.config.emit_metadata || self.events.is_some() {
             return self.decide(request, &recalled.verdict(now), waiting);
         }

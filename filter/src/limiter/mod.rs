@@ -11,7 +11,7 @@ mod crowd;
 mod crowding;
 mod deciding;
 mod delayed;
-mod denied;
+mod deny_cache;
 mod ending;
 mod events;
 mod gather;
@@ -41,7 +41,7 @@ pub use self::counters::Counters;
 use self::crowd::Crowd;
 use self::crowding::Heard;
 use self::delayed::Delayed;
-use self::denied::Denied;
+use self::deny_cache::DenyCache;
 use self::ending::Ending;
 use self::events::Events;
 pub use self::gather::{Gather, Pace};
@@ -84,7 +84,7 @@ pub struct Limiter {
     queue: Queue,
     heard: Heard,
     last_tick: Micros,
-    denied: Denied,
+    deny_cache: DenyCache,
     delayed: Delayed,
     places: Places,
     ending: Ending,
@@ -180,7 +180,7 @@ impl Limiter {
             queue: Queue::new(),
             heard: Heard::new(),
             last_tick: Micros::ZERO,
-            denied: Denied::new(config.deny_cache_entries),
+            deny_cache: DenyCache::new(config.deny_cache_entries),
             delayed: Delayed::new(config.max_delayed_requests),
             places: Places::default(),
             ending: Ending::default(),
@@ -239,7 +239,7 @@ impl Limiter {
                 return Step::Decided(Decision::Answer(Rc::new(reply)));
             }
         };
-        if let Some(recalled) = self.denied.recall(now, &buckets) {
+        if let Some(recalled) = self.deny_cache.recall(now, &buckets) {
             self.counters.recalled();
             let waiting = waiting(Check::new(buckets, Holder::default()), Vec::new());
             return Step::Decided(self.deny_again(now, request, &recalled, &waiting));
@@ -406,8 +406,8 @@ impl Limiter {
         let Some(refresh) = &mut self.refresh else { return };
         for event in refresh.handle(now, result) {
             match event {
-                overrides::Event::Changed => self.denied.forget(),
-                // Told each time: it is for the throttle.
+                overrides::Event::Changed => self.deny_cache.forget(),
+                // CachedReply each time: it is for the throttle.
                 overrides::Event::Ignored(Ignored::Reply(malformed)) => {
                     if let Some(line) = self.warnings.say(now, Failure::Protocol, &malformed.to_string()) {
                         self.effects.push_back(Effect::Warn(line));

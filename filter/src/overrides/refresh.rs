@@ -105,7 +105,7 @@ pub enum Ignored {
         /// Fields in the hash.
         found: u64,
     },
-    /// A reply that is no page. Told each time.
+    /// A reply that is no page. CachedReply each time.
     #[error("overrides are not refreshed: {0}")]
     Reply(#[from] MalformedPage),
 }

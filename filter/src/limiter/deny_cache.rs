@@ -18,49 +18,49 @@ const MAX_AGE: Micros = Micros::from_secs(1);
 
 /// One worker's.
 #[derive(Debug)]
-pub(super) struct Denied {
-    buckets: Recent<Denial>,
+pub(super) struct DenyCache {
+    buckets: Recent<CacheEntry>,
 }
 
 #[derive(Debug)]
-struct Denial {
+struct CacheEntry {
     /// What was denied. More would be denied as well, but told to wait for longer.
     cost: Tokens,
     until: Micros,
     /// Which of these outcomes it is.
     place: usize,
-    said: Rc<Said>,
+    said: Rc<CachedDenial>,
 }
 
 /// What Redis said of all buckets of a request that it denied.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct CachedDenial {
     verdict: Verdict,
     /// Of the buckets' keys.
     fingerprint: u64,
     /// By the worker's clock, not later than Redis decided.
     since: Micros,
     /// What clients were told last: gRPC's, and others.
-    replies: RefCell<[Option<Told>; 2]>,
+    replies: RefCell<[Option<CachedReply>; 2]>,
 }
 
 /// An answer, and until when others get it too.
 #[derive(Debug)]
-struct Told {
+struct CachedReply {
     until: Micros,
     reply: Rc<LocalReply>,
 }
 
 /// What is remembered of a request's buckets.
 #[derive(Debug)]
-pub(super) enum Recalled {
+pub(super) enum CacheHit {
     /// All that was said of just these.
-    All(Rc<Said>),
+    All(Rc<CachedDenial>),
     /// What was said of those that deny.
     Denying(Verdict),
 }
 
-impl Denied {
+impl DenyCache {
     /// Of at most so many buckets.
     pub(super) fn new(max: usize) -> Self {
         Self { buckets: Recent::new(max) }
@@ -68,7 +68,7 @@ impl Denied {
 
     /// Redis decided this of a request that asked at `asked_at`.
     pub(super) fn learn(&mut self, asked_at: Micros, check: &Check, verdict: &Verdict) {
-        let said = Rc::new(Said {
+        let said = Rc::new(CachedDenial {
             verdict: verdict.clone(),
             fingerprint: fingerprint(check.buckets()),
             since: asked_at,
@@ -77,7 +77,7 @@ impl Denied {
         for (place, (check, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
             if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
                 let until = asked_at.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
-                let denial = Denial { cost: check.cost, until, place, said: Rc::clone(&said) };
+                let denial = CacheEntry { cost: check.cost, until, place, said: Rc::clone(&said) };
                 self.buckets.insert(&check.key, denial);
             }
         }
@@ -85,7 +85,7 @@ impl Denied {
 
     /// What Redis would say again of a request: `None` where no limit is known to deny it. Of a request that runs into
     /// just the buckets that an earlier one ran into, it has what Redis said of all of them; else, of those that deny.
-    pub(super) fn recall(&mut self, now: Micros, check: &[BucketCheck]) -> Option<Recalled> {
+    pub(super) fn recall(&mut self, now: Micros, check: &[BucketCheck]) -> Option<CacheHit> {
         if self.buckets.is_empty() {
             return None;
         }
@@ -97,13 +97,13 @@ impl Denied {
             };
             let said = &denial.said;
             if said.is_of(check) {
-                return Some(Recalled::All(Rc::clone(said)));
+                return Some(CacheHit::All(Rc::clone(said)));
             }
             let age = now.minus(said.since);
             verdict.now = said.verdict.now.plus(age);
             verdict.outcomes.extend(said.verdict.outcomes.get(denial.place).map(|outcome| aged(outcome, age)));
         }
-        (!verdict.outcomes.is_empty()).then_some(Recalled::Denying(verdict))
+        (!verdict.outcomes.is_empty()).then_some(CacheHit::Denying(verdict))
     }
 
     /// Nothing is known any more.
@@ -112,7 +112,7 @@ impl Denied {
     }
 }
 
-impl Recalled {
+impl CacheHit {
     /// What Redis would say again at `now`.
     pub(super) fn verdict(&self, now: Micros) -> Verdict {
         match self {
@@ -122,7 +122,7 @@ impl Recalled {
     }
 }
 
-impl Said {
+impl CachedDenial {
     /// What is said at `now` of one bucket, without Redis.
     pub(super) fn of_one(now: Micros, verdict: Verdict) -> Self {
         Self { verdict, fingerprint: 0, since: now, replies: RefCell::default() }
@@ -161,7 +161,8 @@ impl Said {
         let spans = self.verdict.outcomes.iter().flat_map(|outcome| [Some(outcome.reset), outcome.retry_after]);
         let soonest = spans.flatten().filter_map(until_another).min().unwrap_or(MAX_AGE);
         let [of_grpc, of_others] = &mut *self.replies.borrow_mut();
-        *(if is_grpc { of_grpc } else { of_others }) = Some(Told { until: now.plus(soonest), reply: Rc::clone(reply) });
+        *(if is_grpc { of_grpc } else { of_others }) =
+            Some(CachedReply { until: now.plus(soonest), reply: Rc::clone(reply) });
     }
 
     fn verdict_at(&self, now: Micros) -> Verdict {
@@ -216,37 +217,37 @@ mod tests {
     }
 
     /// After Redis denied a request that cost so much, of a bucket that was empty.
-    fn denied(cost: u64) -> Denied {
-        let mut denied = Denied::new(100);
+    fn denied(cost: u64) -> DenyCache {
+        let mut cache = DenyCache::new(100);
         let check = Check::new(check(cost, true), Holder::default());
         let verdict = check.decide(REDIS, &[BucketState { used: 1_000_000, more: [0, 0] }]);
         assert!(!verdict.admitted);
-        denied.learn(NOW, &check, &verdict);
-        denied
+        cache.learn(NOW, &check, &verdict);
+        cache
     }
 
     #[test]
     fn what_was_denied_is_denied_until_its_token_exists() {
-        let mut denied = denied(1);
-        let verdict = denied.recall(NOW.plus(MS(60)), &check(1, true)).unwrap().verdict(NOW.plus(MS(60)));
+        let mut cache = denied(1);
+        let verdict = cache.recall(NOW.plus(MS(60)), &check(1, true)).unwrap().verdict(NOW.plus(MS(60)));
         assert!(!verdict.admitted);
         assert_eq!(verdict.now, REDIS.plus(MS(60)));
         assert_eq!((verdict.outcomes[0].retry_after, verdict.outcomes[0].reset), (Some(MS(40)), MS(940)));
-        assert!(denied.recall(NOW.plus(MS(100)).minus(Micros(1)), &check(1, true)).is_some());
-        assert!(denied.recall(NOW.plus(MS(100)), &check(1, true)).is_none());
+        assert!(cache.recall(NOW.plus(MS(100)).minus(Micros(1)), &check(1, true)).is_some());
+        assert!(cache.recall(NOW.plus(MS(100)), &check(1, true)).is_none());
     }
 
     #[test]
     fn what_costs_more_or_less_is_asked() {
-        let mut denied = denied(5);
-        assert!(denied.recall(NOW, &check(4, true)).is_none());
-        assert!(denied.recall(NOW, &check(6, true)).is_none());
-        assert!(denied.recall(NOW, &check(5, true)).is_some());
+        let mut cache = denied(5);
+        assert!(cache.recall(NOW, &check(4, true)).is_none());
+        assert!(cache.recall(NOW, &check(6, true)).is_none());
+        assert!(cache.recall(NOW, &check(5, true)).is_some());
     }
 
     #[test]
     fn who_pays_a_limit_another_cost_is_not_told_of_its_denial() {
-        let mut denied = Denied::new(100);
+        let mut cache = DenyCache::new(100);
         let both = |cost_of_slow| {
             let mut slow = check(cost_of_slow, true).remove(0);
             (slow.limit, slow.key) = (1, b"slow".to_vec());
@@ -255,11 +256,11 @@ mod tests {
         let check = Check::new(both(10), Holder::default());
         let verdict = check.decide(REDIS, &[1_000_000, 500_000].map(|used| BucketState { used, more: [0, 0] }));
         assert_eq!(verdict.outcomes.iter().map(|outcome| outcome.admitted).collect::<Vec<_>>(), [false, false]);
-        denied.learn(NOW, &check, &verdict);
+        cache.learn(NOW, &check, &verdict);
         let now = NOW.plus(MS(1));
-        let told = |recalled: Option<Recalled>| recalled.map(|recalled| recalled.verdict(now).outcomes.len());
-        assert_eq!(told(denied.recall(now, &both(10))), Some(2));
-        assert_eq!(told(denied.recall(now, &both(1))), Some(1), "the other would admit that");
+        let told = |recalled: Option<CacheHit>| recalled.map(|recalled| recalled.verdict(now).outcomes.len());
+        assert_eq!(told(cache.recall(now, &both(10))), Some(2));
+        assert_eq!(told(cache.recall(now, &both(1))), Some(1), "the other would admit that");
     }
 
     #[test]
@@ -269,17 +270,17 @@ mod tests {
 
     #[test]
     fn no_denial_is_believed_for_longer_than_a_second() {
-        let mut denied = denied(11);
-        let verdict = denied.recall(NOW.plus(MS(999)), &check(11, true)).unwrap().verdict(NOW.plus(MS(999)));
+        let mut cache = denied(11);
+        let verdict = cache.recall(NOW.plus(MS(999)), &check(11, true)).unwrap().verdict(NOW.plus(MS(999)));
         assert_eq!(verdict.outcomes[0].retry_after, None, "waiting cannot help");
-        assert!(denied.recall(NOW.plus(MS(1_000)), &check(11, true)).is_none());
+        assert!(cache.recall(NOW.plus(MS(1_000)), &check(11, true)).is_none());
     }
 
     #[test]
     fn what_operators_changed_is_asked_again() {
-        let mut denied = denied(1);
-        denied.forget();
-        assert!(denied.recall(NOW, &check(1, true)).is_none());
+        let mut cache = denied(1);
+        cache.forget();
+        assert!(cache.recall(NOW, &check(1, true)).is_none());
     }
 
     #[test]
@@ -288,16 +289,16 @@ mod tests {
         let buckets: Vec<BucketCheck> =
             Algorithms::new(&[Algorithm::Concurrency(one)]).unwrap().checks(0, b"key", Tokens(1), true).collect();
         let check = Check::new(buckets.clone(), Holder::default());
-        let mut denied = Denied::new(100);
-        denied.learn(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1, more: [0, 0] }]));
-        assert!(denied.recall(NOW, &buckets).is_none());
+        let mut cache = DenyCache::new(100);
+        cache.learn(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1, more: [0, 0] }]));
+        assert!(cache.recall(NOW, &buckets).is_none());
     }
 
     #[test]
     fn an_answer_is_given_again_until_a_second_of_it_is_over() {
-        let mut denied = denied(1);
-        let mut said = |now| match denied.recall(now, &check(1, true)) {
-            Some(Recalled::All(said)) => said,
+        let mut cache = denied(1);
+        let mut said = |now| match cache.recall(now, &check(1, true)) {
+            Some(CacheHit::All(said)) => said,
             other => panic!("{other:?}"),
         };
         let reply = Rc::new(crate::respond::bad_request(crate::descriptor::BadRequest::Body, false));
