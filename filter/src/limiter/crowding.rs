@@ -96,7 +96,7 @@ impl Limiter {
         if !buckets.iter().any(BucketCheck::may_delay) {
             return Seat::Unwanted;
         }
-        if self.delayed.keep() {
+        if self.delay_queue.keep() {
             return Seat::Kept;
         }
         buckets.iter_mut().for_each(BucketCheck::never_delays);
@@ -105,7 +105,7 @@ impl Limiter {
 
     fn stand_up(&mut self, waiting: &Waiting) {
         if waiting.seat == Seat::Kept {
-            self.delayed.let_go();
+            self.delay_queue.let_go();
         }
     }
 

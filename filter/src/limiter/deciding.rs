@@ -129,7 +129,7 @@ impl Limiter {
         }
         self.counters.delayed();
         let decision = self.decide(request, verdict, waiting);
-        self.delayed.hold(now.plus(delay), request, decision, refund);
+        self.delay_queue.hold(now.plus(delay), request, decision, refund);
     }
 
     #[inline(never)]

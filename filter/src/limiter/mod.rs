@@ -10,7 +10,7 @@ mod counters;
 mod crowd;
 mod crowding;
 mod deciding;
-mod delayed;
+mod delay_queue;
 mod deny_cache;
 mod ending;
 mod events;
@@ -40,7 +40,7 @@ pub use self::bodies::Bodies;
 pub use self::counters::Counters;
 use self::crowd::Crowd;
 use self::crowding::Heard;
-use self::delayed::Delayed;
+use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
 use self::ending::Ending;
 use self::events::Events;
@@ -65,7 +65,7 @@ use crate::units::Micros;
 const REPORT_WITHIN: Micros = Micros::from_secs(2);
 
 /// Delayed requests that one tick lets go: no more than its callback may decide.
-const DELAYED_PER_TICK: usize = 128;
+const MAX_DELAYED_PER_TICK: usize = 128;
 
 /// One worker's limiter.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ pub struct Limiter {
     heard: Heard,
     last_tick: Micros,
     deny_cache: DenyCache,
-    delayed: Delayed,
+    delay_queue: DelayQueue,
     places: Places,
     ending: Ending,
     leases: Leases,
@@ -181,7 +181,7 @@ impl Limiter {
             heard: Heard::new(),
             last_tick: Micros::ZERO,
             deny_cache: DenyCache::new(config.deny_cache_entries),
-            delayed: Delayed::new(config.max_delayed_requests),
+            delay_queue: DelayQueue::new(config.max_delayed_requests),
             places: Places::default(),
             ending: Ending::default(),
             leases: Leases::new(),
@@ -263,7 +263,7 @@ impl Limiter {
         self.expire(now);
         self.redis.handle_tick(now);
         // The next tick is for the rest, which are still held until then.
-        let due = core::iter::from_fn(|| self.delayed.pop_due(now)).take(DELAYED_PER_TICK);
+        let due = core::iter::from_fn(|| self.delay_queue.pop_due(now)).take(MAX_DELAYED_PER_TICK);
         self.effects.extend(due.map(|(request, decision)| Effect::Decide(request, decision)));
         while let Some(request) = self.ending.pop_due(now) {
             self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
@@ -291,7 +291,7 @@ impl Limiter {
     /// Whether a request was told to wait, and is not decided yet.
     #[must_use]
     pub fn is_waiting(&self, request: RequestId) -> bool {
-        self.waiting.contains(request.0) || self.delayed.holds(request)
+        self.waiting.contains(request.0) || self.delay_queue.holds(request)
     }
 
     /// Whether anything is kept of a request: if so, it must be told when it is [done](Self::done).
@@ -335,7 +335,7 @@ impl Limiter {
                 self.places.await_outcome(request, waiting.check);
             }
         }
-        let refund = self.delayed.leave(request);
+        let refund = self.delay_queue.leave(request);
         gave_back |= self.refund(now, refund);
         if let Some(holds) = self.places.leave(request) {
             self.give_back(now, &holds, false);
@@ -358,7 +358,7 @@ impl Limiter {
         let queued = self.queue.next_deadline().map(|deadline| deadline.max(now));
         let kept = [
             queued,
-            self.delayed.next_turn(),
+            self.delay_queue.next_turn(),
             self.places.next_due(),
             self.leases.next_sweep(),
             self.ending.next_due(),

@@ -5,22 +5,22 @@ use super::{Decision, RequestId};
 use crate::redis::Call;
 use crate::units::Micros;
 
-/// Held requests, in the order in which they go on, then in that in which they came: a bounded queue.
+/// DelayedRequest requests, in the order in which they go on, then in that in which they came: a bounded queue.
 #[derive(Debug)]
-pub(super) struct Delayed {
+pub(super) struct DelayQueue {
     max: usize,
-    held: Timers<Held>,
+    held: Timers<DelayedRequest>,
     /// Places that are kept for requests which Redis may have held.
     kept: usize,
 }
 
 #[derive(Debug)]
-struct Held {
+struct DelayedRequest {
     decision: Decision,
     refund: Option<Call>,
 }
 
-impl Delayed {
+impl DelayQueue {
     /// Room for `max` requests.
     pub(super) fn new(max: usize) -> Self {
         Self { max, held: Timers::new(), kept: 0 }
@@ -44,7 +44,7 @@ impl Delayed {
 
     /// Holds a request until `at`. `refund` is the call that gives its tokens back, should it leave before.
     pub(super) fn hold(&mut self, at: Micros, request: RequestId, decision: Decision, refund: Option<Call>) {
-        self.held.set(at, request, Held { decision, refund });
+        self.held.set(at, request, DelayedRequest { decision, refund });
     }
 
     /// A request has gone, which frees its place: the call to make, if it was held and can be refunded.
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn requests_go_on_in_turn_and_not_before() {
-        let mut delayed = Delayed::new(9);
+        let mut delayed = DelayQueue::new(9);
         for (at, request) in [(30, 1), (10, 2), (30, 3)] {
             delayed.hold(Micros(at), RequestId(request), GO, None);
         }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn who_leaves_frees_the_place_and_is_refunded_once() {
-        let mut delayed = Delayed::new(1);
+        let mut delayed = DelayQueue::new(1);
         delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
         assert!(!delayed.keep() && delayed.holds(RequestId(1)));
         assert_eq!(delayed.leave(RequestId(1)), Some(refund()));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn who_has_gone_on_is_not_refunded() {
-        let mut delayed = Delayed::new(1);
+        let mut delayed = DelayQueue::new(1);
         delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
         assert!(delayed.pop_due(Micros(10)).is_some());
         assert_eq!(delayed.leave(RequestId(1)), None);
