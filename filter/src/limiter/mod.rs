@@ -5,6 +5,7 @@
 
 mod asking;
 mod backend;
+mod batching;
 mod bodies;
 mod counters;
 mod crowd;
@@ -14,7 +15,6 @@ mod delay_queue;
 mod deny_cache;
 mod ending;
 mod events;
-mod gather;
 mod leases;
 mod leasing;
 mod notes;
@@ -36,6 +36,7 @@ use alloc::vec::Vec;
 
 use self::asking::{Asking, Denial};
 pub use self::backend::Backend;
+pub use self::batching::{Batching, Pace};
 pub use self::bodies::Bodies;
 pub use self::counters::Counters;
 use self::crowd::Crowd;
@@ -44,7 +45,6 @@ use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
 use self::ending::Ending;
 use self::events::Events;
-pub use self::gather::{Gather, Pace};
 use self::leases::Leases;
 use self::leasing::{Ahead, Prepaid};
 use self::places::Places;

@@ -10,7 +10,7 @@ use core::cell::RefCell;
 use super::abi::{self, Buffer, Headers};
 use super::host::{Callback, Clock};
 use crate::config::Config;
-use crate::limiter::{Bodies, Counters, Gather, Limiter, Ticker};
+use crate::limiter::{Batching, Bodies, Counters, Limiter, Ticker};
 use crate::redis::Failure;
 use crate::respond::Header;
 use crate::table::Table;
@@ -37,7 +37,7 @@ struct State {
     /// The name of the last stream that was opened.
     stream_name: u64,
     ticker: Ticker,
-    gather: Gather,
+    batching: Batching,
     bodies: Bodies,
     /// The callouts under way: the proxy's tokens, and their own ids.
     callouts: Vec<(u32, u64)>,
@@ -66,7 +66,7 @@ impl Worker {
                 stream: None,
                 stream_name: seed,
                 ticker: Ticker::default(),
-                gather: Gather::default(),
+                batching: Batching::default(),
                 callouts: Vec::new(),
                 admitted: Table::new(),
             }),

@@ -6,7 +6,7 @@
 //!
 //! A call that comes alone is sent at once. Calls that come while a callout is under way wait for its end, and go
 //! together in the next one: a connection costs the servers some five times what a call does. They wait for
-//! [`GATHERING`] at most, so that a slow network or a lost packet holds nobody up.
+//! [`BATCHING_WAIT`] at most, so that a slow network or a lost packet holds nobody up.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ use crate::units::Micros;
 /// hold them.
 const MAX_CALLS: usize = 128;
 /// The longest that calls wait for the end of a callout that is under way, to go together in the next.
-const GATHERING: Micros = Micros::from_millis(5);
+const BATCHING_WAIT: Micros = Micros::from_millis(5);
 /// How long a callout that was answered proves that the cluster has a host.
 const PROOF: Micros = Micros::from_secs(1);
 /// How much longer than its calls a callout lasts: a busy proxy reads a reply late, and whether Redis has run a call is still
@@ -157,8 +157,8 @@ impl Callouts {
 
     /// The callout to make now, if one is due.
     pub fn next_callout(&mut self, now: Micros) -> Option<Callout> {
-        let is_gathering = self.under_way.iter().any(|batch| now < batch.started.plus(GATHERING));
-        if self.is_held || (is_gathering && self.next.len() < MAX_CALLS) {
+        let is_batching = self.under_way.iter().any(|batch| now < batch.started.plus(BATCHING_WAIT));
+        if self.is_held || (is_batching && self.next.len() < MAX_CALLS) {
             return None;
         }
         expire(&mut self.next, self.load.last_tick(), self.load.patient_since(), &mut self.effects);
@@ -226,7 +226,7 @@ impl Callouts {
             return Some(now);
         }
         // Sooner where the host tells of a callout's end, or of its turn's.
-        let gathered = (self.next.len() > 0).then(|| now.plus(GATHERING));
+        let gathered = (self.next.len() > 0).then(|| now.plus(BATCHING_WAIT));
         let deadlines = self.under_way.iter().map(|batch| &batch.calls).chain([&self.next]);
         let deadlines = deadlines.filter_map(InFlight::earliest_deadline).map(|at| at.max(now));
         deadlines.chain(gathered).min()

@@ -98,13 +98,13 @@ impl Worker {
         let pace = self.with(|state| {
             let redis = state.limiter.redis();
             // Of the calls in flight, one is what there is to send.
-            redis.has_outgoing().then(|| state.gather.send(redis.in_flight().saturating_sub(1)))
+            redis.has_outgoing().then(|| state.batching.send(redis.in_flight().saturating_sub(1)))
         });
         match pace {
             None | Some(Pace::Wait) => {}
             Some(Pace::Schedule) if self.turn.is_some_and(|turn| abi::enqueue(turn).is_ok()) => {}
             Some(Pace::Schedule) => {
-                self.with(|state| state.gather.turn_ended());
+                self.with(|state| state.batching.turn_ended());
                 self.send_now(callback);
             }
             Some(Pace::Now) => self.send_now(callback),

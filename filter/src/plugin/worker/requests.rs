@@ -41,14 +41,14 @@ impl Worker {
         let pace = self.with(|state| {
             // Should the turn's end never be told, a tick is to find the request.
             let in_flight = state.limiter.redis().in_flight();
-            state.ticker.is_running().then(|| state.gather.arrive(RequestId(request), in_flight))
+            state.ticker.is_running().then(|| state.batching.arrive(RequestId(request), in_flight))
         });
         let Some(pace) = pace else { return false };
         let is_told = pace != Pace::Schedule || abi::enqueue(turn).is_ok();
         if !is_told {
             self.with(|state| {
-                state.gather.leave(RequestId(request));
-                state.gather.turn_ended();
+                state.batching.leave(RequestId(request));
+                state.batching.turn_ended();
             });
         }
         is_told && pace != Pace::Now
@@ -114,20 +114,20 @@ impl Worker {
 
     /// Checks the requests that the turn brought, and sends what there is to send.
     pub(super) fn end_turn(&self, callback: &mut Callback) {
-        self.with(|state| state.gather.turn_ends());
+        self.with(|state| state.batching.turn_ends());
         // What is left of other callbacks does not come between a request's notes and its decision.
         self.perform_aside(callback);
         self.check_overdue(callback);
         while callback.may_check()
-            && let Some(RequestId(request)) = self.with(|state| state.gather.take_next())
+            && let Some(RequestId(request)) = self.with(|state| state.batching.take_next())
         {
             self.check_held(callback, request, RequestBody::None);
         }
         self.perform_aside(callback);
         self.send_now(callback);
         let (is_at_rest, has_more) = self.with(|state| {
-            state.gather.turn_ended();
-            (state.limiter.is_at_rest(), state.gather.has_any())
+            state.batching.turn_ended();
+            (state.limiter.is_at_rest(), state.batching.has_any())
         });
         if !is_at_rest {
             self.perform_aside(callback);
@@ -195,7 +195,7 @@ impl Worker {
         let holds_any = self.with(|state| {
             state.admitted.remove(request);
             state.bodies.leave(RequestId(request));
-            state.gather.leave(RequestId(request));
+            state.batching.leave(RequestId(request));
             state.limiter.has_any_of(RequestId(request))
         });
         if !holds_any {
@@ -220,7 +220,7 @@ impl State {
     /// What follows a request's headers is held with them until the request is decided.
     fn rest_of(&self, request: u32) -> Action {
         let request = RequestId(request);
-        let is_held = self.limiter.is_waiting(request) || self.gather.holds(request);
+        let is_held = self.limiter.is_waiting(request) || self.batching.holds(request);
         if is_held { Action::Pause } else { Action::Continue }
     }
 }

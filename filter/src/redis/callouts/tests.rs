@@ -169,7 +169,7 @@ fn calls_wait_for_a_slow_callout_for_some_milliseconds_and_not_for_its_timeout()
     talk.sends();
     talk.after(Micros(4_999)).submit(2, call()).unwrap();
     talk.sends_nothing();
-    assert!(talk.callouts.next_tick(talk.now).is_some_and(|at| at <= talk.now.plus(GATHERING)));
+    assert!(talk.callouts.next_tick(talk.now).is_some_and(|at| at <= talk.now.plus(BATCHING_WAIT)));
     talk.after(Micros(1)).sends();
     talk.submit(3, call()).unwrap();
     talk.sends_nothing();
@@ -329,7 +329,7 @@ fn each_call_is_given_up_at_its_own_deadline_sent_or_not() {
     talk.submit(1, call()).unwrap();
     talk.sends();
     talk.after(Micros::from_millis(1)).submit(2, call()).unwrap();
-    assert_eq!(talk.callouts.next_tick(talk.now), Some(talk.now.plus(GATHERING)));
+    assert_eq!(talk.callouts.next_tick(talk.now), Some(talk.now.plus(BATCHING_WAIT)));
     talk.now = NOW.plus(Micros::from_millis(50));
     talk.callouts.handle_tick(talk.now);
     assert_eq!(talk.settled(), [], "what has come by now is read first");

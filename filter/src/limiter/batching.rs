@@ -15,7 +15,7 @@ const LOOK_AROUND: u32 = 16;
 
 /// One worker's.
 #[derive(Debug, Default)]
-pub struct Gather {
+pub struct Batching {
     /// To be checked when the turn ends.
     arrived: VecDeque<RequestId>,
     /// Whether they may not be in the order of their numbers. The proxy counts up, so that they most often are.
@@ -41,7 +41,7 @@ pub enum Pace {
     Wait,
 }
 
-impl Gather {
+impl Batching {
     /// A request arrives, when so many calls are in flight. Unless it is to be checked at once, [`take_next`](Self::take_next)
     /// gives it back.
     pub fn arrive(&mut self, request: RequestId, in_flight: usize) -> Pace {
@@ -124,104 +124,104 @@ impl Gather {
 mod tests {
     use super::*;
 
-    fn arrive(gather: &mut Gather, ids: core::ops::Range<u32>) -> Vec<Pace> {
-        ids.map(|id| gather.arrive(RequestId(id), 0)).collect()
+    fn arrive(batching: &mut Batching, ids: core::ops::Range<u32>) -> Vec<Pace> {
+        ids.map(|id| batching.arrive(RequestId(id), 0)).collect()
     }
 
-    fn end(gather: &mut Gather) -> Vec<u32> {
-        gather.turn_ends();
-        let checked = core::iter::from_fn(|| gather.take_next()).map(|request| request.0).collect();
-        gather.turn_ended();
+    fn end(batching: &mut Batching) -> Vec<u32> {
+        batching.turn_ends();
+        let checked = core::iter::from_fn(|| batching.take_next()).map(|request| request.0).collect();
+        batching.turn_ended();
         checked
     }
 
     #[test]
     fn who_comes_alone_waits_for_nobody_but_now_and_then() {
-        let mut gather = Gather::default();
+        let mut batching = Batching::default();
         for _ in 0..3 {
-            assert_eq!(arrive(&mut gather, 1..LOOK_AROUND), [Pace::Now; LOOK_AROUND as usize - 1]);
-            assert_eq!(arrive(&mut gather, 99..100), [Pace::Schedule]);
-            assert_eq!(end(&mut gather), [99]);
+            assert_eq!(arrive(&mut batching, 1..LOOK_AROUND), [Pace::Now; LOOK_AROUND as usize - 1]);
+            assert_eq!(arrive(&mut batching, 99..100), [Pace::Schedule]);
+            assert_eq!(end(&mut batching), [99]);
         }
     }
 
     #[test]
     fn who_looked_around_and_asked_redis_was_alone() {
-        let mut gather = Gather::default();
-        assert_eq!(arrive(&mut gather, 1..17).last(), Some(&Pace::Schedule));
-        gather.turn_ends();
-        assert_eq!([gather.take_next(), gather.take_next()], [Some(RequestId(16)), None]);
-        assert_eq!([gather.send(0), gather.send(0)], [Pace::Wait, Pace::Wait]);
-        gather.turn_ended();
-        assert_eq!(arrive(&mut gather, 17..18), [Pace::Now]);
+        let mut batching = Batching::default();
+        assert_eq!(arrive(&mut batching, 1..17).last(), Some(&Pace::Schedule));
+        batching.turn_ends();
+        assert_eq!([batching.take_next(), batching.take_next()], [Some(RequestId(16)), None]);
+        assert_eq!([batching.send(0), batching.send(0)], [Pace::Wait, Pace::Wait]);
+        batching.turn_ended();
+        assert_eq!(arrive(&mut batching, 17..18), [Pace::Now]);
     }
 
     #[test]
     fn of_a_crowd_the_first_asks_for_the_turns_end_and_all_wait_for_it() {
-        let mut gather = Gather::default();
+        let mut batching = Batching::default();
         // One that asks Redis, and then others while it does.
-        assert_eq!(gather.arrive(RequestId(1), 0), Pace::Now);
-        assert_eq!(gather.send(0), Pace::Now);
-        assert_eq!([2, 3].map(|id| gather.arrive(RequestId(id), 1)), [Pace::Schedule, Pace::Wait]);
-        assert!(gather.holds(RequestId(3)) && !gather.holds(RequestId(1)));
-        assert_eq!(gather.send(1), Pace::Wait);
-        assert_eq!(end(&mut gather), [2, 3]);
+        assert_eq!(batching.arrive(RequestId(1), 0), Pace::Now);
+        assert_eq!(batching.send(0), Pace::Now);
+        assert_eq!([2, 3].map(|id| batching.arrive(RequestId(id), 1)), [Pace::Schedule, Pace::Wait]);
+        assert!(batching.holds(RequestId(3)) && !batching.holds(RequestId(1)));
+        assert_eq!(batching.send(1), Pace::Wait);
+        assert_eq!(end(&mut batching), [2, 3]);
         // All of them are answered, and come again.
-        assert_eq!(arrive(&mut gather, 4..6), [Pace::Schedule, Pace::Wait]);
-        assert_eq!(end(&mut gather), [4, 5]);
+        assert_eq!(arrive(&mut batching, 4..6), [Pace::Schedule, Pace::Wait]);
+        assert_eq!(end(&mut batching), [4, 5]);
     }
 
     #[test]
     fn a_crowd_is_found_though_nobody_asks_redis() {
-        let mut gather = Gather::default();
-        let paces = arrive(&mut gather, 1..20);
+        let mut batching = Batching::default();
+        let paces = arrive(&mut batching, 1..20);
         assert_eq!(paces.iter().filter(|pace| **pace == Pace::Now).count(), LOOK_AROUND as usize - 1);
-        assert_eq!(end(&mut gather), [16, 17, 18, 19]);
-        assert_eq!(arrive(&mut gather, 20..22), [Pace::Schedule, Pace::Wait]);
+        assert_eq!(end(&mut batching), [16, 17, 18, 19]);
+        assert_eq!(arrive(&mut batching, 20..22), [Pace::Schedule, Pace::Wait]);
     }
 
     #[test]
     fn a_request_that_cannot_wait_is_not_waited_for() {
-        let mut gather = Gather::default();
-        assert_eq!(gather.arrive(RequestId(1), 5), Pace::Schedule);
-        gather.leave(RequestId(1));
-        gather.turn_ended();
-        assert!(!gather.has_any());
-        assert_eq!(gather.arrive(RequestId(2), 5), Pace::Schedule);
+        let mut batching = Batching::default();
+        assert_eq!(batching.arrive(RequestId(1), 5), Pace::Schedule);
+        batching.leave(RequestId(1));
+        batching.turn_ended();
+        assert!(!batching.has_any());
+        assert_eq!(batching.arrive(RequestId(2), 5), Pace::Schedule);
     }
 
     #[test]
     fn who_leaves_is_not_checked() {
-        let mut gather = Gather::default();
-        assert_eq!([1, 2, 3].map(|id| gather.arrive(RequestId(id), 5)), [Pace::Schedule, Pace::Wait, Pace::Wait]);
-        gather.leave(RequestId(2));
-        gather.leave(RequestId(9));
-        assert!(!gather.holds(RequestId(2)));
-        assert_eq!(end(&mut gather), [1, 3]);
+        let mut batching = Batching::default();
+        assert_eq!([1, 2, 3].map(|id| batching.arrive(RequestId(id), 5)), [Pace::Schedule, Pace::Wait, Pace::Wait]);
+        batching.leave(RequestId(2));
+        batching.leave(RequestId(9));
+        assert!(!batching.holds(RequestId(2)));
+        assert_eq!(end(&mut batching), [1, 3]);
     }
 
     #[test]
     fn requests_are_found_in_whatever_order_they_come() {
-        let mut gather = Gather::default();
+        let mut batching = Batching::default();
         for id in [5, 9, 3, 4] {
-            gather.arrive(RequestId(id), 5);
+            batching.arrive(RequestId(id), 5);
         }
         for id in [9, 3, 7, 5, 4] {
-            assert_eq!(gather.holds(RequestId(id)), id != 7);
-            gather.leave(RequestId(id));
-            assert!(!gather.holds(RequestId(id)));
+            assert_eq!(batching.holds(RequestId(id)), id != 7);
+            batching.leave(RequestId(id));
+            assert!(!batching.holds(RequestId(id)));
         }
-        gather.arrive(RequestId(1), 5);
-        assert!(gather.holds(RequestId(1)) && !gather.is_unsorted);
+        batching.arrive(RequestId(1), 5);
+        assert!(batching.holds(RequestId(1)) && !batching.is_unsorted);
     }
 
     #[test]
     fn after_a_crowd_who_comes_alone_waits_once() {
-        let mut gather = Gather::default();
-        assert_eq!([gather.send(1), gather.send(1)], [Pace::Schedule, Pace::Wait]);
-        gather.turn_ended();
-        assert_eq!(arrive(&mut gather, 1..2), [Pace::Schedule]);
-        assert_eq!(end(&mut gather), [1]);
-        assert_eq!(arrive(&mut gather, 2..3), [Pace::Now]);
+        let mut batching = Batching::default();
+        assert_eq!([batching.send(1), batching.send(1)], [Pace::Schedule, Pace::Wait]);
+        batching.turn_ended();
+        assert_eq!(arrive(&mut batching, 1..2), [Pace::Schedule]);
+        assert_eq!(end(&mut batching), [1]);
+        assert_eq!(arrive(&mut batching, 2..3), [Pace::Now]);
     }
 }
