@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::asking::Denial;
 use super::deny_cache::CacheHit;
 use super::events::Event;
-use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, notes};
+use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, filter_state};
 use crate::config::FailureMode;
 use crate::limit::{BucketCheck, Check, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
@@ -137,8 +137,8 @@ impl Limiter {
         self.counters.decided(verdict);
         self.record(verdict, waiting);
         if self.config.emit_metadata {
-            let notes = notes::of_verdict(verdict, waiting, &self.config);
-            self.effects.push_back(Effect::Annotate(request, notes));
+            let entries = filter_state::of_verdict(verdict, waiting, &self.config);
+            self.effects.push_back(Effect::Annotate(request, entries));
         }
         if verdict.admitted {
             Decision::Admit(respond::admitted_headers(verdict, &self.config))
@@ -210,7 +210,7 @@ impl Limiter {
     pub(super) fn fail(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
         self.counters.failed(failure, waiting.check.buckets().map(|check| check.limit));
         if self.config.emit_metadata {
-            self.effects.push_back(Effect::Annotate(request, notes::of_failure(failure)));
+            self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));
         }
         let denies = |check: &BucketCheck| {
             let mode = self.config.limits.get(check.limit).map(|limit| limit.failure_mode);

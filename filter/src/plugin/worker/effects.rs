@@ -36,12 +36,12 @@ impl Worker {
                     }
                 }
                 Effect::CallOut(callout) => self.call_out(callback, &callout),
-                Effect::Annotate(RequestId(request), notes) => {
+                Effect::Annotate(RequestId(request), entries) => {
                     if callback.acts_as(request) {
-                        for (name, note) in notes {
+                        for (name, value) in entries {
                             // A proxy that keeps no such state (filter state, named `wasm.{name}` in Envoy) loses a
                             // line of the access log, and nothing else.
-                            let _ = abi::set_property(name, &note);
+                            let _ = abi::set_property(name, &value);
                         }
                     }
                 }

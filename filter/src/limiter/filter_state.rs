@@ -12,37 +12,37 @@ use crate::redis::Failure;
 use crate::units::Micros;
 
 /// A name, and what it says. Names begin with `weir.`.
-pub(super) type Note = (&'static str, String);
+pub(super) type Entry = (&'static str, String);
 
 /// Of a request that Redis decided: `weir.decision` (`admitted` or `denied`), `weir.redis_time_us` (Unix time; not of
 /// what an operator blocked), where it is held `weir.delay_us`, and of the strictest limit `weir.limit`, `weir.key`,
 /// `weir.key_hash` (16 hexadecimal digits, for logs that must not have the key), `weir.remaining` and, where it
 /// denies, `weir.retry_after_us` (`never` where waiting cannot help).
-pub(super) fn of_verdict(verdict: &Verdict, waiting: &Waiting, config: &Config) -> Vec<Note> {
+pub(super) fn of_verdict(verdict: &Verdict, waiting: &Waiting, config: &Config) -> Vec<Entry> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
-    let mut notes = vec![("weir.decision", decision.to_owned())];
+    let mut entries = vec![("weir.decision", decision.to_owned())];
     let mut micros = |name, micros: Micros| {
         if micros != Micros::ZERO {
-            notes.push((name, micros.0.to_string()));
+            entries.push((name, micros.0.to_string()));
         }
     };
     micros("weir.redis_time_us", verdict.now);
     micros("weir.delay_us", verdict.delay());
-    let Some(outcome) = verdict.strictest() else { return notes };
-    notes.push(("weir.limit", config.name_of(outcome).into_owned()));
+    let Some(outcome) = verdict.strictest() else { return entries };
+    entries.push(("weir.limit", config.name_of(outcome).into_owned()));
     if let Some(check) = waiting.bucket(outcome) {
-        notes.push(("weir.key", String::from_utf8_lossy(&check.key).into_owned()));
-        notes.push(("weir.key_hash", descriptor::key_hash(&check.key)));
+        entries.push(("weir.key", String::from_utf8_lossy(&check.key).into_owned()));
+        entries.push(("weir.key_hash", descriptor::key_hash(&check.key)));
     }
-    notes.push(("weir.remaining", outcome.remaining.0.to_string()));
+    entries.push(("weir.remaining", outcome.remaining.0.to_string()));
     if !outcome.admitted {
         let wait = outcome.retry_after.map_or_else(|| "never".to_owned(), |wait| wait.0.to_string());
-        notes.push(("weir.retry_after_us", wait));
+        entries.push(("weir.retry_after_us", wait));
     }
-    notes
+    entries
 }
 
 /// Of a request that Redis did not decide: `weir.decision` is `failed`, and `weir.failure` says why.
-pub(super) fn of_failure(failure: Failure) -> Vec<Note> {
+pub(super) fn of_failure(failure: Failure) -> Vec<Entry> {
     vec![("weir.decision", "failed".to_owned()), ("weir.failure", failure.name().to_owned())]
 }
