@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir_filter::config;
-use weir_filter::limit::{Algorithms, BucketState, Check, Holder, Scripts, TokenBucket};
+use weir_filter::limit::{Algorithms, BucketState, Check, Scripts, SlotOwner, TokenBucket};
 use weir_filter::redis::resp::Decoder;
 use weir_filter::redis::{Call, Session, SessionConfig, Ticket};
 use weir_filter::units::{Micros, Tokens};
@@ -22,7 +22,7 @@ fn decision(c: &mut Criterion) {
     let scripts = Scripts::default();
     for limits in [1, 3, 8] {
         let check = |limit| windows.checks(limit, b"weir:per_user:alice", Tokens(1), true);
-        let check = Check::new((0..limits).flat_map(check).collect(), Holder::new(1, 1));
+        let check = Check::new((0..limits).flat_map(check).collect(), SlotOwner::new(1, 1));
         let seen = vec![BucketState { used: 1_000_000, ..BucketState::default() }; limits];
         let now = Micros::from_secs(1_800_000_000);
         c.bench_function(&format!("decide over {limits} limits"), |b| b.iter(|| check.decide(now, black_box(&seen))));

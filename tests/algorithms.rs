@@ -90,7 +90,7 @@ async fn a_limit_of_zero_denies_every_request_and_spends_nothing(kind: HostKind)
         ("approximate", json!({"sliding_window": {"max_requests": 0, "window": "60s"}})),
         ("fixed", json!({"fixed_window": {"max_requests": 0, "window": "60s"}})),
         ("quota", json!({"quota": {"max_requests": 0, "unit": "month"}})),
-        ("places", json!({"concurrency": {"max_requests": 0}})),
+        ("slots", json!({"concurrency": {"max_requests": 0}})),
         ("costless", json!({"token_bucket": bucket, "hits_addend": 0})),
         ("second", json!({"windows": [{"quota": {"max_requests": 9, "unit": "year"}}, {"token_bucket": bucket}]})),
         ("shadow", json!({"fixed_window": {"max_requests": 0, "window": "60s"}, "shadow_mode": true})),
@@ -117,8 +117,8 @@ async fn slots_that_another_proxy_holds_on_longer_leases_stay_taken(kind: HostKi
     let key = format!("{}flights:alice#concurrency", mesh.key_prefix());
     let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut redis).unwrap();
     let ends = (seconds + 60) * 1_000_000 + micros;
-    for holder in ["a canary with 1.", "a canary with 2.", "a canary with 3.", "a canary with 4."] {
-        let _: () = redis::cmd("ZADD").arg(&key).arg(ends).arg(format!("{holder}60000000")).query(&mut redis).unwrap();
+    for owner in ["a canary with 1.", "a canary with 2.", "a canary with 3.", "a canary with 4."] {
+        let _: () = redis::cmd("ZADD").arg(&key).arg(ends).arg(format!("{owner}60000000")).query(&mut redis).unwrap();
     }
     get(&mesh, "flights", "alice").await.denied();
     tokio::time::sleep(Duration::from_millis(1_200)).await;

@@ -131,7 +131,7 @@ async fn a_burst_leaves_no_slot_taken(host: HostKind) {
             let Some(mesh) = mesh else { return };
             for _ in 0..repetitions() {
                 let (statuses, took) = flood(&mesh, 8, 1_000, |_| HeaderMap::new()).await;
-                let left = places_left(&mesh).await;
+                let left = slots_left(&mesh).await;
                 println!("{host:?} {scenario} {workers} workers: {statuses:?} in {took:?}, {left} slots taken");
                 assert_eq!(left, 0);
             }
@@ -146,7 +146,7 @@ fn a_hundred_in_flight(filter: &mut Value) {
 }
 
 /// Waits until no slot is taken, for at most 5 s, which is less than a lease. Returns the number of slots still taken.
-async fn places_left(mesh: &Mesh) -> u64 {
+async fn slots_left(mesh: &Mesh) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         let mut redis = mesh.redis_connection();
@@ -177,7 +177,7 @@ async fn no_slot_stays_taken_after_redis_has_stalled(host: HostKind) {
             let ((statuses, _), ()) = tokio::join!(requests, stall);
             assert_eq!(statuses.values().sum::<usize>(), 20);
         }
-        let left = places_left(&mesh).await;
+        let left = slots_left(&mesh).await;
         println!("{host:?} {scenario}: {left} slots taken");
         assert_eq!(left, 0, "{scenario}");
     }

@@ -30,7 +30,7 @@ async fn no_slot_stays_taken_after_many_clients_have_disconnected(host: HostKind
     storm(mesh.ingress()[0]).await;
     let deadline = Instant::now() + SOON;
     loop {
-        let held = places_held(&mesh);
+        let held = slots_held(&mesh);
         if held == 0 {
             break;
         }
@@ -60,7 +60,7 @@ async fn storm(ingress: SocketAddr) {
     lanes.join_all().await;
 }
 
-fn places_held(mesh: &Mesh) -> u64 {
+fn slots_held(mesh: &Mesh) -> u64 {
     let mut redis = mesh.redis_connection();
     let limits: Vec<String> = redis.keys(format!("{}*#concurrency", mesh.key_prefix())).unwrap();
     limits.iter().map(|key| redis.zcard::<_, u64>(key).unwrap()).sum()

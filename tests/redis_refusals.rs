@@ -125,7 +125,7 @@ async fn the_acl_of_the_readme_is_sufficient_and_each_command_is_needed(host: Ho
         }
 
         until_denied(&mesh).await;
-        for limit in ["bucket", "leased", "shaped", "exact", "approximate", "fixed", "quota", "places"] {
+        for limit in ["bucket", "leased", "shaped", "exact", "approximate", "fixed", "quota", "slots"] {
             let answer = mesh.ask("/").header("x-case", limit).user(SECRET).send().await;
             assert!(answer.admitted().header("x-ratelimit-limit").is_some(), "{limit}");
         }
@@ -214,7 +214,7 @@ fn every_feature(mesh: MeshBuilder) -> MeshBuilder {
             limit("fixed", json!({"fixed_window": {"max_requests": 1_000_000, "window": "1s"}})),
             limit("quota", json!({"quota": {"max_requests": 1_000_000, "unit": "minute"}})),
             limit(
-                "places",
+                "slots",
                 json!({"windows": [
                 {"concurrency": {"max_requests": 100, "lease": "1s"}}, {"token_bucket": slow},
             ], "max_delay": "5s"})
@@ -242,7 +242,7 @@ async fn exercise(mesh: &Mesh) {
             sleep(Duration::from_millis(400)).await;
         }
     };
-    let (..) = tokio::join!(ask("places", "erin"), ask("places", "erin"), ask("shaped", "dave"), leaves, all, spread);
+    let (..) = tokio::join!(ask("slots", "erin"), ask("slots", "erin"), ask("shaped", "dave"), leaves, all, spread);
 }
 
 /// Waits until an override is in force.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use redis::{Commands, ConnectionLike, Value};
 use tempfile::NamedTempFile;
-use weir_filter::limit::{Algorithms, Check, Holder, Scripts, TokenBucket, Verdict};
+use weir_filter::limit::{Algorithms, Check, Scripts, SlotOwner, TokenBucket, Verdict};
 use weir_filter::overrides::Setting;
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
@@ -50,7 +50,7 @@ impl Operator {
         let (capacity, emission) = bucket;
         let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros(emission)).unwrap();
         let check = Algorithms::from(bucket).checks(0, key, Tokens(cost), true).collect();
-        assert!(self.decides(&Check::new(check, Holder::default())).admitted);
+        assert!(self.decides(&Check::new(check, SlotOwner::default())).admitted);
     }
 
     /// Runs the filter's script call for this check, and returns the verdict.

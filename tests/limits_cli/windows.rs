@@ -3,7 +3,7 @@
 use redis::Commands;
 use weir_filter::config::{self, Config};
 use weir_filter::descriptor::bucket_key;
-use weir_filter::limit::{Check, Holder};
+use weir_filter::limit::{Check, SlotOwner};
 use weir_filter::units::Tokens;
 use weir_harness::provision::redis::RedisOptions;
 
@@ -21,7 +21,7 @@ const CONFIGURATION: &str = r#"{
      "fixed_window": {"max_requests": 50, "window": "315360000s"}},
     {"name": "quota", "descriptor": [{"request_header": {"name": "x-user-id"}}],
      "quota": {"max_requests": 50, "unit": "year", "utc_offset": "+05:30"}},
-    {"name": "places", "descriptor": [],
+    {"name": "slots", "descriptor": [],
      "concurrency": {"max_requests": 3}},
     {"name": "plan", "descriptor": [{"request_header": {"name": "x-user-id"}}],
      "windows": [
@@ -53,7 +53,7 @@ impl Shop {
         let limit = self.config.limits.iter().find(|known| known.name == limit).unwrap();
         let key = bucket_key("we*ir:", &limit.name, key);
         let check = limit.windows.checks(0, key.as_slice(), Tokens(cost), true).collect();
-        self.operator.decides(&Check::new(check, Holder::new(1, self.requests))).admitted
+        self.operator.decides(&Check::new(check, SlotOwner::new(1, self.requests))).admitted
     }
 
     fn spends(&mut self, limit: &str, key: &[&str], cost: u64) {
@@ -126,13 +126,13 @@ fn peek_shows_the_remainder_for_each_window_algorithm() {
 #[test]
 fn peek_shows_requests_in_flight_and_when_a_slot_becomes_free() {
     let Some(mut shop) = Shop::open() else { return };
-    shop.sees(&["peek", "places"], &["in flight  0 of 3", "1 token    now"]);
+    shop.sees(&["peek", "slots"], &["in flight  0 of 3", "1 token    now"]);
     for _ in 0..3 {
-        shop.spends("places", &[], 1);
+        shop.spends("slots", &[], 1);
     }
-    assert!(!shop.asks("places", &[], 1));
-    shop.sees(&["peek", "places"], &["key        (all) (we*ir:places:)", "in flight  3 of 3", "when a request ends"]);
-    shop.sees(&["list", "places", "--limited"], &["0 of 3", "when a request ends", "1 of 1 buckets"]);
+    assert!(!shop.asks("slots", &[], 1));
+    shop.sees(&["peek", "slots"], &["key        (all) (we*ir:slots:)", "in flight  3 of 3", "when a request ends"]);
+    shop.sees(&["list", "slots", "--limited"], &["0 of 3", "when a request ends", "1 of 1 buckets"]);
 }
 
 #[test]
@@ -218,8 +218,8 @@ fn max_sets_the_number_of_any_algorithm_and_one_command_sets_several_windows() {
         shop.sees(&["peek", limit, key], &["left       4 of 7"]);
         shop.operator.types(&["unset", limit, key]);
     }
-    assert_eq!(shop.operator.types(&["set", "places", "--max", "9"]), "places: 9 in flight\n");
-    shop.sees(&["peek", "places"], &["in flight  0 of 9"]);
+    assert_eq!(shop.operator.types(&["set", "slots", "--max", "9"]), "slots: 9 in flight\n");
+    shop.sees(&["peek", "slots"], &["in flight  0 of 9"]);
     let both = ["set", "plan", "acme", "--rate", "20/1h", "--quota", "7/year"];
     assert_eq!(shop.operator.types(&both), "plan acme: 20 at once, then 1 per 3m; 7 a year\n");
     shop.sees(&["peek", "plan", "acme"], &["tokens     20 of 20", "left       7 of 7", "in flight  0 of 5"]);
@@ -237,8 +237,8 @@ fn an_option_that_does_not_fit_the_limit_is_refused_with_the_options_that_do() {
         "limit `quota`: expected --quota or --max, found --rate: the limit has 50 a year (UTC+05:30)"
     );
     assert_eq!(
-        told(&["set", "places", "--rate", "5/s", "--burst", "9"]),
-        "limit `places`: expected --max, found --rate: the limit has 3 in flight, lease 1m"
+        told(&["set", "slots", "--rate", "5/s", "--burst", "9"]),
+        "limit `slots`: expected --max, found --rate: the limit has 3 in flight, lease 1m"
     );
     let ambiguous = told(&["set", "plan", "acme", "--max", "5"]);
     assert!(
@@ -267,8 +267,8 @@ fn an_override_of_zero_denies_every_request_and_is_shown() {
     shop.sees(&["peek", "plan", "acme"], &["left       0 of 0", "left       92 of 100", "in flight  1 of 5", denied]);
     let listed = shop.sees(&["list", "--limited"], &["92 of 100", "4 of 5"]);
     assert!(!listed.contains("10 of 50") && !listed.contains("NaN"), "{listed}");
-    shop.operator.types(&["set", "places", "--max", "0"]);
-    shop.sees(&["peek", "places"], &["left       0 of 0", denied]);
+    shop.operator.types(&["set", "slots", "--max", "0"]);
+    shop.sees(&["peek", "slots"], &["left       0 of 0", denied]);
     shop.operator.types(&["unset", "quota", "alice"]);
     shop.sees(&["peek", "quota", "alice"], &["left       10 of 50", "1 token    now"]);
 }

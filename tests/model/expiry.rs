@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Algorithms, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Outcome, Period, Quota,
-    Settled, SlidingLog, SlidingWindow, TokenBucket,
+    Algorithm, Algorithms, Check, Concurrency, FixedWindow, LeaseAsk, LeasedBucket, Outcome, Period, Quota, Settled,
+    SlidingLog, SlidingWindow, SlotOwner, TokenBucket,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -46,7 +46,7 @@ fn ten_of_each(window: Micros) -> Vec<Algorithm> {
 
 fn check(algorithms: &[Algorithm], cost: u64) -> Check {
     let windows = Algorithms::new(algorithms).unwrap();
-    Check::new(windows.checks(0, b"bucket", Tokens(cost), true).collect(), Holder::new(1, 1))
+    Check::new(windows.checks(0, b"bucket", Tokens(cost), true).collect(), SlotOwner::new(1, 1))
 }
 
 fn keys(store: &mut Store) -> Vec<String> {
@@ -156,7 +156,7 @@ fn slots_are_kept_for_a_lease_and_deleted_when_returned() {
     let verdict = store.decide(&check).unwrap();
     assert!((60_000 - LATE..=60_000).contains(&ttl(&mut store)));
 
-    let holds = check.holds(&verdict).unwrap();
+    let holds = check.held_slots(&verdict).unwrap();
     store.command(&["PEXPIRE", "bucket#concurrency", "5000"]);
     let scripts = store.scripts.clone();
     assert_eq!(store.count(&holds.renew_call(&scripts)), 1);
@@ -174,9 +174,9 @@ fn several_slots_are_returned_in_one_call() {
     let windows =
         Algorithms::new(&[Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(60)).unwrap())]).unwrap();
     let check = |limit, key: &'static [u8]| windows.checks(limit, key, Tokens(1), true);
-    let check = Check::new(check(0, b"a").chain(check(1, b"b")).collect(), Holder::new(1, 1));
+    let check = Check::new(check(0, b"a").chain(check(1, b"b")).collect(), SlotOwner::new(1, 1));
     let verdict = store.decide(&check).unwrap();
-    let holds = check.holds(&verdict).unwrap();
+    let holds = check.held_slots(&verdict).unwrap();
     let scripts = store.scripts.clone();
     assert_eq!(store.count(&holds.renew_call(&scripts)), 2);
     assert_eq!(store.count(&holds.release_call(&scripts)), 2);

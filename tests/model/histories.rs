@@ -6,8 +6,8 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model,
-    Outcome, Period, Quota, Settled, SlidingLog, SlidingWindow, TokenBucket, Verdict,
+    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, LeaseAsk, LeasedBucket, Model, Outcome,
+    Period, Quota, Settled, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -163,8 +163,8 @@ fn third(algorithm: &Algorithm) -> Algorithm {
         Algorithm::Quota(quota) => {
             Algorithm::Quota(Quota::new(third(quota.limit()), quota.period(), quota.offset_minutes()).unwrap())
         }
-        Algorithm::Concurrency(places) => {
-            Algorithm::Concurrency(Concurrency::new(third(places.max()), Micros::from_secs(1)).unwrap())
+        Algorithm::Concurrency(slots) => {
+            Algorithm::Concurrency(Concurrency::new(third(slots.max()), Micros::from_secs(1)).unwrap())
         }
     }
 }
@@ -192,19 +192,21 @@ fn replay(
                     let check = limits[*limit].checks(*limit, key.as_bytes(), Tokens(*cost), *enforced);
                     check.map(|check| ask.of(now, check)).collect::<Vec<_>>()
                 });
-                let check = Check::new(check.collect(), Holder::new(7, i.try_into().unwrap()));
+                let check = Check::new(check.collect(), SlotOwner::new(7, i.try_into().unwrap()));
                 let expected = model.decide(Micros(now), &check);
                 meet(store, &check, &expected)?;
                 prop_assert_eq!(store.decide(&check), Ok(expected.clone()));
                 decided.push((check, expected));
             }
             Event::End(which) => {
-                let Some(holds) = earlier(which).and_then(|(check, verdict)| check.holds(verdict)) else { continue };
+                let Some(holds) = earlier(which).and_then(|(check, verdict)| check.held_slots(verdict)) else {
+                    continue;
+                };
                 let released = store.count(&holds.release_call(&store.scripts.clone()));
                 prop_assert_eq!(released, i64::try_from(model.release(&holds)).unwrap());
             }
             Event::Renew(which) => {
-                let Some(holds) = earlier(which).and_then(|(check, _)| check.possible_holds()) else { continue };
+                let Some(holds) = earlier(which).and_then(|(check, _)| check.possible_slots()) else { continue };
                 let renewed = store.count(&holds.renew_call(&store.scripts.clone()));
                 prop_assert_eq!(renewed, i64::try_from(model.renew(Micros(now), &holds)).unwrap());
             }

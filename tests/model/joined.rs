@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use weir_filter::limit::{Algorithm, Algorithms, Check, Concurrency, FixedWindow, Holder, Model, TokenBucket};
+use weir_filter::limit::{Algorithm, Algorithms, Check, Concurrency, FixedWindow, Model, SlotOwner, TokenBucket};
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
 
@@ -30,12 +30,12 @@ fn windows(algorithm: Algorithm) -> Algorithms {
     Algorithms::new(&[algorithm]).unwrap()
 }
 
-fn check(limits: &[Algorithms], holder: u64, request: &Request) -> Check {
+fn check(limits: &[Algorithms], owner: u64, request: &Request) -> Check {
     let check = request.iter().flat_map(|(limit, cost, enforced)| {
         let key = format!("limit{limit}");
         limits[*limit].checks(*limit, key.as_bytes(), Tokens(*cost), *enforced).collect::<Vec<_>>()
     });
-    Check::new(check.collect(), Holder::new(7, holder))
+    Check::new(check.collect(), SlotOwner::new(7, owner))
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -72,7 +72,7 @@ fn any_requests_are_decided_one_after_the_other(cases: u32, algorithm: impl Fn()
                 now += pause;
                 store.set_clock(Micros(now));
                 let named = requests.iter().zip(&mut holders);
-                let checks: Vec<_> = named.map(|(request, holder)| check(&limits, holder, request)).collect();
+                let checks: Vec<_> = named.map(|(request, owner)| check(&limits, owner, request)).collect();
                 for (check, reply) in checks.iter().zip(store.run_joined(&checks)) {
                     let expected = model.decide(Micros(now), check);
                     prop_assert_eq!(check.read(&reply).map_err(|malformed| malformed.to_string()), Ok(expected));
@@ -86,9 +86,8 @@ fn any_requests_are_decided_one_after_the_other(cases: u32, algorithm: impl Fn()
 #[test]
 fn a_request_that_fails_spends_nothing_and_the_others_are_decided() {
     let Some(mut store) = Store::start() else { return };
-    let places =
-        Algorithm::Concurrency(Concurrency::new(NonZeroU64::new(100).unwrap(), Micros::from_secs(60)).unwrap());
-    for more in [None, Some(places)] {
+    let slots = Algorithm::Concurrency(Concurrency::new(NonZeroU64::new(100).unwrap(), Micros::from_secs(60)).unwrap());
+    for more in [None, Some(slots)] {
         store.clear();
         store.command(&["RPUSH", "limit1", "no bucket"]);
         let limits: Vec<_> = (0..3).map(|_| bucket(5, 600_000_000)).chain(more).map(windows).collect();

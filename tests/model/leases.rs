@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, Holder, LeaseAsk, LeasedBucket, Model, Settled, TokenBucket, Verdict,
+    Algorithm, BucketCheck, Check, LeaseAsk, LeasedBucket, Model, Settled, SlotOwner, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -248,7 +248,7 @@ impl Worker {
 fn check(algorithm: Algorithm, cost: u64) -> Check {
     let check =
         BucketCheck { limit: 0, window: 0, key: b"bucket".to_vec(), algorithm, cost: Tokens(cost), enforced: true };
-    Check::new(vec![check], Holder::default())
+    Check::new(vec![check], SlotOwner::default())
 }
 
 fn story() -> impl Strategy<Value = Story> {

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, Holder, MIXED_SCRIPT, Model, SlidingLog,
-    SlidingWindow, TOKEN_BUCKETS_SCRIPT, TokenBucket,
+    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, MIXED_SCRIPT, Model, SlidingLog,
+    SlidingWindow, SlotOwner, TOKEN_BUCKETS_SCRIPT, TokenBucket,
 };
 use weir_filter::redis::Script;
 use weir_filter::units::{Micros, Tokens};
@@ -37,7 +37,7 @@ fn check(limit: usize, algorithms: &[Algorithm], enforced: bool) -> Vec<BucketCh
 
 fn remaining(store: &mut Store, check: Vec<BucketCheck>) -> Vec<u64> {
     let looks = check.into_iter().map(|check| BucketCheck { cost: Tokens(0), ..check });
-    let verdict = store.decide(&Check::new(looks.collect(), Holder::default())).unwrap();
+    let verdict = store.decide(&Check::new(looks.collect(), SlotOwner::default())).unwrap();
     verdict.outcomes.iter().map(|outcome| outcome.remaining.0).collect()
 }
 
@@ -57,7 +57,7 @@ fn a_request_that_one_window_denies_spends_from_no_other_window() {
     let other = Algorithm::TokenBucket(token_bucket(9));
     let both = || [check(0, &hourly_and_daily, true), check(1, &[other], true)].concat();
     for expected in [true, true, false, false, false] {
-        assert_eq!(store.decide(&Check::new(both(), Holder::default())).unwrap().admitted, expected);
+        assert_eq!(store.decide(&Check::new(both(), SlotOwner::default())).unwrap().admitted, expected);
     }
     assert_eq!(remaining(&mut store, both()), [0, 3, 7]);
 }
@@ -67,7 +67,7 @@ fn a_limit_in_shadow_mode_that_would_deny_spends_nothing_and_denies_nothing() {
     let Some(mut store) = Store::start() else { return };
     let with_shadow = || [check(0, &[per_hour(2), per_day(5)], false), check(1, &[per_day(9)], true)].concat();
     for would_admit in [true, true, false, false] {
-        let verdict = store.decide(&Check::new(with_shadow(), Holder::default())).unwrap();
+        let verdict = store.decide(&Check::new(with_shadow(), SlotOwner::default())).unwrap();
         assert!(verdict.admitted);
         assert_eq!(verdict.outcomes.iter().map(|o| o.spent).collect::<Vec<_>>(), [would_admit, would_admit, true]);
     }
@@ -80,7 +80,7 @@ fn a_limit_in_shadow_mode_spends_from_all_of_its_token_buckets_or_none() {
     let slower = TokenBucket::new(n(5), NonZeroU64::MIN, Micros::from_secs(3_600)).unwrap();
     let buckets = [Algorithm::TokenBucket(token_bucket(2)), Algorithm::TokenBucket(slower)];
     for _ in 0..4 {
-        store.decide(&Check::new(check(0, &buckets, false), Holder::default())).unwrap();
+        store.decide(&Check::new(check(0, &buckets, false), SlotOwner::default())).unwrap();
     }
     assert_eq!(remaining(&mut store, check(0, &buckets, false)), [0, 3]);
 }
@@ -99,7 +99,7 @@ fn a_limit_with_a_new_algorithm_starts_a_new_count_and_fails_no_request() {
         Algorithm::FixedWindow(FixedWindow::new(n(3), secs(60)).unwrap()),
     ];
     for algorithm in all {
-        let check = Check::new(check(0, &[algorithm], true), Holder::default());
+        let check = Check::new(check(0, &[algorithm], true), SlotOwner::default());
         assert_eq!(store.decide(&check).unwrap().outcomes[0].remaining, Tokens(2), "{algorithm:?}");
     }
 }
@@ -108,7 +108,7 @@ fn a_limit_with_a_new_algorithm_starts_a_new_count_and_fails_no_request() {
 fn concurrency_is_limited_and_slots_of_a_dead_proxy_become_free() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let two = [Algorithm::Concurrency(Concurrency::new(n(2), Micros::from_secs(10)).unwrap())];
-    let check = |request| Check::new(check(0, &two, true), Holder::new(1, request));
+    let check = |request| Check::new(check(0, &two, true), SlotOwner::new(1, request));
     let mut at = |secs: u64, request| {
         store.set_clock(Micros::from_secs(1_795_132_800 + secs));
         store.decide(&check(request)).unwrap().admitted
@@ -121,7 +121,7 @@ fn a_shaped_bucket_releases_requests_one_by_one_and_refunds_only_the_last() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     store.set_clock(Micros::from_secs(1_795_132_800));
     let shaped = token_bucket(1).with_max_delay(Micros::from_secs(180)).unwrap();
-    let check = Check::new(check(0, &[Algorithm::TokenBucket(shaped)], true), Holder::default());
+    let check = Check::new(check(0, &[Algorithm::TokenBucket(shaped)], true), SlotOwner::default());
     let mut ask = || store.decide(&check).unwrap();
     let [first, second, third, fourth, denied] = [ask(), ask(), ask(), ask(), ask()];
     let delays = [&first, &second, &third, &fourth].map(|verdict| verdict.delay().to_secs_ceil());
@@ -143,7 +143,7 @@ fn a_sliding_log_at_its_limit_takes_less_than_400_kb() {
     let Some(mut store) = Store::start() else { return };
     let log = Algorithm::SlidingLog(SlidingLog::new(n(10_000), Micros::from_secs(3_600)).unwrap());
     let check = Algorithms::new(&[log]).unwrap().checks(0, b"limit", Tokens(1), true).collect();
-    let check = Check::new(check, Holder::default());
+    let check = Check::new(check, SlotOwner::default());
     let admitted = (0..10_001).filter(|_| store.decide(&check).unwrap().admitted).count();
     assert_eq!(admitted, 10_000);
     let bytes: u64 = redis::cmd("MEMORY").arg("USAGE").arg("limit#log3600000000").query(&mut store.redis).unwrap();
@@ -158,7 +158,7 @@ fn at_the_start_of_a_window_the_previous_window_counts_in_full() {
     let (limit, window) = (1 << 32, 1_795_132_801_000_003 / 999);
     let sliding = Algorithm::SlidingWindow(SlidingWindow::new(n(limit), Micros(window)).unwrap());
     let windows = Algorithms::new(&[sliding]).unwrap();
-    let ask = |cost| Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), Holder::default());
+    let ask = |cost| Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), SlotOwner::default());
     let mut model = Model::default();
     for (now, cost, admits) in [
         (window * 999 - 1, limit / 2, true),

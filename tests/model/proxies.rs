@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Algorithms, Check, Concurrency, FixedWindow, Holder, Holds, Model, Period, Quota, SlidingLog,
-    SlidingWindow,
+    Algorithm, Algorithms, Check, Concurrency, FixedWindow, HeldSlots, Model, Period, Quota, SlidingLog, SlidingWindow,
+    SlotOwner,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -29,13 +29,13 @@ fn sliding(limit: u64, window: Micros) -> Algorithm {
     Algorithm::SlidingWindow(SlidingWindow::new(limit, window).unwrap())
 }
 
-fn places(max: u64, lease: u64) -> Algorithm {
+fn slots(max: u64, lease: u64) -> Algorithm {
     Algorithm::Concurrency(Concurrency::new(max, Micros(lease)).unwrap())
 }
 
 fn check(algorithm: Algorithm, request: u64, cost: u64) -> Check {
     let windows = Algorithms::new(&[algorithm]).unwrap();
-    Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), Holder::new(7, request))
+    Check::new(windows.checks(0, b"limit", Tokens(cost), true).collect(), SlotOwner::new(7, request))
 }
 
 /// A request: µs since the request before it, whether the second proxy sends it, and the cost.
@@ -94,7 +94,7 @@ fn larger(proxies: [Algorithm; 2]) -> u64 {
         Algorithm::SlidingWindow(sliding) => sliding.limit(),
         Algorithm::FixedWindow(fixed) => fixed.limit(),
         Algorithm::Quota(quota) => quota.limit(),
-        Algorithm::Concurrency(places) => places.max(),
+        Algorithm::Concurrency(slots) => slots.max(),
         other => panic!("{other:?}"),
     };
     proxies.iter().map(limit).max().unwrap().0
@@ -156,7 +156,7 @@ fn quotas_of_two_sizes_admit_no_more_than_the_larger() {
 }
 
 /// Slots of a request, and the end of their lease in µs.
-type Held = (Holds, u64);
+type Held = (HeldSlots, u64);
 
 #[test]
 fn slots_of_two_leases_never_exceed_the_larger_limit_and_no_lease_ends_early() {
@@ -185,14 +185,14 @@ fn slots_of_two_leases_never_exceed_the_larger_limit_and_no_lease_ends_early() {
                         let nth = which.index(held.len());
                         let (holds, end) = &mut held[nth];
                         prop_assert_eq!(store.count(&holds.renew_call(&scripts)), 1, "the lease has not ended");
-                        *end = now + holds.places().next().unwrap().1.0;
+                        *end = now + holds.slots().next().unwrap().1.0;
                     }
                     _ => {
-                        let check = check(places(max, lease), i.try_into().unwrap(), 1);
+                        let check = check(slots(max, lease), i.try_into().unwrap(), 1);
                         let verdict = store.decide(&check).map_err(TestCaseError::fail)?;
                         let has_room = u64::try_from(held.len()).unwrap() < max;
                         prop_assert_eq!(verdict.admitted, has_room, "{} in flight of {}", held.len(), max);
-                        held.extend(check.holds(&verdict).map(|holds| (holds, now + lease)));
+                        held.extend(check.held_slots(&verdict).map(|holds| (holds, now + lease)));
                     }
                 }
             }
@@ -206,7 +206,7 @@ fn a_proxy_with_a_shorter_lease_does_not_shorten_the_leases_of_others() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let mut at = |secs: u64, lease, request| {
         store.set_clock(Micros(TODAY + secs * SECOND));
-        store.decide(&check(places(5, lease), request, 1)).unwrap().admitted
+        store.decide(&check(slots(5, lease), request, 1)).unwrap().admitted
     };
     assert!((0..4).all(|request| at(0, 60 * SECOND, request)));
     assert_eq!([at(0, SECOND, 4), at(0, SECOND, 5), at(0, 60 * SECOND, 6)], [true, false, false]);
@@ -221,9 +221,9 @@ fn a_proxy_with_a_shorter_lease_does_not_expire_the_slots_of_others() {
     let Some(mut store) = Store::start() else { return };
     let scripts = store.scripts.clone();
     let take = |store: &mut Store, lease, request| {
-        let check = check(places(5, lease), request, 1);
+        let check = check(slots(5, lease), request, 1);
         let verdict = store.decide(&check).unwrap();
-        check.holds(&verdict).unwrap()
+        check.held_slots(&verdict).unwrap()
     };
     let ttl = |store: &mut Store| store.redis.pttl::<_, i64>(PLACES).unwrap();
     let long = take(&mut store, 60 * SECOND, 1);
@@ -241,7 +241,7 @@ fn after_a_clock_is_set_back_slots_of_a_dead_proxy_become_free_within_their_leas
     let Some(mut store) = Store::with_settable_clock() else { return };
     let mut at = |secs: u64, lease, request| {
         store.set_clock(Micros(TODAY + secs * SECOND));
-        store.decide(&check(places(4, lease), request, 1)).unwrap().admitted
+        store.decide(&check(slots(4, lease), request, 1)).unwrap().admitted
     };
     // The clock is an hour ahead; the leases are of 10 s and 60 s.
     assert!([at(3_600, 10 * SECOND, 1), at(3_600, 10 * SECOND, 2), at(3_600, 60 * SECOND, 3)].iter().all(|it| *it));
@@ -259,7 +259,7 @@ fn slots_of_an_earlier_version_count_until_their_leases_end() {
     store.command(&["ZADD", PLACES, &ends, "0123456789abcdef"]);
     let mut at = |secs: u64, request| {
         store.set_clock(Micros(TODAY + secs * SECOND));
-        store.decide(&check(places(2, SECOND), request, 1)).unwrap().admitted
+        store.decide(&check(slots(2, SECOND), request, 1)).unwrap().admitted
     };
     assert_eq!([at(0, 1), at(0, 2), at(30, 3), at(30, 4)], [true, false, true, false]);
     assert_eq!([at(60, 5), at(60, 6)], [true, true]);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, FixedWindow, Holder, LeaseAsk, LeasedBucket, Model, Outcome, TokenBucket,
+    Algorithm, BucketCheck, Check, FixedWindow, LeaseAsk, LeasedBucket, Model, Outcome, SlotOwner, TokenBucket,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -46,7 +46,7 @@ fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
     };
     let wide = Algorithm::FixedWindow(FixedWindow::new(n(1 << 32), Micros(1 << 50)).unwrap());
     let other = is_mixed.then(|| check(1, "other", wide, 0));
-    Check::new([check(0, KEY, algorithm, cost)].into_iter().chain(other).collect(), Holder::default())
+    Check::new([check(0, KEY, algorithm, cost)].into_iter().chain(other).collect(), SlotOwner::default())
 }
 
 /// A Redis with a settable clock, by which keys expire.
@@ -298,7 +298,7 @@ fn configurations_that_differ_are_decided_as_specified() {
                 store.set_clock(Micros(now));
                 let plain = check(algorithms[which % algorithms.len()], cost, is_mixed);
                 let check = plain.buckets().cloned().map(|check| ask.of(now, check)).collect();
-                let check = Check::new(check, Holder::default());
+                let check = Check::new(check, SlotOwner::default());
                 prop_assert_eq!(store.decide(&check), Ok(model.decide(Micros(now), &check)));
             }
             Ok(())
@@ -328,7 +328,7 @@ fn a_lease_that_is_granted_as_a_clock_is_set_back_is_kept_as_specified() {
             }
             _ => check,
         });
-        let check = Check::new(check.collect(), Holder::default());
+        let check = Check::new(check.collect(), SlotOwner::default());
         assert_eq!(store.decide(&check), Ok(model.decide(Micros(now), &check)));
     }
 }

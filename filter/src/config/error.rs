@@ -11,7 +11,7 @@ use crate::units::Micros;
 
 /// Everything that is wrong with a configuration: at least one error, in the order of the fields read.
 ///
-/// Displayed with one error per line. Holds no secret: no value or unknown name below `redis`, no value that a header,
+/// Displayed with one error per line. HeldSlots no secret: no value or unknown name below `redis`, no value that a header,
 /// a query parameter or a cookie must have, and nothing that looks like a URL with a password, is part of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
@@ -200,7 +200,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// A value that the filter corrects, with its place. Holds no secret.
+/// A value that the filter corrects, with its place. HeldSlots no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {notice}")]
 pub struct ConfigNotice {

@@ -157,7 +157,7 @@ impl Algorithm {
             Self::SlidingWindow(sliding) => sliding.limit(),
             Self::FixedWindow(fixed) => fixed.limit(),
             Self::Quota(quota) => quota.limit(),
-            Self::Concurrency(places) => places.max(),
+            Self::Concurrency(slots) => slots.max(),
             Self::NoTokens => Tokens(0),
         };
         limit == Tokens(0)

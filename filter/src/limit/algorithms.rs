@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn token_buckets_keep_their_places_when_rates_change() {
+    fn token_buckets_keep_their_slots_when_rates_change() {
         let rate =
             |tokens, secs| Algorithm::TokenBucket(TokenBucket::new(n(9), n(tokens), Micros::from_secs(secs)).unwrap());
         assert_eq!(keys(&[rate(10, 1), rate(100, 3_600)]), ["key#token2", "key#token"]);
@@ -293,13 +293,13 @@ mod tests {
     fn what_an_override_leaves_out_is_the_limits_own() {
         let left = |algorithm| [Replacement { algorithm, inherits: true }];
         let secs = Micros::from_secs;
-        let places = |max: u64, lease| Algorithm::Concurrency(Concurrency::new(max, secs(lease)).unwrap());
+        let slots = |max: u64, lease| Algorithm::Concurrency(Concurrency::new(max, secs(lease)).unwrap());
         let exact = |limit: u64| Algorithm::SlidingLog(SlidingLog::new(limit, secs(60)).unwrap());
         let approximate = |limit: u64| Algorithm::SlidingWindow(SlidingWindow::new(limit, secs(60)).unwrap());
         for (own, set, then) in [
             (quota(9, Period::Month, 60), quota(5, Period::Month, 0), quota(5, Period::Month, 60)),
             (quota(9, Period::Month, 60), quota(5, Period::Day, 0), quota(5, Period::Day, 60)),
-            (places(9, 5), places(3, 60), places(3, 5)),
+            (slots(9, 5), slots(3, 60), slots(3, 5)),
             (exact(9), approximate(5), exact(5)),
             (exact(9), approximate(10_001), approximate(10_001)),
             (approximate(9), approximate(5), approximate(5)),
@@ -325,12 +325,12 @@ mod tests {
 
     #[test]
     fn a_window_of_a_kind_that_the_limit_has_not_is_one_more() {
-        let places = Algorithm::Concurrency(Concurrency::new(3_u64, Micros::from_secs(60)).unwrap());
-        let (set, keys_then) = while_set(&[per_second(10)], &[in_place(places)]);
-        assert_eq!((set, keys_then), (vec![per_second(10), places], vec!["key".into(), "key#concurrency".into()]));
-        let (set, keys_then) = while_set(&[places], &[in_place(per_second(10))]);
-        assert_eq!(set, [places, per_second(10)]);
-        assert_eq!(keys_then, keys(&[places, per_second(10)]), "where it would be if it were configured");
+        let slots = Algorithm::Concurrency(Concurrency::new(3_u64, Micros::from_secs(60)).unwrap());
+        let (set, keys_then) = while_set(&[per_second(10)], &[in_place(slots)]);
+        assert_eq!((set, keys_then), (vec![per_second(10), slots], vec!["key".into(), "key#concurrency".into()]));
+        let (set, keys_then) = while_set(&[slots], &[in_place(per_second(10))]);
+        assert_eq!(set, [slots, per_second(10)]);
+        assert_eq!(keys_then, keys(&[slots, per_second(10)]), "where it would be if it were configured");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::check::BucketCheck;
 use super::verdict::Outcome;
 use crate::units::{Micros, Tokens};
 
-/// Places of a concurrency limit that are taken to come free while a request is decided, beside as many as it has.
+/// Slots of a concurrency limit that are taken to come free while a request is decided, beside as many as it has.
 const FREED: u64 = 64;
 /// What a request is told to wait, where nobody knows better.
 const SOON: Micros = Micros::from_secs(1);
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::limit::{
-        Algorithms, Check, Concurrency, FixedWindow, Holder, Model, Period, Quota, SlidingLog, SlidingWindow,
+        Algorithms, Check, Concurrency, FixedWindow, Model, Period, Quota, SlidingLog, SlidingWindow, SlotOwner,
         TokenBucket,
     };
 
@@ -114,14 +114,14 @@ mod tests {
             history in prop::collection::vec((0_u64..300_000, 1_u64..5), 1..150),
         ) {
             for algorithm in algorithms(limit, Micros(window)) {
-                // Places that nobody gives back come free with their leases alone.
+                // Slots that nobody gives back come free with their leases alone.
                 let (mut model, mut now) = (Model::default(), NOW.plus(Micros(start)));
                 let mut admitted: Vec<(Micros, u64)> = Vec::new();
                 for (nth, (pause, cost)) in history.iter().enumerate() {
                     now = now.plus(Micros(*pause));
                     let bucket = check(algorithm, *cost);
                     let takes = bucket.takes().0;
-                    let check = Check::new(vec![bucket.clone()], Holder::new(1, u64::try_from(nth).unwrap()));
+                    let check = Check::new(vec![bucket.clone()], SlotOwner::new(1, u64::try_from(nth).unwrap()));
                     if model.decide(now, &check).admitted {
                         admitted.push((now, takes));
                     }

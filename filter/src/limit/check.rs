@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::algorithm::{Algorithm, BucketState};
 use super::bucket_decision::BucketDecision;
-use super::holds::{Holder, Holds};
+use super::held_slots::{HeldSlots, SlotOwner};
 use super::scripts::Scripts;
 use super::verdict::{Outcome, Verdict};
 use crate::redis::{Call, CallWriter, Integers, Reply, Script};
@@ -33,7 +33,7 @@ pub struct BucketCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Check {
     buckets: Vec<BucketCheck>,
-    holder: Holder,
+    owner: SlotOwner,
 }
 
 /// A reply that no script of ours gives.
@@ -47,11 +47,11 @@ pub struct MalformedReply {
 }
 
 impl Check {
-    /// The buckets that the request runs into, and the name under which it takes places in those of concurrency
+    /// The buckets that the request runs into, and the name under which it takes slots in those of concurrency
     /// limits. None at all is a check that admits.
     #[must_use]
-    pub fn new(buckets: Vec<BucketCheck>, holder: Holder) -> Self {
-        Self { buckets, holder }
+    pub fn new(buckets: Vec<BucketCheck>, owner: SlotOwner) -> Self {
+        Self { buckets, owner }
     }
 
     /// Whether no limit applies.
@@ -71,15 +71,15 @@ impl Check {
         self.buckets.iter().find(|check| (check.limit, check.window) == (outcome.limit, outcome.window))
     }
 
-    /// In whose name places are taken.
+    /// In whose name slots are taken.
     #[must_use]
-    pub fn holder(&self) -> Holder {
-        self.holder
+    pub fn owner(&self) -> SlotOwner {
+        self.owner
     }
 
-    /// Whether a request that is admitted may hold places.
+    /// Whether a request that is admitted may hold slots.
     #[must_use]
-    pub fn takes_places(&self) -> bool {
+    pub fn takes_slots(&self) -> bool {
         self.buckets.iter().any(|check| check.cost.0 > 0 && matches!(check.algorithm, Algorithm::Concurrency(_)))
     }
 
@@ -96,7 +96,7 @@ impl Check {
         let call = if self.is_lean() {
             lean_call(scripts.token_buckets(), &self.buckets)
         } else {
-            mixed_call(scripts.mixed(), &self.buckets, self.holder)
+            mixed_call(scripts.mixed(), &self.buckets, self.owner)
         };
         call.sharing(self.reply_len())
     }
@@ -126,17 +126,17 @@ impl Check {
         Verdict { admitted, now, outcomes: outcomes.collect() }
     }
 
-    /// The places that an admitted request holds from now on.
+    /// The slots that an admitted request holds from now on.
     #[must_use]
-    pub fn holds(&self, verdict: &Verdict) -> Option<Holds> {
+    pub fn held_slots(&self, verdict: &Verdict) -> Option<HeldSlots> {
         let spent = verdict.outcomes.iter().map(|outcome| outcome.spent);
-        self.places(self.buckets.iter().zip(spent).filter(|(_, spent)| *spent).map(|(check, _)| check))
+        self.slots(self.buckets.iter().zip(spent).filter(|(_, spent)| *spent).map(|(check, _)| check))
     }
 
-    /// The places that a request may hold of which Redis did not say what became of it. They are to be given back.
+    /// The slots that a request may hold of which Redis did not say what became of it. They are to be given back.
     #[must_use]
-    pub fn possible_holds(&self) -> Option<Holds> {
-        self.places(self.buckets.iter())
+    pub fn possible_slots(&self) -> Option<HeldSlots> {
+        self.slots(self.buckets.iter())
     }
 
     /// The call that gives the tokens of a held request back, whose client has gone before they came.
@@ -171,12 +171,12 @@ impl Check {
             .all(|check| matches!(check.algorithm, Algorithm::TokenBucket(_)) && (check.enforced || check.window == 0))
     }
 
-    fn places<'a>(&self, check: impl Iterator<Item = &'a BucketCheck>) -> Option<Holds> {
-        let places = check.filter(|check| check.cost.0 > 0).filter_map(|check| match check.algorithm {
+    fn slots<'a>(&self, check: impl Iterator<Item = &'a BucketCheck>) -> Option<HeldSlots> {
+        let slots = check.filter(|check| check.cost.0 > 0).filter_map(|check| match check.algorithm {
             Algorithm::Concurrency(concurrency) => Some((check.key.clone(), concurrency.lease())),
             _ => None,
         });
-        Holds::new(self.holder, places)
+        HeldSlots::new(self.owner, slots)
     }
 }
 
@@ -263,7 +263,7 @@ impl BucketCheck {
         call.number(rate.per_micro().wrapping_mul(4) | flags);
     }
 
-    /// Its six of the mixed script's, without the holder.
+    /// Its six of the mixed script's, without the owner.
     fn write_mixed(&self, call: &mut CallWriter) {
         let arguments = self.algorithm.arguments(self.cost);
         let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
@@ -306,11 +306,11 @@ fn lean_call(script: &Arc<Script>, buckets: &[BucketCheck]) -> Call {
 }
 
 /// The call of a script that takes what the mixed one does.
-pub(super) fn mixed_call(script: &Arc<Script>, buckets: &[BucketCheck], holder: Holder) -> Call {
+pub(super) fn mixed_call(script: &Arc<Script>, buckets: &[BucketCheck], owner: SlotOwner) -> Call {
     let mut call = writer(script, buckets, 7);
     for_each_and_last(buckets, |check, is_last| {
         check.write_mixed(&mut call);
-        call.bytes(if is_last { holder.as_bytes() } else { b"" });
+        call.bytes(if is_last { owner.as_bytes() } else { b"" });
     });
     call.finish()
 }
@@ -380,7 +380,7 @@ mod tests {
         let fixed = Algorithm::FixedWindow(crate::limit::FixedWindow::new(one, Micros::from_secs(1)).unwrap());
         let check =
             BucketCheck { limit: 0, window: 0, key: Vec::new(), algorithm: fixed, cost: Tokens(1), enforced: true };
-        let check = Check::new(vec![check], Holder::default());
+        let check = Check::new(vec![check], SlotOwner::default());
         let listed = |numbers: &[i64]| Reply::Array(numbers.iter().map(|n| Reply::Integer(*n)).collect());
         let packed = |numbers: &[i64]| Reply::Bulk(numbers.iter().flat_map(|n| n.to_be_bytes()).collect());
         let malformed = |reply| check.read(&reply).unwrap_err().to_string();

@@ -1,32 +1,32 @@
-//! Concurrency: so many requests in flight. Each takes a place and gives it back when it ends, in whatever way.
+//! Concurrency: so many requests in flight. Each takes a slot and gives it back when it ends, in whatever way.
 //!
-//! A place is held on a lease: should the proxy die, it is free again when the lease ends, by Redis' clock. Whoever
-//! outlasts a third of its lease renews it. Redis keeps a sorted set of places by the end of their leases. A place's
-//! name has its lease in it: another proxy, or a later configuration, may have another lease, and nobody's place ends
-//! by that. A place that ends later than its own lease from now was taken before the clock was set back. This is
-//! the specification; `concurrency.lua` beside it is what Redis runs, and [`Holds`](super::Holds) gives back.
+//! A slot is held on a lease: should the proxy die, it is free again when the lease ends, by Redis' clock. Whoever
+//! outlasts a third of its lease renews it. Redis keeps a sorted set of slots by the end of their leases. A slot's
+//! name has its lease in it: another proxy, or a later configuration, may have another lease, and nobody's slot ends
+//! by that. A slot that ends later than its own lease from now was taken before the clock was set back. This is
+//! the specification; `concurrency.lua` beside it is what Redis runs, and [`HeldSlots`](super::HeldSlots) gives back.
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within};
 use super::bucket_decision::{BucketDecision, Level};
-use super::holds::Holder;
+use super::held_slots::SlotOwner;
 use crate::units::{Micros, Tokens};
 use alloc::collections::BTreeMap;
 
 const MIN_LEASE: Micros = Micros::from_secs(1);
 const MAX_LEASE: Micros = Micros::from_secs(86_400);
-/// What a denied request is told to wait. Places come free whenever requests end, which nobody can foretell; that
+/// What a denied request is told to wait. Slots come free whenever requests end, which nobody can foretell; that
 /// waiting helps is certain, and the leases' ends, by which all are free at last, would say far too much.
 const RETRY_AFTER: Micros = Micros::from_secs(1);
 
-/// At most so many requests in flight. A request takes one place, whatever it costs; none where it costs nothing.
+/// At most so many requests in flight. A request takes one slot, whatever it costs; none where it costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concurrency {
     max: u64,
     lease: Micros,
 }
 
-/// What Redis keeps of a bucket: who holds a place on which lease, and until when.
-pub(super) type Leases = BTreeMap<(Holder, Micros), Micros>;
+/// What Redis keeps of a bucket: who holds a slot on which lease, and until when.
+pub(super) type Leases = BTreeMap<(SlotOwner, Micros), Micros>;
 
 impl Concurrency {
     /// At most `max` in flight, each with a lease of `lease`; 0 blocks every request.
@@ -46,36 +46,36 @@ impl Concurrency {
         Tokens(self.max)
     }
 
-    /// How long a place is held without a word from its holder.
+    /// How long a slot is held without a word from its owner.
     #[must_use]
     pub fn lease(&self) -> Micros {
         self.lease
     }
 
-    /// What Redis does before it decides: how many places are held.
+    /// What Redis does before it decides: how many slots are held.
     pub(super) fn look(&self, leases: &mut Leases, now: Micros, cost: Tokens) -> u64 {
         let held = leases.values().filter(|end| **end > now).count();
         let held = u64::try_from(held).unwrap_or(u64::MAX);
-        if held.saturating_add(places(cost)) > self.max {
+        if held.saturating_add(slots(cost)) > self.max {
             set_right(leases, now);
         }
         held
     }
 
-    /// What Redis does after [`look`](Self::look) where a place is taken.
-    pub(super) fn spend(&self, leases: &mut Leases, now: Micros, holder: Holder) {
+    /// What Redis does after [`look`](Self::look) where a slot is taken.
+    pub(super) fn spend(&self, leases: &mut Leases, now: Micros, owner: SlotOwner) {
         leases.retain(|_, end| *end > now);
-        leases.insert((holder, self.lease), now.plus(self.lease));
+        leases.insert((owner, self.lease), now.plus(self.lease));
     }
 
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
-        Arguments::of_count("c", Tokens(places(cost)), self.max(), [self.lease, Micros::ZERO])
+        Arguments::of_count("c", Tokens(slots(cost)), self.max(), [self.lease, Micros::ZERO])
     }
 
     pub(super) fn decide(&self, held: u64, cost: Tokens) -> BucketDecision {
-        // A limit that was larger leaves no place and no less.
+        // A limit that was larger leaves no slot and no less.
         let held = held.min(self.max);
-        let held_after = held.saturating_add(places(cost));
+        let held_after = held.saturating_add(slots(cost));
         let admits = held_after <= self.max;
         let level = |held: u64| Level {
             remaining: Tokens(self.max.saturating_sub(held)),
@@ -94,23 +94,23 @@ impl Concurrency {
     }
 }
 
-/// As long as the place that ends last ends later than its own lease from now: the clock was set back, and the place
+/// As long as the slot that ends last ends later than its own lease from now: the clock was set back, and the slot
 /// is taken now. Others from before that may stay behind a longer lease, and end before it.
 fn set_right(leases: &mut Leases, now: Micros) {
     let last = |leases: &Leases| {
-        let (place, end) = leases.iter().max_by_key(|((holder, _), end)| (**end, *holder))?;
-        Some((*place, *end))
+        let (slot, end) = leases.iter().max_by_key(|((owner, _), end)| (**end, *owner))?;
+        Some((*slot, *end))
     };
-    while let Some((place, end)) = last(leases) {
-        let latest = now.plus(place.1);
+    while let Some((slot, end)) = last(leases) {
+        let latest = now.plus(slot.1);
         if end <= latest {
             return;
         }
-        leases.insert(place, latest);
+        leases.insert(slot, latest);
     }
 }
 
-fn places(cost: Tokens) -> u64 {
+fn slots(cost: Tokens) -> u64 {
     cost.0.min(1)
 }
 
@@ -129,7 +129,7 @@ mod tests {
         ) {
             let concurrency = Concurrency::new(max, Micros::from_secs(1)).unwrap();
             let (mut now, mut leases) = (Micros(1 << 40), Leases::new());
-            let mut in_flight: Vec<(Holder, Micros)> = Vec::new();
+            let mut in_flight: Vec<(SlotOwner, Micros)> = Vec::new();
             for (i, (pause, ends, which)) in history.into_iter().enumerate() {
                 now = now.plus(Micros(pause));
                 in_flight.retain(|(_, since)| since.plus(Micros::from_secs(1)) > now);
@@ -142,16 +142,16 @@ mod tests {
                 let admits = concurrency.decide(held, Tokens(5)).admits;
                 prop_assert_eq!(admits, held < max);
                 if admits {
-                    let holder = Holder::new(1, u64::try_from(i).unwrap());
-                    concurrency.spend(&mut leases, now, holder);
-                    in_flight.push((holder, now));
+                    let owner = SlotOwner::new(1, u64::try_from(i).unwrap());
+                    concurrency.spend(&mut leases, now, owner);
+                    in_flight.push((owner, now));
                 }
             }
         }
     }
 
     #[test]
-    fn a_look_takes_no_place() {
+    fn a_look_takes_no_slot() {
         let one = Concurrency::new(1_u64, Micros::from_secs(1)).unwrap();
         assert!(one.decide(1, Tokens(0)).admits);
         assert!(!one.decide(1, Tokens(1)).admits);

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::check::{BucketCheck, MalformedReply, in_threes, mixed_call, read};
-use super::holds::Holder;
+use super::held_slots::SlotOwner;
 use super::scripts::LOOK_SCRIPT;
 use super::verdict::Outcome;
 use crate::redis::{Call, Reply, Script, script};
@@ -26,7 +26,7 @@ impl Look {
     /// The call that looks into all these buckets at one instant.
     #[must_use]
     pub fn call(&self, check: &[BucketCheck]) -> Call {
-        mixed_call(&self.script, check, Holder::default())
+        mixed_call(&self.script, check, SlotOwner::default())
     }
 
     /// What Redis' reply says of each bucket: whether it would admit what it is asked, and how full it is without.

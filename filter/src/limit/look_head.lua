@@ -5,7 +5,7 @@
 local server = redis
 local redis = {call = function(command, ...)
   if command == 'SET' or command == 'ZADD' or command == 'PEXPIRE' then return end
-  -- Of places, none is to be set right.
+  -- Of slots, none is to be set right.
   if command == 'ZREVRANGE' then return {} end
   return server.call(command, ...)
 end}

@@ -4,12 +4,12 @@
 -- KEYS: a bucket each.
 -- ARGV: seven for each bucket: its algorithm's letter, its group (0: the enforced limits; each shadow limit is one of its
 --       own), cost, limit, and two more of the algorithm's own: numbers, or a string; and at the last bucket of a request
---       the request's holder, else nothing.
+--       the request's owner, else nothing.
 -- Returns for each request now in µs, negative where denied; then three for each of its buckets: what is used of its
 -- limit, and two more. In place of these an error where it failed; a request that is alone fails as a whole.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- In whose name places are taken.
-local holder
+-- In whose name slots are taken.
+local owner
 -- By letter: (key, cost, limit, two more) -> used, how to spend, two more to return, whether to spend even no cost.
 local look = {}

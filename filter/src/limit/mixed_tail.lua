@@ -4,7 +4,7 @@ local function is_last(i) return ARGV[7 * i] ~= '' end
 
 local function decide(first, last)
   local seen, spend, full = {}, {}, {}
-  holder = ARGV[7 * last]
+  owner = ARGV[7 * last]
 
   for i = first, last do
     local a = 7 * i - 6

@@ -7,7 +7,7 @@ use super::algorithm::{Algorithm, BucketState};
 use super::check::{BucketCheck, Check};
 use super::concurrency::Leases;
 use super::fixed_window::Counted;
-use super::holds::{Holder, Holds};
+use super::held_slots::{HeldSlots, SlotOwner};
 use super::sliding_log::Log;
 use super::sliding_window::Weighted;
 use super::token_state::TokenState;
@@ -37,24 +37,21 @@ impl Model {
         let verdict = check.decide(now, &seen);
         for (bucket, outcome) in check.buckets().zip(&verdict.outcomes) {
             if outcome.spent || outcome.granted.is_some() {
-                self.bucket(&bucket.key).spend(bucket, now, check.holder());
+                self.bucket(&bucket.key).spend(bucket, now, check.owner());
             }
         }
         verdict
     }
 
-    /// What [`Holds::release_call`] does. How many places were held.
-    pub fn release(&mut self, holds: &Holds) -> usize {
-        holds
-            .places()
-            .filter(|(key, lease)| self.bucket(key).leases.remove(&(holds.holder(), *lease)).is_some())
-            .count()
+    /// What [`HeldSlots::release_call`] does. How many slots were held.
+    pub fn release(&mut self, holds: &HeldSlots) -> usize {
+        holds.slots().filter(|(key, lease)| self.bucket(key).leases.remove(&(holds.owner(), *lease)).is_some()).count()
     }
 
-    /// What [`Holds::renew_call`] does. How many places are still held.
-    pub fn renew(&mut self, now: Micros, holds: &Holds) -> usize {
+    /// What [`HeldSlots::renew_call`] does. How many slots are still held.
+    pub fn renew(&mut self, now: Micros, holds: &HeldSlots) -> usize {
         let renewed =
-            holds.places().filter(|(key, lease)| match self.bucket(key).leases.get_mut(&(holds.holder(), *lease)) {
+            holds.slots().filter(|(key, lease)| match self.bucket(key).leases.get_mut(&(holds.owner(), *lease)) {
                 Some(end) if *end > now => {
                     *end = now.plus(*lease);
                     true
@@ -97,7 +94,7 @@ impl State {
         }
     }
 
-    fn spend(&mut self, check: &BucketCheck, now: Micros, holder: Holder) {
+    fn spend(&mut self, check: &BucketCheck, now: Micros, owner: SlotOwner) {
         match &check.algorithm {
             Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.tokens, now, check.cost),
             Algorithm::LeasedBucket(leased) => leased.spend(&mut self.tokens, now, check.cost),
@@ -105,7 +102,7 @@ impl State {
             Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.weighted, now, check.cost),
             Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.counted, check.cost),
             Algorithm::Quota(quota) => quota.span(now).spend(&mut self.counted, check.cost),
-            Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, holder),
+            Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, owner),
             Algorithm::NoTokens => {}
         }
     }

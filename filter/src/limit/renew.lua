@@ -1,14 +1,14 @@
--- Renews leases, of those places that are still held. Returns how many.
--- KEYS: places. ARGV: two for each: the holder, and the lease in µs.
+-- Renews leases, of those slots that are still held. Returns how many.
+-- KEYS: slots. ARGV: two for each: the owner, and the lease in µs.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local renewed = 0
 for i, key in ipairs(KEYS) do
   local lease = ARGV[2 * i]
-  local place = ARGV[2 * i - 1] .. lease
-  if (tonumber(redis.call('ZSCORE', key, place)) or 0) > now then
-    redis.call('ZADD', key, now + lease, place)
-    keep_places(key, now)
+  local slot = ARGV[2 * i - 1] .. lease
+  if (tonumber(redis.call('ZSCORE', key, slot)) or 0) > now then
+    redis.call('ZADD', key, now + lease, slot)
+    keep_slots(key, now)
     renewed = renewed + 1
   end
 end

@@ -15,7 +15,7 @@ macro_rules! algorithms {
             include_str!("quota.lua"),
             include_str!("sliding_window.lua"),
             include_str!("sliding_log.lua"),
-            include_str!("places.lua"),
+            include_str!("slots.lua"),
             include_str!("concurrency.lua"),
             "\n",
         )
@@ -81,7 +81,7 @@ impl Default for Scripts {
             )),
             refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
             release: Arc::new(script!(lua!(include_str!("release.lua")))),
-            renew: Arc::new(script!(lua!(include_str!("places.lua"), include_str!("renew.lua")))),
+            renew: Arc::new(script!(lua!(include_str!("slots.lua"), include_str!("renew.lua")))),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Limiter {
                 let decision = self.give_up(now, request, failure, &waiting);
                 self.left(&waiting);
                 self.effects.push_back(Effect::Decide(request, decision));
-                self.places_after(now, request, failure, waiting.check);
+                self.slots_after(now, request, failure, waiting.check);
             }
         }
     }
@@ -57,7 +57,7 @@ impl Limiter {
                 self.heard_ahead(&ahead, verdict.as_ref().ok());
             }
             None => {
-                self.places.settled(now, ticket, result);
+                self.slots.settled(now, ticket, result);
                 if let Some(request) = self.ending.settled(ticket) {
                     self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
                 }
@@ -68,24 +68,24 @@ impl Limiter {
     /// Redis has told of a check whose request is over.
     #[inline(never)]
     fn settle_late(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
-        let Some(check) = self.places.outcome(request) else { return };
+        let Some(check) = self.slots.outcome(request) else { return };
         match result.and_then(|reply| self.read(now, &check, &reply)) {
             Ok(verdict) => {
-                if let Some(holds) = check.holds(&verdict) {
+                if let Some(holds) = check.held_slots(&verdict) {
                     self.give_back(now, &holds, false);
                 }
             }
-            Err(failure) => self.places_after(now, request, failure, check),
+            Err(failure) => self.slots_after(now, request, failure, check),
         }
     }
 
-    /// Gives back the places that a check may have taken which failed so.
+    /// Gives back the slots that a check may have taken which failed so.
     #[inline(never)]
-    fn places_after(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
-        let Some(holds) = check.possible_holds() else { return };
+    fn slots_after(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
+        let Some(holds) = check.possible_slots() else { return };
         match failure {
             // It is told once more.
-            Failure::Timeout => self.places.await_outcome(request, check),
+            Failure::Timeout => self.slots.await_outcome(request, check),
             Failure::Reset | Failure::Protocol => {
                 self.give_back(now, &holds, true);
             }
@@ -111,21 +111,21 @@ impl Limiter {
 
     /// Redis has decided a request.
     fn settled(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &Waiting) {
-        let holds = waiting.check.holds(&verdict);
+        let holds = waiting.check.held_slots(&verdict);
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;
         let refund = is_held.then(|| waiting.check.refund_call(&verdict, &self.scripts)).flatten();
         let verdict = &self.with_prepaid(now, verdict, &waiting.prepaid);
         if !is_held {
             if let Some(holds) = holds {
-                self.places.take(now, request, holds);
+                self.slots.take(now, request, holds);
             }
             let decision = self.decide(request, verdict, waiting);
             self.effects.push_back(Effect::Decide(request, decision));
             return;
         }
         if let Some(holds) = holds {
-            self.places.take(now, request, holds);
+            self.slots.take(now, request, holds);
         }
         self.counters.delayed();
         let decision = self.decide(request, verdict, waiting);

@@ -10,7 +10,7 @@ use crate::units::Micros;
 pub(super) struct DelayQueue {
     max: usize,
     held: Timers<DelayedRequest>,
-    /// Places that are kept for requests which Redis may have held.
+    /// Slots that are kept for requests which Redis may have held.
     kept: usize,
 }
 

@@ -203,7 +203,7 @@ mod tests {
     use core::num::NonZeroU64;
 
     use super::*;
-    use crate::limit::{Algorithm, Algorithms, BucketState, Concurrency, Holder, TokenBucket};
+    use crate::limit::{Algorithm, Algorithms, BucketState, Concurrency, SlotOwner, TokenBucket};
 
     const NOW: Micros = Micros::from_secs(50);
     const REDIS: Micros = Micros::from_secs(1_795_132_800);
@@ -219,7 +219,7 @@ mod tests {
     /// After Redis denied a request that cost so much, of a bucket that was empty.
     fn denied(cost: u64) -> DenyCache {
         let mut cache = DenyCache::new(100);
-        let check = Check::new(check(cost, true), Holder::default());
+        let check = Check::new(check(cost, true), SlotOwner::default());
         let verdict = check.decide(REDIS, &[BucketState { used: 1_000_000, more: [0, 0] }]);
         assert!(!verdict.admitted);
         cache.learn(NOW, &check, &verdict);
@@ -253,7 +253,7 @@ mod tests {
             (slow.limit, slow.key) = (1, b"slow".to_vec());
             vec![check(1, true).remove(0), slow]
         };
-        let check = Check::new(both(10), Holder::default());
+        let check = Check::new(both(10), SlotOwner::default());
         let verdict = check.decide(REDIS, &[1_000_000, 500_000].map(|used| BucketState { used, more: [0, 0] }));
         assert_eq!(verdict.outcomes.iter().map(|outcome| outcome.admitted).collect::<Vec<_>>(), [false, false]);
         cache.learn(NOW, &check, &verdict);
@@ -284,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn places_in_flight_are_always_asked_for() {
+    fn slots_in_flight_are_always_asked_for() {
         let one = Concurrency::new(NonZeroU64::MIN, Micros::from_secs(60)).unwrap();
         let buckets: Vec<BucketCheck> =
             Algorithms::new(&[Algorithm::Concurrency(one)]).unwrap().checks(0, b"key", Tokens(1), true).collect();
-        let check = Check::new(buckets.clone(), Holder::default());
+        let check = Check::new(buckets.clone(), SlotOwner::default());
         let mut cache = DenyCache::new(100);
         cache.learn(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1, more: [0, 0] }]));
         assert!(cache.recall(NOW, &buckets).is_none());

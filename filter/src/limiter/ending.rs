@@ -1,7 +1,7 @@
-//! Responses whose end is held until Redis has back the places that their requests held.
+//! Responses whose end is held until Redis has back the slots that their requests held.
 //!
-//! Without it, a client that asks again as soon as it is answered could find its own place taken: its next request may
-//! reach Redis through another worker, or another connection, before the place does.
+//! Without it, a client that asks again as soon as it is answered could find its own slot taken: its next request may
+//! reach Redis through another worker, or another connection, before the slot does.
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use super::RequestId;
 use crate::redis::Ticket;
 use crate::units::Micros;
 
-/// One worker's. There are as many as calls under way that give places back: few.
+/// One worker's. There are as many as calls under way that give slots back: few.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     held: Vec<Held>,
@@ -18,7 +18,7 @@ pub(super) struct Ending {
 #[derive(Debug)]
 struct Held {
     request: RequestId,
-    /// The call that gives its places back.
+    /// The call that gives its slots back.
     ticket: Ticket,
     /// When the response ends, whatever Redis does.
     latest: Micros,

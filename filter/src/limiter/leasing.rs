@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::leases::Spent;
 use super::{Limiter, Waiting};
-use crate::limit::{Algorithm, BucketCheck, Check, Holder, Outcome, Verdict};
+use crate::limit::{Algorithm, BucketCheck, Check, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
 
 /// A bucket that a request need not ask about.
@@ -97,7 +97,7 @@ impl Limiter {
     }
 
     fn ask_ahead(&mut self, now: Micros, check: BucketCheck) {
-        let ahead = Ahead { check: Check::new(vec![check], Holder::default()), asked_at: now };
+        let ahead = Ahead { check: Check::new(vec![check], SlotOwner::default()), asked_at: now };
         let ticket = self.aside.ticket();
         match self.redis.submit_aside(now, ticket, ahead.check.call(&self.scripts)) {
             Ok(()) => self.ahead.insert(ticket.0, ahead),

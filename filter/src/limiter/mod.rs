@@ -19,9 +19,9 @@ mod filter_state;
 mod leases;
 mod leasing;
 mod owed;
-mod places;
 mod queue;
 mod recent;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -47,14 +47,14 @@ use self::ending::Ending;
 use self::events::Events;
 use self::leases::Leases;
 use self::leasing::{Ahead, Prepaid};
-use self::places::Places;
 use self::queue::Queue;
+use self::slots::Slots;
 pub use self::ticker::Ticker;
 use self::tickets::Aside;
 use self::warnings::Warnings;
 use crate::config::Config;
 use crate::descriptor::Attributes;
-use crate::limit::{Check, Holder, Holds, Scripts, Verdict};
+use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, Verdict};
 use crate::overrides::{self, Ignored, Refresh};
 use crate::redis::{Call, Callout, Failure, Reply, Ticket, Trouble};
 use crate::respond::{self, Header, LocalReply};
@@ -86,7 +86,7 @@ pub struct Limiter {
     last_tick: Micros,
     deny_cache: DenyCache,
     delay_queue: DelayQueue,
-    places: Places,
+    slots: Slots,
     ending: Ending,
     leases: Leases,
     /// Calls for leases alone.
@@ -182,7 +182,7 @@ impl Limiter {
             last_tick: Micros::ZERO,
             deny_cache: DenyCache::new(config.deny_cache_entries),
             delay_queue: DelayQueue::new(config.max_delayed_requests),
-            places: Places::default(),
+            slots: Slots::default(),
             ending: Ending::default(),
             leases: Leases::new(),
             ahead: Table::new(),
@@ -230,7 +230,7 @@ impl Limiter {
             Ok(Asking::Blocked(denial)) => {
                 let Denial { check, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                let waiting = waiting(Check::new(vec![check], Holder::default()), Vec::new());
+                let waiting = waiting(Check::new(vec![check], SlotOwner::default()), Vec::new());
                 return Step::Decided(self.decide(request, &verdict, &waiting));
             }
             Err(bad) => {
@@ -241,13 +241,13 @@ impl Limiter {
         };
         if let Some(recalled) = self.deny_cache.recall(now, &buckets) {
             self.counters.recalled();
-            let waiting = waiting(Check::new(buckets, Holder::default()), Vec::new());
+            let waiting = waiting(Check::new(buckets, SlotOwner::default()), Vec::new());
             return Step::Decided(self.deny_again(now, request, &recalled, &waiting));
         }
         let (mut buckets, prepaid) = self.prepay(now, buckets);
         let seat = self.seat(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        let mut waiting = waiting(Check::new(buckets, Holder::new(self.worker, self.checked)), prepaid);
+        let mut waiting = waiting(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), prepaid);
         waiting.seat = seat;
         if waiting.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
@@ -268,8 +268,8 @@ impl Limiter {
         while let Some(request) = self.ending.pop_due(now) {
             self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
         }
-        for (ticket, call) in self.places.due(now, &mut self.aside, &self.scripts) {
-            self.call_for_places(now, ticket, call);
+        for (ticket, call) in self.slots.due(now, &mut self.aside, &self.scripts) {
+            self.call_for_slots(now, ticket, call);
         }
         self.return_leases(now);
         if let Some(refresh) = &mut self.refresh
@@ -297,18 +297,18 @@ impl Limiter {
     /// Whether anything is kept of a request: if so, it must be told when it is [done](Self::done).
     #[must_use]
     pub fn has_any_of(&self, request: RequestId) -> bool {
-        self.is_waiting(request) || self.places.holds(request) || self.holds_response(request)
+        self.is_waiting(request) || self.slots.holds(request) || self.holds_response(request)
     }
 
-    /// Whether a request holds places, which are to be given back when [its response ends](Self::response_ends).
+    /// Whether a request holds slots, which are to be given back when [its response ends](Self::response_ends).
     #[must_use]
-    pub fn holds_places(&self, request: RequestId) -> bool {
-        self.places.holds(request)
+    pub fn holds_slots(&self, request: RequestId) -> bool {
+        self.slots.holds(request)
     }
 
     /// The end of a request's response has come, and has not gone to the client yet: what the request holds is given back.
     pub fn response_ends(&mut self, now: Micros, request: RequestId) {
-        let Some(holds) = self.places.leave(request) else { return };
+        let Some(holds) = self.slots.leave(request) else { return };
         if let Some(ticket) = self.give_back(now, &holds, false) {
             self.ending.hold(now.plus(self.config.redis.timeout), request, ticket);
         }
@@ -329,15 +329,15 @@ impl Limiter {
             self.left(&waiting);
             self.leased(&waiting, None);
             self.used(now, &waiting.prepaid, false);
-            let takes_places = waiting.check.takes_places();
-            let is_unasked = self.queue.leave(request) || self.redis.abandon(request.into(), takes_places);
-            if takes_places && !is_unasked {
-                self.places.await_outcome(request, waiting.check);
+            let takes_slots = waiting.check.takes_slots();
+            let is_unasked = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
+            if takes_slots && !is_unasked {
+                self.slots.await_outcome(request, waiting.check);
             }
         }
         let refund = self.delay_queue.leave(request);
         gave_back |= self.refund(now, refund);
-        if let Some(holds) = self.places.leave(request) {
+        if let Some(holds) = self.slots.leave(request) {
             self.give_back(now, &holds, false);
             gave_back = true;
         }
@@ -359,7 +359,7 @@ impl Limiter {
         let kept = [
             queued,
             self.delay_queue.next_turn(),
-            self.places.next_due(),
+            self.slots.next_due(),
             self.leases.next_sweep(),
             self.ending.next_due(),
         ];
@@ -426,20 +426,20 @@ impl Limiter {
         refund.is_some_and(|call| self.redis.submit_aside(now, self.aside.ticket(), call).is_ok())
     }
 
-    /// Gives places back. The last call for that, where it is on its way: what Redis is told before it is done by then.
-    fn give_back(&mut self, now: Micros, holds: &Holds, is_guess: bool) -> Option<Ticket> {
+    /// Gives slots back. The last call for that, where it is on its way: what Redis is told before it is done by then.
+    fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
         let mut last = None;
-        for (ticket, call) in self.places.give_back(now, &mut self.aside, holds, is_guess, &self.scripts) {
-            last = self.call_for_places(now, ticket, call).then_some(ticket);
+        for (ticket, call) in self.slots.give_back(now, &mut self.aside, holds, is_guess, &self.scripts) {
+            last = self.call_for_slots(now, ticket, call).then_some(ticket);
         }
         last
     }
 
     /// Never refused for want of room: there is no more of it than was held. Whether the call is on its way.
-    fn call_for_places(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
+    fn call_for_slots(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
         let sent = self.redis.submit_reserved(now, ticket, call);
         if let Err(failure) = sent {
-            self.places.settled(now, ticket, Err(failure));
+            self.slots.settled(now, ticket, Err(failure));
         }
         sent.is_ok()
     }

@@ -1,4 +1,4 @@
-//! Places that are to be given back: by key, and when to try next.
+//! Slots that are to be given back: by key, and when to try next.
 //!
 //! What was held is owed until Redis has taken it back, or its lease ends: there is no more of it than was held. What a
 //! check may have taken whose outcome nobody knows is a guess, given back a few times more: on another connection, the
@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::limit::Holder;
+use crate::limit::SlotOwner;
 use crate::table::Keyed;
 use crate::units::Micros;
 
@@ -18,10 +18,10 @@ const GUESSES: u32 = 8;
 /// Guesses that are kept. What is one more ends with its lease, if it is held at all.
 const MAX_GUESSES: usize = 16_384;
 
-/// One place.
+/// One slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Debt {
-    pub(super) holder: Holder,
+    pub(super) owner: SlotOwner,
     pub(super) lease: Micros,
     /// When Redis frees it by itself.
     pub(super) ends: Micros,
@@ -39,14 +39,14 @@ pub(super) struct Owed {
 }
 
 impl Debt {
-    /// Of a place that was held until `now`.
-    pub(super) fn held(now: Micros, holder: Holder, lease: Micros) -> Self {
-        Self { holder, lease, ends: now.plus(lease), guesses: 0 }
+    /// Of a slot that was held until `now`.
+    pub(super) fn held(now: Micros, owner: SlotOwner, lease: Micros) -> Self {
+        Self { owner, lease, ends: now.plus(lease), guesses: 0 }
     }
 
-    /// Of a place that may be held at `now`.
-    pub(super) fn guess(now: Micros, holder: Holder, lease: Micros) -> Self {
-        Self { guesses: GUESSES, ..Self::held(now, holder, lease) }
+    /// Of a slot that may be held at `now`.
+    pub(super) fn guess(now: Micros, owner: SlotOwner, lease: Micros) -> Self {
+        Self { guesses: GUESSES, ..Self::held(now, owner, lease) }
     }
 
     pub(super) fn is_guess(&self) -> bool {
@@ -96,8 +96,8 @@ impl Owed {
             }
         }
         for key in empty {
-            if let Some(place) = self.keys.place(self.keys.hash(&key), &key) {
-                self.keys.remove_at(place);
+            if let Some(slot) = self.keys.place(self.keys.hash(&key), &key) {
+                self.keys.remove_at(slot);
             }
         }
         (self.next, self.guesses) = (next, guesses);
@@ -125,7 +125,7 @@ impl Owed {
         }
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
         let hash = self.keys.hash(key);
-        match self.keys.place(hash, key).and_then(|place| self.keys.at_mut(place)) {
+        match self.keys.place(hash, key).and_then(|slot| self.keys.at_mut(slot)) {
             Some(debts) => debts.push((at, debt)),
             None => {
                 self.keys.push(hash, key.into(), vec![(at, debt)]);

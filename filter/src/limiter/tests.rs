@@ -2,7 +2,7 @@
 
 mod callouts;
 mod crowd;
-mod places;
+mod slots;
 mod zero;
 
 use super::*;

@@ -5,7 +5,7 @@ use core::num::NonZeroU64;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limit::{Algorithms, Holder, Model, TokenBucket};
+use crate::limit::{Algorithms, Model, SlotOwner, TokenBucket};
 
 const SPAN: Micros = Micros::from_secs(1);
 
@@ -16,7 +16,7 @@ fn check(of: &[(&str, u64)]) -> Check {
     let check = of.iter().enumerate().map(|(limit, (key, cost))| {
         Algorithms::from(bucket).checks(limit, key.as_bytes(), Tokens(*cost), true).next().unwrap()
     });
-    Check::new(check.collect(), Holder::default())
+    Check::new(check.collect(), SlotOwner::default())
 }
 
 fn counting() -> Crowd {
@@ -63,7 +63,7 @@ fn a_shadow_takes_nothing_and_denies_nobody() {
     let mut crowd = counting();
     let mut shadow = check(&[("mallory", 1)]).buckets().next().unwrap().clone();
     shadow.enforced = false;
-    let shadow = Check::new(vec![shadow], Holder::default());
+    let shadow = Check::new(vec![shadow], SlotOwner::default());
     (0..50).for_each(|_| crowd.enter(&shadow));
     assert!(crowd.full(&check(&[("mallory", 1)]), SPAN).is_none() && crowd.full(&shadow, SPAN).is_none());
     assert!(crowd.flooded(&shadow).is_none());

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limit::{Check, Holder, Model, TokenBucket, Verdict};
+use crate::limit::{Check, Model, SlotOwner, TokenBucket, Verdict};
 
 const TODAY: Micros = Micros::from_secs(1_795_132_800);
 
@@ -66,7 +66,7 @@ impl Stage {
     }
 
     fn decide(&mut self, check: &BucketCheck) -> Verdict {
-        self.redis.decide(self.now, &Check::new(vec![check.clone()], Holder::default()))
+        self.redis.decide(self.now, &Check::new(vec![check.clone()], SlotOwner::default()))
     }
 
     fn happens(&mut self, worker: &mut Worker, event: &Event) {

@@ -48,7 +48,7 @@ fn spends(leases: &mut Leases, now: Micros) -> bool {
     spent.is_some()
 }
 
-/// Holds eight of the epoch 7 until 1.501 s.
+/// HeldSlots eight of the epoch 7 until 1.501 s.
 fn eight() -> Leases {
     let mut leases = Leases::new();
     assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "it has no rate yet");

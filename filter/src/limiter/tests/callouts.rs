@@ -1,6 +1,6 @@
 //! Requests over callouts.
 
-use super::places::{A_PLACE, NO_PLACE};
+use super::slots::{A_SLOT, NO_SLOT};
 use super::*;
 use crate::redis::Callout;
 
@@ -33,7 +33,7 @@ fn ends(fixture: &mut Fixture, callout: &Callout, response: Result<&[u8], Failur
 fn admitted(fixture: &mut Fixture) {
     assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
     let check = callout(fixture);
-    assert!(matches!(ends(fixture, &check, Ok(A_PLACE))[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+    assert!(matches!(ends(fixture, &check, Ok(A_SLOT))[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_end_of_a_response_waits_until_its_place_is_given_back() {
     for response in [Ok(b":1\r\n".as_slice()), Err(Failure::Unavailable)] {
         let mut fixture = one_in_flight();
         admitted(&mut fixture);
-        assert!(fixture.limiter.holds_places(ALICE) && !fixture.limiter.holds_response(ALICE));
+        assert!(fixture.limiter.holds_slots(ALICE) && !fixture.limiter.holds_response(ALICE));
         fixture.limiter.response_ends(fixture.now, ALICE);
         assert!(fixture.limiter.holds_response(ALICE) && fixture.limiter.has_any_of(ALICE));
         let release = callout(&mut fixture);
@@ -72,7 +72,7 @@ fn over_a_stream_the_end_of_a_response_waits_as_well() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 1, "lease": "3s"}"#, "");
     fixture.connect();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_PLACE);
+    fixture.redis_says(A_SLOT);
     fixture.limiter.response_ends(fixture.now, ALICE);
     assert!(fixture.sent().contains("ZREM") && fixture.limiter.holds_response(ALICE));
     assert_eq!(fixture.redis_says(b":1\r\n"), [Effect::Decide(ALICE, Decision::EndResponse)]);
@@ -84,7 +84,7 @@ fn without_a_connection_no_response_is_held() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 1, "lease": "3s"}"#, "");
     fixture.connect();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_PLACE);
+    fixture.redis_says(A_SLOT);
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.request(BOB, "bob");
     assert!(fixture.tick().contains(&Effect::OpenStream));
@@ -102,11 +102,11 @@ fn what_goes_together_is_in_the_order_in_which_it_came() {
     fixture.limiter.done(fixture.now, ALICE);
     fixture.request(RequestId(3), "alice");
     assert_eq!(fixture.limiter.poll(fixture.now), None, "they wait");
-    let effects = ends(&mut fixture, &denied, Ok(NO_PLACE));
+    let effects = ends(&mut fixture, &denied, Ok(NO_SLOT));
     assert!(matches!(effects[..], [Effect::Decide(BOB, Decision::Answer(_))]), "{effects:?}");
     let both = callout(&mut fixture);
     let body = String::from_utf8_lossy(&both.body);
     assert!(body.find("ZREM").unwrap() < body.find("EVALSHA").unwrap(), "{body}");
-    let effects = ends(&mut fixture, &both, Ok(&[b":1\r\n", A_PLACE].concat()));
+    let effects = ends(&mut fixture, &both, Ok(&[b":1\r\n", A_SLOT].concat()));
     assert!(matches!(effects[..], [Effect::Decide(RequestId(3), Decision::Admit(_))]), "{effects:?}");
 }

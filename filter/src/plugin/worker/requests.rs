@@ -173,7 +173,7 @@ impl Worker {
     /// the client's next request finds it free, whichever worker serves that.
     pub(in crate::plugin) fn response_ends(&self, request: u32) -> Action {
         let request = RequestId(request);
-        if !self.with(|state| state.limiter.holds_places(request)) {
+        if !self.with(|state| state.limiter.holds_slots(request)) {
             return Action::Continue;
         }
         self.during(request.0, |callback| {

@@ -1,7 +1,7 @@
-//! The places that requests hold in concurrency limits: renewed while they last, given back when they end.
+//! The slots that requests hold in concurrency limits: renewed while they last, given back when they end.
 //!
-//! A place that cannot be given back now is [owed](Owed), and tried again until its lease ends and Redis frees it by
-//! itself. A check whose request is over before Redis has decided it may yet take places: its outcome is awaited.
+//! A slot that cannot be given back now is [owed](Owed), and tried again until its lease ends and Redis frees it by
+//! itself. A check whose request is over before Redis has decided it may yet take slots: its outcome is awaited.
 
 use alloc::vec::Vec;
 
@@ -9,21 +9,21 @@ use super::RequestId;
 use super::owed::{Debt, Owed};
 use super::tickets::Aside;
 use super::timers::Timers;
-use crate::limit::{Check, Holder, Holds, Scripts, release_call, renew_call};
+use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, release_call, renew_call};
 use crate::redis::{Call, Failure, Reply, Ticket};
 use crate::table::Table;
 use crate::units::Micros;
 
-/// Places that one call renews or gives back.
+/// Slots that one call renews or gives back.
 const PER_CALL: usize = 128;
-/// Places that are renewed in one tick, and as many that are owed.
+/// Slots that are renewed in one tick, and as many that are owed.
 const PER_TICK: usize = 64 * PER_CALL;
 
 /// One worker's.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Slots {
     /// By when they are to be renewed.
-    held: Timers<Holds>,
+    held: Timers<HeldSlots>,
     /// Checks of requests that are over, of which Redis has yet to tell what it took for them; by request.
     awaited: Table<Check>,
     /// Being given back, by their calls, with their keys.
@@ -33,7 +33,7 @@ pub(super) struct Places {
     is_apart: bool,
 }
 
-impl Default for Places {
+impl Default for Slots {
     fn default() -> Self {
         Self {
             held: Timers::new(),
@@ -45,9 +45,9 @@ impl Default for Places {
     }
 }
 
-impl Places {
+impl Slots {
     /// An admitted request holds these from now on.
-    pub(super) fn take(&mut self, now: Micros, request: RequestId, holds: Holds) {
+    pub(super) fn take(&mut self, now: Micros, request: RequestId, holds: HeldSlots) {
         self.held.set(now.plus(holds.renew_within()), request, holds);
     }
 
@@ -57,7 +57,7 @@ impl Places {
     }
 
     /// The request is over: what it held, if anything, which is to be [given back](Self::give_back).
-    pub(super) fn leave(&mut self, request: RequestId) -> Option<Holds> {
+    pub(super) fn leave(&mut self, request: RequestId) -> Option<HeldSlots> {
         self.held.remove(request)
     }
 
@@ -71,18 +71,18 @@ impl Places {
         self.awaited.remove(request.0)
     }
 
-    /// The calls that give these places back, which may be but a guess.
+    /// The calls that give these slots back, which may be but a guess.
     #[inline(never)]
     pub(super) fn give_back(
         &mut self,
         now: Micros,
         aside: &mut Aside,
-        holds: &Holds,
+        holds: &HeldSlots,
         is_guess: bool,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
         let debt = if is_guess { Debt::guess } else { Debt::held };
-        let debts = holds.places().map(|(key, lease)| (key.to_vec(), debt(now, holds.holder(), lease)));
+        let debts = holds.slots().map(|(key, lease)| (key.to_vec(), debt(now, holds.owner(), lease)));
         self.pay(aside, debts.collect(), scripts)
     }
 
@@ -91,19 +91,19 @@ impl Places {
     pub(super) fn due(&mut self, now: Micros, aside: &mut Aside, scripts: &Scripts) -> Vec<(Ticket, Call)> {
         let owed = self.owed.due(now, PER_TICK);
         let mut calls = self.pay(aside, owed, scripts);
-        let mut renewed: Vec<(RequestId, Holds)> = Vec::new();
+        let mut renewed: Vec<(RequestId, HeldSlots)> = Vec::new();
         while renewed.len() < PER_TICK
             && let Some(held) = self.held.pop_due(now)
         {
             renewed.push(held);
         }
-        let places = |(_, holds): &'_ (_, Holds)| {
-            let of_one = |(key, lease): (&[u8], Micros)| (key.to_vec(), holds.holder(), lease);
-            holds.places().map(of_one).collect::<Vec<_>>()
+        let slots = |(_, holds): &'_ (_, HeldSlots)| {
+            let of_one = |(key, lease): (&[u8], Micros)| (key.to_vec(), holds.owner(), lease);
+            holds.slots().map(of_one).collect::<Vec<_>>()
         };
-        let places: Vec<(Vec<u8>, Holder, Micros)> = renewed.iter().flat_map(places).collect();
-        for some in chunks(&places, self.is_apart, |(key, ..)| key) {
-            let some: Vec<_> = some.iter().map(|(key, holder, lease)| (key.as_slice(), *holder, *lease)).collect();
+        let slots: Vec<(Vec<u8>, SlotOwner, Micros)> = renewed.iter().flat_map(slots).collect();
+        for some in chunks(&slots, self.is_apart, |(key, ..)| key) {
+            let some: Vec<_> = some.iter().map(|(key, owner, lease)| (key.as_slice(), *owner, *lease)).collect();
             calls.push((aside.ticket(), renew_call(&some, scripts)));
         }
         for (request, holds) in renewed {
@@ -137,9 +137,9 @@ impl Places {
     fn pay(&mut self, aside: &mut Aside, debts: Vec<(Vec<u8>, Debt)>, scripts: &Scripts) -> Vec<(Ticket, Call)> {
         let mut calls = Vec::new();
         for some in chunks(&debts, self.is_apart, |(key, _)| key) {
-            let places: Vec<_> = some.iter().map(|(key, debt)| (key.as_slice(), debt.holder, debt.lease)).collect();
+            let slots: Vec<_> = some.iter().map(|(key, debt)| (key.as_slice(), debt.owner, debt.lease)).collect();
             let ticket = aside.ticket();
-            calls.push((ticket, release_call(&places, scripts)));
+            calls.push((ticket, release_call(&slots, scripts)));
             self.returning.insert(ticket.0, some.to_vec());
         }
         calls

@@ -9,67 +9,67 @@ use crate::units::Tokens;
 const SEC: fn(u64) -> Micros = Micros::from_secs;
 const MS: fn(u64) -> Micros = Micros::from_millis;
 
-/// A place with a lease of 3 s: renewed each second.
-fn holds(request: u64) -> Holds {
+/// A slot with a lease of 3 s: renewed each second.
+fn holds(request: u64) -> HeldSlots {
     holds_of(b"key", request)
 }
 
-fn holds_of(key: &[u8], request: u64) -> Holds {
+fn holds_of(key: &[u8], request: u64) -> HeldSlots {
     let concurrency = Algorithm::Concurrency(Concurrency::new(NonZeroU64::MIN, SEC(3)).unwrap());
     let check = Algorithms::new(&[concurrency]).unwrap().checks(0, key, Tokens(1), true).collect();
-    Check::new(check, Holder::new(1, request)).possible_holds().unwrap()
+    Check::new(check, SlotOwner::new(1, request)).possible_slots().unwrap()
 }
 
 #[derive(Default)]
 struct Fixture {
-    places: Places,
+    slots: Slots,
     aside: Aside,
     scripts: Scripts,
 }
 
 impl Fixture {
-    fn give_back(&mut self, now: Micros, holds: &Holds, is_guess: bool) -> (Ticket, Call) {
-        let mut calls = self.places.give_back(now, &mut self.aside, holds, is_guess, &self.scripts);
+    fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> (Ticket, Call) {
+        let mut calls = self.slots.give_back(now, &mut self.aside, holds, is_guess, &self.scripts);
         assert_eq!(calls.len(), 1);
         calls.remove(0)
     }
 
     fn due(&mut self, now: Micros) -> Vec<(Ticket, Call)> {
-        self.places.due(now, &mut self.aside, &self.scripts)
+        self.slots.due(now, &mut self.aside, &self.scripts)
     }
 
     /// So many of those that a call gave back were held.
     fn had(&mut self, now: Micros, ticket: Ticket, held: i64) {
-        self.places.settled(now, ticket, Ok(Reply::Integer(held)));
+        self.slots.settled(now, ticket, Ok(Reply::Integer(held)));
     }
 
     fn fail(&mut self, now: Micros, ticket: Ticket, failure: Failure) {
-        self.places.settled(now, ticket, Err(failure));
+        self.slots.settled(now, ticket, Err(failure));
     }
 }
 
 #[test]
-fn a_place_is_renewed_three_times_a_lease_until_its_request_ends() {
+fn a_slot_is_renewed_three_times_a_lease_until_its_request_ends() {
     let mut it = Fixture::default();
-    it.places.take(SEC(10), RequestId(1), holds(1));
-    assert_eq!(it.places.next_due(), Some(SEC(11)));
+    it.slots.take(SEC(10), RequestId(1), holds(1));
+    assert_eq!(it.slots.next_due(), Some(SEC(11)));
     assert_eq!(it.due(SEC(10)), []);
     let renewals = it.due(SEC(11));
     assert_eq!(renewals.iter().map(|(_, call)| call).collect::<Vec<_>>(), [&holds(1).renew_call(&it.scripts)]);
-    assert_eq!(it.places.next_due(), Some(SEC(12)));
-    assert_eq!(it.places.leave(RequestId(1)), Some(holds(1)));
-    assert_eq!((it.places.next_due(), it.places.leave(RequestId(1))), (None, None));
+    assert_eq!(it.slots.next_due(), Some(SEC(12)));
+    assert_eq!(it.slots.leave(RequestId(1)), Some(holds(1)));
+    assert_eq!((it.slots.next_due(), it.slots.leave(RequestId(1))), (None, None));
 }
 
 #[test]
 fn all_leases_are_renewed_in_time_however_many_there_are() {
     let mut it = Fixture::default();
     for request in 0..8_000 {
-        it.places.take(SEC(10), RequestId(request), holds(request.into()));
+        it.slots.take(SEC(10), RequestId(request), holds(request.into()));
     }
     let calls = it.due(SEC(11));
     assert_eq!(calls.len(), 8_000_usize.div_ceil(PER_CALL));
-    assert_eq!(it.places.next_due(), Some(SEC(12)));
+    assert_eq!(it.slots.next_due(), Some(SEC(12)));
 }
 
 #[test]
@@ -78,12 +78,12 @@ fn what_could_not_be_given_back_is_tried_again_until_its_lease_ends() {
     let (ticket, call) = it.give_back(SEC(10), &holds(1), false);
     assert_eq!(call, holds(1).release_call(&it.scripts));
     it.fail(SEC(10), ticket, Failure::Unavailable);
-    assert_eq!((it.due(SEC(10)), it.places.next_due()), (vec![], Some(SEC(10).plus(MS(250)))));
+    assert_eq!((it.due(SEC(10)), it.slots.next_due()), (vec![], Some(SEC(10).plus(MS(250)))));
     let again = it.due(SEC(11));
     assert_eq!(again.iter().map(|(_, call)| call).collect::<Vec<_>>(), [&call]);
     it.fail(SEC(12), again[0].0, Failure::Timeout);
     assert_eq!(it.due(SEC(13)), [], "Redis has freed it");
-    assert_eq!(it.places.next_due(), None);
+    assert_eq!(it.slots.next_due(), None);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn what_was_given_back_is_not_owed() {
         let mut it = Fixture::default();
         let (ticket, _) = it.give_back(SEC(10), &holds(1), false);
         it.had(SEC(10), ticket, is_held);
-        assert_eq!((it.places.next_due(), it.places.returning.len()), (None, 0));
+        assert_eq!((it.slots.next_due(), it.slots.returning.len()), (None, 0));
     }
 }
 
@@ -103,20 +103,20 @@ fn all_that_was_held_is_owed_and_given_back_in_few_calls() {
         let (ticket, _) = it.give_back(SEC(10), &holds(request), false);
         it.fail(SEC(10), ticket, Failure::Unavailable);
     }
-    assert_eq!((it.places.owed.len(), it.places.returning.len()), (20_000, 0));
+    assert_eq!((it.slots.owed.len(), it.slots.returning.len()), (20_000, 0));
     let (mut now, mut calls) = (SEC(11), 0);
-    while let Some(at) = it.places.next_due() {
+    while let Some(at) = it.slots.next_due() {
         now = now.max(at);
         let due = it.due(now);
         assert!(due.len() <= PER_TICK / PER_CALL);
         calls += due.len();
         due.into_iter().for_each(|(ticket, _)| it.had(now, ticket, 1));
     }
-    assert_eq!((calls, it.places.owed.len(), now), (20_000_usize.div_ceil(PER_CALL), 0, SEC(11)));
+    assert_eq!((calls, it.slots.owed.len(), now), (20_000_usize.div_ceil(PER_CALL), 0, SEC(11)));
 }
 
 #[test]
-fn places_of_several_keys_travel_in_one_call_unless_redis_refuses_that() {
+fn slots_of_several_keys_travel_in_one_call_unless_redis_refuses_that() {
     let mut it = Fixture::default();
     let owe = |it: &mut Fixture| {
         for key in [b"a", b"b"] {
@@ -133,7 +133,7 @@ fn places_of_several_keys_travel_in_one_call_unless_redis_refuses_that() {
     let calls = it.due(SEC(12));
     assert_eq!(calls.len(), 2, "one of each key");
     calls.into_iter().for_each(|(ticket, _)| it.had(SEC(12), ticket, 10));
-    assert_eq!((it.places.owed.len(), it.places.returning.len()), (0, 0));
+    assert_eq!((it.slots.owed.len(), it.slots.returning.len()), (0, 0));
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn a_guess_is_given_back_until_it_was_held_or_could_hardly_come_any_more() {
     let again = it.due(SEC(10).plus(MS(250)));
     assert_eq!(again.len(), 1);
     it.had(SEC(10), again[0].0, 1);
-    assert_eq!((it.places.next_due(), it.places.owed.len()), (None, 0), "it was held");
+    assert_eq!((it.slots.next_due(), it.slots.owed.len()), (None, 0), "it was held");
 
     let (ticket, _) = it.give_back(SEC(10), &holds(2), true);
     it.had(SEC(10), ticket, 0);
     let mut times = 1;
-    while let Some(at) = it.places.next_due() {
+    while let Some(at) = it.slots.next_due() {
         it.due(at).into_iter().for_each(|(ticket, _)| {
             times += 1;
             it.had(at, ticket, 0);
@@ -165,5 +165,5 @@ fn guesses_are_bounded_and_what_was_held_is_not_dropped_for_them() {
         let (ticket, _) = it.give_back(SEC(10), &holds(request), request >= 1_000);
         it.fail(SEC(10), ticket, Failure::Unavailable);
     }
-    assert_eq!(it.places.owed.len(), 1_000 + 16_384);
+    assert_eq!(it.slots.owed.len(), 1_000 + 16_384);
 }

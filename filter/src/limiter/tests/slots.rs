@@ -11,7 +11,7 @@ fn one_in_flight() -> Fixture {
 }
 
 impl Fixture {
-    /// Redis says this of a request that is over: whether that has a place given back.
+    /// Redis says this of a request that is over: whether that has a slot given back.
     fn hears(&mut self, reply: &[u8]) -> bool {
         self.limiter.redis().handle_bytes(self.now, reply);
         assert_eq!(self.limiter.poll(self.now), None);
@@ -19,15 +19,15 @@ impl Fixture {
     }
 }
 
-/// Admits, no place taken before; denies, the one place taken.
-pub(super) const A_PLACE: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
-pub(super) const NO_PLACE: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
+/// Admits, no slot taken before; denies, the one slot taken.
+pub(super) const A_SLOT: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
+pub(super) const NO_SLOT: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
 
 #[test]
-fn a_request_gives_its_place_back_when_it_is_over() {
+fn a_request_gives_its_slot_back_when_it_is_over() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    assert!(matches!(fixture.redis_says(A_PLACE)[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+    assert!(matches!(fixture.redis_says(A_SLOT)[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
     fixture.limiter.done(fixture.now, ALICE);
     let returned = fixture.sent();
     assert!(returned.contains("ZREM") && returned.contains("weir:per_user:alice#concurrency"), "{returned}");
@@ -35,10 +35,10 @@ fn a_request_gives_its_place_back_when_it_is_over() {
 }
 
 #[test]
-fn a_request_that_was_denied_a_place_gives_none_back() {
+fn a_request_that_was_denied_a_slot_gives_none_back() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    let effects = fixture.redis_says(NO_PLACE);
+    let effects = fixture.redis_says(NO_SLOT);
     let [Effect::Decide(ALICE, Decision::Answer(reply))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((reply.status.code(), retry_after(reply)), (429, Some("1")));
     fixture.limiter.done(fixture.now, ALICE);
@@ -47,7 +47,7 @@ fn a_request_that_was_denied_a_place_gives_none_back() {
 
 #[test]
 fn a_request_that_leaves_before_it_is_decided_gives_back_what_it_gets() {
-    for (reply, gives_back) in [(A_PLACE, true), (NO_PLACE, false)] {
+    for (reply, gives_back) in [(A_SLOT, true), (NO_SLOT, false)] {
         let mut fixture = one_in_flight();
         fixture.request(ALICE, "alice");
         fixture.limiter.done(fixture.now, ALICE);
@@ -58,7 +58,7 @@ fn a_request_that_leaves_before_it_is_decided_gives_back_what_it_gets() {
 
 #[test]
 fn a_request_whose_time_is_up_gives_back_what_it_gets_later() {
-    for (reply, gives_back) in [(A_PLACE, true), (NO_PLACE, false), (b"-NOSCRIPT No matching script.\r\n", false)] {
+    for (reply, gives_back) in [(A_SLOT, true), (NO_SLOT, false), (b"-NOSCRIPT No matching script.\r\n", false)] {
         let mut fixture = one_in_flight();
         fixture.request(ALICE, "alice");
         fixture.now = fixture.now.plus(Micros::from_millis(50));
@@ -81,7 +81,7 @@ fn a_request_that_leaves_before_it_is_sent_takes_nothing() {
     fixture.now = fixture.now.plus(Micros::from_millis(50));
     // While it connects, a host as busy as that has some ticks.
     (0..9).for_each(|_| drop(fixture.tick()));
-    assert_eq!(fixture.limiter.places.next_due(), None);
+    assert_eq!(fixture.limiter.slots.next_due(), None);
     assert_eq!(fixture.limiter.redis().in_flight(), 0);
 }
 
@@ -96,7 +96,7 @@ fn where_the_connection_is_lost_a_request_gives_back_what_it_may_have_got() {
         fixture.send();
         fixture.limiter.redis().handle_closed(fixture.now);
         fixture.effects();
-        assert!(fixture.limiter.places.next_due().is_some());
+        assert!(fixture.limiter.slots.next_due().is_some());
         fixture.now = fixture.now.plus(Micros::from_millis(250));
         fixture.tick();
         fixture.limiter.redis().handle_bytes(fixture.now, PONG);
@@ -108,7 +108,7 @@ fn where_the_connection_is_lost_a_request_gives_back_what_it_may_have_got() {
 
 /// Its checks are aborted before Redis answers: there is room for what they took to be given back.
 #[test]
-fn a_crowd_that_leaves_before_redis_answers_leaves_no_place() {
+fn a_crowd_that_leaves_before_redis_answers_leaves_no_slot() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 100, "lease": "60s"}"#, "");
     fixture.connect();
     for id in 1..=4_096 {
@@ -119,7 +119,7 @@ fn a_crowd_that_leaves_before_redis_answers_leaves_no_place() {
     }
     assert!(!fixture.sent().contains("ZREM"));
     for _ in 0..4_096 {
-        fixture.limiter.redis().handle_bytes(fixture.now, A_PLACE);
+        fixture.limiter.redis().handle_bytes(fixture.now, A_SLOT);
         while fixture.limiter.poll(fixture.now).is_some() {}
     }
     assert_eq!(fixture.sent().matches("ZREM").count(), 4_096);
@@ -127,17 +127,17 @@ fn a_crowd_that_leaves_before_redis_answers_leaves_no_place() {
         fixture.limiter.redis().handle_bytes(fixture.now, b":1\r\n");
         while fixture.limiter.poll(fixture.now).is_some() {}
     }
-    assert_eq!((fixture.limiter.places.next_due(), fixture.limiter.redis().in_flight()), (None, 0));
+    assert_eq!((fixture.limiter.slots.next_due(), fixture.limiter.redis().in_flight()), (None, 0));
 }
 
-/// Places that end while the connection is away are given back once it is there.
+/// Slots that end while the connection is away are given back once it is there.
 #[test]
-fn all_places_that_end_while_the_connection_is_away_are_given_back() {
+fn all_slots_that_end_while_the_connection_is_away_are_given_back() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 5000, "lease": "60s"}"#, "");
     fixture.connect();
     for id in 1..=4_096 {
         fixture.request(RequestId(id), &format!("user {}", id % 2));
-        fixture.redis_says(A_PLACE);
+        fixture.redis_says(A_SLOT);
     }
     // The connection is lost with a check in flight, so that calls are refused.
     fixture.request(RequestId(9_999), "alice");
@@ -162,7 +162,7 @@ fn all_places_that_end_while_the_connection_is_away_are_given_back() {
 fn a_long_request_renews_its_lease() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_PLACE);
+    fixture.redis_says(A_SLOT);
     for _ in 0..5 {
         fixture.now = fixture.now.plus(Micros::from_secs(1));
         fixture.limiter.tick(fixture.now);
@@ -172,10 +172,10 @@ fn a_long_request_renews_its_lease() {
 }
 
 #[test]
-fn a_place_that_could_not_be_given_back_is_when_redis_returns() {
+fn a_slot_that_could_not_be_given_back_is_when_redis_returns() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_PLACE);
+    fixture.redis_says(A_SLOT);
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.limiter.done(fixture.now, ALICE);
     fixture.now = fixture.now.plus(Micros::from_millis(100));

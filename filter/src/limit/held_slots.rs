@@ -1,0 +1,136 @@
+//! Slots that a request holds, while it is in flight, in the buckets of its concurrency limits.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::scripts::Scripts;
+use crate::redis::Call;
+use crate::units::Micros;
+
+/// Who holds a slot: a name that no other request has, of any worker of any proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SlotOwner([u8; 16]);
+
+impl SlotOwner {
+    /// The request `request` of the worker `worker`. The worker must be random enough to be the only one of that
+    /// number; it must not give a number to two requests within a lease.
+    #[must_use]
+    pub fn new(worker: u64, request: u64) -> Self {
+        Self(((u128::from(worker) << 64) | u128::from(request)).to_le_bytes())
+    }
+
+    /// Its name in Redis.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name in Redis of a slot that it holds on `lease`: its own, and then the lease.
+    #[must_use]
+    pub fn slot(&self, lease: Micros) -> Vec<u8> {
+        [self.as_bytes(), lease.0.to_string().as_bytes()].concat()
+    }
+}
+
+/// The slots of one request. It must give them back when it ends, in whatever way, and renew them until then.
+///
+/// Both calls may be made again, and by who holds none of the slots any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSlots {
+    owner: SlotOwner,
+    /// Of each bucket, the key and the lease. Never empty.
+    slots: Vec<(Vec<u8>, Micros)>,
+}
+
+impl HeldSlots {
+    pub(super) fn new(owner: SlotOwner, slots: impl Iterator<Item = (Vec<u8>, Micros)>) -> Option<Self> {
+        let slots: Vec<_> = slots.collect();
+        (!slots.is_empty()).then_some(Self { owner, slots })
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub fn owner(&self) -> SlotOwner {
+        self.owner
+    }
+
+    /// Each slot's key, and its lease.
+    pub fn slots(&self) -> impl Iterator<Item = (&[u8], Micros)> {
+        self.slots.iter().map(|(key, lease)| (key.as_slice(), *lease))
+    }
+
+    /// How often to renew: three times within the shortest lease.
+    #[must_use]
+    pub fn renew_within(&self) -> Micros {
+        let shortest = self.slots.iter().map(|(_, lease)| *lease).min().unwrap_or(Micros::ZERO);
+        Micros(shortest.0 / 3)
+    }
+
+    /// The call that gives all slots back. Redis replies how many it had.
+    #[must_use]
+    #[inline(never)]
+    pub fn release_call(&self, scripts: &Scripts) -> Call {
+        release_call(&self.all(), scripts)
+    }
+
+    /// The call that renews the leases of those slots that have not run out. Redis replies how many; one that has
+    /// run out may be another's by now.
+    #[must_use]
+    #[inline(never)]
+    pub fn renew_call(&self, scripts: &Scripts) -> Call {
+        renew_call(&self.all(), scripts)
+    }
+
+    fn all(&self) -> Vec<(&[u8], SlotOwner, Micros)> {
+        self.slots().map(|(key, lease)| (key, self.owner, lease)).collect()
+    }
+}
+
+/// The call that gives slots back, whoever holds them: each by key, owner and lease. Redis replies how many it had.
+#[must_use]
+pub fn release_call(slots: &[(&[u8], SlotOwner, Micros)], scripts: &Scripts) -> Call {
+    let names: Vec<Vec<u8>> = slots.iter().map(|(_, owner, lease)| owner.slot(*lease)).collect();
+    if let Some((first, ..)) = slots.first()
+        && slots.iter().all(|(key, ..)| key == first)
+    {
+        let names = names.iter().map(Vec::as_slice);
+        let parts: Vec<&[u8]> = [b"ZREM".as_slice(), first].into_iter().chain(names).collect();
+        return Call::command(&parts);
+    }
+    let keys: Vec<&[u8]> = slots.iter().map(|(key, ..)| *key).collect();
+    Call::script(scripts.release(), &keys, &names)
+}
+
+/// The call that renews leases, whoever holds them. Redis replies how many.
+#[must_use]
+pub fn renew_call(slots: &[(&[u8], SlotOwner, Micros)], scripts: &Scripts) -> Call {
+    let leases: Vec<String> = slots.iter().map(|(_, _, lease)| lease.0.to_string()).collect();
+    let keys: Vec<&[u8]> = slots.iter().map(|(key, ..)| *key).collect();
+    let mut arguments: Vec<&[u8]> = Vec::new();
+    for ((_, owner, _), lease) in slots.iter().zip(&leases) {
+        arguments.extend([owner.as_bytes(), lease.as_bytes()]);
+    }
+    Call::script(scripts.renew(), &keys, &arguments)
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_requests_have_two_names() {
+        let names = [SlotOwner::new(1, 2), SlotOwner::new(2, 1), SlotOwner::new(1, 3), SlotOwner::new(0, 0)];
+        for (i, one) in names.iter().enumerate() {
+            assert!(names[i + 1..].iter().all(|other| other != one));
+        }
+    }
+
+    #[test]
+    fn the_shortest_lease_is_renewed_in_time() {
+        let leases = [Micros::from_secs(60), Micros::from_secs(3)];
+        let holds = HeldSlots::new(SlotOwner::default(), leases.into_iter().map(|lease| (Vec::new(), lease)));
+        assert_eq!(holds.unwrap().renew_within(), Micros::from_secs(1));
+        assert_eq!(HeldSlots::new(SlotOwner::default(), core::iter::empty()), None);
+    }
+}
