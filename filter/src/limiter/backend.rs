@@ -77,7 +77,7 @@ impl Backend {
     ///
     /// # Errors
     /// Why it cannot be made now. Nothing more is heard of it then.
-    pub fn submit_aside(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
+    pub fn submit_background(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         if !self.has_room(0) {
             return Err(Failure::Overloaded);
         }

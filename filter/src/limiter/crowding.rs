@@ -184,7 +184,7 @@ impl Limiter {
     ) -> Decision {
         self.counters.crowded();
         self.leased(waiting, None);
-        self.used(now, &waiting.prepaid, false);
+        self.used(now, &waiting.lease_spends, false);
         let said = match self.crowd.said(now, check) {
             Some(said) => said,
             None => {

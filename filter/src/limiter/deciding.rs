@@ -17,8 +17,8 @@ use crate::units::Micros;
 impl Waiting {
     /// The bucket that an outcome is of.
     pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
-        let prepaid = self.prepaid.iter().map(|paid| &paid.check);
-        self.check.of(outcome).or_else(|| prepaid.into_iter().find(|check| check.limit == outcome.limit))
+        let lease_spends = self.lease_spends.iter().map(|paid| &paid.check);
+        self.check.of(outcome).or_else(|| lease_spends.into_iter().find(|check| check.limit == outcome.limit))
     }
 }
 
@@ -50,11 +50,11 @@ impl Limiter {
     }
 
     /// A call that no request waits for has come to its end.
-    pub(super) fn settle_aside(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        match self.ahead.remove(ticket.0) {
+    pub(super) fn settle_background(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+        match self.lease_refills.remove(ticket.0) {
             Some(ahead) => {
                 let verdict = result.and_then(|reply| self.read(now, ahead.check(), &reply));
-                self.heard_ahead(&ahead, verdict.as_ref().ok());
+                self.on_refill(&ahead, verdict.as_ref().ok());
             }
             None => {
                 self.slots.settled(now, ticket, result);
@@ -115,7 +115,7 @@ impl Limiter {
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;
         let refund = is_held.then(|| waiting.check.refund_call(&verdict, &self.scripts)).flatten();
-        let verdict = &self.with_prepaid(now, verdict, &waiting.prepaid);
+        let verdict = &self.with_lease_spends(now, verdict, &waiting.lease_spends);
         if !is_held {
             if let Some(holds) = holds {
                 self.slots.take(now, request, holds);
@@ -217,7 +217,7 @@ impl Limiter {
             check.enforced && mode == Some(FailureMode::Deny)
         };
         let is_denied = waiting.check.buckets().any(denies);
-        self.used(now, &waiting.prepaid, !is_denied);
+        self.used(now, &waiting.lease_spends, !is_denied);
         if is_denied {
             Decision::Answer(Rc::new(respond::failed(&self.config, failure, waiting.is_grpc)))
         } else {

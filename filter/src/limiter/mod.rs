@@ -16,8 +16,8 @@ mod deny_cache;
 mod ending;
 mod events;
 mod filter_state;
+mod lease_calls;
 mod leases;
-mod leasing;
 mod owed;
 mod queue;
 mod recent;
@@ -45,12 +45,12 @@ use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
 use self::ending::Ending;
 use self::events::Events;
+use self::lease_calls::{LeaseRefill, LeaseSpend};
 use self::leases::Leases;
-use self::leasing::{Ahead, Prepaid};
 use self::queue::Queue;
 use self::slots::Slots;
 pub use self::ticker::Ticker;
-use self::tickets::Aside;
+use self::tickets::BackgroundCalls;
 use self::warnings::Warnings;
 use crate::config::Config;
 use crate::descriptor::Attributes;
@@ -90,8 +90,8 @@ pub struct Limiter {
     ending: Ending,
     leases: Leases,
     /// Calls for leases alone.
-    ahead: Table<Ahead>,
-    aside: Aside,
+    lease_refills: Table<LeaseRefill>,
+    background: BackgroundCalls,
     counters: Counters,
     refresh: Option<Refresh>,
     events: Option<Events>,
@@ -109,7 +109,7 @@ pub struct RequestId(pub u32);
 struct Waiting {
     check: Check,
     /// What it has spent already, of leases.
-    prepaid: Vec<Prepaid>,
+    lease_spends: Vec<LeaseSpend>,
     asked_at: Micros,
     is_grpc: bool,
     seat: Seat,
@@ -185,8 +185,8 @@ impl Limiter {
             slots: Slots::default(),
             ending: Ending::default(),
             leases: Leases::new(),
-            ahead: Table::new(),
-            aside: Aside::default(),
+            lease_refills: Table::new(),
+            background: BackgroundCalls::default(),
             counters: Counters::new(&config),
             refresh: config
                 .overrides
@@ -219,8 +219,13 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let waiting =
-            |check, prepaid| Waiting { check, prepaid, asked_at: now, is_grpc: is_grpc(), seat: Seat::Unwanted };
+        let waiting = |check, lease_spends| Waiting {
+            check,
+            lease_spends,
+            asked_at: now,
+            is_grpc: is_grpc(),
+            seat: Seat::Unwanted,
+        };
         let buckets = match asking::ask(&self.config, overrides, now, attributes) {
             Ok(Asking::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => return Step::Pass,
             Ok(Asking::Buckets(buckets, shadows)) => {
@@ -244,14 +249,14 @@ impl Limiter {
             let waiting = waiting(Check::new(buckets, SlotOwner::default()), Vec::new());
             return Step::Decided(self.deny_again(now, request, &recalled, &waiting));
         }
-        let (mut buckets, prepaid) = self.prepay(now, buckets);
+        let (mut buckets, lease_spends) = self.spend_leases(now, buckets);
         let seat = self.seat(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        let mut waiting = waiting(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), prepaid);
+        let mut waiting = waiting(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), lease_spends);
         waiting.seat = seat;
         if waiting.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
-            let verdict = self.with_prepaid(now, admitted, &waiting.prepaid);
+            let verdict = self.with_lease_spends(now, admitted, &waiting.lease_spends);
             return Step::Decided(self.decide(request, &verdict, &waiting));
         }
         self.ask(now, request, waiting)
@@ -268,7 +273,7 @@ impl Limiter {
         while let Some(request) = self.ending.pop_due(now) {
             self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
         }
-        for (ticket, call) in self.slots.due(now, &mut self.aside, &self.scripts) {
+        for (ticket, call) in self.slots.due(now, &mut self.background, &self.scripts) {
             self.call_for_slots(now, ticket, call);
         }
         self.return_leases(now);
@@ -328,7 +333,7 @@ impl Limiter {
         if let Some(waiting) = self.waiting.remove(request.0) {
             self.left(&waiting);
             self.leased(&waiting, None);
-            self.used(now, &waiting.prepaid, false);
+            self.used(now, &waiting.lease_spends, false);
             let takes_slots = waiting.check.takes_slots();
             let is_unasked = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
             if takes_slots && !is_unasked {
@@ -394,7 +399,7 @@ impl Limiter {
                 backend::Effect::Settled(tickets::OVERRIDES, result) => self.refreshed(now, result),
                 backend::Effect::Settled(ticket, result) => match tickets::request(ticket) {
                     Some(request) => self.settle(now, request, result),
-                    None => self.settle_aside(now, ticket, result),
+                    None => self.settle_background(now, ticket, result),
                 },
                 backend::Effect::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }
@@ -423,13 +428,13 @@ impl Limiter {
 
     /// Gives tokens back, if any. Where Redis is away they are lost: it admits less for a time, never more.
     fn refund(&mut self, now: Micros, refund: Option<Call>) -> bool {
-        refund.is_some_and(|call| self.redis.submit_aside(now, self.aside.ticket(), call).is_ok())
+        refund.is_some_and(|call| self.redis.submit_background(now, self.background.ticket(), call).is_ok())
     }
 
     /// Gives slots back. The last call for that, where it is on its way: what Redis is told before it is done by then.
     fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
         let mut last = None;
-        for (ticket, call) in self.slots.give_back(now, &mut self.aside, holds, is_guess, &self.scripts) {
+        for (ticket, call) in self.slots.give_back(now, &mut self.background, holds, is_guess, &self.scripts) {
             last = self.call_for_slots(now, ticket, call).then_some(ticket);
         }
         last

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::RequestId;
 use super::owed::{Debt, Owed};
-use super::tickets::Aside;
+use super::tickets::BackgroundCalls;
 use super::timers::Timers;
 use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, release_call, renew_call};
 use crate::redis::{Call, Failure, Reply, Ticket};
@@ -76,21 +76,26 @@ impl Slots {
     pub(super) fn give_back(
         &mut self,
         now: Micros,
-        aside: &mut Aside,
+        background: &mut BackgroundCalls,
         holds: &HeldSlots,
         is_guess: bool,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
         let debt = if is_guess { Debt::guess } else { Debt::held };
         let debts = holds.slots().map(|(key, lease)| (key.to_vec(), debt(now, holds.owner(), lease)));
-        self.pay(aside, debts.collect(), scripts)
+        self.pay(background, debts.collect(), scripts)
     }
 
     /// The calls that are due: renewals, and what is owed.
     #[inline(never)]
-    pub(super) fn due(&mut self, now: Micros, aside: &mut Aside, scripts: &Scripts) -> Vec<(Ticket, Call)> {
+    pub(super) fn due(
+        &mut self,
+        now: Micros,
+        background: &mut BackgroundCalls,
+        scripts: &Scripts,
+    ) -> Vec<(Ticket, Call)> {
         let owed = self.owed.due(now, PER_TICK);
-        let mut calls = self.pay(aside, owed, scripts);
+        let mut calls = self.pay(background, owed, scripts);
         let mut renewed: Vec<(RequestId, HeldSlots)> = Vec::new();
         while renewed.len() < PER_TICK
             && let Some(held) = self.held.pop_due(now)
@@ -104,7 +109,7 @@ impl Slots {
         let slots: Vec<(Vec<u8>, SlotOwner, Micros)> = renewed.iter().flat_map(slots).collect();
         for some in chunks(&slots, self.is_apart, |(key, ..)| key) {
             let some: Vec<_> = some.iter().map(|(key, owner, lease)| (key.as_slice(), *owner, *lease)).collect();
-            calls.push((aside.ticket(), renew_call(&some, scripts)));
+            calls.push((background.ticket(), renew_call(&some, scripts)));
         }
         for (request, holds) in renewed {
             self.take(now, request, holds);
@@ -134,11 +139,16 @@ impl Slots {
     }
 
     #[inline(never)]
-    fn pay(&mut self, aside: &mut Aside, debts: Vec<(Vec<u8>, Debt)>, scripts: &Scripts) -> Vec<(Ticket, Call)> {
+    fn pay(
+        &mut self,
+        background: &mut BackgroundCalls,
+        debts: Vec<(Vec<u8>, Debt)>,
+        scripts: &Scripts,
+    ) -> Vec<(Ticket, Call)> {
         let mut calls = Vec::new();
         for some in chunks(&debts, self.is_apart, |(key, _)| key) {
             let slots: Vec<_> = some.iter().map(|(key, debt)| (key.as_slice(), debt.owner, debt.lease)).collect();
-            let ticket = aside.ticket();
+            let ticket = background.ticket();
             calls.push((ticket, release_call(&slots, scripts)));
             self.returning.insert(ticket.0, some.to_vec());
         }

@@ -7,7 +7,7 @@ use crate::redis::Ticket;
 pub(super) const EVENTS: Ticket = Ticket(1 << 32);
 /// Of reading overrides.
 pub(super) const OVERRIDES: Ticket = Ticket(EVENTS.0 + 1);
-const FIRST_ASIDE: u64 = OVERRIDES.0 + 1;
+const FIRST_BACKGROUND: u64 = OVERRIDES.0 + 1;
 
 impl From<RequestId> for Ticket {
     fn from(RequestId(id): RequestId) -> Self {
@@ -22,21 +22,21 @@ pub(super) fn request(ticket: Ticket) -> Option<RequestId> {
 
 /// Tickets of calls that no request waits for, each given once.
 #[derive(Debug)]
-pub(super) struct Aside {
+pub(super) struct BackgroundCalls {
     next: u64,
 }
 
-impl Default for Aside {
+impl Default for BackgroundCalls {
     fn default() -> Self {
-        Self { next: FIRST_ASIDE }
+        Self { next: FIRST_BACKGROUND }
     }
 }
 
-impl Aside {
+impl BackgroundCalls {
     pub(super) fn ticket(&mut self) -> Ticket {
         let ticket = Ticket(self.next);
         // Nobody makes so many calls that it wraps.
-        self.next = self.next.wrapping_add(1).max(FIRST_ASIDE);
+        self.next = self.next.wrapping_add(1).max(FIRST_BACKGROUND);
         ticket
     }
 }

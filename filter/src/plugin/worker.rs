@@ -100,7 +100,7 @@ impl Worker {
     pub(super) fn stream_bytes(&self, context: u32, bytes: &[u8]) {
         self.during(context, |callback| {
             self.with(|state| state.limiter.redis().handle_bytes(callback.now, bytes));
-            self.perform_aside(callback);
+            self.perform_background(callback);
         });
     }
 
@@ -131,7 +131,7 @@ impl Worker {
                 state.stream = None;
                 state.limiter.redis().handle_closed(callback.now);
             });
-            self.perform_aside(callback);
+            self.perform_background(callback);
         });
     }
 
@@ -147,7 +147,7 @@ impl Worker {
             });
             // The next callout waits for the end of the turn, and for a tick where there are no queues.
             let _ = self.turn.map(abi::enqueue);
-            self.perform_aside(callback);
+            self.perform_background(callback);
         });
     }
 

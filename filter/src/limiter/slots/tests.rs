@@ -23,19 +23,19 @@ fn holds_of(key: &[u8], request: u64) -> HeldSlots {
 #[derive(Default)]
 struct Fixture {
     slots: Slots,
-    aside: Aside,
+    background: BackgroundCalls,
     scripts: Scripts,
 }
 
 impl Fixture {
     fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> (Ticket, Call) {
-        let mut calls = self.slots.give_back(now, &mut self.aside, holds, is_guess, &self.scripts);
+        let mut calls = self.slots.give_back(now, &mut self.background, holds, is_guess, &self.scripts);
         assert_eq!(calls.len(), 1);
         calls.remove(0)
     }
 
     fn due(&mut self, now: Micros) -> Vec<(Ticket, Call)> {
-        self.slots.due(now, &mut self.aside, &self.scripts)
+        self.slots.due(now, &mut self.background, &self.scripts)
     }
 
     /// So many of those that a call gave back were held.

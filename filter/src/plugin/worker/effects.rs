@@ -13,7 +13,7 @@ use crate::respond::{Header, LocalReply};
 
 impl Worker {
     /// In a callback that is no request's.
-    pub(super) fn perform_aside(&self, callback: &mut Callback) {
+    pub(super) fn perform_background(&self, callback: &mut Callback) {
         let decision = self.perform(callback);
         debug_assert_eq!(decision, None, "this context is no request");
     }

@@ -116,21 +116,21 @@ impl Worker {
     pub(super) fn end_turn(&self, callback: &mut Callback) {
         self.with(|state| state.batching.turn_ends());
         // What is left of other callbacks does not come between a request's notes and its decision.
-        self.perform_aside(callback);
+        self.perform_background(callback);
         self.check_overdue(callback);
         while callback.may_check()
             && let Some(RequestId(request)) = self.with(|state| state.batching.take_next())
         {
             self.check_held(callback, request, RequestBody::None);
         }
-        self.perform_aside(callback);
+        self.perform_background(callback);
         self.send_now(callback);
         let (is_at_rest, has_more) = self.with(|state| {
             state.batching.turn_ended();
             (state.limiter.is_at_rest(), state.batching.has_any())
         });
         if !is_at_rest {
-            self.perform_aside(callback);
+            self.perform_background(callback);
         }
         if has_more && let Some(turn) = self.turn {
             // A queue that was there is there.

@@ -100,7 +100,7 @@ pub struct Session {
     outgoing: Vec<u8>,
     /// Whether one command may tell of several calls. Not of a cluster, after it has refused one.
     joins: bool,
-    /// Ahead of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
+    /// LeaseRefill of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
     urgent: VecDeque<Effect>,
     settled: VecDeque<(Ticket, Result<Reply, Failure>)>,
     /// What was due by the last tick, and has not come since, is given up at the next one: in between, the host has read

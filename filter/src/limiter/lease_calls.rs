@@ -9,25 +9,29 @@ use crate::units::{Micros, Tokens};
 
 /// A bucket that a request need not ask about.
 #[derive(Debug)]
-pub(super) struct Prepaid {
+pub(super) struct LeaseSpend {
     pub(super) check: BucketCheck,
     spent: Spent,
 }
 
 /// A call for leases alone, which no request waits for.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct LeaseRefill {
     check: Check,
     asked_at: Micros,
 }
 
 impl Limiter {
     /// Has leases serve what they can. The buckets that are still to be asked, and those that are not.
-    pub(super) fn prepay(&mut self, now: Micros, buckets: Vec<BucketCheck>) -> (Vec<BucketCheck>, Vec<Prepaid>) {
+    pub(super) fn spend_leases(
+        &mut self,
+        now: Micros,
+        buckets: Vec<BucketCheck>,
+    ) -> (Vec<BucketCheck>, Vec<LeaseSpend>) {
         if !buckets.iter().any(is_leased) {
             return (buckets, Vec::new());
         }
-        let (mut to_ask, mut prepaid) = (Vec::new(), Vec::new());
+        let (mut to_ask, mut lease_spends) = (Vec::new(), Vec::new());
         for check in buckets {
             if !is_leased(&check) {
                 to_ask.push(check);
@@ -39,7 +43,7 @@ impl Limiter {
                     if spent.is_low {
                         self.take_ahead(now, &check);
                     }
-                    prepaid.push(Prepaid { check, spent });
+                    lease_spends.push(LeaseSpend { check, spent });
                 }
                 None => {
                     let mut check = check;
@@ -50,27 +54,32 @@ impl Limiter {
                 }
             }
         }
-        (to_ask, prepaid)
+        (to_ask, lease_spends)
     }
 
     /// What Redis said of what it was asked, with what was not.
-    pub(super) fn with_prepaid(&mut self, now: Micros, mut verdict: Verdict, prepaid: &[Prepaid]) -> Verdict {
-        if !prepaid.is_empty() {
+    pub(super) fn with_lease_spends(
+        &mut self,
+        now: Micros,
+        mut verdict: Verdict,
+        lease_spends: &[LeaseSpend],
+    ) -> Verdict {
+        if !lease_spends.is_empty() {
             let spent = verdict.admitted;
             let place = |outcome: &Outcome| (outcome.limit, outcome.window);
-            for paid in prepaid {
+            for paid in lease_spends {
                 let outcome = Outcome { spent, ..paid.spent.outcome };
                 let at = verdict.outcomes.partition_point(|other| place(other) < place(&outcome));
                 verdict.outcomes.insert(at, outcome);
             }
         }
-        self.used(now, prepaid, verdict.admitted);
+        self.used(now, lease_spends, verdict.admitted);
         verdict
     }
 
     /// A request goes on with what it has spent, or does not.
-    pub(super) fn used(&mut self, now: Micros, prepaid: &[Prepaid], goes_on: bool) {
-        prepaid.iter().for_each(|paid| self.leases.decided(now, &paid.check, &paid.spent, goes_on));
+    pub(super) fn used(&mut self, now: Micros, lease_spends: &[LeaseSpend], goes_on: bool) {
+        lease_spends.iter().for_each(|paid| self.leases.decided(now, &paid.check, &paid.spent, goes_on));
     }
 
     /// What Redis said, if anything, of the leases that a request asked for.
@@ -86,7 +95,7 @@ impl Limiter {
     }
 
     /// A call for leases alone has come to its end.
-    pub(super) fn heard_ahead(&mut self, ahead: &Ahead, verdict: Option<&Verdict>) {
+    pub(super) fn on_refill(&mut self, ahead: &LeaseRefill, verdict: Option<&Verdict>) {
         hear(&mut self.leases, &ahead.check, ahead.asked_at, verdict);
     }
 
@@ -97,16 +106,16 @@ impl Limiter {
     }
 
     fn ask_ahead(&mut self, now: Micros, check: BucketCheck) {
-        let ahead = Ahead { check: Check::new(vec![check], SlotOwner::default()), asked_at: now };
-        let ticket = self.aside.ticket();
-        match self.redis.submit_aside(now, ticket, ahead.check.call(&self.scripts)) {
-            Ok(()) => self.ahead.insert(ticket.0, ahead),
-            Err(_) => self.heard_ahead(&ahead, None),
+        let ahead = LeaseRefill { check: Check::new(vec![check], SlotOwner::default()), asked_at: now };
+        let ticket = self.background.ticket();
+        match self.redis.submit_background(now, ticket, ahead.check.call(&self.scripts)) {
+            Ok(()) => self.lease_refills.insert(ticket.0, ahead),
+            Err(_) => self.on_refill(&ahead, None),
         }
     }
 }
 
-impl Ahead {
+impl LeaseRefill {
     pub(super) fn check(&self) -> &Check {
         &self.check
     }
