@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::leases::Spent;
+use super::lease_table::Spent;
 use super::{Limiter, Waiting};
 use crate::limit::{Algorithm, BucketCheck, Check, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
@@ -125,7 +125,7 @@ fn is_leased(check: &BucketCheck) -> bool {
     check.enforced && matches!(check.algorithm, Algorithm::LeasedBucket(_))
 }
 
-fn hear(leases: &mut super::leases::Leases, check: &Check, asked_at: Micros, verdict: Option<&Verdict>) {
+fn hear(leases: &mut super::lease_table::LeaseTable, check: &Check, asked_at: Micros, verdict: Option<&Verdict>) {
     for check in check.buckets().filter(|check| is_leased(check)) {
         let is_its = |outcome: &&Outcome| (outcome.limit, outcome.window) == (check.limit, check.window);
         leases.answered(asked_at, check, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_its)));

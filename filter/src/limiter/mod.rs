@@ -17,7 +17,7 @@ mod ending;
 mod events;
 mod filter_state;
 mod lease_calls;
-mod leases;
+mod lease_table;
 mod owed;
 mod queue;
 mod recent;
@@ -46,7 +46,7 @@ use self::deny_cache::DenyCache;
 use self::ending::Ending;
 use self::events::Events;
 use self::lease_calls::{LeaseRefill, LeaseSpend};
-use self::leases::Leases;
+use self::lease_table::LeaseTable;
 use self::queue::Queue;
 use self::slots::Slots;
 pub use self::ticker::Ticker;
@@ -88,7 +88,7 @@ pub struct Limiter {
     delay_queue: DelayQueue,
     slots: Slots,
     ending: Ending,
-    leases: Leases,
+    leases: LeaseTable,
     /// Calls for leases alone.
     lease_refills: Table<LeaseRefill>,
     background: BackgroundCalls,
@@ -184,7 +184,7 @@ impl Limiter {
             delay_queue: DelayQueue::new(config.max_delayed_requests),
             slots: Slots::default(),
             ending: Ending::default(),
-            leases: Leases::new(),
+            leases: LeaseTable::new(),
             lease_refills: Table::new(),
             background: BackgroundCalls::default(),
             counters: Counters::new(&config),

@@ -34,7 +34,7 @@ fn granted(check: &BucketCheck, tokens: u64, epoch: u64) -> Outcome {
 }
 
 /// Asks at `now`, and is granted so many of what it wants.
-fn ask(leases: &mut Leases, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
+fn ask(leases: &mut LeaseTable, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
     let mut call = check(1);
     leases.ask(now, Tokens(100), &mut call);
     let ask = asks(&call);
@@ -42,15 +42,15 @@ fn ask(leases: &mut Leases, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
     ask
 }
 
-fn spends(leases: &mut Leases, now: Micros) -> bool {
+fn spends(leases: &mut LeaseTable, now: Micros) -> bool {
     let spent = leases.spend(now, &check(1));
     spent.iter().for_each(|spent| leases.decided(now, &check(1), spent, true));
     spent.is_some()
 }
 
 /// HeldSlots eight of the epoch 7 until 1.501 s.
-fn eight() -> Leases {
-    let mut leases = Leases::new();
+fn eight() -> LeaseTable {
+    let mut leases = LeaseTable::new();
     assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "it has no rate yet");
     assert_eq!(ask(&mut leases, MS(1), 8, 7).want, Tokens(8));
     leases
@@ -140,7 +140,7 @@ fn more_is_taken_before_the_last_is_used_and_one_call_at_a_time() {
 
 #[test]
 fn a_slow_key_takes_nothing_ahead_and_a_large_one_only_its_share() {
-    let mut leases = Leases::new();
+    let mut leases = LeaseTable::new();
     ask(&mut leases, MS(0), 0, 1);
     assert_eq!(ask(&mut leases, MS(900), 0, 1).want, Tokens(0), "one a second");
     let mut leases = eight();
@@ -179,7 +179,7 @@ fn what_is_left_of_a_lease_is_returned_before_it_ends_though_the_key_is_in_use()
 
 #[test]
 fn no_more_is_held_than_a_lease_and_what_is_left_when_more_is_taken() {
-    let mut leases = Leases::new();
+    let mut leases = LeaseTable::new();
     for cost in 1..40 {
         let mut call = check(cost);
         if leases.spend(MS(cost), &call).is_none() {

@@ -35,7 +35,7 @@ const MAX_CALLS: usize = 64;
 
 /// One worker's.
 #[derive(Debug)]
-pub(super) struct Leases {
+pub(super) struct LeaseTable {
     keys: Recent<Lease>,
     sweep_at: Option<Micros>,
 }
@@ -64,7 +64,7 @@ struct Lease {
 #[derive(Debug)]
 pub(super) struct Spent {
     pub(super) outcome: Outcome,
-    /// Whether it is time to take [more](Leases::runs_low).
+    /// Whether it is time to take [more](LeaseTable::runs_low).
     pub(super) is_low: bool,
     ends: Micros,
 }
@@ -79,7 +79,7 @@ struct Held {
     used: u64,
 }
 
-impl Leases {
+impl LeaseTable {
     pub(super) fn new() -> Self {
         Self { keys: Recent::new(MAX_KEYS), sweep_at: None }
     }

@@ -46,7 +46,7 @@ struct Sent {
 }
 
 struct Worker {
-    leases: Leases,
+    leases: LeaseTable,
     sent: Vec<Sent>,
     waiting: Vec<(Micros, BucketCheck, Spent)>,
 }
@@ -171,7 +171,7 @@ impl Worker {
 
 fn play(story: &Story) -> Option<String> {
     let mut stage = Stage { leased: story.leased, now: story.start, redis: Model::default(), admitted: Vec::new() };
-    let worker = || Worker { leases: Leases::new(), sent: Vec::new(), waiting: Vec::new() };
+    let worker = || Worker { leases: LeaseTable::new(), sent: Vec::new(), waiting: Vec::new() };
     let mut workers = [worker(), worker()];
     for (pause, nth, event) in &story.events {
         stage.now = stage.now.plus(*pause);
