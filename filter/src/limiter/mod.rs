@@ -3,14 +3,12 @@
 //! Requests, bytes from Redis and ticks go in; [`Effect`]s come out of [`Limiter::poll`]. It never blocks,
 //! never asks for the time, and knows nothing of the proxy.
 
-mod asking;
 mod backend;
 mod batching;
 mod bodies;
 mod counters;
 mod crowd;
 mod crowding;
-mod deciding;
 mod delay_queue;
 mod deny_cache;
 mod ending;
@@ -18,6 +16,8 @@ mod events;
 mod filter_state;
 mod lease_calls;
 mod lease_table;
+mod on_reply;
+mod on_request;
 mod owed;
 mod queue;
 mod recent;
@@ -34,7 +34,6 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use self::asking::{Asking, Denial};
 pub use self::backend::Backend;
 pub use self::batching::{Batching, Pace};
 pub use self::bodies::Bodies;
@@ -47,6 +46,7 @@ use self::ending::Ending;
 use self::events::Events;
 use self::lease_calls::{LeaseRefill, LeaseSpend};
 use self::lease_table::LeaseTable;
+use self::on_request::{LocalDenial, RequestChecks};
 use self::queue::Queue;
 use self::slots::Slots;
 pub use self::ticker::Ticker;
@@ -226,14 +226,16 @@ impl Limiter {
             is_grpc: is_grpc(),
             seat: Seat::Unwanted,
         };
-        let buckets = match asking::ask(&self.config, overrides, now, attributes) {
-            Ok(Asking::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => return Step::Pass,
-            Ok(Asking::Buckets(buckets, shadows)) => {
+        let buckets = match on_request::checks_of(&self.config, overrides, now, attributes) {
+            Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => {
+                return Step::Pass;
+            }
+            Ok(RequestChecks::Buckets(buckets, shadows)) => {
                 shadows.into_iter().for_each(|denial| self.denied_in_shadow(denial));
                 buckets
             }
-            Ok(Asking::Blocked(denial)) => {
-                let Denial { check, outcome } = *denial;
+            Ok(RequestChecks::Blocked(denial)) => {
+                let LocalDenial { check, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
                 let waiting = waiting(Check::new(vec![check], SlotOwner::default()), Vec::new());
                 return Step::Decided(self.decide(request, &verdict, &waiting));

@@ -12,17 +12,17 @@ use crate::units::Micros;
 
 /// What is to be asked of Redis about a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asking {
+pub(super) enum RequestChecks {
     /// Whether these buckets admit it. None of them: nothing. Then what limits in shadow mode say that would deny every
     /// request: of those, nothing is asked.
-    Buckets(Vec<BucketCheck>, Vec<Denial>),
+    Buckets(Vec<BucketCheck>, Vec<LocalDenial>),
     /// Nothing: an operator has blocked it, or a limit of zero does.
-    Blocked(Box<Denial>),
+    Blocked(Box<LocalDenial>),
 }
 
 /// A denial for which Redis is not asked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Denial {
+pub(super) struct LocalDenial {
     pub(super) check: BucketCheck,
     pub(super) outcome: Outcome,
 }
@@ -32,12 +32,12 @@ pub(super) struct Denial {
 /// # Errors
 /// Where the request does not say what a limit is to read of it, or says it more than once, and such ones are to be
 /// rejected; or where an enforced limit would have to read too much.
-pub(super) fn ask(
+pub(super) fn checks_of(
     config: &Config,
     overrides: Option<&Overrides>,
     now: Micros,
     request: &dyn Attributes,
-) -> Result<Asking, BadRequest> {
+) -> Result<RequestChecks, BadRequest> {
     let (mut buckets, mut shadows) = (Vec::new(), Vec::new());
     let unreadable = request.body().is_unreadable().then_some(config.body.on_unreadable);
     for (index, limit) in config.concerning(request) {
@@ -62,16 +62,16 @@ pub(super) fn ask(
         if let Some((window, wait)) = blocking(limit, &windows, overridden.as_ref(), now)
             && let Some(check) = check.nth(window)
         {
-            let denial = Denial { outcome: check.blocked(wait), check };
+            let denial = LocalDenial { outcome: check.blocked(wait), check };
             if enforced {
-                return Ok(Asking::Blocked(Box::new(denial)));
+                return Ok(RequestChecks::Blocked(Box::new(denial)));
             }
             shadows.push(denial);
             continue;
         }
         buckets.extend(check);
     }
-    Ok(Asking::Buckets(buckets, shadows))
+    Ok(RequestChecks::Buckets(buckets, shadows))
 }
 
 /// Accepts what a limit has read of a request. One that is not enforced goes on with what it has.
@@ -132,8 +132,8 @@ mod tests {
             limits.join(",")
         );
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        match ask(&config, None, Micros(1), request)? {
-            Asking::Buckets(check, _) => {
+        match checks_of(&config, None, Micros(1), request)? {
+            RequestChecks::Buckets(check, _) => {
                 Ok(check.into_iter().map(|check| (String::from_utf8(check.key).unwrap(), check.cost.0)).collect())
             }
             other => panic!("{other:?}"),

@@ -4,9 +4,9 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::asking::Denial;
 use super::deny_cache::CacheHit;
 use super::events::Event;
+use super::on_request::LocalDenial;
 use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, filter_state};
 use crate::config::FailureMode;
 use crate::limit::{BucketCheck, Check, Outcome, Verdict};
@@ -174,7 +174,7 @@ impl Limiter {
 
     /// A limit in shadow mode would deny the request, for which Redis is not asked.
     #[inline(never)]
-    pub(super) fn denied_in_shadow(&mut self, Denial { check, outcome }: Denial) {
+    pub(super) fn denied_in_shadow(&mut self, LocalDenial { check, outcome }: LocalDenial) {
         self.counters.shadow_denied(outcome.limit);
         self.record_one(&check, &outcome);
     }
