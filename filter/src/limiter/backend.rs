@@ -21,7 +21,7 @@ enum Carrier {
 
 /// What the way to Redis asks of its host, or has to tell.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum TransportEvent {
     /// Open the stream, or say [`Backend::handle_open_failed`].
     Open,
     /// Close the stream.
@@ -29,7 +29,7 @@ pub enum Effect {
     /// Make a callout, and say what came of it to [`Backend::handle_callout`], or [`Backend::handle_callout_refused`].
     CallOut(Callout),
     /// A call has come to its end.
-    Settled(Ticket, Result<Reply, Failure>),
+    Completed(Ticket, Result<Reply, Failure>),
     /// Something that an operator should know.
     Trouble(Trouble),
 }
@@ -190,19 +190,19 @@ impl Backend {
     }
 
     /// The next thing to do or to know. Poll until there is none after every event, then take what is to be sent.
-    pub fn poll(&mut self, now: Micros) -> Option<Effect> {
+    pub fn poll(&mut self, now: Micros) -> Option<TransportEvent> {
         let effect = match &mut self.transport {
             Carrier::Stream(session) => session.poll(),
             Carrier::Callout(callouts) => match callouts.next_callout(now) {
-                Some(callout) => return Some(Effect::CallOut(callout)),
+                Some(callout) => return Some(TransportEvent::CallOut(callout)),
                 None => callouts.poll(),
             },
         };
         effect.map(|effect| match effect {
-            redis::Effect::Open => Effect::Open,
-            redis::Effect::Close => Effect::Close,
-            redis::Effect::Settled { ticket, result } => Effect::Settled(ticket, result),
-            redis::Effect::Trouble(trouble) => Effect::Trouble(trouble),
+            redis::SessionEvent::Open => TransportEvent::Open,
+            redis::SessionEvent::Close => TransportEvent::Close,
+            redis::SessionEvent::Completed { ticket, result } => TransportEvent::Completed(ticket, result),
+            redis::SessionEvent::Trouble(trouble) => TransportEvent::Trouble(trouble),
         })
     }
 

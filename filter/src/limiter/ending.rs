@@ -36,7 +36,7 @@ impl Ending {
     }
 
     /// A call has come to its end: a response that may end now. There may be more.
-    pub(super) fn settled(&mut self, ticket: Ticket) -> Option<RequestId> {
+    pub(super) fn completed(&mut self, ticket: Ticket) -> Option<RequestId> {
         self.take(|held| held.ticket == ticket)
     }
 

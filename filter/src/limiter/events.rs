@@ -85,7 +85,7 @@ impl Events {
     }
 
     /// The batch that was with Redis is there now, or lost.
-    pub(super) fn settled(&mut self, is_taken: bool) {
+    pub(super) fn completed(&mut self, is_taken: bool) {
         let batch = core::mem::take(&mut self.with_redis);
         if !is_taken {
             self.drop_some(batch);
@@ -144,10 +144,10 @@ mod tests {
         (0..600).for_each(|_| events.push(event()));
         assert_eq!(events.take_dropped(), 88, "beyond 512");
         assert!(events.batch().is_some() && events.batch().is_none());
-        events.settled(false);
+        events.completed(false);
         assert_eq!(events.take_dropped(), 64, "the lost batch");
         assert!(events.batch().is_some());
-        events.settled(true);
+        events.completed(true);
         assert_eq!(events.take_dropped(), 0);
     }
 }

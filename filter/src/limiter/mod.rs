@@ -289,7 +289,7 @@ impl Limiter {
         if let Some(batch) = events.batch()
             && self.redis.submit(now, tickets::EVENTS, batch).is_err()
         {
-            events.settled(false);
+            events.completed(false);
         }
         let dropped = events.take_dropped();
         self.counters.events_dropped(dropped);
@@ -390,20 +390,20 @@ impl Limiter {
                 continue;
             };
             match effect {
-                backend::Effect::Open => return Some(Effect::OpenStream),
-                backend::Effect::Close => return Some(Effect::CloseStream),
-                backend::Effect::CallOut(callout) => return Some(Effect::CallOut(callout)),
-                backend::Effect::Settled(tickets::EVENTS, result) => {
+                backend::TransportEvent::Open => return Some(Effect::OpenStream),
+                backend::TransportEvent::Close => return Some(Effect::CloseStream),
+                backend::TransportEvent::CallOut(callout) => return Some(Effect::CallOut(callout)),
+                backend::TransportEvent::Completed(tickets::EVENTS, result) => {
                     if let Some(events) = &mut self.events {
-                        events.settled(result.is_ok());
+                        events.completed(result.is_ok());
                     }
                 }
-                backend::Effect::Settled(tickets::OVERRIDES, result) => self.refreshed(now, result),
-                backend::Effect::Settled(ticket, result) => match tickets::request(ticket) {
-                    Some(request) => self.settle(now, request, result),
-                    None => self.settle_background(now, ticket, result),
+                backend::TransportEvent::Completed(tickets::OVERRIDES, result) => self.refreshed(now, result),
+                backend::TransportEvent::Completed(ticket, result) => match tickets::request(ticket) {
+                    Some(request) => self.on_reply(now, request, result),
+                    None => self.on_background_reply(now, ticket, result),
                 },
-                backend::Effect::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
+                backend::TransportEvent::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }
         }
         self.effects.pop_front()
@@ -446,7 +446,7 @@ impl Limiter {
     fn call_for_slots(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
         let sent = self.redis.submit_reserved(now, ticket, call);
         if let Err(failure) = sent {
-            self.slots.settled(now, ticket, Err(failure));
+            self.slots.completed(now, ticket, Err(failure));
         }
         sent.is_ok()
     }

@@ -24,9 +24,9 @@ impl Waiting {
 
 impl Limiter {
     /// Redis has answered, or will not.
-    pub(super) fn settle(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
+    pub(super) fn on_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(waiting) = self.waiting.remove(request.0) else {
-            return self.settle_late(now, request, result);
+            return self.on_late_reply(now, request, result);
         };
         let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
         match verdict {
@@ -38,7 +38,7 @@ impl Limiter {
                     self.deny_cache.learn(waiting.asked_at, &waiting.check, &verdict);
                 }
                 self.left(&waiting);
-                self.settled(now, request, verdict, &waiting);
+                self.on_verdict(now, request, verdict, &waiting);
             }
             Err(failure) => {
                 let decision = self.give_up(now, request, failure, &waiting);
@@ -50,15 +50,15 @@ impl Limiter {
     }
 
     /// A call that no request waits for has come to its end.
-    pub(super) fn settle_background(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+    pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
         match self.lease_refills.remove(ticket.0) {
             Some(ahead) => {
                 let verdict = result.and_then(|reply| self.read(now, ahead.check(), &reply));
                 self.on_refill(&ahead, verdict.as_ref().ok());
             }
             None => {
-                self.slots.settled(now, ticket, result);
-                if let Some(request) = self.ending.settled(ticket) {
+                self.slots.completed(now, ticket, result);
+                if let Some(request) = self.ending.completed(ticket) {
                     self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
                 }
             }
@@ -67,7 +67,7 @@ impl Limiter {
 
     /// Redis has told of a check whose request is over.
     #[inline(never)]
-    fn settle_late(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
+    fn on_late_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(check) = self.slots.outcome(request) else { return };
         match result.and_then(|reply| self.read(now, &check, &reply)) {
             Ok(verdict) => {
@@ -110,7 +110,7 @@ impl Limiter {
     }
 
     /// Redis has decided a request.
-    fn settled(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &Waiting) {
+    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &Waiting) {
         let holds = waiting.check.held_slots(&verdict);
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;

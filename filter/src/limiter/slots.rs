@@ -125,7 +125,7 @@ impl Slots {
     /// A call has come to its end. A renewal that failed is not made again before its next turn: there are two more
     /// within its lease.
     #[inline(never)]
-    pub(super) fn settled(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+    pub(super) fn completed(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
         self.is_apart |= result == Err(Failure::ClusterMode);
         let Some(debts) = self.returning.remove(ticket.0) else { return };
         let had_all = result == i64::try_from(debts.len()).map_or(Ok(Reply::Nil), |all| Ok(Reply::Integer(all)));

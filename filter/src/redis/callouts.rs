@@ -19,7 +19,7 @@ use super::handshake::Handshake;
 use super::host_load::HostLoad;
 use super::resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript};
 use super::session::in_flight::{Caller, Given, InFlight};
-use super::{Call, Effect, Failure, Reply, SessionConfig, Ticket, Trouble};
+use super::{Call, Failure, Reply, SessionConfig, SessionEvent, Ticket, Trouble};
 use crate::units::Micros;
 
 /// Calls in one callout. Each may decide a request within the callback that brings the replies: the proxy's stack must
@@ -64,7 +64,7 @@ pub struct Callouts {
     answered: Option<Micros>,
     /// What was due by the last tick is given up at the next one.
     load: HostLoad,
-    effects: VecDeque<Effect>,
+    effects: VecDeque<SessionEvent>,
 }
 
 /// The calls of one callout under way.
@@ -103,10 +103,10 @@ impl Callouts {
         }
     }
 
-    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and two
+    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is completed within the timeout and two
     /// ticks, on a [busy](HostLoad) host within the timeout and ten.
     ///
-    /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
+    /// A call that is [heeded](Call::heeded) and completed with `Timeout` is completed once more: with its reply, however
     /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
     ///
     /// # Errors
@@ -141,11 +141,12 @@ impl Callouts {
     }
 
     /// Nobody waits for this call any more: its reply is dropped, nothing else; unless it is
-    /// [heeded](Call::heeded), and settled in its time. Whether nothing more is heard of it in either case. One that was
+    /// [heeded](Call::heeded), and completed in its time. Whether nothing more is heard of it in either case. One that was
     /// sent counts until its callout is over.
     pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
         if !is_heeded {
-            let is_its = |effect: &Effect| matches!(effect, Effect::Settled { ticket: its, .. } if *its == ticket);
+            let is_its =
+                |effect: &SessionEvent| matches!(effect, SessionEvent::Completed { ticket: its, .. } if *its == ticket);
             self.effects.retain(|effect| !is_its(effect));
         }
         let is_withdrawn = self.next.abandon(ticket);
@@ -238,9 +239,9 @@ impl Callouts {
         self.effects.is_empty() && self.next.len() == 0
     }
 
-    /// The next thing to know. Poll after every event, until there is none, or until [`Effect::Settled`] has come as often
+    /// The next thing to know. Poll after every event, until there is none, or until [`SessionEvent::Completed`] has come as often
     /// as the host stands in one callback. The rest is kept, and asks for a tick.
-    pub fn poll(&mut self) -> Option<Effect> {
+    pub fn poll(&mut self) -> Option<SessionEvent> {
         self.effects.pop_front()
     }
 
@@ -275,14 +276,14 @@ impl Callouts {
                 if let Some(caller) = sent.caller {
                     match reply {
                         Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_apart, &mut trouble),
-                        Some(reply) => self.settle(caller.ticket, Ok(reply)),
+                        Some(reply) => self.complete(caller.ticket, Ok(reply)),
                         None => self.lose(&caller, lost),
                     }
                 }
                 next = calls.answered_too();
             }
         }
-        self.effects.extend(trouble.map(Effect::Trouble));
+        self.effects.extend(trouble.map(SessionEvent::Trouble));
     }
 
     /// Redis has refused a call: it has failed, or is sent once more. Of one response, the first trouble is told.
@@ -302,7 +303,7 @@ impl Callouts {
                 self.next.resend(now, ticket, deadline, &call, &mut self.body)
             }
             (Some(_), _) => {
-                self.settle(ticket, Err(Failure::Timeout));
+                self.complete(ticket, Err(Failure::Timeout));
                 if is_heeded { Err(Failure::Unavailable) } else { return }
             }
             // Its time is up, or nobody waits for it: it is not sent again.
@@ -313,7 +314,7 @@ impl Callouts {
             }
         };
         if let Err(failure) = failed {
-            self.settle(ticket, Err(failure));
+            self.complete(ticket, Err(failure));
         }
     }
 
@@ -359,16 +360,16 @@ impl Callouts {
     fn lose(&mut self, caller: &Caller, lost: Failure) {
         let is_late = lost == Failure::Timeout;
         if !is_late || caller.deadline.is_some() {
-            self.settle(caller.ticket, Err(lost));
+            self.complete(caller.ticket, Err(lost));
         }
         if is_late && caller.is_heeded {
             // Redis may yet run it, and nobody will know.
-            self.settle(caller.ticket, Err(Failure::Reset));
+            self.complete(caller.ticket, Err(Failure::Reset));
         }
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
-        self.effects.push_back(Effect::Settled { ticket, result });
+    fn complete(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
+        self.effects.push_back(SessionEvent::Completed { ticket, result });
     }
 
     /// Begins the next callout's body, unless that was done.
@@ -380,11 +381,11 @@ impl Callouts {
 }
 
 /// Gives up the calls that were due by then.
-fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, effects: &mut VecDeque<Effect>) {
+fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, effects: &mut VecDeque<SessionEvent>) {
     calls.expire(due, patient_since, |ticket, given| {
-        effects.push_back(Effect::Settled { ticket, result: Err(Failure::Timeout) });
+        effects.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Timeout) });
         if given == Given::Unsent {
-            effects.push_back(Effect::Settled { ticket, result: Err(Failure::Unavailable) });
+            effects.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Unavailable) });
         }
     });
 }

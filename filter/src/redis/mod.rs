@@ -26,7 +26,7 @@ pub use callouts::{Callout, Callouts};
 pub use failure::{Failure, Trouble};
 pub use resp::{Integers, Reply, Shares};
 pub use secret::{Credentials, Secret};
-pub use session::{Effect, Session, SessionConfig};
+pub use session::{Session, SessionConfig, SessionEvent};
 
 /// Whom a call is made for. The reply, or the failure, comes back under the same ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

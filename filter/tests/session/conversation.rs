@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use weir_filter::{
-    redis::{Call, Credentials, Effect, Failure, Reply, Script, Secret, Session, SessionConfig, Ticket, Trouble},
+    redis::{Call, Credentials, Failure, Reply, Script, Secret, Session, SessionConfig, SessionEvent, Ticket, Trouble},
     units::Micros,
 };
 
@@ -34,7 +34,7 @@ pub(crate) fn ok(n: i64) -> Result<Reply, Failure> {
 pub(crate) struct Conversation {
     pub(crate) session: Session,
     pub(crate) now: Micros,
-    settled: Vec<(u32, Result<Reply, Failure>)>,
+    completed: Vec<(u32, Result<Reply, Failure>)>,
     troubles: Vec<Trouble>,
     sent: Vec<u8>,
     streams: Vec<&'static str>,
@@ -46,7 +46,7 @@ impl Conversation {
         Self {
             session: Session::new(config, 7),
             now: Micros::from_secs(1_000),
-            settled: Vec::new(),
+            completed: Vec::new(),
             troubles: Vec::new(),
             sent: Vec::new(),
             streams: Vec::new(),
@@ -61,7 +61,7 @@ impl Conversation {
         it.ticks();
         it.redis_says("+PONG\r\n");
         it.redis_says(":0\r\n");
-        assert_eq!(it.settled(), [(0, Ok(Reply::Integer(0)))]);
+        assert_eq!(it.completed(), [(0, Ok(Reply::Integer(0)))]);
         it.sent();
         it.streams();
         it
@@ -131,9 +131,9 @@ impl Conversation {
         self.ticks();
     }
 
-    /// Calls settled since last asked for.
-    pub(crate) fn settled(&mut self) -> Vec<(u32, Result<Reply, Failure>)> {
-        std::mem::take(&mut self.settled)
+    /// Calls completed since last asked for.
+    pub(crate) fn completed(&mut self) -> Vec<(u32, Result<Reply, Failure>)> {
+        std::mem::take(&mut self.completed)
     }
 
     /// Commands sent since last asked for, the script's name shortened.
@@ -161,19 +161,21 @@ impl Conversation {
     fn turn(&mut self, in_tick: bool) {
         while let Some(effect) = self.session.poll() {
             match effect {
-                Effect::Open => {
+                SessionEvent::Open => {
                     assert!(in_tick && !self.is_open, "opened outside a tick, or twice");
                     self.is_open = true;
                     self.sent.clear();
                     self.streams.push("open");
                 }
-                Effect::Close => {
+                SessionEvent::Close => {
                     assert!(in_tick && self.is_open, "closed outside a tick, or twice");
                     self.is_open = false;
                     self.streams.push("close");
                 }
-                Effect::Settled { ticket, result } => self.settled.push((u32::try_from(ticket.0).unwrap(), result)),
-                Effect::Trouble(trouble) => self.troubles.push(trouble),
+                SessionEvent::Completed { ticket, result } => {
+                    self.completed.push((u32::try_from(ticket.0).unwrap(), result))
+                }
+                SessionEvent::Trouble(trouble) => self.troubles.push(trouble),
             }
         }
         let mut buffer = Vec::new();

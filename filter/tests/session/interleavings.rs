@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use weir_filter::{
-    redis::{Call, Credentials, Effect, Failure, Reply, Secret, Session, SessionConfig, Ticket},
+    redis::{Call, Credentials, Failure, Reply, Secret, Session, SessionConfig, SessionEvent, Ticket},
     units::Micros,
 };
 
@@ -222,7 +222,7 @@ impl World {
     fn turn(&mut self, in_tick: bool) {
         while let Some(effect) = self.session.poll() {
             match effect {
-                Effect::Open => {
+                SessionEvent::Open => {
                     assert!(in_tick && self.connection.is_none(), "opened outside a tick, or twice");
                     self.ticks_since_open = 0;
                     if std::mem::take(&mut self.refuse_next_open) {
@@ -232,11 +232,11 @@ impl World {
                         self.lied = false;
                     }
                 }
-                Effect::Close => {
+                SessionEvent::Close => {
                     assert!(in_tick && self.connection.take().is_some(), "closed outside a tick, or twice")
                 }
-                Effect::Settled { ticket, result } => self.settled(u32::try_from(ticket.0).unwrap(), result),
-                Effect::Trouble(trouble) => {
+                SessionEvent::Completed { ticket, result } => self.completed(u32::try_from(ticket.0).unwrap(), result),
+                SessionEvent::Trouble(trouble) => {
                     assert!(!trouble.detail.contains("hunter2") && trouble.detail.len() < 400, "{trouble:?}");
                 }
             }
@@ -254,8 +254,8 @@ impl World {
         }
     }
 
-    fn settled(&mut self, ticket: u32, result: Result<Reply, Failure>) {
-        assert!(self.deadlines.remove(&ticket).is_some(), "ticket {ticket} settled twice, or after it was abandoned");
+    fn completed(&mut self, ticket: u32, result: Result<Reply, Failure>) {
+        assert!(self.deadlines.remove(&ticket).is_some(), "ticket {ticket} completed twice, or after it was abandoned");
         if let Ok(reply) = result
             && !self.lied
         {

@@ -40,11 +40,11 @@ impl Fixture {
 
     /// So many of those that a call gave back were held.
     fn had(&mut self, now: Micros, ticket: Ticket, held: i64) {
-        self.slots.settled(now, ticket, Ok(Reply::Integer(held)));
+        self.slots.completed(now, ticket, Ok(Reply::Integer(held)));
     }
 
     fn fail(&mut self, now: Micros, ticket: Ticket, failure: Failure) {
-        self.slots.settled(now, ticket, Err(failure));
+        self.slots.completed(now, ticket, Err(failure));
     }
 }
 

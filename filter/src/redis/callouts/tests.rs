@@ -61,20 +61,20 @@ impl Talk {
     /// What comes of a callout that ends so.
     fn ends(&mut self, callout: &Callout, response: Result<&[u8], Failure>) -> Vec<(u64, Result<Reply, Failure>)> {
         self.callouts.handle_response(self.now, callout.id, response);
-        self.settled()
+        self.completed()
     }
 
-    fn settled(&mut self) -> Vec<(u64, Result<Reply, Failure>)> {
-        let mut settled = Vec::new();
+    fn completed(&mut self) -> Vec<(u64, Result<Reply, Failure>)> {
+        let mut completed = Vec::new();
         while let Some(effect) = self.callouts.poll() {
             match effect {
-                Effect::Settled { ticket, result } => settled.push((ticket.0, result)),
-                Effect::Trouble(Trouble { detail, .. }) => assert!(!detail.contains("hunter2"), "{detail}"),
+                SessionEvent::Completed { ticket, result } => completed.push((ticket.0, result)),
+                SessionEvent::Trouble(Trouble { detail, .. }) => assert!(!detail.contains("hunter2"), "{detail}"),
                 other => panic!("{other:?}"),
             }
         }
-        settled.sort_by_key(|(ticket, _)| *ticket);
-        settled
+        completed.sort_by_key(|(ticket, _)| *ticket);
+        completed
     }
 
     fn after(&mut self, span: Micros) -> &mut Self {
@@ -88,9 +88,9 @@ fn answered(config: SessionConfig, body: &[u8]) -> Result<Reply, Failure> {
     let mut talk = Talk::of(config);
     talk.submit(1, call()).unwrap();
     let callout = talk.sends();
-    let mut settled = talk.ends(&callout, Ok(body));
-    assert_eq!(settled.len(), 1, "{settled:?}");
-    settled.remove(0).1
+    let mut completed = talk.ends(&callout, Ok(body));
+    assert_eq!(completed.len(), 1, "{completed:?}");
+    completed.remove(0).1
 }
 
 fn packed(integers: &[i64]) -> Vec<u8> {
@@ -289,8 +289,8 @@ fn a_server_without_room_for_a_connection_says_so_once_for_all_calls() {
     let mut talk = Talk::of(config());
     (1..=2).for_each(|ticket| talk.submit(ticket, call()).unwrap());
     let callout = talk.sends();
-    let settled = talk.ends(&callout, Ok(b"-ERR max number of clients reached\r\n"));
-    assert_eq!(settled, [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
+    let completed = talk.ends(&callout, Ok(b"-ERR max number of clients reached\r\n"));
+    assert_eq!(completed, [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_callout_that_was_not_made_met_the_circuit_breaker_where_the_cluster_is_know
         talk.submit(ticket, call()).unwrap();
         let callout = talk.sends();
         talk.callouts.handle_refused(talk.now, callout.id);
-        talk.settled()
+        talk.completed()
     };
     let mut talk = Talk::of(config());
     assert_eq!(refused(&mut talk, 1), [(1, Err(Failure::Unavailable))]);
@@ -332,12 +332,12 @@ fn each_call_is_given_up_at_its_own_deadline_sent_or_not() {
     assert_eq!(talk.callouts.next_tick(talk.now), Some(talk.now.plus(BATCHING_WAIT)));
     talk.now = NOW.plus(Micros::from_millis(50));
     talk.callouts.handle_tick(talk.now);
-    assert_eq!(talk.settled(), [], "what has come by now is read first");
+    assert_eq!(talk.completed(), [], "what has come by now is read first");
     talk.after(Micros::from_millis(1));
     talk.callouts.handle_tick(talk.now);
-    assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
     talk.sends_nothing();
-    assert_eq!(talk.settled(), [(2, Err(Failure::Timeout))], "it is not sent any more");
+    assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))], "it is not sent any more");
     assert_eq!(talk.callouts.in_flight(), 1, "the proxy has not told the end of the first");
 }
 
@@ -380,7 +380,7 @@ fn of_a_heeded_call_whose_time_is_up_the_outcome_is_told_as_well() {
             } else {
                 talk.after(Micros::from_millis(50));
                 (0..3).for_each(|_| talk.callouts.handle_tick(talk.now));
-                assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+                assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
             }
             assert_eq!(talk.ends(&callout, response), [(1, outcome.clone())]);
             assert_eq!(talk.callouts.in_flight(), 0);
@@ -409,7 +409,7 @@ fn a_heeded_call_that_was_not_sent_is_told_never_to_have_run() {
     talk.after(Micros::from_millis(50));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
     let expected = [(1, Err(Failure::Timeout)), (2, Err(Failure::Timeout)), (2, Err(Failure::Unavailable))];
-    assert_eq!(talk.settled(), expected);
+    assert_eq!(talk.completed(), expected);
 }
 
 #[test]
@@ -421,13 +421,13 @@ fn what_no_request_waits_for_always_has_room_and_more_time() {
     assert_eq!(talk.sends().timeout_ms, 3_000, "as long as the last of them has, and a second");
     talk.after(Micros::from_millis(50));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
     talk.after(Micros::from_millis(1_949));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    assert_eq!(talk.settled(), []);
+    assert_eq!(talk.completed(), []);
     talk.after(Micros::from_millis(1));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    assert_eq!(talk.settled(), [(2, Err(Failure::Timeout))]);
+    assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))]);
 }
 
 /// A busy host takes several turns for each callout: what comes back late is heard, and sent once more.
@@ -441,7 +441,7 @@ fn a_busy_host_has_eight_ticks_for_a_callout() {
             for _ in 0..4 {
                 talk.after(Micros::from_millis(150));
                 talk.callouts.handle_tick(talk.now);
-                assert_eq!(talk.settled(), []);
+                assert_eq!(talk.completed(), []);
             }
         };
         late_turns(&mut talk);
@@ -460,15 +460,15 @@ fn a_busy_host_does_not_wait_for_ever() {
     talk.submit(1, call()).unwrap();
     talk.sends();
     for _ in 0..8 {
-        assert_eq!(talk.settled(), []);
+        assert_eq!(talk.completed(), []);
         talk.after(Micros::from_millis(150));
         talk.callouts.handle_tick(talk.now);
     }
-    assert_eq!(talk.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
 }
 
 proptest! {
-    /// Whatever comes back, however often: each call is settled once, and nothing is left.
+    /// Whatever comes back, however often: each call is completed once, and nothing is left.
     #[test]
     fn any_responses_settle_each_call_once(
         sizes in prop::collection::vec(1_u64..6, 1..6),
@@ -479,7 +479,7 @@ proptest! {
         has_handshake: bool,
     ) {
         let mut talk = Talk::of(if has_handshake { with_handshake() } else { config() });
-        let (mut submitted, mut settled) = (0, Vec::new());
+        let (mut submitted, mut completed) = (0, Vec::new());
         let mut bodies = bodies.into_iter().cycle();
         for size in sizes {
             let calls = joinable(&["k"; 6]);
@@ -490,11 +490,11 @@ proptest! {
             while let Some(callout) = talk.callouts.next_callout(talk.now) {
                 let body = bodies.next().unwrap().concat();
                 let body = if has_handshake { [b"+OK\r\n+OK\r\n".as_slice(), &body].concat() } else { body };
-                settled.extend(talk.ends(&callout, Ok(&body)).into_iter().map(|(ticket, _)| ticket));
+                completed.extend(talk.ends(&callout, Ok(&body)).into_iter().map(|(ticket, _)| ticket));
             }
         }
-        settled.sort_unstable();
-        prop_assert_eq!(settled, (1..=submitted).collect::<Vec<_>>());
+        completed.sort_unstable();
+        prop_assert_eq!(completed, (1..=submitted).collect::<Vec<_>>());
         prop_assert_eq!((talk.callouts.in_flight(), talk.callouts.next_tick(talk.now)), (0, None));
     }
 
@@ -504,7 +504,7 @@ proptest! {
         let mut talk = Talk::of(with_handshake());
         talk.submit(1, call()).unwrap();
         let callout = talk.sends();
-        let settled = talk.ends(&callout, Ok(&body));
-        prop_assert_eq!(settled.len() + talk.callouts.in_flight(), 1);
+        let completed = talk.ends(&callout, Ok(&body));
+        prop_assert_eq!(completed.len() + talk.callouts.in_flight(), 1);
     }
 }

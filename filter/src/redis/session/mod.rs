@@ -16,7 +16,7 @@
 //! ```
 //!
 //! After every event, the caller polls the effects, then sends what [`Session::take_outgoing`] has. Only
-//! [`Session::handle_tick`] makes it ask for [`Effect::Open`] and [`Effect::Close`], since the host can do neither
+//! [`Session::handle_tick`] makes it ask for [`SessionEvent::Open`] and [`SessionEvent::Close`], since the host can do neither
 //! elsewhere.
 
 mod backoff;
@@ -74,13 +74,13 @@ impl SessionConfig {
 
 /// What the caller must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum SessionEvent {
     /// Open a stream, or call [`Session::handle_open_failed`]. Comes from a tick only.
     Open,
     /// Close the stream. What still comes from it is none of the session's events. Comes from a tick only.
     Close,
     /// A call is over. A reply here is never a top-level [`Reply::Error`].
-    Settled {
+    Completed {
         /// As submitted.
         ticket: Ticket,
         /// The reply, or why there is none.
@@ -100,9 +100,9 @@ pub struct Session {
     outgoing: Vec<u8>,
     /// Whether one command may tell of several calls. Not of a cluster, after it has refused one.
     joins: bool,
-    /// LeaseRefill of `settled`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
-    urgent: VecDeque<Effect>,
-    settled: VecDeque<(Ticket, Result<Reply, Failure>)>,
+    /// LeaseRefill of `completed`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
+    urgent: VecDeque<SessionEvent>,
+    completed: VecDeque<(Ticket, Result<Reply, Failure>)>,
     /// What was due by the last tick, and has not come since, is given up at the next one: in between, the host has read
     /// what was there to be read.
     load: HostLoad,
@@ -122,17 +122,17 @@ impl Session {
             outgoing: Vec::new(),
             joins: true,
             urgent: VecDeque::new(),
-            settled: VecDeque::new(),
+            completed: VecDeque::new(),
             load: HostLoad::default(),
             backoff: Backoff::new(seed),
             last_trouble: None,
         }
     }
 
-    /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and two ticks, on a
+    /// Sends a call, or holds it back until there is a connection. It is completed within the timeout and two ticks, on a
     /// [busy](HostLoad) host within the timeout and ten.
     ///
-    /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
+    /// A call that is [heeded](Call::heeded) and completed with `Timeout` is completed once more: with its reply, however
     /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
     ///
     /// # Errors
@@ -177,16 +177,16 @@ impl Session {
     }
 
     /// Nobody waits for this call any more: its reply is dropped, nothing else; unless it is
-    /// [heeded](Call::heeded), and settled in its time. Whether nothing more is heard of it in either case.
+    /// [heeded](Call::heeded), and completed in its time. Whether nothing more is heard of it in either case.
     pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
         let is_withdrawn = self.calls.abandon(ticket);
         if !is_heeded {
-            self.settled.retain(|(settled, _)| *settled != ticket);
+            self.completed.retain(|(completed, _)| *completed != ticket);
         }
         is_withdrawn || !is_heeded
     }
 
-    /// The host could not do as [`Effect::Open`] said.
+    /// The host could not do as [`SessionEvent::Open`] said.
     pub fn handle_open_failed(&mut self, now: Micros) {
         if matches!(self.phase, Phase::Proving { .. }) {
             self.trouble(Failure::Unavailable, "the host refused to open a stream to the cluster");
@@ -209,7 +209,7 @@ impl Session {
         }
     }
 
-    /// The current stream is gone, by the peer's or the network's doing. No [`Effect::Close`] follows.
+    /// The current stream is gone, by the peer's or the network's doing. No [`SessionEvent::Close`] follows.
     pub fn handle_closed(&mut self, now: Micros) {
         match self.phase {
             Phase::Idle | Phase::Down { .. } => {}
@@ -239,9 +239,9 @@ impl Session {
         let due = self.load.tick(now, self.calls.earliest_deadline());
         if !self.is_connecting_busily(now, due) {
             self.calls.expire(due, self.load.patient_since(), |ticket, given| {
-                self.settled.push_back((ticket, Err(Failure::Timeout)));
+                self.completed.push_back((ticket, Err(Failure::Timeout)));
                 if given == Given::Unsent {
-                    self.settled.push_back((ticket, Err(Failure::Unavailable)));
+                    self.completed.push_back((ticket, Err(Failure::Unavailable)));
                 }
             });
         }
@@ -292,23 +292,23 @@ impl Session {
             Phase::Closing { .. } => Some(now),
             Phase::Down { retry_at, .. } => Some(retry_at),
         };
-        if !self.settled.is_empty() {
+        if !self.completed.is_empty() {
             return Some(now);
         }
         [of_phase, self.calls.earliest_deadline(), self.silent_at()].into_iter().flatten().min().map(|at| at.max(now))
     }
 
-    /// The next thing to do. Poll after every event: until there is none, or until [`Effect::Settled`] has come as
+    /// The next thing to do. Poll after every event: until there is none, or until [`SessionEvent::Completed`] has come as
     /// often as the host stands in one callback. The rest is kept, and asks for a tick.
-    pub fn poll(&mut self) -> Option<Effect> {
-        let settled = |(ticket, result)| Effect::Settled { ticket, result };
-        self.urgent.pop_front().or_else(|| self.settled.pop_front().map(settled))
+    pub fn poll(&mut self) -> Option<SessionEvent> {
+        let completed = |(ticket, result)| SessionEvent::Completed { ticket, result };
+        self.urgent.pop_front().or_else(|| self.completed.pop_front().map(completed))
     }
 
     /// Whether [`poll`](Self::poll) and [`take_outgoing`](Self::take_outgoing) have nothing.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.urgent.is_empty() && self.settled.is_empty() && !self.has_outgoing()
+        self.urgent.is_empty() && self.completed.is_empty() && !self.has_outgoing()
     }
 
     /// Whether anything is to be sent: see [`take_outgoing`](Self::take_outgoing).
@@ -331,11 +331,11 @@ impl Session {
         !buffer.is_empty()
     }
 
-    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more, and those settled
+    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more, and those completed
     /// and not yet polled.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.calls.len().saturating_add(self.settled.len())
+        self.calls.len().saturating_add(self.completed.len())
     }
 
     /// Whether there is a proven connection.

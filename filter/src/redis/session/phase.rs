@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use super::{Effect, Failure, Handshake, Micros, PATIENCE, Session};
+use super::{Failure, Handshake, Micros, PATIENCE, Session, SessionEvent};
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -46,7 +46,7 @@ pub(super) fn refusal_of(cause: Failure) -> Failure {
 
 impl Session {
     pub(super) fn open(&mut self, now: Micros, refusal: Option<Failure>) {
-        self.urgent.push_back(Effect::Open);
+        self.urgent.push_back(SessionEvent::Open);
         let handshake = Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.outgoing)
             .and_ping(&mut self.outgoing);
         // A host that gets to it only when calls are due.
@@ -56,7 +56,7 @@ impl Session {
 
     /// Replaces a stream on which nothing is owed.
     pub(super) fn rotate(&mut self, now: Micros) {
-        self.urgent.push_back(Effect::Close);
+        self.urgent.push_back(SessionEvent::Close);
         self.forget_stream();
         self.open(now, None);
     }
@@ -66,13 +66,13 @@ impl Session {
         if let Some(detail) = detail {
             self.trouble(cause, detail);
         }
-        self.urgent.push_back(Effect::Close);
+        self.urgent.push_back(SessionEvent::Close);
         self.go_down(now, cause);
     }
 
     /// What the peer says means nothing: calls that were sent will not be answered.
     pub(super) fn distrust(&mut self, detail: String) {
-        self.calls.fail_sent(|ticket| self.settled.push_back((ticket, Err(Failure::Protocol))));
+        self.calls.fail_sent(|ticket| self.completed.push_back((ticket, Err(Failure::Protocol))));
         self.condemn(Failure::Protocol, detail);
     }
 
@@ -83,7 +83,7 @@ impl Session {
             return;
         }
         self.trouble(cause, detail);
-        self.calls.fail_waiting(|ticket| self.settled.push_back((ticket, Err(cause))));
+        self.calls.fail_waiting(|ticket| self.completed.push_back((ticket, Err(cause))));
         self.outgoing.clear();
         self.phase = Phase::Closing { cause };
     }
@@ -91,8 +91,8 @@ impl Session {
     /// The stream is gone, and calls are refused until another one is proven.
     pub(super) fn go_down(&mut self, now: Micros, cause: Failure) {
         let refusal = refusal_of(cause);
-        self.calls.fail_sent(|ticket| self.settled.push_back((ticket, Err(Failure::Reset))));
-        self.calls.fail_waiting(|ticket| self.settled.push_back((ticket, Err(refusal))));
+        self.calls.fail_sent(|ticket| self.completed.push_back((ticket, Err(Failure::Reset))));
+        self.calls.fail_waiting(|ticket| self.completed.push_back((ticket, Err(refusal))));
         self.forget_stream();
         self.phase = Phase::Down { refusal, retry_at: now.plus(self.backoff.after(cause)) };
     }

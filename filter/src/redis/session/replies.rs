@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use super::in_flight::{Caller, Sent};
 use super::phase::{self, Phase};
-use super::{Effect, MAX_AGE, Session};
+use super::{MAX_AGE, Session, SessionEvent};
 use crate::redis::resp::{Shares, describe, failure_of, is_cross_slot, is_noscript, revokes};
 use crate::redis::{Call, Failure, Reply, Trouble};
 use crate::units::Micros;
@@ -35,7 +35,7 @@ impl Session {
             reply if self.calls.is_next_joined() => self.share_out(now, sent, reply),
             reply => {
                 self.was_useful();
-                self.settle(sent.caller, Ok(reply));
+                self.complete(sent.caller, Ok(reply));
             }
         }
     }
@@ -50,7 +50,7 @@ impl Session {
                 Reply::Error(error) => self.handle_failure(now, caller, &error),
                 reply => {
                     self.was_useful();
-                    self.settle(caller, Ok(reply));
+                    self.complete(caller, Ok(reply));
                 }
             }
             next = self.calls.answered_too();
@@ -78,10 +78,10 @@ impl Session {
     fn handle_failure(&mut self, now: Micros, caller: Option<Caller>, error: &[u8]) {
         // Nobody waits for it: it is not sent again.
         if is_noscript(error) && caller.as_ref().is_none_or(|caller| caller.deadline.is_none()) {
-            return self.settle(caller, Err(Failure::Unavailable));
+            return self.complete(caller, Err(Failure::Unavailable));
         }
         let failure = failure_of(error);
-        self.settle(caller, Err(failure));
+        self.complete(caller, Err(failure));
         if failure == Failure::NotReady || revokes(error) {
             let detail = describe(error);
             return self.condemn(failure, detail);
@@ -102,9 +102,9 @@ impl Session {
             _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
         };
         if let Err(failure) = sent {
-            self.settled.push_back((ticket, Err(failure)));
+            self.completed.push_back((ticket, Err(failure)));
             if failure == Failure::Timeout && call.is_heeded() {
-                self.settled.push_back((ticket, Err(Failure::Unavailable)));
+                self.completed.push_back((ticket, Err(Failure::Unavailable)));
             }
         }
     }
@@ -116,13 +116,13 @@ impl Session {
         }
     }
 
-    fn settle(&mut self, caller: Option<Caller>, result: Result<Reply, Failure>) {
+    fn complete(&mut self, caller: Option<Caller>, result: Result<Reply, Failure>) {
         if let Some(Caller { ticket, .. }) = caller {
-            self.settled.push_back((ticket, result));
+            self.completed.push_back((ticket, result));
         }
     }
 
     pub(super) fn trouble(&mut self, failure: Failure, detail: impl Into<String>) {
-        self.urgent.push_back(Effect::Trouble(Trouble::new(failure, detail)));
+        self.urgent.push_back(SessionEvent::Trouble(Trouble::new(failure, detail)));
     }
 }

@@ -18,7 +18,7 @@ fn an_old_connection_is_replaced_without_a_request_failing() {
             it.redis_says("+PONG\r\n");
         }
         it.redis_says(format!(":{ticket}\r\n"));
-        assert_eq!(it.settled(), [(ticket, ok(i64::from(ticket)))]);
+        assert_eq!(it.completed(), [(ticket, ok(i64::from(ticket)))]);
         it.passes(ms(90));
         if it.streams() == ["close", "open"] {
             replaced += 1;
@@ -43,7 +43,7 @@ fn requests_wait_while_an_old_connection_drains() {
     assert_eq!((it.streams(), it.sent()), (vec!["close", "open"], vec!["PING".to_owned()]));
     it.redis_says("+PONG\r\n");
     it.redis_says(":2\r\n");
-    assert_eq!(it.settled(), [(1, ok(1)), (2, ok(2))]);
+    assert_eq!(it.completed(), [(1, ok(1)), (2, ok(2))]);
     assert!(it.troubles().is_empty());
 }
 
@@ -58,7 +58,7 @@ fn a_connection_that_does_not_drain_is_kept_for_now() {
     it.passes(ms(13));
     assert_eq!((it.sent(), it.streams()), (vec!["EVALSHA SHA 1 k2 1".to_owned()], vec![]));
     it.redis_says(":1\r\n:2\r\n");
-    assert_eq!(it.settled(), [(1, ok(1)), (2, ok(2))]);
+    assert_eq!(it.completed(), [(1, ok(1)), (2, ok(2))]);
     it.passes(Micros::from_secs(15));
     assert_eq!(it.streams(), ["close", "open"]);
 }
@@ -75,7 +75,7 @@ fn redis_may_close_an_old_connection_first() {
     it.ticks();
     it.redis_says("+PONG\r\n");
     it.redis_says(":2\r\n");
-    assert_eq!(it.settled(), [(1, ok(1)), (2, ok(2))]);
+    assert_eq!(it.completed(), [(1, ok(1)), (2, ok(2))]);
 }
 
 #[test]
@@ -87,5 +87,5 @@ fn requests_wait_until_the_new_connection_is_proven() {
     it.asks(1).unwrap();
     it.redis_says("+PONG\r\n");
     it.redis_says(":1\r\n");
-    assert_eq!(it.settled(), [(1, ok(1))]);
+    assert_eq!(it.completed(), [(1, ok(1))]);
 }

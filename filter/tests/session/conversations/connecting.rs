@@ -27,7 +27,7 @@ fn the_first_request_waits_for_a_connection_that_has_proven_itself() {
     assert!(it.session.is_connected());
     assert_eq!(it.sent(), ["EVALSHA SHA 1 k1 1"]);
     it.redis_says(":9\r\n");
-    assert_eq!(it.settled(), [(1, ok(9))]);
+    assert_eq!(it.completed(), [(1, ok(9))]);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn while_redis_is_down_requests_are_refused_at_once_and_none_is_the_probe() {
     it.redis_says("+PONG\r\n");
     it.asks(4).unwrap();
     it.redis_says(":4\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::Reset)), (4, ok(4))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Reset)), (4, ok(4))]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_redis_that_stays_down_is_tried_ever_less_often() {
             it.redis_closes();
         }
     }
-    assert_eq!(it.settled(), [(1, Err(Failure::Unavailable))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Unavailable))]);
     assert!((15..=35).contains(&attempts), "{attempts} attempts in a minute");
 }
 
@@ -90,7 +90,7 @@ fn a_stream_that_the_host_cannot_open_fails_those_who_wait() {
     it.asks(1).unwrap();
     it.ticks();
     it.host_cannot_open();
-    assert_eq!(it.settled(), [(1, Err(Failure::Unavailable))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Unavailable))]);
     assert_eq!(it.asks(2), Err(Failure::Unavailable));
     it.passes(ms(50));
     assert_eq!(it.streams(), ["open", "open"]);
@@ -101,7 +101,7 @@ fn a_connection_that_does_not_answer_at_all_is_given_up() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     it.passes(TIMEOUT);
-    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Timeout))]);
     it.passes(ms(1_000));
     assert_eq!(it.streams()[..2], ["open", "close"]);
     assert_eq!(it.trouble().failure, Failure::Unavailable);
@@ -114,16 +114,16 @@ fn a_tick_longer_than_the_timeout_still_connects() {
     it.asks(1).unwrap();
     it.now = it.now.plus(TIMEOUT).plus(TIMEOUT);
     it.ticks();
-    assert_eq!((it.settled(), it.streams()), (vec![], vec!["open"]), "what has come by now is read first");
+    assert_eq!((it.completed(), it.streams()), (vec![], vec!["open"]), "what has come by now is read first");
     for _ in 0..7 {
         it.now = it.now.plus(TIMEOUT);
         it.ticks();
-        assert_eq!(it.settled(), [], "a busy host has not got to connecting yet");
+        assert_eq!(it.completed(), [], "a busy host has not got to connecting yet");
     }
     it.redis_says("+PONG\r\n");
     assert_eq!(it.sent(), ["PING", "EVALSHA SHA 1 k1 1"]);
     it.redis_says(":9\r\n");
-    assert_eq!(it.settled(), [(1, ok(9))]);
+    assert_eq!(it.completed(), [(1, ok(9))]);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_host_that_does_not_connect_in_a_few_ticks_gives_calls_up() {
         it.asks(1).unwrap();
         it.ticks();
         let mut waited = 1;
-        while it.settled().is_empty() {
+        while it.completed().is_empty() {
             it.now = it.now.plus(span);
             it.ticks();
             waited += 1;
@@ -164,7 +164,7 @@ fn a_wrong_password_is_one_clear_error_and_no_storm() {
     it.redis_says(
         "-WRONGPASS invalid username-password pair or user is disabled.\r\n-NOAUTH Authentication required.\r\n",
     );
-    assert_eq!(it.settled(), [(1, Err(Failure::Auth))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Auth))]);
     let trouble = it.trouble();
     assert_eq!(trouble.failure, Failure::Auth);
     assert!(trouble.detail.contains("WRONGPASS") && !trouble.detail.contains("hunter2"), "{trouble:?}");
@@ -184,7 +184,7 @@ fn a_database_that_is_not_there_gets_no_requests() {
     it.ticks();
     it.sent();
     it.redis_says("-ERR DB index is out of range\r\n+PONG\r\n");
-    assert_eq!((it.settled(), it.sent()), (vec![(1, Err(Failure::Refused))], vec![]));
+    assert_eq!((it.completed(), it.sent()), (vec![(1, Err(Failure::Refused))], vec![]));
     assert!(it.trouble().detail.contains("SELECT failed"));
 }
 
@@ -194,7 +194,7 @@ fn a_redis_that_is_loading_is_not_asked_until_it_has_loaded() {
     it.asks(1).unwrap();
     it.ticks();
     it.redis_says("-LOADING Redis is loading the dataset in memory\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::NotReady))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::NotReady))]);
     assert_eq!(it.asks(2), Err(Failure::NotReady));
     it.passes(ms(50));
     it.redis_says("+PONG\r\n");
@@ -212,7 +212,7 @@ fn an_idle_connection_that_redis_closes_is_opened_again_by_the_next_request() {
     it.ticks();
     it.redis_says("+PONG\r\n");
     it.redis_says(":1\r\n");
-    assert_eq!(it.settled(), [(1, ok(1))]);
+    assert_eq!(it.completed(), [(1, ok(1))]);
 }
 
 #[test]
@@ -221,6 +221,6 @@ fn a_peer_that_is_no_redis_fails_those_who_wait() {
     it.asks(1).unwrap();
     it.ticks();
     it.redis_says("HTTP/1.1 400 Bad Request\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::Protocol))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Protocol))]);
     assert_eq!(it.asks(2), Err(Failure::Unavailable));
 }

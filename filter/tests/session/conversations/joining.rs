@@ -26,7 +26,7 @@ fn calls_of_one_turn_are_one_command_and_each_has_its_share_of_the_reply() {
     assert_eq!(it.sent(), ["EVALSHA SHA 3 k1 k2 k3 a1 a2 a3", "EVALSHA SHA 1 k4 a4"]);
     it.session.abandon(weir_filter::redis::Ticket(2), false);
     it.redis_says("*6\r\n:1\r\n:10\r\n:2\r\n:20\r\n:3\r\n:30\r\n*2\r\n:4\r\n:40\r\n");
-    assert_eq!(it.settled(), [(1, two(1, 10)), (3, two(3, 30)), (4, two(4, 40))]);
+    assert_eq!(it.completed(), [(1, two(1, 10)), (3, two(3, 30)), (4, two(4, 40))]);
     assert_eq!(it.session.in_flight(), 0);
 }
 
@@ -39,7 +39,7 @@ fn numbers_that_are_packed_are_shared_out_packed() {
     let said = |numbers: &[i64]| [format!("${}\r\n", 8 * numbers.len()).as_bytes(), &packed(numbers), b"\r\n"].concat();
     it.redis_says([said(&[1, -10, 2, i64::MAX]), said(&[3, 30])].concat());
     let own = |numbers: &[i64]| Ok(Reply::Bulk(packed(numbers)));
-    assert_eq!(it.settled(), [(1, own(&[1, -10])), (2, own(&[2, i64::MAX])), (3, own(&[3, 30]))]);
+    assert_eq!(it.completed(), [(1, own(&[1, -10])), (2, own(&[2, i64::MAX])), (3, own(&[3, 30]))]);
 }
 
 #[test]
@@ -49,8 +49,8 @@ fn others_keep_their_place_between_them() {
     it.submit_all([(1, call(1)), (2, call(2)), ping, (4, call(4)), (5, call(5))]);
     assert_eq!(it.sent(), ["EVALSHA SHA 2 k1 k2 a1 a2", "PING", "EVALSHA SHA 2 k4 k5 a4 a5"]);
     it.redis_says("*4\r\n:1\r\n:1\r\n:2\r\n:2\r\n+PONG\r\n*4\r\n:4\r\n:4\r\n:5\r\n:5\r\n");
-    let settled: Vec<_> = it.settled().into_iter().map(|(ticket, _)| ticket).collect();
-    assert_eq!(settled, [1, 2, 3, 4, 5]);
+    let completed: Vec<_> = it.completed().into_iter().map(|(ticket, _)| ticket).collect();
+    assert_eq!(completed, [1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn one_that_fails_leaves_the_others_alone() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=3);
     it.redis_says("*5\r\n:1\r\n:10\r\n-WRONGTYPE Operation against a key\r\n:3\r\n:30\r\n");
-    assert_eq!(it.settled(), [(1, two(1, 10)), (2, Err(Failure::Refused)), (3, two(3, 30))]);
+    assert_eq!(it.completed(), [(1, two(1, 10)), (2, Err(Failure::Refused)), (3, two(3, 30))]);
     assert_eq!(it.trouble().failure, Failure::Refused);
 }
 
@@ -85,7 +85,7 @@ fn an_error_in_place_of_all_is_everybodys() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     it.redis_says("-OOM command not allowed\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
     assert_eq!(it.troubles().len(), 1);
 }
 
@@ -95,11 +95,11 @@ fn a_reply_that_is_too_short_leaves_nobody_waiting() {
     ask(&mut it, 1..=2);
     it.redis_says("*3\r\n:1\r\n:10\r\n:2\r\n");
     let rest = Ok(Reply::Array(vec![Reply::Integer(2)]));
-    assert_eq!(it.settled(), [(1, two(1, 10)), (2, rest)]);
+    assert_eq!(it.completed(), [(1, two(1, 10)), (2, rest)]);
     ask(&mut it, 3..=4);
     it.redis_says(":1\r\n");
     it.passes(config().timeout);
-    assert_eq!(it.settled().len(), 2);
+    assert_eq!(it.completed().len(), 2);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_script_that_redis_lost_is_sent_once_and_asked_for_by_each() {
     it.redis_says("-NOSCRIPT No matching script. Please use EVAL.\r\n");
     assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVALSHA SHA 1 k2 a2"]);
     it.redis_says("*2\r\n:1\r\n:10\r\n*2\r\n:2\r\n:20\r\n");
-    assert_eq!(it.settled(), [(1, two(1, 10)), (2, two(2, 20))]);
+    assert_eq!(it.completed(), [(1, two(1, 10)), (2, two(2, 20))]);
 }
 
 #[test]
@@ -121,13 +121,13 @@ fn a_cluster_is_told_of_one_at_a_time() {
     it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n");
     assert_eq!(it.sent(), ["EVAL return 1 1 k1 a1", "EVALSHA SHA 1 k2 a2"]);
     it.redis_says("*2\r\n:1\r\n:10\r\n*2\r\n:2\r\n:20\r\n");
-    assert_eq!(it.settled(), [(1, two(1, 10)), (2, two(2, 20))]);
+    assert_eq!(it.completed(), [(1, two(1, 10)), (2, two(2, 20))]);
     assert!(it.troubles().is_empty());
     ask(&mut it, 3..=4);
     assert_eq!(it.sent(), ["EVALSHA SHA 1 k3 a3", "EVALSHA SHA 1 k4 a4"]);
     // A call of keys that are apart by themselves is refused for good.
     it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n*2\r\n:4\r\n:40\r\n");
-    assert_eq!(it.settled(), [(3, Err(Failure::ClusterMode)), (4, two(4, 40))]);
+    assert_eq!(it.completed(), [(3, Err(Failure::ClusterMode)), (4, two(4, 40))]);
 }
 
 #[test]

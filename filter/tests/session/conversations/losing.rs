@@ -14,7 +14,7 @@ fn a_reset_in_flight_is_not_retried() {
     it.asks(2).unwrap();
     it.redis_says(":1\r\n*2\r\n:1");
     it.redis_closes();
-    assert_eq!(it.settled(), [(1, ok(1)), (2, Err(Failure::Reset))]);
+    assert_eq!(it.completed(), [(1, ok(1)), (2, Err(Failure::Reset))]);
     assert_eq!(it.trouble().failure, Failure::Reset);
     it.sent();
     it.passes(ms(50));
@@ -29,13 +29,13 @@ fn a_replica_is_left_for_another_stream() {
         it.asks(ticket).unwrap();
     }
     it.redis_says("-READONLY You can't write against a read only replica.\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::NotReady))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::NotReady))]);
     assert_eq!(it.asks(5), Err(Failure::NotReady));
     it.redis_says("-READONLY You can't write against a read only replica.\r\n:3\r\n");
-    assert_eq!(it.settled(), [(2, Err(Failure::NotReady)), (3, ok(3))], "what was in flight may still be answered");
+    assert_eq!(it.completed(), [(2, Err(Failure::NotReady)), (3, ok(3))], "what was in flight may still be answered");
     assert_eq!(it.trouble().failure, Failure::NotReady);
     it.ticks();
-    assert_eq!(it.settled(), [(4, Err(Failure::Reset))]);
+    assert_eq!(it.completed(), [(4, Err(Failure::Reset))]);
     assert_eq!(it.streams(), ["close"]);
     it.passes(ms(50));
     it.redis_says("+PONG\r\n");
@@ -52,7 +52,7 @@ fn a_user_whose_rights_were_taken_away_is_told_so() {
     assert!(it.session.is_connected(), "other keys may do");
     it.redis_says("-NOAUTH Authentication required.\r\n");
     assert!(!it.session.is_connected(), "nothing will do on this connection");
-    assert_eq!(it.settled(), [(1, Err(Failure::Auth)), (2, Err(Failure::Auth))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Auth)), (2, Err(Failure::Auth))]);
     it.passes(ms(2_000));
     assert_eq!(it.streams(), ["close"]);
 }
@@ -63,7 +63,7 @@ fn garbage_closes_the_stream() {
     it.asks(1).unwrap();
     it.asks(2).unwrap();
     it.redis_says(":1\r\nHTTP/1.1 400 Bad Request\r\n");
-    assert_eq!(it.settled(), [(1, ok(1)), (2, Err(Failure::Protocol))]);
+    assert_eq!(it.completed(), [(1, ok(1)), (2, Err(Failure::Protocol))]);
     assert_eq!(it.trouble().failure, Failure::Protocol);
     it.redis_says(":2\r\n");
     assert_eq!(it.asks(3), Err(Failure::Unavailable));
@@ -73,7 +73,7 @@ fn garbage_closes_the_stream() {
     it.redis_says("+PONG\r\n");
     it.asks(4).unwrap();
     it.redis_says(":4\r\n");
-    assert_eq!(it.settled(), [(4, ok(4))], "nothing of the old stream is left");
+    assert_eq!(it.completed(), [(4, ok(4))], "nothing of the old stream is left");
 }
 
 #[test]
@@ -92,10 +92,10 @@ fn a_silent_stream_is_replaced() {
     it.passes(ms(980));
     it.asks(2).unwrap();
     it.passes(ms(19));
-    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Timeout))]);
     assert!(it.streams().is_empty());
     it.passes(ms(1));
-    assert_eq!(it.settled(), [(2, Err(Failure::Reset))]);
+    assert_eq!(it.completed(), [(2, Err(Failure::Reset))]);
     assert_eq!((it.streams(), it.trouble().failure), (vec!["close"], Failure::Timeout));
     assert_eq!(it.asks(3), Err(Failure::Unavailable));
 }

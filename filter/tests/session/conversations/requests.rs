@@ -1,6 +1,6 @@
 //! What a request gets on a connection that works.
 
-use weir_filter::redis::{Call, Effect, Failure, Reply, SessionConfig, Ticket};
+use weir_filter::redis::{Call, Failure, Reply, SessionConfig, SessionEvent, Ticket};
 
 use crate::conversation::{Conversation, TIMEOUT, config, ms, ok};
 
@@ -15,7 +15,7 @@ fn each_request_gets_its_own_reply_whatever_the_chunks() {
     it.redis_says("-1\r\n");
     let pair = |a, b| Ok(Reply::Array(vec![Reply::Integer(a), Reply::Integer(b)]));
     let replies = [(1, pair(1, 600_000)), (2, pair(0, 5)), (3, Ok(Reply::Bulk(b"x".to_vec()))), (4, Ok(Reply::Nil))];
-    assert_eq!(it.settled(), replies);
+    assert_eq!(it.completed(), replies);
 }
 
 #[test]
@@ -26,9 +26,9 @@ fn a_lost_script_is_sent_once_with_its_source() {
     it.sent();
     it.redis_says("-NOSCRIPT No matching script.\r\n:2\r\n");
     assert_eq!(it.sent(), ["EVAL return 1 1 k1 1"]);
-    assert_eq!(it.settled(), [(2, ok(2))]);
+    assert_eq!(it.completed(), [(2, ok(2))]);
     it.redis_says(":1\r\n");
-    assert_eq!(it.settled(), [(1, ok(1))]);
+    assert_eq!(it.completed(), [(1, ok(1))]);
     assert!(it.troubles().is_empty(), "a lost script is no trouble");
 }
 
@@ -37,7 +37,7 @@ fn a_server_that_never_has_the_script_refuses_it() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.redis_says("-NOSCRIPT No matching script.\r\n-NOSCRIPT No matching script.\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::Refused))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Refused))]);
     assert_eq!(it.session.in_flight(), 0);
 }
 
@@ -48,10 +48,10 @@ fn a_lost_script_is_not_sent_again_for_a_request_that_has_been_answered() {
     it.asks(2).unwrap();
     it.session.abandon(Ticket(2), false);
     it.passes(TIMEOUT);
-    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Timeout))]);
     it.sent();
     it.redis_says("-NOSCRIPT No matching script.\r\n-NOSCRIPT No matching script.\r\n");
-    assert_eq!((it.sent(), it.settled()), (vec![], vec![]));
+    assert_eq!((it.sent(), it.completed()), (vec![], vec![]));
     assert!(it.troubles().is_empty());
 }
 
@@ -63,7 +63,7 @@ fn a_lost_script_found_out_too_late_is_a_timeout() {
     it.now = it.now.plus(TIMEOUT);
     it.ticks();
     it.redis_says("-NOSCRIPT No matching script.\r\n");
-    assert_eq!((it.sent(), it.settled()), (vec![], vec![(1, Err(Failure::Timeout))]));
+    assert_eq!((it.sent(), it.completed()), (vec![], vec![(1, Err(Failure::Timeout))]));
 }
 
 #[test]
@@ -76,13 +76,13 @@ fn a_busy_host_sends_a_lost_script_again_however_late_it_finds_out() {
         it.ticks();
     }
     it.redis_says("-NOSCRIPT No matching script.\r\n");
-    assert_eq!((it.sent(), it.settled()), (vec!["EVAL return 1 1 k1 1".to_owned()], vec![]));
+    assert_eq!((it.sent(), it.completed()), (vec!["EVAL return 1 1 k1 1".to_owned()], vec![]));
     for _ in 0..3 {
         it.now = it.now.plus(ms(150));
         it.ticks();
     }
     it.redis_says(":1\r\n");
-    assert_eq!(it.settled(), [(1, ok(1))]);
+    assert_eq!(it.completed(), [(1, ok(1))]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_script_sent_again_keeps_its_first_deadline() {
     it.asks(2).unwrap();
     it.redis_says("-NOSCRIPT No matching script.\r\n");
     it.passes(ms(1));
-    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Timeout))]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_plain_command_is_never_sent_twice() {
     it.submits(1, Call::command(&["HGETALL", "weir:overrides"])).unwrap();
     assert_eq!(it.sent(), ["HGETALL weir:overrides"]);
     it.redis_says("-NOSCRIPT what?\r\n");
-    assert_eq!((it.sent(), it.settled()), (vec![], vec![(1, Err(Failure::Refused))]));
+    assert_eq!((it.sent(), it.completed()), (vec![], vec![(1, Err(Failure::Refused))]));
 }
 
 #[test]
@@ -110,12 +110,12 @@ fn a_reply_that_comes_after_its_timeout_goes_to_nobody_else() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.passes(TIMEOUT);
-    assert_eq!(it.settled(), [(1, Err(Failure::Timeout))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Timeout))]);
     it.asks(2).unwrap();
     it.redis_says(":1\r\n");
-    assert_eq!(it.settled(), []);
+    assert_eq!(it.completed(), []);
     it.redis_says(":2\r\n");
-    assert_eq!(it.settled(), [(2, ok(2))]);
+    assert_eq!(it.completed(), [(2, ok(2))]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn the_reply_of_a_request_that_went_away_goes_to_nobody_else() {
     it.asks(2).unwrap();
     it.session.abandon(Ticket(1), false);
     it.redis_says(":1\r\n:2\r\n");
-    assert_eq!(it.settled(), [(2, ok(2))]);
+    assert_eq!(it.completed(), [(2, ok(2))]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn errors_of_commands_are_told_once_a_second() {
         it.asks(ticket).unwrap();
     }
     it.redis_says("-OOM command not allowed when used memory > 'maxmemory'.\r\n-OOM command not allowed\r\n");
-    assert_eq!(it.settled(), [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
+    assert_eq!(it.completed(), [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
     assert_eq!(it.trouble().detail, "Redis answered OOM: maxmemory is reached");
     it.now = it.now.plus(ms(1_000));
     it.redis_says("-OOM command not allowed\r\n");
@@ -185,9 +185,9 @@ fn a_host_that_resumes_only_so_many_requests_at_a_time_resumes_the_rest_in_ticks
         it.asks(ticket).unwrap();
     }
     it.session.handle_bytes(it.now, b":1\r\n:2\r\n:3\r\n");
-    assert_eq!(it.session.poll(), Some(Effect::Settled { ticket: Ticket(1), result: ok(1) }));
+    assert_eq!(it.session.poll(), Some(SessionEvent::Completed { ticket: Ticket(1), result: ok(1) }));
     it.session.abandon(Ticket(2), false);
     assert_eq!((it.session.in_flight(), it.session.next_tick(it.now)), (1, Some(it.now)));
     it.ticks();
-    assert_eq!(it.settled(), [(3, ok(3))]);
+    assert_eq!(it.completed(), [(3, ok(3))]);
 }
