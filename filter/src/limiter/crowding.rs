@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 
 use super::deny_cache::{CacheHit, CachedDenial};
-use super::{Decision, Effect, Limiter, RequestId, Seat, Step, Waiting};
+use super::{Decision, Effect, Limiter, PendingRequest, RequestId, Seat, Step};
 use crate::limit::{BucketCheck, Check, Verdict};
 use crate::redis::Failure;
 use crate::units::Micros;
@@ -62,7 +62,7 @@ impl Heard {
 
 impl Limiter {
     /// Has Redis decide a request, now or when there is room; unless it is certain, or has to be decided without.
-    pub(super) fn ask(&mut self, now: Micros, request: RequestId, waiting: Waiting) -> Step {
+    pub(super) fn ask(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
         if let Some(check) = self.crowd.full(&waiting.check, span) {
             let decision = self.refuse(now, request, check, self.heard.redis_time(now), &waiting);
@@ -103,7 +103,7 @@ impl Limiter {
         Seat::Missing
     }
 
-    fn stand_up(&mut self, waiting: &Waiting) {
+    fn stand_up(&mut self, waiting: &PendingRequest) {
         if waiting.seat == Seat::Kept {
             self.delay_queue.let_go();
         }
@@ -111,8 +111,8 @@ impl Limiter {
 
     /// A request that was [waited for](Self::wait_for) is decided, or is over.
     #[inline(never)]
-    pub(super) fn left(&mut self, waiting: &Waiting) {
-        self.crowd.leave(&waiting.check, self.waiting.len());
+    pub(super) fn left(&mut self, waiting: &PendingRequest) {
+        self.crowd.leave(&waiting.check, self.pending.len());
         self.stand_up(waiting);
     }
 
@@ -124,7 +124,7 @@ impl Limiter {
         while self.redis.has_room(0)
             && let Some((request, deadline)) = self.queue.pop()
         {
-            let Some(waiting) = self.waiting.get(request.0) else { continue };
+            let Some(waiting) = self.pending.get(request.0) else { continue };
             let (call, bytes) = (self.call_of(&waiting.check), waiting.check.size());
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
@@ -151,7 +151,7 @@ impl Limiter {
     /// Why Redis did not decide a request that has not been asked about, or whose time is up.
     #[inline(never)]
     fn decide_without(&mut self, now: Micros, request: RequestId, failure: Failure) {
-        let Some(waiting) = self.waiting.remove(request.0) else { return };
+        let Some(waiting) = self.pending.remove(request.0) else { return };
         let decision = self.give_up(now, request, failure, &waiting);
         self.left(&waiting);
         self.effects.push_back(Effect::Decide(request, decision));
@@ -160,7 +160,13 @@ impl Limiter {
     /// Decides a request that Redis has not decided. `allow` is for a Redis that fails, and not for a key that floods:
     /// while Redis answers, its requests are denied.
     #[inline(never)]
-    pub(super) fn give_up(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
+    pub(super) fn give_up(
+        &mut self,
+        now: Micros,
+        request: RequestId,
+        failure: Failure,
+        waiting: &PendingRequest,
+    ) -> Decision {
         let is_of_many = matches!(failure, Failure::Timeout | Failure::Overloaded) && self.heard.is_answering(now);
         match self.crowd.flooded(&waiting.check).filter(|_| is_of_many) {
             Some(check) => self.refuse(now, request, check, None, waiting),
@@ -180,7 +186,7 @@ impl Limiter {
         request: RequestId,
         check: &BucketCheck,
         redis: Option<Micros>,
-        waiting: &Waiting,
+        waiting: &PendingRequest,
     ) -> Decision {
         self.counters.crowded();
         self.leased(waiting, None);
@@ -199,16 +205,16 @@ impl Limiter {
     }
 
     /// A request waits for its check.
-    fn wait_for(&mut self, now: Micros, request: RequestId, waiting: Waiting) {
-        let undecided = self.waiting.len();
+    fn wait_for(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) {
+        let undecided = self.pending.len();
         if undecided == 0 {
             self.heard.asked(now);
         }
         if self.crowd.begins(undecided) {
-            self.waiting.values().for_each(|waiting| self.crowd.enter(&waiting.check));
+            self.pending.values().for_each(|waiting| self.crowd.enter(&waiting.check));
         }
         self.crowd.enter(&waiting.check);
-        self.waiting.insert(request.0, waiting);
+        self.pending.insert(request.0, waiting);
     }
 
     fn call_of(&self, check: &Check) -> crate::redis::Call {

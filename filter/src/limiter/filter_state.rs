@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Waiting;
+use super::PendingRequest;
 use crate::config::Config;
 use crate::descriptor;
 use crate::limit::Verdict;
@@ -18,7 +18,7 @@ pub(super) type Entry = (&'static str, String);
 /// what an operator blocked), where it is held `weir.delay_us`, and of the strictest limit `weir.limit`, `weir.key`,
 /// `weir.key_hash` (16 hexadecimal digits, for logs that must not have the key), `weir.remaining` and, where it
 /// denies, `weir.retry_after_us` (`never` where waiting cannot help).
-pub(super) fn of_verdict(verdict: &Verdict, waiting: &Waiting, config: &Config) -> Vec<Entry> {
+pub(super) fn of_verdict(verdict: &Verdict, waiting: &PendingRequest, config: &Config) -> Vec<Entry> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
     let mut entries = vec![("weir.decision", decision.to_owned())];
     let mut micros = |name, micros: Micros| {

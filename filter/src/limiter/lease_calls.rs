@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::lease_table::Spent;
-use super::{Limiter, Waiting};
+use super::{Limiter, PendingRequest};
 use crate::limit::{Algorithm, BucketCheck, Check, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
 
@@ -83,7 +83,7 @@ impl Limiter {
     }
 
     /// What Redis said, if anything, of the leases that a request asked for.
-    pub(super) fn leased(&mut self, waiting: &Waiting, verdict: Option<&Verdict>) {
+    pub(super) fn leased(&mut self, waiting: &PendingRequest, verdict: Option<&Verdict>) {
         hear(&mut self.leases, &waiting.check, waiting.asked_at, verdict);
     }
 

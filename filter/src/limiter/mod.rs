@@ -47,7 +47,7 @@ use self::events::Events;
 use self::lease_calls::{LeaseRefill, LeaseSpend};
 use self::lease_table::LeaseTable;
 use self::on_request::{LocalDenial, RequestChecks};
-use self::queue::Queue;
+use self::queue::CheckQueue;
 use self::slots::Slots;
 pub use self::ticker::Ticker;
 use self::tickets::BackgroundCalls;
@@ -77,11 +77,11 @@ pub struct Limiter {
     worker: u64,
     /// Requests checked so far.
     checked: u64,
-    waiting: Table<Waiting>,
+    pending: Table<PendingRequest>,
     /// Of those that wait, by bucket.
     crowd: Crowd,
     /// Those that wait for room.
-    queue: Queue,
+    queue: CheckQueue,
     heard: Heard,
     last_tick: Micros,
     deny_cache: DenyCache,
@@ -106,7 +106,7 @@ pub struct RequestId(pub u32);
 
 /// A request whose check is with Redis.
 #[derive(Debug)]
-struct Waiting {
+struct PendingRequest {
     check: Check,
     /// What it has spent already, of leases.
     lease_spends: Vec<LeaseSpend>,
@@ -175,9 +175,9 @@ impl Limiter {
             redis: Backend::new(&config.redis, seed),
             worker: seed,
             checked: 0,
-            waiting: Table::new(),
+            pending: Table::new(),
             crowd: Crowd::default(),
-            queue: Queue::new(),
+            queue: CheckQueue::new(),
             heard: Heard::new(),
             last_tick: Micros::ZERO,
             deny_cache: DenyCache::new(config.deny_cache_entries),
@@ -219,7 +219,7 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let waiting = |check, lease_spends| Waiting {
+        let waiting = |check, lease_spends| PendingRequest {
             check,
             lease_spends,
             asked_at: now,
@@ -298,7 +298,7 @@ impl Limiter {
     /// Whether a request was told to wait, and is not decided yet.
     #[must_use]
     pub fn is_waiting(&self, request: RequestId) -> bool {
-        self.waiting.contains(request.0) || self.delay_queue.holds(request)
+        self.pending.contains(request.0) || self.delay_queue.holds(request)
     }
 
     /// Whether anything is kept of a request: if so, it must be told when it is [done](Self::done).
@@ -332,7 +332,7 @@ impl Limiter {
     pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
         let mut gave_back = false;
         self.ending.leave(request);
-        if let Some(waiting) = self.waiting.remove(request.0) {
+        if let Some(waiting) = self.pending.remove(request.0) {
             self.left(&waiting);
             self.leased(&waiting, None);
             self.used(now, &waiting.lease_spends, false);

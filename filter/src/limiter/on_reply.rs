@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 use super::deny_cache::CacheHit;
 use super::events::Event;
 use super::on_request::LocalDenial;
-use super::{Decision, Effect, Limiter, RequestId, Seat, Waiting, filter_state};
+use super::{Decision, Effect, Limiter, PendingRequest, RequestId, Seat, filter_state};
 use crate::config::FailureMode;
 use crate::limit::{BucketCheck, Check, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
 use crate::respond;
 use crate::units::Micros;
 
-impl Waiting {
+impl PendingRequest {
     /// The bucket that an outcome is of.
     pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
         let lease_spends = self.lease_spends.iter().map(|paid| &paid.check);
@@ -25,7 +25,7 @@ impl Waiting {
 impl Limiter {
     /// Redis has answered, or will not.
     pub(super) fn on_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.waiting.remove(request.0) else {
+        let Some(waiting) = self.pending.remove(request.0) else {
             return self.on_late_reply(now, request, result);
         };
         let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
@@ -110,7 +110,7 @@ impl Limiter {
     }
 
     /// Redis has decided a request.
-    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &Waiting) {
+    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &PendingRequest) {
         let holds = waiting.check.held_slots(&verdict);
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;
@@ -133,7 +133,7 @@ impl Limiter {
     }
 
     #[inline(never)]
-    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, waiting: &Waiting) -> Decision {
+    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, waiting: &PendingRequest) -> Decision {
         self.counters.decided(verdict);
         self.record(verdict, waiting);
         if self.config.emit_metadata {
@@ -155,7 +155,7 @@ impl Limiter {
         now: Micros,
         request: RequestId,
         recalled: &CacheHit,
-        waiting: &Waiting,
+        waiting: &PendingRequest,
     ) -> Decision {
         let CacheHit::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
         if self.config.emit_metadata || self.events.is_some() {
@@ -179,7 +179,7 @@ impl Limiter {
         self.record_one(&check, &outcome);
     }
 
-    fn record(&mut self, verdict: &Verdict, waiting: &Waiting) {
+    fn record(&mut self, verdict: &Verdict, waiting: &PendingRequest) {
         if self.events.is_none() {
             return;
         }
@@ -207,7 +207,13 @@ impl Limiter {
 
     /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
     #[inline(never)]
-    pub(super) fn fail(&mut self, now: Micros, request: RequestId, failure: Failure, waiting: &Waiting) -> Decision {
+    pub(super) fn fail(
+        &mut self,
+        now: Micros,
+        request: RequestId,
+        failure: Failure,
+        waiting: &PendingRequest,
+    ) -> Decision {
         self.counters.failed(failure, waiting.check.buckets().map(|check| check.limit));
         if self.config.emit_metadata {
             self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));

@@ -18,9 +18,9 @@ const FEW: usize = 64;
 
 /// One worker's waiting requests.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct CheckQueue {
     /// By their turns, which are counted as if they were times.
-    waiting: Timers<Waiting>,
+    queued: Timers<QueuedCheck>,
     /// The last turn that came.
     turn: u64,
     /// When requests have to be decided, in that order; also of requests that have left.
@@ -29,31 +29,31 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedCheck {
     deadline: Micros,
     bytes: usize,
 }
 
-impl Queue {
+impl CheckQueue {
     pub(super) fn new() -> Self {
-        Self { waiting: Timers::new(), turn: 0, deadlines: VecDeque::new(), bytes: 0 }
+        Self { queued: Timers::new(), turn: 0, deadlines: VecDeque::new(), bytes: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.len() == 0
+        self.queued.len() == 0
     }
 
     /// A request waits, whose key has `rank` undecided checks. `false` where there is no room for it.
     #[inline(never)]
     pub(super) fn push(&mut self, request: RequestId, rank: usize, deadline: Micros, bytes: usize) -> bool {
-        let room = MAX_REQUESTS.saturating_sub(self.waiting.len());
+        let room = MAX_REQUESTS.saturating_sub(self.queued.len());
         if rank >= room || self.bytes.saturating_add(bytes) > MAX_BYTES {
             return false;
         }
         self.leave(request);
         self.bytes = self.bytes.saturating_add(bytes);
         let turn = self.turn.saturating_add(u64::try_from(rank).unwrap_or(u64::MAX));
-        self.waiting.set(Micros(turn), request, Waiting { deadline, bytes });
+        self.queued.set(Micros(turn), request, QueuedCheck { deadline, bytes });
         self.deadlines.push_back((deadline, request));
         true
     }
@@ -61,9 +61,9 @@ impl Queue {
     /// The next request whose turn it is, and its deadline.
     #[inline(never)]
     pub(super) fn pop(&mut self) -> Option<(RequestId, Micros)> {
-        let turn = self.waiting.next()?;
+        let turn = self.queued.next()?;
         self.turn = self.turn.max(turn.0);
-        let (request, Waiting { deadline, bytes }) = self.waiting.pop_due(turn)?;
+        let (request, QueuedCheck { deadline, bytes }) = self.queued.pop_due(turn)?;
         self.left(bytes);
         Some((request, deadline))
     }
@@ -71,7 +71,7 @@ impl Queue {
     /// A request that was popped has no room yet: it is the next again.
     pub(super) fn put_back(&mut self, request: RequestId, deadline: Micros, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
-        self.waiting.set(Micros::ZERO, request, Waiting { deadline, bytes });
+        self.queued.set(Micros::ZERO, request, QueuedCheck { deadline, bytes });
         self.deadlines.push_front((deadline, request));
     }
 
@@ -89,7 +89,7 @@ impl Queue {
     /// A request is over. Whether it was waiting.
     #[inline(never)]
     pub(super) fn leave(&mut self, request: RequestId) -> bool {
-        let waiting = self.waiting.remove(request);
+        let waiting = self.queued.remove(request);
         waiting.as_ref().inspect(|waiting| self.left(waiting.bytes)).is_some()
     }
 
@@ -100,11 +100,11 @@ impl Queue {
 
     fn left(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
-        if self.deadlines.len() > self.waiting.len().saturating_mul(2).saturating_add(FEW) {
-            let waiting = &self.waiting;
+        if self.deadlines.len() > self.queued.len().saturating_mul(2).saturating_add(FEW) {
+            let waiting = &self.queued;
             self.deadlines.retain(|(_, request)| waiting.contains(*request));
         }
-        if self.waiting.len() == 0 {
+        if self.queued.len() == 0 {
             self.deadlines.clear();
             self.turn = 0;
         }
@@ -118,13 +118,13 @@ mod tests {
 
     const LATER: Micros = Micros::from_secs(9);
 
-    fn popped(queue: &mut Queue) -> Vec<u32> {
+    fn popped(queue: &mut CheckQueue) -> Vec<u32> {
         core::iter::from_fn(|| queue.pop()).map(|(request, _)| request.0).collect()
     }
 
     #[test]
     fn requests_of_one_rank_go_on_in_the_order_in_which_they_came() {
-        let mut queue = Queue::new();
+        let mut queue = CheckQueue::new();
         (1..=4).for_each(|id| assert!(queue.push(RequestId(id), 0, LATER, 1)));
         assert!(queue.leave(RequestId(2)));
         assert!(!queue.leave(RequestId(2)));
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_key_that_has_none_undecided_comes_before_the_many_of_another() {
-        let mut queue = Queue::new();
+        let mut queue = CheckQueue::new();
         (0..1_000).for_each(|nth| assert!(queue.push(RequestId(nth), nth as usize, LATER, 1)));
         let first: Vec<_> = (0..500).filter_map(|_| queue.pop()).map(|(request, _)| request.0).collect();
         assert_eq!(first, (0..500).collect::<Vec<_>>());
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_key_leaves_as_much_room_as_it_takes() {
-        let mut queue = Queue::new();
+        let mut queue = CheckQueue::new();
         let taken = (0..40_000).take_while(|nth| queue.push(RequestId(*nth), *nth as usize, LATER, 1)).count();
         assert_eq!(taken, MAX_REQUESTS / 2);
         assert!(queue.push(RequestId(50_000), 0, LATER, 1), "another key");
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn whose_deadline_has_come_waits_no_longer() {
-        let mut queue = Queue::new();
+        let mut queue = CheckQueue::new();
         for (id, deadline) in [(1, 10), (2, 20), (3, 30)] {
             assert!(queue.push(RequestId(id), 0, Micros(deadline), 1));
         }
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn those_who_have_left_take_no_room() {
-        let mut queue = Queue::new();
+        let mut queue = CheckQueue::new();
         assert!(queue.push(RequestId(0), 0, LATER, 1));
         for id in 1..10_000 {
             assert!(queue.push(RequestId(id), 0, LATER, 1));

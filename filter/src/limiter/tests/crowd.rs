@@ -175,7 +175,7 @@ fn many_users_at_once_wait_for_room_and_each_is_decided() {
     assert_eq!((waiting, fixture.limiter.redis().in_flight()), (10_000, 4_096));
     redis_answers(&mut fixture, &mut Redis::default(), &mut ends);
     assert_eq!(ends, Ends { admitted: 10_000, limited: 0, failed: 0 });
-    assert!(fixture.limiter.queue.is_empty() && fixture.limiter.waiting.len() == 0);
+    assert!(fixture.limiter.queue.is_empty() && fixture.limiter.pending.len() == 0);
 }
 
 #[test]

@@ -22,7 +22,7 @@ const MAX_SHARES: usize = 256;
 
 #[derive(Debug, Default)]
 pub(in crate::redis) struct InFlight {
-    waiting: VecDeque<Waiting>,
+    unsent: VecDeque<UnsentCall>,
     sent: VecDeque<Sent>,
     bytes: usize,
     /// At or before the earliest deadline of all. It is exact after [`expire`](Self::expire), and costs nothing
@@ -35,7 +35,7 @@ pub(in crate::redis) struct InFlight {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct UnsentCall {
     ticket: Ticket,
     deadline: Micros,
     call: Call,
@@ -103,11 +103,11 @@ impl InFlight {
 
     /// Calls waiting and sent, those included that nobody waits for any more.
     pub(in crate::redis) fn len(&self) -> usize {
-        self.waiting.len().saturating_add(self.sent.len())
+        self.unsent.len().saturating_add(self.sent.len())
     }
 
     pub(in crate::redis) fn is_any_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.unsent.is_empty()
     }
 
     pub(in crate::redis) fn is_any_sent(&self) -> bool {
@@ -130,26 +130,26 @@ impl InFlight {
 
     /// Whether the deadline of a call that waits has come by `now`.
     pub(in crate::redis) fn is_any_waiting_due(&self, now: Micros) -> bool {
-        self.waiting.iter().any(|waiting| waiting.deadline <= now)
+        self.unsent.iter().any(|waiting| waiting.deadline <= now)
     }
 
     /// Holds a call back until [`send_waiting`](Self::send_waiting).
     pub(in crate::redis) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
         self.bytes = self.bytes.saturating_add(call.size());
         self.note(deadline);
-        self.waiting.push_back(Waiting { ticket, deadline, call });
+        self.unsent.push_back(UnsentCall { ticket, deadline, call });
     }
 
     /// Writes all calls that wait to `out`: where `joins`, those together that one command can tell of.
     pub(in crate::redis) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
-        while let Some(first) = self.waiting.front() {
+        while let Some(first) = self.unsent.front() {
             let together = if joins { self.joining(first) } else { 1 };
             match together {
                 1 => first.call.encode(out),
-                _ => Call::encode_joined(self.waiting.iter().take(together).map(|waiting| &waiting.call), out),
+                _ => Call::encode_joined(self.unsent.iter().take(together).map(|waiting| &waiting.call), out),
             }
             for nth in 0..together {
-                let Some(Waiting { ticket, deadline, call }) = self.waiting.pop_front() else { break };
+                let Some(UnsentCall { ticket, deadline, call }) = self.unsent.pop_front() else { break };
                 let (bytes, share, is_heeded) = (call.size(), call.share().unwrap_or(0), call.is_heeded());
                 let call = call.is_script().then_some(call);
                 let caller = Some(Caller { ticket, deadline: Some(deadline), is_heeded, call });
@@ -160,19 +160,19 @@ impl InFlight {
 
     /// Gives the calls that wait until then, at least.
     pub(in crate::redis) fn extend_waiting(&mut self, deadline: Micros) {
-        for waiting in &mut self.waiting {
+        for waiting in &mut self.unsent {
             waiting.deadline = waiting.deadline.max(deadline);
         }
     }
 
     /// Takes away the calls that wait beyond the first `n` of all.
     pub(in crate::redis) fn split_waiting(&mut self, n: usize) -> Self {
-        let first = n.saturating_sub(self.sent.len()).min(self.waiting.len());
-        let waiting = self.waiting.split_off(first);
+        let first = n.saturating_sub(self.sent.len()).min(self.unsent.len());
+        let waiting = self.unsent.split_off(first);
         let bytes = waiting.iter().fold(0, |sum: usize, waiting| sum.saturating_add(waiting.call.size()));
         self.bytes = self.bytes.saturating_sub(bytes);
         let earliest = waiting.iter().map(|waiting| waiting.deadline).min();
-        Self { waiting, bytes, earliest, ..Self::default() }
+        Self { unsent: waiting, bytes, earliest, ..Self::default() }
     }
 
     /// The last deadline of those that were sent.
@@ -186,9 +186,9 @@ impl InFlight {
     }
 
     /// How many calls one command can tell of, from the first that waits on.
-    fn joining(&self, first: &Waiting) -> usize {
+    fn joining(&self, first: &UnsentCall) -> usize {
         let mut shares = first.call.share().unwrap_or(0);
-        let others = self.waiting.iter().take(MAX_JOINED).skip(1).take_while(|waiting| {
+        let others = self.unsent.iter().take(MAX_JOINED).skip(1).take_while(|waiting| {
             shares = shares.saturating_add(waiting.call.share().unwrap_or(0));
             shares <= MAX_SHARES && waiting.call.joins(&first.call)
         });
@@ -255,8 +255,8 @@ impl InFlight {
 
     /// Nobody waits for this call any more. Whether it is known never to run.
     pub(in crate::redis) fn abandon(&mut self, ticket: Ticket) -> bool {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.ticket == ticket) {
-            if let Some(waiting) = self.waiting.remove(at) {
+        if let Some(at) = self.unsent.iter().position(|waiting| waiting.ticket == ticket) {
+            if let Some(waiting) = self.unsent.remove(at) {
                 self.bytes = self.bytes.saturating_sub(waiting.call.size());
             }
             return true;
@@ -283,7 +283,7 @@ impl InFlight {
         }
         let (mut earliest, mut bytes) = (None, self.bytes);
         // Calls have budgets of different lengths, so that the first that waits need not be the first that is due.
-        self.waiting.retain(|waiting| {
+        self.unsent.retain(|waiting| {
             let is_due = waiting.deadline <= now;
             if is_due {
                 bytes = bytes.saturating_sub(waiting.call.size());
@@ -307,7 +307,7 @@ impl InFlight {
 
     /// Forgets the calls that wait, and names them to `fail`.
     pub(in crate::redis) fn fail_waiting(&mut self, mut fail: impl FnMut(Ticket)) {
-        for waiting in self.waiting.drain(..) {
+        for waiting in self.unsent.drain(..) {
             self.bytes = self.bytes.saturating_sub(waiting.call.size());
             fail(waiting.ticket);
         }
