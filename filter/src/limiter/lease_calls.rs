@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::lease_table::Spent;
+use super::lease_table::SpentFromLease;
 use super::{Limiter, PendingRequest};
 use crate::limit::{Algorithm, BucketCheck, Check, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
@@ -11,7 +11,7 @@ use crate::units::{Micros, Tokens};
 #[derive(Debug)]
 pub(super) struct LeaseSpend {
     pub(super) check: BucketCheck,
-    spent: Spent,
+    spent: SpentFromLease,
 }
 
 /// A call for leases alone, which no request waits for.

@@ -21,13 +21,13 @@ use crate::units::{Micros, Tokens};
 /// Keys of which tokens, or only a rate, are known.
 const MAX_KEYS: usize = 10_000;
 /// The most that is taken at first.
-const FIRST: u64 = 8;
+const FIRST_LEASE_TOKENS: u64 = 8;
 /// Less is not worth taking.
-const LEAST: u64 = 2;
+const MIN_LEASE_TOKENS: u64 = 2;
 /// More is taken when no more than this part of the last is left.
-const LOW: u64 = 4;
+const REFILL_BELOW_FRACTION: u64 = 4;
 /// A lease is this part of a bucket at most.
-const SHARE: u64 = 4;
+const MAX_LEASE_FRACTION: u64 = 4;
 /// What is left of a lease is returned so long before it ends: this part of its time.
 const BEFORE_END: u64 = 8;
 /// Keys that are returned, or taken ahead for, in one tick.
@@ -47,7 +47,7 @@ struct Lease {
     limit: usize,
     max: Tokens,
     /// Of at most two ends, the earlier first.
-    held: [Held; 2],
+    held: [HeldLease; 2],
     /// What Redis had beside, when last heard of.
     beside: Tokens,
     /// Tokens spent since.
@@ -62,7 +62,7 @@ struct Lease {
 
 /// What a request has spent from a lease.
 #[derive(Debug)]
-pub(super) struct Spent {
+pub(super) struct SpentFromLease {
     pub(super) outcome: Outcome,
     /// Whether it is time to take [more](LeaseTable::runs_low).
     pub(super) is_low: bool,
@@ -71,7 +71,7 @@ pub(super) struct Spent {
 
 /// Tokens that end at one time.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct HeldLease {
     ends: Micros,
     until: Micros,
     left: u64,
@@ -86,7 +86,7 @@ impl LeaseTable {
 
     /// Spends what a request costs from what is held, all of one end. `None` where that is not enough, or where an
     /// override has changed the bucket since: Redis must be asked.
-    pub(super) fn spend(&mut self, now: Micros, check: &BucketCheck) -> Option<Spent> {
+    pub(super) fn spend(&mut self, now: Micros, check: &BucketCheck) -> Option<SpentFromLease> {
         let lease = self.keys.get_mut(&check.key)?;
         if !matches!(&check.algorithm, Algorithm::LeasedBucket(leased) if lease.is_of(leased)) {
             return None;
@@ -94,12 +94,12 @@ impl LeaseTable {
         lease.expire(now);
         let ends = lease.take(check.cost.0)?;
         lease.spent = lease.spent.saturating_add(check.cost.0);
-        Some(Spent { outcome: lease.outcome(check), is_low: lease.is_low(), ends })
+        Some(SpentFromLease { outcome: lease.outcome(check), is_low: lease.is_low(), ends })
     }
 
     /// A request that has spent is decided. It goes on, and what it spent is used; or it does not, and that is there
     /// again. Where its lease has ended meanwhile, Redis takes it for used.
-    pub(super) fn decided(&mut self, now: Micros, check: &BucketCheck, spent: &Spent, goes_on: bool) {
+    pub(super) fn decided(&mut self, now: Micros, check: &BucketCheck, spent: &SpentFromLease, goes_on: bool) {
         let Some(lease) = self.keys.get_mut(&check.key) else { return };
         let Some(held) = lease.held.iter_mut().find(|held| held.ends == spent.ends) else { return };
         let tokens = if goes_on { &mut held.used } else { &mut held.left };
@@ -199,8 +199,8 @@ impl Lease {
         Self {
             leased,
             limit,
-            max: max.min(Tokens(leased.bucket().capacity().0 / SHARE)),
-            held: [Held::default(); 2],
+            max: max.min(Tokens(leased.bucket().capacity().0 / MAX_LEASE_FRACTION)),
+            held: [HeldLease::default(); 2],
             beside: Tokens(0),
             spent: 0,
             since: now,
@@ -229,7 +229,7 @@ impl Lease {
 
     /// Whether it is time to ask for more, and nobody does.
     fn is_low(&self) -> bool {
-        !self.is_asking && self.left() <= self.granted / LOW
+        !self.is_asking && self.left() <= self.granted / REFILL_BELOW_FRACTION
     }
 
     fn is_settled(&self) -> bool {
@@ -240,7 +240,7 @@ impl Lease {
     fn expire(&mut self, now: Micros) {
         for held in &mut self.held {
             if held.until <= now {
-                *held = Held::default();
+                *held = HeldLease::default();
             }
         }
     }
@@ -298,7 +298,7 @@ impl Lease {
         let [older, newer] = &mut self.held;
         if newer.ends != ends {
             // The older one has ended, or is empty.
-            *older = core::mem::replace(newer, Held { ends, until, left: 0, used: 0 });
+            *older = core::mem::replace(newer, HeldLease { ends, until, left: 0, used: 0 });
         }
         newer.left = newer.left.saturating_add(tokens.0);
         newer.until = newer.until.min(until);
@@ -312,11 +312,11 @@ impl Lease {
             return Tokens(0);
         };
         (self.spent, self.since) = (0, now);
-        let most = self.granted.saturating_mul(2).max(FIRST);
+        let most = self.granted.saturating_mul(2).max(FIRST_LEASE_TOKENS);
         // Besides what is left when it is time to ask for more.
-        let room = self.max.0.saturating_add(self.max.0 / LOW).saturating_sub(self.left());
+        let room = self.max.0.saturating_add(self.max.0 / REFILL_BELOW_FRACTION).saturating_sub(self.left());
         let want = expected.min(most).min(self.max.0).min(room);
-        Tokens(if want < LEAST { 0 } else { want })
+        Tokens(if want < MIN_LEASE_TOKENS { 0 } else { want })
     }
 
     /// What a request is told that was served from here.

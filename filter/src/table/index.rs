@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 /// Slots when the first thing comes: a power of two.
-const FIRST: usize = 16;
+const FIRST_SLOTS: usize = 16;
 /// 2⁶⁴ divided by the golden ratio: multiples of it fall evenly between 0 and 2⁶⁴ (Knuth, volume 3, section 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -45,7 +45,7 @@ impl Index {
         if self.hashes.len().saturating_mul(2) <= self.slots.len() {
             return self.put(place);
         }
-        self.slots = vec![0; self.slots.len().saturating_mul(2).max(FIRST)];
+        self.slots = vec![0; self.slots.len().saturating_mul(2).max(FIRST_SLOTS)];
         (0..=place).for_each(|place| self.put(place));
     }
 

@@ -48,7 +48,7 @@ struct Sent {
 struct Worker {
     leases: LeaseTable,
     sent: Vec<Sent>,
-    waiting: Vec<(Micros, BucketCheck, Spent)>,
+    waiting: Vec<(Micros, BucketCheck, SpentFromLease)>,
 }
 
 struct Stage {
