@@ -11,7 +11,6 @@ mod crowd;
 mod crowding;
 mod delay_queue;
 mod deny_cache;
-mod ending;
 mod events;
 mod filter_state;
 mod lease_calls;
@@ -21,6 +20,7 @@ mod on_request;
 mod owed;
 mod queue;
 mod recent;
+mod response_gate;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -42,12 +42,12 @@ use self::crowd::Crowd;
 use self::crowding::Heard;
 use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
-use self::ending::Ending;
 use self::events::Events;
 use self::lease_calls::{LeaseRefill, LeaseSpend};
 use self::lease_table::LeaseTable;
 use self::on_request::{LocalDenial, RequestChecks};
 use self::queue::CheckQueue;
+use self::response_gate::ResponseGate;
 use self::slots::Slots;
 pub use self::ticker::Ticker;
 use self::tickets::BackgroundCalls;
@@ -87,7 +87,7 @@ pub struct Limiter {
     deny_cache: DenyCache,
     delay_queue: DelayQueue,
     slots: Slots,
-    ending: Ending,
+    response_gate: ResponseGate,
     leases: LeaseTable,
     /// Calls for leases alone.
     lease_refills: Table<LeaseRefill>,
@@ -183,7 +183,7 @@ impl Limiter {
             deny_cache: DenyCache::new(config.deny_cache_entries),
             delay_queue: DelayQueue::new(config.max_delayed_requests),
             slots: Slots::default(),
-            ending: Ending::default(),
+            response_gate: ResponseGate::default(),
             leases: LeaseTable::new(),
             lease_refills: Table::new(),
             background: BackgroundCalls::default(),
@@ -272,7 +272,7 @@ impl Limiter {
         // The next tick is for the rest, which are still held until then.
         let due = core::iter::from_fn(|| self.delay_queue.pop_due(now)).take(MAX_DELAYED_PER_TICK);
         self.effects.extend(due.map(|(request, decision)| Effect::Decide(request, decision)));
-        while let Some(request) = self.ending.pop_due(now) {
+        while let Some(request) = self.response_gate.pop_due(now) {
             self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
         }
         for (ticket, call) in self.slots.due(now, &mut self.background, &self.scripts) {
@@ -317,21 +317,21 @@ impl Limiter {
     pub fn response_ends(&mut self, now: Micros, request: RequestId) {
         let Some(holds) = self.slots.leave(request) else { return };
         if let Some(ticket) = self.give_back(now, &holds, false) {
-            self.ending.hold(now.plus(self.config.redis.timeout), request, ticket);
+            self.response_gate.hold(now.plus(self.config.redis.timeout), request, ticket);
         }
     }
 
     /// Whether the end of a request's response is to be held, until a [`Decision::EndResponse`] follows.
     #[must_use]
     pub fn holds_response(&self, request: RequestId) -> bool {
-        self.ending.holds(request)
+        self.response_gate.holds(request)
     }
 
     /// The request is over, in whatever way: what it holds is given back, and its reply, should it still come, is
     /// dropped. Whether anything is to be done for that: [`poll`](Self::poll), and send.
     pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
         let mut gave_back = false;
-        self.ending.leave(request);
+        self.response_gate.leave(request);
         if let Some(waiting) = self.pending.remove(request.0) {
             self.left(&waiting);
             self.leased(&waiting, None);
@@ -368,7 +368,7 @@ impl Limiter {
             self.delay_queue.next_turn(),
             self.slots.next_due(),
             self.leases.next_sweep(),
-            self.ending.next_due(),
+            self.response_gate.next_due(),
         ];
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }

@@ -58,7 +58,7 @@ impl Limiter {
             }
             None => {
                 self.slots.completed(now, ticket, result);
-                if let Some(request) = self.ending.completed(ticket) {
+                if let Some(request) = self.response_gate.completed(ticket) {
                     self.effects.push_back(Effect::Decide(request, Decision::EndResponse));
                 }
             }

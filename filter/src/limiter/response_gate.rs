@@ -11,12 +11,12 @@ use crate::units::Micros;
 
 /// One worker's. There are as many as calls under way that give slots back: few.
 #[derive(Debug, Default)]
-pub(super) struct Ending {
-    held: Vec<Held>,
+pub(super) struct ResponseGate {
+    held: Vec<HeldResponse>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldResponse {
     request: RequestId,
     /// The call that gives its slots back.
     ticket: Ticket,
@@ -24,10 +24,10 @@ struct Held {
     latest: Micros,
 }
 
-impl Ending {
+impl ResponseGate {
     /// Holds the end of a response until a call is [settled](Self::settled), but no longer than until `latest`.
     pub(super) fn hold(&mut self, latest: Micros, request: RequestId, ticket: Ticket) {
-        self.held.push(Held { request, ticket, latest });
+        self.held.push(HeldResponse { request, ticket, latest });
     }
 
     /// Whether the end of this request's response is held.
@@ -55,7 +55,7 @@ impl Ending {
         self.held.iter().map(|held| held.latest).min()
     }
 
-    fn take(&mut self, is_it: impl Fn(&Held) -> bool) -> Option<RequestId> {
+    fn take(&mut self, is_it: impl Fn(&HeldResponse) -> bool) -> Option<RequestId> {
         let at = self.held.iter().position(is_it)?;
         Some(self.held.swap_remove(at).request)
     }
