@@ -17,9 +17,9 @@ mod lease_calls;
 mod lease_table;
 mod on_reply;
 mod on_request;
-mod owed;
 mod queue;
 mod recent;
+mod releases;
 mod response_gate;
 mod slots;
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The slots that requests hold in concurrency limits: renewed while they last, given back when they end.
 //!
-//! A slot that cannot be given back now is [owed](Owed), and tried again until its lease ends and Redis frees it by
+//! A slot that cannot be given back now is [owed](PendingReleases), and tried again until its lease ends and Redis frees it by
 //! itself. A check whose request is over before Redis has decided it may yet take slots: its outcome is awaited.
 
 use alloc::vec::Vec;
 
 use super::RequestId;
-use super::owed::{Debt, Owed};
+use super::releases::{PendingReleases, SlotRelease};
 use super::tickets::BackgroundCalls;
 use super::timers::Timers;
 use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, release_call, renew_call};
@@ -27,8 +27,8 @@ pub(super) struct Slots {
     /// Checks of requests that are over, of which Redis has yet to tell what it took for them; by request.
     awaited: Table<Check>,
     /// Being given back, by their calls, with their keys.
-    returning: Table<Vec<(Vec<u8>, Debt)>>,
-    owed: Owed,
+    returning: Table<Vec<(Vec<u8>, SlotRelease)>>,
+    pending_releases: PendingReleases,
     /// Whether each call has one key: Redis has refused one that had several.
     is_apart: bool,
 }
@@ -39,7 +39,7 @@ impl Default for Slots {
             held: Timers::new(),
             awaited: Table::new(),
             returning: Table::new(),
-            owed: Owed::default(),
+            pending_releases: PendingReleases::default(),
             is_apart: false,
         }
     }
@@ -81,9 +81,9 @@ impl Slots {
         is_guess: bool,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
-        let debt = if is_guess { Debt::guess } else { Debt::held };
-        let debts = holds.slots().map(|(key, lease)| (key.to_vec(), debt(now, holds.owner(), lease)));
-        self.pay(background, debts.collect(), scripts)
+        let release = if is_guess { SlotRelease::guess } else { SlotRelease::held };
+        let releases = holds.slots().map(|(key, lease)| (key.to_vec(), release(now, holds.owner(), lease)));
+        self.pay(background, releases.collect(), scripts)
     }
 
     /// The calls that are due: renewals, and what is owed.
@@ -94,7 +94,7 @@ impl Slots {
         background: &mut BackgroundCalls,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
-        let owed = self.owed.due(now, PER_TICK);
+        let owed = self.pending_releases.due(now, PER_TICK);
         let mut calls = self.pay(background, owed, scripts);
         let mut renewed: Vec<(RequestId, HeldSlots)> = Vec::new();
         while renewed.len() < PER_TICK
@@ -119,7 +119,7 @@ impl Slots {
 
     /// When calls are due next.
     pub(super) fn next_due(&self) -> Option<Micros> {
-        self.held.next().into_iter().chain(self.owed.next_due()).min()
+        self.held.next().into_iter().chain(self.pending_releases.next_due()).min()
     }
 
     /// A call has come to its end. A renewal that failed is not made again before its next turn: there are two more
@@ -127,12 +127,12 @@ impl Slots {
     #[inline(never)]
     pub(super) fn completed(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
         self.is_apart |= result == Err(Failure::ClusterMode);
-        let Some(debts) = self.returning.remove(ticket.0) else { return };
-        let had_all = result == i64::try_from(debts.len()).map_or(Ok(Reply::Nil), |all| Ok(Reply::Integer(all)));
-        for (key, debt) in debts {
+        let Some(releases) = self.returning.remove(ticket.0) else { return };
+        let had_all = result == i64::try_from(releases.len()).map_or(Ok(Reply::Nil), |all| Ok(Reply::Integer(all)));
+        for (key, release) in releases {
             match result {
-                Err(_) => self.owed.failed(now, &key, debt),
-                Ok(_) if debt.is_guess() && !had_all => self.owed.guessed(now, &key, debt),
+                Err(_) => self.pending_releases.failed(now, &key, release),
+                Ok(_) if release.is_guess() && !had_all => self.pending_releases.guessed(now, &key, release),
                 Ok(_) => {}
             }
         }
@@ -142,12 +142,13 @@ impl Slots {
     fn pay(
         &mut self,
         background: &mut BackgroundCalls,
-        debts: Vec<(Vec<u8>, Debt)>,
+        releases: Vec<(Vec<u8>, SlotRelease)>,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
         let mut calls = Vec::new();
-        for some in chunks(&debts, self.is_apart, |(key, _)| key) {
-            let slots: Vec<_> = some.iter().map(|(key, debt)| (key.as_slice(), debt.owner, debt.lease)).collect();
+        for some in chunks(&releases, self.is_apart, |(key, _)| key) {
+            let slots: Vec<_> =
+                some.iter().map(|(key, release)| (key.as_slice(), release.owner, release.lease)).collect();
             let ticket = background.ticket();
             calls.push((ticket, release_call(&slots, scripts)));
             self.returning.insert(ticket.0, some.to_vec());

@@ -103,7 +103,7 @@ fn all_that_was_held_is_owed_and_given_back_in_few_calls() {
         let (ticket, _) = it.give_back(SEC(10), &holds(request), false);
         it.fail(SEC(10), ticket, Failure::Unavailable);
     }
-    assert_eq!((it.slots.owed.len(), it.slots.returning.len()), (20_000, 0));
+    assert_eq!((it.slots.pending_releases.len(), it.slots.returning.len()), (20_000, 0));
     let (mut now, mut calls) = (SEC(11), 0);
     while let Some(at) = it.slots.next_due() {
         now = now.max(at);
@@ -112,7 +112,7 @@ fn all_that_was_held_is_owed_and_given_back_in_few_calls() {
         calls += due.len();
         due.into_iter().for_each(|(ticket, _)| it.had(now, ticket, 1));
     }
-    assert_eq!((calls, it.slots.owed.len(), now), (20_000_usize.div_ceil(PER_CALL), 0, SEC(11)));
+    assert_eq!((calls, it.slots.pending_releases.len(), now), (20_000_usize.div_ceil(PER_CALL), 0, SEC(11)));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn slots_of_several_keys_travel_in_one_call_unless_redis_refuses_that() {
     let calls = it.due(SEC(12));
     assert_eq!(calls.len(), 2, "one of each key");
     calls.into_iter().for_each(|(ticket, _)| it.had(SEC(12), ticket, 10));
-    assert_eq!((it.slots.owed.len(), it.slots.returning.len()), (0, 0));
+    assert_eq!((it.slots.pending_releases.len(), it.slots.returning.len()), (0, 0));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_guess_is_given_back_until_it_was_held_or_could_hardly_come_any_more() {
     let again = it.due(SEC(10).plus(MS(250)));
     assert_eq!(again.len(), 1);
     it.had(SEC(10), again[0].0, 1);
-    assert_eq!((it.slots.next_due(), it.slots.owed.len()), (None, 0), "it was held");
+    assert_eq!((it.slots.next_due(), it.slots.pending_releases.len()), (None, 0), "it was held");
 
     let (ticket, _) = it.give_back(SEC(10), &holds(2), true);
     it.had(SEC(10), ticket, 0);
@@ -165,5 +165,5 @@ fn guesses_are_bounded_and_what_was_held_is_not_dropped_for_them() {
         let (ticket, _) = it.give_back(SEC(10), &holds(request), request >= 1_000);
         it.fail(SEC(10), ticket, Failure::Unavailable);
     }
-    assert_eq!(it.slots.owed.len(), 1_000 + 16_384);
+    assert_eq!(it.slots.pending_releases.len(), 1_000 + 16_384);
 }

@@ -20,7 +20,7 @@ const MAX_GUESSES: usize = 16_384;
 
 /// One slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Debt {
+pub(super) struct SlotRelease {
     pub(super) owner: SlotOwner,
     pub(super) lease: Micros,
     /// When Redis frees it by itself.
@@ -31,14 +31,14 @@ pub(super) struct Debt {
 
 /// Debts by key, each with when it is due.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
-    keys: Keyed<Vec<(Micros, Debt)>>,
+pub(super) struct PendingReleases {
+    keys: Keyed<Vec<(Micros, SlotRelease)>>,
     /// No later than the first is due.
     next: Option<Micros>,
     guesses: usize,
 }
 
-impl Debt {
+impl SlotRelease {
     /// Of a slot that was held until `now`.
     pub(super) fn held(now: Micros, owner: SlotOwner, lease: Micros) -> Self {
         Self { owner, lease, ends: now.plus(lease), guesses: 0 }
@@ -54,44 +54,44 @@ impl Debt {
     }
 }
 
-impl Owed {
+impl PendingReleases {
     /// It could not be given back.
-    pub(super) fn failed(&mut self, now: Micros, key: &[u8], debt: Debt) {
-        self.add(now.plus(TRY_AGAIN), key, debt);
+    pub(super) fn failed(&mut self, now: Micros, key: &[u8], release: SlotRelease) {
+        self.add(now.plus(TRY_AGAIN), key, release);
     }
 
     /// It was given back, and nobody knows whether it had been taken by then.
-    pub(super) fn guessed(&mut self, now: Micros, key: &[u8], debt: Debt) {
-        let guesses = debt.guesses.saturating_sub(1);
+    pub(super) fn guessed(&mut self, now: Micros, key: &[u8], release: SlotRelease) {
+        let guesses = release.guesses.saturating_sub(1);
         if guesses > 0 {
-            let doublings = GUESSES.saturating_sub(debt.guesses);
+            let doublings = GUESSES.saturating_sub(release.guesses);
             let wait = TRY_AGAIN.times(1_u64.checked_shl(doublings).unwrap_or(u64::MAX));
-            self.add(now.plus(wait), key, Debt { guesses, ..debt });
+            self.add(now.plus(wait), key, SlotRelease { guesses, ..release });
         }
     }
 
     /// What is due, with its key, `max` of them at most. What has ended by now is forgotten.
     #[inline(never)]
-    pub(super) fn due(&mut self, now: Micros, max: usize) -> Vec<(Vec<u8>, Debt)> {
+    pub(super) fn due(&mut self, now: Micros, max: usize) -> Vec<(Vec<u8>, SlotRelease)> {
         let mut due = Vec::new();
         if self.next.is_none_or(|next| next > now) {
             return due;
         }
         let (mut next, mut empty, mut guesses) = (None::<Micros>, Vec::new(), 0_usize);
-        for (key, debts) in self.keys.iter_mut() {
-            debts.retain(|(at, debt)| {
-                if debt.ends <= now {
+        for (key, releases) in self.keys.iter_mut() {
+            releases.retain(|(at, release)| {
+                if release.ends <= now {
                     return false;
                 }
                 if *at <= now && due.len() < max {
-                    due.push((key.to_vec(), debt.clone()));
+                    due.push((key.to_vec(), release.clone()));
                     return false;
                 }
                 next = Some(next.map_or(*at, |next| next.min(*at)));
-                guesses = guesses.saturating_add(usize::from(debt.is_guess()));
+                guesses = guesses.saturating_add(usize::from(release.is_guess()));
                 true
             });
-            if debts.is_empty() {
+            if releases.is_empty() {
                 empty.push(Box::<[u8]>::from(key));
             }
         }
@@ -112,12 +112,12 @@ impl Owed {
     /// How many there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.keys.iter().map(|(_, debts)| debts.len()).sum()
+        self.keys.iter().map(|(_, releases)| releases.len()).sum()
     }
 
     #[inline(never)]
-    fn add(&mut self, at: Micros, key: &[u8], debt: Debt) {
-        if debt.is_guess() {
+    fn add(&mut self, at: Micros, key: &[u8], release: SlotRelease) {
+        if release.is_guess() {
             if self.guesses >= MAX_GUESSES {
                 return;
             }
@@ -126,9 +126,9 @@ impl Owed {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
         let hash = self.keys.hash(key);
         match self.keys.place(hash, key).and_then(|slot| self.keys.at_mut(slot)) {
-            Some(debts) => debts.push((at, debt)),
+            Some(releases) => releases.push((at, release)),
             None => {
-                self.keys.push(hash, key.into(), vec![(at, debt)]);
+                self.keys.push(hash, key.into(), vec![(at, release)]);
             }
         }
     }
