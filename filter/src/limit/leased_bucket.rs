@@ -50,7 +50,7 @@ pub struct LeaseAsk {
     /// How many tokens it would take ahead. It is granted at most half of what is free after the request, and only
     /// with a request that goes on; one may cost nothing.
     pub want: Tokens,
-    /// What becomes of tokens that it took before, in whatever order. Heard even with a request that is denied.
+    /// What becomes of tokens that it took before, in whatever order. RedisActivity even with a request that is denied.
     pub settled: [Settled; 2],
 }
 

@@ -6,9 +6,8 @@
 mod backend;
 mod batching;
 mod bodies;
+mod contention;
 mod counters;
-mod crowd;
-mod crowding;
 mod delay_queue;
 mod deny_cache;
 mod events;
@@ -17,6 +16,7 @@ mod lease_calls;
 mod lease_table;
 mod on_reply;
 mod on_request;
+mod overload;
 mod queue;
 mod recent;
 mod releases;
@@ -37,15 +37,15 @@ use alloc::vec::Vec;
 pub use self::backend::Backend;
 pub use self::batching::{Batching, Pace};
 pub use self::bodies::Bodies;
+use self::contention::Contention;
 pub use self::counters::Counters;
-use self::crowd::Crowd;
-use self::crowding::Heard;
 use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
 use self::events::Events;
 use self::lease_calls::{LeaseRefill, LeaseSpend};
 use self::lease_table::LeaseTable;
 use self::on_request::{LocalDenial, RequestChecks};
+use self::overload::RedisActivity;
 use self::queue::CheckQueue;
 use self::response_gate::ResponseGate;
 use self::slots::Slots;
@@ -79,10 +79,10 @@ pub struct Limiter {
     checked: u64,
     pending: Table<PendingRequest>,
     /// Of those that wait, by bucket.
-    crowd: Crowd,
+    contention: Contention,
     /// Those that wait for room.
     queue: CheckQueue,
-    heard: Heard,
+    redis_activity: RedisActivity,
     last_tick: Micros,
     deny_cache: DenyCache,
     delay_queue: DelayQueue,
@@ -176,9 +176,9 @@ impl Limiter {
             worker: seed,
             checked: 0,
             pending: Table::new(),
-            crowd: Crowd::default(),
+            contention: Contention::default(),
             queue: CheckQueue::new(),
-            heard: Heard::new(),
+            redis_activity: RedisActivity::new(),
             last_tick: Micros::ZERO,
             deny_cache: DenyCache::new(config.deny_cache_entries),
             delay_queue: DelayQueue::new(config.max_delayed_requests),

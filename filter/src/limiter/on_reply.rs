@@ -31,7 +31,7 @@ impl Limiter {
         let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
         match verdict {
             Ok(verdict) => {
-                self.heard.answered(now, verdict.now);
+                self.redis_activity.answered(now, verdict.now);
                 self.leased(&waiting, Some(&verdict));
                 // With a place to wait, another of the same bucket may be admitted sooner.
                 if !verdict.admitted && waiting.seat != Seat::Missing {

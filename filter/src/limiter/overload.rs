@@ -17,7 +17,7 @@ const LAG: Micros = Micros::from_secs(1);
 
 /// When Redis decided a check in time, and what its clock said.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct RedisActivity {
     /// Until when it counts as answering, and ticks since it has answered.
     answers_until: Option<Micros>,
     ticks: u32,
@@ -27,7 +27,7 @@ pub(super) struct Heard {
     clocks: Option<(Micros, Micros)>,
 }
 
-impl Heard {
+impl RedisActivity {
     pub(super) fn new() -> Self {
         Self { answers_until: None, ticks: 0, is_trusted: true, clocks: None }
     }
@@ -64,8 +64,8 @@ impl Limiter {
     /// Has Redis decide a request, now or when there is room; unless it is certain, or has to be decided without.
     pub(super) fn ask(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
-        if let Some(check) = self.crowd.full(&waiting.check, span) {
-            let decision = self.refuse(now, request, check, self.heard.redis_time(now), &waiting);
+        if let Some(check) = self.contention.full(&waiting.check, span) {
+            let decision = self.refuse(now, request, check, self.redis_activity.redis_time(now), &waiting);
             self.stand_up(&waiting);
             return Step::Decided(decision);
         }
@@ -81,7 +81,7 @@ impl Limiter {
         }
         if failure == Failure::Overloaded {
             let deadline = now.plus(self.config.redis.timeout);
-            if self.queue.push(request, self.crowd.rank(&waiting.check), deadline, waiting.check.size()) {
+            if self.queue.push(request, self.contention.rank(&waiting.check), deadline, waiting.check.size()) {
                 self.wait_for(now, request, waiting);
                 return Step::Wait;
             }
@@ -112,7 +112,7 @@ impl Limiter {
     /// A request that was [waited for](Self::wait_for) is decided, or is over.
     #[inline(never)]
     pub(super) fn left(&mut self, waiting: &PendingRequest) {
-        self.crowd.leave(&waiting.check, self.pending.len());
+        self.contention.leave(&waiting.check, self.pending.len());
         self.stand_up(waiting);
     }
 
@@ -142,7 +142,7 @@ impl Limiter {
     /// Decides requests that have waited for room in vain, as of the tick before this one.
     pub(super) fn expire(&mut self, now: Micros) {
         let due = core::mem::replace(&mut self.last_tick, now);
-        self.heard.ticked();
+        self.redis_activity.ticked();
         while let Some(request) = self.queue.pop_due(due) {
             self.decide_without(now, request, Failure::Overloaded);
         }
@@ -167,8 +167,9 @@ impl Limiter {
         failure: Failure,
         waiting: &PendingRequest,
     ) -> Decision {
-        let is_of_many = matches!(failure, Failure::Timeout | Failure::Overloaded) && self.heard.is_answering(now);
-        match self.crowd.flooded(&waiting.check).filter(|_| is_of_many) {
+        let is_of_many =
+            matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering(now);
+        match self.contention.flooded(&waiting.check).filter(|_| is_of_many) {
             Some(check) => self.refuse(now, request, check, None, waiting),
             None => {
                 self.leased(waiting, None);
@@ -191,13 +192,13 @@ impl Limiter {
         self.counters.crowded();
         self.leased(waiting, None);
         self.used(now, &waiting.lease_spends, false);
-        let said = match self.crowd.said(now, check) {
+        let said = match self.contention.said(now, check) {
             Some(said) => said,
             None => {
                 let outcomes = vec![check.exhausted(redis)];
                 let verdict = Verdict { admitted: false, now: redis.unwrap_or_default(), outcomes };
                 let said = Rc::new(CachedDenial::of_one(now, verdict));
-                self.crowd.say(check, &said);
+                self.contention.say(check, &said);
                 said
             }
         };
@@ -208,12 +209,12 @@ impl Limiter {
     fn wait_for(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) {
         let undecided = self.pending.len();
         if undecided == 0 {
-            self.heard.asked(now);
+            self.redis_activity.asked(now);
         }
-        if self.crowd.begins(undecided) {
-            self.pending.values().for_each(|waiting| self.crowd.enter(&waiting.check));
+        if self.contention.begins(undecided) {
+            self.pending.values().for_each(|waiting| self.contention.enter(&waiting.check));
         }
-        self.crowd.enter(&waiting.check);
+        self.contention.enter(&waiting.check);
         self.pending.insert(request.0, waiting);
     }
 

@@ -19,15 +19,15 @@ fn check(of: &[(&str, u64)]) -> Check {
     Check::new(check.collect(), SlotOwner::default())
 }
 
-fn counting() -> Crowd {
-    let mut crowd = Crowd::default();
+fn counting() -> Contention {
+    let mut crowd = Contention::default();
     assert!(!crowd.begins(COUNTS_FROM - 1) && crowd.begins(COUNTS_FROM) && !crowd.begins(COUNTS_FROM));
     crowd
 }
 
 #[test]
 fn few_are_not_counted() {
-    let mut crowd = Crowd::default();
+    let mut crowd = Contention::default();
     (0..100).for_each(|_| crowd.enter(&check(&[("mallory", 1)])));
     assert!(crowd.buckets.is_empty() && crowd.full(&check(&[("mallory", 1)]), SPAN).is_none());
 }

@@ -23,7 +23,7 @@ const MAX_COSTS: usize = 8;
 
 /// One worker's undecided checks.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct Contention {
     is_counting: bool,
     buckets: Keyed<Bucket>,
 }
@@ -40,7 +40,7 @@ struct Bucket {
     said: Option<Rc<CachedDenial>>,
 }
 
-impl Crowd {
+impl Contention {
     /// Whether checks are to be counted, of which `undecided` are there: all of them, where it has not begun to.
     pub(super) fn begins(&mut self, undecided: usize) -> bool {
         let begins = !self.is_counting && undecided >= COUNTS_FROM;
