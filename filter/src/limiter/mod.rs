@@ -5,7 +5,7 @@
 
 mod backend;
 mod batching;
-mod bodies;
+mod body_waits;
 mod contention;
 mod counters;
 mod delay_queue;
@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 
 pub use self::backend::Backend;
 pub use self::batching::{Batching, Pace};
-pub use self::bodies::Bodies;
+pub use self::body_waits::BodyWaits;
 use self::contention::Contention;
 pub use self::counters::Counters;
 use self::delay_queue::DelayQueue;

@@ -10,7 +10,7 @@ use core::cell::RefCell;
 use super::abi::{self, Buffer, Headers};
 use super::host::{Callback, Clock};
 use crate::config::Config;
-use crate::limiter::{Batching, Bodies, Counters, Limiter, Ticker};
+use crate::limiter::{Batching, BodyWaits, Counters, Limiter, Ticker};
 use crate::redis::Failure;
 use crate::respond::Header;
 use crate::table::Table;
@@ -38,7 +38,7 @@ struct State {
     stream_name: u64,
     ticker: Ticker,
     batching: Batching,
-    bodies: Bodies,
+    body_waits: BodyWaits,
     /// The callouts under way: the proxy's tokens, and their own ids.
     callouts: Vec<(u32, u64)>,
     /// What the responses to requests are to carry.
@@ -61,7 +61,7 @@ impl Worker {
             counters,
             sending: RefCell::new(Vec::new()),
             state: RefCell::new(State {
-                bodies: Bodies::new(&config.body),
+                body_waits: BodyWaits::new(&config.body),
                 limiter: Limiter::new(config, seed),
                 stream: None,
                 stream_name: seed,

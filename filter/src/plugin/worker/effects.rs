@@ -59,7 +59,7 @@ impl Worker {
     /// Has the proxy tick as often as is needed.
     pub(super) fn adjust_ticks(&self, callback: &mut Callback) {
         let period = self.with(|state| {
-            let wanted = [state.limiter.next_tick(callback.now), state.bodies.next_due()];
+            let wanted = [state.limiter.next_tick(callback.now), state.body_waits.next_due()];
             state.ticker.adjust(callback.now, wanted.into_iter().flatten().min())
         });
         if let Some(period) = period

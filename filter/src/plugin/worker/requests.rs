@@ -29,7 +29,7 @@ impl Worker {
             return self.check(request, &RequestAttributes::with_body(body));
         }
         self.during(request, |callback| {
-            self.with(|state| state.bodies.arrive(callback.now, RequestId(request), pointers));
+            self.with(|state| state.body_waits.arrive(callback.now, RequestId(request), pointers));
             self.adjust_ticks(callback);
         });
         Action::Pause
@@ -57,12 +57,12 @@ impl Worker {
     /// Some of a request's body is there: `size` bytes that were not shown before.
     pub(in crate::plugin) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
         let id = RequestId(request);
-        if !self.with(|state| state.bodies.awaits(id)) {
+        if !self.with(|state| state.body_waits.awaits(id)) {
             return self.with(|state| state.rest_of(request)).of_body();
         }
         let bytes = abi::buffer(Buffer::RequestBody, size);
         let body = self.during(request, |callback| {
-            let body = self.with(|state| state.bodies.piece(callback.now, id, &bytes, is_whole));
+            let body = self.with(|state| state.body_waits.piece(callback.now, id, &bytes, is_whole));
             if body.is_none() {
                 self.adjust_ticks(callback);
             }
@@ -76,7 +76,7 @@ impl Worker {
 
     /// A request's trailers are there, so its body is whole.
     pub(in crate::plugin) fn request_trailers(&self, request: u32) -> Action {
-        match self.with(|state| state.bodies.end(RequestId(request))) {
+        match self.with(|state| state.body_waits.end(RequestId(request))) {
             Some(body) => self.check(request, &RequestAttributes::with_body(body)),
             None => self.with(|state| state.rest_of(request)),
         }
@@ -85,7 +85,7 @@ impl Worker {
     /// Checks the requests that have been held for their bodies long enough.
     pub(super) fn check_overdue(&self, callback: &mut Callback) {
         while callback.may_check()
-            && let Some((RequestId(request), body)) = self.with(|state| state.bodies.pop_due(callback.now))
+            && let Some((RequestId(request), body)) = self.with(|state| state.body_waits.pop_due(callback.now))
         {
             self.check_held(callback, request, body);
         }
@@ -194,7 +194,7 @@ impl Worker {
     pub(in crate::plugin) fn done(&self, request: u32) {
         let holds_any = self.with(|state| {
             state.admitted.remove(request);
-            state.bodies.leave(RequestId(request));
+            state.body_waits.leave(RequestId(request));
             state.batching.leave(RequestId(request));
             state.limiter.has_any_of(RequestId(request))
         });

@@ -16,20 +16,20 @@ const STALLED: Micros = Micros::from_millis(50);
 
 /// Requests whose bodies are awaited.
 #[derive(Debug)]
-pub struct Bodies {
+pub struct BodyWaits {
     config: BodyConfig,
-    awaited: Timers<Box<Awaited>>,
+    awaited: Timers<Box<BodyWait>>,
 }
 
 #[derive(Debug)]
-struct Awaited {
+struct BodyWait {
     scanner: JsonScanner,
     /// Bytes that have come.
     size: usize,
     deadline: Micros,
 }
 
-impl Bodies {
+impl BodyWaits {
     /// No requests.
     #[must_use]
     pub fn new(config: &BodyConfig) -> Self {
@@ -40,7 +40,7 @@ impl Bodies {
     pub fn arrive(&mut self, now: Micros, request: RequestId, pointers: u32) {
         let scanner = JsonScanner::new(self.config.pointers(), pointers);
         let deadline = now.plus(self.config.timeout);
-        self.awaited.set(deadline, request, Box::new(Awaited { scanner, size: 0, deadline }));
+        self.awaited.set(deadline, request, Box::new(BodyWait { scanner, size: 0, deadline }));
     }
 
     /// Whether the body of this one is awaited.
@@ -110,7 +110,7 @@ mod tests {
     const MS: fn(u64) -> Micros = Micros::from_millis;
 
     /// Of up to 20,000 bytes, read at `/a` and `/b`, awaited for a second.
-    fn bodies() -> Bodies {
+    fn bodies() -> BodyWaits {
         let limit = |pointer: &str| {
             let bucket = r#""token_bucket": {"max_tokens": 1, "fill_interval": "1s"}"#;
             format!(
@@ -122,10 +122,10 @@ mod tests {
             limit("a"),
             limit("b")
         );
-        Bodies::new(&config::parse(json.as_bytes(), &|_| None).unwrap().body)
+        BodyWaits::new(&config::parse(json.as_bytes(), &|_| None).unwrap().body)
     }
 
-    fn awaiting(pointers: u32) -> Bodies {
+    fn awaiting(pointers: u32) -> BodyWaits {
         let mut bodies = bodies();
         bodies.arrive(MS(0), ALICE, pointers);
         bodies
@@ -141,7 +141,7 @@ mod tests {
         [at("/a"), at("/b")].join(" ")
     }
 
-    fn due(bodies: &mut Bodies, now: Micros) -> Option<String> {
+    fn due(bodies: &mut BodyWaits, now: Micros) -> Option<String> {
         bodies.pop_due(now).map(|(request, body)| {
             assert_eq!(request, ALICE);
             values(&body)
