@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, LeaseAsk, LeasedBucket, Model, Outcome,
+    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, LeaseRequest, LeasedBucket, Model, Outcome,
     Period, Quota, Settled, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
@@ -312,7 +312,7 @@ impl Ask {
             used: Tokens(used),
             unused: Tokens(unused),
         });
-        let leased = leased.asking(LeaseAsk { want: Tokens(self.want), settled });
+        let leased = leased.asking(LeaseRequest { want: Tokens(self.want), settled });
         BucketCheck { algorithm: Algorithm::LeasedBucket(leased), ..check }
     }
 }

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, LeaseAsk, LeasedBucket, Model, Settled, SlotOwner, TokenBucket, Verdict,
+    Algorithm, BucketCheck, Check, LeaseRequest, LeasedBucket, Model, Settled, SlotOwner, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -154,7 +154,7 @@ impl Shape {
         TokenBucket::new(n(self.capacity), n(self.rate.0), Micros(self.rate.1)).unwrap()
     }
 
-    fn asking(&self, ask: LeaseAsk) -> Algorithm {
+    fn asking(&self, ask: LeaseRequest) -> Algorithm {
         match self.ttl {
             Some(ttl) => Algorithm::LeasedBucket(LeasedBucket::new(self.bucket(), Micros(ttl)).unwrap().asking(ask)),
             None => Algorithm::TokenBucket(self.bucket()),
@@ -193,7 +193,7 @@ impl Story {
                 Move::Send { shape, cost, want, settles } => {
                     let shape = self.shapes[shape % self.shapes.len()];
                     let settled = settles.map(|settles| worker.settle(settles.filter(|_| shape.ttl.is_some())));
-                    worker.sent.push((now, *cost, shape.asking(LeaseAsk { want: Tokens(*want), settled })));
+                    worker.sent.push((now, *cost, shape.asking(LeaseRequest { want: Tokens(*want), settled })));
                 }
                 Move::Arrive { which, is_reply_lost } => {
                     if worker.sent.is_empty() {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, FixedWindow, LeaseAsk, LeasedBucket, Model, Outcome, SlotOwner, TokenBucket,
+    Algorithm, BucketCheck, Check, FixedWindow, LeaseRequest, LeasedBucket, Model, Outcome, SlotOwner, TokenBucket,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -256,7 +256,7 @@ fn a_bucket_with_leases_and_the_same_bucket_without_share_their_tokens() {
     let plain = bucket(20, 10, 60);
     assert_eq!(redis.crowd(plain, 10), 10);
     let Algorithm::LeasedBucket(asking) = leased(plain) else { unreachable!("a leased bucket") };
-    let wants = LeaseAsk { want: Tokens(4), ..LeaseAsk::default() };
+    let wants = LeaseRequest { want: Tokens(4), ..LeaseRequest::default() };
     let taken = redis.asks(Algorithm::LeasedBucket(asking.asking(wants)), 1);
     assert_eq!((taken.admitted, taken.remaining), (true, Tokens(5)));
     assert_eq!(taken.granted.unwrap().tokens, Tokens(4));
@@ -323,7 +323,7 @@ fn a_lease_that_is_granted_as_a_clock_is_set_back_is_kept_as_specified() {
         let plain = check(algorithms[which], cost, false);
         let check = plain.buckets().cloned().map(|check| match check.algorithm {
             Algorithm::LeasedBucket(bucket) => {
-                let ask = LeaseAsk { want: Tokens(want), ..LeaseAsk::default() };
+                let ask = LeaseRequest { want: Tokens(want), ..LeaseRequest::default() };
                 BucketCheck { algorithm: Algorithm::LeasedBucket(bucket.asking(ask)), ..check }
             }
             _ => check,

@@ -1,7 +1,7 @@
 //! A real Redis that runs calls exactly as the filter encodes them.
 
 use redis::{Connection, ConnectionLike, Value};
-use weir_filter::limit::{BucketCheck, Check, Look, MIXED_SCRIPT, Outcome, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
+use weir_filter::limit::{BucketCheck, Check, MIXED_SCRIPT, Outcome, Peek, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
 use weir_filter::redis::{Call, Reply, Script, Shares};
 use weir_filter::units::Micros;
 use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
@@ -81,8 +81,8 @@ impl Store {
     }
 
     pub(crate) fn look(&mut self, check: &[BucketCheck]) -> Result<Vec<Outcome>, String> {
-        let reply = self.run(&Look::default().call(check));
-        Look::read(check, &reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
+        let reply = self.run(&Peek::default().call(check));
+        Peek::read(check, &reply).map_err(|malformed| format!("{malformed}: {reply:?}"))
     }
 
     /// Returns all keys and values.

@@ -41,12 +41,12 @@ const MAX_LEASES: usize = 8;
 pub struct LeasedBucket {
     bucket: TokenBucket,
     ttl: NonZeroU64,
-    ask: LeaseAsk,
+    ask: LeaseRequest,
 }
 
 /// What a worker asks besides its request. By default nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LeaseAsk {
+pub struct LeaseRequest {
     /// How many tokens it would take ahead. It is granted at most half of what is free after the request, and only
     /// with a request that goes on; one may cost nothing.
     pub want: Tokens,
@@ -88,7 +88,7 @@ impl LeasedBucket {
         if bucket.max_delay() > Micros::ZERO {
             return Err(AlgorithmError::LeasedAndHeld { found: bucket.max_delay() });
         }
-        Ok(Self { bucket, ttl: nonzero, ask: LeaseAsk::default() })
+        Ok(Self { bucket, ttl: nonzero, ask: LeaseRequest::default() })
     }
 
     /// What is leased from.
@@ -105,13 +105,13 @@ impl LeasedBucket {
 
     /// The same bucket, of which a worker asks this besides.
     #[must_use]
-    pub fn asking(self, ask: LeaseAsk) -> Self {
+    pub fn asking(self, ask: LeaseRequest) -> Self {
         Self { ask, ..self }
     }
 
     /// What a worker asks besides.
     #[must_use]
-    pub fn asks_for(&self) -> LeaseAsk {
+    pub fn asks_for(&self) -> LeaseRequest {
         self.ask
     }
 
@@ -196,15 +196,15 @@ mod tests {
         TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, SECOND).unwrap()
     }
 
-    fn wanting(want: u64) -> LeaseAsk {
-        LeaseAsk { want: Tokens(want), ..LeaseAsk::default() }
+    fn wanting(want: u64) -> LeaseRequest {
+        LeaseRequest { want: Tokens(want), ..LeaseRequest::default() }
     }
 
     /// Of a lease that was taken in that epoch.
-    fn settling(epoch: u64, used: u64, unused: u64) -> LeaseAsk {
+    fn settling(epoch: u64, used: u64, unused: u64) -> LeaseRequest {
         let ends = Micros::from_secs(10 * (epoch + 2));
         let settled = Settled { ends, used: Tokens(used), unused: Tokens(unused) };
-        LeaseAsk { want: Tokens(0), settled: [settled, Settled::default()] }
+        LeaseRequest { want: Tokens(0), settled: [settled, Settled::default()] }
     }
 
     /// Looks and spends `secs` after the beginning of the epoch 100. What was lacking, and what is granted.

@@ -2,7 +2,7 @@
 //! over all limits of one request.
 //!
 //! A [`Check`] is one script call: [one](TOKEN_BUCKETS_SCRIPT) where all buckets are plain token
-//! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do. A [`Look`] is for
+//! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do. A [`Peek`] is for
 //! operators: it spends nothing.
 
 mod algorithm;
@@ -15,8 +15,8 @@ mod concurrency;
 mod fixed_window;
 mod held_slots;
 mod leased_bucket;
-mod look;
 mod model;
+mod peek;
 mod quota;
 mod rate;
 mod replacement;
@@ -33,9 +33,9 @@ pub use check::{BucketCheck, Check, MalformedReply};
 pub use concurrency::Concurrency;
 pub use fixed_window::FixedWindow;
 pub use held_slots::{HeldSlots, SlotOwner, release_call, renew_call};
-pub use leased_bucket::{Grant, LeaseAsk, LeasedBucket, Settled};
-pub use look::Look;
+pub use leased_bucket::{Grant, LeaseRequest, LeasedBucket, Settled};
 pub use model::Model;
+pub use peek::Peek;
 pub use quota::{Period, Quota};
 pub use rate::{Rate, Units};
 pub use replacement::Replacement;

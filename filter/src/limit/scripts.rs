@@ -52,10 +52,10 @@ pub const MIXED_SCRIPT: &str = lua!(
 /// Looks into any buckets as the one above does, and changes nothing.
 pub(super) const LOOK_SCRIPT: &str = lua!(
     include_str!("mixed_head.lua"),
-    include_str!("look_head.lua"),
+    include_str!("peek_head.lua"),
     include_str!("token_state.lua"),
     algorithms!(),
-    include_str!("look_tail.lua"),
+    include_str!("peek_tail.lua"),
 );
 
 /// All scripts. Make them once.

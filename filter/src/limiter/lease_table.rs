@@ -15,7 +15,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use super::recent::Recent;
-use crate::limit::{Algorithm, BucketCheck, Grant, LeaseAsk, LeasedBucket, Outcome, Settled};
+use crate::limit::{Algorithm, BucketCheck, Grant, LeaseRequest, LeasedBucket, Outcome, Settled};
 use crate::units::{Micros, Tokens};
 
 /// Keys of which tokens, or only a rate, are known.
@@ -124,7 +124,7 @@ impl LeaseTable {
             let want = if lease.is_asking { Tokens(0) } else { lease.want(now) };
             lease.is_asking |= want > Tokens(0);
             let settled = given_back.unwrap_or_else(|| lease.settle());
-            check.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseAsk { want, settled }));
+            check.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseRequest { want, settled }));
         }
     }
 
@@ -152,7 +152,7 @@ impl LeaseTable {
         let want = lease.want(now);
         lease.is_asking = want > Tokens(0);
         lease.is_asking.then(|| {
-            let ask = LeaseAsk { want, settled: lease.settle() };
+            let ask = LeaseRequest { want, settled: lease.settle() };
             let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
             BucketCheck { algorithm, cost: Tokens(0), ..check.clone() }
         })
@@ -179,7 +179,7 @@ impl LeaseTable {
                 next = Some(next.map_or(due, |at| at.min(due)).max(now.plus(Micros::from_millis(10))));
                 continue;
             }
-            let ask = LeaseAsk { want: Tokens(0), settled: lease.give_back(now) };
+            let ask = LeaseRequest { want: Tokens(0), settled: lease.give_back(now) };
             let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
             let key = key.to_vec();
             idle.push(BucketCheck { limit: lease.limit, window: 0, key, algorithm, cost: Tokens(0), enforced: true });

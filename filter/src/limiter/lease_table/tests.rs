@@ -15,7 +15,7 @@ fn check(cost: u64) -> BucketCheck {
     BucketCheck { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
 }
 
-fn asks(check: &BucketCheck) -> LeaseAsk {
+fn asks(check: &BucketCheck) -> LeaseRequest {
     match check.algorithm {
         Algorithm::LeasedBucket(leased) => leased.asks_for(),
         _ => unreachable!("a leased bucket"),
@@ -34,7 +34,7 @@ fn granted(check: &BucketCheck, tokens: u64, epoch: u64) -> Outcome {
 }
 
 /// Asks at `now`, and is granted so many of what it wants.
-fn ask(leases: &mut LeaseTable, now: Micros, most: u64, epoch: u64) -> LeaseAsk {
+fn ask(leases: &mut LeaseTable, now: Micros, most: u64, epoch: u64) -> LeaseRequest {
     let mut call = check(1);
     leases.ask(now, Tokens(100), &mut call);
     let ask = asks(&call);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::{Connection, ConnectionLike, IntoConnectionInfo, RedisError, RedisResult, Script, ServerError, Value};
-use weir_filter::limit::{BucketCheck, Look, Outcome};
+use weir_filter::limit::{BucketCheck, Outcome, Peek};
 use weir_filter::overrides::{Ruling, Setting, SettingError};
 use weir_filter::redis::Reply;
 use weir_filter::units::Micros;
@@ -32,7 +32,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 pub(super) struct Store {
     connection: Connection,
     address: String,
-    look: Look,
+    look: Peek,
 }
 
 /// An override found in Redis, with its state at Redis' current time.
@@ -77,7 +77,7 @@ impl Store {
         let connection = client.get_connection_with_timeout(CONNECT_WITHIN).map_err(failed)?;
         connection.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
         connection.set_write_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        Ok(Self { connection, address, look: Look::default() })
+        Ok(Self { connection, address, look: Peek::default() })
     }
 
     /// Redis' time.
@@ -131,7 +131,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reads buckets without changing them, see [`Look`]. The buckets of one item are read at one instant. An item is
+    /// Reads buckets without changing them, see [`Peek`]. The buckets of one item are read at one instant. An item is
     /// `None` if one of its keys holds another kind of value.
     pub(super) fn look(&mut self, buckets: &[Vec<BucketCheck>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
         let mut seen = Vec::with_capacity(buckets.len());
@@ -160,7 +160,7 @@ impl Store {
             other => integers(other),
         };
         let malformed = |source| LimitsError::Malformed { address: self.address.clone(), source };
-        Look::read(check, &reply).map(Some).map_err(malformed)
+        Peek::read(check, &reply).map(Some).map_err(malformed)
     }
 
     /// Deletes buckets. Returns whether any of them existed.

@@ -12,17 +12,17 @@ use crate::redis::{Call, Reply, Script, script};
 /// Looks into buckets, for operators. Redis keeps what it has to the last byte, whatever limits the buckets are looked
 /// at with; but where its clock was set back, a log's later entries are moved to now, as by any request.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct Peek {
     script: Arc<Script>,
 }
 
-impl Default for Look {
+impl Default for Peek {
     fn default() -> Self {
         Self { script: Arc::new(script!(LOOK_SCRIPT)) }
     }
 }
 
-impl Look {
+impl Peek {
     /// The call that looks into all these buckets at one instant.
     #[must_use]
     pub fn call(&self, check: &[BucketCheck]) -> Call {
