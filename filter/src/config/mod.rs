@@ -39,7 +39,7 @@ pub use self::events::{EventsConfig, EventsOnly, Fraction};
 pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
 pub(crate) use self::overrides::replacements;
-pub use self::redis::{RedisConfig, Topology, Transport};
+pub use self::redis::RedisConfig;
 pub use self::request_body::{BodyConfig, OnUnreadable};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
 #[cfg(target_arch = "wasm32")]

@@ -7,7 +7,7 @@ use core::num::NonZeroU32;
 use super::error::{Notice, Problem};
 use super::reader::Node;
 use super::shown::is_url;
-use crate::redis::{Credentials, Secret};
+use crate::redis::{Credentials, Secret, SessionConfig, TransportKind};
 use crate::units::Micros;
 
 const FIELDS: &[&str] =
@@ -31,9 +31,7 @@ pub struct RedisConfig {
     /// The Envoy cluster of Redis: 1 to 256 bytes, no URL.
     pub cluster: String,
     /// How bytes reach it. Default `stream`.
-    pub transport: Transport,
-    /// What answers there. Default `single`.
-    pub topology: Topology,
+    pub transport: TransportKind,
     /// What to authenticate with, if at all: a user of 1 to 256 bytes, and where inline a password of 1 to 4,096, both
     /// without white space around them.
     pub credentials: Option<Credentials>,
@@ -47,20 +45,16 @@ pub struct RedisConfig {
     pub max_in_flight: NonZeroU32,
 }
 
-/// How bytes reach Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// One long-lived stream per worker, through the bridge.
-    Stream,
-    /// One HTTP callout per check.
-    Callout,
-}
-
-/// What answers at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topology {
-    /// One Redis, or one master of a replicated set.
-    Single,
+impl RedisConfig {
+    /// The part that a session needs.
+    pub(crate) fn session(&self) -> SessionConfig {
+        SessionConfig {
+            credentials: self.credentials.clone(),
+            database: self.database,
+            timeout: self.timeout,
+            max_in_flight: usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// The section of a secret node: no error shows a value in it.
@@ -69,11 +63,10 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
     let cluster = fields
         .required("cluster", "the name of a cluster")
         .and_then(|node| node.text_such(CLUSTER, |text| (1..=256).contains(&text.len()) && !is_url(text)));
-    let transport = fields.or("transport", Transport::Stream, |node| {
-        node.one_of(&[("stream", Transport::Stream), ("callout", Transport::Callout)], &["webdis"])
+    let transport = fields.or("transport", TransportKind::Stream, |node| {
+        node.one_of(&[("stream", TransportKind::Stream), ("callout", TransportKind::Callout)], &["webdis"])
     });
-    let topology =
-        fields.or("topology", Topology::Single, |node| node.one_of(&[("single", Topology::Single)], &["cluster"]));
+    let topology = fields.or("topology", (), |node| node.one_of(&[("single", ())], &["cluster"]));
     let username = fields.optional("username", |node| {
         let text = node.text_such(USERNAME, |text| text.len() <= 256 && !text.trim_ascii().is_empty())?;
         Some(trimmed(node, text, None))
@@ -95,10 +88,10 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
     });
     let timeout = fields.or("timeout", DEFAULT_TIMEOUT, |node| node.duration(MIN_TIMEOUT..=MAX_TIMEOUT));
     let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| node.integer(1..=MAX_IN_FLIGHT));
+    topology?;
     Some(RedisConfig {
         cluster: cluster?.to_owned(),
         transport: transport?,
-        topology: topology?,
         credentials: credentials?,
         database: u32::try_from(database?).ok()?,
         key_prefix: key_prefix?.to_owned(),

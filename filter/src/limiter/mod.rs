@@ -3,7 +3,6 @@
 //! Requests, bytes from Redis and ticks go in; [`Effect`]s come out of [`Limiter::poll`]. It never blocks,
 //! never asks for the time, and knows nothing of the proxy.
 
-mod backend;
 mod batching;
 mod body_waits;
 mod contention;
@@ -34,7 +33,6 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-pub use self::backend::Backend;
 pub use self::batching::{Batching, Pace};
 pub use self::body_waits::BodyWaits;
 use self::contention::Contention;
@@ -56,7 +54,7 @@ use crate::config::Config;
 use crate::descriptor::Attributes;
 use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, Verdict};
 use crate::overrides::{self, Ignored, Refresh};
-use crate::redis::{Call, Callout, Failure, Reply, Ticket, Trouble};
+use crate::redis::{Call, Callout, Failure, Reply, Ticket, Transport, TransportEvent, Trouble};
 use crate::respond::{self, Header, LocalReply};
 use crate::table::Table;
 use crate::units::Micros;
@@ -72,7 +70,7 @@ const MAX_DELAYED_PER_TICK: usize = 128;
 pub struct Limiter {
     config: Config,
     scripts: Scripts,
-    redis: Backend,
+    redis: Transport,
     /// This worker's number, among all of all proxies.
     worker: u64,
     /// Requests checked so far.
@@ -172,7 +170,7 @@ impl Limiter {
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
             scripts: Scripts::default(),
-            redis: Backend::new(&config.redis, seed),
+            redis: Transport::new(config.redis.transport, config.redis.session(), seed),
             worker: seed,
             checked: 0,
             pending: Table::new(),
@@ -352,7 +350,7 @@ impl Limiter {
     }
 
     /// The way to Redis, for what comes from there and for the passing of time.
-    pub fn redis(&mut self) -> &mut Backend {
+    pub fn redis(&mut self) -> &mut Transport {
         &mut self.redis
     }
 
@@ -390,20 +388,20 @@ impl Limiter {
                 continue;
             };
             match effect {
-                backend::TransportEvent::Open => return Some(Effect::OpenStream),
-                backend::TransportEvent::Close => return Some(Effect::CloseStream),
-                backend::TransportEvent::CallOut(callout) => return Some(Effect::CallOut(callout)),
-                backend::TransportEvent::Completed(tickets::EVENTS, result) => {
+                TransportEvent::Open => return Some(Effect::OpenStream),
+                TransportEvent::Close => return Some(Effect::CloseStream),
+                TransportEvent::CallOut(callout) => return Some(Effect::CallOut(callout)),
+                TransportEvent::Completed(tickets::EVENTS, result) => {
                     if let Some(events) = &mut self.events {
                         events.completed(result.is_ok());
                     }
                 }
-                backend::TransportEvent::Completed(tickets::OVERRIDES, result) => self.refreshed(now, result),
-                backend::TransportEvent::Completed(ticket, result) => match tickets::request(ticket) {
+                TransportEvent::Completed(tickets::OVERRIDES, result) => self.refreshed(now, result),
+                TransportEvent::Completed(ticket, result) => match tickets::request(ticket) {
                     Some(request) => self.on_reply(now, request, result),
                     None => self.on_background_reply(now, ticket, result),
                 },
-                backend::TransportEvent::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
+                TransportEvent::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
             }
         }
         self.effects.pop_front()

@@ -18,6 +18,7 @@ mod lua;
 pub mod resp;
 mod secret;
 mod session;
+mod transport;
 
 pub(crate) use self::lua::{lua, strip};
 pub use call::{Call, CallWriter, Script};
@@ -27,6 +28,7 @@ pub use failure::{Failure, Trouble};
 pub use resp::{Integers, Reply, Shares};
 pub use secret::{Credentials, Secret};
 pub use session::{Session, SessionConfig, SessionEvent};
+pub use transport::{Transport, TransportEvent, TransportKind};
 
 /// Whom a call is made for. The reply, or the failure, comes back under the same ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,6 +11,7 @@ use crate::descriptor::{
     Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies,
 };
 use crate::limit::{Algorithms, TokenBucket};
+use crate::redis::TransportKind;
 use crate::respond::{GrpcStatus, Template};
 use crate::units::{Micros, Tokens};
 
@@ -18,7 +19,7 @@ use crate::units::{Micros, Tokens};
 fn a_configuration_says_what_it_means() {
     let config = parsed(&full());
     let redis = &config.redis;
-    assert_eq!((redis.cluster.as_str(), redis.transport, redis.database), ("redis", Transport::Callout, 3));
+    assert_eq!((redis.cluster.as_str(), redis.transport, redis.database), ("redis", TransportKind::Callout, 3));
     assert_eq!((redis.timeout, redis.max_in_flight.get()), (Micros::from_millis(20), 100));
     let credentials = redis.credentials.as_ref().unwrap();
     assert_eq!((credentials.username.as_deref(), credentials.password.expose()), (Some("weir"), "hunter2"));
@@ -246,8 +247,7 @@ fn what_is_left_out_has_its_documented_default() {
         config.redis,
         RedisConfig {
             cluster: "redis".to_owned(),
-            transport: Transport::Stream,
-            topology: Topology::Single,
+            transport: TransportKind::Stream,
             credentials: None,
             database: 0,
             key_prefix: "weir:".to_owned(),

@@ -1,6 +1,7 @@
 //! Circuit breaker of the Redis cluster, for limiters with `transport: callout`.
 
-use weir_filter::config::{RedisConfig, Transport};
+use weir_filter::config::RedisConfig;
+use weir_filter::redis::TransportKind;
 
 use super::Limiter;
 use super::warning::Warning;
@@ -26,7 +27,7 @@ pub(super) fn warnings(limiter: &Limiter<'_>) -> Vec<Warning> {
 
 /// The first threshold below `max_in_flight`. Only callouts reach thresholds: a stream is one connection per worker.
 fn low_threshold(redis: &RedisConfig, clusters: &[Cluster]) -> Option<LowThreshold> {
-    if redis.transport != Transport::Callout {
+    if redis.transport != TransportKind::Callout {
         return None;
     }
     let (index, cluster) = clusters.iter().enumerate().find(|(_, cluster)| cluster.name == redis.cluster)?;

@@ -1,6 +1,6 @@
 //! The Redis cluster of a limiter: its name, its protocol, and its bridge.
 
-use weir_filter::config::Transport;
+use weir_filter::redis::TransportKind;
 
 use super::Limiter;
 use super::problem::Problem;
@@ -22,9 +22,9 @@ pub(super) fn way_to_redis(limiter: &Limiter<'_>) -> Vec<Problem> {
     };
     let has_bridge = cluster.filters.iter().any(|filter| filter.root_id == BRIDGE);
     let bridge = match (redis.transport, has_bridge) {
-        (Transport::Stream, false) => Some(Problem::NoBridge { index }),
-        (Transport::Callout, true) => Some(Problem::Bridge { index }),
-        (Transport::Stream, true) | (Transport::Callout, false) => None,
+        (TransportKind::Stream, false) => Some(Problem::NoBridge { index }),
+        (TransportKind::Callout, true) => Some(Problem::Bridge { index }),
+        (TransportKind::Stream, true) | (TransportKind::Callout, false) => None,
     };
     protocol.into_iter().chain(bridge).collect()
 }
