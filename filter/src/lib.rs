@@ -9,10 +9,10 @@
 //! 5. [`respond`] turns the verdict into status, headers and body;
 //! 6. [`limiter`] is the state machine that leads a request through 2 to 5;
 //! 7. [`overrides`] are what operators say of limits at run time, read from Redis now and then;
-//! 8. `plugin` (wasm only) connects that machine to the proxy, over proxy-wasm's binary interface. Nothing else
-//!    talks to a proxy.
+//! 8. `worker` leads the proxy's callbacks to that machine, and carries out its effects;
+//! 9. `host` has the proxy's functions: `host::wasm` over proxy-wasm's binary interface, `host::fake` in native tests.
 //!
-//! Everything but `plugin` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
+//! Everything but `worker` and `host` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
 //!
 //! The wasm is built without `std`, which is an eighth of it otherwise.
 
@@ -25,14 +25,16 @@ extern crate alloc;
 pub mod config;
 pub mod descriptor;
 mod double;
+#[cfg(any(target_arch = "wasm32", test))]
+mod host;
 pub mod limit;
 pub mod limiter;
 pub mod overrides;
 mod pairs;
-#[cfg(target_arch = "wasm32")]
-mod plugin;
 mod protobuf;
 pub mod redis;
 pub mod respond;
 mod table;
 pub mod units;
+#[cfg(any(target_arch = "wasm32", test))]
+mod worker;

@@ -42,7 +42,7 @@ pub(crate) use self::overrides::replacements;
 pub use self::redis::RedisConfig;
 pub use self::request_body::{BodyConfig, OnUnreadable};
 pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(target_arch = "wasm32", test))]
 pub(crate) use self::shown::quoted;
 pub(crate) use self::shown::shown;
 

@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
+use super::callback::{Callback, RequestAttributes};
 use super::{State, Worker};
 use crate::descriptor::RequestBody;
+use crate::host::{self, Action, Buffer, Headers};
 use crate::limiter::{Decision, Pace, RequestId, Step};
-use crate::plugin::abi::{self, Action, Buffer, Headers};
-use crate::plugin::host::{Callback, RequestAttributes};
 use crate::respond::{self, Header};
 
 impl Worker {
     /// A request's headers have arrived, and its context is the current one.
-    pub(in crate::plugin) fn request(&self, request: u32, is_whole: bool) -> Action {
+    pub(super) fn request(&self, request: u32, is_whole: bool) -> Action {
         if !is_whole && self.with(|state| state.limiter.config().body.matters()) {
             return self.request_with_body(request);
         }
@@ -44,7 +44,7 @@ impl Worker {
             state.ticker.is_running().then(|| state.batching.arrive(RequestId(request), in_flight))
         });
         let Some(pace) = pace else { return false };
-        let is_told = pace != Pace::Schedule || abi::enqueue(turn).is_ok();
+        let is_told = pace != Pace::Schedule || host::enqueue(turn).is_ok();
         if !is_told {
             self.with(|state| {
                 state.batching.leave(RequestId(request));
@@ -55,12 +55,12 @@ impl Worker {
     }
 
     /// Some of a request's body is there: `size` bytes that were not shown before.
-    pub(in crate::plugin) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
+    pub(super) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
         let id = RequestId(request);
         if !self.with(|state| state.body_waits.awaits(id)) {
             return self.with(|state| state.rest_of(request)).of_body();
         }
-        let bytes = abi::buffer(Buffer::RequestBody, size);
+        let bytes = host::buffer(Buffer::RequestBody, size);
         let body = self.during(request, |callback| {
             let body = self.with(|state| state.body_waits.piece(callback.now, id, &bytes, is_whole));
             if body.is_none() {
@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// A request's trailers are there, so its body is whole.
-    pub(in crate::plugin) fn request_trailers(&self, request: u32) -> Action {
+    pub(super) fn request_trailers(&self, request: u32) -> Action {
         match self.with(|state| state.body_waits.end(RequestId(request))) {
             Some(body) => self.check(request, &RequestAttributes::with_body(body)),
             None => self.with(|state| state.rest_of(request)),
@@ -134,7 +134,7 @@ impl Worker {
         }
         if has_more && let Some(turn) = self.turn {
             // A queue that was there is there.
-            let _ = abi::enqueue(turn);
+            let _ = host::enqueue(turn);
         }
     }
 
@@ -153,7 +153,7 @@ impl Worker {
     }
 
     /// The response to a request. Headers are added once, beside those of other limiters.
-    pub(in crate::plugin) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
+    pub(super) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
         let headers = self.with(|state| state.admitted.get_mut(request).map(core::mem::take)).unwrap_or_default();
         if !headers.is_empty() {
             self.add_headers(headers, is_headers_only);
@@ -162,16 +162,16 @@ impl Worker {
     }
 
     fn add_headers(&self, headers: Vec<Header>, is_headers_only: bool) {
-        let theirs = |name| abi::header(Headers::Response, name);
+        let theirs = |name| host::header(Headers::Response, name);
         for (name, value) in respond::beside(headers, is_headers_only, &theirs) {
-            let set = abi::set_header(Headers::Response, name, &value);
+            let set = host::set_header(Headers::Response, name, &value);
             debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
         }
     }
 
     /// The end of a response is about to go to the client. What the request holds is given back before it does, so that
     /// the client's next request finds it free, whichever worker serves that.
-    pub(in crate::plugin) fn response_ends(&self, request: u32) -> Action {
+    pub(super) fn response_ends(&self, request: u32) -> Action {
         let request = RequestId(request);
         if !self.with(|state| state.limiter.holds_slots(request)) {
             return Action::Continue;
@@ -184,14 +184,14 @@ impl Worker {
                 self.with(|state| (state.limiter.is_at_rest(), state.limiter.holds_response(request)));
             if !is_at_rest && let Some(turn) = self.turn {
                 // A queue that was there is there; and there are ticks.
-                let _ = abi::enqueue(turn);
+                let _ = host::enqueue(turn);
             }
             if is_held { Action::Pause } else { Action::Continue }
         })
     }
 
     /// The request is over, answered or not.
-    pub(in crate::plugin) fn done(&self, request: u32) {
+    pub(super) fn done(&self, request: u32) {
         let holds_any = self.with(|state| {
             state.admitted.remove(request);
             state.body_waits.leave(RequestId(request));

@@ -7,10 +7,10 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use super::abi::{self, Action, Buffer, Headers};
+use super::Worker;
 use super::log_error;
 use super::wire::Wire;
-use super::worker::Worker;
+use crate::host::{self, Action, Buffer, Headers};
 use crate::redis::framing::{self, Unframer};
 
 /// The most that a worker is handed at once: the proxy's stack must hold all that its replies lead to (see
@@ -30,7 +30,7 @@ pub(super) struct Bridge {
 impl Bridge {
     /// The stream begins. `wires` are those of the VM's workers.
     pub(super) fn request_headers(&mut self, mut wires: impl Iterator<Item = Wire>) {
-        let path = abi::header(Headers::Request, ":path");
+        let path = host::header(Headers::Request, ":path");
         self.wire = path.and_then(|path| wires.find(|wire| wire.path().as_bytes() == path));
     }
 
@@ -39,12 +39,12 @@ impl Bridge {
             && let Some(wire) = &self.wire
             && wire.with_sending(|sending| {
                 let is_all = framing::framed_size(sending) == size;
-                is_all && abi::replace_buffer(Buffer::RequestBody, size, sending).is_ok()
+                is_all && host::replace_buffer(Buffer::RequestBody, size, sending).is_ok()
             })
         {
             return Action::Continue;
         }
-        let body = abi::buffer(Buffer::RequestBody, size);
+        let body = host::buffer(Buffer::RequestBody, size);
         if let Err(error) = self.unframer.push(&body, &mut self.out) {
             log_error(&format!("bridge: {error}"));
             self.out.clear();
@@ -58,18 +58,18 @@ impl Bridge {
     }
 
     pub(super) fn response_headers(&mut self) -> Action {
-        let set = abi::set_header(Headers::Response, "content-type", "application/grpc");
+        let set = host::set_header(Headers::Response, "content-type", "application/grpc");
         debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
         Action::Continue
     }
 
     /// Redis has answered something. What is returned is for the worker, once this is no longer in use: it may send.
     pub(super) fn response_body(&mut self, size: usize) -> Option<(Rc<Worker>, Vec<u8>)> {
-        let body = abi::buffer(Buffer::ResponseBody, size);
+        let body = host::buffer(Buffer::ResponseBody, size);
         if let Some(wire) = &self.wire
             && body.len() <= MAX_AT_ONCE
             && wire.is_current()
-            && abi::replace_buffer(Buffer::ResponseBody, size, &[]).is_ok()
+            && host::replace_buffer(Buffer::ResponseBody, size, &[]).is_ok()
         {
             return Some((wire.worker(), body));
         }
@@ -79,7 +79,7 @@ impl Bridge {
     }
 
     fn replace(&mut self, buffer: Buffer, size: usize) {
-        let replaced = abi::replace_buffer(buffer, size, &self.out);
+        let replaced = host::replace_buffer(buffer, size, &self.out);
         debug_assert_eq!(replaced, Ok(()), "the proxy calls about this buffer");
         self.out.clear();
     }

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use alloc::string::String;
 
-use super::worker::Worker;
+use super::Worker;
 
 /// The gRPC service that streams are of, to the proxy: no server has it.
 pub(super) const SERVICE: &str = "weir.Redis";

@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code, reason = "an unmangled name could be another's, too: these are the ABI's")]
 
-use crate::plugin::contexts::{self, CONTEXTS};
+use super::one_thread::OneThread;
+use crate::worker::Contexts;
+
+static CONTEXTS: OneThread<Contexts> = OneThread::new(Contexts::new());
 
 unsafe extern "C" {
     /// The C library's constructors, by the linker.
@@ -38,12 +41,12 @@ extern "C" fn proxy_on_done(context: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_tick(root: u32) {
-    contexts::with_worker(root, |worker| worker.tick());
+    CONTEXTS.with_worker(root, |worker| worker.tick());
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_queue_ready(root: u32, queue: u32) {
-    contexts::with_worker(root, |worker| worker.turn_ends(queue));
+    CONTEXTS.with_worker(root, |worker| worker.turn_ends(queue));
 }
 
 #[unsafe(no_mangle)]
@@ -78,15 +81,15 @@ extern "C" fn proxy_on_response_trailers(context: u32, _count: usize) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_http_call_response(root: u32, token: u32, headers: usize, size: usize, _trailers: usize) {
-    contexts::with_worker(root, |worker| worker.callout_response(token, headers, size));
+    CONTEXTS.with_worker(root, |worker| worker.callout_response(token, headers, size));
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_grpc_receive(root: u32, token: u32, size: usize) {
-    contexts::with_worker(root, |worker| worker.stream_message(token, size));
+    CONTEXTS.with_worker(root, |worker| worker.stream_message(token, size));
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_grpc_close(root: u32, token: u32, _status: u32) {
-    contexts::with_worker(root, |worker| worker.stream_close(token));
+    CONTEXTS.with_worker(root, |worker| worker.stream_close(token));
 }

@@ -5,13 +5,13 @@
 use core::ops::Deref;
 
 /// What a static holds, in a VM.
-pub(in crate::plugin) struct OneThread<T>(T);
+pub(super) struct OneThread<T>(T);
 
 // SAFETY: a VM has one thread.
 unsafe impl<T> Sync for OneThread<T> {}
 
 impl<T> OneThread<T> {
-    pub(in crate::plugin) const fn new(value: T) -> Self {
+    pub(super) const fn new(value: T) -> Self {
         Self(value)
     }
 }

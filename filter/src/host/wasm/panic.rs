@@ -4,7 +4,8 @@ use alloc::string::String;
 use core::arch::wasm32::unreachable;
 use core::panic::PanicInfo;
 
-use super::{Level, log};
+use super::log;
+use crate::host::Level;
 
 /// Logs where, and traps: the proxy then gives up the VM. Why is left out, as it may repeat what a client sent. Without
 /// memory for so much as the line, it panics within itself, until the stack is at its end and traps as well.

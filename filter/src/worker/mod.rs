@@ -1,22 +1,34 @@
-//! One worker's limiter, and the proxy calls that carry out what it asks for.
+//! Worker: one limiter's requests, callbacks and ticks, and the calls to the host that carry out its effects.
+//!
+//! The module plays two roles, which `root_id` tells apart: `limiter` among a listener's HTTP filters, and `bridge` among
+//! the upstream HTTP filters of the Redis cluster. [`Contexts`] finds the [`Worker`] or the bridge of a callback.
 
+mod bridge;
+mod callback;
+mod contexts;
 mod effects;
 mod requests;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
+mod tests;
+mod wire;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::abi::{self, Buffer, Headers};
-use super::host::{Callback, Clock};
+pub(crate) use self::callback::Callback;
+use self::callback::Clock;
+pub(crate) use self::contexts::Contexts;
 use crate::config::Config;
+use crate::host::{self, Buffer, Headers, Level};
 use crate::limiter::{Batching, BodyWaits, Counters, Limiter, Ticker};
 use crate::redis::Failure;
 use crate::respond::Header;
 use crate::table::Table;
 
 /// One worker: what all contexts of a plugin share within a VM.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     root: u32,
     clock: Clock,
     /// Where Redis is.
@@ -48,16 +60,16 @@ struct State {
 impl Worker {
     /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one, or has
     /// no random numbers.
-    pub(super) fn new(root: u32, config: Config) -> Option<Self> {
+    pub(crate) fn new(root: u32, config: Config) -> Option<Self> {
         // Another for each worker of each proxy.
         let seed = getrandom::u64().ok()?;
-        let define = |name: &String| abi::define_counter(name).ok();
+        let define = |name: &String| host::define_counter(name).ok();
         let counters = Counters::names(&config).iter().map(define).collect::<Option<_>>()?;
         Some(Self {
             root,
             clock: Clock::start(),
             cluster: config.redis.cluster.clone(),
-            turn: abi::register_queue(&format!("weir.turn.{seed:016x}")).ok(),
+            turn: host::register_queue(&format!("weir.turn.{seed:016x}")).ok(),
             counters,
             sending: RefCell::new(Vec::new()),
             state: RefCell::new(State {
@@ -73,7 +85,7 @@ impl Worker {
         })
     }
 
-    pub(super) fn tick(&self) {
+    pub(crate) fn tick(&self) {
         self.during(self.root, |callback| {
             self.with(|state| state.limiter.tick(callback.now));
             self.report();
@@ -84,20 +96,20 @@ impl Worker {
     }
 
     /// The proxy has been through all that was there to be done.
-    pub(super) fn turn_ends(&self, queue: u32) {
-        while abi::dequeue(queue).is_some() {}
+    pub(crate) fn turn_ends(&self, queue: u32) {
+        while host::dequeue(queue).is_some() {}
         self.with(|state| state.limiter.redis().handle_turn());
         self.during(self.root, |callback| self.end_turn(callback));
     }
 
-    pub(super) fn stream_message(&self, token: u32, size: usize) {
+    pub(crate) fn stream_message(&self, token: u32, size: usize) {
         if self.with(|state| state.stream == Some(token)) {
-            self.stream_bytes(self.root, &abi::buffer(Buffer::StreamMessage, size));
+            self.stream_bytes(self.root, &host::buffer(Buffer::StreamMessage, size));
         }
     }
 
     /// Redis has answered something, on the stream that this worker has now. `context` is the one that was called.
-    pub(super) fn stream_bytes(&self, context: u32, bytes: &[u8]) {
+    pub(crate) fn stream_bytes(&self, context: u32, bytes: &[u8]) {
         self.during(context, |callback| {
             self.with(|state| state.limiter.redis().handle_bytes(callback.now, bytes));
             self.perform_background(callback);
@@ -105,24 +117,24 @@ impl Worker {
     }
 
     /// The name of the stream that was opened last, or is being opened.
-    pub(super) fn last_stream(&self) -> u64 {
+    pub(crate) fn last_stream(&self) -> u64 {
         self.with(|state| state.stream_name)
     }
 
     /// Whether it is the stream of this name that there is now.
-    pub(super) fn listens_to(&self, stream: u64) -> bool {
+    pub(crate) fn listens_to(&self, stream: u64) -> bool {
         self.with(|state| state.stream.is_some() && state.stream_name == stream)
     }
 
     /// Shows what is being sent at this moment, if anything; whether `show` took it.
-    pub(super) fn with_sending(&self, show: impl FnOnce(&[u8]) -> bool) -> bool {
+    pub(crate) fn with_sending(&self, show: impl FnOnce(&[u8]) -> bool) -> bool {
         let sending = self.sending.borrow();
         !sending.is_empty() && show(&sending)
     }
 
-    pub(super) fn stream_close(&self, token: u32) {
+    pub(crate) fn stream_close(&self, token: u32) {
         // The proxy keeps the stream's handle until this side has closed it too, and refuses only to close none.
-        let _ = abi::close_stream(token);
+        let _ = host::close_stream(token);
         if self.with(|state| state.stream != Some(token)) {
             return;
         }
@@ -136,7 +148,7 @@ impl Worker {
     }
 
     /// A callout is over, whatever context it was for: to the proxy, all are of the root context.
-    pub(super) fn callout_response(&self, token: u32, headers: usize, size: usize) {
+    pub(crate) fn callout_response(&self, token: u32, headers: usize, size: usize) {
         self.during(self.root, |callback| {
             self.with(|state| {
                 let Some(at) = state.callouts.iter().position(|(known, _)| *known == token) else { return };
@@ -146,7 +158,7 @@ impl Worker {
                 state.limiter.redis().handle_callout(callback.now, id, body);
             });
             // The next callout waits for the end of the turn, and for a tick where there are no queues.
-            let _ = self.turn.map(abi::enqueue);
+            let _ = self.turn.map(host::enqueue);
             self.perform_background(callback);
         });
     }
@@ -156,7 +168,7 @@ impl Worker {
         self.with(|state| {
             for (counter, gained) in state.limiter.counters().take() {
                 if let Some(&counter) = self.counters.get(counter) {
-                    let _ = abi::increment(counter, i64::try_from(gained).unwrap_or(i64::MAX));
+                    let _ = host::increment(counter, i64::try_from(gained).unwrap_or(i64::MAX));
                 }
             }
         });
@@ -181,12 +193,25 @@ impl Worker {
 fn callout_body(headers: usize, size: usize) -> Result<Vec<u8>, Failure> {
     // Without headers, the connection was lost, and the proxy has none to be asked for. Where there are any, a
     // cluster of raw TCP answers 200, and any other status is the proxy's own word on why there is no answer.
-    let status = (headers > 0).then(|| abi::header(Headers::Callout, ":status")).flatten();
+    let status = (headers > 0).then(|| host::header(Headers::Callout, ":status")).flatten();
     match status.as_deref() {
-        Some(b"200") => Ok(abi::buffer(Buffer::CalloutBody, size)),
+        Some(b"200") => Ok(host::buffer(Buffer::CalloutBody, size)),
         Some(b"504") => Err(Failure::Timeout),
-        Some(_) if abi::header(Headers::Callout, "x-envoy-overloaded").is_some() => Err(Failure::CircuitBreaker),
+        Some(_) if host::header(Headers::Callout, "x-envoy-overloaded").is_some() => Err(Failure::CircuitBreaker),
         Some(_) => Err(Failure::Unavailable),
         None => Err(Failure::Reset),
     }
+}
+
+fn log_error(line: &str) {
+    log(Level::Error, line);
+}
+
+fn log_warning(line: &str) {
+    log(Level::Warn, line);
+}
+
+#[inline(never)]
+fn log(level: Level, line: &str) {
+    host::log(level, &["weir: ", line].concat());
 }

@@ -5,19 +5,17 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::abi::{self, Action, Buffer, OneThread};
+use super::Worker;
 use super::bridge::Bridge;
-use super::host::variable;
+use super::callback::variable;
 use super::wire::Wire;
-use super::worker::Worker;
 use super::{log_error, log_warning};
 use crate::config;
+use crate::host::{self, Action, Buffer};
 use crate::table::Table;
 
-pub(super) static CONTEXTS: OneThread<Contexts> = OneThread::new(Contexts::new());
-
 /// All contexts of a VM. None of its cells is borrowed while anything else of the filter's runs.
-pub(super) struct Contexts {
+pub(crate) struct Contexts {
     /// By their ids. A VM has a few.
     roots: RefCell<Vec<(u32, Role)>>,
     exchanges: RefCell<Table<Exchange>>,
@@ -37,21 +35,14 @@ enum Exchange {
     Bridged(Rc<RefCell<Bridge>>),
 }
 
-/// Runs on the worker of a root context, if that is a limiter's.
-pub(super) fn with_worker(root: u32, run: impl FnOnce(&Worker)) {
-    if let Some(Role::Limiter(worker)) = CONTEXTS.role(root) {
-        run(&worker);
-    }
-}
-
 impl Contexts {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { roots: RefCell::new(Vec::new()), exchanges: RefCell::new(Table::new()) }
     }
 
     /// A context of a root context, or a root context, which is nothing before it is configured. Proxies send no
     /// requests to a plugin that refused its configuration; it would let them pass.
-    pub(super) fn create(&self, context: u32, root: u32) {
+    pub(crate) fn create(&self, context: u32, root: u32) {
         let exchange = match self.role(root) {
             Some(Role::Limiter(worker)) => Exchange::Limited(worker),
             Some(Role::Bridge) => Exchange::Bridged(Rc::default()),
@@ -62,10 +53,10 @@ impl Contexts {
 
     /// Reads the plugin's configuration, of `size` bytes. Every error in it is logged, and the proxy refuses to start
     /// with it.
-    pub(super) fn configure(&self, root: u32, size: usize) -> bool {
-        let root_id = abi::property(&["plugin_root_id"]).unwrap_or_default();
+    pub(crate) fn configure(&self, root: u32, size: usize) -> bool {
+        let root_id = host::property(&["plugin_root_id"]).unwrap_or_default();
         let role = match root_id.as_slice() {
-            b"limiter" => limiter(root, &abi::buffer(Buffer::PluginConfiguration, size)).map(Role::Limiter),
+            b"limiter" => limiter(root, &host::buffer(Buffer::PluginConfiguration, size)).map(Role::Limiter),
             b"bridge" => Some(Role::Bridge),
             other => {
                 let other = config::quoted(&String::from_utf8_lossy(other));
@@ -80,7 +71,7 @@ impl Contexts {
     }
 
     /// A context is over.
-    pub(super) fn done(&self, context: u32) {
+    pub(crate) fn done(&self, context: u32) {
         let exchange = self.exchanges.borrow_mut().remove(context);
         match exchange {
             Some(Exchange::Limited(worker)) => worker.done(context),
@@ -89,7 +80,7 @@ impl Contexts {
         }
     }
 
-    pub(super) fn request_headers(&self, context: u32, is_whole: bool) -> Action {
+    pub(crate) fn request_headers(&self, context: u32, is_whole: bool) -> Action {
         match self.exchange(context) {
             Some(Exchange::Limited(worker)) => worker.request(context, is_whole),
             Some(Exchange::Bridged(bridge)) => {
@@ -100,7 +91,7 @@ impl Contexts {
         }
     }
 
-    pub(super) fn request_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
+    pub(crate) fn request_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
         match self.exchange(context) {
             Some(Exchange::Limited(worker)) => worker.request_body(context, size, is_whole),
             Some(Exchange::Bridged(bridge)) => on(&bridge, |bridge| bridge.request_body(size)).unwrap_or_default(),
@@ -108,14 +99,14 @@ impl Contexts {
         }
     }
 
-    pub(super) fn request_trailers(&self, context: u32) -> Action {
+    pub(crate) fn request_trailers(&self, context: u32) -> Action {
         match self.exchange(context) {
             Some(Exchange::Limited(worker)) => worker.request_trailers(context),
             _ => Action::Continue,
         }
     }
 
-    pub(super) fn response_headers(&self, context: u32, is_headers_only: bool) -> Action {
+    pub(crate) fn response_headers(&self, context: u32, is_headers_only: bool) -> Action {
         match self.exchange(context) {
             Some(Exchange::Limited(worker)) => worker.response_headers(context, is_headers_only),
             Some(Exchange::Bridged(bridge)) => on(&bridge, Bridge::response_headers).unwrap_or_default(),
@@ -123,7 +114,7 @@ impl Contexts {
         }
     }
 
-    pub(super) fn response_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
+    pub(crate) fn response_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
         match self.exchange(context) {
             Some(Exchange::Limited(worker)) if is_whole => return worker.response_ends(context).of_body(),
             Some(Exchange::Bridged(bridge)) => {
@@ -136,7 +127,7 @@ impl Contexts {
         Action::Continue
     }
 
-    pub(super) fn response_trailers(&self, context: u32) -> Action {
+    pub(crate) fn response_trailers(&self, context: u32) -> Action {
         match self.exchange(context) {
             Some(Exchange::Limited(worker)) => worker.response_ends(context),
             _ => Action::Continue,
@@ -149,6 +140,13 @@ impl Contexts {
 
     fn exchange(&self, context: u32) -> Option<Exchange> {
         self.exchanges.borrow().get(context).cloned()
+    }
+
+    /// Runs on the worker of a root context, if that is a limiter's.
+    pub(crate) fn with_worker(&self, root: u32, run: impl FnOnce(&Worker)) {
+        if let Some(Role::Limiter(worker)) = self.role(root) {
+            run(&worker);
+        }
     }
 
     /// The streams of all workers of this VM.

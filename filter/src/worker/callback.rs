@@ -4,8 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 
-use super::abi::{self, Headers};
 use crate::descriptor::{Attributes, Memo, RequestBody};
+use crate::host::{self, Headers};
 use crate::limiter::Decision;
 use crate::units::Micros;
 
@@ -17,7 +17,7 @@ const NANOS_PER_MICRO: u64 = 1_000;
 /// Headers are read all at once, and once: asked for one by its name, Envoy gives only the first of several values
 /// (seen in 1.40 over HTTP/1), behind which the one that counts could hide.
 #[derive(Default)]
-pub(super) struct RequestAttributes {
+pub(crate) struct RequestAttributes {
     body: RequestBody,
     /// As the proxy encodes them.
     headers: OnceCell<Vec<u8>>,
@@ -25,18 +25,18 @@ pub(super) struct RequestAttributes {
 }
 
 impl RequestAttributes {
-    pub(super) fn with_body(body: RequestBody) -> Self {
+    pub(crate) fn with_body(body: RequestBody) -> Self {
         Self { body, ..Self::default() }
     }
 }
 
 impl Attributes for RequestAttributes {
     fn headers(&self) -> &[u8] {
-        self.headers.get_or_init(|| abi::headers(Headers::Request))
+        self.headers.get_or_init(|| host::headers(Headers::Request))
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
-        abi::property(path)
+        host::property(path)
     }
 
     fn body(&self) -> &RequestBody {
@@ -49,8 +49,8 @@ impl Attributes for RequestAttributes {
 }
 
 /// A variable of the environment that the proxy gives the VM.
-pub(super) fn variable(name: &str) -> Option<String> {
-    let environment = abi::environment();
+pub(crate) fn variable(name: &str) -> Option<String> {
+    let environment = host::environment();
     let value =
         environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
     String::from_utf8(value?.to_vec()).ok()
@@ -64,50 +64,50 @@ const CHECKS_PER_CALLBACK: usize = 128;
 
 /// One callback: when it is, in whose place the proxy takes calls to act, and what it has decided. The place is at
 /// first that of the context which the proxy called; it forgets any other when the callback returns.
-pub(super) struct Callback {
+pub(crate) struct Callback {
     /// The clock is asked once: each time is a call out of the VM.
-    pub(super) now: Micros,
+    pub(crate) now: Micros,
     own: u32,
     effective: u32,
     decided: Vec<(u32, Decision)>,
 }
 
 impl Callback {
-    pub(super) fn of(own: u32, clock: Clock) -> Self {
+    pub(crate) fn of(own: u32, clock: Clock) -> Self {
         Self { now: clock.now(), own, effective: own, decided: Vec::new() }
     }
 
     /// The context whose callback it is.
-    pub(super) fn own(&self) -> u32 {
+    pub(crate) fn own(&self) -> u32 {
         self.own
     }
 
     /// Decides a request, once all else of this callback is done: an answer has Envoy stop the filters of this VM that
     /// are called until the callback is over, so that of what is sent after it the bridge would lose what it passes on.
-    pub(super) fn decide(&mut self, request: u32, decision: Decision) {
+    pub(crate) fn decide(&mut self, request: u32, decision: Decision) {
         self.decided.push((request, decision));
     }
 
     /// Whether it may decide one more.
-    pub(super) fn may_decide(&self) -> bool {
+    pub(crate) fn may_decide(&self) -> bool {
         self.decided.len() < DECISIONS_PER_CALLBACK
     }
 
     /// Whether it may check one more, which it may have to decide.
-    pub(super) fn may_check(&self) -> bool {
+    pub(crate) fn may_check(&self) -> bool {
         self.decided.len() < CHECKS_PER_CALLBACK
     }
 
     /// What it has decided.
-    pub(super) fn take_decided(&mut self) -> Vec<(u32, Decision)> {
+    pub(crate) fn take_decided(&mut self) -> Vec<(u32, Decision)> {
         core::mem::take(&mut self.decided)
     }
 
     /// Acts in the place of a context from here on. `false` where it is no more: acting nonetheless would act on
     /// another request.
-    pub(super) fn acts_as(&mut self, context: u32) -> bool {
+    pub(crate) fn acts_as(&mut self, context: u32) -> bool {
         if self.effective != context {
-            if abi::set_effective_context(context).is_err() {
+            if host::set_effective_context(context).is_err() {
                 return false;
             }
             self.effective = context;
@@ -118,16 +118,16 @@ impl Callback {
 
 /// The proxy's monotonic clock, counted from when it was first asked: what it was then.
 #[derive(Clone, Copy)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     zero: u64,
 }
 
 impl Clock {
-    pub(super) fn start() -> Self {
-        Self { zero: abi::monotonic_nanos() }
+    pub(crate) fn start() -> Self {
+        Self { zero: host::monotonic_nanos() }
     }
 
-    pub(super) fn now(self) -> Micros {
-        Micros(abi::monotonic_nanos().saturating_sub(self.zero) / NANOS_PER_MICRO)
+    pub(crate) fn now(self) -> Micros {
+        Micros(host::monotonic_nanos().saturating_sub(self.zero) / NANOS_PER_MICRO)
     }
 }

@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 
 use super::Worker;
+use super::callback::Callback;
+use super::{log_warning, wire};
+use crate::host;
 use crate::limiter::{Decision, Effect, Pace, RequestId};
 use crate::pairs;
-use crate::plugin::host::Callback;
-use crate::plugin::wire;
-use crate::plugin::{abi, log_warning};
 use crate::redis::Callout;
 use crate::respond::{Header, LocalReply};
 
@@ -32,7 +32,7 @@ impl Worker {
                         && callback.acts_as(self.root)
                     {
                         // The proxy refuses only to cancel what is no more.
-                        let _ = abi::cancel_stream(token);
+                        let _ = host::cancel_stream(token);
                     }
                 }
                 Effect::CallOut(callout) => self.call_out(callback, &callout),
@@ -41,7 +41,7 @@ impl Worker {
                         for (name, value) in entries {
                             // A proxy that keeps no such state (filter state, named `wasm.{name}` in Envoy) loses a
                             // line of the access log, and nothing else.
-                            let _ = abi::set_property(name, &value);
+                            let _ = host::set_property(name, &value);
                         }
                     }
                 }
@@ -65,7 +65,7 @@ impl Worker {
         if let Some(period) = period
             && callback.acts_as(self.root)
         {
-            let set = abi::set_tick_period(u32::try_from(period.as_millis()).unwrap_or(u32::MAX));
+            let set = host::set_tick_period(u32::try_from(period.as_millis()).unwrap_or(u32::MAX));
             debug_assert_eq!(set, Ok(()), "any period is one");
         }
     }
@@ -85,7 +85,7 @@ impl Worker {
             state.stream_name = state.stream_name.wrapping_add(1);
             state.stream_name
         });
-        let open = || abi::open_stream(&self.cluster, wire::SERVICE, &wire::method(name));
+        let open = || host::open_stream(&self.cluster, wire::SERVICE, &wire::method(name));
         let opened = callback.acts_as(self.root).then(open);
         self.with(|state| match opened {
             Some(Ok(token)) => state.stream = Some(token),
@@ -102,7 +102,7 @@ impl Worker {
         });
         match pace {
             None | Some(Pace::Wait) => {}
-            Some(Pace::Schedule) if self.turn.is_some_and(|turn| abi::enqueue(turn).is_ok()) => {}
+            Some(Pace::Schedule) if self.turn.is_some_and(|turn| host::enqueue(turn).is_ok()) => {}
             Some(Pace::Schedule) => {
                 self.with(|state| state.batching.turn_ended());
                 self.send_now(callback);
@@ -119,7 +119,7 @@ impl Worker {
         });
         let Some(stream) = stream else { return };
         // The proxy looks the token up in the effective context: the stream is the root context's.
-        let send = |token| callback.acts_as(self.root) && abi::send(token, &self.sending.borrow()).is_ok();
+        let send = |token| callback.acts_as(self.root) && host::send(token, &self.sending.borrow()).is_ok();
         let sent = stream.is_some_and(send);
         self.sending.borrow_mut().clear();
         if !sent {
@@ -135,7 +135,7 @@ impl Worker {
         let headers = pairs::encode(headers.into_iter());
         let timeout = u32::try_from(callout.timeout_ms).unwrap_or(u32::MAX);
         let called =
-            callback.acts_as(self.root).then(|| abi::http_call(&self.cluster, &headers, &callout.body, timeout));
+            callback.acts_as(self.root).then(|| host::http_call(&self.cluster, &headers, &callout.body, timeout));
         self.with(|state| match called {
             Some(Ok(token)) => state.callouts.push((token, callout.id)),
             _ => state.limiter.redis().handle_callout_refused(callback.now, callout.id),
@@ -148,13 +148,13 @@ impl Worker {
                 if callback.acts_as(request) {
                     self.admit(request, headers);
                     // The proxy refuses that of no request that is there.
-                    let _ = abi::resume_request();
+                    let _ = host::resume_request();
                 }
             }
             Decision::EndResponse => {
                 if callback.acts_as(request) {
                     // The proxy refuses that of no request that is there.
-                    let _ = abi::resume_response();
+                    let _ = host::resume_response();
                 }
             }
             Decision::Answer(reply) => {
@@ -177,5 +177,5 @@ fn answer(reply: &LocalReply) {
     // The proxy's status of an answer to gRPC is 200 whatever is said here.
     let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
     // The proxy does not refuse it: the request is there, and not answered yet.
-    let _ = abi::send_local_response(status, &reply.details, reply.encoded_headers(), &reply.body, reply.grpc_status);
+    let _ = host::send_local_response(status, &reply.details, reply.encoded_headers(), &reply.body, reply.grpc_status);
 }
