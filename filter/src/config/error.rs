@@ -26,7 +26,7 @@ impl ConfigErrors {
         all.next().map(|first| Self { first, rest: all.collect() })
     }
 
-    /// The first error alone.
+    /// Returns the first error alone.
     #[must_use]
     pub fn into_first(self) -> ConfigError {
         self.first
@@ -122,30 +122,30 @@ pub enum Expected {
     The(&'static str),
     /// A whole number within bounds, both included.
     Integer {
-        /// The least.
+        /// Least number.
         min: u64,
-        /// The greatest.
+        /// Greatest number.
         max: u64,
     },
     /// A string with a length in bytes within bounds, both included.
     Text {
-        /// The least.
+        /// Least length in bytes.
         min: usize,
-        /// The greatest.
+        /// Greatest length in bytes.
         max: usize,
     },
     /// A list with a number of items within bounds, both included.
     Items {
-        /// The least.
+        /// Least number of items.
         min: usize,
-        /// The greatest.
+        /// Greatest number of items.
         max: usize,
     },
     /// A duration within bounds, both included.
     Duration {
-        /// The shortest.
+        /// Shortest duration.
         min: Micros,
-        /// The longest.
+        /// Longest duration.
         max: Micros,
     },
     /// A string of a list.

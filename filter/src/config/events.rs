@@ -39,7 +39,7 @@ pub struct Fraction(u32);
 
 impl Fraction {
     const WHOLE: u32 = 1_000_000;
-    /// The whole.
+    /// Fraction of all events.
     pub const ALL: Self = Self(Self::WHOLE);
 
     /// Whether an event with the random number `random` is in the fraction. All numbers must be equally likely.

@@ -34,7 +34,7 @@ impl Report {
     /// Index of the whole configuration, which is not in `places`.
     pub(super) const ROOT: usize = usize::MAX;
 
-    /// All errors and notices, each in the order of their reports.
+    /// Returns all errors and notices, both in the order reported.
     pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigNotice>) {
         (self.errors.into_inner(), self.notices.into_inner())
     }

@@ -74,11 +74,11 @@ impl ErrorStatus {
 /// Response headers that inform a client of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseHeaders {
-    /// The legacy triple `x-ratelimit-limit`, `-remaining` and `-reset`. Default.
+    /// The legacy triple `x-ratelimit-limit`, `-remaining` and `-reset`. On by default.
     pub x_ratelimit: bool,
     /// The IETF draft's `ratelimit-policy` and `ratelimit`. Off by default.
     pub ratelimit: bool,
-    /// `retry-after` (RFC 9110, §10.2.3). Default.
+    /// `retry-after` (RFC 9110, §10.2.3). On by default.
     pub retry_after: bool,
 }
 

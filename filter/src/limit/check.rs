@@ -274,7 +274,7 @@ impl BucketCheck {
                 call.bytes(bucket.unit().to_string().as_bytes());
             }
         }
-        // Below 2⁵².
+        // At most 2⁵² and the flags, as a rate is at most 2⁵⁰ units per µs.
         call.number(rate.per_micro().wrapping_mul(4) | flags);
     }
 
@@ -365,7 +365,8 @@ impl MalformedReply {
     }
 }
 
-/// Reads a reply of integers: whether it admits, Redis' time, and all integers. The first integer says both.
+/// Reads a reply of integers: whether it admits, Redis' time, and all integers. The first integer is the time, negative
+/// for a denial.
 pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, Integers<'_>)> {
     let integers = Integers::of(reply)?;
     let first = integers.get(0)?;

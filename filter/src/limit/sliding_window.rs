@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_before_counts_for_what_the_sliding_window_covers_of_it() {
+    fn the_window_before_counts_in_proportion_to_its_covered_part() {
         // Cloudflare's example: 42 in the minute before, 18 in the 15 s of this.
         let minute = sliding(50, 60_000_000);
         let now = Micros(60_000_000_000 + 15_000_000);
