@@ -1,4 +1,4 @@
-//! How a limit admits: one algorithm, or several windows at once.
+//! A limit's algorithm: one of five kinds, or several of them as `windows`.
 
 use core::num::NonZeroU64;
 
@@ -10,29 +10,30 @@ use crate::limit::{
 };
 use crate::units::Micros;
 
-/// The fields of a limit of which it has exactly one.
-const WAYS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency", "windows"];
-/// The same, without windows in windows.
+/// Fields of a limit that exclude each other: every limit has exactly one of them.
+const KINDS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency", "windows"];
+/// Fields of a window: the same without `windows`.
 pub(super) const ALGORITHMS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
 const MAX_WINDOWS: usize = 8;
 
 /// Envoy's `TokenBucket` counts in `uint32`.
 const MAX_TOKENS: u64 = u32::MAX as u64;
-/// The most that a bucket of one token may take to fill: 142 years.
+/// Longest time for one token: 142 years.
 const MAX_FILL_INTERVAL: Micros = Micros::from_secs(4_503_599_627);
-/// 71 years, and the most requests that a window may count, and a log may list.
+/// Longest window: 71 years.
 const MAX_WINDOW: Micros = Micros::from_secs(2_251_799_813);
 const MAX_REQUESTS: u64 = 1 << 32;
+/// Most requests of an exact sliding window, which lists each of them.
 const MAX_LOGGED: u64 = 10_000;
 const DEFAULT_LEASE: Micros = Micros::from_secs(60);
 const MAX_LEASE: Micros = Micros::from_secs(86_400);
 const MAX_MAX_DELAY: Micros = Micros::from_secs(60);
 
-/// The limit's way of admitting, and its `max_delay`.
+/// Reads the limit's algorithms, with its `max_delay`.
 pub(super) fn read(limit: &Object<'_>) -> Option<Algorithms> {
     let max_delay = limit.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=MAX_MAX_DELAY));
-    let (way, node) = limit.exactly_one(WAYS)?;
-    let mut algorithms = match way {
+    let (kind, node) = limit.exactly_one(KINDS)?;
+    let mut algorithms = match kind {
         "windows" => node.each(1..=MAX_WINDOWS, |node| {
             let (kind, node) = node.one_field(ALGORITHMS)?;
             algorithm(kind, &node)
@@ -43,7 +44,7 @@ pub(super) fn read(limit: &Object<'_>) -> Option<Algorithms> {
     Algorithms::new(&algorithms).map_or_else(|error| node.fail(Problem::Algorithms(error)), Some)
 }
 
-/// One of an override's windows. What it leaves out, where a limit's own window has a default, is left to that.
+/// Reads a window of an override. A field that it leaves out, where a limit's own window has a default, is the limit's.
 pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Option<Replacement> {
     let inherited = match kind {
         "sliding_window" => Some("mode"),
@@ -57,14 +58,14 @@ pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Option<Replacement> {
 
 #[inline(never)]
 fn algorithm(kind: &str, node: &Node<'_>) -> Option<Algorithm> {
-    let made = match kind {
+    let result = match kind {
         "token_bucket" => token_bucket(node)?,
         "sliding_window" => sliding_window(node)?,
         "fixed_window" => fixed_window(node)?,
         "quota" => quota(node)?,
         _ => concurrency(node)?,
     };
-    made.map_or_else(|error| node.fail(Problem::Algorithm(error)), Some)
+    result.map_or_else(|error| node.fail(Problem::Algorithm(error)), Some)
 }
 
 /// Gives the token buckets among `algorithms` the limit's `max_delay`.
@@ -86,10 +87,11 @@ fn shape(limit: &Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) ->
     if shaped { Some(()) } else { node.unexpected(Expected::The("a token_bucket beside max_delay")) }
 }
 
-type Made = Option<Result<Algorithm, AlgorithmError>>;
+/// Algorithm that was read. `None` where an error is reported already.
+type AlgorithmResult = Option<Result<Algorithm, AlgorithmError>>;
 
-/// Envoy's `envoy.type.v3.TokenBucket`.
-fn token_bucket(node: &Node<'_>) -> Made {
+/// Reads a token bucket, with the fields of Envoy's `envoy.type.v3.TokenBucket`.
+fn token_bucket(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_tokens", "tokens_per_fill", "fill_interval"])?;
     let max_tokens =
         fields.required("max_tokens", "the bucket's capacity").and_then(|node| node.integer(0..=MAX_TOKENS));
@@ -108,7 +110,7 @@ fn token_bucket(node: &Node<'_>) -> Made {
     Some(bucket.map(Algorithm::TokenBucket).map_err(AlgorithmError::from))
 }
 
-fn sliding_window(node: &Node<'_>) -> Made {
+fn sliding_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "window", "mode"])?;
     let exact = fields.or("mode", false, |node| node.one_of(&[("approximate", false), ("exact", true)], &[]));
     let max = if exact == Some(true) { MAX_LOGGED } else { MAX_REQUESTS };
@@ -119,13 +121,13 @@ fn sliding_window(node: &Node<'_>) -> Made {
     })
 }
 
-fn fixed_window(node: &Node<'_>) -> Made {
+fn fixed_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "window"])?;
     let (limit, window) = (max_requests(&fields, MAX_REQUESTS), window(&fields));
     Some(FixedWindow::new(limit?, window?).map(Algorithm::FixedWindow))
 }
 
-fn quota(node: &Node<'_>) -> Made {
+fn quota(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "unit", "utc_offset"])?;
     let limit = max_requests(&fields, MAX_REQUESTS);
     let unit = fields
@@ -133,19 +135,19 @@ fn quota(node: &Node<'_>) -> Made {
         .and_then(|node| node.one_of(&Period::ALL.map(|period| (period.name(), period)), &[]));
     let offset = fields.or("utc_offset", 0, |node| {
         let expected = "an offset from UTC such as \"+02:00\", from \"-14:00\" to \"+14:00\"";
-        node.text_such(expected, |text| offset_minutes(text).is_some()).and_then(offset_minutes)
+        node.text_matching(expected, |text| offset_minutes(text).is_some()).and_then(offset_minutes)
     });
     Some(Quota::new(limit?, unit?, offset?).map(Algorithm::Quota))
 }
 
-fn concurrency(node: &Node<'_>) -> Made {
+fn concurrency(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "lease"])?;
     let limit = max_requests(&fields, MAX_REQUESTS);
     let lease = fields.or("lease", DEFAULT_LEASE, |node| node.duration(Micros::from_secs(1)..=MAX_LEASE));
     Some(Concurrency::new(limit?, lease?).map(Algorithm::Concurrency))
 }
 
-/// 0 blocks every request.
+/// Reads `max_requests`; 0 blocks every request.
 fn max_requests(fields: &Object<'_>, max: u64) -> Option<u64> {
     fields.required("max_requests", "a number of requests")?.integer(0..=max)
 }
@@ -154,7 +156,8 @@ fn window(fields: &Object<'_>) -> Option<Micros> {
     fields.required("window", "a duration such as \"60s\"")?.duration(Micros(1)..=MAX_WINDOW)
 }
 
-/// `+05:30` is 330, `-02:00` is -120, `Z` is 0; up to 14 hours either way (RFC 3339's `time-offset`).
+/// Parses an offset from UTC (RFC 3339, `time-offset`) of up to 14 hours into minutes: `+05:30` is 330, `-02:00` is
+/// -120, `Z` is 0.
 fn offset_minutes(text: &str) -> Option<i32> {
     if text == "Z" {
         return Some(0);
@@ -179,13 +182,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_are_those_of_rfc_3339() {
+    fn offsets_are_parsed_as_in_rfc_3339() {
         assert_eq!(offset_minutes("Z"), Some(0));
         assert_eq!(offset_minutes("+05:30"), Some(330));
         assert_eq!(offset_minutes("-02:00"), Some(-120));
         assert_eq!(offset_minutes("+14:00"), Some(840));
-        for none in ["", "+", "02:00", "+2:00", "+02", "+02:60", "+14:01", "+0+:00", "é2:00", "+02:0é"] {
-            assert_eq!(offset_minutes(none), None, "{none}");
+        for invalid in ["", "+", "02:00", "+2:00", "+02", "+02:60", "+14:01", "+0+:00", "é2:00", "+02:0é"] {
+            assert_eq!(offset_minutes(invalid), None, "{invalid}");
         }
     }
 }

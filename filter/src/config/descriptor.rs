@@ -1,4 +1,4 @@
-//! A limit's `descriptor`: the entries whose values make the bucket's key.
+//! Descriptor of a limit: the entries whose values form the bucket's key.
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
@@ -30,7 +30,7 @@ const MAX_ENTRIES: usize = 16;
 pub(super) fn read(node: &Node<'_>) -> Option<Vec<Entry>> {
     let nodes = node.list(0..=MAX_ENTRIES)?;
     let entries: Vec<Option<Entry>> = nodes.iter().map(entry).collect();
-    // Twice the same in one descriptor adds nothing.
+    // A second entry with the same source adds nothing to the key.
     let sources: Vec<(&Source, &Node<'_>)> =
         entries.iter().zip(&nodes).filter_map(|(entry, node)| Some((&entry.as_ref()?.source, node))).collect();
     refuse_duplicates(&sources)?;

@@ -1,24 +1,24 @@
-//! Durations in protobuf's JSON form, the one that Envoy's YAML has: `"60s"`, `"0.05s"`.
+//! Durations in protobuf's JSON form, as in Envoy's YAML: `"60s"`, `"0.05s"`.
 //!
-//! Source: `google/protobuf/duration.proto`, "JSON Mapping". Negative ones are refused.
+//! Source: `google/protobuf/duration.proto`, "JSON Mapping". Negative durations are refused.
 
 use alloc::fmt;
 
 use crate::units::Micros;
 
-/// The greatest `google.protobuf.Duration`: 10,000 years.
+/// Greatest `google.protobuf.Duration`: 10,000 years.
 const MAX_SECONDS: u64 = 315_576_000_000;
 
-/// Why a text is no duration for Weir.
+/// Text that is no duration for Weir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DurationError {
-    /// Not of the form `60s` or `0.05s`.
+    /// A text that is not of the form `60s` or `0.05s`.
     Form,
-    /// Finer than Redis' clock: not a whole number of microseconds.
+    /// A duration that is finer than Redis' clock: no whole number of microseconds.
     TooFine,
 }
 
-/// Reads `60s` or `0.05s`: whole seconds, then up to nine decimals.
+/// Parses `60s` or `0.05s`: whole seconds, then up to nine decimals.
 pub(super) fn parse(text: &str) -> Result<Micros, DurationError> {
     let number = text.strip_suffix('s').ok_or(DurationError::Form)?;
     let (whole, fraction) = match number.split_once('.') {
@@ -33,18 +33,18 @@ pub(super) fn parse(text: &str) -> Result<Micros, DurationError> {
     Ok(Micros::from_secs(seconds).plus(Micros(nanos / 1_000)))
 }
 
-/// The fraction `05` of a second is 50,000,000 ns.
+/// Parses the decimals of a second into nanoseconds: `05` is 50,000,000 ns.
 fn nanoseconds(fraction: &str) -> Option<u64> {
     let missing = 9_usize.checked_sub(fraction.len())?;
     (0..missing).try_fold(digits(fraction)?, |nanos, _| nanos.checked_mul(10))
 }
 
-/// `str::parse` alone would take a sign as well.
+/// Parses digits without a sign, which `str::parse` alone would accept.
 fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Shows a span in the form that [`parse`] reads.
+/// Displays a duration in the form that [`parse`] reads.
 pub(super) struct Seconds(pub(super) Micros);
 
 impl fmt::Display for Seconds {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn envoys_own_forms_are_read() {
+    fn durations_are_parsed_as_in_envoys_yaml() {
         assert_eq!(parse("60s"), Ok(Micros::from_secs(60)));
         assert_eq!(parse("0.05s"), Ok(Micros::from_millis(50)));
         assert_eq!(parse("1.000001000s"), Ok(Micros(1_000_001)));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_not() {
+    fn other_forms_are_refused() {
         for text in ["", "s", "60", "1m", "1 s", " 1s", "-1s", "+1s", "1.s", ".5s", "1.0000000000s", "1e3s", "1.+5s"] {
             assert_eq!(parse(text), Err(DurationError::Form), "{text}");
         }
@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_finer_than_a_microsecond_is_taken() {
+    fn durations_finer_than_a_microsecond_are_refused() {
         assert_eq!(parse("0.0000001s"), Err(DurationError::TooFine));
         assert_eq!(parse("1.000000999s"), Err(DurationError::TooFine));
     }
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(micros in 0_u64..=MAX_SECONDS) {
+        fn a_displayed_duration_parses_to_itself(micros in 0_u64..=MAX_SECONDS) {
             prop_assert_eq!(parse(&Seconds(Micros(micros)).to_string()), Ok(Micros(micros)));
         }
     }

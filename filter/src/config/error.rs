@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, and how it is told.
+//! Errors of a configuration, and notices about corrected values.
 
 use alloc::fmt;
 use alloc::string::String;
@@ -9,10 +9,10 @@ use crate::descriptor::RegexError;
 use crate::limit::{AlgorithmError, AlgorithmsError};
 use crate::units::Micros;
 
-/// Everything that is wrong with a configuration: at least one error, in the order of the fields read.
+/// All errors of a configuration: at least one, in the order in which the fields are read.
 ///
-/// Displayed with one error per line. HeldSlots no secret: no value or unknown name below `redis`, no value that a header,
-/// a query parameter or a cookie must have, and nothing that looks like a URL with a password, is part of an error.
+/// Displayed with one error per line. Errors contain no secret: no value or unknown name below `redis`, no value that a
+/// header, a query parameter or a cookie must have, and no text that looks like a URL with a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     first: ConfigError,
@@ -20,19 +20,19 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// The errors of `all`; `None` where there are none.
+    /// Returns the errors of `all`. `None` where there are none.
     pub(super) fn among(all: Vec<ConfigError>) -> Option<Self> {
         let mut all = all.into_iter();
         all.next().map(|first| Self { first, rest: all.collect() })
     }
 
-    /// The first error alone.
+    /// Returns the first error alone.
     #[must_use]
     pub fn into_first(self) -> ConfigError {
         self.first
     }
 
-    /// Each error in turn.
+    /// The errors, in the order in which the fields are read.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         core::iter::once(&self.first).chain(&self.rest)
     }
@@ -53,107 +53,108 @@ impl fmt::Display for ConfigErrors {
 
 impl core::error::Error for ConfigErrors {}
 
-/// One thing that is wrong with a configuration.
+/// Error at one path of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct ConfigError {
-    /// Where: `limits[2].token_bucket.fill_interval`, or `configuration` for the whole.
+    /// Path of the value: `limits[2].token_bucket.fill_interval`, or `configuration` for the whole.
     pub path: String,
-    /// What.
+    /// Problem with the value.
     pub problem: Problem,
 }
 
-/// What is wrong at one place of a configuration.
+/// Problem at one path of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The text is not JSON. The text itself may hold secrets and is not repeated.
     #[error("expected JSON, found a syntax error at line {line}, column {column}")]
     Syntax {
-        /// From 1.
+        /// Line, from 1.
         line: usize,
-        /// From 1, in bytes; 0 where the text ends too soon at a line's start.
+        /// Column, from 1, in bytes; 0 where the text ends too soon at the start of a line.
         column: usize,
     },
-    /// Another value than this place takes.
+    /// A value that is not accepted at this path.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What this place takes.
+        /// The values that are accepted.
         expected: Expected,
-        /// What is there.
+        /// The value found.
         found: Found,
     },
-    /// A field that nothing reads.
+    /// An unknown field.
     #[error("unknown field{}, expected {}", Meant(.meant), Fields(.known))]
     UnknownField {
-        /// The known field that it resembles.
+        /// The known field with the most similar name, if any is similar.
         meant: Option<&'static str>,
-        /// The fields that this object takes.
+        /// The fields of this object.
         known: &'static [&'static str],
     },
-    /// What must be different is the same.
+    /// An item with the same key as an earlier item.
     #[error("expected each one only once, found the same as {first}")]
     Duplicate {
-        /// The path of its first occurrence.
+        /// The earlier item's path.
         first: String,
     },
-    /// `password: {env: NAME}` names a variable that the filter does not see. Its name may be a password.
+    /// `password: {env: NAME}` names a variable that is not in the filter's environment. The error leaves the name out,
+    /// as it may be a password.
     #[error(
         "expected a value in the environment variable of this name, found it unset or empty (list it in \
          vm_config.environment_variables of both the limiter and the bridge: a proxy passes no other variable on, and \
          both plugins have one VM)"
     )]
     Environment,
-    /// A regular expression that is none.
+    /// A text that is no valid regular expression.
     #[error("expected {0}")]
     Regex(RegexError),
-    /// An algorithm that cannot have such numbers.
+    /// Numbers that an algorithm cannot have.
     #[error("{0}")]
     Algorithm(AlgorithmError),
-    /// Windows that cannot be those of one limit.
+    /// Windows that one limit cannot have.
     #[error("{0}")]
     Algorithms(AlgorithmsError),
 }
 
-/// What a place of the configuration takes.
+/// Values that are accepted at a path of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// In words.
+    /// A description of the values.
     The(&'static str),
     /// A whole number within bounds, both included.
     Integer {
-        /// The least.
+        /// Least number.
         min: u64,
-        /// The greatest.
+        /// Greatest number.
         max: u64,
     },
-    /// A string of so many bytes, both bounds included.
+    /// A string with a length in bytes within bounds, both included.
     Text {
-        /// The least.
+        /// Least length in bytes.
         min: usize,
-        /// The greatest.
+        /// Greatest length in bytes.
         max: usize,
     },
-    /// A list of so many items, both bounds included.
+    /// A list with a number of items within bounds, both included.
     Items {
-        /// The least.
+        /// Least number of items.
         min: usize,
-        /// The greatest.
+        /// Greatest number of items.
         max: usize,
     },
     /// A duration within bounds, both included.
     Duration {
-        /// The shortest.
+        /// Shortest duration.
         min: Micros,
-        /// The longest.
+        /// Longest duration.
         max: Micros,
     },
-    /// One of these strings.
+    /// A string of a list.
     OneOf(Vec<&'static str>),
     /// An object with exactly one of these fields.
     OneField(&'static [&'static str]),
     /// Exactly one of these fields, beside others.
     ExactlyOne(&'static [&'static str]),
-    /// One of these fields or none, beside others.
+    /// At most one of these fields, beside others.
     AtMostOne(&'static [&'static str]),
 }
 
@@ -176,16 +177,16 @@ impl fmt::Display for Expected {
     }
 }
 
-/// What is at a place of the configuration.
+/// Value found at a path of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// The field is absent.
+    /// No value: the field is absent.
     Nothing,
-    /// So many fields that exclude each other.
+    /// A number of fields that exclude each other.
     Several(usize),
-    /// A value, as JSON, shortened; of a secret only its kind.
+    /// A value as JSON, shortened; for a secret only its kind.
     Value(String),
-    /// A value that will be understood one day.
+    /// A value that a later version will support.
     NotYetSupported(&'static str),
 }
 
@@ -200,25 +201,26 @@ impl fmt::Display for Found {
     }
 }
 
-/// A value that the filter corrects, with its place. HeldSlots no secret.
+/// Notice about a value that the filter corrects, with its path. It contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {notice}")]
 pub struct ConfigNotice {
-    /// Where: `redis.password.env`.
+    /// Path of the value, such as `redis.password.env`.
     pub path: String,
-    /// What.
+    /// Correction of the value.
     pub notice: Notice,
 }
 
-/// What the filter corrects in a value.
+/// Correction of a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Notice {
-    /// White space around a user or a password: most often the newline of a file that a secret was made of.
+    /// White space around a username or a password is cut off: most often the final newline of a file that became a
+    /// secret.
     #[error("the value{} {}; it is read without", Of(.variable), if *.is_newline_at_end { "ends in a newline" } else { "has white space around it" })]
     Trimmed {
-        /// The environment variable that has the value.
+        /// The environment variable with the value. `None` for an inline value.
         variable: Option<String>,
-        /// Whether all that was cut off is line ends at its end.
+        /// Whether only line ends at the value's end were cut off.
         is_newline_at_end: bool,
     },
 }

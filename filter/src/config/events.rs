@@ -1,4 +1,4 @@
-//! The section `events`: decisions written to a Redis stream, for others to read.
+//! Section `events`: decisions written to a Redis stream, for other programs to read.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -11,38 +11,38 @@ const DEFAULT_STREAM: &str = "events";
 const DEFAULT_MAX_LEN: u64 = 10_000;
 const MAX_MAX_LEN: u64 = 10_000_000;
 
-/// Which decisions are written to a Redis stream, and to which.
+/// Events: decisions that the filter writes to a Redis stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventsConfig {
-    /// The stream's key, as it is: 1 to 256 bytes without control characters. Default `{key_prefix}events`.
+    /// The stream's whole key: 1 to 256 bytes without control characters. Default `{key_prefix}events`.
     pub stream: String,
-    /// About how many events the stream keeps, ≤ 10,000,000. Default 10,000.
+    /// Approximate number of events that the stream keeps, ≤ 10,000,000. Default 10,000.
     pub max_len: NonZeroU64,
-    /// Which decisions. Default denials.
+    /// The decisions that are events. Default denials.
     pub only: EventsOnly,
-    /// How many of them. Default all.
+    /// Fraction of these decisions that is written. Default all.
     pub sample: Fraction,
 }
 
-/// Which decisions are events.
+/// Decisions that are events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventsOnly {
-    /// Those by which a limit denies a request.
+    /// Denials by a limit.
     Denied,
-    /// Each one.
+    /// All decisions.
     All,
 }
 
-/// A part of a whole, in millionths.
+/// Fraction of a whole, in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fraction(u32);
 
 impl Fraction {
     const WHOLE: u32 = 1_000_000;
-    /// The whole.
+    /// Fraction of all events.
     pub const ALL: Self = Self(Self::WHOLE);
 
-    /// Whether this one of many is of the part. `random` is any number, all of them equally likely.
+    /// Whether an event with the random number `random` is in the fraction. All numbers must be equally likely.
     #[must_use]
     pub fn picks(self, random: u64) -> bool {
         random.checked_rem(Self::WHOLE.into()).is_some_and(|part| part < self.0.into())
@@ -52,7 +52,7 @@ impl Fraction {
 pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Option<EventsConfig> {
     let fields = node.object(&["stream", "max_len", "only", "sample"])?;
     let stream = fields.optional("stream", |node| {
-        node.text_such("a key of 1 to 256 bytes without control characters", |text| {
+        node.text_matching("a key of 1 to 256 bytes without control characters", |text| {
             (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
         })
     });
@@ -69,12 +69,12 @@ pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Option<EventsConfig> {
     })
 }
 
-/// A number from 0 to 1.
+/// Reads a number from 0 to 1.
 fn fraction(node: &Node<'_>) -> Option<Fraction> {
     let part = node.number().filter(|part| (0.0..=1.0).contains(part));
     let Some(part) = part else { return node.unexpected(Expected::The("a fraction from 0 to 1")) };
     let part = part * f64::from(Fraction::WHOLE);
-    // Rounded up: the part is never none where something is asked for.
+    // Rounded up: a fraction above 0 never becomes 0.
     #[expect(clippy::cast_possible_truncation, reason = "between 0 and 10⁶")]
     #[expect(clippy::cast_sign_loss, reason = "between 0 and 10⁶")]
     let whole = part as u32;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fraction_picks_its_part() {
+    fn a_fraction_picks_its_share_of_all_numbers() {
         let tenth = Fraction(100_000);
         assert_eq!((0..1_000_000).filter(|random| tenth.picks(*random)).count(), 100_000);
         assert!(Fraction::ALL.picks(u64::MAX) && !Fraction(0).picks(0));

@@ -1,4 +1,4 @@
-//! A limit's `hits_addend`: a constant, or where the request says how many tokens it spends.
+//! Hits addend of a limit: a constant, or the part of a request that holds the number of tokens it spends.
 
 use super::reader::Node;
 use super::source;
@@ -23,7 +23,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
         "content_length" => Some(Source::request_header("content-length")),
         _ => source::read(kind, &fields),
     };
-    // Bytes are many.
+    // A request's cost in bytes may exceed a million.
     let default_max = if kind == "content_length" { MAX_HITS } else { DEFAULT_MAX_HITS };
     let max = fields.or("max", default_max, |node| node.integer(1..=MAX_HITS));
     let most = max.unwrap_or(MAX_HITS);

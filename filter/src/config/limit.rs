@@ -1,4 +1,4 @@
-//! One item of `limits`: which requests it concerns, whose bucket they spend from, and how that admits.
+//! Limits: for each item of `limits` its predicates, its descriptor, its algorithms and its settings.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::boxed::Box;
@@ -36,50 +36,52 @@ const FIELDS: &[&str] = &[
 const MAX_LIMITS: usize = 32;
 const MAX_EXEMPTIONS: usize = 256;
 
-/// A limit as configured, with the whole filter's defaults resolved.
+/// Limit as configured, with the whole filter's defaults resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// Its name in keys, metrics and headers: 1 to 64 of `[A-Za-z0-9_.-]`, no other limit's.
+    /// Name in keys, metrics and headers: 1 to 64 of `[A-Za-z0-9_.-]`, unique among all limits.
     pub name: String,
-    /// It concerns the requests for which all of these hold ...
+    /// Predicates that must all hold for a request, for the limit to apply to it.
     pub when: Vec<Predicate>,
-    /// ... and none of these. Exempt values are the descriptor's.
+    /// Predicates of which none may hold. Exempt values of the descriptor are in the descriptor.
     pub exempt: Vec<Predicate>,
-    /// Which bucket such a request spends from.
+    /// Descriptor, which selects the bucket that a request spends from.
     pub descriptor: Descriptor,
-    /// How it admits.
+    /// Algorithms by which the limit admits.
     pub windows: Algorithms,
-    /// Tokens that a worker takes ahead at most. 0: each request is decided by Redis.
+    /// Most tokens that a worker leases ahead. 0: Redis decides each request.
     pub max_lease: Tokens,
-    /// How many tokens such a request spends.
+    /// Tokens that a request spends.
     pub hits_addend: HitsAddend,
-    /// Whether it, or the whole filter, decides and counts but never denies.
+    /// Whether the limit decides and counts, but never denies: its own setting or the whole filter's.
     pub shadow_mode: bool,
-    /// What becomes of a request when Redis does not decide: its own mode or else the filter's. Always
+    /// Failure mode for requests that Redis does not decide: the limit's own, else the filter's. Always
     /// [`Allow`](FailureMode::Allow) in shadow mode, which never denies.
     pub failure_mode: FailureMode,
-    /// What its denials are answered, where that is not what the filter's are.
+    /// Local reply to its denials. `None` for the filter's.
     pub response: Option<Box<ResponseConfig>>,
 }
 
 impl Limit {
-    /// Whether this limit concerns a request, as far as its predicates say. It does where they cannot say so.
+    /// Whether the limit applies to a request by its predicates. A predicate in `when` that cannot be decided counts as
+    /// true, one in `exempt` as false.
     #[must_use]
     pub fn concerns(&self, request: &dyn Attributes) -> bool {
         self.when.iter().all(|predicate| predicate.may_hold(request))
             && !self.exempt.iter().any(|predicate| predicate.holds(request))
     }
 
-    /// What a request spends.
+    /// Returns the tokens that a request spends.
     ///
     /// # Errors
-    /// Where the request is to say so and does not, and such ones are to be rejected. Never where the limit is not
-    /// `enforced`, as in shadow mode.
+    /// Where the request must state its cost but does not, and the configuration rejects it. No error where the limit is
+    /// not `enforced`, as in shadow mode.
     pub fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
         self.hits_addend.cost(request, enforced)
     }
 
-    /// The name of its window of this place, as headers and logs tell it: its own, and `:1` and so on from the second.
+    /// Name of the window with index `window` in headers and logs: the limit's name, with `:1` and so on from the
+    /// second window on.
     #[must_use]
     pub fn window_name(&self, window: usize) -> Cow<'_, str> {
         match window {
@@ -88,13 +90,13 @@ impl Limit {
         }
     }
 
-    /// Visits the places where it reads a request's body, for its key or its cost.
+    /// Visits the JSON pointers that the limit reads in a request's body, for its key or its cost.
     pub(super) fn visit_pointers(&self, visit: &mut dyn FnMut(&JsonPointer)) {
         let sources = self.descriptor.entries().iter().map(|entry| &entry.source).chain(self.hits_addend.source());
         sources.filter_map(Source::json_pointer).for_each(visit);
     }
 
-    /// Whether it reads request bodies.
+    /// Whether the limit reads request bodies.
     #[must_use]
     pub fn reads_body(&self) -> bool {
         let mut reads_body = false;
@@ -102,7 +104,7 @@ impl Limit {
         reads_body
     }
 
-    /// Whether it cannot read all that it is to read of a body: for its key, or also for its cost.
+    /// Whether a value in `body` that the limit reads is unreadable: for its key, and if `with_cost` for its cost.
     pub(crate) fn cannot_read(&self, body: &RequestBody, with_cost: bool) -> bool {
         let entries = self.descriptor.entries().iter().map(|entry| &entry.source);
         let mut sources = entries.chain(self.hits_addend.source().filter(|_| with_cost));
@@ -110,16 +112,17 @@ impl Limit {
     }
 }
 
-/// What becomes of a request when Redis does not decide.
+/// Failure mode, for requests that Redis does not decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureMode {
-    /// It is admitted.
+    /// Admits the request.
     Allow,
-    /// It is answered with the status on error.
+    /// Denies the request with the status on error.
     Deny,
 }
 
-/// What the whole filter's configuration says of each limit. `None` where it is wrong, and already reported.
+/// Defaults for each limit, from the whole filter's configuration. `None` where a value has an error, which is reported
+/// already.
 pub(super) struct Defaults<'a> {
     pub(super) key_prefix: &'a str,
     pub(super) failure_mode: Option<FailureMode>,
@@ -127,18 +130,18 @@ pub(super) struct Defaults<'a> {
     pub(super) response: &'a ResponseConfig,
 }
 
-/// What is exempt from a limit.
+/// Exemption from a limit.
 enum Exemption<'a> {
     Requests(Predicate),
-    /// Of the descriptor's entries.
+    /// Values of the descriptor's entries.
     Values(Vec<&'a str>),
 }
 
-/// The list of limits, with different names.
+/// Reads the list of limits, whose names must differ.
 pub(super) fn read_all(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Vec<Limit>> {
     let nodes = node.list(1..=MAX_LIMITS)?;
     let limits: Vec<Option<Limit>> = nodes.iter().map(|node| read(node, defaults)).collect();
-    // A limit that is wrong elsewhere still has its name.
+    // Names of limits with other errors count too.
     let named: Vec<(&str, Node<'_>)> = nodes.iter().filter_map(Node::name).collect();
     let keys: Vec<(&str, &Node<'_>)> = named.iter().map(|(name, node)| (*name, node)).collect();
     refuse_duplicates(&keys)?;
@@ -148,7 +151,7 @@ pub(super) fn read_all(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Vec<L
 fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Option<Limit> {
     let fields = node.object(FIELDS)?;
     let name = fields.required("name", "a name for the limit").and_then(|node| {
-        node.text_such("1 to 64 letters, digits, underscores, dots and hyphens", |text| {
+        node.text_matching("1 to 64 letters, digits, underscores, dots and hyphens", |text| {
             (1..=64).contains(&text.len())
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
         })
@@ -195,7 +198,8 @@ pub(super) fn failure_mode(node: &Node<'_>) -> Option<FailureMode> {
     node.one_of(&[("allow", FailureMode::Allow), ("deny", FailureMode::Deny)], &["local"])
 }
 
-/// A predicate, or one value for each of the descriptor's entries. `None` in place of these where they are wrong.
+/// Reads an exemption: a predicate, or one value for each of the descriptor's `entries`, which are `None` where they
+/// have an error.
 fn exemption<'a>(node: &Node<'a>, entries: Option<&[Entry]>) -> Option<Exemption<'a>> {
     let (kind, node) = node.one_field(predicate::EXEMPTIONS)?;
     if kind != "descriptor_value" {

@@ -1,7 +1,7 @@
-//! The plugin's configuration: JSON text, or a protobuf `Struct`, in, a [`Config`] that cannot be wrong out.
+//! The plugin's configuration: reads JSON text, or a protobuf `Struct`, into a valid [`Config`].
 //!
-//! All errors are reported at once, each with its path and what was expected there. Unknown fields are errors.
-//! The JSON is walked by hand: serde would stop at the first error, and its derived code is large in wasm.
+//! All errors are reported at once, each with its path and the expected values. Unknown fields are errors. The JSON is
+//! read by hand: serde would stop at the first error, and its derived code is large in wasm.
 
 mod algorithm;
 mod descriptor;
@@ -68,58 +68,58 @@ const MAX_MAX_DELAYED_REQUESTS: u64 = 65_536;
 const DEFAULT_DENY_CACHE_ENTRIES: u64 = 10_000;
 const MAX_DENY_CACHE_ENTRIES: u64 = 1_000_000;
 
-/// What the filter is to do: every default filled in, every bound kept.
+/// Configuration of the filter, with all defaults filled in and all values within bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where the buckets are kept.
+    /// Redis, which keeps the buckets.
     pub redis: RedisConfig,
-    /// What a failure mode of `deny` answers when Redis does not decide. Default 503.
+    /// Status of the local reply when Redis does not decide and the failure mode is `deny`. Default 503.
     pub status_on_error: ErrorStatus,
-    /// The first part of every metric's name: 1 to 64 of `[A-Za-z0-9_.]`. Default `weir`.
+    /// First part of every metric's name: 1 to 64 of `[A-Za-z0-9_.]`. Default `weir`.
     pub stat_prefix: String,
-    /// No limit concerns the requests for which one of these holds.
+    /// Predicates for exempt requests: no limit applies to a request for which any of them holds.
     pub exempt: Vec<Predicate>,
-    /// The limits in the order configured: 1 to 32, with different names.
+    /// Limits in the order configured: 1 to 32, with different names.
     pub limits: Vec<Limit>,
-    /// What a request is answered.
+    /// Local reply to denied requests, and response headers.
     pub response: ResponseConfig,
-    /// How request bodies are read.
+    /// Settings for reading request bodies.
     pub body: BodyConfig,
-    /// How rates that are set at run time are picked up; `None` where they are not.
+    /// Settings for overrides, which operators set at run time. `None` where they are switched off.
     pub overrides: Option<OverridesConfig>,
-    /// Which decisions are written to a Redis stream; `None` where none is, the default.
+    /// Settings for events, written to a Redis stream. `None`, the default: no events.
     pub events: Option<EventsConfig>,
-    /// Requests that a worker holds at a time until their tokens exist: 0 to 65,536, default 1,024. Beyond it they are
-    /// denied.
+    /// Most requests that a worker holds at a time until their tokens exist: 0 to 65,536, default 1,024. Further
+    /// requests are denied.
     pub max_delayed_requests: usize,
-    /// Buckets of which a worker remembers that they admit nothing for now: 0 to a million, default 10,000.
+    /// Most denials in a worker's deny cache: 0 to 1,000,000, default 10,000.
     pub deny_cache_entries: usize,
-    /// Whether each request's decision is left with it, as filter state, for the access log. Off by default.
+    /// Whether each request's decision is set as filter state, for the access log. Off by default.
     pub emit_metadata: bool,
-    /// Values that were corrected, for a line of the log each.
+    /// Notices about corrected values, each for a line of the log.
     pub notices: Vec<ConfigNotice>,
 }
 
 impl Config {
-    /// The limits that concern `request`, as far as predicates say, with their indexes.
+    /// The limits that apply to `request` by their predicates, with their indexes.
     pub fn concerning(&self, request: &dyn Attributes) -> impl Iterator<Item = (usize, &Limit)> {
         let is_exempt = self.exempt.iter().any(|predicate| predicate.holds(request));
         let limits = if is_exempt { &[] } else { self.limits.as_slice() };
         limits.iter().enumerate().filter(|(_, limit)| limit.concerns(request))
     }
 
-    /// The name of the limit, or of the window, that speaks: see [`Limit::window_name`].
+    /// Name of the outcome's window: see [`Limit::window_name`].
     #[must_use]
     pub fn name_of(&self, outcome: &Outcome) -> Cow<'_, str> {
         self.limits.get(outcome.limit).map_or(Cow::Borrowed(""), |limit| limit.window_name(outcome.window))
     }
 }
 
-/// Reads the plugin's configuration: JSON text, or a serialised protobuf `Struct`. `env` looks an environment
-/// variable up.
+/// Reads the plugin's configuration: JSON text, or a serialised protobuf `Struct`. `env` returns the value of an
+/// environment variable.
 ///
 /// # Errors
-/// Everything that is wrong with it, at once.
+/// All errors of the configuration at once.
 pub fn parse(configuration: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
     let value = decode(configuration)?;
     let report = Report::default();
@@ -128,7 +128,7 @@ pub fn parse(configuration: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Resu
     match (ConfigErrors::among(errors), config) {
         (None, Some(config)) => Ok(Config { notices, ..config }),
         (Some(errors), _) => Err(errors),
-        // Not reached: who answers `None` has reported why.
+        // Not reached: a reading function reports an error before it returns `None`.
         (None, None) => Err(ConfigErrors::from(ConfigError {
             path: "configuration".to_owned(),
             problem: Problem::Unexpected { expected: Expected::The("a configuration"), found: Found::Nothing },
@@ -137,7 +137,7 @@ pub fn parse(configuration: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Resu
 }
 
 fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
-    // No message is JSON, too: its tags are control characters.
+    // A protobuf message is never JSON as well: its tags are control characters.
     serde_json::from_slice(configuration).or_else(|error| {
         let problem = Problem::Syntax { line: error.line(), column: error.column() };
         let no_json = ConfigError { path: "configuration".to_owned(), problem };
@@ -154,13 +154,13 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let status_on_error = fields.or("status_on_error", ErrorStatus::SERVICE_UNAVAILABLE, response::status);
     let stat_prefix = fields.or("stat_prefix", DEFAULT_STAT_PREFIX, |node| {
-        node.text_such("1 to 64 letters, digits, underscores and dots", |text| {
+        node.text_matching("1 to 64 letters, digits, underscores and dots", |text| {
             (1..=64).contains(&text.len())
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
         })
     });
     let exempt = fields.or("exempt", Vec::new(), predicate::read_all);
-    // Limits' own responses are made of it.
+    // Default of the limits' own responses.
     let base = ResponseConfig::default();
     let response = fields.optional("response", |node| response::read(node, &base));
     let own = response.as_ref().and_then(Option::as_ref).unwrap_or(&base);

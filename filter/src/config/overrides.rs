@@ -1,4 +1,5 @@
-//! The section `overrides`: what operators set at run time, kept in Redis; and the windows that one of them names.
+//! Section `overrides`: settings for overrides, which operators set in Redis at run time, and the windows of an
+//! override.
 
 use alloc::vec::Vec;
 
@@ -11,17 +12,17 @@ use super::report::Report;
 use crate::limit::Replacement;
 use crate::units::Micros;
 
-/// The fields of an override that is an object.
+/// Fields of an override that is an object.
 const FIELDS: &[&str] = &["is", "until", "token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
 
 const DEFAULT_REFRESH_INTERVAL: Micros = Micros::from_secs(5);
 const MIN_REFRESH_INTERVAL: Micros = Micros::from_millis(100);
 const MAX_REFRESH_INTERVAL: Micros = Micros::from_secs(3_600);
 
-/// How overrides are picked up.
+/// Settings for overrides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverridesConfig {
-    /// How soon a worker knows of a change: 0.1 s to 1 h. Default 5 s.
+    /// Longest time until a worker applies a change: 0.1 s to 1 h. Default 5 s.
     pub refresh_interval: Micros,
 }
 
@@ -31,7 +32,7 @@ impl Default for OverridesConfig {
     }
 }
 
-/// `None`, once read, where they are switched off.
+/// Reads the section. `Some(None)` where overrides are switched off.
 pub(super) fn read(node: &Node<'_>) -> Option<Option<OverridesConfig>> {
     let fields = node.object(&["enabled", "refresh_interval"])?;
     let enabled = fields.or("enabled", true, Node::boolean);
@@ -42,10 +43,10 @@ pub(super) fn read(node: &Node<'_>) -> Option<Option<OverridesConfig>> {
     Some(enabled?.then_some(config))
 }
 
-/// Reads the windows that an override names, each with the fields, forms and bounds of a limit's own.
+/// Reads the windows of an override, each with the fields, forms and bounds of a limit's own window.
 ///
 /// # Errors
-/// Everything that is wrong with them, at once.
+/// All errors of the windows at once.
 pub(crate) fn replacements(value: &Value) -> Result<Vec<Replacement>, ConfigErrors> {
     let report = Report::default();
     let read = || {

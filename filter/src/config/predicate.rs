@@ -1,4 +1,4 @@
-//! Predicates: what a limit's `when` and the lists of exemptions are made of.
+//! Predicates: the items of a limit's `when`, and of the lists of exemptions.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -9,7 +9,7 @@ use super::reader::{Node, refuse_duplicates};
 use super::source;
 use crate::descriptor::{self, PathPattern, Predicate, Regex, Source, StringMatch};
 
-/// All kinds of predicates. What else an exemption may be comes last.
+/// Kinds of exemptions: all kinds of predicates, and `descriptor_value` last.
 pub(super) const EXEMPTIONS: &[&str] = &[
     "path",
     "method",
@@ -28,24 +28,24 @@ const MATCHES: &[&str] = &["exact", "prefix", "suffix", "contains", "regex"];
 const VALUE_MATCHES: &[&str] = &["exact", "prefix", "suffix", "contains", "regex", "present"];
 const PATH_MATCHES: &[&str] = &["exact", "prefix", "suffix", "contains", "regex", "template"];
 const MAX_TEXT: usize = 1_024;
-/// What is searched for everywhere in a text is tried at each of its bytes.
+/// Longest text of `contains`: the search compares it at each byte of a value.
 const MAX_CONTAINED: usize = 128;
 const MAX_METHODS: usize = 16;
 const MAX_PREDICATES: usize = 32;
-/// The deepest nesting of `all`, `any` and `not`.
+/// Deepest nesting of `all`, `any` and `not`.
 const MAX_DEPTH: usize = 8;
 
-/// A list of predicates.
+/// Reads a list of predicates.
 pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Predicate>> {
     list(node, 0..=MAX_PREDICATES, 0)
 }
 
-/// A predicate that stands in no other.
+/// Reads a predicate that is not nested in another.
 pub(super) fn read(kind: &str, node: &Node<'_>) -> Option<Predicate> {
     of_kind(kind, node, 0)
 }
 
-/// The kinds of predicates.
+/// Kinds of predicates.
 pub(super) fn kinds() -> &'static [&'static str] {
     EXEMPTIONS.split_last().map_or(EXEMPTIONS, |(_, predicates)| predicates)
 }
@@ -77,7 +77,7 @@ fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Option<Predicate> {
             let value = match kind {
                 "regex" => string_match(kind, &node),
                 _ => node
-                    .text_such("a host in lower case, without a port", is_of_host)
+                    .text_matching("a host in lower case, without a port", is_of_host)
                     .and_then(|_| string_match(kind, &node)),
             };
             Some(Predicate::Matches { source: Source::Host, value: value? })
@@ -105,12 +105,12 @@ fn path(node: &Node<'_>) -> Option<Predicate> {
         "template" => return source::path_pattern(kind, &node).map(|path| Predicate::Present(Source::Path(path))),
         "regex" => {}
         "exact" | "prefix" => drop(source::path_text(&node)?),
-        _ => drop(node.text_such("a part of a path, without a query string", source::is_of_path)?),
+        _ => drop(node.text_matching("a part of a path, without a query string", source::is_of_path)?),
     }
     string_match(kind, &node).map(|value| Predicate::Matches { source: Source::Path(PathPattern::Any), value })
 }
 
-/// `GET` or `[GET, HEAD]`.
+/// Reads one method or a list: `GET` or `[GET, HEAD]`.
 fn methods(node: &Node<'_>) -> Option<Predicate> {
     if node.is_text() {
         return Some(Predicate::Method(vec![method(node)?.to_owned()]));
@@ -123,21 +123,21 @@ fn methods(node: &Node<'_>) -> Option<Predicate> {
     methods.into_iter().map(|method| method.map(str::to_owned)).collect::<Option<_>>().map(Predicate::Method)
 }
 
-/// Methods are case-sensitive (RFC 9110, §9.1): `get` would never match.
+/// Reads a method in capitals. Methods are case-sensitive (RFC 9110, §9.1): `get` would never match.
 fn method<'a>(node: &Node<'a>) -> Option<&'a str> {
-    node.text_such("a method in capitals such as \"GET\"", |text| {
+    node.text_matching("a method in capitals such as \"GET\"", |text| {
         (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte))
     })
 }
 
-/// A header, a query parameter, a cookie or metadata: its name, and what its value must be.
+/// Reads a predicate on a header, a query parameter, a cookie or metadata: its name, and the match for its value.
 fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
     let fields = node.object(match kind {
         "dynamic_metadata" => &["metadata_key", "exact", "prefix", "suffix", "contains", "regex", "present"],
         _ => &["name", "repeated", "exact", "prefix", "suffix", "contains", "regex", "present"],
     })?;
     let source = source::read(kind, &fields);
-    // A predicate says yes or no: only a key or a cost can reject a request.
+    // A predicate holds or does not hold: only a key or a cost can reject a request.
     fields.optional("repeated", |node| node.one_of(&[("first", ()), ("last", ()), ("joined", ())], &[]))?;
     let (kind, node) = fields.exactly_one(VALUE_MATCHES)?;
     if kind == "present" {
@@ -145,7 +145,7 @@ fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
         let predicate = Predicate::Present(source?);
         return Some(if present? { predicate } else { Predicate::Not(Box::new(predicate)) });
     }
-    // The value may be a key or a token that tells one client from all others.
+    // The value may be a client's key or token.
     let value = string_match(kind, &node.secret());
     Some(Predicate::Matches { source: source?, value: value? })
 }

@@ -1,6 +1,6 @@
-//! Reads a serialised `google.protobuf.Struct`: what Envoy hands a plugin whose configuration is one.
+//! Decoder for a serialised `google.protobuf.Struct`: Envoy's form of a plugin configuration of that type.
 //!
-//! Envoy's documentation promises JSON for it; Envoy 1.40 was seen to pass the message's own encoding.
+//! Envoy's documentation promises JSON for it; Envoy 1.40 was observed to pass the message's own encoding.
 //! Source: google/protobuf/struct.proto, and protobuf.dev, "Encoding".
 
 use alloc::string::String;
@@ -11,10 +11,10 @@ use serde_json::{Map, Number, Value};
 use crate::double::whole;
 use crate::protobuf::{Fields, Wire};
 
-/// Deeper nesting than any configuration has.
+/// Deepest nesting, deeper than any configuration's.
 const MAX_DEPTH: u32 = 32;
 
-/// The object that a serialised `Struct` holds. `None` where `bytes` are no such message.
+/// Decodes a serialised `Struct` into an object. `None` where `bytes` are no `Struct`.
 pub(super) fn decode_struct(bytes: &[u8]) -> Option<Value> {
     object(bytes, MAX_DEPTH)
 }
@@ -62,7 +62,7 @@ fn list(bytes: &[u8], depth: u32) -> Option<Value> {
     items.collect::<Option<Vec<Value>>>().map(Value::Array)
 }
 
-/// Whole numbers become integers, as they would out of JSON.
+/// Converts a double to a number: whole numbers become integers, as from JSON.
 fn number(double: f64) -> Option<Number> {
     whole(double).map_or_else(|| Number::from_f64(double), |whole| Some(whole.into()))
 }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value_is_read() {
+    fn every_kind_of_value_is_decoded() {
         let number = |double: f64| [&[2 << 3 | 1][..], &double.to_le_bytes()].concat();
         let list = field(6, &[field(1, &number(20.0)), field(1, &number(0.5))].concat());
         let message = [
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_nested_without_end_is_refused() {
+    fn a_truncated_or_too_deeply_nested_message_is_refused() {
         let message = entry("text", &field(3, b"abc"));
         for length in 1..message.len() {
             assert_eq!(decode_struct(&message[..length]), None, "{length}");
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        fn arbitrary_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
             let _ = decode_struct(&bytes);
         }
     }

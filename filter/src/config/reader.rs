@@ -1,9 +1,10 @@
-//! Reads a JSON value piece by piece and collects what is wrong with it, each error with its path.
+//! Reader of JSON values, which collects all errors, each with its path.
 //!
-//! A reading function answers `None` once it has reported an error. A caller reads all fields of an object
-//! before it looks at any answer: that is how all errors of a configuration are found at once.
+//! A reading function returns `None` once it has reported an error. A caller reads all fields of an object before it
+//! uses any result, so that all errors of a configuration are found at once.
 //!
-//! Nothing here is inlined: it runs once, and its many callers would make the filter a tenth larger.
+//! No function here is inlined: each runs once for a configuration, and copies for its many callers would make the
+//! filter a tenth larger.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,7 +20,7 @@ use super::spelling;
 use crate::double;
 use crate::units::Micros;
 
-/// A value and its place in the configuration.
+/// Value with its place in the configuration.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     value: &'a Value,
@@ -33,7 +34,7 @@ impl<'a> Node<'a> {
         Self { value, place: Report::ROOT, secret: false, report }
     }
 
-    /// The same node, whose value no error shows, and no value or unknown name below it.
+    /// The same node as a secret: errors show neither its value, nor any value or unknown name below it.
     pub(super) fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
@@ -46,7 +47,7 @@ impl<'a> Node<'a> {
         self.value.is_object()
     }
 
-    /// Whether it is an object with the field `name`.
+    /// Whether the value is an object with the field `name`.
     pub(super) fn has(&self, name: &str) -> bool {
         self.value.get(name).is_some()
     }
@@ -57,7 +58,7 @@ impl<'a> Node<'a> {
         None
     }
 
-    /// Reports that something else was `expected` here.
+    /// Reports that `expected` was expected here.
     pub(super) fn unexpected<T>(&self, expected: Expected) -> Option<T> {
         self.report_unexpected(expected);
         None
@@ -81,7 +82,7 @@ impl<'a> Node<'a> {
         self.report.notice(self.place, notice);
     }
 
-    /// An object with no other fields than the `known` ones.
+    /// Reads an object with no fields other than the `known` ones.
     #[inline(never)]
     pub(super) fn object(&self, known: &'static [&'static str]) -> Option<Object<'a>> {
         let Value::Object(fields) = self.value else { return self.unexpected(Expected::The("an object")) };
@@ -95,7 +96,7 @@ impl<'a> Node<'a> {
         Some(Object { fields, node: *self })
     }
 
-    /// An object with exactly one of the `known` fields and nothing else: that field's name and value.
+    /// Reads an object with exactly one of the `known` fields and no other: returns that field's name and value.
     #[inline(never)]
     pub(super) fn one_field(&self, known: &'static [&'static str]) -> Option<(&'static str, Node<'a>)> {
         let expected = Expected::OneField(known);
@@ -112,13 +113,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The text of the field `name`, with no error where there is none.
+    /// Returns the text and the node of the field `name`, without an error where there is none.
     pub(super) fn name(&self) -> Option<(&'a str, Node<'a>)> {
         let value = self.value.get("name")?;
         Some((value.as_str()?, self.field(value, "name")))
     }
 
-    /// A list of so many items.
+    /// Reads a list with a number of items within `len`.
     #[inline(never)]
     pub(super) fn list(&self, len: RangeInclusive<usize>) -> Option<Vec<Node<'a>>> {
         match self.value {
@@ -130,18 +131,18 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What `read` makes of each item of a list of so many.
+    /// Reads each item of a list with `read`; the list must have a number of items within `len`.
     pub(super) fn each<T>(
         &self,
         len: RangeInclusive<usize>,
         read: impl FnMut(&Node<'a>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        // All are read before the first failure counts.
+        // All items are read before the first error counts, so that all errors are reported.
         let items: Vec<Option<T>> = self.list(len)?.iter().map(read).collect();
         items.into_iter().collect()
     }
 
-    /// A string of so many bytes.
+    /// Reads a string with a length in bytes within `len`.
     #[inline(never)]
     pub(super) fn text(&self, len: RangeInclusive<usize>) -> Option<&'a str> {
         match self.value {
@@ -150,16 +151,17 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A string that is `valid`, which `expected` describes.
+    /// Reads a string that is `valid`, as `expected` describes.
     #[inline(never)]
-    pub(super) fn text_such(&self, expected: &'static str, valid: fn(&str) -> bool) -> Option<&'a str> {
+    pub(super) fn text_matching(&self, expected: &'static str, valid: fn(&str) -> bool) -> Option<&'a str> {
         match self.value {
             Value::String(text) if valid(text) => Some(text),
             _ => self.unexpected(Expected::The(expected)),
         }
     }
 
-    /// One of the strings in `values`, for what stands beside it. Those in `planned` are known but not supported.
+    /// Reads a string of `values` and returns the value beside it. Strings in `planned` are known but not supported
+    /// yet.
     pub(super) fn one_of<T: Copy>(&self, values: &[(&'static str, T)], planned: &[&'static str]) -> Option<T> {
         let text = self.value.as_str();
         if let Some((_, value)) = values.iter().find(|(name, _)| text == Some(name)) {
@@ -177,7 +179,7 @@ impl<'a> Node<'a> {
         self.value.as_bool().or_else(|| self.unexpected(Expected::The("true or false")))
     }
 
-    /// A whole number, which may be written as `20.0`.
+    /// Reads a whole number, which may be written as `20.0`.
     #[inline(never)]
     pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
         whole(self.value)
@@ -185,12 +187,12 @@ impl<'a> Node<'a> {
             .or_else(|| self.unexpected(Expected::Integer { min: *range.start(), max: *range.end() }))
     }
 
-    /// A number, with no error where it is none.
+    /// Returns the value as a number, without an error where it is none.
     pub(super) fn number(&self) -> Option<f64> {
         self.value.as_f64()
     }
 
-    /// A duration such as `"60s"`.
+    /// Reads a duration such as `"60s"`.
     #[inline(never)]
     pub(super) fn duration(&self, range: RangeInclusive<Micros>) -> Option<Micros> {
         let parsed = self.value.as_str().map_or(Err(DurationError::Form), duration::parse);
@@ -212,14 +214,14 @@ impl<'a> Node<'a> {
     }
 }
 
-/// An object's fields.
+/// Fields of an object.
 pub(super) struct Object<'a> {
     fields: &'a Map<String, Value>,
     node: Node<'a>,
 }
 
 impl<'a> Object<'a> {
-    /// The field `name`, where it is present. A `null` is present: it is wrong wherever it stands.
+    /// The field `name`, if it is present. `null` is present, and no reading function accepts it.
     #[inline(never)]
     pub(super) fn field(&self, name: &str) -> Option<Node<'a>> {
         self.fields.get(name).map(|value| self.node.field(value, name))
@@ -261,18 +263,18 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// What `read` makes of the field `name`, or `default` where it is absent.
+    /// Reads the field `name` with `read`; returns `default` where it is absent.
     pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Node<'a>) -> Option<T>) -> Option<T> {
         self.field(name).map_or(Some(default), |node| read(&node))
     }
 
-    /// What `read` makes of the field `name`, `Some(None)` where it is absent.
+    /// Reads the field `name` with `read`; returns `Some(None)` where it is absent.
     pub(super) fn optional<T>(&self, name: &str, read: impl FnOnce(&Node<'a>) -> Option<T>) -> Option<Option<T>> {
         self.field(name).map_or(Some(None), |node| read(&node).map(Some))
     }
 }
 
-/// Reports every item whose key an earlier item has: `keys` in the order of the items.
+/// Reports every item with the same key as an earlier item; `keys` are in the order of the items.
 pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Option<()> {
     let mut unique = Some(());
     for (i, (key, node)) in keys.iter().enumerate() {
@@ -283,7 +285,7 @@ pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Option
     unique
 }
 
-/// A number without a fraction. `None` for any other value, and where doubles are no longer exact.
+/// Returns a number without a fraction. `None` for any other value, and where doubles are no longer exact.
 fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| u64::try_from(double::whole(value.as_f64()?)?).ok())
 }
@@ -295,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_protobuf_structs_doubles_are_integers_where_they_are_whole() {
+    fn whole_doubles_of_a_protobuf_struct_are_integers() {
         for (number, expected) in [
             (json!(20), Some(20)),
             (json!(20.0), Some(20)),

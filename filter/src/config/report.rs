@@ -1,4 +1,4 @@
-//! Collects errors, and knows what the places of a configuration are called.
+//! Report of errors and notices, with the paths of their places in a configuration.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -10,7 +10,7 @@ use core::fmt::Write;
 use super::error::{ConfigError, ConfigNotice, Notice, Problem};
 use super::shown::{MAX_SHOWN, quoted};
 
-/// Where errors are reported, and what places are called.
+/// Report of errors and notices, with the places of a configuration.
 #[derive(Default)]
 pub(super) struct Report {
     errors: RefCell<Vec<ConfigError>>,
@@ -18,9 +18,9 @@ pub(super) struct Report {
     places: RefCell<Vec<Place>>,
 }
 
-/// A place in the configuration. Only those of errors are ever spelt out.
+/// Place in the configuration. Only errors and notices turn places into paths.
 struct Place {
-    /// The index of the place that it is in; the whole has none.
+    /// Index of the enclosing place, or [`Report::ROOT`].
     parent: usize,
     step: Step,
 }
@@ -31,10 +31,10 @@ pub(super) enum Step {
 }
 
 impl Report {
-    /// The index of the whole configuration, whose place is not kept.
+    /// Index of the whole configuration, which is not in `places`.
     pub(super) const ROOT: usize = usize::MAX;
 
-    /// All errors and notices, each in the order of their reports.
+    /// Returns all errors and notices, both in the order reported.
     pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigNotice>) {
         (self.errors.into_inner(), self.notices.into_inner())
     }
@@ -52,14 +52,14 @@ impl Report {
         self.notices.borrow_mut().push(ConfigNotice { path, notice });
     }
 
-    /// The index of a place within another.
+    /// Adds a place within `parent` and returns its index.
     pub(super) fn place(&self, parent: usize, step: Step) -> usize {
         let mut places = self.places.borrow_mut();
         places.push(Place { parent, step });
         places.len().saturating_sub(1)
     }
 
-    /// `limits[2].token_bucket`, or `configuration` for the whole.
+    /// Path of a place: `limits[2].token_bucket`, or `configuration` for the whole.
     pub(super) fn path(&self, place: usize) -> String {
         let places = self.places.borrow();
         let mut steps: Vec<&Step> = Vec::new();

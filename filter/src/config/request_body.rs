@@ -1,5 +1,4 @@
-//! The section `request_body`: how long bodies are awaited, how much of them is read, and what becomes of those that
-//! cannot be read.
+//! Section `request_body`: the timeout for bodies, the bytes read of a body, and the treatment of unreadable bodies.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,41 +11,41 @@ use crate::units::Micros;
 
 const FIELDS: &[&str] = &["max_bytes", "timeout", "on_unreadable"];
 const DEFAULT_MAX_BYTES: u64 = 65_536;
-/// Envoy buffers no more of a request unless told otherwise.
+/// Most bytes read of a body: Envoy buffers no more of a request by default.
 const MAX_MAX_BYTES: u64 = 1_048_576;
 const DEFAULT_TIMEOUT: Micros = Micros::from_secs(1);
 const MIN_TIMEOUT: Micros = Micros::from_millis(10);
 const MAX_TIMEOUT: Micros = Micros::from_secs(60);
-/// More would make a scan of many keys slow.
+/// Most JSON pointers of all limits: more would make a scan of many keys slow.
 const MAX_POINTERS: usize = 16;
 
-/// How request bodies are read.
+/// Settings for reading request bodies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyConfig {
-    /// As much is read of a body, ≤ 1 MiB. Default 64 KiB.
+    /// Most bytes read of a body, ≤ 1 MiB. Default 64 KiB.
     pub max_bytes: usize,
-    /// How long a request is held for its body: 10 ms to a minute. Default 1 s.
+    /// Longest time for which a request is held for its body: 10 ms to 60 s. Default 1 s.
     pub timeout: Micros,
-    /// What becomes of a request whose body cannot be read. By default it has the entry's default.
+    /// Treatment of a request with an unreadable body. By default its value is the entry's default.
     pub on_unreadable: OnUnreadable,
     pointers: Arc<Vec<JsonPointer>>,
-    /// Which of the pointers each limit reads, a bit for each.
+    /// Pointers that each limit reads, one bit for each.
     of_limits: Vec<u32>,
     charges_length: bool,
 }
 
-/// What becomes of a request whose body cannot be read, at a limit that reads it.
+/// Treatment of a request with an unreadable body, by a limit that reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnUnreadable {
-    /// The limit does not apply, where the body is of its descriptor.
+    /// The limit does not apply, if its descriptor reads the body.
     Skip,
     /// The value is the entry's default, or `unreadable`.
     Default,
-    /// It is answered 400.
+    /// The request is answered with the status 400.
     Reject,
 }
 
-/// What the section says itself.
+/// Settings of the section itself.
 pub(super) struct Section {
     max_bytes: u64,
     timeout: Micros,
@@ -72,17 +71,17 @@ pub(super) fn read(node: &Node<'_>) -> Option<Section> {
 }
 
 impl Section {
-    /// With what the limits, which stand at `node`, read of bodies.
+    /// Returns the settings with the JSON pointers of `limits`, which were read from `node`.
     pub(super) fn with_limits(&self, limits: &[Limit], node: Option<&Node<'_>>) -> Option<BodyConfig> {
         let (mut pointers, mut of_limits) = (Vec::new(), Vec::new());
         for limit in limits {
             let mut bits = 0;
             limit.visit_pointers(&mut |pointer| {
-                let place = pointers.iter().position(|known| known == pointer).unwrap_or(pointers.len());
-                if place == pointers.len() {
+                let index = pointers.iter().position(|known| known == pointer).unwrap_or(pointers.len());
+                if index == pointers.len() {
                     pointers.push(pointer.clone());
                 }
-                bits |= u32::try_from(place).ok().and_then(|place| 1_u32.checked_shl(place)).unwrap_or(0);
+                bits |= u32::try_from(index).ok().and_then(|index| 1_u32.checked_shl(index)).unwrap_or(0);
             });
             of_limits.push(bits);
         }
@@ -101,27 +100,27 @@ impl Section {
 }
 
 impl BodyConfig {
-    /// The places in bodies that limits read.
+    /// JSON pointers that limits read in bodies, each once.
     #[must_use]
     pub fn pointers(&self) -> &Arc<Vec<JsonPointer>> {
         &self.pointers
     }
 
-    /// Whether a request's body, or that it has one, makes a difference to any limit.
+    /// Whether any limit depends on a request's body, or on its length.
     #[must_use]
     pub fn matters(&self) -> bool {
         self.charges_length || !self.pointers.is_empty()
     }
 
-    /// Which of the pointers the limit of this index reads, a bit for each.
+    /// Pointers that the limit with index `limit` reads, one bit for each.
     pub(super) fn read_by(&self, limit: usize) -> u32 {
         self.of_limits.get(limit).copied().unwrap_or(0)
     }
 }
 
 impl super::Config {
-    /// Which of the [pointers](BodyConfig::pointers) the limits read that concern `request`, a bit for each. Predicates
-    /// read no bodies.
+    /// [Pointers](BodyConfig::pointers) that the limits for `request` read, one bit for each. Predicates read no
+    /// bodies.
     #[must_use]
     pub fn pointers_for(&self, request: &dyn Attributes) -> u32 {
         self.concerning(request).fold(0, |bits, (limit, _)| bits | self.body.read_by(limit))

@@ -1,4 +1,4 @@
-//! The section `response`: what a request is answered.
+//! Section `response`: the local reply to denied requests, and response headers.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -18,20 +18,20 @@ const MAX_BODY: usize = 4_096;
 const HEADERS: &[(&str, Header)] =
     &[("x-ratelimit", Header::XRateLimit), ("ratelimit", Header::RateLimit), ("retry-after", Header::RetryAfter)];
 
-/// What a request is answered.
+/// Local reply to denied requests, and response headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseConfig {
-    /// The status of a denial. Default 429.
+    /// Status of a denial. Default 429.
     pub status: ErrorStatus,
-    /// The body of a denial, of up to 4,096 bytes. Default `rate limited` and a line's end.
+    /// Body of a denial, of up to 4,096 bytes. Default `rate limited` and a newline.
     pub body: Template,
-    /// The body's media type: up to 128 printable characters. The proxy's own default is `text/plain`.
+    /// Media type of the body: up to 128 printable characters. The proxy's own default is `text/plain`.
     pub content_type: Option<String>,
-    /// The headers of denials and of admitted requests' responses.
+    /// Headers of denials and of responses to admitted requests.
     pub headers: ResponseHeaders,
-    /// The status of a denial, for gRPC requests. Default `RESOURCE_EXHAUSTED`.
+    /// Status of a denial of gRPC requests. Default `RESOURCE_EXHAUSTED`.
     pub grpc_status: GrpcStatus,
-    /// The message of a denial, for gRPC requests: a line of up to 256 bytes. By default the body.
+    /// Message of a denial of gRPC requests: a line of up to 256 bytes. By default the body.
     pub grpc_message: Option<Template>,
 }
 
@@ -48,7 +48,7 @@ impl Default for ResponseConfig {
     }
 }
 
-/// An HTTP status that says no: 400 to 599.
+/// HTTP status of a denial or an error: 400 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorStatus(NonZeroU16);
 
@@ -71,14 +71,14 @@ impl ErrorStatus {
     }
 }
 
-/// Which headers tell a client of its limits.
+/// Response headers that inform a client of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseHeaders {
-    /// The legacy triple `x-ratelimit-limit`, `-remaining` and `-reset`. Default.
+    /// The legacy triple `x-ratelimit-limit`, `-remaining` and `-reset`. On by default.
     pub x_ratelimit: bool,
     /// The IETF draft's `ratelimit-policy` and `ratelimit`. Off by default.
     pub ratelimit: bool,
-    /// `retry-after` (RFC 9110, §10.2.3). Default.
+    /// `retry-after` (RFC 9110, §10.2.3). On by default.
     pub retry_after: bool,
 }
 
@@ -92,20 +92,20 @@ impl Default for ResponseHeaders {
     }
 }
 
-/// What is not said is as in `base`.
+/// Reads the section. Absent fields are as in `base`.
 pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Option<ResponseConfig> {
     let fields = node.object(FIELDS)?;
     let status = fields.or("status", base.status, status);
     let body = fields.optional("body", |node| node.text(0..=MAX_BODY).and_then(|text| template(node, text)));
     let content_type = fields.optional("content_type", |node| {
-        node.text_such("a media type such as \"application/json\"", |text| {
+        node.text_matching("a media type such as \"application/json\"", |text| {
             (1..=128).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         })
     });
     let headers = fields.or("headers", base.headers, headers);
     let grpc_status = fields.or("grpc_status", base.grpc_status, grpc_status);
     let grpc_message = fields.optional("grpc_message", |node| {
-        let text = node.text_such("a line of 1 to 256 bytes", |text| {
+        let text = node.text_matching("a line of 1 to 256 bytes", |text| {
             (1..=MAX_GRPC_MESSAGE).contains(&text.len()) && !text.chars().any(char::is_control)
         });
         text.and_then(|text| template(node, text))
@@ -124,7 +124,7 @@ fn template(node: &Node<'_>, text: &str) -> Option<Template> {
     Template::parse(text).or_else(|| node.unexpected(Expected::The(TEMPLATE)))
 }
 
-/// A name or a number.
+/// Reads a gRPC status: a name or a number.
 fn grpc_status(node: &Node<'_>) -> Option<GrpcStatus> {
     if node.is_text() {
         return node.parsed(GRPC_STATUS, 64, GrpcStatus::from_name);
@@ -132,7 +132,7 @@ fn grpc_status(node: &Node<'_>) -> Option<GrpcStatus> {
     node.integer(1..=16).and_then(GrpcStatus::from_code)
 }
 
-/// A status from 400 to 599.
+/// Reads a status from 400 to 599.
 pub(super) fn status(node: &Node<'_>) -> Option<ErrorStatus> {
     let status = u16::try_from(node.integer(400..=599)?).ok()?;
     NonZeroU16::new(status).map(ErrorStatus)

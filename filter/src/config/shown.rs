@@ -1,4 +1,4 @@
-//! Values as errors repeat them, and those that no error repeats.
+//! Values as errors show them, and values that no error may show.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::double::MAX_EXACT;
 
-/// The most characters of a value that an error repeats.
+/// Most characters of a value that an error shows.
 pub(super) const MAX_SHOWN: usize = 60;
 
-/// A value in an error that must not show it: its kind, and the length of a string.
+/// Returns the kind of a secret value, for an error: for a string with its length.
 #[inline(never)]
 pub(super) fn kind(value: &Value) -> String {
     match value {
@@ -26,7 +26,7 @@ fn hidden(text: &str) -> String {
     format!("a string of {} bytes", text.len())
 }
 
-/// Whether a text may be a URL or an address with a password in it, which no error repeats wherever it stands.
+/// Whether a text may be a URL or an address with a password in it, which no error shows at any path.
 #[inline(never)]
 fn may_hold_password(text: &str) -> bool {
     text.as_bytes().contains(&b'@') || is_url(text)
@@ -37,7 +37,7 @@ pub(super) fn is_url(text: &str) -> bool {
     text.as_bytes().windows(3).any(|window| window == b"://")
 }
 
-/// A value in an error: scalars as JSON, shortened; of others only the kind.
+/// Returns a value as an error shows it: scalars as JSON, shortened; for lists and objects only the kind.
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
@@ -54,7 +54,7 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// A number with up to six decimals. Exact printing of doubles would add 26 KB to the filter.
+/// Formats a number with up to six decimals. Exact printing of doubles would add 26 KB to the filter.
 fn decimal(number: f64) -> String {
     let magnitude = number.abs();
     if magnitude > MAX_EXACT {
@@ -73,7 +73,8 @@ fn decimal(number: f64) -> String {
     }
 }
 
-/// A text in quotes, shortened, without what does not print. Of a text that may hold a password only the length.
+/// Returns a text in quotes, shortened, with unprintable characters escaped. Of a text that may hold a password only
+/// the length.
 pub(crate) fn quoted(text: &str) -> String {
     if may_hold_password(text) {
         return hidden(text);
@@ -83,7 +84,7 @@ pub(crate) fn quoted(text: &str) -> String {
     for char in text.chars().take(MAX_SHOWN) {
         match char {
             '"' | '\\' => shown.extend(char.escape_default()),
-            // Not the invisible ones and those that turn the direction of writing.
+            // Without invisible characters and characters that change the writing direction.
             ' '..='~' | '\u{a1}'..='\u{1fff}' | '\u{2070}'..='\u{fdff}' => shown.push(char),
             _ => shown.extend(char.escape_default()),
         }
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_shown_as_it_was_written() {
+    fn a_value_is_shown_as_json() {
         for text in ["20.5", "-1", "-0.25", "0.05", "null", "true", "\"fünf\"", "9007199254740993", "0"] {
             assert_eq!(shown(&serde_json::from_str(text).unwrap()), text);
         }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_secret_only_the_kind_is_told() {
+    fn of_a_secret_only_the_kind_is_shown() {
         for (value, expected) in [
             (json!("hunter2"), "a string of 7 bytes"),
             (json!(1234), "a number"),

@@ -1,4 +1,4 @@
-//! Where a value comes from: the fields that descriptors, predicates and hits addends share.
+//! Sources of values in a request: the fields that descriptors, predicates and hits addends share.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -12,10 +12,10 @@ pub(super) const MAX_NAME: usize = 128;
 const MAX_PATH: usize = 1_024;
 const MAX_KEY: usize = 256;
 const MAX_CIDRS: usize = 256;
-/// More proxies than this between a client and Envoy are a mistake.
+/// Most trusted proxies between a client and Envoy: more are a mistake.
 const MAX_TRUSTED_HOPS: u64 = 32;
 
-/// The source of a `kind`, out of its own fields.
+/// Reads the source of kind `kind` from its fields.
 pub(super) fn read(kind: &str, fields: &Object<'_>) -> Option<Source> {
     match kind {
         "request_header" | "header" => {
@@ -29,7 +29,7 @@ pub(super) fn read(kind: &str, fields: &Object<'_>) -> Option<Source> {
         }
         "cookie" => {
             let name = fields.required("name", "a cookie's name");
-            let name = name.and_then(|node| node.text_such("a cookie's name", is_token));
+            let name = name.and_then(|node| node.text_matching("a cookie's name", is_token));
             let repeated = repeated(fields, Repeated::First);
             Some(Source::Cookie { name: name?.to_owned(), repeated: repeated? })
         }
@@ -66,7 +66,7 @@ pub(super) fn read(kind: &str, fields: &Object<'_>) -> Option<Source> {
     }
 }
 
-/// What a `kind` of pattern makes of paths.
+/// Reads a path pattern: `template`, `exact` or `prefix`.
 pub(super) fn path_pattern(kind: &str, node: &Node<'_>) -> Option<PathPattern> {
     if kind == "template" {
         let expected = "a path template such as \"/users/{id}/posts\"";
@@ -76,17 +76,20 @@ pub(super) fn path_pattern(kind: &str, node: &Node<'_>) -> Option<PathPattern> {
     Some(if kind == "exact" { PathPattern::Exact(text) } else { PathPattern::Prefix(text) })
 }
 
-/// A path or its start.
+/// Reads a path or its start.
 pub(super) fn path_text<'a>(node: &Node<'a>) -> Option<&'a str> {
-    node.text_such("a path such as \"/api\", without a query string", |text| text.starts_with('/') && is_of_path(text))
+    node.text_matching("a path such as \"/api\", without a query string", |text| {
+        text.starts_with('/') && is_of_path(text)
+    })
 }
 
-/// Paths are seen without their query strings and fragments: text with either never matches.
+/// Whether `text` can be a part of a path. Paths are compared without query strings and fragments: a text with either
+/// would never match.
 pub(super) fn is_of_path(text: &str) -> bool {
     (1..=MAX_PATH).contains(&text.len()) && !text.contains(['?', '#'])
 }
 
-/// Who is believed about the client's address: `trusted_hops` or `trusted_cidrs`.
+/// Reads the proxies that are trusted with the client's address: `trusted_hops` or `trusted_cidrs`.
 pub(super) fn trusted(fields: &Object<'_>) -> Option<TrustedProxies> {
     match fields.at_most_one(&["trusted_hops", "trusted_cidrs"])? {
         None => Some(TrustedProxies::Hops(0)),
@@ -102,7 +105,7 @@ pub(super) fn cidrs(node: &Node<'_>) -> Option<Vec<Cidr>> {
     node.each(1..=MAX_CIDRS, |node| node.parsed("a range of addresses such as \"10.0.0.0/8\"", MAX_NAME, Cidr::parse))
 }
 
-/// The field `repeated` of an object that may have it: which of several values counts.
+/// Reads the field `repeated`: the value that counts where a request has several.
 fn repeated(fields: &Object<'_>, default: Repeated) -> Option<Repeated> {
     fields.or("repeated", default, |node| {
         let values = [
@@ -115,19 +118,19 @@ fn repeated(fields: &Object<'_>, default: Repeated) -> Option<Repeated> {
     })
 }
 
-/// The required field `name` of an object: a header's name, in lower case. Envoy has `host` as `:authority`.
+/// Reads the required field `name`: a header's name, in lower case. `host` becomes `:authority`, as in Envoy.
 fn header_name(fields: &Object<'_>) -> Option<String> {
     fields
         .required("name", "a header's name")
         .and_then(|node| {
-            // One colon before it names a pseudo-header.
-            node.text_such("a header's name", |text| is_token(text.strip_prefix(':').unwrap_or(text)))
+            // A colon before the token names a pseudo-header.
+            node.text_matching("a header's name", |text| is_token(text.strip_prefix(':').unwrap_or(text)))
         })
         .map(str::to_ascii_lowercase)
         .map(|name| if name == "host" { ":authority".to_owned() } else { name })
 }
 
-/// A token (RFC 9110, §5.6.2) of up to 128 bytes.
+/// Whether `text` is a token (RFC 9110, §5.6.2) of up to 128 bytes.
 fn is_token(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
@@ -138,7 +141,7 @@ fn mask_len(fields: &Object<'_>, name: &str, max: u8) -> Option<u8> {
     u8::try_from(len).ok()
 }
 
-/// Envoy's `envoy.type.metadata.v3.MetadataKey`.
+/// Reads a metadata key, with the fields of Envoy's `envoy.type.metadata.v3.MetadataKey`.
 fn metadata_key(fields: &Object<'_>) -> Option<PropertyPath> {
     let expected = "an object such as {key: envoy.filters.http.jwt_authn, path: [{key: jwt}, {key: sub}]}";
     let node = fields.required("metadata_key", expected)?;
@@ -153,15 +156,15 @@ fn metadata_key(fields: &Object<'_>) -> Option<PropertyPath> {
     Some(PropertyPath::dynamic_metadata(filter?, &path?))
 }
 
-/// A part of a property's path: zero bytes part them on their way to the proxy.
+/// Reads a part of a property's path, without zero bytes: these separate the parts in calls to the proxy.
 fn key<'a>(node: &Node<'a>) -> Option<&'a str> {
-    node.text_such("a key of 1 to 256 bytes", |text| (1..=MAX_KEY).contains(&text.len()) && !text.contains('\0'))
+    node.text_matching("a key of 1 to 256 bytes", |text| (1..=MAX_KEY).contains(&text.len()) && !text.contains('\0'))
 }
 
 impl<'a> Node<'a> {
-    /// What `parse` makes of a string of up to `max` bytes.
+    /// Reads a string of up to `max` bytes with `parse`, as `expected` describes.
     pub(super) fn parsed<T>(&self, expected: &'static str, max: usize, parse: fn(&str) -> Option<T>) -> Option<T> {
-        let text = self.text_such(expected, |_| true)?;
+        let text = self.text_matching(expected, |_| true)?;
         Some(text).filter(|text| text.len() <= max).and_then(parse).or_else(|| self.unexpected(Expected::The(expected)))
     }
 }

@@ -1,18 +1,18 @@
-//! What a misspelt name was meant to be.
+//! Spelling: the known name that a misspelt name resembles.
 
 use alloc::vec::Vec;
 
-/// Names longer than this resemble nothing.
+/// Longest name that is compared, in bytes.
 const MAX_LEN: usize = 32;
-/// The most insertions, deletions and replacements between a name and what it was meant to be.
+/// Most insertions, deletions and replacements between a misspelt name and a known name.
 const MAX_DISTANCE: usize = 2;
 
-/// The one of `known` that is most like `name`, if any is like it at all.
+/// Returns the name of `known` that is most similar to `name`. `None` where no name is similar.
 pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     if name.len() > MAX_LEN {
         return None;
     }
-    // In a name of three letters, two different ones are another name.
+    // At most half of the letters: with two changes, a name of three letters is another name.
     let within = MAX_DISTANCE.min(name.len() / 2);
     known
         .iter()
@@ -22,7 +22,7 @@ pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str
         .map(|(_, known)| known)
 }
 
-/// Levenshtein's distance in bytes, with one row of the table kept.
+/// Levenshtein distance in bytes, with one row of the table in memory.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_finger_is_understood() {
+    fn a_misspelt_name_has_its_nearest_known_name() {
         let known = ["cluster", "transport", "timeout", "env"];
         assert_eq!(nearest("clutser", &known), Some("cluster"));
         assert_eq!(nearest("time_out", &known), Some("timeout"));

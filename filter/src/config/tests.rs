@@ -1,4 +1,4 @@
-//! What operators write, and what they are told about it.
+//! Tests of configurations as operators write them, and of their errors and notices.
 
 mod accepted;
 mod algorithms;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Config, parse};
 
-/// An environment of one variable.
+/// Environment of one variable.
 fn env(name: &str) -> Option<String> {
     (name == "REDIS_PASSWORD").then(|| "hunter2".to_owned())
 }
@@ -28,14 +28,14 @@ fn limit() -> Value {
     json!({"name": "per_user", "descriptor": [], "token_bucket": {"max_tokens": 20, "fill_interval": "60s"}})
 }
 
-/// The least configuration, with `fields` of the whole put in.
+/// The minimal configuration, with `fields` added to the whole.
 fn with(fields: Value) -> Value {
     let mut whole = json!({"redis": {"cluster": "redis"}, "limits": [limit()]});
     merge(&mut whole, fields);
     whole
 }
 
-/// The least configuration, with `fields` put into its one limit.
+/// The minimal configuration, with `fields` added to its only limit.
 fn with_limit(fields: Value) -> Value {
     let mut limit = limit();
     merge(&mut limit, fields);
@@ -47,7 +47,7 @@ fn merge(object: &mut Value, fields: Value) {
     object.as_object_mut().unwrap().extend(fields);
 }
 
-/// Every field once, none at its default; numbers as a protobuf `Struct` has them.
+/// Configuration with every field once, none at its default, and numbers as in a protobuf `Struct`.
 fn full() -> Value {
     json!({
         "redis": {

@@ -1,4 +1,4 @@
-//! The algorithms, behind one face.
+//! Algorithms behind one enum.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -19,44 +19,44 @@ pub(super) const MAX_LIMIT: u64 = 1 << 32;
 /// The longest window: 2⁵¹ µs, about 71 years. Two of them and Redis' clock stay exact in Lua's doubles.
 pub(super) const MAX_WINDOW: Micros = Micros(1 << 51);
 
-/// How a bucket admits: one algorithm and its numbers. Its state is in Redis.
+/// Algorithm of a bucket, with its configured numbers. The bucket's state is in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Tokens flow in evenly, up to a burst.
+    /// Token bucket: tokens flow in evenly, up to a burst.
     TokenBucket(TokenBucket),
-    /// The same, and workers may take tokens ahead.
+    /// Token bucket of which workers may lease tokens ahead.
     LeasedBucket(LeasedBucket),
-    /// So many in any window; exact, by a log of what was spent. For small limits.
+    /// Exact sliding window: a number of tokens in any window, by a log of all spends. For small limits.
     SlidingLog(SlidingLog),
-    /// So many in a window that slides, estimated from two counters.
+    /// Approximate sliding window: a number of tokens in any window, estimated from two counters.
     SlidingWindow(SlidingWindow),
-    /// So many in each of the windows that follow each other since 1970.
+    /// Fixed window: a number of tokens in each of the windows that follow each other since 1970.
     FixedWindow(FixedWindow),
-    /// So many in a calendar minute, hour, day, week, month or year.
+    /// Quota: a number of tokens in each calendar minute, hour, day, week, month or year.
     Quota(Quota),
-    /// So many in flight.
+    /// Concurrency limit: a number of requests in flight.
     Concurrency(Concurrency),
-    /// A token bucket that never holds a token. Redis keeps nothing of it.
+    /// Token bucket that never holds a token. Redis has no state of it.
     NoTokens,
 }
 
-/// Kind of an algorithm: the configuration's name for it. What a limit has at run time in its place is of the same kind.
+/// Kind of an algorithm, as the configuration names it. An override replaces a window by one of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Leased or not, and with tokens or without.
+    /// Token bucket, with or without leases, and with or without tokens.
     TokenBucket,
-    /// Exact or approximate.
+    /// Sliding window, exact or approximate.
     SlidingWindow,
-    /// Of a fixed length.
+    /// Window of a fixed length.
     FixedWindow,
-    /// By the calendar.
+    /// Calendar period.
     Quota,
     /// Requests in flight.
     Concurrency,
 }
 
 impl Kind {
-    /// Its name in configurations.
+    /// The kind's name in configurations.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,74 +69,76 @@ impl Kind {
     }
 }
 
-/// What Redis saw in a bucket before the request. What the numbers mean is the algorithm's affair.
+/// State of a bucket before the request, as the script returns it. Each algorithm defines the meaning of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BucketState {
-    /// How much of the limit is used, in the unit of the algorithm's limit.
+    /// Used part of the limit, in the unit of the algorithm's limit.
     pub used: u64,
-    /// What else it needs to know. Zero where it needs no more.
+    /// Two further results of the algorithm. Zero where it has none.
     pub more: [u64; 2],
 }
 
-/// Why an algorithm cannot have such numbers.
+/// Numbers that an algorithm cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AlgorithmError {
-    /// Of a token bucket.
+    /// Numbers that a token bucket cannot have.
     #[error(transparent)]
     TokenBucket(#[from] TokenBucketError),
     /// A limit that is too large to be kept exactly.
     #[error("expected a limit of at most {max}, found {found}")]
     Limit {
-        /// The most that the algorithm takes.
+        /// Greatest limit of the algorithm.
         max: u64,
-        /// As configured.
+        /// The configured limit.
         found: u64,
     },
-    /// A window that is none, or is longer than Lua's numbers can count.
+    /// A window of no length, or one that is longer than Lua's numbers can count.
     #[error("expected a window of 1 to {max} µs, found {found} µs", max = MAX_WINDOW.0, found = .found.0)]
     Window {
-        /// As configured.
+        /// The configured window.
         found: Micros,
     },
-    /// No place on earth is that far from UTC.
+    /// An offset that is farther from UTC than any place on earth.
     #[error("expected an offset from UTC of -840 to 840 minutes, found {found}")]
     Offset {
-        /// Minutes, as configured.
+        /// The configured offset in minutes.
         found: i32,
     },
-    /// A lease that would end before it is of use, or keep what the dead held for too long.
+    /// A lease that is too short to be of use, or so long that a crashed proxy's slots or tokens stay taken for too
+    /// long.
     #[error("expected a lease of {min} to {max} µs, found {found} µs", min = .min.0, max = .max.0, found = .found.0)]
     Lease {
-        /// The shortest.
+        /// Shortest lease.
         min: Micros,
-        /// The longest.
+        /// Longest lease.
         max: Micros,
-        /// As configured.
+        /// The configured lease.
         found: Micros,
     },
-    /// Tokens cannot be taken ahead of those that are spent before they exist.
+    /// A lease of a bucket that delays requests: no token can be leased ahead of tokens that are spent before they
+    /// exist.
     #[error("expected no delay where tokens are leased, found {found} µs", found = .found.0)]
     LeasedAndHeld {
-        /// As configured.
+        /// The configured delay.
         found: Micros,
     },
 }
 
-/// A bucket's part of the mixed script's arguments.
+/// Arguments of the mixed script for one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Arguments {
-    /// The letter by which the script knows the algorithm.
+    /// The algorithm's letter in the script.
     pub(super) letter: &'static str,
-    /// What is spent, in the unit of the limit.
+    /// Cost of the request, in the unit of the limit.
     pub(super) cost: u64,
-    /// How much may be used.
+    /// Limit of the used part.
     pub(super) limit: u64,
-    /// What else the algorithm needs to know.
+    /// Two further arguments of the algorithm.
     pub(super) more: [i64; 2],
 }
 
 impl Algorithm {
-    /// Its kind.
+    /// The algorithm's kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -148,7 +150,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether its limit is zero: every request is denied, whatever it costs, and Redis is not asked.
+    /// Whether the limit is zero: every request is denied, whatever it costs, without a call to Redis.
     #[must_use]
     pub fn admits_nothing(&self) -> bool {
         let limit = match self {
@@ -163,10 +165,10 @@ impl Algorithm {
         limit == Tokens(0)
     }
 
-    /// A name for the state that it keeps in Redis: no two algorithms that would misread each other's state have
-    /// the same. Limits may grow and shrink under one name; windows may not, but for those of token buckets.
+    /// Tag of the state in Redis: two algorithms that would misread each other's state have different tags.
     ///
-    /// Letters, digits and signs; no `#`, which keys set before it.
+    /// The tag does not depend on the limit; it depends on the window's length, except for token buckets. It consists
+    /// of letters, digits and signs; keys have a `#` before it.
     #[must_use]
     pub fn tag(&self) -> String {
         match self {
@@ -180,7 +182,7 @@ impl Algorithm {
         }
     }
 
-    /// The token bucket that it is, or that tokens are leased of.
+    /// The token bucket, or the bucket from which tokens are leased. `None` for other algorithms.
     pub(super) fn token_bucket(&self) -> Option<&TokenBucket> {
         match self {
             Self::TokenBucket(bucket) => Some(bucket),
@@ -189,7 +191,7 @@ impl Algorithm {
         }
     }
 
-    /// What the mixed script is told of a request that costs `cost`.
+    /// Returns the mixed script's arguments for a request of `cost` tokens.
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
         match self {
             Self::TokenBucket(bucket) => bucket.arguments(cost),
@@ -199,45 +201,45 @@ impl Algorithm {
             Self::FixedWindow(fixed) => fixed.arguments(cost),
             Self::Quota(quota) => quota.arguments(cost),
             Self::Concurrency(concurrency) => concurrency.arguments(cost),
-            // As of a window that holds none.
+            // A window of 1 µs and no tokens denies any cost above 0.
             Self::NoTokens => Arguments::of_count("f", Tokens(cost.0.max(1)), Tokens(0), [Micros(1), Micros::ZERO]),
         }
     }
 
-    /// What it says about a request that costs `cost`, given what Redis saw at `now`.
-    pub(super) fn decide(&self, now: Micros, seen: BucketState, cost: Tokens) -> BucketDecision {
+    /// Decides a request of `cost` tokens, given the bucket's state at `now`.
+    pub(super) fn decide(&self, now: Micros, state: BucketState, cost: Tokens) -> BucketDecision {
         match self {
-            Self::TokenBucket(bucket) => bucket.decide(Units(seen.used), cost),
-            Self::LeasedBucket(leased) => leased.decide(now, seen, cost),
-            Self::SlidingLog(log) => log.decide(seen, cost),
-            Self::SlidingWindow(sliding) => sliding.decide(now, seen.more, cost),
-            Self::FixedWindow(fixed) => fixed.span(now).decide(now, fixed.limit(), seen.used, cost),
-            Self::Quota(quota) => quota.span(now).decide(now, quota.limit(), seen.used, cost),
-            Self::Concurrency(concurrency) => concurrency.decide(seen.used, cost),
+            Self::TokenBucket(bucket) => bucket.decide(Units(state.used), cost),
+            Self::LeasedBucket(leased) => leased.decide(now, state, cost),
+            Self::SlidingLog(log) => log.decide(state, cost),
+            Self::SlidingWindow(sliding) => sliding.decide(now, state.more, cost),
+            Self::FixedWindow(fixed) => fixed.span(now).decide(now, fixed.limit(), state.used, cost),
+            Self::Quota(quota) => quota.span(now).decide(now, quota.limit(), state.used, cost),
+            Self::Concurrency(concurrency) => concurrency.decide(state.used, cost),
             Self::NoTokens => BucketDecision::NOTHING,
         }
     }
 }
 
 impl Arguments {
-    /// What a script is told of a count: a cost beyond the limit is told as just beyond, however far it is.
+    /// Returns the arguments of an algorithm that counts tokens. A cost above the limit becomes the limit plus 1.
     pub(super) fn of_count(letter: &'static str, cost: Tokens, limit: Tokens, more: [Micros; 2]) -> Self {
         let cost = cost.0.min(limit.0.saturating_add(1));
         Self { letter, cost, limit: limit.0, more: more.map(|micros| signed(micros.0)) }
     }
 }
 
-/// Every number here is far below 2⁶³.
+/// Returns `number` as a signed integer. All numbers of this module are far below 2⁶³.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A limit within `max`.
+/// Returns `limit` if it is at most `max`.
 pub(super) fn limit_within(limit: u64, max: u64) -> Result<u64, AlgorithmError> {
     if limit <= max { Ok(limit) } else { Err(AlgorithmError::Limit { max, found: limit }) }
 }
 
-/// A window within bounds, in whole microseconds.
+/// Returns `window` in µs if it is 1 µs to [`MAX_WINDOW`].
 pub(super) fn window_within(window: Micros) -> Result<core::num::NonZeroU64, AlgorithmError> {
     let bounded = if window <= MAX_WINDOW { core::num::NonZeroU64::new(window.0) } else { None };
     bounded.ok_or(AlgorithmError::Window { found: window })
@@ -249,24 +251,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_beyond_bounds_are_refused_in_words() {
+    fn numbers_beyond_bounds_are_refused_with_the_bounds() {
         let one = 1_u64;
-        let said = |error: AlgorithmError| error.to_string();
+        let text = |error: AlgorithmError| error.to_string();
         assert_eq!(
-            said(SlidingLog::new(10_001_u64, Micros(1)).unwrap_err()),
+            text(SlidingLog::new(10_001_u64, Micros(1)).unwrap_err()),
             "expected a limit of at most 10000, found 10001"
         );
         assert_eq!(
-            said(FixedWindow::new(one, Micros::ZERO).unwrap_err()),
+            text(FixedWindow::new(one, Micros::ZERO).unwrap_err()),
             "expected a window of 1 to 2251799813685248 µs, found 0 µs"
         );
         assert!(SlidingWindow::new(one, Micros(MAX_WINDOW.0 + 1)).is_err());
         assert_eq!(
-            said(Quota::new(one, super::super::Period::Day, 841).unwrap_err()),
+            text(Quota::new(one, super::super::Period::Day, 841).unwrap_err()),
             "expected an offset from UTC of -840 to 840 minutes, found 841"
         );
         assert_eq!(
-            said(Concurrency::new(one, Micros(1)).unwrap_err()),
+            text(Concurrency::new(one, Micros(1)).unwrap_err()),
             "expected a lease of 1000000 to 86400000000 µs, found 1 µs"
         );
     }

@@ -1,4 +1,4 @@
-//! The algorithms of one limit: each keeps a bucket of its own, and a request must fit into all of them.
+//! Algorithms of one limit: each has a bucket of its own, and a request must fit into all of them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,50 +9,49 @@ use super::replacement::Replacement;
 use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
-/// The most algorithms that one limit may have.
+/// Most algorithms of one limit.
 const MAX_WINDOWS: usize = 8;
 
-/// One algorithm or more, such as 10 a second and 1,000 a day, none of which keeps its state where another does.
+/// Algorithms of one limit, such as 10 tokens a second and 1,000 a day, each with its state under a key of its own.
 ///
-/// A limit that is one token bucket keeps it under the limit's own key, whether tokens are leased of it or not. All
-/// others have `#` and the algorithm's [tag](Algorithm::tag) after it, which no descriptor's value can forge: whatever an
-/// operator changes a limit to, and in whatever order its windows stand, no state is read by an algorithm that would
-/// misread it. Token buckets of any size and rate read each other's state: of several windows the slowest is `#token`,
-/// the next `#token2`, and so on.
+/// A limit of one token bucket, leased or not, has its state under the limit's own key. All other keys end in `#` and
+/// the algorithm's [tag](Algorithm::tag), which no descriptor's value can forge: no algorithm reads a state that it
+/// would misread, however an operator changes a limit or orders its windows. Token buckets of any size and rate read
+/// each other's state: of several token buckets the slowest has the suffix `#token`, the next `#token2`, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Algorithms(Vec<Window>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
     algorithm: Algorithm,
-    /// What follows the limit's key.
+    /// Suffix after the limit's key.
     suffix: String,
 }
 
-/// Why algorithms cannot be those of one limit.
+/// Algorithms that one limit cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AlgorithmsError {
-    /// None, or too many.
+    /// No algorithm, or too many.
     #[error("expected 1 to {MAX_WINDOWS} windows, found {found}")]
     Count {
-        /// So many.
+        /// Number of algorithms.
         found: usize,
     },
-    /// Two that differ in their limits alone: the larger never says anything.
+    /// Two algorithms that differ in their limits alone: the larger limit would never deny a request.
     #[error("expected windows of different kinds or lengths, found that {first} and {second} (from 0) are alike")]
     Alike {
-        /// The one's place.
+        /// Index of the first window.
         first: usize,
-        /// The other's.
+        /// Index of the second window.
         second: usize,
     },
 }
 
 impl Algorithms {
-    /// These algorithms.
+    /// Returns `algorithms` as those of one limit.
     ///
     /// # Errors
-    /// Where there are none or more than 8, or two of a kind are of the same length.
+    /// Where there are none or more than 8, or two of a kind have the same length.
     pub fn new(algorithms: &[Algorithm]) -> Result<Self, AlgorithmsError> {
         if !(1..=MAX_WINDOWS).contains(&algorithms.len()) {
             return Err(AlgorithmsError::Count { found: algorithms.len() });
@@ -71,7 +70,7 @@ impl Algorithms {
         Ok(Self(windows))
     }
 
-    /// A bucket that is a limit by itself, under the limit's own key.
+    /// Returns the only algorithm of a limit, with its state under the limit's own key.
     fn alone(algorithm: Algorithm) -> Self {
         Self(vec![Window { algorithm, suffix: String::new() }])
     }
@@ -81,7 +80,7 @@ impl Algorithms {
         self.0.iter().map(|window| &window.algorithm)
     }
 
-    /// The longest that a request may be held until its tokens exist.
+    /// Longest time for which a request may be held until its tokens exist.
     #[must_use]
     pub fn max_delay(&self) -> Micros {
         let delays = self.algorithms().map(|algorithm| match algorithm {
@@ -91,25 +90,26 @@ impl Algorithms {
         delays.max().unwrap_or(Micros::ZERO)
     }
 
-    /// The place of the first window that denies every request, if one does.
+    /// Index of the first window that denies every request. `None` where there is none.
     #[must_use]
     pub fn blocking(&self) -> Option<usize> {
         self.algorithms().position(Algorithm::admits_nothing)
     }
 
-    /// These, while an override holds: each of its windows takes the place of the one of its kind, and all others
-    /// stay. Of several of its kind it is the one of the same length, or the token bucket that fills in nearly the same
-    /// time; where there is none, it is one more.
+    /// Returns the algorithms while an override holds: each replacement replaces the window of its kind, and all other
+    /// windows stay.
     ///
-    /// A window of the same length keeps its state, and a token bucket always does: what is spent stays spent.
+    /// Of several windows of its kind, a replacement replaces the one of the same length, or the token bucket with the
+    /// nearest time to fill. Where there is none, the replacement is an additional window. A window of the same length
+    /// keeps its state, and so does any token bucket: spent tokens stay spent.
     #[must_use]
     #[inline(never)]
     pub fn overridden(&self, replacements: &[Replacement]) -> Self {
         let max_delay = self.max_delay();
         let mut windows = self.0.clone();
         for replacement in replacements {
-            let place = self.place_of(replacement);
-            match place.and_then(|place| windows.get_mut(place)) {
+            let position = self.position_of(replacement);
+            match position.and_then(|position| windows.get_mut(position)) {
                 Some(window) => {
                     let own = window.algorithm;
                     window.algorithm = replacement.in_place_of(&own, max_delay);
@@ -127,8 +127,8 @@ impl Algorithms {
         Self(windows)
     }
 
-    /// Whose place it takes.
-    fn place_of(&self, replacement: &Replacement) -> Option<usize> {
+    /// Index of the window that `replacement` replaces. `None` where it is an additional window.
+    fn position_of(&self, replacement: &Replacement) -> Option<usize> {
         let kind = replacement.algorithm.kind();
         let own = || self.algorithms().enumerate().filter(|(_, algorithm)| algorithm.kind() == kind);
         let mut all = own();
@@ -136,18 +136,18 @@ impl Algorithms {
             (Some((only, _)), None) => Some(only),
             (Some(_), Some(_)) => match replacement.algorithm {
                 Algorithm::TokenBucket(bucket) => {
-                    own().min_by_key(|(_, algorithm)| distance(algorithm, &bucket)).map(|(place, _)| place)
+                    own().min_by_key(|(_, algorithm)| distance(algorithm, &bucket)).map(|(position, _)| position)
                 }
                 _ => {
                     let is_as_long = |own: &Algorithm| replacement.in_place_of(own, Micros::ZERO).tag() == own.tag();
-                    own().find(|(_, algorithm)| is_as_long(algorithm)).map(|(place, _)| place)
+                    own().find(|(_, algorithm)| is_as_long(algorithm)).map(|(position, _)| position)
                 }
             },
             _ => None,
         }
     }
 
-    /// What a request asks that runs into the limit of the index `limit`, whose key for it is `key`.
+    /// Returns the bucket checks of a request for the limit of index `limit`, with the limit's key `key`.
     pub fn checks(
         &self,
         limit: usize,
@@ -158,7 +158,7 @@ impl Algorithms {
         let mut key = key.into();
         let last = self.0.len().saturating_sub(1);
         self.0.iter().enumerate().map(move |(window, Window { algorithm, suffix })| {
-            // The last one gets the buffer itself.
+            // The last window gets the buffer itself.
             let mut key = if window == last { core::mem::take(&mut key) } else { key.clone() };
             key.extend_from_slice(suffix.as_bytes());
             BucketCheck { limit, window, key, algorithm: *algorithm, cost, enforced }
@@ -166,7 +166,7 @@ impl Algorithms {
     }
 }
 
-/// What follows the limit's key where the state of one of its algorithms is kept.
+/// Suffix after the limit's key for the state of `algorithm`, one of `all` algorithms of the limit.
 fn suffix(algorithm: &Algorithm, all: &[Algorithm]) -> String {
     let tag = algorithm.tag();
     let Some(bucket) = algorithm.token_bucket() else { return ["#", &tag].concat() };
@@ -184,7 +184,7 @@ impl From<TokenBucket> for Algorithms {
     }
 }
 
-/// How many times the fill time of one of two buckets is the other's, in 1,024ths.
+/// Ratio of the longer fill time of two token buckets to the shorter, in 1,024ths. `u64::MAX` for other algorithms.
 fn distance(algorithm: &Algorithm, bucket: &TokenBucket) -> u64 {
     let Algorithm::TokenBucket(own) = algorithm else { return u64::MAX };
     let [own, other] = [own, bucket].map(|bucket| bucket.fill_time().0);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_bucket_is_tagged_with_what_keeps_it() {
+    fn every_other_bucket_has_its_algorithms_tag() {
         let secs = Micros::from_secs;
         assert_eq!(
             keys(&[
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn token_buckets_keep_their_slots_when_rates_change() {
+    fn token_buckets_keep_their_suffixes_when_rates_change() {
         let rate =
             |tokens, secs| Algorithm::TokenBucket(TokenBucket::new(n(9), n(tokens), Micros::from_secs(secs)).unwrap());
         assert_eq!(keys(&[rate(10, 1), rate(100, 3_600)]), ["key#token2", "key#token"]);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_of_which_tokens_are_leased_is_the_same_bucket() {
+    fn a_leased_bucket_has_the_key_of_the_token_bucket() {
         let Algorithm::TokenBucket(bucket) = per_second(10) else { unreachable!("a token bucket") };
         let leased = LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap();
         assert_eq!(keys(&[Algorithm::LeasedBucket(leased)]), ["key"]);
@@ -263,35 +263,35 @@ mod tests {
         assert_eq!(one, other);
     }
 
-    fn in_place(algorithm: Algorithm) -> Replacement {
+    fn replacement(algorithm: Algorithm) -> Replacement {
         Replacement { algorithm, inherits: false }
     }
 
-    /// The algorithms while these hold, and what follows the key.
-    fn while_set(algorithms: &[Algorithm], replacements: &[Replacement]) -> (Vec<Algorithm>, Vec<String>) {
+    /// The algorithms while the replacements hold, and their keys.
+    fn overridden(algorithms: &[Algorithm], replacements: &[Replacement]) -> (Vec<Algorithm>, Vec<String>) {
         let windows = Algorithms::new(algorithms).unwrap().overridden(replacements);
         let keys = windows.checks(0, b"key", Tokens(1), true).map(|check| String::from_utf8(check.key).unwrap());
         (windows.algorithms().copied().collect(), keys.collect())
     }
 
     #[test]
-    fn an_override_changes_the_window_of_its_kind_and_leaves_the_rest_and_all_state_where_it_is() {
+    fn an_override_changes_the_window_of_its_kind_and_keeps_all_other_windows_and_all_state() {
         let own = [quota(1_000, Period::Month, 60), per_second(10)];
         let (month, _) = (own[0], own[1]);
-        let (set, keys_then) = while_set(&own, &[in_place(per_second(50))]);
+        let (set, keys_then) = overridden(&own, &[replacement(per_second(50))]);
         assert_eq!((set, keys_then), (vec![month, per_second(50)], keys(&own)));
-        let (set, keys_then) = while_set(&own, &[in_place(quota(5, Period::Month, 60))]);
+        let (set, keys_then) = overridden(&own, &[replacement(quota(5, Period::Month, 60))]);
         assert_eq!((set, keys_then), (vec![quota(5, Period::Month, 60), per_second(10)], keys(&own)));
         let slower = TokenBucket::new(n(5), n(1), Micros::from_secs(60)).map(Algorithm::TokenBucket).unwrap();
-        let (set, keys_then) = while_set(&own, &[in_place(slower), in_place(quota(7, Period::Month, 60))]);
+        let (set, keys_then) = overridden(&own, &[replacement(slower), replacement(quota(7, Period::Month, 60))]);
         assert_eq!(set, [quota(7, Period::Month, 60), slower]);
         assert_eq!(keys_then, keys(&own), "another rate spends from the same bucket");
-        assert_eq!(while_set(&[per_second(10)], &[in_place(slower)]), (vec![slower], vec!["key".to_owned()]));
+        assert_eq!(overridden(&[per_second(10)], &[replacement(slower)]), (vec![slower], vec!["key".to_owned()]));
     }
 
     #[test]
-    fn what_an_override_leaves_out_is_the_limits_own() {
-        let left = |algorithm| [Replacement { algorithm, inherits: true }];
+    fn a_field_that_an_override_leaves_out_is_the_limits_own() {
+        let inheriting = |algorithm| [Replacement { algorithm, inherits: true }];
         let secs = Micros::from_secs;
         let slots = |max: u64, lease| Algorithm::Concurrency(Concurrency::new(max, secs(lease)).unwrap());
         let exact = |limit: u64| Algorithm::SlidingLog(SlidingLog::new(limit, secs(60)).unwrap());
@@ -304,31 +304,34 @@ mod tests {
             (exact(9), approximate(10_001), approximate(10_001)),
             (approximate(9), approximate(5), approximate(5)),
         ] {
-            assert_eq!(while_set(&[own], &left(set)).0, [then]);
-            assert_eq!(while_set(&[own], &[in_place(set)]).0, [set]);
+            assert_eq!(overridden(&[own], &inheriting(set)).0, [then]);
+            assert_eq!(overridden(&[own], &[replacement(set)]).0, [set]);
         }
     }
 
     #[test]
     fn of_several_windows_of_a_kind_the_one_of_the_same_or_the_nearest_length_is_changed() {
         let [hour, day] = [quota(10, Period::Hour, 0), quota(100, Period::Day, 0)];
-        assert_eq!(while_set(&[hour, day], &[in_place(quota(5, Period::Day, 0))]).0, [hour, quota(5, Period::Day, 0)]);
+        assert_eq!(
+            overridden(&[hour, day], &[replacement(quota(5, Period::Day, 0))]).0,
+            [hour, quota(5, Period::Day, 0)]
+        );
         let month = quota(500, Period::Month, 0);
-        assert_eq!(while_set(&[hour, day], &[in_place(month)]).0, [hour, day, month], "none is removed");
+        assert_eq!(overridden(&[hour, day], &[replacement(month)]).0, [hour, day, month], "none is removed");
         let per = |capacity, secs| {
             Algorithm::TokenBucket(TokenBucket::new(n(capacity), n(capacity), Micros::from_secs(secs)).unwrap())
         };
         let [second, hourly] = [per(10, 1), per(1_000, 3_600)];
-        assert_eq!(while_set(&[second, hourly], &[in_place(per(50, 1))]).0, [per(50, 1), hourly]);
-        assert_eq!(while_set(&[second, hourly], &[in_place(per(9_000, 3_600))]).0, [second, per(9_000, 3_600)]);
+        assert_eq!(overridden(&[second, hourly], &[replacement(per(50, 1))]).0, [per(50, 1), hourly]);
+        assert_eq!(overridden(&[second, hourly], &[replacement(per(9_000, 3_600))]).0, [second, per(9_000, 3_600)]);
     }
 
     #[test]
-    fn a_window_of_a_kind_that_the_limit_has_not_is_one_more() {
+    fn a_window_of_a_kind_that_the_limit_does_not_have_is_added() {
         let slots = Algorithm::Concurrency(Concurrency::new(3_u64, Micros::from_secs(60)).unwrap());
-        let (set, keys_then) = while_set(&[per_second(10)], &[in_place(slots)]);
+        let (set, keys_then) = overridden(&[per_second(10)], &[replacement(slots)]);
         assert_eq!((set, keys_then), (vec![per_second(10), slots], vec!["key".into(), "key#concurrency".into()]));
-        let (set, keys_then) = while_set(&[slots], &[in_place(per_second(10))]);
+        let (set, keys_then) = overridden(&[slots], &[replacement(per_second(10))]);
         assert_eq!(set, [slots, per_second(10)]);
         assert_eq!(keys_then, keys(&[slots, per_second(10)]), "where it would be if it were configured");
     }
@@ -338,16 +341,16 @@ mod tests {
         let bucket = |capacity| TokenBucket::new(n(capacity), n(10), Micros::from_secs(1)).unwrap();
         let leased =
             |capacity| Algorithm::LeasedBucket(LeasedBucket::new(bucket(capacity), Micros::from_secs(1)).unwrap());
-        let (set, keys_then) = while_set(&[leased(100)], &[in_place(per_second(50))]);
+        let (set, keys_then) = overridden(&[leased(100)], &[replacement(per_second(50))]);
         assert_eq!((set, keys_then), (vec![leased(50)], keys(&[leased(100)])));
         let shaped = |capacity| Algorithm::TokenBucket(bucket(capacity).with_max_delay(Micros::from_secs(2)).unwrap());
-        assert_eq!(while_set(&[shaped(10)], &[in_place(per_second(50))]).0, [shaped(50)]);
+        assert_eq!(overridden(&[shaped(10)], &[replacement(per_second(50))]).0, [shaped(50)]);
         let day = quota(5, Period::Day, 0);
-        assert_eq!(while_set(&[day, shaped(10)], &[in_place(per_second(50))]).0, [day, shaped(50)]);
+        assert_eq!(overridden(&[day, shaped(10)], &[replacement(per_second(50))]).0, [day, shaped(50)]);
     }
 
     #[test]
-    fn a_window_of_zero_blocks_and_its_place_is_known() {
+    fn a_window_of_zero_blocks_and_its_index_is_known() {
         let blocking = |algorithms: &[Algorithm]| Algorithms::new(algorithms).unwrap().blocking();
         assert_eq!(blocking(&[per_second(10), quota(1, Period::Day, 0)]), None);
         assert_eq!(blocking(&[per_second(10), quota(0, Period::Day, 0)]), Some(1));
@@ -366,9 +369,9 @@ mod tests {
             assert_eq!((outcome.retry_after, outcome.reset), (None, Micros::ZERO));
         }
         let set =
-            Algorithms::new(&[quota(0, Period::Day, 0)]).unwrap().overridden(&[in_place(quota(5, Period::Day, 0))]);
+            Algorithms::new(&[quota(0, Period::Day, 0)]).unwrap().overridden(&[replacement(quota(5, Period::Day, 0))]);
         assert_eq!(set.blocking(), None);
-        let set = Algorithms::new(&[Algorithm::NoTokens]).unwrap().overridden(&[in_place(per_second(5))]);
+        let set = Algorithms::new(&[Algorithm::NoTokens]).unwrap().overridden(&[replacement(per_second(5))]);
         assert_eq!((set.blocking(), set), (None, Algorithms::new(&[per_second(5)]).unwrap()));
     }
 

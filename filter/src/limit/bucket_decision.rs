@@ -1,31 +1,33 @@
-//! What an algorithm says about one request and one bucket, whoever else may have a say.
+//! Decision of one algorithm on one request and one bucket, regardless of the request's other buckets.
 
 use super::leased_bucket::Grant;
 use crate::units::{Micros, Tokens};
 
-/// One algorithm's word, for both ends that the whole request may come to.
+/// Decision of one algorithm, with the bucket's level both if the request goes on and if another bucket denies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BucketDecision {
-    /// The most that the bucket holds.
+    /// Most tokens or slots that the bucket holds.
     pub(super) capacity: Tokens,
-    /// In which time it holds that, where it is a matter of time.
+    /// Time to which the capacity applies: a window's length, or a token bucket's time to fill. `None` for requests in
+    /// flight.
     pub(super) period: Option<Micros>,
     /// Whether this bucket admits the request.
     pub(super) admits: bool,
-    /// Time until it would, if nobody else spends. Zero where it does; `None` where waiting cannot help.
+    /// Time until the bucket would admit the request, if no other request spends. Zero where it admits now; `None`
+    /// where waiting cannot help.
     pub(super) retry_after: Option<Micros>,
-    /// How long the request is to be held, where it is admitted.
+    /// Time for which the request is held, if it is admitted.
     pub(super) delay: Micros,
-    /// How full the bucket is if nothing is spent.
+    /// Level of the bucket if the request does not go on.
     pub(super) before: Level,
-    /// How full it is if the request's cost is, and what is granted has been taken.
+    /// Level of the bucket after the request's cost and the grant.
     pub(super) after: Level,
-    /// What the worker may take ahead, if the request goes on.
+    /// Tokens that the worker is leased, if the request goes on.
     pub(super) granted: Option<Grant>,
 }
 
 impl BucketDecision {
-    /// A bucket that never holds anything.
+    /// Decision of a bucket that never holds a token.
     pub(super) const NOTHING: Self = Self {
         capacity: Tokens(0),
         period: None,
@@ -42,11 +44,11 @@ impl Level {
     const EMPTY: Self = Self { remaining: Tokens(0), reset: Micros::ZERO };
 }
 
-/// How full a bucket is.
+/// Level of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Level {
     /// Whole tokens left, rounded down.
     pub(super) remaining: Tokens,
-    /// Time until it is full, if nobody spends.
+    /// Time until the bucket is full, if no request spends.
     pub(super) reset: Micros,
 }

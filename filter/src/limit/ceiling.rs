@@ -1,14 +1,14 @@
-//! The most that a bucket admits in a while, and what it says when all of that is taken: for requests that are denied
-//! without asking Redis.
+//! Ceiling of a bucket: the most that it admits within a span, and its denial when that is used up, for requests that
+//! are denied without a call to Redis.
 
 use super::algorithm::{Algorithm, BucketState};
 use super::check::BucketCheck;
 use super::verdict::Outcome;
 use crate::units::{Micros, Tokens};
 
-/// Slots of a concurrency limit that are taken to come free while a request is decided, beside as many as it has.
+/// Slots of a concurrency limit that are assumed to be released while a request is decided, beyond the limit's number.
 const FREED: u64 = 64;
-/// What a request is told to wait, where nobody knows better.
+/// Retry-after of a denial where the time on Redis' clock is unknown.
 const SOON: Micros = Micros::from_secs(1);
 
 impl BucketCheck {
@@ -18,49 +18,49 @@ impl BucketCheck {
         self.enforced && self.cost.0 > 0
     }
 
-    /// What the request takes of the bucket.
+    /// Tokens or slots that the request takes from the bucket.
     #[must_use]
     pub fn takes(&self) -> Tokens {
         if let Algorithm::Concurrency(_) = self.algorithm { Tokens(self.cost.0.min(1)) } else { self.cost }
     }
 
-    /// The most that the bucket admits within `span`, whatever it holds at first. `u64::MAX` where it is beyond
-    /// counting.
+    /// The most that the bucket admits within `span`, whatever it holds at first. `u64::MAX` where the number exceeds
+    /// 64 bits.
     #[must_use]
     #[inline(never)]
     pub fn at_most_within(&self, span: Micros) -> Tokens {
         let decision = self.algorithm.decide(Micros::ZERO, BucketState::default(), Tokens(0));
         let capacity = decision.capacity.0;
-        // Whole windows may turn twice in no time; what flows in evenly comes in proportion.
+        // A span may touch two windows, however short it is; a token bucket fills in proportion to the span.
         let (first, span) = match self.algorithm {
             Algorithm::TokenBucket(bucket) => (capacity, span.plus(bucket.max_delay())),
             Algorithm::LeasedBucket(_) => (capacity, span),
             Algorithm::Concurrency(_) => (capacity.saturating_mul(2).saturating_add(FREED), span),
             _ => (capacity.saturating_mul(2), span),
         };
-        // So many of the first in each of the second.
-        let (many, each) = match (self.algorithm.token_bucket(), self.algorithm) {
+        // `tokens` per `each` µs.
+        let (tokens, each) = match (self.algorithm.token_bucket(), self.algorithm) {
             (Some(bucket), _) => (bucket.rate().per_micro(), bucket.rate().per_token()),
-            // Leases end.
+            // Slots are released when their leases end.
             (None, Algorithm::Concurrency(concurrency)) => (capacity, concurrency.lease().0),
             (None, _) => (capacity, decision.period.unwrap_or_default().0),
         };
-        let flow = span.0.checked_mul(many).and_then(|flow| flow.checked_div(each));
+        let flow = span.0.checked_mul(tokens).and_then(|flow| flow.checked_div(each));
         Tokens(flow.map_or(u64::MAX, |flow| first.saturating_add(flow).saturating_add(1)))
     }
 
-    /// What the bucket says at `now`, by Redis' clock, to a request for which it has nothing left. Where the time is not
-    /// known, nobody is told to wait for more than a second.
+    /// The denial of an empty bucket at `now`, by Redis' clock. Where the time is unknown, retry-after and reset are at
+    /// most 1 s.
     #[must_use]
     #[inline(never)]
     pub fn exhausted(&self, now: Option<Micros>) -> Outcome {
         let used = self.algorithm.arguments(self.cost).limit;
         let more = if let Algorithm::SlidingWindow(_) = self.algorithm { [used, 0] } else { [SOON.0; 2] };
-        let seen = match self.algorithm {
+        let state = match self.algorithm {
             Algorithm::LeasedBucket(_) => BucketState { used, more: [0, 0] },
             _ => BucketState { used, more },
         };
-        let outcome = self.outcome(&self.algorithm.decide(now.unwrap_or_default(), seen, self.cost), false);
+        let outcome = self.outcome(&self.algorithm.decide(now.unwrap_or_default(), state, self.cost), false);
         let at_most = |wait: Micros| if now.is_none() { wait.min(SOON) } else { wait };
         Outcome {
             admitted: false,
@@ -107,14 +107,14 @@ mod tests {
     }
 
     proptest! {
-        /// However requests come, no bucket admits more within a span than is said.
+        /// No bucket admits more within a span than its ceiling, however requests arrive.
         #[test]
         fn no_bucket_admits_more(
             limit in 1_u64..20, window in 100_000_u64..3_000_000, start in 0_u64..60_000_000,
             history in prop::collection::vec((0_u64..300_000, 1_u64..5), 1..150),
         ) {
             for algorithm in algorithms(limit, Micros(window)) {
-                // Slots that nobody gives back come free with their leases alone.
+                // No slot is released before its lease ends.
                 let (mut model, mut now) = (Model::default(), NOW.plus(Micros(start)));
                 let mut admitted: Vec<(Micros, u64)> = Vec::new();
                 for (nth, (pause, cost)) in history.iter().enumerate() {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exhausted_bucket_says_what_an_empty_one_says() {
+    fn an_exhausted_bucket_denies_like_an_empty_one() {
         for algorithm in algorithms(10, Micros::from_secs(10)) {
             let outcome = check(algorithm, 1).exhausted(Some(NOW));
             assert!(
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_counting_has_no_ceiling() {
+    fn a_ceiling_beyond_64_bits_is_the_greatest_number() {
         let window = FixedWindow::new(1_u64 << 32, Micros(1)).unwrap();
         assert_eq!(check(Algorithm::FixedWindow(window), 1).at_most_within(Micros(1 << 32)), Tokens(u64::MAX));
     }

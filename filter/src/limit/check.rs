@@ -1,8 +1,9 @@
-//! All limits that one request runs into, decided in one atomic step: spent from all, or from none.
+//! Check of one request against all limits that apply, in one atomic step: it spends from all buckets, or from none.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::algorithm::{Algorithm, BucketState};
 use super::bucket_decision::BucketDecision;
@@ -12,43 +13,53 @@ use super::verdict::{Outcome, Verdict};
 use crate::redis::{Call, CallWriter, Integers, Reply, Script};
 use crate::units::{Micros, Tokens};
 
-/// One bucket that the request runs into.
+/// Check of one bucket for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketCheck {
     /// The limit's index in the configuration.
     pub limit: usize,
-    /// The bucket's place among the limit's windows. The windows of a limit follow each other.
+    /// The window's index within the limit. A limit's windows follow each other.
     pub window: usize,
-    /// Where it is kept.
+    /// The bucket's key in Redis.
     pub key: Vec<u8>,
-    /// How it admits.
+    /// The algorithm by which the bucket admits.
     pub algorithm: Algorithm,
     /// Tokens that the request costs.
     pub cost: Tokens,
-    /// Whether a denial counts; not so in shadow mode.
+    /// Whether a denial by this bucket denies the request; not in shadow mode.
     pub enforced: bool,
 }
 
-/// A request's limits, in the configuration's order.
+/// Buckets of a request, in the configuration's order of limits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Check {
     buckets: Vec<BucketCheck>,
     owner: SlotOwner,
 }
 
-/// A reply that no script of ours gives.
+/// Script reply of another form, or one that contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected {expected} integers, listed or packed, the first above 0 where the rest admit, found {found} of others"
+    "malformed script reply: expected {expected} integers, the first above 0 only if the others admit, found {found}{}",
+    Size(.size)
 )]
 pub struct MalformedReply {
     expected: usize,
     found: &'static str,
+    /// Length of a string or an array, with its unit.
+    size: Option<(usize, &'static str)>,
+}
+
+struct Size<'a>(&'a Option<(usize, &'static str)>);
+
+impl fmt::Display for Size<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |(len, unit)| write!(f, " of {len} {unit}"))
+    }
 }
 
 impl Check {
-    /// The buckets that the request runs into, and the name under which it takes slots in those of concurrency
-    /// limits. None at all is a check that admits.
+    /// Returns a check of `buckets`, which takes slots of concurrency limits for `owner`. A check of no buckets admits.
     #[must_use]
     pub fn new(buckets: Vec<BucketCheck>, owner: SlotOwner) -> Self {
         Self { buckets, owner }
@@ -60,89 +71,90 @@ impl Check {
         self.buckets.is_empty()
     }
 
-    /// The buckets that the request runs into.
+    /// The buckets, in the configuration's order of limits.
     pub fn buckets(&self) -> impl Iterator<Item = &BucketCheck> {
         self.buckets.iter()
     }
 
-    /// The bucket that an outcome is of.
+    /// Returns the bucket of an outcome.
     #[must_use]
     pub fn of(&self, outcome: &Outcome) -> Option<&BucketCheck> {
         self.buckets.iter().find(|check| (check.limit, check.window) == (outcome.limit, outcome.window))
     }
 
-    /// In whose name slots are taken.
+    /// Owner of the slots that the request takes.
     #[must_use]
     pub fn owner(&self) -> SlotOwner {
         self.owner
     }
 
-    /// Whether a request that is admitted may hold slots.
+    /// Whether the request holds slots if it is admitted.
     #[must_use]
     pub fn takes_slots(&self) -> bool {
         self.buckets.iter().any(|check| check.cost.0 > 0 && matches!(check.algorithm, Algorithm::Concurrency(_)))
     }
 
-    /// Bytes that it takes in memory, about.
+    /// Approximate size in memory, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let one = |check: &BucketCheck| check.key.len().saturating_add(size_of::<BucketCheck>());
         self.buckets.iter().fold(size_of::<Self>(), |all, check| all.saturating_add(one(check)))
     }
 
-    /// The call that has Redis decide.
+    /// The call by which Redis decides the request.
     #[must_use]
     pub fn call(&self, scripts: &Scripts) -> Call {
-        let call = if self.is_lean() {
-            lean_call(scripts.token_buckets(), &self.buckets)
+        let call = if self.is_plain() {
+            plain_call(scripts.token_buckets(), &self.buckets)
         } else {
             mixed_call(scripts.mixed(), &self.buckets, self.owner)
         };
         call.sharing(self.reply_len())
     }
 
-    /// The verdict in Redis' reply.
+    /// Reads the verdict in Redis' reply.
     ///
     /// # Errors
     /// Where the reply is not of the script's form, or contradicts itself.
     pub fn read(&self, reply: &Reply) -> Result<Verdict, MalformedReply> {
         let malformed = MalformedReply::new(self.reply_len(), reply);
         let Some((admitted, now, numbers)) = read(reply) else { return Err(malformed) };
-        let seen = if self.is_lean() { in_ones(numbers) } else { in_threes(numbers) };
-        let Some(seen) = seen.filter(|seen| seen.len() == self.buckets.len()) else { return Err(malformed) };
-        let verdict = self.decide(now, &seen);
+        let states = if self.is_plain() { single_states(numbers) } else { triple_states(numbers) };
+        let Some(states) = states.filter(|states| states.len() == self.buckets.len()) else { return Err(malformed) };
+        let verdict = self.decide(now, &states);
         if verdict.admitted == admitted { Ok(verdict) } else { Err(malformed) }
     }
 
-    /// The specification of the decision: given what was seen in each bucket at `now`, what becomes of the request.
+    /// Decides the request, given each bucket's state at `now`: the specification of the scripts.
     #[must_use]
-    pub fn decide(&self, now: Micros, seen: &[BucketState]) -> Verdict {
-        let decisions = self.buckets.iter().zip(seen);
+    pub fn decide(&self, now: Micros, states: &[BucketState]) -> Verdict {
+        let decisions = self.buckets.iter().zip(states);
         let decisions: Vec<(&BucketCheck, BucketDecision)> =
-            decisions.map(|(check, &seen)| (check, check.algorithm.decide(now, seen, check.cost))).collect();
+            decisions.map(|(check, &state)| (check, check.algorithm.decide(now, state, check.cost))).collect();
         let admitted = decisions.iter().all(|(check, decision)| !check.enforced || decision.admits);
         let fits = |limit: usize| decisions.iter().all(|(check, decision)| check.limit != limit || decision.admits);
         let outcomes = decisions.iter().map(|(check, decision)| check.outcome(decision, admitted && fits(check.limit)));
         Verdict { admitted, now, outcomes: outcomes.collect() }
     }
 
-    /// The slots that an admitted request holds from now on.
+    /// Slots that the request holds after `verdict`. `None` where it holds none.
     #[must_use]
     pub fn held_slots(&self, verdict: &Verdict) -> Option<HeldSlots> {
         let spent = verdict.outcomes.iter().map(|outcome| outcome.spent);
         self.slots(self.buckets.iter().zip(spent).filter(|(_, spent)| *spent).map(|(check, _)| check))
     }
 
-    /// The slots that a request may hold of which Redis did not say what became of it. They are to be given back.
+    /// Slots that the request may hold where Redis' reply is lost: they must be released. `None` where there are none.
     #[must_use]
     pub fn possible_slots(&self) -> Option<HeldSlots> {
         self.slots(self.buckets.iter())
     }
 
-    /// The call that gives the tokens of a held request back, whose client has gone before they came.
+    /// The call that refunds the tokens of a held request whose client has gone before its delay was over.
     ///
-    /// Only where nobody spent from a bucket since: the turns of those who wait behind it are told already, and were
-    /// one told a second time, two would leave at once. `None` where there is nothing to give back.
+    /// Redis refunds only buckets from which no other request has spent since: the delays of the requests behind it are
+    /// set already, and a refund would let a later request go on at the same time as one of them. `None` where there is
+    /// nothing to refund.
     #[must_use]
     pub fn refund_call(&self, verdict: &Verdict, scripts: &Scripts) -> Option<Call> {
         let mut keys: Vec<&[u8]> = Vec::new();
@@ -158,14 +170,14 @@ impl Check {
         (!keys.is_empty()).then(|| Call::script(scripts.refund(), &keys, &arguments))
     }
 
-    /// Integers in the script's reply.
+    /// Number of integers in the script's reply.
     fn reply_len(&self) -> usize {
-        self.buckets.len().saturating_mul(if self.is_lean() { 1 } else { 3 }).saturating_add(1)
+        self.buckets.len().saturating_mul(if self.is_plain() { 1 } else { 3 }).saturating_add(1)
     }
 
-    /// Whether the script for token buckets alone decides it. That one takes windows in shadow mode for limits of
-    /// their own.
-    fn is_lean(&self) -> bool {
+    /// Whether the script for token buckets can decide the check. In shadow mode that script takes each window for a
+    /// limit of its own.
+    fn is_plain(&self) -> bool {
         self.buckets
             .iter()
             .all(|check| matches!(check.algorithm, Algorithm::TokenBucket(_)) && (check.enforced || check.window == 0))
@@ -181,21 +193,23 @@ impl Check {
 }
 
 impl BucketCheck {
-    /// Whether it may have the request held until its tokens exist.
+    /// Whether the bucket may hold the request until its tokens exist.
     #[must_use]
     pub fn may_delay(&self) -> bool {
         matches!(self.algorithm, Algorithm::TokenBucket(bucket) if self.enforced && bucket.max_delay() > Micros::ZERO)
     }
 
-    /// The same bucket, which admits at once or not at all.
+    /// Sets the bucket's longest delay to zero, so that it admits at once or not at all.
     pub fn never_delays(&mut self) {
         if let Algorithm::TokenBucket(bucket) = self.algorithm {
             self.algorithm = Algorithm::TokenBucket(bucket.with_max_delay(Micros::ZERO).unwrap_or(bucket));
         }
     }
 
-    /// What it says where an operator has blocked it for `wait`, or until further notice, and Redis is not asked. Of
-    /// a calendar period, whose length is a matter of the date, it has the length in January 1970.
+    /// The denial of a bucket that an operator has blocked for `wait`, `None` until further notice: Redis is not
+    /// called.
+    ///
+    /// A calendar period, whose length depends on the date, has its length in January 1970.
     #[must_use]
     pub fn blocked(&self, wait: Option<Micros>) -> Outcome {
         Outcome {
@@ -208,12 +222,12 @@ impl BucketCheck {
         }
     }
 
-    /// What it says at `now` to a request that spends nothing, given what Redis saw.
-    pub(super) fn look(&self, now: Micros, seen: BucketState) -> Outcome {
-        self.outcome(&self.algorithm.decide(now, seen, self.cost), false)
+    /// The outcome at `now` for a request that spends nothing, given the bucket's state.
+    pub(super) fn peek(&self, now: Micros, state: BucketState) -> Outcome {
+        self.outcome(&self.algorithm.decide(now, state, self.cost), false)
     }
 
-    /// What it says of a request that goes on, so that it pays its cost and takes what it is granted, or does not.
+    /// The outcome of `decision`: a request that goes on pays its cost and takes its grant, another does neither.
     pub(super) fn outcome(&self, decision: &BucketDecision, goes_on: bool) -> Outcome {
         let spent = goes_on && self.cost.0 > 0;
         let granted = decision.granted.filter(|_| goes_on);
@@ -235,9 +249,10 @@ impl BucketCheck {
         }
     }
 
-    /// Its four of the arguments of the script for token buckets: the capacity, with the longest delay if there is one,
-    /// the cost, and the rate, together with whether it is enforced, and the last of its request.
-    fn write_lean(&self, is_last: bool, call: &mut CallWriter) {
+    /// Writes the bucket's four arguments of the script for token buckets: the capacity, with the longest delay if
+    /// there is one; the cost; the units of a token; and the rate, with flags for the last bucket and for an enforced
+    /// limit.
+    fn write_plain(&self, is_last: bool, call: &mut CallWriter) {
         let Algorithm::TokenBucket(bucket) = &self.algorithm else { return };
         let (capacity, rate) = (bucket.capacity().0, bucket.rate());
         let flags = match (is_last, self.enforced) {
@@ -259,11 +274,11 @@ impl BucketCheck {
                 call.bytes(bucket.unit().to_string().as_bytes());
             }
         }
-        // Below 2⁵².
+        // At most 2⁵² and the flags, as a rate is at most 2⁵⁰ units per µs.
         call.number(rate.per_micro().wrapping_mul(4) | flags);
     }
 
-    /// Its six of the mixed script's, without the owner.
+    /// Writes six of the bucket's seven arguments of the mixed script: all but the owner.
     fn write_mixed(&self, call: &mut CallWriter) {
         let arguments = self.algorithm.arguments(self.cost);
         let group = if self.enforced { 0 } else { self.limit.saturating_add(1) };
@@ -274,7 +289,7 @@ impl BucketCheck {
         call.number(arguments.limit);
         write_signed(call, x);
         match &self.algorithm {
-            Algorithm::LeasedBucket(leased) => call.bytes(leased.asks().as_bytes()),
+            Algorithm::LeasedBucket(leased) => call.bytes(leased.lease_argument().as_bytes()),
             _ => write_signed(call, y),
         }
     }
@@ -287,7 +302,7 @@ fn write_signed(call: &mut CallWriter, number: i64) {
     }
 }
 
-/// A call of these buckets, their keys written; so many arguments for each to come.
+/// Starts a call with the keys of `buckets`; `for_each` arguments for each of them are to follow.
 fn writer(script: &Arc<Script>, buckets: &[BucketCheck], for_each: usize) -> CallWriter {
     let each = |size: usize, check: &BucketCheck| {
         size.saturating_add(check.key.len()).saturating_add(for_each.saturating_mul(16))
@@ -299,13 +314,13 @@ fn writer(script: &Arc<Script>, buckets: &[BucketCheck], for_each: usize) -> Cal
 }
 
 /// The call of the script for token buckets.
-fn lean_call(script: &Arc<Script>, buckets: &[BucketCheck]) -> Call {
+fn plain_call(script: &Arc<Script>, buckets: &[BucketCheck]) -> Call {
     let mut call = writer(script, buckets, 4);
-    for_each_and_last(buckets, |check, is_last| check.write_lean(is_last, &mut call));
+    for_each_and_last(buckets, |check, is_last| check.write_plain(is_last, &mut call));
     call.finish()
 }
 
-/// The call of a script that takes what the mixed one does.
+/// The call of a script with the mixed script's arguments.
 pub(super) fn mixed_call(script: &Arc<Script>, buckets: &[BucketCheck], owner: SlotOwner) -> Call {
     let mut call = writer(script, buckets, 7);
     for_each_and_last(buckets, |check, is_last| {
@@ -322,28 +337,36 @@ fn for_each_and_last(buckets: &[BucketCheck], mut write: impl FnMut(&BucketCheck
     }
 }
 
-/// What the script for token buckets replies of each, after the first integer.
-fn in_ones(integers: Integers<'_>) -> Option<Vec<BucketState>> {
-    let seen = |nth| Some(BucketState { used: natural(integers, nth)?, more: [0, 0] });
-    (1..integers.len()).map(seen).collect()
+/// Bucket states in a reply of the script for token buckets: one integer each, after the first. `None` where an integer
+/// is negative.
+fn single_states(integers: Integers<'_>) -> Option<Vec<BucketState>> {
+    let state = |nth| Some(BucketState { used: natural(integers, nth)?, more: [0, 0] });
+    (1..integers.len()).map(state).collect()
 }
 
-/// What such a script replies of each bucket, after the first integer. `None` where that is something else.
-pub(super) fn in_threes(integers: Integers<'_>) -> Option<Vec<BucketState>> {
-    let seen = |nth: usize| {
+/// Bucket states in a reply of the mixed script: three integers each, after the first. `None` where an integer is
+/// negative, or missing.
+pub(super) fn triple_states(integers: Integers<'_>) -> Option<Vec<BucketState>> {
+    let state = |nth: usize| {
         let [used, x, y] = [0, 1, 2].map(|more| natural(integers, nth.saturating_add(more)));
         Some(BucketState { used: used?, more: [x?, y?] })
     };
-    (1..integers.len()).step_by(3).map(seen).collect()
+    (1..integers.len()).step_by(3).map(state).collect()
 }
 
 impl MalformedReply {
     pub(super) fn new(expected: usize, reply: &Reply) -> Self {
-        Self { expected, found: reply.kind() }
+        let size = match reply {
+            Reply::Bulk(bytes) => Some((bytes.len(), "bytes")),
+            Reply::Array(items) => Some((items.len(), "items")),
+            _ => None,
+        };
+        Self { expected, found: reply.kind(), size }
     }
 }
 
-/// Whether it admits, Redis' time, and all integers, the first of which says both.
+/// Reads a reply of integers: whether it admits, Redis' time, and all integers. The first integer is the time, negative
+/// for a denial.
 pub(super) fn read(reply: &Reply) -> Option<(bool, Micros, Integers<'_>)> {
     let integers = Integers::of(reply)?;
     let first = integers.get(0)?;
@@ -362,7 +385,7 @@ mod tests {
     use crate::limit::TokenBucket;
 
     #[test]
-    fn what_an_operator_blocked_denies_whatever_its_bucket_holds() {
+    fn a_bucket_that_an_operator_blocked_denies_whatever_it_holds() {
         let ten = NonZeroU64::new(10).unwrap();
         let bucket = TokenBucket::new(ten, ten, Micros::from_secs(60)).unwrap();
         let algorithm = Algorithm::TokenBucket(bucket);
@@ -389,12 +412,9 @@ mod tests {
             assert!(!check.read(&reply(&[-5, 1, 0, 0])).unwrap().admitted);
             for nonsense in [&[5][..], &[5, 0], &[5, 0, 0, 0, 0], &[5, 1, 0, 0], &[-5, 0, 0, 0], &[5, -1, 0, 0], &[]] {
                 let malformed = malformed(reply(nonsense));
-                assert!(
-                    malformed.starts_with("expected 4 integers, listed or packed, the first above 0"),
-                    "{malformed}"
-                );
+                assert!(malformed.starts_with("malformed script reply: expected 4 integers, "), "{malformed}");
             }
         }
-        assert!(malformed(Reply::Bulk(vec![1; 31])).ends_with(" found a bulk string of others"));
+        assert!(malformed(Reply::Bulk(vec![1; 31])).ends_with(" found a bulk string of 31 bytes"));
     }
 }

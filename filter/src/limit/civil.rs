@@ -1,14 +1,14 @@
 //! Civil months and their days, in the proleptic Gregorian calendar.
 //!
-//! Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". A year begins in March there, so that the
-//! leap day is its last.
+//! Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". Years begin in March there, so that the leap
+//! day is the last day of its year.
 #![expect(clippy::arithmetic_side_effects, reason = "days of Redis' clock: a million at most")]
 
 /// Days from March 1st of the year 0 to 1970-01-01.
 const EPOCH: i64 = 719_468;
 const DAYS_IN_400_YEARS: i64 = 146_097;
 
-/// The month of a day, counted in months since January of the year 0. `day` counts from 1970-01-01.
+/// Month of a day, counted in months since January of the year 0. `day` counts from 1970-01-01.
 pub(super) fn month_of(day: i64) -> i64 {
     let day = day + EPOCH;
     let era = day.div_euclid(DAYS_IN_400_YEARS);
@@ -19,7 +19,7 @@ pub(super) fn month_of(day: i64) -> i64 {
     (era * 400 + year) * 12 + months_since_march + 2
 }
 
-/// The first day of a month, counted as by [`month_of`].
+/// First day of a month, both counted as by [`month_of`].
 pub(super) fn first_day_of(month: i64) -> i64 {
     let (year, month) = ((month - 2).div_euclid(12), (month - 2).rem_euclid(12));
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_day_of_eight_centuries_is_in_the_month_that_jiff_finds() {
+    fn every_day_of_eight_centuries_is_in_the_month_of_jiff() {
         let epoch = date(1970, 1, 1);
         for day in -146_097_i32..=146_097 {
             let day: Date = epoch + jiff::Span::new().days(day);

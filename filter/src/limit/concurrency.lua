@@ -1,14 +1,13 @@
-
--- Concurrency: a sorted set of slots, by when their leases end.
+-- Concurrency limit: a sorted set of slots, scored by the ends of their leases in µs.
 look.c = function(key, cost, limit, lease)
   local held = redis.call('ZCOUNT', key, '(' .. string.format('%.0f', now), '+inf')
   if held + cost > limit then
     local slot, ends = last_slot(key)
     while slot do
-      -- Slots of before they had their leases in their names have the longest.
+      -- A slot without a lease in its name was taken by an older version: it has the longest lease, 1 day.
       local latest = now + (tonumber(string.sub(slot, 17)) or 86400000000)
       if ends <= latest then break end
-      -- The clock was set back: a slot that ends later than if it were taken now is taken now.
+      -- The clock was set back: a slot that ends later than its own lease from now counts as taken now.
       redis.call('ZADD', key, latest, slot)
       slot, ends = last_slot(key)
     end

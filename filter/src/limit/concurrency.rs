@@ -1,10 +1,11 @@
-//! Concurrency: so many requests in flight. Each takes a slot and gives it back when it ends, in whatever way.
+//! Concurrency: a limit on requests in flight. Each request takes a slot and releases it when it ends, in whatever way.
 //!
-//! A slot is held on a lease: should the proxy die, it is free again when the lease ends, by Redis' clock. Whoever
-//! outlasts a third of its lease renews it. Redis keeps a sorted set of slots by the end of their leases. A slot's
-//! name has its lease in it: another proxy, or a later configuration, may have another lease, and nobody's slot ends
-//! by that. A slot that ends later than its own lease from now was taken before the clock was set back. This is
-//! the specification; `concurrency.lua` beside it is what Redis runs, and [`HeldSlots`](super::HeldSlots) gives back.
+//! A slot has a lease: if the proxy crashes, the slot is free again when the lease ends, by Redis' clock. A worker
+//! renews the lease of a request that outlasts a third of it. Redis keeps a sorted set of slots by the ends of their
+//! leases. A slot's name contains its lease, so that another proxy, or a later configuration, may have another lease
+//! without ending the slot. A slot that ends later than its own lease from now was taken before the clock was set back.
+//!
+//! This is the specification; Redis runs `concurrency.lua` beside it. [`HeldSlots`](super::HeldSlots) releases slots.
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within};
 use super::bucket_decision::{BucketDecision, Level};
@@ -14,22 +15,22 @@ use alloc::collections::BTreeMap;
 
 const MIN_LEASE: Micros = Micros::from_secs(1);
 const MAX_LEASE: Micros = Micros::from_secs(86_400);
-/// What a denied request is told to wait. Slots come free whenever requests end, which nobody can foretell; that
-/// waiting helps is certain, and the leases' ends, by which all are free at last, would say far too much.
+/// Retry-after of a denial. Slots are released when requests end, at an unknown time; the ends of the leases, by which
+/// all slots are free, would be far too late.
 const RETRY_AFTER: Micros = Micros::from_secs(1);
 
-/// At most so many requests in flight. A request takes one slot, whatever it costs; none where it costs nothing.
+/// Limit on requests in flight. A request takes one slot, whatever it costs, and no slot if it costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concurrency {
     max: u64,
     lease: Micros,
 }
 
-/// What Redis keeps of a bucket: who holds a slot on which lease, and until when.
+/// State of a bucket in Redis: the end of the lease of each slot, by owner and lease.
 pub(super) type Leases = BTreeMap<(SlotOwner, Micros), Micros>;
 
 impl Concurrency {
-    /// At most `max` in flight, each with a lease of `lease`; 0 blocks every request.
+    /// Returns a limit of `max` requests in flight, with leases of `lease`; 0 blocks every request.
     ///
     /// # Errors
     /// Where `max` is over 2³², or `lease` under a second or over a day.
@@ -40,29 +41,29 @@ impl Concurrency {
         Ok(Self { max: limit_within(max.into(), MAX_LIMIT)?, lease })
     }
 
-    /// Requests in flight at most.
+    /// Most requests in flight.
     #[must_use]
     pub fn max(&self) -> Tokens {
         Tokens(self.max)
     }
 
-    /// How long a slot is held without a word from its owner.
+    /// Time for which a slot is held unless its owner renews it.
     #[must_use]
     pub fn lease(&self) -> Micros {
         self.lease
     }
 
-    /// What Redis does before it decides: how many slots are held.
+    /// Reads the state before the decision, as Redis does. Returns the number of slots held.
     pub(super) fn look(&self, leases: &mut Leases, now: Micros, cost: Tokens) -> u64 {
         let held = leases.values().filter(|end| **end > now).count();
         let held = u64::try_from(held).unwrap_or(u64::MAX);
         if held.saturating_add(slots(cost)) > self.max {
-            set_right(leases, now);
+            clamp_leases(leases, now);
         }
         held
     }
 
-    /// What Redis does after [`look`](Self::look) where a slot is taken.
+    /// Takes a slot, as Redis does after [`look`](Self::look).
     pub(super) fn spend(&self, leases: &mut Leases, now: Micros, owner: SlotOwner) {
         leases.retain(|_, end| *end > now);
         leases.insert((owner, self.lease), now.plus(self.lease));
@@ -73,7 +74,7 @@ impl Concurrency {
     }
 
     pub(super) fn decide(&self, held: u64, cost: Tokens) -> BucketDecision {
-        // A limit that was larger leaves no slot and no less.
+        // A bucket that a larger limit left overdrawn counts as used up.
         let held = held.min(self.max);
         let held_after = held.saturating_add(slots(cost));
         let admits = held_after <= self.max;
@@ -94,9 +95,9 @@ impl Concurrency {
     }
 }
 
-/// As long as the slot that ends last ends later than its own lease from now: the clock was set back, and the slot
-/// is taken now. Others from before that may stay behind a longer lease, and end before it.
-fn set_right(leases: &mut Leases, now: Micros) {
+/// Moves ends of leases back after the clock was set back: while the slot that ends last ends later than its own lease
+/// from now, it counts as taken now. Other earlier slots stay as they are behind a longer lease, and end before it.
+fn clamp_leases(leases: &mut Leases, now: Micros) {
     let last = |leases: &Leases| {
         let (slot, end) = leases.iter().max_by_key(|((owner, _), end)| (**end, *owner))?;
         Some((*slot, *end))
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_takes_no_slot() {
+    fn a_request_that_costs_nothing_takes_no_slot() {
         let one = Concurrency::new(1_u64, Micros::from_secs(1)).unwrap();
         assert!(one.decide(1, Tokens(0)).admits);
         assert!(!one.decide(1, Tokens(1)).admits);

@@ -1,5 +1,4 @@
-
--- Fixed windows: a string of the window's start and what was spent in it.
+-- Fixed window: a string of the window's start in µs and the tokens spent in it.
 local function count(key, cost, start, finish)
   local kept, used = string.match(redis.call('GET', key) or '', '(%S+) (%S+)')
   kept, used = tonumber(kept) or start, tonumber(used) or 0
@@ -9,7 +8,7 @@ local function count(key, cost, start, finish)
   if kept < start then
     used = 0
   elseif kept > start then
-    -- The clock was set back: what was spent later was spent now.
+    -- The clock was set back: tokens spent in a later window count in this window.
     keep(used)
   end
   return used, function() keep(used + cost) end

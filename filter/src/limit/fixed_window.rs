@@ -1,8 +1,8 @@
-//! Fixed windows: so many in each of the windows that follow each other since 1970-01-01T00:00Z.
+//! Fixed windows: a number of tokens in each of the windows that follow each other since 1970-01-01T00:00Z.
 //!
-//! Cheap and easily told to users; but up to twice the limit may pass around the turn of a window.
-//! Redis keeps the window's start and what was spent in it. This is the specification; `fixed_window.lua` beside it
-//! is what Redis runs.
+//! The algorithm is cheap and easy to explain, but admits up to twice the limit around the turn of a window. Redis
+//! keeps the window's start and the tokens spent in it. This is the specification; Redis runs `fixed_window.lua` beside
+//! it.
 
 use core::num::NonZeroU64;
 
@@ -10,7 +10,7 @@ use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, windo
 use super::bucket_decision::{BucketDecision, Level};
 use crate::units::{Micros, Tokens};
 
-/// At most so many in each window.
+/// Limit of a number of tokens in each window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FixedWindow {
     limit: u64,
@@ -18,7 +18,7 @@ pub struct FixedWindow {
 }
 
 impl FixedWindow {
-    /// At most `limit` in each `window`; 0 blocks every request.
+    /// Returns a limit of `limit` tokens in each `window`; 0 blocks every request.
     ///
     /// # Errors
     /// Where `limit` is over 2³², or `window` is zero or over 2⁵¹ µs.
@@ -48,42 +48,42 @@ impl FixedWindow {
     }
 }
 
-/// One window: from `start` until just before `end`.
+/// Window from `start` until just before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: Micros,
     pub(super) end: Micros,
 }
 
-/// What Redis keeps of a bucket.
+/// State of a bucket in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counted {
+pub(super) struct WindowCount {
     start: Micros,
     used: u64,
 }
 
 impl Span {
-    /// What Redis does before it decides: how much of the window is used.
-    pub(super) fn look(self, state: &mut Option<Counted>) -> u64 {
+    /// Reads the state before the decision, as Redis does. Returns the tokens used in the window.
+    pub(super) fn look(self, state: &mut Option<WindowCount>) -> u64 {
         match state {
-            Some(counted) if counted.start >= self.start => {
-                // Where the clock was set back, what was spent later was spent now.
-                counted.start = self.start;
-                counted.used
+            Some(count) if count.start >= self.start => {
+                // The clock was set back: tokens spent in a later window count in this window.
+                count.start = self.start;
+                count.used
             }
             _ => 0,
         }
     }
 
-    /// What Redis does after [`look`](Self::look) where `cost` is spent.
-    pub(super) fn spend(self, state: &mut Option<Counted>, cost: Tokens) {
+    /// Spends `cost`, as Redis does after [`look`](Self::look).
+    pub(super) fn spend(self, state: &mut Option<WindowCount>, cost: Tokens) {
         let used = self.look(state).saturating_add(cost.0);
-        *state = Some(Counted { start: self.start, used });
+        *state = Some(WindowCount { start: self.start, used });
     }
 
     pub(super) fn decide(self, now: Micros, limit: Tokens, used: u64, cost: Tokens) -> BucketDecision {
         let until_end = self.end.minus(now);
-        // A limit that was larger leaves its window used up and no worse.
+        // A bucket that a larger limit left overdrawn counts as used up.
         let used = used.min(limit.0);
         let used_after = used.saturating_add(cost.0);
         let level = |used: u64| Level {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_waits_for_the_next_window_and_more_than_a_window_holds_for_ever() {
+    fn retry_after_is_the_next_window_and_none_for_a_cost_above_the_limit() {
         let span = fixed(10, 100).span(Micros(1_030));
         let denied = span.decide(Micros(1_030), Tokens(10), 8, Tokens(3));
         assert_eq!((denied.admits, denied.retry_after, denied.before.remaining), (false, Some(Micros(70)), Tokens(2)));

@@ -1,4 +1,4 @@
-//! Slots that a request holds, while it is in flight, in the buckets of its concurrency limits.
+//! Slots that a request in flight holds in the buckets of its concurrency limits.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,38 +7,40 @@ use super::scripts::Scripts;
 use crate::redis::Call;
 use crate::units::Micros;
 
-/// Who holds a slot: a name that no other request has, of any worker of any proxy.
+/// Owner of a slot: a name that no other request of any worker of any proxy has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SlotOwner([u8; 16]);
 
 impl SlotOwner {
-    /// The request `request` of the worker `worker`. The worker must be random enough to be the only one of that
-    /// number; it must not give a number to two requests within a lease.
+    /// Returns the owner for request `request` of worker `worker`.
+    ///
+    /// The worker's number must be random enough to be unique among all workers. A worker must not give one number to
+    /// two requests within a lease.
     #[must_use]
     pub fn new(worker: u64, request: u64) -> Self {
         Self(((u128::from(worker) << 64) | u128::from(request)).to_le_bytes())
     }
 
-    /// Its name in Redis.
+    /// The owner's name in Redis.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The name in Redis of a slot that it holds on `lease`: its own, and then the lease.
+    /// The name in Redis of the owner's slot with `lease`: the owner's name, then the lease in µs.
     #[must_use]
     pub fn slot(&self, lease: Micros) -> Vec<u8> {
         [self.as_bytes(), lease.0.to_string().as_bytes()].concat()
     }
 }
 
-/// The slots of one request. It must give them back when it ends, in whatever way, and renew them until then.
+/// Slots of one request. The request must release them when it ends, in whatever way, and renew them until then.
 ///
-/// Both calls may be made again, and by who holds none of the slots any more.
+/// Both calls may be repeated, even when no slot is held any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldSlots {
     owner: SlotOwner,
-    /// Of each bucket, the key and the lease. Never empty.
+    /// Key and lease of each slot's bucket. Never empty.
     slots: Vec<(Vec<u8>, Micros)>,
 }
 
@@ -48,33 +50,33 @@ impl HeldSlots {
         (!slots.is_empty()).then_some(Self { owner, slots })
     }
 
-    /// Whose they are.
+    /// Owner of the slots.
     #[must_use]
     pub fn owner(&self) -> SlotOwner {
         self.owner
     }
 
-    /// Each slot's key, and its lease.
+    /// Key and lease of each slot.
     pub fn slots(&self) -> impl Iterator<Item = (&[u8], Micros)> {
         self.slots.iter().map(|(key, lease)| (key.as_slice(), *lease))
     }
 
-    /// How often to renew: three times within the shortest lease.
+    /// Interval between renewals: a third of the shortest lease.
     #[must_use]
     pub fn renew_within(&self) -> Micros {
         let shortest = self.slots.iter().map(|(_, lease)| *lease).min().unwrap_or(Micros::ZERO);
         Micros(shortest.0 / 3)
     }
 
-    /// The call that gives all slots back. Redis replies how many it had.
+    /// The call that releases all slots. Redis replies the number of slots that were held.
     #[must_use]
     #[inline(never)]
     pub fn release_call(&self, scripts: &Scripts) -> Call {
         release_call(&self.all(), scripts)
     }
 
-    /// The call that renews the leases of those slots that have not run out. Redis replies how many; one that has
-    /// run out may be another's by now.
+    /// The call that renews the leases of all slots that are still held. Redis replies their number; a slot whose lease
+    /// has ended may have gone to another request.
     #[must_use]
     #[inline(never)]
     pub fn renew_call(&self, scripts: &Scripts) -> Call {
@@ -86,7 +88,7 @@ impl HeldSlots {
     }
 }
 
-/// The call that gives slots back, whoever holds them: each by key, owner and lease. Redis replies how many it had.
+/// The call that releases slots of any owners: each by key, owner and lease. Redis replies the number that were held.
 #[must_use]
 pub fn release_call(slots: &[(&[u8], SlotOwner, Micros)], scripts: &Scripts) -> Call {
     let names: Vec<Vec<u8>> = slots.iter().map(|(_, owner, lease)| owner.slot(*lease)).collect();
@@ -101,7 +103,7 @@ pub fn release_call(slots: &[(&[u8], SlotOwner, Micros)], scripts: &Scripts) -> 
     Call::script(scripts.release(), &keys, &names)
 }
 
-/// The call that renews leases, whoever holds them. Redis replies how many.
+/// The call that renews leases of any owners. Redis replies the number of leases renewed.
 #[must_use]
 pub fn renew_call(slots: &[(&[u8], SlotOwner, Micros)], scripts: &Scripts) -> Call {
     let leases: Vec<String> = slots.iter().map(|(_, _, lease)| lease.0.to_string()).collect();
@@ -127,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_lease_is_renewed_in_time() {
+    fn slots_are_renewed_within_a_third_of_the_shortest_lease() {
         let leases = [Micros::from_secs(60), Micros::from_secs(3)];
-        let holds = HeldSlots::new(SlotOwner::default(), leases.into_iter().map(|lease| (Vec::new(), lease)));
-        assert_eq!(holds.unwrap().renew_within(), Micros::from_secs(1));
+        let held = HeldSlots::new(SlotOwner::default(), leases.into_iter().map(|lease| (Vec::new(), lease)));
+        assert_eq!(held.unwrap().renew_within(), Micros::from_secs(1));
         assert_eq!(HeldSlots::new(SlotOwner::default(), core::iter::empty()), None);
     }
 }

@@ -1,24 +1,25 @@
-//! The leased token bucket: a worker takes several tokens at once and serves later requests from memory.
+//! Leased token bucket: a worker leases several tokens at once and admits later requests from memory.
 //!
-//! Time is cut into epochs of a lease's length, by Redis' clock. A lease of one epoch is good until the next one
-//! ends, and then ends *as if it had been used up just then*, unless its worker has *settled* it before: has said how
-//! much of it was used, and how much comes back. A bucket's [state](super::token_state) has what is spent, and beside it
-//! what is leased and until when. Buckets of which nothing is leased read it as well: what is leased is spent.
+//! Redis' clock is divided into epochs of a lease's length. A lease of one epoch is valid until the next epoch ends,
+//! and then ends *as if all its tokens were used at that time*, unless its worker has *settled* it before: has reported
+//! the tokens used and the tokens returned. A bucket's [state](super::token_state) has the units spent, and beside them
+//! the units leased and the ends of their leases. Token buckets without leases read that state too: leased tokens are
+//! spent.
 //!
-//! Why it never admits more than `capacity + window / emission` within any window, although leased tokens are used
-//! later than they are taken, and the bucket fills meanwhile: what is out is *lacking*, however long it is out. So
-//! let `A` be what an empty-handed observer who sees every use at once would find available, in the bucket and in
-//! leases together: the capacity, less what is spent, less what was used of leases and Redis does not know of. `A` is
-//! never above the capacity. It is never below zero, as nothing is spent or leased but of what all that is spent and
-//! out leave free. It grows at the bucket's rate at most. A use makes it less by its price at once; to settle that use,
-//! or to let the lease end, moves the price to what is spent and changes nothing, or makes it less where nothing had
-//! been used. So what is used between two instants is at most `A` at the first, and what it grew by since.
+//! Why the bucket never admits more than `capacity + window / emission` within any window, although leased tokens are
+//! used later than they are taken, and the bucket fills meanwhile: leased tokens are *lacking* as long as the lease
+//! lasts. Let `A` be the tokens available in the bucket and in leases together, if every use were known at once: the
+//! capacity, less the tokens spent, less the leased tokens whose use Redis does not know of. `A` is never above the
+//! capacity. `A` is never below zero, as only tokens that are neither spent nor leased can be spent or leased. `A`
+//! grows at most at the bucket's rate. A use reduces `A` by its price at once; to settle that use, or to let the lease
+//! end, moves the price to the tokens spent, which leaves `A` as it is, or reduces it where tokens were unused. So the
+//! tokens used between two instants are at most `A` at the first instant plus its growth since.
 //!
-//! That needs workers that tell the truth once: one that does not know whether its word arrived must not repeat it,
-//! but let the lease end. What exceeds a lease is taken for used first. It also needs a clock that is not set; one
-//! that is set back leaves everything as it is, from now on.
+//! The proof needs workers that report each use once: a worker that does not know whether a report arrived must not
+//! repeat it, but let the lease end. If a report exceeds its lease, used tokens count first. The proof also needs a
+//! clock that is not set; if the clock is set back, the state counts from the new time on, unchanged.
 //!
-//! This is the specification; `leased_bucket.lua` beside it is what Redis runs.
+//! This is the specification; Redis runs `leased_bucket.lua` beside it.
 
 use alloc::string::{String, ToString};
 use core::fmt::Write;
@@ -33,52 +34,52 @@ use crate::units::{Micros, Tokens};
 
 const MIN_TTL: Micros = Micros::from_millis(100);
 const MAX_TTL: Micros = Micros::from_secs(60);
-/// The most leases of one bucket that end at different times: more than two are of configurations that differ.
+/// Most leases of one bucket with different ends: more than two come from configurations that differ.
 const MAX_LEASES: usize = 8;
 
-/// A token bucket of which workers may take tokens ahead, and what a worker asks of it besides its request.
+/// Token bucket of which workers may lease tokens ahead, with a worker's lease request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeasedBucket {
     bucket: TokenBucket,
     ttl: NonZeroU64,
-    ask: LeaseRequest,
+    request: LeaseRequest,
 }
 
-/// What a worker asks besides its request. By default nothing.
+/// Lease request of a worker, beside the request that it checks. By default empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeaseRequest {
-    /// How many tokens it would take ahead. It is granted at most half of what is free after the request, and only
-    /// with a request that goes on; one may cost nothing.
+    /// Tokens wanted. At most half of the tokens left after the request are granted, and only if the request goes on,
+    /// which may cost nothing.
     pub want: Tokens,
-    /// What becomes of tokens that it took before, in whatever order. RedisActivity even with a request that is denied.
+    /// Settlements of earlier leases, in any order. They count even if the request is denied.
     pub settled: [Settled; 2],
 }
 
-/// What became of leased tokens that end at one time. All zero: of none.
+/// Settlement of a worker's leased tokens that end at one time. All zero: no settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Settled {
-    /// The [grant's](Grant::ends). Where that has passed, nobody listens.
+    /// End of the leases, as in the [grant](Grant::ends). After that time the settlement is ignored.
     pub ends: Micros,
-    /// So many were used since they were granted. Each must be told once.
+    /// Tokens used since they were granted. Each use must be reported once.
     pub used: Tokens,
-    /// So many come back, and will never be used.
+    /// Tokens returned, which the worker will never use.
     pub unused: Tokens,
 }
 
-/// Tokens that were taken ahead.
+/// Grant of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// How many, ≥ 1.
+    /// Tokens granted, ≥ 1.
     pub tokens: Tokens,
-    /// When they end by Redis' clock, by which they are to be [settled](Settled).
+    /// End of the lease by Redis' clock: it must be [settled](Settled) before.
     pub ends: Micros,
-    /// How long they may be used, from Redis' now: more than one epoch, and two at most. As nobody knows how
-    /// long the reply took, a worker counts from before it asked.
+    /// Time for which the tokens may be used, from Redis' now: more than one epoch, and at most two. The reply's delay
+    /// is unknown, so that a worker counts from before it sent the call.
     pub valid_for: Micros,
 }
 
 impl LeasedBucket {
-    /// That bucket, with leases of `ttl`: each is good for more than that, and for twice that at most.
+    /// Returns `bucket` with leases of `ttl`: each is valid for more than `ttl`, and for at most twice `ttl`.
     ///
     /// # Errors
     /// Where `ttl` is not within 0.1 to 60 s, or where the bucket holds requests until their tokens exist.
@@ -88,37 +89,38 @@ impl LeasedBucket {
         if bucket.max_delay() > Micros::ZERO {
             return Err(AlgorithmError::LeasedAndHeld { found: bucket.max_delay() });
         }
-        Ok(Self { bucket, ttl: nonzero, ask: LeaseRequest::default() })
+        Ok(Self { bucket, ttl: nonzero, request: LeaseRequest::default() })
     }
 
-    /// What is leased from.
+    /// The token bucket from which tokens are leased.
     #[must_use]
     pub fn bucket(&self) -> &TokenBucket {
         &self.bucket
     }
 
-    /// How long a lease is good for, at least: the length of an epoch. 0.1 to 60 s.
+    /// Shortest time for which a lease is valid: the length of an epoch, 0.1 to 60 s.
     #[must_use]
     pub fn ttl(&self) -> Micros {
         Micros(self.ttl.get())
     }
 
-    /// The same bucket, of which a worker asks this besides.
+    /// The same bucket, with a worker's lease request.
     #[must_use]
-    pub fn asking(self, ask: LeaseRequest) -> Self {
-        Self { ask, ..self }
+    pub fn asking(self, request: LeaseRequest) -> Self {
+        Self { request, ..self }
     }
 
-    /// What a worker asks besides.
+    /// The worker's lease request.
     #[must_use]
     pub fn asks_for(&self) -> LeaseRequest {
-        self.ask
+        self.request
     }
 
-    /// What Redis does before it decides: settles what is settled. Says what the bucket lacks of being full, what is
-    /// out included; how many tokens are granted, if the request goes on; and when they would end.
+    /// Reads the state before the decision, as Redis does, and applies the settlements. Returns the units that the
+    /// bucket lacks of being full, leased units included; the tokens granted if the request goes on; and the end of
+    /// that lease.
     pub(super) fn look(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) -> BucketState {
-        let open = TokenState::open(state.as_ref(), now, &self.bucket, &self.ask.settled);
+        let open = TokenState::open(state.as_ref(), now, &self.bucket, &self.request.settled);
         let (lack, granted) = (open.lack(), self.grants(&open, cost));
         if let Some(changed) = open.changed() {
             *state = Some(changed);
@@ -126,7 +128,8 @@ impl LeasedBucket {
         BucketState { used: lack.0, more: [granted.0, self.ends(now).0] }
     }
 
-    /// What Redis does after [`look`](Self::look) where the request goes on, and costs or is granted something.
+    /// Spends `cost` and leases the grant, as Redis does after [`look`](Self::look), where the request goes on and one
+    /// of them is not zero.
     pub(super) fn spend(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) {
         let open = TokenState::open(state.as_ref(), now, &self.bucket, &[]);
         let granted = self.grants(&open, cost);
@@ -138,23 +141,24 @@ impl LeasedBucket {
         Arguments { letter: "b", ..self.bucket.arguments(cost) }
     }
 
-    /// The last of its arguments of the mixed script, which is no number.
-    pub(super) fn asks(&self) -> String {
+    /// Last of the bucket's arguments of the mixed script, a string: units per µs, epoch and tokens wanted, then the
+    /// settlements.
+    pub(super) fn lease_argument(&self) -> String {
         let rate = self.bucket.rate();
-        let mut asks = [rate.per_micro(), self.ttl.get(), self.ask.want.0].map(|n| n.to_string()).join(" ");
-        // Nobody holds more, and so Lua can count it.
+        let mut argument = [rate.per_micro(), self.ttl.get(), self.request.want.0].map(|n| n.to_string()).join(" ");
+        // No worker has more tokens, and Lua can count their units.
         let most = Tokens(MOST_UNITS.checked_div(rate.per_token()).unwrap_or(0));
-        for Settled { ends, used, unused } in self.ask.settled {
+        for Settled { ends, used, unused } in self.request.settled {
             if used.max(unused) > Tokens(0) {
                 let [used, unused] = [used, unused].map(|tokens| tokens.min(most).0);
-                _ = write!(asks, " {} {used} {unused}", ends.0);
+                _ = write!(argument, " {} {used} {unused}", ends.0);
             }
         }
-        asks
+        argument
     }
 
-    pub(super) fn decide(&self, now: Micros, seen: BucketState, cost: Tokens) -> BucketDecision {
-        let (lack, [granted, ends]) = (Units(seen.used), seen.more);
+    pub(super) fn decide(&self, now: Micros, state: BucketState, cost: Tokens) -> BucketDecision {
+        let (lack, [granted, ends]) = (Units(state.used), state.more);
         let after = self.bucket.lack_after(lack, cost).0.saturating_add(self.bucket.rate().units(Tokens(granted)).0);
         let grant = Grant { tokens: Tokens(granted), ends: Micros(ends), valid_for: Micros(ends).minus(now) };
         BucketDecision {
@@ -164,17 +168,17 @@ impl LeasedBucket {
         }
     }
 
-    /// How many tokens a worker is granted besides a request: at most half of those that it leaves.
+    /// Tokens granted to the worker beside a request of `cost` tokens: at most half of the tokens that it leaves.
     fn grants(&self, open: &OpenBucket, cost: Tokens) -> Tokens {
         if open.leases() >= MAX_LEASES {
             return Tokens(0);
         }
         let free = self.bucket.full().0.saturating_sub(self.bucket.lack_after(open.lack(), cost).0);
         let whole = free.checked_div(self.bucket.rate().units(Tokens(2)).0).unwrap_or(0);
-        self.ask.want.min(Tokens(whole))
+        self.request.want.min(Tokens(whole))
     }
 
-    /// When tokens end that are granted now.
+    /// End of a lease that is granted now.
     fn ends(&self, now: Micros) -> Micros {
         self.ttl().times((now.0 / self.ttl).saturating_add(2))
     }
@@ -187,7 +191,7 @@ mod tests {
 
     const SECOND: Micros = Micros::from_secs(1);
 
-    /// `capacity` tokens, one a second, leased for ten.
+    /// Bucket of `capacity` tokens, 1 a second, with leases of 10 s.
     fn leased(capacity: u64) -> LeasedBucket {
         LeasedBucket::new(bucket(capacity), Micros::from_secs(10)).unwrap()
     }
@@ -200,40 +204,41 @@ mod tests {
         LeaseRequest { want: Tokens(want), ..LeaseRequest::default() }
     }
 
-    /// Of a lease that was taken in that epoch.
+    /// Settlement of a lease that was granted in `epoch`.
     fn settling(epoch: u64, used: u64, unused: u64) -> LeaseRequest {
         let ends = Micros::from_secs(10 * (epoch + 2));
         let settled = Settled { ends, used: Tokens(used), unused: Tokens(unused) };
         LeaseRequest { want: Tokens(0), settled: [settled, Settled::default()] }
     }
 
-    /// Looks and spends `secs` after the beginning of the epoch 100. What was lacking, and what is granted.
-    fn ask(leased: &LeasedBucket, state: &mut Option<TokenState>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
+    /// Decides a request `secs` after the beginning of epoch 100, and spends. Returns the tokens lacking before, and
+    /// the grant.
+    fn decide(leased: &LeasedBucket, state: &mut Option<TokenState>, secs: u64, cost: u64) -> (u64, Option<Grant>) {
         let now = Micros::from_secs(1_000 + secs);
-        let seen = leased.look(state, now, Tokens(cost));
-        let decision = leased.decide(now, seen, Tokens(cost));
+        let before = leased.look(state, now, Tokens(cost));
+        let decision = leased.decide(now, before, Tokens(cost));
         if decision.admits && (cost > 0 || decision.granted.is_some()) {
             leased.spend(state, now, Tokens(cost));
         }
-        (seen.used / SECOND.0, decision.granted)
+        (before.used / SECOND.0, decision.granted)
     }
 
     #[test]
     fn leases_that_end_too_soon_or_too_late_and_buckets_that_hold_requests_are_refused() {
-        let said = |bucket, ttl| LeasedBucket::new(bucket, ttl).unwrap_err().to_string();
-        assert_eq!(said(bucket(9), Micros(99_999)), "expected a lease of 100000 to 60000000 µs, found 99999 µs");
+        let error = |bucket, ttl| LeasedBucket::new(bucket, ttl).unwrap_err().to_string();
+        assert_eq!(error(bucket(9), Micros(99_999)), "expected a lease of 100000 to 60000000 µs, found 99999 µs");
         assert!(LeasedBucket::new(bucket(9), Micros::from_secs(61)).is_err());
         let held = bucket(9).with_max_delay(SECOND).unwrap();
-        assert_eq!(said(held, SECOND), "expected no delay where tokens are leased, found 1000000 µs");
+        assert_eq!(error(held, SECOND), "expected no delay where tokens are leased, found 1000000 µs");
     }
 
     #[test]
     fn at_most_half_of_what_a_request_leaves_is_granted() {
         for (want, cost, granted) in [(9, 0, 5), (3, 0, 3), (9, 1, 4), (9, 2, 4), (9, 9, 0), (9, 11, 0)] {
-            let (_, grant) = ask(&leased(10).asking(wanting(want)), &mut None, 3, cost);
+            let (_, grant) = decide(&leased(10).asking(wanting(want)), &mut None, 3, cost);
             assert_eq!(grant.map_or(0, |grant| grant.tokens.0), granted, "{want} wanted, {cost} spent");
         }
-        let (_, grant) = ask(&leased(10).asking(wanting(9)), &mut None, 3, 0);
+        let (_, grant) = decide(&leased(10).asking(wanting(9)), &mut None, 3, 0);
         assert_eq!(
             grant,
             Some(Grant { tokens: Tokens(5), ends: Micros::from_secs(1_020), valid_for: Micros::from_secs(17) })
@@ -241,47 +246,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_does_not_fill_in_again_until_it_is_settled_or_ends() {
+    fn leased_tokens_do_not_flow_back_until_the_lease_is_settled_or_ends() {
         let (plain, mut state) = (leased(10), None);
-        ask(&plain.asking(wanting(4)), &mut state, 0, 2);
-        let lacks = |state: &mut Option<TokenState>, secs| ask(&plain, state, secs, 0).0;
+        decide(&plain.asking(wanting(4)), &mut state, 0, 2);
+        let lacks = |state: &mut Option<TokenState>, secs| decide(&plain, state, secs, 0).0;
         assert_eq!([1, 2, 19].map(|secs| lacks(&mut state, secs)), [5, 4, 4]);
-        assert_eq!([20, 21, 24].map(|secs| lacks(&mut state, secs)), [4, 3, 0], "the epoch after it is over");
+        assert_eq!([20, 21, 24].map(|secs| lacks(&mut state, secs)), [4, 3, 0], "the next epoch is over");
     }
 
     #[test]
-    fn what_was_used_fills_in_from_when_it_is_settled_and_the_rest_is_back_at_once() {
+    fn used_tokens_flow_back_from_their_settlement_on_and_unused_tokens_are_back_at_once() {
         let (plain, mut state) = (leased(10), None);
-        ask(&plain.asking(wanting(5)), &mut state, 0, 0);
-        ask(&plain.asking(settling(100, 2, 1)), &mut state, 12, 0);
-        assert_eq!(ask(&plain, &mut state, 12, 0).0, 4, "two that were used, two that are out");
-        assert_eq!(ask(&plain, &mut state, 14, 0).0, 2);
-        ask(&plain.asking(settling(101, 0, 2)), &mut state, 14, 0);
-        ask(&plain.asking(settling(99, 0, 2)), &mut state, 14, 0);
-        assert_eq!(ask(&plain, &mut state, 14, 0).0, 2, "nothing was leased then");
-        ask(&plain.asking(settling(100, 9, 9)), &mut state, 14, 0);
-        assert_eq!(ask(&plain, &mut state, 14, 0).0, 2, "what is too much is taken for used first");
-        assert_eq!(ask(&plain, &mut state, 16, 0).0, 0);
+        decide(&plain.asking(wanting(5)), &mut state, 0, 0);
+        decide(&plain.asking(settling(100, 2, 1)), &mut state, 12, 0);
+        assert_eq!(decide(&plain, &mut state, 12, 0).0, 4, "two used, two leased");
+        assert_eq!(decide(&plain, &mut state, 14, 0).0, 2);
+        decide(&plain.asking(settling(101, 0, 2)), &mut state, 14, 0);
+        decide(&plain.asking(settling(99, 0, 2)), &mut state, 14, 0);
+        assert_eq!(decide(&plain, &mut state, 14, 0).0, 2, "no lease of that epoch");
+        decide(&plain.asking(settling(100, 9, 9)), &mut state, 14, 0);
+        assert_eq!(decide(&plain, &mut state, 14, 0).0, 2, "used tokens count first");
+        assert_eq!(decide(&plain, &mut state, 16, 0).0, 0);
     }
 
     #[test]
     fn a_limit_that_was_larger_leaves_an_empty_bucket_that_fills_when_its_leases_end() {
         let mut state = None;
-        ask(&leased(100).asking(wanting(50)), &mut state, 0, 40);
+        decide(&leased(100).asking(wanting(50)), &mut state, 0, 40);
         let smaller = leased(10);
         let now = Micros::from_secs(1_001);
-        let seen = smaller.look(&mut state, now, Tokens(1));
-        let decision = smaller.decide(now, seen, Tokens(1));
+        let before = smaller.look(&mut state, now, Tokens(1));
+        let decision = smaller.decide(now, before, Tokens(1));
         assert_eq!((decision.admits, decision.before.remaining), (false, Tokens(0)));
         assert_eq!(decision.retry_after, Some(SECOND));
-        assert_eq!(ask(&smaller, &mut state, 20, 0).0, 10);
-        assert_eq!(ask(&smaller, &mut state, 21, 0).0, 9);
+        assert_eq!(decide(&smaller, &mut state, 20, 0).0, 10);
+        assert_eq!(decide(&smaller, &mut state, 21, 0).0, 9);
     }
 
     #[test]
-    fn only_what_is_settled_is_sent() {
-        assert_eq!(leased(10).asks(), "1 10000000 0");
-        assert_eq!(leased(10).asking(wanting(7)).asks(), "1 10000000 7");
-        assert_eq!(leased(10).asking(settling(179, 3, 0)).asks(), "1 10000000 0 1810000000 3 0");
+    fn empty_settlements_are_not_sent() {
+        assert_eq!(leased(10).lease_argument(), "1 10000000 0");
+        assert_eq!(leased(10).asking(wanting(7)).lease_argument(), "1 10000000 7");
+        assert_eq!(leased(10).asking(settling(179, 3, 0)).lease_argument(), "1 10000000 0 1810000000 3 0");
     }
 }

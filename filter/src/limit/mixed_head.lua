@@ -1,15 +1,17 @@
--- Decides requests, one after the other, whose limits are of any algorithms: looks into every bucket of a request, then
--- spends from all or from none.
+-- Decides requests for limits of any algorithms, one after the other: looks into every bucket of a request, then spends
+-- from all or from none.
 --
--- KEYS: a bucket each.
--- ARGV: seven for each bucket: its algorithm's letter, its group (0: the enforced limits; each shadow limit is one of its
---       own), cost, limit, and two more of the algorithm's own: numbers, or a string; and at the last bucket of a request
---       the request's owner, else nothing.
--- Returns for each request now in µs, negative where denied; then three for each of its buckets: what is used of its
--- limit, and two more. In place of these an error where it failed; a request that is alone fails as a whole.
+-- KEYS: the buckets.
+-- ARGV: seven for each bucket: its algorithm's letter; its group (0: the enforced limits; each shadow limit is a group
+--       of its own); the cost; the limit; two arguments of the algorithm: numbers, or a string; and at the last bucket
+--       of a request the owner of the request's slots, elsewhere an empty string.
+-- Returns for each request now in µs, negative where denied; then three numbers for each of its buckets: the used part
+-- of its limit, and two results of the algorithm. A request that fails has an error in place of these; if it is the
+-- only request, the whole script fails.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- In whose name slots are taken.
+-- Owner of the slots that the current request takes.
 local owner
--- By letter: (key, cost, limit, two more) -> used, how to spend, two more to return, whether to spend even no cost.
+-- Functions by algorithm letter: (key, cost, limit, two arguments) -> used, a function that spends, two results,
+-- whether to spend even if the cost is 0.
 local look = {}

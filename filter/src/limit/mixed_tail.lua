@@ -1,3 +1,4 @@
+-- Decides one request at a time: keys and arguments as in mixed_head.lua.
 local reply = {}
 
 local function is_last(i) return ARGV[7 * i] ~= '' end
@@ -10,7 +11,7 @@ local function decide(first, last)
     local a = 7 * i - 6
     local cost, limit = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
     local used, pay, x, y, takes = look[ARGV[a]](KEYS[i], cost, limit, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]) or ARGV[a + 5])
-    -- A limit that was larger leaves its bucket used up and no worse.
+    -- A bucket that a larger limit left overdrawn counts as used up.
     used = math.min(used, limit)
     local n = 3 * (i - first)
     seen[n + 1], seen[n + 2], seen[n + 3] = used, x or 0, y or 0

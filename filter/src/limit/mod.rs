@@ -1,9 +1,9 @@
-//! What a limit is: each algorithm's Rust specification beside the Lua that Redis runs, and the verdict
-//! over all limits of one request.
+//! Limits: each algorithm's Rust specification beside the Lua that Redis runs, and the verdict over all limits of one
+//! request.
 //!
-//! A [`Check`] is one script call: [one](TOKEN_BUCKETS_SCRIPT) where all buckets are plain token
-//! buckets, as most are, and else one [composed](MIXED_SCRIPT) of every algorithm's part. [`Model`] is what they do. A [`Peek`] is for
-//! operators: it spends nothing.
+//! A [`Check`] is one script call: of the [script for token buckets](TOKEN_BUCKETS_SCRIPT) where all buckets are plain
+//! token buckets, as most are, else of the [mixed script](MIXED_SCRIPT), composed of every algorithm's part. [`Model`]
+//! is the specification of both scripts. A [`Peek`] is for operators: it spends nothing.
 
 mod algorithm;
 mod algorithms;

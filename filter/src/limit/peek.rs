@@ -1,16 +1,17 @@
-//! A look into buckets: what they would say to a request that never comes.
+//! Peeks into buckets: their outcomes for a request that spends nothing.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::check::{BucketCheck, MalformedReply, in_threes, mixed_call, read};
+use super::check::{BucketCheck, MalformedReply, mixed_call, read, triple_states};
 use super::held_slots::SlotOwner;
-use super::scripts::LOOK_SCRIPT;
+use super::scripts::PEEK_SCRIPT;
 use super::verdict::Outcome;
 use crate::redis::{Call, Reply, Script, script};
 
-/// Looks into buckets, for operators. Redis keeps what it has to the last byte, whatever limits the buckets are looked
-/// at with; but where its clock was set back, a log's later entries are moved to now, as by any request.
+/// Read-only check of buckets, for operators. Redis keeps every byte of their states, even if the limits differ from
+/// the proxies'. One exception: where Redis' clock was set back, a log's later entries are moved to now, as by any
+/// request.
 #[derive(Debug, Clone)]
 pub struct Peek {
     script: Arc<Script>,
@@ -18,27 +19,27 @@ pub struct Peek {
 
 impl Default for Peek {
     fn default() -> Self {
-        Self { script: Arc::new(script!(LOOK_SCRIPT)) }
+        Self { script: Arc::new(script!(PEEK_SCRIPT)) }
     }
 }
 
 impl Peek {
-    /// The call that looks into all these buckets at one instant.
+    /// The call that reads the states of all these buckets at one instant.
     #[must_use]
     pub fn call(&self, check: &[BucketCheck]) -> Call {
         mixed_call(&self.script, check, SlotOwner::default())
     }
 
-    /// What Redis' reply says of each bucket: whether it would admit what it is asked, and how full it is without.
+    /// Reads each bucket's outcome in Redis' reply: whether it would admit the cost, and its level without that cost.
     ///
     /// # Errors
     /// Where the reply is not of the script's form.
     pub fn read(check: &[BucketCheck], reply: &Reply) -> Result<Vec<Outcome>, MalformedReply> {
         let expected = check.len().saturating_mul(3).saturating_add(1);
-        let seen = read(reply).and_then(|(_, now, numbers)| Some((now, in_threes(numbers)?)));
-        match seen {
-            Some((now, seen)) if seen.len() == check.len() => {
-                Ok(check.iter().zip(seen).map(|(check, seen)| check.look(now, seen)).collect())
+        let states = read(reply).and_then(|(_, now, numbers)| Some((now, triple_states(numbers)?)));
+        match states {
+            Some((now, states)) if states.len() == check.len() => {
+                Ok(check.iter().zip(states).map(|(check, state)| check.peek(now, state)).collect())
             }
             _ => Err(MalformedReply::new(expected, reply)),
         }

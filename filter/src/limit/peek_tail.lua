@@ -1,4 +1,5 @@
--- Returns now in µs; then three for each bucket: what is used of its limit, and two more.
+-- Peeks into all buckets, with the keys and arguments of mixed_head.lua. Returns now in µs; then three numbers for each
+-- bucket: the used part of its limit, and two results of the algorithm.
 local reply = {now}
 
 for i, key in ipairs(KEYS) do

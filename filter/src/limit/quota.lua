@@ -1,5 +1,4 @@
-
--- Quotas of calendar months. Months count from January, or within, from March of the year 0.
+-- Quota of calendar months. `month` counts from January of the year 0; the calculations within count from its March.
 look.q = function(key, cost, limit, offset, months)
   local floor, day = math.floor, 86400000000
   local function first_of(month)

@@ -1,7 +1,8 @@
-//! Quotas: so many in each calendar minute, hour, day, week, month or year, at a fixed offset from UTC.
+//! Quotas: a number of tokens in each calendar minute, hour, day, week, month or year, at a fixed offset from UTC.
 //!
-//! They start anew when the calendar says so, whenever one began to spend. Redis keeps a quota like a fixed window;
-//! months and years have lengths of their own. This is the specification; `quota.lua` beside it is what Redis runs.
+//! A quota restarts at the turn of its calendar period, whenever the first request spent. Redis keeps a quota like a
+//! fixed window; months and years differ in length. This is the specification; Redis runs `fixed_window.lua` for
+//! periods of a fixed length, and `quota.lua` for months and years.
 
 use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, signed};
 use super::civil::{first_day_of, month_of};
@@ -11,10 +12,10 @@ use crate::units::{Micros, Tokens};
 const MINUTE: i64 = 60_000_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-/// UTC+14 (Kiribati) is as far from UTC as any place is; the other way, UTC-12 is.
+/// Farthest offset from UTC of any place: UTC+14 (Kiribati). In the other direction it is UTC-12.
 const MAX_OFFSET_MINUTES: i32 = 14 * 60;
 
-/// At most so many in each calendar period.
+/// Quota of a number of tokens in each calendar period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     limit: u64,
@@ -22,12 +23,12 @@ pub struct Quota {
     offset_minutes: i32,
 }
 
-/// How long a quota lasts.
+/// Calendar period of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
-    /// Of 60 s.
+    /// From second 0.
     Minute,
-    /// From its minute 0.
+    /// From minute 0.
     Hour,
     /// From midnight.
     Day,
@@ -40,10 +41,10 @@ pub enum Period {
 }
 
 impl Period {
-    /// All of them, the shortest first.
+    /// All periods, the shortest first.
     pub const ALL: [Self; 6] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
-    /// Its name in configurations and keys.
+    /// The period's name in configurations and keys.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,16 +70,17 @@ impl Period {
     }
 }
 
-/// Of which kind a period's length is.
+/// Length of a period.
 enum Length {
-    /// Always the same. One began `phase` before 1970.
+    /// Fixed length, in µs. A period began `phase` µs before 1970.
     Micros { length: i64, phase: i64 },
-    /// As the months are.
+    /// A number of calendar months.
     Months(i64),
 }
 
 impl Quota {
-    /// At most `limit` in each `period` of the time zone that is `offset_minutes` ahead of UTC; 0 blocks every request.
+    /// Returns a quota of `limit` tokens in each `period` of the time zone that is `offset_minutes` ahead of UTC; 0
+    /// blocks every request.
     ///
     /// The offset is fixed: there is no daylight saving time.
     ///
@@ -97,19 +99,19 @@ impl Quota {
         Tokens(self.limit)
     }
 
-    /// How long it lasts.
+    /// The calendar period.
     #[must_use]
     pub fn period(&self) -> Period {
         self.period
     }
 
-    /// How far its calendar is ahead of UTC, in minutes.
+    /// The calendar's offset from UTC, in minutes; positive is ahead.
     #[must_use]
     pub fn offset_minutes(&self) -> i32 {
         self.offset_minutes
     }
 
-    /// The period of `now`, an instant of Unix time.
+    /// The period that contains `now`, an instant of Unix time.
     pub(super) fn span(&self, now: Micros) -> Span {
         let local = signed(now.0).saturating_add(self.offset());
         let (start, end) = match self.period.length() {
@@ -136,7 +138,7 @@ impl Quota {
         Arguments { more, ..Arguments::of_count(letter, cost, self.limit(), [Micros::ZERO; 2]) }
     }
 
-    /// In microseconds.
+    /// The offset from UTC, in microseconds.
     fn offset(&self) -> i64 {
         i64::from(self.offset_minutes).saturating_mul(MINUTE)
     }
@@ -156,12 +158,12 @@ mod tests {
         let now: Timestamp = now.parse().unwrap();
         let quota = Quota::new(1_u64, period, offset_minutes).unwrap();
         let span = quota.span(Micros(u64::try_from(now.as_microsecond()).unwrap()));
-        let said = |micros: Micros| Timestamp::from_microsecond(signed(micros.0)).unwrap().to_string();
-        (said(span.start), said(span.end))
+        let shown = |micros: Micros| Timestamp::from_microsecond(signed(micros.0)).unwrap().to_string();
+        (shown(span.start), shown(span.end))
     }
 
     #[test]
-    fn a_quota_lasts_as_the_calendar_says() {
+    fn a_quota_lasts_for_its_calendar_period() {
         let lasts = |period, offset, now, start: &str, end: &str| {
             assert_eq!(span(period, offset, now), (start.to_owned(), end.to_owned()));
         };
@@ -204,9 +206,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-        /// From 1972 to the year 2112, at any offset.
+        /// Periods from 1972 to 2112, at any offset.
         #[test]
-        fn periods_are_those_that_jiff_finds(
+        fn periods_are_those_of_jiff(
             now in 63_072_000_000_000_u64..(1 << 52),
             offset_minutes in -840_i32..=840,
             period in proptest::sample::select(&Period::ALL),

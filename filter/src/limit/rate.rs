@@ -1,26 +1,27 @@
-//! A token bucket's rate, as a ratio of whole numbers, and the units in which its level is counted.
+//! Rate of a token bucket, as a ratio of whole numbers, and the units in which its level is counted.
 //!
-//! A token is so many units, and so many units flow in per microsecond, that both are whole numbers: at 100 tokens a
-//! minute a token is 600,000 units, one of which flows in per µs; at 50 million a minute it is 6, of which 5 do.
+//! Units are small enough that a token has a whole number of them, and that a whole number of them flows in per
+//! microsecond: at 100 tokens a minute a token is 600,000 units, 1 of which flows in per µs; at 50 million tokens a
+//! minute a token is 6 units, 5 of which flow in per µs.
 
 use core::num::NonZeroU64;
 
 use crate::units::{Micros, Tokens};
 
-/// The most units that Lua, whose numbers are doubles, is to count: sums of two stay exact.
+/// Most units that Lua counts: its numbers are doubles, and sums of two such counts stay exact.
 pub(super) const MOST_UNITS: u64 = 1 << 52;
-/// The most units that flow in per microsecond: a script is told four times as many.
+/// Most units that flow in per microsecond: scripts get four times that number.
 const MOST_PER_MICRO: u64 = 1 << 50;
-/// The most tokens per microsecond.
+/// Most tokens per microsecond.
 pub(super) const MOST_TOKENS_PER_MICRO: u64 = 1 << 32;
-/// Rates that are slower than configured by no more than one part of 2¹⁴, or 0.006 %, are as good as exact.
+/// Tolerance of rates: at most one part of 2¹⁴, or 0.006 %, slower than configured is as good as exact.
 const TOLERATED_BITS: u32 = 14;
 
-/// A part of a token; see [`Rate`].
+/// Parts of a token; see [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Units(pub u64);
 
-/// How fast tokens flow in: [`per_micro`](Self::per_micro) units per microsecond, of which
+/// Rate at which tokens flow in: [`per_micro`](Self::per_micro) units per microsecond, of which
 /// [`per_token`](Self::per_token) are a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -29,7 +30,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `tokens` per `interval`, in lowest terms. `None` where that is over 2³² tokens per microsecond.
+    /// Returns the rate of `tokens` per `interval`, in lowest terms. `None` above 2³² tokens per microsecond, and where
+    /// `interval` is zero.
     pub(super) fn new(tokens: NonZeroU64, interval: Micros) -> Option<Self> {
         let interval = NonZeroU64::new(interval.0)?;
         let divisor = greatest_common_divisor(tokens, interval);
@@ -53,24 +55,24 @@ impl Rate {
         self.per_micro.get()
     }
 
-    /// That many tokens.
+    /// Units of `tokens` tokens.
     pub(super) fn units(&self, tokens: Tokens) -> Units {
         Units(tokens.0.saturating_mul(self.per_token.get()))
     }
 
-    /// The time in which that many units flow in, rounded up.
+    /// Time in which `units` flow in, rounded up.
     pub(super) fn time_for(&self, units: Units) -> Micros {
         Micros(units.0.div_ceil(self.per_micro.get()))
     }
 
-    /// Whether more flows in than at `other`'s rate.
+    /// Whether this rate is faster than `other`.
     pub(super) fn is_faster_than(&self, other: &Self) -> bool {
         let [own, others] = self.cross_products(other);
         own > others
     }
 
-    /// The fastest rate, and none faster than this, of which `capacity` tokens and what flows in within `max_delay` are
-    /// units that Lua can count. `None` where there is none.
+    /// Returns the fastest rate, at most this rate, at which Lua can count the units of `capacity` tokens and of the
+    /// tokens that flow in within `max_delay`. `None` where no rate is slow enough.
     pub(super) fn countable(&self, capacity: Tokens, max_delay: Micros) -> Option<Self> {
         // Products of two numbers of 64 bits never overflow.
         let [token, micro] = [self.per_token, self.per_micro].map(|n| u128::from(n.get()));
@@ -79,7 +81,7 @@ impl Rate {
         if room <= most && micro <= MOST_PER_MICRO.into() {
             return Some(*self);
         }
-        // As a token has one unit more at most by being rounded up.
+        // `capacity` units less: rounding up gives each token at most one unit more.
         let fits = quotient(most.saturating_sub(capacity).wrapping_mul(micro), room).min(MOST_PER_MICRO.into());
         let rounded_up = token.wrapping_mul(fits).saturating_add(micro.saturating_sub(1));
         let slower = |n: u128| NonZeroU64::new(u64::try_from(n).ok()?);
@@ -92,15 +94,15 @@ impl Rate {
         others.saturating_sub(own) > others.wrapping_shr(TOLERATED_BITS)
     }
 
-    /// Both rates, as multiples of the same.
+    /// Both rates with one denominator: `[self, other]`.
     fn cross_products(&self, other: &Self) -> [u128; 2] {
         let product = |micro: NonZeroU64, token: NonZeroU64| u128::from(micro.get()).wrapping_mul(token.get().into());
         [product(self.per_micro, other.per_token), product(other.per_micro, self.per_token)]
     }
 }
 
-/// `number / divisor`, rounded down, bit by bit: a division of 128 bits would add more than a kilobyte of code, for what is
-/// rarely needed and never for a request.
+/// Returns `number / divisor`, rounded down, bit by bit: a 128-bit division would add more than a kilobyte of code, and
+/// no request needs it.
 fn quotient(number: u128, divisor: u128) -> u128 {
     let (mut quotient, mut rest) = (0_u128, 0_u128);
     for bit in (0..u128::BITS).rev() {
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_rate_is_that_of_envoys_numbers() {
+    fn the_fastest_rate_is_two_to_the_32_tokens_per_microsecond() {
         assert!(Rate::new(NonZeroU64::new(1 << 32).unwrap(), Micros(1)).is_some());
         assert!(Rate::new(NonZeroU64::new((1 << 32) + 1).unwrap(), Micros(1)).is_none());
         assert!(Rate::new(NonZeroU64::MIN, Micros::ZERO).is_none());
@@ -168,7 +170,7 @@ mod tests {
         }
 
         #[test]
-        fn what_can_be_counted_is_never_faster_and_hardly_slower(
+        fn a_countable_rate_is_never_faster_and_at_most_slightly_slower(
             tokens in 1..=u64::from(u32::MAX), micros in 1_u64..(1 << 52), capacity in 1..=u64::from(u32::MAX),
         ) {
             prop_assume!(tokens >> 32 <= micros);

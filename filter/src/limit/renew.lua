@@ -1,5 +1,5 @@
--- Renews leases, of those slots that are still held. Returns how many.
--- KEYS: slots. ARGV: two for each: the owner, and the lease in µs.
+-- Renews the leases of slots that are still held. Returns the number of leases renewed.
+-- KEYS: the bucket of each slot. ARGV: two for each slot: its owner, and its lease in µs.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local renewed = 0

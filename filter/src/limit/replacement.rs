@@ -1,4 +1,4 @@
-//! A window that an operator has set in place of a limit's own.
+//! Replacement window: a window that an operator has set in place of a limit's own.
 
 use super::algorithm::Algorithm;
 use super::concurrency::Concurrency;
@@ -8,17 +8,18 @@ use super::sliding_log::SlidingLog;
 use super::token_bucket::TokenBucket;
 use crate::units::Micros;
 
-/// Window that takes the place of a limit's own window of its kind, while an override holds.
+/// Window that replaces a limit's own window of its kind, while an override holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replacement {
-    /// How it admits.
+    /// The algorithm by which the window admits.
     pub algorithm: Algorithm,
     /// Whether the override leaves the `mode`, the `utc_offset` or the `lease` to the window that it replaces.
     pub inherits: bool,
 }
 
 impl Replacement {
-    /// The window in place of `own`, which is of the same kind. It is shaped and leased as the limit is.
+    /// Returns the window in place of `own`, which is of the same kind. The window is shaped and leased as the limit
+    /// is.
     #[inline(never)]
     pub(super) fn in_place_of(&self, own: &Algorithm, max_delay: Micros) -> Algorithm {
         let algorithm = match (self.algorithm, own) {
@@ -32,16 +33,16 @@ impl Replacement {
             (Algorithm::Quota(quota), Algorithm::Quota(own)) if self.inherits => {
                 Quota::new(quota.limit().0, quota.period(), own.offset_minutes()).ok().map(Algorithm::Quota)
             }
-            (Algorithm::Concurrency(places), Algorithm::Concurrency(own)) if self.inherits => {
-                Concurrency::new(places.max().0, own.lease()).ok().map(Algorithm::Concurrency)
+            (Algorithm::Concurrency(slots), Algorithm::Concurrency(own)) if self.inherits => {
+                Concurrency::new(slots.max().0, own.lease()).ok().map(Algorithm::Concurrency)
             }
             _ => None,
         };
-        // A log takes fewer requests than an estimate.
+        // A limit above the maximum of a sliding log is estimated instead.
         algorithm.unwrap_or(self.algorithm)
     }
 
-    /// The window beside the limit's own, none of which is of its kind.
+    /// Returns the window as an additional one, where the limit has no window that it replaces.
     pub(super) fn beside(&self, max_delay: Micros) -> Algorithm {
         match self.algorithm {
             Algorithm::TokenBucket(bucket) => shaped(bucket, max_delay),
@@ -50,7 +51,7 @@ impl Replacement {
     }
 }
 
-/// What is too slow to be shaped is not.
+/// Returns the bucket with `max_delay`, or unshaped where its rate does not allow that delay.
 fn shaped(bucket: TokenBucket, max_delay: Micros) -> Algorithm {
     Algorithm::TokenBucket(bucket.with_max_delay(max_delay).unwrap_or(bucket))
 }

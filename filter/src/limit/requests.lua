@@ -1,5 +1,5 @@
-
--- One request after the other. What one of several fails for is told in its place, so that the others are decided.
+-- Decides the requests one after the other. A request that fails among several has its error in its place in the reply;
+-- the others are decided.
 local first, is_plain = 1, true
 for i = 1, #KEYS do
   if is_last(i) then
@@ -8,7 +8,8 @@ for i = 1, #KEYS do
     else
       local is_done, problem = pcall(decide, first, i)
       if not is_done then
-        -- Most servers raise strings. Redis before 7.0 may put the place first, and an error's first word says what it is.
+        -- Most servers raise strings. Redis before 7.0 may begin with a position, but an error's first word is its
+        -- code.
         problem = problem.err or problem
         local place = string.find(problem, '^@') and 'ERR Error running script: ' or ''
         reply[#reply + 1], is_plain = {err = place .. problem}, false
@@ -18,5 +19,6 @@ for i = 1, #KEYS do
   end
 end
 
--- Numbers go as one string, eight bytes each: Redis puts an array in a buffer of its own, and writes that by itself.
+-- Numbers are packed into one string, eight bytes each: Redis would put an array in a separate buffer, and write that
+-- separately.
 return is_plain and struct.pack('>' .. string.rep('i8', #reply), unpack(reply)) or reply

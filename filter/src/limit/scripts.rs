@@ -1,11 +1,11 @@
-//! The scripts that Redis runs, with their names.
+//! Scripts that Redis runs.
 
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
 use crate::redis::{Script, lua, script, sha1};
 
-/// How each algorithm looks into its buckets.
+/// Sources of every algorithm's part of the mixed script.
 macro_rules! algorithms {
     () => {
         concat!(
@@ -22,7 +22,7 @@ macro_rules! algorithms {
     };
 }
 
-/// Scripts' parts that are in more than one, compiled in once.
+/// Parts that several scripts share, compiled in once.
 static TOKEN_STATE: &str = lua!(include_str!("token_state.lua"));
 static REQUESTS: &str = lua!(include_str!("requests.lua"));
 static TOKEN_BUCKET_HEAD: &str = lua!(include_str!("token_bucket_head.lua"));
@@ -30,9 +30,9 @@ static TOKEN_BUCKET_TAIL: &str = lua!(include_str!("token_bucket_tail.lua"));
 static MIXED_HEAD: &str = lua!(include_str!("mixed_head.lua"));
 static MIXED_REST: &str = lua!(algorithms!(), include_str!("mixed_tail.lua"));
 
-/// Decides requests whose buckets are all token buckets: most requests, and the fastest way.
+/// Script that decides requests whose buckets are all token buckets: most requests, and the fastest way.
 ///
-/// Of several limits in shadow mode it takes each bucket for a limit of its own.
+/// In shadow mode it takes each bucket for a limit of its own.
 pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(
     include_str!("token_bucket_head.lua"),
     include_str!("token_state.lua"),
@@ -40,7 +40,7 @@ pub const TOKEN_BUCKETS_SCRIPT: &str = lua!(
     include_str!("requests.lua"),
 );
 
-/// Decides any request. It is put together of a part for each algorithm.
+/// Script that decides any request, composed of a part for each algorithm.
 pub const MIXED_SCRIPT: &str = lua!(
     include_str!("mixed_head.lua"),
     include_str!("token_state.lua"),
@@ -49,8 +49,8 @@ pub const MIXED_SCRIPT: &str = lua!(
     include_str!("requests.lua"),
 );
 
-/// Looks into any buckets as the one above does, and changes nothing.
-pub(super) const LOOK_SCRIPT: &str = lua!(
+/// Script that looks into any buckets as [`MIXED_SCRIPT`] does, and spends nothing.
+pub(super) const PEEK_SCRIPT: &str = lua!(
     include_str!("mixed_head.lua"),
     include_str!("peek_head.lua"),
     include_str!("token_state.lua"),
@@ -58,7 +58,7 @@ pub(super) const LOOK_SCRIPT: &str = lua!(
     include_str!("peek_tail.lua"),
 );
 
-/// All scripts. Make them once.
+/// All scripts. A worker makes them once.
 #[derive(Debug, Clone)]
 pub struct Scripts {
     token_buckets: Arc<Script>,
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scripts_parts_are_what_it_is_named_for() {
+    fn a_scripts_parts_are_those_of_its_hash() {
         let scripts = Scripts::default();
         assert_eq!(scripts.token_buckets().source(), TOKEN_BUCKETS_SCRIPT);
         assert_eq!(scripts.mixed().source(), MIXED_SCRIPT);

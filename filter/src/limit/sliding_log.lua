@@ -1,6 +1,5 @@
-
--- Sliding window, exact: a list of what was spent, oldest first; each with its time, its cost, and the sum of the
--- costs so far.
+-- Sliding log (exact sliding window): a list of entries, the oldest first: the time in µs, the sum of all costs so far,
+-- and the entry's own cost.
 look.l = function(key, cost, limit, window)
   local function at(index)
     local time, sum, own = string.match(redis.call('LINDEX', key, index) or '', '(%d+) (%d+) (%d+)')
@@ -10,7 +9,8 @@ look.l = function(key, cost, limit, window)
     redis.call('RPUSH', key, string.format('%.0f %.0f %.0f', now, sum, own))
     redis.call('PEXPIRE', key, math.ceil(window / 1000))
   end
-  -- The first from `low` on, and before `high`, that is so; all after it are, too.
+  -- Bisects for the first index from `low` to below `high` for whose entry `is` holds, else `high`. `is` holds for all
+  -- entries after that.
   local function first(low, high, is)
     while low < high do
       local middle = math.floor((low + high) / 2)
@@ -23,7 +23,7 @@ look.l = function(key, cost, limit, window)
   local _
   if not newest then return 0, function() push(cost, cost) end end
   if newest > now then
-    -- The clock was set back: what was spent later was spent now.
+    -- The clock was set back: costs of a later time count as spent now.
     local moved = 0
     while newest and newest > now do
       moved = moved + own
@@ -33,7 +33,7 @@ look.l = function(key, cost, limit, window)
     push(total, moved)
     newest = now
   end
-  -- How many have left the window. Only a request that spends cuts them off.
+  -- Number of entries that have left the window. Only a request that spends removes them.
   local gone = 0
   local function alive(time) return time > now - window end
   if not alive(at(0)) then gone = first(1, redis.call('LLEN', key), alive) end

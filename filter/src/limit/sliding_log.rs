@@ -1,11 +1,11 @@
-//! The sliding window, exact: a log of what was spent and when. At most so many in *any* window, wherever it begins.
+//! Sliding log, the exact sliding window: a log of all spends limits the tokens in *any* window, wherever it begins.
 //!
-//! Redis keeps a list, the oldest first, of a time, a cost, and the sum of all costs so far: the sum over a window is
-//! a difference of two entries, and what has left the window is found by bisection and cut off by the next request
-//! that spends. A list takes about 30 bytes for each request; a sorted set, the usual choice, takes three times that
-//! and cannot tell a cost without a member for each token. It is for small limits all the same.
+//! Redis keeps a list, the oldest entry first, of a time, the sum of all costs so far, and the entry's own cost: the
+//! sum over a window is a difference of two entries. Bisection finds the entries that have left the window, and the
+//! next request that spends removes them. A list takes about 30 bytes for each request; a sorted set, the usual choice,
+//! takes three times as much, and needs a member for each token of a cost. Even so a sliding log is for small limits.
 //!
-//! This is the specification; `sliding_log.lua` beside it is what Redis runs.
+//! This is the specification; Redis runs `sliding_log.lua` beside it.
 
 use alloc::collections::VecDeque;
 use core::num::NonZeroU64;
@@ -14,21 +14,21 @@ use super::algorithm::{AlgorithmError, Arguments, BucketState, limit_within, win
 use super::bucket_decision::{BucketDecision, Level};
 use crate::units::{Micros, Tokens};
 
-/// The greatest limit: about 300 kB in Redis for each bucket.
+/// Greatest limit: about 300 kB in Redis for each bucket.
 const MAX_LOGGED: u64 = 10_000;
 
-/// At most so many in any window.
+/// Limit of a number of tokens in any window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingLog {
     limit: u64,
     window: NonZeroU64,
 }
 
-/// What Redis keeps of a bucket: times and costs, the oldest first.
+/// State of a bucket in Redis: times and costs, the oldest first.
 pub(super) type Log = VecDeque<(Micros, u64)>;
 
 impl SlidingLog {
-    /// At most `limit` in any `window`; 0 blocks every request.
+    /// Returns a limit of `limit` tokens in any `window`; 0 blocks every request.
     ///
     /// # Errors
     /// Where `limit` is over 10,000, or `window` is zero or over 2⁵¹ µs.
@@ -48,10 +48,10 @@ impl SlidingLog {
         Micros(self.window.get())
     }
 
-    /// What Redis does before it decides: how much is used, and how long until `cost` is admitted, where it is not
-    /// now, and until nothing is used.
+    /// Reads the state before the decision, as Redis does. Returns the tokens used, with the µs until `cost` is
+    /// admitted, 0 where it is admitted now, and the µs until no token is used.
     pub(super) fn look(&self, log: &mut Log, now: Micros, cost: Tokens) -> BucketState {
-        // Where the clock was set back, what was spent later was spent now.
+        // The clock was set back: costs of a later time count as spent now.
         let later = log.iter().filter(|(time, _)| *time > now).map(|(_, cost)| cost).sum();
         log.retain(|(time, _)| *time <= now);
         if later > 0 {
@@ -74,7 +74,7 @@ impl SlidingLog {
         BucketState { used, more: [wait.0, reset.0] }
     }
 
-    /// What Redis does after [`look`](Self::look) where `cost` is spent.
+    /// Spends `cost`, as Redis does after [`look`](Self::look).
     pub(super) fn spend(&self, log: &mut Log, now: Micros, cost: Tokens) {
         log.retain(|&(time, _)| self.leaves(time) > now);
         log.push_back((now, cost.0));
@@ -89,7 +89,7 @@ impl SlidingLog {
         BucketState { used, more: [wait, reset] }: BucketState,
         cost: Tokens,
     ) -> BucketDecision {
-        // A limit that was larger leaves its window used up and no worse.
+        // A bucket that a larger limit left overdrawn counts as used up.
         let used = used.min(self.limit);
         let used_after = used.saturating_add(cost.0);
         let admits = used_after <= self.limit;
@@ -107,7 +107,7 @@ impl SlidingLog {
         }
     }
 
-    /// When what was spent at `time` is in the window no longer.
+    /// Time at which an entry of `time` leaves the window.
     fn leaves(&self, time: Micros) -> Micros {
         time.plus(self.window())
     }
@@ -132,8 +132,8 @@ mod tests {
             let mut spent: Vec<(u64, u64)> = Vec::new();
             for (pause, cost) in history {
                 now = now.plus(Micros(pause));
-                let seen = sliding.look(&mut log, now, Tokens(cost));
-                let decision = sliding.decide(seen, Tokens(cost));
+                let state = sliding.look(&mut log, now, Tokens(cost));
+                let decision = sliding.decide(state, Tokens(cost));
                 if decision.admits {
                     sliding.spend(&mut log, now, Tokens(cost));
                     spent.push((now.0, cost));
@@ -145,8 +145,8 @@ mod tests {
                     None => prop_assert!(cost > limit),
                     Some(wait) => {
                         let admits = |at: Micros| {
-                            let seen = sliding.look(&mut log.clone(), at, Tokens(cost));
-                            sliding.decide(seen, Tokens(cost)).admits
+                            let state = sliding.look(&mut log.clone(), at, Tokens(cost));
+                            sliding.decide(state, Tokens(cost)).admits
                         };
                         prop_assert!(decision.admits || (admits(now.plus(wait)) && !admits(now.plus(wait).minus(Micros(1)))));
                     }

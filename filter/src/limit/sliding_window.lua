@@ -1,6 +1,6 @@
-
--- Sliding window, approximate: a string of the window's start, what was spent in it, and in the one before. What is kept
--- may be more than this limit, where another proxy has a larger one: it is clamped for the estimate and kept as it is.
+-- Sliding window, approximate: a string of the window's start in µs, the tokens spent in it, and the tokens spent in
+-- the window before. Both counts may exceed this limit, where another proxy has a larger limit: the estimate clamps
+-- them, and the state keeps them.
 look.s = function(key, cost, limit, window, tick)
   local start = now - now % window
   local kept, current, before = string.match(redis.call('GET', key) or '', '(%S+) (%S+) (%S+)')
@@ -12,7 +12,7 @@ look.s = function(key, cost, limit, window, tick)
   if kept < start then
     current, before = 0, kept + window == start and current or 0
   elseif kept > start then
-    -- The clock was set back: what was spent later was spent now.
+    -- The clock was set back: tokens spent in a later window count in this window.
     keep(current)
   end
   local ticks = math.floor(window / tick)

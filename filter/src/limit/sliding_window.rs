@@ -1,10 +1,10 @@
-//! The sliding window, approximate: two counters, of this fixed window and of the one before, which counts for as
-//! much as the sliding window still covers of it (Cloudflare, "How we built rate limiting capable of scaling to
-//! millions of domains").
+//! Sliding window, approximate: two counters, of the current fixed window and of the window before. The window before
+//! counts in proportion to the part of it that the sliding window still covers (Cloudflare, "How we built rate limiting
+//! capable of scaling to millions of domains").
 //!
-//! Integers only, and rounded so that it never admits what the exact formula denies. It is an estimate: it takes
-//! what was spent in the window before to be spread evenly. This is the specification; `sliding_window.lua` beside
-//! it is what Redis runs.
+//! The arithmetic is in integers, and rounds so that it never admits a request that the exact formula denies. The
+//! result is an estimate: it assumes that the tokens of the window before were spent evenly. This is the specification;
+//! Redis runs `sliding_window.lua` beside it.
 
 use core::num::NonZeroU64;
 
@@ -12,28 +12,28 @@ use super::algorithm::{AlgorithmError, Arguments, MAX_LIMIT, limit_within, windo
 use super::bucket_decision::{BucketDecision, Level};
 use crate::units::{Micros, Tokens};
 
-/// Lua multiplies a count by what is left of a window, in ticks: their greatest product.
+/// Greatest product in Lua, of a count and the rest of a window in ticks.
 const MAX_PRODUCT: u128 = 1 << 52;
 
-/// At most so many, as estimated, in any window.
+/// Limit of a number of tokens in any window, as estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingWindow {
     limit: u64,
     window: NonZeroU64,
-    /// The finest step that weights are told in, in µs. 1 in all but huge windows.
+    /// Step of the window before's weight, in µs. 1 for all but huge limits and windows.
     tick: NonZeroU64,
 }
 
-/// What Redis keeps of a bucket.
+/// State of a bucket in Redis: the tokens spent in the window from `start`, and in the window before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Weighted {
+pub(super) struct WindowCounts {
     start: Micros,
     current: u64,
     before: u64,
 }
 
 impl SlidingWindow {
-    /// At most `limit` in any `window`, as estimated; 0 blocks every request.
+    /// Returns a limit of `limit` tokens in any `window`, as estimated; 0 blocks every request.
     ///
     /// # Errors
     /// Where `limit` is over 2³², or `window` is zero or over 2⁵¹ µs.
@@ -44,7 +44,7 @@ impl SlidingWindow {
         Ok(Self { limit, window, tick: tick.unwrap_or(NonZeroU64::MIN) })
     }
 
-    /// Tokens in a window.
+    /// Tokens in any window.
     #[must_use]
     pub fn limit(&self) -> Tokens {
         Tokens(self.limit)
@@ -56,30 +56,30 @@ impl SlidingWindow {
         Micros(self.window.get())
     }
 
-    /// What Redis does before it decides: what was spent in this window, and in the one before. That may be more than
-    /// the limit, where another proxy has a larger one; the state keeps it all.
-    pub(super) fn look(&self, state: &mut Option<Weighted>, now: Micros) -> [u64; 2] {
+    /// Reads the state before the decision, as Redis does. Returns the tokens spent in this window, and in the window
+    /// before. Both may exceed the limit where another proxy has a larger limit; the state keeps all of them.
+    pub(super) fn look(&self, state: &mut Option<WindowCounts>, now: Micros) -> [u64; 2] {
         let start = self.start(now);
-        let Some(weighted) = state else { return [0, 0] };
-        if weighted.start >= start {
-            // Where the clock was set back, what was spent later was spent now.
-            weighted.start = start;
-            return [weighted.current, weighted.before];
+        let Some(counts) = state else { return [0, 0] };
+        if counts.start >= start {
+            // The clock was set back: tokens spent in a later window count in this window.
+            counts.start = start;
+            return [counts.current, counts.before];
         }
-        [0, if weighted.start.plus(self.window()) == start { weighted.current } else { 0 }]
+        [0, if counts.start.plus(self.window()) == start { counts.current } else { 0 }]
     }
 
-    /// What Redis does after [`look`](Self::look) where `cost` is spent.
-    pub(super) fn spend(&self, state: &mut Option<Weighted>, now: Micros, cost: Tokens) {
+    /// Spends `cost`, as Redis does after [`look`](Self::look).
+    pub(super) fn spend(&self, state: &mut Option<WindowCounts>, now: Micros, cost: Tokens) {
         let [current, before] = self.look(state, now);
-        *state = Some(Weighted { start: self.start(now), current: current.saturating_add(cost.0), before });
+        *state = Some(WindowCounts { start: self.start(now), current: current.saturating_add(cost.0), before });
     }
 
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
         Arguments::of_count("s", cost, self.limit(), [self.window(), Micros(self.tick.get())])
     }
 
-    /// How much of the limit is used: rounded up. A count beyond the limit is taken for the limit.
+    /// Used part of the limit, rounded up. A count above the limit counts as the limit.
     pub(super) fn used(&self, now: Micros, counts: [u64; 2]) -> u64 {
         let [current, before] = counts.map(|count| count.min(self.limit));
         let weight = self.window().minus(self.elapsed(now)).0.div_ceil(self.tick.get()).min(self.ticks());
@@ -87,7 +87,7 @@ impl SlidingWindow {
     }
 
     pub(super) fn decide(&self, now: Micros, counts: [u64; 2], cost: Tokens) -> BucketDecision {
-        // A limit that was larger leaves its window used up and no worse.
+        // A bucket that a larger limit left overdrawn counts as used up.
         let [current, before] = counts.map(|count| count.min(self.limit));
         let used = self.used(now, counts).min(self.limit);
         let used_after = used.saturating_add(cost.0);
@@ -114,8 +114,8 @@ impl SlidingWindow {
         }
     }
 
-    /// Time until `cost`, which is within the limit but not admitted now, is: when the older of two windows counts
-    /// for little enough. That is in this window, or in the next, of which this is then the one before.
+    /// Time until `cost`, which is within the limit but denied now, is admitted: until the older of two windows has a
+    /// small enough weight. That is in this window, or in the next window, for which this is the window before.
     fn wait(&self, now: Micros, [current, before]: [u64; 2], cost: Tokens) -> Micros {
         let until_next = self.window().minus(self.elapsed(now));
         let room = self.limit.saturating_sub(cost.0);
@@ -125,7 +125,7 @@ impl SlidingWindow {
         }
     }
 
-    /// How much of a window is left when `before` counts for no more than `room`, which is less.
+    /// Rest of a window when `before` counts for no more than `room`, which is less than `before`.
     fn left_when(&self, before: u64, room: u64) -> Micros {
         let weight = room.saturating_mul(self.ticks()).checked_div(before).unwrap_or(0);
         Micros(weight).times(self.tick.get())
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_before_counts_for_what_the_sliding_window_covers_of_it() {
+    fn the_window_before_counts_in_proportion_to_its_covered_part() {
         // Cloudflare's example: 42 in the minute before, 18 in the 15 s of this.
         let minute = sliding(50, 60_000_000);
         let now = Micros(60_000_000_000 + 15_000_000);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_limit_in_a_huge_window_is_still_exact_in_lua() {
+    fn a_huge_limit_in_a_huge_window_stays_exact_in_lua() {
         let huge = sliding(1 << 32, 1 << 51);
         let product = u128::from(huge.ticks()) << 32;
         assert!(product <= MAX_PRODUCT && huge.ticks() > 1 << 19, "{} ticks", huge.ticks());
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_admits_what_the_formula_denies(
+        fn a_sliding_window_never_admits_a_request_that_the_formula_denies(
             (limit, window) in shapes(), now in 0_u64..(1 << 52), current: u64, before: u64, cost: u64,
         ) {
             let [current, before, cost] = [current, before, cost].map(|n| n % (limit + 1));
@@ -202,7 +202,7 @@ mod tests {
             let wait = decision.retry_after.unwrap();
             prop_assert_eq!(decision.admits, wait == Micros::ZERO);
             let admits_after = |wait: Micros| {
-                let mut state = Some(Weighted { start: sliding.start(now), current, before });
+                let mut state = Some(WindowCounts { start: sliding.start(now), current, before });
                 let then = now.plus(wait);
                 let counts = sliding.look(&mut state, then);
                 sliding.decide(then, counts, cost).admits

@@ -1,12 +1,12 @@
-//! The token bucket as a generic cell rate algorithm (GCRA, ITU-T I.371), which counts in parts of tokens, so that
-//! every rate is exact: see [`Rate`].
+//! Token bucket as a generic cell rate algorithm (GCRA, ITU-T I.371), which counts in parts of tokens, so that every
+//! rate is exact: see [`Rate`].
 //!
-//! With a `max_delay`, tokens may be spent before they exist: such a request is held until they do (*shaping*).
-//! What it waits for is reserved in Redis at once, so that nobody can come between.
+//! With a `max_delay`, tokens may be spent before they exist: the request is held until they do (*shaping*). Its tokens
+//! are reserved in Redis at once, so that no other request can take them.
 //!
-//! This is the specification, with that of a bucket's [state](super::token_state); `token_bucket_head.lua` and
-//! `token_bucket_tail.lua` beside it are what Redis runs, and `token_bucket_mixed.lua` where other algorithms take part.
-//! They do the same.
+//! This is the specification, together with a bucket's [state](super::token_state). Redis runs `token_bucket_head.lua`
+//! and `token_bucket_tail.lua` beside it, or `token_bucket_mixed.lua` where a request has limits of other algorithms.
+//! All of them decide alike.
 
 use core::num::NonZeroU64;
 
@@ -16,19 +16,19 @@ use super::rate::{MOST_TOKENS_PER_MICRO, Rate, Units};
 use super::token_state::TokenState;
 use crate::units::{Micros, Tokens};
 
-/// A token bucket's shape: how many tokens it holds and how fast it fills. Its state is in Redis.
+/// Token bucket: its capacity, its rate and its longest delay. The bucket's state is in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBucket {
     capacity: NonZeroU64,
-    /// As configured, or where Lua could not count that far, the nearest below.
+    /// The configured rate, or the nearest slower rate that Lua can count.
     rate: Rate,
     max_delay: Micros,
 }
 
-/// Why a token bucket cannot be.
+/// Numbers that a token bucket cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenBucketError {
-    /// A rate beyond all that Envoy's numbers can tell.
+    /// A rate above the greatest that Envoy's numbers can express.
     #[error("expected at most {MOST_TOKENS_PER_MICRO} tokens per µs, found {tokens} in {interval} µs", interval = .interval.0)]
     TooFast {
         /// Tokens per interval, as configured.
@@ -44,8 +44,8 @@ pub enum TokenBucketError {
         /// The time for one token to arrive.
         emission: Micros,
     },
-    /// Together with the longest delay, an empty bucket would take longer to fill than Lua's numbers can count; or at
-    /// millions of tokens per microsecond, more flow in meanwhile than they can count to 0.01 %.
+    /// An empty bucket would take longer to fill, together with the longest delay, than Lua's numbers can count; or at
+    /// millions of tokens per microsecond, more tokens flow in meanwhile than Lua's numbers can count to 0.006 %.
     #[error("expected a delay within 142 years, and fewer tokens that flow in meanwhile, found {max_delay} µs", max_delay = .max_delay.0)]
     TooLong {
         /// The delay, as configured.
@@ -54,7 +54,7 @@ pub enum TokenBucketError {
 }
 
 impl TokenBucket {
-    /// A bucket of `max_tokens` tokens, into which `tokens_per_fill` tokens flow, evenly, per `fill_interval`.
+    /// Returns a bucket of `max_tokens` tokens, into which `tokens_per_fill` tokens flow evenly per `fill_interval`.
     ///
     /// # Errors
     /// Where the rate is above 2³² tokens per microsecond, or an empty bucket takes over 2⁵² µs to fill.
@@ -73,7 +73,8 @@ impl TokenBucket {
         Ok(Self { capacity: max_tokens, rate, max_delay: Micros::ZERO })
     }
 
-    /// The same bucket, but requests whose tokens will exist within `max_delay` are admitted, and held until then.
+    /// Returns the same bucket, which also admits requests whose tokens will exist within `max_delay`, and holds them
+    /// until then.
     ///
     /// # Errors
     /// Where `max_delay` and the time to fill are over 2⁵² µs together.
@@ -91,7 +92,7 @@ impl TokenBucket {
         Tokens(self.capacity.get())
     }
 
-    /// How fast it fills.
+    /// Rate at which the bucket fills.
     #[must_use]
     pub fn rate(&self) -> Rate {
         self.rate
@@ -115,24 +116,25 @@ impl TokenBucket {
         self.rate.time_for(self.rate.units(tokens))
     }
 
-    /// How long a request may be held until its tokens exist. Zero: not at all.
+    /// Longest time for which a request may be held until its tokens exist. Zero: no request is held.
     #[must_use]
     pub fn max_delay(&self) -> Micros {
         self.max_delay
     }
 
-    /// The most that a bucket may lack of being full: its capacity, and what may be spent ahead. ≤ 2⁵².
+    /// Most units that a bucket may lack of being full: its capacity, and the units that flow in within the longest
+    /// delay. ≤ 2⁵².
     #[must_use]
     pub fn room(&self) -> Units {
         let ahead = self.max_delay.times(self.rate.per_micro());
         Units(self.full().0.saturating_add(ahead.0))
     }
 
-    /// What `cost` tokens are in units. Just more than [`room`](Self::room) where `cost` exceeds the capacity,
-    /// however far: such a request is never admitted.
+    /// Price of `cost` tokens, in units. One unit more than [`room`](Self::room) where `cost` exceeds the capacity:
+    /// that request is never admitted.
     #[must_use]
     pub fn price(&self, cost: Tokens) -> Units {
-        // At most the capacity, whose units are below 2⁵³.
+        // No overflow where `cost` is at most the capacity: its units are below 2⁵³.
         let units = cost.0.wrapping_mul(self.rate.per_token());
         if cost <= self.capacity() { Units(units) } else { Units(self.room().0.saturating_add(1)) }
     }
@@ -140,13 +142,13 @@ impl TokenBucket {
     /// Whether a bucket that lacks `lack` of being full admits a request of `cost` tokens, at once or
     /// [held](Self::delay).
     ///
-    /// `lack` is zero for a full bucket, its capacity for an empty one, more where requests are held.
+    /// `lack` is zero for a full bucket, the capacity for an empty bucket, and more where requests are held.
     #[must_use]
     pub fn admits(&self, lack: Units, cost: Tokens) -> bool {
         self.lack_after(lack, cost) <= self.room()
     }
 
-    /// How long a request that is admitted must be held until its tokens exist.
+    /// Time for which an admitted request must be held until its tokens exist.
     #[must_use]
     pub fn delay(&self, lack: Units, cost: Tokens) -> Micros {
         self.rate.time_for(Units(self.lack_after(lack, cost).0.saturating_sub(self.full().0)))
@@ -158,7 +160,7 @@ impl TokenBucket {
         Tokens(self.full().0.saturating_sub(lack.0).checked_div(self.rate.per_token()).unwrap_or(0))
     }
 
-    /// Time until `cost` tokens would be admitted, if nobody else spends. Zero where they are admitted now.
+    /// Time until `cost` tokens would be admitted, if no other request spends. Zero where they are admitted now.
     ///
     /// `None` when `cost` exceeds the capacity: waiting cannot help.
     #[must_use]
@@ -167,17 +169,17 @@ impl TokenBucket {
         (cost <= self.capacity()).then(|| self.rate.time_for(missing()))
     }
 
-    /// What a bucket lacks once `cost` is spent that lacked `lack` before.
+    /// Units that a bucket lacks after `cost` is spent, where it lacked `lack` before.
     pub(super) fn lack_after(&self, lack: Units, cost: Tokens) -> Units {
         Units(lack.0.saturating_add(self.price(cost).0))
     }
 
-    /// What a bucket lacks that is empty.
+    /// Units of a full bucket: an empty bucket lacks all of them.
     pub(super) fn full(&self) -> Units {
         Units(self.capacity.get().wrapping_mul(self.rate.per_token()))
     }
 
-    /// What Redis does before it decides: how far a bucket is from full.
+    /// Reads the state before the decision, as Redis does. Returns the units that the bucket lacks of being full.
     pub(super) fn look(&self, state: &mut Option<TokenState>, now: Micros) -> Units {
         let open = TokenState::open(state.as_ref(), now, self, &[]);
         let lack = open.lack();
@@ -187,7 +189,7 @@ impl TokenBucket {
         lack
     }
 
-    /// What Redis does after [`look`](Self::look) where `cost` is spent.
+    /// Spends `cost`, as Redis does after [`look`](Self::look).
     pub(super) fn spend(&self, state: &mut Option<TokenState>, now: Micros, cost: Tokens) {
         let open = TokenState::open(state.as_ref(), now, self, &[]);
         *state = Some(open.spend(self.price(cost), None));
@@ -198,19 +200,19 @@ impl TokenBucket {
         Arguments { letter: "t", cost: price, limit: room, more: [self.unit(), signed(self.rate.per_micro())] }
     }
 
-    /// The units of a token, as scripts are told: negated where it delays requests.
+    /// Units of a token as scripts take them: negated where the bucket delays requests.
     pub(super) fn unit(&self) -> i64 {
         let unit = signed(self.rate.per_token());
         if self.max_delay > Micros::ZERO { unit.wrapping_neg() } else { unit }
     }
 
-    /// How full a bucket is that lacks `lack`.
+    /// Level of a bucket that lacks `lack`.
     pub(super) fn level(&self, lack: Units) -> Level {
         Level { remaining: self.remaining(lack), reset: self.rate.time_for(lack) }
     }
 
     pub(super) fn decide(&self, lack: Units, cost: Tokens) -> BucketDecision {
-        // What the methods above say, reckoned once: this runs for each request.
+        // Results of the methods above, with common parts computed once: this runs for each request.
         let (after, room) = (self.lack_after(lack, cost), self.room());
         let admits = after <= room;
         let time_beyond = |level: Units| self.rate.time_for(Units(after.0.saturating_sub(level.0)));
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_numbers_that_envoy_has_are_kept_to_the_last_token() {
+    fn envoys_largest_numbers_are_exact_to_the_last_token() {
         let largest = bucket(u32::MAX.into(), u32::MAX.into(), Micros(1)).unwrap();
         assert_eq!(largest.remaining(largest.price(Tokens(7))), Tokens(u64::from(u32::MAX) - 7));
         assert!(bucket(u32::MAX.into(), 1, Micros(1 << 20)).is_ok());
@@ -304,7 +306,7 @@ mod tests {
     #[test]
     fn retry_after_is_the_first_instant_that_admits() {
         let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
-        // Of 100,000 units each.
+        // A token is 100,000 units.
         let empty = ten.full();
         let wait = ten.retry_after(empty, Tokens(3)).unwrap();
         assert_eq!(wait, Micros(300_000));
@@ -350,7 +352,7 @@ mod tests {
     type Governor = RateLimiter<NotKeyed, InMemoryState, FakeRelativeClock, NoOpMiddleware<Nanos>>;
 
     proptest! {
-        /// The same histories, decided by governor's GCRA, which was written by others from the same definition.
+        /// Same decisions as governor's GCRA, an independent implementation of the same definition.
         #[test]
         fn decides_as_governor_does(
             capacity in 1_u32..50,
@@ -376,7 +378,7 @@ mod tests {
             }
         }
 
-        /// However requests come, what goes on from a shaped bucket within any window keeps to the rate.
+        /// Requests that go on from a shaped bucket within any window keep to its rate, however they arrive.
         #[test]
         fn held_requests_leave_in_turn_and_no_faster_than_the_rate(
             capacity in 1_u64..10,
@@ -407,7 +409,7 @@ mod tests {
             }
         }
 
-        /// Any rate, held against fractions.
+        /// Same decisions as a bucket of exact fractions, at any rate.
         #[test]
         fn decides_as_a_bucket_of_fractions_does(
             capacity in 1_u64..100,
@@ -417,7 +419,7 @@ mod tests {
         ) {
             let ours = bucket(capacity, tokens, Micros(interval)).unwrap();
             let (mut now, mut state) = (Micros(1 << 50), None);
-            // Times the interval.
+            // Tokens times the interval.
             let (full, mut spent) = (u128::from(capacity) * u128::from(interval), 0_u128);
             for (pause, cost) in history {
                 now = now.plus(Micros(pause));

@@ -1,12 +1,13 @@
--- Decides requests, one after the other: spends from every bucket of a request, or from none.
+-- Decides requests for token buckets, one after the other: spends from every bucket of a request, or from none.
 --
--- KEYS: a bucket each; token_state.lua tells what it holds.
--- ARGV: four for each bucket: its capacity, and after a space, if it delays requests, the longest delay in µs; what the
---       request costs, at most one more than the capacity; the units of a token, negated if it delays requests; and the
---       sum of 1 where the limit is enforced (else it is in shadow mode: decided, but denies nothing), of 2 at the last
---       bucket of a request, and of 4 times the units that flow in per µs.
--- Returns for each request now in µs, negative where denied; then how many units each of its buckets lacked of being
--- full before it. In place of these an error where it failed; a request that is alone fails as a whole.
+-- KEYS: the buckets; token_state.lua describes their states.
+-- ARGV: four for each bucket: its capacity, followed by a space and the longest delay in µs if it delays requests; the
+--       request's cost, at most one more than the capacity; the units of a token, negated if it delays requests; and
+--       the sum of 1 where the limit is enforced (a limit in shadow mode is decided, but denies nothing), of 2 at the
+--       last bucket of a request, and of 4 times the units that flow in per µs.
+-- Returns for each request now in µs, negative where denied; then the units that each of its buckets lacked of being
+-- full before the request. A request that fails has an error in place of these; if it is the only request, the whole
+-- script fails.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local reply = {}

@@ -1,5 +1,5 @@
-
--- Token bucket: as token_bucket_head.lua. Cost and limit are in units, of which x are a token and y flow in per µs.
+-- Token bucket, as in token_bucket_head.lua. `price` and `room` are in units, of which `unit` are a token (negated if
+-- the bucket delays requests) and `speed` flow in per µs.
 look.t = function(key, price, room, unit, speed)
   local state = redis.call('GET', key) or ''
   local lack, keep, at, spent, was, by = 0

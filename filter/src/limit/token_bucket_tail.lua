@@ -1,4 +1,4 @@
-        -- By a negative index: how to spend from it.
+        -- Rest of token_bucket_head.lua, after token_state.lua. `lacks[-i]` is the function that spends from bucket i.
         lack, lacks[-i] = open(KEYS[i], state, room, unit, speed)
       end
     end

@@ -1,21 +1,21 @@
-
--- A token bucket's state: big-endian integers of 8 bytes each. When it was written last, in µs of this Redis' clock;
--- how many units were spent then and had not flowed back; how many units the writer has in a token, negated where it
--- delays requests, and flow in per µs.
--- Then pairs, if any: a smaller bucket's room, negated, and how many units are spent of that; and the ends of leases,
--- in order, with the units that are leased until then. Pairs that begin with 0 are for later versions.
--- An earlier version wrote when the bucket would be full: a decimal number of µs.
+-- Token bucket state: big-endian integers of 8 bytes each: the time of the last write, in µs of this Redis' clock; the
+-- units that were spent then and had not flowed back; the writer's units of a token, negated where it delays requests;
+-- and the writer's units that flow in per µs.
+-- Pairs may follow: a smaller bucket's room, negated, and the units spent of that bucket; and the ends of leases, in
+-- order, each with the units that are leased until then. Pairs that begin with 0 are reserved for later versions.
+-- An earlier version wrote the time at which the bucket would be full: a decimal number of µs.
 --
--- Reads such a state as that of a bucket of `room` units, `q` of which are a token, and `p` of which flow in per µs.
--- `settled` tells of leases that come back: when each would end, tokens that were used, and that were not.
--- Returns how many units the bucket lacks of being full; how to spend units, and to lease more until then; and how many
--- leases there are. Units that a denied request finds spent beyond the room stay spent, for buckets that are larger.
+-- Reads a state as that of a bucket of `room` units, `q` of which are a token, and `p` of which flow in per µs.
+-- `settled` lists leases to settle: the end of each in µs, its used tokens and its unused tokens.
+-- Returns the units that the bucket lacks of being full; a function that spends units, and leases more until a given
+-- time; and the number of leases. Units that a denied request finds spent beyond the room stay spent, for larger
+-- buckets.
 local function open(key, state, room, q, p, settled)
   local max, min, ceil, floor, most = math.max, math.min, math.ceil, math.floor, 2 ^ 52
   local at, spent, was, speed, changed = now, 0, q, p, false
   local leases, out, unit, delays, narrow, view = {}, 0, q, false
   q = math.abs(q)
-  -- A token that is spent stays a token where units are others.
+  -- Converts the writer's units to units of this rate: a token that is spent stays a token.
   local function units(of, round)
     if was == q then return of end
     local tokens = floor(of / was)
@@ -28,7 +28,7 @@ local function open(key, state, room, q, p, settled)
   else
     at, spent, was, speed = struct.unpack('>i8i8i8i8', state)
     was, delays = math.abs(was), was < 0
-    -- Where the clock was set back, what is kept counts from now on.
+    -- The clock was set back: the state counts as written now, and leases end as much sooner.
     local ahead = max(at - now, 0)
     at, spent, changed = at - ahead, units(spent, ceil), ahead > 0
     for i = 33, #state - 15, 16 do
@@ -42,13 +42,14 @@ local function open(key, state, room, q, p, settled)
     end
   end
 
-  -- At its last write, a bucket that holds less was empty and no worse; but tokens that requests wait for are theirs.
+  -- A bucket that holds less counts as empty at the last write, not as overdrawn. Tokens for which held requests wait
+  -- stay reserved.
   local lack = spent
   if not delays then
     lack = min(lack, max(room - out, 0))
     if narrow then lack = min(lack, view + max(room - narrow, 0)) end
   end
-  -- Leases end as if used up just then.
+  -- A lease ends as if its tokens were used at its end.
   local function age(lack, room)
     local since = at
     for _, lease in ipairs(leases) do
@@ -106,7 +107,7 @@ local function open(key, state, room, q, p, settled)
   if changed then
     keep(0, nil, nil, true)
   elseif speed * q > p * was and redis.call('PTTL', key) < millis() then
-    -- It would be full sooner at the writer's rate.
+    -- The writer's rate is faster: the key would expire before the bucket is full at this rate.
     redis.call('PEXPIRE', key, millis())
   end
   return min(lack + out, room), keep, #leases

@@ -1,19 +1,19 @@
-//! What Redis keeps of a token bucket, and how it is read by buckets of other sizes and rates.
+//! State of a token bucket in Redis, and how buckets of other sizes and rates read it.
 //!
-//! State outlives its parameters: a limit is changed while its buckets live, or two proxies differ about it for a time.
-//! So a bucket's state is the tokens that are *spent* and have not flowed back, whatever the rate is: where that
-//! changes, what is spent stays spent. A token that is leased is spent until its lease ends or it comes back.
+//! State outlives its parameters: a limit changes while its buckets live, or two proxies have different limits for a
+//! time. So a bucket's state is the tokens that are *spent* and have not flowed back, whatever the rate: if the rate
+//! changes, spent tokens stay spent. A leased token is spent until its lease ends or the worker returns it.
 //!
-//! A bucket that holds less than is spent was empty at the last write, and no worse, and has filled since at its own
-//! rate. But it does not make room for a larger one, of which all stays spent: a denied request changes nothing, and
-//! where one is admitted, two levels are kept from then on: all that is spent, and what is spent of the smaller bucket
-//! (*narrow*). A bucket of a third size takes the higher of the two levels that these allow it.
+//! A bucket whose capacity is less than the tokens spent counts as empty at the last write, not as overdrawn, and fills
+//! from then on at its own rate. It makes no room in a larger bucket, for which all tokens stay spent: a denied request
+//! changes nothing, and after an admitted request the state has two levels: all tokens spent, and the tokens spent of
+//! the smaller bucket (*narrow*). A bucket of a third size takes the higher of the two levels that these give for it.
 //!
-//! So what is admitted within a window is at most the largest capacity and what flows in at the fastest rate of those
-//! in force: each request that is admitted adds its cost to what is spent; no bucket admits beyond its capacity; what
-//! the largest lacks is never less than what any other lacks, and never more than that and what it is larger by.
+//! So the tokens admitted within a window are at most the largest capacity plus the tokens that flow in at the fastest
+//! rate in force: each admitted request adds its cost to the tokens spent; no bucket admits beyond its capacity; the
+//! largest bucket never lacks less than any other bucket, and never more than that plus the difference in capacity.
 //!
-//! This is the specification; `token_state.lua` beside it is what Redis runs.
+//! This is the specification; Redis runs `token_state.lua` beside it.
 
 use alloc::vec::Vec;
 
@@ -22,41 +22,41 @@ use super::rate::{MOST_UNITS, Rate, Units};
 use super::token_bucket::TokenBucket;
 use crate::units::{Micros, Tokens};
 
-/// What Redis keeps of a bucket.
+/// State of a token bucket in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TokenState {
-    /// When it was written.
+    /// Time of the last write.
     at: Micros,
-    /// The writer's, by which units are counted.
+    /// The writer's rate, in whose units the state counts.
     rate: Rate,
-    /// Whether requests wait for tokens: these are theirs, whatever the capacity.
+    /// Whether held requests wait for tokens, which are reserved for them, whatever the capacity.
     delays: bool,
-    /// Units that were spent then and had not flowed back, beside those that are leased.
+    /// Units that were spent at the last write and had not flowed back, without leased units.
     spent: u64,
     narrow: Option<Narrow>,
-    /// In the order of their ends.
+    /// Leases in the order of their ends.
     leases: Vec<Lease>,
 }
 
-/// What is spent of a bucket that is smaller than what is spent.
+/// Level of a bucket whose room is less than the units spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Narrow {
     room: u64,
     spent: u64,
 }
 
-/// Units that are spent until then.
+/// Units that are leased until `ends`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lease {
     ends: Micros,
     units: u64,
 }
 
-/// A state as a bucket reads it at some time, to spend from it.
+/// State as a bucket reads it at a given time, to spend from it.
 #[derive(Debug)]
 pub(super) struct OpenBucket {
     state: TokenState,
-    /// What this bucket lacks of being full, beside what is leased.
+    /// Units that this bucket lacks of being full, without leased units.
     lack: u64,
     room: u64,
     delays: bool,
@@ -64,11 +64,11 @@ pub(super) struct OpenBucket {
 }
 
 impl TokenState {
-    /// Reads the state of a bucket, and settles leases that come back. `None` is a full one.
-    pub(super) fn open(kept: Option<&Self>, now: Micros, bucket: &TokenBucket, settled: &[Settled]) -> OpenBucket {
+    /// Reads the state of a bucket, and settles leases. `None` is a full bucket.
+    pub(super) fn open(state: Option<&Self>, now: Micros, bucket: &TokenBucket, settled: &[Settled]) -> OpenBucket {
         let (rate, room) = (bucket.rate(), bucket.room().0);
-        let empty = Self { at: now, rate, delays: false, spent: 0, narrow: None, leases: Vec::new() };
-        let mut state = kept.map_or(empty, |kept| kept.converted(rate));
+        let full = Self { at: now, rate, delays: false, spent: 0, narrow: None, leases: Vec::new() };
+        let mut state = state.map_or(full, |state| state.converted(rate));
         let ahead = state.at.minus(now);
         state.at = state.at.minus(ahead);
         state.leases.iter_mut().for_each(|lease| lease.ends = lease.ends.minus(ahead));
@@ -77,25 +77,27 @@ impl TokenState {
         let mut open = OpenBucket { state, lack, room, delays, is_changed: ahead > Micros::ZERO };
         open.age(now);
         if !open.state.delays {
-            open.lack = open.lack.min(room.saturating_sub(open.state.out()));
+            open.lack = open.lack.min(room.saturating_sub(open.state.leased()));
         }
         settled.iter().for_each(|settled| open.settle(settled));
         open
     }
 
-    /// Gives back what a request spent then, if it was the last to do so of a bucket like that, and left it as long from
-    /// full. Not where buckets of other sizes, or leases, have a part in it.
+    /// Refunds `price`, which a request spent at `at`, and returns whether it did.
+    ///
+    /// Only if that request was the last that spent, from a bucket of the same rate, and left the bucket `full_in` from
+    /// full; and only if no bucket of another size and no lease has a part in the state.
     pub(super) fn refund(&mut self, at: Micros, bucket: &TokenBucket, full_in: Micros, price: Units) -> bool {
         let is_plain = self.narrow.is_none() && self.leases.is_empty();
-        let is_its = self.rate == bucket.rate() && self.delays == (bucket.max_delay() > Micros::ZERO);
+        let is_same_shape = self.rate == bucket.rate() && self.delays == (bucket.max_delay() > Micros::ZERO);
         let is_last = self.at == at && self.rate.time_for(Units(self.spent)) == full_in;
-        if is_plain && is_its && is_last {
+        if is_plain && is_same_shape && is_last {
             self.spent = self.spent.saturating_sub(price.0);
         }
-        is_plain && is_its && is_last
+        is_plain && is_same_shape && is_last
     }
 
-    /// The same in units of another rate. A token stays a token; what is no whole unit is rounded up.
+    /// The same state in units of another rate. A token stays a token; parts of a unit are rounded up.
     fn converted(&self, rate: Rate) -> Self {
         let [from, to] = [&self.rate, &rate].map(|rate| u128::from(rate.per_token()));
         let bounded = |units: u128| u64::try_from(units).unwrap_or(u64::MAX).min(MOST_UNITS);
@@ -111,22 +113,22 @@ impl TokenState {
         }
     }
 
-    /// All that is leased.
-    fn out(&self) -> u64 {
+    /// Units that are leased.
+    fn leased(&self) -> u64 {
         self.leases.iter().fold(0, |sum, lease| sum.saturating_add(lease.units))
     }
 
-    /// What a bucket of that room lacked at the last write, beside what is leased.
+    /// Units that a bucket of `room` lacked at the last write, without leased units.
     fn lack_of(&self, room: u64) -> u64 {
         if self.delays {
             return self.spent;
         }
-        let lack = self.spent.min(room.saturating_sub(self.out()));
+        let lack = self.spent.min(room.saturating_sub(self.leased()));
         self.narrow.map_or(lack, |narrow| lack.min(narrow.spent.saturating_add(room.saturating_sub(narrow.room))))
     }
 
-    /// That many units, spent at the last write, have aged until `now`, of a bucket of that room: leases that have ended
-    /// meanwhile ended as if used up just then.
+    /// Units of a bucket of `room` that are still spent at `now`, of `units` spent at the last write. Leases that have
+    /// ended since count as used at their ends.
     fn aged(&self, now: Micros, units: u64, room: u64) -> u64 {
         let flowed = |units: u64, from: Micros, to: Micros| {
             units.saturating_sub(to.minus(from).0.saturating_mul(self.rate.per_micro()))
@@ -141,23 +143,23 @@ impl TokenState {
 }
 
 impl OpenBucket {
-    /// Units that it lacks of being full: all of them where that is more than it holds.
+    /// Units that the bucket lacks of being full, leased units included, at most its room.
     pub(super) fn lack(&self) -> Units {
-        Units(self.lack.saturating_add(self.state.out()).min(self.room))
+        Units(self.lack.saturating_add(self.state.leased()).min(self.room))
     }
 
-    /// How many leases there are.
+    /// Number of leases.
     pub(super) fn leases(&self) -> usize {
         self.state.leases.len()
     }
 
-    /// What is to be kept even where the request is denied.
+    /// State to write even if the request is denied. `None` where nothing changed.
     pub(super) fn changed(self) -> Option<TokenState> {
         let delays = self.state.delays || self.delays;
         self.is_changed.then(|| TokenState { delays, ..self.spend(Units(0), None) })
     }
 
-    /// What is kept once so much is spent, and so many units are leased until then.
+    /// State after `price` is spent, and the units of `leased` are leased until its time.
     pub(super) fn spend(mut self, price: Units, leased: Option<(Micros, Units)>) -> TokenState {
         self.take(price.0);
         if let Some((ends, Units(units))) = leased {
@@ -173,7 +175,7 @@ impl OpenBucket {
         }
         let spent = self.state.spent;
         self.state.narrow = self.state.narrow.filter(|narrow| narrow.spent < spent);
-        let still_delays = self.state.delays && spent.saturating_add(self.state.out()) > self.room;
+        let still_delays = self.state.delays && spent.saturating_add(self.state.leased()) > self.room;
         self.state.delays = self.delays || still_delays;
         self.state
     }
@@ -197,7 +199,8 @@ impl OpenBucket {
         self.state.leases.retain(|lease| lease.ends > now);
     }
 
-    /// What is more than the lease is taken for used first. A lease that has ended is beyond that.
+    /// Applies a settlement. Where it exceeds the lease, used tokens count first; where the lease has ended, it is
+    /// ignored.
     fn settle(&mut self, settled: &Settled) {
         if settled.used.max(settled.unused) == Tokens(0) {
             return;
@@ -230,11 +233,11 @@ mod tests {
         TokenBucket::new(capacity, tokens, interval).unwrap()
     }
 
-    /// One bucket in Redis.
+    /// State of one bucket in Redis.
     #[derive(Default)]
-    struct Kept(Option<TokenState>);
+    struct Bucket(Option<TokenState>);
 
-    impl Kept {
+    impl Bucket {
         fn admits(&mut self, bucket: &TokenBucket, now: Micros, cost: u64) -> bool {
             let lack = bucket.look(&mut self.0, now);
             let admits = bucket.admits(lack, Tokens(cost));
@@ -244,7 +247,8 @@ mod tests {
             admits
         }
 
-        fn crowd(&mut self, bucket: &TokenBucket, secs: u64) -> usize {
+        /// Tokens admitted of 100 requests for one token each.
+        fn admitted_of_100(&mut self, bucket: &TokenBucket, secs: u64) -> usize {
             (0..100).filter(|_| self.admits(bucket, Micros::from_secs(1_000_000 + secs), 1)).count()
         }
     }
@@ -252,38 +256,48 @@ mod tests {
     const MINUTE: Micros = Micros::from_secs(60);
 
     #[test]
-    fn a_smaller_bucket_makes_no_room_in_a_larger_one_and_is_empty_and_no_worse() {
+    fn a_smaller_bucket_makes_no_room_in_a_larger_one_and_counts_as_empty() {
         let (large, small) = (bucket(50, 1, MINUTE), bucket(5, 1, MINUTE));
-        let mut kept = Kept::default();
-        assert_eq!(kept.crowd(&large, 0), 50);
-        assert_eq!((kept.crowd(&small, 0), kept.crowd(&large, 0)), (0, 0));
-        assert_eq!((kept.crowd(&small, 180), kept.crowd(&small, 240), kept.crowd(&large, 240)), (3, 1, 0));
-        assert_eq!((kept.crowd(&small, 900), kept.crowd(&large, 900)), (5, 6));
+        let mut stored = Bucket::default();
+        assert_eq!(stored.admitted_of_100(&large, 0), 50);
+        assert_eq!((stored.admitted_of_100(&small, 0), stored.admitted_of_100(&large, 0)), (0, 0));
+        assert_eq!(
+            (
+                stored.admitted_of_100(&small, 180),
+                stored.admitted_of_100(&small, 240),
+                stored.admitted_of_100(&large, 240)
+            ),
+            (3, 1, 0)
+        );
+        assert_eq!((stored.admitted_of_100(&small, 900), stored.admitted_of_100(&large, 900)), (5, 6));
     }
 
     #[test]
-    fn what_is_spent_stays_spent_at_another_rate() {
+    fn spent_tokens_stay_spent_at_another_rate() {
         let (quick, slow) = (bucket(10, 10, MINUTE), bucket(10, 10, MINUTE.times(60)));
-        let mut kept = Kept::default();
-        assert_eq!((kept.crowd(&quick, 0), kept.crowd(&slow, 1), kept.crowd(&slow, 361)), (10, 0, 1));
-        assert_eq!((kept.crowd(&quick, 361), kept.crowd(&quick, 373)), (0, 2));
+        let mut stored = Bucket::default();
+        assert_eq!(
+            (stored.admitted_of_100(&quick, 0), stored.admitted_of_100(&slow, 1), stored.admitted_of_100(&slow, 361)),
+            (10, 0, 1)
+        );
+        assert_eq!((stored.admitted_of_100(&quick, 361), stored.admitted_of_100(&quick, 373)), (0, 2));
     }
 
     #[test]
-    fn tokens_that_requests_wait_for_are_not_handed_out_where_none_may_wait() {
+    fn tokens_reserved_for_held_requests_stay_reserved_without_a_delay() {
         let plain = bucket(10, 10, MINUTE);
         let shaped = plain.with_max_delay(MINUTE).unwrap();
-        let mut kept = Kept::default();
-        assert_eq!(kept.crowd(&shaped, 0), 20);
-        assert_eq!([30, 60, 66].map(|secs| kept.crowd(&plain, secs)), [0, 0, 1]);
+        let mut stored = Bucket::default();
+        assert_eq!(stored.admitted_of_100(&shaped, 0), 20);
+        assert_eq!([30, 60, 66].map(|secs| stored.admitted_of_100(&plain, secs)), [0, 0, 1]);
     }
 
     #[test]
-    fn a_clock_that_is_set_back_hands_out_nothing_and_the_bucket_fills_from_then() {
+    fn a_clock_that_is_set_back_frees_no_token_and_the_bucket_fills_from_then() {
         let ten = bucket(10, 10, MINUTE);
-        let mut kept = Kept::default();
-        assert_eq!(kept.crowd(&ten, 3_600), 10);
-        assert_eq!([0, 12].map(|secs| kept.crowd(&ten, secs)), [0, 2]);
+        let mut stored = Bucket::default();
+        assert_eq!(stored.admitted_of_100(&ten, 3_600), 10);
+        assert_eq!([0, 12].map(|secs| stored.admitted_of_100(&ten, secs)), [0, 2]);
     }
 
     proptest! {
@@ -292,11 +306,11 @@ mod tests {
             shapes in proptest::collection::vec((1_u64..40, 1_u64..9, 1_u64..300_000), 1..5),
             history in proptest::collection::vec((0_usize..4, 0_u64..500_000, 1_u64..9), 1..100),
         ) {
-            let (mut kept, mut now, mut admitted) = (Kept::default(), Micros(1 << 50), Vec::new());
-            for (which, pause, cost) in history {
+            let (mut stored, mut now, mut admitted) = (Bucket::default(), Micros(1 << 50), Vec::new());
+            for (shape, pause, cost) in history {
                 now = now.plus(Micros(if pause > 300_000 { 0 } else { pause }));
-                let (capacity, tokens, interval) = shapes[which % shapes.len()];
-                if kept.admits(&bucket(capacity, tokens, Micros(interval)), now, cost) {
+                let (capacity, tokens, interval) = shapes[shape % shapes.len()];
+                if stored.admits(&bucket(capacity, tokens, Micros(interval)), now, cost) {
                     admitted.push((now.0, cost));
                 }
             }

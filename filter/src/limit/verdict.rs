@@ -1,71 +1,73 @@
-//! What Redis decided about one request, over all the limits that applied to it.
+//! Verdict of Redis on one request, over all limits that apply.
 
 use alloc::vec::Vec;
 
 use super::leased_bucket::Grant;
 use crate::units::{Micros, Tokens};
 
-/// What one bucket says about a request.
+/// Outcome of one bucket for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which limit: its index in the configuration, where its name is found.
+    /// The limit's index in the configuration.
     pub limit: usize,
-    /// Which of the limit's windows: its place among them.
+    /// The window's index within the limit.
     pub window: usize,
-    /// What the request spends, or would have spent.
+    /// Tokens that the request spends, or would have spent.
     pub cost: Tokens,
-    /// The most that the bucket holds: a limit's size, as headers tell it. 0 where the limit blocks every request.
+    /// Most tokens or slots that the bucket holds: the limit in response headers. 0 where the limit blocks every
+    /// request.
     pub capacity: Tokens,
-    /// In which time it holds that: of a token bucket the time to fill. `None` where it is no matter of time, as of
-    /// requests in flight.
+    /// Time to which the capacity applies: a window's length, or a token bucket's time to fill. `None` for requests in
+    /// flight.
     pub period: Option<Micros>,
     /// Whether this bucket alone admits the request.
     pub admitted: bool,
-    /// Whether its word counts. Not in shadow mode: decided, counted, never enforced or told.
+    /// Whether the limit is enforced. In shadow mode it is decided and counted, but never denies, and no client sees
+    /// it.
     pub enforced: bool,
-    /// Whether the cost was spent: not of a request that is denied, nor that costs nothing, nor by a shadow that
-    /// would have denied.
+    /// Whether the cost was spent. False for a request that is denied or costs nothing, and for a limit in shadow mode
+    /// that would have denied.
     pub spent: bool,
-    /// Whole tokens left, after the request where it was admitted, and without what was granted. Rounded down.
+    /// Whole tokens left, rounded down: after the request where it was admitted, and without the grant.
     pub remaining: Tokens,
-    /// Time until the cost would be admitted, if nobody else spends. Zero where it is admitted; `None` where
+    /// Time until the cost would be admitted, if no other request spends. Zero where it is admitted; `None` where
     /// waiting cannot help.
     pub retry_after: Option<Micros>,
-    /// Time until the bucket is full, if nobody spends.
+    /// Time until the bucket is full, if no request spends.
     pub reset: Micros,
-    /// How long the request is to be held before it goes on, where this bucket admits it.
+    /// Time for which the request is held before it goes on, where this bucket admits it.
     pub delay: Micros,
-    /// What the worker took ahead, of a bucket that leases tokens: with any request that goes on, even where that
-    /// costs nothing. It is out of Redis' hands, whatever becomes of the request.
+    /// Tokens that the worker was leased: with any request that goes on, even at no cost. The worker has them, whatever
+    /// becomes of the request.
     pub granted: Option<Grant>,
 }
 
-/// What all limits together say about a request.
+/// Verdict of all limits on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether every enforced limit admits the request. Where one does not, none was spent from.
+    /// Whether every enforced limit admits the request. If a limit denies it, the request spends from no bucket.
     pub admitted: bool,
-    /// When, by Redis' clock: Unix time.
+    /// Time of the verdict by Redis' clock: Unix time.
     pub now: Micros,
-    /// What each bucket of each limit that applied says, in the order of the configuration.
+    /// Outcomes of all buckets of the limits that apply, in the order of the configuration.
     pub outcomes: Vec<Outcome>,
 }
 
 impl Verdict {
-    /// The outcomes whose word counts.
+    /// Outcomes of enforced limits.
     pub fn enforced(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.enforced)
     }
 
-    /// How long an admitted request is to be held before it goes on. What it waits for is reserved already.
+    /// Time for which an admitted request is held before it goes on. Its tokens are reserved already.
     #[must_use]
     pub fn delay(&self) -> Micros {
         let longest = self.enforced().map(|outcome| outcome.delay).max().unwrap_or(Micros::ZERO);
         if self.admitted { longest } else { Micros::ZERO }
     }
 
-    /// The outcome that a client should heed: of the limits that deny the one to wait for longest, else the one
-    /// with the least remaining; the first of equals. `None` where no enforced limit applied.
+    /// Outcome for the client: the denial with the longest retry-after, else the outcome with the least remaining; the
+    /// first of equals. `None` where no enforced limit applies.
     #[must_use]
     pub fn strictest(&self) -> Option<&Outcome> {
         let wait = |outcome: &Outcome| core::cmp::Reverse(outcome.retry_after.unwrap_or(Micros(u64::MAX)));
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_held_for_the_longest_delay_of_those_that_count() {
+    fn a_request_is_held_for_the_longest_delay_of_its_enforced_limits() {
         let held = |limit, millis| Outcome { delay: Micros::from_millis(millis), ..admits(limit, 0) };
         let shadow = Outcome { enforced: false, ..held(2, 9) };
         assert_eq!(verdict(&[held(0, 2), held(1, 3), shadow]).delay(), Micros::from_millis(3));
@@ -119,19 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn among_admitting_limits_the_one_with_least_left_speaks() {
+    fn the_strictest_of_admitting_limits_has_the_least_remaining() {
         assert_eq!(strictest(&[admits(0, 9), admits(1, 3), admits(2, 3)]), Some(1));
     }
 
     #[test]
-    fn among_denying_limits_the_longest_wait_speaks() {
+    fn the_strictest_of_denying_limits_has_the_longest_wait() {
         let (short, long) = (Some(Micros::from_secs(1)), Some(Micros::from_secs(9)));
         assert_eq!(strictest(&[admits(0, 0), denies(1, short), denies(2, long), denies(3, long)]), Some(2));
         assert_eq!(strictest(&[denies(0, long), denies(1, None)]), Some(1));
     }
 
     #[test]
-    fn a_shadow_never_speaks() {
+    fn a_limit_in_shadow_mode_is_never_the_strictest() {
         let shadow = Outcome { enforced: false, ..denies(0, None) };
         assert_eq!(strictest(&[shadow, admits(1, 5)]), Some(1));
         assert_eq!(strictest(&[shadow]), None);

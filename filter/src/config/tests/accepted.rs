@@ -1,4 +1,4 @@
-//! Configurations that are taken, and what they mean.
+//! Tests of accepted configurations, and of their meaning.
 
 use core::num::NonZeroU64;
 
@@ -16,7 +16,7 @@ use crate::respond::{GrpcStatus, Template};
 use crate::units::{Micros, Tokens};
 
 #[test]
-fn a_configuration_says_what_it_means() {
+fn a_full_configuration_is_read() {
     let config = parsed(&full());
     let redis = &config.redis;
     assert_eq!((redis.cluster.as_str(), redis.transport, redis.database), ("redis", TransportKind::Callout, 3));
@@ -63,7 +63,7 @@ fn header(name: &str) -> Source {
 }
 
 #[test]
-fn predicates_say_what_they_mean() {
+fn predicates_are_read() {
     let config = parsed(&full());
     let is = |source, value| Predicate::Matches { source, value };
     let exact = |text: &str| StringMatch::Exact(text.to_owned());
@@ -164,7 +164,7 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
 }
 
 #[test]
-fn a_limits_response_is_the_filters_where_it_says_nothing_else() {
+fn a_limits_response_has_the_filters_values_for_absent_fields() {
     let config = parsed(&full());
     let filters = ResponseConfig {
         status: config.response.status,
@@ -183,7 +183,7 @@ fn a_limits_response_is_the_filters_where_it_says_nothing_else() {
 }
 
 #[test]
-fn some_requests_concern_no_limit() {
+fn no_limit_applies_to_exempt_requests() {
     let exempt = json!([{"remote_address": {"cidrs": ["10.0.0.0/8"]}}, {"descriptor_value": "root"}]);
     let descriptor = json!([{"request_header": {"name": "x-user-id"}}]);
     let mut config = with_limit(json!({"exempt": exempt, "descriptor": descriptor}));
@@ -216,7 +216,7 @@ fn only_bodies_that_are_read_are_awaited() {
 }
 
 #[test]
-fn that_a_body_follows_matters_where_its_length_is_charged() {
+fn bodies_matter_where_their_length_is_charged() {
     for addend in [json!({"content_length": {}}), json!({"request_header": {"name": "Content-Length"}})] {
         let config = parsed(&with_limit(json!({"hits_addend": addend})));
         assert!(config.body.matters() && config.body.pointers().is_empty());
@@ -224,7 +224,7 @@ fn that_a_body_follows_matters_where_its_length_is_charged() {
 }
 
 #[test]
-fn a_request_costs_a_token_at_least_and_what_is_missing_is_as_bad_as_what_is_malformed() {
+fn a_request_costs_at_least_one_token_and_on_missing_defaults_to_on_invalid() {
     let hits = |addend: serde_json::Value| match parsed(&with_limit(json!({"hits_addend": addend}))).limits[0]
         .hits_addend
         .clone()
@@ -241,7 +241,7 @@ fn a_request_costs_a_token_at_least_and_what_is_missing_is_as_bad_as_what_is_mal
 }
 
 #[test]
-fn what_is_left_out_has_its_documented_default() {
+fn absent_fields_have_their_documented_defaults() {
     let config = parsed(&with(json!({})));
     assert_eq!(
         config.redis,
@@ -278,7 +278,7 @@ fn what_is_left_out_has_its_documented_default() {
 }
 
 #[test]
-fn a_limit_may_fail_otherwise_than_the_filter() {
+fn a_limit_may_have_another_failure_mode_than_the_filter() {
     let config = parsed(&full());
     assert_eq!(config.limits[0].failure_mode, FailureMode::Allow);
     let config = parsed(&with(json!({"failure_mode": "deny"})));
@@ -286,7 +286,7 @@ fn a_limit_may_fail_otherwise_than_the_filter() {
 }
 
 #[test]
-fn a_shadow_never_denies_even_when_redis_is_down() {
+fn a_limit_in_shadow_mode_never_denies_even_when_redis_is_down() {
     let whole = parsed(&with(json!({"failure_mode": "deny", "shadow_mode": true})));
     let one = parsed(&with_limit(json!({"failure_mode": "deny", "shadow_mode": true})));
     for config in [whole, one] {

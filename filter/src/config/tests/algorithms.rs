@@ -1,4 +1,4 @@
-//! The ways in which a limit may admit.
+//! Tests of the algorithms of a limit.
 
 use core::num::NonZeroU64;
 
@@ -12,20 +12,20 @@ use crate::limit::{
 };
 use crate::units::{Micros, Tokens};
 
-/// A configuration of one limit that admits this way.
-fn admitting(way: Value) -> Value {
+/// Configuration of one limit, with `fields` in place of its token bucket.
+fn with_fields(fields: Value) -> Value {
     let mut limit = limit();
     limit.as_object_mut().unwrap().remove("token_bucket");
-    super::merge(&mut limit, way);
+    super::merge(&mut limit, fields);
     with(json!({"limits": [limit]}))
 }
 
-fn windows(way: Value) -> Algorithms {
-    parsed(&admitting(way)).limits.remove(0).windows
+fn windows(fields: Value) -> Algorithms {
+    parsed(&with_fields(fields)).limits.remove(0).windows
 }
 
-fn refused(way: Value) -> String {
-    errors(&admitting(way))
+fn refused(fields: Value) -> String {
+    errors(&with_fields(fields))
 }
 
 fn n(n: u64) -> NonZeroU64 {
@@ -40,25 +40,25 @@ fn each_algorithm_is_read_with_its_defaults() {
     let fixed = FixedWindow::new(n(5), secs(1)).map(Algorithm::FixedWindow);
     let month = Quota::new(n(1_000), Period::Month, 330).map(Algorithm::Quota);
     let utc_day = Quota::new(n(9), Period::Day, 0).map(Algorithm::Quota);
-    let flights = Concurrency::new(n(10), secs(60)).map(Algorithm::Concurrency);
+    let in_flight = Concurrency::new(n(10), secs(60)).map(Algorithm::Concurrency);
     let short = Concurrency::new(n(10), secs(5)).map(Algorithm::Concurrency);
-    for (way, algorithm) in [
+    for (fields, algorithm) in [
         (json!({"sliding_window": {"max_requests": 50, "window": "30s"}}), approximate),
         (json!({"sliding_window": {"max_requests": 50, "window": "30s", "mode": "exact"}}), exact),
         (json!({"fixed_window": {"max_requests": 5, "window": "1s"}}), fixed),
         (json!({"quota": {"max_requests": 1000, "unit": "month", "utc_offset": "+05:30"}}), month),
         (json!({"quota": {"max_requests": 9, "unit": "day"}}), utc_day),
-        (json!({"concurrency": {"max_requests": 10}}), flights),
+        (json!({"concurrency": {"max_requests": 10}}), in_flight),
         (json!({"concurrency": {"max_requests": 10, "lease": "5s"}}), short),
     ] {
-        assert_eq!(windows(way), Algorithms::new(&[algorithm.unwrap()]).unwrap());
+        assert_eq!(windows(fields), Algorithms::new(&[algorithm.unwrap()]).unwrap());
     }
 }
 
 #[test]
-fn zero_blocks_every_request_whatever_counts_them() {
+fn a_limit_of_zero_blocks_every_request_for_all_algorithms() {
     let bucket = json!({"max_tokens": 0, "fill_interval": "60s"});
-    for way in [
+    for fields in [
         json!({"token_bucket": bucket}),
         json!({"token_bucket": {"max_tokens": 0.0, "tokens_per_fill": 5, "fill_interval": "60s"}, "max_delay": "1s"}),
         json!({"token_bucket": bucket, "lease": {"max": 20}}),
@@ -68,7 +68,7 @@ fn zero_blocks_every_request_whatever_counts_them() {
         json!({"quota": {"max_requests": 0, "unit": "month"}}),
         json!({"concurrency": {"max_requests": 0}}),
     ] {
-        assert_eq!(windows(way.clone()).blocking(), Some(0), "{way}");
+        assert_eq!(windows(fields.clone()).blocking(), Some(0), "{fields}");
     }
     let second = json!({"windows": [{"quota": {"max_requests": 9, "unit": "day"}}, {"token_bucket": bucket}]});
     assert_eq!(windows(second).blocking(), Some(1));
@@ -78,26 +78,26 @@ fn zero_blocks_every_request_whatever_counts_them() {
 fn several_windows_are_kept_in_their_order() {
     let per_second = TokenBucket::new(n(10), n(10), Micros::from_secs(1)).unwrap();
     let per_day = Quota::new(n(1_000), Period::Day, 0).unwrap();
-    let way = json!({"windows": [
+    let fields = json!({"windows": [
         {"token_bucket": {"max_tokens": 10, "tokens_per_fill": 10, "fill_interval": "1s"}},
         {"quota": {"max_requests": 1000, "unit": "day"}},
     ]});
     let expected = [Algorithm::TokenBucket(per_second), Algorithm::Quota(per_day)];
-    assert_eq!(windows(way), Algorithms::new(&expected).unwrap());
+    assert_eq!(windows(fields), Algorithms::new(&expected).unwrap());
 }
 
 #[test]
-fn a_delay_is_the_token_buckets() {
-    let way = json!({"max_delay": "0.5s", "windows": [
+fn a_delay_applies_to_the_token_bucket() {
+    let fields = json!({"max_delay": "0.5s", "windows": [
         {"concurrency": {"max_requests": 3}},
         {"token_bucket": {"max_tokens": 1, "fill_interval": "1s"}},
     ]});
-    assert_eq!(windows(way).max_delay(), Micros::from_millis(500));
+    assert_eq!(windows(fields).max_delay(), Micros::from_millis(500));
     assert_eq!(windows(json!({"quota": {"max_requests": 1, "unit": "day"}})).max_delay(), Micros::ZERO);
 }
 
 #[test]
-fn a_limit_admits_in_exactly_one_way() {
+fn a_limit_has_exactly_one_algorithm_or_a_list_of_windows() {
     let quota = json!({"max_requests": 1, "unit": "day"});
     assert_snapshot!(refused(json!({})), @"limits[0]: expected exactly one of token_bucket, sliding_window, fixed_window, quota, concurrency, windows, found nothing");
     assert_snapshot!(refused(json!({"quota": quota, "concurrency": {"max_requests": 1}})), @"limits[0]: expected exactly one of token_bucket, sliding_window, fixed_window, quota, concurrency, windows, found 2 of them");
@@ -110,7 +110,7 @@ fn a_limit_admits_in_exactly_one_way() {
 }
 
 #[test]
-fn numbers_out_of_bounds_are_refused_in_their_place() {
+fn numbers_out_of_bounds_are_refused_with_their_paths() {
     assert_snapshot!(refused(json!({"sliding_window": {"max_requests": 10_001, "window": "0s", "mode": "exact"}})), @r#"
     limits[0].sliding_window.max_requests: expected an integer from 0 to 10000, found 10001
     limits[0].sliding_window.window: expected a duration from "0.000001s" to "2251799813s", found "0s"
@@ -140,9 +140,9 @@ fn a_delay_needs_a_token_bucket_and_is_bounded() {
 }
 
 #[test]
-fn a_lease_is_of_a_token_bucket_alone() {
+fn a_lease_needs_a_token_bucket_as_the_only_algorithm() {
     let bucket = json!({"max_tokens": 100, "tokens_per_fill": 100, "fill_interval": "1s"});
-    let limit = parsed(&admitting(json!({"token_bucket": bucket, "lease": {"max": 20}}))).limits.remove(0);
+    let limit = parsed(&with_fields(json!({"token_bucket": bucket, "lease": {"max": 20}}))).limits.remove(0);
     let plain = TokenBucket::new(n(100), n(100), Micros::from_secs(1)).unwrap();
     let leased = LeasedBucket::new(plain, Micros::from_secs(1)).map(Algorithm::LeasedBucket).unwrap();
     assert_eq!((limit.windows, limit.max_lease), (Algorithms::new(&[leased]).unwrap(), Tokens(20)));

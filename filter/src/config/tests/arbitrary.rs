@@ -1,4 +1,4 @@
-//! Anything at all in place of a configuration.
+//! Tests of arbitrary bytes and values in place of a configuration.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::parse;
 use super::{env, full};
 
-/// Any JSON of a modest size, out of words that a configuration knows and others.
+/// Any JSON of a modest size, with names of fields and with arbitrary text.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
         Just("name"),
@@ -47,7 +47,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The places of a value, as JSON pointers.
+/// Collects the places of a value, as JSON pointers.
 pub(super) fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
@@ -59,16 +59,16 @@ pub(super) fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 
 proptest! {
     #[test]
-    fn no_bytes_break_it(bytes: Vec<u8>) {
+    fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>) {
         let _ = parse(&bytes, &env);
     }
 
     #[test]
-    fn no_value_at_any_place_breaks_it(place: proptest::sample::Index, intruder in any_json()) {
+    fn an_arbitrary_value_at_any_place_is_read_or_refused(place: proptest::sample::Index, value in any_json()) {
         let mut config = full();
         let mut all = Vec::new();
         places(&config, "", &mut all);
-        *config.pointer_mut(place.get::<String>(&all)).unwrap() = intruder;
+        *config.pointer_mut(place.get::<String>(&all)).unwrap() = value;
         if let Err(errors) = parse(config.to_string().as_bytes(), &env) {
             prop_assert!(errors.iter().all(|error| !error.path.is_empty()));
             prop_assert!(errors.to_string().lines().count() == errors.iter().count(), "one per line: {}", errors);

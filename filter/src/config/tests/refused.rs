@@ -1,4 +1,4 @@
-//! Configurations that are refused, and why.
+//! Tests of refused configurations, and of their errors.
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ fn all_errors_are_reported_at_once() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_fields_are_named() {
     assert_snapshot!(errors(&json!({})), @"
     redis: expected an object that names the cluster, found nothing
     limits: expected a list of 1 to 32 limits, found nothing
@@ -63,7 +63,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn what_is_no_object_is_no_configuration() {
+fn a_configuration_is_a_json_object() {
     assert_snapshot!(
         parse(b"", &env).unwrap_err(),
         @"configuration: expected JSON, found a syntax error at line 1, column 0"
@@ -77,7 +77,7 @@ fn what_is_no_object_is_no_configuration() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_with_what_was_meant() {
+fn an_unknown_field_is_refused_with_the_similar_known_field() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
         @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, failure_mode, response"
@@ -101,7 +101,7 @@ fn an_unknown_field_is_refused_with_what_was_meant() {
 }
 
 #[test]
-fn a_bucket_that_cannot_be_is_refused() {
+fn a_token_bucket_with_impossible_numbers_is_refused() {
     let bucket = |bucket: Value| errors(&with_limit(json!({"token_bucket": bucket})));
     assert_snapshot!(
         bucket(json!({"max_tokens": 4_000_000_000_u64, "fill_interval": "3600s"})),
@@ -124,7 +124,7 @@ fn a_bucket_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_password_is_never_repeated() {
+fn no_error_shows_a_password() {
     let redis = |fields: Value| {
         let mut redis = json!({"cluster": "redis"});
         merge(&mut redis, fields);
@@ -210,7 +210,7 @@ fn a_predicate_that_could_never_hold_is_refused() {
 }
 
 #[test]
-fn a_descriptor_reads_nothing_twice() {
+fn a_descriptor_has_each_source_once() {
     let descriptor = |entries: Value| errors(&with_limit(json!({"descriptor": entries})));
     let header = |name: &str| json!({"request_header": {"name": name}});
     assert_snapshot!(
@@ -261,7 +261,7 @@ fn costs_are_bounded() {
 }
 
 #[test]
-fn bounds_are_told() {
+fn errors_name_the_bounds() {
     let redis = json!({"cluster": "", "timeout": "11s", "database": "zero", "topology": "cluster",
         "key_prefix": "a\nb", "transport": "carrier pigeon", "username": 7});
     assert_snapshot!(errors(&with(json!({"redis": redis}))), @r#"

@@ -1,4 +1,4 @@
-//! Parts of limits and of responses that are refused, and why.
+//! Tests of refused parts of limits and of responses, and of their errors.
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn a_source_that_could_never_have_a_value_is_refused() {
 }
 
 #[test]
-fn a_regular_expression_that_is_none_is_refused_with_its_place() {
+fn an_invalid_regular_expression_is_refused_with_the_position_of_its_error() {
     let regex = |regex: &str| errors(&with_limit(json!({"when": [{"path": {"regex": regex}}]})));
     assert_snapshot!(
         regex("/users/([0-9]+"),
@@ -122,7 +122,7 @@ fn predicates_are_bounded_in_number_and_depth() {
 }
 
 #[test]
-fn an_exemption_is_of_the_descriptors_values() {
+fn an_exemption_has_one_value_for_each_entry_of_the_descriptor() {
     let exempt = |exempt: Value| {
         let descriptor = json!([{"path": {}}, {"method": {}}]);
         errors(&with_limit(json!({"exempt": exempt, "descriptor": descriptor})))
@@ -142,7 +142,7 @@ fn an_exemption_is_of_the_descriptors_values() {
 }
 
 #[test]
-fn a_response_says_no_and_only_what_it_knows() {
+fn a_response_has_an_error_status_and_known_placeholders() {
     assert_snapshot!(
         errors(&with(json!({"response": {
             "status": 302, "body": "{limits}", "content_type": "a\nb", "grpc_status": "OK", "grpc_message": "a\nb"
@@ -162,7 +162,7 @@ fn a_response_says_no_and_only_what_it_knows() {
 }
 
 #[test]
-fn what_runs_beside_the_limits_is_bounded() {
+fn bodies_overrides_events_and_metadata_are_bounded() {
     assert_snapshot!(
         errors(&with(json!({
             "request_body": {"max_bytes": 0, "timeout": "61s", "on_unreadable": "allow"}, "overrides": {"refresh_interval": "0.01s"},
@@ -187,7 +187,7 @@ fn what_runs_beside_the_limits_is_bounded() {
 }
 
 #[test]
-fn a_host_is_compared_in_its_one_spelling() {
+fn a_host_is_in_lower_case_and_without_a_port() {
     let host = |value: Value| errors(&with_limit(json!({"when": [{"host": value}]})));
     for text in ["Shop.example", "shop.example:443", "shop.example.", "[2001:db8:0::1]"] {
         let expected =
@@ -201,7 +201,7 @@ fn a_host_is_compared_in_its_one_spelling() {
 }
 
 #[test]
-fn which_of_several_values_counts_is_one_of_four() {
+fn repeated_has_four_values_in_descriptors_and_three_in_predicates() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"cookie": {"name": "a", "repeated": "all"}}]}))),
         @r#"limits[0].descriptor[0].cookie.repeated: expected "first" or "last" or "joined" or "reject", found "all""#

@@ -1,4 +1,4 @@
-//! Secrets in places where they do not belong: no error and no notice repeats one.
+//! Tests with secrets at wrong paths: no error and no notice shows them.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ const PASSWORD: &str = "s3cret-hunter2";
 const NUMBER: u64 = 7_305_519_844;
 const URL: &str = "redis://weir:s3cret-hunter2@redis:6379";
 
-/// A secret in every shape in which somebody may write it.
+/// A secret in every shape in which an operator may write it.
 fn shapes(secret: &Value) -> Vec<Value> {
     let mut shapes = vec![
         secret.clone(),
@@ -30,8 +30,8 @@ fn shapes(secret: &Value) -> Vec<Value> {
     shapes
 }
 
-/// All that is said of a configuration.
-fn told(value: &Value, variable: Option<&str>) -> String {
+/// Errors, or notices and the password, of a configuration, as text.
+fn messages(value: &Value, variable: Option<&str>) -> String {
     let env = |_: &str| variable.map(str::to_owned);
     match parse(value.to_string().as_bytes(), &env) {
         Ok(config) => format!("{:?} {:?}", config.notices, config.redis.credentials.map(|known| known.password)),
@@ -39,8 +39,8 @@ fn told(value: &Value, variable: Option<&str>) -> String {
     }
 }
 
-/// The configuration with `shape` at a place, and with a field of that value beside it.
-fn planted(whole: &Value, place: &str, name: &str, shape: &Value) -> Vec<Value> {
+/// The configuration with `shape` at a place, and with a field `name` of that value added there.
+fn with_secret(whole: &Value, place: &str, name: &str, shape: &Value) -> Vec<Value> {
     let mut instead = whole.clone();
     if let Some(value) = instead.pointer_mut(place) {
         *value = shape.clone();
@@ -53,7 +53,7 @@ fn planted(whole: &Value, place: &str, name: &str, shape: &Value) -> Vec<Value> 
 }
 
 #[test]
-fn a_secret_anywhere_below_redis_is_never_repeated() {
+fn no_message_shows_a_secret_anywhere_below_redis() {
     let whole = full();
     let mut all = Vec::new();
     places(&whole, "", &mut all);
@@ -63,11 +63,11 @@ fn a_secret_anywhere_below_redis_is_never_repeated() {
             for (shape, name) in
                 shapes(&secret).iter().flat_map(|shape| ["pasword", PASSWORD].map(|name| (shape, name)))
             {
-                for config in planted(&whole, place, name, shape) {
+                for config in with_secret(&whole, place, name, shape) {
                     for variable in [None, Some(""), Some("s3cret-hunter2\n")] {
-                        let told = told(&config, variable);
-                        let is_silent = !told.contains("hunter2") && !told.contains("7305519844");
-                        assert!(is_silent, "{place}: {shape}: {told}");
+                        let messages = messages(&config, variable);
+                        let is_silent = !messages.contains("hunter2") && !messages.contains("7305519844");
+                        assert!(is_silent, "{place}: {shape}: {messages}");
                         tried += 1;
                     }
                 }
@@ -78,7 +78,7 @@ fn a_secret_anywhere_below_redis_is_never_repeated() {
 }
 
 #[test]
-fn a_url_with_a_password_is_never_repeated() {
+fn no_message_shows_a_url_with_a_password() {
     let whole = full();
     let mut all = Vec::new();
     places(&whole, "", &mut all);
@@ -86,9 +86,9 @@ fn a_url_with_a_password_is_never_repeated() {
     for (place, name) in all.iter().zip(names) {
         for secret in [json!(URL), json!(":s3cret-hunter2@redis:6379")] {
             for shape in shapes(&secret) {
-                for config in planted(&whole, place, name, &shape) {
-                    let told = told(&config, None);
-                    assert!(!told.contains("hunter2"), "{place}: {shape}: {told}");
+                for config in with_secret(&whole, place, name, &shape) {
+                    let messages = messages(&config, None);
+                    assert!(!messages.contains("hunter2"), "{place}: {shape}: {messages}");
                 }
             }
         }
@@ -96,16 +96,16 @@ fn a_url_with_a_password_is_never_repeated() {
 }
 
 #[test]
-fn a_token_that_a_client_must_have_is_never_repeated() {
+fn no_message_shows_a_token_that_a_client_must_have() {
     for kind in ["exact", "prefix", "suffix", "contains", "regex", "exat"] {
         for secret in [json!(PASSWORD), json!(NUMBER), json!(PASSWORD.repeat(300)), json!(format!("({PASSWORD}"))] {
             for shape in shapes(&secret) {
                 for source in ["header", "query_parameter", "cookie"] {
                     let predicate = json!({source: {"name": "x-token", kind: shape}});
-                    let told = told(&with(json!({"exempt": [predicate]})), None);
-                    assert!(!told.contains("7305519844"), "{kind}: {shape}: {told}");
-                    // A predicate is no place for an unknown name that is secret.
-                    assert!(shape.is_object() || !told.contains("hunter2"), "{kind}: {shape}: {told}");
+                    let messages = messages(&with(json!({"exempt": [predicate]})), None);
+                    assert!(!messages.contains("7305519844"), "{kind}: {shape}: {messages}");
+                    // Unknown names of fields in a predicate are shown: they are no secrets.
+                    assert!(shape.is_object() || !messages.contains("hunter2"), "{kind}: {shape}: {messages}");
                 }
             }
         }
@@ -114,21 +114,21 @@ fn a_token_that_a_client_must_have_is_never_repeated() {
 
 proptest! {
     #[test]
-    fn no_password_is_repeated_whatever_it_is(secret in "[!-~]{12,80}", place: prop::sample::Index, shape: prop::sample::Index) {
+    fn no_message_shows_an_arbitrary_password(secret in "[!-~]{12,80}", place: prop::sample::Index, shape: prop::sample::Index) {
         let whole = full();
         let mut all = Vec::new();
         places(&whole, "", &mut all);
         let below: Vec<&String> = all.iter().filter(|place| place.starts_with("/redis")).collect();
         let shapes = shapes(&json!(secret));
-        for config in planted(&whole, place.get::<&String>(&below), &secret, shape.get(&shapes)) {
-            let told = told(&config, None);
-            prop_assert!(!told.contains(&secret), "{told}");
+        for config in with_secret(&whole, place.get::<&String>(&below), &secret, shape.get(&shapes)) {
+            let messages = messages(&config, None);
+            prop_assert!(!messages.contains(&secret), "{messages}");
         }
     }
 }
 
 #[test]
-fn white_space_around_a_user_and_a_password_is_cut_off_and_told() {
+fn white_space_around_a_username_and_a_password_is_cut_off_with_a_notice() {
     let credentials = |redis: Value, variable: Option<&str>| {
         let mut fields = json!({"cluster": "redis"});
         merge(&mut fields, redis);
@@ -136,12 +136,12 @@ fn white_space_around_a_user_and_a_password_is_cut_off_and_told() {
         let env = |_: &str| variable.map(str::to_owned);
         let config = parse(config.to_string().as_bytes(), &env).unwrap();
         let credentials = config.redis.credentials.unwrap();
-        let told: Vec<String> = config.notices.iter().map(ToString::to_string).collect();
-        (credentials.username, credentials.password.expose().to_owned(), told)
+        let notices: Vec<String> = config.notices.iter().map(ToString::to_string).collect();
+        (credentials.username, credentials.password.expose().to_owned(), notices)
     };
     let by_variable = |value: &str| {
-        let (_, password, told) = credentials(json!({"password": {"env": "REDIS_PASSWORD"}}), Some(value));
-        (password, told)
+        let (_, password, notices) = credentials(json!({"password": {"env": "REDIS_PASSWORD"}}), Some(value));
+        (password, notices)
     };
     let newline = "redis.password.env: the value of REDIS_PASSWORD ends in a newline; it is read without";
     let around = "redis.password.env: the value of REDIS_PASSWORD has white space around it; it is read without";
@@ -153,8 +153,8 @@ fn white_space_around_a_user_and_a_password_is_cut_off_and_told() {
         (" correct horse\n", Some(around)),
         ("correct horse", None),
     ] {
-        let told = expected.map(str::to_owned).into_iter().collect::<Vec<_>>();
-        assert_eq!(by_variable(value), ("correct horse".to_owned(), told), "{value:?}");
+        let notices = expected.map(str::to_owned).into_iter().collect::<Vec<_>>();
+        assert_eq!(by_variable(value), ("correct horse".to_owned(), notices), "{value:?}");
     }
     assert_eq!(
         credentials(json!({"username": " weir\n", "password": {"inline": "correct horse\n"}}), None),
@@ -170,7 +170,7 @@ fn white_space_around_a_user_and_a_password_is_cut_off_and_told() {
 }
 
 #[test]
-fn nothing_but_white_space_is_no_password_and_no_user() {
+fn white_space_alone_is_no_password_and_no_username() {
     let with_redis = |redis: Value| {
         let mut fields = json!({"cluster": "redis"});
         merge(&mut fields, redis);
