@@ -1,4 +1,4 @@
-//! What becomes of a request whose check has come to its end.
+//! Replies of Redis: verdicts, failures, and replies of background calls.
 
 use alloc::rc::Rc;
 use alloc::string::ToString;
@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::deny_cache::CacheHit;
 use super::events::Event;
 use super::on_request::LocalDenial;
-use super::{Decision, Effect, Limiter, PendingRequest, RequestId, Seat, filter_state};
+use super::{Decision, DelayReservation, Effect, Limiter, PendingRequest, RequestId, filter_state};
 use crate::config::FailureMode;
 use crate::limit::{BucketCheck, Check, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
@@ -15,15 +15,15 @@ use crate::respond;
 use crate::units::Micros;
 
 impl PendingRequest {
-    /// The bucket that an outcome is of.
+    /// Returns the bucket check of an outcome, whether Redis or a lease decided it.
     pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
-        let lease_spends = self.lease_spends.iter().map(|paid| &paid.check);
+        let lease_spends = self.lease_spends.iter().map(|spend| &spend.check);
         self.check.of(outcome).or_else(|| lease_spends.into_iter().find(|check| check.limit == outcome.limit))
     }
 }
 
 impl Limiter {
-    /// Redis has answered, or will not.
+    /// Handles the reply to a request's check, or its failure.
     pub(super) fn on_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(waiting) = self.pending.remove(request.0) else {
             return self.on_late_reply(now, request, result);
@@ -31,30 +31,31 @@ impl Limiter {
         let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
         match verdict {
             Ok(verdict) => {
-                self.redis_activity.answered(now, verdict.now);
-                self.leased(&waiting, Some(&verdict));
-                // With a place to wait, another of the same bucket may be admitted sooner.
-                if !verdict.admitted && waiting.seat != Seat::Missing {
-                    self.deny_cache.learn(waiting.asked_at, &waiting.check, &verdict);
+                self.redis_activity.on_decision(now, verdict.now);
+                self.on_lease_outcome(&waiting, Some(&verdict));
+                // A denial without a delay reservation is not cached: a later request with a reservation may be
+                // admitted with a delay.
+                if !verdict.admitted && waiting.delay_reservation != DelayReservation::Unavailable {
+                    self.deny_cache.insert(waiting.arrived_at, &waiting.check, &verdict);
                 }
-                self.left(&waiting);
+                self.check_ended(&waiting);
                 self.on_verdict(now, request, verdict, &waiting);
             }
             Err(failure) => {
-                let decision = self.give_up(now, request, failure, &waiting);
-                self.left(&waiting);
+                let decision = self.decide_failed(now, request, failure, &waiting);
+                self.check_ended(&waiting);
                 self.effects.push_back(Effect::Decide(request, decision));
-                self.slots_after(now, request, failure, waiting.check);
+                self.release_possible_slots(now, request, failure, waiting.check);
             }
         }
     }
 
-    /// A call that no request waits for has come to its end.
+    /// Handles the result of a background call.
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
         match self.lease_refills.remove(ticket.0) {
-            Some(ahead) => {
-                let verdict = result.and_then(|reply| self.read(now, ahead.check(), &reply));
-                self.on_refill(&ahead, verdict.as_ref().ok());
+            Some(refill) => {
+                let verdict = result.and_then(|reply| self.read(now, refill.check(), &reply));
+                self.on_refill(&refill, verdict.as_ref().ok());
             }
             None => {
                 self.slots.completed(now, ticket, result);
@@ -65,7 +66,7 @@ impl Limiter {
         }
     }
 
-    /// Redis has told of a check whose request is over.
+    /// Handles the reply to a check whose request has ended: releases the slots that the check took.
     #[inline(never)]
     fn on_late_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(check) = self.slots.outcome(request) else { return };
@@ -75,16 +76,16 @@ impl Limiter {
                     self.give_back(now, &holds, false);
                 }
             }
-            Err(failure) => self.slots_after(now, request, failure, check),
+            Err(failure) => self.release_possible_slots(now, request, failure, check),
         }
     }
 
-    /// Gives back the slots that a check may have taken which failed so.
+    /// Releases the slots that a failed check may have taken, depending on the failure.
     #[inline(never)]
-    fn slots_after(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
+    fn release_possible_slots(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
         let Some(holds) = check.possible_slots() else { return };
         match failure {
-            // It is told once more.
+            // The reply may still arrive.
             Failure::Timeout => self.slots.await_outcome(request, check),
             Failure::Reset | Failure::Protocol => {
                 self.give_back(now, &holds, true);
@@ -92,7 +93,7 @@ impl Limiter {
             Failure::Refused => {
                 self.give_back(now, &holds, false);
             }
-            // Redis has not run it.
+            // Redis has not run the check.
             Failure::Unavailable
             | Failure::Overloaded
             | Failure::CircuitBreaker
@@ -109,7 +110,7 @@ impl Limiter {
         })
     }
 
-    /// Redis has decided a request.
+    /// Applies a verdict: takes slots, and decides or delays the request.
     fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &PendingRequest) {
         let holds = waiting.check.held_slots(&verdict);
         let delay = verdict.delay();
@@ -147,32 +148,32 @@ impl Limiter {
         }
     }
 
-    /// A request is known to be denied. Where nothing is to be left with each request, those that are told the same are told
-    /// it in the same answer.
+    /// Denies a request from the deny cache. Requests with the same reply share it, unless filter state or events need
+    /// each request's own verdict.
     #[inline(never)]
     pub(super) fn deny_again(
         &mut self,
         now: Micros,
         request: RequestId,
-        recalled: &CacheHit,
+        hit: &CacheHit,
         waiting: &PendingRequest,
     ) -> Decision {
-        let CacheHit::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
+        let CacheHit::All(denial) = hit else { return self.decide(request, &hit.verdict(now), waiting) };
         if self.config.emit_metadata || self.events.is_some() {
-            return self.decide(request, &recalled.verdict(now), waiting);
+            return self.decide(request, &hit.verdict(now), waiting);
         }
-        if let Some(reply) = said.reply(now, waiting.is_grpc) {
-            self.counters.decided(said.verdict());
+        if let Some(reply) = denial.reply(now, waiting.is_grpc) {
+            self.counters.decided(denial.verdict());
             return Decision::Answer(reply);
         }
-        let decision = self.decide(request, &recalled.verdict(now), waiting);
+        let decision = self.decide(request, &hit.verdict(now), waiting);
         if let Decision::Answer(reply) = &decision {
-            said.keep_reply(now, waiting.is_grpc, reply);
+            denial.keep_reply(now, waiting.is_grpc, reply);
         }
         decision
     }
 
-    /// A limit in shadow mode would deny the request, for which Redis is not asked.
+    /// Counts and records the denial of a limit in shadow mode that denies every request, without Redis.
     #[inline(never)]
     pub(super) fn denied_in_shadow(&mut self, LocalDenial { check, outcome }: LocalDenial) {
         self.counters.shadow_denied(outcome.limit);
@@ -205,7 +206,8 @@ impl Limiter {
         }
     }
 
-    /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
+    /// Decides a request that Redis did not decide, by the failure mode: `deny` of any enforced limit denies the
+    /// request.
     #[inline(never)]
     pub(super) fn fail(
         &mut self,
@@ -223,7 +225,7 @@ impl Limiter {
             check.enforced && mode == Some(FailureMode::Deny)
         };
         let is_denied = waiting.check.buckets().any(denies);
-        self.used(now, &waiting.lease_spends, !is_denied);
+        self.finish_lease_spends(now, &waiting.lease_spends, !is_denied);
         if is_denied {
             Decision::Answer(Rc::new(respond::failed(&self.config, failure, waiting.is_grpc)))
         } else {
