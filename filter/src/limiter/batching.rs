@@ -31,7 +31,7 @@ pub struct Batching {
     is_ending: bool,
 }
 
-/// When to check a request, or to send.
+/// Time at which a request is checked, or data is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// Immediately.

@@ -156,7 +156,7 @@ mod tests {
         let body = bodies.piece(MS(3), ALICE, b"}", true).unwrap();
         assert_eq!(values(&body), "1 2");
         assert!(!bodies.awaits(ALICE) && bodies.next_due().is_none());
-        assert!(bodies.piece(MS(4), ALICE, b"}", true).is_none(), "it has been read");
+        assert!(bodies.piece(MS(4), ALICE, b"}", true).is_none(), "the wait is over");
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         let mut bodies = awaiting(0b01);
         assert!(bodies.piece(MS(1), ALICE, start.as_bytes(), false).is_none());
         assert_eq!(due(&mut bodies, MS(50)), None);
-        assert!(bodies.piece(MS(50), ALICE, b",", false).is_none(), "there is more");
+        assert!(bodies.piece(MS(50), ALICE, b",", false).is_none(), "the body goes on");
         assert_eq!(due(&mut bodies, MS(99)), None);
         assert_eq!(due(&mut bodies, MS(100)).as_deref(), Some("1 -"));
         // The value at `/b` is missing.

@@ -19,7 +19,7 @@ const REQUEST_RESULTS: [RequestResult; 5] = [
 const LIMIT_RESULTS: [RequestResult; 4] =
     [RequestResult::Admitted, RequestResult::Denied, RequestResult::Failed, RequestResult::ShadowDenied];
 
-/// Other counters, the last ones, with their names.
+/// Further counters, after those above, with their names.
 const OTHERS: [(OtherCounter, &str); 6] = [
     (OtherCounter::CrowdDenied, "crowd.denied"),
     (OtherCounter::DenyCacheHits, "deny_cache.hits"),

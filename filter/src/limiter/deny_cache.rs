@@ -261,7 +261,7 @@ mod tests {
         let now = NOW.plus(MS(1));
         let cached = |hit: Option<CacheHit>| hit.map(|hit| hit.verdict(now).outcomes.len());
         assert_eq!(cached(cache.lookup(now, &both(10))), Some(2));
-        assert_eq!(cached(cache.lookup(now, &both(1))), Some(1), "the other would admit that");
+        assert_eq!(cached(cache.lookup(now, &both(1))), Some(1), "the other limit would admit this cost");
     }
 
     #[test]
@@ -312,6 +312,6 @@ mod tests {
             assert!(denial(now).reply(now, false).is_some(), "{millis} ms");
         }
         let over = NOW.plus(MS(100));
-        assert!(denial(then).reply(over, false).is_none(), "there is nothing to wait for any more");
+        assert!(denial(then).reply(over, false).is_none(), "the token exists");
     }
 }

@@ -20,7 +20,7 @@ pub(super) type Entry = (&'static str, String);
 /// a limit of zero), `weir.delay_us` if the request is delayed, and of the strictest limit `weir.limit`, `weir.key`,
 /// `weir.key_hash` (16 hexadecimal digits, for logs that must not contain the key), `weir.remaining` and, if the limit
 /// denies, `weir.retry_after_us` (`never` if waiting cannot help).
-pub(super) fn of_verdict(verdict: &Verdict, waiting: &PendingRequest, config: &Config) -> Vec<Entry> {
+pub(super) fn of_verdict(verdict: &Verdict, pending: &PendingRequest, config: &Config) -> Vec<Entry> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
     let mut entries = vec![("weir.decision", decision.to_owned())];
     let mut micros = |name, micros: Micros| {
@@ -32,7 +32,7 @@ pub(super) fn of_verdict(verdict: &Verdict, waiting: &PendingRequest, config: &C
     micros("weir.delay_us", verdict.delay());
     let Some(outcome) = verdict.strictest() else { return entries };
     entries.push(("weir.limit", config.name_of(outcome).into_owned()));
-    if let Some(check) = waiting.bucket(outcome) {
+    if let Some(check) = pending.bucket(outcome) {
         entries.push(("weir.key", String::from_utf8_lossy(&check.key).into_owned()));
         entries.push(("weir.key_hash", descriptor::key_hash(&check.key)));
     }

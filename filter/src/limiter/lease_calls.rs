@@ -66,10 +66,10 @@ impl Limiter {
     ) -> Verdict {
         if !lease_spends.is_empty() {
             let spent = verdict.admitted;
-            let place = |outcome: &Outcome| (outcome.limit, outcome.window);
+            let order = |outcome: &Outcome| (outcome.limit, outcome.window);
             for spend in lease_spends {
                 let outcome = Outcome { spent, ..spend.spent.outcome };
-                let at = verdict.outcomes.partition_point(|other| place(other) < place(&outcome));
+                let at = verdict.outcomes.partition_point(|other| order(other) < order(&outcome));
                 verdict.outcomes.insert(at, outcome);
             }
         }
@@ -83,8 +83,8 @@ impl Limiter {
     }
 
     /// Handles the outcomes of the lease requests in a request's check, or their failure.
-    pub(super) fn on_lease_outcome(&mut self, waiting: &PendingRequest, verdict: Option<&Verdict>) {
-        pass_outcomes(&mut self.leases, &waiting.check, waiting.arrived_at, verdict);
+    pub(super) fn on_lease_outcome(&mut self, pending: &PendingRequest, verdict: Option<&Verdict>) {
+        pass_outcomes(&mut self.leases, &pending.check, pending.arrived_at, verdict);
     }
 
     /// Submits the calls that return unused leased tokens.

@@ -119,12 +119,12 @@ impl LeaseTable {
             self.keys.insert(&check.key, Lease::new(leased, check.limit, max, now));
         }
         if let Some(lease) = self.keys.get_mut(&check.key) {
-            let given_back = (!lease.is_of(&leased)).then(|| lease.replace(now, leased, max));
+            let settled = (!lease.is_of(&leased)).then(|| lease.replace(now, leased, max));
             lease.spent = lease.spent.saturating_add(check.cost.0);
             lease.used_at = now;
             let want = if lease.is_refilling { Tokens(0) } else { lease.want(now) };
             lease.is_refilling |= want > Tokens(0);
-            let settled = given_back.unwrap_or_else(|| lease.settle());
+            let settled = settled.unwrap_or_else(|| lease.settle());
             check.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseRequest { want, settled }));
         }
     }
@@ -181,7 +181,7 @@ impl LeaseTable {
                 next = Some(next.map_or(due, |at| at.min(due)).max(now.plus(Micros::from_millis(10))));
                 continue;
             }
-            let request = LeaseRequest { want: Tokens(0), settled: lease.give_back(now) };
+            let request = LeaseRequest { want: Tokens(0), settled: lease.settle_due(now) };
             let algorithm = Algorithm::LeasedBucket(lease.leased.asking(request));
             let key = key.to_vec();
             returns.push(BucketCheck {
@@ -285,7 +285,7 @@ impl Lease {
     }
 
     /// Takes the settlement of tokens about to end, or of all tokens if the lease is unused.
-    fn give_back(&mut self, now: Micros) -> [Settled; 2] {
+    fn settle_due(&mut self, now: Micros) -> [Settled; 2] {
         let (is_idle, before_end) = (self.idle_at() <= now, self.before_end());
         if is_idle {
             // The next lease of the key starts small.

@@ -217,7 +217,7 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let waiting = |check, lease_spends| PendingRequest {
+        let pending = |check, lease_spends| PendingRequest {
             check,
             lease_spends,
             arrived_at: now,
@@ -235,8 +235,8 @@ impl Limiter {
             Ok(RequestChecks::Blocked(denial)) => {
                 let LocalDenial { check, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                let waiting = waiting(Check::new(vec![check], SlotOwner::default()), Vec::new());
-                return Step::Decided(self.decide(request, &verdict, &waiting));
+                let pending = pending(Check::new(vec![check], SlotOwner::default()), Vec::new());
+                return Step::Decided(self.decide(request, &verdict, &pending));
             }
             Err(bad) => {
                 self.counters.rejected();
@@ -246,20 +246,20 @@ impl Limiter {
         };
         if let Some(hit) = self.deny_cache.lookup(now, &buckets) {
             self.counters.deny_cache_hit();
-            let waiting = waiting(Check::new(buckets, SlotOwner::default()), Vec::new());
-            return Step::Decided(self.deny_again(now, request, &hit, &waiting));
+            let pending = pending(Check::new(buckets, SlotOwner::default()), Vec::new());
+            return Step::Decided(self.deny_again(now, request, &hit, &pending));
         }
         let (mut buckets, lease_spends) = self.spend_leases(now, buckets);
         let delay_reservation = self.reserve_delay(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        let mut waiting = waiting(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), lease_spends);
-        waiting.delay_reservation = delay_reservation;
-        if waiting.check.is_empty() {
+        let mut pending = pending(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), lease_spends);
+        pending.delay_reservation = delay_reservation;
+        if pending.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
-            let verdict = self.with_lease_spends(now, admitted, &waiting.lease_spends);
-            return Step::Decided(self.decide(request, &verdict, &waiting));
+            let verdict = self.with_lease_spends(now, admitted, &pending.lease_spends);
+            return Step::Decided(self.decide(request, &verdict, &pending));
         }
-        self.submit_check(now, request, waiting)
+        self.submit_check(now, request, pending)
     }
 
     /// Handles a tick: deadlines, delayed requests, renewals of slots, leases, overrides and events.
@@ -314,7 +314,7 @@ impl Limiter {
     /// Handles the end of a response before the proxy sends it downstream: releases the request's slots.
     pub fn response_ends(&mut self, now: Micros, request: RequestId) {
         let Some(holds) = self.slots.leave(request) else { return };
-        if let Some(ticket) = self.give_back(now, &holds, false) {
+        if let Some(ticket) = self.release_slots(now, &holds, false) {
             self.response_gate.hold(now.plus(self.config.redis.timeout), request, ticket);
         }
     }
@@ -330,20 +330,20 @@ impl Limiter {
     pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
         let mut has_calls = false;
         self.response_gate.leave(request);
-        if let Some(waiting) = self.pending.remove(request.0) {
-            self.check_ended(&waiting);
-            self.on_lease_outcome(&waiting, None);
-            self.finish_lease_spends(now, &waiting.lease_spends, false);
-            let takes_slots = waiting.check.takes_slots();
+        if let Some(pending) = self.pending.remove(request.0) {
+            self.check_ended(&pending);
+            self.on_lease_outcome(&pending, None);
+            self.finish_lease_spends(now, &pending.lease_spends, false);
+            let takes_slots = pending.check.takes_slots();
             let is_unsent = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
             if takes_slots && !is_unsent {
-                self.slots.await_outcome(request, waiting.check);
+                self.slots.await_outcome(request, pending.check);
             }
         }
         let refund = self.delay_queue.leave(request);
         has_calls |= self.refund(now, refund);
         if let Some(holds) = self.slots.leave(request) {
-            self.give_back(now, &holds, false);
+            self.release_slots(now, &holds, false);
             has_calls = true;
         }
         has_calls
@@ -434,9 +434,9 @@ impl Limiter {
 
     /// Releases slots. Returns the ticket of the last call if it was submitted: Redis runs calls in order, so its
     /// completion implies that of the others.
-    fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
+    fn release_slots(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
         let mut last = None;
-        for (ticket, call) in self.slots.give_back(now, &mut self.background, holds, is_guess, &self.scripts) {
+        for (ticket, call) in self.slots.release(now, &mut self.background, holds, is_guess, &self.scripts) {
             last = self.call_for_slots(now, ticket, call).then_some(ticket);
         }
         last

@@ -25,27 +25,27 @@ impl PendingRequest {
 impl Limiter {
     /// Handles the reply to a request's check, or its failure.
     pub(super) fn on_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.pending.remove(request.0) else {
+        let Some(pending) = self.pending.remove(request.0) else {
             return self.on_late_reply(now, request, result);
         };
-        let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
+        let verdict = result.and_then(|reply| self.read(now, &pending.check, &reply));
         match verdict {
             Ok(verdict) => {
                 self.redis_activity.on_decision(now, verdict.now);
-                self.on_lease_outcome(&waiting, Some(&verdict));
+                self.on_lease_outcome(&pending, Some(&verdict));
                 // A denial without a delay reservation is not cached: a later request with a reservation may be
                 // admitted with a delay.
-                if !verdict.admitted && waiting.delay_reservation != DelayReservation::Unavailable {
-                    self.deny_cache.insert(waiting.arrived_at, &waiting.check, &verdict);
+                if !verdict.admitted && pending.delay_reservation != DelayReservation::Unavailable {
+                    self.deny_cache.insert(pending.arrived_at, &pending.check, &verdict);
                 }
-                self.check_ended(&waiting);
-                self.on_verdict(now, request, verdict, &waiting);
+                self.check_ended(&pending);
+                self.on_verdict(now, request, verdict, &pending);
             }
             Err(failure) => {
-                let decision = self.decide_failed(now, request, failure, &waiting);
-                self.check_ended(&waiting);
+                let decision = self.decide_failed(now, request, failure, &pending);
+                self.check_ended(&pending);
                 self.effects.push_back(Effect::Decide(request, decision));
-                self.release_possible_slots(now, request, failure, waiting.check);
+                self.release_possible_slots(now, request, failure, pending.check);
             }
         }
     }
@@ -73,7 +73,7 @@ impl Limiter {
         match result.and_then(|reply| self.read(now, &check, &reply)) {
             Ok(verdict) => {
                 if let Some(holds) = check.held_slots(&verdict) {
-                    self.give_back(now, &holds, false);
+                    self.release_slots(now, &holds, false);
                 }
             }
             Err(failure) => self.release_possible_slots(now, request, failure, check),
@@ -88,10 +88,10 @@ impl Limiter {
             // The reply may still arrive.
             Failure::Timeout => self.slots.await_outcome(request, check),
             Failure::Reset | Failure::Protocol => {
-                self.give_back(now, &holds, true);
+                self.release_slots(now, &holds, true);
             }
             Failure::Refused => {
-                self.give_back(now, &holds, false);
+                self.release_slots(now, &holds, false);
             }
             // Redis has not run the check.
             Failure::Unavailable
@@ -111,17 +111,17 @@ impl Limiter {
     }
 
     /// Applies a verdict: takes slots, and decides or delays the request.
-    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &PendingRequest) {
-        let holds = waiting.check.held_slots(&verdict);
+    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, pending: &PendingRequest) {
+        let holds = pending.check.held_slots(&verdict);
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;
-        let refund = is_held.then(|| waiting.check.refund_call(&verdict, &self.scripts)).flatten();
-        let verdict = &self.with_lease_spends(now, verdict, &waiting.lease_spends);
+        let refund = is_held.then(|| pending.check.refund_call(&verdict, &self.scripts)).flatten();
+        let verdict = &self.with_lease_spends(now, verdict, &pending.lease_spends);
         if !is_held {
             if let Some(holds) = holds {
                 self.slots.take(now, request, holds);
             }
-            let decision = self.decide(request, verdict, waiting);
+            let decision = self.decide(request, verdict, pending);
             self.effects.push_back(Effect::Decide(request, decision));
             return;
         }
@@ -129,22 +129,22 @@ impl Limiter {
             self.slots.take(now, request, holds);
         }
         self.counters.delayed();
-        let decision = self.decide(request, verdict, waiting);
+        let decision = self.decide(request, verdict, pending);
         self.delay_queue.hold(now.plus(delay), request, decision, refund);
     }
 
     #[inline(never)]
-    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, waiting: &PendingRequest) -> Decision {
+    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, pending: &PendingRequest) -> Decision {
         self.counters.decided(verdict);
-        self.record(verdict, waiting);
+        self.record(verdict, pending);
         if self.config.emit_metadata {
-            let entries = filter_state::of_verdict(verdict, waiting, &self.config);
+            let entries = filter_state::of_verdict(verdict, pending, &self.config);
             self.effects.push_back(Effect::Annotate(request, entries));
         }
         if verdict.admitted {
             Decision::Admit(respond::admitted_headers(verdict, &self.config))
         } else {
-            Decision::Answer(Rc::new(respond::denied(verdict, &self.config, waiting.is_grpc)))
+            Decision::Answer(Rc::new(respond::denied(verdict, &self.config, pending.is_grpc)))
         }
     }
 
@@ -156,19 +156,19 @@ impl Limiter {
         now: Micros,
         request: RequestId,
         hit: &CacheHit,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
-        let CacheHit::All(denial) = hit else { return self.decide(request, &hit.verdict(now), waiting) };
+        let CacheHit::All(denial) = hit else { return self.decide(request, &hit.verdict(now), pending) };
         if self.config.emit_metadata || self.events.is_some() {
-            return self.decide(request, &hit.verdict(now), waiting);
+            return self.decide(request, &hit.verdict(now), pending);
         }
-        if let Some(reply) = denial.reply(now, waiting.is_grpc) {
+        if let Some(reply) = denial.reply(now, pending.is_grpc) {
             self.counters.decided(denial.verdict());
             return Decision::Answer(reply);
         }
-        let decision = self.decide(request, &hit.verdict(now), waiting);
+        let decision = self.decide(request, &hit.verdict(now), pending);
         if let Decision::Answer(reply) = &decision {
-            denial.keep_reply(now, waiting.is_grpc, reply);
+            denial.keep_reply(now, pending.is_grpc, reply);
         }
         decision
     }
@@ -180,12 +180,12 @@ impl Limiter {
         self.record_one(&check, &outcome);
     }
 
-    fn record(&mut self, verdict: &Verdict, waiting: &PendingRequest) {
+    fn record(&mut self, verdict: &Verdict, pending: &PendingRequest) {
         if self.events.is_none() {
             return;
         }
         for outcome in &verdict.outcomes {
-            if let Some(check) = waiting.bucket(outcome) {
+            if let Some(check) = pending.bucket(outcome) {
                 self.record_one(check, outcome);
             }
         }
@@ -214,9 +214,9 @@ impl Limiter {
         now: Micros,
         request: RequestId,
         failure: Failure,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
-        self.counters.failed(failure, waiting.check.buckets().map(|check| check.limit));
+        self.counters.failed(failure, pending.check.buckets().map(|check| check.limit));
         if self.config.emit_metadata {
             self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));
         }
@@ -224,10 +224,10 @@ impl Limiter {
             let mode = self.config.limits.get(check.limit).map(|limit| limit.failure_mode);
             check.enforced && mode == Some(FailureMode::Deny)
         };
-        let is_denied = waiting.check.buckets().any(denies);
-        self.finish_lease_spends(now, &waiting.lease_spends, !is_denied);
+        let is_denied = pending.check.buckets().any(denies);
+        self.finish_lease_spends(now, &pending.lease_spends, !is_denied);
         if is_denied {
-            Decision::Answer(Rc::new(respond::failed(&self.config, failure, waiting.is_grpc)))
+            Decision::Answer(Rc::new(respond::failed(&self.config, failure, pending.is_grpc)))
         } else {
             Decision::Admit(Vec::new())
         }

@@ -98,12 +98,12 @@ fn blocking(
     overridden: Option<&Override>,
     now: Micros,
 ) -> Option<(usize, Option<Micros>)> {
-    let place = windows.blocking();
-    let Some(Override { ruling, until }) = overridden else { return place.map(|place| (place, None)) };
-    let is_blocked = place.is_some() || *ruling == Ruling::Blocked;
+    let index = windows.blocking();
+    let Some(Override { ruling, until }) = overridden else { return index.map(|index| (index, None)) };
+    let is_blocked = index.is_some() || *ruling == Ruling::Blocked;
     // A limit of zero in the configuration still blocks after the override has expired.
     let wait = until.map(|until| until.minus(now)).filter(|_| limit.windows.blocking().is_none());
-    is_blocked.then(|| (place.unwrap_or(0), wait))
+    is_blocked.then(|| (index.unwrap_or(0), wait))
 }
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
         let shadow = check("reject", r#""shadow_mode": true,"#, &unreadable()).unwrap();
         assert_eq!(keys(&shadow), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
         let elsewhere = check("reject", r#""when": [{"method": "PUT"}],"#, &unreadable()).unwrap();
-        assert!(elsewhere.is_empty(), "no limit that concerns the request reads its body");
+        assert!(elsewhere.is_empty(), "no limit that applies reads the body");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::limit::{BucketCheck, Check, Verdict};
 use crate::redis::Failure;
 use crate::units::Micros;
 
-/// Time after its last decision in time for which Redis still counts as answering, for keys that flood.
+/// Time for which Redis still counts as answering after its last decision before a timeout, for keys that flood.
 const PATIENCE: Micros = Micros::from_secs(1);
 /// Minimum number of ticks of that time: a busy proxy ticks once per turn of its event loop, however long a turn takes.
 const PATIENT_TICKS: u32 = 16;
@@ -65,18 +65,18 @@ impl RedisActivity {
 impl Limiter {
     /// Submits or queues a request's check, or decides the request without Redis: if its denial is certain, or if Redis
     /// is unavailable or the queue is full.
-    pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) -> Step {
+    pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, pending: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
-        if let Some(check) = self.contention.full(&waiting.check, span) {
-            let decision = self.deny_without_redis(now, request, check, self.redis_activity.redis_time(now), &waiting);
-            self.release_delay(&waiting);
+        if let Some(check) = self.contention.full(&pending.check, span) {
+            let decision = self.deny_without_redis(now, request, check, self.redis_activity.redis_time(now), &pending);
+            self.release_delay(&pending);
             return Step::Decided(decision);
         }
         let mut failure = Failure::Overloaded;
         if self.queue.is_empty() {
-            match self.redis.submit(now, request.into(), self.call_of(&waiting.check)) {
+            match self.redis.submit(now, request.into(), self.call_of(&pending.check)) {
                 Ok(()) => {
-                    self.add_pending(now, request, waiting);
+                    self.add_pending(now, request, pending);
                     return Step::Wait;
                 }
                 Err(refusal) => failure = refusal,
@@ -84,13 +84,13 @@ impl Limiter {
         }
         if failure == Failure::Overloaded {
             let deadline = now.plus(self.config.redis.timeout);
-            if self.queue.push(request, self.contention.rank(&waiting.check), deadline, waiting.check.size()) {
-                self.add_pending(now, request, waiting);
+            if self.queue.push(request, self.contention.rank(&pending.check), deadline, pending.check.size()) {
+                self.add_pending(now, request, pending);
                 return Step::Wait;
             }
         }
-        let decision = self.decide_failed(now, request, failure, &waiting);
-        self.release_delay(&waiting);
+        let decision = self.decide_failed(now, request, failure, &pending);
+        self.release_delay(&pending);
         Step::Decided(decision)
     }
 
@@ -107,17 +107,17 @@ impl Limiter {
         DelayReservation::Unavailable
     }
 
-    fn release_delay(&mut self, waiting: &PendingRequest) {
-        if waiting.delay_reservation == DelayReservation::Reserved {
+    fn release_delay(&mut self, pending: &PendingRequest) {
+        if pending.delay_reservation == DelayReservation::Reserved {
             self.delay_queue.release();
         }
     }
 
     /// Handles the end of a [pending](Self::add_pending) check: decided, failed, or its request has ended.
     #[inline(never)]
-    pub(super) fn check_ended(&mut self, waiting: &PendingRequest) {
-        self.contention.leave(&waiting.check, self.pending.len());
-        self.release_delay(waiting);
+    pub(super) fn check_ended(&mut self, pending: &PendingRequest) {
+        self.contention.leave(&pending.check, self.pending.len());
+        self.release_delay(pending);
     }
 
     /// Submits queued checks while the transport has room. Returns whether any was submitted, or failed and was
@@ -128,8 +128,8 @@ impl Limiter {
         while self.redis.has_room(0)
             && let Some((request, deadline)) = self.queue.pop()
         {
-            let Some(waiting) = self.pending.get(request.0) else { continue };
-            let (call, bytes) = (self.call_of(&waiting.check), waiting.check.size());
+            let Some(pending) = self.pending.get(request.0) else { continue };
+            let (call, bytes) = (self.call_of(&pending.check), pending.check.size());
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
                 Err(Failure::Overloaded) => {
@@ -155,9 +155,9 @@ impl Limiter {
     /// Decides a queued request whose check could not be submitted, by its failure.
     #[inline(never)]
     fn fail_pending(&mut self, now: Micros, request: RequestId, failure: Failure) {
-        let Some(waiting) = self.pending.remove(request.0) else { return };
-        let decision = self.decide_failed(now, request, failure, &waiting);
-        self.check_ended(&waiting);
+        let Some(pending) = self.pending.remove(request.0) else { return };
+        let decision = self.decide_failed(now, request, failure, &pending);
+        self.check_ended(&pending);
         self.effects.push_back(Effect::Decide(request, decision));
     }
 
@@ -169,21 +169,21 @@ impl Limiter {
         now: Micros,
         request: RequestId,
         failure: Failure,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
         let may_be_flood =
             matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering(now);
-        match self.contention.flooded(&waiting.check).filter(|_| may_be_flood) {
-            Some(check) => self.deny_without_redis(now, request, check, None, waiting),
+        match self.contention.flooded(&pending.check).filter(|_| may_be_flood) {
+            Some(check) => self.deny_without_redis(now, request, check, None, pending),
             None => {
-                self.on_lease_outcome(waiting, None);
-                self.fail(now, request, failure, waiting)
+                self.on_lease_outcome(pending, None);
+                self.fail(now, request, failure, pending)
             }
         }
     }
 
-    /// Denies a request by one of its buckets, without Redis. If `redis`, the time of Redis' clock, is `None`, the
-    /// retry-after is at most 1 s.
+    /// Denies a request by one of its buckets, without Redis. `redis` is the time of Redis' clock, or `None` if it is
+    /// unknown or if the bucket may not be empty; the retry-after is then at most 1 s.
     #[inline(never)]
     fn deny_without_redis(
         &mut self,
@@ -191,11 +191,11 @@ impl Limiter {
         request: RequestId,
         check: &BucketCheck,
         redis: Option<Micros>,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
         self.counters.crowd_denied();
-        self.on_lease_outcome(waiting, None);
-        self.finish_lease_spends(now, &waiting.lease_spends, false);
+        self.on_lease_outcome(pending, None);
+        self.finish_lease_spends(now, &pending.lease_spends, false);
         let denial = match self.contention.denial(now, check) {
             Some(denial) => denial,
             None => {
@@ -206,20 +206,20 @@ impl Limiter {
                 denial
             }
         };
-        self.deny_again(now, request, &CacheHit::All(denial), waiting)
+        self.deny_again(now, request, &CacheHit::All(denial), pending)
     }
 
     /// Adds a request to the pending ones, and counts its check.
-    fn add_pending(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) {
+    fn add_pending(&mut self, now: Micros, request: RequestId, pending: PendingRequest) {
         let undecided = self.pending.len();
         if undecided == 0 {
             self.redis_activity.on_first_check(now);
         }
         if self.contention.starts_counting(undecided) {
-            self.pending.values().for_each(|waiting| self.contention.enter(&waiting.check));
+            self.pending.values().for_each(|pending| self.contention.enter(&pending.check));
         }
-        self.contention.enter(&waiting.check);
-        self.pending.insert(request.0, waiting);
+        self.contention.enter(&pending.check);
+        self.pending.insert(request.0, pending);
     }
 
     fn call_of(&self, check: &Check) -> crate::redis::Call {

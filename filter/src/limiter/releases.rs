@@ -96,8 +96,8 @@ impl PendingReleases {
             }
         }
         for key in empty {
-            if let Some(slot) = self.keys.place(self.keys.hash(&key), &key) {
-                self.keys.remove_at(slot);
+            if let Some(index) = self.keys.place(self.keys.hash(&key), &key) {
+                self.keys.remove_at(index);
             }
         }
         (self.next, self.guesses) = (next, guesses);
@@ -125,7 +125,7 @@ impl PendingReleases {
         }
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
         let hash = self.keys.hash(key);
-        match self.keys.place(hash, key).and_then(|slot| self.keys.at_mut(slot)) {
+        match self.keys.place(hash, key).and_then(|index| self.keys.at_mut(index)) {
             Some(releases) => releases.push((at, release)),
             None => {
                 self.keys.push(hash, key.into(), vec![(at, release)]);

@@ -57,7 +57,7 @@ impl Slots {
         self.held.contains(request)
     }
 
-    /// Removes a request that has ended, and returns its slots, if any, to be [released](Self::give_back).
+    /// Removes a request that has ended, and returns its slots, if any, to be [released](Self::release).
     pub(super) fn leave(&mut self, request: RequestId) -> Option<HeldSlots> {
         self.held.remove(request)
     }
@@ -74,7 +74,7 @@ impl Slots {
 
     /// Returns the calls that release these slots. `is_guess` if they may not be held.
     #[inline(never)]
-    pub(super) fn give_back(
+    pub(super) fn release(
         &mut self,
         now: Micros,
         background: &mut BackgroundCalls,

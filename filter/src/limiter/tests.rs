@@ -228,7 +228,7 @@ fn a_silent_redis_costs_a_request_its_timeout_and_no_more() {
     let mut fixture = Fixture::connected("", "");
     fixture.request(ALICE, "alice");
     fixture.now = fixture.now.plus(Micros::from_millis(50));
-    assert_eq!(fixture.tick(), [], "what has come by now is read first");
+    assert_eq!(fixture.tick(), [], "bytes that have arrived are read first");
     assert_eq!(fixture.tick(), [Effect::Decide(ALICE, Decision::Admit(Vec::new()))]);
     assert!(fixture.counted().contains(&"weir.redis.timeout 1".to_owned()));
     assert_eq!(fixture.redis_replies(DENIED), [], "too late");
@@ -289,14 +289,14 @@ fn a_full_delay_queue_makes_redis_admit_without_delay_or_deny() {
     fixture.request(ALICE, "alice");
     fixture.limiter.request(fixture.now, BOB, &Request::default().header("x-user-id", "alice"));
     let sent = fixture.sent();
-    assert_eq!(sent.matches("\r\n1 2000000\r\n").count(), 1, "with what comes within 2 s: {sent}");
-    assert_eq!(sent.matches("$1\r\n1\r\n$1\r\n1\r\n$7\r\n1000000\r\n").count(), 1, "without: {sent}");
+    assert_eq!(sent.matches("\r\n1 2000000\r\n").count(), 1, "with a delay of at most 2 s: {sent}");
+    assert_eq!(sent.matches("$1\r\n1\r\n$1\r\n1\r\n$7\r\n1000000\r\n").count(), 1, "without a delay: {sent}");
     fixture.limiter.redis().handle_bytes(fixture.now, &lacking(1));
     fixture.limiter.redis().handle_bytes(fixture.now, b"*2\r\n:-5\r\n:2000000\r\n");
     let effect = fixture.limiter.poll(fixture.now);
     let Some(Effect::Decide(BOB, Decision::Answer(reply))) = effect else { panic!("{effect:?}") };
     assert_eq!(retry_after(&reply), Some("2"));
-    assert_eq!((fixture.sent(), fixture.limiter.is_waiting(ALICE)), (String::new(), true), "nothing is given back");
+    assert_eq!((fixture.sent(), fixture.limiter.is_waiting(ALICE)), (String::new(), true), "no refund is sent");
     // The delay queue is empty again: the denial of the request without a reservation was not cached.
     fixture.limiter.done(fixture.now, ALICE);
     fixture.sent();
@@ -356,7 +356,7 @@ fn each_tick_releases_at_most_128_delayed_requests_and_the_rest_are_held_until_t
     let next = fixture.limiter.next_tick(fixture.now);
     assert!(next.is_some_and(|next| next <= fixture.now), "{next:?}");
 
-    assert!(fixture.limiter.done(fixture.now, RequestId(200)), "its token is to be given back");
+    assert!(fixture.limiter.done(fixture.now, RequestId(200)), "a refund is submitted");
     assert!(!fixture.limiter.is_waiting(RequestId(200)));
     let second = admitted(&fixture.tick());
     assert_eq!(second, (129..=199).chain(201..=257).map(RequestId).collect::<Vec<_>>());

@@ -27,7 +27,7 @@ impl Warnings {
         *last = Some(now);
         let since = match core::mem::take(suppressed) {
             0 => String::new(),
-            n => format!(" ({n} more like it since the last such line)"),
+            n => format!(" ({n} more since the last warning of this cause)"),
         };
         Some(format!("redis {}: {detail}{since}", cause.name()))
     }
@@ -45,7 +45,7 @@ mod tests {
             assert_eq!(warnings.line(Micros::from_secs(second), Failure::Reset, "gone"), None);
         }
         let later = warnings.line(Micros::from_secs(11), Failure::Reset, "gone");
-        assert_eq!(later.as_deref(), Some("redis reset: gone (9 more like it since the last such line)"));
+        assert_eq!(later.as_deref(), Some("redis reset: gone (9 more since the last warning of this cause)"));
     }
 
     #[test]

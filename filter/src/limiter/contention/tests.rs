@@ -40,7 +40,7 @@ fn few_checks_are_not_counted() {
 fn a_bucket_is_full_once_undecided_checks_take_all_its_tokens() {
     let mut contention = counting();
     let mallory = check(&[("everybody", 0), ("mallory", 1)]);
-    // 10 tokens, and one that is refilled meanwhile.
+    // 10 tokens, and one that is refilled within the span.
     for _ in 0..11 {
         assert_eq!(contention.full(&mallory, SPAN), None);
         contention.enter(&mallory);

@@ -51,7 +51,7 @@ fn spends(leases: &mut LeaseTable, now: Micros) -> bool {
 /// Table with 8 leased tokens of epoch 7, valid until 1.501 s.
 fn eight() -> LeaseTable {
     let mut leases = LeaseTable::new();
-    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "it has no rate yet");
+    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "the key has no rate yet");
     assert_eq!(ask(&mut leases, MS(1), 8, 7).want, Tokens(8));
     leases
 }
@@ -71,7 +71,7 @@ fn tokens_that_have_ended_are_not_spent() {
     let mut leases = eight();
     assert!(spends(&mut leases, MS(1_500)));
     assert!(!spends(&mut leases, MS(1_501)), "counted from when the call was sent");
-    assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis took it for used");
+    assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis counts the tokens as used");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn tokens_of_a_waiting_request_are_reported_once_it_is_admitted() {
 fn tokens_given_back_late_are_returned_to_redis() {
     let mut leases = eight();
     let spent = leases.spend(MS(2), &check(8)).unwrap();
-    assert_eq!((leases.due_returns(MS(900)), leases.next_sweep()), (vec![], None), "nothing is left");
+    assert_eq!((leases.due_returns(MS(900)), leases.next_sweep()), (vec![], None), "no token is left");
     leases.decided(MS(1_000), &check(8), &spent, false);
     let idle = leases.due_returns(leases.next_sweep().unwrap().max(MS(1_000)));
     assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(0), unused: Tokens(8) });
@@ -199,7 +199,7 @@ fn a_bucket_changed_by_an_override_is_checked_by_redis_and_its_leased_tokens_are
     let smaller = TokenBucket::new(twenty, twenty, Micros::from_secs(1)).unwrap();
     let smaller = Algorithm::LeasedBucket(LeasedBucket::new(smaller, Micros::from_secs(1)).unwrap());
     let mut call = BucketCheck { algorithm: smaller, ..check(1) };
-    assert!(leases.spend(MS(3), &call).is_none(), "what is held is of the larger one");
+    assert!(leases.spend(MS(3), &call).is_none(), "the leased tokens are of the larger bucket");
     leases.request(MS(3), Tokens(100), &mut call);
     let returned = Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) };
     assert!(asks(&call).settled.contains(&returned), "{:?}", asks(&call));

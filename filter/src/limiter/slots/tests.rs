@@ -28,8 +28,8 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> (Ticket, Call) {
-        let mut calls = self.slots.give_back(now, &mut self.background, holds, is_guess, &self.scripts);
+    fn release(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> (Ticket, Call) {
+        let mut calls = self.slots.release(now, &mut self.background, holds, is_guess, &self.scripts);
         assert_eq!(calls.len(), 1);
         calls.remove(0)
     }
@@ -75,7 +75,7 @@ fn all_leases_are_renewed_in_time_however_many_there_are() {
 #[test]
 fn a_failed_release_is_retried_until_the_lease_ends() {
     let mut fixture = Fixture::default();
-    let (ticket, call) = fixture.give_back(SEC(10), &holds(1), false);
+    let (ticket, call) = fixture.release(SEC(10), &holds(1), false);
     assert_eq!(call, holds(1).release_call(&fixture.scripts));
     fixture.fail(SEC(10), ticket, Failure::Unavailable);
     assert_eq!((fixture.due(SEC(10)), fixture.slots.next_due()), (vec![], Some(SEC(10).plus(MS(250)))));
@@ -90,7 +90,7 @@ fn a_failed_release_is_retried_until_the_lease_ends() {
 fn a_released_slot_is_not_pending() {
     for is_held in [0, 1] {
         let mut fixture = Fixture::default();
-        let (ticket, _) = fixture.give_back(SEC(10), &holds(1), false);
+        let (ticket, _) = fixture.release(SEC(10), &holds(1), false);
         fixture.released(SEC(10), ticket, is_held);
         assert_eq!((fixture.slots.next_due(), fixture.slots.returning.len()), (None, 0));
     }
@@ -100,7 +100,7 @@ fn a_released_slot_is_not_pending() {
 fn all_failed_releases_are_kept_and_retried_in_few_calls() {
     let mut fixture = Fixture::default();
     for request in 0..20_000 {
-        let (ticket, _) = fixture.give_back(SEC(10), &holds(request), false);
+        let (ticket, _) = fixture.release(SEC(10), &holds(request), false);
         fixture.fail(SEC(10), ticket, Failure::Unavailable);
     }
     assert_eq!((fixture.slots.pending_releases.len(), fixture.slots.returning.len()), (20_000, 0));
@@ -121,7 +121,7 @@ fn slots_of_several_keys_are_released_in_one_call_unless_redis_refuses_that() {
     let fail_releases = |fixture: &mut Fixture| {
         for key in [b"a", b"b"] {
             for request in 0..10 {
-                let (ticket, _) = fixture.give_back(SEC(10), &holds_of(key, request), false);
+                let (ticket, _) = fixture.release(SEC(10), &holds_of(key, request), false);
                 fixture.fail(SEC(10), ticket, Failure::Reset);
             }
         }
@@ -139,14 +139,14 @@ fn slots_of_several_keys_are_released_in_one_call_unless_redis_refuses_that() {
 #[test]
 fn a_guess_is_released_until_it_was_held_or_its_lease_has_ended() {
     let mut fixture = Fixture::default();
-    let (ticket, _) = fixture.give_back(SEC(10), &holds(1), true);
+    let (ticket, _) = fixture.release(SEC(10), &holds(1), true);
     fixture.released(SEC(10), ticket, 0);
     let again = fixture.due(SEC(10).plus(MS(250)));
     assert_eq!(again.len(), 1);
     fixture.released(SEC(10), again[0].0, 1);
     assert_eq!((fixture.slots.next_due(), fixture.slots.pending_releases.len()), (None, 0), "it was held");
 
-    let (ticket, _) = fixture.give_back(SEC(10), &holds(2), true);
+    let (ticket, _) = fixture.release(SEC(10), &holds(2), true);
     fixture.released(SEC(10), ticket, 0);
     let mut times = 1;
     while let Some(at) = fixture.slots.next_due() {
@@ -162,7 +162,7 @@ fn a_guess_is_released_until_it_was_held_or_its_lease_has_ended() {
 fn guesses_are_bounded_and_do_not_displace_held_slots() {
     let mut fixture = Fixture::default();
     for request in 0..40_000 {
-        let (ticket, _) = fixture.give_back(SEC(10), &holds(request), request >= 1_000);
+        let (ticket, _) = fixture.release(SEC(10), &holds(request), request >= 1_000);
         fixture.fail(SEC(10), ticket, Failure::Unavailable);
     }
     assert_eq!(fixture.slots.pending_releases.len(), 1_000 + 16_384);

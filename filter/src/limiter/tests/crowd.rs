@@ -148,11 +148,11 @@ fn a_flood_that_redis_decides_too_late_is_denied_and_not_admitted() {
         let (mut ends, _) = at_once(&mut fixture, 10_000, mallory);
         fixture.request(RequestId(20_000), "alice");
         fixture.now = fixture.now.plus(Micros::from_millis(300));
-        assert_eq!(fixture.tick(), [], "what has come by now is read first");
+        assert_eq!(fixture.tick(), [], "bytes that have arrived are read first");
         // The tick was late: a busy proxy reads the replies within eight ticks.
         (0..8).for_each(|_| ends.add(fixture.tick()));
         let failed = usize::from(mode == "deny");
-        assert_eq!(ends, Ends { admitted: 1 - failed, limited: 10_000, failed }, "alice is not mallory");
+        assert_eq!(ends, Ends { admitted: 1 - failed, limited: 10_000, failed }, "only mallory's key floods");
     }
 }
 

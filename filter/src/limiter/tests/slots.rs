@@ -52,7 +52,7 @@ fn a_request_that_ends_before_it_is_decided_releases_the_slot_it_gets() {
         let mut fixture = one_in_flight();
         fixture.request(ALICE, "alice");
         fixture.limiter.done(fixture.now, ALICE);
-        assert!(!fixture.sent().contains("ZREM"), "it holds none yet");
+        assert!(!fixture.sent().contains("ZREM"), "no slot is taken yet");
         assert_eq!(fixture.releases_after(reply), gives_back);
     }
 }
@@ -154,7 +154,7 @@ fn all_slots_of_requests_that_end_while_disconnected_are_released_on_reconnect()
     fixture.limiter.tick(fixture.now);
     let sent = fixture.sent();
     let owners = sent.matches("\r\n$24\r\n").count();
-    assert_eq!(owners, 4_096 + 1, "and what the lost check may have got");
+    assert_eq!(owners, 4_096 + 1, "and the slot that the lost check may have taken");
     assert!(sent.matches("ZREM").count() + sent.matches("EVALSHA").count() < 40);
 }
 
