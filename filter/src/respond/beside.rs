@@ -198,7 +198,7 @@ mod tests {
         for more in ["95", "99999999999999999999999", "", "unlimited", "-1"] {
             assert_eq!(beside(more), TRIPLE, "{more}");
         }
-        assert_eq!(set(headers(100, 94), &[OK, ("x-ratelimit-limit", "5")]), TRIPLE, "half a triple is none");
+        assert_eq!(set(headers(100, 94), &[OK, ("x-ratelimit-limit", "5")]), TRIPLE, "an incomplete triple is ignored");
     }
 
     #[test]

@@ -41,8 +41,8 @@ impl GrpcStatus {
     /// Returns the status of a name in capitals, such as `UNAVAILABLE`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        let place = NAMES.iter().position(|known| *known == name)?;
-        Self::from_code(u64::try_from(place).ok()?.saturating_add(1))
+        let index = NAMES.iter().position(|known| *known == name)?;
+        Self::from_code(u64::try_from(index).ok()?.saturating_add(1))
     }
 
     /// Numeric code of the status.
