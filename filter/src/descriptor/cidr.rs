@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_range_is_parsed_as_it_is_formatted_and_contains_its_own_address(address: IpAddr, prefix_len in 0_u8..=128) {
+        fn a_range_is_parsed_as_it_is_formatted_and_has_its_own_address(address: IpAddr, prefix_len in 0_u8..=128) {
             let address = address.to_canonical();
             prop_assume!(address.is_ipv6() || prefix_len <= 32);
             let cidr = Cidr::new(address, prefix_len).unwrap();

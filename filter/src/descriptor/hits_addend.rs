@@ -107,7 +107,7 @@ fn decimal(text: &[u8]) -> Option<Tokens> {
     let mantissa = text.split(|byte| *byte == b'e').next().unwrap_or_default();
     match text.get(mantissa.len()..)?.split_first() {
         None => digits(mantissa),
-        // Numbers of up to 20 digits are written out, so the exponent has at least two digits.
+        // Numbers of up to 20 digits are written out. An exponent of one digit is malformed.
         Some((_, zeros)) => digits(zeros).and(digits(mantissa)).filter(|_| zeros.len() > 1).map(|_| Tokens(u64::MAX)),
     }
 }

@@ -23,7 +23,7 @@ pub enum RequestBody {
     Unread,
     /// The body is not JSON, or did not arrive in time.
     Unreadable,
-    /// The body was read.
+    /// Values of a body that is JSON.
     Json(BodyValues),
 }
 

@@ -12,7 +12,7 @@ const MAX_COUNT: u16 = 1_000;
 
 /// Syntax tree of a regular expression.
 pub(super) enum Expression {
-    /// One byte of a class.
+    /// Byte of a class.
     Byte(Class),
     /// Start of the text.
     Start,
@@ -20,7 +20,7 @@ pub(super) enum Expression {
     End,
     /// Expressions one after the other.
     Sequence(Vec<Expression>),
-    /// One of several expressions.
+    /// Choice among several expressions.
     Choice(Vec<Expression>),
     /// Repetition of an expression, at least `min` and at most `max` times; unbounded without `max`.
     Repeat { what: Box<Expression>, min: u16, max: Option<u16> },
@@ -149,36 +149,36 @@ impl<'a> Parser<'a> {
         let mut ranges = Vec::new();
         let mut is_first = true;
         loop {
-            let place = self.at;
+            let position = self.at;
             let first = self.peek().ok_or(RegexError::Unpaired(start))?;
             self.advance(first);
             if first == ']' && !is_first {
                 break;
             }
             is_first = false;
-            ranges.extend(self.range(first, place)?);
+            ranges.extend(self.range(first, position)?);
         }
         Ok(self.byte(ranges, is_negated))
     }
 
-    /// Parses a member of a class that starts with `first` at `place`: a byte, an escape or a range.
-    fn range(&mut self, first: char, place: usize) -> Result<Vec<(u8, u8)>, RegexError> {
+    /// Parses a member of a class that starts with `first` at `position`: a byte, an escape or a range.
+    fn range(&mut self, first: char, position: usize) -> Result<Vec<(u8, u8)>, RegexError> {
         match first {
             // Named classes are outside of the subset.
-            '[' if self.rest().starts_with([':', '.', '=']) => return Err(RegexError::Unsupported(place)),
-            '\\' => return self.escape(place),
+            '[' if self.rest().starts_with([':', '.', '=']) => return Err(RegexError::Unsupported(position)),
+            '\\' => return self.escape(position),
             _ => {}
         }
-        let low = ascii(first, place)?;
+        let low = ascii(first, position)?;
         if !self.rest().starts_with('-') || self.rest().starts_with("-]") {
             return Ok(vec![(low, low)]);
         }
         self.advance('-');
-        let last = self.peek().ok_or(RegexError::Class(place))?;
+        let last = self.peek().ok_or(RegexError::Class(position))?;
         self.advance(last);
-        let high = ascii(last, place)?;
+        let high = ascii(last, position)?;
         let is_upward = low <= high && last != '\\';
-        if is_upward { Ok(vec![(low, high)]) } else { Err(RegexError::Class(place)) }
+        if is_upward { Ok(vec![(low, high)]) } else { Err(RegexError::Class(position)) }
     }
 
     /// Parses the repetition of `item`, if any.
@@ -235,8 +235,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn ascii(char: char, place: usize) -> Result<u8, RegexError> {
-    u8::try_from(char).ok().filter(u8::is_ascii).ok_or(RegexError::Class(place))
+fn ascii(char: char, position: usize) -> Result<u8, RegexError> {
+    u8::try_from(char).ok().filter(u8::is_ascii).ok_or(RegexError::Class(position))
 }
 
 fn count(text: &str) -> Option<u16> {
