@@ -1,4 +1,4 @@
-//! Tickets of calls to Redis: those of requests are the proxy's IDs, those of background calls are above 2³².
+//! Tickets of calls to Redis: those of requests are the proxy's IDs, those of background calls start at 2³².
 
 use super::RequestId;
 use crate::redis::Ticket;
