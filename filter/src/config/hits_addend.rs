@@ -33,7 +33,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
     let default = fields.or("default", least.max(1), |node| node.integer(least..=most));
     let on_invalid = fields.or("on_invalid", OnInvalid::Default, on_invalid);
     let on_missing = fields.or("on_missing", on_invalid.unwrap_or(OnInvalid::Default), self::on_invalid);
-    Some(HitsAddend::CachedDenial(RequestHits {
+    Some(HitsAddend::FromRequest(RequestHits {
         source: source?,
         default: Tokens(default?),
         min: Tokens(min?),

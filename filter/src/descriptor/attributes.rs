@@ -1,4 +1,4 @@
-//! What a limit can see of a request.
+//! Attributes of a request that limits read.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -11,29 +11,29 @@ use super::memo::Memo;
 use super::{body::JsonScanner, json_pointer::JsonPointer};
 use crate::pairs;
 
-/// A request as the filter's core sees it: lent by a proxy, or made up by a test.
+/// Request, as provided by a proxy or by a test.
 pub trait Attributes {
-    /// All request headers, `:path`, `:method` and `:authority` included, as proxy-wasm encodes pairs. Names are in
-    /// lower case, and a repeated header is a pair for each of its values.
+    /// All request headers, including `:path`, `:method` and `:authority`, as proxy-wasm encodes pairs. Names are in
+    /// lower case, and a repeated header has a pair for each of its values.
     fn headers(&self) -> &[u8];
 
-    /// A property of the proxy's, such as `["source", "address"]`. `None` where the proxy knows none.
+    /// Property of the proxy, such as `["source", "address"]`. `None` if the proxy has no value.
     ///
-    /// Envoy's are named under "Attributes" in its documentation.
+    /// Envoy's documentation lists its properties under "Attributes".
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 
-    /// The request's body, as far as limits read it.
+    /// Values of the request's body that limits read.
     fn body(&self) -> &RequestBody {
         &RequestBody::None
     }
 
-    /// What limits have found out about this request so far. Another for each request.
+    /// Memo of this request: values that its limits have already read.
     fn memo(&self) -> &Memo;
 }
 
 impl dyn Attributes + '_ {
-    /// A request header, by its name in lower case. The values of a repeated header are joined by commas, those of
-    /// `cookie` by semicolons. `None` where the request has no such header.
+    /// Returns a request header by its name in lower case. The values of a repeated header are joined by commas, those
+    /// of `cookie` by semicolons. `None` if the request does not have the header.
     #[must_use]
     #[inline(never)]
     pub fn header<'a>(&'a self, name: &'a str) -> Option<Cow<'a, [u8]>> {
@@ -49,7 +49,7 @@ impl dyn Attributes + '_ {
     }
 }
 
-/// A request made up by a test.
+/// Request of a test.
 #[cfg(test)]
 #[derive(Default)]
 pub(crate) struct Request {
@@ -77,7 +77,7 @@ impl Request {
         self
     }
 
-    /// With a body that is read at a JSON pointer.
+    /// Sets a body that is read at a JSON pointer.
     pub(crate) fn json(self, pointer: &str, body: &str) -> Self {
         let mut scanner = JsonScanner::new(&Vec::from_iter(JsonPointer::parse(pointer)).into(), 1);
         scanner.push(body.as_bytes());

@@ -1,26 +1,26 @@
-//! Requests that are refused for what they say, or do not say, where a limit is to read it.
+//! Rejections of requests in which a value that a limit reads is missing, malformed, repeated or too long.
 
 use crate::units::Tokens;
 
-/// Why a request is answered 4xx in place of being checked.
+/// Reason to reject a request with a 4xx local reply, without a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
-    /// It does not say what it costs.
+    /// The hits addend is missing or malformed.
     #[error("expected a whole number of hits up to {}", .max.0)]
     Hits {
-        /// The most that it may say.
+        /// Maximum hits addend.
         max: Tokens,
     },
-    /// It does not say how long its body is.
+    /// The `content-length` is missing.
     #[error("expected a content-length")]
     Length,
-    /// Its body cannot be read.
+    /// The body cannot be read.
     #[error("expected a JSON body")]
     Body,
-    /// A header, parameter or cookie has several values where `repeated: reject` is configured.
+    /// A header, query parameter or cookie with `repeated: reject` has several values.
     #[error("expected one value of what identifies the client, found several")]
     Repeated,
-    /// The values for a key are too long, and too many, to be read within a request's bounds.
+    /// The values for a key are too long or too many to be read within the work allowed per request.
     #[error("expected shorter headers")]
     TooLarge,
 }

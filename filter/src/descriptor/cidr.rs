@@ -3,7 +3,7 @@
 use alloc::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A range of addresses that share their first bits. IPv4 addresses mapped into IPv6 are IPv4 addresses.
+/// Range of IP addresses with a common prefix. IPv4 addresses mapped into IPv6 count as IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
     network: IpAddr,
@@ -11,8 +11,8 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// The range of `address` whose first `prefix_len` bits count: ≤ 32 for IPv4, ≤ 128 for IPv6. `None` for
-    /// more.
+    /// Creates the range that contains `address` and has a prefix of `prefix_len` bits: ≤ 32 for IPv4, ≤ 128 for IPv6.
+    /// `None` if `prefix_len` is greater.
     #[must_use]
     pub fn new(address: IpAddr, prefix_len: u8) -> Option<Self> {
         let prefix_len = match (address, address.to_canonical()) {
@@ -34,26 +34,26 @@ impl Cidr {
         Some(Self { network, prefix_len })
     }
 
-    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or an address alone. Bits behind the prefix do not count.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address alone. Bits after the prefix are ignored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let Some((address, prefix_len)) = text.split_once('/') else {
             let address: IpAddr = text.parse().ok()?;
             return Self::new(address, if address.is_ipv4() { 32 } else { 128 });
         };
-        // `str::parse` alone would take a sign as well.
+        // `str::parse` alone would accept a sign.
         let is_number = prefix_len.bytes().all(|byte| byte.is_ascii_digit());
         Self::new(address.parse().ok()?, prefix_len.parse().ok().filter(|_| is_number)?)
     }
 
-    /// Whether `address` is of this range.
+    /// Whether the range contains `address`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         Self::new(address.to_canonical(), self.prefix_len) == Some(*self)
     }
 }
 
-/// As `10.0.0.0/8`.
+/// Formats the range as `10.0.0.0/8`.
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.prefix_len)
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_of_the_range_whose_first_bits_it_has() {
+    fn a_range_contains_the_addresses_with_its_prefix() {
         assert!(contains("10.0.0.0/8", "10.255.3.4"));
         assert!(!contains("10.0.0.0/8", "11.0.0.0"));
         assert!(contains("192.168.1.77/25", "192.168.1.1"));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_everything_of_its_family() {
+    fn a_prefix_of_zero_bits_contains_all_addresses_of_its_family() {
         assert!(contains("0.0.0.0/0", "255.255.255.255"));
         assert!(contains("::/0", "ffff::"));
         assert!(!contains("0.0.0.0/0", "::"));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_none() {
+    fn malformed_ranges_are_refused() {
         for text in
             ["", "/", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/+8", "10.0.0/8", "10.0.0.0/8/8", "a/8", "::/256"]
         {
@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_range_shows_as_it_is_written_and_has_its_own_address(address: IpAddr, prefix_len in 0_u8..=128) {
+        fn a_range_is_parsed_as_it_is_formatted_and_has_its_own_address(address: IpAddr, prefix_len in 0_u8..=128) {
             let address = address.to_canonical();
             prop_assume!(address.is_ipv6() || prefix_len <= 32);
             let cidr = Cidr::new(address, prefix_len).unwrap();
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_breaks_it(text in "[0-9a-f:./]{0,24}") {
+        fn any_text_is_parsed_without_panic(text in "[0-9a-f:./]{0,24}") {
             let _ = Cidr::parse(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! Whose request it is, where proxies stand between.
+//! Client address: the address of the client behind trusted proxies.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,28 +7,29 @@ use super::attributes::Attributes;
 use super::cidr::Cidr;
 use super::memo::{Exhausted, Purpose};
 
-/// Bytes at the end of `x-forwarded-for` that are looked at: what is further left, no proxy of ours has added.
+/// Maximum number of bytes read, from the end of `x-forwarded-for`. Trusted proxies append: no trusted hop is further
+/// left.
 const MAX_FORWARDED: usize = 2_048;
-/// Hops that are looked at.
+/// Maximum number of hops read.
 const MAX_HOPS: usize = 64;
-/// Bytes of the shortest hop and its comma.
+/// Length of the shortest hop with its comma, in bytes.
 const MIN_HOP: usize = 3;
-/// Work of looking at one byte of `x-forwarded-for`.
+/// Work of reading one byte of `x-forwarded-for`.
 const FORWARDED_BYTE: usize = 48;
 /// Work of comparing an address with a range.
 const RANGE: usize = 24;
 
-/// Which proxies in front of this one are trusted to have said whom they got the request from.
+/// Trusted proxies in front of this one, whose entries in `x-forwarded-for` are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustedProxies {
-    /// So many, see [`client_address`].
+    /// Number of trusted proxies, see [`client_address`].
     Hops(u8),
-    /// Those with such addresses, see [`untrusted_address`].
+    /// Addresses of trusted proxies, see [`untrusted_address`].
     Cidrs(Vec<Cidr>),
 }
 
 impl TrustedProxies {
-    /// The address of the client behind them. `None` where it is unknown.
+    /// Returns the address of the client behind the trusted proxies. `None` if it is unknown.
     pub(super) fn read(&self, request: &dyn Attributes, purpose: Purpose) -> Result<Option<IpAddr>, Exhausted> {
         let source = request.memo().source_address(|| request.property(&["source", "address"]));
         let forwarded_for = if *self == Self::Hops(0) { None } else { request.header("x-forwarded-for") };
@@ -46,17 +47,17 @@ impl TrustedProxies {
     }
 }
 
-/// The client's address: the rightmost hop that is not trusted.
+/// Returns the client's address: the rightmost hop that is not trusted.
 ///
-/// `source` is what Envoy settled on (`source.address`: `ip:port`, `[ip]:port`, or the name of a pipe).
-/// `forwarded_for` is the header `x-forwarded-for`, which each proxy appends to whom it got the request from.
-/// With no `trusted_hops` the client is `source`. With N it stands N places left of the chain's end, the chain
-/// being `forwarded_for` and then `source`, unless Envoy has appended that already (`use_remote_address`).
-/// What stands further left is the client's own invention and not looked at. Where the chain is shorter, or an
-/// address is none, the client is `source` after all.
+/// `source` is Envoy's downstream address (`source.address`: `ip:port`, `[ip]:port`, or the name of a pipe).
+/// `forwarded_for` is the header `x-forwarded-for`, to which each proxy appends the address of its downstream.
+/// With 0 `trusted_hops`, the client is `source`. With N, the client is N hops left of the end of the chain, which is
+/// `forwarded_for` followed by `source`, unless Envoy has already appended `source` (`use_remote_address`).
+/// Hops further left are under the client's control and not read. If the chain is too short, or the hop is not an
+/// address, the client is `source`.
 ///
-/// The address has no port and no zone, and an IPv4 address mapped into IPv6 is that IPv4 address. `None` where
-/// not even `source` is an address.
+/// The returned address has no port and no zone; an IPv4 address mapped into IPv6 is returned as IPv4. `None` if
+/// `source` is not an address either.
 #[must_use]
 pub fn client_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, trusted_hops: u8) -> Option<IpAddr> {
     let source = source.and_then(address);
@@ -68,12 +69,11 @@ pub fn client_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, trust
     hops.nth(usize::from(places_before_source)).and_then(address).or(source)
 }
 
-/// The client's address: the rightmost hop whose address is not `trusted`, of the chain that
-/// [`client_address`] describes.
+/// Returns the client's address: the rightmost hop whose address is not `trusted`, in the chain of [`client_address`].
 ///
-/// Where all are trusted it is the leftmost. Where a trusted proxy names no address it is that proxy's. A source
-/// that has no address, a pipe, is trusted: only what runs on this machine comes that way. `None` where there is
-/// no address at all.
+/// If all hops are trusted, the client is the leftmost one. If a trusted proxy has appended no address, the client is
+/// that proxy. A source without an address, a pipe, is trusted: only local processes connect that way. `None` if the
+/// chain has no address.
 #[must_use]
 pub fn untrusted_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, trusted: &[Cidr]) -> Option<IpAddr> {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|cidr| cidr.contains(*address));
@@ -88,12 +88,12 @@ pub fn untrusted_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, tr
     client
 }
 
-/// The hops of a header, from the right, as far as they are looked at. Empty elements of a list do not count (RFC 9110,
-/// §5.6.1.2).
+/// Iterates over the hops of a header from the right, up to the maximum numbers of bytes and hops. Empty elements of
+/// the list do not count (RFC 9110, §5.6.1.2).
 fn hops(forwarded_for: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
     let mut header = forwarded_for.unwrap_or_default();
     if let Some(start) = header.len().checked_sub(MAX_FORWARDED) {
-        // Without the rest of an element that starts before.
+        // The first element of the tail may be incomplete.
         let tail = header.get(start..).unwrap_or_default();
         let comma = tail.iter().position(|byte| *byte == b',').unwrap_or(tail.len());
         header = tail.get(comma..).unwrap_or_default();
@@ -101,7 +101,7 @@ fn hops(forwarded_for: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
     header.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).take(MAX_HOPS)
 }
 
-/// An address with or without brackets, port and zone.
+/// Parses an address with or without brackets, port and zone.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;
     if let Some(bracketed) = text.strip_prefix('[') {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_to_the_left_is_not_looked_at() {
+    fn hops_far_to_the_left_are_not_read() {
         let junk = "6.6.6.6, ".repeat(5_000);
         is("10.0.0.1:80", &format!("{junk}203.0.113.9"), 1, "203.0.113.9");
         is("10.0.0.1:80", &format!("203.0.113.9{}", ",".repeat(5_000)), 1, "10.0.0.1");
@@ -162,32 +162,32 @@ mod tests {
     }
 
     #[test]
-    fn without_trusted_hops_the_header_is_not_believed() {
+    fn without_trusted_hops_the_header_is_ignored() {
         is("198.51.100.7:4711", "6.6.6.6", 0, "198.51.100.7");
         is("[2001:db8::7]:4711", "6.6.6.6", 0, "2001:db8::7");
     }
 
     #[test]
-    fn behind_one_balancer_the_client_is_whom_the_balancer_saw() {
+    fn behind_one_load_balancer_the_client_is_the_hop_it_appended() {
         is("10.0.0.1:80", "203.0.113.9", 1, "203.0.113.9");
     }
 
     #[test]
-    fn what_a_client_writes_into_the_header_itself_is_not_reached() {
+    fn hops_sent_by_the_client_itself_are_not_reached() {
         is("10.0.0.1:80", "6.6.6.6, 203.0.113.9", 1, "203.0.113.9");
         is("10.0.0.1:80", "6.6.6.6,7.7.7.7, 203.0.113.9, 10.0.0.2", 2, "203.0.113.9");
     }
 
     #[test]
-    fn an_envoy_that_appends_its_peer_itself_does_not_add_a_hop() {
+    fn a_source_that_envoy_has_appended_itself_does_not_add_a_hop() {
         is("10.0.0.1:80", "6.6.6.6, 203.0.113.9, 10.0.0.1", 1, "203.0.113.9");
         is("10.0.0.1:80", "203.0.113.9, 10.0.0.2, 10.0.0.1", 2, "203.0.113.9");
-        // Only once: a client called 10.0.0.1 in front of a proxy called 10.0.0.1.
+        // Only one hop is skipped: a client at 10.0.0.1 may be in front of a proxy at 10.0.0.1.
         is("10.0.0.1:80", "6.6.6.6, 10.0.0.1, 10.0.0.1", 1, "10.0.0.1");
     }
 
     #[test]
-    fn a_chain_that_is_too_short_ends_at_the_peer() {
+    fn with_a_chain_that_is_too_short_the_client_is_the_source() {
         is("10.0.0.1:80", "203.0.113.9", 2, "10.0.0.1");
         is("10.0.0.1:80", "", 1, "10.0.0.1");
         is("10.0.0.1:80", "10.0.0.1", 1, "10.0.0.1");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_that_is_no_address_is_the_peer() {
+    fn with_a_hop_that_is_no_address_the_client_is_the_source() {
         for garbage in
             ["unknown", "_hidden", "1.2.3", "1.2.3.4.5", "1.2.3.4:99999", "[::1", "[::1]80", "01.2.3.4", "::g"]
         {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_on_a_pipe_has_no_address_but_may_forward() {
+    fn a_source_on_a_pipe_has_no_address_but_may_forward() {
         for pipe in ["/run/envoy.sock", "@abstract", ""] {
             assert_eq!(client(pipe, "203.0.113.9", 0), None);
             is(pipe, "6.6.6.6, 203.0.113.9", 1, "203.0.113.9");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_known_proxies_the_client_is_the_first_stranger_from_the_right() {
+    fn behind_trusted_proxies_the_client_is_the_rightmost_untrusted_hop() {
         for (source, forwarded_for, expected) in [
             ("198.51.100.7:80", "6.6.6.6", "198.51.100.7"),
             ("10.0.0.1:80", "6.6.6.6, 203.0.113.9", "203.0.113.9"),
@@ -251,18 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn among_known_proxies_alone_the_client_is_the_farthest() {
+    fn with_only_trusted_proxies_the_client_is_the_leftmost() {
         assert_eq!(untrusted("10.0.0.1:80", "").as_deref(), Some("10.0.0.1"));
         assert_eq!(untrusted("10.0.0.1:80", "10.0.0.3, 10.0.0.2").as_deref(), Some("10.0.0.3"));
     }
 
     #[test]
-    fn a_known_proxy_that_names_no_address_is_the_client() {
+    fn a_trusted_proxy_that_appends_no_address_is_the_client() {
         assert_eq!(untrusted("10.0.0.1:80", "203.0.113.9, unknown, 10.0.0.2").as_deref(), Some("10.0.0.2"));
     }
 
     #[test]
-    fn a_pipe_is_known() {
+    fn a_pipe_is_trusted() {
         assert_eq!(untrusted("/run/envoy.sock", "6.6.6.6, 203.0.113.9").as_deref(), Some("203.0.113.9"));
         assert_eq!(untrusted("/run/envoy.sock", ""), None);
         assert_eq!(untrusted_address(None, None, &[]), None);
@@ -270,12 +270,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_client_sends_changes_nothing(
+        fn hops_invented_by_a_client_change_nothing(
             invented in proptest::collection::vec(any::<u8>(), 0..40),
             client: core::net::Ipv4Addr,
             trusted in proptest::collection::vec(any::<core::net::Ipv6Addr>(), 0..4),
         ) {
-            // The client's own proxy, the first trusted one, appends the client's address to what it sent.
+            // The first trusted proxy appends the client's address to the header that the client sent.
             let mut header = invented;
             header.extend_from_slice(format!(", {client}").as_bytes());
             for proxy in &trusted {

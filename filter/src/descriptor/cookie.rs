@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-/// Adds the values of the cookies named `name` in one header `cookie`, without blanks and quotes around them.
+/// Appends the values of the cookies named `name` in one `cookie` header, without surrounding blanks and quotes.
 ///
-/// Only semicolons separate cookies. Blanks around names count no more than in browsers (§5.2).
+/// Only semicolons separate cookies. Blanks around names are ignored, as in browsers (§5.2).
 pub(super) fn cookies<'a>(header: &'a [u8], name: &str, values: &mut Vec<&'a [u8]>) {
     for pair in header.split(|byte| *byte == b';') {
         let behind_name = pair.trim_ascii_start().strip_prefix(name.as_bytes());
@@ -49,14 +49,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_matched_whole_and_with_its_case() {
+    fn a_name_is_matched_as_a_whole_and_case_sensitively() {
         for header in ["", "Session=abc", "xsession=abc", "sessions=abc", "session", "a=session=abc", "=session"] {
             assert_eq!(session(header), None, "{header}");
         }
     }
 
     #[test]
-    fn all_of_a_name_are_found_in_their_order() {
+    fn all_cookies_of_a_name_are_found_in_order() {
         assert_eq!(sessions("session=a; x=1; session=b"), ["a", "b"]);
     }
 }

@@ -1,9 +1,9 @@
-//! BLAKE2b with 16 bytes of digest (RFC 7693): `b2sum -l 128`.
+//! BLAKE2b with a digest of 16 bytes (RFC 7693): `b2sum -l 128`.
 //!
-//! WebAssembly has 64-bit words but no SHA instructions: this takes a tenth of the time of the compact SHA-256 of the
-//! crate `sha2`, and 60 KB of a client's header have to be hashed in a fraction of a millisecond.
+//! WebAssembly has 64-bit words but no SHA instructions: BLAKE2b takes a tenth of the time of the compact SHA-256 of
+//! the crate `sha2`, and 60 KB of a client's headers have to be hashed in a fraction of a millisecond.
 
-/// A digest.
+/// Digest of 16 bytes.
 pub(super) type Hash = [u8; 16];
 
 const IV: [u64; 8] = [
@@ -16,7 +16,7 @@ const IV: [u64; 8] = [
     0x1f83_d9ab_fb41_bd6b,
     0x5be0_cd19_137e_2179,
 ];
-/// The order of a block's words in each of ten rounds, of which the first two come again.
+/// Order of a block's words in each of ten rounds; the eleventh and twelfth repeat the first two.
 const SIGMA: [[u8; 16]; 10] = [
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
     [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
@@ -30,16 +30,16 @@ const SIGMA: [[u8; 16]; 10] = [
     [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
 ];
 const BLOCK: usize = 128;
-/// No key, a fanout and depth of one, 16 bytes of digest.
+/// Parameter block: no key, fanout 1, depth 1, digest of 16 bytes.
 const PARAMETERS: u64 = 0x0101_0010;
 
-/// The digest of `bytes`.
+/// Returns the digest of `bytes`.
 pub(super) fn hash(bytes: &[u8]) -> Hash {
     let mut state = IV;
     let [first, ..] = &mut state;
     *first ^= PARAMETERS;
     let (mut rest, mut before) = (bytes, 0_u64);
-    // The last block is one even if it is full, or empty.
+    // The last block is compressed below, even if it is full or empty.
     while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>()
         && !behind.is_empty()
     {
@@ -96,7 +96,7 @@ fn mix(a: &mut u64, b: &mut u64, c: &mut u64, d: &mut u64, x: u64, y: u64) {
 mod tests {
     use super::*;
 
-    /// As coreutils' `b2sum -l 128` has them.
+    /// Digests are from `b2sum -l 128` of coreutils.
     #[test]
     fn digests_are_those_of_other_implementations() {
         let hex = |bytes: &[u8]| hash(bytes).map(|byte| format!("{byte:02x}")).concat();

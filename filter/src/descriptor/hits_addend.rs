@@ -1,4 +1,4 @@
-//! How many tokens a request spends.
+//! Hits addend: the number of tokens that a request spends.
 
 use super::attributes::Attributes;
 use super::bad_request::BadRequest;
@@ -7,65 +7,65 @@ use super::source::Source;
 use super::value::Value;
 use crate::units::Tokens;
 
-/// How many tokens a request spends.
+/// Hits addend of a limit: the number of tokens that a request spends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HitsAddend {
-    /// As many whatever the request, ≤ 1,000,000,000. Zero looks at the bucket and spends nothing.
+    /// Constant number, ≤ 1,000,000,000. With 0, a request checks the bucket and spends nothing.
     Constant(Tokens),
-    /// As many as the request says.
-    CachedDenial(RequestHits),
+    /// Number read from the request.
+    FromRequest(RequestHits),
 }
 
-/// A number of hits that a request says.
+/// Hits addend that is read from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHits {
-    /// Where it says so.
+    /// Source of the number.
     pub source: Source,
-    /// For a request that does not. From `min` to `max`.
+    /// Hits addend of a request without a number. From `min` to `max`.
     pub default: Tokens,
-    /// The least that a request spends, ≤ `max`.
+    /// Minimum that a request spends, ≤ `max`.
     pub min: Tokens,
-    /// The most that a request spends, ≤ 1,000,000,000.
+    /// Maximum that a request spends, ≤ 1,000,000,000.
     pub max: Tokens,
-    /// For a request that says nothing.
+    /// Handling of a request without a value.
     pub on_missing: OnInvalid,
-    /// For a request that says something else than a number up to `max`, or in a body that cannot be read.
+    /// Handling of a request whose value is not a number up to `max`, or whose body cannot be read.
     pub on_invalid: OnInvalid,
 }
 
-/// What becomes of a request that does not say how many hits it is.
+/// Handling of a request whose hits addend is missing or malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInvalid {
-    /// It spends the default; where its number is too large, the maximum.
+    /// The request spends the default; if its number is too large, the maximum.
     Default,
-    /// It spends the maximum.
+    /// The request spends the maximum.
     Max,
-    /// It is answered 400; without a `content-length` that is to be read, 411.
+    /// The request is rejected with 400, or with 411 if the source is `content-length` and it is missing.
     Reject,
 }
 
 impl HitsAddend {
-    /// What `request` spends. One that is to be rejected spends the default where the limit is not `enforced`.
+    /// Returns the cost of `request`. If the limit is not `enforced`, a request to be rejected spends the default.
     ///
     /// # Errors
-    /// Where the request does not say so, such ones are to be rejected, and the limit is enforced.
+    /// If the hits addend is missing or malformed, is to be rejected, and the limit is enforced.
     pub fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
         match self {
             Self::Constant(tokens) => Ok(*tokens),
-            Self::CachedDenial(hits) => hits.cost(request, enforced),
+            Self::FromRequest(hits) => hits.cost(request, enforced),
         }
     }
 
-    /// Where it is read.
+    /// Source of the number, unless constant.
     #[must_use]
     pub fn source(&self) -> Option<&Source> {
         match self {
             Self::Constant(_) => None,
-            Self::CachedDenial(hits) => Some(&hits.source),
+            Self::FromRequest(hits) => Some(&hits.source),
         }
     }
 
-    /// Whether it is the length of the request's body.
+    /// Whether the hits addend is the length of the request's body.
     #[must_use]
     pub fn is_length(&self) -> bool {
         self.source().is_some_and(is_length)
@@ -74,13 +74,13 @@ impl HitsAddend {
 
 impl RequestHits {
     fn cost(&self, request: &dyn Attributes, enforced: bool) -> Result<Tokens, BadRequest> {
-        let value = self.source.value(request).or_else(|| self.no_length(request));
-        let said = value.as_deref().and_then(decimal);
-        let otherwise = match (&value, self.source.is_unreadable(request.body())) {
+        let value = self.source.value(request).or_else(|| self.zero_length(request));
+        let number = value.as_deref().and_then(decimal);
+        let fallback = match (&value, self.source.is_unreadable(request.body())) {
             (None, false) => self.on_missing,
             _ => self.on_invalid,
         };
-        match (said, otherwise) {
+        match (number, fallback) {
             (Some(tokens), _) if tokens <= self.max => Ok(tokens.max(self.min)),
             (_, OnInvalid::Reject) if enforced && value.is_none() && is_length(&self.source) => Err(BadRequest::Length),
             (_, OnInvalid::Reject) if enforced => Err(BadRequest::Hits { max: self.max }),
@@ -89,8 +89,8 @@ impl RequestHits {
         }
     }
 
-    /// The length of the body of a request that has none.
-    fn no_length(&self, request: &dyn Attributes) -> Option<Value<'static>> {
+    /// Length 0 for a request without a body, if the source is `content-length`.
+    fn zero_length(&self, request: &dyn Attributes) -> Option<Value<'static>> {
         let has_none = is_length(&self.source) && matches!(request.body(), RequestBody::None);
         has_none.then_some(Value::Lent(b"0"))
     }
@@ -100,14 +100,14 @@ fn is_length(source: &Source) -> bool {
     matches!(source, Source::RequestHeader { name, .. } if name == "content-length")
 }
 
-/// A number of decimal digits with blanks around; beyond 64 bits the greatest there is. So is the spelling of JSON's
-/// numbers that have more digits than that: digits, `e`, and how many zeros follow.
+/// Parses a decimal number with optional surrounding blanks; saturates at 64 bits. Also accepts the spelling of JSON
+/// numbers with more digits: digits, `e`, and the number of zeros that follow.
 fn decimal(text: &[u8]) -> Option<Tokens> {
     let text = text.trim_ascii();
     let mantissa = text.split(|byte| *byte == b'e').next().unwrap_or_default();
     match text.get(mantissa.len()..)?.split_first() {
         None => digits(mantissa),
-        // Up to 20 digits, they are written out.
+        // Numbers of up to 20 digits are written out. An exponent of one digit is malformed.
         Some((_, zeros)) => digits(zeros).and(digits(mantissa)).filter(|_| zeros.len() > 1).map(|_| Tokens(u64::MAX)),
     }
 }
@@ -132,14 +132,14 @@ mod tests {
         Source::request_header(name)
     }
 
-    /// 2 to 1,000 hits, 3 by default.
+    /// Hits addend of 2 to 1,000, 3 by default.
     fn hits(source: Source, on_invalid: OnInvalid) -> RequestHits {
         let (default, min, max) = (Tokens(3), Tokens(2), Tokens(1_000));
         RequestHits { source, default, min, max, on_missing: on_invalid, on_invalid }
     }
 
     fn costs(hits: &RequestHits, request: &Request) -> Result<u64, BadRequest> {
-        HitsAddend::CachedDenial(hits.clone()).cost(request, true).map(|tokens| tokens.0)
+        HitsAddend::FromRequest(hits.clone()).cost(request, true).map(|tokens| tokens.0)
     }
 
     fn by_header(on_invalid: OnInvalid, value: &str) -> Result<u64, BadRequest> {
@@ -149,7 +149,7 @@ mod tests {
     const NO_HITS: Result<u64, BadRequest> = Err(BadRequest::Hits { max: Tokens(1_000) });
 
     #[test]
-    fn a_header_says_what_a_request_costs() {
+    fn a_header_has_the_cost_of_a_request() {
         for (value, cost) in [("17", 17), (" 0017 ", 17), ("1000", 1_000)] {
             for on_invalid in [DEFAULT, MAX, REJECT] {
                 assert_eq!(by_header(on_invalid, value), Ok(cost), "{value}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_pays_less_than_the_minimum() {
+    fn no_request_costs_less_than_the_minimum() {
         for value in ["0", "1", "000", "2"] {
             for on_invalid in [DEFAULT, MAX, REJECT] {
                 assert_eq!(by_header(on_invalid, value), Ok(2), "{value}");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_pays_more_than_the_maximum() {
+    fn no_request_costs_more_than_the_maximum() {
         for value in ["1001", "99999999999999999999999999", "1e20", "12e4000000000000000000000000000"] {
             for (on_invalid, cost) in [(DEFAULT, Ok(1_000)), (MAX, Ok(1_000)), (REJECT, NO_HITS)] {
                 assert_eq!(by_header(on_invalid, value), cost, "{value}");
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_not_enforced_rejects_nothing() {
-        let shadow = HitsAddend::CachedDenial(hits(header("x-cost"), REJECT));
+        let shadow = HitsAddend::FromRequest(hits(header("x-cost"), REJECT));
         for request in [Request::default(), Request::default().header("x-cost", "five")] {
             assert_eq!(shadow.cost(&request, false), Ok(Tokens(3)));
         }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_says_it_as_a_number_or_a_string_of_digits() {
+    fn a_body_has_the_cost_as_a_number_or_a_string_of_digits() {
         let source = Source::RequestBody(JsonPointer::parse("/n").unwrap());
         let cost = |on_invalid, n: &str| {
             costs(&hits(source.clone(), on_invalid), &Request::default().json("/n", &format!(r#"{{"n": {n}}}"#)))
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_body_is_what_its_header_says() {
+    fn the_length_of_a_body_is_its_content_length() {
         let sized = |on_invalid| hits(header("content-length"), on_invalid);
         let streamed = |length: Option<&str>| {
             let request = Request::default().body(RequestBody::Unread);
@@ -264,6 +264,6 @@ mod tests {
                 assert_eq!(costs(&sized(on_invalid), &streamed(Some(length))), cost, "{length}");
             }
         }
-        assert!(HitsAddend::CachedDenial(sized(DEFAULT)).is_length() && !HitsAddend::Constant(Tokens(1)).is_length());
+        assert!(HitsAddend::FromRequest(sized(DEFAULT)).is_length() && !HitsAddend::Constant(Tokens(1)).is_length());
     }
 }

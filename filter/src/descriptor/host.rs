@@ -1,10 +1,10 @@
-//! Hosts: `shop.example`, however a client writes it.
+//! Normalized hosts: one spelling of `shop.example`, however a client writes it.
 
 use alloc::borrow::Cow;
 use core::net::Ipv6Addr;
 
-/// The host in an `:authority` (RFC 3986, §3.2): in lower case, without user information, port, and the dot at the end
-/// of a fully qualified name. An IPv6 address has its shortest form.
+/// Returns the host of an `:authority` (RFC 3986, §3.2): in lower case, without user information, port, and the dot at
+/// the end of a fully qualified name. An IPv6 address is in its shortest form, in brackets.
 pub(super) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     let start = authority.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at.saturating_add(1));
     let host = without_port(authority.get(start..).unwrap_or_default());
@@ -16,7 +16,7 @@ pub(super) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     if host.iter().any(u8::is_ascii_uppercase) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
-/// Whether hosts are compared with `text` as it is: no other text is a request's host.
+/// Whether `text` is a normalized host. No other text ever equals a request's host.
 pub(crate) fn is_host(text: &str) -> bool {
     host(text.as_bytes()) == text.as_bytes()
 }
@@ -24,13 +24,13 @@ pub(crate) fn is_host(text: &str) -> bool {
 fn without_port(host: &[u8]) -> &[u8] {
     let digits = host.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     match host.get(..host.len().saturating_sub(digits)).and_then(<[u8]>::split_last) {
-        // Not the end of an IPv6 address without brackets.
+        // The colon is not part of an IPv6 address without brackets.
         Some((b':', name)) if !name.contains(&b':') || name.ends_with(b"]") => name,
         _ => host,
     }
 }
 
-/// An IPv6 address, in brackets or not.
+/// Parses an IPv6 address, with or without brackets.
 fn address(host: &[u8]) -> Option<Ipv6Addr> {
     let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
     bare.contains(&b':').then(|| str::from_utf8(bare).ok()?.parse().ok())?
@@ -75,15 +75,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_host_is_its_own_host(authority in "[a-zA-Z0-9.:@\\[\\]%-]{0,30}") {
+        fn a_normalized_host_is_unchanged(authority in "[a-zA-Z0-9.:@\\[\\]%-]{0,30}") {
             let once = of(&authority);
-            // What is left of a port within a port is another name.
+            // A host with the rest of a second port or user information is another name.
             prop_assume!(!once.contains([':', '@']));
             prop_assert_eq!(of(&once), once);
         }
 
         #[test]
-        fn no_authority_breaks_it(authority: Vec<u8>) {
+        fn any_authority_is_read_without_panic(authority: Vec<u8>) {
             let _ = host(&authority);
         }
     }

@@ -1,16 +1,16 @@
-//! JSON pointers (RFC 6901): places in a JSON document.
+//! JSON pointers (RFC 6901).
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A place in a JSON document: the steps to it.
+/// JSON pointer: the steps from the root of a document to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonPointer(Vec<String>);
 
 impl JsonPointer {
-    /// Reads a pointer such as `/user/id`, or an empty one for the whole document. `None` where it does not start
-    /// with a slash, or has a `~` without `0` or `1` behind it.
+    /// Parses a pointer such as `/user/id`, or an empty one for the whole document. `None` if it does not start with a
+    /// slash, or has a `~` that is not followed by `0` or `1`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut steps = text.split('/');
@@ -18,23 +18,23 @@ impl JsonPointer {
         steps.map(unescaped).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
-    /// How many steps it has.
+    /// Number of steps.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the step of this place is into a member of an object that has this key.
-    pub(super) fn enters_member(&self, place: usize, key: &[u8]) -> bool {
-        self.0.get(place).is_some_and(|step| step.as_bytes() == key)
+    /// Whether the step with this index leads to the member `key` of an object.
+    pub(super) fn enters_member(&self, step: usize, key: &[u8]) -> bool {
+        self.0.get(step).is_some_and(|text| text.as_bytes() == key)
     }
 
-    /// Whether the step of this place is to the item of a list that has this index.
-    pub(super) fn enters_item(&self, place: usize, item: usize) -> bool {
-        self.0.get(place).and_then(|step| index(step)) == Some(item)
+    /// Whether the step with this index leads to the item `item` of a list.
+    pub(super) fn enters_item(&self, step: usize, item: usize) -> bool {
+        self.0.get(step).and_then(|text| index(text)) == Some(item)
     }
 }
 
-/// `~1` is a slash and `~0` a tilde.
+/// Replaces `~1` by a slash and `~0` by a tilde.
 fn unescaped(step: &str) -> Option<String> {
     let mut parts = step.split('~');
     let mut text = parts.next()?.to_owned();
@@ -50,7 +50,7 @@ fn unescaped(step: &str) -> Option<String> {
     Some(text)
 }
 
-/// Digits, without zeros in front.
+/// Parses digits without leading zeros.
 fn index(step: &str) -> Option<usize> {
     let is_plain = step.bytes().all(|byte| byte.is_ascii_digit()) && (step == "0" || !step.starts_with('0'));
     step.parse().ok().filter(|_| is_plain)
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_is_no_pointer_is_refused() {
+    fn malformed_pointers_are_refused() {
         for text in ["user", "~", "/~", "/~2", "/a~", "#/a"] {
             assert_eq!(JsonPointer::parse(text), None, "{text}");
         }

@@ -1,8 +1,9 @@
-//! Bucket keys that no client can forge.
+//! Bucket keys. No client can forge the key of another bucket.
 //!
-//! Each value is percent-encoded, so that a colon in a key always parts two values; an empty value is a lone
-//! `%`, so that one empty value differs from no value. A value whose encoding is longer than 128 bytes is replaced by
-//! `#` and its BLAKE2b hash in hexadecimal, and so are the values together. No encoded value starts with `#`.
+//! Each value is percent-encoded, so that a colon in a key always separates two values; an empty value is a lone `%`,
+//! so that one empty value differs from no value. A value whose encoding is longer than 128 bytes is replaced by `#`
+//! and its BLAKE2b hash in hexadecimal. If all values together are longer than that, they are replaced in the same way.
+//! No encoded value starts with `#`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,29 +12,29 @@ use super::hash::{Hash, hash};
 use super::memo::{Exhausted, HASHED_BYTE, Memo, Purpose};
 use super::value::Value;
 
-/// The longest value, and the longest descriptor, that a key spells out.
+/// Maximum length in bytes of a value, and of all values, that a key contains unhashed.
 const MAX_DESCRIPTOR: usize = 128;
 /// Work of percent-encoding one byte.
 const ENCODED_BYTE: usize = 120;
-/// Values of up to so many bytes are encoded without a price: all entries of all limits have 8 KiB of them at most.
+/// Maximum length of a value that is encoded without charge: all entries of all limits have at most 8 KiB of them.
 const UNPRICED: usize = 16;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Writes a key value by value.
+/// Writer of a key, value by value.
 pub(super) struct KeyWriter {
     key: Vec<u8>,
     stem: usize,
 }
 
 impl KeyWriter {
-    /// A key that starts with `stem`, which is taken as it is.
+    /// Creates a key that starts with `stem`, unencoded.
     pub(super) fn new(stem: &[u8]) -> Self {
         let mut key = Vec::with_capacity(stem.len().saturating_add(MAX_DESCRIPTOR));
         key.extend_from_slice(stem);
         Self { key, stem: stem.len() }
     }
 
-    /// Adds a value of a request, whose long ones are hashed once.
+    /// Appends a value of a request. Hashes of long values are shared through the memo.
     pub(super) fn push_shared(&mut self, value: &Value<'_>, memo: &Memo) -> Result<(), Exhausted> {
         if value.len() > MAX_DESCRIPTOR {
             self.separate();
@@ -47,7 +48,7 @@ impl KeyWriter {
         Ok(())
     }
 
-    /// Adds a value.
+    /// Appends a value.
     pub(super) fn push(&mut self, value: &[u8]) {
         if value.len() > MAX_DESCRIPTOR {
             self.separate();
@@ -85,7 +86,7 @@ impl KeyWriter {
         }
     }
 
-    /// The key of the values added, which are a request's.
+    /// Returns the key, and charges the work of hashing to the request.
     pub(super) fn finish_shared(self, memo: &Memo) -> Result<Vec<u8>, Exhausted> {
         let length = self.key.len().saturating_sub(self.stem);
         if length > MAX_DESCRIPTOR {
@@ -94,7 +95,7 @@ impl KeyWriter {
         Ok(self.finish())
     }
 
-    /// The key of the values added.
+    /// Returns the key.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let descriptor = self.key.get(self.stem..).unwrap_or_default();
         if descriptor.len() > MAX_DESCRIPTOR {
@@ -106,8 +107,8 @@ impl KeyWriter {
     }
 }
 
-/// The key of the bucket of these values, for those who are told of them rather than of a request:
-/// `{prefix}{limit}:{value}:{value}…`, as a [`Descriptor`](super::Descriptor) with as many entries writes it.
+/// Returns the key of the bucket with these values, without a request: `{prefix}{limit}:{value}:{value}…`, as a
+/// [`Descriptor`](super::Descriptor) with as many entries writes it.
 #[must_use]
 pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut key = KeyWriter::new([key_prefix, limit, ":"].concat().as_bytes());
@@ -115,8 +116,8 @@ pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) ->
     key.finish()
 }
 
-/// A key's name in logs that must not have the key: the first 8 bytes of its BLAKE2b hash (`b2sum -l 128`), as 16
-/// hexadecimal digits in lower case.
+/// Returns the hash of a key, for logs that must not contain the key: the first 8 bytes of its BLAKE2b hash
+/// (`b2sum -l 128`), as 16 hexadecimal digits in lower case.
 #[must_use]
 pub fn key_hash(key: &[u8]) -> String {
     let hash = hash(key);
@@ -125,7 +126,7 @@ pub fn key_hash(key: &[u8]) -> String {
     String::from_utf8_lossy(&digits).to_ascii_lowercase()
 }
 
-/// Whether a byte of a value is itself in a key.
+/// Whether a byte of a value is unencoded in a key.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'@' | b'/' | b'+' | b'-')
 }
@@ -157,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_value_is_readable() {
+    fn ordinary_values_are_readable() {
         assert_eq!(text(&[b"alice@example.org", b"/a/b_c~d+e-f.g"]), "weir:per_user:alice@example.org:/a/b_c~d+e-f.g");
     }
 
     #[test]
-    fn a_value_cannot_pretend_to_be_two() {
+    fn a_value_with_a_colon_differs_from_two_values() {
         assert_eq!(text(&[b"a:b"]), "weir:per_user:a%3Ab");
         assert_ne!(key(&[b"a:b"]), key(&[b"a", b"b"]));
         assert_ne!(key(&[b"a%3ab"]), key(&[b"a:b"]));
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_differs_from_an_empty_value() {
+    fn no_value_and_an_empty_value_have_different_keys() {
         let keys = [key(&[]), key(&[b""]), key(&[b"", b""]), key(&[b"%"]), key(&[b"a", b""]), key(&[b"a"])];
         for (i, one) in keys.iter().enumerate() {
             assert!(keys.iter().skip(i + 1).all(|other| one != other), "{one:?}");
@@ -196,13 +197,13 @@ mod tests {
         assert_eq!(text(&[b"alice", &[b'x'; 129]]), long.replacen(":#", ":alice:#", 1));
         assert_eq!(other.len(), "weir:per_user:#".len() + 32);
         assert_ne!(other, text(&[&[b' '; 44]]));
-        // Together they are too long, though none of them is.
+        // Each value is short enough, but all values together are too long.
         let all = text(&[&[b'x'; 100], &[b'y'; 100]]);
         assert_eq!(all.len(), "weir:per_user:#".len() + 32);
         assert_ne!(all, text(&[&[b'x'; 100], &[b'z'; 100]]));
     }
 
-    /// The way of a request's values leads to the same keys as that of an operator's.
+    /// Keys of a request's values and of an operator's values are the same.
     #[test]
     fn a_request_and_an_operator_have_one_key() {
         let memo = Memo::default();

@@ -1,7 +1,7 @@
-//! From a request's attributes to the key of the bucket that it spends from.
+//! Descriptors: derive the key of a request's bucket, its cost and the limits that apply from the request's attributes.
 //!
-//! Everything here is pure: a proxy, or a test, lends the request as [`Attributes`]. Values are bytes: a client
-//! may send any, and none is taken for UTF-8.
+//! The module is pure: a proxy or a test provides the request as [`Attributes`]. Values are bytes: clients may send any
+//! bytes, and values are not assumed to be UTF-8.
 
 mod attributes;
 mod bad_request;
@@ -55,27 +55,27 @@ use alloc::vec::Vec;
 use self::key::KeyWriter;
 pub use self::key::{bucket_key, key_hash};
 
-/// Which bucket of a limit a request spends from: one for each list of its entries' values.
+/// Descriptor of a limit: selects the bucket of a request, one for each list of the entries' values.
 ///
-/// The bucket's key is `{prefix}{limit}:{value}:{value}…`, and no list of values has another list's key, nor
-/// another limit's. It is at most 128 bytes longer than `{prefix}{limit}:`.
+/// The bucket's key is `{prefix}{limit}:{value}:{value}…`, unique among all lists of values and all limits. It is at
+/// most 128 bytes longer than `{prefix}{limit}:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     stem: Vec<u8>,
     entries: Vec<Entry>,
-    /// Keys of buckets that nobody spends from.
+    /// Keys of exempt values.
     exempt: Vec<Vec<u8>>,
 }
 
 impl Descriptor {
-    /// The descriptor of the limit named `limit`, which has no colon in it. Without entries, all requests share
+    /// Creates the descriptor of the limit named `limit`, which contains no colon. Without entries, all requests share
     /// one bucket.
     #[must_use]
     pub fn new(key_prefix: &str, limit: &str, entries: Vec<Entry>) -> Self {
         Self { stem: [key_prefix, limit, ":"].concat().into_bytes(), entries, exempt: Vec::new() }
     }
 
-    /// The same, but for requests with exactly these values: one for each entry, in their order.
+    /// Exempts requests with exactly these values: one for each entry, in their order.
     #[must_use]
     pub fn exempting(mut self, values: &[&str]) -> Self {
         let mut key = KeyWriter::new(&self.stem);
@@ -84,15 +84,15 @@ impl Descriptor {
         self
     }
 
-    /// The entries, in the order of their values in the key.
+    /// Entries, in the order of their values in the key.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The key of `request`'s bucket. `None` where an entry has neither a value nor a default, or the values are
-    /// exempt: then the limit does not apply. Where the request is to be rejected for its values, its
-    /// [memo](Attributes::memo) says so.
+    /// Returns the key of the request's bucket. `None` if an entry has neither a value nor a default, or if the values
+    /// are exempt: then the limit does not apply. If the values are to be rejected, the rejection is recorded in the
+    /// request's [memo](Attributes::memo).
     #[must_use]
     pub fn bucket_key(&self, request: &dyn Attributes) -> Option<Vec<u8>> {
         let key = self.written(request).unwrap_or_else(|Exhausted| {
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_header_is_a_value_like_any_other() {
+    fn an_empty_header_is_a_value() {
         let request = Request::default().header("x-user-id", "");
         assert_eq!(key(&per(vec![header("x-user-id", Some("nobody"))]), &request).unwrap(), "weir:per_user:%");
     }
 
     #[test]
-    fn without_entries_all_share_one_bucket() {
+    fn without_entries_all_requests_share_one_bucket() {
         assert_eq!(key(&per(vec![]), &Request::default()).unwrap(), "weir:per_user:");
     }
 

@@ -1,7 +1,7 @@
-//! Paths: what they are matched by, and what is taken of them.
+//! Path patterns: match the request path and extract values from it.
 //!
-//! A path is what the client sent, or as the proxy has normalised it, up to the query string or fragment. Have
-//! Envoy normalise it (`normalize_path`), or `/%61` and `/a` are two.
+//! The path is `:path` up to the query string or fragment, as the client sent it or as the proxy has normalised it. Let
+//! Envoy normalise it (`normalize_path`), or `/%61` and `/a` are two different paths.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
@@ -11,27 +11,27 @@ use super::attributes::Attributes;
 use super::memo::Exhausted;
 use crate::pairs;
 
-/// Work of looking at one byte of a path.
+/// Work of reading one byte of a path.
 const PATH_BYTE: usize = 8;
 
-/// Which paths have a value, and which.
+/// Pattern of paths, and the value of a matching path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPattern {
-    /// Every path: itself.
+    /// Every path; the value is the path.
     Any,
-    /// This path alone: itself.
+    /// This path only; the value is the path.
     Exact(String),
-    /// All paths that start with this: the prefix, so that they share it.
+    /// All paths with this prefix; the value is the prefix, so that they share a bucket.
     Prefix(String),
-    /// All paths of this form.
+    /// All paths that match this template.
     Template(PathTemplate),
 }
 
-/// A form of paths such as `/users/{id}/posts`.
+/// Template of paths such as `/users/{id}/posts`.
 ///
-/// `{name}` and `*` stand for one segment that is not empty, `**` at the end for any number of them. The value
-/// of a path is its segments at the places of the names, with slashes between: one bucket for each user. Without
-/// names it is the template: one bucket for all such paths.
+/// `{name}` and `*` match one segment that is not empty, `**` at the end any number of segments. The value of a path is
+/// its segments at the names, joined by slashes: one bucket for each user. Without names the value is the template: one
+/// bucket for all matching paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathTemplate {
     text: String,
@@ -39,7 +39,7 @@ pub struct PathTemplate {
     is_open: bool,
 }
 
-/// Books work, or says that none is left.
+/// Function that charges work before it is done.
 pub(super) type Charge<'a> = &'a dyn Fn(usize) -> Result<(), Exhausted>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ enum Segment {
 }
 
 impl PathPattern {
-    /// The value that `path` has, if it matches. `charge` books the work for so many bytes before it is done.
+    /// Returns the value of `path`, if it matches. `charge` charges the work before it is done.
     pub(super) fn value<'a>(&'a self, path: &'a [u8], charge: Charge<'_>) -> Result<Option<Cow<'a, [u8]>>, Exhausted> {
         Ok(match self {
             Self::Any => Some(Cow::Borrowed(path)),
@@ -62,8 +62,8 @@ impl PathPattern {
 }
 
 impl PathTemplate {
-    /// Reads a template. `None` where it does not start with a slash, has a query string or fragment, a `**`
-    /// that is not at the end, or braces or stars in another place.
+    /// Parses a template. `None` if it does not start with a slash, or has a query string, a fragment, a `**` that is
+    /// not at the end, or braces or stars that are only part of a segment.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut segments: Vec<&str> = text.strip_prefix('/')?.split('/').collect();
@@ -119,15 +119,15 @@ fn segment(text: &str) -> Option<Segment> {
     }
 }
 
-/// What `:path` consists of.
+/// Parts of `:path`.
 pub(super) struct Parts<'a> {
-    /// Up to the query string or fragment.
+    /// Path, up to the query string or fragment.
     pub(super) path: &'a [u8],
-    /// Without its question mark. Empty where there is none.
+    /// Query string, without its question mark. Empty if there is none.
     pub(super) query: &'a [u8],
 }
 
-/// The parts of a request's `:path`.
+/// Splits the `:path` of a request.
 pub(super) fn parts(request: &dyn Attributes) -> Option<Parts<'_>> {
     let whole = pairs::values(request.headers(), b":path").next()?;
     let (path_end, query_end) = request.memo().path_ends(|| {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_templates_value_is_what_stands_at_its_names() {
+    fn the_value_of_a_template_is_the_segments_at_its_names() {
         assert_eq!(value("/users/{id}/posts", "/users/7/posts").as_deref(), Some("7"));
         assert_eq!(value("/{tenant}/*/{id}", "/acme/users/7").as_deref(), Some("acme/7"));
         assert_eq!(value("/users/{id}/**", "/users/7/posts/3/comments").as_deref(), Some("7"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn without_names_its_value_is_the_template() {
+    fn the_value_of_a_template_without_names_is_the_template() {
         assert_eq!(value("/users/*/posts", "/users/7/posts").as_deref(), Some("/users/*/posts"));
         assert_eq!(value("/**", "/").as_deref(), Some("/**"));
         assert_eq!(value("/", "/").as_deref(), Some("/"));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
+    fn malformed_templates_are_refused() {
         for text in ["", "users", "/{}", "/{a", "/a}", "/x{a}", "/{a-b}", "/**/a", "/a*", "/a?b", "/a#b", "/{a=**}"] {
             assert_eq!(PathTemplate::parse(text), None, "{text}");
         }

@@ -1,4 +1,4 @@
-//! Which requests a limit concerns.
+//! Predicates: select the requests that a limit applies to.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -12,56 +12,56 @@ use super::source::Source;
 use super::string_match::StringMatch;
 use crate::pairs;
 
-/// A statement about a request. Values are compared byte by byte, case included.
+/// Predicate on a request. Values are compared byte by byte, case-sensitively.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Predicate {
     /// The source has a value that matches.
     Matches {
-        /// Where the value comes from.
+        /// Source of the value.
         source: Source,
-        /// What it must be.
+        /// Match on the value.
         value: StringMatch,
     },
-    /// The source has a value, whichever.
+    /// The source has any value.
     Present(Source),
     /// The method is one of these.
     Method(Vec<String>),
     /// The client's address is known, and in one of these ranges.
     RemoteAddress {
-        /// Who is believed about it.
+        /// Proxies that are trusted to forward the address.
         trusted: TrustedProxies,
-        /// The ranges.
+        /// Ranges of addresses.
         cidrs: Vec<Cidr>,
     },
-    /// Each of these holds.
+    /// All of these hold.
     All(Vec<Predicate>),
     /// At least one of these holds.
     Any(Vec<Predicate>),
-    /// The other does not hold: an absent header does not match, so its `Not` holds.
+    /// The inner predicate does not hold. An absent header does not match, so `Not` of its match holds.
     Not(Box<Predicate>),
 }
 
 /// Work of any predicate.
 const WORK: usize = 100;
-/// Work of looking at a header's name.
+/// Work of comparing the name of a header.
 const HEADER: usize = 12;
 /// Work of comparing an address with a range.
 const RANGE: usize = 24;
 
 impl Predicate {
-    /// Whether this is certainly true of `request`.
+    /// Whether the predicate certainly holds for `request`.
     #[must_use]
     pub fn holds(&self, request: &dyn Attributes) -> bool {
         self.decide(request) == Some(true)
     }
 
-    /// Whether this may be true of `request`: it holds, or the work for it does not suffice to say so.
+    /// Whether the predicate may hold for `request`: it holds, or the work left does not suffice to decide it.
     #[must_use]
     pub fn may_hold(&self, request: &dyn Attributes) -> bool {
         self.decide(request) != Some(false)
     }
 
-    /// Whether this is true of `request`. `None` where the work for a request does not suffice to say so.
+    /// Decides whether the predicate holds for `request`. `None` if the work left does not suffice.
     fn decide(&self, request: &dyn Attributes) -> Option<bool> {
         let charge = |work| request.memo().charge(Purpose::Predicate, work).ok();
         let headers = || pairs::count(request.headers()).saturating_mul(HEADER);
@@ -89,15 +89,15 @@ impl Predicate {
                 let client = trusted.read(request, Purpose::Predicate).ok()?;
                 Some(client.is_some_and(|client| cidrs.iter().any(|cidr| cidr.contains(client))))
             }
-            Self::All(all) => some(all, false, request),
-            Self::Any(any) => some(any, true, request),
+            Self::All(all) => combined(all, false, request),
+            Self::Any(any) => combined(any, true, request),
             Self::Not(other) => other.decide(request).map(|holds| !holds),
         }
     }
 }
 
-/// `answer` where one of the predicates answers so, the opposite where all do, and `None` where some of them do not say.
-fn some(predicates: &[Predicate], answer: bool, request: &dyn Attributes) -> Option<bool> {
+/// Returns `answer` if any predicate has that answer, the opposite if all have the opposite, and `None` if undecided.
+fn combined(predicates: &[Predicate], answer: bool, request: &dyn Attributes) -> Option<bool> {
     let mut all = Some(!answer);
     for predicate in predicates {
         match predicate.decide(request) {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_matches_nothing_and_its_opposite_holds() {
+    fn an_absent_value_matches_nothing_and_its_negation_holds() {
         let gold = Predicate::Matches { source: header("x-plan"), value: exact("gold") };
         assert!(!gold.holds(&get("/")));
         assert!(!Predicate::Present(header("x-plan")).holds(&get("/")));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_known_by_its_range() {
+    fn a_client_is_matched_by_its_address_range() {
         let cidrs = vec![Cidr::parse("10.0.0.0/8").unwrap(), Cidr::parse("2001:db8::/32").unwrap()];
         let office = Predicate::RemoteAddress { trusted: TrustedProxies::Hops(0), cidrs };
         assert!(office.holds(&Request::default().source("10.1.2.3:80")));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_are_combined() {
+    fn predicates_are_combined() {
         let (api, gold) = (path(prefix("/api")), Predicate::Present(header("x-gold")));
         let both = Predicate::All(vec![api.clone(), gold.clone()]);
         let either = Predicate::Any(vec![api, gold]);
@@ -198,9 +198,9 @@ mod tests {
         assert!(either.holds(&golden("/")) && either.holds(&get("/api")) && !either.holds(&get("/")));
     }
 
-    /// What cannot be decided within a request's bounds is neither true nor false, whatever it is part of.
+    /// Predicates that exceed the work of a request are undecided, also as part of others.
     #[test]
-    fn what_costs_too_much_is_undecided() {
+    fn a_predicate_that_takes_too_much_work_is_undecided() {
         let slow = |name: &str| {
             let regex = Regex::new("(a|b)*a(a|b){20}").unwrap();
             Predicate::Matches { source: Source::request_header(name), value: StringMatch::Regex(Box::new(regex)) }
@@ -214,10 +214,10 @@ mod tests {
         assert!(undecided(&Predicate::Not(Box::new(slow("x-long")))));
         assert!(undecided(&Predicate::All(vec![slow("x-long"), Predicate::Present(header("x-long"))])));
         assert!(undecided(&Predicate::Any(vec![slow("x-long"), Predicate::Present(header("x-other"))])));
-        // What is decided by another is decided.
+        // Another predicate decides the whole.
         assert!(!Predicate::All(vec![Predicate::Present(header("x-other")), slow("x-long")]).may_hold(&request()));
         assert!(Predicate::Any(vec![Predicate::Present(header("x-long")), slow("x-long")]).holds(&request()));
-        // Nothing more is decided of this request, and its keys are made all the same.
+        // No further predicate is decided for this request, but its keys are still computed.
         let spent = request();
         assert!(!slow("x-long").holds(&spent));
         assert!(!Predicate::Present(header("x-long")).holds(&spent));

@@ -1,4 +1,4 @@
-//! Properties: what the proxy itself knows of a request, or what other filters left for it.
+//! Properties of a request: set by the proxy, or by other filters.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -8,48 +8,47 @@ use super::attributes::Attributes;
 use crate::double;
 use crate::protobuf::{Fields, Wire};
 
-/// The path of a property of the proxy's, see "Attributes" in Envoy's documentation.
+/// Path of a property of the proxy, see "Attributes" in Envoy's documentation.
 ///
-/// Its value is text. A number of dynamic metadata is written as in JSON, a boolean as `true` or `false`; `null`, a list
-/// and an object have no value. Envoy does not tell an empty value from none: both count as none.
+/// The value is text. A number in dynamic metadata is written as in JSON, a boolean as `true` or `false`; `null`, a
+/// list and an object have no value. Envoy does not distinguish an empty value from none: both count as none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PropertyPath(Vec<String>);
 
 impl PropertyPath {
-    /// The name of the route that the proxy has chosen. Envoy's own `route_name` is not set before the router runs.
+    /// Name of the selected route. Envoy's own `route_name` is not set before the router runs.
     #[must_use]
     pub fn route_name() -> Self {
         Self(vec!["xds".to_owned(), "route_name".to_owned()])
     }
 
-    /// The name of the cluster that the route leads to. Envoy's own `cluster_name` is not set before the router
-    /// runs, either.
+    /// Name of the route's cluster. Envoy's own `cluster_name` is not set before the router runs either.
     #[must_use]
     pub fn cluster_name() -> Self {
         Self(vec!["xds".to_owned(), "cluster_name".to_owned()])
     }
 
-    /// What a filter has left for the request: the one named `key`, at `path` within it. The verified claims of a
-    /// JSON Web Token are under `envoy.filters.http.jwt_authn`, `payload_in_metadata` and the claim's name.
+    /// Dynamic metadata that the filter named `key` has set for the request, at `path`. The verified claims of a JSON
+    /// Web Token are under `envoy.filters.http.jwt_authn`, `payload_in_metadata` and the claim's name.
     #[must_use]
     pub fn dynamic_metadata(key: &str, path: &[&str]) -> Self {
         Self(["metadata", "filter_metadata", key].iter().chain(path).map(|part| (*part).to_owned()).collect())
     }
 
-    /// The filter state named `key`.
+    /// Filter state named `key`.
     #[must_use]
     pub fn filter_state(key: &str) -> Self {
         Self(vec!["filter_state".to_owned(), key.to_owned()])
     }
 
-    /// Its value for `request`, as text.
+    /// Returns the value for `request`, as text.
     pub(super) fn value(&self, request: &dyn Attributes) -> Option<Vec<u8>> {
         let path: Vec<&str> = self.0.iter().map(String::as_str).collect();
         let value = request.property(&path).filter(|value| !value.is_empty())?;
         match path.as_slice() {
             ["metadata", "filter_metadata", filter, keys @ ..] if is_ambiguous(&value) => {
                 let Some(metadata) = request.property(&["metadata"]).filter(|metadata| !metadata.is_empty()) else {
-                    // A host that does not tell types: what is not printed is no string.
+                    // The proxy does not expose types: a value with control characters is not a string.
                     return Some(value).filter(|value| is_printed(value));
                 };
                 text(find(&metadata, filter, keys)?)
@@ -59,8 +58,8 @@ impl PropertyPath {
     }
 }
 
-/// Whether bytes may be of something else than a string: a double (8 bytes), a boolean (1), or a list or an object, which
-/// Envoy encodes as pairs with their sizes in 32 bits. Without their types, strings may look the same.
+/// Whether bytes may be the encoding of another type than a string: a double (8 bytes), a boolean (1 byte), or a list
+/// or an object, which Envoy encodes as pairs with 32-bit sizes. Without a type, strings may look the same.
 fn is_ambiguous(value: &[u8]) -> bool {
     matches!(value.len(), 1 | 8) || value.contains(&0)
 }
@@ -69,18 +68,18 @@ fn is_printed(value: &[u8]) -> bool {
     str::from_utf8(value).is_ok_and(|text| !text.contains(char::is_control))
 }
 
-/// The `google.protobuf.Value` at `keys` of a filter's metadata, out of an `envoy.config.core.v3.Metadata`.
+/// Finds the `google.protobuf.Value` at `keys` of a filter's metadata, in an `envoy.config.core.v3.Metadata`.
 fn find<'a>(metadata: &'a [u8], filter: &str, keys: &[&str]) -> Option<&'a [u8]> {
     let mut fields = entry(metadata, filter)?;
     let (last, nested) = keys.split_last()?;
     for key in nested {
-        // Number 5 of a value is an object.
+        // Field 5 of a value is an object.
         fields = field(entry(fields, key)?, 5)?;
     }
     entry(fields, last)
 }
 
-/// The value for `key` in a message whose field 1 is a map.
+/// Returns the value for `key` in a message whose field 1 is a map.
 fn entry<'a>(message: &'a [u8], key: &str) -> Option<&'a [u8]> {
     let entries = Fields(message).map_while(|field| match field? {
         (1, Wire::Bytes(entry)) => Some(Some(entry)),
@@ -93,7 +92,7 @@ fn entry<'a>(message: &'a [u8], key: &str) -> Option<&'a [u8]> {
         .and_then(|entry| field(entry, 2))
 }
 
-/// The bytes of a field of this number.
+/// Returns the bytes of the last field with this number.
 fn field(message: &[u8], number: u64) -> Option<&[u8]> {
     let fields = Fields(message).map_while(|field| field);
     let bytes = fields.filter_map(|(found, wire)| match wire {
@@ -103,7 +102,7 @@ fn field(message: &[u8], number: u64) -> Option<&[u8]> {
     bytes.last()
 }
 
-/// The text of a `google.protobuf.Value`.
+/// Returns the text of a `google.protobuf.Value`.
 fn text(value: &[u8]) -> Option<Vec<u8>> {
     match Fields(value).map_while(|field| field).last()? {
         (2, Wire::Fixed64(bits)) => double::text(f64::from_bits(bits)).map(String::into_bytes),

@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-/// The values of the parameters named `name` in a query string, not decoded. A parameter without `=` has an empty
+/// Returns the undecoded values of the parameters named `name` in a query string. A parameter without `=` has an empty
 /// value. Only `&` separates parameters.
 pub(super) fn parameters<'a>(query: &'a [u8], name: &str) -> Vec<&'a [u8]> {
     let mut values = Vec::new();
@@ -17,13 +17,13 @@ pub(super) fn parameters<'a>(query: &'a [u8], name: &str) -> Vec<&'a [u8]> {
     values
 }
 
-/// `text`, decoded.
+/// Decodes `text`.
 pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     let is_plain = !text.iter().any(|byte| matches!(byte, b'+' | b'%'));
     if is_plain { Cow::Borrowed(text) } else { Cow::Owned(Decoded(text).collect::<Vec<u8>>()) }
 }
 
-/// The bytes of a text: `+` is a space and `%41` an `A`; a `%` without two digits stands for itself.
+/// Iterator over the decoded bytes of a text: `+` is a space and `%41` an `A`; a `%` without two digits is literal.
 struct Decoded<'a>(&'a [u8]);
 
 impl Iterator for Decoded<'_> {
@@ -81,20 +81,20 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_not_taken_for_it() {
+    fn parameters_of_other_names_are_not_found() {
         for query in ["", "&", "=", "Api+key=1", "api+keys=1", "api+ke=1", "x=api+key", "a;api+key=1", "api%2key=1"] {
             assert_eq!(key(query), None, "{query}");
         }
     }
 
     #[test]
-    fn all_of_a_name_are_found_in_their_order() {
+    fn all_parameters_of_a_name_are_found_in_order() {
         assert_eq!(parameters(b"k=a&x&k=b&%6b=c&k", "k"), [&b"a"[..], b"b", b"c", b""]);
     }
 
     proptest! {
         #[test]
-        fn no_query_breaks_it(query: Vec<u8>) {
+        fn any_query_is_read_without_panic(query: Vec<u8>) {
             for value in parameters(&query, "") {
                 let _ = decoded(value);
             }

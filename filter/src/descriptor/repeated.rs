@@ -1,14 +1,15 @@
-//! Headers, query parameters and cookies that a request has several times.
+//! Repeated headers, query parameters and cookies.
 
-/// Which of several values counts. A client that sends two may mean one for the limit and the other for the upstream.
+/// Selection among several values of one name. A client may send two values, one for the limit and the other for the
+/// upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeated {
-    /// The first.
+    /// The first value.
     First,
-    /// The last.
+    /// The last value.
     Last,
-    /// All of them, in their order, with commas between.
+    /// All values in order, joined by commas.
     Joined,
-    /// None: the request is answered 400.
+    /// No value: the request is rejected with 400.
     Reject,
 }

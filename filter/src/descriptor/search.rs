@@ -1,13 +1,13 @@
-//! Search for a part of a text in linear time (Knuth, Morris and Pratt, 1977).
+//! Substring search in linear time (Knuth, Morris and Pratt, 1977).
 //!
-//! The crate `memchr` has a faster search, which is larger than all that is left of a wasm's budget.
+//! The crate `memchr` has a faster search, which is larger than the remaining size budget of the wasm.
 
-/// The longest part that is searched for.
+/// Maximum length of a substring, in bytes.
 pub(super) const MAX_PART: usize = 128;
-/// Work of looking at one byte.
+/// Work of searching one byte.
 const SEARCHED_BYTE: usize = 60;
 
-/// Whether `part`, of at most [`MAX_PART`] bytes, is in `text`. `None` where `work` does not suffice to say so.
+/// Whether `text` contains `part`, of at most [`MAX_PART`] bytes. `None` if `work` does not suffice.
 pub(super) fn contains(text: &[u8], part: &[u8], work: &mut usize) -> Option<bool> {
     let Some(first) = part.first() else { return Some(true) };
     *work = work.checked_sub(text.len().saturating_add(part.len()).saturating_mul(SEARCHED_BYTE))?;
@@ -23,7 +23,7 @@ pub(super) fn contains(text: &[u8], part: &[u8], work: &mut usize) -> Option<boo
     Some(false)
 }
 
-/// For each start of `part`, the length of the longest shorter start that it ends with.
+/// Returns, for each prefix of `part`, the length of its longest proper prefix that is also its suffix.
 fn borders(part: &[u8]) -> [u8; MAX_PART] {
     let mut borders = [0; MAX_PART];
     let mut matched = 0;
@@ -36,7 +36,8 @@ fn borders(part: &[u8]) -> [u8; MAX_PART] {
     borders
 }
 
-/// The length of the longest start of `part` that a text ends with, which ended with `matched` bytes of it before `byte`.
+/// Returns the length of the longest prefix of `part` that the text ends with after `byte`. `matched` is the length
+/// before `byte`.
 #[inline(always)]
 fn longest(part: &[u8], borders: &[u8; MAX_PART], mut matched: usize, byte: u8) -> usize {
     loop {
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_that_repeats_itself_is_found_in_linear_time() {
+    fn a_repetitive_part_is_found_in_linear_time() {
         let text = [&[b'a'; 50_000][..], b"b"].concat();
         let part = [&[b'a'; 127][..], b"b"].concat();
         let mut work = 4_000_000;
@@ -65,7 +66,7 @@ mod tests {
     }
 
     proptest! {
-        /// The same questions to the standard library.
+        /// Results equal those of the standard library.
         #[test]
         fn finds_what_the_standard_library_finds(text in "[ab]{0,40}", part in "[ab]{0,6}") {
             prop_assert_eq!(contains(text.as_bytes(), part.as_bytes(), &mut 10_000), Some(text.contains(&part)));

@@ -1,4 +1,4 @@
-//! Where values come from: the parts of a request that keys, predicates and costs are made of.
+//! Sources: parts of a request that keys, predicates and costs read.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::rc::Rc;
@@ -21,91 +21,91 @@ use super::repeated::Repeated;
 use super::value::Value;
 use crate::pairs;
 
-/// Work of searching one byte for names.
+/// Work of searching one byte for separators.
 const SEARCHED_BYTE: usize = 12;
 /// Work of comparing the name of one parameter, cookie or header.
 const COMPARED: usize = 100;
 /// Work of decoding one of several values, and of adding it to the others.
 const JOINED: usize = 200;
-/// Work of asking the proxy for a property: a microsecond.
+/// Work of reading a property from the proxy: about 1 µs.
 const PROPERTY: usize = 3_000;
 
-/// A part of a request. Header names are in lower case; all values are bytes, compared with their case.
+/// Part of a request. Header names are in lower case; all values are bytes, compared case-sensitively.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A header's value.
+    /// Request header.
     RequestHeader {
-        /// The header.
+        /// Name in lower case.
         name: String,
-        /// Which of several values counts.
+        /// Selection among several values.
         repeated: Repeated,
     },
-    /// A query parameter, decoded as of a form.
+    /// Query parameter, decoded as `application/x-www-form-urlencoded`.
     QueryParameter {
-        /// Its decoded name.
+        /// Decoded name.
         name: String,
-        /// Which of several values counts.
+        /// Selection among several values.
         repeated: Repeated,
     },
-    /// A cookie, without quotes around it.
+    /// Cookie, without surrounding quotes.
     Cookie {
-        /// Its name.
+        /// Name of the cookie.
         name: String,
-        /// Which of several values counts.
+        /// Selection among several values.
         repeated: Repeated,
     },
-    /// The path, or a part of it.
+    /// Path, or a part of it.
     Path(PathPattern),
-    /// The method.
+    /// Method.
     Method,
-    /// The host that the client asked for, in one spelling: lower case, no port, no dot at the end.
+    /// Host of `:authority`, normalized: lower case, no port, no dot at the end.
     Host,
-    /// `http` or `https`.
+    /// Scheme: `http` or `https`.
     Scheme,
-    /// The client's IP address.
+    /// IP address of the client.
     RemoteAddress(TrustedProxies),
-    /// The range that the client's IP address is in, as `10.1.0.0/16`.
+    /// Range of the client's IP address, as `10.1.0.0/16`.
     MaskedRemoteAddress {
-        /// Who is believed about the client's address.
+        /// Proxies that are trusted to forward the address.
         trusted: TrustedProxies,
-        /// Bits that count of an IPv4 address, ≤ 32.
+        /// Prefix length of an IPv4 range in bits, ≤ 32.
         v4_prefix_mask_len: u8,
-        /// Bits that count of an IPv6 address, ≤ 128.
+        /// Prefix length of an IPv6 range in bits, ≤ 128.
         v6_prefix_mask_len: u8,
     },
-    /// Something that the proxy knows.
+    /// Property of the proxy.
     Property(PropertyPath),
-    /// A scalar of a JSON body.
+    /// Scalar in a JSON body.
     RequestBody(JsonPointer),
-    /// The same value for every request.
+    /// Constant value for every request.
     GenericKey {
-        /// That value.
+        /// The value.
         descriptor_value: String,
     },
 }
 
 impl Source {
-    /// A header, all of whose values count.
+    /// Creates a header source with all values joined.
     #[must_use]
     pub fn request_header(name: &str) -> Self {
         Self::RequestHeader { name: name.to_owned(), repeated: Repeated::Joined }
     }
 
-    /// A query parameter, the first of whose values counts.
+    /// Creates a query parameter source with the first value.
     #[must_use]
     pub fn query_parameter(name: &str) -> Self {
         Self::QueryParameter { name: name.to_owned(), repeated: Repeated::First }
     }
 
-    /// A cookie, the first of whose values counts.
+    /// Creates a cookie source with the first value.
     #[must_use]
     pub fn cookie(name: &str) -> Self {
         Self::Cookie { name: name.to_owned(), repeated: Repeated::First }
     }
 
-    /// Its value for `request`, for a key or a cost; `None` where it has none.
+    /// Returns the value for `request`, for a key or a cost. `None` if there is none.
     ///
-    /// Where the request is to be rejected for it, the [memo](Attributes::memo) says so.
+    /// If the value is to be rejected, the rejection is recorded in the request's [memo](Attributes::memo).
     #[must_use]
     pub fn value<'a>(&'a self, request: &'a dyn Attributes) -> Option<Value<'a>> {
         self.read(request, Purpose::Key).unwrap_or_else(|Exhausted| {
@@ -114,14 +114,14 @@ impl Source {
         })
     }
 
-    /// Its value for `request`, as far as the work for this purpose suffices.
+    /// Returns the value for `request`, or an error if the work left for this purpose does not suffice.
     pub(super) fn read<'a>(
         &'a self,
         request: &'a dyn Attributes,
         purpose: Purpose,
     ) -> Result<Option<Value<'a>>, Exhausted> {
         match self {
-            // The most usual ones, of which nothing needs to be remembered.
+            // The most frequent sources are not cached.
             Self::RequestHeader { name, repeated: Repeated::Joined } if name != "cookie" => {
                 if memo::is_long(request) {
                     let headers = pairs::count(request.headers());
@@ -142,27 +142,27 @@ impl Source {
         if !is_costly && !memo::is_long(request) {
             return self.find(request, purpose);
         }
-        if let Some(known) = request.memo().recall(self, request.headers(), purpose)? {
+        if let Some(known) = request.memo().lookup(self, request.headers(), purpose)? {
             return Ok(known);
         }
         let value = self.find(request, purpose)?;
-        request.memo().remember(self, value.as_ref(), request.headers());
+        request.memo().insert(self, value.as_ref(), request.headers());
         Ok(value)
     }
 
-    /// Finds its value, which nobody remembers.
+    /// Finds the value, without the cache.
     fn find<'a>(&'a self, request: &'a dyn Attributes, purpose: Purpose) -> Result<Option<Value<'a>>, Exhausted> {
         let charge = |work: usize| request.memo().charge(purpose, work);
         Ok(match self {
             Self::RequestHeader { name, repeated } => {
                 let separator: &[u8] = if name == "cookie" { b"; " } else { b"," };
                 let values = pairs::values(request.headers(), name.as_bytes()).collect();
-                counted(request, *repeated, values, separator, Cow::Borrowed, &charge)?
+                selected(request, *repeated, values, separator, Cow::Borrowed, &charge)?
             }
             Self::QueryParameter { name, repeated } => {
                 let Some(path) = path::parts(request) else { return Ok(None) };
                 charge_pairs(path.query, b'&', &charge)?;
-                counted(request, *repeated, parameters(path.query, name), b",", decoded, &charge)?
+                selected(request, *repeated, parameters(path.query, name), b",", decoded, &charge)?
             }
             Self::Cookie { name, repeated } => {
                 let mut values = Vec::new();
@@ -170,7 +170,7 @@ impl Source {
                     charge_pairs(header, b';', &charge)?;
                     cookies(header, name, &mut values);
                 }
-                counted(request, *repeated, values, b",", Cow::Borrowed, &charge)?
+                selected(request, *repeated, values, b",", Cow::Borrowed, &charge)?
             }
             Self::Path(pattern) => {
                 let Some(path) = path::parts(request) else { return Ok(None) };
@@ -182,26 +182,26 @@ impl Source {
                 Some(host(authority).into())
             }
             Self::RemoteAddress(trusted) => {
-                trusted.read(request, purpose)?.map(|client| made(client.to_string().into_bytes()))
+                trusted.read(request, purpose)?.map(|client| owned(client.to_string().into_bytes()))
             }
             Self::MaskedRemoteAddress { trusted, v4_prefix_mask_len, v6_prefix_mask_len } => {
                 let range = trusted.read(request, purpose)?.and_then(|client| {
                     let len = if client.is_ipv4() { *v4_prefix_mask_len } else { *v6_prefix_mask_len };
                     Cidr::new(client, len)
                 });
-                range.map(|range| made(range.to_string().into_bytes()))
+                range.map(|range| owned(range.to_string().into_bytes()))
             }
             Self::Property(path) => {
                 charge(PROPERTY)?;
-                path.value(request).map(made)
+                path.value(request).map(owned)
             }
-            Self::RequestBody(pointer) => request.body().value(pointer).map(|value| made(value.to_vec())),
+            Self::RequestBody(pointer) => request.body().value(pointer).map(|value| owned(value.to_vec())),
             Self::Method | Self::Scheme => None,
             Self::GenericKey { descriptor_value } => Some(descriptor_value.as_str().into()),
         })
     }
 
-    /// Where it stands in the request's body, if it does.
+    /// JSON pointer of a source in the request's body.
     #[must_use]
     pub fn json_pointer(&self) -> Option<&JsonPointer> {
         match self {
@@ -210,13 +210,13 @@ impl Source {
         }
     }
 
-    /// Whether it stands in this body, which cannot be read so far.
+    /// Whether the source is a value in the body that could not be read.
     pub(crate) fn is_unreadable(&self, body: &RequestBody) -> bool {
         self.json_pointer().is_some_and(|pointer| body.is_unreadable_at(pointer))
     }
 }
 
-/// Books the work of comparing a name with those of a list: its bytes first, as to count them is work as well.
+/// Charges the work of comparing a name with those of a list: first its bytes, as counting the pairs reads them.
 #[inline(never)]
 fn charge_pairs(list: &[u8], separator: u8, charge: &dyn Fn(usize) -> Result<(), Exhausted>) -> Result<(), Exhausted> {
     charge(list.len().saturating_mul(SEARCHED_BYTE))?;
@@ -229,9 +229,9 @@ fn first_header<'a>(request: &'a dyn Attributes, name: &'a [u8]) -> Option<Value
     pairs::values(request.headers(), name).next().map(Value::Lent)
 }
 
-/// What counts of the values of one name, decoded.
+/// Selects among the values of one name, and decodes the result.
 #[inline(never)]
-fn counted<'a>(
+fn selected<'a>(
     request: &dyn Attributes,
     repeated: Repeated,
     values: Vec<&'a [u8]>,
@@ -249,7 +249,7 @@ fn counted<'a>(
                 joined.extend_from_slice(separator);
                 joined.extend_from_slice(&decode(value));
             }
-            return Ok(Some(made(joined)));
+            return Ok(Some(owned(joined)));
         }
         (Repeated::Reject, Some(_)) => {
             request.memo().reject(BadRequest::Repeated);
@@ -261,7 +261,7 @@ fn counted<'a>(
 }
 
 #[inline(never)]
-fn made<'a>(bytes: Vec<u8>) -> Value<'a> {
+fn owned<'a>(bytes: Vec<u8>) -> Value<'a> {
     Value::Kept(Rc::from(bytes))
 }
 
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_proxy_knows_has_its_names() {
+    fn properties_of_the_proxy_have_its_names() {
         let request = Request::default()
             .property(&["xds", "route_name"], "checkout")
             .property(&["xds", "cluster_name"], "shop")
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_not_lent_has_no_values() {
+    fn a_request_without_a_body_has_no_body_values() {
         let user = Source::RequestBody(JsonPointer::parse("/user").unwrap());
         assert_eq!(value(&user, &Request::default()), None);
         assert_eq!(value(&user, &Request::default().json("/user", r#"{"user": "alice"}"#)).as_deref(), Some("alice"));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_values_one_counts_or_all_do() {
+    fn repeated_values_are_selected_as_configured() {
         let request = || {
             Request::default()
                 .header("key", "a")
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(value(&Source::request_header("cookie"), &request()).as_deref(), Some("key=a; x=1; key=b,c"));
     }
 
-    /// What is remembered of a long request is what is found in it.
+    /// Cached values of a long request equal those found in it.
     #[test]
     fn a_long_request_is_read_like_a_short_one() {
         let padding = "x".repeat(5_000);
@@ -375,7 +375,7 @@ mod tests {
         }
     }
 
-    /// A key whose values cannot be read within a request's bounds: the request is rejected.
+    /// Values that exceed the work of a request are rejected.
     #[test]
     fn a_request_that_takes_too_much_work_is_rejected() {
         let request = Request::default().header(":path", format!("/?{}", "abcdefgh=1&".repeat(5_400)));
@@ -388,7 +388,8 @@ mod tests {
 
     #[test]
     fn metadata_is_text_whatever_its_type() {
-        // As Envoy serialises `{"jwt": {"sub": 42, "plan": "x", "admin": true, "none": null}}` of the filter `jwt_authn`.
+        // Envoy's encoding of `{"jwt": {"sub": 42, "plan": "x", "admin": true, "none": null}}` of the filter
+        // `jwt_authn`.
         let entry = |key: &str, value: &[u8]| field(1, &[field(1, key.as_bytes()), field(2, value)].concat());
         let number = [&[2 << 3 | 1][..], &42_f64.to_le_bytes()].concat();
         let claims = [
@@ -409,7 +410,7 @@ mod tests {
         assert_eq!(claim("admin", &[1]).as_deref(), Some("true"));
         assert_eq!(claim("none", &[0; 4]), None);
         assert_eq!(claim("nobody", &[0; 8]), None);
-        // Not to be mistaken for something else, so nobody asks for its type.
+        // The raw value can only be a string, so its type is not read.
         assert_eq!(claim("nobody", b"alice").as_deref(), Some("alice"));
     }
 

@@ -1,4 +1,4 @@
-//! Statements about strings.
+//! String matches.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -6,26 +6,26 @@ use alloc::string::String;
 use super::regex::Regex;
 use super::search::contains;
 
-/// Work of comparing one byte with the configured one.
+/// Work of comparing one byte.
 const COMPARED_BYTE: usize = 4;
 
-/// A statement about a string, as Envoy's `StringMatcher`. Compares bytes, case included.
+/// Match on a string, as Envoy's `StringMatcher`. Compares bytes, case-sensitively.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StringMatch {
-    /// It is this.
+    /// The string equals this.
     Exact(String),
-    /// It starts with this.
+    /// The string starts with this.
     Prefix(String),
-    /// It ends with this.
+    /// The string ends with this.
     Suffix(String),
-    /// This is in it. At most 128 bytes.
+    /// The string contains this, of at most 128 bytes.
     Contains(String),
-    /// All of it matches this.
+    /// The whole string matches this.
     Regex(Box<Regex>),
 }
 
 impl StringMatch {
-    /// Whether this is true of `text`. `None` where `work` does not suffice to say so; what it takes is taken off.
+    /// Whether `text` matches. `None` if `work` does not suffice. Subtracts the work done from `work`.
     pub(super) fn matches(&self, text: &[u8], work: &mut usize) -> Option<bool> {
         let fixed = match self {
             Self::Contains(part) => return contains(text, part.as_bytes(), work),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_may_be_anywhere() {
+    fn a_contained_part_may_be_anywhere() {
         let bot = StringMatch::Contains("bot".to_owned());
         for text in ["bot", "robots", "a bot"] {
             assert!(matches(&bot, text), "{text}");
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_matches_all_of_a_text() {
+    fn a_regex_matches_the_whole_text() {
         let version = StringMatch::Regex(Box::new(Regex::new("v[0-9]+").unwrap()));
         assert!(matches(&version, "v12"));
         assert!(!matches(&version, "v12-beta"));

@@ -1,15 +1,15 @@
-//! Values of a request's parts, borrowed where they can be.
+//! Values of sources, borrowed from the request where possible.
 
 use alloc::borrow::Cow;
 use alloc::rc::Rc;
 use core::ops::Deref;
 
-/// A value: bytes, whichever the client sent.
+/// Value of a source: any bytes that the client sent.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
-    /// A part of the request's headers, or of the configuration.
+    /// Bytes borrowed from the request's headers, or from the configuration.
     Lent(&'a [u8]),
-    /// Bytes that had to be made: decoded, joined, or asked of the proxy.
+    /// Owned bytes: decoded, joined, or read from the proxy.
     Kept(Rc<[u8]>),
 }
 

@@ -1,51 +1,52 @@
-//! Whether requests are checked one by one as they arrive, or together with all that the proxy finds in the same turn.
+//! Batching: checks requests immediately, or together at the end of the turn in which they arrive.
 //!
-//! A proxy's worker goes from turn to turn: it looks which connections have something, then serves them one after the
-//! other. Where there is a crowd, the first request asks to be told when the turn ends, and that is when all of them are
-//! checked: the proxy has then read them in one go, the filter decides them in one go, and what it asks of Redis is one
-//! message. Each of the three is much cheaper so than with the others in between, as caches have it at hand; and sockets
-//! that are written one after the other wake their readers once. Who comes alone is checked at once.
-
+//! A turn is one iteration of the event loop of a proxy's worker: the worker polls its connections, then serves the
+//! ready ones in order. Under concurrent load the first request schedules a callback at the end of the turn, and that
+//! callback checks all requests of the turn: the proxy reads them in one go, the filter decides them in one go, and
+//! their calls to Redis are one message. Each of the three steps is much cheaper batched than interleaved with the
+//! others: its code and data stay in the CPU's caches, and each socket wakes its reader once. A lone request is checked
+//! immediately.
 use alloc::collections::VecDeque;
 
 use super::RequestId;
 
-/// Of the requests that seem to come alone, one in so many is kept until its turn ends, to learn whether others come.
-const LOOK_AROUND: u32 = 16;
+/// Probing interval: of the requests that seem to be alone, every 16th waits for the end of its turn, to detect
+/// concurrent requests.
+const PROBE_INTERVAL: u32 = 16;
 
-/// One worker's.
+/// Batching state of one worker.
 #[derive(Debug, Default)]
 pub struct Batching {
-    /// To be checked when the turn ends.
+    /// Requests to be checked when the turn ends.
     arrived: VecDeque<RequestId>,
-    /// Whether they may not be in the order of their numbers. The proxy counts up, so that they most often are.
+    /// Whether `arrived` may be out of order by ID. The proxy's IDs count up, so `arrived` is usually sorted.
     is_unsorted: bool,
-    /// Requests and sends that have been told to wait for this turn's end.
+    /// Number of requests and sends that wait for the end of this turn.
     waiting: u32,
-    /// Those of the last turn whose end was awaited.
+    /// `waiting` of the last turn that had a scheduled end.
     last: u32,
-    /// Requests in a row that were told to go on at once.
+    /// Number of consecutive requests that were checked immediately.
     alone: u32,
-    /// Whether what waited is being done.
+    /// Whether the end of the turn is being processed.
     is_ending: bool,
 }
 
-/// When to go on.
+/// Time at which a request is checked, or data is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// At once.
+    /// Immediately.
     Now,
-    /// At the end of the turn, which is to be asked for.
+    /// At the end of the turn; the caller must schedule its callback.
     Schedule,
-    /// At the end of the turn, which has been asked for.
+    /// At the end of the turn; its callback is already scheduled.
     Wait,
 }
 
 impl Batching {
-    /// A request arrives, when so many calls are in flight. Unless it is to be checked at once, [`take_next`](Self::take_next)
-    /// gives it back.
+    /// Handles the arrival of a request while `in_flight` calls are in flight. Unless the pace is [`Pace::Now`],
+    /// [`take_next`](Self::take_next) returns the request at the end of the turn.
     pub fn arrive(&mut self, request: RequestId, in_flight: usize) -> Pace {
-        let pace = self.pace(in_flight, self.alone.saturating_add(1) >= LOOK_AROUND);
+        let pace = self.pace(in_flight, self.alone.saturating_add(1) >= PROBE_INTERVAL);
         match pace {
             Pace::Now => self.alone = self.alone.saturating_add(1),
             Pace::Schedule | Pace::Wait => {
@@ -58,15 +59,15 @@ impl Batching {
         pace
     }
 
-    /// There is something to send, beside so many calls in flight.
+    /// Returns when to send outgoing data while `in_flight` calls are in flight.
     pub fn send(&mut self, in_flight: usize) -> Pace {
         if self.is_ending { Pace::Wait } else { self.pace(in_flight, false) }
     }
 
-    /// It is a crowd where others are, or were.
-    fn pace(&mut self, in_flight: usize, looks_around: bool) -> Pace {
+    /// Returns [`Pace::Now`] if no call is in flight, nothing waits, and at most one waited in the last turn.
+    fn pace(&mut self, in_flight: usize, is_probe: bool) -> Pace {
         let pace = match self.waiting {
-            0 if in_flight == 0 && self.last <= 1 && !looks_around => return Pace::Now,
+            0 if in_flight == 0 && self.last <= 1 && !is_probe => return Pace::Now,
             0 => Pace::Schedule,
             _ => Pace::Wait,
         };
@@ -74,36 +75,37 @@ impl Batching {
         pace
     }
 
-    /// A request is over, or goes on at once after all. To the proxy it may look alive for a while yet.
+    /// Removes a request that has ended, or that is checked immediately after all. The proxy may report the request as
+    /// alive for some time after that.
     pub fn leave(&mut self, request: RequestId) {
-        if let Some(at) = self.place(request) {
+        if let Some(at) = self.index(request) {
             self.arrived.remove(at);
         }
     }
 
-    /// The turn ends: until it [has](Self::turn_ended), what is to be sent is kept for then.
+    /// Starts the end of the turn: until [`turn_ended`](Self::turn_ended), sends wait.
     pub fn turn_ends(&mut self) {
         self.is_ending = true;
     }
 
-    /// The next request to be checked at the turn's end. It may be over by then.
+    /// Takes the next request to be checked at the end of the turn. The request may have ended.
     pub fn take_next(&mut self) -> Option<RequestId> {
         self.arrived.pop_front()
     }
 
-    /// Whether any is left to be checked.
+    /// Whether any request is still to be checked.
     #[must_use]
     pub fn has_any(&self) -> bool {
         !self.arrived.is_empty()
     }
 
-    /// Whether this one is.
+    /// Whether this request is still to be checked.
     #[must_use]
     pub fn holds(&self, request: RequestId) -> bool {
-        self.place(request).is_some()
+        self.index(request).is_some()
     }
 
-    fn place(&self, request: RequestId) -> Option<usize> {
+    fn index(&self, request: RequestId) -> Option<usize> {
         if self.arrived.is_empty() {
             None
         } else if self.is_unsorted {
@@ -113,7 +115,8 @@ impl Batching {
         }
     }
 
-    /// All that waited has been done, or will not wait: the turn's end cannot be asked for.
+    /// Completes the end of the turn: everything that waited was processed, or does not wait because the proxy could
+    /// not schedule the callback.
     pub fn turn_ended(&mut self) {
         self.last = core::mem::take(&mut self.waiting);
         self.is_ending = false;
@@ -136,17 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_alone_waits_for_nobody_but_now_and_then() {
+    fn a_lone_request_is_checked_immediately_except_for_a_periodic_probe() {
         let mut batching = Batching::default();
         for _ in 0..3 {
-            assert_eq!(arrive(&mut batching, 1..LOOK_AROUND), [Pace::Now; LOOK_AROUND as usize - 1]);
+            assert_eq!(arrive(&mut batching, 1..PROBE_INTERVAL), [Pace::Now; PROBE_INTERVAL as usize - 1]);
             assert_eq!(arrive(&mut batching, 99..100), [Pace::Schedule]);
             assert_eq!(end(&mut batching), [99]);
         }
     }
 
     #[test]
-    fn who_looked_around_and_asked_redis_was_alone() {
+    fn a_probe_that_found_no_other_request_was_alone() {
         let mut batching = Batching::default();
         assert_eq!(arrive(&mut batching, 1..17).last(), Some(&Pace::Schedule));
         batching.turn_ends();
@@ -157,31 +160,31 @@ mod tests {
     }
 
     #[test]
-    fn of_a_crowd_the_first_asks_for_the_turns_end_and_all_wait_for_it() {
+    fn the_first_concurrent_request_schedules_the_end_of_the_turn_and_all_wait_for_it() {
         let mut batching = Batching::default();
-        // One that asks Redis, and then others while it does.
+        // The first request is sent to Redis; others arrive meanwhile.
         assert_eq!(batching.arrive(RequestId(1), 0), Pace::Now);
         assert_eq!(batching.send(0), Pace::Now);
         assert_eq!([2, 3].map(|id| batching.arrive(RequestId(id), 1)), [Pace::Schedule, Pace::Wait]);
         assert!(batching.holds(RequestId(3)) && !batching.holds(RequestId(1)));
         assert_eq!(batching.send(1), Pace::Wait);
         assert_eq!(end(&mut batching), [2, 3]);
-        // All of them are answered, and come again.
+        // Their clients receive replies and send the next requests.
         assert_eq!(arrive(&mut batching, 4..6), [Pace::Schedule, Pace::Wait]);
         assert_eq!(end(&mut batching), [4, 5]);
     }
 
     #[test]
-    fn a_crowd_is_found_though_nobody_asks_redis() {
+    fn concurrent_requests_are_detected_though_none_calls_redis() {
         let mut batching = Batching::default();
         let paces = arrive(&mut batching, 1..20);
-        assert_eq!(paces.iter().filter(|pace| **pace == Pace::Now).count(), LOOK_AROUND as usize - 1);
+        assert_eq!(paces.iter().filter(|pace| **pace == Pace::Now).count(), PROBE_INTERVAL as usize - 1);
         assert_eq!(end(&mut batching), [16, 17, 18, 19]);
         assert_eq!(arrive(&mut batching, 20..22), [Pace::Schedule, Pace::Wait]);
     }
 
     #[test]
-    fn a_request_that_cannot_wait_is_not_waited_for() {
+    fn a_request_that_cannot_wait_does_not_count_as_waiting() {
         let mut batching = Batching::default();
         assert_eq!(batching.arrive(RequestId(1), 5), Pace::Schedule);
         batching.leave(RequestId(1));
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_not_checked() {
+    fn a_removed_request_is_not_checked() {
         let mut batching = Batching::default();
         assert_eq!([1, 2, 3].map(|id| batching.arrive(RequestId(id), 5)), [Pace::Schedule, Pace::Wait, Pace::Wait]);
         batching.leave(RequestId(2));
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_found_in_whatever_order_they_come() {
+    fn requests_are_found_in_any_order_of_arrival() {
         let mut batching = Batching::default();
         for id in [5, 9, 3, 4] {
             batching.arrive(RequestId(id), 5);
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_crowd_who_comes_alone_waits_once() {
+    fn after_concurrent_requests_a_lone_request_waits_once() {
         let mut batching = Batching::default();
         assert_eq!([batching.send(1), batching.send(1)], [Pace::Schedule, Pace::Wait]);
         batching.turn_ended();

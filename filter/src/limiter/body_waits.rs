@@ -1,4 +1,4 @@
-//! Requests that are held until their bodies have come, or for as long as they may be.
+//! Requests held until their bodies are complete, or until a timeout.
 
 use alloc::boxed::Box;
 
@@ -8,13 +8,13 @@ use crate::config::BodyConfig;
 use crate::descriptor::{JsonScanner, RequestBody};
 use crate::units::Micros;
 
-/// The least that a proxy's buffer holds of a body: 16 KiB. Once its buffer is full, a proxy shows no more of a body, and
-/// does not tell.
+/// Minimum size of a proxy's buffer for a body: 16 KiB. Once its buffer is full, a proxy passes no more of the body to
+/// the filter, without notice.
 const LEAST_PROXY_BUFFER: usize = 16_384;
-/// The time after the last piece of a body that may fill the proxy's buffer, after which no more is expected.
+/// Time after the last piece of a body that may fill the proxy's buffer, after which no further piece is expected.
 const STALLED: Micros = Micros::from_millis(50);
 
-/// Requests whose bodies are awaited.
+/// Requests that wait for their bodies.
 #[derive(Debug)]
 pub struct BodyWaits {
     config: BodyConfig,
@@ -24,33 +24,33 @@ pub struct BodyWaits {
 #[derive(Debug)]
 struct BodyWait {
     scanner: JsonScanner,
-    /// Bytes that have come.
+    /// Bytes received so far.
     size: usize,
     deadline: Micros,
 }
 
 impl BodyWaits {
-    /// No requests.
+    /// Creates an empty set of waits.
     #[must_use]
     pub fn new(config: &BodyConfig) -> Self {
         Self { config: config.clone(), awaited: Timers::new() }
     }
 
-    /// A request arrives whose body is to be read at the pointers whose bits are set.
+    /// Adds a request whose body is to be read at the JSON pointers whose bits are set.
     pub fn arrive(&mut self, now: Micros, request: RequestId, pointers: u32) {
         let scanner = JsonScanner::new(self.config.pointers(), pointers);
         let deadline = now.plus(self.config.timeout);
         self.awaited.set(deadline, request, Box::new(BodyWait { scanner, size: 0, deadline }));
     }
 
-    /// Whether the body of this one is awaited.
+    /// Whether the request waits for its body.
     #[must_use]
     pub fn awaits(&self, request: RequestId) -> bool {
         self.awaited.contains(request)
     }
 
-    /// The next piece of a body, the last one if it then `is_whole`. What is known of the body, once no more of it is
-    /// needed; then the request is no longer here.
+    /// Handles the next piece of a body, the last one if `is_whole`. Returns the values of the body once no further
+    /// piece is needed; the request is then removed.
     pub fn piece(&mut self, now: Micros, request: RequestId, bytes: &[u8], is_whole: bool) -> Option<RequestBody> {
         let mut awaited = self.awaited.remove(request)?;
         let room = self.config.max_bytes.saturating_sub(awaited.size);
@@ -68,12 +68,12 @@ impl BodyWaits {
         None
     }
 
-    /// The body has ended with the pieces that have come.
+    /// Handles the end of a body without a further piece, and removes the request.
     pub fn end(&mut self, request: RequestId) -> Option<RequestBody> {
         self.awaited.remove(request).map(|awaited| awaited.scanner.into_values().into())
     }
 
-    /// The next request that is held no longer, and what is known of its body.
+    /// Removes the next request whose wait is over by `now`, and returns it with the values of its body.
     pub fn pop_due(&mut self, now: Micros) -> Option<(RequestId, RequestBody)> {
         loop {
             let (request, awaited) = self.awaited.pop_due(now)?;
@@ -87,13 +87,13 @@ impl BodyWaits {
         }
     }
 
-    /// When [`pop_due`](Self::pop_due) has something next.
+    /// Time at which [`pop_due`](Self::pop_due) may next return a request.
     #[must_use]
     pub fn next_due(&self) -> Option<Micros> {
         self.awaited.next()
     }
 
-    /// A request is over.
+    /// Removes a request that has ended.
     pub fn leave(&mut self, request: RequestId) {
         self.awaited.remove(request);
     }
@@ -109,7 +109,7 @@ mod tests {
     const BOB: RequestId = RequestId(2);
     const MS: fn(u64) -> Micros = Micros::from_millis;
 
-    /// Of up to 20,000 bytes, read at `/a` and `/b`, awaited for a second.
+    /// Bodies of up to 20,000 bytes, read at `/a` and `/b`, with a timeout of 1 s.
     fn bodies() -> BodyWaits {
         let limit = |pointer: &str| {
             let bucket = r#""token_bucket": {"max_tokens": 1, "fill_interval": "1s"}"#;
@@ -131,7 +131,7 @@ mod tests {
         bodies
     }
 
-    /// At `/a` and `/b`; `?`: not known.
+    /// Values at `/a` and `/b`: `-` for none, `?` for unreadable.
     fn values(body: &RequestBody) -> String {
         let at = |text| {
             let pointer = JsonPointer::parse(text).unwrap();
@@ -156,7 +156,7 @@ mod tests {
         let body = bodies.piece(MS(3), ALICE, b"}", true).unwrap();
         assert_eq!(values(&body), "1 2");
         assert!(!bodies.awaits(ALICE) && bodies.next_due().is_none());
-        assert!(bodies.piece(MS(4), ALICE, b"}", true).is_none(), "it has been read");
+        assert!(bodies.piece(MS(4), ALICE, b"}", true).is_none(), "the wait is over");
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_awaited_than_is_needed() {
+    fn a_wait_ends_once_all_values_are_known_or_the_body_is_no_json() {
         for (piece, expected) in [(&br#"{"a": 1, "b": 2} "#[..], "1 2"), (b"a=1&b=2", "? ?"), (b"\x1f\x8b\x08", "? ?")]
         {
             assert_eq!(values(&awaiting(0b11).piece(MS(1), ALICE, piece, false).unwrap()), expected);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_body_that_is_too_large_its_start_is_read() {
+    fn the_start_of_a_body_that_is_too_large_is_read() {
         let large = |rest: &str| format!(r#"{{"a": 1, "x": "{}"{rest}"#, "x".repeat(20_000));
         for is_whole in [true, false] {
             let body = awaiting(0b11).piece(MS(1), ALICE, large(r#", "b": 2}"#).as_bytes(), is_whole).unwrap();
@@ -204,16 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn of_a_body_that_stalls_where_a_proxys_buffer_may_be_full_what_has_come_is_read() {
+    fn the_start_of_a_body_that_stalls_with_a_possibly_full_proxy_buffer_is_read() {
         let start = format!(r#"{{"a": 1, "x": "{}""#, "x".repeat(16_384));
-        // All that is wanted is there.
+        // All values are known.
         let mut bodies = awaiting(0b01);
         assert!(bodies.piece(MS(1), ALICE, start.as_bytes(), false).is_none());
         assert_eq!(due(&mut bodies, MS(50)), None);
-        assert!(bodies.piece(MS(50), ALICE, b",", false).is_none(), "there is more");
+        assert!(bodies.piece(MS(50), ALICE, b",", false).is_none(), "the body goes on");
         assert_eq!(due(&mut bodies, MS(99)), None);
         assert_eq!(due(&mut bodies, MS(100)).as_deref(), Some("1 -"));
-        // Something is missing.
+        // The value at `/b` is missing.
         let mut bodies = awaiting(0b11);
         assert!(bodies.piece(MS(1), ALICE, start.as_bytes(), false).is_none());
         assert_eq!(due(&mut bodies, MS(999)), None);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_over_is_not_awaited() {
+    fn a_request_that_has_ended_does_not_wait() {
         let mut bodies = awaiting(0b11);
         bodies.arrive(MS(5), BOB, 0b11);
         bodies.leave(ALICE);

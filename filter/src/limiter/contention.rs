@@ -1,10 +1,10 @@
-//! Undecided checks by bucket, counted while a worker has many: which requests no order of decisions could admit, and
-//! which keys flood.
+//! Undecided checks counted by bucket while a worker has many: detects requests that Redis will deny, and keys that
+//! flood.
 //!
-//! A request is denied without asking where the undecided checks of one of its buckets that cost no more than it take
-//! all that the bucket can admit until it is decided. Redis would deny it as well: either those are admitted, or one of
-//! them is denied and leaves less than the request costs. The one exception is a bucket whose undecided checks are
-//! denied by another limit of theirs.
+//! A request is denied without Redis if the undecided checks of one of its buckets that cost no more than the request
+//! take all that the bucket can admit until the request is decided. Redis would deny the request as well: either those
+//! checks are admitted, or one of them is denied and leaves less than the request costs. The one exception is a bucket
+//! whose undecided checks are denied by another of their limits.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -14,41 +14,42 @@ use crate::limit::{BucketCheck, Check};
 use crate::table::Keyed;
 use crate::units::{Micros, Tokens};
 
-/// Undecided checks of a worker from which on they are counted by bucket: with fewer, nothing is.
+/// Number of undecided checks of a worker from which they are counted by bucket.
 const COUNTS_FROM: usize = 64;
-/// Undecided checks of one bucket from which on its key floods.
+/// Number of undecided checks of one bucket from which its key floods.
 const FLOOD: usize = 32;
-/// Costs that are told apart in a bucket. One more counts as the next higher one, which denies less.
+/// Maximum number of distinct costs per bucket. A further cost counts as the next higher one, which denies less.
 const MAX_COSTS: usize = 8;
 
-/// One worker's undecided checks.
+/// Undecided checks of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Contention {
     is_counting: bool,
     buckets: Keyed<Bucket>,
 }
 
-/// The undecided checks of one bucket.
+/// Undecided checks of one bucket.
 #[derive(Debug, Default)]
 struct Bucket {
     checks: usize,
-    /// The most checks at a time since there have been any.
+    /// Maximum of `checks` since it was last zero.
     peak: usize,
-    /// What the enforced checks of each cost cost together, lowest first.
+    /// Enforced checks: each cost and the sum of the checks of that cost, lowest cost first.
     costs: Vec<(Tokens, Tokens)>,
-    /// What requests are told that it denies.
-    said: Option<Rc<CachedDenial>>,
+    /// Denial shared by the requests that this bucket denies.
+    denial: Option<Rc<CachedDenial>>,
 }
 
 impl Contention {
-    /// Whether checks are to be counted, of which `undecided` are there: all of them, where it has not begun to.
-    pub(super) fn begins(&mut self, undecided: usize) -> bool {
-        let begins = !self.is_counting && undecided >= COUNTS_FROM;
-        self.is_counting |= begins;
-        begins
+    /// Starts counting if there are many `undecided` checks. Returns whether it started: then all of them must
+    /// [`enter`](Self::enter).
+    pub(super) fn starts_counting(&mut self, undecided: usize) -> bool {
+        let starts = !self.is_counting && undecided >= COUNTS_FROM;
+        self.is_counting |= starts;
+        starts
     }
 
-    /// A check is to be decided by Redis.
+    /// Counts a check that Redis is to decide.
     #[inline(never)]
     pub(super) fn enter(&mut self, check: &Check) {
         if !self.is_counting {
@@ -67,7 +68,7 @@ impl Contention {
         }
     }
 
-    /// A check is decided, or will not be. Of `undecided` that are left, none is the end of counting.
+    /// Removes a check that is decided or has ended. Counting stops when no `undecided` check is left.
     #[inline(never)]
     pub(super) fn leave(&mut self, check: &Check, undecided: usize) {
         if !self.is_counting {
@@ -91,7 +92,7 @@ impl Contention {
         }
     }
 
-    /// The first bucket that cannot admit a request of this check within `span`, however those before it are decided.
+    /// Returns the first bucket that cannot admit this check within `span`, however the checks before it are decided.
     #[inline(never)]
     pub(super) fn full<'a>(&self, check: &'a Check, span: Micros) -> Option<&'a BucketCheck> {
         if !self.is_counting {
@@ -103,7 +104,7 @@ impl Contention {
         })
     }
 
-    /// How many undecided checks are before one, in the bucket where they are the fewest.
+    /// Number of undecided checks before this one, in its bucket that has the fewest.
     #[inline(never)]
     pub(super) fn rank(&self, check: &Check) -> usize {
         if !self.is_counting {
@@ -113,7 +114,7 @@ impl Contention {
         check.buckets().map(of).min().unwrap_or(0)
     }
 
-    /// The enforced bucket of a check that is flooded most, if one is.
+    /// Returns the most flooded enforced bucket of a check, if any floods.
     #[inline(never)]
     pub(super) fn flooded<'a>(&self, check: &'a Check) -> Option<&'a BucketCheck> {
         if !self.is_counting {
@@ -124,19 +125,19 @@ impl Contention {
         check.buckets().filter(floods).max_by_key(peak)
     }
 
-    /// What requests of this bucket are told, if one of the same cost was told before.
+    /// Returns the bucket's shared denial, if it is of the same cost and not expired.
     #[inline(never)]
-    pub(super) fn said(&self, now: Micros, check: &BucketCheck) -> Option<Rc<CachedDenial>> {
-        let said = self.buckets.get(&check.key)?.said.as_ref()?;
-        said.is_alike(now, check).then(|| Rc::clone(said))
+    pub(super) fn denial(&self, now: Micros, check: &BucketCheck) -> Option<Rc<CachedDenial>> {
+        let denial = self.buckets.get(&check.key)?.denial.as_ref()?;
+        denial.applies_to(now, check).then(|| Rc::clone(denial))
     }
 
-    /// Requests of this bucket are told so from now on.
+    /// Sets the bucket's shared denial.
     #[inline(never)]
-    pub(super) fn say(&mut self, check: &BucketCheck, said: &Rc<CachedDenial>) {
+    pub(super) fn set_denial(&mut self, check: &BucketCheck, denial: &Rc<CachedDenial>) {
         let place = self.buckets.place(self.buckets.hash(&check.key), &check.key);
         if let Some(bucket) = place.and_then(|place| self.buckets.at_mut(place)) {
-            bucket.said = Some(Rc::clone(said));
+            bucket.denial = Some(Rc::clone(denial));
         }
     }
 }
@@ -165,9 +166,9 @@ impl Bucket {
     fn leave(&mut self, check: &BucketCheck) {
         self.checks = self.checks.saturating_sub(1);
         let cost = Tokens(check.takes().0);
-        let is_its = |(known, sum): &(Tokens, Tokens)| *known >= cost && *sum >= cost;
+        let is_own = |(known, sum): &(Tokens, Tokens)| *known >= cost && *sum >= cost;
         if check.counts()
-            && let Some(at) = self.costs.iter().position(is_its)
+            && let Some(at) = self.costs.iter().position(is_own)
             && let Some((_, sum)) = self.costs.get_mut(at)
         {
             sum.0 = sum.0.saturating_sub(cost.0);
@@ -177,7 +178,7 @@ impl Bucket {
         }
     }
 
-    /// What those cost together that cost no more than this one.
+    /// Sum of the costs of the checks that cost no more than this one.
     fn taken(&self, check: &BucketCheck) -> Tokens {
         let cheaper = self.costs.iter().take_while(|(cost, _)| cost.0 <= check.takes().0);
         Tokens(cheaper.fold(0, |all: u64, (_, sum)| all.saturating_add(sum.0)))

@@ -1,4 +1,4 @@
-//! What is counted, under which name. Increments gather here until the plugin hands them to the proxy.
+//! Counters and their names. Increments accumulate here until the plugin passes them to the proxy.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,44 +7,51 @@ use crate::config::Config;
 use crate::limit::{Outcome, Verdict};
 use crate::redis::Failure;
 
-/// The fates that requests are counted by, in the order of their counters.
-const OF_REQUESTS: [Fate; 5] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::Rejected, Fate::Delayed];
-/// The fates that each limit counts, in the order of its counters.
-const OF_LIMITS: [Fate; 4] = [Fate::Admitted, Fate::Denied, Fate::Failed, Fate::ShadowDenied];
+/// Results counted per request, in the order of their counters.
+const REQUEST_RESULTS: [RequestResult; 5] = [
+    RequestResult::Admitted,
+    RequestResult::Denied,
+    RequestResult::Failed,
+    RequestResult::Rejected,
+    RequestResult::Delayed,
+];
+/// Results counted per limit, in the order of their counters.
+const LIMIT_RESULTS: [RequestResult; 4] =
+    [RequestResult::Admitted, RequestResult::Denied, RequestResult::Failed, RequestResult::ShadowDenied];
 
-/// Counters beside those, the last ones, with their names.
-const OTHERS: [(Other, &str); 6] = [
-    (Other::CrowdDenied, "crowd.denied"),
-    (Other::DenyCacheHits, "deny_cache.hits"),
-    (Other::LeaseHits, "leases.hits"),
-    (Other::OverridesIgnored, "overrides.ignored"),
-    (Other::EventsDropped, "events.dropped"),
-    (Other::BodyUnreadable, "body.unreadable"),
+/// Further counters, after those above, with their names.
+const OTHERS: [(OtherCounter, &str); 6] = [
+    (OtherCounter::CrowdDenied, "crowd.denied"),
+    (OtherCounter::DenyCacheHits, "deny_cache.hits"),
+    (OtherCounter::LeaseHits, "leases.hits"),
+    (OtherCounter::OverridesIgnored, "overrides.ignored"),
+    (OtherCounter::EventsDropped, "events.dropped"),
+    (OtherCounter::BodyUnreadable, "body.unreadable"),
 ];
 
-/// Counters of one worker: a fixed list of names, and what each has gained since it was last taken.
+/// Counters of one worker: increments since they were last taken, for a fixed list of names.
 #[derive(Debug)]
 pub struct Counters {
     gained: Vec<u64>,
     is_dirty: bool,
 }
 
-/// What became of a request, or of a request at one limit.
+/// Result of a request, or of a request at one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum RequestResult {
     Admitted,
     Denied,
     Failed,
     ShadowDenied,
-    /// For being malformed.
+    /// Rejected as malformed.
     Rejected,
-    /// Admitted, and held until its tokens existed.
+    /// Admitted, and held until its tokens exist.
     Delayed,
 }
 
-/// A counter that is neither a request's fate nor a failure's cause.
+/// A counter that is neither a result nor a cause of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Other {
+enum OtherCounter {
     CrowdDenied,
     DenyCacheHits,
     LeaseHits,
@@ -53,7 +60,7 @@ enum Other {
     BodyUnreadable,
 }
 
-impl Fate {
+impl RequestResult {
     const fn name(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
@@ -67,128 +74,128 @@ impl Fate {
 }
 
 impl Counters {
-    /// All counters of `config`, at zero.
+    /// Creates all counters of `config`, at zero.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self { gained: vec![0; Self::names(config).len()], is_dirty: false }
     }
 
-    /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{fate}`,
-    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{fate}`, then `{stat_prefix}.crowd.denied`,
+    /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{result}`,
+    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{result}`, then `{stat_prefix}.crowd.denied`,
     /// `{stat_prefix}.deny_cache.hits`, `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`,
     /// `{stat_prefix}.events.dropped` and `{stat_prefix}.body.unreadable`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
-        let requests = OF_REQUESTS.iter().map(|fate| format!("{prefix}.requests.{}", fate.name()));
+        let requests = REQUEST_RESULTS.iter().map(|result| format!("{prefix}.requests.{}", result.name()));
         let causes = Failure::ALL.iter().map(|cause| format!("{prefix}.redis.{}", cause.name()));
         let limits = config.limits.iter().flat_map(|limit| {
-            OF_LIMITS.iter().map(move |fate| format!("{prefix}.limit.{}.{}", limit.name, fate.name()))
+            LIMIT_RESULTS.iter().map(move |result| format!("{prefix}.limit.{}.{}", limit.name, result.name()))
         });
         let others = OTHERS.iter().map(|(_, name)| format!("{prefix}.{name}"));
         requests.chain(causes).chain(limits).chain(others).collect()
     }
 
-    /// A request was decided.
+    /// Counts a decided request, for itself and for each of its limits.
     pub fn decided(&mut self, verdict: &Verdict) {
-        self.gain(OF_REQUESTS, 0, if verdict.admitted { Fate::Admitted } else { Fate::Denied });
+        self.gain(REQUEST_RESULTS, 0, if verdict.admitted { RequestResult::Admitted } else { RequestResult::Denied });
         for windows in verdict.outcomes.chunk_by(|one, other| one.limit == other.limit) {
             let Some(Outcome { limit, enforced, .. }) = windows.first() else { continue };
             match (windows.iter().all(|outcome| outcome.admitted), enforced) {
-                (true, _) if verdict.admitted => self.limit(*limit, Fate::Admitted),
-                // Another limit denied the request: this one was not spent from.
+                (true, _) if verdict.admitted => self.limit(*limit, RequestResult::Admitted),
+                // Another limit denied the request: this limit's bucket was not spent from.
                 (true, _) => {}
-                (false, true) => self.limit(*limit, Fate::Denied),
-                (false, false) => self.limit(*limit, Fate::ShadowDenied),
+                (false, true) => self.limit(*limit, RequestResult::Denied),
+                (false, false) => self.limit(*limit, RequestResult::ShadowDenied),
             }
         }
     }
 
-    /// A limit in shadow mode denies every request, and so this one.
+    /// Counts a denial of a limit in shadow mode that denies every request.
     pub fn shadow_denied(&mut self, limit: usize) {
-        self.limit(limit, Fate::ShadowDenied);
+        self.limit(limit, RequestResult::ShadowDenied);
     }
 
-    /// A request that was admitted is to be held.
+    /// Counts an admitted request that is delayed.
     pub fn delayed(&mut self) {
-        self.gain(OF_REQUESTS, 0, Fate::Delayed);
+        self.gain(REQUEST_RESULTS, 0, RequestResult::Delayed);
     }
 
-    /// A request was malformed, where a limit was to read it.
+    /// Counts a request rejected as malformed.
     pub fn rejected(&mut self) {
-        self.gain(OF_REQUESTS, 0, Fate::Rejected);
+        self.gain(REQUEST_RESULTS, 0, RequestResult::Rejected);
     }
 
-    /// A request could not be decided, for want of Redis. `limits` are those of its buckets, in their order.
+    /// Counts a request that Redis did not decide. `limits` are the limits of its buckets, in their order.
     pub fn failed(&mut self, cause: Failure, limits: impl Iterator<Item = usize>) {
-        self.gain(OF_REQUESTS, 0, Fate::Failed);
-        self.gain(Failure::ALL, OF_REQUESTS.len(), cause);
+        self.gain(REQUEST_RESULTS, 0, RequestResult::Failed);
+        self.gain(Failure::ALL, REQUEST_RESULTS.len(), cause);
         let mut last = None;
         for limit in limits.filter(|limit| last.replace(*limit) != Some(*limit)) {
-            self.limit(limit, Fate::Failed);
+            self.limit(limit, RequestResult::Failed);
         }
     }
 
-    /// A request was denied from memory, which [`decided`](Self::decided) counts as well.
-    pub fn recalled(&mut self) {
-        self.other(Other::DenyCacheHits, 1);
+    /// Counts a request denied from the deny cache, in addition to [`decided`](Self::decided).
+    pub fn deny_cache_hit(&mut self) {
+        self.other(OtherCounter::DenyCacheHits, 1);
     }
 
-    /// A request was denied for the many of its key that are undecided, which [`decided`](Self::decided) counts as well.
-    pub fn crowded(&mut self) {
-        self.other(Other::CrowdDenied, 1);
+    /// Counts a request denied because of the undecided checks of its key, in addition to [`decided`](Self::decided).
+    pub fn crowd_denied(&mut self) {
+        self.other(OtherCounter::CrowdDenied, 1);
     }
 
-    /// A limit admitted a request from what a worker had leased.
-    pub fn leased(&mut self) {
-        self.other(Other::LeaseHits, 1);
+    /// Counts a limit that spent from a lease, without Redis.
+    pub fn lease_hit(&mut self) {
+        self.other(OtherCounter::LeaseHits, 1);
     }
 
-    /// An override was malformed, or one too many.
+    /// Counts an override ignored because it is malformed or exceeds the maximum number.
     pub fn override_ignored(&mut self) {
-        self.other(Other::OverridesIgnored, 1);
+        self.other(OtherCounter::OverridesIgnored, 1);
     }
 
-    /// A request's body, which a limit reads, could not be read.
+    /// Counts a request whose body a limit reads but could not read.
     pub fn body_unreadable(&mut self) {
-        self.other(Other::BodyUnreadable, 1);
+        self.other(OtherCounter::BodyUnreadable, 1);
     }
 
-    /// So many events were dropped.
+    /// Counts dropped events.
     pub fn events_dropped(&mut self, dropped: u64) {
-        self.other(Other::EventsDropped, dropped);
+        self.other(OtherCounter::EventsDropped, dropped);
     }
 
-    /// Whether any counter has gained since they were last taken.
+    /// Whether any counter has increased since they were last taken.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.is_dirty
     }
 
-    /// Hands out what each counter has gained, by its place in [`names`](Self::names), and starts over.
+    /// Takes the increments, each with its index in [`names`](Self::names), and resets them to zero.
     pub fn take(&mut self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.is_dirty = false;
         self.gained.iter_mut().map(core::mem::take).enumerate().filter(|&(_, gained)| gained > 0)
     }
 
-    fn limit(&mut self, limit: usize, fate: Fate) {
-        let limits = OF_REQUESTS.len().saturating_add(Failure::ALL.len());
-        self.gain(OF_LIMITS, limits.saturating_add(limit.saturating_mul(OF_LIMITS.len())), fate);
+    fn limit(&mut self, limit: usize, result: RequestResult) {
+        let limits = REQUEST_RESULTS.len().saturating_add(Failure::ALL.len());
+        self.gain(LIMIT_RESULTS, limits.saturating_add(limit.saturating_mul(LIMIT_RESULTS.len())), result);
     }
 
-    fn other(&mut self, which: Other, more: u64) {
+    fn other(&mut self, which: OtherCounter, more: u64) {
         let from_end = OTHERS.iter().rev().position(|(known, _)| *known == which);
-        let place = from_end.and_then(|place| self.gained.len().checked_sub(place.saturating_add(1)));
-        self.gain_at(place, more);
+        let index = from_end.and_then(|index| self.gained.len().checked_sub(index.saturating_add(1)));
+        self.gain_at(index, more);
     }
 
     fn gain<T: PartialEq, const N: usize>(&mut self, group: [T; N], first: usize, which: T) {
-        let place = group.iter().position(|known| *known == which).map(|place| first.saturating_add(place));
-        self.gain_at(place, 1);
+        let index = group.iter().position(|known| *known == which).map(|index| first.saturating_add(index));
+        self.gain_at(index, 1);
     }
 
-    fn gain_at(&mut self, place: Option<usize>, more: u64) {
-        if let Some(gained) = place.and_then(|place| self.gained.get_mut(place)).filter(|_| more > 0) {
+    fn gain_at(&mut self, index: Option<usize>, more: u64) {
+        if let Some(gained) = index.and_then(|index| self.gained.get_mut(index)).filter(|_| more > 0) {
             *gained = gained.saturating_add(more);
             self.is_dirty = true;
         }

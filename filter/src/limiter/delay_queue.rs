@@ -1,17 +1,17 @@
-//! Requests that are admitted, and held until their tokens exist.
+//! Delay queue: admitted requests held until their tokens exist.
 
 use super::timers::Timers;
 use super::{Decision, RequestId};
 use crate::redis::Call;
 use crate::units::Micros;
 
-/// DelayedRequest requests, in the order in which they go on, then in that in which they came: a bounded queue.
+/// Bounded queue of delayed requests, ordered by due time, then by arrival.
 #[derive(Debug)]
 pub(super) struct DelayQueue {
     max: usize,
     held: Timers<DelayedRequest>,
-    /// Slots that are kept for requests which Redis may have held.
-    kept: usize,
+    /// Number of entries reserved for requests that Redis may delay.
+    reserved: usize,
 }
 
 #[derive(Debug)]
@@ -21,43 +21,44 @@ struct DelayedRequest {
 }
 
 impl DelayQueue {
-    /// Room for `max` requests.
+    /// Creates a queue of at most `max` requests.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, held: Timers::new(), kept: 0 }
+        Self { max, held: Timers::new(), reserved: 0 }
     }
 
-    /// Keeps a place for a request that Redis may have held, before Redis is asked. `false` where there is none.
-    pub(super) fn keep(&mut self) -> bool {
-        let has_room = self.held.len().saturating_add(self.kept) < self.max;
-        self.kept = self.kept.saturating_add(usize::from(has_room));
+    /// Reserves an entry for a request before its check is sent, as Redis may delay it. Returns `false` if the queue is
+    /// full.
+    pub(super) fn reserve(&mut self) -> bool {
+        let has_room = self.held.len().saturating_add(self.reserved) < self.max;
+        self.reserved = self.reserved.saturating_add(usize::from(has_room));
         has_room
     }
 
-    /// Redis has decided, or will not: the place that was kept is free, or to be [taken](Self::hold) now.
-    pub(super) fn let_go(&mut self) {
-        self.kept = self.kept.saturating_sub(1);
+    /// Releases a reservation once the check has ended. A delayed request then [takes](Self::hold) the entry.
+    pub(super) fn release(&mut self) {
+        self.reserved = self.reserved.saturating_sub(1);
     }
 
     pub(super) fn holds(&self, request: RequestId) -> bool {
         self.held.contains(request)
     }
 
-    /// Holds a request until `at`. `refund` is the call that gives its tokens back, should it leave before.
+    /// Holds a request until `at`. `refund` is the call that refunds its tokens if the request ends earlier.
     pub(super) fn hold(&mut self, at: Micros, request: RequestId, decision: Decision, refund: Option<Call>) {
         self.held.set(at, request, DelayedRequest { decision, refund });
     }
 
-    /// A request has gone, which frees its place: the call to make, if it was held and can be refunded.
+    /// Removes a request that has ended, and returns its refund call, if it was held and has one.
     pub(super) fn leave(&mut self, request: RequestId) -> Option<Call> {
         self.held.remove(request)?.refund
     }
 
-    /// The next request whose turn has come.
+    /// Removes and returns the next request due by `now`, with its decision.
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<(RequestId, Decision)> {
         self.held.pop_due(now).map(|(request, held)| (request, held.decision))
     }
 
-    /// When the first one's turn comes.
+    /// Due time of the first request.
     pub(super) fn next_turn(&self) -> Option<Micros> {
         self.held.next()
     }
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_go_on_in_turn_and_not_before() {
+    fn requests_are_released_in_turn_and_not_before() {
         let mut delayed = DelayQueue::new(9);
         for (at, request) in [(30, 1), (10, 2), (30, 3)] {
             delayed.hold(Micros(at), RequestId(request), GO, None);
@@ -89,20 +90,20 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_frees_the_place_and_is_refunded_once() {
+    fn a_removed_request_frees_its_entry_and_is_refunded_once() {
         let mut delayed = DelayQueue::new(1);
         delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
-        assert!(!delayed.keep() && delayed.holds(RequestId(1)));
+        assert!(!delayed.reserve() && delayed.holds(RequestId(1)));
         assert_eq!(delayed.leave(RequestId(1)), Some(refund()));
-        assert!(delayed.keep() && !delayed.keep() && !delayed.holds(RequestId(1)));
-        delayed.let_go();
-        assert!(delayed.keep());
+        assert!(delayed.reserve() && !delayed.reserve() && !delayed.holds(RequestId(1)));
+        delayed.release();
+        assert!(delayed.reserve());
         assert_eq!(delayed.leave(RequestId(1)), None);
         assert_eq!(delayed.pop_due(Micros(99)), None);
     }
 
     #[test]
-    fn who_has_gone_on_is_not_refunded() {
+    fn a_released_request_is_not_refunded() {
         let mut delayed = DelayQueue::new(1);
         delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
         assert!(delayed.pop_due(Micros(10)).is_some());

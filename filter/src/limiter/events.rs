@@ -1,6 +1,6 @@
-//! Decisions for others to read: appended to a Redis stream in batches, never in a request's way.
+//! Events: decisions appended to a Redis stream in batches, in background calls that delay no request.
 //!
-//! What Redis is too slow to take is dropped and counted.
+//! Events that exceed the buffer, or whose call fails, are dropped and counted.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 use crate::config::{EventsConfig, EventsOnly};
 use crate::redis::{Call, Script, lua, script};
 
-/// Events that wait for the next tick; further ones are dropped.
+/// Maximum number of events that wait for the next tick; further events are dropped.
 const MAX_WAITING: usize = 512;
-/// Events in one call.
+/// Maximum number of events per call.
 const MAX_BATCH: usize = 64;
 
-/// One limit's say on one request.
+/// Decision of one limit on one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) limit: String,
@@ -25,25 +25,25 @@ pub(super) struct Event {
     pub(super) retry_after_us: Option<u64>,
 }
 
-/// Events on their way. At most one batch is with Redis at a time.
+/// Buffered events. At most one batch is in flight.
 #[derive(Debug)]
 pub(super) struct Events {
     config: EventsConfig,
     script: Arc<Script>,
     waiting: Vec<Event>,
-    with_redis: usize,
+    in_flight: usize,
     dropped: u64,
-    /// Xorshift, for sampling.
+    /// State of the xorshift generator, for sampling.
     random: u64,
 }
 
 impl Events {
     pub(super) fn new(config: EventsConfig, seed: u64) -> Self {
         let script = Arc::new(script!(lua!(include_str!("events.lua"))));
-        Self { config, script, waiting: Vec::new(), with_redis: 0, dropped: 0, random: seed | 1 }
+        Self { config, script, waiting: Vec::new(), in_flight: 0, dropped: 0, random: seed | 1 }
     }
 
-    /// Whether an event of this kind is wanted, by kind and by lot.
+    /// Whether to record a decision, by the configured kind and sample.
     pub(super) fn wants(&mut self, admitted: bool) -> bool {
         if admitted && self.config.only == EventsOnly::Denied {
             return false;
@@ -62,13 +62,13 @@ impl Events {
         }
     }
 
-    /// The next batch, where there is one and none is with Redis.
+    /// Takes the next batch and returns its call, if there are events and no batch is in flight.
     pub(super) fn batch(&mut self) -> Option<Call> {
-        if self.with_redis > 0 || self.waiting.is_empty() {
+        if self.in_flight > 0 || self.waiting.is_empty() {
             return None;
         }
         let batch: Vec<Event> = self.waiting.drain(..self.waiting.len().min(MAX_BATCH)).collect();
-        self.with_redis = batch.len();
+        self.in_flight = batch.len();
         let mut arguments = vec![self.config.max_len.to_string().into_bytes()];
         for event in batch {
             let decision = if event.admitted { "admitted" } else { "denied" };
@@ -84,22 +84,22 @@ impl Events {
         Some(Call::script(&self.script, &[self.config.stream.as_bytes()], &arguments))
     }
 
-    /// The batch that was with Redis is there now, or lost.
+    /// Handles the end of the batch in flight: appended if `is_taken`, else dropped.
     pub(super) fn completed(&mut self, is_taken: bool) {
-        let batch = core::mem::take(&mut self.with_redis);
+        let batch = core::mem::take(&mut self.in_flight);
         if !is_taken {
             self.drop_some(batch);
         }
     }
 
-    /// How many were dropped since this was last asked.
+    /// Returns the number of events dropped since the last call.
     pub(super) fn take_dropped(&mut self) -> u64 {
         core::mem::take(&mut self.dropped)
     }
 
-    /// Whether a tick has something to do here.
+    /// Whether a batch is ready to be sent at the next tick.
     pub(super) fn is_waiting(&self) -> bool {
-        self.with_redis == 0 && !self.waiting.is_empty()
+        self.in_flight == 0 && !self.waiting.is_empty()
     }
 
     fn drop_some(&mut self, events: usize) {
@@ -126,20 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn only_denials_are_events_unless_all_decisions_are_asked_for() {
+    fn only_denials_are_events_unless_the_configuration_selects_all_decisions() {
         assert!(events("{}").wants(false) && !events("{}").wants(true));
         assert!(events(r#"{"only": "all"}"#).wants(true));
     }
 
     #[test]
-    fn a_sample_is_about_its_part() {
+    fn a_sample_contains_about_its_configured_share() {
         let mut events = events(r#"{"sample": 0.1}"#);
         let picked = (0..10_000).filter(|_| events.wants(false)).count();
         assert!((900..1_100).contains(&picked), "{picked}");
     }
 
     #[test]
-    fn one_batch_at_a_time_and_what_redis_cannot_take_is_dropped_and_counted() {
+    fn one_batch_is_in_flight_and_events_beyond_the_buffer_or_of_a_failed_batch_are_dropped() {
         let mut events = events("{}");
         (0..600).for_each(|_| events.push(event()));
         assert_eq!(events.take_dropped(), 88, "beyond 512");

@@ -1,4 +1,4 @@
-//! What is left with a request for its access log: `%FILTER_STATE(wasm.weir.decision:PLAIN)%` in Envoy.
+//! Filter state of a request for the access log: `%FILTER_STATE(wasm.weir.decision:PLAIN)%` in Envoy.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -11,14 +11,16 @@ use crate::limit::Verdict;
 use crate::redis::Failure;
 use crate::units::Micros;
 
-/// A name, and what it says. Names begin with `weir.`.
+/// Name and value. Names begin with `weir.`.
 pub(super) type Entry = (&'static str, String);
 
-/// Of a request that Redis decided: `weir.decision` (`admitted` or `denied`), `weir.redis_time_us` (Unix time; not of
-/// what an operator blocked), where it is held `weir.delay_us`, and of the strictest limit `weir.limit`, `weir.key`,
-/// `weir.key_hash` (16 hexadecimal digits, for logs that must not have the key), `weir.remaining` and, where it
-/// denies, `weir.retry_after_us` (`never` where waiting cannot help).
-pub(super) fn of_verdict(verdict: &Verdict, waiting: &PendingRequest, config: &Config) -> Vec<Entry> {
+/// Entries of a request with a verdict.
+///
+/// `weir.decision` (`admitted` or `denied`), `weir.redis_time_us` (Unix time; absent for a denial by an override or by
+/// a limit of zero), `weir.delay_us` if the request is delayed, and of the strictest limit `weir.limit`, `weir.key`,
+/// `weir.key_hash` (16 hexadecimal digits, for logs that must not contain the key), `weir.remaining` and, if the limit
+/// denies, `weir.retry_after_us` (`never` if waiting cannot help).
+pub(super) fn of_verdict(verdict: &Verdict, pending: &PendingRequest, config: &Config) -> Vec<Entry> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
     let mut entries = vec![("weir.decision", decision.to_owned())];
     let mut micros = |name, micros: Micros| {
@@ -30,7 +32,7 @@ pub(super) fn of_verdict(verdict: &Verdict, waiting: &PendingRequest, config: &C
     micros("weir.delay_us", verdict.delay());
     let Some(outcome) = verdict.strictest() else { return entries };
     entries.push(("weir.limit", config.name_of(outcome).into_owned()));
-    if let Some(check) = waiting.bucket(outcome) {
+    if let Some(check) = pending.bucket(outcome) {
         entries.push(("weir.key", String::from_utf8_lossy(&check.key).into_owned()));
         entries.push(("weir.key_hash", descriptor::key_hash(&check.key)));
     }
@@ -42,7 +44,7 @@ pub(super) fn of_verdict(verdict: &Verdict, waiting: &PendingRequest, config: &C
     entries
 }
 
-/// Of a request that Redis did not decide: `weir.decision` is `failed`, and `weir.failure` says why.
+/// Entries of a request that Redis did not decide: `weir.decision` is `failed`, `weir.failure` is the cause.
 pub(super) fn of_failure(failure: Failure) -> Vec<Entry> {
     vec![("weir.decision", "failed".to_owned()), ("weir.failure", failure.name().to_owned())]
 }

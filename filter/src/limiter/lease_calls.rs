@@ -1,4 +1,4 @@
-//! Requests and leases: what is served from memory, what is asked besides, and what is done with the rest.
+//! Leases of requests: spends leased tokens, refills leases, and returns unused tokens.
 
 use alloc::vec::Vec;
 
@@ -7,22 +7,22 @@ use super::{Limiter, PendingRequest};
 use crate::limit::{Algorithm, BucketCheck, Check, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
 
-/// A bucket that a request need not ask about.
+/// Bucket check that leased tokens have served, without Redis.
 #[derive(Debug)]
 pub(super) struct LeaseSpend {
     pub(super) check: BucketCheck,
     spent: SpentFromLease,
 }
 
-/// A call for leases alone, which no request waits for.
+/// Background call that refills or returns leases.
 #[derive(Debug)]
 pub(super) struct LeaseRefill {
     check: Check,
-    asked_at: Micros,
+    sent_at: Micros,
 }
 
 impl Limiter {
-    /// Has leases serve what they can. The buckets that are still to be asked, and those that are not.
+    /// Spends leased tokens. Returns the checks to be sent to Redis, and those served from leases.
     pub(super) fn spend_leases(
         &mut self,
         now: Micros,
@@ -39,9 +39,9 @@ impl Limiter {
             }
             match self.leases.spend(now, &check) {
                 Some(spent) => {
-                    self.counters.leased();
+                    self.counters.lease_hit();
                     if spent.is_low {
-                        self.take_ahead(now, &check);
+                        self.refill_lease(now, &check);
                     }
                     lease_spends.push(LeaseSpend { check, spent });
                 }
@@ -49,7 +49,7 @@ impl Limiter {
                     let mut check = check;
                     let limit = self.config.limits.get(check.limit);
                     let max = limit.map_or(Tokens(0), |limit| limit.max_lease);
-                    self.leases.ask(now, max, &mut check);
+                    self.leases.request(now, max, &mut check);
                     to_ask.push(check);
                 }
             }
@@ -57,7 +57,7 @@ impl Limiter {
         (to_ask, lease_spends)
     }
 
-    /// What Redis said of what it was asked, with what was not.
+    /// Adds the outcomes of lease spends to Redis' verdict, and finishes the spends.
     pub(super) fn with_lease_spends(
         &mut self,
         now: Micros,
@@ -66,51 +66,51 @@ impl Limiter {
     ) -> Verdict {
         if !lease_spends.is_empty() {
             let spent = verdict.admitted;
-            let place = |outcome: &Outcome| (outcome.limit, outcome.window);
-            for paid in lease_spends {
-                let outcome = Outcome { spent, ..paid.spent.outcome };
-                let at = verdict.outcomes.partition_point(|other| place(other) < place(&outcome));
+            let order = |outcome: &Outcome| (outcome.limit, outcome.window);
+            for spend in lease_spends {
+                let outcome = Outcome { spent, ..spend.spent.outcome };
+                let at = verdict.outcomes.partition_point(|other| order(other) < order(&outcome));
                 verdict.outcomes.insert(at, outcome);
             }
         }
-        self.used(now, lease_spends, verdict.admitted);
+        self.finish_lease_spends(now, lease_spends, verdict.admitted);
         verdict
     }
 
-    /// A request goes on with what it has spent, or does not.
-    pub(super) fn used(&mut self, now: Micros, lease_spends: &[LeaseSpend], goes_on: bool) {
-        lease_spends.iter().for_each(|paid| self.leases.decided(now, &paid.check, &paid.spent, goes_on));
+    /// Marks lease spends as used if the request is admitted, else makes their tokens available again.
+    pub(super) fn finish_lease_spends(&mut self, now: Micros, lease_spends: &[LeaseSpend], is_admitted: bool) {
+        lease_spends.iter().for_each(|spend| self.leases.decided(now, &spend.check, &spend.spent, is_admitted));
     }
 
-    /// What Redis said, if anything, of the leases that a request asked for.
-    pub(super) fn leased(&mut self, waiting: &PendingRequest, verdict: Option<&Verdict>) {
-        hear(&mut self.leases, &waiting.check, waiting.asked_at, verdict);
+    /// Handles the outcomes of the lease requests in a request's check, or their failure.
+    pub(super) fn on_lease_outcome(&mut self, pending: &PendingRequest, verdict: Option<&Verdict>) {
+        pass_outcomes(&mut self.leases, &pending.check, pending.arrived_at, verdict);
     }
 
-    /// Returns what nobody uses.
+    /// Submits the calls that return unused leased tokens.
     pub(super) fn return_leases(&mut self, now: Micros) {
-        for check in self.leases.idle(now) {
-            self.ask_ahead(now, check);
+        for check in self.leases.due_returns(now) {
+            self.send_lease_call(now, check);
         }
     }
 
-    /// A call for leases alone has come to its end.
-    pub(super) fn on_refill(&mut self, ahead: &LeaseRefill, verdict: Option<&Verdict>) {
-        hear(&mut self.leases, &ahead.check, ahead.asked_at, verdict);
+    /// Handles the end of a lease call.
+    pub(super) fn on_refill(&mut self, refill: &LeaseRefill, verdict: Option<&Verdict>) {
+        pass_outcomes(&mut self.leases, &refill.check, refill.sent_at, verdict);
     }
 
-    fn take_ahead(&mut self, now: Micros, check: &BucketCheck) {
-        if let Some(check) = self.leases.runs_low(now, check) {
-            self.ask_ahead(now, check);
+    fn refill_lease(&mut self, now: Micros, check: &BucketCheck) {
+        if let Some(check) = self.leases.refill(now, check) {
+            self.send_lease_call(now, check);
         }
     }
 
-    fn ask_ahead(&mut self, now: Micros, check: BucketCheck) {
-        let ahead = LeaseRefill { check: Check::new(vec![check], SlotOwner::default()), asked_at: now };
+    fn send_lease_call(&mut self, now: Micros, check: BucketCheck) {
+        let refill = LeaseRefill { check: Check::new(vec![check], SlotOwner::default()), sent_at: now };
         let ticket = self.background.ticket();
-        match self.redis.submit_background(now, ticket, ahead.check.call(&self.scripts)) {
-            Ok(()) => self.lease_refills.insert(ticket.0, ahead),
-            Err(_) => self.on_refill(&ahead, None),
+        match self.redis.submit_background(now, ticket, refill.check.call(&self.scripts)) {
+            Ok(()) => self.lease_refills.insert(ticket.0, refill),
+            Err(_) => self.on_refill(&refill, None),
         }
     }
 }
@@ -125,9 +125,14 @@ fn is_leased(check: &BucketCheck) -> bool {
     check.enforced && matches!(check.algorithm, Algorithm::LeasedBucket(_))
 }
 
-fn hear(leases: &mut super::lease_table::LeaseTable, check: &Check, asked_at: Micros, verdict: Option<&Verdict>) {
+fn pass_outcomes(
+    leases: &mut super::lease_table::LeaseTable,
+    check: &Check,
+    sent_at: Micros,
+    verdict: Option<&Verdict>,
+) {
     for check in check.buckets().filter(|check| is_leased(check)) {
-        let is_its = |outcome: &&Outcome| (outcome.limit, outcome.window) == (check.limit, check.window);
-        leases.answered(asked_at, check, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_its)));
+        let is_own = |outcome: &&Outcome| (outcome.limit, outcome.window) == (check.limit, check.window);
+        leases.on_outcome(sent_at, check, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_own)));
     }
 }

@@ -1,11 +1,12 @@
-//! Tokens that a worker has taken ahead, and serves requests from without asking.
+//! Lease table: tokens that a worker has leased from Redis, and spends on requests without calling Redis.
 //!
-//! How many are taken follows what a key spends: enough for half a lease's time, twice as many as the last time at
-//! most. Tokens that are not used in that time are returned, and those of a lease that ends. What may have been lost on
-//! its way is never told twice: Redis takes it for used when its lease ends, and so admits less, never more.
+//! The size of a lease follows the rate of its key: enough for half a lease's time, and at most twice the last lease.
+//! Tokens unused for that time are returned, and so are those of a lease that is about to end. A report that may have
+//! been lost is never repeated: Redis counts the tokens as used when the lease ends, and so admits less, never more.
 //!
-//! A request that waits for other limits has taken its tokens, but not used them: nothing of them is told until it goes
-//! on. Else it could neither have them back, nor would what others use in its place be told at their time.
+//! A request that waits for other limits has taken its tokens but not used them, and they are not reported until the
+//! request is decided. Reported tokens could not be given back, nor would another request's use of them be reported at
+//! its time.
 
 #[cfg(test)]
 mod stories;
@@ -18,64 +19,64 @@ use super::recent::Recent;
 use crate::limit::{Algorithm, BucketCheck, Grant, LeaseRequest, LeasedBucket, Outcome, Settled};
 use crate::units::{Micros, Tokens};
 
-/// Keys of which tokens, or only a rate, are known.
+/// Maximum number of keys, with leased tokens or only a known rate.
 const MAX_KEYS: usize = 10_000;
-/// The most that is taken at first.
+/// Maximum size of the first lease of a key.
 const FIRST_LEASE_TOKENS: u64 = 8;
-/// Less is not worth taking.
+/// Minimum size of a lease.
 const MIN_LEASE_TOKENS: u64 = 2;
-/// More is taken when no more than this part of the last is left.
+/// Divisor: a lease is refilled once at most 1/4 of the last grant is left.
 const REFILL_BELOW_FRACTION: u64 = 4;
-/// A lease is this part of a bucket at most.
+/// Divisor: a lease is at most 1/4 of the bucket's capacity.
 const MAX_LEASE_FRACTION: u64 = 4;
-/// What is left of a lease is returned so long before it ends: this part of its time.
+/// Divisor: remaining tokens are returned 1/8 of the lease's time before it ends.
 const BEFORE_END: u64 = 8;
-/// Keys that are returned, or taken ahead for, in one tick.
+/// Maximum number of keys whose tokens are returned in one tick.
 const MAX_CALLS: usize = 64;
 
-/// One worker's.
+/// Leases of one worker.
 #[derive(Debug)]
 pub(super) struct LeaseTable {
     keys: Recent<Lease>,
     sweep_at: Option<Micros>,
 }
 
-/// What is held of one bucket.
+/// Lease of one bucket.
 #[derive(Debug)]
 struct Lease {
     leased: LeasedBucket,
     limit: usize,
     max: Tokens,
-    /// Of at most two ends, the earlier first.
+    /// Leased tokens of at most two ends, the earlier end first.
     held: [HeldLease; 2],
-    /// What Redis had beside, when last heard of.
-    beside: Tokens,
-    /// Tokens spent since.
+    /// Tokens that remained in Redis at the last reply.
+    redis_remaining: Tokens,
+    /// Tokens spent since `since`.
     spent: u64,
     since: Micros,
     used_at: Micros,
-    /// How many were granted last.
+    /// Number of tokens granted last.
     granted: u64,
-    /// A call that wants some is with Redis.
-    is_asking: bool,
+    /// Whether a call that requests tokens is in flight.
+    is_refilling: bool,
 }
 
-/// What a request has spent from a lease.
+/// Tokens that a request has spent from a lease.
 #[derive(Debug)]
 pub(super) struct SpentFromLease {
     pub(super) outcome: Outcome,
-    /// Whether it is time to take [more](LeaseTable::runs_low).
+    /// Whether the lease is due for a [refill](LeaseTable::refill).
     pub(super) is_low: bool,
     ends: Micros,
 }
 
-/// Tokens that end at one time.
+/// Leased tokens that end at one time.
 #[derive(Debug, Clone, Copy, Default)]
 struct HeldLease {
     ends: Micros,
     until: Micros,
     left: u64,
-    /// And not told yet.
+    /// Used tokens that are not reported to Redis yet.
     used: u64,
 }
 
@@ -84,8 +85,8 @@ impl LeaseTable {
         Self { keys: Recent::new(MAX_KEYS), sweep_at: None }
     }
 
-    /// Spends what a request costs from what is held, all of one end. `None` where that is not enough, or where an
-    /// override has changed the bucket since: Redis must be asked.
+    /// Spends the cost of a request from leased tokens of one end. `None` if there are too few, or if an override has
+    /// changed the bucket since: then the check must be sent to Redis.
     pub(super) fn spend(&mut self, now: Micros, check: &BucketCheck) -> Option<SpentFromLease> {
         let lease = self.keys.get_mut(&check.key)?;
         if !matches!(&check.algorithm, Algorithm::LeasedBucket(leased) if lease.is_of(leased)) {
@@ -97,63 +98,63 @@ impl LeaseTable {
         Some(SpentFromLease { outcome: lease.outcome(check), is_low: lease.is_low(), ends })
     }
 
-    /// A request that has spent is decided. It goes on, and what it spent is used; or it does not, and that is there
-    /// again. Where its lease has ended meanwhile, Redis takes it for used.
-    pub(super) fn decided(&mut self, now: Micros, check: &BucketCheck, spent: &SpentFromLease, goes_on: bool) {
+    /// Handles the decision on a request that spent leased tokens: they are used if the request is admitted, else they
+    /// are available again. If their lease has ended meanwhile, Redis counts them as used.
+    pub(super) fn decided(&mut self, now: Micros, check: &BucketCheck, spent: &SpentFromLease, is_admitted: bool) {
         let Some(lease) = self.keys.get_mut(&check.key) else { return };
         let Some(held) = lease.held.iter_mut().find(|held| held.ends == spent.ends) else { return };
-        let tokens = if goes_on { &mut held.used } else { &mut held.left };
+        let tokens = if is_admitted { &mut held.used } else { &mut held.left };
         *tokens = tokens.saturating_add(check.cost.0);
-        if goes_on {
+        if is_admitted {
             lease.used_at = now;
         }
-        let due = lease.due();
+        let due = lease.return_at();
         self.sweep_by(due);
     }
 
-    /// A request must ask Redis: what is to be said and asked besides.
-    pub(super) fn ask(&mut self, now: Micros, max: Tokens, check: &mut BucketCheck) {
+    /// Adds a lease request to a check that is sent to Redis: the tokens to lease, and the report of used tokens.
+    pub(super) fn request(&mut self, now: Micros, max: Tokens, check: &mut BucketCheck) {
         let Algorithm::LeasedBucket(leased) = check.algorithm else { return };
         if self.keys.get_mut(&check.key).is_none() {
             self.keys.insert(&check.key, Lease::new(leased, check.limit, max, now));
         }
         if let Some(lease) = self.keys.get_mut(&check.key) {
-            let given_back = (!lease.is_of(&leased)).then(|| lease.change(now, leased, max));
+            let settled = (!lease.is_of(&leased)).then(|| lease.replace(now, leased, max));
             lease.spent = lease.spent.saturating_add(check.cost.0);
             lease.used_at = now;
-            let want = if lease.is_asking { Tokens(0) } else { lease.want(now) };
-            lease.is_asking |= want > Tokens(0);
-            let settled = given_back.unwrap_or_else(|| lease.settle());
+            let want = if lease.is_refilling { Tokens(0) } else { lease.want(now) };
+            lease.is_refilling |= want > Tokens(0);
+            let settled = settled.unwrap_or_else(|| lease.settle());
             check.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseRequest { want, settled }));
         }
     }
 
-    /// The call of a bucket has come to its end: with this outcome, or with none.
-    pub(super) fn answered(&mut self, asked_at: Micros, check: &BucketCheck, outcome: Option<&Outcome>) {
+    /// Handles the end of a bucket's call: its outcome, or `None` if it failed.
+    pub(super) fn on_outcome(&mut self, sent_at: Micros, check: &BucketCheck, outcome: Option<&Outcome>) {
         let Algorithm::LeasedBucket(leased) = check.algorithm else { return };
         let Some(lease) = self.keys.get_mut(&check.key) else { return };
         if leased.asks_for().want > Tokens(0) {
-            lease.is_asking = false;
+            lease.is_refilling = false;
         }
         let Some(outcome) = outcome else { return };
-        lease.beside = outcome.remaining;
+        lease.redis_remaining = outcome.remaining;
         if let Some(grant) = outcome.granted {
-            lease.hold(asked_at, grant);
-            self.sweep_by(asked_at.plus(half(leased.ttl())));
+            lease.hold(sent_at, grant);
+            self.sweep_by(sent_at.plus(half(leased.ttl())));
         }
     }
 
-    /// A bucket of which it is time to take more, though there are some left: what to ask.
-    pub(super) fn runs_low(&mut self, now: Micros, check: &BucketCheck) -> Option<BucketCheck> {
+    /// Returns the check that leases more tokens for a bucket, if its lease is low.
+    pub(super) fn refill(&mut self, now: Micros, check: &BucketCheck) -> Option<BucketCheck> {
         let lease = self.keys.get_mut(&check.key)?;
         if !lease.is_low() {
             return None;
         }
         let want = lease.want(now);
-        lease.is_asking = want > Tokens(0);
-        lease.is_asking.then(|| {
-            let ask = LeaseRequest { want, settled: lease.settle() };
-            let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
+        lease.is_refilling = want > Tokens(0);
+        lease.is_refilling.then(|| {
+            let request = LeaseRequest { want, settled: lease.settle() };
+            let algorithm = Algorithm::LeasedBucket(lease.leased.asking(request));
             BucketCheck { algorithm, cost: Tokens(0), ..check.clone() }
         })
     }
@@ -162,11 +163,12 @@ impl LeaseTable {
         self.sweep_at = Some(self.sweep_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// What is to be returned, or told of, as nobody uses it or its lease ends.
-    pub(super) fn idle(&mut self, now: Micros) -> Vec<BucketCheck> {
-        let mut idle = Vec::new();
+    /// Returns the checks that return the tokens of leases that are unused or about to end, and report their used
+    /// tokens.
+    pub(super) fn due_returns(&mut self, now: Micros) -> Vec<BucketCheck> {
+        let mut returns = Vec::new();
         if self.sweep_at.is_none_or(|at| at > now) {
-            return idle;
+            return returns;
         }
         let mut next: Option<Micros> = None;
         for (key, lease) in self.keys.iter_mut() {
@@ -174,21 +176,28 @@ impl LeaseTable {
             if lease.is_settled() {
                 continue;
             }
-            let due = lease.due();
-            if due > now || idle.len() >= MAX_CALLS {
+            let due = lease.return_at();
+            if due > now || returns.len() >= MAX_CALLS {
                 next = Some(next.map_or(due, |at| at.min(due)).max(now.plus(Micros::from_millis(10))));
                 continue;
             }
-            let ask = LeaseRequest { want: Tokens(0), settled: lease.give_back(now) };
-            let algorithm = Algorithm::LeasedBucket(lease.leased.asking(ask));
+            let request = LeaseRequest { want: Tokens(0), settled: lease.settle_due(now) };
+            let algorithm = Algorithm::LeasedBucket(lease.leased.asking(request));
             let key = key.to_vec();
-            idle.push(BucketCheck { limit: lease.limit, window: 0, key, algorithm, cost: Tokens(0), enforced: true });
+            returns.push(BucketCheck {
+                limit: lease.limit,
+                window: 0,
+                key,
+                algorithm,
+                cost: Tokens(0),
+                enforced: true,
+            });
         }
         self.sweep_at = next;
-        idle
+        returns
     }
 
-    /// When [`idle`](Self::idle) is to be asked next.
+    /// Time at which [`due_returns`](Self::due_returns) is to be called next.
     pub(super) fn next_sweep(&self) -> Option<Micros> {
         self.sweep_at
     }
@@ -201,25 +210,24 @@ impl Lease {
             limit,
             max: max.min(Tokens(leased.bucket().capacity().0 / MAX_LEASE_FRACTION)),
             held: [HeldLease::default(); 2],
-            beside: Tokens(0),
+            redis_remaining: Tokens(0),
             spent: 0,
             since: now,
             used_at: now,
             granted: 0,
-            is_asking: false,
+            is_refilling: false,
         }
     }
 
-    /// Whether the bucket is as it was when tokens were taken from it.
+    /// Whether the bucket is the same as when its tokens were leased.
     fn is_of(&self, leased: &LeasedBucket) -> bool {
         self.leased.bucket() == leased.bucket()
     }
 
-    /// An override has changed the bucket: all that is held goes back, and the next tokens are taken from it as it is
-    /// now.
-    fn change(&mut self, now: Micros, leased: LeasedBucket, max: Tokens) -> [Settled; 2] {
+    /// Replaces the bucket after an override has changed it, and returns the settlement of all leased tokens.
+    fn replace(&mut self, now: Micros, leased: LeasedBucket, max: Tokens) -> [Settled; 2] {
         let held = core::mem::take(&mut self.held);
-        *self = Self { is_asking: self.is_asking, ..Self::new(leased, self.limit, max, now) };
+        *self = Self { is_refilling: self.is_refilling, ..Self::new(leased, self.limit, max, now) };
         held.map(|held| Settled { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) })
     }
 
@@ -227,16 +235,16 @@ impl Lease {
         self.held.iter().fold(0, |sum, held| sum.saturating_add(held.left))
     }
 
-    /// Whether it is time to ask for more, and nobody does.
+    /// Whether few tokens are left and no call requests more.
     fn is_low(&self) -> bool {
-        !self.is_asking && self.left() <= self.granted / REFILL_BELOW_FRACTION
+        !self.is_refilling && self.left() <= self.granted / REFILL_BELOW_FRACTION
     }
 
     fn is_settled(&self) -> bool {
         self.held.iter().all(|held| held.left == 0 && held.used == 0)
     }
 
-    /// What has ended is gone, as Redis has it.
+    /// Drops leased tokens that have ended, which Redis counts as used.
     fn expire(&mut self, now: Micros) {
         for held in &mut self.held {
             if held.until <= now {
@@ -245,14 +253,14 @@ impl Lease {
         }
     }
 
-    /// Takes `cost` tokens of one end, the earlier if it has as many. Which end.
+    /// Takes `cost` tokens of one end, the earlier one if it has enough, and returns that end.
     fn take(&mut self, cost: u64) -> Option<Micros> {
         let held = self.held.iter_mut().find(|held| held.left > 0 && held.left >= cost)?;
         held.left = held.left.saturating_sub(cost);
         Some(held.ends)
     }
 
-    /// What was used, which is told now and never again.
+    /// Takes the report of used tokens. Each used token is reported once.
     fn settle(&mut self) -> [Settled; 2] {
         self.held.each_mut().map(|held| {
             let used = Tokens(core::mem::take(&mut held.used));
@@ -260,8 +268,8 @@ impl Lease {
         })
     }
 
-    /// When what is held should be given back.
-    fn due(&self) -> Micros {
+    /// Time at which leased tokens should be returned.
+    fn return_at(&self) -> Micros {
         let before_end = self.before_end();
         let ends = self.held.iter().filter(|held| held.left > 0).map(|held| held.until.minus(before_end));
         ends.fold(self.idle_at(), Micros::min)
@@ -271,16 +279,16 @@ impl Lease {
         self.used_at.plus(half(self.leased.ttl()))
     }
 
-    /// So long before a lease ends, what is left of it should be on its way.
+    /// Time before the end of a lease at which its remaining tokens are returned.
     fn before_end(&self) -> Micros {
         Micros(self.leased.ttl().0 / BEFORE_END)
     }
 
-    /// What was used, and what was not: of what ends, or of all where nobody uses it.
-    fn give_back(&mut self, now: Micros) -> [Settled; 2] {
+    /// Takes the settlement of tokens about to end, or of all tokens if the lease is unused.
+    fn settle_due(&mut self, now: Micros) -> [Settled; 2] {
         let (is_idle, before_end) = (self.idle_at() <= now, self.before_end());
         if is_idle {
-            // Who comes again starts small.
+            // The next lease of the key starts small.
             (self.granted, self.spent) = (0, 0);
         }
         self.held.each_mut().map(|held| {
@@ -292,20 +300,20 @@ impl Lease {
         })
     }
 
-    fn hold(&mut self, asked_at: Micros, Grant { tokens, ends, valid_for }: Grant) {
+    fn hold(&mut self, sent_at: Micros, Grant { tokens, ends, valid_for }: Grant) {
         self.granted = tokens.0;
-        let until = asked_at.plus(valid_for);
+        let until = sent_at.plus(valid_for);
         let [older, newer] = &mut self.held;
         if newer.ends != ends {
-            // The older one has ended, or is empty.
+            // The older tokens have ended, or there are none.
             *older = core::mem::replace(newer, HeldLease { ends, until, left: 0, used: 0 });
         }
         newer.left = newer.left.saturating_add(tokens.0);
         newer.until = newer.until.min(until);
     }
 
-    /// What half a lease's time would spend, at the rate since Redis was last asked for any. Of a key that is new,
-    /// there is none yet.
+    /// Number of tokens to lease: the expected spending of half a lease's time, at the rate since the last lease
+    /// request. 0 for a new key, whose rate is not known.
     fn want(&mut self, now: Micros) -> Tokens {
         let elapsed = now.minus(self.since).0;
         let Some(expected) = self.spent.saturating_mul(half(self.leased.ttl()).0).checked_div(elapsed) else {
@@ -313,16 +321,16 @@ impl Lease {
         };
         (self.spent, self.since) = (0, now);
         let most = self.granted.saturating_mul(2).max(FIRST_LEASE_TOKENS);
-        // Besides what is left when it is time to ask for more.
+        // In addition to the tokens that are left when a refill is due.
         let room = self.max.0.saturating_add(self.max.0 / REFILL_BELOW_FRACTION).saturating_sub(self.left());
         let want = expected.min(most).min(self.max.0).min(room);
         Tokens(if want < MIN_LEASE_TOKENS { 0 } else { want })
     }
 
-    /// What a request is told that was served from here.
+    /// Outcome of a request that spent from the lease.
     fn outcome(&self, check: &BucketCheck) -> Outcome {
         let bucket = self.leased.bucket();
-        let remaining = Tokens(self.beside.0.saturating_add(self.left())).min(bucket.capacity());
+        let remaining = Tokens(self.redis_remaining.0.saturating_add(self.left())).min(bucket.capacity());
         Outcome {
             limit: check.limit,
             window: check.window,

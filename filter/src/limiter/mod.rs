@@ -1,7 +1,7 @@
-//! The limiter: a state machine that leads each request from its attributes to a decision.
+//! State machine that decides requests: from a request's attributes to a [`Decision`].
 //!
-//! Requests, bytes from Redis and ticks go in; [`Effect`]s come out of [`Limiter::poll`]. It never blocks,
-//! never asks for the time, and knows nothing of the proxy.
+//! Requests, bytes from Redis and ticks go in; [`Effect`]s come out of [`Limiter::poll`]. The limiter never blocks,
+//! reads no clock and does not depend on the proxy.
 
 mod batching;
 mod body_waits;
@@ -59,26 +59,26 @@ use crate::respond::{self, Header, LocalReply};
 use crate::table::Table;
 use crate::units::Micros;
 
-/// How soon counters and events are reported. No hurry: the ticks that calls need report them, too.
+/// Maximum delay before counters and events are reported. Ticks that calls need report them earlier.
 const REPORT_WITHIN: Micros = Micros::from_secs(2);
 
-/// Delayed requests that one tick lets go: no more than its callback may decide.
+/// Maximum number of delayed requests released per tick, bounded by the decisions that one proxy callback may make.
 const MAX_DELAYED_PER_TICK: usize = 128;
 
-/// One worker's limiter.
+/// Limiter of one worker.
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
     scripts: Scripts,
     redis: Transport,
-    /// This worker's number, among all of all proxies.
+    /// Number of this worker, unique among the workers of all proxies.
     worker: u64,
-    /// Requests checked so far.
+    /// Number of requests checked so far; numbers the slot owners.
     checked: u64,
     pending: Table<PendingRequest>,
-    /// Of those that wait, by bucket.
+    /// Pending requests counted by bucket.
     contention: Contention,
-    /// Those that wait for room.
+    /// Pending requests that wait for room in the Redis transport.
     queue: CheckQueue,
     redis_activity: RedisActivity,
     last_tick: Micros,
@@ -87,85 +87,85 @@ pub struct Limiter {
     slots: Slots,
     response_gate: ResponseGate,
     leases: LeaseTable,
-    /// Calls for leases alone.
+    /// Background calls that refill or return leases.
     lease_refills: Table<LeaseRefill>,
     background: BackgroundCalls,
     counters: Counters,
     refresh: Option<Refresh>,
     events: Option<Events>,
     warnings: Warnings,
-    /// What comes before what Redis' side has to say next.
+    /// Effects returned by [`Limiter::poll`] before further transport events.
     effects: VecDeque<Effect>,
 }
 
-/// The proxy's number for a request, its own from its arrival until it is [done](Limiter::done).
+/// The proxy's ID of a request, unique from its arrival until it is [done](Limiter::done).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);
 
-/// A request whose check is with Redis.
+/// A request whose check Redis has not decided yet: queued, or sent to Redis.
 #[derive(Debug)]
 struct PendingRequest {
     check: Check,
-    /// What it has spent already, of leases.
+    /// Tokens that the request has spent from leases, without Redis.
     lease_spends: Vec<LeaseSpend>,
-    asked_at: Micros,
+    arrived_at: Micros,
     is_grpc: bool,
-    seat: Seat,
+    delay_reservation: DelayReservation,
 }
 
-/// Whether a request may be held where Redis says so.
+/// Reservation in the delay queue, made before the check is sent: Redis may delay the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seat {
-    /// No limit of it holds requests.
-    Unwanted,
-    /// There is a place for it.
-    Kept,
-    /// There is none: Redis is asked to admit it at once, or not.
-    Missing,
+enum DelayReservation {
+    /// No limit of the request has `max_delay`.
+    NotNeeded,
+    /// The delay queue has an entry reserved for the request.
+    Reserved,
+    /// The delay queue is full: the check asks Redis to admit the request without delay or to deny it.
+    Unavailable,
 }
 
-/// What is to be done with a request that has just arrived.
+/// First step for a request that has just arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// No limit applies: let it pass, and leave its response alone.
+    /// No limit applies: let the request pass, and leave its response unchanged.
     Pass,
-    /// Hold it: an [`Effect::Decide`] will follow.
+    /// Hold the request: an [`Effect::Decide`] follows.
     Wait,
-    /// It is decided at once.
+    /// The request is decided immediately.
     Decided(Decision),
 }
 
-/// What becomes of a request.
+/// Decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Let it pass, and add these headers to its response.
+    /// Let the request pass, and add these headers to its response.
     Admit(Vec<Header>),
-    /// Answer it here. Who is denied out of memory shares an answer with others.
+    /// Send this local reply. Requests denied from the deny cache may share one reply.
     Answer(Rc<LocalReply>),
-    /// Let the end of its response pass, which was [held](Limiter::holds_response).
+    /// Let the end of the response pass, which was [held](Limiter::holds_response).
     EndResponse,
 }
 
-/// What the limiter asks of its host.
+/// Action that the limiter requests from the proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Open the stream to Redis. Only ever after a tick.
+    /// Open the stream to Redis. Occurs only after a tick.
     OpenStream,
-    /// Close the stream. Only ever after a tick.
+    /// Close the stream. Occurs only after a tick.
     CloseStream,
-    /// Post this to Redis in a callout.
+    /// Send this callout to Redis.
     CallOut(Callout),
-    /// Leave these with the request, for its access log: names, and what they say. Comes before its decision.
+    /// Set these names and values in the request's filter state, for its access log. Precedes the request's decision.
     Annotate(RequestId, Vec<(&'static str, String)>),
-    /// A request that was to wait is decided.
+    /// Apply this decision to a request that was held.
     Decide(RequestId, Decision),
     /// Log this as a warning.
     Warn(String),
 }
 
 impl Limiter {
-    /// A limiter of `config`. `seed` is the worker's name, and varies the jitter of its reconnects: give each worker of
-    /// each proxy another, at random.
+    /// Creates a limiter of `config`. `seed` identifies the worker and seeds the jitter of its reconnects: use a
+    /// different random seed for each worker of each proxy.
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
@@ -196,18 +196,18 @@ impl Limiter {
         }
     }
 
-    /// What it was made of.
+    /// Configuration of the limiter.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What it has counted.
+    /// Counters of the worker.
     pub fn counters(&mut self) -> &mut Counters {
         &mut self.counters
     }
 
-    /// A request arrives.
+    /// Handles the arrival of a request.
     pub fn request(&mut self, now: Micros, request: RequestId, attributes: &dyn Attributes) -> Step {
         if let Some(refresh) = &mut self.refresh {
             refresh.wake(now);
@@ -217,12 +217,12 @@ impl Limiter {
         }
         let overrides = self.refresh.as_ref().map(Refresh::overrides);
         let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let waiting = |check, lease_spends| PendingRequest {
+        let pending = |check, lease_spends| PendingRequest {
             check,
             lease_spends,
-            asked_at: now,
+            arrived_at: now,
             is_grpc: is_grpc(),
-            seat: Seat::Unwanted,
+            delay_reservation: DelayReservation::NotNeeded,
         };
         let buckets = match on_request::checks_of(&self.config, overrides, now, attributes) {
             Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => {
@@ -235,8 +235,8 @@ impl Limiter {
             Ok(RequestChecks::Blocked(denial)) => {
                 let LocalDenial { check, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                let waiting = waiting(Check::new(vec![check], SlotOwner::default()), Vec::new());
-                return Step::Decided(self.decide(request, &verdict, &waiting));
+                let pending = pending(Check::new(vec![check], SlotOwner::default()), Vec::new());
+                return Step::Decided(self.decide(request, &verdict, &pending));
             }
             Err(bad) => {
                 self.counters.rejected();
@@ -244,30 +244,30 @@ impl Limiter {
                 return Step::Decided(Decision::Answer(Rc::new(reply)));
             }
         };
-        if let Some(recalled) = self.deny_cache.recall(now, &buckets) {
-            self.counters.recalled();
-            let waiting = waiting(Check::new(buckets, SlotOwner::default()), Vec::new());
-            return Step::Decided(self.deny_again(now, request, &recalled, &waiting));
+        if let Some(hit) = self.deny_cache.lookup(now, &buckets) {
+            self.counters.deny_cache_hit();
+            let pending = pending(Check::new(buckets, SlotOwner::default()), Vec::new());
+            return Step::Decided(self.deny_again(now, request, &hit, &pending));
         }
         let (mut buckets, lease_spends) = self.spend_leases(now, buckets);
-        let seat = self.seat(&mut buckets);
+        let delay_reservation = self.reserve_delay(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        let mut waiting = waiting(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), lease_spends);
-        waiting.seat = seat;
-        if waiting.check.is_empty() {
+        let mut pending = pending(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), lease_spends);
+        pending.delay_reservation = delay_reservation;
+        if pending.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
-            let verdict = self.with_lease_spends(now, admitted, &waiting.lease_spends);
-            return Step::Decided(self.decide(request, &verdict, &waiting));
+            let verdict = self.with_lease_spends(now, admitted, &pending.lease_spends);
+            return Step::Decided(self.decide(request, &verdict, &pending));
         }
-        self.ask(now, request, waiting)
+        self.submit_check(now, request, pending)
     }
 
-    /// Time has passed.
+    /// Handles a tick: deadlines, delayed requests, renewals of slots, leases, overrides and events.
     pub fn tick(&mut self, now: Micros) {
         self.drain(now);
         self.expire(now);
         self.redis.handle_tick(now);
-        // The next tick is for the rest, which are still held until then.
+        // The remaining due requests stay held until the next tick.
         let due = core::iter::from_fn(|| self.delay_queue.pop_due(now)).take(MAX_DELAYED_PER_TICK);
         self.effects.extend(due.map(|(request, decision)| Effect::Decide(request, decision)));
         while let Some(request) = self.response_gate.pop_due(now) {
@@ -293,68 +293,68 @@ impl Limiter {
         self.counters.events_dropped(dropped);
     }
 
-    /// Whether a request was told to wait, and is not decided yet.
+    /// Whether the request is held and not decided yet.
     #[must_use]
     pub fn is_waiting(&self, request: RequestId) -> bool {
         self.pending.contains(request.0) || self.delay_queue.holds(request)
     }
 
-    /// Whether anything is kept of a request: if so, it must be told when it is [done](Self::done).
+    /// Whether the limiter has state of the request. If so, [`done`](Self::done) must be called when the request ends.
     #[must_use]
     pub fn has_any_of(&self, request: RequestId) -> bool {
         self.is_waiting(request) || self.slots.holds(request) || self.holds_response(request)
     }
 
-    /// Whether a request holds slots, which are to be given back when [its response ends](Self::response_ends).
+    /// Whether the request holds slots, which [`response_ends`](Self::response_ends) releases.
     #[must_use]
     pub fn holds_slots(&self, request: RequestId) -> bool {
         self.slots.holds(request)
     }
 
-    /// The end of a request's response has come, and has not gone to the client yet: what the request holds is given back.
+    /// Handles the end of a response before the proxy sends it downstream: releases the request's slots.
     pub fn response_ends(&mut self, now: Micros, request: RequestId) {
         let Some(holds) = self.slots.leave(request) else { return };
-        if let Some(ticket) = self.give_back(now, &holds, false) {
+        if let Some(ticket) = self.release_slots(now, &holds, false) {
             self.response_gate.hold(now.plus(self.config.redis.timeout), request, ticket);
         }
     }
 
-    /// Whether the end of a request's response is to be held, until a [`Decision::EndResponse`] follows.
+    /// Whether the end of the response is to be held until a [`Decision::EndResponse`] follows.
     #[must_use]
     pub fn holds_response(&self, request: RequestId) -> bool {
         self.response_gate.holds(request)
     }
 
-    /// The request is over, in whatever way: what it holds is given back, and its reply, should it still come, is
-    /// dropped. Whether anything is to be done for that: [`poll`](Self::poll), and send.
+    /// Handles the end of a request, however it ended: releases its slots, refunds a delayed request, and drops a reply
+    /// of Redis that is still to come. Returns whether calls were submitted: then [`poll`](Self::poll), and send.
     pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
-        let mut gave_back = false;
+        let mut has_calls = false;
         self.response_gate.leave(request);
-        if let Some(waiting) = self.pending.remove(request.0) {
-            self.left(&waiting);
-            self.leased(&waiting, None);
-            self.used(now, &waiting.lease_spends, false);
-            let takes_slots = waiting.check.takes_slots();
-            let is_unasked = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
-            if takes_slots && !is_unasked {
-                self.slots.await_outcome(request, waiting.check);
+        if let Some(pending) = self.pending.remove(request.0) {
+            self.check_ended(&pending);
+            self.on_lease_outcome(&pending, None);
+            self.finish_lease_spends(now, &pending.lease_spends, false);
+            let takes_slots = pending.check.takes_slots();
+            let is_unsent = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
+            if takes_slots && !is_unsent {
+                self.slots.await_outcome(request, pending.check);
             }
         }
         let refund = self.delay_queue.leave(request);
-        gave_back |= self.refund(now, refund);
+        has_calls |= self.refund(now, refund);
         if let Some(holds) = self.slots.leave(request) {
-            self.give_back(now, &holds, false);
-            gave_back = true;
+            self.release_slots(now, &holds, false);
+            has_calls = true;
         }
-        gave_back
+        has_calls
     }
 
-    /// The way to Redis, for what comes from there and for the passing of time.
+    /// Transport to Redis, for incoming bytes and outgoing calls.
     pub fn redis(&mut self) -> &mut Transport {
         &mut self.redis
     }
 
-    /// When a tick is wanted next, if at all: for Redis, or to have the counters reported.
+    /// Time of the next tick that the limiter needs, if any.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         let has_events = self.events.as_ref().is_some_and(Events::is_waiting);
@@ -371,17 +371,17 @@ impl Limiter {
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
 
-    /// Whether nothing is to be done or sent.
+    /// Whether [`poll`](Self::poll) has no effect and the transport has nothing to send.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.effects.is_empty() && self.redis.is_at_rest()
     }
 
-    /// What to do next, or `None` when nothing is left to do for now.
+    /// Returns the next effect, or `None` when there is none for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
         while self.effects.is_empty() {
             let Some(effect) = self.redis.poll(now) else {
-                // What is settled has made room.
+                // Completed calls may have made room for queued checks.
                 if self.queue.is_empty() || !self.drain(now) {
                     return None;
                 }
@@ -411,10 +411,10 @@ impl Limiter {
         let Some(refresh) = &mut self.refresh else { return };
         for event in refresh.handle(now, result) {
             match event {
-                overrides::Event::Changed => self.deny_cache.forget(),
-                // CachedReply each time: it is for the throttle.
+                overrides::Event::Changed => self.deny_cache.clear(),
+                // A malformed reply may recur at every refresh: its warning is throttled.
                 overrides::Event::Ignored(Ignored::Reply(malformed)) => {
-                    if let Some(line) = self.warnings.say(now, Failure::Protocol, &malformed.to_string()) {
+                    if let Some(line) = self.warnings.line(now, Failure::Protocol, &malformed.to_string()) {
                         self.effects.push_back(Effect::Warn(line));
                     }
                 }
@@ -426,21 +426,24 @@ impl Limiter {
         }
     }
 
-    /// Gives tokens back, if any. Where Redis is away they are lost: it admits less for a time, never more.
+    /// Submits the call that refunds tokens, if any. If Redis is unavailable the tokens are lost: the limit admits less
+    /// for a time, never more.
     fn refund(&mut self, now: Micros, refund: Option<Call>) -> bool {
         refund.is_some_and(|call| self.redis.submit_background(now, self.background.ticket(), call).is_ok())
     }
 
-    /// Gives slots back. The last call for that, where it is on its way: what Redis is told before it is done by then.
-    fn give_back(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
+    /// Releases slots. Returns the ticket of the last call if it was submitted: Redis runs calls in order, so its
+    /// completion implies that of the others.
+    fn release_slots(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
         let mut last = None;
-        for (ticket, call) in self.slots.give_back(now, &mut self.background, holds, is_guess, &self.scripts) {
+        for (ticket, call) in self.slots.release(now, &mut self.background, holds, is_guess, &self.scripts) {
             last = self.call_for_slots(now, ticket, call).then_some(ticket);
         }
         last
     }
 
-    /// Never refused for want of room: there is no more of it than was held. Whether the call is on its way.
+    /// Submits a call that renews or releases slots, and returns whether it was submitted. The transport reserves room
+    /// for these calls: there are at most as many as held slots.
     fn call_for_slots(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
         let sent = self.redis.submit_reserved(now, ticket, call);
         if let Err(failure) = sent {
@@ -450,6 +453,6 @@ impl Limiter {
     }
 
     fn warn(&mut self, now: Micros, cause: Failure, detail: &str) {
-        self.effects.extend(self.warnings.say(now, cause, detail).map(Effect::Warn));
+        self.effects.extend(self.warnings.line(now, cause, detail).map(Effect::Warn));
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a request whose check has come to its end.
+//! Replies of Redis: verdicts, failures, and replies of background calls.
 
 use alloc::rc::Rc;
 use alloc::string::ToString;
@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::deny_cache::CacheHit;
 use super::events::Event;
 use super::on_request::LocalDenial;
-use super::{Decision, Effect, Limiter, PendingRequest, RequestId, Seat, filter_state};
+use super::{Decision, DelayReservation, Effect, Limiter, PendingRequest, RequestId, filter_state};
 use crate::config::FailureMode;
 use crate::limit::{BucketCheck, Check, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
@@ -15,46 +15,47 @@ use crate::respond;
 use crate::units::Micros;
 
 impl PendingRequest {
-    /// The bucket that an outcome is of.
+    /// Returns the bucket check of an outcome, whether Redis or a lease decided it.
     pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
-        let lease_spends = self.lease_spends.iter().map(|paid| &paid.check);
+        let lease_spends = self.lease_spends.iter().map(|spend| &spend.check);
         self.check.of(outcome).or_else(|| lease_spends.into_iter().find(|check| check.limit == outcome.limit))
     }
 }
 
 impl Limiter {
-    /// Redis has answered, or will not.
+    /// Handles the reply to a request's check, or its failure.
     pub(super) fn on_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
-        let Some(waiting) = self.pending.remove(request.0) else {
+        let Some(pending) = self.pending.remove(request.0) else {
             return self.on_late_reply(now, request, result);
         };
-        let verdict = result.and_then(|reply| self.read(now, &waiting.check, &reply));
+        let verdict = result.and_then(|reply| self.read(now, &pending.check, &reply));
         match verdict {
             Ok(verdict) => {
-                self.redis_activity.answered(now, verdict.now);
-                self.leased(&waiting, Some(&verdict));
-                // With a place to wait, another of the same bucket may be admitted sooner.
-                if !verdict.admitted && waiting.seat != Seat::Missing {
-                    self.deny_cache.learn(waiting.asked_at, &waiting.check, &verdict);
+                self.redis_activity.on_decision(now, verdict.now);
+                self.on_lease_outcome(&pending, Some(&verdict));
+                // A denial without a delay reservation is not cached: a later request with a reservation may be
+                // admitted with a delay.
+                if !verdict.admitted && pending.delay_reservation != DelayReservation::Unavailable {
+                    self.deny_cache.insert(pending.arrived_at, &pending.check, &verdict);
                 }
-                self.left(&waiting);
-                self.on_verdict(now, request, verdict, &waiting);
+                self.check_ended(&pending);
+                self.on_verdict(now, request, verdict, &pending);
             }
             Err(failure) => {
-                let decision = self.give_up(now, request, failure, &waiting);
-                self.left(&waiting);
+                let decision = self.decide_failed(now, request, failure, &pending);
+                self.check_ended(&pending);
                 self.effects.push_back(Effect::Decide(request, decision));
-                self.slots_after(now, request, failure, waiting.check);
+                self.release_possible_slots(now, request, failure, pending.check);
             }
         }
     }
 
-    /// A call that no request waits for has come to its end.
+    /// Handles the result of a background call.
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
         match self.lease_refills.remove(ticket.0) {
-            Some(ahead) => {
-                let verdict = result.and_then(|reply| self.read(now, ahead.check(), &reply));
-                self.on_refill(&ahead, verdict.as_ref().ok());
+            Some(refill) => {
+                let verdict = result.and_then(|reply| self.read(now, refill.check(), &reply));
+                self.on_refill(&refill, verdict.as_ref().ok());
             }
             None => {
                 self.slots.completed(now, ticket, result);
@@ -65,34 +66,34 @@ impl Limiter {
         }
     }
 
-    /// Redis has told of a check whose request is over.
+    /// Handles the reply to a check whose request has ended: releases the slots that the check took.
     #[inline(never)]
     fn on_late_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(check) = self.slots.outcome(request) else { return };
         match result.and_then(|reply| self.read(now, &check, &reply)) {
             Ok(verdict) => {
                 if let Some(holds) = check.held_slots(&verdict) {
-                    self.give_back(now, &holds, false);
+                    self.release_slots(now, &holds, false);
                 }
             }
-            Err(failure) => self.slots_after(now, request, failure, check),
+            Err(failure) => self.release_possible_slots(now, request, failure, check),
         }
     }
 
-    /// Gives back the slots that a check may have taken which failed so.
+    /// Releases the slots that a failed check may have taken, depending on the failure.
     #[inline(never)]
-    fn slots_after(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
+    fn release_possible_slots(&mut self, now: Micros, request: RequestId, failure: Failure, check: Check) {
         let Some(holds) = check.possible_slots() else { return };
         match failure {
-            // It is told once more.
+            // The reply may still arrive.
             Failure::Timeout => self.slots.await_outcome(request, check),
             Failure::Reset | Failure::Protocol => {
-                self.give_back(now, &holds, true);
+                self.release_slots(now, &holds, true);
             }
             Failure::Refused => {
-                self.give_back(now, &holds, false);
+                self.release_slots(now, &holds, false);
             }
-            // Redis has not run it.
+            // Redis has not run the check.
             Failure::Unavailable
             | Failure::Overloaded
             | Failure::CircuitBreaker
@@ -109,18 +110,18 @@ impl Limiter {
         })
     }
 
-    /// Redis has decided a request.
-    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, waiting: &PendingRequest) {
-        let holds = waiting.check.held_slots(&verdict);
+    /// Applies a verdict: takes slots, and decides or delays the request.
+    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, pending: &PendingRequest) {
+        let holds = pending.check.held_slots(&verdict);
         let delay = verdict.delay();
         let is_held = delay > Micros::ZERO;
-        let refund = is_held.then(|| waiting.check.refund_call(&verdict, &self.scripts)).flatten();
-        let verdict = &self.with_lease_spends(now, verdict, &waiting.lease_spends);
+        let refund = is_held.then(|| pending.check.refund_call(&verdict, &self.scripts)).flatten();
+        let verdict = &self.with_lease_spends(now, verdict, &pending.lease_spends);
         if !is_held {
             if let Some(holds) = holds {
                 self.slots.take(now, request, holds);
             }
-            let decision = self.decide(request, verdict, waiting);
+            let decision = self.decide(request, verdict, pending);
             self.effects.push_back(Effect::Decide(request, decision));
             return;
         }
@@ -128,63 +129,63 @@ impl Limiter {
             self.slots.take(now, request, holds);
         }
         self.counters.delayed();
-        let decision = self.decide(request, verdict, waiting);
+        let decision = self.decide(request, verdict, pending);
         self.delay_queue.hold(now.plus(delay), request, decision, refund);
     }
 
     #[inline(never)]
-    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, waiting: &PendingRequest) -> Decision {
+    pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, pending: &PendingRequest) -> Decision {
         self.counters.decided(verdict);
-        self.record(verdict, waiting);
+        self.record(verdict, pending);
         if self.config.emit_metadata {
-            let entries = filter_state::of_verdict(verdict, waiting, &self.config);
+            let entries = filter_state::of_verdict(verdict, pending, &self.config);
             self.effects.push_back(Effect::Annotate(request, entries));
         }
         if verdict.admitted {
             Decision::Admit(respond::admitted_headers(verdict, &self.config))
         } else {
-            Decision::Answer(Rc::new(respond::denied(verdict, &self.config, waiting.is_grpc)))
+            Decision::Answer(Rc::new(respond::denied(verdict, &self.config, pending.is_grpc)))
         }
     }
 
-    /// A request is known to be denied. Where nothing is to be left with each request, those that are told the same are told
-    /// it in the same answer.
+    /// Denies a request from the deny cache. Requests with the same reply share it, unless filter state or events need
+    /// each request's own verdict.
     #[inline(never)]
     pub(super) fn deny_again(
         &mut self,
         now: Micros,
         request: RequestId,
-        recalled: &CacheHit,
-        waiting: &PendingRequest,
+        hit: &CacheHit,
+        pending: &PendingRequest,
     ) -> Decision {
-        let CacheHit::All(said) = recalled else { return self.decide(request, &recalled.verdict(now), waiting) };
+        let CacheHit::All(denial) = hit else { return self.decide(request, &hit.verdict(now), pending) };
         if self.config.emit_metadata || self.events.is_some() {
-            return self.decide(request, &recalled.verdict(now), waiting);
+            return self.decide(request, &hit.verdict(now), pending);
         }
-        if let Some(reply) = said.reply(now, waiting.is_grpc) {
-            self.counters.decided(said.verdict());
+        if let Some(reply) = denial.reply(now, pending.is_grpc) {
+            self.counters.decided(denial.verdict());
             return Decision::Answer(reply);
         }
-        let decision = self.decide(request, &recalled.verdict(now), waiting);
+        let decision = self.decide(request, &hit.verdict(now), pending);
         if let Decision::Answer(reply) = &decision {
-            said.keep_reply(now, waiting.is_grpc, reply);
+            denial.keep_reply(now, pending.is_grpc, reply);
         }
         decision
     }
 
-    /// A limit in shadow mode would deny the request, for which Redis is not asked.
+    /// Counts and records the denial of a limit in shadow mode that denies every request, without Redis.
     #[inline(never)]
     pub(super) fn denied_in_shadow(&mut self, LocalDenial { check, outcome }: LocalDenial) {
         self.counters.shadow_denied(outcome.limit);
         self.record_one(&check, &outcome);
     }
 
-    fn record(&mut self, verdict: &Verdict, waiting: &PendingRequest) {
+    fn record(&mut self, verdict: &Verdict, pending: &PendingRequest) {
         if self.events.is_none() {
             return;
         }
         for outcome in &verdict.outcomes {
-            if let Some(check) = waiting.bucket(outcome) {
+            if let Some(check) = pending.bucket(outcome) {
                 self.record_one(check, outcome);
             }
         }
@@ -205,16 +206,17 @@ impl Limiter {
         }
     }
 
-    /// What the failure mode makes of a request that Redis did not decide: the strictest enforced limit's wins.
+    /// Decides a request that Redis did not decide, by the failure mode: `deny` of any enforced limit denies the
+    /// request.
     #[inline(never)]
     pub(super) fn fail(
         &mut self,
         now: Micros,
         request: RequestId,
         failure: Failure,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
-        self.counters.failed(failure, waiting.check.buckets().map(|check| check.limit));
+        self.counters.failed(failure, pending.check.buckets().map(|check| check.limit));
         if self.config.emit_metadata {
             self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));
         }
@@ -222,10 +224,10 @@ impl Limiter {
             let mode = self.config.limits.get(check.limit).map(|limit| limit.failure_mode);
             check.enforced && mode == Some(FailureMode::Deny)
         };
-        let is_denied = waiting.check.buckets().any(denies);
-        self.used(now, &waiting.lease_spends, !is_denied);
+        let is_denied = pending.check.buckets().any(denies);
+        self.finish_lease_spends(now, &pending.lease_spends, !is_denied);
         if is_denied {
-            Decision::Answer(Rc::new(respond::failed(&self.config, failure, waiting.is_grpc)))
+            Decision::Answer(Rc::new(respond::failed(&self.config, failure, pending.is_grpc)))
         } else {
             Decision::Admit(Vec::new())
         }

@@ -1,4 +1,4 @@
-//! Which limits a request runs into, what it costs at each, and what operators ruled of them meanwhile.
+//! Bucket checks of a request: the limits that apply, their keys and costs, and the overrides in force.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -10,28 +10,28 @@ use crate::limit::{Algorithms, BucketCheck, Outcome};
 use crate::overrides::{Override, Overrides, Ruling};
 use crate::units::Micros;
 
-/// What is to be asked of Redis about a request.
+/// Checks of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequestChecks {
-    /// Whether these buckets admit it. None of them: nothing. Then what limits in shadow mode say that would deny every
-    /// request: of those, nothing is asked.
+    /// The buckets that Redis is to check, possibly none, and the denials of limits in shadow mode that deny every
+    /// request, which need no check by Redis.
     Buckets(Vec<BucketCheck>, Vec<LocalDenial>),
-    /// Nothing: an operator has blocked it, or a limit of zero does.
+    /// The request is denied without Redis: an override blocks it, or a limit of zero.
     Blocked(Box<LocalDenial>),
 }
 
-/// A denial for which Redis is not asked.
+/// Denial that does not depend on Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LocalDenial {
     pub(super) check: BucketCheck,
     pub(super) outcome: Outcome,
 }
 
-/// Gathers the buckets of the limits that apply to a request.
+/// Returns the bucket checks of the limits that apply to a request.
 ///
 /// # Errors
-/// Where the request does not say what a limit is to read of it, or says it more than once, and such ones are to be
-/// rejected; or where an enforced limit would have to read too much.
+/// If a value that a limit reads is missing, malformed or repeated, and the configuration rejects those requests; or if
+/// an enforced limit would have to read more than the maximum.
 pub(super) fn checks_of(
     config: &Config,
     overrides: Option<&Overrides>,
@@ -74,12 +74,13 @@ pub(super) fn checks_of(
     Ok(RequestChecks::Buckets(buckets, shadows))
 }
 
-/// Accepts what a limit has read of a request. One that is not enforced goes on with what it has.
+/// Takes the rejection that reading the request recorded, if any. It is an error only where the limit is enforced.
 fn accept(request: &dyn Attributes, is_enforced: bool) -> Result<(), BadRequest> {
     request.memo().take_rejection().filter(|_| is_enforced).map_or(Ok(()), Err)
 }
 
-/// How the limit admits, and whether its denials count. `None` where nothing is to be asked.
+/// Returns the limit's algorithms with overrides applied, and whether the limit is enforced. `None` if an override
+/// switches the limit off.
 fn in_force<'a>(limit: &'a Limit, overridden: Option<&Override>) -> Option<(Cow<'a, Algorithms>, bool)> {
     let configured = Cow::Borrowed(&limit.windows);
     match overridden.map(|overridden| &overridden.ruling) {
@@ -90,19 +91,19 @@ fn in_force<'a>(limit: &'a Limit, overridden: Option<&Override>) -> Option<(Cow<
     }
 }
 
-/// The place of the window that denies every request, if any does, and for how long if that is known.
+/// Returns the index of the window that denies every request, if any, and for how long if that is known.
 fn blocking(
     limit: &Limit,
     windows: &Algorithms,
     overridden: Option<&Override>,
     now: Micros,
 ) -> Option<(usize, Option<Micros>)> {
-    let place = windows.blocking();
-    let Some(Override { ruling, until }) = overridden else { return place.map(|place| (place, None)) };
-    let is_blocked = place.is_some() || *ruling == Ruling::Blocked;
-    // What the configuration blocks, no override's end admits.
+    let index = windows.blocking();
+    let Some(Override { ruling, until }) = overridden else { return index.map(|index| (index, None)) };
+    let is_blocked = index.is_some() || *ruling == Ruling::Blocked;
+    // A limit of zero in the configuration still blocks after the override has expired.
     let wait = until.map(|until| until.minus(now)).filter(|_| limit.windows.blocking().is_none());
-    is_blocked.then(|| (place.unwrap_or(0), wait))
+    is_blocked.then(|| (index.unwrap_or(0), wait))
 }
 
 #[cfg(test)]
@@ -111,7 +112,8 @@ mod tests {
     use crate::config;
     use crate::descriptor::{Request, RequestBody};
 
-    /// What becomes of each limit: by `/user`, by `/user` with a default, by `/n`, and one that reads no body.
+    /// Keys and costs of four limits: keyed by `/user`, keyed by `/user` with a default, with `/n` as the hits addend,
+    /// and one that reads no body.
     fn check(on_unreadable: &str, of_limits: &str, request: &Request) -> Result<Vec<(String, u64)>, BadRequest> {
         let limit = |name: &str, fields: &str| {
             let bucket = r#""token_bucket": {"max_tokens": 9, "fill_interval": "1s"}"#;
@@ -166,7 +168,7 @@ mod tests {
         let shadow = check("reject", r#""shadow_mode": true,"#, &unreadable()).unwrap();
         assert_eq!(keys(&shadow), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
         let elsewhere = check("reject", r#""when": [{"method": "PUT"}],"#, &unreadable()).unwrap();
-        assert!(elsewhere.is_empty(), "no limit that concerns the request reads its body");
+        assert!(elsewhere.is_empty(), "no limit that applies reads the body");
     }
 
     #[test]

@@ -1,29 +1,30 @@
-//! Requests on their way to Redis where many others are: asked, made to wait for room, or denied.
+//! Overload: submits checks to Redis, queues them when the transport is full, or decides requests without Redis.
 
 use alloc::rc::Rc;
 
 use super::deny_cache::{CacheHit, CachedDenial};
-use super::{Decision, Effect, Limiter, PendingRequest, RequestId, Seat, Step};
+use super::{Decision, DelayReservation, Effect, Limiter, PendingRequest, RequestId, Step};
 use crate::limit::{BucketCheck, Check, Verdict};
 use crate::redis::Failure;
 use crate::units::Micros;
 
-/// How long a Redis that does not answer in time counts as one that answers, for keys that flood.
+/// Time for which Redis still counts as answering after its last decision before a timeout, for keys that flood.
 const PATIENCE: Micros = Micros::from_secs(1);
-/// Ticks that it has for that at least: a busy proxy ticks once in each turn of its loop, however long that is.
+/// Minimum number of ticks of that time: a busy proxy ticks once per turn of its event loop, however long a turn takes.
 const PATIENT_TICKS: u32 = 16;
-/// How much earlier than this moment Redis may have decided checks that are undecided here, at most, beside two timeouts.
+/// Maximum lag between a decision of Redis and its arrival at the worker, in addition to two timeouts.
 const LAG: Micros = Micros::from_secs(1);
 
-/// When Redis decided a check in time, and what its clock said.
+/// Activity of Redis: the last decision in time, and Redis' clock.
 #[derive(Debug)]
 pub(super) struct RedisActivity {
-    /// Until when it counts as answering, and ticks since it has answered.
+    /// Time until which Redis counts as answering.
     answers_until: Option<Micros>,
+    /// Number of ticks since the last decision.
     ticks: u32,
-    /// Whether it has answered since it was last given the benefit of the doubt.
+    /// Whether Redis has decided a check since [`on_first_check`](Self::on_first_check) last extended `answers_until`.
     is_trusted: bool,
-    /// By the worker's clock, and by Redis'.
+    /// Time of the last decision, by the worker's clock and by Redis' clock.
     clocks: Option<(Micros, Micros)>,
 }
 
@@ -32,21 +33,22 @@ impl RedisActivity {
         Self { answers_until: None, ticks: 0, is_trusted: true, clocks: None }
     }
 
-    /// Redis has decided a check in time, when its clock stood at `redis`.
-    pub(super) fn answered(&mut self, now: Micros, redis: Micros) {
+    /// Handles a decision in time. `redis` is its time by Redis' clock.
+    pub(super) fn on_decision(&mut self, now: Micros, redis: Micros) {
         (self.answers_until, self.ticks) = (Some(now.plus(PATIENCE)), 0);
         self.is_trusted = true;
         self.clocks = Some((now, redis));
     }
 
-    /// Redis is asked by a worker of which no check is undecided: silent so far, it has not been asked.
-    fn asked(&mut self, now: Micros) {
+    /// Handles a check of a worker that has no other undecided check. Redis was idle, not silent: it counts as
+    /// answering, once until its next decision.
+    fn on_first_check(&mut self, now: Micros) {
         if core::mem::take(&mut self.is_trusted) {
             (self.answers_until, self.ticks) = (Some(now.plus(PATIENCE)), 0);
         }
     }
 
-    fn ticked(&mut self) {
+    fn on_tick(&mut self) {
         self.ticks = self.ticks.saturating_add(1);
     }
 
@@ -54,26 +56,27 @@ impl RedisActivity {
         self.answers_until.is_some_and(|until| now < until || self.ticks < PATIENT_TICKS)
     }
 
-    /// What Redis' clock stands at.
+    /// Estimates the present time of Redis' clock.
     fn redis_time(&self, now: Micros) -> Option<Micros> {
         self.clocks.map(|(then, redis)| redis.plus(now.minus(then)))
     }
 }
 
 impl Limiter {
-    /// Has Redis decide a request, now or when there is room; unless it is certain, or has to be decided without.
-    pub(super) fn ask(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) -> Step {
+    /// Submits or queues a request's check, or decides the request without Redis: if its denial is certain, or if Redis
+    /// is unavailable or the queue is full.
+    pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, pending: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
-        if let Some(check) = self.contention.full(&waiting.check, span) {
-            let decision = self.refuse(now, request, check, self.redis_activity.redis_time(now), &waiting);
-            self.stand_up(&waiting);
+        if let Some(check) = self.contention.full(&pending.check, span) {
+            let decision = self.deny_without_redis(now, request, check, self.redis_activity.redis_time(now), &pending);
+            self.release_delay(&pending);
             return Step::Decided(decision);
         }
         let mut failure = Failure::Overloaded;
         if self.queue.is_empty() {
-            match self.redis.submit(now, request.into(), self.call_of(&waiting.check)) {
+            match self.redis.submit(now, request.into(), self.call_of(&pending.check)) {
                 Ok(()) => {
-                    self.wait_for(now, request, waiting);
+                    self.add_pending(now, request, pending);
                     return Step::Wait;
                 }
                 Err(refusal) => failure = refusal,
@@ -81,141 +84,142 @@ impl Limiter {
         }
         if failure == Failure::Overloaded {
             let deadline = now.plus(self.config.redis.timeout);
-            if self.queue.push(request, self.contention.rank(&waiting.check), deadline, waiting.check.size()) {
-                self.wait_for(now, request, waiting);
+            if self.queue.push(request, self.contention.rank(&pending.check), deadline, pending.check.size()) {
+                self.add_pending(now, request, pending);
                 return Step::Wait;
             }
         }
-        let decision = self.give_up(now, request, failure, &waiting);
-        self.stand_up(&waiting);
+        let decision = self.decide_failed(now, request, failure, &pending);
+        self.release_delay(&pending);
         Step::Decided(decision)
     }
 
-    /// Keeps a place for a request that one of its buckets may have held; where there is none, none of them will.
-    pub(super) fn seat(&mut self, buckets: &mut [BucketCheck]) -> Seat {
+    /// Reserves a delay queue entry if one of the buckets may delay the request. If the queue is full, the checks are
+    /// changed so that none of them delays it.
+    pub(super) fn reserve_delay(&mut self, buckets: &mut [BucketCheck]) -> DelayReservation {
         if !buckets.iter().any(BucketCheck::may_delay) {
-            return Seat::Unwanted;
+            return DelayReservation::NotNeeded;
         }
-        if self.delay_queue.keep() {
-            return Seat::Kept;
+        if self.delay_queue.reserve() {
+            return DelayReservation::Reserved;
         }
         buckets.iter_mut().for_each(BucketCheck::never_delays);
-        Seat::Missing
+        DelayReservation::Unavailable
     }
 
-    fn stand_up(&mut self, waiting: &PendingRequest) {
-        if waiting.seat == Seat::Kept {
-            self.delay_queue.let_go();
+    fn release_delay(&mut self, pending: &PendingRequest) {
+        if pending.delay_reservation == DelayReservation::Reserved {
+            self.delay_queue.release();
         }
     }
 
-    /// A request that was [waited for](Self::wait_for) is decided, or is over.
+    /// Handles the end of a [pending](Self::add_pending) check: decided, failed, or its request has ended.
     #[inline(never)]
-    pub(super) fn left(&mut self, waiting: &PendingRequest) {
-        self.contention.leave(&waiting.check, self.pending.len());
-        self.stand_up(waiting);
+    pub(super) fn check_ended(&mut self, pending: &PendingRequest) {
+        self.contention.leave(&pending.check, self.pending.len());
+        self.release_delay(pending);
     }
 
-    /// Submits the checks of requests that wait for room, as far as there is any. Whether any of them is submitted, or decided
-    /// without.
+    /// Submits queued checks while the transport has room. Returns whether any was submitted, or failed and was
+    /// decided.
     #[inline(never)]
     pub(super) fn drain(&mut self, now: Micros) -> bool {
         let mut any = false;
         while self.redis.has_room(0)
             && let Some((request, deadline)) = self.queue.pop()
         {
-            let Some(waiting) = self.pending.get(request.0) else { continue };
-            let (call, bytes) = (self.call_of(&waiting.check), waiting.check.size());
+            let Some(pending) = self.pending.get(request.0) else { continue };
+            let (call, bytes) = (self.call_of(&pending.check), pending.check.size());
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
                 Err(Failure::Overloaded) => {
                     self.queue.put_back(request, deadline, bytes);
                     break;
                 }
-                Err(failure) => self.decide_without(now, request, failure),
+                Err(failure) => self.fail_pending(now, request, failure),
             }
             any = true;
         }
         any
     }
 
-    /// Decides requests that have waited for room in vain, as of the tick before this one.
+    /// Decides queued requests whose deadline had passed at the tick before this one.
     pub(super) fn expire(&mut self, now: Micros) {
         let due = core::mem::replace(&mut self.last_tick, now);
-        self.redis_activity.ticked();
+        self.redis_activity.on_tick();
         while let Some(request) = self.queue.pop_due(due) {
-            self.decide_without(now, request, Failure::Overloaded);
+            self.fail_pending(now, request, Failure::Overloaded);
         }
     }
 
-    /// Why Redis did not decide a request that has not been asked about, or whose time is up.
+    /// Decides a queued request whose check could not be submitted, by its failure.
     #[inline(never)]
-    fn decide_without(&mut self, now: Micros, request: RequestId, failure: Failure) {
-        let Some(waiting) = self.pending.remove(request.0) else { return };
-        let decision = self.give_up(now, request, failure, &waiting);
-        self.left(&waiting);
+    fn fail_pending(&mut self, now: Micros, request: RequestId, failure: Failure) {
+        let Some(pending) = self.pending.remove(request.0) else { return };
+        let decision = self.decide_failed(now, request, failure, &pending);
+        self.check_ended(&pending);
         self.effects.push_back(Effect::Decide(request, decision));
     }
 
-    /// Decides a request that Redis has not decided. `allow` is for a Redis that fails, and not for a key that floods:
-    /// while Redis answers, its requests are denied.
+    /// Decides a request that Redis has not decided, by the failure mode. While Redis still answers, the requests of a
+    /// key that floods are denied instead: `allow` is meant for failures of Redis, not for floods.
     #[inline(never)]
-    pub(super) fn give_up(
+    pub(super) fn decide_failed(
         &mut self,
         now: Micros,
         request: RequestId,
         failure: Failure,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
-        let is_of_many =
+        let may_be_flood =
             matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering(now);
-        match self.contention.flooded(&waiting.check).filter(|_| is_of_many) {
-            Some(check) => self.refuse(now, request, check, None, waiting),
+        match self.contention.flooded(&pending.check).filter(|_| may_be_flood) {
+            Some(check) => self.deny_without_redis(now, request, check, None, pending),
             None => {
-                self.leased(waiting, None);
-                self.fail(now, request, failure, waiting)
+                self.on_lease_outcome(pending, None);
+                self.fail(now, request, failure, pending)
             }
         }
     }
 
-    /// Denies a request for want of one of its buckets. Where Redis' time is not known, or whether the bucket is
-    /// empty, it is told to come back soon.
+    /// Denies a request by one of its buckets, without Redis. `redis` is the time of Redis' clock, or `None` if it is
+    /// unknown or if the bucket may not be empty; the retry-after is then at most 1 s.
     #[inline(never)]
-    fn refuse(
+    fn deny_without_redis(
         &mut self,
         now: Micros,
         request: RequestId,
         check: &BucketCheck,
         redis: Option<Micros>,
-        waiting: &PendingRequest,
+        pending: &PendingRequest,
     ) -> Decision {
-        self.counters.crowded();
-        self.leased(waiting, None);
-        self.used(now, &waiting.lease_spends, false);
-        let said = match self.contention.said(now, check) {
-            Some(said) => said,
+        self.counters.crowd_denied();
+        self.on_lease_outcome(pending, None);
+        self.finish_lease_spends(now, &pending.lease_spends, false);
+        let denial = match self.contention.denial(now, check) {
+            Some(denial) => denial,
             None => {
                 let outcomes = vec![check.exhausted(redis)];
                 let verdict = Verdict { admitted: false, now: redis.unwrap_or_default(), outcomes };
-                let said = Rc::new(CachedDenial::of_one(now, verdict));
-                self.contention.say(check, &said);
-                said
+                let denial = Rc::new(CachedDenial::of_one(now, verdict));
+                self.contention.set_denial(check, &denial);
+                denial
             }
         };
-        self.deny_again(now, request, &CacheHit::All(said), waiting)
+        self.deny_again(now, request, &CacheHit::All(denial), pending)
     }
 
-    /// A request waits for its check.
-    fn wait_for(&mut self, now: Micros, request: RequestId, waiting: PendingRequest) {
+    /// Adds a request to the pending ones, and counts its check.
+    fn add_pending(&mut self, now: Micros, request: RequestId, pending: PendingRequest) {
         let undecided = self.pending.len();
         if undecided == 0 {
-            self.redis_activity.asked(now);
+            self.redis_activity.on_first_check(now);
         }
-        if self.contention.begins(undecided) {
-            self.pending.values().for_each(|waiting| self.contention.enter(&waiting.check));
+        if self.contention.starts_counting(undecided) {
+            self.pending.values().for_each(|pending| self.contention.enter(&pending.check));
         }
-        self.contention.enter(&waiting.check);
-        self.pending.insert(request.0, waiting);
+        self.contention.enter(&pending.check);
+        self.pending.insert(request.0, pending);
     }
 
     fn call_of(&self, check: &Check) -> crate::redis::Call {

@@ -1,8 +1,8 @@
-//! Requests that wait until there is room for their checks: a bounded queue, fair between keys.
+//! Check queue: requests that wait for room in the Redis transport; bounded, and fair between keys.
 //!
-//! A request's turn is as many places ahead as its key has undecided checks, so that one of a key that has none comes
-//! before the hundredth of a key that has many (start-time fair queueing). Of the room that is left, a key takes no more
-//! than it leaves: one that floods cannot fill the queue.
+//! A request's turn is later by the number of undecided checks of its key, so that the first request of one key comes
+//! before the hundredth of another (start-time fair queueing). A request is refused if its key has at least as many
+//! undecided checks as the queue has free entries: a key that floods cannot fill the queue.
 
 use alloc::collections::VecDeque;
 
@@ -10,20 +10,21 @@ use super::RequestId;
 use super::timers::Timers;
 use crate::units::Micros;
 
-/// Requests that may wait, and bytes that their checks may take together.
+/// Maximum number of queued requests.
 const MAX_REQUESTS: usize = 16_384;
+/// Maximum total size of their checks: 8 MiB.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Stale deadlines that are not worth clearing away.
+/// Number of stale deadlines below which they are not cleared.
 const FEW: usize = 64;
 
-/// One worker's waiting requests.
+/// Queued requests of one worker.
 #[derive(Debug)]
 pub(super) struct CheckQueue {
-    /// By their turns, which are counted as if they were times.
+    /// Queued checks by turn: a virtual time, stored as [`Micros`].
     queued: Timers<QueuedCheck>,
-    /// The last turn that came.
+    /// Turn of the last popped request.
     turn: u64,
-    /// When requests have to be decided, in that order; also of requests that have left.
+    /// Deadlines of requests, earliest first; may include requests that were removed.
     deadlines: VecDeque<(Micros, RequestId)>,
     bytes: usize,
 }
@@ -43,7 +44,7 @@ impl CheckQueue {
         self.queued.len() == 0
     }
 
-    /// A request waits, whose key has `rank` undecided checks. `false` where there is no room for it.
+    /// Queues a request whose key has `rank` undecided checks. Returns `false` if there is no room.
     #[inline(never)]
     pub(super) fn push(&mut self, request: RequestId, rank: usize, deadline: Micros, bytes: usize) -> bool {
         let room = MAX_REQUESTS.saturating_sub(self.queued.len());
@@ -58,7 +59,7 @@ impl CheckQueue {
         true
     }
 
-    /// The next request whose turn it is, and its deadline.
+    /// Removes and returns the next request in turn, with its deadline.
     #[inline(never)]
     pub(super) fn pop(&mut self) -> Option<(RequestId, Micros)> {
         let turn = self.queued.next()?;
@@ -68,14 +69,14 @@ impl CheckQueue {
         Some((request, deadline))
     }
 
-    /// A request that was popped has no room yet: it is the next again.
+    /// Puts a popped request back as the next one.
     pub(super) fn put_back(&mut self, request: RequestId, deadline: Micros, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
         self.queued.set(Micros::ZERO, request, QueuedCheck { deadline, bytes });
         self.deadlines.push_front((deadline, request));
     }
 
-    /// The next request whose deadline has come by `now`: it waits no longer.
+    /// Removes and returns the next request whose deadline has passed by `now`.
     #[inline(never)]
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<RequestId> {
         while let Some((_, request)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
@@ -86,14 +87,14 @@ impl CheckQueue {
         None
     }
 
-    /// A request is over. Whether it was waiting.
+    /// Removes a request that has ended. Returns whether it was queued.
     #[inline(never)]
     pub(super) fn leave(&mut self, request: RequestId) -> bool {
         let waiting = self.queued.remove(request);
         waiting.as_ref().inspect(|waiting| self.left(waiting.bytes)).is_some()
     }
 
-    /// No later than the first deadline.
+    /// Lower bound of the earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Micros> {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_one_rank_go_on_in_the_order_in_which_they_came() {
+    fn requests_of_one_rank_are_popped_in_the_order_of_arrival() {
         let mut queue = CheckQueue::new();
         (1..=4).for_each(|id| assert!(queue.push(RequestId(id), 0, LATER, 1)));
         assert!(queue.leave(RequestId(2)));
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_has_none_undecided_comes_before_the_many_of_another() {
+    fn a_key_without_undecided_checks_comes_before_a_key_with_many() {
         let mut queue = CheckQueue::new();
         (0..1_000).for_each(|nth| assert!(queue.push(RequestId(nth), nth as usize, LATER, 1)));
         let first: Vec<_> = (0..500).filter_map(|_| queue.pop()).map(|(request, _)| request.0).collect();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_deadline_has_come_waits_no_longer() {
+    fn a_request_whose_deadline_has_passed_waits_no_longer() {
         let mut queue = CheckQueue::new();
         for (id, deadline) in [(1, 10), (2, 20), (3, 30)] {
             assert!(queue.push(RequestId(id), 0, Micros(deadline), 1));
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_left_take_no_room() {
+    fn removed_requests_take_no_room() {
         let mut queue = CheckQueue::new();
         assert!(queue.push(RequestId(0), 0, LATER, 1));
         for id in 1..10_000 {

@@ -1,14 +1,14 @@
-//! A bounded map that forgets what has not been used for long.
+//! Bounded map that drops the least recently used entries, in two generations.
 //!
-//! Two generations: what is used moves to the younger one; when that is full it becomes the older one, and what was
-//! in the older one is forgotten. So it always has the `max / 2` keys that were used last, and at most `max`; where `max`
-//! is odd, as many as the next number has.
+//! A used entry moves to the young generation. When the young generation is full it becomes the old one, and the
+//! entries of the former old generation are dropped. The map thus has the `max / 2` most recently used keys, and at
+//! most `max` keys; an odd `max` is rounded up.
 
 use alloc::boxed::Box;
 
 use crate::table::Keyed;
 
-/// At most `max` values by key, or one more.
+/// Map of at most `max` values by key, or `max + 1` if `max` is odd.
 #[derive(Debug)]
 pub(super) struct Recent<V> {
     generation: usize,
@@ -26,7 +26,7 @@ impl<V> Recent<V> {
         self.young.is_empty() && self.old.is_empty()
     }
 
-    /// The value, which counts as used.
+    /// Returns the value of a key, which counts as used.
     pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
         let hash = self.young.hash(key);
         if let Some(place) = self.young.place(hash, key) {
@@ -37,7 +37,7 @@ impl<V> Recent<V> {
         self.put(hash, key, value)
     }
 
-    /// Keeps a value, in place of any other of this key.
+    /// Inserts a value, and replaces any other of this key.
     pub(super) fn insert(&mut self, key: &[u8], value: V) {
         match self.get_mut(key) {
             Some(known) => *known = value,
@@ -47,7 +47,7 @@ impl<V> Recent<V> {
         }
     }
 
-    /// All of them, in any order. None counts as used.
+    /// Iterates over all entries, in any order. None counts as used.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut V)> {
         self.young.iter_mut().chain(self.old.iter_mut())
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_what_is_not_goes() {
+    fn a_used_entry_stays_and_an_unused_one_is_dropped() {
         let mut recent = Recent::new(4);
         recent.insert(b"kept", 0);
         for other in 1..100_u32 {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_none_keeps_none() {
+    fn a_map_of_size_zero_keeps_nothing() {
         let mut recent = Recent::new(0);
         recent.insert(b"a", 1);
         assert!(recent.is_empty() && recent.get_mut(b"a").is_none());

@@ -1,8 +1,8 @@
-//! Slots that are to be given back: by key, and when to try next.
+//! Pending releases: slots to be released later, by key, each with the time of the next attempt.
 //!
-//! What was held is owed until Redis has taken it back, or its lease ends: there is no more of it than was held. What a
-//! check may have taken whose outcome nobody knows is a guess, given back a few times more: on another connection, the
-//! check may yet reach Redis after that.
+//! The release of a held slot is retried until Redis has released it or its lease ends; there are at most as many as
+//! held slots. A slot that a check may have taken, but whose reply was lost, is a guess. It is released several times:
+//! the check, sent on another connection, may reach Redis after a release.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,40 +11,40 @@ use crate::limit::SlotOwner;
 use crate::table::Keyed;
 use crate::units::Micros;
 
-/// Until what failed is tried again.
+/// Delay before a failed release is retried.
 const TRY_AGAIN: Micros = Micros::from_millis(250);
-/// Times that a guess is given back, each twice as long after the last one: for half a minute in all.
+/// Number of releases of a guess, with delays that double: about half a minute in all.
 const GUESSES: u32 = 8;
-/// Guesses that are kept. What is one more ends with its lease, if it is held at all.
+/// Maximum number of pending guesses. The slot of a further guess, if held at all, ends with its lease.
 const MAX_GUESSES: usize = 16_384;
 
-/// One slot.
+/// Release of one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SlotRelease {
     pub(super) owner: SlotOwner,
     pub(super) lease: Micros,
-    /// When Redis frees it by itself.
+    /// End of the lease, at which Redis frees the slot by itself.
     pub(super) ends: Micros,
-    /// Of a guess, how often it is to be given back; 0 where it is known to be held.
+    /// Remaining number of releases of a guess; 0 for a slot known to be held.
     pub(super) guesses: u32,
 }
 
-/// Debts by key, each with when it is due.
+/// Pending releases by key, each with its due time.
 #[derive(Debug, Default)]
 pub(super) struct PendingReleases {
     keys: Keyed<Vec<(Micros, SlotRelease)>>,
-    /// No later than the first is due.
+    /// Lower bound of the earliest due time.
     next: Option<Micros>,
     guesses: usize,
 }
 
 impl SlotRelease {
-    /// Of a slot that was held until `now`.
+    /// Creates the release of a slot that was held until `now`.
     pub(super) fn held(now: Micros, owner: SlotOwner, lease: Micros) -> Self {
         Self { owner, lease, ends: now.plus(lease), guesses: 0 }
     }
 
-    /// Of a slot that may be held at `now`.
+    /// Creates the release of a slot that may be held at `now`.
     pub(super) fn guess(now: Micros, owner: SlotOwner, lease: Micros) -> Self {
         Self { guesses: GUESSES, ..Self::held(now, owner, lease) }
     }
@@ -55,12 +55,12 @@ impl SlotRelease {
 }
 
 impl PendingReleases {
-    /// It could not be given back.
+    /// Schedules the retry of a failed release.
     pub(super) fn failed(&mut self, now: Micros, key: &[u8], release: SlotRelease) {
         self.add(now.plus(TRY_AGAIN), key, release);
     }
 
-    /// It was given back, and nobody knows whether it had been taken by then.
+    /// Schedules the next release of a guess that Redis did not hold, if any remains.
     pub(super) fn guessed(&mut self, now: Micros, key: &[u8], release: SlotRelease) {
         let guesses = release.guesses.saturating_sub(1);
         if guesses > 0 {
@@ -70,7 +70,7 @@ impl PendingReleases {
         }
     }
 
-    /// What is due, with its key, `max` of them at most. What has ended by now is forgotten.
+    /// Removes and returns at most `max` due releases with their keys. Drops those whose lease has ended.
     #[inline(never)]
     pub(super) fn due(&mut self, now: Micros, max: usize) -> Vec<(Vec<u8>, SlotRelease)> {
         let mut due = Vec::new();
@@ -96,20 +96,20 @@ impl PendingReleases {
             }
         }
         for key in empty {
-            if let Some(slot) = self.keys.place(self.keys.hash(&key), &key) {
-                self.keys.remove_at(slot);
+            if let Some(index) = self.keys.place(self.keys.hash(&key), &key) {
+                self.keys.remove_at(index);
             }
         }
         (self.next, self.guesses) = (next, guesses);
         due
     }
 
-    /// No later than the first is due.
+    /// Lower bound of the earliest due time.
     pub(super) fn next_due(&self) -> Option<Micros> {
         self.next
     }
 
-    /// How many there are.
+    /// Number of pending releases.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.keys.iter().map(|(_, releases)| releases.len()).sum()
@@ -125,7 +125,7 @@ impl PendingReleases {
         }
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
         let hash = self.keys.hash(key);
-        match self.keys.place(hash, key).and_then(|slot| self.keys.at_mut(slot)) {
+        match self.keys.place(hash, key).and_then(|index| self.keys.at_mut(index)) {
             Some(releases) => releases.push((at, release)),
             None => {
                 self.keys.push(hash, key.into(), vec![(at, release)]);

@@ -1,7 +1,7 @@
-//! Responses whose end is held until Redis has back the slots that their requests held.
+//! Response gate: holds the end of a response until Redis has released the slots of its request.
 //!
-//! Without it, a client that asks again as soon as it is answered could find its own slot taken: its next request may
-//! reach Redis through another worker, or another connection, before the slot does.
+//! Without the gate, a client that sends its next request right after a response could find its own slot still taken:
+//! the next request may reach Redis through another worker or connection before the release does.
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use super::RequestId;
 use crate::redis::Ticket;
 use crate::units::Micros;
 
-/// One worker's. There are as many as calls under way that give slots back: few.
+/// Held responses of one worker: at most one per release in flight, so a `Vec` is searched.
 #[derive(Debug, Default)]
 pub(super) struct ResponseGate {
     held: Vec<HeldResponse>,
@@ -18,39 +18,39 @@ pub(super) struct ResponseGate {
 #[derive(Debug)]
 struct HeldResponse {
     request: RequestId,
-    /// The call that gives its slots back.
+    /// The call that releases the request's slots.
     ticket: Ticket,
-    /// When the response ends, whatever Redis does.
+    /// Time at which the response ends, even without a reply of Redis.
     latest: Micros,
 }
 
 impl ResponseGate {
-    /// Holds the end of a response until a call is [settled](Self::settled), but no longer than until `latest`.
+    /// Holds the end of a response until the call is [completed](Self::completed), but not after `latest`.
     pub(super) fn hold(&mut self, latest: Micros, request: RequestId, ticket: Ticket) {
         self.held.push(HeldResponse { request, ticket, latest });
     }
 
-    /// Whether the end of this request's response is held.
+    /// Whether the end of the request's response is held.
     pub(super) fn holds(&self, request: RequestId) -> bool {
         self.held.iter().any(|held| held.request == request)
     }
 
-    /// A call has come to its end: a response that may end now. There may be more.
+    /// Handles the completion of a call, and returns the request whose response may end now.
     pub(super) fn completed(&mut self, ticket: Ticket) -> Option<RequestId> {
         self.take(|held| held.ticket == ticket)
     }
 
-    /// The next response that has been held for too long.
+    /// Removes and returns the next request whose response has been held until its latest time.
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<RequestId> {
         self.take(|held| held.latest <= now)
     }
 
-    /// The request is over.
+    /// Removes a request that has ended.
     pub(super) fn leave(&mut self, request: RequestId) {
         self.take(|held| held.request == request);
     }
 
-    /// When [`pop_due`](Self::pop_due) has something, if nothing else happens.
+    /// Time at which [`pop_due`](Self::pop_due) next returns a request, unless a call completes earlier.
     pub(super) fn next_due(&self) -> Option<Micros> {
         self.held.iter().map(|held| held.latest).min()
     }

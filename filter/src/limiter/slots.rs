@@ -1,7 +1,8 @@
-//! The slots that requests hold in concurrency limits: renewed while they last, given back when they end.
+//! Slots that requests hold in concurrency limits: renewed during the request, released at its end.
 //!
-//! A slot that cannot be given back now is [owed](PendingReleases), and tried again until its lease ends and Redis frees it by
-//! itself. A check whose request is over before Redis has decided it may yet take slots: its outcome is awaited.
+//! A failed release becomes a [pending release](PendingReleases), retried until the lease ends and Redis frees the slot
+//! by itself. A check whose request ends before Redis has decided it may still take slots: its reply is awaited, and
+//! the slots are then released.
 
 use alloc::vec::Vec;
 
@@ -14,23 +15,23 @@ use crate::redis::{Call, Failure, Reply, Ticket};
 use crate::table::Table;
 use crate::units::Micros;
 
-/// Slots that one call renews or gives back.
+/// Maximum number of slots that one call renews or releases.
 const PER_CALL: usize = 128;
-/// Slots that are renewed in one tick, and as many that are owed.
+/// Maximum number of slots renewed in one tick, and of pending releases retried in one tick.
 const PER_TICK: usize = 64 * PER_CALL;
 
-/// One worker's.
+/// Slots of one worker.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// By when they are to be renewed.
+    /// Held slots by request, due at their next renewal.
     held: Timers<HeldSlots>,
-    /// Checks of requests that are over, of which Redis has yet to tell what it took for them; by request.
+    /// Checks of ended requests whose reply is still to come, by request.
     awaited: Table<Check>,
-    /// Being given back, by their calls, with their keys.
+    /// Slots being released with their keys, by call.
     returning: Table<Vec<(Vec<u8>, SlotRelease)>>,
     pending_releases: PendingReleases,
-    /// Whether each call has one key: Redis has refused one that had several.
-    is_apart: bool,
+    /// Whether each call has slots of one key only: Redis refused a call with several keys, as a cluster does.
+    one_key_per_call: bool,
 }
 
 impl Default for Slots {
@@ -40,40 +41,40 @@ impl Default for Slots {
             awaited: Table::new(),
             returning: Table::new(),
             pending_releases: PendingReleases::default(),
-            is_apart: false,
+            one_key_per_call: false,
         }
     }
 }
 
 impl Slots {
-    /// An admitted request holds these from now on.
+    /// Adds the slots of an admitted request.
     pub(super) fn take(&mut self, now: Micros, request: RequestId, holds: HeldSlots) {
         self.held.set(now.plus(holds.renew_within()), request, holds);
     }
 
-    /// Whether a request holds any.
+    /// Whether the request holds slots.
     pub(super) fn holds(&self, request: RequestId) -> bool {
         self.held.contains(request)
     }
 
-    /// The request is over: what it held, if anything, which is to be [given back](Self::give_back).
+    /// Removes a request that has ended, and returns its slots, if any, to be [released](Self::release).
     pub(super) fn leave(&mut self, request: RequestId) -> Option<HeldSlots> {
         self.held.remove(request)
     }
 
-    /// A request is over, and Redis will tell later what it took for this check.
+    /// Awaits the reply to the check of a request that has ended.
     pub(super) fn await_outcome(&mut self, request: RequestId, check: Check) {
         self.awaited.insert(request.0, check);
     }
 
-    /// The check of a request that is over, whose outcome is told.
+    /// Removes and returns the awaited check of a request that has ended.
     pub(super) fn outcome(&mut self, request: RequestId) -> Option<Check> {
         self.awaited.remove(request.0)
     }
 
-    /// The calls that give these slots back, which may be but a guess.
+    /// Returns the calls that release these slots. `is_guess` if they may not be held.
     #[inline(never)]
-    pub(super) fn give_back(
+    pub(super) fn release(
         &mut self,
         now: Micros,
         background: &mut BackgroundCalls,
@@ -83,10 +84,10 @@ impl Slots {
     ) -> Vec<(Ticket, Call)> {
         let release = if is_guess { SlotRelease::guess } else { SlotRelease::held };
         let releases = holds.slots().map(|(key, lease)| (key.to_vec(), release(now, holds.owner(), lease)));
-        self.pay(background, releases.collect(), scripts)
+        self.release_calls(background, releases.collect(), scripts)
     }
 
-    /// The calls that are due: renewals, and what is owed.
+    /// Returns the calls due by `now`: renewals and pending releases.
     #[inline(never)]
     pub(super) fn due(
         &mut self,
@@ -94,8 +95,8 @@ impl Slots {
         background: &mut BackgroundCalls,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
-        let owed = self.pending_releases.due(now, PER_TICK);
-        let mut calls = self.pay(background, owed, scripts);
+        let pending = self.pending_releases.due(now, PER_TICK);
+        let mut calls = self.release_calls(background, pending, scripts);
         let mut renewed: Vec<(RequestId, HeldSlots)> = Vec::new();
         while renewed.len() < PER_TICK
             && let Some(held) = self.held.pop_due(now)
@@ -103,13 +104,13 @@ impl Slots {
             renewed.push(held);
         }
         let slots = |(_, holds): &'_ (_, HeldSlots)| {
-            let of_one = |(key, lease): (&[u8], Micros)| (key.to_vec(), holds.owner(), lease);
-            holds.slots().map(of_one).collect::<Vec<_>>()
+            let slot = |(key, lease): (&[u8], Micros)| (key.to_vec(), holds.owner(), lease);
+            holds.slots().map(slot).collect::<Vec<_>>()
         };
         let slots: Vec<(Vec<u8>, SlotOwner, Micros)> = renewed.iter().flat_map(slots).collect();
-        for some in chunks(&slots, self.is_apart, |(key, ..)| key) {
-            let some: Vec<_> = some.iter().map(|(key, owner, lease)| (key.as_slice(), *owner, *lease)).collect();
-            calls.push((background.ticket(), renew_call(&some, scripts)));
+        for chunk in chunks(&slots, self.one_key_per_call, |(key, ..)| key) {
+            let chunk: Vec<_> = chunk.iter().map(|(key, owner, lease)| (key.as_slice(), *owner, *lease)).collect();
+            calls.push((background.ticket(), renew_call(&chunk, scripts)));
         }
         for (request, holds) in renewed {
             self.take(now, request, holds);
@@ -117,16 +118,15 @@ impl Slots {
         calls
     }
 
-    /// When calls are due next.
+    /// Time at which calls are due next.
     pub(super) fn next_due(&self) -> Option<Micros> {
         self.held.next().into_iter().chain(self.pending_releases.next_due()).min()
     }
 
-    /// A call has come to its end. A renewal that failed is not made again before its next turn: there are two more
-    /// within its lease.
+    /// Handles the result of a call. A failed renewal is not retried: two more follow within its lease.
     #[inline(never)]
     pub(super) fn completed(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        self.is_apart |= result == Err(Failure::ClusterMode);
+        self.one_key_per_call |= result == Err(Failure::ClusterMode);
         let Some(releases) = self.returning.remove(ticket.0) else { return };
         let had_all = result == i64::try_from(releases.len()).map_or(Ok(Reply::Nil), |all| Ok(Reply::Integer(all)));
         for (key, release) in releases {
@@ -139,28 +139,28 @@ impl Slots {
     }
 
     #[inline(never)]
-    fn pay(
+    fn release_calls(
         &mut self,
         background: &mut BackgroundCalls,
         releases: Vec<(Vec<u8>, SlotRelease)>,
         scripts: &Scripts,
     ) -> Vec<(Ticket, Call)> {
         let mut calls = Vec::new();
-        for some in chunks(&releases, self.is_apart, |(key, _)| key) {
+        for chunk in chunks(&releases, self.one_key_per_call, |(key, _)| key) {
             let slots: Vec<_> =
-                some.iter().map(|(key, release)| (key.as_slice(), release.owner, release.lease)).collect();
+                chunk.iter().map(|(key, release)| (key.as_slice(), release.owner, release.lease)).collect();
             let ticket = background.ticket();
             calls.push((ticket, release_call(&slots, scripts)));
-            self.returning.insert(ticket.0, some.to_vec());
+            self.returning.insert(ticket.0, chunk.to_vec());
         }
         calls
     }
 }
 
-/// As many as one call takes; only of one key, where they are apart.
-fn chunks<T>(all: &[T], are_apart: bool, key: impl Fn(&T) -> &Vec<u8>) -> Vec<&[T]> {
-    let of_key = all.chunk_by(|one, other| !are_apart || key(one) == key(other));
-    of_key.flat_map(|some| some.chunks(PER_CALL)).collect()
+/// Splits a list into chunks for one call each: of at most [`PER_CALL`] items, and of one key if `one_key_per_call`.
+fn chunks<T>(all: &[T], one_key_per_call: bool, key: impl Fn(&T) -> &Vec<u8>) -> Vec<&[T]> {
+    let runs = all.chunk_by(|one, other| !one_key_per_call || key(one) == key(other));
+    runs.flat_map(|chunk| chunk.chunks(PER_CALL)).collect()
 }
 
 #[cfg(test)]

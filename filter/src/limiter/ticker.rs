@@ -1,41 +1,42 @@
-//! How often the proxy should tick: as often as deadlines need, and hardly at all when idle.
+//! Tick period of the proxy: as short as deadlines need, and long or none when idle.
 
 use core::time::Duration;
 
 use crate::units::Micros;
 
-/// While something is overdue.
+/// Period while a deadline has passed.
 const URGENT: Micros = Micros::from_millis(1);
-/// While deadlines are near. A request waits at most this much longer than its timeout.
+/// Period while a deadline is within [`NEAR`]. A request waits at most this much longer than its timeout.
 const BUSY: Micros = Micros::from_millis(5);
-/// While all that is wanted lies further ahead than [`NEAR`].
+/// Period while all deadlines are further ahead than [`NEAR`].
 const CALM: Micros = Micros::from_millis(500);
-/// What is near; and how long a quicker period than needed is kept, so that it does not change with each request.
+/// Span within which a deadline is near; also the time for which a shorter period than needed is kept, so that the
+/// period does not change with each request.
 const NEAR: Micros = Micros::from_secs(1);
 
-/// Chooses the period of ticks. Starts with none.
+/// Chooses the tick period. Starts without ticks.
 #[derive(Debug, Default)]
 pub struct Ticker {
     period: Option<Micros>,
-    /// When the present period, or a quicker one, was last needed.
+    /// Time at which the present period, or a shorter one, was last needed.
     needed: Micros,
 }
 
 impl Ticker {
-    /// Whether there are ticks.
+    /// Whether the proxy ticks.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.period.is_some()
     }
 
-    /// Whether ticks are as quick as anything needs that is not overdue.
+    /// Whether the period is short enough for every deadline that has not passed.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.period.is_some_and(|period| period <= BUSY)
     }
 
-    /// The period to change to, if a change is due: `wanted` is the instant of the next event that a tick must
-    /// bring. A period of zero means no ticks.
+    /// Returns the new period, if it should change. `wanted` is the time of the next deadline. A period of zero means
+    /// no ticks.
     pub fn adjust(&mut self, now: Micros, wanted: Option<Micros>) -> Option<Duration> {
         let needed = wanted.map(|at| match at.minus(now) {
             Micros::ZERO => URGENT,
@@ -63,7 +64,7 @@ impl Ticker {
             self.needed = now;
             return false;
         }
-        // What was overdue is done: nothing is gained by waiting to slow down.
+        // The passed deadline is handled: the period can grow at once.
         self.period == Some(URGENT) || now.minus(self.needed) > NEAR
     }
 }
@@ -84,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overdue_is_ticked_for_at_once_and_then_no_longer() {
+    fn a_passed_deadline_needs_the_shortest_period_only_until_it_is_handled() {
         let mut ticker = Ticker::default();
         assert_eq!(ticker.adjust(MS(10), Some(MS(10))), millis(1));
         assert_eq!(ticker.adjust(MS(11), Some(MS(60))), millis(5));
     }
 
     #[test]
-    fn a_steady_load_changes_nothing() {
+    fn a_steady_load_keeps_the_period() {
         let mut ticker = Ticker::default();
         assert_eq!(ticker.adjust(MS(0), Some(MS(50))), millis(5));
         for now in 1..5_000 {
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn it_slows_down_a_second_after_the_last_request() {
+    fn the_period_grows_a_second_after_the_last_request() {
         let mut ticker = Ticker::default();
         assert_eq!(ticker.adjust(MS(0), Some(MS(50))), millis(5));
         assert_eq!(ticker.adjust(MS(900), Some(MS(300_000))), None);

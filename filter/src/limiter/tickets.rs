@@ -1,11 +1,11 @@
-//! Whom calls are made for: requests, by the proxy's numbers, and what runs beside them, by numbers above.
+//! Tickets of calls to Redis: those of requests are the proxy's IDs, those of background calls start at 2³².
 
 use super::RequestId;
 use crate::redis::Ticket;
 
-/// Of batches of events.
+/// Ticket of batches of events.
 pub(super) const EVENTS: Ticket = Ticket(1 << 32);
-/// Of reading overrides.
+/// Ticket of the refresh of overrides.
 pub(super) const OVERRIDES: Ticket = Ticket(EVENTS.0 + 1);
 const FIRST_BACKGROUND: u64 = OVERRIDES.0 + 1;
 
@@ -15,12 +15,12 @@ impl From<RequestId> for Ticket {
     }
 }
 
-/// The request for which a call was made, if it was for one.
+/// Returns the request of a ticket, or `None` for a background call.
 pub(super) fn request(ticket: Ticket) -> Option<RequestId> {
     u32::try_from(ticket.0).ok().map(RequestId)
 }
 
-/// Tickets of calls that no request waits for, each given once.
+/// Generator of tickets for background calls; each ticket is issued once.
 #[derive(Debug)]
 pub(super) struct BackgroundCalls {
     next: u64,
@@ -35,7 +35,7 @@ impl Default for BackgroundCalls {
 impl BackgroundCalls {
     pub(super) fn ticket(&mut self) -> Ticket {
         let ticket = Ticket(self.next);
-        // Nobody makes so many calls that it wraps.
+        // A wrap would take about 2⁶⁴ calls.
         self.next = self.next.wrapping_add(1).max(FIRST_BACKGROUND);
         ticket
     }

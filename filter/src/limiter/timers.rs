@@ -1,4 +1,4 @@
-//! What requests have to do at a time of their own: in the order of those times, then in that in which they were set.
+//! Timers of requests: one value per request, due in the order of times, then of insertion.
 
 use alloc::collections::BinaryHeap;
 use core::cmp::Reverse;
@@ -7,20 +7,20 @@ use super::RequestId;
 use crate::table::Table;
 use crate::units::Micros;
 
-/// Stale turns that are not worth clearing away.
+/// Number of stale turns below which they are not cleared.
 const FEW: usize = 64;
 
-/// At most one value of each request, and when its turn comes.
+/// At most one value per request, each with its turn.
 #[derive(Debug)]
 pub(super) struct Timers<T> {
     values: Table<(Turn, T)>,
     turns: Turns,
 }
 
-/// When it comes; which of all it is.
+/// Position in the order: the due time, then a sequence number.
 type Turn = (Micros, u64);
 
-/// Also of values that are gone, but for the first, and for no more than about half of them.
+/// Heap of turns. It may contain turns of removed values: never first, and at most about half of all turns.
 #[derive(Debug, Default)]
 struct Turns {
     heap: BinaryHeap<Reverse<(Turn, RequestId)>>,
@@ -37,11 +37,11 @@ impl<T> Timers<T> {
     }
 
     pub(super) fn contains(&self, request: RequestId) -> bool {
-        // Most often there is none at all.
+        // Usually there is no timer at all.
         self.values.len() > 0 && self.values.contains(request.0)
     }
 
-    /// In place of any that the request has.
+    /// Sets the value of a request, and replaces any that it has.
     pub(super) fn set(&mut self, at: Micros, request: RequestId, value: T) {
         self.remove(request);
         let turn = self.turns.add(at, request);
@@ -55,7 +55,7 @@ impl<T> Timers<T> {
         Some(value)
     }
 
-    /// The first whose turn has come by `now`.
+    /// Removes and returns the first value due by `now`.
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<(RequestId, T)> {
         let &Reverse(((at, _), request)) = self.turns.heap.peek()?;
         if at > now {
@@ -64,7 +64,7 @@ impl<T> Timers<T> {
         self.remove(request).map(|value| (request, value))
     }
 
-    /// When the first turn comes.
+    /// Due time of the first value.
     pub(super) fn next(&self) -> Option<Micros> {
         self.turns.heap.peek().map(|Reverse(((at, _), _))| *at)
     }
@@ -78,7 +78,8 @@ impl Turns {
         turn
     }
 
-    /// Drops stale ones, where the first is or too many are. So many are `live`, those of which `is_live` says so.
+    /// Drops stale turns if the first is stale or too many are. `live` is the number of turns for which `is_live`
+    /// holds.
     fn clear(&mut self, live: usize, is_live: &dyn Fn(Turn, RequestId) -> bool) {
         if self.heap.len() > live.saturating_mul(2).saturating_add(FEW) {
             self.heap.retain(|&Reverse((turn, request))| is_live(turn, request));
@@ -101,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn turns_come_in_order_whoever_leaves(steps: Vec<(u8, u8, u8)>) {
+        fn turns_come_in_order_whichever_requests_are_removed(steps: Vec<(u8, u8, u8)>) {
             let (mut timers, mut sorted) = (Timers::new(), BTreeMap::new());
             for (nth, (step, at, request)) in steps.into_iter().enumerate() {
                 let (at, request) = (Micros(at.into()), RequestId(request.into()));
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_left_take_no_room() {
+    fn removed_requests_take_no_room() {
         let mut timers = Timers::new();
         timers.set(Micros(1), RequestId(0), ());
         for request in 1..10_000 {

@@ -1,10 +1,10 @@
-//! gRPC's status codes (grpc.io, "Status codes").
+//! gRPC status codes (grpc.io, "Status codes").
 
-/// A gRPC status that says no: 1 to 16.
+/// gRPC status of an error: 1 to 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrpcStatus(u8);
 
-/// From 1.
+/// Names of the codes from 1.
 const NAMES: [&str; 16] = [
     "CANCELLED",
     "UNKNOWN",
@@ -32,20 +32,20 @@ impl GrpcStatus {
     /// 14.
     pub const UNAVAILABLE: Self = Self(14);
 
-    /// The status of a number. `None` for 0, which says yes, and for those that gRPC has not.
+    /// Returns the status of a code. `None` for 0, which is `OK`, and for codes that gRPC does not define.
     #[must_use]
     pub fn from_code(code: u64) -> Option<Self> {
         u8::try_from(code).ok().filter(|code| (1..=16).contains(code)).map(Self)
     }
 
-    /// The status named so, in capitals.
+    /// Returns the status of a name in capitals, such as `UNAVAILABLE`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        let place = NAMES.iter().position(|known| *known == name)?;
-        Self::from_code(u64::try_from(place).ok()?.saturating_add(1))
+        let index = NAMES.iter().position(|known| *known == name)?;
+        Self::from_code(u64::try_from(index).ok()?.saturating_add(1))
     }
 
-    /// The status as a number.
+    /// Numeric code of the status.
     #[must_use]
     pub fn code(self) -> u32 {
         self.0.into()

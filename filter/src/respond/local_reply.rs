@@ -1,4 +1,4 @@
-//! An answer that the filter gives itself.
+//! Local reply: a response sent by the filter.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::vec::Vec;
@@ -7,17 +7,17 @@ use super::{GrpcStatus, Header};
 use crate::config::ErrorStatus;
 use crate::pairs;
 
-/// An answer in place of the upstream's.
+/// Response sent by the filter in place of the upstream's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalReply {
-    /// The HTTP status; a proxy answers gRPC requests 200 instead.
+    /// HTTP status; for gRPC requests a proxy sends 200 instead.
     pub status: ErrorStatus,
-    /// The body; gRPC's message.
+    /// Body; for gRPC requests, the status message.
     pub body: Cow<'static, str>,
-    /// For gRPC requests, gRPC's status.
+    /// gRPC status, for gRPC requests.
     pub grpc_status: Option<u32>,
-    /// Why the filter answers: `%RESPONSE_CODE_DETAILS%` in Envoy's access log. Without white space, which Envoy would
-    /// replace.
+    /// Reason for the reply: `%RESPONSE_CODE_DETAILS%` in Envoy's access log. Contains no white space, which Envoy
+    /// would replace.
     pub details: Cow<'static, str>,
     headers: Vec<u8>,
 }
@@ -31,7 +31,7 @@ impl LocalReply {
     ) -> Self {
         let mut body = body.into();
         if grpc_status.is_some() {
-            // gRPC's message is one line, in a header.
+            // A gRPC status message is one line, in a header.
             body = Cow::Owned(body.trim_ascii_end().to_owned());
         }
         let headers = pairs::encode(headers.iter().map(|(name, value)| (*name, value.as_str())));
@@ -39,18 +39,18 @@ impl LocalReply {
         Self { status, body, grpc_status, details: Cow::Borrowed(""), headers }
     }
 
-    /// The same, with these details.
-    pub(super) fn because(self, details: impl Into<Cow<'static, str>>) -> Self {
+    /// Sets the details.
+    pub(super) fn with_details(self, details: impl Into<Cow<'static, str>>) -> Self {
         Self { details: details.into(), ..self }
     }
 
-    /// Headers to add: names and values.
+    /// Names and values of the headers to add.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
         pairs::decode(&self.headers).map(move |(name, value)| (text(name), text(value)))
     }
 
-    /// The same, as proxy-wasm passes them.
+    /// Headers to add, as proxy-wasm encodes pairs.
     #[must_use]
     pub fn encoded_headers(&self) -> &[u8] {
         &self.headers

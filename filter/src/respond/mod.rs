@@ -1,7 +1,7 @@
-//! What a client is told: status, headers and body, from the verdict and the configuration.
+//! Local replies and response headers: status, headers and body, from the verdict and the configuration.
 //!
-//! Waits are rounded up and what remains is rounded down: a client that heeds the headers is never early.
-//! A limit in shadow mode is told nothing of.
+//! Waits are rounded up and remaining tokens are rounded down: a client that follows the headers is never early.
+//! Limits in shadow mode do not appear.
 
 mod beside;
 mod grpc_status;
@@ -27,10 +27,10 @@ use crate::units::{Micros, Tokens};
 pub const RESOURCE_EXHAUSTED: u32 = 8;
 const FAILED_BODY: &str = "rate limiting is unavailable\n";
 
-/// A response header. Names are in lower case.
+/// Response header: name in lower case, and value.
 pub type Header = (&'static str, String);
 
-/// The answer to a request that a limit denies: the strictest limit's own, or else the whole filter's.
+/// Local reply to a denied request, as configured for the strictest limit, or else for the filter.
 #[must_use]
 pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
     let response = response(verdict, config);
@@ -43,28 +43,28 @@ pub fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
     }
     if is_grpc {
         let message = response.grpc_message.as_ref().unwrap_or(&response.body).fill(&facts);
-        return LocalReply::new(response.status, &headers, message, Some(response.grpc_status)).because(details);
+        return LocalReply::new(response.status, &headers, message, Some(response.grpc_status)).with_details(details);
     }
     headers.extend(response.content_type.clone().map(|content_type| ("content-type", content_type)));
-    LocalReply::new(response.status, &headers, response.body.fill(&facts), None).because(details)
+    LocalReply::new(response.status, &headers, response.body.fill(&facts), None).with_details(details)
 }
 
-/// What is added to the response of a request that the limits admit.
+/// Headers to add to the response to an admitted request.
 #[must_use]
 pub fn admitted_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
     limit_headers(verdict, config, response(verdict, config))
 }
 
-/// The answer to a request about which Redis did not decide, where the failure mode is to deny.
+/// Local reply to a request that Redis did not decide, with failure mode `deny`.
 #[must_use]
 pub fn failed(config: &Config, cause: Failure, is_grpc: bool) -> LocalReply {
     let grpc_status = is_grpc.then_some(GrpcStatus::UNAVAILABLE);
     LocalReply::new(config.status_on_error, &[], FAILED_BODY, grpc_status)
-        .because(details("weir_failed{", cause.name()))
+        .with_details(details("weir_failed{", cause.name()))
 }
 
-/// The answer to a request that does not say what a limit is to read of it, or says it more than once: 400, 411 for want
-/// of a content-length, 431 for what is too long to be read, or gRPC's `INVALID_ARGUMENT`.
+/// Local reply to a request in which a value that a limit reads is missing, malformed or repeated: 400, 411 for a
+/// missing content-length, 431 for headers that are too long to be read; `INVALID_ARGUMENT` for gRPC requests.
 #[must_use]
 pub fn bad_request(bad: BadRequest, is_grpc: bool) -> LocalReply {
     let (status, reason) = match bad {
@@ -75,25 +75,26 @@ pub fn bad_request(bad: BadRequest, is_grpc: bool) -> LocalReply {
         BadRequest::TooLarge => (ErrorStatus::HEADERS_TOO_LARGE, "weir_rejected{headers}"),
     };
     let grpc_status = is_grpc.then_some(GrpcStatus::INVALID_ARGUMENT);
-    LocalReply::new(status, &[], format!("{bad}\n"), grpc_status).because(reason)
+    LocalReply::new(status, &[], format!("{bad}\n"), grpc_status).with_details(reason)
 }
 
-/// Why a request is answered here, for the access log: `weir_denied{LIMIT}`.
+/// Response code details, for the access log: `weir_denied{LIMIT}`.
 #[inline(never)]
 fn details(kind: &str, name: &str) -> String {
     [kind, name, "}"].concat()
 }
 
-/// Whether a request with this content type gets gRPC's status.
+/// Whether a request with this content type gets a gRPC status.
 ///
-/// Exactly what Envoy takes for gRPC: `application/grpc`, or that and `+` and anything. With parameters after
-/// `;` it is not, and neither is `application/grpc-web`: Envoy would answer those 200 without a gRPC status.
+/// Matches exactly the content types that Envoy considers gRPC: `application/grpc`, and `application/grpc+` followed by
+/// anything. Types with parameters after `;` do not match, nor does `application/grpc-web`: Envoy would send those 200
+/// without a gRPC status.
 #[must_use]
 pub fn is_grpc(content_type: &[u8]) -> bool {
     matches!(content_type.strip_prefix(b"application/grpc"), Some([] | [b'+', ..]))
 }
 
-/// What the limit that speaks wants answered.
+/// Response configuration of the strictest limit, or else of the filter.
 fn response<'a>(verdict: &Verdict, config: &'a Config) -> &'a ResponseConfig {
     let limit = verdict.strictest().and_then(|outcome| config.limits.get(outcome.limit));
     limit.and_then(|limit| limit.response.as_deref()).unwrap_or(&config.response)
@@ -109,7 +110,7 @@ fn facts<'a>(verdict: &Verdict, config: &'a Config) -> Facts<'a> {
 }
 
 fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) -> Vec<Header> {
-    // Three of them, and `retry-after` or `content-type`.
+    // Three limit headers, and `retry-after` or `content-type`.
     let mut headers = Vec::with_capacity(4);
     if response.headers.x_ratelimit {
         legacy_triple(verdict, &mut headers);
@@ -120,7 +121,7 @@ fn limit_headers(verdict: &Verdict, config: &Config, response: &ResponseConfig) 
     headers
 }
 
-/// The strictest limit's capacity, whole tokens left, and seconds until it is full.
+/// `x-ratelimit-*` headers: the strictest limit's capacity, whole tokens left, and seconds until it is full.
 fn legacy_triple(verdict: &Verdict, headers: &mut Vec<Header>) {
     let Some(outcome) = verdict.strictest() else { return };
     headers.push(("x-ratelimit-limit", outcome.capacity.0.to_string()));
@@ -128,10 +129,10 @@ fn legacy_triple(verdict: &Verdict, headers: &mut Vec<Header>) {
     headers.push(("x-ratelimit-reset", outcome.reset.to_secs_ceil().to_string()));
 }
 
-/// `ratelimit-policy` and `ratelimit`: every limit that applied, as lists of structured fields (RFC 9651).
+/// `ratelimit-policy` and `ratelimit` headers: every limit that applied, as lists of structured fields (RFC 9651).
 ///
-/// Source: draft-ietf-httpapi-ratelimit-headers-10. The window of a token bucket is the time it takes to fill; a limit
-/// that is no matter of time has none.
+/// Source: draft-ietf-httpapi-ratelimit-headers-10. The window of a token bucket is the time it takes to fill. A
+/// concurrency limit has no window.
 fn ietf_fields(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
     let mut policies = String::new();
     let mut states = String::new();
@@ -147,10 +148,10 @@ fn ietf_fields(verdict: &Verdict, config: &Config, headers: &mut Vec<Header>) {
     }
 }
 
-/// Adds `"name";a=1;b=2` to a list, the second in seconds. A limit's name needs no escapes.
+/// Appends `"name";a=1;b=2` to a list, `b` in seconds. The name of a limit needs no escapes.
 fn member(list: &mut String, name: &str, (a, amount): (char, u64), time: Option<(char, Micros)>) {
     let comma = if list.is_empty() { "" } else { ", " };
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = write!(list, "{comma}\"{name}\";{a}={amount}");
     if let Some((b, span)) = time {
         let _ = write!(list, ";{b}={}", span.to_secs_ceil());
@@ -163,12 +164,12 @@ mod tests {
     use crate::config;
     use crate::limit::Outcome;
 
-    /// 20 tokens at 100 a minute, and 1,000 at 1,000 an hour.
+    /// Configuration of two limits: 20 tokens at 100 a minute, and 1,000 at 1,000 an hour.
     fn config(headers: &str) -> Config {
         with_responses(&format!(r#"{{"headers": {headers}}}"#), "{}")
     }
 
-    /// The same, with a response of the filter's and another of the first limit's.
+    /// Configuration of the same limits, with `response` sections of the filter and of the first limit.
     fn with_responses(filters: &str, limits: &str) -> Config {
         let json = format!(
             r#"{{"redis": {{"cluster": "redis"}}, "response": {filters}, "limits": [
@@ -206,11 +207,11 @@ mod tests {
         Outcome { admitted: false, retry_after, ..admits(limit, 0, Micros::from_secs(12)) }
     }
 
-    fn admitted(outcomes: &[Outcome]) -> Verdict {
+    fn admitted_verdict(outcomes: &[Outcome]) -> Verdict {
         Verdict { admitted: true, now: Micros::ZERO, outcomes: outcomes.to_vec() }
     }
 
-    fn refused(outcomes: &[Outcome]) -> Verdict {
+    fn denied_verdict(outcomes: &[Outcome]) -> Verdict {
         Verdict { admitted: false, now: Micros::ZERO, outcomes: outcomes.to_vec() }
     }
 
@@ -218,13 +219,13 @@ mod tests {
         headers.iter().map(|(name, value)| format!("{name}: {value}")).collect()
     }
 
-    fn told(reply: &LocalReply) -> Vec<String> {
+    fn header_lines(reply: &LocalReply) -> Vec<String> {
         reply.headers().map(|(name, value)| format!("{name}: {value}")).collect()
     }
 
     #[test]
-    fn an_admitted_request_learns_of_the_limit_with_least_left() {
-        let verdict = admitted(&[admits(0, 19, Micros(600_000)), admits(1, 700, Micros::from_secs(1_080))]);
+    fn an_admitted_request_gets_the_headers_of_the_limit_with_least_remaining() {
+        let verdict = admitted_verdict(&[admits(0, 19, Micros(600_000)), admits(1, 700, Micros::from_secs(1_080))]);
         assert_eq!(
             lines(&admitted_headers(&verdict, &config(DEFAULT))),
             ["x-ratelimit-limit: 20", "x-ratelimit-remaining: 19", "x-ratelimit-reset: 1"]
@@ -232,12 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_request_learns_when_to_come_back() {
-        let verdict = refused(&[denies(0, Some(Micros(600_000))), admits(1, 0, Micros::from_secs(9))]);
+    fn a_denied_request_gets_retry_after() {
+        let verdict = denied_verdict(&[denies(0, Some(Micros(600_000))), admits(1, 0, Micros::from_secs(9))]);
         let config = config(DEFAULT);
         let reply = denied(&verdict, &config, false);
         assert_eq!(
-            told(&reply),
+            header_lines(&reply),
             ["x-ratelimit-limit: 20", "x-ratelimit-remaining: 0", "x-ratelimit-reset: 12", "retry-after: 1"]
         );
         assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (429, "rate limited\n", None));
@@ -246,27 +247,27 @@ mod tests {
     #[test]
     fn a_wait_is_rounded_up_and_at_least_a_second() {
         let config = config(r#"["retry-after"]"#);
-        let retry_after = |wait| told(&denied(&refused(&[denies(0, Some(wait))]), &config, false));
+        let retry_after = |wait| header_lines(&denied(&denied_verdict(&[denies(0, Some(wait))]), &config, false));
         assert_eq!(retry_after(Micros(1_000_001)), ["retry-after: 2"]);
         assert_eq!(retry_after(Micros(1)), ["retry-after: 1"]);
         assert_eq!(retry_after(Micros::ZERO), ["retry-after: 1"]);
     }
 
     #[test]
-    fn a_request_that_can_never_be_admitted_is_not_told_to_wait() {
-        let verdict = refused(&[denies(0, Some(Micros::from_secs(1))), denies(1, None)]);
+    fn a_request_that_can_never_be_admitted_gets_no_retry_after() {
+        let verdict = denied_verdict(&[denies(0, Some(Micros::from_secs(1))), denies(1, None)]);
         assert!(denied(&verdict, &config(r#"["retry-after"]"#), false).headers().next().is_none());
     }
 
     #[test]
-    fn an_admitted_request_is_not_told_to_wait() {
-        let verdict = admitted(&[admits(0, 0, Micros::from_secs(12))]);
+    fn an_admitted_request_gets_no_retry_after() {
+        let verdict = admitted_verdict(&[admits(0, 0, Micros::from_secs(12))]);
         assert!(admitted_headers(&verdict, &config(r#"["retry-after"]"#)).is_empty());
     }
 
     #[test]
     fn the_ietf_fields_list_every_limit() {
-        let verdict = admitted(&[admits(0, 19, Micros(600_000)), admits(1, 700, Micros::from_secs(1_080))]);
+        let verdict = admitted_verdict(&[admits(0, 19, Micros(600_000)), admits(1, 700, Micros::from_secs(1_080))]);
         assert_eq!(
             lines(&admitted_headers(&verdict, &config(IETF))),
             [
@@ -277,11 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn each_window_of_a_limit_is_a_policy_and_what_is_no_matter_of_time_has_no_times() {
+    fn each_window_of_a_limit_is_a_policy_and_a_concurrency_limit_has_no_times() {
         let day = Outcome { window: 1, ..admits(0, 7, Micros::from_secs(60)) };
         let in_flight = Outcome { period: None, ..admits(1, 3, Micros::from_secs(60)) };
         assert_eq!(
-            lines(&admitted_headers(&admitted(&[admits(0, 9, Micros(1)), day, in_flight]), &config(IETF))),
+            lines(&admitted_headers(&admitted_verdict(&[admits(0, 9, Micros(1)), day, in_flight]), &config(IETF))),
             [
                 r#"ratelimit-policy: "per_user";q=20;w=12, "per_user:1";q=20;w=12, "all";q=1000"#,
                 r#"ratelimit: "per_user";r=9;t=1, "per_user:1";r=7;t=60, "all";r=3"#,
@@ -290,11 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn a_shadow_is_not_told_of() {
+    fn a_limit_in_shadow_mode_has_no_headers() {
         let shadow = Outcome { enforced: false, ..denies(1, None) };
         let all = r#"["x-ratelimit", "ratelimit", "retry-after"]"#;
-        assert!(admitted_headers(&admitted(&[shadow]), &config(all)).is_empty());
-        let beside = admitted(&[admits(0, 19, Micros(600_000)), shadow]);
+        assert!(admitted_headers(&admitted_verdict(&[shadow]), &config(all)).is_empty());
+        let beside = admitted_verdict(&[admits(0, 19, Micros(600_000)), shadow]);
         assert_eq!(
             lines(&admitted_headers(&beside, &config(IETF))),
             [r#"ratelimit-policy: "per_user";q=20;w=12"#, r#"ratelimit: "per_user";r=19;t=1"#]
@@ -302,15 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_are_not_asked_for_are_not_sent() {
-        let verdict = refused(&[denies(0, Some(Micros::from_secs(1)))]);
+    fn headers_that_are_not_configured_are_not_sent() {
+        let verdict = denied_verdict(&[denies(0, Some(Micros::from_secs(1)))]);
         assert!(denied(&verdict, &config("[]"), false).headers().next().is_none());
-        assert!(admitted_headers(&admitted(&[]), &config(DEFAULT)).is_empty());
+        assert!(admitted_headers(&admitted_verdict(&[]), &config(DEFAULT)).is_empty());
     }
 
     #[test]
-    fn a_grpc_client_gets_grpcs_status_and_a_message_of_one_line() {
-        let verdict = refused(&[denies(0, Some(Micros::from_secs(1)))]);
+    fn a_grpc_client_gets_a_grpc_status_and_a_message_of_one_line() {
+        let verdict = denied_verdict(&[denies(0, Some(Micros::from_secs(1)))]);
         let config = config(DEFAULT);
         let reply = denied(&verdict, &config, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(8), "rate limited"));
@@ -318,36 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn a_body_says_which_limit_and_how_long() {
+    fn the_body_names_the_limit_and_the_wait() {
         let body = r#"{"body": "{\"limit\": \"{limit}\", \"after\": {retry_after}, \"left\": {remaining}}",
             "content_type": "application/json", "headers": []}"#;
         let config = with_responses(body, "{}");
-        let reply = denied(&refused(&[denies(0, Some(Micros(2_000_001)))]), &config, false);
+        let reply = denied(&denied_verdict(&[denies(0, Some(Micros(2_000_001)))]), &config, false);
         assert_eq!(reply.body, r#"{"limit": "per_user", "after": 3, "left": 0}"#);
-        assert_eq!(told(&reply), ["content-type: application/json"]);
-        let never = denied(&refused(&[denies(1, None)]), &config, false);
+        assert_eq!(header_lines(&reply), ["content-type: application/json"]);
+        let never = denied(&denied_verdict(&[denies(1, None)]), &config, false);
         assert_eq!(never.body, r#"{"limit": "all", "after": null, "left": 0}"#);
     }
 
     #[test]
-    fn the_strictest_limit_answers_in_its_own_words() {
+    fn the_response_of_the_strictest_limit_applies() {
         let config = with_responses(
             r#"{"headers": ["ratelimit"], "body": "slow down"}"#,
             r#"{"status": 403, "body": "{limit} is used up", "headers": ["retry-after"]}"#,
         );
         let (short, long) = (Some(Micros::from_secs(1)), Some(Micros::from_secs(9)));
-        let own = denied(&refused(&[denies(0, long), denies(1, short)]), &config, false);
+        let own = denied(&denied_verdict(&[denies(0, long), denies(1, short)]), &config, false);
         assert_eq!((own.status.code(), &*own.body), (403, "per_user is used up"));
-        assert_eq!(told(&own), ["retry-after: 9"]);
-        let others = denied(&refused(&[denies(0, short), denies(1, long)]), &config, false);
+        assert_eq!(header_lines(&own), ["retry-after: 9"]);
+        let others = denied(&denied_verdict(&[denies(0, short), denies(1, long)]), &config, false);
         assert_eq!((others.status.code(), &*others.body), (429, "slow down"));
         assert!(others.headers().all(|(name, _)| name.starts_with("ratelimit")), "{others:?}");
     }
 
     #[test]
-    fn what_a_limit_does_not_say_itself_the_filter_says() {
+    fn fields_that_a_limits_response_lacks_are_the_filters() {
         let config = with_responses(r#"{"status": 420, "body": "slow down"}"#, r#"{"body": "{limit}"}"#);
-        let reply = denied(&refused(&[denies(0, None)]), &config, false);
+        let reply = denied(&denied_verdict(&[denies(0, None)]), &config, false);
         assert_eq!((reply.status.code(), &*reply.body), (420, "per_user"));
     }
 
@@ -356,13 +357,13 @@ mod tests {
         let response = r#"{"grpc_status": "UNAVAILABLE", "grpc_message": "{limit}: {retry_after} s",
             "content_type": "application/json", "headers": []}"#;
         let config = with_responses(response, "{}");
-        let reply = denied(&refused(&[denies(0, Some(Micros(1)))]), &config, true);
+        let reply = denied(&denied_verdict(&[denies(0, Some(Micros(1)))]), &config, true);
         assert_eq!((reply.grpc_status, &*reply.body), (Some(14), "per_user: 1 s"));
         assert!(reply.headers().next().is_none(), "gRPC has a content type of its own: {reply:?}");
     }
 
     #[test]
-    fn a_client_that_says_nonsense_is_told_what_it_could_say() {
+    fn a_rejected_request_gets_the_expected_form() {
         let bad = BadRequest::Hits { max: Tokens(100) };
         let reply = bad_request(bad, false);
         assert_eq!(reply.details, "weir_rejected{hits_addend}");
@@ -376,11 +377,11 @@ mod tests {
     }
 
     #[test]
-    fn the_details_of_an_answer_name_the_limit_and_its_window_or_the_cause() {
+    fn the_details_of_a_local_reply_name_the_limit_and_its_window_or_the_cause() {
         let config = config(DEFAULT);
         let day = Outcome { window: 1, ..denies(0, None) };
         for is_grpc in [false, true] {
-            let of = |outcome: Outcome| denied(&refused(&[outcome]), &config, is_grpc).details;
+            let of = |outcome: Outcome| denied(&denied_verdict(&[outcome]), &config, is_grpc).details;
             assert_eq!(of(denies(0, None)), "weir_denied{per_user}");
             assert_eq!(of(day), "weir_denied{per_user:1}");
             assert_eq!(failed(&config, Failure::Timeout, is_grpc).details, "weir_failed{timeout}");
@@ -388,14 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_decision_the_answer_is_the_status_on_error() {
+    fn a_request_without_a_decision_gets_the_status_on_error() {
         let reply = failed(&config(DEFAULT), Failure::Unavailable, false);
         assert_eq!((reply.status.code(), &*reply.body, reply.grpc_status), (503, FAILED_BODY, None));
         assert!(reply.headers().next().is_none());
     }
 
     #[test]
-    fn grpc_is_what_envoy_takes_for_it() {
+    fn grpc_content_types_are_those_of_envoy() {
         assert!(is_grpc(b"application/grpc"));
         assert!(is_grpc(b"application/grpc+proto"));
         for other in ["application/grpc-web", "application/grpc;x=1", "application/GRPC", "application/json", ""] {

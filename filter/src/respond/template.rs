@@ -1,4 +1,4 @@
-//! Texts with placeholders.
+//! Templates of response bodies: text with placeholders.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -10,11 +10,10 @@ use crate::units::{Micros, Tokens};
 const PLACEHOLDERS: [(&str, Placeholder); 3] =
     [("limit", Placeholder::Limit), ("retry_after", Placeholder::RetryAfter), ("remaining", Placeholder::Remaining)];
 
-/// A text with the placeholders `{limit}`, `{retry_after}` and `{remaining}`. Other braces stand for themselves, as
-/// they do in JSON.
+/// Text with the placeholders `{limit}`, `{retry_after}` and `{remaining}`. Other braces are literal, as in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    /// What stands before each placeholder.
+    /// Placeholders, each with the text before it.
     parts: Vec<(String, Placeholder)>,
     rest: String,
 }
@@ -26,20 +25,19 @@ enum Placeholder {
     Remaining,
 }
 
-/// What the placeholders stand for.
+/// Values of the placeholders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
-    /// `{limit}`: the limit's name.
+    /// `{limit}`: name of the limit.
     pub limit: &'a str,
-    /// `{retry_after}`: in seconds, rounded up and at least 1; `null` where waiting cannot help.
+    /// `{retry_after}`: in seconds, rounded up and at least 1; `null` if waiting cannot help.
     pub retry_after: Option<Micros>,
     /// `{remaining}`: whole tokens, rounded down.
     pub remaining: Tokens,
 }
 
 impl Template {
-    /// Reads a template. `None` where a name in braces, of lower-case letters and underscores, is none of the
-    /// placeholders'.
+    /// Parses a template. `None` if a name in braces, of lower-case letters and underscores, is not a placeholder.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = Vec::new();
@@ -63,19 +61,19 @@ impl Template {
         Some(Self { parts, rest: part })
     }
 
-    /// A text without placeholders.
+    /// Creates a template without placeholders.
     #[must_use]
     pub fn literal(text: &str) -> Self {
         Self { parts: Vec::new(), rest: text.to_owned() }
     }
 
-    /// The text, with what the placeholders stand for.
+    /// Returns the text with the placeholders replaced by their values.
     #[must_use]
     pub fn fill(&self, facts: &Facts<'_>) -> String {
         let mut text = String::new();
         for (before, placeholder) in &self.parts {
             text.push_str(before);
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = match (placeholder, facts.retry_after) {
                 (Placeholder::Limit, _) => text.write_str(facts.limit),
                 (Placeholder::Remaining, _) => write!(text, "{}", facts.remaining.0),
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_of_json_stand_for_themselves() {
+    fn braces_of_json_are_literal() {
         let json = r#"{"error": {"limit": "{limit}", "after": {retry_after}, "x": {}}}"#;
         assert_eq!(filled(json), r#"{"error": {"limit": "per_user", "after": 2, "x": {}}}"#);
         assert_eq!(filled("a { b {limit} } {"), "a { b per_user } {");
@@ -135,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_has_no_placeholders_stays_as_it_is(text in r#"[a-zA-Z "{\n]*"#) {
+        fn text_without_placeholders_is_unchanged(text in r#"[a-zA-Z "{\n]*"#) {
             prop_assert_eq!(Template::parse(&text).unwrap().fill(&FACTS), text);
         }
     }

@@ -44,7 +44,7 @@ fn a_full_configuration_is_read() {
     let (default, min, max) = (Tokens(2), Tokens(0), Tokens(50));
     let (on_missing, on_invalid) = (OnInvalid::Max, OnInvalid::Reject);
     let hits = RequestHits { source: header("x-cost"), default, min, max, on_missing, on_invalid };
-    assert_eq!(per_user.hits_addend, HitsAddend::CachedDenial(hits));
+    assert_eq!(per_user.hits_addend, HitsAddend::FromRequest(hits));
     assert_eq!(config.limits[2].windows, bucket(1_000, 1, Micros::from_millis(1)));
     assert_eq!(config.limits[2].hits_addend, HitsAddend::Constant(Tokens(0)));
 
@@ -123,7 +123,7 @@ fn several_values_and_the_host_are_read_as_configured() {
         ]
     );
     assert!(
-        matches!(&limit.hits_addend, HitsAddend::CachedDenial(hits) if hits.source == named(":authority", Repeated::First))
+        matches!(&limit.hits_addend, HitsAddend::FromRequest(hits) if hits.source == named(":authority", Repeated::First))
     );
 }
 
@@ -160,7 +160,7 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
     let (default, min, max, on_invalid) = (Tokens(1), Tokens(1), Tokens(1_000_000), OnInvalid::Default);
     let source = Source::RequestBody(pointer("/max_tokens"));
     let hits = RequestHits { source, default, min, max, on_missing: on_invalid, on_invalid };
-    assert_eq!(limit.hits_addend, HitsAddend::CachedDenial(hits));
+    assert_eq!(limit.hits_addend, HitsAddend::FromRequest(hits));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_request_costs_at_least_one_token_and_on_missing_defaults_to_on_invalid() {
         .hits_addend
         .clone()
     {
-        HitsAddend::CachedDenial(hits) => (hits.min.0, hits.default.0, hits.on_missing, hits.on_invalid),
+        HitsAddend::FromRequest(hits) => (hits.min.0, hits.default.0, hits.on_missing, hits.on_invalid),
         HitsAddend::Constant(tokens) => panic!("{tokens:?}"),
     };
     let (default, max, reject) = (OnInvalid::Default, OnInvalid::Max, OnInvalid::Reject);

@@ -1,17 +1,17 @@
-//! What a request's headers tell of its body.
+//! Request bodies that are known from the request's headers.
 
 use super::super::attributes::Attributes;
 use super::RequestBody;
 
 impl RequestBody {
-    /// The body of a request that goes on behind its headers, where they say all of it: that of an upgrade or of a
-    /// `CONNECT` is none, and what is encoded, or of another type than JSON, is not readable. A body without a type may
-    /// be JSON.
+    /// Returns the body of a request whose headers do not end the stream, if the headers determine it: an upgrade or a
+    /// `CONNECT` has no body, and a body that is encoded or of another type than JSON is unreadable. `None` if the body
+    /// is to be read; a body without a content type may be JSON.
     #[must_use]
     pub fn foreseen(request: &dyn Attributes) -> Option<Self> {
         let method = request.header(":method");
         let is_upgrade = request.header("upgrade").is_some();
-        // A server that knows nothing of an upgrade reads the body of a POST as ever.
+        // A server that does not support the upgrade reads the body of a POST as usual.
         if method.as_deref() == Some(b"CONNECT") || (is_upgrade && method.as_deref() == Some(b"GET")) {
             return Some(Self::None);
         }
@@ -26,7 +26,8 @@ fn is_identity(encoding: &[u8]) -> bool {
     encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")
 }
 
-/// `application/json`, any other subtype `json`, and subtypes that end in `+json`, whatever the parameters.
+/// Whether a content type is `application/json`, another subtype `json`, or a subtype that ends in `+json`, with any
+/// parameters.
 fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let ends_in = |suffix: &[u8]| {
@@ -52,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_awaited_where_it_may_be_json() {
+    fn a_body_that_may_be_json_is_awaited() {
         let post = (":method", "POST");
         assert_eq!(of(&[post]), "awaited");
         for json in

@@ -1,4 +1,4 @@
-//! Request bodies that are JSON.
+//! JSON request bodies, read at JSON pointers.
 
 mod headers;
 mod scanner;
@@ -13,41 +13,41 @@ use alloc::vec::Vec;
 pub(crate) use self::scanner::JsonScanner;
 use super::json_pointer::JsonPointer;
 
-/// What limits see of a request's body.
+/// Request body, as far as limits read it.
 #[derive(Debug, Default)]
 pub enum RequestBody {
-    /// The request has none.
+    /// The request has no body.
     #[default]
     None,
-    /// It has one that no limit reads.
+    /// No limit reads the request's body.
     Unread,
-    /// It has one that is no JSON, or that has not come in time.
+    /// The body is not JSON, or did not arrive in time.
     Unreadable,
-    /// It has values.
+    /// Values of a body that is JSON.
     Json(BodyValues),
 }
 
-/// The values at a few JSON pointers.
+/// Values of a body at the pointers that limits read.
 #[derive(Debug)]
 pub struct BodyValues {
     pointers: Arc<Vec<JsonPointer>>,
-    /// By the places of their pointers.
+    /// Values, each with the index of its pointer.
     values: Vec<(usize, Value)>,
 }
 
-/// What stands at a JSON pointer.
+/// Value at a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// Nothing, `null`, an object or a list.
+    /// No value, `null`, an object or a list.
     Absent,
-    /// A string, a number in its one spelling, `true` or `false`.
+    /// A string, a number in normalized spelling, `true` or `false`.
     Text(Vec<u8>),
-    /// It is not known: the body was not read so far.
+    /// Unknown: the body was not read up to the value.
     Unreadable,
 }
 
 impl RequestBody {
-    /// The text at `pointer`, where it has any there.
+    /// Returns the text at `pointer`, if any.
     #[must_use]
     pub fn value(&self, pointer: &JsonPointer) -> Option<&[u8]> {
         match self.at(pointer)? {
@@ -56,13 +56,13 @@ impl RequestBody {
         }
     }
 
-    /// Whether it is not known what stands at `pointer`.
+    /// Whether the value at `pointer` could not be read.
     #[must_use]
     pub fn is_unreadable_at(&self, pointer: &JsonPointer) -> bool {
         matches!(self, Self::Unreadable) || self.at(pointer) == Some(&Value::Unreadable)
     }
 
-    /// Whether it is not known what stands somewhere where a limit reads it.
+    /// Whether any value that a limit reads could not be read.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
         match self {

@@ -1,8 +1,8 @@
-//! Incremental scanner of JSON: finds the values at a few JSON pointers, whatever else the document holds.
+//! Incremental JSON scanner: finds the values at a few JSON pointers in any document.
 //!
-//! It is fed a body piece by piece, without recursion, and keeps no more than the values that it has found. Whatever
-//! the pointers do not lead to is skipped by its quotes and brackets alone: numbers of any size, text that is no UTF-8
-//! and any depth of nesting are none of its business. A parser of all of it would refuse bodies that upstreams accept
+//! The scanner takes a body piece by piece, without recursion, and keeps only the values that it has found. Parts of
+//! the document that no pointer leads to are skipped by quotes and brackets alone: numbers of any size, text that is
+//! not UTF-8 and any depth of nesting are accepted there. A complete parser would refuse bodies that upstreams accept
 //! (`1e400`, 130 nested lists, lone surrogates).
 
 use alloc::sync::Arc;
@@ -14,24 +14,24 @@ use super::{BodyValues, Value};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A scan of one document.
+/// Scanner of one document.
 #[derive(Debug)]
 pub(crate) struct JsonScanner {
     pointers: Arc<Vec<JsonPointer>>,
     tracks: Vec<Track>,
-    /// The objects and lists around the present place, from the outermost one. Those that are skipped are not here.
+    /// Objects and lists around the current position, outermost first, without skipped ones.
     open: Vec<Container>,
     state: State,
-    /// The key, string, number or word that is being read, as it is written.
+    /// Key, string, number or word being read, as written, with its escapes.
     token: Vec<u8>,
 }
 
-/// What is known of one pointer.
+/// State of one pointer.
 #[derive(Debug)]
 struct Track {
-    /// Which of the pointers.
+    /// Index of the pointer.
     pointer: usize,
-    /// How many of its first steps lead to the present place.
+    /// Number of leading steps of the pointer that lead to the current position.
     matched: usize,
     value: Value,
 }
@@ -39,14 +39,14 @@ struct Track {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Container {
     Object,
-    /// A list, and the index of its present item.
+    /// A list, with the index of its current item.
     List(usize),
 }
 
-/// What may come next.
+/// Expected continuation of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The rest of the byte order mark, from this byte on, or the document.
+    /// The byte order mark from this byte on, or the document.
     Start(usize),
     Value,
     /// A value, or the end of the list.
@@ -57,20 +57,20 @@ enum State {
     Colon,
     /// A comma, or the end of the container.
     Comma,
-    /// The rest of a string. `escaped`: its next byte stands behind a backslash.
+    /// The rest of a string. `escaped` if its next byte follows a backslash.
     Text {
         of: Text,
         escaped: bool,
     },
-    /// The rest of a number or word. `kept`: it is looked at.
+    /// The rest of a number or word. `kept` if its value is parsed.
     Scalar {
         kept: bool,
     },
-    /// The rest of an object or list that is skipped, at this depth in it.
+    /// The rest of a skipped object or list, at this depth within it.
     Skipped(usize),
-    /// Nothing: the document has ended, and what follows it is not looked at.
+    /// End of the document. Bytes after it are not read.
     Ended,
-    /// Nothing: it is no JSON.
+    /// Error: the document is not JSON.
     Malformed,
 }
 
@@ -79,12 +79,12 @@ enum Text {
     Key,
     Wanted,
     Unwanted,
-    /// In a container that is skipped, at this depth.
+    /// In a skipped container, at this depth.
     Skipped(usize),
 }
 
 impl JsonScanner {
-    /// A scan for those of the pointers whose bit is set in `wanted`.
+    /// Creates a scanner for the pointers whose bit is set in `wanted`.
     pub(crate) fn new(pointers: &Arc<Vec<JsonPointer>>, wanted: u32) -> Self {
         let is_wanted = |nth: &usize| {
             u32::try_from(*nth).ok().and_then(|nth| wanted.checked_shr(nth)).is_some_and(|bit| bit & 1 == 1)
@@ -99,7 +99,7 @@ impl JsonScanner {
         }
     }
 
-    /// Takes the next piece of the document.
+    /// Scans the next piece of the document.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, after)) = bytes.split_first() {
             bytes = match self.state {
@@ -115,27 +115,27 @@ impl JsonScanner {
         }
     }
 
-    /// Whether nothing that may follow changes anything.
+    /// Whether no further piece can change the result.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Ended | State::Malformed)
     }
 
-    /// Whether each value has been found, as far as the document has come.
+    /// Whether every value has been found in the pieces so far.
     pub(crate) fn has_all(&self) -> bool {
         self.state != State::Malformed && self.tracks.iter().all(|track| matches!(track.value, Value::Text(_)))
     }
 
-    /// The values of the whole document. `None` where it is no JSON.
+    /// Returns the values of a complete document. `None` if it is not JSON.
     pub(crate) fn into_values(mut self) -> Option<BodyValues> {
         if let (State::Scalar { kept }, []) = (self.state, self.open.as_slice()) {
-            // Nothing else ends a document that is a number or a word.
+            // A document that is a number or a word ends only with its last piece.
             self.end_scalar(kept);
         }
         (self.state == State::Ended).then(|| self.values())
     }
 
-    /// The values of a document of which no more can be read: what has not been found may yet stand in the rest.
-    /// `None` where it is no JSON.
+    /// Returns the values of a document that is cut off: values that were not found are unreadable, as they may be in
+    /// the rest. `None` if it is not JSON.
     pub(crate) fn into_values_so_far(mut self) -> Option<BodyValues> {
         for track in &mut self.tracks {
             if self.state != State::Ended && matches!(track.value, Value::Absent) {
@@ -150,7 +150,7 @@ impl JsonScanner {
         BodyValues { pointers: self.pointers, values }
     }
 
-    /// A byte outside of strings, numbers and words.
+    /// Handles a byte outside of strings, numbers and words.
     fn punctuation(&mut self, byte: u8) {
         let top = self.open.last().copied();
         self.state = match (self.state, byte) {
@@ -186,7 +186,7 @@ impl JsonScanner {
         };
     }
 
-    /// The first byte of a value.
+    /// Handles the first byte of a value.
     fn value(&mut self, byte: u8) -> State {
         let (mut is_wanted, mut is_on_the_way) = (false, false);
         for track in &self.tracks {
@@ -212,20 +212,20 @@ impl JsonScanner {
             b'"' => State::Text { of: Text::Unwanted, escaped: false },
             _ => {
                 self.token.push(byte);
-                // Of a document that is no JSON, the first word is as good as any to tell.
+                // The first word of a document is always parsed, to detect documents that are not JSON.
                 State::Scalar { kept: is_wanted || self.open.is_empty() }
             }
         }
     }
 
-    /// The item of a list begins that has this index.
+    /// Enters the item of a list with this index.
     fn item(&mut self, index: usize) {
         self.open.push(Container::List(index));
         self.enter(&|pointer, place| pointer.enters_item(place, index));
     }
 
-    /// The step into the innermost container is known. Whatever stood there before no longer counts: of an object's
-    /// members with the same key, the last is the value.
+    /// Matches the step into the innermost container. A value found there before is dropped: of members with the same
+    /// key, the last one counts.
     fn enter(&mut self, matches: &dyn Fn(&JsonPointer, usize) -> bool) {
         let depth = self.open.len();
         let above = depth.saturating_sub(1);
@@ -251,7 +251,7 @@ impl JsonScanner {
         if self.open.is_empty() { State::Ended } else { State::Comma }
     }
 
-    /// Sets what is found here.
+    /// Sets the value of the pointers that lead to the current position.
     fn find(&mut self, value: &Value) {
         for track in &mut self.tracks {
             let steps = self.pointers.get(track.pointer).map_or(0, JsonPointer::len);
@@ -261,7 +261,7 @@ impl JsonScanner {
         }
     }
 
-    /// The next bytes of a string: what is left of them behind it.
+    /// Scans the next bytes of a string, and returns the bytes after it.
     fn text<'a>(&mut self, of: Text, escaped: bool, bytes: &'a [u8]) -> &'a [u8] {
         let run =
             if escaped { 1 } else { bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(bytes.len()) };
@@ -311,7 +311,7 @@ impl JsonScanner {
         next
     }
 
-    /// The next bytes of a number or word: what is left of them behind it.
+    /// Scans the next bytes of a number or word, and returns the bytes after it.
     fn scalar<'a>(&mut self, kept: bool, bytes: &'a [u8]) -> &'a [u8] {
         let is_of_it = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
         let run = bytes.iter().position(|byte| !is_of_it(byte));
@@ -335,7 +335,7 @@ impl JsonScanner {
         }
     }
 
-    /// The next bytes of a container that is skipped: what is left of them behind it, or from a string on.
+    /// Scans the next bytes of a skipped container, and returns the bytes after it, or from within a string in it.
     fn skip<'a>(&mut self, mut depth: usize, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
         while let Some((byte, after)) = rest.split_first() {

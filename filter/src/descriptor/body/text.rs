@@ -1,4 +1,4 @@
-//! JSON's strings, numbers and words, as the text that limits see.
+//! Text of JSON strings, numbers and words.
 
 use alloc::borrow::Cow;
 use alloc::string::ToString;
@@ -6,11 +6,10 @@ use alloc::vec::Vec;
 
 use super::Value;
 
-/// The longest whole number that is written out: 64 bits have no more digits.
+/// Maximum number of digits of a whole number that is written out: 64-bit integers have no more.
 const MAX_DIGITS: usize = 20;
 
-/// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
-/// U+FFFD. `None` where an escape is none.
+/// Unescapes a string as written, without its quotes. A lone surrogate becomes U+FFFD. `None` if an escape is invalid.
 pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(plain) = written.iter().position(|byte| *byte == b'\\') else { return Some(Cow::Borrowed(written)) };
     let (plain, mut rest) = written.split_at_checked(plain)?;
@@ -42,12 +41,12 @@ pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(text))
 }
 
-/// The character of an escape behind its `\u`, and what is behind that.
+/// Returns the character of an escape after its `\u`, and the bytes after it.
 fn unicode(bytes: &[u8]) -> Option<(char, &[u8])> {
     let (first, rest) = code_unit(bytes)?;
     let (code, rest) = match rest.strip_prefix(b"\\u").and_then(code_unit) {
         Some((second @ 0xdc00..=0xdfff, behind)) if matches!(first, 0xd800..=0xdbff) => {
-            // Ten bits of each, above the characters that need no surrogates.
+            // Each surrogate has ten bits; the sum starts at U+10000.
             (0x1_0000_u32.saturating_add((first & 0x3ff) << 10 | second & 0x3ff), behind)
         }
         _ => (first, rest),
@@ -61,7 +60,7 @@ fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((unit, rest))
 }
 
-/// The value of a number or a word. `None` where it is none of JSON's.
+/// Returns the value of a number or a word. `None` if it is not JSON.
 pub(super) fn scalar(written: &[u8]) -> Option<Value> {
     match written {
         b"true" | b"false" => Some(Value::text(written)),
@@ -70,8 +69,8 @@ pub(super) fn scalar(written: &[u8]) -> Option<Value> {
     }
 }
 
-/// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in so many
-/// zeros that they have more than 20 digits, are the digits that count and an exponent: `15e-1`, `1e300`.
+/// Normalizes the spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in zeros
+/// and have more than 20 digits, become their significant digits and an exponent: `15e-1`, `1e300`.
 fn number(written: &[u8]) -> Option<Vec<u8>> {
     let unsigned = written.strip_prefix(b"-");
     let mut number: Vec<u8> = unsigned.map(|_| b'-').into_iter().collect();
@@ -81,7 +80,7 @@ fn number(written: &[u8]) -> Option<Vec<u8>> {
     for byte in unsigned.unwrap_or(written) {
         match (byte, part) {
             (b'0'..=b'9', Part::Power) => {
-                // Beyond what is of any use, any is as good.
+                // The exponent is capped: greater ones are equivalent.
                 power = power.saturating_mul(10).saturating_add(i64::from(byte & 0x0f)).min(1 << 40);
                 has_digits = true;
             }
@@ -122,7 +121,7 @@ fn number(written: &[u8]) -> Option<Vec<u8>> {
     has_digits.then_some(number)
 }
 
-/// Of a number.
+/// Part of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_what_its_escapes_say() {
+    fn a_string_is_unescaped() {
         let text =
             |written: &str| unescaped(written.as_bytes()).map(|text| String::from_utf8(text.into_owned()).unwrap());
         assert_eq!(text(r#"a\"\\\/\b\f\n\r\tz"#).as_deref(), Some("a\"\\/\u{8}\u{c}\n\r\tz"));

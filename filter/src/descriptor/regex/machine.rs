@@ -1,25 +1,26 @@
-//! The run of a program over a text: by a table where that is small, else by sets of states.
+//! Machine: runs a program on a text, by a transition table if that is small, else by sets of states.
 //!
-//! All states that a text can be in are followed at once (K. Thompson, 1968). The sets of them that can come up are most
-//! often few, and are then tabulated beforehand, which makes a step a look into a table. Where they are many, as for
-//! `(a|b)*a(a|b){20}`, each step works out the next set.
+//! The machine follows all possible states at once (K. Thompson, 1968). Usually few sets of states can occur; they are
+//! tabulated at compile time, and a step is a table lookup. If there are many, as for `(a|b)*a(a|b){20}`, each step
+//! computes the next set.
 
 use alloc::vec::Vec;
 
 use super::program::{Program, Set, State};
 
-/// The largest table, in bytes: one for each state and class of bytes.
+/// Maximum size of a table in bytes: one byte for each state and byte class.
 const MAX_TABLE: usize = 4_096;
-/// Work of one step in the table.
+/// Work of one step by the table.
 const TABLE_STEP: usize = 24;
-/// Work of one step of a set of states, and of each state in it.
+/// Work of one step by sets of states.
 const SET_STEP: usize = 150;
+/// Work of each state in such a step.
 const SET_STATE: usize = 100;
 
-/// A program that is ready to run.
+/// Machine of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// For each byte, the class of bytes that the program does not tell apart.
+    /// Class of each byte. The program treats all bytes of a class alike.
     classes: Vec<u8>,
     engine: Engine,
     matches_empty: bool,
@@ -31,10 +32,10 @@ enum Engine {
     Sets(Sets),
 }
 
-/// A deterministic machine. State 0 is where nothing matches any more, state 1 where it starts.
+/// Deterministic machine. State 0 is the dead state, state 1 the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Table {
-    /// Of one state after the other, the next state for each class.
+    /// Next state for each state and class, states first.
     next: Vec<u8>,
     classes: usize,
     accepting: Set,
@@ -43,9 +44,9 @@ struct Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sets {
     start: Set,
-    /// For each class, the states that wait for a byte of it.
+    /// States that wait for a byte of each class.
     waiting: Vec<Set>,
-    /// For each state, those behind it.
+    /// States that follow each state.
     behind: Vec<Set>,
     accepting: Set,
 }
@@ -78,7 +79,7 @@ impl Machine {
         Self { classes, engine, matches_empty }
     }
 
-    /// Whether all of `text` matches. `None` where `work` does not suffice to say so.
+    /// Whether the whole `text` matches. `None` if `work` does not suffice.
     pub(super) fn matches(&self, text: &[u8], work: &mut usize) -> Option<bool> {
         if text.is_empty() {
             return Some(self.matches_empty);
@@ -90,7 +91,7 @@ impl Machine {
     }
 }
 
-/// The class of a byte, which is the place in `waiting` of the states that wait for it.
+/// Returns the class of a byte: the index in `waiting` of the states that wait for it.
 fn class(program: &Program, byte: u8, waiting: &mut Vec<Set>) -> u8 {
     let mut states = Set::default();
     for (state, kind) in program.states().iter().enumerate() {
@@ -110,7 +111,7 @@ impl Table {
     fn matches(&self, classes: &[u8], text: &[u8], work: &mut usize) -> Option<bool> {
         let affordable = text.get(..*work / TABLE_STEP).unwrap_or(text);
         let (mut state, mut steps) = (1_u8, affordable.len());
-        // A plain loop: this runs for each byte, and iterators that are not inlined take four times as long.
+        // A plain loop: it runs for each byte, and iterators that are not inlined take four times as long.
         for (nth, &byte) in affordable.iter().enumerate() {
             let class = *classes.get(usize::from(byte))?;
             let at = usize::from(state).wrapping_mul(self.classes).wrapping_add(usize::from(class));
@@ -142,7 +143,7 @@ impl Sets {
         Some(!here.and(&self.accepting).is_empty())
     }
 
-    /// The states after a byte of this class, and from how many of these.
+    /// Returns the states after a byte of this class, and the number of states in `here` that waited for it.
     fn step(&self, here: &Set, class: usize) -> (Set, usize) {
         let (mut next, mut states) = (Set::default(), 0_usize);
         let Some(waiting) = self.waiting.get(class) else { return (next, states) };
@@ -153,7 +154,7 @@ impl Sets {
         (next, states)
     }
 
-    /// The same as a table; `None` where that is too large.
+    /// Tabulates the machine. `None` if the table is too large.
     fn tabulated(&self) -> Option<Table> {
         let classes = self.waiting.len();
         let mut known = vec![Set::default(), self.start];

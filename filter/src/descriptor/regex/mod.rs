@@ -1,13 +1,12 @@
-//! Regular expressions of a small dialect, matched in linear time.
+//! Regular expressions in a subset of RE2's syntax, matched in linear time.
 //!
-//! The syntax is a part of RE2's, whose other parts are refused by name: literals, `.`, `[…]`, `\d \w \s` and
-//! their opposites, `( )`, `(?: )`, `|`, `* + ? {m,n}`, `^ $`, and `(?i)` at the start. As in Envoy's
-//! `safe_regex`, the whole text must match. Bytes are matched, not characters: a text need not be UTF-8, `.` is
-//! one byte, and classes take ASCII only.
+//! The subset is: literals, `.`, `[…]`, `\d \w \s` and their negations, `( )`, `(?: )`, `|`, `* + ? {m,n}`, `^ $`, and
+//! `(?i)` at the start. Other syntax is refused with an error. As in Envoy's `safe_regex`, the whole text must match.
+//! Bytes are matched, not characters: a text need not be UTF-8, `.` is one byte, and classes contain ASCII only.
 //!
-//! Time is in proportion to the text's length, and to the expression's size where no table of it is small: neither can
-//! make it explode. The crate `regex-lite` is 62 KB
-//! in wasm, a sixth of the whole filter; here it is the tests' oracle.
+//! The time is proportional to the length of the text, and also to the size of an expression whose table would be too
+//! large: no expression takes exponential time. The crate `regex-lite` is 62 KB in wasm, a sixth of the whole filter;
+//! it is the oracle of the tests.
 
 mod machine;
 mod parse;
@@ -17,37 +16,37 @@ use self::machine::Machine;
 use self::parse::Parser;
 use self::program::Program;
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const MAX_PATTERN: usize = 256;
 
-/// A compiled regular expression: up to 256 bytes and 256 states.
+/// Compiled regular expression of up to 256 bytes and 256 states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Regex {
     machine: Machine,
 }
 
-/// Why a text is no regular expression of this dialect.
+/// Error in a regular expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegexError {
-    /// It has more bytes than are taken.
+    /// The expression has too many bytes.
     #[error("an expression of at most {MAX_PATTERN} bytes, found one of {0}")]
     TooLong(usize),
-    /// Repetitions blow it up.
+    /// Repetitions need too many states.
     #[error("an expression of at most {} states, found more", program::MAX_STATES)]
     TooManyStates,
-    /// Groups within groups within groups.
+    /// Groups are nested too deep.
     #[error("groups nested at most {} deep, found deeper ones", parse::MAX_DEPTH)]
     TooDeep,
-    /// A group, a class or a repetition is not closed, or one that is not open is closed.
+    /// A group, a class or a repetition is not closed, or a closing bracket has no opening one.
     #[error("brackets in pairs, found one at byte {0} that is not")]
     Unpaired(usize),
-    /// A repetition of nothing, of a repetition, or of fewer times than none.
+    /// A repetition of nothing, of a repetition, or with a malformed or decreasing count.
     #[error("something to repeat, and how often, found neither at byte {0}")]
     Repetition(usize),
-    /// A class that goes down, is empty, or holds what is not ASCII.
+    /// A class with a decreasing range, without members, or with characters that are not ASCII.
     #[error("a class of ASCII such as [a-z_], found another at byte {0}")]
     Class(usize),
-    /// An escape or a group of another dialect.
+    /// An escape or a group outside of the subset.
     #[error("the syntax of RE2 without its extensions, found another at byte {0}")]
     Unsupported(usize),
 }
@@ -56,7 +55,7 @@ impl Regex {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// Where it is too long or too large, not a regular expression, or not of this dialect.
+    /// If the expression is too long or too large, malformed, or outside of the subset.
     pub fn new(pattern: &str) -> Result<Self, RegexError> {
         if pattern.len() > MAX_PATTERN {
             return Err(RegexError::TooLong(pattern.len()));
@@ -66,7 +65,7 @@ impl Regex {
         Ok(Self { machine: Machine::new(&program) })
     }
 
-    /// Whether all of `text` matches. `None` where `work` does not suffice to say so; what it takes is taken off.
+    /// Whether the whole `text` matches. `None` if `work` does not suffice. Subtracts the work done from `work`.
     pub(super) fn matches_within(&self, text: &[u8], work: &mut usize) -> Option<bool> {
         self.machine.matches(text, work)
     }
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_are_harmless() {
+    fn anchors_match_the_start_and_the_end() {
         assert!(matches("^a$", "a"));
         assert!(matches("(^a|b)$", "b"));
         assert!(!matches("a^b", "ab"));
@@ -129,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_explodes_elsewhere_takes_its_time_here_only_once_per_byte() {
+    fn an_expression_that_backtracks_exponentially_elsewhere_takes_linear_time() {
         let nested = Regex::new("(a*)*(a|aa)+(a+)+b").unwrap();
         assert!(!nested.matches(&[b'a'; 20_000]));
     }
 
     #[test]
-    fn work_is_taken_off_and_must_suffice() {
+    fn work_is_subtracted_and_must_suffice() {
         for (pattern, text) in [("(a|b)*b", "ab".repeat(100)), ("(a|b)*a(a|b){20}", "ab".repeat(100))] {
             let regex = Regex::new(pattern).unwrap();
             let mut work = 1_000_000;
@@ -147,14 +146,14 @@ mod tests {
                 regex.matches_within(text.as_bytes(), &mut work)
             );
             assert_eq!(regex.matches_within(text.as_bytes(), &mut too_little), None);
-            // The first byte that does not fit decides.
+            // The first byte that does not match decides.
             let mut little = 200;
             assert_eq!(regex.matches_within(&[b'x'; 50_000], &mut little), Some(false));
         }
     }
 
     #[test]
-    fn what_is_no_expression_is_refused_with_the_place() {
+    fn malformed_expressions_are_refused_with_the_position() {
         let error = |pattern: &str| Regex::new(pattern).unwrap_err();
         assert_eq!(error("(a"), RegexError::Unpaired(0));
         assert_eq!(error("a)"), RegexError::Unpaired(1));
@@ -176,7 +175,7 @@ mod tests {
         assert_eq!(error(&"(".repeat(200)), RegexError::TooDeep);
     }
 
-    /// Expressions that mean the same in both dialects: of ASCII, over texts of ASCII.
+    /// Expressions that mean the same in both engines: of ASCII, on texts of ASCII.
     fn expression() -> impl Strategy<Value = String> {
         let atom = prop_oneof![
             Just("a"),
@@ -204,9 +203,9 @@ mod tests {
     }
 
     proptest! {
-        /// The same questions to an engine that others wrote.
+        /// Results equal those of `regex-lite`.
         #[test]
-        fn answers_as_regex_lite_does(pattern in expression(), texts in proptest::collection::vec("[abc1.\n]{0,6}", 1..8)) {
+        fn matches_as_regex_lite_does(pattern in expression(), texts in proptest::collection::vec("[abc1.\n]{0,6}", 1..8)) {
             let Ok(ours) = Regex::new(&pattern) else { return Ok(()) };
             let oracle = regex_lite::Regex::new(&format!("^(?:{pattern})$")).unwrap();
             for text in texts {
@@ -215,14 +214,14 @@ mod tests {
         }
 
         #[test]
-        fn no_pattern_and_no_text_breaks_it(pattern in r"[\PC(){}\[\]|*+?\\^$,0-9a-c-]{0,40}", text: Vec<u8>) {
+        fn any_pattern_and_any_text_are_read_without_panic(pattern in r"[\PC(){}\[\]|*+?\\^$,0-9a-c-]{0,40}", text: Vec<u8>) {
             if let Ok(regex) = Regex::new(&pattern) {
                 let _ = regex.matches(&text);
             }
         }
 
         #[test]
-        fn a_text_without_syntax_matches_itself_alone(text in "[a-zA-Z0-9 /_äöü-]{0,30}", other: String) {
+        fn a_text_without_syntax_matches_only_itself(text in "[a-zA-Z0-9 /_äöü-]{0,30}", other: String) {
             let regex = Regex::new(&text).unwrap();
             prop_assert!(regex.matches(text.as_bytes()));
             prop_assert_eq!(regex.matches(other.as_bytes()), other == text);

@@ -1,35 +1,35 @@
-//! From a pattern to an expression.
+//! Parser of regular expressions.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::RegexError;
 
-/// The deepest nesting of groups.
+/// Maximum nesting depth of groups.
 pub(super) const MAX_DEPTH: usize = 16;
-/// The highest count of a repetition: more has too many states anyway.
+/// Maximum count of a repetition: greater counts exceed the states anyway.
 const MAX_COUNT: u16 = 1_000;
 
-/// A regular expression, taken apart.
+/// Syntax tree of a regular expression.
 pub(super) enum Expression {
-    /// One byte of these.
+    /// Byte of a class.
     Byte(Class),
-    /// The text's start.
+    /// Start of the text.
     Start,
-    /// The text's end.
+    /// End of the text.
     End,
-    /// One after the other.
+    /// Expressions one after the other.
     Sequence(Vec<Expression>),
-    /// One of these.
+    /// Choice among several expressions.
     Choice(Vec<Expression>),
-    /// So many times in a row; without a maximum, as often as it likes.
+    /// Repetition of an expression, at least `min` and at most `max` times; unbounded without `max`.
     Repeat { what: Box<Expression>, min: u16, max: Option<u16> },
 }
 
-/// A set of bytes.
+/// Set of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Class {
-    /// From and to, both included.
+    /// Ranges with both ends included.
     ranges: Vec<(u8, u8)>,
     is_negated: bool,
     ignores_case: bool,
@@ -58,7 +58,7 @@ impl<'a> Parser<'a> {
     pub(super) fn parse(mut self) -> Result<Expression, RegexError> {
         self.ignores_case = self.skip("(?i)");
         let expression = self.choice()?;
-        // Only a closing bracket ends a choice early.
+        // Only an unmatched closing bracket ends a choice early.
         if self.rest().is_empty() { Ok(expression) } else { Err(RegexError::Unpaired(self.at)) }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What follows an opening bracket at `start`, and its closing one.
+    /// Parses a group after its opening bracket at `start`.
     fn group(&mut self, start: usize) -> Result<Expression, RegexError> {
         if !self.skip("?:") && self.peek() == Some('?') {
             return Err(RegexError::Unsupported(start));
@@ -108,7 +108,7 @@ impl<'a> Parser<'a> {
         if self.skip(")") { Ok(inner) } else { Err(RegexError::Unpaired(start)) }
     }
 
-    /// A character, as the bytes of its UTF-8.
+    /// Matches a character as the bytes of its UTF-8 encoding.
     fn literal(&self, char: char) -> Expression {
         let mut buffer = [0; 4];
         let bytes = char.encode_utf8(&mut buffer).bytes();
@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
         Expression::Byte(Class { ranges, is_negated, ignores_case: self.ignores_case })
     }
 
-    /// What follows a backslash at `start`.
+    /// Parses an escape after its backslash at `start`.
     fn escape(&mut self, start: usize) -> Result<Vec<(u8, u8)>, RegexError> {
         let unsupported = RegexError::Unsupported(start);
         let escaped = self.peek().filter(char::is_ascii).ok_or(unsupported)?;
@@ -143,45 +143,45 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// What follows an opening square bracket at `start`, and its closing one.
+    /// Parses a class after its opening square bracket at `start`.
     fn class(&mut self, start: usize) -> Result<Expression, RegexError> {
         let is_negated = self.skip("^");
         let mut ranges = Vec::new();
         let mut is_first = true;
         loop {
-            let place = self.at;
+            let position = self.at;
             let first = self.peek().ok_or(RegexError::Unpaired(start))?;
             self.advance(first);
             if first == ']' && !is_first {
                 break;
             }
             is_first = false;
-            ranges.extend(self.range(first, place)?);
+            ranges.extend(self.range(first, position)?);
         }
         Ok(self.byte(ranges, is_negated))
     }
 
-    /// A class' member that starts with `first` at `place`: a byte, an escape or a range.
-    fn range(&mut self, first: char, place: usize) -> Result<Vec<(u8, u8)>, RegexError> {
+    /// Parses a member of a class that starts with `first` at `position`: a byte, an escape or a range.
+    fn range(&mut self, first: char, position: usize) -> Result<Vec<(u8, u8)>, RegexError> {
         match first {
-            // Named classes, of another dialect.
-            '[' if self.rest().starts_with([':', '.', '=']) => return Err(RegexError::Unsupported(place)),
-            '\\' => return self.escape(place),
+            // Named classes are outside of the subset.
+            '[' if self.rest().starts_with([':', '.', '=']) => return Err(RegexError::Unsupported(position)),
+            '\\' => return self.escape(position),
             _ => {}
         }
-        let low = ascii(first, place)?;
+        let low = ascii(first, position)?;
         if !self.rest().starts_with('-') || self.rest().starts_with("-]") {
             return Ok(vec![(low, low)]);
         }
         self.advance('-');
-        let last = self.peek().ok_or(RegexError::Class(place))?;
+        let last = self.peek().ok_or(RegexError::Class(position))?;
         self.advance(last);
-        let high = ascii(last, place)?;
+        let high = ascii(last, position)?;
         let is_upward = low <= high && last != '\\';
-        if is_upward { Ok(vec![(low, high)]) } else { Err(RegexError::Class(place)) }
+        if is_upward { Ok(vec![(low, high)]) } else { Err(RegexError::Class(position)) }
     }
 
-    /// `item`, and how often it may occur.
+    /// Parses the repetition of `item`, if any.
     fn repeated(&mut self, item: Expression) -> Result<Expression, RegexError> {
         let start = self.at;
         let (min, max) = match self.peek() {
@@ -194,7 +194,7 @@ impl<'a> Parser<'a> {
         if self.at == start {
             self.at = start.saturating_add(1);
         }
-        // Whether a repetition is greedy does not matter to the whole text.
+        // Greediness does not matter, as the whole text must match.
         self.skip("?");
         if matches!(self.peek(), Some('*' | '+' | '?' | '{')) {
             return Err(RegexError::Repetition(self.at));
@@ -202,7 +202,7 @@ impl<'a> Parser<'a> {
         Ok(Expression::Repeat { what: Box::new(item), min, max })
     }
 
-    /// `{3}`, `{3,}` or `{3,5}`.
+    /// Parses `{3}`, `{3,}` or `{3,5}`.
     fn counts(&mut self) -> Option<(u16, Option<u16>)> {
         let (inside, _) = self.rest().strip_prefix('{')?.split_once('}')?;
         let (min, max) = match inside.split_once(',') {
@@ -235,8 +235,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn ascii(char: char, place: usize) -> Result<u8, RegexError> {
-    u8::try_from(char).ok().filter(u8::is_ascii).ok_or(RegexError::Class(place))
+fn ascii(char: char, position: usize) -> Result<u8, RegexError> {
+    u8::try_from(char).ok().filter(u8::is_ascii).ok_or(RegexError::Class(position))
 }
 
 fn count(text: &str) -> Option<u16> {

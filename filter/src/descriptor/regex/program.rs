@@ -1,31 +1,31 @@
-//! From an expression to the states of a machine.
+//! Compiler of an expression to the states of a machine.
 
 use alloc::vec::Vec;
 
 use super::parse::{Class, Expression};
 
-/// The most states of a machine.
+/// Maximum number of states.
 pub(super) const MAX_STATES: usize = 256;
 
-/// A machine that starts in its first state and accepts in `Accept`.
+/// Nondeterministic machine that starts in its first state and accepts in `Accept`.
 pub(super) struct Program(Vec<State>);
 
-/// What leads out of a state. The next state is the one behind it, unless it says otherwise.
+/// State, by its transition. The next state is the following one, except for `Fork` and `Accept`.
 pub(super) enum State {
-    /// A byte of these.
+    /// Consumes a byte of a class.
     Byte(Class),
-    /// Nothing, at the text's start.
+    /// Passes at the start of the text.
     Start,
-    /// Nothing, at the text's end.
+    /// Passes at the end of the text.
     End,
-    /// Nothing, to either.
+    /// Passes to either of two states.
     Fork(u16, u16),
-    /// Nothing is left to match.
+    /// Accepts.
     Accept,
 }
 
 impl Program {
-    /// `None` where it has too many states.
+    /// Compiles an expression. `None` if it has too many states.
     pub(super) fn compile(expression: &Expression) -> Option<Self> {
         let mut compiler = Compiler { states: Vec::new(), fuel: MAX_STATES.saturating_mul(16) };
         compiler.expression(expression)?;
@@ -33,13 +33,13 @@ impl Program {
         Some(Self(compiler.states))
     }
 
-    /// All states.
+    /// States of the program.
     pub(super) fn states(&self) -> &[State] {
         &self.0
     }
 
-    /// The states that wait for a byte, for the text's end or for nothing, among those that follow `state` and itself.
-    /// None waits for the text's start or end where it is there.
+    /// Returns the states reachable from `state` without a byte that wait for a byte, for the end of the text, or
+    /// accept. States for the start or end of the text are passed if `is_start` or `is_end`.
     #[inline(never)]
     pub(super) fn closure(&self, state: usize, is_start: bool, is_end: bool) -> Set {
         let (mut seen, mut waiting) = (Set::default(), Set::default());
@@ -62,7 +62,7 @@ impl Program {
     }
 }
 
-/// A set of states.
+/// Set of states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Set([u64; MAX_STATES / 64]);
 
@@ -83,7 +83,7 @@ impl Set {
         *self == Self::default()
     }
 
-    /// What is in both.
+    /// Intersection of two sets.
     pub(super) fn and(mut self, other: &Self) -> Self {
         self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
         self
@@ -107,7 +107,7 @@ impl Set {
 
 struct Compiler {
     states: Vec<State>,
-    /// Repetitions of what has no states could go on for ever.
+    /// Remaining compilation steps: nested repetitions of expressions without states would take too many.
     fuel: usize,
 }
 
@@ -161,7 +161,7 @@ impl Compiler {
         })
     }
 
-    /// Adds a state: its number.
+    /// Adds a state, and returns its number.
     fn push(&mut self, state: State) -> Option<u16> {
         let number = self.next()?;
         self.states.push(state);
@@ -172,7 +172,7 @@ impl Compiler {
         u16::try_from(self.states.len()).ok()
     }
 
-    /// Says where a state that was kept free leads.
+    /// Replaces a placeholder state by a fork.
     fn fork(&mut self, state: u16, one: u16, other: u16) {
         if let Some(state) = self.states.get_mut(usize::from(state)) {
             *state = State::Fork(one, other);

@@ -1,6 +1,7 @@
-//! Two workers and one bucket: whatever is lost, comes late or does not go on, no window admits more than it may.
+//! Property test: two workers lease from one bucket. With lost or late calls and denied requests, no window admits more
+//! than the bucket allows.
 
-#![allow(clippy::arithmetic_side_effects, reason = "numbers of a story are small")]
+#![allow(clippy::arithmetic_side_effects, reason = "numbers of a scenario are small")]
 
 use core::num::NonZeroU64;
 
@@ -12,32 +13,32 @@ use crate::limit::{Check, Model, SlotOwner, TokenBucket, Verdict};
 
 const TODAY: Micros = Micros::from_secs(1_795_132_800);
 
-/// What happens next. Of several calls or requests, it happens to the one at this index, round and round.
+/// Event of a scenario. `nth` selects a call or request, modulo their number.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A request of this cost comes; it runs into another limit, too, or not.
+    /// A request of this cost arrives. `waits` if another limit applies as well.
     Request { cost: u64, waits: bool },
-    /// Redis gets a call, or never does.
+    /// A call arrives at Redis, or is lost.
     Arrives { nth: usize, is_lost: bool },
-    /// The worker gets a reply, or never does.
+    /// A reply arrives at the worker, or is lost.
     Replied { nth: usize, is_lost: bool },
-    /// All calls arrive, and all replies.
+    /// All calls and all replies arrive.
     Answered,
-    /// The other limit has said whether a request goes on.
-    Decided { nth: usize, goes_on: bool },
-    /// The worker looks what is idle.
+    /// The other limit decides whether a request is admitted.
+    Decided { nth: usize, is_admitted: bool },
+    /// The worker returns due leases.
     Tick,
 }
 
 #[derive(Debug, Clone)]
-struct Story {
+struct Scenario {
     leased: LeasedBucket,
     start: Micros,
-    /// So much later, at one of the workers.
+    /// Pause before the event, worker, and event.
     events: Vec<(Micros, usize, Event)>,
 }
 
-/// A call to Redis: with the verdict, once there is one.
+/// A call to Redis, with its verdict once decided.
 struct Sent {
     at: Micros,
     check: BucketCheck,
@@ -51,15 +52,15 @@ struct Worker {
     waiting: Vec<(Micros, BucketCheck, SpentFromLease)>,
 }
 
-struct Stage {
+struct Simulation {
     leased: LeasedBucket,
     now: Micros,
     redis: Model,
-    /// When, and at what cost.
+    /// Time and cost of each admitted request.
     admitted: Vec<(Micros, u64)>,
 }
 
-impl Stage {
+impl Simulation {
     fn check(&self, cost: u64) -> BucketCheck {
         let algorithm = Algorithm::LeasedBucket(self.leased);
         BucketCheck { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
@@ -69,18 +70,18 @@ impl Stage {
         self.redis.decide(self.now, &Check::new(vec![check.clone()], SlotOwner::default()))
     }
 
-    fn happens(&mut self, worker: &mut Worker, event: &Event) {
+    fn apply(&mut self, worker: &mut Worker, event: &Event) {
         let now = self.now;
         match *event {
             Event::Request { cost, waits } => {
                 let mut check = self.check(cost);
                 let Some(spent) = worker.leases.spend(now, &check) else {
-                    worker.leases.ask(now, Tokens(1_000), &mut check);
+                    worker.leases.request(now, Tokens(1_000), &mut check);
                     worker.send(now, check, true);
                     return;
                 };
                 if spent.is_low
-                    && let Some(ahead) = worker.leases.runs_low(now, &check)
+                    && let Some(ahead) = worker.leases.refill(now, &check)
                 {
                     worker.send(now, ahead, false);
                 }
@@ -95,7 +96,7 @@ impl Stage {
                 let Some(at) = worker.nth(nth, |sent| sent.verdict.is_none()) else { return };
                 if is_lost {
                     let sent = worker.sent.remove(at);
-                    worker.leases.answered(sent.at, &sent.check, None);
+                    worker.leases.on_outcome(sent.at, &sent.check, None);
                     return;
                 }
                 let verdict = self.decide(&worker.sent[at].check);
@@ -109,31 +110,31 @@ impl Stage {
                 let Some(at) = worker.nth(nth, |sent| sent.verdict.is_some()) else { return };
                 let sent = worker.sent.remove(at);
                 let verdict = sent.verdict.filter(|_| !is_lost);
-                worker.leases.answered(sent.at, &sent.check, verdict.as_ref().map(|verdict| &verdict.outcomes[0]));
+                worker.leases.on_outcome(sent.at, &sent.check, verdict.as_ref().map(|verdict| &verdict.outcomes[0]));
             }
             Event::Answered => {
                 for _ in 0..worker.sent.len() {
-                    self.happens(worker, &Event::Arrives { nth: 0, is_lost: false });
-                    self.happens(worker, &Event::Replied { nth: 0, is_lost: false });
+                    self.apply(worker, &Event::Arrives { nth: 0, is_lost: false });
+                    self.apply(worker, &Event::Replied { nth: 0, is_lost: false });
                 }
             }
-            Event::Decided { nth, goes_on } => {
+            Event::Decided { nth, is_admitted } => {
                 let Some(at) = nth.checked_rem(worker.waiting.len()) else { return };
                 let (since, check, spent) = worker.waiting.remove(at);
-                worker.leases.decided(now, &check, &spent, goes_on);
-                if goes_on {
-                    // Its tokens are of when it came.
+                worker.leases.decided(now, &check, &spent, is_admitted);
+                if is_admitted {
+                    // Its tokens count from its arrival.
                     self.admitted.push((since, check.cost.0));
                 }
             }
             Event::Tick => {
-                worker.leases.idle(now).into_iter().for_each(|check| worker.send(now, check, false));
+                worker.leases.due_returns(now).into_iter().for_each(|check| worker.send(now, check, false));
             }
         }
     }
 
-    /// At last, everybody takes what there is.
-    fn all_is_taken(&mut self, worker: &mut Worker) {
+    /// Spends all tokens that are left, leased and in Redis.
+    fn spend_all(&mut self, worker: &mut Worker) {
         let one = self.check(1);
         while worker.leases.spend(self.now, &one).is_some() {
             self.admitted.push((self.now, 1));
@@ -143,7 +144,7 @@ impl Stage {
         }
     }
 
-    /// The first window with too much in it.
+    /// Describes the first window that admitted too many tokens.
     fn excess(mut self) -> Option<String> {
         self.admitted.sort_unstable();
         let bucket = self.leased.bucket();
@@ -169,22 +170,23 @@ impl Worker {
     }
 }
 
-fn play(story: &Story) -> Option<String> {
-    let mut stage = Stage { leased: story.leased, now: story.start, redis: Model::default(), admitted: Vec::new() };
+fn run(scenario: &Scenario) -> Option<String> {
+    let mut simulation =
+        Simulation { leased: scenario.leased, now: scenario.start, redis: Model::default(), admitted: Vec::new() };
     let worker = || Worker { leases: LeaseTable::new(), sent: Vec::new(), waiting: Vec::new() };
     let mut workers = [worker(), worker()];
-    for (pause, nth, event) in &story.events {
-        stage.now = stage.now.plus(*pause);
-        stage.happens(&mut workers[*nth], event);
+    for (pause, nth, event) in &scenario.events {
+        simulation.now = simulation.now.plus(*pause);
+        simulation.apply(&mut workers[*nth], event);
     }
     for mut worker in workers {
-        (0..worker.sent.len()).for_each(|_| stage.happens(&mut worker, &Event::Replied { nth: 0, is_lost: false }));
-        stage.all_is_taken(&mut worker);
+        (0..worker.sent.len()).for_each(|_| simulation.apply(&mut worker, &Event::Replied { nth: 0, is_lost: false }));
+        simulation.spend_all(&mut worker);
     }
-    stage.excess()
+    simulation.excess()
 }
 
-fn stories() -> impl Strategy<Value = Story> {
+fn scenarios() -> impl Strategy<Value = Scenario> {
     let bucket = (16_u64..200, prop_oneof![100_u64..20_000, 1_u64..300_000], 100_000_u64..1_000_000);
     (bucket, 0_u64..1_000_000).prop_flat_map(|((capacity, emission, ttl), offset)| {
         let pause = prop_oneof![16 => Just(0), 8 => 0..2 * emission, 2 => 0..ttl / 8, 1 => 0..2 * ttl];
@@ -195,14 +197,14 @@ fn stories() -> impl Strategy<Value = Story> {
             4 => (nth.clone(), is_lost).prop_map(|(nth, is_lost)| Event::Arrives { nth, is_lost }),
             4 => (nth.clone(), is_lost).prop_map(|(nth, is_lost)| Event::Replied { nth, is_lost }),
             6 => Just(Event::Answered),
-            4 => (nth, proptest::bool::weighted(0.3)).prop_map(|(nth, goes_on)| Event::Decided { nth, goes_on }),
+            4 => (nth, proptest::bool::weighted(0.3)).prop_map(|(nth, is_admitted)| Event::Decided { nth, is_admitted }),
             2 => Just(Event::Tick),
         ];
         let of = |number| NonZeroU64::new(number).unwrap();
         let bucket = TokenBucket::new(of(capacity), of(1), Micros(emission)).unwrap();
         let leased = LeasedBucket::new(bucket, Micros(ttl)).unwrap();
         let event = (pause.prop_map(Micros), 0..2_usize, event);
-        vec(event, 1..300).prop_map(move |events| Story { leased, start: TODAY.plus(Micros(offset)), events })
+        vec(event, 1..300).prop_map(move |events| Scenario { leased, start: TODAY.plus(Micros(offset)), events })
     })
 }
 
@@ -210,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_window_admits_more_than_it_may(story in stories()) {
-        prop_assert_eq!(play(&story), None);
+    fn no_window_admits_more_than_it_may(scenario in scenarios()) {
+        prop_assert_eq!(run(&scenario), None);
     }
 }

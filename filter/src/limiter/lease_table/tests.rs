@@ -1,4 +1,4 @@
-//! A worker that holds tokens, and Redis' words about them.
+//! Tests of the lease table of one worker, against scripted replies of Redis.
 
 use core::num::NonZeroU64;
 
@@ -7,7 +7,7 @@ use crate::limit::TokenBucket;
 
 const MS: fn(u64) -> Micros = Micros::from_millis;
 
-/// 1,000 tokens, 1,000 a second, leased for a second.
+/// Check of a bucket of 1,000 tokens, 1,000 a second, leased for 1 s.
 fn check(cost: u64) -> BucketCheck {
     let thousand = NonZeroU64::new(1_000).unwrap();
     let bucket = TokenBucket::new(thousand, thousand, Micros::from_secs(1)).unwrap();
@@ -33,12 +33,12 @@ fn granted(check: &BucketCheck, tokens: u64, epoch: u64) -> Outcome {
     }
 }
 
-/// Asks at `now`, and is granted so many of what it wants.
+/// Requests a lease at `now`, and is granted at most `most` of the wanted tokens.
 fn ask(leases: &mut LeaseTable, now: Micros, most: u64, epoch: u64) -> LeaseRequest {
     let mut call = check(1);
-    leases.ask(now, Tokens(100), &mut call);
+    leases.request(now, Tokens(100), &mut call);
     let ask = asks(&call);
-    leases.answered(now, &call, Some(&granted(&call, ask.want.0.min(most), epoch)));
+    leases.on_outcome(now, &call, Some(&granted(&call, ask.want.0.min(most), epoch)));
     ask
 }
 
@@ -48,69 +48,69 @@ fn spends(leases: &mut LeaseTable, now: Micros) -> bool {
     spent.is_some()
 }
 
-/// HeldSlots eight of the epoch 7 until 1.501 s.
+/// Table with 8 leased tokens of epoch 7, valid until 1.501 s.
 fn eight() -> LeaseTable {
     let mut leases = LeaseTable::new();
-    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "it has no rate yet");
+    assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "the key has no rate yet");
     assert_eq!(ask(&mut leases, MS(1), 8, 7).want, Tokens(8));
     leases
 }
 
 #[test]
-fn what_is_held_serves_and_no_more() {
+fn leased_tokens_are_spent_and_no_more() {
     let mut leases = eight();
     for left in (0..8).rev() {
-        let paid = leases.spend(MS(2), &check(1)).unwrap();
-        assert_eq!((paid.outcome.admitted, paid.outcome.remaining), (true, Tokens(500 + left)));
+        let spent = leases.spend(MS(2), &check(1)).unwrap();
+        assert_eq!((spent.outcome.admitted, spent.outcome.remaining), (true, Tokens(500 + left)));
     }
     assert!(!spends(&mut leases, MS(2)));
 }
 
 #[test]
-fn what_has_ended_serves_nobody() {
+fn tokens_that_have_ended_are_not_spent() {
     let mut leases = eight();
     assert!(spends(&mut leases, MS(1_500)));
-    assert!(!spends(&mut leases, MS(1_501)), "counted from when it was check for");
-    assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis took it for used");
+    assert!(!spends(&mut leases, MS(1_501)), "counted from when the call was sent");
+    assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis counts the tokens as used");
 }
 
 #[test]
-fn each_use_is_told_once() {
+fn each_used_token_is_reported_once() {
     let mut leases = eight();
     (0..3).for_each(|_| assert!(spends(&mut leases, MS(2))));
-    let told = ask(&mut leases, MS(3), 0, 7).settled;
-    assert_eq!(told.map(|settled| (settled.ends.0, settled.used.0, settled.unused.0)), [(0, 0, 0), (7, 3, 0)]);
+    let settled = ask(&mut leases, MS(3), 0, 7).settled;
+    assert_eq!(settled.map(|settled| (settled.ends.0, settled.used.0, settled.unused.0)), [(0, 0, 0), (7, 3, 0)]);
     assert!(ask(&mut leases, MS(4), 0, 7).settled.iter().all(|settled| settled.used == Tokens(0)));
 }
 
 #[test]
-fn a_request_that_does_not_go_on_gives_its_tokens_back() {
+fn a_denied_request_gives_its_leased_tokens_back() {
     let mut leases = eight();
-    let paid = leases.spend(MS(2), &check(8)).unwrap();
+    let spent = leases.spend(MS(2), &check(8)).unwrap();
     assert!(!spends(&mut leases, MS(2)));
-    let told = ask(&mut leases, MS(3), 0, 7).settled;
-    assert!(told.iter().all(|settled| settled.used == Tokens(0)), "it may yet not go on: {told:?}");
-    leases.decided(MS(4), &check(8), &paid, false);
+    let settled = ask(&mut leases, MS(3), 0, 7).settled;
+    assert!(settled.iter().all(|settled| settled.used == Tokens(0)), "the request is not decided yet: {settled:?}");
+    leases.decided(MS(4), &check(8), &spent, false);
     assert!(leases.spend(MS(5), &check(8)).is_some());
 }
 
 #[test]
-fn what_a_request_has_spent_is_told_once_it_goes_on() {
+fn tokens_of_a_waiting_request_are_reported_once_it_is_admitted() {
     let mut leases = eight();
-    let paid = leases.spend(MS(2), &check(5)).unwrap();
+    let spent = leases.spend(MS(2), &check(5)).unwrap();
     assert!(spends(&mut leases, MS(3)));
     assert_eq!(ask(&mut leases, MS(3), 0, 7).settled[1].used, Tokens(1));
-    leases.decided(MS(4), &check(5), &paid, true);
+    leases.decided(MS(4), &check(5), &spent, true);
     assert_eq!(ask(&mut leases, MS(5), 0, 7).settled[1].used, Tokens(5));
 }
 
 #[test]
-fn what_comes_back_late_is_returned_as_well() {
+fn tokens_given_back_late_are_returned_to_redis() {
     let mut leases = eight();
-    let paid = leases.spend(MS(2), &check(8)).unwrap();
-    assert_eq!((leases.idle(MS(900)), leases.next_sweep()), (vec![], None), "nothing is left");
-    leases.decided(MS(1_000), &check(8), &paid, false);
-    let idle = leases.idle(leases.next_sweep().unwrap().max(MS(1_000)));
+    let spent = leases.spend(MS(2), &check(8)).unwrap();
+    assert_eq!((leases.due_returns(MS(900)), leases.next_sweep()), (vec![], None), "no token is left");
+    leases.decided(MS(1_000), &check(8), &spent, false);
+    let idle = leases.due_returns(leases.next_sweep().unwrap().max(MS(1_000)));
     assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(0), unused: Tokens(8) });
 }
 
@@ -126,20 +126,20 @@ fn a_token_of_one_epoch_is_not_given_back_to_another() {
 }
 
 #[test]
-fn more_is_taken_before_the_last_is_used_and_one_call_at_a_time() {
+fn a_lease_is_refilled_before_its_last_token_is_spent_by_one_call_at_a_time() {
     let mut leases = eight();
     (0..5).for_each(|_| assert!(spends(&mut leases, MS(2))));
-    assert_eq!(leases.runs_low(MS(3), &check(1)), None);
+    assert_eq!(leases.refill(MS(3), &check(1)), None);
     assert!(spends(&mut leases, MS(3)));
-    let ahead = leases.runs_low(MS(3), &check(1)).unwrap();
+    let ahead = leases.refill(MS(3), &check(1)).unwrap();
     assert_eq!((ahead.cost, asks(&ahead).want), (Tokens(0), Tokens(16)), "twice as many");
-    assert_eq!(leases.runs_low(MS(3), &check(1)), None);
-    leases.answered(MS(3), &ahead, Some(&granted(&ahead, 16, 7)));
+    assert_eq!(leases.refill(MS(3), &check(1)), None);
+    leases.on_outcome(MS(3), &ahead, Some(&granted(&ahead, 16, 7)));
     (0..18).for_each(|_| assert!(spends(&mut leases, MS(4))));
 }
 
 #[test]
-fn a_slow_key_takes_nothing_ahead_and_a_large_one_only_its_share() {
+fn a_slow_key_leases_nothing_and_a_fast_key_only_its_share() {
     let mut leases = LeaseTable::new();
     ask(&mut leases, MS(0), 0, 1);
     assert_eq!(ask(&mut leases, MS(900), 0, 1).want, Tokens(0), "one a second");
@@ -152,39 +152,39 @@ fn a_slow_key_takes_nothing_ahead_and_a_large_one_only_its_share() {
 }
 
 #[test]
-fn what_nobody_uses_is_returned() {
+fn unused_tokens_are_returned() {
     let mut leases = eight();
     assert!(spends(&mut leases, MS(2)));
     assert_eq!(leases.next_sweep(), Some(MS(501)));
-    assert_eq!(leases.idle(MS(501)), [], "used since");
-    let idle = leases.idle(MS(511));
+    assert_eq!(leases.due_returns(MS(501)), [], "used since");
+    let idle = leases.due_returns(MS(511));
     assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) });
     assert!(!spends(&mut leases, MS(511)));
-    assert_eq!((leases.idle(MS(600)), leases.next_sweep()), (vec![], None));
+    assert_eq!((leases.due_returns(MS(600)), leases.next_sweep()), (vec![], None));
 }
 
 #[test]
-fn what_is_left_of_a_lease_is_returned_before_it_ends_though_the_key_is_in_use() {
+fn remaining_tokens_are_returned_before_the_lease_ends_though_the_key_is_in_use() {
     let mut leases = eight();
     for at in [300, 600, 900, 1_200] {
         assert!(spends(&mut leases, MS(at)));
-        assert_eq!(leases.idle(MS(at)), []);
+        assert_eq!(leases.due_returns(MS(at)), []);
     }
-    // It ends at 1.501 s, an eighth of its time before which is the last call.
+    // The lease ends at 1.501 s; its tokens are returned an eighth of its time earlier.
     assert_eq!(leases.next_sweep(), Some(MS(1_376)));
-    let ends = leases.idle(MS(1_376));
+    let ends = leases.due_returns(MS(1_376));
     assert_eq!(asks(&ends[0]).settled[1], Settled { ends: Micros(7), used: Tokens(4), unused: Tokens(4) });
     assert!(!spends(&mut leases, MS(1_376)));
 }
 
 #[test]
-fn no_more_is_held_than_a_lease_and_what_is_left_when_more_is_taken() {
+fn at_most_one_lease_is_held_and_the_tokens_left_at_its_refill() {
     let mut leases = LeaseTable::new();
     for cost in 1..40 {
         let mut call = check(cost);
         if leases.spend(MS(cost), &call).is_none() {
-            leases.ask(MS(cost), Tokens(20), &mut call);
-            leases.answered(MS(cost), &call, Some(&granted(&call, asks(&call).want.0, 7)));
+            leases.request(MS(cost), Tokens(20), &mut call);
+            leases.on_outcome(MS(cost), &call, Some(&granted(&call, asks(&call).want.0, 7)));
         }
         let left = leases.keys.get_mut(b"key").unwrap().left();
         assert!(left <= 25, "{left} after {cost}");
@@ -192,18 +192,18 @@ fn no_more_is_held_than_a_lease_and_what_is_left_when_more_is_taken() {
 }
 
 #[test]
-fn a_bucket_that_an_override_has_changed_is_asked_and_all_that_is_held_of_it_goes_back() {
+fn a_bucket_changed_by_an_override_is_checked_by_redis_and_its_leased_tokens_are_returned() {
     let mut leases = eight();
     assert!(spends(&mut leases, MS(2)));
     let twenty = NonZeroU64::new(20).unwrap();
     let smaller = TokenBucket::new(twenty, twenty, Micros::from_secs(1)).unwrap();
     let smaller = Algorithm::LeasedBucket(LeasedBucket::new(smaller, Micros::from_secs(1)).unwrap());
     let mut call = BucketCheck { algorithm: smaller, ..check(1) };
-    assert!(leases.spend(MS(3), &call).is_none(), "what is held is of the larger one");
-    leases.ask(MS(3), Tokens(100), &mut call);
+    assert!(leases.spend(MS(3), &call).is_none(), "the leased tokens are of the larger bucket");
+    leases.request(MS(3), Tokens(100), &mut call);
     let returned = Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) };
     assert!(asks(&call).settled.contains(&returned), "{:?}", asks(&call));
-    leases.answered(MS(3), &call, Some(&granted(&call, 2, 7)));
+    leases.on_outcome(MS(3), &call, Some(&granted(&call, 2, 7)));
     let spent = leases.spend(MS(4), &BucketCheck { algorithm: smaller, ..check(1) }).unwrap();
     assert_eq!(spent.outcome.capacity, Tokens(20));
     assert!(leases.spend(MS(4), &check(1)).is_none());

@@ -1,10 +1,10 @@
-//! Requests over callouts.
+//! Tests of requests over callouts, and of the response gate.
 
 use super::slots::{A_SLOT, NO_SLOT};
 use super::*;
 use crate::redis::Callout;
 
-/// One request in flight, by callouts.
+/// Limiter with one slot per user, over callouts.
 fn one_in_flight() -> Fixture {
     let json =
         br#"{"redis": {"cluster": "redis", "transport": "callout"}, "overrides": {"enabled": false}, "limits": [{
@@ -21,7 +21,7 @@ fn callout(fixture: &mut Fixture) -> Callout {
     }
 }
 
-/// What comes of a callout's end; the turn ends after it.
+/// Completes a callout, returns its effects, and ends the turn.
 fn ends(fixture: &mut Fixture, callout: &Callout, response: Result<&[u8], Failure>) -> Vec<Effect> {
     fixture.limiter.redis().handle_callout(fixture.now, callout.id, response);
     let effects = fixture.effects();
@@ -37,7 +37,7 @@ fn admitted(fixture: &mut Fixture) {
 }
 
 #[test]
-fn the_end_of_a_response_waits_until_its_place_is_given_back() {
+fn the_end_of_a_response_waits_until_its_slot_is_released() {
     for response in [Ok(b":1\r\n".as_slice()), Err(Failure::Unavailable)] {
         let mut fixture = one_in_flight();
         admitted(&mut fixture);
@@ -52,7 +52,7 @@ fn the_end_of_a_response_waits_until_its_place_is_given_back() {
 }
 
 #[test]
-fn a_response_is_held_for_the_timeout_at_most_and_not_where_its_client_is_gone() {
+fn a_response_is_held_for_the_timeout_at_most_and_not_after_its_request_has_ended() {
     let mut fixture = one_in_flight();
     admitted(&mut fixture);
     fixture.limiter.response_ends(fixture.now, ALICE);
@@ -72,10 +72,10 @@ fn over_a_stream_the_end_of_a_response_waits_as_well() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 1, "lease": "3s"}"#, "");
     fixture.connect();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_SLOT);
+    fixture.redis_replies(A_SLOT);
     fixture.limiter.response_ends(fixture.now, ALICE);
     assert!(fixture.sent().contains("ZREM") && fixture.limiter.holds_response(ALICE));
-    assert_eq!(fixture.redis_says(b":1\r\n"), [Effect::Decide(ALICE, Decision::EndResponse)]);
+    assert_eq!(fixture.redis_replies(b":1\r\n"), [Effect::Decide(ALICE, Decision::EndResponse)]);
     assert!(!fixture.limiter.has_any_of(ALICE));
 }
 
@@ -84,7 +84,7 @@ fn without_a_connection_no_response_is_held() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 1, "lease": "3s"}"#, "");
     fixture.connect();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_SLOT);
+    fixture.redis_replies(A_SLOT);
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.request(BOB, "bob");
     assert!(fixture.tick().contains(&Effect::OpenStream));
@@ -94,7 +94,7 @@ fn without_a_connection_no_response_is_held() {
 }
 
 #[test]
-fn what_goes_together_is_in_the_order_in_which_it_came() {
+fn calls_in_one_callout_are_in_the_order_of_their_submission() {
     let mut fixture = one_in_flight();
     admitted(&mut fixture);
     fixture.request(BOB, "alice");

@@ -1,4 +1,4 @@
-//! Many requests at once.
+//! Tests of overload: many requests at once, of one key or of many.
 
 #![allow(clippy::arithmetic_side_effects, reason = "numbers of a test are small")]
 
@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use super::*;
 
-/// A Redis with token buckets and a clock that stands still, which answers when it is asked to.
+/// Model of Redis with token buckets and a clock that stands still. It replies when [`replies`](Self::replies) is
+/// called.
 #[derive(Default)]
 struct Redis {
     lacks: HashMap<String, u64>,
@@ -14,7 +15,7 @@ struct Redis {
 }
 
 impl Redis {
-    /// Replies to the first commands that were sent, as many as `most`; how many there were.
+    /// Runs at most `most` of the commands that were sent. Returns their number and their replies.
     fn replies(&mut self, fixture: &mut Fixture, most: usize) -> (usize, Vec<u8>) {
         self.commands.extend(fixture.sent().into_bytes());
         let (mut replies, mut answered) = (Vec::new(), 0);
@@ -53,7 +54,7 @@ impl Redis {
     }
 }
 
-/// How requests end: admitted, and by the statuses of their answers.
+/// Number of requests by their decision: admitted, denied with 429, or failed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Ends {
     admitted: usize,
@@ -80,7 +81,7 @@ impl Ends {
     }
 }
 
-/// Requests at once, the nth by `user`. Those that are not made to wait, and how many are.
+/// Sends requests, the nth by `user(n)`. Returns the immediate decisions, and the number of requests that wait.
 fn at_once(fixture: &mut Fixture, requests: u32, user: impl Fn(u32) -> String) -> (Ends, usize) {
     let (mut ends, mut waiting) = (Ends::default(), 0);
     for id in 1..=requests {
@@ -94,7 +95,7 @@ fn at_once(fixture: &mut Fixture, requests: u32, user: impl Fn(u32) -> String) -
     (ends, waiting)
 }
 
-/// Redis answers all that is sent, so many commands at a time.
+/// Replies to all commands that are sent, 100 at a time.
 fn redis_answers(fixture: &mut Fixture, redis: &mut Redis, ends: &mut Ends) {
     loop {
         let (answered, replies) = redis.replies(fixture, 100);
@@ -111,50 +112,52 @@ fn mallory(_: u32) -> String {
 }
 
 #[test]
-fn a_flood_is_asked_about_once_in_a_while_and_admitted_what_the_bucket_holds() {
+fn few_checks_of_a_flood_reach_redis_and_the_buckets_tokens_are_admitted() {
     for mode in ["allow", "deny"] {
         for cache in [0, 10_000] {
             let of_filter = format!(r#""failure_mode": "{mode}", "deny_cache": {{"max_entries": {cache}}},"#);
             let mut fixture = Fixture::connected("", &of_filter);
-            let (mut ends, asked) = at_once(&mut fixture, 10_000, mallory);
-            assert!(asked < 100, "{asked}");
+            let (mut ends, submitted) = at_once(&mut fixture, 10_000, mallory);
+            assert!(submitted < 100, "{submitted}");
             redis_answers(&mut fixture, &mut Redis::default(), &mut ends);
             assert_eq!(ends, Ends { admitted: 20, limited: 9_980, failed: 0 });
             let counted = fixture.counted();
-            assert!(counted.contains(&format!("weir.crowd.denied {}", 10_000 - asked)), "{counted:?}");
+            assert!(counted.contains(&format!("weir.crowd.denied {}", 10_000 - submitted)), "{counted:?}");
             assert!(counted.contains(&"weir.requests.denied 9980".to_owned()), "{counted:?}");
         }
     }
 }
 
 #[test]
-fn those_of_a_flood_are_told_when_a_token_exists() {
+fn requests_of_a_flood_get_the_time_until_a_token_exists() {
     let mut fixture = Fixture::connected("", "");
     at_once(&mut fixture, 100, mallory);
-    let Step::Decided(Decision::Answer(reply)) = fixture.request(RequestId(999), "mallory") else { panic!("it waits") };
+    let Step::Decided(Decision::Answer(reply)) = fixture.request(RequestId(999), "mallory") else {
+        panic!("the request waits")
+    };
     assert_eq!((reply.status.code(), retry_after(&reply)), (429, Some("1")));
     assert_eq!(fixture.request(RequestId(1_000), "alice"), Step::Wait, "another user");
 }
 
 #[test]
-fn a_flood_that_redis_answers_too_late_is_denied_and_not_let_through() {
+fn a_flood_that_redis_decides_too_late_is_denied_and_not_admitted() {
     for mode in ["allow", "deny"] {
         let mut fixture = Fixture::connected("", &format!(r#""failure_mode": "{mode}","#));
         fixture.request(ALICE, "alice");
-        fixture.redis_says(ADMITTED);
+        fixture.redis_replies(ADMITTED);
         let (mut ends, _) = at_once(&mut fixture, 10_000, mallory);
         fixture.request(RequestId(20_000), "alice");
         fixture.now = fixture.now.plus(Micros::from_millis(300));
-        assert_eq!(fixture.tick(), [], "what has come by now is read first");
-        // The tick was late: a busy host reads the replies within eight of them.
+        assert_eq!(fixture.tick(), [], "bytes that have arrived are read first");
+        // The tick was late: a busy proxy reads the replies within eight ticks.
         (0..8).for_each(|_| ends.add(fixture.tick()));
         let failed = usize::from(mode == "deny");
-        assert_eq!(ends, Ends { admitted: 1 - failed, limited: 10_000, failed }, "alice is not mallory");
+        assert_eq!(ends, Ends { admitted: 1 - failed, limited: 10_000, failed }, "only mallory's key floods");
     }
 }
 
 #[test]
-fn of_a_redis_that_has_been_silent_for_a_second_a_flood_is_what_the_failure_mode_says() {
+fn a_flood_is_decided_by_the_failure_mode_once_redis_has_been_silent_for_a_second() {
     let mut fixture = Fixture::connected("", "");
     let mut ends = Ends::default();
     for burst in 0..3_u32 {
@@ -179,7 +182,7 @@ fn many_users_at_once_wait_for_room_and_each_is_decided() {
 }
 
 #[test]
-fn who_waits_for_room_in_vain_is_what_the_failure_mode_says() {
+fn a_request_that_waits_for_room_until_its_deadline_is_decided_by_the_failure_mode() {
     let mut fixture = Fixture::connected("", r#""failure_mode": "deny", "stat_prefix": "w","#);
     let (mut ends, _) = at_once(&mut fixture, 5_000, |id| format!("user-{id}"));
     fixture.limiter.done(fixture.now, RequestId(4_999));
@@ -193,7 +196,7 @@ fn who_waits_for_room_in_vain_is_what_the_failure_mode_says() {
 }
 
 #[test]
-fn a_flood_of_a_large_bucket_leaves_room_for_others_and_is_never_let_through() {
+fn a_flood_of_a_large_bucket_leaves_room_for_other_keys_and_is_never_admitted_by_the_failure_mode() {
     let large = r#""token_bucket": {"max_tokens": 100000, "tokens_per_fill": 1, "fill_interval": "3600s"}"#;
     for spent in [0, u64::MAX] {
         let mut fixture = Fixture::of(large, r#""deny_cache": {"max_entries": 0},"#);

@@ -1,4 +1,4 @@
-//! Requests in flight.
+//! Tests of concurrency limits: slots taken, renewed and released.
 
 #![allow(clippy::arithmetic_side_effects)]
 
@@ -11,34 +11,35 @@ fn one_in_flight() -> Fixture {
 }
 
 impl Fixture {
-    /// Redis says this of a request that is over: whether that has a slot given back.
-    fn hears(&mut self, reply: &[u8]) -> bool {
+    /// Delivers a reply to a request that has ended, and returns whether that releases a slot.
+    fn releases_after(&mut self, reply: &[u8]) -> bool {
         self.limiter.redis().handle_bytes(self.now, reply);
         assert_eq!(self.limiter.poll(self.now), None);
         self.sent().contains("ZREM")
     }
 }
 
-/// Admits, no slot taken before; denies, the one slot taken.
+/// Reply that admits: no slot was taken before.
 pub(super) const A_SLOT: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
+/// Reply that denies: the one slot was taken.
 pub(super) const NO_SLOT: &[u8] = b"*4\r\n:-5\r\n:1\r\n:0\r\n:0\r\n";
 
 #[test]
-fn a_request_gives_its_slot_back_when_it_is_over() {
+fn a_request_releases_its_slot_when_it_ends() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    assert!(matches!(fixture.redis_says(A_SLOT)[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+    assert!(matches!(fixture.redis_replies(A_SLOT)[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
     fixture.limiter.done(fixture.now, ALICE);
     let returned = fixture.sent();
     assert!(returned.contains("ZREM") && returned.contains("weir:per_user:alice#concurrency"), "{returned}");
-    assert_eq!(fixture.redis_says(b":1\r\n"), []);
+    assert_eq!(fixture.redis_replies(b":1\r\n"), []);
 }
 
 #[test]
-fn a_request_that_was_denied_a_slot_gives_none_back() {
+fn a_request_that_was_denied_a_slot_releases_none() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    let effects = fixture.redis_says(NO_SLOT);
+    let effects = fixture.redis_replies(NO_SLOT);
     let [Effect::Decide(ALICE, Decision::Answer(reply))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((reply.status.code(), retry_after(reply)), (429, Some("1")));
     fixture.limiter.done(fixture.now, ALICE);
@@ -46,18 +47,18 @@ fn a_request_that_was_denied_a_slot_gives_none_back() {
 }
 
 #[test]
-fn a_request_that_leaves_before_it_is_decided_gives_back_what_it_gets() {
+fn a_request_that_ends_before_it_is_decided_releases_the_slot_it_gets() {
     for (reply, gives_back) in [(A_SLOT, true), (NO_SLOT, false)] {
         let mut fixture = one_in_flight();
         fixture.request(ALICE, "alice");
         fixture.limiter.done(fixture.now, ALICE);
-        assert!(!fixture.sent().contains("ZREM"), "it holds none yet");
-        assert_eq!(fixture.hears(reply), gives_back);
+        assert!(!fixture.sent().contains("ZREM"), "no slot is taken yet");
+        assert_eq!(fixture.releases_after(reply), gives_back);
     }
 }
 
 #[test]
-fn a_request_whose_time_is_up_gives_back_what_it_gets_later() {
+fn a_request_that_times_out_releases_the_slot_it_gets_later() {
     for (reply, gives_back) in [(A_SLOT, true), (NO_SLOT, false), (b"-NOSCRIPT No matching script.\r\n", false)] {
         let mut fixture = one_in_flight();
         fixture.request(ALICE, "alice");
@@ -66,12 +67,12 @@ fn a_request_whose_time_is_up_gives_back_what_it_gets_later() {
         assert!(matches!(fixture.tick()[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
         fixture.limiter.done(fixture.now, ALICE);
         assert!(!fixture.sent().contains("ZREM"));
-        assert_eq!(fixture.hears(reply), gives_back);
+        assert_eq!(fixture.releases_after(reply), gives_back);
     }
 }
 
 #[test]
-fn a_request_that_leaves_before_it_is_sent_takes_nothing() {
+fn a_request_that_ends_before_its_check_is_sent_takes_no_slot() {
     let mut fixture = one_in_flight();
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.effects();
@@ -79,14 +80,14 @@ fn a_request_that_leaves_before_it_is_sent_takes_nothing() {
     fixture.request(BOB, "alice");
     fixture.limiter.done(fixture.now, ALICE);
     fixture.now = fixture.now.plus(Micros::from_millis(50));
-    // While it connects, a host as busy as that has some ticks.
+    // While the stream connects, a busy proxy ticks several times.
     (0..9).for_each(|_| drop(fixture.tick()));
     assert_eq!(fixture.limiter.slots.next_due(), None);
     assert_eq!(fixture.limiter.redis().in_flight(), 0);
 }
 
 #[test]
-fn where_the_connection_is_lost_a_request_gives_back_what_it_may_have_got() {
+fn when_the_connection_is_lost_a_slot_that_may_have_been_taken_is_released() {
     for leaves in [true, false] {
         let mut fixture = one_in_flight();
         fixture.request(ALICE, "alice");
@@ -106,9 +107,9 @@ fn where_the_connection_is_lost_a_request_gives_back_what_it_may_have_got() {
     }
 }
 
-/// Its checks are aborted before Redis answers: there is room for what they took to be given back.
+/// 4,096 requests end before Redis replies: there is room for the calls that release their slots.
 #[test]
-fn a_crowd_that_leaves_before_redis_answers_leaves_no_slot() {
+fn many_requests_that_end_before_redis_replies_leave_no_slot() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 100, "lease": "60s"}"#, "");
     fixture.connect();
     for id in 1..=4_096 {
@@ -130,14 +131,13 @@ fn a_crowd_that_leaves_before_redis_answers_leaves_no_slot() {
     assert_eq!((fixture.limiter.slots.next_due(), fixture.limiter.redis().in_flight()), (None, 0));
 }
 
-/// Slots that end while the connection is away are given back once it is there.
 #[test]
-fn all_slots_that_end_while_the_connection_is_away_are_given_back() {
+fn all_slots_of_requests_that_end_while_disconnected_are_released_on_reconnect() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 5000, "lease": "60s"}"#, "");
     fixture.connect();
     for id in 1..=4_096 {
         fixture.request(RequestId(id), &format!("user {}", id % 2));
-        fixture.redis_says(A_SLOT);
+        fixture.redis_replies(A_SLOT);
     }
     // The connection is lost with a check in flight, so that calls are refused.
     fixture.request(RequestId(9_999), "alice");
@@ -153,8 +153,8 @@ fn all_slots_that_end_while_the_connection_is_away_are_given_back() {
     fixture.now = fixture.now.plus(Micros::from_secs(1));
     fixture.limiter.tick(fixture.now);
     let sent = fixture.sent();
-    let holders = sent.matches("\r\n$24\r\n").count();
-    assert_eq!(holders, 4_096 + 1, "and what the lost check may have got");
+    let owners = sent.matches("\r\n$24\r\n").count();
+    assert_eq!(owners, 4_096 + 1, "and the slot that the lost check may have taken");
     assert!(sent.matches("ZREM").count() + sent.matches("EVALSHA").count() < 40);
 }
 
@@ -162,20 +162,20 @@ fn all_slots_that_end_while_the_connection_is_away_are_given_back() {
 fn a_long_request_renews_its_lease() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_SLOT);
+    fixture.redis_replies(A_SLOT);
     for _ in 0..5 {
         fixture.now = fixture.now.plus(Micros::from_secs(1));
         fixture.limiter.tick(fixture.now);
         assert!(fixture.sent().contains("weir:per_user:alice#concurrency"));
-        fixture.redis_says(b":1\r\n");
+        fixture.redis_replies(b":1\r\n");
     }
 }
 
 #[test]
-fn a_slot_that_could_not_be_given_back_is_when_redis_returns() {
+fn a_failed_release_is_retried_when_redis_is_available_again() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");
-    fixture.redis_says(A_SLOT);
+    fixture.redis_replies(A_SLOT);
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.limiter.done(fixture.now, ALICE);
     fixture.now = fixture.now.plus(Micros::from_millis(100));
