@@ -1,10 +1,9 @@
-//! The glue between the proxy and the rest of the filter: the only code that talks to the proxy.
+//! Proxy-wasm plugin: the only code that calls the proxy.
 //!
-//! One module plays two roles, told apart by `root_id`: `limiter` among a listener's HTTP filters, and `bridge`
-//! among the upstream HTTP filters of the Redis cluster.
+//! The wasm module has two roles, chosen by `root_id`: `limiter` among a listener's HTTP filters, and `bridge` among
+//! the upstream HTTP filters of the Redis cluster.
 //!
-//! [`abi`] is how callbacks come in and calls go out; [`contexts`] finds the [`worker`] or the [`bridge`] that a
-//! callback is for.
+//! [`abi`] receives callbacks and makes host calls; [`contexts`] finds the [`worker`] or the [`bridge`] of a callback.
 
 mod abi;
 mod bridge;

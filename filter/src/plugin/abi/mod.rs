@@ -1,30 +1,31 @@
-//! The binary interface of proxy-wasm 0.2.1, as much of it as the filter uses: all that is unsafe is in here.
+//! Proxy-wasm ABI 0.2.1: the part that the filter uses. All `unsafe` code but the allocator's is here.
 //!
-//! An SDK would export every callback that there is, and each costs the proxy a call into the VM for each request,
-//! wanted or not. These are exported: context_create, configure, tick, queue_ready, done; request headers, body and
-//! trailers; response headers, body and trailers; what callouts and streams bring. `proxy_on_delete` follows
-//! `proxy_on_done` at once, so there is nothing left for it to do.
+//! An SDK exports every callback of the ABI, and each exported callback costs the proxy one call into the VM per
+//! request. This module exports: context_create, configure, tick, queue_ready, done; request headers, body and
+//! trailers; response headers, body and trailers; http_call_response, grpc_receive, grpc_close. `proxy_on_delete` is
+//! not exported: it follows `proxy_on_done` at once.
 //!
-//! # Who calls back, and when
+//! # Reentrancy
 //!
-//! A host may call into the module while the module waits for one of its functions to return:
+//! A host may call into the module while the module waits for a host call to return:
 //!
-//! * Each function that hands over bytes calls `proxy_on_memory_allocate`, which touches no state of the filter's.
-//! * `send` runs the bridge's request callbacks at once, in Envoy and in the harness alike. The bridge is a context of
-//!   another root, of the same VM or of another one.
-//! * `resume_request` and `send_local_response` are put off until the callback has returned, by both.
-//!   What they lead to (a local reply's response headers, the end of the request, the next one's beginning) is then
-//!   called from within the host's return, one inside the other, with nothing of the module's on the stack between.
-//! * In Envoy, the end of a callback within a callback, as of the bridge's within `send`, carries out what was put off
-//!   so far; and after `send_local_response`, whatever a filter's callback of this VM returns is taken for a pause, until
-//!   one has ended (a bridge then loses what it was to pass on). So [`Callback`](super::host::Callback) keeps decisions
-//!   for the end.
-//! * Envoy puts off what callouts and streams bring while a callback runs, even where they fail on the spot. Should a
-//!   callback within that callback end meanwhile, it tries again, finds the first one running still, puts it off again,
-//!   and so for ever: so nothing here ends an exchange (`proxy_close_stream`) that a callback of this VM has begun.
+//! * Each host call that returns bytes calls `proxy_on_memory_allocate`, which touches no state of the filter.
+//! * `send` runs the bridge's request callbacks before it returns, in Envoy and in the harness. The bridge's context
+//!   has another root context, of the same VM or of another VM.
+//! * `resume_request` and `send_local_response` are deferred until the callback has returned, by Envoy and the harness.
+//!   The callbacks that follow from them (a local reply's response headers, the end of the request, the start of the
+//!   next request) then run nested in each other on the host's stack, with no frame of the module in between.
+//! * In Envoy, the end of a nested callback (the bridge's within `send`) carries out the calls deferred so far. After
+//!   `send_local_response`, Envoy treats every action that a filter callback of this VM returns as a pause, until a
+//!   callback has ended: a bridge then loses the bytes that it should pass on. Therefore
+//!   [`Callback`](super::host::Callback) carries decisions out at its end.
+//! * Envoy defers the events of callouts and streams while a callback runs, even where a call fails immediately. If a
+//!   nested callback ends in the meantime, Envoy tries again, finds the outer callback still running, defers the event
+//!   again, and never returns. Therefore no code here closes (`proxy_close_stream`) an exchange that a callback of this
+//!   VM has begun.
 //!
-//! Nothing here relies on the third and the last of these: no state stays borrowed across a call that makes something
-//! happen, only across those that read, count, or log.
+//! The code does not rely on the third and the last of these: no state stays borrowed across a host call with side
+//! effects on streams or requests, only across host calls that read, count or log.
 
 mod calls;
 mod exports;
@@ -36,22 +37,22 @@ mod panic;
 pub(super) use self::calls::*;
 pub(super) use self::one_thread::OneThread;
 
-/// What becomes of what a callback told of.
+/// Return value of a stream callback: what the proxy does with the headers, the body or the trailers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Action {
-    /// It goes on its way.
+    /// Passes them on.
     #[default]
     Continue = 0,
-    /// It is held until it is resumed or answered. Of a body, the proxy keeps as much as it keeps of any, and answers
-    /// 413 where there is more.
+    /// Holds them until the request is resumed or answered. The proxy buffers a body up to its limit, and answers 413
+    /// beyond it.
     Pause = 1,
-    /// Of a body: it is held, and its sender waits with what is more than the proxy keeps. What was shown of it is not
-    /// shown again, and must not be read once the callback has returned.
+    /// Holds a body with back-pressure: the sender waits while the proxy's buffer is full. Each callback shows only new
+    /// bytes, which must not be read after the callback has returned.
     HoldBack = 2,
 }
 
 impl Action {
-    /// The same of a body that is not waited for.
+    /// Returns the action for a body whose bytes the filter does not need: `HoldBack` in place of `Pause`.
     pub(super) fn of_body(self) -> Self {
         if self == Self::Pause { Self::HoldBack } else { self }
     }
