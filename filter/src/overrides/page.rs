@@ -1,4 +1,4 @@
-//! One page of the overrides hash: the call that reads it, and its reply.
+//! Page of the overrides hash: the call that reads it, and its reply.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;

@@ -91,7 +91,7 @@ pub enum Ignored {
         /// Text of the error, without the value.
         expected: String,
     },
-    /// An empty field, or one longer than any key.
+    /// An empty field, or a field longer than any key.
     #[error("override ignored (field hash {field_hash}): expected a limit's name or a key of 1 to {MAX_FIELD} bytes")]
     Field {
         /// Hash of the field, or of its first bytes where the field is too long.

@@ -57,7 +57,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 /// Requests that one callback decides, at most; the next callback decides the rest. Envoy nests the resumption of each
-/// request in that of the one before, so many more overflow its stack (2,000 did; 300 did not).
+/// request in that of the previous request: 2,000 decisions overflowed its stack, 300 did not.
 const DECISIONS_PER_CALLBACK: usize = 192;
 /// Decisions after which a callback checks no more requests. The difference to [`DECISIONS_PER_CALLBACK`] leaves room
 /// for the effects that are already queued.

@@ -15,7 +15,7 @@ const TICKS: usize = 8;
 pub(super) struct HostLoad {
     /// Times of the latest ticks, the last tick first.
     ticks: [Micros; TICKS],
-    /// One bit per tick, set if the tick was late; the last tick's bit is the lowest.
+    /// Bit set of the late ticks; the last tick's bit is the lowest.
     late: u8,
 }
 

@@ -1,6 +1,6 @@
 //! Minified Lua scripts: without comments and indentation, which are a third of the sources.
 
-/// Concatenates string literals of Lua and strips them at compile time: see [`strip`].
+/// Concatenates string literals of Lua and strips them at compile time: see `strip`.
 macro_rules! lua {
     ($($part:expr),+ $(,)?) => {{
         const SOURCE: &[u8] = concat!($($part),+).as_bytes();

@@ -9,7 +9,7 @@ use crate::units::Micros;
 /// Kind of transport to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportKind {
-    /// One long-lived stream per worker, through the bridge.
+    /// A long-lived stream per worker, through the bridge.
     Stream,
     /// HTTP callouts, each with a connection of its own.
     Callout,

@@ -18,7 +18,7 @@ impl Worker {
         debug_assert_eq!(decision, None, "this context is not a request");
     }
 
-    /// Performs the limiter's effects. Returns the decision on the request whose callback runs, which that callback can
+    /// Performs the limiter's effects. Returns the decision on the request of this callback, which the callback can
     /// often return as its action; queues the decisions on all other requests.
     pub(super) fn perform(&self, callback: &mut Callback) -> Option<Decision> {
         let mut own_decision = None;

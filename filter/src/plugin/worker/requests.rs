@@ -115,7 +115,8 @@ impl Worker {
     /// Checks the requests that waited for the end of the turn, and sends the outgoing bytes.
     pub(super) fn end_turn(&self, callback: &mut Callback) {
         self.with(|state| state.batching.turn_ends());
-        // Effects of earlier callbacks go first, so that none comes between a request's annotation and its decision.
+        // The effects of earlier callbacks are performed first: no effect may separate a request's annotation from its
+        // decision.
         self.perform_background(callback);
         self.check_overdue(callback);
         while callback.may_check()
