@@ -262,8 +262,8 @@ impl Callouts {
             let is_joined = calls.is_next_joined();
             let reply = replies.next();
             // A Redis in cluster mode refuses keys of different hash slots before it runs the script.
-            let is_cross_slot_error = is_joined && matches!(&reply, Some(Reply::Error(error)) if is_cross_slot(error));
-            self.joins &= !is_cross_slot_error;
+            let is_split = is_joined && matches!(&reply, Some(Reply::Error(error)) if is_cross_slot(error));
+            self.joins &= !is_split;
             let (mut shares, mut whole) = match reply {
                 // A reply that cannot be split is malformed for every call.
                 Some(reply) if is_joined && !matches!(reply, Reply::Error(_)) => (Some(Shares::of(reply)), None),
@@ -279,9 +279,7 @@ impl Callouts {
                 };
                 if let Some(caller) = sent.caller {
                     match reply {
-                        Some(Reply::Error(error)) => {
-                            self.handle_error(now, caller, &error, is_cross_slot_error, &mut trouble)
-                        }
+                        Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_split, &mut trouble),
                         Some(reply) => self.complete(caller.ticket, Ok(reply)),
                         None => self.lose(&caller, lost),
                     }
@@ -298,11 +296,11 @@ impl Callouts {
         now: Micros,
         caller: Caller,
         error: &[u8],
-        is_cross_slot_error: bool,
+        is_split: bool,
         trouble: &mut Option<Trouble>,
     ) {
         let Caller { ticket, deadline, is_tracked, call } = caller;
-        let again = call.filter(|_| is_cross_slot_error || is_noscript(error));
+        let again = call.filter(|_| is_split || is_noscript(error));
         let failed = match (again, deadline) {
             (Some(call), Some(deadline)) if self.load.may_resend(deadline) => {
                 self.begin_body();

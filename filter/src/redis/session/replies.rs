@@ -60,14 +60,12 @@ impl Session {
     /// Handles an error reply to a whole command: fails its calls, or sends them again.
     fn handle_error(&mut self, now: Micros, first: SentCall, error: &[u8]) {
         // A Redis in cluster mode refuses keys of different hash slots before it runs the script.
-        let is_cross_slot_error = self.calls.is_next_joined() && is_cross_slot(error);
-        self.joins &= !is_cross_slot_error;
+        let is_split = self.calls.is_next_joined() && is_cross_slot(error);
+        self.joins &= !is_split;
         let mut next = Some(first);
         while let Some(SentCall { mut caller, .. }) = next {
-            let again = caller
-                .as_mut()
-                .filter(|_| is_cross_slot_error || is_noscript(error))
-                .and_then(|caller| caller.call.take());
+            let again =
+                caller.as_mut().filter(|_| is_split || is_noscript(error)).and_then(|caller| caller.call.take());
             match (&caller, again) {
                 (Some(caller), Some(call)) => self.resend(now, caller, &call),
                 _ => self.handle_failure(now, caller, error),
