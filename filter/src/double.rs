@@ -1,26 +1,26 @@
-//! Doubles that are integers: all numbers of a protobuf `Struct` are doubles.
+//! Integers and texts of doubles: all numbers of a protobuf `Struct` are doubles.
 
 use alloc::string::{String, ToString};
 
-/// Up to 2⁵³, doubles leave out no integer.
+/// 2⁵³: a double represents every integer up to here exactly.
 pub(crate) const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The integer that it is. `None` for any other number, and beyond ±2⁵³.
+/// Returns the integer that equals `double`. `None` for a fraction, for NaN, and beyond ±2⁵³.
 pub(crate) fn whole(double: f64) -> Option<i64> {
-    #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+    #[expect(clippy::cast_possible_truncation, reason = "the result is compared with the double")]
     let whole = double as i64;
     (double.abs() <= MAX_EXACT && whole as f64 == double).then_some(whole)
 }
 
-/// A number as text, as JSON has it: `42`, `3.5`. `None` for what JSON has no numbers for.
+/// Formats a number as JSON does: `42`, `3.5`. `None` for NaN and infinities, which JSON does not have.
 ///
-/// A fraction of more than 15 digits, and what is beyond 64 bits, is written as the bits of the double: to print such as
-/// JSON does takes 15 KB of tables.
+/// Fractions of more than 15 digits, and integers beyond 64 bits, are written as the bits of the double (`0x` and 16
+/// hexadecimal digits): JSON's form of these takes 15 KB of tables.
 pub(crate) fn text(double: f64) -> Option<String> {
     if !double.is_finite() {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+    #[expect(clippy::cast_possible_truncation, reason = "the result is compared with the double")]
     let whole = double as i64;
     if whole as f64 == double && whole != i64::MAX {
         return Some(whole.to_string());
@@ -29,7 +29,7 @@ pub(crate) fn text(double: f64) -> Option<String> {
     Some(decimal(double).unwrap_or_else(bits))
 }
 
-/// A number with the fewest decimal places that say it exactly enough.
+/// Formats a number with the fewest decimal places that parse to the same double. `None` beyond 15 places.
 fn decimal(double: f64) -> Option<String> {
     let magnitude = double.abs();
     let mut scale = 1.0;
@@ -44,7 +44,7 @@ fn decimal(double: f64) -> Option<String> {
             reason = "bounded above, and no less than 0"
         )]
         let digits = (magnitude * scale + 0.5) as u64;
-        // Both are exact, so their quotient is the double that is next to the decimal number.
+        // Both operands are exact, so the quotient is the double nearest to the decimal number.
         if digits as f64 / scale == magnitude {
             let digits = format!("{digits:0width$}", width = places.saturating_add(1));
             let (whole, fraction) = digits.split_at_checked(digits.len().saturating_sub(places))?;
@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_the_number_that_it_is_of(digits in -999_999_999_i64..999_999_999, places in 0..9) {
+        fn a_text_parses_to_its_number(digits in -999_999_999_i64..999_999_999, places in 0..9) {
             let double: f64 = format!("{digits}e-{places}").parse().unwrap();
             let text = text(double).unwrap();
             prop_assert_eq!(text.parse::<f64>().unwrap(), double, "{}", text);

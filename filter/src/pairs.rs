@@ -1,7 +1,7 @@
 //! Header maps as proxy-wasm passes them between host and module.
 //!
-//! All numbers are 32 bits, little-endian: how many pairs there are; for each, the sizes of its name and its value;
-//! then for each, its name, a zero, its value, a zero.
+//! All numbers are 32 bits, little-endian: the number of pairs; for each pair, the sizes of its name and its value;
+//! then for each pair, its name, a zero byte, its value, a zero byte.
 
 use alloc::vec::Vec;
 
@@ -23,7 +23,7 @@ pub(crate) fn encode<T: AsRef<[u8]>>(pairs: impl Iterator<Item = (T, T)> + Clone
     bytes
 }
 
-/// The pairs that bytes encode, in their order. What is cut off is left out.
+/// Decodes pairs, in their order. A truncated pair and all pairs after it are left out.
 pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (sizes, mut texts) = split(bytes).unwrap_or_default();
     let mut take = move |size: &[u8; 4]| {
@@ -36,12 +36,12 @@ pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     sizes.iter().map_while(move |[name, value]| Some((take(name)?, take(value)?)))
 }
 
-/// How many pairs bytes say that they encode.
+/// Returns the number of pairs in the header of `bytes`; 0 where the header is truncated.
 pub(crate) fn count(bytes: &[u8]) -> usize {
     bytes.first_chunk().and_then(number).unwrap_or_default()
 }
 
-/// The values of one name, in their order. What is cut off is left out.
+/// Returns the values of one name, in their order. Truncated values are left out.
 pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> Values<'a> {
     let (sizes, texts) = split(bytes).unwrap_or_default();
     let (sizes, _) = sizes.as_chunks::<4>();
@@ -49,12 +49,12 @@ pub(crate) fn values<'a>(bytes: &'a [u8], name: &'a [u8]) -> Values<'a> {
     Values { name, sizes: sizes.iter(), texts, at: 0 }
 }
 
-/// See [`values`].
+/// Iterator over the values of one name: see [`values`].
 pub(crate) struct Values<'a> {
     name: &'a [u8],
     sizes: core::slice::Iter<'a, [[u8; 4]; 2]>,
     texts: &'a [u8],
-    /// Where the next text starts.
+    /// Offset in `texts` of the next name.
     at: usize,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Iterator for Values<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         for [name_size, value_size] in self.sizes.by_ref() {
             let name_at = self.at;
-            // A zero byte follows each text. Sizes that add up to more than a `usize` are not those of `texts`.
+            // A zero byte follows each name and value. Sizes whose sum overflows `usize` point outside `texts`.
             let value_at = name_at.wrapping_add(number(name_size)?).wrapping_add(1);
             self.at = value_at.wrapping_add(number(value_size)?).wrapping_add(1);
             if number(name_size)? == self.name.len() && self.texts.get(name_at..)?.starts_with(self.name) {
@@ -77,7 +77,7 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
-/// The sizes, and the texts.
+/// Splits encoded pairs into their sizes and their names and values.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (count, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(number(count)?.checked_mul(8)?)
@@ -96,7 +96,7 @@ mod tests {
     const ENCODED: &[u8] = b"\x02\0\0\0\x07\0\0\0\x03\0\0\0\x01\0\0\0\0\0\0\0:method\0GET\0x\0\0";
 
     #[test]
-    fn pairs_are_written_and_read_as_the_abi_has_them() {
+    fn pairs_have_the_encoding_of_the_abi() {
         assert_eq!(encode([(":method", "GET"), ("x", "")].into_iter()), ENCODED);
         let decoded: Vec<_> = decode(ENCODED).collect();
         assert_eq!(decoded, [(&b":method"[..], &b"GET"[..]), (b"x", b"")]);
@@ -104,20 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_left_out() {
+    fn truncated_pairs_are_left_out() {
         for end in 0..ENCODED.len() {
-            let seen: Vec<_> = decode(ENCODED.get(..end).unwrap_or_default()).collect();
-            assert!(seen.len() < 2, "{end}: {seen:?}");
+            let decoded: Vec<_> = decode(ENCODED.get(..end).unwrap_or_default()).collect();
+            assert!(decoded.len() < 2, "{end}: {decoded:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_pairs_come_back(pairs: Vec<(String, String)>) {
+        fn any_pairs_survive_a_round_trip(pairs: Vec<(String, String)>) {
             let encoded = encode(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-            let back: Vec<_> = decode(&encoded).collect();
+            let decoded: Vec<_> = decode(&encoded).collect();
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-            prop_assert_eq!(&back, &pairs);
+            prop_assert_eq!(&decoded, &pairs);
             for (name, _) in &pairs {
                 let expected: Vec<_> = pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| *value).collect();
                 prop_assert_eq!(values(&encoded, name).collect::<Vec<_>>(), expected);
@@ -125,7 +125,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_harm(bytes: Vec<u8>) {
+        fn any_bytes_are_decoded_without_a_panic(bytes: Vec<u8>) {
             let size: usize = decode(&bytes).map(|(name, value)| name.len().saturating_add(value.len())).sum();
             prop_assert!(size <= bytes.len());
             prop_assert!(values(&bytes, b"").map(<[u8]>::len).sum::<usize>() <= bytes.len());

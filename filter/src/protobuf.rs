@@ -7,7 +7,7 @@ pub(crate) enum Wire<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message: number and payload; `None`, once, where it is malformed.
+/// Iterator over the fields of a message: field number and payload; `None`, once, where the message is malformed.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {

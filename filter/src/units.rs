@@ -2,54 +2,54 @@
 
 use core::time::Duration;
 
-/// A span or an instant in microseconds. Instants count from an epoch of their clock's own choosing.
+/// A span or an instant in microseconds. An instant counts from the epoch of the clock that it was read from.
 ///
-/// Arithmetic saturates: at the scale of 584,000 years nothing is lost by it.
+/// Arithmetic saturates at 0 and at 584,000 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Micros(pub u64);
 
 impl Micros {
-    /// No time at all.
+    /// A span of 0 µs.
     pub const ZERO: Self = Self(0);
 
-    /// `n` milliseconds.
+    /// Converts `n` milliseconds.
     #[must_use]
     pub const fn from_millis(n: u64) -> Self {
         Self(n.saturating_mul(1_000))
     }
 
-    /// `n` seconds.
+    /// Converts `n` seconds.
     #[must_use]
     pub const fn from_secs(n: u64) -> Self {
         Self(n.saturating_mul(1_000_000))
     }
 
-    /// The sum, or the greatest value there is.
+    /// Returns the sum, at most `u64::MAX`.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference, or zero where `other` is greater.
+    /// Returns the difference, 0 where `other` is greater.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// `n` times this, or the greatest value there is.
+    /// Returns the product, at most `u64::MAX`.
     #[must_use]
     pub const fn times(self, n: u64) -> Self {
-        // To find out whether a product is too great is much slower than to multiply, on wasm.
+        // On wasm, an overflow check is much slower than the multiplication: factors below 2³² need none.
         if (self.0 | n) >> 32 == 0 { Self(self.0.wrapping_mul(n)) } else { Self(self.0.saturating_mul(n)) }
     }
 
-    /// Whole milliseconds, rounded up: a wait of this many is never too short.
+    /// Returns whole milliseconds, rounded up: a wait of this length is never too short.
     #[must_use]
     pub const fn to_millis_ceil(self) -> u64 {
         self.0.div_ceil(1_000)
     }
 
-    /// Whole seconds, rounded up: a wait of this many is never too short.
+    /// Returns whole seconds, rounded up: a wait of this length is never too short.
     #[must_use]
     pub const fn to_secs_ceil(self) -> u64 {
         self.0.div_ceil(1_000_000)
@@ -62,7 +62,7 @@ impl From<Micros> for Duration {
     }
 }
 
-/// A number of tokens in a bucket, or that a request costs.
+/// Tokens in a bucket, or the tokens that a request costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tokens(pub u64);
 

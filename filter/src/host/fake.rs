@@ -6,7 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cell::RefCell;
 
-use super::{Buffer, Headers, Level, Refused};
+use super::{Buffer, Headers, HostError, Level};
 use crate::worker::Contexts;
 use crate::{pairs, redis::framing};
 
@@ -215,8 +215,8 @@ fn record(call: impl FnOnce(u32) -> Call) {
     });
 }
 
-fn done(is_done: bool) -> Result<(), Refused> {
-    if is_done { Ok(()) } else { Err(Refused(core::num::NonZeroU32::MIN)) }
+fn done(is_done: bool) -> Result<(), HostError> {
+    if is_done { Ok(()) } else { Err(HostError(core::num::NonZeroU32::MIN)) }
 }
 
 pub(crate) fn log(_level: Level, line: &str) {
@@ -231,7 +231,7 @@ pub(crate) fn environment() -> Vec<u8> {
     Vec::new()
 }
 
-pub(crate) fn set_effective_context(context: u32) -> Result<(), Refused> {
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
     with(|state| {
         let is_live = state.live.contains(&context);
         if is_live {
@@ -241,7 +241,7 @@ pub(crate) fn set_effective_context(context: u32) -> Result<(), Refused> {
     })
 }
 
-pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), Refused> {
+pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
     record(|_| Call::SetTickPeriod(milliseconds));
     Ok(())
 }
@@ -252,7 +252,7 @@ pub(crate) fn buffer(buffer: Buffer, size: usize) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn replace_buffer(buffer: Buffer, _size: usize, bytes: &[u8]) -> Result<(), Refused> {
+pub(crate) fn replace_buffer(buffer: Buffer, _size: usize, bytes: &[u8]) -> Result<(), HostError> {
     with(|state| state.buffers.insert(buffer as u32, bytes.to_vec()));
     Ok(())
 }
@@ -271,7 +271,7 @@ pub(crate) fn header(map: Headers, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-pub(crate) fn set_header(_headers: Headers, name: &str, value: &str) -> Result<(), Refused> {
+pub(crate) fn set_header(_headers: Headers, name: &str, value: &str) -> Result<(), HostError> {
     record(|context| Call::SetHeader(context, name.to_owned(), value.to_owned()));
     Ok(())
 }
@@ -281,17 +281,17 @@ pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
     (path == ["plugin_root_id"]).then(root_id).flatten()
 }
 
-pub(crate) fn set_property(name: &str, _value: &str) -> Result<(), Refused> {
+pub(crate) fn set_property(name: &str, _value: &str) -> Result<(), HostError> {
     record(|context| Call::SetProperty(context, name.to_owned()));
     Ok(())
 }
 
-pub(crate) fn resume_request() -> Result<(), Refused> {
+pub(crate) fn resume_request() -> Result<(), HostError> {
     record(Call::Resume);
     Ok(())
 }
 
-pub(crate) fn resume_response() -> Result<(), Refused> {
+pub(crate) fn resume_response() -> Result<(), HostError> {
     record(Call::ResumeResponse);
     Ok(())
 }
@@ -302,12 +302,12 @@ pub(crate) fn send_local_response(
     _headers: &[u8],
     _body: &str,
     _grpc_status: Option<u32>,
-) -> Result<(), Refused> {
+) -> Result<(), HostError> {
     record(|context| Call::Answer(context, status.into()));
     Ok(())
 }
 
-pub(crate) fn http_call(_cluster: &str, _headers: &[u8], _body: &[u8], _timeout: u32) -> Result<u32, Refused> {
+pub(crate) fn http_call(_cluster: &str, _headers: &[u8], _body: &[u8], _timeout: u32) -> Result<u32, HostError> {
     record(Call::Callout);
     with(|state| {
         state.last_token += 1;
@@ -315,7 +315,7 @@ pub(crate) fn http_call(_cluster: &str, _headers: &[u8], _body: &[u8], _timeout:
     })
 }
 
-pub(crate) fn open_stream(_cluster: &str, service: &str, method: &str) -> Result<u32, Refused> {
+pub(crate) fn open_stream(_cluster: &str, service: &str, method: &str) -> Result<u32, HostError> {
     let token = with(|state| {
         state.last_token += 1;
         state.stream = Some((state.last_token, state.effective));
@@ -333,7 +333,7 @@ pub(crate) fn open_stream(_cluster: &str, service: &str, method: &str) -> Result
 }
 
 /// Sends a message, and runs the bridge's callback of it before it returns.
-pub(crate) fn send(stream: u32, message: &[u8]) -> Result<(), Refused> {
+pub(crate) fn send(stream: u32, message: &[u8]) -> Result<(), HostError> {
     let effective = with(|state| state.effective);
     done(with(|state| state.stream) == Some((stream, effective)))?;
     let mut framed = Vec::new();
@@ -345,22 +345,22 @@ pub(crate) fn send(stream: u32, message: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-pub(crate) fn cancel_stream(stream: u32) -> Result<(), Refused> {
+pub(crate) fn cancel_stream(stream: u32) -> Result<(), HostError> {
     with(|state| state.stream = None);
     record(|_| Call::CancelStream(stream));
     Ok(())
 }
 
-pub(crate) fn close_stream(stream: u32) -> Result<(), Refused> {
+pub(crate) fn close_stream(stream: u32) -> Result<(), HostError> {
     record(|_| Call::CloseStream(stream));
     Ok(())
 }
 
-pub(crate) fn register_queue(_name: &str) -> Result<u32, Refused> {
+pub(crate) fn register_queue(_name: &str) -> Result<u32, HostError> {
     Ok(QUEUE)
 }
 
-pub(crate) fn enqueue(_queue: u32) -> Result<(), Refused> {
+pub(crate) fn enqueue(_queue: u32) -> Result<(), HostError> {
     with(|state| state.queued += 1);
     record(|_| Call::Enqueue);
     Ok(())
@@ -373,10 +373,10 @@ pub(crate) fn dequeue(_queue: u32) -> Option<Vec<u8>> {
     })
 }
 
-pub(crate) fn define_counter(_name: &str) -> Result<u32, Refused> {
+pub(crate) fn define_counter(_name: &str) -> Result<u32, HostError> {
     Ok(1)
 }
 
-pub(crate) fn increment(_counter: u32, _gained: i64) -> Result<(), Refused> {
+pub(crate) fn increment(_counter: u32, _gained: i64) -> Result<(), HostError> {
     Ok(())
 }

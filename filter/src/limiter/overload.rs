@@ -224,6 +224,6 @@ impl Limiter {
 
     fn call_of(&self, check: &Check) -> crate::redis::Call {
         let call = check.call(&self.scripts);
-        if check.takes_slots() { call.heeded() } else { call }
+        if check.takes_slots() { call.tracked() } else { call }
     }
 }

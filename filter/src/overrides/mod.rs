@@ -1,10 +1,10 @@
-//! What operators say at run time, without a redeploy: a limit, or one key of it, is blocked, unlimited, off, in
-//! shadow mode, or has another rate, quota or window.
+//! Overrides: settings that operators change at run time, without a redeploy. An override makes a limit, or one of its
+//! keys, blocked, unlimited, off or shadowed, or replaces its rate, quota or window.
 //!
-//! It is written to the Redis hash `{prefix}overrides`, by `weir limits set` or by anything else. A field is a
-//! limit's name (`per_user`), or what follows the prefix in a bucket's key (`per_user:alice`); a value is a
-//! [`Setting`]. Each worker reads the hash again and again, see [`Refresh`]. What it cannot read is ignored, counted
-//! and warned about once; while Redis is away, the last overrides stay in force until they expire.
+//! Overrides are stored in the Redis hash `{prefix}overrides`, written by `weir limits set` or any other client. A
+//! field is a limit's name (`per_user`), or a bucket's key without the prefix (`per_user:alice`); a value is a
+//! [`Setting`]. Each worker reads the hash at an interval, see [`Refresh`]. A malformed override is ignored, counted
+//! and logged once. While Redis is unavailable, the last overrides stay in force until they expire.
 
 mod page;
 mod refresh;
@@ -18,10 +18,10 @@ use alloc::string::String;
 use crate::table::Keyed;
 use crate::units::Micros;
 
-/// The most overrides that a worker keeps; of more, it keeps any so many.
+/// Overrides that a worker keeps, at most. If the hash has more, which of them are kept is unspecified.
 pub const MAX_ENTRIES: usize = 10_000;
 
-/// The key of the Redis hash.
+/// Returns the key of the Redis hash.
 #[must_use]
 pub fn hash_key(key_prefix: &str) -> String {
     format!("{key_prefix}overrides")
@@ -30,20 +30,21 @@ pub fn hash_key(key_prefix: &str) -> String {
 /// An override in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
-    /// What holds in place of the configuration.
+    /// The ruling in place of the configuration.
     pub ruling: Ruling,
-    /// Until when, by the worker's clock: always ahead of the `now` it was asked for at. `None`: until it is unset.
+    /// End by the worker's clock, always after the `now` of [`Overrides::of`]. `None`: no end until it is unset.
     pub until: Option<Micros>,
 }
 
-/// The overrides that a worker knows of.
+/// The overrides that a worker has read from Redis.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// Length of the key prefix, in bytes.
     prefix: usize,
     entries: Keyed<Entry>,
 }
 
-/// A setting, and when it ends by the worker's clock.
+/// A setting, and its end by the worker's clock.
 #[derive(Debug, Clone)]
 struct Entry {
     setting: Setting,
@@ -55,10 +56,10 @@ impl Overrides {
         Self { prefix: key_prefix.len(), entries: Keyed::default() }
     }
 
-    /// What is in force at `now` for the bucket at `bucket_key`, of the limit named `limit`: what is said of the key,
-    /// or else what is said of the limit.
+    /// Returns the override in force at `now` for the bucket at `bucket_key` of the limit named `limit`: the key's own
+    /// override, or else the limit's.
     ///
-    /// Takes constant time and allocates nothing; without any overrides, it is one branch.
+    /// Takes constant time and allocates nothing. Without any overrides, it costs one branch.
     #[must_use]
     pub fn of(&self, now: Micros, limit: &str, bucket_key: &[u8]) -> Option<Override> {
         if self.entries.is_empty() {
@@ -68,13 +69,13 @@ impl Overrides {
         of_key.or_else(|| self.in_force(now, limit.as_bytes()))
     }
 
-    /// How many there are, expired ones included that nobody has looked for since.
+    /// Returns the number of overrides, including expired ones that the next refresh removes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no overrides.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -86,7 +87,7 @@ impl Overrides {
         is_in_force.then(|| Override { ruling: setting.ruling.clone(), until: *until })
     }
 
-    fn says_the_same_as(&self, other: &Self) -> bool {
+    fn has_same_settings_as(&self, other: &Self) -> bool {
         self.entries.len() == other.entries.len()
             && self
                 .entries
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_key_goes_before_what_is_said_of_its_limit() {
+    fn an_override_of_a_key_goes_before_one_of_its_limit() {
         let overrides = overrides(&[("per_user", "blocked", None), ("per_user:alice", "unlimited", None)]);
         assert_eq!(ruling(&overrides, "weir:per_user:alice"), Some(Ruling::Unlimited));
         assert_eq!(ruling(&overrides, "weir:per_user:bob"), Some(Ruling::Blocked));
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_holds_until_it_expires_and_then_the_wider_one_does() {
+    fn when_an_override_of_a_key_expires_the_override_of_its_limit_holds() {
         let overrides = overrides(&[("per_user", "shadow", None), ("per_user:alice", "blocked", Some(NOW))]);
         let of_alice = |now| overrides.of(now, "per_user", b"weir:per_user:alice");
         let before = of_alice(NOW.minus(Micros(1)));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_prefix_is_nobodys() {
+    fn a_key_with_another_prefix_has_no_override() {
         let overrides = overrides(&[("per_user:alice", "off", None)]);
         assert_eq!(ruling(&overrides, "we"), None);
         assert_eq!(ruling(&overrides, ""), None);

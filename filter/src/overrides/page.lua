@@ -1,13 +1,12 @@
--- Reads one page of the overrides, however large the hash is, and changes nothing.
+-- Overrides page script: reads one page of the overrides hash, at most about 16 KiB. Read-only.
 --
 -- KEYS: the hash of overrides.
--- ARGV: HSCAN's cursor; the field after which to go on within what HSCAN gives there ('': from its start); and a
---       number that tells this call from others.
--- Returns that number, the µs of this Redis' clock, how many overrides there are, the next call's first two
--- arguments ('0' and '': there is no next page), then fields and values. What is longer than an override can be is
--- cut to one byte more than that.
+-- ARGV: HSCAN's cursor; the last field already read of that cursor's result ('': none); a serial number.
+-- Returns the serial number, this Redis' clock in µs since 1970, the number of fields in the hash, the next page's
+-- cursor and last field ('0' and '' after the last page), then fields and values in turn. Fields and values above the
+-- maximal length are cut to one byte more than the maximum: the reader rejects them.
 local MAX_FIELD, MAX_VALUE, MAX_PAGE, COUNT = 256, 256, 16384, 100
--- Redis' own framing of two strings.
+-- Bytes of RESP framing for two strings.
 local OVERHEAD = 32
 
 local time = redis.call('TIME')
@@ -22,7 +21,8 @@ for i = 1, #scanned[2], 2 do
   end
 end
 if size > MAX_PAGE then
-  -- Of a small hash, HSCAN gives everything at once. Sorted, so that no change in between can hide a field that stays.
+  -- HSCAN returns all of a small hash at once. Sorting keeps the paging stable: a field that is added or removed
+  -- between two pages hides no other field.
   table.sort(entries, function(a, b) return a[1] < b[1] end)
 end
 

@@ -1,4 +1,4 @@
-//! One page of the hash: the call that reads it, and what its reply says.
+//! Page of the overrides hash: the call that reads it, and its reply.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -7,48 +7,48 @@ use alloc::vec::Vec;
 use crate::redis::{Call, Reply, Script, lua};
 use crate::units::Micros;
 
-/// Returns the page at a [`Position`]; see there.
+/// Lua script that returns the page at a [`Position`]; `page.lua` documents its arguments and its reply.
 pub(super) const SCRIPT: &str = lua!(include_str!("page.lua"));
 
 /// The longest cursor: a `u64` in decimal.
 const MAX_CURSOR: usize = 20;
 
-/// Where a page starts.
+/// Start of a page: HSCAN's cursor, and the last field already read of that cursor's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     cursor: Vec<u8>,
     after: Vec<u8>,
 }
 
-/// What Redis said.
+/// Reply of the script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
-    /// Which call this answers.
+    /// Serial number of the call.
     pub(super) serial: u32,
-    /// Since 1970, by Redis' clock.
+    /// Redis' clock, since 1970.
     pub(super) now: Micros,
-    /// Fields of the whole hash.
+    /// Number of fields in the whole hash.
     pub(super) total: u64,
-    /// Where the next page starts; `None` after the last.
+    /// Start of the next page; `None` after the last page.
     pub(super) next: Option<Position>,
-    /// Fields and values.
+    /// Fields and values of this page.
     pub(super) entries: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// A reply that the script does not give.
+/// A malformed reply of the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a page of overrides, found {found} that is none")]
+#[error("expected a page of overrides, found a malformed reply: {found}")]
 pub struct MalformedPage {
     found: &'static str,
 }
 
 impl Position {
-    /// The first page's.
+    /// Start of the first page.
     pub(super) fn start() -> Self {
         Self { cursor: b"0".to_vec(), after: Vec::new() }
     }
 
-    /// The call that reads the page; its reply repeats `serial`.
+    /// Returns the call that reads the page; its reply repeats `serial`.
     pub(super) fn call(&self, script: &Arc<Script>, hash_key: &str, serial: u32) -> Call {
         Call::script(script, &[hash_key], &[&self.cursor[..], &self.after, serial.to_string().as_bytes()])
     }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_is_refused() {
+    fn a_malformed_page_is_refused() {
         let cut_short = Reply::Array(vec![Reply::Integer(7), Reply::Integer(5)]);
         let of_another_kind = [Reply::Nil, Reply::Integer(1), bulk("0"), cut_short];
         let odd = reply("0", "", &["per_user"]);

@@ -1,8 +1,8 @@
-//! Reads the overrides again and again, over the connection that the checks have.
+//! Refresh: reads the overrides at an interval, over the connection of the checks.
 //!
-//! It is asleep until the worker's first request, so that a context that serves none never connects. From then on,
-//! every interval is a round: the hash is read page by page, one call at a time, and what was read takes the place of
-//! what was known when the last page has come. A round that fails changes nothing.
+//! Refreshing starts with the worker's first request, so that a context without requests never connects. From then on,
+//! one round runs per interval: it reads the hash page by page, one call at a time, and replaces the known overrides
+//! once the last page has arrived. A failed round changes nothing.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -20,16 +20,18 @@ use crate::descriptor::key_hash;
 use crate::redis::{Call, Failure, Reply, Script, script};
 use crate::units::Micros;
 
-/// Pages of one round. Reached only where most of a hash's fields were deleted, and then next to empty.
+/// Pages of one round, at most. Reached only where most of a hash's fields were deleted, so that pages are nearly
+/// empty.
 const MAX_PAGES: u32 = 2_000;
-/// Malformed entries that are warned about one by one.
+/// Malformed entries that get a warning of their own, at most.
 const MAX_NAMED: usize = 64;
-/// Until a call without an answer is given up. Its budget is less, so that this is not known to happen.
+/// Time after which a call without a reply is given up. The call's own timeout is shorter, so this is not known to
+/// happen.
 const GIVE_UP: Micros = Micros::from_secs(30);
-/// While nothing is known yet, a round that failed is tried again after this part of the interval.
+/// Before the first successful round, a failed round is repeated after the interval divided by this number.
 const FIRST_RETRY: u64 = 10;
 
-/// One worker's reader of the overrides.
+/// Reads the overrides for one worker.
 #[derive(Debug)]
 pub struct Refresh {
     script: Arc<Script>,
@@ -42,23 +44,25 @@ pub struct Refresh {
     overrides: Overrides,
     is_loaded: bool,
     round: Round,
-    /// What has been warned about, and is still there as far as is known.
+    /// Hashes of the malformed entries of the last round that have been warned about.
     warned: Vec<u64>,
+    /// Malformed entries of the last round without a warning of their own.
     unnamed: u64,
+    /// Whether the last round left out overrides beyond [`MAX_ENTRIES`].
     is_truncated: bool,
 }
 
 #[derive(Debug)]
 enum Phase {
-    Asleep,
+    /// No request has arrived yet.
+    Idle,
     /// A call is due at this instant.
     Due(Micros, Position),
-    BucketCheck {
-        give_up_at: Micros,
-    },
+    /// A call waits for its reply.
+    InFlight { give_up_at: Micros },
 }
 
-/// What has been read so far.
+/// Results of the current round so far.
 #[derive(Debug, Default)]
 struct Round {
     overrides: Overrides,
@@ -67,52 +71,50 @@ struct Round {
     unnamed: u64,
 }
 
-/// Something that came of a page.
+/// Effect of a page on the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Others than before are in force: what was concluded from those no longer holds.
+    /// The overrides in force have changed: results derived from the old ones are stale.
     Changed,
-    /// To be counted, and to be logged as a warning: it is not told again until it changes.
+    /// Counted, and logged as a warning: not reported again until it changes.
     Ignored(Ignored),
 }
 
-/// What an operator meant and does not get.
+/// Overrides that are ignored, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
-    /// An entry that is none.
-    #[error("an override is ignored, of a field whose hash is {field_hash}: {expected}; `weir limits list` shows it")]
+    /// An entry with a malformed value.
+    #[error("override ignored (field hash {field_hash}): {expected}; `weir limits list` shows the override")]
     Malformed {
-        /// The hash of its field, which may be a client's key: see [`key_hash`].
+        /// Hash of the entry's field, which may be a client's key: see [`key_hash`].
         field_hash: String,
-        /// The value that was expected in place of its own.
+        /// Text of the error, without the value.
         expected: String,
     },
-    /// An empty field, or one longer than any key.
-    #[error(
-        "an override is ignored, of a field whose hash is {field_hash}: expected a limit's name or a key of 1 to \
-         {MAX_FIELD} bytes"
-    )]
+    /// An empty field, or a field longer than any key.
+    #[error("override ignored (field hash {field_hash}): expected a limit's name or a key of 1 to {MAX_FIELD} bytes")]
     Field {
-        /// The hash of the field, or of its beginning.
+        /// Hash of the field, or of its first bytes where the field is too long.
         field_hash: String,
     },
-    /// Many more malformed entries.
-    #[error("{0} more overrides are ignored: expected settings, found none")]
+    /// Number of malformed entries beyond those with a warning of their own.
+    #[error("{0} more overrides ignored: malformed values")]
     Others(u64),
     /// More overrides than a worker keeps.
-    #[error("some overrides are ignored: expected at most {MAX_ENTRIES}, found {found}")]
+    #[error("some overrides ignored: expected at most {MAX_ENTRIES}, found {found}")]
     TooMany {
-        /// Fields in the hash.
+        /// Number of fields in the hash.
         found: u64,
     },
-    /// A reply that is no page. CachedReply each time.
-    #[error("overrides are not refreshed: {0}")]
+    /// A malformed page. Reported every time.
+    #[error("overrides not refreshed: {0}")]
     Reply(#[from] MalformedPage),
 }
 
 impl Refresh {
-    /// Knows of no overrides yet, and is asleep. `interval` is from the end of a round to the start of the next, less
-    /// up to a quarter; `seed` decides by how much, so that workers do not march in step: give each another.
+    /// Creates an idle reader without overrides. `interval` is the time from the end of a round to the start of the
+    /// next, less a jitter of up to a quarter. `seed` varies the jitter: give each worker a different seed, so that
+    /// workers do not read at the same time.
     #[must_use]
     pub fn new(key_prefix: &str, interval: Micros, seed: u64) -> Self {
         Self {
@@ -121,7 +123,7 @@ impl Refresh {
             interval,
             seed,
             serial: 0,
-            phase: Phase::Asleep,
+            phase: Phase::Idle,
             overrides: Overrides::new(key_prefix),
             is_loaded: false,
             round: Round::default(),
@@ -132,29 +134,28 @@ impl Refresh {
         }
     }
 
-    /// A request has come: the first one wakes it up.
+    /// Handles a request: the first one starts the first round.
     pub fn wake(&mut self, now: Micros) {
-        if matches!(self.phase, Phase::Asleep) {
+        if matches!(self.phase, Phase::Idle) {
             self.phase = Phase::Due(now, Position::start());
         }
     }
 
-    /// The overrides as they are known now.
+    /// Returns the overrides of the last successful round.
     #[must_use]
     pub fn overrides(&self) -> &Overrides {
         &self.overrides
     }
 
-    /// Whether a whole round has succeeded.
+    /// Returns whether a round has succeeded.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.is_loaded
     }
 
-    /// The call that is due, if one is. What comes of it, or why it could not be made, goes to
-    /// [`handle`](Self::handle).
+    /// Returns the call that is due, if any. Pass its reply or failure to [`handle`](Self::handle).
     pub fn due(&mut self, now: Micros) -> Option<Call> {
-        if let Phase::BucketCheck { give_up_at } = self.phase
+        if let Phase::InFlight { give_up_at } = self.phase
             && now >= give_up_at
         {
             self.phase = Phase::Due(now, Position::start());
@@ -168,27 +169,27 @@ impl Refresh {
         }
         self.serial = self.serial.wrapping_add(1);
         let call = position.call(&self.script, &self.hash_key, self.serial);
-        self.phase = Phase::BucketCheck { give_up_at: now.plus(GIVE_UP) };
+        self.phase = Phase::InFlight { give_up_at: now.plus(GIVE_UP) };
         Some(call)
     }
 
-    /// When [`due`](Self::due) has something to do, if at all.
+    /// Returns the time at which [`due`](Self::due) has work, if any.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         match self.phase {
-            Phase::Asleep => None,
+            Phase::Idle => None,
             Phase::Due(at, _) => Some(at.max(now)),
-            Phase::BucketCheck { give_up_at } => Some(give_up_at.max(now)),
+            Phase::InFlight { give_up_at } => Some(give_up_at.max(now)),
         }
     }
 
-    /// What came of the call that was due.
+    /// Handles the reply or the failure of the call that was due.
     pub fn handle(&mut self, now: Micros, result: Result<Reply, Failure>) -> Vec<Event> {
-        if !matches!(self.phase, Phase::BucketCheck { .. }) {
+        if !matches!(self.phase, Phase::InFlight { .. }) {
             return Vec::new();
         }
         match result.map(Page::read) {
-            // Of a call that was given up.
+            // The reply to a call that was given up.
             Ok(Ok(page)) if page.serial != self.serial => Vec::new(),
             Ok(Ok(page)) => self.take(now, page),
             Ok(Err(malformed)) => {
@@ -204,14 +205,14 @@ impl Refresh {
 
     fn fail(&mut self, now: Micros) {
         let parts = if self.is_loaded { 1 } else { FIRST_RETRY };
-        self.rest(now, Micros(self.interval.0.checked_div(parts).unwrap_or_default()));
+        self.schedule(now, Micros(self.interval.0.checked_div(parts).unwrap_or_default()));
     }
 
-    fn rest(&mut self, now: Micros, span: Micros) {
+    fn schedule(&mut self, now: Micros, span: Micros) {
         self.round = Round::default();
         let slack = (span.0 / 4).saturating_add(1);
-        let stray = mixed(self.seed, self.serial).checked_rem(slack).unwrap_or_default();
-        self.phase = Phase::Due(now.plus(span.minus(Micros(stray))), Position::start());
+        let jitter = mixed(self.seed, self.serial).checked_rem(slack).unwrap_or_default();
+        self.phase = Phase::Due(now.plus(span.minus(Micros(jitter))), Position::start());
     }
 
     fn take(&mut self, now: Micros, page: Page) -> Vec<Event> {
@@ -234,7 +235,7 @@ impl Refresh {
         match page.next {
             Some(next) if !is_full => self.phase = Phase::Due(now, next),
             next => {
-                // A full round whose last page this was has seen everything.
+                // A round that fills up on its last page has read every field.
                 let is_truncated = is_full && (next.is_some() || page.total > MAX_ENTRIES as u64);
                 self.finish(now, is_truncated.then_some(page.total), &mut events);
             }
@@ -242,7 +243,7 @@ impl Refresh {
         events
     }
 
-    /// The warning, unless it was given before. Redis may tell of an entry twice in one round.
+    /// Returns the warning unless it was given before. HSCAN may return an entry twice in one round.
     fn once(&mut self, field: &[u8], value: &[u8], ignored: Ignored) -> Option<Ignored> {
         let mut hasher = SipHasher13::new();
         (field, value).hash(&mut hasher);
@@ -263,7 +264,8 @@ impl Refresh {
         Some(ignored)
     }
 
-    /// `truncated_of` is how many there are, where not all were kept.
+    /// Ends a round: replaces the overrides. `truncated_of` is the number of fields in the hash, where not all were
+    /// kept.
     fn finish(&mut self, now: Micros, truncated_of: Option<u64>, events: &mut Vec<Event>) {
         let Round { overrides, malformed, unnamed, .. } = mem::take(&mut self.round);
         if unnamed > self.unnamed {
@@ -272,7 +274,7 @@ impl Refresh {
         if let Some(found) = truncated_of.filter(|_| !self.is_truncated) {
             events.push(Event::Ignored(Ignored::TooMany { found }));
         }
-        if !overrides.says_the_same_as(&self.overrides) {
+        if !overrides.has_same_settings_as(&self.overrides) {
             events.push(Event::Changed);
         }
         self.warned = malformed;
@@ -280,7 +282,7 @@ impl Refresh {
         self.is_truncated = truncated_of.is_some();
         self.overrides = overrides;
         self.is_loaded = true;
-        self.rest(now, self.interval);
+        self.schedule(now, self.interval);
     }
 }
 

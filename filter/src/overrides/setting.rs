@@ -1,4 +1,4 @@
-//! One override as it is written in Redis.
+//! Setting: the value of one override, as it is stored in Redis.
 
 use alloc::borrow::ToOwned;
 use alloc::fmt;
@@ -11,69 +11,69 @@ use crate::config::{self, ConfigError};
 use crate::limit::Replacement;
 use crate::units::Micros;
 
-/// The longest field, in bytes: no key of a bucket is longer without its prefix.
+/// Longest field, in bytes: no bucket key without its prefix is longer.
 pub const MAX_FIELD: usize = 256;
-/// The longest value, in bytes.
+/// Longest value, in bytes.
 pub const MAX_VALUE: usize = 256;
 
-/// The end of the year 9999: later ones are milliseconds that somebody took for seconds.
+/// The end of the year 9999, in seconds since 1970. Larger numbers are milliseconds given by mistake.
 const MAX_UNTIL: u64 = 253_402_300_799;
-/// The most bytes of a value that an error repeats.
+/// Bytes of a value that an error repeats, at most.
 const MAX_SHOWN: usize = 60;
 
 const WORDS: &str = "unlimited, blocked, shadow or off";
 
-/// What holds in place of what is configured.
+/// Effect of an override on a limit, in place of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
-    /// Every request is admitted, and nothing is asked or spent.
+    /// Every request is admitted, without a check in Redis and without spending tokens.
     Unlimited,
-    /// Every request is denied, and nothing is asked or spent.
+    /// Every request is denied, without a check in Redis and without spending tokens.
     Blocked,
-    /// The limit is in shadow mode: decided and counted, never enforced.
+    /// The limit is in shadow mode: checked and counted, never enforced.
     Shadow,
-    /// The limit does not exist.
+    /// The limit is not checked, as if it were not configured.
     Off,
-    /// Each of these takes the place of the limit's own window of its kind. At least one, of each kind one at most.
+    /// Each window replaces the limit's configured window of the same kind. At least one, and at most one of each kind.
     Algorithms(Rc<[Replacement]>),
 }
 
-/// A ruling, and until when it holds.
+/// A ruling and its end.
 ///
-/// In Redis it is a bare word, `blocked`, or JSON: `{"is": "blocked", "until": 1795132800}`, or
+/// The value in Redis is a bare word, `blocked`, or JSON: `{"is": "blocked", "until": 1795132800}`, or
 /// `{"token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}`; also `sliding_window`,
-/// `fixed_window`, `quota` and `concurrency`, each with the fields, forms and bounds of a limit's own.
+/// `fixed_window`, `quota` and `concurrency`, each with the fields, forms and bounds of the configuration's windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// What holds.
+    /// The effect on the limit.
     pub ruling: Ruling,
-    /// Seconds since 1970 by Redis' clock. `None`: until it is unset.
+    /// End in seconds since 1970, by Redis' clock. `None`: no end until it is unset.
     pub until: Option<u64>,
 }
 
-/// Why a value is no setting. What it repeats of the value is short, and printable ASCII.
+/// Error of a malformed setting. It repeats at most 60 bytes of the value, as printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
-    /// More bytes than a setting has.
+    /// The value has more than [`MAX_VALUE`] bytes.
     #[error("expected a value of at most {MAX_VALUE} bytes, found a longer one")]
     TooLong,
-    /// Another value than this place takes.
+    /// A part of the value is missing or has an unexpected form.
     #[error("{place}expected {expected}, found {found}")]
     Unexpected {
-        /// Where in the value: `until: `, or nothing for the whole.
+        /// The part, with a separator: `until: `; empty for the whole value.
         place: &'static str,
-        /// What this place takes.
+        /// The forms that the part can have.
         expected: &'static str,
-        /// What is there.
+        /// The part as found.
         found: String,
     },
-    /// An unknown field, or a window that cannot be: the first thing that is wrong.
+    /// An unknown field or an invalid window: the first error found.
     #[error("{0}")]
     Window(ConfigError),
 }
 
 impl SettingError {
-    /// The same for a log, where nothing of the value may be repeated.
+    /// Returns the error's text for a log, without any byte of the value.
     #[must_use]
     pub fn expected(&self) -> String {
         match self {
@@ -85,10 +85,10 @@ impl SettingError {
 }
 
 impl Setting {
-    /// Reads a value of the hash.
+    /// Parses a value of the hash.
     ///
     /// # Errors
-    /// Where it is none; see the type for its forms.
+    /// If the value has none of the forms that [`Setting`] lists.
     pub fn parse(value: &[u8]) -> Result<Self, SettingError> {
         if value.len() > MAX_VALUE {
             return Err(SettingError::TooLong);
@@ -109,7 +109,7 @@ impl Setting {
         }
     }
 
-    /// Whether it no longer holds at `now`, in microseconds since 1970 by Redis' clock.
+    /// Returns whether the setting has ended at `now`, in microseconds since 1970 by Redis' clock.
     #[must_use]
     pub fn is_over(&self, now: Micros) -> bool {
         self.until.is_some_and(|until| Micros::from_secs(until) <= now)
@@ -148,7 +148,7 @@ impl Ruling {
         }
     }
 
-    /// Its word; of windows the kind of the first.
+    /// Returns the ruling's word; for windows, the kind of the first.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -172,7 +172,7 @@ fn unexpected(place: &'static str, expected: &'static str, found: &Value) -> Set
     SettingError::Unexpected { place, expected, found }
 }
 
-/// A text of somebody else's for a log line.
+/// Formats untrusted text for an error: at most 60 bytes, as printable ASCII.
 fn shown(text: &[u8]) -> String {
     let more = if text.len() > MAX_SHOWN { "..." } else { "" };
     let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// The windows of an override.
+    /// Returns the windows of an override.
     fn windows(value: &str) -> Vec<Replacement> {
         match parse(value).unwrap().ruling {
             Ruling::Algorithms(windows) => windows.to_vec(),
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    /// The windows of a limit that is configured with these.
+    /// Returns the algorithms of a configured limit with this window.
     fn configured(window: &str) -> Result<Vec<Algorithm>, String> {
         let limit = format!(r#"{{"name": "a", "descriptor": [], "windows": [{window}]}}"#);
         let config = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limit}]}}"#);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_may_be_any_that_a_limit_may_have() {
+    fn a_rate_has_the_bounds_of_a_configured_rate() {
         for (value, fill_time) in [
             (r#"{"token_bucket": {"max_tokens": 1, "fill_interval": "0.05s"}}"#, Micros(50_000)),
             (
@@ -247,13 +247,13 @@ mod tests {
             r#"{"quota": {"max_requests": 10, "unit": "month"}, "concurrency": {"max_requests": 3, "lease": "5s"},
                 "token_bucket": {"max_tokens": 1, "fill_interval": "60s"}}"#,
         );
-        let told: Vec<_> = set.iter().map(|window| (window.algorithm.kind().name(), window.inherits)).collect();
-        assert_eq!(told, [("token_bucket", false), ("quota", true), ("concurrency", false)]);
+        let kinds: Vec<_> = set.iter().map(|window| (window.algorithm.kind().name(), window.inherits)).collect();
+        assert_eq!(kinds, [("token_bucket", false), ("quota", true), ("concurrency", false)]);
     }
 
-    /// One reader for both: a hundred forms, of which some are wrong.
+    /// Compares overrides with configured limits, for some hundred valid and invalid windows.
     #[test]
-    fn an_override_takes_whatever_a_limits_own_window_takes_and_refuses_what_it_refuses() {
+    fn an_override_accepts_exactly_the_windows_that_a_configured_limit_accepts() {
         let numbers = ["0", "1", "20.0", "4294967295", "4294967296", "4294967297", "-1", "1.5", "\"5\"", "null"];
         let times =
             ["60s", "0.05s", "0.000001s", "0.0000001s", "1.000001000s", "0s", "1m", "2251799813s", "9999999999s"];
@@ -275,33 +275,33 @@ mod tests {
                 ));
             }
         }
-        let mut taken = 0;
+        let mut accepted = 0;
         for window in windows_of_all {
             match (configured(&window), parse(&window)) {
                 (Ok(own), Ok(_)) => {
                     let set: Vec<_> = windows(&window).iter().map(|window| window.algorithm).collect();
                     assert_eq!(set, own, "{window}");
-                    taken += 1;
+                    accepted += 1;
                 }
-                (Err(wrong), Err(told)) => {
-                    let first = wrong.lines().next().unwrap();
-                    assert_eq!(format!("limits[0].windows[0].{told}"), first, "{window}");
+                (Err(own), Err(error)) => {
+                    let first = own.lines().next().unwrap();
+                    assert_eq!(format!("limits[0].windows[0].{error}"), first, "{window}");
                 }
                 (own, set) => panic!("{window}: {own:?}, {set:?}"),
             }
         }
-        assert!(taken > 100, "{taken}");
+        assert!(accepted > 100, "{accepted}");
     }
 
     #[test]
-    fn it_is_over_at_the_second_that_it_says() {
+    fn a_setting_ends_at_its_until() {
         let setting = parse(r#"{"is": "off", "until": 100}"#).unwrap();
         assert!(!setting.is_over(Micros(99_999_999)) && setting.is_over(Micros::from_secs(100)));
         assert!(!parse("off").unwrap().is_over(Micros(u64::MAX)));
     }
 
     #[test]
-    fn what_is_no_setting_is_told_where_and_what_was_expected() {
+    fn an_error_names_the_part_what_was_expected_and_what_was_found() {
         let rate = |fields: &str| format!(r#"{{"token_bucket": {fields}}}"#);
         let cases = [
             ("", "expected unlimited, blocked, shadow, off, or a JSON object, found "),

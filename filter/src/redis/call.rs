@@ -1,25 +1,25 @@
-//! One command, encoded once, however often it has to be sent.
+//! Calls and scripts: Redis commands, encoded once even if they are sent twice.
 
 use alloc::{borrow::Cow, string::String, sync::Arc, vec::Vec};
 
 use super::resp::{encode_bulk, encode_bulk_of, encode_header, encode_number};
 
-/// A Lua script, and the name under which Redis caches it.
+/// A Lua script, and the SHA-1 under which Redis caches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
-    /// Its parts, some of which other scripts may have as well.
+    /// Parts of the source; several scripts can share a part.
     source: Vec<Cow<'static, str>>,
     sha1_hex: String,
-    /// `EVALSHA` and its first argument, as bulk strings.
+    /// `EVALSHA` and the SHA-1, encoded as bulk strings.
     by_name: Vec<u8>,
 }
 
-/// SHA-1, which names scripts and nothing else.
+/// Returns the SHA-1 of a script's source.
 pub(crate) const fn sha1(bytes: &[u8]) -> [u8; 20] {
     const_sha1::sha1(bytes).as_bytes()
 }
 
-/// A script of a constant source, whose name is made when the filter is compiled.
+/// Creates a script from a constant source; its SHA-1 is computed at compile time.
 macro_rules! script {
     ($source:expr) => {
         $crate::redis::Script::named(
@@ -31,7 +31,7 @@ macro_rules! script {
 pub(crate) use script;
 
 impl Script {
-    /// Names the script by the SHA-1 of its source, as Redis does.
+    /// Creates a script and computes the SHA-1 of its source.
     #[must_use]
     pub fn new(source: impl Into<Cow<'static, str>>) -> Self {
         let source = source.into();
@@ -39,7 +39,7 @@ impl Script {
         Self::named([source], sha1)
     }
 
-    /// A script of these parts whose SHA-1 is known.
+    /// Creates a script from parts of its source and the SHA-1 of the whole source.
     pub(crate) fn named(parts: impl IntoIterator<Item = Cow<'static, str>>, sha1: [u8; 20]) -> Self {
         let source = parts.into_iter().collect();
         let digit = |digit: u8| char::from_digit(digit.into(), 16);
@@ -50,42 +50,43 @@ impl Script {
         Self { source, sha1_hex, by_name }
     }
 
-    /// The Lua.
+    /// Returns the Lua source.
     #[must_use]
     pub fn source(&self) -> String {
         self.source.concat()
     }
 
-    /// Bytes of the Lua.
+    /// Returns the length of the Lua source in bytes.
     fn source_len(&self) -> usize {
         self.source.iter().fold(0, |sum, part| sum.saturating_add(part.len()))
     }
 
-    /// 40 lowercase hexadecimal digits.
+    /// Returns the SHA-1 as 40 lowercase hexadecimal digits.
     #[must_use]
     pub fn sha1_hex(&self) -> &str {
         &self.sha1_hex
     }
 }
 
-/// A command for Redis, its arguments already encoded.
+/// A command for Redis, with encoded arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     script: Option<Arc<Script>>,
-    /// Bulk strings of a script's keys and arguments, or of the whole command.
+    /// Number of bulk strings in `tail`: a script's keys and arguments, or the whole command.
     parts: usize,
     keys: usize,
-    /// Those bulk strings.
+    /// The bulk strings, encoded.
     tail: Vec<u8>,
-    /// Where in them the keys end.
+    /// Offset in `tail` of the end of the keys.
     keys_end: usize,
-    /// What of its script's reply is its own, where the script takes several calls as one.
+    /// Elements of the reply that belong to this call, where the script can run several calls in one command.
     share: Option<usize>,
-    is_heeded: bool,
+    is_tracked: bool,
 }
 
 impl Call {
-    /// A script on `keys` and `args`, sent as `EVALSHA`, and as `EVAL` where Redis does not have it.
+    /// Creates a script call on `keys` and `args`: sent as `EVALSHA`, and again as `EVAL` where Redis does not have the
+    /// script.
     #[must_use]
     pub fn script(script: &Arc<Script>, keys: &[impl AsRef<[u8]>], args: &[impl AsRef<[u8]>]) -> Self {
         let size = encoded_size(keys).saturating_add(encoded_size(args));
@@ -95,65 +96,67 @@ impl Call {
         call.finish()
     }
 
-    /// The same, written part by part: `keys` keys, then `args` arguments, of about `size` bytes together.
+    /// Starts a script call that is written part by part: `keys` keys, then `args` arguments, of about `size` bytes in
+    /// total.
     #[must_use]
     pub fn write_script(script: &Arc<Script>, keys: usize, args: usize, size: usize) -> CallWriter {
         let parts = keys.saturating_add(args);
         let tail = Vec::with_capacity(parts.saturating_mul(8).saturating_add(size));
         let call =
-            Self { script: Some(Arc::clone(script)), parts, keys, tail, keys_end: 0, share: None, is_heeded: false };
+            Self { script: Some(Arc::clone(script)), parts, keys, tail, keys_end: 0, share: None, is_tracked: false };
         CallWriter { call, to_come: parts, keys_to_come: keys }
     }
 
-    /// Any other command: its name, then its arguments. Never sent a second time.
+    /// Creates a call of any other command: its name, then its arguments. Never sent a second time.
     #[must_use]
     pub fn command(parts: &[impl AsRef<[u8]>]) -> Self {
         let mut tail = Vec::with_capacity(encoded_size(parts));
         parts.iter().for_each(|part| encode_bulk(&mut tail, part.as_ref()));
-        Self { script: None, parts: parts.len(), keys: 0, tail, keys_end: 0, share: None, is_heeded: false }
+        Self { script: None, parts: parts.len(), keys: 0, tail, keys_end: 0, share: None, is_tracked: false }
     }
 
-    /// The same, of a script that can be told of several such calls in one: the keys of each, then the arguments of
-    /// each. It replies with one array, in which so many elements are this call's, or one error in their place; or with
-    /// all of them as integers [packed](crate::redis::Integers) in one string.
+    /// Marks the call as one that can be joined with others of its script in one command: the keys of all calls, then
+    /// the arguments of all calls. The script replies with one array, in which `elements` elements belong to this call,
+    /// or one error in their place; or with all elements as integers [packed](crate::redis::Integers) in one bulk
+    /// string.
     #[must_use]
     pub fn sharing(self, elements: usize) -> Self {
         Self { share: Some(elements), ..self }
     }
 
-    /// The same call, whose outcome is told even after its caller has gone or its time is up: it may take something
-    /// that is then to be given back.
+    /// Marks the call as tracked: its outcome is reported even after its timeout or after it was abandoned. For calls
+    /// that take slots, which the caller must then release.
     #[must_use]
-    pub fn heeded(self) -> Self {
-        Self { is_heeded: true, ..self }
+    pub fn tracked(self) -> Self {
+        Self { is_tracked: true, ..self }
     }
 
-    /// Whether its outcome is told even after its caller has gone.
+    /// Returns whether the call's outcome is reported even after its timeout or after it was abandoned.
     #[must_use]
-    pub fn is_heeded(&self) -> bool {
-        self.is_heeded
+    pub fn is_tracked(&self) -> bool {
+        self.is_tracked
     }
 
-    /// What of the reply is this call's, where others are told of with it.
+    /// Returns the number of reply elements that belong to this call, if it can be [joined](Self::sharing).
     #[must_use]
     pub fn share(&self) -> Option<usize> {
         self.share
     }
 
-    /// Whether one command can tell of both.
+    /// Returns whether one command can carry both calls.
     #[must_use]
     pub fn joins(&self, other: &Self) -> bool {
         let is_same = |(one, other)| Arc::ptr_eq(one, other);
         self.share.is_some() && other.share.is_some() && self.script.iter().zip(&other.script).any(is_same)
     }
 
-    /// Appends the command as it is sent first: a script by its name.
+    /// Appends the command in its first form: a script by its SHA-1.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.encode_head(self.parts, self.keys, out);
         out.extend_from_slice(&self.tail);
     }
 
-    /// Appends one command that tells of all `calls`, which [share](Self::sharing) a reply of one script.
+    /// Appends one command that carries all `calls`, which [share](Self::sharing) the reply of one script.
     pub fn encode_joined<'a>(calls: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
         let Some(first) = calls.clone().next() else { return };
         let sums = calls.clone().fold((0_usize, 0_usize), |(parts, keys), call| {
@@ -165,7 +168,8 @@ impl Call {
         halves.for_each(|(_, args)| out.extend_from_slice(args));
     }
 
-    /// What comes before so many keys and arguments, of which so many are keys; or before the parts of a command.
+    /// Appends the start of a command with `parts` keys and arguments, of which `keys` are keys; or with `parts` parts
+    /// of a command that is not a script.
     fn encode_head(&self, parts: usize, keys: usize, out: &mut Vec<u8>) {
         let Some(script) = &self.script else { return encode_header(out, parts) };
         encode_header(out, parts.saturating_add(3));
@@ -173,7 +177,8 @@ impl Call {
         encode_number(out, u64::try_from(keys).unwrap_or(u64::MAX));
     }
 
-    /// Appends the command as it is sent after `NOSCRIPT`: with its source. Whether it has such a form.
+    /// Appends the command in its form after `NOSCRIPT`, with the script's source. Returns `false` if the call is not a
+    /// script.
     pub fn encode_with_source(&self, out: &mut Vec<u8>) -> bool {
         let Some(script) = &self.script else { return false };
         encode_header(out, self.parts.saturating_add(3));
@@ -184,30 +189,30 @@ impl Call {
         true
     }
 
-    /// The script that it runs.
+    /// Returns the script, if the call runs one.
     pub(super) fn script_of(&self) -> Option<&Arc<Script>> {
         self.script.as_ref()
     }
 
-    /// Whether `NOSCRIPT` can be helped.
+    /// Returns whether the call runs a script, and so can be sent again after `NOSCRIPT`.
     pub(super) fn is_script(&self) -> bool {
         self.script.is_some()
     }
 
-    /// Bytes that [`encode`](Self::encode) appends, a few more at most.
+    /// Returns the number of bytes that [`encode`](Self::encode) appends, or slightly more.
     pub(crate) fn size(&self) -> usize {
         let by_name = self.script.as_ref().map_or(0, |script| script.by_name.len().saturating_add(HEADER));
         self.tail.len().saturating_add(by_name).saturating_add(HEADER)
     }
 
-    /// Bytes that [`encode_with_source`](Self::encode_with_source) appends, a few more at most.
+    /// Returns the number of bytes that [`encode_with_source`](Self::encode_with_source) appends, or slightly more.
     pub(super) fn size_with_source(&self) -> usize {
         let source = self.script.as_ref().map_or(0, |script| script.source_len());
         self.tail.len().saturating_add(source).saturating_add(HEADER.saturating_mul(4))
     }
 }
 
-/// A script call that is being written. Takes nothing but what is written: this runs for each request.
+/// Writer of a script call. Does not allocate beyond the first size estimate: it runs for each request.
 #[derive(Debug)]
 pub struct CallWriter {
     call: Call,
@@ -216,19 +221,19 @@ pub struct CallWriter {
 }
 
 impl CallWriter {
-    /// The next key or argument.
+    /// Appends the next key or argument.
     pub fn bytes(&mut self, bytes: &[u8]) {
         encode_bulk(&mut self.call.tail, bytes);
         self.is_written();
     }
 
-    /// The next argument, in decimal digits.
+    /// Appends the next argument, in decimal digits.
     pub fn number(&mut self, number: u64) {
         encode_number(&mut self.call.tail, number);
         self.is_written();
     }
 
-    /// Counts a part that was written, and notes where the keys end.
+    /// Counts a written part, and records the end of the keys.
     fn is_written(&mut self) {
         self.to_come = self.to_come.saturating_sub(1);
         if self.keys_to_come > 0 {
@@ -237,7 +242,7 @@ impl CallWriter {
         }
     }
 
-    /// The call, once all that was announced is written.
+    /// Returns the call. All announced keys and arguments must have been written.
     #[must_use]
     pub fn finish(self) -> Call {
         debug_assert_eq!(self.to_come, 0, "keys and arguments as announced");
@@ -245,7 +250,7 @@ impl CallWriter {
     }
 }
 
-/// The most that the head of an array or of a bulk string takes.
+/// Longest header of an array or of a bulk string, in bytes.
 const HEADER: usize = 24;
 
 fn encoded_size(parts: &[impl AsRef<[u8]>]) -> usize {
@@ -265,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_script_is_sent_by_its_sha1() {
-        // The example of Redis' own documentation of SCRIPT LOAD.
+        // Example from Redis' documentation of SCRIPT LOAD.
         let script = Arc::new(Script::new("return 'Immabe a cached script'"));
         assert_eq!(script.sha1_hex(), "c664a3bf70bd1d45c4284ffebb65a6f2299bfc9f");
         assert_eq!(
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_a_script_that_takes_several_are_one_command() {
+    fn joinable_calls_of_one_script_are_one_command() {
         let script = Arc::new(Script::new("return 1"));
         let call = |key: &str, arg: &str| Call::script(&script, &[key], &[arg]).sharing(2);
         let (a, b) = (call("ka", "a"), call("kb", "b"));
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_command_has_no_second_form() {
+    fn a_plain_command_has_no_form_with_source() {
         let call = Call::command(&["HGETALL", "weir:overrides"]);
         assert_eq!(sent(&call), "*2\r\n$7\r\nHGETALL\r\n$14\r\nweir:overrides\r\n");
         assert!(!call.encode_with_source(&mut Vec::new()));

@@ -1,12 +1,13 @@
-//! The `callout` transport: HTTP callouts, each with a TCP connection of its own, that carry one call or many.
+//! The `callout` transport: HTTP callouts, each with its own TCP connection, that carry one or more calls.
 //!
-//! The host sends a callout's body as raw TCP and half-closes; Redis answers all of it and closes. The handshake goes
-//! ahead of the commands in the same body. So a refused `AUTH` keeps the commands from running, but a refused
-//! `SELECT` does not: Redis then runs them in database 0, and the calls fail all the same.
+//! The host sends a callout's body as raw TCP and half-closes; Redis answers every command and closes. The body is the
+//! handshake, then the commands. A refused `AUTH` therefore keeps the commands from running. A refused `SELECT` does
+//! not: Redis runs the commands in database 0, and the calls still fail.
 //!
-//! A call that comes alone is sent at once. Calls that come while a callout is under way wait for its end, and go
-//! together in the next one: a connection costs the servers some five times what a call does. They wait for
-//! [`BATCHING_WAIT`] at most, so that a slow network or a lost packet holds nobody up.
+//! A lone call is sent immediately. Calls that arrive while a callout is under way wait for its end and are sent
+//! together in the next callout: a connection costs the servers about five times as much as a call. Calls wait for at
+//! most
+//! [`BATCHING_WAIT`], so that a slow network or a lost packet does not delay them further.
 
 #[cfg(test)]
 mod tests;
@@ -18,53 +19,53 @@ use alloc::vec::Vec;
 use super::handshake::Handshake;
 use super::host_load::HostLoad;
 use super::resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript};
-use super::session::in_flight::{Caller, Given, InFlight};
+use super::session::in_flight::{Caller, Expiry, InFlight};
 use super::{Call, Failure, Reply, SessionConfig, SessionEvent, Ticket, Trouble};
 use crate::units::Micros;
 
-/// Calls in one callout. Each may decide a request within the callback that brings the replies: the proxy's stack must
-/// hold them.
+/// Calls in one callout, at most. Each call can resume a request in the callback with the replies, which uses the
+/// proxy's stack.
 const MAX_CALLS: usize = 128;
-/// The longest that calls wait for the end of a callout that is under way, to go together in the next.
+/// Longest time that calls wait for the end of the callout under way, to be sent together in the next.
 const BATCHING_WAIT: Micros = Micros::from_millis(5);
-/// How long a callout that was answered proves that the cluster has a host.
+/// Time for which an answered callout counts as proof that the cluster has a host.
 const PROOF: Micros = Micros::from_secs(1);
-/// How much longer than its calls a callout lasts: a busy proxy reads a reply late, and whether Redis has run a call is still
-/// to be known.
+/// Time that a callout's timeout adds to the last deadline of its calls: a busy proxy reads a reply late, and the
+/// outcome of tracked calls is still needed.
 const GRACE: Micros = Micros::from_secs(1);
 
-/// One HTTP callout to make.
+/// An HTTP callout to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callout {
-    /// Tells its response from others'.
+    /// Identifies the callout's response.
     pub id: u64,
-    /// The body to `POST`.
+    /// Body of the `POST` request.
     pub body: Vec<u8>,
-    /// The callout's timeout in whole milliseconds: a second more than its last call has. Each call's own is for
-    /// [`Callouts::handle_tick`].
+    /// Timeout of the callout in milliseconds: 1 s after the last deadline of its calls. [`Callouts::handle_tick`]
+    /// enforces the deadline of each call.
     pub timeout_ms: u64,
 }
 
-/// Calls that wait for a callout, and callouts under way. Each callout must end in [`Callouts::handle_response`], or in
-/// [`Callouts::handle_refused`] where it was not made.
+/// State of the `callout` transport: calls that wait, and callouts under way. The host ends each callout with
+/// [`Callouts::handle_response`], or with [`Callouts::handle_refused`] if it did not make the callout.
 #[derive(Debug)]
 pub struct Callouts {
     config: SessionConfig,
-    /// Calls of the next callout, and of those after it.
+    /// Calls of the next callout, and of the callouts after it.
     next: InFlight,
-    /// What is written of the next callout: calls that are sent once more.
+    /// Start of the next callout's body: the handshake, and calls that are sent again.
     body: Vec<u8>,
     under_way: Vec<Batch>,
     last_id: u64,
-    /// Whether one command may tell of several calls. Not of a cluster, after it has refused one.
+    /// Whether one command may carry several calls; `false` after a cluster has refused such a command.
     joins: bool,
     /// Whether no callout may be made: see [`hold`](Self::hold).
     is_held: bool,
-    /// When a callout was last answered.
+    /// Time of the last response with a body.
     answered: Option<Micros>,
-    /// What was due by the last tick is given up at the next one.
+    /// Load of the host. Calls that were due by the last tick are given up at the next tick.
     load: HostLoad,
-    effects: VecDeque<SessionEvent>,
+    events: VecDeque<SessionEvent>,
 }
 
 /// The calls of one callout under way.
@@ -75,18 +76,18 @@ struct Batch {
     calls: InFlight,
 }
 
-/// What came of a callout.
+/// A callout's response, decoded.
 struct Response {
-    /// The replies to its commands, from the first on.
+    /// Replies to the callout's commands, from the first on.
     replies: Vec<Reply>,
-    /// Why the others are missing, if any is.
+    /// Failure of the commands without a reply.
     lost: Failure,
-    /// Worth a warning, if there was none for some time.
+    /// Failure to log as a warning.
     trouble: Option<Trouble>,
 }
 
 impl Callouts {
-    /// None under way.
+    /// Creates the transport, without callouts under way.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         Self {
@@ -99,26 +100,27 @@ impl Callouts {
             is_held: false,
             answered: None,
             load: HostLoad::default(),
-            effects: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
-    /// Takes a call, to be sent in the [next callout](Self::next_callout). It is completed within the timeout and two
-    /// ticks, on a [busy](HostLoad) host within the timeout and ten.
+    /// Submits a call, sent in the [next callout](Self::next_callout). The call is completed within the timeout and two
+    /// ticks, on a [busy](HostLoad) host within the timeout and ten ticks.
     ///
-    /// A call that is [heeded](Call::heeded) and completed with `Timeout` is completed once more: with its reply, however
-    /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
+    /// A [tracked](Call::tracked) call that is completed with `Timeout` is completed a second time: with its reply,
+    /// however late; with `Unavailable` if Redis has not run it and will not; or with another failure if the outcome is
+    /// unknown.
     ///
     /// # Errors
-    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB. Such a call is over: nothing more is heard of it.
+    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB. The call is then over: no event follows.
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         self.submit_until(now.plus(self.config.timeout), ticket, call)
     }
 
-    /// The same, for a call that has to be answered by `deadline`.
+    /// Submits a call with a deadline of its own; otherwise like [`submit`](Self::submit).
     ///
     /// # Errors
-    /// As there.
+    /// Like [`submit`](Self::submit).
     pub fn submit_until(&mut self, deadline: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         if !self.has_room(call.size()) {
             return Err(Failure::Overloaded);
@@ -127,42 +129,41 @@ impl Callouts {
         Ok(())
     }
 
-    /// The same, for a call that is never refused for want of room, and that no request waits for: it has
-    /// [more time](SessionConfig::patient_timeout). The caller bounds how many there are.
+    /// Submits a call that no request waits for, with a [longer timeout](SessionConfig::patient_timeout) and without
+    /// the bounds of [`has_room`](Self::has_room). The caller bounds the number of these calls.
     pub fn submit_reserved(&mut self, now: Micros, ticket: Ticket, call: Call) {
         self.next.wait(ticket, now.plus(self.config.patient_timeout()), call);
     }
 
-    /// Whether a call of so many bytes has room.
+    /// Returns whether there is room for a call of `bytes` bytes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         let under_way = self.under_way.iter().fold(bytes, |sum, batch| sum.saturating_add(batch.calls.bytes()));
         self.in_flight() < self.config.max_in_flight && self.next.has_room(under_way)
     }
 
-    /// Nobody waits for this call any more: its reply is dropped, nothing else; unless it is
-    /// [heeded](Call::heeded), and completed in its time. Whether nothing more is heard of it in either case. One that was
-    /// sent counts until its callout is over.
-    pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
-        if !is_heeded {
+    /// Abandons a call: its reply is dropped. A [tracked](Call::tracked) call that was sent is still completed. Returns
+    /// whether no event follows for the call. A call that was sent counts as in flight until its callout ends.
+    pub fn abandon(&mut self, ticket: Ticket, is_tracked: bool) -> bool {
+        if !is_tracked {
             let is_its =
-                |effect: &SessionEvent| matches!(effect, SessionEvent::Completed { ticket: its, .. } if *its == ticket);
-            self.effects.retain(|effect| !is_its(effect));
+                |event: &SessionEvent| matches!(event, SessionEvent::Completed { ticket: its, .. } if *its == ticket);
+            self.events.retain(|event| !is_its(event));
         }
-        let is_withdrawn = self.next.abandon(ticket);
+        let is_unsent = self.next.abandon(ticket);
         for batch in &mut self.under_way {
             batch.calls.abandon(ticket);
         }
-        is_withdrawn || !is_heeded
+        is_unsent || !is_tracked
     }
 
-    /// The callout to make now, if one is due.
+    /// Returns the callout to make now, if any.
     pub fn next_callout(&mut self, now: Micros) -> Option<Callout> {
         let is_batching = self.under_way.iter().any(|batch| now < batch.started.plus(BATCHING_WAIT));
         if self.is_held || (is_batching && self.next.len() < MAX_CALLS) {
             return None;
         }
-        expire(&mut self.next, self.load.last_tick(), self.load.patient_since(), &mut self.effects);
+        expire(&mut self.next, self.load.last_tick(), self.load.patient_since(), &mut self.events);
         if self.next.len() == 0 {
             return None;
         }
@@ -177,26 +178,26 @@ impl Callouts {
         Some(Callout { id: self.last_id, body, timeout_ms: timeout.to_millis_ceil() })
     }
 
-    /// The host has begun to tell of a callout's end. Until it has [released](Self::release) it, none may be made: it would
-    /// be given the connection of that one, half-closed as it is.
+    /// Holds callouts back until [`release`](Self::release): within the callback for the end of a callout, the host
+    /// would reuse that callout's half-closed connection for a new one.
     pub fn hold(&mut self) {
         self.is_held = true;
     }
 
-    /// The host is through with all that it told of.
+    /// Allows callouts again, once the host has returned from the callback.
     pub fn release(&mut self) {
         self.is_held = false;
     }
 
-    /// The host did not make a callout. It does not say why: where the cluster has a host, the proxy's circuit breaker
-    /// is open.
+    /// Handles the host's refusal to make a callout. The host gives no reason: if the cluster is known to have a host,
+    /// the proxy's circuit breaker is open.
     pub fn handle_refused(&mut self, now: Micros, id: u64) {
         let is_proven = self.answered.is_some_and(|at| now.minus(at) < PROOF) || self.under_way.len() > 1;
         let failure = if is_proven { Failure::CircuitBreaker } else { Failure::Unavailable };
         self.handle_response(now, id, Err(failure));
     }
 
-    /// A callout is over: with the whole body that came, or with why there is none (`Timeout`, `Unavailable`, …).
+    /// Handles the end of a callout: its whole body, or the failure (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
         let Some(at) = self.under_way.iter().position(|batch| batch.id == id) else { return };
         let Batch { calls, .. } = self.under_way.swap_remove(at);
@@ -207,61 +208,64 @@ impl Callouts {
             Ok(body) => self.read(body, calls.commands()),
             Err(lost) => Response { replies: Vec::new(), lost, trouble: trouble_without_response(lost) },
         };
-        self.share_out(now, calls, response);
+        self.complete_batch(now, calls, response);
     }
 
-    /// Time has passed: gives calls up that were due at the last tick. In between, the host has told what it had to tell.
+    /// Handles a tick: gives up calls that were due by the last tick. Responses that had arrived by then have been
+    /// handled in between.
     pub fn handle_tick(&mut self, now: Micros) {
-        let Self { next, under_way, effects, load, .. } = self;
+        let Self { next, under_way, events, load, .. } = self;
         let calls = || under_way.iter().map(|batch| &batch.calls).chain([&*next]);
         let due = load.tick(now, calls().filter_map(InFlight::earliest_deadline).min());
         for calls in under_way.iter_mut().map(|batch| &mut batch.calls).chain([next]) {
-            expire(calls, due, load.patient_since(), effects);
+            expire(calls, due, load.patient_since(), events);
         }
     }
 
-    /// When [`handle_tick`](Self::handle_tick) is wanted next, and [`next_callout`](Self::next_callout) after it.
+    /// Returns the time of the next [`handle_tick`](Self::handle_tick), if any is needed; call
+    /// [`next_callout`](Self::next_callout) after it.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
-        if !self.effects.is_empty() {
+        if !self.events.is_empty() {
             return Some(now);
         }
-        // Sooner where the host tells of a callout's end, or of its turn's.
-        let gathered = (self.next.len() > 0).then(|| now.plus(BATCHING_WAIT));
+        // The end of a callout or of the host's turn sends waiting calls sooner.
+        let send_at = (self.next.len() > 0).then(|| now.plus(BATCHING_WAIT));
         let deadlines = self.under_way.iter().map(|batch| &batch.calls).chain([&self.next]);
         let deadlines = deadlines.filter_map(InFlight::earliest_deadline).map(|at| at.max(now));
-        deadlines.chain(gathered).min()
+        deadlines.chain(send_at).min()
     }
 
-    /// Whether [`poll`](Self::poll) has nothing and no call waits.
+    /// Returns whether [`poll`](Self::poll) has no event and no call waits to be sent.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.effects.is_empty() && self.next.len() == 0
+        self.events.is_empty() && self.next.len() == 0
     }
 
-    /// The next thing to know. Poll after every event, until there is none, or until [`SessionEvent::Completed`] has come as often
-    /// as the host stands in one callback. The rest is kept, and asks for a tick.
+    /// Returns the next event. After every input, poll until there is none, or until the host has had as many
+    /// [`SessionEvent::Completed`] as it can handle in one callback. The other events are kept, and
+    /// [`next_tick`](Self::next_tick) asks for a tick.
     pub fn poll(&mut self) -> Option<SessionEvent> {
-        self.effects.pop_front()
+        self.events.pop_front()
     }
 
-    /// Calls that wait or were sent, those included that nobody waits for any more.
+    /// Returns the number of calls that wait or were sent, including abandoned calls.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.under_way.iter().fold(self.next.len(), |sum, batch| sum.saturating_add(batch.calls.len()))
     }
 
-    /// Settles the calls of a callout, or has them sent again.
-    fn share_out(&mut self, now: Micros, mut calls: InFlight, Response { replies, lost, mut trouble }: Response) {
+    /// Completes the calls of a callout, or queues them to be sent again.
+    fn complete_batch(&mut self, now: Micros, mut calls: InFlight, Response { replies, lost, mut trouble }: Response) {
         let mut replies = replies.into_iter();
-        while let Some(first) = calls.answered() {
+        while let Some(first) = calls.pop_answered() {
             let is_joined = calls.is_next_joined();
             let reply = replies.next();
-            // A Redis that is a cluster refuses keys of different slots before it runs anything.
-            let is_apart = is_joined && matches!(&reply, Some(Reply::Error(error)) if is_cross_slot(error));
-            self.joins &= !is_apart;
+            // A Redis in cluster mode refuses keys of different hash slots before it runs the script.
+            let is_split = is_joined && matches!(&reply, Some(Reply::Error(error)) if is_cross_slot(error));
+            self.joins &= !is_split;
             let (mut shares, mut whole) = match reply {
-                // A reply without shares is malformed to all alike.
+                // A reply that cannot be split is malformed for every call.
                 Some(reply) if is_joined && !matches!(reply, Reply::Error(_)) => (Some(Shares::of(reply)), None),
                 reply => (None, reply),
             };
@@ -269,34 +273,34 @@ impl Callouts {
             while let Some(sent) = next {
                 let reply = match &mut shares {
                     Some(shares) => Some(shares.as_mut().map_or(Reply::Nil, |shares| shares.take(sent.share))),
-                    // An error is the reply to all that one command tells of.
+                    // An error reply applies to all calls of the command.
                     None if is_joined => whole.clone(),
                     None => whole.take(),
                 };
                 if let Some(caller) = sent.caller {
                     match reply {
-                        Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_apart, &mut trouble),
+                        Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_split, &mut trouble),
                         Some(reply) => self.complete(caller.ticket, Ok(reply)),
                         None => self.lose(&caller, lost),
                     }
                 }
-                next = calls.answered_too();
+                next = calls.pop_joined();
             }
         }
-        self.effects.extend(trouble.map(SessionEvent::Trouble));
+        self.events.extend(trouble.map(SessionEvent::Trouble));
     }
 
-    /// Redis has refused a call: it has failed, or is sent once more. Of one response, the first trouble is told.
+    /// Handles an error reply to a call: fails the call, or sends it again. Keeps the first trouble of a response.
     fn handle_error(
         &mut self,
         now: Micros,
         caller: Caller,
         error: &[u8],
-        is_apart: bool,
+        is_split: bool,
         trouble: &mut Option<Trouble>,
     ) {
-        let Caller { ticket, deadline, is_heeded, call } = caller;
-        let again = call.filter(|_| is_apart || is_noscript(error));
+        let Caller { ticket, deadline, is_tracked, call } = caller;
+        let again = call.filter(|_| is_split || is_noscript(error));
         let failed = match (again, deadline) {
             (Some(call), Some(deadline)) if self.load.may_resend(deadline) => {
                 self.begin_body();
@@ -304,9 +308,9 @@ impl Callouts {
             }
             (Some(_), _) => {
                 self.complete(ticket, Err(Failure::Timeout));
-                if is_heeded { Err(Failure::Unavailable) } else { return }
+                if is_tracked { Err(Failure::Unavailable) } else { return }
             }
-            // Its time is up, or nobody waits for it: it is not sent again.
+            // The call is past its deadline or abandoned: it is not sent again.
             (None, None) if is_noscript(error) => Err(Failure::Unavailable),
             (None, _) => {
                 trouble.get_or_insert_with(|| trouble_of(error));
@@ -318,7 +322,7 @@ impl Callouts {
         }
     }
 
-    /// The replies to so many commands, out of a whole response.
+    /// Decodes a callout's body: the handshake's replies, then the replies to `commands` commands.
     fn read(&self, body: &[u8], commands: usize) -> Response {
         let mut decoder = Decoder::new();
         decoder.push(body);
@@ -342,13 +346,13 @@ impl Callouts {
         let trouble = match read_all() {
             Ok(()) if decoder.buffered() == 0 => return Response { replies, lost: Failure::Reset, trouble: None },
             Ok(()) => {
-                // Which reply is one too many, nobody knows.
+                // With more replies than commands, no reply can be assigned to a command.
                 replies.clear();
                 let detail = format!("expected no more replies, found {} bytes", decoder.buffered());
                 Trouble::new(Failure::Protocol, detail)
             }
             Err(trouble) => match replies.as_slice() {
-                // A server without room for a connection says so once, whatever it was sent.
+                // At its connection limit, Redis sends one error in place of all replies.
                 [Reply::Error(error)] if trouble.failure == Failure::Reset && !is_noscript(error) => trouble_of(error),
                 _ => trouble,
             },
@@ -356,23 +360,23 @@ impl Callouts {
         Response { replies, lost: trouble.failure, trouble: Some(trouble) }
     }
 
-    /// A callout has ended so, without the reply to a call.
+    /// Fails a call without a reply.
     fn lose(&mut self, caller: &Caller, lost: Failure) {
         let is_late = lost == Failure::Timeout;
         if !is_late || caller.deadline.is_some() {
             self.complete(caller.ticket, Err(lost));
         }
-        if is_late && caller.is_heeded {
-            // Redis may yet run it, and nobody will know.
+        if is_late && caller.is_tracked {
+            // Redis may still run the call: its outcome stays unknown.
             self.complete(caller.ticket, Err(Failure::Reset));
         }
     }
 
     fn complete(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
-        self.effects.push_back(SessionEvent::Completed { ticket, result });
+        self.events.push_back(SessionEvent::Completed { ticket, result });
     }
 
-    /// Begins the next callout's body, unless that was done.
+    /// Starts the next callout's body with the handshake, if it is empty.
     fn begin_body(&mut self) {
         if self.body.is_empty() {
             Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.body);
@@ -380,12 +384,13 @@ impl Callouts {
     }
 }
 
-/// Gives up the calls that were due by then.
-fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, effects: &mut VecDeque<SessionEvent>) {
-    calls.expire(due, patient_since, |ticket, given| {
-        effects.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Timeout) });
-        if given == Given::Unsent {
-            effects.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Unavailable) });
+/// Completes calls that were due by `due` with `Timeout`; tracked calls that were never sent, with `Unavailable` as
+/// well.
+fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, events: &mut VecDeque<SessionEvent>) {
+    calls.expire(due, patient_since, |ticket, expiry| {
+        events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Timeout) });
+        if expiry == Expiry::NeverSent {
+            events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Unavailable) });
         }
     });
 }
@@ -394,7 +399,7 @@ fn trouble_of(error: &[u8]) -> Trouble {
     Trouble::new(failure_of(error), describe(error))
 }
 
-/// Of a callout without a response, which causes are counted without a warning.
+/// Returns the warning for a callout without a response, if its failure deserves one.
 fn trouble_without_response(lost: Failure) -> Option<Trouble> {
     let detail = "the circuit breaker of redis.cluster is open: raise its circuit_breakers";
     (lost == Failure::CircuitBreaker).then(|| Trouble::new(lost, detail))

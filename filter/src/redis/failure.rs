@@ -1,34 +1,34 @@
-//! Why Redis did not decide.
+//! Failure: the cause of a call without a reply.
 
 use alloc::string::String;
 
-/// Why a call has no reply: one per cause that an operator would act on differently.
+/// Cause of a call without a reply. Each variant calls for a different action by the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// No connection: refused, no host, or waiting to connect again.
+    /// No connection: refused, no host, or in the backoff before the next attempt.
     Unavailable,
-    /// No reply within the call's budget.
+    /// No reply within the call's timeout.
     Timeout,
-    /// More calls in flight than allowed.
+    /// More calls or bytes in flight than allowed.
     Overloaded,
-    /// The proxy's own circuit breaker for the cluster of Redis refused a callout.
+    /// The proxy's circuit breaker for Redis' cluster refused a callout.
     CircuitBreaker,
-    /// The connection was lost while the call was in flight; whether Redis ran it is unknown.
+    /// The connection was lost while the call was in flight; whether Redis ran the call is unknown.
     Reset,
     /// Redis refused the credentials or the permission (`WRONGPASS`, `NOAUTH`, `NOPERM`).
     Auth,
     /// Redis is in cluster mode, and this node does not serve the key (`MOVED`, `ASK`, `CROSSSLOT`, …).
     ClusterMode,
-    /// This Redis cannot serve now, another may (`READONLY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`).
+    /// This Redis cannot serve now, another Redis may (`READONLY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`).
     NotReady,
     /// Any other error reply (`OOM`, `BUSY`, `WRONGTYPE`, …).
     Refused,
-    /// What came back is not RESP, or not the reply that the call has.
+    /// The reply is not RESP, or not of the form that the call has.
     Protocol,
 }
 
 impl Failure {
-    /// Every cause, in the order of its counters.
+    /// All causes, in the order of their counters.
     pub const ALL: [Self; 10] = [
         Self::Unavailable,
         Self::Timeout,
@@ -42,7 +42,7 @@ impl Failure {
         Self::Protocol,
     ];
 
-    /// The cause's name in metrics and logs.
+    /// Returns the cause's name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -60,15 +60,15 @@ impl Failure {
     }
 }
 
-/// A failure for an operator to read about once.
+/// A failure to log as a warning.
 ///
-/// Rate-limiting the warnings is the caller's. `detail` is one line of printable ASCII, at most some 300
-/// bytes. It holds nothing that the peer sent, who repeats keys, headers, bodies and the password.
+/// The caller limits the rate of warnings. `detail` is one line of printable ASCII, at most some 300 bytes. It contains
+/// no bytes that the peer sent, which can repeat keys, headers, bodies and the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// The cause, as it is counted.
+    /// Cause, as counted.
     pub failure: Failure,
-    /// What happened.
+    /// Text of the warning.
     pub detail: String,
 }
 

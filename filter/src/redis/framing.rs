@@ -1,38 +1,36 @@
-//! gRPC's length-prefixed messages (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), as a
-//! mere envelope: on the limiter's stream each message carries a run of bytes, and where one message ends and
-//! the next begins means nothing. The bridge takes the envelope off on the way to Redis, and puts one on again
-//! on the way back, knowing nothing of RESP.
+//! gRPC framing: length-prefixed messages (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>) around the
+//! bytes of a stream. Message boundaries have no meaning. The bridge removes the framing from bytes to Redis and adds
+//! framing to bytes from Redis; it does not parse RESP.
 
 use alloc::vec::Vec;
 use core::num::NonZeroUsize;
 
-/// The greatest run of bytes that one message back to the limiter carries by default.
+/// Payload bytes of one message to the limiter, at most; about 16 replies.
 ///
-/// Each message is a callback of its own there, and one that resumed hundreds of requests would overflow the
-/// VM's stack. About 16 replies fit.
+/// Each message is one callback of the limiter. A callback that resumed hundreds of requests would overflow the stack.
 pub const DEFAULT_MAX_FRAME: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// The longest message that [`Unframer`] believes in, in bytes. A session sends far less at once.
+/// Longest message that [`Unframer`] accepts, in bytes. A session sends far less at once.
 pub const MAX_MESSAGE: u32 = 64 * 1024 * 1024;
 
-/// Why a stream is not framed as gRPC frames it.
+/// Error in the gRPC framing of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
-    /// Compressed, or no gRPC at all.
+    /// The message is compressed, or the stream is not gRPC.
     #[error("expected a message's compression flag to be 0, found another value")]
     Flag {
-        /// The byte there.
+        /// The byte found.
         found: u8,
     },
-    /// A length that no session sends.
+    /// The message is longer than [`MAX_MESSAGE`].
     #[error("expected a message of at most {MAX_MESSAGE} bytes, found a longer one")]
     TooLong {
-        /// The length that it claims.
+        /// The length in the header.
         found: u32,
     },
 }
 
-/// Takes the headers out of a gRPC stream, in whatever chunks it comes. It keeps no more than a header.
+/// Removes the message headers from a gRPC stream in chunks of any size. Buffers at most one header of 5 bytes.
 #[derive(Debug, Default)]
 pub struct Unframer {
     header: [u8; HEADER],
@@ -44,22 +42,22 @@ pub struct Unframer {
 const HEADER: usize = 5;
 
 impl Unframer {
-    /// At the beginning of a stream.
+    /// Creates an unframer for a new stream.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether all that came so far was whole messages.
+    /// Returns whether the input so far ends at a message boundary, without an error.
     #[must_use]
     pub fn is_between_messages(&self) -> bool {
         self.header_filled == 0 && self.payload_left == 0 && self.failed.is_none()
     }
 
-    /// Appends what the next chunk of the stream carries to `out`.
+    /// Appends the payload bytes of the next chunk to `out`.
     ///
     /// # Errors
-    /// At a header that cannot be. What came before it has been appended; the error stays.
+    /// At an invalid header. The bytes before the header have been appended; every later call returns the same error.
     pub fn push(&mut self, mut chunk: &[u8], out: &mut Vec<u8>) -> Result<(), FramingError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -100,18 +98,18 @@ impl Unframer {
     }
 }
 
-/// The size of one message that carries these bytes.
+/// Returns the size in bytes of one message with this payload.
 #[must_use]
 pub fn framed_size(bytes: &[u8]) -> usize {
     bytes.len().saturating_add(HEADER)
 }
 
-/// Appends `bytes` to `out` as gRPC messages of at most `max_frame` bytes each. No bytes, no message.
+/// Appends `bytes` to `out` as gRPC messages with payloads of at most `max_frame` bytes. Appends nothing for no bytes.
 pub fn frame(bytes: &[u8], max_frame: NonZeroUsize, out: &mut Vec<u8>) {
     let max_frame = max_frame.get().min(MAX_MESSAGE as usize);
     out.reserve(bytes.len().saturating_add(bytes.len().div_ceil(max_frame).saturating_mul(HEADER)));
     for payload in bytes.chunks(max_frame) {
-        // Cannot exceed MAX_MESSAGE, as above.
+        // At most MAX_MESSAGE: see `max_frame`.
         let length = u32::try_from(payload.len()).unwrap_or(MAX_MESSAGE);
         out.push(0);
         out.extend_from_slice(&length.to_be_bytes());
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn several_messages_in_one_chunk_are_one_run_of_bytes() {
+    fn payloads_of_several_messages_are_concatenated() {
         assert_eq!(unframed(&[b"\0\0\0\0\x02ab\0\0\0\0\0\0\0\0\0\x01c"]).unwrap(), b"abc");
     }
 
@@ -141,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_length_is_refused_before_a_byte_of_it_comes() {
+    fn a_length_above_the_maximum_is_refused_at_the_header() {
         assert_eq!(unframed(&[b"\0\xff\xff\xff\xff"]), Err(FramingError::TooLong { found: u32::MAX }));
     }
 
     #[test]
-    fn after_an_error_nothing_more_is_let_through() {
+    fn after_an_error_no_bytes_pass() {
         let (mut unframer, mut out) = (Unframer::new(), Vec::new());
         assert!(unframer.push(b"\0\0\0\0\x01a\x02\0\0\0\0", &mut out).is_err());
         assert!(unframer.push(b"\0\0\0\0\x01b", &mut out).is_err());
@@ -162,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_framed_comes_out_again_however_the_stream_is_cut(
+        fn framed_bytes_survive_a_round_trip_in_chunks_of_any_size(
             runs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..2000), 0..8),
             max_frame in 1_usize..600,
             cuts in prop::collection::vec(1_usize..700, 1..20),
@@ -186,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn no_message_is_longer_than_asked(bytes in prop::collection::vec(any::<u8>(), 0..2000), max_frame in 1_usize..600) {
+        fn no_message_is_longer_than_max_frame(bytes in prop::collection::vec(any::<u8>(), 0..2000), max_frame in 1_usize..600) {
             let mut stream = Vec::new();
             frame(&bytes, NonZeroUsize::new(max_frame).unwrap(), &mut stream);
             let mut rest = stream.as_slice();
@@ -199,7 +197,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_let_through_or_refused_but_never_grows(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..10)) {
+        fn unframed_garbage_is_never_longer_than_its_input(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..10)) {
             let (mut unframer, mut out) = (Unframer::new(), Vec::new());
             for chunk in &chunks {
                 let _ = unframer.push(chunk, &mut out);

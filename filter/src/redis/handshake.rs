@@ -1,7 +1,7 @@
-//! What a new connection is asked before any call: who we are, which database, and whether it answers at all.
+//! Handshake: the `AUTH`, `SELECT` and `PING` commands sent on a new connection before any call.
 //!
-//! All of it goes out at once. On a session, calls are held back until all of it was granted, so that none of
-//! them lands in the wrong database.
+//! All commands are sent at once. A session holds calls back until every command has succeeded, so that no call runs in
+//! the wrong database.
 
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
@@ -12,10 +12,10 @@ use super::{
     resp::{describe, encode_command, failure_of},
 };
 
-/// The answers still owed.
+/// Handshake commands whose replies have not arrived yet.
 #[derive(Debug, Default)]
 pub(super) struct Handshake {
-    owed: VecDeque<Step>,
+    pending: VecDeque<Step>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,41 +26,41 @@ enum Step {
 }
 
 impl Handshake {
-    /// Appends `AUTH` and `SELECT`, where they are called for.
+    /// Appends `AUTH` where there are credentials, and `SELECT` unless the database is 0.
     pub(super) fn begin(credentials: Option<&Credentials>, database: u32, out: &mut Vec<u8>) -> Self {
-        let mut owed = VecDeque::new();
+        let mut pending = VecDeque::new();
         if let Some(Credentials { username, password }) = credentials {
             match username {
                 Some(username) => encode_command(out, &["AUTH", username, password.expose()]),
                 None => encode_command(out, &["AUTH", password.expose()]),
             }
-            owed.push_back(Step::Auth);
+            pending.push_back(Step::Auth);
         }
         if database != 0 {
             encode_command(out, &["SELECT", &database.to_string()]);
-            owed.push_back(Step::Select);
+            pending.push_back(Step::Select);
         }
-        Self { owed }
+        Self { pending }
     }
 
-    /// Appends `PING`: the proof that somebody is there.
+    /// Appends `PING`: its reply proves that the connection works.
     pub(super) fn and_ping(mut self, out: &mut Vec<u8>) -> Self {
         encode_command(out, &["PING"]);
-        self.owed.push_back(Step::Ping);
+        self.pending.push_back(Step::Ping);
         self
     }
 
-    /// Whether everything was granted.
+    /// Returns whether every command has succeeded.
     pub(super) fn is_done(&self) -> bool {
-        self.owed.is_empty()
+        self.pending.is_empty()
     }
 
-    /// Takes the next answer.
+    /// Handles the next reply.
     ///
     /// # Errors
-    /// Where it is not the one hoped for.
+    /// If the reply is not the success reply of its command.
     pub(super) fn answer(&mut self, reply: &Reply) -> Result<(), Trouble> {
-        let step = self.owed.pop_front();
+        let step = self.pending.pop_front();
         match (step, reply) {
             (Some(Step::Auth | Step::Select), Reply::Simple(status)) if status == b"OK" => Ok(()),
             (Some(Step::Ping), Reply::Simple(status)) if status == b"PONG" => Ok(()),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acl_user_in_a_database_of_its_own_is_asked_for_in_one_go() {
+    fn credentials_database_and_ping_are_sent_at_once() {
         let mut out = Vec::new();
         let mut handshake = Handshake::begin(Some(&credentials(Some("weir"))), 7, &mut out).and_ping(&mut out);
         assert_eq!(
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_for_the_default_user_in_the_first_database() {
+    fn no_password_and_database_0_need_no_handshake() {
         let mut out = Vec::new();
         assert!(Handshake::begin(None, 0, &mut out).is_done());
         assert!(out.is_empty());
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_echoes_what_it_is_sent_does_not_make_weir_print_the_password() {
+    fn a_peer_that_echoes_the_password_does_not_get_it_logged() {
         let credentials = credentials(None);
         for echo in [
             Reply::Simple(b"hunter2".to_vec()),

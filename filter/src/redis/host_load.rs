@@ -1,26 +1,26 @@
-//! Host load: whether ticks come late, in which case replies that have come are read late as well.
+//! Host load: whether ticks come late, so that replies which have arrived are read late as well.
 //!
-//! A call costs a busy host several turns of its loop: one to connect, one to write, one to read, and as many again where
-//! Redis does not have the script. A clock alone would blame Redis for the time in which the host did not run.
+//! A call takes several turns of the host's event loop: one to connect, one to write, one to read, and as many again
+//! where Redis does not have the script. Timeouts by the clock alone would attribute a busy host's delay to Redis.
 
 use crate::units::Micros;
 
-/// A host is busy if a tick comes this much later than it was wanted.
+/// Delay of a tick above which the host counts as busy.
 const LATE: Micros = Micros::from_millis(20);
-/// Ticks that a busy host has for a call that was sent.
+/// Ticks that a busy host has to read the reply to a call.
 const TICKS: usize = 8;
 
-/// The latest ticks.
+/// Times and delays of the latest ticks.
 #[derive(Debug, Default)]
 pub(super) struct HostLoad {
-    /// Times of the latest ticks, the last one first.
+    /// Times of the latest ticks, the last tick first.
     ticks: [Micros; TICKS],
-    /// One bit for each of those that was late, the last one lowest.
+    /// Bit set of the late ticks; the last tick's bit is the lowest.
     late: u8,
 }
 
 impl HostLoad {
-    /// Notes a tick, which was wanted at `wanted` if at all, and returns the time of the tick before it.
+    /// Records a tick, due at `wanted` if at all. Returns the time of the tick before it.
     pub(super) fn tick(&mut self, now: Micros, wanted: Option<Micros>) -> Micros {
         let last = self.last_tick();
         let is_late = wanted.is_some_and(|at| now.minus(at.max(last)) > LATE);
@@ -32,19 +32,19 @@ impl HostLoad {
         last
     }
 
-    /// The time of the last tick; zero before the first.
+    /// Returns the time of the last tick; zero before the first.
     pub(super) fn last_tick(&self) -> Micros {
         self.ticks.first().copied().unwrap_or_default()
     }
 
-    /// An instant: calls that were sent after it are not given up, as a busy host has had too few ticks for them. `None`
-    /// where the host is not busy.
+    /// Returns the send time after which a call is kept past its deadline: the busy host has had fewer than 8 ticks to
+    /// read its reply. `None` where the host is not busy.
     pub(super) fn patient_since(&self) -> Option<Micros> {
         let oldest = self.ticks.last().copied();
         oldest.filter(|_| self.late != 0)
     }
 
-    /// Whether a call that was due at `deadline` may still be sent once more.
+    /// Returns whether a call with this deadline may still be sent again.
     pub(super) fn may_resend(&self, deadline: Micros) -> bool {
         deadline > self.last_tick() || self.late != 0
     }
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_that_nobody_wanted_is_not_late() {
+    fn a_tick_without_a_deadline_is_not_late() {
         let mut load = HostLoad::default();
         load.tick(millis(5_000), None);
         assert_eq!(load.patient_since(), None);
     }
 
     #[test]
-    fn a_call_is_sent_once_more_before_its_time_is_up_or_on_a_busy_host() {
+    fn a_call_may_be_sent_again_before_its_deadline_or_on_a_busy_host() {
         let mut load = HostLoad::default();
         load.tick(millis(100), Some(millis(100)));
         assert!(load.may_resend(millis(101)) && !load.may_resend(millis(100)));

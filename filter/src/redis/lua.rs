@@ -1,6 +1,6 @@
-//! Scripts without what is for people alone: comments and indentation are a third of them.
+//! Minified Lua scripts: without comments and indentation, which are a third of the sources.
 
-/// The Lua of string literals, one after another, as it is compiled in and sent.
+/// Concatenates string literals of Lua and strips them at compile time: see `strip`.
 macro_rules! lua {
     ($($part:expr),+ $(,)?) => {{
         const SOURCE: &[u8] = concat!($($part),+).as_bytes();
@@ -10,7 +10,7 @@ macro_rules! lua {
             $crate::redis::strip(SOURCE, &mut stripped);
             stripped
         };
-        // Only whole lines and spaces are gone.
+        // Stripping removes whole lines and leading spaces only, so the rest is still UTF-8.
         match str::from_utf8(&STRIPPED) {
             Ok(script) => script,
             Err(_) => "",
@@ -19,8 +19,8 @@ macro_rules! lua {
 }
 pub(crate) use lua;
 
-/// Writes a script without blank lines, indentation, and lines that are comments, as far as there is room; returns how
-/// many bytes it has. Strings of several lines (`[[`) are not for scripts that are stripped.
+/// Writes a script to `room` without blank lines, indentation and comment lines, up to the length of `room`. Returns
+/// the length of the stripped script in bytes. Multi-line strings (`[[`) are not supported.
 pub(crate) const fn strip(mut script: &[u8], mut room: &mut [u8]) -> usize {
     let mut len: usize = 0;
     let (mut is_indent, mut is_comment) = (true, false);
@@ -47,7 +47,7 @@ pub(crate) const fn strip(mut script: &[u8], mut room: &mut [u8]) -> usize {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_is_for_people_alone_is_not_sent() {
+    fn comment_lines_and_indentation_are_stripped() {
         let script =
             lua!("-- Adds µs.\n\nlocal a = 1 -- kept\n", "if a  then\n  -- Never.\n  a = a - -1\nend\n\nreturn '--'\n");
         assert_eq!(script, "local a = 1 -- kept\nif a  then\na = a - -1\nend\nreturn '--'\n");

@@ -1,12 +1,13 @@
-//! The way to Redis, sans-I/O: bytes and events in, effects out, `now` is an argument.
+//! Redis client, sans-I/O: bytes and events in, effects out, `now` is an argument.
 //!
-//! - [`resp`] encodes commands and finds replies in whatever chunks they come;
-//! - [`Call`] is one command, a [`Script`] most often, encoded once however often it is sent;
+//! - [`resp`] encodes commands and decodes replies from chunks of any size;
+//! - [`Call`] is one command, mostly a [`Script`], encoded once even if it is sent twice;
 //! - [`Session`] is the long-lived, pipelined connection of the `stream` transport;
-//! - [`Callouts`] is the `callout` transport: a connection per callout, which carries the calls that came together;
+//! - [`Callouts`] is the `callout` transport: one connection per callout, which carries one or more calls;
 //! - [`framing`] is the gRPC framing between the limiter's stream and the bridge's TCP connection.
 //!
-//! No call is sent twice unless Redis said that it did not run it (`NOSCRIPT`).
+//! A call is sent a second time only after an error reply which proves that Redis did not run it: `NOSCRIPT`, or
+//! `CROSSSLOT` to a command of several calls.
 
 mod call;
 mod callouts;
@@ -30,6 +31,6 @@ pub use secret::{Credentials, Secret};
 pub use session::{Session, SessionConfig, SessionEvent};
 pub use transport::{Transport, TransportEvent, TransportKind};
 
-/// Whom a call is made for. The reply, or the failure, comes back under the same ticket.
+/// Identifies a call: its reply or failure is reported with the same ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);

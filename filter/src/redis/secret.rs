@@ -1,4 +1,4 @@
-//! What Redis is told to let Weir in. Nothing here prints a password.
+//! Credentials for Redis. No `Debug` or `Display` form prints a password.
 
 use alloc::fmt;
 use alloc::string::String;
@@ -8,13 +8,13 @@ use alloc::string::String;
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps `text` from being printed.
+    /// Wraps `text`, so that it is not printed.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The password itself, to be sent and never to be shown.
+    /// Returns the password, for `AUTH` only: never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -27,12 +27,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What `AUTH` is sent.
+/// Arguments of `AUTH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The ACL user; `None` is Redis' `default` user, and the only form that Redis before 6.0 knows.
+    /// ACL user. `None` for Redis' `default` user; Redis before 6.0 has no other.
     pub username: Option<String>,
-    /// The password.
+    /// Password of the user.
     pub password: Secret,
 }
 

@@ -1,4 +1,4 @@
-//! Transport: one interface over the stream and the callouts, of which the configuration chooses one.
+//! Transport: one interface over the `stream` and the `callout` transport; the configuration chooses.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -6,16 +6,16 @@ use alloc::vec::Vec;
 use super::{Call, Callout, Callouts, Failure, Reply, Session, SessionConfig, SessionEvent, Ticket, Trouble};
 use crate::units::Micros;
 
-/// How bytes reach Redis.
+/// Kind of transport to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportKind {
-    /// One long-lived stream per worker, through the bridge.
+    /// A long-lived stream per worker, through the bridge.
     Stream,
     /// HTTP callouts, each with a connection of its own.
     Callout,
 }
 
-/// One stream for all calls, or callouts. What is of the other transport's does nothing.
+/// The configured transport. Events of the other kind of transport have no effect.
 #[derive(Debug)]
 pub struct Transport {
     state: State,
@@ -27,18 +27,19 @@ enum State {
     Callout(Box<Callouts>),
 }
 
-/// What the way to Redis asks of its host, or has to tell.
+/// Event of the transport: an action for the host, or a result.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TransportEvent {
-    /// Open the stream, or say [`Transport::handle_open_failed`].
+    /// Open the stream, or call [`Transport::handle_open_failed`].
     Open,
     /// Close the stream.
     Close,
-    /// Make a callout, and say what came of it to [`Transport::handle_callout`], or [`Transport::handle_callout_refused`].
+    /// Make a callout, and pass its response to [`Transport::handle_callout`]; if the host refuses the callout, call
+    /// [`Transport::handle_callout_refused`].
     CallOut(Callout),
-    /// A call has come to its end.
+    /// A call is completed.
     Completed(Ticket, Result<Reply, Failure>),
-    /// Something that an operator should know.
+    /// A failure to log as a warning.
     Trouble(Trouble),
 }
 
@@ -53,10 +54,10 @@ impl Transport {
         Self { state }
     }
 
-    /// Makes a call.
+    /// Submits a call.
     ///
     /// # Errors
-    /// Why it cannot be made now. Nothing more is heard of it then.
+    /// The failure that keeps the call from being sent. The call is then over: no event follows.
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         match &mut self.state {
             State::Stream(session) => session.submit(now, ticket, call),
@@ -64,10 +65,10 @@ impl Transport {
         }
     }
 
-    /// Makes a call that has to be answered by `deadline`.
+    /// Submits a call with a deadline of its own.
     ///
     /// # Errors
-    /// Why it cannot be made now. Nothing more is heard of it then.
+    /// The failure that keeps the call from being sent. The call is then over: no event follows.
     pub fn submit_until(&mut self, deadline: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         match &mut self.state {
             State::Stream(session) => session.submit_until(deadline, ticket, call),
@@ -75,10 +76,10 @@ impl Transport {
         }
     }
 
-    /// Makes a call that no request waits for.
+    /// Submits a call that no request waits for.
     ///
     /// # Errors
-    /// Why it cannot be made now. Nothing more is heard of it then.
+    /// The failure that keeps the call from being sent. The call is then over: no event follows.
     pub fn submit_background(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         if !self.has_room(0) {
             return Err(Failure::Overloaded);
@@ -86,10 +87,11 @@ impl Transport {
         self.submit_reserved(now, ticket, call)
     }
 
-    /// The same, for a call that is never refused for want of room. Its caller bounds how many there are.
+    /// Submits a call that no request waits for, without the bounds of [`has_room`](Self::has_room). The caller bounds
+    /// the number of these calls.
     ///
     /// # Errors
-    /// Why it cannot be made now, which is never `Overloaded`. Nothing more is heard of it then.
+    /// The failure that keeps the call from being sent, never `Overloaded`. The call is then over: no event follows.
     pub fn submit_reserved(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         match &mut self.state {
             State::Stream(session) => session.submit_reserved(now, ticket, call),
@@ -100,7 +102,7 @@ impl Transport {
         }
     }
 
-    /// Whether one more call of so many bytes has room, beside those in flight.
+    /// Returns whether there is room for one more call of `bytes` bytes, beside the calls in flight.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         match &self.state {
@@ -109,38 +111,38 @@ impl Transport {
         }
     }
 
-    /// Nobody waits for this call any more. Of one that [is heeded](Call::heeded) the outcome is told all the same,
-    /// unless it never ran. Whether nothing more is heard of it.
-    pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
+    /// Abandons a call: its reply is dropped. The outcome of a [tracked](Call::tracked) call is still reported, unless
+    /// the call was never sent. Returns whether no event follows for the call.
+    pub fn abandon(&mut self, ticket: Ticket, is_tracked: bool) -> bool {
         match &mut self.state {
-            State::Stream(session) => session.abandon(ticket, is_heeded),
-            State::Callout(callouts) => callouts.abandon(ticket, is_heeded),
+            State::Stream(session) => session.abandon(ticket, is_tracked),
+            State::Callout(callouts) => callouts.abandon(ticket, is_tracked),
         }
     }
 
-    /// The host could not open the stream.
+    /// Handles the host's failure to open the stream.
     pub fn handle_open_failed(&mut self, now: Micros) {
         if let State::Stream(session) = &mut self.state {
             session.handle_open_failed(now);
         }
     }
 
-    /// Bytes came on the stream.
+    /// Handles bytes from the stream.
     pub fn handle_bytes(&mut self, now: Micros, bytes: &[u8]) {
         if let State::Stream(session) = &mut self.state {
             session.handle_bytes(now, bytes);
         }
     }
 
-    /// The stream was closed, by the peer or the network.
+    /// Handles the end of the stream, closed by the peer or the network.
     pub fn handle_closed(&mut self, now: Micros) {
         if let State::Stream(session) = &mut self.state {
             session.handle_closed(now);
         }
     }
 
-    /// A callout is over: with all of its body, or with why there is none. No other may be made before the host has
-    /// told all that it has to tell now.
+    /// Handles the end of a callout: its whole body, or the failure. No other callout is made until
+    /// [`handle_turn`](Self::handle_turn) or [`handle_tick`](Self::handle_tick).
     pub fn handle_callout(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
         if let State::Callout(callouts) = &mut self.state {
             callouts.hold();
@@ -148,21 +150,21 @@ impl Transport {
         }
     }
 
-    /// The host did not make a callout.
+    /// Handles the host's refusal to make a callout.
     pub fn handle_callout_refused(&mut self, now: Micros, id: u64) {
         if let State::Callout(callouts) = &mut self.state {
             callouts.handle_refused(now, id);
         }
     }
 
-    /// The host has told all that it had to tell: callouts may be made again.
+    /// Handles the end of the host's event-loop turn: callouts may be made again.
     pub fn handle_turn(&mut self) {
         if let State::Callout(callouts) = &mut self.state {
             callouts.release();
         }
     }
 
-    /// Time has passed.
+    /// Handles a tick: gives up calls that are overdue, connects and disconnects.
     pub fn handle_tick(&mut self, now: Micros) {
         match &mut self.state {
             State::Stream(session) => session.handle_tick(now),
@@ -173,7 +175,7 @@ impl Transport {
         }
     }
 
-    /// When [`handle_tick`](Self::handle_tick) is wanted next, if at all.
+    /// Returns the time of the next [`handle_tick`](Self::handle_tick), if any is needed.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         match &self.state {
@@ -182,7 +184,7 @@ impl Transport {
         }
     }
 
-    /// Whether nothing is to be done, to be known or to be sent.
+    /// Returns whether there are no events, no calls to send and no bytes to send.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         match &self.state {
@@ -191,16 +193,17 @@ impl Transport {
         }
     }
 
-    /// The next thing to do or to know. Poll until there is none after every event, then take what is to be sent.
+    /// Returns the next event. After every input, poll until there is none, then call
+    /// [`take_outgoing`](Self::take_outgoing).
     pub fn poll(&mut self, now: Micros) -> Option<TransportEvent> {
-        let effect = match &mut self.state {
+        let event = match &mut self.state {
             State::Stream(session) => session.poll(),
             State::Callout(callouts) => match callouts.next_callout(now) {
                 Some(callout) => return Some(TransportEvent::CallOut(callout)),
                 None => callouts.poll(),
             },
         };
-        effect.map(|effect| match effect {
+        event.map(|event| match event {
             SessionEvent::Open => TransportEvent::Open,
             SessionEvent::Close => TransportEvent::Close,
             SessionEvent::Completed { ticket, result } => TransportEvent::Completed(ticket, result),
@@ -208,7 +211,7 @@ impl Transport {
         })
     }
 
-    /// Whether anything is to be sent on the stream.
+    /// Returns whether there are bytes to send on the stream.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
         match &self.state {
@@ -217,7 +220,7 @@ impl Transport {
         }
     }
 
-    /// Calls that were sent, or wait to be, and are not answered.
+    /// Returns the number of calls that wait to be sent or wait for their reply.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         match &self.state {
@@ -226,7 +229,7 @@ impl Transport {
         }
     }
 
-    /// Swaps what is to be sent on the stream into `buffer`; whether there is any.
+    /// Swaps the bytes to send on the stream into `buffer`. Returns whether there are any.
     pub fn take_outgoing(&mut self, now: Micros, buffer: &mut Vec<u8>) -> bool {
         match &mut self.state {
             State::Stream(session) => session.take_outgoing(now, buffer),

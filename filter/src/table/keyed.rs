@@ -1,4 +1,4 @@
-//! A map by bytes that clients may choose.
+//! Hash map with byte keys that clients may choose.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 use super::index::Index;
 
-/// Hashed in a way that nobody knows outside, so that no one can make up keys that are slow to find.
+/// Hash map from byte keys, with a secret SipHash key: a client cannot choose keys that collide.
 #[derive(Debug, Clone)]
 pub(crate) struct Keyed<T> {
     hasher: SipHasher13,
@@ -30,17 +30,17 @@ impl<T> Keyed<T> {
         self.entries.is_empty()
     }
 
-    /// An empty one that hashes alike: what is one's hash is the other's.
+    /// Returns an empty map with the same hash key: a hash of either map is valid in both.
     pub(crate) fn empty_alike(&self) -> Self {
         Self { hasher: self.hasher, index: Index::new(), entries: Vec::new() }
     }
 
-    /// Of a key, for the functions that take it.
+    /// Returns the hash of a key, as [`place`](Self::place) and [`push`](Self::push) take it.
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash(key)
     }
 
-    /// Where a key's value is, until another is removed.
+    /// Returns the position of a key's value. Valid until the next removal.
     pub(crate) fn place(&self, hash: u64, key: &[u8]) -> Option<usize> {
         self.index.find(hash, |place| self.entries.get(place).is_some_and(|(known, _)| **known == *key))
     }
@@ -54,7 +54,7 @@ impl<T> Keyed<T> {
         self.entries.swap_remove(place)
     }
 
-    /// Adds a key that is not there.
+    /// Adds a key, which must be absent.
     pub(crate) fn push(&mut self, hash: u64, key: Box<[u8]>, value: T) -> &mut T {
         self.index.push(hash);
         &mut self.entries.push_mut((key, value)).1
@@ -76,18 +76,18 @@ impl<T> Keyed<T> {
         }
     }
 
-    /// Keys and values.
+    /// Iterates over keys and values, in any order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(Box<[u8]>, T)> {
         self.entries.iter()
     }
 
-    /// Keys, and values to change.
+    /// Iterates over keys and mutable values, in any order.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut T)> {
         self.entries.iter_mut().map(|(key, value)| (&**key, value))
     }
 }
 
-/// A hash of its own. Without random numbers it would be everybody's; but where there are none, no worker starts.
+/// Returns a hasher with a random key. Without random numbers the key would be all zeros, but then no worker starts.
 fn secret() -> SipHasher13 {
     let mut key = [0; 16];
     let _ = getrandom::fill(&mut key);
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_map_would(steps: Vec<(bool, u8, u16)>) {
+        fn a_keyed_map_behaves_like_a_hash_map(steps: Vec<(bool, u8, u16)>) {
             let (mut keyed, mut map) = (Keyed::default(), HashMap::new());
             for (inserts, key, value) in steps {
                 let key = vec![key; usize::from(key % 3)];
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_one_hash_are_told_apart() {
+    fn entries_with_the_same_hash_are_distinguished() {
         let mut index = Index::new();
         (0..3).for_each(|_| index.push(7));
         for place in 0..3 {

@@ -1,4 +1,4 @@
-//! Maps that are compiled once, whatever they hold: values lie in a row, and an [`Index`] finds their places in it.
+//! Hash maps whose code is compiled once for all value types: a dense `Vec` of values, and an [`Index`] over it.
 
 mod index;
 mod keyed;
@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use self::index::Index;
 pub(crate) use self::keyed::Keyed;
 
-/// A map by ids that the proxy gives, or tickets made of them. It counts them up, and nobody else chooses them.
+/// Hash map from ids that the proxy assigns, or from tickets made of these. The proxy counts ids up and clients cannot
+/// choose them, so the ids are their own hashes.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     index: Index,
@@ -37,7 +38,7 @@ impl<T> Table<T> {
         self.values.get(self.find(id.into())?)
     }
 
-    /// All values, in any order.
+    /// Iterates over all values, in any order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.values.iter()
     }
@@ -61,7 +62,7 @@ impl<T> Table<T> {
     }
 
     fn find(&self, id: u64) -> Option<usize> {
-        // Many are empty most of the time, and asked about every request.
+        // Fast path: most tables are empty most of the time, and are searched for every request.
         if self.values.is_empty() { None } else { self.index.find_only(id) }
     }
 }
@@ -76,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_table_holds_what_a_map_would(steps: Vec<(bool, u8, u16)>, first in 0..u32::MAX - 300) {
+        fn a_table_behaves_like_a_hash_map(steps: Vec<(bool, u8, u16)>, first in 0..u32::MAX - 300) {
             let (mut table, mut map) = (Table::new(), HashMap::new());
             for (inserts, id, value) in steps {
                 let id = u64::from(first.wrapping_add(id.into()));

@@ -1,8 +1,8 @@
-//! The bridge: an upstream HTTP filter between a gRPC stream and a cluster that sends bodies as raw TCP.
-//! It takes the gRPC framing off what goes out, and puts it on what comes back.
+//! Bridge: an upstream HTTP filter between a worker's gRPC stream and a cluster that sends bodies as raw TCP. It
+//! removes the gRPC framing from requests to Redis and adds gRPC framing to Redis' replies.
 //!
-//! Where it runs in the VM of the worker whose stream it is, it need not unwrap what that has just wrapped, nor wrap
-//! what that would unwrap: it hands over the worker's bytes, and hands it Redis'.
+//! Where the bridge runs in the worker's own VM, both directions skip the framing: the bridge sends the worker's
+//! unframed bytes, and passes Redis' bytes to the worker directly.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -13,22 +13,23 @@ use super::wire::Wire;
 use crate::host::{self, Action, Buffer, Headers};
 use crate::redis::framing::{self, Unframer};
 
-/// The most that a worker is handed at once: the proxy's stack must hold all that its replies lead to (see
-/// [`framing::DEFAULT_MAX_FRAME`]), and more is framed, so that it comes piece by piece.
+/// Bytes that the bridge passes to a worker directly, at most. Longer bodies are framed and arrive in several
+/// callbacks: all requests that the replies in one callback resume use the proxy's stack (see
+/// [`framing::DEFAULT_MAX_FRAME`]).
 const MAX_AT_ONCE: usize = 2048;
 
-/// One stream to Redis.
+/// The bridge's state for one stream to Redis.
 #[derive(Default)]
 pub(super) struct Bridge {
-    /// The worker's end of it, in the same VM.
+    /// The worker's end of the stream, where the worker is in the same VM.
     wire: Option<Wire>,
     unframer: Unframer,
-    /// Reused from one callback to the next.
+    /// Output buffer, reused from one callback to the next.
     out: Vec<u8>,
 }
 
 impl Bridge {
-    /// The stream begins. `wires` are those of the VM's workers.
+    /// Handles the start of the stream. `wires` are the current streams of the VM's workers.
     pub(super) fn request_headers(&mut self, mut wires: impl Iterator<Item = Wire>) {
         let path = host::header(Headers::Request, ":path");
         self.wire = path.and_then(|path| wires.find(|wire| wire.path().as_bytes() == path));
@@ -49,8 +50,8 @@ impl Bridge {
             log_error(&format!("bridge: {error}"));
             self.out.clear();
             self.replace(Buffer::RequestBody, size);
-            // Whoever sent this waits until its own timeout. To end the exchange here, within a callback of a limiter
-            // that has called out, has Envoy put off what comes of that again and again, and never return.
+            // The sender waits until its own timeout. Closing the stream here can run inside a callback of the limiter:
+            // Envoy would then defer the close event again and again, and never return.
             return Action::Pause;
         }
         self.replace(Buffer::RequestBody, size);
@@ -59,11 +60,12 @@ impl Bridge {
 
     pub(super) fn response_headers(&mut self) -> Action {
         let set = host::set_header(Headers::Response, "content-type", "application/grpc");
-        debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
+        debug_assert_eq!(set, Ok(()), "a headers callback has these headers");
         Action::Continue
     }
 
-    /// Redis has answered something. What is returned is for the worker, once this is no longer in use: it may send.
+    /// Handles bytes from Redis. Returns the bytes to pass to the worker directly, if any. The caller passes them after
+    /// it has released the bridge: the worker may send at once, which calls the bridge.
     pub(super) fn response_body(&mut self, size: usize) -> Option<(Rc<Worker>, Vec<u8>)> {
         let body = host::buffer(Buffer::ResponseBody, size);
         if let Some(wire) = &self.wire
@@ -80,7 +82,7 @@ impl Bridge {
 
     fn replace(&mut self, buffer: Buffer, size: usize) {
         let replaced = host::replace_buffer(buffer, size, &self.out);
-        debug_assert_eq!(replaced, Ok(()), "the proxy calls about this buffer");
+        debug_assert_eq!(replaced, Ok(()), "a body callback has this buffer");
         self.out.clear();
     }
 }

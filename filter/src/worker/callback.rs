@@ -1,4 +1,4 @@
-//! Calls to the proxy, in the forms that the worker needs.
+//! Request attributes, callback state and clock, read through the proxy's host calls.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,17 +9,17 @@ use crate::host::{self, Headers};
 use crate::limiter::Decision;
 use crate::units::Micros;
 
-/// In a microsecond.
+/// Nanoseconds in a microsecond.
 const NANOS_PER_MICRO: u64 = 1_000;
 
-/// A request's attributes, as the effective context sees them. Values are bytes: a header need not be UTF-8.
+/// Attributes of the effective context's request. Values are bytes: a header need not be UTF-8.
 ///
-/// Headers are read all at once, and once: asked for one by its name, Envoy gives only the first of several values
-/// (seen in 1.40 over HTTP/1), behind which the one that counts could hide.
+/// All headers are read in one host call, once. The host call for a single header returns only the first of several
+/// values (observed in Envoy 1.40 over HTTP/1), so a client could hide the relevant value behind another.
 #[derive(Default)]
 pub(crate) struct RequestAttributes {
     body: RequestBody,
-    /// As the proxy encodes them.
+    /// All headers, encoded as [`pairs`](crate::pairs).
     headers: OnceCell<Vec<u8>>,
     memo: Memo,
 }
@@ -48,7 +48,7 @@ impl Attributes for RequestAttributes {
     }
 }
 
-/// A variable of the environment that the proxy gives the VM.
+/// Returns a variable of the VM's environment. `None` where it is unset or not UTF-8.
 pub(crate) fn variable(name: &str) -> Option<String> {
     let environment = host::environment();
     let value =
@@ -56,16 +56,17 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     String::from_utf8(value?.to_vec()).ok()
 }
 
-/// Requests that one callback may decide. Each is resumed within the callback before it: with many more, the proxy's
-/// stack overflows (seen with 2,000; 300 were fine). The next callback goes on with the rest.
+/// Requests that one callback decides, at most; the next callback decides the rest. Envoy nests the resumption of each
+/// request in that of the previous request: 2,000 decisions overflowed its stack, 300 did not.
 const DECISIONS_PER_CALLBACK: usize = 192;
-/// Decisions up to which it may check one more request: so there is room to do all that comes before those.
+/// Decisions after which a callback checks no more requests. The difference to [`DECISIONS_PER_CALLBACK`] leaves room
+/// for the effects that are already queued.
 const CHECKS_PER_CALLBACK: usize = 128;
 
-/// One callback: when it is, in whose place the proxy takes calls to act, and what it has decided. The place is at
-/// first that of the context which the proxy called; it forgets any other when the callback returns.
+/// State of one callback: its time, the effective context, and the decisions made in it. The effective context starts
+/// as the context that the proxy called; the proxy resets it when the callback returns.
 pub(crate) struct Callback {
-    /// The clock is asked once: each time is a call out of the VM.
+    /// Time of the callback. The clock is read once per callback: each read is a host call.
     pub(crate) now: Micros,
     own: u32,
     effective: u32,
@@ -77,34 +78,34 @@ impl Callback {
         Self { now: clock.now(), own, effective: own, decided: Vec::new() }
     }
 
-    /// The context whose callback it is.
+    /// Returns the context that the proxy called.
     pub(crate) fn own(&self) -> u32 {
         self.own
     }
 
-    /// Decides a request, once all else of this callback is done: an answer has Envoy stop the filters of this VM that
-    /// are called until the callback is over, so that of what is sent after it the bridge would lose what it passes on.
+    /// Queues a decision, carried out at the end of this callback. After a local reply, Envoy stops all filters of this
+    /// VM that it calls until the callback returns: the bridge would lose the bytes that are sent in between.
     pub(crate) fn decide(&mut self, request: u32, decision: Decision) {
         self.decided.push((request, decision));
     }
 
-    /// Whether it may decide one more.
+    /// Returns whether this callback may decide one more request.
     pub(crate) fn may_decide(&self) -> bool {
         self.decided.len() < DECISIONS_PER_CALLBACK
     }
 
-    /// Whether it may check one more, which it may have to decide.
+    /// Returns whether this callback may check one more request, which may need a decision.
     pub(crate) fn may_check(&self) -> bool {
         self.decided.len() < CHECKS_PER_CALLBACK
     }
 
-    /// What it has decided.
+    /// Takes the queued decisions, in their order.
     pub(crate) fn take_decided(&mut self) -> Vec<(u32, Decision)> {
         core::mem::take(&mut self.decided)
     }
 
-    /// Acts in the place of a context from here on. `false` where it is no more: acting nonetheless would act on
-    /// another request.
+    /// Makes `context` the effective context. `false` where the context no longer exists: the caller must then make no
+    /// host call for it, which would act on another request.
     pub(crate) fn acts_as(&mut self, context: u32) -> bool {
         if self.effective != context {
             if host::set_effective_context(context).is_err() {
@@ -116,9 +117,10 @@ impl Callback {
     }
 }
 
-/// The proxy's monotonic clock, counted from when it was first asked: what it was then.
+/// The proxy's monotonic clock, counted from [`start`](Self::start).
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
+    /// Nanoseconds of the proxy's clock at the start.
     zero: u64,
 }
 

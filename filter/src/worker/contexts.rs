@@ -1,4 +1,4 @@
-//! Which context is what: one root context per plugin and worker, one HTTP context per request or stream.
+//! Roles of the proxy's contexts: one root context per plugin and worker, one HTTP context per request or stream.
 
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -14,21 +14,21 @@ use crate::config;
 use crate::host::{self, Action, Buffer};
 use crate::table::Table;
 
-/// All contexts of a VM. None of its cells is borrowed while anything else of the filter's runs.
+/// All contexts of a VM. No cell stays borrowed while other code of the filter runs.
 pub(crate) struct Contexts {
-    /// By their ids. A VM has a few.
+    /// Root contexts by id; a VM has a few.
     roots: RefCell<Vec<(u32, Role)>>,
     exchanges: RefCell<Table<Exchange>>,
 }
 
-/// What a plugin is. It learns that with its configuration.
+/// Role of a root context, set by `root_id` when the plugin is configured.
 #[derive(Clone)]
 enum Role {
     Limiter(Rc<Worker>),
     Bridge,
 }
 
-/// An HTTP exchange, as the filter that it passes has it.
+/// Role of an HTTP context: a request that the limiter checks, or a stream that the bridge carries.
 #[derive(Clone)]
 enum Exchange {
     Limited(Rc<Worker>),
@@ -40,8 +40,8 @@ impl Contexts {
         Self { roots: RefCell::new(Vec::new()), exchanges: RefCell::new(Table::new()) }
     }
 
-    /// A context of a root context, or a root context, which is nothing before it is configured. Proxies send no
-    /// requests to a plugin that refused its configuration; it would let them pass.
+    /// Handles a new HTTP context. A new root context is ignored: its role is unknown until it is configured. A context
+    /// of a plugin that rejected its configuration would admit every request, but proxies send no requests to it.
     pub(crate) fn create(&self, context: u32, root: u32) {
         let exchange = match self.role(root) {
             Some(Role::Limiter(worker)) => Exchange::Limited(worker),
@@ -51,8 +51,8 @@ impl Contexts {
         self.exchanges.borrow_mut().insert(context, exchange);
     }
 
-    /// Reads the plugin's configuration, of `size` bytes. Every error in it is logged, and the proxy refuses to start
-    /// with it.
+    /// Reads the plugin's configuration, of `size` bytes. Logs every error and returns `false` if there is one: the
+    /// proxy then refuses the configuration.
     pub(crate) fn configure(&self, root: u32, size: usize) -> bool {
         let root_id = host::property(&["plugin_root_id"]).unwrap_or_default();
         let role = match root_id.as_slice() {
@@ -70,7 +70,7 @@ impl Contexts {
         roots.iter().any(|(known, _)| *known == root)
     }
 
-    /// A context is over.
+    /// Handles the end of a context.
     pub(crate) fn done(&self, context: u32) {
         let exchange = self.exchanges.borrow_mut().remove(context);
         match exchange {
@@ -134,6 +134,13 @@ impl Contexts {
         }
     }
 
+    /// Calls `run` with the worker of a root context, if the context is a limiter's.
+    pub(crate) fn with_worker(&self, root: u32, run: impl FnOnce(&Worker)) {
+        if let Some(Role::Limiter(worker)) = self.role(root) {
+            run(&worker);
+        }
+    }
+
     fn role(&self, root: u32) -> Option<Role> {
         self.roots.borrow().iter().find(|(known, _)| *known == root).map(|(_, role)| role.clone())
     }
@@ -142,14 +149,7 @@ impl Contexts {
         self.exchanges.borrow().get(context).cloned()
     }
 
-    /// Runs on the worker of a root context, if that is a limiter's.
-    pub(crate) fn with_worker(&self, root: u32, run: impl FnOnce(&Worker)) {
-        if let Some(Role::Limiter(worker)) = self.role(root) {
-            run(&worker);
-        }
-    }
-
-    /// The streams of all workers of this VM.
+    /// Returns the current streams of all workers of this VM.
     fn wires(&self) -> impl Iterator<Item = Wire> {
         let roots = self.roots.borrow();
         let wires = roots.iter().filter_map(|(_, role)| match role {
@@ -160,7 +160,8 @@ impl Contexts {
     }
 }
 
-/// Runs on a bridge. `None` where it is running already, which is not known to happen: nothing that it does calls it.
+/// Calls `run` with a bridge. `None` if the bridge is already borrowed, which is not known to happen: no host call of
+/// the bridge calls it back.
 fn on<T>(bridge: &RefCell<Bridge>, run: impl FnOnce(&mut Bridge) -> T) -> Option<T> {
     bridge.try_borrow_mut().ok().map(|mut bridge| run(&mut bridge))
 }

@@ -1,4 +1,4 @@
-//! What the limiter asks for, carried out.
+//! Carries out the limiter's effects: host calls for streams, callouts, decisions and log lines.
 
 use alloc::vec::Vec;
 
@@ -12,16 +12,16 @@ use crate::redis::Callout;
 use crate::respond::{Header, LocalReply};
 
 impl Worker {
-    /// In a callback that is no request's.
+    /// Performs effects in a callback of a context that is not a request.
     pub(super) fn perform_background(&self, callback: &mut Callback) {
         let decision = self.perform(callback);
-        debug_assert_eq!(decision, None, "this context is no request");
+        debug_assert_eq!(decision, None, "this context is not a request");
     }
 
-    /// Does what the limiter asks for. A decision on the request whose callback runs is left to that callback, which
-    /// may still be able to return it.
+    /// Performs the limiter's effects. Returns the decision on the request of this callback, which the callback can
+    /// often return as its action; queues the decisions on all other requests.
     pub(super) fn perform(&self, callback: &mut Callback) -> Option<Decision> {
-        let mut on_own = None;
+        let mut own_decision = None;
         while callback.may_decide()
             && let Some(effect) = self.next_effect(callback)
         {
@@ -31,7 +31,7 @@ impl Worker {
                     if let Some(token) = self.with(|state| state.stream.take())
                         && callback.acts_as(self.root)
                     {
-                        // The proxy refuses only to cancel what is no more.
+                        // Fails only where the stream no longer exists.
                         let _ = host::cancel_stream(token);
                     }
                 }
@@ -39,13 +39,15 @@ impl Worker {
                 Effect::Annotate(RequestId(request), entries) => {
                     if callback.acts_as(request) {
                         for (name, value) in entries {
-                            // A proxy that keeps no such state (filter state, named `wasm.{name}` in Envoy) loses a
-                            // line of the access log, and nothing else.
+                            // Envoy keeps the value as filter state `wasm.{name}`. A proxy without filter state loses
+                            // only the value in its access log.
                             let _ = host::set_property(name, &value);
                         }
                     }
                 }
-                Effect::Decide(RequestId(request), decision) if request == callback.own() => on_own = Some(decision),
+                Effect::Decide(RequestId(request), decision) if request == callback.own() => {
+                    own_decision = Some(decision)
+                }
                 Effect::Decide(RequestId(request), decision) => callback.decide(request, decision),
                 Effect::Warn(line) => log_warning(&line),
             }
@@ -53,10 +55,10 @@ impl Worker {
         if !self.with(|state| state.ticker.is_quick() && state.limiter.is_at_rest()) {
             self.adjust_ticks(callback);
         }
-        on_own
+        own_decision
     }
 
-    /// Has the proxy tick as often as is needed.
+    /// Adjusts the proxy's tick period to the next deadline.
     pub(super) fn adjust_ticks(&self, callback: &mut Callback) {
         let period = self.with(|state| {
             let wanted = [state.limiter.next_tick(callback.now), state.body_waits.next_due()];
@@ -66,11 +68,12 @@ impl Worker {
             && callback.acts_as(self.root)
         {
             let set = host::set_tick_period(u32::try_from(period.as_millis()).unwrap_or(u32::MAX));
-            debug_assert_eq!(set, Ok(()), "any period is one");
+            debug_assert_eq!(set, Ok(()), "every period is valid");
         }
     }
 
-    /// Sends what there is to send once nothing else is left to do. A failure to send leaves something to do.
+    /// Returns the limiter's next effect. Sends the outgoing bytes once no effect is left; a failed send produces
+    /// effects.
     fn next_effect(&self, callback: &mut Callback) -> Option<Effect> {
         let effect = self.with(|state| state.limiter.poll(callback.now));
         if effect.is_some() {
@@ -93,11 +96,11 @@ impl Worker {
         });
     }
 
-    /// Sends what there is to send, now or at the end of the turn.
+    /// Sends the outgoing bytes, now or at the end of the turn.
     fn send(&self, callback: &mut Callback) {
         let pace = self.with(|state| {
             let redis = state.limiter.redis();
-            // Of the calls in flight, one is what there is to send.
+            // One of the calls in flight is the one about to be sent.
             redis.has_outgoing().then(|| state.batching.send(redis.in_flight().saturating_sub(1)))
         });
         match pace {
@@ -113,12 +116,13 @@ impl Worker {
 
     pub(super) fn send_now(&self, callback: &mut Callback) {
         let stream = self.with(|state| {
-            // Not known to happen: to send makes nothing happen that would send. The next callback sends what is left.
+            // The borrow is not known to fail: a send does not lead to another send. If it did, the next callback would
+            // send the bytes.
             let mut sending = self.sending.try_borrow_mut().ok()?;
             state.limiter.redis().take_outgoing(callback.now, &mut sending).then_some(state.stream)
         });
         let Some(stream) = stream else { return };
-        // The proxy looks the token up in the effective context: the stream is the root context's.
+        // The proxy looks the token up in the effective context, and the stream belongs to the root context.
         let send = |token| callback.acts_as(self.root) && host::send(token, &self.sending.borrow()).is_ok();
         let sent = stream.is_some_and(send);
         self.sending.borrow_mut().clear();
@@ -147,13 +151,13 @@ impl Worker {
             Decision::Admit(headers) => {
                 if callback.acts_as(request) {
                     self.admit(request, headers);
-                    // The proxy refuses that of no request that is there.
+                    // Cannot fail: the request exists.
                     let _ = host::resume_request();
                 }
             }
             Decision::EndResponse => {
                 if callback.acts_as(request) {
-                    // The proxy refuses that of no request that is there.
+                    // Cannot fail: the request exists.
                     let _ = host::resume_response();
                 }
             }
@@ -172,10 +176,10 @@ impl Worker {
     }
 }
 
-/// Answers the request of the effective context.
+/// Answers the effective context's request with a local reply.
 fn answer(reply: &LocalReply) {
-    // The proxy's status of an answer to gRPC is 200 whatever is said here.
+    // The proxy answers gRPC requests with status 200 whatever status it gets.
     let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
-    // The proxy does not refuse it: the request is there, and not answered yet.
+    // Cannot fail: the request exists and has no response yet.
     let _ = host::send_local_response(status, &reply.details, reply.encoded_headers(), &reply.body, reply.grpc_status);
 }

@@ -1,7 +1,7 @@
-//! Worker: one limiter's requests, callbacks and ticks, and the calls to the host that carry out its effects.
+//! Worker: requests, callbacks and ticks of a limiter, and the host calls that carry out its effects.
 //!
-//! The module plays two roles, which `root_id` tells apart: `limiter` among a listener's HTTP filters, and `bridge` among
-//! the upstream HTTP filters of the Redis cluster. [`Contexts`] finds the [`Worker`] or the bridge of a callback.
+//! The module has two roles, chosen by `root_id`: `limiter` among a listener's HTTP filters, and `bridge` among the
+//! upstream HTTP filters of the Redis cluster. [`Contexts`] finds the [`Worker`] or the bridge of a callback.
 
 mod bridge;
 mod callback;
@@ -27,19 +27,20 @@ use crate::redis::Failure;
 use crate::respond::Header;
 use crate::table::Table;
 
-/// One worker: what all contexts of a plugin share within a VM.
+/// State that all contexts of a plugin share within a VM. The proxy has one VM per worker thread.
 pub(crate) struct Worker {
     root: u32,
     clock: Clock,
-    /// Where Redis is.
+    /// Envoy cluster of Redis.
     cluster: String,
-    /// A message to itself arrives at the end of the proxy's turn. `None` where the proxy has no queues.
+    /// Shared queue: a message that the worker sends to itself arrives at the end of the proxy's event-loop turn.
+    /// `None` where the proxy has no queues.
     turn: Option<u32>,
-    /// The proxy's ids of the counters, in their order.
+    /// The proxy's ids of the counters, in the order of [`Counters::names`].
     counters: Vec<u32>,
-    /// What is being sent at this moment; reused from one send to the next.
+    /// Bytes that are being sent now; empty otherwise. The buffer is reused from one send to the next.
     sending: RefCell<Vec<u8>>,
-    /// Borrowed across no call that makes something happen: that may call back.
+    /// Never borrowed across a host call that may call back.
     state: RefCell<State>,
 }
 
@@ -51,17 +52,17 @@ struct State {
     ticker: Ticker,
     batching: Batching,
     body_waits: BodyWaits,
-    /// The callouts under way: the proxy's tokens, and their own ids.
+    /// Callouts under way: the proxy's tokens, and the callouts' ids.
     callouts: Vec<(u32, u64)>,
-    /// What the responses to requests are to carry.
+    /// Headers for the responses to admitted requests.
     admitted: Table<Vec<Header>>,
 }
 
 impl Worker {
-    /// A worker of `config`, its counters made known to the proxy. `None` where the proxy refuses one, or has
-    /// no random numbers.
+    /// Creates a worker and defines its counters at the proxy. `None` where the proxy refuses a counter, or has no
+    /// random numbers.
     pub(crate) fn new(root: u32, config: Config) -> Option<Self> {
-        // Another for each worker of each proxy.
+        // Different for each worker of each proxy.
         let seed = getrandom::u64().ok()?;
         let define = |name: &String| host::define_counter(name).ok();
         let counters = Counters::names(&config).iter().map(define).collect::<Option<_>>()?;
@@ -89,13 +90,13 @@ impl Worker {
         self.during(self.root, |callback| {
             self.with(|state| state.limiter.tick(callback.now));
             self.report();
-            // Should the end of a turn not have been told.
+            // In case the proxy lost the message for the end of a turn.
             self.end_turn(callback);
             self.adjust_ticks(callback);
         });
     }
 
-    /// The proxy has been through all that was there to be done.
+    /// Handles the end of the proxy's turn: the proxy has handled every event that was ready.
     pub(crate) fn turn_ends(&self, queue: u32) {
         while host::dequeue(queue).is_some() {}
         self.with(|state| state.limiter.redis().handle_turn());
@@ -108,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// Redis has answered something, on the stream that this worker has now. `context` is the one that was called.
+    /// Handles bytes from Redis on the current stream. `context` is the context that the proxy called.
     pub(crate) fn stream_bytes(&self, context: u32, bytes: &[u8]) {
         self.during(context, |callback| {
             self.with(|state| state.limiter.redis().handle_bytes(callback.now, bytes));
@@ -116,24 +117,24 @@ impl Worker {
         });
     }
 
-    /// The name of the stream that was opened last, or is being opened.
+    /// Returns the name of the stream that was opened last, or is being opened.
     pub(crate) fn last_stream(&self) -> u64 {
         self.with(|state| state.stream_name)
     }
 
-    /// Whether it is the stream of this name that there is now.
+    /// Returns whether the worker's current stream has this name.
     pub(crate) fn listens_to(&self, stream: u64) -> bool {
         self.with(|state| state.stream.is_some() && state.stream_name == stream)
     }
 
-    /// Shows what is being sent at this moment, if anything; whether `show` took it.
+    /// Calls `show` with the bytes that are being sent now, if any. Returns whether `show` accepted them.
     pub(crate) fn with_sending(&self, show: impl FnOnce(&[u8]) -> bool) -> bool {
         let sending = self.sending.borrow();
         !sending.is_empty() && show(&sending)
     }
 
     pub(crate) fn stream_close(&self, token: u32) {
-        // The proxy keeps the stream's handle until this side has closed it too, and refuses only to close none.
+        // The proxy keeps the stream's handle until this side has closed it too. Closing a missing stream is harmless.
         let _ = host::close_stream(token);
         if self.with(|state| state.stream != Some(token)) {
             return;
@@ -147,7 +148,7 @@ impl Worker {
         });
     }
 
-    /// A callout is over, whatever context it was for: to the proxy, all are of the root context.
+    /// Handles a callout's response, or its failure. All callouts belong to the root context.
     pub(crate) fn callout_response(&self, token: u32, headers: usize, size: usize) {
         self.during(self.root, |callback| {
             self.with(|state| {
@@ -157,13 +158,13 @@ impl Worker {
                 let body = body.as_deref().map_err(|failure| *failure);
                 state.limiter.redis().handle_callout(callback.now, id, body);
             });
-            // The next callout waits for the end of the turn, and for a tick where there are no queues.
+            // The next callout waits for the end of the turn, or for a tick where the proxy has no queues.
             let _ = self.turn.map(host::enqueue);
             self.perform_background(callback);
         });
     }
 
-    /// Hands the proxy what the counters have gained.
+    /// Adds the counters' increments to the proxy's metrics.
     fn report(&self) {
         self.with(|state| {
             for (counter, gained) in state.limiter.counters().take() {
@@ -174,7 +175,7 @@ impl Worker {
         });
     }
 
-    /// Runs a context's callback, then carries out what it has decided.
+    /// Runs a context's callback, then carries out its decisions.
     fn during<T>(&self, context: u32, run: impl FnOnce(&mut Callback) -> T) -> T {
         let mut callback = Callback::of(context, self.clock);
         let result = run(&mut callback);
@@ -189,10 +190,10 @@ impl Worker {
     }
 }
 
-/// The body of the callout's response that is being told, or why there is none.
+/// Returns the body of the callout's response in the current callback, or the failure.
 fn callout_body(headers: usize, size: usize) -> Result<Vec<u8>, Failure> {
-    // Without headers, the connection was lost, and the proxy has none to be asked for. Where there are any, a
-    // cluster of raw TCP answers 200, and any other status is the proxy's own word on why there is no answer.
+    // No headers: the connection was lost. Otherwise a cluster of raw TCP answers 200, and any other status comes from
+    // the proxy and gives the reason for the missing response.
     let status = (headers > 0).then(|| host::header(Headers::Callout, ":status")).flatten();
     match status.as_deref() {
         Some(b"200") => Ok(host::buffer(Buffer::CalloutBody, size)),

@@ -1,4 +1,4 @@
-//! The way of a request through a worker.
+//! Request and response callbacks of a worker.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::limiter::{Decision, Pace, RequestId, Step};
 use crate::respond::{self, Header};
 
 impl Worker {
-    /// A request's headers have arrived, and its context is the current one.
+    /// Handles a request's headers. The request's context is the effective one.
     pub(super) fn request(&self, request: u32, is_whole: bool) -> Action {
         if !is_whole && self.with(|state| state.limiter.config().body.matters()) {
             return self.request_with_body(request);
@@ -18,7 +18,7 @@ impl Worker {
         if self.waits_for_turn(request) { Action::Pause } else { self.check(request, &RequestAttributes::default()) }
     }
 
-    /// A request's headers have arrived, and a body is to follow.
+    /// Handles the headers of a request with a body, where a limit reads bodies.
     fn request_with_body(&self, request: u32) -> Action {
         let attributes = RequestAttributes::with_body(RequestBody::Unread);
         let pointers = self.with(|state| state.limiter.config().pointers_for(&attributes));
@@ -35,26 +35,26 @@ impl Worker {
         Action::Pause
     }
 
-    /// Whether a request is to be held until the turn's end, where it is checked with others.
+    /// Returns whether a request is held until the end of the turn, to be checked together with others.
     fn waits_for_turn(&self, request: u32) -> bool {
         let Some(turn) = self.turn else { return false };
         let pace = self.with(|state| {
-            // Should the turn's end never be told, a tick is to find the request.
+            // Only while ticks run: a tick checks the request if the message for the end of the turn is lost.
             let in_flight = state.limiter.redis().in_flight();
             state.ticker.is_running().then(|| state.batching.arrive(RequestId(request), in_flight))
         });
         let Some(pace) = pace else { return false };
-        let is_told = pace != Pace::Schedule || host::enqueue(turn).is_ok();
-        if !is_told {
+        let is_scheduled = pace != Pace::Schedule || host::enqueue(turn).is_ok();
+        if !is_scheduled {
             self.with(|state| {
                 state.batching.leave(RequestId(request));
                 state.batching.turn_ended();
             });
         }
-        is_told && pace != Pace::Now
+        is_scheduled && pace != Pace::Now
     }
 
-    /// Some of a request's body is there: `size` bytes that were not shown before.
+    /// Handles the next `size` bytes of a request's body.
     pub(super) fn request_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
         let id = RequestId(request);
         if !self.with(|state| state.body_waits.awaits(id)) {
@@ -74,7 +74,7 @@ impl Worker {
         }
     }
 
-    /// A request's trailers are there, so its body is whole.
+    /// Handles a request's trailers: its body is complete.
     pub(super) fn request_trailers(&self, request: u32) -> Action {
         match self.with(|state| state.body_waits.end(RequestId(request))) {
             Some(body) => self.check(request, &RequestAttributes::with_body(body)),
@@ -82,7 +82,7 @@ impl Worker {
         }
     }
 
-    /// Checks the requests that have been held for their bodies long enough.
+    /// Checks the requests whose wait for their body has reached its deadline.
     pub(super) fn check_overdue(&self, callback: &mut Callback) {
         while callback.may_check()
             && let Some((RequestId(request), body)) = self.with(|state| state.body_waits.pop_due(callback.now))
@@ -94,10 +94,10 @@ impl Worker {
     fn check(&self, request: u32, attributes: &RequestAttributes) -> Action {
         self.during(request, |callback| {
             let step = self.with(|state| state.limiter.request(callback.now, RequestId(request), attributes));
-            // Who is decided at once most often leaves nothing to be done but to count, which a tick brings.
+            // A request that is decided at once mostly leaves no effect but counters, which the next tick reports.
             let is_done = !matches!(step, Step::Wait) && self.with(|state| state.is_at_rest());
-            let on_own = if is_done { None } else { self.perform(callback) };
-            match on_own.map_or(step, Step::Decided) {
+            let own_decision = if is_done { None } else { self.perform(callback) };
+            match own_decision.map_or(step, Step::Decided) {
                 Step::Pass => Action::Continue,
                 Step::Wait => Action::Pause,
                 Step::Decided(Decision::Admit(headers)) => {
@@ -112,10 +112,11 @@ impl Worker {
         })
     }
 
-    /// Checks the requests that the turn brought, and sends what there is to send.
+    /// Checks the requests that waited for the end of the turn, and sends the outgoing bytes.
     pub(super) fn end_turn(&self, callback: &mut Callback) {
         self.with(|state| state.batching.turn_ends());
-        // What is left of other callbacks does not come between a request's notes and its decision.
+        // The effects of earlier callbacks are performed first: no effect may separate a request's annotation from its
+        // decision.
         self.perform_background(callback);
         self.check_overdue(callback);
         while callback.may_check()
@@ -133,15 +134,15 @@ impl Worker {
             self.perform_background(callback);
         }
         if has_more && let Some(turn) = self.turn {
-            // A queue that was there is there.
+            // Cannot fail: a registered queue stays registered.
             let _ = host::enqueue(turn);
         }
     }
 
-    /// Checks a request that is held.
+    /// Checks a request that was held, and queues its decision if there is one.
     fn check_held(&self, callback: &mut Callback, request: u32, body: RequestBody) {
         if !callback.acts_as(request) {
-            return; // It is over.
+            return; // The request has ended.
         }
         let attributes = RequestAttributes::with_body(body);
         let step = self.with(|state| state.limiter.request(callback.now, RequestId(request), &attributes));
@@ -152,7 +153,7 @@ impl Worker {
         }
     }
 
-    /// The response to a request. Headers are added once, beside those of other limiters.
+    /// Handles a response's headers. Adds the rate-limit headers once, merged with those of other limiters.
     pub(super) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
         let headers = self.with(|state| state.admitted.get_mut(request).map(core::mem::take)).unwrap_or_default();
         if !headers.is_empty() {
@@ -162,15 +163,15 @@ impl Worker {
     }
 
     fn add_headers(&self, headers: Vec<Header>, is_headers_only: bool) {
-        let theirs = |name| host::header(Headers::Response, name);
-        for (name, value) in respond::beside(headers, is_headers_only, &theirs) {
+        let present = |name| host::header(Headers::Response, name);
+        for (name, value) in respond::beside(headers, is_headers_only, &present) {
             let set = host::set_header(Headers::Response, name, &value);
-            debug_assert_eq!(set, Ok(()), "the proxy calls about these headers");
+            debug_assert_eq!(set, Ok(()), "a headers callback has these headers");
         }
     }
 
-    /// The end of a response is about to go to the client. What the request holds is given back before it does, so that
-    /// the client's next request finds it free, whichever worker serves that.
+    /// Handles the end of a response before it goes downstream. Releases the request's slots first, so that the
+    /// client's next request finds them free on any worker.
     pub(super) fn response_ends(&self, request: u32) -> Action {
         let request = RequestId(request);
         if !self.with(|state| state.limiter.holds_slots(request)) {
@@ -179,18 +180,18 @@ impl Worker {
         self.during(request.0, |callback| {
             self.with(|state| state.limiter.response_ends(callback.now, request));
             self.send_now(callback);
-            // No decision on another request may be carried out here: an answer to it would hold up this response.
+            // Decisions on other requests wait for the end of the turn: a local reply here would hold up this response.
             let (is_at_rest, is_held) =
                 self.with(|state| (state.limiter.is_at_rest(), state.limiter.holds_response(request)));
             if !is_at_rest && let Some(turn) = self.turn {
-                // A queue that was there is there; and there are ticks.
+                // Cannot fail: a registered queue stays registered.
                 let _ = host::enqueue(turn);
             }
             if is_held { Action::Pause } else { Action::Continue }
         })
     }
 
-    /// The request is over, answered or not.
+    /// Handles the end of a request, answered or not.
     pub(super) fn done(&self, request: u32) {
         let holds_any = self.with(|state| {
             state.admitted.remove(request);
@@ -202,8 +203,8 @@ impl Worker {
             return;
         }
         self.during(request, |callback| {
-            let gave_back = self.with(|state| state.limiter.done(callback.now, RequestId(request)));
-            if gave_back {
+            let has_effects = self.with(|state| state.limiter.done(callback.now, RequestId(request)));
+            if has_effects {
                 let decision = self.perform(callback);
                 debug_assert_eq!(decision, None, "the request is over");
             }
@@ -212,12 +213,12 @@ impl Worker {
 }
 
 impl State {
-    /// Whether there is nothing to do before the next tick, and one will come.
+    /// Returns whether the limiter has no effects left, and a tick will come.
     fn is_at_rest(&mut self) -> bool {
         self.ticker.is_running() && self.limiter.is_at_rest()
     }
 
-    /// What follows a request's headers is held with them until the request is decided.
+    /// Returns the action for a body or trailers after a request's headers: held until the request is decided.
     fn rest_of(&self, request: u32) -> Action {
         let request = RequestId(request);
         let is_held = self.limiter.is_waiting(request) || self.batching.holds(request);

@@ -1,4 +1,4 @@
-//! A session with a clock that is set by hand, a host that keeps the rules, and a peer that says what it is told to.
+//! Conversation: a session with a manual clock, a host that checks the contract, and a Redis that the test scripts.
 
 use std::sync::{Arc, LazyLock};
 
@@ -26,7 +26,7 @@ pub(crate) fn ms(n: u64) -> Micros {
     Micros::from_millis(n)
 }
 
-/// A call's reply that is the number of its ticket, say.
+/// Returns a reply that is an integer.
 pub(crate) fn ok(n: i64) -> Result<Reply, Failure> {
     Ok(Reply::Integer(n))
 }
@@ -54,7 +54,7 @@ impl Conversation {
         }
     }
 
-    /// A session that has shown to be connected, and has nothing in flight.
+    /// Returns a connected session without calls in flight.
     pub(crate) fn connected(config: SessionConfig) -> Self {
         let mut it = Self::new(config);
         it.asks(0).unwrap();
@@ -67,7 +67,7 @@ impl Conversation {
         it
     }
 
-    /// A request asks for the script to be run.
+    /// Submits a request's script call.
     pub(crate) fn asks(&mut self, ticket: u32) -> Result<(), Failure> {
         self.submits(ticket, Call::script(&SCRIPT, &[format!("k{ticket}")], &["1"]))
     }
@@ -78,19 +78,19 @@ impl Conversation {
         accepted
     }
 
-    /// All in one turn of the host's.
+    /// Submits all calls in one turn of the host.
     pub(crate) fn submit_all(&mut self, calls: impl IntoIterator<Item = (u32, Call)>) {
         calls.into_iter().for_each(|(ticket, call)| self.submit_unsent(ticket, call));
         self.turn(false);
     }
 
-    /// In a turn of the host's that is not over yet.
+    /// Submits a call without ending the turn of the host.
     pub(crate) fn submit_unsent(&mut self, ticket: u32, call: Call) {
         self.session.submit(self.now, Ticket(ticket.into()), call).unwrap();
     }
 
     pub(crate) fn redis_says(&mut self, bytes: impl AsRef<[u8]>) {
-        assert!(self.is_open, "no stream to say it on");
+        assert!(self.is_open, "no open stream");
         self.session.handle_bytes(self.now, bytes.as_ref());
         self.turn(false);
     }
@@ -113,7 +113,7 @@ impl Conversation {
         self.turn(true);
     }
 
-    /// Time passes, with a tick whenever the session wants one.
+    /// Advances the clock, with a tick whenever the session asks for one.
     pub(crate) fn passes(&mut self, span: Micros) {
         let end = self.now.plus(span);
         while let Some(at) = self.session.next_tick(self.now).filter(|&at| at <= end) {
@@ -125,25 +125,25 @@ impl Conversation {
         self.now = end;
     }
 
-    /// Until the session wants a tick, and that tick.
+    /// Advances the clock to the session's next tick, and ticks.
     pub(crate) fn passes_to_next_tick(&mut self) {
         self.now = self.session.next_tick(self.now).unwrap();
         self.ticks();
     }
 
-    /// Calls completed since last asked for.
+    /// Takes the calls completed since the last call of this method.
     pub(crate) fn completed(&mut self) -> Vec<(u32, Result<Reply, Failure>)> {
         std::mem::take(&mut self.completed)
     }
 
-    /// Commands sent since last asked for, the script's name shortened.
+    /// Takes the commands sent since the last call of this method, with `SHA` for the script's SHA-1.
     pub(crate) fn sent(&mut self) -> Vec<String> {
         let commands = take_commands(&mut self.sent);
         let joined = commands.iter().map(|parts| String::from_utf8(parts.join(&b' ')).unwrap());
         joined.map(|command| command.replace(SCRIPT.sha1_hex(), "SHA")).collect()
     }
 
-    /// What became of streams since last asked for.
+    /// Takes the streams opened and closed since the last call of this method.
     pub(crate) fn streams(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.streams)
     }
@@ -159,8 +159,8 @@ impl Conversation {
     }
 
     fn turn(&mut self, in_tick: bool) {
-        while let Some(effect) = self.session.poll() {
-            match effect {
+        while let Some(event) = self.session.poll() {
+            match event {
                 SessionEvent::Open => {
                     assert!(in_tick && !self.is_open, "opened outside a tick, or twice");
                     self.is_open = true;

@@ -1,4 +1,4 @@
-//! Any order of events, against a small Redis that answers in order, or worse.
+//! Random sequences of events, against a small Redis that replies in order, or fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,33 +17,34 @@ const MAX_IN_FLIGHT: usize = 12;
 #[derive(Debug, Clone)]
 enum Event {
     Submit,
-    /// So many requests in one turn.
+    /// Several requests in one turn.
     SubmitAll(u32),
-    /// The request of one of the last tickets goes away.
+    /// The request of a recent ticket is abandoned: 0 is the last ticket.
     Abandon(u32),
-    /// Redis' replies arrive, up to so many bytes of them.
+    /// Bytes of Redis' replies arrive, up to this number.
     Deliver(usize),
     /// Time passes, with ticks up to `TICK` late.
     Pass {
         span: Micros,
         late: Micros,
     },
-    /// A tick that nobody asked for.
+    /// A tick that the session did not ask for.
     Tick,
     /// The connection is closed by the peer.
     Close,
     /// The next stream cannot be opened.
     RefuseNextOpen,
-    /// The peer sends what it should not.
+    /// The peer sends bytes that are no reply to a command.
     Say(&'static str),
-    /// Nothing more is delivered on this connection: its replies are lost.
+    /// All further replies on this connection are lost.
     Hang,
+    /// Redis loses its scripts.
     Flush,
-    /// From here on, commands are answered with this error, or normally.
+    /// All further script calls get this error, or normal replies.
     Answer(Option<&'static str>),
     /// The password is changed, or changed back.
     Lock(bool),
-    /// From here on, keys of several requests are refused, or are not.
+    /// Redis starts or stops to refuse commands with keys of several requests.
     Cluster(bool),
 }
 
@@ -73,7 +74,7 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// One connection, as Redis sees it.
+/// Redis' side of one connection.
 #[derive(Default)]
 struct Connection {
     incoming: Vec<u8>,
@@ -92,16 +93,17 @@ struct World {
     error: Option<&'static str>,
     locked: bool,
     is_cluster: bool,
-    /// Whether the peer has said what no Redis says: then replies may be mistaken for one another.
-    lied: bool,
+    /// Whether the peer has sent unexpected bytes: replies may then be assigned to the wrong calls.
+    has_lied: bool,
     next_ticket: u32,
     deadlines: BTreeMap<u32, Micros>,
     executed: BTreeSet<u32>,
     buffer: Vec<u8>,
-    /// What was due by the tick before the last is decided.
+    /// Time of the last tick. Calls that were due by the tick before it must have been completed.
     last_tick: Micros,
-    /// Ticks since a stream was opened, and until when what waited for it has time in a busy host.
+    /// Ticks since a stream was opened.
     ticks_since_open: u32,
+    /// Time until which calls may be overdue, because a busy host connects slowly.
     patient_until: Micros,
 }
 
@@ -123,7 +125,7 @@ impl World {
             error: None,
             locked: false,
             is_cluster: false,
-            lied: false,
+            has_lied: false,
             next_ticket: 0,
             deadlines: BTreeMap::new(),
             executed: BTreeSet::new(),
@@ -155,7 +157,7 @@ impl World {
             Event::Say(text) => {
                 if let Some(connection) = &mut self.connection {
                     connection.replies.extend(text.as_bytes());
-                    self.lied = true;
+                    self.has_lied = true;
                 }
             }
             Event::Hang => self.connection.iter_mut().for_each(|connection| connection.hangs = true),
@@ -218,10 +220,10 @@ impl World {
         assert!(overdue.is_empty(), "not answered in time: {overdue:?} at {:?}", self.now);
     }
 
-    /// Does as the session says, as a host would, and reads what it sends, as Redis would.
+    /// Carries out the session's events like a host, and reads its bytes like Redis.
     fn turn(&mut self, in_tick: bool) {
-        while let Some(effect) = self.session.poll() {
-            match effect {
+        while let Some(event) = self.session.poll() {
+            match event {
                 SessionEvent::Open => {
                     assert!(in_tick && self.connection.is_none(), "opened outside a tick, or twice");
                     self.ticks_since_open = 0;
@@ -229,7 +231,7 @@ impl World {
                         self.session.handle_open_failed(self.now);
                     } else {
                         self.connection = Some(Connection::default());
-                        self.lied = false;
+                        self.has_lied = false;
                     }
                 }
                 SessionEvent::Close => {
@@ -257,7 +259,7 @@ impl World {
     fn completed(&mut self, ticket: u32, result: Result<Reply, Failure>) {
         assert!(self.deadlines.remove(&ticket).is_some(), "ticket {ticket} completed twice, or after it was abandoned");
         if let Ok(reply) = result
-            && !self.lied
+            && !self.has_lied
         {
             assert_eq!(reply, Reply::Array(vec![Reply::Integer(1), Reply::Integer(i64::from(ticket))]));
             assert!(self.executed.contains(&ticket));
@@ -306,7 +308,7 @@ impl World {
                 let mut reply = format!("*{}\r\n", tickets.len() * 2);
                 for ticket in tickets {
                     let is_first = self.executed.insert(ticket.parse().unwrap());
-                    assert!(is_first || self.lied, "ticket {ticket} was run twice");
+                    assert!(is_first || self.has_lied, "ticket {ticket} was run twice");
                     reply.push_str(&format!(":1\r\n:{ticket}\r\n"));
                 }
                 reply
@@ -318,7 +320,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn every_request_is_answered_once_in_time_and_with_its_own_reply(
+    fn every_call_is_completed_once_in_time_and_with_its_own_reply(
         seed in 1_u64..1_000_000, events in prop::collection::vec(events(), 0..200),
     ) {
         let mut world = World::new(seed);
@@ -326,13 +328,13 @@ proptest! {
             world.happens(event);
         }
         world.pass(TIMEOUT.plus(TICK), TICK);
-        // A host that was busy until now has eight ticks for a call that was sent.
+        // A host that was busy until now has eight ticks to read the reply to a call.
         (0..8).for_each(|_| world.tick());
         prop_assert!(world.deadlines.is_empty(), "never answered: {:?}", world.deadlines);
     }
 
     #[test]
-    fn once_redis_is_well_again_it_is_used_again(
+    fn after_redis_recovers_calls_are_served_again(
         seed in 1_u64..1_000_000, events in prop::collection::vec(events(), 0..100),
     ) {
         let mut world = World::new(seed);

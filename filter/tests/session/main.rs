@@ -1,5 +1,5 @@
-//! A session's behaviour, as the requests behind it see it: conversations on the wire, and any interleaving of
-//! events against a small Redis that answers in order.
+//! Tests of a session: conversations on the wire, and random interleavings of events against a small Redis that replies
+//! in order.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,

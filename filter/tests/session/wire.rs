@@ -1,6 +1,6 @@
-//! What a Redis reads: commands out of a run of bytes.
+//! Parser of RESP commands, for the Redis of the tests.
 
-/// Takes the whole commands off the front of `bytes`. Panics at anything that Redis would not take.
+/// Removes all complete commands from the front of `bytes`. Panics at invalid RESP.
 pub(crate) fn take_commands(bytes: &mut Vec<u8>) -> Vec<Vec<Vec<u8>>> {
     let (mut commands, mut taken) = (Vec::new(), 0);
     while let Some((command, length)) = command(&bytes[taken..]) {

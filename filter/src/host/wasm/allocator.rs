@@ -1,8 +1,8 @@
-//! The VM's memory: what was given back is kept for the next who wants a block of its size.
+//! Global allocator: size-class free lists over `memory.grow`.
 //!
-//! A request takes and gives back a dozen small blocks. Each is the first of a list, and goes back to it. Blocks of up
-//! to a KiB are rounded up to 16 bytes, larger ones to a power of two. What was once taken for a size stays with it: of
-//! no size is there more than was in use at once. Below it is only the VM's memory, which grows and never shrinks.
+//! A request allocates and frees a dozen small blocks; each costs one pop and one push on a free list. Sizes of up to 1
+//! KiB are rounded up to a multiple of 16 bytes, larger sizes to a power of two. A block stays in its size class, so a
+//! class holds at most as many blocks as were in use at once. The VM's memory grows and never shrinks.
 
 #![allow(unsafe_code, reason = "an allocator hands out addresses")]
 
@@ -11,13 +11,13 @@ use core::arch::wasm32::{memory_grow, memory_size};
 use core::cell::Cell;
 use core::ptr::{null_mut, with_exposed_provenance_mut};
 
-/// Sizes of small blocks are multiples of it, and every block is aligned to it. Nobody wants more.
+/// Granularity of small sizes and alignment of every block, in bytes. A larger alignment is refused; no type needs it.
 const STEP: usize = 16;
-/// The largest blocks that are small are of so many steps.
+/// Small size classes: the largest small block has this many steps, 1 KiB.
 const SMALL: usize = 64;
-/// Powers of two beyond the small sizes, up to half of all that a VM can address.
+/// Large size classes: powers of two beyond the small sizes, up to half of the VM's address space.
 const LARGE: usize = 21;
-/// What memory grows by.
+/// Bytes of a wasm page, the unit of `memory.grow`.
 const PAGE: usize = 65_536;
 
 #[global_allocator]
@@ -28,11 +28,11 @@ static MEMORY: Blocks = Blocks {
     end: Cell::new(0),
 };
 
-/// Of each size, blocks that nobody uses: each begins with the address of the next.
+/// Free lists, one for each size class. A free block starts with the address of the next free block.
 struct Blocks {
     small: [Cell<*mut u8>; SMALL],
     large: [Cell<*mut u8>; LARGE],
-    /// From here to `end`, memory was never handed out.
+    /// Start of the memory that was never allocated; it ends at `end`.
     fresh: Cell<usize>,
     end: Cell<usize>,
 }
@@ -41,7 +41,7 @@ struct Blocks {
 unsafe impl Sync for Blocks {}
 
 impl Blocks {
-    /// The list for such blocks, and their size; `None` for those that there are not.
+    /// Returns the free list of a layout's size class, and the size of its blocks; `None` for a layout without a class.
     #[inline(always)]
     fn class(&self, layout: Layout) -> Option<(&Cell<*mut u8>, usize)> {
         let small = layout.size().wrapping_sub(1) / STEP;
@@ -60,12 +60,12 @@ impl Blocks {
         Some((self.large.get(class)?, size))
     }
 
-    /// A block of memory that was never handed out. Null where there is no more.
+    /// Allocates a block from memory that was never allocated before. Null where the VM has no more memory.
     #[inline(never)]
     fn carve(&self, size: usize) -> *mut u8 {
         let end = memory_size::<0>().wrapping_mul(PAGE);
         if self.end.replace(end) != end {
-            // At first, all that there is belongs to the stack and the statics.
+            // Memory that is present before the first call belongs to the stack and the statics.
             self.fresh.set(end);
         }
         let block = self.fresh.get();
@@ -82,8 +82,8 @@ impl Blocks {
     }
 }
 
-// SAFETY: a block is on a list or in use, never both: it is carved out of memory that nobody else has, or taken off its
-// list by the call that hands it out, and is as large as its list says.
+// SAFETY: a block is on a free list or in use, never both: it is carved out of memory that was never allocated, or
+// popped off its list by the call that returns it, and it has the size of its class.
 unsafe impl GlobalAlloc for Blocks {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,45 +1,42 @@
-//! The host's functions, with types.
+//! Typed wrappers of the host functions.
 
-#![allow(
-    unsafe_code,
-    reason = "functions of another language; the addresses that they get are of slices that outlive them"
-)]
+#![allow(unsafe_code, reason = "foreign functions; every address that they get is of a slice that outlives the call")]
 
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::ptr::{null, null_mut};
 
-use super::given::taken;
+use super::given::receive;
 use super::imports;
-use crate::host::{Buffer, Headers, Level, Refused};
+use crate::host::{Buffer, Headers, HostError, Level};
 
-/// The streams of the request and of the response, as `continue` and `close` have them.
+/// Stream types of `proxy_continue_stream`.
 const REQUEST: u32 = 0;
 const RESPONSE: u32 = 1;
-/// A metric that only grows.
+/// Metric type of a counter.
 const COUNTER: u32 = 0;
-/// A local reply that says nothing to gRPC.
+/// gRPC status of a local reply to a request that is not gRPC.
 const NO_GRPC_STATUS: i32 = -1;
-/// WASI's clock that never goes back.
+/// WASI's id of the monotonic clock.
 const MONOTONIC: u32 = 1;
 /// No pairs, encoded.
 const NO_PAIRS: [u8; 4] = [0; 4];
 
 /// Writes a line to the host's log.
 pub(crate) fn log(level: Level, line: &str) {
-    // SAFETY: see the top of the file; so below. There is nowhere to say that the log refused a line.
+    // SAFETY: see the top of the file; also for the calls below. A failure to log cannot be reported.
     let _ = unsafe { imports::proxy_log(level as u32, line.as_ptr(), line.len()) };
 }
 
-/// What the monotonic clock says: nanoseconds, since whenever.
+/// Returns the monotonic clock's time, in nanoseconds since an unspecified epoch.
 pub(crate) fn monotonic_nanos() -> u64 {
     let mut nanos = 0;
-    // All hosts have that clock.
+    // All hosts have a monotonic clock.
     let _ = unsafe { imports::clock_time_get(MONOTONIC, 0, &raw mut nanos) };
     nanos
 }
 
-/// The VM's environment: each `NAME=value` is followed by a zero byte.
+/// Returns the VM's environment: `NAME=value` entries, each followed by a zero byte.
 pub(crate) fn environment() -> Vec<u8> {
     let (mut count, mut size) = (0, 0);
     if done(unsafe { imports::environ_sizes_get(&raw mut count, &raw mut size) }).is_err() {
@@ -52,76 +49,77 @@ pub(crate) fn environment() -> Vec<u8> {
     }
 }
 
-/// From here on, what is asked of the host is asked in the place of another context.
-pub(crate) fn set_effective_context(context: u32) -> Result<(), Refused> {
+/// Sets the context on which the host calls that follow act.
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
     done(unsafe { imports::proxy_set_effective_context(context) })
 }
 
-/// Has the root context called every so often: milliseconds, 0 for never.
-pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), Refused> {
+/// Sets the period of the root context's ticks, in milliseconds; 0 turns them off.
+pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
     done(unsafe { imports::proxy_set_tick_period_milliseconds(milliseconds) })
 }
 
-/// The first `size` bytes of a buffer; none where the host has none.
+/// Returns the first `size` bytes of a buffer; no bytes where the host has no buffer.
 pub(crate) fn buffer(buffer: Buffer, size: usize) -> Vec<u8> {
-    taken(|at, length| unsafe { imports::proxy_get_buffer_bytes(buffer as u32, 0, size, at, length) })
+    receive(|at, length| unsafe { imports::proxy_get_buffer_bytes(buffer as u32, 0, size, at, length) })
         .unwrap_or_default()
 }
 
-/// Puts bytes in the place of the first `size` of a buffer.
-pub(crate) fn replace_buffer(buffer: Buffer, size: usize, bytes: &[u8]) -> Result<(), Refused> {
+/// Replaces the first `size` bytes of a buffer.
+pub(crate) fn replace_buffer(buffer: Buffer, size: usize, bytes: &[u8]) -> Result<(), HostError> {
     done(unsafe { imports::proxy_set_buffer_bytes(buffer as u32, 0, size, bytes.as_ptr(), bytes.len()) })
 }
 
-/// All headers, encoded as [`pairs`](crate::pairs); no bytes where the host has none.
+/// Returns all headers, encoded as [`pairs`](crate::pairs); no bytes where the host has no header map.
 pub(crate) fn headers(headers: Headers) -> Vec<u8> {
-    taken(|at, length| unsafe { imports::proxy_get_header_map_pairs(headers as u32, at, length) }).unwrap_or_default()
+    receive(|at, length| unsafe { imports::proxy_get_header_map_pairs(headers as u32, at, length) }).unwrap_or_default()
 }
 
-/// One header's value.
+/// Returns the value of a header; in Envoy, the first of several.
 pub(crate) fn header(headers: Headers, name: &str) -> Option<Vec<u8>> {
-    taken(|at, length| unsafe {
+    receive(|at, length| unsafe {
         imports::proxy_get_header_map_value(headers as u32, name.as_ptr(), name.len(), at, length)
     })
 }
 
-/// Sets a header, in the place of all that have its name.
-pub(crate) fn set_header(headers: Headers, name: &str, value: &str) -> Result<(), Refused> {
+/// Sets a header, replacing all headers of the same name.
+pub(crate) fn set_header(headers: Headers, name: &str, value: &str) -> Result<(), HostError> {
     done(unsafe {
         imports::proxy_replace_header_map_value(headers as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
     })
 }
 
-/// A property by its path. An empty one is none.
+/// Returns a property by its path. `None` where the property is missing or empty.
 pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
     let path = path.join("\0");
-    taken(|at, length| unsafe { imports::proxy_get_property(path.as_ptr(), path.len(), at, length) })
+    receive(|at, length| unsafe { imports::proxy_get_property(path.as_ptr(), path.len(), at, length) })
         .filter(|value| !value.is_empty())
 }
 
-/// Sets a property of one step.
-pub(crate) fn set_property(name: &str, value: &str) -> Result<(), Refused> {
+/// Sets a property whose path is one name.
+pub(crate) fn set_property(name: &str, value: &str) -> Result<(), HostError> {
     done(unsafe { imports::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
-/// Lets go on what a request's callback held.
-pub(crate) fn resume_request() -> Result<(), Refused> {
+/// Resumes the effective context's request.
+pub(crate) fn resume_request() -> Result<(), HostError> {
     done(unsafe { imports::proxy_continue_stream(REQUEST) })
 }
 
-/// Lets go on what a response's callback held.
-pub(crate) fn resume_response() -> Result<(), Refused> {
+/// Resumes the effective context's response.
+pub(crate) fn resume_response() -> Result<(), HostError> {
     done(unsafe { imports::proxy_continue_stream(RESPONSE) })
 }
 
-/// Answers a request. `details` are for the access log; `headers` are encoded pairs.
+/// Answers the effective context's request with a local reply. `details` are for the access log; `headers` are encoded
+/// [`pairs`](crate::pairs).
 pub(crate) fn send_local_response(
     status: u16,
     details: &str,
     headers: &[u8],
     body: &str,
     grpc_status: Option<u32>,
-) -> Result<(), Refused> {
+) -> Result<(), HostError> {
     let grpc_status = grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(NO_GRPC_STATUS);
     done(unsafe {
         imports::proxy_send_local_response(
@@ -137,9 +135,9 @@ pub(crate) fn send_local_response(
     })
 }
 
-/// Sends a request to a cluster; a callback of the root context will tell of its response, by the token given here.
-/// `headers` are encoded pairs; the timeout is in milliseconds.
-pub(crate) fn http_call(cluster: &str, headers: &[u8], body: &[u8], timeout: u32) -> Result<u32, Refused> {
+/// Makes an HTTP callout to a cluster and returns its token, by which the root context receives the response. `headers`
+/// are encoded [`pairs`](crate::pairs); the timeout is in milliseconds.
+pub(crate) fn http_call(cluster: &str, headers: &[u8], body: &[u8], timeout: u32) -> Result<u32, HostError> {
     let mut token = 0;
     done(unsafe {
         imports::proxy_http_call(
@@ -158,8 +156,8 @@ pub(crate) fn http_call(cluster: &str, headers: &[u8], body: &[u8], timeout: u32
     Ok(token)
 }
 
-/// Opens a gRPC stream of the root context's to a cluster.
-pub(crate) fn open_stream(cluster: &str, service: &str, method: &str) -> Result<u32, Refused> {
+/// Opens a gRPC stream from the root context to a cluster and returns its token.
+pub(crate) fn open_stream(cluster: &str, service: &str, method: &str) -> Result<u32, HostError> {
     let mut token = 0;
     done(unsafe {
         imports::proxy_grpc_stream(
@@ -178,49 +176,49 @@ pub(crate) fn open_stream(cluster: &str, service: &str, method: &str) -> Result<
 }
 
 /// Sends a message on a stream.
-pub(crate) fn send(stream: u32, message: &[u8]) -> Result<(), Refused> {
+pub(crate) fn send(stream: u32, message: &[u8]) -> Result<(), HostError> {
     done(unsafe { imports::proxy_grpc_send(stream, message.as_ptr(), message.len(), 0) })
 }
 
-/// Ends a stream at once.
-pub(crate) fn cancel_stream(stream: u32) -> Result<(), Refused> {
+/// Resets a stream immediately.
+pub(crate) fn cancel_stream(stream: u32) -> Result<(), HostError> {
     done(unsafe { imports::proxy_grpc_cancel(stream) })
 }
 
-/// Ends this side of a stream.
-pub(crate) fn close_stream(stream: u32) -> Result<(), Refused> {
+/// Closes this side of a stream.
+pub(crate) fn close_stream(stream: u32) -> Result<(), HostError> {
     done(unsafe { imports::proxy_grpc_close(stream) })
 }
 
-/// A queue of this name. A callback of the root context, in this thread, will tell of each message in it.
-pub(crate) fn register_queue(name: &str) -> Result<u32, Refused> {
+/// Registers a shared queue and returns its id. Each message in the queue calls the root context back, on this thread.
+pub(crate) fn register_queue(name: &str) -> Result<u32, HostError> {
     let mut queue = 0;
     done(unsafe { imports::proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut queue) })?;
     Ok(queue)
 }
 
-/// Puts an empty message into a queue.
-pub(crate) fn enqueue(queue: u32) -> Result<(), Refused> {
+/// Appends an empty message to a queue.
+pub(crate) fn enqueue(queue: u32) -> Result<(), HostError> {
     done(unsafe { imports::proxy_enqueue_shared_queue(queue, null(), 0) })
 }
 
-/// Takes a message out of a queue, if there is one.
+/// Takes the next message out of a queue, if any.
 pub(crate) fn dequeue(queue: u32) -> Option<Vec<u8>> {
-    taken(|at, length| unsafe { imports::proxy_dequeue_shared_queue(queue, at, length) })
+    receive(|at, length| unsafe { imports::proxy_dequeue_shared_queue(queue, at, length) })
 }
 
-/// Makes a counter known to the host, and gives its id.
-pub(crate) fn define_counter(name: &str) -> Result<u32, Refused> {
+/// Defines a counter at the host and returns its id.
+pub(crate) fn define_counter(name: &str) -> Result<u32, HostError> {
     let mut counter = 0;
     done(unsafe { imports::proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut counter) })?;
     Ok(counter)
 }
 
 /// Adds to a counter.
-pub(crate) fn increment(counter: u32, gained: i64) -> Result<(), Refused> {
+pub(crate) fn increment(counter: u32, gained: i64) -> Result<(), HostError> {
     done(unsafe { imports::proxy_increment_metric(counter, gained) })
 }
 
-fn done(status: u32) -> Result<(), Refused> {
-    NonZeroU32::new(status).map_or(Ok(()), |status| Err(Refused(status)))
+fn done(status: u32) -> Result<(), HostError> {
+    NonZeroU32::new(status).map_or(Ok(()), |status| Err(HostError(status)))
 }

@@ -1,6 +1,6 @@
-//! The callbacks that the host finds by their names.
+//! Callbacks that the host calls, exported by name.
 
-#![allow(unsafe_code, reason = "an unmangled name could be another's, too: these are the ABI's")]
+#![allow(unsafe_code, reason = "an unmangled name can collide with another symbol; these names are the ABI's")]
 
 use super::one_thread::OneThread;
 use crate::worker::Contexts;
@@ -8,7 +8,7 @@ use crate::worker::Contexts;
 static CONTEXTS: OneThread<Contexts> = OneThread::new(Contexts::new());
 
 unsafe extern "C" {
-    /// The C library's constructors, by the linker.
+    /// Runs the C library's constructors; the linker generates it.
     fn __wasm_call_ctors();
 }
 
@@ -17,7 +17,7 @@ extern "C" fn proxy_abi_version_0_2_1() {}
 
 #[unsafe(no_mangle)]
 extern "C" fn _initialize() {
-    // Where nobody calls them, the linker has every export do so.
+    // Without this call, the linker makes every export run the constructors.
     // SAFETY: called by the host, once, before anything else.
     unsafe { __wasm_call_ctors() };
 }
@@ -35,7 +35,7 @@ extern "C" fn proxy_on_configure(root: u32, size: usize) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_done(context: u32) -> u32 {
     CONTEXTS.done(context);
-    // Nothing is left to be waited for.
+    // The context has no work left: the proxy may delete it now.
     true.into()
 }
 

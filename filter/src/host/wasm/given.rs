@@ -1,4 +1,4 @@
-//! Memory that the host fills for the module.
+//! Memory that the module allocates and the host fills.
 
 #![allow(unsafe_code, reason = "memory changes hands between the host and the module, as addresses")]
 
@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{NonNull, null_mut};
 
-/// Gives the host memory to fill, within one of its functions or before a callback. It comes back through [`taken`].
+/// Allocates memory for the host to fill, within a host call or before a callback. [`receive`] takes ownership of it.
 ///
-/// Null where there is none left; an address that is no memory, but not null either, for no bytes.
+/// Returns null where no memory is left, and a dangling non-null address for 0 bytes.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
     match Layout::array::<u8>(size) {
@@ -20,9 +20,9 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
     }
 }
 
-/// What a host function hands over: `call` passes it where to write the address and the size. Empty where the host
-/// refuses or has nothing.
-pub(super) fn taken(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
+/// Returns the bytes of a host call. `call` passes the host the addresses to write the bytes' address and size to.
+/// `None` where the host call fails; no bytes where the host writes null.
+pub(super) fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8>> {
     let (mut bytes, mut size) = (null_mut::<u8>(), 0);
     if call(&raw mut bytes, &raw mut size) != 0 {
         return None;
@@ -30,7 +30,8 @@ pub(super) fn taken(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Optio
     if bytes.is_null() {
         return Some(Vec::new());
     }
-    // SAFETY: by its ABI the host hands over what `proxy_on_memory_allocate` gave it for this call, once, filled, and
-    // with the size that it asked for: an allocation of that many bytes, aligned to one, that nobody else owns.
+    // SAFETY: by the ABI the host returns the allocation that `proxy_on_memory_allocate` made for this call, once,
+    // filled, and with the size that the host asked for: an allocation of `size` bytes, aligned to 1, without another
+    // owner.
     Some(unsafe { Vec::from_raw_parts(bytes, size, size) })
 }

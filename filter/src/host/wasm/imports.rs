@@ -1,9 +1,9 @@
-//! The host functions of proxy-wasm 0.2.1, and of WASI, that the filter calls, as the host has them.
+//! Host functions of proxy-wasm 0.2.1 and WASI that the filter calls.
 //!
-//! Each returns a status, 0 for success. Where one takes `*mut *mut u8` and `*mut usize`, it has the module allocate
-//! memory, fills it, and hands both over; a null pointer is nothing at all.
+//! Each returns a status, 0 for success. A function with `*mut *mut u8` and `*mut usize` parameters has the module
+//! allocate memory, fills it, and writes its address and size there; a null address means no value.
 
-#![allow(unsafe_code, reason = "functions of another language")]
+#![allow(unsafe_code, reason = "foreign functions")]
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -106,6 +106,6 @@ unsafe extern "C" {
     pub(super) fn environ_get(entries: *mut *mut u8, bytes: *mut u8) -> u32;
 }
 
-// The C library, for the `memcmp` that the compiler calls: nothing else is taken from it.
+// The C library: only `memcmp` is used, which the compiler calls.
 #[link(name = "c")]
 unsafe extern "C" {}

@@ -1,10 +1,10 @@
-//! Statics without locks.
+//! Statics without locks, for a VM with one thread.
 
 #![allow(unsafe_code, reason = "the compiler does not know that a VM has one thread")]
 
 use core::ops::Deref;
 
-/// What a static holds, in a VM.
+/// A value in a static of a VM, which has one thread.
 pub(super) struct OneThread<T>(T);
 
 // SAFETY: a VM has one thread.

@@ -1,4 +1,4 @@
-//! What becomes of a panic, should there be one after all.
+//! Panic handler: logs the location, then traps.
 
 use alloc::string::String;
 use core::arch::wasm32::unreachable;
@@ -7,8 +7,9 @@ use core::panic::PanicInfo;
 use super::log;
 use crate::host::Level;
 
-/// Logs where, and traps: the proxy then gives up the VM. Why is left out, as it may repeat what a client sent. Without
-/// memory for so much as the line, it panics within itself, until the stack is at its end and traps as well.
+/// Logs the panic's location and traps: the proxy then discards the VM. The message is left out, as it may repeat bytes
+/// that a client sent. Without memory for the log line, the handler panics recursively until the stack overflows, which
+/// traps as well.
 #[panic_handler]
 fn panic(panic: &PanicInfo<'_>) -> ! {
     let line = panic.location().map_or_else(String::new, |at| format!("weir: panicked at {at}"));

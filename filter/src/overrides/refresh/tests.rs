@@ -6,7 +6,7 @@ use super::super::Ruling;
 use super::*;
 
 const INTERVAL: Micros = Micros::from_secs(5);
-/// 2026-11-20 by Redis' clock, and what the worker's says at the same moment.
+/// 2026-11-20 by Redis' clock, in seconds since 1970; [`NOW`] is the same instant by the worker's clock.
 const REDIS_TIME: u64 = 1_795_132_800;
 const NOW: Micros = Micros::from_secs(77);
 
@@ -14,7 +14,7 @@ fn bulk(text: &str) -> Reply {
     Reply::Bulk(text.into())
 }
 
-/// A worker that reads pages which the test makes up.
+/// A worker that reads pages from the test.
 struct Worker {
     refresh: Refresh,
     now: Micros,
@@ -27,12 +27,12 @@ impl Worker {
         Self { refresh, now: NOW }
     }
 
-    /// One round, of a single page.
+    /// Runs one round of a single page.
     fn reads(&mut self, entries: &[(&str, &str)]) -> Vec<Event> {
         self.page("0", entries)
     }
 
-    /// One page of a round, with HSCAN's cursor for the next.
+    /// Reads one page of a round, with HSCAN's cursor for the next.
     fn page(&mut self, cursor: &str, entries: &[(&str, &str)]) -> Vec<Event> {
         self.waits_until_due();
         let page = self.reply(cursor, entries);
@@ -44,7 +44,7 @@ impl Worker {
         assert!(self.refresh.due(self.now).is_some());
     }
 
-    /// Redis' clock goes as the worker's.
+    /// Returns a page's reply. Redis' clock and the worker's run at the same speed.
     fn reply(&self, cursor: &str, entries: &[(&str, &str)]) -> Reply {
         let micros = i64::try_from(Micros::from_secs(REDIS_TIME).plus(self.now).minus(NOW).0).unwrap();
         let mut elements = vec![Reply::Integer(self.refresh.serial.into()), Reply::Integer(micros)];
@@ -63,7 +63,7 @@ impl Worker {
 }
 
 #[test]
-fn it_sleeps_until_the_first_request_and_then_asks_at_once() {
+fn nothing_is_read_until_the_first_request_and_then_at_once() {
     let mut refresh = Refresh::new("weir:", INTERVAL, 1);
     assert!(refresh.next_tick(NOW).is_none() && refresh.due(NOW).is_none());
     refresh.wake(NOW);
@@ -71,11 +71,11 @@ fn it_sleeps_until_the_first_request_and_then_asks_at_once() {
     assert!(refresh.due(NOW).is_some());
     assert!(refresh.due(NOW).is_none(), "one call at a time");
     refresh.wake(NOW);
-    assert!(refresh.due(NOW).is_none(), "it is awake");
+    assert!(refresh.due(NOW).is_none(), "a round is already running");
 }
 
 #[test]
-fn what_is_set_holds_and_what_is_unset_does_not() {
+fn an_override_holds_from_set_to_unset() {
     let mut worker = Worker::awake();
     assert_eq!(worker.reads(&[("per_user:alice", "blocked")]), [Event::Changed]);
     assert_eq!((worker.of_alice(), worker.ruling("weir:per_user:bob")), (Some(Ruling::Blocked), None));
@@ -97,7 +97,7 @@ fn nothing_changes_before_the_last_page() {
 }
 
 #[test]
-fn expiry_is_by_redis_clock_and_kept_by_the_workers() {
+fn an_override_expires_by_redis_clock_without_another_round() {
     let mut worker = Worker::awake();
     let (past, future) = (REDIS_TIME, REDIS_TIME + 3);
     let value = |until: u64| format!(r#"{{"is": "blocked", "until": {until}}}"#);
@@ -106,7 +106,7 @@ fn expiry_is_by_redis_clock_and_kept_by_the_workers() {
     let of_alice = worker.refresh.overrides().of(NOW, "per_user", b"weir:per_user:alice").unwrap();
     assert_eq!(of_alice.until, Some(NOW.plus(Micros::from_secs(3))));
     worker.now = NOW.plus(Micros::from_secs(3));
-    assert_eq!(worker.of_alice(), None, "without another round");
+    assert_eq!(worker.of_alice(), None);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn without_redis_the_last_overrides_hold() {
     }
     worker.waits_until_due();
     assert!(matches!(worker.refresh.handle(worker.now, Ok(Reply::Nil))[..], [Event::Ignored(Ignored::Reply(_))]));
-    assert_eq!(worker.page("5", &[]), [], "and half a round changes nothing");
+    assert_eq!(worker.page("5", &[]), [], "half a round changes nothing");
     worker.waits_until_due();
     worker.refresh.handle(worker.now, Err(Failure::Reset));
     assert_eq!(worker.of_alice(), Some(Ruling::Blocked));
@@ -128,7 +128,7 @@ fn without_redis_the_last_overrides_hold() {
 }
 
 #[test]
-fn a_worker_that_knows_nothing_yet_does_not_wait_a_whole_interval() {
+fn a_worker_without_overrides_retries_sooner_than_the_interval() {
     let mut worker = Worker::awake();
     worker.waits_until_due();
     worker.refresh.handle(NOW, Err(Failure::Timeout));
@@ -136,7 +136,7 @@ fn a_worker_that_knows_nothing_yet_does_not_wait_a_whole_interval() {
 }
 
 #[test]
-fn workers_do_not_march_in_step() {
+fn workers_do_not_read_at_the_same_time() {
     let next = |seed| {
         let mut worker = Worker { refresh: Refresh::new("weir:", INTERVAL, seed), now: NOW };
         worker.refresh.wake(NOW);
@@ -149,27 +149,27 @@ fn workers_do_not_march_in_step() {
 }
 
 #[test]
-fn a_malformed_entry_is_told_once_until_it_changes() {
+fn a_malformed_entry_is_reported_once_until_it_changes() {
     let mut worker = Worker::awake();
-    let told = |events: Vec<Event>| -> Vec<String> {
+    let reported = |events: Vec<Event>| -> Vec<String> {
         events.iter().filter(|event| **event != Event::Changed).map(text).collect()
     };
     let entries = [("per_user:alice", "blokced"), ("per_user:alice", "blokced"), ("per_user:bob", "blocked")];
     assert_eq!(
-        told(worker.reads(&entries)),
+        reported(worker.reads(&entries)),
         [
-            "an override is ignored, of a field whose hash is a9bb3094adaafdf1: expected unlimited, blocked, shadow, off, or a JSON object; `weir limits list` shows it"
+            "override ignored (field hash a9bb3094adaafdf1): expected unlimited, blocked, shadow, off, or a JSON object; `weir limits list` shows the override"
         ]
     );
     assert_eq!((worker.of_alice(), worker.ruling("weir:per_user:bob")), (None, Some(Ruling::Blocked)));
-    assert_eq!(told(worker.reads(&entries)).len(), 0);
+    assert_eq!(reported(worker.reads(&entries)).len(), 0);
     worker.waits_until_due();
     worker.refresh.handle(worker.now, Err(Failure::Reset));
-    assert_eq!(told(worker.reads(&entries)).len(), 0);
-    assert_eq!(told(worker.reads(&[("per_user:alice", "bloked")])).len(), 1);
-    assert_eq!(told(worker.reads(&[])).len(), 0);
-    assert_eq!(told(worker.reads(&[("per_user:alice", "bloked")])).len(), 1, "it was gone in between");
-    assert_eq!(told(worker.reads(&[(&"x".repeat(257), "off")])).len(), 1);
+    assert_eq!(reported(worker.reads(&entries)).len(), 0);
+    assert_eq!(reported(worker.reads(&[("per_user:alice", "bloked")])).len(), 1);
+    assert_eq!(reported(worker.reads(&[])).len(), 0);
+    assert_eq!(reported(worker.reads(&[("per_user:alice", "bloked")])).len(), 1, "the entry was gone in between");
+    assert_eq!(reported(worker.reads(&[(&"x".repeat(257), "off")])).len(), 1);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_thousand_malformed_entries_are_not_a_thousand_warnings() {
 }
 
 #[test]
-fn more_overrides_than_are_kept_are_told_once() {
+fn more_overrides_than_are_kept_are_reported_once() {
     let mut worker = Worker::awake();
     let names: Vec<String> = (0..=MAX_ENTRIES).map(|n| format!("limit{n}")).collect();
     let entries: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "off")).collect();
@@ -197,7 +197,7 @@ fn more_overrides_than_are_kept_are_told_once() {
 }
 
 #[test]
-fn a_call_without_an_answer_does_not_end_it_and_a_late_answer_is_not_taken_for_another() {
+fn a_call_without_a_reply_is_repeated_and_its_late_reply_is_ignored() {
     let mut worker = Worker::awake();
     worker.waits_until_due();
     let late = worker.reply("0", &[("per_user:alice", "blocked")]);
@@ -205,8 +205,8 @@ fn a_call_without_an_answer_does_not_end_it_and_a_late_answer_is_not_taken_for_a
     assert_eq!(worker.now, NOW.plus(GIVE_UP));
     assert_eq!(worker.refresh.handle(worker.now, Ok(late)), []);
     assert_eq!(worker.of_alice(), None);
-    let answer = worker.reply("0", &[("per_user:alice", "off")]);
-    assert_eq!(worker.refresh.handle(worker.now, Ok(answer)), [Event::Changed]);
+    let reply = worker.reply("0", &[("per_user:alice", "off")]);
+    assert_eq!(worker.refresh.handle(worker.now, Ok(reply)), [Event::Changed]);
 }
 
 fn text(event: &Event) -> String {
@@ -252,10 +252,10 @@ proptest! {
         for (reply, pause) in replies {
             now = now.plus(Micros(pause));
             let _ = refresh.due(now);
-            let has_asked = matches!(refresh.phase, Phase::BucketCheck { .. });
+            let is_in_flight = matches!(refresh.phase, Phase::InFlight { .. });
             let events = refresh.handle(now, Ok(reply));
-            prop_assert!(has_asked || events.is_empty());
-            prop_assert!(refresh.next_tick(now).is_some(), "it never stops");
+            prop_assert!(is_in_flight || events.is_empty());
+            prop_assert!(refresh.next_tick(now).is_some(), "refreshing never stops");
             let found = refresh.overrides().of(now, "per_user", b"weir:per_user:alice");
             prop_assert!(found.is_none_or(|found| found.until.is_none_or(|until| until > now)));
         }

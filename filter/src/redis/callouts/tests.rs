@@ -24,7 +24,7 @@ fn call() -> Call {
     Call::script(&Arc::new(Script::new("return 1")), &["k"], &["1"])
 }
 
-/// Calls that one command can tell of, a key each, with two elements of the reply each.
+/// Returns calls that one command can carry, with one key and two elements of the reply each.
 fn joinable(keys: &[&str]) -> Vec<Call> {
     let script = Arc::new(Script::new("return 1"));
     keys.iter().map(|key| Call::script(&script, &[*key], &["1"]).sharing(2)).collect()
@@ -34,7 +34,7 @@ fn text(callout: &Callout) -> String {
     String::from_utf8(callout.body.clone()).unwrap().replace("\r\n", " ")
 }
 
-/// A conversation with callouts, at one instant unless it is moved on.
+/// A conversation with callouts. The clock stands still unless the test advances it.
 struct Talk {
     callouts: Callouts,
     now: Micros,
@@ -49,7 +49,7 @@ impl Talk {
         self.callouts.submit(self.now, Ticket(ticket), call)
     }
 
-    /// The callout that is due.
+    /// Returns the callout that is due.
     fn sends(&mut self) -> Callout {
         self.callouts.next_callout(self.now).expect("a callout is due")
     }
@@ -58,7 +58,7 @@ impl Talk {
         assert_eq!(self.callouts.next_callout(self.now), None);
     }
 
-    /// What comes of a callout that ends so.
+    /// Ends a callout with a response, and returns the completed calls.
     fn ends(&mut self, callout: &Callout, response: Result<&[u8], Failure>) -> Vec<(u64, Result<Reply, Failure>)> {
         self.callouts.handle_response(self.now, callout.id, response);
         self.completed()
@@ -66,8 +66,8 @@ impl Talk {
 
     fn completed(&mut self) -> Vec<(u64, Result<Reply, Failure>)> {
         let mut completed = Vec::new();
-        while let Some(effect) = self.callouts.poll() {
-            match effect {
+        while let Some(event) = self.callouts.poll() {
+            match event {
                 SessionEvent::Completed { ticket, result } => completed.push((ticket.0, result)),
                 SessionEvent::Trouble(Trouble { detail, .. }) => assert!(!detail.contains("hunter2"), "{detail}"),
                 other => panic!("{other:?}"),
@@ -83,7 +83,7 @@ impl Talk {
     }
 }
 
-/// What comes of a lone call that is answered with `body`.
+/// Returns the result of a lone call after a response with `body`.
 fn answered(config: SessionConfig, body: &[u8]) -> Result<Reply, Failure> {
     let mut talk = Talk::of(config);
     talk.submit(1, call()).unwrap();
@@ -115,12 +115,12 @@ fn one_body_holds_the_handshake_and_the_command() {
 }
 
 #[test]
-fn the_reply_is_what_comes_after_the_handshake() {
+fn the_reply_follows_the_handshakes_replies() {
     assert_eq!(answered(with_handshake(), b"+OK\r\n+OK\r\n:7\r\n"), Ok(Reply::Integer(7)));
 }
 
 #[test]
-fn a_refused_handshake_is_what_the_call_failed_for() {
+fn a_refused_handshake_fails_the_call() {
     let body = b"-WRONGPASS no\r\n-NOAUTH Authentication required.\r\n-NOAUTH Authentication required.\r\n";
     assert_eq!(answered(with_handshake(), body), Err(Failure::Auth));
     let body = b"+OK\r\n-ERR DB index is out of range\r\n:7\r\n";
@@ -135,18 +135,18 @@ fn a_connection_that_ends_early_is_a_reset() {
 }
 
 #[test]
-fn what_redis_would_not_say_is_a_protocol_failure() {
+fn an_invalid_or_surplus_reply_is_a_protocol_failure() {
     for body in [b"<html>".as_slice(), b":7\r\n", b"+OK\r\n+OK\r\n:7\r\n:8\r\n", b"+OK\r\n+OK\r\n$1\r\nab\r\n"] {
         assert_eq!(answered(with_handshake(), body), Err(Failure::Protocol));
     }
 }
 
 #[test]
-fn calls_that_come_while_a_callout_is_under_way_go_together_in_the_next() {
+fn calls_during_a_callout_are_sent_together_in_the_next() {
     let mut talk = Talk::of(config());
     talk.submit(1, call()).unwrap();
     let first = talk.sends();
-    talk.submit(2, Call::command(&["ZREM", "places", "h"])).unwrap();
+    talk.submit(2, Call::command(&["ZREM", "slots", "h"])).unwrap();
     for (ticket, call) in (3..).zip(joinable(&["a", "b"])) {
         talk.submit(ticket, call).unwrap();
         talk.sends_nothing();
@@ -154,7 +154,7 @@ fn calls_that_come_while_a_callout_is_under_way_go_together_in_the_next() {
     assert_eq!(talk.ends(&first, Ok(b":1\r\n")), [(1, Ok(Reply::Integer(1)))]);
     let second = talk.sends();
     let joined = format!("*7 $7 EVALSHA $40 {SHA} $1 2 $1 a $1 b $1 1 $1 1 ");
-    assert_eq!(text(&second), format!("*3 $4 ZREM $6 places $1 h {joined}"), "in the order in which they came");
+    assert_eq!(text(&second), format!("*3 $4 ZREM $5 slots $1 h {joined}"), "in the order of submission");
     let body = [b":1\r\n".as_slice(), &packed(&[1, 2, -3, 4])].concat();
     let expected = [(2, Ok(Reply::Integer(1))), (3, Ok(bulk(&[1, 2]))), (4, Ok(bulk(&[-3, 4])))];
     assert_eq!(talk.ends(&second, Ok(&body)), expected);
@@ -163,7 +163,7 @@ fn calls_that_come_while_a_callout_is_under_way_go_together_in_the_next() {
 }
 
 #[test]
-fn calls_wait_for_a_slow_callout_for_some_milliseconds_and_not_for_its_timeout() {
+fn calls_wait_for_a_slow_callout_for_5_ms_at_most() {
     let mut talk = Talk::of(config());
     talk.submit(1, call()).unwrap();
     talk.sends();
@@ -176,7 +176,7 @@ fn calls_wait_for_a_slow_callout_for_some_milliseconds_and_not_for_its_timeout()
 }
 
 #[test]
-fn a_full_callout_waits_for_no_other() {
+fn a_full_callout_is_sent_at_once() {
     let mut talk = Talk::of(config());
     talk.submit(0, call()).unwrap();
     talk.sends();
@@ -189,7 +189,7 @@ fn a_full_callout_waits_for_no_other() {
 }
 
 #[test]
-fn no_callout_is_made_while_the_end_of_another_is_told() {
+fn no_callout_is_made_within_the_callback_for_the_end_of_another() {
     let mut talk = Talk::of(config());
     talk.submit(1, call()).unwrap();
     let first = talk.sends();
@@ -215,7 +215,7 @@ fn a_lost_script_is_sent_once_with_its_source() {
 }
 
 #[test]
-fn all_calls_of_a_lost_script_are_sent_again_ahead_of_those_that_came_later() {
+fn all_calls_of_a_lost_script_are_sent_again_before_later_calls() {
     let mut talk = Talk::of(config());
     let mut calls = joinable(&["a", "b", "c", "d"]);
     let late = [calls.pop().unwrap(), calls.pop().unwrap()];
@@ -231,14 +231,14 @@ fn all_calls_of_a_lost_script_are_sent_again_ahead_of_those_that_came_later() {
     let sourced = "*5 $4 EVAL $8 return 1 $1 1 $1 a $1 1 ".to_owned();
     let by_name = format!("*5 $7 EVALSHA $40 {SHA} $1 1 $1 b $1 1 ");
     let joined = format!("*7 $7 EVALSHA $40 {SHA} $1 2 $1 d $1 c $1 1 $1 1 ");
-    assert_eq!(text(&again), [sourced, by_name, joined].concat(), "its source is told once");
+    assert_eq!(text(&again), [sourced, by_name, joined].concat(), "the source is sent once");
     let body = [packed(&[1, 0]), packed(&[2, 0]), packed(&[3, 0, 4, 0])].concat();
     let expected = [1, 2, 3, 4].map(|n| (n, Ok(bulk(&[i64::try_from(n).unwrap(), 0]))));
     assert_eq!(talk.ends(&again, Ok(&body)), expected);
 }
 
 #[test]
-fn a_lost_script_found_out_too_late_is_a_timeout() {
+fn a_noscript_error_after_the_deadline_is_a_timeout() {
     let mut talk = Talk::of(config());
     talk.submit(1, call()).unwrap();
     let first = talk.sends();
@@ -262,7 +262,7 @@ fn calls_of_different_slots_are_sent_apart_after_a_cluster_has_refused_them() {
 }
 
 #[test]
-fn one_of_several_fails_alone() {
+fn an_error_of_one_call_fails_no_other() {
     let mut talk = Talk::of(config());
     for (ticket, call) in (1..).zip(joinable(&["a", "b"])) {
         talk.submit(ticket, call).unwrap();
@@ -276,7 +276,7 @@ fn one_of_several_fails_alone() {
 }
 
 #[test]
-fn replies_that_came_before_the_connection_was_lost_count() {
+fn replies_before_the_end_of_the_connection_count() {
     let mut talk = Talk::of(config());
     (1..=3).for_each(|ticket| talk.submit(ticket, call()).unwrap());
     let callout = talk.sends();
@@ -285,7 +285,7 @@ fn replies_that_came_before_the_connection_was_lost_count() {
 }
 
 #[test]
-fn a_server_without_room_for_a_connection_says_so_once_for_all_calls() {
+fn an_error_in_place_of_all_replies_fails_all_calls() {
     let mut talk = Talk::of(config());
     (1..=2).for_each(|ticket| talk.submit(ticket, call()).unwrap());
     let callout = talk.sends();
@@ -294,7 +294,7 @@ fn a_server_without_room_for_a_connection_says_so_once_for_all_calls() {
 }
 
 #[test]
-fn a_callout_that_failed_fails_its_calls_and_no_others() {
+fn a_failed_callout_fails_its_calls_and_no_others() {
     let mut talk = Talk::of(config());
     (1..=2).for_each(|ticket| talk.submit(ticket, call()).unwrap());
     let first = talk.sends();
@@ -306,7 +306,7 @@ fn a_callout_that_failed_fails_its_calls_and_no_others() {
 }
 
 #[test]
-fn a_callout_that_was_not_made_met_the_circuit_breaker_where_the_cluster_is_known_to_have_a_host() {
+fn a_refused_callout_is_a_circuit_breaker_failure_if_the_cluster_has_a_host() {
     let refused = |talk: &mut Talk, ticket| {
         talk.submit(ticket, call()).unwrap();
         let callout = talk.sends();
@@ -324,7 +324,7 @@ fn a_callout_that_was_not_made_met_the_circuit_breaker_where_the_cluster_is_know
 }
 
 #[test]
-fn each_call_is_given_up_at_its_own_deadline_sent_or_not() {
+fn each_call_times_out_at_its_own_deadline_sent_or_not() {
     let mut talk = Talk::of(config());
     talk.submit(1, call()).unwrap();
     talk.sends();
@@ -332,24 +332,24 @@ fn each_call_is_given_up_at_its_own_deadline_sent_or_not() {
     assert_eq!(talk.callouts.next_tick(talk.now), Some(talk.now.plus(BATCHING_WAIT)));
     talk.now = NOW.plus(Micros::from_millis(50));
     talk.callouts.handle_tick(talk.now);
-    assert_eq!(talk.completed(), [], "what has come by now is read first");
+    assert_eq!(talk.completed(), [], "replies that have arrived are read first");
     talk.after(Micros::from_millis(1));
     talk.callouts.handle_tick(talk.now);
     assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
     talk.sends_nothing();
-    assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))], "it is not sent any more");
-    assert_eq!(talk.callouts.in_flight(), 1, "the proxy has not told the end of the first");
+    assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))], "an overdue call is not sent");
+    assert_eq!(talk.callouts.in_flight(), 1, "the first callout has not ended");
 }
 
 #[test]
-fn a_callout_never_has_a_timeout_of_nothing() {
+fn a_callouts_timeout_is_never_zero() {
     let mut talk = Talk::of(SessionConfig { timeout: Micros(1), ..config() });
     talk.submit(1, call()).unwrap();
     assert_eq!(talk.sends().timeout_ms, 1_001);
 }
 
 #[test]
-fn a_request_that_went_away_holds_its_place_until_its_callout_is_over() {
+fn an_abandoned_call_counts_as_in_flight_until_its_callout_ends() {
     let mut talk = Talk::of(SessionConfig { max_in_flight: 2, ..config() });
     talk.submit(1, call()).unwrap();
     let callout = talk.sends();
@@ -364,7 +364,7 @@ fn a_request_that_went_away_holds_its_place_until_its_callout_is_over() {
 }
 
 #[test]
-fn of_a_heeded_call_whose_time_is_up_the_outcome_is_told_as_well() {
+fn a_tracked_call_reports_its_outcome_after_its_timeout() {
     for (response, outcome) in [
         (Ok(b":1\r\n".as_slice()), Ok(Reply::Integer(1))),
         (Ok(NOSCRIPT), Err(Failure::Unavailable)),
@@ -373,7 +373,7 @@ fn of_a_heeded_call_whose_time_is_up_the_outcome_is_told_as_well() {
     ] {
         for leaves in [false, true] {
             let mut talk = Talk::of(config());
-            talk.submit(1, call().heeded()).unwrap();
+            talk.submit(1, call().tracked()).unwrap();
             let callout = talk.sends();
             if leaves {
                 assert!(!talk.callouts.abandon(Ticket(1), true));
@@ -390,9 +390,9 @@ fn of_a_heeded_call_whose_time_is_up_the_outcome_is_told_as_well() {
 }
 
 #[test]
-fn a_callout_that_times_out_tells_a_heeded_call_that_nobody_knows_its_outcome() {
+fn a_callout_timeout_leaves_the_outcome_of_a_tracked_call_unknown() {
     let mut talk = Talk::of(config());
-    talk.submit(1, call().heeded()).unwrap();
+    talk.submit(1, call().tracked()).unwrap();
     talk.submit(2, call()).unwrap();
     let callout = talk.sends();
     let expected = [(1, Err(Failure::Timeout)), (1, Err(Failure::Reset)), (2, Err(Failure::Timeout))];
@@ -400,12 +400,12 @@ fn a_callout_that_times_out_tells_a_heeded_call_that_nobody_knows_its_outcome() 
 }
 
 #[test]
-fn a_heeded_call_that_was_not_sent_is_told_never_to_have_run() {
+fn a_tracked_call_that_was_not_sent_is_reported_as_not_run() {
     let mut talk = Talk::of(config());
     talk.submit(1, call()).unwrap();
     talk.sends();
-    (2..=3).for_each(|ticket| talk.submit(ticket, call().heeded()).unwrap());
-    assert!(talk.callouts.abandon(Ticket(3), true), "nothing more is heard of it");
+    (2..=3).for_each(|ticket| talk.submit(ticket, call().tracked()).unwrap());
+    assert!(talk.callouts.abandon(Ticket(3), true), "no event follows");
     talk.after(Micros::from_millis(50));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
     let expected = [(1, Err(Failure::Timeout)), (2, Err(Failure::Timeout)), (2, Err(Failure::Unavailable))];
@@ -413,12 +413,12 @@ fn a_heeded_call_that_was_not_sent_is_told_never_to_have_run() {
 }
 
 #[test]
-fn what_no_request_waits_for_always_has_room_and_more_time() {
+fn a_reserved_call_always_has_room_and_a_longer_timeout() {
     let mut talk = Talk::of(SessionConfig { max_in_flight: 1, ..config() });
     talk.submit(1, call()).unwrap();
     talk.callouts.submit_reserved(talk.now, Ticket(2), call());
     assert!(!talk.callouts.has_room(0));
-    assert_eq!(talk.sends().timeout_ms, 3_000, "as long as the last of them has, and a second");
+    assert_eq!(talk.sends().timeout_ms, 3_000, "the last deadline and 1 s");
     talk.after(Micros::from_millis(50));
     (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
     assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
@@ -430,7 +430,7 @@ fn what_no_request_waits_for_always_has_room_and_more_time() {
     assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))]);
 }
 
-/// A busy host takes several turns for each callout: what comes back late is heard, and sent once more.
+/// A busy host takes several turns for each callout: a late reply counts, and a late `NOSCRIPT` is sent again.
 #[test]
 fn a_busy_host_has_eight_ticks_for_a_callout() {
     for reply in [&b":1\r\n"[..], NOSCRIPT] {
@@ -468,7 +468,7 @@ fn a_busy_host_does_not_wait_for_ever() {
 }
 
 proptest! {
-    /// Whatever comes back, however often: each call is completed once, and nothing is left.
+    /// Each call is completed once, and none stays in flight, for any sequence of responses.
     #[test]
     fn any_responses_settle_each_call_once(
         sizes in prop::collection::vec(1_u64..6, 1..6),

@@ -1,22 +1,22 @@
-//! Commands: arrays of bulk strings, written to a buffer that the caller keeps.
+//! Encoder of commands: appends arrays of bulk strings to the caller's buffer.
 
 use alloc::vec::Vec;
 
-/// Appends the head of a command of `parts` bulk strings, which [`encode_bulk`] must then write.
+/// Appends the header of a command of `parts` bulk strings. The caller appends these with [`encode_bulk`].
 pub fn encode_header(out: &mut Vec<u8>, parts: usize) {
-    let mut head = Reversed::new();
+    let mut head = ReverseText::new();
     head.push_line(b'*', parts);
     out.extend_from_slice(head.text());
 }
 
-/// Appends one bulk string, of any bytes.
+/// Appends one bulk string.
 pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     encode_bulk_of(out, bytes.len(), [bytes].into_iter());
 }
 
-/// Appends one bulk string of `len` bytes, which are in these parts.
+/// Appends one bulk string of `len` bytes, given in parts.
 pub(in crate::redis) fn encode_bulk_of<'a>(out: &mut Vec<u8>, len: usize, parts: impl Iterator<Item = &'a [u8]>) {
-    let mut head = Reversed::new();
+    let mut head = ReverseText::new();
     head.push_line(b'$', len);
     out.extend_from_slice(head.text());
     parts.for_each(|part| out.extend_from_slice(part));
@@ -25,7 +25,7 @@ pub(in crate::redis) fn encode_bulk_of<'a>(out: &mut Vec<u8>, len: usize, parts:
 
 /// Appends one bulk string: a number in decimal digits.
 pub(in crate::redis) fn encode_number(out: &mut Vec<u8>, n: u64) {
-    let mut bulk = Reversed::new();
+    let mut bulk = ReverseText::new();
     bulk.push(*b"\r\n");
     let end = bulk.start;
     bulk.push_digits(n);
@@ -42,18 +42,17 @@ pub fn encode_command(out: &mut Vec<u8>, parts: &[impl AsRef<[u8]>]) {
     }
 }
 
-/// A short text that is written from its end to its start, as decimal digits come.
+/// A short text that is written from its end to its start, the order in which decimal digits are computed.
 ///
-/// One append of the whole text costs a fraction of an append for each of its parts, and several numbers are encoded per
-/// request.
-struct Reversed {
-    /// Enough for a bulk string of the largest number: `$20`, 20 digits and two line ends.
+/// One append of the whole text costs a fraction of one append per part, and each request encodes several numbers.
+struct ReverseText {
+    /// Room for a bulk string of the largest number: `$20`, 20 digits and two line ends.
     buffer: [u8; 32],
     start: usize,
 }
 
-/// `00` to `99`.
-#[allow(clippy::indexing_slicing, reason = "the compiler runs it")]
+/// The texts `00` to `99`.
+#[allow(clippy::indexing_slicing, reason = "evaluated at compile time")]
 const TWO_DIGITS: [[u8; 2]; 100] = {
     let mut table = [[b'0'; 2]; 100];
     let mut n = 0_u8;
@@ -64,7 +63,7 @@ const TWO_DIGITS: [[u8; 2]; 100] = {
     table
 };
 
-impl Reversed {
+impl ReverseText {
     fn new() -> Self {
         Self { buffer: [0; 32], start: 32 }
     }
@@ -72,15 +71,15 @@ impl Reversed {
     #[inline(always)]
     fn push<const N: usize>(&mut self, bytes: [u8; N]) {
         self.start = self.start.wrapping_sub(N);
-        if let Some(place) = self.buffer.get_mut(self.start..).and_then(|rest| rest.first_chunk_mut()) {
-            *place = bytes;
+        if let Some(chunk) = self.buffer.get_mut(self.start..).and_then(|rest| rest.first_chunk_mut()) {
+            *chunk = bytes;
         }
     }
 
     #[inline(always)]
     fn push_digits(&mut self, mut n: u64) {
         while n >= 10 {
-            // Below 100.
+            // The remainder is below 100.
             let two = usize::try_from(n % 100).ok().and_then(|n| TWO_DIGITS.get(n));
             self.push(two.copied().unwrap_or_default());
             n /= 100;
@@ -91,7 +90,7 @@ impl Reversed {
         self.push([b'0' | u8::try_from(n).unwrap_or_default()]);
     }
 
-    /// A line of a prefix and a number.
+    /// Writes a line of a prefix and a number.
     #[inline(always)]
     fn push_line(&mut self, prefix: u8, n: usize) {
         match u8::try_from(n) {
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_number_has_room() {
+    fn the_largest_number_fits_the_buffer() {
         let mut out = Vec::new();
         encode_number(&mut out, u64::MAX);
         assert_eq!(out, b"$20\r\n18446744073709551615\r\n");

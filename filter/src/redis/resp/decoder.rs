@@ -1,4 +1,4 @@
-//! Replies out of a run of bytes, in whatever chunks they come.
+//! Decoder of replies from chunks of any size.
 
 use alloc::vec::Vec;
 
@@ -11,8 +11,8 @@ use super::{
 
 /// Decodes replies incrementally.
 ///
-/// It keeps at most the chunk just pushed and one unfinished reply of [`MAX_REPLY`] bytes, provided that
-/// [`next_reply`](Self::next_reply) is called after each [`push`](Self::push) until it has no more.
+/// Buffers at most the last chunk and one incomplete reply of [`MAX_REPLY`] bytes, provided that
+/// [`next_reply`](Self::next_reply) is called after each [`push`](Self::push) until it returns `None`.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
@@ -22,13 +22,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a connection.
+    /// Creates a decoder for a new connection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes of the connection. After an error they are dropped.
+    /// Appends the next bytes of the connection. After an error, bytes are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.failed.is_none() {
             self.buffer.drain(..self.start.min(self.buffer.len()));
@@ -37,11 +37,11 @@ impl Decoder {
         }
     }
 
-    /// The next whole reply; `None` until more bytes are pushed.
+    /// Returns the next complete reply; `None` until more bytes are pushed.
     ///
     /// # Errors
-    /// Where the bytes are no RESP2, or exceed its limits here. Nobody can say where the next reply would begin,
-    /// so the error stays until [`clear`](Self::clear).
+    /// If the bytes are not RESP2, or exceed the limits of this module. The start of the next reply is then unknown, so
+    /// the error stays until [`clear`](Self::clear).
     pub fn next_reply(&mut self) -> Result<Option<Reply>, RespError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -67,7 +67,7 @@ impl Decoder {
         }
     }
 
-    /// Forgets everything, for the next connection.
+    /// Resets the decoder for a new connection.
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.buffer.shrink_to(MAX_REPLY);
@@ -76,7 +76,7 @@ impl Decoder {
         self.failed = None;
     }
 
-    /// Bytes that it holds and that no reply was made of yet.
+    /// Returns the number of bytes that are buffered and not decoded yet.
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.buffer.len().saturating_sub(self.start)
@@ -102,7 +102,7 @@ fn decode(bytes: &[u8], length: usize) -> Result<(Reply, usize), RespError> {
     }
 }
 
-/// Built from ranges, since the crate's own frames cannot hold an error that is not UTF-8.
+/// Builds a reply from ranges: the frames of `redis-protocol` cannot hold an error text that is not UTF-8.
 fn reply(whole: &[u8], frame: &RangeFrame) -> Reply {
     let bytes = |&(start, end): &(usize, usize)| whole.get(start..end).unwrap_or_default().to_vec();
     match frame {
@@ -115,8 +115,8 @@ fn reply(whole: &[u8], frame: &RangeFrame) -> Reply {
     }
 }
 
-/// A whole bulk string of up to 9,999 bytes: what the limits' scripts answer, in a single pass. `None` leaves everything
-/// else, right or wrong, to the scanner.
+/// Decodes a complete bulk string of 1 to 9,999 bytes in a single pass: the reply of the limits' scripts. Returns
+/// `None` for all other input, valid or not, which the scanner handles.
 fn short_bulk(bytes: &[u8]) -> Option<(Reply, usize)> {
     let [b'$', first @ b'1'..=b'9', rest @ ..] = bytes else { return None };
     let mut rest = rest;
@@ -141,7 +141,7 @@ mod tests {
 
     use super::{super::MAX_ELEMENTS, *};
 
-    /// What a peer's bytes come to: the replies until they end, or until the first error.
+    /// Decodes all replies up to the end of the chunks or the first error; the flag is `true` after an error.
     fn decoded<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Reply>, bool) {
         let (mut decoder, mut replies) = (Decoder::new(), Vec::new());
         for chunk in chunks {
@@ -213,7 +213,7 @@ mod tests {
         bytes
     }
 
-    /// Bytes that look enough like RESP to get somewhere.
+    /// Generates valid and invalid RESP tokens.
     fn near_resp() -> impl Strategy<Value = Vec<u8>> {
         let token = prop_oneof![
             6 => prop::sample::select(vec![
@@ -224,14 +224,14 @@ mod tests {
                 "*9999999\r\n", "$70000\r\n", "$3\r\nabcd\r\n", ":\r\n", ":1x\r\n", "$-2\r\n", "*-7\r\n", "\r\n", "\n", "_\r\n", ":-\r\n",
                 ":9223372036854775808\r\n", "*1", "$", "$99999999999999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n",
             ]).prop_map(|text| text.as_bytes().to_vec()),
-            // ASCII, since the crate's frames hold no other errors.
+            // ASCII only: the frames of `redis-protocol` cannot hold other error texts.
             1 => prop::collection::vec(0_u8..128, 0..5),
         ];
         prop::collection::vec(token, 0..30).prop_map(|tokens| tokens.concat())
     }
 
     #[test]
-    fn a_reply_is_waited_for_until_its_last_byte() {
+    fn a_reply_is_incomplete_until_its_last_byte() {
         let mut decoder = Decoder::new();
         for byte in b"*2\r\n:1\r\n$3\r\nfoo\r" {
             decoder.push(&[*byte]);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resp_is_named_for_what_it_is() {
+    fn invalid_resp_is_an_error_that_names_the_cause() {
         assert_eq!(the_error(b"HTTP/1.1 400 Bad Request\r\n"), RespError::Type { found: b'H' });
         assert_eq!(the_error(b":twelve\r\n"), RespError::Integer { kind: b':', length: 6 });
         assert_eq!(the_error(b"$-2\r\n"), RespError::Length { kind: b'$', found: -2 });
@@ -296,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn replies_are_what_redis_protocol_says_however_they_are_cut(
+        fn replies_are_those_of_redis_protocol_in_chunks_of_any_size(
             frames in prop::collection::vec(frames(), 0..8),
             cuts in prop::collection::vec(1_usize..40, 1..10),
         ) {
@@ -307,14 +307,14 @@ mod tests {
         }
 
         #[test]
-        fn anything_near_resp_comes_to_the_same_however_it_is_cut(
+        fn invalid_input_gives_the_same_result_in_chunks_of_any_size(
             bytes in near_resp(), cuts in prop::collection::vec(1_usize..20, 1..10),
         ) {
             prop_assert_eq!(decoded(cut(&bytes, &cuts)), decoded([bytes.as_slice()]));
         }
 
         #[test]
-        fn anything_near_resp_is_never_read_otherwise_than_redis_protocol_reads_it(bytes in near_resp()) {
+        fn invalid_input_gives_no_other_replies_than_redis_protocol(bytes in near_resp()) {
             let (mut rest, mut theirs) = (bytes.as_slice(), Vec::new());
             while let Ok(Some((frame, length))) = decode::decode(rest) {
                 theirs.push(of(&frame));
@@ -325,7 +325,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_neither_panics_nor_grows(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..10)) {
+        fn garbage_causes_no_panic_and_bounded_buffering(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..10)) {
             decoded(chunks.iter().map(Vec::as_slice));
         }
     }

@@ -1,20 +1,20 @@
-//! The meaning of an error reply to the call that failed.
+//! Error replies: the [`Failure`] that they stand for, and their description in the log.
 //!
-//! Redis names it in the first word. Redis before 7.0 hides that word where the error arose inside a script:
-//! `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`.
+//! The first word of an error reply is its code. For an error inside a script, Redis before 7.0 puts a prefix before
+//! the code: `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`.
 //!
-//! An error reply repeats what a client sent: a missing command's arguments, a key, the slot of a key. So nothing of
-//! it is ever shown: [`describe`] chooses among texts of its own.
+//! An error reply can repeat bytes that a client sent: the arguments of an unknown command, a key, the slot of a key.
+//! Therefore the log never contains the reply itself: [`describe`] chooses among fixed texts.
 
 use alloc::string::String;
 
 use crate::redis::Failure;
 
 const WRAPPED: &[u8] = b"ERR Error running script";
-/// Begins the place of an error inside a script: `@user_script: 20: `, `@user_script:20: `, `user_script:20: `.
-const PLACE: &[u8] = b"user_script:";
+/// Start of the location of an error inside a script: `@user_script: 20: `, `@user_script:20: `, `user_script:20: `.
+const LOCATION: &[u8] = b"user_script:";
 
-/// Commands that Weir sends and its scripts call: the only ones that a description names.
+/// Commands that Weir sends or its scripts call: a description names no other command.
 const COMMANDS: [&str; 23] = [
     "EVALSHA",
     "EVAL",
@@ -41,7 +41,7 @@ const COMMANDS: [&str; 23] = [
     "XADD",
 ];
 
-/// The meanings of errors, by what they begin with behind `ERR `: a code, which is one word, or several words.
+/// Failures and descriptions by the start of the error text after `ERR `: a code of one word, or several words.
 const MEANINGS: [(&str, Failure, &str); 28] = [
     ("WRONGPASS", Failure::Auth, "redis.username or redis.password is wrong"),
     ("invalid password", Failure::Auth, "redis.password is wrong"),
@@ -51,9 +51,9 @@ const MEANINGS: [(&str, Failure, &str); 28] = [
     ("NOPERM", Failure::Auth, ACL),
     ("The user executing the script", Failure::Auth, ACL),
     ("ACL failure in script", Failure::Auth, ACL),
-    ("READONLY", Failure::NotReady, "it is a replica"),
-    ("LOADING", Failure::NotReady, "it is loading its data"),
-    ("MASTERDOWN", Failure::NotReady, "its master is away"),
+    ("READONLY", Failure::NotReady, "this Redis is a replica"),
+    ("LOADING", Failure::NotReady, "this Redis is loading its data"),
+    ("MASTERDOWN", Failure::NotReady, "this replica has lost its master"),
     ("CLUSTERDOWN Hash slot not served", Failure::ClusterMode, CLUSTER),
     ("CLUSTERDOWN", Failure::NotReady, "Redis is a cluster that is down"),
     ("MOVED", Failure::ClusterMode, CLUSTER),
@@ -63,9 +63,9 @@ const MEANINGS: [(&str, Failure, &str); 28] = [
     ("Script attempted to access", Failure::ClusterMode, CLUSTER),
     ("Lua script attempted to access", Failure::ClusterMode, CLUSTER),
     ("OOM", Failure::Refused, "maxmemory is reached"),
-    ("BUSY", Failure::Refused, "a script keeps it busy"),
-    ("MISCONF", Failure::Refused, "it cannot save its data"),
-    ("NOSCRIPT", Failure::Refused, "it does not keep scripts"),
+    ("BUSY", Failure::Refused, "a slow script blocks this Redis"),
+    ("MISCONF", Failure::Refused, "this Redis cannot save its data to disk"),
+    ("NOSCRIPT", Failure::Refused, "this Redis does not cache scripts"),
     ("WRONGTYPE", Failure::Refused, "another program uses redis.key_prefix"),
     ("unknown command", Failure::Refused, UNKNOWN_COMMAND),
     ("Unknown Redis command called from", Failure::Refused, UNKNOWN_COMMAND),
@@ -74,36 +74,35 @@ const MEANINGS: [(&str, Failure, &str); 28] = [
 ];
 
 const NO_PASSWORD: &str = "redis.password is set, but Redis has none";
-const ACL: &str = "its ACL forbids what Weir needs (README, \"Redis ACL\")";
+const ACL: &str = "the ACL forbids a command or key that Weir needs (README, \"Redis ACL\")";
 const CLUSTER: &str = "Redis is a cluster: its nodes refuse each other's keys, so that those are not limited; let \
                        redis.cluster lead to a Redis that is not in cluster mode";
-const UNKNOWN_COMMAND: &str = "it lacks a command: renamed, disabled or too new (README, \"Redis ACL\")";
+const UNKNOWN_COMMAND: &str = "the command is missing: renamed, disabled or too new (README, \"Redis ACL\")";
 const NOT_SHOWN: &str = "not shown, as it may repeat what a client sent";
 
-/// Whether the script is not in the server's cache: the one error after which a call may be sent again, since
-/// Redis says that it has not run it.
+/// Returns whether the script is not in Redis' script cache. The call was not run, so it may be sent again.
 #[must_use]
 pub fn is_noscript(error: &[u8]) -> bool {
     first_word(error) == b"NOSCRIPT"
 }
 
-/// The failure that an error reply, without its `-`, stands for.
+/// Returns the failure that an error reply stands for. `error` is the text without the `-`.
 #[must_use]
 pub fn failure_of(error: &[u8]) -> Failure {
     meaning(words(error)).map_or(Failure::Refused, |&(_, failure, _)| failure)
 }
 
-/// Whether a cluster refused a command whose keys are not of one slot.
+/// Returns whether a cluster refused a command with keys of different hash slots.
 pub(in crate::redis) fn is_cross_slot(error: &[u8]) -> bool {
     first_word(error) == b"CROSSSLOT"
 }
 
-/// Whether the connection itself has lost its permission, rather than one command.
+/// Returns whether the whole connection has lost its permission, not only one command.
 pub(in crate::redis) fn revokes(error: &[u8]) -> bool {
     matches!(first_word(error), b"NOAUTH" | b"WRONGPASS")
 }
 
-/// An error reply for an operator's eyes: its code and a command, where both are known, and what they mean. No other
+/// Describes an error reply for the log: its code and the command where known, and their meaning. Contains no other
 /// part of the reply.
 pub(in crate::redis) fn describe(error: &[u8]) -> String {
     let words = words(error);
@@ -122,11 +121,11 @@ fn meaning(words: &[u8]) -> Option<&'static (&'static str, Failure, &'static str
     })
 }
 
-/// The error itself: without `ERR`, and without the places in a script where it arose.
+/// Returns the error's text without `ERR`, and without the script locations before it.
 fn words(error: &[u8]) -> &[u8] {
     let mut words = error;
     if error.starts_with(WRAPPED) || error.starts_with(b"@") {
-        while let Some(behind) = behind_place(words) {
+        while let Some(behind) = after_location(words) {
             words = behind;
         }
     }
@@ -134,10 +133,10 @@ fn words(error: &[u8]) -> &[u8] {
     words.strip_prefix(b"ERR ").unwrap_or(words)
 }
 
-/// What comes behind the first place in a script.
-fn behind_place(words: &[u8]) -> Option<&[u8]> {
-    let at = words.windows(PLACE.len()).position(|window| window == PLACE)?;
-    let line = words.get(at.saturating_add(PLACE.len())..)?;
+/// Returns the text after the first script location.
+fn after_location(words: &[u8]) -> Option<&[u8]> {
+    let at = words.windows(LOCATION.len()).position(|window| window == LOCATION)?;
+    let line = words.get(at.saturating_add(LOCATION.len())..)?;
     let end = line.iter().position(|byte| !matches!(byte, b' ' | b'0'..=b'9'))?;
     line.get(end..)?.strip_prefix(b": ")
 }
@@ -155,7 +154,7 @@ mod tests {
     const SECRET: &str = "s3cret-API-key";
 
     #[test]
-    fn the_first_word_of_an_error_says_what_failed() {
+    fn the_first_words_of_an_error_decide_the_failure() {
         for (error, failure) in [
             ("WRONGPASS invalid username-password pair or user is disabled.", Failure::Auth),
             ("NOAUTH Authentication required.", Failure::Auth),
@@ -183,8 +182,8 @@ mod tests {
         }
     }
 
-    /// As Redis 6.2 puts it, from `call`, from `pcall`, and as the scripts put it for one of several requests; then
-    /// Redis 7.0 from both, and from 7.2 on.
+    /// Formats an error inside a script: as Redis 6.2 does for `call` and `pcall`, and as Weir's scripts do for one of
+    /// several requests; then as Redis 7.0 does for both, and Redis 7.2 and later.
     fn in_a_script(inner: &str) -> [String; 6] {
         [
             format!("ERR Error running script (call to f_a8e0): @user_script:1: @user_script: 1: {inner}"),
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_inside_a_script_is_found_in_the_words_of_any_redis() {
+    fn an_error_inside_a_script_has_its_failure_in_the_format_of_any_redis() {
         for (inner, failure) in [
             ("-READONLY You can't write against a read only replica.", Failure::NotReady),
             ("-OOM command not allowed", Failure::Refused),
@@ -220,17 +219,17 @@ mod tests {
         for (error, expected) in [
             (
                 "NOPERM this user has no permissions to run the 'evalsha' command",
-                "Redis answered NOPERM about EVALSHA: its ACL forbids",
+                "Redis answered NOPERM about EVALSHA: the ACL forbids",
             ),
             (
                 "ERR ACL failure in script: User weir has no permissions to run the 'get' command",
-                "Redis answered an error about GET: its ACL",
+                "Redis answered an error about GET: the ACL",
             ),
             (
                 "ERR unknown command `EVALSHA`, with args beginning with: `5f8c`, ",
-                "Redis answered an error about EVALSHA: it lacks a command",
+                "Redis answered an error about EVALSHA: the command is missing",
             ),
-            ("ERR unknown command 'MYSECRET', with args", "Redis answered an error: it lacks a command"),
+            ("ERR unknown command 'MYSECRET', with args", "Redis answered an error: the command is missing"),
             ("MOVED 3999 10.0.0.1:6381", "Redis answered MOVED: Redis is a cluster: "),
             ("OOM command not allowed", "Redis answered OOM: maxmemory"),
             ("WEIRD s3cret", "Redis answered an error: not shown"),
@@ -242,19 +241,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_redis_repeats_is_described(
+        fn a_description_contains_nothing_that_redis_repeats(
             begins in prop::sample::select(MEANINGS.map(|(begins, ..)| begins).to_vec()),
             before in "[ -~]{0,40}",
             quote in prop::sample::select(vec!["'", "`", " ", ""]),
             form in 0_usize..6,
             anywhere: bool,
         ) {
-            let said = if anywhere {
+            let text = if anywhere {
                 format!("{before}{quote}{SECRET}{quote}")
             } else {
                 format!("{begins} {before}{quote}{SECRET}{quote}")
             };
-            for error in [&in_a_script(&said)[form], &said, &format!("{SECRET} {said}")] {
+            for error in [&in_a_script(&text)[form], &text, &format!("{SECRET} {text}")] {
                 let shown = describe(error.as_bytes());
                 prop_assert!(!shown.contains("s3cret") && !shown.contains("API"), "{}: {}", error, shown);
                 prop_assert!(shown.is_ascii() && shown.len() < 300, "{shown}");

@@ -1,6 +1,6 @@
-//! RESP2, as far as Weir speaks it: commands go out as arrays of bulk strings, any reply comes in.
+//! RESP2: encodes commands as arrays of bulk strings, and decodes any reply.
 //!
-//! RESP3's types are refused: Weir never sends `HELLO 3`, so that a peer which uses them is not what it should be.
+//! Types of RESP3 are an error: Weir never sends `HELLO 3`, so a peer that uses these types is not a Redis.
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ pub use shares::{Integers, Shares};
 pub(super) use command::{encode_bulk_of, encode_number};
 pub(super) use error_reply::{describe, is_cross_slot, revokes};
 
-/// One whole reply.
+/// A complete reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// `:1`
@@ -31,14 +31,14 @@ pub enum Reply {
     Simple(Vec<u8>),
     /// `$-1` or `*-1`: no value.
     Nil,
-    /// `*2 …`: replies in order, which may be of different kinds, [`Reply::Error`] among them.
+    /// `*2 …`: replies in order, possibly of different kinds, including [`Reply::Error`].
     Array(Vec<Reply>),
-    /// `-ERR …`: Redis' words as they came, without the `-`. Not always UTF-8.
+    /// `-ERR …`: the error's text without the `-`. Not always UTF-8.
     Error(Vec<u8>),
 }
 
 impl Reply {
-    /// The kind's name, for messages that must not repeat what a peer sent.
+    /// Returns the name of the reply's kind, for texts that must not repeat bytes of the peer.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Integer(_) => "an integer",

@@ -1,25 +1,25 @@
-//! Finds where one whole reply ends, without decoding it and without looking twice at the same bytes.
+//! Scanner: finds the end of a reply without decoding it, in one pass over the bytes.
 //!
-//! `redis-protocol` starts over at each chunk, does not bound nesting, and does not look at what ends a bulk
-//! string. This does the opposite of all three, so that the decoder is only ever given one whole, sane reply.
+//! The crate `redis-protocol` restarts at each chunk, does not bound nesting, and does not check the CR LF after a bulk
+//! string. The scanner resumes, bounds nesting and checks, so that the crate decodes only complete, bounded replies.
 
-/// The longest reply, in bytes, with its framing.
+/// Longest reply in bytes, including RESP framing.
 pub const MAX_REPLY: usize = 64 * 1024;
-/// Arrays within arrays, the outermost counted.
+/// Deepest nesting of arrays, counting the outermost.
 pub const MAX_DEPTH: usize = 8;
-/// Elements of all arrays of one reply together.
+/// Elements in all arrays of one reply, at most.
 pub const MAX_ELEMENTS: usize = 4096;
 
-/// Why what a peer sent is no reply. Displayed, it repeats nothing that the peer sent.
+/// Error in a peer's bytes. `Display` repeats no bytes of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RespError {
-    /// A reply begins with something else than its type.
+    /// A reply does not begin with a RESP2 type.
     #[error("expected a reply's type, one of + - : $ *, found another byte")]
     Type {
-        /// The byte there.
+        /// The byte found.
         found: u8,
     },
-    /// A line that should be an integer is none, or does not fit 64 bits.
+    /// A line is not an integer of 64 bits.
     #[error("expected a 64-bit integer after a reply's type, found {length} other bytes")]
     Integer {
         /// The reply's type.
@@ -27,7 +27,7 @@ pub enum RespError {
         /// The line's length in bytes.
         length: usize,
     },
-    /// A length below -1.
+    /// A length is below -1.
     #[error("expected a length of -1 or more, found less")]
     Length {
         /// The reply's type.
@@ -35,28 +35,28 @@ pub enum RespError {
         /// The length.
         found: i64,
     },
-    /// A bulk string that goes on after its end.
+    /// A bulk string is not followed by CR LF.
     #[error("expected CR LF after a bulk string, found other bytes")]
     Terminator {
-        /// The length that the bulk string claimed.
+        /// The length in the bulk string's header.
         length: usize,
     },
-    /// A reply longer than [`MAX_REPLY`], or that says it will be.
+    /// A reply, or the length in a bulk string's header, is longer than [`MAX_REPLY`].
     #[error("expected a reply of at most {MAX_REPLY} bytes, found more")]
     TooLong {
-        /// Bytes so far, or claimed.
+        /// Bytes so far, or the length in the header.
         found: u64,
     },
-    /// Arrays within arrays beyond [`MAX_DEPTH`].
+    /// Arrays are nested deeper than [`MAX_DEPTH`].
     #[error("expected at most {MAX_DEPTH} arrays within each other, found more")]
     TooDeep,
-    /// More elements than [`MAX_ELEMENTS`].
+    /// Arrays have more elements than [`MAX_ELEMENTS`].
     #[error("expected at most {MAX_ELEMENTS} elements in a reply, found more")]
     TooMany {
-        /// Elements claimed so far.
+        /// Elements in the headers so far.
         found: u64,
     },
-    /// Found whole, but not decoded. Not known to happen.
+    /// The scanner accepted the reply, but the decoder did not. Not known to happen.
     #[error("expected a reply of {length} bytes that decodes, found one that does not")]
     Undecodable {
         /// The reply's length in bytes.
@@ -64,56 +64,57 @@ pub enum RespError {
     },
 }
 
-/// How far into a reply one has come. It keeps offsets only: the bytes are the caller's.
+/// State of a scan. It keeps offsets only; the caller keeps the bytes.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     at: usize,
     line_start: usize,
-    expects: Expects,
+    /// The part of the reply that comes next.
+    next: Part,
     elements: usize,
     missing: [usize; MAX_DEPTH],
     depth: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-enum Expects {
+enum Part {
+    /// The first byte of an element.
     #[default]
     Type,
-    /// The rest of a line of this type.
+    /// The rest of a line, for an element of this type.
     Line(u8),
-    /// A bulk string of this length, and its CR LF.
+    /// The bytes of a bulk string of this length, and its CR LF.
     Bulk(usize),
 }
 
 impl Scanner {
-    /// Whether nothing of a reply has been seen yet.
+    /// Returns whether the scan is at the start of a reply.
     pub(super) fn is_fresh(&self) -> bool {
         self.at == 0
     }
 
-    /// The length of the reply that `reply` begins with, once all of it is there.
+    /// Returns the length of the reply at the start of `reply`; `None` while it is incomplete.
     ///
-    /// `reply` must begin with the bytes of the call before, unless that one found a reply: then a new scanner is
-    /// due.
+    /// `reply` must begin with the bytes of the previous call. After a complete reply, use a new scanner.
     pub(super) fn scan(&mut self, reply: &[u8]) -> Result<Option<usize>, RespError> {
         loop {
-            let element_ended = match self.expects {
-                Expects::Type => match reply.get(self.at) {
+            let is_element_complete = match self.next {
+                Part::Type => match reply.get(self.at) {
                     Some(&kind) => self.begin(kind)?,
                     None => return incomplete(reply),
                 },
-                Expects::Line(kind) => match self.line(reply) {
+                Part::Line(kind) => match self.line(reply) {
                     Some(line) => self.end_line(kind, line)?,
                     None => return incomplete(reply),
                 },
-                Expects::Bulk(length) => match self.bulk(reply, length)? {
+                Part::Bulk(length) => match self.bulk(reply, length)? {
                     true => true,
                     false => return incomplete(reply),
                 },
             };
-            if element_ended {
-                self.expects = Expects::Type;
-                if self.was_the_last() {
+            if is_element_complete {
+                self.next = Part::Type;
+                if self.completes_reply() {
                     return within_limit(self.at).map(Some);
                 }
             }
@@ -126,15 +127,15 @@ impl Scanner {
         }
         self.at = self.at.saturating_add(1);
         self.line_start = self.at;
-        self.expects = Expects::Line(kind);
+        self.next = Part::Line(kind);
         Ok(false)
     }
 
-    /// The line without its CR LF, once it is whole. A line feed alone does not end it.
+    /// Returns the line without its CR LF; `None` while it is incomplete. A line feed alone does not end it.
     fn line<'a>(&mut self, reply: &'a [u8]) -> Option<&'a [u8]> {
         loop {
-            let unseen = reply.get(self.at..)?;
-            let Some(length) = unseen.iter().position(|&byte| byte == b'\n') else {
+            let unscanned = reply.get(self.at..)?;
+            let Some(length) = unscanned.iter().position(|&byte| byte == b'\n') else {
                 self.at = reply.len();
                 return None;
             };
@@ -146,7 +147,7 @@ impl Scanner {
         }
     }
 
-    /// Takes a line's meaning; whether it was all of its element.
+    /// Handles a complete line. Returns whether it completes its element.
     fn end_line(&mut self, kind: u8, line: &[u8]) -> Result<bool, RespError> {
         if matches!(kind, b'+' | b'-') {
             return Ok(true);
@@ -160,7 +161,7 @@ impl Scanner {
         if kind == b'$' {
             let too_long = RespError::TooLong { found: length };
             let length = usize::try_from(length).ok().filter(|&length| length <= MAX_REPLY).ok_or(too_long)?;
-            self.expects = Expects::Bulk(length);
+            self.next = Part::Bulk(length);
             return Ok(false);
         }
         self.begin_array(length)
@@ -177,7 +178,7 @@ impl Scanner {
         }
         *self.missing.get_mut(self.depth).ok_or(RespError::TooDeep)? = length;
         self.depth = self.depth.saturating_add(1);
-        self.expects = Expects::Type;
+        self.next = Part::Type;
         Ok(false)
     }
 
@@ -192,8 +193,8 @@ impl Scanner {
         Ok(true)
     }
 
-    /// Counts an element that has ended, and every array that it was the last of; whether that was the reply.
-    fn was_the_last(&mut self) -> bool {
+    /// Counts a complete element, and every array that it completes. Returns whether it completes the reply.
+    fn completes_reply(&mut self) -> bool {
         while let Some(innermost) = self.depth.checked_sub(1) {
             let Some(missing) = self.missing.get_mut(innermost) else { return true };
             *missing = missing.saturating_sub(1);

@@ -1,28 +1,28 @@
-//! One reply to several calls, and the integers in it.
+//! Shares of a reply that answers several calls, and integers in replies.
 
 use alloc::vec::{self, Vec};
 
 use super::Reply;
 
-/// Bytes of an integer in a packed reply: big-endian, in two's complement.
+/// Bytes of an integer in a packed reply: big-endian, two's complement.
 const PACKED: usize = size_of::<i64>();
 
-/// A reply that several calls share, in the order of the calls.
+/// A reply to several calls, split in the order of the calls.
 #[derive(Debug)]
 pub enum Shares {
-    /// An array: its elements, errors among them.
+    /// Elements of an array, including errors.
     Listed(vec::IntoIter<Reply>),
     /// A bulk string of integers.
     Packed {
-        /// All of them.
+        /// All integers.
         bytes: Vec<u8>,
-        /// Where those begin that nobody has taken.
+        /// Offset of the first byte that was not taken yet.
         at: usize,
     },
 }
 
 impl Shares {
-    /// Those of an array, or of integers packed in a bulk string. `None` where the reply is neither.
+    /// Wraps an array, or a bulk string of packed integers. `None` for any other reply.
     #[must_use]
     pub fn of(reply: Reply) -> Option<Self> {
         match reply {
@@ -32,8 +32,8 @@ impl Shares {
         }
     }
 
-    /// The next call's own reply, of the same kind: so many elements, or fewer where there are no more, or the error
-    /// that is in their place.
+    /// Takes the next call's reply, of the same kind as the whole: its `elements` elements, fewer if the reply is too
+    /// short, or the error in their place.
     pub fn take(&mut self, elements: usize) -> Reply {
         match self {
             Self::Listed(rest) => match rest.as_slice() {
@@ -49,7 +49,7 @@ impl Shares {
         }
     }
 
-    /// Whether nothing is left.
+    /// Returns whether everything has been taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
@@ -62,14 +62,14 @@ impl Shares {
 /// The integers of a reply, listed or packed.
 #[derive(Debug, Clone, Copy)]
 pub enum Integers<'a> {
-    /// An array's elements.
+    /// Elements of an array.
     Listed(&'a [Reply]),
-    /// Those of a bulk string, as `struct.pack('>i8')` writes them.
+    /// Integers of a bulk string, as Lua's `struct.pack('>i8')` writes them.
     Packed(&'a [[u8; PACKED]]),
 }
 
 impl<'a> Integers<'a> {
-    /// Those of an array, or of a bulk string of whole ones. `None` where the reply is neither.
+    /// Wraps an array, or a bulk string whose length is a multiple of 8 bytes. `None` for any other reply.
     #[must_use]
     pub fn of(reply: &'a Reply) -> Option<Self> {
         match reply {
@@ -82,7 +82,7 @@ impl<'a> Integers<'a> {
         }
     }
 
-    /// The one at an index. `None` where there is none, or something else in its place.
+    /// Returns the integer at an index. `None` beyond the end, or if the element is not an integer.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<i64> {
         match self {
@@ -94,7 +94,7 @@ impl<'a> Integers<'a> {
         }
     }
 
-    /// How many there are, those included that are something else.
+    /// Returns the number of elements, including elements that are not integers.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -103,7 +103,7 @@ impl<'a> Integers<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_takes_its_own_of_what_is_packed() {
+    fn each_call_takes_its_share_of_packed_integers() {
         let mut shares = Shares::of(packed(&[1, -2, i64::MAX])).unwrap();
         assert_eq!([shares.take(2), shares.take(2)], [packed(&[1, -2]), packed(&[i64::MAX])]);
         assert!(shares.is_empty());
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_number_of_integers_is_none() {
+    fn a_reply_that_is_not_integers_has_none() {
         assert!(Integers::of(&Reply::Bulk(vec![0; 15])).is_none());
         assert!(Integers::of(&Reply::Simple(vec![0; 16])).is_none());
         assert!(Integers::of(&Reply::Array(vec![Reply::Nil])).is_some_and(|one| one.get(0).is_none()));

@@ -1,11 +1,11 @@
-//! When to try again, and by how much to stray from it, so that a fleet of proxies does not come back as one.
+//! Backoff between connection attempts, with jitter, so that a fleet of proxies does not reconnect at the same time.
 
 use crate::{redis::Failure, units::Micros};
 
 const SHORTEST: Micros = Micros::from_millis(50);
 const LONGEST: Micros = Micros::from_secs(5);
 
-/// Exponential backoff, 50 ms doubling to 5 s, each wait taken evenly from the upper half of `0..=step`.
+/// Exponential backoff: steps double from 50 ms to 5 s, and each wait is uniform in the upper half of `0..=step`.
 #[derive(Debug)]
 pub(super) struct Backoff {
     step: Micros,
@@ -17,36 +17,36 @@ impl Backoff {
         Self { step: SHORTEST, jitter: Jitter::new(seed) }
     }
 
-    /// The wait after one more failure. Credentials do not mend themselves in a moment: `Auth` waits longest at
-    /// once.
+    /// Returns the wait after one more failure. `Auth` starts with the longest step: wrong credentials stay wrong until
+    /// an operator changes them.
     pub(super) fn after(&mut self, cause: Failure) -> Micros {
         if cause == Failure::Auth {
             self.step = LONGEST;
         }
-        let wait = self.stray(self.step, 2);
+        let wait = self.jittered(self.step, 2);
         self.step = self.step.times(2).min(LONGEST);
         wait
     }
 
-    /// A connection was of use: the next failure is a first one.
+    /// Resets the step to 50 ms, after a connection has served a call.
     pub(super) fn reset(&mut self) {
         self.step = SHORTEST;
     }
 
-    /// `span` less up to one `part`th of it.
-    pub(super) fn stray(&mut self, span: Micros, part: u64) -> Micros {
+    /// Returns `span` less a random part, of at most `span` divided by `part`.
+    pub(super) fn jittered(&mut self, span: Micros, part: u64) -> Micros {
         let slack = span.0.checked_div(part).unwrap_or_default();
         span.minus(Micros(self.jitter.below(slack.saturating_add(1))))
     }
 }
 
-/// Marsaglia's xorshift64: deterministic from its seed, and good enough to spread timers.
+/// Marsaglia's xorshift64, a deterministic generator for the jitter of timers.
 #[derive(Debug)]
 struct Jitter(u64);
 
 impl Jitter {
     fn new(seed: u64) -> Self {
-        // Zero is the one state that it never leaves; neighbouring seeds must not begin alike.
+        // The generator never leaves state 0. The multiplication makes adjacent seeds start differently.
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9).max(1))
     }
 
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn two_workers_do_not_come_back_together() {
+    fn workers_with_different_seeds_wait_differently() {
         let waits: std::collections::HashSet<_> =
             (0..100).map(|seed| Backoff::new(seed).after(Failure::Reset)).collect();
         assert!(waits.len() > 90, "{} different waits of 100", waits.len());

@@ -1,7 +1,7 @@
-//! The calls that a session owes an answer: some wait for the connection, some were sent and wait for Redis.
+//! Calls in flight: calls that wait to be sent, and calls that were sent and wait for their replies.
 //!
-//! Redis answers in order, so that correlation is a queue. A call that nobody waits for any more keeps its place
-//! in it until its reply has come.
+//! Redis replies in order, so a queue correlates replies with calls. An abandoned call stays in the queue until its
+//! reply has arrived.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -12,25 +12,25 @@ use crate::{
     units::Micros,
 };
 
-/// Bytes of all calls waiting and sent together. The host has no back-pressure: this is it.
+/// Bytes of all calls in flight, at most. The host has no back-pressure, so this bound takes its place.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Calls that one command tells of, and elements of their reply: at least one for each bucket, which takes Redis some
-/// 5 µs. It serves nobody else meanwhile.
+/// Calls that one command carries, at most.
 const MAX_JOINED: usize = 64;
+/// Reply elements of the calls that one command carries, at most. Each bucket has at least one element and takes Redis
+/// about 5 µs, during which Redis serves no other client.
 const MAX_SHARES: usize = 256;
 
 #[derive(Debug, Default)]
 pub(in crate::redis) struct InFlight {
     unsent: VecDeque<UnsentCall>,
-    sent: VecDeque<Sent>,
+    sent: VecDeque<SentCall>,
     bytes: usize,
-    /// At or before the earliest deadline of all. It is exact after [`expire`](Self::expire), and costs nothing
-    /// elsewhere.
+    /// Lower bound of all deadlines. Exact after [`expire`](Self::expire); not updated when a call is answered.
     earliest: Option<Micros>,
-    /// Calls that were answered.
+    /// Number of calls answered so far.
     answered: u64,
-    /// The script that was sent last with its source, and how many calls are answered once that is.
+    /// The script that was last sent with its source, and the value of `answered` once that call is answered.
     sourced: Option<(Arc<Script>, u64)>,
 }
 
@@ -41,14 +41,14 @@ struct UnsentCall {
     call: Call,
 }
 
-/// A call that was sent, in the order of the replies to come.
+/// A call that was sent. The queue has the order of the replies.
 #[derive(Debug)]
-pub(in crate::redis) struct Sent {
-    /// `None` once nobody waits for it.
+pub(in crate::redis) struct SentCall {
+    /// `None` once the call is abandoned or timed out, unless it is tracked.
     pub(in crate::redis) caller: Option<Caller>,
-    /// Elements of the reply that are its own, where it was sent together with others.
+    /// Elements of the reply that belong to this call, where one command carried several calls.
     pub(in crate::redis) share: usize,
-    /// Whether it was sent in one command with the one before it, so that they have one reply.
+    /// Whether the call was sent in the same command as the previous call, so that they share one reply.
     is_joined: bool,
     at: Micros,
     bytes: usize,
@@ -57,51 +57,51 @@ pub(in crate::redis) struct Sent {
 #[derive(Debug)]
 pub(in crate::redis) struct Caller {
     pub(in crate::redis) ticket: Ticket,
-    /// `None` where its caller has gone or its time is up, and only its outcome is waited for.
+    /// `None` once a tracked call is abandoned or timed out: only its outcome is still reported.
     pub(in crate::redis) deadline: Option<Micros>,
-    /// Whether its outcome is told in any case.
-    pub(in crate::redis) is_heeded: bool,
-    /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
+    /// Whether the outcome is reported in any case: see [`Call::tracked`].
+    pub(in crate::redis) is_tracked: bool,
+    /// The call to send again after `NOSCRIPT`; `None` if it was sent with its source, or is not a script.
     pub(in crate::redis) call: Option<Call>,
 }
 
-/// What becomes of a call that is given up.
+/// State of a call when its deadline passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::redis) enum Given {
-    /// Nothing more, or its outcome is told in its time.
-    Up,
-    /// It was never sent, which its caller is to know.
-    Unsent,
+pub(in crate::redis) enum Expiry {
+    /// The call was sent, or is not tracked.
+    TimedOut,
+    /// A tracked call was never sent: its caller must learn that Redis did not run it.
+    NeverSent,
 }
 
-impl Sent {
-    /// Whose it is, and its deadline, where it has one.
+impl SentCall {
+    /// Returns the call's ticket and deadline, if it still has a deadline.
     fn due(&self) -> Option<(Ticket, Micros)> {
         let caller = self.caller.as_ref()?;
         Some((caller.ticket, caller.deadline?))
     }
 
-    /// Nobody waits for it any more, unless its outcome is told in any case.
-    fn leave(&mut self) {
+    /// Detaches the caller; a tracked call keeps its ticket.
+    fn detach(&mut self) {
         match &mut self.caller {
-            Some(caller) if caller.is_heeded => (caller.deadline, caller.call) = (None, None),
+            Some(caller) if caller.is_tracked => (caller.deadline, caller.call) = (None, None),
             caller => *caller = None,
         }
     }
 }
 
 impl InFlight {
-    /// Whether so many bytes more have room.
+    /// Returns whether there is room for `bytes` more bytes.
     pub(in crate::redis) fn has_room(&self, bytes: usize) -> bool {
         self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 
-    /// Bytes of all calls waiting and sent.
+    /// Returns the bytes of all calls in flight.
     pub(in crate::redis) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Calls waiting and sent, those included that nobody waits for any more.
+    /// Returns the number of calls in flight, including abandoned calls.
     pub(in crate::redis) fn len(&self) -> usize {
         self.unsent.len().saturating_add(self.sent.len())
     }
@@ -118,29 +118,29 @@ impl InFlight {
         self.sent.len()
     }
 
-    /// When the call was sent whose reply is due next.
+    /// Returns the send time of the call whose reply comes next.
     pub(in crate::redis) fn oldest_sent(&self) -> Option<Micros> {
         self.sent.front().map(|sent| sent.at)
     }
 
-    /// No later than the earliest deadline of all.
+    /// Returns a lower bound of all deadlines; `None` without deadlines.
     pub(in crate::redis) fn earliest_deadline(&self) -> Option<Micros> {
         self.earliest
     }
 
-    /// Whether the deadline of a call that waits has come by `now`.
+    /// Returns whether an unsent call is past its deadline at `now`.
     pub(in crate::redis) fn is_any_waiting_due(&self, now: Micros) -> bool {
         self.unsent.iter().any(|waiting| waiting.deadline <= now)
     }
 
-    /// Holds a call back until [`send_waiting`](Self::send_waiting).
+    /// Queues a call until [`send_waiting`](Self::send_waiting).
     pub(in crate::redis) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
         self.bytes = self.bytes.saturating_add(call.size());
-        self.note(deadline);
+        self.add_deadline(deadline);
         self.unsent.push_back(UnsentCall { ticket, deadline, call });
     }
 
-    /// Writes all calls that wait to `out`: where `joins`, those together that one command can tell of.
+    /// Appends all unsent calls to `out`. With `joins`, one command carries consecutive calls that can be joined.
     pub(in crate::redis) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
         while let Some(first) = self.unsent.front() {
             let together = if joins { self.joining(first) } else { 1 };
@@ -150,22 +150,22 @@ impl InFlight {
             }
             for nth in 0..together {
                 let Some(UnsentCall { ticket, deadline, call }) = self.unsent.pop_front() else { break };
-                let (bytes, share, is_heeded) = (call.size(), call.share().unwrap_or(0), call.is_heeded());
+                let (bytes, share, is_tracked) = (call.size(), call.share().unwrap_or(0), call.is_tracked());
                 let call = call.is_script().then_some(call);
-                let caller = Some(Caller { ticket, deadline: Some(deadline), is_heeded, call });
-                self.sent.push_back(Sent { caller, share, is_joined: nth > 0, at: now, bytes });
+                let caller = Some(Caller { ticket, deadline: Some(deadline), is_tracked, call });
+                self.sent.push_back(SentCall { caller, share, is_joined: nth > 0, at: now, bytes });
             }
         }
     }
 
-    /// Gives the calls that wait until then, at least.
+    /// Extends the deadlines of unsent calls to at least `deadline`.
     pub(in crate::redis) fn extend_waiting(&mut self, deadline: Micros) {
         for waiting in &mut self.unsent {
             waiting.deadline = waiting.deadline.max(deadline);
         }
     }
 
-    /// Takes away the calls that wait beyond the first `n` of all.
+    /// Splits off the unsent calls beyond the first `n` calls in flight.
     pub(in crate::redis) fn split_waiting(&mut self, n: usize) -> Self {
         let first = n.saturating_sub(self.sent.len()).min(self.unsent.len());
         let waiting = self.unsent.split_off(first);
@@ -175,17 +175,17 @@ impl InFlight {
         Self { unsent: waiting, bytes, earliest, ..Self::default() }
     }
 
-    /// The last deadline of those that were sent.
+    /// Returns the last deadline of the calls that were sent.
     pub(in crate::redis) fn last_deadline(&self) -> Option<Micros> {
-        self.sent.iter().filter_map(Sent::due).map(|(_, deadline)| deadline).max()
+        self.sent.iter().filter_map(SentCall::due).map(|(_, deadline)| deadline).max()
     }
 
-    /// Commands that were sent and are not answered.
+    /// Returns the number of commands that were sent and not answered.
     pub(in crate::redis) fn commands(&self) -> usize {
         self.sent.iter().filter(|sent| !sent.is_joined).count()
     }
 
-    /// How many calls one command can tell of, from the first that waits on.
+    /// Returns the number of unsent calls, from the first on, that one command can carry.
     fn joining(&self, first: &UnsentCall) -> usize {
         let mut shares = first.call.share().unwrap_or(0);
         let others = self.unsent.iter().take(MAX_JOINED).skip(1).take_while(|waiting| {
@@ -195,10 +195,11 @@ impl InFlight {
         others.count().saturating_add(1)
     }
 
-    /// Writes a call once more, to the end of the queue: with its source, unless Redis comes by that before it.
+    /// Appends a call to `out` again, at the end of the queue: with its source, unless an earlier call in flight
+    /// carries the same source.
     ///
     /// # Errors
-    /// `Overloaded` where there is no room for it.
+    /// `Overloaded` if there is no room for the call.
     pub(in crate::redis) fn resend(
         &mut self,
         now: Micros,
@@ -222,20 +223,20 @@ impl InFlight {
             let until = self.answered.wrapping_add(u64::try_from(self.sent.len()).unwrap_or(u64::MAX)).wrapping_add(1);
             self.sourced = call.script_of().map(|script| (Arc::clone(script), until));
         }
-        self.note(deadline);
+        self.add_deadline(deadline);
         self.bytes = self.bytes.saturating_add(bytes);
         let caller = Some(Caller {
             ticket,
             deadline: Some(deadline),
-            is_heeded: call.is_heeded(),
+            is_tracked: call.is_tracked(),
             call: by_name.then(|| call.clone()),
         });
-        self.sent.push_back(Sent { caller, share: 0, is_joined: false, at: now, bytes });
+        self.sent.push_back(SentCall { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
 
-    /// The call whose reply has come. It is no longer in flight.
-    pub(in crate::redis) fn answered(&mut self) -> Option<Sent> {
+    /// Removes the call whose reply has arrived.
+    pub(in crate::redis) fn pop_answered(&mut self) -> Option<SentCall> {
         let sent = self.sent.pop_front()?;
         self.answered = self.answered.wrapping_add(1);
         self.bytes = self.bytes.saturating_sub(sent.bytes);
@@ -243,17 +244,17 @@ impl InFlight {
         Some(sent)
     }
 
-    /// The next call that has a share in the reply which has come. It is no longer in flight.
-    pub(in crate::redis) fn answered_too(&mut self) -> Option<Sent> {
-        if self.is_next_joined() { self.answered() } else { None }
+    /// Removes the next call that shares the reply of the call removed last, if any.
+    pub(in crate::redis) fn pop_joined(&mut self) -> Option<SentCall> {
+        if self.is_next_joined() { self.pop_answered() } else { None }
     }
 
-    /// Whether the next call has a share in the reply which has come.
+    /// Returns whether the next call shares the reply of the call removed last.
     pub(in crate::redis) fn is_next_joined(&self) -> bool {
         self.sent.front().is_some_and(|sent| sent.is_joined)
     }
 
-    /// Nobody waits for this call any more. Whether it is known never to run.
+    /// Abandons a call. Returns `true` if the call was never sent.
     pub(in crate::redis) fn abandon(&mut self, ticket: Ticket) -> bool {
         if let Some(at) = self.unsent.iter().position(|waiting| waiting.ticket == ticket) {
             if let Some(waiting) = self.unsent.remove(at) {
@@ -261,33 +262,32 @@ impl InFlight {
             }
             return true;
         }
-        let is_its = |sent: &&mut Sent| sent.caller.as_ref().is_some_and(|caller| caller.ticket == ticket);
+        let is_its = |sent: &&mut SentCall| sent.caller.as_ref().is_some_and(|caller| caller.ticket == ticket);
         if let Some(sent) = self.sent.iter_mut().find(is_its) {
-            sent.leave();
+            sent.detach();
         }
         false
     }
 
-    /// Gives up the calls whose deadline has come by `now`, and names them to `give_up`, with whether they were sent or
-    /// else are to be told of as never run. A call that was sent after `patient_since` is kept: see
-    /// [`HostLoad`](crate::redis::host_load::HostLoad).
+    /// Gives up the calls that are past their deadline at `now`, and passes their tickets to `give_up`. A call that was
+    /// sent after `patient_since` is kept: see [`HostLoad`](crate::redis::host_load::HostLoad).
     #[inline(never)]
     pub(in crate::redis) fn expire(
         &mut self,
         now: Micros,
         patient_since: Option<Micros>,
-        mut give_up: impl FnMut(Ticket, Given),
+        mut give_up: impl FnMut(Ticket, Expiry),
     ) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
         let (mut earliest, mut bytes) = (None, self.bytes);
-        // Calls have budgets of different lengths, so that the first that waits need not be the first that is due.
+        // Calls have different timeouts, so the first unsent call need not have the earliest deadline.
         self.unsent.retain(|waiting| {
             let is_due = waiting.deadline <= now;
             if is_due {
                 bytes = bytes.saturating_sub(waiting.call.size());
-                give_up(waiting.ticket, if waiting.call.is_heeded() { Given::Unsent } else { Given::Up });
+                give_up(waiting.ticket, if waiting.call.is_tracked() { Expiry::NeverSent } else { Expiry::TimedOut });
             } else {
                 earliest = Some(sooner(earliest, waiting.deadline));
             }
@@ -296,8 +296,8 @@ impl InFlight {
         for sent in &mut self.sent {
             let Some((ticket, deadline)) = sent.due() else { continue };
             if deadline <= now && patient_since.is_none_or(|since| sent.at <= since) {
-                sent.leave();
-                give_up(ticket, Given::Up);
+                sent.detach();
+                give_up(ticket, Expiry::TimedOut);
             } else {
                 earliest = Some(sooner(earliest, deadline));
             }
@@ -305,7 +305,7 @@ impl InFlight {
         (self.earliest, self.bytes) = (earliest, bytes);
     }
 
-    /// Forgets the calls that wait, and names them to `fail`.
+    /// Removes the unsent calls, and passes their tickets to `fail`.
     pub(in crate::redis) fn fail_waiting(&mut self, mut fail: impl FnMut(Ticket)) {
         for waiting in self.unsent.drain(..) {
             self.bytes = self.bytes.saturating_sub(waiting.call.size());
@@ -314,7 +314,7 @@ impl InFlight {
         self.forget_deadlines();
     }
 
-    /// Forgets the calls that were sent, and names those to `fail` for which somebody waits.
+    /// Removes the calls that were sent, and passes the tickets to `fail` of those that still have a caller.
     pub(in crate::redis) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
         self.sourced = None;
@@ -322,14 +322,14 @@ impl InFlight {
         self.forget_deadlines();
     }
 
-    /// Without calls there is nothing to wake up for.
+    /// Resets the lower bound of the deadlines once no call is left.
     fn forget_deadlines(&mut self) {
         if self.len() == 0 {
             self.earliest = None;
         }
     }
 
-    fn note(&mut self, deadline: Micros) {
+    fn add_deadline(&mut self, deadline: Micros) {
         self.earliest = Some(sooner(self.earliest, deadline));
     }
 }

@@ -1,7 +1,8 @@
-//! One long-lived, pipelined connection to Redis, as a state machine in the manner of quinn-proto.
+//! Session: one long-lived, pipelined connection to Redis, as a sans-I/O state machine in the manner of quinn-proto.
 //!
-//! A connection is proven, by handshake and `PING`, before any call is sent on it: no user's request is ever
-//! the probe. The first call opens it. Once it has failed, calls are refused at once, and it comes back by itself.
+//! A connection is proven, by handshake and `PING`, before any call is sent on it: no request serves as a probe. The
+//! first call opens the connection. After a failure, calls are refused immediately, and the session reconnects by
+//! itself.
 //!
 //! ```text
 //!           call                    proven                    old
@@ -15,9 +16,9 @@
 //!                   backoff
 //! ```
 //!
-//! After every event, the caller polls the effects, then sends what [`Session::take_outgoing`] has. Only
-//! [`Session::handle_tick`] makes it ask for [`SessionEvent::Open`] and [`SessionEvent::Close`], since the host can do neither
-//! elsewhere.
+//! After every input, the caller polls the events, then sends the bytes of [`Session::take_outgoing`]. Only
+//! [`Session::handle_tick`] leads to [`SessionEvent::Open`] and [`SessionEvent::Close`], since the host can open and
+//! close streams in ticks only.
 
 mod backoff;
 pub(super) mod in_flight;
@@ -29,68 +30,70 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use self::backoff::Backoff;
-use self::in_flight::{Given, InFlight};
+use self::in_flight::{Expiry, InFlight};
 use self::phase::Phase;
 use super::{
     Call, Credentials, Failure, Reply, Ticket, Trouble, handshake::Handshake, host_load::HostLoad, resp::Decoder,
 };
 use crate::units::Micros;
 
-/// Age at which a connection is replaced, so that it follows DNS and failovers. Up to a quarter less by jitter.
+/// Age at which a connection is replaced, to follow changes of DNS and failovers. Jitter shortens it by up to a
+/// quarter.
 const MAX_AGE: Micros = Micros::from_secs(5 * 60);
-/// Until a connection that could not be drained is tried again.
+/// Time after which draining is tried again, if the connection could not be drained. Jitter shortens it by up to a
+/// quarter.
 const DRAIN_AGAIN: Micros = Micros::from_secs(15);
-/// The least time that a peer has to answer a handshake, and to be called silent.
+/// Least time for the handshake, and least silence after which a connection is closed.
 const PATIENCE: Micros = Micros::from_secs(1);
-/// Ticks that it has to answer a handshake, at least: a busy host ticks once in each turn of its loop, and takes several
-/// turns to connect.
+/// Least number of ticks for the handshake: a busy host ticks once per turn of its event loop, and takes several turns
+/// to connect.
 const PROVING_TICKS: u32 = 8;
-/// A host is busy whose tick comes so much later than it was wanted.
+/// Delay of a tick above which the host counts as busy.
 const LATE: Micros = Micros::from_millis(20);
-/// Capacity beyond which a buffer is given back once it is empty.
+/// Capacity in bytes to which an empty buffer is shrunk.
 const KEPT_BUFFER: usize = 256 * 1024;
 
-/// What a session must know of its Redis.
+/// Configuration of a connection to Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// Sent as `AUTH`, if any.
+    /// Arguments of `AUTH`; `None` for no `AUTH`.
     pub credentials: Option<Credentials>,
-    /// Sent as `SELECT`, unless it is 0.
+    /// Argument of `SELECT`; 0 for no `SELECT`.
     pub database: u32,
-    /// A call's whole budget, from [`Session::submit`] on.
+    /// Timeout of a call, from [`Session::submit`] on.
     pub timeout: Micros,
-    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more.
+    /// Calls in flight, at most, including abandoned calls that Redis has not answered yet.
     pub max_in_flight: usize,
 }
 
 impl SessionConfig {
-    /// The budget of a call that no request waits for: long enough for a script to be sent once more over a slow
-    /// network.
+    /// Returns the timeout of a call that no request waits for: 8 times the timeout, but 2 s at least. Leaves time to
+    /// send a script again over a slow network.
     #[must_use]
     pub fn patient_timeout(&self) -> Micros {
         self.timeout.times(8).max(PATIENCE.times(2))
     }
 }
 
-/// What the caller must do.
+/// Event of a session: an action for the caller, or a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// Open a stream, or call [`Session::handle_open_failed`]. Comes from a tick only.
+    /// Open a stream, or call [`Session::handle_open_failed`]. Results from a tick only.
     Open,
-    /// Close the stream. What still comes from it is none of the session's events. Comes from a tick only.
+    /// Close the stream, and drop all later events of that stream. Results from a tick only.
     Close,
-    /// A call is over. A reply here is never a top-level [`Reply::Error`].
+    /// A call is completed. The reply is never a top-level [`Reply::Error`].
     Completed {
-        /// As submitted.
+        /// The ticket of [`Session::submit`].
         ticket: Ticket,
-        /// The reply, or why there is none.
+        /// The reply or the failure.
         result: Result<Reply, Failure>,
     },
-    /// Worth a warning, if there was none for some time.
+    /// A failure to log as a warning, at a limited rate.
     Trouble(Trouble),
 }
 
-/// The state machine. `now` is an instant of one monotonic clock throughout.
+/// State machine of one connection. All `now` arguments are instants of the same monotonic clock.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
@@ -98,20 +101,21 @@ pub struct Session {
     calls: InFlight,
     decoder: Decoder,
     outgoing: Vec<u8>,
-    /// Whether one command may tell of several calls. Not of a cluster, after it has refused one.
+    /// Whether one command may carry several calls; `false` after a cluster has refused such a command.
     joins: bool,
-    /// LeaseRefill of `completed`: a caller that takes only so many of those at a time must not miss a tick's `Open`.
+    /// Events that are polled before `completed`: a caller that polls a limited number of completions per callback must
+    /// not miss the `Open` of a tick.
     urgent: VecDeque<SessionEvent>,
     completed: VecDeque<(Ticket, Result<Reply, Failure>)>,
-    /// What was due by the last tick, and has not come since, is given up at the next one: in between, the host has read
-    /// what was there to be read.
+    /// Load of the host. Calls that were due by the last tick are given up at the next tick: replies that had arrived
+    /// by the last tick have been read in between.
     load: HostLoad,
     backoff: Backoff,
     last_trouble: Option<(Failure, Micros)>,
 }
 
 impl Session {
-    /// A session without a connection. `seed` decides its jitter: give each worker another one.
+    /// Creates a session without a connection. `seed` varies the jitter: give each worker a different seed.
     #[must_use]
     pub fn new(config: SessionConfig, seed: u64) -> Self {
         Self {
@@ -129,23 +133,24 @@ impl Session {
         }
     }
 
-    /// Sends a call, or holds it back until there is a connection. It is completed within the timeout and two ticks, on a
-    /// [busy](HostLoad) host within the timeout and ten.
+    /// Submits a call, sent as soon as there is a proven connection. The call is completed within the timeout and two
+    /// ticks, on a [busy](HostLoad) host within the timeout and ten ticks.
     ///
-    /// A call that is [heeded](Call::heeded) and completed with `Timeout` is completed once more: with its reply, however
-    /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
+    /// A [tracked](Call::tracked) call that is completed with `Timeout` is completed a second time: with its reply,
+    /// however late; with `Unavailable` if Redis has not run it and will not; or with another failure if the outcome is
+    /// unknown.
     ///
     /// # Errors
-    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB; while the connection is down, `Auth` or `NotReady` where
-    /// that is why, `Unavailable` otherwise. Such a call is over: nothing more is heard of it.
+    /// `Overloaded` beyond `max_in_flight` calls or 8 MiB; while the connection is down, `Auth` or `NotReady` if Redis
+    /// reported that cause, `Unavailable` otherwise. The call is then over: no event follows.
     pub fn submit(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         self.submit_until(now.plus(self.config.timeout), ticket, call)
     }
 
-    /// The same, for a call that has to be answered by `deadline`.
+    /// Submits a call with a deadline of its own; otherwise like [`submit`](Self::submit).
     ///
     /// # Errors
-    /// As there.
+    /// Like [`submit`](Self::submit).
     pub fn submit_until(&mut self, deadline: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         if let Some(refusal) = self.phase.refusal() {
             return Err(refusal);
@@ -157,11 +162,11 @@ impl Session {
         Ok(())
     }
 
-    /// The same, for a call that is never refused for want of room, and that no request waits for: it has
-    /// [more time](SessionConfig::patient_timeout). The caller bounds how many there are.
+    /// Submits a call that no request waits for, with a [longer timeout](SessionConfig::patient_timeout) and without
+    /// the bounds of [`has_room`](Self::has_room). The caller bounds the number of these calls.
     ///
     /// # Errors
-    /// As there, but never `Overloaded`.
+    /// Like [`submit`](Self::submit), but never `Overloaded`.
     pub fn submit_reserved(&mut self, now: Micros, ticket: Ticket, call: Call) -> Result<(), Failure> {
         if let Some(refusal) = self.phase.refusal() {
             return Err(refusal);
@@ -170,23 +175,23 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a call of so many bytes has room.
+    /// Returns whether there is room for a call of `bytes` bytes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.in_flight() < self.config.max_in_flight && self.calls.has_room(bytes)
     }
 
-    /// Nobody waits for this call any more: its reply is dropped, nothing else; unless it is
-    /// [heeded](Call::heeded), and completed in its time. Whether nothing more is heard of it in either case.
-    pub fn abandon(&mut self, ticket: Ticket, is_heeded: bool) -> bool {
-        let is_withdrawn = self.calls.abandon(ticket);
-        if !is_heeded {
+    /// Abandons a call: its reply is dropped. A [tracked](Call::tracked) call that was sent is still completed. Returns
+    /// whether no event follows for the call.
+    pub fn abandon(&mut self, ticket: Ticket, is_tracked: bool) -> bool {
+        let is_unsent = self.calls.abandon(ticket);
+        if !is_tracked {
             self.completed.retain(|(completed, _)| *completed != ticket);
         }
-        is_withdrawn || !is_heeded
+        is_unsent || !is_tracked
     }
 
-    /// The host could not do as [`SessionEvent::Open`] said.
+    /// Handles the host's failure to open a stream after [`SessionEvent::Open`].
     pub fn handle_open_failed(&mut self, now: Micros) {
         if matches!(self.phase, Phase::Proving { .. }) {
             self.trouble(Failure::Unavailable, "the host refused to open a stream to the cluster");
@@ -194,7 +199,7 @@ impl Session {
         }
     }
 
-    /// Bytes came on the current stream.
+    /// Handles bytes from the current stream.
     pub fn handle_bytes(&mut self, now: Micros, bytes: &[u8]) {
         if !self.phase.has_stream() {
             return;
@@ -204,12 +209,12 @@ impl Session {
             match self.decoder.next_reply() {
                 Ok(Some(reply)) => self.handle_reply(now, reply),
                 Ok(None) => return,
-                Err(error) => return self.distrust(error.to_string()),
+                Err(error) => return self.fail_protocol(error.to_string()),
             }
         }
     }
 
-    /// The current stream is gone, by the peer's or the network's doing. No [`SessionEvent::Close`] follows.
+    /// Handles the end of the current stream, closed by the peer or the network. No [`SessionEvent::Close`] follows.
     pub fn handle_closed(&mut self, now: Micros) {
         match self.phase {
             Phase::Idle | Phase::Down { .. } => {}
@@ -223,7 +228,7 @@ impl Session {
                 self.trouble(Failure::Reset, detail);
                 self.go_down(now, Failure::Reset);
             }
-            // Nothing is lost. Calls that waited for the rotation get their connection at the next tick.
+            // No call is lost. For calls that waited for the drain, the next tick opens a new connection.
             Phase::Ready { .. } | Phase::Draining { .. } => {
                 self.forget_stream();
                 self.phase = Phase::Idle;
@@ -231,16 +236,16 @@ impl Session {
         }
     }
 
-    /// Time has passed: gives calls up, opens, closes, rotates.
+    /// Handles a tick: gives up overdue calls; opens, closes or replaces the connection.
     pub fn handle_tick(&mut self, now: Micros) {
-        // BucketCheck before calls are given up: where a tick is longer than the timeout, no call would ever live to
-        // see the connection that it asked for.
+        // Evaluated before calls are given up: with ticks longer than the timeout, every call would be given up before
+        // the session opens a connection.
         let wanted = self.calls.is_any_waiting();
         let due = self.load.tick(now, self.calls.earliest_deadline());
         if !self.is_connecting_busily(now, due) {
-            self.calls.expire(due, self.load.patient_since(), |ticket, given| {
+            self.calls.expire(due, self.load.patient_since(), |ticket, expiry| {
                 self.completed.push_back((ticket, Err(Failure::Timeout)));
-                if given == Given::Unsent {
+                if expiry == Expiry::NeverSent {
                     self.completed.push_back((ticket, Err(Failure::Unavailable)));
                 }
             });
@@ -258,19 +263,20 @@ impl Session {
                 self.close_for(now, Failure::Timeout, Some(detail));
             }
             Phase::Ready { rotate_at } if now >= rotate_at && self.calls.is_any_sent() => {
-                // A quarter: what is left of their budget must do for the calls that are held back meanwhile.
+                // A quarter of the timeout: calls that wait for the drain need the rest for their own reply.
                 self.phase = Phase::Draining { give_up_at: now.plus(Micros(self.config.timeout.0 / 4)) };
             }
             Phase::Ready { rotate_at } if now >= rotate_at => self.rotate(now),
             Phase::Draining { .. } if !self.calls.is_any_sent() => self.rotate(now),
             Phase::Draining { give_up_at } if now >= give_up_at => {
-                self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(DRAIN_AGAIN, 4)) };
+                self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.jittered(DRAIN_AGAIN, 4)) };
             }
             _ => {}
         }
     }
 
-    /// Whether calls are to wait longer than they have, as the host is too busy to connect sooner: it has had few ticks for it.
+    /// Returns whether overdue calls are kept, because a busy host has had fewer than [`PROVING_TICKS`] ticks to
+    /// connect.
     fn is_connecting_busily(&mut self, now: Micros, last_tick: Micros) -> bool {
         let Phase::Proving { ticks, is_busy, .. } = &mut self.phase else { return false };
         *ticks = ticks.saturating_add(1);
@@ -278,8 +284,8 @@ impl Session {
         *is_busy && *ticks < PROVING_TICKS
     }
 
-    /// When [`handle_tick`](Self::handle_tick) is wanted next: `now` or later, or never as things are. It may be
-    /// sooner than needed, which does no harm.
+    /// Returns the time of the next [`handle_tick`](Self::handle_tick): `now` or later, or `None` if no tick is needed.
+    /// The time may be earlier than necessary.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {
         let of_phase = match self.phase {
@@ -298,29 +304,31 @@ impl Session {
         [of_phase, self.calls.earliest_deadline(), self.silent_at()].into_iter().flatten().min().map(|at| at.max(now))
     }
 
-    /// The next thing to do. Poll after every event: until there is none, or until [`SessionEvent::Completed`] has come as
-    /// often as the host stands in one callback. The rest is kept, and asks for a tick.
+    /// Returns the next event. After every input, poll until there is none, or until the host has had as many
+    /// [`SessionEvent::Completed`] as it can handle in one callback. The other events are kept, and
+    /// [`next_tick`](Self::next_tick) asks for a tick.
     pub fn poll(&mut self) -> Option<SessionEvent> {
         let completed = |(ticket, result)| SessionEvent::Completed { ticket, result };
         self.urgent.pop_front().or_else(|| self.completed.pop_front().map(completed))
     }
 
-    /// Whether [`poll`](Self::poll) and [`take_outgoing`](Self::take_outgoing) have nothing.
+    /// Returns whether there are no events to [`poll`](Self::poll) and no bytes to [send](Self::take_outgoing).
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.urgent.is_empty() && self.completed.is_empty() && !self.has_outgoing()
     }
 
-    /// Whether anything is to be sent: see [`take_outgoing`](Self::take_outgoing).
+    /// Returns whether [`take_outgoing`](Self::take_outgoing) has bytes to send.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty() || (self.is_ready() && self.calls.is_any_waiting())
     }
 
-    /// Swaps what is to be sent on the current stream into `buffer`, whatever that held; whether there is any.
+    /// Swaps the bytes to send on the current stream into `buffer`, and drops the old contents of `buffer`. Returns
+    /// whether there are any bytes.
     ///
-    /// All calls since the last time are one run of bytes, and those together that one command can tell of: to run a
-    /// script costs Redis more than what it does. The two buffers take turns, so that none is allocated.
+    /// One command carries as many calls as can be joined: starting a script costs Redis more than running it. The two
+    /// buffers alternate, so that neither is allocated again.
     pub fn take_outgoing(&mut self, now: Micros, buffer: &mut Vec<u8>) -> bool {
         if self.is_ready() {
             self.calls.send_waiting(now, self.joins, &mut self.outgoing);
@@ -331,20 +339,20 @@ impl Session {
         !buffer.is_empty()
     }
 
-    /// Calls accepted and not yet answered by Redis, those included that nobody waits for any more, and those completed
-    /// and not yet polled.
+    /// Returns the number of calls in flight, including abandoned calls that Redis has not answered yet, and completed
+    /// calls that were not polled yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.calls.len().saturating_add(self.completed.len())
     }
 
-    /// Whether there is a proven connection.
+    /// Returns whether there is a proven connection.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. } | Phase::Draining { .. })
     }
 
-    /// Whether calls are sent.
+    /// Returns whether calls are sent.
     fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. })
     }

@@ -1,4 +1,4 @@
-//! Where a session stands, and the ways from one phase to another.
+//! Phases of a session, and the transitions between them.
 
 use alloc::string::String;
 
@@ -6,22 +6,23 @@ use super::{Failure, Handshake, Micros, PATIENCE, Session, SessionEvent};
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// No stream. Calls wait; the next tick opens one if any does.
+    /// No stream. Calls wait; the next tick opens a stream if a call waits.
     Idle,
-    /// A stream that has yet to answer. Calls wait, unless it is a second attempt.
+    /// The stream is open, and the handshake waits for its replies. Calls wait; after a failed connection they are
+    /// refused.
     Proving { handshake: Handshake, deadline: Micros, ticks: u32, is_busy: bool, refusal: Option<Failure> },
-    /// Calls are sent.
+    /// The handshake has succeeded. Calls are sent.
     Ready { rotate_at: Micros },
-    /// Calls wait until those that were sent are answered, and the stream can be replaced.
+    /// New calls wait until the calls that were sent are answered, so that the stream can be replaced.
     Draining { give_up_at: Micros },
-    /// A stream that the next tick closes. Calls are refused; those that were sent may still be answered.
+    /// The next tick closes the stream. New calls are refused; calls that were sent may still be answered.
     Closing { cause: Failure },
-    /// No stream. Calls are refused until another one is proven.
+    /// No stream, after a failure. Calls are refused until the handshake on a new stream has succeeded.
     Down { refusal: Failure, retry_at: Micros },
 }
 
 impl Phase {
-    /// What a call gets at once.
+    /// Returns the failure with which new calls are refused, if they are.
     pub(super) fn refusal(&self) -> Option<Failure> {
         match *self {
             Self::Idle | Self::Ready { .. } | Self::Draining { .. } => None,
@@ -36,7 +37,8 @@ impl Phase {
     }
 }
 
-/// What calls are told while a connection is down: why, where that is Redis' own word.
+/// Returns the failure of new calls after the connection was closed for `cause`: the cause if Redis reported it,
+/// `Unavailable` otherwise.
 pub(super) fn refusal_of(cause: Failure) -> Failure {
     match cause {
         Failure::Auth | Failure::NotReady => cause,
@@ -49,19 +51,19 @@ impl Session {
         self.urgent.push_back(SessionEvent::Open);
         let handshake = Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.outgoing)
             .and_ping(&mut self.outgoing);
-        // A host that gets to it only when calls are due.
+        // The host is busy: calls are past their deadline before the stream is even opened.
         let is_busy = self.calls.is_any_waiting_due(now);
         self.phase = Phase::Proving { handshake, deadline: now.plus(self.patience(1)), ticks: 0, is_busy, refusal };
     }
 
-    /// Replaces a stream on which nothing is owed.
+    /// Replaces a stream without calls in flight.
     pub(super) fn rotate(&mut self, now: Micros) {
         self.urgent.push_back(SessionEvent::Close);
         self.forget_stream();
         self.open(now, None);
     }
 
-    /// Closes the stream now: only a tick may.
+    /// Closes the stream now. Call it from a tick only.
     pub(super) fn close_for(&mut self, now: Micros, cause: Failure, detail: Option<String>) {
         if let Some(detail) = detail {
             self.trouble(cause, detail);
@@ -70,14 +72,14 @@ impl Session {
         self.go_down(now, cause);
     }
 
-    /// What the peer says means nothing: calls that were sent will not be answered.
-    pub(super) fn distrust(&mut self, detail: String) {
+    /// Handles a protocol error of the peer: fails the calls that were sent, and has the next tick close the stream.
+    pub(super) fn fail_protocol(&mut self, detail: String) {
         self.calls.fail_sent(|ticket| self.completed.push_back((ticket, Err(Failure::Protocol))));
-        self.condemn(Failure::Protocol, detail);
+        self.begin_closing(Failure::Protocol, detail);
     }
 
-    /// Has the next tick close the stream, and fails the calls that wait for it.
-    pub(super) fn condemn(&mut self, cause: Failure, detail: String) {
+    /// Has the next tick close the stream, and fails the unsent calls.
+    pub(super) fn begin_closing(&mut self, cause: Failure, detail: String) {
         // The first cause stands.
         if matches!(self.phase, Phase::Closing { .. }) {
             return;
@@ -88,7 +90,7 @@ impl Session {
         self.phase = Phase::Closing { cause };
     }
 
-    /// The stream is gone, and calls are refused until another one is proven.
+    /// Fails all calls and starts the backoff, once the stream is closed.
     pub(super) fn go_down(&mut self, now: Micros, cause: Failure) {
         let refusal = refusal_of(cause);
         self.calls.fail_sent(|ticket| self.completed.push_back((ticket, Err(Failure::Reset))));
@@ -97,20 +99,20 @@ impl Session {
         self.phase = Phase::Down { refusal, retry_at: now.plus(self.backoff.after(cause)) };
     }
 
-    /// What was to be sent on the stream, or had come from it in part, means nothing on the next.
+    /// Drops the bytes that were not sent and the incomplete reply: they are invalid on the next stream.
     pub(super) fn forget_stream(&mut self) {
         self.outgoing.clear();
         self.decoder.clear();
         self.joins = true;
     }
 
-    /// When the stream is called silent, if nothing more comes: its oldest call is then older than any that is
-    /// still waited for.
+    /// Returns the time at which the stream counts as silent, unless a reply arrives: the oldest call was sent four
+    /// timeouts ago, and 1 s ago at least.
     pub(super) fn silent_at(&self) -> Option<Micros> {
         self.calls.oldest_sent().map(|sent| sent.plus(self.patience(4)))
     }
 
-    /// So many timeouts, but a second at least.
+    /// Returns `timeouts` times the timeout, but 1 s at least.
     pub(super) fn patience(&self, timeouts: u64) -> Micros {
         self.config.timeout.times(timeouts).max(PATIENCE)
     }

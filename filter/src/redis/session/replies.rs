@@ -1,82 +1,82 @@
-//! What Redis' replies mean to those who wait for them.
+//! Replies of a session: completes the calls in flight, and reacts to errors of the connection.
 
 use alloc::string::String;
 
-use super::in_flight::{Caller, Sent};
+use super::in_flight::{Caller, SentCall};
 use super::phase::{self, Phase};
 use super::{MAX_AGE, Session, SessionEvent};
 use crate::redis::resp::{Shares, describe, failure_of, is_cross_slot, is_noscript, revokes};
 use crate::redis::{Call, Failure, Reply, Trouble};
 use crate::units::Micros;
 
-/// At most one [`Trouble`] about error replies of one cause in this time.
+/// Time between two [`Trouble`]s about error replies with the same failure.
 const TROUBLE_INTERVAL: Micros = Micros::from_secs(1);
 
 impl Session {
     pub(super) fn handle_reply(&mut self, now: Micros, reply: Reply) {
         if let Phase::Proving { handshake, is_busy, .. } = &mut self.phase {
             return match handshake.answer(&reply) {
-                Err(Trouble { failure, detail }) => self.condemn(failure, detail),
+                Err(Trouble { failure, detail }) => self.begin_closing(failure, detail),
                 Ok(()) if handshake.is_done() => {
                     if *is_busy {
-                        // As if they had just come; and Redis may not have the script yet.
+                        // Unsent calls get a new timeout, twice as long: Redis may not have the script yet.
                         self.calls.extend_waiting(now.plus(self.config.timeout.times(2)));
                     }
-                    self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.stray(MAX_AGE, 4)) };
+                    self.phase = Phase::Ready { rotate_at: now.plus(self.backoff.jittered(MAX_AGE, 4)) };
                 }
                 Ok(()) => {}
             };
         }
-        let Some(sent) = self.calls.answered() else {
-            return self.distrust(format!("expected no reply, found {}", reply.kind()));
+        let Some(sent) = self.calls.pop_answered() else {
+            return self.fail_protocol(format!("expected no reply, found {}", reply.kind()));
         };
         match reply {
             Reply::Error(error) => self.handle_error(now, sent, &error),
-            reply if self.calls.is_next_joined() => self.share_out(now, sent, reply),
+            reply if self.calls.is_next_joined() => self.complete_joined(now, sent, reply),
             reply => {
-                self.was_useful();
+                self.record_success();
                 self.complete(sent.caller, Ok(reply));
             }
         }
     }
 
-    /// Hands all calls that one command told of their shares of its reply.
-    fn share_out(&mut self, now: Micros, first: Sent, reply: Reply) {
+    /// Completes all calls of a command with their shares of its reply.
+    fn complete_joined(&mut self, now: Micros, first: SentCall, reply: Reply) {
         let mut shares = Shares::of(reply);
         let mut next = Some(first);
-        while let Some(Sent { caller, share, .. }) = next {
-            // A reply without shares is malformed to all alike.
+        while let Some(SentCall { caller, share, .. }) = next {
+            // A reply that cannot be split is malformed for every call.
             match shares.as_mut().map_or(Reply::Nil, |shares| shares.take(share)) {
                 Reply::Error(error) => self.handle_failure(now, caller, &error),
                 reply => {
-                    self.was_useful();
+                    self.record_success();
                     self.complete(caller, Ok(reply));
                 }
             }
-            next = self.calls.answered_too();
+            next = self.calls.pop_joined();
         }
     }
 
-    /// An error is the whole reply to a command.
-    fn handle_error(&mut self, now: Micros, first: Sent, error: &[u8]) {
-        // A Redis that is a cluster refuses keys of different slots before it runs anything.
-        let is_apart = self.calls.is_next_joined() && is_cross_slot(error);
-        self.joins &= !is_apart;
+    /// Handles an error reply to a whole command: fails its calls, or sends them again.
+    fn handle_error(&mut self, now: Micros, first: SentCall, error: &[u8]) {
+        // A Redis in cluster mode refuses keys of different hash slots before it runs the script.
+        let is_split = self.calls.is_next_joined() && is_cross_slot(error);
+        self.joins &= !is_split;
         let mut next = Some(first);
-        while let Some(Sent { mut caller, .. }) = next {
+        while let Some(SentCall { mut caller, .. }) = next {
             let again =
-                caller.as_mut().filter(|_| is_apart || is_noscript(error)).and_then(|caller| caller.call.take());
+                caller.as_mut().filter(|_| is_split || is_noscript(error)).and_then(|caller| caller.call.take());
             match (&caller, again) {
                 (Some(caller), Some(call)) => self.resend(now, caller, &call),
                 _ => self.handle_failure(now, caller, error),
             }
-            next = self.calls.answered_too();
+            next = self.calls.pop_joined();
         }
     }
 
-    /// A call has failed with this error.
+    /// Fails a call with an error reply; closes the connection if the error concerns all calls.
     fn handle_failure(&mut self, now: Micros, caller: Option<Caller>, error: &[u8]) {
-        // Nobody waits for it: it is not sent again.
+        // The call is past its deadline or abandoned: it is not sent again.
         if is_noscript(error) && caller.as_ref().is_none_or(|caller| caller.deadline.is_none()) {
             return self.complete(caller, Err(Failure::Unavailable));
         }
@@ -84,9 +84,9 @@ impl Session {
         self.complete(caller, Err(failure));
         if failure == Failure::NotReady || revokes(error) {
             let detail = describe(error);
-            return self.condemn(failure, detail);
+            return self.begin_closing(failure, detail);
         }
-        self.was_useful();
+        self.record_success();
         let is_news = |(last, at): (Failure, Micros)| last != failure || now >= at.plus(TROUBLE_INTERVAL);
         if self.last_trouble.is_none_or(is_news) {
             self.last_trouble = Some((failure, now));
@@ -103,14 +103,15 @@ impl Session {
         };
         if let Err(failure) = sent {
             self.completed.push_back((ticket, Err(failure)));
-            if failure == Failure::Timeout && call.is_heeded() {
+            if failure == Failure::Timeout && call.is_tracked() {
                 self.completed.push_back((ticket, Err(Failure::Unavailable)));
             }
         }
     }
 
-    /// Not so where it is being closed: a replica answers what only reads, and is of no use to us.
-    fn was_useful(&mut self) {
+    /// Resets the backoff, unless the connection is being closed: a replica still answers read-only commands, but
+    /// cannot serve the limiter.
+    fn record_success(&mut self) {
         if self.is_connected() {
             self.backoff.reset();
         }

@@ -1,4 +1,4 @@
-//! How an old connection is replaced.
+//! Conversations in which an old connection is replaced.
 
 use weir_filter::units::Micros;
 

@@ -1,4 +1,4 @@
-//! How a connection comes about, and comes back.
+//! Conversations in which a session connects and reconnects.
 
 use weir_filter::{
     redis::{Credentials, Failure, Secret, SessionConfig},
@@ -16,7 +16,7 @@ fn nothing_is_opened_before_the_first_request() {
 }
 
 #[test]
-fn the_first_request_waits_for_a_connection_that_has_proven_itself() {
+fn the_first_request_waits_for_a_proven_connection() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     assert!(it.streams().is_empty(), "only a tick may open");
@@ -31,7 +31,7 @@ fn the_first_request_waits_for_a_connection_that_has_proven_itself() {
 }
 
 #[test]
-fn while_redis_is_down_requests_are_refused_at_once_and_none_is_the_probe() {
+fn while_redis_is_down_requests_are_refused_at_once_and_none_is_a_probe() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.redis_closes();
@@ -46,7 +46,7 @@ fn while_redis_is_down_requests_are_refused_at_once_and_none_is_the_probe() {
 }
 
 #[test]
-fn a_redis_that_stays_down_is_tried_ever_less_often() {
+fn attempts_become_rarer_while_redis_stays_down() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     let mut attempts = 0;
@@ -63,7 +63,7 @@ fn a_redis_that_stays_down_is_tried_ever_less_often() {
 }
 
 #[test]
-fn a_connection_that_only_says_pong_does_not_make_weir_hurry() {
+fn a_connection_that_answers_only_ping_does_not_reset_the_backoff() {
     let mut it = Conversation::connected(config());
     let mut waits = Vec::new();
     for ticket in 1..10 {
@@ -81,11 +81,11 @@ fn a_connection_that_only_says_pong_does_not_make_weir_hurry() {
     it.redis_closes();
     let lost_at = it.now;
     it.passes_to_next_tick();
-    assert!(it.now.minus(lost_at) <= ms(50), "it was of use: the next failure is a first one");
+    assert!(it.now.minus(lost_at) <= ms(50), "an answered call resets the backoff");
 }
 
 #[test]
-fn a_stream_that_the_host_cannot_open_fails_those_who_wait() {
+fn a_stream_that_the_host_cannot_open_fails_the_waiting_calls() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     it.ticks();
@@ -97,7 +97,7 @@ fn a_stream_that_the_host_cannot_open_fails_those_who_wait() {
 }
 
 #[test]
-fn a_connection_that_does_not_answer_at_all_is_given_up() {
+fn a_connection_without_a_reply_to_the_handshake_is_closed() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     it.passes(TIMEOUT);
@@ -114,11 +114,11 @@ fn a_tick_longer_than_the_timeout_still_connects() {
     it.asks(1).unwrap();
     it.now = it.now.plus(TIMEOUT).plus(TIMEOUT);
     it.ticks();
-    assert_eq!((it.completed(), it.streams()), (vec![], vec!["open"]), "what has come by now is read first");
+    assert_eq!((it.completed(), it.streams()), (vec![], vec!["open"]), "replies that have arrived are read first");
     for _ in 0..7 {
         it.now = it.now.plus(TIMEOUT);
         it.ticks();
-        assert_eq!(it.completed(), [], "a busy host has not got to connecting yet");
+        assert_eq!(it.completed(), [], "a busy host has not connected yet");
     }
     it.redis_says("+PONG\r\n");
     assert_eq!(it.sent(), ["PING", "EVALSHA SHA 1 k1 1"]);
@@ -127,7 +127,7 @@ fn a_tick_longer_than_the_timeout_still_connects() {
 }
 
 #[test]
-fn a_host_that_does_not_connect_in_a_few_ticks_gives_calls_up() {
+fn calls_are_given_up_if_the_host_does_not_connect_in_a_few_ticks() {
     for (span, ticks) in [(ms(5), 12), (TIMEOUT.plus(ms(25)), 9)] {
         let mut it = Conversation::new(config());
         it.asks(1).unwrap();
@@ -157,7 +157,7 @@ fn credentials_and_database_come_before_any_request() {
 }
 
 #[test]
-fn a_wrong_password_is_one_clear_error_and_no_storm() {
+fn a_wrong_password_is_one_warning_and_is_not_retried_for_seconds() {
     let mut it = Conversation::new(with_password("hunter2"));
     it.asks(1).unwrap();
     it.ticks();
@@ -178,7 +178,7 @@ fn a_wrong_password_is_one_clear_error_and_no_storm() {
 }
 
 #[test]
-fn a_database_that_is_not_there_gets_no_requests() {
+fn no_request_is_sent_to_a_missing_database() {
     let mut it = Conversation::new(SessionConfig { database: 99, ..config() });
     it.asks(1).unwrap();
     it.ticks();
@@ -189,7 +189,7 @@ fn a_database_that_is_not_there_gets_no_requests() {
 }
 
 #[test]
-fn a_redis_that_is_loading_is_not_asked_until_it_has_loaded() {
+fn no_request_is_sent_to_a_redis_that_is_loading() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     it.ticks();
@@ -202,7 +202,7 @@ fn a_redis_that_is_loading_is_not_asked_until_it_has_loaded() {
 }
 
 #[test]
-fn an_idle_connection_that_redis_closes_is_opened_again_by_the_next_request() {
+fn the_next_request_reopens_an_idle_connection_that_redis_closed() {
     let mut it = Conversation::connected(config());
     it.redis_closes();
     assert!(it.troubles().is_empty());
@@ -216,7 +216,7 @@ fn an_idle_connection_that_redis_closes_is_opened_again_by_the_next_request() {
 }
 
 #[test]
-fn a_peer_that_is_no_redis_fails_those_who_wait() {
+fn a_peer_that_is_not_redis_fails_the_waiting_calls() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     it.ticks();

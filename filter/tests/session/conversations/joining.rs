@@ -1,15 +1,15 @@
-//! How calls that one command can tell of go together.
+//! Conversations in which one command carries several calls.
 
 use weir_filter::redis::{Call, Failure, Reply};
 
 use crate::conversation::{Conversation, SCRIPT, config};
 
-/// A call of a script that takes several, with two elements of its reply.
+/// Returns a call that can be joined with others, with two elements of the reply.
 fn call(ticket: u32) -> Call {
     Call::script(&SCRIPT, &[format!("k{ticket}")], &[format!("a{ticket}")]).sharing(2)
 }
 
-/// All in one turn.
+/// Submits all calls in one turn.
 fn ask(it: &mut Conversation, tickets: impl IntoIterator<Item = u32>) {
     it.submit_all(tickets.into_iter().map(|ticket| (ticket, call(ticket))));
 }
@@ -31,19 +31,20 @@ fn calls_of_one_turn_are_one_command_and_each_has_its_share_of_the_reply() {
 }
 
 #[test]
-fn numbers_that_are_packed_are_shared_out_packed() {
+fn a_packed_reply_is_split_into_packed_shares() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     ask(&mut it, [3]);
     let packed = |numbers: &[i64]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
-    let said = |numbers: &[i64]| [format!("${}\r\n", 8 * numbers.len()).as_bytes(), &packed(numbers), b"\r\n"].concat();
-    it.redis_says([said(&[1, -10, 2, i64::MAX]), said(&[3, 30])].concat());
-    let own = |numbers: &[i64]| Ok(Reply::Bulk(packed(numbers)));
-    assert_eq!(it.completed(), [(1, own(&[1, -10])), (2, own(&[2, i64::MAX])), (3, own(&[3, 30]))]);
+    let reply =
+        |numbers: &[i64]| [format!("${}\r\n", 8 * numbers.len()).as_bytes(), &packed(numbers), b"\r\n"].concat();
+    it.redis_says([reply(&[1, -10, 2, i64::MAX]), reply(&[3, 30])].concat());
+    let share = |numbers: &[i64]| Ok(Reply::Bulk(packed(numbers)));
+    assert_eq!(it.completed(), [(1, share(&[1, -10])), (2, share(&[2, i64::MAX])), (3, share(&[3, 30]))]);
 }
 
 #[test]
-fn others_keep_their_place_between_them() {
+fn other_commands_keep_their_order_between_joined_calls() {
     let mut it = Conversation::connected(config());
     let ping = (3, Call::command(&["PING"]));
     it.submit_all([(1, call(1)), (2, call(2)), ping, (4, call(4)), (5, call(5))]);
@@ -54,7 +55,7 @@ fn others_keep_their_place_between_them() {
 }
 
 #[test]
-fn one_command_tells_of_sixty_four_at_most() {
+fn one_command_carries_64_calls_at_most() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 0..100);
     let sent = it.sent();
@@ -72,7 +73,7 @@ fn one_command_has_a_reply_of_256_elements_at_most() {
 }
 
 #[test]
-fn one_that_fails_leaves_the_others_alone() {
+fn an_error_of_one_call_fails_no_other() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=3);
     it.redis_says("*5\r\n:1\r\n:10\r\n-WRONGTYPE Operation against a key\r\n:3\r\n:30\r\n");
@@ -81,7 +82,7 @@ fn one_that_fails_leaves_the_others_alone() {
 }
 
 #[test]
-fn an_error_in_place_of_all_is_everybodys() {
+fn an_error_reply_fails_all_calls_of_the_command() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     it.redis_says("-OOM command not allowed\r\n");
@@ -90,7 +91,7 @@ fn an_error_in_place_of_all_is_everybodys() {
 }
 
 #[test]
-fn a_reply_that_is_too_short_leaves_nobody_waiting() {
+fn a_reply_that_is_too_short_completes_all_calls() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     it.redis_says("*3\r\n:1\r\n:10\r\n:2\r\n");
@@ -103,7 +104,7 @@ fn a_reply_that_is_too_short_leaves_nobody_waiting() {
 }
 
 #[test]
-fn a_script_that_redis_lost_is_sent_once_and_asked_for_by_each() {
+fn the_source_of_a_lost_script_is_sent_once_for_all_calls() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     it.sent();
@@ -114,7 +115,7 @@ fn a_script_that_redis_lost_is_sent_once_and_asked_for_by_each() {
 }
 
 #[test]
-fn a_cluster_is_told_of_one_at_a_time() {
+fn calls_are_not_joined_after_a_crossslot_error() {
     let mut it = Conversation::connected(config());
     ask(&mut it, 1..=2);
     it.sent();
@@ -125,13 +126,13 @@ fn a_cluster_is_told_of_one_at_a_time() {
     assert!(it.troubles().is_empty());
     ask(&mut it, 3..=4);
     assert_eq!(it.sent(), ["EVALSHA SHA 1 k3 a3", "EVALSHA SHA 1 k4 a4"]);
-    // A call of keys that are apart by themselves is refused for good.
+    // CROSSSLOT to a command of one call fails the call.
     it.redis_says("-CROSSSLOT Keys in request don't hash to the same slot\r\n*2\r\n:4\r\n:40\r\n");
     assert_eq!(it.completed(), [(3, Err(Failure::ClusterMode)), (4, two(4, 40))]);
 }
 
 #[test]
-fn what_is_not_sent_when_a_connection_ends_goes_with_the_next() {
+fn unsent_calls_are_sent_on_the_next_connection() {
     let mut it = Conversation::connected(config());
     it.submit_unsent(1, call(1));
     it.redis_closes();

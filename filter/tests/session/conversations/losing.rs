@@ -1,4 +1,4 @@
-//! What a connection is given up for.
+//! Conversations in which a connection is lost or given up.
 
 use weir_filter::{
     redis::{Call, Failure},
@@ -8,7 +8,7 @@ use weir_filter::{
 use crate::conversation::{Conversation, config, ms, ok};
 
 #[test]
-fn a_reset_in_flight_is_not_retried() {
+fn a_call_is_not_retried_after_a_reset() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
@@ -23,7 +23,7 @@ fn a_reset_in_flight_is_not_retried() {
 }
 
 #[test]
-fn a_replica_is_left_for_another_stream() {
+fn a_connection_to_a_replica_is_closed_and_replaced() {
     let mut it = Conversation::connected(config());
     for ticket in 1..=4 {
         it.asks(ticket).unwrap();
@@ -32,7 +32,7 @@ fn a_replica_is_left_for_another_stream() {
     assert_eq!(it.completed(), [(1, Err(Failure::NotReady))]);
     assert_eq!(it.asks(5), Err(Failure::NotReady));
     it.redis_says("-READONLY You can't write against a read only replica.\r\n:3\r\n");
-    assert_eq!(it.completed(), [(2, Err(Failure::NotReady)), (3, ok(3))], "what was in flight may still be answered");
+    assert_eq!(it.completed(), [(2, Err(Failure::NotReady)), (3, ok(3))], "calls in flight may still be answered");
     assert_eq!(it.trouble().failure, Failure::NotReady);
     it.ticks();
     assert_eq!(it.completed(), [(4, Err(Failure::Reset))]);
@@ -44,14 +44,14 @@ fn a_replica_is_left_for_another_stream() {
 }
 
 #[test]
-fn a_user_whose_rights_were_taken_away_is_told_so() {
+fn lost_permissions_fail_calls_with_auth() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
     it.redis_says("-NOPERM this user has no permissions to access one of the keys\r\n");
-    assert!(it.session.is_connected(), "other keys may do");
+    assert!(it.session.is_connected(), "other keys may be permitted");
     it.redis_says("-NOAUTH Authentication required.\r\n");
-    assert!(!it.session.is_connected(), "nothing will do on this connection");
+    assert!(!it.session.is_connected(), "no call can succeed on this connection");
     assert_eq!(it.completed(), [(1, Err(Failure::Auth)), (2, Err(Failure::Auth))]);
     it.passes(ms(2_000));
     assert_eq!(it.streams(), ["close"]);
@@ -73,11 +73,11 @@ fn garbage_closes_the_stream() {
     it.redis_says("+PONG\r\n");
     it.asks(4).unwrap();
     it.redis_says(":4\r\n");
-    assert_eq!(it.completed(), [(4, ok(4))], "nothing of the old stream is left");
+    assert_eq!(it.completed(), [(4, ok(4))], "bytes of the old stream are dropped");
 }
 
 #[test]
-fn a_reply_that_nobody_asked_for_closes_the_stream() {
+fn a_reply_without_a_call_closes_the_stream() {
     let mut it = Conversation::connected(config());
     it.redis_says(":1\r\n");
     assert_eq!(it.trouble().failure, Failure::Protocol);
@@ -101,7 +101,7 @@ fn a_silent_stream_is_replaced() {
 }
 
 #[test]
-fn a_slow_redis_is_not_a_silent_one() {
+fn a_slow_redis_does_not_count_as_silent() {
     let mut it = Conversation::connected(config());
     for ticket in 1..=100 {
         it.asks(ticket).unwrap();
@@ -112,7 +112,7 @@ fn a_slow_redis_is_not_a_silent_one() {
 }
 
 #[test]
-fn a_replica_that_answers_what_only_reads_is_of_no_use_all_the_same() {
+fn a_replica_that_answers_reads_does_not_reset_the_backoff() {
     let mut it = Conversation::connected(config());
     let mut wait = Micros::ZERO;
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! What a request gets on a connection that works.
+//! Conversations of requests on a working connection.
 
 use weir_filter::redis::{Call, Failure, Reply, SessionConfig, SessionEvent, Ticket};
 
@@ -33,7 +33,7 @@ fn a_lost_script_is_sent_once_with_its_source() {
 }
 
 #[test]
-fn a_server_that_never_has_the_script_refuses_it() {
+fn a_second_noscript_error_fails_the_call() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.redis_says("-NOSCRIPT No matching script.\r\n-NOSCRIPT No matching script.\r\n");
@@ -42,7 +42,7 @@ fn a_server_that_never_has_the_script_refuses_it() {
 }
 
 #[test]
-fn a_lost_script_is_not_sent_again_for_a_request_that_has_been_answered() {
+fn a_lost_script_is_not_sent_again_for_a_call_that_is_abandoned_or_timed_out() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
@@ -56,7 +56,7 @@ fn a_lost_script_is_not_sent_again_for_a_request_that_has_been_answered() {
 }
 
 #[test]
-fn a_lost_script_found_out_too_late_is_a_timeout() {
+fn a_noscript_error_after_the_deadline_is_a_timeout() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.sent();
@@ -67,7 +67,7 @@ fn a_lost_script_found_out_too_late_is_a_timeout() {
 }
 
 #[test]
-fn a_busy_host_sends_a_lost_script_again_however_late_it_finds_out() {
+fn a_busy_host_sends_a_lost_script_again_after_the_deadline() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.sent();
@@ -106,7 +106,7 @@ fn a_plain_command_is_never_sent_twice() {
 }
 
 #[test]
-fn a_reply_that_comes_after_its_timeout_goes_to_nobody_else() {
+fn a_reply_after_the_timeout_goes_to_no_other_call() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.passes(TIMEOUT);
@@ -119,7 +119,7 @@ fn a_reply_that_comes_after_its_timeout_goes_to_nobody_else() {
 }
 
 #[test]
-fn the_reply_of_a_request_that_went_away_goes_to_nobody_else() {
+fn the_reply_to_an_abandoned_call_goes_to_no_other_call() {
     let mut it = Conversation::connected(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
@@ -129,7 +129,7 @@ fn the_reply_of_a_request_that_went_away_goes_to_nobody_else() {
 }
 
 #[test]
-fn a_request_that_went_away_before_there_was_a_connection_is_never_sent() {
+fn a_call_abandoned_before_the_connection_is_proven_is_never_sent() {
     let mut it = Conversation::new(config());
     it.asks(1).unwrap();
     it.asks(2).unwrap();
@@ -141,7 +141,7 @@ fn a_request_that_went_away_before_there_was_a_connection_is_never_sent() {
 }
 
 #[test]
-fn errors_of_commands_are_told_once_a_second() {
+fn errors_of_commands_are_reported_once_a_second() {
     let mut it = Conversation::connected(config());
     for ticket in 1..=3 {
         it.asks(ticket).unwrap();
@@ -156,30 +156,30 @@ fn errors_of_commands_are_told_once_a_second() {
 }
 
 #[test]
-fn too_many_requests_at_once_are_refused_even_if_nobody_waits_for_the_others() {
+fn abandoned_calls_count_towards_max_in_flight() {
     let mut it = Conversation::connected(SessionConfig { max_in_flight: 2, ..config() });
     it.asks(1).unwrap();
     it.asks(2).unwrap();
     assert_eq!(it.asks(3), Err(Failure::Overloaded));
     it.session.abandon(Ticket(1), false);
-    assert_eq!(it.asks(4), Err(Failure::Overloaded), "its command is still in the pipe");
+    assert_eq!(it.asks(4), Err(Failure::Overloaded), "its command is still in flight");
     it.redis_says(":1\r\n");
     it.asks(5).unwrap();
 }
 
 #[test]
-fn too_many_bytes_at_once_are_refused() {
+fn calls_beyond_8_mib_in_flight_are_refused() {
     let mut it = Conversation::connected(config());
     let megabyte = vec![b'x'; 1024 * 1024];
     let big = || Call::command(&[b"SET".as_slice(), b"k", &megabyte]);
     let accepted = (1..=20).filter(|&ticket| it.submits(ticket, big()).is_ok()).count();
-    assert_eq!(accepted, 7, "8 MiB, with what is around them");
+    assert_eq!(accepted, 7, "8 MiB including RESP framing");
     it.redis_says("+OK\r\n");
     it.submits(21, big()).unwrap();
 }
 
 #[test]
-fn a_host_that_resumes_only_so_many_requests_at_a_time_resumes_the_rest_in_ticks() {
+fn completions_that_the_host_did_not_poll_ask_for_a_tick() {
     let mut it = Conversation::connected(config());
     for ticket in 1..=3 {
         it.asks(ticket).unwrap();
