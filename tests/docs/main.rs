@@ -1,0 +1,51 @@
+//! Tests of README.md and of the pages in docs/src: their YAML, commands and links work, and their tables name all fields
+//! of the configuration and all options of `weir`, with the same defaults and bounds.
+
+mod commands;
+mod configuration;
+mod fragments;
+mod page;
+
+use page::{Page, pages};
+
+const MAX_LINE: usize = 120;
+
+#[test]
+fn lines_have_at_most_120_characters() {
+    let long = pages().into_iter().flat_map(|page| {
+        let is_long = |line: &&str| line.chars().count() > MAX_LINE && !line.starts_with("ACL SETUSER ");
+        page.text.lines().filter(is_long).map(|line| format!("{}: {line}", page.path)).collect::<Vec<_>>()
+    });
+    let long: Vec<String> = long.collect();
+    assert!(long.is_empty(), "longer than {MAX_LINE} characters:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_readme_has_at_most_150_lines() {
+    let lines = Page::read("README.md").text.lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines");
+}
+
+#[test]
+fn relative_links_resolve() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        for link in page.links() {
+            if !page.resolves(&link) {
+                broken.push(format!("{}: {link}", page.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_summary_lists_every_page() {
+    let summary = Page::read("docs/src/SUMMARY.md");
+    let listed: Vec<String> = summary.links().collect();
+    for page in pages() {
+        if let Some(name) = page.path.strip_prefix("docs/src/").filter(|name| *name != "SUMMARY.md") {
+            assert!(listed.iter().any(|link| link == name), "SUMMARY.md does not list {name}");
+        }
+    }
+}
