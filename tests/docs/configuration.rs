@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use weir_filter::config::{self, Config, ConfigErrors, Expected, Problem};
 
-use crate::page::{Page, Row, code};
+use crate::page::{Page, Row, code, codes};
 
 const PAGE: &str = "docs/src/configuration.md";
 const UNKNOWN: &str = "nonsense";
@@ -137,11 +137,6 @@ fn names<'a>(rows: &'a [Row<'_>]) -> BTreeSet<&'a str> {
     rows.iter().filter_map(|row| code(row.cells[0])).collect()
 }
 
-/// All code in a cell: `a` and `b` of "`a`, `b`".
-fn codes<'a>(cell: &'a str) -> Vec<&'a str> {
-    cell.split('`').skip(1).step_by(2).collect()
-}
-
 #[test]
 fn every_field_is_documented_and_no_other() {
     let page = Page::read(PAGE);
@@ -159,7 +154,7 @@ fn every_field_is_documented_and_no_other() {
         for row in rows.iter().filter(|row| row.cells[1].starts_with('`')) {
             let kind = code(row.cells[0]).unwrap();
             let fields = self::known(&object.with(|it| *it = json!({ kind: { UNKNOWN: {}, "also": {} } })));
-            assert_eq!(codes(row.cells[1]).into_iter().collect::<BTreeSet<_>>(), fields, "{PAGE}, `{kind}`");
+            assert_eq!(codes(row.cells[1]).collect::<BTreeSet<_>>(), fields, "{PAGE}, `{kind}`");
         }
     }
     assert!(sections.is_empty(), "{PAGE} has sections of unknown objects: {:?}", sections.keys());
@@ -198,7 +193,7 @@ fn bounds_are_the_filters() {
         for row in sections.get(object.heading).into_iter().flatten() {
             let name = code(row.cells[0]).unwrap();
             let place = format!("{PAGE}, section `{}`, field `{name}`", object.heading);
-            let [least, most] = codes(row.cells[3])[..] else { continue };
+            let [least, most] = codes(row.cells[3]).collect::<Vec<_>>()[..] else { continue };
             let Some([below, least, most, above]) = around(least, most, row.cells[3].ends_with("bytes")) else {
                 continue;
             };
@@ -235,7 +230,7 @@ fn values_are_the_filters() {
     let mut checked = 0;
     for object in objects() {
         for row in sections.get(object.heading).into_iter().flatten() {
-            let (name, documented) = (code(row.cells[0]).unwrap(), codes(row.cells[1]));
+            let (name, documented) = (code(row.cells[0]).unwrap(), codes(row.cells[1]).collect::<BTreeSet<_>>());
             let Err(errors) = object.with_field(name, json!(UNKNOWN)) else { continue };
             let values = errors.iter().find_map(|error| match &error.problem {
                 Problem::Unexpected { expected: Expected::OneOf(values), .. } => Some(values.clone()),
@@ -243,7 +238,6 @@ fn values_are_the_filters() {
             });
             if let Some(values) = values {
                 checked += 1;
-                let documented: BTreeSet<&str> = documented.into_iter().collect();
                 let values = BTreeSet::from_iter(values);
                 assert_eq!(documented, values, "{PAGE}, section `{}`, field `{name}`", object.heading);
             }

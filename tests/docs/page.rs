@@ -41,6 +41,11 @@ pub(crate) fn code(cell: &str) -> Option<&str> {
     cell.strip_prefix('`')?.strip_suffix('`').filter(|code| !code.contains('`'))
 }
 
+/// All code in a cell: `a` and `b` of "`a`, `b`".
+pub(crate) fn codes(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
 impl Page {
     pub(crate) fn read(path: &str) -> Self {
         Self { path: path.to_owned(), text: fs::read_to_string(root().join(path)).unwrap() }
