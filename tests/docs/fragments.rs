@@ -12,6 +12,7 @@
 //! | `yaml cluster` | fields of envoy/quickstart.yaml's Redis cluster |
 //! | `yaml vm_config` | fields of `vm_config` of both plugins of envoy/quickstart.yaml |
 //! | `json override` | the value of an override |
+//! | `yaml ignore` | YAML that `weir check` does not accept, for a reason in the paragraph before it |
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -74,13 +75,14 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
         "yaml vm_config" => {
             let mut document = quickstart();
             let fields = yaml(&fence.text)?;
-            for plugin in [limiter(&mut document), bridge(&mut document)] {
-                let place = plugin.get_mut("vm_config").unwrap();
+            for plugin in [limiter, bridge] {
+                let place = plugin(&mut document).get_mut("vm_config").unwrap();
                 *place = merged(place.take(), fields.clone());
             }
             check(&document)
         }
         "json override" => Setting::parse(fence.text.as_bytes()).map(drop).map_err(|error| error.to_string()),
+        "yaml ignore" if fence.before.contains("`weir check` does not accept") => yaml(&fence.text).map(drop),
         other => Err(format!("expected an info string that says where the text belongs, found `{other}`")),
     }
 }

@@ -57,13 +57,24 @@ fn files_and_items_for_contributors_exist() {
     let mut missing = Vec::new();
     for row in page.rows() {
         let [_, files, items] = row.cells[..] else { continue };
-        let files: Vec<&str> = page::codes(files).collect();
+        let files: Vec<&str> = page::codes(files).filter(|file| !is_of_later_crate(file)).collect();
         let texts: Vec<Option<String>> =
             files.iter().map(|file| std::fs::read_to_string(page::root().join(file)).ok()).collect();
         missing.extend(files.iter().zip(&texts).filter(|(_, text)| text.is_none()).map(|(file, _)| file.to_string()));
         let text: String = texts.into_iter().flatten().collect();
-        missing
-            .extend(page::codes(items).filter(|item| !text.contains(item)).map(|item| format!("{item} in {files:?}")));
+        missing.extend(
+            page::codes(items)
+                .filter(|item| !files.is_empty() && !text.contains(item))
+                .map(|item| format!("{item} in {files:?}")),
+        );
     }
     assert!(missing.is_empty(), "not found:\n{}", missing.join("\n"));
+}
+
+/// Whether a file belongs to a crate of the harness that does not exist yet.
+fn is_of_later_crate(file: &str) -> bool {
+    let crates = file.strip_prefix("host-harness/").and_then(|rest| rest.split_once('/'));
+    crates.is_some_and(|(name, _)| {
+        !["src", "tests"].contains(&name) && !page::root().join("host-harness").join(name).join("Cargo.toml").exists()
+    })
 }

@@ -9,11 +9,12 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-/// A fenced code block: its info string, its text, and the number of its first line.
+/// A fenced code block: its info string, its text, the number of its first line, and the paragraph before it.
 pub(crate) struct Fence<'a> {
     pub(crate) info: &'a str,
     pub(crate) text: String,
     pub(crate) line: usize,
+    pub(crate) before: String,
 }
 
 /// A table row with its cells, and the heading above it.
@@ -54,12 +55,19 @@ impl Page {
     pub(crate) fn fences(&self) -> Vec<Fence<'_>> {
         let mut fences = Vec::new();
         let mut open: Option<Fence<'_>> = None;
+        let mut paragraph = String::new();
         for (number, line) in self.text.lines().enumerate() {
             match (&mut open, line.strip_prefix("```")) {
-                (None, Some(info)) => open = Some(Fence { info: info.trim(), text: String::new(), line: number + 2 }),
+                (None, Some(info)) => {
+                    let before = std::mem::take(&mut paragraph);
+                    open = Some(Fence { info: info.trim(), text: String::new(), line: number + 2, before });
+                }
                 (Some(_), Some(_)) => fences.extend(open.take()),
                 (Some(fence), None) => fence.text.extend([line, "\n"]),
-                (None, None) => {}
+                // The paragraph goes on, or the empty line before the code block.
+                (None, None) if line.is_empty() => paragraph.push('\n'),
+                (None, None) if paragraph.ends_with('\n') => paragraph = line.to_owned(),
+                (None, None) => paragraph.extend([" ", line]),
             }
         }
         assert!(open.is_none(), "{}: a code block without an end", self.path);
