@@ -8,8 +8,7 @@
 //! | `yaml limit` | fields of one limit; `name`, `descriptor` and `token_bucket` may be absent |
 //! | `yaml descriptor` | a list of descriptor entries |
 //! | `yaml predicates` | a list of predicates |
-//! | `yaml connection manager` | fields of envoy/quickstart.yaml's HTTP connection manager |
-//! | `yaml cluster` | fields of envoy/quickstart.yaml's Redis cluster |
+//! | `yaml connection manager` | fields of the HTTP connection manager of envoy/per-route.yaml, whose limits read paths |
 //! | `yaml vm_config` | fields of `vm_config` of both plugins of envoy/quickstart.yaml |
 //! | `json override` | the value of an override |
 //! | `yaml ignore` | YAML that `weir check` does not accept, for a reason in the paragraph before it |
@@ -22,6 +21,9 @@ use weir_filter::config;
 use weir_filter::overrides::Setting;
 
 use crate::page::{Fence, Page, pages, root};
+
+/// Place of the HTTP connection manager in the bootstraps of envoy/.
+const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
 #[test]
 fn every_fragment_is_accepted() {
@@ -47,7 +49,7 @@ fn the_readme_shows_the_quickstart() {
     let readme = Page::read("README.md");
     let fences = readme.fences();
     let shown = fences.iter().find(|fence| fence.info == "yaml filter").expect("the README has a configuration");
-    let mut quickstart = quickstart();
+    let mut quickstart = bootstrap("envoy/quickstart.yaml");
     assert_eq!(yaml(&shown.text).unwrap(), *limiter(&mut quickstart).pointer("/configuration/value").unwrap());
 }
 
@@ -67,13 +69,9 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
         }
         "yaml descriptor" => parse(json!({"limits": [merged(limit(), json!({ "descriptor": yaml(&fence.text)? }))]})),
         "yaml predicates" => parse(json!({"limits": [merged(limit(), json!({ "when": yaml(&fence.text)? }))]})),
-        "yaml connection manager" => check_quickstart(
-            |document| document.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config"),
-            fence,
-        ),
-        "yaml cluster" => check_quickstart(|document| document.pointer_mut("/static_resources/clusters/0"), fence),
+        "yaml connection manager" => check_with("envoy/per-route.yaml", MANAGER, fence),
         "yaml vm_config" => {
-            let mut document = quickstart();
+            let mut document = bootstrap("envoy/quickstart.yaml");
             let fields = yaml(&fence.text)?;
             for plugin in [limiter, bridge] {
                 let place = plugin(&mut document).get_mut("vm_config").unwrap();
@@ -111,20 +109,21 @@ fn merged(base: Value, more: Value) -> Value {
     Value::Object(fields)
 }
 
-fn check_quickstart(place: impl Fn(&mut Value) -> Option<&mut Value>, fence: &Fence<'_>) -> Result<(), String> {
-    let mut document = quickstart();
-    let place = place(&mut document).expect("the quickstart has this place");
+/// Checks a bootstrap file with the fields of a fragment at a place.
+fn check_with(file: &str, place: &str, fence: &Fence<'_>) -> Result<(), String> {
+    let mut document = bootstrap(file);
+    let place = document.pointer_mut(place).expect("the file has this place");
     *place = merged(place.take(), yaml(&fence.text)?);
     check(&document)
 }
 
-fn quickstart() -> Value {
-    yaml(&std::fs::read_to_string(root().join("envoy/quickstart.yaml")).unwrap()).unwrap()
+fn bootstrap(file: &str) -> Value {
+    yaml(&std::fs::read_to_string(root().join(file)).unwrap()).unwrap()
 }
 
 fn limiter(document: &mut Value) -> &mut Value {
-    let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
-    plugin(document.pointer_mut(filters).unwrap(), "limiter")
+    let manager = document.pointer_mut(MANAGER).unwrap();
+    plugin(manager.get_mut("http_filters").unwrap(), "limiter")
 }
 
 fn bridge(document: &mut Value) -> &mut Value {

@@ -50,6 +50,28 @@ fn the_summary_lists_every_page() {
     }
 }
 
+/// All figures in tables about performance are in benches/RESULTS.md.
+#[test]
+fn figures_are_measured() {
+    let results = std::fs::read_to_string(page::root().join("benches/RESULTS.md")).unwrap();
+    let measured: Vec<&str> = results.split_whitespace().collect();
+    let (mut count, mut unknown) = (0, Vec::new());
+    for (path, heading) in [("README.md", "Performance"), ("docs/src/performance.md", "")] {
+        let page = Page::read(path);
+        for row in page.rows().iter().filter(|row| heading.is_empty() || row.heading == heading) {
+            let cells = row.cells.iter().skip(1).flat_map(|cell| cell.split(" / "));
+            for figure in cells.map(|cell| cell.replace(',', "")).filter(|cell| cell.parse::<f64>().is_ok()) {
+                count += 1;
+                if !measured.contains(&figure.as_str()) {
+                    unknown.push(format!("{path}: {figure} in the row `{}`", row.cells[0]));
+                }
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "not in benches/RESULTS.md:\n{}", unknown.join("\n"));
+    assert!(count >= 60, "only {count} figures found");
+}
+
 /// The tables of the page for contributors name files, and items in them.
 #[test]
 fn files_and_items_for_contributors_exist() {
