@@ -25,7 +25,7 @@ weir::on_both_hosts! {
     a_missing_command_is_logged_without_the_key
     ignored_overrides_are_logged_without_their_text
     cluster_mode_is_logged_without_the_key
-    the_acl_of_the_readme_is_sufficient_and_each_command_is_needed
+    the_documented_acl_is_sufficient_and_each_command_is_needed
 }
 
 async fn a_missing_command_is_logged_without_the_key(host: HostKind) {
@@ -110,8 +110,8 @@ async fn joined(here: &mut Connection, other: &RedisServer) {
     }
 }
 
-/// Runs every feature with the permissions of the README, then without one of the commands at a time.
-async fn the_acl_of_the_readme_is_sufficient_and_each_command_is_needed(host: HostKind) {
+/// Runs every feature with the permissions of the documented ACL, then without one of the commands at a time.
+async fn the_documented_acl_is_sufficient_and_each_command_is_needed(host: HostKind) {
     for scenario in TRANSPORTS {
         let Some(mesh) = every_feature(Mesh::on(host, scenario)).start().await else { return };
         let mut redis = mesh.redis_connection();
@@ -155,15 +155,16 @@ async fn the_acl_of_the_readme_is_sufficient_and_each_command_is_needed(host: Ho
     }
 }
 
-/// Returns the permissions of the README's ACL line.
+/// Returns the permissions of the ACL in docs/src/operations.md.
 fn permissions() -> Vec<String> {
-    let readme = include_str!("../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER weir ")).expect("the README has an ACL");
-    line.split_whitespace().filter(|word| word.starts_with('+')).map(str::to_owned).collect()
+    let page = include_str!("../docs/src/operations.md");
+    let (_, acl) = page.split_once("ACL SETUSER weir ").expect("the page has an ACL");
+    let (acl, _) = acl.split_once("```").expect("the ACL is in a code block");
+    acl.split_whitespace().filter(|word| word.starts_with('+')).map(str::to_owned).collect()
 }
 
 #[test]
-fn the_acl_of_the_readme_lists_the_commands_of_the_scripts_and_the_filter() {
+fn the_documented_acl_lists_the_commands_of_the_scripts_and_the_filter() {
     let mut needed: BTreeSet<String> = ["evalsha", "eval", "ping", "select", "zrem"].map(str::to_owned).into();
     let mut folders = vec![checkout::root().unwrap().join("filter/src")];
     while let Some(folder) = folders.pop() {
@@ -179,7 +180,7 @@ fn the_acl_of_the_readme_lists_the_commands_of_the_scripts_and_the_filter() {
         }
     }
     let granted: BTreeSet<String> = permissions().iter().map(|it| it.trim_start_matches('+').to_owned()).collect();
-    assert_eq!(granted, needed, "the README's ACL line must list the commands that Weir needs");
+    assert_eq!(granted, needed, "the ACL of docs/src/operations.md must list the commands that Weir needs");
 }
 
 /// Returns whether Redis has refused this command, by itself or in a script.

@@ -10,7 +10,8 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+pub use clap::Command as Definition;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Runs proxy-wasm filters from Envoy YAML, without Envoy.
 #[derive(Debug, Parser)]
@@ -43,7 +44,19 @@ enum Command {
 /// Runs `weir` with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse_from(without_separator(std::env::args_os()));
+    run_from(std::env::args_os())
+}
+
+/// Returns the definition of the command line: commands, options and their defaults.
+#[must_use]
+pub fn command() -> Definition {
+    Arguments::command()
+}
+
+/// Runs `weir` with these arguments, the first of which is the program's name. Ends the process if they are invalid.
+#[must_use]
+pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = Arguments::parse_from(without_separator(arguments));
     logging::install(arguments.log_level);
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),

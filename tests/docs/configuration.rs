@@ -1,0 +1,258 @@
+//! The page of the configuration has every field that the filter reads, and no other; and the defaults, bounds and
+//! values in its tables are those of the filter.
+//!
+//! The headings of the page name objects of the configuration, such as `` `limits[].token_bucket` ``. Below each is a
+//! table of its fields: name, type, default, bounds, meaning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use weir_filter::config::{self, Config, ConfigErrors, Expected, Problem};
+
+use crate::page::{Page, Row, code, codes};
+
+const PAGE: &str = "docs/src/configuration.md";
+const UNKNOWN: &str = "nonsense";
+
+/// An object of the configuration: the heading of its section, its place in a configuration, and that configuration,
+/// which has no fields beyond the required ones there.
+struct Object {
+    heading: &'static str,
+    pointer: &'static str,
+    configuration: Value,
+}
+
+fn objects() -> Vec<Object> {
+    let object =
+        |heading, pointer, limit: Value| Object { heading, pointer, configuration: with(json!({"limits": [limit]})) };
+    let section = |heading, pointer, more| Object { heading, pointer, configuration: with(more) };
+    let metadata_key = json!({"key": "a", "path": [{"key": "b"}]});
+    let window = json!({"max_requests": 1, "window": "60s"});
+    vec![
+        section("configuration", "", json!({})),
+        section("redis", "/redis", json!({})),
+        object("limits[]", "/limits/0", json!({})),
+        object(
+            "limits[].token_bucket",
+            "/limits/0/token_bucket",
+            json!({"token_bucket": {"max_tokens": 1, "fill_interval": "0.001s"}}),
+        ),
+        object("limits[].sliding_window", "/limits/0/sliding_window", json!({"sliding_window": window})),
+        object("limits[].fixed_window", "/limits/0/fixed_window", json!({"fixed_window": window})),
+        object("limits[].quota", "/limits/0/quota", json!({"quota": {"max_requests": 1, "unit": "month"}})),
+        object("limits[].concurrency", "/limits/0/concurrency", json!({"concurrency": {"max_requests": 1}})),
+        object("limits[].lease", "/limits/0/lease", json!({"lease": {"max": 10}})),
+        object(
+            "limits[].hits_addend.request_header",
+            "/limits/0/hits_addend/request_header",
+            json!({"hits_addend": {"request_header": {"name": "x-cost"}}}),
+        ),
+        object("metadata_key", "/limits/0/descriptor/0/dynamic_metadata/metadata_key", metadata(&metadata_key)),
+        object(
+            "metadata_key.path[]",
+            "/limits/0/descriptor/0/dynamic_metadata/metadata_key/path/0",
+            metadata(&metadata_key),
+        ),
+        section("response", "/response", json!({"response": {}})),
+        section("request_body", "/request_body", json!({"request_body": {}})),
+        section("overrides", "/overrides", json!({"overrides": {}})),
+        section("events", "/events", json!({"events": {}})),
+        section("deny_cache", "/deny_cache", json!({"deny_cache": {}})),
+    ]
+}
+
+fn metadata(metadata_key: &Value) -> Value {
+    json!({"descriptor": [{"dynamic_metadata": {"metadata_key": metadata_key}}]})
+}
+
+/// Objects with exactly one field, the name of a kind: the heading, the place, and a configuration that has one.
+fn kinds() -> Vec<Object> {
+    let object = |heading, pointer, limit| Object { heading, pointer, configuration: with(json!({"limits": [limit]})) };
+    let password = json!({"redis": {"cluster": "redis", "password": {"inline": "a"}}});
+    let windows = json!([{"fixed_window": {"max_requests": 1, "window": "60s"}}]);
+    vec![
+        Object { heading: "redis.password", pointer: "/redis/password", configuration: with(password) },
+        object("limits[].windows[]", "/limits/0/windows/0", json!({ "windows": windows })),
+        object("limits[].descriptor[]", "/limits/0/descriptor/0", json!({"descriptor": [{"method": {}}]})),
+        object("limits[].when[]", "/limits/0/when/0", json!({"when": [{"method": "GET"}]})),
+        object("limits[].exempt[]", "/limits/0/exempt/0", json!({"exempt": [{"method": "GET"}]})),
+        object("limits[].hits_addend", "/limits/0/hits_addend", json!({"hits_addend": {"content_length": {}}})),
+    ]
+}
+
+/// A configuration with these fields, and with what else is required. A limit among them has a token bucket, unless it
+/// admits otherwise.
+fn with(more: Value) -> Value {
+    let mut configuration = json!({"redis": {"cluster": "redis"}, "limits": [{}]});
+    configuration.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let limit = configuration["limits"][0].as_object_mut().unwrap();
+    limit.entry("name").or_insert(json!("a_limit"));
+    limit.entry("descriptor").or_insert(json!([]));
+    let ways = ["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency", "windows"];
+    if !ways.iter().any(|way| limit.contains_key(*way)) {
+        limit.insert("token_bucket".into(), json!({"max_tokens": 20, "fill_interval": "60s"}));
+    }
+    configuration
+}
+
+fn parse(configuration: &Value) -> Result<Config, ConfigErrors> {
+    config::parse(configuration.to_string().as_bytes(), &|_| Some("a password".to_owned()))
+}
+
+/// The fields that the filter would read at a place where it found an unknown one.
+fn known(configuration: &Value) -> BTreeSet<&'static str> {
+    let errors = parse(configuration).expect_err("an unknown field is an error");
+    let unknown = errors.iter().find_map(|error| match &error.problem {
+        Problem::UnknownField { known, .. } => Some(*known),
+        _ => None,
+    });
+    // Of an object whose names may be secrets, the error does not say that the name is unknown.
+    let known = unknown.or_else(|| {
+        errors.iter().find_map(|error| match &error.problem {
+            Problem::Unexpected { expected: Expected::OneField(known), .. } => Some(*known),
+            _ => None,
+        })
+    });
+    known.unwrap_or_else(|| panic!("no unknown field in {configuration}: {errors}")).iter().copied().collect()
+}
+
+impl Object {
+    /// Its configuration with another value at its place.
+    fn with(&self, change: impl FnOnce(&mut Value)) -> Value {
+        let mut configuration = self.configuration.clone();
+        change(configuration.pointer_mut(self.pointer).expect("the object is there"));
+        configuration
+    }
+
+    fn with_field(&self, name: &str, value: Value) -> Result<Config, ConfigErrors> {
+        parse(&self.with(|object| drop(object.as_object_mut().unwrap().insert(name.to_owned(), value))))
+    }
+
+    fn without(&self, name: &str) -> Result<Config, ConfigErrors> {
+        parse(&self.with(|object| drop(object.as_object_mut().unwrap().remove(name))))
+    }
+}
+
+/// The rows of each section whose heading is code.
+fn sections(page: &Page) -> BTreeMap<&str, Vec<Row<'_>>> {
+    let mut sections: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
+    for row in page.rows().into_iter().filter(|row| row.cells.first().is_some_and(|cell| code(cell).is_some())) {
+        if let Some(heading) = code(row.heading) {
+            sections.entry(heading).or_default().push(row);
+        }
+    }
+    sections
+}
+
+fn names<'a>(rows: &'a [Row<'_>]) -> BTreeSet<&'a str> {
+    rows.iter().filter_map(|row| code(row.cells[0])).collect()
+}
+
+#[test]
+fn every_field_is_documented_and_no_other() {
+    let page = Page::read(PAGE);
+    let mut sections = sections(&page);
+    for object in objects() {
+        parse(&object.configuration).unwrap_or_else(|errors| panic!("{}: {errors}", object.heading));
+        let known = known(&object.with(|it| it[UNKNOWN] = json!(1)));
+        let rows = sections.remove(object.heading).unwrap_or_default();
+        assert_eq!(names(&rows), known, "{PAGE}, section `{}`", object.heading);
+    }
+    for object in kinds() {
+        let known = known(&object.with(|it| *it = json!({ UNKNOWN: {} })));
+        let rows = sections.remove(object.heading).unwrap_or_default();
+        assert_eq!(names(&rows), known, "{PAGE}, section `{}`", object.heading);
+        for row in rows.iter().filter(|row| row.cells[1].starts_with('`')) {
+            let kind = code(row.cells[0]).unwrap();
+            let fields = self::known(&object.with(|it| *it = json!({ kind: { UNKNOWN: {}, "also": {} } })));
+            assert_eq!(codes(row.cells[1]).collect::<BTreeSet<_>>(), fields, "{PAGE}, `{kind}`");
+        }
+    }
+    assert!(sections.is_empty(), "{PAGE} has sections of unknown objects: {:?}", sections.keys());
+}
+
+#[test]
+fn defaults_are_the_filters() {
+    let page = Page::read(PAGE);
+    let sections = sections(&page);
+    let mut checked = 0;
+    for object in objects() {
+        for row in sections.get(object.heading).into_iter().flatten() {
+            let (name, cell) = (code(row.cells[0]).unwrap(), row.cells[2]);
+            let place = format!("{PAGE}, section `{}`, field `{name}`", object.heading);
+            if cell == "required" {
+                assert!(object.without(name).is_err(), "{place} is not required");
+            } else if !cell.starts_with("one of ") {
+                object.without(name).unwrap_or_else(|errors| panic!("{place} is required: {errors}"));
+            }
+            if let Some(default) = code(cell) {
+                checked += 1;
+                let default: Value = serde_saphyr::from_str(default).unwrap();
+                assert_eq!(object.with_field(name, default), object.without(name), "{place}: the default");
+            }
+        }
+    }
+    assert!(checked >= 25, "only {checked} defaults found");
+}
+
+#[test]
+fn bounds_are_the_filters() {
+    let page = Page::read(PAGE);
+    let sections = sections(&page);
+    let mut checked = 0;
+    for object in objects() {
+        for row in sections.get(object.heading).into_iter().flatten() {
+            let name = code(row.cells[0]).unwrap();
+            let place = format!("{PAGE}, section `{}`, field `{name}`", object.heading);
+            let [least, most] = codes(row.cells[3]).collect::<Vec<_>>()[..] else { continue };
+            let Some([below, least, most, above]) = around(least, most, row.cells[3].ends_with("bytes")) else {
+                continue;
+            };
+            checked += 1;
+            for (value, is_allowed) in [(below, false), (least, true), (most, true), (above, false)] {
+                let Some(value) = value else { continue };
+                let parsed = object.with_field(name, value.clone());
+                assert_eq!(parsed.is_ok(), is_allowed, "{place}, value {value}: {:?}", parsed.err());
+            }
+        }
+    }
+    assert!(checked >= 20, "only {checked} bounds found");
+}
+
+/// Values just below the bounds, at both bounds, and just above: integers, durations, or texts of this length.
+fn around(least: &str, most: &str, is_length: bool) -> Option<[Option<Value>; 4]> {
+    let duration = |text: &str| text.strip_suffix('s')?.parse::<f64>().ok().map(|seconds| (seconds * 1e6) as u64);
+    let number = |text: &str| text.replace(',', "").parse::<u64>().ok();
+    let (value, [least, most]): (fn(u64) -> Value, _) = match (duration(least), duration(most)) {
+        (Some(least), Some(most)) => {
+            (|micros| json!(format!("{}.{:06}s", micros / 1_000_000, micros % 1_000_000)), [least, most])
+        }
+        _ if is_length => (|len| json!("x".repeat(len as usize)), [number(least)?, number(most)?]),
+        _ => (|number| json!(number), [number(least)?, number(most)?]),
+    };
+    Some([least.checked_sub(1).map(value), Some(value(least)), Some(value(most)), Some(value(most + 1))])
+}
+
+/// A type that lists values lists all of them.
+#[test]
+fn values_are_the_filters() {
+    let page = Page::read(PAGE);
+    let sections = sections(&page);
+    let mut checked = 0;
+    for object in objects() {
+        for row in sections.get(object.heading).into_iter().flatten() {
+            let (name, documented) = (code(row.cells[0]).unwrap(), codes(row.cells[1]).collect::<BTreeSet<_>>());
+            let Err(errors) = object.with_field(name, json!(UNKNOWN)) else { continue };
+            let values = errors.iter().find_map(|error| match &error.problem {
+                Problem::Unexpected { expected: Expected::OneOf(values), .. } => Some(values.clone()),
+                _ => None,
+            });
+            if let Some(values) = values {
+                checked += 1;
+                let values = BTreeSet::from_iter(values);
+                assert_eq!(documented, values, "{PAGE}, section `{}`, field `{name}`", object.heading);
+            }
+        }
+    }
+    assert!(checked >= 7, "only {checked} fields with fixed values found");
+}
