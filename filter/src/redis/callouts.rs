@@ -289,17 +289,17 @@ impl Callouts {
     fn handle_error(
         &mut self,
         now: Micros,
-        caller: Caller,
+        mut caller: Caller,
         error: &[u8],
         is_apart: bool,
         trouble: &mut Option<Trouble>,
     ) {
-        let Caller { ticket, deadline, is_heeded, call } = caller;
-        let again = call.filter(|_| is_apart || is_noscript(error));
+        let Caller { ticket, deadline, since, is_heeded, .. } = caller;
+        let again = caller.call.take().filter(|_| is_apart || is_noscript(error));
         let failed = match (again, deadline) {
-            (Some(call), Some(deadline)) if self.load.may_resend(deadline) => {
+            (Some(call), Some(deadline)) if self.load.may_resend(deadline, since) => {
                 self.begin_body();
-                self.next.resend(now, ticket, deadline, &call, &mut self.body)
+                self.next.resend(now, caller, &call, &mut self.body)
             }
             (Some(_), _) => {
                 self.settle(ticket, Err(Failure::Timeout));

@@ -59,8 +59,12 @@ pub(in crate::redis) struct Caller {
     pub(in crate::redis) ticket: Ticket,
     /// `None` where its caller has gone or its time is up, and only its outcome is waited for.
     pub(in crate::redis) deadline: Option<Micros>,
+    /// When it was sent first. A host's patience is counted from then on, however often it is sent.
+    pub(in crate::redis) since: Micros,
     /// Whether its outcome is told in any case.
     pub(in crate::redis) is_heeded: bool,
+    /// Whether it was sent more than once.
+    is_resent: bool,
     /// What to send again after `NOSCRIPT`; `None` where that was done, or cannot help.
     pub(in crate::redis) call: Option<Call>,
 }
@@ -75,10 +79,10 @@ pub(in crate::redis) enum Given {
 }
 
 impl Sent {
-    /// Whose it is, and its deadline, where it has one.
-    fn due(&self) -> Option<(Ticket, Micros)> {
+    /// Its caller and that one's deadline, where there is one.
+    fn due(&self) -> Option<(&Caller, Micros)> {
         let caller = self.caller.as_ref()?;
-        Some((caller.ticket, caller.deadline?))
+        Some((caller, caller.deadline?))
     }
 
     /// Nobody waits for it any more, unless its outcome is told in any case.
@@ -152,7 +156,8 @@ impl InFlight {
                 let Some(Waiting { ticket, deadline, call }) = self.waiting.pop_front() else { break };
                 let (bytes, share, is_heeded) = (call.size(), call.share().unwrap_or(0), call.is_heeded());
                 let call = call.is_script().then_some(call);
-                let caller = Some(Caller { ticket, deadline: Some(deadline), is_heeded, call });
+                let deadline = Some(deadline);
+                let caller = Some(Caller { ticket, deadline, since: now, is_heeded, is_resent: false, call });
                 self.sent.push_back(Sent { caller, share, is_joined: nth > 0, at: now, bytes });
             }
         }
@@ -195,22 +200,22 @@ impl InFlight {
         others.count().saturating_add(1)
     }
 
-    /// Writes a call once more, to the end of the queue: with its source, unless Redis comes by that before it.
+    /// Writes a call of `caller` once more, to the end of the queue: with its source, unless Redis comes by that before
+    /// it. Where it was sent again before, it is sent with its source in any case, and then never again.
     ///
     /// # Errors
     /// `Overloaded` where there is no room for it.
     pub(in crate::redis) fn resend(
         &mut self,
         now: Micros,
-        ticket: Ticket,
-        deadline: Micros,
+        caller: Caller,
         call: &Call,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let is_ahead = |(script, until): &(Arc<Script>, u64)| {
             *until > self.answered && call.script_of().is_some_and(|its| Arc::ptr_eq(its, script))
         };
-        let by_name = self.sourced.as_ref().is_some_and(is_ahead);
+        let by_name = !caller.is_resent && self.sourced.as_ref().is_some_and(is_ahead);
         let bytes = if by_name { call.size() } else { call.size_with_source() };
         if !self.has_room(bytes) {
             return Err(Failure::Overloaded);
@@ -222,14 +227,9 @@ impl InFlight {
             let until = self.answered.wrapping_add(u64::try_from(self.sent.len()).unwrap_or(u64::MAX)).wrapping_add(1);
             self.sourced = call.script_of().map(|script| (Arc::clone(script), until));
         }
-        self.note(deadline);
+        caller.deadline.into_iter().for_each(|deadline| self.note(deadline));
         self.bytes = self.bytes.saturating_add(bytes);
-        let caller = Some(Caller {
-            ticket,
-            deadline: Some(deadline),
-            is_heeded: call.is_heeded(),
-            call: by_name.then(|| call.clone()),
-        });
+        let caller = Some(Caller { is_resent: true, call: by_name.then(|| call.clone()), ..caller });
         self.sent.push_back(Sent { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
@@ -269,7 +269,7 @@ impl InFlight {
     }
 
     /// Gives up the calls whose deadline has come by `now`, and names them to `give_up`, with whether they were sent or
-    /// else are to be told of as never run. A call that was sent after `patient_since` is kept: see
+    /// else are to be told of as never run. A call that was sent first after `patient_since` is kept: see
     /// [`HostLoad`](crate::redis::host_load::HostLoad).
     #[inline(never)]
     pub(in crate::redis) fn expire(
@@ -294,10 +294,10 @@ impl InFlight {
             !is_due
         });
         for sent in &mut self.sent {
-            let Some((ticket, deadline)) = sent.due() else { continue };
-            if deadline <= now && patient_since.is_none_or(|since| sent.at <= since) {
+            let Some((caller, deadline)) = sent.due() else { continue };
+            if deadline <= now && patient_since.is_none_or(|since| caller.since <= since) {
+                give_up(caller.ticket, Given::Up);
                 sent.leave();
-                give_up(ticket, Given::Up);
             } else {
                 earliest = Some(sooner(earliest, deadline));
             }

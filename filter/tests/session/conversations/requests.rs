@@ -191,3 +191,22 @@ fn a_host_that_resumes_only_so_many_requests_at_a_time_resumes_the_rest_in_ticks
     it.ticks();
     assert_eq!(it.settled(), [(3, ok(3))]);
 }
+
+#[test]
+fn a_server_that_never_has_the_script_holds_a_busy_hosts_requests_no_longer_than_a_silent_one() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=40 {
+        it.asks(ticket).unwrap();
+    }
+    let mut unanswered = it.sent().len();
+    let mut commands = unanswered;
+    for _ in 0..10 {
+        it.now = it.now.plus(ms(150));
+        it.redis_says("-NOSCRIPT No matching script.\r\n".repeat(unanswered));
+        it.ticks();
+        unanswered = it.sent().len();
+        commands += unanswered;
+    }
+    assert_eq!((it.settled().len(), unanswered), (40, 0));
+    assert!(commands <= 3 * 40, "{commands} commands for 40 requests");
+}
