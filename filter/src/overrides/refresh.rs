@@ -24,7 +24,7 @@ use crate::units::Micros;
 const MAX_PAGES: u32 = 2_000;
 /// Malformed entries that are warned about one by one.
 const MAX_NAMED: usize = 64;
-/// Until a call without an answer is given up. Its budget is less, so that this is not known to happen.
+/// Until a call without an answer is given up. Its budget is less, unless `redis.timeout` is longer than 3 s.
 const GIVE_UP: Micros = Micros::from_secs(30);
 /// While nothing is known yet, a round that failed is tried again after this part of the interval.
 const FIRST_RETRY: u64 = 10;
