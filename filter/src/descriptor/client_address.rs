@@ -11,8 +11,6 @@ use super::memo::{Exhausted, Purpose};
 const MAX_FORWARDED: usize = 2_048;
 /// Hops that are looked at.
 const MAX_HOPS: usize = 64;
-/// Bytes of the shortest hop and its comma.
-const MIN_HOP: usize = 3;
 /// Work of looking at one byte of `x-forwarded-for`.
 const FORWARDED_BYTE: usize = 48;
 /// Work of comparing an address with a range.
@@ -38,7 +36,8 @@ impl TrustedProxies {
         match self {
             Self::Hops(hops) => Ok(client_address(source, forwarded_for, *hops)),
             Self::Cidrs(trusted) => {
-                let hops = (work / (FORWARDED_BYTE * MIN_HOP)).min(MAX_HOPS).saturating_add(1);
+                let hops = tail(forwarded_for).iter().filter(|byte| **byte == b',').count();
+                let hops = hops.saturating_add(1).min(MAX_HOPS).saturating_add(1);
                 request.memo().charge(purpose, hops.saturating_mul(trusted.len()).saturating_mul(RANGE))?;
                 Ok(untrusted_address(source, forwarded_for, trusted))
             }
@@ -91,14 +90,21 @@ pub fn untrusted_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, tr
 /// The hops of a header, from the right, as far as they are looked at. Empty elements of a list do not count (RFC 9110,
 /// §5.6.1.2).
 fn hops(forwarded_for: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
-    let mut header = forwarded_for.unwrap_or_default();
-    if let Some(start) = header.len().checked_sub(MAX_FORWARDED) {
-        // Without the rest of an element that starts before.
-        let tail = header.get(start..).unwrap_or_default();
-        let comma = tail.iter().position(|byte| *byte == b',').unwrap_or(tail.len());
-        header = tail.get(comma..).unwrap_or_default();
-    }
-    header.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).take(MAX_HOPS)
+    tail(forwarded_for)
+        .rsplit(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|hop| !hop.is_empty())
+        .take(MAX_HOPS)
+}
+
+/// The part of a header that is looked at.
+fn tail(forwarded_for: Option<&[u8]>) -> &[u8] {
+    let header = forwarded_for.unwrap_or_default();
+    let Some(start) = header.len().checked_sub(MAX_FORWARDED) else { return header };
+    // Without the rest of an element that starts before.
+    let tail = header.get(start..).unwrap_or_default();
+    let comma = tail.iter().position(|byte| *byte == b',').unwrap_or(tail.len());
+    tail.get(comma..).unwrap_or_default()
 }
 
 /// An address with or without brackets, port and zone.

@@ -24,8 +24,10 @@ pub(super) const HASHED_BYTE: usize = 44;
 /// Work of comparing a source with one that is remembered.
 const RECALLED: usize = 16;
 /// Requests with more bytes of headers than this have their values remembered. In shorter ones, finding a value again
-/// is cheaper.
+/// is cheaper, until that has taken [`MUCH`].
 const LONG: usize = 1_024;
+/// Work of one request, from which on values of a short one are remembered as well: many limits read it.
+const MUCH: usize = 100_000;
 
 /// What the limits of one request have found in it so far.
 #[derive(Debug, Default)]
@@ -92,6 +94,11 @@ impl Memo {
     /// Work that may still be done.
     pub(super) fn left(&self, purpose: Purpose) -> usize {
         purpose.bound().saturating_sub(self.account(purpose).get())
+    }
+
+    /// Whether much work was done.
+    fn is_busy(&self) -> bool {
+        self.for_predicates.get() > MUCH || self.for_keys.get() > MUCH
     }
 
     fn account(&self, purpose: Purpose) -> &Cell<usize> {
@@ -174,5 +181,5 @@ impl Purpose {
 
 /// Whether finding a value of `request` again is worth avoiding.
 pub(super) fn is_long(request: &dyn Attributes) -> bool {
-    request.headers().len() > LONG
+    request.headers().len() > LONG || request.memo().is_busy()
 }
