@@ -65,7 +65,8 @@ impl Ending {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use core::time::Duration;
+    use std::time::Instant;
 
     use super::*;
 

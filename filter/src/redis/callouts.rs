@@ -104,7 +104,7 @@ impl Callouts {
     }
 
     /// Takes a call, to be sent in the [next callout](Self::next_callout). It is settled within the timeout and two
-    /// ticks, on a [busy](HostLoad) host within the timeout and ten.
+    /// ticks, on a [busy](HostLoad) host within the timeout and ten, and as many again where it has to be sent once more.
     ///
     /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
     /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.

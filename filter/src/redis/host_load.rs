@@ -44,7 +44,7 @@ impl HostLoad {
         oldest.filter(|_| self.late != 0)
     }
 
-    /// Whether a call that was due at `deadline`, and was sent first at `sent`, may still be sent once more.
+    /// Whether a call that was due at `deadline`, whose host's patience began at `sent`, may still be sent once more.
     pub(super) fn may_resend(&self, deadline: Micros, sent: Micros) -> bool {
         deadline > self.last_tick() || self.patient_since().is_some_and(|since| sent > since)
     }
@@ -89,7 +89,7 @@ mod tests {
         assert!(load.may_resend(millis(101), sent) && !load.may_resend(millis(100), sent));
         load.tick(millis(200), Some(millis(120)));
         assert!(load.may_resend(millis(100), sent));
-        for tick in 1..=6 {
+        for tick in 1..=5 {
             load.tick(millis(200 + tick), Some(millis(120)));
         }
         assert!(load.may_resend(millis(100), sent));

@@ -59,7 +59,7 @@ pub(in crate::redis) struct Caller {
     pub(in crate::redis) ticket: Ticket,
     /// `None` where its caller has gone or its time is up, and only its outcome is waited for.
     pub(in crate::redis) deadline: Option<Micros>,
-    /// When it was sent first. A host's patience is counted from then on, however often it is sent.
+    /// When a host's patience began: as it was sent, or sent again for the first time, but no later.
     pub(in crate::redis) since: Micros,
     /// Whether its outcome is told in any case.
     pub(in crate::redis) is_heeded: bool,
@@ -229,7 +229,8 @@ impl InFlight {
         }
         caller.deadline.into_iter().for_each(|deadline| self.note(deadline));
         self.bytes = self.bytes.saturating_add(bytes);
-        let caller = Some(Caller { is_resent: true, call: by_name.then(|| call.clone()), ..caller });
+        let since = if caller.is_resent { caller.since } else { now };
+        let caller = Some(Caller { since, is_resent: true, call: by_name.then(|| call.clone()), ..caller });
         self.sent.push_back(Sent { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
@@ -269,7 +270,7 @@ impl InFlight {
     }
 
     /// Gives up the calls whose deadline has come by `now`, and names them to `give_up`, with whether they were sent or
-    /// else are to be told of as never run. A call that was sent first after `patient_since` is kept: see
+    /// else are to be told of as never run. A call that was whose patience began after `patient_since` is kept: see
     /// [`HostLoad`](crate::redis::host_load::HostLoad).
     #[inline(never)]
     pub(in crate::redis) fn expire(

@@ -130,7 +130,7 @@ impl Session {
     }
 
     /// Sends a call, or holds it back until there is a connection. It is settled within the timeout and two ticks, on a
-    /// [busy](HostLoad) host within the timeout and ten.
+    /// [busy](HostLoad) host within the timeout and ten, and as many again where it has to be sent once more.
     ///
     /// A call that is [heeded](Call::heeded) and settled with `Timeout` is settled once more: with its reply, however
     /// late; with `Unavailable`, where Redis has not run it and will not; or with why nobody knows.
