@@ -6,7 +6,15 @@ use alloc::vec::Vec;
 
 /// A place in a JSON document: the steps to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonPointer(Vec<String>);
+pub struct JsonPointer(Vec<Step>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    /// The key of a member.
+    key: String,
+    /// The index of an item, where the key is one.
+    index: Option<usize>,
+}
 
 impl JsonPointer {
     /// Reads a pointer such as `/user/id`, or an empty one for the whole document. `None` where it does not start
@@ -15,7 +23,8 @@ impl JsonPointer {
     pub fn parse(text: &str) -> Option<Self> {
         let mut steps = text.split('/');
         let is_rooted = steps.next() == Some("");
-        steps.map(unescaped).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
+        let step = |text| unescaped(text).map(|key| Step { index: index(&key), key });
+        steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
     /// How many steps it has.
@@ -25,12 +34,17 @@ impl JsonPointer {
 
     /// Whether the step of this place is into a member of an object that has this key.
     pub(super) fn enters_member(&self, place: usize, key: &[u8]) -> bool {
-        self.0.get(place).is_some_and(|step| step.as_bytes() == key)
+        self.0.get(place).is_some_and(|step| step.key.as_bytes() == key)
     }
 
-    /// Whether the step of this place is to the item of a list that has this index.
-    pub(super) fn enters_item(&self, place: usize, item: usize) -> bool {
-        self.0.get(place).and_then(|step| index(step)) == Some(item)
+    /// The index of the item of a list that the step of this place is to, where it is an index.
+    pub(super) fn item(&self, place: usize) -> Option<usize> {
+        self.0.get(place)?.index
+    }
+
+    /// Bytes of its longest key.
+    pub(super) fn longest_key(&self) -> usize {
+        self.0.iter().map(|step| step.key.len()).max().unwrap_or(0)
     }
 }
 

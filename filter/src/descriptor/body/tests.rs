@@ -205,6 +205,39 @@ fn of_a_body_that_was_cut_what_was_found_counts_and_the_rest_is_unreadable() {
     assert!(matches!(so_far(r#"{"a": 1, x"#), RequestBody::Unreadable));
 }
 
+#[test]
+fn a_body_is_read_as_far_as_its_bytes_are_worth() {
+    // Members and items cost more than their bytes.
+    let many = |one: &str, n: usize| one.repeat(n);
+    for (text, many) in [
+        ("/b", format!(r#"{{"b": 1, "x": 0, {}"y": 0}}"#, many(r#""c":0,"#, 9_000))),
+        ("/b", format!(r#"{{"b": 1, "x": 0, {}"y": 0}}"#, many(r#""":{},"#, 9_000))),
+        ("/b/9999999", format!(r#"{{"a": 1, "b": [{}0]}}"#, many("0,", 27_000))),
+    ] {
+        for piece in [1_000, usize::MAX] {
+            let body = scanned(many.as_bytes(), &["/a", text], piece);
+            assert!(matches!(body, RequestBody::Json(_)) && body.is_unreadable(), "{many:.40}");
+            let is_first = |(_, value): &&(usize, Value)| *value == Value::Text(b"1".to_vec());
+            let RequestBody::Json(values) = &body else { panic!("unreadable") };
+            assert_eq!(values.values.iter().filter(is_first).count(), 1, "{many:.40}");
+        }
+    }
+    // Of what no pointer leads to, any number is read over; and ordinary bodies are far from the bound.
+    for other in [many("\"c\",", 15_000), many("{\"a\": [1, 2]},", 4_000), format!("\"{}\",", many("text ", 13_000))] {
+        assert_eq!(found(format!(r#"{{"x": [{other}0], "user": "alice"}}"#), "/user"), "alice", "{other:.20}");
+    }
+    for one in [r#""some_setting_123": true,"#, "\n    \"some_setting_123\": {\"a\": [1, 2, 3]},"] {
+        assert_eq!(found(format!(r#"{{{}"user": "alice"}}"#, many(one, 1_000)), "/user"), "alice", "{one}");
+    }
+    assert_eq!(
+        found(
+            format!(r#"{{"messages": [{}{{"role": "user"}}]}}"#, many(r#"{"role": "system"},"#, 2_000)),
+            "/messages/2000/role"
+        ),
+        "user"
+    );
+}
+
 /// Any JSON, with names and numbers that pointers may lead to.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![

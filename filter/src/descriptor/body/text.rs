@@ -12,18 +12,15 @@ const MAX_DIGITS: usize = 20;
 /// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
 /// U+FFFD. `None` where an escape is none.
 pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some(plain) = written.iter().position(|byte| *byte == b'\\') else { return Some(Cow::Borrowed(written)) };
-    let (plain, mut rest) = written.split_at_checked(plain)?;
-    let mut text = plain.to_vec();
-    while let Some((&byte, after)) = rest.split_first() {
+    if !written.contains(&b'\\') {
+        return Some(Cow::Borrowed(written));
+    }
+    let mut text = Vec::with_capacity(written.len());
+    let mut rest = plain_run(written, &mut text);
+    while let Some((_backslash, after)) = rest.split_first() {
+        let (&kind, after) = after.split_first()?;
         rest = after;
-        if byte != b'\\' {
-            text.push(byte);
-            continue;
-        }
-        let (&kind, after) = rest.split_first()?;
-        rest = after;
-        text.push(match kind {
+        let char = match kind {
             b'"' | b'\\' | b'/' => kind,
             b'b' => 8,
             b'f' => 12,
@@ -34,12 +31,27 @@ pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
                 let char;
                 (char, rest) = unicode(rest)?;
                 text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = plain_run(rest, &mut text);
                 continue;
             }
             _ => return None,
-        });
+        };
+        text.push(char);
+        rest = plain_run(rest, &mut text);
     }
     Some(Cow::Owned(text))
+}
+
+/// Appends what is before the next backslash; returns what is from there on.
+#[inline(always)]
+fn plain_run<'a>(bytes: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
+    if bytes.first() == Some(&b'\\') {
+        return bytes;
+    }
+    let at = bytes.iter().position(|byte| *byte == b'\\').unwrap_or(bytes.len());
+    let (plain, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+    text.extend_from_slice(plain);
+    rest
 }
 
 /// The character of an escape behind its `\u`, and what is behind that.
