@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{
+    Method,
+    body::Bytes,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::{Value, json};
 use weir_harness::{
     Bootstrap, Host, HostOptions, Running,
@@ -25,6 +29,10 @@ const BOUND: u64 = 4_000_000;
 const LENGTHS: [usize; 4] = [LONG, 34_000, 20_000, 8_000];
 const LONG: usize = 55_000;
 const LIMITS: usize = 32;
+
+/// The limiter's plugin, in the scenario.
+const LIMITER: &str =
+    "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config";
 
 /// A request: its path and its headers.
 type Sent = (String, Vec<(String, String)>);
@@ -46,6 +54,61 @@ async fn no_configuration_makes_a_long_request_costly() {
         }
     }
     assert!(too_costly.is_empty(), "more than {BOUND} instructions: {too_costly:#?}");
+}
+
+#[tokio::test]
+async fn no_body_of_json_is_costly() {
+    let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+    let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let mut too_costly = Vec::new();
+    for (name, pointers, body) in bodies() {
+        let by = |pointer: &String| json!({"descriptor": [{"request_body": {"json_pointer": pointer, "default": ""}}]});
+        let proxy = proxy(redis.addr(), name, named(pointers.iter().map(by).collect()));
+        let (status, cost) = cost_of(&proxy, &Method::POST, "/", &json, &body).await;
+        println!("{name}: {cost} instructions, {status}");
+        if cost > BOUND {
+            too_costly.push(format!("{name}: {cost}"));
+        }
+    }
+    assert!(too_costly.is_empty(), "more than {BOUND} instructions: {too_costly:#?}");
+}
+
+/// Returns bodies of [`LONG`] bytes, with as many pointers into them as are accepted.
+fn bodies() -> Vec<(&'static str, Vec<String>, String)> {
+    let pointers = |pointer: &dyn Fn(usize) -> String| (0..16).map(pointer).collect::<Vec<_>>();
+    let keys = || pointers(&|nth| format!("/a{nth}"));
+    let many = |part: &str| part.repeat(LONG / part.len());
+    let object = |part: &str| format!(r#"{{{}"b": 0}}"#, many(part));
+    let text = |part: &str| format!(r#"{{"a1": "{}"}}"#, many(part));
+    vec![
+        ("items", pointers(&|nth| format!("/{}", 100_000_000 + nth)), format!("[{}0]", many("0,"))),
+        ("items of one list", vec!["/messages/0/role".to_owned()], format!(r#"{{"messages": [{}0]}}"#, many("0,"))),
+        ("lists in a list", pointers(&|nth| format!("/0/0/{nth}")), format!("[[{}0]]", many("[],"))),
+        ("deep lists", pointers(&|nth| format!("{}/{nth}", "/0".repeat(100))), many("[[[[[[[[0,")),
+        ("members", keys(), object(r#""c":0,"#)),
+        (
+            "members without a name",
+            pointers(&|nth| if nth == 0 { "/".into() } else { format!("/a{nth}") }),
+            object(r#""":0,"#),
+        ),
+        ("members of as long names", pointers(&|nth| format!("/aaaaaaaa{nth:02}")), object(r#""aaaaaaaabb":0,"#)),
+        ("members of one name", pointers(&|nth| format!("/a/{nth}")), object(r#""a":0,"#)),
+        ("objects of one name", pointers(&|nth| format!("/a/{nth}")), object(r#""a":{},"#)),
+        (
+            "values of one name",
+            pointers(&|nth| if nth == 0 { "/a".into() } else { format!("/b/{nth}") }),
+            object(r#""a":0,"#),
+        ),
+        ("escapes in a key", keys(), format!(r#"{{"{}": 0}}"#, many(r"\ud83d\ude00"))),
+        ("escapes in a value", keys(), text(r"\\")),
+        ("characters of a value", keys(), text(r"\u00ff")),
+        ("a long value", keys(), text("abc")),
+        ("a long value that is no UTF-8", keys(), text("\u{fffd}")),
+        ("digits", keys(), format!(r#"{{"a1": {}}}"#, many("123"))),
+        ("zeros", keys(), format!(r#"{{"a1": 1{}}}"#, many("0"))),
+        ("blanks", keys(), object(" ")),
+        ("what is skipped", keys(), format!(r#"{{"b": [{}0]}}"#, many(r#""","#))),
+    ]
 }
 
 fn cases(length: usize) -> Vec<(&'static str, Vec<Value>, Sent)> {
@@ -193,21 +256,27 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: Vec<Value>) -> Running {
         filter["limits"] = limits.clone().into();
     });
     configured.unwrap();
+    scenario.edit(|bootstrap| bootstrap.pointer_mut(LIMITER).unwrap()["allow_on_headers_stop_iteration"] = true.into());
     let bootstrap = Bootstrap::parse(&scenario.to_yaml(), "quickstart").unwrap();
     Host::start(bootstrap, HostOptions { counts_fuel: true, ..HostOptions::default() }).unwrap()
 }
 
 /// Returns the status of a request and the instructions of its callbacks, once Redis is connected.
 async fn cost(proxy: &Running, (path, headers): &Sent) -> (u16, u64) {
-    let mut client = Client::new(proxy.listener("ingress").unwrap(), Duration::from_secs(20));
     let headers: HeaderMap = headers
         .iter()
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect();
+    cost_of(proxy, &Method::GET, path, &headers, "").await
+}
+
+/// The same, of a request with a body.
+async fn cost_of(proxy: &Running, method: &Method, path: &str, headers: &HeaderMap, body: &str) -> (u16, u64) {
+    let mut client = Client::new(proxy.listener("ingress").unwrap(), Duration::from_secs(20));
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         let before = fuel(proxy);
-        let answer = client.get(path, &headers).await.unwrap();
+        let answer = client.send(method, path, headers, Bytes::copy_from_slice(body.as_bytes())).await.unwrap();
         let cost = fuel(proxy) - before;
         // Until Redis is connected, the failure mode admits requests.
         if answer.status != 200 || answer.headers.contains_key("x-ratelimit-remaining") {

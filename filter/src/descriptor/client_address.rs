@@ -12,8 +12,6 @@ use super::memo::{Exhausted, Purpose};
 const MAX_FORWARDED: usize = 2_048;
 /// Maximum number of hops read.
 const MAX_HOPS: usize = 64;
-/// Length of the shortest hop with its comma, in bytes.
-const MIN_HOP: usize = 3;
 /// Work of reading one byte of `x-forwarded-for`.
 const FORWARDED_BYTE: usize = 48;
 /// Work of comparing an address with a range.
@@ -39,7 +37,8 @@ impl TrustedProxies {
         match self {
             Self::Hops(hops) => Ok(client_address(source, forwarded_for, *hops)),
             Self::Cidrs(trusted) => {
-                let hops = (work / (FORWARDED_BYTE * MIN_HOP)).min(MAX_HOPS).saturating_add(1);
+                let hops = tail(forwarded_for).iter().filter(|byte| **byte == b',').count();
+                let hops = hops.saturating_add(1).min(MAX_HOPS).saturating_add(1);
                 request.memo().charge(purpose, hops.saturating_mul(trusted.len()).saturating_mul(RANGE))?;
                 Ok(untrusted_address(source, forwarded_for, trusted))
             }
@@ -91,14 +90,21 @@ pub fn untrusted_address(source: Option<&[u8]>, forwarded_for: Option<&[u8]>, tr
 /// Iterates over the hops of a header from the right, up to the maximum numbers of bytes and hops. Empty elements of
 /// the list do not count (RFC 9110, §5.6.1.2).
 fn hops(forwarded_for: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
-    let mut header = forwarded_for.unwrap_or_default();
-    if let Some(start) = header.len().checked_sub(MAX_FORWARDED) {
-        // The first element of the tail may be incomplete.
-        let tail = header.get(start..).unwrap_or_default();
-        let comma = tail.iter().position(|byte| *byte == b',').unwrap_or(tail.len());
-        header = tail.get(comma..).unwrap_or_default();
-    }
-    header.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()).take(MAX_HOPS)
+    tail(forwarded_for)
+        .rsplit(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|hop| !hop.is_empty())
+        .take(MAX_HOPS)
+}
+
+/// Returns the end of a header, as far as it is read.
+fn tail(forwarded_for: Option<&[u8]>) -> &[u8] {
+    let header = forwarded_for.unwrap_or_default();
+    let Some(start) = header.len().checked_sub(MAX_FORWARDED) else { return header };
+    // The first element of the tail may be incomplete.
+    let tail = header.get(start..).unwrap_or_default();
+    let comma = tail.iter().position(|byte| *byte == b',').unwrap_or(tail.len());
+    tail.get(comma..).unwrap_or_default()
 }
 
 /// Parses an address with or without brackets, port and zone.

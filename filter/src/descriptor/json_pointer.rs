@@ -1,40 +1,54 @@
-//! JSON pointers (RFC 6901).
+//! JSON pointers (RFC 6901): places in a JSON document.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// JSON pointer: the steps from the root of a document to a value.
+/// A place in a JSON document: the steps to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonPointer(Vec<String>);
+pub struct JsonPointer(Vec<Step>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    /// The key of a member.
+    key: String,
+    /// The index of an item, where the key is one.
+    index: Option<usize>,
+}
 
 impl JsonPointer {
-    /// Parses a pointer such as `/user/id`, or an empty one for the whole document. `None` if it does not start with a
-    /// slash, or has a `~` that is not followed by `0` or `1`.
+    /// Reads a pointer such as `/user/id`, or an empty one for the whole document. `None` where it does not start
+    /// with a slash, or has a `~` without `0` or `1` behind it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut steps = text.split('/');
         let is_rooted = steps.next() == Some("");
-        steps.map(unescaped).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
+        let step = |text| unescaped(text).map(|key| Step { index: index(&key), key });
+        steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
-    /// Number of steps.
+    /// How many steps it has.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the step with this index leads to the member `key` of an object.
-    pub(super) fn enters_member(&self, step: usize, key: &[u8]) -> bool {
-        self.0.get(step).is_some_and(|text| text.as_bytes() == key)
+    /// Whether the step of this place is into a member of an object that has this key.
+    pub(super) fn enters_member(&self, place: usize, key: &[u8]) -> bool {
+        self.0.get(place).is_some_and(|step| step.key.as_bytes() == key)
     }
 
-    /// Whether the step with this index leads to the item `item` of a list.
-    pub(super) fn enters_item(&self, step: usize, item: usize) -> bool {
-        self.0.get(step).and_then(|text| index(text)) == Some(item)
+    /// The index of the item of a list that the step of this place is to, where it is an index.
+    pub(super) fn item(&self, place: usize) -> Option<usize> {
+        self.0.get(place)?.index
+    }
+
+    /// Bytes of its longest key.
+    pub(super) fn longest_key(&self) -> usize {
+        self.0.iter().map(|step| step.key.len()).max().unwrap_or(0)
     }
 }
 
-/// Replaces `~1` by a slash and `~0` by a tilde.
+/// `~1` is a slash and `~0` a tilde.
 fn unescaped(step: &str) -> Option<String> {
     let mut parts = step.split('~');
     let mut text = parts.next()?.to_owned();
@@ -50,7 +64,7 @@ fn unescaped(step: &str) -> Option<String> {
     Some(text)
 }
 
-/// Parses digits without leading zeros.
+/// Digits, without zeros in front.
 fn index(step: &str) -> Option<usize> {
     let is_plain = step.bytes().all(|byte| byte.is_ascii_digit()) && (step == "0" || !step.starts_with('0'));
     step.parse().ok().filter(|_| is_plain)
@@ -61,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn malformed_pointers_are_refused() {
+    fn text_that_is_no_pointer_is_refused() {
         for text in ["user", "~", "/~", "/~2", "/a~", "#/a"] {
             assert_eq!(JsonPointer::parse(text), None, "{text}");
         }

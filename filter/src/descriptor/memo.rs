@@ -23,8 +23,11 @@ const KEYS: usize = 1_600_000;
 pub(super) const HASHED_BYTE: usize = 44;
 /// Work of comparing a source with a cached one.
 const COMPARED_SOURCE: usize = 16;
-/// Size of headers in bytes above which values are cached. In shorter requests, finding a value again is cheaper.
+/// Size of headers in bytes above which values are cached. In shorter requests, finding a value again is cheaper until
+/// that has taken [`MUCH`].
 const LONG: usize = 1_024;
+/// Work of one request, from which on values of a short one are remembered as well: many limits read it.
+const MUCH: usize = 100_000;
 
 /// Values, hashes and used work of one request.
 #[derive(Debug, Default)]
@@ -91,6 +94,11 @@ impl Memo {
     /// Work that is left for a purpose.
     pub(super) fn left(&self, purpose: Purpose) -> usize {
         purpose.bound().saturating_sub(self.used(purpose).get())
+    }
+
+    /// Returns whether much work was done.
+    fn is_busy(&self) -> bool {
+        self.for_predicates.get() > MUCH || self.for_keys.get() > MUCH
     }
 
     fn used(&self, purpose: Purpose) -> &Cell<usize> {
@@ -173,5 +181,5 @@ impl Purpose {
 
 /// Whether the headers of `request` are long enough to cache values.
 pub(super) fn is_long(request: &dyn Attributes) -> bool {
-    request.headers().len() > LONG
+    request.headers().len() > LONG || request.memo().is_busy()
 }

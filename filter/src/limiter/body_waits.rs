@@ -38,7 +38,7 @@ impl BodyWaits {
 
     /// Adds a request whose body is to be read at the JSON pointers whose bits are set.
     pub fn arrive(&mut self, now: Micros, request: RequestId, pointers: u32) {
-        let scanner = JsonScanner::new(self.config.pointers(), pointers);
+        let scanner = JsonScanner::new(self.config.pointers(), pointers).of_bytes(self.config.max_bytes);
         let deadline = now.plus(self.config.timeout);
         self.awaited.set(deadline, request, Box::new(BodyWait { scanner, size: 0, deadline }));
     }

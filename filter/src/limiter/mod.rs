@@ -279,7 +279,8 @@ impl Limiter {
         self.return_leases(now);
         if let Some(refresh) = &mut self.refresh
             && let Some(call) = refresh.due(now)
-            && let Err(failure) = self.redis.submit(now, tickets::OVERRIDES, call)
+            // One at a time, and room even in a flood, which an override may end.
+            && let Err(failure) = self.redis.submit_reserved(now, tickets::OVERRIDES, call)
         {
             self.refreshed(now, Err(failure));
         }

@@ -179,4 +179,65 @@ mod tests {
             }
         }
     }
+
+    /// What a browser sends, with a session and behind three proxies.
+    fn ordinary(bytes_of_cookies: usize, others: usize) -> Request {
+        let cookies: Vec<_> =
+            (0..bytes_of_cookies / 32).map(|nth| format!("preference_{nth:0>3}=0123456789abcde")).collect();
+        let headers = [
+            (":method", "GET"),
+            (":path", "/search?q=token+bucket&lang=en&page=3&sort=newest&utm_source=letter&utm_medium=email"),
+            (":authority", "shop.example"),
+            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+            ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+            ("x-forwarded-for", "203.0.113.195, 150.172.238.178, 151.101.128.250"),
+            ("x-user-id", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+            ("x-plan", "gold"),
+        ];
+        let request =
+            headers.into_iter().fold(Request::default(), |request, (name, value)| request.header(name, value));
+        let more = (0..others).fold(request, |request, nth| request.header(&format!("x-other-{nth}"), "value"));
+        more.header("cookie", format!("session=0123456789abcdef; {}", cookies.join("; "))).source("151.101.1.1:80")
+    }
+
+    #[test]
+    fn an_ordinary_request_has_its_keys_whatever_the_configuration() {
+        let ranges: Vec<_> = (0..256).map(|nth| format!(r#""151.{nth}.0.0/16""#)).collect();
+        let ranges = ranges.join(",");
+        let entries = [
+            format!(r#"{{"remote_address": {{"trusted_cidrs": [{ranges}]}}}}"#),
+            r#"{"query_parameter": {"name": "lang"}}"#.to_owned(),
+            r#"{"query_parameter": {"name": "page"}}"#.to_owned(),
+            r#"{"cookie": {"name": "session"}}"#.to_owned(),
+            r#"{"cookie": {"name": "preference_003"}}"#.to_owned(),
+            r#"{"request_header": {"name": "x-user-id"}}"#.to_owned(),
+            r#"{"request_header": {"name": "x-plan", "repeated": "first"}}"#.to_owned(),
+            r#"{"path": {}}"#.to_owned(),
+            r#"{"host": {}}"#.to_owned(),
+        ];
+        let limits: Vec<_> = (0..32)
+            .map(|nth| {
+                let when = r#"{"query_parameter": {"name": "sort", "exact": "newest"}}, {"cookie": {"name": "session", "present": true}}"#;
+                let masked = format!(r#""v4_prefix_mask_len": {nth}, "trusted_cidrs": [{ranges}]"#);
+                format!(
+                    r#"{{"name": "limit_{nth}", "when": [{when}],
+                        "descriptor": [{}, {{"masked_remote_address": {{{masked}}}}}],
+                        "token_bucket": {{"max_tokens": 9, "fill_interval": "1s"}}}}"#,
+                    entries.join(",")
+                )
+            })
+            .collect();
+        let json = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{}]}}"#, limits.join(","));
+        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+        for (bytes, others) in [(128, 0), (256, 2), (512, 10), (2_000, 20), (4_000, 20)] {
+            let request = ordinary(bytes, others);
+            let asked = checks_of(&config, None, Micros(1), &request);
+            assert!(
+                matches!(&asked, Ok(RequestChecks::Buckets(checks, _)) if checks.len() == 32),
+                "{} bytes: {:?}",
+                request.headers().len(),
+                asked.map(drop)
+            );
+        }
+    }
 }

@@ -25,8 +25,8 @@ use crate::units::Micros;
 const MAX_PAGES: u32 = 2_000;
 /// Malformed entries that get a warning of their own, at most.
 const MAX_NAMED: usize = 64;
-/// Time after which a call without a reply is given up. The call's own timeout is shorter, so this is not known to
-/// happen.
+/// Time after which a call without a reply is given up. The call's own timeout is shorter, unless `redis.timeout` is
+/// longer than 3 s.
 const GIVE_UP: Micros = Micros::from_secs(30);
 /// Before the first successful round, a failed round is repeated after the interval divided by this number.
 const FIRST_RETRY: u64 = 10;

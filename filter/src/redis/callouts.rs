@@ -105,7 +105,7 @@ impl Callouts {
     }
 
     /// Submits a call, sent in the [next callout](Self::next_callout). The call is completed within the timeout and two
-    /// ticks, on a [busy](HostLoad) host within the timeout and ten ticks.
+    /// ticks, on a [busy](HostLoad) host within the timeout and ten ticks, and as many again if it is sent again.
     ///
     /// A [tracked](Call::tracked) call that is completed with `Timeout` is completed a second time: with its reply,
     /// however late; with `Unavailable` if Redis has not run it and will not; or with another failure if the outcome is
@@ -294,17 +294,17 @@ impl Callouts {
     fn handle_error(
         &mut self,
         now: Micros,
-        caller: Caller,
+        mut caller: Caller,
         error: &[u8],
         is_split: bool,
         trouble: &mut Option<Trouble>,
     ) {
-        let Caller { ticket, deadline, is_tracked, call } = caller;
-        let again = call.filter(|_| is_split || is_noscript(error));
+        let Caller { ticket, deadline, since, is_tracked, .. } = caller;
+        let again = caller.call.take().filter(|_| is_split || is_noscript(error));
         let failed = match (again, deadline) {
-            (Some(call), Some(deadline)) if self.load.may_resend(deadline) => {
+            (Some(call), Some(deadline)) if self.load.may_resend(deadline, since) => {
                 self.begin_body();
-                self.next.resend(now, ticket, deadline, &call, &mut self.body)
+                self.next.resend(now, caller, &call, &mut self.body)
             }
             (Some(_), _) => {
                 self.complete(ticket, Err(Failure::Timeout));

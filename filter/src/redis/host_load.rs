@@ -44,9 +44,9 @@ impl HostLoad {
         oldest.filter(|_| self.late != 0)
     }
 
-    /// Returns whether a call with this deadline may still be sent again.
-    pub(super) fn may_resend(&self, deadline: Micros) -> bool {
-        deadline > self.last_tick() || self.late != 0
+    /// Returns whether a call with this deadline, whose patience began at `sent`, may still be sent again.
+    pub(super) fn may_resend(&self, deadline: Micros, sent: Micros) -> bool {
+        deadline > self.last_tick() || self.patient_since().is_some_and(|since| sent > since)
     }
 }
 
@@ -85,8 +85,15 @@ mod tests {
     fn a_call_may_be_sent_again_before_its_deadline_or_on_a_busy_host() {
         let mut load = HostLoad::default();
         load.tick(millis(100), Some(millis(100)));
-        assert!(load.may_resend(millis(101)) && !load.may_resend(millis(100)));
+        let sent = millis(50);
+        assert!(load.may_resend(millis(101), sent) && !load.may_resend(millis(100), sent));
         load.tick(millis(200), Some(millis(120)));
-        assert!(load.may_resend(millis(100)));
+        assert!(load.may_resend(millis(100), sent));
+        for tick in 1..=5 {
+            load.tick(millis(200 + tick), Some(millis(120)));
+        }
+        assert!(load.may_resend(millis(100), sent));
+        load.tick(millis(300), Some(millis(120)));
+        assert!(!load.may_resend(millis(100), sent), "it has had eight ticks");
     }
 }

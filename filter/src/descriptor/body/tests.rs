@@ -6,14 +6,14 @@ fn pointers(texts: &[&str]) -> Arc<Vec<JsonPointer>> {
     Arc::new(texts.iter().map(|text| JsonPointer::parse(text).unwrap()).collect())
 }
 
-/// Scans a body at these pointers, in pieces of `piece` bytes.
+/// The body as limits see it that read these pointers, after a scan of pieces of so many bytes.
 fn scanned(body: &[u8], texts: &[&str], piece: usize) -> RequestBody {
     let mut scanner = JsonScanner::new(&pointers(texts), u32::MAX);
     body.chunks(piece).for_each(|piece| scanner.push(piece));
     scanner.into_values().into()
 }
 
-/// Returns the value at a pointer. `None` if the body is unreadable.
+/// `None` where the body is unreadable.
 fn find(body: impl AsRef<[u8]>, pointer: &str) -> Option<Option<String>> {
     let body = body.as_ref();
     let whole = scanned(body, &[pointer], usize::MAX);
@@ -72,7 +72,7 @@ fn there_is_no_value_where_there_is_no_scalar() {
 }
 
 #[test]
-fn the_value_is_found_beside_any_other_content() {
+fn whatever_else_is_in_the_body_the_value_is_found() {
     let deep = ["[".repeat(20_000), "]".repeat(20_000)].concat();
     let long = "x".repeat(20_000);
     for other in [
@@ -106,7 +106,7 @@ fn keys_and_values_may_be_written_with_escapes() {
 }
 
 #[test]
-fn the_last_of_members_with_the_same_key_counts() {
+fn of_members_with_the_same_key_the_last_counts() {
     assert_eq!(found(r#"{"user": "alice", "user": "bob"}"#, "/user"), "bob");
     assert_eq!(found(r#"{"user": "alice", "us\u0065r": "bob"}"#, "/user"), "bob");
     assert_eq!(found(r#"{"user": {"id": 1}, "user": {"id": 2}}"#, "/user/id"), "2");
@@ -117,7 +117,7 @@ fn the_last_of_members_with_the_same_key_counts() {
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped() {
+fn a_byte_order_mark_is_read_over() {
     assert_eq!(found("\u{feff}{\"user\": \"alice\"}", "/user"), "alice");
     is_unreadable(b"\xef\xbb{\"user\": 1}", "/user");
     is_unreadable("\u{feff}\u{feff}{\"user\": 1}", "/user");
@@ -135,7 +135,7 @@ fn bodies_in_utf_16_are_unreadable() {
 }
 
 #[test]
-fn a_body_that_is_not_json_is_unreadable() {
+fn a_body_that_is_no_json_is_unreadable() {
     for body in [
         "",
         " ",
@@ -164,7 +164,7 @@ fn a_body_that_is_not_json_is_unreadable() {
 }
 
 #[test]
-fn bytes_after_the_document_are_not_read() {
+fn what_follows_the_document_is_not_looked_at() {
     for after in ["{}", "]", "\u{0}", "x"] {
         assert_eq!(found(format!(r#"{{"user": "alice"}}{after}"#), "/user"), "alice", "{after}");
     }
@@ -180,7 +180,7 @@ fn several_values_are_found_in_one_scan() {
 }
 
 #[test]
-fn unwanted_pointers_have_no_values_and_are_not_unreadable() {
+fn pointers_that_are_not_wanted_are_neither_found_nor_missed() {
     let pointers = pointers(&["/a", "/b", "/c"]);
     let mut scanner = JsonScanner::new(&pointers, 0b010);
     scanner.push(br#"{"a": 1, "b": 2, "#);
@@ -191,7 +191,7 @@ fn unwanted_pointers_have_no_values_and_are_not_unreadable() {
 }
 
 #[test]
-fn a_cut_body_has_the_values_found_and_the_rest_is_unreadable() {
+fn of_a_body_that_was_cut_what_was_found_counts_and_the_rest_is_unreadable() {
     let (texts, pointers) = (["/a", "/b"], pointers(&["/a", "/b"]));
     let so_far = |body: &str| {
         let mut scanner = JsonScanner::new(&pointers, u32::MAX);
@@ -205,7 +205,40 @@ fn a_cut_body_has_the_values_found_and_the_rest_is_unreadable() {
     assert!(matches!(so_far(r#"{"a": 1, x"#), RequestBody::Unreadable));
 }
 
-/// Any JSON, with keys and indexes that pointers may lead to.
+#[test]
+fn a_body_is_read_as_far_as_its_bytes_are_worth() {
+    // Members and items cost more than their bytes.
+    let many = |one: &str, n: usize| one.repeat(n);
+    for (text, many) in [
+        ("/b", format!(r#"{{"b": 1, "x": 0, {}"y": 0}}"#, many(r#""c":0,"#, 9_000))),
+        ("/b", format!(r#"{{"b": 1, "x": 0, {}"y": 0}}"#, many(r#""":{},"#, 9_000))),
+        ("/b/9999999", format!(r#"{{"a": 1, "b": [{}0]}}"#, many("0,", 27_000))),
+    ] {
+        for piece in [1_000, usize::MAX] {
+            let body = scanned(many.as_bytes(), &["/a", text], piece);
+            assert!(matches!(body, RequestBody::Json(_)) && body.is_unreadable(), "{many:.40}");
+            let is_first = |(_, value): &&(usize, Value)| *value == Value::Text(b"1".to_vec());
+            let RequestBody::Json(values) = &body else { panic!("unreadable") };
+            assert_eq!(values.values.iter().filter(is_first).count(), 1, "{many:.40}");
+        }
+    }
+    // Of what no pointer leads to, any number is read over; and ordinary bodies are far from the bound.
+    for other in [many("\"c\",", 15_000), many("{\"a\": [1, 2]},", 4_000), format!("\"{}\",", many("text ", 13_000))] {
+        assert_eq!(found(format!(r#"{{"x": [{other}0], "user": "alice"}}"#), "/user"), "alice", "{other:.20}");
+    }
+    for one in [r#""some_setting_123": true,"#, "\n    \"some_setting_123\": {\"a\": [1, 2, 3]},"] {
+        assert_eq!(found(format!(r#"{{{}"user": "alice"}}"#, many(one, 1_000)), "/user"), "alice", "{one}");
+    }
+    assert_eq!(
+        found(
+            format!(r#"{{"messages": [{}{{"role": "user"}}]}}"#, many(r#"{"role": "system"},"#, 2_000)),
+            "/messages/2000/role"
+        ),
+        "user"
+    );
+}
+
+/// Any JSON, with names and numbers that pointers may lead to.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -225,7 +258,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
-    /// Results equal those of a complete parser, for any document in any pieces.
+    /// The same as a parser of all of it, over any document and however it comes.
     #[test]
     fn finds_what_serde_json_finds(json in json(), texts in prop::collection::vec("(/[ab~01/]{0,3}){0,3}", 1..4), piece in 1_usize..9, pretty: bool) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|text| JsonPointer::parse(text).is_some()).collect();
@@ -243,9 +276,9 @@ proptest! {
         }
     }
 
-    /// Any body is read without panic, and its division into pieces does not change the result.
+    /// Nothing breaks it, and no way to cut a body into pieces makes a difference.
     #[test]
-    fn any_body_in_any_pieces_is_read_without_panic(
+    fn no_body_breaks_it_however_it_comes(
         tokens in prop::collection::vec(prop_oneof![
             "[{}\\[\\],:\"\\\\ ua1e.-]{1,4}", Just("\"a\":".to_owned()), Just("\\u00".to_owned()), Just("\\ud800".to_owned()),
         ], 0..24),
@@ -258,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_and_any_pointer_are_read_without_panic(bytes: Vec<u8>, text: String, cut: bool) {
+    fn no_bytes_and_no_pointer_break_it(bytes: Vec<u8>, text: String, cut: bool) {
         if let Some(pointer) = JsonPointer::parse(&text) {
             let mut scanner = JsonScanner::new(&vec![pointer].into(), 1);
             scanner.push(&bytes);

@@ -1,4 +1,4 @@
-//! Text of JSON strings, numbers and words.
+//! JSON's strings, numbers and words, as the text that limits see.
 
 use alloc::borrow::Cow;
 use alloc::string::ToString;
@@ -6,23 +6,21 @@ use alloc::vec::Vec;
 
 use super::Value;
 
-/// Maximum number of digits of a whole number that is written out: 64-bit integers have no more.
+/// The longest whole number that is written out: 64 bits have no more digits.
 const MAX_DIGITS: usize = 20;
 
-/// Unescapes a string as written, without its quotes. A lone surrogate becomes U+FFFD. `None` if an escape is invalid.
+/// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
+/// U+FFFD. `None` where an escape is none.
 pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some(plain) = written.iter().position(|byte| *byte == b'\\') else { return Some(Cow::Borrowed(written)) };
-    let (plain, mut rest) = written.split_at_checked(plain)?;
-    let mut text = plain.to_vec();
-    while let Some((&byte, after)) = rest.split_first() {
+    if !written.contains(&b'\\') {
+        return Some(Cow::Borrowed(written));
+    }
+    let mut text = Vec::with_capacity(written.len());
+    let mut rest = plain_run(written, &mut text);
+    while let Some((_backslash, after)) = rest.split_first() {
+        let (&kind, after) = after.split_first()?;
         rest = after;
-        if byte != b'\\' {
-            text.push(byte);
-            continue;
-        }
-        let (&kind, after) = rest.split_first()?;
-        rest = after;
-        text.push(match kind {
+        let char = match kind {
             b'"' | b'\\' | b'/' => kind,
             b'b' => 8,
             b'f' => 12,
@@ -33,20 +31,35 @@ pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
                 let char;
                 (char, rest) = unicode(rest)?;
                 text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = plain_run(rest, &mut text);
                 continue;
             }
             _ => return None,
-        });
+        };
+        text.push(char);
+        rest = plain_run(rest, &mut text);
     }
     Some(Cow::Owned(text))
 }
 
-/// Returns the character of an escape after its `\u`, and the bytes after it.
+/// Appends what is before the next backslash; returns what is from there on.
+#[inline(always)]
+fn plain_run<'a>(bytes: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
+    if bytes.first() == Some(&b'\\') {
+        return bytes;
+    }
+    let at = bytes.iter().position(|byte| *byte == b'\\').unwrap_or(bytes.len());
+    let (plain, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+    text.extend_from_slice(plain);
+    rest
+}
+
+/// The character of an escape behind its `\u`, and what is behind that.
 fn unicode(bytes: &[u8]) -> Option<(char, &[u8])> {
     let (first, rest) = code_unit(bytes)?;
     let (code, rest) = match rest.strip_prefix(b"\\u").and_then(code_unit) {
         Some((second @ 0xdc00..=0xdfff, behind)) if matches!(first, 0xd800..=0xdbff) => {
-            // Each surrogate has ten bits; the sum starts at U+10000.
+            // Ten bits of each, above the characters that need no surrogates.
             (0x1_0000_u32.saturating_add((first & 0x3ff) << 10 | second & 0x3ff), behind)
         }
         _ => (first, rest),
@@ -60,7 +73,7 @@ fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((unit, rest))
 }
 
-/// Returns the value of a number or a word. `None` if it is not JSON.
+/// The value of a number or a word. `None` where it is none of JSON's.
 pub(super) fn scalar(written: &[u8]) -> Option<Value> {
     match written {
         b"true" | b"false" => Some(Value::text(written)),
@@ -69,8 +82,8 @@ pub(super) fn scalar(written: &[u8]) -> Option<Value> {
     }
 }
 
-/// Normalizes the spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in zeros
-/// and have more than 20 digits, become their significant digits and an exponent: `15e-1`, `1e300`.
+/// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in so many
+/// zeros that they have more than 20 digits, are the digits that count and an exponent: `15e-1`, `1e300`.
 fn number(written: &[u8]) -> Option<Vec<u8>> {
     let unsigned = written.strip_prefix(b"-");
     let mut number: Vec<u8> = unsigned.map(|_| b'-').into_iter().collect();
@@ -80,7 +93,7 @@ fn number(written: &[u8]) -> Option<Vec<u8>> {
     for byte in unsigned.unwrap_or(written) {
         match (byte, part) {
             (b'0'..=b'9', Part::Power) => {
-                // The exponent is capped: greater ones are equivalent.
+                // Beyond what is of any use, any is as good.
                 power = power.saturating_mul(10).saturating_add(i64::from(byte & 0x0f)).min(1 << 40);
                 has_digits = true;
             }
@@ -121,7 +134,7 @@ fn number(written: &[u8]) -> Option<Vec<u8>> {
     has_digits.then_some(number)
 }
 
-/// Part of a number.
+/// Of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -168,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_unescaped() {
+    fn a_string_is_what_its_escapes_say() {
         let text =
             |written: &str| unescaped(written.as_bytes()).map(|text| String::from_utf8(text.into_owned()).unwrap());
         assert_eq!(text(r#"a\"\\\/\b\f\n\r\tz"#).as_deref(), Some("a\"\\/\u{8}\u{c}\n\r\tz"));

@@ -12,6 +12,8 @@ use super::*;
 struct Redis {
     lacks: HashMap<String, u64>,
     commands: Vec<u8>,
+    /// Times that overrides were read, in vain.
+    overrides_read: usize,
 }
 
 impl Redis {
@@ -23,6 +25,11 @@ impl Redis {
             && let Some(parts) = self.take_command()
         {
             answered += 1;
+            if parts[3] == "weir:overrides" {
+                self.overrides_read += 1;
+                replies.extend(b"-ERR not now\r\n");
+                continue;
+            }
             let keys: usize = parts[2].parse().unwrap();
             assert_eq!(parts.len(), 3 + 5 * keys, "the script for token buckets");
             replies.extend(format!("*{}\r\n", 2 * keys).into_bytes());
@@ -223,4 +230,30 @@ fn when_the_connection_is_lost_those_that_wait_for_room_are_decided_as_well() {
     fixture.limiter.redis().handle_closed(fixture.now);
     ends.add(fixture.effects());
     assert_eq!(ends, Ends { admitted: 0, limited: 0, failed: 9_000 });
+}
+
+#[test]
+fn while_many_users_wait_for_room_overrides_are_read_all_the_same() {
+    let mut fixture = Fixture::new(
+        "",
+        r#""redis": {"cluster": "redis", "max_in_flight": 10}, "overrides": {"refresh_interval": "1s"},"#,
+    );
+    let (mut redis, mut ends) = (Redis::default(), Ends::default());
+    fixture.request(RequestId(0), "warm-up");
+    fixture.tick();
+    fixture.redis_replies(PONG);
+    fixture.redis_replies(&[ADMITTED, b"-ERR not now\r\n"].concat());
+    for turn in 1..=1_200 {
+        for id in 0..20 {
+            fixture.request(RequestId(20 * turn + id), &format!("user-{turn}-{id}"));
+        }
+        fixture.now = fixture.now.plus(Micros::from_millis(5));
+        // The requests of a turn are more than have room.
+        let (_, replies) = redis.replies(&mut fixture, 1_000);
+        fixture.limiter.redis().handle_bytes(fixture.now, &replies);
+        ends.add(core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).collect());
+        fixture.limiter.tick(fixture.now);
+        ends.add(core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).collect());
+    }
+    assert!(redis.overrides_read >= 5, "{} times in 6 s", redis.overrides_read);
 }

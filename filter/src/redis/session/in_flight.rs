@@ -59,8 +59,12 @@ pub(in crate::redis) struct Caller {
     pub(in crate::redis) ticket: Ticket,
     /// `None` once a tracked call is abandoned or timed out: only its outcome is still reported.
     pub(in crate::redis) deadline: Option<Micros>,
+    /// Start of the host's patience: when the call was sent, or sent again for the first time.
+    pub(in crate::redis) since: Micros,
     /// Whether the outcome is reported in any case: see [`Call::tracked`].
     pub(in crate::redis) is_tracked: bool,
+    /// Whether the call was sent more than once.
+    is_resent: bool,
     /// The call to send again after `NOSCRIPT`; `None` if it was sent with its source, or is not a script.
     pub(in crate::redis) call: Option<Call>,
 }
@@ -75,10 +79,10 @@ pub(in crate::redis) enum Expiry {
 }
 
 impl SentCall {
-    /// Returns the call's ticket and deadline, if it still has a deadline.
-    fn due(&self) -> Option<(Ticket, Micros)> {
+    /// Returns the caller and its deadline, if the call still has a deadline.
+    fn due(&self) -> Option<(&Caller, Micros)> {
         let caller = self.caller.as_ref()?;
-        Some((caller.ticket, caller.deadline?))
+        Some((caller, caller.deadline?))
     }
 
     /// Detaches the caller; a tracked call keeps its ticket.
@@ -152,7 +156,8 @@ impl InFlight {
                 let Some(UnsentCall { ticket, deadline, call }) = self.unsent.pop_front() else { break };
                 let (bytes, share, is_tracked) = (call.size(), call.share().unwrap_or(0), call.is_tracked());
                 let call = call.is_script().then_some(call);
-                let caller = Some(Caller { ticket, deadline: Some(deadline), is_tracked, call });
+                let deadline = Some(deadline);
+                let caller = Some(Caller { ticket, deadline, since: now, is_tracked, is_resent: false, call });
                 self.sent.push_back(SentCall { caller, share, is_joined: nth > 0, at: now, bytes });
             }
         }
@@ -195,23 +200,22 @@ impl InFlight {
         others.count().saturating_add(1)
     }
 
-    /// Appends a call to `out` again, at the end of the queue: with its source, unless an earlier call in flight
-    /// carries the same source.
+    /// Appends the call of `caller` to `out` again, at the end of the queue: with its source, unless an earlier call in
+    /// flight carries the same source. A call that was sent again before is sent with its source, and then never again.
     ///
     /// # Errors
     /// `Overloaded` if there is no room for the call.
     pub(in crate::redis) fn resend(
         &mut self,
         now: Micros,
-        ticket: Ticket,
-        deadline: Micros,
+        caller: Caller,
         call: &Call,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let is_ahead = |(script, until): &(Arc<Script>, u64)| {
             *until > self.answered && call.script_of().is_some_and(|its| Arc::ptr_eq(its, script))
         };
-        let by_name = self.sourced.as_ref().is_some_and(is_ahead);
+        let by_name = !caller.is_resent && self.sourced.as_ref().is_some_and(is_ahead);
         let bytes = if by_name { call.size() } else { call.size_with_source() };
         if !self.has_room(bytes) {
             return Err(Failure::Overloaded);
@@ -223,14 +227,10 @@ impl InFlight {
             let until = self.answered.wrapping_add(u64::try_from(self.sent.len()).unwrap_or(u64::MAX)).wrapping_add(1);
             self.sourced = call.script_of().map(|script| (Arc::clone(script), until));
         }
-        self.add_deadline(deadline);
+        caller.deadline.into_iter().for_each(|deadline| self.add_deadline(deadline));
         self.bytes = self.bytes.saturating_add(bytes);
-        let caller = Some(Caller {
-            ticket,
-            deadline: Some(deadline),
-            is_tracked: call.is_tracked(),
-            call: by_name.then(|| call.clone()),
-        });
+        let since = if caller.is_resent { caller.since } else { now };
+        let caller = Some(Caller { since, is_resent: true, call: by_name.then(|| call.clone()), ..caller });
         self.sent.push_back(SentCall { caller, share: 0, is_joined: false, at: now, bytes });
         Ok(())
     }
@@ -269,8 +269,8 @@ impl InFlight {
         false
     }
 
-    /// Gives up the calls that are past their deadline at `now`, and passes their tickets to `give_up`. A call that was
-    /// sent after `patient_since` is kept: see [`HostLoad`](crate::redis::host_load::HostLoad).
+    /// Gives up the calls that are past their deadline at `now`, and passes their tickets to `give_up`. A call whose
+    /// patience began after `patient_since` is kept: see [`HostLoad`](crate::redis::host_load::HostLoad).
     #[inline(never)]
     pub(in crate::redis) fn expire(
         &mut self,
@@ -294,10 +294,10 @@ impl InFlight {
             !is_due
         });
         for sent in &mut self.sent {
-            let Some((ticket, deadline)) = sent.due() else { continue };
-            if deadline <= now && patient_since.is_none_or(|since| sent.at <= since) {
+            let Some((caller, deadline)) = sent.due() else { continue };
+            if deadline <= now && patient_since.is_none_or(|since| caller.since <= since) {
+                give_up(caller.ticket, Expiry::TimedOut);
                 sent.detach();
-                give_up(ticket, Expiry::TimedOut);
             } else {
                 earliest = Some(sooner(earliest, deadline));
             }

@@ -66,9 +66,9 @@ impl Session {
         while let Some(SentCall { mut caller, .. }) = next {
             let again =
                 caller.as_mut().filter(|_| is_split || is_noscript(error)).and_then(|caller| caller.call.take());
-            match (&caller, again) {
+            match (caller, again) {
                 (Some(caller), Some(call)) => self.resend(now, caller, &call),
-                _ => self.handle_failure(now, caller, error),
+                (caller, _) => self.handle_failure(now, caller, error),
             }
             next = self.calls.pop_joined();
         }
@@ -94,12 +94,12 @@ impl Session {
         }
     }
 
-    fn resend(&mut self, now: Micros, &Caller { ticket, deadline, .. }: &Caller, call: &Call) {
-        let deadline = deadline.unwrap_or_default();
+    fn resend(&mut self, now: Micros, caller: Caller, call: &Call) {
+        let (ticket, deadline) = (caller.ticket, caller.deadline.unwrap_or_default());
         let sent = match self.phase {
             Phase::Closing { cause } => Err(phase::refusal_of(cause)),
-            _ if !self.load.may_resend(deadline) => Err(Failure::Timeout),
-            _ => self.calls.resend(now, ticket, deadline, call, &mut self.outgoing),
+            _ if !self.load.may_resend(deadline, caller.since) => Err(Failure::Timeout),
+            _ => self.calls.resend(now, caller, call, &mut self.outgoing),
         };
         if let Err(failure) = sent {
             self.completed.push_back((ticket, Err(failure)));

@@ -191,3 +191,22 @@ fn completions_that_the_host_did_not_poll_ask_for_a_tick() {
     it.ticks();
     assert_eq!(it.completed(), [(3, ok(3))]);
 }
+
+#[test]
+fn a_server_that_never_has_the_script_holds_a_busy_hosts_requests_no_longer_than_a_silent_one() {
+    let mut it = Conversation::connected(config());
+    for ticket in 1..=40 {
+        it.asks(ticket).unwrap();
+    }
+    let mut unanswered = it.sent().len();
+    let mut commands = unanswered;
+    for _ in 0..10 {
+        it.now = it.now.plus(ms(150));
+        it.redis_says("-NOSCRIPT No matching script.\r\n".repeat(unanswered));
+        it.ticks();
+        unanswered = it.sent().len();
+        commands += unanswered;
+    }
+    assert_eq!((it.completed().len(), unanswered), (40, 0));
+    assert!(commands <= 3 * 40, "{commands} commands for 40 requests");
+}
