@@ -27,7 +27,7 @@ impl JsonPointer {
         steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
-    /// How many steps it has.
+    /// Number of steps.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// What a browser sends, with a session and behind three proxies.
+    /// Request of a browser with a session, behind three proxies.
     fn ordinary(bytes_of_cookies: usize, others: usize) -> Request {
         let cookies: Vec<_> =
             (0..bytes_of_cookies / 32).map(|nth| format!("preference_{nth:0>3}=0123456789abcde")).collect();

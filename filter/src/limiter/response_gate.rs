@@ -9,7 +9,7 @@ use crate::redis::Ticket;
 use crate::table::Table;
 use crate::units::Micros;
 
-/// One worker's. Most often there are few, but all requests that an upstream has may end in one moment.
+/// Held responses of one worker. Most often there are few, but all requests that an upstream has may end in one moment.
 #[derive(Debug)]
 pub(super) struct ResponseGate {
     /// The calls that give their slots back, by when they end, whatever Redis does.
@@ -57,7 +57,7 @@ impl ResponseGate {
         }
     }
 
-    /// When [`pop_due`](Self::pop_due) has something, if nothing else happens.
+    /// Time when [`pop_due`](Self::pop_due) has something, if nothing else happens.
     pub(super) fn next_due(&self) -> Option<Micros> {
         self.held.next()
     }

@@ -134,7 +134,7 @@ fn number(written: &[u8]) -> Option<Vec<u8>> {
     has_digits.then_some(number)
 }
 
-/// Of a number.
+/// Part of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
