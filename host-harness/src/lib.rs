@@ -9,6 +9,7 @@
 //! | `bootstrap` | parser of Envoy's YAML into validated types |
 //! | `access_log` | format strings and their values for a stream; the writer |
 //! | `native` | Envoy's HTTP filters whose results limits can use as keys |
+//! | `http` | streams as filters see them: headers, shared state, local replies |
 //! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
 //! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
@@ -18,12 +19,12 @@
 //! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
 //! | [`load`] | load client and its report |
 
-#[expect(unreachable_pub, reason = "the modules' items are public to each other, not to other crates")]
 mod abi;
 mod access_log;
 mod admin;
 pub mod bootstrap;
 pub mod cli;
+mod http;
 pub mod load;
 mod native;
 pub mod provision;

@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use wasmtime::Caller;
 
-use super::http::read_pairs;
 use super::memory::{Fault, Guest, Status, answer};
 use super::state::{Effect, GrpcHandle, GrpcTarget, HostState};
+use super::stream::read_pairs;
 
 type Answer = wasmtime::Result<u32>;
 

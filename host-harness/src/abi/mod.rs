@@ -5,8 +5,6 @@
 //! the host panic.
 
 mod callout;
-pub(crate) mod headers;
-mod http;
 pub(crate) mod memory;
 mod metadata;
 pub(crate) mod metrics;
@@ -14,7 +12,7 @@ pub(crate) mod pairs;
 mod property;
 pub(crate) mod shared;
 pub(crate) mod state;
-pub(crate) mod stream;
+mod stream;
 mod wasi;
 
 use wasmtime::{Caller, Linker};
@@ -36,19 +34,19 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     linker.func_wrap("env", "proxy_done", done)?;
     linker.func_wrap("env", "proxy_call_foreign_function", call_foreign_function)?;
 
-    linker.func_wrap("env", "proxy_get_header_map_value", http::map_value)?;
-    linker.func_wrap("env", "proxy_get_header_map_pairs", http::map_pairs)?;
-    linker.func_wrap("env", "proxy_get_header_map_size", http::map_size)?;
-    linker.func_wrap("env", "proxy_set_header_map_pairs", http::set_map_pairs)?;
-    linker.func_wrap("env", "proxy_add_header_map_value", http::add_map_value)?;
-    linker.func_wrap("env", "proxy_replace_header_map_value", http::replace_map_value)?;
-    linker.func_wrap("env", "proxy_remove_header_map_value", http::remove_map_value)?;
-    linker.func_wrap("env", "proxy_get_buffer_bytes", http::buffer_bytes)?;
-    linker.func_wrap("env", "proxy_get_buffer_status", http::buffer_status)?;
-    linker.func_wrap("env", "proxy_set_buffer_bytes", http::set_buffer_bytes)?;
-    linker.func_wrap("env", "proxy_continue_stream", http::continue_stream)?;
-    linker.func_wrap("env", "proxy_close_stream", http::close_stream)?;
-    linker.func_wrap("env", "proxy_send_local_response", http::send_local_response)?;
+    linker.func_wrap("env", "proxy_get_header_map_value", stream::map_value)?;
+    linker.func_wrap("env", "proxy_get_header_map_pairs", stream::map_pairs)?;
+    linker.func_wrap("env", "proxy_get_header_map_size", stream::map_size)?;
+    linker.func_wrap("env", "proxy_set_header_map_pairs", stream::set_map_pairs)?;
+    linker.func_wrap("env", "proxy_add_header_map_value", stream::add_map_value)?;
+    linker.func_wrap("env", "proxy_replace_header_map_value", stream::replace_map_value)?;
+    linker.func_wrap("env", "proxy_remove_header_map_value", stream::remove_map_value)?;
+    linker.func_wrap("env", "proxy_get_buffer_bytes", stream::buffer_bytes)?;
+    linker.func_wrap("env", "proxy_get_buffer_status", stream::buffer_status)?;
+    linker.func_wrap("env", "proxy_set_buffer_bytes", stream::set_buffer_bytes)?;
+    linker.func_wrap("env", "proxy_continue_stream", stream::continue_stream)?;
+    linker.func_wrap("env", "proxy_close_stream", stream::close_stream)?;
+    linker.func_wrap("env", "proxy_send_local_response", stream::send_local_response)?;
 
     linker.func_wrap("env", "proxy_get_property", property::property)?;
     linker.func_wrap("env", "proxy_set_property", property::set_property)?;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::headers::Headers;
+use crate::http::Headers;
 
 const MAX_PAIRS: usize = 1024;
 const MAX_BYTES: usize = 1024 * 1024;

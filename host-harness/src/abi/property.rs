@@ -8,13 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use wasmtime::Caller;
 
-use super::headers::Headers;
 use super::memory::{Guest, Status, answer};
 use super::metadata;
 use super::pairs;
 use super::state::HostState;
-use super::stream::{FilterView, Stream};
 use crate::bootstrap::{Action, NodeIdentity, Route};
+use crate::http::{FilterView, Headers, Stream};
 
 pub(super) fn property(
     mut caller: Caller<'_, HostState>,

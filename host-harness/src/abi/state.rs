@@ -8,12 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use wasmtime::{Memory, TypedFunc};
 
-use super::headers::Headers;
 use super::memory::Status;
 use super::metrics::VmMetrics;
 use super::shared::{QueueInbox, Shared};
-use super::stream::{Direction, LocalReply, Stream, StreamControl};
 use crate::bootstrap::{NodeIdentity, Plugin};
+use crate::http::{Direction, Headers, LocalReply, Stream, StreamControl};
 
 /// State of a VM's host functions.
 pub(crate) struct HostState {

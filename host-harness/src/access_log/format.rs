@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::operator::Operator;
-use crate::abi::stream::Stream;
+use crate::http::Stream;
 
 /// Parsed format string, such as `%PROTOCOL% %REQ(:PATH)%`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::format::{Format, FormatError};
-use crate::abi::stream::Stream;
+use crate::http::Stream;
 
 /// Parsed JSON object of constants and format strings. Fields are rendered in alphabetical order.
 #[derive(Debug, Clone)]

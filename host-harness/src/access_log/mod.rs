@@ -11,7 +11,7 @@ pub(crate) mod writer;
 
 use std::path::PathBuf;
 
-use crate::abi::stream::Stream;
+use crate::http::Stream;
 
 pub use format::{Format, FormatError};
 pub use json::JsonFormat;

@@ -4,8 +4,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::format::FormatError;
-use crate::abi::headers::Headers;
-use crate::abi::stream::Stream;
+use crate::http::{Headers, Stream};
 
 /// Command operator of Envoy that the harness supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +200,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::abi::stream::StreamInfo;
+    use crate::http::StreamInfo;
 
     #[test]
     fn a_time_is_utc_to_the_millisecond() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{AccessLog, Destination, Template};
 use crate::abi::shared::Shared;
-use crate::abi::stream::Stream;
+use crate::http::Stream;
 use crate::stats::Counter;
 
 /// Open access log, shared by all workers. Each line is one write in append mode, so that lines of several workers do

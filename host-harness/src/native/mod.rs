@@ -5,7 +5,7 @@
 mod jwt_authn;
 mod set_filter_state;
 
-use crate::abi::stream::{LocalReply, Stream};
+use crate::http::{LocalReply, Stream};
 
 pub use jwt_authn::{Bypass, Jwks, JwksError, JwtAuthn, Provider, Requirement, Rule};
 pub use set_filter_state::{FilterStateValue, SetFilterState};

@@ -1,7 +1,7 @@
 //! Filter state set from format strings when the request headers arrive. (Envoy, "Set-Filter-State Filter".)
 
-use crate::abi::stream::Stream;
 use crate::access_log::Format;
+use crate::http::Stream;
 
 /// Configuration of `set_filter_state`.
 #[derive(Debug, Clone)]

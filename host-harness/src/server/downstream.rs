@@ -14,12 +14,11 @@ use tokio::time::Instant;
 use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
 use super::forwarded::receive;
 use super::worker::{ListenerHandle, Worker};
-use crate::abi::headers::Headers;
-use crate::abi::stream::{Direction, LocalReply, Stream, StreamControl, StreamInfo};
 use crate::bootstrap::Action;
+use crate::http::local_reply::render;
+use crate::http::{Direction, Headers, LocalReply, Stream, StreamControl, StreamInfo};
 use crate::upstream::{Broken, ResponseSink, UpstreamRequest};
 use crate::vm::chain::{Chain, Output};
-use crate::vm::local_reply::render;
 
 /// Error of a stream that ends without a response: its connection closes.
 #[derive(Debug, thiserror::Error)]

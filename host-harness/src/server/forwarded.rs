@@ -9,8 +9,8 @@ use hyper::Version;
 use hyper::http::request::Parts;
 
 use super::path::{Normalized, normalize};
-use crate::abi::headers::Headers;
 use crate::bootstrap::Listener;
+use crate::http::Headers;
 
 const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 

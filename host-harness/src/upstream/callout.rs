@@ -8,11 +8,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::AbortHandle;
 
 use super::{Broken, Cluster, ResponseSink, UpstreamRequest};
-use crate::abi::headers::Headers;
 use crate::abi::state::CalloutResponse;
-use crate::abi::stream::LocalReply;
+use crate::http::local_reply::render;
+use crate::http::{Headers, LocalReply};
 use crate::vm::Vm;
-use crate::vm::local_reply::render;
 
 /// Running callout.
 pub(crate) struct Callout {

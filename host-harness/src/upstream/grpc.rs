@@ -13,10 +13,10 @@ use tokio::task::AbortHandle;
 
 use super::frames::{Decoder, frame};
 use super::{Broken, Cluster, ResponseSink, UpstreamRequest};
-use crate::abi::headers::Headers;
 use crate::abi::state::GrpcTarget;
+use crate::http::Headers;
+use crate::http::local_reply::grpc_status;
 use crate::vm::Vm;
-use crate::vm::local_reply::grpc_status;
 
 const OK: u32 = 0;
 const UNKNOWN: u32 = 2;

@@ -8,9 +8,8 @@ use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, Uri};
 
 use super::{Broken, Cluster, UpstreamRequest};
-use crate::abi::headers::Headers;
-use crate::abi::stream::{Direction, LocalReply, Stream};
 use crate::bootstrap::Protocol;
+use crate::http::{Direction, Headers, LocalReply, Stream};
 use crate::server::body::{BodySender, ChannelBody, channel};
 use crate::vm::chain::Output;
 

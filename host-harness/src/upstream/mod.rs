@@ -17,10 +17,9 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use crate::abi::headers::Headers;
 use crate::abi::shared::Shared;
-use crate::abi::stream::{Direction, LocalReply, Stream, StreamInfo};
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
+use crate::http::{Direction, Headers, LocalReply, Stream, StreamInfo};
 use crate::stats::Counter;
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
 

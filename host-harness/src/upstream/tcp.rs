@@ -10,8 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Broken, Cluster, UpstreamRequest, drained};
-use crate::abi::headers::Headers;
-use crate::abi::stream::{Direction, Stream};
+use crate::http::{Direction, Headers, Stream};
 use crate::vm::chain::Output;
 
 const READ_SIZE: usize = 16 * 1024;

@@ -5,9 +5,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::instance::{Called, Vm, VmFailed};
-use crate::abi::headers::Headers;
 use crate::abi::state::CalloutResponse;
-use crate::abi::stream::Direction;
+use crate::http::{Direction, Headers};
 
 /// Status `BrokenConnection` of proxy-wasm.
 const BROKEN_CONNECTION: u32 = 11;

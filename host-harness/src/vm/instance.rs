@@ -13,8 +13,8 @@ use super::exports::{Export, Exports};
 use super::{Modules, VmError};
 use crate::abi::shared::{QueueInbox, Shared};
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
-use crate::abi::stream::{Stream, StreamControl};
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
+use crate::http::{Stream, StreamControl};
 
 /// Fuel for one callback: more than any callback can spend.
 const FUEL: u64 = u64::MAX / 2;

@@ -7,7 +7,6 @@ mod callbacks;
 pub(crate) mod chain;
 mod exports;
 mod instance;
-pub(crate) mod local_reply;
 pub(crate) mod plugin;
 
 use std::collections::HashMap;

@@ -13,9 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::abi::headers::Headers;
-use crate::abi::stream::{LocalReply, Stream};
 use crate::bootstrap::PathMatch;
+use crate::http::{Headers, LocalReply, Stream};
 
 pub use jwks::{Jwks, JwksError};
 use refusal::Refusal;

@@ -16,11 +16,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::Vm;
-use super::local_reply::render;
 use super::plugin::{Acquired, PluginHandle};
-use crate::abi::headers::Headers;
-use crate::abi::stream::{Direction, FilterView, LocalReply, Stream, StreamControl};
 use crate::bootstrap::FailurePolicy;
+use crate::http::local_reply::render;
+use crate::http::{Direction, FilterView, Headers, LocalReply, Stream, StreamControl};
 use crate::native::NativeFilter;
 use passage::{Held, Stage};
 

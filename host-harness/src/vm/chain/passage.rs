@@ -6,8 +6,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::{Chain, Filter, Output};
-use crate::abi::headers::Headers;
-use crate::abi::stream::Direction;
+use crate::http::{Direction, Headers};
 use crate::vm::instance::Called;
 use crate::vm::{Vm, VmFailed};
 

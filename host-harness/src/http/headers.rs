@@ -5,26 +5,26 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Headers, trailers or gRPC metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers {
+pub(crate) struct Headers {
     entries: Vec<(Bytes, Bytes)>,
 }
 
 impl Headers {
     /// Returns an empty map.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { entries: Vec::new() }
     }
 
     /// Returns the first value of a name; names are compared case-insensitively.
     #[must_use]
-    pub fn first(&self, name: &[u8]) -> Option<&Bytes> {
+    pub(crate) fn first(&self, name: &[u8]) -> Option<&Bytes> {
         self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Returns all values of a name, joined with commas; `None` if there is none.
     #[must_use]
-    pub fn joined(&self, name: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn joined(&self, name: &[u8]) -> Option<Vec<u8>> {
         let values: Vec<&[u8]> = self
             .entries
             .iter()
@@ -36,17 +36,17 @@ impl Headers {
 
     /// Returns the first value of a name if it is UTF-8.
     #[must_use]
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.first(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// Appends a value; other values of the name stay.
-    pub fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+    pub(crate) fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.entries.push((lower_case(name.into()), value.into()));
     }
 
     /// Sets the only value of a name, at the position of its first value, or at the end.
-    pub fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+    pub(crate) fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
         let name = lower_case(name.into());
         let value = value.into();
         match self.entries.iter().position(|(key, _)| *key == name) {
@@ -65,36 +65,36 @@ impl Headers {
     }
 
     /// Removes every value of a name.
-    pub fn remove(&mut self, name: &[u8]) {
+    pub(crate) fn remove(&mut self, name: &[u8]) {
         self.entries.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
     }
 
     /// Returns every entry, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Bytes)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Bytes)> {
         self.entries.iter().map(|(key, value)| (key, value))
     }
 
     /// Number of entries.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether the map has no entries.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Total size of all names and values in bytes.
     #[must_use]
-    pub fn byte_size(&self) -> usize {
+    pub(crate) fn byte_size(&self) -> usize {
         self.entries.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
     /// Whether the content type is gRPC: `application/grpc`, alone or with a `+` suffix.
     #[must_use]
-    pub fn is_grpc(&self) -> bool {
+    pub(crate) fn is_grpc(&self) -> bool {
         let rest = self.first(b"content-type").and_then(|value| value.strip_prefix(b"application/grpc"));
         rest.is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'+'))
     }

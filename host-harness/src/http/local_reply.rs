@@ -1,13 +1,23 @@
-//! Rendering of local replies, as in Envoy.
+//! Local replies, and their rendering as in Envoy.
 //!
 //! A text body gets `content-type` and `content-length`. A gRPC request gets a trailers-only 200 with `grpc-status` and
 //! `grpc-message`, whatever the HTTP status of the reply.
 
 use bytes::Bytes;
 
-use crate::abi::headers::Headers;
-use crate::abi::stream::LocalReply;
+use super::Headers;
 
+/// Local reply of a filter or of the proxy.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LocalReply {
+    pub(crate) status: u16,
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+    pub(crate) grpc_status: Option<u32>,
+    pub(crate) details: String,
+}
+
+/// Returns the headers and the body of a reply to this request.
 pub(crate) fn render(reply: LocalReply, request: &Headers) -> (Headers, Bytes) {
     let mut headers = Headers::new();
     let grpc = request.is_grpc();
