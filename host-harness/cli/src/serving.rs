@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use weir_host::{Bootstrap, BootstrapError, Host, HostError, HostOptions, Running, scenario::Scenario};
 use weir_provision::{
-    ProvisionError,
+    ProvisionError, checkout,
     envoy::{EnvoyOptions, EnvoyServer},
 };
 
@@ -63,8 +63,7 @@ impl Serving {
             HostKind::Embedded => {
                 let bootstrap = Bootstrap::parse(&scenario.to_yaml(), scenario.origin())?;
                 let workers = usize::try_from(workers).unwrap_or(usize::MAX);
-                let options = HostOptions { workers, ..HostOptions::default() };
-                Ok(Self::Embedded(blocking(|| Host::start(bootstrap, options)).await?))
+                Ok(Self::Embedded(blocking(move || embedded(bootstrap, workers)).await?))
             }
             HostKind::Envoy => {
                 let options = EnvoyOptions { concurrency: workers, ..EnvoyOptions::new(scenario.to_yaml()) };
@@ -113,6 +112,12 @@ impl Serving {
     pub async fn stop(self) {
         blocking(move || drop(self)).await;
     }
+}
+
+/// Starts the embedded host, which keeps compiled modules under `target/`: compiling the filter takes seconds.
+fn embedded(bootstrap: Bootstrap, workers: usize) -> Result<Running, HostError> {
+    let compiled_modules = checkout::target_dir().ok().map(|target| target.join("compiled-modules"));
+    Host::start(bootstrap, HostOptions { workers, compiled_modules, ..HostOptions::default() })
 }
 
 /// Runs blocking work on tokio's pool of blocking threads.

@@ -12,6 +12,7 @@ mod worker;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -40,11 +41,14 @@ pub struct HostOptions {
     /// Whether to count executed instructions (wasmtime's fuel, about one per instruction) in counters
     /// `wasm.fuel.CALLBACK`. Counting slows modules down.
     pub counts_fuel: bool,
+    /// Folder that keeps compiled modules for later hosts; `None` compiles them for this host only. The folder must be
+    /// as trusted as this program: the modules in it are machine code.
+    pub compiled_modules: Option<PathBuf>,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { workers: 1, call_limit: Duration::from_secs(10), counts_fuel: false }
+        Self { workers: 1, call_limit: Duration::from_secs(10), counts_fuel: false, compiled_modules: None }
     }
 }
 
@@ -100,7 +104,7 @@ impl Host {
     /// See [`HostError`]; no thread is left running then.
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
-        let modules = Arc::new(Modules::new(options.call_limit, options.counts_fuel)?);
+        let modules = Arc::new(Modules::new(options.call_limit, options.counts_fuel, options.compiled_modules)?);
         let shared = Arc::default();
         let access_logs = open_access_logs(&bootstrap, &shared)?;
         let parts = HostParts { bootstrap: Arc::new(bootstrap), modules, shared, access_logs };

@@ -5,6 +5,7 @@
 
 mod callbacks;
 pub(crate) mod chain;
+mod compiled;
 mod exports;
 mod instance;
 pub(crate) mod plugin;
@@ -80,6 +81,8 @@ pub enum VmError {
 pub(crate) struct Modules {
     pub(crate) engine: Engine,
     compiled: Mutex<HashMap<PathBuf, Module>>,
+    /// Folder that keeps compiled modules; see [`compiled`].
+    folder: Option<PathBuf>,
     /// Time limit of a callback in epochs; a callback that exceeds it traps.
     pub(crate) call_budget: u64,
     pub(crate) counts_fuel: bool,
@@ -88,7 +91,7 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
-    pub(crate) fn new(call_limit: Duration, counts_fuel: bool) -> Result<Self, VmError> {
+    pub(crate) fn new(call_limit: Duration, counts_fuel: bool, folder: Option<PathBuf>) -> Result<Self, VmError> {
         let mut config = Config::new();
         config.epoch_interruption(true);
         config.consume_fuel(counts_fuel);
@@ -106,7 +109,7 @@ impl Modules {
         let ticker = ticker.map_err(|error| VmError::Engine { reason: error.to_string() })?;
         let epochs = call_limit.as_millis().div_ceil(EPOCH.as_millis()).max(1);
         let call_budget = u64::try_from(epochs).unwrap_or(u64::MAX / 2);
-        Ok(Self { engine, compiled: Mutex::default(), call_budget, counts_fuel, stop, ticker: Some(ticker) })
+        Ok(Self { engine, compiled: Mutex::default(), folder, call_budget, counts_fuel, stop, ticker: Some(ticker) })
     }
 
     pub(crate) fn module(&self, path: &Path) -> Result<Module, VmError> {
@@ -115,8 +118,12 @@ impl Modules {
             return Ok(module.clone());
         }
         let bytes = std::fs::read(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
-        let module = Module::new(&self.engine, bytes)
-            .map_err(|error| VmError::Invalid { path: path.to_owned(), reason: format!("{error:#}") })?;
+        let module = match &self.folder {
+            Some(folder) => compiled::module(&self.engine, &bytes, folder),
+            None => Module::new(&self.engine, &bytes),
+        };
+        let module =
+            module.map_err(|error| VmError::Invalid { path: path.to_owned(), reason: format!("{error:#}") })?;
         compiled.insert(path.to_owned(), module.clone());
         Ok(module)
     }
