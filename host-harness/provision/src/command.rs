@@ -43,6 +43,27 @@ pub(super) fn run_within(command: &mut Command, limit: Duration) -> Result<Strin
     }
 }
 
+/// Runs a command to its end, at most [`LIMIT`], with its stderr on this program's stderr: for a command that takes
+/// minutes and shows its progress.
+pub(super) fn run_shown(command: &mut Command) -> Result<(), ProvisionError> {
+    let line = command_line(command);
+    let failed = |how: String| ProvisionError::Command { command: line.clone(), how, output: String::new() };
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|why| failed(format!("could not be run: {why}")))?;
+    match wait_until(&mut child, Instant::now() + LIMIT) {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(failed(format!("ended with {status}"))),
+        None => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(failed(format!("took longer than {} s", LIMIT.as_secs())))
+        }
+    }
+}
+
 /// The child's status, or `None` if it still runs at `deadline`.
 pub(super) fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
@@ -88,6 +109,13 @@ mod tests {
     fn a_failing_command_shows_itself_and_the_end_of_its_output() {
         let why = run(Command::new("sh").args(["-c", "echo one; echo two >&2; exit 3"])).unwrap_err().to_string();
         assert_eq!(why, "`sh -c echo one; echo two >&2; exit 3` ended with exit status: 3\n    one\n    two");
+    }
+
+    #[test]
+    fn a_failing_command_whose_output_was_shown_is_named() {
+        let why = run_shown(Command::new("sh").args(["-c", "exit 3"])).unwrap_err().to_string();
+        assert_eq!(why, "`sh -c exit 3` ended with exit status: 3");
+        run_shown(Command::new("sh").args(["-c", "exit 0"])).unwrap();
     }
 
     #[test]

@@ -33,11 +33,15 @@ fn build() -> Result<PathBuf, ProvisionError> {
     let root = checkout::root()?;
     let path = checkout::target_dir()?.join(wasm_target::TARGET).join("release/weir_filter.wasm");
     let _lock = tools::lock("weir_filter.wasm")?;
-    if !path.exists() {
-        eprintln!("weir: building the filter");
+    let args = ["build", "--release", "-p", "weir-filter", "--target", wasm_target::TARGET];
+    let mut cargo = checkout::cargo();
+    cargo.current_dir(root).args(args);
+    if path.exists() {
+        command::run(cargo.arg("--quiet"))?;
+    } else {
+        eprintln!("weir: building the filter (about a minute)");
+        command::run_shown(&mut cargo)?;
     }
-    let args = ["build", "--release", "--quiet", "-p", "weir-filter", "--target", wasm_target::TARGET];
-    command::run(checkout::cargo().current_dir(root).args(args))?;
     if path.is_file() {
         return Ok(path);
     }

@@ -112,6 +112,7 @@ struct Shown {
 async fn show(demo: &Demo) -> Result<Shown, DemoError> {
     let stage = blocking(Stage::set).await?;
     let (scenario, promise) = stage.scenario(demo.keep)?;
+    eprintln!("weir: starting the host with {SCENARIO}");
     let serving = Serving::start(demo.host, &scenario, demo.workers).await?;
     let target = serving.listener(LISTENER)?;
     eprintln!("weir: {SCENARIO} on {target} ({:?} host), Redis on {}", demo.host, stage.redis.addr());
@@ -119,6 +120,7 @@ async fn show(demo: &Demo) -> Result<Shown, DemoError> {
     people::wait_until_limiting(target, &promise, demo.workers).await?;
     let duration = Duration::from_secs(demo.seconds);
     let people = people::people(&promise, duration);
+    eprintln!("weir: sending the requests of {} users for {} s", people.len(), demo.seconds);
     let mut plan = traffic::Plan::new(target);
     plan.duration = duration;
     plan.users = people.iter().map(|person| person.user.clone()).collect();
@@ -141,7 +143,9 @@ struct Stage {
 
 impl Stage {
     fn set() -> Result<Self, DemoError> {
+        eprintln!("weir: looking for the filter, and building it if it is not up to date");
         let wasm = filter_wasm::find_or_build()?;
+        eprintln!("weir: starting a Redis");
         let dir = checkout::scratch_dir("demo")?;
         let options = RedisOptions { appendonly: true, dir: Some(dir.path().join("redis")), ..RedisOptions::default() };
         Ok(Self { redis: Redis::provide(options)?, wasm, _dir: dir })
