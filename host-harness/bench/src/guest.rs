@@ -1,8 +1,9 @@
 //! Guest modules in WAT: they show the cost of wasm itself, with the exports of a minimal SDK filter. One module also
 //! calls Redis, and shows the cost of that.
 
-use super::{nginx::GCRA, subject::Guest};
 use weir_host::encode_pairs;
+
+use super::{nginx::GCRA, subject::Guest};
 
 /// Headers of a denial by Weir, so that all denials are the same response.
 const DENIAL: [(&str, &str); 4] = [

@@ -12,7 +12,7 @@
 //! | `stage` | the servers of all subjects; `envoy`, `nginx`, `guest` are their configurations and modules |
 //! | `delay` | a proxy that delays Redis |
 //! | `round` | one measurement; `cpu`, `redis_stats` and `footprint` are what it reads |
-//! | `load` | the load generator: saturating connections, from a process of its own |
+//! | `load` | the load generator: saturating connections in a separate process |
 //! | `spread`, `machine` | medians and spreads of the rounds; the machine that they were measured on |
 //! | `output` | table, CSV, plots and page |
 

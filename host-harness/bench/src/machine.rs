@@ -2,8 +2,9 @@
 
 use std::{fs, process::Command};
 
-use super::{BenchError, stage::Stage};
 use weir_provision::{checkout, envoy, limitador, nginx};
+
+use super::{BenchError, stage::Stage};
 
 /// The properties of the machine that explain the figures; without host names and paths.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,14 @@ use std::{
 };
 
 use tempfile::TempDir;
+use weir_provision::{
+    ProvisionError, checkout,
+    envoy::{EnvoyOptions, EnvoyServer},
+    filter_wasm,
+    limitador::{self, LimitadorServer},
+    nginx::{self, NginxServer},
+    redis::{RedisOptions, RedisServer},
+};
 
 use super::{
     BenchError,
@@ -20,14 +28,6 @@ use super::{
     redis_stats::Commands,
     spread::Spread,
     subject::{Filter, Guest, Proxy, Subject},
-};
-use weir_provision::{
-    ProvisionError, checkout,
-    envoy::{EnvoyOptions, EnvoyServer},
-    filter_wasm,
-    limitador::{self, LimitadorServer},
-    nginx::{self, NginxServer},
-    redis::{RedisOptions, RedisServer},
 };
 
 /// Arguments of the minimal script for a bucket that no run empties: microseconds per token, and for the whole bucket.

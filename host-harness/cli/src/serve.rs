@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-
 use weir_host::{Bootstrap, Host, HostOptions};
+
+use crate::serving::compiled_modules;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,7 +19,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let bootstrap = Bootstrap::load(&arguments.file)?;
-    let options = HostOptions { workers: arguments.workers, ..HostOptions::default() };
+    let options =
+        HostOptions { workers: arguments.workers, compiled_modules: compiled_modules(), ..HostOptions::default() };
     let running = Host::start(bootstrap, options)?;
     for (name, address) in running.listeners() {
         println!("listener `{name}` on http://{address}");

@@ -1,10 +1,9 @@
 //! Running host of a scenario: the embedded host or Envoy. Used by the demo and the tests.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::ValueEnum;
 use thiserror::Error;
-
 use weir_host::{Bootstrap, BootstrapError, Host, HostError, HostOptions, Running, scenario::Scenario};
 use weir_provision::{
     ProvisionError, checkout,
@@ -114,10 +113,16 @@ impl Serving {
     }
 }
 
-/// Starts the embedded host, which keeps compiled modules under `target/`: compiling the filter takes seconds.
+/// Starts the embedded host with the folder of compiled modules.
 fn embedded(bootstrap: Bootstrap, workers: usize) -> Result<Running, HostError> {
-    let compiled_modules = checkout::target_dir().ok().map(|target| target.join("compiled-modules"));
-    Host::start(bootstrap, HostOptions { workers, compiled_modules, ..HostOptions::default() })
+    let options = HostOptions { workers, compiled_modules: compiled_modules(), ..HostOptions::default() };
+    Host::start(bootstrap, options)
+}
+
+/// Folder for [`HostOptions::compiled_modules`], under cargo's target folder; `None` without a checkout. Compiling the
+/// filter takes a second or more.
+pub(crate) fn compiled_modules() -> Option<PathBuf> {
+    checkout::target_dir().ok().map(|target| target.join("compiled-modules"))
 }
 
 /// Runs blocking work on tokio's pool of blocking threads.

@@ -1,10 +1,10 @@
 //! Circuit breaker of the Redis cluster, for limiters with `transport: callout`.
 
 use weir_filter::config::{RedisConfig, Transport};
+use weir_host::bootstrap::Cluster;
 
 use super::Limiter;
 use super::warning::Warning;
-use weir_host::bootstrap::Cluster;
 
 /// A circuit breaker threshold below the limiter's `redis.max_in_flight`. Its text begins with the path in the plugin.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 
+use weir_host::bootstrap::{Plugin, VmConfig};
+
 use super::Limiter;
 use super::problem::Problem;
 use super::warning::Warning;
-use weir_host::bootstrap::{Plugin, VmConfig};
 
 /// Placeholder for the value of a variable that the proxy's environment has and this process' does not.
 const UNKNOWN: &str = "unknown";

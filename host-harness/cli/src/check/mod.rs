@@ -18,11 +18,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use weir_filter::config::{self, Config};
+use weir_host::Bootstrap;
+use weir_host::bootstrap::{Listener, Plugin};
 
 use self::problem::Problem;
 use self::warning::Warning;
-use weir_host::Bootstrap;
-use weir_host::bootstrap::{Listener, Plugin};
 
 /// Root id of Weir's limiter. The harness can check the configurations of this root id.
 const LIMITER: &str = "limiter";

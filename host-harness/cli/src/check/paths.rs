@@ -4,10 +4,10 @@
 
 use weir_filter::config::Limit;
 use weir_filter::descriptor::{Predicate, Source};
+use weir_host::bootstrap::{EscapedSlashes, Listener};
 
 use super::Limiter;
 use super::warning::Warning;
-use weir_host::bootstrap::{EscapedSlashes, Listener};
 
 pub(super) fn warnings(limiter: &Limiter<'_>) -> Vec<Warning> {
     let Some(listener) = limiter.listener else { return Vec::new() };

@@ -1,7 +1,6 @@
 //! Errors that `weir check` finds in a limiter's configuration and in the bootstrap around it.
 
 use weir_filter::config::ConfigError;
-
 use weir_host::bootstrap::Protocol;
 
 /// An error in a limiter's plugin. Its text begins with the path in the plugin.

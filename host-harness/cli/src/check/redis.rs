@@ -1,10 +1,10 @@
 //! The Redis cluster of a limiter: its name, its protocol, and its bridge.
 
 use weir_filter::config::Transport;
+use weir_host::bootstrap::Protocol;
 
 use super::Limiter;
 use super::problem::Problem;
-use weir_host::bootstrap::Protocol;
 
 /// Root id of the upstream filter that removes gRPC framing between a limiter's stream and Redis.
 const BRIDGE: &str = "bridge";

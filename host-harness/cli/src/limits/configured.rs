@@ -9,10 +9,10 @@ use weir_filter::config::{self, Config};
 use weir_filter::descriptor::bucket_key;
 use weir_filter::limit::Windows;
 use weir_filter::overrides::{Ruling, hash_key};
+use weir_host::scenario::Scenario;
 
 use super::error::LimitsError;
 use super::render::key_of;
-use weir_host::scenario::Scenario;
 
 const DEFAULT: &str = "envoy/quickstart.yaml";
 /// Maximum length of a key that the filter does not hash, in bytes.

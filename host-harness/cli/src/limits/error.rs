@@ -5,7 +5,6 @@ use std::io;
 use weir_filter::config::ConfigErrors;
 use weir_filter::limit::MalformedReply;
 use weir_filter::overrides::SettingError;
-
 use weir_host::scenario::ScenarioError;
 
 /// Reasons why a `weir limits` command failed.

@@ -11,7 +11,6 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
-
 use weir_provision::client::ClientError;
 
 /// Plan of a flood: `connections` times `streams` GETs of `/`, all at once.

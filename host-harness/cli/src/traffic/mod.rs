@@ -1,7 +1,7 @@
 //! Traffic of users, each with a pace and connections of its own, bounded in requests and in time.
 //!
-//! The demo and the tests send it to see which requests a limit admits. The load of `weir bench` is another: as many
-//! requests as a server answers, from a process of its own.
+//! The demo and the tests use it to check which requests a limit admits. `load` of weir-bench differs: it sends as many
+//! requests as the server answers, from a separate process.
 //!
 //! A latency is the time from sending a request to having read the complete response. Each connection sends one request
 //! at a time. If a user's connections cannot keep up with the pace, the user falls behind; requests do not queue.

@@ -13,7 +13,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-
 use weir_provision::{
     client::{Client, ClientError, Response},
     raise_open_files_limit,
