@@ -11,14 +11,12 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, meas
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
-use weir_harness::{
-    Bootstrap, Host, HostOptions,
-    load::Client,
-    provision::{
-        checkout, filter_wasm, or_skip,
-        redis::{RedisOptions, RedisServer},
-    },
-    scenario::Scenario,
+use weir_host::{Bootstrap, Host, HostOptions, scenario::Scenario};
+use weir_provision::{
+    checkout,
+    client::Client,
+    filter_wasm, or_skip,
+    redis::{RedisOptions, RedisServer},
 };
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::JoinSet;
 use weir::{Fault, HostKind, Mesh};
-use weir_harness::load::{self, Pace};
+use weir_harness::traffic::{self, Pace};
 
 const STREAM: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
@@ -36,7 +36,7 @@ async fn a_client_that_sends_one_request_after_another_finds_its_slot_free(host:
             let mut plan = mesh.plan(0);
             (plan.duration, plan.timeout) = (Duration::from_secs(60), Duration::from_secs(30));
             plan.users = vec![Mesh::user("bob", Pace::Closed).requests(50)];
-            let report = load::run(plan, Arc::default()).await.together();
+            let report = traffic::run(plan, Arc::default()).await.together();
             assert_eq!(
                 (report.admitted(), report.denied(), report.failed()),
                 (50, 0, 0),

@@ -7,7 +7,7 @@ use redis::Commands;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use weir::{HostKind, Mesh};
-use weir_harness::load::{self, Pace};
+use weir_harness::traffic::{self, Pace};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
@@ -25,7 +25,7 @@ async fn a_flood_is_denied_without_asking_redis(host: HostKind) {
     let mut plan = mesh.plan(0);
     plan.duration = Duration::from_secs(60);
     plan.users = vec![Mesh::user("alice", Pace::Closed).connections(32).requests(5_000)];
-    let crowd = load::run(plan, Arc::default()).await.together();
+    let crowd = traffic::run(plan, Arc::default()).await.together();
     assert_eq!((crowd.admitted(), crowd.denied()), (100, 4_900), "{:?}", crowd.failures());
     // Once a second, each of the two workers asks Redis for the requests that arrive before the reply: at most 32.
     let bound = 100 + 2 * 32 * (1 + start.elapsed().as_secs());
@@ -41,7 +41,7 @@ async fn refilled_tokens_are_admitted_and_no_more(host: HostKind) {
     plan.duration = Duration::from_secs(3);
     plan.users = vec![Mesh::user("alice", Pace::PerSecond(400.0))];
     let start = Instant::now();
-    let crowd = load::run(plan, Arc::default()).await.together();
+    let crowd = traffic::run(plan, Arc::default()).await.together();
     let most = 1 + start.elapsed().as_millis() / 100;
     let admitted = u128::try_from(crowd.admitted()).unwrap();
     assert!((20..=most).contains(&admitted), "{admitted} of at most {most}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use weir::{HostKind, Mesh};
-use weir_harness::provision::redis::RedisOptions;
+use weir_provision::redis::RedisOptions;
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 const TWO_LIMITS: &str = "envoy/two-limits.yaml";

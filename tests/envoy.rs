@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use weir_harness::provision::{self, checkout, envoy::EnvoyServer, filter_wasm};
-use weir_harness::scenario::Scenario;
+use weir_host::scenario::Scenario;
+use weir_provision::{self as provision, checkout, envoy::EnvoyServer, filter_wasm};
 
 #[test]
 fn envoy_accepts_every_scenario() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use weir::{HostKind, Mesh};
-use weir_harness::load::{self, Pace, UserReport};
+use weir_harness::traffic::{self, Pace, UserReport};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
@@ -74,7 +74,7 @@ async fn two_thousand_requests_at_once_are_all_answered_and_envoy_does_not_trap(
         let mut plan = mesh.plan(0);
         plan.timeout = std::time::Duration::from_secs(30);
         plan.users = vec![Mesh::user(user, Pace::Closed).connections(2_000)];
-        let crowd = load::at_once(plan).await.together();
+        let crowd = traffic::at_once(plan).await.together();
         assert_eq!((crowd.admitted(), crowd.denied()), (100, 1_900), "{:?}", crowd.failures());
     }
     let envoy = mesh.hosts()[0].envoy().expect("the host is an Envoy");
@@ -94,5 +94,5 @@ async fn five_thousand(mesh: &Mesh, host: usize, requests: u64) -> UserReport {
     let mut plan = mesh.plan(host);
     plan.duration = std::time::Duration::from_secs(60);
     plan.users = vec![Mesh::user("alice", Pace::Closed).connections(64).requests(requests)];
-    load::run(plan, Arc::default()).await.together()
+    traffic::run(plan, Arc::default()).await.together()
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 use weir::{Fault, FaultProxy, or_skip};
-use weir_harness::provision::redis::{RedisOptions, RedisServer};
+use weir_provision::redis::{RedisOptions, RedisServer};
 
 const SOON: Duration = Duration::from_secs(5);
 const A_WHILE: Duration = Duration::from_millis(150);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 use weir::{Fault, HostKind, Mesh, MeshBuilder};
-use weir_harness::load::{self, Pace};
+use weir_harness::traffic::{self, Pace};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
@@ -91,7 +91,7 @@ async fn redis_stops_and_starts_under_load(host: HostKind) {
         sleep(Duration::from_secs(1)).await;
         mesh.redis().restart().unwrap();
     };
-    let (report, ()) = tokio::join!(load::run(plan, Arc::default()), trouble);
+    let (report, ()) = tokio::join!(traffic::run(plan, Arc::default()), trouble);
     let together = report.together();
     assert_eq!(together.failed(), 0, "failure mode `allow` admits every request: {:?}", together.failures());
     until_limiting(&mesh).await;

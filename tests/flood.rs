@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use weir::{Fault, HostKind, Mesh};
-use weir_harness::load::Flood;
+use weir_harness::traffic::Flood;
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";

@@ -14,14 +14,12 @@ use std::{
 
 use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::json;
-use weir_harness::{
-    Bootstrap, Host, HostOptions, Running, Stats,
-    load::Client,
-    provision::{
-        checkout, filter_wasm, or_skip,
-        redis::{RedisOptions, RedisServer},
-    },
-    scenario::Scenario,
+use weir_host::{Bootstrap, Host, HostOptions, Running, Stats, scenario::Scenario};
+use weir_provision::{
+    checkout,
+    client::Client,
+    filter_wasm, or_skip,
+    redis::{RedisOptions, RedisServer},
 };
 
 const ACCEPT: &str = "WEIR_FUEL=accept cargo test --test fuel";

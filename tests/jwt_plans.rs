@@ -109,7 +109,7 @@ async fn every_token_gets_the_same_response_on_both_hosts(host: HostKind) {
 }
 
 async fn the_trial_tokens_of_the_scenario_are_valid(host: HostKind) {
-    let file = weir_harness::provision::checkout::root().unwrap().join(SCENARIO);
+    let file = weir_provision::checkout::root().unwrap().join(SCENARIO);
     let text = std::fs::read_to_string(file).unwrap();
     let tokens: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# ")?.split_once(": ")?.1.trim().into()).collect();

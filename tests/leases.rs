@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 use weir::{HostKind, Mesh, MeshBuilder};
-use weir_harness::load::{self, Pace, UserReport};
+use weir_harness::traffic::{self, Pace, UserReport};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
 
@@ -44,7 +44,7 @@ async fn leases_that_end_or_are_returned_admit_no_more_than_the_rate(host: HostK
         let mut plan = mesh.plan(host);
         plan.duration = Duration::from_secs(3);
         plan.users = vec![Mesh::user("alice", bursts)];
-        load::run(plan, Arc::default())
+        traffic::run(plan, Arc::default())
     };
     let (one, other) = tokio::join!(run(0), run(1));
     let admitted = one.together().admitted() + other.together().admitted();
@@ -144,7 +144,7 @@ async fn crowd(mesh: &Mesh, host: usize, requests: u64) -> UserReport {
     let mut plan = mesh.plan(host);
     plan.duration = Duration::from_secs(60);
     plan.users = vec![Mesh::user("alice", Pace::Closed).connections(32).requests(requests)];
-    load::run(plan, Arc::default()).await.together()
+    traffic::run(plan, Arc::default()).await.together()
 }
 
 /// Sends `requests` one after the other, and returns how many are admitted.

@@ -9,7 +9,7 @@ use weir_filter::overrides::{Event, Ignored, MAX_ENTRIES, Overrides, Refresh, Ru
 use weir_filter::redis::resp::Decoder;
 use weir_filter::redis::{Call, Failure, Reply};
 use weir_filter::units::Micros;
-use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+use weir_provision::{self as provision, redis::RedisOptions, redis::RedisServer};
 
 const HASH: &str = "weir:overrides";
 const INTERVAL: Micros = Micros::from_secs(5);

@@ -9,8 +9,8 @@ use redis::Connection;
 use serde_json::json;
 use tokio::time::sleep;
 use weir::{HostKind, Mesh, MeshBuilder};
-use weir_harness::provision::checkout;
-use weir_harness::provision::redis::{RedisOptions, RedisServer};
+use weir_provision::checkout;
+use weir_provision::redis::{RedisOptions, RedisServer};
 
 const TRANSPORTS: [&str; 2] = ["envoy/quickstart.yaml", "envoy/callout.yaml"];
 /// Header value of a client, which becomes part of a key.

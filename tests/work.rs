@@ -13,14 +13,12 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::{Value, json};
-use weir_harness::{
-    Bootstrap, Host, HostOptions, Running,
-    load::Client,
-    provision::{
-        checkout, filter_wasm, or_skip,
-        redis::{RedisOptions, RedisServer},
-    },
-    scenario::Scenario,
+use weir_host::{Bootstrap, Host, HostOptions, Running, scenario::Scenario};
+use weir_provision::{
+    checkout,
+    client::Client,
+    filter_wasm, or_skip,
+    redis::{RedisOptions, RedisServer},
 };
 
 /// Instructions that a request may take at most.

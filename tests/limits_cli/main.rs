@@ -11,7 +11,7 @@ use weir::{HostKind, Mesh};
 use weir_filter::limit::Algorithm;
 use weir_filter::overrides::{Ruling, Setting};
 use weir_filter::units::{Micros, Tokens};
-use weir_harness::provision::redis::RedisOptions;
+use weir_provision::redis::RedisOptions;
 
 use crate::operator::{Operator, types};
 

@@ -8,8 +8,8 @@ use weir_filter::limit::{Algorithms, Check, Scripts, SlotOwner, TokenBucket, Ver
 use weir_filter::overrides::Setting;
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
-use weir_harness::cli::limits::Limits;
-use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+use weir_harness::limits::Limits;
+use weir_provision::{self as provision, redis::RedisOptions, redis::RedisServer};
 
 use crate::HASH;
 

@@ -5,7 +5,7 @@ use weir_filter::config::{self, Config};
 use weir_filter::descriptor::bucket_key;
 use weir_filter::limit::{Check, SlotOwner};
 use weir_filter::units::Tokens;
-use weir_harness::provision::redis::RedisOptions;
+use weir_provision::redis::RedisOptions;
 
 use crate::operator::Operator;
 

@@ -4,7 +4,7 @@ use redis::{Connection, ConnectionLike, Value};
 use weir_filter::limit::{BucketCheck, Check, MIXED_SCRIPT, Outcome, Peek, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
 use weir_filter::redis::{Call, Reply, Script, Shares};
 use weir_filter::units::Micros;
-use weir_harness::provision::{self, redis::RedisOptions, redis::RedisServer};
+use weir_provision::{self as provision, redis::RedisOptions, redis::RedisServer};
 
 /// Lua that replaces Redis' clock with a settable one and keeps keys from expiring by the real clock. The script that
 /// follows it is unchanged. If `expires` is true, strings expire by the settable clock.

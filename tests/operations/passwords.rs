@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 use weir::{HostKind, Mesh};
-use weir_harness::provision::{self, checkout, envoy::EnvoyServer, filter_wasm, redis::RedisOptions};
-use weir_harness::scenario::Scenario;
+use weir_host::scenario::Scenario;
+use weir_provision::{self as provision, checkout, envoy::EnvoyServer, filter_wasm, redis::RedisOptions};
 
 use super::{QUICKSTART, manager};
 

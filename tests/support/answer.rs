@@ -3,7 +3,7 @@
 use std::{fmt::Debug, str::FromStr, time::Duration};
 
 use hyper::header::HeaderMap;
-use weir_harness::load::Response;
+use weir_provision::client::Response;
 
 /// A whole response. Each assertion returns it, so that assertions can be chained.
 #[derive(Debug, Clone)]

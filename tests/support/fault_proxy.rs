@@ -49,7 +49,7 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// Starts a proxy to `redis` with [`Fault::None`], on an address that does not change.
     pub async fn to(redis: SocketAddr) -> Self {
-        let held = weir_harness::provision::port::free_port().expect("a free port");
+        let held = weir_provision::port::free_port().expect("a free port");
         let listener = TcpListener::bind(held.release()).await.expect("the port is still free");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let (fault, seen) = watch::channel(Fault::None);

@@ -17,7 +17,8 @@ pub use answer::Answer;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use mesh::{Mesh, MeshBuilder};
 pub use redis_stats::{buckets_asked, evaluations};
-pub use weir_harness::{provision::or_skip, serving::HostKind};
+pub use weir_harness::serving::HostKind;
+pub use weir_provision::or_skip;
 
 /// Declares two tests for each of these async functions of a [`HostKind`]: on the embedded host and on Envoy.
 #[macro_export]

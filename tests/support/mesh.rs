@@ -15,13 +15,15 @@ use hyper::{
 };
 use serde_json::Value;
 use weir_harness::{
-    load::{self, Client, Pace, Plan, User},
-    provision::{
-        ProvisionError, checkout, filter_wasm, or_skip,
-        redis::{RedisOptions, RedisServer},
-    },
-    scenario::Scenario,
     serving::{HostKind, Serving, ServingError},
+    traffic::{Pace, Plan, User},
+};
+use weir_host::scenario::Scenario;
+use weir_provision::{
+    ProvisionError, checkout,
+    client::{self, Client},
+    filter_wasm, or_skip,
+    redis::{RedisOptions, RedisServer},
 };
 
 use crate::{Answer, FaultProxy};
@@ -105,7 +107,7 @@ impl Mesh {
     /// If the host has no such counter, or no admin interface.
     pub async fn counter(&self, name: &str) -> u64 {
         let admin = self.hosts[0].admin().expect("the scenario has an admin");
-        let stats = load::get(admin, "/stats/prometheus", ANSWER_WITHIN).await.expect("the admin answers");
+        let stats = client::get(admin, "/stats/prometheus", ANSWER_WITHIN).await.expect("the admin answers");
         let text = String::from_utf8_lossy(&stats.body).into_owned();
         let sample = |line: &str| {
             let value =

@@ -1,0 +1,107 @@
+//! Command line of `weir`, and what its demo shares with the tests.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `serve` | `weir serve`: serves a bootstrap file on the embedded host |
+//! | `check` | `weir check`: errors and warnings about a bootstrap file and its limits |
+//! | [`limits`] | `weir limits`: shows and changes limits at run time |
+//! | `demo` | `weir demo`: the quickstart with a real Redis, and a table of what its limit admitted |
+//! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
+//! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
+//! | [`traffic`] | users with a pace of their own, and a report of their requests |
+//! | `logging` | log lines on standard error |
+
+mod bench;
+mod check;
+mod demo;
+pub mod limits;
+mod logging;
+mod serve;
+pub mod serving;
+pub mod traffic;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use clap::Command as Definition;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+/// Runs proxy-wasm filters from Envoy YAML, without Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about)]
+struct Arguments {
+    /// Lowest level of the log lines on standard error.
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    log_level: log::LevelFilter,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves an Envoy bootstrap file until interrupted.
+    Serve(serve::Arguments),
+    /// Checks an Envoy bootstrap file and the limiter configurations in it.
+    Check(check::Arguments),
+    /// Shows and changes limits at run time, through their Redis.
+    Limits(limits::Limits),
+    /// Runs the quickstart with a real Redis, and shows that its limit holds.
+    Demo(demo::Demo),
+    /// Measures the cost of a request with Weir, without it, and with other rate limiters.
+    #[command(disable_help_flag = true)]
+    Bench(bench::Arguments),
+}
+
+/// Runs `weir` with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    run_from(std::env::args_os())
+}
+
+/// Returns the definition of the command line: commands, options and their defaults.
+#[must_use]
+pub fn command() -> Definition {
+    Arguments::command()
+}
+
+/// Runs `weir` with these arguments, the first of which is the program's name. Ends the process if they are invalid.
+#[must_use]
+pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = Arguments::parse_from(without_separator(arguments));
+    logging::install(arguments.log_level);
+    let done = match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Limits(arguments) => limits::run(&arguments),
+        Command::Demo(demo) => demo::run(demo),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Drops a `--` right after the command: cargo passes `cargo demo -- --keep` on as `weir demo -- --keep`.
+fn without_separator(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    arguments.enumerate().filter(|(place, argument)| *place != 2 || argument != "--").map(|(_, argument)| argument)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Command {
+        Arguments::parse_from(without_separator(line.split(' ').map(OsString::from))).command
+    }
+
+    #[test]
+    fn cargos_separator_between_a_command_and_its_options_is_ignored() {
+        assert!(matches!(parsed("weir check -- a.yaml"), Command::Check(_)));
+        assert_eq!(format!("{:?}", parsed("weir demo -- --keep")), format!("{:?}", parsed("weir demo --keep")));
+        assert_eq!(format!("{:?}", parsed("weir bench -- --full")), format!("{:?}", parsed("weir bench --full")));
+    }
+}

@@ -1,0 +1,211 @@
+//! `get_property` and `set_property`: attributes of an HTTP stream.
+//!
+//! Numbers are 8 bytes, little-endian; times are nanoseconds; strings are their bytes; maps are pairs. (Envoy,
+//! "Attributes".) Envoy attributes that the harness does not support are not found.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use wasmtime::Caller;
+
+use super::memory::{Guest, Status, answer};
+use super::metadata;
+use super::pairs;
+use super::state::HostState;
+use crate::bootstrap::{Action, NodeIdentity, Route};
+use crate::http::{FilterView, Headers, Stream};
+
+pub(super) fn property(
+    mut caller: Caller<'_, HostState>,
+    path: u32,
+    path_length: u32,
+    value_at: u32,
+    length_at: u32,
+) -> wasmtime::Result<u32> {
+    let mut guest = Guest::new(&mut caller);
+    answer((|| {
+        let path = guest.read(path, path_length)?;
+        if path == b"request" || path == b"response" || path == b"filter_state" {
+            return Err(Status::SerializationFailure.into());
+        }
+        let value = find(guest.state(), &path).ok_or(Status::NotFound)?;
+        guest.give(&value, value_at, length_at)
+    })())
+}
+
+pub(super) fn set_property(
+    mut caller: Caller<'_, HostState>,
+    path: u32,
+    path_length: u32,
+    value: u32,
+    value_length: u32,
+) -> wasmtime::Result<u32> {
+    let mut guest = Guest::new(&mut caller);
+    answer((|| {
+        let (path, value) = (guest.read(path, path_length)?, guest.read(value, value_length)?);
+        let http = guest.state().http().ok_or(Status::NotFound)?;
+        http.stream.filter_state.borrow_mut().insert(own_state(&path), value);
+        Ok(())
+    })())
+}
+
+fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
+    let parts: Vec<&str> = path.split(|byte| *byte == 0).map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
+    let stream = state.http().map(|http| http.stream.as_ref());
+    let root = state.plugin();
+    match parts.as_slice() {
+        ["plugin_name"] => Some(root?.plugin.name.clone().into_bytes()),
+        ["plugin_root_id"] => Some(root?.plugin.root_id.clone().into_bytes()),
+        ["plugin_vm_id"] => Some(state.vm_id.clone().into_bytes()),
+        ["metadata"] => {
+            Some(stream.map(|stream| metadata::message(&stream.dynamic_metadata.borrow())).unwrap_or_default())
+        }
+        ["request", name @ ..] => {
+            // As in Envoy, a filter that has released the headers cannot read them.
+            let shown = view(state).is_some_and(|view| view.request_headers || view.logging);
+            let headers = stream?.request_headers.borrow();
+            request(stream?, if shown { &headers } else { &NO_HEADERS }, name)
+        }
+        ["response", name @ ..] => response(stream?, name),
+        ["source", name] => address(stream?.info.source?, name),
+        ["destination", name] => address(stream?.info.destination?, name),
+        ["upstream", name] => address(stream?.info.upstream.get()?, name),
+        ["connection_id"] | ["connection", "id"] => number(stream?.info.connection_id),
+        ["connection", "mtls"] => Some(vec![0]),
+        ["connection", "requested_server_name"] => stream.map(|_| Vec::new()),
+        ["xds", "node", rest @ ..] => node(&root?.node, rest),
+        // 0: unspecified. The supported YAML has no `traffic_direction`.
+        ["xds", "listener_direction"] => number(0),
+        ["xds", "filter_chain_name"] => stream.map(|_| Vec::new()),
+        ["xds", "route_name"] => stream?.with_route(|_, route| route.name.clone().into_bytes()),
+        ["xds", "virtual_host_name"] => stream?.with_route(|host, _| host.name.clone().into_bytes()),
+        ["xds", "cluster_name"] => {
+            let own = stream?.info.cluster.clone();
+            own.or_else(|| stream?.with_route(|_, route| cluster_of(route))?).map(String::into_bytes)
+        }
+        ["metadata", "filter_metadata", namespace, keys @ ..] => {
+            let metadata = stream?.dynamic_metadata.borrow();
+            metadata_bytes(keys.iter().try_fold(metadata.get(*namespace)?, |value, key| value.get(key))?)
+        }
+        ["filter_state", key] => stream?.filter_state.borrow().get(key.as_bytes()).cloned(),
+        _ => stream?.filter_state.borrow().get(&own_state(path)).cloned(),
+    }
+}
+
+static NO_HEADERS: Headers = Headers::new();
+
+fn view(state: &HostState) -> Option<std::cell::Ref<'_, FilterView>> {
+    let http = state.http()?;
+    std::cell::Ref::filter_map(http.stream.views.borrow(), |views| views.get(http.filter)).ok()
+}
+
+fn request(stream: &Stream, headers: &Headers, name: &[&str]) -> Option<Vec<u8>> {
+    let header = |name: &str| headers.first(name.as_bytes()).map(|value| value.to_vec());
+    let path = || headers.text(":path");
+    match name {
+        ["path"] => header(":path"),
+        ["url_path"] => Some(path()?.split('?').next()?.as_bytes().to_vec()),
+        ["query"] => Some(path()?.split_once('?').map_or("", |(_, query)| query).as_bytes().to_vec()),
+        ["host"] => header(":authority"),
+        ["scheme"] => header(":scheme"),
+        ["method"] => header(":method"),
+        ["referer"] => header("referer"),
+        ["useragent"] => header("user-agent"),
+        ["id"] => header("x-request-id"),
+        ["protocol"] => Some(stream.info.protocol.as_bytes().to_vec()),
+        ["headers", name] => headers.joined(name.as_bytes()),
+        ["headers"] => Some(as_pairs(headers)),
+        ["time"] => number(nanos(stream.info.started)),
+        ["duration"] if stream.info.ended.get() => {
+            number(u64::try_from(stream.info.started.elapsed().ok()?.as_nanos()).ok()?)
+        }
+        ["size"] => {
+            let declared = headers.text("content-length").and_then(|length| length.parse().ok());
+            number(declared.unwrap_or_else(|| stream.info.request_bytes.get()))
+        }
+        ["total_size"] => number(stream.info.request_bytes.get() + headers.byte_size() as u64),
+        _ => None,
+    }
+}
+
+fn response(stream: &Stream, name: &[&str]) -> Option<Vec<u8>> {
+    let headers = stream.response_headers.borrow();
+    let headers = headers.as_ref();
+    match name {
+        ["code"] => number(headers?.text(":status")?.parse().ok()?),
+        ["code_details"] => {
+            let details = stream.info.response_details.borrow();
+            (!details.is_empty()).then(|| details.clone().into_bytes())
+        }
+        ["headers", name] => headers?.joined(name.as_bytes()),
+        ["headers"] => Some(as_pairs(headers?)),
+        ["trailers", name] => stream.response_trailers.borrow().as_ref()?.joined(name.as_bytes()),
+        ["trailers"] => Some(as_pairs(stream.response_trailers.borrow().as_ref()?)),
+        ["grpc_status"] => {
+            let trailers = stream.response_trailers.borrow();
+            let status = trailers.as_ref().and_then(|trailers| trailers.text("grpc-status"));
+            number(status.or_else(|| headers?.text("grpc-status"))?.parse().ok()?)
+        }
+        ["size"] => number(stream.info.response_bytes.get()),
+        ["total_size"] => number(stream.info.response_bytes.get() + headers.map_or(0, Headers::byte_size) as u64),
+        ["flags"] => number(0),
+        _ => None,
+    }
+}
+
+fn address(address: SocketAddr, name: &str) -> Option<Vec<u8>> {
+    match name {
+        "address" => Some(address.to_string().into_bytes()),
+        "port" => number(u64::from(address.port())),
+        _ => None,
+    }
+}
+
+fn node(node: &NodeIdentity, name: &[&str]) -> Option<Vec<u8>> {
+    match name {
+        ["id"] => Some(node.id.clone().into_bytes()),
+        ["cluster"] => Some(node.cluster.clone().into_bytes()),
+        ["metadata", keys @ ..] => {
+            let value = keys.iter().try_fold(&node.metadata, |value, key| value.get(key))?;
+            metadata_bytes(value)
+        }
+        _ => None,
+    }
+}
+
+/// Returns the bytes of a scalar, without its type: only the message of all metadata has types.
+///
+/// `None` for lists and objects: Envoy encodes them differently from one request to the next.
+fn metadata_bytes(value: &serde_json::Value) -> Option<Vec<u8>> {
+    match value {
+        serde_json::Value::String(text) => Some(text.clone().into_bytes()),
+        serde_json::Value::Bool(flag) => Some(vec![u8::from(*flag)]),
+        serde_json::Value::Number(number) => Some(number.as_f64()?.to_le_bytes().to_vec()),
+        _ => None,
+    }
+}
+
+/// Returns Envoy's key for filter state that wasm filters set.
+fn own_state(path: &[u8]) -> Vec<u8> {
+    [b"wasm.", path].concat()
+}
+
+fn cluster_of(route: &Route) -> Option<String> {
+    match &route.action {
+        Action::Cluster { cluster, .. } => Some(cluster.clone()),
+        Action::Direct(_) => None,
+    }
+}
+
+fn as_pairs(headers: &Headers) -> Vec<u8> {
+    let entries: Vec<_> = headers.iter().collect();
+    pairs::encode(entries.iter().map(|(name, value)| (*name, *value)))
+}
+
+fn number(value: u64) -> Option<Vec<u8>> {
+    Some(value.to_le_bytes().to_vec())
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,161 @@
+//! Header map as filters see it: ordered, with lower-case names, pseudo-headers, and values of any bytes.
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// Headers, trailers or gRPC metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Headers {
+    entries: Vec<(Bytes, Bytes)>,
+}
+
+impl Headers {
+    /// Returns an empty map.
+    #[must_use]
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    /// Returns the first value of a name; names are compared case-insensitively.
+    #[must_use]
+    pub(crate) fn first(&self, name: &[u8]) -> Option<&Bytes> {
+        self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Returns all values of a name, joined with commas; `None` if there is none.
+    #[must_use]
+    pub(crate) fn joined(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let values: Vec<&[u8]> = self
+            .entries
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_ref())
+            .collect();
+        if values.is_empty() { None } else { Some(values.join(&b","[..])) }
+    }
+
+    /// Returns the first value of a name if it is UTF-8.
+    #[must_use]
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.first(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Appends a value; other values of the name stay.
+    pub(crate) fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.entries.push((lower_case(name.into()), value.into()));
+    }
+
+    /// Sets the only value of a name, at the position of its first value, or at the end.
+    pub(crate) fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        let name = lower_case(name.into());
+        let value = value.into();
+        match self.entries.iter().position(|(key, _)| *key == name) {
+            Some(first) => {
+                let mut index = 0;
+                self.entries.retain(|(key, _)| {
+                    index += 1;
+                    index - 1 <= first || *key != name
+                });
+                if let Some(entry) = self.entries.get_mut(first) {
+                    entry.1 = value;
+                }
+            }
+            None => self.entries.push((name, value)),
+        }
+    }
+
+    /// Removes every value of a name.
+    pub(crate) fn remove(&mut self, name: &[u8]) {
+        self.entries.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+    }
+
+    /// Returns every entry, in order.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, &Bytes)> {
+        self.entries.iter().map(|(key, value)| (key, value))
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the map has no entries.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Total size of all names and values in bytes.
+    #[must_use]
+    pub(crate) fn byte_size(&self) -> usize {
+        self.entries.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// Whether the content type is gRPC: `application/grpc`, alone or with a `+` suffix.
+    #[must_use]
+    pub(crate) fn is_grpc(&self) -> bool {
+        let rest = self.first(b"content-type").and_then(|value| value.strip_prefix(b"application/grpc"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'+'))
+    }
+
+    /// Appends the entries of a hyper header map.
+    pub(crate) fn extend_from(&mut self, map: &HeaderMap) {
+        for (name, value) in map {
+            self.entries
+                .push((Bytes::copy_from_slice(name.as_str().as_bytes()), Bytes::copy_from_slice(value.as_bytes())));
+        }
+    }
+
+    /// Converts to a hyper header map, without pseudo-headers and without headers that are invalid in HTTP.
+    pub(crate) fn to_http(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.entries.len());
+        for (name, value) in self.entries.iter().filter(|(name, _)| name.first() != Some(&b':')) {
+            match (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value.clone())) {
+                (Ok(name), Ok(value)) => {
+                    map.append(name, value);
+                }
+                _ => {
+                    log::warn!(target: "http", "dropped a header that cannot be sent: {:?}", String::from_utf8_lossy(name))
+                }
+            }
+        }
+        map
+    }
+}
+
+impl<N: Into<Bytes>, V: Into<Bytes>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in pairs {
+            headers.add(name, value);
+        }
+        headers
+    }
+}
+
+fn lower_case(name: Bytes) -> Bytes {
+    if name.iter().any(u8::is_ascii_uppercase) { Bytes::from(name.to_ascii_lowercase()) } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_header_replaces_all_its_values_where_the_first_stood() {
+        let mut headers: Headers = [("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
+        headers.set("A", "9");
+        assert_eq!(headers, [("a", "9"), ("b", "2")].into_iter().collect());
+        headers.set("c", "4");
+        assert_eq!(headers.text("C"), Some("4"));
+    }
+
+    #[test]
+    fn names_are_compared_in_any_case() {
+        let mut headers: Headers = [("X-User", "alice")].into_iter().collect();
+        assert_eq!(headers.text("x-uSER"), Some("alice"));
+        headers.remove(b"X-USER");
+        assert!(headers.is_empty());
+    }
+}

@@ -1,0 +1,12 @@
+//! HTTP streams as filters see them: headers, the state that the filters of a stream share, and local replies.
+//!
+//! Everything else in this crate uses these types and none of them uses wasm: `abi` shows a stream to modules, `native`
+//! to Envoy's own filters, `vm` runs its filter chain, `server` and `upstream` move its bytes.
+
+mod headers;
+pub(crate) mod local_reply;
+mod stream;
+
+pub(crate) use headers::Headers;
+pub(crate) use local_reply::LocalReply;
+pub(crate) use stream::{Direction, FilterView, Stream, StreamControl, StreamInfo};

@@ -1,0 +1,110 @@
+//! HTTP stream: the state that its filters share, and the trait through which their effects reach the filter chain.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::BytesMut;
+
+use super::{Headers, LocalReply};
+use crate::bootstrap::{Route, RouteTable, VirtualHost};
+
+/// Direction of an HTTP message: request (downstream to upstream) or response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Request = 0,
+    Response = 1,
+}
+
+/// State of one HTTP stream, shared by all its filters.
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub(crate) request_headers: RefCell<Headers>,
+    pub(crate) request_trailers: RefCell<Option<Headers>>,
+    pub(crate) response_headers: RefCell<Option<Headers>>,
+    pub(crate) response_trailers: RefCell<Option<Headers>>,
+    /// Views of the filters, in request order.
+    pub(crate) views: RefCell<Vec<FilterView>>,
+    /// Filter state by key, as plain bytes; keys set by wasm filters begin with `wasm.`.
+    pub(crate) filter_state: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
+    /// Dynamic metadata: one object for each namespace.
+    pub(crate) dynamic_metadata: RefCell<BTreeMap<String, serde_json::Value>>,
+    pub(crate) info: StreamInfo,
+}
+
+impl Stream {
+    /// Passes the route that matches the current request headers to `show`; `None` if no route matches.
+    ///
+    /// The route is looked up on each call: Envoy clears its cached route when the headers change.
+    pub(crate) fn with_route<T>(&self, show: impl FnOnce(&VirtualHost, &Route) -> T) -> Option<T> {
+        let headers = self.request_headers.borrow();
+        let routes = self.info.routes.as_ref()?;
+        let (host, route) = routes.find(headers.text(":authority").unwrap_or(""), headers.text(":path")?)?;
+        Some(show(host, route))
+    }
+}
+
+/// Maps and bodies open to one filter. A map is open from its callback until the filter releases it, as in Envoy.
+#[derive(Default)]
+pub(crate) struct FilterView {
+    pub(crate) request_headers: bool,
+    pub(crate) request_trailers: bool,
+    pub(crate) response_headers: bool,
+    pub(crate) response_trailers: bool,
+    /// Whether `proxy_on_log` is running: the filter can then read every map, and change none.
+    pub(crate) logging: bool,
+    /// Body that the filter can read, by [`Direction`]: the current chunk, or all bytes that the filter holds.
+    pub(crate) bodies: [BytesMut; 2],
+}
+
+/// Attributes of an HTTP stream, readable as properties.
+pub(crate) struct StreamInfo {
+    /// Downstream address: of the connection, or with port 0 from `x-forwarded-for`, if the listener trusts it.
+    pub(crate) source: Option<SocketAddr>,
+    pub(crate) destination: Option<SocketAddr>,
+    pub(crate) connection_id: u64,
+    pub(crate) started: SystemTime,
+    pub(crate) protocol: &'static str,
+    pub(crate) routes: Option<Arc<RouteTable>>,
+    /// Cluster of an upstream filter chain; `None` in a listener's chain.
+    pub(crate) cluster: Option<String>,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) response_bytes: Cell<u64>,
+    pub(crate) response_details: RefCell<String>,
+    pub(crate) upstream: Cell<Option<SocketAddr>>,
+    /// Whether the stream has ended.
+    pub(crate) ended: Cell<bool>,
+}
+
+impl Default for StreamInfo {
+    fn default() -> Self {
+        Self {
+            source: None,
+            destination: None,
+            connection_id: 0,
+            started: SystemTime::now(),
+            protocol: "HTTP/1.1",
+            routes: None,
+            cluster: None,
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            response_details: RefCell::new(String::new()),
+            upstream: Cell::new(None),
+            ended: Cell::new(false),
+        }
+    }
+}
+
+/// Filter chain of an HTTP stream, as seen by the effects of its filters.
+pub(crate) trait StreamControl {
+    /// Resumes a direction that the filter paused.
+    fn resume(&self, filter: usize, direction: Direction);
+    /// Sends a filter's local reply; later replies of the same filter are ignored.
+    fn local_reply(&self, filter: usize, reply: LocalReply);
+    /// Resets the stream without a response.
+    fn reset(&self);
+    /// Removes the filter from the stream after a failure of its VM, or ends the stream, by the failure policy.
+    fn vm_failed(&self, filter: usize);
+}

@@ -1,0 +1,36 @@
+//! Proxy-wasm 0.2.1 host that serves HTTP from Envoy's own YAML, without Envoy.
+//!
+//! [`Bootstrap`] parses the file and refuses unsupported fields by name. [`Host`] serves the bootstrap: hyper for
+//! downstream and upstream, filters on wasmtime, one VM for each worker. The host follows Envoy's behaviour at the ABI,
+//! with Envoy's limits and errors, so that a filter cannot distinguish the hosts.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`bootstrap`] | parser of Envoy's YAML into validated types |
+//! | [`scenario`] | a bootstrap file with changed addresses |
+//! | `http` | streams as filters see them: headers, shared state, local replies |
+//! | `access_log` | format strings and their values for a stream; the writer |
+//! | `native` | Envoy's HTTP filters whose results limits can use as keys |
+//! | `abi` | host functions imported by modules: they record effects and perform none |
+//! | `vm` | modules, VMs, plugins and their failures, the filter chain |
+//! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
+//! | `server` | workers, listeners, and downstream streams |
+//! | `stats`, `admin` | counters of the host and of its modules, and the listener that shows them |
+
+mod abi;
+mod access_log;
+mod admin;
+pub mod bootstrap;
+mod http;
+mod native;
+pub mod scenario;
+mod server;
+mod stats;
+mod upstream;
+mod vm;
+
+pub use abi::pairs::encode as encode_pairs;
+pub use bootstrap::{Bootstrap, BootstrapError};
+pub use server::{Host, HostError, HostOptions, Running};
+pub use stats::Stats;
+pub use vm::VmError;

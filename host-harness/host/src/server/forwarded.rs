@@ -1,0 +1,161 @@
+//! Header manipulation by the connection manager, before the first filter.
+//!
+//! Adds pseudo-headers, `x-forwarded-for`, `x-forwarded-proto` and a request id, removes hop-by-hop headers, and finds
+//! the downstream address. (Envoy, "HTTP header manipulation", "x-forwarded-for".)
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::Version;
+use hyper::http::request::Parts;
+
+use super::path::{Normalized, normalize};
+use crate::bootstrap::Listener;
+use crate::http::Headers;
+
+const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// Request as the first filter sees it.
+pub(crate) struct Received {
+    pub(crate) headers: Headers,
+    /// Downstream address; port 0 if it is from `x-forwarded-for`.
+    pub(crate) client: SocketAddr,
+    pub(crate) protocol: &'static str,
+    /// Response sent before the first filter: 307 with this path, or 400 without a path; `None`: the request continues.
+    pub(crate) answered: Option<Option<String>>,
+}
+
+/// Returns the request for the first filter; `None` for a request without a host, which gets a 400, as in Envoy.
+pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> Option<Received> {
+    let host = parts.headers.get(hyper::header::HOST).map(|value| value.as_bytes().to_vec());
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()).or(host)?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let (path, answered) = match normalize(path, listener.path_normalization) {
+        Normalized::Forward(path) => (path, None),
+        Normalized::Redirect(path) => (path.clone(), Some(Some(path))),
+        Normalized::Reject => (path.to_owned(), Some(None)),
+    };
+    let mut headers = Headers::new();
+    headers.add(":authority", authority);
+    headers.add(":path", path);
+    headers.add(":method", parts.method.as_str().to_owned());
+    headers.add(":scheme", parts.uri.scheme_str().unwrap_or("http").to_owned());
+    headers.extend_from(&parts.headers);
+    headers.remove(b"host");
+    for name in HOP_BY_HOP {
+        headers.remove(name.as_bytes());
+    }
+    if headers.first(b"te").is_some_and(|value| value.as_ref() != b"trailers") {
+        headers.remove(b"te");
+    }
+
+    let client = client(listener, &headers, peer);
+    if listener.use_remote_address && !listener.skip_xff_append {
+        let known = headers.text("x-forwarded-for").map(|known| format!("{known},"));
+        headers.set("x-forwarded-for", format!("{}{}", known.unwrap_or_default(), peer.ip()));
+    }
+    if listener.use_remote_address || headers.first(b"x-forwarded-proto").is_none() {
+        headers.set("x-forwarded-proto", "http");
+    }
+    if listener.generate_request_id
+        && headers.first(b"x-request-id").is_none()
+        && let Some(id) = request_id()
+    {
+        headers.add("x-request-id", id);
+    }
+    let protocol = match parts.version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    };
+    // A gRPC client follows no redirect: the request gets a 400.
+    let answered = answered.map(|path| path.filter(|_| !headers.is_grpc()));
+    Some(Received { headers, client, protocol, answered })
+}
+
+/// Returns the address that the outermost trusted proxy saw: an `x-forwarded-for` entry, or else the peer.
+fn client(listener: &Listener, headers: &Headers, peer: SocketAddr) -> SocketAddr {
+    let trusted = listener.xff_num_trusted_hops as usize;
+    let from_right = match (listener.use_remote_address, trusted) {
+        (true, 0) => return peer,
+        (true, hops) => hops - 1,
+        (false, hops) => hops,
+    };
+    let forwarded: Vec<String> = headers
+        .iter()
+        .filter(|(name, _)| name.as_ref() == b"x-forwarded-for")
+        .flat_map(|(_, value)| {
+            String::from_utf8_lossy(value).split(',').map(|hop| hop.trim().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    let hop = forwarded.iter().rev().nth(from_right).and_then(|hop| hop.parse::<IpAddr>().ok());
+    hop.map_or(peer, |address| SocketAddr::new(address, 0))
+}
+
+/// Returns a random UUID.
+fn request_id() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    let number = u128::from_be_bytes(bytes);
+    // Version 4, variant 10.
+    let number = number & !(0xf << 76) | 0x4 << 76;
+    let number = number & !(0x3 << 62) | 0x2 << 62;
+    let hex = format!("{number:032x}");
+    Some(format!("{}-{}-{}-{}-{}", hex.get(..8)?, hex.get(8..12)?, hex.get(12..16)?, hex.get(16..20)?, hex.get(20..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootstrap::{PathNormalization, RouteTable};
+
+    fn listener(use_remote_address: bool, hops: u32) -> Listener {
+        Listener {
+            name: "ingress".to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            stat_prefix: "ingress".to_owned(),
+            use_remote_address,
+            xff_num_trusted_hops: hops,
+            skip_xff_append: false,
+            generate_request_id: true,
+            path_normalization: PathNormalization::default(),
+            routes: RouteTable::default(),
+            access_log: Vec::new(),
+            buffer_limit: 1 << 20,
+            filters: Vec::new(),
+        }
+    }
+
+    fn received(listener: &Listener, forwarded: &str) -> Received {
+        let request = hyper::Request::get("http://shop/cart?x=1").header("X-Forwarded-For", forwarded);
+        let (parts, ()) = request.header("Connection", "close").body(()).unwrap().into_parts();
+        receive(&parts, listener, SocketAddr::from(([10, 0, 0, 9], 4711))).unwrap()
+    }
+
+    #[test]
+    fn the_downstream_address_is_the_rightmost_hop_before_the_trusted_proxies() {
+        let client = |edge, hops| received(&listener(edge, hops), "1.1.1.1, 2.2.2.2,3.3.3.3").client.to_string();
+        assert_eq!(client(true, 0), "10.0.0.9:4711");
+        assert_eq!(client(true, 1), "3.3.3.3:0");
+        assert_eq!(client(true, 2), "2.2.2.2:0");
+        assert_eq!(client(false, 0), "3.3.3.3:0");
+        assert_eq!(client(false, 2), "1.1.1.1:0");
+        assert_eq!(client(true, 9), "10.0.0.9:4711");
+        assert_eq!(received(&listener(false, 0), "no address").client.to_string(), "10.0.0.9:4711");
+    }
+
+    #[test]
+    fn an_edge_proxy_appends_its_peer_to_x_forwarded_for() {
+        assert_eq!(received(&listener(true, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1,10.0.0.9"));
+        assert_eq!(received(&listener(false, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1"));
+    }
+
+    #[test]
+    fn a_request_gets_pseudo_headers_and_an_id_and_loses_connection_headers() {
+        let headers = received(&listener(false, 0), "").headers;
+        let pseudo = [":authority", ":path", ":method", ":scheme"].map(|name| headers.text(name).unwrap_or("?"));
+        assert_eq!(pseudo, ["shop", "/cart?x=1", "GET", "http"]);
+        assert_eq!(headers.text("connection"), None);
+        let id = headers.text("x-request-id").unwrap();
+        assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "{id}");
+    }
+}

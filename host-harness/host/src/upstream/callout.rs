@@ -1,0 +1,153 @@
+//! HTTP callouts of modules: one request, one buffered response.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::task::AbortHandle;
+
+use super::{Broken, Cluster, ResponseSink, UpstreamRequest};
+use crate::abi::state::CalloutResponse;
+use crate::http::local_reply::render;
+use crate::http::{Headers, LocalReply};
+use crate::vm::Vm;
+
+/// Running callout.
+pub(crate) struct Callout {
+    vm: Weak<Vm>,
+    root: u32,
+    token: u32,
+    request_headers: Headers,
+    headers: RefCell<Option<Headers>>,
+    body: RefCell<BytesMut>,
+    request: RefCell<Option<Rc<UpstreamRequest>>>,
+    timer: RefCell<Option<AbortHandle>>,
+    over: Cell<bool>,
+    on_end: Box<dyn Fn()>,
+}
+
+/// Request of a callout.
+pub(crate) struct Message {
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Headers,
+    /// Timeout in milliseconds; 0: none, as in Envoy.
+    pub(crate) timeout: u32,
+}
+
+impl Callout {
+    /// Sends the request. `on_end` is called before the callback that ends the callout; a cancelled callout skips it.
+    pub(crate) fn start(
+        vm: &Rc<Vm>,
+        root: u32,
+        token: u32,
+        cluster: &Rc<Cluster>,
+        message: Message,
+        on_end: Box<dyn Fn()>,
+    ) -> Rc<Self> {
+        let callout = Rc::new(Self {
+            vm: Rc::downgrade(vm),
+            root,
+            token,
+            request_headers: message.headers.clone(),
+            headers: RefCell::default(),
+            body: RefCell::default(),
+            request: RefCell::default(),
+            timer: RefCell::default(),
+            over: Cell::new(false),
+            on_end,
+        });
+        let mut headers = message.headers;
+        if headers.first(b":scheme").is_none() {
+            headers.add(":scheme", "http");
+        }
+        let (body, trailers) = (message.body, message.trailers);
+        let request =
+            UpstreamRequest::start(cluster, headers, body.is_empty() && trailers.is_empty(), callout.clone(), None);
+        if !body.is_empty() {
+            request.data(body, trailers.is_empty());
+        }
+        if !trailers.is_empty() {
+            request.trailers(trailers);
+        }
+        callout.request.replace(Some(request));
+        if message.timeout > 0 {
+            let waiting = callout.clone();
+            let timer = tokio::task::spawn_local(async move {
+                tokio::time::sleep(Duration::from_millis(u64::from(message.timeout))).await;
+                waiting.timer.take();
+                waiting.time_out();
+            });
+            callout.timer.replace(Some(timer.abort_handle()));
+        }
+        callout
+    }
+
+    /// Cancels the callout without a callback, because its VM has ended.
+    pub(crate) fn cancel(&self) {
+        self.over.set(true);
+        self.release();
+    }
+
+    /// Ends the callout with a 504 response, as Envoy's router does.
+    fn time_out(&self) {
+        let reply =
+            LocalReply { status: 504, body: Bytes::from_static(b"upstream request timeout"), ..LocalReply::default() };
+        let (headers, body) = render(reply, &self.request_headers);
+        self.end(Some(CalloutResponse { headers, body, trailers: Headers::new() }));
+    }
+
+    fn whole(&self, trailers: Headers) {
+        let headers = self.headers.take().unwrap_or_default();
+        self.end(Some(CalloutResponse { headers, body: self.body.take().freeze(), trailers }));
+    }
+
+    fn end(&self, response: Option<CalloutResponse>) {
+        if self.over.replace(true) {
+            return;
+        }
+        self.release();
+        (self.on_end)();
+        if let Some(vm) = self.vm.upgrade() {
+            vm.on_http_call_response(self.root, self.token, response);
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    fn release(&self) {
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        if let Some(request) = self.request.take() {
+            request.cancel();
+        }
+    }
+}
+
+impl ResponseSink for Callout {
+    fn headers(&self, headers: Headers, end: bool) {
+        self.headers.replace(Some(headers));
+        if end {
+            self.whole(Headers::new());
+        }
+    }
+
+    fn data(&self, data: Bytes, end: bool) {
+        self.body.borrow_mut().extend_from_slice(&data);
+        if end {
+            self.whole(Headers::new());
+        }
+    }
+
+    fn trailers(&self, trailers: Headers) {
+        self.whole(trailers);
+    }
+
+    fn broken(&self, _why: Broken) {
+        self.end(None);
+    }
+}

@@ -1,0 +1,184 @@
+//! Requests to HTTP/1 and HTTP/2 endpoints.
+
+use std::future::pending;
+use std::rc::Rc;
+
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use hyper::{Method, Request, Response, Uri};
+
+use super::{Broken, Cluster, UpstreamRequest};
+use crate::bootstrap::Protocol;
+use crate::http::{Direction, Headers, LocalReply, Stream};
+use crate::server::body::{BodySender, ChannelBody, channel};
+use crate::vm::chain::Output;
+
+pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream: Option<Rc<Stream>>) {
+    let chain = &request.chain;
+    let end = loop {
+        if chain.is_replied() || chain.is_reset() {
+            return;
+        }
+        match chain.take(Direction::Request) {
+            Some(Output::Headers(end)) => break end,
+            Some(_) => {}
+            None => chain.changed().await,
+        }
+    };
+    let (sender, body) = channel(end);
+    let Some(message) = message(&chain.stream.request_headers.borrow(), body, cluster.config.protocol) else {
+        let body = "the request cannot be sent upstream".into();
+        return chain.reply(LocalReply { status: 400, body, ..LocalReply::default() });
+    };
+    let exchange = exchange(request, cluster, message, downstream);
+    let sending = async {
+        send_body(request, sender).await;
+        pending::<()>().await;
+    };
+    // Passes on response output that filters release, and local replies, while the request is running.
+    let watching = async {
+        while request.is_wanted() && !chain.is_replied() && !chain.is_reset() {
+            chain.changed_in(Direction::Response).await;
+            request.flush();
+        }
+    };
+    tokio::select! {
+        () = exchange => {}
+        () = sending => {}
+        () = watching => {}
+    }
+    while request.is_wanted() && chain.holds_response() && !chain.is_reset() && !chain.is_replied() {
+        request.flush();
+        chain.changed_in(Direction::Response).await;
+    }
+}
+
+async fn exchange(
+    request: &UpstreamRequest,
+    cluster: &Cluster,
+    mut message: Request<ChannelBody>,
+    downstream: Option<Rc<Stream>>,
+) {
+    let Some(endpoint) = cluster.endpoint() else {
+        return request.unreachable(&std::io::ErrorKind::AddrNotAvailable.into());
+    };
+    let mut fresh = false;
+    let (mut connection, address, response) = loop {
+        let (mut connection, address) = match cluster.connection(endpoint, fresh).await {
+            Ok(connected) => connected,
+            Err(error) => return request.unreachable(&error),
+        };
+        request.chain.stream.info.upstream.set(Some(address));
+        if let Some(downstream) = &downstream {
+            downstream.info.upstream.set(Some(address));
+        }
+        match connection.send(message).await {
+            Ok(response) => break (connection, address, response),
+            // The endpoint has closed an idle connection and nothing was sent: one retry on a new connection.
+            Err(unanswered) if !fresh && unanswered.request.is_some() => {
+                let Some(unsent) = unanswered.request else { return };
+                message = unsent;
+                fresh = true;
+            }
+            Err(unanswered) => {
+                log::debug!(target: "upstream", "cluster `{}`: no response: {}", cluster.name(), unanswered.error);
+                return request.unreachable(&std::io::ErrorKind::ConnectionReset.into());
+            }
+        }
+    };
+    if receive(request, response).await
+        && let super::pool::Connection::Http1(sender) = &mut connection
+    {
+        // The connection is ready for another request once the codec has seen the end of the response.
+        if sender.ready().await.is_ok() {
+            cluster.give_back(endpoint, connection, address);
+        }
+    }
+}
+
+/// Passes a response into the upstream filters; returns whether it was complete.
+async fn receive(request: &UpstreamRequest, response: Response<Incoming>) -> bool {
+    let chain = &request.chain;
+    let (parts, mut body) = response.into_parts();
+    let mut headers: Headers = [(":status", parts.status.as_str().to_owned())].into_iter().collect();
+    headers.extend_from(&parts.headers);
+    for hop in ["connection", "keep-alive", "transfer-encoding"] {
+        headers.remove(hop.as_bytes());
+    }
+    let mut ended = hyper::body::Body::is_end_stream(&body);
+    chain.response_headers(headers, ended);
+    request.flush();
+    while !ended {
+        while let Some(backlog) = request.backlog() {
+            backlog.drained().await;
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    ended = hyper::body::Body::is_end_stream(&body);
+                    chain.response_data(data, ended);
+                }
+                Err(frame) => {
+                    let mut trailers = Headers::new();
+                    if let Ok(map) = frame.into_trailers() {
+                        trailers.extend_from(&map);
+                    }
+                    ended = true;
+                    chain.response_trailers(trailers);
+                }
+            },
+            Some(Err(error)) => {
+                log::debug!(target: "upstream", "an upstream response ended early: {error}");
+                request.flush();
+                request.broken(Broken::Connection);
+                return false;
+            }
+            None => {
+                ended = true;
+                chain.response_data(bytes::Bytes::new(), true);
+            }
+        }
+        request.flush();
+    }
+    true
+}
+
+async fn send_body(request: &UpstreamRequest, sender: BodySender) {
+    let chain = &request.chain;
+    loop {
+        while let Some(output) = chain.take(Direction::Request) {
+            let (frame, end) = match output {
+                Output::Headers(_) => continue,
+                Output::Data(data, end) => (Frame::data(data), end),
+                Output::Trailers => {
+                    let trailers = chain.stream.request_trailers.borrow().clone().unwrap_or_default();
+                    (Frame::trailers(trailers.to_http()), true)
+                }
+            };
+            if sender.send(frame).await.is_err() || end {
+                return;
+            }
+        }
+        chain.changed_in(Direction::Request).await;
+    }
+}
+
+/// Returns the hyper request; `None` if the headers are not a valid HTTP request.
+fn message(headers: &Headers, body: ChannelBody, protocol: Protocol) -> Option<Request<ChannelBody>> {
+    let method = Method::from_bytes(headers.first(b":method")?).ok()?;
+    let path = headers.text(":path")?;
+    let authority = headers.text(":authority").unwrap_or("");
+    let mut map = headers.to_http();
+    let uri = match protocol {
+        Protocol::Http2 => Uri::builder().scheme("http").authority(authority).path_and_query(path).build().ok()?,
+        Protocol::Http1 | Protocol::Tcp => {
+            map.insert(hyper::header::HOST, authority.parse().ok()?);
+            path.parse().ok()?
+        }
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = map;
+    Some(request)
+}

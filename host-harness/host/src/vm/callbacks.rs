@@ -1,0 +1,115 @@
+//! Callbacks into a VM, each with the data that the module can read during it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::instance::{Called, Vm, VmFailed};
+use crate::abi::state::CalloutResponse;
+use crate::http::{Direction, Headers};
+
+/// Status `BrokenConnection` of proxy-wasm.
+const BROKEN_CONNECTION: u32 = 11;
+
+impl Vm {
+    pub(crate) fn on_headers(
+        self: &Rc<Self>,
+        context: u32,
+        direction: Direction,
+        count: usize,
+        end: bool,
+    ) -> Result<Called<u32>, VmFailed> {
+        let [request, response] = &self.exports.headers;
+        let export = if direction == Direction::Request { request } else { response };
+        self.ask(context, export, (context, count as u32, u32::from(end)), 0)
+    }
+
+    pub(crate) fn on_body(
+        self: &Rc<Self>,
+        context: u32,
+        direction: Direction,
+        size: usize,
+        end: bool,
+    ) -> Result<Called<u32>, VmFailed> {
+        let [request, response] = &self.exports.body;
+        let export = if direction == Direction::Request { request } else { response };
+        self.ask(context, export, (context, size as u32, u32::from(end)), 0)
+    }
+
+    pub(crate) fn on_trailers(
+        self: &Rc<Self>,
+        context: u32,
+        direction: Direction,
+        count: usize,
+    ) -> Result<Called<u32>, VmFailed> {
+        let [request, response] = &self.exports.trailers;
+        let export = if direction == Direction::Request { request } else { response };
+        self.ask(context, export, (context, count as u32), 0)
+    }
+
+    pub(crate) fn on_tick(self: &Rc<Self>, root: u32) -> Result<(), VmFailed> {
+        self.notify(root, &self.exports.tick, root)
+    }
+
+    pub(crate) fn on_queue_ready(self: &Rc<Self>, root: u32, queue: u32) {
+        let _ = self.notify(root, &self.exports.queue_ready, (root, queue));
+    }
+
+    /// Delivers the response of a callout; `None` if the callout was reset before its response was complete.
+    pub(crate) fn on_http_call_response(self: &Rc<Self>, root: u32, token: u32, response: Option<CalloutResponse>) {
+        let known = self.with_root(root, |root| {
+            let known = root.calls.remove(&token);
+            root.status = if response.is_some() { (0, String::new()) } else { (BROKEN_CONNECTION, "reset".to_owned()) };
+            root.response = response;
+            let count = |headers: &Headers| headers.len() as u32;
+            let shown = root.response.as_ref();
+            let sizes = shown.map(|shown| (count(&shown.headers), shown.body.len() as u32, count(&shown.trailers)));
+            known.then(|| sizes.unwrap_or_default())
+        });
+        if let Some(Some((headers, body, trailers))) = known {
+            let arguments = (root, token, headers, body, trailers);
+            let _ = self.notify(root, &self.exports.http_call_response, arguments);
+        }
+        self.with_root(root, |root| root.response = None);
+    }
+
+    pub(crate) fn on_grpc_initial_metadata(self: &Rc<Self>, root: u32, token: u32, metadata: Headers) {
+        let count = metadata.len() as u32;
+        self.with_root(root, |root| root.grpc.initial = Some(metadata));
+        let _ = self.notify(root, &self.exports.grpc_initial_metadata, (root, token, count));
+        self.with_root(root, |root| root.grpc.initial = None);
+    }
+
+    pub(crate) fn on_grpc_receive(self: &Rc<Self>, root: u32, token: u32, message: Bytes) {
+        let size = message.len() as u32;
+        self.with_root(root, |root| root.grpc.message = message);
+        let _ = self.notify(root, &self.exports.grpc_receive, (root, token, size));
+        self.with_root(root, |root| root.grpc.message = Bytes::new());
+    }
+
+    pub(crate) fn on_grpc_trailing_metadata(self: &Rc<Self>, root: u32, token: u32, metadata: Headers) {
+        let count = metadata.len() as u32;
+        self.with_root(root, |root| root.grpc.trailing = Some(metadata));
+        let _ = self.notify(root, &self.exports.grpc_trailing_metadata, (root, token, count));
+        self.with_root(root, |root| root.grpc.trailing = None);
+    }
+
+    /// Delivers the upstream's close of a gRPC stream or call.
+    ///
+    /// The handle of a stream lasts until the module closes its side too, as in Envoy.
+    pub(crate) fn on_grpc_close(self: &Rc<Self>, root: u32, token: u32, status: u32, message: &str) {
+        self.with_root(root, |root| {
+            root.status = (status, message.to_owned());
+            if let Some(handle) = root.streams.get_mut(&token) {
+                handle.remote_closed = true;
+            }
+        });
+        let _ = self.notify(root, &self.exports.grpc_close, (root, token, status));
+        self.with_root(root, |root| {
+            root.status.1.clear();
+            if root.streams.get(&token).is_some_and(|handle| handle.local_closed || handle.unary) {
+                root.streams.remove(&token);
+            }
+        });
+    }
+}

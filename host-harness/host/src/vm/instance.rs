@@ -1,0 +1,349 @@
+//! VM: an instance of a module, and the calls into it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::{Linker, Store, WasmParams, WasmResults};
+
+use super::exports::{Export, Exports};
+use super::{Modules, VmError};
+use crate::abi::shared::{QueueInbox, Shared};
+use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
+use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
+use crate::http::{Stream, StreamControl};
+
+/// Fuel for one callback: more than any callback can spend.
+const FUEL: u64 = u64::MAX / 2;
+
+/// Receiver of the effects that modules request.
+pub(crate) trait EffectSink {
+    /// Performs the effects of one call into the VM, in order.
+    fn perform(&self, vm: &Rc<Vm>, effects: Vec<Effect>);
+    /// Handles the trap of a VM, which runs no more; `streams` are the HTTP streams with a filter in the VM.
+    fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>);
+}
+
+/// HTTP stream with a filter in a VM that has trapped.
+pub(crate) struct OrphanedStream {
+    pub(crate) control: Weak<dyn StreamControl>,
+    pub(crate) filter: usize,
+}
+
+/// Inputs for the VMs of one worker.
+pub(crate) struct VmSetup {
+    pub(crate) modules: Arc<Modules>,
+    pub(crate) linker: Linker<HostState>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: Arc<NodeIdentity>,
+    pub(crate) clusters: Rc<HashSet<String>>,
+    pub(crate) inbox: Option<tokio::sync::mpsc::UnboundedSender<crate::abi::shared::QueueReady>>,
+    /// Receiver of effects; `None` in a setup that only validates.
+    pub(crate) effects: Option<Weak<dyn EffectSink>>,
+}
+
+pub(crate) struct Vm {
+    /// Serial number, unique in the process.
+    pub(crate) serial: u64,
+    path: PathBuf,
+    store: RefCell<Store<HostState>>,
+    pub(super) exports: Exports,
+    failed: Cell<bool>,
+    /// Whether the next callback stops its chain.
+    next_stops: Cell<bool>,
+    next_context: Cell<u32>,
+    call_budget: u64,
+    counts_fuel: bool,
+    effects: Option<Weak<dyn EffectSink>>,
+    shared: Arc<Shared>,
+}
+
+/// Error of a call: the VM has trapped, in this call or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VmFailed;
+
+/// Result of a callback.
+pub(crate) struct Called<R> {
+    pub(crate) value: R,
+    /// Whether a local reply was sent during the callback.
+    ///
+    /// The chain then stops, whatever `value` is, and the body that the filter could read is dropped.
+    pub(crate) stopped: bool,
+}
+
+impl Vm {
+    pub(crate) fn new(setup: &VmSetup, config: &VmConfig) -> Result<Rc<Self>, VmError> {
+        let path = config.module.clone();
+        let module = setup.modules.module(&path)?;
+        let refused =
+            |error: wasmtime::Error| VmError::Instantiate { path: path.clone(), reason: format!("{error:#}") };
+        let serial = next_serial();
+        let state = HostState {
+            vm_id: config.vm_id.clone(),
+            vm_configuration: config.configuration.clone(),
+            environment: config.resolved_environment(),
+            shared: setup.shared.clone(),
+            metrics: Default::default(),
+            clusters: setup.clusters.clone(),
+            inbox: setup.inbox.clone().map(|worker| QueueInbox { vm: serial, worker }),
+            contexts: Default::default(),
+            current: 0,
+            effective: 0,
+            effects: Vec::new(),
+            stopped: false,
+            just_answered: false,
+            memory: None,
+            allocate: None,
+            monotonic_zero: Instant::now(),
+            log: Some(Vec::new()),
+            next_call: 1,
+            next_grpc: 1,
+        };
+        let mut store = Store::new(&setup.modules.engine, state);
+        store.set_epoch_deadline(setup.modules.call_budget);
+        if setup.modules.counts_fuel {
+            store.set_fuel(FUEL).map_err(refused)?;
+        }
+        let instance = setup.linker.instantiate(&mut store, &module).map_err(refused)?;
+        let exports = Exports::of(&instance, &mut store, &path)?;
+        let memory = instance.get_memory(&mut store, "memory");
+        store.data_mut().memory = memory;
+        store.data_mut().allocate = exports.allocate.as_ref().map(|export| export.function.clone());
+        let begin = exports.initialize.as_ref().or(exports.start.as_ref());
+        if let Some(begin) = begin {
+            begin.function.call(&mut store, ()).map_err(refused)?;
+        }
+        Ok(Rc::new(Self {
+            serial,
+            path,
+            store: RefCell::new(store),
+            exports,
+            failed: Cell::new(false),
+            next_stops: Cell::new(false),
+            next_context: Cell::new(1),
+            call_budget: setup.modules.call_budget,
+            counts_fuel: setup.modules.counts_fuel,
+            effects: setup.effects.clone(),
+            shared: setup.shared.clone(),
+        }))
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Creates, starts and configures the root context of a plugin, and returns its id.
+    pub(crate) fn start(self: &Rc<Self>, plugin: &Arc<Plugin>, node: &Arc<NodeIdentity>) -> Result<u32, VmError> {
+        let id = self.context_id();
+        let root = RootContext {
+            plugin: plugin.clone(),
+            node: node.clone(),
+            configuring: false,
+            response: None,
+            grpc: GrpcShown::default(),
+            status: (0, String::new()),
+            calls: Default::default(),
+            streams: Default::default(),
+        };
+        self.with_state(|state| {
+            state.log = Some(Vec::new());
+            state.contexts.insert(id, Context::Root(Box::new(root)));
+        });
+        let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let failed = |what| {
+            let log = self.with_state(|state| state.log.take()).flatten().unwrap_or_default();
+            VmError::Plugin { plugin: plugin.name.clone(), root_id: plugin.root_id.clone(), what, log }
+        };
+        self.notify(id, &self.exports.context_create, (id, 0))
+            .map_err(|_| failed("trapped in proxy_on_context_create"))?;
+        let started = self.ask(id, &self.exports.vm_start, (id, size(&plugin.vm.configuration)), 1);
+        if started.map_err(|_| failed("trapped in proxy_on_vm_start"))?.value == 0 {
+            return Err(failed("refused its VM's configuration"));
+        }
+        self.with_root(id, |root| root.configuring = true);
+        let configured = self.ask(id, &self.exports.configure, (id, size(&plugin.configuration)), 1);
+        self.with_root(id, |root| root.configuring = false);
+        if configured.map_err(|_| failed("trapped in proxy_on_configure"))?.value == 0 {
+            return Err(failed("refused its configuration"));
+        }
+        self.with_state(|state| state.log = None);
+        Ok(id)
+    }
+
+    /// Creates the context of one HTTP stream, and returns its id.
+    pub(crate) fn open(
+        self: &Rc<Self>,
+        root: u32,
+        stream: Rc<Stream>,
+        filter: usize,
+        control: Weak<dyn StreamControl>,
+    ) -> Result<u32, VmFailed> {
+        let id = self.context_id();
+        self.with_state(|state| {
+            state.contexts.insert(id, Context::Http(HttpContext { root, stream, filter, control }));
+        });
+        self.notify(id, &self.exports.context_create, (id, root))?;
+        Ok(id)
+    }
+
+    pub(crate) fn on_log(self: &Rc<Self>, context: u32) {
+        let _ = self.notify(context, &self.exports.log, context);
+    }
+
+    /// Ends the context of one HTTP stream: `proxy_on_done`, then `proxy_on_delete`.
+    pub(crate) fn close(self: &Rc<Self>, context: u32) {
+        let ended = self
+            .ask(context, &self.exports.done, context, 1)
+            .and_then(|_| self.notify(context, &self.exports.delete, context));
+        if ended.is_ok() {
+            self.with_state(|state| state.contexts.remove(&context));
+        }
+    }
+
+    /// Removes the handle of a unary gRPC call, which is complete after one message.
+    pub(crate) fn forget_grpc(&self, root: u32, token: u32) {
+        self.with_root(root, |root| root.streams.remove(&token));
+    }
+
+    /// Ends every context; called once, when the worker ends.
+    pub(crate) fn shut_down(self: &Rc<Self>) {
+        let ids = |wanted: fn(&Context) -> bool| {
+            let ids = self.with_state(|state| {
+                state.contexts.iter().filter(|(_, context)| wanted(context)).map(|(id, _)| *id).collect::<Vec<_>>()
+            });
+            ids.unwrap_or_default()
+        };
+        for id in ids(|context| matches!(context, Context::Http(_))) {
+            self.close(id);
+        }
+        for id in ids(|context| matches!(context, Context::Root(_))) {
+            let _ = self.ask(id, &self.exports.done, id, 1).and_then(|_| self.notify(id, &self.exports.delete, id));
+        }
+        self.shared.forget_vm(self.serial);
+    }
+
+    /// Performs an effect that a call requested after a local reply.
+    ///
+    /// In Envoy, the effect runs inside that call, and the first callback of this VM that it causes stops its chain,
+    /// whatever the callback returns.
+    pub(crate) fn after_answer(&self, act: impl FnOnce()) {
+        self.next_stops.set(true);
+        act();
+        self.next_stops.set(false);
+    }
+
+    fn context_id(&self) -> u32 {
+        let id = self.next_context.get();
+        self.next_context.set(id.wrapping_add(1).max(1));
+        id
+    }
+
+    pub(super) fn notify<P: WasmParams>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Option<Export<P, ()>>,
+        arguments: P,
+    ) -> Result<(), VmFailed> {
+        self.call(context, export, arguments, ()).map(|_| ())
+    }
+
+    /// Calls a callback and returns its value; `default` if the module does not export the callback.
+    pub(super) fn ask<P: WasmParams>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Option<Export<P, u32>>,
+        arguments: P,
+        default: u32,
+    ) -> Result<Called<u32>, VmFailed> {
+        self.call(context, export, arguments, default)
+    }
+
+    fn call<P: WasmParams, R: WasmResults>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Option<Export<P, R>>,
+        arguments: P,
+        default: R,
+    ) -> Result<Called<R>, VmFailed> {
+        if self.failed.get() {
+            return Err(VmFailed);
+        }
+        let Some(export) = export else { return Ok(Called { value: default, stopped: false }) };
+        let (result, effects, stopped) = {
+            let Ok(mut store) = self.store.try_borrow_mut() else {
+                log::error!(target: "wasm", "skipped callback `{}`: its VM is already running a callback", export.name);
+                return Err(VmFailed);
+            };
+            let state = store.data_mut();
+            state.current = context;
+            state.effective = 0;
+            state.stopped = false;
+            state.just_answered = false;
+            store.set_epoch_deadline(self.call_budget);
+            if self.counts_fuel {
+                // Cannot fail: the engine counts fuel.
+                let _ = store.set_fuel(FUEL);
+            }
+            let result = export.function.call(&mut *store, arguments);
+            if self.counts_fuel {
+                let spent = FUEL - store.get_fuel().unwrap_or(FUEL);
+                self.shared.stats.counter(&format!("wasm.fuel.{}", export.name)).add(spent);
+            }
+            let state = store.data_mut();
+            let stopped = self.next_stops.take() || state.stopped;
+            (result, std::mem::take(&mut state.effects), stopped)
+        };
+        match result {
+            Ok(value) => {
+                if !effects.is_empty()
+                    && let Some(sink) = self.sink()
+                {
+                    sink.perform(self, effects);
+                }
+                Ok(Called { value, stopped })
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(VmFailed)
+            }
+        }
+    }
+
+    fn fail(self: &Rc<Self>, error: &wasmtime::Error) {
+        self.failed.set(true);
+        self.shared.stats.counter("wasm.vm_trap").add(1);
+        self.shared.forget_vm(self.serial);
+        log::error!(target: "wasm", "{}: the VM trapped: {error:#}", self.path.display());
+        let orphans = self.with_state(|state| {
+            let contexts = std::mem::take(&mut state.contexts);
+            let orphans = contexts.into_values().filter_map(|context| match context {
+                Context::Http(http) => Some(OrphanedStream { control: http.control, filter: http.filter }),
+                Context::Root(_) => None,
+            });
+            orphans.collect::<Vec<_>>()
+        });
+        if let Some(sink) = self.sink() {
+            sink.failed(self, orphans.unwrap_or_default());
+        }
+    }
+
+    fn sink(&self) -> Option<Rc<dyn EffectSink>> {
+        self.effects.as_ref().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn with_root<T>(&self, root: u32, change: impl FnOnce(&mut RootContext) -> T) -> Option<T> {
+        self.with_state(|state| state.root_mut(root).map(change)).flatten()
+    }
+
+    fn with_state<T>(&self, change: impl FnOnce(&mut HostState) -> T) -> Option<T> {
+        self.store.try_borrow_mut().ok().map(|mut store| change(store.data_mut()))
+    }
+}
+
+fn next_serial() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

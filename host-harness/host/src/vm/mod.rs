@@ -1,0 +1,139 @@
+//! Wasm modules and the VMs that run them.
+//!
+//! A module is compiled once for the whole host. Every worker has its own VM for each VM configuration. A VM belongs to
+//! one thread and has no locks.
+
+mod callbacks;
+pub(crate) mod chain;
+mod compiled;
+mod exports;
+mod instance;
+pub(crate) mod plugin;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, Module};
+
+pub(crate) use instance::{EffectSink, OrphanedStream, Vm, VmFailed, VmSetup};
+
+/// Length of an epoch: the resolution of the time limit for callbacks.
+const EPOCH: Duration = Duration::from_millis(50);
+
+/// Error of a VM, or of a plugin in it, that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The module's file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The module.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file is not a wasm module that wasmtime accepts.
+    #[error("{}: not a wasm module: {reason}", path.display())]
+    Invalid {
+        /// The module.
+        path: PathBuf,
+        /// The cause, from wasmtime.
+        reason: String,
+    },
+    /// The module exports no supported ABI version.
+    #[error("{}: expected a module of proxy-wasm ABI 0.2.0 or 0.2.1, found none of their version exports", path.display())]
+    Abi {
+        /// The module.
+        path: PathBuf,
+    },
+    /// An import is unknown, an export does not have the ABI's type, or the module's initialisation trapped.
+    #[error("{}: cannot be instantiated: {reason}", path.display())]
+    Instantiate {
+        /// The module.
+        path: PathBuf,
+        /// The cause, from wasmtime.
+        reason: String,
+    },
+    /// `proxy_on_vm_start` or `proxy_on_configure` returned false, or a start-up callback trapped.
+    #[error("plugin `{plugin}` (root_id `{root_id}`) {what}{}", log.iter().map(|line| format!("\n  {line}")).collect::<String>())]
+    Plugin {
+        /// The plugin's name.
+        plugin: String,
+        /// Its root id.
+        root_id: String,
+        /// The failure, as a predicate: "refused its configuration".
+        what: &'static str,
+        /// Lines that the module logged during start-up.
+        log: Vec<String>,
+    },
+    /// wasmtime cannot start on this machine.
+    #[error("wasmtime cannot start: {reason}")]
+    Engine {
+        /// The cause, from wasmtime or from the start of its epoch thread.
+        reason: String,
+    },
+}
+
+/// Compiled modules, shared by all workers.
+pub(crate) struct Modules {
+    pub(crate) engine: Engine,
+    compiled: Mutex<HashMap<PathBuf, Module>>,
+    /// Folder that keeps compiled modules; see [`compiled`].
+    folder: Option<PathBuf>,
+    /// Time limit of a callback in epochs; a callback that exceeds it traps.
+    pub(crate) call_budget: u64,
+    pub(crate) counts_fuel: bool,
+    stop: Arc<AtomicBool>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+impl Modules {
+    pub(crate) fn new(call_limit: Duration, counts_fuel: bool, folder: Option<PathBuf>) -> Result<Self, VmError> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        config.consume_fuel(counts_fuel);
+        let engine = Engine::new(&config).map_err(|error| VmError::Engine { reason: format!("{error:#}") })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let ticker = std::thread::Builder::new().name("epochs".to_owned()).spawn({
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(EPOCH);
+                    engine.increment_epoch();
+                }
+            }
+        });
+        let ticker = ticker.map_err(|error| VmError::Engine { reason: error.to_string() })?;
+        let epochs = call_limit.as_millis().div_ceil(EPOCH.as_millis()).max(1);
+        let call_budget = u64::try_from(epochs).unwrap_or(u64::MAX / 2);
+        Ok(Self { engine, compiled: Mutex::default(), folder, call_budget, counts_fuel, stop, ticker: Some(ticker) })
+    }
+
+    pub(crate) fn module(&self, path: &Path) -> Result<Module, VmError> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = compiled.get(path) {
+            return Ok(module.clone());
+        }
+        let bytes = std::fs::read(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
+        let module = match &self.folder {
+            Some(folder) => compiled::module(&self.engine, &bytes, folder),
+            None => Module::new(&self.engine, &bytes),
+        };
+        let module =
+            module.map_err(|error| VmError::Invalid { path: path.to_owned(), reason: format!("{error:#}") })?;
+        compiled.insert(path.to_owned(), module.clone());
+        Ok(module)
+    }
+}
+
+impl Drop for Modules {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(ticker) = self.ticker.take() {
+            let _ = ticker.join();
+        }
+    }
+}
