@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::{rand::SystemRandom, signature};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 use weir::{Answer, HostKind, Mesh};
 
@@ -16,10 +16,8 @@ weir::on_both_hosts! {
     claims_of_any_scalar_type_are_read_as_text
 }
 
-/// Private half of the key in the scenario. It is public: FOR TRYING OUT ONLY, never to be trusted.
-const PRIVATE_KEY: &str = "RRGSDMvAiw341-3jtsdKDiF98XXCxw9Hz0XE1B7Q2DQ";
-const PUBLIC_KEY: [&str; 2] =
-    ["pofop50X5nI3Eo38kbYjiJL1kYA8ccXFUiU3-Zy_hps", "dkH1ZLn5mf3uCbK_5AwMNSGQe6XMbTSxNLe2-Sxwanw"];
+/// Private half of the key in the scenario, in PKCS #8. It is public: FOR TRYING OUT ONLY, never to be trusted.
+const PRIVATE_KEY: &str = "MEECAQAwEwYHKoZIzj0CAQYIKoZIzj0DAQcEJzAlAgEBBCBFEZIMy8CLDfjX7eO2x0oOIX3xdcLHD0fPRcTUHtDYNA";
 const SCENARIO: &str = "envoy/jwt-plans.yaml";
 
 async fn the_plan_of_a_user_comes_from_the_token(host: HostKind) {
@@ -193,18 +191,10 @@ fn signed(claims: &Value) -> String {
 }
 
 fn signed_under(header: &Value, claims: &Value) -> String {
-    let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
-    let [x, y] = PUBLIC_KEY.map(bytes);
-    let random = SystemRandom::new();
-    let key = signature::EcdsaKeyPair::from_private_key_and_public_key(
-        &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-        &bytes(PRIVATE_KEY),
-        &[&[4][..], &x, &y].concat(),
-        &random,
-    );
+    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(PRIVATE_KEY).unwrap());
     let message = unsigned(header, claims);
-    let signature = key.unwrap().sign(&random, message.as_bytes()).unwrap();
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
+    format!("{message}.{signature}")
 }
 
 fn unsigned(header: &Value, claims: &Value) -> String {

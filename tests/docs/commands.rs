@@ -74,7 +74,7 @@ fn parse(words: &[&str]) -> Result<(), String> {
     if let Some(file) = words.iter().find(|word| word.ends_with(".yaml") && !root().join(word).exists()) {
         return Err(format!("{file} does not exist"));
     }
-    match weir_harness::cli::command().try_get_matches_from(words) {
+    match weir_harness::command().try_get_matches_from(words) {
         Err(error) if error.use_stderr() => Err(error.to_string()),
         _ => Ok(()),
     }
@@ -91,7 +91,7 @@ fn the_page_of_the_command_line_has_every_option_and_its_default() {
             documented.entry(command).or_default().insert(name, row.cells.get(1).copied().and_then(code));
         }
     }
-    let mut command = weir_harness::cli::command();
+    let mut command = weir_harness::command();
     command.build();
     let mut options = BTreeMap::new();
     collect(&command, "weir", &BTreeSet::new(), &mut options);
@@ -112,7 +112,7 @@ type Options = BTreeMap<String, Option<String>>;
 /// Adds the options of a command and of all below it, each command by its full name. Global options belong to the
 /// command that defines them.
 fn collect(
-    command: &weir_harness::cli::Definition,
+    command: &weir_harness::Definition,
     name: &str,
     inherited: &BTreeSet<String>,
     all: &mut BTreeMap<String, Options>,

@@ -144,6 +144,6 @@ fn check(document: &Value) -> Result<(), String> {
     let file = dir.path().join("bootstrap.yaml");
     std::fs::write(&file, format!("{document:#}")).map_err(|error| error.to_string())?;
     let arguments = ["weir", "check", "--strict"].map(OsString::from).into_iter().chain([file.into()]);
-    let code = weir_harness::cli::run_from(arguments);
+    let code = weir_harness::run_from(arguments);
     if code == ExitCode::SUCCESS { Ok(()) } else { Err("`weir check --strict` fails, see above".to_owned()) }
 }

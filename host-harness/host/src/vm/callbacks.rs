@@ -11,6 +11,65 @@ use crate::http::{Direction, Headers};
 /// Status `BrokenConnection` of proxy-wasm.
 const BROKEN_CONNECTION: u32 = 11;
 
+/// Result of a headers callback. (Envoy: `FilterHeadersStatus`.)
+///
+/// Proxy-wasm's values are 0 `Continue`, 1 `StopIteration`, 2 `ContinueAndEndStream`, 3 `StopAllIterationAndBuffer` and
+/// 4 `StopAllIterationAndWatermark`. Envoy's host makes 1 and every value above 4 a `StopAllIterationAndWatermark`; with
+/// `allow_on_headers_stop_iteration`, 1 stays `StopIteration`, and the filter sees the body. Here, every value but 0 is
+/// `StopIteration`, and the chain looks up whether the plugin sees the body past paused headers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadersStatus {
+    #[default]
+    Continue,
+    /// The headers wait until the filter resumes.
+    StopIteration,
+}
+
+/// Result of a body callback. (Envoy: `FilterDataStatus`; proxy-wasm's values are 0 to 3, in this order.)
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataStatus {
+    #[default]
+    Continue,
+    /// The body is kept, and the filter sees it grow; a local reply refuses a body above the buffer limit.
+    StopIterationAndBuffer,
+    /// The body is kept, and the filter sees each part once; the sender waits above the buffer limit.
+    StopIterationAndWatermark,
+    /// The part of the body that the filter could read is dropped.
+    StopIterationNoBuffer,
+}
+
+/// Result of a trailers callback. (Envoy: `FilterTrailersStatus`; proxy-wasm's values are 0 and 1.)
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrailersStatus {
+    #[default]
+    Continue,
+    StopIteration,
+}
+
+impl HeadersStatus {
+    fn of(called: Called<u32>) -> Self {
+        if called.stopped || called.value != 0 { Self::StopIteration } else { Self::Continue }
+    }
+}
+
+impl DataStatus {
+    fn of(called: Called<u32>) -> Self {
+        match called.value {
+            _ if called.stopped => Self::StopIterationNoBuffer,
+            0 => Self::Continue,
+            2 => Self::StopIterationAndWatermark,
+            3 => Self::StopIterationNoBuffer,
+            _ => Self::StopIterationAndBuffer,
+        }
+    }
+}
+
+impl TrailersStatus {
+    fn of(called: Called<u32>) -> Self {
+        if called.stopped || called.value != 0 { Self::StopIteration } else { Self::Continue }
+    }
+}
+
 impl Vm {
     pub(crate) fn on_headers(
         self: &Rc<Self>,
@@ -18,10 +77,10 @@ impl Vm {
         direction: Direction,
         count: usize,
         end: bool,
-    ) -> Result<Called<u32>, VmFailed> {
+    ) -> Result<HeadersStatus, VmFailed> {
         let [request, response] = &self.exports.headers;
         let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, count as u32, u32::from(end)), 0)
+        self.ask(context, export, (context, count as u32, u32::from(end)), 0).map(HeadersStatus::of)
     }
 
     pub(crate) fn on_body(
@@ -30,10 +89,10 @@ impl Vm {
         direction: Direction,
         size: usize,
         end: bool,
-    ) -> Result<Called<u32>, VmFailed> {
+    ) -> Result<DataStatus, VmFailed> {
         let [request, response] = &self.exports.body;
         let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, size as u32, u32::from(end)), 0)
+        self.ask(context, export, (context, size as u32, u32::from(end)), 0).map(DataStatus::of)
     }
 
     pub(crate) fn on_trailers(
@@ -41,10 +100,10 @@ impl Vm {
         context: u32,
         direction: Direction,
         count: usize,
-    ) -> Result<Called<u32>, VmFailed> {
+    ) -> Result<TrailersStatus, VmFailed> {
         let [request, response] = &self.exports.trailers;
         let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, count as u32), 0)
+        self.ask(context, export, (context, count as u32), 0).map(TrailersStatus::of)
     }
 
     pub(crate) fn on_tick(self: &Rc<Self>, root: u32) -> Result<(), VmFailed> {
@@ -111,5 +170,23 @@ impl Vm {
                 root.streams.remove(&token);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_that_of_proxy_wasm_unless_a_local_reply_was_sent() {
+        use DataStatus::{Continue, StopIterationAndBuffer, StopIterationAndWatermark, StopIterationNoBuffer};
+        let data = |stopped| [0, 1, 2, 3].map(|value| DataStatus::of(Called { value, stopped }));
+        assert_eq!(data(false), [Continue, StopIterationAndBuffer, StopIterationAndWatermark, StopIterationNoBuffer]);
+        assert_eq!(data(true), [StopIterationNoBuffer; 4]);
+        for (value, stopped, stops) in [(0, false, false), (1, false, true), (4, false, true), (0, true, true)] {
+            let called = || Called { value, stopped };
+            assert_eq!(HeadersStatus::of(called()) == HeadersStatus::StopIteration, stops, "{value}");
+            assert_eq!(TrailersStatus::of(called()) == TrailersStatus::StopIteration, stops, "{value}");
+        }
     }
 }

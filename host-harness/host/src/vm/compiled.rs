@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
+use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module};
 
 /// Maximum number of files in the folder; the oldest are removed.
@@ -35,16 +35,16 @@ pub(super) fn module(engine: &Engine, bytes: &[u8], folder: &Path) -> wasmtime::
 fn file_name(engine: &Engine, bytes: &[u8]) -> String {
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
-    let mut context = Context::new(&SHA256);
-    context.update(&compatibility.finish().to_le_bytes());
+    let mut context = Sha256::new();
+    context.update(compatibility.finish().to_le_bytes());
     context.update(bytes);
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    context.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read(engine: &Engine, file: &Path) -> Option<Module> {
     let stored = fs::read(file).ok()?;
-    let (hash, code) = stored.split_at_checked(SHA256_OUTPUT_LEN)?;
-    if digest(&SHA256, code).as_ref() != hash {
+    let (hash, code) = stored.split_at_checked(Sha256::output_size())?;
+    if Sha256::digest(code).as_slice() != hash {
         return None;
     }
     #[expect(unsafe_code, reason = "wasmtime has no safe way to load machine code")]
@@ -62,7 +62,7 @@ fn write(file: &Path, code: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let part = file.with_extension(format!("{}-{nth}", std::process::id()));
-    fs::write(&part, [digest(&SHA256, code).as_ref(), code].concat())?;
+    fs::write(&part, [Sha256::digest(code).as_slice(), code].concat())?;
     fs::rename(&part, file)?;
     remove_oldest(folder)
 }

@@ -1,4 +1,4 @@
-use ring::hmac;
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 
 use super::*;
 use base64::Engine as _;
@@ -38,8 +38,9 @@ fn with(name: &str, value: Value) -> Value {
 fn signed(header: &Value, claims: &Value) -> String {
     let section = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", section(header), section(claims));
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
+    let key = EncodingKey::from_secret(SECRET).unwrap();
+    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
 }
 
 fn token(claims: &Value) -> String {
@@ -161,4 +162,78 @@ fn an_unusable_key_set_is_refused_with_the_index_of_the_key() {
         "keys[0].x: expected a coordinate of 32 bytes, Base64url without padding"
     );
     assert!(Jwks::parse("{}").unwrap_err().to_string().starts_with("expected a JSON object with a list `keys`: "));
+}
+
+/// Keys, and a token of every algorithm, signed by OpenSSL.
+fn signed_by_openssl() -> Value {
+    serde_json::from_str(include_str!("signed.json")).unwrap()
+}
+
+fn set_of(key: &Value) -> Jwks {
+    Jwks::parse(&serde_json::json!({"keys": [key]}).to_string()).unwrap()
+}
+
+#[test]
+fn a_token_of_any_algorithm_is_verified_by_its_own_key_alone() {
+    let signed = signed_by_openssl();
+    let tokens = signed["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 12);
+    for (name, key) in signed["keys"].as_object().unwrap() {
+        let keys = set_of(key);
+        for token in tokens {
+            let text = token["token"].as_str().unwrap();
+            let expected = if token["key"] == *name { Ok(()) } else { Err(Refusal::Verification) };
+            assert_eq!(keys.verify(&Token::parse(text).unwrap()), expected, "{} by {name}", token["alg"]);
+            let sections: Vec<&str> = text.split('.').collect();
+            let other = format!("{}.{}.{}", sections[0], URL_SAFE_NO_PAD.encode(r#"{"sub":"mallory"}"#), sections[2]);
+            assert_eq!(keys.verify(&Token::parse(&other).unwrap()), Err(Refusal::Verification), "{}", token["alg"]);
+        }
+    }
+}
+
+#[test]
+fn an_rsa_key_with_numbers_that_are_not_in_canonical_form_verifies_nothing() {
+    let signed = signed_by_openssl();
+    let token = signed["tokens"].as_array().unwrap().iter().find(|token| token["alg"] == "RS256").unwrap();
+    let token = Token::parse(token["token"].as_str().unwrap()).unwrap();
+    let mut key = signed["keys"]["rsa2048"].clone();
+    assert_eq!(set_of(&key).verify(&token), Ok(()));
+    for member in ["n", "e"] {
+        let canonical = key[member].take();
+        let bytes = URL_SAFE_NO_PAD.decode(canonical.as_str().unwrap()).unwrap();
+        key[member] = URL_SAFE_NO_PAD.encode([&[0][..], &bytes].concat()).into();
+        assert_eq!(set_of(&key).verify(&token), Err(Refusal::Verification), "{member}");
+        key[member] = canonical;
+    }
+}
+
+#[test]
+fn claims_are_checked_before_the_signature() {
+    let forged = |claims: Value| token(&claims).rsplit_once('.').unwrap().0.to_owned() + ".AAAA";
+    assert_eq!(told(forged(with("exp", (NOW - 61).into()))), "Jwt is expired");
+    assert_eq!(told(forged(with("iss", "other".into()))), "Jwt issuer is not configured");
+    assert_eq!(told(forged(with("aud", "other".into()))), "Audiences in Jwt are not allowed");
+    assert_eq!(told(forged(claims()) + "="), "Jwt signature is an invalid Base64url encoded");
+}
+
+#[test]
+fn fields_of_the_header_that_envoy_ignores_are_ignored() {
+    let header = serde_json::json!({"alg": "HS256", "kid": "a", "typ": 1, "crit": ["x"], "x5c": "y"});
+    assert_eq!(told(signed(&header, &claims())), "accepted");
+    let es512 = serde_json::json!({"alg": "ES512"});
+    assert_eq!(told(signed(&es512, &claims())), "Jwks doesn't have key to match kid or alg from Jwt");
+}
+
+#[test]
+fn a_token_without_exp_does_not_expire_and_one_with_a_list_of_issuers_is_refused() {
+    let mut lasting = claims();
+    lasting.as_object_mut().unwrap().remove("exp");
+    assert_eq!(told(token(&lasting)), "accepted");
+    assert_eq!(told(token(&with("iss", serde_json::json!([ISSUER])))), "Jwt payload [iss] field is not a string");
+    assert_eq!(told(token(&with("exp", serde_json::json!(NOW as f64 - 60.0 + 0.9)))), "accepted");
+    assert_eq!(
+        told(token(&with("exp", serde_json::json!(NOW as f64 - 61.0 + 0.9)))),
+        "Jwt is expired",
+        "no rounding up"
+    );
 }

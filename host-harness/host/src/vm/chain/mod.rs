@@ -7,6 +7,7 @@
 //! `StopIterationAndWatermark`.)
 
 mod passage;
+mod progress;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,7 +22,8 @@ use crate::bootstrap::FailurePolicy;
 use crate::http::local_reply::render;
 use crate::http::{Direction, FilterView, Headers, LocalReply, Stream, StreamControl};
 use crate::native::NativeFilter;
-use passage::{Held, Stage};
+use passage::{Buffering, Held, Stage};
+use progress::{Origin, Response, StreamState};
 
 /// Default limit of a body that a filter holds, in bytes; Envoy's default.
 pub(crate) const BUFFER_LIMIT: usize = 1024 * 1024;
@@ -50,14 +52,8 @@ pub(crate) struct Chain {
     changed: [Notify; 2],
     /// Notified when response output is taken.
     drained: Notify,
-    /// Whether a direction is closed, by direction: its input is dropped.
-    closed: [Cell<bool>; 2],
-    replied: Cell<bool>,
-    failed: Cell<bool>,
-    response_begun: Cell<bool>,
-    response_sent: Cell<bool>,
-    reset: Cell<bool>,
-    finished: Cell<bool>,
+    state: Cell<StreamState>,
+    response: Cell<Response>,
     this: Weak<Self>,
 }
 
@@ -91,13 +87,8 @@ impl Chain {
             outputs: Default::default(),
             changed: Default::default(),
             drained: Notify::new(),
-            closed: Default::default(),
-            replied: Cell::new(false),
-            failed: Cell::new(false),
-            response_begun: Cell::new(false),
-            response_sent: Cell::new(false),
-            reset: Cell::new(false),
-            finished: Cell::new(false),
+            state: Cell::default(),
+            response: Cell::default(),
             this: this.clone(),
         })
     }
@@ -135,11 +126,11 @@ impl Chain {
 
     /// Whether a local reply was sent.
     pub(crate) fn is_replied(&self) -> bool {
-        self.replied.get()
+        self.response.get().is_local()
     }
 
     pub(crate) fn is_reset(&self) -> bool {
-        self.reset.get()
+        self.state.get() == StreamState::Reset
     }
 
     /// Whether the downstream's request body should not be read: a filter holds the request headers, or holds back
@@ -147,8 +138,8 @@ impl Chain {
     pub(crate) fn holds_request(&self) -> bool {
         let lane = self.lane(Direction::Request).borrow();
         lane.iter().enumerate().any(|(place, stage)| match stage.held {
-            Held::Headers(_) => !self.sees_body_past_headers(Direction::Request, place),
-            Held::Body(_) | Held::HeadersAndBody(_) if stage.holds_back => {
+            Held::Headers { .. } => !self.sees_body_past_headers(Direction::Request, place),
+            held if held.buffering() == Some(Buffering::Watermark) => {
                 let index = self.filter_at(Direction::Request, place);
                 let shown = self.with_body(index, Direction::Request, |body| body.len());
                 stage.kept.len() + shown > self.buffer_limit
@@ -178,22 +169,23 @@ impl Chain {
     }
 
     pub(crate) fn response_headers(&self, headers: Headers, end: bool) {
-        if self.replied.get() || self.response_begun.replace(true) {
+        if self.response.get() != Response::Awaited {
             return;
         }
+        self.response.set(Response::Passing(Origin::Upstream));
         self.stream.response_headers.replace(Some(headers));
         self.push(Direction::Response, 0, Output::Headers(end));
     }
 
     pub(crate) fn response_data(&self, data: Bytes, end: bool) {
-        if !self.replied.get() {
+        if !self.is_replied() {
             self.count_response(&data);
             self.push(Direction::Response, 0, Output::Data(data, end));
         }
     }
 
     pub(crate) fn response_trailers(&self, trailers: Headers) {
-        if !self.replied.get() {
+        if !self.is_replied() {
             self.stream.response_trailers.replace(Some(trailers));
             self.push(Direction::Response, 0, Output::Trailers);
         }
@@ -201,18 +193,17 @@ impl Chain {
 
     /// Sends a local reply of the proxy, unless a local reply was sent already or the stream is over.
     pub(crate) fn reply(&self, reply: LocalReply) {
-        if !self.finished.get() && !self.reset.get() && !self.replied.replace(true) {
-            self.answer(reply);
+        if self.is_open() && !self.is_replied() {
+            self.answer(Origin::LocalReply, reply);
         }
     }
 
     /// Ends the stream and its contexts: completed, reset or cancelled.
     pub(crate) fn finish(&self) {
-        if self.finished.replace(true) {
+        if self.state.replace(StreamState::Finished) == StreamState::Finished {
             return;
         }
         self.stream.info.ended.set(true);
-        self.closed.iter().for_each(|closed| closed.set(true));
         for (index, filter) in self.filters.iter().enumerate() {
             let open = filter.open.borrow().clone();
             if let Some((vm, context)) = open {
@@ -259,38 +250,36 @@ impl Chain {
 
     /// Sends 503 for a failed filter, also in place of a local reply that is passing the filters.
     fn fail(&self) {
-        if self.finished.get() || self.reset.get() || self.failed.replace(true) {
+        if !self.is_open() || self.response.get().is_for_failure() {
             return;
         }
-        self.replied.set(true);
         let details = "wasm_fail_stream".to_owned();
-        self.answer(LocalReply { status: 503, grpc_status: Some(14), details, ..LocalReply::default() });
+        self.answer(
+            Origin::Failure,
+            LocalReply { status: 503, grpc_status: Some(14), details, ..LocalReply::default() },
+        );
     }
 
-    fn answer(&self, reply: LocalReply) {
-        let [request, response] = &self.closed;
-        request.set(true);
+    fn answer(&self, origin: Origin, reply: LocalReply) {
         self.stream.info.response_details.replace(reply.details.clone());
-        if self.response_sent.get() {
+        let before = self.response.get();
+        let response = before.after_local_reply(origin);
+        self.response.set(response);
+        if matches!(before, Response::Sent(_) | Response::Replaced(_)) {
             return self.reset();
         }
         let (headers, body) = render(reply, &self.stream.request_headers.borrow());
         self.stream.response_headers.replace(Some(headers));
         self.stream.response_trailers.replace(None);
         self.count_response(&body);
+        let put = |item| match response {
+            Response::Replaced(_) => self.emit(Direction::Response, item),
+            _ => self.push(Direction::Response, 0, item),
+        };
         let whole = body.is_empty();
-        if self.response_begun.replace(true) {
-            // A response is already passing the filters: the local reply bypasses them, as in Envoy.
-            response.set(true);
-            self.emit(Direction::Response, Output::Headers(whole));
-            if !whole {
-                self.emit(Direction::Response, Output::Data(body, true));
-            }
-            return;
-        }
-        self.push(Direction::Response, 0, Output::Headers(whole));
+        put(Output::Headers(whole));
         if !whole {
-            self.push(Direction::Response, 0, Output::Data(body, true));
+            put(Output::Data(body, true));
         }
     }
 
@@ -305,7 +294,7 @@ impl Chain {
 
     fn emit(&self, direction: Direction, item: Output) {
         if direction == Direction::Response && matches!(item, Output::Headers(_)) {
-            self.response_sent.set(true);
+            self.response.set(self.response.get().after_headers());
         }
         self.outputs(direction).borrow_mut().push_back(item);
         let [request, response] = &self.changed;
@@ -325,9 +314,18 @@ impl Chain {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.state.get() == StreamState::Open
+    }
+
+    /// Whether the input of a direction is dropped.
     fn is_closed(&self, direction: Direction) -> bool {
-        let [request, response] = &self.closed;
-        if direction == Direction::Request { request.get() } else { response.get() }
+        let response = self.response.get();
+        let is_replaced = match direction {
+            Direction::Request => response.is_local(),
+            Direction::Response => matches!(response, Response::Replaced(_)),
+        };
+        is_replaced || !self.is_open()
     }
 
     fn lane(&self, direction: Direction) -> &RefCell<Vec<Stage>> {
@@ -371,9 +369,8 @@ impl StreamControl for Chain {
 
     fn local_reply(&self, filter: usize, reply: LocalReply) {
         let first = self.filters.get(filter).is_some_and(|filter| !filter.replied.replace(true));
-        if first && !self.finished.get() && !self.reset.get() && !self.failed.get() {
-            self.replied.set(true);
-            self.answer(reply);
+        if first && self.is_open() && !self.response.get().is_for_failure() {
+            self.answer(Origin::LocalReply, reply);
         }
     }
 
@@ -389,10 +386,10 @@ impl StreamControl for Chain {
     }
 
     fn reset(&self) {
-        if self.finished.get() || self.reset.replace(true) {
+        if !self.is_open() {
             return;
         }
-        self.closed.iter().for_each(|closed| closed.set(true));
+        self.state.set(StreamState::Reset);
         self.changed.iter().for_each(Notify::notify_one);
     }
 }

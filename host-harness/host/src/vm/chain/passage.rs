@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Chain, Filter, Output};
 use crate::http::{Direction, Headers};
-use crate::vm::instance::Called;
+use crate::vm::callbacks::{DataStatus, HeadersStatus, TrailersStatus};
 use crate::vm::{Vm, VmFailed};
 
 #[derive(Default)]
@@ -15,36 +15,68 @@ pub(super) struct Stage {
     pub(super) held: Held,
     /// Input that arrived while the filter held headers or was running.
     waiting: VecDeque<Output>,
-    at_work: bool,
-    resumed_at_work: bool,
-    /// Whether the sender of the held body waits once the body exceeds the buffer limit.
-    pub(super) holds_back: bool,
-    /// Held-back part of the body that the filter has seen and does not see again.
+    callback: Callback,
+    /// Part of a body held with [`Buffering::Watermark`] that the filter has seen and does not see again.
     pub(super) kept: BytesMut,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+/// Input that a filter holds; `end`: it ends its direction.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
     #[default]
     Nothing,
-    Headers(bool),
-    Body(bool),
+    Headers {
+        end: bool,
+    },
+    Body {
+        end: bool,
+        buffering: Buffering,
+    },
     /// The headers, and the body that has arrived since.
-    HeadersAndBody(bool),
+    HeadersAndBody {
+        end: bool,
+        buffering: Buffering,
+    },
     Trailers,
 }
 
+/// Treatment of a held body that exceeds the buffer limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Buffering {
+    /// A local reply refuses the body.
+    Buffer,
+    /// The sender of the body waits.
+    Watermark,
+}
+
+/// State of the filter's callback for a stage.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Callback {
+    #[default]
+    Idle,
+    Running,
+    /// Running, and the filter has resumed the direction: it does not hold the input of this callback.
+    Resumed,
+}
+
 /// Result of a filter's callback.
-#[derive(Clone, Copy)]
-enum Verdict {
-    Continue,
-    Pause,
-    /// Pause, and make the sender of the body wait.
-    HoldBack,
-    /// Pause, and drop the part of the body that the filter could read.
-    Discard,
-    /// The direction was closed during the callback, by a local reply or a reset.
-    Over,
+struct Returned<S> {
+    status: S,
+    /// Whether the filter resumed the direction during the callback.
+    resumed: bool,
+}
+
+impl Held {
+    pub(super) fn buffering(self) -> Option<Buffering> {
+        match self {
+            Self::Body { buffering, .. } | Self::HeadersAndBody { buffering, .. } => Some(buffering),
+            Self::Nothing | Self::Headers { .. } | Self::Trailers => None,
+        }
+    }
+
+    fn has_headers(self) -> bool {
+        matches!(self, Self::Headers { .. } | Self::HeadersAndBody { .. })
+    }
 }
 
 impl Chain {
@@ -59,7 +91,7 @@ impl Chain {
         {
             let mut lane = self.lane(direction).borrow_mut();
             let Some(stage) = lane.get_mut(place) else { return };
-            if stage.at_work || self.must_wait(direction, place, stage.held, &item) {
+            if stage.callback != Callback::Idle || self.must_wait(direction, place, stage.held, &item) {
                 stage.waiting.push_back(item);
                 return;
             }
@@ -79,7 +111,9 @@ impl Chain {
                 let mut lane = self.lane(direction).borrow_mut();
                 let stage = lane.get_mut(place);
                 let next = |stage: &mut Stage| match stage.waiting.front() {
-                    Some(item) if !stage.at_work && !self.must_wait(direction, place, stage.held, item) => {
+                    Some(item)
+                        if stage.callback == Callback::Idle && !self.must_wait(direction, place, stage.held, item) =>
+                    {
                         stage.waiting.pop_front()
                     }
                     _ => None,
@@ -96,9 +130,11 @@ impl Chain {
     /// Whether an item has to wait behind held headers.
     fn must_wait(&self, direction: Direction, place: usize, held: Held, item: &Output) -> bool {
         match held {
-            Held::Headers(_) => !(self.sees_body_past_headers(direction, place) && matches!(item, Output::Data(..))),
-            Held::HeadersAndBody(_) => !matches!(item, Output::Data(..)),
-            _ => false,
+            Held::Headers { .. } => {
+                !(self.sees_body_past_headers(direction, place) && matches!(item, Output::Data(..)))
+            }
+            Held::HeadersAndBody { .. } => !matches!(item, Output::Data(..)),
+            Held::Nothing | Held::Body { .. } | Held::Trailers => false,
         }
     }
 
@@ -116,30 +152,28 @@ impl Chain {
             Direction::Request => view.request_headers = true,
             Direction::Response => view.response_headers = true,
         });
-        let verdict = self.visit(direction, place, |vm, context| {
+        let returned = self.visit(direction, place, |vm, context| {
             let count = match direction {
                 Direction::Request => self.stream.request_headers.borrow().len(),
                 Direction::Response => self.stream.response_headers.borrow().as_ref().map_or(0, Headers::len),
             };
             vm.on_headers(context, direction, count, end)
         });
-        match verdict {
-            Verdict::Continue => {
+        let Some(Returned { status, resumed }) = returned else { return };
+        match status {
+            HeadersStatus::Continue => {
                 self.release_headers(direction, index);
                 self.push(direction, place + 1, Output::Headers(end));
             }
-            Verdict::Pause | Verdict::HoldBack | Verdict::Discard => self.hold(direction, place, Held::Headers(end)),
-            Verdict::Over => {}
+            HeadersStatus::StopIteration => self.hold(direction, place, Held::Headers { end }, resumed),
         }
     }
 
     fn data(&self, direction: Direction, place: usize, data: Bytes, end: bool) {
         let index = self.filter_at(direction, place);
         let held = self.held(direction, place);
-        let holds_headers = matches!(held, Held::Headers(_) | Held::HeadersAndBody(_));
-        let holds = matches!(held, Held::Body(_) | Held::HeadersAndBody(_));
         let size = self.with_body(index, direction, |body| {
-            if !holds {
+            if held.buffering().is_none() {
                 body.clear();
             }
             if body.is_empty() {
@@ -149,45 +183,43 @@ impl Chain {
             }
             body.len()
         });
-        let holds_back = self.with_stage(direction, place, |stage| std::mem::take(&mut stage.holds_back)) == Some(true);
-        if holds && size > self.buffer_limit && !holds_back {
+        if held.buffering() == Some(Buffering::Buffer) && size > self.buffer_limit {
             return self.overflow(direction);
         }
-        let verdict = self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end));
-        match verdict {
-            Verdict::HoldBack => {
-                let shown = self.with_body(index, direction, BytesMut::split);
-                self.with_stage(direction, place, |stage| {
-                    stage.holds_back = true;
-                    stage.kept.unsplit(shown);
-                });
-            }
-            // From now on, the filter can read the whole held body.
-            Verdict::Pause => {
-                let body = self.take_body(direction, place);
-                self.with_body(index, direction, |shown| *shown = BytesMut::from(body));
-            }
-            Verdict::Continue | Verdict::Discard | Verdict::Over => {}
-        }
-        match verdict {
-            Verdict::Continue => {
-                self.hold(direction, place, Held::Nothing);
+        let returned = self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end));
+        let Some(Returned { status, resumed }) = returned else { return };
+        let hold = |buffering| {
+            let held = match held.has_headers() {
+                true => Held::HeadersAndBody { end, buffering },
+                false => Held::Body { end, buffering },
+            };
+            self.hold(direction, place, held, resumed);
+        };
+        match status {
+            DataStatus::Continue => {
+                self.with_stage(direction, place, |stage| stage.held = Held::Nothing);
                 let data = self.take_body(direction, place);
-                if holds_headers {
+                if held.has_headers() {
                     self.release_headers(direction, index);
                     self.push(direction, place + 1, Output::Headers(false));
                 }
                 self.push(direction, place + 1, Output::Data(data, end));
             }
-            Verdict::Pause | Verdict::HoldBack if holds_headers => {
-                self.hold(direction, place, Held::HeadersAndBody(end));
+            DataStatus::StopIterationAndBuffer => {
+                // From now on, the filter can read the whole held body.
+                let body = self.take_body(direction, place);
+                self.with_body(index, direction, |shown| *shown = BytesMut::from(body));
+                hold(Buffering::Buffer);
             }
-            Verdict::Pause | Verdict::HoldBack => self.hold(direction, place, Held::Body(end)),
-            Verdict::Discard => {
+            DataStatus::StopIterationAndWatermark => {
+                let shown = self.with_body(index, direction, BytesMut::split);
+                self.with_stage(direction, place, |stage| stage.kept.unsplit(shown));
+                hold(Buffering::Watermark);
+            }
+            DataStatus::StopIterationNoBuffer => {
                 self.with_body(index, direction, BytesMut::clear);
-                self.hold(direction, place, Held::Body(end));
+                self.hold(direction, place, Held::Body { end, buffering: Buffering::Buffer }, resumed);
             }
-            Verdict::Over => {}
         }
     }
 
@@ -197,7 +229,7 @@ impl Chain {
             Direction::Request => view.request_trailers = true,
             Direction::Response => view.response_trailers = true,
         });
-        let verdict = self.visit(direction, place, |vm, context| {
+        let returned = self.visit(direction, place, |vm, context| {
             let trailers = match direction {
                 Direction::Request => &self.stream.request_trailers,
                 Direction::Response => &self.stream.response_trailers,
@@ -205,10 +237,10 @@ impl Chain {
             let count = trailers.borrow().as_ref().map_or(0, Headers::len);
             vm.on_trailers(context, direction, count)
         });
-        match verdict {
-            Verdict::Continue => self.release_trailers(direction, place),
-            Verdict::Pause | Verdict::HoldBack | Verdict::Discard => self.hold(direction, place, Held::Trailers),
-            Verdict::Over => {}
+        let Some(Returned { status, resumed }) = returned else { return };
+        match status {
+            TrailersStatus::Continue => self.release_trailers(direction, place),
+            TrailersStatus::StopIteration => self.hold(direction, place, Held::Trailers, resumed),
         }
     }
 
@@ -226,7 +258,7 @@ impl Chain {
             Direction::Response => view.response_trailers = false,
         });
         let held = self.take_body(direction, place);
-        self.hold(direction, place, Held::Nothing);
+        self.with_stage(direction, place, |stage| stage.held = Held::Nothing);
         if !held.is_empty() {
             self.push(direction, place + 1, Output::Data(held, false));
         }
@@ -234,38 +266,34 @@ impl Chain {
     }
 
     /// Calls a filter's callback; a filter without a context (bypassed or native) continues.
-    fn visit(
+    ///
+    /// `None`: the direction was closed during the callback, by a local reply or a reset.
+    fn visit<S: Default>(
         &self,
         direction: Direction,
         place: usize,
-        call: impl FnOnce(&Rc<Vm>, u32) -> Result<Called<u32>, VmFailed>,
-    ) -> Verdict {
-        let Some(filter) = self.filters.get(self.filter_at(direction, place)) else { return Verdict::Continue };
+        call: impl FnOnce(&Rc<Vm>, u32) -> Result<S, VmFailed>,
+    ) -> Option<Returned<S>> {
+        let passed = Some(Returned { status: S::default(), resumed: false });
+        let Some(filter) = self.filters.get(self.filter_at(direction, place)) else { return passed };
         let open = filter.open.borrow().clone();
-        let Some((vm, context)) = open else { return Verdict::Continue };
-        self.with_stage(direction, place, |stage| stage.at_work = true);
+        let Some((vm, context)) = open else { return passed };
+        self.with_stage(direction, place, |stage| stage.callback = Callback::Running);
         let called = call(&vm, context);
-        self.with_stage(direction, place, |stage| stage.at_work = false);
+        let callback = self.with_stage(direction, place, |stage| std::mem::take(&mut stage.callback));
         if self.is_closed(direction) {
-            return Verdict::Over;
+            return None;
         }
         match called {
-            Ok(Called { stopped: true, .. }) => Verdict::Discard,
-            Ok(Called { value: 0, .. }) => {
-                self.with_stage(direction, place, |stage| stage.resumed_at_work = false);
-                Verdict::Continue
-            }
-            Ok(Called { value: 2, .. }) => Verdict::HoldBack,
-            Ok(Called { value: 3, .. }) => Verdict::Discard,
-            Ok(_) => Verdict::Pause,
+            Ok(status) => Some(Returned { status, resumed: callback == Some(Callback::Resumed) }),
             Err(VmFailed) => {
                 filter.open.take();
                 // A failed filter does not hold up the local reply for its failure.
-                if filter.passes_on_failure() || self.failed.get() {
-                    return Verdict::Continue;
+                if filter.passes_on_failure() || self.response.get().is_for_failure() {
+                    return passed;
                 }
                 self.fail();
-                Verdict::Over
+                None
             }
         }
     }
@@ -277,23 +305,23 @@ impl Chain {
             return;
         }
         let held = self.with_stage(direction, place, |stage| {
-            if stage.at_work {
-                stage.resumed_at_work = true;
+            if stage.callback != Callback::Idle {
+                stage.callback = Callback::Resumed;
                 return Held::Nothing;
             }
             std::mem::take(&mut stage.held)
         });
         match held.unwrap_or_default() {
             Held::Nothing => return,
-            Held::Headers(end) => {
+            Held::Headers { end } => {
                 self.release_headers(direction, filter);
                 self.push(direction, place + 1, Output::Headers(end));
             }
-            Held::Body(end) => {
+            Held::Body { end, .. } => {
                 let data = self.take_body(direction, place);
                 self.push(direction, place + 1, Output::Data(data, end));
             }
-            Held::HeadersAndBody(end) => {
+            Held::HeadersAndBody { end, .. } => {
                 self.release_headers(direction, filter);
                 self.push(direction, place + 1, Output::Headers(false));
                 let data = self.take_body(direction, place);
@@ -304,12 +332,10 @@ impl Chain {
         self.drain(direction, place);
     }
 
-    fn hold(&self, direction: Direction, place: usize, held: Held) {
-        let resumed = self.with_stage(direction, place, |stage| {
-            stage.held = held;
-            std::mem::take(&mut stage.resumed_at_work) && held != Held::Nothing
-        });
-        if resumed == Some(true) {
+    /// Holds input at a filter, unless the filter `resumed` the direction already.
+    fn hold(&self, direction: Direction, place: usize, held: Held, resumed: bool) {
+        self.with_stage(direction, place, |stage| stage.held = held);
+        if resumed {
             self.let_go(self.filter_at(direction, place), direction);
         }
     }
