@@ -40,14 +40,6 @@ impl Replacement {
         // A log takes fewer requests than an estimate.
         algorithm.unwrap_or(self.algorithm)
     }
-
-    /// The window beside the limit's own, none of which is of its kind.
-    pub(super) fn beside(&self, max_delay: Micros) -> Algorithm {
-        match self.algorithm {
-            Algorithm::TokenBucket(bucket) => shaped(bucket, max_delay),
-            other => other,
-        }
-    }
 }
 
 /// What is too slow to be shaped is not.

@@ -31,7 +31,7 @@ pub(crate) struct JsonScanner {
 struct Track {
     /// Which of the pointers.
     pointer: usize,
-    /// How many of its first steps lead to the present place.
+    /// How many of its first steps lead to the present place; more behind a container that is closed, up to the next step.
     matched: usize,
     value: Value,
 }
@@ -241,9 +241,6 @@ impl JsonScanner {
 
     fn close(&mut self) -> State {
         self.open.pop();
-        for track in &mut self.tracks {
-            track.matched = track.matched.min(self.open.len());
-        }
         self.after_value()
     }
 
