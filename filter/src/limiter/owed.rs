@@ -133,3 +133,23 @@ impl Owed {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+
+    const SEC: fn(u64) -> Micros = Micros::from_secs;
+
+    #[test]
+    fn each_is_due_in_its_time_and_keys_without_any_take_no_room() {
+        let mut owed = Owed::default();
+        let debt = |request| Debt::held(SEC(10), Holder::new(1, request), SEC(60));
+        owed.failed(SEC(10), b"one", debt(1));
+        owed.failed(SEC(11), b"other", debt(2));
+        assert_eq!(owed.due(SEC(10).plus(TRY_AGAIN), 9), [(b"one".to_vec(), debt(1))]);
+        assert_eq!((owed.keys.iter().count(), owed.next_due()), (1, Some(SEC(11).plus(TRY_AGAIN))));
+        assert_eq!(owed.due(SEC(11).plus(TRY_AGAIN), 9), [(b"other".to_vec(), debt(2))]);
+        assert_eq!((owed.keys.iter().count(), owed.next_due()), (0, None));
+    }
+}

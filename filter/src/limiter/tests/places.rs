@@ -171,6 +171,25 @@ fn a_long_request_renews_its_lease() {
     }
 }
 
+/// Over a slow network, a renewal has more time than a check: Redis may answer after `redis.timeout` that it lacks the
+/// script.
+#[test]
+fn a_renewal_is_sent_again_with_its_script_after_the_timeout_of_a_check() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(A_PLACE);
+    fixture.now = fixture.now.plus(Micros::from_secs(1));
+    fixture.limiter.tick(fixture.now);
+    assert!(fixture.sent().contains("EVALSHA"));
+    for _ in 0..9 {
+        fixture.now = fixture.now.plus(Micros::from_millis(100));
+        assert_eq!(fixture.tick(), []);
+    }
+    fixture.limiter.redis().handle_bytes(fixture.now, b"-NOSCRIPT No matching script.\r\n");
+    let again = fixture.sent();
+    assert!(again.contains("EVAL\r\n") && again.contains("weir:per_user:alice#concurrency"), "{again}");
+}
+
 #[test]
 fn a_place_that_could_not_be_given_back_is_when_redis_returns() {
     let mut fixture = one_in_flight();
