@@ -95,7 +95,7 @@ const UNREADABLE: [(&[(&str, &str)], &str); 6] = [
     (&[("content-encoding", "gzip")], r#"{"user": "gzip"}"#),
     (&[("content-type", "application/x-www-form-urlencoded")], "user=form"),
     (&[("content-type", "application/grpc")], r#"{"user": "grpc"}"#),
-    (&[("upgrade", "x")], r#"{"user": "upgrade"}"#),
+    (&[("content-type", "text/plain")], r#"{"user": "text"}"#),
     (&[], "no json"),
     (&[], r#"{"user": "cut"#),
 ];

@@ -130,6 +130,21 @@ fn a_crowd_that_leaves_before_redis_answers_leaves_no_place() {
     assert_eq!((fixture.limiter.places.next_due(), fixture.limiter.redis().in_flight()), (None, 0));
 }
 
+#[test]
+fn a_place_is_given_back_though_there_is_no_room_for_one_more_check() {
+    let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 100, "lease": "60s"}"#, "");
+    fixture.connect();
+    fixture.request(ALICE, "alice");
+    fixture.redis_says(A_PLACE);
+    for id in 1..=5_000 {
+        assert_eq!(fixture.request(RequestId(1_000 + id), &format!("user {id}")), Step::Wait);
+    }
+    fixture.sent();
+    assert!(!fixture.limiter.redis().has_room(0));
+    fixture.limiter.done(fixture.now, ALICE);
+    assert!(fixture.sent().contains("ZREM"));
+}
+
 /// Places that end while the connection is away are given back once it is there.
 #[test]
 fn all_places_that_end_while_the_connection_is_away_are_given_back() {
