@@ -11,6 +11,9 @@ fn envoy_accepts_every_scenario() {
     if provision::or_skip(provision::envoy::binary()).is_none() {
         return;
     }
+    if !weir::has_variable("envoy_accepts_every_scenario", "REDIS_PASSWORD", "correct horse") {
+        return;
+    }
     let scenarios = scenarios();
     assert!(!scenarios.is_empty());
     for file in scenarios {

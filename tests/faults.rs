@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Commands;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use weir::{Fault, HostKind, Mesh, MeshBuilder};
 use weir_harness::traffic::{self, Pace};
@@ -24,6 +27,7 @@ weir::on_both_hosts! {
     redis_stops_and_starts_under_load
     callouts_of_clients_that_left_count_against_max_in_flight
     a_callout_through_the_bridge_fails_in_time
+    a_slot_is_renewed_though_redis_forgets_its_scripts_and_answers_after_the_timeout
 }
 
 async fn without_redis_requests_are_allowed_or_denied_as_configured(host: HostKind) {
@@ -145,6 +149,69 @@ async fn a_callout_through_the_bridge_fails_in_time(host: HostKind) {
         let start = Instant::now();
         mesh.get("alice").await.status(503);
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}
+
+/// A request lasts for four leases. Meanwhile the round trip to Redis takes longer than a check may, and each renewal
+/// has to be sent again with its script.
+async fn a_slot_is_renewed_though_redis_forgets_its_scripts_and_answers_after_the_timeout(host: HostKind) {
+    const LEASE: Duration = Duration::from_secs(2);
+    for scenario in [QUICKSTART, CALLOUT] {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = upstream.local_addr().unwrap().port();
+        let mesh = Mesh::on(host, scenario).workers(1).with_faults().configure(|filter| {
+            let concurrency = json!({"max_requests": 5, "lease": format!("{}s", LEASE.as_secs())});
+            filter["redis"]["timeout"] = "0.05s".into();
+            filter["limits"] = json!([{"name": "flights", "descriptor": [], "concurrency": concurrency}]);
+        });
+        let mesh = mesh.edit(|bootstrap| {
+            let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+            bootstrap.pointer_mut(manager).unwrap()["route_config"]["virtual_hosts"][0]["routes"] =
+                json!([{"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "60s"}}]);
+            let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(json!({
+                "name": "upstream", "type": "STATIC", "load_assignment": {"cluster_name": "upstream",
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
+            }));
+        });
+        let Some(mesh) = mesh.start().await else { return };
+        let key = format!("{}flights:#concurrency", mesh.key_prefix());
+        let mut redis = mesh.redis_connection();
+
+        let (_client, mut request) = with_a_slot(&mesh, &upstream, &key).await;
+        mesh.faults().set(Fault::Delay(TIMEOUT));
+        let end = Instant::now() + 4 * LEASE;
+        while Instant::now() < end {
+            redis::cmd("SCRIPT").arg("FLUSH").exec(&mut redis).unwrap();
+            let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut redis).unwrap();
+            let slots: Vec<(Vec<u8>, f64)> = redis.zrange_withscores(&key, 0, -1).unwrap();
+            let now = (seconds * 1_000_000 + micros) as f64;
+            assert!(matches!(slots[..], [(_, ends)] if ends > now), "{scenario}: {slots:?} at {now}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        mesh.faults().set(Fault::None);
+        request.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+        until(|| {
+            let left: u64 = redis.zcard(&key).unwrap();
+            async move { left == 0 }
+        })
+        .await;
+    }
+}
+
+/// Sends requests until one has a slot and has reached the upstream; returns the connections of its client and of the
+/// upstream. Failure mode `allow` admits earlier requests without a slot.
+async fn with_a_slot(mesh: &Mesh, upstream: &TcpListener, key: &str) -> (TcpStream, TcpStream) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let mut client = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
+        let (mut request, _) = timeout(SOON, upstream.accept()).await.expect("a request within 15 s").unwrap();
+        request.read(&mut [0; 4096]).await.unwrap();
+        if mesh.redis_connection().zcard::<_, u64>(key).unwrap() == 1 {
+            return (client, request);
+        }
+        assert!(Instant::now() < deadline, "no request has a slot within {SOON:?}");
     }
 }
 

@@ -1,9 +1,18 @@
 //! Identity of clients on both hosts: host names, cookies, and repeated headers, query parameters and cookies.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir::{HostKind, Mesh};
+use tokio::time::timeout;
+use weir::{Answer, HostKind, Mesh};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 weir::on_both_hosts! {
     all_spellings_of_a_host_share_a_bucket
@@ -25,24 +34,33 @@ async fn all_spellings_of_a_host_share_a_bucket(host: HostKind) {
             "hits_addend": {"request_header": {"name": "hOst"}},
             "token_bucket": {"max_tokens": 100, "fill_interval": "3600s"}}),
     ];
-    let Some(mesh) = start(host, &limits).await else { return };
-    let ask = async |path: &str, host: &str| mesh.ask(path).header("host", host).send().await;
-    for path in ["/h/", "/s/"] {
-        ask(path, "shop.example").await.admitted();
-        for spelling in ["SHOP.example", "shop.example.", "SHOP.example.:443", "shop.example:80", "shop.example.:8443"]
-        {
-            ask(path, spelling).await.denied();
+    for is_http2 in [false, true] {
+        let Some(mesh) = start(host, &limits).await else { return };
+        let ask = async |path: &str, host: &str| get(&mesh, is_http2, path, &[("host", host)]).await;
+        for path in ["/h/", "/s/"] {
+            ask(path, "shop.example").await.admitted();
+            for spelling in
+                ["SHOP.example", "shop.example.", "SHOP.example.:443", "shop.example:80", "shop.example.:8443"]
+            {
+                ask(path, spelling).await.denied();
+            }
+        }
+        ask("/h/", "shop.example.com").await.admitted();
+        ask("/h/", "[2001:db8::1]").await.admitted();
+        ask("/h/", "[2001:DB8:0::1]:443").await.denied();
+        ask("/s/", "other.example").await.admitted().without("x-ratelimit-limit");
+        // The header `host` is read as the client sent it.
+        ask("/r/", "raw.example").await.admitted();
+        ask("/r/", "raw.example").await.denied();
+        ask("/r/", "raw.example.").await.admitted();
+        ask("/c/", "60").await.admitted().remaining(40);
+        if is_http2 {
+            // A request may have a header `host` in place of `:authority`.
+            forget(&mesh);
+            ask_raw(&mesh, true, "/h/", [("host", "Other.Example.")].into_iter()).await;
+            assert_eq!(keys(&mesh), ["by_host:other.example"]);
         }
     }
-    ask("/h/", "shop.example.com").await.admitted();
-    ask("/h/", "[2001:db8::1]").await.admitted();
-    ask("/h/", "[2001:DB8:0::1]:443").await.denied();
-    ask("/s/", "other.example").await.admitted().without("x-ratelimit-limit");
-    // The header `host` is read as the client sent it.
-    ask("/r/", "raw.example").await.admitted();
-    ask("/r/", "raw.example").await.denied();
-    ask("/r/", "raw.example.").await.admitted();
-    ask("/c/", "60").await.admitted().remaining(40);
 }
 
 async fn cookies_are_separated_by_semicolons_alone(host: HostKind) {
@@ -114,24 +132,26 @@ async fn repeated_values_are_rejected_where_so_configured(host: HostKind) {
         limit("cookie", entry("cookie"), "/cookie/"),
         shadow,
     ];
-    let Some(mesh) = start(host, &limits).await else { return };
     let told = "expected one value of what identifies the client, found several\n";
-    mesh.ask("/header/").header("key", "a").send().await.admitted();
-    let rejected = mesh.ask("/header/").header("key", "a").header("key", "a").send().await.status(400);
-    assert_eq!(rejected.body, told);
-    mesh.ask("/header/").send().await.admitted().without("x-ratelimit-limit");
-    mesh.ask("/query/?key=a").send().await.admitted();
-    assert_eq!(mesh.ask("/query/?key=a&x&key=b").send().await.status(400).body, told);
-    mesh.ask("/query/?key=b&ke%79=c").send().await.status(400);
-    mesh.ask("/cookie/").header("cookie", "key=a; x=key").send().await.admitted();
-    mesh.ask("/cookie/").header("cookie", "key=a; key=b").send().await.status(400);
-    mesh.ask("/cookie/").header("cookie", "key=c").header("cookie", "key=d").send().await.status(400);
-    let grpc = mesh.ask("/query/?key=a&key=b").header("content-type", "application/grpc").send().await;
-    assert_eq!(grpc.header("grpc-status"), Some("3"));
-    // A limit in shadow mode reads the first value.
-    forget(&mesh);
-    mesh.ask("/shadow/?key=a&key=b").send().await.admitted();
-    assert_eq!(keys(&mesh), ["shadow:a"]);
+    for is_http2 in [false, true] {
+        let Some(mesh) = start(host, &limits).await else { return };
+        let ask = async |path: &str, headers: &[(&str, &str)]| get(&mesh, is_http2, path, headers).await;
+        ask("/header/", &[("key", "a")]).await.admitted();
+        assert_eq!(ask("/header/", &[("key", "a"), ("key", "a")]).await.status(400).body, told);
+        ask("/header/", &[]).await.admitted().without("x-ratelimit-limit");
+        ask("/query/?key=a", &[]).await.admitted();
+        assert_eq!(ask("/query/?key=a&x&key=b", &[]).await.status(400).body, told);
+        ask("/query/?key=b&ke%79=c", &[]).await.status(400);
+        ask("/cookie/", &[("cookie", "key=a; x=key")]).await.admitted();
+        ask("/cookie/", &[("cookie", "key=a; key=b")]).await.status(400);
+        ask("/cookie/", &[("cookie", "key=c"), ("cookie", "key=d")]).await.status(400);
+        let grpc = ask("/query/?key=a&key=b", &[("content-type", "application/grpc")]).await;
+        assert_eq!(grpc.header("grpc-status"), Some("3"));
+        // A limit in shadow mode reads the first value.
+        forget(&mesh);
+        ask("/shadow/?key=a&key=b", &[]).await.admitted();
+        assert_eq!(keys(&mesh), ["shadow:a"]);
+    }
 }
 
 async fn predicates_and_hits_addends_read_repeated_values_as_configured(host: HostKind) {
@@ -148,12 +168,15 @@ async fn predicates_and_hits_addends_read_repeated_values_as_configured(host: Ho
     limits[1]["when"] = gold(Some("last"), "/last/");
     limits[2]["token_bucket"] = json!({"max_tokens": 100, "fill_interval": "3600s"});
     limits[2]["hits_addend"] = json!({"query_parameter": {"name": "cost", "repeated": "last"}});
-    let Some(mesh) = start(host, &limits).await else { return };
-    let ask = async |path| mesh.ask(path).header("plan", "free").header("plan", "gold").send().await;
-    ask("/usual/").await.admitted().without("x-ratelimit-limit");
-    ask("/last/").await.admitted().remaining(0);
-    ask("/last/").await.denied();
-    mesh.ask("/cost/?cost=1&cost=60").send().await.admitted().remaining(40);
+    for is_http2 in [false, true] {
+        let Some(mesh) = start(host, &limits).await else { return };
+        let plans = [("plan", "free"), ("plan", "gold")];
+        let ask = async |path: &str| get(&mesh, is_http2, path, &plans).await;
+        ask("/usual/").await.admitted().without("x-ratelimit-limit");
+        ask("/last/").await.admitted().remaining(0);
+        ask("/last/").await.denied();
+        ask("/cost/?cost=1&cost=60").await.admitted().remaining(40);
+    }
 }
 
 async fn start(host: HostKind, limits: &[Value]) -> Option<Mesh> {
@@ -181,7 +204,27 @@ fn forget(mesh: &Mesh) {
     redis::cmd("FLUSHDB").exec(&mut mesh.redis_connection()).unwrap();
 }
 
-/// Sends a GET with exactly these headers, and reads the whole response.
+/// Sends a GET with these headers. Over HTTP/2, `host` is the authority.
+async fn get(mesh: &Mesh, is_http2: bool, path: &str, headers: &[(&str, &str)]) -> Answer {
+    if !is_http2 {
+        let ask = mesh.ask(path);
+        return headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value)).send().await;
+    }
+    let io = TokioIo::new(TcpStream::connect(mesh.ingress()[0]).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let authority = headers.iter().find(|(name, _)| *name == "host").map_or("shop.test", |(_, host)| host);
+    let request = Request::get(format!("http://{authority}{path}"));
+    let fields = headers.iter().filter(|(name, _)| *name != "host");
+    let request = fields.fold(request, |request, (name, value)| request.header(*name, *value));
+    let sent = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap());
+    let (head, body) = timeout(ANSWER_WITHIN, sent).await.expect("a response within 10 s").unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer { status: head.status.as_u16(), headers: head.headers, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+/// Sends a GET with exactly these headers, and reads the whole response. Over HTTP/2, a header `host` takes the place of
+/// `:authority`.
 async fn ask_raw<'a>(mesh: &Mesh, is_http2: bool, path: &'a str, headers: impl Iterator<Item = (&'a str, &'a str)>) {
     let mut stream = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
     if !is_http2 {
@@ -193,8 +236,11 @@ async fn ask_raw<'a>(mesh: &Mesh, is_http2: bool, path: &'a str, headers: impl I
         assert!(response.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&response));
         return;
     }
-    let pseudo = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "shop.test")];
-    let block: Vec<u8> = pseudo.into_iter().chain(headers).flat_map(|(name, value)| literal(name, value)).collect();
+    let headers: Vec<_> = headers.collect();
+    let has_host = headers.iter().any(|(name, _)| *name == "host");
+    let authority = Some((":authority", "shop.test")).filter(|_| !has_host);
+    let pseudo = [(":method", "GET"), (":scheme", "http"), (":path", path)].into_iter().chain(authority);
+    let block: Vec<u8> = pseudo.chain(headers).flat_map(|(name, value)| literal(name, value)).collect();
     let settings = frame(4, 0, 0, &[]);
     let request = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings.as_slice(), &frame(1, 0x5, 1, &block)].concat();
     stream.write_all(&request).await.unwrap();

@@ -6,6 +6,7 @@ use hyper::Method;
 use redis::Commands;
 use serde_json::json;
 use weir::{Answer, HostKind, Mesh};
+use weir_provision::redis::RedisOptions;
 
 weir::on_both_hosts! {
     a_public_api_admits_what_its_rates_say
@@ -13,6 +14,7 @@ weir::on_both_hosts! {
     each_route_has_its_own_limit
     tenants_have_a_monthly_quota_a_rate_and_a_concurrency_limit
     a_fragile_upstream_gets_its_requests_one_by_one
+    a_password_comes_from_the_environment
 }
 
 async fn a_public_api_limits_users_anonymous_clients_and_addresses_separately(host: HostKind) {
@@ -163,5 +165,24 @@ async fn a_fragile_upstream_gets_its_requests_one_by_one(host: HostKind) {
     passed.sort();
     for (turn, at) in (0..).zip(passed) {
         assert!(at >= Duration::from_millis(100) * turn, "request {turn} was released too early: {passed:?}");
+    }
+}
+
+async fn a_password_comes_from_the_environment(host: HostKind) {
+    const PASSWORD: &str = "correct horse";
+    let module = if host == HostKind::Envoy { "envoy" } else { "embedded" };
+    let test = format!("{module}::a_password_comes_from_the_environment");
+    if !tokio::task::spawn_blocking(move || weir::has_variable(&test, "REDIS_PASSWORD", PASSWORD)).await.unwrap() {
+        return;
+    }
+    let scenario = Mesh::on(host, "envoy/redis-password.yaml").patient();
+    let scenario = scenario.redis(RedisOptions { password: Some(PASSWORD.into()), ..RedisOptions::default() });
+    let Some(mesh) = scenario.start().await else { return };
+    for left in (10..20).rev() {
+        mesh.get("alice").await.admitted().remaining(left);
+    }
+    mesh.counts("weir_redis_auth", 0).await;
+    if let Some(envoy) = mesh.hosts()[0].envoy() {
+        assert!(!envoy.log().contains(PASSWORD), "{}", envoy.log());
     }
 }

@@ -12,11 +12,13 @@ pub mod answer;
 pub mod fault_proxy;
 pub mod mesh;
 mod redis_stats;
+mod variable;
 
 pub use answer::Answer;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use mesh::{Mesh, MeshBuilder};
 pub use redis_stats::{buckets_asked, evaluations};
+pub use variable::has_variable;
 pub use weir_harness::serving::HostKind;
 pub use weir_provision::or_skip;
 

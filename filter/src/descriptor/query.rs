@@ -70,7 +70,10 @@ mod tests {
         assert_eq!(key("api+key=a;b").as_deref(), Some("a;b"));
         assert_eq!(key("api+key").as_deref(), Some(""));
         assert_eq!(key("api+key=100%&x").as_deref(), Some("100%"));
-        assert_eq!(key("api+key=%4").as_deref(), Some("%4"));
+        for text in ["%4", "%zz", "%4z", "%z4", "%%"] {
+            assert_eq!(key(&format!("api+key={text}")).as_deref(), Some(text));
+        }
+        assert_eq!(key("api+key=%%41").as_deref(), Some("%A"));
     }
 
     #[test]

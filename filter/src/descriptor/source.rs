@@ -397,6 +397,10 @@ mod tests {
             entry("plan", &field(3, b"x")),
             entry("admin", &[4 << 3, 1]),
             entry("none", &[1 << 3, 0]),
+            entry("list", &field(6, &field(1, &number))),
+            entry("object", &field(5, &entry("sub", &number))),
+            entry("twice", &field(3, b"a")),
+            entry("twice", &field(3, b"b")),
         ];
         let metadata = entry("jwt_authn", &entry("jwt", &field(5, &claims.concat())));
         let claim = |name: &str, raw: &[u8]| {
@@ -409,12 +413,34 @@ mod tests {
         assert_eq!(claim("plan", b"x").as_deref(), Some("x"));
         assert_eq!(claim("admin", &[1]).as_deref(), Some("true"));
         assert_eq!(claim("none", &[0; 4]), None);
+        assert_eq!(claim("list", &[0; 12]), None);
+        assert_eq!(claim("object", &[0; 12]), None);
+        assert_eq!(claim("twice", &[0]).as_deref(), Some("b"), "the last entry of a map counts");
         assert_eq!(claim("nobody", &[0; 8]), None);
         // The raw value can only be a string, so its type is not read.
         assert_eq!(claim("nobody", b"alice").as_deref(), Some("alice"));
     }
 
+    /// Without types, a value that is no printable text is no string.
+    #[test]
+    fn metadata_of_a_host_that_tells_no_types_is_text_where_it_can_be_printed() {
+        let plan = Source::Property(PropertyPath::dynamic_metadata("jwt_authn", &["plan"]));
+        for (raw, expected) in [
+            (&b"platinum"[..], Some("platinum")),
+            (b"x", Some("x")),
+            (&42_f64.to_le_bytes(), None),
+            (&[1], None),
+            (&[0; 12], None),
+        ] {
+            let request = Request::default().property(&["metadata", "filter_metadata", "jwt_authn", "plan"], raw);
+            assert_eq!(value(&plan, &request).as_deref(), expected, "{raw:?}");
+        }
+    }
+
     fn field(number: u8, payload: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, u8::try_from(payload.len()).unwrap()][..], payload].concat()
+        let len = u16::try_from(payload.len()).unwrap();
+        let low = (len & 0x7f) as u8;
+        let len = if len < 0x80 { vec![low] } else { vec![low | 0x80, u8::try_from(len >> 7).unwrap()] };
+        [&[number << 3 | 2][..], &len, payload].concat()
     }
 }

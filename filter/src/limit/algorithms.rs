@@ -119,7 +119,8 @@ impl Algorithms {
                     }
                 }
                 None => {
-                    let algorithm = replacement.beside(max_delay);
+                    // A limit without a token bucket shapes nothing.
+                    let algorithm = replacement.algorithm;
                     windows.push(Window { algorithm, suffix: suffix(&algorithm, &[]) });
                 }
             }

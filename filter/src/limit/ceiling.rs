@@ -139,7 +139,7 @@ mod tests {
         for algorithm in algorithms(10, Micros::from_secs(10)) {
             let outcome = check(algorithm, 1).exhausted(Some(NOW));
             assert!(
-                !outcome.admitted && !outcome.spent && outcome.remaining == Tokens(0),
+                !outcome.admitted && !outcome.spent && outcome.remaining == Tokens(0) && outcome.delay == Micros::ZERO,
                 "{algorithm:?}: {outcome:?}"
             );
             let wait = outcome.retry_after.unwrap();
@@ -157,6 +157,12 @@ mod tests {
         let nonzero = |n| NonZeroU64::new(n).unwrap();
         let bucket = TokenBucket::new(nonzero(3), nonzero(10), Micros(1)).unwrap();
         assert_eq!(check(Algorithm::TokenBucket(bucket), 1).at_most_within(Micros(100)), Tokens(1_004));
+    }
+
+    #[test]
+    fn slots_that_are_returned_while_requests_are_undecided_are_counted() {
+        let slots = Algorithm::Concurrency(Concurrency::new(10_u64, Micros::from_secs(60)).unwrap());
+        assert_eq!(check(slots, 1).at_most_within(Micros::ZERO), Tokens(10 + 10 + FREED + 1));
     }
 
     #[test]

@@ -284,6 +284,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_leased_is_as_many_tokens_at_another_rate() {
+        let mut state = None;
+        decide(&leased(40).asking(wanting(10)), &mut state, 0, 0);
+        let faster = TokenBucket::new(NonZeroU64::new(40).unwrap(), NonZeroU64::new(2).unwrap(), SECOND).unwrap();
+        let faster = LeasedBucket::new(faster, Micros::from_secs(10)).unwrap();
+        let now = Micros::from_secs(1_000);
+        let seen = faster.look(&mut state, now, Tokens(1));
+        assert_eq!(faster.decide(now, seen, Tokens(1)).before.remaining, Tokens(30));
+    }
+
+    #[test]
+    fn leases_of_different_lengths_end_one_after_the_other() {
+        let (longer, mut state) = (leased(20), None);
+        let shorter = LeasedBucket::new(bucket(20), SECOND).unwrap();
+        decide(&longer.asking(wanting(5)), &mut state, 0, 0);
+        decide(&shorter.asking(wanting(2)), &mut state, 0, 0);
+        // The 2 tokens are back at 4 s, and 4 of the 5 that are spent at 20 s are still lacking at 21 s.
+        assert_eq!(decide(&longer, &mut state, 21, 0).0, 4);
+    }
+
+    #[test]
     fn empty_settlements_are_not_sent() {
         assert_eq!(leased(10).lease_argument(), "1 10000000 0");
         assert_eq!(leased(10).asking(wanting(7)).lease_argument(), "1 10000000 7");

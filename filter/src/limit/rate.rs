@@ -155,6 +155,21 @@ mod tests {
     }
 
     #[test]
+    fn a_full_bucket_is_countable_though_each_of_its_tokens_is_rounded_up() {
+        let capacity = Tokens(4_000_000_000);
+        let counted = rate(3_005, 1_532_998).countable(capacity, Micros::ZERO).unwrap();
+        assert!(counted.units(capacity).0 <= MOST_UNITS, "{counted:?}");
+    }
+
+    #[test]
+    fn no_more_flows_in_per_microsecond_than_scripts_are_told() {
+        let exact = rate((1 << 60) + 1, 1 << 40);
+        let counted = exact.countable(Tokens(1), Micros::ZERO).unwrap();
+        assert!(counted.per_micro() <= MOST_PER_MICRO && !counted.is_faster_than(&exact), "{counted:?}");
+        assert!(!counted.is_noticeably_slower_than(&exact), "{counted:?}");
+    }
+
+    #[test]
     fn rates_are_compared_as_ratios() {
         assert!(rate(2, 3).is_faster_than(&rate(3, 5)) && !rate(2, 3).is_faster_than(&rate(4, 6)));
         assert!(rate(9_998, 10_000).is_noticeably_slower_than(&rate(1, 1)));

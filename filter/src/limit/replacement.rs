@@ -41,14 +41,6 @@ impl Replacement {
         // A limit above the maximum of a sliding log is estimated instead.
         algorithm.unwrap_or(self.algorithm)
     }
-
-    /// Returns the window as an additional one, where the limit has no window that it replaces.
-    pub(super) fn beside(&self, max_delay: Micros) -> Algorithm {
-        match self.algorithm {
-            Algorithm::TokenBucket(bucket) => shaped(bucket, max_delay),
-            other => other,
-        }
-    }
 }
 
 /// Returns the bucket with `max_delay`, or unshaped where its rate does not allow that delay.

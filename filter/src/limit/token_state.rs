@@ -284,6 +284,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_whole_unit_at_another_rate_is_rounded_up() {
+        let (in_threes, in_twos) = (bucket(2, 1, Micros(3)), bucket(2, 1, Micros(2)));
+        let mut kept = Bucket::default();
+        assert!(kept.admits(&in_threes, Micros(10), 1) && kept.admits(&in_threes, Micros(11), 1));
+        // 5 units of 3 a token are spent, which are 10/3 units of 2.
+        assert_eq!([12, 13].map(|micros| kept.admits(&in_twos, Micros(micros), 1)), [false, true]);
+    }
+
+    #[test]
+    fn a_smaller_bucket_has_as_many_tokens_at_another_rate() {
+        let (large, small, faster) = (bucket(50, 1, MINUTE), bucket(5, 1, MINUTE), bucket(5, 2, MINUTE));
+        let mut kept = Bucket::default();
+        assert_eq!(kept.admitted_of_100(&large, 0), 50);
+        assert!(kept.admits(&small, Micros::from_secs(1_000_180), 1));
+        assert_eq!(kept.admitted_of_100(&faster, 180), 2);
+    }
+
+    #[test]
+    fn what_a_larger_bucket_spends_leaves_a_smaller_one_empty_and_no_worse() {
+        let (large, small) = (bucket(50, 1, MINUTE), bucket(5, 1, MINUTE));
+        let mut kept = Bucket::default();
+        let at = |secs: u64| Micros::from_secs(1_000_000 + secs);
+        assert!(kept.admits(&large, at(0), 45) && kept.admits(&small, at(180), 1));
+        assert!(kept.admits(&large, at(180), 5) && kept.admits(&large, at(360), 1));
+        assert_eq!(kept.admitted_of_100(&small, 360), 2);
+    }
+
+    #[test]
     fn tokens_reserved_for_held_requests_stay_reserved_without_a_delay() {
         let plain = bucket(10, 10, MINUTE);
         let shaped = plain.with_max_delay(MINUTE).unwrap();

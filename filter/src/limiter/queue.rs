@@ -14,6 +14,8 @@ use crate::units::Micros;
 const MAX_REQUESTS: usize = 16_384;
 /// Maximum total size of their checks: 8 MiB.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The first turn: before it are only requests that were put back.
+const FIRST_TURN: u64 = 1;
 /// Number of stale deadlines below which they are not cleared.
 const FEW: usize = 64;
 
@@ -37,7 +39,7 @@ struct QueuedCheck {
 
 impl CheckQueue {
     pub(super) fn new() -> Self {
-        Self { queued: Timers::new(), turn: 0, deadlines: VecDeque::new(), bytes: 0 }
+        Self { queued: Timers::new(), turn: FIRST_TURN, deadlines: VecDeque::new(), bytes: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -107,7 +109,7 @@ impl CheckQueue {
         }
         if self.queued.len() == 0 {
             self.deadlines.clear();
-            self.turn = 0;
+            self.turn = FIRST_TURN;
         }
     }
 }
@@ -140,7 +142,17 @@ mod tests {
         let first: Vec<_> = (0..500).filter_map(|_| queue.pop()).map(|(request, _)| request.0).collect();
         assert_eq!(first, (0..500).collect::<Vec<_>>());
         assert!(queue.push(RequestId(5_000), 0, LATER, 1));
-        assert_eq!([queue.pop(), queue.pop()].map(|next| next.unwrap().0.0), [5_000, 500]);
+        assert!(queue.push(RequestId(5_003), 3, LATER, 1));
+        assert_eq!([0; 4].map(|_| queue.pop().unwrap().0.0), [5_000, 500, 501, 502]);
+    }
+
+    #[test]
+    fn one_that_is_put_back_is_the_next_again() {
+        let mut queue = CheckQueue::new();
+        (1..=3).for_each(|id| assert!(queue.push(RequestId(id), 0, LATER, 1)));
+        let (request, deadline) = queue.pop().unwrap();
+        queue.put_back(request, deadline, 1);
+        assert_eq!(popped(&mut queue), [1, 2, 3]);
     }
 
     #[test]

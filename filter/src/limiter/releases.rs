@@ -133,3 +133,23 @@ impl PendingReleases {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+
+    const SEC: fn(u64) -> Micros = Micros::from_secs;
+
+    #[test]
+    fn each_is_due_in_its_time_and_keys_without_any_take_no_room() {
+        let mut pending = PendingReleases::default();
+        let release = |request| SlotRelease::held(SEC(10), SlotOwner::new(1, request), SEC(60));
+        pending.failed(SEC(10), b"one", release(1));
+        pending.failed(SEC(11), b"other", release(2));
+        assert_eq!(pending.due(SEC(10).plus(TRY_AGAIN), 9), [(b"one".to_vec(), release(1))]);
+        assert_eq!((pending.keys.iter().count(), pending.next_due()), (1, Some(SEC(11).plus(TRY_AGAIN))));
+        assert_eq!(pending.due(SEC(11).plus(TRY_AGAIN), 9), [(b"other".to_vec(), release(2))]);
+        assert_eq!((pending.keys.iter().count(), pending.next_due()), (0, None));
+    }
+}

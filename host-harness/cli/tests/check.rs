@@ -16,8 +16,14 @@ const BY_BODY: &str = "- request_body: {json_pointer: /user}";
 
 /// Runs `weir check` for a file; returns whether it succeeds, and the lines of its output.
 fn check(file: &str) -> (bool, Vec<String>) {
+    check_with(file, None)
+}
+
+/// Runs `weir check` for a file, with this value of REDIS_PASSWORD.
+fn check_with(file: &str, password: Option<&str>) -> (bool, Vec<String>) {
     let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output = weir.args(["check", file]).env_remove("REDIS_PASSWORD").output().expect("`weir` runs");
+    weir.args(["check", file]).env_remove("REDIS_PASSWORD").envs(password.map(|value| ("REDIS_PASSWORD", value)));
+    let output = weir.output().expect("`weir` runs");
     let said = [output.stderr, output.stdout].concat();
     (output.status.success(), String::from_utf8(said).expect("UTF-8").lines().map(str::to_owned).collect())
 }
@@ -43,14 +49,30 @@ fn problems<const N: usize>(bootstrap: &str, changes: [(&str, &str); N]) -> Vec<
 fn every_scenario_passes() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy");
     let scenarios: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(scenarios.len() >= 9, "{scenarios:?}");
+    assert!(scenarios.len() >= 10, "{scenarios:?}");
     for scenario in scenarios {
         let file = scenario.to_str().unwrap();
-        let (is_well, said) = check(file);
+        let (is_well, said) = check_with(file, Some("hunter2"));
         assert!(is_well, "{said:?}");
         let [said] = said.as_slice() else { panic!("{said:?}") };
         assert!(said.starts_with(file) && said.ends_with(": all is well"), "{said}");
     }
+}
+
+#[test]
+fn the_scenario_with_a_password_needs_its_variable() {
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/redis-password.yaml");
+    let (is_well, lines) = check(FILE);
+    let needed = "expected the environment variable REDIS_PASSWORD to have a value, found none here (the proxy needs it \
+                  to start)";
+    assert_eq!(
+        lines,
+        [
+            format!("{FILE}: warning: {LIMITER}.vm_config.environment_variables: {needed}"),
+            format!("{FILE}: {FILE_IS_SOUND}no errors, 1 warning"),
+        ]
+    );
+    assert!(is_well, "the proxy's environment may have the variable");
 }
 
 #[test]
@@ -73,8 +95,8 @@ fn limits_that_read_a_body_need_allow_on_headers_stop_iteration() {
     let unseen = |limits: &str| {
         format!(
             "{LIMITER}.allow_on_headers_stop_iteration: expected true, found it unset or false (the body is read by \
-             {limits}, and a proxy shows no body to a filter that holds the headers: such requests would be held for \
-             ever)"
+             {limits}, and a proxy shows no body to a filter that holds the headers: requests under these limits would be \
+             held for ever)"
         )
     };
     let shown = |flag: &'static str| ("root_id: limiter", flag);

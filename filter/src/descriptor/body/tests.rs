@@ -63,7 +63,9 @@ fn a_scalar_is_text() {
 
 #[test]
 fn there_is_no_value_where_there_is_no_scalar() {
-    for pointer in ["", "/user", "/models", "/none", "/nobody", "/models/3", "/models/01", "/models/-", "/user/id/x"] {
+    for pointer in
+        ["", "/user", "/models", "/none", "/nobody", "/models/3", "/models/01", "/models/+1", "/models/-", "/user/id/x"]
+    {
         is_absent(BODY, pointer);
     }
     is_absent("null", "");

@@ -5,7 +5,7 @@ use core::num::NonZeroU64;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limit::{Algorithms, Model, SlotOwner, TokenBucket};
+use crate::limit::{Algorithms, Model, SlotOwner, TokenBucket, Verdict};
 
 const SPAN: Micros = Micros::from_secs(1);
 
@@ -87,6 +87,41 @@ fn a_key_floods_until_none_of_its_checks_is_undecided() {
     assert!(contention.flooded(&mallory).is_some(), "the last of them is one of a flood");
     contention.leave(&mallory, 99);
     assert!(contention.flooded(&mallory).is_none());
+}
+
+#[test]
+fn requests_of_one_cost_are_told_the_same() {
+    let mut crowd = counting();
+    let [one, two] = [check(&[("mallory", 1)]), check(&[("mallory", 2)])];
+    let [one, two] = [&one, &two].map(|check| check.buckets().next().unwrap());
+    (0..12).for_each(|_| crowd.enter(&check(&[("mallory", 1)])));
+    let verdict = Verdict { admitted: false, now: SPAN, outcomes: vec![one.exhausted(Some(SPAN))] };
+    crowd.set_denial(one, &Rc::new(CachedDenial::of_one(SPAN, verdict)));
+    assert!(crowd.denial(SPAN, one).is_some() && crowd.denial(SPAN, two).is_none());
+}
+
+#[test]
+fn a_request_that_costs_more_than_its_bucket_holds_is_asked_about_where_nothing_is_taken() {
+    assert_eq!(counting().full(&check(&[("mallory", 12)]), SPAN), None);
+}
+
+#[test]
+fn what_flows_in_until_a_request_is_decided_is_not_taken() {
+    let mut crowd = counting();
+    let mallory = check(&[("mallory", 1)]);
+    (0..12).for_each(|_| crowd.enter(&mallory));
+    assert!(crowd.full(&mallory, SPAN).is_some());
+    assert_eq!(crowd.full(&mallory, Micros::from_secs(120)), None);
+}
+
+#[test]
+fn few_costs_are_told_apart_and_one_more_counts_as_the_next_higher() {
+    let mut crowd = counting();
+    (1..=9).for_each(|cost| crowd.enter(&check(&[("mallory", cost)])));
+    let of_eight = check(&[("mallory", 8)]);
+    let bucket = crowd.buckets.get(b"mallory").unwrap();
+    assert_eq!(bucket.costs.len(), MAX_COSTS);
+    assert_eq!(bucket.taken(of_eight.buckets().next().unwrap()), Tokens((1..8).sum()));
 }
 
 proptest! {

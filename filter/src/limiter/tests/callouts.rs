@@ -57,7 +57,9 @@ fn a_response_is_held_for_the_timeout_at_most_and_not_after_its_request_has_ende
     admitted(&mut fixture);
     fixture.limiter.response_ends(fixture.now, ALICE);
     callout(&mut fixture);
-    fixture.now = fixture.now.plus(Micros::from_millis(50));
+    let latest = fixture.now.plus(Micros::from_millis(50));
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(latest));
+    fixture.now = latest;
     assert_eq!(fixture.tick(), [Effect::Decide(ALICE, Decision::EndResponse)]);
     let mut fixture = one_in_flight();
     admitted(&mut fixture);

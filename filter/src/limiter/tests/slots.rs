@@ -132,6 +132,21 @@ fn many_requests_that_end_before_redis_replies_leave_no_slot() {
 }
 
 #[test]
+fn a_slot_is_given_back_though_there_is_no_room_for_one_more_check() {
+    let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 100, "lease": "60s"}"#, "");
+    fixture.connect();
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(A_SLOT);
+    for id in 1..=5_000 {
+        assert_eq!(fixture.request(RequestId(1_000 + id), &format!("user {id}")), Step::Wait);
+    }
+    fixture.sent();
+    assert!(!fixture.limiter.redis().has_room(0));
+    fixture.limiter.done(fixture.now, ALICE);
+    assert!(fixture.sent().contains("ZREM"));
+}
+
+#[test]
 fn all_slots_of_requests_that_end_while_disconnected_are_released_on_reconnect() {
     let mut fixture = Fixture::of(r#""concurrency": {"max_requests": 5000, "lease": "60s"}"#, "");
     fixture.connect();
@@ -169,6 +184,25 @@ fn a_long_request_renews_its_lease() {
         assert!(fixture.sent().contains("weir:per_user:alice#concurrency"));
         fixture.redis_replies(b":1\r\n");
     }
+}
+
+/// Over a slow network, a renewal has more time than a check: Redis may answer after `redis.timeout` that it lacks the
+/// script.
+#[test]
+fn a_renewal_is_sent_again_with_its_script_after_the_timeout_of_a_check() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(A_SLOT);
+    fixture.now = fixture.now.plus(Micros::from_secs(1));
+    fixture.limiter.tick(fixture.now);
+    assert!(fixture.sent().contains("EVALSHA"));
+    for _ in 0..9 {
+        fixture.now = fixture.now.plus(Micros::from_millis(100));
+        assert_eq!(fixture.tick(), []);
+    }
+    fixture.limiter.redis().handle_bytes(fixture.now, b"-NOSCRIPT No matching script.\r\n");
+    let again = fixture.sent();
+    assert!(again.contains("EVAL\r\n") && again.contains("weir:per_user:alice#concurrency"), "{again}");
 }
 
 #[test]
