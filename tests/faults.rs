@@ -207,7 +207,7 @@ async fn with_a_slot(mesh: &Mesh, upstream: &TcpListener, key: &str) -> (TcpStre
         let mut client = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
         let (mut request, _) = timeout(SOON, upstream.accept()).await.expect("a request within 15 s").unwrap();
-        request.read(&mut [0; 4096]).await.unwrap();
+        assert!(request.read(&mut [0; 4096]).await.unwrap() > 0);
         if mesh.redis_connection().zcard::<_, u64>(key).unwrap() == 1 {
             return (client, request);
         }

@@ -321,6 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_last_request_spent_of_a_plain_bucket_is_refunded_and_nothing_else() {
+        let (ten, faster) = (bucket(10, 10, MINUTE), bucket(10, 20, MINUTE));
+        let (at, price, full_in) = (Micros::from_secs(100), ten.price(Tokens(1)), ten.time_for(Tokens(1)));
+        let spend = |state: Option<&TokenState>, leased| TokenState::open(state, at, &ten, &[]).spend(price, leased);
+        let once = spend(None, None);
+        let mut refunded = once.clone();
+        assert!(refunded.refund(at, &ten, full_in, price));
+        assert_eq!(refunded, TokenState { spent: 0, ..once.clone() });
+        let leased = spend(None, Some((at.plus(MINUTE), price)));
+        for (state, bucket) in [(spend(Some(&once), None), &ten), (once, &faster), (leased, &ten)] {
+            let mut kept = state.clone();
+            assert!(!kept.refund(at, bucket, full_in, price));
+            assert_eq!(kept, state);
+        }
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_frees_no_token_and_the_bucket_fills_from_then() {
         let ten = bucket(10, 10, MINUTE);
         let mut stored = Bucket::default();
