@@ -104,10 +104,9 @@ mod tests {
         module(&engine, &bytes, folder.path()).unwrap();
         let file = folder.path().join(file_name(&engine, &bytes));
         let good = fs::read(&file).unwrap();
-        let damage: [fn(&[u8]) -> Vec<u8>; 3] =
-            [|good| good[..good.len() / 2].to_vec(), |_| Vec::new(), |good| good.iter().map(|byte| !byte).collect()];
-        for damaged in damage {
-            fs::write(&file, damaged(&good)).unwrap();
+        let inverted: Vec<u8> = good.iter().map(|byte| !byte).collect();
+        for damaged in [&good[..good.len() / 2], &[], &inverted] {
+            fs::write(&file, damaged).unwrap();
             assert_eq!(exports(&module(&engine, &bytes, folder.path()).unwrap()), ["it"]);
             assert_eq!(fs::read(&file).unwrap(), good);
         }
