@@ -95,6 +95,8 @@ fn the_page_of_the_command_line_has_every_option_and_its_default() {
     command.build();
     let mut options = BTreeMap::new();
     collect(&command, "weir", &BTreeSet::new(), &mut options);
+    // `weir bench` passes its options on to a binary of its own.
+    collect(&weir_bench::command(), "weir bench", &BTreeSet::new(), &mut options);
     for (command, options) in &options {
         let found: BTreeMap<String, Option<String>> = documented
             .remove(command.as_str())

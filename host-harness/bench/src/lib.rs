@@ -34,7 +34,7 @@ mod subject;
 
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 use weir_provision::ProvisionError;
@@ -143,6 +143,12 @@ impl BenchError {
             log: log.lines().skip(last).map(indented).collect(),
         }
     }
+}
+
+/// Returns the definition of the command line, with all options and their defaults.
+#[must_use]
+pub fn command() -> clap::Command {
+    Bench::command()
 }
 
 /// Runs `weir bench` with the process's arguments.

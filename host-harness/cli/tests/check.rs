@@ -61,7 +61,7 @@ fn every_scenario_passes() {
 
 #[test]
 fn the_scenario_with_a_password_needs_its_variable() {
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/redis-password.yaml");
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy/redis-password.yaml");
     let (is_well, lines) = check(FILE);
     let needed = "expected the environment variable REDIS_PASSWORD to have a value, found none here (the proxy needs it \
                   to start)";

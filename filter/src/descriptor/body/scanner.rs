@@ -58,10 +58,10 @@ pub(crate) struct JsonScanner {
 /// A set of [tracks](JsonScanner::tracks): a bit for each.
 type Tracks = u32;
 
-/// What is known of one pointer.
+/// Progress of one pointer.
 #[derive(Debug)]
 struct Track {
-    /// Which of the pointers.
+    /// Index of the pointer.
     pointer: usize,
     value: Value,
 }
@@ -84,7 +84,7 @@ enum Container {
     },
 }
 
-/// What may come next.
+/// State of the parser: the tokens that may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The rest of the byte order mark, from this byte on, or the document.
@@ -109,11 +109,11 @@ enum State {
     },
     /// The rest of an object or list that is skipped, at this depth in it.
     Skipped(usize),
-    /// Nothing: the document has ended, and what follows it is not looked at.
+    /// The document has ended; bytes after it are ignored.
     Ended,
-    /// Nothing: it is no JSON.
+    /// The document is not JSON.
     Malformed,
-    /// Nothing: to read more would be too much work.
+    /// Reading more would take too much work.
     Cut,
 }
 
@@ -355,7 +355,7 @@ impl JsonScanner {
         }
     }
 
-    /// Those of some tracks whose pointers are so.
+    /// Tracks whose pointers satisfy a condition.
     #[inline(always)]
     fn of(&self, some: Tracks, is_so: &dyn Fn(&JsonPointer) -> bool) -> Tracks {
         let (mut left, mut found) = (some, 0);
@@ -498,7 +498,7 @@ fn after_blanks(bytes: &[u8]) -> &[u8] {
     bytes.get(blanks..).unwrap_or_default()
 }
 
-/// How many tracks a set has.
+/// Number of tracks in a set.
 fn bits(tracks: Tracks) -> usize {
     usize::try_from(tracks.count_ones()).unwrap_or(usize::MAX)
 }

@@ -278,7 +278,7 @@ proptest! {
         }
     }
 
-    /// Nothing breaks it, and no way to cut a body into pieces makes a difference.
+    /// Any body is read without a panic, and alike however it is cut into pieces.
     #[test]
     fn no_body_breaks_it_however_it_comes(
         tokens in prop::collection::vec(prop_oneof![

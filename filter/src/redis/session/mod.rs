@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// Submits a call, sent as soon as there is a proven connection. The call is completed within the timeout and two
-    /// ticks, on a [busy](HostLoad) host within the timeout and ten ticks, and as many again if it is sent again.
+    /// ticks, on a busy host (see `HostLoad`) within the timeout and ten ticks, and as many again if it is sent again.
     ///
     /// A [tracked](Call::tracked) call that is completed with `Timeout` is completed a second time: with its reply,
     /// however late; with `Unavailable` if Redis has not run it and will not; or with another failure if the outcome is
