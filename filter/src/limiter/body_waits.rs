@@ -95,7 +95,9 @@ impl BodyWaits {
 
     /// Removes a request that has ended.
     pub fn leave(&mut self, request: RequestId) {
-        self.awaited.remove(request);
+        if self.awaited.contains(request) {
+            self.awaited.remove(request);
+        }
     }
 }
 

@@ -64,6 +64,7 @@ impl RequestBody {
 
     /// Whether any value that a limit reads could not be read.
     #[must_use]
+    #[inline(always)]
     pub fn is_unreadable(&self) -> bool {
         match self {
             Self::None | Self::Unread => false,

@@ -11,16 +11,24 @@ pub fn encode_header(out: &mut Vec<u8>, parts: usize) {
 
 /// Appends one bulk string.
 pub fn encode_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    encode_bulk_of(out, bytes.len(), [bytes].into_iter());
+    encode_bulk_head(out, bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends one bulk string of `len` bytes, given in parts.
 pub(in crate::redis) fn encode_bulk_of<'a>(out: &mut Vec<u8>, len: usize, parts: impl Iterator<Item = &'a [u8]>) {
+    encode_bulk_head(out, len);
+    parts.for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of a bulk string of `len` bytes.
+#[inline(always)]
+fn encode_bulk_head(out: &mut Vec<u8>, len: usize) {
     let mut head = ReverseText::new();
     head.push_line(b'$', len);
     out.extend_from_slice(head.text());
-    parts.for_each(|part| out.extend_from_slice(part));
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends one bulk string: a number in decimal digits.
