@@ -96,7 +96,7 @@ fn limits_that_read_a_body_need_allow_on_headers_stop_iteration() {
         format!(
             "{LIMITER}.allow_on_headers_stop_iteration: expected true, found it unset or false (the body is read by \
              {limits}, and a proxy shows no body to a filter that holds the headers: requests under these limits would be \
-             held for ever)"
+             held until request_body.timeout)"
         )
     };
     let shown = |flag: &'static str| ("root_id: limiter", flag);

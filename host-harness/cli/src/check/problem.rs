@@ -12,7 +12,8 @@ pub(super) enum Problem {
     /// Limits read the body, which the proxy never shows to the filter.
     #[error(
         "allow_on_headers_stop_iteration: expected true, found it unset or false (the body is read by {}, and a proxy \
-         shows no body to a filter that holds the headers: requests under these limits would be held for ever)",
+         shows no body to a filter that holds the headers: requests under these limits would be held until \
+         request_body.timeout)",
         limits(indexes)
     )]
     UnseenBody {
