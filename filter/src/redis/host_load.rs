@@ -6,7 +6,7 @@
 use crate::units::Micros;
 
 /// Delay of a tick above which the host counts as busy.
-const LATE: Micros = Micros::from_millis(20);
+pub(super) const LATE: Micros = Micros::from_millis(20);
 /// Ticks that a busy host has to read the reply to a call.
 const TICKS: usize = 8;
 

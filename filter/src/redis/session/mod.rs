@@ -33,7 +33,10 @@ use self::backoff::Backoff;
 use self::in_flight::{Expiry, InFlight};
 use self::phase::Phase;
 use super::{
-    Call, Credentials, Failure, Reply, Ticket, Trouble, handshake::Handshake, host_load::HostLoad, resp::Decoder,
+    Call, Credentials, Failure, Reply, Ticket, Trouble,
+    handshake::Handshake,
+    host_load::{HostLoad, LATE},
+    resp::Decoder,
 };
 use crate::units::Micros;
 
@@ -48,8 +51,6 @@ const PATIENCE: Micros = Micros::from_secs(1);
 /// Least number of ticks for the handshake: a busy host ticks once per turn of its event loop, and takes several turns
 /// to connect.
 const PROVING_TICKS: u32 = 8;
-/// Delay of a tick above which the host counts as busy.
-const LATE: Micros = Micros::from_millis(20);
 /// Capacity in bytes to which an empty buffer is shrunk.
 const KEPT_BUFFER: usize = 256 * 1024;
 
