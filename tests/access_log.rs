@@ -45,7 +45,7 @@ async fn the_log_has_the_decision_of_each_request(host: HostKind) {
             line["duration_ms"].is_u64() && line["time"].as_str().is_some_and(|time| time.ends_with('Z')),
             "{line}"
         );
-        let decided: u64 = line["redis_time_us"].as_str().unwrap().parse().unwrap();
+        let decided: u64 = line["redis_unix_time_us"].as_str().unwrap().parse().unwrap();
         let (now, _): (u64, u64) = redis::cmd("TIME").query(&mut mesh.redis_connection()).unwrap();
         assert!((now - 60..=now).contains(&(decided / 1_000_000)), "{line}");
         assert_eq!(line.get("retry_after_us").is_some(), decision == "denied", "{line}");

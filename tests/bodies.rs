@@ -1,11 +1,15 @@
 //! Request bodies on both hosts, over HTTP/1.1 and HTTP/2: values in them, timeouts, sizes, and unreadable bodies.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -151,7 +155,10 @@ async fn a_request_waits_for_its_body_no_longer_than_the_timeout(host: HostKind)
         "a body that is not complete in time is unreadable, even if it has a value"
     );
     assert_eq!(raw(&mesh, &[&post("")]).await, 429);
-    mesh.counts("weir_body_unreadable", 3).await;
+    for pieces in [&[][..], &[r#"{"user": "alice", "#]] {
+        assert_eq!(in_pieces_over_http2(&mesh, pieces, false).await, 429, "{pieces:?} over HTTP/2");
+    }
+    mesh.counts("weir_body_unreadable", 5).await;
 
     let Some(mesh) = by_user(host, &json!({"timeout": "60s"})).start().await else { return };
     for (nth, headers) in ["content-type: text/plain\r\n", "content-encoding: br\r\n"].into_iter().enumerate() {
@@ -160,6 +167,11 @@ async fn a_request_waits_for_its_body_no_longer_than_the_timeout(host: HostKind)
     // The bytes that have arrived are enough to decide: a complete document, and a body that is not JSON.
     assert_eq!(raw(&mesh, &[&post(""), r#"{"user": "bob"} "#]).await, 200);
     assert_eq!(raw(&mesh, &[&post(""), "user=bob"]).await, 429);
+    for status in [200, 429] {
+        assert_eq!(in_pieces_over_http2(&mesh, &[r#"{"user": "#, r#""carol"}"#], false).await, status, "over HTTP/2");
+        assert_eq!(in_pieces_over_http2(&mesh, &[r#"{"user": "#, r#""dave"}"#], true).await, status, "over HTTP/2");
+    }
+    assert_eq!(in_pieces_over_http2(&mesh, &["user=", "carol"], false).await, 429, "over HTTP/2");
 }
 
 /// The embedded host does not support upgrades.
@@ -180,6 +192,31 @@ async fn an_upgrade_is_not_held_for_a_body_on_envoy() {
         [200, 429],
         "an upgrade by POST may have a body, which is unreadable"
     );
+}
+
+/// A tunnel has no end before the client closes it, and no body. The embedded host does not support `CONNECT`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_request_is_decided_on_its_headers_on_envoy() {
+    let by_user = json!({
+        "descriptor": [{"request_body": {"json_pointer": "/user", "default": "none"}}],
+        "token_bucket": {"max_tokens": 2, "fill_interval": "3600s"},
+    });
+    let mesh = limited(HostKind::Envoy, by_user)
+        .configure(|filter| filter["request_body"] = json!({"timeout": "60s", "on_unreadable": "reject"}))
+        .edit(|bootstrap| {
+            let manager = bootstrap.pointer_mut(MANAGER).unwrap();
+            manager["upgrade_configs"] = json!([{"upgrade_type": "CONNECT"}]);
+            let tunnels = json!({"match": {"connect_matcher": {}}, "direct_response": {"status": 200}});
+            manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut().unwrap().insert(0, tunnels);
+        });
+    let Some(mesh) = mesh.start().await else { return };
+    for status in [200, 429] {
+        let tunnel = "CONNECT shop.test:443 HTTP/1.1\r\nhost: shop.test:443\r\n\r\n";
+        assert_eq!(raw(&mesh, &[tunnel]).await, status, "HTTP/1.1");
+        let tunnel = Request::connect("shop.test:443").body(Full::default()).unwrap();
+        assert_eq!(answer_over_http2(mesh.ingress()[0], tunnel).await.status(), status, "HTTP/2");
+    }
+    mesh.counts("weir_body_unreadable", 0).await;
 }
 
 /// Starts an upstream whose response is the size of the request's body, and whether the body equals that of [`large`].
@@ -214,18 +251,52 @@ fn user_of(body: &[u8]) -> String {
 
 /// Sends a POST over HTTP/2, and returns the status and the body of the response.
 async fn over_http2(ingress: SocketAddr, body: String) -> (u16, String) {
-    let io = TokioIo::new(TcpStream::connect(ingress).await.unwrap());
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
-    tokio::spawn(connection);
-    let request = Request::post("http://weir.test/").body(Full::new(Bytes::from(body))).unwrap();
-    let answer = timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("a response within 10 s").unwrap();
+    let post = Request::post("http://weir.test/").body(Full::new(Bytes::from(body))).unwrap();
+    let answer = answer_over_http2(ingress, post).await;
     let status = answer.status().as_u16();
     (status, String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes()).into_owned())
 }
 
+/// Sends a request over HTTP/2 on a new connection.
+async fn answer_over_http2<B>(ingress: SocketAddr, request: Request<B>) -> Response<Incoming>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let io = TokioIo::new(TcpStream::connect(ingress).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("a response within 10 s").unwrap()
+}
+
+/// Body of unknown length in pieces. Unless it `ends`, more seems to follow.
+struct Pieces {
+    left: VecDeque<Bytes>,
+    ends: bool,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.left.pop_front() {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None if self.ends => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Sends a POST over HTTP/2 without `content-length`, and returns the status of the response.
+async fn in_pieces_over_http2(mesh: &Mesh, pieces: &[&str], ends: bool) -> u16 {
+    let left = pieces.iter().map(|piece| Bytes::from((*piece).to_owned())).collect();
+    let post = Request::post("http://weir.test/").body(Pieces { left, ends }).unwrap();
+    answer_over_http2(mesh.ingress()[0], post).await.status().as_u16()
+}
+
 async fn large_bodies_are_read_up_to_the_proxys_buffer_limit_and_pass_whole(host: HostKind) {
     let upstream = measuring_upstream().await;
-    for limit in [16_384, 32_768, 1_048_576] {
+    for limit in [1_024, 8_192, 16_384, 32_768, 1_048_576] {
         let mesh = by_user(host, &json!({"timeout": "60s", "on_unreadable": "reject"})).edit(|bootstrap| {
             bootstrap["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = limit.into();
             let manager = bootstrap.pointer_mut(MANAGER).unwrap();
@@ -285,6 +356,9 @@ async fn a_body_of_unknown_length_is_rejected_or_costs_the_maximum(host: HostKin
             return;
         };
         assert_eq!(raw(&mesh, &[chunked]).await, status, "{on_invalid} on {host:?}");
+        for pieces in [&["{}"][..], &[]] {
+            assert_eq!(in_pieces_over_http2(&mesh, pieces, true).await, status, "{on_invalid}, HTTP/2, on {host:?}");
+        }
         // A request without a body has length 0.
         assert_eq!(mesh.get("alice").await.remaining(9).status, 200, "{on_invalid} on {host:?}");
         assert_eq!(post(&mesh, &[], "123456789").await, 200);

@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 use weir::{HostKind, Mesh, MeshBuilder, on_both_hosts};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
+const CALLOUT: &str = "envoy/callout.yaml";
 
 on_both_hosts! {
     a_denial_by_a_smaller_bucket_adds_no_tokens_to_a_larger_one
     a_denial_by_a_smaller_bucket_beside_a_quota_adds_no_tokens_to_a_larger_one
     a_canary_with_a_faster_rate_counts_what_others_have_spent
     an_override_with_a_lower_rate_keeps_spent_tokens_spent
+    a_smaller_sliding_window_keeps_what_a_larger_one_has_counted
     a_limit_with_leases_and_the_same_limit_without_share_a_bucket
     a_limit_of_fifty_million_a_minute_is_reported_and_enforced
     a_limit_of_ten_megabytes_a_second_is_enforced
@@ -18,9 +20,14 @@ on_both_hosts! {
 
 /// Builds a host with one limit that has these fields, keyed by `x-user-id`.
 fn host(kind: HostKind, fields: &Value) -> MeshBuilder {
+    host_of(kind, QUICKSTART, fields)
+}
+
+/// The same, with the transport of `scenario`.
+fn host_of(kind: HostKind, scenario: &str, fields: &Value) -> MeshBuilder {
     let mut limit = json!({"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}]});
     limit.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    Mesh::on(kind, QUICKSTART).workers(1).patient().configure(move |filter| {
+    Mesh::on(kind, scenario).workers(1).patient().configure(move |filter| {
         filter["limits"] = json!([limit]);
         // Each request asks Redis, and no denial is repeated from memory.
         filter["deny_cache"] = json!({"max_entries": 0});
@@ -107,6 +114,52 @@ async fn an_override_with_a_lower_rate_keeps_spent_tokens_spent(kind: HostKind) 
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert_eq!(crowd(&mesh, "bob", 11).await, 0);
+}
+
+/// Spends 100 in one window. In the next, of which 50 to 60 % have passed, 40 to 50 of them count.
+async fn a_smaller_sliding_window_keeps_what_a_larger_one_has_counted(kind: HostKind) {
+    for scenario in [QUICKSTART, CALLOUT] {
+        let window = window_in_its_middle();
+        let of = |max_requests: u64| {
+            json!({
+                "sliding_window": {"max_requests": max_requests, "window": format!("{window}s")},
+                "hits_addend": {"request_header": {"name": "x-cost", "max": 100}},
+            })
+        };
+        let Some(large) = host_of(kind, scenario, &of(100)).start().await else { return };
+        let small = host_of(kind, scenario, &of(5)).sharing_buckets_of(&large);
+        let Some(small) = small.start().await else { return };
+        large.ask("/").user("alice").header("x-cost", "100").send().await.admitted().remaining(0);
+        into_the_past(&large, window);
+        // Of its five, the smaller limit counts two or three as spent in the window before.
+        let left: u64 = small.get("alice").await.admitted().number("x-ratelimit-remaining").unwrap();
+        assert!((1..=2).contains(&left), "{left}, {scenario}");
+        let left: u64 = large.get("alice").await.admitted().number("x-ratelimit-remaining").unwrap();
+        assert!((48..=58).contains(&left), "{left}, {scenario}");
+        // The same for the counts of the current window.
+        large.ask("/").user("alice").header("x-cost", "20").send().await.admitted();
+        small.get("alice").await.denied();
+        let left: u64 = large.get("alice").await.admitted().number("x-ratelimit-remaining").unwrap();
+        assert!((27..=37).contains(&left), "{left}, {scenario}");
+    }
+}
+
+/// Returns the length in seconds of a window of which 50 to 55 % have passed.
+fn window_in_its_middle() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let passed = |window: &u64| 100 * (now % window) / window;
+    (7_200..14_400).find(|window| (50..55).contains(&passed(window))).unwrap()
+}
+
+/// Moves alice's only bucket into the window before, as if a window's length had passed.
+fn into_the_past(mesh: &Mesh, window: u64) {
+    let mut redis = mesh.redis_connection();
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(format!("{}per_user:alice#*", mesh.key_prefix())).query(&mut redis).unwrap();
+    let state: String = redis::cmd("GET").arg(&keys).query(&mut redis).unwrap();
+    let (start, counts) = state.split_once(' ').unwrap();
+    let start = start.parse::<u64>().unwrap() - window * 1_000_000;
+    redis::cmd("SET").arg(&keys).arg(format!("{start} {counts}")).arg("KEEPTTL").exec(&mut redis).unwrap();
 }
 
 async fn a_limit_with_leases_and_the_same_limit_without_share_a_bucket(kind: HostKind) {

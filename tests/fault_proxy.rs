@@ -1,4 +1,4 @@
-//! `FaultProxy` injects the fault that it is set to, between a plain client and a real Redis.
+//! `FaultProxy` injects the faults that it is set to, between a plain client and a real Redis.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use weir::{Fault, FaultProxy, or_skip};
+use weir::{Fault, FaultProxy, Rule, or_skip};
 use weir_provision::redis::{RedisOptions, RedisServer};
 
 const SOON: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl Client {
 macro_rules! redis_and_proxy {
     () => {{
         let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
-        let proxy = FaultProxy::to(redis.addr()).await;
+        let proxy = FaultProxy::start(redis.addr(), "redis", 1).await.unwrap();
         (redis, proxy)
     }};
 }
@@ -102,16 +102,16 @@ async fn a_delay_holds_commands_back() {
 }
 
 #[tokio::test]
-async fn a_blackhole_passes_nothing_and_delivers_held_bytes_afterwards() {
+async fn a_drop_passes_nothing_and_delivers_held_bytes_afterwards() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut client = Client::to(&proxy).await.unwrap();
     assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
-    proxy.set(Fault::Blackhole);
+    proxy.set(Fault::Drop);
     // A silent new connection shows that the proxy's tasks have seen the fault.
     assert!(Client::to(&proxy).await.unwrap().hears_nothing().await);
     client.say("ECHO later").await.unwrap();
     assert!(client.hears_nothing().await);
-    proxy.set(Fault::None);
+    proxy.clear();
     assert_eq!(client.hear().await.unwrap(), b"$5\r\nlater\r\n");
 }
 
@@ -123,7 +123,7 @@ async fn a_reset_ends_open_connections_and_new_ones() {
     proxy.set(Fault::Reset);
     assert!(is_reset(open.hear().await));
     assert!(is_reset(Client::to(&proxy).await.unwrap().hear().await));
-    proxy.set(Fault::None);
+    proxy.clear();
     assert_eq!(Client::to(&proxy).await.unwrap().ask("PING").await.unwrap(), b"+PONG\r\n");
 }
 
@@ -138,7 +138,7 @@ async fn a_refusing_proxy_resets_connections_and_listens_again_on_the_same_port(
         soon(&proxy, |connected| connected.is_err()).await.unwrap_err().kind(),
         io::ErrorKind::ConnectionRefused
     );
-    proxy.set(Fault::None);
+    proxy.clear();
     let mut client = soon(&proxy, |connected| connected.is_ok()).await.unwrap();
     assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
 }
@@ -148,10 +148,25 @@ async fn a_command_whose_reply_is_lost_is_executed() {
     let (_redis, proxy) = redis_and_proxy!();
     let mut client = Client::to(&proxy).await.unwrap();
     assert_eq!(client.ask("INCR n").await.unwrap(), b":1\r\n");
-    proxy.set(Fault::LoseReplies);
+    proxy.set(Fault::LoseReply);
     assert!(is_reset(client.ask("INCR n").await));
-    proxy.set(Fault::None);
+    proxy.clear();
     assert_eq!(Client::to(&proxy).await.unwrap().ask("GET n").await.unwrap(), b"$1\r\n2\r\n");
+}
+
+#[tokio::test]
+async fn a_giant_reply_begins_and_goes_on() {
+    const MOST: usize = 64 * 1024 * 1024;
+    let (_redis, proxy) = redis_and_proxy!();
+    proxy.set(Fault::Giant);
+    let mut client = Client::to(&proxy).await.unwrap();
+    let start = client.ask("PING").await.unwrap();
+    assert!(start.starts_with(b"$536870912\r\n"), "{start:?}");
+    let mut read = start.len();
+    while read < MOST {
+        read += client.hear().await.unwrap().len();
+    }
+    assert!(client.hears_nothing().await, "the rest does not arrive");
 }
 
 #[tokio::test]
@@ -160,4 +175,20 @@ async fn garbage_replaces_replies() {
     proxy.set(Fault::Garbage);
     let reply = Client::to(&proxy).await.unwrap().ask("PING").await.unwrap();
     assert!(reply.starts_with(b"\x00\xff"), "{reply:?}");
+}
+
+/// The proxy learns of a change in each of its states: here, while it passes a reply.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_set_while_a_reply_passes_strikes_the_next_one() {
+    let (_redis, proxy) = redis_and_proxy!();
+    for nth in 0..100 {
+        let mut client = Client::to(&proxy).await.unwrap();
+        assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");
+        proxy.set(Rule::from(Fault::HalfClose).after(3));
+        client.say("PING").await.unwrap();
+        let mut heard = Vec::new();
+        timeout(SOON, client.0.read_to_end(&mut heard)).await.unwrap_or_else(|_| panic!("{nth}: not closed")).unwrap();
+        assert_eq!(heard, b"+PO", "{nth}");
+        proxy.clear();
+    }
 }

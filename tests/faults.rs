@@ -50,13 +50,13 @@ async fn a_request_waits_for_a_hanging_redis_no_longer_than_the_timeout(host: Ho
     let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
     until_limiting(&mesh).await;
     let before = mesh.faults().connections();
-    mesh.faults().set(Fault::Blackhole);
+    mesh.faults().set(Fault::Drop);
     for _ in 0..30 {
         let start = Instant::now();
         mesh.get("alice").await.status(503);
         assert!(start.elapsed() < TIMEOUT + GRACE, "{:?}", start.elapsed());
     }
-    mesh.faults().set(Fault::None);
+    mesh.faults().clear();
     until_limiting(&mesh).await;
     assert!(mesh.faults().connections() > before, "a silent connection is replaced");
 }
@@ -65,14 +65,14 @@ async fn garbage_lost_replies_and_refused_connections_fail_requests_until_redis_
     let Some(mesh) = impatient(host, "deny").with_faults().start().await else { return };
     for (fault, counter) in [
         (Fault::Garbage, "weir_redis_protocol"),
-        (Fault::LoseReplies, "weir_redis_reset"),
+        (Fault::LoseReply, "weir_redis_reset"),
         (Fault::Refuse, "weir_redis_unavailable"),
     ] {
         until_limiting(&mesh).await;
         let before = mesh.counter(counter).await;
         mesh.faults().set(fault);
         until(|| async { mesh.get("alice").await.status == 503 && mesh.counter(counter).await > before }).await;
-        mesh.faults().set(Fault::None);
+        mesh.faults().clear();
     }
     until_limiting(&mesh).await;
     if let Some(envoy) = mesh.hosts()[0].envoy() {
@@ -121,7 +121,7 @@ async fn callouts_of_clients_that_left_count_against_max_in_flight(host: HostKin
     });
     let Some(mesh) = mesh.start().await else { return };
     mesh.get("alice").await.admitted();
-    mesh.faults().set(Fault::Blackhole);
+    mesh.faults().set(Fault::Drop);
     let leaves = |user| timeout(Duration::from_millis(300), mesh.get(user));
     let (alice, bob) = tokio::join!(leaves("alice"), leaves("bob"));
     assert!(alice.is_err() && bob.is_err(), "both requests are held until their clients disconnect");
@@ -133,7 +133,7 @@ async fn callouts_of_clients_that_left_count_against_max_in_flight(host: HostKin
         start.elapsed()
     );
     mesh.counts("weir_redis_overloaded", 1).await;
-    mesh.faults().set(Fault::None);
+    mesh.faults().clear();
     until(|| async { mesh.get("carol").await.status == 200 }).await;
 }
 
@@ -189,7 +189,7 @@ async fn a_slot_is_renewed_though_redis_forgets_its_scripts_and_answers_after_th
             assert!(matches!(slots[..], [(_, ends)] if ends > now), "{scenario}: {slots:?} at {now}");
             sleep(Duration::from_millis(50)).await;
         }
-        mesh.faults().set(Fault::None);
+        mesh.faults().clear();
         request.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
         until(|| {
             let left: u64 = redis.zcard(&key).unwrap();

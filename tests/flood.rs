@@ -24,6 +24,7 @@ weir::on_both_hosts! {
     a_flood_before_redis_is_connected_gets_no_more_than_its_bucket_holds
     a_flood_gets_no_more_than_a_large_bucket_holds
     each_of_six_thousand_users_at_once_is_admitted
+    other_clients_are_admitted_during_a_flood
     a_burst_leaves_no_slot_taken
     no_slot_stays_taken_after_redis_has_stalled
     a_request_that_there_is_no_room_to_hold_spends_no_quota
@@ -117,10 +118,35 @@ async fn a_flood_gets_no_more_than_a_large_bucket_holds(host: HostKind) {
 }
 
 async fn each_of_six_thousand_users_at_once_is_admitted(host: HostKind) {
-    let Some(mesh) = Mesh::on(host, QUICKSTART).patient().workers(1).start().await else { return };
-    let (statuses, _) = flood(&mesh, 10, 600, |nth| by(&format!("user-{nth}"))).await;
-    assert_eq!(statuses, BTreeMap::from([(200, 6_000)]));
-    assert_eq!(mesh.counter("weir_redis_overloaded").await, 0);
+    for scenario in [QUICKSTART, CALLOUT] {
+        let Some(mesh) = Mesh::on(host, scenario).patient().workers(1).start().await else { return };
+        let (statuses, _) = flood(&mesh, 10, 600, |nth| by(&format!("user-{nth}"))).await;
+        assert_eq!(statuses, BTreeMap::from([(200, 6_000)]), "{scenario}");
+        for cause in ["overloaded", "circuit_breaker"] {
+            assert_eq!(mesh.counter(&format!("weir_redis_{cause}")).await, 0, "{scenario}: {cause}");
+        }
+    }
+}
+
+/// All defaults. While mallory floods, alice sends one request after the other, and Redis decides most of them.
+async fn other_clients_are_admitted_during_a_flood(host: HostKind) {
+    for scenario in [QUICKSTART, CALLOUT] {
+        let Some(mesh) = Mesh::on(host, scenario).workers(1).start().await else { return };
+        mesh.get("mallory").await.admitted();
+        let others = async {
+            let (mut admitted, mut decided) = (0, 0);
+            for nth in 0..20 {
+                let answer = mesh.get(&format!("alice-{nth}")).await.admitted();
+                admitted += 1;
+                decided += usize::from(answer.header("x-ratelimit-remaining").is_some());
+            }
+            (admitted, decided)
+        };
+        let ((statuses, took), (admitted, decided)) = tokio::join!(flood(&mesh, 10, 1_000, |_| by("mallory")), others);
+        println!("{host:?} {scenario}: {statuses:?} in {took:?}, {decided} of {admitted} others decided");
+        holds(&statuses, 20, took, 10_000);
+        assert!(decided > 0, "Redis has decided no other client's request");
+    }
 }
 
 /// All requests of a burst are answered, so that none is in flight and no slot is taken.
@@ -167,12 +193,12 @@ async fn no_slot_stays_taken_after_redis_has_stalled(host: HostKind) {
         });
         let Some(mesh) = mesh.start().await else { return };
         for round in 0..10 {
-            let fault = if round % 2 == 0 { Fault::Delay(Duration::from_millis(80)) } else { Fault::Blackhole };
+            let fault = if round % 2 == 0 { Fault::Delay(Duration::from_millis(80)) } else { Fault::Drop };
             mesh.faults().set(fault);
             let requests = flood(&mesh, 2, 10, |_| HeaderMap::new());
             let stall = async {
                 tokio::time::sleep(Duration::from_millis(80)).await;
-                mesh.faults().set(Fault::None);
+                mesh.faults().clear();
             };
             let ((statuses, _), ()) = tokio::join!(requests, stall);
             assert_eq!(statuses.values().sum::<usize>(), 20);
@@ -186,8 +212,8 @@ async fn no_slot_stays_taken_after_redis_has_stalled(host: HostKind) {
 /// A month's quota counts the admitted requests alone: a denied request spends nothing from it, whether there was no
 /// token in time or no room to hold the request.
 async fn a_request_that_there_is_no_room_to_hold_spends_no_quota(host: HostKind) {
-    for room in [0, 3] {
-        let mesh = Mesh::on(host, QUICKSTART).patient().workers(1).configure(|filter| {
+    for (scenario, room) in [(QUICKSTART, 0), (QUICKSTART, 3), (CALLOUT, 0), (CALLOUT, 3)] {
+        let mesh = Mesh::on(host, scenario).patient().workers(1).configure(|filter| {
             let bucket = json!({"max_tokens": 1, "fill_interval": "1s"});
             let quota = json!({"max_requests": 100, "unit": "month"});
             filter["max_delayed_requests"] = json!(room);
@@ -197,11 +223,12 @@ async fn a_request_that_there_is_no_room_to_hold_spends_no_quota(host: HostKind)
         let Some(mesh) = mesh.start().await else { return };
         let (statuses, took) = flood(&mesh, 2, 30, |_| HeaderMap::new()).await;
         let admitted = statuses.get(&200).copied().unwrap_or(0);
-        assert!((1.max(room)..=2 + room + took.as_secs() as usize).contains(&admitted), "{statuses:?} in {took:?}");
-        assert_eq!(admitted + statuses.get(&429).copied().unwrap_or(0), 60, "{statuses:?}");
+        let all_in_time = 1.max(room)..=2 + room + took.as_secs() as usize;
+        assert!(all_in_time.contains(&admitted), "{scenario}: {statuses:?} in {took:?}");
+        assert_eq!(admitted + statuses.get(&429).copied().unwrap_or(0), 60, "{scenario}: {statuses:?}");
         let mut redis = mesh.redis_connection();
         let quota: String = redis.get(format!("{}plan:#month0", mesh.key_prefix())).unwrap();
-        assert_eq!(quota.split_once(' ').unwrap().1, admitted.to_string(), "{statuses:?}");
+        assert_eq!(quota.split_once(' ').unwrap().1, admitted.to_string(), "{scenario}: {statuses:?}");
     }
 }
 

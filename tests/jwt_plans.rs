@@ -137,13 +137,14 @@ async fn claims_of_any_scalar_type_are_read_as_text(host: HostKind) {
     let mut redis = mesh.redis_connection();
     let nothing = || vec![];
     let id = |text: &str| vec![format!("by_id:{text}")];
-    let told: [(&str, Value, Vec<String>); 19] = [
+    let told: [(&str, Value, Vec<String>); 20] = [
         ("id", 42.into(), id("42")),
         ("id", (-1).into(), id("-1")),
         ("id", json!(3.5), id("3.5")),
         ("id", json!(-0.0), id("0")),
         ("id", json!(9_007_199_254_740_991_u64), id("9007199254740991")),
         ("id", json!(1e300), id(&format!("0x{:016x}", 1e300_f64.to_bits()))),
+        ("id", json!(1.0 / 3.0), id(&format!("0x{:016x}", (1.0_f64 / 3.0).to_bits()))),
         ("id", true.into(), id("true")),
         ("id", false.into(), id("false")),
         // Strings of 1 and of 8 bytes, the lengths of a boolean and of a double.

@@ -111,7 +111,7 @@ async fn a_request_that_another_limit_denies_spends_nothing_from_a_leased_limit(
 async fn a_flood_that_another_limit_denies_does_not_drain_a_leased_limit(host: HostKind) {
     let mesh = Mesh::on(host, QUICKSTART).workers(1).patient().configure(|filter| {
         filter["limits"] = json!([
-            {"name": "leased", "descriptor": [], "lease": {"max": 20, "ttl": "1s"},
+            {"name": "leased", "descriptor": [], "lease": {"max": 20, "ttl": "4s"},
              "token_bucket": {"max_tokens": 1000, "tokens_per_fill": 1, "fill_interval": "3600s"}},
             {"name": "narrow", "descriptor": [{"request_header": {"name": "x-user-id"}}], "hits_addend": 2,
              "exempt": [{"descriptor_value": "bob"}],

@@ -29,6 +29,18 @@ pub(crate) fn text(double: f64) -> Option<String> {
     Some(decimal(double).unwrap_or_else(bits))
 }
 
+/// Whether this [text] of a number is one of 2⁶³ or more.
+pub(crate) fn is_beyond_64_bits(text: &[u8]) -> bool {
+    // The bits of positive doubles have the order of the doubles: those of 2⁶³ are 0x43e0000000000000.
+    let starts = matches!(
+        text,
+        [b'0', b'x', b'5'..=b'7', ..]
+            | [b'0', b'x', b'4', b'4'..=b'9' | b'a'..=b'f', ..]
+            | [b'0', b'x', b'4', b'3', b'e' | b'f', ..]
+    );
+    starts && text.len() == 18
+}
+
 /// Formats a number with the fewest decimal places that parse to the same double. `None` beyond 15 places.
 fn decimal(double: f64) -> Option<String> {
     let magnitude = double.abs();
@@ -74,6 +86,18 @@ mod tests {
         assert_eq!(texts, expected.map(|text| Some(text.to_owned())));
         assert_eq!(text(1e300).unwrap(), format!("0x{:016x}", 1e300_f64.to_bits()));
         assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(text), [None, None, None]);
+    }
+
+    #[test]
+    fn a_text_says_whether_its_number_is_beyond_64_bits() {
+        for large in [9_223_372_036_854_775_808.0, 18_446_744_073_709_551_615.0, 1e19, 1e20, 1e300, f64::MAX] {
+            assert!(is_beyond_64_bits(text(large).unwrap().as_bytes()), "{large}");
+        }
+        for other in
+            [0.0, 42.0, 0.1, 1.0 / 3.0, -1.0 / 3.0, MAX_EXACT - 1.0, 9_223_372_036_854_774_784.0, -1e19, -1e300]
+        {
+            assert!(!is_beyond_64_bits(text(other).unwrap().as_bytes()), "{other}");
+        }
     }
 
     proptest! {

@@ -6,13 +6,19 @@
 //! 2. [`descriptor`] builds a bucket key from the request's attributes, for each limit that applies;
 //! 3. [`limit`] encodes all of a request's checks as one script call, and decodes the reply into a verdict;
 //! 4. [`redis`] carries the call to Redis and its reply back, or reports the failure;
-//! 5. [`respond`] turns the verdict into status, headers and body;
+//! 5. [`response`] turns the verdict into status, headers and body;
 //! 6. [`limiter`] is the state machine that runs steps 2 to 5 for each request;
 //! 7. [`overrides`] holds the limits that operators change at run time, read from Redis at an interval;
 //! 8. `worker` passes the proxy's callbacks to the limiter and carries out its effects;
-//! 9. `host` has the proxy's functions: `host::wasm` over the proxy-wasm ABI, `host::fake` in native tests.
+//! 9. `host` has the proxy's functions: `host::wasm` over the proxy-wasm ABI, `host::native` over a trait;
+//! 10. `exports` has the functions that the proxy calls, each of which calls the worker; [`native`] has the same functions
+//!     for hosts that run the filter natively, in tests of limits and in simulations.
 //!
-//! Every module but `worker` and `host` is free of I/O and clocks: events go in, effects come out, `now` is an argument.
+//! Imports go one way: `units`, `table`, `pairs`, `double` and `protobuf`; then [`redis`], [`descriptor`], [`limit`],
+//! [`response`], [`config`], [`overrides`], [`limiter`], `host`, `worker`, `exports` or [`native`]. A module imports only modules
+//! before it.
+//!
+//! Every module but the last three is free of I/O and clocks: events go in, effects come out, `now` is an argument.
 //!
 //! The wasm is built without `std`, which would be an eighth of its size.
 
@@ -25,16 +31,19 @@ extern crate alloc;
 pub mod config;
 pub mod descriptor;
 mod double;
-#[cfg(any(target_arch = "wasm32", test))]
+#[cfg(target_arch = "wasm32")]
+mod exports;
+#[cfg_attr(target_arch = "wasm32", allow(unreachable_pub, reason = "`native` exports these types, where it is"))]
 mod host;
 pub mod limit;
 pub mod limiter;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
 pub mod overrides;
 mod pairs;
 mod protobuf;
 pub mod redis;
-pub mod respond;
+pub mod response;
 mod table;
 pub mod units;
-#[cfg(any(target_arch = "wasm32", test))]
 mod worker;

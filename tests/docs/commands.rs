@@ -37,7 +37,8 @@ fn commands(page: &Page) -> Vec<String> {
 
 /// Accepts a command that CI runs, or whose arguments name things that exist.
 fn run(command: &str) -> Result<(), String> {
-    let words: Vec<&str> = command.split_whitespace().skip_while(|word| *word != "cargo").collect();
+    let words = words(command);
+    let words: Vec<&str> = words.iter().map(String::as_str).skip_while(|word| *word != "cargo").collect();
     let exists = |path: String| {
         if root().join(&path).exists() { Ok(()) } else { Err(format!("{path} does not exist")) }
     };
@@ -54,6 +55,22 @@ fn run(command: &str) -> Result<(), String> {
         _ if ci().contains(&words.join(" ")) => Ok(()),
         _ => Err("neither CI nor `weir` knows this command".to_owned()),
     }
+}
+
+/// Splits a command at white space outside of single quotes, as a shell does.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (index, part) in command.split('\'').enumerate() {
+        let is_quoted = index % 2 == 1;
+        for (nth, piece) in part.split(|it: char| !is_quoted && it.is_whitespace()).enumerate() {
+            if nth > 0 {
+                words.push(String::new());
+            }
+            words.last_mut().unwrap().push_str(piece);
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 fn ci() -> String {

@@ -37,6 +37,11 @@ fn objects() -> Vec<Object> {
             "/limits/0/token_bucket",
             json!({"token_bucket": {"max_tokens": 1, "fill_interval": "0.001s"}}),
         ),
+        object(
+            "limits[].token_bucket.max_tokens.request_header",
+            "/limits/0/token_bucket/max_tokens/request_header",
+            carried(json!({"request_header": {"name": "x-limit", "default": 1, "max": 5}})),
+        ),
         object("limits[].sliding_window", "/limits/0/sliding_window", json!({"sliding_window": window})),
         object("limits[].fixed_window", "/limits/0/fixed_window", json!({"fixed_window": window})),
         object("limits[].quota", "/limits/0/quota", json!({"quota": {"max_requests": 1, "unit": "month"}})),
@@ -61,6 +66,11 @@ fn objects() -> Vec<Object> {
     ]
 }
 
+/// Fields of a limit whose capacity requests carry.
+fn carried(number: Value) -> Value {
+    json!({"token_bucket": {"max_tokens": number, "fill_interval": "60s"}})
+}
+
 fn metadata(metadata_key: &Value) -> Value {
     json!({"descriptor": [{"dynamic_metadata": {"metadata_key": metadata_key}}]})
 }
@@ -69,13 +79,21 @@ fn metadata(metadata_key: &Value) -> Value {
 fn kinds() -> Vec<Object> {
     let object = |heading, pointer, limit| Object { heading, pointer, configuration: with(json!({"limits": [limit]})) };
     let password = json!({"redis": {"cluster": "redis", "password": {"inline": "a"}}});
+    let hash_key = json!({"hash_key": {"inline": "0123456789abcdef"}});
     let windows = json!([{"fixed_window": {"max_requests": 1, "window": "60s"}}]);
     vec![
         Object { heading: "redis.password", pointer: "/redis/password", configuration: with(password) },
+        Object { heading: "hash_key", pointer: "/hash_key", configuration: with(hash_key) },
         object("limits[].windows[]", "/limits/0/windows/0", json!({ "windows": windows })),
         object("limits[].descriptor[]", "/limits/0/descriptor/0", json!({"descriptor": [{"method": {}}]})),
         object("limits[].when[]", "/limits/0/when/0", json!({"when": [{"method": "GET"}]})),
         object("limits[].exempt[]", "/limits/0/exempt/0", json!({"exempt": [{"method": "GET"}]})),
+        object(
+            "limits[].token_bucket.max_tokens",
+            "/limits/0/token_bucket/max_tokens",
+            carried(json!({"filter_state": {"key": "a", "default": 1, "max": 5}})),
+        ),
+        object("limits[].on_exceed", "/limits/0/on_exceed", json!({"on_exceed": {"mark": {"name": "x-over"}}})),
         object("limits[].hits_addend", "/limits/0/hits_addend", json!({"hits_addend": {"content_length": {}}})),
     ]
 }
@@ -96,7 +114,7 @@ fn with(more: Value) -> Value {
 }
 
 fn parse(configuration: &Value) -> Result<Config, ConfigErrors> {
-    config::parse(configuration.to_string().as_bytes(), &|_| Some("a password".to_owned()))
+    config::parse(configuration.to_string().as_bytes(), &|_| Some("a password or a key".to_owned()))
 }
 
 /// The fields that the filter would read at a place where it found an unknown one.

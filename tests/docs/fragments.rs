@@ -3,15 +3,17 @@
 //! | info string | the text is |
 //! |---|---|
 //! | `yaml bootstrap` | a whole bootstrap |
+//! | `yaml bootstrap of files` | a bootstrap whose listeners are in files that are not there |
 //! | `yaml filter` | fields of the filter's configuration; `redis` and `limits` may be absent |
 //! | `yaml limits` | a list of limits |
 //! | `yaml limit` | fields of one limit; `name`, `descriptor` and `token_bucket` may be absent |
 //! | `yaml descriptor` | a list of descriptor entries |
 //! | `yaml predicates` | a list of predicates |
 //! | `yaml connection manager` | fields of the HTTP connection manager of envoy/per-route.yaml, whose limits read paths |
+//! | `yaml cluster` | fields of Redis' cluster in envoy/quickstart.yaml |
 //! | `yaml vm_config` | fields of `vm_config` of both plugins of envoy/quickstart.yaml |
+//! | `yaml test` | a test file beside envoy/quickstart.yaml, whose tests pass in virtual time |
 //! | `json override` | the value of an override |
-//! | `yaml ignore` | YAML that `weir check` does not accept, for a reason in the paragraph before it |
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,11 +21,14 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use weir_filter::config;
 use weir_filter::overrides::Setting;
+use weir_provision::filter_wasm;
 
 use crate::page::{Fence, Page, pages, root};
 
 /// Place of the HTTP connection manager in the bootstraps of envoy/.
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+/// Place of Redis' cluster in the bootstraps of envoy/.
+const CLUSTER: &str = "/static_resources/clusters/0";
 
 #[test]
 fn every_fragment_is_accepted() {
@@ -56,6 +61,7 @@ fn the_readme_shows_the_quickstart() {
 fn accept(fence: &Fence<'_>) -> Result<(), String> {
     match fence.info {
         "yaml bootstrap" => check(&yaml(&fence.text)?),
+        "yaml bootstrap of files" => check_by(&["weir", "check"], &yaml(&fence.text)?),
         "yaml filter" => parse(merged(json!({"limits": [limit()]}), yaml(&fence.text)?)),
         "yaml limits" => parse(json!({ "limits": yaml(&fence.text)? })),
         "yaml limit" => {
@@ -69,6 +75,7 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
         }
         "yaml descriptor" => parse(json!({"limits": [merged(limit(), json!({ "descriptor": yaml(&fence.text)? }))]})),
         "yaml predicates" => parse(json!({"limits": [merged(limit(), json!({ "when": yaml(&fence.text)? }))]})),
+        "yaml cluster" => check_with("envoy/quickstart.yaml", CLUSTER, fence),
         "yaml connection manager" => check_with("envoy/per-route.yaml", MANAGER, fence),
         "yaml vm_config" => {
             let mut document = bootstrap("envoy/quickstart.yaml");
@@ -79,9 +86,22 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
             }
             check(&document)
         }
+        "yaml test" => test(&fence.text),
         "json override" => Setting::parse(fence.text.as_bytes()).map(drop).map_err(|error| error.to_string()),
-        "yaml ignore" if fence.before.contains("`weir check` does not accept") => yaml(&fence.text).map(drop),
         other => Err(format!("expected an info string that says where the text belongs, found `{other}`")),
+    }
+}
+
+/// Runs a test file in virtual time.
+fn test(text: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(root().join("envoy/quickstart.yaml"), folder.path().join("quickstart.yaml")).unwrap();
+    let file = folder.path().join("limits.test.yaml");
+    std::fs::write(&file, text).unwrap();
+    let arguments = ["weir".into(), "test".into(), file.into_os_string()];
+    match weir_harness::run_from(arguments.into_iter()) {
+        ExitCode::SUCCESS => Ok(()),
+        _ => Err("`weir test` fails".to_owned()),
     }
 }
 
@@ -92,7 +112,7 @@ fn yaml(text: &str) -> Result<Value, String> {
 /// Parses a configuration of the filter, with a Redis cluster if it names none.
 fn parse(configuration: Value) -> Result<(), String> {
     let configuration = merged(json!({"redis": {"cluster": "redis"}}), configuration);
-    let env = |_: &str| Some("a password".to_owned());
+    let env = |_: &str| Some("a password or a key".to_owned());
     config::parse(configuration.to_string().as_bytes(), &env).map(drop).map_err(|errors| errors.to_string())
 }
 
@@ -138,12 +158,18 @@ fn plugin<'a>(filters: &'a mut Value, root_id: &str) -> &'a mut Value {
     plugins.find(|plugin| plugin["root_id"] == root_id).expect("the plugin is there")
 }
 
-/// Runs `weir check --strict`, which prints what is wrong to standard error.
 fn check(document: &Value) -> Result<(), String> {
+    check_by(&["weir", "check", "--strict"], document)
+}
+
+/// Runs `weir check`, which prints its findings.
+fn check_by(command: &[&str], document: &Value) -> Result<(), String> {
+    let wasm = filter_wasm::find_or_build().map_err(|error| error.to_string())?;
+    let module = |text: String| text.replace("target/wasm32-wasip1/release/weir_filter.wasm", &wasm.to_string_lossy());
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = dir.path().join("bootstrap.yaml");
-    std::fs::write(&file, format!("{document:#}")).map_err(|error| error.to_string())?;
-    let arguments = ["weir", "check", "--strict"].map(OsString::from).into_iter().chain([file.into()]);
+    std::fs::write(&file, module(format!("{document:#}"))).map_err(|error| error.to_string())?;
+    let arguments = command.iter().map(OsString::from).chain([file.into()]);
     let code = weir_harness::run_from(arguments);
-    if code == ExitCode::SUCCESS { Ok(()) } else { Err("`weir check --strict` fails, see above".to_owned()) }
+    if code == ExitCode::SUCCESS { Ok(()) } else { Err(format!("`{}` fails, see above", command.join(" "))) }
 }

@@ -1,9 +1,10 @@
-//! Tests of README.md and of the pages in docs/src: their YAML, commands and links work, and their tables name all fields
-//! of the configuration and all options of `weir`, with the same defaults and bounds.
+//! Tests of README.md and of the pages in docs/src: their YAML, commands and links work, and their tables name all
+//! fields of the configuration and all options of `weir`, with the same defaults and bounds, and all metrics.
 
 mod commands;
 mod configuration;
 mod fragments;
+mod metrics;
 mod page;
 
 use page::{Page, pages};
@@ -14,7 +15,7 @@ const MAX_LINE: usize = 120;
 fn lines_have_at_most_120_characters() {
     let long = pages().into_iter().flat_map(|page| {
         let is_long = |line: &&str| line.chars().count() > MAX_LINE;
-        page.text.lines().filter(is_long).map(|line| format!("{}: {line}", page.path)).collect::<Vec<_>>()
+        page.lines_to_read().filter(is_long).map(|line| format!("{}: {line}", page.path)).collect::<Vec<_>>()
     });
     let long: Vec<String> = long.collect();
     assert!(long.is_empty(), "longer than {MAX_LINE} characters:\n{}", long.join("\n"));

@@ -9,12 +9,11 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-/// A fenced code block: its info string, its text, the number of its first line, and the paragraph before it.
+/// A fenced code block: its info string, its text, and the number of its first line.
 pub(crate) struct Fence<'a> {
     pub(crate) info: &'a str,
     pub(crate) text: String,
     pub(crate) line: usize,
-    pub(crate) before: String,
 }
 
 /// A table row with its cells, and the heading above it.
@@ -55,23 +54,25 @@ impl Page {
     pub(crate) fn fences(&self) -> Vec<Fence<'_>> {
         let mut fences = Vec::new();
         let mut open: Option<Fence<'_>> = None;
-        let mut paragraph = String::new();
         for (number, line) in self.text.lines().enumerate() {
             match (&mut open, line.strip_prefix("```")) {
-                (None, Some(info)) => {
-                    let before = std::mem::take(&mut paragraph);
-                    open = Some(Fence { info: info.trim(), text: String::new(), line: number + 2, before });
-                }
+                (None, Some(info)) => open = Some(Fence { info: info.trim(), text: String::new(), line: number + 2 }),
                 (Some(_), Some(_)) => fences.extend(open.take()),
                 (Some(fence), None) => fence.text.extend([line, "\n"]),
-                // The paragraph goes on, or the empty line before the code block.
-                (None, None) if line.is_empty() => paragraph.push('\n'),
-                (None, None) if paragraph.ends_with('\n') => paragraph = line.to_owned(),
-                (None, None) => paragraph.extend([" ", line]),
+                (None, None) => {}
             }
         }
         assert!(open.is_none(), "{}: a code block without an end", self.path);
         fences
+    }
+
+    /// All lines but those of `text` blocks: output of programs, which is as long as it is.
+    pub(crate) fn lines_to_read(&self) -> impl Iterator<Item = &str> {
+        let mut is_output = false;
+        self.text.lines().filter(move |line| {
+            is_output = if line.starts_with("```") { *line == "```text" } else { is_output };
+            !is_output
+        })
     }
 
     /// The lines outside code blocks.

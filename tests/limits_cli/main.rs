@@ -1,11 +1,16 @@
 //! `weir limits` against a real Redis, and with buckets that real requests have spent from.
 
 mod operator;
+mod permissions;
+mod settings;
+mod stored;
+mod unenforced;
 mod windows;
 
 use std::time::Duration;
 
 use redis::Commands;
+use serde_json::json;
 use tempfile::NamedTempFile;
 use weir::{HostKind, Mesh};
 use weir_filter::limit::Algorithm;
@@ -29,6 +34,7 @@ limits:
   shadow_mode: true
   token_bucket: {max_tokens: 1000, tokens_per_fill: 1000, fill_interval: 60s}
 "#;
+const PREFIX: &str = "we*ir:";
 const HASH: &str = "we*ir:overrides";
 
 const ALICE: (u64, u64) = (20, 600_000);
@@ -44,13 +50,31 @@ fn an_override_is_set_shown_and_unset() {
     assert_eq!(operator.types(&["get", "per_user", "bob"]), "per_user bob: no override\n");
 
     operator.types(&["set", "per_user", "shadow"]);
-    assert_eq!(operator.types(&["get", "per_user"]), "per_user: shadow\n");
+    assert_eq!(operator.types(&["get", "per_user"]), "per_user (every key): shadow\n");
     assert_eq!(operator.types(&["get", "per_user", "bob"]), "per_user bob: shadow, as all of the limit\n");
     assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: blocked\n");
 
     assert_eq!(operator.types(&["unset", "per_user", "alice"]), "per_user alice: no override any more\n");
     assert_eq!(operator.types(&["unset", "per_user", "alice"]), "per_user alice: there was no override\n");
     assert_eq!(operator.override_of("per_user:alice"), None);
+}
+
+#[test]
+fn no_command_guesses_the_key_of_hashes() {
+    let hashed = "hash_key: {env: SET_WHERE_THE_PROXY_RUNS}\nredis: {cluster: redis}\nlimits:\n- name: per_key\n  \
+        descriptor: [{request_header: {name: x-api-key, hash: true}}]\n  token_bucket: {max_tokens: 1, fill_interval: 1s}\n";
+    let Some(operator) = Operator::of(hashed, RedisOptions::default()) else { return };
+    let refused = "limit `per_key` hashes its keys: expected hash_key in SET_WHERE_THE_PROXY_RUNS, found it empty or not \
+                   set in this shell; or give the key as `list` shows it, with --encoded";
+    for command in [&["set", "per_key", "sk-alice", "blocked"][..], &["get", "per_key", "sk-alice"]] {
+        assert_eq!(operator.is_told(command), refused);
+    }
+    let hash = "0ec9eb33e74510bcdd1f2ea55206e82f";
+    operator.types(&["set", "per_key", hash, "--encoded", "blocked"]);
+    assert_eq!(operator.types(&["get", "per_key", hash, "--encoded"]), format!("per_key {hash}: blocked\n"));
+    operator.types(&["set", "per_key", "shadow"]);
+    let listed = operator.types(&["list"]);
+    assert!(listed.contains(hash) && listed.contains("shadow"), "{listed}");
 }
 
 #[test]
@@ -74,9 +98,10 @@ fn expired_overrides_do_not_apply_and_are_deleted_by_the_next_change() {
     let _: () = operator.redis.hset(HASH, "per_user:alice", r#"{"is": "blocked", "until": 1000}"#).unwrap();
     assert_eq!(operator.types(&["get", "per_user", "alice"]), "per_user alice: no override\n");
     assert!(operator.types(&["list"]).contains("expired"));
-    operator.types(&["set", "per_user", "bob", "off"]);
+    let _: () = operator.redis.hset(HASH, "all", r#"{"is": "blocked", "until": 1000}"#).unwrap();
+    operator.types(&["set", "per_user", "off"]);
     let fields: Vec<String> = operator.redis.hkeys(HASH).unwrap();
-    assert_eq!(fields, ["per_user:bob"]);
+    assert_eq!(fields, ["per_user"]);
 }
 
 #[test]
@@ -122,7 +147,19 @@ fn peek_shows_a_bucket_under_the_override_in_force() {
     let seen = operator.types(&["peek", "per_user", "alice"]);
     assert!(seen.contains("override   2 at once, then 1 per 30m") && seen.contains("0 of 2"), "{seen}");
     operator.types(&["set", "per_user", "alice", "blocked"]);
-    assert!(operator.types(&["peek", "per_user", "alice"]).contains("not check: every request is denied"));
+    let seen = operator.types(&["peek", "per_user", "alice"]);
+    assert!(seen.ends_with("1 token    never: the override denies every request\n"), "{seen}");
+    let blocked = &operator.reads(&["peek", "per_user", "bob"])[0];
+    assert_eq!((&blocked["admitted"], &blocked["windows"][0]["admits"]), (&json!(true), &json!(true)), "{blocked}");
+    let blocked = &operator.reads(&["peek", "per_user", "alice"])[0];
+    assert_eq!(blocked["answer"], "never: the override denies every request");
+    operator.types(&["set", "per_user", "bob", "blocked"]);
+    let full = &operator.reads(&["peek", "per_user", "bob"])[0];
+    assert_eq!((&full["windows"][0]["admits"], &full["windows"][0]["retry_after_us"]), (&json!(false), &json!(null)));
+    operator.types(&["set", "per_user", "alice", "unlimited"]);
+    let seen = operator.types(&["peek", "per_user", "alice"]);
+    assert!(seen.ends_with("1 token    now: the override admits every request\n"), "{seen}");
+    assert_eq!(operator.reads(&["peek", "per_user", "alice"])[0]["windows"][0]["admits"], true);
 }
 
 #[test]
@@ -166,12 +203,12 @@ fn errors_say_what_was_expected() {
         let rate = format!("--rate: expected tokens per time, such as 100/60s, 5/s or 1000/1d, found {text}");
         assert_eq!(operator.is_told(&["set", "per_user", &format!("--rate={text}")]), rate);
     }
-    assert!(operator.is_told(&["set", "per_user"]).ends_with("or --rate, --quota or --max, found nothing"));
+    assert!(operator.is_told(&["set", "per_user"]).ends_with("or --rate, --quota, --max or --times, found nothing"));
     let endless = operator.is_told(&["set", "per_user", "--rate", "0/s", "--burst", "5"]);
     assert!(endless.starts_with("token_bucket.tokens_per_fill: expected an integer from 1"), "{endless}");
-    let lasting = "--for: expected a time such as 90s, 10m, 12h or 7d, found forever";
+    let lasting = "--for: expected a time such as 90s, 10m, 1h30m or 7d, found forever";
     assert_eq!(operator.is_told(&["set", "per_user", "off", "--for", "forever"]), lasting);
-    assert!(operator.is_told(&["set", "per_user", "off", "--for", "99999999d"]).starts_with("until: expected"));
+    assert!(operator.is_told(&["set", "per_user", "off", "--for", "3000000d"]).starts_with("until: expected"));
     assert!(operator.is_told(&["set", "per_user", "{\"quota\""]).ends_with("which is no JSON"));
     assert!(operator.is_told(&["set", "per_user", "{\"quota\": {}}"]).starts_with("quota.max_requests: expected"));
     assert!(operator.is_told(&["reset", "per_user", "a b", "--encoded"]).contains("found a b"));
@@ -207,12 +244,36 @@ fn errors_of_redis_name_its_address_without_the_password() {
     operator.url = by_name.replace("0perator", "wr0ng");
     let refused = operator.is_told(&["list"]);
     assert!(refused.starts_with("redis at 127.0.0.1:") && !refused.contains("wr0ng"), "{refused}");
+    assert!(refused.ends_with(": WRONGPASS invalid username-password pair or user is disabled."), "{refused}");
     operator.url = "redis://:s3cret@127.0.0.1:1".into();
     let refused = operator.is_told(&["list"]);
     assert!(refused.starts_with("redis at 127.0.0.1:1: ") && !refused.contains("s3cret"), "{refused}");
-    operator.url = "http://s3cret".into();
-    let refused = operator.is_told(&["list"]);
-    assert!(refused.starts_with("--redis: expected redis://") && !refused.contains("s3cret"), "{refused}");
+    let expected = "--redis: expected redis://[user[:password]@]host[:port][/database], or rediss:// for TLS, found ";
+    for (url, found) in [
+        ("http://s3cret", "http://..."),
+        ("127.0.0.1:6379", "127.0.0.1:6379"),
+        (":s3cret@127.0.0.1:6379", "a text without a scheme"),
+        ("redis://:s3cret@127.0.0.1:port", "redis://127.0.0.1:port"),
+    ] {
+        operator.url = url.into();
+        assert_eq!(operator.is_told(&["list"]), format!("{expected}{found}"));
+    }
+}
+
+#[test]
+fn commands_that_redis_denies_are_named_with_the_place_that_lists_all() {
+    let Some(mut operator) = Operator::of(CONFIGURATION, RedisOptions::default()) else { return };
+    let _: () = redis::cmd("ACL")
+        .arg(&["SETUSER", "ops", "on", ">0perator", "~we*", "+@all", "-ping", "-time", "-hscan", "-hget", "-scan"])
+        .query(&mut operator.redis)
+        .unwrap();
+    operator.url = operator.url.replace("redis://", "redis://ops:0perator@");
+    let address = operator.url.rsplit('@').next().unwrap().to_owned();
+    let denied = |commands: &str| {
+        format!("redis at {address}: this Redis user needs also: {commands}; see Redis ACL in docs/src/operations.md")
+    };
+    assert_eq!(operator.is_told(&["get", "per_user"]), denied("+time +hget"));
+    assert_eq!(operator.is_told(&["set", "per_user", "off"]), denied("+time"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,4 +305,29 @@ async fn peek_shows_what_requests_spent_and_reset_admits_the_user_again() {
     // The worker that denied the request caches the denial for 1 s.
     tokio::time::sleep(Duration::from_secs(1)).await;
     mesh.get(strange).await.admitted().remaining(2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_with_twice_its_numbers_admits_twice_as_many_and_what_was_spent_stays_spent() {
+    let mesh = Mesh::on(HostKind::Embedded, "envoy/quickstart.yaml").patient().bucket(3, 1, "3600s");
+    let mesh = mesh.configure(|filter| filter["overrides"] = serde_json::json!({"refresh_interval": "100ms"}));
+    let Some(mesh) = mesh.start().await else { return };
+    let url = mesh.redis().url();
+    let operator = |words: &[&str]| {
+        types(&[words, &["--redis", &url, "--key-prefix", mesh.key_prefix()]].concat()).unwrap();
+    };
+    for remaining in [2, 1, 0] {
+        mesh.get("alice").await.admitted().remaining(remaining);
+    }
+    mesh.get("alice").await.denied();
+    operator(&["set", "per_user", "--times", "2"]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for remaining in [2, 1, 0] {
+        mesh.get("alice").await.admitted().remaining(remaining);
+    }
+    mesh.get("alice").await.denied();
+    operator(&["set", "per_user", "--max", "7"]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    mesh.get("alice").await.admitted().remaining(0);
+    mesh.get("alice").await.denied();
 }

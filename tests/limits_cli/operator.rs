@@ -11,7 +11,7 @@ use weir_filter::units::{Micros, Tokens};
 use weir_harness::limits::Limits;
 use weir_provision::{self as provision, redis::RedisOptions, redis::RedisServer};
 
-use crate::HASH;
+use crate::{HASH, PREFIX};
 
 /// An operator who runs `weir limits` on a Redis and a configuration file.
 pub(crate) struct Operator {
@@ -40,6 +40,18 @@ impl Operator {
         self.tries(command).expect_err("the command must fail")
     }
 
+    /// Runs `weir limits` with these arguments, and returns its notes.
+    pub(crate) fn is_noted(&self, command: &[&str]) -> String {
+        let config = self.config.path().to_str().unwrap();
+        notes(&[command, &["--redis", &self.url, "--config", config]].concat())
+    }
+
+    /// Runs `weir limits` with `--format json`, and returns the objects of its output.
+    pub(crate) fn reads(&self, command: &[&str]) -> Vec<serde_json::Value> {
+        let lines = self.types(&[command, &["--format", "json"]].concat());
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     fn tries(&self, command: &[&str]) -> Result<String, String> {
         let config = self.config.path().to_str().unwrap();
         types(&[command, &["--redis", &self.url, "--config", config]].concat())
@@ -62,15 +74,28 @@ impl Operator {
         check.read(&Reply::Bulk(packed)).unwrap()
     }
 
+    /// The override of a limit, a field of the hash, or of a key, a string.
     pub(crate) fn override_of(&mut self, field: &str) -> Option<Setting> {
-        let value: Option<Vec<u8>> = self.redis.hget(HASH, field).unwrap();
+        let value: Option<Vec<u8>> = match field.contains(':') {
+            true => self.redis.get(format!("{PREFIX}{field}#override")).unwrap(),
+            false => self.redis.hget(HASH, field).unwrap(),
+        };
         value.map(|value| Setting::parse(&value).unwrap())
     }
 }
 
 pub(crate) fn types(command: &[&str]) -> Result<String, String> {
+    both(command).map(|(out, _)| out)
+}
+
+/// Runs `weir limits` with arguments that it accepts, and returns its notes.
+pub(crate) fn notes(command: &[&str]) -> String {
+    both(command).unwrap_or_else(|error| panic!("{command:?}: {error}")).1
+}
+
+fn both(command: &[&str]) -> Result<(String, String), String> {
     let limits = Limits::parse(command).map_err(|error| error.to_string())?;
-    let mut out = Vec::new();
-    limits.perform(&mut out).map_err(|error| error.to_string())?;
-    Ok(String::from_utf8(out).unwrap())
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    limits.perform(&mut out, &mut notes).map_err(|error| error.to_string())?;
+    Ok((String::from_utf8(out).unwrap(), String::from_utf8(notes).unwrap()))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use redis::Commands;
 use weir_filter::limit::{
     Algorithm, Algorithms, Check, Concurrency, FixedWindow, LeaseRequest, LeasedBucket, Outcome, Period, Quota,
-    Settled, SlidingLog, SlidingWindow, SlotOwner, TokenBucket,
+    Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -93,7 +93,7 @@ fn a_key_expires_when_its_bucket_is_full() {
 fn a_key_with_leases_expires_when_the_bucket_is_full_even_after_their_late_use() {
     let Some(mut store) = Store::start() else { return };
     let ten = leased(bucket(10, Micros::from_secs(60)));
-    let ask = |store: &mut Store, ask: LeaseRequest| only(store, Algorithm::LeasedBucket(ten.asking(ask)), 0);
+    let ask = |store: &mut Store, ask: LeaseRequest| only(store, Algorithm::LeasedBucket(ten.with_request(ask)), 0);
     ask(&mut store, LeaseRequest { want: Tokens(0), ..LeaseRequest::default() });
     assert_eq!(keys(&mut store), [""; 0]);
 
@@ -103,8 +103,8 @@ fn a_key_with_leases_expires_when_the_bucket_is_full_even_after_their_late_use()
     let found = ttl(&mut store);
     assert!((until - LATE..=until).contains(&found), "expected {until} ms, found {found} ms");
 
-    let returned = Settled { ends: grant.ends, used: Tokens(0), unused: Tokens(4) };
-    ask(&mut store, LeaseRequest { want: Tokens(0), settled: [returned, Settled::default()] });
+    let returned = Settlement { ends: grant.ends, used: Tokens(0), unused: Tokens(4) };
+    ask(&mut store, LeaseRequest { want: Tokens(0), settled: [returned, Settlement::default()] });
     gone(&mut store, "a bucket that is full again");
 }
 
@@ -112,10 +112,10 @@ fn a_key_with_leases_expires_when_the_bucket_is_full_even_after_their_late_use()
 fn settled_leases_count_even_if_the_request_is_denied() {
     let Some(mut store) = Store::start() else { return };
     let ten = leased(bucket(10, Micros::from_secs(600)));
-    let mut ask = |ask: LeaseRequest, cost| only(&mut store, Algorithm::LeasedBucket(ten.asking(ask)), cost);
+    let mut ask = |ask: LeaseRequest, cost| only(&mut store, Algorithm::LeasedBucket(ten.with_request(ask)), cost);
     let grant = ask(LeaseRequest { want: Tokens(5), ..LeaseRequest::default() }, 0).granted.unwrap();
-    let settled = Settled { ends: grant.ends, used: Tokens(1), unused: Tokens(4) };
-    let denied = ask(LeaseRequest { want: Tokens(9), settled: [settled, Settled::default()] }, 10);
+    let settled = Settlement { ends: grant.ends, used: Tokens(1), unused: Tokens(4) };
+    let denied = ask(LeaseRequest { want: Tokens(9), settled: [settled, Settlement::default()] }, 10);
     assert_eq!((denied.admitted, denied.granted, denied.remaining), (false, None, Tokens(9)));
     assert_eq!(ask(LeaseRequest::default(), 0).remaining, Tokens(9));
 }

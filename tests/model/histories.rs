@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
     Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, LeaseRequest, LeasedBucket, Model, Outcome,
-    Period, Quota, Settled, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, Verdict,
+    Period, Quota, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, Verdict, bounds,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -307,12 +307,12 @@ pub(crate) fn ask() -> impl Strategy<Value = Ask> {
 impl Ask {
     pub(crate) fn of(&self, now: u64, check: BucketCheck) -> BucketCheck {
         let Algorithm::LeasedBucket(leased) = check.algorithm else { return check };
-        let settled = self.settled.map(|(epochs_ago, used, unused)| Settled {
+        let settled = self.settled.map(|(epochs_ago, used, unused)| Settlement {
             ends: leased.ttl().times((now / leased.ttl().0).saturating_add_signed(2_i64.saturating_sub(epochs_ago))),
             used: Tokens(used),
             unused: Tokens(unused),
         });
-        let leased = leased.asking(LeaseRequest { want: Tokens(self.want), settled });
+        let leased = leased.with_request(LeaseRequest { want: Tokens(self.want), settled });
         BucketCheck { algorithm: Algorithm::LeasedBucket(leased), ..check }
     }
 }
@@ -322,7 +322,7 @@ fn sliding_log() -> impl Strategy<Value = Algorithm> {
 }
 
 fn sliding_window() -> impl Strategy<Value = Algorithm> {
-    let huge = (1_u64..(1 << 32), 1_u64..(1 << 51)).prop_map(|(limit, window)| (limit, Micros(window)));
+    let huge = (1..=bounds::MAX_LIMIT, 1..=bounds::MAX_WINDOW.0).prop_map(|(limit, window)| (limit, Micros(window)));
     prop_oneof![4 => (1_u64..30, window()), 1 => huge]
         .prop_map(|(limit, window)| Algorithm::SlidingWindow(SlidingWindow::new(n(limit), window).unwrap()))
 }

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, LeaseRequest, LeasedBucket, Model, Settled, SlotOwner, TokenBucket, Verdict,
+    Algorithm, BucketCheck, Check, LeaseRequest, LeasedBucket, Model, Settlement, SlotOwner, TokenBucket, Verdict,
 };
 use weir_filter::units::{Micros, Tokens};
 
@@ -154,9 +154,11 @@ impl Shape {
         TokenBucket::new(n(self.capacity), n(self.rate.0), Micros(self.rate.1)).unwrap()
     }
 
-    fn asking(&self, ask: LeaseRequest) -> Algorithm {
+    fn with_request(&self, ask: LeaseRequest) -> Algorithm {
         match self.ttl {
-            Some(ttl) => Algorithm::LeasedBucket(LeasedBucket::new(self.bucket(), Micros(ttl)).unwrap().asking(ask)),
+            Some(ttl) => {
+                Algorithm::LeasedBucket(LeasedBucket::new(self.bucket(), Micros(ttl)).unwrap().with_request(ask))
+            }
             None => Algorithm::TokenBucket(self.bucket()),
         }
     }
@@ -193,7 +195,7 @@ impl Story {
                 Move::Send { shape, cost, want, settles } => {
                     let shape = self.shapes[shape % self.shapes.len()];
                     let settled = settles.map(|settles| worker.settle(settles.filter(|_| shape.ttl.is_some())));
-                    worker.sent.push((now, *cost, shape.asking(LeaseRequest { want: Tokens(*want), settled })));
+                    worker.sent.push((now, *cost, shape.with_request(LeaseRequest { want: Tokens(*want), settled })));
                 }
                 Move::Arrive { which, is_reply_lost } => {
                     if worker.sent.is_empty() {
@@ -236,18 +238,25 @@ impl Worker {
     }
 
     /// Returns the settlement of a lease, and removes the returned tokens from the lease.
-    fn settle(&mut self, settles: Option<(usize, u64)>) -> Settled {
-        let Some((which, unused)) = settles else { return Settled::default() };
-        let Some(lease) = self.lease(which) else { return Settled::default() };
+    fn settle(&mut self, settles: Option<(usize, u64)>) -> Settlement {
+        let Some((which, unused)) = settles else { return Settlement::default() };
+        let Some(lease) = self.lease(which) else { return Settlement::default() };
         let unused = lease.left.min(unused);
         lease.left -= unused;
-        Settled { ends: lease.id, used: Tokens(std::mem::take(&mut lease.used)), unused: Tokens(unused) }
+        Settlement { ends: lease.id, used: Tokens(std::mem::take(&mut lease.used)), unused: Tokens(unused) }
     }
 }
 
 fn check(algorithm: Algorithm, cost: u64) -> Check {
-    let check =
-        BucketCheck { limit: 0, window: 0, key: b"bucket".to_vec(), algorithm, cost: Tokens(cost), enforced: true };
+    let check = BucketCheck {
+        limit: 0,
+        window: 0,
+        key: b"bucket".to_vec(),
+        algorithm,
+        cost: Tokens(cost),
+        enforced: true,
+        applied: None,
+    };
     Check::new(vec![check], SlotOwner::default())
 }
 

@@ -6,5 +6,6 @@ mod joined;
 mod leases;
 mod promises;
 mod proxies;
+mod refunds;
 mod sizes;
 mod store;

@@ -256,6 +256,7 @@ fn after_a_clock_is_set_back_slots_of_a_dead_proxy_become_free_within_their_leas
 fn slots_of_an_earlier_version_count_until_their_leases_end() {
     let Some(mut store) = Store::with_settable_clock() else { return };
     let ends = (TODAY + 60 * SECOND).to_string();
+    store.forget_shadow();
     store.command(&["ZADD", PLACES, &ends, "0123456789abcdef"]);
     let mut at = |secs: u64, request| {
         store.set_clock(Micros(TODAY + secs * SECOND));

@@ -43,6 +43,7 @@ fn check(algorithm: Algorithm, cost: u64, is_mixed: bool) -> Check {
         algorithm,
         cost: Tokens(cost),
         enforced: true,
+        applied: None,
     };
     let wide = Algorithm::FixedWindow(FixedWindow::new(n(1 << 32), Micros(1 << 50)).unwrap());
     let other = is_mixed.then(|| check(1, "other", wide, 0));
@@ -212,6 +213,7 @@ fn rates_with_a_fraction_of_a_microsecond_per_token_are_exact() {
 #[test]
 fn a_bucket_of_an_earlier_version_is_read() {
     by_both_scripts(|redis| {
+        redis.store.forget_shadow();
         let ten = bucket(10, 10, 60);
         let full_at = redis.now + 30_000_000;
         let _: () = redis.store.redis.set(KEY, full_at).unwrap();
@@ -222,6 +224,7 @@ fn a_bucket_of_an_earlier_version_is_read() {
         assert_eq!(redis.crowd(ten, 11), 1);
     });
     by_both_scripts(|redis| {
+        redis.store.forget_shadow();
         // The limit was larger, or the clock was set back.
         let full_at = redis.now + 3_600_000_000;
         let _: () = redis.store.redis.set(KEY, full_at).unwrap();
@@ -230,6 +233,7 @@ fn a_bucket_of_an_earlier_version_is_read() {
         assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 1);
     });
     by_both_scripts(|redis| {
+        redis.store.forget_shadow();
         let _: () = redis.store.redis.set(KEY, "no bucket, as long as a state has bytes or longer").unwrap();
         assert_eq!(redis.crowd(bucket(10, 10, 60), 11), 10, "a malformed bucket counts as full");
     });
@@ -257,7 +261,7 @@ fn a_bucket_with_leases_and_the_same_bucket_without_share_their_tokens() {
     assert_eq!(redis.crowd(plain, 10), 10);
     let Algorithm::LeasedBucket(asking) = leased(plain) else { unreachable!("a leased bucket") };
     let wants = LeaseRequest { want: Tokens(4), ..LeaseRequest::default() };
-    let taken = redis.asks(Algorithm::LeasedBucket(asking.asking(wants)), 1);
+    let taken = redis.asks(Algorithm::LeasedBucket(asking.with_request(wants)), 1);
     assert_eq!((taken.admitted, taken.remaining), (true, Tokens(5)));
     assert_eq!(taken.granted.unwrap().tokens, Tokens(4));
     assert_eq!(redis.crowd(plain, 30), 5, "leased tokens count as spent");
@@ -324,7 +328,7 @@ fn a_lease_that_is_granted_as_a_clock_is_set_back_is_kept_as_specified() {
         let check = plain.buckets().cloned().map(|check| match check.algorithm {
             Algorithm::LeasedBucket(bucket) => {
                 let ask = LeaseRequest { want: Tokens(want), ..LeaseRequest::default() };
-                BucketCheck { algorithm: Algorithm::LeasedBucket(bucket.asking(ask)), ..check }
+                BucketCheck { algorithm: Algorithm::LeasedBucket(bucket.with_request(ask)), ..check }
             }
             _ => check,
         });

@@ -2,9 +2,11 @@
 
 use redis::{Connection, ConnectionLike, Value};
 use weir_filter::limit::{BucketCheck, Check, MIXED_SCRIPT, Outcome, Peek, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict};
+use weir_filter::overrides::{SET_SCRIPT, override_key};
 use weir_filter::redis::{Call, Reply, Script, Shares};
 use weir_filter::units::Micros;
 use weir_provision::{self as provision, redis::RedisOptions, redis::RedisServer};
+use weir_virtual::Clock;
 
 /// Lua that replaces Redis' clock with a settable one and keeps keys from expiring by the real clock. The script that
 /// follows it is unchanged. If `expires` is true, strings expire by the settable clock.
@@ -45,6 +47,9 @@ pub(crate) struct Store {
     pub(crate) scripts: Scripts,
     is_settable: bool,
     expires: bool,
+    /// Virtual Redis that gets the same commands: its replies must be those of the real one. `None` where the clocks
+    /// differ, or after a test has written a state by hand.
+    shadow: Option<(Clock, weir_virtual::Redis)>,
     _server: RedisServer,
 }
 
@@ -53,26 +58,71 @@ impl Store {
     pub(crate) fn start() -> Option<Self> {
         let server = provision::or_skip(RedisServer::start(RedisOptions::default()))?;
         let redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        Some(Self { redis, scripts: Scripts::default(), is_settable: false, expires: false, _server: server })
+        Some(Self {
+            redis,
+            scripts: Scripts::default(),
+            is_settable: false,
+            expires: false,
+            shadow: None,
+            _server: server,
+        })
     }
 
     /// Starts a Redis whose clock stands still until [`Store::set_clock`].
     pub(crate) fn with_settable_clock() -> Option<Self> {
-        Self::start().map(|store| Self { is_settable: true, ..store })
+        let clock = Clock::at(Micros::ZERO);
+        let shadow = weir_virtual::Redis::keeping_keys(&clock);
+        Self::start().map(|store| Self { is_settable: true, shadow: Some((clock, shadow)), ..store })
     }
 
     /// Makes keys expire by the settable clock.
     pub(crate) fn that_expires_keys(self) -> Self {
-        Self { expires: true, ..self }
+        let shadow = self.shadow.map(|(clock, _)| (clock.clone(), weir_virtual::Redis::new(&clock)));
+        Self { expires: true, shadow, ..self }
+    }
+
+    /// Compares no more replies with those of the virtual Redis: for tests that write states by hand.
+    pub(crate) fn forget_shadow(&mut self) {
+        self.shadow = None;
     }
 
     /// Deletes all keys.
     pub(crate) fn clear(&mut self) {
         self.command(&["FLUSHDB"]);
+        if let Some((_, shadow)) = &self.shadow {
+            shadow.flush();
+        }
     }
 
     pub(crate) fn set_clock(&mut self, now: Micros) {
         self.command(&["SET", "clock", &now.0.to_string()]);
+        if let Some((clock, _)) = &self.shadow {
+            clock.set(now);
+        }
+    }
+
+    /// Sets the override of the key whose first bucket is `bucket`, or removes it if `text` is empty.
+    pub(crate) fn set_override(&mut self, bucket: &str, text: &str) {
+        let name = override_key(bucket.as_bytes());
+        let set: [&[u8]; 9] = [
+            b"EVAL",
+            SET_SCRIPT.as_bytes(),
+            b"3",
+            bucket.as_bytes(),
+            &name,
+            b"overrides",
+            text.as_bytes(),
+            b"0",
+            bucket.as_bytes(),
+        ];
+        self.command(&set);
+        if let Some((_, shadow)) = &self.shadow {
+            if text.is_empty() {
+                shadow.unset_key_override(bucket.as_bytes());
+            } else {
+                shadow.set_key_override(bucket.as_bytes(), text.as_bytes(), None);
+            }
+        }
     }
 
     pub(crate) fn decide(&mut self, check: &Check) -> Result<Verdict, String> {
@@ -137,7 +187,18 @@ impl Store {
         replies
     }
 
-    fn run_parts(&mut self, mut parts: Vec<Vec<u8>>, is_script: bool) -> Reply {
+    fn run_parts(&mut self, parts: Vec<Vec<u8>>, is_script: bool) -> Reply {
+        // Operators' peeks are not for workers.
+        let is_peek = parts.get(1).is_some_and(|source| *source == Peek::default().source().into_bytes());
+        let expected = self.shadow.as_ref().filter(|_| !is_peek).map(|(_, shadow)| shadow.run(&parts));
+        let reply = self.run_on_redis(parts, is_script);
+        if let Some(expected) = expected {
+            assert_eq!(expected, reply, "the virtual Redis replies as the real one does");
+        }
+        reply
+    }
+
+    fn run_on_redis(&mut self, mut parts: Vec<Vec<u8>>, is_script: bool) -> Reply {
         if is_script && self.is_settable {
             let expires = format!("local expires = {}", self.expires);
             parts[1] = [expires.as_bytes(), SETTABLE_CLOCK.as_bytes(), &parts[1]].concat();

@@ -9,17 +9,23 @@
 //! which fails the test; a missing component skips the test (see [`or_skip`]).
 
 pub mod answer;
-pub mod fault_proxy;
 pub mod mesh;
+pub mod redis_group;
 mod redis_stats;
+mod resp_server;
+pub mod tls_proxy;
+pub mod trial;
 mod variable;
 
 pub use answer::Answer;
-pub use fault_proxy::{Fault, FaultProxy};
 pub use mesh::{Mesh, MeshBuilder};
+pub use redis_group::RedisGroup;
 pub use redis_stats::{buckets_asked, evaluations};
+pub use resp_server::refusing_scripts;
+pub use trial::{Load, Phases, Trial};
 pub use variable::has_variable;
 pub use weir_harness::serving::HostKind;
+pub use weir_host::fault::{Fault, FaultProxy, Rule};
 pub use weir_provision::or_skip;
 
 /// Declares two tests for each of these async functions of a [`HostKind`]: on the embedded host and on Envoy.

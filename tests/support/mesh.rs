@@ -18,7 +18,7 @@ use weir_harness::{
     serving::{HostKind, Serving, ServingError},
     traffic::{Pace, Plan, User},
 };
-use weir_host::scenario::Scenario;
+use weir_host::{fault::FaultProxy, scenario::Scenario};
 use weir_provision::{
     ProvisionError, checkout,
     client::{self, Client},
@@ -26,7 +26,7 @@ use weir_provision::{
     redis::{RedisOptions, RedisServer},
 };
 
-use crate::{Answer, FaultProxy};
+use crate::Answer;
 
 const LISTENER: &str = "ingress";
 const CLUSTER: &str = "redis";
@@ -51,8 +51,14 @@ pub struct MeshBuilder {
     workers: u32,
     with_faults: bool,
     redis: RedisOptions,
+    /// Server that the hosts ask, in place of Redis.
+    stand_in: Option<SocketAddr>,
     /// Redis and key prefix of another mesh.
     shared: Option<(Arc<RedisServer>, String)>,
+    /// Addresses of the cluster's endpoints, in order; empty: all have the address of the mesh's Redis.
+    endpoints: Vec<SocketAddr>,
+    /// Start of the key prefix.
+    namespace: &'static str,
 }
 
 impl Mesh {
@@ -70,7 +76,10 @@ impl Mesh {
             workers: 2,
             with_faults: false,
             redis: RedisOptions::default(),
+            stand_in: None,
             shared: None,
+            endpoints: Vec::new(),
+            namespace: "",
         }
     }
 
@@ -192,10 +201,27 @@ impl MeshBuilder {
         self
     }
 
+    /// Makes the hosts ask this server, which is no Redis: see [`refusing_scripts`](crate::refusing_scripts).
+    pub fn asking(self, server: SocketAddr) -> Self {
+        Self { stand_in: Some(server), ..self }
+    }
+
     /// Uses the Redis and the key prefix of another mesh, so that limits of the same name share their buckets.
     pub fn sharing_buckets_of(mut self, other: &Mesh) -> Self {
         self.shared = Some((Arc::clone(&other.redis), other.key_prefix.clone()));
         self
+    }
+
+    /// Uses this Redis, which hosts reach at these addresses: those of the cluster's endpoints, in order.
+    pub fn reaching(mut self, redis: &Arc<RedisServer>, endpoints: Vec<SocketAddr>) -> Self {
+        self.shared = Some((Arc::clone(redis), fresh_key_prefix()));
+        self.endpoints = endpoints;
+        self
+    }
+
+    /// Starts the key prefix with this text.
+    pub fn namespace(self, namespace: &'static str) -> Self {
+        Self { namespace, ..self }
     }
 
     /// Changes the configuration of the limiter.
@@ -243,19 +269,27 @@ impl MeshBuilder {
         let options = self.redis;
         let (shared, key_prefix) = match self.shared {
             Some((redis, key_prefix)) => (Some(redis), key_prefix),
-            None => (None, fresh_key_prefix()),
+            None => (None, [self.namespace, &fresh_key_prefix()].concat()),
         };
         let provide = move || {
             let redis = shared.map_or_else(|| RedisServer::start(options).map(Arc::new), Ok)?;
             Ok::<_, ProvisionError>((filter_wasm::find_or_build()?, redis))
         };
         let (wasm, redis) = or_skip(tokio::task::spawn_blocking(provide).await.expect("provisioning does not panic"))?;
-        let faults = if self.with_faults { Some(FaultProxy::to(redis.addr()).await) } else { None };
-        let upstream = faults.as_ref().map_or(redis.addr(), FaultProxy::addr);
+        let faults = if self.with_faults {
+            Some(FaultProxy::start(redis.addr(), CLUSTER, 1).await.expect("a free port"))
+        } else {
+            None
+        };
+        let upstream = self.stand_in.unwrap_or(faults.as_ref().map_or(redis.addr(), FaultProxy::addr));
 
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let adapt = |scenario: &mut Scenario| {
-            scenario.listener(LISTENER, any_port)?.admin(any_port)?.endpoint(CLUSTER, upstream)?.wasm(&wasm)?;
+            scenario.listener(LISTENER, any_port)?.admin(any_port)?.wasm(&wasm)?;
+            match &self.endpoints[..] {
+                [] => scenario.endpoint(CLUSTER, upstream)?,
+                endpoints => scenario.endpoints(CLUSTER, endpoints)?,
+            };
             scenario.filter_configuration(|filter| filter["redis"]["key_prefix"] = key_prefix.clone().into()).map(drop)
         };
         adapt(&mut self.scenario).expect("the scenario has a listener, an admin, a cluster and the filter");

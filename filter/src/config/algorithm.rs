@@ -1,12 +1,15 @@
 //! A limit's algorithm: one of five kinds, or several of them as `windows`.
 
+use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
 use super::error::{Expected, Problem};
+use super::number;
 use super::reader::{Node, Object};
+use super::report::Read;
 use crate::limit::{
-    Algorithm, AlgorithmError, Algorithms, Concurrency, FixedWindow, Kind, Period, Quota, Replacement, SlidingLog,
-    SlidingWindow, TokenBucket,
+    Algorithm, AlgorithmError, Algorithms, Concurrency, FixedWindow, Kind, Number, Period, Quota, Replacement,
+    SlidingLog, SlidingWindow, TokenBucket, WindowNumbers, bounds,
 };
 use crate::units::Micros;
 
@@ -14,38 +17,42 @@ use crate::units::Micros;
 const KINDS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency", "windows"];
 /// Fields of a window: the same without `windows`.
 pub(super) const ALGORITHMS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
-const MAX_WINDOWS: usize = 8;
-
-/// Envoy's `TokenBucket` counts in `uint32`.
-const MAX_TOKENS: u64 = u32::MAX as u64;
-/// Longest time for one token: 142 years.
-const MAX_FILL_INTERVAL: Micros = Micros::from_secs(4_503_599_627);
-/// Longest window: 71 years.
-const MAX_WINDOW: Micros = Micros::from_secs(2_251_799_813);
-const MAX_REQUESTS: u64 = 1 << 32;
-/// Most requests of an exact sliding window, which lists each of them.
-const MAX_LOGGED: u64 = 10_000;
 const DEFAULT_LEASE: Micros = Micros::from_secs(60);
-const MAX_LEASE: Micros = Micros::from_secs(86_400);
-const MAX_MAX_DELAY: Micros = Micros::from_secs(60);
 
-/// Reads the limit's algorithms, with its `max_delay`.
-pub(super) fn read(limit: &Object<'_>) -> Option<Algorithms> {
-    let max_delay = limit.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=MAX_MAX_DELAY));
+/// Window as configured.
+struct Window {
+    /// The algorithm; where requests carry numbers, with the defaults in their place.
+    algorithm: Algorithm,
+    /// `None` where requests carry none of its numbers.
+    numbers: Option<WindowNumbers>,
+}
+
+/// Numbers of a window: `max_tokens` or `max_requests`, and `tokens_per_fill` in a `fill_interval`.
+type Numbers = (Number, Option<(Number, Micros)>);
+
+/// Algorithm of the numbers that were read, or the error of numbers that it cannot have; and those numbers.
+type AlgorithmResult = Read<(Result<Algorithm, AlgorithmError>, Numbers)>;
+
+/// Reads the limit's algorithms, with its `max_delay`, and the numbers that requests carry.
+pub(super) fn read(limit: &Object<'_>) -> Read<(Algorithms, Vec<WindowNumbers>)> {
+    let max_delay = limit.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=bounds::MAX_MAX_DELAY));
     let (kind, node) = limit.exactly_one(KINDS)?;
-    let mut algorithms = match kind {
-        "windows" => node.each(1..=MAX_WINDOWS, |node| {
+    let windows = match kind {
+        "windows" => node.each(1..=bounds::MAX_WINDOWS, |node| {
             let (kind, node) = node.one_field(ALGORITHMS)?;
-            algorithm(kind, &node)
+            window(kind, &node)
         })?,
-        kind => vec![algorithm(kind, &node)?],
+        kind => vec![window(kind, &node)?],
     };
+    let mut algorithms: Vec<Algorithm> = windows.iter().map(|window| window.algorithm).collect();
     shape(limit, &mut algorithms, max_delay?)?;
-    Algorithms::new(&algorithms).map_or_else(|error| node.fail(Problem::Algorithms(error)), Some)
+    let algorithms = Algorithms::new(&algorithms).map_err(|error| node.fail(Problem::Algorithms(error)))?;
+    let numbers = windows.into_iter().enumerate().filter_map(|(window, read)| Some((window, read.numbers?)));
+    Ok((algorithms, numbers.map(|(window, numbers)| WindowNumbers { window, ..numbers }).collect()))
 }
 
 /// Reads a window of an override. A field that it leaves out, where a limit's own window has a default, is the limit's.
-pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Option<Replacement> {
+pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Read<Replacement> {
     let inherited = match kind {
         "sliding_window" => Some("mode"),
         "quota" => Some("utc_offset"),
@@ -53,107 +60,119 @@ pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Option<Replacement> {
         _ => None,
     };
     let inherits = inherited.is_some_and(|field| !node.has(field));
-    algorithm(kind, node).map(|algorithm| Replacement { algorithm, inherits })
+    match window(kind, node)? {
+        Window { algorithm, numbers: None } => Ok(Replacement { algorithm, inherits }),
+        _ => Err(node.unexpected(Expected::The("integers: an override takes no numbers from requests"))),
+    }
 }
 
 #[inline(never)]
-fn algorithm(kind: &str, node: &Node<'_>) -> Option<Algorithm> {
-    let result = match kind {
+fn window(kind: &str, node: &Node<'_>) -> Read<Window> {
+    let (result, (limit, fill)) = match kind {
         "token_bucket" => token_bucket(node)?,
         "sliding_window" => sliding_window(node)?,
         "fixed_window" => fixed_window(node)?,
         "quota" => quota(node)?,
         _ => concurrency(node)?,
     };
-    result.map_or_else(|error| node.fail(Problem::Algorithm(error)), Some)
+    let algorithm = result.map_err(|error| node.fail(Problem::Algorithm(error)))?;
+    let is_carried = limit.is_from_request() || fill.as_ref().is_some_and(|(tokens, _)| tokens.is_from_request());
+    Ok(Window { algorithm, numbers: is_carried.then_some(WindowNumbers { window: 0, limit, fill }) })
 }
 
 /// Gives the token buckets among `algorithms` the limit's `max_delay`.
-fn shape(limit: &Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) -> Option<()> {
-    if max_delay == Micros::ZERO {
-        return Some(());
-    }
-    let node = limit.field("max_delay")?;
+fn shape(limit: &Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) -> Read<()> {
+    let Some(node) = limit.field("max_delay").filter(|_| max_delay > Micros::ZERO) else { return Ok(()) };
     let mut shaped = false;
     for algorithm in algorithms {
         shaped |= algorithm.kind() == Kind::TokenBucket;
         if let Algorithm::TokenBucket(bucket) = algorithm {
             match bucket.with_max_delay(max_delay) {
                 Ok(delayed) => *bucket = delayed,
-                Err(error) => return node.fail(Problem::Algorithm(error.into())),
+                Err(error) => return Err(node.fail(Problem::Algorithm(error.into()))),
             }
         }
     }
-    if shaped { Some(()) } else { node.unexpected(Expected::The("a token_bucket beside max_delay")) }
+    if shaped { Ok(()) } else { Err(node.unexpected(Expected::The("a token_bucket beside max_delay"))) }
 }
-
-/// Algorithm that was read. `None` where an error is reported already.
-type AlgorithmResult = Option<Result<Algorithm, AlgorithmError>>;
 
 /// Reads a token bucket, with the fields of Envoy's `envoy.type.v3.TokenBucket`.
 fn token_bucket(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_tokens", "tokens_per_fill", "fill_interval"])?;
-    let max_tokens =
-        fields.required("max_tokens", "the bucket's capacity").and_then(|node| node.integer(0..=MAX_TOKENS));
-    let tokens_per_fill = fields.or("tokens_per_fill", NonZeroU64::MIN, |node| match node.number() {
+    let max_tokens = fields
+        .required("max_tokens", "the bucket's capacity")
+        .and_then(|node| number::read(&node, 0..=bounds::MAX_TOKENS));
+    let tokens_per_fill = fields.or("tokens_per_fill", Number::Constant(1), |node| match node.number() {
         Some(0.0) => {
-            node.unexpected(Expected::The("an integer from 1 to 4294967295 (a max_tokens of 0 blocks every request)"))
+            let expected = "an integer from 1 to 4294967295 (a max_tokens of 0 blocks every request)";
+            Err(node.unexpected(Expected::The(expected)))
         }
-        _ => node.integer(1..=MAX_TOKENS).and_then(NonZeroU64::new),
+        _ => number::read(node, 1..=bounds::MAX_TOKENS),
     });
     let fill_interval = fields
         .required("fill_interval", "a duration such as \"60s\"")
-        .and_then(|node| node.duration(Micros(1)..=MAX_FILL_INTERVAL));
+        .and_then(|node| node.duration(Micros(1)..=bounds::MAX_FILL_INTERVAL));
     let (max_tokens, tokens_per_fill, fill_interval) = (max_tokens?, tokens_per_fill?, fill_interval?);
-    let Some(max_tokens) = NonZeroU64::new(max_tokens) else { return Some(Ok(Algorithm::NoTokens)) };
-    let bucket = TokenBucket::new(max_tokens, tokens_per_fill, fill_interval);
-    Some(bucket.map(Algorithm::TokenBucket).map_err(AlgorithmError::from))
+    let nonzero = (NonZeroU64::new(max_tokens.shape()), NonZeroU64::new(tokens_per_fill.shape()));
+    let bucket = match nonzero {
+        (Some(max_tokens), Some(tokens_per_fill)) => TokenBucket::new(max_tokens, tokens_per_fill, fill_interval)
+            .map(Algorithm::TokenBucket)
+            .map_err(AlgorithmError::from),
+        _ => Ok(Algorithm::NoTokens),
+    };
+    Ok((bucket, (max_tokens, Some((tokens_per_fill, fill_interval)))))
 }
 
 fn sliding_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "window", "mode"])?;
     let exact = fields.or("mode", false, |node| node.one_of(&[("approximate", false), ("exact", true)], &[]));
-    let max = if exact == Some(true) { MAX_LOGGED } else { MAX_REQUESTS };
-    let (limit, window) = (max_requests(&fields, max), window(&fields));
-    Some(match exact? {
-        true => SlidingLog::new(limit?, window?).map(Algorithm::SlidingLog),
-        false => SlidingWindow::new(limit?, window?).map(Algorithm::SlidingWindow),
-    })
+    let max = if exact == Ok(true) { bounds::MAX_LOGGED } else { bounds::MAX_LIMIT };
+    let (limit, length) = (max_requests(&fields, max), length(&fields));
+    let (exact, limit, length) = (exact?, limit?, length?);
+    let sliding = match exact {
+        true => SlidingLog::new(limit.shape(), length).map(Algorithm::SlidingLog),
+        false => SlidingWindow::new(limit.shape(), length).map(Algorithm::SlidingWindow),
+    };
+    Ok((sliding, (limit, None)))
 }
 
 fn fixed_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "window"])?;
-    let (limit, window) = (max_requests(&fields, MAX_REQUESTS), window(&fields));
-    Some(FixedWindow::new(limit?, window?).map(Algorithm::FixedWindow))
+    let (limit, length) = (max_requests(&fields, bounds::MAX_LIMIT), length(&fields));
+    let (limit, length) = (limit?, length?);
+    Ok((FixedWindow::new(limit.shape(), length).map(Algorithm::FixedWindow), (limit, None)))
 }
 
 fn quota(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "unit", "utc_offset"])?;
-    let limit = max_requests(&fields, MAX_REQUESTS);
+    let limit = max_requests(&fields, bounds::MAX_LIMIT);
     let unit = fields
         .required("unit", "a calendar unit such as \"month\"")
         .and_then(|node| node.one_of(&Period::ALL.map(|period| (period.name(), period)), &[]));
     let offset = fields.or("utc_offset", 0, |node| {
         let expected = "an offset from UTC such as \"+02:00\", from \"-14:00\" to \"+14:00\"";
-        node.text_matching(expected, |text| offset_minutes(text).is_some()).and_then(offset_minutes)
+        node.parsed(expected, 6, offset_minutes)
     });
-    Some(Quota::new(limit?, unit?, offset?).map(Algorithm::Quota))
+    let (limit, unit, offset) = (limit?, unit?, offset?);
+    Ok((Quota::new(limit.shape(), unit, offset).map(Algorithm::Quota), (limit, None)))
 }
 
 fn concurrency(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "lease"])?;
-    let limit = max_requests(&fields, MAX_REQUESTS);
-    let lease = fields.or("lease", DEFAULT_LEASE, |node| node.duration(Micros::from_secs(1)..=MAX_LEASE));
-    Some(Concurrency::new(limit?, lease?).map(Algorithm::Concurrency))
+    let limit = max_requests(&fields, bounds::MAX_LIMIT);
+    let lease =
+        fields.or("lease", DEFAULT_LEASE, |node| node.duration(bounds::MIN_SLOT_LEASE..=bounds::MAX_SLOT_LEASE));
+    let (limit, lease) = (limit?, lease?);
+    Ok((Concurrency::new(limit.shape(), lease).map(Algorithm::Concurrency), (limit, None)))
 }
 
 /// Reads `max_requests`; 0 blocks every request.
-fn max_requests(fields: &Object<'_>, max: u64) -> Option<u64> {
-    fields.required("max_requests", "a number of requests")?.integer(0..=max)
+fn max_requests(fields: &Object<'_>, max: u64) -> Read<Number> {
+    fields.required("max_requests", "a number of requests").and_then(|node| number::read(&node, 0..=max))
 }
 
-fn window(fields: &Object<'_>) -> Option<Micros> {
-    fields.required("window", "a duration such as \"60s\"")?.duration(Micros(1)..=MAX_WINDOW)
+fn length(fields: &Object<'_>) -> Read<Micros> {
+    fields.required("window", "a duration such as \"60s\"")?.duration(Micros(1)..=bounds::MAX_WINDOW)
 }
 
 /// Parses an offset from UTC (RFC 3339, `time-offset`) of up to 14 hours into minutes: `+05:30` is 330, `-02:00` is
@@ -174,7 +193,7 @@ fn offset_minutes(text: &str) -> Option<i32> {
     };
     let (hours, minutes) = (two_digits(hours)?, two_digits(minutes).filter(|minutes| *minutes < 60)?);
     let total = hours.checked_mul(60)?.checked_add(minutes)?;
-    (total <= 14 * 60).then(|| total.checked_mul(sign))?
+    (total <= bounds::MAX_OFFSET_MINUTES).then(|| total.checked_mul(sign))?
 }
 
 #[cfg(test)]

@@ -4,50 +4,47 @@ use alloc::fmt;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::duration::Seconds;
 use crate::descriptor::RegexError;
 use crate::limit::{AlgorithmError, AlgorithmsError};
-use crate::units::Micros;
+use crate::response::Template;
+use crate::units::{Micros, Seconds};
 
 /// All errors of a configuration: at least one, in the order in which the fields are read.
 ///
 /// Displayed with one error per line. Errors contain no secret: no value or unknown name below `redis`, no value that a
 /// header, a query parameter or a cookie must have, and no text that looks like a URL with a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors {
-    first: ConfigError,
-    rest: Vec<ConfigError>,
-}
+pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Returns the errors of `all`. `None` where there are none.
-    pub(super) fn among(all: Vec<ConfigError>) -> Option<Self> {
-        let mut all = all.into_iter();
-        all.next().map(|first| Self { first, rest: all.collect() })
-    }
-
-    /// Returns the first error alone.
-    #[must_use]
-    pub fn into_first(self) -> ConfigError {
-        self.first
+    pub(super) fn new(errors: Vec<ConfigError>) -> Self {
+        Self(errors)
     }
 
     /// The errors, in the order in which the fields are read.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        core::iter::once(&self.first).chain(&self.rest)
+        self.0.iter()
+    }
+
+    /// Displays the first error alone.
+    #[must_use]
+    pub fn first(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| self.iter().take(1).try_for_each(|error| write!(f, "{error}")))
     }
 }
 
 impl From<ConfigError> for ConfigErrors {
-    fn from(first: ConfigError) -> Self {
-        Self { first, rest: Vec::new() }
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.first)?;
-        self.rest.iter().try_for_each(|error| write!(f, "\n{error}"))
+        self.iter().enumerate().try_for_each(|(i, error)| {
+            let line_break = if i == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{error}")
+        })
     }
 }
 
@@ -89,6 +86,14 @@ pub enum Problem {
         meant: Option<&'static str>,
         /// The fields of this object.
         known: &'static [&'static str],
+    },
+    /// A word in braces that is no placeholder of a response.
+    #[error("unknown placeholder {found}{}, expected one of {}", Meant(.meant), Names(Template::PLACEHOLDERS))]
+    UnknownPlaceholder {
+        /// The word in its braces, as errors show text.
+        found: String,
+        /// The placeholder with the most similar name, if any is similar.
+        meant: Option<&'static str>,
     },
     /// An item with the same key as an earlier item.
     #[error("expected each one only once, found the same as {first}")]

@@ -6,9 +6,10 @@ use core::num::NonZeroU64;
 
 use super::error::Expected;
 use super::reader::Node;
+use super::report::Read;
 
 const DEFAULT_STREAM: &str = "events";
-const DEFAULT_MAX_LEN: u64 = 10_000;
+const DEFAULT_MAX_LEN: NonZeroU64 = NonZeroU64::MIN.saturating_add(9_999);
 const MAX_MAX_LEN: u64 = 10_000_000;
 
 /// Events: decisions that the filter writes to a Redis stream.
@@ -49,36 +50,36 @@ impl Fraction {
     }
 }
 
-pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Option<EventsConfig> {
+pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Read<EventsConfig> {
     let fields = node.object(&["stream", "max_len", "only", "sample"])?;
     let stream = fields.optional("stream", |node| {
         node.text_matching("a key of 1 to 256 bytes without control characters", |text| {
             (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
         })
     });
-    let max_len = fields.or("max_len", DEFAULT_MAX_LEN, |node| node.integer(1..=MAX_MAX_LEN));
+    let max_len = fields.or("max_len", DEFAULT_MAX_LEN, |node| node.integer_as(1..=MAX_MAX_LEN, NonZeroU64::new));
     let only = fields.or("only", EventsOnly::Denied, |node| {
         node.one_of(&[("denied", EventsOnly::Denied), ("all", EventsOnly::All)], &[])
     });
     let sample = fields.or("sample", Fraction::ALL, fraction);
-    Some(EventsConfig {
+    Ok(EventsConfig {
         stream: stream?.map_or_else(|| [key_prefix, DEFAULT_STREAM].concat(), str::to_owned),
-        max_len: NonZeroU64::new(max_len?)?,
+        max_len: max_len?,
         only: only?,
         sample: sample?,
     })
 }
 
 /// Reads a number from 0 to 1.
-fn fraction(node: &Node<'_>) -> Option<Fraction> {
-    let part = node.number().filter(|part| (0.0..=1.0).contains(part));
-    let Some(part) = part else { return node.unexpected(Expected::The("a fraction from 0 to 1")) };
+fn fraction(node: &Node<'_>) -> Read<Fraction> {
+    let part = node.decimal().filter(|part| (0.0..=1.0).contains(part));
+    let Some(part) = part else { return Err(node.unexpected(Expected::The("a fraction from 0 to 1"))) };
     let part = part * f64::from(Fraction::WHOLE);
     // Rounded up: a fraction above 0 never becomes 0.
     #[expect(clippy::cast_possible_truncation, reason = "between 0 and 10⁶")]
     #[expect(clippy::cast_sign_loss, reason = "between 0 and 10⁶")]
     let whole = part as u32;
-    Some(Fraction(whole.saturating_add((f64::from(whole) < part).into())))
+    Ok(Fraction(whole.saturating_add((f64::from(whole) < part).into())))
 }
 
 #[cfg(test)]

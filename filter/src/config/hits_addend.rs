@@ -1,6 +1,7 @@
 //! Hits addend of a limit: a constant, or the part of a request that holds the number of tokens it spends.
 
 use super::reader::Node;
+use super::report::Read;
 use super::source;
 use crate::descriptor::{HitsAddend, OnInvalid, RequestHits, Source};
 use crate::units::Tokens;
@@ -9,7 +10,7 @@ const SOURCES: &[&str] = &["request_header", "query_parameter", "content_length"
 const MAX_HITS: u64 = 1_000_000_000;
 const DEFAULT_MAX_HITS: u64 = 1_000_000;
 
-pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
+pub(super) fn read(node: &Node<'_>) -> Read<HitsAddend> {
     if !node.is_object() {
         return node.integer(0..=MAX_HITS).map(|hits| HitsAddend::Constant(Tokens(hits)));
     }
@@ -20,7 +21,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
         _ => &["name", "repeated", "default", "min", "max", "on_missing", "on_invalid"],
     })?;
     let source = match kind {
-        "content_length" => Some(Source::request_header("content-length")),
+        "content_length" => Ok(Source::request_header("content-length")),
         _ => source::read(kind, &fields),
     };
     // A request's cost in bytes may exceed a million.
@@ -33,7 +34,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
     let default = fields.or("default", least.max(1), |node| node.integer(least..=most));
     let on_invalid = fields.or("on_invalid", OnInvalid::Default, on_invalid);
     let on_missing = fields.or("on_missing", on_invalid.unwrap_or(OnInvalid::Default), self::on_invalid);
-    Some(HitsAddend::FromRequest(RequestHits {
+    Ok(HitsAddend::FromRequest(RequestHits {
         source: source?,
         default: Tokens(default?),
         min: Tokens(min?),
@@ -43,7 +44,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<HitsAddend> {
     }))
 }
 
-fn on_invalid(node: &Node<'_>) -> Option<OnInvalid> {
+fn on_invalid(node: &Node<'_>) -> Read<OnInvalid> {
     let kinds = [("default", OnInvalid::Default), ("max", OnInvalid::Max), ("reject", OnInvalid::Reject)];
     node.one_of(&kinds, &[])
 }

@@ -2,13 +2,11 @@
 
 use super::error::{Expected, Problem};
 use super::reader::Node;
-use crate::limit::{Algorithm, Algorithms, LeasedBucket};
+use super::report::Read;
+use crate::limit::{Algorithm, Algorithms, LeasedBucket, bounds};
 use crate::units::{Micros, Tokens};
 
-const MAX_LEASE: u64 = 1_000_000;
 const DEFAULT_TTL: Micros = Micros::from_secs(1);
-const MIN_TTL: Micros = Micros::from_millis(100);
-const MAX_TTL: Micros = Micros::from_secs(60);
 
 /// Field `lease` of a limit.
 pub(super) struct Lease<'a> {
@@ -24,29 +22,28 @@ pub(super) struct LeasedAlgorithms {
     pub(super) max: Tokens,
 }
 
-pub(super) fn read<'a>(node: &Node<'a>) -> Option<Lease<'a>> {
+pub(super) fn read<'a>(node: &Node<'a>) -> Read<Lease<'a>> {
     let fields = node.object(&["max", "ttl"])?;
-    let max = fields.required("max", "a number of tokens").and_then(|node| node.integer(1..=MAX_LEASE));
-    let ttl = fields.or("ttl", DEFAULT_TTL, |node| node.duration(MIN_TTL..=MAX_TTL));
-    Some(Lease { node: *node, max: Tokens(max?), ttl: ttl? })
+    let max = fields.required("max", "a number of tokens").and_then(|node| node.integer(1..=bounds::MAX_LEASED));
+    let ttl = fields.or("ttl", DEFAULT_TTL, |node| node.duration(bounds::MIN_LEASE_TTL..=bounds::MAX_LEASE_TTL));
+    Ok(Lease { node: *node, max: Tokens(max?), ttl: ttl? })
 }
 
 /// Returns the algorithms of a limit with its `lease`.
-pub(super) fn of(windows: Option<Algorithms>, lease: Option<Lease<'_>>) -> Option<LeasedAlgorithms> {
-    let windows = windows?;
-    let Some(Lease { node, max, ttl }) = lease else { return Some(LeasedAlgorithms { windows, max: Tokens(0) }) };
+pub(super) fn of(windows: Algorithms, lease: Option<Lease<'_>>) -> Read<LeasedAlgorithms> {
+    let Some(Lease { node, max, ttl }) = lease else { return Ok(LeasedAlgorithms { windows, max: Tokens(0) }) };
     let only = if windows.algorithms().count() == 1 { windows.algorithms().next().copied() } else { None };
     let bucket = match only {
         Some(Algorithm::TokenBucket(bucket)) => bucket,
         // A bucket without tokens has none to lease.
-        Some(Algorithm::NoTokens) => return Some(LeasedAlgorithms { windows, max: Tokens(0) }),
-        _ => return node.unexpected(Expected::The("a token_bucket alone beside lease")),
+        Some(Algorithm::NoTokens) => return Ok(LeasedAlgorithms { windows, max: Tokens(0) }),
+        _ => return Err(node.unexpected(Expected::The("a token_bucket alone beside lease"))),
     };
     let leased = LeasedBucket::new(bucket, ttl).map(Algorithm::LeasedBucket);
     let windows = leased.map(|leased| Algorithms::new(&[leased]));
     match windows {
-        Ok(Ok(windows)) => Some(LeasedAlgorithms { windows, max }),
-        Ok(Err(error)) => node.fail(Problem::Algorithms(error)),
-        Err(error) => node.fail(Problem::Algorithm(error)),
+        Ok(Ok(windows)) => Ok(LeasedAlgorithms { windows, max }),
+        Ok(Err(error)) => Err(node.fail(Problem::Algorithms(error))),
+        Err(error) => Err(node.fail(Problem::Algorithm(error))),
     }
 }

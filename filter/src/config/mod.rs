@@ -5,12 +5,13 @@
 
 mod algorithm;
 mod descriptor;
-mod duration;
 mod error;
 mod events;
 mod hits_addend;
 mod lease;
 mod limit;
+mod number;
+mod on_exceed;
 mod overrides;
 mod predicate;
 mod protobuf;
@@ -19,35 +20,35 @@ mod redis;
 mod report;
 mod request_body;
 mod response;
+mod secret;
 mod shown;
 mod source;
 mod spelling;
 
-use alloc::borrow::{Cow, ToOwned};
+use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde_json::Value;
 
 use self::reader::Node;
-use self::report::Report;
+use self::report::{Read, Report};
 use crate::descriptor::{Attributes, Predicate};
-use crate::limit::Outcome;
+use crate::limit::{FailureMode, Limit};
+use crate::response::{ErrorStatus, ResponseConfig, Responses};
 
 pub use self::error::{ConfigError, ConfigErrors, ConfigNotice, Expected, Found, Notice, Problem};
 pub use self::events::{EventsConfig, EventsOnly, Fraction};
-pub use self::limit::{FailureMode, Limit};
 pub use self::overrides::OverridesConfig;
 pub(crate) use self::overrides::replacements;
 pub use self::redis::RedisConfig;
-pub use self::request_body::{BodyConfig, OnUnreadable};
-pub use self::response::{ErrorStatus, ResponseConfig, ResponseHeaders};
-#[cfg(any(target_arch = "wasm32", test))]
+pub use self::request_body::BodyConfig;
 pub(crate) use self::shown::quoted;
 pub(crate) use self::shown::shown;
 
 const FIELDS: &[&str] = &[
     "redis",
+    "hash_key",
     "failure_mode",
     "status_on_error",
     "stat_prefix",
@@ -63,9 +64,9 @@ const FIELDS: &[&str] = &[
     "deny_cache",
 ];
 const DEFAULT_STAT_PREFIX: &str = "weir";
-const DEFAULT_MAX_DELAYED_REQUESTS: u64 = 1_024;
+const DEFAULT_MAX_DELAYED_REQUESTS: usize = 1_024;
 const MAX_MAX_DELAYED_REQUESTS: u64 = 65_536;
-const DEFAULT_DENY_CACHE_ENTRIES: u64 = 10_000;
+const DEFAULT_DENY_CACHE_ENTRIES: usize = 10_000;
 const MAX_DENY_CACHE_ENTRIES: u64 = 1_000_000;
 
 /// Configuration of the filter, with all defaults filled in and all values within bounds.
@@ -73,16 +74,14 @@ const MAX_DENY_CACHE_ENTRIES: u64 = 1_000_000;
 pub struct Config {
     /// Redis, which keeps the buckets.
     pub redis: RedisConfig,
-    /// Status of the local reply when Redis does not decide and the failure mode is `deny`. Default 503.
-    pub status_on_error: ErrorStatus,
     /// First part of every metric's name: 1 to 64 of `[A-Za-z0-9_.]`. Default `weir`.
     pub stat_prefix: String,
     /// Predicates for exempt requests: no limit applies to a request for which any of them holds.
     pub exempt: Vec<Predicate>,
     /// Limits in the order configured: 1 to 32, with different names.
     pub limits: Vec<Limit>,
-    /// Local reply to denied requests, and response headers.
-    pub response: ResponseConfig,
+    /// Local replies and response headers, of the filter and of its limits.
+    pub responses: Responses,
     /// Settings for reading request bodies.
     pub body: BodyConfig,
     /// Settings for overrides, which operators set at run time. `None` where they are switched off.
@@ -108,10 +107,29 @@ impl Config {
         limits.iter().enumerate().filter(|(_, limit)| limit.concerns(request))
     }
 
-    /// Name of the outcome's window: see [`Limit::window_name`].
+    /// Whether requests carry numbers of any limit.
     #[must_use]
-    pub fn name_of(&self, outcome: &Outcome) -> Cow<'_, str> {
-        self.limits.get(outcome.limit).map_or(Cow::Borrowed(""), |limit| limit.window_name(outcome.window))
+    pub fn has_carried_numbers(&self) -> bool {
+        self.limits.iter().any(|limit| limit.request_windows.is_some())
+    }
+
+    /// Names of the headers that mark requests beyond a limit, each once; also those of limits in shadow mode.
+    #[must_use]
+    pub fn marks(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for mark in self.limits.iter().filter_map(|limit| limit.mark.as_ref()) {
+            if !names.contains(&mark.name) {
+                names.push(mark.name.clone());
+            }
+        }
+        names
+    }
+
+    /// [Pointers](BodyConfig::pointers) that the limits for `request` read, one bit for each. Predicates read no
+    /// bodies.
+    #[must_use]
+    pub fn pointers_for(&self, request: &dyn Attributes) -> u32 {
+        self.concerning(request).fold(0, |bits, (limit, _)| bits | self.body.read_by(limit))
     }
 }
 
@@ -124,16 +142,7 @@ pub fn parse(configuration: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Resu
     let value = decode(configuration)?;
     let report = Report::default();
     let config = read(&Node::root(&value, &report), env);
-    let (errors, notices) = report.into_parts();
-    match (ConfigErrors::among(errors), config) {
-        (None, Some(config)) => Ok(Config { notices, ..config }),
-        (Some(errors), _) => Err(errors),
-        // Not reached: a reading function reports an error before it returns `None`.
-        (None, None) => Err(ConfigErrors::from(ConfigError {
-            path: "configuration".to_owned(),
-            problem: Problem::Unexpected { expected: Expected::The("a configuration"), found: Found::Nothing },
-        })),
-    }
+    report.finish(config).map(|(config, notices)| Config { notices, ..config })
 }
 
 fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
@@ -145,11 +154,12 @@ fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
     })
 }
 
-fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config> {
+fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let fields = root.object(FIELDS)?;
     let redis =
         fields.required("redis", "an object that names the cluster").and_then(|node| redis::read(&node.secret(), env));
     let key_prefix = redis.as_ref().map_or("", |redis| &redis.key_prefix);
+    let hash_key = fields.optional("hash_key", |node| secret::hash_key(node, env));
     let failure_mode = fields.or("failure_mode", FailureMode::Allow, limit::failure_mode);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let status_on_error = fields.or("status_on_error", ErrorStatus::SERVICE_UNAVAILABLE, response::status);
@@ -163,37 +173,46 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Config>
     // Default of the limits' own responses.
     let base = ResponseConfig::default();
     let response = fields.optional("response", |node| response::read(node, &base));
-    let own = response.as_ref().and_then(Option::as_ref).unwrap_or(&base);
-    let defaults = limit::Defaults { key_prefix, failure_mode, shadow_mode, response: own };
+    let own = response.as_ref().ok().and_then(Option::as_ref).unwrap_or(&base);
+    let hash_key = hash_key.as_ref().map(Option::as_ref).map_err(|reported| *reported);
+    let defaults = limit::Defaults { key_prefix, hash_key, failure_mode, shadow_mode, response: own };
     let limits =
         fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(&node, &defaults));
     let body = fields.or("request_body", request_body::Section::default(), request_body::read);
     let overrides = fields.or("overrides", Some(OverridesConfig::default()), overrides::read);
     let events = fields.optional("events", |node| events::read(node, key_prefix));
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
-    let max_delayed_requests = fields
-        .or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| node.integer(0..=MAX_MAX_DELAYED_REQUESTS));
+    let max_delayed_requests =
+        fields.or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| size(node, MAX_MAX_DELAYED_REQUESTS));
     let deny_cache_entries = fields.or("deny_cache", DEFAULT_DENY_CACHE_ENTRIES, |node| {
         let fields = node.object(&["max_entries"])?;
-        fields.or("max_entries", DEFAULT_DENY_CACHE_ENTRIES, |node| node.integer(0..=MAX_DENY_CACHE_ENTRIES))
+        fields.or("max_entries", DEFAULT_DENY_CACHE_ENTRIES, |node| size(node, MAX_DENY_CACHE_ENTRIES))
     });
-    let limits = limits?;
+    let (limits, own_responses): (Vec<Limit>, Vec<_>) = limits?.into_iter().unzip();
     let body = body?.with_limits(&limits, fields.field("limits").as_ref());
-    Some(Config {
-        status_on_error: status_on_error?,
+    Ok(Config {
         stat_prefix: stat_prefix?.to_owned(),
         exempt: exempt?,
         limits,
-        response: response?.unwrap_or(base),
+        responses: Responses {
+            filter: response?.unwrap_or(base),
+            limits: own_responses,
+            status_on_error: status_on_error?,
+        },
         body: body?,
         overrides: overrides?,
         events: events?,
         emit_metadata: emit_metadata?,
-        deny_cache_entries: usize::try_from(deny_cache_entries?).ok()?,
-        max_delayed_requests: usize::try_from(max_delayed_requests?).ok()?,
+        deny_cache_entries: deny_cache_entries?,
+        max_delayed_requests: max_delayed_requests?,
         redis: redis?,
         notices: Vec::new(),
     })
+}
+
+/// Reads a number of items, from 0 to `max`.
+fn size(node: &Node<'_>, max: u64) -> Read<usize> {
+    node.integer_as(0..=max, |size| usize::try_from(size).ok())
 }
 
 #[cfg(test)]

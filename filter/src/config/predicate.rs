@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::error::{Expected, Problem};
 use super::reader::{Node, refuse_duplicates};
+use super::report::Read;
 use super::source;
 use crate::descriptor::{self, PathPattern, Predicate, Regex, Source, StringMatch};
 
@@ -36,12 +37,12 @@ const MAX_PREDICATES: usize = 32;
 const MAX_DEPTH: usize = 8;
 
 /// Reads a list of predicates.
-pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Predicate>> {
+pub(super) fn read_all(node: &Node<'_>) -> Read<Vec<Predicate>> {
     list(node, 0..=MAX_PREDICATES, 0)
 }
 
 /// Reads a predicate that is not nested in another.
-pub(super) fn read(kind: &str, node: &Node<'_>) -> Option<Predicate> {
+pub(super) fn read(kind: &str, node: &Node<'_>) -> Read<Predicate> {
     of_kind(kind, node, 0)
 }
 
@@ -50,19 +51,19 @@ pub(super) fn kinds() -> &'static [&'static str] {
     EXEMPTIONS.split_last().map_or(EXEMPTIONS, |(_, predicates)| predicates)
 }
 
-fn list(node: &Node<'_>, len: core::ops::RangeInclusive<usize>, depth: usize) -> Option<Vec<Predicate>> {
+fn list(node: &Node<'_>, len: core::ops::RangeInclusive<usize>, depth: usize) -> Read<Vec<Predicate>> {
     node.each(len, |node| nested(node, depth))
 }
 
-fn nested(node: &Node<'_>, depth: usize) -> Option<Predicate> {
+fn nested(node: &Node<'_>, depth: usize) -> Read<Predicate> {
     if depth > MAX_DEPTH {
-        return node.unexpected(Expected::The("all, any and not nested at most 8 deep"));
+        return Err(node.unexpected(Expected::The("all, any and not nested at most 8 deep")));
     }
     let (kind, node) = node.one_field(kinds())?;
     of_kind(kind, &node, depth)
 }
 
-fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Option<Predicate> {
+fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Read<Predicate> {
     let deeper = depth.saturating_add(1);
     match kind {
         "path" => path(node),
@@ -80,13 +81,13 @@ fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Option<Predicate> {
                     .text_matching("a host in lower case, without a port", is_of_host)
                     .and_then(|_| string_match(kind, &node)),
             };
-            Some(Predicate::Matches { source: Source::Host, value: value? })
+            Ok(Predicate::Matches { source: Source::Host, value: value? })
         }
         "remote_address" => {
             let fields = node.object(&["cidrs", "trusted_hops", "trusted_cidrs"])?;
             let cidrs = fields.required("cidrs", "a list of ranges of addresses").and_then(|node| source::cidrs(&node));
             let trusted = source::trusted(&fields);
-            Some(Predicate::RemoteAddress { trusted: trusted?, cidrs: cidrs? })
+            Ok(Predicate::RemoteAddress { trusted: trusted?, cidrs: cidrs? })
         }
         "all" => list(node, 1..=MAX_PREDICATES, deeper).map(Predicate::All),
         "any" => list(node, 1..=MAX_PREDICATES, deeper).map(Predicate::Any),
@@ -99,7 +100,7 @@ fn is_lower_case(text: &str) -> bool {
     !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-fn path(node: &Node<'_>) -> Option<Predicate> {
+fn path(node: &Node<'_>) -> Read<Predicate> {
     let (kind, node) = node.one_field(PATH_MATCHES)?;
     match kind {
         "template" => return source::path_pattern(kind, &node).map(|path| Predicate::Present(Source::Path(path))),
@@ -111,27 +112,27 @@ fn path(node: &Node<'_>) -> Option<Predicate> {
 }
 
 /// Reads one method or a list: `GET` or `[GET, HEAD]`.
-fn methods(node: &Node<'_>) -> Option<Predicate> {
+fn methods(node: &Node<'_>) -> Read<Predicate> {
     if node.is_text() {
-        return Some(Predicate::Method(vec![method(node)?.to_owned()]));
+        return Ok(Predicate::Method(vec![method(node)?.to_owned()]));
     }
     let nodes = node.list(1..=MAX_METHODS)?;
-    let methods: Vec<Option<&str>> = nodes.iter().map(method).collect();
+    let methods: Vec<Read<&str>> = nodes.iter().map(method).collect();
     let keys: Vec<(&str, &Node<'_>)> =
-        methods.iter().zip(&nodes).filter_map(|(method, node)| Some(((*method)?, node))).collect();
+        methods.iter().zip(&nodes).filter_map(|(method, node)| Some(((*method).ok()?, node))).collect();
     refuse_duplicates(&keys)?;
-    methods.into_iter().map(|method| method.map(str::to_owned)).collect::<Option<_>>().map(Predicate::Method)
+    methods.into_iter().map(|method| method.map(str::to_owned)).collect::<Read<_>>().map(Predicate::Method)
 }
 
 /// Reads a method in capitals. Methods are case-sensitive (RFC 9110, §9.1): `get` would never match.
-fn method<'a>(node: &Node<'a>) -> Option<&'a str> {
+fn method<'a>(node: &Node<'a>) -> Read<&'a str> {
     node.text_matching("a method in capitals such as \"GET\"", |text| {
         (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte))
     })
 }
 
 /// Reads a predicate on a header, a query parameter, a cookie or metadata: its name, and the match for its value.
-fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
+fn valued(kind: &str, node: &Node<'_>) -> Read<Predicate> {
     let fields = node.object(match kind {
         "dynamic_metadata" => &["metadata_key", "exact", "prefix", "suffix", "contains", "regex", "present"],
         _ => &["name", "repeated", "exact", "prefix", "suffix", "contains", "regex", "present"],
@@ -143,14 +144,14 @@ fn valued(kind: &str, node: &Node<'_>) -> Option<Predicate> {
     if kind == "present" {
         let present = node.boolean();
         let predicate = Predicate::Present(source?);
-        return Some(if present? { predicate } else { Predicate::Not(Box::new(predicate)) });
+        return Ok(if present? { predicate } else { Predicate::Not(Box::new(predicate)) });
     }
     // The value may be a client's key or token.
     let value = string_match(kind, &node.secret());
-    Some(Predicate::Matches { source: source?, value: value? })
+    Ok(Predicate::Matches { source: source?, value: value? })
 }
 
-fn string_match(kind: &str, node: &Node<'_>) -> Option<StringMatch> {
+fn string_match(kind: &str, node: &Node<'_>) -> Read<StringMatch> {
     let text = || node.text(1..=MAX_TEXT).map(str::to_owned);
     match kind {
         "exact" => node.text(0..=MAX_TEXT).map(|text| StringMatch::Exact(text.to_owned())),
@@ -158,8 +159,8 @@ fn string_match(kind: &str, node: &Node<'_>) -> Option<StringMatch> {
         "suffix" => text().map(StringMatch::Suffix),
         "contains" => node.text(1..=MAX_CONTAINED).map(|text| StringMatch::Contains(text.to_owned())),
         _ => match Regex::new(&text()?) {
-            Ok(regex) => Some(StringMatch::Regex(Box::new(regex))),
-            Err(error) => node.fail(Problem::Regex(error)),
+            Ok(regex) => Ok(StringMatch::Regex(Box::new(regex))),
+            Err(error) => Err(node.fail(Problem::Regex(error))),
         },
     }
 }

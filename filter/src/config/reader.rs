@@ -1,7 +1,7 @@
 //! Reader of JSON values, which collects all errors, each with its path.
 //!
-//! A reading function returns `None` once it has reported an error. A caller reads all fields of an object before it
-//! uses any result, so that all errors of a configuration are found at once.
+//! A caller reads all fields of an object before it uses any result, so that all errors of a configuration are found at
+//! once.
 //!
 //! No function here is inlined: each runs once for a configuration, and copies for its many callers would make the
 //! filter a tenth larger.
@@ -12,13 +12,12 @@ use core::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::duration::{self, DurationError};
 use super::error::{Expected, Found, Notice, Problem};
-use super::report::{Report, Step};
+use super::report::{Read, Report, Reported, Step};
 use super::shown::{kind, shown};
 use super::spelling;
 use crate::double;
-use crate::units::Micros;
+use crate::units::{DurationError, Micros};
 
 /// Value with its place in the configuration.
 #[derive(Clone, Copy)]
@@ -43,6 +42,11 @@ impl<'a> Node<'a> {
         self.value.is_string()
     }
 
+    /// Whether the value is this text.
+    pub(super) fn is_text_of(&self, text: &str) -> bool {
+        self.value.as_str() == Some(text)
+    }
+
     pub(super) fn is_object(&self) -> bool {
         self.value.is_object()
     }
@@ -53,28 +57,18 @@ impl<'a> Node<'a> {
     }
 
     /// Reports `problem` here.
-    pub(super) fn fail<T>(&self, problem: Problem) -> Option<T> {
-        self.report(problem);
-        None
+    #[cold]
+    #[inline(never)]
+    pub(super) fn fail(&self, problem: Problem) -> Reported {
+        self.report.add(self.place, problem)
     }
 
     /// Reports that `expected` was expected here.
-    pub(super) fn unexpected<T>(&self, expected: Expected) -> Option<T> {
-        self.report_unexpected(expected);
-        None
-    }
-
     #[cold]
     #[inline(never)]
-    fn report(&self, problem: Problem) {
-        self.report.add(self.place, problem);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn report_unexpected(&self, expected: Expected) {
+    pub(super) fn unexpected(&self, expected: Expected) -> Reported {
         let found = Found::Value(if self.secret { kind(self.value) } else { shown(self.value) });
-        self.report(Problem::Unexpected { expected, found });
+        self.fail(Problem::Unexpected { expected, found })
     }
 
     /// Reports that the value here was corrected.
@@ -84,31 +78,31 @@ impl<'a> Node<'a> {
 
     /// Reads an object with no fields other than the `known` ones.
     #[inline(never)]
-    pub(super) fn object(&self, known: &'static [&'static str]) -> Option<Object<'a>> {
-        let Value::Object(fields) = self.value else { return self.unexpected(Expected::The("an object")) };
+    pub(super) fn object(&self, known: &'static [&'static str]) -> Read<Object<'a>> {
+        let Value::Object(fields) = self.value else { return Err(self.unexpected(Expected::The("an object"))) };
         for (name, value) in fields {
             if !known.contains(&name.as_str()) {
                 let meant = spelling::nearest(name, known);
                 let node = if self.secret { *self } else { self.field(value, name) };
-                node.report(Problem::UnknownField { meant, known });
+                node.fail(Problem::UnknownField { meant, known });
             }
         }
-        Some(Object { fields, node: *self })
+        Ok(Object { fields, node: *self })
     }
 
     /// Reads an object with exactly one of the `known` fields and no other: returns that field's name and value.
     #[inline(never)]
-    pub(super) fn one_field(&self, known: &'static [&'static str]) -> Option<(&'static str, Node<'a>)> {
+    pub(super) fn one_field(&self, known: &'static [&'static str]) -> Read<(&'static str, Node<'a>)> {
         let expected = Expected::OneField(known);
-        let Value::Object(fields) = self.value else { return self.unexpected(expected) };
+        let Value::Object(fields) = self.value else { return Err(self.unexpected(expected)) };
         let mut fields = fields.iter();
-        let (Some((name, value)), None) = (fields.next(), fields.next()) else { return self.unexpected(expected) };
+        let (Some((name, value)), None) = (fields.next(), fields.next()) else { return Err(self.unexpected(expected)) };
         match known.iter().find(|known| *known == name) {
-            Some(known) => Some((known, self.field(value, known))),
-            None if self.secret => self.unexpected(expected),
+            Some(known) => Ok((known, self.field(value, known))),
+            None if self.secret => Err(self.unexpected(expected)),
             None => {
                 let meant = spelling::nearest(name, known);
-                self.field(value, name).fail(Problem::UnknownField { meant, known })
+                Err(self.field(value, name).fail(Problem::UnknownField { meant, known }))
             }
         }
     }
@@ -121,70 +115,80 @@ impl<'a> Node<'a> {
 
     /// Reads a list with a number of items within `len`.
     #[inline(never)]
-    pub(super) fn list(&self, len: RangeInclusive<usize>) -> Option<Vec<Node<'a>>> {
+    pub(super) fn list(&self, len: RangeInclusive<usize>) -> Read<Vec<Node<'a>>> {
         match self.value {
             Value::Array(items) if len.contains(&items.len()) => {
                 let node = |(i, item)| self.child(item, Step::Item(i));
-                Some(items.iter().enumerate().map(node).collect())
+                Ok(items.iter().enumerate().map(node).collect())
             }
-            _ => self.unexpected(Expected::Items { min: *len.start(), max: *len.end() }),
+            _ => Err(self.unexpected(Expected::Items { min: *len.start(), max: *len.end() })),
         }
     }
 
     /// Reads each item of a list with `read`; the list must have a number of items within `len`.
-    pub(super) fn each<T>(
-        &self,
-        len: RangeInclusive<usize>,
-        read: impl FnMut(&Node<'a>) -> Option<T>,
-    ) -> Option<Vec<T>> {
+    pub(super) fn each<T>(&self, len: RangeInclusive<usize>, read: impl FnMut(&Node<'a>) -> Read<T>) -> Read<Vec<T>> {
         // All items are read before the first error counts, so that all errors are reported.
-        let items: Vec<Option<T>> = self.list(len)?.iter().map(read).collect();
+        let items: Vec<Read<T>> = self.list(len)?.iter().map(read).collect();
         items.into_iter().collect()
     }
 
     /// Reads a string with a length in bytes within `len`.
     #[inline(never)]
-    pub(super) fn text(&self, len: RangeInclusive<usize>) -> Option<&'a str> {
+    pub(super) fn text(&self, len: RangeInclusive<usize>) -> Read<&'a str> {
         match self.value {
-            Value::String(text) if len.contains(&text.len()) => Some(text),
-            _ => self.unexpected(Expected::Text { min: *len.start(), max: *len.end() }),
+            Value::String(text) if len.contains(&text.len()) => Ok(text),
+            _ => Err(self.unexpected(Expected::Text { min: *len.start(), max: *len.end() })),
         }
     }
 
     /// Reads a string that is `valid`, as `expected` describes.
     #[inline(never)]
-    pub(super) fn text_matching(&self, expected: &'static str, valid: fn(&str) -> bool) -> Option<&'a str> {
+    pub(super) fn text_matching(&self, expected: &'static str, valid: fn(&str) -> bool) -> Read<&'a str> {
         match self.value {
-            Value::String(text) if valid(text) => Some(text),
-            _ => self.unexpected(Expected::The(expected)),
+            Value::String(text) if valid(text) => Ok(text),
+            _ => Err(self.unexpected(Expected::The(expected))),
         }
+    }
+
+    /// Reads a string of up to `max` bytes with `parse`, as `expected` describes.
+    pub(super) fn parsed<T>(&self, expected: &'static str, max: usize, parse: fn(&str) -> Option<T>) -> Read<T> {
+        let text = self.text_matching(expected, |_| true)?;
+        let parsed = Some(text).filter(|text| text.len() <= max).and_then(parse);
+        parsed.ok_or_else(|| self.unexpected(Expected::The(expected)))
     }
 
     /// Reads a string of `values` and returns the value beside it. Strings in `planned` are known but not supported
     /// yet.
-    pub(super) fn one_of<T: Copy>(&self, values: &[(&'static str, T)], planned: &[&'static str]) -> Option<T> {
+    pub(super) fn one_of<T: Copy>(&self, values: &[(&'static str, T)], planned: &[&'static str]) -> Read<T> {
         let text = self.value.as_str();
         if let Some((_, value)) = values.iter().find(|(name, _)| text == Some(name)) {
-            return Some(*value);
+            return Ok(*value);
         }
         let expected = Expected::OneOf(values.iter().map(|(name, _)| *name).collect());
-        match planned.iter().find(|name| text == Some(name)) {
+        Err(match planned.iter().find(|name| text == Some(name)) {
             Some(name) => self.fail(Problem::Unexpected { expected, found: Found::NotYetSupported(name) }),
             None => self.unexpected(expected),
-        }
+        })
     }
 
     #[inline(never)]
-    pub(super) fn boolean(&self) -> Option<bool> {
-        self.value.as_bool().or_else(|| self.unexpected(Expected::The("true or false")))
+    pub(super) fn boolean(&self) -> Read<bool> {
+        self.value.as_bool().ok_or_else(|| self.unexpected(Expected::The("true or false")))
     }
 
     /// Reads a whole number, which may be written as `20.0`.
     #[inline(never)]
-    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        whole(self.value)
-            .filter(|number| range.contains(number))
-            .or_else(|| self.unexpected(Expected::Integer { min: *range.start(), max: *range.end() }))
+    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Read<u64> {
+        whole(self.value).filter(|number| range.contains(number)).ok_or_else(|| self.no_integer(&range))
+    }
+
+    /// Reads a whole number as the type that `convert` makes of it.
+    pub(super) fn integer_as<T>(&self, range: RangeInclusive<u64>, convert: fn(u64) -> Option<T>) -> Read<T> {
+        convert(self.integer(range.clone())?).ok_or_else(|| self.no_integer(&range))
+    }
+
+    fn no_integer(&self, range: &RangeInclusive<u64>) -> Reported {
+        self.unexpected(Expected::Integer { min: *range.start(), max: *range.end() })
     }
 
     /// Returns the value as a number, without an error where it is none.
@@ -192,16 +196,27 @@ impl<'a> Node<'a> {
         self.value.as_f64()
     }
 
+    /// Returns the value as a number that may have a fraction, without an error where it is none. Envoy passes such a
+    /// number on as text where its configuration is YAML.
+    #[inline(never)]
+    pub(super) fn decimal(&self) -> Option<f64> {
+        match self.value {
+            Value::String(text) => serde_json::from_slice::<Value>(text.as_bytes()).ok()?.as_f64(),
+            other => other.as_f64(),
+        }
+    }
+
     /// Reads a duration such as `"60s"`.
     #[inline(never)]
-    pub(super) fn duration(&self, range: RangeInclusive<Micros>) -> Option<Micros> {
-        let parsed = self.value.as_str().map_or(Err(DurationError::Form), duration::parse);
-        match parsed {
-            Ok(span) if range.contains(&span) => Some(span),
-            Ok(_) => self.unexpected(Expected::Duration { min: *range.start(), max: *range.end() }),
-            Err(DurationError::Form) => self.unexpected(Expected::The("a duration such as \"60s\"")),
-            Err(DurationError::TooFine) => self.unexpected(Expected::The("a duration in whole microseconds")),
-        }
+    pub(super) fn duration(&self, range: RangeInclusive<Micros>) -> Read<Micros> {
+        let parsed = self.value.as_str().map_or(Err(DurationError::Form), Micros::parse);
+        let expected = match parsed {
+            Ok(span) if range.contains(&span) => return Ok(span),
+            Ok(_) => Expected::Duration { min: *range.start(), max: *range.end() },
+            Err(DurationError::Form) => Expected::The("a duration such as \"60s\", \"15m\" or \"1h30m\""),
+            Err(DurationError::TooFine) => Expected::The("a duration in whole microseconds"),
+        };
+        Err(self.unexpected(expected))
     }
 
     fn field(&self, value: &'a Value, name: &str) -> Self {
@@ -228,58 +243,54 @@ impl<'a> Object<'a> {
     }
 
     /// The only one of the fields `names` that is present; their absence is an error.
-    pub(super) fn exactly_one(&self, names: &'static [&'static str]) -> Option<(&'static str, Node<'a>)> {
+    pub(super) fn exactly_one(&self, names: &'static [&'static str]) -> Read<(&'static str, Node<'a>)> {
         let absent = || {
             let expected = Expected::ExactlyOne(names);
             self.node.fail(Problem::Unexpected { expected, found: Found::Nothing })
         };
-        self.one_among(names, Expected::ExactlyOne(names))?.or_else(absent)
+        self.one_among(names, Expected::ExactlyOne(names))?.ok_or_else(absent)
     }
 
-    /// The only one of the fields `names` that is present, `Some(None)` where none is.
-    pub(super) fn at_most_one(&self, names: &'static [&'static str]) -> Option<Option<(&'static str, Node<'a>)>> {
+    /// The only one of the fields `names` that is present, `None` where none is.
+    pub(super) fn at_most_one(&self, names: &'static [&'static str]) -> Read<Option<(&'static str, Node<'a>)>> {
         self.one_among(names, Expected::AtMostOne(names))
     }
 
     #[inline(never)]
-    fn one_among(
-        &self,
-        names: &'static [&'static str],
-        expected: Expected,
-    ) -> Option<Option<(&'static str, Node<'a>)>> {
+    fn one_among(&self, names: &'static [&'static str], expected: Expected) -> Read<Option<(&'static str, Node<'a>)>> {
         let present = || names.iter().filter(|name| self.fields.contains_key(**name));
         match present().count() {
-            0 | 1 => Some(present().next().and_then(|name| Some((*name, self.field(name)?)))),
-            several => self.node.fail(Problem::Unexpected { expected, found: Found::Several(several) }),
+            0 | 1 => Ok(present().next().and_then(|name| Some((*name, self.field(name)?)))),
+            several => Err(self.node.fail(Problem::Unexpected { expected, found: Found::Several(several) })),
         }
     }
 
     /// The field `name`; its absence is an error that says what was `expected`.
     #[inline(never)]
-    pub(super) fn required(&self, name: &str, expected: &'static str) -> Option<Node<'a>> {
-        self.field(name).or_else(|| {
+    pub(super) fn required(&self, name: &str, expected: &'static str) -> Read<Node<'a>> {
+        self.field(name).ok_or_else(|| {
             let absent = self.node.field(&Value::Null, name);
             absent.fail(Problem::Unexpected { expected: Expected::The(expected), found: Found::Nothing })
         })
     }
 
     /// Reads the field `name` with `read`; returns `default` where it is absent.
-    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Node<'a>) -> Option<T>) -> Option<T> {
-        self.field(name).map_or(Some(default), |node| read(&node))
+    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<T> {
+        self.field(name).map_or(Ok(default), |node| read(&node))
     }
 
-    /// Reads the field `name` with `read`; returns `Some(None)` where it is absent.
-    pub(super) fn optional<T>(&self, name: &str, read: impl FnOnce(&Node<'a>) -> Option<T>) -> Option<Option<T>> {
-        self.field(name).map_or(Some(None), |node| read(&node).map(Some))
+    /// Reads the field `name` with `read`; returns `None` where it is absent.
+    pub(super) fn optional<T>(&self, name: &str, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<Option<T>> {
+        self.field(name).map(|node| read(&node)).transpose()
     }
 }
 
 /// Reports every item with the same key as an earlier item; `keys` are in the order of the items.
-pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Option<()> {
-    let mut unique = Some(());
+pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Read<()> {
+    let mut unique = Ok(());
     for (i, (key, node)) in keys.iter().enumerate() {
         if let Some((_, first)) = keys.iter().take(i).find(|(earlier, _)| earlier == key) {
-            unique = node.fail(Problem::Duplicate { first: node.report.path(first.place) });
+            unique = Err(node.fail(Problem::Duplicate { first: node.report.path(first.place) }));
         }
     }
     unique

@@ -4,10 +4,11 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::num::NonZeroU32;
 
-use super::error::{Notice, Problem};
 use super::reader::Node;
+use super::report::Read;
+use super::secret;
 use super::shown::is_url;
-use crate::redis::{Credentials, Secret, SessionConfig, TransportKind};
+use crate::redis::{Credentials, SessionConfig, TransportKind};
 use crate::units::Micros;
 
 const FIELDS: &[&str] =
@@ -20,7 +21,7 @@ const DEFAULT_KEY_PREFIX: &str = "weir:";
 const DEFAULT_TIMEOUT: Micros = Micros::from_millis(50);
 const MIN_TIMEOUT: Micros = Micros::from_millis(1);
 const MAX_TIMEOUT: Micros = Micros::from_secs(10);
-const DEFAULT_MAX_IN_FLIGHT: u64 = 4_096;
+const DEFAULT_MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4_095);
 const MAX_IN_FLIGHT: u64 = 65_536;
 /// Greatest number of a database. Redis has 16 databases by default, and is never configured with this many.
 const MAX_DATABASE: u64 = 65_535;
@@ -41,7 +42,7 @@ pub struct RedisConfig {
     pub key_prefix: String,
     /// Timeout of a check from its start: 1 ms to 10 s. Default 50 ms.
     pub timeout: Micros,
-    /// Most checks in flight per worker, ≤ 65,536; the failure mode decides further requests at once. Default 4,096.
+    /// Most checks in flight per worker, ≤ 65,536; further checks wait for room within their timeout. Default 4,096.
     pub max_in_flight: NonZeroU32,
 }
 
@@ -58,7 +59,7 @@ impl RedisConfig {
 }
 
 /// Reads the section. Its node is secret: errors show no value in it.
-pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<RedisConfig> {
+pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<RedisConfig> {
     let fields = node.object(FIELDS)?;
     let cluster = fields
         .required("cluster", "the name of a cluster")
@@ -69,68 +70,34 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Opt
     let topology = fields.or("topology", (), |node| node.one_of(&[("single", ())], &["cluster"]));
     let username = fields.optional("username", |node| {
         let text = node.text_matching(USERNAME, |text| text.len() <= 256 && !text.trim_ascii().is_empty())?;
-        Some(trimmed(node, text, None))
+        Ok(secret::trimmed(node, text, None))
     });
-    let password = fields.optional("password", |node| password(node, env));
+    let password = fields.optional("password", |node| secret::read(node, env, PASSWORD));
     let credentials = match (username, password) {
-        (Some(username), Some(Some(password))) => {
-            Some(Some(Credentials { username: username.map(str::to_owned), password }))
-        }
-        (Some(Some(_)), Some(None)) => fields.required("password", "a password for the username").map(|_| None),
-        (Some(None), Some(None)) => Some(None),
-        _ => None,
+        (Ok(username), Ok(Some(password))) => Ok(Some(Credentials { username: username.map(str::to_owned), password })),
+        (Ok(Some(_)), Ok(None)) => fields.required("password", "a password for the username").map(|_| None),
+        (Ok(None), Ok(None)) => Ok(None),
+        (Err(reported), _) | (_, Err(reported)) => Err(reported),
     };
-    let database = fields.or("database", 0, |node| node.integer(0..=MAX_DATABASE));
+    let database =
+        fields.or("database", 0, |node| node.integer_as(0..=MAX_DATABASE, |number| u32::try_from(number).ok()));
     let key_prefix = fields.or("key_prefix", DEFAULT_KEY_PREFIX, |node| {
         node.text_matching("up to 64 bytes without control characters", |text| {
             text.len() <= 64 && !text.chars().any(char::is_control)
         })
     });
     let timeout = fields.or("timeout", DEFAULT_TIMEOUT, |node| node.duration(MIN_TIMEOUT..=MAX_TIMEOUT));
-    let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| node.integer(1..=MAX_IN_FLIGHT));
+    let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| {
+        node.integer_as(1..=MAX_IN_FLIGHT, |number| NonZeroU32::new(u32::try_from(number).ok()?))
+    });
     topology?;
-    Some(RedisConfig {
+    Ok(RedisConfig {
         cluster: cluster?.to_owned(),
         transport: transport?,
         credentials: credentials?,
-        database: u32::try_from(database?).ok()?,
+        database: database?,
         key_prefix: key_prefix?.to_owned(),
         timeout: timeout?,
-        max_in_flight: NonZeroU32::new(u32::try_from(max_in_flight?).ok()?)?,
+        max_in_flight: max_in_flight?,
     })
-}
-
-/// Reads a password: `{env: NAME}` or `{inline: "…"}`.
-#[inline(never)]
-fn password(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Secret> {
-    let (source, node) = node.one_field(&["env", "inline"])?;
-    if source == "inline" {
-        let text = node.text_matching(PASSWORD, |text| text.len() <= 4_096 && !text.trim_ascii().is_empty())?;
-        return Some(Secret::new(trimmed(&node, text, None)));
-    }
-    let name = node.text_matching("the name of an environment variable", is_variable_name)?;
-    let value = env(name).filter(|value| !value.trim_ascii().is_empty());
-    let value = value.or_else(|| node.fail(Problem::Environment))?;
-    Some(Secret::new(trimmed(&node, &value, Some(name))))
-}
-
-/// Returns a username or a password without the white space around it, and reports a notice if there is any. In Redis
-/// such white space is only there by mistake, and a password made from a file most often ends in the file's newline.
-#[inline(never)]
-fn trimmed<'a>(node: &Node<'_>, text: &'a str, variable: Option<&str>) -> &'a str {
-    let trimmed = text.trim_ascii();
-    if trimmed.len() < text.len() {
-        let cut_off = text.as_bytes().strip_prefix(trimmed.as_bytes()).unwrap_or(b" ");
-        let is_newline_at_end = cut_off.iter().all(|byte| b"\r\n".contains(byte));
-        node.notice(Notice::Trimmed { variable: variable.map(str::to_owned), is_newline_at_end });
-    }
-    trimmed
-}
-
-/// Whether `text` is a name that shells accept (POSIX, "Environment Variables"). A password here by mistake mostly is
-/// not.
-fn is_variable_name(text: &str) -> bool {
-    text.len() <= 256
-        && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -7,8 +7,15 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use super::error::{ConfigError, ConfigNotice, Notice, Problem};
+use super::error::{ConfigError, ConfigErrors, ConfigNotice, Notice, Problem};
 use super::shown::{MAX_SHOWN, quoted};
+
+/// Error that the [`Report`] has: no other code makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reported(());
+
+/// Value that was read, or an error that is reported.
+pub(super) type Read<T> = Result<T, Reported>;
 
 /// Report of errors and notices, with the places of a configuration.
 #[derive(Default)]
@@ -34,15 +41,20 @@ impl Report {
     /// Index of the whole configuration, which is not in `places`.
     pub(super) const ROOT: usize = usize::MAX;
 
-    /// Returns all errors and notices, both in the order reported.
-    pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigNotice>) {
-        (self.errors.into_inner(), self.notices.into_inner())
+    /// Returns the value that was read and the notices, or all errors, in the order reported.
+    pub(super) fn finish<T>(self, value: Read<T>) -> Result<(T, Vec<ConfigNotice>), ConfigErrors> {
+        let errors = self.errors.into_inner();
+        match value {
+            Ok(value) if errors.is_empty() => Ok((value, self.notices.into_inner())),
+            _ => Err(ConfigErrors::new(errors)),
+        }
     }
 
     /// Reports a problem at a place.
-    pub(super) fn add(&self, place: usize, problem: Problem) {
+    pub(super) fn add(&self, place: usize, problem: Problem) -> Reported {
         let path = self.path(place);
         self.errors.borrow_mut().push(ConfigError { path, problem });
+        Reported(())
     }
 
     /// Reports a correction at a place.

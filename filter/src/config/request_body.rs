@@ -3,14 +3,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Limit;
 use super::error::Expected;
 use super::reader::Node;
-use crate::descriptor::{Attributes, JsonPointer};
+use super::report::Read;
+use crate::descriptor::{JsonPointer, OnUnreadable};
+use crate::limit::Limit;
 use crate::units::Micros;
 
 const FIELDS: &[&str] = &["max_bytes", "timeout", "on_unreadable"];
-const DEFAULT_MAX_BYTES: u64 = 65_536;
+const DEFAULT_MAX_BYTES: usize = 65_536;
 /// Most bytes read of a body: Envoy buffers no more of a request by default.
 const MAX_MAX_BYTES: u64 = 1_048_576;
 const DEFAULT_TIMEOUT: Micros = Micros::from_secs(1);
@@ -34,20 +35,9 @@ pub struct BodyConfig {
     charges_length: bool,
 }
 
-/// Treatment of a request with an unreadable body, by a limit that reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnUnreadable {
-    /// The limit does not apply, if its descriptor reads the body.
-    Skip,
-    /// The value is the entry's default, or `unreadable`.
-    Default,
-    /// The request is answered with the status 400.
-    Reject,
-}
-
 /// Settings of the section itself.
 pub(super) struct Section {
-    max_bytes: u64,
+    max_bytes: usize,
     timeout: Micros,
     on_unreadable: OnUnreadable,
 }
@@ -58,21 +48,25 @@ impl Default for Section {
     }
 }
 
-pub(super) fn read(node: &Node<'_>) -> Option<Section> {
+pub(super) fn read(node: &Node<'_>) -> Read<Section> {
     let fields = node.object(FIELDS)?;
-    let max_bytes = fields.or("max_bytes", DEFAULT_MAX_BYTES, |node| node.integer(1..=MAX_MAX_BYTES));
-    let timeout = fields.or("timeout", DEFAULT_TIMEOUT, |node| node.duration(MIN_TIMEOUT..=MAX_TIMEOUT));
-    let on_unreadable = fields.or("on_unreadable", OnUnreadable::Default, |node| {
-        let kinds =
-            [("skip", OnUnreadable::Skip), ("default", OnUnreadable::Default), ("reject", OnUnreadable::Reject)];
-        node.one_of(&kinds, &[])
+    let max_bytes = fields.or("max_bytes", DEFAULT_MAX_BYTES, |node| {
+        node.integer_as(1..=MAX_MAX_BYTES, |bytes| usize::try_from(bytes).ok())
     });
-    Some(Section { max_bytes: max_bytes?, timeout: timeout?, on_unreadable: on_unreadable? })
+    let timeout = fields.or("timeout", DEFAULT_TIMEOUT, |node| node.duration(MIN_TIMEOUT..=MAX_TIMEOUT));
+    let on_unreadable = fields.or("on_unreadable", OnUnreadable::Default, self::on_unreadable);
+    Ok(Section { max_bytes: max_bytes?, timeout: timeout?, on_unreadable: on_unreadable? })
+}
+
+/// Reads the treatment of unreadable bodies.
+pub(super) fn on_unreadable(node: &Node<'_>) -> Read<OnUnreadable> {
+    let kinds = [("skip", OnUnreadable::Skip), ("default", OnUnreadable::Default), ("reject", OnUnreadable::Reject)];
+    node.one_of(&kinds, &[])
 }
 
 impl Section {
     /// Returns the settings with the JSON pointers of `limits`, which were read from `node`.
-    pub(super) fn with_limits(&self, limits: &[Limit], node: Option<&Node<'_>>) -> Option<BodyConfig> {
+    pub(super) fn with_limits(&self, limits: &[Limit], node: Option<&Node<'_>>) -> Read<BodyConfig> {
         let (mut pointers, mut of_limits) = (Vec::new(), Vec::new());
         for limit in limits {
             let mut bits = 0;
@@ -86,10 +80,10 @@ impl Section {
             of_limits.push(bits);
         }
         if let Some(node) = node.filter(|_| pointers.len() > MAX_POINTERS) {
-            return node.unexpected(Expected::The("at most 16 different JSON pointers in all limits"));
+            return Err(node.unexpected(Expected::The("at most 16 different JSON pointers in all limits")));
         }
-        Some(BodyConfig {
-            max_bytes: usize::try_from(self.max_bytes).ok()?,
+        Ok(BodyConfig {
+            max_bytes: self.max_bytes,
             timeout: self.timeout,
             on_unreadable: self.on_unreadable,
             of_limits,
@@ -115,14 +109,5 @@ impl BodyConfig {
     /// Pointers that the limit with index `limit` reads, one bit for each.
     pub(super) fn read_by(&self, limit: usize) -> u32 {
         self.of_limits.get(limit).copied().unwrap_or(0)
-    }
-}
-
-impl super::Config {
-    /// [Pointers](BodyConfig::pointers) that the limits for `request` read, one bit for each. Predicates read no
-    /// bodies.
-    #[must_use]
-    pub fn pointers_for(&self, request: &dyn Attributes) -> u32 {
-        self.concerning(request).fold(0, |bits, (limit, _)| bits | self.body.read_by(limit))
     }
 }

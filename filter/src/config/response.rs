@@ -1,99 +1,24 @@
 //! Section `response`: the local reply to denied requests, and response headers.
 
 use alloc::borrow::ToOwned;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::num::NonZeroU16;
 
-use super::error::Expected;
+use super::error::Problem;
 use super::reader::{Node, refuse_duplicates};
-use crate::respond::{GrpcStatus, Template};
+use super::report::Read;
+use super::shown::quoted;
+use super::spelling;
+use crate::response::{ErrorStatus, GrpcStatus, ResponseConfig, ResponseHeaders, Template};
 
 const FIELDS: &[&str] = &["status", "body", "content_type", "headers", "grpc_status", "grpc_message"];
-const DEFAULT_BODY: &str = "rate limited\n";
-const TEMPLATE: &str = "a text with no other placeholders than {limit}, {retry_after} and {remaining}";
 const GRPC_STATUS: &str = "a gRPC status such as RESOURCE_EXHAUSTED, or its number from 1 to 16";
 const MAX_GRPC_MESSAGE: usize = 256;
 const MAX_BODY: usize = 4_096;
 const HEADERS: &[(&str, Header)] =
     &[("x-ratelimit", Header::XRateLimit), ("ratelimit", Header::RateLimit), ("retry-after", Header::RetryAfter)];
 
-/// Local reply to denied requests, and response headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResponseConfig {
-    /// Status of a denial. Default 429.
-    pub status: ErrorStatus,
-    /// Body of a denial, of up to 4,096 bytes. Default `rate limited` and a newline.
-    pub body: Template,
-    /// Media type of the body: up to 128 printable characters. The proxy's own default is `text/plain`.
-    pub content_type: Option<String>,
-    /// Headers of denials and of responses to admitted requests.
-    pub headers: ResponseHeaders,
-    /// Status of a denial of gRPC requests. Default `RESOURCE_EXHAUSTED`.
-    pub grpc_status: GrpcStatus,
-    /// Message of a denial of gRPC requests: a line of up to 256 bytes. By default the body.
-    pub grpc_message: Option<Template>,
-}
-
-impl Default for ResponseConfig {
-    fn default() -> Self {
-        Self {
-            status: ErrorStatus::TOO_MANY_REQUESTS,
-            body: Template::literal(DEFAULT_BODY),
-            content_type: None,
-            headers: ResponseHeaders::default(),
-            grpc_status: GrpcStatus::RESOURCE_EXHAUSTED,
-            grpc_message: None,
-        }
-    }
-}
-
-/// HTTP status of a denial or an error: 400 to 599.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ErrorStatus(NonZeroU16);
-
-impl ErrorStatus {
-    /// 400.
-    pub const BAD_REQUEST: Self = Self(NonZeroU16::MIN.saturating_add(399));
-    /// 411.
-    pub const LENGTH_REQUIRED: Self = Self(NonZeroU16::MIN.saturating_add(410));
-    /// 431.
-    pub const HEADERS_TOO_LARGE: Self = Self(NonZeroU16::MIN.saturating_add(430));
-    /// 429.
-    pub const TOO_MANY_REQUESTS: Self = Self(NonZeroU16::MIN.saturating_add(428));
-    /// 503.
-    pub const SERVICE_UNAVAILABLE: Self = Self(NonZeroU16::MIN.saturating_add(502));
-
-    /// The status as a number.
-    #[must_use]
-    pub fn code(self) -> u16 {
-        self.0.get()
-    }
-}
-
-/// Response headers that inform a client of its limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResponseHeaders {
-    /// The legacy triple `x-ratelimit-limit`, `-remaining` and `-reset`. On by default.
-    pub x_ratelimit: bool,
-    /// The IETF draft's `ratelimit-policy` and `ratelimit`. Off by default.
-    pub ratelimit: bool,
-    /// `retry-after` (RFC 9110, §10.2.3). On by default.
-    pub retry_after: bool,
-}
-
-impl ResponseHeaders {
-    const NONE: Self = Self { x_ratelimit: false, ratelimit: false, retry_after: false };
-}
-
-impl Default for ResponseHeaders {
-    fn default() -> Self {
-        Self { x_ratelimit: true, retry_after: true, ..Self::NONE }
-    }
-}
-
 /// Reads the section. Absent fields are as in `base`.
-pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Option<ResponseConfig> {
+pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Read<ResponseConfig> {
     let fields = node.object(FIELDS)?;
     let status = fields.or("status", base.status, status);
     let body = fields.optional("body", |node| node.text(0..=MAX_BODY).and_then(|text| template(node, text)));
@@ -110,7 +35,7 @@ pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Option<ResponseCon
         });
         text.and_then(|text| template(node, text))
     });
-    Some(ResponseConfig {
+    Ok(ResponseConfig {
         status: status?,
         body: body?.unwrap_or_else(|| base.body.clone()),
         content_type: content_type?.map(str::to_owned).or_else(|| base.content_type.clone()),
@@ -120,22 +45,33 @@ pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Option<ResponseCon
     })
 }
 
-fn template(node: &Node<'_>, text: &str) -> Option<Template> {
-    Template::parse(text).or_else(|| node.unexpected(Expected::The(TEMPLATE)))
+fn template(node: &Node<'_>, text: &str) -> Read<Template> {
+    Template::parse(text, |unknown| {
+        let meant = nearest_placeholder(&unknown.to_ascii_lowercase());
+        node.fail(Problem::UnknownPlaceholder { found: quoted(unknown), meant })
+    })
+}
+
+/// Returns the placeholder that an unknown one resembles, or begins with: `{retry_after_seconds}`.
+fn nearest_placeholder(unknown: &str) -> Option<&'static str> {
+    let begins =
+        |known: &&&str| known.as_bytes().split_last().is_some_and(|(_, word)| unknown.as_bytes().starts_with(word));
+    let meant = spelling::nearest(unknown, Template::PLACEHOLDERS);
+    meant.or_else(|| Template::PLACEHOLDERS.iter().find(begins).copied())
 }
 
 /// Reads a gRPC status: a name or a number.
-fn grpc_status(node: &Node<'_>) -> Option<GrpcStatus> {
+fn grpc_status(node: &Node<'_>) -> Read<GrpcStatus> {
     if node.is_text() {
         return node.parsed(GRPC_STATUS, 64, GrpcStatus::from_name);
     }
-    node.integer(1..=16).and_then(GrpcStatus::from_code)
+    node.integer_as(1..=16, GrpcStatus::from_code)
 }
 
-/// Reads a status from 400 to 599.
-pub(super) fn status(node: &Node<'_>) -> Option<ErrorStatus> {
-    let status = u16::try_from(node.integer(400..=599)?).ok()?;
-    NonZeroU16::new(status).map(ErrorStatus)
+/// Reads the status of a denial or an error.
+pub(super) fn status(node: &Node<'_>) -> Read<ErrorStatus> {
+    let [min, max] = [ErrorStatus::MIN, ErrorStatus::MAX].map(|status| status.code().into());
+    node.integer_as(min..=max, ErrorStatus::from_code)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,14 +81,14 @@ enum Header {
     RetryAfter,
 }
 
-fn headers(node: &Node<'_>) -> Option<ResponseHeaders> {
+fn headers(node: &Node<'_>) -> Read<ResponseHeaders> {
     let nodes = node.list(0..=16)?;
-    let named: Vec<Option<Header>> = nodes.iter().map(|node| node.one_of(HEADERS, &[])).collect();
+    let named: Vec<Read<Header>> = nodes.iter().map(|node| node.one_of(HEADERS, &[])).collect();
     let keys: Vec<(Header, &Node<'_>)> =
-        named.iter().zip(&nodes).filter_map(|(header, node)| Some(((*header)?, node))).collect();
+        named.iter().zip(&nodes).filter_map(|(header, node)| Some(((*header).ok()?, node))).collect();
     refuse_duplicates(&keys)?;
     named.into_iter().try_fold(ResponseHeaders::NONE, |headers, header| {
-        Some(match header? {
+        Ok(match header? {
             Header::XRateLimit => ResponseHeaders { x_ratelimit: true, ..headers },
             Header::RateLimit => ResponseHeaders { ratelimit: true, ..headers },
             Header::RetryAfter => ResponseHeaders { retry_after: true, ..headers },

@@ -21,8 +21,9 @@ pub(super) fn kind(value: &Value) -> String {
     }
 }
 
+/// Returns the kind and the length of a secret text, for an error.
 #[inline(never)]
-fn hidden(text: &str) -> String {
+pub(super) fn hidden(text: &str) -> String {
     format!("a string of {} bytes", text.len())
 }
 
@@ -65,11 +66,13 @@ fn decimal(number: f64) -> String {
     let whole = magnitude as u64;
     let fraction = magnitude - whole as f64;
     #[expect(clippy::cast_possible_truncation, reason = "below 10⁶")]
-    let millionths = (fraction * 1e6) as u64;
-    match millionths {
-        0 if fraction > 0.0 => format!("{sign}{whole}.000000…"),
-        0 => format!("{sign}{whole}"),
-        _ => format!("{sign}{whole}.{}", format!("{millionths:06}").trim_end_matches('0')),
+    let (below, nearest) = ((fraction * 1e6) as u64, (fraction * 1e6 + 0.5) as u64);
+    // Whether six decimals are all that there are.
+    let is_exact = whole as f64 + nearest as f64 / 1e6 == magnitude;
+    match if is_exact { nearest } else { below } {
+        0 if is_exact => format!("{sign}{whole}"),
+        millionths if is_exact => format!("{sign}{whole}.{}", format!("{millionths:06}").trim_end_matches('0')),
+        millionths => format!("{sign}{whole}.{millionths:06}…"),
     }
 }
 
@@ -107,6 +110,8 @@ mod tests {
         }
         assert_eq!(shown(&json!(1e10)), "10000000000");
         assert_eq!(shown(&json!(1e-9)), "0.000000…");
+        assert_eq!(shown(&json!(0.999_999_999)), "0.999999…");
+        assert_eq!(shown(&json!(0.57)), "0.57");
         assert_eq!(shown(&json!(-1e300)), "a number beyond 2⁵³");
         assert_eq!(shown(&json!("a\"\\\n\u{202e}‘")), r#""a\"\\\n\u{202e}\u{2018}""#);
     }

@@ -3,6 +3,7 @@
 mod accepted;
 mod algorithms;
 mod arbitrary;
+mod numbers;
 mod refused;
 mod refused_parts;
 mod secrets;
@@ -11,9 +12,13 @@ use serde_json::{Value, json};
 
 use super::{Config, parse};
 
-/// Environment of one variable.
+/// Environment of two variables.
 fn env(name: &str) -> Option<String> {
-    (name == "REDIS_PASSWORD").then(|| "hunter2".to_owned())
+    match name {
+        "REDIS_PASSWORD" => Some("hunter2".to_owned()),
+        "HASH_KEY" => Some("0123456789abcdef".to_owned()),
+        _ => None,
+    }
 }
 
 fn parsed(value: &Value) -> Config {
@@ -55,7 +60,7 @@ fn full() -> Value {
             "password": {"env": "REDIS_PASSWORD"}, "database": 3.0, "key_prefix": "shop:", "timeout": "0.02s",
             "max_in_flight": 100.0
         },
-        "failure_mode": "deny", "status_on_error": 500.0, "stat_prefix": "shop.weir", "shadow_mode": false,
+        "hash_key": {"env": "HASH_KEY"}, "failure_mode": "deny", "status_on_error": 500.0, "stat_prefix": "shop.weir", "shadow_mode": false,
         "exempt": [{"path": {"exact": "/health"}}],
         "limits": [
             {
@@ -80,7 +85,8 @@ fn full() -> Value {
                     {"header": {"name": "x-internal", "exact": "yes"}}
                 ],
                 "descriptor": [
-                    {"request_header": {"name": "X-User-Id", "default": "nobody"}},
+                    {"request_header": {"name": "X-User-Id", "default": "nobody", "empty": "missing", "lowercase": true,
+                        "hash": true}},
                     {"remote_address": {"trusted_hops": 1.0}}, {"path": {}}, {"method": {}},
                     {"generic_key": {"descriptor_value": "v2"}}
                 ],
@@ -100,7 +106,7 @@ fn full() -> Value {
                     {"masked_remote_address": {"v4_prefix_mask_len": 24.0, "v6_prefix_mask_len": 48.0, "trusted_hops": 2.0}},
                     {"dynamic_metadata": {"metadata_key": {
                         "key": "envoy.filters.http.jwt_authn", "path": [{"key": "jwt"}, {"key": "sub"}]}}},
-                    {"filter_state": {"key": "tenant"}}, {"request_body": {"json_pointer": "/user/id"}}
+                    {"filter_state": {"key": "tenant"}}, {"request_body": {"json_pointer": "/user/id", "on_invalid": "skip"}}
                 ],
                 "token_bucket": {"max_tokens": 5, "fill_interval": "1s"}
             },

@@ -1,11 +1,11 @@
 //! Client address: the address of the client behind trusted proxies.
 
-use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::attributes::Attributes;
+use super::budget::{Exhausted, Purpose};
 use super::cidr::Cidr;
-use super::memo::{Exhausted, Purpose};
+use super::trusted_proxies::TrustedProxies;
 
 /// Maximum number of bytes read, from the end of `x-forwarded-for`. Trusted proxies append: no trusted hop is further
 /// left.
@@ -16,15 +16,6 @@ const MAX_HOPS: usize = 64;
 const FORWARDED_BYTE: usize = 48;
 /// Work of comparing an address with a range.
 const RANGE: usize = 24;
-
-/// Trusted proxies in front of this one, whose entries in `x-forwarded-for` are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TrustedProxies {
-    /// Number of trusted proxies, see [`client_address`].
-    Hops(u8),
-    /// Addresses of trusted proxies, see [`untrusted_address`].
-    Cidrs(Vec<Cidr>),
-}
 
 impl TrustedProxies {
     /// Returns the address of the client behind the trusted proxies. `None` if it is unknown.

@@ -3,8 +3,12 @@
 //! WebAssembly has 64-bit words but no SHA instructions: BLAKE2b takes a tenth of the time of the compact SHA-256 of
 //! the crate `sha2`, and 60 KB of a client's headers have to be hashed in a fraction of a millisecond.
 
+use alloc::fmt;
+
 /// Digest of 16 bytes.
 pub(super) type Hash = [u8; 16];
+/// Chained state of the compression function.
+type State = [u64; 8];
 
 const IV: [u64; 8] = [
     0x6a09_e667_f3bc_c908,
@@ -30,15 +34,66 @@ const SIGMA: [[u8; 16]; 10] = [
     [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
 ];
 const BLOCK: usize = 128;
-/// Parameter block: no key, fanout 1, depth 1, digest of 16 bytes.
+/// Parameter block: fanout 1, depth 1, digest of 16 bytes. Byte 1 is the length of the key.
 const PARAMETERS: u64 = 0x0101_0010;
 
 /// Returns the digest of `bytes`.
 pub(super) fn hash(bytes: &[u8]) -> Hash {
+    finish(initial(0), bytes, 0)
+}
+
+/// Key of keyed digests (RFC 7693, §2.9), of 16 to 64 bytes: `hashlib.blake2b(value, digest_size=16, key=key)` in
+/// Python. Its `Debug` form is `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashKey {
+    /// State after the first block, which is the key.
+    state: State,
+    /// Digest of an empty value, whose only block is the key.
+    of_empty: Hash,
+}
+
+impl HashKey {
+    /// Minimum length in bytes: a shorter key could be guessed.
+    pub const MIN_LEN: usize = 16;
+    /// Maximum length in bytes: that of BLAKE2b.
+    pub const MAX_LEN: usize = 64;
+
+    /// Creates a key. `None` if `key` is too short or too long.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Option<Self> {
+        if !(Self::MIN_LEN..=Self::MAX_LEN).contains(&key.len()) {
+            return None;
+        }
+        let block = padded(key);
+        let initial = initial(key.len() as u64);
+        let mut state = initial;
+        compress(&mut state, &block, BLOCK as u64, false);
+        Some(Self { state, of_empty: finish(initial, &block, 0) })
+    }
+
+    /// Returns the keyed digest of `bytes`.
+    pub(super) fn hash(&self, bytes: &[u8]) -> Hash {
+        if bytes.is_empty() { self.of_empty } else { finish(self.state, bytes, BLOCK as u64) }
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// State before the first block, for a key of this many bytes.
+fn initial(key_len: u64) -> State {
     let mut state = IV;
     let [first, ..] = &mut state;
-    *first ^= PARAMETERS;
-    let (mut rest, mut before) = (bytes, 0_u64);
+    *first ^= PARAMETERS ^ key_len << 8;
+    state
+}
+
+/// Returns the digest in a state after `before` bytes, with `rest` behind them.
+#[inline(never)]
+fn finish(mut state: State, mut rest: &[u8], mut before: u64) -> Hash {
     // The last block is compressed below, even if it is full or empty.
     while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>()
         && !behind.is_empty()
@@ -47,16 +102,21 @@ pub(super) fn hash(bytes: &[u8]) -> Hash {
         compress(&mut state, block, before, false);
         rest = behind;
     }
-    let mut last = [0; BLOCK];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    compress(&mut state, &last, before.wrapping_add(rest.len() as u64), true);
+    compress(&mut state, &padded(rest), before.wrapping_add(rest.len() as u64), true);
     let mut digest = [0; 16];
     let bytes = state.iter().flat_map(|word| word.to_le_bytes());
     digest.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     digest
 }
 
-fn compress(state: &mut [u64; 8], block: &[u8; BLOCK], up_to: u64, is_last: bool) {
+/// Block that starts with `bytes`, followed by zeros.
+fn padded(bytes: &[u8]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    block
+}
+
+fn compress(state: &mut State, block: &[u8; BLOCK], up_to: u64, is_last: bool) {
     let mut words = [0; 16];
     let (chunks, _) = block.as_chunks::<8>();
     words.iter_mut().zip(chunks).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
@@ -116,4 +176,34 @@ mod tests {
         (256, "1142c504dcd26338b7cbcf41424540d0"),
         (60000, "8feaa60fc522499c14f2c062fa11b52b"),
     ];
+
+    /// Digests are from Python's `hashlib.blake2b(…, digest_size=16, key=…)`.
+    #[test]
+    fn keyed_digests_are_those_of_other_implementations() {
+        let long: Vec<u8> = (0..64).collect();
+        for (length, by_long, by_short) in KEYED {
+            let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            for (key, digest) in [(&*long, by_long), (b"0123456789abcdef", by_short)] {
+                let hash = HashKey::new(key).unwrap().hash(&bytes);
+                assert_eq!(hash.map(|byte| format!("{byte:02x}")).concat(), digest, "{length} bytes");
+            }
+        }
+    }
+
+    const KEYED: [(usize, &str, &str); 7] = [
+        (0, "2ae6b02df83c8d5a85eb7ab86fe3a11f", "ae1b7d5885b9050a9e768c79b773414a"),
+        (1, "c06a03cf64b4bf5b16081e8fb36d3762", "c981c292f041eb2077ab614605d61d83"),
+        (31, "eb1e8145031cc9f91bfba012996220da", "e77c76f55be724c67a8f3ba9e8be0479"),
+        (128, "e73ac67c730bc525224c1fe98561401b", "4dbdebd6a101ca7c5290a8440680949f"),
+        (129, "a4f9597aae5d4f336fec8972e52a819c", "3c00515647c86dbc03bf51d4919f9224"),
+        (256, "d2ba2dc881b7eb5c4a2d74b9af30fb58", "fa2b2240833b2b9b3622d410c280778c"),
+        (1000, "e7f9e7b754b1d321b4d026c6ff842b6c", "578e121a070da8a51fd75bd8bd7d6bbc"),
+    ];
+
+    #[test]
+    fn a_key_has_16_to_64_bytes_and_does_not_show_in_debug_output() {
+        let key = |length| HashKey::new(&vec![b'k'; length]);
+        assert_eq!([15, 16, 64, 65].map(|length| key(length).is_some()), [false, true, true, false]);
+        assert_eq!(format!("{:?}", key(16)), "Some([redacted])");
+    }
 }

@@ -101,18 +101,25 @@ fn is_length(source: &Source) -> bool {
 }
 
 /// Parses a decimal number with optional surrounding blanks; saturates at 64 bits. Also accepts the spelling of JSON
-/// numbers with more digits: digits, `e`, and the number of zeros that follow.
+/// numbers with more than 20 digits: digits, `e`, and the number of zeros that follow.
 fn decimal(text: &[u8]) -> Option<Tokens> {
     let text = text.trim_ascii();
     let mantissa = text.split(|byte| *byte == b'e').next().unwrap_or_default();
     match text.get(mantissa.len()..)?.split_first() {
         None => digits(mantissa),
-        // Numbers of up to 20 digits are written out. An exponent of one digit is malformed.
-        Some((_, zeros)) => digits(zeros).and(digits(mantissa)).filter(|_| zeros.len() > 1).map(|_| Tokens(u64::MAX)),
+        // Numbers of up to 20 digits are written out.
+        Some((_, zeros)) => {
+            let all = digits(zeros)?.0.saturating_add(u64::try_from(mantissa.len()).unwrap_or(u64::MAX));
+            digits(mantissa).filter(|_| all > MAX_DIGITS).map(|_| Tokens(u64::MAX))
+        }
     }
 }
 
-fn digits(text: &[u8]) -> Option<Tokens> {
+/// Digits of the longest number that is written out.
+const MAX_DIGITS: u64 = 20;
+
+/// Parses digits alone; saturates at 64 bits.
+pub(super) fn digits(text: &[u8]) -> Option<Tokens> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let add = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit & 0x0f));
     is_number.then(|| Tokens(text.iter().fold(0, add)))

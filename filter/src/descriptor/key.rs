@@ -8,8 +8,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::budget::{Exhausted, Purpose};
 use super::hash::{Hash, hash};
-use super::memo::{Exhausted, HASHED_BYTE, Memo, Purpose};
+use super::memo::{HASHED_BYTE, Memo};
 use super::value::Value;
 
 /// Maximum length in bytes of a value, and of all values, that a key contains unhashed.
@@ -121,9 +122,16 @@ pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) ->
 #[must_use]
 pub fn key_hash(key: &[u8]) -> String {
     let hash = hash(key);
-    let mut digits = Vec::with_capacity(hash.len());
-    hash.iter().take(hash.len() / 2).for_each(|byte| push_hex(&mut digits, *byte));
-    String::from_utf8_lossy(&digits).to_ascii_lowercase()
+    let (start, _) = hash.split_at(hash.len() / 2);
+    String::from_utf8(lower_hex(start)).unwrap_or_default()
+}
+
+/// Returns bytes as hexadecimal digits in lower case.
+pub(super) fn lower_hex(bytes: &[u8]) -> Vec<u8> {
+    let mut digits = Vec::new();
+    bytes.iter().for_each(|byte| push_hex(&mut digits, *byte));
+    digits.make_ascii_lowercase();
+    digits
 }
 
 /// Whether a byte of a value is unencoded in a key.
@@ -136,7 +144,8 @@ fn push_hash(key: &mut Vec<u8>, hash: &Hash) {
     hash.iter().for_each(|byte| push_hex(key, *byte));
 }
 
-fn push_hex(key: &mut Vec<u8>, byte: u8) {
+/// Appends a byte as two hexadecimal digits in capitals.
+pub(crate) fn push_hex(key: &mut Vec<u8>, byte: u8) {
     for digit in [byte >> 4, byte & 0x0f] {
         key.extend(HEX.get(usize::from(digit)));
     }

@@ -8,24 +8,16 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
 
-use super::attributes::Attributes;
 use super::bad_request::BadRequest;
+use super::budget::{Exhausted, Purpose};
 use super::hash::{Hash, hash};
 use super::source::Source;
 use super::value::Value;
 
-/// Work allowed for all predicates of one request: enough for a regular expression on 40,000 bytes. Work is measured in
-/// approximate instructions; `tests/work.rs` compares the sum with the instructions executed.
-const PREDICATES: usize = 1_000_000;
-/// Work allowed for all keys and costs of one request: enough to hash 36,000 bytes.
-const KEYS: usize = 1_600_000;
 /// Work of hashing one byte.
 pub(super) const HASHED_BYTE: usize = 44;
-/// Work of comparing a source with a cached one.
+/// Work of comparing a source or a value with a cached one.
 const COMPARED_SOURCE: usize = 16;
-/// Size of headers in bytes above which values are cached. In shorter requests, finding a value again is cheaper until
-/// that has taken [`MUCH`].
-const LONG: usize = 1_024;
 /// Work of one request, from which on values of a short one are remembered as well: many limits read it.
 const MUCH: usize = 100_000;
 
@@ -51,26 +43,27 @@ enum Cached {
     Value(Rc<[u8]>),
 }
 
-/// Hash of a long value, by the value's address and length.
+/// Kind of a hash. All keyed hashes of a configuration have the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HashKind {
+    /// Hash of a long value.
+    Plain,
+    /// Keyed hash of a value.
+    Keyed,
+    /// Keyed hash of a value in lower case.
+    KeyedInLowerCase,
+}
+
+/// Hash of a value, by the value's address and length.
 #[derive(Debug)]
 struct CachedHash {
     at: usize,
     len: usize,
+    kind: HashKind,
     hash: Hash,
     /// Keeps the value allocated, so that no other value gets its address.
     _owner: Option<Rc<[u8]>>,
 }
-
-/// Purpose of work. Each has its own bound, so that predicates do not use up the work for keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Predicate,
-    Key,
-}
-
-/// Error: the work allowed for a request is used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Exhausted;
 
 impl Memo {
     /// Records that a limit rejects the request.
@@ -97,7 +90,7 @@ impl Memo {
     }
 
     /// Returns whether much work was done.
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.for_predicates.get() > MUCH || self.for_keys.get() > MUCH
     }
 
@@ -108,16 +101,30 @@ impl Memo {
         }
     }
 
-    /// Returns the hash of a value of the request or of the configuration, computed once.
+    /// Returns the hash of a long value of the request or of the configuration, computed once.
     pub(super) fn hash(&self, value: &Value<'_>) -> Result<Hash, Exhausted> {
+        self.hash_once(value, HashKind::Plain, value.len().saturating_mul(HASHED_BYTE), &hash)
+    }
+
+    /// Returns the hash of this kind of a value of the request or of the configuration. It is computed once, by `hash`,
+    /// which takes this work.
+    pub(super) fn hash_once(
+        &self,
+        value: &Value<'_>,
+        kind: HashKind,
+        work: usize,
+        hash: &dyn Fn(&[u8]) -> Hash,
+    ) -> Result<Hash, Exhausted> {
         let (at, len) = (value.as_ptr().addr(), value.len());
-        if let Some(known) = self.hashes.borrow().iter().find(|known| known.at == at && known.len == len) {
+        let is_known = |known: &&CachedHash| known.at == at && known.len == len && known.kind == kind;
+        self.charge(Purpose::Key, self.hashes.borrow().len().saturating_mul(COMPARED_SOURCE))?;
+        if let Some(known) = self.hashes.borrow().iter().find(is_known) {
             return Ok(known.hash);
         }
-        self.charge(Purpose::Key, len.saturating_mul(HASHED_BYTE))?;
+        self.charge(Purpose::Key, work)?;
         let hash = hash(value);
         let kept = if let Value::Kept(kept) = value { Some(kept.clone()) } else { None };
-        self.hashes.borrow_mut().push(CachedHash { at, len, hash, _owner: kept });
+        self.hashes.borrow_mut().push(CachedHash { at, len, kind, hash, _owner: kept });
         Ok(hash)
     }
 
@@ -168,18 +175,4 @@ impl Memo {
         self.path.set(Some(ends));
         ends
     }
-}
-
-impl Purpose {
-    fn bound(self) -> usize {
-        match self {
-            Self::Predicate => PREDICATES,
-            Self::Key => KEYS,
-        }
-    }
-}
-
-/// Whether the headers of `request` are long enough to cache values.
-pub(super) fn is_long(request: &dyn Attributes) -> bool {
-    request.headers().len() > LONG || request.memo().is_busy()
 }

@@ -6,6 +6,8 @@
 mod attributes;
 mod bad_request;
 mod body;
+mod body_headers;
+mod budget;
 mod cidr;
 mod client_address;
 mod cookie;
@@ -16,16 +18,23 @@ mod host;
 mod json_pointer;
 mod key;
 mod memo;
+mod on_unreadable;
 mod path;
+mod path_parts;
 mod predicate;
 mod property;
+mod property_path;
 mod query;
 mod regex;
 mod repeated;
+mod request_number;
 mod search;
 mod source;
+mod source_value;
 mod string_match;
+mod trusted_proxies;
 mod value;
+mod value_form;
 
 pub use self::attributes::Attributes;
 #[cfg(test)]
@@ -33,26 +42,32 @@ pub(crate) use self::attributes::Request;
 pub use self::bad_request::BadRequest;
 pub(crate) use self::body::JsonScanner;
 pub use self::body::RequestBody;
+use self::budget::Exhausted;
 pub use self::cidr::Cidr;
-pub use self::client_address::{TrustedProxies, client_address, untrusted_address};
-pub use self::entry::Entry;
+pub use self::client_address::{client_address, untrusted_address};
+pub use self::entry::{EmptyValue, Entry};
+pub use self::hash::HashKey;
 pub use self::hits_addend::{HitsAddend, OnInvalid, RequestHits};
 pub(crate) use self::host::is_host;
 pub use self::json_pointer::JsonPointer;
-use self::memo::Exhausted;
 pub use self::memo::Memo;
+pub use self::on_unreadable::OnUnreadable;
 pub use self::path::{PathPattern, PathTemplate};
 pub use self::predicate::Predicate;
-pub use self::property::PropertyPath;
+pub use self::property_path::PropertyPath;
 pub use self::regex::{Regex, RegexError};
 pub use self::repeated::Repeated;
+pub use self::request_number::RequestNumber;
 pub use self::source::Source;
 pub use self::string_match::StringMatch;
+pub use self::trusted_proxies::TrustedProxies;
 pub use self::value::Value;
+pub use self::value_form::ValueForm;
 
 use alloc::vec::Vec;
 
 use self::key::KeyWriter;
+pub(crate) use self::key::push_hex;
 pub use self::key::{bucket_key, key_hash};
 
 /// Descriptor of a limit: selects the bucket of a request, one for each list of the entries' values.
@@ -79,7 +94,10 @@ impl Descriptor {
     #[must_use]
     pub fn exempting(mut self, values: &[&str]) -> Self {
         let mut key = KeyWriter::new(&self.stem);
-        values.iter().for_each(|value| key.push(value.as_bytes()));
+        for (nth, value) in values.iter().enumerate() {
+            let value = value.as_bytes();
+            key.push(&self.entries.get(nth).map_or(value.into(), |entry| entry.form.of(value)));
+        }
         self.exempt.push(key.finish());
         self
     }
@@ -105,7 +123,7 @@ impl Descriptor {
     fn written(&self, request: &dyn Attributes) -> Result<Option<Vec<u8>>, Exhausted> {
         let mut key = KeyWriter::new(&self.stem);
         for entry in &self.entries {
-            let Some(value) = entry.value(request) else { return Ok(None) };
+            let Some(value) = entry.value(request)? else { return Ok(None) };
             key.push_shared(&value, request.memo())?;
         }
         key.finish_shared(request.memo()).map(Some)
@@ -114,6 +132,8 @@ impl Descriptor {
 
 #[cfg(test)]
 mod tests {
+    use alloc::sync::Arc;
+
     use super::attributes::Request;
     use super::*;
 
@@ -122,8 +142,7 @@ mod tests {
     }
 
     fn header(name: &str, default: Option<&str>) -> Entry {
-        let source = Source::request_header(name);
-        Entry { source, default: default.map(str::to_owned) }
+        Entry { default: default.map(str::to_owned), ..Source::request_header(name).into() }
     }
 
     fn key(descriptor: &Descriptor, request: &Request) -> Option<String> {
@@ -148,6 +167,34 @@ mod tests {
     fn an_empty_header_is_a_value() {
         let request = Request::default().header("x-user-id", "");
         assert_eq!(key(&per(vec![header("x-user-id", Some("nobody"))]), &request).unwrap(), "weir:per_user:%");
+    }
+
+    #[test]
+    fn an_empty_header_may_count_as_missing() {
+        let entry = |default| Entry { empty: EmptyValue::Missing, ..header("x-user-id", default) };
+        let (empty, space) = (Request::default().header("x-user-id", ""), Request::default().header("x-user-id", " "));
+        assert_eq!(key(&per(vec![entry(Some("nobody"))]), &empty).unwrap(), "weir:per_user:nobody");
+        assert_eq!(key(&per(vec![entry(None)]), &empty), None);
+        assert_eq!(key(&per(vec![entry(None)]), &space).unwrap(), "weir:per_user:%20");
+    }
+
+    /// An operator's values are hashed like those of requests.
+    #[test]
+    fn no_key_has_the_text_of_a_hashed_value() {
+        let hash_key = HashKey::new(b"0123456789abcdef").map(Arc::new);
+        let form = ValueForm { lowercase: true, hash_key };
+        let hashed = Entry { form: form.clone(), ..header("x-api-key", Some("none")) };
+        let descriptor = per(vec![hashed, header("x-user-id", None)]);
+        let request = |key: &str| Request::default().header("x-api-key", key).header("x-user-id", "Alice");
+        let own = "weir:per_user:9d9b0a601972f0846de54da929fd6e55:Alice";
+        assert_eq!(key(&descriptor, &request("SK-Alice")).unwrap(), own);
+        let operators = bucket_key("weir:", "per_user", &[form.of(b"sk-alice"), b"Alice".into()]);
+        assert_eq!(String::from_utf8(operators).unwrap(), own);
+        let unknown = key(&descriptor, &Request::default().header("x-user-id", "Alice")).unwrap();
+        assert!(unknown.len() == own.len() && unknown != own, "{unknown}");
+        let exempting = descriptor.exempting(&["SK-Alice", "Alice"]);
+        assert_eq!(key(&exempting, &request("sk-alice")), None);
+        assert!(key(&exempting, &request("sk-bob")).is_some());
     }
 
     #[test]

@@ -7,9 +7,7 @@ use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::attributes::Attributes;
-use super::memo::Exhausted;
-use crate::pairs;
+use super::budget::{Charge, Exhausted};
 
 /// Work of reading one byte of a path.
 const PATH_BYTE: usize = 8;
@@ -38,9 +36,6 @@ pub struct PathTemplate {
     segments: Vec<Segment>,
     is_open: bool,
 }
-
-/// Function that charges work before it is done.
-pub(super) type Charge<'a> = &'a dyn Fn(usize) -> Result<(), Exhausted>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
@@ -117,27 +112,6 @@ fn segment(text: &str) -> Option<Segment> {
         "*" => Some(Segment::Anything),
         _ => (!text.contains(['{', '}', '*', '?', '#'])).then(|| Segment::Literal(text.to_owned())),
     }
-}
-
-/// Parts of `:path`.
-pub(super) struct Parts<'a> {
-    /// Path, up to the query string or fragment.
-    pub(super) path: &'a [u8],
-    /// Query string, without its question mark. Empty if there is none.
-    pub(super) query: &'a [u8],
-}
-
-/// Splits the `:path` of a request.
-pub(super) fn parts(request: &dyn Attributes) -> Option<Parts<'_>> {
-    let whole = pairs::values(request.headers(), b":path").next()?;
-    let (path_end, query_end) = request.memo().path_ends(|| {
-        let path_end = whole.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(whole.len());
-        let behind = whole.get(path_end..).unwrap_or_default();
-        let query = behind.iter().position(|byte| *byte == b'#').unwrap_or(behind.len());
-        (path_end, path_end.saturating_add(query))
-    });
-    let query = whole.get(path_end.saturating_add(1)..query_end).unwrap_or_default();
-    Some(Parts { path: whole.get(..path_end)?, query })
 }
 
 #[cfg(test)]

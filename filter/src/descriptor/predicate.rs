@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::attributes::Attributes;
+use super::budget::Purpose;
 use super::cidr::Cidr;
-use super::client_address::TrustedProxies;
-use super::memo::Purpose;
 use super::source::Source;
 use super::string_match::StringMatch;
+use super::trusted_proxies::TrustedProxies;
 use crate::pairs;
 
 /// Predicate on a request. Values are compared byte by byte, case-sensitively.

@@ -3,51 +3,121 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
+use super::budget::{Charge, Exhausted};
+
+/// Length of an encoded byte at most: `%41`.
+const LONGEST_ESCAPE: usize = 3;
+/// Work of searching one byte for separators.
+const SEARCHED_BYTE: usize = 12;
+/// Work of reading one parameter.
+const PARAMETER: usize = 100;
+/// Work of comparing one name, in addition to that of its bytes.
+const COMPARED: usize = 300;
+/// Work of comparing or copying one byte of an encoded text.
+const ENCODED_BYTE: usize = 36;
+/// Work of decoding one escape of a value.
+const ESCAPE: usize = 48;
+
 /// Returns the undecoded values of the parameters named `name` in a query string. A parameter without `=` has an empty
-/// value. Only `&` separates parameters.
-pub(super) fn parameters<'a>(query: &'a [u8], name: &str) -> Vec<&'a [u8]> {
+/// value. Only `&` separates parameters. `charge` charges the work before it is done.
+pub(super) fn parameters<'a>(query: &'a [u8], name: &str, charge: Charge<'_>) -> Result<Vec<&'a [u8]>, Exhausted> {
+    charge(query.len().saturating_mul(SEARCHED_BYTE))?;
+    let lengths = name.len()..=name.len().saturating_mul(LONGEST_ESCAPE);
     let mut values = Vec::new();
-    for pair in query.split(|byte| *byte == b'&') {
-        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let key = pair.get(..end).unwrap_or_default();
-        if !pair.is_empty() && Decoded(key).eq(name.bytes()) {
-            values.push(pair.get(end.saturating_add(1)..).unwrap_or_default());
+    let mut rest = query;
+    while !rest.is_empty() {
+        let (key, separator, behind) = cut(rest, |byte| matches!(byte, b'=' | b'&'));
+        let has_value = separator == Some(b'=');
+        let (value, next) = if has_value { cut_at_ampersand(behind) } else { (&[][..], behind) };
+        rest = next;
+        if !lengths.contains(&key.len()) || !starts_like(key, name.as_bytes()) {
+            charge(PARAMETER)?;
+            continue;
+        }
+        charge(key.len().saturating_mul(ENCODED_BYTE).saturating_add(PARAMETER + COMPARED))?;
+        if is_encoded(key, name.as_bytes()) {
+            values.push(value);
         }
     }
-    values
+    Ok(values)
 }
 
-/// Decodes `text`.
-pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    let is_plain = !text.iter().any(|byte| matches!(byte, b'+' | b'%'));
-    if is_plain { Cow::Borrowed(text) } else { Cow::Owned(Decoded(text).collect::<Vec<u8>>()) }
+fn cut_at_ampersand(text: &[u8]) -> (&[u8], &[u8]) {
+    let (before, _, behind) = cut(text, |byte| byte == b'&');
+    (before, behind)
 }
 
-/// Iterator over the decoded bytes of a text: `+` is a space and `%41` an `A`; a `%` without two digits is literal.
-struct Decoded<'a>(&'a [u8]);
-
-impl Iterator for Decoded<'_> {
-    type Item = u8;
-
-    fn next(&mut self) -> Option<u8> {
-        let (first, behind) = self.0.split_first()?;
-        self.0 = behind;
-        Some(match (first, behind) {
-            (b'+', _) => b' ',
-            (b'%', [high, low, behind @ ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    self.0 = behind;
-                    high << 4 | low
-                }
-                _ => b'%',
-            },
-            (byte, _) => *byte,
-        })
+/// Returns the bytes before the first byte that fits, that byte, and the bytes behind it.
+#[inline(always)]
+fn cut(text: &[u8], fits: impl Fn(u8) -> bool) -> (&[u8], Option<u8>, &[u8]) {
+    let end = text.iter().position(|byte| fits(*byte)).unwrap_or(text.len());
+    let (before, behind) = text.split_at_checked(end).unwrap_or((text, &[]));
+    match behind.split_first() {
+        Some((first, others)) => (before, Some(*first), others),
+        None => (before, None, behind),
     }
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+/// Decodes `text`. `charge` charges the work before it is done.
+pub(super) fn decoded<'a>(text: &'a [u8], charge: Charge<'_>) -> Result<Cow<'a, [u8]>, Exhausted> {
+    let escapes = text.iter().filter(|byte| is_escape(byte)).count();
+    if escapes == 0 {
+        return Ok(Cow::Borrowed(text));
+    }
+    charge(text.len().saturating_mul(ENCODED_BYTE).saturating_add(escapes.saturating_mul(ESCAPE)))?;
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        let (before, escaped, behind) = next_escape(rest);
+        plain.extend_from_slice(before);
+        let Some(byte) = escaped else { return Ok(Cow::Owned(plain)) };
+        plain.push(byte);
+        rest = behind;
+    }
+}
+
+/// Whether the first byte of `text` may be an encoding of that of `plain`.
+fn starts_like(text: &[u8], plain: &[u8]) -> bool {
+    text.first() == plain.first() || text.first().is_some_and(is_escape)
+}
+
+/// Whether `text` is an encoding of `plain`.
+fn is_encoded(text: &[u8], plain: &[u8]) -> bool {
+    let (mut text, mut plain) = (text, plain);
+    loop {
+        let (before, escaped, behind) = next_escape(text);
+        let Some(other) = plain.strip_prefix(before) else { return false };
+        match (escaped, other.split_first()) {
+            (None, rest) => return rest.is_none(),
+            (Some(byte), Some((first, others))) if byte == *first => (text, plain) = (behind, others),
+            _ => return false,
+        }
+    }
+}
+
+fn is_escape(byte: &u8) -> bool {
+    matches!(byte, b'+' | b'%')
+}
+
+/// Returns the bytes before the first `+` or `%`, its decoded byte, and the rest: `+` is a space and `%41` an `A`; a `%`
+/// without two digits is literal.
+fn next_escape(text: &[u8]) -> (&[u8], Option<u8>, &[u8]) {
+    let start = text.iter().position(is_escape).unwrap_or(text.len());
+    let (before, escape) = text.split_at_checked(start).unwrap_or((text, &[]));
+    let (byte, behind) = match escape {
+        [] => (None, escape),
+        [b'+', behind @ ..] => (Some(b' '), behind),
+        [_, high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            (Some(digit(*high) << 4 | digit(*low)), behind)
+        }
+        [first, behind @ ..] => (Some(*first), behind),
+    };
+    (before, byte, behind)
+}
+
+/// Value of a hexadecimal digit.
+fn digit(byte: u8) -> u8 {
+    if byte.is_ascii_digit() { byte & 0x0f } else { (byte & 0x0f).wrapping_add(9) }
 }
 
 #[cfg(test)]
@@ -56,9 +126,11 @@ mod tests {
 
     use super::*;
 
+    const FREE: Charge<'_> = &|_| Ok(());
+
     fn key(query: &str) -> Option<String> {
-        let first = *parameters(query.as_bytes(), "api key").first()?;
-        Some(String::from_utf8_lossy(&decoded(first)).into_owned())
+        let first = *parameters(query.as_bytes(), "api key", FREE).unwrap().first()?;
+        Some(String::from_utf8_lossy(&decoded(first, FREE).unwrap()).into_owned())
     }
 
     #[test]
@@ -92,14 +164,14 @@ mod tests {
 
     #[test]
     fn all_parameters_of_a_name_are_found_in_order() {
-        assert_eq!(parameters(b"k=a&x&k=b&%6b=c&k", "k"), [&b"a"[..], b"b", b"c", b""]);
+        assert_eq!(parameters(b"k=a&x&k=b&%6b=c&k", "k", FREE).unwrap(), [&b"a"[..], b"b", b"c", b""]);
     }
 
     proptest! {
         #[test]
         fn any_query_is_read_without_panic(query: Vec<u8>) {
-            for value in parameters(&query, "") {
-                let _ = decoded(value);
+            for value in parameters(&query, "", FREE).unwrap() {
+                let _ = decoded(value, FREE);
             }
         }
     }

@@ -3,10 +3,18 @@
 //! It runs the bridge's request callbacks within `send`, refuses calls in the place of a context that is no more, and
 //! looks a stream's token up in the effective context, as Envoy 1.40 does. Each thread has a host of its own.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use core::cell::RefCell;
+mod functions;
+mod headers;
+mod metrics;
 
-use super::{Buffer, Headers, HostError, Level};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::rc::Rc;
+use core::cell::RefCell;
+use core::num::NonZeroU32;
+
+use self::functions::Fake;
+pub(crate) use self::metrics::{metric, take_recorded};
+use super::{Buffer, Headers, Host, HostError, Level, Metric, within};
 use crate::worker::Contexts;
 use crate::{pairs, redis::framing};
 
@@ -25,6 +33,7 @@ pub(crate) enum Call {
     ResumeResponse(u32),
     Answer(u32, u32),
     SetHeader(u32, String, String),
+    RemoveHeader(u32, String),
     SetProperty(u32, String),
     Log(String),
 }
@@ -42,6 +51,8 @@ struct State {
     last_token: u32,
     queued: usize,
     calls: Vec<Call>,
+    /// Status with which the host refuses streams and callouts, if it does.
+    refusal: Option<NonZeroU32>,
 }
 
 /// The root context of the limiter, and the only one that may use the stream.
@@ -65,6 +76,7 @@ impl Proxy {
     /// Starts limiter and bridge in one VM, with this configuration of the limiter.
     pub(crate) fn start(configuration: &str) -> Self {
         STATE.replace(State { nanos: 1_000_000_000, ..State::default() });
+        metrics::reset();
         for (root, root_id, configuration) in [(LIMITER, "limiter", configuration), (BRIDGE, "bridge", "")] {
             with(|state| {
                 state.live.insert(root);
@@ -126,6 +138,11 @@ impl Proxy {
 
     pub(crate) fn response_trailers(&self, context: u32) -> super::Action {
         Self::call(context, |contexts| contexts.response_trailers(context))
+    }
+
+    /// Has the host refuse streams and callouts with this status; 0 for none.
+    pub(crate) fn refuses(&self, status: u32) {
+        with(|state| state.refusal = NonZeroU32::new(status));
     }
 
     /// Ends the last callout: with a body, or without a response.
@@ -193,7 +210,8 @@ impl Proxy {
     /// Runs a callback of a context: its effective context is its own, and is forgotten when the callback returns.
     fn call<T>(context: u32, run: impl FnOnce(&Contexts) -> T) -> T {
         let before = with(|state| core::mem::replace(&mut state.effective, context));
-        let result = CONTEXTS.with(run);
+        let host: Rc<dyn Host> = Rc::new(Fake);
+        let result = within(&host, || CONTEXTS.with(run));
         with(|state| state.effective = before);
         result
     }
@@ -216,167 +234,9 @@ fn record(call: impl FnOnce(u32) -> Call) {
 }
 
 fn done(is_done: bool) -> Result<(), HostError> {
-    if is_done { Ok(()) } else { Err(HostError(core::num::NonZeroU32::MIN)) }
+    if is_done { Ok(()) } else { Err(HostError(NonZeroU32::MIN)) }
 }
 
-pub(crate) fn log(_level: Level, line: &str) {
-    record(|_| Call::Log(line.to_owned()));
-}
-
-pub(crate) fn monotonic_nanos() -> u64 {
-    with(|state| state.nanos)
-}
-
-pub(crate) fn environment() -> Vec<u8> {
-    Vec::new()
-}
-
-pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
-    with(|state| {
-        let is_live = state.live.contains(&context);
-        if is_live {
-            state.effective = context;
-        }
-        done(is_live)
-    })
-}
-
-pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
-    record(|_| Call::SetTickPeriod(milliseconds));
-    Ok(())
-}
-
-pub(crate) fn buffer(buffer: Buffer, size: usize) -> Vec<u8> {
-    let mut bytes = with(|state| state.buffers.get(&(buffer as u32)).cloned()).unwrap_or_default();
-    bytes.truncate(size);
-    bytes
-}
-
-pub(crate) fn replace_buffer(buffer: Buffer, _size: usize, bytes: &[u8]) -> Result<(), HostError> {
-    with(|state| state.buffers.insert(buffer as u32, bytes.to_vec()));
-    Ok(())
-}
-
-pub(crate) fn headers(_headers: Headers) -> Vec<u8> {
-    with(|state| state.request_headers.get(&state.effective).cloned()).unwrap_or_default()
-}
-
-pub(crate) fn header(map: Headers, name: &str) -> Option<Vec<u8>> {
-    match map {
-        Headers::Request => {
-            let encoded = headers(map);
-            pairs::values(&encoded, name.as_bytes()).next().map(<[u8]>::to_vec)
-        }
-        Headers::Response | Headers::Callout => (name == ":status").then(|| b"200".to_vec()),
-    }
-}
-
-pub(crate) fn set_header(_headers: Headers, name: &str, value: &str) -> Result<(), HostError> {
-    record(|context| Call::SetHeader(context, name.to_owned(), value.to_owned()));
-    Ok(())
-}
-
-pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
-    let root_id = || with(|state| state.root_ids.get(&state.effective).map(|id| id.as_bytes().to_vec()));
-    (path == ["plugin_root_id"]).then(root_id).flatten()
-}
-
-pub(crate) fn set_property(name: &str, _value: &str) -> Result<(), HostError> {
-    record(|context| Call::SetProperty(context, name.to_owned()));
-    Ok(())
-}
-
-pub(crate) fn resume_request() -> Result<(), HostError> {
-    record(Call::Resume);
-    Ok(())
-}
-
-pub(crate) fn resume_response() -> Result<(), HostError> {
-    record(Call::ResumeResponse);
-    Ok(())
-}
-
-pub(crate) fn send_local_response(
-    status: u16,
-    _details: &str,
-    _headers: &[u8],
-    _body: &str,
-    _grpc_status: Option<u32>,
-) -> Result<(), HostError> {
-    record(|context| Call::Answer(context, status.into()));
-    Ok(())
-}
-
-pub(crate) fn http_call(_cluster: &str, _headers: &[u8], _body: &[u8], _timeout: u32) -> Result<u32, HostError> {
-    record(Call::Callout);
-    with(|state| {
-        state.last_token += 1;
-        Ok(state.last_token)
-    })
-}
-
-pub(crate) fn open_stream(_cluster: &str, service: &str, method: &str) -> Result<u32, HostError> {
-    let token = with(|state| {
-        state.last_token += 1;
-        state.stream = Some((state.last_token, state.effective));
-        state.live.insert(BRIDGED);
-        let path = format!("/{service}/{method}");
-        state.request_headers.insert(BRIDGED, pairs::encode([(":path", path.as_str())].into_iter()));
-        state.last_token
-    });
-    record(|_| Call::OpenStream(token));
-    Proxy::call(BRIDGED, |contexts| {
-        contexts.create(BRIDGED, BRIDGE);
-        contexts.request_headers(BRIDGED, false)
-    });
-    Ok(token)
-}
-
-/// Sends a message, and runs the bridge's callback of it before it returns.
-pub(crate) fn send(stream: u32, message: &[u8]) -> Result<(), HostError> {
-    let effective = with(|state| state.effective);
-    done(with(|state| state.stream) == Some((stream, effective)))?;
-    let mut framed = Vec::new();
-    framing::frame(message, core::num::NonZeroUsize::MAX, &mut framed);
-    with(|state| state.buffers.insert(Buffer::RequestBody as u32, framed.clone()));
-    Proxy::call(BRIDGED, |contexts| contexts.request_body(BRIDGED, framed.len(), false));
-    let passed_on = with(|state| state.buffers.remove(&(Buffer::RequestBody as u32))).unwrap_or_default();
-    record(|context| Call::Send(context, passed_on));
-    Ok(())
-}
-
-pub(crate) fn cancel_stream(stream: u32) -> Result<(), HostError> {
-    with(|state| state.stream = None);
-    record(|_| Call::CancelStream(stream));
-    Ok(())
-}
-
-pub(crate) fn close_stream(stream: u32) -> Result<(), HostError> {
-    record(|_| Call::CloseStream(stream));
-    Ok(())
-}
-
-pub(crate) fn register_queue(_name: &str) -> Result<u32, HostError> {
-    Ok(QUEUE)
-}
-
-pub(crate) fn enqueue(_queue: u32) -> Result<(), HostError> {
-    with(|state| state.queued += 1);
-    record(|_| Call::Enqueue);
-    Ok(())
-}
-
-pub(crate) fn dequeue(_queue: u32) -> Option<Vec<u8>> {
-    with(|state| {
-        state.queued = state.queued.checked_sub(1)?;
-        Some(Vec::new())
-    })
-}
-
-pub(crate) fn define_counter(_name: &str) -> Result<u32, HostError> {
-    Ok(1)
-}
-
-pub(crate) fn increment(_counter: u32, _gained: i64) -> Result<(), HostError> {
-    Ok(())
+fn refused() -> Result<(), HostError> {
+    with(|state| state.refusal).map_or(Ok(()), |status| Err(HostError(status)))
 }

@@ -1,11 +1,11 @@
 //! Host: the functions of the proxy that a worker calls, and their types.
 //!
-//! Two backends have the same functions. `wasm` calls the proxy over the binary interface of proxy-wasm 0.2.1: it is the
-//! only room that compiles for wasm alone, and all `unsafe` code is in it. `fake` records the calls in native tests, and
-//! calls back as Envoy does.
+//! Two backends have the same functions. `wasm` calls the proxy over the binary interface of proxy-wasm 0.2.1: with
+//! `exports`, it compiles for wasm alone, and all `unsafe` code is in these two. `native` calls a [`Host`] of the caller.
+//! In the filter's own tests that is `fake`, which records the calls, and calls back as Envoy does.
 //!
 //! An SDK exports every callback of the ABI, and each exported callback costs the proxy one call into the VM per
-//! request. This module exports: context_create, configure, tick, queue_ready, done; request headers, body and
+//! request. The filter exports: context_create, configure, tick, queue_ready, done; request headers, body and
 //! trailers; response headers, body and trailers; http_call_response, grpc_receive, grpc_close. `proxy_on_delete` is
 //! not exported: it follows `proxy_on_done` at once.
 //!
@@ -31,67 +31,35 @@
 //! The code does not rely on the third and the last of these: no state stays borrowed across a host call with side
 //! effects on streams or requests, only across host calls that read, count or log.
 
+mod abi;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
 pub(crate) mod fake;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
-#[cfg(test)]
-pub(crate) use self::fake::*;
+pub use self::abi::{Action, Buffer, Headers, Level, Metric};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::native::Host;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use self::native::*;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use self::wasm::*;
 
 use core::num::NonZeroU32;
 
-/// Error status of a host call: 1 not found, 2 bad argument, 10 internal failure, and others.
+/// Status of the host calls whose arguments were valid, and that failed for another reason.
+const INTERNAL_FAILURE: u32 = 10;
+
+/// Error status of a host call: 1 not found, 2 bad argument, 4 parse failure, 10 internal failure, and others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HostError(pub(crate) NonZeroU32);
+pub struct HostError(pub NonZeroU32);
 
-/// Severity of a log line.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Level {
-    Warn = 3,
-    Error = 4,
-    #[cfg(target_arch = "wasm32")]
-    Critical = 5,
-}
-
-/// A buffer that the host holds during a callback.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Buffer {
-    RequestBody = 0,
-    ResponseBody = 1,
-    CalloutBody = 4,
-    StreamMessage = 5,
-    PluginConfiguration = 7,
-}
-
-/// A header map that the host holds during a callback.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Headers {
-    Request = 0,
-    Response = 2,
-    Callout = 6,
-}
-
-/// Return value of a stream callback: what the proxy does with the headers, the body or the trailers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Action {
-    /// Passes them on.
-    #[default]
-    Continue = 0,
-    /// Holds them until the request is resumed or answered. The proxy buffers a body up to its limit, and answers 413
-    /// beyond it.
-    Pause = 1,
-    /// Holds a body with back-pressure: the sender waits while the proxy's buffer is full. Each callback shows only new
-    /// bytes, which must not be read after the callback has returned.
-    HoldBack = 2,
-}
-
-impl Action {
-    /// Returns the action for a body whose bytes the filter does not need: `HoldBack` in place of `Pause`.
-    pub(crate) fn of_body(self) -> Self {
-        if self == Self::Pause { Self::HoldBack } else { self }
+impl HostError {
+    /// Whether the host failed to carry out a call with valid arguments.
+    pub(crate) fn is_internal(self) -> bool {
+        self.0.get() == INTERNAL_FAILURE
     }
 }

@@ -7,40 +7,26 @@
 
 mod algorithm;
 mod algorithms;
-mod bucket_decision;
-mod ceiling;
 mod check;
-mod civil;
-mod concurrency;
-mod fixed_window;
-mod held_slots;
-mod leased_bucket;
-mod model;
-mod peek;
-mod quota;
-mod rate;
+mod near_limit;
 mod replacement;
-mod scripts;
-mod sliding_log;
-mod sliding_window;
-mod token_bucket;
-mod token_state;
-mod verdict;
+mod request_windows;
+mod scale;
+mod settings;
 
-pub use algorithm::{Algorithm, AlgorithmError, BucketState, Kind};
-pub use algorithms::{Algorithms, AlgorithmsError};
-pub use check::{BucketCheck, Check, MalformedReply};
-pub use concurrency::Concurrency;
-pub use fixed_window::FixedWindow;
-pub use held_slots::{HeldSlots, SlotOwner, release_call, renew_call};
-pub use leased_bucket::{Grant, LeaseRequest, LeasedBucket, Settled};
-pub use model::Model;
-pub use peek::Peek;
-pub use quota::{Period, Quota};
-pub use rate::{Rate, Units};
-pub use replacement::Replacement;
-pub use scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};
-pub use sliding_log::SlidingLog;
-pub use sliding_window::SlidingWindow;
-pub use token_bucket::{TokenBucket, TokenBucketError};
-pub use verdict::{Outcome, Verdict};
+pub use self::algorithm::{
+    Algorithm, AlgorithmError, BucketState, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket, Period,
+    Quota, Rate, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError, Units, bounds,
+};
+pub use self::algorithms::{Algorithms, AlgorithmsError};
+pub use self::check::{
+    BucketCheck, Check, HeldSlots, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek, Scripts, TOKEN_BUCKETS_SCRIPT,
+    Verdict, release_call, renew_call,
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::check::{KnownScript, ScriptCall};
+pub use self::near_limit::NearLimit;
+pub use self::replacement::Replacement;
+pub use self::request_windows::{Number, RequestNumbers, RequestWindows, WindowNumbers, WindowValues, Zero};
+pub use self::scale::{Factor, Scale};
+pub use self::settings::{FailureMode, Limit, Mark};

@@ -1,11 +1,6 @@
 //! Replacement window: a window that an operator has set in place of a limit's own.
 
-use super::algorithm::Algorithm;
-use super::concurrency::Concurrency;
-use super::leased_bucket::LeasedBucket;
-use super::quota::Quota;
-use super::sliding_log::SlidingLog;
-use super::token_bucket::TokenBucket;
+use super::algorithm::{Algorithm, Concurrency, LeasedBucket, Quota, SlidingLog, TokenBucket};
 use crate::units::Micros;
 
 /// Window that replaces a limit's own window of its kind, while an override holds.

@@ -8,7 +8,7 @@
 //! immediately.
 use alloc::collections::VecDeque;
 
-use super::RequestId;
+use super::request_id::RequestId;
 
 /// Probing interval: of the requests that seem to be alone, every 16th waits for the end of its turn, to detect
 /// concurrent requests.

@@ -2,15 +2,15 @@
 
 use alloc::boxed::Box;
 
-use super::RequestId;
+use super::request_id::RequestId;
 use super::timers::Timers;
 use crate::config::BodyConfig;
 use crate::descriptor::{JsonScanner, RequestBody};
 use crate::units::Micros;
 
-/// Minimum size of a proxy's buffer for a body: 16 KiB. Once its buffer is full, a proxy passes no more of the body to
+/// Minimum size of a proxy's buffer for a body: 1 KiB. Once its buffer is full, a proxy passes no more of the body to
 /// the filter, without notice.
-const LEAST_PROXY_BUFFER: usize = 16_384;
+const LEAST_PROXY_BUFFER: usize = 1_024;
 /// Time after the last piece of a body that may fill the proxy's buffer, after which no further piece is expected.
 const STALLED: Micros = Micros::from_millis(50);
 
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_start_of_a_body_that_stalls_with_a_possibly_full_proxy_buffer_is_read() {
-        let start = format!(r#"{{"a": 1, "x": "{}""#, "x".repeat(16_384));
+        let start = format!(r#"{{"a": 1, "x": "{}""#, "x".repeat(LEAST_PROXY_BUFFER));
         // All values are known.
         let mut bodies = awaiting(0b01);
         assert!(bodies.piece(MS(1), ALICE, start.as_bytes(), false).is_none());
@@ -220,6 +220,15 @@ mod tests {
         assert!(bodies.piece(MS(1), ALICE, start.as_bytes(), false).is_none());
         assert_eq!(due(&mut bodies, MS(999)), None);
         assert_eq!((bodies.next_due(), due(&mut bodies, MS(1_000))), (Some(MS(1_000)), Some("1 ?".to_owned())));
+    }
+
+    #[test]
+    fn a_short_body_that_stalls_is_awaited_even_with_all_values() {
+        let mut bodies = awaiting(0b01);
+        let start = format!(r#"{{"a": 1, "x": "{}"#, "x".repeat(LEAST_PROXY_BUFFER - 16));
+        assert_eq!(start.len(), LEAST_PROXY_BUFFER - 1);
+        assert!(bodies.piece(MS(1), ALICE, start.as_bytes(), false).is_none());
+        assert_eq!((due(&mut bodies, MS(999)), due(&mut bodies, MS(1_000)).as_deref()), (None, Some("? ?")));
     }
 
     #[test]

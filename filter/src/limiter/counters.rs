@@ -4,36 +4,42 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::config::Config;
-use crate::limit::{Outcome, Verdict};
+use crate::limit::{FailureMode, Outcome, Verdict};
 use crate::redis::Failure;
 
 /// Results counted per request, in the order of their counters.
-const REQUEST_RESULTS: [RequestResult; 5] = [
+const REQUEST_RESULTS: [RequestResult; 7] = [
     RequestResult::Admitted,
     RequestResult::Denied,
     RequestResult::Failed,
+    RequestResult::FailedOpen,
+    RequestResult::FailedClosed,
     RequestResult::Rejected,
     RequestResult::Delayed,
 ];
 /// Results counted per limit, in the order of their counters.
-const LIMIT_RESULTS: [RequestResult; 4] =
-    [RequestResult::Admitted, RequestResult::Denied, RequestResult::Failed, RequestResult::ShadowDenied];
-
-/// Further counters, after those above, with their names.
-const OTHERS: [(OtherCounter, &str); 6] = [
-    (OtherCounter::CrowdDenied, "crowd.denied"),
-    (OtherCounter::DenyCacheHits, "deny_cache.hits"),
-    (OtherCounter::LeaseHits, "leases.hits"),
-    (OtherCounter::OverridesIgnored, "overrides.ignored"),
-    (OtherCounter::EventsDropped, "events.dropped"),
-    (OtherCounter::BodyUnreadable, "body.unreadable"),
+const LIMIT_RESULTS: [RequestResult; 6] = [
+    RequestResult::Admitted,
+    RequestResult::Denied,
+    RequestResult::Failed,
+    RequestResult::ShadowDenied,
+    RequestResult::Marked,
+    RequestResult::Near,
 ];
+
+/// Further counters, after those above, with their names; in the order of their variants.
+const OTHERS: [&str; 6] =
+    ["crowd.denied", "deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped", "body.unreadable"];
 
 /// Counters of one worker: increments since they were last taken, for a fixed list of names.
 #[derive(Debug)]
 pub struct Counters {
     gained: Vec<u64>,
     is_dirty: bool,
+    /// Whether each limit marks requests.
+    marks: Vec<bool>,
+    has_near_limits: bool,
+    has_marks: bool,
 }
 
 /// Result of a request, or of a request at one limit.
@@ -41,15 +47,24 @@ pub struct Counters {
 enum RequestResult {
     Admitted,
     Denied,
+    /// Redis has not decided the request.
     Failed,
+    /// Failed, and admitted by the failure mode.
+    FailedOpen,
+    /// Failed, and denied by the failure mode.
+    FailedClosed,
     ShadowDenied,
+    /// Beyond the limit, and passed on with a mark.
+    Marked,
+    /// Admitted, with little of the limit left.
+    Near,
     /// Rejected as malformed.
     Rejected,
     /// Admitted, and held until its tokens exist.
     Delayed,
 }
 
-/// A counter that is neither a result nor a cause of failure.
+/// A counter that is neither a result nor a cause of failure: its index in [`OTHERS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OtherCounter {
     CrowdDenied,
@@ -66,7 +81,11 @@ impl RequestResult {
             Self::Admitted => "admitted",
             Self::Denied => "denied",
             Self::Failed => "failed",
+            Self::FailedOpen => "failed_open",
+            Self::FailedClosed => "failed_closed",
             Self::ShadowDenied => "shadow_denied",
+            Self::Marked => "marked",
+            Self::Near => "near",
             Self::Rejected => "rejected",
             Self::Delayed => "delayed",
         }
@@ -77,7 +96,10 @@ impl Counters {
     /// Creates all counters of `config`, at zero.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { gained: vec![0; Self::names(config).len()], is_dirty: false }
+        let marks = config.limits.iter().map(|limit| limit.mark_in_force().is_some()).collect();
+        let has_near_limits = config.limits.iter().any(|limit| limit.near_limit.is_some());
+        let has_marks = config.limits.iter().any(|limit| limit.mark_in_force().is_some());
+        Self { gained: vec![0; Self::names(config).len()], is_dirty: false, marks, has_near_limits, has_marks }
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{result}`,
@@ -92,7 +114,7 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             LIMIT_RESULTS.iter().map(move |result| format!("{prefix}.limit.{}.{}", limit.name, result.name()))
         });
-        let others = OTHERS.iter().map(|(_, name)| format!("{prefix}.{name}"));
+        let others = OTHERS.iter().map(|name| format!("{prefix}.{name}"));
         requests.chain(causes).chain(limits).chain(others).collect()
     }
 
@@ -106,14 +128,34 @@ impl Counters {
                 // Another limit denied the request: this limit's bucket was not spent from.
                 (true, _) => {}
                 (false, true) => self.limit(*limit, RequestResult::Denied),
-                (false, false) => self.limit(*limit, RequestResult::ShadowDenied),
+                (false, false) => self.passed(*limit),
             }
         }
     }
 
-    /// Counts a denial of a limit in shadow mode that denies every request.
-    pub fn shadow_denied(&mut self, limit: usize) {
-        self.limit(limit, RequestResult::ShadowDenied);
+    /// Counts a request that is beyond a limit which does not deny: in shadow mode, or with a mark.
+    pub fn passed(&mut self, limit: usize) {
+        let is_marked = self.marks.get(limit).is_some_and(|marks| *marks);
+        self.limit(limit, if is_marked { RequestResult::Marked } else { RequestResult::ShadowDenied });
+    }
+
+    /// Whether any limit marks requests.
+    #[must_use]
+    #[inline]
+    pub fn has_marks(&self) -> bool {
+        self.has_marks
+    }
+
+    /// Whether any limit counts requests near it.
+    #[must_use]
+    #[inline]
+    pub fn has_near_limits(&self) -> bool {
+        self.has_near_limits
+    }
+
+    /// Counts an admitted request after which little of a limit is left.
+    pub fn near(&mut self, limit: usize) {
+        self.limit(limit, RequestResult::Near);
     }
 
     /// Counts an admitted request that is delayed.
@@ -126,9 +168,15 @@ impl Counters {
         self.gain(REQUEST_RESULTS, 0, RequestResult::Rejected);
     }
 
-    /// Counts a request that Redis did not decide. `limits` are the limits of its buckets, in their order.
-    pub fn failed(&mut self, cause: Failure, limits: impl Iterator<Item = usize>) {
+    /// Counts a request that Redis did not decide, and that the failure mode decided by `mode`. `limits` are the limits
+    /// of its buckets, in their order.
+    pub fn failed(&mut self, cause: Failure, mode: FailureMode, limits: impl Iterator<Item = usize>) {
         self.gain(REQUEST_RESULTS, 0, RequestResult::Failed);
+        let decided = match mode {
+            FailureMode::Allow => RequestResult::FailedOpen,
+            FailureMode::Deny => RequestResult::FailedClosed,
+        };
+        self.gain(REQUEST_RESULTS, 0, decided);
         self.gain(Failure::ALL, REQUEST_RESULTS.len(), cause);
         let mut last = None;
         for limit in limits.filter(|limit| last.replace(*limit) != Some(*limit)) {
@@ -184,9 +232,8 @@ impl Counters {
     }
 
     fn other(&mut self, which: OtherCounter, more: u64) {
-        let from_end = OTHERS.iter().rev().position(|(known, _)| *known == which);
-        let index = from_end.and_then(|index| self.gained.len().checked_sub(index.saturating_add(1)));
-        self.gain_at(index, more);
+        let from_end = OTHERS.len().saturating_sub(which as usize);
+        self.gain_at(self.gained.len().checked_sub(from_end), more);
     }
 
     fn gain<T: PartialEq, const N: usize>(&mut self, group: [T; N], first: usize, which: T) {
@@ -198,6 +245,35 @@ impl Counters {
         if let Some(gained) = index.and_then(|index| self.gained.get_mut(index)).filter(|_| more > 0) {
             *gained = gained.saturating_add(more);
             self.is_dirty = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn every_counter_counts_under_its_own_name() {
+        let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "one",
+            "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}, "descriptor": []}]}"#;
+        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+        type Count = fn(&mut Counters);
+        let count: [(&str, Count); 6] = [
+            ("weir.crowd.denied", Counters::crowd_denied),
+            ("weir.deny_cache.hits", Counters::deny_cache_hit),
+            ("weir.leases.hits", Counters::lease_hit),
+            ("weir.overrides.ignored", Counters::override_ignored),
+            ("weir.events.dropped", |counters| counters.events_dropped(1)),
+            ("weir.body.unreadable", Counters::body_unreadable),
+        ];
+        let names = Counters::names(&config);
+        for (name, count) in count {
+            let mut counters = Counters::new(&config);
+            count(&mut counters);
+            let gained: Vec<_> = counters.take().map(|(index, gained)| (names[index].as_str(), gained)).collect();
+            assert_eq!(gained, [(name, 1)]);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Delay queue: admitted requests held until their tokens exist.
 
+use super::effect::Decision;
+use super::request_id::RequestId;
 use super::timers::Timers;
-use super::{Decision, RequestId};
 use crate::redis::Call;
 use crate::units::Micros;
 

@@ -4,13 +4,14 @@
 //! returns leased tokens. Therefore an entry lives for 1 s at most, and a change of overrides clears the cache.
 //! Denials of concurrency limits are not cached: a slot may be released at any time.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::recent::Recent;
-use crate::limit::{BucketCheck, Check, Outcome, Verdict};
-use crate::respond::LocalReply;
+use crate::limit::{BucketCheck, Check, Outcome, Rate, Verdict};
+use crate::response::{ClientProtocol, LocalReply};
+use crate::table::Recent;
 use crate::units::{Micros, Tokens};
 
 /// Maximum age of an entry, and so the maximum time until an operator's reset takes effect.
@@ -20,12 +21,17 @@ const MAX_AGE: Micros = Micros::from_secs(1);
 #[derive(Debug)]
 pub(super) struct DenyCache {
     buckets: Recent<CacheEntry>,
+    /// Whether requests carry numbers of limits, so that requests for one bucket may have different limits.
+    has_carried_numbers: bool,
 }
 
 #[derive(Debug)]
 struct CacheEntry {
     /// Cost that was denied. The entry applies to this cost only: a higher cost has a later retry-after.
     cost: Tokens,
+    /// Numbers of the bucket that denied, where requests carry them. The entry applies to a bucket of these numbers
+    /// only: one with greater numbers may admit the request.
+    numbers: Option<Box<(Tokens, Option<Rate>)>>,
     until: Micros,
     /// Index of the bucket's outcome in `denial`.
     index: usize,
@@ -36,11 +42,11 @@ struct CacheEntry {
 #[derive(Debug)]
 pub(super) struct CachedDenial {
     verdict: Verdict,
-    /// Fingerprint of the buckets' keys and costs.
-    fingerprint: u64,
+    /// Keys and costs of the buckets; empty for a request with one bucket.
+    buckets: Box<[(Box<[u8]>, Tokens)]>,
     /// Time of the verdict by the worker's clock, not later than Redis decided.
     since: Micros,
-    /// Last local replies: for gRPC requests, and for others.
+    /// Last local replies: to HTTP clients, and to clients of one other protocol.
     replies: RefCell<[Option<CachedReply>; 2]>,
 }
 
@@ -61,23 +67,26 @@ pub(super) enum CacheHit {
 }
 
 impl DenyCache {
-    /// Creates a cache of at most `max` buckets.
-    pub(super) fn new(max: usize) -> Self {
-        Self { buckets: Recent::new(max) }
+    /// Creates a cache of at most `max` buckets. `has_carried_numbers` is whether requests carry numbers of limits.
+    pub(super) fn new(max: usize, has_carried_numbers: bool) -> Self {
+        Self { buckets: Recent::new(max), has_carried_numbers }
     }
 
     /// Caches Redis' verdict on a request that arrived at `arrived_at`, by each bucket that denies it.
     pub(super) fn insert(&mut self, arrived_at: Micros, check: &Check, verdict: &Verdict) {
+        let is_one = verdict.outcomes.len() == 1;
+        let buckets = check.buckets().filter(|_| !is_one).map(|check| (check.key.as_slice().into(), check.cost));
         let denial = Rc::new(CachedDenial {
             verdict: verdict.clone(),
-            fingerprint: fingerprint(check.buckets()),
+            buckets: buckets.collect(),
             since: arrived_at,
             replies: RefCell::default(),
         });
         for (index, (check, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
             if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
                 let until = arrived_at.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
-                let entry = CacheEntry { cost: check.cost, until, index, denial: Rc::clone(&denial) };
+                let numbers = self.has_carried_numbers.then(|| Box::new(check.algorithm.numbers()));
+                let entry = CacheEntry { cost: check.cost, numbers, until, index, denial: Rc::clone(&denial) };
                 self.buckets.insert(&check.key, entry);
             }
         }
@@ -95,8 +104,13 @@ impl DenyCache {
             let Some(entry) = entry.filter(|entry| entry.until > now && entry.cost == bucket.cost) else {
                 continue;
             };
+            if entry.numbers.as_deref().is_some_and(|numbers| *numbers != bucket.algorithm.numbers()) {
+                continue;
+            }
             let denial = &entry.denial;
-            if denial.is_of(check) {
+            // The other buckets of that request may have had other numbers.
+            let is_whole = !self.has_carried_numbers || check.len() == 1;
+            if is_whole && denial.is_of(check) {
                 return Some(CacheHit::All(Rc::clone(denial)));
             }
             let age = now.minus(denial.since);
@@ -125,7 +139,7 @@ impl CacheHit {
 impl CachedDenial {
     /// Creates a denial at `now` by one bucket, without Redis.
     pub(super) fn of_one(now: Micros, verdict: Verdict) -> Self {
-        Self { verdict, fingerprint: 0, since: now, replies: RefCell::default() }
+        Self { verdict, buckets: Box::default(), since: now, replies: RefCell::default() }
     }
 
     /// Whether the denial applies to this check of its bucket at `now`: the cost is the same, and its retry-after has
@@ -144,14 +158,17 @@ impl CachedDenial {
     }
 
     /// Returns the last local reply, if a new one at `now` would be the same.
-    pub(super) fn reply(&self, now: Micros, is_grpc: bool) -> Option<Rc<LocalReply>> {
-        let [of_grpc, of_others] = &*self.replies.borrow();
-        let kept = if is_grpc { of_grpc } else { of_others };
-        kept.as_ref().filter(|cached| now < cached.until).map(|cached| Rc::clone(&cached.reply))
+    pub(super) fn reply(&self, now: Micros, protocol: ClientProtocol) -> Option<Rc<LocalReply>> {
+        let [of_http, of_other] = &*self.replies.borrow();
+        let kept = match protocol {
+            ClientProtocol::Http => of_http.as_ref(),
+            other => of_other.as_ref().filter(|cached| cached.reply.protocol() == other),
+        };
+        kept.filter(|cached| now < cached.until).map(|cached| Rc::clone(&cached.reply))
     }
 
     /// Keeps a local reply for further requests.
-    pub(super) fn keep_reply(&self, now: Micros, is_grpc: bool, reply: &Rc<LocalReply>) {
+    pub(super) fn keep_reply(&self, now: Micros, reply: &Rc<LocalReply>) {
         let age = now.minus(self.since);
         // Headers have whole seconds, rounded up.
         let until_another = |span: Micros| {
@@ -161,9 +178,9 @@ impl CachedDenial {
         };
         let spans = self.verdict.outcomes.iter().flat_map(|outcome| [Some(outcome.reset), outcome.retry_after]);
         let soonest = spans.flatten().filter_map(until_another).min().unwrap_or(MAX_AGE);
-        let [of_grpc, of_others] = &mut *self.replies.borrow_mut();
-        *(if is_grpc { of_grpc } else { of_others }) =
-            Some(CachedReply { until: now.plus(soonest), reply: Rc::clone(reply) });
+        let [of_http, of_other] = &mut *self.replies.borrow_mut();
+        let kept = if reply.protocol() == ClientProtocol::Http { of_http } else { of_other };
+        *kept = Some(CachedReply { until: now.plus(soonest), reply: Rc::clone(reply) });
     }
 
     fn verdict_at(&self, now: Micros) -> Verdict {
@@ -173,11 +190,19 @@ impl CachedDenial {
         Verdict { admitted: *admitted, now: now.plus(age), outcomes }
     }
 
-    /// Whether the denial is of exactly these buckets. At least one of them is.
+    /// Whether the denial is of exactly these buckets and costs. At least one of the buckets has this denial.
     fn is_of(&self, check: &[BucketCheck]) -> bool {
-        let are_one = check.len() == 1 && self.verdict.outcomes.len() == 1;
-        are_one || self.fingerprint == fingerprint(check.iter())
+        match &*self.buckets {
+            [] => check.len() == 1,
+            buckets => are_same(buckets, check),
+        }
     }
+}
+
+#[inline(never)]
+fn are_same(buckets: &[(Box<[u8]>, Tokens)], check: &[BucketCheck]) -> bool {
+    // Of another cost, another bucket may be the one that denies.
+    buckets.iter().map(|(key, cost)| (&**key, *cost)).eq(check.iter().map(|check| (check.key.as_slice(), check.cost)))
 }
 
 /// The outcome after `age`: its waits are shorter. The remaining tokens are unchanged: a lower bound.
@@ -187,16 +212,6 @@ fn aged(outcome: &Outcome, age: Micros) -> Outcome {
         reset: outcome.reset.minus(age),
         ..*outcome
     }
-}
-
-/// FNV-1a hash of keys and costs. A client that crafts a collision learns how full another bucket is, if that bucket
-/// denied a request within the last second.
-fn fingerprint<'a>(check: impl Iterator<Item = &'a BucketCheck>) -> u64 {
-    check.fold(0xcbf2_9ce4_8422_2325, |hash, check| {
-        // Of another cost, another bucket may be the one that denies.
-        let bytes = check.key.iter().copied().chain([0]).chain(check.cost.0.to_be_bytes());
-        bytes.fold(hash, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    })
 }
 
 #[cfg(test)]
@@ -219,7 +234,7 @@ mod tests {
 
     /// Cache after Redis denied a request of this cost from an empty bucket.
     fn denied(cost: u64) -> DenyCache {
-        let mut cache = DenyCache::new(100);
+        let mut cache = DenyCache::new(100, false);
         let check = Check::new(check(cost, true), SlotOwner::default());
         let verdict = check.decide(REDIS, &[BucketState { used: 1_000_000, more: [0, 0] }]);
         assert!(!verdict.admitted);
@@ -248,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_repeat_with_another_cost_at_one_limit_does_not_get_that_limits_denial() {
-        let mut cache = DenyCache::new(100);
+        let mut cache = DenyCache::new(100, false);
         let both = |cost_of_slow| {
             let mut slow = check(cost_of_slow, true).remove(0);
             (slow.limit, slow.key) = (1, b"slow".to_vec());
@@ -264,6 +279,34 @@ mod tests {
         assert_eq!(cached(cache.lookup(now, &both(1))), Some(1), "the other limit would admit this cost");
     }
 
+    /// Both keys have the FNV-1a hash 0xffc0_eee1_dbcf_3345: a client can compute such keys in minutes, unless the
+    /// hash has a secret key.
+    #[test]
+    fn a_key_with_the_same_fnv_hash_does_not_get_the_other_keys_outcome() {
+        let [key, other] = [b"gu8fbb6pq2pfap", b"a4c65bzri156gs"];
+        assert_eq!(fnv(key), fnv(other));
+        let with_shared = |key: &[u8]| {
+            let mut own = check(1, true).remove(0);
+            (own.limit, own.key) = (1, key.to_vec());
+            vec![own, check(1, true).remove(0)]
+        };
+        let check = Check::new(with_shared(key), SlotOwner::default());
+        let verdict = check.decide(REDIS, &[0, 1_000_000].map(|used| BucketState { used, more: [0, 0] }));
+        let mut cache = DenyCache::new(100, false);
+        cache.insert(NOW, &check, &verdict);
+        let mut limits = |key| {
+            let verdict = cache.lookup(NOW, &with_shared(key)).unwrap().verdict(NOW);
+            verdict.outcomes.iter().map(|outcome| outcome.limit).collect::<Vec<_>>()
+        };
+        assert_eq!(limits(key), [1, 0]);
+        assert_eq!(limits(other), [0], "only the bucket that both requests share");
+    }
+
+    fn fnv(key: &[u8]) -> u64 {
+        let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        key.iter().fold(0xcbf2_9ce4_8422_2325, add)
+    }
+
     #[test]
     fn a_limit_in_shadow_mode_is_always_sent_to_redis() {
         assert!(denied(1).lookup(NOW, &check(1, false)).is_none());
@@ -275,6 +318,23 @@ mod tests {
         let verdict = cache.lookup(NOW.plus(MS(999)), &check(11, true)).unwrap().verdict(NOW.plus(MS(999)));
         assert_eq!(verdict.outcomes[0].retry_after, None, "waiting cannot help");
         assert!(cache.lookup(NOW.plus(MS(1_000)), &check(11, true)).is_none());
+    }
+
+    /// A claim may be greater than that of the last request, or give a faster rate.
+    #[test]
+    fn a_denial_under_a_number_that_requests_carry_denies_no_request_with_another_number() {
+        let bucket = |capacity: u64, fill: u64| {
+            let [capacity, fill] = [capacity, fill].map(|number| NonZeroU64::new(number).unwrap());
+            let bucket = TokenBucket::new(capacity, fill, Micros::from_secs(1)).unwrap();
+            Algorithms::from(bucket).checks(0, b"key", Tokens(1), true).collect::<Vec<_>>()
+        };
+        let check = Check::new(bucket(10, 10), SlotOwner::default());
+        let mut cache = DenyCache::new(100, true);
+        cache.insert(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1_000_000, more: [0, 0] }]));
+        assert!(matches!(cache.lookup(NOW, &bucket(10, 10)), Some(CacheHit::All(_))));
+        for other in [bucket(11, 10), bucket(10, 11), bucket(9, 10)] {
+            assert!(cache.lookup(NOW, &other).is_none());
+        }
     }
 
     #[test]
@@ -290,7 +350,7 @@ mod tests {
         let buckets: Vec<BucketCheck> =
             Algorithms::new(&[Algorithm::Concurrency(one)]).unwrap().checks(0, b"key", Tokens(1), true).collect();
         let check = Check::new(buckets.clone(), SlotOwner::default());
-        let mut cache = DenyCache::new(100);
+        let mut cache = DenyCache::new(100, false);
         cache.insert(NOW, &check, &check.decide(REDIS, &[BucketState { used: 1, more: [0, 0] }]));
         assert!(cache.lookup(NOW, &buckets).is_none());
     }
@@ -302,16 +362,16 @@ mod tests {
             Some(CacheHit::All(denial)) => denial,
             other => panic!("{other:?}"),
         };
-        let reply = Rc::new(crate::respond::bad_request(crate::descriptor::BadRequest::Body, false));
+        let reply = Rc::new(crate::response::bad_request(crate::descriptor::BadRequest::Body, ClientProtocol::Http));
         // The bucket is full in 1 s, a token exists in 100 ms: the headers have 1 s for both, and 60 ms later as well.
         let then = NOW.plus(MS(20));
-        denial(then).keep_reply(then, false, &reply);
-        assert!(denial(then).reply(then, true).is_none(), "the gRPC reply differs");
+        denial(then).keep_reply(then, &reply);
+        assert!(denial(then).reply(then, ClientProtocol::Grpc).is_none(), "the gRPC reply differs");
         for millis in [20, 60, 99] {
             let now = NOW.plus(MS(millis));
-            assert!(denial(now).reply(now, false).is_some(), "{millis} ms");
+            assert!(denial(now).reply(now, ClientProtocol::Http).is_some(), "{millis} ms");
         }
         let over = NOW.plus(MS(100));
-        assert!(denial(then).reply(over, false).is_none(), "the token exists");
+        assert!(denial(then).reply(over, ClientProtocol::Http).is_none(), "the token exists");
     }
 }

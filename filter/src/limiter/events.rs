@@ -9,11 +9,15 @@ use alloc::vec::Vec;
 
 use crate::config::{EventsConfig, EventsOnly};
 use crate::redis::{Call, Script, lua, script};
+use crate::units::{Micros, Random, Tokens};
 
 /// Maximum number of events that wait for the next tick; further events are dropped.
 const MAX_WAITING: usize = 512;
 /// Maximum number of events per call.
 const MAX_BATCH: usize = 64;
+
+/// Lua script that appends events to the stream; `events.lua` documents its arguments and its reply.
+pub const EVENTS_SCRIPT: &str = lua!(include_str!("events.lua"));
 
 /// Decision of one limit on one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,8 @@ pub(super) struct Event {
     pub(super) limit: String,
     pub(super) key: Vec<u8>,
     pub(super) admitted: bool,
-    pub(super) remaining: u64,
-    pub(super) retry_after_us: Option<u64>,
+    pub(super) remaining: Tokens,
+    pub(super) retry_after: Option<Micros>,
 }
 
 /// Buffered events. At most one batch is in flight.
@@ -33,14 +37,21 @@ pub(super) struct Events {
     waiting: Vec<Event>,
     in_flight: usize,
     dropped: u64,
-    /// State of the xorshift generator, for sampling.
-    random: u64,
+    /// Random numbers for the sample.
+    random: Random,
+}
+
+/// Returns the script that writes events, for tools that show calls.
+#[cfg(not(target_arch = "wasm32"))]
+#[must_use]
+pub fn events_script() -> Script {
+    script!(lua!(include_str!("events.lua")))
 }
 
 impl Events {
     pub(super) fn new(config: EventsConfig, seed: u64) -> Self {
-        let script = Arc::new(script!(lua!(include_str!("events.lua"))));
-        Self { config, script, waiting: Vec::new(), in_flight: 0, dropped: 0, random: seed | 1 }
+        let script = Arc::new(script!(EVENTS_SCRIPT));
+        Self { config, script, waiting: Vec::new(), in_flight: 0, dropped: 0, random: Random::new(seed) }
     }
 
     /// Whether to record a decision, by the configured kind and sample.
@@ -48,10 +59,7 @@ impl Events {
         if admitted && self.config.only == EventsOnly::Denied {
             return false;
         }
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.config.sample.picks(self.random)
+        self.config.sample.picks(self.random.number())
     }
 
     pub(super) fn push(&mut self, event: Event) {
@@ -72,12 +80,12 @@ impl Events {
         let mut arguments = vec![self.config.max_len.to_string().into_bytes()];
         for event in batch {
             let decision = if event.admitted { "admitted" } else { "denied" };
-            let wait = event.retry_after_us.map_or_else(|| "never".to_owned(), |wait| wait.to_string());
+            let wait = event.retry_after.map_or_else(|| "never".to_owned(), |wait| wait.0.to_string());
             arguments.extend([
                 event.limit.into_bytes(),
                 event.key,
                 decision.as_bytes().to_vec(),
-                event.remaining.to_string().into_bytes(),
+                event.remaining.0.to_string().into_bytes(),
                 wait.into_bytes(),
             ]);
         }
@@ -122,7 +130,7 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event { limit: "a".into(), key: b"weir:a:".to_vec(), admitted: false, remaining: 0, retry_after_us: None }
+        Event { limit: "a".into(), key: b"weir:a:".to_vec(), admitted: false, remaining: Tokens(0), retry_after: None }
     }
 
     #[test]

@@ -2,36 +2,25 @@
 
 use alloc::vec::Vec;
 
-use super::lease_table::SpentFromLease;
-use super::{Limiter, PendingRequest};
-use crate::limit::{Algorithm, BucketCheck, Check, Outcome, SlotOwner, Verdict};
+use super::Limiter;
+use super::lease_table::{LeaseRefill, LeaseSpend};
+use super::pending::PendingRequest;
+use crate::limit::{Algorithm, BucketCheck, Check, LeaseRequest, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
 
-/// Bucket check that leased tokens have served, without Redis.
-#[derive(Debug)]
-pub(super) struct LeaseSpend {
-    pub(super) check: BucketCheck,
-    spent: SpentFromLease,
-}
-
-/// Background call that refills or returns leases.
-#[derive(Debug)]
-pub(super) struct LeaseRefill {
-    check: Check,
-    sent_at: Micros,
-}
-
 impl Limiter {
-    /// Spends leased tokens. Returns the checks to be sent to Redis, and those served from leases.
+    /// Spends leased tokens. Adds the checks that leases have served to `lease_spends`, and returns the others, which are
+    /// to be sent to Redis.
     pub(super) fn spend_leases(
         &mut self,
         now: Micros,
         buckets: Vec<BucketCheck>,
-    ) -> (Vec<BucketCheck>, Vec<LeaseSpend>) {
+        lease_spends: &mut Vec<LeaseSpend>,
+    ) -> Vec<BucketCheck> {
         if !buckets.iter().any(is_leased) {
-            return (buckets, Vec::new());
+            return buckets;
         }
-        let (mut to_ask, mut lease_spends) = (Vec::new(), Vec::new());
+        let mut to_ask = Vec::new();
         for check in buckets {
             if !is_leased(&check) {
                 to_ask.push(check);
@@ -54,7 +43,7 @@ impl Limiter {
                 }
             }
         }
-        (to_ask, lease_spends)
+        to_ask
     }
 
     /// Adds the outcomes of lease spends to Redis' verdict, and finishes the spends.
@@ -105,19 +94,35 @@ impl Limiter {
         }
     }
 
+    /// Reports used and unused tokens again, once, of a lease whose key has another override: Redis has told the
+    /// override, and settled nothing.
+    pub(super) fn repeat_settlement(&mut self, now: Micros, refill: &LeaseRefill) {
+        if refill.is_repeated {
+            return;
+        }
+        let Some(keys) = &mut self.key_overrides else { return };
+        for check in refill.check.buckets() {
+            let Algorithm::LeasedBucket(leased) = check.algorithm else { continue };
+            let settled = leased.request().settled;
+            let algorithm = Algorithm::LeasedBucket(leased.with_request(LeaseRequest { want: Tokens(0), settled }));
+            let applied = keys.of(now, check.limit_key()).text;
+            let check = BucketCheck { algorithm, applied, ..check.clone() };
+            let check = Check::new(vec![check], SlotOwner::default());
+            return self.send_lease_refill(now, LeaseRefill { check, sent_at: now, is_repeated: true });
+        }
+    }
+
     fn send_lease_call(&mut self, now: Micros, check: BucketCheck) {
-        let refill = LeaseRefill { check: Check::new(vec![check], SlotOwner::default()), sent_at: now };
+        let check = Check::new(vec![check], SlotOwner::default());
+        self.send_lease_refill(now, LeaseRefill { check, sent_at: now, is_repeated: false });
+    }
+
+    fn send_lease_refill(&mut self, now: Micros, refill: LeaseRefill) {
         let ticket = self.background.ticket();
         match self.redis.submit_background(now, ticket, refill.check.call(&self.scripts)) {
             Ok(()) => self.lease_refills.insert(ticket.0, refill),
             Err(_) => self.on_refill(&refill, None),
         }
-    }
-}
-
-impl LeaseRefill {
-    pub(super) fn check(&self) -> &Check {
-        &self.check
     }
 }
 

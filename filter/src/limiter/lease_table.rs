@@ -13,10 +13,11 @@ mod stories;
 #[cfg(test)]
 mod tests;
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use super::recent::Recent;
-use crate::limit::{Algorithm, BucketCheck, Grant, LeaseRequest, LeasedBucket, Outcome, Settled};
+use crate::limit::{Algorithm, BucketCheck, Check, Grant, LeaseRequest, LeasedBucket, Outcome, Settlement};
+use crate::table::Recent;
 use crate::units::{Micros, Tokens};
 
 /// Maximum number of keys, with leased tokens or only a known rate.
@@ -34,11 +35,16 @@ const BEFORE_END: u64 = 8;
 /// Maximum number of keys whose tokens are returned in one tick.
 const MAX_CALLS: usize = 64;
 
+/// Maximum time for which tokens are spent without a reply of Redis, which would tell an override of the key.
+const CONFIRM_WITHIN: Micros = Micros::from_secs(1);
+
 /// Leases of one worker.
 #[derive(Debug)]
 pub(super) struct LeaseTable {
     keys: Recent<Lease>,
     sweep_at: Option<Micros>,
+    /// Whether keys have overrides, which Redis must be able to tell within [`CONFIRM_WITHIN`].
+    has_overrides: bool,
 }
 
 /// Lease of one bucket.
@@ -59,6 +65,10 @@ struct Lease {
     granted: u64,
     /// Whether a call that requests tokens is in flight.
     is_refilling: bool,
+    /// Time at which the last call was sent that Redis has answered: it had the override that is applied.
+    confirmed_at: Micros,
+    /// Text of the key's override that is applied to `leased`.
+    applied: Option<Rc<[u8]>>,
 }
 
 /// Tokens that a request has spent from a lease.
@@ -80,9 +90,31 @@ struct HeldLease {
     used: u64,
 }
 
+/// Bucket check that leased tokens have served, without Redis.
+#[derive(Debug)]
+pub(super) struct LeaseSpend {
+    pub(super) check: BucketCheck,
+    pub(super) spent: SpentFromLease,
+}
+
+/// Background call that refills or returns leases.
+#[derive(Debug)]
+pub(super) struct LeaseRefill {
+    pub(super) check: Check,
+    pub(super) sent_at: Micros,
+    /// Whether the call repeats a settlement.
+    pub(super) is_repeated: bool,
+}
+
+impl LeaseRefill {
+    pub(super) fn check(&self) -> &Check {
+        &self.check
+    }
+}
+
 impl LeaseTable {
-    pub(super) fn new() -> Self {
-        Self { keys: Recent::new(MAX_KEYS), sweep_at: None }
+    pub(super) fn new(has_overrides: bool) -> Self {
+        Self { keys: Recent::new(MAX_KEYS), sweep_at: None, has_overrides }
     }
 
     /// Spends the cost of a request from leased tokens of one end. `None` if there are too few, or if an override has
@@ -93,6 +125,10 @@ impl LeaseTable {
             return None;
         }
         lease.expire(now);
+        // An override of the key holds within a second.
+        if self.has_overrides && lease.confirmed_at.plus(CONFIRM_WITHIN) <= now {
+            return None;
+        }
         let ends = lease.take(check.cost.0)?;
         lease.spent = lease.spent.saturating_add(check.cost.0);
         Some(SpentFromLease { outcome: lease.outcome(check), is_low: lease.is_low(), ends })
@@ -125,7 +161,8 @@ impl LeaseTable {
             let want = if lease.is_refilling { Tokens(0) } else { lease.want(now) };
             lease.is_refilling |= want > Tokens(0);
             let settled = settled.unwrap_or_else(|| lease.settle());
-            check.algorithm = Algorithm::LeasedBucket(leased.asking(LeaseRequest { want, settled }));
+            lease.applied.clone_from(&check.applied);
+            check.algorithm = Algorithm::LeasedBucket(leased.with_request(LeaseRequest { want, settled }));
         }
     }
 
@@ -133,12 +170,14 @@ impl LeaseTable {
     pub(super) fn on_outcome(&mut self, sent_at: Micros, check: &BucketCheck, outcome: Option<&Outcome>) {
         let Algorithm::LeasedBucket(leased) = check.algorithm else { return };
         let Some(lease) = self.keys.get_mut(&check.key) else { return };
-        if leased.asks_for().want > Tokens(0) {
+        if leased.request().want > Tokens(0) {
             lease.is_refilling = false;
         }
         let Some(outcome) = outcome else { return };
+        lease.confirmed_at = lease.confirmed_at.max(sent_at);
         lease.redis_remaining = outcome.remaining;
-        if let Some(grant) = outcome.granted {
+        // Tokens of a bucket with other numbers are not spent: they may be beyond the limit of this one.
+        if let Some(grant) = outcome.granted.filter(|_| lease.is_of(&leased)) {
             lease.hold(sent_at, grant);
             self.sweep_by(sent_at.plus(half(leased.ttl())));
         }
@@ -154,7 +193,7 @@ impl LeaseTable {
         lease.is_refilling = want > Tokens(0);
         lease.is_refilling.then(|| {
             let request = LeaseRequest { want, settled: lease.settle() };
-            let algorithm = Algorithm::LeasedBucket(lease.leased.asking(request));
+            let algorithm = Algorithm::LeasedBucket(lease.leased.with_request(request));
             BucketCheck { algorithm, cost: Tokens(0), ..check.clone() }
         })
     }
@@ -182,7 +221,7 @@ impl LeaseTable {
                 continue;
             }
             let request = LeaseRequest { want: Tokens(0), settled: lease.settle_due(now) };
-            let algorithm = Algorithm::LeasedBucket(lease.leased.asking(request));
+            let algorithm = Algorithm::LeasedBucket(lease.leased.with_request(request));
             let key = key.to_vec();
             returns.push(BucketCheck {
                 limit: lease.limit,
@@ -191,6 +230,7 @@ impl LeaseTable {
                 algorithm,
                 cost: Tokens(0),
                 enforced: true,
+                applied: lease.applied.clone(),
             });
         }
         self.sweep_at = next;
@@ -216,6 +256,8 @@ impl Lease {
             used_at: now,
             granted: 0,
             is_refilling: false,
+            confirmed_at: now,
+            applied: None,
         }
     }
 
@@ -225,10 +267,10 @@ impl Lease {
     }
 
     /// Replaces the bucket after an override has changed it, and returns the settlement of all leased tokens.
-    fn replace(&mut self, now: Micros, leased: LeasedBucket, max: Tokens) -> [Settled; 2] {
+    fn replace(&mut self, now: Micros, leased: LeasedBucket, max: Tokens) -> [Settlement; 2] {
         let held = core::mem::take(&mut self.held);
         *self = Self { is_refilling: self.is_refilling, ..Self::new(leased, self.limit, max, now) };
-        held.map(|held| Settled { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) })
+        held.map(|held| Settlement { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) })
     }
 
     fn left(&self) -> u64 {
@@ -261,10 +303,10 @@ impl Lease {
     }
 
     /// Takes the report of used tokens. Each used token is reported once.
-    fn settle(&mut self) -> [Settled; 2] {
+    fn settle(&mut self) -> [Settlement; 2] {
         self.held.each_mut().map(|held| {
             let used = Tokens(core::mem::take(&mut held.used));
-            Settled { ends: held.ends, used, unused: Tokens(0) }
+            Settlement { ends: held.ends, used, unused: Tokens(0) }
         })
     }
 
@@ -285,7 +327,7 @@ impl Lease {
     }
 
     /// Takes the settlement of tokens about to end, or of all tokens if the lease is unused.
-    fn settle_due(&mut self, now: Micros) -> [Settled; 2] {
+    fn settle_due(&mut self, now: Micros) -> [Settlement; 2] {
         let (is_idle, before_end) = (self.idle_at() <= now, self.before_end());
         if is_idle {
             // The next lease of the key starts small.
@@ -293,10 +335,10 @@ impl Lease {
         }
         self.held.each_mut().map(|held| {
             if !is_idle && held.until.minus(before_end) > now {
-                return Settled::default();
+                return Settlement::default();
             }
             let held = core::mem::take(held);
-            Settled { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) }
+            Settlement { ends: held.ends, used: Tokens(held.used), unused: Tokens(held.left) }
         })
     }
 

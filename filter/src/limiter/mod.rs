@@ -9,17 +9,25 @@ mod contention;
 mod counters;
 mod delay_queue;
 mod deny_cache;
+mod effect;
 mod events;
 mod filter_state;
 mod lease_calls;
 mod lease_table;
+mod metric_names;
+mod near_and_over;
 mod on_reply;
 mod on_request;
+mod outages;
 mod overload;
+mod override_replies;
+mod pending;
 mod queue;
-mod recent;
+mod redis_activity;
 mod releases;
+mod request_id;
 mod response_gate;
+mod slot_calls;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -30,7 +38,6 @@ mod warnings;
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 pub use self::batching::{Batching, Pace};
@@ -39,12 +46,18 @@ use self::contention::Contention;
 pub use self::counters::Counters;
 use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
+pub use self::effect::{Decision, Effect, Step};
+pub use self::events::EVENTS_SCRIPT;
 use self::events::Events;
-use self::lease_calls::{LeaseRefill, LeaseSpend};
-use self::lease_table::LeaseTable;
-use self::on_request::{LocalDenial, RequestChecks};
-use self::overload::RedisActivity;
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::events::events_script;
+use self::lease_table::{LeaseRefill, LeaseTable};
+pub use self::metric_names::MetricNames;
+use self::on_request::{CarriedNumbers, KnownOverrides, LocalDenial, RequestChecks};
+use self::pending::{CheckSeries, PendingRequest};
 use self::queue::CheckQueue;
+use self::redis_activity::RedisActivity;
+pub use self::request_id::RequestId;
 use self::response_gate::ResponseGate;
 use self::slots::Slots;
 pub use self::ticker::Ticker;
@@ -52,10 +65,10 @@ use self::tickets::BackgroundCalls;
 use self::warnings::Warnings;
 use crate::config::Config;
 use crate::descriptor::Attributes;
-use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, Verdict};
-use crate::overrides::{self, Ignored, Refresh};
-use crate::redis::{Call, Callout, Failure, Reply, Ticket, Transport, TransportEvent, Trouble};
-use crate::respond::{self, Header, LocalReply};
+use crate::limit::{Check, Scripts, SlotOwner, Verdict};
+use crate::overrides::{KeyOverrides, Refresh};
+use crate::redis::{Call, Transport, TransportEvent, Trouble};
+use crate::response::{self, ClientProtocol};
 use crate::table::Table;
 use crate::units::Micros;
 
@@ -92,75 +105,13 @@ pub struct Limiter {
     background: BackgroundCalls,
     counters: Counters,
     refresh: Option<Refresh>,
+    key_overrides: Option<KeyOverrides>,
+    /// Time of the last warning of a malformed override of a key.
+    key_override_warned_at: Option<Micros>,
     events: Option<Events>,
     warnings: Warnings,
     /// Effects returned by [`Limiter::poll`] before further transport events.
     effects: VecDeque<Effect>,
-}
-
-/// The proxy's ID of a request, unique from its arrival until it is [done](Limiter::done).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u32);
-
-/// A request whose check Redis has not decided yet: queued, or sent to Redis.
-#[derive(Debug)]
-struct PendingRequest {
-    check: Check,
-    /// Tokens that the request has spent from leases, without Redis.
-    lease_spends: Vec<LeaseSpend>,
-    arrived_at: Micros,
-    is_grpc: bool,
-    delay_reservation: DelayReservation,
-}
-
-/// Reservation in the delay queue, made before the check is sent: Redis may delay the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DelayReservation {
-    /// No limit of the request has `max_delay`.
-    NotNeeded,
-    /// The delay queue has an entry reserved for the request.
-    Reserved,
-    /// The delay queue is full: the check asks Redis to admit the request without delay or to deny it.
-    Unavailable,
-}
-
-/// First step for a request that has just arrived.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// No limit applies: let the request pass, and leave its response unchanged.
-    Pass,
-    /// Hold the request: an [`Effect::Decide`] follows.
-    Wait,
-    /// The request is decided immediately.
-    Decided(Decision),
-}
-
-/// Decision on a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// Let the request pass, and add these headers to its response.
-    Admit(Vec<Header>),
-    /// Send this local reply. Requests denied from the deny cache may share one reply.
-    Answer(Rc<LocalReply>),
-    /// Let the end of the response pass, which was [held](Limiter::holds_response).
-    EndResponse,
-}
-
-/// Action that the limiter requests from the proxy.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Open the stream to Redis. Occurs only after a tick.
-    OpenStream,
-    /// Close the stream. Occurs only after a tick.
-    CloseStream,
-    /// Send this callout to Redis.
-    CallOut(Callout),
-    /// Set these names and values in the request's filter state, for its access log. Precedes the request's decision.
-    Annotate(RequestId, Vec<(&'static str, String)>),
-    /// Apply this decision to a request that was held.
-    Decide(RequestId, Decision),
-    /// Log this as a warning.
-    Warn(String),
 }
 
 impl Limiter {
@@ -169,28 +120,33 @@ impl Limiter {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            scripts: Scripts::default(),
+            scripts: Scripts::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             redis: Transport::new(config.redis.transport, config.redis.session(), seed),
             worker: seed,
             checked: 0,
             pending: Table::new(),
-            contention: Contention::default(),
+            contention: Contention::new(config.has_carried_numbers()),
             queue: CheckQueue::new(),
             redis_activity: RedisActivity::new(),
             last_tick: Micros::ZERO,
-            deny_cache: DenyCache::new(config.deny_cache_entries),
+            deny_cache: DenyCache::new(config.deny_cache_entries, config.has_carried_numbers()),
             delay_queue: DelayQueue::new(config.max_delayed_requests),
             slots: Slots::default(),
             response_gate: ResponseGate::default(),
-            leases: LeaseTable::new(),
+            leases: LeaseTable::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             lease_refills: Table::new(),
             background: BackgroundCalls::default(),
             counters: Counters::new(&config),
             refresh: config
                 .overrides
                 .map(|overrides| Refresh::new(&config.redis.key_prefix, overrides.refresh_interval, seed)),
+            key_overrides: config
+                .overrides
+                .filter(|overrides| overrides.per_key)
+                .map(|_| KeyOverrides::new(&config.redis.key_prefix)),
+            key_override_warned_at: None,
             events: config.events.clone().map(|config| Events::new(config, seed)),
-            warnings: Warnings::default(),
+            warnings: Warnings::new(&config.redis.cluster),
             effects: VecDeque::new(),
             config,
         }
@@ -215,45 +171,64 @@ impl Limiter {
         if attributes.body().is_unreadable() {
             self.counters.body_unreadable();
         }
-        let overrides = self.refresh.as_ref().map(Refresh::overrides);
-        let is_grpc = || attributes.header("content-type").is_some_and(|value| respond::is_grpc(&value));
-        let pending = |check, lease_spends| PendingRequest {
-            check,
-            lease_spends,
-            arrived_at: now,
-            is_grpc: is_grpc(),
-            delay_reservation: DelayReservation::NotNeeded,
+        let overrides = KnownOverrides {
+            of_limits: self.refresh.as_ref().map(Refresh::overrides),
+            of_keys: self.key_overrides.as_mut(),
+            probes: true,
         };
-        let buckets = match on_request::checks_of(&self.config, overrides, now, attributes) {
-            Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => {
-                return Step::Pass;
-            }
-            Ok(RequestChecks::Buckets(buckets, shadows)) => {
-                shadows.into_iter().for_each(|denial| self.denied_in_shadow(denial));
-                buckets
-            }
-            Ok(RequestChecks::Blocked(denial)) => {
-                let LocalDenial { check, outcome } = *denial;
-                let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
-                let pending = pending(Check::new(vec![check], SlotOwner::default()), Vec::new());
-                return Step::Decided(self.decide(request, &verdict, &pending));
+        let protocol = || ClientProtocol::of(attributes.headers());
+        let mut carried = CarriedNumbers::new();
+        match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried) {
+            Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => Step::Pass,
+            Ok(checks) => {
+                let is_kept = !carried.is_empty() && self.key_overrides.is_some();
+                let series = is_kept.then(|| CheckSeries::of(carried));
+                self.check(now, request, checks, PendingRequest { series, ..PendingRequest::new(now, protocol()) })
             }
             Err(bad) => {
                 self.counters.rejected();
-                let reply = respond::bad_request(bad, is_grpc());
-                return Step::Decided(Decision::Answer(Rc::new(reply)));
+                let reply = response::bad_request(bad, protocol());
+                Step::Decided(Decision::Answer(Rc::new(reply)))
+            }
+        }
+    }
+
+    /// Decides a request from what the worker knows, or submits its check. `pending` has no check yet.
+    fn check(&mut self, now: Micros, request: RequestId, checks: RequestChecks, mut pending: PendingRequest) -> Step {
+        let buckets = match checks {
+            RequestChecks::Buckets(buckets, shadows)
+                if buckets.is_empty() && shadows.is_empty() && pending.lease_spends.is_empty() =>
+            {
+                return Step::Pass;
+            }
+            RequestChecks::Buckets(buckets, shadows) => {
+                shadows.into_iter().for_each(|denial| self.passed_locally(request, denial));
+                buckets
+            }
+            RequestChecks::Blocked(denial) => {
+                let LocalDenial { check, outcome } = *denial;
+                let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
+                pending.check = Check::new(vec![check], SlotOwner::default());
+                self.finish_lease_spends(now, &pending.lease_spends, false);
+                return Step::Decided(self.decide(request, &verdict, &pending));
+            }
+            RequestChecks::Probe { asks, rest, shadows } => {
+                shadows.into_iter().for_each(|denial| self.passed_locally(request, denial));
+                pending.check = Check::new(asks, SlotOwner::default());
+                pending.series.get_or_insert_default().probed = Some(rest);
+                return self.submit_check(now, request, pending);
             }
         };
         if let Some(hit) = self.deny_cache.lookup(now, &buckets) {
             self.counters.deny_cache_hit();
-            let pending = pending(Check::new(buckets, SlotOwner::default()), Vec::new());
+            pending.check = Check::new(buckets, SlotOwner::default());
+            self.finish_lease_spends(now, &pending.lease_spends, false);
             return Step::Decided(self.deny_again(now, request, &hit, &pending));
         }
-        let (mut buckets, lease_spends) = self.spend_leases(now, buckets);
-        let delay_reservation = self.reserve_delay(&mut buckets);
+        let mut buckets = self.spend_leases(now, buckets, &mut pending.lease_spends);
+        pending.delay_reservation = self.reserve_delay(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        let mut pending = pending(Check::new(buckets, SlotOwner::new(self.worker, self.checked)), lease_spends);
-        pending.delay_reservation = delay_reservation;
+        pending.check = Check::new(buckets, SlotOwner::new(self.worker, self.checked));
         if pending.check.is_empty() {
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
             let verdict = self.with_lease_spends(now, admitted, &pending.lease_spends);
@@ -312,14 +287,6 @@ impl Limiter {
         self.slots.holds(request)
     }
 
-    /// Handles the end of a response before the proxy sends it downstream: releases the request's slots.
-    pub fn response_ends(&mut self, now: Micros, request: RequestId) {
-        let Some(holds) = self.slots.leave(request) else { return };
-        if let Some(ticket) = self.release_slots(now, &holds, false) {
-            self.response_gate.hold(now.plus(self.config.redis.timeout), request, ticket);
-        }
-    }
-
     /// Whether the end of the response is to be held until a [`Decision::EndResponse`] follows.
     #[must_use]
     pub fn holds_response(&self, request: RequestId) -> bool {
@@ -366,6 +333,7 @@ impl Limiter {
             queued,
             self.delay_queue.next_turn(),
             self.slots.next_due(),
+            self.warnings.due().map(|due| due.max(now)),
             self.leases.next_sweep(),
             self.response_gate.next_due(),
         ];
@@ -384,7 +352,8 @@ impl Limiter {
             let Some(effect) = self.redis.poll(now) else {
                 // Completed calls may have made room for queued checks.
                 if self.queue.is_empty() || !self.drain(now) {
-                    return None;
+                    // Last, so that a warning counts all requests of its failure.
+                    return self.warnings.pop_due(now);
                 }
                 continue;
             };
@@ -402,58 +371,15 @@ impl Limiter {
                     Some(request) => self.on_reply(now, request, result),
                     None => self.on_background_reply(now, ticket, result),
                 },
-                TransportEvent::Trouble(Trouble { failure, detail }) => self.warn(now, failure, &detail),
+                TransportEvent::Trouble(Trouble { failure, detail }) => self.warnings.trouble(now, failure, detail),
             }
         }
         self.effects.pop_front()
-    }
-
-    fn refreshed(&mut self, now: Micros, result: Result<Reply, Failure>) {
-        let Some(refresh) = &mut self.refresh else { return };
-        for event in refresh.handle(now, result) {
-            match event {
-                overrides::Event::Changed => self.deny_cache.clear(),
-                // A malformed reply may recur at every refresh: its warning is throttled.
-                overrides::Event::Ignored(Ignored::Reply(malformed)) => {
-                    if let Some(line) = self.warnings.line(now, Failure::Protocol, &malformed.to_string()) {
-                        self.effects.push_back(Effect::Warn(line));
-                    }
-                }
-                overrides::Event::Ignored(ignored) => {
-                    self.counters.override_ignored();
-                    self.effects.push_back(Effect::Warn(ignored.to_string()));
-                }
-            }
-        }
     }
 
     /// Submits the call that refunds tokens, if any. If Redis is unavailable the tokens are lost: the limit admits less
     /// for a time, never more.
     fn refund(&mut self, now: Micros, refund: Option<Call>) -> bool {
         refund.is_some_and(|call| self.redis.submit_background(now, self.background.ticket(), call).is_ok())
-    }
-
-    /// Releases slots. Returns the ticket of the last call if it was submitted: Redis runs calls in order, so its
-    /// completion implies that of the others.
-    fn release_slots(&mut self, now: Micros, holds: &HeldSlots, is_guess: bool) -> Option<Ticket> {
-        let mut last = None;
-        for (ticket, call) in self.slots.release(now, &mut self.background, holds, is_guess, &self.scripts) {
-            last = self.call_for_slots(now, ticket, call).then_some(ticket);
-        }
-        last
-    }
-
-    /// Submits a call that renews or releases slots, and returns whether it was submitted. The transport reserves room
-    /// for these calls: there are at most as many as held slots.
-    fn call_for_slots(&mut self, now: Micros, ticket: Ticket, call: Call) -> bool {
-        let sent = self.redis.submit_reserved(now, ticket, call);
-        if let Err(failure) = sent {
-            self.slots.completed(now, ticket, Err(failure));
-        }
-        sent.is_ok()
-    }
-
-    fn warn(&mut self, now: Micros, cause: Failure, detail: &str) {
-        self.effects.extend(self.warnings.line(now, cause, detail).map(Effect::Warn));
     }
 }

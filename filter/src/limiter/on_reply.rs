@@ -5,22 +5,15 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::deny_cache::CacheHit;
+use super::effect::{Decision, Effect};
 use super::events::Event;
 use super::on_request::LocalDenial;
-use super::{Decision, DelayReservation, Effect, Limiter, PendingRequest, RequestId, filter_state};
-use crate::config::FailureMode;
-use crate::limit::{BucketCheck, Check, Outcome, Verdict};
+use super::pending::{DelayReservation, PendingRequest};
+use super::{Limiter, RequestId, filter_state};
+use crate::limit::{BucketCheck, Check, FailureMode, Limit, Outcome, Verdict};
 use crate::redis::{Failure, Reply, Ticket};
-use crate::respond;
+use crate::response;
 use crate::units::Micros;
-
-impl PendingRequest {
-    /// Returns the bucket check of an outcome, whether Redis or a lease decided it.
-    pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
-        let lease_spends = self.lease_spends.iter().map(|spend| &spend.check);
-        self.check.of(outcome).or_else(|| lease_spends.into_iter().find(|check| check.limit == outcome.limit))
-    }
-}
 
 impl Limiter {
     /// Handles the reply to a request's check, or its failure.
@@ -28,10 +21,22 @@ impl Limiter {
         let Some(pending) = self.pending.remove(request.0) else {
             return self.on_late_reply(now, request, result);
         };
+        if let Ok(reply @ Reply::Array(_)) = &result
+            && self.learns_overrides(now, &pending.check, reply)
+        {
+            return self.check_again(now, request, pending);
+        }
         let verdict = result.and_then(|reply| self.read(now, &pending.check, &reply));
+        if pending.is_probe() {
+            self.check_ended(&pending);
+            let step = self.believe_overrides(now, request, pending);
+            return self.take_step(request, step);
+        }
         match verdict {
             Ok(verdict) => {
                 self.redis_activity.on_decision(now, verdict.now);
+                self.contention.decided(now, &pending.check);
+                self.warnings.decided(now);
                 self.on_lease_outcome(&pending, Some(&verdict));
                 // A denial without a delay reservation is not cached: a later request with a reservation may be
                 // admitted with a delay.
@@ -54,7 +59,13 @@ impl Limiter {
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
         match self.lease_refills.remove(ticket.0) {
             Some(refill) => {
-                let verdict = result.and_then(|reply| self.read(now, refill.check(), &reply));
+                let verdict = match result {
+                    Ok(reply) if self.learns_overrides(now, refill.check(), &reply) => {
+                        self.repeat_settlement(now, &refill);
+                        Err(Failure::Refused)
+                    }
+                    result => result.and_then(|reply| self.read(now, refill.check(), &reply)),
+                };
                 self.on_refill(&refill, verdict.as_ref().ok());
             }
             None => {
@@ -70,6 +81,11 @@ impl Limiter {
     #[inline(never)]
     fn on_late_reply(&mut self, now: Micros, request: RequestId, result: Result<Reply, Failure>) {
         let Some(check) = self.slots.outcome(request) else { return };
+        if let Ok(reply) = &result
+            && self.learns_overrides(now, &check, reply)
+        {
+            return;
+        }
         match result.and_then(|reply| self.read(now, &check, &reply)) {
             Ok(verdict) => {
                 if let Some(holds) = check.held_slots(&verdict) {
@@ -105,7 +121,7 @@ impl Limiter {
 
     fn read(&mut self, now: Micros, check: &Check, reply: &Reply) -> Result<Verdict, Failure> {
         check.read(reply).map_err(|malformed| {
-            self.warn(now, Failure::Protocol, &malformed.to_string());
+            self.warnings.trouble(now, Failure::Protocol, malformed.to_string());
             Failure::Protocol
         })
     }
@@ -137,15 +153,31 @@ impl Limiter {
     pub(super) fn decide(&mut self, request: RequestId, verdict: &Verdict, pending: &PendingRequest) -> Decision {
         self.counters.decided(verdict);
         self.record(verdict, pending);
+        let may_be_near = verdict.admitted && self.counters.has_near_limits();
+        let near = if may_be_near { self.count_near(verdict) } else { None };
         if self.config.emit_metadata {
-            let entries = filter_state::of_verdict(verdict, pending, &self.config);
-            self.effects.push_back(Effect::Annotate(request, entries));
+            self.annotate(request, verdict, pending, near);
         }
         if verdict.admitted {
-            Decision::Admit(respond::admitted_headers(verdict, &self.config))
+            if self.counters.has_marks() {
+                self.mark_all(request, verdict);
+            }
+            Decision::Admit(response::admitted_headers(verdict, &self.config.limits, &self.config.responses))
         } else {
-            Decision::Answer(Rc::new(respond::denied(verdict, &self.config, pending.is_grpc)))
+            Decision::Answer(Rc::new(response::denied(
+                verdict,
+                &self.config.limits,
+                &self.config.responses,
+                pending.protocol,
+            )))
         }
+    }
+
+    #[inline(never)]
+    fn annotate(&mut self, request: RequestId, verdict: &Verdict, pending: &PendingRequest, near: Option<usize>) {
+        let mut entries = filter_state::of_verdict(verdict, pending, &self.config);
+        entries.extend(near.and_then(|limit| filter_state::near(limit, &self.config)));
+        self.effects.push_back(Effect::Annotate(request, entries));
     }
 
     /// Denies a request from the deny cache. Requests with the same reply share it, unless filter state or events need
@@ -162,21 +194,22 @@ impl Limiter {
         if self.config.emit_metadata || self.events.is_some() {
             return self.decide(request, &hit.verdict(now), pending);
         }
-        if let Some(reply) = denial.reply(now, pending.is_grpc) {
+        if let Some(reply) = denial.reply(now, pending.protocol) {
             self.counters.decided(denial.verdict());
             return Decision::Answer(reply);
         }
         let decision = self.decide(request, &hit.verdict(now), pending);
         if let Decision::Answer(reply) = &decision {
-            denial.keep_reply(now, pending.is_grpc, reply);
+            denial.keep_reply(now, reply);
         }
         decision
     }
 
-    /// Counts and records the denial of a limit in shadow mode that denies every request, without Redis.
+    /// Counts, marks and records a request that is beyond a limit of zero which does not deny, without Redis.
     #[inline(never)]
-    pub(super) fn denied_in_shadow(&mut self, LocalDenial { check, outcome }: LocalDenial) {
-        self.counters.shadow_denied(outcome.limit);
+    pub(super) fn passed_locally(&mut self, request: RequestId, LocalDenial { check, outcome }: LocalDenial) {
+        self.counters.passed(outcome.limit);
+        self.mark(request, outcome.limit);
         self.record_one(&check, &outcome);
     }
 
@@ -197,11 +230,11 @@ impl Limiter {
             && events.wants(outcome.admitted)
         {
             events.push(Event {
-                limit: self.config.name_of(outcome).into_owned(),
+                limit: Limit::name_of(&self.config.limits, outcome).into_owned(),
                 key: check.key.clone(),
                 admitted: outcome.admitted,
-                remaining: outcome.remaining.0,
-                retry_after_us: outcome.retry_after.map(|wait| wait.0),
+                remaining: outcome.remaining,
+                retry_after: outcome.retry_after,
             });
         }
     }
@@ -216,7 +249,6 @@ impl Limiter {
         failure: Failure,
         pending: &PendingRequest,
     ) -> Decision {
-        self.counters.failed(failure, pending.check.buckets().map(|check| check.limit));
         if self.config.emit_metadata {
             self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));
         }
@@ -225,9 +257,12 @@ impl Limiter {
             check.enforced && mode == Some(FailureMode::Deny)
         };
         let is_denied = pending.check.buckets().any(denies);
+        let mode = if is_denied { FailureMode::Deny } else { FailureMode::Allow };
+        self.counters.failed(failure, mode, pending.check.buckets().map(|check| check.limit));
+        self.warnings.failed(now, failure, mode);
         self.finish_lease_spends(now, &pending.lease_spends, !is_denied);
         if is_denied {
-            Decision::Answer(Rc::new(respond::failed(&self.config, failure, pending.is_grpc)))
+            Decision::Answer(Rc::new(response::failed(&self.config.responses, failure, pending.protocol)))
         } else {
             Decision::Admit(Vec::new())
         }

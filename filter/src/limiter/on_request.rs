@@ -2,13 +2,14 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use crate::config::{Config, Limit, OnUnreadable};
-use crate::descriptor::{Attributes, BadRequest};
-use crate::limit::{Algorithms, BucketCheck, Outcome};
-use crate::overrides::{Override, Overrides, Ruling};
-use crate::units::Micros;
+use crate::config::Config;
+use crate::descriptor::{Attributes, BadRequest, OnUnreadable};
+use crate::limit::{Algorithm, Algorithms, BucketCheck, Limit, Outcome, RequestNumbers, RequestWindows, Zero};
+use crate::overrides::{KeyOverrides, KnownOverride, Override, Overrides, Ruling};
+use crate::units::{Micros, Tokens};
 
 /// Checks of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +19,16 @@ pub(super) enum RequestChecks {
     Buckets(Vec<BucketCheck>, Vec<LocalDenial>),
     /// The request is denied without Redis: an override blocks it, or a limit of zero.
     Blocked(Box<LocalDenial>),
+    /// An override decides for a limit without Redis, but Redis may know another by now: first `asks` is sent, which
+    /// spends nothing, then [`checks_again`] has the checks of all limits.
+    Probe {
+        /// A check for each limit that is to be asked about.
+        asks: Vec<BucketCheck>,
+        /// The checks of the other limits.
+        rest: Vec<BucketCheck>,
+        /// The denials of limits in shadow mode that need no check by Redis.
+        shadows: Vec<LocalDenial>,
+    },
 }
 
 /// Denial that does not depend on Redis.
@@ -27,51 +38,211 @@ pub(super) struct LocalDenial {
     pub(super) outcome: Outcome,
 }
 
-/// Returns the bucket checks of the limits that apply to a request.
+/// Overrides that are known.
+pub(super) struct KnownOverrides<'a> {
+    /// Overrides of limits, and those of keys that an earlier version wrote.
+    pub(super) of_limits: Option<&'a Overrides>,
+    /// Overrides of keys. `None` where keys have none.
+    pub(super) of_keys: Option<&'a mut KeyOverrides>,
+    /// Whether Redis is asked about a key where an override that decides without Redis may be outdated.
+    pub(super) probes: bool,
+}
+
+/// Numbers of limits that a request carries.
+pub(super) type CarriedNumbers = Vec<LimitNumbers>;
+
+/// Numbers of one limit that a request carries.
+#[derive(Debug)]
+pub(super) struct LimitNumbers {
+    /// Index of the limit.
+    limit: usize,
+    values: RequestNumbers,
+    /// The limit's windows with these numbers.
+    windows: Algorithms,
+}
+
+/// Override that is in force for a limit's key, and what is known of the key.
+struct InForce {
+    overridden: Option<Override>,
+    applied: Option<Rc<[u8]>>,
+    /// Whether Redis is to be asked before the override decides without it.
+    is_outdated: bool,
+}
+
+impl KnownOverrides<'_> {
+    /// Whether no override is known: so for most requests.
+    fn is_empty(&self) -> bool {
+        self.of_limits.is_none_or(Overrides::is_empty) && self.of_keys.as_ref().is_none_or(|keys| keys.is_empty())
+    }
+
+    /// Returns what is known of a limit's key. Redis is also asked before a number that the request carries blocks it.
+    #[inline(never)]
+    fn of(&mut self, now: Micros, own: &OwnWindows<'_>, key: &[u8]) -> Option<Box<InForce>> {
+        let known = match &mut self.of_keys {
+            Some(keys) => keys.of(now, key),
+            None => KnownOverride { is_recent: true, ..KnownOverride::default() },
+        };
+        let general = || self.of_limits.and_then(|overrides| overrides.of(now, &own.limit.name, key));
+        let overridden = known.in_force.or_else(general);
+        let is_outdated = self.probes && (overridden.is_some() || own.is_zero()) && !known.is_recent;
+        Some(Box::new(InForce { overridden, applied: known.text, is_outdated }))
+    }
+}
+
+/// Returns the override in force, if any.
+fn overridden(in_force: Option<&InForce>) -> Option<&Override> {
+    in_force.and_then(|in_force| in_force.overridden.as_ref())
+}
+
+/// Checks of the limits seen so far.
+#[derive(Default)]
+struct Checks {
+    buckets: Vec<BucketCheck>,
+    shadows: Vec<LocalDenial>,
+    asks: Vec<BucketCheck>,
+}
+
+impl Checks {
+    /// Adds the buckets of a limit. Returns the denial where the limit blocks the request without Redis.
+    fn add(
+        &mut self,
+        now: Micros,
+        own: &OwnWindows<'_>,
+        (key, cost): (Vec<u8>, Tokens),
+        in_force: Option<Box<InForce>>,
+        (windows, enforced): (Cow<'_, Algorithms>, bool),
+    ) -> Option<Box<LocalDenial>> {
+        let index = own.index;
+        let blocking = own.blocking(&windows, overridden(in_force.as_deref()), now);
+        let applied = match in_force {
+            Some(in_force) if blocking.is_some() && in_force.is_outdated => {
+                self.ask(index, key, cost, in_force.applied);
+                return None;
+            }
+            Some(in_force) => in_force.applied,
+            None => None,
+        };
+        let mut checks = windows.checks(index, key, cost, enforced);
+        if let Some((window, wait)) = blocking
+            && let Some(check) = checks.nth(window)
+        {
+            let denial = LocalDenial { outcome: check.blocked(wait), check };
+            if enforced {
+                return Some(Box::new(denial));
+            }
+            self.shadows.push(denial);
+            return None;
+        }
+        match applied {
+            None => self.buckets.extend(checks),
+            Some(_) => self.buckets.extend(checks.map(|check| BucketCheck { applied: applied.clone(), ..check })),
+        }
+        None
+    }
+
+    /// Adds a check that asks Redis for the override of a key, and spends nothing: a bucket without tokens, in shadow
+    /// mode.
+    fn ask(&mut self, index: usize, key: Vec<u8>, cost: Tokens, applied: Option<Rc<[u8]>>) {
+        let key = [&key, b"#none".as_slice()].concat();
+        let algorithm = Algorithm::NoTokens;
+        self.asks.push(BucketCheck { limit: index, window: 0, key, algorithm, cost, enforced: false, applied });
+    }
+
+    fn finish(self) -> RequestChecks {
+        if self.asks.is_empty() {
+            RequestChecks::Buckets(self.buckets, self.shadows)
+        } else {
+            RequestChecks::Probe { asks: self.asks, rest: self.buckets, shadows: self.shadows }
+        }
+    }
+}
+
+/// Returns the bucket checks of the limits that apply to a request. Adds the numbers that the request carries to
+/// `carried`.
 ///
 /// # Errors
 /// If a value that a limit reads is missing, malformed or repeated, and the configuration rejects those requests; or if
 /// an enforced limit would have to read more than the maximum.
 pub(super) fn checks_of(
     config: &Config,
-    overrides: Option<&Overrides>,
+    mut overrides: KnownOverrides<'_>,
     now: Micros,
     request: &dyn Attributes,
+    carried: &mut CarriedNumbers,
 ) -> Result<RequestChecks, BadRequest> {
-    let (mut buckets, mut shadows) = (Vec::new(), Vec::new());
-    let unreadable = request.body().is_unreadable().then_some(config.body.on_unreadable);
+    let mut checks = Checks::default();
+    let is_any_known = !overrides.is_empty();
+    let is_unreadable = request.body().is_unreadable();
     for (index, limit) in config.concerning(request) {
-        if unreadable == Some(OnUnreadable::Skip) && limit.cannot_read(request.body(), false) {
+        let unreadable = match is_unreadable {
+            true => limit.on_unreadable(request.body(), config.body.on_unreadable),
+            false => OnUnreadable::Default,
+        };
+        if unreadable == OnUnreadable::Skip {
             continue;
         }
         let Some(key) = limit.descriptor.bucket_key(request) else {
-            accept(request, !limit.shadow_mode)?;
+            accept(request, limit.denies())?;
             continue;
         };
-        let overridden = overrides.and_then(|overrides| overrides.of(now, &limit.name, &key));
-        let Some((windows, enforced)) = in_force(limit, overridden.as_ref()) else {
+        if let Some(windows) = &limit.request_windows {
+            carried.push(read(index, windows, request));
+        }
+        let own = OwnWindows::of(index, limit, carried);
+        let found = if is_any_known || own.is_zero() { overrides.of(now, &own, &key) } else { None };
+        let Some((windows, enforced)) = own.in_force(overridden(found.as_deref())) else {
+            if let Some(outdated) = found.filter(|found| found.is_outdated) {
+                let cost = limit.cost(request, false).unwrap_or(Tokens(1));
+                checks.ask(index, key, cost, outdated.applied);
+            }
             accept(request, false)?;
             continue;
         };
-        if unreadable == Some(OnUnreadable::Reject) && enforced && limit.cannot_read(request.body(), true) {
+        if unreadable == OnUnreadable::Reject && enforced {
             return Err(BadRequest::Body);
         }
         let cost = limit.cost(request, enforced)?;
         accept(request, enforced)?;
-        let mut check = windows.checks(index, key, cost, enforced);
-        if let Some((window, wait)) = blocking(limit, &windows, overridden.as_ref(), now)
-            && let Some(check) = check.nth(window)
-        {
-            let denial = LocalDenial { outcome: check.blocked(wait), check };
-            if enforced {
-                return Ok(RequestChecks::Blocked(Box::new(denial)));
-            }
-            shadows.push(denial);
-            continue;
+        if let Some(denial) = checks.add(now, &own, (key, cost), found, (windows, enforced)) {
+            return Ok(RequestChecks::Blocked(denial));
         }
-        buckets.extend(check);
     }
-    Ok(RequestChecks::Buckets(buckets, shadows))
+    Ok(checks.finish())
+}
+
+/// Returns the checks of the limits of `earlier` checks of a request, which carries the numbers `carried`, after Redis
+/// has told other overrides.
+pub(super) fn checks_again<'a>(
+    config: &Config,
+    mut overrides: KnownOverrides<'_>,
+    now: Micros,
+    earlier: impl Iterator<Item = &'a BucketCheck>,
+    carried: &CarriedNumbers,
+) -> RequestChecks {
+    // The first check of each limit, in the order of the limits. `sort` would be another 4 KB of wasm.
+    let mut limits: Vec<&BucketCheck> = Vec::new();
+    for check in earlier {
+        if let Err(place) = limits.binary_search_by_key(&check.limit, |known| known.limit) {
+            limits.insert(place, check);
+        }
+    }
+    let mut checks = Checks::default();
+    for earlier in limits {
+        let Some(limit) = config.limits.get(earlier.limit) else { continue };
+        let key = earlier.limit_key();
+        let own = OwnWindows::of(earlier.limit, limit, carried);
+        let found = overrides.of(now, &own, key);
+        let Some((windows, enforced)) = own.in_force(overridden(found.as_deref())) else {
+            if let Some(outdated) = found.filter(|found| found.is_outdated) {
+                checks.ask(earlier.limit, key.to_vec(), earlier.cost, outdated.applied);
+            }
+            continue;
+        };
+        if let Some(denial) = checks.add(now, &own, (key.to_vec(), earlier.cost), found, (windows, enforced)) {
+            return RequestChecks::Blocked(denial);
+        }
+    }
+    checks.finish()
 }
 
 /// Takes the rejection that reading the request recorded, if any. It is an error only where the limit is enforced.
@@ -79,165 +250,90 @@ fn accept(request: &dyn Attributes, is_enforced: bool) -> Result<(), BadRequest>
     request.memo().take_rejection().filter(|_| is_enforced).map_or(Ok(()), Err)
 }
 
-/// Returns the limit's algorithms with overrides applied, and whether the limit is enforced. `None` if an override
-/// switches the limit off.
-fn in_force<'a>(limit: &'a Limit, overridden: Option<&Override>) -> Option<(Cow<'a, Algorithms>, bool)> {
-    let configured = Cow::Borrowed(&limit.windows);
-    match overridden.map(|overridden| &overridden.ruling) {
-        None | Some(Ruling::Blocked) => Some((configured, !limit.shadow_mode)),
-        Some(Ruling::Unlimited | Ruling::Off) => None,
-        Some(Ruling::Shadow) => Some((configured, false)),
-        Some(Ruling::Algorithms(windows)) => Some((Cow::Owned(limit.windows.overridden(windows)), !limit.shadow_mode)),
+/// Windows of a limit for one request, without overrides.
+#[derive(Clone, Copy)]
+struct OwnWindows<'a> {
+    index: usize,
+    limit: &'a Limit,
+    /// The windows with the numbers that the request carries. `None`: the configured windows.
+    carried: Option<&'a LimitNumbers>,
+}
+
+impl<'a> OwnWindows<'a> {
+    #[inline]
+    fn of(index: usize, limit: &'a Limit, carried: &'a CarriedNumbers) -> Self {
+        let carried = match &limit.request_windows {
+            None => None,
+            Some(_) => carried.iter().find(|numbers| numbers.limit == index),
+        };
+        Self { index, limit, carried }
+    }
+
+    /// Whether a number that the request carries is zero, and so blocks it.
+    #[inline]
+    fn is_zero(&self) -> bool {
+        self.carried.is_some() && self.windows().blocking().is_some()
+    }
+
+    #[inline]
+    fn windows(&self) -> &Algorithms {
+        match &self.carried {
+            None => &self.limit.windows,
+            Some(numbers) => &numbers.windows,
+        }
+    }
+
+    /// Returns the limit's algorithms with overrides applied, and whether the limit is enforced. `None` if an override
+    /// switches the limit off.
+    #[inline]
+    fn in_force(&self, overridden: Option<&Override>) -> Option<(Cow<'_, Algorithms>, bool)> {
+        let own = || Cow::Borrowed(self.windows());
+        match overridden.map(|overridden| &overridden.ruling) {
+            None | Some(Ruling::Blocked) => Some((own(), self.limit.denies())),
+            Some(Ruling::Unlimited | Ruling::Off) => None,
+            Some(Ruling::Shadow) => Some((own(), false)),
+            Some(ruling @ (Ruling::Algorithms(_) | Ruling::Scaled(_))) => {
+                Some((self.overridden(ruling), self.limit.denies()))
+            }
+        }
+    }
+
+    /// Returns the algorithms with the numbers of a ruling. Where it replaces the number of a token bucket, a number of
+    /// zero that the request carries does not block.
+    #[inline(never)]
+    fn overridden(&self, ruling: &Ruling) -> Cow<'_, Algorithms> {
+        match (&self.carried, self.limit.request_windows.as_deref()) {
+            (Some(LimitNumbers { values, .. }), Some(windows)) if self.is_zero() && ruling.replaces_tokens() => {
+                Cow::Owned(ruling.applied_to(&windows.with(values, Zero::IsReplaced)).into_owned())
+            }
+            _ => ruling.applied_to(self.windows()),
+        }
+    }
+
+    /// Returns the index of the window that denies every request, if any, and for how long if that is known. `windows`
+    /// are those in force.
+    #[inline]
+    fn blocking(
+        &self,
+        windows: &Algorithms,
+        overridden: Option<&Override>,
+        now: Micros,
+    ) -> Option<(usize, Option<Micros>)> {
+        let index = windows.blocking();
+        let Some(Override { ruling, until }) = overridden else { return index.map(|index| (index, None)) };
+        let is_blocked = index.is_some() || *ruling == Ruling::Blocked;
+        // A limit of zero still blocks after the override has expired.
+        let wait = until.map(|until| until.minus(now)).filter(|_| self.windows().blocking().is_none());
+        is_blocked.then(|| (index.unwrap_or(0), wait))
     }
 }
 
-/// Returns the index of the window that denies every request, if any, and for how long if that is known.
-fn blocking(
-    limit: &Limit,
-    windows: &Algorithms,
-    overridden: Option<&Override>,
-    now: Micros,
-) -> Option<(usize, Option<Micros>)> {
-    let index = windows.blocking();
-    let Some(Override { ruling, until }) = overridden else { return index.map(|index| (index, None)) };
-    let is_blocked = index.is_some() || *ruling == Ruling::Blocked;
-    // A limit of zero in the configuration still blocks after the override has expired.
-    let wait = until.map(|until| until.minus(now)).filter(|_| limit.windows.blocking().is_none());
-    is_blocked.then(|| (index.unwrap_or(0), wait))
+/// Reads the numbers of a limit that a request carries.
+#[inline(never)]
+fn read(limit: usize, windows: &RequestWindows, request: &dyn Attributes) -> LimitNumbers {
+    let values = windows.read(request);
+    LimitNumbers { limit, windows: windows.with(&values, Zero::Blocks), values }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-    use crate::descriptor::{Request, RequestBody};
-
-    /// Keys and costs of four limits: keyed by `/user`, keyed by `/user` with a default, with `/n` as the hits addend,
-    /// and one that reads no body.
-    fn check(on_unreadable: &str, of_limits: &str, request: &Request) -> Result<Vec<(String, u64)>, BadRequest> {
-        let limit = |name: &str, fields: &str| {
-            let bucket = r#""token_bucket": {"max_tokens": 9, "fill_interval": "1s"}"#;
-            format!(r#"{{"name": "{name}", {of_limits} {fields}, {bucket}}}"#)
-        };
-        let limits = [
-            limit("user", r#""descriptor": [{"request_body": {"json_pointer": "/user"}}]"#),
-            limit("known", r#""descriptor": [{"request_body": {"json_pointer": "/user", "default": "nobody"}}]"#),
-            limit(
-                "cost",
-                r#""descriptor": [], "hits_addend": {"request_body": {"json_pointer": "/n", "on_invalid": "max", "max": 7}}"#,
-            ),
-            limit("plain", r#""descriptor": []"#),
-        ];
-        let json = format!(
-            r#"{{"redis": {{"cluster": "redis", "key_prefix": ""}}, "request_body": {{"on_unreadable": "{on_unreadable}"}},
-                "limits": [{}]}}"#,
-            limits.join(",")
-        );
-        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        match checks_of(&config, None, Micros(1), request)? {
-            RequestChecks::Buckets(check, _) => {
-                Ok(check.into_iter().map(|check| (String::from_utf8(check.key).unwrap(), check.cost.0)).collect())
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn keys(check: &[(String, u64)]) -> Vec<&str> {
-        check.iter().map(|(key, _)| key.as_str()).collect()
-    }
-
-    fn unreadable() -> Request {
-        Request::default().body(RequestBody::Unreadable)
-    }
-
-    #[test]
-    fn clients_with_unreadable_bodies_share_a_bucket_by_default() {
-        let check = check("default", "", &unreadable()).unwrap();
-        assert_eq!(keys(&check), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
-        assert_eq!(check.iter().map(|(_, cost)| *cost).collect::<Vec<_>>(), [1, 1, 7, 1]);
-    }
-
-    #[test]
-    fn limits_that_cannot_read_their_keys_may_be_skipped() {
-        assert_eq!(keys(&check("skip", "", &unreadable()).unwrap()), ["cost:", "plain:"]);
-    }
-
-    #[test]
-    fn unreadable_bodies_may_be_rejected_but_for_limits_in_shadow_mode() {
-        assert_eq!(check("reject", "", &unreadable()), Err(BadRequest::Body));
-        let shadow = check("reject", r#""shadow_mode": true,"#, &unreadable()).unwrap();
-        assert_eq!(keys(&shadow), ["user:unreadable", "known:nobody", "cost:", "plain:"]);
-        let elsewhere = check("reject", r#""when": [{"method": "PUT"}],"#, &unreadable()).unwrap();
-        assert!(elsewhere.is_empty(), "no limit that applies reads the body");
-    }
-
-    #[test]
-    fn a_readable_body_without_a_value_has_the_entrys_default_or_no_limit_whatever_becomes_of_others() {
-        for on_unreadable in ["skip", "default", "reject"] {
-            for request in [Request::default(), Request::default().json("/user", r#"{"n": 5}"#)] {
-                assert_eq!(keys(&check(on_unreadable, "", &request).unwrap()), ["known:nobody", "cost:", "plain:"]);
-            }
-        }
-    }
-
-    /// Request of a browser with a session, behind three proxies.
-    fn ordinary(bytes_of_cookies: usize, others: usize) -> Request {
-        let cookies: Vec<_> =
-            (0..bytes_of_cookies / 32).map(|nth| format!("preference_{nth:0>3}=0123456789abcde")).collect();
-        let headers = [
-            (":method", "GET"),
-            (":path", "/search?q=token+bucket&lang=en&page=3&sort=newest&utm_source=letter&utm_medium=email"),
-            (":authority", "shop.example"),
-            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
-            ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
-            ("x-forwarded-for", "203.0.113.195, 150.172.238.178, 151.101.128.250"),
-            ("x-user-id", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
-            ("x-plan", "gold"),
-        ];
-        let request =
-            headers.into_iter().fold(Request::default(), |request, (name, value)| request.header(name, value));
-        let more = (0..others).fold(request, |request, nth| request.header(&format!("x-other-{nth}"), "value"));
-        more.header("cookie", format!("session=0123456789abcdef; {}", cookies.join("; "))).source("151.101.1.1:80")
-    }
-
-    #[test]
-    fn an_ordinary_request_has_its_keys_whatever_the_configuration() {
-        let ranges: Vec<_> = (0..256).map(|nth| format!(r#""151.{nth}.0.0/16""#)).collect();
-        let ranges = ranges.join(",");
-        let entries = [
-            format!(r#"{{"remote_address": {{"trusted_cidrs": [{ranges}]}}}}"#),
-            r#"{"query_parameter": {"name": "lang"}}"#.to_owned(),
-            r#"{"query_parameter": {"name": "page"}}"#.to_owned(),
-            r#"{"cookie": {"name": "session"}}"#.to_owned(),
-            r#"{"cookie": {"name": "preference_003"}}"#.to_owned(),
-            r#"{"request_header": {"name": "x-user-id"}}"#.to_owned(),
-            r#"{"request_header": {"name": "x-plan", "repeated": "first"}}"#.to_owned(),
-            r#"{"path": {}}"#.to_owned(),
-            r#"{"host": {}}"#.to_owned(),
-        ];
-        let limits: Vec<_> = (0..32)
-            .map(|nth| {
-                let when = r#"{"query_parameter": {"name": "sort", "exact": "newest"}}, {"cookie": {"name": "session", "present": true}}"#;
-                let masked = format!(r#""v4_prefix_mask_len": {nth}, "trusted_cidrs": [{ranges}]"#);
-                format!(
-                    r#"{{"name": "limit_{nth}", "when": [{when}],
-                        "descriptor": [{}, {{"masked_remote_address": {{{masked}}}}}],
-                        "token_bucket": {{"max_tokens": 9, "fill_interval": "1s"}}}}"#,
-                    entries.join(",")
-                )
-            })
-            .collect();
-        let json = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{}]}}"#, limits.join(","));
-        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        for (bytes, others) in [(128, 0), (256, 2), (512, 10), (2_000, 20), (4_000, 20)] {
-            let request = ordinary(bytes, others);
-            let asked = checks_of(&config, None, Micros(1), &request);
-            assert!(
-                matches!(&asked, Ok(RequestChecks::Buckets(checks, _)) if checks.len() == 32),
-                "{} bytes: {:?}",
-                request.headers().len(),
-                asked.map(drop)
-            );
-        }
-    }
-}
+mod tests;

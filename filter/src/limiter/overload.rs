@@ -3,78 +3,32 @@
 use alloc::rc::Rc;
 
 use super::deny_cache::{CacheHit, CachedDenial};
-use super::{Decision, DelayReservation, Effect, Limiter, PendingRequest, RequestId, Step};
-use crate::limit::{BucketCheck, Check, Verdict};
-use crate::redis::Failure;
+use super::effect::{Decision, Effect, Step};
+use super::pending::{DelayReservation, PendingRequest};
+use super::{Limiter, RequestId};
+use crate::limit::{BucketCheck, Verdict};
+use crate::redis::{Call, Failure};
 use crate::units::Micros;
 
-/// Time for which Redis still counts as answering after its last decision before a timeout, for keys that flood.
-const PATIENCE: Micros = Micros::from_secs(1);
-/// Minimum number of ticks of that time: a busy proxy ticks once per turn of its event loop, however long a turn takes.
-const PATIENT_TICKS: u32 = 16;
 /// Maximum lag between a decision of Redis and its arrival at the worker, in addition to two timeouts.
 const LAG: Micros = Micros::from_secs(1);
-
-/// Activity of Redis: the last decision in time, and Redis' clock.
-#[derive(Debug)]
-pub(super) struct RedisActivity {
-    /// Time until which Redis counts as answering.
-    answers_until: Option<Micros>,
-    /// Number of ticks since the last decision.
-    ticks: u32,
-    /// Whether Redis has decided a check since [`on_first_check`](Self::on_first_check) last extended `answers_until`.
-    is_trusted: bool,
-    /// Time of the last decision, by the worker's clock and by Redis' clock.
-    clocks: Option<(Micros, Micros)>,
-}
-
-impl RedisActivity {
-    pub(super) fn new() -> Self {
-        Self { answers_until: None, ticks: 0, is_trusted: true, clocks: None }
-    }
-
-    /// Handles a decision in time. `redis` is its time by Redis' clock.
-    pub(super) fn on_decision(&mut self, now: Micros, redis: Micros) {
-        (self.answers_until, self.ticks) = (Some(now.plus(PATIENCE)), 0);
-        self.is_trusted = true;
-        self.clocks = Some((now, redis));
-    }
-
-    /// Handles a check of a worker that has no other undecided check. Redis was idle, not silent: it counts as
-    /// answering, once until its next decision.
-    fn on_first_check(&mut self, now: Micros) {
-        if core::mem::take(&mut self.is_trusted) {
-            (self.answers_until, self.ticks) = (Some(now.plus(PATIENCE)), 0);
-        }
-    }
-
-    fn on_tick(&mut self) {
-        self.ticks = self.ticks.saturating_add(1);
-    }
-
-    fn is_answering(&self, now: Micros) -> bool {
-        self.answers_until.is_some_and(|until| now < until || self.ticks < PATIENT_TICKS)
-    }
-
-    /// Estimates the present time of Redis' clock.
-    fn redis_time(&self, now: Micros) -> Option<Micros> {
-        self.clocks.map(|(then, redis)| redis.plus(now.minus(then)))
-    }
-}
 
 impl Limiter {
     /// Submits or queues a request's check, or decides the request without Redis: if its denial is certain, or if Redis
     /// is unavailable or the queue is full.
     pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, pending: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
-        if let Some(check) = self.contention.full(&pending.check, span) {
+        let may_have_overrides = self.key_overrides.is_some() && self.redis_activity.is_answering(now);
+        if let Some(check) = self.contention.full(&pending.check, span, may_have_overrides.then_some(now)) {
             let decision = self.deny_without_redis(now, request, check, self.redis_activity.redis_time(now), &pending);
             self.release_delay(&pending);
             return Step::Decided(decision);
         }
+        // All checks of a request share one timeout.
+        let deadline = pending.arrived_at.plus(self.config.redis.timeout);
         let mut failure = Failure::Overloaded;
         if self.queue.is_empty() {
-            match self.redis.submit(now, request.into(), self.call_of(&pending.check)) {
+            match self.redis.submit_until(deadline, request.into(), self.call_of(&pending)) {
                 Ok(()) => {
                     self.add_pending(now, request, pending);
                     return Step::Wait;
@@ -82,12 +36,14 @@ impl Limiter {
                 Err(refusal) => failure = refusal,
             }
         }
-        if failure == Failure::Overloaded {
-            let deadline = now.plus(self.config.redis.timeout);
-            if self.queue.push(request, self.contention.rank(&pending.check), deadline, pending.check.size()) {
-                self.add_pending(now, request, pending);
-                return Step::Wait;
-            }
+        if failure == Failure::Overloaded
+            && self.queue.push(request, self.contention.rank(&pending.check), deadline, pending.check.size())
+        {
+            self.add_pending(now, request, pending);
+            return Step::Wait;
+        }
+        if pending.is_probe() {
+            return self.believe_overrides(now, request, pending);
         }
         let decision = self.decide_failed(now, request, failure, &pending);
         self.release_delay(&pending);
@@ -129,7 +85,7 @@ impl Limiter {
             && let Some((request, deadline)) = self.queue.pop()
         {
             let Some(pending) = self.pending.get(request.0) else { continue };
-            let (call, bytes) = (self.call_of(&pending.check), pending.check.size());
+            let (call, bytes) = (self.call_of(pending), pending.check.size());
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
                 Err(Failure::Overloaded) => {
@@ -156,6 +112,11 @@ impl Limiter {
     #[inline(never)]
     fn fail_pending(&mut self, now: Micros, request: RequestId, failure: Failure) {
         let Some(pending) = self.pending.remove(request.0) else { return };
+        if pending.is_probe() {
+            self.check_ended(&pending);
+            let step = self.believe_overrides(now, request, pending);
+            return self.take_step(request, step);
+        }
         let decision = self.decide_failed(now, request, failure, &pending);
         self.check_ended(&pending);
         self.effects.push_back(Effect::Decide(request, decision));
@@ -222,8 +183,9 @@ impl Limiter {
         self.pending.insert(request.0, pending);
     }
 
-    fn call_of(&self, check: &Check) -> crate::redis::Call {
-        let call = check.call(&self.scripts);
-        if check.takes_slots() { call.tracked() } else { call }
+    fn call_of(&self, pending: &PendingRequest) -> Call {
+        let call = pending.check.call(&self.scripts);
+        let call = if pending.series.is_some() { call.alone() } else { call };
+        if pending.check.takes_slots() { call.tracked() } else { call }
     }
 }

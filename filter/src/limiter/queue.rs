@@ -6,7 +6,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::RequestId;
+use super::request_id::RequestId;
 use super::timers::Timers;
 use crate::units::Micros;
 
@@ -57,7 +57,9 @@ impl CheckQueue {
         self.bytes = self.bytes.saturating_add(bytes);
         let turn = self.turn.saturating_add(u64::try_from(rank).unwrap_or(u64::MAX));
         self.queued.set(Micros(turn), request, QueuedCheck { deadline, bytes });
-        self.deadlines.push_back((deadline, request));
+        // A check that is asked again has an earlier deadline than those that came after it.
+        let later = self.deadlines.iter().rev().take_while(|(other, _)| *other > deadline).count();
+        self.deadlines.insert(self.deadlines.len().saturating_sub(later), (deadline, request));
         true
     }
 
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn a_request_whose_deadline_has_passed_waits_no_longer() {
         let mut queue = CheckQueue::new();
-        for (id, deadline) in [(1, 10), (2, 20), (3, 30)] {
+        for (id, deadline) in [(1, 10), (3, 30), (2, 20)] {
             assert!(queue.push(RequestId(id), 0, Micros(deadline), 1));
         }
         assert_eq!(queue.pop_due(Micros(9)), None);

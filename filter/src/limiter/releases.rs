@@ -96,7 +96,7 @@ impl PendingReleases {
             }
         }
         for key in empty {
-            if let Some(index) = self.keys.place(self.keys.hash(&key), &key) {
+            if let Some(index) = self.keys.position(self.keys.hash(&key), &key) {
                 self.keys.remove_at(index);
             }
         }
@@ -125,7 +125,7 @@ impl PendingReleases {
         }
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
         let hash = self.keys.hash(key);
-        match self.keys.place(hash, key).and_then(|index| self.keys.at_mut(index)) {
+        match self.keys.position(hash, key).and_then(|index| self.keys.at_mut(index)) {
             Some(releases) => releases.push((at, release)),
             None => {
                 self.keys.push(hash, key.into(), vec![(at, release)]);

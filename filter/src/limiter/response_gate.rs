@@ -3,7 +3,7 @@
 //! Without it, a client that asks again as soon as it is answered could find its own place taken: its next request may
 //! reach Redis through another worker, or another connection, before the place does.
 
-use super::RequestId;
+use super::request_id::RequestId;
 use super::timers::Timers;
 use crate::redis::Ticket;
 use crate::table::Table;

@@ -6,8 +6,8 @@
 
 use alloc::vec::Vec;
 
-use super::RequestId;
 use super::releases::{PendingReleases, SlotRelease};
+use super::request_id::RequestId;
 use super::tickets::BackgroundCalls;
 use super::timers::Timers;
 use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, release_call, renew_call};

@@ -2,12 +2,16 @@
 
 mod callouts;
 mod crowd;
+mod delays;
+mod near_and_over;
 mod slots;
+mod undecided;
 mod zero;
 
 use super::*;
 use crate::config;
 use crate::descriptor::Request;
+use crate::response::{Header, LocalReply};
 
 const PONG: &[u8] = b"+PONG\r\n";
 /// Reply of one limit that admits: the bucket was full before the request.
@@ -60,6 +64,8 @@ impl Fixture {
             self.redis_replies(b":0\r\n");
         }
         self.counted();
+        // The failure of the warm-up is over.
+        self.limiter.warnings = Warnings::new("redis");
     }
 
     /// Takes the bytes sent to Redis, as text.
@@ -181,8 +187,14 @@ fn without_redis_the_failure_mode_answers_and_one_warning_is_logged() {
         }
         fixture.limiter.redis().handle_closed(fixture.now);
         let effects = fixture.effects();
-        let warnings = effects.iter().filter(|effect| matches!(effect, Effect::Warn(_))).count();
-        assert_eq!((warnings, effects.len()), (1, 101));
+        let (last, decisions) = effects.split_last().unwrap();
+        assert_eq!(decisions.len(), 100);
+        let requests = match mode {
+            "allow" => "requests failed open: 100, failed closed: 0",
+            _ => "requests failed open: 0, failed closed: 100",
+        };
+        let detail = "the connection was lost with 100 calls in flight";
+        assert_eq!(*last, Effect::Warn(format!("redis reset: {detail} (cluster \"redis\"; {requests})")));
         let answered = |decision: &Decision| match decision {
             Decision::Answer(reply) => Some(reply.status.code()),
             Decision::Admit(_) | Decision::EndResponse => None,
@@ -194,7 +206,12 @@ fn without_redis_the_failure_mode_answers_and_one_warning_is_logged() {
         }
         assert_eq!(
             fixture.counted(),
-            ["weir.limit.per_user.failed 100", "weir.redis.reset 100", "weir.requests.failed 100"]
+            [
+                "weir.limit.per_user.failed 100".to_owned(),
+                "weir.redis.reset 100".to_owned(),
+                "weir.requests.failed 100".to_owned(),
+                format!("weir.requests.failed_{} 100", if mode == "allow" { "open" } else { "closed" }),
+            ]
         );
         // Further requests are decided immediately, until Redis is available again.
         let Step::Decided(decision) = fixture.request(BOB, "bob") else { panic!("the request waits") };
@@ -229,153 +246,12 @@ fn a_silent_redis_costs_a_request_its_timeout_and_no_more() {
     fixture.request(ALICE, "alice");
     fixture.now = fixture.now.plus(Micros::from_millis(50));
     assert_eq!(fixture.tick(), [], "bytes that have arrived are read first");
-    assert_eq!(fixture.tick(), [Effect::Decide(ALICE, Decision::Admit(Vec::new()))]);
+    let warning = "redis timeout: no reply within redis.timeout \
+                   (cluster \"redis\"; requests failed open: 1, failed closed: 0)";
+    let admitted = Effect::Decide(ALICE, Decision::Admit(Vec::new()));
+    assert_eq!(fixture.tick(), [admitted, Effect::Warn(warning.to_owned())]);
     assert!(fixture.counted().contains(&"weir.redis.timeout 1".to_owned()));
     assert_eq!(fixture.redis_replies(DENIED), [], "too late");
-}
-
-/// Limiter with a bucket of 1 token, 1 a second, that delays requests for at most 2 s.
-fn shaped(of_filter: &str) -> Fixture {
-    let mut fixture = Fixture::of(
-        r#""token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}, "max_delay": "2s""#,
-        of_filter,
-    );
-    fixture.connect();
-    fixture
-}
-
-/// Reply that admits, with a bucket that needed this many seconds to fill before the request.
-fn lacking(seconds: u64) -> Vec<u8> {
-    format!("*2\r\n:5\r\n:{seconds}000000\r\n").into_bytes()
-}
-
-#[test]
-fn a_request_is_delayed_until_its_token_exists() {
-    let mut fixture = shaped("");
-    fixture.request(ALICE, "alice");
-    assert_eq!(fixture.redis_replies(&lacking(1)), []);
-    assert!(fixture.limiter.is_waiting(ALICE));
-    assert_eq!(
-        fixture.counted(),
-        ["weir.limit.per_user.admitted 1", "weir.requests.admitted 1", "weir.requests.delayed 1"]
-    );
-    let turn = fixture.now.plus(Micros::from_secs(1));
-    fixture.now = turn.minus(Micros(1));
-    assert_eq!(fixture.tick(), []);
-    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(turn));
-    fixture.now = turn;
-    assert!(matches!(fixture.tick()[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
-    assert!(!fixture.limiter.is_waiting(ALICE));
-}
-
-#[test]
-fn a_delayed_request_that_ends_is_refunded_once() {
-    let mut fixture = shaped("");
-    fixture.request(ALICE, "alice");
-    fixture.redis_replies(&lacking(1));
-    fixture.limiter.done(fixture.now, ALICE);
-    let refund = fixture.sent();
-    assert!(refund.contains("weir:per_user:alice"), "{refund}");
-    fixture.limiter.done(fixture.now, ALICE);
-    assert_eq!(fixture.sent(), "");
-    assert_eq!(fixture.redis_replies(b":1\r\n"), []);
-    fixture.now = fixture.now.plus(Micros::from_secs(3));
-    assert_eq!(fixture.tick(), []);
-}
-
-#[test]
-fn a_full_delay_queue_makes_redis_admit_without_delay_or_deny() {
-    let mut fixture = shaped(r#""max_delayed_requests": 1,"#);
-    fixture.request(ALICE, "alice");
-    fixture.limiter.request(fixture.now, BOB, &Request::default().header("x-user-id", "alice"));
-    let sent = fixture.sent();
-    assert_eq!(sent.matches("\r\n1 2000000\r\n").count(), 1, "with a delay of at most 2 s: {sent}");
-    assert_eq!(sent.matches("$1\r\n1\r\n$1\r\n1\r\n$7\r\n1000000\r\n").count(), 1, "without a delay: {sent}");
-    fixture.limiter.redis().handle_bytes(fixture.now, &lacking(1));
-    fixture.limiter.redis().handle_bytes(fixture.now, b"*2\r\n:-5\r\n:2000000\r\n");
-    let effect = fixture.limiter.poll(fixture.now);
-    let Some(Effect::Decide(BOB, Decision::Answer(reply))) = effect else { panic!("{effect:?}") };
-    assert_eq!(retry_after(&reply), Some("2"));
-    assert_eq!((fixture.sent(), fixture.limiter.is_waiting(ALICE)), (String::new(), true), "no refund is sent");
-    // The delay queue is empty again: the denial of the request without a reservation was not cached.
-    fixture.limiter.done(fixture.now, ALICE);
-    fixture.sent();
-    fixture.limiter.request(fixture.now, BOB, &Request::default().header("x-user-id", "alice"));
-    assert!(fixture.sent().contains("\r\n1 2000000\r\n"));
-}
-
-#[test]
-fn a_delay_reservation_is_released_however_its_check_ends() {
-    let mut fixture = shaped(r#""max_delayed_requests": 1, "failure_mode": "deny","#);
-    for end in 0..5 {
-        assert_eq!(fixture.request(ALICE, &format!("user {end}")), Step::Wait);
-        let sent = fixture.sent();
-        assert!(sent.contains("\r\n1 2000000\r\n"), "{end}: {sent}");
-        match end {
-            0 => drop(fixture.redis_replies(&lacking(0))),
-            1 => drop(fixture.redis_replies(b"*2\r\n:-5\r\n:3000000\r\n")),
-            2 => drop(fixture.redis_replies(b"-OOM no\r\n")),
-            3 => drop(fixture.limiter.done(fixture.now, ALICE)),
-            _ => {
-                fixture.now = fixture.now.plus(Micros::from_millis(50));
-                fixture.tick();
-                fixture.tick();
-            }
-        }
-    }
-    assert_eq!(fixture.request(BOB, "bob"), Step::Wait);
-    assert!(fixture.sent().contains("\r\n1 2000000\r\n"));
-}
-
-/// Delays requests of these IDs, each of another user, for 1 s.
-fn hold_requests(fixture: &mut Fixture, crowd: core::ops::RangeInclusive<u32>) {
-    for id in crowd {
-        assert_eq!(fixture.request(RequestId(id), &format!("user {id}")), Step::Wait);
-        assert_eq!(fixture.redis_replies(&lacking(1)), []);
-    }
-    // Counters to report would need a tick.
-    fixture.counted();
-}
-
-fn admitted(effects: &[Effect]) -> Vec<RequestId> {
-    let admitted = |effect: &Effect| match effect {
-        Effect::Decide(request, Decision::Admit(_)) => Some(*request),
-        _ => None,
-    };
-    effects.iter().filter_map(admitted).collect()
-}
-
-#[test]
-fn each_tick_releases_at_most_128_delayed_requests_and_the_rest_are_held_until_the_next() {
-    let mut fixture = shaped("");
-    hold_requests(&mut fixture, 1..=300);
-    fixture.now = fixture.now.plus(Micros::from_secs(1));
-    let first = admitted(&fixture.tick());
-    assert_eq!(first, (1..=128).map(RequestId).collect::<Vec<_>>());
-    assert!((129..=300).all(|id| fixture.limiter.is_waiting(RequestId(id))));
-    let next = fixture.limiter.next_tick(fixture.now);
-    assert!(next.is_some_and(|next| next <= fixture.now), "{next:?}");
-
-    assert!(fixture.limiter.done(fixture.now, RequestId(200)), "a refund is submitted");
-    assert!(!fixture.limiter.is_waiting(RequestId(200)));
-    let second = admitted(&fixture.tick());
-    assert_eq!(second, (129..=199).chain(201..=257).map(RequestId).collect::<Vec<_>>());
-    let third = admitted(&fixture.tick());
-    assert_eq!(third, (258..=300).map(RequestId).collect::<Vec<_>>());
-    assert_eq!(admitted(&fixture.tick()), []);
-}
-
-#[test]
-fn many_due_requests_do_not_keep_a_stream_from_being_opened() {
-    let mut fixture = shaped("");
-    hold_requests(&mut fixture, 1..=300);
-    fixture.limiter.redis().handle_closed(fixture.now);
-    fixture.effects();
-    fixture.now = fixture.now.plus(Micros::from_secs(1));
-    fixture.request(RequestId(999), "another");
-    let effects = fixture.tick();
-    assert!(effects.contains(&Effect::OpenStream));
-    assert_eq!(admitted(&effects).len(), 128, "no more than one callback may decide");
 }
 
 #[test]
@@ -418,4 +294,14 @@ fn without_a_deny_cache_redis_decides_every_request() {
     fixture.request(ALICE, "alice");
     fixture.redis_replies(DENIED);
     assert_eq!(fixture.request(BOB, "alice"), Step::Wait);
+}
+
+#[test]
+fn the_time_of_a_decision_is_in_the_filter_state_by_its_name_and_its_old_name() {
+    let mut fixture = Fixture::connected("", r#""emit_metadata": true,"#);
+    fixture.request(ALICE, "alice");
+    let effects = fixture.redis_replies(ADMITTED);
+    let Some(Effect::Annotate(ALICE, entries)) = effects.first() else { panic!("{effects:?}") };
+    let of = |name| entries.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    assert_eq!([of("weir.redis_unix_time_us"), of("weir.redis_time_us")], [Some("5"); 2]);
 }

@@ -1,6 +1,6 @@
 //! Tickets of calls to Redis: those of requests are the proxy's IDs, those of background calls start at 2³².
 
-use super::RequestId;
+use super::request_id::RequestId;
 use crate::redis::Ticket;
 
 /// Ticket of batches of events.

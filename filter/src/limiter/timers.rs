@@ -3,7 +3,7 @@
 use alloc::collections::BinaryHeap;
 use core::cmp::Reverse;
 
-use super::RequestId;
+use super::request_id::RequestId;
 use crate::table::Table;
 use crate::units::Micros;
 

@@ -5,7 +5,7 @@
 -- Returns the serial number, this Redis' clock in µs since 1970, the number of fields in the hash, the next page's
 -- cursor and last field ('0' and '' after the last page), then fields and values in turn. Fields and values above the
 -- maximal length are cut to one byte more than the maximum: the reader rejects them.
-local MAX_FIELD, MAX_VALUE, MAX_PAGE, COUNT = 256, 256, 16384, 100
+local MAX_FIELD, MAX_VALUE, MAX_PAGE, COUNT = 256, 1024, 16384, 100
 -- Bytes of RESP framing for two strings.
 local OVERHEAD = 32
 

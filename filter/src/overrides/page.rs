@@ -1,15 +1,23 @@
 //! Page of the overrides hash: the call that reads it, and its reply.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::redis::{Call, Reply, Script, lua};
 use crate::units::Micros;
 
-/// Lua script that returns the page at a [`Position`]; `page.lua` documents its arguments and its reply.
-pub(super) const SCRIPT: &str = lua!(include_str!("page.lua"));
+/// Lua script that returns the page at a position; `page.lua` documents its arguments and its reply.
+pub const SCRIPT: &str = lua!(include_str!("page.lua"));
 
+/// Returns the key of the Redis hash.
+#[must_use]
+pub fn hash_key(key_prefix: &str) -> String {
+    format!("{key_prefix}overrides")
+}
+
+/// Length of the longest page in bytes, which `page.lua` bounds.
+const LONGEST: usize = 17 * 1024;
 /// The longest cursor: a `u64` in decimal.
 const MAX_CURSOR: usize = 20;
 
@@ -50,7 +58,8 @@ impl Position {
 
     /// Returns the call that reads the page; its reply repeats `serial`.
     pub(super) fn call(&self, script: &Arc<Script>, hash_key: &str, serial: u32) -> Call {
-        Call::script(script, &[hash_key], &[&self.cursor[..], &self.after, serial.to_string().as_bytes()])
+        let serial = serial.to_string();
+        Call::script(script, &[hash_key], &[&self.cursor[..], &self.after, serial.as_bytes()]).replying(LONGEST)
     }
 
     fn is_start(&self) -> bool {

@@ -13,12 +13,12 @@ use core::mem;
 
 use siphasher::sip::SipHasher13;
 
-use super::page::{MalformedPage, Page, Position, SCRIPT};
+use super::in_force::{Entry, MAX_ENTRIES, Overrides};
+use super::page::{MalformedPage, Page, Position, SCRIPT, hash_key};
 use super::setting::{MAX_FIELD, Setting, SettingError};
-use super::{Entry, MAX_ENTRIES, Overrides, hash_key};
 use crate::descriptor::key_hash;
 use crate::redis::{Call, Failure, Reply, Script, script};
-use crate::units::Micros;
+use crate::units::{Micros, Random};
 
 /// Pages of one round, at most. Reached only where most of a hash's fields were deleted, so that pages are nearly
 /// empty.
@@ -38,7 +38,7 @@ pub struct Refresh {
     key_prefix: String,
     hash_key: String,
     interval: Micros,
-    seed: u64,
+    jitter: Random,
     serial: u32,
     phase: Phase,
     overrides: Overrides,
@@ -121,7 +121,7 @@ impl Refresh {
             script: Arc::new(script!(SCRIPT)),
             hash_key: hash_key(key_prefix),
             interval,
-            seed,
+            jitter: Random::new(seed),
             serial: 0,
             phase: Phase::Idle,
             overrides: Overrides::new(key_prefix),
@@ -211,7 +211,7 @@ impl Refresh {
     fn schedule(&mut self, now: Micros, span: Micros) {
         self.round = Round::default();
         let slack = (span.0 / 4).saturating_add(1);
-        let jitter = mixed(self.seed, self.serial).checked_rem(slack).unwrap_or_default();
+        let jitter = self.jitter.below(slack);
         self.phase = Phase::Due(now.plus(span.minus(Micros(jitter))), Position::start());
     }
 
@@ -286,21 +286,13 @@ impl Refresh {
     }
 }
 
-fn read(field: &[u8], value: &[u8]) -> Result<Setting, Ignored> {
+pub(super) fn read(field: &[u8], value: &[u8]) -> Result<Setting, Ignored> {
     if field.is_empty() || field.len() > MAX_FIELD {
         return Err(Ignored::Field { field_hash: key_hash(field) });
     }
     let malformed =
         |problem: SettingError| Ignored::Malformed { field_hash: key_hash(field), expected: problem.expected() };
     Setting::parse(value).map_err(malformed)
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-fn mixed(seed: u64, step: u32) -> u64 {
-    let mut z = seed.wrapping_add(u64::from(step).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
 //! Setting: the value of one override, as it is stored in Redis.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::fmt;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 
 use serde_json::{Map, Value};
 
-use crate::config::{self, ConfigError};
-use crate::limit::Replacement;
+use crate::config::{self, ConfigErrors};
+use crate::double;
+use crate::limit::{Algorithms, Factor, Kind, Replacement, Scale, bounds::MAX_LIMIT};
 use crate::units::Micros;
 
 /// Longest field, in bytes: no bucket key without its prefix is longer.
 pub const MAX_FIELD: usize = 256;
 /// Longest value, in bytes.
-pub const MAX_VALUE: usize = 256;
+pub const MAX_VALUE: usize = 1_024;
 
 /// The end of the year 9999, in seconds since 1970. Larger numbers are milliseconds given by mistake.
 const MAX_UNTIL: u64 = 253_402_300_799;
@@ -22,6 +23,8 @@ const MAX_UNTIL: u64 = 253_402_300_799;
 const MAX_SHOWN: usize = 60;
 
 const WORDS: &str = "unlimited, blocked, shadow or off";
+const MAX: &str = "an integer from 0 to 4294967296";
+const TIMES: &str = "a number from 0 to 1000 with at most six decimals";
 
 /// Effect of an override on a limit, in place of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +39,17 @@ pub enum Ruling {
     Off,
     /// Each window replaces the limit's configured window of the same kind. At least one, and at most one of each kind.
     Algorithms(Rc<[Replacement]>),
+    /// The numbers of all the limit's windows are replaced or multiplied.
+    Scaled(Scale),
 }
 
 /// A ruling and its end.
 ///
 /// The value in Redis is a bare word, `blocked`, or JSON: `{"is": "blocked", "until": 1795132800}`, or
 /// `{"token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}`; also `sliding_window`,
-/// `fixed_window`, `quota` and `concurrency`, each with the fields, forms and bounds of the configuration's windows.
+/// `fixed_window`, `quota` and `concurrency`, each with the fields, forms and bounds of the configuration's windows; or
+/// `{"max": 10}` or `{"times": 0.5}` for the numbers of all windows. JSON may also have the texts `reason` and `by`,
+/// which are for operators alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The effect on the limit.
@@ -68,8 +75,8 @@ pub enum SettingError {
         found: String,
     },
     /// An unknown field or an invalid window: the first error found.
-    #[error("{0}")]
-    Window(ConfigError),
+    #[error("{first}", first = .0.first())]
+    Window(ConfigErrors),
 }
 
 impl SettingError {
@@ -116,19 +123,21 @@ impl Setting {
     }
 
     fn of_fields(value: &Value, fields: &Map<String, Value>) -> Result<Self, SettingError> {
-        let windows = config::replacements(value).map_err(|errors| SettingError::Window(errors.into_first()))?;
-        let ruling = match (fields.get("is"), windows.is_empty()) {
-            (Some(word), true) => {
-                let known = word.as_str().and_then(|word| Ruling::of_word(word.as_bytes()));
-                known.ok_or_else(|| unexpected("is: ", WORDS, word))?
-            }
-            (None, false) => Ruling::Algorithms(windows.into()),
-            (both, _) => {
-                let found = if both.is_some() { "both" } else { "neither" }.to_owned();
-                let expected = "is, or a window such as token_bucket";
-                return Err(SettingError::Unexpected { place: "", expected, found });
-            }
+        let windows = config::replacements(value).map_err(SettingError::Window)?;
+        let [is, max, times] = ["is", "max", "times"].map(|name| fields.get(name));
+        let ruling = match (is, max, times, windows.is_empty()) {
+            (Some(is), None, None, true) => Ruling::of_is(is)?,
+            (None, Some(max), None, true) => Ruling::of_max(max)?,
+            (None, None, Some(times), true) => Ruling::of_times(times)?,
+            (None, None, None, false) => Ruling::Algorithms(windows.into()),
+            (None, None, None, true) => return Err(not_one("none")),
+            _ => return Err(not_one("several")),
         };
+        for (name, place) in [("reason", "reason: "), ("by", "by: ")] {
+            if let Some(other) = fields.get(name).filter(|text| !text.is_string()) {
+                return Err(unexpected(place, "a text", other));
+            }
+        }
         let until = fields.get("until").map(|until| {
             let seconds = until.as_u64().filter(|seconds| *seconds <= MAX_UNTIL);
             seconds.ok_or_else(|| unexpected("until: ", "seconds since 1970, before the year 10000", until))
@@ -148,6 +157,43 @@ impl Ruling {
         }
     }
 
+    fn of_is(word: &Value) -> Result<Self, SettingError> {
+        let known = word.as_str().and_then(|word| Self::of_word(word.as_bytes()));
+        known.ok_or_else(|| unexpected("is: ", WORDS, word))
+    }
+
+    fn of_max(max: &Value) -> Result<Self, SettingError> {
+        let whole = max.as_f64().and_then(double::whole).and_then(|max| u64::try_from(max).ok());
+        let max = whole.filter(|max| *max <= MAX_LIMIT).ok_or_else(|| unexpected("max: ", MAX, max))?;
+        Ok(Self::Scaled(Scale::Max(max)))
+    }
+
+    fn of_times(times: &Value) -> Result<Self, SettingError> {
+        let factor = times.as_f64().and_then(Factor::new);
+        let factor = factor.ok_or_else(|| unexpected("times: ", TIMES, times))?;
+        Ok(Self::Scaled(Scale::Times(factor)))
+    }
+
+    /// Returns a limit's algorithms while the ruling holds; `configured` are those without it.
+    #[must_use]
+    pub fn applied_to<'a>(&self, configured: &'a Algorithms) -> Cow<'a, Algorithms> {
+        match self {
+            Self::Algorithms(windows) => Cow::Owned(configured.overridden(windows)),
+            Self::Scaled(scale) => Cow::Owned(configured.scaled(*scale)),
+            Self::Unlimited | Self::Blocked | Self::Shadow | Self::Off => Cow::Borrowed(configured),
+        }
+    }
+
+    /// Whether the ruling replaces the numbers of token buckets.
+    #[must_use]
+    pub fn replaces_tokens(&self) -> bool {
+        match self {
+            Self::Algorithms(windows) => windows.iter().any(|window| window.algorithm.kind() == Kind::TokenBucket),
+            Self::Scaled(scale) => matches!(scale, Scale::Max(_)),
+            Self::Unlimited | Self::Blocked | Self::Shadow | Self::Off => false,
+        }
+    }
+
     /// Returns the ruling's word; for windows, the kind of the first.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -157,6 +203,8 @@ impl Ruling {
             Self::Shadow => "shadow",
             Self::Off => "off",
             Self::Algorithms(windows) => windows.first().map_or("", |window| window.algorithm.kind().name()),
+            Self::Scaled(Scale::Max(_)) => "max",
+            Self::Scaled(Scale::Times(_)) => "times",
         }
     }
 }
@@ -172,6 +220,11 @@ fn unexpected(place: &'static str, expected: &'static str, found: &Value) -> Set
     SettingError::Unexpected { place, expected, found }
 }
 
+fn not_one(found: &str) -> SettingError {
+    let expected = "one of is, max, times, and windows such as token_bucket";
+    SettingError::Unexpected { place: "", expected, found: found.to_owned() }
+}
+
 /// Formats untrusted text for an error: at most 60 bytes, as printable ASCII.
 fn shown(text: &[u8]) -> String {
     let more = if text.len() > MAX_SHOWN { "..." } else { "" };
@@ -180,186 +233,4 @@ fn shown(text: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::limit::Algorithm;
-
-    fn parse(value: &str) -> Result<Setting, String> {
-        Setting::parse(value.as_bytes()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_bare_word_is_enough() {
-        let blocked = Setting { ruling: Ruling::Blocked, until: None };
-        for value in ["blocked", " blocked\n", "\"blocked\"", r#"{"is": "blocked"}"#] {
-            assert_eq!(parse(value), Ok(blocked.clone()), "{value}");
-        }
-        for (word, ruling) in [("unlimited", Ruling::Unlimited), ("shadow", Ruling::Shadow), ("off", Ruling::Off)] {
-            assert_eq!(parse(word).unwrap().ruling, ruling);
-            assert_eq!(ruling.name(), word);
-        }
-    }
-
-    /// Returns the windows of an override.
-    fn windows(value: &str) -> Vec<Replacement> {
-        match parse(value).unwrap().ruling {
-            Ruling::Algorithms(windows) => windows.to_vec(),
-            other => panic!("{other}"),
-        }
-    }
-
-    /// Returns the algorithms of a configured limit with this window.
-    fn configured(window: &str) -> Result<Vec<Algorithm>, String> {
-        let limit = format!(r#"{{"name": "a", "descriptor": [], "windows": [{window}]}}"#);
-        let config = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limit}]}}"#);
-        let parsed = config::parse(config.as_bytes(), &|_| None).map_err(|errors| errors.to_string())?;
-        Ok(parsed.limits.iter().flat_map(|limit| limit.windows.algorithms().copied()).collect())
-    }
-
-    #[test]
-    fn a_rate_is_set_until_a_date() {
-        let value = r#"{"token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}, "until": 1795132800}"#;
-        assert_eq!(parse(value).unwrap().until, Some(1_795_132_800));
-        let Algorithm::TokenBucket(bucket) = windows(value)[0].algorithm else { panic!("no rate") };
-        assert_eq!((bucket.capacity().0, bucket.fill_time()), (20, Micros::from_secs(12)));
-    }
-
-    #[test]
-    fn a_rate_has_the_bounds_of_a_configured_rate() {
-        for (value, fill_time) in [
-            (r#"{"token_bucket": {"max_tokens": 1, "fill_interval": "0.05s"}}"#, Micros(50_000)),
-            (
-                r#"{"token_bucket": {"max_tokens": 60000000, "tokens_per_fill": 50000000, "fill_interval": "60s"}}"#,
-                Micros::from_secs(72),
-            ),
-            (r#"{"token_bucket": {"max_tokens": 10, "tokens_per_fill": 5, "fill_interval": "0.000001s"}}"#, Micros(2)),
-        ] {
-            let Algorithm::TokenBucket(bucket) = windows(value)[0].algorithm else { panic!("no rate") };
-            assert_eq!(bucket.fill_time(), fill_time, "{value}");
-        }
-    }
-
-    #[test]
-    fn several_windows_are_set_at_once() {
-        let set = windows(
-            r#"{"quota": {"max_requests": 10, "unit": "month"}, "concurrency": {"max_requests": 3, "lease": "5s"},
-                "token_bucket": {"max_tokens": 1, "fill_interval": "60s"}}"#,
-        );
-        let kinds: Vec<_> = set.iter().map(|window| (window.algorithm.kind().name(), window.inherits)).collect();
-        assert_eq!(kinds, [("token_bucket", false), ("quota", true), ("concurrency", false)]);
-    }
-
-    /// Compares overrides with configured limits, for some hundred valid and invalid windows.
-    #[test]
-    fn an_override_accepts_exactly_the_windows_that_a_configured_limit_accepts() {
-        let numbers = ["0", "1", "20.0", "4294967295", "4294967296", "4294967297", "-1", "1.5", "\"5\"", "null"];
-        let times =
-            ["60s", "0.05s", "0.000001s", "0.0000001s", "1.000001000s", "0s", "1m", "2251799813s", "9999999999s"];
-        let mut windows_of_all = Vec::new();
-        for number in numbers {
-            for time in times {
-                windows_of_all.extend([
-                    format!(r#"{{"token_bucket": {{"max_tokens": {number}, "fill_interval": "{time}"}}}}"#),
-                    format!(r#"{{"token_bucket": {{"max_tokens": 5, "tokens_per_fill": {number}, "fill_interval": "{time}"}}}}"#),
-                    format!(r#"{{"sliding_window": {{"max_requests": {number}, "window": "{time}"}}}}"#),
-                    format!(r#"{{"sliding_window": {{"max_requests": {number}, "window": "{time}", "mode": "exact"}}}}"#),
-                    format!(r#"{{"fixed_window": {{"max_requests": {number}, "window": "{time}"}}}}"#),
-                    format!(r#"{{"concurrency": {{"max_requests": {number}, "lease": "{time}"}}}}"#),
-                ]);
-            }
-            for offset in ["Z", "+05:30", "-14:00", "+14:01", "CET"] {
-                windows_of_all.push(format!(
-                    r#"{{"quota": {{"max_requests": {number}, "unit": "month", "utc_offset": "{offset}"}}}}"#
-                ));
-            }
-        }
-        let mut accepted = 0;
-        for window in windows_of_all {
-            match (configured(&window), parse(&window)) {
-                (Ok(own), Ok(_)) => {
-                    let set: Vec<_> = windows(&window).iter().map(|window| window.algorithm).collect();
-                    assert_eq!(set, own, "{window}");
-                    accepted += 1;
-                }
-                (Err(own), Err(error)) => {
-                    let first = own.lines().next().unwrap();
-                    assert_eq!(format!("limits[0].windows[0].{error}"), first, "{window}");
-                }
-                (own, set) => panic!("{window}: {own:?}, {set:?}"),
-            }
-        }
-        assert!(accepted > 100, "{accepted}");
-    }
-
-    #[test]
-    fn a_setting_ends_at_its_until() {
-        let setting = parse(r#"{"is": "off", "until": 100}"#).unwrap();
-        assert!(!setting.is_over(Micros(99_999_999)) && setting.is_over(Micros::from_secs(100)));
-        assert!(!parse("off").unwrap().is_over(Micros(u64::MAX)));
-    }
-
-    #[test]
-    fn an_error_names_the_part_what_was_expected_and_what_was_found() {
-        let rate = |fields: &str| format!(r#"{{"token_bucket": {fields}}}"#);
-        let cases = [
-            ("", "expected unlimited, blocked, shadow, off, or a JSON object, found "),
-            ("Blocked", "expected unlimited, blocked, shadow, off, or a JSON object, found Blocked"),
-            ("[]\u{1b}", "expected unlimited, blocked, shadow, off, or a JSON object, found []?"),
-            ("{}", "expected is, or a window such as token_bucket, found neither"),
-            (r#"{"is": "of"}"#, r#"is: expected unlimited, blocked, shadow or off, found "of""#),
-            (
-                r#"{"is": "off", "till": 1}"#,
-                "till: unknown field, expected one of is, until, token_bucket, sliding_window, \
-                 fixed_window, quota, concurrency",
-            ),
-            (
-                r#"{"is": "off", "quota": {"max_requests": 1, "unit": "day"}}"#,
-                "expected is, or a window such as token_bucket, found both",
-            ),
-            (
-                r#"{"is": "off", "until": 1795132800000}"#,
-                "until: expected seconds since 1970, before the year 10000, found 1795132800000",
-            ),
-            (r#"{"is": "off", "until": -1}"#, "until: expected seconds since 1970, before the year 10000, found -1"),
-            (&rate("5"), "token_bucket: expected an object, found 5"),
-            (&rate("{}"), "token_bucket.max_tokens: expected the bucket's capacity, found nothing"),
-            (
-                &rate(r#"{"max_tokens": 1, "fill_interval": "1m"}"#),
-                r#"token_bucket.fill_interval: expected a duration such as "60s", found "1m""#,
-            ),
-            (
-                &rate(r#"{"max_tokens": 0, "tokens_per_fill": 0, "fill_interval": "60s"}"#),
-                "token_bucket.tokens_per_fill: expected an integer from 1 to 4294967295 (a max_tokens of 0 blocks \
-                 every request), found 0",
-            ),
-            (
-                r#"{"quota": {"max_requests": 10, "unit": "fortnight"}}"#,
-                r#"quota.unit: expected "minute" or "hour" or "day" or "week" or "month" or "year", found "fortnight""#,
-            ),
-            (
-                &rate(r#"{"max_tokens": 4000000000, "fill_interval": "3600s"}"#),
-                "token_bucket: expected a bucket that fills within 142 years, found 4000000000 tokens of 3600000000 µs each",
-            ),
-        ];
-        for (value, error) in cases {
-            assert_eq!(parse(value), Err(error.to_owned()), "{value}");
-        }
-        assert_eq!(Setting::parse(&[b' '; MAX_VALUE + 1]), Err(SettingError::TooLong));
-    }
-
-    proptest! {
-        #[test]
-        fn no_value_is_too_strange(value in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Setting::parse(&value);
-        }
-
-        #[test]
-        fn no_json_is_too_strange(value in r#"\{"(is|until|token_bucket|quota)": ?("[a-z]{0,4}"|-?[0-9.e]{1,24}|\{"(max_tokens|fill_interval|unit)": ?"?[0-9.s]{0,24}"?\}|null)\}"#) {
-            if let Err(error) = Setting::parse(value.as_bytes()) {
-                prop_assert!(error.to_string().len() < 400);
-            }
-        }
-    }
-}
+mod tests;

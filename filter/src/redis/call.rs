@@ -81,8 +81,13 @@ pub struct Call {
     keys_end: usize,
     /// Elements of the reply that belong to this call, where the script can run several calls in one command.
     share: Option<usize>,
+    /// Length of the longest reply to a command with this call alone, in bytes.
+    longest_reply: usize,
     is_tracked: bool,
 }
+
+/// Length of the longest reply to a call that [says](Call::replying) nothing else: a few numbers, or an error.
+const SHORT_REPLY: usize = 128;
 
 impl Call {
     /// Creates a script call on `keys` and `args`: sent as `EVALSHA`, and again as `EVAL` where Redis does not have the
@@ -102,8 +107,16 @@ impl Call {
     pub fn write_script(script: &Arc<Script>, keys: usize, args: usize, size: usize) -> CallWriter {
         let parts = keys.saturating_add(args);
         let tail = Vec::with_capacity(parts.saturating_mul(8).saturating_add(size));
-        let call =
-            Self { script: Some(Arc::clone(script)), parts, keys, tail, keys_end: 0, share: None, is_tracked: false };
+        let call = Self {
+            script: Some(Arc::clone(script)),
+            parts,
+            keys,
+            tail,
+            keys_end: 0,
+            share: None,
+            longest_reply: SHORT_REPLY,
+            is_tracked: false,
+        };
         CallWriter { call, to_come: parts, keys_to_come: keys }
     }
 
@@ -112,16 +125,38 @@ impl Call {
     pub fn command(parts: &[impl AsRef<[u8]>]) -> Self {
         let mut tail = Vec::with_capacity(encoded_size(parts));
         parts.iter().for_each(|part| encode_bulk(&mut tail, part.as_ref()));
-        Self { script: None, parts: parts.len(), keys: 0, tail, keys_end: 0, share: None, is_tracked: false }
+        Self {
+            script: None,
+            parts: parts.len(),
+            keys: 0,
+            tail,
+            keys_end: 0,
+            share: None,
+            longest_reply: SHORT_REPLY,
+            is_tracked: false,
+        }
     }
 
     /// Marks the call as one that can be joined with others of its script in one command: the keys of all calls, then
     /// the arguments of all calls. The script replies with one array, in which `elements` elements belong to this call,
-    /// or one error in their place; or with all elements as integers [packed](crate::redis::Integers) in one bulk
+    /// or one error or array in their place; or with all elements as integers [packed](crate::redis::Integers) in one bulk
     /// string.
     #[must_use]
     pub fn sharing(self, elements: usize) -> Self {
         Self { share: Some(elements), ..self }
+    }
+
+    /// Marks the call as one that is sent in a command of its own.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { share: None, ..self }
+    }
+
+    /// States the length of the longest reply, in bytes. A longer reply is still read, but may be cut
+    /// off in a [callout](super::Callouts) of many calls.
+    #[must_use]
+    pub fn replying(self, longest: usize) -> Self {
+        Self { longest_reply: longest.max(SHORT_REPLY), ..self }
     }
 
     /// Marks the call as tracked: its outcome is reported even after its timeout or after it was abandoned. For calls
@@ -141,6 +176,11 @@ impl Call {
     #[must_use]
     pub fn share(&self) -> Option<usize> {
         self.share
+    }
+
+    /// Returns the length of the longest reply to a command with this call alone, in bytes.
+    pub(super) fn longest_reply(&self) -> usize {
+        self.longest_reply
     }
 
     /// Returns whether one command can carry both calls.

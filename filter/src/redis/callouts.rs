@@ -6,26 +6,28 @@
 //!
 //! A lone call is sent immediately. Calls that arrive while a callout is under way wait for its end and are sent
 //! together in the next callout: a connection costs the servers about five times as much as a call. Calls wait for at
-//! most
-//! [`BATCHING_WAIT`], so that a slow network or a lost packet does not delay them further.
+//! most [`BATCHING_WAIT`], so that a slow network or a lost packet does not delay them further.
 
+mod replies;
 #[cfg(test)]
 mod tests;
 
 use alloc::collections::VecDeque;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::handshake::Handshake;
 use super::host_load::HostLoad;
-use super::resp::{Decoder, Shares, describe, failure_of, is_cross_slot, is_noscript};
-use super::session::in_flight::{Caller, Expiry, InFlight};
-use super::{Call, Failure, Reply, SessionConfig, SessionEvent, Ticket, Trouble};
+use super::session::in_flight::{Expiry, InFlight};
+use super::{Call, Failure, Refusal, Reply, RoundTrips, SessionConfig, SessionEvent, Ticket, Trouble};
 use crate::units::Micros;
 
 /// Calls in one callout, at most. Each call can resume a request in the callback with the replies, which uses the
 /// proxy's stack.
 const MAX_CALLS: usize = 128;
+/// Length of the replies in one callout, at most, in bytes. Redis closes the connection when it has read the end of the
+/// body: replies that the socket has no room for at once are lost. By its defaults, computed and not measured, a Linux
+/// socket has room for about 29 KiB on a network with an MTU of 1,500.
+const MAX_REPLIES: usize = 24 * 1024;
 /// Longest time that calls wait for the end of the callout under way, to be sent together in the next.
 const BATCHING_WAIT: Micros = Micros::from_millis(5);
 /// Time for which an answered callout counts as proof that the cluster has a host.
@@ -41,9 +43,9 @@ pub struct Callout {
     pub id: u64,
     /// Body of the `POST` request.
     pub body: Vec<u8>,
-    /// Timeout of the callout in milliseconds: 1 s after the last deadline of its calls. [`Callouts::handle_tick`]
-    /// enforces the deadline of each call.
-    pub timeout_ms: u64,
+    /// Timeout of the callout: 1 s after the last deadline of its calls. [`Callouts::handle_tick`] enforces the deadline
+    /// of each call.
+    pub timeout: Micros,
 }
 
 /// State of the `callout` transport: calls that wait, and callouts under way. The host ends each callout with
@@ -53,8 +55,6 @@ pub struct Callouts {
     config: SessionConfig,
     /// Calls of the next callout, and of the callouts after it.
     next: InFlight,
-    /// Start of the next callout's body: the handshake, and calls that are sent again.
-    body: Vec<u8>,
     under_way: Vec<Batch>,
     last_id: u64,
     /// Whether one command may carry several calls; `false` after a cluster has refused such a command.
@@ -63,6 +63,10 @@ pub struct Callouts {
     is_held: bool,
     /// Time of the last response with a body.
     answered: Option<Micros>,
+    /// Whether the last callout that ended had a response with a body.
+    is_answering: bool,
+    /// Round trips of the callouts answered since they were last taken.
+    pub(super) round_trips: RoundTrips,
     /// Load of the host. Calls that were due by the last tick are given up at the next tick.
     load: HostLoad,
     events: VecDeque<SessionEvent>,
@@ -76,16 +80,6 @@ struct Batch {
     calls: InFlight,
 }
 
-/// A callout's response, decoded.
-struct Response {
-    /// Replies to the callout's commands, from the first on.
-    replies: Vec<Reply>,
-    /// Failure of the commands without a reply.
-    lost: Failure,
-    /// Failure to log as a warning.
-    trouble: Option<Trouble>,
-}
-
 impl Callouts {
     /// Creates the transport, without callouts under way.
     #[must_use]
@@ -93,12 +87,13 @@ impl Callouts {
         Self {
             config,
             next: InFlight::default(),
-            body: Vec::new(),
             under_way: Vec::new(),
             last_id: 0,
             joins: true,
             is_held: false,
             answered: None,
+            is_answering: false,
+            round_trips: RoundTrips::default(),
             load: HostLoad::default(),
             events: VecDeque::new(),
         }
@@ -168,14 +163,14 @@ impl Callouts {
             return None;
         }
         self.last_id = self.last_id.wrapping_add(1);
-        let later = self.next.split_waiting(MAX_CALLS);
+        let later = self.next.split_waiting(MAX_CALLS, MAX_REPLIES, self.joins);
         let mut calls = core::mem::replace(&mut self.next, later);
-        self.begin_body();
-        let mut body = core::mem::take(&mut self.body);
+        let mut body = Vec::new();
+        Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut body);
         calls.send_waiting(now, self.joins, &mut body);
         let timeout = calls.last_deadline().map_or(Micros::ZERO, |last| last.minus(now)).plus(GRACE);
         self.under_way.push(Batch { id: self.last_id, started: now, calls });
-        Some(Callout { id: self.last_id, body, timeout_ms: timeout.to_millis_ceil() })
+        Some(Callout { id: self.last_id, body, timeout })
     }
 
     /// Holds callouts back until [`release`](Self::release): within the callback for the end of a callout, the host
@@ -189,26 +184,31 @@ impl Callouts {
         self.is_held = false;
     }
 
-    /// Handles the host's refusal to make a callout. The host gives no reason: if the cluster is known to have a host,
-    /// the proxy's circuit breaker is open.
-    pub fn handle_refused(&mut self, now: Micros, id: u64) {
+    /// Handles the host's refusal to make a callout. The host gives no further reason: if the cluster is known to have a
+    /// host, the proxy's circuit breaker is open.
+    pub fn handle_refused(&mut self, now: Micros, id: u64, refusal: Refusal) {
         let is_proven = self.answered.is_some_and(|at| now.minus(at) < PROOF) || self.under_way.len() > 1;
-        let failure = if is_proven { Failure::CircuitBreaker } else { Failure::Unavailable };
-        self.handle_response(now, id, Err(failure));
+        if refusal == Refusal::Internal && is_proven {
+            return self.handle_response(now, id, Err(Failure::CircuitBreaker));
+        }
+        self.events.push_back(SessionEvent::Trouble(Trouble::new(Failure::Unavailable, refusal.description())));
+        self.handle_response(now, id, Err(Failure::Unavailable));
     }
 
     /// Handles the end of a callout: its whole body, or the failure (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
         let Some(at) = self.under_way.iter().position(|batch| batch.id == id) else { return };
-        let Batch { calls, .. } = self.under_way.swap_remove(at);
-        if response.is_ok_and(|body| !body.is_empty()) {
+        let Batch { calls, started, .. } = self.under_way.swap_remove(at);
+        let is_answered = response.is_ok_and(|body| !body.is_empty());
+        if is_answered {
             self.answered = Some(now);
+            self.round_trips.add(now.minus(started));
         }
-        let response = match response {
-            Ok(body) => self.read(body, calls.commands()),
-            Err(lost) => Response { replies: Vec::new(), lost, trouble: trouble_without_response(lost) },
-        };
-        self.complete_batch(now, calls, response);
+        // A circuit breaker that refuses callouts says nothing about Redis.
+        if response != Err(Failure::CircuitBreaker) {
+            self.is_answering = is_answered;
+        }
+        self.complete_batch(calls, response);
     }
 
     /// Handles a tick: gives up calls that were due by the last tick. Responses that had arrived by then have been
@@ -242,6 +242,12 @@ impl Callouts {
         self.events.is_empty() && self.next.len() == 0
     }
 
+    /// Returns whether Redis answered the last callout that ended.
+    #[must_use]
+    pub fn is_answering(&self) -> bool {
+        self.is_answering
+    }
+
     /// Returns the next event. After every input, poll until there is none, or until the host has had as many
     /// [`SessionEvent::Completed`] as it can handle in one callback. The other events are kept, and
     /// [`next_tick`](Self::next_tick) asks for a tick.
@@ -255,132 +261,8 @@ impl Callouts {
         self.under_way.iter().fold(self.next.len(), |sum, batch| sum.saturating_add(batch.calls.len()))
     }
 
-    /// Completes the calls of a callout, or queues them to be sent again.
-    fn complete_batch(&mut self, now: Micros, mut calls: InFlight, Response { replies, lost, mut trouble }: Response) {
-        let mut replies = replies.into_iter();
-        while let Some(first) = calls.pop_answered() {
-            let is_joined = calls.is_next_joined();
-            let reply = replies.next();
-            // A Redis in cluster mode refuses keys of different hash slots before it runs the script.
-            let is_split = is_joined && matches!(&reply, Some(Reply::Error(error)) if is_cross_slot(error));
-            self.joins &= !is_split;
-            let (mut shares, mut whole) = match reply {
-                // A reply that cannot be split is malformed for every call.
-                Some(reply) if is_joined && !matches!(reply, Reply::Error(_)) => (Some(Shares::of(reply)), None),
-                reply => (None, reply),
-            };
-            let mut next = Some(first);
-            while let Some(sent) = next {
-                let reply = match &mut shares {
-                    Some(shares) => Some(shares.as_mut().map_or(Reply::Nil, |shares| shares.take(sent.share))),
-                    // An error reply applies to all calls of the command.
-                    None if is_joined => whole.clone(),
-                    None => whole.take(),
-                };
-                if let Some(caller) = sent.caller {
-                    match reply {
-                        Some(Reply::Error(error)) => self.handle_error(now, caller, &error, is_split, &mut trouble),
-                        Some(reply) => self.complete(caller.ticket, Ok(reply)),
-                        None => self.lose(&caller, lost),
-                    }
-                }
-                next = calls.pop_joined();
-            }
-        }
-        self.events.extend(trouble.map(SessionEvent::Trouble));
-    }
-
-    /// Handles an error reply to a call: fails the call, or sends it again. Keeps the first trouble of a response.
-    fn handle_error(
-        &mut self,
-        now: Micros,
-        mut caller: Caller,
-        error: &[u8],
-        is_split: bool,
-        trouble: &mut Option<Trouble>,
-    ) {
-        let Caller { ticket, deadline, since, is_tracked, .. } = caller;
-        let again = caller.call.take().filter(|_| is_split || is_noscript(error));
-        let failed = match (again, deadline) {
-            (Some(call), Some(deadline)) if self.load.may_resend(deadline, since) => {
-                self.begin_body();
-                self.next.resend(now, caller, &call, &mut self.body)
-            }
-            (Some(_), _) => {
-                self.complete(ticket, Err(Failure::Timeout));
-                if is_tracked { Err(Failure::Unavailable) } else { return }
-            }
-            // The call is past its deadline or abandoned: it is not sent again.
-            (None, None) if is_noscript(error) => Err(Failure::Unavailable),
-            (None, _) => {
-                trouble.get_or_insert_with(|| trouble_of(error));
-                Err(failure_of(error))
-            }
-        };
-        if let Err(failure) = failed {
-            self.complete(ticket, Err(failure));
-        }
-    }
-
-    /// Decodes a callout's body: the handshake's replies, then the replies to `commands` commands.
-    fn read(&self, body: &[u8], commands: usize) -> Response {
-        let mut decoder = Decoder::new();
-        decoder.push(body);
-        let mut next = || match decoder.next_reply() {
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(Trouble::new(Failure::Reset, format!("the connection ended after {} bytes", body.len()))),
-            Err(error) => Err(Trouble::new(Failure::Protocol, error.to_string())),
-        };
-        let credentials = self.config.credentials.as_ref();
-        let mut handshake = Handshake::begin(credentials, self.config.database, &mut Vec::new());
-        let mut replies = Vec::new();
-        let mut read_all = || -> Result<(), Trouble> {
-            while !handshake.is_done() {
-                handshake.answer(&next()?)?;
-            }
-            while replies.len() < commands {
-                replies.push(next()?);
-            }
-            Ok(())
-        };
-        let trouble = match read_all() {
-            Ok(()) if decoder.buffered() == 0 => return Response { replies, lost: Failure::Reset, trouble: None },
-            Ok(()) => {
-                // With more replies than commands, no reply can be assigned to a command.
-                replies.clear();
-                let detail = format!("expected no more replies, found {} bytes", decoder.buffered());
-                Trouble::new(Failure::Protocol, detail)
-            }
-            Err(trouble) => match replies.as_slice() {
-                // At its connection limit, Redis sends one error in place of all replies.
-                [Reply::Error(error)] if trouble.failure == Failure::Reset && !is_noscript(error) => trouble_of(error),
-                _ => trouble,
-            },
-        };
-        Response { replies, lost: trouble.failure, trouble: Some(trouble) }
-    }
-
-    /// Fails a call without a reply.
-    fn lose(&mut self, caller: &Caller, lost: Failure) {
-        let is_late = lost == Failure::Timeout;
-        if !is_late || caller.deadline.is_some() {
-            self.complete(caller.ticket, Err(lost));
-        }
-        if is_late && caller.is_tracked {
-            // Redis may still run the call: its outcome stays unknown.
-            self.complete(caller.ticket, Err(Failure::Reset));
-        }
-    }
-
     fn complete(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
         self.events.push_back(SessionEvent::Completed { ticket, result });
-    }
-
-    /// Starts the next callout's body with the handshake, if it is empty.
-    fn begin_body(&mut self) {
-        if self.body.is_empty() {
-            Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.body);
-        }
     }
 }
 
@@ -393,14 +275,4 @@ fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, even
             events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Unavailable) });
         }
     });
-}
-
-fn trouble_of(error: &[u8]) -> Trouble {
-    Trouble::new(failure_of(error), describe(error))
-}
-
-/// Returns the warning for a callout without a response, if its failure deserves one.
-fn trouble_without_response(lost: Failure) -> Option<Trouble> {
-    let detail = "the circuit breaker of redis.cluster is open: raise its circuit_breakers";
-    (lost == Failure::CircuitBreaker).then(|| Trouble::new(lost, detail))
 }

@@ -19,7 +19,8 @@ pub enum Failure {
     Auth,
     /// Redis is in cluster mode, and this node does not serve the key (`MOVED`, `ASK`, `CROSSSLOT`, …).
     ClusterMode,
-    /// This Redis cannot serve now, another Redis may (`READONLY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`).
+    /// This Redis cannot serve now, another Redis may (`READONLY`, `LOADING`, `MASTERDOWN`, `NOREPLICAS`,
+    /// `CLUSTERDOWN`).
     NotReady,
     /// Any other error reply (`OOM`, `BUSY`, `WRONGTYPE`, …).
     Refused,
@@ -56,6 +57,51 @@ impl Failure {
             Self::NotReady => "not_ready",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
+        }
+    }
+
+    /// Returns the text of a warning about this cause for which nothing more is known.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Unavailable => "no connection to Redis",
+            Self::Timeout => "no reply within redis.timeout",
+            Self::Overloaded => "no room for the check within redis.timeout: see redis.max_in_flight",
+            Self::CircuitBreaker => "the circuit breaker of redis.cluster is open: raise its circuit_breakers",
+            Self::Reset => "the connection was lost before the reply",
+            Self::Auth => "Redis refuses the credentials or the permission",
+            Self::ClusterMode => "Redis is a cluster, and this node does not serve the key",
+            Self::NotReady => "this Redis cannot serve now",
+            Self::Refused => "Redis refused the check",
+            Self::Protocol => "the reply is malformed",
+        }
+    }
+
+    /// Returns whether this is a failure of the connection, and not an error reply.
+    #[must_use]
+    pub const fn is_of_connection(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout | Self::Reset)
+    }
+}
+
+/// Reason of the host for refusing a stream or a callout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The proxy has no cluster of the configured name.
+    NoCluster,
+    /// The proxy has the cluster, and could not use it: no host, an open circuit breaker, and others.
+    Internal,
+}
+
+impl Refusal {
+    /// Returns the text of a warning about this refusal.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::NoCluster => "the proxy has no such cluster: check redis.cluster with `weir check`",
+            Self::Internal => {
+                "the proxy refused to use the cluster, which may have no host: check it with `weir check`"
+            }
         }
     }
 }

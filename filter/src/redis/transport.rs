@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{Call, Callout, Callouts, Failure, Reply, Session, SessionConfig, SessionEvent, Ticket, Trouble};
+use super::{
+    Call, Callout, Callouts, Failure, Refusal, Reply, RoundTrips, Session, SessionConfig, SessionEvent, Ticket, Trouble,
+};
 use crate::units::Micros;
 
 /// Kind of transport to Redis.
@@ -121,9 +123,9 @@ impl Transport {
     }
 
     /// Handles the host's failure to open the stream.
-    pub fn handle_open_failed(&mut self, now: Micros) {
+    pub fn handle_open_failed(&mut self, now: Micros, refusal: Refusal) {
         if let State::Stream(session) = &mut self.state {
-            session.handle_open_failed(now);
+            session.handle_open_failed(now, refusal);
         }
     }
 
@@ -151,9 +153,9 @@ impl Transport {
     }
 
     /// Handles the host's refusal to make a callout.
-    pub fn handle_callout_refused(&mut self, now: Micros, id: u64) {
+    pub fn handle_callout_refused(&mut self, now: Micros, id: u64, refusal: Refusal) {
         if let State::Callout(callouts) = &mut self.state {
-            callouts.handle_refused(now, id);
+            callouts.handle_refused(now, id, refusal);
         }
     }
 
@@ -209,6 +211,24 @@ impl Transport {
             SessionEvent::Completed { ticket, result } => TransportEvent::Completed(ticket, result),
             SessionEvent::Trouble(trouble) => TransportEvent::Trouble(trouble),
         })
+    }
+
+    /// Returns whether there is a proven connection; with callouts, whether Redis answered the last callout.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.state {
+            State::Stream(session) => session.is_connected(),
+            State::Callout(callouts) => callouts.is_answering(),
+        }
+    }
+
+    /// Takes one of the round trips of the replies since the last call: of each command on the stream, or of each callout.
+    pub fn pop_round_trip(&mut self) -> Option<Micros> {
+        let round_trips: &mut RoundTrips = match &mut self.state {
+            State::Stream(session) => &mut session.round_trips,
+            State::Callout(callouts) => &mut callouts.round_trips,
+        };
+        round_trips.pop()
     }
 
     /// Returns whether there are bytes to send on the stream.

@@ -35,14 +35,14 @@ impl<T> Keyed<T> {
         Self { hasher: self.hasher, index: Index::new(), entries: Vec::new() }
     }
 
-    /// Returns the hash of a key, as [`place`](Self::place) and [`push`](Self::push) take it.
+    /// Returns the hash of a key, as [`position`](Self::position) and [`push`](Self::push) take it.
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash(key)
     }
 
     /// Returns the position of a key's value. Valid until the next removal.
-    pub(crate) fn place(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        self.index.find(hash, |place| self.entries.get(place).is_some_and(|(known, _)| **known == *key))
+    pub(crate) fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        self.index.find(hash, |place| self.entries.get(place).is_some_and(|(known, _)| is_same(known, key)))
     }
 
     pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut T> {
@@ -61,14 +61,14 @@ impl<T> Keyed<T> {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&T> {
-        let place = self.place(self.hash(key), key)?;
+        let place = self.position(self.hash(key), key)?;
         self.entries.get(place).map(|(_, value)| value)
     }
 
     /// Sets the value of a key.
     pub(crate) fn insert(&mut self, key: Box<[u8]>, value: T) {
         let hash = self.hash(&key);
-        match self.place(hash, &key).and_then(|place| self.at_mut(place)) {
+        match self.position(hash, &key).and_then(|place| self.at_mut(place)) {
             Some(known) => *known = value,
             None => {
                 self.push(hash, key, value);
@@ -85,6 +85,21 @@ impl<T> Keyed<T> {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut T)> {
         self.entries.iter_mut().map(|(key, value)| (&**key, value))
     }
+}
+
+/// Whether two keys are equal. Compares eight bytes at a time: the `memcmp` of wasm compares one.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let ((chunks, rest), (other_chunks, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    // The last chunk overlaps others, and spares a loop over the rest.
+    let ends_alike = match (one.last_chunk(), other.last_chunk()) {
+        (Some(last), Some(other)) => number(last) == number(other),
+        _ => rest == other_rest,
+    };
+    one.len() == other.len() && ends_alike && chunks.iter().map(number).eq(other_chunks.iter().map(number))
+}
+
+fn number(chunk: &[u8; 8]) -> u64 {
+    u64::from_ne_bytes(*chunk)
 }
 
 /// Returns a hasher with a random key. Without random numbers the key would be all zeros, but then no worker starts.
@@ -112,7 +127,7 @@ mod tests {
                     keyed.insert(key.as_slice().into(), value);
                     map.insert(key, value);
                 } else {
-                    let place = keyed.place(keyed.hash(&key), &key);
+                    let place = keyed.position(keyed.hash(&key), &key);
                     prop_assert_eq!(place.map(|place| keyed.remove_at(place).1), map.remove(&key));
                 }
                 prop_assert_eq!((keyed.len(), keyed.is_empty()), (map.len(), map.is_empty()));
@@ -120,6 +135,20 @@ mod tests {
                     prop_assert_eq!(keyed.get(&key), Some(&value));
                     prop_assert!(keyed.iter().any(|entry| *entry == (key.as_slice().into(), value)));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_byte_or_in_length_are_different() {
+        for length in 0..40 {
+            let key: Vec<u8> = (0..length).collect();
+            assert!(is_same(&key, &key.clone()));
+            assert!(!is_same(&key, &[key.as_slice(), b"x"].concat()));
+            for at in 0..key.len() {
+                let mut other = key.clone();
+                other[at] ^= 0x80;
+                assert!(!is_same(&key, &other), "{length} {at}");
             }
         }
     }

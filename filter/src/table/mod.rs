@@ -2,11 +2,13 @@
 
 mod index;
 mod keyed;
+mod recent;
 
 use alloc::vec::Vec;
 
 use self::index::Index;
 pub(crate) use self::keyed::Keyed;
+pub(crate) use self::recent::Recent;
 
 /// Hash map from ids that the proxy assigns, or from tickets made of these. The proxy counts ids up and clients cannot
 /// choose them, so the ids are their own hashes.

@@ -64,8 +64,8 @@ impl Contexts {
                 None
             }
         };
+        self.forget_root(root);
         let mut roots = self.roots.borrow_mut();
-        roots.retain(|(known, _)| *known != root);
         roots.extend(role.map(|role| (root, role)));
         roots.iter().any(|(known, _)| *known == root)
     }
@@ -76,7 +76,7 @@ impl Contexts {
         match exchange {
             Some(Exchange::Limited(worker)) => worker.done(context),
             Some(Exchange::Bridged(_)) => {}
-            None => self.roots.borrow_mut().retain(|(root, _)| *root != context),
+            None => self.forget_root(context),
         }
     }
 
@@ -139,6 +139,11 @@ impl Contexts {
         if let Some(Role::Limiter(worker)) = self.role(root) {
             run(&worker);
         }
+    }
+
+    fn forget_root(&self, root: u32) {
+        self.with_worker(root, Worker::leave_gauge);
+        self.roots.borrow_mut().retain(|(known, _)| *known != root);
     }
 
     fn role(&self, root: u32) -> Option<Role> {

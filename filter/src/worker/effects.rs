@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 
 use super::Worker;
 use super::callback::Callback;
-use super::{log_warning, wire};
-use crate::host;
+use super::{log_info, log_warning, wire};
+use crate::host::{self, Headers, HostError};
 use crate::limiter::{Decision, Effect, Pace, RequestId};
 use crate::pairs;
-use crate::redis::Callout;
-use crate::respond::{Header, LocalReply};
+use crate::redis::{Callout, Refusal};
+use crate::response::{Header, LocalReply};
 
 impl Worker {
     /// Performs effects in a callback of a context that is not a request.
@@ -45,11 +45,18 @@ impl Worker {
                         }
                     }
                 }
+                Effect::Mark(RequestId(request), mark) => {
+                    if callback.acts_as(request) {
+                        let set = host::set_header(Headers::Request, &mark.name, &mark.value);
+                        debug_assert_eq!(set, Ok(()), "a request that is not decided has its headers");
+                    }
+                }
                 Effect::Decide(RequestId(request), decision) if request == callback.own() => {
                     own_decision = Some(decision)
                 }
                 Effect::Decide(RequestId(request), decision) => callback.decide(request, decision),
                 Effect::Warn(line) => log_warning(&line),
+                Effect::Info(line) => log_info(&line),
             }
         }
         if !self.with(|state| state.ticker.is_quick() && state.limiter.is_at_rest()) {
@@ -92,7 +99,7 @@ impl Worker {
         let opened = callback.acts_as(self.root).then(open);
         self.with(|state| match opened {
             Some(Ok(token)) => state.stream = Some(token),
-            _ => state.limiter.redis().handle_open_failed(callback.now),
+            refused => state.limiter.redis().handle_open_failed(callback.now, refusal_of(refused)),
         });
     }
 
@@ -137,12 +144,14 @@ impl Worker {
     fn call_out(&self, callback: &mut Callback, callout: &Callout) {
         let headers = [(":method", "POST"), (":path", "/"), (":authority", self.cluster.as_str())];
         let headers = pairs::encode(headers.into_iter());
-        let timeout = u32::try_from(callout.timeout_ms).unwrap_or(u32::MAX);
+        let timeout = u32::try_from(callout.timeout.to_millis_ceil()).unwrap_or(u32::MAX);
         let called =
             callback.acts_as(self.root).then(|| host::http_call(&self.cluster, &headers, &callout.body, timeout));
         self.with(|state| match called {
             Some(Ok(token)) => state.callouts.push((token, callout.id)),
-            _ => state.limiter.redis().handle_callout_refused(callback.now, callout.id),
+            refused => {
+                state.limiter.redis().handle_callout_refused(callback.now, callout.id, refusal_of(refused));
+            }
         });
     }
 
@@ -176,10 +185,18 @@ impl Worker {
     }
 }
 
+/// Returns the reason for which the host made no stream or callout. Of the arguments of these host calls, only the
+/// cluster's name can be invalid.
+fn refusal_of(refused: Option<Result<u32, HostError>>) -> Refusal {
+    match refused {
+        Some(Err(error)) if !error.is_internal() => Refusal::NoCluster,
+        _ => Refusal::Internal,
+    }
+}
+
 /// Answers the effective context's request with a local reply.
 fn answer(reply: &LocalReply) {
-    // The proxy answers gRPC requests with status 200 whatever status it gets.
-    let status = if reply.grpc_status.is_some() { 200 } else { reply.status.code() };
+    let status = reply.http_status();
     // Cannot fail: the request exists and has no response yet.
     let _ = host::send_local_response(status, &reply.details, reply.encoded_headers(), &reply.body, reply.grpc_status);
 }

@@ -7,6 +7,7 @@ mod bridge;
 mod callback;
 mod contexts;
 mod effects;
+mod metrics;
 mod requests;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
@@ -20,11 +21,12 @@ use core::cell::RefCell;
 pub(crate) use self::callback::Callback;
 use self::callback::Clock;
 pub(crate) use self::contexts::Contexts;
+use self::metrics::Metrics;
 use crate::config::Config;
 use crate::host::{self, Buffer, Headers, Level};
-use crate::limiter::{Batching, BodyWaits, Counters, Limiter, Ticker};
+use crate::limiter::{Batching, BodyWaits, Limiter, Ticker};
 use crate::redis::Failure;
-use crate::respond::Header;
+use crate::response::Header;
 use crate::table::Table;
 
 /// State that all contexts of a plugin share within a VM. The proxy has one VM per worker thread.
@@ -36,8 +38,9 @@ pub(crate) struct Worker {
     /// Shared queue: a message that the worker sends to itself arrives at the end of the proxy's event-loop turn.
     /// `None` where the proxy has no queues.
     turn: Option<u32>,
-    /// The proxy's ids of the counters, in the order of [`Counters::names`].
-    counters: Vec<u32>,
+    metrics: Metrics,
+    /// Names of the headers that mark requests beyond a limit.
+    marks: Vec<String>,
     /// Bytes that are being sent now; empty otherwise. The buffer is reused from one send to the next.
     sending: RefCell<Vec<u8>>,
     /// Never borrowed across a host call that may call back.
@@ -54,24 +57,26 @@ struct State {
     body_waits: BodyWaits,
     /// Callouts under way: the proxy's tokens, and the callouts' ids.
     callouts: Vec<(u32, u64)>,
+    /// Whether the gauge of connected workers includes this worker.
+    is_connected: bool,
     /// Headers for the responses to admitted requests.
     admitted: Table<Vec<Header>>,
 }
 
 impl Worker {
-    /// Creates a worker and defines its counters at the proxy. `None` where the proxy refuses a counter, or has no
-    /// random numbers.
+    /// Creates a worker and defines its metrics at the proxy. `None` where the proxy refuses a metric, or has no random
+    /// numbers.
     pub(crate) fn new(root: u32, config: Config) -> Option<Self> {
         // Different for each worker of each proxy.
-        let seed = getrandom::u64().ok()?;
-        let define = |name: &String| host::define_counter(name).ok();
-        let counters = Counters::names(&config).iter().map(define).collect::<Option<_>>()?;
+        let seed = host::random()?;
+        let metrics = Metrics::define(&config)?;
         Some(Self {
             root,
             clock: Clock::start(),
             cluster: config.redis.cluster.clone(),
             turn: host::register_queue(&format!("weir.turn.{seed:016x}")).ok(),
-            counters,
+            metrics,
+            marks: config.marks(),
             sending: RefCell::new(Vec::new()),
             state: RefCell::new(State {
                 body_waits: BodyWaits::new(&config.body),
@@ -81,6 +86,7 @@ impl Worker {
                 ticker: Ticker::default(),
                 batching: Batching::default(),
                 callouts: Vec::new(),
+                is_connected: false,
                 admitted: Table::new(),
             }),
         })
@@ -112,7 +118,10 @@ impl Worker {
     /// Handles bytes from Redis on the current stream. `context` is the context that the proxy called.
     pub(crate) fn stream_bytes(&self, context: u32, bytes: &[u8]) {
         self.during(context, |callback| {
-            self.with(|state| state.limiter.redis().handle_bytes(callback.now, bytes));
+            self.with(|state| {
+                state.limiter.redis().handle_bytes(callback.now, bytes);
+                self.record_round_trips(state);
+            });
             self.perform_background(callback);
         });
     }
@@ -144,6 +153,7 @@ impl Worker {
                 state.stream = None;
                 state.limiter.redis().handle_closed(callback.now);
             });
+            self.report_connection();
             self.perform_background(callback);
         });
     }
@@ -157,21 +167,12 @@ impl Worker {
                 let body = callout_body(headers, size);
                 let body = body.as_deref().map_err(|failure| *failure);
                 state.limiter.redis().handle_callout(callback.now, id, body);
+                self.record_round_trips(state);
             });
+            self.report_connection();
             // The next callout waits for the end of the turn, or for a tick where the proxy has no queues.
             let _ = self.turn.map(host::enqueue);
             self.perform_background(callback);
-        });
-    }
-
-    /// Adds the counters' increments to the proxy's metrics.
-    fn report(&self) {
-        self.with(|state| {
-            for (counter, gained) in state.limiter.counters().take() {
-                if let Some(&counter) = self.counters.get(counter) {
-                    let _ = host::increment(counter, i64::try_from(gained).unwrap_or(i64::MAX));
-                }
-            }
         });
     }
 
@@ -210,6 +211,10 @@ fn log_error(line: &str) {
 
 fn log_warning(line: &str) {
     log(Level::Warn, line);
+}
+
+fn log_info(line: &str) {
+    log(Level::Info, line);
 }
 
 #[inline(never)]

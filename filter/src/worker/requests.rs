@@ -7,11 +7,16 @@ use super::{State, Worker};
 use crate::descriptor::RequestBody;
 use crate::host::{self, Action, Buffer, Headers};
 use crate::limiter::{Decision, Pace, RequestId, Step};
-use crate::respond::{self, Header};
+use crate::response::{self, Header};
 
 impl Worker {
     /// Handles a request's headers. The request's context is the effective one.
     pub(super) fn request(&self, request: u32, is_whole: bool) -> Action {
+        // No client marks its own requests.
+        for name in &self.marks {
+            // Cannot fail: a headers callback has these headers.
+            let _ = host::remove_header(Headers::Request, name);
+        }
         if !is_whole && self.with(|state| state.limiter.config().body.matters()) {
             return self.request_with_body(request);
         }
@@ -164,7 +169,7 @@ impl Worker {
 
     fn add_headers(&self, headers: Vec<Header>, is_headers_only: bool) {
         let present = |name| host::header(Headers::Response, name);
-        for (name, value) in respond::beside(headers, is_headers_only, &present) {
+        for (name, value) in response::beside(headers, is_headers_only, &present) {
             let set = host::set_header(Headers::Response, name, &value);
             debug_assert_eq!(set, Ok(()), "a headers callback has these headers");
         }

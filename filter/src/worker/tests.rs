@@ -1,5 +1,8 @@
 //! The worker on a fake host: the hazards of Envoy's wasm host that decide the order of calls.
 
+mod metrics;
+mod outages;
+
 use crate::host::Action;
 use crate::host::fake::{Call, FIRST, LIMITER, Proxy, take_calls};
 
@@ -22,6 +25,11 @@ fn connected(configuration: &str) -> Proxy {
         proxy.request(FIRST, &[&JSON[..], &by("first")].concat(), false);
         proxy.request_body(FIRST, br#"{"model": "first"}"#, true);
     })
+}
+
+/// [`PER_USER`] over callouts.
+fn callouts() -> String {
+    PER_USER.replace(r#""cluster": "redis""#, r#""cluster": "redis", "transport": "callout""#)
 }
 
 fn by(user: &str) -> Vec<(&str, &str)> {
@@ -238,8 +246,7 @@ fn rate_limit_headers_are_added_to_a_response_once() {
 /// Hazard 17: no callout is started in the callback that brings the response of another.
 #[test]
 fn a_callout_is_not_started_in_the_callback_of_another() {
-    let proxy =
-        Proxy::start(&PER_USER.replace(r#""cluster": "redis""#, r#""cluster": "redis", "transport": "callout""#));
+    let proxy = Proxy::start(&callouts());
     let callouts = |calls: &[Call]| calls.iter().filter(|call| **call == Call::Callout(LIMITER)).count();
     assert_eq!(proxy.request(4, &by("alice"), true), Action::Pause);
     proxy.turn();

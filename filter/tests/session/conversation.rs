@@ -3,7 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use weir_filter::{
-    redis::{Call, Credentials, Failure, Reply, Script, Secret, Session, SessionConfig, SessionEvent, Ticket, Trouble},
+    redis::{
+        Call, Credentials, Failure, Refusal, Reply, Script, Secret, Session, SessionConfig, SessionEvent, Ticket,
+        Trouble,
+    },
     units::Micros,
 };
 
@@ -104,7 +107,7 @@ impl Conversation {
 
     pub(crate) fn host_cannot_open(&mut self) {
         self.is_open = false;
-        self.session.handle_open_failed(self.now);
+        self.session.handle_open_failed(self.now, Refusal::Internal);
         self.turn(false);
     }
 

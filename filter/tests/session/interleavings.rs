@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use weir_filter::{
-    redis::{Call, Credentials, Failure, Reply, Secret, Session, SessionConfig, SessionEvent, Ticket},
+    redis::{Call, Credentials, Failure, Refusal, Reply, Secret, Session, SessionConfig, SessionEvent, Ticket},
     units::Micros,
 };
 
@@ -228,7 +228,7 @@ impl World {
                     assert!(in_tick && self.connection.is_none(), "opened outside a tick, or twice");
                     self.ticks_since_open = 0;
                     if std::mem::take(&mut self.refuse_next_open) {
-                        self.session.handle_open_failed(self.now);
+                        self.session.handle_open_failed(self.now, Refusal::Internal);
                     } else {
                         self.connection = Some(Connection::default());
                         self.has_lied = false;

@@ -3,21 +3,33 @@
 //! | module | contents |
 //! |---|---|
 //! | `serve` | `weir serve`: serves a bootstrap file on the embedded host |
-//! | `check` | `weir check`: errors and warnings about a bootstrap file and its limits |
+//! | `fault` | `--fault`: faults between the host and a cluster |
+//! | `trace` | `weir trace`: timeline of a request |
+//! | `files` | Envoy files, and the plugins, chains, clusters and limiters in them |
+//! | `check` | `weir check`: errors and warnings about Envoy files, as far as wasm and Weir are concerned |
+//! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
+//! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
 //! | `demo` | `weir demo`: the quickstart with a real Redis, and a table of what its limit admitted |
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
 //! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
 //! | `logging` | log lines on standard error |
+//! | `markup` | text in XML and HTML |
 
 mod bench;
 mod check;
 mod demo;
+mod fault;
+mod files;
 pub mod limits;
 mod logging;
+mod markup;
 mod serve;
 pub mod serving;
+mod sim;
+mod test;
+mod trace;
 pub mod traffic;
 
 use std::ffi::OsString;
@@ -25,6 +37,7 @@ use std::process::ExitCode;
 
 pub use clap::Command as Definition;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use weir_host::documents;
 
 /// Runs proxy-wasm filters from Envoy YAML, without Envoy.
 #[derive(Debug, Parser)]
@@ -41,10 +54,16 @@ struct Arguments {
 enum Command {
     /// Serves an Envoy bootstrap file until interrupted.
     Serve(serve::Arguments),
-    /// Checks an Envoy bootstrap file and the limiter configurations in it.
+    /// Sends a request through an Envoy bootstrap file, and shows what its filters and Redis do with it.
+    Trace(trace::Arguments),
+    /// Checks Envoy files, as far as wasm and Weir are concerned.
     Check(check::Arguments),
+    /// Runs unit tests for limits, in virtual time or on real hosts.
+    Test(test::Arguments),
+    /// Simulates fleets with faults in virtual time, and checks the guarantees.
+    Sim(sim::Arguments),
     /// Shows and changes limits at run time, through their Redis.
-    Limits(limits::Limits),
+    Limits(Box<limits::Limits>),
     /// Runs the quickstart with a real Redis, and shows that its limit holds.
     Demo(demo::Demo),
     /// Measures the cost of a request with Weir, without it, and with other rate limiters.
@@ -71,7 +90,10 @@ pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     logging::install(arguments.log_level);
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),
         Command::Demo(demo) => demo::run(demo),
         Command::Bench(arguments) => bench::run(&arguments),

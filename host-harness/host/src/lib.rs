@@ -6,29 +6,46 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | [`documents`] | YAML and JSON documents as trees in which every value has its place |
 //! | [`bootstrap`] | parser of Envoy's YAML into validated types |
 //! | [`scenario`] | a bootstrap file with changed addresses |
 //! | `http` | streams as filters see them: headers, shared state, local replies |
 //! | `access_log` | format strings and their values for a stream; the writer |
+//! | [`preflight`] | a request at a limiter, without a server |
 //! | `native` | Envoy's HTTP filters whose results limits can use as keys |
 //! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
+//! | `io` | byte streams of connections: TCP or TLS |
 //! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
+//! | [`resp`] | values of Redis' protocol |
+//! | [`fault`] | faults between a host and its clusters |
 //! | `server` | workers, listeners, and downstream streams |
+//! | [`trace`] | observer of callbacks, host calls and bytes |
 //! | `stats`, `admin` | counters of the host and of its modules, and the listener that shows them |
+//! | `fuzzing` | calls of host functions with any arguments, for tests and the fuzz targets in `fuzz/` |
 
 mod abi;
 mod access_log;
 mod admin;
 pub mod bootstrap;
+pub mod documents;
+pub mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
+mod io;
 mod native;
+pub mod preflight;
+pub mod resp;
 pub mod scenario;
 mod server;
 mod stats;
+mod stats_tags;
+pub mod trace;
 mod upstream;
 mod vm;
 
+pub use abi::limits::GuestLimits;
 pub use abi::pairs::encode as encode_pairs;
 pub use bootstrap::{Bootstrap, BootstrapError};
 pub use server::{Host, HostError, HostOptions, Running};

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::bootstrap::yaml_error;
+use crate::documents::{Position, Source};
 
 const FILTER_FILE: &str = "weir_filter.wasm";
 const FILTER_ROOT_ID: &str = "limiter";
@@ -80,9 +80,12 @@ impl Scenario {
     /// # Errors
     /// If the text is not YAML.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ScenarioError> {
-        let document = serde_saphyr::from_str(text)
-            .map_err(|why| ScenarioError::Yaml { origin: origin.into(), why: yaml_error(&why) })?;
-        Ok(Self { origin: origin.into(), document })
+        let source = Source::parse(text, origin.to_owned());
+        let document = source.only().map_err(|(Position { line, column }, found)| ScenarioError::Yaml {
+            origin: origin.into(),
+            why: format!("found {found} at line {line}, column {column}"),
+        })?;
+        Ok(Self { origin: origin.into(), document: document.root.to_json() })
     }
 
     /// Sets the address of the listener `name`.
@@ -127,6 +130,22 @@ impl Scenario {
         let addresses = endpoints.filter_map(|endpoint| endpoint.pointer_mut("/endpoint/address"));
         let changed = addresses.map(|address| set_address(address, addr)).filter(|changed| *changed).count() > 0;
         self.require(changed, || format!("endpoint with a socket_address in static_resources.clusters.{name}"))
+    }
+
+    /// Sets the addresses of the endpoints of the cluster `name`, in order.
+    ///
+    /// # Errors
+    /// If there is no cluster with this name, or the number of its endpoints with a `socket_address` is another one.
+    pub fn endpoints(&mut self, name: &str, addresses: &[SocketAddr]) -> Result<&mut Self, ScenarioError> {
+        let cluster = self.named("clusters", "cluster", name)?;
+        let endpoints =
+            items(cluster.pointer_mut("/load_assignment/endpoints")).flat_map(|it| items(it.get_mut("lb_endpoints")));
+        let places: Vec<&mut Value> = endpoints.filter_map(|it| it.pointer_mut("/endpoint/address")).collect();
+        let changed = places.len() == addresses.len()
+            && places.into_iter().zip(addresses).all(|(place, address)| set_address(place, *address));
+        self.require(changed, || {
+            format!("{} endpoints with a socket_address in static_resources.clusters.{name}", addresses.len())
+        })
     }
 
     /// Sets the module path of every plugin that loads a `weir_filter.wasm`.
@@ -290,6 +309,17 @@ mod tests {
         assert_eq!(after.listener_addr("ingress"), Some(addr(1)));
         assert_eq!(after.admin_addr(), Some(addr(2)));
         assert_eq!(after.limiter().unwrap()["limits"][0]["name"], "other");
+    }
+
+    #[test]
+    fn endpoints_are_set_in_order_and_only_as_many_as_there_are() {
+        let addr = |port| SocketAddr::from(([127, 0, 0, 9], port));
+        let mut scenario = quickstart();
+        scenario.endpoints("redis", &[addr(7)]).unwrap();
+        let place = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        assert_eq!(address(scenario.document.pointer(place).unwrap()), Some(addr(7)));
+        let why = scenario.endpoints("redis", &[addr(1), addr(2)]).unwrap_err().to_string();
+        assert_eq!(why, "quickstart.yaml: no 2 endpoints with a socket_address in static_resources.clusters.redis");
     }
 
     #[test]

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use regex_lite::Regex;
+
+use crate::stats_tags::{StatsTags, Tagged};
+
 /// Upper bounds of histogram buckets; Envoy's defaults.
 const BUCKETS: [f64; 19] = [
     0.5,
@@ -90,6 +94,11 @@ impl Registry {
         (metric.kind() == kind).then(|| metric.clone())
     }
 
+    /// Whether there is a metric with this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.held().contains_key(name)
+    }
+
     /// Returns a counter of the host. Names of the host never collide with names of modules.
     pub(crate) fn counter(&self, name: &str) -> Arc<Counter> {
         match self.metric(name, Kind::Counter) {
@@ -119,9 +128,9 @@ impl Registry {
     }
 
     /// Returns the text of `/stats`: one `name: value` per line.
-    pub(crate) fn text(&self, filter: Option<&str>) -> String {
+    pub(crate) fn text(&self, filter: Option<&Regex>) -> String {
         let mut text = String::new();
-        for (name, metric) in self.held().iter().filter(|(name, _)| filter.is_none_or(|part| name.contains(part))) {
+        for (name, metric) in self.held().iter().filter(|(name, _)| filter.is_none_or(|filter| filter.is_match(name))) {
             // Writing to a string cannot fail.
             let _ = match metric {
                 Metric::Counter(counter) => writeln!(text, "{name}: {}", counter.value()),
@@ -135,10 +144,10 @@ impl Registry {
     }
 
     /// Returns the text of `/stats/prometheus`: Envoy's names and labels; names of modules have no prefix.
-    pub(crate) fn prometheus(&self) -> String {
+    pub(crate) fn prometheus(&self, tags: &StatsTags) -> String {
         let mut families: BTreeMap<String, (&str, String)> = BTreeMap::new();
         for (name, metric) in self.held().iter() {
-            let (name, labels) = prometheus_name(name);
+            let (name, labels) = prometheus_name(tags.tagged(name));
             let kind = match metric {
                 Metric::Counter(_) => "counter",
                 Metric::Gauge(_) => "gauge",
@@ -148,7 +157,7 @@ impl Registry {
             let _ = match metric {
                 Metric::Counter(counter) => writeln!(lines, "{name}{{{labels}}} {}", counter.value()),
                 Metric::Gauge(gauge) => writeln!(lines, "{name}{{{labels}}} {}", gauge.value()),
-                Metric::Histogram(histogram) => write!(lines, "{}", histogram.prometheus(&name)),
+                Metric::Histogram(histogram) => write!(lines, "{}", histogram.prometheus(&name, &labels)),
             };
         }
         let family = |(name, (kind, lines)): (&String, &(&str, String))| format!("# TYPE {name} {kind}\n{lines}\n");
@@ -211,39 +220,30 @@ impl Histogram {
         self.sum.load(Ordering::Relaxed)
     }
 
-    fn prometheus(&self, name: &str) -> String {
+    fn prometheus(&self, name: &str, labels: &str) -> String {
         let mut text = String::new();
         let mut below = 0;
+        let separator = if labels.is_empty() { "" } else { "," };
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS) {
             below += bucket.load(Ordering::Relaxed);
-            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
+            let _ = writeln!(text, "{name}_bucket{{{labels}{separator}le=\"{bound}\"}} {below}");
         }
-        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {}", self.count());
-        let _ = writeln!(text, "{name}_sum{{}} {}\n{name}_count{{}} {}", self.sum(), self.count());
+        let (sum, count) = (self.sum(), self.count());
+        let _ = writeln!(text, "{name}_bucket{{{labels}{separator}le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}");
         text
     }
 }
 
-/// Returns the Prometheus name and labels of a metric.
-///
-/// As in Envoy, the names of clusters and connection managers and the class of a status become labels.
-fn prometheus_name(name: &str) -> (String, String) {
-    if let Some(custom) = name.strip_prefix("wasmcustom.") {
-        return (sanitized(custom), String::new());
-    }
-    let tagged = [("http.", "envoy_http_conn_manager_prefix"), ("cluster.", "envoy_cluster_name")];
-    for (prefix, label) in tagged {
-        let Some((owner, rest)) = name.strip_prefix(prefix).and_then(|rest| rest.rsplit_once('.')) else { continue };
-        let class = rest.strip_suffix("xx").and_then(|rest| rest.split_at_checked(rest.len() - 1));
-        return match class {
-            Some((stem, class)) => {
-                let labels = format!("envoy_response_code_class=\"{class}\",{label}=\"{owner}\"");
-                (format!("envoy_{}{}xx", sanitized(prefix), sanitized(stem)), labels)
-            }
-            None => (format!("envoy_{}{}", sanitized(prefix), sanitized(rest)), format!("{label}=\"{owner}\"")),
-        };
-    }
-    (format!("envoy_{}", sanitized(name)), String::new())
+/// Returns the Prometheus name and labels of a metric; names of modules have no prefix.
+fn prometheus_name(tagged: Tagged) -> (String, String) {
+    let name = match tagged.name.strip_prefix("wasmcustom.") {
+        Some(custom) => sanitized(custom),
+        None => format!("envoy_{}", sanitized(&tagged.name)),
+    };
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let label = |(name, value): &(String, String)| format!("{}=\"{}\"", sanitized(name), escaped(value));
+    (name, tagged.labels.iter().map(label).collect::<Vec<_>>().join(","))
 }
 
 fn sanitized(name: &str) -> String {
@@ -262,8 +262,8 @@ mod tests {
         registry.counter("http.ingress.downstream_rq_total").add(5);
         registry.counter("http.ingress.downstream_rq_2xx").add(4);
         assert!(registry.text(None).contains("wasmcustom.weir.limit.per-user.admitted: 3\n"));
-        assert_eq!(registry.text(Some("rq_total")), "http.ingress.downstream_rq_total: 5\n");
-        let prometheus = registry.prometheus();
+        assert_eq!(registry.text(Regex::new("rq_tot.l$").ok().as_ref()), "http.ingress.downstream_rq_total: 5\n");
+        let prometheus = registry.prometheus(&StatsTags::default());
         assert!(prometheus.contains("# TYPE weir_limit_per_user_admitted counter\nweir_limit_per_user_admitted{} 3\n"));
         assert!(
             prometheus.contains("envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix=\"ingress\"} 5\n"),
@@ -279,7 +279,7 @@ mod tests {
         if let Some(Metric::Histogram(histogram)) = registry.metric("wasmcustom.wait", Kind::Histogram) {
             [1, 7, 7, 4_000_000].into_iter().for_each(|value| histogram.record(value));
         }
-        let text = registry.prometheus();
+        let text = registry.prometheus(&StatsTags::default());
         assert!(text.contains("wait_bucket{le=\"1\"} 1\n"), "{text}");
         assert!(text.contains("wait_bucket{le=\"10\"} 3\n"), "{text}");
         assert!(text.contains("wait_bucket{le=\"+Inf\"} 4\n"), "{text}");

@@ -5,8 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use hyper::Request;
-use support::{Scenario, filter, text};
-use weir_host::{HostError, VmError};
+use support::{Scenario, StartError, filter, text};
+use weir_host::{GuestLimits, HostError, VmError};
 
 /// Guest that traps on `/trap`, loops on `/loop`, holds `/hold`, and continues otherwise.
 const FRAGILE: &str = r#"(data (i32.const 0) ":path")
@@ -68,8 +68,8 @@ fn a_module_that_never_returns_is_stopped() {
         return eprintln!("skipped: Envoy does not stop a module that never returns");
     }
     let filters = filter("guest", "failure_policy: FAIL_RELOAD");
-    let call_limit = Duration::from_millis(100);
-    let proxy = Scenario { guest: FRAGILE, filters, call_limit, ..Scenario::default() }.start();
+    let limits = GuestLimits { callback: Duration::from_millis(100), ..GuestLimits::default() };
+    let proxy = Scenario { guest: FRAGILE, filters, limits, ..Scenario::default() }.start();
     assert_eq!(status(&proxy, "/loop"), 503);
     support::eventually("a new VM serves", || status(&proxy, "/") == 200);
 }
@@ -99,7 +99,9 @@ fn a_refused_configuration_is_an_error_with_the_log_of_the_module() {
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
           (drop (call $log (i32.const 4) (i32.const 0) (i32.const 23))) (i32.const 0))"#;
     let refused = Scenario { guest, ..Scenario::default() }.try_start().err();
-    let Some(HostError::Vm(error @ VmError::Plugin { .. })) = refused else { panic!("{refused:?}") };
+    let Some(StartError::Embedded(HostError::Vm(error @ VmError::Plugin { .. }))) = refused else {
+        panic!("{refused:?}")
+    };
     let expected = "plugin `` (root_id `guest`) refused its configuration\n  limits[0].name: missing";
     assert_eq!(error.to_string(), expected);
 }

@@ -12,6 +12,7 @@
 //! | [`redis`] | a Redis: the one that `REDIS_URL` names, a process, or a container (feature `containers`) |
 //! | [`envoy`] | an Envoy: its executable and its processes |
 //! | [`filter_wasm`], [`wasm_target`] | the filter's module and the target that it is built for |
+//! | [`faketime`] | a library that shifts the clock of a process |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
@@ -23,6 +24,7 @@ pub mod checkout;
 pub mod client;
 mod command;
 pub mod envoy;
+pub mod faketime;
 pub mod filter_wasm;
 pub mod limitador;
 pub mod nginx;

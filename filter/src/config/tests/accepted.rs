@@ -1,5 +1,6 @@
 //! Tests of accepted configurations, and of their meaning.
 
+use alloc::sync::Arc;
 use core::num::NonZeroU64;
 
 use serde_json::json;
@@ -7,12 +8,12 @@ use serde_json::json;
 use super::super::*;
 use super::{full, parsed, with, with_limit};
 use crate::descriptor::{
-    Cidr, Entry, HitsAddend, JsonPointer, OnInvalid, PathPattern, PathTemplate, Predicate, PropertyPath, Regex,
-    Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies,
+    Cidr, EmptyValue, Entry, HashKey, HitsAddend, JsonPointer, OnInvalid, OnUnreadable, PathPattern, PathTemplate,
+    Predicate, PropertyPath, Regex, Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies, ValueForm,
 };
 use crate::limit::{Algorithms, TokenBucket};
 use crate::redis::TransportKind;
-use crate::respond::{GrpcStatus, Template};
+use crate::response::{GrpcStatus, ResponseConfig, ResponseHeaders, Template};
 use crate::units::{Micros, Tokens};
 
 #[test]
@@ -23,12 +24,18 @@ fn a_full_configuration_is_read() {
     assert_eq!((redis.timeout, redis.max_in_flight.get()), (Micros::from_millis(20), 100));
     let credentials = redis.credentials.as_ref().unwrap();
     assert_eq!((credentials.username.as_deref(), credentials.password.expose()), (Some("weir"), "hunter2"));
-    assert_eq!((config.status_on_error.code(), config.stat_prefix.as_str()), (500, "shop.weir"));
+    assert_eq!((config.responses.status_on_error.code(), config.stat_prefix.as_str()), (500, "shop.weir"));
     let per_user = &config.limits[0];
     assert_eq!(
         per_user.descriptor.entries(),
         [
-            Entry { source: header("x-user-id"), default: Some("nobody".to_owned()) },
+            Entry {
+                source: header("x-user-id"),
+                default: Some("nobody".to_owned()),
+                empty: EmptyValue::Missing,
+                form: ValueForm { lowercase: true, hash_key: HashKey::new(b"0123456789abcdef").map(Arc::new) },
+                on_unreadable: None,
+            },
             Source::RemoteAddress(TrustedProxies::Hops(1)).into(),
             Source::Path(PathPattern::Any).into(),
             Source::Method.into(),
@@ -132,7 +139,7 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
     let config = parsed(&full());
     let limit = &config.limits[1];
     let cidrs = ["10.0.0.0/8", "2001:db8::/32"].map(|text| Cidr::parse(text).unwrap()).to_vec();
-    let or = |source, default: &str| Entry { source, default: Some(default.to_owned()) };
+    let or = |source: Source, default: &str| Entry { default: Some(default.to_owned()), ..source.into() };
     let pointer = |text| JsonPointer::parse(text).unwrap();
     assert_eq!(
         limit.descriptor.entries(),
@@ -154,7 +161,7 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
             .into(),
             Source::Property(PropertyPath::dynamic_metadata("envoy.filters.http.jwt_authn", &["jwt", "sub"])).into(),
             Source::Property(PropertyPath::filter_state("tenant")).into(),
-            Source::RequestBody(pointer("/user/id")).into(),
+            Entry { on_unreadable: Some(OnUnreadable::Skip), ..Source::RequestBody(pointer("/user/id")).into() },
         ]
     );
     let (default, min, max, on_invalid) = (Tokens(1), Tokens(1), Tokens(1_000_000), OnInvalid::Default);
@@ -167,19 +174,20 @@ fn every_part_of_a_request_can_be_part_of_a_key() {
 fn a_limits_response_has_the_filters_values_for_absent_fields() {
     let config = parsed(&full());
     let filters = ResponseConfig {
-        status: config.response.status,
+        status: config.responses.filter.status,
         body: Template::literal(""),
         content_type: Some("text/html".to_owned()),
         headers: ResponseHeaders { x_ratelimit: false, ratelimit: true, retry_after: false },
         grpc_status: GrpcStatus::UNAVAILABLE,
         grpc_message: Some(Template::literal("slow down")),
     };
-    assert_eq!((&config.response, config.response.status.code()), (&filters, 420));
-    let own = config.limits[0].response.as_deref().unwrap();
+    assert_eq!((&config.responses.filter, config.responses.filter.status.code()), (&filters, 420));
+    let own = config.responses.limits[0].as_deref().unwrap();
     assert_eq!(own.status.code(), 403);
-    let (body, grpc_message) = (Template::parse("{limit}: {retry_after}").unwrap(), Some(Template::literal("no")));
+    let (body, grpc_message) =
+        (Template::parse("{limit}: {retry_after}", |_| ()).unwrap(), Some(Template::literal("no")));
     assert_eq!(*own, ResponseConfig { status: own.status, body, grpc_message, ..filters });
-    assert_eq!(config.limits[1].response, None);
+    assert_eq!(config.responses.limits[1], None);
 }
 
 #[test]
@@ -255,9 +263,12 @@ fn absent_fields_have_their_documented_defaults() {
             max_in_flight: 4_096.try_into().unwrap(),
         }
     );
-    assert_eq!((config.status_on_error.code(), config.stat_prefix.as_str()), (503, "weir"));
-    assert_eq!((config.response.status.code(), &config.response.body), (429, &Template::literal("rate limited\n")));
-    assert_eq!((config.response.grpc_status.code(), &config.response.grpc_message), (8, &None));
+    assert_eq!((config.responses.status_on_error.code(), config.stat_prefix.as_str()), (503, "weir"));
+    assert_eq!(
+        (config.responses.filter.status.code(), &config.responses.filter.body),
+        (429, &Template::literal("rate limited\n"))
+    );
+    assert_eq!((config.responses.filter.grpc_status.code(), &config.responses.filter.grpc_message), (8, &None));
     let body = (config.body.max_bytes, config.body.timeout, config.body.on_unreadable);
     assert_eq!(body, (65_536, Micros::from_secs(1), OnUnreadable::Default));
     assert!(!config.emit_metadata && !config.body.matters());
@@ -269,12 +280,12 @@ fn absent_fields_have_their_documented_defaults() {
     assert_eq!((events.stream.as_str(), events.max_len.get()), ("weir:events", 10_000));
     assert_eq!((events.only, events.sample), (EventsOnly::Denied, Fraction::ALL));
     let headers = ResponseHeaders { x_ratelimit: true, ratelimit: false, retry_after: true };
-    assert_eq!(config.response.headers, headers);
+    assert_eq!(config.responses.filter.headers, headers);
     let limit = &config.limits[0];
     assert_eq!((limit.failure_mode, limit.shadow_mode), (FailureMode::Allow, false));
     assert_eq!(limit.hits_addend, HitsAddend::Constant(Tokens(1)));
     assert!(limit.when.is_empty() && limit.exempt.is_empty() && config.exempt.is_empty());
-    assert_eq!(limit.response, None);
+    assert_eq!(config.responses.limits, [None]);
 }
 
 #[test]
@@ -292,6 +303,27 @@ fn a_limit_in_shadow_mode_never_denies_even_when_redis_is_down() {
     for config in [whole, one] {
         assert_eq!((config.limits[0].shadow_mode, config.limits[0].failure_mode), (true, FailureMode::Allow));
     }
+}
+
+/// The values of exempt requests have the form of the entries.
+#[test]
+fn a_hashed_value_is_exempt_as_it_is_configured() {
+    let key = || HashKey::new(b"0123456789abcdef").map(Arc::new);
+    let keyed = |hash_key: Value| {
+        let entry = json!({"request_header": {"name": "x-api-key", "hash": true}});
+        let limit = json!({"descriptor": [entry], "exempt": [{"descriptor_value": "sk-alice"}]});
+        let mut whole = with_limit(limit);
+        whole["hash_key"] = hash_key;
+        parsed(&whole)
+    };
+    let (inline, variable) = (keyed(json!({"inline": "0123456789abcdef\n"})), keyed(json!({"env": "HASH_KEY"})));
+    assert_eq!(inline.limits, variable.limits);
+    assert_eq!(inline.notices.len(), 1, "the newline is cut off");
+    let descriptor = &inline.limits[0].descriptor;
+    assert_eq!(descriptor.entries()[0].form, ValueForm { lowercase: false, hash_key: key() });
+    let of = |key: &str| descriptor.bucket_key(&Request::default().header("x-api-key", key));
+    assert_eq!(of("sk-alice"), None);
+    assert_eq!(of("SK-Alice"), Some(b"weir:per_user:0dfd9b790e7325135becb1f099f7b88d".to_vec()));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn all_errors_are_reported_at_once() {
     redis: unknown field (did you mean cluster?), expected one of cluster, transport, topology, username, password, database, key_prefix, timeout, max_in_flight
     redis.cluster: expected the name of a cluster, found nothing
     redis.transport: expected "stream" or "callout", found "webdis", which is not supported yet
-    redis.timeout: expected a duration such as "60s", found a number
+    redis.timeout: expected a duration such as "60s", "15m" or "1h30m", found a number
     redis.max_in_flight: expected an integer from 1 to 65536, found a number
     failure_mode: expected "allow" or "deny", found "local", which is not supported yet
     stat_prefix: expected 1 to 64 letters, digits, underscores and dots, found ""
@@ -38,7 +38,7 @@ fn all_errors_are_reported_at_once() {
     limits[2].when[0].path: expected an object with exactly one of exact, prefix, suffix, contains, regex, template, found "/api"
     limits[2].when[1].method: expected a method in capitals such as "GET", found "get"
     limits[2].descriptor: expected a list of 0 to 16 items, found an empty object
-    limits[2].token_bucket.fill_interval: expected a duration such as "60s", found "1 fortnight"
+    limits[2].token_bucket.fill_interval: expected a duration such as "60s", "15m" or "1h30m", found "1 fortnight"
     limits[2].hits_addend: expected an integer from 0 to 1000000000, found -1
     limits[2].name: expected each one only once, found the same as limits[0].name
     "#);
@@ -80,11 +80,11 @@ fn a_configuration_is_a_json_object() {
 fn an_unknown_field_is_refused_with_the_similar_known_field() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
-        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, failure_mode, response"
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, on_exceed, near_limit, failure_mode, response"
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
-        @"requests_per_unit: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"
+        @"requests_per_unit: unknown field, expected one of redis, hash_key, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"
     );
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
@@ -96,7 +96,7 @@ fn an_unknown_field_is_refused_with_the_similar_known_field() {
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
     );
 }
 

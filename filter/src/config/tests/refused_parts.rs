@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use super::{errors, with, with_limit};
+use super::{errors, parsed, with, with_limit};
 
 #[test]
 fn a_source_that_could_never_have_a_value_is_refused() {
@@ -149,7 +149,7 @@ fn a_response_has_an_error_status_and_known_placeholders() {
         }}))),
         @r#"
     response.status: expected an integer from 400 to 599, found 302
-    response.body: expected a text with no other placeholders than {limit}, {retry_after} and {remaining}, found "{limits}"
+    response.body: unknown placeholder "{limits}" (did you mean {limit}?), expected one of {limit}, {retry_after}, {remaining}
     response.content_type: expected a media type such as "application/json", found "a\nb"
     response.grpc_status: expected a gRPC status such as RESOURCE_EXHAUSTED, or its number from 1 to 16, found "OK"
     response.grpc_message: expected a line of 1 to 256 bytes, found "a\nb"
@@ -159,6 +159,81 @@ fn a_response_has_an_error_status_and_known_placeholders() {
     limits[0].response.bdy: unknown field (did you mean body?), expected one of status, body, content_type, headers, grpc_status, grpc_message
     limits[0].response.grpc_status: expected an integer from 1 to 16, found 0
     ");
+}
+
+#[test]
+fn an_unknown_placeholder_is_refused_with_the_similar_known_one() {
+    let body = |text: &str| errors(&with_limit(json!({"response": {"body": text}})));
+    assert_snapshot!(
+        body("{\"wait\": {retry-after}}"),
+        @r#"limits[0].response.body: unknown placeholder "{retry-after}" (did you mean {retry_after}?), expected one of {limit}, {retry_after}, {remaining}"#
+    );
+    for text in ["{RETRY_AFTER}", "{retryAfter}", "{retry.after}", "{limit} {retry_aftr}", "{retry_after_seconds}"] {
+        assert!(body(text).contains("(did you mean {retry_after}?)"), "{}", body(text));
+    }
+    assert_snapshot!(body("{limit_name} {remaining} {user}"), @r#"
+    limits[0].response.body: unknown placeholder "{limit_name}" (did you mean {limit}?), expected one of {limit}, {retry_after}, {remaining}
+    limits[0].response.body: unknown placeholder "{user}", expected one of {limit}, {retry_after}, {remaining}
+    "#);
+    assert_snapshot!(
+        body("{seconds}"),
+        @r#"limits[0].response.body: unknown placeholder "{seconds}", expected one of {limit}, {retry_after}, {remaining}"#
+    );
+    assert_snapshot!(
+        errors(&with(json!({"response": {"grpc_message": "{remainig}"}}))),
+        @r#"response.grpc_message: unknown placeholder "{remainig}" (did you mean {remaining}?), expected one of {limit}, {retry_after}, {remaining}"#
+    );
+}
+
+#[test]
+fn hashed_values_need_a_key() {
+    let hashed = |hash: Value| with_limit(json!({"descriptor": [{"cookie": {"name": "session", "hash": hash}}]}));
+    let needs_key =
+        "limits[0].descriptor[0].cookie.hash: expected false, or a hash_key of 16 to 64 bytes beside redis, found true";
+    assert_eq!(errors(&hashed(json!(true))), needs_key);
+    parsed(&hashed(json!(false)));
+    assert_snapshot!(
+        errors(&hashed(json!("yes"))),
+        @r#"limits[0].descriptor[0].cookie.hash: expected true or false, found "yes""#
+    );
+    let with_key = |key: Value| {
+        let mut whole = hashed(json!(true));
+        whole["hash_key"] = key;
+        errors(&whole)
+    };
+    for (length, shown) in [(1, "a string of 1 bytes"), (15, "a string of 15 bytes"), (65, "a string of 65 bytes")] {
+        assert_eq!(
+            with_key(json!({"inline": "k".repeat(length)})),
+            format!("hash_key: expected a key of 16 to 64 bytes that are not all white space, found {shown}")
+        );
+    }
+    assert_snapshot!(
+        with_key(json!({"inline": ""})),
+        @"hash_key.inline: expected a key of 16 to 64 bytes that are not all white space, found a string of 0 bytes"
+    );
+    assert_snapshot!(
+        with_key(json!({"env": "REDIS_PASSWORD"})),
+        @"hash_key: expected a key of 16 to 64 bytes that are not all white space, found a string of 7 bytes"
+    );
+    assert!(with_key(json!({"env": "OTHER"})).starts_with("hash_key.env: expected a value in the environment"));
+    assert_snapshot!(with_key(json!("s3cret-hunter2-s3cret")), @"hash_key: expected an object with exactly one of env, inline, found a string of 21 bytes");
+}
+
+#[test]
+fn entries_have_fields_of_their_own() {
+    assert_snapshot!(
+        errors(&with_limit(json!({"descriptor": [
+            {"request_header": {"name": "a", "empty": "absent", "on_invalid": "skip"}},
+            {"request_body": {"json_pointer": "/a", "on_invalid": "max"}},
+            {"method": {"lowercase": true}}
+        ]}))),
+        @r#"
+    limits[0].descriptor[0].request_header.on_invalid: unknown field, expected one of name, repeated, default, empty, lowercase, hash
+    limits[0].descriptor[0].request_header.empty: expected "value" or "missing", found "absent"
+    limits[0].descriptor[1].request_body.on_invalid: expected "skip" or "default" or "reject", found "max"
+    limits[0].descriptor[2].method.lowercase: unknown field, expected default
+    "#
+    );
 }
 
 #[test]

@@ -30,11 +30,20 @@ fn shapes(secret: &Value) -> Vec<Value> {
     shapes
 }
 
-/// Errors, or notices and the password, of a configuration, as text.
+/// Whether all values below this place are secrets.
+fn is_secret(place: &str) -> bool {
+    place.starts_with("/redis") || place.starts_with("/hash_key")
+}
+
+/// Errors, or notices, the password and the form of keys, of a configuration, as text.
 fn messages(value: &Value, variable: Option<&str>) -> String {
     let env = |_: &str| variable.map(str::to_owned);
     match parse(value.to_string().as_bytes(), &env) {
-        Ok(config) => format!("{:?} {:?}", config.notices, config.redis.credentials.map(|known| known.password)),
+        Ok(config) => {
+            let password = config.redis.credentials.map(|known| known.password);
+            let forms: Vec<_> = config.limits[0].descriptor.entries().iter().map(|entry| &entry.form).collect();
+            format!("{:?} {password:?} {forms:?}", config.notices)
+        }
         Err(errors) => format!("{errors} {errors:?}"),
     }
 }
@@ -53,18 +62,18 @@ fn with_secret(whole: &Value, place: &str, name: &str, shape: &Value) -> Vec<Val
 }
 
 #[test]
-fn no_message_shows_a_secret_anywhere_below_redis() {
+fn no_message_shows_a_secret_anywhere_below_redis_and_hash_key() {
     let whole = full();
     let mut all = Vec::new();
     places(&whole, "", &mut all);
     let mut tried = 0;
-    for place in all.iter().filter(|place| place.starts_with("/redis")) {
+    for place in all.iter().filter(|place| is_secret(place)) {
         for secret in [json!(PASSWORD), json!(NUMBER), json!(URL), json!(PASSWORD.repeat(300))] {
             for (shape, name) in
                 shapes(&secret).iter().flat_map(|shape| ["pasword", PASSWORD].map(|name| (shape, name)))
             {
                 for config in with_secret(&whole, place, name, shape) {
-                    for variable in [None, Some(""), Some("s3cret-hunter2\n")] {
+                    for variable in [None, Some(""), Some("s3cret-hunter2\n"), Some("long-s3cret-hunter2\n")] {
                         let messages = messages(&config, variable);
                         let is_silent = !messages.contains("hunter2") && !messages.contains("7305519844");
                         assert!(is_silent, "{place}: {shape}: {messages}");
@@ -118,7 +127,7 @@ proptest! {
         let whole = full();
         let mut all = Vec::new();
         places(&whole, "", &mut all);
-        let below: Vec<&String> = all.iter().filter(|place| place.starts_with("/redis")).collect();
+        let below: Vec<&String> = all.iter().filter(|place| is_secret(place)).collect();
         let shapes = shapes(&json!(secret));
         for config in with_secret(&whole, place.get::<&String>(&below), &secret, shape.get(&shapes)) {
             let messages = messages(&config, None);

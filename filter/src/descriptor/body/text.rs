@@ -4,10 +4,12 @@ use alloc::borrow::Cow;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::Value;
+use super::values::Value;
 
 /// The longest whole number that is written out: 64 bits have no more digits.
 const MAX_DIGITS: usize = 20;
+/// The exponent of the most decimal places that are written out, as of the numbers in dynamic metadata.
+const MIN_EXPONENT: i64 = -15;
 
 /// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
 /// U+FFFD. `None` where an escape is none.
@@ -82,8 +84,9 @@ pub(super) fn scalar(written: &[u8]) -> Option<Value> {
     }
 }
 
-/// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`. Fractions, and whole numbers that end in so many
-/// zeros that they have more than 20 digits, are the digits that count and an exponent: `15e-1`, `1e300`.
+/// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`; `0.5` for `0.50` and `50e-2`. Fractions of more than 15
+/// places, and whole numbers that end in so many zeros that they have more than 20 digits, are the digits that count and
+/// an exponent: `1e-16`, `1e300`.
 fn number(written: &[u8]) -> Option<Vec<u8>> {
     let unsigned = written.strip_prefix(b"-");
     let mut number: Vec<u8> = unsigned.map(|_| b'-').into_iter().collect();
@@ -126,12 +129,22 @@ fn number(written: &[u8]) -> Option<Vec<u8>> {
         Ok(zeros) if zeros.saturating_add(digits) <= MAX_DIGITS => {
             number.resize(number.len().saturating_add(zeros), b'0')
         }
+        Err(_) if exponent >= MIN_EXPONENT => point(&mut number, sign, exponent),
         _ => {
             number.push(b'e');
             number.extend_from_slice(exponent.to_string().as_bytes());
         }
     }
     has_digits.then_some(number)
+}
+
+/// Writes the decimal point of a number whose digits begin at `first`, so that `-exponent` digits follow the point.
+fn point(number: &mut Vec<u8>, first: usize, exponent: i64) {
+    let places = usize::try_from(exponent.unsigned_abs()).unwrap_or_default();
+    while number.len().saturating_sub(first) <= places {
+        number.insert(first, b'0');
+    }
+    number.insert(number.len().saturating_sub(places), b'.');
 }
 
 /// Part of a number.
@@ -168,8 +181,13 @@ mod tests {
             ("1e19", "10000000000000000000"),
             ("1e20", "1e20"),
             ("100000000000000000000", "1e20"),
-            ("1.5", "15e-1"),
-            ("0.015", "15e-3"),
+            ("1.5", "1.5"),
+            ("-15.0e-1", "-1.5"),
+            ("123.456", "123.456"),
+            ("0.015", "0.015"),
+            ("50e-2", "0.5"),
+            ("0.000000000000001", "0.000000000000001"),
+            ("0.0000000000000001", "1e-16"),
             ("1e400", "1e400"),
             ("1e99999999999999999999", "1e1099511627776"),
         ] {

@@ -8,13 +8,9 @@ use core::ptr::{null, null_mut};
 
 use super::given::receive;
 use super::imports;
-use crate::host::{Buffer, Headers, HostError, Level};
+use crate::host::abi::Stream;
+use crate::host::{Buffer, Headers, HostError, Level, Metric};
 
-/// Stream types of `proxy_continue_stream`.
-const REQUEST: u32 = 0;
-const RESPONSE: u32 = 1;
-/// Metric type of a counter.
-const COUNTER: u32 = 0;
 /// gRPC status of a local reply to a request that is not gRPC.
 const NO_GRPC_STATUS: i32 = -1;
 /// WASI's id of the monotonic clock.
@@ -34,6 +30,11 @@ pub(crate) fn monotonic_nanos() -> u64 {
     // All hosts have a monotonic clock.
     let _ = unsafe { imports::clock_time_get(MONOTONIC, 0, &raw mut nanos) };
     nanos
+}
+
+/// Returns a random number. `None` where the host has none.
+pub(crate) fn random() -> Option<u64> {
+    getrandom::u64().ok()
 }
 
 /// Returns the VM's environment: `NAME=value` entries, each followed by a zero byte.
@@ -89,6 +90,11 @@ pub(crate) fn set_header(headers: Headers, name: &str, value: &str) -> Result<()
     })
 }
 
+/// Removes all headers of a name.
+pub(crate) fn remove_header(headers: Headers, name: &str) -> Result<(), HostError> {
+    done(unsafe { imports::proxy_remove_header_map_value(headers as u32, name.as_ptr(), name.len()) })
+}
+
 /// Returns a property by its path. `None` where the property is missing or empty.
 pub(crate) fn property(path: &[&str]) -> Option<Vec<u8>> {
     let path = path.join("\0");
@@ -103,12 +109,12 @@ pub(crate) fn set_property(name: &str, value: &str) -> Result<(), HostError> {
 
 /// Resumes the effective context's request.
 pub(crate) fn resume_request() -> Result<(), HostError> {
-    done(unsafe { imports::proxy_continue_stream(REQUEST) })
+    done(unsafe { imports::proxy_continue_stream(Stream::Request as u32) })
 }
 
 /// Resumes the effective context's response.
 pub(crate) fn resume_response() -> Result<(), HostError> {
-    done(unsafe { imports::proxy_continue_stream(RESPONSE) })
+    done(unsafe { imports::proxy_continue_stream(Stream::Response as u32) })
 }
 
 /// Answers the effective context's request with a local reply. `details` are for the access log; `headers` are encoded
@@ -117,7 +123,7 @@ pub(crate) fn send_local_response(
     status: u16,
     details: &str,
     headers: &[u8],
-    body: &str,
+    body: &[u8],
     grpc_status: Option<u32>,
 ) -> Result<(), HostError> {
     let grpc_status = grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(NO_GRPC_STATUS);
@@ -207,16 +213,21 @@ pub(crate) fn dequeue(queue: u32) -> Option<Vec<u8>> {
     receive(|at, length| unsafe { imports::proxy_dequeue_shared_queue(queue, at, length) })
 }
 
-/// Defines a counter at the host and returns its id.
-pub(crate) fn define_counter(name: &str) -> Result<u32, HostError> {
-    let mut counter = 0;
-    done(unsafe { imports::proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut counter) })?;
-    Ok(counter)
+/// Defines a metric at the host and returns its id.
+pub(crate) fn define_metric(kind: Metric, name: &str) -> Result<u32, HostError> {
+    let mut metric = 0;
+    done(unsafe { imports::proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut metric) })?;
+    Ok(metric)
 }
 
-/// Adds to a counter.
-pub(crate) fn increment(counter: u32, gained: i64) -> Result<(), HostError> {
-    done(unsafe { imports::proxy_increment_metric(counter, gained) })
+/// Adds to a counter or a gauge. Only a gauge may be decreased.
+pub(crate) fn increment(metric: u32, offset: i64) -> Result<(), HostError> {
+    done(unsafe { imports::proxy_increment_metric(metric, offset) })
+}
+
+/// Adds a value to a histogram.
+pub(crate) fn record_value(histogram: u32, value: u64) -> Result<(), HostError> {
+    done(unsafe { imports::proxy_record_metric(histogram, value) })
 }
 
 fn done(status: u32) -> Result<(), HostError> {

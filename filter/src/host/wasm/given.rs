@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code, reason = "memory changes hands between the host and the module, as addresses")]
 
-use alloc::alloc::alloc;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{NonNull, null_mut};
+
+use super::allocator::MEMORY;
 
 /// Allocates memory for the host to fill, within a host call or before a callback. [`receive`] takes ownership of it.
 ///
@@ -14,8 +15,7 @@ use core::ptr::{NonNull, null_mut};
 extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
     match Layout::array::<u8>(size) {
         Ok(_) if size == 0 => NonNull::dangling().as_ptr(),
-        // SAFETY: the layout is not of size zero.
-        Ok(layout) => unsafe { alloc(layout) },
+        Ok(_) => MEMORY.try_take(size).map_or(null_mut(), NonNull::as_ptr),
         Err(_) => null_mut(),
     }
 }

@@ -41,6 +41,7 @@ unsafe extern "C" {
         value: *const u8,
         value_size: usize,
     ) -> u32;
+    pub(super) fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
 
     pub(super) fn proxy_get_property(
         path: *const u8,
@@ -96,6 +97,7 @@ unsafe extern "C" {
 
     pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
     pub(super) fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
+    pub(super) fn proxy_record_metric(metric: u32, value: u64) -> u32;
 }
 
 // WASI snapshot preview 1. `random_get` is called by the crate `getrandom`.

@@ -5,13 +5,13 @@
 use core::ops::Deref;
 
 /// A value in a static of a VM, which has one thread.
-pub(super) struct OneThread<T>(T);
+pub(crate) struct OneThread<T>(T);
 
 // SAFETY: a VM has one thread.
 unsafe impl<T> Sync for OneThread<T> {}
 
 impl<T> OneThread<T> {
-    pub(super) const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(value)
     }
 }

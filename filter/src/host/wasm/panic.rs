@@ -8,8 +8,7 @@ use super::log;
 use crate::host::Level;
 
 /// Logs the panic's location and traps: the proxy then discards the VM. The message is left out, as it may repeat bytes
-/// that a client sent. Without memory for the log line, the handler panics recursively until the stack overflows, which
-/// traps as well.
+/// that a client sent. Without memory for the log line, the allocator traps.
 #[panic_handler]
 fn panic(panic: &PanicInfo<'_>) -> ! {
     let line = panic.location().map_or_else(String::new, |at| format!("weir: panicked at {at}"));

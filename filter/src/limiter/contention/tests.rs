@@ -33,7 +33,7 @@ fn counting() -> Contention {
 fn few_checks_are_not_counted() {
     let mut contention = Contention::default();
     (0..100).for_each(|_| contention.enter(&check(&[("mallory", 1)])));
-    assert!(contention.buckets.is_empty() && contention.full(&check(&[("mallory", 1)]), SPAN).is_none());
+    assert!(contention.buckets.is_empty() && contention.full(&check(&[("mallory", 1)]), SPAN, None).is_none());
 }
 
 #[test]
@@ -42,24 +42,43 @@ fn a_bucket_is_full_once_undecided_checks_take_all_its_tokens() {
     let mallory = check(&[("everybody", 0), ("mallory", 1)]);
     // 10 tokens, and one that is refilled within the span.
     for _ in 0..11 {
-        assert_eq!(contention.full(&mallory, SPAN), None);
+        assert_eq!(contention.full(&mallory, SPAN, None), None);
         contention.enter(&mallory);
     }
-    assert_eq!(contention.full(&mallory, SPAN).unwrap().key, b"mallory");
-    assert_eq!(contention.full(&check(&[("alice", 1)]), SPAN), None);
+    assert_eq!(contention.full(&mallory, SPAN, None).unwrap().key, b"mallory");
+    assert_eq!(contention.full(&check(&[("alice", 1)]), SPAN, None), None);
     assert_eq!((contention.rank(&mallory), contention.rank(&check(&[("alice", 1), ("everybody", 1)]))), (11, 0));
     contention.leave(&mallory, 10);
-    assert_eq!(contention.full(&mallory, SPAN), None);
+    assert_eq!(contention.full(&mallory, SPAN, None), None);
     contention.leave(&mallory, 0);
     assert!(contention.buckets.is_empty() && !contention.is_counting);
+}
+
+/// Redis denies checks with a small number, and they leave room for one with a greater number.
+#[test]
+fn undecided_checks_with_other_carried_numbers_do_not_fill_a_bucket() {
+    let of = |capacity: u64| {
+        let bucket = TokenBucket::new(NonZeroU64::new(capacity).unwrap(), NonZeroU64::MIN, Micros::from_secs(60));
+        Check::new(
+            Algorithms::from(bucket.unwrap()).checks(0, b"tenant", Tokens(1), true).collect(),
+            SlotOwner::default(),
+        )
+    };
+    let mut contention = Contention::new(true);
+    assert!(contention.starts_counting(COUNTS_FROM));
+    (0..50).for_each(|_| contention.enter(&of(5)));
+    assert!(contention.full(&of(5), SPAN, None).is_some());
+    assert!(contention.full(&of(40), SPAN, None).is_none());
+    contention.enter(&of(40));
+    assert!(contention.full(&of(5), SPAN, None).is_none(), "the numbers are mixed until all are decided");
 }
 
 #[test]
 fn undecided_checks_of_a_higher_cost_leave_room_for_a_lower_cost() {
     let mut contention = counting();
     (0..20).for_each(|_| contention.enter(&check(&[("mallory", 9)])));
-    assert!(contention.full(&check(&[("mallory", 9)]), SPAN).is_some());
-    assert!(contention.full(&check(&[("mallory", 1)]), SPAN).is_none(), "Redis may deny all the others");
+    assert!(contention.full(&check(&[("mallory", 9)]), SPAN, None).is_some());
+    assert!(contention.full(&check(&[("mallory", 1)]), SPAN, None).is_none(), "Redis may deny all the others");
 }
 
 #[test]
@@ -69,7 +88,10 @@ fn a_limit_in_shadow_mode_takes_nothing_and_denies_no_request() {
     shadow.enforced = false;
     let shadow = Check::new(vec![shadow], SlotOwner::default());
     (0..50).for_each(|_| contention.enter(&shadow));
-    assert!(contention.full(&check(&[("mallory", 1)]), SPAN).is_none() && contention.full(&shadow, SPAN).is_none());
+    assert!(
+        contention.full(&check(&[("mallory", 1)]), SPAN, None).is_none()
+            && contention.full(&shadow, SPAN, None).is_none()
+    );
     assert!(contention.flooded(&shadow).is_none());
     assert_eq!(contention.rank(&shadow), 50);
 }
@@ -102,7 +124,7 @@ fn requests_of_one_cost_are_told_the_same() {
 
 #[test]
 fn a_request_that_costs_more_than_its_bucket_holds_is_asked_about_where_nothing_is_taken() {
-    assert_eq!(counting().full(&check(&[("mallory", 12)]), SPAN), None);
+    assert_eq!(counting().full(&check(&[("mallory", 12)]), SPAN, None), None);
 }
 
 #[test]
@@ -110,8 +132,8 @@ fn what_flows_in_until_a_request_is_decided_is_not_taken() {
     let mut crowd = counting();
     let mallory = check(&[("mallory", 1)]);
     (0..12).for_each(|_| crowd.enter(&mallory));
-    assert!(crowd.full(&mallory, SPAN).is_some());
-    assert_eq!(crowd.full(&mallory, Micros::from_secs(120)), None);
+    assert!(crowd.full(&mallory, SPAN, None).is_some());
+    assert_eq!(crowd.full(&mallory, Micros::from_secs(120), None), None);
 }
 
 #[test]
@@ -145,8 +167,25 @@ proptest! {
             }
         }
         let last = check(&[("mallory", last)]);
-        let is_full = contention.full(&last, SPAN).is_some();
+        let is_full = contention.full(&last, SPAN, None).is_some();
         undecided.iter().for_each(|check| drop(redis.decide(now, check)));
         prop_assert!(!is_full || !redis.decide(now, &last).admitted);
     }
+}
+
+#[test]
+fn a_bucket_whose_override_may_be_unknown_is_full_only_beyond_a_thousand_until_redis_decides() {
+    let mallory = check(&[("mallory", 1)]);
+    let mut contention = Contention::default();
+    assert!(contention.starts_counting(COUNTS_FROM));
+    (0..100).for_each(|_| contention.enter(&mallory));
+    let now = Micros::from_secs(5);
+    assert!(contention.full(&mallory, SPAN, None).is_some());
+    assert!(contention.full(&mallory, SPAN, Some(now)).is_none());
+    (100..1_000).for_each(|_| contention.enter(&mallory));
+    assert!(contention.full(&mallory, SPAN, Some(now)).is_some());
+    (500..1_000).for_each(|_| contention.leave(&mallory, 500));
+    contention.decided(now, &mallory);
+    assert!(contention.full(&mallory, SPAN, Some(now)).is_some());
+    assert!(contention.full(&mallory, SPAN, Some(now.plus(DECISION_HOLDS))).is_none());
 }

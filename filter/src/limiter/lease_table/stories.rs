@@ -63,7 +63,15 @@ struct Simulation {
 impl Simulation {
     fn check(&self, cost: u64) -> BucketCheck {
         let algorithm = Algorithm::LeasedBucket(self.leased);
-        BucketCheck { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
+        BucketCheck {
+            limit: 0,
+            window: 0,
+            key: b"key".to_vec(),
+            algorithm,
+            cost: Tokens(cost),
+            enforced: true,
+            applied: None,
+        }
     }
 
     fn decide(&mut self, check: &BucketCheck) -> Verdict {
@@ -173,7 +181,7 @@ impl Worker {
 fn run(scenario: &Scenario) -> Option<String> {
     let mut simulation =
         Simulation { leased: scenario.leased, now: scenario.start, redis: Model::default(), admitted: Vec::new() };
-    let worker = || Worker { leases: LeaseTable::new(), sent: Vec::new(), waiting: Vec::new() };
+    let worker = || Worker { leases: LeaseTable::new(true), sent: Vec::new(), waiting: Vec::new() };
     let mut workers = [worker(), worker()];
     for (pause, nth, event) in &scenario.events {
         simulation.now = simulation.now.plus(*pause);

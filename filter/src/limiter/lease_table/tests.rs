@@ -12,12 +12,20 @@ fn check(cost: u64) -> BucketCheck {
     let thousand = NonZeroU64::new(1_000).unwrap();
     let bucket = TokenBucket::new(thousand, thousand, Micros::from_secs(1)).unwrap();
     let algorithm = Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap());
-    BucketCheck { limit: 0, window: 0, key: b"key".to_vec(), algorithm, cost: Tokens(cost), enforced: true }
+    BucketCheck {
+        limit: 0,
+        window: 0,
+        key: b"key".to_vec(),
+        algorithm,
+        cost: Tokens(cost),
+        enforced: true,
+        applied: None,
+    }
 }
 
 fn asks(check: &BucketCheck) -> LeaseRequest {
     match check.algorithm {
-        Algorithm::LeasedBucket(leased) => leased.asks_for(),
+        Algorithm::LeasedBucket(leased) => leased.request(),
         _ => unreachable!("a leased bucket"),
     }
 }
@@ -50,7 +58,7 @@ fn spends(leases: &mut LeaseTable, now: Micros) -> bool {
 
 /// Table with 8 leased tokens of epoch 7, valid until 1.501 s.
 fn eight() -> LeaseTable {
-    let mut leases = LeaseTable::new();
+    let mut leases = LeaseTable::new(false);
     assert_eq!(ask(&mut leases, MS(0), 0, 7).want, Tokens(0), "the key has no rate yet");
     assert_eq!(ask(&mut leases, MS(1), 8, 7).want, Tokens(8));
     leases
@@ -71,7 +79,11 @@ fn tokens_that_have_ended_are_not_spent() {
     let mut leases = eight();
     assert!(spends(&mut leases, MS(1_500)));
     assert!(!spends(&mut leases, MS(1_501)), "counted from when the call was sent");
-    assert_eq!(ask(&mut leases, MS(1_600), 0, 8).settled, [Settled::default(); 2], "Redis counts the tokens as used");
+    assert_eq!(
+        ask(&mut leases, MS(1_600), 0, 8).settled,
+        [Settlement::default(); 2],
+        "Redis counts the tokens as used"
+    );
 }
 
 #[test]
@@ -111,7 +123,7 @@ fn tokens_given_back_late_are_returned_to_redis() {
     assert_eq!((leases.due_returns(MS(900)), leases.next_sweep()), (vec![], None), "no token is left");
     leases.decided(MS(1_000), &check(8), &spent, false);
     let idle = leases.due_returns(leases.next_sweep().unwrap().max(MS(1_000)));
-    assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(0), unused: Tokens(8) });
+    assert_eq!(asks(&idle[0]).settled[1], Settlement { ends: Micros(7), used: Tokens(0), unused: Tokens(8) });
 }
 
 #[test]
@@ -140,7 +152,7 @@ fn a_lease_is_refilled_before_its_last_token_is_spent_by_one_call_at_a_time() {
 
 #[test]
 fn a_slow_key_leases_nothing_and_a_fast_key_only_its_share() {
-    let mut leases = LeaseTable::new();
+    let mut leases = LeaseTable::new(false);
     ask(&mut leases, MS(0), 0, 1);
     assert_eq!(ask(&mut leases, MS(900), 0, 1).want, Tokens(0), "one a second");
     let mut leases = eight();
@@ -158,7 +170,7 @@ fn unused_tokens_are_returned() {
     assert_eq!(leases.next_sweep(), Some(MS(501)));
     assert_eq!(leases.due_returns(MS(501)), [], "used since");
     let idle = leases.due_returns(MS(511));
-    assert_eq!(asks(&idle[0]).settled[1], Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) });
+    assert_eq!(asks(&idle[0]).settled[1], Settlement { ends: Micros(7), used: Tokens(1), unused: Tokens(7) });
     assert!(!spends(&mut leases, MS(511)));
     assert_eq!((leases.due_returns(MS(600)), leases.next_sweep()), (vec![], None));
 }
@@ -173,13 +185,13 @@ fn remaining_tokens_are_returned_before_the_lease_ends_though_the_key_is_in_use(
     // The lease ends at 1.501 s; its tokens are returned an eighth of its time earlier.
     assert_eq!(leases.next_sweep(), Some(MS(1_376)));
     let ends = leases.due_returns(MS(1_376));
-    assert_eq!(asks(&ends[0]).settled[1], Settled { ends: Micros(7), used: Tokens(4), unused: Tokens(4) });
+    assert_eq!(asks(&ends[0]).settled[1], Settlement { ends: Micros(7), used: Tokens(4), unused: Tokens(4) });
     assert!(!spends(&mut leases, MS(1_376)));
 }
 
 #[test]
 fn at_most_one_lease_is_held_and_the_tokens_left_at_its_refill() {
-    let mut leases = LeaseTable::new();
+    let mut leases = LeaseTable::new(false);
     for cost in 1..40 {
         let mut call = check(cost);
         if leases.spend(MS(cost), &call).is_none() {
@@ -201,10 +213,26 @@ fn a_bucket_changed_by_an_override_is_checked_by_redis_and_its_leased_tokens_are
     let mut call = BucketCheck { algorithm: smaller, ..check(1) };
     assert!(leases.spend(MS(3), &call).is_none(), "the leased tokens are of the larger bucket");
     leases.request(MS(3), Tokens(100), &mut call);
-    let returned = Settled { ends: Micros(7), used: Tokens(1), unused: Tokens(7) };
+    let returned = Settlement { ends: Micros(7), used: Tokens(1), unused: Tokens(7) };
     assert!(asks(&call).settled.contains(&returned), "{:?}", asks(&call));
     leases.on_outcome(MS(3), &call, Some(&granted(&call, 2, 7)));
     let spent = leases.spend(MS(4), &BucketCheck { algorithm: smaller, ..check(1) }).unwrap();
     assert_eq!(spent.outcome.capacity, Tokens(20));
+    assert!(leases.spend(MS(4), &check(1)).is_none());
+}
+
+/// Requests carry different numbers: a grant to one of them may arrive after another has replaced the bucket.
+#[test]
+fn tokens_granted_to_a_bucket_with_other_numbers_are_not_spent() {
+    let mut leases = eight();
+    let mut large = check(1);
+    leases.request(MS(2), Tokens(100), &mut large);
+    let twenty = NonZeroU64::new(20).unwrap();
+    let smaller = TokenBucket::new(twenty, twenty, Micros::from_secs(1)).unwrap();
+    let smaller = Algorithm::LeasedBucket(LeasedBucket::new(smaller, Micros::from_secs(1)).unwrap());
+    let mut small = BucketCheck { algorithm: smaller, ..check(1) };
+    leases.request(MS(3), Tokens(100), &mut small);
+    leases.on_outcome(MS(2), &large, Some(&granted(&large, 8, 7)));
+    assert!(leases.spend(MS(4), &BucketCheck { algorithm: smaller, ..check(1) }).is_none());
     assert!(leases.spend(MS(4), &check(1)).is_none());
 }

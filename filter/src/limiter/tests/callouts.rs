@@ -2,7 +2,7 @@
 
 use super::slots::{A_SLOT, NO_SLOT};
 use super::*;
-use crate::redis::Callout;
+use crate::redis::{Callout, Failure, Refusal};
 
 /// Limiter with one slot per user, over callouts.
 fn one_in_flight() -> Fixture {
@@ -90,7 +90,7 @@ fn without_a_connection_no_response_is_held() {
     fixture.limiter.redis().handle_closed(fixture.now);
     fixture.request(BOB, "bob");
     assert!(fixture.tick().contains(&Effect::OpenStream));
-    fixture.limiter.redis().handle_open_failed(fixture.now);
+    fixture.limiter.redis().handle_open_failed(fixture.now, Refusal::Internal);
     fixture.limiter.response_ends(fixture.now, ALICE);
     assert!(!fixture.limiter.has_any_of(ALICE));
 }
@@ -111,4 +111,27 @@ fn calls_in_one_callout_are_in_the_order_of_their_submission() {
     assert!(body.find("ZREM").unwrap() < body.find("EVALSHA").unwrap(), "{body}");
     let effects = ends(&mut fixture, &both, Ok(&[b":1\r\n", A_SLOT].concat()));
     assert!(matches!(effects[..], [Effect::Decide(RequestId(3), Decision::Admit(_))]), "{effects:?}");
+}
+
+#[test]
+fn requests_that_failed_after_a_warning_are_logged_by_a_tick_though_none_follows() {
+    let mut fixture = one_in_flight();
+    let fail = |request, fixture: &mut Fixture| {
+        assert_eq!(fixture.request(request, "alice"), Step::Wait);
+        let check = callout(fixture);
+        let effects = ends(fixture, &check, Err(Failure::Unavailable));
+        fixture.limiter.done(fixture.now, request);
+        effects
+    };
+    let start = fixture.now;
+    assert!(matches!(fail(ALICE, &mut fixture)[..], [Effect::Decide(..), Effect::Warn(_)]));
+    assert!(matches!(fail(BOB, &mut fixture)[..], [Effect::Decide(..)]));
+    fixture.counted();
+    let due = start.plus(Micros::from_secs(10));
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(due));
+    fixture.now = due;
+    let rest = "redis unavailable: no connection to Redis \
+                (cluster \"redis\"; since the last warning of this cause, requests failed open: 1, failed closed: 0)";
+    assert_eq!(fixture.tick(), [Effect::Warn(rest.to_owned())]);
+    assert_eq!(fixture.limiter.next_tick(fixture.now), None);
 }

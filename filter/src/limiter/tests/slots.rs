@@ -64,7 +64,7 @@ fn a_request_that_times_out_releases_the_slot_it_gets_later() {
         fixture.request(ALICE, "alice");
         fixture.now = fixture.now.plus(Micros::from_millis(50));
         fixture.tick();
-        assert!(matches!(fixture.tick()[..], [Effect::Decide(ALICE, Decision::Admit(_))]));
+        assert!(matches!(fixture.tick()[..], [Effect::Decide(ALICE, Decision::Admit(_)), Effect::Warn(_)]));
         fixture.limiter.done(fixture.now, ALICE);
         assert!(!fixture.sent().contains("ZREM"));
         assert_eq!(fixture.releases_after(reply), gives_back);

@@ -1,11 +1,16 @@
+//! Conversations with callouts.
+
 #![allow(clippy::arithmetic_side_effects, reason = "numbers of a test are small")]
+
+mod deadlines;
+mod replies;
 
 use alloc::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::redis::{Credentials, Script, Secret};
+use crate::redis::{Credentials, Script, Secret, Trouble};
 
 const NOW: Micros = Micros::from_secs(1_000);
 const NOSCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
@@ -111,34 +116,7 @@ fn one_body_holds_the_handshake_and_the_command() {
         text(&callout),
         format!("*2 $4 AUTH $7 hunter2 *2 $6 SELECT $1 3 *5 $7 EVALSHA $40 {SHA} $1 1 $1 k $1 1 ")
     );
-    assert_eq!(callout.timeout_ms, 1_050);
-}
-
-#[test]
-fn the_reply_follows_the_handshakes_replies() {
-    assert_eq!(answered(with_handshake(), b"+OK\r\n+OK\r\n:7\r\n"), Ok(Reply::Integer(7)));
-}
-
-#[test]
-fn a_refused_handshake_fails_the_call() {
-    let body = b"-WRONGPASS no\r\n-NOAUTH Authentication required.\r\n-NOAUTH Authentication required.\r\n";
-    assert_eq!(answered(with_handshake(), body), Err(Failure::Auth));
-    let body = b"+OK\r\n-ERR DB index is out of range\r\n:7\r\n";
-    assert_eq!(answered(with_handshake(), body), Err(Failure::Refused));
-}
-
-#[test]
-fn a_connection_that_ends_early_is_a_reset() {
-    for body in [b"".as_slice(), b"+OK\r\n", b"+OK\r\n+OK\r\n", b"+OK\r\n+OK\r\n:7"] {
-        assert_eq!(answered(with_handshake(), body), Err(Failure::Reset));
-    }
-}
-
-#[test]
-fn an_invalid_or_surplus_reply_is_a_protocol_failure() {
-    for body in [b"<html>".as_slice(), b":7\r\n", b"+OK\r\n+OK\r\n:7\r\n:8\r\n", b"+OK\r\n+OK\r\n$1\r\nab\r\n"] {
-        assert_eq!(answered(with_handshake(), body), Err(Failure::Protocol));
-    }
+    assert_eq!(callout.timeout, Micros::from_millis(1_050));
 }
 
 #[test]
@@ -188,6 +166,33 @@ fn a_full_callout_is_sent_at_once() {
     talk.sends_nothing();
 }
 
+/// Redis drops replies that its socket has no room for when it reads the end of the body.
+#[test]
+fn the_replies_of_a_callout_have_room_in_a_socket() {
+    let mut talk = Talk::of(config());
+    for ticket in 0..100 {
+        talk.submit(ticket, call().replying(1_040)).unwrap();
+    }
+    let mut sizes = Vec::new();
+    while talk.callouts.in_flight() > 0 {
+        let callout = talk.sends();
+        sizes.push(text(&callout).matches("EVALSHA").count());
+        talk.ends(&callout, Ok(&b":1\r\n".repeat(*sizes.last().unwrap())));
+    }
+    assert_eq!(sizes, [23, 23, 23, 23, 8]);
+
+    let keys: Vec<String> = (0..150).map(|nth| nth.to_string()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for (ticket, call) in (0..).zip(joinable(&keys)) {
+        talk.submit(ticket, call.replying(1_040)).unwrap();
+    }
+    // Two commands of 64 calls each: a script bounds the reply to several requests.
+    assert_eq!(text(&talk.sends()).matches("EVALSHA").count(), 2);
+    talk.submit(150, call().replying(100_000)).unwrap();
+    assert_eq!(text(&talk.after(BATCHING_WAIT).sends()).matches("EVALSHA").count(), 1);
+    assert_eq!(text(&talk.after(BATCHING_WAIT).sends()).matches("EVALSHA").count(), 1, "a long reply alone");
+}
+
 #[test]
 fn no_callout_is_made_within_the_callback_for_the_end_of_another() {
     let mut talk = Talk::of(config());
@@ -199,153 +204,6 @@ fn no_callout_is_made_within_the_callback_for_the_end_of_another() {
     talk.sends_nothing();
     talk.callouts.release();
     talk.sends();
-}
-
-#[test]
-fn a_lost_script_is_sent_once_with_its_source() {
-    let mut talk = Talk::of(config());
-    talk.submit(1, call()).unwrap();
-    let first = talk.sends();
-    assert_eq!(talk.after(Micros(20_001)).ends(&first, Ok(NOSCRIPT)), []);
-    assert_eq!(talk.callouts.in_flight(), 1);
-    let again = talk.sends();
-    assert_eq!(text(&again), "*5 $4 EVAL $8 return 1 $1 1 $1 k $1 1 ");
-    assert_eq!(talk.ends(&again, Ok(NOSCRIPT)), [(1, Err(Failure::Refused))]);
-    assert_eq!(talk.callouts.in_flight(), 0);
-}
-
-#[test]
-fn all_calls_of_a_lost_script_are_sent_again_before_later_calls() {
-    let mut talk = Talk::of(config());
-    let mut calls = joinable(&["a", "b", "c", "d"]);
-    let late = [calls.pop().unwrap(), calls.pop().unwrap()];
-    for (ticket, call) in (1..).zip(calls) {
-        talk.submit(ticket, call).unwrap();
-    }
-    let first = talk.sends();
-    for (ticket, call) in (3..).zip(late) {
-        talk.submit(ticket, call).unwrap();
-    }
-    assert_eq!(talk.ends(&first, Ok(NOSCRIPT)), []);
-    let again = talk.sends();
-    let sourced = "*5 $4 EVAL $8 return 1 $1 1 $1 a $1 1 ".to_owned();
-    let by_name = format!("*5 $7 EVALSHA $40 {SHA} $1 1 $1 b $1 1 ");
-    let joined = format!("*7 $7 EVALSHA $40 {SHA} $1 2 $1 d $1 c $1 1 $1 1 ");
-    assert_eq!(text(&again), [sourced, by_name, joined].concat(), "the source is sent once");
-    let body = [packed(&[1, 0]), packed(&[2, 0]), packed(&[3, 0, 4, 0])].concat();
-    let expected = [1, 2, 3, 4].map(|n| (n, Ok(bulk(&[i64::try_from(n).unwrap(), 0]))));
-    assert_eq!(talk.ends(&again, Ok(&body)), expected);
-}
-
-#[test]
-fn a_noscript_error_after_the_deadline_is_a_timeout() {
-    let mut talk = Talk::of(config());
-    talk.submit(1, call()).unwrap();
-    let first = talk.sends();
-    talk.now = NOW.plus(Micros::from_millis(50));
-    talk.callouts.handle_tick(talk.now);
-    assert_eq!(talk.ends(&first, Ok(NOSCRIPT)), [(1, Err(Failure::Timeout))]);
-}
-
-#[test]
-fn calls_of_different_slots_are_sent_apart_after_a_cluster_has_refused_them() {
-    let mut talk = Talk::of(config());
-    for (ticket, call) in (1..).zip(joinable(&["a", "b"])) {
-        talk.submit(ticket, call).unwrap();
-    }
-    let first = talk.sends();
-    assert_eq!(talk.ends(&first, Ok(b"-CROSSSLOT Keys in request don't hash to the same slot\r\n")), []);
-    let again = talk.sends();
-    assert_eq!([text(&again).matches("EVAL ").count(), text(&again).matches("EVALSHA ").count()], [1, 1]);
-    let body = [packed(&[1, 2]), b"-MOVED 1 10.0.0.1:6379\r\n".to_vec()].concat();
-    assert_eq!(talk.ends(&again, Ok(&body)), [(1, Ok(bulk(&[1, 2]))), (2, Err(Failure::ClusterMode))]);
-}
-
-#[test]
-fn an_error_of_one_call_fails_no_other() {
-    let mut talk = Talk::of(config());
-    for (ticket, call) in (1..).zip(joinable(&["a", "b"])) {
-        talk.submit(ticket, call).unwrap();
-    }
-    talk.submit(3, call()).unwrap();
-    let callout = talk.sends();
-    let body = b"*3\r\n:1\r\n:2\r\n-WRONGTYPE Operation\r\n-OOM command not allowed\r\n";
-    let both = Reply::Array(vec![Reply::Integer(1), Reply::Integer(2)]);
-    let expected = [(1, Ok(both)), (2, Err(Failure::Refused)), (3, Err(Failure::Refused))];
-    assert_eq!(talk.ends(&callout, Ok(body)), expected);
-}
-
-#[test]
-fn replies_before_the_end_of_the_connection_count() {
-    let mut talk = Talk::of(config());
-    (1..=3).for_each(|ticket| talk.submit(ticket, call()).unwrap());
-    let callout = talk.sends();
-    let expected = [(1, Ok(Reply::Integer(1))), (2, Err(Failure::Reset)), (3, Err(Failure::Reset))];
-    assert_eq!(talk.ends(&callout, Ok(b":1\r\n:2")), expected);
-}
-
-#[test]
-fn an_error_in_place_of_all_replies_fails_all_calls() {
-    let mut talk = Talk::of(config());
-    (1..=2).for_each(|ticket| talk.submit(ticket, call()).unwrap());
-    let callout = talk.sends();
-    let completed = talk.ends(&callout, Ok(b"-ERR max number of clients reached\r\n"));
-    assert_eq!(completed, [(1, Err(Failure::Refused)), (2, Err(Failure::Refused))]);
-}
-
-#[test]
-fn a_failed_callout_fails_its_calls_and_no_others() {
-    let mut talk = Talk::of(config());
-    (1..=2).for_each(|ticket| talk.submit(ticket, call()).unwrap());
-    let first = talk.sends();
-    talk.submit(3, call()).unwrap();
-    let unavailable = Err(Failure::Unavailable);
-    assert_eq!(talk.ends(&first, unavailable), [(1, Err(Failure::Unavailable)), (2, Err(Failure::Unavailable))]);
-    let second = talk.sends();
-    assert_eq!(talk.ends(&second, Ok(b":1\r\n")), [(3, Ok(Reply::Integer(1)))]);
-}
-
-#[test]
-fn a_refused_callout_is_a_circuit_breaker_failure_if_the_cluster_has_a_host() {
-    let refused = |talk: &mut Talk, ticket| {
-        talk.submit(ticket, call()).unwrap();
-        let callout = talk.sends();
-        talk.callouts.handle_refused(talk.now, callout.id);
-        talk.completed()
-    };
-    let mut talk = Talk::of(config());
-    assert_eq!(refused(&mut talk, 1), [(1, Err(Failure::Unavailable))]);
-    talk.submit(2, call()).unwrap();
-    let answered = talk.sends();
-    talk.ends(&answered, Ok(b":1\r\n"));
-    assert_eq!(refused(&mut talk, 3), [(3, Err(Failure::CircuitBreaker))]);
-    talk.after(PROOF);
-    assert_eq!(refused(&mut talk, 4), [(4, Err(Failure::Unavailable))]);
-}
-
-#[test]
-fn each_call_times_out_at_its_own_deadline_sent_or_not() {
-    let mut talk = Talk::of(config());
-    talk.submit(1, call()).unwrap();
-    talk.sends();
-    talk.after(Micros::from_millis(1)).submit(2, call()).unwrap();
-    assert_eq!(talk.callouts.next_tick(talk.now), Some(talk.now.plus(BATCHING_WAIT)));
-    talk.now = NOW.plus(Micros::from_millis(50));
-    talk.callouts.handle_tick(talk.now);
-    assert_eq!(talk.completed(), [], "replies that have arrived are read first");
-    talk.after(Micros::from_millis(1));
-    talk.callouts.handle_tick(talk.now);
-    assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
-    talk.sends_nothing();
-    assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))], "an overdue call is not sent");
-    assert_eq!(talk.callouts.in_flight(), 1, "the first callout has not ended");
-}
-
-#[test]
-fn a_callouts_timeout_is_never_zero() {
-    let mut talk = Talk::of(SessionConfig { timeout: Micros(1), ..config() });
-    talk.submit(1, call()).unwrap();
-    assert_eq!(talk.sends().timeout_ms, 1_001);
 }
 
 #[test]
@@ -361,110 +219,6 @@ fn an_abandoned_call_counts_as_in_flight_until_its_callout_ends() {
     assert_eq!(talk.ends(&callout, Ok(NOSCRIPT)), []);
     assert_eq!(talk.callouts.in_flight(), 1);
     assert_eq!(text(&talk.sends()).matches("EVALSHA").count(), 1, "the second was not sent");
-}
-
-#[test]
-fn a_tracked_call_reports_its_outcome_after_its_timeout() {
-    for (response, outcome) in [
-        (Ok(b":1\r\n".as_slice()), Ok(Reply::Integer(1))),
-        (Ok(NOSCRIPT), Err(Failure::Unavailable)),
-        (Err(Failure::Timeout), Err(Failure::Reset)),
-        (Err(Failure::Unavailable), Err(Failure::Unavailable)),
-    ] {
-        for leaves in [false, true] {
-            let mut talk = Talk::of(config());
-            talk.submit(1, call().tracked()).unwrap();
-            let callout = talk.sends();
-            if leaves {
-                assert!(!talk.callouts.abandon(Ticket(1), true));
-            } else {
-                talk.after(Micros::from_millis(50));
-                (0..3).for_each(|_| talk.callouts.handle_tick(talk.now));
-                assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
-            }
-            assert_eq!(talk.ends(&callout, response), [(1, outcome.clone())]);
-            assert_eq!(talk.callouts.in_flight(), 0);
-            talk.sends_nothing();
-        }
-    }
-}
-
-#[test]
-fn a_callout_timeout_leaves_the_outcome_of_a_tracked_call_unknown() {
-    let mut talk = Talk::of(config());
-    talk.submit(1, call().tracked()).unwrap();
-    talk.submit(2, call()).unwrap();
-    let callout = talk.sends();
-    let expected = [(1, Err(Failure::Timeout)), (1, Err(Failure::Reset)), (2, Err(Failure::Timeout))];
-    assert_eq!(talk.ends(&callout, Err(Failure::Timeout)), expected);
-}
-
-#[test]
-fn a_tracked_call_that_was_not_sent_is_reported_as_not_run() {
-    let mut talk = Talk::of(config());
-    talk.submit(1, call()).unwrap();
-    talk.sends();
-    (2..=3).for_each(|ticket| talk.submit(ticket, call().tracked()).unwrap());
-    assert!(talk.callouts.abandon(Ticket(3), true), "no event follows");
-    talk.after(Micros::from_millis(50));
-    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    let expected = [(1, Err(Failure::Timeout)), (2, Err(Failure::Timeout)), (2, Err(Failure::Unavailable))];
-    assert_eq!(talk.completed(), expected);
-}
-
-#[test]
-fn a_reserved_call_always_has_room_and_a_longer_timeout() {
-    let mut talk = Talk::of(SessionConfig { max_in_flight: 1, ..config() });
-    talk.submit(1, call()).unwrap();
-    talk.callouts.submit_reserved(talk.now, Ticket(2), call());
-    assert!(!talk.callouts.has_room(0));
-    assert_eq!(talk.sends().timeout_ms, 3_000, "the last deadline and 1 s");
-    talk.after(Micros::from_millis(50));
-    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
-    talk.after(Micros::from_millis(1_949));
-    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    assert_eq!(talk.completed(), []);
-    talk.after(Micros::from_millis(1));
-    (0..2).for_each(|_| talk.callouts.handle_tick(talk.now));
-    assert_eq!(talk.completed(), [(2, Err(Failure::Timeout))]);
-}
-
-/// A busy host takes several turns for each callout: a late reply counts, and a late `NOSCRIPT` is sent again.
-#[test]
-fn a_busy_host_has_eight_ticks_for_a_callout() {
-    for reply in [&b":1\r\n"[..], NOSCRIPT] {
-        let mut talk = Talk::of(config());
-        talk.submit(1, call()).unwrap();
-        let mut callout = talk.sends();
-        let late_turns = |talk: &mut Talk| {
-            for _ in 0..4 {
-                talk.after(Micros::from_millis(150));
-                talk.callouts.handle_tick(talk.now);
-                assert_eq!(talk.completed(), []);
-            }
-        };
-        late_turns(&mut talk);
-        if reply == NOSCRIPT {
-            assert_eq!(talk.ends(&callout, Ok(reply)), []);
-            callout = talk.sends();
-            late_turns(&mut talk);
-        }
-        assert_eq!(talk.ends(&callout, Ok(b":1\r\n")), [(1, Ok(Reply::Integer(1)))]);
-    }
-}
-
-#[test]
-fn a_busy_host_does_not_wait_for_ever() {
-    let mut talk = Talk::of(config());
-    talk.submit(1, call()).unwrap();
-    talk.sends();
-    for _ in 0..8 {
-        assert_eq!(talk.completed(), []);
-        talk.after(Micros::from_millis(150));
-        talk.callouts.handle_tick(talk.now);
-    }
-    assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
 }
 
 proptest! {

@@ -7,6 +7,7 @@ use redis_protocol::resp2::{decode::decode_range, types::RangeFrame};
 use super::{
     Reply, RespError,
     scanner::{MAX_REPLY, Scanner},
+    script_reply,
 };
 
 /// Decodes replies incrementally.
@@ -47,8 +48,9 @@ impl Decoder {
             return Err(error);
         }
         let bytes = self.buffer.get(self.start..).unwrap_or_default();
+        // Of an incomplete reply, the scanner has the state: no byte is scanned again for each chunk.
         if self.scanner.is_fresh()
-            && let Some((reply, length)) = short_bulk(bytes)
+            && let Some((reply, length)) = script_reply::read(bytes)
         {
             self.consume(length);
             return Ok(Some(reply));
@@ -115,27 +117,13 @@ fn reply(whole: &[u8], frame: &RangeFrame) -> Reply {
     }
 }
 
-/// Decodes a complete bulk string of 1 to 9,999 bytes in a single pass: the reply of the limits' scripts. Returns
-/// `None` for all other input, valid or not, which the scanner handles.
-fn short_bulk(bytes: &[u8]) -> Option<(Reply, usize)> {
-    let [b'$', first @ b'1'..=b'9', rest @ ..] = bytes else { return None };
-    let mut rest = rest;
-    let mut length = usize::from(first & 0x0f);
-    while let [digit @ b'0'..=b'9', after @ ..] = rest {
-        length = length.saturating_mul(10).saturating_add(usize::from(digit & 0x0f));
-        rest = after;
-    }
-    let (bulk, rest) = rest.strip_prefix(b"\r\n").filter(|_| length < 10_000)?.split_at_checked(length)?;
-    let rest = rest.strip_prefix(b"\r\n")?;
-    Some((Reply::Bulk(bulk.to_vec()), bytes.len().saturating_sub(rest.len())))
-}
-
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::*;
     use redis_protocol::resp2::{
-        decode, encode,
+        decode::decode as their_decode,
+        encode,
         types::{OwnedFrame, Resp2Frame},
     };
 
@@ -218,7 +206,7 @@ mod tests {
         let token = prop_oneof![
             6 => prop::sample::select(vec![
                 "*2\r\n", "*-1\r\n", "*0\r\n", "*1\r\n", ":1\r\n", ":-7\r\n", "$3\r\nabc\r\n", "$-1\r\n", "+OK\r\n", "-ERR x\r\n",
-                "$0\r\n\r\n", ":9223372036854775807\r\n", "+a\nb\r\n", ":+5\r\n", "*2\r\n:1\r\n:600000\r\n",
+                "$0\r\n\r\n", "$03\r\nabc\r\n", "$-0\r\n\r\n", ":9223372036854775807\r\n", "+a\nb\r\n", ":+5\r\n", "*2\r\n:1\r\n:600000\r\n",
             ]).prop_map(|text| text.as_bytes().to_vec()),
             1 => prop::sample::select(vec![
                 "*9999999\r\n", "$70000\r\n", "$3\r\nabcd\r\n", ":\r\n", ":1x\r\n", "$-2\r\n", "*-7\r\n", "\r\n", "\n", "_\r\n", ":-\r\n",
@@ -294,7 +282,33 @@ mod tests {
         assert_eq!(decoder.next_reply(), Ok(Some(Reply::Integer(1))));
     }
 
+    #[test]
+    fn a_reply_that_is_cut_anywhere_is_the_same() {
+        for bytes in
+            ["$15\r\n01234567\r\n:1\r\n+\r\n", "*3\r\n:1\r\n-ERR x\r\n:-2\r\n", "*2\r\n*1\r\n:1\r\n$-1\r\n", "*0\r\n"]
+        {
+            let whole = decoded([bytes.as_bytes()]);
+            assert_eq!((whole.0.len(), whole.1), (1, false));
+            for at in 0..bytes.len() {
+                let (first, second) = bytes.as_bytes().split_at(at);
+                assert_eq!(decoded([first, second]), whole, "{bytes:?} cut at {at}");
+            }
+        }
+    }
+
     proptest! {
+        /// The hot path's reader of script replies decides nothing differently.
+        #[test]
+        fn the_scanner_and_redis_protocol_agree_with_the_reader_of_script_replies(bytes in near_resp()) {
+            for start in 0..bytes.len() {
+                let bytes = &bytes[start..];
+                if let Some((reply, length)) = script_reply::read(bytes) {
+                    prop_assert_eq!(Scanner::default().scan(bytes), Ok(Some(length)));
+                    prop_assert_eq!(decode(bytes, length), Ok((reply, length)));
+                }
+            }
+        }
+
         #[test]
         fn replies_are_those_of_redis_protocol_in_chunks_of_any_size(
             frames in prop::collection::vec(frames(), 0..8),
@@ -316,7 +330,7 @@ mod tests {
         #[test]
         fn invalid_input_gives_no_other_replies_than_redis_protocol(bytes in near_resp()) {
             let (mut rest, mut theirs) = (bytes.as_slice(), Vec::new());
-            while let Ok(Some((frame, length))) = decode::decode(rest) {
+            while let Ok(Some((frame, length))) = their_decode(rest) {
                 theirs.push(of(&frame));
                 rest = &rest[length..];
             }

@@ -15,7 +15,7 @@ const WRAPPED: &[u8] = b"ERR Error running script";
 const LOCATION: &[u8] = b"user_script:";
 
 /// Commands that Weir sends or its scripts call: a description names no other command.
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "EVALSHA",
     "EVAL",
     "AUTH",
@@ -28,9 +28,10 @@ const COMMANDS: [&str; 23] = [
     "ZREM",
     "ZCOUNT",
     "ZSCORE",
-    "ZRANGEBYSCORE",
+    "ZREVRANGE",
     "ZREMRANGEBYSCORE",
     "PEXPIRE",
+    "PTTL",
     "LINDEX",
     "LLEN",
     "LTRIM",
@@ -42,7 +43,7 @@ const COMMANDS: [&str; 23] = [
 ];
 
 /// Failures and descriptions by the start of the error text after `ERR `: a code of one word, or several words.
-const MEANINGS: [(&str, Failure, &str); 28] = [
+const MEANINGS: [(&str, Failure, &str); 29] = [
     ("WRONGPASS", Failure::Auth, "redis.username or redis.password is wrong"),
     ("invalid password", Failure::Auth, "redis.password is wrong"),
     ("AUTH <password> called without any password", Failure::Auth, NO_PASSWORD),
@@ -54,6 +55,7 @@ const MEANINGS: [(&str, Failure, &str); 28] = [
     ("READONLY", Failure::NotReady, "this Redis is a replica"),
     ("LOADING", Failure::NotReady, "this Redis is loading its data"),
     ("MASTERDOWN", Failure::NotReady, "this replica has lost its master"),
+    ("NOREPLICAS", Failure::NotReady, "this master has too few replicas"),
     ("CLUSTERDOWN Hash slot not served", Failure::ClusterMode, CLUSTER),
     ("CLUSTERDOWN", Failure::NotReady, "Redis is a cluster that is down"),
     ("MOVED", Failure::ClusterMode, CLUSTER),
@@ -74,10 +76,11 @@ const MEANINGS: [(&str, Failure, &str); 28] = [
 ];
 
 const NO_PASSWORD: &str = "redis.password is set, but Redis has none";
-const ACL: &str = "the ACL forbids a command or key that Weir needs (README, \"Redis ACL\")";
+const ACL: &str = "the ACL forbids a command or key that Weir needs (docs/src/operations.md, \"Redis ACL\")";
 const CLUSTER: &str = "Redis is a cluster: its nodes refuse each other's keys, so that those are not limited; let \
                        redis.cluster lead to a Redis that is not in cluster mode";
-const UNKNOWN_COMMAND: &str = "the command is missing: renamed, disabled or too new (README, \"Redis ACL\")";
+const UNKNOWN_COMMAND: &str =
+    "the command is missing: renamed, disabled or too new (docs/src/operations.md, \"Redis ACL\")";
 const NOT_SHOWN: &str = "not shown, as it may repeat what a client sent";
 
 /// Returns whether the script is not in Redis' script cache. The call was not run, so it may be sent again.
@@ -165,6 +168,7 @@ mod tests {
             ("READONLY You can't write against a read only replica.", Failure::NotReady),
             ("LOADING Redis is loading the dataset in memory", Failure::NotReady),
             ("MASTERDOWN Link with MASTER is down", Failure::NotReady),
+            ("NOREPLICAS Not enough good replicas to write.", Failure::NotReady),
             ("CLUSTERDOWN The cluster is down", Failure::NotReady),
             ("CLUSTERDOWN Hash slot not served", Failure::ClusterMode),
             ("MOVED 3999 127.0.0.1:6381", Failure::ClusterMode),
@@ -199,6 +203,7 @@ mod tests {
     fn an_error_inside_a_script_has_its_failure_in_the_format_of_any_redis() {
         for (inner, failure) in [
             ("-READONLY You can't write against a read only replica.", Failure::NotReady),
+            ("-NOREPLICAS Not enough good replicas to write.", Failure::NotReady),
             ("-OOM command not allowed", Failure::Refused),
             ("The user executing the script can't run this command or subcommand", Failure::Auth),
             ("The user executing the script can't access at least one of the keys mentioned", Failure::Auth),

@@ -9,6 +9,7 @@ mod command;
 mod decoder;
 mod error_reply;
 mod scanner;
+mod script_reply;
 mod shares;
 
 pub use command::{encode_bulk, encode_command, encode_header};

@@ -37,7 +37,7 @@ impl Shares {
     pub fn take(&mut self, elements: usize) -> Reply {
         match self {
             Self::Listed(rest) => match rest.as_slice() {
-                [Reply::Error(_), ..] => rest.next().unwrap_or(Reply::Nil),
+                [Reply::Error(_) | Reply::Array(_), ..] => rest.next().unwrap_or(Reply::Nil),
                 _ => Reply::Array(rest.by_ref().take(elements).collect()),
             },
             Self::Packed { bytes, at } => {

@@ -1,6 +1,7 @@
 //! Backoff between connection attempts, with jitter, so that a fleet of proxies does not reconnect at the same time.
 
-use crate::{redis::Failure, units::Micros};
+use crate::redis::Failure;
+use crate::units::{Micros, Random};
 
 const SHORTEST: Micros = Micros::from_millis(50);
 const LONGEST: Micros = Micros::from_secs(5);
@@ -9,12 +10,12 @@ const LONGEST: Micros = Micros::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Backoff {
     step: Micros,
-    jitter: Jitter,
+    jitter: Random,
 }
 
 impl Backoff {
     pub(super) fn new(seed: u64) -> Self {
-        Self { step: SHORTEST, jitter: Jitter::new(seed) }
+        Self { step: SHORTEST, jitter: Random::new(seed) }
     }
 
     /// Returns the wait after one more failure. `Auth` starts with the longest step: wrong credentials stay wrong until
@@ -37,24 +38,6 @@ impl Backoff {
     pub(super) fn jittered(&mut self, span: Micros, part: u64) -> Micros {
         let slack = span.0.checked_div(part).unwrap_or_default();
         span.minus(Micros(self.jitter.below(slack.saturating_add(1))))
-    }
-}
-
-/// Marsaglia's xorshift64, a deterministic generator for the jitter of timers.
-#[derive(Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    fn new(seed: u64) -> Self {
-        // The generator never leaves state 0. The multiplication makes adjacent seeds start differently.
-        Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9).max(1))
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.checked_rem(bound).unwrap_or_default()
     }
 }
 

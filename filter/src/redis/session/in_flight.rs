@@ -7,10 +7,10 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::{
-    redis::{Call, Failure, Script, Ticket},
-    units::Micros,
-};
+use super::calls::{Again, UnsentCall};
+pub(in crate::redis) use super::calls::{Caller, Expiry, SentCall};
+use crate::redis::{Call, Failure, Script, Ticket};
+use crate::units::Micros;
 
 /// Bytes of all calls in flight, at most. The host has no back-pressure, so this bound takes its place.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -21,6 +21,10 @@ const MAX_JOINED: usize = 64;
 /// about 5 µs, during which Redis serves no other client.
 const MAX_SHARES: usize = 256;
 
+/// Length of the longest reply to a command with several calls, in bytes: 8 KiB of texts, to which
+/// `requests.lua` keeps, and RESP's framing.
+const LONGEST_JOINED_REPLY: usize = 10 * 1024;
+
 #[derive(Debug, Default)]
 pub(in crate::redis) struct InFlight {
     unsent: VecDeque<UnsentCall>,
@@ -30,68 +34,8 @@ pub(in crate::redis) struct InFlight {
     earliest: Option<Micros>,
     /// Number of calls answered so far.
     answered: u64,
-    /// The script that was last sent with its source, and the value of `answered` once that call is answered.
-    sourced: Option<(Arc<Script>, u64)>,
-}
-
-#[derive(Debug)]
-struct UnsentCall {
-    ticket: Ticket,
-    deadline: Micros,
-    call: Call,
-}
-
-/// A call that was sent. The queue has the order of the replies.
-#[derive(Debug)]
-pub(in crate::redis) struct SentCall {
-    /// `None` once the call is abandoned or timed out, unless it is tracked.
-    pub(in crate::redis) caller: Option<Caller>,
-    /// Elements of the reply that belong to this call, where one command carried several calls.
-    pub(in crate::redis) share: usize,
-    /// Whether the call was sent in the same command as the previous call, so that they share one reply.
-    is_joined: bool,
-    at: Micros,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-pub(in crate::redis) struct Caller {
-    pub(in crate::redis) ticket: Ticket,
-    /// `None` once a tracked call is abandoned or timed out: only its outcome is still reported.
-    pub(in crate::redis) deadline: Option<Micros>,
-    /// Start of the host's patience: when the call was sent, or sent again for the first time.
-    pub(in crate::redis) since: Micros,
-    /// Whether the outcome is reported in any case: see [`Call::tracked`].
-    pub(in crate::redis) is_tracked: bool,
-    /// Whether the call was sent more than once.
-    is_resent: bool,
-    /// The call to send again after `NOSCRIPT`; `None` if it was sent with its source, or is not a script.
-    pub(in crate::redis) call: Option<Call>,
-}
-
-/// State of a call when its deadline passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::redis) enum Expiry {
-    /// The call was sent, or is not tracked.
-    TimedOut,
-    /// A tracked call was never sent: its caller must learn that Redis did not run it.
-    NeverSent,
-}
-
-impl SentCall {
-    /// Returns the caller and its deadline, if the call still has a deadline.
-    fn due(&self) -> Option<(&Caller, Micros)> {
-        let caller = self.caller.as_ref()?;
-        Some((caller, caller.deadline?))
-    }
-
-    /// Detaches the caller; a tracked call keeps its ticket.
-    fn detach(&mut self) {
-        match &mut self.caller {
-            Some(caller) if caller.is_tracked => (caller.deadline, caller.call) = (None, None),
-            caller => *caller = None,
-        }
-    }
+    /// Scripts that were sent with their source, and the value of `answered` once the last such call is answered.
+    sourced: Vec<(Arc<Script>, u64)>,
 }
 
 impl InFlight {
@@ -141,26 +85,75 @@ impl InFlight {
     pub(in crate::redis) fn wait(&mut self, ticket: Ticket, deadline: Micros, call: Call) {
         self.bytes = self.bytes.saturating_add(call.size());
         self.add_deadline(deadline);
-        self.unsent.push_back(UnsentCall { ticket, deadline, call });
+        self.unsent.push_back(UnsentCall { ticket, deadline, call, again: None });
+    }
+
+    /// Queues the call of `caller` again, as the `nth` unsent call. It is sent with its source, unless an earlier call in
+    /// flight carries the same source; if it was sent again before, it is sent with its source, and then never again.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is no room for the call.
+    pub(in crate::redis) fn wait_again(&mut self, nth: usize, caller: Caller, call: Call) -> Result<(), Failure> {
+        let Some(deadline) = caller.deadline.filter(|_| self.has_room(call.size_with_source())) else {
+            return Err(Failure::Overloaded);
+        };
+        self.bytes = self.bytes.saturating_add(call.size());
+        self.add_deadline(deadline);
+        let again = Some(Again { since: caller.is_resent.then_some(caller.since) });
+        let call = UnsentCall { ticket: caller.ticket, deadline, call, again };
+        self.unsent.insert(nth.min(self.unsent.len()), call);
+        Ok(())
     }
 
     /// Appends all unsent calls to `out`. With `joins`, one command carries consecutive calls that can be joined.
     pub(in crate::redis) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
         while let Some(first) = self.unsent.front() {
-            let together = if joins { self.joining(first) } else { 1 };
+            let has_source = self.needs_source(first);
+            let together = if has_source { 1 } else { self.together(0, joins) };
             match together {
+                _ if has_source => drop(first.call.encode_with_source(out)),
                 1 => first.call.encode(out),
                 _ => Call::encode_joined(self.unsent.iter().take(together).map(|waiting| &waiting.call), out),
             }
             for nth in 0..together {
-                let Some(UnsentCall { ticket, deadline, call }) = self.unsent.pop_front() else { break };
-                let (bytes, share, is_tracked) = (call.size(), call.share().unwrap_or(0), call.is_tracked());
-                let call = call.is_script().then_some(call);
+                let Some(UnsentCall { ticket, deadline, call, again }) = self.unsent.pop_front() else { break };
+                let mut bytes = call.size();
+                if has_source {
+                    self.has_sent_source(&call);
+                    self.bytes = self.bytes.saturating_sub(bytes).saturating_add(call.size_with_source());
+                    bytes = call.size_with_source();
+                }
+                let (share, is_tracked) = (call.share().unwrap_or(0), call.is_tracked());
+                let longest_reply = call.longest_reply();
+                let since = again.and_then(|again| again.since).unwrap_or(now);
+                let call = (call.is_script() && !has_source).then_some(call);
                 let deadline = Some(deadline);
-                let caller = Some(Caller { ticket, deadline, since: now, is_tracked, is_resent: false, call });
-                self.sent.push_back(SentCall { caller, share, is_joined: nth > 0, at: now, bytes });
+                let caller = Some(Caller { ticket, deadline, since, is_tracked, is_resent: again.is_some(), call });
+                self.sent.push_back(SentCall { caller, share, is_joined: nth > 0, at: now, bytes, longest_reply });
             }
         }
+    }
+
+    /// Whether an unsent call must be sent with its source: it is sent again, and no earlier call in flight carries the
+    /// source, or that has not helped.
+    fn needs_source(&self, waiting: &UnsentCall) -> bool {
+        waiting.again.is_some_and(|again| again.since.is_some() || !self.is_source_ahead(&waiting.call))
+    }
+
+    /// Whether a call in flight carries the source of this call's script.
+    fn is_source_ahead(&self, call: &Call) -> bool {
+        self.sourced.iter().any(|(script, until)| {
+            *until > self.answered && call.script_of().is_some_and(|its| Arc::ptr_eq(its, script))
+        })
+    }
+
+    /// Notes that the next call in flight carries the source of its script.
+    #[inline(never)]
+    fn has_sent_source(&mut self, call: &Call) {
+        let Some(script) = call.script_of() else { return };
+        let until = self.answered.wrapping_add(u64::try_from(self.sent.len()).unwrap_or(u64::MAX)).wrapping_add(1);
+        self.sourced.retain(|(known, _)| !Arc::ptr_eq(known, script));
+        self.sourced.push((Arc::clone(script), until));
     }
 
     /// Extends the deadlines of unsent calls to at least `deadline`.
@@ -170,10 +163,21 @@ impl InFlight {
         }
     }
 
-    /// Splits off the unsent calls beyond the first `n` calls in flight.
-    pub(in crate::redis) fn split_waiting(&mut self, n: usize) -> Self {
-        let first = n.saturating_sub(self.sent.len()).min(self.unsent.len());
-        let waiting = self.unsent.split_off(first);
+    /// Splits off the unsent calls beyond the first `calls` calls in flight, and beyond those whose replies may take
+    /// `reply_bytes` bytes together. At least one call stays.
+    pub(in crate::redis) fn split_waiting(&mut self, calls: usize, reply_bytes: usize, joins: bool) -> Self {
+        let room = calls.saturating_sub(self.sent.len()).min(self.unsent.len());
+        let mut replies = self.sent.iter().fold(0, |sum: usize, sent| sum.saturating_add(sent.longest_reply));
+        let mut first: usize = 0;
+        while first < room {
+            let together = self.together(first, joins);
+            replies = replies.saturating_add(self.longest_reply(first, together));
+            if replies > reply_bytes && (first > 0 || self.is_any_sent()) {
+                break;
+            }
+            first = first.saturating_add(together);
+        }
+        let waiting = self.unsent.split_off(first.min(room));
         let bytes = waiting.iter().fold(0, |sum: usize, waiting| sum.saturating_add(waiting.call.size()));
         self.bytes = self.bytes.saturating_sub(bytes);
         let earliest = waiting.iter().map(|waiting| waiting.deadline).min();
@@ -190,14 +194,23 @@ impl InFlight {
         self.sent.iter().filter(|sent| !sent.is_joined).count()
     }
 
-    /// Returns the number of unsent calls, from the first on, that one command can carry.
-    fn joining(&self, first: &UnsentCall) -> usize {
+    /// Returns the number of unsent calls, from `from` on, that one command carries.
+    fn together(&self, from: usize, joins: bool) -> usize {
+        let mut waiting = self.unsent.iter().skip(from);
+        let Some(first) = waiting.next().filter(|_| joins && waiting.len() > 0) else { return 1 };
         let mut shares = first.call.share().unwrap_or(0);
-        let others = self.unsent.iter().take(MAX_JOINED).skip(1).take_while(|waiting| {
-            shares = shares.saturating_add(waiting.call.share().unwrap_or(0));
-            shares <= MAX_SHARES && waiting.call.joins(&first.call)
+        let others = waiting.take(MAX_JOINED.saturating_sub(1)).take_while(|other| {
+            shares = shares.saturating_add(other.call.share().unwrap_or(0));
+            shares <= MAX_SHARES && other.call.joins(&first.call) && !self.needs_source(other)
         });
         others.count().saturating_add(1)
+    }
+
+    /// Returns the length of the longest reply to one command with `together` unsent calls, from `from` on.
+    fn longest_reply(&self, from: usize, together: usize) -> usize {
+        let calls = self.unsent.iter().skip(from).take(together);
+        let all = calls.fold(0, |sum: usize, waiting| sum.saturating_add(waiting.call.longest_reply()));
+        if together == 1 { all } else { all.min(LONGEST_JOINED_REPLY) }
     }
 
     /// Appends the call of `caller` to `out` again, at the end of the queue: with its source, unless an earlier call in
@@ -212,10 +225,7 @@ impl InFlight {
         call: &Call,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        let is_ahead = |(script, until): &(Arc<Script>, u64)| {
-            *until > self.answered && call.script_of().is_some_and(|its| Arc::ptr_eq(its, script))
-        };
-        let by_name = !caller.is_resent && self.sourced.as_ref().is_some_and(is_ahead);
+        let by_name = !caller.is_resent && self.is_source_ahead(call);
         let bytes = if by_name { call.size() } else { call.size_with_source() };
         if !self.has_room(bytes) {
             return Err(Failure::Overloaded);
@@ -224,14 +234,14 @@ impl InFlight {
             call.encode(out);
         } else {
             call.encode_with_source(out);
-            let until = self.answered.wrapping_add(u64::try_from(self.sent.len()).unwrap_or(u64::MAX)).wrapping_add(1);
-            self.sourced = call.script_of().map(|script| (Arc::clone(script), until));
+            self.has_sent_source(call);
         }
         caller.deadline.into_iter().for_each(|deadline| self.add_deadline(deadline));
         self.bytes = self.bytes.saturating_add(bytes);
         let since = if caller.is_resent { caller.since } else { now };
+        let longest_reply = call.longest_reply();
         let caller = Some(Caller { since, is_resent: true, call: by_name.then(|| call.clone()), ..caller });
-        self.sent.push_back(SentCall { caller, share: 0, is_joined: false, at: now, bytes });
+        self.sent.push_back(SentCall { caller, share: 0, is_joined: false, at: now, bytes, longest_reply });
         Ok(())
     }
 
@@ -284,7 +294,9 @@ impl InFlight {
         let (mut earliest, mut bytes) = (None, self.bytes);
         // Calls have different timeouts, so the first unsent call need not have the earliest deadline.
         self.unsent.retain(|waiting| {
-            let is_due = waiting.deadline <= now;
+            // A busy host's patience with a call that is sent again begins when it is sent.
+            let is_kept = waiting.again.is_some() && patient_since.is_some();
+            let is_due = waiting.deadline <= now && !is_kept;
             if is_due {
                 bytes = bytes.saturating_sub(waiting.call.size());
                 give_up(waiting.ticket, if waiting.call.is_tracked() { Expiry::NeverSent } else { Expiry::TimedOut });
@@ -317,7 +329,7 @@ impl InFlight {
     /// Removes the calls that were sent, and passes the tickets to `fail` of those that still have a caller.
     pub(in crate::redis) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
-        self.sourced = None;
+        self.sourced.clear();
         self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
         self.forget_deadlines();
     }

@@ -21,6 +21,7 @@
 //! close streams in ticks only.
 
 mod backoff;
+mod calls;
 pub(super) mod in_flight;
 mod phase;
 mod replies;
@@ -33,7 +34,7 @@ use self::backoff::Backoff;
 use self::in_flight::{Expiry, InFlight};
 use self::phase::Phase;
 use super::{
-    Call, Credentials, Failure, Reply, Ticket, Trouble,
+    Call, Credentials, Failure, Refusal, Reply, RoundTrips, Ticket, Trouble,
     handshake::Handshake,
     host_load::{HostLoad, LATE},
     resp::Decoder,
@@ -113,6 +114,8 @@ pub struct Session {
     load: HostLoad,
     backoff: Backoff,
     last_trouble: Option<(Failure, Micros)>,
+    /// Round trips of the commands answered since they were last taken.
+    pub(super) round_trips: RoundTrips,
 }
 
 impl Session {
@@ -131,6 +134,7 @@ impl Session {
             load: HostLoad::default(),
             backoff: Backoff::new(seed),
             last_trouble: None,
+            round_trips: RoundTrips::default(),
         }
     }
 
@@ -193,9 +197,9 @@ impl Session {
     }
 
     /// Handles the host's failure to open a stream after [`SessionEvent::Open`].
-    pub fn handle_open_failed(&mut self, now: Micros) {
+    pub fn handle_open_failed(&mut self, now: Micros, refusal: Refusal) {
         if matches!(self.phase, Phase::Proving { .. }) {
-            self.trouble(Failure::Unavailable, "the host refused to open a stream to the cluster");
+            self.trouble(Failure::Unavailable, refusal.description());
             self.go_down(now, Failure::Unavailable);
         }
     }

@@ -30,6 +30,7 @@ impl Session {
         let Some(sent) = self.calls.pop_answered() else {
             return self.fail_protocol(format!("expected no reply, found {}", reply.kind()));
         };
+        self.round_trips.add(now.minus(sent.at));
         match reply {
             Reply::Error(error) => self.handle_error(now, sent, &error),
             reply if self.calls.is_next_joined() => self.complete_joined(now, sent, reply),

@@ -2,122 +2,254 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
 
-use serde_json::Value;
-use weir_filter::config::{self, Config};
-use weir_filter::descriptor::bucket_key;
-use weir_filter::limit::Algorithms;
-use weir_filter::overrides::{Ruling, hash_key};
-use weir_host::scenario::Scenario;
+use weir_filter::descriptor::{ValueForm, bucket_key};
+use weir_filter::limit::{self, Algorithms, Scale};
+use weir_filter::overrides::{Ruling, hash_key, override_key};
 
 use super::error::LimitsError;
-use super::render::key_of;
+use super::render::{key_of, ways};
+use super::source::{Limiter, Source};
 
-const DEFAULT: &str = "envoy/quickstart.yaml";
 /// Maximum length of a key that the filter does not hash, in bytes.
 const MAX_ENCODED: usize = 128;
+const DEFAULT_KEY_PREFIX: &str = "weir:";
 
 /// The limits of all limiters of a file, without duplicates.
-pub(super) struct Configured(Vec<Limit>);
+pub(super) struct Configured {
+    limits: Vec<Limit>,
+    /// Key prefixes, without duplicates. At least one.
+    pub(super) prefixes: Vec<String>,
+    /// Whether there is a configuration. Without it, limits of any name may exist.
+    pub(super) is_known: bool,
+}
 
 /// The parts of a limit that determine its keys and values in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Limit {
     pub(super) key_prefix: String,
     pub(super) name: String,
-    /// Number of values in a key.
-    entries: usize,
+    /// `None` for a limit that is not in the configuration, or without a configuration.
+    pub(super) shape: Option<Shape>,
+}
+
+/// The configuration of a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Form of each value in a key.
+    forms: Vec<ValueForm>,
+    /// The environment variable of the key of its hashes, if it is not set here. `None` also if it hashes nothing.
+    missing_hash_key: Option<String>,
     pub(super) windows: Algorithms,
     pub(super) is_shadow: bool,
+    /// Name of the header that marks requests beyond the limit. `None`: they are denied.
+    pub(super) mark: Option<String>,
+    /// Whether requests carry numbers of the limit. The windows have the defaults in their place.
+    pub(super) has_carried_numbers: bool,
+    /// Whether the proxies read overrides.
+    has_overrides: bool,
+    /// Whether they read those of keys with each request: not of a limit of zero, which denies without asking Redis.
+    reads_keys: bool,
+}
+
+/// Way in which a request beyond a limit is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beyond {
+    /// In shadow mode, of the limit or by an override.
+    InShadowMode,
+    /// With the mark of `on_exceed`.
+    Marked,
+}
+
+impl Beyond {
+    /// The answer to a request beyond the limit; `denial` is what a limit that denies would answer.
+    pub(super) fn answer(self, denial: &str) -> String {
+        let way = match self {
+            Self::InShadowMode => "in shadow mode",
+            Self::Marked => "with the mark",
+        };
+        format!("now, {way} (otherwise {denial})")
+    }
 }
 
 /// A limit, or one key of it.
 #[derive(Debug)]
-pub(super) struct Target<'a> {
-    pub(super) limit: &'a Limit,
+pub(super) struct Target {
+    pub(super) limit: Limit,
     key: Option<Vec<u8>>,
 }
 
 impl Configured {
-    pub(super) fn load(file: Option<&Path>, key_prefix: Option<&str>) -> Result<Self, LimitsError> {
-        let file = match file {
-            Some(file) => file,
-            None if Path::new(DEFAULT).exists() => Path::new(DEFAULT),
-            None => return Err(LimitsError::NoConfig { default: DEFAULT }),
-        };
-        let mut scenario = Scenario::load(file)?;
-        let origin = scenario.origin().to_owned();
-        let mut limits = Vec::new();
-        for configuration in configurations(&mut scenario)? {
-            let errors = |errors| LimitsError::Configuration { origin: origin.clone(), errors };
-            let config = parse(configuration, key_prefix).map_err(errors)?;
-            let all = config.limits.iter().map(|limit| Limit::of(&config, limit));
+    /// The limits of a file.
+    pub(super) fn of(source: &Source) -> Self {
+        let (mut limits, mut prefixes) = (Vec::new(), Vec::new());
+        for limiter in &source.limiters {
+            let prefix = &limiter.config.redis.key_prefix;
+            if !prefixes.contains(prefix) {
+                prefixes.push(prefix.clone());
+            }
+            let all = limiter.config.limits.iter().map(|limit| Limit::of(limiter, limit));
             for limit in all {
                 if !limits.contains(&limit) {
                     limits.push(limit);
                 }
             }
         }
-        Ok(Self(limits))
+        Self { limits, prefixes, is_known: true }
     }
 
-    /// The limit with this name.
-    pub(super) fn limit(&self, name: &str) -> Result<&Limit, LimitsError> {
+    /// No known limits: without a configuration.
+    pub(super) fn unknown(key_prefix: Option<&str>) -> Self {
+        let prefix = key_prefix.unwrap_or(DEFAULT_KEY_PREFIX).to_owned();
+        Self { limits: Vec::new(), prefixes: vec![prefix], is_known: false }
+    }
+
+    /// The limit with this name; without a configuration, any name is a limit's.
+    pub(super) fn limit(&self, name: &str) -> Result<Limit, LimitsError> {
+        if !self.is_known {
+            return self.former(name);
+        }
         match self.named(name)?[..] {
-            [only] => Ok(only),
-            ref several => Err(LimitsError::SeveralPrefixes {
-                name: name.to_owned(),
-                prefixes: several.iter().map(|limit| format!("{:?}", limit.key_prefix)).collect(),
-            }),
+            [only] => Ok(only.clone()),
+            ref several => Err(self.several(name, several)),
+        }
+    }
+
+    /// The limit with this name, or a limit that is not in the configuration any more.
+    pub(super) fn limit_or_former(&self, name: &str) -> Result<Limit, LimitsError> {
+        let limit = self.limit(name);
+        match &limit {
+            Err(LimitsError::UnknownLimit { .. }) => self.former(name).or(limit),
+            _ => limit,
         }
     }
 
     /// All limits, or the limits with this name.
     pub(super) fn selected(&self, name: Option<&str>) -> Result<Vec<&Limit>, LimitsError> {
-        name.map_or_else(|| Ok(self.0.iter().collect()), |name| self.named(name))
+        match name {
+            Some(name) if self.is_known => self.named(name),
+            _ => Ok(self.limits.iter().collect()),
+        }
+    }
+
+    fn former(&self, name: &str) -> Result<Limit, LimitsError> {
+        let is_name = !name.is_empty() && !name.contains([':', '@']);
+        match (&self.prefixes[..], is_name) {
+            ([prefix], true) => Ok(Limit { key_prefix: prefix.clone(), name: name.to_owned(), shape: None }),
+            _ => Err(self.unknown_limit(name)),
+        }
+    }
+
+    fn several(&self, name: &str, several: &[&Limit]) -> LimitsError {
+        let prefixes = several.iter().map(|limit| format!("{:?}", limit.key_prefix)).collect();
+        LimitsError::SeveralPrefixes { name: name.to_owned(), prefixes }
     }
 
     fn named(&self, name: &str) -> Result<Vec<&Limit>, LimitsError> {
-        let found: Vec<&Limit> = self.0.iter().filter(|limit| limit.name == name).collect();
-        if found.is_empty() {
-            let mut known: Vec<String> = self.0.iter().map(|limit| limit.name.clone()).collect();
-            known.dedup();
-            // A URL was probably meant for --redis. It may hold a password, so it is not shown.
-            let is_url = name.contains("://") || name.contains('@');
-            let name = if is_url { format!("of {} bytes", name.len()) } else { name.to_owned() };
-            return Err(LimitsError::UnknownLimit { name, known });
-        }
-        Ok(found)
+        let found: Vec<&Limit> = self.limits.iter().filter(|limit| limit.name == name).collect();
+        if found.is_empty() { Err(self.unknown_limit(name)) } else { Ok(found) }
+    }
+
+    /// Whether there is a configuration, and it does not have the limit.
+    pub(super) fn is_missing(&self, limit: &Limit) -> bool {
+        self.is_known && limit.shape.is_none()
+    }
+
+    /// Error for a name that no limit has.
+    pub(super) fn unknown_limit(&self, name: &str) -> LimitsError {
+        let mut known: Vec<String> = self.limits.iter().map(|limit| limit.name.clone()).collect();
+        known.dedup();
+        // A URL was probably meant for --redis. It may hold a password, so it is not shown.
+        let is_url = name.contains("://") || name.contains('@');
+        let name = if is_url { format!("of {} bytes", name.len()) } else { name.to_owned() };
+        LimitsError::UnknownLimit { name, known }
     }
 }
 
 impl Limit {
-    fn of(config: &Config, limit: &config::Limit) -> Self {
+    fn of(Limiter { config, missing_hash_key, .. }: &Limiter, limit: &limit::Limit) -> Self {
+        let forms: Vec<ValueForm> = limit.descriptor.entries().iter().map(|entry| entry.form.clone()).collect();
+        let is_hashed = forms.iter().any(|form| form.hash_key.is_some());
         Self {
             key_prefix: config.redis.key_prefix.clone(),
             name: limit.name.clone(),
-            entries: limit.descriptor.entries().len(),
-            windows: limit.windows.clone(),
-            is_shadow: limit.shadow_mode,
+            shape: Some(Shape {
+                forms,
+                missing_hash_key: missing_hash_key.clone().filter(|_| is_hashed),
+                windows: limit.windows.clone(),
+                is_shadow: limit.shadow_mode,
+                mark: limit.mark.as_ref().map(|mark| mark.name.clone()),
+                has_carried_numbers: limit.request_windows.is_some(),
+                has_overrides: config.overrides.is_some(),
+                reads_keys: config.overrides.is_some_and(|overrides| overrides.per_key)
+                    && (limit.request_windows.is_some() || limit.windows.blocking().is_none()),
+            }),
         }
     }
 
-    /// The Redis key of the hash that holds the overrides.
-    pub(super) fn overrides(&self) -> String {
-        hash_key(&self.key_prefix)
+    /// Returns the limit if the proxies read overrides of it, as far as is known.
+    pub(super) fn overridable(self) -> Result<Self, LimitsError> {
+        match self.shape.as_ref().is_none_or(|shape| shape.has_overrides) {
+            true => Ok(self),
+            false => Err(LimitsError::SwitchedOff { limit: self.name }),
+        }
+    }
+
+    /// Whether the override of a key belongs beside its bucket, as far as is known. Otherwise it is a field of the hash.
+    pub(super) fn reads_keys(&self) -> bool {
+        self.shape.as_ref().is_none_or(|shape| shape.reads_keys)
+    }
+
+    /// Whether all requests share one bucket, as far as is known.
+    pub(super) fn has_one_bucket(&self) -> bool {
+        self.shape.as_ref().is_some_and(|shape| shape.forms.is_empty())
+    }
+
+    /// The limit's windows, if the limit is known.
+    pub(super) fn windows(&self) -> Option<&Algorithms> {
+        self.shape.as_ref().map(|shape| &shape.windows)
     }
 
     /// The limit's windows while this ruling is in force.
-    pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Cow<'_, Algorithms> {
-        match ruling {
-            Some(Ruling::Algorithms(windows)) => Cow::Owned(self.windows.overridden(windows)),
-            _ => Cow::Borrowed(&self.windows),
+    pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Result<Cow<'_, Algorithms>, LimitsError> {
+        let windows = self.windows().ok_or(LimitsError::NeedsConfig)?;
+        Ok(ruling.map_or(Cow::Borrowed(windows), |ruling| ruling.applied_to(windows)))
+    }
+
+    /// The limit's configuration as text: its windows, and what it does beyond them.
+    pub(super) fn text(&self, between: &str) -> String {
+        let Some(shape) = &self.shape else { return String::new() };
+        let mut text = ways(&shape.windows, between);
+        if shape.has_carried_numbers {
+            text += &format!("{between}by default: requests carry numbers");
+        }
+        match &shape.mark {
+            _ if shape.is_shadow => text += ", in shadow mode",
+            Some(name) => text += &format!("{between}marks with {name}"),
+            None => {}
+        }
+        text
+    }
+
+    /// Way in which requests beyond the limit are admitted while this ruling is in force. `None`: they are denied.
+    pub(super) fn admits_beyond(&self, ruling: Option<&Ruling>) -> Option<Beyond> {
+        let shape = self.shape.as_ref()?;
+        match &shape.mark {
+            _ if shape.is_shadow => Some(Beyond::InShadowMode),
+            Some(_) => Some(Beyond::Marked),
+            None => matches!(ruling, Some(Ruling::Shadow)).then_some(Beyond::InShadowMode),
         }
     }
 
+    /// Whether the numbers of [`windows_under`](Self::windows_under) this ruling are defaults, in place of which requests
+    /// carry their own.
+    pub(super) fn has_default_numbers(&self, ruling: Option<&Ruling>) -> bool {
+        let has_carried_numbers = self.shape.as_ref().is_some_and(|shape| shape.has_carried_numbers);
+        has_carried_numbers && !matches!(ruling, Some(Ruling::Scaled(Scale::Max(_))))
+    }
+
     /// The target of a command: the whole limit if `key` is empty, otherwise one key of it.
-    pub(super) fn target(&self, key: &[String], encoded: bool) -> Result<Target<'_>, LimitsError> {
+    pub(super) fn target(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
         if key.is_empty() {
             return Ok(Target { limit: self, key: None });
         }
@@ -125,7 +257,7 @@ impl Limit {
     }
 
     /// The bucket of a key, which is given as its values or, if `encoded`, as the filter writes it in Redis.
-    pub(super) fn bucket(&self, key: &[String], encoded: bool) -> Result<Target<'_>, LimitsError> {
+    pub(super) fn bucket(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
         if encoded {
             let is_sound = |key: &str| key.len() <= MAX_ENCODED && key.bytes().all(|byte| byte.is_ascii_graphic());
             let [descriptor] = key else { return Err(LimitsError::Encoded { found: key.join(" ") }) };
@@ -135,20 +267,43 @@ impl Limit {
             let key = [&self.key_prefix, self.name.as_str(), ":", descriptor].concat().into_bytes();
             return Ok(Target { limit: self, key: Some(key) });
         }
-        if key.len() != self.entries {
-            return Err(LimitsError::Values { limit: self.name.clone(), expected: self.entries, found: key.len() });
-        }
-        Ok(Target { limit: self, key: Some(bucket_key(&self.key_prefix, &self.name, key)) })
+        let key = match &self.shape {
+            Some(shape) if shape.forms.len() != key.len() => {
+                return Err(LimitsError::Values { limit: self.name, expected: shape.forms.len(), found: key.len() });
+            }
+            Some(Shape { missing_hash_key: Some(variable), .. }) => {
+                let variable = variable.clone();
+                return Err(LimitsError::NoHashKey { limit: self.name, variable });
+            }
+            Some(shape) => {
+                let values: Vec<_> =
+                    shape.forms.iter().zip(key).map(|(form, value)| form.of(value.as_bytes())).collect();
+                bucket_key(&self.key_prefix, &self.name, &values)
+            }
+            None => bucket_key(&self.key_prefix, &self.name, key),
+        };
+        Ok(Target { limit: self, key: Some(key) })
     }
 }
 
-impl Target<'_> {
+impl Target {
     /// The bucket's key in Redis; empty for the whole limit.
     pub(super) fn key(&self) -> &[u8] {
         self.key.as_deref().unwrap_or_default()
     }
 
-    /// The field of its override in the hash of overrides.
+    /// Whether this is one key of a limit.
+    pub(super) fn is_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The key, in the filter's form; `""` for an empty value, which the filter writes as `%`.
+    pub(super) fn shown_key(&self) -> String {
+        let key = key_of(&self.field());
+        if key == "%" { r#""""#.to_owned() } else { key }
+    }
+
+    /// The field of its override: the limit and the key, without the prefix.
     pub(super) fn field(&self) -> Cow<'_, [u8]> {
         match &self.key {
             Some(key) => Cow::Borrowed(key.get(self.limit.key_prefix.len()..).unwrap_or_default()),
@@ -157,30 +312,32 @@ impl Target<'_> {
     }
 }
 
-impl fmt::Display for Target<'_> {
+/// Redis keys of the overrides under one key prefix.
+pub(super) struct OverrideKeys<'a>(pub(super) &'a str);
+
+impl OverrideKeys<'_> {
+    /// The hash of the overrides of limits, and of older overrides of keys.
+    pub(super) fn hash(&self) -> String {
+        hash_key(self.0)
+    }
+
+    /// The bucket of a field.
+    pub(super) fn bucket(&self, field: &[u8]) -> Vec<u8> {
+        [self.0.as_bytes(), field].concat()
+    }
+
+    /// The override of a field.
+    pub(super) fn own(&self, field: &[u8]) -> Vec<u8> {
+        override_key(&self.bucket(field))
+    }
+}
+
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key {
-            Some(_) => write!(f, "{} {}", self.limit.name, key_of(&self.field())),
-            None => write!(f, "{}", self.limit.name),
+            Some(_) => write!(f, "{} {}", self.limit.name, self.shown_key()),
+            None if self.limit.has_one_bucket() => write!(f, "{}", self.limit.name),
+            None => write!(f, "{} (every key)", self.limit.name),
         }
     }
-}
-
-/// The configurations of all limiters of a bootstrap, or the file itself if it is a filter configuration.
-fn configurations(scenario: &mut Scenario) -> Result<Vec<Value>, LimitsError> {
-    if scenario.document().get("limits").is_some() {
-        return Ok(vec![scenario.document().clone()]);
-    }
-    let mut found = Vec::new();
-    scenario.filter_configuration(|configuration| found.push(configuration.clone()))?;
-    Ok(found)
-}
-
-fn parse(mut configuration: Value, key_prefix: Option<&str>) -> Result<Config, config::ConfigErrors> {
-    if let (Some(prefix), Some(redis)) = (key_prefix, configuration.get_mut("redis").and_then(Value::as_object_mut)) {
-        redis.insert("key_prefix".into(), prefix.into());
-    }
-    // Placeholder for environment variables: the proxy's environment is not available here, and the credentials come
-    // from the URL of --redis.
-    config::parse(configuration.to_string().as_bytes(), &|_| Some("none of ours".into()))
 }

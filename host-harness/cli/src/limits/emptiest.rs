@@ -5,15 +5,18 @@ use std::io::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 use weir_filter::limit::{Algorithm, BucketCheck, Outcome};
 use weir_filter::units::{Micros, Tokens};
 
-use super::configured::Limit;
+use super::Format;
+use super::configured::{Beyond, Limit};
 use super::error::LimitsError;
-use super::list::{Settings, names};
-use super::render::{answer, key_of, way};
+use super::found::Found;
+use super::list::{OfLimits, Selection, names};
+use super::render::{answer, key_json, key_of, way};
 use super::span::span;
-use super::store::{STEP, Store};
+use super::store::{STEP, Store, pattern};
 
 /// Number of hexadecimal digits after the `#` of a key that the filter hashed. No algorithm tag has this form.
 const HASH: usize = 32;
@@ -27,33 +30,50 @@ struct Spent {
     field: Vec<u8>,
     check: BucketCheck,
     seen: Outcome,
+    state: InForce,
     /// The spent share of the bucket: 1 if the bucket is empty, more if requests are held.
     share: f64,
 }
 
-/// Shows the `top` emptiest buckets of these limits. All limits have this key prefix.
+/// What the configuration and the override in force make of a bucket's level.
+#[derive(Clone, Copy)]
+struct InForce {
+    /// Way in which requests beyond the limit are admitted. `None`: they are denied.
+    beyond: Option<Beyond>,
+    /// Whether the bucket's numbers are those of a request that carries none.
+    has_default_numbers: bool,
+}
+
+/// Shows the emptiest buckets of these limits. All limits have this key prefix.
 pub(super) fn run(
     store: &mut Store,
     prefix: &str,
     limits: &[&Limit],
-    settings: &Settings,
-    top: usize,
+    of_limits: &OfLimits,
+    selection: &Selection<'_>,
     out: &mut dyn Write,
 ) -> Result<(), LimitsError> {
+    let top = selection.rows;
     let bar = progress(store.size()?);
-    let pattern = pattern(prefix, limits);
+    let pattern = match limits {
+        [only] => pattern(&format!("{prefix}{}:", only.name), "*"),
+        _ => pattern(prefix, "*:*"),
+    };
     let (mut all, mut waiting, mut spent) = (0_u64, 0_u64, Vec::new());
     let mut cursor = 0;
     loop {
         let (next, keys) = store.scan(cursor, &pattern)?;
-        let buckets: Vec<_> = keys.iter().filter_map(|key| bucket(prefix, limits, settings, key)).collect();
-        let check: Vec<Vec<BucketCheck>> = buckets.iter().map(|(.., check)| vec![check.clone()]).collect();
-        for ((limit, field, check), seen) in buckets.into_iter().zip(store.look(&check)?) {
+        let candidates: Vec<_> = keys.iter().filter_map(|key| candidate(prefix, limits, key)).collect();
+        let fields: Vec<Vec<u8>> = candidates.iter().map(|(_, field)| field.to_vec()).collect();
+        let own = store.of_keys(prefix, &fields)?;
+        let buckets = keys_of(&candidates, own, prefix, limits, of_limits)?;
+        let check: Vec<Vec<BucketCheck>> = buckets.iter().map(|(_, _, check, _)| vec![check.clone()]).collect();
+        for ((limit, field, check, state), seen) in buckets.into_iter().zip(store.look(&check)?) {
             let Some(&[seen]) = seen.as_deref() else { continue };
             if seen.reset > Micros::ZERO {
                 all = all.saturating_add(1);
                 waiting = waiting.saturating_add(u64::from(!seen.admitted));
-                spent.push(Spent { limit, field, share: share(&check.algorithm, &seen), check, seen });
+                spent.push(Spent { limit, field, share: share(&check.algorithm, &seen), check, seen, state });
             }
         }
         if spent.len() > top.saturating_mul(2).saturating_add(SLACK) {
@@ -68,8 +88,16 @@ pub(super) fn run(
     bar.finish_and_clear();
     keep(&mut spent, top);
 
+    if selection.format == Format::Json {
+        return spent.iter().try_for_each(|spent| Ok(writeln!(out, "{}", json(prefix, limits, spent))?));
+    }
     writeln!(out, "{}", table(limits, &spent))?;
-    writeln!(out, "{waiting} of {all} buckets that are not full admit nothing now")?;
+    let default = if spent.iter().any(|spent| spent.state.has_default_numbers) {
+        "; (default): for a request without a number of its own"
+    } else {
+        ""
+    };
+    writeln!(out, "{waiting} of {all} buckets that are not full admit nothing now{default}")?;
     Ok(())
 }
 
@@ -78,7 +106,10 @@ fn table(limits: &[&Limit], spent: &[Spent]) -> Table {
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["limit", "key", "admits", "left", "full in", "next request"]);
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    for Spent { limit, field, check: BucketCheck { algorithm, .. }, seen, .. } in spent {
+    for Spent { limit, field, check: BucketCheck { algorithm, .. }, seen, state, .. } in spent {
+        let next = answer([(algorithm, seen)].into_iter());
+        let beyond = state.beyond.filter(|_| !seen.admitted);
+        let default = if state.has_default_numbers { " (default)" } else { "" };
         let full_in = match algorithm {
             Algorithm::Concurrency(_) => String::new(),
             _ => span(seen.reset),
@@ -86,27 +117,68 @@ fn table(limits: &[&Limit], spent: &[Spent]) -> Table {
         table.add_row([
             Cell::new(limits.get(*limit).map_or("", |limit| limit.name.as_str())),
             Cell::new(key_of(field)),
-            Cell::new(way(algorithm)),
+            Cell::new(format!("{}{default}", way(algorithm))),
             right(format!("{} of {}", seen.remaining.0, seen.capacity.0)),
             right(full_in),
-            right(answer([(algorithm, seen)].into_iter())),
+            right(beyond.map_or(next.clone(), |beyond| beyond.answer(&next))),
         ]);
     }
     table
 }
 
-/// The limit (its index), the key without prefix and tag, and the bucket of a Redis key. `None` if no request spends
-/// from this Redis key: no limit has it, or its limit or an override in force uses other windows now.
-fn bucket(prefix: &str, limits: &[&Limit], settings: &Settings, key: &[u8]) -> Option<(usize, Vec<u8>, BucketCheck)> {
+/// A bucket as JSON.
+fn json(prefix: &str, limits: &[&Limit], spent: &Spent) -> Value {
+    let Spent { limit, field, check: BucketCheck { algorithm, .. }, seen, state, .. } = spent;
+    json!({
+        "kind": "bucket",
+        "key_prefix": prefix,
+        "limit": limits.get(*limit).map(|limit| limit.name.as_str()),
+        "key": key_json(field),
+        "algorithm": way(algorithm),
+        "default_numbers": state.has_default_numbers,
+        "remaining": seen.remaining.0,
+        "capacity": seen.capacity.0,
+        "full_in_us": seen.reset.0,
+        "admits": seen.admitted,
+        "retry_after_us": seen.retry_after.map(|wait| wait.0),
+    })
+}
+
+/// Bucket of a limit, by the limit's index: its field, its check, and what is in force.
+type KeyBucket = (usize, Vec<u8>, BucketCheck, InForce);
+
+/// A Redis key that may be a bucket, and its field: the key without prefix and tag.
+type Candidate<'a> = (&'a Vec<u8>, &'a [u8]);
+
+fn candidate<'a>(prefix: &str, limits: &[&Limit], key: &'a Vec<u8>) -> Option<Candidate<'a>> {
     let field = without_tag(key.get(prefix.len()..)?);
-    let index = limits.iter().position(|limit| limit.name.as_bytes() == names(field))?;
-    let limit = limits.get(index)?;
-    let windows = limit.windows_under(settings.ruling(limit, field));
-    let base = [prefix.as_bytes(), field].concat();
-    let check = windows
-        .checks(index, base, Tokens(1), true)
-        .find(|check| check.key == key && !check.algorithm.admits_nothing())?;
-    Some((index, field.to_owned(), check))
+    limits.iter().any(|limit| limit.name.as_bytes() == names(field)).then_some((key, field))
+}
+
+/// The buckets among the candidates, with their limits (indexes) and fields. No request spends from the others: their
+/// limits or the overrides in force have other windows now.
+fn keys_of(
+    candidates: &[Candidate<'_>],
+    own: Vec<Option<Found>>,
+    prefix: &str,
+    limits: &[&Limit],
+    of_limits: &OfLimits,
+) -> Result<Vec<KeyBucket>, LimitsError> {
+    let mut buckets = Vec::new();
+    for ((key, field), own) in candidates.iter().zip(own) {
+        let Some(index) = limits.iter().position(|limit| limit.name.as_bytes() == names(field)) else { continue };
+        let Some(limit) = limits.get(index) else { continue };
+        let of_limit = || of_limits.get(limit.name.as_bytes()).and_then(Found::ruling);
+        let ruling = own.as_ref().and_then(Found::ruling).or_else(of_limit);
+        let windows = limit.windows_under(ruling)?;
+        let state =
+            InForce { beyond: limit.admits_beyond(ruling), has_default_numbers: limit.has_default_numbers(ruling) };
+        let base = [prefix.as_bytes(), field].concat();
+        let mut checks = windows.checks(index, base, Tokens(1), true);
+        let check = checks.find(|check| check.key == **key && !check.algorithm.admits_nothing());
+        buckets.extend(check.map(|check| (index, field.to_vec(), check, state)));
+    }
+    Ok(buckets)
 }
 
 /// A prefixless key without the tag of its algorithm, if it has a tag.
@@ -138,24 +210,6 @@ fn keep(spent: &mut Vec<Spent>, top: usize) {
     spent.truncate(top);
 }
 
-/// A glob pattern that matches the limits' buckets, and few other keys.
-fn pattern(prefix: &str, limits: &[&Limit]) -> Vec<u8> {
-    let name = match limits {
-        [only] => only.name.as_str(),
-        _ => "*",
-    };
-    let mut pattern = Vec::new();
-    for byte in prefix.bytes() {
-        if b"*?[]^\\".contains(&byte) {
-            pattern.push(b'\\');
-        }
-        pattern.push(byte);
-    }
-    pattern.extend_from_slice(name.as_bytes());
-    pattern.extend_from_slice(b":*");
-    pattern
-}
-
 /// Progress bar of the scan, drawn only if standard error is a terminal.
 fn progress(keys: u64) -> ProgressBar {
     let bar = ProgressBar::new(keys);
@@ -168,11 +222,6 @@ fn progress(keys: u64) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_prefix_is_taken_literally() {
-        assert_eq!(pattern("a*[b]?\\:", &[]), br"a\*\[b\]\?\\:*:*");
-    }
 
     #[test]
     fn a_tag_is_not_confused_with_a_hashed_key() {

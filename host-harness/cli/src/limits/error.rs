@@ -2,30 +2,112 @@
 
 use std::io;
 
-use weir_filter::config::ConfigErrors;
+use weir_filter::config::ConfigError;
 use weir_filter::limit::MalformedReply;
 use weir_filter::overrides::SettingError;
-use weir_host::scenario::ScenarioError;
+
+use super::reason::reason;
+pub use super::tls::TlsError;
+use crate::documents::Position;
 
 /// Reasons why a `weir limits` command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {
-    /// No configuration file was given, and the default file does not exist.
-    #[error("expected --config FILE, an Envoy bootstrap with the limits, found none and no {default} here")]
-    NoConfig {
-        /// The file that is read by default.
-        default: &'static str,
-    },
-    /// The file cannot be read, or contains no limiter.
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
-    /// The filter refuses the limits' configuration.
-    #[error("{origin}: {errors}")]
-    Configuration {
+    /// The command has neither a configuration file nor a Redis.
+    #[error(
+        "expected --config FILE (an Envoy bootstrap, a limiter's configuration or a Kubernetes manifest), or --redis \
+         URL (redis://[user[:password]@]host[:port][/database]), found neither"
+    )]
+    NoConfig,
+    /// The command needs the limits' configuration.
+    #[error("expected --config FILE with the limit, found no configuration of it")]
+    NeedsConfig,
+    /// The file contains no limiter.
+    #[error("{origin}: no limiter's configuration, which has `redis` and `limits`")]
+    NoLimiter {
         /// The file.
         origin: String,
-        /// All errors in the configuration.
-        errors: ConfigErrors,
+    },
+    /// The file has no address for the limiter's cluster.
+    #[error("{origin}: no cluster {cluster:?} with a host and a port; expected --redis URL with the address of Redis")]
+    NoAddress {
+        /// The file.
+        origin: String,
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// The limiters of the file use several databases or several Redis.
+    #[error("{origin}: its limiters use several Redis or databases; expected --redis URL with one of them")]
+    SeveralRedis {
+        /// The file.
+        origin: String,
+    },
+    /// The environment variable of the password is not set.
+    #[error(
+        "{origin}: redis.password.env: expected the password of Redis in {variable}, found it empty or not set here"
+    )]
+    NoPassword {
+        /// The file.
+        origin: String,
+        /// The variable.
+        variable: String,
+    },
+    /// The certificates of the cluster come from the proxies' control plane.
+    #[error("{origin}: cluster {cluster:?} gets its certificates from a control plane; expected --tls-ca FILE")]
+    RemoteSecrets {
+        /// The file.
+        origin: String,
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// Options for TLS, but a connection without TLS.
+    #[error("expected --tls options with a rediss:// URL or a cluster with TLS, found neither")]
+    TlsWithoutTls,
+    /// None of several endpoints is a master.
+    #[error("redis at {addresses}: no master")]
+    NoMaster {
+        /// Hosts and ports.
+        addresses: String,
+    },
+    /// No TLS connection to Redis.
+    #[error("redis at {address}: TLS: {source}")]
+    Tls {
+        /// Redis' host and port.
+        address: String,
+        /// The cause.
+        source: TlsError,
+    },
+    /// The file cannot be read.
+    #[error("{origin}: {why}")]
+    Unread {
+        /// The file.
+        origin: String,
+        /// The cause.
+        why: String,
+    },
+    /// The file is neither YAML nor JSON.
+    #[error("{origin}:{position}: expected YAML or JSON, found {found}")]
+    Syntax {
+        /// The file.
+        origin: String,
+        /// Place of the error.
+        position: Position,
+        /// Kind of the error, without any text of the file.
+        found: &'static str,
+    },
+    /// A limiter has no configuration that the filter gets.
+    #[error("{place}: {error}")]
+    Unwritten {
+        /// The file, with line and column.
+        place: String,
+        /// Path, and what was expected.
+        error: String,
+    },
+    /// The filter refuses the limits' configuration.
+    #[error("{}", errors.iter().map(|(place, error)| format!("{place}: {error}")).collect::<Vec<_>>().join("\n"))]
+    Configuration {
+        /// All errors in the configuration, each after its file, line and column.
+        errors: Vec<(String, ConfigError)>,
     },
     /// No limit has this name.
     #[error("no limit `{name}`; expected one of {}", known.join(", "))]
@@ -55,6 +137,12 @@ pub enum LimitsError {
         /// The number of values that were given.
         found: usize,
     },
+    /// The proxies read no overrides.
+    #[error("limit `{limit}`: expected overrides to be read, found them switched off by overrides.enabled: false")]
+    SwitchedOff {
+        /// The limit's name.
+        limit: String,
+    },
     /// The key after `--encoded` is not a key in the filter's form.
     #[error("expected one key as `weir limits list` shows it, up to 128 characters, found {found}")]
     Encoded {
@@ -62,7 +150,9 @@ pub enum LimitsError {
         found: String,
     },
     /// `set` was given no override, or an unknown word.
-    #[error("expected unlimited, blocked, shadow or off as the last word, or --rate, --quota or --max, found {found}")]
+    #[error(
+        "expected unlimited, blocked, shadow or off as the last word, or --rate, --quota, --max or --times, found {found}"
+    )]
     Ruling {
         /// The last word.
         found: String,
@@ -79,8 +169,40 @@ pub enum LimitsError {
         /// The limit's windows.
         has: String,
     },
+    /// The number of a window would be too great.
+    #[error("limit `{limit}`: {option}: expected at most {most}, found {found}: the limit has {has}")]
+    TooMany {
+        /// The limit's name.
+        limit: String,
+        /// The option.
+        option: &'static str,
+        /// The greatest number.
+        most: u64,
+        /// The number that the window would have.
+        found: u64,
+        /// The limit's windows.
+        has: String,
+    },
+    /// The limit's token bucket would take too long to fill.
+    #[error("limit `{limit}`: {option}: expected a bucket that fills within 142 years: the limit has {has}")]
+    TooSlow {
+        /// The limit's name.
+        limit: String,
+        /// The option.
+        option: &'static str,
+        /// The limit's windows.
+        has: String,
+    },
+    /// The value of `--times` is not a factor.
+    #[error("--times: expected a number from 0 to 1000 with at most six decimals, such as 2 or 0.5, found {found}")]
+    Times {
+        /// The text that was given.
+        found: String,
+    },
     /// The value of `--quota` is not a quota.
-    #[error("--quota: expected requests per calendar unit, such as 10/month, 500/day or 20/hour, found {found}")]
+    #[error(
+        "--quota: expected requests per minute, hour, day, week, month or year, such as 10/month or 500/day, found {found}"
+    )]
     Quota {
         /// The text that was given.
         found: String,
@@ -92,10 +214,44 @@ pub enum LimitsError {
         found: String,
     },
     /// The value of `--for` is not a time.
-    #[error("--for: expected a time such as 90s, 10m, 12h or 7d, found {found}")]
+    #[error("--for: expected a time such as 90s, 10m, 1h30m or 7d, found {found}")]
     For {
         /// The text that was given.
         found: String,
+    },
+    /// The value of `--until` is not an instant.
+    #[error("--until: expected an instant with its offset from UTC, such as 2026-12-01T00:00Z, found {found}")]
+    Until {
+        /// The text that was given.
+        found: String,
+    },
+    /// The end of the override is an instant that has passed.
+    #[error("{place}: expected an instant after now by Redis' clock, found an earlier one")]
+    Past {
+        /// The option, or the field of the JSON.
+        place: &'static str,
+    },
+    /// `--burst` is given without `--rate`.
+    #[error("--burst needs --rate, such as --rate 5/s --burst 20; --max sets the size of a token bucket alone")]
+    BurstAlone,
+    /// Two parts of an override that exclude each other.
+    #[error("{one} and {other} exclude each other")]
+    Exclusive {
+        /// The word or the JSON.
+        one: String,
+        /// The option.
+        other: &'static str,
+    },
+    /// The key of the limit's hashes is not set where the command runs.
+    #[error(
+        "limit `{limit}` hashes its keys: expected hash_key in {variable}, found it empty or not set in this shell; or \
+         give the key as `list` shows it, with --encoded"
+    )]
+    NoHashKey {
+        /// The limit's name.
+        limit: String,
+        /// The variable.
+        variable: String,
     },
     /// The filter would refuse the override: its rate, its window or its end is out of range.
     #[error(transparent)]
@@ -114,11 +270,16 @@ pub enum LimitsError {
         /// The unexpected part of the reply.
         source: MalformedReply,
     },
-    /// The value of `--redis` is not a Redis URL.
-    #[error("--redis: expected redis://[[user]:password@]host[:port][/database]: {0}")]
-    Url(#[source] redis::RedisError),
+    /// The value of `--redis` or `REDIS_URL` is not a Redis URL.
+    #[error("{place}: expected redis://[user[:password]@]host[:port][/database], or rediss:// for TLS, found {found}")]
+    Url {
+        /// The option or the variable.
+        place: &'static str,
+        /// The text that was given, without credentials.
+        found: String,
+    },
     /// Redis could not be reached, or refused a command.
-    #[error("redis at {address}: {source}")]
+    #[error("redis at {address}: {}", reason(source))]
     Redis {
         /// Redis' host and port.
         address: String,

@@ -1,52 +1,59 @@
 //! `weir limits`: shows and changes limits at run time. The command talks only to Redis, never to a proxy.
 //!
-//! Overrides are written to the hash that the workers read, in the format of `weir_filter::overrides`. Buckets are read
-//! by the filter's own script, without its writes. The command never blocks Redis: it reads keys with SCAN.
+//! Overrides are written where the workers read them, in the format of `weir_filter::overrides`. Buckets are read by the
+//! filter's own script, without its writes. The command never blocks Redis: it reads keys with SCAN.
 
+mod change;
+mod cluster;
 mod configured;
 mod emptiest;
 mod error;
+mod found;
 mod list;
+mod migrate;
+mod offline;
 mod peek;
+mod reason;
 mod render;
+mod server;
+mod source;
 mod span;
 mod store;
+mod stored;
+mod tls;
 mod wanted;
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use weir_filter::limit::Algorithms;
+use serde_json::json;
 use weir_filter::units::Tokens;
 
-pub use self::error::LimitsError;
+pub use self::error::{LimitsError, TlsError};
+pub(crate) use self::offline::Change;
 
 use self::configured::{Configured, Target};
-use self::render::ruling_and_rest;
-use self::store::{Found, Store};
-use self::wanted::{Numbers, Wanted};
+use self::found::Found;
+use self::list::Selection;
+use self::render::{key_json, override_json, ruling_and_rest};
+use self::server::{RedisOptions, Server};
+use self::source::Source;
+use self::store::Store;
+use self::wanted::{Lasting, Numbers, Wanted};
 
 /// Arguments of `weir limits`.
 #[derive(Debug, clap::Args)]
 pub struct Limits {
-    /// The Redis that holds the limits' buckets: redis://[[user]:password@]host[:port][/database].
-    #[arg(
-        long,
-        global = true,
-        env = "REDIS_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "redis://127.0.0.1:6379"
-    )]
-    redis: String,
-    /// The limits' configuration: an Envoy bootstrap file, or the filter's configuration alone. The default is
-    /// envoy/quickstart.yaml, if that file exists.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[command(flatten)]
+    redis: RedisOptions,
+    /// The limits' configuration: an Envoy bootstrap, a limiter's configuration alone, or Kubernetes manifests. Without
+    /// it, --redis or REDIS_URL must be given, keys are taken as they are, and commands that need limits are not
+    /// available.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Key prefix that replaces the configuration's redis.key_prefix.
-    #[arg(long, global = true, value_name = "PREFIX")]
+    /// Key prefix that replaces the configuration's redis.key_prefix; without a configuration, the default is weir:.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "PREFIX")]
     key_prefix: Option<String>,
     #[command(subcommand)]
     action: Action,
@@ -61,28 +68,37 @@ enum Action {
         /// Show buckets that are not full, the emptiest first. Scans all keys of the database and spends nothing.
         #[arg(long)]
         limited: bool,
-        /// Maximum number of rows in a table.
+        /// Maximum number of rows in a table: overrides of keys of each limit, buckets.
         #[arg(long, value_name = "N", default_value_t = 20)]
         top: usize,
+        /// Form of the output; json is one object per line, with all overrides.
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
     },
     /// Shows the override in force.
-    Get(#[command(flatten)] Place),
-    /// Sets an override: set LIMIT [KEY]... unlimited|blocked|shadow|off, or set LIMIT [KEY]... --rate 100/60s.
+    Get {
+        #[command(flatten)]
+        place: Place,
+        /// Form of the output.
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
+    },
+    /// Sets an override: set LIMIT [KEY]... unlimited|blocked|shadow|off, or set LIMIT [KEY]... --max 10.
     ///
-    /// --rate, --quota and --max each change one window of the limit and leave its other windows as they are; together
-    /// they change several. A new override replaces the override that was set before. Instead of a word, JSON such as
+    /// --rate and --quota each change one window of the limit and leave its other windows as they are; together they
+    /// change several. --max is the number of a limit's only window, --times multiplies those of all windows. A new
+    /// override replaces the override that was set before; spent tokens stay spent. Instead of a word, JSON such as
     /// '{"fixed_window": {"max_requests": 10, "window": "60s"}}' sets windows of any kind.
     Set {
         /// The limit's name.
         limit: String,
-        /// The values of a key, none for the whole limit; then, without --rate, --quota or --max, a word or JSON.
+        /// The values of a key, none for the whole limit; then, without numbers, a word or JSON.
         #[arg(value_name = "KEY|RULING")]
         words: Vec<String>,
         #[command(flatten)]
         numbers: Numbers,
-        /// Time until the override expires, such as 90s, 10m, 12h or 7d; without --for, it lasts until it is unset.
-        #[arg(long = "for", value_name = "TIME")]
-        lasting: Option<String>,
+        #[command(flatten)]
+        lasting: Lasting,
         /// The key is given as `list` shows it, not as its values.
         #[arg(long)]
         encoded: bool,
@@ -96,9 +112,26 @@ enum Action {
         /// Cost of the request, in tokens.
         #[arg(long, default_value_t = 1, value_name = "TOKENS")]
         cost: u64,
+        /// Form of the output.
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: Format,
     },
     /// Deletes a key's buckets, which makes them full. Requests in flight no longer count.
     Reset(#[command(flatten)] Place),
+    /// Moves overrides of keys that an earlier version wrote, from the hash of overrides to the keys' buckets.
+    ///
+    /// Workers read both. It can be run at any time and again; malformed overrides are reported and left.
+    Migrate,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON, one object per line.
+    Json,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,10 +146,11 @@ struct Place {
 }
 
 pub(super) fn run(arguments: &Limits) -> anyhow::Result<ExitCode> {
-    match arguments.perform(&mut io::stdout().lock()) {
+    match arguments.perform(&mut io::stdout().lock(), &mut io::stderr()) {
         // The reader closed the pipe, for example `head`.
         Err(LimitsError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        done => Ok(done.map(|()| ExitCode::SUCCESS)?),
+        // The texts of these errors contain their causes.
+        done => done.map(|()| ExitCode::SUCCESS).map_err(|error| anyhow::Error::msg(error.to_string())),
     }
 }
 
@@ -130,106 +164,116 @@ impl Limits {
         <Self as clap::FromArgMatches>::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 
-    /// Runs the command and writes its result to `out`.
+    /// Runs the command and writes its result to `out`, and to `notes` what else an operator should know.
     ///
     /// # Errors
-    /// If the arguments do not fit the configuration, Redis fails, or `out` cannot be written.
-    pub fn perform(&self, out: &mut dyn Write) -> Result<(), LimitsError> {
-        let configured = Configured::load(self.config.as_deref(), self.key_prefix.as_deref())?;
-        let connect = || Store::connect(&self.redis);
+    /// If the arguments do not fit the configuration, Redis fails, or `out` or `notes` cannot be written.
+    pub fn perform(&self, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), LimitsError> {
+        if self.config.is_none() && !self.redis.has_url() {
+            return Err(LimitsError::NoConfig);
+        }
+        let prefix = self.key_prefix.as_deref();
+        let source = self.config.as_deref().map(|file| Source::load(file, prefix)).transpose()?;
+        let configured = source.as_ref().map_or_else(|| Configured::unknown(prefix), Configured::of);
+        let connect = || Store::connect(&Server::of(&self.redis, source.as_ref())?);
         match &self.action {
-            Action::List { limit, limited, top } => {
-                let limits = configured.selected(limit.as_deref())?;
-                list::run(&mut connect()?, &limits, limited.then_some(*top), *top, out)
+            Action::List { limit, limited, top, format } => {
+                configured.selected(limit.as_deref())?;
+                let selection = Selection { limit: limit.as_deref(), limited: *limited, rows: *top, format: *format };
+                list::run(&mut connect()?, &configured, &selection, out)
             }
-            Action::Get(place) => get(&mut connect()?, &place.target(&configured)?, out),
+            Action::Get { place, format } => {
+                let target = place.former(&configured)?;
+                target.note_form(place.encoded, notes)?;
+                get(&mut connect()?, &configured, &target, *format, out)
+            }
             Action::Set { limit, words, numbers, lasting, encoded } => {
-                let limit = configured.limit(limit)?;
-                let wanted = Wanted::of(limit, words, numbers, lasting.as_deref())?;
+                let limit = configured.limit(limit)?.overridable()?;
+                let wanted = Wanted::of(&limit, words, *encoded, numbers, lasting)?;
                 let target = limit.target(wanted.key, *encoded)?;
-                set(&mut connect()?, &target, &wanted, out)
+                target.note_form(*encoded, notes)?;
+                change::set(&mut connect()?, &target, &wanted, out, notes)
             }
-            Action::Unset(place) => unset(&mut connect()?, &place.target(&configured)?, out),
-            Action::Peek { place, cost } => peek::run(&mut connect()?, &place.bucket(&configured)?, Tokens(*cost), out),
-            Action::Reset(place) => reset(&mut connect()?, &place.bucket(&configured)?, out),
+            Action::Unset(place) => {
+                let target = place.former(&configured)?;
+                target.note_form(place.encoded, notes)?;
+                change::unset(&mut connect()?, &configured, &target, out, notes)
+            }
+            Action::Peek { place, cost, format } => {
+                let target = place.bucket(&configured)?;
+                peek::run(&mut connect()?, &target, Tokens(*cost), *format, out)
+            }
+            Action::Reset(place) => {
+                let target = place.bucket(&configured)?;
+                change::reset(&mut connect()?, &target, out, notes)
+            }
+            Action::Migrate => {
+                let mut store = connect()?;
+                change::note_place(&store, notes)?;
+                migrate::run(&mut store, &configured, out)
+            }
         }
     }
 }
 
 impl Place {
-    fn target<'a>(&self, configured: &'a Configured) -> Result<Target<'a>, LimitsError> {
-        configured.limit(&self.limit)?.target(&self.key, self.encoded)
+    /// A limit or a key, also of a limit that is not in the configuration any more.
+    fn former(&self, configured: &Configured) -> Result<Target, LimitsError> {
+        configured.limit_or_former(&self.limit)?.target(&self.key, self.encoded)
     }
 
-    fn bucket<'a>(&self, configured: &'a Configured) -> Result<Target<'a>, LimitsError> {
+    /// A key of a configured limit.
+    fn bucket(&self, configured: &Configured) -> Result<Target, LimitsError> {
+        if !configured.is_known {
+            return Err(LimitsError::NeedsConfig);
+        }
         configured.limit(&self.limit)?.bucket(&self.key, self.encoded)
     }
 }
 
-fn get(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let own = store.setting(&target.limit.overrides(), &target.field())?;
-    if let Some(malformed @ Found::Malformed(_)) = own {
-        writeln!(out, "{target}: {}", ruling_and_rest(&malformed))?;
+fn get(
+    store: &mut Store,
+    configured: &Configured,
+    target: &Target,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<(), LimitsError> {
+    let limit = Some(&target.limit);
+    let malformed = store.own(target)?.filter(Found::is_malformed);
+    let found = in_force(store, target)?;
+    if malformed.is_none() && found.is_none() && configured.is_missing(&target.limit) {
+        return Err(configured.unknown_limit(&target.limit.name));
     }
-    match in_force(store, target)? {
+    if format == Format::Json {
+        let json = json!({
+            "key_prefix": target.limit.key_prefix,
+            "limit": target.limit.name,
+            "key": key_json(&target.field()),
+            "override": found.as_ref().map(|(found, _)| override_json(found, limit)),
+            "inherited": found.as_ref().is_some_and(|(_, is_own)| !is_own),
+            "ignored": malformed.as_ref().map(|found| override_json(found, limit)),
+        });
+        return Ok(writeln!(out, "{json}")?);
+    }
+    if let Some(malformed) = malformed {
+        writeln!(out, "{target}: {}", ruling_and_rest(&malformed, limit))?;
+    }
+    match found {
         None => writeln!(out, "{target}: no override")?,
         Some((found, is_own)) => {
             let inherited = if is_own { "" } else { ", as all of the limit" };
-            writeln!(out, "{target}: {}{inherited}", ruling_and_rest(&found))?;
+            writeln!(out, "{target}: {}{inherited}", ruling_and_rest(&found, limit))?;
         }
     }
     Ok(())
 }
 
-fn set(store: &mut Store, target: &Target<'_>, wanted: &Wanted<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let hash = target.limit.overrides();
-    let now = store.time()?;
-    let value = wanted.value(now)?;
-    store.sweep(&hash, now)?;
-    let total = store.set(&hash, &target.field(), &value)?;
-    let set = match Found::read(value.as_bytes(), now) {
-        Found::InForce { ruling, .. } => Found::InForce { ruling, left: wanted.lasting },
-        other => other,
-    };
-    writeln!(out, "{target}: {}", ruling_and_rest(&set))?;
-    if total > weir_filter::overrides::MAX_ENTRIES as u64 {
-        let most = weir_filter::overrides::MAX_ENTRIES;
-        writeln!(out, "there are {total} overrides now, of which a worker keeps {most}")?;
-    }
-    Ok(())
-}
-
-fn unset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let hash = target.limit.overrides();
-    let was_set = store.unset(&hash, &target.field())?;
-    let now = store.time()?;
-    store.sweep(&hash, now)?;
-    writeln!(out, "{target}: {}", if was_set { "no override any more" } else { "there was no override" })?;
-    Ok(())
-}
-
-fn reset(store: &mut Store, target: &Target<'_>, out: &mut dyn Write) -> Result<(), LimitsError> {
-    let overridden = in_force(store, target)?;
-    let windows = target.limit.windows_under(overridden.as_ref().and_then(|(found, _)| found.ruling()));
-    let both: [&Algorithms; 2] = [&target.limit.windows, &windows];
-    let check = both.into_iter().flat_map(|windows| windows.checks(0, target.key(), Tokens(0), true));
-    let keys: BTreeSet<Vec<u8>> = check.map(|check| check.key).collect();
-    let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    writeln!(
-        out,
-        "{target}: {}",
-        if was_there { "deleted, so it is full" } else { "there is no such bucket: it is full" }
-    )?;
-    Ok(())
-}
-
 /// The override in force for the target: its own (`true`), otherwise the override of its limit (`false`).
-fn in_force(store: &mut Store, target: &Target<'_>) -> Result<Option<(Found, bool)>, LimitsError> {
-    let hash = target.limit.overrides();
+fn in_force(store: &mut Store, target: &Target) -> Result<Option<(Found, bool)>, LimitsError> {
     let is_in_force = |found: &Found| found.ruling().is_some();
-    if let Some(own) = store.setting(&hash, &target.field())?.filter(is_in_force) {
+    if let Some(own) = store.own(target)?.filter(is_in_force) {
         return Ok(Some((own, true)));
     }
-    let of_limit = store.setting(&hash, target.limit.name.as_bytes())?;
+    let of_limit = store.of_limit(&target.limit.key_prefix, &target.limit.name)?;
     Ok(of_limit.filter(is_in_force).map(|found| (found, false)))
 }

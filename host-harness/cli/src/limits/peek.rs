@@ -2,59 +2,153 @@
 
 use std::io::{self, Write};
 
+use serde_json::{Value, json};
 use weir_filter::limit::{Algorithm, BucketCheck, Outcome};
 use weir_filter::overrides::Ruling;
 use weir_filter::units::{Micros, Tokens};
 
-use super::configured::Target;
+use super::configured::{Beyond, Target};
 use super::error::LimitsError;
-use super::in_force;
-use super::render::{answer, key_of, line, ruling_and_rest, way, ways};
+use super::found::Found;
+use super::render::{answer, key_json, line, override_json, ruling_and_rest, way, ways};
 use super::span::span;
 use super::store::Store;
+use super::{Format, in_force};
 
-const DENIED: &str = "not check: every request is denied";
+/// A key's buckets, and the answer that a request of `cost` tokens would get.
+struct Levels<'a> {
+    target: &'a Target,
+    found: Option<Found>,
+    /// Buckets that admit nothing have no level: Redis holds no state of them.
+    windows: Vec<(Algorithm, Option<Outcome>)>,
+    cost: Tokens,
+    answer: String,
+    is_admitted: bool,
+    /// The override admits or denies every request, whatever its buckets hold.
+    decided: Option<bool>,
+    /// The request is beyond the limit, which marks it.
+    is_marked: bool,
+    /// The numbers are those of a request that carries none.
+    has_default_numbers: bool,
+}
 
 /// Shows each bucket of the key, and the answer that a request of `cost` tokens would get.
 pub(super) fn run(
     store: &mut Store,
-    target: &Target<'_>,
+    target: &Target,
     cost: Tokens,
+    format: Format,
     out: &mut dyn Write,
 ) -> Result<(), LimitsError> {
-    let found = in_force(store, target)?;
-    let ruling = found.as_ref().and_then(|(found, _)| found.ruling());
-    let windows = target.limit.windows_under(ruling);
-    let check: Vec<BucketCheck> = windows.checks(0, target.key(), cost, true).collect();
-    // Redis holds no bucket of a window that admits nothing.
-    let kept: Vec<BucketCheck> = check.iter().filter(|check| !check.algorithm.admits_nothing()).cloned().collect();
-    let seen = store.look(std::slice::from_ref(&kept))?.pop().flatten();
-    let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
-    let seen = seen.ok_or_else(not_a_bucket)?;
-
-    line(out, "limit", &format!("{} ({})", target.limit.name, ways(&target.limit.windows, "; ")))?;
-    line(out, "key", &format!("{} ({})", key_of(&target.field()), target.key().escape_ascii()))?;
-    let of_override = found.as_ref().map_or("none".to_owned(), |(found, _)| ruling_and_rest(found));
-    line(out, "override", &of_override)?;
-    let mut levels = seen.iter();
-    for BucketCheck { algorithm, .. } in &check {
-        if check.len() > 1 {
-            line(out, "window", &way(algorithm))?;
-        }
-        match if algorithm.admits_nothing() { None } else { levels.next() } {
-            Some(outcome) => level(algorithm, outcome, out)?,
-            None => line(out, "left", "0 of 0")?,
-        }
+    let levels = Levels::read(store, target, cost)?;
+    match format {
+        Format::Text => levels.write(out),
+        Format::Json => Ok(writeln!(out, "{}", levels.json())?),
     }
-    let told = || kept.iter().map(|check| &check.algorithm).zip(&seen);
-    let answer = match ruling {
-        Some(Ruling::Unlimited | Ruling::Off) => "not check: every request passes".to_owned(),
-        Some(Ruling::Blocked) => DENIED.to_owned(),
-        _ if windows.blocking().is_some() => DENIED.to_owned(),
-        _ => answer(told()),
-    };
-    line(out, &format!("{} token{}", cost.0, if cost.0 == 1 { "" } else { "s" }), &answer)?;
-    Ok(())
+}
+
+impl<'a> Levels<'a> {
+    fn read(store: &mut Store, target: &'a Target, cost: Tokens) -> Result<Self, LimitsError> {
+        let found = in_force(store, target)?.map(|(found, _)| found);
+        let ruling = found.as_ref().and_then(Found::ruling);
+        let windows = target.limit.windows_under(ruling)?;
+        let check: Vec<BucketCheck> = windows.checks(0, target.key(), cost, true).collect();
+        // Redis holds no bucket of a window that admits nothing.
+        let kept: Vec<BucketCheck> = check.iter().filter(|check| !check.algorithm.admits_nothing()).cloned().collect();
+        let seen = store.look(std::slice::from_ref(&kept))?.pop().flatten();
+        let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
+        let seen = seen.ok_or_else(not_a_bucket)?;
+        let decided = match ruling {
+            Some(Ruling::Unlimited | Ruling::Off) => Some(true),
+            Some(Ruling::Blocked) => Some(false),
+            _ => None,
+        };
+        let (answer, is_admitted) = match decided {
+            Some(true) => ("now: the override admits every request".to_owned(), true),
+            Some(false) => ("never: the override denies every request".to_owned(), false),
+            None if windows.blocking().is_some() => ("never: a limit of 0 denies every request".to_owned(), false),
+            _ => {
+                let levels = kept.iter().map(|check| &check.algorithm).zip(&seen);
+                (answer(levels), seen.iter().all(|outcome| outcome.admitted))
+            }
+        };
+        let beyond = target.limit.admits_beyond(ruling).filter(|_| !is_admitted);
+        let answer = beyond.map_or(answer.clone(), |beyond| beyond.answer(&answer));
+        let has_default_numbers = target.limit.has_default_numbers(ruling) && decided.is_none();
+        let mut levels = seen.into_iter();
+        let level = |check: BucketCheck| match check.algorithm.admits_nothing() {
+            true => (check.algorithm, None),
+            false => (check.algorithm, levels.next()),
+        };
+        let windows = check.into_iter().map(level).collect();
+        Ok(Self {
+            target,
+            windows,
+            cost,
+            answer,
+            is_admitted: is_admitted || beyond.is_some(),
+            decided,
+            is_marked: beyond == Some(Beyond::Marked),
+            has_default_numbers,
+            found,
+        })
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<(), LimitsError> {
+        let (limit, cost) = (&self.target.limit, self.cost.0);
+        line(out, "limit", &format!("{} ({})", limit.name, limit.text("; ")))?;
+        line(out, "key", &format!("{} ({})", self.target.shown_key(), self.target.key().escape_ascii()))?;
+        let of_override = self.found.as_ref().map_or("none".to_owned(), |found| ruling_and_rest(found, Some(limit)));
+        line(out, "override", &of_override)?;
+        for (algorithm, outcome) in &self.windows {
+            if self.windows.len() > 1 {
+                line(out, "window", &way(algorithm))?;
+            }
+            match outcome {
+                Some(outcome) => level(algorithm, outcome, out)?,
+                None => line(out, "left", "0 of 0")?,
+            }
+        }
+        line(out, &format!("{cost} token{}", if cost == 1 { "" } else { "s" }), &self.answer)?;
+        if self.has_default_numbers {
+            line(out, "note", "these are the answers to a request without a number of its own")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        let limit = &self.target.limit;
+        let window = |(algorithm, outcome): &(Algorithm, Option<Outcome>)| {
+            let micros = |span: fn(&Outcome) -> Option<Micros>| outcome.as_ref().and_then(span).map(|span| span.0);
+            json!({
+                "algorithm": way(algorithm),
+                "remaining": outcome.as_ref().map_or(0, |outcome| outcome.remaining.0),
+                "capacity": outcome.as_ref().map_or(0, |outcome| outcome.capacity.0),
+                "full_in_us": micros(|outcome| Some(outcome.reset)),
+                "admits": self.decided.unwrap_or(outcome.as_ref().is_some_and(|outcome| outcome.admitted)),
+                "retry_after_us": match self.decided {
+                    Some(admits) => admits.then_some(0),
+                    None => micros(|outcome| outcome.retry_after),
+                },
+                "delay_us": if self.decided.is_some() { Some(0) } else { micros(|outcome| Some(outcome.delay)) },
+            })
+        };
+        json!({
+            "key_prefix": limit.key_prefix,
+            "limit": limit.name,
+            "key": key_json(&self.target.field()),
+            "configured": limit.windows().map(|windows| ways(windows, "; ")),
+            "default_numbers": self.has_default_numbers,
+            "shadow_mode": limit.shape.as_ref().map(|shape| shape.is_shadow),
+            "mark": limit.shape.as_ref().and_then(|shape| shape.mark.as_ref()),
+            "override": self.found.as_ref().map(|found| override_json(found, Some(limit))),
+            "windows": self.windows.iter().map(window).collect::<Vec<_>>(),
+            "cost": self.cost.0,
+            "admitted": self.is_admitted,
+            "marked": self.is_marked,
+            "answer": self.answer,
+        })
+    }
 }
 
 /// Writes the level of one bucket.

@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
-use weir_filter::limit::{Algorithm, Algorithms, Outcome, Period, Replacement, TokenBucket};
+use serde_json::{Value, json};
+use weir_filter::limit::{Algorithm, Algorithms, Outcome, Period, Replacement, Scale, TokenBucket};
 use weir_filter::overrides::Ruling;
 use weir_filter::units::Micros;
 
+use super::configured::Limit;
+use super::found::{Found, State};
 use super::span::span;
-use super::store::Found;
 
 /// A token bucket as text: `20 at once, then 1 per 600ms`, or `60000000 at once, then 833333 per second`.
 pub(super) fn shape(bucket: TokenBucket) -> String {
@@ -94,22 +96,70 @@ pub(super) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)
     }
 }
 
-/// An override with its remaining time, as text: `blocked, for 9m 58s`.
-pub(super) fn ruling_and_rest(found: &Found) -> String {
-    let (ruling, left) = match found {
-        Found::Malformed(error) => return format!("ignored: {error}"),
-        Found::Over => return "expired".to_owned(),
-        Found::InForce { ruling, left } => (ruling, left),
+/// An override with its remaining time, reason and operator, as text: `blocked, for 9m 58s; reason: abuse; by carol`.
+pub(super) fn ruling_and_rest(found: &Found, limit: Option<&Limit>) -> String {
+    let (ruling, left) = match &found.state {
+        State::Malformed(error) => return format!("ignored: {error}"),
+        State::Over => return "expired".to_owned(),
+        State::InForce { ruling, left } => (ruling, left),
     };
-    let ruling = match ruling {
-        Ruling::Algorithms(windows) => windows.iter().map(replacement).collect::<Vec<_>>().join("; "),
-        word => word.name().to_owned(),
-    };
-    match left {
+    let mut text = ruling_text(ruling, found, limit);
+    if let Some(left) = left {
         // An end is a whole second, at most 1 s later than was asked for: the remaining time is rounded down.
-        Some(left) => format!("{ruling}, for {}", span(Micros::from_secs((left.0 / 1_000_000).max(1)))),
-        None => ruling,
+        text += &format!(", for {}", span(Micros::from_secs((left.0 / 1_000_000).max(1))));
     }
+    if let Some(reason) = found.note("reason") {
+        text += &format!("; reason: {}", printable(reason));
+    }
+    if let Some(by) = found.note("by") {
+        text += &format!("; by {}", printable(by));
+    }
+    text
+}
+
+fn ruling_text(ruling: &Ruling, found: &Found, limit: Option<&Limit>) -> String {
+    match ruling {
+        Ruling::Algorithms(windows) => windows.iter().map(replacement).collect::<Vec<_>>().join("; "),
+        Ruling::Scaled(scale) => {
+            let word = format!("{} {}", ruling.name(), found.value[ruling.name()]);
+            match (limit.and_then(Limit::windows), scale) {
+                (None, _) => word,
+                (Some(windows), Scale::Max(_)) => ways(&windows.scaled(*scale), "; "),
+                (Some(windows), Scale::Times(_)) => format!("{} ({word})", ways(&windows.scaled(*scale), "; ")),
+            }
+        }
+        word => word.name().to_owned(),
+    }
+}
+
+/// A text without control characters, which a terminal might obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
+}
+
+/// An override as JSON.
+pub(super) fn override_json(found: &Found, limit: Option<&Limit>) -> Value {
+    let (state, left, error) = match &found.state {
+        State::InForce { left, .. } => ("in_force", left.map(|left| left.0 / 1_000_000), None),
+        State::Over => ("expired", None, None),
+        State::Malformed(error) => ("malformed", None, Some(error.to_string())),
+    };
+    json!({
+        "state": state,
+        "value": found.value,
+        "text": ruling_and_rest(found, limit),
+        "until": found.until(),
+        "left_seconds": left,
+        "reason": found.note("reason"),
+        "by": found.note("by"),
+        "error": error,
+    })
+}
+
+/// The key of a field as JSON: the text after the limit's name, null for a whole limit.
+pub(super) fn key_json(field: &[u8]) -> Value {
+    let key = field.iter().position(|byte| *byte == b':').and_then(|colon| field.get(colon + 1..));
+    key.map(|key| key.escape_ascii().to_string()).into()
 }
 
 /// The key of a field, in the filter's form; `(all)` for the only bucket of a limit without descriptor entries.
@@ -132,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_override_is_shown_without_the_settings_it_inherits() {
-        let told = |value: &str| ruling_and_rest(&Found::read(value.as_bytes(), Micros::ZERO));
+        let told = |value: &str| ruling_and_rest(&Found::read(value.as_bytes(), Micros::ZERO), None);
         assert_eq!(told(r#"{"quota": {"max_requests": 10, "unit": "month"}}"#), "10 a month");
         assert_eq!(
             told(
@@ -142,6 +192,12 @@ mod tests {
         );
         assert_eq!(told(r#"{"sliding_window": {"max_requests": 0, "window": "60s"}}"#), "0 in any 1m");
         assert_eq!(told(r#"{"token_bucket": {"max_tokens": 0, "fill_interval": "60s"}}"#), "0 at once");
+    }
+
+    #[test]
+    fn reason_and_operator_are_shown_without_control_characters() {
+        let found = Found::read(br#"{"max": 10, "reason": "a\u001b[2Jsale", "by": "carol"}"#, Micros::ZERO);
+        assert_eq!(ruling_and_rest(&found, None), "max 10; reason: a?[2Jsale; by carol");
     }
 
     #[test]

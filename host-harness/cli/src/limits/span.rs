@@ -5,13 +5,12 @@ use weir_filter::units::Micros;
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
 
-/// Parses `90s`, `10m` or `500ms`: a whole number (1 if omitted) and a unit. `None` for 0 and for any other text.
+/// Parses `90s`, `10m` or `1h30m` as configurations do, or a unit alone: `s` is one second. `None` for 0 and for any
+/// other text.
 pub(super) fn parse(text: &str) -> Option<Micros> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = if number.is_empty() { 1 } else { number.parse().ok()? };
-    let (_, micros) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.checked_mul(*micros).filter(|micros| *micros > 0).map(Micros)
+    let is_unit = UNITS.iter().any(|(name, _)| *name == text);
+    let span = if is_unit { Micros::parse(&format!("1{text}")) } else { Micros::parse(text) };
+    span.ok().filter(|span| *span > Micros::ZERO)
 }
 
 /// A span in its two greatest units, rounded up to the smaller: `2m 30s`, `1.8s`, `12ms`.
@@ -39,21 +38,20 @@ pub(super) fn span(Micros(micros): Micros) -> String {
     }
 }
 
-/// A duration in Envoy's form: `60s`, `0.05s`.
-pub(super) fn in_seconds(Micros(micros): Micros) -> String {
-    match (micros / 1_000_000, micros % 1_000_000) {
-        (seconds, 0) => format!("{seconds}s"),
-        (seconds, fraction) => format!("{seconds}.{}s", format!("{fraction:06}").trim_end_matches('0')),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn operators_write_one_number_and_a_unit() {
-        for (text, micros) in [("90s", 90_000_000), ("10m", 600_000_000), ("s", 1_000_000), ("500ms", 500_000)] {
+    fn operators_write_spans_as_configurations_do() {
+        for (text, micros) in [
+            ("90s", 90_000_000),
+            ("10m", 600_000_000),
+            ("s", 1_000_000),
+            ("500ms", 500_000),
+            ("1h30m", 5_400_000_000),
+            ("0.5s", 500_000),
+        ] {
             assert_eq!(parse(text), Some(Micros(micros)), "{text}");
         }
         assert_eq!(parse("7d"), Some(Micros::from_secs(7 * 86_400)));
@@ -82,11 +80,5 @@ mod tests {
         for (micros, text) in shown {
             assert_eq!(span(Micros(micros)), text);
         }
-    }
-
-    #[test]
-    fn envoy_reads_seconds() {
-        assert_eq!(in_seconds(Micros::from_secs(60)), "60s");
-        assert_eq!(in_seconds(Micros(50_000)), "0.05s");
     }
 }

@@ -1,134 +1,44 @@
-//! Redis commands of `weir limits`.
+//! Redis commands of `weir limits` about buckets, and the connection.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use redis::{Connection, ConnectionLike, IntoConnectionInfo, RedisError, RedisResult, Script, ServerError, Value};
+use redis::{ConnectionLike, RedisError, RedisResult, ServerError, Value};
 use weir_filter::limit::{BucketCheck, Outcome, Peek};
-use weir_filter::overrides::{Ruling, Setting, SettingError};
 use weir_filter::redis::Reply;
 use weir_filter::units::Micros;
 
 use super::error::LimitsError;
+use super::server::{Connection, Server};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Time limit of each reply. A Redis that needs longer for one scan step is too busy to be scanned.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Number of keys that one scan step looks at.
 pub(super) const STEP: u64 = 1_000;
 /// Number of script calls in one pipeline.
 const AT_ONCE: usize = 256;
 
-/// Script that removes an override unless its value has changed meanwhile.
-const REMOVE_IF_SAME: &str =
-    "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end return 0";
-
 /// Redis' time: seconds since 1970, and microseconds within the second.
-type Clock = (u64, u64);
-/// A field of a hash and its value.
-type Pair = (Vec<u8>, Vec<u8>);
+pub(super) type Clock = (u64, u64);
 
 /// A connection to Redis.
 pub(super) struct Store {
     connection: Connection,
     address: String,
+    database: i64,
     look: Peek,
 }
 
-/// An override found in Redis, with its state at Redis' current time.
-pub(super) enum Found {
-    InForce { ruling: Ruling, left: Option<Micros> },
-    Over,
-    Malformed(SettingError),
-}
-
-impl Found {
-    /// Parses a value of the hash; `now` is Redis' time.
-    pub(super) fn read(value: &[u8], now: Micros) -> Self {
-        match Setting::parse(value) {
-            Err(error) => Self::Malformed(error),
-            Ok(setting) if setting.is_over(now) => Self::Over,
-            Ok(Setting { ruling, until }) => {
-                Self::InForce { ruling, left: until.map(|until| Micros::from_secs(until).minus(now)) }
-            }
-        }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Over)
-    }
-
-    /// The ruling, if it is in force.
-    pub(super) fn ruling(&self) -> Option<&Ruling> {
-        match self {
-            Self::InForce { ruling, .. } => Some(ruling),
-            Self::Over | Self::Malformed(_) => None,
-        }
-    }
-}
-
 impl Store {
-    /// Connects, authenticates and selects the database of the URL.
-    pub(super) fn connect(url: &str) -> Result<Self, LimitsError> {
-        let info = url.into_connection_info().map_err(LimitsError::Url)?;
-        let address = info.addr().to_string();
-        let failed = |source| LimitsError::Redis { address: address.clone(), source };
-        let client = redis::Client::open(info).map_err(LimitsError::Url)?;
-        let connection = client.get_connection_with_timeout(CONNECT_WITHIN).map_err(failed)?;
-        connection.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        connection.set_write_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        Ok(Self { connection, address, look: Peek::default() })
+    /// Connects and logs in.
+    pub(super) fn connect(server: &Server) -> Result<Self, LimitsError> {
+        let (connection, address) = server.connect()?;
+        Ok(Self { connection, address, database: server.database(), look: Peek::default() })
+    }
+
+    /// The Redis of the connection, without credentials: `127.0.0.1:6379/0`.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.address, self.database)
     }
 
     /// Redis' time.
     pub(super) fn time(&mut self) -> Result<Micros, LimitsError> {
         self.ask(|redis| redis::cmd("TIME").query(redis)).map(instant)
-    }
-
-    /// The override in this field of the hash.
-    pub(super) fn setting(&mut self, hash: &str, field: &[u8]) -> Result<Option<Found>, LimitsError> {
-        let (now, value): (Clock, Option<Vec<u8>>) =
-            self.ask(|redis| redis::pipe().cmd("TIME").cmd("HGET").arg(hash).arg(field).query(redis))?;
-        Ok(value.map(|value| Found::read(&value, instant(now))))
-    }
-
-    /// All overrides of the hash, by field.
-    pub(super) fn settings(&mut self, hash: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, LimitsError> {
-        let mut all = BTreeMap::new();
-        let mut cursor = 0_u64;
-        loop {
-            let (next, page): (u64, Vec<Pair>) =
-                self.ask(|redis| redis::cmd("HSCAN").arg(hash).arg(cursor).arg("COUNT").arg(STEP).query(redis))?;
-            all.extend(page);
-            if next == 0 {
-                return Ok(all);
-            }
-            cursor = next;
-        }
-    }
-
-    /// Sets an override. Returns the number of overrides in the hash.
-    pub(super) fn set(&mut self, hash: &str, field: &[u8], value: &str) -> Result<u64, LimitsError> {
-        let (_, total): (u64, u64) = self.ask(|redis| {
-            redis::pipe().cmd("HSET").arg(hash).arg(field).arg(value).cmd("HLEN").arg(hash).query(redis)
-        })?;
-        Ok(total)
-    }
-
-    /// Removes an override. Returns whether there was one.
-    pub(super) fn unset(&mut self, hash: &str, field: &[u8]) -> Result<bool, LimitsError> {
-        self.ask(|redis| redis::cmd("HDEL").arg(hash).arg(field).query(redis))
-    }
-
-    /// Removes expired overrides: workers ignore them, and do not delete them.
-    pub(super) fn sweep(&mut self, hash: &str, now: Micros) -> Result<(), LimitsError> {
-        for (field, value) in self.settings(hash)? {
-            if Found::read(&value, now).is_over() {
-                let script = Script::new(REMOVE_IF_SAME);
-                let _: u64 = self.ask(|redis| script.key(hash).arg(&field).arg(&value).invoke(redis))?;
-            }
-        }
-        Ok(())
     }
 
     /// Reads buckets without changing them, see [`Peek`]. The buckets of one item are read at one instant. An item is
@@ -183,13 +93,29 @@ impl Store {
         self.ask(|redis| redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis))
     }
 
-    fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn ConnectionLike) -> RedisResult<T>) -> Result<T, LimitsError> {
-        ask(&mut self.connection).map_err(|error| self.failed(error))
+    pub(super) fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&mut dyn ConnectionLike) -> RedisResult<T>,
+    ) -> Result<T, LimitsError> {
+        ask(&mut *self.connection).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: RedisError) -> LimitsError {
         LimitsError::Redis { address: self.address.clone(), source }
     }
+}
+
+/// A glob pattern of `prefix`, taken literally, and `rest`.
+pub(super) fn pattern(prefix: &str, rest: &str) -> Vec<u8> {
+    let mut pattern = Vec::new();
+    for byte in prefix.bytes() {
+        if b"*?[]^\\".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.extend_from_slice(rest.as_bytes());
+    pattern
 }
 
 /// Whether the error is WRONGTYPE. An error inside a script has this word in its text, and another code.
@@ -207,6 +133,16 @@ fn integers(value: Value) -> Reply {
     }
 }
 
-fn instant((seconds, micros): Clock) -> Micros {
+pub(super) fn instant((seconds, micros): Clock) -> Micros {
     Micros::from_secs(seconds).plus(Micros(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_taken_literally() {
+        assert_eq!(pattern("a*[b]?\\:", "*:*"), br"a\*\[b\]\?\\:*:*");
+    }
 }

@@ -14,7 +14,7 @@ mod run;
 pub use flood::Flood;
 pub use pace::Pace;
 pub use report::{Counters, Latencies, Outcome, Report, UserReport};
-pub use run::{at_once, run};
+pub use run::{Stop, at_once, run, run_until};
 
 use std::{net::SocketAddr, time::Duration};
 

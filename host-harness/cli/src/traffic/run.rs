@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,8 +23,28 @@ use super::{
     report::{Counters, Outcome, Report, UserReport},
 };
 
+/// Switch that ends a run early. Clones are the same switch.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Lets the run send no further request.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Sends the plan's requests and waits for the last response. `counters` show the progress meanwhile.
 pub async fn run(plan: Plan, counters: Arc<Counters>) -> Report {
+    run_until(plan, counters, &Stop::default()).await
+}
+
+/// Like [`run`], but ends early once `stop` is set.
+pub async fn run_until(plan: Plan, counters: Arc<Counters>, stop: &Stop) -> Report {
     raise_open_files_limit();
     let plan = Arc::new(plan);
     let start = Instant::now();
@@ -33,8 +53,8 @@ pub async fn run(plan: Plan, counters: Arc<Counters>) -> Report {
         let shared = Arc::new(AtomicU64::new(0));
         let mut connections = JoinSet::new();
         for _ in 0..wanted.connections.max(1) {
-            let (plan, counters, shared) = (plan.clone(), counters.clone(), shared.clone());
-            connections.spawn(async move { one_connection(&plan, user, start, &shared, &counters).await });
+            let (plan, counters, shared, stop) = (plan.clone(), counters.clone(), shared.clone(), stop.clone());
+            connections.spawn(async move { one_connection(&plan, user, start, &shared, &counters, &stop).await });
         }
         users.push((wanted.name.clone(), connections));
     }
@@ -51,6 +71,7 @@ async fn one_connection(
     start: Instant,
     next: &AtomicU64,
     counters: &Counters,
+    stop: &Stop,
 ) -> Vec<Outcome> {
     let Some(user) = plan.users.get(user) else { return Vec::new() };
     let mut client = Client::new(plan.target, plan.timeout);
@@ -63,6 +84,9 @@ async fn one_connection(
             return outcomes;
         }
         sleep_until(due).await;
+        if stop.is_stopped() {
+            return outcomes;
+        }
         let outcome = one_request(plan, user, &mut client, start).await;
         counters.count(&outcome);
         // Without this pause, a server that refuses connections would keep the client in a busy loop.
@@ -181,6 +205,21 @@ mod tests {
         // Users may be slower than their pace on a busy machine, but never faster.
         assert!(sent[0] <= 10 && sent[1] <= 50 && sent[1] > sent[0], "{sent:?}");
         assert!(report.users.iter().all(|user| user.elapsed < Duration::from_secs(5)));
+    }
+
+    #[tokio::test]
+    async fn a_stopped_run_sends_nothing_more() {
+        let mut plan = Plan::new(limited_server(1000).await);
+        plan.users = vec![named("alice", Pace::PerSecond(100.0)).connections(2)];
+        let stop = Stop::default();
+        let stopping = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            stop.stop();
+        };
+        let started = Instant::now();
+        let (report, ()) = tokio::join!(run_until(plan, Arc::default(), &stop), stopping);
+        assert!(started.elapsed() < Duration::from_secs(5), "the plan takes ten seconds");
+        assert!((1..=60).contains(&report.users[0].sent()), "{}", report.users[0].sent());
     }
 
     #[tokio::test]

@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use wasmtime::Caller;
 
+use super::maps::read_pairs;
 use super::memory::{Fault, Guest, Status, answer};
 use super::state::{Effect, GrpcHandle, GrpcTarget, HostState};
-use super::stream::read_pairs;
+use super::wire;
 
 type Answer = wasmtime::Result<u32>;
 
@@ -30,7 +31,8 @@ pub(super) fn http_call(
         let cluster = guest.read_text(cluster, cluster_length)?;
         let body = Bytes::from(guest.read(body, body_length)?);
         let mut headers = read_pairs(&mut guest, headers, headers_length)?;
-        let trailers = read_pairs(&mut guest, trailers, trailers_length)?;
+        // As in Envoy, trailers are read and not sent.
+        read_pairs(&mut guest, trailers, trailers_length)?;
         guest.write_u32(token_at, 0)?;
         let state = guest.state();
         let complete = [":method", ":path", ":authority"].iter().all(|name| headers.first(name.as_bytes()).is_some());
@@ -42,10 +44,11 @@ pub(super) fn http_call(
             headers.set("content-length", body.len().to_string());
         }
         let root = state.root_id();
-        let token = state.next_call;
-        state.next_call = state.next_call.wrapping_add(1).max(1);
+        state.root()?.can_call()?;
+        let token = state.tokens.next_http_call();
         state.root()?.calls.insert(token);
-        state.effects.push(Effect::HttpCall { root, token, cluster, headers, body, trailers, timeout });
+        let bytes = headers.byte_size() + body.len();
+        state.record(Effect::HttpCall { root, token, cluster, headers, body, timeout }, bytes)?;
         guest.write_u32(token_at, token)
     })())
 }
@@ -116,15 +119,15 @@ fn open(
         return Err(Status::InternalFailure.into());
     }
     let root = state.root_id();
-    // Envoy's tokens: odd for calls, even for streams.
-    let token = match (unary.is_some(), state.next_grpc % 2) {
-        (true, 1) | (false, 0) => state.next_grpc,
-        _ => state.next_grpc.wrapping_add(1),
+    state.root()?.can_call()?;
+    let token = match unary {
+        Some(_) => state.tokens.next_grpc_call(),
+        None => state.tokens.next_grpc_stream(),
     };
-    state.next_grpc = token.wrapping_add(1).max(1);
     state.root()?.streams.insert(token, GrpcHandle { unary: unary.is_some(), ..GrpcHandle::default() });
+    let bytes = metadata.byte_size() + service.len() + method.len() + unary.as_ref().map_or(0, |(it, _)| it.len());
     let target = GrpcTarget { cluster, service, method };
-    state.effects.push(Effect::GrpcOpen { root, token, target, metadata, unary });
+    state.record(Effect::GrpcOpen { root, token, target, metadata, unary }, bytes)?;
     guest.write_u32(token_at, token)
 }
 
@@ -139,33 +142,36 @@ pub(super) fn grpc_send(
     answer((|| {
         let message = Bytes::from(guest.read(message, message_length)?);
         let state = guest.state();
-        let handle = state.root()?.streams.get(&token).ok_or(Status::NotFound)?;
-        if handle.unary {
+        if token & 3 != 2 {
             return Err(Status::BadArgument.into());
         }
+        let handle = state.root()?.streams.get(&token).ok_or(Status::NotFound)?;
         if handle.remote_closed {
             // Envoy follows a dangling pointer here.
             log::error!(target: "wasm", "a module sent a message on gRPC stream {token}, which its upstream closed");
             return Err(Status::NotFound.into());
         }
         let after_answer = std::mem::take(&mut state.just_answered);
-        state.effects.push(Effect::GrpcSend { token, message, end: end != 0, after_answer });
-        Ok(())
+        let bytes = message.len();
+        state.record(Effect::GrpcSend { token, message, end: end != 0, after_answer }, bytes)
     })())
 }
 
 pub(super) fn grpc_cancel(mut caller: Caller<'_, HostState>, token: u32) -> Answer {
+    let mut guest = Guest::new(&mut caller);
     answer((|| {
-        let state = caller.data_mut();
+        let state = guest.state();
+        is_grpc(token)?;
         state.root()?.streams.remove(&token).ok_or(Status::NotFound)?;
-        state.effects.push(Effect::GrpcCancel { token });
-        Ok(())
+        state.record(Effect::GrpcCancel { token }, 0)
     })())
 }
 
 pub(super) fn grpc_close(mut caller: Caller<'_, HostState>, token: u32) -> Answer {
+    let mut guest = Guest::new(&mut caller);
     answer((|| {
-        let state = caller.data_mut();
+        let state = guest.state();
+        is_grpc(token)?;
         let streams = &mut state.root()?.streams;
         let handle = streams.get_mut(&token).ok_or(Status::NotFound)?;
         handle.local_closed = true;
@@ -174,57 +180,29 @@ pub(super) fn grpc_close(mut caller: Caller<'_, HostState>, token: u32) -> Answe
             streams.remove(&token);
         }
         if !over {
-            state.effects.push(if unary { Effect::GrpcCancel { token } } else { Effect::GrpcClose { token } });
+            state.record(if unary { Effect::GrpcCancel { token } } else { Effect::GrpcClose { token } }, 0)?;
         }
         Ok(())
     })())
 }
 
 pub(super) fn set_tick_period(mut caller: Caller<'_, HostState>, period: u32) -> Answer {
-    let state = caller.data_mut();
+    let mut guest = Guest::new(&mut caller);
+    let state = guest.state();
     let root = state.root_id();
-    state.effects.push(Effect::Tick { root, period });
-    Ok(Status::Ok as u32)
+    answer(state.record(Effect::Tick { root, period }, 0))
+}
+
+fn is_grpc(token: u32) -> Result<(), Status> {
+    if matches!(token & 3, 1 | 2) { Ok(()) } else { Err(Status::BadArgument) }
 }
 
 /// Returns `envoy_grpc.cluster_name` of a serialised `envoy.config.core.v3.GrpcService`; `None` for other bytes.
 fn envoy_grpc_cluster(message: &[u8]) -> Option<String> {
-    let envoy_grpc = length_delimited(message, 1)?;
-    String::from_utf8(length_delimited(envoy_grpc, 1)?.to_vec()).ok()
-}
-
-/// Returns the last field with the number `wanted`.
-///
-/// `None` if the field is absent, or if the message has a field that is neither length-delimited nor a varint.
-fn length_delimited(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
-    let mut found = None;
-    while !message.is_empty() {
-        let (key, rest) = varint(message)?;
-        let (number, rest) = varint(rest)?;
-        message = match key & 7 {
-            0 => rest,
-            2 => {
-                let (field, rest) = rest.split_at_checked(usize::try_from(number).ok()?)?;
-                if key >> 3 == wanted {
-                    found = Some(field);
-                }
-                rest
-            }
-            _ => return None,
-        };
-    }
-    found
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0;
-    for (index, byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(index * 7).ok()?)?;
-        if byte & 0x80 == 0 {
-            return Some((value, bytes.get(index + 1..)?));
-        }
-    }
-    None
+    let service = wire::fields(message)?;
+    let envoy_grpc = wire::fields(wire::bytes(&service, 1))?;
+    let name = wire::bytes(&envoy_grpc, 1);
+    (!name.is_empty()).then(|| String::from_utf8(name.to_vec()).ok())?
 }
 
 #[cfg(test)]

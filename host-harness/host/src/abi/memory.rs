@@ -17,6 +17,7 @@ pub(crate) enum Status {
     Empty = 7,
     CasMismatch = 8,
     InternalFailure = 10,
+    Unimplemented = 12,
 }
 
 /// Failure of a host function.
@@ -49,6 +50,12 @@ pub(crate) struct Guest<'a, 'b> {
 
 impl<'a, 'b> Guest<'a, 'b> {
     pub(crate) fn new(caller: &'a mut Caller<'b, HostState>) -> Self {
+        caller.data_mut().note_call();
+        Self { caller }
+    }
+
+    /// Access by a host function that a module may call while it is initialised.
+    pub(crate) fn initializing(caller: &'a mut Caller<'b, HostState>) -> Self {
         Self { caller }
     }
 
@@ -98,6 +105,20 @@ impl<'a, 'b> Guest<'a, 'b> {
         }
         self.write_u32(pointer_at, pointer)?;
         self.write_u32(length_at, length)
+    }
+
+    /// Like [`Guest::give`], but writes only to the places that are not 0.
+    pub(crate) fn give_wanted(&mut self, bytes: &[u8], pointer_at: u32, length_at: u32) -> Result<(), Fault> {
+        let length = u32::try_from(bytes.len()).map_err(|_| Status::InvalidMemoryAccess)?;
+        if pointer_at != 0 {
+            let pointer = if length == 0 { 0 } else { self.allocate(length)? };
+            self.write(pointer, bytes)?;
+            self.write_u32(pointer_at, pointer)?;
+        }
+        if length_at != 0 {
+            self.write_u32(length_at, length)?;
+        }
+        Ok(())
     }
 
     fn allocate(&mut self, length: u32) -> Result<u32, Fault> {

@@ -4,48 +4,56 @@
 //! [`state::Effect`] and performed after the VM has returned. Every pointer is checked: no argument of a module makes
 //! the host panic.
 
+mod buffers;
 mod callout;
+mod config;
+mod foreign;
+pub(crate) mod limits;
+mod maps;
 pub(crate) mod memory;
 mod metadata;
 pub(crate) mod metrics;
 pub(crate) mod pairs;
-mod property;
+pub(crate) mod property;
 pub(crate) mod shared;
 pub(crate) mod state;
 mod stream;
+pub(crate) mod version;
 mod wasi;
+mod wire;
 
 use wasmtime::{Caller, Linker};
 
+use limits::START_LINES;
 use memory::{Fault, Guest, Status, answer};
-use state::{Effect, HostState};
+use state::HostState;
 
 type Call<'a> = Caller<'a, HostState>;
 type Answer = wasmtime::Result<u32>;
 
-/// Adds every import of ABI 0.2.0 and 0.2.1.
+/// Adds the imports that all ABI versions have; [`version::Abi::add_to_linker`] adds the others.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasi::add_to_linker(linker)?;
     linker.func_wrap("env", "proxy_log", log)?;
-    linker.func_wrap("env", "proxy_get_log_level", get_log_level)?;
     linker.func_wrap("env", "proxy_get_current_time_nanoseconds", current_time)?;
     linker.func_wrap("env", "proxy_get_status", get_status)?;
     linker.func_wrap("env", "proxy_set_effective_context", set_effective_context)?;
     linker.func_wrap("env", "proxy_done", done)?;
-    linker.func_wrap("env", "proxy_call_foreign_function", call_foreign_function)?;
+    linker.func_wrap("env", "proxy_call_foreign_function", foreign::call)?;
+    linker.func_wrap("env", "pthread_equal", |left: u32, right: u32| u32::from(left == right))?;
+    linker.func_wrap("env", "emscripten_notify_memory_growth", |_: u32| {})?;
+    linker.func_wrap("env", "envoy_resolve_dns", resolve_dns)?;
 
-    linker.func_wrap("env", "proxy_get_header_map_value", stream::map_value)?;
-    linker.func_wrap("env", "proxy_get_header_map_pairs", stream::map_pairs)?;
-    linker.func_wrap("env", "proxy_get_header_map_size", stream::map_size)?;
-    linker.func_wrap("env", "proxy_set_header_map_pairs", stream::set_map_pairs)?;
-    linker.func_wrap("env", "proxy_add_header_map_value", stream::add_map_value)?;
-    linker.func_wrap("env", "proxy_replace_header_map_value", stream::replace_map_value)?;
-    linker.func_wrap("env", "proxy_remove_header_map_value", stream::remove_map_value)?;
-    linker.func_wrap("env", "proxy_get_buffer_bytes", stream::buffer_bytes)?;
-    linker.func_wrap("env", "proxy_get_buffer_status", stream::buffer_status)?;
-    linker.func_wrap("env", "proxy_set_buffer_bytes", stream::set_buffer_bytes)?;
-    linker.func_wrap("env", "proxy_continue_stream", stream::continue_stream)?;
-    linker.func_wrap("env", "proxy_close_stream", stream::close_stream)?;
+    linker.func_wrap("env", "proxy_get_header_map_value", maps::map_value)?;
+    linker.func_wrap("env", "proxy_get_header_map_pairs", maps::map_pairs)?;
+    linker.func_wrap("env", "proxy_get_header_map_size", maps::map_size)?;
+    linker.func_wrap("env", "proxy_set_header_map_pairs", maps::set_map_pairs)?;
+    linker.func_wrap("env", "proxy_add_header_map_value", maps::add_map_value)?;
+    linker.func_wrap("env", "proxy_replace_header_map_value", maps::replace_map_value)?;
+    linker.func_wrap("env", "proxy_remove_header_map_value", maps::remove_map_value)?;
+    linker.func_wrap("env", "proxy_get_buffer_bytes", buffers::buffer_bytes)?;
+    linker.func_wrap("env", "proxy_get_buffer_status", buffers::buffer_status)?;
+    linker.func_wrap("env", "proxy_set_buffer_bytes", buffers::set_buffer_bytes)?;
     linker.func_wrap("env", "proxy_send_local_response", stream::send_local_response)?;
 
     linker.func_wrap("env", "proxy_get_property", property::property)?;
@@ -74,7 +82,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
 }
 
 /// Logs a line of a module with Envoy's prefix: plugin name, root id and VM id.
-pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &str) {
+///
+/// Lines beyond the limits of [`limits`] are dropped or cut.
+pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &[u8]) {
     let mut prefix = String::new();
     if let Some(root) = state.plugin() {
         for part in [&root.plugin.name, &root.plugin.root_id, &state.vm_id] {
@@ -84,16 +94,23 @@ pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &str) 
             }
         }
     }
-    log::log!(target: "wasm", level, "wasm log{prefix}: {message}");
-    if let Some(log) = &mut state.log {
-        log.push(message.to_owned());
+    let Some(line) = state.usage.log_line(message) else {
+        if state.usage.is_first_dropped_line() {
+            log::warn!(target: "wasm", "wasm log{prefix}: further lines of this callback are dropped");
+        }
+        return;
+    };
+    let line = String::from_utf8_lossy(line);
+    log::log!(target: "wasm", level, "wasm log{prefix}: {line}");
+    if let Some(log) = state.log.as_mut().filter(|log| log.len() < START_LINES) {
+        log.push(line.into_owned());
     }
 }
 
 fn log(mut caller: Call<'_>, level: u32, message: u32, length: u32) -> Answer {
-    let mut guest = Guest::new(&mut caller);
+    let mut guest = Guest::initializing(&mut caller);
     answer((|| {
-        let message = guest.read_text(message, length)?;
+        let message = guest.read(message, length)?;
         let level = match level {
             0 => log::Level::Trace,
             1 => log::Level::Debug,
@@ -133,37 +150,31 @@ fn get_status(mut caller: Call<'_>, code_at: u32, message_at: u32, length_at: u3
 }
 
 fn set_effective_context(mut caller: Call<'_>, context: u32) -> Answer {
-    let state = caller.data_mut();
-    if !state.contexts.contains_key(&context) {
+    let mut guest = Guest::new(&mut caller);
+    let state = guest.state();
+    // 0 is the VM's own context: the running callback's context acts again.
+    if context != 0 && !state.contexts.contains_key(&context) {
         return Ok(Status::BadArgument as u32);
     }
     state.effective = context;
     Ok(Status::Ok as u32)
 }
 
+/// Ends a root context that deferred its end in `proxy_on_done`; `NotFound` for other contexts, as in Envoy.
 fn done(mut caller: Call<'_>) -> Answer {
-    let state = caller.data_mut();
-    let root = state.root_id();
-    state.effects.push(Effect::Done { root });
-    Ok(Status::Ok as u32)
-}
-
-/// Returns `NotFound`: the harness has no foreign functions.
-fn call_foreign_function(
-    mut caller: Call<'_>,
-    name: u32,
-    name_length: u32,
-    arguments: u32,
-    arguments_length: u32,
-    _results_at: u32,
-    _length_at: u32,
-) -> Answer {
     let mut guest = Guest::new(&mut caller);
     answer((|| {
-        let name = guest.read_text(name, name_length)?;
-        guest.read(arguments, arguments_length)?;
-        log::debug!(target: "wasm", "a module called the foreign function `{name}`, which the harness does not have");
-        Err(Status::NotFound.into())
+        let root = guest.state().root()?;
+        if std::mem::take(&mut root.ending) { Ok(()) } else { Err(Status::NotFound.into()) }
+    })())
+}
+
+/// Returns `Unimplemented`: an extension of Envoy that is not part of proxy-wasm.
+fn resolve_dns(mut caller: Call<'_>, address: u32, length: u32, _token_at: u32) -> Answer {
+    let mut guest = Guest::new(&mut caller);
+    answer((|| {
+        guest.read(address, length)?;
+        Err(Status::Unimplemented.into())
     })())
 }
 
@@ -197,9 +208,9 @@ fn set_shared_data(mut caller: Call<'_>, key: u32, key_length: u32, value: u32, 
 fn register_shared_queue(mut caller: Call<'_>, name: u32, name_length: u32, token_at: u32) -> Answer {
     let mut guest = Guest::new(&mut caller);
     answer((|| {
-        let name = guest.read_text(name, name_length)?;
+        let name = guest.read(name, name_length)?;
         let state = guest.state();
-        let token = state.shared.register_queue(&state.vm_id, &name, state.inbox.clone(), state.root_id());
+        let token = state.shared.register_queue(&state.vm_id, &name, state.inbox.clone(), state.root_id())?;
         guest.write_u32(token_at, token)
     })())
 }
@@ -214,8 +225,11 @@ fn resolve_shared_queue(
 ) -> Answer {
     let mut guest = Guest::new(&mut caller);
     answer((|| {
-        let (vm_id, name) = (guest.read_text(vm_id, vm_id_length)?, guest.read_text(name, name_length)?);
-        let token = guest.state().shared.resolve_queue(&vm_id, &name).ok_or(Status::NotFound)?;
+        let (vm_id, name) = (guest.read(vm_id, vm_id_length)?, guest.read(name, name_length)?);
+        let state = guest.state();
+        // An empty id is that of the calling VM.
+        let vm_id = if vm_id.is_empty() { state.vm_id.as_bytes() } else { &vm_id };
+        let token = state.shared.resolve_queue(vm_id, &name).ok_or(Status::NotFound)?;
         guest.write_u32(token_at, token)
     })())
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::http::Headers;
 
 const MAX_PAIRS: usize = 1024;
-const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// Error of [`decode`]: the bytes from a module are not valid pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

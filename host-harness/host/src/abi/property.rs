@@ -15,6 +15,11 @@ use super::state::HostState;
 use crate::bootstrap::{Action, NodeIdentity, Route};
 use crate::http::{FilterView, Headers, Stream};
 
+/// Maximum length of a property's path in bytes; no longer path is found.
+const MAX_PATH: u32 = 64 * 1024;
+/// Groups of properties that Envoy does not serialize as a whole.
+const WHOLE: [&[u8]; 5] = [b"request", b"response", b"filter_state", b"source", b"destination"];
+
 pub(super) fn property(
     mut caller: Caller<'_, HostState>,
     path: u32,
@@ -24,8 +29,11 @@ pub(super) fn property(
 ) -> wasmtime::Result<u32> {
     let mut guest = Guest::new(&mut caller);
     answer((|| {
+        if path_length > MAX_PATH {
+            return Err(Status::NotFound.into());
+        }
         let path = guest.read(path, path_length)?;
-        if path == b"request" || path == b"response" || path == b"filter_state" {
+        if WHOLE.contains(&path.as_slice()) {
             return Err(Status::SerializationFailure.into());
         }
         let value = find(guest.state(), &path).ok_or(Status::NotFound)?;
@@ -43,8 +51,16 @@ pub(super) fn set_property(
     let mut guest = Guest::new(&mut caller);
     answer((|| {
         let (path, value) = (guest.read(path, path_length)?, guest.read(value, value_length)?);
-        let http = guest.state().http().ok_or(Status::NotFound)?;
-        http.stream.filter_state.borrow_mut().insert(own_state(&path), value);
+        guest.state().usage.keep(path.len() + value.len())?;
+        let state = guest.state();
+        let http = state.http().ok_or(Status::NotFound)?;
+        let readonly = state.plugin().and_then(|root| root.declared.get(&path)).is_some_and(|readonly| *readonly);
+        let mut filter_state = http.stream.filter_state.borrow_mut();
+        let key = own_state(&path);
+        if readonly && filter_state.contains_key(&key) {
+            return Err(Status::BadArgument.into());
+        }
+        filter_state.insert(key, value);
         Ok(())
     })())
 }
@@ -66,16 +82,18 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
             let headers = stream?.request_headers.borrow();
             request(stream?, if shown { &headers } else { &NO_HEADERS }, name)
         }
-        ["response", name @ ..] => response(stream?, name),
+        ["response", name @ ..] => response(stream?, &*view(state)?, name),
         ["source", name] => address(stream?.info.source?, name),
         ["destination", name] => address(stream?.info.destination?, name),
+        ["upstream", "request_attempt_count"] => number(stream.map(|it| u64::from(it.info.upstream.get().is_some()))?),
+        ["upstream", "transport_failure_reason"] => stream?.info.upstream.get().map(|_| Vec::new()),
         ["upstream", name] => address(stream?.info.upstream.get()?, name),
         ["connection_id"] | ["connection", "id"] => number(stream?.info.connection_id),
-        ["connection", "mtls"] => Some(vec![0]),
+        ["connection", "mtls"] => stream.map(|_| vec![0]),
         ["connection", "requested_server_name"] => stream.map(|_| Vec::new()),
         ["xds", "node", rest @ ..] => node(&root?.node, rest),
         // 0: unspecified. The supported YAML has no `traffic_direction`.
-        ["xds", "listener_direction"] => number(0),
+        ["xds", "listener_direction"] => stream.and_then(|_| number(0)),
         ["xds", "filter_chain_name"] => stream.map(|_| Vec::new()),
         ["xds", "route_name"] => stream?.with_route(|_, route| route.name.clone().into_bytes()),
         ["xds", "virtual_host_name"] => stream?.with_route(|host, _| host.name.clone().into_bytes()),
@@ -88,7 +106,28 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
             metadata_bytes(keys.iter().try_fold(metadata.get(*namespace)?, |value, key| value.get(key))?)
         }
         ["filter_state", key] => stream?.filter_state.borrow().get(key.as_bytes()).cloned(),
-        _ => stream?.filter_state.borrow().get(&own_state(path)).cloned(),
+        // As in Envoy, a property of several parts that a filter sets is not found.
+        [_] => stream?.filter_state.borrow().get(&own_state(path)).cloned(),
+        _ => None,
+    }
+}
+
+/// Returns a property of a stream for a limiter that reads its request: see [`Preflight`](crate::preflight::Preflight).
+pub(crate) fn of_stream(stream: &Stream, path: &[&str]) -> Option<Vec<u8>> {
+    match path {
+        ["metadata"] => Some(metadata::message(&stream.dynamic_metadata.borrow())),
+        ["request", name @ ..] => request(stream, &stream.request_headers.borrow(), name),
+        ["source", name] => address(stream.info.source?, name),
+        ["destination", name] => address(stream.info.destination?, name),
+        ["xds", "route_name"] => stream.with_route(|_, route| route.name.clone().into_bytes()),
+        ["xds", "virtual_host_name"] => stream.with_route(|host, _| host.name.clone().into_bytes()),
+        ["xds", "cluster_name"] => stream.with_route(|_, route| cluster_of(route))?.map(String::into_bytes),
+        ["metadata", "filter_metadata", namespace, keys @ ..] => {
+            let metadata = stream.dynamic_metadata.borrow();
+            metadata_bytes(keys.iter().try_fold(metadata.get(*namespace)?, |value, key| value.get(key))?)
+        }
+        ["filter_state", key] => stream.filter_state.borrow().get(key.as_bytes()).cloned(),
+        _ => None,
     }
 }
 
@@ -128,27 +167,29 @@ fn request(stream: &Stream, headers: &Headers, name: &[&str]) -> Option<Vec<u8>>
     }
 }
 
-fn response(stream: &Stream, name: &[&str]) -> Option<Vec<u8>> {
-    let headers = stream.response_headers.borrow();
-    let headers = headers.as_ref();
+/// Returns an attribute of the response. As in Envoy, a filter that has released the headers cannot read them.
+fn response(stream: &Stream, view: &FilterView, name: &[&str]) -> Option<Vec<u8>> {
+    let (headers, trailers) = (stream.response_headers.borrow(), stream.response_trailers.borrow());
+    let status = headers.as_ref().and_then(|headers| headers.text(":status")?.parse().ok());
+    let trailers = trailers.as_ref().filter(|_| view.response_trailers || view.logging);
+    let headers = headers.as_ref().filter(|_| view.response_headers || view.logging);
     match name {
-        ["code"] => number(headers?.text(":status")?.parse().ok()?),
+        ["code"] => number(status?),
         ["code_details"] => {
             let details = stream.info.response_details.borrow();
             (!details.is_empty()).then(|| details.clone().into_bytes())
         }
         ["headers", name] => headers?.joined(name.as_bytes()),
         ["headers"] => Some(as_pairs(headers?)),
-        ["trailers", name] => stream.response_trailers.borrow().as_ref()?.joined(name.as_bytes()),
-        ["trailers"] => Some(as_pairs(stream.response_trailers.borrow().as_ref()?)),
+        ["trailers", name] => trailers?.joined(name.as_bytes()),
+        ["trailers"] => Some(as_pairs(trailers?)),
         ["grpc_status"] => {
-            let trailers = stream.response_trailers.borrow();
-            let status = trailers.as_ref().and_then(|trailers| trailers.text("grpc-status"));
+            let status = trailers.and_then(|trailers| trailers.text("grpc-status"));
             number(status.or_else(|| headers?.text("grpc-status"))?.parse().ok()?)
         }
         ["size"] => number(stream.info.response_bytes.get()),
         ["total_size"] => number(stream.info.response_bytes.get() + headers.map_or(0, Headers::byte_size) as u64),
-        ["flags"] => number(0),
+        ["flags"] => number(stream.info.response_flags.get().bits()),
         _ => None,
     }
 }
@@ -193,7 +234,7 @@ fn own_state(path: &[u8]) -> Vec<u8> {
 fn cluster_of(route: &Route) -> Option<String> {
     match &route.action {
         Action::Cluster { cluster, .. } => Some(cluster.clone()),
-        Action::Direct(_) => None,
+        Action::Direct(_) | Action::Redirect(_) => None,
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::limits::Storage;
 use super::memory::Status;
 use crate::stats::Registry;
+use crate::trace::Tracing;
 
 /// Shared state of one host.
 #[derive(Default)]
@@ -14,6 +16,8 @@ pub(crate) struct Shared {
     data: Mutex<HashMap<(String, Vec<u8>), Entry>>,
     queues: Mutex<Queues>,
     pub(crate) stats: Registry,
+    pub(crate) storage: Storage,
+    pub(crate) tracing: Tracing,
 }
 
 struct Entry {
@@ -23,16 +27,15 @@ struct Entry {
 
 #[derive(Default)]
 struct Queues {
-    tokens: HashMap<(String, String), u32>,
+    tokens: HashMap<(Vec<u8>, Vec<u8>), u32>,
     queues: Vec<Queue>,
 }
 
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Vec<u8>>,
-    /// Root contexts that registered the queue, notified in turn: one for each new item.
-    listeners: Vec<(QueueInbox, u32)>,
-    turn: usize,
+    /// Root context that registered the queue last: it is notified of each new item, as in Envoy.
+    listener: Option<(QueueInbox, u32)>,
 }
 
 /// Sender of queue notifications to one VM of one worker.
@@ -50,6 +53,11 @@ pub(crate) struct QueueReady {
 }
 
 impl Shared {
+    /// Creates the state of a host that keeps at most `limit` bytes for its modules.
+    pub(crate) fn new(limit: usize, tracing: Tracing) -> Self {
+        Self { storage: Storage::new(limit), tracing, ..Self::default() }
+    }
+
     pub(crate) fn data(&self, vm_id: &str, key: &[u8]) -> Option<(Vec<u8>, u32)> {
         let data = held(&self.data);
         data.get(&(vm_id.to_owned(), key.to_vec())).map(|entry| (entry.value.clone(), entry.cas))
@@ -61,58 +69,73 @@ impl Shared {
         match data.get_mut(&(vm_id.to_owned(), key.to_vec())) {
             Some(entry) if cas != 0 && cas != entry.cas => Err(Status::CasMismatch),
             Some(entry) => {
+                self.storage.keep(value.len())?;
+                self.storage.release(entry.value.len());
                 *entry = Entry { value, cas: entry.cas.wrapping_add(1).max(1) };
                 Ok(())
             }
             None => {
+                self.storage.keep(key.len().saturating_add(value.len()))?;
                 data.insert((vm_id.to_owned(), key.to_vec()), Entry { value, cas: 1 });
                 Ok(())
             }
         }
     }
 
-    pub(crate) fn register_queue(&self, vm_id: &str, name: &str, inbox: Option<QueueInbox>, root: u32) -> u32 {
+    /// Registers a root context as the listener of a queue, and creates the queue if it does not exist.
+    ///
+    /// The latest registration replaces those of other root contexts, VMs and workers.
+    pub(crate) fn register_queue(
+        &self,
+        vm_id: &str,
+        name: &[u8],
+        inbox: Option<QueueInbox>,
+        root: u32,
+    ) -> Result<u32, Status> {
         let mut queues = held(&self.queues);
-        let next = u32::try_from(queues.queues.len()).unwrap_or(u32::MAX - 1) + 1;
-        let token = *queues.tokens.entry((vm_id.to_owned(), name.to_owned())).or_insert(next);
-        if token == next {
-            queues.queues.push(Queue::default());
-        }
+        let key = (vm_id.as_bytes().to_owned(), name.to_owned());
+        let token = match queues.tokens.get(&key) {
+            Some(token) => *token,
+            None => {
+                self.storage.keep(name.len())?;
+                queues.queues.push(Queue::default());
+                let token = u32::try_from(queues.queues.len()).map_err(|_| Status::InternalFailure)?;
+                queues.tokens.insert(key, token);
+                token
+            }
+        };
         if let (Some(inbox), Some(queue)) = (inbox, queues.get(token)) {
-            queue.listeners.push((inbox, root));
+            queue.listener = Some((inbox, root));
         }
-        token
+        Ok(token)
     }
 
-    pub(crate) fn resolve_queue(&self, vm_id: &str, name: &str) -> Option<u32> {
+    pub(crate) fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Option<u32> {
         held(&self.queues).tokens.get(&(vm_id.to_owned(), name.to_owned())).copied()
     }
 
     pub(crate) fn enqueue(&self, token: u32, item: Vec<u8>) -> Result<(), Status> {
         let mut queues = held(&self.queues);
         let queue = queues.get(token).ok_or(Status::NotFound)?;
+        self.storage.keep(item.len())?;
         queue.items.push_back(item);
-        // Listeners of ended workers are removed on the way.
-        while !queue.listeners.is_empty() {
-            let index = queue.turn % queue.listeners.len();
-            queue.turn = queue.turn.wrapping_add(1);
-            let Some((inbox, root)) = queue.listeners.get(index) else { break };
-            if inbox.worker.send(QueueReady { vm: inbox.vm, root: *root, queue: token }).is_ok() {
-                break;
-            }
-            queue.listeners.remove(index);
+        if let Some((inbox, root)) = &queue.listener {
+            // A worker that has ended has no listener.
+            let _ = inbox.worker.send(QueueReady { vm: inbox.vm, root: *root, queue: token });
         }
         Ok(())
     }
 
     pub(crate) fn dequeue(&self, token: u32) -> Result<Vec<u8>, Status> {
-        held(&self.queues).get(token).ok_or(Status::NotFound)?.items.pop_front().ok_or(Status::Empty)
+        let item = held(&self.queues).get(token).ok_or(Status::NotFound)?.items.pop_front().ok_or(Status::Empty)?;
+        self.storage.release(item.len());
+        Ok(item)
     }
 
-    /// Removes the queue listeners of a VM that has ended.
+    /// Removes the registrations of queues of a VM that has ended.
     pub(crate) fn forget_vm(&self, vm: u64) {
         for queue in &mut held(&self.queues).queues {
-            queue.listeners.retain(|(inbox, _)| inbox.vm != vm);
+            queue.listener.take_if(|(inbox, _)| inbox.vm == vm);
         }
     }
 }

@@ -8,9 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use wasmtime::{Memory, TypedFunc};
 
-use super::memory::Status;
+use super::limits::{IN_FLIGHT, Usage};
+use super::memory::{Fault, Status};
 use super::metrics::VmMetrics;
 use super::shared::{QueueInbox, Shared};
+use super::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin};
 use crate::http::{Direction, Headers, LocalReply, Stream, StreamControl};
 
@@ -21,6 +23,7 @@ pub(crate) struct HostState {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: VmMetrics,
+    pub(crate) usage: Usage,
     /// Cluster names that a callout may use.
     pub(crate) clusters: Rc<HashSet<String>>,
     /// Sender of this VM's queue notifications; `None` in a VM that only validates.
@@ -41,8 +44,42 @@ pub(crate) struct HostState {
     pub(crate) monotonic_zero: Instant,
     /// Lines logged during start-up, for the start-up error; `None` after start-up.
     pub(crate) log: Option<Vec<String>>,
-    pub(crate) next_call: u32,
-    pub(crate) next_grpc: u32,
+    pub(crate) abi: Abi,
+    /// Whether `_initialize`, `_start` or `main` is running.
+    pub(crate) initializing: bool,
+    /// Whether the module called a host function while it was initialised that needs a context: it is refused then, as
+    /// in Envoy.
+    pub(crate) called_too_early: bool,
+    pub(crate) tokens: Tokens,
+}
+
+/// Latest tokens of callouts.
+///
+/// As in Envoy, the low two bits of a token are its kind: 0 HTTP callout, 1 gRPC call, 2 gRPC stream.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    http_calls: u32,
+    grpc_calls: u32,
+    grpc_streams: u32,
+}
+
+impl Tokens {
+    pub(crate) fn next_http_call(&mut self) -> u32 {
+        Self::next(&mut self.http_calls)
+    }
+
+    pub(crate) fn next_grpc_call(&mut self) -> u32 {
+        Self::next(&mut self.grpc_calls) | 1
+    }
+
+    pub(crate) fn next_grpc_stream(&mut self) -> u32 {
+        Self::next(&mut self.grpc_streams) | 2
+    }
+
+    fn next(latest: &mut u32) -> u32 {
+        *latest = latest.wrapping_add(4);
+        *latest
+    }
 }
 
 pub(crate) enum Context {
@@ -54,8 +91,13 @@ pub(crate) enum Context {
 pub(crate) struct RootContext {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) node: Arc<NodeIdentity>,
-    /// Whether `proxy_on_configure` is running: the configuration can be read only then, as in Envoy.
+    /// Whether `proxy_on_context_create` or `proxy_on_configure` of the root context is running: the configuration can
+    /// be read only then, as in Envoy.
     pub(crate) configuring: bool,
+    /// Whether `proxy_on_done` deferred the end of the context until `proxy_done`.
+    pub(crate) ending: bool,
+    /// Properties declared with the foreign function `declare_property`, and whether each can be set only once.
+    pub(crate) declared: HashMap<Vec<u8>, bool>,
     pub(crate) response: Option<CalloutResponse>,
     pub(crate) grpc: GrpcShown,
     /// Code and message that `proxy_get_status` returns.
@@ -68,7 +110,7 @@ pub(crate) struct RootContext {
 pub(crate) struct CalloutResponse {
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
-    pub(crate) trailers: Headers,
+    pub(crate) trailers: Option<Headers>,
 }
 
 /// Metadata and message readable during the gRPC callbacks.
@@ -93,6 +135,8 @@ pub(crate) struct HttpContext {
     /// Index in the filter chain, in request order.
     pub(crate) filter: usize,
     pub(crate) control: Weak<dyn StreamControl>,
+    /// Properties that the context has declared. As in Envoy, only those of the root context have an effect.
+    pub(crate) declared: HashMap<Vec<u8>, bool>,
 }
 
 /// Action requested by a module; the host performs it after the VM has returned.
@@ -121,7 +165,6 @@ pub(crate) enum Effect {
         cluster: String,
         headers: Headers,
         body: Bytes,
-        trailers: Headers,
         timeout: u32,
     },
     GrpcOpen {
@@ -144,10 +187,6 @@ pub(crate) enum Effect {
     GrpcCancel {
         token: u32,
     },
-    /// Completes the root context's deferred `proxy_on_done`.
-    Done {
-        root: u32,
-    },
 }
 
 /// Destination of a gRPC call.
@@ -157,10 +196,34 @@ pub(crate) struct GrpcTarget {
     pub(crate) method: String,
 }
 
+impl RootContext {
+    /// # Errors
+    /// `InternalFailure`, if the plugin has too many callouts and gRPC streams in flight.
+    pub(crate) fn can_call(&self) -> Result<(), Status> {
+        let in_flight = self.calls.len() + self.streams.len();
+        if in_flight < IN_FLIGHT { Ok(()) } else { Err(Status::InternalFailure) }
+    }
+}
+
 impl HostState {
     /// Returns the id of the context that host functions act on.
     pub(crate) fn acting(&self) -> u32 {
         if self.effective != 0 && self.contexts.contains_key(&self.effective) { self.effective } else { self.current }
+    }
+
+    /// Notes a call of a host function that needs a context.
+    pub(crate) fn note_call(&mut self) {
+        self.called_too_early |= self.initializing;
+    }
+
+    /// Records an effect that keeps `bytes` bytes.
+    ///
+    /// # Errors
+    /// A trap, if the running callback has recorded too much.
+    pub(crate) fn record(&mut self, effect: Effect, bytes: usize) -> Result<(), Fault> {
+        self.usage.keep(bytes.saturating_add(size_of::<Effect>()))?;
+        self.effects.push(effect);
+        Ok(())
     }
 
     pub(crate) fn http(&self) -> Option<&HttpContext> {
@@ -173,6 +236,14 @@ impl HostState {
     /// Returns the id of the acting context's root context.
     pub(crate) fn root_id(&self) -> u32 {
         self.http().map_or(self.acting(), |http| http.root)
+    }
+
+    /// Returns the properties that the running callback's context has declared.
+    pub(crate) fn declared(&mut self) -> Result<&mut HashMap<Vec<u8>, bool>, Status> {
+        match self.contexts.get_mut(&self.current).ok_or(Status::BadArgument)? {
+            Context::Root(root) => Ok(&mut root.declared),
+            Context::Http(http) => Ok(&mut http.declared),
+        }
     }
 
     pub(crate) fn root(&mut self) -> Result<&mut RootContext, Status> {

@@ -19,6 +19,10 @@ pub enum Operator {
     ResponseCode,
     /// Origin of the status: `via_upstream`, `direct_response`, or the details of a local reply.
     ResponseCodeDetails,
+    /// Reasons of a response that is not the upstream's, such as `UF,NR`.
+    ResponseFlags,
+    /// Long names of the same, such as `NoRouteFound`.
+    ResponseFlagsLong,
     /// Protocol of the downstream: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     Protocol,
     /// Milliseconds from the request's start to the end of its response.
@@ -52,12 +56,14 @@ pub struct Header {
 }
 
 impl Operator {
-    pub(super) const NAMES: [&str; 14] = [
+    pub(super) const NAMES: [&str; 16] = [
         "START_TIME",
         "REQ",
         "RESP",
         "RESPONSE_CODE",
         "RESPONSE_CODE_DETAILS",
+        "RESPONSE_FLAGS",
+        "RESPONSE_FLAGS_LONG",
         "PROTOCOL",
         "DURATION",
         "BYTES_SENT",
@@ -94,6 +100,8 @@ impl Operator {
             "START_TIME" => Self::StartTime,
             "RESPONSE_CODE" => Self::ResponseCode,
             "RESPONSE_CODE_DETAILS" => Self::ResponseCodeDetails,
+            "RESPONSE_FLAGS" => Self::ResponseFlags,
+            "RESPONSE_FLAGS_LONG" => Self::ResponseFlagsLong,
             "PROTOCOL" => Self::Protocol,
             "DURATION" => Self::Duration,
             "BYTES_SENT" => Self::BytesSent,
@@ -127,6 +135,9 @@ impl Operator {
                 Some(status.unwrap_or(0).into())
             }
             Self::ResponseCodeDetails => text(info.response_details.borrow().clone()),
+            // As in Envoy, a stream without flags has a dash, also where empty values are omitted.
+            Self::ResponseFlags => Some(info.response_flags.get().short().into()),
+            Self::ResponseFlagsLong => Some(info.response_flags.get().long().into()),
             Self::Protocol => Some(info.protocol.into()),
             Self::Duration if !info.ended.get() => None,
             Self::Duration => {

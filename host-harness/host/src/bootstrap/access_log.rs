@@ -5,59 +5,72 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::document::Node;
+use super::support;
 use crate::access_log::{AccessLog, Destination, Format, JsonFormat, Template};
 
-const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
-const FILE: &str = "envoy.extensions.access_loggers.file.v3.FileAccessLog";
+/// Envoy's format of a log without a format.
+const DEFAULT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% ",
+    "%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" ",
+    "\"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n",
+);
 
+/// Parses access logs; those of other types are left out.
 pub(super) fn access_logs(node: &Node<'_>) -> Option<Vec<AccessLog>> {
-    node.each(access_log).into_iter().collect()
+    let logs: Vec<Option<AccessLog>> = node.each(access_log).into_iter().collect::<Option<_>>()?;
+    Some(logs.into_iter().flatten().collect())
 }
 
-fn access_log(node: &Node<'_>) -> Option<AccessLog> {
-    let mut fields = node.fields()?;
-    let _name = fields.require("name").and_then(|node| node.string());
+fn access_log(node: &Node<'_>) -> Option<Option<AccessLog>> {
+    let mut fields = node.message(&support::ACCESS_LOG)?;
+    let _name = fields.take("name").and_then(|node| node.string());
     let typed = fields.require("typed_config");
     fields.finish();
     let typed = typed?;
     let mut config = typed.fields()?;
-    let destination = match config.message_type()?.as_str() {
-        STDOUT => Some(Destination::Stdout),
-        FILE => {
+    let message = config.message_type()?;
+    let (mut config, destination) = match message.as_str() {
+        name if name == support::STDOUT_LOG.name => (config.of(&support::STDOUT_LOG), Some(Destination::Stdout)),
+        name if name == support::FILE_LOG.name => {
+            let mut config = config.of(&support::FILE_LOG);
             let path = config.require("path").and_then(|node| node.string());
-            path.map(|path| Destination::File(PathBuf::from(path)))
+            (config, path.map(|path| Destination::File(PathBuf::from(path))))
         }
         other => {
-            let expected = format!("`{other}` is not honoured by the harness; expected `{STDOUT}` or `{FILE}`");
-            typed.child("@type").refuse(&expected);
-            return None;
+            typed.leave_out(other);
+            return Some(None);
         }
     };
-    let template = config.require("log_format").and_then(|node| template(&node));
+    let template = match config.take("log_format") {
+        Some(node) => template(&node),
+        None => Format::parse(DEFAULT, false).ok().map(Template::Text),
+    };
     config.finish();
-    Some(AccessLog { destination: destination?, template: template?, path: node.path().to_owned() })
+    Some(Some(AccessLog { destination: destination?, template: template?, path: node.path().to_owned() }))
 }
 
 /// Parses Envoy's `SubstitutionFormatString`.
 fn template(node: &Node<'_>) -> Option<Template> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::LOG_FORMAT)?;
     let omit = omit_empty_values(fields.take("omit_empty_values"));
-    let text = fields.take("text_format_source");
+    let source = fields.take("text_format_source");
+    let text = fields.take("text_format");
     let json = fields.take("json_format");
     fields.finish();
     // Problems of the format are reported even if this flag is wrong.
     let omits = omit.unwrap_or_default();
-    let template = match (text, json) {
-        (Some(source), None) => text_format(&source, omits).map(Template::Text),
-        (None, Some(object)) => json_format(&object, omits).map(Template::Json),
-        _ => node.expected("one of `text_format_source` and `json_format`"),
+    let template = match (source, text, json) {
+        (Some(source), None, None) => text_format(&source, omits).map(Template::Text),
+        (None, Some(text), None) => format(&text, omits).map(Template::Text),
+        (None, None, Some(object)) => json_format(&object, omits).map(Template::Json),
+        _ => node.expected("one of `text_format_source`, `text_format` and `json_format`"),
     };
     omit.and(template)
 }
 
 /// Parses a `SubstitutionFormatString` with a text format.
 pub(super) fn text_template(node: &Node<'_>) -> Option<Format> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::LOG_FORMAT)?;
     let omit = omit_empty_values(fields.take("omit_empty_values"));
     let text = fields.require("text_format_source");
     fields.finish();
@@ -70,25 +83,29 @@ fn omit_empty_values(node: Option<Node<'_>>) -> Option<bool> {
 }
 
 fn text_format(node: &Node<'_>, omit_empty_values: bool) -> Option<Format> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::DATA_SOURCE)?;
     let inline = fields.require("inline_string");
     fields.finish();
-    let inline = inline?;
-    match Format::parse(&inline.string()?, omit_empty_values) {
+    format(&inline?, omit_empty_values)
+}
+
+/// Parses a format string.
+pub(super) fn format(node: &Node<'_>, omit_empty_values: bool) -> Option<Format> {
+    match Format::parse(&node.string()?, omit_empty_values) {
         Ok(format) => Some(format),
         Err(error) => {
-            inline.refuse(&error.to_string());
+            node.unsupported(&error.to_string());
             None
         }
     }
 }
 
 fn json_format(node: &Node<'_>, omit_empty_values: bool) -> Option<JsonFormat> {
-    let Value::Object(object) = node.value() else { return node.expected("an object") };
-    match JsonFormat::parse(object, omit_empty_values) {
+    let Value::Object(object) = node.json() else { return node.expected("an object") };
+    match JsonFormat::parse(&object, omit_empty_values) {
         Ok(format) => Some(format),
         Err(errors) => {
-            errors.iter().for_each(|(place, error)| node.child(place).refuse(&error.to_string()));
+            errors.iter().for_each(|(place, error)| node.child(place).unsupported(&error.to_string()));
             None
         }
     }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::document::{Node, host_port};
-use super::listener::upstream_filters;
+use super::document::{Fields, Node, host_port};
+use super::health_check::{HealthCheck, health_checks, panic_threshold};
+use super::http_manager::upstream_filters;
 use super::plugin::Plugin;
-use super::text::quoted;
+use super::support;
+use super::tls::{UpstreamTls, upstream_tls};
+use crate::documents::quoted;
 
-const TCP_POOL: &str = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto";
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-const CODEC: &str = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+/// Envoy's default of `healthy_panic_threshold`, in percent.
+pub(super) const PANIC_THRESHOLD: u32 = 50;
 
 /// Cluster: a named set of endpoints.
 #[derive(Debug, Clone)]
@@ -24,8 +26,16 @@ pub struct Cluster {
     pub circuit_breaker: CircuitBreaker,
     /// Endpoints, used in turn.
     pub endpoints: Vec<Endpoint>,
+    /// Health check of the endpoints; without one, all are used.
+    pub health_check: Option<HealthCheck>,
+    /// Percentage of healthy endpoints below which all are used.
+    pub panic_threshold: u32,
+    /// Whether raw TCP connections to an endpoint that becomes unhealthy are closed.
+    pub closes_on_failure: bool,
     /// Protocol of the endpoints.
     pub protocol: Protocol,
+    /// TLS of the connections.
+    pub tls: Option<UpstreamTls>,
     /// Upstream wasm filters before the codec, in request order.
     pub filters: Vec<Plugin>,
 }
@@ -67,7 +77,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Protocol of a cluster's endpoints, always without TLS.
+/// Protocol of a cluster's endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -79,7 +89,7 @@ pub enum Protocol {
 }
 
 pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::CLUSTER)?;
     let name = fields.require("name").and_then(|node| node.string());
     let discovery = fields.take("type").map_or(Some(Discovery::Static), |node| {
         node.one_of(&[
@@ -97,10 +107,24 @@ pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
     let options = fields
         .take("typed_extension_protocol_options")
         .map_or(Some((Protocol::Http1, Vec::new())), |node| protocol_options(&node));
+    let http1 = fields.take("http_protocol_options").map(|node| http1_options(&node));
+    let http2 = fields.take("http2_protocol_options").map(|node| http2_options(&node));
+    let transport = fields.take("transport_socket");
+    let health_check = fields.take("health_checks").map_or(Some(None), |node| health_checks(&node));
+    let panic_threshold = fields.take("common_lb_config").map_or(Some(PANIC_THRESHOLD), |node| panic_threshold(&node));
+    let closes_on_failure =
+        fields.take("close_connections_on_host_health_failure").map_or(Some(false), |node| node.boolean());
     fields.finish();
 
+    (http1 != Some(None) && http2 != Some(None)).then_some(())?;
     (policy != Some(None) && tcp != Some(None)).then_some(())?;
     let (http, filters) = options?;
+    // The older place of the protocol: fields of the cluster itself.
+    let http = if http2.is_some() { Protocol::Http2 } else { http };
+    let tls = match transport {
+        None => None,
+        Some(node) => upstream_tls(&node, http == Protocol::Http2)?,
+    };
     let endpoints = endpoints?;
     if discovery? == Discovery::Static {
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.host.parse::<std::net::IpAddr>().is_err()) {
@@ -114,13 +138,17 @@ pub(super) fn cluster(node: &Node<'_>) -> Option<Cluster> {
         connect_timeout: connect_timeout?,
         circuit_breaker: breaker?,
         endpoints,
+        health_check: health_check?,
+        panic_threshold: panic_threshold?,
+        closes_on_failure: closes_on_failure?,
         protocol,
+        tls,
         filters,
     })
 }
 
 fn circuit_breaker(node: &Node<'_>) -> Option<CircuitBreaker> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::CIRCUIT_BREAKERS)?;
     let thresholds = fields.take("thresholds").map(|node| node.each(threshold)).unwrap_or_default();
     fields.finish();
     let thresholds: Vec<(bool, CircuitBreaker)> = thresholds.into_iter().collect::<Option<_>>()?;
@@ -128,9 +156,10 @@ fn circuit_breaker(node: &Node<'_>) -> Option<CircuitBreaker> {
     Some(of_default.unwrap_or_default())
 }
 
-/// Parses the thresholds of a priority; returns them with whether the priority is the default.
+/// Parses the thresholds of a priority; returns them with whether the priority is the default. Thresholds that are lower
+/// than Envoy's defaults are noted as left out.
 fn threshold(node: &Node<'_>) -> Option<(bool, CircuitBreaker)> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::THRESHOLDS)?;
     let is_default =
         fields.take("priority").map_or(Some(true), |node| node.one_of(&[("DEFAULT", true), ("HIGH", false)]));
     let defaults = CircuitBreaker::default();
@@ -144,11 +173,14 @@ fn threshold(node: &Node<'_>) -> Option<(bool, CircuitBreaker)> {
     max_retries?;
     let (max_connections, max_pending_requests, max_requests) =
         (max_connections?, max_pending_requests?, max_requests?);
+    if max_connections.min(max_pending_requests).min(max_requests) < defaults.max_requests {
+        node.leave_out("circuit_breakers");
+    }
     Some((is_default?, CircuitBreaker { max_connections, max_pending_requests, max_requests }))
 }
 
 fn load_assignment(node: &Node<'_>) -> Option<Vec<Endpoint>> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::LOAD_ASSIGNMENT)?;
     let _name = fields.require("cluster_name").and_then(|node| node.string());
     let localities = fields.take("endpoints").map(|node| node.each(locality)).unwrap_or_default();
     fields.finish();
@@ -157,13 +189,13 @@ fn load_assignment(node: &Node<'_>) -> Option<Vec<Endpoint>> {
 }
 
 fn locality(node: &Node<'_>) -> Option<Vec<Endpoint>> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::LOCALITY)?;
     let hosts = fields.require("lb_endpoints").map(|node| {
         node.each(|node| {
-            let mut fields = node.fields()?;
+            let mut fields = node.message(&support::LB_ENDPOINT)?;
             let endpoint = fields.require("endpoint");
             fields.finish();
-            let mut fields = endpoint?.fields()?;
+            let mut fields = endpoint?.message(&support::ENDPOINT)?;
             let address = fields.require("address").and_then(|node| host_port(&node));
             fields.finish();
             address.map(|(host, port)| Endpoint { host, port })
@@ -174,9 +206,9 @@ fn locality(node: &Node<'_>) -> Option<Vec<Endpoint>> {
 }
 
 fn upstream_config(node: &Node<'_>) -> Option<()> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::UPSTREAM_CONFIG)?;
     let _name = fields.require("name").and_then(|node| node.string());
-    let pool = fields.require("typed_config").and_then(|node| node.typed(TCP_POOL));
+    let pool = fields.require("typed_config").and_then(|node| node.typed(&support::TCP_POOL));
     fields.finish();
     pool?.finish();
     Some(())
@@ -184,20 +216,19 @@ fn upstream_config(node: &Node<'_>) -> Option<()> {
 
 fn protocol_options(node: &Node<'_>) -> Option<(Protocol, Vec<Plugin>)> {
     let mut fields = node.fields()?;
-    let options = fields.take(HTTP_OPTIONS);
+    let options = fields.take(support::HTTP_OPTIONS.name);
     fields.finish();
-    let mut fields = options?.typed(HTTP_OPTIONS)?;
+    let mut fields = options?.typed(&support::HTTP_OPTIONS)?;
     let protocol = fields.require("explicit_http_config").and_then(|node| explicit_protocol(&node));
-    let filters = fields.take("http_filters").map_or(Some(Vec::new()), |node| upstream_filters(&node, CODEC));
+    let filters = fields.take("http_filters").map_or(Some(Vec::new()), |node| upstream_filters(&node));
     fields.finish();
     Some((protocol?, filters?))
 }
 
 fn explicit_protocol(node: &Node<'_>) -> Option<Protocol> {
-    let mut fields = node.fields()?;
-    let empty = |node: Node<'_>| node.fields().map(|fields| fields.finish());
-    let http1 = fields.take("http_protocol_options").map(empty);
-    let http2 = fields.take("http2_protocol_options").map(empty);
+    let mut fields = node.message(&support::EXPLICIT_HTTP)?;
+    let http1 = fields.take("http_protocol_options").map(|node| http1_options(&node));
+    let http2 = fields.take("http2_protocol_options").map(|node| http2_options(&node));
     fields.finish();
     match (http1, http2) {
         (Some(Some(())), None) => Some(Protocol::Http1),
@@ -205,4 +236,12 @@ fn explicit_protocol(node: &Node<'_>) -> Option<Protocol> {
         (Some(None), None) | (None, Some(None)) => None,
         _ => node.expected("one of `http_protocol_options` and `http2_protocol_options`"),
     }
+}
+
+fn http1_options(node: &Node<'_>) -> Option<()> {
+    node.message(&support::HTTP1_OPTIONS).map(Fields::finish)
+}
+
+fn http2_options(node: &Node<'_>) -> Option<()> {
+    node.message(&support::HTTP2_OPTIONS).map(Fields::finish)
 }

@@ -1,25 +1,27 @@
-//! Cursor over a parsed YAML document that tracks its path and collects problems.
+//! Cursor over a document that reads protobuf's JSON forms and collects problems.
 //!
 //! Derived deserialisers stop at the first error; the cursor reports all problems of a file at once, and refuses every
-//! field of an object that was not taken.
+//! field of a message that was neither taken nor is listed as left out.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::Value;
+use super::support::{self, Message};
+use crate::documents::{self, At, Position, Value, hidden, quoted, step};
 
-use super::text::{hidden, quoted, step};
-
-/// Problem of a bootstrap, with its path.
+/// Problem of a bootstrap, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// Line and column.
+    pub position: Position,
     /// Path, such as `static_resources.clusters[0].type`; empty for the document itself.
     pub path: String,
     /// Found and expected values, as a text.
     pub reason: String,
+    /// Whether Envoy supports what was found: `weir serve --host envoy` runs such a file.
+    pub is_of_envoy: bool,
 }
 
 impl fmt::Display for Problem {
@@ -28,22 +30,24 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Problems and left-out fields of a document.
 #[derive(Default)]
 pub(super) struct Problems {
     found: RefCell<Vec<Problem>>,
+    left_out: RefCell<Vec<Problem>>,
 }
 
 impl Problems {
-    pub(super) fn into_found(self) -> Vec<Problem> {
-        self.found.into_inner()
+    /// Returns the problems, and the fields that are left out.
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.found.into_inner(), self.left_out.into_inner())
     }
 }
 
 /// Value of the document, with its path.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
-    value: &'a Value,
-    path: String,
+    at: At<'a>,
     secret: bool,
     problems: &'a Problems,
 }
@@ -51,12 +55,14 @@ pub(super) struct Node<'a> {
 /// Fields of an object; [`Fields::finish`] refuses the fields that were not taken.
 pub(super) struct Fields<'a> {
     owner: Node<'a>,
-    left: BTreeMap<&'a str, &'a Value>,
+    /// Message of the fields; `None`: a map with keys of the file.
+    message: Option<&'static Message>,
+    left: Vec<(&'a str, At<'a>)>,
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn root(value: &'a Value, problems: &'a Problems) -> Self {
-        Self { value, path: String::new(), secret: false, problems }
+    pub(super) fn root(at: At<'a>, problems: &'a Problems) -> Self {
+        Self { at, secret: false, problems }
     }
 
     /// Returns this node with its values hidden in problems.
@@ -64,77 +70,115 @@ impl<'a> Node<'a> {
         Self { secret: true, ..self }
     }
 
-    pub(super) fn value(&self) -> &'a Value {
-        self.value
+    /// The value as JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
+        self.at.node.to_json()
     }
 
     pub(super) fn path(&self) -> &str {
-        &self.path
+        &self.at.path
     }
 
+    pub(super) fn is_object(&self) -> bool {
+        self.at.is_object()
+    }
+
+    /// Keys and values of a map.
+    pub(super) fn entries(&self) -> Option<Vec<(&'a str, Self)>> {
+        if !self.is_object() {
+            return self.expected("an object");
+        }
+        Some(self.at.entries().map(|(key, at)| (key, self.with(at))).collect())
+    }
+
+    /// Reports a value that Envoy would refuse as well.
     pub(super) fn refuse(&self, reason: &str) {
-        self.problems.found.borrow_mut().push(Problem { path: self.path.clone(), reason: reason.to_owned() });
+        self.report(reason, false, self.at.node.position);
+    }
+
+    /// Reports a value that Envoy supports and the embedded host does not.
+    pub(super) fn unsupported(&self, reason: &str) {
+        self.report(reason, true, self.at.node.position);
+    }
+
+    /// Notes a part of the file that is not used and does not change what is served.
+    pub(super) fn leave_out(&self, what: &str) {
+        self.problems.left_out.borrow_mut().push(Problem {
+            position: self.at.key,
+            path: self.at.path.clone(),
+            reason: what.to_owned(),
+            is_of_envoy: true,
+        });
+    }
+
+    fn report(&self, reason: &str, is_of_envoy: bool, position: Position) {
+        let problem = Problem { position, path: self.at.path.clone(), reason: reason.to_owned(), is_of_envoy };
+        self.problems.found.borrow_mut().push(problem);
     }
 
     /// Returns this value with the path of one of its fields, to report a problem of that field.
     pub(super) fn child(&self, key: &str) -> Self {
-        Self { value: self.value, path: join(&self.path, key), ..*self }
+        let at = self.at.field(key).unwrap_or_else(|| At { path: self.at.path_of(key), ..self.at.clone() });
+        self.with(at)
     }
 
-    /// Returns another value with this path.
-    pub(super) fn with(self, value: &'a Value) -> Self {
-        Self { value, ..self }
+    fn with(&self, at: At<'a>) -> Self {
+        Self { at, secret: self.secret, problems: self.problems }
     }
 
+    /// Fields of a map whose keys are the file's.
     pub(super) fn fields(&self) -> Option<Fields<'a>> {
-        match self.value {
-            Value::Object(map) => Some(Fields {
-                owner: self.clone(),
-                left: map.iter().map(|(key, value)| (key.as_str(), value)).collect(),
-            }),
-            _ => self.expected("an object"),
-        }
+        self.all_fields(None)
     }
 
-    /// Parses each item of a list; an item that fails is `None`.
-    pub(super) fn each<T>(&self, parse: impl Fn(&Node<'a>) -> Option<T>) -> Vec<Option<T>> {
-        match self.value {
-            Value::Array(items) => items
-                .iter()
-                .enumerate()
-                .map(|(index, value)| parse(&Node { value, path: format!("{}[{index}]", self.path), ..*self }))
-                .collect(),
-            _ => {
-                self.expected::<()>("a list");
-                Vec::new()
-            }
+    /// Fields of a message.
+    pub(super) fn message(&self, message: &'static Message) -> Option<Fields<'a>> {
+        self.all_fields(Some(message))
+    }
+
+    fn all_fields(&self, message: Option<&'static Message>) -> Option<Fields<'a>> {
+        if !self.is_object() {
+            return self.expected("an object");
         }
+        let left = self.at.entries().filter(|(_, at)| !at.is_null()).collect();
+        Some(Fields { owner: self.clone(), message, left })
+    }
+
+    /// Parses each item of a list; an item that fails is `None`. A value that is no list is its only item.
+    pub(super) fn each<T>(&self, parse: impl Fn(&Node<'a>) -> Option<T>) -> Vec<Option<T>> {
+        self.at.items().into_iter().map(|at| parse(&self.with(at))).collect()
     }
 
     pub(super) fn string(&self) -> Option<String> {
-        match self.value {
-            Value::String(text) => Some(text.clone()),
-            _ => self.expected("a string"),
+        match self.at.text() {
+            Some(text) => Some(text.to_owned()),
+            None => self.expected("a string"),
         }
     }
 
     pub(super) fn boolean(&self) -> Option<bool> {
-        match self.value {
-            Value::Bool(flag) => Some(*flag),
-            _ => self.expected("true or false"),
-        }
+        self.at.flag().or_else(|| self.expected("true or false"))
     }
 
     pub(super) fn integer<T: TryFrom<u64>>(&self, what: &str) -> Option<T> {
-        match self.value.as_u64().and_then(|number| T::try_from(number).ok()) {
+        match self.at.integer().and_then(|number| T::try_from(number).ok()) {
             Some(number) => Some(number),
             None => self.expected(what),
         }
     }
 
+    pub(super) fn signed(&self, what: &str) -> Option<i64> {
+        let number = match &self.at.node.value {
+            Value::Number(number) => number.as_i64(),
+            Value::Text(text) => text.parse().ok(),
+            _ => None,
+        };
+        number.or_else(|| self.expected(what))
+    }
+
     /// Parses protobuf's JSON form of a duration: seconds with at most nine decimals, and `s`.
     pub(super) fn duration(&self) -> Option<Duration> {
-        let parsed = self.value.as_str().and_then(|text| text.strip_suffix('s')).and_then(|seconds| {
+        let parsed = self.at.text().and_then(|text| text.strip_suffix('s')).and_then(|seconds| {
             let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
             let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
             if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
@@ -148,39 +192,51 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Returns the value of a known name; another name is refused, with the supported names in the problem.
+    /// Returns the value of a name that is compared exactly; another name is refused, with the known names.
+    pub(super) fn named<T: Copy>(&self, known: &[(&str, T)]) -> Option<T> {
+        self.find(known, |name, text| name == text)
+    }
+
+    /// Returns the value of an enum's name in any case; another name is refused, with the supported names.
     pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Option<T> {
-        let found = self.value.as_str().and_then(|text| known.iter().find(|(name, _)| *name == text));
+        self.find(known, |name, text| name.eq_ignore_ascii_case(text))
+    }
+
+    fn find<T: Copy>(&self, known: &[(&str, T)], is: impl Fn(&str, &str) -> bool) -> Option<T> {
+        let found = self.at.text().and_then(|text| known.iter().find(|(name, _)| is(name, text)));
         match found {
             Some((_, value)) => Some(*value),
             None => {
                 let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                self.expected(&names.join(" or "))
+                self.unsupported(&format!("expected {}, found {}", names.join(" or "), self.found()));
+                None
             }
         }
     }
 
-    /// Returns the fields of an `Any` if its `@type` is `message`.
-    pub(super) fn typed(&self, message: &str) -> Option<Fields<'a>> {
+    /// Returns the fields of an `Any` if its type is `message`.
+    pub(super) fn typed(&self, message: &'static Message) -> Option<Fields<'a>> {
         let mut fields = self.fields()?;
         let name = fields.message_type()?;
-        if name == message {
-            return Some(fields);
+        if name == message.name {
+            return Some(fields.of(message));
         }
-        self.child("@type").refuse(&format!("`{}` is not honoured by the harness; expected `{message}`", step(&name)));
+        let reason = format!("`{}` is not honoured by the harness; expected `{}`", step(&name), message.name);
+        self.child("@type").unsupported(&reason);
         None
     }
 
     fn found(&self) -> String {
-        match self.value {
+        match &self.at.node.value {
             Value::Null => "nothing".to_owned(),
-            Value::Object(_) => "an object".to_owned(),
-            Value::Array(_) => "a list".to_owned(),
-            Value::String(text) if self.secret => hidden(text),
-            Value::String(text) => quoted(text),
+            Value::Map(_) => "an object".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Text(text) if self.secret => hidden(text),
+            Value::Text(text) => quoted(text),
             Value::Number(_) if self.secret => "a number".to_owned(),
             Value::Bool(_) if self.secret => "a boolean".to_owned(),
-            scalar => scalar.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
         }
     }
 
@@ -191,9 +247,22 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Names the message of the fields, once it is known from its `@type`.
+    pub(super) fn of(self, message: &'static Message) -> Self {
+        Self { message: Some(message), ..self }
+    }
+
+    /// Takes a field by its name in snake case; the file may spell it in camel case.
     pub(super) fn take(&mut self, key: &str) -> Option<Node<'a>> {
-        let value = self.left.remove(key)?;
-        Some(Node { value, ..self.owner.child(key) })
+        debug_assert!(
+            self.message.is_none_or(|message| message.honoured.contains(&key)),
+            "the table of messages lacks `{key}`"
+        );
+        let camel = documents::camel_case(key);
+        let place = self.left.iter().rposition(|(name, _)| *name == key || *name == camel)?;
+        let (_, at) = self.left.remove(place);
+        self.left.retain(|(name, _)| *name != key && *name != camel);
+        Some(self.owner.with(at))
     }
 
     pub(super) fn require(&mut self, key: &str) -> Option<Node<'a>> {
@@ -204,9 +273,18 @@ impl<'a> Fields<'a> {
         node
     }
 
-    /// Takes the message name of an `Any`, without its host prefix.
+    /// Takes the message name of an `Any`, without its host prefix. The fields of a `TypedStruct` become those of the
+    /// message in it.
     pub(super) fn message_type(&mut self) -> Option<String> {
         let url = self.require("@type")?.string()?;
+        if let Some(message) = documents::Message::of(&self.owner.at)
+            && documents::Message::outer(&self.owner.at).is_some_and(|outer| outer.name != message.name)
+        {
+            let is_empty = message.body.path == self.owner.at.path;
+            self.owner = self.owner.with(message.body);
+            self.left = if is_empty { Vec::new() } else { self.owner.fields()?.left };
+            return Some(message.name.to_owned());
+        }
         Some(url.rsplit('/').next().unwrap_or(&url).to_owned())
     }
 
@@ -214,10 +292,15 @@ impl<'a> Fields<'a> {
         &self.owner
     }
 
-    /// Refuses every field that was not taken.
+    /// Refuses every field that was not taken, but for those that the table of messages lists as left out.
     pub(super) fn finish(self) {
-        for key in self.left.keys() {
-            self.owner.child(key).refuse("not honoured by the harness");
+        for (key, at) in self.left {
+            let node = self.owner.with(at);
+            let message = self.message;
+            match message.and_then(|message| message.ignored.iter().find(|name| support::is_spelling(key, name))) {
+                Some(name) => node.leave_out(name),
+                None => node.report("not honoured by the harness", true, node.at.key),
+            }
         }
     }
 }
@@ -238,19 +321,14 @@ pub(super) fn socket_address(node: &Node<'_>) -> Option<SocketAddr> {
 
 /// Parses Envoy's `Address` as a host (an IP address or a name) and a TCP port.
 pub(super) fn host_port(node: &Node<'_>) -> Option<(String, u16)> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::ADDRESS)?;
     let socket = fields.require("socket_address");
     fields.finish();
-    let mut fields = socket?.fields()?;
+    let mut fields = socket?.message(&support::SOCKET_ADDRESS)?;
     let protocol = fields.take("protocol").map(|node| node.one_of(&[("TCP", ())]));
     let host = fields.require("address").and_then(|node| node.string());
     let port = fields.require("port_value").and_then(|node| node.integer("a port, 0 to 65535"));
     fields.finish();
     (protocol != Some(None)).then_some(())?;
     Some((host?, port?))
-}
-
-fn join(path: &str, key: &str) -> String {
-    let key = step(key);
-    if path.is_empty() { key } else { format!("{path}.{key}") }
 }

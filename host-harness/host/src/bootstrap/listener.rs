@@ -1,230 +1,192 @@
-//! Parser of listeners with one HTTP connection manager.
+//! Parser of listeners and their filter chains.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::access_log::access_logs;
+use super::chain_match::{ChainMatch, chain_match};
 use super::document::{Fields, Node, socket_address};
-use super::native;
-use super::plugin::{Plugin, WASM, wasm_filter};
-use super::routes::{RouteTable, route_table};
-use crate::access_log::AccessLog;
-use crate::native::NativeFilter;
+use super::http_manager::{HttpFilter, HttpManager, http_manager};
+use super::plugin::Plugin;
+use super::support;
+use super::tls::downstream_tls;
 use crate::vm::chain::BUFFER_LIMIT;
 
-const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
-
-const ESCAPED_SLASHES: [(&str, EscapedSlashes); 5] = [
-    ("IMPLEMENTATION_SPECIFIC_DEFAULT", EscapedSlashes::Keep),
-    ("KEEP_UNCHANGED", EscapedSlashes::Keep),
-    ("REJECT_REQUEST", EscapedSlashes::Reject),
-    ("UNESCAPE_AND_REDIRECT", EscapedSlashes::Redirect),
-    ("UNESCAPE_AND_FORWARD", EscapedSlashes::Forward),
-];
-
-/// HTTP listener with its filter chain and routes.
+/// Listener with its filter chains.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Name.
+    /// Name; the address if the file gives no name.
     pub name: String,
     /// Address; port 0 requests a free port.
     pub address: SocketAddr,
-    /// Prefix of the listener's counters: `http.<stat_prefix>.downstream_rq_total`.
-    pub stat_prefix: String,
     /// Limit of a body that a filter holds, in bytes (`per_connection_buffer_limit_bytes`).
     pub buffer_limit: usize,
-    /// Whether the downstream address is the connection's peer instead of an `x-forwarded-for` entry.
-    pub use_remote_address: bool,
-    /// Number of proxies in front that are trusted to append to `x-forwarded-for`.
-    pub xff_num_trusted_hops: u32,
-    /// Whether `x-forwarded-for` is left unchanged.
-    pub skip_xff_append: bool,
-    /// Whether a missing `x-request-id` is generated (Envoy's default).
-    pub generate_request_id: bool,
-    /// Path normalization before the first filter.
-    pub path_normalization: PathNormalization,
-    /// Route table of the router.
-    pub routes: RouteTable,
-    /// Access logs.
-    pub access_log: Vec<AccessLog>,
-    /// HTTP filters before the router, in request order.
-    pub filters: Vec<HttpFilter>,
+    /// Whether the start of a connection is read for the choice of its chain (`tls_inspector`). Without it, no
+    /// connection has a server name, as in Envoy.
+    pub inspects_tls: bool,
+    /// Filter chains; a connection without a matching chain is closed.
+    pub chains: Vec<FilterChain>,
+    /// Filter chain of the connections that match no other.
+    pub default_chain: Option<FilterChain>,
 }
 
-/// Path settings of an HTTP connection manager, all off by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PathNormalization {
-    /// `normalize_path`.
-    pub normalize: bool,
-    /// `merge_slashes`.
-    pub merge_slashes: bool,
-    /// `path_with_escaped_slashes_action`.
-    pub escaped_slashes: EscapedSlashes,
+/// Filter chain of a listener.
+#[derive(Debug, Clone)]
+pub struct FilterChain {
+    /// Connections of the chain.
+    pub matches: ChainMatch,
+    /// TLS of the downstream.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Filter at the end of the chain.
+    pub terminal: Terminal,
 }
 
-/// Treatment of a request with `%2F` or `%5C` in its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EscapedSlashes {
-    /// The request continues unchanged.
-    #[default]
-    Keep,
-    /// The request gets a 400 response.
-    Reject,
-    /// The request gets a 307 response with the slashes unescaped; a gRPC request gets a 400 response.
-    Redirect,
-    /// The request continues with the slashes unescaped.
-    Forward,
+/// Last network filter of a chain.
+#[derive(Debug, Clone)]
+pub enum Terminal {
+    /// HTTP connection manager.
+    Http(Box<HttpManager>),
+    /// Proxy of bytes.
+    Tcp(TcpProxy),
+}
+
+/// Proxy that passes the bytes of a connection to a cluster and back.
+#[derive(Debug, Clone)]
+pub struct TcpProxy {
+    /// Prefix of the counters.
+    pub stat_prefix: String,
+    /// Name of a cluster of the same file.
+    pub cluster: String,
 }
 
 impl Listener {
+    /// Returns all filter chains, the default one last.
+    pub fn all_chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
+    /// Returns the listener's HTTP connection managers.
+    pub fn managers(&self) -> impl Iterator<Item = &HttpManager> {
+        self.all_chains().filter_map(|chain| match &chain.terminal {
+            Terminal::Http(manager) => Some(manager.as_ref()),
+            Terminal::Tcp(_) => None,
+        })
+    }
+
+    /// Returns the managers of [`Listener::managers`], to change them.
+    pub fn managers_mut(&mut self) -> impl Iterator<Item = &mut HttpManager> {
+        self.chains.iter_mut().chain(&mut self.default_chain).filter_map(|chain| match &mut chain.terminal {
+            Terminal::Http(manager) => Some(manager.as_mut()),
+            Terminal::Tcp(_) => None,
+        })
+    }
+
     /// Returns the listener's wasm plugins, in request order.
     pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
-        self.filters.iter().filter_map(|filter| match filter {
+        self.managers().flat_map(|manager| &manager.filters).filter_map(|filter| match filter {
             HttpFilter::Wasm(plugin) => Some(plugin.as_ref()),
             HttpFilter::Native(_) => None,
         })
     }
-}
 
-/// HTTP filter other than the router.
-#[derive(Debug, Clone)]
-pub enum HttpFilter {
-    /// Wasm plugin.
-    Wasm(Box<Plugin>),
-    /// Native filter.
-    Native(NativeFilter),
+    /// Returns the names of the clusters that TCP proxies send connections to.
+    pub(super) fn proxied(&self) -> impl Iterator<Item = &str> {
+        self.all_chains().filter_map(|chain| match &chain.terminal {
+            Terminal::Http(_) => None,
+            Terminal::Tcp(proxy) => Some(proxy.cluster.as_str()),
+        })
+    }
 }
 
 pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
-    let mut fields = node.fields()?;
-    let name = fields.require("name").and_then(|node| node.string());
+    let mut fields = node.message(&support::LISTENER)?;
+    let name = fields.take("name").map_or(Some(String::new()), |node| node.string());
     let address = fields.require("address").and_then(|node| socket_address(&node));
     let buffer_limit = fields.take("per_connection_buffer_limit_bytes");
     let buffer_limit = buffer_limit.map_or(Some(BUFFER_LIMIT), |node| node.integer("a number of bytes"));
-    let chains = fields.require("filter_chains").map(|node| (node.clone(), node.each(filter_chain)));
+    let inspectors = fields.take("listener_filters").map(|node| node.each(listener_filter)).unwrap_or_default();
+    let default_chain = fields.take("default_filter_chain").map(|node| filter_chain(&node));
+    let chains = match (fields.take("filter_chains"), &default_chain) {
+        (None, None) => fields.require("filter_chains").map(|_| Vec::new())?,
+        (node, _) => node.map(|node| node.each(filter_chain)).unwrap_or_default(),
+    };
     fields.finish();
-    let (chains_node, mut chains) = chains?;
-    if chains.len() != 1 {
-        return chains_node.expected("exactly one filter chain");
+    let default_chain = match default_chain {
+        None => None,
+        Some(chain) => Some(chain?),
+    };
+    let inspects_tls = !inspectors.into_iter().collect::<Option<Vec<()>>>()?.is_empty();
+    let chains: Vec<FilterChain> = chains.into_iter().collect::<Option<_>>()?;
+    if chains.is_empty() && default_chain.is_none() {
+        return node.child("filter_chains").expected("at least one filter chain");
     }
-    let manager = chains.pop().flatten()?;
-    Some(Listener { name: name?, address: address?, buffer_limit: buffer_limit?, ..manager })
+    let (name, address) = (name?, address?);
+    let name = if name.is_empty() { address.to_string() } else { name };
+    Some(Listener { name, address, buffer_limit: buffer_limit?, inspects_tls, chains, default_chain })
 }
 
-fn filter_chain(node: &Node<'_>) -> Option<Listener> {
-    let mut fields = node.fields()?;
+/// Parses a listener filter, of which only the inspector of TLS is supported.
+fn listener_filter(node: &Node<'_>) -> Option<()> {
+    let mut fields = node.message(&support::LISTENER_FILTER)?;
+    let _name = fields.require("name").and_then(|node| node.string());
+    let typed = fields.require("typed_config");
+    fields.finish();
+    typed?.typed(&support::TLS_INSPECTOR)?.finish();
+    Some(())
+}
+
+fn filter_chain(node: &Node<'_>) -> Option<FilterChain> {
+    let mut fields = node.message(&support::FILTER_CHAIN)?;
+    let matches = fields.take("filter_chain_match").map_or(Some(ChainMatch::default()), |node| chain_match(&node));
+    let tls = fields.take("transport_socket").map(|node| downstream_tls(&node));
     let filters = fields.require("filters").map(|node| (node.clone(), node.each(network_filter)));
     fields.finish();
-    let (filters_node, mut filters) = filters?;
-    if filters.len() != 1 {
-        return filters_node.expected("exactly one filter, an HTTP connection manager");
-    }
-    filters.pop().flatten()
+    let (filters_node, filters) = filters?;
+    let terminals: Vec<Terminal> = filters.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
+    let Ok([terminal]) = <[Terminal; 1]>::try_from(terminals) else {
+        return filters_node.expected("one HTTP connection manager or TCP proxy");
+    };
+    let tls = match tls {
+        None => None,
+        Some(tls) => tls?,
+    };
+    Some(FilterChain { matches: matches?, tls, terminal })
 }
 
-fn network_filter(node: &Node<'_>) -> Option<Listener> {
-    let mut fields = node.fields()?;
+/// Parses a network filter; filters that only observe a connection are left out.
+fn network_filter(node: &Node<'_>) -> Option<Option<Terminal>> {
+    let mut fields = node.message(&support::NETWORK_FILTER)?;
     let _name = fields.require("name").and_then(|node| node.string());
-    let manager =
-        fields.require("typed_config").and_then(|node| node.typed(CONNECTION_MANAGER)).and_then(connection_manager);
+    let typed = fields.require("typed_config");
     fields.finish();
-    manager
+    let typed = typed?;
+    let mut config = typed.fields()?;
+    let message = config.message_type()?;
+    match message.as_str() {
+        name if name == support::HTTP_MANAGER.name => {
+            let manager = http_manager(config.of(&support::HTTP_MANAGER))?;
+            Some(Some(Terminal::Http(Box::new(manager))))
+        }
+        name if name == support::TCP_PROXY.name => {
+            tcp_proxy(config.of(&support::TCP_PROXY)).map(|proxy| Some(Terminal::Tcp(proxy)))
+        }
+        name if support::OBSERVERS.contains(&name) => {
+            typed.leave_out(name);
+            Some(None)
+        }
+        other => {
+            typed.child("@type").unsupported(&format!(
+                "`{other}` is not honoured by the harness; expected `{}` or `{}`",
+                support::HTTP_MANAGER.name,
+                support::TCP_PROXY.name
+            ));
+            None
+        }
+    }
 }
 
-fn connection_manager(mut fields: Fields<'_>) -> Option<Listener> {
+fn tcp_proxy(mut fields: Fields<'_>) -> Option<TcpProxy> {
     let stat_prefix = fields.require("stat_prefix").and_then(|node| node.string());
-    let codec = fields.take("codec_type").map(|node| node.one_of(&[("AUTO", ()), ("HTTP1", ()), ("HTTP2", ())]));
-    let flag = |node: Option<Node<'_>>, default| node.map_or(Some(default), |node| node.boolean());
-    let use_remote_address = flag(fields.take("use_remote_address"), false);
-    let skip_xff_append = flag(fields.take("skip_xff_append"), false);
-    let generate_request_id = flag(fields.take("generate_request_id"), true);
-    let hops = fields.take("xff_num_trusted_hops").map_or(Some(0), |node| node.integer("a number of hops"));
-    let normalize = flag(fields.take("normalize_path"), false);
-    let merge_slashes = flag(fields.take("merge_slashes"), false);
-    let escaped_slashes = fields
-        .take("path_with_escaped_slashes_action")
-        .map_or(Some(EscapedSlashes::default()), |node| node.one_of(&ESCAPED_SLASHES));
-    let routes = fields.require("route_config").and_then(|node| route_table(&node));
-    let access_log = fields.take("access_log").map_or(Some(Vec::new()), |node| access_logs(&node));
-    let filters = fields.require("http_filters").and_then(|node| http_filters(&node));
+    let cluster = fields.require("cluster").and_then(|node| node.string());
     fields.finish();
-    (codec != Some(None)).then_some(())?;
-    Some(Listener {
-        name: String::new(),
-        address: SocketAddr::from(([0, 0, 0, 0], 0)),
-        buffer_limit: BUFFER_LIMIT,
-        stat_prefix: stat_prefix?,
-        use_remote_address: use_remote_address?,
-        xff_num_trusted_hops: hops?,
-        skip_xff_append: skip_xff_append?,
-        generate_request_id: generate_request_id?,
-        path_normalization: PathNormalization {
-            normalize: normalize?,
-            merge_slashes: merge_slashes?,
-            escaped_slashes: escaped_slashes?,
-        },
-        routes: routes?,
-        access_log: access_log?,
-        filters: filters?,
-    })
-}
-
-fn http_filters(node: &Node<'_>) -> Option<Vec<HttpFilter>> {
-    chain_of(node, ROUTER, "the router", &native::KNOWN, |message, fields| match message {
-        WASM => wasm_filter(fields).map(|plugin| HttpFilter::Wasm(Box::new(plugin))),
-        _ => native::native_filter(message, fields).map(HttpFilter::Native),
-    })
-}
-
-/// Parses upstream filters, of which only wasm filters are supported, and the codec at their end.
-pub(super) fn upstream_filters(node: &Node<'_>, codec: &str) -> Option<Vec<Plugin>> {
-    chain_of(node, codec, "the codec", &[], |_, fields| wasm_filter(fields))
-}
-
-/// Parses a filter chain: wasm filters and filters of the message types in `others`, then one filter of type `last`
-/// without options.
-fn chain_of<'a, T>(
-    node: &Node<'a>,
-    last: &str,
-    what: &str,
-    others: &[&str],
-    parse: impl Fn(&str, Fields<'a>) -> Option<T>,
-) -> Option<Vec<T>> {
-    enum Filter<T> {
-        Some(T),
-        Last,
-    }
-    let parsed = node.each(|node| {
-        let mut fields = node.fields()?;
-        let _name = fields.require("name").and_then(|node| node.string());
-        let typed = fields.require("typed_config");
-        fields.finish();
-        let typed = typed?;
-        let mut config = typed.fields()?;
-        let message = config.message_type()?;
-        if message == WASM || others.contains(&message.as_str()) {
-            return parse(&message, config).map(Filter::Some);
-        }
-        if message == last {
-            config.finish();
-            return Some(Filter::Last);
-        }
-        let known: Vec<String> = [WASM].iter().chain(others).map(|known| format!("`{known}`, ")).collect();
-        let known = known.concat();
-        let known = known.trim_end_matches(", ");
-        typed
-            .child("@type")
-            .refuse(&format!("`{message}` is not honoured by the harness; expected {known} or `{last}`"));
-        None
-    });
-    let count = parsed.len();
-    let mut filters = Vec::new();
-    let mut ends = false;
-    for (index, filter) in parsed.into_iter().enumerate() {
-        match filter? {
-            Filter::Some(filter) => filters.push(filter),
-            Filter::Last => ends = index + 1 == count,
-        }
-    }
-    if ends { Some(filters) } else { node.expected(&format!("{what} (`{last}`) as the last filter, once")) }
+    Some(TcpProxy { stat_prefix: stat_prefix?, cluster: cluster? })
 }

@@ -3,25 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::access_log::text_template;
 use super::document::{Fields, Node};
-use super::routes::path_match;
+use super::route_match::path_match;
+use super::support::{self, Message};
 use crate::native::{
     Bypass, FilterStateValue, Jwks, JwtAuthn, NativeFilter, Provider, Requirement, Rule, SetFilterState,
 };
 
-const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
-const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
-
 /// Message types that [`native_filter`] parses.
-pub(super) const KNOWN: [&str; 2] = [JWT_AUTHN, SET_FILTER_STATE];
+pub(super) const KNOWN: &[&Message] = &[&support::JWT_AUTHN, &support::SET_FILTER_STATE];
 
 /// Parses the configuration of a filter from a message of one of the [`KNOWN`] types.
-pub(super) fn native_filter(message: &str, fields: Fields<'_>) -> Option<NativeFilter> {
-    match message {
-        JWT_AUTHN => jwt_authn(fields).map(NativeFilter::JwtAuthn),
+pub(super) fn native_filter(message: &Message, fields: Fields<'_>) -> Option<NativeFilter> {
+    match message.name {
+        name if name == support::JWT_AUTHN.name => jwt_authn(fields).map(NativeFilter::JwtAuthn),
         _ => set_filter_state(fields).map(NativeFilter::SetFilterState),
     }
 }
@@ -40,17 +36,12 @@ fn jwt_authn(mut fields: Fields<'_>) -> Option<JwtAuthn> {
 }
 
 fn providers(node: &Node<'_>) -> Option<Providers> {
-    let Value::Object(map) = node.value() else { return node.expected("an object") };
-    let mut fields = node.fields()?;
-    let parsed = map.keys().map(|name| {
-        let provider = fields.take(name).and_then(|node| provider(&node));
-        (name.clone(), provider.map(Arc::new))
-    });
+    let parsed = node.entries()?.into_iter().map(|(name, node)| (name.to_owned(), provider(&node).map(Arc::new)));
     Some(parsed.collect())
 }
 
 fn provider(node: &Node<'_>) -> Option<Provider> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::JWT_PROVIDER)?;
     let issuer = optional_text(fields.take("issuer"));
     let audiences = fields.take("audiences").map(|node| node.each(Node::string)).unwrap_or_default();
     let keys = fields.require("local_jwks").and_then(|node| local_jwks(&node));
@@ -73,7 +64,7 @@ fn optional_text(node: Option<Node<'_>>) -> Option<Option<String>> {
 }
 
 fn local_jwks(node: &Node<'_>) -> Option<Jwks> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::DATA_SOURCE)?;
     let inline = fields.require("inline_string");
     fields.finish();
     let inline = inline?;
@@ -87,7 +78,7 @@ fn local_jwks(node: &Node<'_>) -> Option<Jwks> {
 }
 
 fn rule(node: &Node<'_>, known: &Providers) -> Option<Rule> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::JWT_RULE)?;
     let path = fields.require("match").and_then(|node| path_match(&node));
     let requirement = fields.take("requires").map(|node| requirement(&node, known));
     fields.finish();
@@ -99,7 +90,7 @@ fn rule(node: &Node<'_>, known: &Providers) -> Option<Rule> {
 }
 
 fn requirement(node: &Node<'_>, known: &Providers) -> Option<Requirement> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::JWT_REQUIREMENT)?;
     let named = fields.take("provider_name").map(|node| one_of(&node, known));
     let any = fields.take("requires_any").map(|node| requires_any(&node, known));
     fields.finish();
@@ -111,7 +102,7 @@ fn requirement(node: &Node<'_>, known: &Providers) -> Option<Requirement> {
 }
 
 fn requires_any(node: &Node<'_>, known: &Providers) -> Option<Requirement> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::JWT_ANY)?;
     let requirements = fields.require("requirements").map(|node| node.each(|node| alternative(node, known)));
     fields.finish();
     let (mut providers, mut bypass) = (Vec::new(), Bypass::Never);
@@ -135,7 +126,7 @@ enum Alternative {
 }
 
 fn alternative(node: &Node<'_>, known: &Providers) -> Option<Alternative> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::JWT_REQUIREMENT)?;
     let empty = |node: Node<'_>| node.fields().map(Fields::finish);
     let named = fields.take("provider_name").map(|node| one_of(&node, known).map(Alternative::Of));
     let missing = fields.take("allow_missing").map(|node| empty(node).map(|()| Alternative::Without(Bypass::Missing)));
@@ -168,9 +159,9 @@ fn set_filter_state(mut fields: Fields<'_>) -> Option<SetFilterState> {
 }
 
 fn filter_state_value(node: &Node<'_>) -> Option<FilterStateValue> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::FILTER_STATE_VALUE)?;
     let object_key = fields.require("object_key").and_then(|node| node.string());
-    let factory = fields.require("factory_key").map(|node| node.one_of(&[("envoy.string", ())]));
+    let factory = fields.require("factory_key").map(|node| node.named(&[("envoy.string", ())]));
     let format = fields.require("format_string").and_then(|node| text_template(&node));
     let skip_if_empty = fields.take("skip_if_empty").map_or(Some(false), |node| node.boolean());
     fields.finish();

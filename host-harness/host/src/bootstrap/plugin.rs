@@ -1,13 +1,16 @@
 //! Parser of wasm plugins: module, VM and configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::document::{Fields, Node};
 use super::protobuf::encode_struct;
+use super::support;
 
-pub(super) const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
+/// Envoy's default of `reload_config.backoff.base_interval`.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Wasm plugin: a wasm module used as a filter.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct Plugin {
     pub configuration: Vec<u8>,
     /// Treatment of requests after a trap.
     pub failure_policy: FailurePolicy,
+    /// Minimum time between two starts of the plugin with [`FailurePolicy::FailReload`]; Envoy's default is 1 s.
+    pub reload_interval: Duration,
     /// Whether a filter that pauses on headers still sees the body; otherwise the body is held with the headers.
     pub sees_body_past_headers: bool,
 }
@@ -54,7 +59,8 @@ pub enum FailurePolicy {
         /// `failure_policy: FAIL_OPEN` these requests get a 503 response, as observed in Envoy 1.40.
         current: bool,
     },
-    /// The VM is reloaded, at most once per second; until then requests get a 503 response.
+    /// The VM is reloaded, at most once per [`Plugin::reload_interval`] and up to a half of it more; until then requests
+    /// get a 503 response.
     FailReload,
 }
 
@@ -69,11 +75,37 @@ impl VmConfig {
     }
 }
 
+/// Wasm service: a plugin that starts with the host and has no requests (`WasmService`).
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The plugin.
+    pub plugin: Plugin,
+    /// Whether it runs once, instead of once for each worker.
+    pub is_singleton: bool,
+}
+
+/// Parses a bootstrap extension, of which only wasm services are supported.
+pub(super) fn service(node: &Node<'_>) -> Option<Service> {
+    let mut fields = node.message(&support::EXTENSION)?;
+    let _name = fields.require("name").and_then(|node| node.string());
+    let service = fields.require("typed_config").and_then(|node| node.typed(&support::WASM_SERVICE));
+    fields.finish();
+    let mut fields = service?;
+    let plugin = fields.require("config").and_then(|node| plugin(&node));
+    let is_singleton = fields.take("singleton").map_or(Some(false), |node| node.boolean());
+    fields.finish();
+    Some(Service { plugin: plugin?, is_singleton: is_singleton? })
+}
+
+/// Parses the message of a wasm filter.
 pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
     let config = fields.require("config");
     fields.finish();
-    let config = config?;
-    let mut fields = config.fields()?;
+    plugin(&config?)
+}
+
+fn plugin(config: &Node<'_>) -> Option<Plugin> {
+    let mut fields = config.message(&support::PLUGIN)?;
     let name = fields.take("name").map_or(Some(String::new()), |node| node.string());
     let root_id = fields.take("root_id").map_or(Some(String::new()), |node| node.string());
     let vm = fields.require("vm_config").and_then(|node| vm_config(&node));
@@ -89,7 +121,12 @@ pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
     let sees_body_past_headers =
         fields.take("allow_on_headers_stop_iteration").map_or(Some(false), |node| node.boolean());
     let fail_open = fields.take("fail_open").map_or(Some(false), |node| node.boolean())?;
+    let reload_interval = fields.take("reload_config").map_or(Some(RELOAD_INTERVAL), |node| reload_interval(&node));
     fields.finish();
+    if fail_open && policy.flatten().flatten().is_some() {
+        config.refuse("expected one of `fail_open` and `failure_policy`, found both");
+        return None;
+    }
     let by_flag = if fail_open { FailurePolicy::FailOpen { current: true } } else { FailurePolicy::FailClosed };
     let failure_policy = match policy {
         None => by_flag,
@@ -103,16 +140,30 @@ pub(super) fn wasm_filter(mut fields: Fields<'_>) -> Option<Plugin> {
         vm: vm?,
         configuration: configuration?,
         failure_policy,
+        reload_interval: reload_interval?,
         sees_body_past_headers: sees_body_past_headers?,
     })
 }
 
+/// Parses a `ReloadConfig`. Envoy uses the base interval of its backoff only.
+fn reload_interval(node: &Node<'_>) -> Option<Duration> {
+    let mut fields = node.message(&support::RELOAD)?;
+    let backoff = fields.take("backoff");
+    fields.finish();
+    let Some(backoff) = backoff else { return Some(RELOAD_INTERVAL) };
+    let mut fields = backoff.message(&support::BACKOFF)?;
+    let base = fields.require("base_interval").and_then(|node| node.duration());
+    let max = fields.take("max_interval").map(|node| node.duration());
+    fields.finish();
+    (max != Some(None)).then_some(base)?
+}
+
 fn vm_config(node: &Node<'_>) -> Option<VmConfig> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::VM)?;
     let vm_id = fields.take("vm_id").map_or(Some(String::new()), |node| node.string());
     // The harness always uses wasmtime; a module cannot tell the engine.
     let runtime = fields.take("runtime").map(|node| {
-        node.one_of(&[
+        node.named(&[
             ("envoy.wasm.runtime.v8", ()),
             ("envoy.wasm.runtime.wasmtime", ()),
             ("envoy.wasm.runtime.wamr", ()),
@@ -131,10 +182,10 @@ fn vm_config(node: &Node<'_>) -> Option<VmConfig> {
 }
 
 fn code(node: &Node<'_>) -> Option<PathBuf> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::ASYNC_DATA_SOURCE)?;
     let local = fields.require("local");
     fields.finish();
-    let mut fields = local?.fields()?;
+    let mut fields = local?.message(&support::LOCAL_CODE)?;
     let filename = fields.require("filename").and_then(|node| node.string());
     fields.finish();
     Some(overridden(PathBuf::from(filename?)))
@@ -151,17 +202,11 @@ fn overridden(path: PathBuf) -> PathBuf {
 type Environment = (Vec<String>, Vec<(String, String)>);
 
 fn environment(node: &Node<'_>) -> Option<Environment> {
-    let mut fields = node.fields()?;
+    let mut fields = node.message(&support::ENVIRONMENT)?;
     let keys = fields.take("host_env_keys").map(|node| node.secret().each(Node::string)).unwrap_or_default();
-    let values = fields.take("key_values").map(Node::secret).map(|node| match node.value() {
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, value)| match value {
-                Value::String(text) => Some((key.clone(), text.clone())),
-                other => node.child(key).with(other).expected("a string"),
-            })
-            .collect::<Option<Vec<_>>>(),
-        _ => node.expected("an object"),
+    let values = fields.take("key_values").map(Node::secret).map(|node| {
+        let variables = node.entries()?.into_iter().map(|(key, node)| Some((key.to_owned(), node.string()?)));
+        variables.collect::<Option<Vec<_>>>()
     });
     fields.finish();
     Some((keys.into_iter().collect::<Option<Vec<_>>>()?, values.unwrap_or_else(|| Some(Vec::new()))?))
@@ -178,14 +223,14 @@ fn message_bytes(node: &Node<'_>) -> Option<Vec<u8>> {
     match message.as_str() {
         "google.protobuf.Struct" => {
             let value = value?;
-            match value.value() {
-                Value::Object(object) => Some(encode_struct(object)),
+            match value.json() {
+                Value::Object(object) => Some(encode_struct(&object)),
                 _ => value.expected("an object"),
             }
         }
         "google.protobuf.StringValue" => value?.string().map(String::into_bytes),
         other => {
-            owner.child("@type").refuse(&format!(
+            owner.child("@type").unsupported(&format!(
                 "`{other}` is not honoured by the harness; expected `google.protobuf.Struct` or `google.protobuf.StringValue`"
             ));
             None

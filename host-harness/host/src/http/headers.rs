@@ -40,28 +40,23 @@ impl Headers {
         self.first(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Appends a value; other values of the name stay.
+    /// Adds a value; other values of the name stay. Pseudo-headers stand before all others.
     pub(crate) fn add(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.entries.push((lower_case(name.into()), value.into()));
+        let entry = (lower_case(name.into()), value.into());
+        let is_pseudo = |name: &Bytes| name.first() == Some(&b':');
+        if is_pseudo(&entry.0) && self.entries.last().is_some_and(|(last, _)| !is_pseudo(last)) {
+            let end = self.entries.iter().position(|(name, _)| !is_pseudo(name)).unwrap_or_default();
+            self.entries.insert(end, entry);
+        } else {
+            self.entries.push(entry);
+        }
     }
 
-    /// Sets the only value of a name, at the position of its first value, or at the end.
+    /// Replaces all values of a name with one, which is then the last header, as in Envoy.
     pub(crate) fn set(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
-        let name = lower_case(name.into());
-        let value = value.into();
-        match self.entries.iter().position(|(key, _)| *key == name) {
-            Some(first) => {
-                let mut index = 0;
-                self.entries.retain(|(key, _)| {
-                    index += 1;
-                    index - 1 <= first || *key != name
-                });
-                if let Some(entry) = self.entries.get_mut(first) {
-                    entry.1 = value;
-                }
-            }
-            None => self.entries.push((name, value)),
-        }
+        let name = name.into();
+        self.remove(&name);
+        self.add(name, value);
     }
 
     /// Removes every value of a name.
@@ -143,10 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn setting_a_header_replaces_all_its_values_where_the_first_stood() {
-        let mut headers: Headers = [("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
+    fn a_header_that_is_set_has_one_value_and_stands_last_but_pseudo_headers_stand_first() {
+        let mut headers: Headers = [(":path", "/"), ("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
         headers.set("A", "9");
-        assert_eq!(headers, [("a", "9"), ("b", "2")].into_iter().collect());
+        headers.set(":path", "/other");
+        headers.add(":method", "GET");
+        let expected = [(":path", "/other"), (":method", "GET"), ("b", "2"), ("a", "9")];
+        assert_eq!(headers, expected.into_iter().collect());
         headers.set("c", "4");
         assert_eq!(headers.text("C"), Some("4"));
     }

@@ -1,11 +1,11 @@
 //! Local replies, and their rendering as in Envoy.
 //!
-//! A text body gets `content-type` and `content-length`. A gRPC request gets a trailers-only 200 with `grpc-status` and
+//! A text body gets `content-type` and `content-length`; a reply without a body has no `content-type`. A gRPC request gets a trailers-only 200 with `grpc-status` and
 //! `grpc-message`, whatever the HTTP status of the reply.
 
 use bytes::Bytes;
 
-use super::Headers;
+use super::{HeaderChange, Headers, apply};
 
 /// Local reply of a filter or of the proxy.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub(crate) struct LocalReply {
     pub(crate) body: Bytes,
     pub(crate) grpc_status: Option<u32>,
     pub(crate) details: String,
+    /// Changes of a route that answers itself, applied before the headers of the body are added.
+    pub(crate) changes: Vec<HeaderChange>,
 }
 
 /// Returns the headers and the body of a reply to this request.
@@ -22,6 +24,7 @@ pub(crate) fn render(reply: LocalReply, request: &Headers) -> (Headers, Bytes) {
     let mut headers = Headers::new();
     let grpc = request.is_grpc();
     headers.add(":status", if grpc { "200".to_owned() } else { reply.status.to_string() });
+    apply(&reply.changes, &mut headers);
     for (name, value) in reply.headers.iter().filter(|(name, _)| name.first() != Some(&b':')) {
         headers.add(name.clone(), value.clone());
     }
@@ -40,15 +43,17 @@ pub(crate) fn render(reply: LocalReply, request: &Headers) -> (Headers, Bytes) {
         if headers.first(b"content-type").is_none() {
             headers.add("content-type", "text/plain");
         }
+    } else {
+        headers.remove(b"content-type");
     }
     let head = request.first(b":method").is_some_and(|method| method.as_ref() == b"HEAD");
     (headers, if head { Bytes::new() } else { reply.body })
 }
 
-/// Returns the gRPC status for an HTTP status ("HTTP to gRPC Status Code Mapping"; 429 is UNAVAILABLE, as in Envoy).
+/// Returns the gRPC status for an HTTP status without one ("HTTP to gRPC Status Code Mapping"; 429 is UNAVAILABLE, as in
+/// Envoy).
 pub(crate) fn grpc_status(status: u16) -> u32 {
     match status {
-        200 => 0,
         400 => 13,
         401 => 16,
         403 => 7,
@@ -100,6 +105,8 @@ mod tests {
     #[test]
     fn a_filters_own_content_type_stays() {
         let reply = LocalReply { headers: [("Content-Type", "application/json")].into_iter().collect(), ..denied() };
-        assert_eq!(render(reply, &Headers::new()).0.text("content-type"), Some("application/json"));
+        assert_eq!(render(reply.clone(), &Headers::new()).0.text("content-type"), Some("application/json"));
+        let empty = LocalReply { body: Bytes::new(), ..reply };
+        assert_eq!(render(empty, &Headers::new()).0.first(b"content-type"), None);
     }
 }

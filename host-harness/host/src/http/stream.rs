@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use bytes::BytesMut;
 
-use super::{Headers, LocalReply};
-use crate::bootstrap::{Route, RouteTable, VirtualHost};
+use super::{HeaderChange, Headers, LocalReply, ResponseFlag, ResponseFlags};
+use crate::bootstrap::{Action, Route, RouteTable, VirtualHost};
 
 /// Direction of an HTTP message: request (downstream to upstream) or response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,20 @@ impl Stream {
     pub(crate) fn with_route<T>(&self, show: impl FnOnce(&VirtualHost, &Route) -> T) -> Option<T> {
         let headers = self.request_headers.borrow();
         let routes = self.info.routes.as_ref()?;
-        let (host, route) = routes.find(headers.text(":authority").unwrap_or(""), headers.text(":path")?)?;
+        let (host, route) = routes.find(&headers)?;
         Some(show(host, route))
+    }
+
+    /// Header changes of a local reply: those of a response, if the route leads to a cluster, whoever replies.
+    pub(crate) fn local_reply_changes(&self) -> Vec<HeaderChange> {
+        let Some(table) = &self.info.routes else { return Vec::new() };
+        let changes = self.with_route(|host, route| match &route.action {
+            Action::Cluster { .. } => {
+                table.mutations(host, route).into_iter().flat_map(|level| level.of_response(self)).collect()
+            }
+            Action::Direct(_) | Action::Redirect(_) => Vec::new(),
+        });
+        changes.unwrap_or_default()
     }
 }
 
@@ -55,6 +67,10 @@ pub(crate) struct FilterView {
     pub(crate) response_trailers: bool,
     /// Whether `proxy_on_log` is running: the filter can then read every map, and change none.
     pub(crate) logging: bool,
+    /// Whether the filter can change the body, by [`Direction`].
+    pub(crate) body_open: [bool; 2],
+    /// Whether the open body is the end of its direction, so that the filter can add trailers.
+    pub(crate) body_ends: [bool; 2],
     /// Body that the filter can read, by [`Direction`]: the current chunk, or all bytes that the filter holds.
     pub(crate) bodies: [BytesMut; 2],
 }
@@ -73,9 +89,22 @@ pub(crate) struct StreamInfo {
     pub(crate) request_bytes: Cell<u64>,
     pub(crate) response_bytes: Cell<u64>,
     pub(crate) response_details: RefCell<String>,
+    pub(crate) response_flags: Cell<ResponseFlags>,
     pub(crate) upstream: Cell<Option<SocketAddr>>,
     /// Whether the stream has ended.
     pub(crate) ended: Cell<bool>,
+}
+
+impl StreamInfo {
+    pub(crate) fn add_flag(&self, flag: ResponseFlag) {
+        self.response_flags.set(self.response_flags.get().with(flag));
+    }
+
+    /// Notes that the downstream has closed its connection before it had the whole response.
+    pub(crate) fn note_disconnect(&self) {
+        self.add_flag(ResponseFlag::DownstreamConnectionTermination);
+        self.response_details.replace("downstream_remote_disconnect".to_owned());
+    }
 }
 
 impl Default for StreamInfo {
@@ -91,6 +120,7 @@ impl Default for StreamInfo {
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
             response_details: RefCell::new(String::new()),
+            response_flags: Cell::default(),
             upstream: Cell::new(None),
             ended: Cell::new(false),
         }

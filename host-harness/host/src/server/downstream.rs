@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +13,15 @@ use tokio::time::Instant;
 
 use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
 use super::forwarded::receive;
-use super::worker::{ListenerHandle, Worker};
+use super::router::{RouteMutations, location, sent};
+use super::sink::{ToDownstream, reply};
+use super::timers::{Expiry, Timers};
+use super::tunnel;
+use super::worker::{ManagerHandle, Worker};
 use crate::bootstrap::Action;
 use crate::http::local_reply::render;
-use crate::http::{Direction, Headers, LocalReply, Stream, StreamControl, StreamInfo};
-use crate::upstream::{Broken, ResponseSink, UpstreamRequest};
+use crate::http::{Direction, Headers, LocalReply, ResponseFlag, Stream, StreamControl, StreamInfo};
+use crate::upstream::UpstreamRequest;
 use crate::vm::chain::{Chain, Output};
 
 /// Error of a stream that ends without a response: its connection closes.
@@ -25,72 +29,92 @@ use crate::vm::chain::{Chain, Output};
 #[error("the stream was reset")]
 pub(crate) struct Reset;
 
-/// Id and addresses of a downstream connection.
+/// Id, addresses and transport of a downstream connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Peers {
     pub(crate) id: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
+    pub(crate) is_tls: bool,
 }
 
 pub(crate) async fn serve(
     worker: Rc<Worker>,
-    listener: Rc<ListenerHandle>,
+    listener: Rc<ManagerHandle>,
     peers: Peers,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Reset> {
     listener.stats.requests.add(1);
+    let upgrade = tunnel::asked_for(&request);
+    let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let Some(received) = receive(&parts, &listener.config, peers.remote) else {
-        let mut response = Response::new(ResponseBody::Whole(None));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        listener.stats.answered(400);
-        return Ok(response);
-    };
+    let received = receive(&parts, &listener.config, peers, upgrade.as_deref());
     let info = StreamInfo {
         source: Some(received.client),
         destination: Some(peers.local),
         connection_id: peers.id,
         protocol: received.protocol,
-        routes: Some(listener.routes.clone()),
+        // No route is chosen for a request that is answered at once.
+        routes: received.answered.is_none().then(|| listener.routes.clone()),
         ..StreamInfo::default()
     };
     let head = parts.method == hyper::Method::HEAD;
     let stream = Stream { request_headers: RefCell::new(received.headers), info, ..Stream::default() };
-    if let Some(location) = received.answered {
-        return Ok(answer_path(&listener, &stream, location));
+    if let Some(early) = received.answered {
+        return Ok(answer(&listener, &stream, early.reply(&stream)));
     }
-    let chain = Chain::new(&listener.filters, stream, listener.config.buffer_limit);
-    let whole = body.is_end_stream();
+    if let Some(name) = &upgrade {
+        let headers = stream.request_headers.borrow();
+        let route = listener.routes.find(&headers).map(|(_, route)| route);
+        if !tunnel::is_allowed(name, &listener.config, route) {
+            drop(headers);
+            let details = "upgrade_failed".to_owned();
+            return Ok(answer(&listener, &stream, LocalReply { status: 403, details, ..LocalReply::default() }));
+        }
+    }
+    let timers = {
+        let headers = stream.request_headers.borrow();
+        let route = if listener.routes.has_timers { listener.routes.find(&headers) } else { None };
+        Timers::start(&listener.config, route.map(|(_, route)| route))
+    };
+    let chain = Chain::new(&listener.filters, stream, listener.buffer_limit);
+    // The bytes of an upgraded connection follow the response.
+    let whole = upgrade.is_none() && body.is_end_stream();
     let mut exchange = Exchange {
         worker,
         listener,
         chain,
-        body: (!whole).then_some(body),
+        body: (!whole && upgrade.is_none()).then_some(body),
+        is_complete: false,
         upstream: None,
         request_ended: whole,
         timeout: None,
-        deadline: None,
+        timers,
     };
     exchange.chain.request_headers(whole);
     let headers_only = match exchange.next().await? {
         Output::Headers(end) => end,
         Output::Data(..) | Output::Trailers => return Err(Reset),
     };
-    exchange.respond(headers_only, head)
+    match on_upgrade {
+        Some(upgrade) if exchange.is_switching() => {
+            let response = exchange.head();
+            tokio::task::spawn_local(tunnel::run(exchange, upgrade));
+            Ok(response)
+        }
+        _ => exchange.respond(headers_only, head),
+    }
 }
 
-/// Returns the response to a request stopped by path normalization: a redirect to `location`, or 400. No filter runs.
-fn answer_path(listener: &ListenerHandle, stream: &Stream, location: Option<String>) -> Response<ResponseBody> {
-    let status = if location.is_some() { 307 } else { 400 };
-    let details = "path_normalization_failed".to_owned();
-    let mut reply = LocalReply { status, details: details.clone(), ..LocalReply::default() };
-    if let Some(location) = location {
-        reply.headers.add("location", location);
-    }
-    let (headers, _) = render(reply, &stream.request_headers.borrow());
-    let response = head(listener, Some(&headers));
-    stream.info.response_details.replace(details);
+/// Returns a local reply that no filter sees.
+fn answer(listener: &ManagerHandle, stream: &Stream, mut reply: LocalReply) -> Response<ResponseBody> {
+    stream.info.response_details.replace(reply.details.clone());
+    reply.changes = stream.local_reply_changes();
+    let (headers, body) = render(reply, &stream.request_headers.borrow());
+    let mut response = head(listener, Some(&headers));
+    response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
+    stream.info.response_bytes.set(body.len() as u64);
+    *response.body_mut() = ResponseBody::Whole((!body.is_empty()).then_some(body));
     stream.response_headers.replace(Some(headers));
     stream.info.ended.set(true);
     listener.access_logs.iter().for_each(|log| log.write(stream));
@@ -98,17 +122,19 @@ fn answer_path(listener: &ListenerHandle, stream: &Stream, location: Option<Stri
 }
 
 /// HTTP stream. It is dropped when its response is complete or the downstream disconnects; its contexts end then.
-struct Exchange {
+pub(super) struct Exchange {
     worker: Rc<Worker>,
-    listener: Rc<ListenerHandle>,
-    chain: Rc<Chain>,
+    listener: Rc<ManagerHandle>,
+    pub(super) chain: Rc<Chain>,
     /// Unread part of the request body.
     body: Option<Incoming>,
     upstream: Option<Rc<UpstreamRequest>>,
     request_ended: bool,
+    /// Whether the downstream has got the whole response.
+    pub(super) is_complete: bool,
     /// Timeout of the route, counted from the end of the request.
     timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    timers: Timers,
 }
 
 impl Exchange {
@@ -124,14 +150,14 @@ impl Exchange {
             if self.chain.is_reset() {
                 return Err(Reset);
             }
+            if self.body.is_none() {
+                self.timers.request = None;
+            }
             let wants_body = self.body.is_some() && !self.chain.holds_request() && !self.chain.is_replied();
             tokio::select! {
                 () = self.chain.changed() => {}
                 frame = read(&mut self.body), if wants_body => self.read(frame),
-                () = at(self.deadline), if self.deadline.is_some() => {
-                    self.deadline = None;
-                    self.give_up_upstream(504, "upstream request timeout", "upstream_response_timeout");
-                }
+                expiry = self.timers.expired() => self.expire(expiry),
             }
         }
     }
@@ -157,6 +183,7 @@ impl Exchange {
             },
             Some(Err(_)) => {
                 self.body = None;
+                self.chain.stream.info.note_disconnect();
                 self.chain.reset();
             }
             None => {
@@ -167,7 +194,7 @@ impl Exchange {
     }
 
     /// Router: sends the request output of the filters to the route's cluster.
-    fn route(&mut self, output: Output) {
+    pub(super) fn route(&mut self, output: Output) {
         match output {
             Output::Headers(end) => {
                 self.begin(end);
@@ -190,49 +217,79 @@ impl Exchange {
     }
 
     fn begin(&mut self, end: bool) {
-        let mut headers = self.chain.stream.request_headers.borrow().clone();
-        let path = headers.text(":path").unwrap_or("/").to_owned();
+        let stream = self.chain.stream.clone();
+        let headers = stream.request_headers.borrow().clone();
         let routes = self.listener.routes.clone();
-        let Some((_, route)) = routes.find(headers.text(":authority").unwrap_or(""), &path) else {
-            return self.chain.reply(reply(404, "", "route_not_found"));
+        let Some((host, route)) = routes.find(&headers) else {
+            let flag = ResponseFlag::NoRouteFound;
+            return self.refuse(flag, reply(404, "", "route_not_found"));
         };
+        let mutations = RouteMutations::of(&routes, host, route);
         match &route.action {
-            Action::Direct(direct) => self.chain.reply(reply(direct.status, &direct.body, "direct_response")),
-            Action::Cluster { cluster, timeout, prefix_rewrite } => {
+            Action::Direct(direct) => {
+                let reply = reply(direct.status, &direct.body, "direct_response");
+                self.chain.reply(mutations.changed(reply, &stream));
+            }
+            Action::Redirect(redirect) => {
+                let location = location(redirect, &route.path, &headers);
+                let headers = [("location", location)].into_iter().collect();
+                let reply = LocalReply { headers, ..reply(redirect.status, "", "direct_response") };
+                self.chain.reply(mutations.changed(reply, &stream));
+            }
+            Action::Cluster { cluster, timeout, .. } => {
                 let Some(cluster) = self.worker.cluster(cluster) else {
-                    return self.chain.reply(reply(503, "", "cluster_not_found"));
+                    return self.refuse(ResponseFlag::NoClusterFound, reply(503, "", "cluster_not_found"));
                 };
-                if let Some(prefix) = prefix_rewrite {
-                    let rest = path.get(route.path.matched_len()..).unwrap_or("");
-                    headers.add("x-envoy-original-path", path.clone());
-                    headers.set(":path", format!("{prefix}{rest}"));
+                let mut headers = sent(route, &mutations, &stream, headers);
+                if !timeout.is_zero() {
+                    headers.set("x-envoy-expected-rq-timeout-ms", timeout.as_millis().to_string());
                 }
                 self.timeout = (!timeout.is_zero()).then_some(*timeout);
-                let sink = Rc::new(ToDownstream { chain: Rc::downgrade(&self.chain), asked: Instant::now() });
-                let stream = self.chain.stream.clone();
+                let chain = Rc::downgrade(&self.chain);
+                let sink = Rc::new(ToDownstream { chain, asked: Instant::now(), mutations });
                 self.upstream = Some(UpstreamRequest::start(&cluster, headers, end, sink, Some(stream)));
             }
         }
     }
 
+    /// Answers a request that the router cannot send on.
+    fn refuse(&self, flag: ResponseFlag, reply: LocalReply) {
+        self.chain.stream.info.add_flag(flag);
+        self.chain.reply(reply);
+    }
+
+    /// Whether the response switches protocols.
+    fn is_switching(&self) -> bool {
+        let headers = self.chain.stream.response_headers.borrow();
+        headers.as_ref().and_then(|headers| headers.text(":status")) == Some("101")
+    }
+
     fn note_end(&mut self, end: bool) {
         self.request_ended |= end;
-        if end && self.deadline.is_none() {
-            self.deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        if end && self.timers.response.is_none() {
+            self.timers.response = self.timeout.map(|timeout| Instant::now() + timeout);
         }
     }
 
-    fn give_up_upstream(&mut self, status: u16, body: &str, details: &str) {
+    /// Ends the stream after one of its timers.
+    fn expire(&mut self, expiry: Expiry) {
+        self.timers.clear(expiry);
+        let (flag, reply) = expiry.reply(self.body.is_none());
         if let Some(upstream) = self.upstream.take() {
             upstream.cancel();
         }
-        self.chain.reply(reply(status, body, details));
+        if self.chain.is_replied() {
+            return self.chain.reset();
+        }
+        flag.into_iter().for_each(|flag| self.chain.stream.info.add_flag(flag));
+        self.chain.reply(reply);
     }
 
     /// Returns hyper's response; an incomplete body is streamed by a task.
     fn respond(mut self, headers_only: bool, head: bool) -> Result<Response<ResponseBody>, Reset> {
         let mut response = self.head();
         if headers_only {
+            self.is_complete = true;
             if !head {
                 response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
             }
@@ -240,6 +297,7 @@ impl Exchange {
         }
         match self.chain.take(Direction::Response) {
             Some(Output::Data(data, true)) => {
+                self.is_complete = true;
                 response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
                 *response.body_mut() = ResponseBody::Whole((!data.is_empty()).then_some(data));
             }
@@ -261,7 +319,9 @@ impl Exchange {
                             }
                             Err(Reset) => (Err(Interrupted), true),
                         };
-                        if sender.send(frame).await.is_err() || end {
+                        let is_sent = sender.send(frame).await.is_ok();
+                        self.is_complete = is_sent && end;
+                        if !is_sent || end {
                             return;
                         }
                     }
@@ -279,10 +339,11 @@ impl Exchange {
 }
 
 /// Returns hyper's response with these headers and an empty body.
-fn head(listener: &ListenerHandle, headers: Option<&Headers>) -> Response<ResponseBody> {
+fn head(listener: &ManagerHandle, headers: Option<&Headers>) -> Response<ResponseBody> {
     let status = headers.and_then(|headers| headers.text(":status")).and_then(|status| status.parse::<u16>().ok());
-    // An informational status cannot end a stream.
-    let status = status.filter(|status| *status >= 200).and_then(|status| StatusCode::from_u16(status).ok());
+    // An informational status cannot end a stream, but for the switch to another protocol.
+    let status =
+        status.filter(|status| *status >= 200 || *status == 101).and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     listener.stats.answered(status.as_u16());
     let mut response = Response::new(ResponseBody::Whole(None));
@@ -296,71 +357,17 @@ impl Drop for Exchange {
         if let Some(upstream) = self.upstream.take() {
             upstream.cancel();
         }
+        if !self.is_complete && !self.chain.is_reset() {
+            self.chain.stream.info.note_disconnect();
+        }
         self.chain.finish();
         self.listener.access_logs.iter().for_each(|log| log.write(&self.chain.stream));
-    }
-}
-
-/// Sink that passes an upstream's response into the downstream filter chain.
-struct ToDownstream {
-    chain: Weak<Chain>,
-    asked: Instant,
-}
-
-impl ToDownstream {
-    fn with_chain(&self, act: impl FnOnce(&Chain)) {
-        if let Some(chain) = self.chain.upgrade() {
-            act(&chain);
-        }
-    }
-}
-
-impl ResponseSink for ToDownstream {
-    fn headers(&self, mut headers: Headers, end: bool) {
-        headers.set("x-envoy-upstream-service-time", self.asked.elapsed().as_millis().to_string());
-        self.with_chain(|chain| {
-            chain.stream.info.response_details.replace("via_upstream".to_owned());
-            chain.response_headers(headers, end);
-        });
-    }
-
-    fn data(&self, data: Bytes, end: bool) {
-        self.with_chain(|chain| chain.response_data(data, end));
-    }
-
-    fn trailers(&self, trailers: Headers) {
-        self.with_chain(|chain| chain.response_trailers(trailers));
-    }
-
-    fn broken(&self, _why: Broken) {
-        let body = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
-        self.with_chain(|chain| chain.reply(reply(503, body, "upstream_reset_before_response_started")));
-    }
-
-    fn backlog(&self) -> Option<Rc<Chain>> {
-        self.chain.upgrade().filter(|chain| chain.is_full())
-    }
-}
-
-fn reply(status: u16, body: &str, details: &str) -> LocalReply {
-    LocalReply {
-        status,
-        body: Bytes::copy_from_slice(body.as_bytes()),
-        details: details.to_owned(),
-        ..LocalReply::default()
     }
 }
 
 async fn read(body: &mut Option<Incoming>) -> Option<Result<Frame<Bytes>, hyper::Error>> {
     match body {
         Some(body) => body.frame().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

@@ -8,8 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::Version;
 use hyper::http::request::Parts;
 
+use super::downstream::Peers;
+use super::early::EarlyAnswer;
 use super::path::{Normalized, normalize};
-use crate::bootstrap::Listener;
+use crate::bootstrap::HttpManager;
 use crate::http::Headers;
 
 const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
@@ -20,43 +22,52 @@ pub(crate) struct Received {
     /// Downstream address; port 0 if it is from `x-forwarded-for`.
     pub(crate) client: SocketAddr,
     pub(crate) protocol: &'static str,
-    /// Response sent before the first filter: 307 with this path, or 400 without a path; `None`: the request continues.
-    pub(crate) answered: Option<Option<String>>,
+    /// Answer before the first filter; `None`: the request continues.
+    pub(crate) answered: Option<EarlyAnswer>,
 }
 
-/// Returns the request for the first filter; `None` for a request without a host, which gets a 400, as in Envoy.
-pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> Option<Received> {
+/// Returns the request for the first filter.
+pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrade: Option<&str>) -> Received {
+    let (peer, transport) = (peers.remote, if peers.is_tls { "https" } else { "http" });
     let host = parts.headers.get(hyper::header::HOST).map(|value| value.as_bytes().to_vec());
-    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()).or(host)?;
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()).or(host);
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let (path, answered) = match normalize(path, listener.path_normalization) {
-        Normalized::Forward(path) => (path, None),
-        Normalized::Redirect(path) => (path.clone(), Some(Some(path))),
-        Normalized::Reject => (path.to_owned(), Some(None)),
+    let normalized = normalize(path, manager.path_normalization);
+    let answered = unacceptable(parts, authority.is_some());
+    let (path, answered) = match normalized {
+        Normalized::Forward(path) => (path, answered),
+        Normalized::Redirect(path) => (path.clone(), answered.or(Some(EarlyAnswer::Redirect(path)))),
+        Normalized::Reject => (path.to_owned(), answered.or(Some(EarlyAnswer::InvalidPath))),
     };
     let mut headers = Headers::new();
-    headers.add(":authority", authority);
+    if let Some(authority) = authority {
+        headers.add(":authority", authority);
+    }
     headers.add(":path", path);
     headers.add(":method", parts.method.as_str().to_owned());
-    headers.add(":scheme", parts.uri.scheme_str().unwrap_or("http").to_owned());
+    headers.add(":scheme", parts.uri.scheme_str().unwrap_or(transport).to_owned());
     headers.extend_from(&parts.headers);
     headers.remove(b"host");
     for name in HOP_BY_HOP {
         headers.remove(name.as_bytes());
     }
+    if let Some(name) = upgrade {
+        headers.add("connection", "upgrade");
+        headers.add("upgrade", name.to_owned());
+    }
     if headers.first(b"te").is_some_and(|value| value.as_ref() != b"trailers") {
         headers.remove(b"te");
     }
 
-    let client = client(listener, &headers, peer);
-    if listener.use_remote_address && !listener.skip_xff_append {
+    let client = client(manager, &headers, peer);
+    if manager.use_remote_address && !manager.skip_xff_append {
         let known = headers.text("x-forwarded-for").map(|known| format!("{known},"));
         headers.set("x-forwarded-for", format!("{}{}", known.unwrap_or_default(), peer.ip()));
     }
-    if listener.use_remote_address || headers.first(b"x-forwarded-proto").is_none() {
-        headers.set("x-forwarded-proto", "http");
+    if manager.use_remote_address || headers.first(b"x-forwarded-proto").is_none() {
+        headers.set("x-forwarded-proto", transport);
     }
-    if listener.generate_request_id
+    if manager.generate_request_id
         && headers.first(b"x-request-id").is_none()
         && let Some(id) = request_id()
     {
@@ -68,14 +79,32 @@ pub(crate) fn receive(parts: &Parts, listener: &Listener, peer: SocketAddr) -> O
         _ => "HTTP/1.1",
     };
     // A gRPC client follows no redirect: the request gets a 400.
-    let answered = answered.map(|path| path.filter(|_| !headers.is_grpc()));
-    Some(Received { headers, client, protocol, answered })
+    let answered = match answered {
+        Some(EarlyAnswer::Redirect(_)) if headers.is_grpc() => Some(EarlyAnswer::InvalidPath),
+        // Envoy's parser has no headers then.
+        Some(EarlyAnswer::UnknownMethod | EarlyAnswer::LowVersion) => {
+            return Received { headers: Headers::new(), client, protocol: "HTTP/1.1", answered };
+        }
+        answered => answered,
+    };
+    Received { headers, client, protocol, answered }
+}
+
+/// Reason why no HTTP request can be served, whatever its path is.
+fn unacceptable(parts: &Parts, has_host: bool) -> Option<EarlyAnswer> {
+    if parts.version < Version::HTTP_2 && !EarlyAnswer::knows(&parts.method) {
+        return Some(EarlyAnswer::UnknownMethod);
+    }
+    if parts.version < Version::HTTP_11 {
+        return Some(EarlyAnswer::LowVersion);
+    }
+    (!has_host).then_some(EarlyAnswer::NoHost)
 }
 
 /// Returns the address that the outermost trusted proxy saw: an `x-forwarded-for` entry, or else the peer.
-fn client(listener: &Listener, headers: &Headers, peer: SocketAddr) -> SocketAddr {
-    let trusted = listener.xff_num_trusted_hops as usize;
-    let from_right = match (listener.use_remote_address, trusted) {
+fn client(manager: &HttpManager, headers: &Headers, peer: SocketAddr) -> SocketAddr {
+    let trusted = manager.xff_num_trusted_hops as usize;
+    let from_right = match (manager.use_remote_address, trusted) {
         (true, 0) => return peer,
         (true, hops) => hops - 1,
         (false, hops) => hops,
@@ -108,50 +137,57 @@ mod tests {
     use super::*;
     use crate::bootstrap::{PathNormalization, RouteTable};
 
-    fn listener(use_remote_address: bool, hops: u32) -> Listener {
-        Listener {
-            name: "ingress".to_owned(),
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+    const PEERS: Peers = Peers {
+        id: 1,
+        remote: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)), 4711),
+        local: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80),
+        is_tls: false,
+    };
+
+    fn manager(use_remote_address: bool, hops: u32) -> HttpManager {
+        HttpManager {
             stat_prefix: "ingress".to_owned(),
             use_remote_address,
             xff_num_trusted_hops: hops,
             skip_xff_append: false,
             generate_request_id: true,
             path_normalization: PathNormalization::default(),
+            stream_idle_timeout: std::time::Duration::ZERO,
+            request_timeout: std::time::Duration::ZERO,
             routes: RouteTable::default(),
             access_log: Vec::new(),
-            buffer_limit: 1 << 20,
+            upgrades: Vec::new(),
             filters: Vec::new(),
         }
     }
 
-    fn received(listener: &Listener, forwarded: &str) -> Received {
+    fn received(manager: &HttpManager, forwarded: &str) -> Received {
         let request = hyper::Request::get("http://shop/cart?x=1").header("X-Forwarded-For", forwarded);
         let (parts, ()) = request.header("Connection", "close").body(()).unwrap().into_parts();
-        receive(&parts, listener, SocketAddr::from(([10, 0, 0, 9], 4711))).unwrap()
+        receive(&parts, manager, PEERS, None)
     }
 
     #[test]
     fn the_downstream_address_is_the_rightmost_hop_before_the_trusted_proxies() {
-        let client = |edge, hops| received(&listener(edge, hops), "1.1.1.1, 2.2.2.2,3.3.3.3").client.to_string();
+        let client = |edge, hops| received(&manager(edge, hops), "1.1.1.1, 2.2.2.2,3.3.3.3").client.to_string();
         assert_eq!(client(true, 0), "10.0.0.9:4711");
         assert_eq!(client(true, 1), "3.3.3.3:0");
         assert_eq!(client(true, 2), "2.2.2.2:0");
         assert_eq!(client(false, 0), "3.3.3.3:0");
         assert_eq!(client(false, 2), "1.1.1.1:0");
         assert_eq!(client(true, 9), "10.0.0.9:4711");
-        assert_eq!(received(&listener(false, 0), "no address").client.to_string(), "10.0.0.9:4711");
+        assert_eq!(received(&manager(false, 0), "no address").client.to_string(), "10.0.0.9:4711");
     }
 
     #[test]
     fn an_edge_proxy_appends_its_peer_to_x_forwarded_for() {
-        assert_eq!(received(&listener(true, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1,10.0.0.9"));
-        assert_eq!(received(&listener(false, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1"));
+        assert_eq!(received(&manager(true, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1,10.0.0.9"));
+        assert_eq!(received(&manager(false, 0), "1.1.1.1").headers.text("x-forwarded-for"), Some("1.1.1.1"));
     }
 
     #[test]
     fn a_request_gets_pseudo_headers_and_an_id_and_loses_connection_headers() {
-        let headers = received(&listener(false, 0), "").headers;
+        let headers = received(&manager(false, 0), "").headers;
         let pseudo = [":authority", ":path", ":method", ":scheme"].map(|name| headers.text(name).unwrap_or("?"));
         assert_eq!(pseudo, ["shop", "/cart?x=1", "GET", "http"]);
         assert_eq!(headers.text("connection"), None);

@@ -4,10 +4,17 @@
 //! workers (`SO_REUSEPORT`). A request takes no lock of the host, except for shared data, queues and new metrics.
 
 pub(crate) mod body;
+mod connection;
 pub(crate) mod downstream;
+pub(crate) mod early;
 pub(crate) mod executor;
-mod forwarded;
+pub(crate) mod forwarded;
+mod manager_stats;
 mod path;
+pub(crate) mod router;
+pub(crate) mod sink;
+mod timers;
+mod tunnel;
 mod worker;
 
 use std::io;
@@ -17,16 +24,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
+use crate::abi::limits::GuestLimits;
 use crate::abi::shared::Shared;
 use crate::access_log::writer::Writer;
 use crate::admin;
-use crate::bootstrap::{AccessLog, Bootstrap};
+use crate::bootstrap::{AccessLog, Bootstrap, Listener};
 use crate::stats::Stats;
+use crate::trace::Tracing;
 use crate::vm::plugin::Vms;
 use crate::vm::{Modules, VmError};
 use worker::{HostParts, Worker};
@@ -36,19 +44,27 @@ use worker::{HostParts, Worker};
 pub struct HostOptions {
     /// Number of worker threads, at least 1; Envoy's `--concurrency`.
     pub workers: usize,
-    /// Time limit of one callback, rounded up to 50 ms; a callback that exceeds it traps.
-    pub call_limit: Duration,
+    /// Limits of each module.
+    pub limits: GuestLimits,
     /// Whether to count executed instructions (wasmtime's fuel, about one per instruction) in counters
     /// `wasm.fuel.CALLBACK`. Counting slows modules down.
     pub counts_fuel: bool,
     /// Folder that keeps compiled modules for later hosts; `None` compiles them for this host only. The folder must be
     /// as trusted as this program: the modules in it are machine code.
     pub compiled_modules: Option<PathBuf>,
+    /// Observer of callbacks, host calls and bytes; none by default.
+    pub tracing: Tracing,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { workers: 1, call_limit: Duration::from_secs(10), counts_fuel: false, compiled_modules: None }
+        Self {
+            workers: 1,
+            limits: GuestLimits::default(),
+            counts_fuel: false,
+            compiled_modules: None,
+            tracing: Tracing::default(),
+        }
     }
 }
 
@@ -104,8 +120,8 @@ impl Host {
     /// See [`HostError`]; no thread is left running then.
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
-        let modules = Arc::new(Modules::new(options.call_limit, options.counts_fuel, options.compiled_modules)?);
-        let shared = Arc::default();
+        let modules = Arc::new(Modules::new(options.limits, options.counts_fuel, options.compiled_modules)?);
+        let shared = Arc::new(Shared::new(options.limits.memory, options.tracing));
         let access_logs = open_access_logs(&bootstrap, &shared)?;
         let parts = HostParts { bootstrap: Arc::new(bootstrap), modules, shared, access_logs };
         validate(&parts)?;
@@ -133,12 +149,13 @@ impl Host {
         };
         if let Some(socket) = admin {
             let (shared, stopped) = (parts.shared.clone(), stopped.clone());
-            running.spawn("admin", move || admin::serve(socket, shared, stopped))?;
+            let tags = Arc::new(parts.bootstrap.stats_tags.clone());
+            running.spawn("admin", move || admin::serve(socket, shared, tags, stopped))?;
         }
         let (started, starting) = mpsc::channel();
         for (index, sockets) in sockets.into_iter().enumerate() {
             let (parts, stopped, started) = (parts.clone(), stopped.clone(), started.clone());
-            running.spawn(&format!("worker {index}"), move || work(&parts, sockets, stopped, &started))?;
+            running.spawn(&format!("worker {index}"), move || work(&parts, index, sockets, stopped, &started))?;
         }
         drop(started);
         for _ in 0..workers {
@@ -203,12 +220,13 @@ impl Drop for Running {
     }
 }
 
-/// Opens the access logs of each listener.
+/// Opens the access logs of each connection manager.
 fn open_access_logs(bootstrap: &Bootstrap, shared: &Shared) -> Result<Vec<Arc<[Writer]>>, HostError> {
     let open = |log: &AccessLog| {
         Writer::open(log, shared).map_err(|source| HostError::AccessLog { path: log.path.clone(), source })
     };
-    bootstrap.listeners.iter().map(|listener| listener.access_log.iter().map(open).collect()).collect()
+    let managers = bootstrap.listeners.iter().flat_map(Listener::managers);
+    managers.map(|manager| manager.access_log.iter().map(open).collect()).collect()
 }
 
 /// Starts every plugin once, in VMs that are dropped without `proxy_on_done`, as in Envoy.
@@ -222,6 +240,7 @@ fn validate(parts: &HostParts) -> Result<(), VmError> {
 
 fn work(
     parts: &HostParts,
+    index: usize,
     sockets: Vec<TcpListener>,
     mut stopped: watch::Receiver<bool>,
     started: &mpsc::Sender<Result<(), HostError>>,
@@ -236,7 +255,7 @@ fn work(
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let (worker, listeners) = match Worker::start(parts) {
+        let (worker, listeners) = match Worker::start(parts, index) {
             Ok(made) => made,
             Err(error) => {
                 let _ = started.send(Err(error.into()));

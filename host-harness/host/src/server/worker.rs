@@ -6,34 +6,36 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::downstream::{Peers, serve};
-use super::executor::LocalExecutor;
+use super::connection::{self, Addresses};
+use super::manager_stats::ManagerStats;
 use crate::abi::shared::{QueueReady, Shared};
 use crate::abi::state::Effect;
 use crate::access_log::writer::Writer;
-use crate::bootstrap::{Bootstrap, HttpFilter, Listener, RouteTable};
-use crate::stats::{Counter, Gauge};
+use crate::bootstrap::{
+    Bootstrap, ChainMatch, FilterChain, HttpFilter, HttpManager, Listener, RouteTable, TcpProxy, Terminal,
+};
 use crate::upstream::Cluster;
 use crate::upstream::callout::{Callout, Message};
 use crate::upstream::grpc::GrpcStream;
 use crate::vm::chain::Handler;
-use crate::vm::plugin::Vms;
+use crate::vm::plugin::{PluginHandle, Vms};
 use crate::vm::{EffectSink, Modules, OrphanedStream, Vm, VmError, VmSetup};
 
 /// Serial of a VM, and a token or the id of a root context in it.
 type Key = (u64, u32);
 
-/// Concurrent streams of an HTTP/2 connection: Envoy's default of `max_concurrent_streams`.
-const MAX_CONCURRENT_STREAMS: u32 = 1024;
+/// Number of effects performed before other tasks of the worker run; more than the effects of 1,000 requests.
+const EFFECTS_AT_ONCE: usize = 10_000;
 
 pub(crate) struct Worker {
     this: Weak<Self>,
     vms: OnceCell<Rc<Vms>>,
+    /// Plugins without requests.
+    services: RefCell<Vec<Rc<PluginHandle>>>,
     clusters: RefCell<HashMap<String, Rc<Cluster>>>,
     /// Pending effects, performed in order and never recursively.
     queue: RefCell<VecDeque<(Rc<Vm>, Effect)>>,
@@ -46,36 +48,34 @@ pub(crate) struct Worker {
 
 /// Listener of one worker.
 pub(crate) struct ListenerHandle {
-    pub(crate) config: Listener,
+    pub(crate) name: String,
+    pub(crate) chains: Vec<ChainHandle>,
+    pub(crate) default_chain: Option<ChainHandle>,
+    /// Whether the choice of a chain needs the start of a connection.
+    pub(crate) inspects: bool,
+}
+
+/// Filter chain of one worker.
+pub(crate) struct ChainHandle {
+    pub(crate) matches: ChainMatch,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) service: Service,
+}
+
+/// Last filter of a chain.
+pub(crate) enum Service {
+    Http(Rc<ManagerHandle>),
+    Tcp(TcpProxy),
+}
+
+/// HTTP connection manager of one worker.
+pub(crate) struct ManagerHandle {
+    pub(crate) config: HttpManager,
+    pub(crate) buffer_limit: usize,
     pub(crate) routes: Arc<RouteTable>,
     pub(crate) filters: Vec<Handler>,
     pub(crate) access_logs: Arc<[Writer]>,
-    pub(crate) stats: ListenerStats,
-}
-
-pub(crate) struct ListenerStats {
-    pub(crate) requests: Arc<Counter>,
-    connections: Arc<Counter>,
-    active: Arc<Gauge>,
-    by_class: [Arc<Counter>; 4],
-}
-
-impl ListenerStats {
-    fn new(shared: &Shared, prefix: &str) -> Self {
-        let counter = |name: &str| shared.stats.counter(&format!("http.{prefix}.{name}"));
-        Self {
-            requests: counter("downstream_rq_total"),
-            connections: counter("downstream_cx_total"),
-            active: shared.stats.gauge(&format!("http.{prefix}.downstream_cx_active")),
-            by_class: ["2xx", "3xx", "4xx", "5xx"].map(|class| counter(&format!("downstream_rq_{class}"))),
-        }
-    }
-
-    pub(crate) fn answered(&self, status: u16) {
-        if let Some(counter) = usize::from(status / 100).checked_sub(2).and_then(|class| self.by_class.get(class)) {
-            counter.add(1);
-        }
-    }
+    pub(crate) stats: ManagerStats,
 }
 
 /// Parts shared by all workers of a host.
@@ -84,7 +84,7 @@ pub(crate) struct HostParts {
     pub(crate) bootstrap: Arc<Bootstrap>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) shared: Arc<Shared>,
-    /// Access logs of each listener, in the order of the listeners.
+    /// Access logs of each connection manager, in the order of listeners and their chains.
     pub(crate) access_logs: Vec<Arc<[Writer]>>,
 }
 
@@ -110,11 +110,12 @@ impl HostParts {
 }
 
 impl Worker {
-    /// Creates the worker and starts every plugin; has to run within the thread's local set.
-    pub(crate) fn start(parts: &HostParts) -> Result<(Rc<Self>, Vec<Rc<ListenerHandle>>), VmError> {
+    /// Creates the worker and starts every plugin; services that run once start in the worker with index 0. Has to run within the thread's local set.
+    pub(crate) fn start(parts: &HostParts, index: usize) -> Result<(Rc<Self>, Vec<Rc<ListenerHandle>>), VmError> {
         let worker = Rc::new_cyclic(|this| Self {
             this: this.clone(),
             vms: OnceCell::new(),
+            services: RefCell::default(),
             clusters: RefCell::default(),
             queue: RefCell::default(),
             busy: Cell::new(false),
@@ -132,16 +133,14 @@ impl Worker {
             let handle = Cluster::new(cluster.clone(), filters, &parts.shared);
             worker.clusters.borrow_mut().insert(cluster.name.clone(), handle);
         }
-        let mut listeners = Vec::new();
-        for (listener, access_logs) in parts.bootstrap.listeners.iter().zip(&parts.access_logs) {
-            listeners.push(Rc::new(ListenerHandle {
-                routes: Arc::new(listener.routes.clone()),
-                filters: listener.filters.iter().map(|filter| handler(&vms, filter)).collect::<Result<_, _>>()?,
-                access_logs: access_logs.clone(),
-                stats: ListenerStats::new(&parts.shared, &listener.stat_prefix),
-                config: listener.clone(),
-            }));
+        for service in parts.bootstrap.services.iter().filter(|service| index == 0 || !service.is_singleton) {
+            let handle = vms.start(&service.plugin)?;
+            worker.services.borrow_mut().push(handle);
         }
+        let mut access_logs = parts.access_logs.iter();
+        let listeners = parts.bootstrap.listeners.iter();
+        let listeners = listeners.map(|listener| listen(&vms, parts, listener, &mut access_logs).map(Rc::new));
+        let listeners = listeners.collect::<Result<_, _>>()?;
         tokio::task::spawn_local(hear_queues(worker.this.clone(), queues));
         Ok((worker, listeners))
     }
@@ -157,7 +156,7 @@ impl Worker {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // For example out of file descriptors: a later accept may succeed.
-                    log::warn!(target: "http", "listener `{}`: accept failed: {error}", listener.config.name);
+                    log::warn!(target: "http", "listener `{}`: accept failed: {error}", listener.name);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -166,23 +165,8 @@ impl Worker {
             let Ok(local) = stream.local_addr() else { continue };
             let id = self.next_connection.get();
             self.next_connection.set(id + 1);
-            listener.stats.connections.add(1);
-            listener.stats.active.shift(1);
-            let (worker, listener) = (self.clone(), listener.clone());
-            tokio::task::spawn_local(async move {
-                let peers = Peers { id, remote, local };
-                let service = hyper::service::service_fn({
-                    let listener = listener.clone();
-                    move |request| serve(worker.clone(), listener.clone(), peers, request)
-                });
-                let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
-                server.http1().timer(TokioTimer::new()).pipeline_flush(true);
-                server.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
-                if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                    log::debug!(target: "http", "a downstream connection ended with an error: {error}");
-                }
-                listener.stats.active.shift(-1);
-            });
+            let addresses = Addresses { id, remote, local };
+            tokio::task::spawn_local(connection::run(self.clone(), listener.clone(), stream, addresses));
         }
     }
 
@@ -200,6 +184,26 @@ impl Worker {
         if let Some(vms) = self.vms.get() {
             vms.shut_down();
         }
+    }
+
+    /// Performs the pending effects, in order.
+    ///
+    /// Effects can cause effects without end, for example a callout that is answered at once. After some, the rest waits
+    /// until the worker's other tasks have run.
+    fn perform_waiting(&self) {
+        for _ in 0..EFFECTS_AT_ONCE {
+            let next = self.queue.borrow_mut().pop_front();
+            match next {
+                Some((vm, effect)) => self.act(&vm, effect),
+                None => return self.busy.set(false),
+            }
+        }
+        let worker = self.this.clone();
+        tokio::task::spawn_local(async move {
+            if let Some(worker) = worker.upgrade() {
+                worker.perform_waiting();
+            }
+        });
     }
 
     fn act(&self, vm: &Rc<Vm>, effect: Effect) {
@@ -220,9 +224,9 @@ impl Worker {
                 }
             }
             Effect::Tick { root, period } => self.tick(vm, root, period),
-            Effect::HttpCall { root, token, cluster, headers, body, trailers, timeout } => {
+            Effect::HttpCall { root, token, cluster, headers, body, timeout } => {
                 let Some(cluster) = self.cluster(&cluster) else { return };
-                let message = Message { headers, body, trailers, timeout };
+                let message = Message { headers, body, timeout };
                 let key = (vm.serial, token);
                 let on_end = self.forget(key, |worker, key| {
                     worker.callouts.borrow_mut().remove(&key);
@@ -262,8 +266,6 @@ impl Worker {
                     stream.cancel();
                 }
             }
-            // The worker does not wait for a root context that defers its end.
-            Effect::Done { root } => log::trace!(target: "wasm", "root context {root} is done"),
         }
     }
 
@@ -309,17 +311,9 @@ impl Worker {
 impl EffectSink for Worker {
     fn perform(&self, vm: &Rc<Vm>, effects: Vec<Effect>) {
         self.queue.borrow_mut().extend(effects.into_iter().map(|effect| (vm.clone(), effect)));
-        if self.busy.replace(true) {
-            return;
+        if !self.busy.replace(true) {
+            self.perform_waiting();
         }
-        loop {
-            let next = self.queue.borrow_mut().pop_front();
-            match next {
-                Some((vm, effect)) => self.act(&vm, effect),
-                None => break,
-            }
-        }
-        self.busy.set(false);
     }
 
     fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>) {
@@ -337,6 +331,32 @@ impl EffectSink for Worker {
             }
         }
     }
+}
+
+fn listen<'a>(
+    vms: &Rc<Vms>,
+    parts: &HostParts,
+    listener: &Listener,
+    access_logs: &mut impl Iterator<Item = &'a Arc<[Writer]>>,
+) -> Result<ListenerHandle, VmError> {
+    let mut chain = |chain: &FilterChain| -> Result<ChainHandle, VmError> {
+        let service = match &chain.terminal {
+            Terminal::Tcp(proxy) => Service::Tcp(proxy.clone()),
+            Terminal::Http(manager) => Service::Http(Rc::new(ManagerHandle {
+                routes: Arc::new(manager.routes.clone()),
+                filters: manager.filters.iter().map(|filter| handler(vms, filter)).collect::<Result<_, _>>()?,
+                access_logs: access_logs.next().cloned().unwrap_or_default(),
+                stats: ManagerStats::new(&parts.shared, &manager.stat_prefix),
+                buffer_limit: listener.buffer_limit,
+                config: manager.as_ref().clone(),
+            })),
+        };
+        Ok(ChainHandle { matches: chain.matches.clone(), tls: chain.tls.clone(), service })
+    };
+    let chains = listener.chains.iter().map(&mut chain).collect::<Result<Vec<_>, _>>()?;
+    let default_chain = listener.default_chain.as_ref().map(&mut chain).transpose()?;
+    let inspects = listener.inspects_tls && listener.chains.iter().any(|chain| chain.matches.inspects());
+    Ok(ListenerHandle { name: listener.name.clone(), chains, default_chain, inspects })
 }
 
 fn handler(vms: &Rc<Vms>, filter: &HttpFilter) -> Result<Handler, VmError> {

@@ -7,11 +7,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::task::AbortHandle;
 
-use super::{Broken, Cluster, ResponseSink, UpstreamRequest};
+use super::{Cluster, Failure, ResponseSink, UpstreamRequest};
 use crate::abi::state::CalloutResponse;
 use crate::http::local_reply::render;
 use crate::http::{Headers, LocalReply};
 use crate::vm::Vm;
+
+/// Maximum length of a response's body in bytes: a longer one ends the callout like a reset. Envoy's default.
+const MAX_RESPONSE: usize = 32 * 1024 * 1024;
 
 /// Running callout.
 pub(crate) struct Callout {
@@ -31,7 +34,6 @@ pub(crate) struct Callout {
 pub(crate) struct Message {
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
-    pub(crate) trailers: Headers,
     /// Timeout in milliseconds; 0: none, as in Envoy.
     pub(crate) timeout: u32,
 }
@@ -62,14 +64,10 @@ impl Callout {
         if headers.first(b":scheme").is_none() {
             headers.add(":scheme", "http");
         }
-        let (body, trailers) = (message.body, message.trailers);
-        let request =
-            UpstreamRequest::start(cluster, headers, body.is_empty() && trailers.is_empty(), callout.clone(), None);
+        let body = message.body;
+        let request = UpstreamRequest::start(cluster, headers, body.is_empty(), callout.clone(), None);
         if !body.is_empty() {
-            request.data(body, trailers.is_empty());
-        }
-        if !trailers.is_empty() {
-            request.trailers(trailers);
+            request.data(body, true);
         }
         callout.request.replace(Some(request));
         if message.timeout > 0 {
@@ -92,13 +90,17 @@ impl Callout {
 
     /// Ends the callout with a 504 response, as Envoy's router does.
     fn time_out(&self) {
-        let reply =
-            LocalReply { status: 504, body: Bytes::from_static(b"upstream request timeout"), ..LocalReply::default() };
-        let (headers, body) = render(reply, &self.request_headers);
-        self.end(Some(CalloutResponse { headers, body, trailers: Headers::new() }));
+        let body = Bytes::from_static(b"upstream request timeout");
+        self.answer(LocalReply { status: 504, body, ..LocalReply::default() });
     }
 
-    fn whole(&self, trailers: Headers) {
+    /// Ends the callout with an answer of the router.
+    fn answer(&self, reply: LocalReply) {
+        let (headers, body) = render(reply, &self.request_headers);
+        self.end(Some(CalloutResponse { headers, body, trailers: None }));
+    }
+
+    fn whole(&self, trailers: Option<Headers>) {
         let headers = self.headers.take().unwrap_or_default();
         self.end(Some(CalloutResponse { headers, body: self.body.take().freeze(), trailers }));
     }
@@ -132,22 +134,28 @@ impl ResponseSink for Callout {
     fn headers(&self, headers: Headers, end: bool) {
         self.headers.replace(Some(headers));
         if end {
-            self.whole(Headers::new());
+            self.whole(None);
         }
     }
 
     fn data(&self, data: Bytes, end: bool) {
+        if self.body.borrow().len().saturating_add(data.len()) > MAX_RESPONSE {
+            return self.end(None);
+        }
         self.body.borrow_mut().extend_from_slice(&data);
         if end {
-            self.whole(Headers::new());
+            self.whole(None);
         }
     }
 
     fn trailers(&self, trailers: Headers) {
-        self.whole(trailers);
+        self.whole(Some(trailers));
     }
 
-    fn broken(&self, _why: Broken) {
-        self.end(None);
+    fn failed(&self, why: &Failure, has_begun: bool) {
+        if has_begun || *why == Failure::Filter {
+            return self.end(None);
+        }
+        self.answer(why.reply());
     }
 }

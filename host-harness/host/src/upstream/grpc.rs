@@ -12,16 +12,20 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::frames::{Decoder, frame};
-use super::{Broken, Cluster, ResponseSink, UpstreamRequest};
+use super::{Cluster, Failure, ResponseSink, UpstreamRequest};
 use crate::abi::state::GrpcTarget;
 use crate::http::Headers;
-use crate::http::local_reply::grpc_status;
+use crate::http::local_reply::{grpc_status, render};
 use crate::vm::Vm;
 
 const OK: u32 = 0;
 const UNKNOWN: u32 = 2;
+const RESOURCE_EXHAUSTED: u32 = 8;
 const INTERNAL: u32 = 13;
 const UNAVAILABLE: u32 = 14;
+
+/// Maximum number of bytes that wait to be sent on one stream: an upstream that does not read ends it. Envoy has none.
+const MAX_UNSENT: usize = 64 * 1024 * 1024;
 
 /// Running gRPC stream or call.
 pub(crate) struct GrpcStream {
@@ -95,10 +99,11 @@ impl GrpcStream {
     }
 
     pub(crate) fn send(&self, message: &[u8], end: bool) {
-        let request = self.request.borrow().clone();
-        if let Some(request) = request {
-            request.data(frame(message), end);
+        let Some(request) = self.request.borrow().clone() else { return };
+        if request.unsent().saturating_add(message.len()) > MAX_UNSENT {
+            return self.close(RESOURCE_EXHAUSTED, "too many unsent bytes");
         }
+        request.data(frame(message), end);
     }
 
     /// Closes the module's side of the stream.
@@ -122,10 +127,12 @@ impl GrpcStream {
         self.release();
         (self.on_end)();
         let Some(vm) = self.vm.upgrade() else { return };
+        // As in Envoy, the details of the response take the place of a missing message.
+        let message = if message.is_empty() { "via_upstream" } else { message };
         match self.answer.take() {
             Some(answer) if status == OK => {
-                vm.forget_grpc(self.root, self.token);
                 vm.on_grpc_receive(self.root, self.token, answer);
+                vm.forget_grpc(self.root, self.token);
             }
             _ => vm.on_grpc_close(self.root, self.token, status, message),
         }
@@ -153,17 +160,17 @@ impl GrpcStream {
 impl ResponseSink for GrpcStream {
     fn headers(&self, headers: Headers, end: bool) {
         let status: u16 = headers.text(":status").and_then(|status| status.parse().ok()).unwrap_or(0);
-        let trailers_only = headers.first(b"grpc-status").is_some().then(|| headers.clone());
+        let is_trailers_only = end && (status == 200 || headers.first(b"grpc-status").is_some());
+        let trailers_only = is_trailers_only.then(|| headers.clone());
         if !self.unary
             && let Some(vm) = self.vm.upgrade()
         {
             vm.on_grpc_initial_metadata(self.root, self.token, if end { Headers::new() } else { headers });
         }
         match trailers_only {
-            Some(trailers) if end => self.close_with(&trailers),
-            _ if status != 200 => self.close(grpc_status(status), ""),
-            _ if end => self.close(UNKNOWN, ""),
-            _ => {}
+            Some(trailers) => self.trailers(trailers),
+            None if status != 200 => self.close(grpc_status(status), ""),
+            None => {}
         }
     }
 
@@ -201,10 +208,14 @@ impl ResponseSink for GrpcStream {
         self.close_with(&trailers);
     }
 
-    fn broken(&self, why: Broken) {
+    fn failed(&self, why: &Failure, has_begun: bool) {
         match why {
-            Broken::Connection => self.close(UNAVAILABLE, "the connection broke"),
-            Broken::Filter => self.close(INTERNAL, "an upstream filter ended the stream"),
+            Failure::Filter => self.close(INTERNAL, "an upstream filter ended the stream"),
+            _ if has_begun => self.close(UNAVAILABLE, "the connection broke"),
+            _ => {
+                let request = [("content-type", "application/grpc".to_owned())].into_iter().collect();
+                self.headers(render(why.reply(), &request).0, true);
+            }
         }
     }
 }

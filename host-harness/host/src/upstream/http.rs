@@ -1,19 +1,18 @@
 //! Requests to HTTP/1 and HTTP/2 endpoints.
 
 use std::future::pending;
-use std::rc::Rc;
 
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, Uri};
 
-use super::{Broken, Cluster, UpstreamRequest};
+use super::{Cluster, Failure, UpstreamRequest};
 use crate::bootstrap::Protocol;
-use crate::http::{Direction, Headers, LocalReply, Stream};
+use crate::http::{Direction, Headers, LocalReply};
 use crate::server::body::{BodySender, ChannelBody, channel};
 use crate::vm::chain::Output;
 
-pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream: Option<Rc<Stream>>) {
+pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster) {
     let chain = &request.chain;
     let end = loop {
         if chain.is_replied() || chain.is_reset() {
@@ -25,14 +24,18 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
             None => chain.changed().await,
         }
     };
-    let (sender, body) = channel(end);
+    let is_upgrade = chain.stream.request_headers.borrow().first(b"upgrade").is_some();
+    let (sender, body) = channel(end || is_upgrade);
     let Some(message) = message(&chain.stream.request_headers.borrow(), body, cluster.config.protocol) else {
         let body = "the request cannot be sent upstream".into();
         return chain.reply(LocalReply { status: 400, body, ..LocalReply::default() });
     };
-    let exchange = exchange(request, cluster, message, downstream);
+    let exchange = exchange(request, cluster, message);
     let sending = async {
-        send_body(request, sender).await;
+        // The bytes of an upgrade are not a body.
+        if !is_upgrade {
+            send_body(request, sender).await;
+        }
         pending::<()>().await;
     };
     // Passes on response output that filters release, and local replies, while the request is running.
@@ -53,25 +56,17 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
     }
 }
 
-async fn exchange(
-    request: &UpstreamRequest,
-    cluster: &Cluster,
-    mut message: Request<ChannelBody>,
-    downstream: Option<Rc<Stream>>,
-) {
-    let Some(endpoint) = cluster.endpoint() else {
-        return request.unreachable(&std::io::ErrorKind::AddrNotAvailable.into());
+async fn exchange(request: &UpstreamRequest, cluster: &Cluster, mut message: Request<ChannelBody>) {
+    let Some((_, endpoint)) = cluster.endpoint() else {
+        return request.fail(&Failure::NoEndpoint);
     };
     let mut fresh = false;
     let (mut connection, address, response) = loop {
         let (mut connection, address) = match cluster.connection(endpoint, fresh).await {
             Ok(connected) => connected,
-            Err(error) => return request.unreachable(&error),
+            Err(failed) => return request.unreachable(&failed),
         };
-        request.chain.stream.info.upstream.set(Some(address));
-        if let Some(downstream) = &downstream {
-            downstream.info.upstream.set(Some(address));
-        }
+        request.note_endpoint(Some(address));
         match connection.send(message).await {
             Ok(response) => break (connection, address, response),
             // The endpoint has closed an idle connection and nothing was sent: one retry on a new connection.
@@ -82,11 +77,14 @@ async fn exchange(
             }
             Err(unanswered) => {
                 log::debug!(target: "upstream", "cluster `{}`: no response: {}", cluster.name(), unanswered.error);
-                return request.unreachable(&std::io::ErrorKind::ConnectionReset.into());
+                return request.fail(&Failure::of_exchange(&unanswered.error, cluster.config.protocol));
             }
         }
     };
-    if receive(request, response).await
+    if response.status() == hyper::StatusCode::SWITCHING_PROTOCOLS {
+        return switch(request, response).await;
+    }
+    if receive(request, response, cluster.config.protocol).await
         && let super::pool::Connection::Http1(sender) = &mut connection
     {
         // The connection is ready for another request once the codec has seen the end of the response.
@@ -96,8 +94,21 @@ async fn exchange(
     }
 }
 
+/// Passes a switch to another protocol into the upstream filters, and the bytes after it.
+async fn switch(request: &UpstreamRequest, mut response: Response<Incoming>) {
+    let upgrade = hyper::upgrade::on(&mut response);
+    let mut headers: Headers = [(":status", "101")].into_iter().collect();
+    headers.extend_from(response.headers());
+    request.chain.response_headers(headers, false);
+    request.flush();
+    match upgrade.await {
+        Ok(upgraded) => super::tunnel::run(request, upgraded).await,
+        Err(_) => request.fail(&Failure::Terminated),
+    }
+}
+
 /// Passes a response into the upstream filters; returns whether it was complete.
-async fn receive(request: &UpstreamRequest, response: Response<Incoming>) -> bool {
+async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protocol: Protocol) -> bool {
     let chain = &request.chain;
     let (parts, mut body) = response.into_parts();
     let mut headers: Headers = [(":status", parts.status.as_str().to_owned())].into_iter().collect();
@@ -130,7 +141,7 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>) -> boo
             Some(Err(error)) => {
                 log::debug!(target: "upstream", "an upstream response ended early: {error}");
                 request.flush();
-                request.broken(Broken::Connection);
+                request.fail(&Failure::of_body(&error, protocol));
                 return false;
             }
             None => {

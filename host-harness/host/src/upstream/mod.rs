@@ -1,11 +1,14 @@
 //! Clusters and requests to them: through the cluster's upstream filters, then by HTTP/1, HTTP/2 or raw TCP.
 
 pub(crate) mod callout;
+mod failure;
 mod frames;
 pub(crate) mod grpc;
+mod health;
 mod http;
 mod pool;
 mod tcp;
+mod tunnel;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,20 +19,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsConnector;
 
 use crate::abi::shared::Shared;
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
-use crate::http::{Direction, Headers, LocalReply, Stream, StreamInfo};
+use crate::http::{Direction, Headers, Stream, StreamInfo};
+use crate::io::Connection;
 use crate::stats::Counter;
+use crate::trace::{Tracing, What};
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
+pub(crate) use failure::Failure;
 
 /// Cluster of one worker.
 pub(crate) struct Cluster {
     config: bootstrap::Cluster,
     filters: Vec<Handler>,
     next_endpoint: Cell<usize>,
+    /// Health of the endpoints, in their order.
+    health: Vec<health::Endpoint>,
     pool: pool::Pool,
     stats: ClusterStats,
+    tracing: Tracing,
 }
 
 struct ClusterStats {
@@ -38,13 +48,10 @@ struct ClusterStats {
     requests: Arc<Counter>,
 }
 
-/// Reason why a response is incomplete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// The upstream closed or reset the connection.
-    Connection,
-    /// An upstream filter reset the stream.
-    Filter,
+/// Error of a connection attempt, with the address if the endpoint has one.
+struct ConnectError {
+    error: io::Error,
+    address: Option<SocketAddr>,
 }
 
 /// Receiver of a response.
@@ -52,7 +59,8 @@ pub(crate) trait ResponseSink {
     fn headers(&self, headers: Headers, end: bool);
     fn data(&self, data: Bytes, end: bool);
     fn trailers(&self, trailers: Headers);
-    fn broken(&self, why: Broken);
+    /// Ends the response; `has_begun`: its headers have arrived.
+    fn failed(&self, why: &Failure, has_begun: bool);
     /// Returns the downstream's filter chain if its response output is full: the upstream should then not be read.
     fn backlog(&self) -> Option<Rc<Chain>> {
         None
@@ -64,9 +72,13 @@ pub(crate) struct UpstreamRequest {
     chain: Rc<Chain>,
     sink: RefCell<Option<Rc<dyn ResponseSink>>>,
     task: RefCell<Option<AbortHandle>>,
+    downstream: Option<Rc<Stream>>,
+    /// Whether the sink has the headers of the response.
+    has_begun: Cell<bool>,
 }
 
 impl Cluster {
+    /// Creates the cluster and starts its health checks. Has to run within the worker's local set.
     pub(crate) fn new(config: bootstrap::Cluster, filters: Vec<Handler>, shared: &Shared) -> Rc<Self> {
         let counter = |name: &str| shared.stats.counter(&format!("cluster.{}.{name}", config.name));
         let stats = ClusterStats {
@@ -74,42 +86,55 @@ impl Cluster {
             connect_failures: counter("upstream_cx_connect_fail"),
             requests: counter("upstream_rq_total"),
         };
-        Rc::new(Self { filters, next_endpoint: Cell::new(0), pool: Default::default(), stats, config })
+        let is_checked = config.health_check.is_some();
+        let cluster = Rc::new(Self {
+            filters,
+            next_endpoint: Cell::new(0),
+            health: config.endpoints.iter().map(|_| health::Endpoint::new(is_checked)).collect(),
+            pool: Default::default(),
+            stats,
+            tracing: shared.tracing.clone(),
+            config,
+        });
+        for index in (0..cluster.health.len()).filter(|_| is_checked) {
+            tokio::task::spawn_local(health::run(Rc::downgrade(&cluster), index));
+        }
+        cluster
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.config.name
     }
 
-    fn endpoint(&self) -> Option<&Endpoint> {
+    /// Chooses an endpoint among the healthy ones; returns it with its index.
+    fn endpoint(&self) -> Option<(usize, &Endpoint)> {
         let turn = self.next_endpoint.get();
         self.next_endpoint.set(turn.wrapping_add(1));
-        self.config.endpoints.get(turn.checked_rem(self.config.endpoints.len())?)
+        let index = health::choose(&self.health, self.config.panic_threshold, turn)?;
+        Some((index, self.config.endpoints.get(index)?))
     }
 
-    /// Connects to an endpoint. The host name is resolved on each call; addresses are used in turn, except with
-    /// logical DNS, which uses the first.
-    async fn connect(&self, endpoint: &Endpoint) -> io::Result<(TcpStream, SocketAddr)> {
+    /// Returns when connections to an endpoint are to be closed since it has become unhealthy.
+    async fn failed(&self, index: usize) {
+        match self.health.get(index).filter(|_| self.config.closes_on_failure) {
+            Some(health) => health.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Connects to an endpoint, for a proxy of bytes.
+    pub(crate) async fn open(&self) -> io::Result<Connection> {
+        let (_, endpoint) = self.endpoint().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(self.connect(endpoint).await.map_err(|failed| failed.error)?.0)
+    }
+
+    /// Connects to an endpoint, and counts it.
+    async fn connect(&self, endpoint: &Endpoint) -> Result<(Connection, SocketAddr), ConnectError> {
         self.stats.connections.add(1);
-        let connecting = async {
-            let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
-            let addresses: Vec<SocketAddr> = addresses.collect();
-            let turn = match self.config.discovery {
-                Discovery::LogicalDns => 0,
-                Discovery::Static | Discovery::StrictDns => self.next_endpoint.get(),
-            };
-            let index = turn.checked_rem(addresses.len()).unwrap_or(0);
-            let address = addresses.get(index).copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok((stream, address))
-        };
-        let connected = match tokio::time::timeout(self.config.connect_timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        if let Err(error) = &connected {
+        let connected = self.reach(endpoint).await;
+        if let Err(ConnectError { error, .. }) = &connected {
             self.stats.connect_failures.add(1);
+            self.tracing.record(|| What::Unreachable { cluster: self.name().into(), error: error.to_string() });
             log::debug!(
                 target: "upstream",
                 "cluster `{}`: cannot connect to {}:{}: {error}",
@@ -119,6 +144,38 @@ impl Cluster {
             );
         }
         connected
+    }
+
+    /// Connects to an endpoint. The host name is resolved on each call; addresses are used in turn, except with
+    /// logical DNS, which uses the first.
+    async fn reach(&self, endpoint: &Endpoint) -> Result<(Connection, SocketAddr), ConnectError> {
+        let chosen = Cell::new(None);
+        let connecting = async {
+            let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            let turn = match self.config.discovery {
+                Discovery::LogicalDns => 0,
+                Discovery::Static | Discovery::StrictDns => self.next_endpoint.get(),
+            };
+            let index = turn.checked_rem(addresses.len()).unwrap_or(0);
+            let address = addresses.get(index).copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            chosen.set(Some(address));
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let connection: Connection = match &self.config.tls {
+                None => Box::new(stream),
+                Some(tls) => {
+                    let connector = TlsConnector::from(tls.config.clone());
+                    Box::new(connector.connect(tls.server_name.clone(), stream).await?)
+                }
+            };
+            Ok((connection, address))
+        };
+        let connected: io::Result<_> = match tokio::time::timeout(self.config.connect_timeout, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        connected.map_err(|error| ConnectError { error, address: chosen.get() })
     }
 }
 
@@ -147,14 +204,20 @@ impl UpstreamRequest {
         };
         let stream = Stream { request_headers: RefCell::new(headers), info, ..Stream::default() };
         let chain = Chain::new(&cluster.filters, stream, BUFFER_LIMIT);
-        let request = Rc::new(Self { chain, sink: RefCell::new(Some(sink)), task: RefCell::default() });
+        let request = Rc::new(Self {
+            chain,
+            sink: RefCell::new(Some(sink)),
+            task: RefCell::default(),
+            downstream,
+            has_begun: Cell::new(false),
+        });
         request.chain.request_headers(end);
         let task = tokio::task::spawn_local({
             let (request, cluster) = (request.clone(), cluster.clone());
             async move {
                 match cluster.config.protocol {
-                    Protocol::Tcp => tcp::run(&request, &cluster, downstream).await,
-                    Protocol::Http1 | Protocol::Http2 => http::run(&request, &cluster, downstream).await,
+                    Protocol::Tcp => tcp::run(&request, &cluster).await,
+                    Protocol::Http1 | Protocol::Http2 => http::run(&request, &cluster).await,
                 }
                 request.flush();
                 request.end();
@@ -166,6 +229,11 @@ impl UpstreamRequest {
 
     pub(crate) fn data(&self, data: Bytes, end: bool) {
         self.chain.request_data(data, end);
+    }
+
+    /// Length in bytes of the body that waits to be sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.chain.unsent()
     }
 
     pub(crate) fn trailers(&self, trailers: Headers) {
@@ -191,13 +259,16 @@ impl UpstreamRequest {
             let Some(sink) = self.sink.borrow().clone() else { return };
             let stream = &self.chain.stream;
             match output {
-                Output::Headers(end) => sink.headers(stream.response_headers.borrow().clone().unwrap_or_default(), end),
+                Output::Headers(end) => {
+                    self.has_begun.set(true);
+                    sink.headers(stream.response_headers.borrow().clone().unwrap_or_default(), end);
+                }
                 Output::Data(data, end) => sink.data(data, end),
                 Output::Trailers => sink.trailers(stream.response_trailers.borrow().clone().unwrap_or_default()),
             }
         }
         if self.chain.is_reset() {
-            self.broken(Broken::Filter);
+            self.fail(&Failure::Filter);
         }
     }
 
@@ -210,18 +281,21 @@ impl UpstreamRequest {
         self.sink.borrow().as_ref().and_then(|sink| sink.backlog())
     }
 
-    fn broken(&self, why: Broken) {
-        if let Some(sink) = self.sink.take() {
-            sink.broken(why);
-        }
+    /// Notes the endpoint of the request.
+    fn note_endpoint(&self, address: Option<SocketAddr>) {
+        let streams = [Some(&self.chain.stream), self.downstream.as_ref()];
+        streams.into_iter().flatten().for_each(|stream| stream.info.upstream.set(address));
     }
 
-    /// Sends the router's 503 local reply after a failed connection to the upstream.
-    fn unreachable(&self, error: &io::Error) {
-        let reason = if error.kind() == io::ErrorKind::TimedOut { "connection timeout" } else { "connection failure" };
-        let body = format!("upstream connect error or disconnect/reset before headers. reset reason: remote {reason}");
-        let details = "upstream_reset_before_response_started".to_owned();
-        let reply = LocalReply { status: 503, body: body.into(), details, ..LocalReply::default() };
-        self.chain.reply(reply);
+    /// Ends the request after a failed connection attempt.
+    fn unreachable(&self, failed: &ConnectError) {
+        self.note_endpoint(failed.address);
+        self.fail(&Failure::of_connecting(&failed.error));
+    }
+
+    fn fail(&self, why: &Failure) {
+        if let Some(sink) = self.sink.take() {
+            sink.failed(why, self.has_begun.get());
+        }
     }
 }

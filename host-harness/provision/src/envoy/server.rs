@@ -36,12 +36,21 @@ pub struct EnvoyOptions {
     pub log_level: String,
     /// Environment variables in addition to those of this process.
     pub env: Vec<(String, String)>,
+    /// Arguments in addition to those of this crate.
+    pub args: Vec<String>,
 }
 
 impl EnvoyOptions {
     /// Options with one worker, log level `info` and a new folder.
     pub fn new(config: impl Into<String>) -> Self {
-        Self { config: config.into(), concurrency: 1, dir: None, log_level: "info".into(), env: Vec::new() }
+        Self {
+            config: config.into(),
+            concurrency: 1,
+            dir: None,
+            log_level: "info".into(),
+            env: Vec::new(),
+            args: Vec::new(),
+        }
     }
 }
 
@@ -76,7 +85,7 @@ impl EnvoyServer {
         // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
         envoy.arg("--disable-hot-restart");
         envoy.args(["--concurrency", &options.concurrency.to_string(), "--log-level", &options.log_level]);
-        envoy.envs(options.env);
+        envoy.args(options.args).envs(options.env);
         let mut process = ServerProcess::spawn(&mut envoy, &dir.join("envoy.log"))?;
         let admin = wait_until_ready(&mut process, &told)?;
         Ok(Self { admin, dir, _scratch: scratch, process: Mutex::new(process) })

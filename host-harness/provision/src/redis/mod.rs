@@ -14,6 +14,7 @@ mod container;
 mod external;
 #[cfg(not(feature = "containers"))]
 mod no_container;
+mod sentinel;
 mod server;
 
 pub use binary::find_or_fetch as binary;
@@ -22,6 +23,7 @@ pub use container::RedisContainer;
 pub use external::ExternalRedis;
 #[cfg(not(feature = "containers"))]
 pub use no_container::RedisContainer;
+pub use sentinel::{Sentinel, SentinelOptions};
 pub use server::{RedisOptions, RedisServer};
 
 use std::net::SocketAddr;

@@ -32,6 +32,8 @@ pub struct RedisOptions {
     pub password: Option<String>,
     /// Additional arguments, such as `["--maxmemory", "1mb"]`.
     pub args: Vec<String>,
+    /// Environment variables in addition to those of this process.
+    pub env: Vec<(String, String)>,
 }
 
 /// A Redis process. Dropping it stops the process.
@@ -162,6 +164,7 @@ impl RedisServer {
             command.args(["--requirepass", password]);
         }
         command.args(&self.options.args);
+        command.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

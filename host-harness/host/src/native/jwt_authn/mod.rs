@@ -220,6 +220,7 @@ impl Refusal {
             details: format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_")),
             body: Bytes::from(text),
             grpc_status: None,
+            changes: Vec::new(),
         }
     }
 }

@@ -6,11 +6,11 @@
 //! the response. (Envoy's filter manager; `StopAllIterationAndWatermark`, `StopIterationAndBuffer` and
 //! `StopIterationAndWatermark`.)
 
+mod output;
 mod passage;
 mod progress;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,8 @@ use crate::bootstrap::FailurePolicy;
 use crate::http::local_reply::render;
 use crate::http::{Direction, FilterView, Headers, LocalReply, Stream, StreamControl};
 use crate::native::NativeFilter;
+pub(crate) use output::Output;
+use output::Outputs;
 use passage::{Buffering, Held, Stage};
 use progress::{Origin, Response, StreamState};
 
@@ -31,15 +33,6 @@ pub(crate) const BUFFER_LIMIT: usize = 1024 * 1024;
 /// Number of response outputs waiting for a slow downstream at which the upstream stops being read.
 const BACKLOG: usize = 32;
 
-/// Output at one end of the chain.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// Headers, to be read from the stream; `true`: end of stream.
-    Headers(bool),
-    Data(Bytes, bool),
-    Trailers,
-}
-
 pub(crate) struct Chain {
     pub(crate) stream: Rc<Stream>,
     /// Filters, in request order.
@@ -48,8 +41,7 @@ pub(crate) struct Chain {
     lanes: [RefCell<Vec<Stage>>; 2],
     /// Limit of a body that a filter holds, in bytes.
     buffer_limit: usize,
-    outputs: [RefCell<VecDeque<Output>>; 2],
-    changed: [Notify; 2],
+    outputs: [Outputs; 2],
     /// Notified when response output is taken.
     drained: Notify,
     state: Cell<StreamState>,
@@ -85,7 +77,6 @@ impl Chain {
             lanes: [lane(), lane()],
             buffer_limit,
             outputs: Default::default(),
-            changed: Default::default(),
             drained: Notify::new(),
             state: Cell::default(),
             response: Cell::default(),
@@ -103,20 +94,24 @@ impl Chain {
 
     /// Returns when there may be new output in one direction, or the stream was reset; for one task per direction.
     pub(crate) async fn changed_in(&self, direction: Direction) {
-        let [request, response] = &self.changed;
-        if direction == Direction::Request { request.notified().await } else { response.notified().await }
+        self.outputs(direction).changed().await;
     }
 
     pub(crate) fn take(&self, direction: Direction) -> Option<Output> {
         if direction == Direction::Response {
             self.drained.notify_one();
         }
-        self.outputs(direction).borrow_mut().pop_front()
+        self.outputs(direction).take()
     }
 
     /// Whether the waiting response output has reached [`BACKLOG`], so that the upstream should not be read.
     pub(crate) fn is_full(&self) -> bool {
-        self.outputs(Direction::Response).borrow().len() >= BACKLOG
+        self.outputs(Direction::Response).len() >= BACKLOG
+    }
+
+    /// Length in bytes of the request's body that waits to be sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.outputs(Direction::Request).bytes()
     }
 
     /// Returns when response output has been taken.
@@ -262,6 +257,8 @@ impl Chain {
 
     fn answer(&self, origin: Origin, reply: LocalReply) {
         self.stream.info.response_details.replace(reply.details.clone());
+        let mut reply = reply;
+        reply.changes.extend(self.stream.local_reply_changes());
         let before = self.response.get();
         let response = before.after_local_reply(origin);
         self.response.set(response);
@@ -296,9 +293,7 @@ impl Chain {
         if direction == Direction::Response && matches!(item, Output::Headers(_)) {
             self.response.set(self.response.get().after_headers());
         }
-        self.outputs(direction).borrow_mut().push_back(item);
-        let [request, response] = &self.changed;
-        if direction == Direction::Request { request.notify_one() } else { response.notify_one() }
+        self.outputs(direction).push(item);
     }
 
     fn count_response(&self, data: &Bytes) {
@@ -333,7 +328,7 @@ impl Chain {
         if direction == Direction::Request { request } else { response }
     }
 
-    fn outputs(&self, direction: Direction) -> &RefCell<VecDeque<Output>> {
+    fn outputs(&self, direction: Direction) -> &Outputs {
         let [request, response] = &self.outputs;
         if direction == Direction::Request { request } else { response }
     }
@@ -390,6 +385,6 @@ impl StreamControl for Chain {
             return;
         }
         self.state.set(StreamState::Reset);
-        self.changed.iter().for_each(Notify::notify_one);
+        self.outputs.iter().for_each(Outputs::notify);
     }
 }

@@ -186,6 +186,7 @@ impl Chain {
         if held.buffering() == Some(Buffering::Buffer) && size > self.buffer_limit {
             return self.overflow(direction);
         }
+        self.open_body(direction, index, true, end);
         let returned = self.visit(direction, place, |vm, context| vm.on_body(context, direction, size, end));
         let Some(Returned { status, resumed }) = returned else { return };
         let hold = |buffering| {
@@ -197,13 +198,14 @@ impl Chain {
         };
         match status {
             DataStatus::Continue => {
+                self.open_body(direction, index, false, false);
                 self.with_stage(direction, place, |stage| stage.held = Held::Nothing);
                 let data = self.take_body(direction, place);
                 if held.has_headers() {
                     self.release_headers(direction, index);
                     self.push(direction, place + 1, Output::Headers(false));
                 }
-                self.push(direction, place + 1, Output::Data(data, end));
+                self.push_body(direction, place + 1, data, end);
             }
             DataStatus::StopIterationAndBuffer => {
                 // From now on, the filter can read the whole held body.
@@ -221,6 +223,26 @@ impl Chain {
                 self.hold(direction, place, Held::Body { end, buffering: Buffering::Buffer }, resumed);
             }
         }
+    }
+
+    /// Passes a body on, and after its end the trailers that a filter has added to it.
+    fn push_body(&self, direction: Direction, place: usize, data: Bytes, end: bool) {
+        let trailers = match direction {
+            Direction::Request => &self.stream.request_trailers,
+            Direction::Response => &self.stream.response_trailers,
+        };
+        let added = end && trailers.borrow().is_some();
+        self.push(direction, place, Output::Data(data, end && !added));
+        if added {
+            self.push(direction, place, Output::Trailers);
+        }
+    }
+
+    fn open_body(&self, direction: Direction, index: usize, open: bool, ends: bool) {
+        self.with_view(index, |view| {
+            view.body_open[direction as usize] = open;
+            view.body_ends[direction as usize] = ends;
+        });
     }
 
     fn trailers(&self, direction: Direction, place: usize) {
@@ -319,13 +341,13 @@ impl Chain {
             }
             Held::Body { end, .. } => {
                 let data = self.take_body(direction, place);
-                self.push(direction, place + 1, Output::Data(data, end));
+                self.push_body(direction, place + 1, data, end);
             }
             Held::HeadersAndBody { end, .. } => {
                 self.release_headers(direction, filter);
                 self.push(direction, place + 1, Output::Headers(false));
                 let data = self.take_body(direction, place);
-                self.push(direction, place + 1, Output::Data(data, end));
+                self.push_body(direction, place + 1, data, end);
             }
             Held::Trailers => self.release_trailers(direction, place),
         }
@@ -336,6 +358,7 @@ impl Chain {
     fn hold(&self, direction: Direction, place: usize, held: Held, resumed: bool) {
         self.with_stage(direction, place, |stage| stage.held = held);
         if resumed {
+            log::warn!(target: "wasm", "a filter paused a stream in the callback in which it resumed it: Envoy would hang");
             self.let_go(self.filter_at(direction, place), direction);
         }
     }

@@ -1,0 +1,155 @@
+//! Sliding log, the exact sliding window: a log of all spends limits the tokens in *any* window, wherever it begins.
+//!
+//! Redis keeps a list, the oldest entry first, of a time, the sum of all costs so far, and the entry's own cost: the
+//! sum over a window is a difference of two entries. Bisection finds the entries that have left the window, and the
+//! next request that spends removes them. A list takes about 30 bytes for each request; a sorted set, the usual choice,
+//! takes three times as much, and needs a member for each token of a cost. Even so a sliding log is for small limits.
+//!
+//! This is the specification; Redis runs `sliding_log.lua` beside it.
+
+use alloc::collections::VecDeque;
+use core::num::NonZeroU64;
+
+use super::arguments::Arguments;
+use super::bounds::{AlgorithmError, MAX_LOGGED, limit_within, window_within};
+use super::decision::{BucketDecision, BucketState, Level};
+use crate::units::{Micros, Tokens};
+
+/// Limit of a number of tokens in any window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlidingLog {
+    limit: u64,
+    window: NonZeroU64,
+}
+
+/// State of a bucket in Redis: times and costs, the oldest first.
+pub(in crate::limit) type Log = VecDeque<(Micros, u64)>;
+
+impl SlidingLog {
+    /// Returns a limit of `limit` tokens in any `window`; 0 blocks every request.
+    ///
+    /// # Errors
+    /// Where `limit` is over 10,000, or `window` is zero or over 71 years.
+    pub fn new(limit: impl Into<u64>, window: Micros) -> Result<Self, AlgorithmError> {
+        Ok(Self { limit: limit_within(limit.into(), MAX_LOGGED)?, window: window_within(window)? })
+    }
+
+    /// Tokens in any window.
+    #[must_use]
+    pub fn limit(&self) -> Tokens {
+        Tokens(self.limit)
+    }
+
+    /// The window's length.
+    #[must_use]
+    pub fn window(&self) -> Micros {
+        Micros(self.window.get())
+    }
+
+    /// Reads the state before the decision, as Redis does. Returns the tokens used, with the µs until `cost` is
+    /// admitted, 0 where it is admitted now, and the µs until no token is used.
+    pub(in crate::limit) fn look(&self, log: &mut Log, now: Micros, cost: Tokens) -> BucketState {
+        // The clock was set back: costs of a later time count as spent now.
+        let later = log.iter().filter(|(time, _)| *time > now).map(|(_, cost)| cost).sum();
+        log.retain(|(time, _)| *time <= now);
+        if later > 0 {
+            log.push_back((now, later));
+        }
+        let alive = || log.iter().filter(|&&(time, _)| self.leaves(time) > now);
+        let used: u64 = alive().map(|(_, cost)| cost).sum();
+        let reset = alive().next_back().map_or(Micros::ZERO, |&(time, _)| self.leaves(time).minus(now));
+        let mut excess = used.saturating_add(cost.0).saturating_sub(self.limit);
+        let mut wait = Micros::ZERO;
+        if cost <= self.limit() {
+            for &(time, cost) in alive() {
+                if excess == 0 {
+                    break;
+                }
+                excess = excess.saturating_sub(cost);
+                wait = self.leaves(time).minus(now);
+            }
+        }
+        BucketState { used, more: [wait.0, reset.0] }
+    }
+
+    /// Spends `cost`, as Redis does after [`look`](Self::look).
+    pub(in crate::limit) fn spend(&self, log: &mut Log, now: Micros, cost: Tokens) {
+        log.retain(|&(time, _)| self.leaves(time) > now);
+        log.push_back((now, cost.0));
+    }
+
+    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+        Arguments::of_count("l", cost, self.limit(), [self.window(), Micros::ZERO])
+    }
+
+    pub(super) fn decide(
+        &self,
+        BucketState { used, more: [wait, reset] }: BucketState,
+        cost: Tokens,
+    ) -> BucketDecision {
+        // A bucket that a larger limit left overdrawn counts as used up.
+        let used = used.min(self.limit);
+        let used_after = used.saturating_add(cost.0);
+        let admits = used_after <= self.limit;
+        let level = |used: u64, reset| Level { remaining: Tokens(self.limit.saturating_sub(used)), reset };
+        let before = level(used, Micros(reset));
+        BucketDecision {
+            capacity: self.limit(),
+            period: Some(self.window()),
+            admits,
+            retry_after: (cost <= self.limit()).then_some(if admits { Micros::ZERO } else { Micros(wait) }),
+            delay: Micros::ZERO,
+            before,
+            after: if cost.0 > 0 { level(used_after, self.window()) } else { before },
+            granted: None,
+        }
+    }
+
+    /// Time at which an entry of `time` leaves the window.
+    fn leaves(&self, time: Micros) -> Micros {
+        time.plus(self.window())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_window_holds_at_most_the_limit_and_nothing_is_denied_without_need(
+            limit in 1_u64..20,
+            window in 1_u64..5_000,
+            history in proptest::collection::vec((0_u64..1_500, 1_u64..8), 1..200),
+        ) {
+            let sliding = SlidingLog::new(limit, Micros(window)).unwrap();
+            let (mut now, mut log) = (Micros(1 << 40), Log::new());
+            let mut spent: Vec<(u64, u64)> = Vec::new();
+            for (pause, cost) in history {
+                now = now.plus(Micros(pause));
+                let state = sliding.look(&mut log, now, Tokens(cost));
+                let decision = sliding.decide(state, Tokens(cost));
+                if decision.admits {
+                    sliding.spend(&mut log, now, Tokens(cost));
+                    spent.push((now.0, cost));
+                }
+                let in_window: u64 = spent.iter().filter(|(time, _)| time + window > now.0).map(|(_, cost)| cost).sum();
+                prop_assert!(in_window <= limit);
+                prop_assert!(decision.admits || in_window + cost > limit);
+                match decision.retry_after {
+                    None => prop_assert!(cost > limit),
+                    Some(wait) => {
+                        let admits = |at: Micros| {
+                            let state = sliding.look(&mut log.clone(), at, Tokens(cost));
+                            sliding.decide(state, Tokens(cost)).admits
+                        };
+                        prop_assert!(decision.admits || (admits(now.plus(wait)) && !admits(now.plus(wait).minus(Micros(1)))));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+        -- Rest of token_bucket_head.lua, after override.lua.
+      end
+      if not differs and (state or marked) then

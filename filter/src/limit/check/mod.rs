@@ -1,0 +1,25 @@
+//! Check of a request: one script call over all buckets, the verdict in its reply, and the slots that it takes.
+
+mod bucket;
+mod call;
+mod ceiling;
+mod model;
+mod peek;
+mod reply;
+mod request;
+#[cfg(not(target_arch = "wasm32"))]
+mod script_model;
+mod scripts;
+mod slots;
+mod verdict;
+
+pub use self::bucket::BucketCheck;
+pub use self::model::Model;
+pub use self::peek::Peek;
+pub use self::reply::MalformedReply;
+pub use self::request::Check;
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::script_model::{KnownScript, ScriptCall};
+pub use self::scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};
+pub use self::slots::{HeldSlots, release_call, renew_call};
+pub use self::verdict::{Outcome, Verdict};

@@ -1,0 +1,150 @@
+//! Model of Redis: the specification of the scripts, against which tests compare them.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::bucket::BucketCheck;
+use super::request::Check;
+use super::slots::HeldSlots;
+use super::verdict::Verdict;
+use crate::limit::algorithm::{Algorithm, BucketState, Leases, Log, SlotOwner, TokenState, WindowCount, WindowCounts};
+use crate::units::Micros;
+
+/// Buckets in memory. Those that tests decide as [`Check`]s never expire.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub(super) buckets: BTreeMap<Vec<u8>, State>,
+    /// Whether keys never expire.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) keeps_keys: bool,
+}
+
+/// State of a bucket. A key has one algorithm, so that at most one of the fields is not empty.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) tokens: Option<TokenState>,
+    /// Time at which Redis lets a token bucket's key expire; `None` where it is not known, or keys are kept.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) expires: Option<Micros>,
+    pub(super) window: Option<WindowCount>,
+    pub(super) sliding: Option<WindowCounts>,
+    pub(super) log: Log,
+    pub(super) leases: Leases,
+}
+
+impl Model {
+    /// Decides a request as Redis does at `now` by its clock.
+    pub fn decide(&mut self, now: Micros, check: &Check) -> Verdict {
+        let states: Vec<BucketState> =
+            check.buckets().map(|bucket| self.bucket(&bucket.key).look(bucket, now)).collect();
+        let verdict = check.decide(now, &states);
+        for (bucket, outcome) in check.buckets().zip(&verdict.outcomes) {
+            if outcome.spent || outcome.granted.is_some() {
+                self.bucket(&bucket.key).spend(bucket, now, check.owner());
+            }
+        }
+        verdict
+    }
+
+    /// Releases slots as [`HeldSlots::release_call`] does. Returns the number of slots that were held.
+    pub fn release(&mut self, held: &HeldSlots) -> usize {
+        held.slots().filter(|(key, lease)| self.bucket(key).leases.remove(&(held.owner(), *lease)).is_some()).count()
+    }
+
+    /// Renews slots as [`HeldSlots::renew_call`] does. Returns the number of slots that are still held.
+    pub fn renew(&mut self, now: Micros, held: &HeldSlots) -> usize {
+        let renewed =
+            held.slots().filter(|(key, lease)| match self.bucket(key).leases.get_mut(&(held.owner(), *lease)) {
+                Some(end) if *end > now => {
+                    *end = now.plus(*lease);
+                    true
+                }
+                _ => false,
+            });
+        renewed.count()
+    }
+
+    /// Refunds tokens as [`Check::refund_call`] does. Returns the number of buckets refunded.
+    pub fn refund(&mut self, check: &Check, verdict: &Verdict) -> usize {
+        let refunded = check.buckets().zip(&verdict.outcomes).filter(|(check, outcome)| {
+            let Algorithm::TokenBucket(bucket) = check.algorithm else { return false };
+            let Some(state) = &mut self.bucket(&check.key).tokens else { return false };
+            outcome.spent && state.refund(verdict.now, &bucket.shape(), outcome.reset, bucket.price(check.cost))
+        });
+        refunded.count()
+    }
+
+    /// Deletes all buckets of a limit's key, which makes them full. Returns whether there were any.
+    pub fn remove(&mut self, limit_key: &[u8]) -> bool {
+        let before = self.buckets.len();
+        self.buckets.retain(|key, _| super::bucket::limit_key(key) != limit_key);
+        self.buckets.len() < before
+    }
+
+    pub(super) fn bucket(&mut self, key: &[u8]) -> &mut State {
+        self.buckets.entry(key.to_vec()).or_default()
+    }
+}
+
+/// Data of a virtual Redis as a whole.
+#[cfg(not(target_arch = "wasm32"))]
+impl Model {
+    /// Returns a model whose keys never expire: for comparisons with a Redis on a settable clock.
+    #[must_use]
+    pub fn keeping_keys() -> Self {
+        Self { keeps_keys: true, ..Self::default() }
+    }
+
+    /// Deletes all buckets.
+    pub fn clear(&mut self) {
+        self.buckets.clear();
+    }
+
+    /// Deletes one bucket: the `nth` of all, counted around. Returns whether there is any.
+    pub fn evict(&mut self, nth: usize) -> bool {
+        let place = nth.checked_rem(self.buckets.len());
+        let key = place.and_then(|place| self.buckets.keys().nth(place).cloned());
+        key.is_some_and(|key| self.buckets.remove(&key).is_some())
+    }
+
+    /// Number of slots whose leases have not ended at `now` by Redis' clock, without those that were taken before the
+    /// clock was set back: they end later than their own leases from now.
+    #[must_use]
+    pub fn slots(&self, now: Micros) -> usize {
+        let ends = |(_, lease): (_, Micros), end: Micros| end > now && end <= now.plus(lease);
+        let all = self.buckets.values().flat_map(|state| &state.leases);
+        all.filter(|(slot, end)| ends(**slot, **end)).count()
+    }
+}
+
+impl State {
+    pub(super) fn look(&mut self, check: &BucketCheck, now: Micros) -> BucketState {
+        let only = |used| BucketState { used, more: [0, 0] };
+        match &check.algorithm {
+            Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.tokens, now).0),
+            Algorithm::LeasedBucket(leased) => leased.look(&mut self.tokens, now, check.cost),
+            Algorithm::SlidingLog(log) => log.look(&mut self.log, now, check.cost),
+            Algorithm::SlidingWindow(sliding) => {
+                let counts = sliding.look(&mut self.sliding, now);
+                BucketState { used: sliding.used(now, counts), more: counts }
+            }
+            Algorithm::FixedWindow(fixed) => only(fixed.span(now).look(&mut self.window)),
+            Algorithm::Quota(quota) => only(quota.span(now).look(&mut self.window)),
+            Algorithm::Concurrency(concurrency) => only(concurrency.look(&mut self.leases, now, check.cost)),
+            Algorithm::NoTokens => BucketState::default(),
+        }
+    }
+
+    pub(super) fn spend(&mut self, check: &BucketCheck, now: Micros, owner: SlotOwner) {
+        match &check.algorithm {
+            Algorithm::TokenBucket(bucket) => bucket.spend(&mut self.tokens, now, check.cost),
+            Algorithm::LeasedBucket(leased) => leased.spend(&mut self.tokens, now, check.cost),
+            Algorithm::SlidingLog(log) => log.spend(&mut self.log, now, check.cost),
+            Algorithm::SlidingWindow(sliding) => sliding.spend(&mut self.sliding, now, check.cost),
+            Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.window, check.cost),
+            Algorithm::Quota(quota) => quota.span(now).spend(&mut self.window, check.cost),
+            Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, owner),
+            Algorithm::NoTokens => {}
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Scripts that Redis runs.
+
+use alloc::borrow::Cow;
+use alloc::sync::Arc;
+
+use crate::redis::{Script, lua, script, sha1};
+
+/// Sources of every algorithm's part of the mixed script.
+macro_rules! algorithms {
+    () => {
+        concat!(
+            include_str!("../algorithm/token_bucket_mixed.lua"),
+            include_str!("../algorithm/leased_bucket.lua"),
+            include_str!("../algorithm/fixed_window.lua"),
+            include_str!("../algorithm/quota.lua"),
+            include_str!("../algorithm/sliding_window.lua"),
+            include_str!("../algorithm/sliding_log.lua"),
+            include_str!("../algorithm/slots.lua"),
+            include_str!("../algorithm/concurrency.lua"),
+            "\n",
+        )
+    };
+}
+
+/// Sources of the script for token buckets.
+macro_rules! token_buckets {
+    () => {
+        concat!(
+            include_str!("../algorithm/token_bucket_head.lua"),
+            include_str!("override.lua"),
+            include_str!("../algorithm/token_bucket_mid.lua"),
+            include_str!("../algorithm/token_state.lua"),
+            include_str!("../algorithm/token_bucket_tail.lua"),
+            include_str!("requests.lua"),
+        )
+    };
+}
+
+/// Sources of the mixed script.
+macro_rules! mixed {
+    () => {
+        concat!(
+            include_str!("mixed_head.lua"),
+            include_str!("../algorithm/token_state.lua"),
+            algorithms!(),
+            include_str!("mixed_tail.lua"),
+            include_str!("override.lua"),
+            include_str!("mixed_end.lua"),
+            include_str!("requests.lua"),
+        )
+    };
+}
+
+/// First lines of the two scripts that decide requests: whether they read the overrides of keys.
+const READ_OVERRIDES: &str = lua!("local per_key = true\n");
+const IGNORE_OVERRIDES: &str = lua!("local per_key = false\n");
+
+/// Parts that several scripts share, compiled in once.
+static TOKEN_STATE: &str = lua!(include_str!("../algorithm/token_state.lua"));
+static REQUESTS: &str = lua!(include_str!("requests.lua"));
+static OVERRIDE: &str = lua!(include_str!("override.lua"));
+static TOKEN_BUCKET_HEAD: &str = lua!(include_str!("../algorithm/token_bucket_head.lua"));
+static TOKEN_BUCKET_MID: &str = lua!(include_str!("../algorithm/token_bucket_mid.lua"));
+static TOKEN_BUCKET_TAIL: &str = lua!(include_str!("../algorithm/token_bucket_tail.lua"));
+static MIXED_HEAD: &str = lua!(include_str!("mixed_head.lua"));
+static MIXED_MID: &str = lua!(algorithms!(), include_str!("mixed_tail.lua"));
+static MIXED_END: &str = lua!(include_str!("mixed_end.lua"));
+
+/// Script that decides requests whose buckets are all token buckets: most requests, and the fastest way.
+///
+/// In shadow mode it takes each bucket for a limit of its own.
+pub const TOKEN_BUCKETS_SCRIPT: &str = lua!("local per_key = true\n", token_buckets!());
+
+/// Script that decides any request, composed of a part for each algorithm.
+pub const MIXED_SCRIPT: &str = lua!("local per_key = true\n", mixed!());
+
+/// Script that looks into any buckets as [`MIXED_SCRIPT`] does, and spends nothing.
+pub(super) const PEEK_SCRIPT: &str = lua!(
+    "local per_key = true\n",
+    include_str!("mixed_head.lua"),
+    include_str!("peek_head.lua"),
+    include_str!("../algorithm/token_state.lua"),
+    algorithms!(),
+    include_str!("peek_tail.lua"),
+);
+
+/// All scripts. A worker makes them once.
+#[derive(Debug, Clone)]
+pub struct Scripts {
+    /// Whether replies may tell the overrides of keys.
+    per_key: bool,
+    token_buckets: Arc<Script>,
+    mixed: Arc<Script>,
+    refund: Arc<Script>,
+    release: Arc<Script>,
+    renew: Arc<Script>,
+}
+
+impl Default for Scripts {
+    /// Makes the scripts that read the overrides of keys.
+    fn default() -> Self {
+        Self::new(true)
+    }
+}
+
+impl Scripts {
+    /// Makes the scripts. `per_key` tells whether they read the overrides of keys.
+    #[must_use]
+    pub fn new(per_key: bool) -> Self {
+        let (first, token_buckets, mixed) = if per_key {
+            (READ_OVERRIDES, const { sha1(TOKEN_BUCKETS_SCRIPT.as_bytes()) }, const { sha1(MIXED_SCRIPT.as_bytes()) })
+        } else {
+            (
+                IGNORE_OVERRIDES,
+                const { sha1(lua!("local per_key = false\n", token_buckets!()).as_bytes()) },
+                const { sha1(lua!("local per_key = false\n", mixed!()).as_bytes()) },
+            )
+        };
+        Self {
+            per_key,
+            token_buckets: Arc::new(Script::named(
+                [first, TOKEN_BUCKET_HEAD, OVERRIDE, TOKEN_BUCKET_MID, TOKEN_STATE, TOKEN_BUCKET_TAIL, REQUESTS]
+                    .map(Cow::Borrowed),
+                token_buckets,
+            )),
+            mixed: Arc::new(Script::named(
+                [first, MIXED_HEAD, TOKEN_STATE, MIXED_MID, OVERRIDE, MIXED_END, REQUESTS].map(Cow::Borrowed),
+                mixed,
+            )),
+            refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
+            release: Arc::new(script!(lua!(include_str!("release.lua")))),
+            renew: Arc::new(script!(lua!(include_str!("../algorithm/slots.lua"), include_str!("renew.lua")))),
+        }
+    }
+
+    pub(super) fn per_key(&self) -> bool {
+        self.per_key
+    }
+
+    /// Returns all scripts with their names, for tools that show calls.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, &Script); 5] {
+        [
+            ("token_buckets", &self.token_buckets),
+            ("mixed", &self.mixed),
+            ("refund", &self.refund),
+            ("release", &self.release),
+            ("renew", &self.renew),
+        ]
+    }
+
+    pub(super) fn token_buckets(&self) -> &Arc<Script> {
+        &self.token_buckets
+    }
+
+    pub(super) fn mixed(&self) -> &Arc<Script> {
+        &self.mixed
+    }
+
+    pub(super) fn refund(&self) -> &Arc<Script> {
+        &self.refund
+    }
+
+    pub(super) fn release(&self) -> &Arc<Script> {
+        &self.release
+    }
+
+    pub(super) fn renew(&self) -> &Arc<Script> {
+        &self.renew
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scripts_parts_are_those_of_its_hash() {
+        let scripts = Scripts::new(true);
+        assert_eq!(scripts.token_buckets().source(), TOKEN_BUCKETS_SCRIPT);
+        assert_eq!(scripts.mixed().source(), MIXED_SCRIPT);
+        for scripts in [scripts, Scripts::new(false)] {
+            for script in [scripts.token_buckets(), scripts.mixed()] {
+                assert_eq!(script.sha1_hex(), Script::new(script.source()).sha1_hex());
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+-- Override script: sets or removes the override of one key, so that every worker notices at once.
+--
+-- KEYS: the key's bucket; the key's override, a string; the hash of overrides.
+-- ARGV: the override, '' to remove it; its end in ms since 1970, '0' if it has none; the field: limit and key, without
+-- the prefix; optionally the value of this field in the hash, to move it: a string that is there already stays.
+-- Returns 1 if there was an override, otherwise 0; -1 if the hash has another value of the field, and nothing is moved.
+local bucket, override, hash = KEYS[1], KEYS[2], KEYS[3]
+local value, ends_at, field, moved = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+if moved and redis.call('HGET', hash, field) ~= moved then return -1 end
+local had = redis.call('EXISTS', override)
+if value == '' then
+  redis.call('DEL', override)
+elseif not moved or had == 0 then
+  redis.call('SET', override, value)
+  if ends_at ~= '0' then redis.call('PEXPIREAT', override, ends_at) end
+end
+-- A field of the hash, as earlier versions wrote it: the string goes before it.
+had = math.max(had, redis.call('HDEL', hash, field))
+
+-- A mark in the state of a token bucket: a pair of zeros, which makes requests read the override.
+local function mark(key)
+  if redis.call('TYPE', key).ok ~= 'string' then return end
+  local state = redis.call('GET', key)
+  if #state < 32 or string.byte(state) ~= 0 then return end
+  local zero = struct.pack('>i8', 0)
+  for i = 33, #state - 15, 16 do
+    if string.sub(state, i, i + 7) == zero then return end
+  end
+  redis.call('APPEND', key, zero .. zero)
+end
+
+mark(bucket)
+-- A limit of several windows has at most eight.
+mark(bucket .. '#token')
+for nth = 2, 8 do mark(bucket .. '#token' .. nth) end
+
+return had

@@ -1,0 +1,54 @@
+//! Inventory about chains of filters with wasm plugins.
+
+use crate::check::finding::Finding;
+use crate::check::rules;
+use crate::documents::quoted;
+use crate::files::{Chain, Filter, Inventory, Plugin, Site};
+
+pub(super) fn findings(inventory: &Inventory<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (index, chain) in inventory.chains.iter().enumerate() {
+        let of_chain = |site: Site| matches!(site, Site::Chain { chain, .. } if chain == index);
+        if inventory.plugins.iter().any(|plugin| of_chain(plugin.site)) {
+            found.extend(last_filter(chain));
+            found.extend(chain.filters.iter().filter(|filter| filter.name.is_empty()).map(unnamed));
+        }
+    }
+    found
+}
+
+fn unnamed(filter: &Filter<'_>) -> Finding {
+    let help = "write `name` beside typed_config; Envoy refuses an HTTP filter without a name";
+    Finding::at_field(rules::FILTER_NAME, &filter.at, "name", "a name of the HTTP filter", "nothing", help)
+}
+
+/// Envoy refuses a chain whose last filter passes requests on, and a chain with a filter behind the last one.
+fn last_filter(chain: &Chain<'_>) -> Option<Finding> {
+    let last = chain.filters.len().checked_sub(1)?;
+    let early = chain.filters.iter().position(Filter::is_last).filter(|position| *position < last);
+    if let Some(behind) = early.and_then(|position| chain.filters.get(position + 1)) {
+        let help = "move it before that filter; Envoy refuses the chain as it is";
+        let found = "a filter behind the one that ends the chain";
+        return Some(Finding::at(rules::NOT_LAST, &behind.at, "no filter here", found, help));
+    }
+    let filter = chain.filters.last()?;
+    let is_wasm = filter.messages.first().is_some_and(|message| message.name.contains(".wasm."));
+    is_wasm.then(|| {
+        let help = "add the filter at the end of the list: a router in a listener, upstream_codec in a cluster";
+        let found = "a wasm plugin as the last filter";
+        Finding::at(rules::NOT_LAST, &filter.at, "a filter behind this one that ends the chain", found, help)
+    })
+}
+
+/// A disabled limiter that no route enables. Routes from elsewhere may enable it.
+pub(super) fn never_enabled(plugin: &Plugin<'_>, inventory: &Inventory<'_>) -> Option<Finding> {
+    let (chain, position) = inventory.chain_of(plugin)?;
+    let filter = chain.filters.get(position).filter(|filter| filter.is_disabled)?;
+    if inventory.is_enabled_by_route(filter) || !inventory.is_whole() {
+        return None;
+    }
+    let name = quoted(filter.name);
+    let expected = format!("a route with typed_per_filter_config for {name}, or a filter that is not disabled");
+    let help = "remove `disabled: true`, or enable the filter at a route with `envoy.config.route.v3.FilterConfig`";
+    Some(Finding::at_field(rules::DISABLED, &filter.at, "disabled", expected, "no such route", help))
+}

@@ -1,0 +1,206 @@
+//! Inventory about files and documents.
+
+use std::io;
+
+use super::fields;
+use crate::check::finding::Finding;
+use crate::check::rules;
+use crate::documents::{At, Format, Position, SourceError, TYPED_STRUCTS, Value, quoted};
+use crate::files::{File, Inventory, Library, is_alone, references};
+
+pub(super) fn findings(library: &Library) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for file in library.files() {
+        found.extend(file.source.error.as_ref().and_then(|error| unread(file, error)));
+        let whole = library
+            .groups()
+            .iter()
+            .any(|group| group.is_bootstrap && group.origins.contains(&file.source.origin.as_str()));
+        found.extend(no_object(file));
+        found.extend(misnamed(file).filter(|_| whole));
+        let mut later = file.source.documents.iter().skip(1).map(At::root);
+        if let (Some(second), true) = (later.find(|root| !root.is_null()), whole) {
+            found.push(extra(&second));
+        }
+        for document in &file.source.documents {
+            let root = At::root(document);
+            // Keys of a configuration may be misplaced secrets.
+            keys(&root, is_alone(&root).then_some(""), &mut found);
+            for reference in references(&root) {
+                let error = library.file(reference.path).and_then(|file| file.source.error.as_ref());
+                if let Some(SourceError::Unreadable(error)) = error {
+                    let help =
+                        "its contents are not checked; run `weir check` where the file is, or check the file alone";
+                    let shown = format!("{} ({})", quoted(reference.path), reason(error));
+                    found.push(Finding::at(
+                        rules::UNREAD_FILE,
+                        &reference.at,
+                        "a file that can be read here",
+                        shown,
+                        help,
+                    ));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Filters whose file of extensions does not have them.
+pub(super) fn missing_resources(inventory: &Inventory<'_>) -> Vec<Finding> {
+    let finding = |(filter, file): &(At<'_>, &str)| {
+        let name = quoted(filter.text_of("name"));
+        let help = "give the resource the name of the filter; until then, Envoy answers requests with 500";
+        let expected = format!("a resource TypedExtensionConfig with the name {name} in {file}");
+        Finding::at_field(rules::MISSING_RESOURCE, filter, "config_discovery", expected, "none", help)
+    };
+    inventory.missing.iter().map(finding).collect()
+}
+
+/// Clusters of a bootstrap with the name of an earlier one.
+pub(super) fn duplicate_clusters(inventory: &Inventory<'_>) -> Vec<Finding> {
+    // A cluster from another file gives way to that of the bootstrap.
+    let is_static = |at: &At<'_>| at.path.starts_with("static");
+    let own: Vec<_> = inventory.clusters.iter().filter(|cluster| is_static(&cluster.at)).collect();
+    let earlier = |index: usize, name: &str| own.iter().take(index).any(|cluster| cluster.name == name);
+    let again = own.iter().enumerate().filter(|(index, cluster)| earlier(*index, cluster.name));
+    again
+        .map(|(_, cluster)| {
+            let help = "rename or remove one of them; Envoy does not start with both";
+            let found = format!("{} again", quoted(cluster.name));
+            Finding::at_field(rules::DUPLICATE_CLUSTER, &cluster.at, "name", "each name of a cluster once", found, help)
+        })
+        .collect()
+}
+
+/// Finding about a file that cannot be used. Files that are only referred to are reported where the reference is.
+fn unread(file: &File, error: &SourceError) -> Option<Finding> {
+    let (rule, expected, help) = match error {
+        SourceError::Unreadable(_) if !file.is_given => return None,
+        SourceError::Unreadable(_) => {
+            (rules::UNREADABLE, "a file that can be read", "give the path of an existing file")
+        }
+        SourceError::Protobuf { .. } => (
+            rules::FORMAT,
+            "YAML or JSON",
+            "write it as YAML, in a file with the end .yaml: Envoy reads this form, and `weir check` does not",
+        ),
+        SourceError::Encoding => (rules::SYNTAX, "YAML or JSON in UTF-8", "convert the file to UTF-8"),
+        SourceError::Syntax { .. } if Format::of(&file.source.origin) == Format::Json => (
+            rules::SYNTAX,
+            "JSON",
+            "mend it, or give the file the end .yaml: Envoy tells the language by the file's name",
+        ),
+        SourceError::Syntax { .. } => {
+            (rules::SYNTAX, "YAML or JSON", "mend the line, or the lines before; the text is not repeated here")
+        }
+    };
+    let found = match error {
+        SourceError::Unreadable(error) => reason(error),
+        SourceError::Encoding => "other bytes".to_owned(),
+        SourceError::Syntax { found, .. } | SourceError::Protobuf { found } => (*found).to_owned(),
+    };
+    Some(Finding {
+        rule,
+        file: file.source.origin.clone(),
+        position: error.position(),
+        path: String::new(),
+        expected: expected.to_owned(),
+        found,
+        help: help.to_owned(),
+    })
+}
+
+/// A file whose first document is no object: every file of Envoy is a message.
+fn no_object(file: &File) -> Option<Finding> {
+    let root = file.source.documents.first().map(At::root);
+    if file.source.error.is_some() || root.as_ref().is_some_and(At::is_object) {
+        return None;
+    }
+    Some(Finding {
+        rule: rules::SYNTAX,
+        file: file.source.origin.clone(),
+        position: root.as_ref().map_or(Position::START, |root| root.node.position),
+        path: String::new(),
+        expected: "an object as the first document".to_owned(),
+        found: root.map_or("an empty file".to_owned(), |root| root.kind()),
+        help: "write the fields of a bootstrap, such as static_resources; Envoy does not start with this file"
+            .to_owned(),
+    })
+}
+
+/// YAML of a proxy, in a file that Envoy takes for JSON by its name. Standard input and pipes have no name of their own.
+fn misnamed(file: &File) -> Option<Finding> {
+    let origin = file.source.origin.as_str();
+    let is_pipe = origin == "stdin" || origin.starts_with("/dev/") || origin.starts_with("/proc/");
+    let root = file.source.documents.first().filter(|_| file.source.is_misnamed && !is_pipe).map(At::root)?;
+    let help = "rename the file: Envoy reads files of other names as JSON, and refuses this one";
+    Some(Finding::at(rules::FORMAT, &root, "YAML in a file with the end .yaml or .yml", "another name", help))
+}
+
+fn extra(document: &At<'_>) -> Finding {
+    let help = "move it to a file of its own: Envoy reads the first document of a file and ignores all others";
+    Finding::at(rules::EXTRA_DOCUMENT, document, "one document in the file", "a second one", help)
+}
+
+/// Inventory about keys that Envoy reads in other ways than their author may think. `frozen` is the path of the
+/// `Struct` around the value, whose keys may be misplaced secrets: no path shows them.
+fn keys(at: &At<'_>, frozen: Option<&str>, found: &mut Vec<Finding>) {
+    let entries: Vec<_> = at.entries().collect();
+    let path = frozen.unwrap_or(&at.path);
+    let finding = |rule, key: &At<'_>, expected: &str, shown: &str, help: &str| Finding {
+        position: key.key,
+        path: path.to_owned(),
+        ..Finding::at(rule, at, expected, shown, help)
+    };
+    found.extend(at.field("@type").filter(|_| frozen.is_none()).and_then(|at| unknown_type(&at)));
+    for (index, (key, value)) in entries.iter().enumerate() {
+        if entries.iter().take(index).any(|(earlier, _)| earlier == key) {
+            // In JSON, protobuf joins lists and messages.
+            let is_scalar = !value.is_object() && !matches!(value.node.value, Value::List(_) | Value::Null);
+            let is_refused = is_scalar && Format::of(&at.document.origin) == Format::Json;
+            let rule = if is_refused { rules::REPEATED_KEY } else { rules::DUPLICATE_KEY };
+            let help = "remove all but one: Envoy takes the last one of YAML without a word, and refuses JSON with two";
+            found.push(finding(rule, value, "each key once", "the same key again", help));
+        }
+        // In a Struct, any key is a field.
+        if *key == "<<" && frozen.is_none() {
+            let help = "write the fields out, or use an alias for the whole value: Envoy refuses the field \"<<\"";
+            found.push(finding(rules::MERGE_KEY, value, "fields", "a merge key", help));
+        }
+        let is_struct = at.field("@type").is_some_and(|at| at.text().is_some_and(|text| text.ends_with(".Struct")));
+        let is_free = is_struct || matches!(*key, "metadata" | "filter_metadata" | "filterMetadata");
+        let below = value.path.clone();
+        keys(value, frozen.or(is_free.then_some(&below)), found);
+    }
+    if !at.is_object() {
+        at.children().iter().for_each(|at| keys(at, frozen, found));
+    }
+}
+
+/// A URL of a type without a host, or of a misspelt `TypedStruct`.
+fn unknown_type(at: &At<'_>) -> Option<Finding> {
+    let url = at.text()?;
+    let (host, name) = url.rsplit_once('/').unwrap_or(("", url));
+    let finding = |expected: &str, help: &str| Some(Finding::at(rules::TYPE, at, expected, quoted(url), help));
+    match fields::closest(name, &TYPED_STRUCTS) {
+        _ if host.is_empty() => finding(
+            "a type with a host",
+            "write type.googleapis.com/ before the name; Envoy refuses a type without a host",
+        ),
+        Some(meant) if meant != name => {
+            finding(meant, "correct the name; Envoy refuses messages that it does not know")
+        }
+        _ => None,
+    }
+}
+
+/// Reason of an error of the file system, without its number.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
+        io::ErrorKind::IsADirectory => "a folder".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Judge: all findings about a library of files.
+//!
+//! | module | findings about |
+//! |---|---|
+//! | `files` | files and documents |
+//! | `chains` | chains of filters with wasm plugins |
+//! | `plugins` | any wasm plugin: types of its fields, its module, its root id |
+//! | `fields` | fields that no bootstrap and no message of a plugin has |
+//! | `weir` | plugins of Weir: where they stand, failure policy |
+//! | `limiter` | a limiter's configuration, as the filter reads it |
+//! | `redis` | the cluster of Redis: protocol, bridge, thresholds, endpoints, TLS |
+//! | `environment` | environment variables of VMs |
+//! | `paths` | limits by path on listeners that do not normalize paths |
+//! | `order` | limits that read what filters write, and where these filters stand |
+//! | `writers` | what the filters of Envoy write |
+
+mod chains;
+mod configuration;
+mod environment;
+mod fields;
+mod files;
+mod limiter;
+mod marks;
+mod order;
+mod paths;
+mod plugins;
+mod redis;
+mod weir;
+mod writers;
+
+use super::finding::{Finding, Severity};
+use super::rules;
+use crate::documents::At;
+use crate::files::{Group, Inventory, Library, Role};
+
+/// Numbers of a group of documents, for the last line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// Names of the group's files.
+    pub(super) files: Vec<String>,
+    pub(super) listeners: usize,
+    pub(super) clusters: usize,
+    pub(super) limiters: usize,
+    pub(super) bridges: usize,
+    /// Wasm plugins that are not Weir's.
+    pub(super) others: usize,
+}
+
+/// All findings about the files, in the order of files and lines, and the numbers of each group.
+pub(super) fn judge(library: &Library) -> (Vec<Finding>, Vec<Summary>) {
+    let mut found = files::findings(library);
+    let modules = plugins::Modules::default();
+    let mut summaries = Vec::new();
+    for group in library.groups() {
+        let inventory = Inventory::of(&group, library);
+        summaries.push(self::group(&group, &inventory, &modules, &mut found));
+    }
+    let order = |finding: &Finding| library.files().iter().position(|file| file.source.origin == finding.file);
+    found.sort_by_key(|finding| (order(finding), finding.position));
+    // An extension that two chains use is judged twice.
+    let mut unique: Vec<Finding> = Vec::new();
+    for finding in found {
+        if !unique.contains(&finding) {
+            unique.push(finding);
+        }
+    }
+    (unique, summaries)
+}
+
+fn group(
+    group: &Group<'_>,
+    inventory: &Inventory<'_>,
+    modules: &plugins::Modules,
+    found: &mut Vec<Finding>,
+) -> Summary {
+    found.extend(files::missing_resources(inventory));
+    found.extend(files::duplicate_clusters(inventory));
+    found.extend(chains::findings(inventory));
+    found.extend(group.documents.iter().flat_map(|document| fields::of_document(document)));
+    found.extend(inventory.hollow.iter().flat_map(fields::of_hollow));
+    let (mut limiters, mut bridges, mut others) = (0, 0, 0);
+    for plugin in &inventory.plugins {
+        let is_weir = modules.is_weir(plugin);
+        found.extend(plugins::findings(plugin, modules));
+        match plugin.role().filter(|_| is_weir) {
+            Some(Role::Limiter) => limiters += 1,
+            Some(Role::Bridge) => bridges += 1,
+            None => others += 1,
+        }
+        if is_weir {
+            found.extend(weir::findings(plugin, inventory));
+        }
+        if is_weir && plugin.role() == Some(Role::Limiter) {
+            found.extend(limiter::findings(plugin, inventory));
+        }
+    }
+    for configuration in &inventory.alone {
+        limiters += 1;
+        found.extend(limiter::alone(configuration.clone()));
+    }
+    let is_error = |finding: &&Finding| finding.severity() == Severity::Error;
+    let has_error = found.iter().filter(is_error).any(|finding| group.origins.contains(&finding.file.as_str()));
+    if let (0, false, Some(document)) = (limiters, has_error, group.documents.first()) {
+        let help = "nothing of Weir was checked; a limiter is a wasm plugin with `root_id: limiter`";
+        let root = At::root(document);
+        found.push(Finding::at(
+            rules::NO_LIMITER,
+            &root,
+            "a limiter",
+            "none in this file and the files it refers to",
+            help,
+        ));
+    }
+    Summary {
+        files: group.origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        listeners: inventory.listeners,
+        clusters: inventory.clusters.len(),
+        limiters,
+        bridges,
+        others,
+    }
+}

@@ -1,0 +1,156 @@
+//! Wasm plugin: a module, its VM, and its configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::documents::{At, Message};
+
+/// Messages of wasm plugins: filters, access logs, stats sinks, and services.
+const MESSAGES: [&str; 5] = [
+    "envoy.extensions.filters.http.wasm.v3.Wasm",
+    "envoy.extensions.filters.network.wasm.v3.Wasm",
+    "envoy.extensions.access_loggers.wasm.v3.WasmAccessLog",
+    "envoy.extensions.stat_sinks.wasm.v3.Wasm",
+    "envoy.extensions.wasm.v3.WasmService",
+];
+
+/// Wasm plugin, wherever it stands.
+pub(crate) struct Plugin<'a> {
+    /// The message around its `PluginConfig`.
+    pub(crate) message: Message<'a>,
+    /// Its `PluginConfig`.
+    pub(crate) at: At<'a>,
+    pub(crate) site: Site,
+    pub(crate) root_id: &'a str,
+}
+
+/// Place of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// HTTP filter of a chain, by index; also inside a wrapper around filters.
+    Chain {
+        /// Index of the chain.
+        chain: usize,
+        /// Index of the filter.
+        position: usize,
+    },
+    /// HTTP filter in a file of extensions that no chain of the group refers to.
+    Extension,
+    /// Configuration of a route, a virtual host or a route configuration.
+    Route,
+    /// Network filter, access log, stats sink, or bootstrap extension.
+    Other,
+}
+
+/// Role of Weir.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Limiter,
+    Bridge,
+}
+
+/// Code of a plugin's module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Code<'a> {
+    /// A file; `WEIR_WASM` replaces a file `weir_filter.wasm`.
+    File(PathBuf),
+    /// A URL, with its checksum.
+    Remote { uri: &'a str, sha256: &'a str },
+    /// Bytes in the configuration, or a form that is not known here.
+    Other,
+}
+
+/// Environment of a VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Environment<'a> {
+    /// Variables that are copied from the proxy's environment.
+    pub(crate) copied: BTreeSet<&'a str>,
+    /// Variables with values.
+    pub(crate) values: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Plugin<'a> {
+    pub(super) fn new(message: Message<'a>, at: At<'a>, site: Site) -> Self {
+        Self { root_id: at.text_of("root_id"), message, at, site }
+    }
+
+    /// Whether Envoy has the message around the plugin.
+    pub(crate) fn is_known(&self) -> bool {
+        MESSAGES.contains(&self.message.name)
+    }
+
+    /// Role by the root id.
+    pub(crate) fn role(&self) -> Option<Role> {
+        match self.root_id {
+            "limiter" => Some(Role::Limiter),
+            "bridge" => Some(Role::Bridge),
+            _ => None,
+        }
+    }
+
+    /// The VM's configuration.
+    pub(crate) fn vm(&self) -> Option<At<'a>> {
+        self.at.field("vm_config")
+    }
+
+    pub(crate) fn vm_id(&self) -> &'a str {
+        self.vm().map(|vm| vm.text_of("vm_id")).unwrap_or_default()
+    }
+
+    /// Place of the file's name.
+    pub(crate) fn file_name(&self) -> Option<At<'a>> {
+        self.vm()?.fields(["code", "local", "filename"])
+    }
+
+    /// Place of a module in base64.
+    pub(crate) fn inline_code(&self) -> Option<At<'a>> {
+        self.vm()?.fields(["code", "local", "inline_bytes"])
+    }
+
+    pub(crate) fn code(&self) -> Code<'a> {
+        if let Some(name) = self.file_name().and_then(|at| at.text()) {
+            return Code::File(overridden(PathBuf::from(name)));
+        }
+        let remote = self.vm().and_then(|vm| vm.fields(["code", "remote"]));
+        remote.map_or(Code::Other, |remote| Code::Remote {
+            uri: remote.field("http_uri").map(|uri| uri.text_of("uri")).unwrap_or_default(),
+            sha256: remote.text_of("sha256"),
+        })
+    }
+
+    pub(crate) fn environment(&self) -> Environment<'a> {
+        let Some(variables) = self.vm().and_then(|vm| vm.field("environment_variables")) else {
+            return Environment::default();
+        };
+        let copied = variables.each("host_env_keys").iter().filter_map(At::text).collect();
+        let values = variables.field("key_values").map(|at| at.entries().collect::<Vec<_>>()).unwrap_or_default();
+        Environment { copied, values: values.into_iter().filter_map(|(key, at)| Some((key, at.text()?))).collect() }
+    }
+
+    /// Whether two plugins may share a VM: same `vm_id`, same code, same configuration of the VM.
+    pub(crate) fn shares_vm(&self, other: &Self) -> bool {
+        let configuration = |plugin: &Self| Some(plugin.vm()?.field("configuration")?.node.to_json());
+        self.vm_id() == other.vm_id() && self.code() == other.code() && configuration(self) == configuration(other)
+    }
+}
+
+impl Environment<'_> {
+    /// Whether the list has a variable.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.copied.contains(name) || self.values.contains_key(name)
+    }
+
+    /// Value of a variable, as far as this process has it.
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        let written = self.values.get(name).map(|value| (*value).to_owned());
+        written.or_else(|| self.copied.contains(name).then(|| std::env::var(name).ok())?)
+    }
+}
+
+/// Returns `WEIR_WASM` instead of the path of a `weir_filter.wasm`; other paths are unchanged.
+fn overridden(path: PathBuf) -> PathBuf {
+    match std::env::var_os("WEIR_WASM").filter(|value| !value.is_empty()) {
+        Some(filter) if path.file_name().is_some_and(|name| name == "weir_filter.wasm") => PathBuf::from(filter),
+        _ => path,
+    }
+}

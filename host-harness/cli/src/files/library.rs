@@ -1,0 +1,213 @@
+//! Files of a command: those given, those that they refer to, and the texts in Kubernetes manifests.
+//!
+//! Envoy reads listeners, clusters, routes and extensions from files of a `path_config_source`. Relative paths start at
+//! the current directory, as Envoy's do. Files of secrets are not read.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::manifest;
+use crate::documents::{At, Document, Source};
+
+/// Names of `ConfigSource`s that may have a `path` of their own, the older form.
+const CONFIG_SOURCES: [&str; 8] =
+    ["lds_config", "ldsConfig", "cds_config", "cdsConfig", "eds_config", "edsConfig", "config_source", "configSource"];
+/// `ConfigSource`s of secrets.
+const SECRETS: [&str; 2] = ["sds_config", "sdsConfig"];
+/// Fields of a bootstrap.
+const BOOTSTRAP_FIELDS: [&str; 7] = [
+    "static_resources",
+    "dynamic_resources",
+    "admin",
+    "layered_runtime",
+    "bootstrap_extensions",
+    "cluster_manager",
+    "stats_config",
+];
+
+/// Files, each read once.
+pub(crate) struct Library {
+    files: Vec<File>,
+}
+
+/// File with its documents.
+pub(crate) struct File {
+    path: PathBuf,
+    pub(crate) source: Source,
+    /// Texts in its Kubernetes manifests that may be files of Envoy.
+    texts: Vec<Source>,
+    /// Whether the command line names the file.
+    pub(crate) is_given: bool,
+}
+
+/// Documents that Envoy would use together: a bootstrap with the files that it refers to, or all other documents.
+pub(crate) struct Group<'a> {
+    /// Names of the files, in the order read.
+    pub(crate) origins: Vec<&'a str>,
+    pub(crate) documents: Vec<&'a Document>,
+    /// Whether the documents are a whole configuration.
+    pub(crate) is_bootstrap: bool,
+}
+
+/// Path of a file in a document.
+pub(crate) struct Reference<'a> {
+    pub(crate) at: At<'a>,
+    pub(crate) path: &'a str,
+}
+
+impl Library {
+    /// Reads files and all files that they refer to.
+    pub(crate) fn load(given: &[PathBuf]) -> Self {
+        let mut library = Self { files: Vec::new() };
+        for path in given {
+            library.read(path, true);
+        }
+        library.follow();
+        library
+    }
+
+    /// The library of documents in another file, with the files that they refer to.
+    pub(crate) fn of_document(document: Document) -> Self {
+        let origin = document.origin.clone();
+        let source = Source { origin: origin.clone(), documents: vec![document], error: None, is_misnamed: false };
+        let mut library = Self { files: vec![File::new(PathBuf::from(origin), source, true)] };
+        library.follow();
+        library
+    }
+
+    /// Reads the files that files refer to.
+    fn follow(&mut self) {
+        let mut next = 0;
+        while let Some(file) = self.files.get(next) {
+            let roots = file.source.documents.iter().map(At::root);
+            let paths: Vec<PathBuf> =
+                roots.flat_map(|root| references(&root)).map(|reference| PathBuf::from(reference.path)).collect();
+            for path in paths {
+                self.read(&path, false);
+            }
+            next += 1;
+        }
+    }
+
+    /// All documents, also those in the texts of manifests, as if one proxy used them.
+    pub(crate) fn whole(&self) -> Group<'_> {
+        let sources = self.files.iter().flat_map(|file| [&file.source].into_iter().chain(&file.texts));
+        let origins = self.files.iter().map(|file| file.source.origin.as_str()).collect();
+        Group { origins, documents: sources.flat_map(|source| &source.documents).collect(), is_bootstrap: false }
+    }
+
+    /// The first text in a manifest that looks like a file of Envoy and cannot be read.
+    pub(crate) fn broken_text(&self) -> Option<&Source> {
+        self.files.iter().flat_map(|file| &file.texts).find(|text| text.error.is_some())
+    }
+
+    /// All files, those given first.
+    pub(crate) fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// The file of a reference.
+    pub(crate) fn file(&self, path: &str) -> Option<&File> {
+        let path = normal(Path::new(path));
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    /// The documents in groups: each bootstrap with its files, then everything else.
+    pub(crate) fn groups(&self) -> Vec<Group<'_>> {
+        let mut used = BTreeSet::new();
+        let mut groups = Vec::new();
+        for file in self.files.iter().filter(|file| file.is_given) {
+            for document in file.source.documents.iter().filter(|document| is_bootstrap(document)) {
+                groups.push(self.group(vec![document], true, &mut used));
+            }
+        }
+        let is_loose = |file: &&File| file.is_given && !used.contains(file.source.origin.as_str());
+        let loose = self.files.iter().filter(is_loose).flat_map(|file| &file.source.documents);
+        let loose: Vec<&Document> =
+            loose.filter(|document| !is_bootstrap(document) && At::root(document).is_object()).collect();
+        if !loose.is_empty() {
+            groups.push(self.group(loose, false, &mut used));
+        }
+        groups
+    }
+
+    /// Adds to documents those of the files that they refer to. `used` gets the names of these files.
+    fn group<'a>(
+        &'a self,
+        mut documents: Vec<&'a Document>,
+        is_bootstrap: bool,
+        used: &mut BTreeSet<&'a str>,
+    ) -> Group<'a> {
+        let mut origins: Vec<&str> = Vec::new();
+        let mut next = 0;
+        while let Some(document) = documents.get(next) {
+            if !origins.contains(&document.origin.as_str()) {
+                origins.push(&document.origin);
+            }
+            for reference in references(&At::root(document)) {
+                let file = self.file(reference.path).filter(|file| !file.source.documents.is_empty());
+                let Some(file) = file else { continue };
+                if !origins.contains(&file.source.origin.as_str()) {
+                    origins.push(&file.source.origin);
+                    used.insert(&file.source.origin);
+                    documents.extend(&file.source.documents);
+                }
+            }
+            next += 1;
+        }
+        Group { origins, documents, is_bootstrap }
+    }
+
+    fn read(&mut self, path: &Path, is_given: bool) {
+        let normal = normal(path);
+        if !self.files.iter().any(|file| file.path == normal) {
+            self.files.push(File::new(normal, Source::load(path), is_given));
+        }
+    }
+}
+
+impl File {
+    fn new(path: PathBuf, source: Source, is_given: bool) -> Self {
+        let texts = source.documents.iter().map(At::root).flat_map(|root| manifest::texts(&root)).collect();
+        Self { path, source, texts, is_given }
+    }
+}
+
+/// The files that a value refers to.
+pub(crate) fn references<'a>(at: &At<'a>) -> Vec<Reference<'a>> {
+    let mut found = Vec::new();
+    collect(at, &mut found);
+    found
+}
+
+fn collect<'a>(at: &At<'a>, found: &mut Vec<Reference<'a>>) {
+    found.extend(config_source_path(at));
+    for (key, value) in at.entries() {
+        if CONFIG_SOURCES.contains(&key) {
+            found.extend(value.field("path").and_then(|at| Some(Reference { path: at.text()?, at })));
+        }
+        if !SECRETS.contains(&key) {
+            collect(&value, found);
+        }
+    }
+    if !at.is_object() {
+        at.children().iter().for_each(|at| collect(at, found));
+    }
+}
+
+/// The file of a `ConfigSource` with a `path_config_source`.
+pub(crate) fn config_source_path<'a>(source: &At<'a>) -> Option<Reference<'a>> {
+    let at = source.fields(["path_config_source", "path"])?;
+    Some(Reference { path: at.text()?, at })
+}
+
+/// Whether a document is a bootstrap: the configuration of a whole proxy.
+pub(crate) fn is_bootstrap(document: &Document) -> bool {
+    let root = At::root(document);
+    BOOTSTRAP_FIELDS.iter().any(|field| root.field(field).is_some())
+}
+
+/// A path without `.` steps.
+fn normal(path: &Path) -> PathBuf {
+    path.components().filter(|step| !matches!(step, std::path::Component::CurDir)).collect()
+}

@@ -1,0 +1,19 @@
+//! Envoy files, and what is in them that concerns wasm and Weir: the only finder of limiters.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `library` | the files given, the files that they refer to, and the texts in Kubernetes manifests |
+//! | `manifest` | texts in Kubernetes manifests |
+//! | `finder` | plugins, filter chains and clusters in documents |
+//! | `written` | the configuration of a limiter, as the filter gets it, with the places of its values |
+
+mod finder;
+mod library;
+mod manifest;
+mod written;
+
+pub(crate) use self::finder::{
+    Chain, ChainKind, Cluster, Code, Filter, Inventory, Limiter, Plugin, Role, Site, Tls, is_alone,
+};
+pub(crate) use self::library::{File, Group, Library, is_bootstrap, references};
+pub(crate) use self::written::{Unwritten, Written};

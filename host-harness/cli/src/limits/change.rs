@@ -1,0 +1,119 @@
+//! Commands that change Redis: `set`, `unset` and `reset`.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use weir_filter::limit::Algorithms;
+use weir_filter::overrides::MAX_ENTRIES;
+use weir_filter::units::Tokens;
+
+use super::configured::{Configured, Target};
+use super::error::LimitsError;
+use super::found::{Found, State};
+use super::in_force;
+use super::render::ruling_and_rest;
+use super::store::Store;
+use super::wanted::Wanted;
+
+pub(super) fn set(
+    store: &mut Store,
+    target: &Target,
+    wanted: &Wanted<'_>,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<(), LimitsError> {
+    let now = store.time()?;
+    let (value, until) = wanted.value(now)?;
+    store.sweep(&target.limit.key_prefix)?;
+    let replaced = store.own(target)?.filter(|found| !found.is_over());
+    let total = store.set(target, &value, until)?;
+    let mut set = Found::read(value.as_bytes(), now);
+    if let (State::InForce { left, .. }, Some(lasting)) = (&mut set.state, wanted.lasting()) {
+        *left = Some(lasting);
+    }
+    writeln!(out, "{target}: {}", ruling_and_rest(&set, Some(&target.limit)))?;
+    if let Some(replaced) = replaced {
+        writeln!(notes, "replaced: {}", ruling_and_rest(&replaced, Some(&target.limit)))?;
+    }
+    target.note_reach(notes)?;
+    note_place(store, notes)?;
+    if total > MAX_ENTRIES as u64 {
+        writeln!(
+            out,
+            "the hash has {total} overrides, of which a worker keeps {MAX_ENTRIES}; `weir limits migrate` moves those of keys"
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn unset(
+    store: &mut Store,
+    configured: &Configured,
+    target: &Target,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<(), LimitsError> {
+    let was_set = store.unset(target)?;
+    store.sweep(&target.limit.key_prefix)?;
+    if !was_set && configured.is_missing(&target.limit) {
+        return Err(configured.unknown_limit(&target.limit.name));
+    }
+    writeln!(out, "{target}: {}", if was_set { "no override any more" } else { "there was no override" })?;
+    if was_set {
+        target.note_reach(notes)?;
+    }
+    Ok(note_place(store, notes)?)
+}
+
+pub(super) fn reset(
+    store: &mut Store,
+    target: &Target,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<(), LimitsError> {
+    let overridden = in_force(store, target)?;
+    let configured = target.limit.windows_under(None)?;
+    let windows = target.limit.windows_under(overridden.as_ref().and_then(|(found, _)| found.ruling()))?;
+    let both: [&Algorithms; 2] = [&configured, &windows];
+    let check = both.into_iter().flat_map(|windows| windows.checks(0, target.key(), Tokens(0), true));
+    let keys: BTreeSet<Vec<u8>> = check.map(|check| check.key).collect();
+    let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    writeln!(
+        out,
+        "{target}: {}",
+        if was_there { "deleted, so it is full" } else { "there is no such bucket: it is full" }
+    )?;
+    Ok(note_place(store, notes)?)
+}
+
+/// Notes the Redis that the command writes to.
+pub(super) fn note_place(store: &Store, notes: &mut dyn Write) -> io::Result<()> {
+    writeln!(notes, "redis: {}", store.place())
+}
+
+impl Target {
+    /// Notes that the key is taken as given where the limit's configuration is unknown.
+    pub(super) fn note_form(&self, encoded: bool, notes: &mut dyn Write) -> io::Result<()> {
+        if self.limit.shape.is_some() || !self.is_key() || encoded {
+            return Ok(());
+        }
+        let limit = &self.limit.name;
+        writeln!(
+            notes,
+            "warning: no configuration of limit `{limit}`: the key is taken as it is, without the limit's `hash` and \
+             `lowercase`; give --config FILE if it has any"
+        )
+    }
+
+    /// Notes who gets the change of an override, and when, unless requests of the key read it themselves.
+    fn note_reach(&self, notes: &mut dyn Write) -> io::Result<()> {
+        let when = "workers read it within overrides.refresh_interval";
+        match self.is_key() {
+            true if self.limit.reads_keys() => Ok(()),
+            false if !self.limit.has_one_bucket() => {
+                writeln!(notes, "for every key of the limit but those with overrides of their own; {when}")
+            }
+            _ => writeln!(notes, "{when}"),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The Redis of a command: its address, credentials and TLS, from `--redis` and `--config`.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redis::{Client, ConnectionAddr, ConnectionLike, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Value};
+
+use super::cluster::Cluster;
+use super::error::LimitsError;
+use super::source::{Limiter, Source};
+use super::tls::{Pem, Secured, Tls};
+
+/// Time limit of the connection and of each reply. A Redis that needs longer for one scan step is too busy to be scanned.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Environment variable with the address of Redis, for commands without another address.
+const REDIS_URL: &str = "REDIS_URL";
+
+// Options for the Redis of `weir limits`. Not a doc comment: clap would use it as the help of `limits`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct RedisOptions {
+    /// The Redis of the buckets, redis://[user[:password]@]host[:port][/database], or rediss:// for TLS. The default is
+    /// the Redis of the proxies, as --config has it, and if it has no address, that of the variable REDIS_URL. Credentials
+    /// and a database that the option lacks come from --config.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "URL")]
+    redis: Option<String>,
+    /// Certificates of the authorities that Redis' certificate is checked with, as PEM.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Certificate of this client, as PEM.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of this client, as PEM.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Name that Redis' certificate must have; the default is the host.
+    #[arg(long, global = true, help_heading = "Redis", value_name = "NAME")]
+    tls_server_name: Option<String>,
+}
+
+/// A Redis and how to log in.
+pub(super) struct Server {
+    /// Hosts and ports, of which the first that is a master is used. Empty for a Unix socket.
+    endpoints: Vec<(String, u16)>,
+    socket: Option<PathBuf>,
+    login: Login,
+    tls: Option<Tls>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Login {
+    username: Option<String>,
+    password: Option<String>,
+    database: i64,
+}
+
+/// A connection of any kind.
+pub(super) type Connection = Box<dyn ConnectionLike>;
+
+impl RedisOptions {
+    /// Whether there is an address without a configuration.
+    pub(super) fn has_url(&self) -> bool {
+        self.redis.is_some() || url_of_environment().is_some()
+    }
+
+    fn has_tls(&self) -> bool {
+        self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_server_name.is_some()
+    }
+
+    /// Replaces parts of `tls` by the options.
+    fn over(&self, tls: Tls) -> Tls {
+        let file = |file: &Option<PathBuf>| file.clone().map(Pem::File);
+        Tls {
+            ca: file(&self.tls_ca).or(tls.ca),
+            certificate: file(&self.tls_cert).or(tls.certificate),
+            key: file(&self.tls_key).or(tls.key),
+            name: self.tls_server_name.clone().or(tls.name),
+        }
+    }
+}
+
+impl Server {
+    /// The Redis of the options, otherwise of the configuration, otherwise of the environment.
+    pub(super) fn of(options: &RedisOptions, source: Option<&Source>) -> Result<Self, LimitsError> {
+        if let Some(url) = &options.redis {
+            return Self::of_url(("--redis", url), options, source);
+        }
+        let of_source = source.map(|source| Self::of_source(options, source));
+        match (of_source, url_of_environment()) {
+            (None | Some(Err(LimitsError::NoAddress { .. })), Some(url)) => {
+                Self::of_url((REDIS_URL, &url), options, source)
+            }
+            (Some(server), _) => server,
+            (None, None) => Err(LimitsError::NoConfig),
+        }
+    }
+
+    /// The Redis of a URL, given by the option or variable `place`. Credentials of the configuration are for its own
+    /// Redis and for that of the option, never for that of the variable.
+    fn of_url(
+        (place, url): (&'static str, &str),
+        options: &RedisOptions,
+        source: Option<&Source>,
+    ) -> Result<Self, LimitsError> {
+        let malformed = || LimitsError::Url { place, found: without_credentials(url) };
+        let (url, is_secured) = match url.strip_prefix("rediss://") {
+            Some(rest) => (format!("redis://{rest}"), true),
+            None => (url.to_owned(), false),
+        };
+        let info = url.as_str().into_connection_info().map_err(|_| malformed())?;
+        let (endpoints, socket) = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => (vec![(host.clone(), *port)], None),
+            ConnectionAddr::Unix(path) => (Vec::new(), Some(path.clone())),
+            _ => return Err(malformed()),
+        };
+        let limiter = source.and_then(|source| only(source).ok());
+        let settings = info.redis_settings();
+        let mut login = Login {
+            username: settings.username().map(str::to_owned),
+            password: settings.password().map(str::to_owned),
+            database: settings.db(),
+        };
+        if let Some(limiter) = limiter {
+            if place != REDIS_URL
+                && let (None, Ok(Some(password))) = (&login.password, limiter.password())
+            {
+                login.username = login.username.or_else(|| limiter.username());
+                login.password = Some(password);
+            }
+            if !has_path(&url) {
+                login.database = limiter.config.redis.database.into();
+            }
+        }
+        if options.has_tls() && !is_secured {
+            return Err(LimitsError::TlsWithoutTls);
+        }
+        let of_cluster = || limiter.zip(source).and_then(|(limiter, source)| limiter.cluster(&source.clusters)?.tls);
+        let tls = is_secured.then(|| options.over(of_cluster().unwrap_or_default()));
+        Ok(Self { endpoints, socket, login, tls })
+    }
+
+    fn of_source(options: &RedisOptions, source: &Source) -> Result<Self, LimitsError> {
+        let limiter = only(source)?;
+        let name = &limiter.config.redis.cluster;
+        let origin = || source.origin.clone();
+        let cluster = limiter.cluster(&source.clusters).filter(|cluster| !cluster.endpoints.is_empty());
+        let Cluster { endpoints, tls, has_remote_secrets, .. } =
+            cluster.ok_or_else(|| LimitsError::NoAddress { origin: origin(), cluster: name.clone() })?;
+        let password = limiter.password();
+        let login = Login {
+            username: limiter.username(),
+            password: password.map_err(|variable| LimitsError::NoPassword { origin: origin(), variable })?,
+            database: limiter.config.redis.database.into(),
+        };
+        if tls.is_none() && options.has_tls() {
+            return Err(LimitsError::TlsWithoutTls);
+        }
+        let tls = tls.map(|tls| options.over(tls));
+        if has_remote_secrets && tls.as_ref().is_some_and(|tls| tls.ca.is_none()) {
+            return Err(LimitsError::RemoteSecrets { origin: origin(), cluster: name.clone() });
+        }
+        Ok(Self { endpoints, socket: None, login, tls })
+    }
+
+    /// The address, for errors: `127.0.0.1:6379`.
+    pub(super) fn address(&self) -> String {
+        let addresses: Vec<String> = self.endpoints.iter().map(|(host, port)| address(host, *port)).collect();
+        match &self.socket {
+            Some(path) => path.display().to_string(),
+            None => addresses.join(", "),
+        }
+    }
+
+    /// Number of the database.
+    pub(super) fn database(&self) -> i64 {
+        self.login.database
+    }
+
+    /// Connects and logs in. Of several endpoints, the first that is a master is used.
+    pub(super) fn connect(&self) -> Result<(Connection, String), LimitsError> {
+        if let Some(path) = &self.socket {
+            return Ok((self.plain(ConnectionAddr::Unix(path.clone()))?, self.address()));
+        }
+        let mut problem = None;
+        for (host, port) in &self.endpoints {
+            let connection = self.connect_to(host, *port).map(|mut connection| {
+                let is_right = self.endpoints.len() == 1 || is_master(&mut *connection);
+                is_right.then_some(connection)
+            });
+            match connection {
+                Ok(Some(connection)) => return Ok((connection, address(host, *port))),
+                Ok(None) => {}
+                Err(error) => problem = Some(error),
+            }
+        }
+        Err(problem.unwrap_or_else(|| LimitsError::NoMaster { addresses: self.address() }))
+    }
+
+    fn connect_to(&self, host: &str, port: u16) -> Result<Connection, LimitsError> {
+        let Some(tls) = &self.tls else { return self.plain(ConnectionAddr::Tcp(host.to_owned(), port)) };
+        let address = address(host, port);
+        let failed = |source| LimitsError::Redis { address: address.clone(), source };
+        let stream = tcp(host, port).map_err(|error| failed(error.into()))?;
+        let mut secured =
+            Secured::over(stream, host, tls).map_err(|source| LimitsError::Tls { address: address.clone(), source })?;
+        self.login.run(&mut secured).map_err(failed)?;
+        Ok(Box::new(secured))
+    }
+
+    fn plain(&self, addr: ConnectionAddr) -> Result<Connection, LimitsError> {
+        let address = addr.to_string();
+        let failed = |source| LimitsError::Redis { address: address.clone(), source };
+        // The client library's own first command would wait for a silent Redis, too.
+        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let info = addr.into_connection_info().map_err(failed)?.set_redis_settings(settings);
+        let connection = Client::open(info).and_then(|client| client.get_connection_with_timeout(ANSWER_WITHIN));
+        let mut connection = connection.map_err(failed)?;
+        connection.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
+        connection.set_write_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
+        self.login.run(&mut connection).map_err(failed)?;
+        Ok(Box::new(connection))
+    }
+}
+
+impl Login {
+    /// Authenticates, selects the database, and finds out whether Redis answers. The client library could do so, but drops Redis' reason for a refusal.
+    fn run(&self, connection: &mut dyn ConnectionLike) -> RedisResult<()> {
+        if let Some(password) = &self.password {
+            redis::cmd("AUTH").arg(self.username.as_deref()).arg(password).query::<()>(connection)?;
+        }
+        if self.database != 0 {
+            redis::cmd("SELECT").arg(self.database).query::<()>(connection)?;
+        }
+        // A pipeline would wait for each of its replies. A user may lack PING.
+        match redis::cmd("PING").query::<()>(connection) {
+            Err(error) if error.is_io_error() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The address in the environment, if there is one.
+fn url_of_environment() -> Option<String> {
+    std::env::var(REDIS_URL).ok().filter(|url| !url.trim().is_empty())
+}
+
+/// A text that should be a URL, for errors, without any part of it that may be a password.
+fn without_credentials(url: &str) -> String {
+    let after = |text: &str| text.rsplit_once('@').map_or(text, |(_, rest)| rest).to_owned();
+    match url.split_once("://") {
+        Some((scheme @ ("redis" | "rediss" | "unix"), rest)) => format!("{scheme}://{}", after(rest)),
+        Some((scheme, _)) => format!("{scheme}://..."),
+        None if url.contains('@') => "a text without a scheme".to_owned(),
+        None => url.to_owned(),
+    }
+}
+
+/// The limiter of the file, or the first of several that use the same Redis.
+fn only(source: &Source) -> Result<&Limiter, LimitsError> {
+    let place = |limiter: &Limiter| {
+        let redis = &limiter.config.redis;
+        (redis.cluster.clone(), redis.database, limiter.username(), limiter.written.pointer("/redis/password").cloned())
+    };
+    let (first, others) =
+        source.limiters.split_first().ok_or_else(|| LimitsError::NoLimiter { origin: source.origin.clone() })?;
+    match others.iter().all(|other| place(other) == place(first)) {
+        true => Ok(first),
+        false => Err(LimitsError::SeveralRedis { origin: source.origin.clone() }),
+    }
+}
+
+/// Whether a URL has a path, the number of a database.
+fn has_path(url: &str) -> bool {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    after_scheme.split_once('/').is_some_and(|(_, path)| !path.trim_matches('/').is_empty())
+}
+
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let mut problem = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
+    for addr in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, ANSWER_WITHIN) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+                stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+                return Ok(stream);
+            }
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn is_master(connection: &mut dyn ConnectionLike) -> bool {
+    let role = connection.req_command(&redis::cmd("ROLE"));
+    matches!(role, Ok(Value::Array(parts)) if parts.first() == Some(&Value::BulkString(b"master".to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_the_path_of_a_url() {
+        assert!(has_path("redis://host/3") && has_path("redis://u:p@host:1/0"));
+        assert!(!has_path("redis://host") && !has_path("redis://host:1/") && !has_path("redis://u:p@host:1"));
+    }
+}

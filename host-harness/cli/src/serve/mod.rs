@@ -1,0 +1,137 @@
+//! `weir serve FILE`: serves a bootstrap until interrupted, on the embedded host or on a real Envoy.
+
+mod envoy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use weir_filter::units::Micros;
+use weir_host::bootstrap::Problem;
+use weir_host::{Bootstrap, BootstrapError, GuestLimits, Host, HostOptions};
+
+use crate::fault::{ClusterFault, inject_all};
+use crate::serving::{HostKind, compiled_modules};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// An Envoy bootstrap file, such as envoy/quickstart.yaml.
+    file: PathBuf,
+    /// Host that serves the file; `envoy` is found or fetched, and takes every file.
+    #[arg(long, value_enum, default_value_t = HostKind::Embedded, value_name = "HOST")]
+    host: HostKind,
+    /// Number of worker threads.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    workers: usize,
+    /// Time limit of one callback of a module, rounded up to 50 ms; a callback that exceeds it fails its VM.
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    callback_limit: Duration,
+    /// Memory limit of one VM, and of what its host keeps for it: bytes, or a number with KiB, MiB or GiB.
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
+    memory_limit: usize,
+    /// Fault between the host and a cluster, such as `redis: delay=20ms p=0.1`; repeatable.
+    #[arg(long, value_name = "FAULT", value_parser = ClusterFault::parse)]
+    fault: Vec<ClusterFault>,
+    /// Seed of the choices of `--fault`: the same seed repeats them for the same commands and connections.
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "fault")]
+    seed: u64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.host {
+        HostKind::Embedded => embedded(arguments),
+        HostKind::Envoy if !arguments.fault.is_empty() => {
+            anyhow::bail!("--fault needs the embedded host: leave out --host envoy")
+        }
+        HostKind::Envoy => envoy::run(&arguments.file, arguments.workers),
+    }
+}
+
+fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    // The text of the error contains its cause.
+    let mut bootstrap = Bootstrap::load(&arguments.file)
+        .map_err(|error| anyhow::Error::msg(format!("{error}{}", way_on(&error, arguments))))?;
+    warn_of_left_out(&bootstrap);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let faults = runtime.block_on(inject_all(&mut bootstrap, &arguments.fault, arguments.seed))?;
+    let limits = GuestLimits { callback: arguments.callback_limit, memory: arguments.memory_limit };
+    let compiled_modules = compiled_modules();
+    let options = HostOptions { workers: arguments.workers, limits, compiled_modules, ..HostOptions::default() };
+    let running = Host::start(bootstrap, options)?;
+    for (name, address) in running.listeners() {
+        println!("listener `{name}` on http://{address}");
+    }
+    if let Some(address) = running.admin() {
+        println!("admin on http://{address}");
+    }
+    runtime.block_on(interrupted()).context("cannot wait for an interrupt")?;
+    let stats = running.stats();
+    running.shutdown();
+    faults.summary(&stats).iter().for_each(|line| println!("{line}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The line after the problems of a file that a real Envoy may run.
+fn way_on(error: &BootstrapError, arguments: &Arguments) -> String {
+    match error {
+        BootstrapError::Refused { problems, .. } if problems.iter().any(|problem| problem.is_of_envoy) => format!(
+            "\nThe embedded host does not run this file. A real Envoy does: weir serve --host envoy {}",
+            arguments.file.display()
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Warns once of each field that is left out, with its first place.
+fn warn_of_left_out(bootstrap: &Bootstrap) {
+    let mut warned: Vec<&str> = Vec::new();
+    for Problem { position, path, reason, .. } in &bootstrap.left_out {
+        if !warned.contains(&reason.as_str()) {
+            warned.push(reason);
+            let (origin, line, column) = (&bootstrap.origin, position.line, position.column);
+            log::warn!(target: "config", "{origin}:{line}:{column}: `{reason}` is left out ({path})");
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match Micros::parse(text) {
+        Ok(Micros(span)) if span > 0 => Ok(Duration::from_micros(span)),
+        _ => Err("expected a duration > 0s such as `10s` or `200ms`".to_owned()),
+    }
+}
+
+/// Parses a number of bytes: `65536`, `64KiB`, `16MiB` or `1GiB`.
+fn size(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let unit = units.into_iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
+    let (number, bytes) = unit.unwrap_or((text, 1));
+    let parsed = number.parse::<usize>().ok().and_then(|number| number.checked_mul(bytes));
+    parsed.filter(|size| *size > 0).ok_or_else(|| "expected a size > 0 such as `64MiB` or `1GiB`".to_owned())
+}
+
+async fn interrupted() -> std::io::Result<()> {
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminated.recv() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_have_units() {
+        let sizes = ["65536", "64KiB", "16MiB", "1GiB"].map(|text| size(text).ok());
+        assert_eq!(sizes, [Some(65_536), Some(65_536), Some(16 << 20), Some(1 << 30)]);
+        let durations = ["10s", "0.05s", "200ms"].map(|text| duration(text).ok());
+        assert_eq!(durations, [10_000, 50, 200].map(|millis| Some(Duration::from_millis(millis))));
+        for wrong in ["", "0", "-1", "1.5GiB", "1GB", "99999999999999999999", "17179869184GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(duration("0s").is_err() && duration("soon").is_err());
+    }
+}

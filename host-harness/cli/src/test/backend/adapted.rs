@@ -1,0 +1,65 @@
+//! Scenario for a real host: the configuration under test on free ports, with the Redis of the run.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use weir_host::scenario::{Scenario, ScenarioError};
+use weir_provision::redis::Redis;
+
+use crate::test::setup::Setup;
+
+/// `redis.timeout` on real hosts: a busy machine must not look like a failed Redis.
+const TIMEOUT: &str = "5s";
+
+/// Returns the scenario with free ports, this Redis, this module and this key prefix.
+pub(super) fn adapted(setup: &Setup, redis: &Redis, wasm: &Path, key_prefix: &str) -> Result<Scenario, ScenarioError> {
+    let mut scenario = setup.scenario.clone();
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let names: Vec<String> = strings(scenario.document(), "/static_resources/listeners", "name");
+    for name in names {
+        scenario.listener(&name, any_port)?;
+    }
+    let cluster = if setup.is_own { setup.config.redis.cluster.clone() } else { "redis".to_owned() };
+    scenario.edit(|document| {
+        drop_access_logs(document);
+        document["admin"] = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
+    });
+    scenario.endpoint(&cluster, redis.addr())?.wasm(wasm)?;
+    let login = redis.login();
+    scenario.filter_configuration(|filter| {
+        let redis = &mut filter["redis"];
+        redis["key_prefix"] = key_prefix.into();
+        redis["timeout"] = TIMEOUT.into();
+        if let Some(fields) = redis.as_object_mut() {
+            ["username", "password", "database"].iter().for_each(|name| _ = fields.remove(*name));
+        }
+        if let Some(username) = &login.username {
+            redis["username"] = username.clone().into();
+        }
+        if let Some(password) = &login.password {
+            redis["password"] = json!({ "inline": password });
+        }
+        if login.database != 0 {
+            redis["database"] = login.database.into();
+        }
+    })?;
+    Ok(scenario)
+}
+
+fn strings(document: &Value, list: &str, field: &str) -> Vec<String> {
+    let items = document.pointer(list).and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| item.get(field)?.as_str().map(str::to_owned)).collect()
+}
+
+/// Removes access logs: they would be mixed with the report.
+fn drop_access_logs(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("access_log");
+            fields.values_mut().for_each(drop_access_logs);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_access_logs),
+        _ => {}
+    }
+}

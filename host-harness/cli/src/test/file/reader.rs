@@ -1,0 +1,232 @@
+//! Reader of a tree: takes typed values, and reports every mistake with its place.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use weir_filter::units::Micros;
+
+use crate::documents::{Entry, Node, Position, Value};
+
+/// Mistake in a test file, or in the configuration under test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    pub(crate) file: String,
+    /// `None` for a file that cannot be read.
+    pub(crate) place: Option<Position>,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some(place) => write!(f, "{}:{place}: {}", self.file, self.what),
+            None => write!(f, "{}: {}", self.file, self.what),
+        }
+    }
+}
+
+/// Mistakes of a file so far.
+#[derive(Debug)]
+pub(super) struct Mistakes {
+    file: String,
+    found: RefCell<Vec<Mistake>>,
+}
+
+impl Mistakes {
+    pub(super) fn of(file: &str) -> Self {
+        Self { file: file.to_owned(), found: RefCell::default() }
+    }
+
+    pub(super) fn add(&self, place: Position, what: impl Into<String>) {
+        self.found.borrow_mut().push(Mistake { file: self.file.clone(), place: Some(place), what: what.into() });
+    }
+
+    pub(super) fn into_found(self) -> Vec<Mistake> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|mistake| mistake.place);
+        found
+    }
+}
+
+/// Value of the file, with the list of mistakes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) node: &'a Node,
+    pub(super) mistakes: &'a Mistakes,
+}
+
+/// Fields of a map, all of which are known.
+pub(super) struct Fields<'a> {
+    owner: Reader<'a>,
+    fields: &'a [Entry],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn place(&self) -> Position {
+        self.node.position
+    }
+
+    pub(super) fn refuse<T>(&self, what: impl Into<String>) -> Option<T> {
+        self.mistakes.add(self.node.position, what);
+        None
+    }
+
+    pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
+        self.refuse(format!("expected {what}, found {}", self.found()))
+    }
+
+    fn found(&self) -> String {
+        match &self.node.value {
+            Value::Null => "nothing".to_owned(),
+            Value::Text(text) if text.chars().count() > 60 => format!("a text of {} bytes", text.len()),
+            Value::Text(text) => format!("{text:?}"),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a map".to_owned(),
+        }
+    }
+
+    /// The fields of a map. An unknown field is a mistake.
+    pub(super) fn fields(self, known: &[&str]) -> Option<Fields<'a>> {
+        let fields = self.entries()?;
+        for Entry { key, position, .. } in fields.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            let hint = match nearest(key, known) {
+                Some(meant) => format!(": did you mean `{meant}`?"),
+                None => format!(", expected one of {}", known.join(", ")),
+            };
+            self.mistakes.add(*position, format!("unknown field `{}`{hint}", shortened(key)));
+        }
+        Some(Fields { owner: self, fields })
+    }
+
+    /// The entries of a map with any keys.
+    pub(super) fn entries(self) -> Option<&'a [Entry]> {
+        match &self.node.value {
+            Value::Map(fields) => Some(fields),
+            _ => self.expected("a map"),
+        }
+    }
+
+    /// The value of an entry of this map.
+    pub(super) fn of(self, node: &'a Node) -> Self {
+        Self { node, ..self }
+    }
+
+    pub(super) fn list(self) -> Option<impl Iterator<Item = Self> + use<'a>> {
+        match &self.node.value {
+            Value::List(items) => Some(items.iter().map(move |node| Self { node, ..self })),
+            _ => self.expected("a list"),
+        }
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
+    }
+
+    /// A text; no number and no boolean.
+    pub(super) fn exact_text(&self) -> Option<&'a str> {
+        if let Value::Text(text) = &self.node.value { Some(text) } else { None }
+    }
+
+    pub(super) fn whole_number(&self) -> Option<u64> {
+        if let Value::Number(number) = &self.node.value { number.as_u64() } else { None }
+    }
+
+    /// A text; a number or a boolean is taken as its text.
+    pub(super) fn text(self, what: &str) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
+            _ => self.expected(what),
+        }
+    }
+
+    pub(super) fn flag(self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(flag) => Some(*flag),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    pub(super) fn number(self, what: &str, within: RangeInclusive<u64>) -> Option<u64> {
+        match self.whole_number().filter(|number| within.contains(number)) {
+            Some(number) => Some(number),
+            None => self.expected(&format!("{what} from {} to {}", within.start(), within.end())),
+        }
+    }
+
+    /// A duration in Envoy's form, or as `15m` or `31d`; more than 0.
+    pub(super) fn duration(self) -> Option<Micros> {
+        let parsed = self.exact_text().and_then(|text| Micros::parse(text).ok());
+        match parsed.filter(|duration| *duration > Micros::ZERO) {
+            Some(duration) => Some(duration),
+            None => self.expected("a duration above 0 such as 0.5s, 15m or 31d"),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn owner(&self) -> Reader<'a> {
+        self.owner
+    }
+
+    pub(super) fn take(&self, name: &str) -> Option<Reader<'a>> {
+        Some(self.owner.of(&self.entry(name)?.value))
+    }
+
+    /// The place of a field's key.
+    pub(super) fn key(&self, name: &str) -> Option<Position> {
+        Some(self.entry(name)?.position)
+    }
+
+    fn entry(&self, name: &str) -> Option<&'a Entry> {
+        self.fields.iter().find(|entry| entry.key == name)
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// Returns the known name with the fewest edits, if there are at most two, and fewer than half of its letters.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let close = known.iter().map(|known| (edits(name, known), *known)).min()?;
+    (close.0 <= 2 && close.0.saturating_mul(2) < close.1.len()).then_some(close.1)
+}
+
+/// Number of letters to insert, delete or replace (Levenshtein's distance).
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (i, a) in one.chars().take(80).enumerate() {
+        let mut before = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        for (j, b) in other.chars().enumerate() {
+            let left = row.get(j).copied().unwrap_or_default();
+            let Some(cell) = row.get_mut(j + 1) else { break };
+            let replaced = before + usize::from(a != b);
+            before = *cell;
+            *cell = replaced.min(before + 1).min(left + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_is_near_to_the_one_that_was_meant() {
+        let known = ["status", "headers", "limit", "retry_after"];
+        assert_eq!(nearest("stauts", &known), Some("status"));
+        assert_eq!(nearest("retry-after", &known), Some("retry_after"));
+        assert_eq!(nearest("limits", &known), Some("limit"));
+        assert_eq!((nearest("body", &known), nearest("", &known)), (None, None));
+        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", "")), (3, 3, 3));
+    }
+}

@@ -1,0 +1,164 @@
+//! `weir test FILE…`: unit tests for limits, in YAML beside the configuration.
+//!
+//! Each test starts with an empty Redis and fresh workers. In virtual time, the default, the filter's own worker runs
+//! natively over the Rust specification of its scripts, and the clock moves only as the test says. `--on redis` and
+//! `--on envoy` run the same tests in real time.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `file` | the YAML: suites, steps, requests, expectations, and their mistakes with places |
+//! | `setup` | the configuration under test, and the proxy before its limiter |
+//! | `jwt` | tokens that tests ask for |
+//! | `backend` | virtual time, and real hosts with a real Redis |
+//! | `run` | the steps of a test, and the differences |
+//! | `report` | texts and JUnit's XML |
+
+mod backend;
+mod file;
+mod jwt;
+mod report;
+mod run;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use weir_filter::units::Micros;
+
+use self::backend::{Backend, Real, Stage, VirtualTime};
+use self::file::{Mistake, Suite, Test, nearest};
+use self::report::{FileResult, Summary};
+use self::run::{Outcome, TestResult};
+use self::setup::Setup;
+use crate::limits::Limits;
+use crate::serving::HostKind;
+
+/// Exit code where a test file, or the configuration under test, has a mistake.
+const BAD_FILE: u8 = 2;
+/// Time by which a request may be held longer on a real host.
+const REAL_SLACK: Micros = Micros::from_secs(3);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Test files, such as envoy/tests/quickstart.test.yaml.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Backend that serves the requests.
+    #[arg(long, value_enum, default_value_t = On::Virtual)]
+    on: On,
+    /// Run only tests whose names contain this text.
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Write the results to this file, in JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// Backend of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum On {
+    /// The filter's worker in virtual time, without a server.
+    Virtual,
+    /// The embedded host with a real Redis, in real time.
+    Redis,
+    /// A real Envoy with a real Redis, in real time.
+    Envoy,
+}
+
+/// Runs the tests. Exit code 0: all passed, or were skipped; 1: a test failed; 2: a file has a mistake.
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let (mut suites, mut mistakes) = (Vec::new(), Vec::new());
+    for path in &arguments.files {
+        match prepared(path) {
+            Ok(suite) => suites.push(suite),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    if !mistakes.is_empty() {
+        mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+        return Ok(ExitCode::from(BAD_FILE));
+    }
+    let selected = |test: &&Test| arguments.filter.as_ref().is_none_or(|text| test.name.contains(text));
+    if !suites.iter().any(|(suite, _)| suite.tests.iter().any(|test| selected(&test))) {
+        eprintln!("no test's name contains {:?}", arguments.filter.as_deref().unwrap_or_default());
+        return Ok(ExitCode::from(BAD_FILE));
+    }
+    let stage = match arguments.on {
+        On::Virtual => None,
+        On::Redis => Some(Stage::set(HostKind::Embedded)?),
+        On::Envoy => Some(Stage::set(HostKind::Envoy)?),
+    };
+    let mut results = Vec::new();
+    for (suite, setup) in &suites {
+        if let (None, Some(note)) = (&stage, &setup.note) {
+            eprintln!("note: {note}");
+        }
+        let tests = suite.tests.iter().filter(selected).map(|test| one(test, setup, stage.as_ref())).collect();
+        let result = FileResult { file: suite.file.clone(), tests };
+        print!("{}", result.text());
+        results.push(result);
+    }
+    let (took, on) = (began.elapsed(), arguments.on.words());
+    println!("{}", report::last_line(&results, took, on));
+    if let Some(path) = &arguments.junit {
+        std::fs::write(path, report::junit(&results, took))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if Summary::of(&results).failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl On {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Virtual => "(virtual time)",
+            Self::Redis => "(embedded host, real Redis)",
+            Self::Envoy => "(real Envoy, real Redis)",
+        }
+    }
+}
+
+/// Reads a test file and the configuration under test.
+fn prepared(path: &Path) -> Result<(Suite, Setup), Vec<Mistake>> {
+    let suite = Suite::load(path)?;
+    let mistake = |place, what| Mistake { file: suite.file.clone(), place: Some(place), what };
+    let setup = Setup::of(&suite)?;
+    let known: Vec<&str> = setup.config.limits.iter().map(|limit| limit.name.as_str()).collect();
+    let unknown = suite.limits().filter(|(name, _)| !known.contains(name)).map(|(name, place)| {
+        let hint = match nearest(name, &known) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("expected one of {}", known.join(", ")),
+        };
+        mistake(place, format!("no limit named {name:?}: {hint}"))
+    });
+    let refused = suite.commands().filter_map(|(words, place, start)| {
+        let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        let why = match Limits::parse(&arguments) {
+            Ok(command) => command.change(&setup.origin, &setup.written, start).err()?.to_string(),
+            Err(why) => why.to_string(),
+        };
+        Some(mistake(place, format!("`weir limits {}`: {why}", words.join(" "))))
+    });
+    let mut wrong: Vec<Mistake> = unknown.chain(refused).collect();
+    wrong.sort_by_key(|mistake| mistake.place);
+    if wrong.is_empty() { Ok((suite, setup)) } else { Err(wrong) }
+}
+
+/// Runs one test.
+fn one(test: &Test, setup: &Setup, stage: Option<&Stage>) -> TestResult {
+    let Some(stage) = stage else {
+        let began = Instant::now();
+        let mut backend = VirtualTime::start(setup, test);
+        let backend = backend.as_mut().map(|backend| backend as &mut dyn Backend).map_err(|why| why.clone());
+        return TestResult { took: began.elapsed(), ..run::run(test, backend, Micros::ZERO) };
+    };
+    if let Some(why) = stage.cannot(test) {
+        let (name, place) = (test.name.clone(), test.place);
+        return TestResult { name, place, outcome: Outcome::Skipped(why), requests: 0, took: Duration::ZERO };
+    }
+    let mut backend = Real::start(stage, setup, test);
+    let backend = backend.as_mut().map(|backend| backend as &mut dyn Backend).map_err(|why| why.clone());
+    run::run(test, backend, REAL_SLACK)
+}

@@ -1,0 +1,165 @@
+//! Source of documents: a file or standard input.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::at::At;
+use super::format::{BYTE_ORDER_MARK, Format};
+use super::node::{Node, Position};
+use super::yaml::{self, Dialect, SyntaxError};
+
+/// Name of standard input on the command line.
+const STDIN: &str = "-";
+
+/// File or standard input, with the documents in it.
+#[derive(Debug)]
+pub struct Source {
+    /// Path as given; `stdin` for standard input.
+    pub origin: String,
+    /// Documents before the error, if there is one.
+    pub documents: Vec<Document>,
+    /// The error that ended the reading.
+    pub error: Option<SourceError>,
+    /// Whether Envoy expects JSON in a file with this name, and the text is YAML.
+    pub is_misnamed: bool,
+}
+
+/// Document of a source.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// Path of the file as given; `stdin` for standard input.
+    pub origin: String,
+    /// Value of the document.
+    pub root: Node,
+}
+
+/// Error of a source. It contains no text of the documents.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// The text is not UTF-8.
+    #[error("is not UTF-8")]
+    Encoding,
+    /// The file has a form of protobuf that is not read here.
+    #[error("{found}")]
+    Protobuf {
+        /// The form, such as "protobuf's text format".
+        found: &'static str,
+    },
+    /// The text is not YAML, or not JSON in a file that Envoy reads as JSON.
+    #[error("{found}")]
+    Syntax {
+        /// Place of the error.
+        position: Position,
+        /// Kind of the error.
+        found: &'static str,
+    },
+}
+
+impl Source {
+    /// Reads a file, or standard input for `-`.
+    pub fn load(path: &Path) -> Self {
+        let is_stdin = path.as_os_str() == STDIN;
+        let origin = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
+        let bytes = if is_stdin {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        } else {
+            std::fs::read(path)
+        };
+        Self::of_bytes(bytes, origin)
+    }
+
+    fn of_bytes(bytes: io::Result<Vec<u8>>, origin: String) -> Self {
+        let unread =
+            |origin: String, error| Self { origin, documents: Vec::new(), error: Some(error), is_misnamed: false };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => return unread(origin, SourceError::Unreadable(error)),
+        };
+        if let Some(found) = Format::of(&origin).protobuf() {
+            return unread(origin, SourceError::Protobuf { found });
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(&text, origin),
+            Err(_) => unread(origin, SourceError::Encoding),
+        }
+    }
+
+    /// Parses a text; `origin` names it in findings, and tells the language by its end, as for Envoy. A text with another
+    /// name is read as JSON, and as YAML if it is none: it may not be Envoy's.
+    pub fn parse(text: &str, origin: String) -> Self {
+        match Format::of(&origin) {
+            Format::Json => Self::parse_json(text, origin),
+            Format::Other => {
+                let json = Self::parse_json(text, origin.clone());
+                match json.error {
+                    None => json,
+                    Some(_) => Self { is_misnamed: true, ..Self::parse_as(text, origin, Dialect::Envoy) },
+                }
+            }
+            _ => Self::parse_as(text, origin, Dialect::Envoy),
+        }
+    }
+
+    fn parse_json(text: &str, origin: String) -> Self {
+        let mut source = Self::parse_as(text, origin, Dialect::Json);
+        if text.starts_with(BYTE_ORDER_MARK) {
+            let found = "a byte order mark, which JSON does not have";
+            source.error = Some(SourceError::Syntax { position: Position::START, found });
+        }
+        source
+    }
+
+    /// Parses a text in a given language.
+    pub fn parse_as(text: &str, origin: String, dialect: Dialect) -> Self {
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let (roots, error) = yaml::documents(text, dialect);
+        let error = error.map(|SyntaxError { position, found }| SourceError::Syntax { position, found });
+        let documents = roots.into_iter().map(|root| Document { origin: origin.clone(), root }).collect();
+        Self { origin, documents, error, is_misnamed: false }
+    }
+
+    /// Parses a text in a document as a source of its own. Values have the lines and columns of the file if the text is
+    /// a literal block, otherwise those of the text. A value that is no text is an empty source.
+    pub fn parse_inside(at: &At<'_>) -> Self {
+        let mut source = Self::parse_as(at.text().unwrap_or_default(), at.document.origin.clone(), Dialect::Envoy);
+        let (start, is_block) = (at.node.position, at.node.is_block);
+        let moved = |Position { line, column }: Position| match is_block {
+            true => Position { line: start.line + line - 1, column: start.column + column - 1 },
+            false => start,
+        };
+        source.documents.iter_mut().for_each(|document| document.root.shift(&moved));
+        if let Some(SourceError::Syntax { position, .. }) = &mut source.error {
+            *position = moved(*position);
+        }
+        source
+    }
+
+    /// The only document.
+    ///
+    /// # Errors
+    /// If the text has an error, no document, or more than one.
+    pub fn only(&self) -> Result<&Document, (Position, String)> {
+        if let Some(error) = &self.error {
+            return Err((error.position(), error.to_string()));
+        }
+        match self.documents.as_slice() {
+            [document] => Ok(document),
+            [] => Err((Position::START, "no document".to_owned())),
+            [_, second, ..] => Err((second.root.position, "more than one document".to_owned())),
+        }
+    }
+}
+
+impl SourceError {
+    /// Place of the error; the start of the file if it has no other place.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Syntax { position, .. } => *position,
+            Self::Unreadable(_) | Self::Encoding | Self::Protobuf { .. } => Position::START,
+        }
+    }
+}

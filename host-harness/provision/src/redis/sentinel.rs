@@ -1,0 +1,134 @@
+//! Redis Sentinel processes.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use tempfile::TempDir;
+
+use crate::{
+    ProvisionError, checkout, port,
+    process::{ServerProcess, last_lines},
+};
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Options of a [`Sentinel`].
+#[derive(Debug, Clone)]
+pub struct SentinelOptions {
+    /// The name of the group of Redis nodes.
+    pub name: String,
+    /// The address of the group's master at the start; the Sentinel finds its replicas and the other Sentinels there.
+    pub master: SocketAddr,
+    /// Number of Sentinels that must find the master down for a failover, ≥ 1.
+    pub quorum: u32,
+    /// Silence after which the Sentinel takes a node for down, ≥ 1 ms.
+    pub down_after: Duration,
+    /// Twice this time passes before a failover of the same master is tried again, ≥ 1 ms.
+    pub failover_timeout: Duration,
+}
+
+/// A Redis Sentinel process, which is the executable of Redis in another mode. Dropping it stops the process.
+pub struct Sentinel {
+    name: String,
+    addr: SocketAddr,
+    _process: ServerProcess,
+    _dir: TempDir,
+}
+
+impl Sentinel {
+    /// Starts a Sentinel on a free port of 127.0.0.1 and waits until it answers.
+    ///
+    /// # Errors
+    /// If no executable is found or fetched, or the Sentinel does not answer within 20 s.
+    pub fn start(options: &SentinelOptions) -> Result<Self, ProvisionError> {
+        let binary = super::binary()?;
+        port::on_a_free_port(|addr| {
+            let dir = checkout::scratch_dir("sentinel")?;
+            // A Sentinel writes what it learns into its configuration, and does not start without one.
+            let file = dir.path().join("sentinel.conf");
+            std::fs::write(&file, configuration(options, addr)).map_err(ProvisionError::io(&file))?;
+            let mut command = Command::new(&binary);
+            command.arg(&file).arg("--sentinel").current_dir(dir.path());
+            let mut process = ServerProcess::spawn(&mut command, &dir.path().join("sentinel.log"))?;
+            let url = format!("redis://{addr}");
+            let answers = || super::server::ping(&url).map_err(|why| format!("no answer to PING ({why})"));
+            process.wait_until_ready(&format!("Sentinel on {addr}"), READY_WITHIN, last_lines, answers)?;
+            Ok(Self { name: options.name.clone(), addr, _process: process, _dir: dir })
+        })
+    }
+
+    /// The address of the Sentinel.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address of the master, as this Sentinel knows it.
+    ///
+    /// # Errors
+    /// If the Sentinel does not answer.
+    pub fn master(&self) -> ::redis::RedisResult<SocketAddr> {
+        let (ip, port): (String, u16) = self.ask(&["GET-MASTER-ADDR-BY-NAME"])?;
+        let unreadable = (::redis::ErrorKind::UnexpectedReturnType, "expected an IP address");
+        Ok(SocketAddr::new(ip.parse().map_err(|_| ::redis::RedisError::from(unreadable))?, port))
+    }
+
+    /// Whether this Sentinel knows enough other Sentinels for a failover, and so many replicas of the master.
+    ///
+    /// # Errors
+    /// If the Sentinel does not answer.
+    pub fn is_usable(&self, replicas: usize) -> ::redis::RedisResult<bool> {
+        let found: Vec<::redis::Value> = self.ask(&["REPLICAS"])?;
+        Ok(found.len() == replicas && self.ask::<String>(&["CKQUORUM"]).is_ok_and(|told| told.starts_with("OK ")))
+    }
+
+    fn ask<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> ::redis::RedisResult<T> {
+        let client = ::redis::Client::open(format!("redis://{}", self.addr))?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(1))?;
+        ::redis::cmd("SENTINEL").arg(words).arg(&self.name).query(&mut connection)
+    }
+}
+
+impl std::fmt::Debug for Sentinel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sentinel").field("addr", &self.addr).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn configuration(options: &SentinelOptions, addr: SocketAddr) -> String {
+    let SentinelOptions { name, master, quorum, down_after, failover_timeout } = options;
+    format!(
+        "bind 127.0.0.1\nport {}\nsentinel monitor {name} {} {} {quorum}\n\
+         sentinel down-after-milliseconds {name} {}\nsentinel failover-timeout {name} {}\n\
+         sentinel parallel-syncs {name} 2\n",
+        addr.port(),
+        master.ip(),
+        master.port(),
+        down_after.as_millis(),
+        failover_timeout.as_millis(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        or_skip,
+        redis::{RedisOptions, RedisServer},
+    };
+
+    #[test]
+    fn a_sentinel_knows_its_master_and_waits_for_others() {
+        let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+        let options = SentinelOptions {
+            name: "weir".into(),
+            master: redis.addr(),
+            quorum: 2,
+            down_after: Duration::from_secs(1),
+            failover_timeout: Duration::from_secs(3),
+        };
+        let sentinel = Sentinel::start(&options).unwrap();
+        assert_eq!(sentinel.master().unwrap(), redis.addr());
+        assert!(!sentinel.is_usable(0).unwrap(), "one Sentinel is less than the quorum");
+        let alone = Sentinel::start(&SentinelOptions { quorum: 1, ..options }).unwrap();
+        assert!(!alone.is_usable(1).unwrap(), "the master has no replica");
+    }
+}

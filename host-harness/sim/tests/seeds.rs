@@ -1,0 +1,47 @@
+//! Fixed seeds: the guarantees hold for each, and a seed is the same simulation whenever it runs.
+
+use weir_sim::{Guarantee, Kind, Size, simulate, sweep};
+
+/// Page about simulations.
+const PAGE: &str = include_str!("../../../docs/src/simulate.md");
+
+/// A small fleet, for many seeds in little time.
+const SMALL: Size = Size { seconds: 36, proxies: 2, workers: 2 };
+
+fn hold(first: u64, seeds: u64, size: Size) -> weir_sim::Progress {
+    let done = sweep(first, seeds, size, 2, &|_| true);
+    let broken: Vec<String> =
+        done.broken.iter().filter_map(|(seed, it)| Some(format!("seed {seed}: {}", it.broken.as_ref()?))).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert_eq!(done.simulations, seeds);
+    done
+}
+
+#[test]
+fn the_guarantees_hold_for_whole_fleets() {
+    let done = hold(1, 8, Size::default());
+    assert!(done.totals.admitted > 500 && done.totals.denied > 500, "{:?}", done.totals);
+}
+
+#[test]
+fn the_guarantees_hold_for_small_fleets_with_every_kind_of_fault() {
+    let done = hold(1_000, 60, SMALL);
+    let missing: Vec<&Kind> = Kind::ALL.iter().filter(|kind| !done.kinds.contains_key(kind)).collect();
+    assert!(missing.is_empty(), "no seed has the faults {missing:?}");
+    assert!(done.totals.failed > 100, "{:?}", done.totals);
+}
+
+#[test]
+fn a_seed_is_the_same_simulation_whenever_it_runs() {
+    let [first, second] = [(); 2].map(|()| simulate(1_003, SMALL));
+    assert_eq!(first.totals, second.totals);
+    assert_eq!(first.kinds, second.kinds);
+    assert_ne!(simulate(1_004, SMALL).totals, first.totals);
+}
+
+#[test]
+fn the_page_names_every_fault_and_every_guarantee() {
+    let names = Kind::ALL.iter().map(|kind| kind.name()).chain(Guarantee::ALL.map(Guarantee::name));
+    let missing: Vec<&str> = names.filter(|name| !PAGE.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/src/simulate.md does not name {missing:?}");
+}

@@ -1,0 +1,57 @@
+//! Every fault of Redis under load, on both hosts: each request is decided or answered by the failure mode, none waits
+//! longer than the timeout and two ticks, no bucket admits too much, and limits apply again by themselves.
+//!
+//! `cargo test -p weir --test failures -- --ignored --nocapture` runs each fault for longer, and writes the table of
+//! docs/src/failures.md.
+
+mod catalogue;
+mod clocks;
+mod dns;
+mod names;
+mod stage;
+mod table;
+
+use std::time::Duration;
+
+use weir::HostKind;
+use weir::trial::over_admitted;
+
+use crate::catalogue::entries;
+use crate::stage::{Row, Stage, TIMEOUT};
+
+/// Time that a busy machine may add to a wait.
+const GRACE: Duration = Duration::from_millis(900);
+
+weir::on_both_hosts! {
+    every_fault_is_answered_as_asked
+}
+
+async fn every_fault_is_answered_as_asked(host: HostKind) {
+    let Some(stage) = Stage::start(host, 2).await else { return };
+    for entry in entries() {
+        let row = stage.run(&entry).await;
+        println!("{host:?}: {row}");
+        let Row { trial, .. } = &row;
+        trial.as_asked_within(TIMEOUT + GRACE);
+        assert!(if entry.bites { trial.failed > 0 } else { trial.failed < trial.decided }, "{row}");
+        assert_eq!(trial.over_admitted, 0, "{row}");
+        assert!(trial.recovered_after <= entry.recovers_within, "{row}");
+    }
+}
+
+/// A bucket of two requests, and one more each second.
+#[test]
+fn the_measure_counts_admissions_beyond_the_promise_in_any_window() {
+    for (admitted, beyond) in [
+        (vec![(0, 1), (0, 1), (0, 1)], 1),
+        (vec![(0, 1), (0, 1), (1_000, 1_001)], 0),
+        (vec![(0, 1), (0, 1), (998, 999)], 1),
+        // Each may have been admitted at the end of its second.
+        (vec![(0, 1_000), (0, 1_000), (0, 1_000)], 0),
+        // The second half of a minute in which the first half was idle.
+        (vec![(0, 1), (30_000, 30_001), (30_000, 30_001), (30_000, 30_001), (30_000, 30_001)], 2),
+    ] {
+        let times = admitted.iter().map(|(sent, done)| (Duration::from_millis(*sent), Duration::from_millis(*done)));
+        assert_eq!(over_admitted(times.collect(), 2, 1), beyond, "{admitted:?}");
+    }
+}
