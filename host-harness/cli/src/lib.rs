@@ -14,6 +14,7 @@
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
 //! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
+//! | `interrupt` | SIGINT and SIGTERM |
 //! | `logging` | log lines on standard error |
 //! | `markup` | text in XML and HTML |
 
@@ -22,6 +23,7 @@ mod check;
 mod demo;
 mod fault;
 mod files;
+mod interrupt;
 pub mod limits;
 mod logging;
 mod markup;

@@ -11,7 +11,6 @@ use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, tim
 
 use clap::Args;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 use weir_host::scenario::{Scenario, ScenarioError};
 use weir_provision::{
     ProvisionError, checkout, filter_wasm,
@@ -20,6 +19,7 @@ use weir_provision::{
 };
 
 use crate::{
+    interrupt::Interrupt,
     serving::{HostKind, Serving, ServingError},
     traffic,
 };
@@ -190,23 +190,4 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DemoError> + Send + 'static,
 ) -> Result<T, DemoError> {
     tokio::task::spawn_blocking(work).await.map_err(|why| DemoError::Io(io::Error::other(why)))?
-}
-
-/// SIGINT (ctrl-c) and SIGTERM.
-struct Interrupt {
-    int: tokio::signal::unix::Signal,
-    term: tokio::signal::unix::Signal,
-}
-
-impl Interrupt {
-    fn new() -> io::Result<Self> {
-        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.int.recv() => {}
-            _ = self.term.recv() => {}
-        }
-    }
 }

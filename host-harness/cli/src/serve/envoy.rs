@@ -10,7 +10,7 @@ use weir_host::documents::{At, Source};
 use weir_host::scenario::Scenario;
 use weir_provision::raise_open_files_limit;
 
-use super::interrupted;
+use crate::interrupt::Interrupt;
 
 /// Envoy's form of `[seconds][level][component] message`.
 const LOG_FORMAT: &str = "[%E.%e][%l][%n] %v";
@@ -24,6 +24,7 @@ pub(super) fn run(file: &Path, workers: usize) -> anyhow::Result<ExitCode> {
     let config = with_override(file, scratch.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut interrupt = Interrupt::new().context("cannot wait for an interrupt")?;
         let mut command = Command::new(binary);
         command.arg("-c").arg(&config).args(["--concurrency", &workers.max(1).to_string()]);
         // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
@@ -32,7 +33,7 @@ pub(super) fn run(file: &Path, workers: usize) -> anyhow::Result<ExitCode> {
         command.args(["--component-log-level", "main:info"]);
         let mut envoy = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().context("cannot start Envoy")?;
         let log = envoy.stderr.take().context("Envoy's log cannot be read")?;
-        let (shown, ended) = tokio::join!(show(log, file), until_ended(&mut envoy));
+        let (shown, ended) = tokio::join!(show(log, file), until_ended(&mut envoy, &mut interrupt));
         shown.context("Envoy's log cannot be read")?;
         ended
     })
@@ -80,13 +81,10 @@ async fn show(log: impl tokio::io::AsyncRead + Unpin, file: &Path) -> std::io::R
 }
 
 /// Waits for Envoy's end, which an interrupt asks for.
-async fn until_ended(envoy: &mut Child) -> anyhow::Result<ExitCode> {
+async fn until_ended(envoy: &mut Child, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
     let ended = tokio::select! {
         ended = envoy.wait() => Some(ended),
-        interrupt = interrupted() => {
-            interrupt.context("cannot wait for an interrupt")?;
-            None
-        }
+        () = interrupt.wait() => None,
     };
     match ended {
         Some(status) => {

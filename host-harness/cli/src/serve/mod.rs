@@ -12,6 +12,7 @@ use weir_host::bootstrap::Problem;
 use weir_host::{Bootstrap, BootstrapError, GuestLimits, Host, HostOptions};
 
 use crate::fault::{ClusterFault, inject_all};
+use crate::interrupt::Interrupt;
 use crate::serving::{HostKind, compiled_modules};
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +59,8 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let limits = GuestLimits { callback: arguments.callback_limit, memory: arguments.memory_limit };
     let compiled_modules = compiled_modules();
     let options = HostOptions { workers: arguments.workers, limits, compiled_modules, ..HostOptions::default() };
+    // Before the addresses are printed: who reads them may interrupt at once.
+    let mut interrupt = runtime.block_on(async { Interrupt::new() }).context("cannot wait for an interrupt")?;
     let running = Host::start(bootstrap, options)?;
     for (name, address) in running.listeners() {
         println!("listener `{name}` on http://{address}");
@@ -65,7 +68,7 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(address) = running.admin() {
         println!("admin on http://{address}");
     }
-    runtime.block_on(interrupted()).context("cannot wait for an interrupt")?;
+    runtime.block_on(interrupt.wait());
     let stats = running.stats();
     running.shutdown();
     faults.summary(&stats).iter().for_each(|line| println!("{line}"));
@@ -109,14 +112,6 @@ fn size(text: &str) -> Result<usize, String> {
     let (number, bytes) = unit.unwrap_or((text, 1));
     let parsed = number.parse::<usize>().ok().and_then(|number| number.checked_mul(bytes));
     parsed.filter(|size| *size > 0).ok_or_else(|| "expected a size > 0 such as `64MiB` or `1GiB`".to_owned())
-}
-
-async fn interrupted() -> std::io::Result<()> {
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminated.recv() => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -66,6 +66,18 @@ fn what_is_left_out_is_warned_of_once() {
 }
 
 #[test]
+fn an_interrupt_right_after_the_first_line_ends_the_command_well() {
+    let (_dir, file) = file_with(&http_file(HELLO, "", ""));
+    for nth in 0..10 {
+        let mut process = serve(&[], &file);
+        let mut lines = BufReader::new(process.stdout.take().expect("standard output")).lines();
+        lines.next().expect("a line").expect("a line");
+        kill_process(Pid::from_child(&process), Signal::INT).expect("an interrupt");
+        assert!(process.wait().expect("its end").success(), "interrupt {nth}");
+    }
+}
+
+#[test]
 fn what_would_change_the_answer_is_an_error_with_the_way_on() {
     let text = http_file(HELLO, "", "").replacen("http.router.v3.Router", "http.csrf.v3.CsrfPolicy", 1);
     let (_dir, file) = file_with(&text);

@@ -1,0 +1,32 @@
+//! End of a command that runs until somebody ends it.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGINT (ctrl-c) and SIGTERM, from its creation on. Without it, they end the process at once.
+pub(crate) struct Interrupt {
+    int: Signal,
+    term: Signal,
+}
+
+impl Interrupt {
+    /// Registers the two signals.
+    ///
+    /// # Errors
+    /// If the system refuses that.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for a signal, also one that has come since the creation.
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}
