@@ -43,7 +43,7 @@ async fn each_window_algorithm_admits_max_requests_and_denies_the_next(kind: Hos
         kind,
         &[
             ("exact", json!({"sliding_window": {"max_requests": 3, "window": "3600s", "mode": "exact"}})),
-            ("approximate", json!({"sliding_window": {"max_requests": 3, "window": "3600s"}})),
+            ("approximate", json!({"sliding_window": {"max_requests": 3, "window": "315360000s"}})),
             ("fixed", json!({"fixed_window": {"max_requests": 3, "window": "31536000s"}})),
             ("quota", json!({"quota": {"max_requests": 3, "unit": "year", "utc_offset": "-05:00"}})),
         ],
@@ -287,9 +287,9 @@ async fn requests_are_held_until_their_tokens_exist(kind: HostKind) {
 
 /// Waits until `is` returns true, for at most 10 s.
 async fn until(is: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !is() {
-        assert!(Instant::now() < deadline, "the condition does not hold within 10 s");
+        assert!(Instant::now() < deadline, "the condition does not hold within a minute");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -21,7 +21,7 @@ use weir::mesh::MeshBuilder;
 use weir::{HostKind, Mesh};
 
 const QUICKSTART: &str = "envoy/quickstart.yaml";
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
 weir::on_both_hosts! {
@@ -68,7 +68,7 @@ async fn raw(mesh: &Mesh, pieces: &[&str]) -> u16 {
         sleep(Duration::from_millis(50)).await;
     }
     let mut status = [0; 12];
-    timeout(ANSWER_WITHIN, connection.read_exact(&mut status)).await.expect("a response within 10 s").unwrap();
+    timeout(ANSWER_WITHIN, connection.read_exact(&mut status)).await.expect("a response within a minute").unwrap();
     str::from_utf8(&status).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -265,7 +265,7 @@ where
     let io = TokioIo::new(TcpStream::connect(ingress).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
-    timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("a response within 10 s").unwrap()
+    timeout(ANSWER_WITHIN, sender.send_request(request)).await.expect("a response within a minute").unwrap()
 }
 
 /// Body of unknown length in pieces. Unless it `ends`, more seems to follow.

@@ -17,8 +17,8 @@ const CALLOUT: &str = "envoy/callout.yaml";
 /// Value of `redis.timeout` in these tests.
 const TIMEOUT: Duration = Duration::from_millis(100);
 /// Delay that a busy machine may add to [`TIMEOUT`].
-const GRACE: Duration = Duration::from_millis(900);
-const SOON: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 weir::on_both_hosts! {
     without_redis_requests_are_allowed_or_denied_as_configured
@@ -148,7 +148,7 @@ async fn a_callout_through_the_bridge_fails_in_time(host: HostKind) {
     for _ in 0..3 {
         let start = Instant::now();
         mesh.get("alice").await.status(503);
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(2) + GRACE, "{:?}", start.elapsed());
     }
 }
 

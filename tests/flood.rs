@@ -4,6 +4,7 @@
 //! `WEIR_FLOODS=20 cargo test --test flood` repeats each flood 20 times, and prints the statuses of the responses.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderMap, HeaderValue};
@@ -73,18 +74,21 @@ fn requests_with_their_preface(requests: u32) -> Vec<u8> {
     bytes
 }
 
-/// All defaults: 20 tokens, 100 a minute, failure mode `allow`.
+/// All defaults: 20 tokens, 100 a minute, failure mode `allow`. With a timeout that no busy machine exceeds, the flood
+/// gets all tokens.
 async fn a_flood_gets_what_its_bucket_holds_and_no_more(host: HostKind) {
     for scenario in [QUICKSTART, CALLOUT] {
-        for workers in [1, 2] {
-            let Some(mesh) = Mesh::on(host, scenario).workers(workers).start().await else { return };
+        for (workers, is_patient) in [(1, false), (2, false), (1, true), (2, true)] {
+            let mesh = Mesh::on(host, scenario).workers(workers);
+            let mesh = if is_patient { mesh.patient() } else { mesh };
+            let Some(mesh) = mesh.start().await else { return };
             // A worker is connected to Redis.
             mesh.get("alice").await.admitted();
             for nth in 0..repetitions() {
                 let user = format!("mallory-{nth}");
                 let (statuses, took) = flood(&mesh, 10, 1_000, |_| by(&user)).await;
-                println!("{host:?} {scenario} {workers} workers: {statuses:?} in {took:?}");
-                holds(&statuses, 20, took, 10_000);
+                println!("{host:?} {scenario} {workers} workers, patient: {is_patient}: {statuses:?} in {took:?}");
+                holds(&statuses, if is_patient { 20..=20 } else { 1..=20 }, took, 10_000);
             }
         }
     }
@@ -95,11 +99,7 @@ async fn a_flood_before_redis_is_connected_gets_no_more_than_its_bucket_holds(ho
         let Some(mesh) = Mesh::on(host, scenario).workers(1).start().await else { return };
         let (statuses, took) = flood(&mesh, 10, 1_000, |_| by("mallory")).await;
         println!("{host:?} {scenario}: {statuses:?} in {took:?}");
-        // The number of tokens that the flood gets before its checks time out depends on the machine.
-        let refilled = (took.as_secs_f64() * 100.0 / 60.0).ceil() as usize;
-        let admitted = statuses.get(&200).copied().unwrap_or(0);
-        assert!((1..=20 + refilled).contains(&admitted), "{statuses:?} in {took:?}");
-        assert_eq!(statuses.get(&429).copied().unwrap_or(0) + admitted, 10_000, "{statuses:?}");
+        holds(&statuses, 1..=20, took, 10_000);
     }
 }
 
@@ -144,7 +144,7 @@ async fn other_clients_are_admitted_during_a_flood(host: HostKind) {
         };
         let ((statuses, took), (admitted, decided)) = tokio::join!(flood(&mesh, 10, 1_000, |_| by("mallory")), others);
         println!("{host:?} {scenario}: {statuses:?} in {took:?}, {decided} of {admitted} others decided");
-        holds(&statuses, 20, took, 10_000);
+        holds(&statuses, 1..=20, took, 10_000);
         assert!(decided > 0, "Redis has decided no other client's request");
     }
 }
@@ -252,12 +252,14 @@ fn by(user: &str) -> HeaderMap {
     HeaderMap::from_iter([("x-user-id".parse().unwrap(), HeaderValue::from_str(user).unwrap())])
 }
 
-/// Asserts that a bucket of `tokens`, refilled at 100 a minute, admitted no more than it held and refilled within
-/// `took`, and that the rest of `all` requests were denied.
-fn holds(statuses: &BTreeMap<u16, usize>, tokens: usize, took: Duration, all: usize) {
+/// Asserts that a bucket, refilled at 100 a minute, admitted as many as `tokens`, and at most what refilled within `took`
+/// beyond that, and that the rest of `all` requests were denied.
+///
+/// At the default timeout, replies of a busy machine may arrive too late: the flood's requests are denied, and the number
+/// of tokens that it gets depends on the machine.
+fn holds(statuses: &BTreeMap<u16, usize>, tokens: RangeInclusive<usize>, took: Duration, all: usize) {
     let refilled = (took.as_secs_f64() * 100.0 / 60.0).ceil() as usize;
     let admitted = statuses.get(&200).copied().unwrap_or(0);
-    // On a busy machine, replies that admit requests may arrive after the timeout, and these requests are denied.
-    assert!((tokens / 2..=tokens + refilled).contains(&admitted), "{statuses:?} in {took:?}");
+    assert!((*tokens.start()..=tokens.end() + refilled).contains(&admitted), "{statuses:?} in {took:?}");
     assert_eq!(statuses.get(&429).copied().unwrap_or(0) + admitted, all, "{statuses:?}");
 }

@@ -15,7 +15,7 @@ const LIMITER: &str =
 const TIMEOUT: Duration = Duration::from_millis(100);
 /// Interval of the warnings of one cause.
 const INTERVAL: Duration = Duration::from_secs(10);
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 /// Causes of failures, as in the log.
 const CAUSES: [&str; 3] = ["timeout", "reset", "unavailable"];
 

@@ -19,11 +19,9 @@ const NAME: &str = "redis.example.com";
 /// Files of secrets, which the scenario names.
 const SECRETS: [&str; 2] = ["envoy/secrets/redis-client.yaml", "envoy/secrets/redis-authority.yaml"];
 const CERTIFICATES: &str = "/etc/weir/redis-tls";
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 /// Load before a fault.
 const BEFORE: Duration = Duration::from_secs(1);
-/// A wait on a busy machine.
-const WAIT: Duration = Duration::from_millis(1_000);
 
 /// Redis behind TLS, with the files of a client's certificate.
 struct Secured {
@@ -122,9 +120,9 @@ async fn an_expired_certificate_of_redis_fails_checks_until_it_is_renewed(host: 
     };
     let trial = Load::STEADY.run(&mesh, phases, expire, async || secured.proxy.serve(&valid)).await;
     println!("{host:?}: expired certificate of Redis: {trial}");
-    trial.as_asked_within(WAIT);
+    trial.as_asked();
     assert!(trial.failed > 0 && trial.over_admitted == 0, "{trial}");
-    assert!(trial.recovered_after < Duration::from_secs(3), "{trial}");
+    assert!(trial.mostly_decided_after < Duration::from_secs(3), "{trial}");
     assert!(secured.proxy.handshakes().1 > 0, "no handshake has failed");
 }
 
@@ -150,14 +148,14 @@ async fn a_certificate_is_replaced_under_load_without_a_restart() {
     let replace = async || secured.authority.install(secured.folder.path(), &next).unwrap();
     let trial = Load::STEADY.run(&mesh, phases, replace, async || ()).await;
     println!("certificate replaced: {trial}");
-    trial.as_asked_within(WAIT);
+    trial.as_asked();
     assert_eq!((trial.failed, trial.over_admitted), (0, 0), "{trial}");
     assert_eq!(secured.proxy.handshakes().0, before, "open connections go on");
 
     let phases = Phases { before: Duration::ZERO, fault: Duration::ZERO, after: Duration::from_secs(2) };
     let trial = Load::STEADY.run(&mesh, phases, async || secured.proxy.cut(), async || ()).await;
     println!("connections closed after the certificate was replaced: {trial}");
-    trial.as_asked_within(WAIT);
+    trial.as_asked();
     assert_eq!(trial.over_admitted, 0, "{trial}");
     let peer = secured.proxy.last().expect("a handshake");
     assert_eq!(peer.certificate, next.cert.der().to_vec(), "a new connection has the new certificate");

@@ -96,7 +96,7 @@ async fn tenant(mesh: &Mesh) -> Answer {
 
 /// Waits until 20 responses in a row to the tenant meet a condition, so that both workers do, and returns the last.
 async fn until_tenant(mesh: &Mesh, is: impl Fn(&Answer) -> bool) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let mut in_a_row = 0;
     loop {
         let answer = tenant(mesh).await;
@@ -104,7 +104,7 @@ async fn until_tenant(mesh: &Mesh, is: impl Fn(&Answer) -> bool) -> Answer {
         if in_a_row >= 20 {
             return answer;
         }
-        assert!(Instant::now() < deadline, "the condition does not hold within 10 s: {answer:?}");
+        assert!(Instant::now() < deadline, "the condition does not hold within a minute: {answer:?}");
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -119,7 +119,7 @@ async fn denials_are_appended_to_a_stream(host: HostKind) {
     }
     type Stream = Vec<(String, HashMap<String, String>)>;
     let mut redis = mesh.redis_connection();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let events = loop {
         let events: Stream = redis.xrange_all("decisions").map(entries).unwrap();
         if events.len() == 3 {

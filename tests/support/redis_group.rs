@@ -14,7 +14,7 @@ use weir_provision::{
 
 /// Number of nodes, and of Sentinels.
 const SIZE: usize = 3;
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// Silence after which Sentinels take a node for down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(1);
 
