@@ -32,9 +32,11 @@ const MAX_REPLIES: usize = 24 * 1024;
 const BATCHING_WAIT: Micros = Micros::from_millis(5);
 /// Time for which an answered callout counts as proof that the cluster has a host.
 const PROOF: Micros = Micros::from_secs(1);
-/// Time that a callout's timeout adds to the last deadline of its calls: a busy proxy reads a reply late, and the
-/// outcome of tracked calls is still needed.
+/// Time that a callout's timeout adds to the last deadline of its calls: the outcome of tracked calls is still needed.
 const GRACE: Micros = Micros::from_secs(1);
+/// The same on a busy host, where one turn of the event loop may take seconds. The host's timer does not wait for replies
+/// that have arrived.
+const GRACE_OF_BUSY_HOST: Micros = Micros::from_secs(10);
 
 /// An HTTP callout to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub struct Callout {
     pub id: u64,
     /// Body of the `POST` request.
     pub body: Vec<u8>,
-    /// Timeout of the callout: 1 s after the last deadline of its calls. [`Callouts::handle_tick`] enforces the deadline
-    /// of each call.
+    /// Timeout of the callout: 1 s after the last deadline of its calls, on a busy host 10 s. [`Callouts::handle_tick`]
+    /// enforces the deadline of each call.
     pub timeout: Micros,
 }
 
@@ -77,6 +79,7 @@ pub struct Callouts {
 struct Batch {
     id: u64,
     started: Micros,
+    timeout: Micros,
     calls: InFlight,
 }
 
@@ -168,8 +171,10 @@ impl Callouts {
         let mut body = Vec::new();
         Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut body);
         calls.send_waiting(now, self.joins, &mut body);
-        let timeout = calls.last_deadline().map_or(Micros::ZERO, |last| last.minus(now)).plus(GRACE);
-        self.under_way.push(Batch { id: self.last_id, started: now, calls });
+        let left = calls.last_deadline().map_or(Micros::ZERO, |last| last.minus(now));
+        let is_busy = left == Micros::ZERO || self.load.patient_since().is_some();
+        let timeout = left.plus(if is_busy { GRACE_OF_BUSY_HOST } else { GRACE });
+        self.under_way.push(Batch { id: self.last_id, started: now, timeout, calls });
         Some(Callout { id: self.last_id, body, timeout })
     }
 
@@ -198,7 +203,10 @@ impl Callouts {
     /// Handles the end of a callout: its whole body, or the failure (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
         let Some(at) = self.under_way.iter().position(|batch| batch.id == id) else { return };
-        let Batch { calls, started, .. } = self.under_way.swap_remove(at);
+        let Batch { calls, started, timeout, .. } = self.under_way.swap_remove(at);
+        // The host's timer ends a connected callout as a lost connection does.
+        let is_timeout = response == Err(Failure::Reset) && now >= started.plus(timeout);
+        let response = if is_timeout { Err(Failure::Timeout) } else { response };
         let is_answered = response.is_ok_and(|body| !body.is_empty());
         if is_answered {
             self.answered = Some(now);

@@ -140,3 +140,27 @@ fn a_busy_host_does_not_wait_for_ever() {
     }
     assert_eq!(talk.completed(), [(1, Err(Failure::Timeout))]);
 }
+
+/// The host's timer does not wait for a reply that has arrived: on a busy host, it leaves time for several turns.
+#[test]
+fn a_busy_hosts_timer_ends_a_callout_10_s_after_the_last_deadline() {
+    let mut talk = Talk::of(config());
+    talk.submit(1, call()).unwrap();
+    assert_eq!(talk.sends().timeout, config().timeout.plus(Micros::from_secs(1)));
+    talk.after(Micros::from_millis(150));
+    talk.callouts.handle_tick(talk.now);
+    talk.submit(2, call()).unwrap();
+    assert_eq!(talk.sends().timeout, config().timeout.plus(Micros::from_secs(10)));
+}
+
+/// A connected callout that the host's timer ends looks like a lost connection.
+#[test]
+fn a_callout_that_is_lost_after_its_timeout_has_timed_out() {
+    for (late, failure) in [(Micros::ZERO, Failure::Timeout), (Micros(1), Failure::Reset)] {
+        let mut talk = Talk::of(config());
+        talk.submit(1, call()).unwrap();
+        let callout = talk.sends();
+        talk.after(callout.timeout.minus(late));
+        assert_eq!(talk.ends(&callout, Err(Failure::Reset)), [(1, Err(failure))]);
+    }
+}
