@@ -12,6 +12,7 @@ const ROUTES: &str = r#"
 - {name: hasty, match: {prefix: "/hasty"}, route: {cluster: backend, timeout: 0.3s}}
 - {name: refused, match: {prefix: "/refused"}, route: {cluster: refused}}
 - {name: empty, match: {prefix: "/empty"}, route: {cluster: empty}}
+- {name: nameless, match: {prefix: "/nameless"}, route: {cluster: nameless}}
 - {name: unknown, match: {prefix: "/unknown"}, route: {cluster: unknown}}
 - {name: short, match: {prefix: "/short"}, route: {cluster: backend, max_stream_duration: {max_stream_duration: 0.3s}}}
 - {name: idle, match: {prefix: "/idle"}, route: {cluster: backend, idle_timeout: 0.3s}}
@@ -24,7 +25,9 @@ fn observed(requests: &[&str]) -> Observed {
     let yaml = support::http_file(ROUTES, "", table)
         + &support::cluster("backend", support::mirror())
         + &support::cluster("refused", refused)
-        + "  - {name: empty, type: STATIC, load_assignment: {cluster_name: empty}}\n";
+        + "  - {name: empty, type: STATIC, load_assignment: {cluster_name: empty}}\n"
+        + "  - {name: nameless, type: STRICT_DNS, load_assignment: {cluster_name: nameless, endpoints: {lb_endpoints: \
+           {endpoint: {address: {socket_address: {address: no-such.invalid, port_value: 80}}}}}}}\n";
     observed_on_both(&with_line(&yaml, &access_log(FORMAT)), "ingress", requests)
 }
 
@@ -45,6 +48,7 @@ fn failures_have_the_texts_flags_and_details_of_envoy() {
         "/hasty/waits",
         "/refused",
         "/empty",
+        "/nameless",
         "/unknown",
         "/none",
         "/up/closes",
@@ -69,6 +73,7 @@ fn failures_have_the_texts_flags_and_details_of_envoy() {
         ("/hasty/waits", "UT"),
         ("/refused", "UF"),
         ("/empty", "UH"),
+        ("/nameless", "UH"),
         ("/unknown", "NC"),
         ("/none", "NR"),
         ("/up/closes", "UC"),

@@ -151,7 +151,9 @@ impl Cluster {
     async fn reach(&self, endpoint: &Endpoint) -> Result<(Connection, SocketAddr), ConnectError> {
         let chosen = Cell::new(None);
         let connecting = async {
-            let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+            let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+            // A name without an address is no endpoint.
+            let addresses = found.map_err(|why| io::Error::new(io::ErrorKind::AddrNotAvailable, why))?;
             let addresses: Vec<SocketAddr> = addresses.collect();
             let turn = match self.config.discovery {
                 Discovery::LogicalDns => 0,
