@@ -14,6 +14,7 @@ const CALLOUT: &str = "envoy/callout.yaml";
 weir::on_both_hosts! {
     a_user_spends_the_burst_and_then_gets_429_with_retry_after
     tokens_refill_at_the_configured_rate
+    integers_beyond_32_bits_are_read_from_yaml
     users_do_not_share_a_bucket
     a_request_without_the_descriptors_header_is_not_limited
     a_request_that_one_limit_denies_spends_nothing_from_the_other
@@ -55,6 +56,17 @@ async fn tokens_refill_at_the_configured_rate(host: HostKind) {
     }
     let least = Duration::from_secs(1);
     assert!(start.elapsed() >= least, "10 tokens beyond the burst were refilled within {:?}", start.elapsed());
+}
+
+/// Envoy passes them on as text.
+async fn integers_beyond_32_bits_are_read_from_yaml(host: HostKind) {
+    let most = u64::from(u32::MAX);
+    for max_tokens in [2_147_483_647, 2_147_483_648, most] {
+        let Some(mesh) = Mesh::on(host, QUICKSTART).patient().bucket(max_tokens, most, "3600s").start().await else {
+            return;
+        };
+        mesh.get("alice").await.admitted().remaining(max_tokens - 1);
+    }
 }
 
 async fn users_do_not_share_a_bucket(host: HostKind) {

@@ -296,8 +296,12 @@ pub(super) fn refuse_duplicates<K: PartialEq>(keys: &[(K, &Node<'_>)]) -> Read<(
     unique
 }
 
-/// Returns a number without a fraction. `None` for any other value, and where doubles are no longer exact.
+/// Returns a number without a fraction. `None` for any other value, and where doubles are no longer exact. Envoy passes
+/// an integer beyond 32 bits on as text where its configuration is YAML.
 fn whole(value: &Value) -> Option<u64> {
+    if let Value::String(text) = value {
+        return text.parse().ok().filter(|number| *number > i32::MAX.unsigned_abs().into());
+    }
     value.as_u64().or_else(|| u64::try_from(double::whole(value.as_f64()?)?).ok())
 }
 
@@ -319,6 +323,12 @@ mod tests {
             (json!(-1.0), None),
             (json!(1e300), None),
             (json!("20"), None),
+            (json!("2147483647"), None),
+            (json!("2147483648"), Some(2_147_483_648)),
+            (json!("9007199254740993"), Some(9_007_199_254_740_993)),
+            (json!("-2147483649"), None),
+            (json!("4294967296.0"), None),
+            (json!("18446744073709551616"), None),
         ] {
             assert_eq!(whole(&number), expected, "{number}");
         }
