@@ -1,6 +1,7 @@
 //! Limits whose numbers requests carry (`envoy/plan-claims.yaml`), on both hosts.
 
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use redis::Commands;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
 use weir::{Answer, HostKind, Mesh, MeshBuilder};
 use weir_filter::overrides::{SET_SCRIPT, hash_key, override_key};
 use weir_harness::traffic::Flood;
@@ -24,6 +26,8 @@ weir::on_both_hosts! {
     tokens_spent_from_leases_stay_spent_under_another_number
     an_override_of_a_key_goes_before_the_number_of_the_request
     a_crowd_with_two_numbers_gets_what_each_admits
+    a_held_request_that_leaves_returns_its_token_of_the_number_in_its_claim
+    of_two_held_requests_with_two_claims_that_leave_the_last_returns_its_token
 }
 
 /// Private half of the key in the scenario, in PKCS #8. It is public: FOR TRYING OUT ONLY, never to be trusted.
@@ -101,10 +105,10 @@ async fn a_denial_under_a_small_number_denies_no_request_with_a_greater_number(h
     for _ in 0..20 {
         ask(&mesh, "alice", 9.into()).await.denied();
     }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while mesh.counter("weir_deny_cache_hits").await == 0 {
-        assert!(tokio::time::Instant::now() < deadline, "repeats with the same number are denied from memory");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(Instant::now() < deadline, "repeats with the same number are denied from memory");
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -180,10 +184,10 @@ async fn tokens_spent_from_leases_stay_spent_under_another_number(host: HostKind
         }
     }
     ask("100").await.denied();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while mesh.counter("weir_leases_hits").await < 10 {
-        assert!(tokio::time::Instant::now() < deadline, "requests spend leased tokens");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(Instant::now() < deadline, "requests spend leased tokens");
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -214,13 +218,13 @@ async fn an_override_of_a_key_goes_before_the_number_of_the_request(host: HostKi
     ] {
         set(text);
         if rpm == 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(ask(&mesh, "alice", rpm.into()).await.header("x-ratelimit-limit"), Some(shown), "{text} of {rpm}");
     }
     // The first request with a zero finds an override that the worker does not know yet.
     set("unlimited");
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     ask(&mesh, "alice", 0.into()).await.admitted().without("x-ratelimit-limit");
 }
 
@@ -242,6 +246,86 @@ async fn a_crowd_with_two_numbers_gets_what_each_admits(host: HostKind) {
     };
     let statuses = flood.send(headers).await.unwrap();
     assert_eq!(statuses, BTreeMap::from([(200, 299), (429, 201)]));
+}
+
+async fn a_held_request_that_leaves_returns_its_token_of_the_number_in_its_claim(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, SCENARIO).patient().workers(1).configure(holding).start().await else { return };
+    for (user, rpm) in [("alice", 2_u64), ("bob", 3)] {
+        for left in (0..rpm).rev() {
+            ask(&mesh, user, rpm.into()).await.admitted().remaining(left);
+        }
+        let held = hold(&mut pin!(ask(&mesh, user, rpm.into())), &mesh, user, rpm).await;
+        assert_eq!(held.per_token * rpm, held.per_micro * 100_000_000, "{user}: the rate is that of the claim");
+        returns_one_token(&mesh, user, held).await;
+        // A larger number finds the tokens of the admitted requests spent, and no more.
+        ask(&mesh, user, (rpm + 1).into()).await.admitted().remaining(0);
+    }
+}
+
+async fn of_two_held_requests_with_two_claims_that_leave_the_last_returns_its_token(host: HostKind) {
+    let Some(mesh) = Mesh::on(host, SCENARIO).patient().workers(1).configure(holding).start().await else { return };
+    for left in [1, 0] {
+        ask(&mesh, "alice", 2.into()).await.admitted().remaining(left);
+    }
+    let last = {
+        let mut first = pin!(ask(&mesh, "alice", 2.into()));
+        hold(&mut first, &mesh, "alice", 2).await;
+        hold(&mut pin!(ask(&mesh, "alice", 3.into())), &mesh, "alice", 3).await
+    };
+    returns_one_token(&mesh, "alice", last).await;
+    ask(&mesh, "alice", 4.into()).await.admitted().remaining(0);
+}
+
+/// Requests wait for a token for up to a minute. The claim is the number of tokens in 100 s.
+fn holding(filter: &mut Value) {
+    filter["limits"][0]["token_bucket"]["fill_interval"] = "100s".into();
+    filter["limits"][0]["max_delay"] = "60s".into();
+}
+
+/// State of a user's bucket in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spent {
+    /// Time of the last spend, in µs.
+    at: u64,
+    /// Units spent at that time.
+    units: u64,
+    per_token: u64,
+    per_micro: u64,
+}
+
+impl Spent {
+    fn of(mesh: &Mesh, user: &str) -> Self {
+        let state: Vec<u8> = mesh.redis_connection().get(format!("{}per_user:{user}", mesh.key_prefix())).unwrap();
+        let numbers: Vec<i64> =
+            state.chunks_exact(8).map(|number| i64::from_be_bytes(number.try_into().unwrap())).collect();
+        // A bucket that holds requests has its units of a token negated.
+        let [at, units, per_token, per_micro] = numbers[..] else { panic!("a state of four numbers: {numbers:?}") };
+        let [at, units, per_token, per_micro] = [at, units, per_token, per_micro].map(i64::unsigned_abs);
+        Self { at, units, per_token, per_micro }
+    }
+}
+
+/// Drives a request until it has spent a token beyond the `rpm` tokens of its user's bucket: until the proxy holds it.
+async fn hold(request: &mut Pin<&mut impl Future<Output = Answer>>, mesh: &Mesh, user: &str, rpm: u64) -> Spent {
+    loop {
+        if let Ok(answer) = timeout(Duration::from_millis(20), request.as_mut()).await {
+            panic!("{user}'s request is not held: {}", answer.status);
+        }
+        let spent = Spent::of(mesh, user);
+        if spent.units > rpm * spent.per_token {
+            return spent;
+        }
+    }
+}
+
+/// Waits until the bucket has one token more than after the request that spent last, and nobody has spent since.
+async fn returns_one_token(mesh: &Mesh, user: &str, spent: Spent) {
+    let expected = Spent { units: spent.units - spent.per_token, ..spent };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Spent::of(mesh, user) != expected {
+        assert!(Instant::now() < deadline, "{user}: expected {expected:?}, found {:?}", Spent::of(mesh, user));
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn by_header(mesh: MeshBuilder, add: impl Fn(&mut Vec<Value>)) -> MeshBuilder {

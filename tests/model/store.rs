@@ -31,8 +31,8 @@ local redis = {call = function(command, ...)
     if at and tonumber(at) <= tonumber(server.call('GET', 'clock')) then return false end
   end
   if command == 'SET' then
-    local key, value, _, millis = ...
-    if expires then
+    local key, value, option, millis = ...
+    if expires and option == 'PX' then
       local at = server.call('GET', 'clock') + millis * 1000
       server.call('SET', 'expiry ' .. key, string.format('%.0f', at))
     end
