@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::fields;
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, Format, Position, SourceError, TYPED_STRUCTS, Value, quoted};
 use crate::files::{File, Inventory, Library, is_alone, references};
+use crate::spelling::nearest;
 
 pub(super) fn findings(library: &Library) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -183,7 +183,7 @@ fn unknown_type(at: &At<'_>) -> Option<Finding> {
     let url = at.text()?;
     let (host, name) = url.rsplit_once('/').unwrap_or(("", url));
     let finding = |expected: &str, help: &str| Some(Finding::at(rules::TYPE, at, expected, quoted(url), help));
-    match fields::closest(name, &TYPED_STRUCTS) {
+    match nearest(name, &TYPED_STRUCTS) {
         _ if host.is_empty() => finding(
             "a type with a host",
             "write type.googleapis.com/ before the name; Envoy refuses a type without a host",

@@ -13,6 +13,7 @@ use crate::check::module::Module;
 use crate::check::rules;
 use crate::documents::{At, quoted};
 use crate::files::{Code, Plugin, Site};
+use crate::spelling::nearest;
 
 /// Values of `failure_policy`, in the order of their numbers.
 pub(super) const FAILURE_POLICIES: [&str; 4] = ["UNSPECIFIED", "FAIL_RELOAD", "FAIL_CLOSED", "FAIL_OPEN"];
@@ -206,7 +207,7 @@ fn root_id(plugin: &Plugin<'_>) -> Finding {
         "" => "nothing".to_owned(),
         other => quoted(other),
     };
-    let help = match fields::closest(plugin.root_id, &["limiter", "bridge"]) {
+    let help = match nearest(plugin.root_id, &["limiter", "bridge"]) {
         Some(meant) => format!("write `root_id: {meant}`; Weir refuses to start in any other role, and Envoy with it"),
         None => {
             "write `root_id: limiter` in a listener's filters, or `root_id: bridge` in those of Redis' cluster; Weir \
