@@ -26,7 +26,7 @@ rules! {
     SYNTAX = "syntax", Error;
     /// A file whose name tells Envoy another language than YAML or JSON, or another one than it has.
     FORMAT = "format", Error;
-    /// A key that is more than once in an object of JSON, which Envoy refuses.
+    /// A key that is more than once in an object of JSON, where Envoy refuses it.
     REPEATED_KEY = "repeated-key", Error;
     /// A wasm filter without the field that has everything.
     MISSING_CONFIG = "missing-config", Error;

@@ -14,6 +14,7 @@ mod real_envoy;
 mod redis;
 mod secrets;
 mod support;
+mod types;
 mod warnings;
 
 /// A plugin's `PluginConfig` in `envoy/quickstart.yaml` and `envoy/callout.yaml`.
