@@ -34,7 +34,7 @@ pub use document::Problem;
 pub use header_mutation::HeaderMutations;
 pub use health_check::HealthCheck;
 pub use http_manager::{EscapedSlashes, HttpFilter, HttpManager, PathNormalization};
-pub use listener::{FilterChain, Listener, TcpProxy, Terminal};
+pub use listener::{FilterChain, Listener, TcpProxy, Terminal, TrafficDirection};
 pub use plugin::{FailurePolicy, Plugin, Service, VmConfig};
 pub use route_match::{Conditions, PathMatch};
 pub use routes::{Action, DirectResponse, Redirect, Route, RouteTable, VirtualHost};
