@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a failure fails the test")]
 
 mod configuration;
+mod discovery;
 mod documents;
 mod environment;
 mod finder;

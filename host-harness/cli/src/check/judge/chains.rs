@@ -2,7 +2,7 @@
 
 use crate::check::finding::Finding;
 use crate::check::rules;
-use crate::documents::{At, quoted};
+use crate::documents::{At, Message, quoted};
 use crate::files::{Chain, Filter, Inventory, Plugin, Site};
 
 pub(super) fn findings(inventory: &Inventory<'_>) -> Vec<Finding> {
@@ -16,7 +16,19 @@ pub(super) fn findings(inventory: &Inventory<'_>) -> Vec<Finding> {
             found.extend(chain.filters.iter().filter_map(no_filter));
         }
     }
+    found.extend(inventory.overrides.iter().filter_map(|(_, entry)| empty_override(entry)));
     found
+}
+
+/// A `FilterConfig` at a route that neither disables its filter nor has a message for it.
+fn empty_override(entry: &At<'_>) -> Option<Finding> {
+    let message = Message::of(entry).filter(|message| message.name == "envoy.config.route.v3.FilterConfig")?;
+    let body = &message.body;
+    (body.field("config").is_none() && !body.is_set("disabled")).then(|| {
+        let help =
+            "write `config: {}` to enable the filter, or `disabled: true`; Envoy refuses a FilterConfig without both";
+        Finding::at_field(rules::MISSING_CONFIG, body, "config", "`config` or `disabled: true`", "nothing", help)
+    })
 }
 
 /// A filter with a message that no filter has. Envoy leaves out an optional one.

@@ -50,7 +50,9 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
 pub(super) fn missing_resources(inventory: &Inventory<'_>) -> Vec<Finding> {
     let finding = |(filter, file): &(At<'_>, &str)| {
         let name = quoted(filter.text_of("name"));
-        let help = "give the resource the name of the filter; until then, Envoy answers requests with 500";
+        let has_default = filter.fields(["config_discovery", "default_config"]).is_some();
+        let until = if has_default { "Envoy uses default_config" } else { "Envoy answers requests with 500" };
+        let help = format!("give the resource the name of the filter; until then, {until}");
         let expected = format!("a resource TypedExtensionConfig with the name {name} in {file}");
         Finding::at_field(rules::MISSING_RESOURCE, filter, "config_discovery", expected, "none", help)
     };

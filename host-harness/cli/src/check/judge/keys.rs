@@ -1,6 +1,6 @@
 //! Keys that Envoy reads in other ways than their author may think: merge keys, and keys that are there more than once.
 
-use super::types;
+use super::{sources, types};
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, Format, Value, camel_case};
@@ -53,6 +53,7 @@ pub(super) fn findings(at: &At<'_>, frozen: Option<&str>, found: &mut Vec<Findin
         found.extend(types::findings(at));
     }
     for (index, (key, value)) in entries.iter().enumerate() {
+        found.extend(sources::finding(key, value).filter(|_| frozen.is_none()));
         if entries.iter().take(index).any(|(earlier, _)| earlier == key) {
             let (rule, help) = repeated(at, key, value, frozen);
             found.push(finding(rule, value, "each key once", "the same key again", help));

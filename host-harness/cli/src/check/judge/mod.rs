@@ -5,6 +5,8 @@
 //! | `files` | files and documents |
 //! | `keys` | merge keys, and keys that are there more than once |
 //! | `chains` | chains of filters with wasm plugins |
+//! | `discovery` | filters whose message comes from elsewhere |
+//! | `sources` | paths of files of resources |
 //! | `plugins` | any wasm plugin: types of its fields, its module, its root id |
 //! | `fields` | fields that no bootstrap and no message of a plugin has |
 //! | `types` | types of messages that Envoy does not have |
@@ -19,6 +21,7 @@
 
 mod chains;
 mod configuration;
+mod discovery;
 mod enums;
 mod environment;
 mod fields;
@@ -30,6 +33,7 @@ mod order;
 mod paths;
 mod plugins;
 mod redis;
+mod sources;
 mod types;
 mod weir;
 mod writers;
@@ -82,6 +86,7 @@ fn group(
     found.extend(files::missing_resources(inventory));
     found.extend(files::duplicate_clusters(inventory));
     found.extend(chains::findings(inventory));
+    found.extend(discovery::findings(inventory));
     found.extend(group.documents.iter().flat_map(|document| fields::of_document(document)));
     found.extend(group.documents.iter().flat_map(|document| enums::of_document(document)));
     found.extend(inventory.clusters.iter().flat_map(enums::of_cluster));
