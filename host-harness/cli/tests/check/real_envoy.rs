@@ -237,3 +237,25 @@ fn repeated_keys_of_json_are_judged_as_by_envoy() {
         }
     }
 }
+
+#[test]
+fn yaml_has_any_encoding_of_unicode_and_json_has_one() {
+    let Some(_) = or_skip(envoy::binary()) else { return };
+    let quickstart = quickstart(&filter_wasm::find_or_build().expect("the filter's module"));
+    for text in [quickstart.clone(), format!("\u{feff}{quickstart}")] {
+        let utf16: Vec<u16> = text.encode_utf16().collect();
+        let encoded: [Vec<u8>; 4] = [
+            utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect(),
+            utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect(),
+            text.chars().flat_map(|char| u32::from(char).to_le_bytes()).collect(),
+            text.chars().flat_map(|char| u32::from(char).to_be_bytes()).collect(),
+        ];
+        for bytes in encoded {
+            let (checked, refusal) = verdicts_of("envoy.yaml", &bytes);
+            assert_eq!((checked.rules(), checked.number("limiters"), refusal), (vec![], 1, None));
+        }
+    }
+    let json: Vec<u8> = "{\"admin\": {}}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (checked, refusal) = verdicts_of("envoy.json", &json);
+    assert!(refusal.is_some() && !checked.of("error").is_empty(), "{checked:?}");
+}
