@@ -17,6 +17,7 @@
 //! | `interrupt` | SIGINT and SIGTERM |
 //! | `logging` | log lines on standard error |
 //! | `markup` | text in XML and HTML |
+//! | `spelling` | the known name that a misspelt name resembles |
 
 mod bench;
 mod check;
@@ -30,6 +31,7 @@ mod markup;
 mod serve;
 pub mod serving;
 mod sim;
+mod spelling;
 mod test;
 mod trace;
 pub mod traffic;

@@ -26,9 +26,9 @@ rules! {
     SYNTAX = "syntax", Error;
     /// A file whose name tells Envoy another language than YAML or JSON, or another one than it has.
     FORMAT = "format", Error;
-    /// A key that is more than once in an object of JSON, which Envoy refuses.
+    /// A key that is more than once in an object of JSON, where Envoy refuses it.
     REPEATED_KEY = "repeated-key", Error;
-    /// A wasm filter without the field that has everything.
+    /// A wasm filter, or a `FilterConfig` at a route, without the field that has everything.
     MISSING_CONFIG = "missing-config", Error;
     /// A merge key, which Envoy does not resolve.
     MERGE_KEY = "merge-key", Error;
@@ -54,6 +54,10 @@ rules! {
     DUPLICATE_CLUSTER = "duplicate-cluster", Error;
     /// An HTTP filter has no name.
     FILTER_NAME = "filter-name", Error;
+    /// A file of resources has a path without a folder.
+    BARE_PATH = "bare-path", Error;
+    /// A filter's `config_discovery` that Envoy refuses, or a message of a type that it does not list.
+    DISCOVERY = "discovery", Error;
     /// Limits read bodies that Envoy does not show.
     UNSEEN_BODY = "unseen-body", Error;
     /// The cluster of Redis does not exist.

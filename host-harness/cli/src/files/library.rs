@@ -195,6 +195,11 @@ fn collect<'a>(at: &At<'a>, found: &mut Vec<Reference<'a>>) {
     }
 }
 
+/// Whether a field is a `ConfigSource` that may have a `path` of its own.
+pub(crate) fn is_config_source(field: &str) -> bool {
+    CONFIG_SOURCES.contains(&field) || SECRETS.contains(&field)
+}
+
 /// The file of a `ConfigSource` with a `path_config_source`.
 pub(crate) fn config_source_path<'a>(source: &At<'a>) -> Option<Reference<'a>> {
     let at = source.fields(["path_config_source", "path"])?;

@@ -4,133 +4,194 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
+use super::error::Misread;
 use super::tls::{Pem, Tls};
+use crate::documents::{At, Message, Value, quoted};
 
 /// A cluster with its endpoints.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Cluster {
-    pub(super) name: String,
     /// Hosts and ports. Empty if the endpoints are of other kinds, such as internal addresses.
     pub(super) endpoints: Vec<(String, u16)>,
     pub(super) tls: Option<Tls>,
-    /// Whether certificates of the TLS connections come from the proxies' control plane.
-    pub(super) has_remote_secrets: bool,
+    /// Place of the first certificates that come from the proxies' control plane.
+    pub(super) remote_secrets: Option<String>,
 }
 
 impl Cluster {
-    /// Reads a cluster. `None` if the value is not a cluster with endpoints.
-    pub(super) fn of(value: &Value) -> Option<Self> {
-        let name = get(value, "name")?.as_str()?.to_owned();
-        let assignment = get(value, "load_assignment")?;
-        let localities = items(get(assignment, "endpoints"));
-        let hosts = localities.flat_map(|locality| items(get(locality, "lb_endpoints")));
-        let endpoints =
-            hosts.filter_map(|host| endpoint(at(host, &["endpoint", "address", "socket_address"])?)).collect();
-        let context = get(value, "transport_socket").and_then(|socket| get(socket, "typed_config")).filter(|config| {
-            config.get("@type").and_then(Value::as_str).is_some_and(|name| name.ends_with(".UpstreamTlsContext"))
+    /// Reads a cluster.
+    ///
+    /// # Errors
+    /// If an address, or the certificates, have values that Envoy refuses or that are not here.
+    pub(super) fn of(cluster: &At<'_>) -> Result<Self, Misread> {
+        let localities = cluster.field("load_assignment").map(|at| at.each("endpoints")).unwrap_or_default();
+        let hosts = localities.iter().flat_map(|locality| locality.each("lb_endpoints"));
+        let addresses = hosts.filter_map(|host| host.fields(["endpoint", "address", "socket_address"]));
+        let endpoints = addresses.map(|address| endpoint(&address)).collect::<Result<_, _>>()?;
+        let socket = cluster.fields(["transport_socket", "typed_config"]).and_then(|at| Message::of(&at));
+        let context = socket.filter(|it| it.short_name() == "UpstreamTlsContext").map(|message| message.body);
+        let common = context.as_ref().and_then(|context| context.field("common_tls_context"));
+        let remote_secrets = common.and_then(|common| {
+            let combined = common.fields(["combined_validation_context", "validation_context_sds_secret_config"]);
+            let of = |name: &str| common.field(name);
+            of("validation_context_sds_secret_config").or_else(|| of("tls_certificate_sds_secret_configs")).or(combined)
         });
-        let common = context.and_then(|context| get(context, "common_tls_context"));
-        let has_remote_secrets = common.is_some_and(|common| {
-            let of = |name: &str| get(common, name).is_some();
-            of("validation_context_sds_secret_config")
-                || of("tls_certificate_sds_secret_configs")
-                || at(common, &["combined_validation_context", "validation_context_sds_secret_config"]).is_some()
-        });
-        Some(Self { name, endpoints, tls: context.map(tls), has_remote_secrets })
+        Ok(Self {
+            endpoints,
+            tls: context.as_ref().map(tls).transpose()?,
+            remote_secrets: remote_secrets.as_ref().map(place),
+        })
     }
 
     /// Reads the address in Istio's name of a service's cluster: `outbound|6379||redis.default.svc.cluster.local`.
     pub(super) fn of_service(name: &str) -> Option<Self> {
         let mut parts = name.split('|');
         let (_, port, _, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let endpoints = vec![(host.to_owned(), port.parse().ok()?)];
-        Some(Self { name: name.to_owned(), endpoints, tls: None, has_remote_secrets: false })
+        Some(Self { endpoints: vec![(host.to_owned(), port.parse().ok()?)], ..Self::default() })
     }
 }
 
-fn endpoint(address: &Value) -> Option<(String, u16)> {
-    let port = get(address, "port_value")?.as_u64()?;
-    Some((get(address, "address")?.as_str()?.to_owned(), u16::try_from(port).ok()?))
+/// File, line and column of a value.
+pub(super) fn place(at: &At<'_>) -> String {
+    format!("{}:{}", at.document.origin, at.node.position)
+}
+
+fn misread(at: &At<'_>, expected: &'static str, found: String) -> Misread {
+    Misread { place: place(at), path: at.path.clone(), expected, found }
+}
+
+/// Reads a `SocketAddress`.
+fn endpoint(address: &At<'_>) -> Result<(String, u16), Misread> {
+    let of = |name: &'static str, expected: &'static str| {
+        address.field(name).ok_or_else(|| misread(address, expected, "nothing".to_owned()))
+    };
+    let host = of("address", "a host in `address`")?;
+    let name = host.text().ok_or_else(|| misread(&host, "a host", host.kind()))?;
+    let port = of("port_value", "a port in `port_value`")?;
+    let number = port.integer().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+    let found = || match &port.node.value {
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => quoted(text),
+        _ => port.kind(),
+    };
+    Ok((name.to_owned(), number.ok_or_else(|| misread(&port, "a port from 1 to 65535", found()))?))
 }
 
 /// Reads an `UpstreamTlsContext`.
-fn tls(context: &Value) -> Tls {
-    let common = get(context, "common_tls_context");
-    let validation = common.and_then(|common| {
-        let combined = at(common, &["combined_validation_context", "default_validation_context"]);
-        get(common, "validation_context").or(combined)
+fn tls(context: &At<'_>) -> Result<Tls, Misread> {
+    let common = context.field("common_tls_context");
+    let validation = common.as_ref().and_then(|common| {
+        let combined = common.fields(["combined_validation_context", "default_validation_context"]);
+        common.field("validation_context").or(combined)
     });
-    let certificate = common.and_then(|common| items(get(common, "tls_certificates")).next());
-    let of_client = |name: &str| certificate.and_then(|it| get(it, name)).and_then(pem);
-    let sni = || get(context, "sni").and_then(Value::as_str).filter(|sni| !sni.is_empty());
-    Tls {
-        ca: validation.and_then(|validation| get(validation, "trusted_ca")).and_then(pem),
-        certificate: of_client("certificate_chain"),
-        key: of_client("private_key"),
-        name: validation.and_then(exact_name).or_else(sni).map(str::to_owned),
-    }
+    let certificate = common.and_then(|common| common.each("tls_certificates").into_iter().next());
+    let source = |owner: &Option<At<'_>>, name: &str| match owner.as_ref().and_then(|owner| owner.field(name)) {
+        Some(source) => pem(&source),
+        None => Ok(None),
+    };
+    let sni = Some(context.text_of("sni")).filter(|sni| !sni.is_empty()).map(str::to_owned);
+    Ok(Tls {
+        ca: source(&validation, "trusted_ca")?,
+        certificate: source(&certificate, "certificate_chain")?,
+        key: source(&certificate, "private_key")?,
+        name: validation.as_ref().and_then(exact_name).or(sni),
+    })
 }
 
 /// The first name that the certificate must have exactly.
-fn exact_name(validation: &Value) -> Option<&str> {
-    let mut typed = items(get(validation, "match_typed_subject_alt_names"))
-        .filter(|san| {
-            get(san, "san_type").and_then(Value::as_str).is_none_or(|kind| ["DNS", "IP_ADDRESS"].contains(&kind))
-        })
-        .filter_map(|san| get(san, "matcher"));
-    let untyped = || items(get(validation, "match_subject_alt_names")).next();
-    typed.next().or_else(untyped).and_then(|matcher| get(matcher, "exact")?.as_str())
+fn exact_name(validation: &At<'_>) -> Option<String> {
+    const KINDS: [&str; 6] = ["SAN_TYPE_UNSPECIFIED", "EMAIL", "DNS", "URI", "IP_ADDRESS", "OTHER_NAME"];
+    let is_name = |kind: &At<'_>| matches!(kind.one_of(&KINDS), Some(2 | 4));
+    let typed = validation.each("match_typed_subject_alt_names").into_iter();
+    let typed = typed.filter(|san| san.field("san_type").as_ref().is_none_or(is_name));
+    let mut matchers = typed.filter_map(|san| san.field("matcher"));
+    let untyped = || validation.each("match_subject_alt_names").into_iter().next();
+    let exact = matchers.next().or_else(untyped)?.field("exact")?;
+    exact.text().map(str::to_owned)
 }
 
-/// Reads a `DataSource`.
-fn pem(source: &Value) -> Option<Pem> {
-    let text = |name: &str| get(source, name).and_then(Value::as_str);
-    let file = || text("filename").map(|file| Pem::File(PathBuf::from(file)));
-    let inline = || text("inline_string").map(|text| Pem::Inline(text.as_bytes().to_vec()));
-    let bytes = || text("inline_bytes").and_then(|text| STANDARD.decode(text).ok()).map(Pem::Inline);
-    let variable = || text("environment_variable").and_then(|name| std::env::var(name).ok());
-    file().or_else(inline).or_else(bytes).or_else(|| variable().map(|text| Pem::Inline(text.into_bytes())))
-}
-
-/// The field of this name in Envoy's spelling (`load_assignment`) or in protobuf's for JSON (`loadAssignment`).
-pub(super) fn get<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    let camel = || {
-        let mut words = name.split('_');
-        let first = words.next().unwrap_or_default().to_owned();
-        words.fold(first, |camel, word| {
-            let (initial, rest) = word.split_at_checked(1).unwrap_or(("", word));
-            camel + &initial.to_ascii_uppercase() + rest
-        })
+/// Reads a `DataSource`. `None` if it is of another kind.
+fn pem(source: &At<'_>) -> Result<Option<Pem>, Misread> {
+    let inline = |at: &At<'_>, text: Vec<u8>| Some(Pem::Inline { text, place: place(at) });
+    let text = |at: &At<'_>| {
+        let text = at.text().ok_or_else(|| misread(at, "a string", at.kind()));
+        text.map(str::to_owned)
     };
-    value.get(name).or_else(|| value.get(camel()))
-}
-
-fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, name| get(value, name))
-}
-
-fn items(list: Option<&Value>) -> impl Iterator<Item = &Value> {
-    list.and_then(Value::as_array).into_iter().flatten()
+    if let Some(at) = source.field("filename") {
+        return Ok(Some(Pem::File { file: PathBuf::from(text(&at)?), place: Some(place(&at)) }));
+    }
+    if let Some(at) = source.field("inline_string") {
+        return Ok(inline(&at, text(&at)?.into_bytes()));
+    }
+    if let Some(at) = source.field("inline_bytes") {
+        let bytes = STANDARD.decode(text(&at)?).map_err(|_| misread(&at, "bytes in base64", at.kind()))?;
+        return Ok(inline(&at, bytes));
+    }
+    let Some(at) = source.field("environment_variable") else { return Ok(None) };
+    let value = std::env::var(text(&at)?);
+    let value = value.map_err(|_| misread(&at, "a variable that is set", "one that is not set here".to_owned()))?;
+    Ok(inline(&at, value.into_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::documents::Source;
+
+    /// The cluster in a text of YAML.
+    fn read(text: &str) -> Result<Cluster, String> {
+        let source = Source::parse(text, "envoy.yaml".to_owned());
+        Cluster::of(&At::root(&source.documents[0])).map_err(|error| error.to_string())
+    }
+
+    fn with_tls(context: &str) -> Result<Option<Tls>, String> {
+        let url = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+        let cluster =
+            read(&format!("{{name: redis, transport_socket: {{typed_config: {{\"@type\": {url}, {context}}}}}}}"));
+        cluster.map(|cluster| cluster.tls)
+    }
 
     #[test]
     fn a_cluster_is_read_in_both_spellings() {
-        let snake = json!({"name": "redis", "load_assignment": {"endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": {"socket_address": {"address": "redis.local", "port_value": 6380}}}}]}]}});
-        let camel = json!({"name": "redis", "loadAssignment": {"endpoints": [{"lbEndpoints": [
-            {"endpoint": {"address": {"socketAddress": {"address": "redis.local", "portValue": 6380}}}}]}]}});
-        let cluster = Cluster::of(&snake).unwrap();
+        let text = |assignment: &str, socket: &str, port: &str| {
+            format!(
+                "name: redis\n{assignment}:\n  endpoints:\n    lb_endpoints: {{endpoint: {{address: {{{socket}: \
+                 {{address: redis.local, {port}: 6380}}}}}}}}\n"
+            )
+        };
+        let cluster = read(&text("load_assignment", "socket_address", "port_value")).unwrap();
         assert_eq!(cluster.endpoints, [("redis.local".to_owned(), 6380)]);
-        assert_eq!(Cluster::of(&camel), Some(cluster));
-        assert_eq!(Cluster::of(&json!({"name": "redis"})), None);
+        assert_eq!(read(&text("loadAssignment", "socketAddress", "portValue")), Ok(cluster));
+        assert_eq!(read("name: redis"), Ok(Cluster::default()));
+    }
+
+    #[test]
+    fn an_address_that_is_none_has_its_place() {
+        let text = |address: &str| {
+            format!(
+                "name: redis\nload_assignment:\n  endpoints:\n  - lb_endpoints:\n    - endpoint: {{address: \
+                 {{socket_address: {{{address}}}}}}}\n"
+            )
+        };
+        let path = "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address";
+        for (address, expected) in [
+            (
+                "address: a, port_value: 70000",
+                format!("envoy.yaml:5:69: {path}.port_value: expected a port from 1 to 65535, found 70000"),
+            ),
+            (
+                "address: a, port_value: x",
+                format!("envoy.yaml:5:69: {path}.port_value: expected a port from 1 to 65535, found \"x\""),
+            ),
+            (
+                "address: [a], port_value: 1",
+                format!("envoy.yaml:5:54: {path}.address: expected a host, found a list of 1"),
+            ),
+            ("address: a", format!("envoy.yaml:5:44: {path}: expected a port in `port_value`, found nothing")),
+        ] {
+            assert_eq!(read(&text(address)).unwrap_err(), expected);
+        }
     }
 
     #[test]
@@ -143,21 +204,20 @@ mod tests {
 
     #[test]
     fn tls_is_read_from_the_upstream_context() {
-        let context = json!({"sni": "redis.sni", "common_tls_context": {
-            "validation_context": {"trusted_ca": {"filename": "/ca.pem"}},
-            "tls_certificates": [{"certificate_chain": {"inline_string": "C"}, "private_key": {"inline_bytes": "Sw=="}}]}});
-        let pem = |text: &str| Some(Pem::Inline(text.into()));
-        let expected = Tls {
-            ca: Some(Pem::File("/ca.pem".into())),
-            certificate: pem("C"),
-            key: pem("K"),
-            name: Some("redis.sni".into()),
-        };
-        assert_eq!(tls(&context), expected);
-        let combined = json!({"sni": "redis.sni", "commonTlsContext": {"combinedValidationContext": {
-            "defaultValidationContext": {"matchTypedSubjectAltNames": [
-                {"sanType": "URI", "matcher": {"exact": "spiffe://x"}},
-                {"sanType": "DNS", "matcher": {"exact": "redis.san"}}]}}}});
-        assert_eq!(tls(&combined).name.as_deref(), Some("redis.san"));
+        let context = "sni: redis.sni, common_tls_context: {validation_context: {trusted_ca: {filename: /ca.pem}}, \
+                       tls_certificates: {certificate_chain: {inline_string: C}, private_key: {inline_bytes: Sw==}}}";
+        let tls = with_tls(context).unwrap().unwrap();
+        let inline = |pem: &Option<Pem>, expected: &str| matches!(pem, Some(Pem::Inline { text, .. }) if text == expected.as_bytes());
+        assert!(matches!(&tls.ca, Some(Pem::File { file, place: Some(_) }) if file.ends_with("ca.pem")), "{tls:?}");
+        assert!(inline(&tls.certificate, "C") && inline(&tls.key, "K"), "{tls:?}");
+        assert_eq!(tls.name.as_deref(), Some("redis.sni"));
+        let combined = "sni: redis.sni, commonTlsContext: {combinedValidationContext: {defaultValidationContext: \
+                        {matchTypedSubjectAltNames: [{sanType: URI, matcher: {exact: \"spiffe://x\"}}, {sanType: dns, \
+                        matcher: {exact: redis.san}}]}}}";
+        assert_eq!(with_tls(combined).unwrap().unwrap().name.as_deref(), Some("redis.san"));
+        let wrong =
+            with_tls("common_tls_context: {validation_context: {trusted_ca: {inline_bytes: \"*\"}}}").unwrap_err();
+        let expected = "common_tls_context.validation_context.trusted_ca.inline_bytes: expected bytes in base64, found a string of 1 bytes";
+        assert!(wrong.starts_with("envoy.yaml:1:") && wrong.ends_with(expected), "{wrong}");
     }
 }

@@ -10,6 +10,20 @@ use super::reason::reason;
 pub use super::tls::TlsError;
 use crate::documents::Position;
 
+/// Value of a file that cannot be used. It contains no text that may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {path}: expected {expected}, found {found}")]
+pub struct Misread {
+    /// The file, with line and column.
+    pub place: String,
+    /// Path of the value in its document.
+    pub path: String,
+    /// The values that can be used.
+    pub expected: &'static str,
+    /// The value, or its kind.
+    pub found: String,
+}
+
 /// Reasons why a `weir limits` command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {
@@ -29,34 +43,37 @@ pub enum LimitsError {
         origin: String,
     },
     /// The file has no address for the limiter's cluster.
-    #[error("{origin}: no cluster {cluster:?} with a host and a port; expected --redis URL with the address of Redis")]
+    #[error("{place}: no cluster {cluster:?} with a host and a port; expected --redis URL with the address of Redis")]
     NoAddress {
-        /// The file.
-        origin: String,
+        /// The file, with the line and column of the cluster's name in the limiter.
+        place: String,
         /// The cluster's name.
         cluster: String,
     },
     /// The limiters of the file use several databases or several Redis.
-    #[error("{origin}: its limiters use several Redis or databases; expected --redis URL with one of them")]
+    #[error("{place}: the limiters use several Redis or databases; expected --redis URL with one of them")]
     SeveralRedis {
-        /// The file.
-        origin: String,
+        /// The file, with the line and column of the first limiter that uses another Redis.
+        place: String,
     },
+    /// The cluster of Redis has a value that cannot be used.
+    #[error(transparent)]
+    Cluster(#[from] Misread),
     /// The environment variable of the password is not set.
     #[error(
-        "{origin}: redis.password.env: expected the password of Redis in {variable}, found it empty or not set here"
+        "{place}: redis.password.env: expected the password of Redis in {variable}, found it empty or not set here"
     )]
     NoPassword {
-        /// The file.
-        origin: String,
+        /// The file, with the line and column of the variable's name.
+        place: String,
         /// The variable.
         variable: String,
     },
     /// The certificates of the cluster come from the proxies' control plane.
-    #[error("{origin}: cluster {cluster:?} gets its certificates from a control plane; expected --tls-ca FILE")]
+    #[error("{place}: cluster {cluster:?} gets its certificates from a control plane; expected --tls-ca FILE")]
     RemoteSecrets {
-        /// The file.
-        origin: String,
+        /// The file, with the line and column of the certificates' source.
+        place: String,
         /// The cluster's name.
         cluster: String,
     },

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use weir_filter::units::Tokens;
 
-pub use self::error::{LimitsError, TlsError};
+pub use self::error::{LimitsError, Misread, TlsError};
 pub(crate) use self::offline::Change;
 
 use self::configured::{Configured, Target};

@@ -69,7 +69,7 @@ impl RedisOptions {
 
     /// Replaces parts of `tls` by the options.
     fn over(&self, tls: Tls) -> Tls {
-        let file = |file: &Option<PathBuf>| file.clone().map(Pem::File);
+        let file = |file: &Option<PathBuf>| file.clone().map(|file| Pem::File { file, place: None });
         Tls {
             ca: file(&self.tls_ca).or(tls.ca),
             certificate: file(&self.tls_cert).or(tls.certificate),
@@ -134,30 +134,33 @@ impl Server {
         if options.has_tls() && !is_secured {
             return Err(LimitsError::TlsWithoutTls);
         }
-        let of_cluster = || limiter.zip(source).and_then(|(limiter, source)| limiter.cluster(&source.clusters)?.tls);
-        let tls = is_secured.then(|| options.over(of_cluster().unwrap_or_default()));
+        let mut tls = None;
+        if is_secured {
+            let cluster = limiter.zip(source).map(|(limiter, source)| limiter.cluster(&source.clusters)).transpose()?;
+            tls = Some(options.over(cluster.flatten().and_then(|cluster| cluster.tls).unwrap_or_default()));
+        }
         Ok(Self { endpoints, socket, login, tls })
     }
 
     fn of_source(options: &RedisOptions, source: &Source) -> Result<Self, LimitsError> {
         let limiter = only(source)?;
         let name = &limiter.config.redis.cluster;
-        let origin = || source.origin.clone();
-        let cluster = limiter.cluster(&source.clusters).filter(|cluster| !cluster.endpoints.is_empty());
-        let Cluster { endpoints, tls, has_remote_secrets, .. } =
-            cluster.ok_or_else(|| LimitsError::NoAddress { origin: origin(), cluster: name.clone() })?;
+        let cluster = limiter.cluster(&source.clusters)?.filter(|cluster| !cluster.endpoints.is_empty());
+        let Cluster { endpoints, tls, remote_secrets } = cluster
+            .ok_or_else(|| LimitsError::NoAddress { place: limiter.places.cluster.clone(), cluster: name.clone() })?;
         let password = limiter.password();
+        let of_password = || limiter.places.password.clone();
         let login = Login {
             username: limiter.username(),
-            password: password.map_err(|variable| LimitsError::NoPassword { origin: origin(), variable })?,
+            password: password.map_err(|variable| LimitsError::NoPassword { place: of_password(), variable })?,
             database: limiter.config.redis.database.into(),
         };
         if tls.is_none() && options.has_tls() {
             return Err(LimitsError::TlsWithoutTls);
         }
         let tls = tls.map(|tls| options.over(tls));
-        if has_remote_secrets && tls.as_ref().is_some_and(|tls| tls.ca.is_none()) {
-            return Err(LimitsError::RemoteSecrets { origin: origin(), cluster: name.clone() });
+        if let (Some(place), true) = (remote_secrets, tls.as_ref().is_some_and(|tls| tls.ca.is_none())) {
+            return Err(LimitsError::RemoteSecrets { place, cluster: name.clone() });
         }
         Ok(Self { endpoints, socket: None, login, tls })
     }
@@ -263,9 +266,9 @@ fn only(source: &Source) -> Result<&Limiter, LimitsError> {
     };
     let (first, others) =
         source.limiters.split_first().ok_or_else(|| LimitsError::NoLimiter { origin: source.origin.clone() })?;
-    match others.iter().all(|other| place(other) == place(first)) {
-        true => Ok(first),
-        false => Err(LimitsError::SeveralRedis { origin: source.origin.clone() }),
+    match others.iter().find(|other| place(other) != place(first)) {
+        None => Ok(first),
+        Some(other) => Err(LimitsError::SeveralRedis { place: other.places.redis.clone() }),
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde_json::Value;
 use weir_filter::config::{self, Config, ConfigError, ConfigErrors};
 
-use super::cluster::{Cluster, get};
-use super::error::LimitsError;
+use super::cluster::{self, Cluster};
+use super::error::{LimitsError, Misread};
 use crate::documents::{Source as Text, SourceError};
 use crate::files::{Inventory, Library};
 
@@ -18,8 +18,11 @@ pub(super) struct Source {
     pub(super) origin: String,
     /// At least one.
     pub(super) limiters: Vec<Limiter>,
-    pub(super) clusters: Vec<Cluster>,
+    pub(super) clusters: Vec<Named>,
 }
+
+/// A cluster with its name. Only the mistakes of a cluster that is used matter.
+pub(super) type Named = (String, Result<Cluster, Misread>);
 
 /// A limiter's configuration.
 pub(super) struct Limiter {
@@ -28,6 +31,24 @@ pub(super) struct Limiter {
     pub(super) config: Config,
     /// The environment variable of `hash_key`, if it is not set here.
     pub(super) missing_hash_key: Option<String>,
+    pub(super) places: Places,
+}
+
+/// Places of a limiter's fields: the file, with line and column if they are known.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// `redis`.
+    pub(super) redis: String,
+    /// `redis.cluster`.
+    pub(super) cluster: String,
+    /// `redis.password.env`.
+    pub(super) password: String,
+}
+
+impl Places {
+    fn of(place: impl Fn(&str) -> String) -> Self {
+        Self { redis: place("redis"), cluster: place("redis.cluster"), password: place("redis.password.env") }
+    }
 }
 
 impl Source {
@@ -45,7 +66,8 @@ impl Source {
                 Ok(written) => {
                     let file = &written.at.document.origin;
                     let place = |error: &ConfigError| format!("{file}:{}", written.position(error));
-                    limiters.push(Limiter::read(written.json(), key_prefix, place)?);
+                    let places = Places::of(|path| cluster::place(&written.place(path)));
+                    limiters.push(Limiter::read(written.json(), key_prefix, places, place)?);
                 }
                 Err(error) => {
                     let place = format!("{}:{}", error.at.document.origin, error.position());
@@ -56,13 +78,14 @@ impl Source {
         if limiters.is_empty() {
             return Err(library.broken_text().map_or(LimitsError::NoLimiter { origin }, unread));
         }
-        let clusters = inventory.clusters.iter().filter_map(|cluster| Cluster::of(&cluster.at.node.to_json()));
+        let clusters = inventory.clusters.iter().map(|cluster| (cluster.name.to_owned(), Cluster::of(&cluster.at)));
         Ok(Self { origin, limiters, clusters: clusters.collect() })
     }
 
     /// The source of one limiter's configuration, as written.
     pub(super) fn of(origin: &str, written: &Value) -> Result<Self, LimitsError> {
-        let limiter = Limiter::read(written.clone(), None, |_| origin.to_owned())?;
+        let places = Places::of(|_| origin.to_owned());
+        let limiter = Limiter::read(written.clone(), None, places, |_| origin.to_owned())?;
         Ok(Self { origin: origin.to_owned(), limiters: vec![limiter], clusters: Vec::new() })
     }
 }
@@ -113,10 +136,11 @@ impl Limiter {
     fn read(
         written: Value,
         key_prefix: Option<&str>,
+        places: Places,
         place: impl Fn(&ConfigError) -> String,
     ) -> Result<Self, LimitsError> {
         match parse(&written, key_prefix) {
-            Ok(config) => Ok(Self { missing_hash_key: missing_hash_key(&written), written, config }),
+            Ok(config) => Ok(Self { missing_hash_key: missing_hash_key(&written), written, config, places }),
             Err(errors) => {
                 let errors = errors.iter().map(|error| (place(error), error.clone())).collect();
                 Err(LimitsError::Configuration { errors })
@@ -125,22 +149,28 @@ impl Limiter {
     }
 
     /// The cluster of Redis: from the file, or for the name of a service in Istio, from this name.
-    pub(super) fn cluster(&self, clusters: &[Cluster]) -> Option<Cluster> {
+    ///
+    /// # Errors
+    /// If the cluster has a value that cannot be used.
+    pub(super) fn cluster(&self, clusters: &[Named]) -> Result<Option<Cluster>, Misread> {
         let name = &self.config.redis.cluster;
-        let written = clusters.iter().find(|cluster| cluster.name == *name);
-        written.cloned().or_else(|| Cluster::of_service(name))
+        let mut named = clusters.iter().filter(|(known, _)| known == name).map(|(_, cluster)| cluster);
+        // Of several, those without endpoints may be patches of another.
+        let has_endpoints = |cluster: &&Result<Cluster, _>| !matches!(cluster, Ok(it) if it.endpoints.is_empty());
+        let found = named.clone().find(has_endpoints).or_else(|| named.next());
+        found.cloned().transpose().map(|found| found.or_else(|| Cluster::of_service(name)))
     }
 
     /// The username, if there is one.
     pub(super) fn username(&self) -> Option<String> {
-        let username = get(self.redis()?, "username")?.as_str()?;
+        let username = self.redis()?.get("username")?.as_str()?;
         Some(username.trim_ascii().to_owned())
     }
 
     /// The password, if there is one. The error is the environment variable that is not set here.
     pub(super) fn password(&self) -> Result<Option<String>, String> {
-        let Some(password) = self.redis().and_then(|redis| get(redis, "password")) else { return Ok(None) };
-        let text = |name: &str| get(password, name).and_then(Value::as_str);
+        let Some(password) = self.redis().and_then(|redis| redis.get("password")) else { return Ok(None) };
+        let text = |name: &str| password.get(name).and_then(Value::as_str);
         match text("env") {
             Some(variable) => {
                 let value = non_empty(variable).map(|value| value.trim_ascii().to_owned());
@@ -151,6 +181,6 @@ impl Limiter {
     }
 
     fn redis(&self) -> Option<&Value> {
-        get(&self.written, "redis")
+        self.written.get("redis")
     }
 }

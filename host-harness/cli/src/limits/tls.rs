@@ -19,8 +19,10 @@ use super::reason::reason_of_io;
 /// Certificates or a key as PEM.
 #[derive(Clone, PartialEq)]
 pub(super) enum Pem {
-    File(PathBuf),
-    Inline(Vec<u8>),
+    /// File, with the place of its name if a configuration has it.
+    File { file: PathBuf, place: Option<String> },
+    /// Text of a configuration, with its place.
+    Inline { text: Vec<u8>, place: String },
 }
 
 /// Verification of the server, and the client's certificate.
@@ -40,10 +42,10 @@ pub(super) struct Tls {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{}: {source}", file.display())]
+    #[error("{place}: {source}")]
     Read {
-        /// The file.
-        file: PathBuf,
+        /// The file, after the place of its name if a configuration has it.
+        place: String,
         /// The cause.
         source: io::Error,
     },
@@ -84,15 +86,18 @@ impl std::fmt::Debug for Pem {
 impl Pem {
     fn place(&self) -> String {
         match self {
-            Self::File(file) => file.display().to_string(),
-            Self::Inline(_) => "inline PEM".to_owned(),
+            Self::File { file, place: None } => file.display().to_string(),
+            Self::File { file, place: Some(place) } => format!("{place}: {}", file.display()),
+            Self::Inline { place, .. } => format!("{place}: inline PEM"),
         }
     }
 
     fn read(&self) -> Result<Vec<u8>, TlsError> {
         match self {
-            Self::File(file) => std::fs::read(file).map_err(|source| TlsError::Read { file: file.clone(), source }),
-            Self::Inline(text) => Ok(text.clone()),
+            Self::File { file, .. } => {
+                std::fs::read(file).map_err(|source| TlsError::Read { place: self.place(), source })
+            }
+            Self::Inline { text, .. } => Ok(text.clone()),
         }
     }
 

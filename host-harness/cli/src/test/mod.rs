@@ -28,12 +28,13 @@ use anyhow::Context as _;
 use weir_filter::units::Micros;
 
 use self::backend::{Backend, Real, Stage, VirtualTime};
-use self::file::{Mistake, Suite, Test, nearest};
+use self::file::{Mistake, Suite, Test};
 use self::report::{FileResult, Summary};
 use self::run::{Outcome, TestResult};
 use self::setup::Setup;
 use crate::limits::Limits;
 use crate::serving::HostKind;
+use crate::spelling::nearest;
 
 /// Exit code where a test file, or the configuration under test, has a mistake.
 const BAD_FILE: u8 = 2;

@@ -57,7 +57,12 @@ fn the_language_of_a_file_is_told_by_its_name() {
         ("text.json", "{\"node\": {\"id\": abc}}", "syntax", "text.json:1:17"),
         ("escape.json", "{\"node\": {\"id\": \"\\x41\"}}", "syntax", "escape.json:1:18"),
         ("anchor.json", "{\"node\": &a {\"id\": \"b\"}}", "syntax", "anchor.json:1:13"),
-        ("twice.json", "{\"admin\": {}, \"node\": {\"id\": \"a\", \"id\": \"b\"}}", "repeated-key", "twice.json:1:35"),
+        (
+            "twice.json",
+            "{\"admin\": {}, \"node\": {\"metadata\": {\"a\": [1], \"a\": [2]}}}",
+            "repeated-key",
+            "twice.json:1:47",
+        ),
         ("a.conf", yaml, "format", "a.conf:1:1"),
         ("admin", yaml, "format", "admin:1:1"),
         ("a.pb_text", "admin {}\n", "format", "a.pb_text:1:1"),

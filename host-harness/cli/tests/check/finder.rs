@@ -74,8 +74,7 @@ fn in_wrappers_around_filters() {
 #[test]
 fn in_files_of_extensions_listeners_clusters_and_routes() {
     const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
-    let discovery =
-        "{name: weir, config_discovery: {config_source: {path_config_source: {path: xds/ecds.yaml}}, type_urls: [a]}}";
+    let discovery = &"{name: weir, config_discovery: {config_source: {path_config_source: {path: xds/ecds.yaml}}, type_urls: [URL]}}".replace("URL", WASM);
     let extension = |name: &str, is_sound| {
         format!("resources:\n- {{\"@type\": {EXTENSION}, name: {name}, typed_config: {}}}\n", wasm(is_sound))
     };
@@ -94,8 +93,8 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
     let (listener, clusters) = rest.split_once("  clusters:\n").unwrap();
     let admin = head.trim_end_matches("static_resources:\n");
     let bootstrap = format!(
-        "{admin}node: {{id: a, cluster: b}}\ndynamic_resources:\n  lds_config: {{path_config_source: {{path: lds.yaml}}}}\n  \
-         cds_config: {{path: cds.yaml}}\n"
+        "{admin}node: {{id: a, cluster: b}}\ndynamic_resources:\n  lds_config: {{path_config_source: {{path: ./lds.yaml}}}}\n  \
+         cds_config: {{path: ./cds.yaml}}\n"
     );
     let resources = |kind: &str, items: &str| {
         let typed = items.replacen("  - name: ", &format!("  - \"@type\": type.googleapis.com/{kind}\n    name: "), 1);
@@ -106,10 +105,10 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
     let folder = |cds: &str| Folder::new().with("envoy.yaml", &bootstrap).with("lds.yaml", &lds).with("cds.yaml", cds);
     let whole = folder(&cds).check(&["envoy.yaml"]);
     assert_eq!((whole.rules(), whole.number("limiters"), whole.number("bridges")), (vec![], 1, 1));
-    assert_eq!(whole.numbers["groups"][0]["files"], serde_json::json!(["envoy.yaml", "lds.yaml", "cds.yaml"]));
+    assert_eq!(whole.numbers["groups"][0]["files"], serde_json::json!(["envoy.yaml", "./lds.yaml", "./cds.yaml"]));
     let renamed = folder(&cds.replace("    name: redis\n", "    name: other\n")).check(&["envoy.yaml"]);
     assert_eq!(renamed.only().rule, "missing-cluster");
-    assert!(renamed.only().place.starts_with("lds.yaml:"), "{renamed:?}");
+    assert!(renamed.only().place.starts_with("./lds.yaml:"), "{renamed:?}");
     // A file that is also given is not checked twice.
     assert_eq!(folder(&cds).check(&["envoy.yaml", "lds.yaml"]).numbers["groups"].as_array().unwrap().len(), 1);
     // Files without their bootstrap: what is not in them is only noted.
@@ -120,7 +119,8 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
 
 #[test]
 fn files_of_secrets_are_not_read() {
-    let secrets = "static_resources:\n  secrets: [{name: a, sds_config: {path_config_source: {path: secret.yaml}}}]\n";
+    let secrets =
+        "static_resources:\n  secrets: [{name: a, sds_config: {path_config_source: {path: ./secret.yaml}}}]\n";
     let text = changed(QUICKSTART, [("static_resources:\n", secrets)]);
     let checked = Folder::new().with("secret.yaml", "hunter2: [").with("envoy.yaml", text).check(&["envoy.yaml"]);
     assert_eq!(checked.rules(), [""; 0]);

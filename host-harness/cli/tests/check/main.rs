@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a failure fails the test")]
 
 mod configuration;
+mod discovery;
 mod documents;
 mod environment;
 mod finder;
@@ -14,6 +15,7 @@ mod real_envoy;
 mod redis;
 mod secrets;
 mod support;
+mod types;
 mod warnings;
 
 /// A plugin's `PluginConfig` in `envoy/quickstart.yaml` and `envoy/callout.yaml`.

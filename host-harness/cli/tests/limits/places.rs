@@ -81,8 +81,9 @@ spec:
     }
 
     let refused = folder.limits(&["list", "--config", "bootstrap.yaml"], &[]).unwrap_err();
-    let expected = "bootstrap.yaml: redis.password.env: expected the password of Redis in REDIS_PASSWORD, found it empty or not set here\n";
-    assert_eq!(refused, expected);
+    let expected =
+        ": redis.password.env: expected the password of Redis in REDIS_PASSWORD, found it empty or not set here\n";
+    assert_eq!(refused, format!("{}{expected}", place_of("bootstrap.yaml", &envoy, "\"REDIS_PASSWORD\"")));
     let refused = folder.limits(&["list", "--config", "bootstrap.yaml"], &[("REDIS_PASSWORD", "wr0ng")]).unwrap_err();
     assert!(refused.starts_with(&format!("redis at 127.0.0.1:{port}: ")) && !refused.contains("wr0ng"), "{refused}");
 }
@@ -103,9 +104,32 @@ fn a_url_replaces_what_it_names() {
     assert!(sets(&folder, &[&of("bootstrap.yaml")[..], &["--redis", &own]].concat(), &[], &server, 0));
 
     let no_address = folder.limits(&["list", "--config", "limiter.yaml"], &[]).unwrap_err();
-    let expected =
-        "limiter.yaml: no cluster \"redis\" with a host and a port; expected --redis URL with the address of Redis\n";
+    let expected = "limiter.yaml:1:23: no cluster \"redis\" with a host and a port; expected --redis URL with the address of Redis\n";
     assert_eq!(no_address, expected);
+}
+
+#[test]
+fn an_address_that_is_none_has_its_place() {
+    let folder = Folder::new();
+    let text = bootstrap(&limiter(""), &cluster(1, "").replace(r#""port_value": 1"#, r#""port_value": 70000"#));
+    folder.write("bootstrap.yaml", &text);
+    let path =
+        "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address";
+    let place = place_of("bootstrap.yaml", &text, "70000");
+    let expected = format!("{place}: {path}.port_value: expected a port from 1 to 65535, found 70000\n");
+    assert_eq!(folder.limits(&["list", "--config", "bootstrap.yaml"], &[]), Err(expected));
+    // Mistakes of other clusters are of no concern.
+    let other = cluster(1, "").replace(r#""port_value": 1"#, r#""port_value": x"#).replace("redis", "other");
+    folder.write("bootstrap.yaml", bootstrap(&limiter(""), &cluster(1, "")) + &format!("  - {other}\n"));
+    let lost = folder.limits(&["list", "--config", "bootstrap.yaml"], &[]).unwrap_err();
+    assert!(lost.starts_with("redis at 127.0.0.1:1: "), "{lost}");
+}
+
+/// File, line and column of a text in a file.
+fn place_of(file: &str, text: &str, part: &str) -> String {
+    let before = &text[..text.find(part).expect("the part")];
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("{file}:{}:{column}", before.matches('\n').count() + 1)
 }
 
 #[test]
@@ -174,9 +198,11 @@ fn a_place_that_is_not_given_is_an_error() {
     let wrong = folder.limits(&["list", "--config", "wrong.yaml"], &[]).unwrap_err();
     assert!(wrong.starts_with("wrong.yaml:4:13: limits: expected a list of 1 to 32 items, found 7"), "{wrong}");
     let two = [bootstrap(&limiter(""), &cluster(1, "")), limiter(r#", "database": 1"#)].join("---\n");
-    folder.write("two.yaml", two);
-    let several = "two.yaml: its limiters use several Redis or databases; expected --redis URL with one of them\n";
-    assert_eq!(folder.limits(&["list", "--config", "two.yaml"], &[]), Err(several.to_owned()));
+    folder.write("two.yaml", &two);
+    let place = place_of("two.yaml", &two, r#"{"cluster": "redis", "key_prefix": "test:", "database""#);
+    let several =
+        format!("{place}: the limiters use several Redis or databases; expected --redis URL with one of them\n");
+    assert_eq!(folder.limits(&["list", "--config", "two.yaml"], &[]), Err(several));
     folder.write("one.yaml", bootstrap(&limiter(""), &cluster(1, "")));
     let lost = folder.limits(&["list", "--config", "one.yaml"], &[]).unwrap_err();
     assert!(lost.starts_with("redis at 127.0.0.1:1: "), "{lost}");

@@ -197,6 +197,6 @@ fn certificates_of_a_control_plane_need_an_option() {
     let told = folder.limits(&["list", "--config", "bootstrap.yaml"], &[]).unwrap_err();
     assert_eq!(
         told,
-        "bootstrap.yaml: cluster \"redis\" gets its certificates from a control plane; expected --tls-ca FILE\n"
+        "bootstrap.yaml:10:388: cluster \"redis\" gets its certificates from a control plane; expected --tls-ca FILE\n"
     );
 }

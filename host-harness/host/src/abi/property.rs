@@ -13,7 +13,7 @@ use super::metadata;
 use super::pairs;
 use super::state::HostState;
 use crate::bootstrap::{Action, NodeIdentity, Route};
-use crate::http::{FilterView, Headers, Stream};
+use crate::http::{ConnectionInfo, FilterView, Headers, Stream};
 
 /// Maximum length of a property's path in bytes; no longer path is found.
 const MAX_PATH: u32 = 64 * 1024;
@@ -89,12 +89,10 @@ fn find(state: &HostState, path: &[u8]) -> Option<Vec<u8>> {
         ["upstream", "transport_failure_reason"] => stream?.info.upstream.get().map(|_| Vec::new()),
         ["upstream", name] => address(stream?.info.upstream.get()?, name),
         ["connection_id"] | ["connection", "id"] => number(stream?.info.connection_id),
-        ["connection", "mtls"] => stream.map(|_| vec![0]),
-        ["connection", "requested_server_name"] => stream.map(|_| Vec::new()),
+        ["connection", name] => connection(&stream?.info.connection, name),
         ["xds", "node", rest @ ..] => node(&root?.node, rest),
-        // 0: unspecified. The supported YAML has no `traffic_direction`.
-        ["xds", "listener_direction"] => stream.and_then(|_| number(0)),
-        ["xds", "filter_chain_name"] => stream.map(|_| Vec::new()),
+        ["xds", "listener_direction"] => number(stream?.info.connection.direction),
+        ["xds", "filter_chain_name"] => Some(stream?.info.connection.chain.clone().into_bytes()),
         ["xds", "route_name"] => stream?.with_route(|_, route| route.name.clone().into_bytes()),
         ["xds", "virtual_host_name"] => stream?.with_route(|host, _| host.name.clone().into_bytes()),
         ["xds", "cluster_name"] => {
@@ -190,6 +188,15 @@ fn response(stream: &Stream, view: &FilterView, name: &[&str]) -> Option<Vec<u8>
         ["size"] => number(stream.info.response_bytes.get()),
         ["total_size"] => number(stream.info.response_bytes.get() + headers.map_or(0, Headers::byte_size) as u64),
         ["flags"] => number(stream.info.response_flags.get().bits()),
+        _ => None,
+    }
+}
+
+fn connection(info: &ConnectionInfo, name: &str) -> Option<Vec<u8>> {
+    match name {
+        "requested_server_name" => Some(info.server_name.clone().into_bytes()),
+        "mtls" => Some(vec![u8::from(info.is_mutual_tls)]),
+        "tls_version" => info.tls_version.map(|version| version.as_bytes().to_vec()),
         _ => None,
     }
 }

@@ -36,13 +36,6 @@ pub(crate) struct Facts {
     pub(crate) application_protocols: Vec<String>,
 }
 
-impl ChainMatch {
-    /// Whether the match needs the start of the connection: the TLS handshake, or that there is none.
-    pub(crate) fn inspects(&self) -> bool {
-        !self.server_names.is_empty() || self.transport_protocol.is_some() || !self.application_protocols.is_empty()
-    }
-}
-
 /// Rank of a chain at one step of the selection; `None`: the chain does not match.
 type Step<'a> = &'a dyn Fn(&ChainMatch) -> Option<usize>;
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::support::{self, Message};
-use crate::documents::{self, At, Position, Value, hidden, quoted, step};
+use crate::documents::{self, At, Position, Value, hidden, named, quoted, step};
 
 /// Problem of a bootstrap, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,12 @@ impl<'a> Node<'a> {
     /// Reports a value that Envoy supports and the embedded host does not.
     pub(super) fn unsupported(&self, reason: &str) {
         self.report(reason, true, self.at.node.position);
+    }
+
+    /// Reports a field of JSON that is there again: Envoy refuses it in places, and in others joins lists and messages.
+    pub(super) fn refuse_repeated(&self, key: &str, position: Position) {
+        let reason = format!("{} is given twice, which is not honoured by the harness", named(key));
+        self.report(&reason, true, position);
     }
 
     /// Notes a part of the file that is not used and does not change what is served.

@@ -23,15 +23,31 @@ pub struct Listener {
     /// Whether the start of a connection is read for the choice of its chain (`tls_inspector`). Without it, no
     /// connection has a server name, as in Envoy.
     pub inspects_tls: bool,
+    /// Direction of the connections (`traffic_direction`).
+    pub direction: TrafficDirection,
     /// Filter chains; a connection without a matching chain is closed.
     pub chains: Vec<FilterChain>,
     /// Filter chain of the connections that match no other.
     pub default_chain: Option<FilterChain>,
 }
 
+/// Direction of a listener's connections, with Envoy's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrafficDirection {
+    /// The file does not say.
+    #[default]
+    Unspecified = 0,
+    /// To the service beside the proxy.
+    Inbound = 1,
+    /// From the service beside the proxy.
+    Outbound = 2,
+}
+
 /// Filter chain of a listener.
 #[derive(Debug, Clone)]
 pub struct FilterChain {
+    /// Name; empty if the file gives none.
+    pub name: String,
     /// Connections of the chain.
     pub matches: ChainMatch,
     /// TLS of the downstream.
@@ -103,6 +119,7 @@ pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
     let address = fields.require("address").and_then(|node| socket_address(&node));
     let buffer_limit = fields.take("per_connection_buffer_limit_bytes");
     let buffer_limit = buffer_limit.map_or(Some(BUFFER_LIMIT), |node| node.integer("a number of bytes"));
+    let direction = fields.take("traffic_direction").map_or(Some(TrafficDirection::default()), |node| direction(&node));
     let inspectors = fields.take("listener_filters").map(|node| node.each(listener_filter)).unwrap_or_default();
     let default_chain = fields.take("default_filter_chain").map(|node| filter_chain(&node));
     let chains = match (fields.take("filter_chains"), &default_chain) {
@@ -121,7 +138,23 @@ pub(super) fn listener(node: &Node<'_>) -> Option<Listener> {
     }
     let (name, address) = (name?, address?);
     let name = if name.is_empty() { address.to_string() } else { name };
-    Some(Listener { name, address, buffer_limit: buffer_limit?, inspects_tls, chains, default_chain })
+    Some(Listener {
+        name,
+        address,
+        buffer_limit: buffer_limit?,
+        inspects_tls,
+        direction: direction?,
+        chains,
+        default_chain,
+    })
+}
+
+fn direction(node: &Node<'_>) -> Option<TrafficDirection> {
+    node.one_of(&[
+        ("UNSPECIFIED", TrafficDirection::Unspecified),
+        ("INBOUND", TrafficDirection::Inbound),
+        ("OUTBOUND", TrafficDirection::Outbound),
+    ])
 }
 
 /// Parses a listener filter, of which only the inspector of TLS is supported.
@@ -136,6 +169,7 @@ fn listener_filter(node: &Node<'_>) -> Option<()> {
 
 fn filter_chain(node: &Node<'_>) -> Option<FilterChain> {
     let mut fields = node.message(&support::FILTER_CHAIN)?;
+    let name = fields.take("name").map_or(Some(String::new()), |node| node.string());
     let matches = fields.take("filter_chain_match").map_or(Some(ChainMatch::default()), |node| chain_match(&node));
     let tls = fields.take("transport_socket").map(|node| downstream_tls(&node));
     let filters = fields.require("filters").map(|node| (node.clone(), node.each(network_filter)));
@@ -149,7 +183,7 @@ fn filter_chain(node: &Node<'_>) -> Option<FilterChain> {
         None => None,
         Some(tls) => tls?,
     };
-    Some(FilterChain { matches: matches?, tls, terminal })
+    Some(FilterChain { name: name?, matches: matches?, tls, terminal })
 }
 
 /// Parses a network filter; filters that only observe a connection are left out.

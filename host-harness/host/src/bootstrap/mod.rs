@@ -34,7 +34,7 @@ pub use document::Problem;
 pub use header_mutation::HeaderMutations;
 pub use health_check::HealthCheck;
 pub use http_manager::{EscapedSlashes, HttpFilter, HttpManager, PathNormalization};
-pub use listener::{FilterChain, Listener, TcpProxy, Terminal};
+pub use listener::{FilterChain, Listener, TcpProxy, Terminal, TrafficDirection};
 pub use plugin::{FailurePolicy, Plugin, Service, VmConfig};
 pub use route_match::{Conditions, PathMatch};
 pub use routes::{Action, DirectResponse, Redirect, Route, RouteTable, VirtualHost};
@@ -44,7 +44,7 @@ pub use crate::stats_tags::StatsTags;
 
 use document::{Node, Problems};
 
-use crate::documents::{self, At, Position, Source, SourceError};
+use crate::documents::{self, At, Format as Language, Position, Source, SourceError};
 
 /// Configuration of a proxy, from a bootstrap file.
 #[derive(Debug, Clone)]
@@ -141,7 +141,11 @@ impl Bootstrap {
         };
         let origin = source.origin.clone();
         let problems = Problems::default();
-        let parsed = bootstrap(&Node::root(At::root(document), &problems), &origin);
+        let root = Node::root(At::root(document), &problems);
+        if Language::of(&origin) == Language::Json {
+            document.root.repeated().iter().for_each(|entry| root.refuse_repeated(&entry.key, entry.position));
+        }
+        let parsed = bootstrap(&root, &origin);
         let (found, left_out) = problems.into_parts();
         match parsed {
             Some(bootstrap) if found.is_empty() => Ok(Self { left_out, ..bootstrap }),

@@ -68,13 +68,14 @@ messages! {
     SOCKET_ADDRESS = "envoy.config.core.v3.SocketAddress":
         ["protocol" "address" "port_value"] ["ipv4_compat" "resolver_name"];
     LISTENER = "envoy.config.listener.v3.Listener":
-        ["name" "address" "per_connection_buffer_limit_bytes" "filter_chains" "default_filter_chain" "listener_filters"]
-        ["stat_prefix" "metadata" "traffic_direction" "enable_reuse_port" "reuse_port" "drain_type" "access_log"
+        ["name" "address" "per_connection_buffer_limit_bytes" "filter_chains" "default_filter_chain" "listener_filters"
+         "traffic_direction"]
+        ["stat_prefix" "metadata" "enable_reuse_port" "reuse_port" "drain_type" "access_log"
          "tcp_backlog_size" "tcp_fast_open_queue_length" "socket_options" "listener_filters_timeout"
          "continue_on_listener_filters_timeout" "connection_balance_config" "max_connections_to_accept_per_socket_event"
          "bypass_overload_manager" "ignore_global_conn_limit" "deprecated_v1"];
     FILTER_CHAIN = "envoy.config.listener.v3.FilterChain":
-        ["filters" "filter_chain_match" "transport_socket"] ["name" "metadata" "transport_socket_connect_timeout"];
+        ["name" "filters" "filter_chain_match" "transport_socket"] ["metadata" "transport_socket_connect_timeout"];
     CHAIN_MATCH = "envoy.config.listener.v3.FilterChainMatch":
         ["destination_port" "server_names" "transport_protocol" "application_protocols" "source_prefix_ranges"
          "source_ports"]

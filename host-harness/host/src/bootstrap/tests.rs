@@ -1,5 +1,6 @@
 use super::*;
 
+mod json;
 mod redis;
 
 const QUICKSTART: &str = include_str!("../../../../envoy/quickstart.yaml");

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `source` | a file or standard input, and the documents in its text |
 //! | `format` | language of a file by its name |
+//! | `encoding` | encodings of YAML |
 //! | `yaml` | the tree of a text, from the events of the YAML parser |
 //! | `json` | what of YAML is no JSON |
 //! | `merge` | merge keys |
@@ -18,6 +19,7 @@
 //! | `text` | texts of a document in error texts, without possible passwords |
 
 mod at;
+mod encoding;
 mod format;
 mod json;
 mod merge;

@@ -4,6 +4,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::at::At;
+use super::encoding;
 use super::format::{BYTE_ORDER_MARK, Format};
 use super::node::{Node, Position};
 use super::yaml::{self, Dialect, SyntaxError};
@@ -39,8 +40,8 @@ pub enum SourceError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// The text is not UTF-8.
-    #[error("is not UTF-8")]
+    /// The text is not UTF-8; in a file of YAML, neither UTF-16 nor UTF-32.
+    #[error("has another encoding than UTF-8")]
     Encoding,
     /// The file has a form of protobuf that is not read here.
     #[error("{found}")]
@@ -82,9 +83,10 @@ impl Source {
         if let Some(found) = Format::of(&origin).protobuf() {
             return unread(origin, SourceError::Protobuf { found });
         }
-        match String::from_utf8(bytes) {
-            Ok(text) => Self::parse(&text, origin),
-            Err(_) => unread(origin, SourceError::Encoding),
+        let is_yaml = Format::of(&origin) == Format::Yaml;
+        match if is_yaml { encoding::decode(bytes) } else { String::from_utf8(bytes).ok() } {
+            Some(text) => Self::parse(&text, origin),
+            None => unread(origin, SourceError::Encoding),
         }
     }
 

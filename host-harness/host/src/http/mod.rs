@@ -13,4 +13,4 @@ pub(crate) use changes::{HeaderChange, apply};
 pub(crate) use headers::Headers;
 pub(crate) use local_reply::LocalReply;
 pub(crate) use response_flags::{ResponseFlag, ResponseFlags};
-pub(crate) use stream::{Direction, FilterView, Stream, StreamControl, StreamInfo};
+pub(crate) use stream::{ConnectionInfo, Direction, FilterView, Stream, StreamControl, StreamInfo};

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -75,12 +76,28 @@ pub(crate) struct FilterView {
     pub(crate) bodies: [BytesMut; 2],
 }
 
+/// Attributes of a downstream connection and of its listener, readable as properties.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionInfo {
+    /// Server name of the TLS handshake in lower case; empty without one, or without an inspector of TLS, as in Envoy.
+    pub(crate) server_name: String,
+    /// Version of TLS, such as `TLSv1.3`; `None` for a plain connection.
+    pub(crate) tls_version: Option<&'static str>,
+    /// Whether the client has presented a certificate, which is verified then.
+    pub(crate) is_mutual_tls: bool,
+    /// Number of the listener's `traffic_direction`.
+    pub(crate) direction: u64,
+    /// Name of the filter chain; may be empty.
+    pub(crate) chain: String,
+}
+
 /// Attributes of an HTTP stream, readable as properties.
 pub(crate) struct StreamInfo {
     /// Downstream address: of the connection, or with port 0 from `x-forwarded-for`, if the listener trusts it.
     pub(crate) source: Option<SocketAddr>,
     pub(crate) destination: Option<SocketAddr>,
     pub(crate) connection_id: u64,
+    pub(crate) connection: Rc<ConnectionInfo>,
     pub(crate) started: SystemTime,
     pub(crate) protocol: &'static str,
     pub(crate) routes: Option<Arc<RouteTable>>,
@@ -113,6 +130,7 @@ impl Default for StreamInfo {
             source: None,
             destination: None,
             connection_id: 0,
+            connection: Rc::default(),
             started: SystemTime::now(),
             protocol: "HTTP/1.1",
             routes: None,

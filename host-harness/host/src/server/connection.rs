@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ProtocolVersion;
 use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -16,6 +17,7 @@ use super::downstream::{Peers, serve};
 use super::executor::LocalExecutor;
 use super::worker::{ChainHandle, ListenerHandle, ManagerHandle, Service, Worker};
 use crate::bootstrap::chain_match::{Facts, select};
+use crate::http::ConnectionInfo;
 use crate::io::{Connection, Rewound};
 
 /// Concurrent streams of an HTTP/2 connection: Envoy's default of `max_concurrent_streams`.
@@ -59,13 +61,34 @@ async fn try_run(
         log::debug!(target: "http", "listener `{}`: no filter chain matches a connection", listener.name);
         return Ok(());
     };
-    let is_tls = chain.tls.is_some();
+    let mut info = ConnectionInfo {
+        server_name: facts.server_name,
+        direction: listener.direction,
+        chain: chain.name.clone(),
+        ..ConnectionInfo::default()
+    };
     let connection: Connection = match &chain.tls {
         None if stream.start.is_empty() => Box::new(stream.stream),
         None => Box::new(stream),
-        Some(config) => Box::new(TlsAcceptor::from(config.clone()).accept(stream).await?),
+        Some(config) => {
+            let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
+            let session = stream.get_ref().1;
+            info.tls_version = session.protocol_version().and_then(version);
+            // A certificate that is not trusted ends the handshake.
+            info.is_mutual_tls = session.peer_certificates().is_some_and(|chain| !chain.is_empty());
+            Box::new(stream)
+        }
     };
-    serve_chain(worker, chain, connection, addresses, is_tls).await
+    serve_chain(worker, chain, connection, addresses, info).await
+}
+
+/// Envoy's name of a version of TLS.
+fn version(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    }
 }
 
 async fn serve_chain(
@@ -73,12 +96,13 @@ async fn serve_chain(
     chain: &ChainHandle,
     connection: Connection,
     addresses: Addresses,
-    is_tls: bool,
+    info: ConnectionInfo,
 ) -> io::Result<()> {
     match &chain.service {
         Service::Http(manager) => {
+            let is_tls = chain.tls.is_some();
             let peers = Peers { id: addresses.id, remote: addresses.remote, local: addresses.local, is_tls };
-            http(worker, manager.clone(), connection, peers).await
+            http(worker, manager.clone(), connection, peers, Rc::new(info)).await
         }
         Service::Tcp(proxy) => {
             let mut connection = connection;
@@ -90,11 +114,17 @@ async fn serve_chain(
     }
 }
 
-async fn http(worker: Rc<Worker>, manager: Rc<ManagerHandle>, connection: Connection, peers: Peers) -> io::Result<()> {
+async fn http(
+    worker: Rc<Worker>,
+    manager: Rc<ManagerHandle>,
+    connection: Connection,
+    peers: Peers,
+    info: Rc<ConnectionInfo>,
+) -> io::Result<()> {
     manager.stats.connected();
     let service = hyper::service::service_fn({
         let manager = manager.clone();
-        move |request| serve(worker.clone(), manager.clone(), peers, request)
+        move |request| serve(worker.clone(), manager.clone(), peers, info.clone(), request)
     });
     let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
     server.http1().timer(TokioTimer::new()).pipeline_flush(true);

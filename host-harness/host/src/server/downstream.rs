@@ -20,7 +20,7 @@ use super::tunnel;
 use super::worker::{ManagerHandle, Worker};
 use crate::bootstrap::Action;
 use crate::http::local_reply::render;
-use crate::http::{Direction, Headers, LocalReply, ResponseFlag, Stream, StreamControl, StreamInfo};
+use crate::http::{ConnectionInfo, Direction, Headers, LocalReply, ResponseFlag, Stream, StreamControl, StreamInfo};
 use crate::upstream::UpstreamRequest;
 use crate::vm::chain::{Chain, Output};
 
@@ -42,6 +42,7 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     listener: Rc<ManagerHandle>,
     peers: Peers,
+    connection: Rc<ConnectionInfo>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Reset> {
     listener.stats.requests.add(1);
@@ -53,6 +54,7 @@ pub(crate) async fn serve(
         source: Some(received.client),
         destination: Some(peers.local),
         connection_id: peers.id,
+        connection,
         protocol: received.protocol,
         // No route is chosen for a request that is answered at once.
         routes: received.answered.is_none().then(|| listener.routes.clone()),

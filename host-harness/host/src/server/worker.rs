@@ -49,14 +49,18 @@ pub(crate) struct Worker {
 /// Listener of one worker.
 pub(crate) struct ListenerHandle {
     pub(crate) name: String,
+    /// Number of its `traffic_direction`.
+    pub(crate) direction: u64,
     pub(crate) chains: Vec<ChainHandle>,
     pub(crate) default_chain: Option<ChainHandle>,
-    /// Whether the choice of a chain needs the start of a connection.
+    /// Whether the start of a connection is read, for the choice of a chain and for the server's name.
     pub(crate) inspects: bool,
 }
 
 /// Filter chain of one worker.
 pub(crate) struct ChainHandle {
+    /// Name; may be empty.
+    pub(crate) name: String,
     pub(crate) matches: ChainMatch,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) service: Service,
@@ -351,12 +355,18 @@ fn listen<'a>(
                 config: manager.as_ref().clone(),
             })),
         };
-        Ok(ChainHandle { matches: chain.matches.clone(), tls: chain.tls.clone(), service })
+        let (name, matches, tls) = (chain.name.clone(), chain.matches.clone(), chain.tls.clone());
+        Ok(ChainHandle { name, matches, tls, service })
     };
     let chains = listener.chains.iter().map(&mut chain).collect::<Result<Vec<_>, _>>()?;
     let default_chain = listener.default_chain.as_ref().map(&mut chain).transpose()?;
-    let inspects = listener.inspects_tls && listener.chains.iter().any(|chain| chain.matches.inspects());
-    Ok(ListenerHandle { name: listener.name.clone(), chains, default_chain, inspects })
+    Ok(ListenerHandle {
+        name: listener.name.clone(),
+        direction: listener.direction as u64,
+        chains,
+        default_chain,
+        inspects: listener.inspects_tls,
+    })
 }
 
 fn handler(vms: &Rc<Vms>, filter: &HttpFilter) -> Result<Handler, VmError> {

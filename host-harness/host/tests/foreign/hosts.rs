@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use weir_provision::{checkout, or_skip, wasm_target};
+use weir_provision::{checkout, wasm_target};
 
 use super::log;
 use super::support::{self, Exchange, Kind, Proxy, Scenario, becomes_true, cluster, filter};
@@ -25,18 +25,17 @@ pub(crate) struct Observed {
     pub lines: Vec<String>,
 }
 
-/// Returns the Envoys to compare with, by version.
-pub(crate) fn envoys() -> Vec<(&'static str, Kind)> {
-    let binaries = [("1.36", weir_provision::envoy::oldest_binary()), ("1.40", weir_provision::envoy::binary())];
-    binaries.into_iter().filter_map(|(version, binary)| Some((version, Kind::Envoy(or_skip(binary)?)))).collect()
+/// Waits until no other test of this process runs: their embedded hosts share one log. Drops the lines of before.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    log::collect();
+    turn
 }
 
 /// Serves the guest with a script as its configuration, and sends the requests one after the other.
 pub(crate) fn observe(kind: &Kind, script: &str, requests: &[Sent]) -> Vec<Observed> {
-    // The embedded hosts of a process share one log.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    log::collect();
+    let _turn = turn();
     let proxy = start(kind, script);
     let log = log_of(&proxy);
     let mut seen = log.len();
@@ -96,7 +95,7 @@ fn start(kind: &Kind, script: &str) -> Proxy {
 }
 
 /// Builds the guest module, if it is not up to date, and returns its path.
-fn guest() -> PathBuf {
+pub(crate) fn guest() -> PathBuf {
     wasm_target::ensure().expect("the wasm target");
     let args = ["build", "--release", "--quiet", "-p", "weir-guest-script", "--target", wasm_target::TARGET];
     let root = checkout::root().expect("the checkout");
@@ -107,7 +106,7 @@ fn guest() -> PathBuf {
 }
 
 /// Returns the module's log lines so far, each with its level.
-fn log_of(proxy: &Proxy) -> Vec<String> {
+pub(crate) fn log_of(proxy: &Proxy) -> Vec<String> {
     let Some(text) = proxy.envoy_log() else { return log::lines() };
     text.lines().filter(|line| line.contains(" wasm log")).map(str::to_owned).collect()
 }

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connections;
 mod exchanges;
 mod hosts;
 mod log;
@@ -19,7 +20,7 @@ use hosts::{Observed, observe};
 
 #[test]
 fn every_callback_and_host_function_does_what_it_does_in_envoy() {
-    let envoys = hosts::envoys();
+    let envoys = support::envoys();
     if envoys.is_empty() {
         return;
     }

@@ -10,6 +10,7 @@ mod support;
 
 mod floods;
 mod limits;
+mod roots;
 mod start;
 mod traps;
 

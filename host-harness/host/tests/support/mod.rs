@@ -47,6 +47,10 @@ pub struct Scenario<'a> {
     pub clusters: String,
     /// YAML lines of the connection manager.
     pub manager: &'a str,
+    /// YAML lines of the listener.
+    pub listener: &'a str,
+    /// YAML lines of the filter chain.
+    pub chain: &'a str,
     pub workers: usize,
     pub limits: GuestLimits,
 }
@@ -61,6 +65,8 @@ impl Default for Scenario<'_> {
                 .to_owned(),
             clusters: String::new(),
             manager: "",
+            listener: "",
+            chain: "",
             workers: 1,
             limits: GuestLimits::default(),
         }
@@ -118,6 +124,13 @@ pub fn hosts() -> Vec<Kind> {
     [Kind::Embedded].into_iter().chain(envoy.map(Kind::Envoy)).collect()
 }
 
+/// Returns the Envoys to compare with, by version.
+pub fn envoys() -> Vec<(&'static str, Kind)> {
+    let binaries = [("1.36", weir_provision::envoy::oldest_binary()), ("1.40", weir_provision::envoy::binary())];
+    let found = |(version, binary)| Some((version, Kind::Envoy(weir_provision::or_skip(binary)?)));
+    binaries.into_iter().filter_map(found).collect()
+}
+
 /// Host under test: the embedded host, or with `WEIR_TEST_HOST=envoy` the Envoy binary of `WEIR_ENVOY`.
 enum Serving {
     Embedded(Running),
@@ -130,6 +143,7 @@ impl Scenario<'_> {
         let routes = indent(&self.routes, 14);
         let clusters = indent(&self.clusters, 2);
         let manager = indent(self.manager, 10);
+        let (listener, chain) = (indent(self.listener, 4), indent(self.chain, 6));
         format!(
             r#"admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
 node: {{id: here, cluster: tests, metadata: {{zone: a}}}}
@@ -137,6 +151,7 @@ static_resources:
   listeners:
   - name: ingress
     address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+{listener}
     filter_chains:
     - filters:
       - name: manager
@@ -154,6 +169,7 @@ static_resources:
 {filters}
           - name: router
             typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+{chain}
   clusters:
 {clusters}
 "#

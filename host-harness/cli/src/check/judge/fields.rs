@@ -6,6 +6,7 @@ use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, Document, Message, camel_case};
 use crate::files::{Plugin, is_bootstrap};
+use crate::spelling::nearest;
 
 const BOOTSTRAP: Fields = Fields {
     message: "Bootstrap",
@@ -133,7 +134,7 @@ pub(super) fn of_document(document: &Document) -> Vec<Finding> {
 /// Fields that a message does not have, but for a mistake in their spelling.
 fn misspelt(at: &At<'_>, fields: &Fields) -> Vec<Finding> {
     let unknown = at.entries().filter(|(key, _)| !fields.has(key));
-    let meant = unknown.filter_map(|(key, value)| closest(key, fields.names).map(|meant| (value, meant)));
+    let meant = unknown.filter_map(|(key, value)| nearest(key, fields.names).map(|meant| (value, meant)));
     meant.map(|(value, meant)| fields.unknown(at, &value, did_you_mean(meant))).collect()
 }
 
@@ -161,7 +162,7 @@ fn unknown_in(
     unknown
         .map(|(key, value)| {
             let other = messages.iter().find(|(_, fields)| fields.has(key));
-            let help = match (other, closest(key, fields.names)) {
+            let help = match (other, nearest(key, fields.names)) {
                 (Some((at, _)), _) => format!("move it to {}; Envoy refuses the field here", at.path),
                 (None, Some(meant)) => did_you_mean(meant),
                 (None, None) => "remove it: Envoy refuses fields that it does not know".to_owned(),
@@ -224,25 +225,4 @@ impl Fields {
 
 fn did_you_mean(name: &str) -> String {
     format!("did you mean {name}? Envoy refuses fields that it does not know")
-}
-
-/// The name that differs least from a misspelt one, in at most 3 characters.
-pub(super) fn closest(misspelt: &str, names: &[&'static str]) -> Option<&'static str> {
-    let misspelt = misspelt.to_ascii_lowercase().replace('_', "");
-    let distance = |name: &str| edit_distance(&misspelt, &name.to_ascii_lowercase().replace('_', ""));
-    names.iter().copied().filter(|name| distance(name) <= 3).min_by_key(|name| distance(name))
-}
-
-/// Least number of characters to insert, remove or replace.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::fields;
+use super::keys;
 use crate::check::finding::Finding;
 use crate::check::rules;
-use crate::documents::{At, Format, Position, SourceError, TYPED_STRUCTS, Value, quoted};
+use crate::documents::{At, Format, Position, SourceError, quoted};
 use crate::files::{File, Inventory, Library, is_alone, references};
 
 pub(super) fn findings(library: &Library) -> Vec<Finding> {
@@ -25,7 +25,7 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
         for document in &file.source.documents {
             let root = At::root(document);
             // Keys of a configuration may be misplaced secrets.
-            keys(&root, is_alone(&root).then_some(""), &mut found);
+            keys::findings(&root, is_alone(&root).then_some(""), &mut found);
             for reference in references(&root) {
                 let error = library.file(reference.path).and_then(|file| file.source.error.as_ref());
                 if let Some(SourceError::Unreadable(error)) = error {
@@ -50,7 +50,9 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
 pub(super) fn missing_resources(inventory: &Inventory<'_>) -> Vec<Finding> {
     let finding = |(filter, file): &(At<'_>, &str)| {
         let name = quoted(filter.text_of("name"));
-        let help = "give the resource the name of the filter; until then, Envoy answers requests with 500";
+        let has_default = filter.fields(["config_discovery", "default_config"]).is_some();
+        let until = if has_default { "Envoy uses default_config" } else { "Envoy answers requests with 500" };
+        let help = format!("give the resource the name of the filter; until then, {until}");
         let expected = format!("a resource TypedExtensionConfig with the name {name} in {file}");
         Finding::at_field(rules::MISSING_RESOURCE, filter, "config_discovery", expected, "none", help)
     };
@@ -141,58 +143,6 @@ fn misnamed(file: &File) -> Option<Finding> {
 fn extra(document: &At<'_>) -> Finding {
     let help = "move it to a file of its own: Envoy reads the first document of a file and ignores all others";
     Finding::at(rules::EXTRA_DOCUMENT, document, "one document in the file", "a second one", help)
-}
-
-/// Inventory about keys that Envoy reads in other ways than their author may think. `frozen` is the path of the
-/// `Struct` around the value, whose keys may be misplaced secrets: no path shows them.
-fn keys(at: &At<'_>, frozen: Option<&str>, found: &mut Vec<Finding>) {
-    let entries: Vec<_> = at.entries().collect();
-    let path = frozen.unwrap_or(&at.path);
-    let finding = |rule, key: &At<'_>, expected: &str, shown: &str, help: &str| Finding {
-        position: key.key,
-        path: path.to_owned(),
-        ..Finding::at(rule, at, expected, shown, help)
-    };
-    found.extend(at.field("@type").filter(|_| frozen.is_none()).and_then(|at| unknown_type(&at)));
-    for (index, (key, value)) in entries.iter().enumerate() {
-        if entries.iter().take(index).any(|(earlier, _)| earlier == key) {
-            // In JSON, protobuf joins lists and messages.
-            let is_scalar = !value.is_object() && !matches!(value.node.value, Value::List(_) | Value::Null);
-            let is_refused = is_scalar && Format::of(&at.document.origin) == Format::Json;
-            let rule = if is_refused { rules::REPEATED_KEY } else { rules::DUPLICATE_KEY };
-            let help = "remove all but one: Envoy takes the last one of YAML without a word, and refuses JSON with two";
-            found.push(finding(rule, value, "each key once", "the same key again", help));
-        }
-        // In a Struct, any key is a field.
-        if *key == "<<" && frozen.is_none() {
-            let help = "write the fields out, or use an alias for the whole value: Envoy refuses the field \"<<\"";
-            found.push(finding(rules::MERGE_KEY, value, "fields", "a merge key", help));
-        }
-        let is_struct = at.field("@type").is_some_and(|at| at.text().is_some_and(|text| text.ends_with(".Struct")));
-        let is_free = is_struct || matches!(*key, "metadata" | "filter_metadata" | "filterMetadata");
-        let below = value.path.clone();
-        keys(value, frozen.or(is_free.then_some(&below)), found);
-    }
-    if !at.is_object() {
-        at.children().iter().for_each(|at| keys(at, frozen, found));
-    }
-}
-
-/// A URL of a type without a host, or of a misspelt `TypedStruct`.
-fn unknown_type(at: &At<'_>) -> Option<Finding> {
-    let url = at.text()?;
-    let (host, name) = url.rsplit_once('/').unwrap_or(("", url));
-    let finding = |expected: &str, help: &str| Some(Finding::at(rules::TYPE, at, expected, quoted(url), help));
-    match fields::closest(name, &TYPED_STRUCTS) {
-        _ if host.is_empty() => finding(
-            "a type with a host",
-            "write type.googleapis.com/ before the name; Envoy refuses a type without a host",
-        ),
-        Some(meant) if meant != name => {
-            finding(meant, "correct the name; Envoy refuses messages that it does not know")
-        }
-        _ => None,
-    }
 }
 
 /// Reason of an error of the file system, without its number.

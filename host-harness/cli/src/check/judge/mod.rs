@@ -3,9 +3,14 @@
 //! | module | findings about |
 //! |---|---|
 //! | `files` | files and documents |
+//! | `keys` | merge keys, and keys that are there more than once |
 //! | `chains` | chains of filters with wasm plugins |
+//! | `discovery` | filters whose message comes from elsewhere |
+//! | `sources` | paths of files of resources |
 //! | `plugins` | any wasm plugin: types of its fields, its module, its root id |
 //! | `fields` | fields that no bootstrap and no message of a plugin has |
+//! | `types` | types of messages that Envoy does not have |
+//! | `enums` | values that enums of Envoy do not have |
 //! | `weir` | plugins of Weir: where they stand, failure policy |
 //! | `limiter` | a limiter's configuration, as the filter reads it |
 //! | `redis` | the cluster of Redis: protocol, bridge, thresholds, endpoints, TLS |
@@ -16,15 +21,20 @@
 
 mod chains;
 mod configuration;
+mod discovery;
+mod enums;
 mod environment;
 mod fields;
 mod files;
+mod keys;
 mod limiter;
 mod marks;
 mod order;
 mod paths;
 mod plugins;
 mod redis;
+mod sources;
+mod types;
 mod weir;
 mod writers;
 
@@ -76,7 +86,10 @@ fn group(
     found.extend(files::missing_resources(inventory));
     found.extend(files::duplicate_clusters(inventory));
     found.extend(chains::findings(inventory));
+    found.extend(discovery::findings(inventory));
     found.extend(group.documents.iter().flat_map(|document| fields::of_document(document)));
+    found.extend(group.documents.iter().flat_map(|document| enums::of_document(document)));
+    found.extend(inventory.clusters.iter().flat_map(enums::of_cluster));
     found.extend(inventory.hollow.iter().flat_map(fields::of_hollow));
     let (mut limiters, mut bridges, mut others) = (0, 0, 0);
     for plugin in &inventory.plugins {

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 
-use super::fields;
+use super::{fields, types};
 use crate::check::finding::Finding;
 use crate::check::module::Module;
 use crate::check::rules;
 use crate::documents::{At, quoted};
 use crate::files::{Code, Plugin, Site};
+use crate::spelling::nearest;
 
 /// Values of `failure_policy`, in the order of their numbers.
 pub(super) const FAILURE_POLICIES: [&str; 4] = ["UNSPECIFIED", "FAIL_RELOAD", "FAIL_CLOSED", "FAIL_OPEN"];
@@ -73,9 +74,9 @@ pub(super) fn findings(plugin: &Plugin<'_>, modules: &Modules) -> Vec<Finding> {
     found
 }
 
-/// A message whose name looks like that of a wasm plugin, and is none.
+/// A message whose name looks like that of a wasm plugin, and is none. A misspelt one has a finding of its own.
 fn message(plugin: &Plugin<'_>) -> Option<Finding> {
-    (!plugin.is_known()).then(|| {
+    (!plugin.is_known() && types::meant(plugin.message.name).is_none()).then(|| {
         let expected = "envoy.extensions.filters.http.wasm.v3.Wasm, or another message for wasm that Envoy has";
         let help = "correct the name; Envoy refuses messages that it does not know";
         Finding::at(rules::TYPE, &plugin.message.url, expected, quoted(plugin.message.name), help)
@@ -100,7 +101,12 @@ fn types(plugin: &Plugin<'_>) -> Vec<Finding> {
     let flags = ["allow_on_headers_stop_iteration", "fail_open"].into_iter().filter_map(|name| plugin.at.field(name));
     found.extend(flags.filter(|at| at.flag().is_none()).map(|at| wrong_type(&at, "true or false")));
     let policy = plugin.at.field("failure_policy").filter(|at| at.one_of(&FAILURE_POLICIES).is_none());
-    found.extend(policy.map(|at| wrong_type(&at, &FAILURE_POLICIES.join(", "))));
+    found.extend(policy.map(|at| {
+        let meant = at.text().and_then(|text| nearest(text, &FAILURE_POLICIES));
+        let help = meant.map(|meant| format!("did you mean {meant}? Envoy refuses other values"));
+        let finding = wrong_type(&at, &FAILURE_POLICIES.join(", "));
+        Finding { help: help.unwrap_or(finding.help), ..finding }
+    }));
     let configuration = plugin.at.field("configuration").filter(At::is_object);
     if let Some(at) = configuration.filter(|at| at.field("@type").is_none() && at.entries().next().is_some()) {
         let expected = "\"@type\" beside the value, such as type.googleapis.com/google.protobuf.Struct";
@@ -206,7 +212,7 @@ fn root_id(plugin: &Plugin<'_>) -> Finding {
         "" => "nothing".to_owned(),
         other => quoted(other),
     };
-    let help = match fields::closest(plugin.root_id, &["limiter", "bridge"]) {
+    let help = match nearest(plugin.root_id, &["limiter", "bridge"]) {
         Some(meant) => format!("write `root_id: {meant}`; Weir refuses to start in any other role, and Envoy with it"),
         None => {
             "write `root_id: limiter` in a listener's filters, or `root_id: bridge` in those of Redis' cluster; Weir \

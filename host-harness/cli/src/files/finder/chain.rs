@@ -38,16 +38,18 @@ pub(crate) struct Filter<'a> {
     pub(crate) is_disabled: bool,
     /// The filter's message first, then all messages in it. Empty if the filter comes from somewhere else.
     pub(crate) messages: Vec<Message<'a>>,
+    /// The message in a file of extensions.
+    pub(crate) resource: Option<At<'a>>,
 }
 
 impl<'a> Filter<'a> {
-    /// A filter with the configuration `typed_config`, which may come from another file.
-    pub(super) fn new(at: At<'a>, typed_config: Option<&At<'a>>) -> Self {
+    /// A filter with the message `typed_config`, which may be that of a file of extensions, `resource`.
+    pub(super) fn new(at: At<'a>, typed_config: Option<&At<'a>>, resource: Option<At<'a>>) -> Self {
         let mut messages = Vec::new();
         if let Some(config) = typed_config {
             collect(config, &mut messages);
         }
-        Self { name: at.text_of("name"), is_disabled: at.is_set("disabled"), messages, at }
+        Self { name: at.text_of("name"), is_disabled: at.is_set("disabled"), messages, resource, at }
     }
 
     /// Whether the filter ends its chain.

@@ -199,8 +199,8 @@ impl<'a> Search<'a> {
         let source = discovery.as_ref().and_then(|at| at.field("config_source"));
         let resource = source.and_then(|source| self.resource(at, &source));
         let default = discovery.and_then(|at| at.field("default_config"));
-        let config = at.field("typed_config").or(resource).or(default);
-        Filter::new(at.clone(), config.as_ref())
+        let config = at.field("typed_config").or_else(|| resource.clone()).or(default);
+        Filter::new(at.clone(), config.as_ref(), resource)
     }
 
     /// The extension that a filter names, in the file of its `config_source`.

@@ -7,7 +7,7 @@ mod step;
 mod suite;
 
 pub(super) use expect::{Expect, Matcher};
-pub(super) use reader::{Mistake, nearest};
+pub(super) use reader::Mistake;
 pub(super) use request::{Claims, Pace, Requests};
 pub(super) use step::{Action, RedisState, Step};
 pub(super) use suite::{Configuration, Suite, Test};

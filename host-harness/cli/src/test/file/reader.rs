@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use weir_filter::units::Micros;
 
 use crate::documents::{Entry, Node, Position, Value};
+use crate::spelling::nearest;
 
 /// Mistake in a test file, or in the configuration under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,44 +190,4 @@ impl<'a> Fields<'a> {
 
 fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
-}
-
-/// Returns the known name with the fewest edits, if there are at most two, and fewer than half of its letters.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let close = known.iter().map(|known| (edits(name, known), *known)).min()?;
-    (close.0 <= 2 && close.0.saturating_mul(2) < close.1.len()).then_some(close.1)
-}
-
-/// Number of letters to insert, delete or replace (Levenshtein's distance).
-fn edits(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().take(80).enumerate() {
-        let mut before = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        for (j, b) in other.chars().enumerate() {
-            let left = row.get(j).copied().unwrap_or_default();
-            let Some(cell) = row.get_mut(j + 1) else { break };
-            let replaced = before + usize::from(a != b);
-            before = *cell;
-            *cell = replaced.min(before + 1).min(left + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_is_near_to_the_one_that_was_meant() {
-        let known = ["status", "headers", "limit", "retry_after"];
-        assert_eq!(nearest("stauts", &known), Some("status"));
-        assert_eq!(nearest("retry-after", &known), Some("retry_after"));
-        assert_eq!(nearest("limits", &known), Some("limit"));
-        assert_eq!((nearest("body", &known), nearest("", &known)), (None, None));
-        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", "")), (3, 3, 3));
-    }
 }
