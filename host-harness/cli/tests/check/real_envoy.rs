@@ -58,7 +58,7 @@ fn envoy_refuses_what_is_an_error() {
         ((module, "/nowhere/weir_filter.wasm"), "missing-module", "/nowhere/weir_filter.wasm"),
         ((module, not_wasm.to_str().expect("UTF-8")), "module", "wasm"),
         (("max_tokens: 20", "max_tokens: -1"), "configuration", "max_tokens"),
-        (("max_tokens: 20", "max_tokens: 3000000000"), "configuration", "\"3000000000\""),
+        (("max_tokens: 20", "max_tokens: 5000000000"), "configuration", "\"5000000000\""),
         (("google.protobuf.Struct", "xds.type.v3.TypedStruct"), "configuration", "configuration"),
         ((POLICY, "failure_policy: FAIL_RELAOD"), "type", "FAIL_RELAOD"),
         (
