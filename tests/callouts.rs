@@ -1,5 +1,5 @@
-//! The `callout` transport on both hosts: slots that are returned before the client's next request, and checks that
-//! share a callout. On Envoy alone: the circuit breaker.
+//! Callouts on both hosts, to Redis and to its front ends: slots that are returned before the client's next request, and
+//! checks that share a callout. On Envoy alone: the circuit breaker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use weir_harness::traffic::{self, Pace};
 
 const STREAM: &str = "envoy/quickstart.yaml";
 const CALLOUT: &str = "envoy/callout.yaml";
+/// All transports over callouts.
+const CALLOUTS: [&str; 3] = [CALLOUT, "envoy/webdis.yaml", "envoy/upstash.yaml"];
 
 weir::on_both_hosts! {
     a_client_that_sends_one_request_after_another_finds_its_slot_free
@@ -21,7 +23,7 @@ weir::on_both_hosts! {
 /// A limit of one slot, and a client that sends its requests one after the other: each on a new connection, which
 /// another worker may serve, and all on one connection.
 async fn a_client_that_sends_one_request_after_another_finds_its_slot_free(host: HostKind) {
-    for scenario in [STREAM, CALLOUT] {
+    for scenario in CALLOUTS.into_iter().chain([STREAM]) {
         for workers in [1, 2] {
             let mesh = Mesh::on(host, scenario).patient().workers(workers).configure(|filter| {
                 let limit = &mut filter["limits"][0];
@@ -48,9 +50,19 @@ async fn a_client_that_sends_one_request_after_another_finds_its_slot_free(host:
 
 /// 64 users at once, with five tokens each.
 async fn requests_that_share_a_callout_each_get_their_own_response(host: HostKind) {
-    let mesh = Mesh::on(host, CALLOUT).patient().workers(1).bucket(5, 1, "3600s").with_faults();
+    for scenario in CALLOUTS {
+        let Some(callouts) = share_a_callout(host, scenario).await else { return };
+        // A front end keeps connections open.
+        let expected = if scenario == CALLOUT { 5..=250 } else { 0..=250 };
+        assert!(expected.contains(&callouts), "{scenario}: {callouts} callouts for 320 to 384 checks");
+    }
+}
+
+/// Returns the number of connections that the checks needed.
+async fn share_a_callout(host: HostKind, scenario: &str) -> Option<u64> {
+    let mesh = Mesh::on(host, scenario).patient().workers(1).bucket(5, 1, "3600s").with_faults();
     let mesh = mesh.configure(|filter| filter["overrides"] = json!({"enabled": false}));
-    let Some(mesh) = mesh.start().await else { return };
+    let mesh = mesh.start().await?;
     mesh.get("warm-up").await.admitted();
     let before = mesh.faults().connections();
     // The delay keeps a callout in flight while other checks arrive.
@@ -70,17 +82,22 @@ async fn requests_that_share_a_callout_each_get_their_own_response(host: HostKin
     }
     let expected: Vec<_> = (0..5).rev().map(|left| (200, Some(left))).chain([(429, Some(0)); 3]).collect();
     for (name, answers) in users.join_all().await {
-        assert_eq!(answers, expected, "{name}");
+        assert_eq!(answers, expected, "{scenario}: {name}");
     }
-    let connections = mesh.faults().connections() - before;
-    assert!((5..=250).contains(&connections), "{connections} callouts for 320 to 384 checks");
     for cause in ["reset", "timeout", "unavailable", "protocol", "refused"] {
         mesh.counts(&format!("weir_redis_{cause}"), 0).await;
     }
+    Some(mesh.faults().connections() - before)
 }
 
 async fn a_lost_script_is_sent_again_for_all_checks_of_a_callout(host: HostKind) {
-    let mesh = Mesh::on(host, CALLOUT).patient().workers(1).bucket(1, 1, "3600s");
+    for scenario in CALLOUTS {
+        lose_the_script(host, scenario).await;
+    }
+}
+
+async fn lose_the_script(host: HostKind, scenario: &str) {
+    let mesh = Mesh::on(host, scenario).patient().workers(1).bucket(1, 1, "3600s");
     let Some(mesh) = mesh.start().await else { return };
     mesh.get("warm-up").await.admitted();
     let mesh = Arc::new(mesh);

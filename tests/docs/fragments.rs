@@ -14,6 +14,7 @@
 //! | `yaml vm_config` | fields of `vm_config` of both plugins of envoy/quickstart.yaml |
 //! | `yaml test` | a test file beside envoy/quickstart.yaml, whose tests pass in virtual time |
 //! | `json override` | the value of an override |
+//! | `json webdis` | the configuration of a Webdis: any JSON |
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -87,6 +88,7 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
             check(&document)
         }
         "yaml test" => test(&fence.text),
+        "json webdis" => serde_json::from_str::<Value>(&fence.text).map(drop).map_err(|error| error.to_string()),
         "json override" => Setting::parse(fence.text.as_bytes()).map(drop).map_err(|error| error.to_string()),
         other => Err(format!("expected an info string that says where the text belongs, found `{other}`")),
     }

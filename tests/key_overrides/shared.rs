@@ -11,7 +11,8 @@ use weir::{Answer, Mesh, MeshBuilder};
 use weir_filter::overrides::{SET_SCRIPT, hash_key, override_key};
 use weir_harness::traffic::Flood;
 
-pub(crate) const TRANSPORTS: [&str; 2] = ["envoy/quickstart.yaml", "envoy/callout.yaml"];
+pub(crate) const TRANSPORTS: [&str; 4] =
+    ["envoy/quickstart.yaml", "envoy/callout.yaml", "envoy/webdis.yaml", "envoy/upstash.yaml"];
 pub(crate) const KINDS: [&str; 10] = [
     "bucket",
     "leased",

@@ -15,6 +15,7 @@ use hyper::{
 };
 use serde_json::Value;
 use weir_harness::{
+    front_end::FrontEnd,
     serving::{HostKind, Serving, ServingError},
     traffic::{Pace, Plan, User},
 };
@@ -24,6 +25,7 @@ use weir_provision::{
     client::{self, Client},
     filter_wasm, or_skip,
     redis::{RedisOptions, RedisServer},
+    webdis::WebdisOptions,
 };
 
 use crate::Answer;
@@ -39,6 +41,7 @@ pub struct Mesh {
     hosts: Vec<Serving>,
     ingress: Vec<SocketAddr>,
     faults: Option<FaultProxy>,
+    front_end: Option<FrontEnd>,
     redis: Arc<RedisServer>,
     key_prefix: String,
 }
@@ -51,6 +54,7 @@ pub struct MeshBuilder {
     workers: u32,
     with_faults: bool,
     redis: RedisOptions,
+    webdis: WebdisOptions,
     /// Server that the hosts ask, in place of Redis.
     stand_in: Option<SocketAddr>,
     /// Redis and key prefix of another mesh.
@@ -76,6 +80,7 @@ impl Mesh {
             workers: 2,
             with_faults: false,
             redis: RedisOptions::default(),
+            webdis: WebdisOptions::default(),
             stand_in: None,
             shared: None,
             endpoints: Vec::new(),
@@ -158,12 +163,20 @@ impl Mesh {
         &self.key_prefix
     }
 
-    /// Proxy between the hosts and Redis.
+    /// Proxy between the hosts and Redis, or its front end.
     ///
     /// # Panics
     /// If the mesh was built without [`MeshBuilder::with_faults`].
     pub fn faults(&self) -> &FaultProxy {
         self.faults.as_ref().expect("a mesh built with_faults")
+    }
+
+    /// HTTP front end between the hosts and Redis.
+    ///
+    /// # Panics
+    /// If the transport of the scenario has none.
+    pub fn front_end(&self) -> &FrontEnd {
+        self.front_end.as_ref().expect("a scenario with a front end")
     }
 
     pub fn hosts(&self) -> &[Serving] {
@@ -199,6 +212,11 @@ impl MeshBuilder {
     pub fn redis(mut self, options: RedisOptions) -> Self {
         self.redis = options;
         self
+    }
+
+    /// Sets options of the Webdis in front of Redis, where the scenario has one.
+    pub fn webdis(self, webdis: WebdisOptions) -> Self {
+        Self { webdis, ..self }
     }
 
     /// Makes the hosts ask this server, which is no Redis: see [`refusing_scripts`](crate::refusing_scripts).
@@ -276,16 +294,20 @@ impl MeshBuilder {
             Ok::<_, ProvisionError>((filter_wasm::find_or_build()?, redis))
         };
         let (wasm, redis) = or_skip(tokio::task::spawn_blocking(provide).await.expect("provisioning does not panic"))?;
+        let options = WebdisOptions { redis_password: redis.password().map(str::to_owned), ..self.webdis };
+        let front_end = or_skip(FrontEnd::provide(&self.scenario, redis.addr(), options).await)?;
+        let asked = front_end.as_ref().map_or(redis.addr(), FrontEnd::addr);
         let faults = if self.with_faults {
-            Some(FaultProxy::start(redis.addr(), CLUSTER, 1).await.expect("a free port"))
+            Some(FaultProxy::start(asked, CLUSTER, 1).await.expect("a free port"))
         } else {
             None
         };
-        let upstream = self.stand_in.unwrap_or(faults.as_ref().map_or(redis.addr(), FaultProxy::addr));
+        let upstream = self.stand_in.unwrap_or(faults.as_ref().map_or(asked, FaultProxy::addr));
 
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let adapt = |scenario: &mut Scenario| {
             scenario.listener(LISTENER, any_port)?.admin(any_port)?.wasm(&wasm)?;
+            front_end.as_ref().map_or(Ok(()), |front_end| front_end.adapt(scenario))?;
             match &self.endpoints[..] {
                 [] => scenario.endpoint(CLUSTER, upstream)?,
                 endpoints => scenario.endpoints(CLUSTER, endpoints)?,
@@ -303,7 +325,7 @@ impl MeshBuilder {
             ingress.push(host.listener(LISTENER).expect("the host listens"));
             hosts.push(host);
         }
-        Some(Mesh { hosts, ingress, faults, redis, key_prefix })
+        Some(Mesh { hosts, ingress, faults, front_end, redis, key_prefix })
     }
 }
 

@@ -8,6 +8,7 @@ mod descriptor;
 mod error;
 mod events;
 mod hits_addend;
+mod http;
 mod lease;
 mod limit;
 mod number;
@@ -39,6 +40,7 @@ use crate::response::{ErrorStatus, ResponseConfig, Responses};
 
 pub use self::error::{ConfigError, ConfigErrors, ConfigNotice, Expected, Found, Notice, Problem};
 pub use self::events::{EventsConfig, EventsOnly, Fraction};
+pub use self::http::HttpConfig;
 pub use self::overrides::OverridesConfig;
 pub(crate) use self::overrides::replacements;
 pub use self::redis::RedisConfig;

@@ -4,6 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::num::NonZeroU32;
 
+use super::http::{self, HttpConfig};
 use super::reader::Node;
 use super::report::Read;
 use super::secret;
@@ -11,8 +12,27 @@ use super::shown::is_url;
 use crate::redis::{Credentials, SessionConfig, TransportKind};
 use crate::units::Micros;
 
-const FIELDS: &[&str] =
-    &["cluster", "transport", "topology", "username", "password", "database", "key_prefix", "timeout", "max_in_flight"];
+const FIELDS: &[&str] = &[
+    "cluster",
+    "transport",
+    "topology",
+    "username",
+    "password",
+    "token",
+    "database",
+    "authority",
+    "path_prefix",
+    "key_prefix",
+    "timeout",
+    "max_in_flight",
+];
+/// Transports by their names.
+const TRANSPORTS: [(&str, TransportKind); 4] = [
+    ("stream", TransportKind::Stream),
+    ("callout", TransportKind::Callout),
+    ("webdis", TransportKind::Webdis),
+    ("upstash", TransportKind::Upstash),
+];
 /// Expected name of a cluster. No host has a cluster with the name of a URL: a URL here is a mistake.
 const CLUSTER: &str = "the name of a cluster of the proxy, of 1 to 256 bytes and without \"://\"";
 const USERNAME: &str = "a user of 1 to 256 bytes that are not all white space";
@@ -34,8 +54,10 @@ pub struct RedisConfig {
     /// Transport to Redis. Default `stream`.
     pub transport: TransportKind,
     /// Credentials, if any: a username of 1 to 256 bytes, and a password, if inline of 1 to 4,096 bytes; both without
-    /// white space around them.
+    /// white space around them. With `webdis`, those of Webdis.
     pub credentials: Option<Credentials>,
+    /// Settings of the HTTP requests to a front end.
+    pub http: HttpConfig,
     /// Number of the database, ≤ 65,535. Default 0.
     pub database: u32,
     /// Start of every key: up to 64 bytes without control characters. Default `weir:`.
@@ -47,10 +69,10 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// Settings of a session.
+    /// Settings of a session. A front end has the credentials of Redis itself.
     pub(crate) fn session(&self) -> SessionConfig {
         SessionConfig {
-            credentials: self.credentials.clone(),
+            credentials: self.credentials.clone().filter(|_| self.transport.front_end().is_none()),
             database: self.database,
             timeout: self.timeout,
             max_in_flight: usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX),
@@ -64,9 +86,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
     let cluster = fields
         .required("cluster", "the name of a cluster")
         .and_then(|node| node.text_matching(CLUSTER, |text| (1..=256).contains(&text.len()) && !is_url(text)));
-    let transport = fields.or("transport", TransportKind::Stream, |node| {
-        node.one_of(&[("stream", TransportKind::Stream), ("callout", TransportKind::Callout)], &["webdis"])
-    });
+    let transport = fields.or("transport", TransportKind::Stream, |node| node.one_of(&TRANSPORTS, &[]));
     let topology = fields.or("topology", (), |node| node.one_of(&[("single", ())], &["cluster"]));
     let username = fields.optional("username", |node| {
         let text = node.text_matching(USERNAME, |text| text.len() <= 256 && !text.trim_ascii().is_empty())?;
@@ -90,11 +110,13 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
     let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| {
         node.integer_as(1..=MAX_IN_FLIGHT, |number| NonZeroU32::new(u32::try_from(number).ok()?))
     });
+    let http = http::read(&fields, transport.as_ref().ok().copied(), env);
     topology?;
     Ok(RedisConfig {
         cluster: cluster?.to_owned(),
         transport: transport?,
         credentials: credentials?,
+        http: http?,
         database: database?,
         key_prefix: key_prefix?.to_owned(),
         timeout: timeout?,

@@ -52,6 +52,13 @@ fn merge(object: &mut Value, fields: Value) {
     object.as_object_mut().unwrap().extend(fields);
 }
 
+/// Returns the `redis` section of a cluster `redis` with these further fields, in a valid configuration.
+fn with_redis(fields: Value) -> Value {
+    let mut redis = json!({"cluster": "redis"});
+    merge(&mut redis, fields);
+    with(json!({"redis": redis}))
+}
+
 /// Configuration with every field once, none at its default, and numbers as in a protobuf `Struct`.
 fn full() -> Value {
     json!({

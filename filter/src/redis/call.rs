@@ -61,6 +61,14 @@ impl Script {
         self.source.iter().fold(0, |sum, part| sum.saturating_add(part.len()))
     }
 
+    /// Appends the start of a command with the source, `parts` keys and arguments, of which `keys` are keys.
+    fn encode_source(&self, parts: usize, keys: usize, out: &mut Vec<u8>) {
+        encode_header(out, parts.saturating_add(3));
+        encode_bulk(out, b"EVAL");
+        encode_bulk_of(out, self.source_len(), self.source.iter().map(|part| part.as_bytes()));
+        encode_number(out, u64::try_from(keys).unwrap_or(u64::MAX));
+    }
+
     /// Returns the SHA-1 as 40 lowercase hexadecimal digits.
     #[must_use]
     pub fn sha1_hex(&self) -> &str {
@@ -199,13 +207,21 @@ impl Call {
     /// Appends one command that carries all `calls`, which [share](Self::sharing) the reply of one script.
     pub fn encode_joined<'a>(calls: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
         let Some(first) = calls.clone().next() else { return };
-        let sums = calls.clone().fold((0_usize, 0_usize), |(parts, keys), call| {
-            (parts.saturating_add(call.parts), keys.saturating_add(call.keys))
-        });
-        first.encode_head(sums.0, sums.1, out);
+        let (parts, keys) = Self::sums(calls.clone());
+        first.encode_head(parts, keys, out);
+        Self::encode_tails(calls, out);
+    }
+
+    /// Appends the keys of all `calls`, then their arguments.
+    fn encode_tails<'a>(calls: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
         let halves = calls.filter_map(|call| call.tail.split_at_checked(call.keys_end));
         halves.clone().for_each(|(keys, _)| out.extend_from_slice(keys));
         halves.for_each(|(_, args)| out.extend_from_slice(args));
+    }
+
+    /// Returns the numbers of all parts and of all keys.
+    fn sums<'a>(calls: impl Iterator<Item = &'a Self>) -> (usize, usize) {
+        calls.fold((0, 0), |(parts, keys), call| (parts.saturating_add(call.parts), keys.saturating_add(call.keys)))
     }
 
     /// Appends the start of a command with `parts` keys and arguments, of which `keys` are keys; or with `parts` parts
@@ -221,12 +237,17 @@ impl Call {
     /// script.
     pub fn encode_with_source(&self, out: &mut Vec<u8>) -> bool {
         let Some(script) = &self.script else { return false };
-        encode_header(out, self.parts.saturating_add(3));
-        encode_bulk(out, b"EVAL");
-        encode_bulk_of(out, script.source_len(), script.source.iter().map(|part| part.as_bytes()));
-        encode_number(out, u64::try_from(self.keys).unwrap_or(u64::MAX));
+        script.encode_source(self.parts, self.keys, out);
         out.extend_from_slice(&self.tail);
         true
+    }
+
+    /// Appends one command that carries all `calls` in its form after `NOSCRIPT`.
+    pub(super) fn encode_joined_with_source<'a>(calls: impl Iterator<Item = &'a Self> + Clone, out: &mut Vec<u8>) {
+        let Some(script) = calls.clone().next().and_then(|first| first.script.as_ref()) else { return };
+        let (parts, keys) = Self::sums(calls.clone());
+        script.encode_source(parts, keys, out);
+        Self::encode_tails(calls, out);
     }
 
     /// Returns the script, if the call runs one.

@@ -1,12 +1,15 @@
-//! The `callout` transport: HTTP callouts, each with its own TCP connection, that carry one or more calls.
+//! HTTP callouts that carry one or more calls: the transport `callout`, and those of [front ends](FrontEnd).
 //!
-//! The host sends a callout's body as raw TCP and half-closes; Redis answers every command and closes. The body is the
+//! With `callout`, each callout has its own TCP connection. The host sends a callout's body as raw TCP and half-closes; Redis answers every command and closes. The body is the
 //! handshake, then the commands. A refused `AUTH` therefore keeps the commands from running. A refused `SELECT` does
 //! not: Redis runs the commands in database 0, and the calls still fail.
 //!
 //! A lone call is sent immediately. Calls that arrive while a callout is under way wait for its end and are sent
 //! together in the next callout: a connection costs the servers about five times as much as a call. Calls wait for at
 //! most [`BATCHING_WAIT`], so that a slow network or a lost packet does not delay them further.
+//!
+//! A front end keeps its own connections, and needs no handshake. Where its callouts hold one command each, the calls
+//! that waited are sent at once in as many callouts as they need.
 
 mod replies;
 #[cfg(test)]
@@ -15,6 +18,7 @@ mod tests;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::front_end::{FlatScripts, FrontEnd};
 use super::handshake::Handshake;
 use super::host_load::HostLoad;
 use super::session::in_flight::{Expiry, InFlight};
@@ -55,6 +59,10 @@ pub struct Callout {
 #[derive(Debug)]
 pub struct Callouts {
     config: SessionConfig,
+    /// The front end that answers; `None`: Redis itself.
+    front_end: Option<FrontEnd>,
+    /// Scripts in their forms for a front end that needs them.
+    flat_scripts: FlatScripts,
     /// Calls of the next callout, and of the callouts after it.
     next: InFlight,
     under_way: Vec<Batch>,
@@ -89,6 +97,8 @@ impl Callouts {
     pub fn new(config: SessionConfig) -> Self {
         Self {
             config,
+            front_end: None,
+            flat_scripts: FlatScripts::default(),
             next: InFlight::default(),
             under_way: Vec::new(),
             last_id: 0,
@@ -100,6 +110,13 @@ impl Callouts {
             load: HostLoad::default(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Creates the transport to a front end, without callouts under way. `seed` makes the ids of its callouts differ from
+    /// those of other workers.
+    #[must_use]
+    pub fn through(front_end: FrontEnd, config: SessionConfig, seed: u64) -> Self {
+        Self { front_end: Some(front_end), last_id: seed, ..Self::new(config) }
     }
 
     /// Submits a call, sent in the [next callout](Self::next_callout). The call is completed within the timeout and two
@@ -157,7 +174,11 @@ impl Callouts {
 
     /// Returns the callout to make now, if any.
     pub fn next_callout(&mut self, now: Micros) -> Option<Callout> {
-        let is_batching = self.under_way.iter().any(|batch| now < batch.started.plus(BATCHING_WAIT));
+        let is_single = self.front_end.is_some_and(FrontEnd::is_single);
+        // Calls that waited together are sent together, in several callouts if need be.
+        let is_of_now = |batch: &&Batch| is_single && batch.started == now;
+        let mut earlier = self.under_way.iter().filter(|batch| !is_of_now(batch));
+        let is_batching = earlier.any(|batch| now < batch.started.plus(BATCHING_WAIT));
         if self.is_held || (is_batching && self.next.len() < MAX_CALLS) {
             return None;
         }
@@ -166,11 +187,22 @@ impl Callouts {
             return None;
         }
         self.last_id = self.last_id.wrapping_add(1);
-        let later = self.next.split_waiting(MAX_CALLS, MAX_REPLIES, self.joins);
+        let most = if is_single { self.next.next_command(self.joins) } else { MAX_CALLS };
+        // A front end has read a reply whole before it answers.
+        let reply_bytes = if self.front_end.is_some() { usize::MAX } else { MAX_REPLIES };
+        let later = self.next.split_waiting(most, reply_bytes, self.joins);
         let mut calls = core::mem::replace(&mut self.next, later);
         let mut body = Vec::new();
         Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut body);
-        calls.send_waiting(now, self.joins, &mut body);
+        if is_single {
+            calls.unsent_scripts().for_each(|script| self.flat_scripts.learn(script));
+            calls.send_command(now, &mut body);
+        } else {
+            calls.send_waiting(now, self.joins, &mut body);
+        }
+        if let Some(front_end) = self.front_end {
+            body = front_end.body(self.last_id, &body, &self.flat_scripts);
+        }
         let left = calls.last_deadline().map_or(Micros::ZERO, |last| last.minus(now));
         let is_busy = left == Micros::ZERO || self.load.patient_since().is_some();
         let timeout = left.plus(if is_busy { GRACE_OF_BUSY_HOST } else { GRACE });
@@ -200,6 +232,13 @@ impl Callouts {
         self.handle_response(now, id, Err(Failure::Unavailable));
     }
 
+    /// Handles a response without replies: the failure that it stands for.
+    pub fn handle_trouble(&mut self, now: Micros, id: u64, trouble: Trouble) {
+        let failure = trouble.failure;
+        self.events.push_back(SessionEvent::Trouble(trouble));
+        self.handle_response(now, id, Err(failure));
+    }
+
     /// Handles the end of a callout: its whole body, or the failure (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
         let Some(at) = self.under_way.iter().position(|batch| batch.id == id) else { return };
@@ -216,7 +255,7 @@ impl Callouts {
         if response != Err(Failure::CircuitBreaker) {
             self.is_answering = is_answered;
         }
-        self.complete_batch(calls, response);
+        self.complete_batch(id, calls, response);
     }
 
     /// Handles a tick: gives up calls that were due by the last tick. Responses that had arrived by then have been

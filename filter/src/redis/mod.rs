@@ -3,7 +3,7 @@
 //! - [`resp`] encodes commands and decodes replies from chunks of any size;
 //! - [`Call`] is one command, mostly a [`Script`], encoded once even if it is sent twice;
 //! - [`Session`] is the long-lived, pipelined connection of the `stream` transport;
-//! - [`Callouts`] is the `callout` transport: one connection per callout, which carries one or more calls;
+//! - [`Callouts`] are HTTP callouts that carry one or more calls: to Redis, one connection each, or to a [`FrontEnd`];
 //! - [`framing`] is the gRPC framing between the limiter's stream and the bridge's TCP connection.
 //!
 //! A call is sent a second time only after an error reply which proves that Redis did not run it: `NOSCRIPT`, or
@@ -13,6 +13,7 @@ mod call;
 mod callouts;
 mod failure;
 pub mod framing;
+mod front_end;
 mod handshake;
 mod host_load;
 mod lua;
@@ -27,6 +28,10 @@ pub use call::{Call, CallWriter, Script};
 pub(crate) use call::{script, sha1};
 pub use callouts::{Callout, Callouts};
 pub use failure::{Failure, Refusal, Trouble};
+pub use front_end::FrontEnd;
+#[cfg(not(target_arch = "wasm32"))]
+pub use front_end::inner_source;
+pub(crate) use front_end::trouble_of;
 pub use resp::{Integers, Reply, Shares};
 use round_trips::RoundTrips;
 pub use secret::{Credentials, Secret};

@@ -1,10 +1,11 @@
-//! Transport: one interface over the `stream` and the `callout` transport; the configuration chooses.
+//! Transport: one interface over the stream and over callouts; the configuration chooses.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{
-    Call, Callout, Callouts, Failure, Refusal, Reply, RoundTrips, Session, SessionConfig, SessionEvent, Ticket, Trouble,
+    Call, Callout, Callouts, Failure, FrontEnd, Refusal, Reply, RoundTrips, Session, SessionConfig, SessionEvent,
+    Ticket, Trouble,
 };
 use crate::units::Micros;
 
@@ -15,6 +16,22 @@ pub enum TransportKind {
     Stream,
     /// HTTP callouts, each with a connection of its own.
     Callout,
+    /// HTTP callouts to a Webdis.
+    Webdis,
+    /// HTTP callouts to Upstash's REST API.
+    Upstash,
+}
+
+impl TransportKind {
+    /// Returns the front end that answers callouts, if it is not Redis itself.
+    #[must_use]
+    pub fn front_end(self) -> Option<FrontEnd> {
+        match self {
+            Self::Stream | Self::Callout => None,
+            Self::Webdis => Some(FrontEnd::Webdis),
+            Self::Upstash => Some(FrontEnd::Upstash),
+        }
+    }
 }
 
 /// The configured transport. Events of the other kind of transport have no effect.
@@ -46,12 +63,14 @@ pub enum TransportEvent {
 }
 
 impl Transport {
-    /// Creates a transport without a connection. `seed` varies the jitter of its reconnects.
+    /// Creates a transport without a connection. `seed` varies the jitter of its reconnects, and the ids of callouts to a
+    /// front end.
     #[must_use]
     pub fn new(kind: TransportKind, config: SessionConfig, seed: u64) -> Self {
-        let state = match kind {
-            TransportKind::Stream => State::Stream(Box::new(Session::new(config, seed))),
-            TransportKind::Callout => State::Callout(Box::new(Callouts::new(config))),
+        let state = match (kind, kind.front_end()) {
+            (TransportKind::Stream, _) => State::Stream(Box::new(Session::new(config, seed))),
+            (_, None) => State::Callout(Box::new(Callouts::new(config))),
+            (_, Some(front_end)) => State::Callout(Box::new(Callouts::through(front_end, config, seed))),
         };
         Self { state }
     }
@@ -149,6 +168,15 @@ impl Transport {
         if let State::Callout(callouts) = &mut self.state {
             callouts.hold();
             callouts.handle_response(now, id, response);
+        }
+    }
+
+    /// Handles a front end's response without replies: the failure that it stands for. Otherwise like
+    /// [`handle_callout`](Self::handle_callout).
+    pub fn handle_callout_trouble(&mut self, now: Micros, id: u64, trouble: Trouble) {
+        if let State::Callout(callouts) = &mut self.state {
+            callouts.hold();
+            callouts.handle_trouble(now, id, trouble);
         }
     }
 

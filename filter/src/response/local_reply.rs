@@ -144,7 +144,7 @@ fn framed(flags: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Encodes bytes as Base64 with padding (RFC 4648).
-fn base64(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn base64(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for chunk in bytes.chunks(3) {
         let byte = |at: usize| chunk.get(at).copied().map_or(0, u32::from);

@@ -25,6 +25,7 @@ pub use self::headers::Header;
 use self::headers::limit_headers;
 pub use self::local_reply::LocalReply;
 use self::local_reply::PUSHBACK;
+pub(crate) use self::local_reply::base64;
 pub use self::settings::{ResponseConfig, ResponseHeaders, Responses};
 pub use self::status::ErrorStatus;
 pub use self::template::{Facts, Template};

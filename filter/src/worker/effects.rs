@@ -7,7 +7,6 @@ use super::callback::Callback;
 use super::{log_info, log_warning, wire};
 use crate::host::{self, Headers, HostError};
 use crate::limiter::{Decision, Effect, Pace, RequestId};
-use crate::pairs;
 use crate::redis::{Callout, Refusal};
 use crate::response::{Header, LocalReply};
 
@@ -142,11 +141,9 @@ impl Worker {
     }
 
     fn call_out(&self, callback: &mut Callback, callout: &Callout) {
-        let headers = [(":method", "POST"), (":path", "/"), (":authority", self.cluster.as_str())];
-        let headers = pairs::encode(headers.into_iter());
         let timeout = u32::try_from(callout.timeout.to_millis_ceil()).unwrap_or(u32::MAX);
-        let called =
-            callback.acts_as(self.root).then(|| host::http_call(&self.cluster, &headers, &callout.body, timeout));
+        let call = || host::http_call(&self.cluster, &self.callout_headers, &callout.body, timeout);
+        let called = callback.acts_as(self.root).then(call);
         self.with(|state| match called {
             Some(Ok(token)) => state.callouts.push((token, callout.id)),
             refused => {

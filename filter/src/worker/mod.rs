@@ -25,7 +25,8 @@ use self::metrics::Metrics;
 use crate::config::Config;
 use crate::host::{self, Buffer, Headers, Level};
 use crate::limiter::{Batching, BodyWaits, Limiter, Ticker};
-use crate::redis::Failure;
+use crate::pairs;
+use crate::redis::{Failure, Trouble, trouble_of};
 use crate::response::Header;
 use crate::table::Table;
 
@@ -35,6 +36,10 @@ pub(crate) struct Worker {
     clock: Clock,
     /// Envoy cluster of Redis.
     cluster: String,
+    /// Headers of callouts, encoded.
+    callout_headers: Vec<u8>,
+    /// Whether callouts go to a front end, and not to Redis itself.
+    has_front_end: bool,
     /// Shared queue: a message that the worker sends to itself arrives at the end of the proxy's event-loop turn.
     /// `None` where the proxy has no queues.
     turn: Option<u32>,
@@ -74,6 +79,10 @@ impl Worker {
             root,
             clock: Clock::start(),
             cluster: config.redis.cluster.clone(),
+            callout_headers: pairs::encode(
+                config.redis.callout_headers().iter().map(|(name, value)| (*name, &**value)),
+            ),
+            has_front_end: config.redis.transport.front_end().is_some(),
             turn: host::register_queue(&format!("weir.turn.{seed:016x}")).ok(),
             metrics,
             marks: config.marks(),
@@ -164,9 +173,12 @@ impl Worker {
             self.with(|state| {
                 let Some(at) = state.callouts.iter().position(|(known, _)| *known == token) else { return };
                 let (_, id) = state.callouts.swap_remove(at);
-                let body = callout_body(headers, size);
-                let body = body.as_deref().map_err(|failure| *failure);
-                state.limiter.redis().handle_callout(callback.now, id, body);
+                let redis = state.limiter.redis();
+                match callout_body(headers, size, self.has_front_end) {
+                    Response::Body(body) => redis.handle_callout(callback.now, id, Ok(&body)),
+                    Response::Failed(failure) => redis.handle_callout(callback.now, id, Err(failure)),
+                    Response::Trouble(trouble) => redis.handle_callout_trouble(callback.now, id, trouble),
+                }
                 self.record_round_trips(state);
             });
             self.report_connection();
@@ -191,18 +203,34 @@ impl Worker {
     }
 }
 
-/// Returns the body of the callout's response in the current callback, or the failure.
-fn callout_body(headers: usize, size: usize) -> Result<Vec<u8>, Failure> {
+/// Response to a callout.
+enum Response {
+    /// The body with the replies.
+    Body(Vec<u8>),
+    /// No response of Redis, or of the front end.
+    Failed(Failure),
+    /// A response of the front end without replies, or of the proxy in its place.
+    Trouble(Trouble),
+}
+
+/// Returns the callout's response in the current callback.
+fn callout_body(headers: usize, size: usize, has_front_end: bool) -> Response {
     // No headers: the connection was lost. Otherwise a cluster of raw TCP answers 200, and any other status comes from
     // the proxy and gives the reason for the missing response.
     let status = (headers > 0).then(|| host::header(Headers::Callout, ":status")).flatten();
-    match status.as_deref() {
-        Some(b"200") => Ok(host::buffer(Buffer::CalloutBody, size)),
-        Some(b"504") => Err(Failure::Timeout),
-        Some(_) if host::header(Headers::Callout, "x-envoy-overloaded").is_some() => Err(Failure::CircuitBreaker),
-        Some(_) => Err(Failure::Unavailable),
-        None => Err(Failure::Reset),
-    }
+    let body = || host::buffer(Buffer::CalloutBody, size);
+    let failure = match status.as_deref() {
+        Some(b"200") => return Response::Body(body()),
+        Some(b"504") => Failure::Timeout,
+        Some(_) if host::header(Headers::Callout, "x-envoy-overloaded").is_some() => Failure::CircuitBreaker,
+        Some(status) if has_front_end => {
+            let status = str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+            return Response::Trouble(trouble_of(status.unwrap_or_default(), &body()));
+        }
+        Some(_) => Failure::Unavailable,
+        None => Failure::Reset,
+    };
+    Response::Failed(failure)
 }
 
 fn log_error(line: &str) {

@@ -12,6 +12,7 @@
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
 //! | `demo` | `weir demo`: the quickstart with a real Redis, and a table of what its limit admitted |
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
+//! | [`front_end`] | HTTP front ends of Redis for tests |
 //! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
 //! | `interrupt` | SIGINT and SIGTERM |
@@ -24,6 +25,7 @@ mod check;
 mod demo;
 mod fault;
 mod files;
+pub mod front_end;
 mod interrupt;
 pub mod limits;
 mod logging;

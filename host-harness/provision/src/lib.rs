@@ -13,16 +13,18 @@
 //! | [`envoy`] | an Envoy: its executable and its processes |
 //! | [`filter_wasm`], [`wasm_target`] | the filter's module and the target that it is built for |
 //! | [`faketime`] | a library that shifts the clock of a process |
+//! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
 //! | [`client`] | a small HTTP client, for Envoy's admin interface, the demo and the tests |
 //! | `process`, `command` | servers that end with this process; programs that run to their end |
-//! | `tools`, `wheel` | `target/tools`, and how a tool is taken out of a Python wheel |
+//! | `tools`, `wheel`, `debian` | `target/tools`, and how a tool is taken out of a Python wheel or Debian's packages |
 
 pub mod checkout;
 pub mod client;
 mod command;
+mod debian;
 pub mod envoy;
 pub mod faketime;
 pub mod filter_wasm;
@@ -33,6 +35,7 @@ mod process;
 pub mod redis;
 mod tools;
 pub mod wasm_target;
+pub mod webdis;
 mod wheel;
 
 pub use process::raise_open_files_limit;

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    ProvisionError, checkout, command, port,
+    ProvisionError, checkout, command, debian, port,
     process::{ServerProcess, accepts, last_lines},
     tools,
 };
@@ -74,14 +74,7 @@ fn missing(why: String) -> ProvisionError {
 
 fn fetch(place: &Path) -> Result<(), ProvisionError> {
     eprintln!("weir: no nginx with Lua: fetching Debian's packages into target/tools (2 MB)");
-    std::fs::create_dir_all(place).map_err(ProvisionError::io(place))?;
-    let download = tempfile::tempdir_in(place).map_err(ProvisionError::io(place))?;
-    command::run(Command::new("apt-get").current_dir(download.path()).arg("download").args(PACKAGES))?;
-    for package in std::fs::read_dir(download.path()).map_err(ProvisionError::io(download.path()))? {
-        let package = package.map_err(ProvisionError::io(download.path()))?.path();
-        command::run(Command::new("dpkg").arg("-x").arg(package).arg(place))?;
-    }
-    Ok(())
+    debian::unpack(&PACKAGES, place)
 }
 
 impl Installed {
@@ -95,12 +88,7 @@ impl Installed {
         if !modules.iter().all(|module| module.is_file()) || !lua.join("resty/core.lua").is_file() {
             return None;
         }
-        let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
-        let libraries = if root == Path::new("/") {
-            Vec::new()
-        } else {
-            ["usr/lib", "lib"].map(|dir| root.join(dir).join(&architecture)).to_vec()
-        };
+        let libraries = if root == Path::new("/") { Vec::new() } else { debian::libraries(root) };
         Some(Self { binary, modules, lua: vec![lua], libraries })
     }
 

@@ -9,6 +9,7 @@
 //! | [`Clock`] | time of the proxies and of Redis |
 //! | [`Redis`] | commands, scripts and overrides, by the Rust specification of the scripts |
 //! | [`resp`] | the bytes between a worker and Redis |
+//! | [`front_end`] | the bodies between a worker and an HTTP front end of Redis |
 //! | [`Link`] | connections in the hands of the owner, who may lose, delay and cut them |
 //! | [`Worker`] | one worker of a proxy: the host functions and the events that follow from them |
 //! | [`Mesh`] | several workers on one clock and one Redis |
@@ -18,6 +19,7 @@
 
 mod clock;
 mod exchange;
+pub mod front_end;
 mod link;
 mod mesh;
 mod redis;

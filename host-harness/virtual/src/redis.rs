@@ -7,10 +7,11 @@ use std::rc::Rc;
 use weir_filter::limit::{KnownScript, Model, ScriptCall};
 use weir_filter::limiter::EVENTS_SCRIPT;
 use weir_filter::overrides::PAGE_SCRIPT;
-use weir_filter::redis::{Reply, Script};
+use weir_filter::redis::{Reply, Script, inner_source};
 use weir_filter::units::Micros;
 
 use crate::Clock;
+use crate::resp::encode;
 
 /// Redis in memory. Clones are the same Redis.
 ///
@@ -29,6 +30,8 @@ struct Server {
     buckets: Model,
     /// Scripts that have been sent with their sources, by SHA-1.
     scripts: BTreeSet<String>,
+    /// SHA-1 of scripts, by the SHA-1 of their forms for Webdis.
+    flat: BTreeMap<String, String>,
     /// Texts of the overrides of whole limits, by hash and field.
     limits: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Texts of the overrides of keys, and their ends, by the key of the limit's first bucket.
@@ -179,7 +182,9 @@ impl Server {
             (b"ZREM", [_, key, names @ ..]) => self.buckets.release_slots(key, names),
             (b"EVAL", [_, source, rest @ ..]) => {
                 let source = String::from_utf8_lossy(source).into_owned();
+                let inner = inner_source(&source).map(|inner| Script::new(inner.to_owned()).sha1_hex().to_owned());
                 let sha1 = Script::new(source).sha1_hex().to_owned();
+                self.flat.extend(inner.map(|inner| (sha1.clone(), inner)));
                 self.scripts.insert(sha1.clone());
                 self.script(now, &sha1, rest)
             }
@@ -194,8 +199,14 @@ impl Server {
         }
     }
 
-    /// Runs a script: the number of its keys, its keys, and its arguments.
+    /// Runs a script: the number of its keys, its keys, and its arguments. In its form for Webdis, a script returns its
+    /// reply within a string, behind its last argument.
     fn script(&mut self, now: Micros, sha1: &str, rest: &[Vec<u8>]) -> Reply {
+        if let (Some(inner), Some((id, rest))) = (self.flat.get(sha1).cloned(), rest.split_last()) {
+            let mut text = [&b":"[..], id, b"\r\n"].concat();
+            encode(&self.script(now, &inner, rest), &mut text);
+            return Reply::Bulk(text);
+        }
         let count = rest.first().and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
         let parts = rest.get(1..).zip(count).and_then(|(rest, count)| rest.split_at_checked(count));
         let Some((keys, arguments)) = parts else {

@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 use core::num::NonZeroU64;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::*;
-use super::{full, parsed, with, with_limit};
+use super::{full, parsed, with, with_limit, with_redis};
 use crate::descriptor::{
     Cidr, EmptyValue, Entry, HashKey, HitsAddend, JsonPointer, OnInvalid, OnUnreadable, PathPattern, PathTemplate,
     Predicate, PropertyPath, Regex, Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies, ValueForm,
@@ -249,6 +249,30 @@ fn a_request_costs_at_least_one_token_and_on_missing_defaults_to_on_invalid() {
 }
 
 #[test]
+fn callouts_have_the_headers_of_their_front_end() {
+    let headers = |fields: Value| {
+        let redis = parsed(&with_redis(fields)).redis;
+        let lines: Vec<String> =
+            redis.callout_headers().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(redis.session().credentials, None, "Redis is not authenticated to");
+        lines.join("\n")
+    };
+    assert_eq!(headers(json!({"transport": "callout"})), ":method: POST\n:path: /\n:authority: redis");
+    let login =
+        json!({"transport": "webdis", "path_prefix": "/cache", "username": "weir", "password": {"inline": "hunter2"}});
+    assert_eq!(
+        headers(login),
+        ":method: POST\n:path: /cache/\n:authority: redis\nauthorization: Basic d2VpcjpodW50ZXIy"
+    );
+    let upstash = json!({"transport": "upstash", "authority": "eu1.upstash.io", "token": {"inline": "AYNg="}});
+    assert_eq!(
+        headers(upstash),
+        ":method: POST\n:path: /pipeline\n:authority: eu1.upstash.io\nauthorization: Bearer AYNg=\n\
+         content-type: application/json\nupstash-encoding: base64"
+    );
+}
+
+#[test]
 fn absent_fields_have_their_documented_defaults() {
     let config = parsed(&with(json!({})));
     assert_eq!(
@@ -257,6 +281,7 @@ fn absent_fields_have_their_documented_defaults() {
             cluster: "redis".to_owned(),
             transport: TransportKind::Stream,
             credentials: None,
+            http: HttpConfig::default(),
             database: 0,
             key_prefix: "weir:".to_owned(),
             timeout: Micros::from_millis(50),

@@ -4,12 +4,12 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use super::super::parse;
-use super::{env, errors, full, limit, merge, parsed, with, with_limit};
+use super::{env, errors, full, limit, merge, parsed, with, with_limit, with_redis};
 
 #[test]
 fn all_errors_are_reported_at_once() {
     let config = json!({
-        "redis": {"clutser": "redis", "transport": "webdis", "timeout": 0.05, "max_in_flight": 0},
+        "redis": {"clutser": "redis", "transport": "http", "timeout": 0.05, "max_in_flight": 0},
         "failure_mode": "local",
         "stat_prefix": "",
         "limits": [
@@ -21,9 +21,9 @@ fn all_errors_are_reported_at_once() {
         "response": {"status": 200, "headers": ["x-ratelimit", "x-rate-limit", "x-ratelimit"]}
     });
     assert_snapshot!(errors(&config), @r#"
-    redis: unknown field (did you mean cluster?), expected one of cluster, transport, topology, username, password, database, key_prefix, timeout, max_in_flight
+    redis: unknown field (did you mean cluster?), expected one of cluster, transport, topology, username, password, token, database, authority, path_prefix, key_prefix, timeout, max_in_flight
     redis.cluster: expected the name of a cluster, found nothing
-    redis.transport: expected "stream" or "callout", found "webdis", which is not supported yet
+    redis.transport: expected "stream" or "callout" or "webdis" or "upstash", found a string of 4 bytes
     redis.timeout: expected a duration such as "60s", "15m" or "1h30m", found a number
     redis.max_in_flight: expected an integer from 1 to 65536, found a number
     failure_mode: expected "allow" or "deny", found "local", which is not supported yet
@@ -261,12 +261,49 @@ fn costs_are_bounded() {
 }
 
 #[test]
+fn each_transport_has_fields_of_its_own() {
+    let refused = |fields: Value| errors(&with_redis(fields));
+    let mut http = json!({"token": {"inline": "t"}, "authority": "a", "path_prefix": "/a"});
+    assert_snapshot!(refused(http.clone()), @r#"
+    redis.token: expected a token only with the transport "upstash", found an object
+    redis.authority: expected this field only with the transport "webdis" or "upstash", found a string of 1 bytes
+    redis.path_prefix: expected this field only with the transport "webdis" or "upstash", found a string of 2 bytes
+    "#);
+    merge(&mut http, json!({"transport": "webdis", "database": 3, "password": {"inline": "hunter2"}}));
+    assert_snapshot!(
+        refused(http),
+        @r#"
+    redis.username: expected the username of Webdis' http_basic_auth beside the password, found nothing
+    redis.token: expected a token only with the transport "upstash", found an object
+    redis.database: expected no database, as Webdis has it in its own configuration, and Upstash has one alone, found a number
+    "#
+    );
+    assert_snapshot!(
+        refused(json!({"transport": "upstash", "database": 0, "username": "weir", "password": {"inline": "hunter2"}})),
+        @r#"
+    redis.token: expected the token of Upstash's REST API, found nothing
+    redis.username: expected redis.token instead, as Upstash has neither username nor password for HTTP, found a string of 4 bytes
+    redis.password: expected redis.token instead, as Upstash has neither username nor password for HTTP, found an object
+    redis.database: expected no database, as Webdis has it in its own configuration, and Upstash has one alone, found a number
+    "#
+    );
+    assert_snapshot!(
+        refused(json!({"transport": "upstash", "token": {"inline": "a tok\u{e9}n"}, "authority": "https://a", "path_prefix": "/a/"})),
+        @r#"
+    redis.token: expected a token of 1 to 4096 bytes of printable ASCII, found a string of 8 bytes
+    redis.authority: expected the name of a host, such as "example.upstash.io", of 1 to 256 bytes, found a string of 9 bytes
+    redis.path_prefix: expected a path of 2 to 256 bytes that begins with "/" and does not end with it, found a string of 3 bytes
+    "#
+    );
+}
+
+#[test]
 fn errors_name_the_bounds() {
     let redis = json!({"cluster": "", "timeout": "11s", "database": "zero", "topology": "cluster",
         "key_prefix": "a\nb", "transport": "carrier pigeon", "username": 7});
     assert_snapshot!(errors(&with(json!({"redis": redis}))), @r#"
     redis.cluster: expected the name of a cluster of the proxy, of 1 to 256 bytes and without "://", found a string of 0 bytes
-    redis.transport: expected "stream" or "callout", found a string of 14 bytes
+    redis.transport: expected "stream" or "callout" or "webdis" or "upstash", found a string of 14 bytes
     redis.topology: expected "single", found "cluster", which is not supported yet
     redis.username: expected a user of 1 to 256 bytes that are not all white space, found a number
     redis.database: expected an integer from 0 to 65535, found a string of 4 bytes

@@ -1,5 +1,6 @@
 //! Replies of a callout: decodes its body, and completes its calls or queues them to be sent again.
 
+use alloc::borrow::Cow;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -29,9 +30,9 @@ struct Errors {
 
 impl Callouts {
     /// Completes the calls of a callout with its whole body or its failure, or queues them to be sent again.
-    pub(super) fn complete_batch(&mut self, mut calls: InFlight, response: Result<&[u8], Failure>) {
+    pub(super) fn complete_batch(&mut self, id: u64, mut calls: InFlight, response: Result<&[u8], Failure>) {
         let Response { replies, lost, trouble } = match response {
-            Ok(body) => self.read(body, calls.commands()),
+            Ok(body) => self.read(id, body, calls.commands()),
             Err(lost) => Response { replies: Vec::new(), lost, trouble: trouble_without_response(lost) },
         };
         let mut errors = Errors { trouble, again: 0 };
@@ -95,7 +96,16 @@ impl Callouts {
     }
 
     /// Decodes a callout's body: the handshake's replies, then the replies to `commands` commands.
-    fn read(&self, body: &[u8], commands: usize) -> Response {
+    fn read(&self, id: u64, body: &[u8], commands: usize) -> Response {
+        let resp = self.front_end.map_or(Ok(Cow::Borrowed(body)), |front_end| front_end.resp(id, body));
+        match resp {
+            Ok(resp) => self.decode(&resp, commands),
+            Err(trouble) => Response { replies: Vec::new(), lost: trouble.failure, trouble: Some(trouble) },
+        }
+    }
+
+    /// Decodes RESP: the handshake's replies, then the replies to `commands` commands.
+    fn decode(&self, body: &[u8], commands: usize) -> Response {
         let mut decoder = Decoder::new();
         decoder.push(body);
         let mut next = || match decoder.next_reply() {

@@ -3,6 +3,7 @@
 #![allow(clippy::arithmetic_side_effects, reason = "numbers of a test are small")]
 
 mod deadlines;
+mod front_ends;
 mod replies;
 
 use alloc::sync::Arc;
@@ -48,6 +49,10 @@ struct Talk {
 impl Talk {
     fn of(config: SessionConfig) -> Self {
         Self { callouts: Callouts::new(config), now: NOW }
+    }
+
+    fn through(front_end: FrontEnd) -> Self {
+        Self { callouts: Callouts::through(front_end, config(), 40), now: NOW }
     }
 
     fn submit(&mut self, ticket: u64, call: Call) -> Result<(), Failure> {

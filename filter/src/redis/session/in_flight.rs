@@ -109,29 +109,55 @@ impl InFlight {
     pub(in crate::redis) fn send_waiting(&mut self, now: Micros, joins: bool, out: &mut Vec<u8>) {
         while let Some(first) = self.unsent.front() {
             let has_source = self.needs_source(first);
-            let together = if has_source { 1 } else { self.together(0, joins) };
-            match together {
-                _ if has_source => drop(first.call.encode_with_source(out)),
-                1 => first.call.encode(out),
-                _ => Call::encode_joined(self.unsent.iter().take(together).map(|waiting| &waiting.call), out),
-            }
-            for nth in 0..together {
-                let Some(UnsentCall { ticket, deadline, call, again }) = self.unsent.pop_front() else { break };
-                let mut bytes = call.size();
-                if has_source {
-                    self.has_sent_source(&call);
-                    self.bytes = self.bytes.saturating_sub(bytes).saturating_add(call.size_with_source());
-                    bytes = call.size_with_source();
-                }
-                let (share, is_tracked) = (call.share().unwrap_or(0), call.is_tracked());
-                let longest_reply = call.longest_reply();
-                let since = again.and_then(|again| again.since).unwrap_or(now);
-                let call = (call.is_script() && !has_source).then_some(call);
-                let deadline = Some(deadline);
-                let caller = Some(Caller { ticket, deadline, since, is_tracked, is_resent: again.is_some(), call });
-                self.sent.push_back(SentCall { caller, share, is_joined: nth > 0, at: now, bytes, longest_reply });
-            }
+            let together = if has_source { 1 } else { self.together(0, joins, false) };
+            self.send_together(now, together, has_source, out);
         }
+    }
+
+    /// Returns the number of unsent calls that the next command carries, of the commands that
+    /// [`send_command`](Self::send_command) appends.
+    pub(in crate::redis) fn next_command(&self, joins: bool) -> usize {
+        self.together(0, joins, true)
+    }
+
+    /// Appends all unsent calls to `out` as one command, in which all can be joined: with the source for all of them if
+    /// the first needs it.
+    pub(in crate::redis) fn send_command(&mut self, now: Micros, out: &mut Vec<u8>) {
+        let has_source = self.unsent.front().is_some_and(|first| self.needs_source(first));
+        self.send_together(now, self.unsent.len(), has_source, out);
+    }
+
+    /// Appends the first `together` unsent calls to `out`, as one command.
+    fn send_together(&mut self, now: Micros, together: usize, has_source: bool, out: &mut Vec<u8>) {
+        let calls = || self.unsent.iter().take(together).map(|waiting| &waiting.call);
+        match (self.unsent.front(), together) {
+            (None, _) => return,
+            (Some(first), 1) if has_source => drop(first.call.encode_with_source(out)),
+            (Some(first), 1) => first.call.encode(out),
+            _ if has_source => Call::encode_joined_with_source(calls(), out),
+            _ => Call::encode_joined(calls(), out),
+        }
+        for nth in 0..together {
+            let Some(UnsentCall { ticket, deadline, call, again }) = self.unsent.pop_front() else { break };
+            let mut bytes = call.size();
+            if has_source && nth == 0 {
+                self.has_sent_source(&call);
+                self.bytes = self.bytes.saturating_sub(bytes).saturating_add(call.size_with_source());
+                bytes = call.size_with_source();
+            }
+            let (share, is_tracked) = (call.share().unwrap_or(0), call.is_tracked());
+            let longest_reply = call.longest_reply();
+            let since = again.and_then(|again| again.since).unwrap_or(now);
+            let call = (call.is_script() && !has_source).then_some(call);
+            let deadline = Some(deadline);
+            let caller = Some(Caller { ticket, deadline, since, is_tracked, is_resent: again.is_some(), call });
+            self.sent.push_back(SentCall { caller, share, is_joined: nth > 0, at: now, bytes, longest_reply });
+        }
+    }
+
+    /// Returns the scripts of the unsent calls.
+    pub(in crate::redis) fn unsent_scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
+        self.unsent.iter().filter_map(|waiting| waiting.call.script_of())
     }
 
     /// Whether an unsent call must be sent with its source: it is sent again, and no earlier call in flight carries the
@@ -170,7 +196,7 @@ impl InFlight {
         let mut replies = self.sent.iter().fold(0, |sum: usize, sent| sum.saturating_add(sent.longest_reply));
         let mut first: usize = 0;
         while first < room {
-            let together = self.together(first, joins);
+            let together = self.together(first, joins, false);
             replies = replies.saturating_add(self.longest_reply(first, together));
             if replies > reply_bytes && (first > 0 || self.is_any_sent()) {
                 break;
@@ -194,14 +220,15 @@ impl InFlight {
         self.sent.iter().filter(|sent| !sent.is_joined).count()
     }
 
-    /// Returns the number of unsent calls, from `from` on, that one command carries.
-    fn together(&self, from: usize, joins: bool) -> usize {
+    /// Returns the number of unsent calls, from `from` on, that one command carries: calls to be sent with their source,
+    /// only with `joins_sources`.
+    fn together(&self, from: usize, joins: bool, joins_sources: bool) -> usize {
         let mut waiting = self.unsent.iter().skip(from);
         let Some(first) = waiting.next().filter(|_| joins && waiting.len() > 0) else { return 1 };
-        let mut shares = first.call.share().unwrap_or(0);
+        let (mut shares, has_source) = (first.call.share().unwrap_or(0), joins_sources && self.needs_source(first));
         let others = waiting.take(MAX_JOINED.saturating_sub(1)).take_while(|other| {
             shares = shares.saturating_add(other.call.share().unwrap_or(0));
-            shares <= MAX_SHARES && other.call.joins(&first.call) && !self.needs_source(other)
+            shares <= MAX_SHARES && other.call.joins(&first.call) && self.needs_source(other) == has_source
         });
         others.count().saturating_add(1)
     }

@@ -50,6 +50,12 @@ pub enum LimitsError {
         /// The cluster's name.
         cluster: String,
     },
+    /// The limiter's cluster leads to an HTTP front end.
+    #[error("{place}: redis.transport is an HTTP front end; expected --redis URL with the address of Redis itself")]
+    FrontEnd {
+        /// The file, with the line and column of `redis` in the limiter.
+        place: String,
+    },
     /// The limiters of the file use several databases or several Redis.
     #[error("{place}: the limiters use several Redis or databases; expected --redis URL with one of them")]
     SeveralRedis {

@@ -114,6 +114,8 @@ impl Server {
             _ => return Err(malformed()),
         };
         let limiter = source.and_then(|source| only(source).ok());
+        // The login and the TLS of a front end are not those of Redis.
+        let limiter = limiter.filter(|limiter| limiter.config.redis.transport.front_end().is_none());
         let settings = info.redis_settings();
         let mut login = Login {
             username: settings.username().map(str::to_owned),
@@ -145,6 +147,9 @@ impl Server {
     fn of_source(options: &RedisOptions, source: &Source) -> Result<Self, LimitsError> {
         let limiter = only(source)?;
         let name = &limiter.config.redis.cluster;
+        if limiter.config.redis.transport.front_end().is_some() {
+            return Err(LimitsError::FrontEnd { place: limiter.places.redis.clone() });
+        }
         let cluster = limiter.cluster(&source.clusters)?.filter(|cluster| !cluster.endpoints.is_empty());
         let Cluster { endpoints, tls, remote_secrets } = cluster
             .ok_or_else(|| LimitsError::NoAddress { place: limiter.places.cluster.clone(), cluster: name.clone() })?;

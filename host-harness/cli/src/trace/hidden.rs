@@ -51,7 +51,9 @@ impl Hidden {
         let mut hidden =
             Self { headers: BTreeSet::new(), path: false, properties: false, bodies: false, values: Vec::new() };
         for config in limiters {
-            hidden.values.extend(config.redis.credentials.iter().map(|it| it.password.expose().as_bytes().to_vec()));
+            let password = config.redis.credentials.as_ref().map(|it| &it.password);
+            let secrets = password.into_iter().chain(&config.redis.http.token);
+            hidden.values.extend(secrets.map(|secret| secret.expose().as_bytes().to_vec()));
             let entries = config.limits.iter().flat_map(|limit| limit.descriptor.entries());
             entries.filter(|entry| entry.form.hash_key.is_some()).for_each(|entry| hidden.hide(&entry.source));
         }

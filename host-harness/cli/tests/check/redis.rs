@@ -159,3 +159,30 @@ fn tls_to_redis_has_a_server_name_and_checks_the_name_of_the_certificate() {
     );
     assert_eq!(check_changed(QUICKSTART, [(CLUSTER, &matches)]).only().found, "no sni and no check of the certificate");
 }
+
+const WEBDIS: &str = include_str!("../../../../envoy/webdis.yaml");
+const UPSTASH: &str = include_str!("../../../../envoy/upstash.yaml");
+
+#[test]
+fn an_http_front_end_needs_a_cluster_of_http_without_a_bridge() {
+    for (scenario, transport) in [(WEBDIS, "webdis"), (UPSTASH, "upstash")] {
+        const TIMEOUT: &str = "    connect_timeout: 1s\n";
+        let checked = check_changed(scenario, [(TIMEOUT, &format!("{TIMEOUT}{TCP}")[..])]);
+        assert_eq!((checked.only().rule.as_str(), checked.only().severity.as_str()), ("raw-tcp", "error"));
+        let expected = format!("a cluster of HTTP, since the transport \"{transport}\" is an HTTP front end");
+        assert_eq!(checked.only().expected, expected);
+        assert_eq!(check_changed(scenario, [("max_requests: 4096", "max_requests: 7")]).rules(), ["breaker"]);
+    }
+    let to_webdis = ("{cluster: redis}", "{cluster: redis, transport: webdis, max_in_flight: 1024}");
+    let checked = check_changed(QUICKSTART, [to_webdis, (TCP, "")]);
+    assert_eq!((checked.only().rule.as_str(), checked.only().found.as_str()), ("bridge", "\"webdis\" with one"));
+}
+
+#[test]
+fn several_front_ends_may_have_one_redis_and_upstash_needs_tls() {
+    let two = "        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 7379}}}\n";
+    assert!(check_changed(WEBDIS, [(two, &two.repeat(2)[..])]).rules().is_empty());
+    let (plain, _) = UPSTASH.split_once("    transport_socket:\n").unwrap();
+    let checked = check(plain);
+    assert_eq!((checked.only().rule.as_str(), checked.only().found.as_str()), ("tls", "none"));
+}

@@ -8,6 +8,7 @@ use weir_filter::units::Micros;
 use super::state::{Event, LIMITER, LocalReply, Phase, QUEUE, Request, Shared, State, Stream, Way};
 use crate::Redis;
 use crate::exchange::{remove, set};
+use crate::front_end;
 use crate::resp::{Commands, encode};
 
 /// Bytes of replies in one message of a stream, at most: the bridge cuts them so.
@@ -218,11 +219,18 @@ impl Host for Shared {
 
 impl Shared {
     fn call_out_directly(&self, redis: &Redis, token: u32, body: &[u8]) {
-        let mut commands = Commands::default();
-        commands.push(body);
         let (status, body) = if redis.is_down() {
-            (UNAVAILABLE, b"upstream connect error".to_vec())
+            (
+                UNAVAILABLE,
+                b"upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+                    .to_vec(),
+            )
+        } else if let Some(request) = front_end::Request::read(body) {
+            let replies: Vec<_> = request.commands().iter().map(|command| redis.run(command)).collect();
+            (200, request.response(&replies))
         } else {
+            let mut commands = Commands::default();
+            commands.push(body);
             (200, run(redis, &mut commands).unwrap_or_default())
         };
         let at = self.now().plus(self.round_trip);

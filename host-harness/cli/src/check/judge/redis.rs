@@ -10,7 +10,7 @@ use crate::documents::quoted;
 use crate::files::{ChainKind, Cluster, Role, Tls};
 
 /// Checks of the cluster.
-const CHECKS: [fn(&Limiter<'_, '_>, &Cluster<'_>) -> Option<Finding>; 4] = [raw_tcp, breaker, endpoints, tls];
+const CHECKS: [fn(&Limiter<'_, '_>, &Cluster<'_>) -> Option<Finding>; 4] = [protocol, breaker, endpoints, tls];
 
 pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
     let Some((index, cluster)) = limiter.inventory.cluster(&limiter.config.redis.cluster) else {
@@ -39,7 +39,17 @@ fn no_cluster(limiter: &Limiter<'_, '_>) -> Finding {
     })
 }
 
-fn raw_tcp(_: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
+/// Redis needs a cluster of raw TCP, an HTTP front end one of HTTP.
+fn protocol(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
+    let transport = limiter.config.redis.transport;
+    if transport.front_end().is_some() {
+        return cluster.is_raw_tcp().then(|| {
+            let expected = format!("a cluster of HTTP, since the transport {} is an HTTP front end", shown(transport));
+            let help = "remove `upstream_config`: the front end speaks HTTP, and Redis is behind it";
+            let found = "a cluster of raw TCP";
+            Finding::at_field(rules::RAW_TCP, &cluster.at, "upstream_config", expected, found, help)
+        });
+    }
     (!cluster.is_raw_tcp()).then(|| {
         let found = format!("a cluster that is sent {}", cluster.http_protocol());
         let help = "add `upstream_config` with TcpConnectionPoolProto, as envoy/quickstart.yaml has it: Redis does not \
@@ -47,6 +57,16 @@ fn raw_tcp(_: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
         let expected = "a cluster of raw TCP (upstream_config: envoy.upstreams.http.tcp), since it leads to Redis";
         Finding::at_field(rules::RAW_TCP, &cluster.at, "upstream_config", expected, found, help)
     })
+}
+
+/// Name of a transport, in quotes.
+fn shown(transport: TransportKind) -> &'static str {
+    match transport {
+        TransportKind::Stream => "\"stream\"",
+        TransportKind::Callout => "\"callout\"",
+        TransportKind::Webdis => "\"webdis\"",
+        TransportKind::Upstash => "\"upstash\"",
+    }
 }
 
 /// The stream needs a bridge; callouts must not have one.
@@ -71,30 +91,36 @@ fn bridge(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>, index: usize) -> Opt
         ));
     }
     let name = quoted(cluster.name);
-    let (expected, found, help) = match (limiter.config.redis.transport, enabled.len()) {
+    let transport = limiter.config.redis.transport;
+    let (expected, found, help) = match (transport, enabled.len()) {
         (TransportKind::Stream, 0) => (
             format!("\"callout\", or an upstream filter with the root_id \"bridge\" in the cluster {name}"),
-            "\"stream\" without one",
+            "\"stream\" without one".to_owned(),
             "add the bridge to http_filters of the cluster's HttpProtocolOptions, as envoy/quickstart.yaml has it",
         ),
         (TransportKind::Stream, 2..) => (
             format!("one upstream filter with the root_id \"bridge\" in the cluster {name}"),
-            "several",
+            "several".to_owned(),
             "remove all but one: each takes the framing off that the other one needs",
         ),
         (TransportKind::Callout, 1..) => (
             format!("\"stream\", or no upstream filter with the root_id \"bridge\" in the cluster {name}"),
-            "\"callout\" with one",
+            "\"callout\" with one".to_owned(),
             "remove `transport: callout`, or the bridge",
         ),
-        (TransportKind::Stream, 1) | (TransportKind::Callout, 0) => return None,
+        (TransportKind::Webdis | TransportKind::Upstash, 1..) => (
+            format!("no upstream filter with the root_id \"bridge\" in the cluster {name}"),
+            format!("{} with one", shown(transport)),
+            "remove the bridge: it speaks to Redis itself, and not to an HTTP front end",
+        ),
+        (TransportKind::Stream, 1) | (_, 0) => return None,
     };
     Some(limiter.written.at_path("redis.transport", |at| Finding::at(rules::BRIDGE, at, expected, found, help)))
 }
 
 /// The first threshold below `max_in_flight`. Only callouts reach thresholds: a stream is one connection per worker.
 fn breaker(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
-    if limiter.config.redis.transport != TransportKind::Callout {
+    if limiter.config.redis.transport == TransportKind::Stream {
         return None;
     }
     let max_in_flight = limiter.config.redis.max_in_flight.get();
@@ -108,10 +134,10 @@ fn breaker(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> 
     Some(Finding::at(rules::BREAKER, at, expected, threshold.to_string(), help))
 }
 
-/// Several endpoints are several Redis, each with its own buckets.
-fn endpoints(_: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
+/// Several endpoints are several Redis, each with its own buckets. Several front ends may have one Redis.
+fn endpoints(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
     let endpoints = cluster.endpoints();
-    if endpoints.len() < 2 {
+    if endpoints.len() < 2 || limiter.config.redis.transport.front_end().is_some() {
         return None;
     }
     let (expected, missing) = match (cluster.has_selecting_health_check(), cluster.panics()) {
@@ -129,8 +155,13 @@ fn endpoints(_: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
     Some(Finding::at_field(rules::ENDPOINTS, &cluster.at, "load_assignment", expected, found, help))
 }
 
-fn tls(_: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
-    cluster.tls().iter().find_map(unchecked)
+fn tls(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
+    let all = cluster.tls();
+    if all.is_empty() && limiter.config.redis.http.token.is_some() {
+        let help = "add an UpstreamTlsContext, as envoy/upstash.yaml has it: each callout carries the token";
+        return Some(Finding::at_field(rules::TLS, &cluster.at, "transport_socket", "TLS", "none", help));
+    }
+    all.iter().find_map(unchecked)
 }
 
 /// TLS that does not check what it should.

@@ -5,15 +5,22 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use weir_host::scenario::{Scenario, ScenarioError};
-use weir_provision::redis::Redis;
+use weir_provision::redis::{Login, Redis};
 
+use crate::front_end::FrontEnd;
 use crate::test::setup::Setup;
 
 /// `redis.timeout` on real hosts: a busy machine must not look like a failed Redis.
 const TIMEOUT: &str = "5s";
 
-/// Returns the scenario with free ports, this Redis, this module and this key prefix.
-pub(super) fn adapted(setup: &Setup, redis: &Redis, wasm: &Path, key_prefix: &str) -> Result<Scenario, ScenarioError> {
+/// Returns the scenario with free ports, this Redis or its front end, this module and this key prefix.
+pub(super) fn adapted(
+    setup: &Setup,
+    redis: &Redis,
+    front_end: Option<&FrontEnd>,
+    wasm: &Path,
+    key_prefix: &str,
+) -> Result<Scenario, ScenarioError> {
     let mut scenario = setup.scenario.clone();
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let names: Vec<String> = strings(scenario.document(), "/static_resources/listeners", "name");
@@ -25,8 +32,9 @@ pub(super) fn adapted(setup: &Setup, redis: &Redis, wasm: &Path, key_prefix: &st
         drop_access_logs(document);
         document["admin"] = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
     });
-    scenario.endpoint(&cluster, redis.addr())?.wasm(wasm)?;
-    let login = redis.login();
+    scenario.endpoint(&cluster, front_end.map_or(redis.addr(), FrontEnd::addr))?.wasm(wasm)?;
+    // A front end has the login itself.
+    let login = if front_end.is_some() { Login::default() } else { redis.login() };
     scenario.filter_configuration(|filter| {
         let redis = &mut filter["redis"];
         redis["key_prefix"] = key_prefix.into();
@@ -44,6 +52,7 @@ pub(super) fn adapted(setup: &Setup, redis: &Redis, wasm: &Path, key_prefix: &st
             redis["database"] = login.database.into();
         }
     })?;
+    front_end.map_or(Ok(()), |front_end| front_end.adapt(&mut scenario))?;
     Ok(scenario)
 }
 

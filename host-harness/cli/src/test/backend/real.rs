@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 use weir_filter::units::Micros;
 use weir_provision::client::{self, Client, Response};
 use weir_provision::redis::{Redis, RedisOptions};
+use weir_provision::webdis::WebdisOptions;
 use weir_provision::{checkout, filter_wasm};
 
 use super::adapted::adapted;
 use super::{Backend, Denied, MAX_SPREAD, MAX_WAIT, Observed, Seen, counter, denials, has, headers};
+use crate::front_end::FrontEnd;
 use crate::limits::Limits;
 use crate::serving::{HostKind, Serving};
 use crate::test::file::{Action, Pace, RedisState, Requests, Test};
@@ -45,6 +47,7 @@ pub(in crate::test) struct Stage {
 pub(in crate::test) struct Real<'a> {
     stage: &'a Stage,
     setup: &'a Setup,
+    _front_end: Option<FrontEnd>,
     serving: Option<Serving>,
     target: SocketAddr,
     admin: Option<SocketAddr>,
@@ -110,7 +113,11 @@ impl<'a> Real<'a> {
     pub(in crate::test) fn start(stage: &'a Stage, setup: &'a Setup, test: &Test) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let key_prefix = format!("weir-test-{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let scenario = adapted(setup, &stage.redis, &stage.wasm, &key_prefix).map_err(|why| why.to_string())?;
+        let options = WebdisOptions { redis_password: stage.redis.login().password, ..WebdisOptions::default() };
+        let front_end = FrontEnd::provide(&setup.scenario, stage.redis.addr(), options);
+        let front_end = stage.runtime.block_on(front_end).map_err(|why| why.to_string())?;
+        let scenario = adapted(setup, &stage.redis, front_end.as_ref(), &stage.wasm, &key_prefix);
+        let scenario = scenario.map_err(|why| why.to_string())?;
         let workers = u32::try_from(test.workers).unwrap_or(1);
         let serving = stage.runtime.block_on(Serving::start(stage.host, &scenario, workers));
         let serving = serving.map_err(|why| why.to_string())?;
@@ -119,7 +126,16 @@ impl<'a> Real<'a> {
         let written = scenario.limiter().map_err(|why| why.to_string())?;
         let config = tempfile::NamedTempFile::with_suffix(".yaml").map_err(|why| why.to_string())?;
         std::fs::write(config.path(), written.to_string()).map_err(|why| why.to_string())?;
-        Ok(Self { stage, setup, admin: serving.admin(), serving: Some(serving), target, key_prefix, config })
+        Ok(Self {
+            stage,
+            setup,
+            _front_end: front_end,
+            admin: serving.admin(),
+            serving: Some(serving),
+            target,
+            key_prefix,
+            config,
+        })
     }
 
     /// A counter or gauge of the host.
