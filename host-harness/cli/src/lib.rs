@@ -16,6 +16,7 @@
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
 //! | `interrupt` | SIGINT and SIGTERM |
 //! | `logging` | log lines on standard error |
+//! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
 
 mod bench;
@@ -31,6 +32,7 @@ mod serve;
 pub mod serving;
 mod sim;
 mod test;
+pub mod texts;
 mod trace;
 pub mod traffic;
 
