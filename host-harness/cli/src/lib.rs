@@ -17,6 +17,7 @@
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
 //! | `interrupt` | SIGINT and SIGTERM |
 //! | `logging` | log lines on standard error |
+//! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
 //! | `spelling` | the known name that a misspelt name resembles |
 
@@ -35,6 +36,7 @@ pub mod serving;
 mod sim;
 mod spelling;
 mod test;
+pub mod texts;
 mod trace;
 pub mod traffic;
 

@@ -1,6 +1,7 @@
 //! Entry points for fuzzing: bytes that a hostile module could pass to its host. Each returns, whatever the bytes are.
 //!
-//! The crate's tests run both with random bytes; the fuzz targets in `fuzz/` run them with bytes that find new code.
+//! The crate's tests run both with random bytes, and with the inputs kept in `../fuzz/corpora`; the fuzz targets
+//! `host_pairs` and `host_calls` run them with bytes that find new code.
 
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, LazyLock};
@@ -264,6 +265,23 @@ mod tests {
         fn any_call_of_a_module_returns_a_status_or_a_trap(script in vec(any::<u8>(), 0..3000)) {
             call_host_functions(&script);
         }
+    }
+
+    /// Runs a target on its kept inputs.
+    fn replay(name: &str, run: fn(&[u8])) {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpora").join(name);
+        let inputs = std::fs::read_dir(&folder).unwrap().map(|input| std::fs::read(input.unwrap().path()).unwrap());
+        assert!(inputs.map(|input| run(&input)).count() > 0, "no input of {name} is kept");
+    }
+
+    #[test]
+    fn kept_inputs_are_pairs_or_refused() {
+        replay("host_pairs", decode_pairs);
+    }
+
+    #[test]
+    fn kept_scripts_of_calls_return_a_status_or_a_trap() {
+        replay("host_calls", call_host_functions);
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! | `server` | workers, listeners, and downstream streams |
 //! | [`trace`] | observer of callbacks, host calls and bytes |
 //! | `stats`, `admin` | counters of the host and of its modules, and the listener that shows them |
-//! | `fuzzing` | calls of host functions with any arguments, for tests and the fuzz targets in `fuzz/` |
+//! | `fuzzing` | calls of host functions with any arguments, for tests and the fuzz targets |
 
 mod abi;
 mod access_log;

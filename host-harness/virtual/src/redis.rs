@@ -181,9 +181,8 @@ impl Server {
             (b"AUTH" | b"SELECT", _) => Reply::Simple(b"OK".to_vec()),
             (b"ZREM", [_, key, names @ ..]) => self.buckets.release_slots(key, names),
             (b"EVAL", [_, source, rest @ ..]) => {
-                let source = String::from_utf8_lossy(source).into_owned();
-                let inner = inner_source(&source).map(|inner| Script::new(inner.to_owned()).sha1_hex().to_owned());
-                let sha1 = Script::new(source).sha1_hex().to_owned();
+                let sha1 = sha1_of(source);
+                let inner = inner_source(&String::from_utf8_lossy(source)).map(|inner| sha1_of(inner.as_bytes()));
                 self.flat.extend(inner.map(|inner| (sha1.clone(), inner)));
                 self.scripts.insert(sha1.clone());
                 self.script(now, &sha1, rest)
@@ -254,6 +253,25 @@ impl Server {
 thread_local! {
     /// Scripts by SHA-1: there are few, and their hashes take time.
     static KNOWN: RefCell<BTreeMap<String, Option<Known>>> = const { RefCell::new(BTreeMap::new()) };
+    /// SHA-1s of the sources that were sent.
+    static SHA1S: RefCell<BTreeMap<Vec<u8>, String>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Sources whose SHA-1s are kept, at most: workers have a few scripts.
+const MAX_SHA1S: usize = 100;
+
+/// Returns the SHA-1 of a script's source, as 40 hexadecimal digits.
+fn sha1_of(source: &[u8]) -> String {
+    SHA1S.with_borrow_mut(|known| {
+        if let Some(sha1) = known.get(source) {
+            return sha1.clone();
+        }
+        let sha1 = Script::new(String::from_utf8_lossy(source).into_owned()).sha1_hex().to_owned();
+        if known.len() < MAX_SHA1S {
+            known.insert(source.to_vec(), sha1.clone());
+        }
+        sha1
+    })
 }
 
 impl Known {

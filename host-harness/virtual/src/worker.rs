@@ -63,25 +63,41 @@ impl Worker {
 
     /// Begins a request and returns its id. The request is decided by the events that follow.
     pub fn begin(&self, exchange: Exchange) -> u32 {
+        self.begin_in_pieces(exchange, &[usize::MAX])
+    }
+
+    /// Begins a request whose body arrives in pieces of these lengths, one after the other and again from the first.
+    pub fn begin_in_pieces(&self, exchange: Exchange, lengths: &[usize]) -> u32 {
         let whole = exchange.body.is_none();
         let context = self.shared.add(exchange);
         self.call(context, |vm| vm.context_create(context, LIMITER));
         let action = self.call(context, |vm| vm.request_headers(context, whole));
         let is_held = action != Action::Continue;
         if !whole && (!is_held || self.shared.sees_body_past_headers) {
-            self.show_body(context);
+            self.show_body(context, lengths);
         } else if !is_held {
             self.passes(context);
         }
         context
     }
 
-    /// Shows the whole body of a request.
-    fn show_body(&self, context: u32) {
-        let Some(size) = self.shared.with(|state| state.take_body(context)) else { return };
-        let action = self.call(context, |vm| vm.request_body(context, size, true));
-        if action == Action::Continue {
-            self.passes(context);
+    /// Shows the body of a request, until the filter needs no more of it.
+    fn show_body(&self, context: u32, lengths: &[usize]) {
+        let Some(body) = self.shared.with(|state| state.take_body(context)) else { return };
+        let mut lengths = lengths.iter().cycle();
+        let mut rest = body.as_slice();
+        loop {
+            let length = lengths.next().map_or(rest.len(), |length| (*length).max(1));
+            let piece = rest.split_off(..length.min(rest.len())).unwrap_or_default();
+            self.shared.show(Buffer::RequestBody, piece.to_vec());
+            let action = self.call(context, |vm| vm.request_body(context, piece.len(), rest.is_empty()));
+            if action == Action::Continue {
+                return self.passes(context);
+            }
+            // The rest of a request that the filter has answered is dropped.
+            if rest.is_empty() || !self.shared.with(|state| state.is_undecided(context)) {
+                return;
+            }
         }
     }
 
@@ -184,7 +200,7 @@ impl Worker {
             }
             Event::Resume(context) => {
                 let waits_for_body = self.shared.with(|state| state.has_body(context));
-                if waits_for_body { self.show_body(context) } else { self.passes(context) }
+                if waits_for_body { self.show_body(context, &[usize::MAX]) } else { self.passes(context) }
             }
             Event::Upstream(context) => self.respond(context),
             Event::ResumeResponse(context) => self.complete(context),

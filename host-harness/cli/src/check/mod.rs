@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::finding::Severity;
-use self::output::Format;
+pub(crate) use self::output::Format;
 use crate::files::Library;
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,12 @@ pub(super) struct Arguments {
     /// Form of the findings.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+/// Output about a library, in each of these forms.
+pub(crate) fn rendered<const N: usize>(library: &Library, formats: [Format; N]) -> [String; N] {
+    let (findings, summaries) = judge::judge(library);
+    formats.map(|format| output::render(format, &findings, &summaries))
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use wasmparser::{Parser, Payload};
+use weir_host::documents::read_regular;
 
 /// Words of the filter's error about a root id. They are in the data of Weir's module and in no other.
 const WORDS_OF_WEIR: &[u8] = b"root_id: expected \"limiter\" or \"bridge\"";
@@ -37,7 +38,7 @@ pub(super) enum Refusal {
 impl Module {
     /// Reads a file.
     pub(super) fn read(path: &Path) -> Self {
-        match std::fs::read(path) {
+        match read_regular(path) {
             Ok(bytes) => Self::of(&bytes),
             Err(error) => Self::Unreadable(error.to_string()),
         }

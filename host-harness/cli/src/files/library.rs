@@ -66,6 +66,14 @@ impl Library {
         library
     }
 
+    /// The library of a file with this name and these bytes, and of all files that it refers to.
+    pub(crate) fn of_bytes(name: &str, bytes: &[u8]) -> Self {
+        let source = Source::of_bytes(Ok(bytes.to_vec()), name.to_owned());
+        let mut library = Self { files: vec![File::new(PathBuf::from(name), source, true)] };
+        library.follow();
+        library
+    }
+
     /// The library of documents in another file, with the files that they refer to.
     pub(crate) fn of_document(document: Document) -> Self {
         let origin = document.origin.clone();
@@ -161,7 +169,8 @@ impl Library {
     fn read(&mut self, path: &Path, is_given: bool) {
         let normal = normal(path);
         if !self.files.iter().any(|file| file.path == normal) {
-            self.files.push(File::new(normal, Source::load(path), is_given));
+            let source = if is_given { Source::load(path) } else { Source::load_regular(path) };
+            self.files.push(File::new(normal, source, is_given));
         }
     }
 }

@@ -28,7 +28,8 @@ use anyhow::Context as _;
 use weir_filter::units::Micros;
 
 use self::backend::{Backend, Real, Stage, VirtualTime};
-use self::file::{Mistake, Suite, Test};
+pub(crate) use self::file::Suite;
+use self::file::{Mistake, Test};
 use self::report::{FileResult, Summary};
 use self::run::{Outcome, TestResult};
 use self::setup::Setup;

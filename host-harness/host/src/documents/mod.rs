@@ -34,7 +34,7 @@ pub use at::{At, camel_case};
 pub use format::Format;
 pub use message::{Message, TYPED_STRUCTS};
 pub use node::{Entry, Node, Position, Value};
-pub use source::{Document, Source, SourceError};
+pub use source::{Document, Source, SourceError, read_regular};
 pub(crate) use text::{hidden, named};
 pub use text::{quoted, step};
 pub use yaml::Dialect;

@@ -195,12 +195,14 @@ impl State {
         self.requests.get(&context).is_some_and(|request| request.exchange.body.is_some())
     }
 
-    /// Takes the body of a request into the buffer of request bodies, and returns its size.
-    pub(super) fn take_body(&mut self, context: u32) -> Option<usize> {
-        let body = self.requests.get_mut(&context)?.exchange.body.take()?;
-        let size = body.len();
-        self.buffers.insert(Buffer::RequestBody, body);
-        Some(size)
+    /// Takes the body of a request.
+    pub(super) fn take_body(&mut self, context: u32) -> Option<Vec<u8>> {
+        self.requests.get_mut(&context)?.exchange.body.take()
+    }
+
+    /// Returns whether the filter has neither passed the request on nor answered it.
+    pub(super) fn is_undecided(&self, context: u32) -> bool {
+        self.requests.get(&context).is_some_and(|request| request.phase == Phase::Request)
     }
 
     /// Puts the headers of a response in place, and returns the size of its body.

@@ -9,7 +9,7 @@ use super::judge::Summary;
 
 /// Form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Lines for people
     Text,
     /// JSON: one object per line, the last one with the numbers

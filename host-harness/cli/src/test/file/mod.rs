@@ -10,4 +10,5 @@ pub(super) use expect::{Expect, Matcher};
 pub(super) use reader::Mistake;
 pub(super) use request::{Claims, Pace, Requests};
 pub(super) use step::{Action, RedisState, Step};
-pub(super) use suite::{Configuration, Suite, Test};
+pub(crate) use suite::Suite;
+pub(super) use suite::{Configuration, Test};

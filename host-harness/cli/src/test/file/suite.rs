@@ -93,7 +93,7 @@ impl Suite {
     }
 
     /// Parses a test file's text; `path` is the file.
-    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Vec<Mistake>> {
         let file = path.display().to_string();
         let mistake =
             |place, what: &str| vec![Mistake { file: file.clone(), place: Some(place), what: what.to_owned() }];

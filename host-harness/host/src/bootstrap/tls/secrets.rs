@@ -36,7 +36,7 @@ pub(super) fn secret<T>(node: &Node<'_>, kind: Kind, parse: impl Fn(&Node<'_>) -
     fields.finish();
     let (name, place) = (name?, path?);
     let file = place.string()?;
-    let source = Source::load(Path::new(&file));
+    let source = Source::load_regular(Path::new(&file));
     if let Some(error) = source.error {
         place.refuse(&format!("the file of secrets {error}"));
         return None;
