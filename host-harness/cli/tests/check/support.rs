@@ -33,10 +33,13 @@ pub(crate) struct Finding {
 }
 
 /// The command, with the filter's module for every `weir_filter.wasm`, and without the variable of the scenarios.
+/// Environment variable that envoy/upstash.yaml names.
+pub(crate) const TOKEN: &str = "UPSTASH_REDIS_REST_TOKEN";
+
 pub(crate) fn weir() -> Command {
     let wasm = filter_wasm::find_or_build().expect("the filter's module");
     let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
-    weir.env("WEIR_WASM", wasm).env_remove("REDIS_PASSWORD");
+    weir.env("WEIR_WASM", wasm).env(TOKEN, "hunter2").env_remove("REDIS_PASSWORD");
     weir
 }
 
