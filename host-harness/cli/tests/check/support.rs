@@ -32,10 +32,10 @@ pub(crate) struct Finding {
     pub(crate) help: String,
 }
 
-/// The command, with the filter's module for every `weir_filter.wasm`, and without the variable of the scenarios.
 /// Environment variable that envoy/upstash.yaml names.
-pub(crate) const TOKEN: &str = "UPSTASH_REDIS_REST_TOKEN";
+const TOKEN: &str = "UPSTASH_REDIS_REST_TOKEN";
 
+/// The command, with the filter's module for every `weir_filter.wasm`, a token of Upstash, and without a password.
 pub(crate) fn weir() -> Command {
     let wasm = filter_wasm::find_or_build().expect("the filter's module");
     let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
