@@ -12,7 +12,9 @@ use tokio::time::sleep;
 use weir::{HostKind, Mesh};
 use weir_filter::overrides::hash_key;
 
-use self::shared::{BELIEVED_FOR, KINDS, Operator, TRANSPORTS, ask, every_kind, flood, of_case, until, until_heeded};
+use self::shared::{
+    BELIEVED_FOR, FRONT_ENDS, KINDS, Operator, TRANSPORTS, ask, every_kind, flood, of_case, until, until_heeded,
+};
 
 weir::on_both_hosts! {
     an_override_holds_from_the_next_request_on_whatever_the_algorithm
@@ -87,7 +89,7 @@ async fn a_worker_that_has_leased_tokens_heeds_an_override_within_a_second(host:
 
 /// No worker has read anything, and 64 requests come at once.
 async fn a_blocked_key_is_blocked_from_the_first_request_on(host: HostKind) {
-    for scenario in TRANSPORTS {
+    for scenario in TRANSPORTS.into_iter().chain(FRONT_ENDS) {
         let Some(mesh) = every_kind(Mesh::on(host, scenario)).workers(2).start().await else { return };
         let mut operator = Operator::of(&mesh);
         for kind in KINDS {
@@ -100,7 +102,7 @@ async fn a_blocked_key_is_blocked_from_the_first_request_on(host: HostKind) {
 
 /// Checks of many keys travel in one command.
 async fn of_a_crowd_exactly_the_blocked_are_denied(host: HostKind) {
-    for scenario in TRANSPORTS {
+    for scenario in TRANSPORTS.into_iter().chain(FRONT_ENDS) {
         let Some(mesh) = every_kind(Mesh::on(host, scenario)).workers(1).start().await else { return };
         let mut operator = Operator::of(&mesh);
         for kind in ["bucket", "fixed", "slots"] {

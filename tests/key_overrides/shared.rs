@@ -11,8 +11,9 @@ use weir::{Answer, Mesh, MeshBuilder};
 use weir_filter::overrides::{SET_SCRIPT, hash_key, override_key};
 use weir_harness::traffic::Flood;
 
-pub(crate) const TRANSPORTS: [&str; 4] =
-    ["envoy/quickstart.yaml", "envoy/callout.yaml", "envoy/webdis.yaml", "envoy/upstash.yaml"];
+pub(crate) const TRANSPORTS: [&str; 2] = ["envoy/quickstart.yaml", "envoy/callout.yaml"];
+/// Front ends of Redis: callouts that carry the same script calls in another form.
+pub(crate) const FRONT_ENDS: [&str; 2] = ["envoy/webdis.yaml", "envoy/upstash.yaml"];
 pub(crate) const KINDS: [&str; 10] = [
     "bucket",
     "leased",
