@@ -7,13 +7,13 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use weir::{Fault, FaultProxy, Rule, or_skip};
 use weir_provision::redis::{RedisOptions, RedisServer};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 const A_WHILE: Duration = Duration::from_millis(150);
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Client {
     /// Reads the next bytes. Empty: the connection was closed.
     async fn hear(&mut self) -> io::Result<Vec<u8>> {
         let mut reply = vec![0; 1024];
-        let read = timeout(SOON, self.0.read(&mut reply)).await.expect("bytes or a close within 5 s")?;
+        let read = timeout(SOON, self.0.read(&mut reply)).await.expect("bytes or a close within 30 s")?;
         reply.truncate(read);
         Ok(reply)
     }
@@ -54,7 +54,7 @@ macro_rules! redis_and_proxy {
     }};
 }
 
-/// Connects until the outcome is as `wanted`, for at most 5 s, and returns it.
+/// Connects until the outcome is as `wanted`, for at most 30 s, and returns it.
 async fn soon(proxy: &FaultProxy, wanted: fn(&io::Result<Client>) -> bool) -> io::Result<Client> {
     let trying = async {
         loop {
@@ -65,7 +65,7 @@ async fn soon(proxy: &FaultProxy, wanted: fn(&io::Result<Client>) -> bool) -> io
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, trying).await.expect("the proxy opens or closes its port within 5 s")
+    timeout(SOON, trying).await.expect("the proxy opens or closes its port within 30 s")
 }
 
 fn is_reset(answer: io::Result<Vec<u8>>) -> bool {
@@ -138,6 +138,8 @@ async fn a_refusing_proxy_resets_connections_and_listens_again_on_the_same_port(
         soon(&proxy, |connected| connected.is_err()).await.unwrap_err().kind(),
         io::ErrorKind::ConnectionRefused
     );
+    let taken = TcpSocket::new_v4().unwrap().bind(proxy.addr()).map_err(|why| why.kind());
+    assert_eq!(taken, Err(io::ErrorKind::AddrInUse), "the port stays the proxy's");
     proxy.clear();
     let mut client = soon(&proxy, |connected| connected.is_ok()).await.unwrap();
     assert_eq!(client.ask("PING").await.unwrap(), b"+PONG\r\n");

@@ -5,13 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::carry::carry;
 use super::draw::Draws;
 use super::{Fault, Faults, KINDS};
+
+/// Connections that wait to be accepted, at most.
+const BACKLOG: u32 = 1024;
 
 /// TCP proxy in front of one address. Dropping it closes its port and its connections.
 #[derive(Debug)]
@@ -104,10 +107,11 @@ async fn listen(
     loop {
         if faults.borrow_and_update().refuse() {
             drop(listener);
+            let refusing = refusing_socket(addr);
             if faults.wait_for(|faults| !faults.refuse()).await.is_err() {
                 return;
             }
-            listener = match TcpListener::bind(addr).await {
+            listener = match refusing.and_then(|socket| socket.listen(BACKLOG)) {
                 Ok(listener) => listener,
                 Err(error) => {
                     log::error!(target: "fault", "the proxy of `{name}` cannot listen on {addr} again: {error}");
@@ -130,4 +134,13 @@ async fn listen(
             },
         }
     }
+}
+
+/// Returns a socket that refuses connections: it is bound and does not listen. Meanwhile, the system gives its port to
+/// nobody else.
+fn refusing_socket(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
 }
