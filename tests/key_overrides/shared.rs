@@ -82,6 +82,7 @@ pub(crate) fn every_kind(mesh: MeshBuilder) -> MeshBuilder {
     };
     let bucket = json!({"max_tokens": 10, "tokens_per_fill": 1, "fill_interval": "3600s"});
     let large = json!({"max_tokens": 1_000, "tokens_per_fill": 1_000, "fill_interval": "1s"});
+    let quota = json!({"max_requests": 10, "unit": "month", "utc_offset": weir::offset_at_noon()});
     mesh.patient().configure(|filter| {
         filter["overrides"] = json!({"refresh_interval": "1s"});
         filter["limits"] = json!([
@@ -91,7 +92,7 @@ pub(crate) fn every_kind(mesh: MeshBuilder) -> MeshBuilder {
             limit("exact", json!({"sliding_window": {"max_requests": 10, "window": "3600s", "mode": "exact"}})),
             limit("approximate", json!({"sliding_window": {"max_requests": 10, "window": "315360000s"}})),
             limit("fixed", json!({"fixed_window": {"max_requests": 10, "window": "315360000s"}})),
-            limit("quota", json!({"quota": {"max_requests": 10, "unit": "month"}})),
+            limit("quota", json!({ "quota": quota })),
             limit("slots", json!({"concurrency": {"max_requests": 10, "lease": "60s"}})),
             limit(
                 "two_buckets",
@@ -102,7 +103,7 @@ pub(crate) fn every_kind(mesh: MeshBuilder) -> MeshBuilder {
             limit(
                 "bucket_and_quota",
                 json!({"windows": [
-                    {"token_bucket": bucket}, {"quota": {"max_requests": 10, "unit": "month"}},
+                    {"token_bucket": bucket}, {"quota": quota},
                 ]})
             ),
         ]);

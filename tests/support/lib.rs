@@ -9,6 +9,7 @@
 //! which fails the test; a missing component skips the test (see [`or_skip`]).
 
 pub mod answer;
+mod calendar;
 pub mod mesh;
 pub mod redis_group;
 mod redis_stats;
@@ -18,6 +19,7 @@ pub mod trial;
 mod variable;
 
 pub use answer::Answer;
+pub use calendar::offset_at_noon;
 pub use mesh::{Mesh, MeshBuilder};
 pub use redis_group::RedisGroup;
 pub use redis_stats::{buckets_asked, evaluations};
