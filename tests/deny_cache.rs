@@ -44,7 +44,15 @@ async fn refilled_tokens_are_admitted_and_no_more(host: HostKind) {
     let crowd = traffic::run(plan, Arc::default()).await.together();
     let most = 1 + start.elapsed().as_millis() / 100;
     let admitted = u128::try_from(crowd.admitted()).unwrap();
-    assert!((20..=most).contains(&admitted), "{admitted} of at most {most}");
+    // Requests at least 140 ms apart, of which a stalled machine sends fewer: each finds a token, or another request
+    // since the one before has found it.
+    let (mut least, mut since) = (0, Duration::ZERO);
+    for outcome in &crowd.outcomes {
+        if outcome.at >= since {
+            (least, since) = (least + 1, outcome.at + outcome.latency + Duration::from_millis(140));
+        }
+    }
+    assert!((least..=most).contains(&admitted) && least > 0, "{admitted} of {least} to {most}");
 }
 
 async fn a_reset_by_an_operator_takes_effect_within_a_second(host: HostKind) {

@@ -287,13 +287,14 @@ fn limit_of(case: &Case) -> Value {
     limit
 }
 
-/// Each upload is held for about 1 s, while more of its body arrives than the proxy buffers (1 MiB).
+/// Each upload is held for about 4 s, while more of its body arrives than the proxy buffers (1 MiB).
 async fn a_held_upload_passes_whether_or_not_a_limit_reads_its_body(host: HostKind) {
     let mesh = Mesh::on(host, "envoy/quickstart.yaml").patient().workers(1).configure(|filter| {
-        let one_a_second = json!({"max_tokens": 1, "fill_interval": "1s"});
+        // Long enough for a stalled machine to send the next request before its token exists.
+        let one_in_four_seconds = json!({"max_tokens": 1, "fill_interval": "4s"});
         let plenty = json!({"max_tokens": 100, "fill_interval": "1s"});
         filter["limits"] = json!([
-            {"name": "shaped", "descriptor": [], "token_bucket": one_a_second, "max_delay": "10s"},
+            {"name": "shaped", "descriptor": [], "token_bucket": one_in_four_seconds, "max_delay": "20s"},
             {"name": "read", "descriptor": [{"request_body": {"json_pointer": "/user"}}], "token_bucket": plenty,
                 "when": [{"path": {"prefix": "/read"}}]},
         ]);
