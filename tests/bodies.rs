@@ -39,7 +39,9 @@ weir::on_both_hosts! {
 fn by_user(host: HostKind, request_body: &Value) -> MeshBuilder {
     let request_body = request_body.clone();
     limited(host, json!({"descriptor": [{"request_body": {"json_pointer": "/user"}}]})).configure(move |filter| {
-        filter["request_body"] = request_body.clone();
+        // A stalled machine is not to make a body unreadable.
+        filter["request_body"] = json!({"timeout": "60s"});
+        filter["request_body"].as_object_mut().unwrap().extend(request_body.as_object().unwrap().clone());
     })
 }
 

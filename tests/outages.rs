@@ -36,8 +36,11 @@ async fn a_slow_redis_is_logged_once_in_ten_seconds_and_its_recovery_once(host: 
         let start = Instant::now();
         let mut failed = 0;
         while start.elapsed() < INTERVAL + Duration::from_secs(1) {
-            mesh.get("alice").await.admitted().without("x-ratelimit-limit");
-            failed += 1;
+            let sent = Instant::now();
+            let is_decided = mesh.get("alice").await.admitted().header("x-ratelimit-limit").is_some();
+            // A stalled host may read the late reply before it looks at the clock.
+            assert!(!is_decided || sent.elapsed() >= 3 * TIMEOUT, "{scenario}: decided after {:?}", sent.elapsed());
+            failed += u64::from(!is_decided);
             if start.elapsed() < INTERVAL - Duration::from_secs(1) {
                 let warnings = since(&before, &mesh, &name);
                 let of_timeouts = warnings.iter().filter(|line| line.contains("redis timeout: ")).count();
@@ -46,12 +49,14 @@ async fn a_slow_redis_is_logged_once_in_ten_seconds_and_its_recovery_once(host: 
         }
         mesh.faults().clear();
         until_decided(&mesh).await;
+        let most = most_warnings(start.elapsed());
         let logged = until_recovered(&before, &mesh, &name).await;
         let timeouts: Vec<_> = logged.iter().filter(|line| line.contains("redis timeout: ")).collect();
-        let [first, second] = timeouts[..] else { panic!("{scenario}: {logged:#?}") };
+        let [first, second, ..] = timeouts[..] else { panic!("{scenario}: {logged:#?}") };
+        assert!(timeouts.len() <= most, "{scenario}: {logged:#?}");
         assert!(first.contains("(cluster \"redis\"; requests failed open: ") && !first.contains("since"), "{first}");
         assert!(second.contains("since the last warning of this cause, requests failed open: "), "{second}");
-        assert!(failed > 50, "{failed}");
+        assert!(failed > 10, "{failed}");
         let counted = mesh.counter("weir_requests_failed").await;
         assert!(counted >= failed, "{counted} of {failed}");
         mesh.counts("weir_requests_failed_open", counted).await;
@@ -90,10 +95,11 @@ async fn is_lost_and_returns(host: HostKind, scenario: &str, lose: impl Fn(&Redi
     mesh.counts("weir_redis_connected", 0).await;
     back(mesh.redis());
     failed += until_decided(&mesh).await;
+    let most = most_warnings(start.elapsed());
     let logged = until_recovered(&before, &mesh, &name).await;
     for cause in CAUSES {
         let of_cause = logged.iter().filter(|line| line.contains(&format!("redis {cause}: "))).count();
-        assert!(of_cause <= 1, "{scenario}: {logged:#?}");
+        assert!(of_cause <= most, "{scenario}: {logged:#?}");
     }
     let [warnings @ .., recovered] = &logged[..] else { panic!("{scenario}: {logged:#?}") };
     assert!(!warnings.is_empty(), "{scenario}: {logged:#?}");
@@ -148,6 +154,11 @@ fn named(mesh: MeshBuilder, failure_mode: &str) -> (String, MeshBuilder) {
         bootstrap.pointer_mut(LIMITER).expect("the limiter is the first of the filters")["name"] = plugin.into();
     });
     (name, mesh.bucket(1_000_000, 1_000, "1s"))
+}
+
+/// Largest number of warnings of one cause in an outage of this length.
+fn most_warnings(outage: Duration) -> usize {
+    1 + (outage.as_secs() / INTERVAL.as_secs()) as usize
 }
 
 /// Waits until Redis decides, and until the lines and counters of failures before that have arrived, if there were any.
