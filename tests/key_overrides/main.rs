@@ -77,8 +77,11 @@ async fn a_worker_that_has_leased_tokens_heeds_an_override_within_a_second(host:
         for _ in 0..4 {
             flood(&mesh, 100, |_| of_case("leased", "alice")).await;
         }
-        let hits = mesh.counter("weir_leases_hits").await;
-        assert!(hits > 0, "no request was served from a lease");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while mesh.counter("weir_leases_hits").await == 0 {
+            assert!(Instant::now() < deadline, "no request was served from a lease");
+            flood(&mesh, 100, |_| of_case("leased", "alice")).await;
+        }
         operator.set("leased", "blocked");
         sleep(BELIEVED_FOR).await;
         for _ in 0..4 {
@@ -181,14 +184,16 @@ async fn an_override_of_a_key_goes_before_one_of_its_limit(host: HostKind) {
             .exec(&mut operator.redis)
             .unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
-        while mesh.ask("/").header("x-case", "bucket").user("bob").send().await.header("x-ratelimit-limit").is_some()
-            && general != "blocked"
-        {
+        let (mut in_a_row, mut nth) = (0, 0);
+        while in_a_row < 12 {
+            nth += 1;
+            let other = mesh.ask("/").header("x-case", "bucket").user(&format!("{general}-{nth}")).send().await;
+            // The limit itself, which holds until a worker knows the override, sends headers.
+            let is_in_force = other.status == others && (others == 429 || other.header("x-ratelimit-limit").is_none());
+            in_a_row = if is_in_force { in_a_row + 1 } else { 0 };
             assert!(Instant::now() < deadline, "{general} is not in force");
         }
-        sleep(Duration::from_millis(1_100)).await;
         ask(&mesh, "bucket").await.denied();
-        mesh.ask("/").header("x-case", "bucket").user("carol").send().await.status(others);
     }
     operator.set("bucket", r#"{"max": 77}"#);
     until(&mesh, "bucket", |answer| answer.header("x-ratelimit-limit") == Some("77")).await;

@@ -1,5 +1,6 @@
 //! Requests that are held, under an override, and whose client disconnects: their tokens and slots return.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use redis::Commands;
@@ -40,14 +41,20 @@ fn slots(mesh: &Mesh) -> u64 {
     mesh.redis_connection().zcard(format!("{}held:alice#concurrency", mesh.key_prefix())).unwrap()
 }
 
-/// Sends requests that carry this number until one is held, whose client disconnects. Asserts that its tokens and its
-/// slot return.
-async fn leaves(mesh: &Mesh, number: &str, what: &str) {
-    let send = || timeout(Duration::from_millis(700), mesh.ask("/").user("alice").header("x-max", number).send());
-    let mut before = 0;
-    while let Ok(answer) = send().await {
-        answer.admitted();
-        before = spent(mesh);
+/// Sends requests that carry this number: as many as are in the bucket, and one that is held, whose client disconnects.
+/// Asserts that its tokens and its slot return.
+async fn leaves(mesh: &Mesh, number: &str, in_bucket: usize, what: &str) {
+    let send = || mesh.ask("/").user("alice").header("x-max", number).send();
+    for _ in 0..in_bucket {
+        send().await.admitted();
+    }
+    let before = spent(mesh);
+    {
+        let mut held = pin!(send());
+        while spent(mesh) <= before {
+            let answer = timeout(Duration::from_millis(20), held.as_mut()).await;
+            assert!(answer.is_err(), "{what}: the request is not held: {answer:?}");
+        }
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     while spent(mesh) > before || slots(mesh) > 0 {
@@ -68,20 +75,20 @@ async fn a_held_request_that_leaves_returns_its_token_and_its_slot_under_any_ove
     for scenario in TRANSPORTS {
         let Some(mesh) = held(Mesh::on(host, scenario), &json!(1)).start().await else { return };
         let mut operator = Operator::of(&mesh);
-        for text in [
-            String::new(),
-            r#"{"times": 2}"#.to_owned(),
-            r#"{"max": 3}"#.to_owned(),
-            bucket(1, 1, "60s"),
-            bucket(1, 2, "60s"),
-            bucket(5, 1, "40s"),
-            r#"{"concurrency": {"max_requests": 2}}"#.to_owned(),
-            r#"{"quota": {"max_requests": 100, "unit": "month"}}"#.to_owned(),
+        for (text, in_bucket) in [
+            (String::new(), 1),
+            (r#"{"times": 2}"#.to_owned(), 2),
+            (r#"{"max": 3}"#.to_owned(), 3),
+            (bucket(1, 1, "60s"), 1),
+            (bucket(1, 2, "60s"), 1),
+            (bucket(5, 1, "40s"), 5),
+            (r#"{"concurrency": {"max_requests": 2}}"#.to_owned(), 1),
+            (r#"{"quota": {"max_requests": 100, "unit": "month"}}"#.to_owned(), 1),
         ] {
             let buckets = mesh.redis_connection().del(format!("{}held:alice#token", mesh.key_prefix()));
             let _: u64 = buckets.unwrap();
             operator.set("held", &text);
-            leaves(&mesh, "", &format!("{text} on {host:?}, {scenario}")).await;
+            leaves(&mesh, "", in_bucket, &format!("{text} on {host:?}, {scenario}")).await;
         }
         mesh.counts("weir_overrides_ignored", 0).await;
     }
@@ -91,10 +98,11 @@ async fn a_held_request_that_leaves_returns_its_token_of_the_number_that_it_carr
     let carried = json!({"request_header": {"name": "x-max", "max": 100, "default": 1}});
     for scenario in TRANSPORTS {
         let Some(mesh) = held(Mesh::on(host, scenario), &carried).start().await else { return };
-        for number in ["1", "3", "2"] {
+        for number in [1, 3, 2] {
             let buckets = mesh.redis_connection().del(format!("{}held:alice#token", mesh.key_prefix()));
             let _: u64 = buckets.unwrap();
-            leaves(&mesh, number, &format!("{number} on {host:?}, {scenario}")).await;
+            let carried = number.to_string();
+            leaves(&mesh, &carried, number, &format!("{number} on {host:?}, {scenario}")).await;
         }
     }
 }
