@@ -7,7 +7,7 @@ mod stored;
 mod unenforced;
 mod windows;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Commands;
 use serde_json::json;
@@ -316,18 +316,29 @@ async fn a_limit_with_twice_its_numbers_admits_twice_as_many_and_what_was_spent_
     let operator = |words: &[&str]| {
         types(&[words, &["--redis", &url, "--key-prefix", mesh.key_prefix()]].concat()).unwrap();
     };
+    // Both workers read the override by themselves.
+    let until_limit_is = async |limit: &str| {
+        let (mut in_a_row, mut nth) = (0, 0);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while in_a_row < 12 {
+            nth += 1;
+            let answer = mesh.get(&format!("{limit}-{nth}")).await;
+            in_a_row = if answer.header("x-ratelimit-limit") == Some(limit) { in_a_row + 1 } else { 0 };
+            assert!(Instant::now() < deadline, "the override is not in force: {answer:?}");
+        }
+    };
     for remaining in [2, 1, 0] {
         mesh.get("alice").await.admitted().remaining(remaining);
     }
     mesh.get("alice").await.denied();
     operator(&["set", "per_user", "--times", "2"]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until_limit_is("6").await;
     for remaining in [2, 1, 0] {
         mesh.get("alice").await.admitted().remaining(remaining);
     }
     mesh.get("alice").await.denied();
     operator(&["set", "per_user", "--max", "7"]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    until_limit_is("7").await;
     mesh.get("alice").await.admitted().remaining(0);
     mesh.get("alice").await.denied();
 }

@@ -1,5 +1,7 @@
 //! What `weir limits set` accepts, writes and shows.
 
+use std::time::{Duration, Instant};
+
 use redis::Commands;
 use serde_json::json;
 use weir_provision::redis::RedisOptions;
@@ -241,12 +243,15 @@ fn an_override_ends_at_an_instant() {
 #[test]
 fn peek_keeps_what_was_spent_under_an_override_of_the_numbers() {
     let Some(mut operator) = operator() else { return };
+    let start = Instant::now();
     operator.spends("we*ir:per_user:alice", (20, 600_000), 20);
     operator.types(&["set", "per_user", "alice", "--times", "2"]);
     let peek = &operator.reads(&["peek", "per_user", "alice"])[0];
     assert_eq!(peek["windows"][0]["capacity"], 40, "{peek}");
     let remaining = peek["windows"][0]["remaining"].as_u64().unwrap();
-    assert!((20..=21).contains(&remaining), "20 of 40 are spent: {peek}");
+    // At most a token in 300 ms flows in.
+    let most = 21 + start.elapsed().as_millis() as u64 / 300;
+    assert!((20..=most).contains(&remaining), "20 of 40 are spent: {peek}");
 }
 
 #[test]
@@ -294,10 +299,20 @@ fn get_list_and_peek_have_a_form_for_programs() {
     assert_eq!(peek["windows"][0]["retry_after_us"], json!(null), "more than it holds: {peek}");
     assert_eq!((&peek["windows"][1]["remaining"], &peek["windows"][1]["admits"]), (&json!(100), &json!(true)));
 
-    operator.spends("we*ir:per_user:dave", (20, 600_000), 20);
-    let limited = operator.reads(&["list", "per_user", "--limited"]);
-    let bucket = limited.iter().find(|line| line["kind"] == "bucket").unwrap();
-    assert_eq!((&bucket["key"], &bucket["capacity"], &bucket["admits"]), (&json!("dave"), &json!(20), &json!(false)));
+    let mut daves = (0..20).map(|nth| format!("dave-{nth}"));
+    let (dave, bucket) = loop {
+        let dave = daves.next().expect("two commands within 600 ms");
+        let start = Instant::now();
+        operator.spends(&format!("we*ir:per_user:{dave}"), (20, 600_000), 20);
+        let limited = operator.reads(&["list", "per_user", "--limited"]);
+        let bucket = limited.into_iter().find(|line| line["key"] == *dave);
+        // On a stalled machine, a token has flowed in.
+        if start.elapsed() < Duration::from_millis(600) {
+            break (dave, bucket.unwrap());
+        }
+    };
+    assert_eq!((&bucket["kind"], &bucket["key"]), (&json!("bucket"), &json!(dave)));
+    assert_eq!((&bucket["capacity"], &bucket["admits"]), (&json!(20), &json!(false)));
 }
 
 #[test]
