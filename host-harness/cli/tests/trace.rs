@@ -138,9 +138,11 @@ fn an_admitted_and_a_denied_request_have_a_timeline_and_a_reason() {
 #[test]
 fn a_denial_from_memory_says_so() {
     let Some(fixture) = Fixture::one_a_minute() else { return };
-    let text = fixture.trace(&["-H", "x-user-id: alice", "--times", "3"]);
-    let last = text.lines().last().unwrap();
-    assert!(last.starts_with("denied: limit `per_user` has no tokens left, says the deny cache"), "{text}");
+    let text = fixture.trace(&["-H", "x-user-id: alice", "--times", "6"]);
+    // A denial is repeated for a second, which may end on a stalled machine.
+    let is_from_memory =
+        |line: &str| line.starts_with("denied: limit `per_user` has no tokens left, says the deny cache");
+    assert!(text.lines().any(is_from_memory), "{text}");
 }
 
 #[test]
@@ -264,7 +266,8 @@ fn a_request_that_failed_has_its_cause() {
             scenario.endpoint("redis", server(reply)).unwrap();
             let configure = |filter: &mut Value| {
                 filter["failure_mode"] = mode.into();
-                filter["redis"]["timeout"] = "0.2s".into();
+                // On a stalled machine, only the server that says nothing is to look like one.
+                filter["redis"]["timeout"] = if cause.starts_with("timeout") { "0.2s" } else { "5s" }.into();
             };
             scenario.filter_configuration(configure).unwrap();
             let text = Fixture::of(&scenario, None).trace(&["-H", "x-user-id: alice"]);

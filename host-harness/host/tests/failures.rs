@@ -57,7 +57,10 @@ fn a_trap_in_a_response_follows_the_failure_policy() {
 fn after_a_trap_the_vm_is_reloaded_but_not_within_a_second() {
     let since = Instant::now();
     let proxy = fragile("failure_policy: FAIL_RELOAD");
-    assert_eq!([status(&proxy, "/trap"), status(&proxy, "/")], [503, 503]);
+    let trapped = Instant::now();
+    assert_eq!(status(&proxy, "/trap"), 503);
+    let next = status(&proxy, "/");
+    assert!(next == 503 || trapped.elapsed() > Duration::from_secs(1), "{next}");
     support::eventually("a new VM serves", || status(&proxy, "/") == 200);
     assert!(since.elapsed() > Duration::from_secs(1), "{:?}", since.elapsed());
 }

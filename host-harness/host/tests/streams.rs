@@ -262,7 +262,7 @@ fn a_bridge_in_the_same_vm_loses_the_first_message_after_a_local_reply() {
     }
     let mut all = Vec::new();
     while !all.ends_with(b"/sa-end") {
-        all.extend(received.recv_timeout(std::time::Duration::from_secs(5)).expect("all messages up to the last"));
+        all.extend(received.recv_timeout(std::time::Duration::from_secs(30)).expect("all messages up to the last"));
     }
     let all = String::from_utf8_lossy(&all);
     assert_eq!(all.trim_start_matches("/sa"), "/ass/ssa/ssa/sas/sa-end");
@@ -275,7 +275,7 @@ fn a_grpc_call_gets_one_message_or_a_status() {
         (func (export "proxy_on_request_headers") (param $context i32) (param i32 i32) (result i32)
           (global.set $waiting (local.get $context))
           (call $note (call $grpc_call (i32.const 0) (i32.const 7) (i32.const 7) (i32.const 4) (i32.const 11) (i32.const 3)
-            (i32.const 0) (i32.const 0) (i32.const 14) (i32.const 7) (i32.const 1000) (i32.const 0x70c)))
+            (i32.const 0) (i32.const 0) (i32.const 14) (i32.const 7) (i32.const 20000) (i32.const 0x70c)))
           (i32.const 1))
         (func $answer (drop (call $set_effective_context (global.get $waiting))) (call $reply))
         (func (export "proxy_on_grpc_receive") (param i32) (param i32) (param $size i32)

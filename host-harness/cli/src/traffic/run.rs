@@ -197,14 +197,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_paced_user_keeps_to_its_rate_and_to_the_time() {
-        let mut plan = Plan::new(limited_server(1000).await);
-        plan.duration = Duration::from_millis(500);
-        plan.users = vec![named("slow", Pace::PerSecond(20.0)), named("fast", Pace::PerSecond(100.0))];
-        let report = run(plan, Arc::default()).await;
-        let sent: Vec<usize> = report.users.iter().map(UserReport::sent).collect();
-        // Users may be slower than their pace on a busy machine, but never faster.
-        assert!(sent[0] <= 10 && sent[1] <= 50 && sent[1] > sent[0], "{sent:?}");
-        assert!(report.users.iter().all(|user| user.elapsed < Duration::from_secs(5)));
+        for attempt in 1..=5 {
+            let mut plan = Plan::new(limited_server(1000).await);
+            plan.duration = Duration::from_millis(500);
+            plan.users = vec![named("slow", Pace::PerSecond(20.0)), named("fast", Pace::PerSecond(100.0))];
+            let report = run(plan, Arc::default()).await;
+            let sent: Vec<usize> = report.users.iter().map(UserReport::sent).collect();
+            // Users may be slower than their pace on a busy machine, but never faster.
+            assert!(sent[0] <= 10 && sent[1] <= 50, "{sent:?}");
+            assert!(report.users.iter().all(|user| user.elapsed < Duration::from_secs(30)));
+            if sent[1] > sent[0] {
+                return;
+            }
+            assert!(attempt < 5, "the fast user sends as few requests as the slow one: {sent:?}");
+        }
     }
 
     #[tokio::test]
@@ -216,10 +222,13 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(300)).await;
             stop.stop();
         };
+        plan.duration = Duration::from_secs(600);
         let started = Instant::now();
         let (report, ()) = tokio::join!(run_until(plan, Arc::default(), &stop), stopping);
-        assert!(started.elapsed() < Duration::from_secs(5), "the plan takes ten seconds");
-        assert!((1..=60).contains(&report.users[0].sent()), "{}", report.users[0].sent());
+        let elapsed = started.elapsed();
+        assert!(elapsed < Duration::from_secs(60), "the plan takes ten minutes");
+        let most = 2 + elapsed.as_millis() as usize / 10;
+        assert!((1..=most).contains(&report.users[0].sent()), "{} of at most {most}", report.users[0].sent());
     }
 
     #[tokio::test]
@@ -232,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_a_failure_of_every_request() {
-        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let gone = SocketAddr::from(([127, 0, 0, 1], 1));
         let mut plan = Plan::new(gone);
         plan.users = vec![named("alice", Pace::Closed).requests(3)];
         let report = run(plan, Arc::default()).await;

@@ -129,6 +129,9 @@ pub(crate) fn mirror() -> SocketAddr {
     address
 }
 
+/// Time until a slow response: longer than a host with timeouts of less than a second stalls.
+const SLOW: Duration = Duration::from_secs(4);
+
 /// Answers wrongly, if the path of the request asks for it; whether it did.
 fn misbehave(stream: &mut TcpStream, request: &str) -> Option<bool> {
     let path = request.split(' ').nth(1).unwrap_or_default();
@@ -138,13 +141,13 @@ fn misbehave(stream: &mut TcpStream, request: &str) -> Option<bool> {
         "cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nstart",
         "stalls" => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nstart",
         "waits" => {
-            std::thread::sleep(Duration::from_millis(1500));
+            std::thread::sleep(SLOW);
             return Some(false);
         }
         _ => return Some(false),
     };
     stream.write_all(bytes).ok()?;
-    std::thread::sleep(Duration::from_millis(if path.ends_with("stalls") { 1500 } else { 100 }));
+    std::thread::sleep(if path.ends_with("stalls") { SLOW } else { Duration::from_millis(100) });
     Some(true)
 }
 
@@ -288,7 +291,7 @@ pub(crate) fn tls_file() -> String {
     http_file(&routes, "", "").replacen("  clusters:\n", &listeners, 1) + &clusters
 }
 
+/// Returns a port that no connection of another test gets before it is bound.
 pub(crate) fn free_port() -> u16 {
-    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
-    held.local_addr().expect("its address").port()
+    weir_provision::port::free_port().expect("a port").release().port()
 }

@@ -153,7 +153,7 @@ fn an_allocator_that_fails_harms_its_module_only() {
 #[test]
 fn an_endless_loop_ends_after_the_time_limit() {
     let endless = "(loop $forever (br $forever))";
-    let limits = GuestLimits { callback: Duration::from_millis(50), ..GuestLimits::default() };
+    let limits = GuestLimits { callback: Duration::from_millis(300), ..GuestLimits::default() };
     let in_headers = format!(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {endless} (i32.const 0))"#
     );
@@ -172,7 +172,7 @@ fn an_endless_loop_ends_after_the_time_limit() {
 #[test]
 fn an_endless_loop_in_the_start_is_an_error() {
     let endless = "(loop $forever (br $forever))";
-    let limits = GuestLimits { callback: Duration::from_millis(50), ..GuestLimits::default() };
+    let limits = GuestLimits { callback: Duration::from_millis(300), ..GuestLimits::default() };
     for guest in [
         format!(r#"(func (export "_start") {endless})"#),
         format!("(func $start {endless}) (start $start)"),
@@ -191,7 +191,8 @@ fn other_requests_are_served_while_a_module_loops() {
           (if (i32.gt_u (i32.load (i32.const 0x704)) (i32.const 1)) (then (loop $forever (br $forever))))
           (i32.const 0))"#;
     let filters = filter("guest", "failure_policy: FAIL_CLOSED");
-    let limits = GuestLimits { callback: Duration::from_secs(2), ..GuestLimits::default() };
+    // Longer than the other worker stalls.
+    let limits = GuestLimits { callback: Duration::from_secs(8), ..GuestLimits::default() };
     let scenario = Scenario { guest, filters, limits, workers: 2, ..Scenario::default() };
     let proxy = scenario.start_on(&Kind::Embedded).unwrap_or_else(|error| panic!("{error:?}"));
     let address = proxy.address();
