@@ -180,6 +180,7 @@ async fn a_slot_is_renewed_though_redis_forgets_its_scripts_and_answers_after_th
         let mesh = Mesh::on(host, scenario).workers(1).with_faults().configure(|filter| {
             let concurrency = json!({"max_requests": 5, "lease": format!("{}s", LEASE.as_secs())});
             filter["redis"]["timeout"] = "0.05s".into();
+            filter["failure_mode"] = "deny".into();
             filter["limits"] = json!([{"name": "flights", "descriptor": [], "concurrency": concurrency}]);
         });
         let mesh = mesh.edit(|bootstrap| {
@@ -221,16 +222,26 @@ async fn a_slot_is_renewed_though_redis_forgets_its_scripts_and_answers_after_th
 }
 
 /// Sends requests until one has a slot and has reached the upstream; returns the connections of its client and of the
-/// upstream. Failure mode `allow` admits earlier requests without a slot.
+/// upstream. Failure mode `deny` answers requests whose checks were late, and their slots are given back.
 async fn with_a_slot(mesh: &Mesh, upstream: &TcpListener, key: &str) -> (TcpStream, TcpStream) {
     let deadline = Instant::now() + SOON;
     loop {
         let mut client = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
-        let (mut request, _) = timeout(SOON, upstream.accept()).await.expect("a request within 15 s").unwrap();
-        assert!(request.read(&mut [0; 4096]).await.unwrap() > 0);
-        if mesh.redis_connection().zcard::<_, u64>(key).unwrap() == 1 {
-            return (client, request);
+        let mut answer = [0; 4096];
+        tokio::select! {
+            accepted = upstream.accept() => {
+                let (mut request, _) = accepted.unwrap();
+                assert!(request.read(&mut [0; 4096]).await.unwrap() > 0);
+                let mut redis = mesh.redis_connection();
+                until(|| {
+                    let taken: u64 = redis.zcard(key).unwrap();
+                    async move { taken == 1 }
+                })
+                .await;
+                return (client, request);
+            }
+            read = client.read(&mut answer) => assert!(read.unwrap() > 0),
         }
         assert!(Instant::now() < deadline, "no request has a slot within {SOON:?}");
     }
