@@ -235,6 +235,7 @@ fn bulk_strings(wire: &[u8]) -> Vec<Vec<u8>> {
 
 fn reply(value: Value) -> Reply {
     match value {
+        Value::Nil => Reply::Nil,
         Value::Int(n) => Reply::Integer(n),
         Value::BulkString(bytes) => Reply::Bulk(bytes),
         Value::Array(values) => Reply::Array(values.into_iter().map(reply).collect()),

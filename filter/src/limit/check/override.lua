@@ -14,7 +14,7 @@ if name ~= of then
   end
   text = text or ''
   if #text > 1024 then text = string.sub(text, 1, 1025) end
-  marked, differs = text ~= '', text ~= (ARGV[width * #KEYS + i] or '')
+  has_override, differs = text ~= '', text ~= (ARGV[width * #KEYS + i] or '')
   if differs then
     texts = texts or {}
     texts[i - first + 1] = text
