@@ -12,8 +12,9 @@
 -- Returns the units that the bucket lacks of being full; a function that spends units, and leases more until a given
 -- time; and the number of leases. Units that a denied request finds spent beyond the room stay spent, for larger
 -- buckets.
+local max, min, ceil, floor, most = math.max, math.min, math.ceil, math.floor, 2 ^ 52
+
 local function open(key, state, room, q, p, has_override, settled)
-  local max, min, ceil, floor, most = math.max, math.min, math.ceil, math.floor, 2 ^ 52
   local at, spent, was, speed, changed = now, 0, q, p, false
   local leases, out, unit, delays, narrow, view = {}, 0, q, false
   q = math.abs(q)
@@ -55,7 +56,8 @@ local function open(key, state, room, q, p, has_override, settled)
   -- A lease ends as if its tokens were used at its end.
   local function age(lack, room)
     local since = at
-    for _, lease in ipairs(leases) do
+    for i = 1, #leases do
+      local lease = leases[i]
       if lease[1] <= now then
         lack = min(max(lack - max(lease[1] - since, 0) * p, 0) + lease[2], room)
         since = max(since, lease[1])
@@ -97,15 +99,17 @@ local function open(key, state, room, q, p, has_override, settled)
     redis.call('SET', key, state, 'PX', millis())
   end
 
-  for ends, used, unused in string.gmatch(settled or '', '(%d+) (%d+) (%d+)') do
-    for i, lease in ipairs(leases) do
-      if lease[1] == ends + 0 then
-        used = min(used * q, lease[2])
-        unused = min(unused * q, lease[2] - used)
-        lease[2], out, changed = lease[2] - used - unused, out - used - unused, true
-        if lease[2] == 0 then table.remove(leases, i) end
-        spend(used)
-        break
+  if settled and settled ~= '' then
+    for ends, used, unused in string.gmatch(settled, '(%d+) (%d+) (%d+)') do
+      for i, lease in ipairs(leases) do
+        if lease[1] == ends + 0 then
+          used = min(used * q, lease[2])
+          unused = min(unused * q, lease[2] - used)
+          lease[2], out, changed = lease[2] - used - unused, out - used - unused, true
+          if lease[2] == 0 then table.remove(leases, i) end
+          spend(used)
+          break
+        end
       end
     end
   end
