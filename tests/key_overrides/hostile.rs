@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use weir::{HostKind, Mesh};
 
-use super::shared::{KINDS, Operator, TRANSPORTS, ask, every_kind, flood, of_case, until};
+use super::shared::{KINDS, Operator, TRANSPORTS, ask, every_kind, flood, of_case, until, until_heeded};
 
 weir::on_both_hosts! {
     long_overrides_of_a_crowd_hold
@@ -17,7 +17,7 @@ weir::on_both_hosts! {
     leased_tokens_of_a_key_with_an_override_are_returned
     a_denial_tells_when_the_override_ends
     an_override_that_has_ended_is_ignored
-    a_proxy_that_reads_no_overrides_of_keys_keeps_their_marks
+    an_override_holds_beside_a_proxy_that_reads_none_of_keys
     a_value_that_is_no_override_is_ignored_and_counted
 }
 
@@ -127,17 +127,35 @@ async fn an_override_that_has_ended_is_ignored(host: HostKind) {
     }
 }
 
-async fn a_proxy_that_reads_no_overrides_of_keys_keeps_their_marks(host: HostKind) {
-    let Some(mesh) = every_kind(Mesh::on(host, TRANSPORTS[0])).workers(1).start().await else { return };
-    let other = every_kind(Mesh::on(host, TRANSPORTS[0])).workers(1).sharing_buckets_of(&mesh);
+/// Whether the key's bucket has a state before its override is set, and whichever proxy has written that.
+async fn an_override_holds_beside_a_proxy_that_reads_none_of_keys(host: HostKind) {
+    // Each bucket takes hours to fill, so that its state lives on.
+    let every_kind = |mesh| {
+        every_kind(mesh).workers(1).configure(|filter| {
+            for limit in filter["limits"].as_array_mut().unwrap() {
+                if limit.get("token_bucket").is_some() {
+                    limit["token_bucket"] = json!({"max_tokens": 10, "tokens_per_fill": 1, "fill_interval": "3600s"});
+                }
+            }
+        })
+    };
+    let Some(reader) = every_kind(Mesh::on(host, TRANSPORTS[0])).start().await else { return };
+    let other = every_kind(Mesh::on(host, TRANSPORTS[0])).sharing_buckets_of(&reader);
     let other = other.configure(|filter| filter["overrides"] = json!({"per_key": false})).start().await;
     let Some(other) = other else { return };
-    let mut operator = Operator::of(&mesh);
+    let mut operator = Operator::of(&reader);
     for kind in KINDS {
-        ask(&mesh, kind).await.admitted();
-        operator.set(kind, "blocked");
-        ask(&other, kind).await.admitted();
-        ask(&mesh, kind).await.denied();
+        let ask = async |mesh: &Mesh, user| mesh.ask("/").header("x-case", kind).user(user).send().await;
+        ask(&reader, "of-reader").await.admitted();
+        ask(&other, "of-other").await.admitted();
+        for user in ["of-reader", "of-other", "of-none"] {
+            operator.set_key(kind, user, "blocked");
+        }
+        until_heeded(kind).await;
+        for user in ["of-reader", "of-other", "of-none"] {
+            ask(&other, user).await.admitted();
+            ask(&reader, user).await.denied();
+        }
     }
 }
 

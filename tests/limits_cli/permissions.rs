@@ -76,8 +76,8 @@ fn prepare(redis: &mut Connection) {
     redis::cmd("FLUSHDB").exec(redis).unwrap();
     let (now, _): (u64, u64) = redis::cmd("TIME").query(redis).unwrap();
     let number = |number: u64| number.to_be_bytes();
-    // Written now: one token of 1 µs is spent.
-    let bucket = [number(now * 1_000_000), number(1_000), number(1_000), number(1)].concat();
+    // Written now: one token of 1 µs is spent. The speed is negated: the writer has read that there is no override.
+    let bucket = [number(now * 1_000_000), number(1_000), number(1_000), (-1_i64).to_be_bytes()].concat();
     let _: () = redis.pset_ex("weir:bucket:alice", bucket, 60_000).unwrap();
     let log: [(u64, u64); 3] = [(1_000_000, 1), (now * 1_000_000, 2), (now * 1_000_000 + 60_000_000, 3)];
     for (time, sum) in log {

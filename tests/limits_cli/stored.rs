@@ -1,4 +1,4 @@
-//! Where overrides of keys are stored: a string beside each bucket and a mark in the bucket.
+//! Where overrides of keys are stored: a string beside each bucket, of which the bucket's state tells.
 
 use redis::Commands;
 use weir_filter::overrides::Ruling;
@@ -15,20 +15,25 @@ fn operator() -> Option<Operator> {
 }
 
 #[test]
-fn setting_and_removing_an_override_marks_the_bucket_once_and_keeps_its_end() {
+fn setting_and_removing_an_override_makes_the_buckets_speed_positive_and_keeps_its_end() {
     let Some(mut operator) = operator() else { return };
     operator.spends("we*ir:per_user:alice", ALICE, 20);
     let before: Vec<u8> = operator.redis.get("we*ir:per_user:alice").unwrap();
     let ends: i64 = operator.redis.pttl("we*ir:per_user:alice").unwrap();
-    assert_eq!(before.len(), 32);
+    let speed = |state: &[u8]| i64::from_be_bytes(state[24..].try_into().unwrap());
+    assert_eq!(
+        (before.len(), speed(&before)),
+        (32, -1),
+        "the bucket's last request has read that there is no override"
+    );
     for command in [
         &["set", "per_user", "alice", "blocked"][..],
         &["set", "per_user", "alice", "off"],
         &["unset", "per_user", "alice"],
     ] {
         operator.types(command);
-        let marked: Vec<u8> = operator.redis.get("we*ir:per_user:alice").unwrap();
-        assert_eq!(marked, [&before[..], &[0; 16]].concat(), "{command:?}");
+        let after: Vec<u8> = operator.redis.get("we*ir:per_user:alice").unwrap();
+        assert_eq!((&after[..24], speed(&after)), (&before[..24], 1), "{command:?}");
     }
     let peek = &operator.reads(&["peek", "per_user", "alice"])[0];
     assert!(peek["windows"][0]["remaining"].as_u64().unwrap() < 5, "the bucket is as empty as before: {peek}");

@@ -4,10 +4,10 @@ use std::num::NonZeroU64;
 
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, MIXED_SCRIPT, Model, SlidingLog,
-    SlidingWindow, SlotOwner, TOKEN_BUCKETS_SCRIPT, TokenBucket,
+    Algorithm, Algorithms, BucketCheck, Check, Concurrency, FixedWindow, LeasedBucket, MIXED_SCRIPT, Model, Period,
+    Quota, Scripts, SlidingLog, SlidingWindow, SlotOwner, TOKEN_BUCKETS_SCRIPT, TokenBucket,
 };
-use weir_filter::redis::Script;
+use weir_filter::redis::{Reply, Script};
 use weir_filter::units::{Micros, Tokens};
 
 use crate::store::Store;
@@ -170,5 +170,44 @@ fn at_the_start_of_a_window_the_previous_window_counts_in_full() {
         let verdict = store.decide(&ask(cost)).unwrap();
         assert_eq!(verdict.admitted, admits, "{cost} at {now}");
         assert_eq!(verdict, model.decide(Micros(now), &ask(cost)));
+    }
+}
+
+/// Proxies that read no overrides of keys, among them older versions, leave states that do not hide them.
+#[test]
+fn a_key_has_its_override_whichever_scripts_have_written_its_state() {
+    let Some(mut store) = Store::start() else { return };
+    let bucket = token_bucket(9);
+    let hour = Micros::from_secs(3_600);
+    let kinds = [
+        Algorithm::TokenBucket(bucket),
+        Algorithm::TokenBucket(bucket.with_max_delay(hour).unwrap()),
+        Algorithm::LeasedBucket(LeasedBucket::new(bucket, Micros::from_secs(60)).unwrap()),
+        Algorithm::FixedWindow(FixedWindow::new(n(9), hour).unwrap()),
+        Algorithm::Quota(Quota::new(n(9), Period::Month, 0).unwrap()),
+        Algorithm::SlidingWindow(SlidingWindow::new(n(9), hour).unwrap()),
+        Algorithm::SlidingLog(SlidingLog::new(n(9), hour).unwrap()),
+        Algorithm::Concurrency(Concurrency::new(n(9), hour).unwrap()),
+    ];
+    let (reading, ignoring) = (Scripts::new(true), Scripts::new(false));
+    // Alone, and in a request with another limit.
+    let other = check(1, &[kinds[3]], true);
+    for (kind, others) in kinds.into_iter().flat_map(|kind| [(kind, vec![]), (kind, other.clone())]) {
+        let checks = [check(0, &[kind], true), others].concat();
+        let request = Check::new(checks, SlotOwner::new(7, 1));
+        for writers in [&[][..], &[&ignoring], &[&reading], &[&reading, &ignoring], &[&ignoring, &reading]] {
+            let before: Vec<Reply> = writers.iter().map(|scripts| store.run(&request.call(scripts))).collect();
+            store.set_override("limit0", "blocked");
+            for scripts in [&ignoring, &ignoring] {
+                assert!(matches!(store.run(&request.call(scripts)), Reply::Bulk(_)), "{kind:?}");
+            }
+            let Reply::Array(texts) = store.run(&request.call(&reading)) else {
+                panic!("{kind:?}: the override of a key is hidden by a state of {before:?}")
+            };
+            assert_eq!(texts[0], Reply::Bulk(b"blocked".to_vec()));
+            store.set_override("limit0", "");
+            assert!(matches!(store.run(&request.call(&reading)), Reply::Bulk(_)), "{kind:?}");
+            store.clear();
+        }
     }
 }

@@ -166,11 +166,11 @@ impl Story {
         self.store.count(&call)
     }
 
-    /// Whether the bucket's state says that the key has an override: a pair of zeros follows it.
-    fn is_marked(&mut self) -> bool {
+    /// Whether the bucket's state lets the next request read the override: its speed is positive.
+    fn makes_requests_read(&mut self) -> bool {
         let key = if self.algorithms.len() == 1 { KEY.to_owned() } else { format!("{KEY}#token") };
         let state: Vec<u8> = self.store.redis.get(key).unwrap();
-        state.get(32..48) == Some(&[0; 16])
+        i64::from_be_bytes(state[24..32].try_into().unwrap()) > 0
     }
 }
 
@@ -201,7 +201,7 @@ fn a_delayed_request_under_an_override_that_goes_away_leaves_its_turn_to_the_nex
         assert_eq!(story.goes_away(&third), 1, "{text}");
         assert_eq!(story.goes_away(&third), 0, "once only: {text}");
         assert_eq!(story.delay(), 3 * turn, "{text}");
-        assert!(story.is_marked(), "{text}");
+        assert!(story.makes_requests_read(), "{text}");
     }
 }
 
@@ -212,7 +212,7 @@ fn a_delayed_request_goes_away_after_its_key_has_got_an_override_or_lost_it() {
     let before = story.asks();
     story.overrides("twice the rate", &[shaped(1, 2, 60)]);
     assert_eq!(story.goes_away(&before), 1, "nobody has spent since");
-    assert!(story.is_marked(), "a refund keeps the mark of the override");
+    assert!(story.makes_requests_read(), "a refund does not hide the override");
     assert_eq!(story.delay(), 30, "one token is spent, at the new rate");
 
     // A request at the new rate is behind: what it waits for is settled.
@@ -221,7 +221,7 @@ fn a_delayed_request_goes_away_after_its_key_has_got_an_override_or_lost_it() {
     let behind = story.asks();
     assert_eq!(story.goes_away(&under), 0);
     assert_eq!(story.goes_away(&behind), 1);
-    assert!(!story.is_marked());
+    assert!(!story.makes_requests_read());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use weir_virtual::Clock;
 /// follows it is unchanged. If `expires` is true, strings expire by the settable clock.
 const SETTABLE_CLOCK: &str = r"
 local server = redis
-local redis = {call = function(command, ...)
+local redis = {pcall = server.pcall, call = function(command, ...)
   if command == 'TIME' then
     local now = server.call('GET', 'clock')
     return {string.sub(now, 1, -7), string.sub(now, -6)}
@@ -235,6 +235,7 @@ fn bulk_strings(wire: &[u8]) -> Vec<Vec<u8>> {
 
 fn reply(value: Value) -> Reply {
     match value {
+        Value::Nil => Reply::Nil,
         Value::Int(n) => Reply::Integer(n),
         Value::BulkString(bytes) => Reply::Bulk(bytes),
         Value::Array(values) => Reply::Array(values.into_iter().map(reply).collect()),

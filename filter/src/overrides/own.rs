@@ -9,7 +9,8 @@ pub const OVERRIDE_SUFFIX: &str = "#override";
 
 /// Lua script that sets or removes the override of a key; `set.lua` documents its arguments and its reply.
 ///
-/// Operators' tools run it. It also marks the key's bucket.
+/// Operators' tools run it. Where the state of a token bucket says that its key has no override, the script changes
+/// that, so that the next request reads the override.
 pub const SET_SCRIPT: &str = lua!(include_str!("set.lua"));
 
 /// Returns the key of the override of the key whose bucket is at `bucket_key`.

@@ -18,21 +18,18 @@ end
 -- A field of the hash, as earlier versions wrote it: the string goes before it.
 had = math.max(had, redis.call('HDEL', hash, field))
 
--- A mark in the state of a token bucket: a pair of zeros, which makes requests read the override.
-local function mark(key)
+-- Makes the speed in the state of a token bucket positive, so that its next request reads the override.
+local function forget(key)
   if redis.call('TYPE', key).ok ~= 'string' then return end
   local state = redis.call('GET', key)
   if #state < 32 or string.byte(state) ~= 0 then return end
-  local zero = struct.pack('>i8', 0)
-  for i = 33, #state - 15, 16 do
-    if string.sub(state, i, i + 7) == zero then return end
-  end
-  redis.call('APPEND', key, zero .. zero)
+  local speed = struct.unpack('>i8', state, 25)
+  if speed < 0 then redis.call('SETRANGE', key, 24, struct.pack('>i8', -speed)) end
 end
 
-mark(bucket)
+forget(bucket)
 -- A limit of several windows has at most eight.
-mark(bucket .. '#token')
-for nth = 2, 8 do mark(bucket .. '#token' .. nth) end
+forget(bucket .. '#token')
+for nth = 2, 8 do forget(bucket .. '#token' .. nth) end
 
 return had

@@ -14,13 +14,13 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local width, reply = 4, {}
--- Whether the caller has applied no override: then a state of 32 bytes says that there is none.
+-- Whether the caller has applied no override.
 local is_plain_call = #ARGV == 4 * #KEYS
 
 local function is_last(i) return ARGV[4 * i] % 4 > 1 end
 
 local function decide(first, last)
-  local verdict, lacks, after, texts, of, marked, differs = now, {}, {}
+  local verdict, lacks, after, texts, of, has_override, differs = now, {}, {}
 
   for i = first, last do
     local unit, flags, lack, room, price = ARGV[4 * i - 1] + 0, ARGV[4 * i] + 0, 0
@@ -35,7 +35,8 @@ local function decide(first, last)
     local state = redis.call('GET', KEYS[i])
     local at, spent, was, by
     if state and is_plain_call and #state == 32 then at, spent, was, by = struct.unpack('>i8i8i8i8', state) end
-    if was == unit and by == speed and at <= now and spent <= room then
+    -- A negated speed says that there is no override.
+    if was == unit and (by == -speed or by == speed and not per_key) and at <= now and spent <= room then
       lack = spent - (now - at) * speed
       if lack < 0 then lack = 0 end
     else

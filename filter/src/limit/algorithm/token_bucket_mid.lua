@@ -1,3 +1,3 @@
         -- Rest of token_bucket_head.lua, after override.lua.
       end
-      if not differs and (state or marked) then
+      if not differs and (state or has_override) then

@@ -1,5 +1,5 @@
         -- Rest of token_bucket_mid.lua, after token_state.lua. `lacks[-i]` is the function that spends from bucket i.
-        lack, lacks[-i] = open(KEYS[i], state or '', room, unit, speed, marked)
+        lack, lacks[-i] = open(KEYS[i], state or '', room, unit, speed, has_override)
       end
     end
     lacks[i] = lack
@@ -23,7 +23,7 @@
         else
           local flags = ARGV[4 * i] + 0
           local speed = (flags - flags % 4) / 4
-          local state = struct.pack('>i8i8i8i8', now, spent, ARGV[4 * i - 1], speed)
+          local state = struct.pack('>i8i8i8i8', now, spent, ARGV[4 * i - 1], per_key and -speed or speed)
           redis.call('SET', KEYS[i], state, 'PX', math.ceil(spent / speed / 1000))
         end
       end

@@ -1,21 +1,22 @@
 -- Token bucket state: big-endian integers of 8 bytes each: the time of the last write, in µs of this Redis' clock; the
 -- units that were spent then and had not flowed back; the writer's units of a token, negated where it delays requests;
--- and the writer's units that flow in per µs.
+-- and the writer's units that flow in per µs, negated where the writer has read that the key has no override. Only then
+-- is a request decided without reading the override.
 -- Pairs may follow: a smaller bucket's room, negated, and the units spent of that bucket; and the ends of leases, in
--- order, each with the units that are leased until then. A pair that begins with 0 says that the key may have an
--- override.
+-- order, each with the units that are leased until then. Pairs that begin with 0 are reserved for later versions.
 -- An earlier version wrote the time at which the bucket would be full: a decimal number of µs.
 --
 -- Reads a state as that of a bucket of `room` units, `q` of which are a token, and `p` of which flow in per µs.
--- `marked` says whether the key has an override. `settled` lists leases to settle: the end of each in µs, its used
--- tokens and its unused tokens.
+-- `has_override` says whether the key has an override. `settled` lists leases to settle: the end of each in µs, its
+-- used tokens and its unused tokens.
 -- Returns the units that the bucket lacks of being full; a function that spends units, and leases more until a given
 -- time; and the number of leases. Units that a denied request finds spent beyond the room stay spent, for larger
 -- buckets.
-local function open(key, state, room, q, p, marked, settled)
-  local max, min, ceil, floor, most = math.max, math.min, math.ceil, math.floor, 2 ^ 52
+local max, min, ceil, floor, most = math.max, math.min, math.ceil, math.floor, 2 ^ 52
+
+local function open(key, state, room, q, p, has_override, settled)
   local at, spent, was, speed, changed = now, 0, q, p, false
-  local leases, out, unit, delays, is_kept, narrow, view = {}, 0, q, false, false
+  local leases, out, unit, delays, narrow, view = {}, 0, q, false
   q = math.abs(q)
   -- Converts the writer's units to units of this rate: a token that is spent stays a token.
   local function units(of, round)
@@ -29,7 +30,8 @@ local function open(key, state, room, q, p, marked, settled)
     changed, was = spent > room, q
   else
     at, spent, was, speed = struct.unpack('>i8i8i8i8', state)
-    was, delays = math.abs(was), was < 0
+    if was < 0 then was, delays = -was, true end
+    if speed < 0 then speed = -speed end
     -- The clock was set back: the state counts as written now, and leases end as much sooner.
     local ahead = max(at - now, 0)
     at, spent, changed = at - ahead, units(spent, ceil), ahead > 0
@@ -40,9 +42,6 @@ local function open(key, state, room, q, p, marked, settled)
       elseif first > 0 then
         leases[#leases + 1] = {first - ahead, units(second, ceil)}
         out = out + leases[#leases][2]
-      else
-        -- Where nobody reads the override here, its mark is kept for other callers.
-        is_kept = not per_key
       end
     end
   end
@@ -57,7 +56,8 @@ local function open(key, state, room, q, p, marked, settled)
   -- A lease ends as if its tokens were used at its end.
   local function age(lack, room)
     local since = at
-    for _, lease in ipairs(leases) do
+    for i = 1, #leases do
+      local lease = leases[i]
       if lease[1] <= now then
         lack = min(max(lack - max(lease[1] - since, 0) * p, 0) + lease[2], room)
         since = max(since, lease[1])
@@ -89,8 +89,7 @@ local function open(key, state, room, q, p, marked, settled)
     end
     if lack < spent then narrow, view = room, lack end
     delays = delays and (heals or spent + out > room)
-    local state = struct.pack('>i8i8i8i8', now, spent, delays and -q or unit, p)
-    if marked or is_kept then state = state .. struct.pack('>i8i8', 0, 0) end
+    local state = struct.pack('>i8i8i8i8', now, spent, delays and -q or unit, per_key and not has_override and -p or p)
     if narrow and view < spent then
       state = state .. struct.pack('>i8i8', -narrow, view)
     else
@@ -100,15 +99,17 @@ local function open(key, state, room, q, p, marked, settled)
     redis.call('SET', key, state, 'PX', millis())
   end
 
-  for ends, used, unused in string.gmatch(settled or '', '(%d+) (%d+) (%d+)') do
-    for i, lease in ipairs(leases) do
-      if lease[1] == ends + 0 then
-        used = min(used * q, lease[2])
-        unused = min(unused * q, lease[2] - used)
-        lease[2], out, changed = lease[2] - used - unused, out - used - unused, true
-        if lease[2] == 0 then table.remove(leases, i) end
-        spend(used)
-        break
+  if settled and settled ~= '' then
+    for ends, used, unused in string.gmatch(settled, '(%d+) (%d+) (%d+)') do
+      for i, lease in ipairs(leases) do
+        if lease[1] == ends + 0 then
+          used = min(used * q, lease[2])
+          unused = min(unused * q, lease[2] - used)
+          lease[2], out, changed = lease[2] - used - unused, out - used - unused, true
+          if lease[2] == 0 then table.remove(leases, i) end
+          spend(used)
+          break
+        end
       end
     end
   end

@@ -15,7 +15,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local width = 7
 -- Owner of the slots that the current request takes, and whether the current bucket's key has an override.
-local owner, marked
+local owner, has_override
 -- Functions by algorithm letter: (key, cost, limit, two arguments) -> used, a function that spends, two results,
 -- whether to spend even if the cost is 0. The table has room for all from the start: each growth costs 1 % of a call.
 local look = {t = 0, b = 0, f = 0, q = 0, s = 0, l = 0, c = 0}
+-- Letter of the call's only bucket. Functions of other algorithms are not made then.
+local only = #KEYS == 1 and ARGV[1]

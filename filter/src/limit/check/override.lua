@@ -5,16 +5,16 @@ local key = KEYS[i]
 local name, suffixes = string.gsub(key, '#%l[^#:]*$', '#override')
 if suffixes == 0 then name = key .. '#override' end
 if name ~= of then
-  of = name
-  local is_read, text = pcall(redis.call, 'GET', name)
-  if not is_read then
-    -- A value of another type is malformed, as is a text that is too long. Any other error is raised here.
-    if not string.find(text.err or text, 'WRONGTYPE', 1, true) then redis.call('GET', name) end
-    text = 'not a string'
+  local text = redis.pcall('GET', name) or ''
+  if text ~= '' then
+    if type(text) == 'table' then
+      -- A value of another type is malformed, as is a text that is too long. Any other error is raised here.
+      if not string.find(text.err, 'WRONGTYPE', 1, true) then redis.call('GET', name) end
+      text = 'not a string'
+    end
+    text = string.sub(text, 1, 1025)
   end
-  text = text or ''
-  if #text > 1024 then text = string.sub(text, 1, 1025) end
-  marked, differs = text ~= '', text ~= (ARGV[width * #KEYS + i] or '')
+  of, has_override, differs = name, text ~= '', text ~= (ARGV[width * #KEYS + i] or '')
   if differs then
     texts = texts or {}
     texts[i - first + 1] = text
