@@ -7,7 +7,7 @@ use super::effect::{Decision, Effect, Step};
 use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId};
 use crate::limit::{BucketCheck, Verdict};
-use crate::redis::{Call, Failure};
+use crate::redis::{Call, Extension, Failure};
 use crate::units::Micros;
 
 /// Maximum lag between a decision of Redis and its arrival at the worker, in addition to two timeouts.
@@ -18,7 +18,7 @@ impl Limiter {
     /// is unavailable or the queue is full.
     pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, pending: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
-        let may_have_overrides = self.key_overrides.is_some() && self.redis_activity.is_answering(now);
+        let may_have_overrides = self.key_overrides.is_some() && self.redis_activity.is_answering();
         if let Some(check) = self.contention.full(&pending.check, span, may_have_overrides.then_some(now)) {
             let decision = self.deny_without_redis(now, request, check, self.redis_activity.redis_time(now), &pending);
             self.release_delay(&pending);
@@ -30,7 +30,7 @@ impl Limiter {
         if self.queue.is_empty() {
             match self.redis.submit_until(deadline, request.into(), self.call_of(&pending)) {
                 Ok(()) => {
-                    self.add_pending(now, request, pending);
+                    self.add_pending(request, pending);
                     return Step::Wait;
                 }
                 Err(refusal) => failure = refusal,
@@ -39,7 +39,7 @@ impl Limiter {
         if failure == Failure::Overloaded
             && self.queue.push(request, self.contention.rank(&pending.check), deadline, pending.check.size())
         {
-            self.add_pending(now, request, pending);
+            self.add_pending(request, pending);
             return Step::Wait;
         }
         if pending.is_probe() {
@@ -102,7 +102,9 @@ impl Limiter {
     /// Decides queued requests whose deadline had passed at the tick before this one.
     pub(super) fn expire(&mut self, now: Micros) {
         let due = core::mem::replace(&mut self.last_tick, now);
-        self.redis_activity.on_tick();
+        self.redis_activity.on_tick(now.minus(due));
+        let extension = Extension::at(now, due, self.queue.next_deadline(), self.config.redis.timeout);
+        self.queue.extend(extension.by);
         while let Some(request) = self.queue.pop_due(due) {
             self.fail_pending(now, request, Failure::Overloaded);
         }
@@ -133,7 +135,7 @@ impl Limiter {
         pending: &PendingRequest,
     ) -> Decision {
         let may_be_flood =
-            matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering(now);
+            matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering();
         match self.contention.flooded(&pending.check).filter(|_| may_be_flood) {
             Some(check) => self.deny_without_redis(now, request, check, None, pending),
             None => {
@@ -171,10 +173,10 @@ impl Limiter {
     }
 
     /// Adds a request to the pending ones, and counts its check.
-    fn add_pending(&mut self, now: Micros, request: RequestId, pending: PendingRequest) {
+    fn add_pending(&mut self, request: RequestId, pending: PendingRequest) {
         let undecided = self.pending.len();
         if undecided == 0 {
-            self.redis_activity.on_first_check(now);
+            self.redis_activity.on_first_check();
         }
         if self.contention.starts_counting(undecided) {
             self.pending.values().for_each(|pending| self.contention.enter(&pending.check));

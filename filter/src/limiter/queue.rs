@@ -28,18 +28,21 @@ pub(super) struct CheckQueue {
     turn: u64,
     /// Deadlines of requests, earliest first; may include requests that were removed.
     deadlines: VecDeque<(Micros, RequestId)>,
+    /// Sum of all extensions. A deadline is stored without it.
+    extended: Micros,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct QueuedCheck {
+    /// Deadline, stored without extensions.
     deadline: Micros,
     bytes: usize,
 }
 
 impl CheckQueue {
     pub(super) fn new() -> Self {
-        Self { queued: Timers::new(), turn: FIRST_TURN, deadlines: VecDeque::new(), bytes: 0 }
+        Self { queued: Timers::new(), turn: FIRST_TURN, deadlines: VecDeque::new(), extended: Micros::ZERO, bytes: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -55,6 +58,7 @@ impl CheckQueue {
         }
         self.leave(request);
         self.bytes = self.bytes.saturating_add(bytes);
+        let deadline = deadline.minus(self.extended);
         let turn = self.turn.saturating_add(u64::try_from(rank).unwrap_or(u64::MAX));
         self.queued.set(Micros(turn), request, QueuedCheck { deadline, bytes });
         // A check that is asked again has an earlier deadline than those that came after it.
@@ -70,12 +74,13 @@ impl CheckQueue {
         self.turn = self.turn.max(turn.0);
         let (request, QueuedCheck { deadline, bytes }) = self.queued.pop_due(turn)?;
         self.left(bytes);
-        Some((request, deadline))
+        Some((request, deadline.plus(self.extended)))
     }
 
     /// Puts a popped request back as the next one.
     pub(super) fn put_back(&mut self, request: RequestId, deadline: Micros, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
+        let deadline = deadline.minus(self.extended);
         self.queued.set(Micros::ZERO, request, QueuedCheck { deadline, bytes });
         self.deadlines.push_front((deadline, request));
     }
@@ -83,12 +88,18 @@ impl CheckQueue {
     /// Removes and returns the next request whose deadline has passed by `now`.
     #[inline(never)]
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<RequestId> {
+        let now = now.minus(self.extended);
         while let Some((_, request)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
             if self.leave(request) {
                 return Some(request);
             }
         }
         None
+    }
+
+    /// Extends all deadlines.
+    pub(super) fn extend(&mut self, by: Micros) {
+        self.extended = self.extended.plus(by);
     }
 
     /// Removes a request that has ended. Returns whether it was queued.
@@ -100,7 +111,7 @@ impl CheckQueue {
 
     /// Lower bound of the earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Micros> {
-        self.deadlines.front().map(|(deadline, _)| *deadline)
+        self.deadlines.front().map(|(deadline, _)| deadline.plus(self.extended))
     }
 
     fn left(&mut self, bytes: usize) {

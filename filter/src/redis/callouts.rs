@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 
 use super::front_end::{FlatScripts, FrontEnd};
 use super::handshake::Handshake;
-use super::host_load::HostLoad;
+use super::host_load::{Extension, HostLoad};
 use super::session::in_flight::{Expiry, InFlight};
 use super::{Call, Failure, Refusal, Reply, RoundTrips, SessionConfig, SessionEvent, Ticket, Trouble};
 use crate::units::Micros;
@@ -120,7 +120,8 @@ impl Callouts {
     }
 
     /// Submits a call, sent in the [next callout](Self::next_callout). The call is completed within the timeout and two
-    /// ticks, on a busy host (see `HostLoad`) within the timeout and ten ticks, and as many again if it is sent again.
+    /// ticks, on a busy host (see `HostLoad`) within the timeout and ten ticks, and as many again if it is sent again. Long
+    /// turns of the host count against the timeout only in part (see `Extension`).
     ///
     /// A [tracked](Call::tracked) call that is completed with `Timeout` is completed a second time: with its reply,
     /// however late; with `Unavailable` if Redis has not run it and will not; or with another failure if the outcome is
@@ -182,7 +183,8 @@ impl Callouts {
         if self.is_held || (is_batching && self.next.len() < MAX_CALLS) {
             return None;
         }
-        expire(&mut self.next, self.load.last_tick(), self.load.patient_since(), &mut self.events);
+        let patient_since = self.load.patient_since();
+        expire(&mut self.next, self.load.last_tick(), Extension::default(), patient_since, &mut self.events);
         if self.next.len() == 0 {
             return None;
         }
@@ -263,9 +265,11 @@ impl Callouts {
     pub fn handle_tick(&mut self, now: Micros) {
         let Self { next, under_way, events, load, .. } = self;
         let calls = || under_way.iter().map(|batch| &batch.calls).chain([&*next]);
-        let due = load.tick(now, calls().filter_map(InFlight::earliest_deadline).min());
+        let earliest = calls().filter_map(InFlight::earliest_deadline).min();
+        let extension = Extension::at(now, load.last_tick(), earliest, self.config.timeout);
+        let due = load.tick(now, earliest);
         for calls in under_way.iter_mut().map(|batch| &mut batch.calls).chain([next]) {
-            expire(calls, due, load.patient_since(), events);
+            expire(calls, due, extension, load.patient_since(), events);
         }
     }
 
@@ -315,8 +319,14 @@ impl Callouts {
 
 /// Completes calls that were due by `due` with `Timeout`; tracked calls that were never sent, with `Unavailable` as
 /// well.
-fn expire(calls: &mut InFlight, due: Micros, patient_since: Option<Micros>, events: &mut VecDeque<SessionEvent>) {
-    calls.expire(due, patient_since, |ticket, expiry| {
+fn expire(
+    calls: &mut InFlight,
+    due: Micros,
+    extension: Extension,
+    patient_since: Option<Micros>,
+    events: &mut VecDeque<SessionEvent>,
+) {
+    calls.expire(due, extension, patient_since, |ticket, expiry| {
         events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Timeout) });
         if expiry == Expiry::NeverSent {
             events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Unavailable) });

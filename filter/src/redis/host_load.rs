@@ -6,9 +6,38 @@
 use crate::units::Micros;
 
 /// Delay of a tick above which the host counts as busy.
-pub(super) const LATE: Micros = Micros::from_millis(20);
+const LATE: Micros = Micros::from_millis(20);
 /// Ticks that a busy host has to read the reply to a call.
 const TICKS: usize = 8;
+
+/// Longest time between two ticks of a host that is not busy, while calls have deadlines.
+const PERIOD: Micros = Micros::from_millis(520);
+
+/// Extension of deadlines after a tick: a busy host's turns of the event loop may take longer than the timeout.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Extension {
+    /// Time to add to the deadlines.
+    pub(crate) by: Micros,
+    /// Latest extended deadline: one timeout from the tick.
+    latest: Micros,
+}
+
+impl Extension {
+    /// Returns the extension at a tick. `last` is the time of the tick before it, and `earliest` a lower bound of
+    /// the deadlines. The time between two ticks counts against the timeout for 520 ms at most, or for an eighth of the
+    /// timeout.
+    #[inline(never)]
+    pub(crate) fn at(now: Micros, last: Micros, earliest: Option<Micros>, timeout: Micros) -> Self {
+        let start = last.max(earliest.unwrap_or(now).minus(timeout));
+        let by = now.minus(start).minus(PERIOD.max(Micros(timeout.0 / 8)));
+        Self { by, latest: now.plus(timeout) }
+    }
+
+    /// Returns the extended deadline.
+    pub(crate) fn of(self, deadline: Micros) -> Micros {
+        deadline.max(deadline.plus(self.by).min(self.latest))
+    }
+}
 
 /// Times and delays of the latest ticks.
 #[derive(Debug, Default)]
@@ -17,14 +46,17 @@ pub(super) struct HostLoad {
     ticks: [Micros; TICKS],
     /// Bit set of the late ticks; the last tick's bit is the lowest.
     late: u8,
+    /// Delay of the last tick; zero if it was not late.
+    delay: Micros,
 }
 
 impl HostLoad {
     /// Records a tick, due at `wanted` if at all. Returns the time of the tick before it.
     pub(super) fn tick(&mut self, now: Micros, wanted: Option<Micros>) -> Micros {
         let last = self.last_tick();
-        let is_late = wanted.is_some_and(|at| now.minus(at.max(last)) > LATE);
-        self.late = self.late.wrapping_shl(1) | u8::from(is_late);
+        let delay = wanted.map(|at| now.minus(at.max(last))).filter(|delay| *delay > LATE);
+        self.late = self.late.wrapping_shl(1) | u8::from(delay.is_some());
+        self.delay = delay.unwrap_or_default();
         self.ticks.rotate_right(1);
         if let Some(latest) = self.ticks.first_mut() {
             *latest = now;
@@ -37,6 +69,11 @@ impl HostLoad {
         self.ticks.first().copied().unwrap_or_default()
     }
 
+    /// Returns the delay of the last tick; zero if it was not late.
+    pub(super) fn delay(&self) -> Micros {
+        self.delay
+    }
+
     /// Returns the send time after which a call is kept past its deadline: the busy host has had fewer than 8 ticks to
     /// read its reply. `None` where the host is not busy.
     pub(super) fn patient_since(&self) -> Option<Micros> {
@@ -44,9 +81,14 @@ impl HostLoad {
         oldest.filter(|_| self.late != 0)
     }
 
+    /// Returns whether a busy host has had too few ticks to read the reply to a call sent at `sent`.
+    pub(super) fn awaits(&self, sent: Micros) -> bool {
+        self.patient_since().is_some_and(|since| sent > since)
+    }
+
     /// Returns whether a call with this deadline, whose patience began at `sent`, may still be sent again.
     pub(super) fn may_resend(&self, deadline: Micros, sent: Micros) -> bool {
-        deadline > self.last_tick() || self.patient_since().is_some_and(|since| sent > since)
+        deadline > self.last_tick() || self.awaits(sent)
     }
 }
 
@@ -72,6 +114,19 @@ mod tests {
         assert_eq!(load.patient_since(), Some(millis(121)));
         load.tick(millis(129), None);
         assert_eq!(load.patient_since(), None);
+    }
+
+    #[test]
+    fn a_deadline_is_extended_by_what_a_turn_takes_beyond_an_eighth_of_the_timeout_or_half_a_second() {
+        let extended = |now, last, earliest, timeout, deadline| {
+            Extension::at(millis(now), millis(last), Some(millis(earliest)), millis(timeout)).of(millis(deadline))
+        };
+        assert_eq!(extended(520, 0, 50, 50, 50), millis(50));
+        assert_eq!(extended(3_000, 0, 50, 50, 50), millis(2_530));
+        assert_eq!(extended(3_000, 0, 50, 50, 2_950), millis(3_050), "a timeout from the tick at most");
+        assert_eq!(extended(3_000, 0, 5_000, 5_000, 5_000), millis(7_375));
+        assert_eq!(extended(3_000, 0, 5_000, 5_000, 9_000), millis(9_000), "never sooner");
+        assert_eq!(extended(9_050, 0, 9_050, 50, 9_050), millis(9_050), "no call had a deadline before");
     }
 
     #[test]

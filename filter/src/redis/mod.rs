@@ -32,6 +32,7 @@ pub use front_end::FrontEnd;
 #[cfg(not(target_arch = "wasm32"))]
 pub use front_end::inner_source;
 pub(crate) use front_end::trouble_of;
+pub(crate) use host_load::Extension;
 pub use resp::{Integers, Reply, Shares};
 use round_trips::RoundTrips;
 pub use secret::{Credentials, Secret};

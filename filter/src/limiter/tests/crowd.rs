@@ -165,17 +165,68 @@ fn a_flood_that_redis_decides_too_late_is_denied_and_not_admitted() {
 
 #[test]
 fn a_flood_is_decided_by_the_failure_mode_once_redis_has_been_silent_for_a_second() {
-    let mut fixture = Fixture::connected("", "");
-    let mut ends = Ends::default();
-    for burst in 0..3_u32 {
+    let mut fixture = Fixture::connected("", r#""redis": {"cluster": "redis", "timeout": "0.5s"},"#);
+    for burst in 0..2_u32 {
         for id in 1..=100 {
             fixture.request(RequestId(1_000 * burst + id), "mallory");
         }
-        fixture.now = fixture.now.plus(Micros::from_millis(600));
-        (0..20).for_each(|_| ends.add(fixture.tick()));
+        let mut ends = Ends::default();
+        for _ in 0..120 {
+            fixture.now = fixture.now.plus(Micros::from_millis(5));
+            ends.add(fixture.tick());
+        }
+        let (decided, others) = if burst == 0 { (ends.limited, ends.admitted) } else { (ends.admitted, ends.limited) };
+        assert!(decided >= 64 && (others, ends.failed) == (0, 0), "{burst}: {ends:?}");
     }
-    assert!(ends.limited >= 64 && ends.admitted >= 64, "{ends:?}");
-    assert_eq!(ends.failed, 0);
+}
+
+/// Redis is not silent: the proxy has not had the time to read its replies.
+#[test]
+fn a_flood_is_denied_however_long_the_turns_of_the_proxy_take() {
+    let mut fixture = Fixture::connected("", "");
+    let mut ends = Ends::default();
+    for burst in 0..2_u32 {
+        for id in 1..=100 {
+            fixture.request(RequestId(1_000 * burst + id), "mallory");
+        }
+        for span in [3_000].into_iter().chain([1; 20]) {
+            fixture.now = fixture.now.plus(Micros::from_millis(span));
+            ends.add(fixture.tick());
+        }
+    }
+    assert_eq!((ends.admitted, ends.failed), (0, 0), "{ends:?}");
+}
+
+/// The worker reads the replies of several turns before all users are decided, long after the deadlines by the clock.
+#[test]
+fn each_user_of_a_crowd_is_decided_however_long_the_turns_of_the_proxy_take() {
+    let of_filter = r#""failure_mode": "deny", "redis": {"cluster": "redis", "timeout": "5s"},"#;
+    let mut fixture = Fixture::connected("", of_filter);
+    let mut redis = Redis::default();
+    let (mut ends, waiting) = at_once(&mut fixture, 6_000, |id| format!("user-{id}"));
+    assert_eq!((waiting, fixture.limiter.redis().in_flight()), (6_000, 4_096));
+    for _ in 0..10 {
+        fixture.now = fixture.now.plus(Micros::from_millis(3_000));
+        let (_, replies) = redis.replies(&mut fixture, 16);
+        fixture.limiter.redis().handle_bytes(fixture.now, &replies);
+        ends.add(core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).collect());
+        fixture.limiter.tick(fixture.now);
+        ends.add(core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).collect());
+    }
+    assert_eq!(ends, Ends { admitted: 6_000, limited: 0, failed: 0 });
+}
+
+/// Redis is gone: the failure mode decides, though late.
+#[test]
+fn a_proxy_that_is_always_busy_does_not_wait_for_ever() {
+    let of_filter = r#""failure_mode": "deny", "redis": {"cluster": "redis", "timeout": "5s"},"#;
+    let mut fixture = Fixture::connected("", of_filter);
+    let (mut ends, _) = at_once(&mut fixture, 6_000, |id| format!("user-{id}"));
+    for _ in 0..24 {
+        fixture.now = fixture.now.plus(Micros::from_millis(3_000));
+        ends.add(fixture.tick());
+    }
+    assert_eq!(ends, Ends { admitted: 0, limited: 0, failed: 6_000 });
 }
 
 #[test]

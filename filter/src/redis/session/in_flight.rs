@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::calls::{Again, UnsentCall};
 pub(in crate::redis) use super::calls::{Caller, Expiry, SentCall};
+use crate::redis::host_load::Extension;
 use crate::redis::{Call, Failure, Script, Ticket};
 use crate::units::Micros;
 
@@ -306,21 +307,24 @@ impl InFlight {
         false
     }
 
-    /// Gives up the calls that are past their deadline at `now`, and passes their tickets to `give_up`. A call whose
-    /// patience began after `patient_since` is kept: see [`HostLoad`](crate::redis::host_load::HostLoad).
+    /// Extends all deadlines. Gives up the calls that are then past their deadline at `now`, and passes their tickets to
+    /// `give_up`. A call whose patience began after `patient_since` is kept: see
+    /// [`HostLoad`](crate::redis::host_load::HostLoad).
     #[inline(never)]
     pub(in crate::redis) fn expire(
         &mut self,
         now: Micros,
+        extension: Extension,
         patient_since: Option<Micros>,
         mut give_up: impl FnMut(Ticket, Expiry),
     ) {
-        if self.earliest.is_none_or(|earliest| earliest > now) {
+        if self.earliest.is_none_or(|earliest| earliest > now && extension.by == Micros::ZERO) {
             return;
         }
         let (mut earliest, mut bytes) = (None, self.bytes);
         // Calls have different timeouts, so the first unsent call need not have the earliest deadline.
-        self.unsent.retain(|waiting| {
+        self.unsent.retain_mut(|waiting| {
+            waiting.deadline = extension.of(waiting.deadline);
             // A busy host's patience with a call that is sent again begins when it is sent.
             let is_kept = waiting.again.is_some() && patient_since.is_some();
             let is_due = waiting.deadline <= now && !is_kept;
@@ -333,7 +337,9 @@ impl InFlight {
             !is_due
         });
         for sent in &mut self.sent {
-            let Some((caller, deadline)) = sent.due() else { continue };
+            let Some(caller) = &mut sent.caller else { continue };
+            let Some(deadline) = caller.deadline.map(|deadline| extension.of(deadline)) else { continue };
+            caller.deadline = Some(deadline);
             if deadline <= now && patient_since.is_none_or(|since| caller.since <= since) {
                 give_up(caller.ticket, Expiry::TimedOut);
                 sent.detach();
@@ -373,6 +379,6 @@ impl InFlight {
     }
 }
 
-fn sooner(earliest: Option<Micros>, deadline: Micros) -> Micros {
+pub(super) fn sooner(earliest: Option<Micros>, deadline: Micros) -> Micros {
     earliest.map_or(deadline, |earliest| earliest.min(deadline))
 }

@@ -31,12 +31,12 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use self::backoff::Backoff;
-use self::in_flight::{Expiry, InFlight};
+use self::in_flight::{Expiry, InFlight, sooner};
 use self::phase::Phase;
 use super::{
     Call, Credentials, Failure, Refusal, Reply, RoundTrips, Ticket, Trouble,
     handshake::Handshake,
-    host_load::{HostLoad, LATE},
+    host_load::{Extension, HostLoad},
     resp::Decoder,
 };
 use crate::units::Micros;
@@ -52,6 +52,10 @@ const PATIENCE: Micros = Micros::from_secs(1);
 /// Least number of ticks for the handshake: a busy host ticks once per turn of its event loop, and takes several turns
 /// to connect.
 const PROVING_TICKS: u32 = 8;
+/// Number of ticks for which a busy host's delays do not count against the time for the handshake.
+const MAX_PROVING_TICKS: u32 = 64;
+/// Longest delay of a busy host that does not count as silence of Redis.
+const MAX_AWAY: Micros = Micros::from_secs(8);
 /// Capacity in bytes to which an empty buffer is shrunk.
 const KEPT_BUFFER: usize = 256 * 1024;
 
@@ -112,6 +116,8 @@ pub struct Session {
     /// Load of the host. Calls that were due by the last tick are given up at the next tick: replies that had arrived
     /// by the last tick have been read in between.
     load: HostLoad,
+    /// Sum of the delays of ticks while the oldest call was in flight: this time does not count as silence of Redis.
+    away: Micros,
     backoff: Backoff,
     last_trouble: Option<(Failure, Micros)>,
     /// Round trips of the commands answered since they were last taken.
@@ -132,6 +138,7 @@ impl Session {
             urgent: VecDeque::new(),
             completed: VecDeque::new(),
             load: HostLoad::default(),
+            away: Micros::ZERO,
             backoff: Backoff::new(seed),
             last_trouble: None,
             round_trips: RoundTrips::default(),
@@ -139,7 +146,8 @@ impl Session {
     }
 
     /// Submits a call, sent as soon as there is a proven connection. The call is completed within the timeout and two
-    /// ticks, on a busy host (see `HostLoad`) within the timeout and ten ticks, and as many again if it is sent again.
+    /// ticks, on a busy host (see `HostLoad`) within the timeout and ten ticks, and as many again if it is sent again. Long
+    /// turns of the host count against the timeout only in part (see `Extension`).
     ///
     /// A [tracked](Call::tracked) call that is completed with `Timeout` is completed a second time: with its reply,
     /// however late; with `Unavailable` if Redis has not run it and will not; or with another failure if the outcome is
@@ -246,9 +254,9 @@ impl Session {
         // Evaluated before calls are given up: with ticks longer than the timeout, every call would be given up before
         // the session opens a connection.
         let wanted = self.calls.is_any_waiting();
-        let due = self.load.tick(now, self.calls.earliest_deadline());
-        if !self.is_connecting_busily(now, due) {
-            self.calls.expire(due, self.load.patient_since(), |ticket, expiry| {
+        let (due, extension) = self.note_tick(now);
+        if !self.is_connecting_busily() {
+            self.calls.expire(due, extension, self.load.patient_since(), |ticket, expiry| {
                 self.completed.push_back((ticket, Err(Failure::Timeout)));
                 if expiry == Expiry::NeverSent {
                     self.completed.push_back((ticket, Err(Failure::Unavailable)));
@@ -263,7 +271,7 @@ impl Session {
             }
             Phase::Closing { cause } => self.close_for(now, cause, None),
             Phase::Down { retry_at, refusal } if now >= retry_at => self.open(now, Some(refusal)),
-            Phase::Ready { .. } | Phase::Draining { .. } if self.silent_at().is_some_and(|at| due >= at) => {
+            Phase::Ready { .. } | Phase::Draining { .. } if self.is_silent(due) => {
                 let detail = format!("no reply within {} ms", self.patience(4).to_millis_ceil());
                 self.close_for(now, Failure::Timeout, Some(detail));
             }
@@ -280,12 +288,26 @@ impl Session {
         }
     }
 
+    /// Records a tick. Returns the time of the tick before it, and the extension of the deadlines.
+    fn note_tick(&mut self, now: Micros) -> (Micros, Extension) {
+        let (last, earliest) = (self.load.last_tick(), self.calls.earliest_deadline());
+        if self.calls.oldest_sent().is_none_or(|sent| sent >= last) {
+            self.away = Micros::ZERO;
+        }
+        self.load.tick(now, self.silent_at().map_or(earliest, |at| Some(sooner(earliest, at))));
+        self.away = self.away.plus(self.load.delay()).min(MAX_AWAY);
+        if let Phase::Proving { deadline, ticks: ..MAX_PROVING_TICKS, .. } = &mut self.phase {
+            *deadline = deadline.plus(self.load.delay());
+        }
+        (last, Extension::at(now, last, earliest, self.config.timeout))
+    }
+
     /// Returns whether overdue calls are kept, because a busy host has had fewer than [`PROVING_TICKS`] ticks to
     /// connect.
-    fn is_connecting_busily(&mut self, now: Micros, last_tick: Micros) -> bool {
+    fn is_connecting_busily(&mut self) -> bool {
         let Phase::Proving { ticks, is_busy, .. } = &mut self.phase else { return false };
         *ticks = ticks.saturating_add(1);
-        *is_busy |= self.calls.earliest_deadline().is_some_and(|at| now.minus(at.max(last_tick)) > LATE);
+        *is_busy |= self.load.delay() > Micros::ZERO;
         *is_busy && *ticks < PROVING_TICKS
     }
 

@@ -107,9 +107,16 @@ impl Session {
     }
 
     /// Returns the time at which the stream counts as silent, unless a reply arrives: the oldest call was sent four
-    /// timeouts ago, and 1 s ago at least.
+    /// timeouts ago, and 1 s ago at least. The delays of a busy host do not count.
     pub(super) fn silent_at(&self) -> Option<Micros> {
-        self.calls.oldest_sent().map(|sent| sent.plus(self.patience(4)))
+        self.calls.oldest_sent().map(|sent| sent.plus(self.patience(4)).plus(self.away))
+    }
+
+    /// Returns whether the stream counts as silent. `due` is the time of the last tick but one: replies that had arrived
+    /// by then have been read, unless the host is busy.
+    pub(super) fn is_silent(&self, due: Micros) -> bool {
+        let is_awaited = self.calls.oldest_sent().is_some_and(|sent| self.load.awaits(sent));
+        !is_awaited && self.silent_at().is_some_and(|at| due >= at)
     }
 
     /// Returns `timeouts` times the timeout, but 1 s at least.

@@ -100,6 +100,79 @@ fn a_silent_stream_is_replaced() {
     assert_eq!(it.asks(3), Err(Failure::Unavailable));
 }
 
+/// The host writes what was sent, and reads the reply, in turns of its event loop that take longer than the silence.
+#[test]
+fn the_turns_of_a_busy_host_do_not_count_as_silence() {
+    for turn in [1_000, 3_000] {
+        let mut it = Conversation::connected(config());
+        it.asks(1).unwrap();
+        for span in [turn, turn, 1, 1, 40] {
+            it.now = it.now.plus(ms(span));
+            it.ticks();
+        }
+        assert!(it.streams().is_empty(), "turns of {turn} ms");
+        it.redis_says(":1\r\n");
+        assert_eq!(it.completed(), [(1, ok(1))]);
+    }
+}
+
+#[test]
+fn a_silent_stream_is_replaced_after_a_busy_turn_as_well() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    it.now = it.now.plus(ms(3_000));
+    let millis = (1..).find(|_| {
+        it.now = it.now.plus(ms(1));
+        it.ticks();
+        it.streams() == ["close"]
+    });
+    assert!((900..=1_000).contains(&millis.unwrap()), "{millis:?}");
+    assert_eq!(it.completed(), [(1, Err(Failure::Timeout))]);
+}
+
+#[test]
+fn a_host_that_is_always_busy_replaces_a_silent_stream_too() {
+    for turn in [100, 3_000] {
+        let mut it = Conversation::connected(config());
+        it.asks(1).unwrap();
+        let turns = (1..).find(|_| {
+            it.now = it.now.plus(ms(turn));
+            it.ticks();
+            it.streams() == ["close"]
+        });
+        assert!((7..=100).contains(&turns.unwrap()), "{turns:?} turns of {turn} ms");
+    }
+}
+
+#[test]
+fn the_turns_of_a_busy_host_do_not_count_against_the_time_for_the_handshake() {
+    let mut it = Conversation::new(config());
+    it.asks(1).unwrap();
+    it.ticks();
+    assert_eq!(it.streams(), ["open"]);
+    for span in [3_000, 3_000].into_iter().chain([10; 10]) {
+        it.now = it.now.plus(ms(span));
+        it.ticks();
+    }
+    assert!(it.streams().is_empty());
+    it.redis_says("+PONG\r\n");
+    assert!(it.session.is_connected());
+}
+
+#[test]
+fn a_host_that_is_always_busy_gives_up_a_handshake_too() {
+    let mut it = Conversation::new(config());
+    it.asks(1).unwrap();
+    it.ticks();
+    assert_eq!(it.streams(), ["open"]);
+    let turns = (1..).find(|_| {
+        it.now = it.now.plus(ms(100));
+        it.ticks();
+        it.streams() == ["close"]
+    });
+    assert!((9..=100).contains(&turns.unwrap()), "{turns:?}");
+}
+
 #[test]
 fn a_slow_redis_does_not_count_as_silent() {
     let mut it = Conversation::connected(config());

@@ -128,6 +128,22 @@ fn a_busy_host_has_eight_ticks_for_a_callout() {
     }
 }
 
+/// A turn of the host's event loop counts against the timeout for an eighth of it at most.
+#[test]
+fn a_busy_host_has_more_ticks_where_the_timeout_is_long() {
+    let timeout = Micros::from_secs(5);
+    let mut talk = Talk::of(SessionConfig { timeout, ..config() });
+    talk.submit(1, call()).unwrap();
+    talk.sends();
+    let turns = (1..).find(|_| {
+        assert!(talk.now < Micros::from_secs(2_000));
+        talk.after(Micros::from_secs(3));
+        talk.callouts.handle_tick(talk.now);
+        !talk.completed().is_empty()
+    });
+    assert!((10..=20).contains(&turns.unwrap()), "{turns:?}");
+}
+
 #[test]
 fn a_busy_host_does_not_wait_for_ever() {
     let mut talk = Talk::of(config());
