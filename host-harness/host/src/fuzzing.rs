@@ -215,7 +215,6 @@ impl StreamControl for NoStream {
     fn resume(&self, _filter: usize, _direction: Direction) {}
     fn local_reply(&self, _filter: usize, _reply: LocalReply) {}
     fn reset(&self) {}
-    fn vm_failed(&self, _filter: usize) {}
 }
 
 #[cfg(test)]

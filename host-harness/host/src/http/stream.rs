@@ -153,6 +153,4 @@ pub(crate) trait StreamControl {
     fn local_reply(&self, filter: usize, reply: LocalReply);
     /// Resets the stream without a response.
     fn reset(&self);
-    /// Removes the filter from the stream after a failure of its VM, or ends the stream, by the failure policy.
-    fn vm_failed(&self, filter: usize);
 }

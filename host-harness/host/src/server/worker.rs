@@ -23,7 +23,7 @@ use crate::upstream::callout::{Callout, Message};
 use crate::upstream::grpc::GrpcStream;
 use crate::vm::chain::Handler;
 use crate::vm::plugin::{PluginHandle, Vms};
-use crate::vm::{EffectSink, Modules, OrphanedStream, Vm, VmError, VmSetup};
+use crate::vm::{EffectSink, Modules, Vm, VmError, VmSetup};
 
 /// Serial of a VM, and a token or the id of a root context in it.
 type Key = (u64, u32);
@@ -320,7 +320,7 @@ impl EffectSink for Worker {
         }
     }
 
-    fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>) {
+    fn failed(&self, vm: &Rc<Vm>) {
         let of_vm = |key: &Key| key.0 == vm.serial;
         let ticks: Vec<_> = self.ticks.borrow_mut().extract_if(|key, _| of_vm(key)).collect();
         // Each tick task ends by itself at its next tick: its VM has failed.
@@ -329,11 +329,6 @@ impl EffectSink for Worker {
         callouts.iter().for_each(|(_, callout)| callout.cancel());
         let open: Vec<_> = self.streams.borrow_mut().extract_if(|key, _| of_vm(key)).collect();
         open.iter().for_each(|(_, stream)| stream.cancel());
-        for orphan in streams {
-            if let Some(stream) = orphan.control.upgrade() {
-                stream.vm_failed(orphan.filter);
-            }
-        }
     }
 }
 

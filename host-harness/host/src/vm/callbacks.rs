@@ -83,6 +83,7 @@ impl Vm {
         let export = if direction == Direction::Request { request } else { response };
         let count = count as u32;
         let called = match export {
+            None if self.is_failed() => Err(VmFailed),
             None => Ok(Called::default()),
             Some(HeadersExport::WithEnd(export)) => self.enter(context, export, (context, count, u32::from(end))),
             Some(HeadersExport::WithoutEnd(export)) => self.enter(context, export, (context, count)),

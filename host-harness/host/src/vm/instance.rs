@@ -10,10 +10,10 @@ use wasmtime::{Store, WasmParams, WasmResults};
 
 use super::VmError;
 use super::exports::{Export, Exports};
-use super::setup::{EffectSink, OrphanedStream, VmSetup};
+use super::setup::{EffectSink, VmSetup};
 use crate::abi::limits::Usage;
 use crate::abi::shared::{QueueInbox, Shared};
-use crate::abi::state::{Context, GrpcShown, HostState, HttpContext, RootContext};
+use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 use crate::http::{Stream, StreamControl};
@@ -30,6 +30,8 @@ pub(crate) struct Vm {
     store: RefCell<Store<HostState>>,
     pub(super) exports: Exports,
     failed: Cell<bool>,
+    /// Effects on streams that the callback that trapped has requested.
+    rest: RefCell<Vec<Effect>>,
     /// Whether the next callback stops its chain.
     next_stops: Cell<bool>,
     next_context: Cell<u32>,
@@ -108,6 +110,7 @@ impl Vm {
             store: RefCell::new(store),
             exports,
             failed: Cell::new(false),
+            rest: RefCell::default(),
             next_stops: Cell::new(false),
             next_context: Cell::new(1),
             call_budget: setup.modules.call_budget,
@@ -122,6 +125,9 @@ impl Vm {
     }
 
     /// Creates, starts and configures the root context of a plugin, and returns its id.
+    ///
+    /// After a trap in `proxy_on_context_create`, the VM has failed, and the start goes on without `proxy_on_configure`, as
+    /// in Envoy.
     pub(crate) fn start(self: &Rc<Self>, plugin: &Arc<Plugin>, node: &Arc<NodeIdentity>) -> Result<u32, VmError> {
         let id = self.context_id();
         let root = RootContext {
@@ -145,12 +151,17 @@ impl Vm {
             let log = self.with_state(|state| state.log.take()).flatten().unwrap_or_default();
             VmError::Plugin { plugin: plugin.name.clone(), root_id: plugin.root_id.clone(), what, log }
         };
-        self.notify(id, &self.exports.context_create, (id, 0))
-            .map_err(|_| failed("trapped in proxy_on_context_create"))?;
+        let _ = self.notify(id, &self.exports.context_create, (id, 0));
         self.with_root(id, |root| root.configuring = false);
-        let started = self.ask(id, &self.exports.vm_start, (id, size(&plugin.vm.configuration)), 1);
+        let started = match &self.exports.vm_start {
+            Some(export) => self.run(id, export, (id, size(&plugin.vm.configuration))),
+            None => Ok(Called { value: 1, stopped: false }),
+        };
         if started.map_err(|_| failed("trapped in proxy_on_vm_start"))?.value == 0 {
             return Err(failed("refused its VM's configuration"));
+        }
+        if self.failed.get() {
+            return Ok(id);
         }
         self.with_root(id, |root| root.configuring = true);
         let configured = self.ask(id, &self.exports.configure, (id, size(&plugin.configuration)), 1);
@@ -192,6 +203,7 @@ impl Vm {
         if ended.is_ok() {
             self.with_state(|state| state.contexts.remove(&context));
         }
+        self.perform_rest();
     }
 
     /// Removes the handle of a unary gRPC call, which is complete after one message.
@@ -244,7 +256,9 @@ impl Vm {
         export: &Option<Export<P, ()>>,
         arguments: P,
     ) -> Result<(), VmFailed> {
-        self.call(context, export, arguments, ()).map(|_| ())
+        let called = self.call(context, export, arguments, ());
+        self.perform_rest();
+        called.map(|_| ())
     }
 
     /// Calls a callback and returns its value; `default` if the module does not export the callback.
@@ -281,9 +295,16 @@ impl Vm {
         export: &Export<P, R>,
         arguments: P,
     ) -> Result<Called<R>, VmFailed> {
-        if self.failed.get() {
-            return Err(VmFailed);
-        }
+        if self.failed.get() { Err(VmFailed) } else { self.run(context, export, arguments) }
+    }
+
+    /// Calls a callback, also in a VM that has failed.
+    fn run<P: WasmParams + Numbers, R: WasmResults + Numbers>(
+        self: &Rc<Self>,
+        context: u32,
+        export: &Export<P, R>,
+        arguments: P,
+    ) -> Result<Called<R>, VmFailed> {
         let (result, effects, stopped) = {
             let Ok(mut store) = self.store.try_borrow_mut() else {
                 log::error!(target: "wasm", "skipped callback `{}`: its VM is already running a callback", export.name);
@@ -322,8 +343,24 @@ impl Vm {
             }
             Err(error) => {
                 self.fail(&error);
+                let on_stream = |effect: &Effect| {
+                    matches!(effect, Effect::Continue { .. } | Effect::LocalReply { .. } | Effect::Reset { .. })
+                };
+                self.rest.borrow_mut().extend(effects.into_iter().filter(on_stream));
                 Err(VmFailed)
             }
+        }
+    }
+
+    /// Performs the effects on streams that the callback that trapped has requested, as Envoy does.
+    ///
+    /// A stream whose own callback has trapped fails before that.
+    pub(crate) fn perform_rest(self: &Rc<Self>) {
+        let rest = self.rest.take();
+        if !rest.is_empty()
+            && let Some(sink) = self.sink()
+        {
+            sink.perform(self, rest);
         }
     }
 
@@ -332,16 +369,11 @@ impl Vm {
         self.shared.stats.counter("wasm.vm_trap").add(1);
         self.shared.forget_vm(self.serial);
         log::error!(target: "wasm", "{}: the VM trapped: {error:#}", self.path.display());
-        let orphans = self.with_state(|state| {
-            let contexts = std::mem::take(&mut state.contexts);
-            let orphans = contexts.into_values().filter_map(|context| match context {
-                Context::Http(http) => Some(OrphanedStream { control: http.control, filter: http.filter }),
-                Context::Root(_) => None,
-            });
-            orphans.collect::<Vec<_>>()
-        });
+        // Dropped here, and not with the state borrowed: a context may own the last handle of its stream.
+        let contexts = self.with_state(|state| std::mem::take(&mut state.contexts));
+        drop(contexts);
         if let Some(sink) = self.sink() {
-            sink.failed(self, orphans.unwrap_or_default());
+            sink.failed(self);
         }
     }
 

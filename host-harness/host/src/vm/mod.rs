@@ -22,7 +22,7 @@ use wasmtime::{Config, Engine, Module};
 
 use crate::abi::limits::GuestLimits;
 pub(crate) use instance::{Vm, VmFailed};
-pub(crate) use setup::{EffectSink, OrphanedStream, VmSetup};
+pub(crate) use setup::{EffectSink, VmSetup};
 
 /// Length of an epoch: the resolution of the time limit for callbacks.
 const EPOCH: Duration = Duration::from_millis(50);

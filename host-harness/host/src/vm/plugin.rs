@@ -138,6 +138,11 @@ impl PluginHandle {
             self.slot.vm.replace(vm.clone());
         }
         let root = vm.start(&self.plugin, &self.vms.setup.node)?;
+        if vm.is_failed() {
+            let (plugin, root_id) = (self.plugin.name.clone(), self.plugin.root_id.clone());
+            let what = "trapped in proxy_on_context_create";
+            return Err(VmError::Plugin { plugin, root_id, what, log: Vec::new() });
+        }
         Ok((vm, root))
     }
 }

@@ -11,20 +11,13 @@ use super::instance::Vm;
 use crate::abi::shared::Shared;
 use crate::abi::state::{Effect, HostState};
 use crate::bootstrap::NodeIdentity;
-use crate::http::StreamControl;
 
 /// Receiver of the effects that modules request.
 pub(crate) trait EffectSink {
     /// Performs the effects of one call into the VM, in order.
     fn perform(&self, vm: &Rc<Vm>, effects: Vec<Effect>);
-    /// Handles the trap of a VM, which runs no more; `streams` are the HTTP streams with a filter in the VM.
-    fn failed(&self, vm: &Rc<Vm>, streams: Vec<OrphanedStream>);
-}
-
-/// HTTP stream with a filter in a VM that has trapped.
-pub(crate) struct OrphanedStream {
-    pub(crate) control: Weak<dyn StreamControl>,
-    pub(crate) filter: usize,
+    /// Handles the trap of a VM, which runs no more.
+    fn failed(&self, vm: &Rc<Vm>);
 }
 
 /// Inputs for the VMs of one worker.

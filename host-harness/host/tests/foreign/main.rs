@@ -10,6 +10,7 @@
 mod support;
 
 mod connections;
+mod encoding;
 mod exchanges;
 mod hosts;
 mod log;

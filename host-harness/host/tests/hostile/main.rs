@@ -9,6 +9,7 @@
 mod support;
 
 mod floods;
+mod held;
 mod limits;
 mod roots;
 mod start;

@@ -78,6 +78,27 @@ fn a_trap_of_a_root_context_meets_the_next_requests() {
 }
 
 #[test]
+fn a_trap_in_the_creation_of_the_root_context_meets_every_request() {
+    let guest = r#"
+        (func (export "proxy_on_context_create") (param i32 i32) (if (i32.eqz (local.get 1)) (then (unreachable))))
+        (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 0))"#;
+    for (policy, expected) in POLICIES.iter().zip([REFUSED, PASSED, PASSED, REFUSED]) {
+        let policy = format!("{policy}\nreload_config: {{backoff: {{base_interval: 0.2s}}}}");
+        for kind in hosts() {
+            let mut proxy = start(&kind, guest, &policy);
+            let reloads = becomes_true(|| {
+                assert_eq!(outcome(&proxy), expected, "{kind:?}: {policy}");
+                !policy.contains("RELOAD") || proxy.stat("wasm.vm_reload_failure") >= 2
+            });
+            assert!(reloads, "{kind:?}: {policy}");
+            assert_eq!(proxy.stat("wasm.vm_reload_success"), 0, "{kind:?}: {policy}");
+            assert!(proxy.is_alive(), "{kind:?}: {policy}");
+        }
+    }
+}
+
+#[test]
 fn a_plugin_that_does_not_start_again_is_tried_once_per_interval() {
     // Each start writes shared data, by which later starts know that they are not the first.
     let guest = r#"

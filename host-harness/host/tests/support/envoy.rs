@@ -21,7 +21,7 @@ pub fn asked_for() -> Option<PathBuf> {
 
 impl Envoy {
     /// Starts Envoy; its log, if it ends before it listens.
-    pub fn start(binary: &Path, yaml: &str, files: &Path, workers: usize) -> Result<Self, String> {
+    pub fn start(binary: &Path, yaml: impl AsRef<[u8]>, files: &Path, workers: usize) -> Result<Self, String> {
         let (config, log, admin_file) = (files.join("envoy.yaml"), files.join("envoy.log"), files.join("admin"));
         std::fs::write(&config, yaml).expect("the configuration");
         let output = std::fs::File::create(&log).expect("a log");

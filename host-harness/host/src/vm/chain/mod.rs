@@ -369,17 +369,6 @@ impl StreamControl for Chain {
         }
     }
 
-    fn vm_failed(&self, filter: usize) {
-        let Some(failed) = self.filters.get(filter) else { return };
-        failed.open.take();
-        if failed.passes_on_failure() {
-            self.resume(filter, Direction::Request);
-            self.resume(filter, Direction::Response);
-        } else {
-            self.fail();
-        }
-    }
-
     fn reset(&self) {
         if !self.is_open() {
             return;

@@ -289,6 +289,8 @@ impl Chain {
 
     /// Calls a filter's callback; a filter without a context (bypassed or native) continues.
     ///
+    /// A filter whose VM has failed, in this callback or before, continues or fails the stream, by its failure policy.
+    ///
     /// `None`: the direction was closed during the callback, by a local reply or a reset.
     fn visit<S: Default>(
         &self,
@@ -311,11 +313,12 @@ impl Chain {
             Err(VmFailed) => {
                 filter.open.take();
                 // A failed filter does not hold up the local reply for its failure.
-                if filter.passes_on_failure() || self.response.get().is_for_failure() {
-                    return passed;
+                let passes = filter.passes_on_failure() || self.response.get().is_for_failure();
+                if !passes {
+                    self.fail();
                 }
-                self.fail();
-                None
+                vm.perform_rest();
+                if passes && !self.is_closed(direction) { passed } else { None }
             }
         }
     }
