@@ -19,5 +19,5 @@ local owner, has_override
 -- Functions by algorithm letter: (key, cost, limit, two arguments) -> used, a function that spends, two results,
 -- whether to spend even if the cost is 0. The table has room for all from the start: each growth costs 1 % of a call.
 local look = {t = 0, b = 0, f = 0, q = 0, s = 0, l = 0, c = 0}
--- Letter of the call's only bucket. Functions of other algorithms are not made then.
-local only = #KEYS == 1 and ARGV[1]
+-- Marks the algorithms of the call's buckets. Functions of the others are not made.
+for i = 1, #KEYS do look[ARGV[7 * i - 6]] = 1 end

@@ -7,10 +7,11 @@ use crate::redis::{Script, lua, script, sha1};
 
 /// First line of a part of the mixed script that only buckets of some algorithms need; `end` ends the part.
 ///
-/// In a call of one bucket, the parts of other algorithms do not run: making their functions would take 5 to 8 % of it.
+/// Parts of algorithms that no bucket of a call has do not run: making their functions would take 5 to 8 % of a call of
+/// one bucket.
 macro_rules! part_of {
     ($letter:literal $(or $other:literal)*) => {
-        concat!("if not only or only == '", $letter, "'", $(" or only == '", $other, "'",)* " then\n")
+        concat!("if look.", $letter, " == 1", $(" or look.", $other, " == 1",)* " then\n")
     };
 }
 
