@@ -8,7 +8,7 @@ use redis::Commands;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use weir::{Fault, HostKind, Mesh, MeshBuilder};
 use weir_harness::traffic::{self, Pace};
 
