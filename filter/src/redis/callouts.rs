@@ -36,10 +36,11 @@ const MAX_REPLIES: usize = 24 * 1024;
 const BATCHING_WAIT: Micros = Micros::from_millis(5);
 /// Time for which an answered callout counts as proof that the cluster has a host.
 const PROOF: Micros = Micros::from_secs(1);
-/// Time that a callout's timeout adds to the last deadline of its calls: the outcome of tracked calls is still needed.
+/// Least time that a callout's timeout adds to the last deadline of its calls: the outcome of tracked calls is still
+/// needed.
 const GRACE: Micros = Micros::from_secs(1);
-/// The same on a busy host, where one turn of the event loop may take seconds. The host's timer does not wait for replies
-/// that have arrived.
+/// The same on a busy host, where one turn of the event loop may take seconds: the host's timer counts from the start of
+/// the turn that makes the callout, and does not wait for replies that have arrived.
 const GRACE_OF_BUSY_HOST: Micros = Micros::from_secs(10);
 
 /// An HTTP callout to make.
@@ -49,8 +50,8 @@ pub struct Callout {
     pub id: u64,
     /// Body of the `POST` request.
     pub body: Vec<u8>,
-    /// Timeout of the callout: 1 s after the last deadline of its calls, on a busy host 10 s. [`Callouts::handle_tick`]
-    /// enforces the deadline of each call.
+    /// Timeout of the callout: 1 s to 10 s after the last deadline of its calls. It adds the time since the last tick,
+    /// and on a busy host 10 s. [`Callouts::handle_tick`] enforces the deadline of each call.
     pub timeout: Micros,
 }
 
@@ -87,7 +88,8 @@ pub struct Callouts {
 struct Batch {
     id: u64,
     started: Micros,
-    timeout: Micros,
+    /// Last deadline of the calls when the callout was made.
+    deadline: Micros,
     calls: InFlight,
 }
 
@@ -205,10 +207,12 @@ impl Callouts {
         if let Some(front_end) = self.front_end {
             body = front_end.body(self.last_id, &body, &self.flat_scripts);
         }
-        let left = calls.last_deadline().map_or(Micros::ZERO, |last| last.minus(now));
-        let is_busy = left == Micros::ZERO || self.load.patient_since().is_some();
-        let timeout = left.plus(if is_busy { GRACE_OF_BUSY_HOST } else { GRACE });
-        self.under_way.push(Batch { id: self.last_id, started: now, timeout, calls });
+        let deadline = calls.last_deadline().unwrap_or(now).max(now);
+        let is_busy = deadline == now || self.load.patient_since().is_some();
+        // The turn began after the last tick.
+        let of_turn = now.minus(self.load.last_tick()).max(GRACE).min(GRACE_OF_BUSY_HOST);
+        let timeout = deadline.minus(now).plus(if is_busy { GRACE_OF_BUSY_HOST } else { of_turn });
+        self.under_way.push(Batch { id: self.last_id, started: now, deadline, calls });
         Some(Callout { id: self.last_id, body, timeout })
     }
 
@@ -244,9 +248,9 @@ impl Callouts {
     /// Handles the end of a callout: its whole body, or the failure (`Timeout`, `Unavailable`, …).
     pub fn handle_response(&mut self, now: Micros, id: u64, response: Result<&[u8], Failure>) {
         let Some(at) = self.under_way.iter().position(|batch| batch.id == id) else { return };
-        let Batch { calls, started, timeout, .. } = self.under_way.swap_remove(at);
-        // The host's timer ends a connected callout as a lost connection does.
-        let is_timeout = response == Err(Failure::Reset) && now >= started.plus(timeout);
+        let Batch { calls, started, deadline, .. } = self.under_way.swap_remove(at);
+        // The host's timer ends a connected callout as a lost connection does, after the last deadline.
+        let is_timeout = response == Err(Failure::Reset) && now >= deadline;
         let response = if is_timeout { Err(Failure::Timeout) } else { response };
         let is_answered = response.is_ok_and(|body| !body.is_empty());
         if is_answered {

@@ -48,11 +48,16 @@ struct Talk {
 
 impl Talk {
     fn of(config: SessionConfig) -> Self {
-        Self { callouts: Callouts::new(config), now: NOW }
+        Self::with(Callouts::new(config))
     }
 
     fn through(front_end: FrontEnd) -> Self {
-        Self { callouts: Callouts::through(front_end, config(), 40), now: NOW }
+        Self::with(Callouts::through(front_end, config(), 40))
+    }
+
+    fn with(mut callouts: Callouts) -> Self {
+        callouts.handle_tick(NOW.minus(Micros(1)));
+        Self { callouts, now: NOW }
     }
 
     fn submit(&mut self, ticket: u64, call: Call) -> Result<(), Failure> {

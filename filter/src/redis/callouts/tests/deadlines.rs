@@ -169,14 +169,25 @@ fn a_busy_hosts_timer_ends_a_callout_10_s_after_the_last_deadline() {
     assert_eq!(talk.sends().timeout, config().timeout.plus(Micros::from_secs(10)));
 }
 
+/// The timer of the first callout of a turn counts from the start of that turn, at the earliest from the last tick.
+#[test]
+fn a_hosts_timer_leaves_a_second_after_the_last_deadline_however_long_the_turn_has_taken() {
+    for (turn, added) in [(0, 1_000), (500, 1_000), (3_000, 3_000), (60_000, 10_000)] {
+        let mut talk = Talk::of(config());
+        talk.callouts.handle_tick(talk.now);
+        talk.after(Micros::from_millis(turn)).submit(1, call()).unwrap();
+        assert_eq!(talk.sends().timeout, config().timeout.plus(Micros::from_millis(added)), "{turn} ms");
+    }
+}
+
 /// A connected callout that the host's timer ends looks like a lost connection.
 #[test]
-fn a_callout_that_is_lost_after_its_timeout_has_timed_out() {
+fn a_callout_that_is_lost_after_its_last_deadline_has_timed_out() {
     for (late, failure) in [(Micros::ZERO, Failure::Timeout), (Micros(1), Failure::Reset)] {
         let mut talk = Talk::of(config());
         talk.submit(1, call()).unwrap();
         let callout = talk.sends();
-        talk.after(callout.timeout.minus(late));
+        talk.after(config().timeout.minus(late));
         assert_eq!(talk.ends(&callout, Err(Failure::Reset)), [(1, Err(failure))]);
     }
 }
