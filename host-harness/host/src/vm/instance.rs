@@ -11,14 +11,15 @@ use wasmtime::{Store, WasmParams, WasmResults};
 use super::VmError;
 use super::exports::{Export, Exports};
 use super::setup::{EffectSink, VmSetup};
+use super::traced::{trace_end, trace_start};
 use crate::abi::limits::Usage;
 use crate::abi::shared::{QueueInbox, Shared};
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 use crate::http::{Stream, StreamControl};
+use crate::trace::calls;
 use crate::trace::numbers::Numbers;
-use crate::trace::{PluginName, Tracing, Value, What, calls, signature};
 
 /// Fuel for one callback: more than any callback can spend.
 const FUEL: u64 = u64::MAX / 2;
@@ -388,33 +389,6 @@ impl Vm {
     fn with_state<T>(&self, change: impl FnOnce(&mut HostState) -> T) -> Option<T> {
         self.store.try_borrow_mut().ok().map(|mut store| change(store.data_mut()))
     }
-}
-
-/// Returns the host's observer, but not to a VM that only validates.
-fn tracing(state: &HostState) -> Option<&Tracing> {
-    state.inbox.as_ref().map(|_| &state.shared.tracing)
-}
-
-/// Reports the start of a callback, if the host has a tracer.
-fn trace_start<P: Numbers>(state: &HostState, name: &'static str, arguments: &P) {
-    let Some(tracing) = tracing(state) else { return };
-    tracing.record(|| {
-        let plugin = state
-            .plugin()
-            .map(|root| PluginName { name: root.plugin.name.clone(), root_id: root.plugin.root_id.clone() });
-        let names = signature::arguments(name).iter().copied();
-        let values = arguments.numbers().into_iter().map(|number| Value::Number(number.into()));
-        What::Callback { plugin: plugin.unwrap_or_default(), name, arguments: names.zip(values).collect() }
-    });
-}
-
-/// Reports the end of a callback, if the host has a tracer; `result` is `None` after a trap.
-fn trace_end<R: Numbers>(state: &HostState, name: &'static str, result: Option<&R>) {
-    let Some(tracing) = tracing(state) else { return };
-    tracing.record(|| {
-        let value = result.and_then(|result| result.numbers().first().map(|value| signature::result(name, *value)));
-        What::Returned { name, result: value, trapped: result.is_none() }
-    });
 }
 
 fn next_serial() -> u64 {

@@ -10,6 +10,7 @@ mod exports;
 mod instance;
 pub(crate) mod plugin;
 mod setup;
+mod traced;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
