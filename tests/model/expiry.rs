@@ -89,11 +89,9 @@ fn a_key_expires_when_its_bucket_is_full() {
             assert!(spent.admitted && spent.reset > Micros::ZERO);
             let until = i64::try_from(spent.reset.to_millis_ceil()).unwrap();
             let found = ttl(&mut store);
-            let least = until - since(asked);
-            assert!(
-                (least..=until).contains(&found),
-                "{algorithm:?}: expected {least} to {until} ms, found {found} ms"
-            );
+            // A key that keeps its expiry has it rounded up at an earlier moment, by up to a millisecond more.
+            let (least, most) = (until - since(asked), until + 1);
+            assert!((least..=most).contains(&found), "{algorithm:?}: expected {least} to {most} ms, found {found} ms");
         }
     }
 }

@@ -198,6 +198,7 @@ fn a_flood_is_denied_however_long_the_turns_of_the_proxy_take() {
 }
 
 /// The worker reads the replies of several turns before all users are decided, long after the deadlines by the clock.
+/// Users wait for room in the queue for four turns, which are more than two timeouts.
 #[test]
 fn each_user_of_a_crowd_is_decided_however_long_the_turns_of_the_proxy_take() {
     let of_filter = r#""failure_mode": "deny", "redis": {"cluster": "redis", "timeout": "5s"},"#;
@@ -205,9 +206,9 @@ fn each_user_of_a_crowd_is_decided_however_long_the_turns_of_the_proxy_take() {
     let mut redis = Redis::default();
     let (mut ends, waiting) = at_once(&mut fixture, 6_000, |id| format!("user-{id}"));
     assert_eq!((waiting, fixture.limiter.redis().in_flight()), (6_000, 4_096));
-    for _ in 0..10 {
+    for _ in 0..12 {
         fixture.now = fixture.now.plus(Micros::from_millis(3_000));
-        let (_, replies) = redis.replies(&mut fixture, 16);
+        let (_, replies) = redis.replies(&mut fixture, 8);
         fixture.limiter.redis().handle_bytes(fixture.now, &replies);
         ends.add(core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).collect());
         fixture.limiter.tick(fixture.now);
