@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::{HeaderName, HeaderValue};
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use redis::Commands;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use weir::{Answer, HostKind, Mesh, MeshBuilder};
 use weir_filter::overrides::{SET_SCRIPT, hash_key, override_key};
 use weir_harness::traffic::Flood;
+use weir_host::jws::{self, Algorithm, EncodingKey, TRIAL_KEY};
 
 weir::on_both_hosts! {
     the_number_in_a_claim_is_the_limit
@@ -30,8 +30,6 @@ weir::on_both_hosts! {
     of_two_held_requests_with_two_claims_that_leave_the_last_returns_its_token
 }
 
-/// Private half of the key in the scenario, in PKCS #8. It is public: FOR TRYING OUT ONLY, never to be trusted.
-const PRIVATE_KEY: &str = "MEECAQAwEwYHKoZIzj0CAQYIKoZIzj0DAQcEJzAlAgEBBCBFEZIMy8CLDfjX7eO2x0oOIX3xdcLHD0fPRcTUHtDYNA";
 const SCENARIO: &str = "envoy/plan-claims.yaml";
 
 async fn the_number_in_a_claim_is_the_limit(host: HostKind) {
@@ -357,7 +355,7 @@ async fn ask(mesh: &Mesh, user: &str, rpm: Value) -> Answer {
     let claims = json!({"iss": "https://issuer.example", "aud": "weir", "sub": user, "rpm": rpm, "exp": now + 600});
     let section = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", section(&json!({"alg": "ES256", "kid": "try-out"})), section(&claims));
-    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(PRIVATE_KEY).unwrap());
-    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
+    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(TRIAL_KEY).unwrap());
+    let signature = jws::sign(&message, &key, Algorithm::ES256).unwrap();
     mesh.ask("/").header("authorization", format!("Bearer {message}.{signature}")).send().await
 }

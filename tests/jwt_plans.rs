@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 use weir::{Answer, HostKind, Mesh};
+use weir_host::jws::{self, Algorithm, EncodingKey, TRIAL_KEY};
 
 weir::on_both_hosts! {
     the_plan_of_a_user_comes_from_the_token
@@ -16,8 +16,6 @@ weir::on_both_hosts! {
     claims_of_any_scalar_type_are_read_as_text
 }
 
-/// Private half of the key in the scenario, in PKCS #8. It is public: FOR TRYING OUT ONLY, never to be trusted.
-const PRIVATE_KEY: &str = "MEECAQAwEwYHKoZIzj0CAQYIKoZIzj0DAQcEJzAlAgEBBCBFEZIMy8CLDfjX7eO2x0oOIX3xdcLHD0fPRcTUHtDYNA";
 const SCENARIO: &str = "envoy/jwt-plans.yaml";
 
 async fn the_plan_of_a_user_comes_from_the_token(host: HostKind) {
@@ -192,9 +190,9 @@ fn signed(claims: &Value) -> String {
 }
 
 fn signed_under(header: &Value, claims: &Value) -> String {
-    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(PRIVATE_KEY).unwrap());
+    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(TRIAL_KEY).unwrap());
     let message = unsigned(header, claims);
-    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
+    let signature = jws::sign(&message, &key, Algorithm::ES256).unwrap();
     format!("{message}.{signature}")
 }
 

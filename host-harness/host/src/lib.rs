@@ -34,6 +34,7 @@ pub mod fault;
 pub mod fuzzing;
 mod http;
 mod io;
+pub mod jws;
 mod native;
 pub mod preflight;
 pub mod resp;

@@ -2,14 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Map, Value, json};
+use weir_host::jws::{self, Algorithm, EncodingKey, TRIAL_KEY};
 
 use super::file::Claims;
 
-/// Key of tests, in PKCS #8. It is public: a proxy that serves clients must never trust it.
-const PRIVATE_KEY: &str = "MEECAQAwEwYHKoZIzj0CAQYIKoZIzj0DAQcEJzAlAgEBBCBFEZIMy8CLDfjX7eO2x0oOIX3xdcLHD0fPRcTUHtDYNA";
-/// Public half of [`PRIVATE_KEY`].
+/// Public half of [`TRIAL_KEY`], which providers accept while tests run.
 const KEYS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "weir-test",
     "x": "pofop50X5nI3Eo38kbYjiJL1kYA8ccXFUiU3-Zy_hps", "y": "dkH1ZLn5mf3uCbK_5AwMNSGQe6XMbTSxNLe2-Sxwanw"}]}"#;
 /// Expiry of tokens: the year 2100.
@@ -67,7 +65,7 @@ pub(super) fn token(Claims(claims): &Claims, providers: &[Provider]) -> Option<S
     let section = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = json!({"alg": "ES256", "kid": "weir-test"});
     let message = format!("{}.{}", section(&header), section(&Value::Object(claims)));
-    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(PRIVATE_KEY).ok()?);
-    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::ES256).ok()?;
+    let key = EncodingKey::from_ec_der(&URL_SAFE_NO_PAD.decode(TRIAL_KEY).ok()?);
+    let signature = jws::sign(&message, &key, Algorithm::ES256).ok()?;
     Some(format!("{message}.{signature}"))
 }

@@ -5,11 +5,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
 use super::refusal::Refusal;
 use super::token::Token;
+use crate::jws;
 
 /// Keys of a provider, at least one.
 #[derive(Debug, Clone)]
@@ -105,11 +106,8 @@ impl Jwks {
             if differ(&key.id, &token.key_id) || differ(&key.algorithm, &name) {
                 continue;
             }
-            // An algorithm that does not fit the key is an error.
-            let verified = key.material.as_ref().zip(algorithm).map(|(material, algorithm)| {
-                crypto::verify(token.signature, token.message.as_bytes(), material, algorithm)
-            });
-            if matches!(verified, Some(Ok(true))) {
+            let with = key.material.as_ref().zip(algorithm);
+            if with.is_some_and(|(key, algorithm)| jws::is_signed(token.message, token.signature, key, algorithm)) {
                 return Ok(());
             }
             refusal = Refusal::Verification;

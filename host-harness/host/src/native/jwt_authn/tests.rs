@@ -1,6 +1,5 @@
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
-
 use super::*;
+use crate::jws::{self, Algorithm, EncodingKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -39,7 +38,7 @@ fn signed(header: &Value, claims: &Value) -> String {
     let section = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", section(header), section(claims));
     let key = EncodingKey::from_secret(SECRET).unwrap();
-    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let signature = jws::sign(&message, &key, Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 
