@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_provision::checkout;
 
 /// Selections of packages that are built without the tests.
-const ALONE: [&str; 2] = ["weir-harness", "weir-bench"];
+const ALONE: [&str; 3] = ["weir-demo", "weir-harness", "weir-bench"];
 
 #[test]
 fn no_third_party_crate_is_compiled_twice() {

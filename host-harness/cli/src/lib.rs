@@ -1,4 +1,4 @@
-//! Command line of `weir`, and what its demo shares with the tests.
+//! Command line of `weir`, and what it shares with the tests.
 //!
 //! | module | contents |
 //! |---|---|
@@ -10,41 +10,35 @@
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
-//! | `demo` | `weir demo`: the quickstart with a real Redis, and a table of what its limit admitted |
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
 //! | [`front_end`] | HTTP front ends of Redis for tests |
-//! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
-//! | [`traffic`] | users with a pace of their own, and a report of their requests |
-//! | `interrupt` | SIGINT and SIGTERM |
-//! | `logging` | log lines on standard error |
 //! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
 //! | `spelling` | the known name that a misspelt name resembles |
+//!
+//! `weir demo`, [`serving`] and [`traffic`] are of the package `weir-demo`.
 
 mod bench;
 mod check;
-mod demo;
 mod fault;
 mod files;
 pub mod front_end;
-mod interrupt;
 pub mod limits;
-mod logging;
 mod markup;
 mod serve;
-pub mod serving;
 mod sim;
 mod spelling;
 mod test;
 pub mod texts;
 mod trace;
-pub mod traffic;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use clap::Command as Definition;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use weir_demo::{Demo, logging};
+pub use weir_demo::{serving, traffic};
 use weir_host::documents;
 
 /// Runs proxy-wasm filters from Envoy YAML, without Envoy.
@@ -73,7 +67,7 @@ enum Command {
     /// Shows and changes limits at run time, through their Redis.
     Limits(Box<limits::Limits>),
     /// Runs the quickstart with a real Redis, and shows that its limit holds.
-    Demo(demo::Demo),
+    Demo(Demo),
     /// Measures the cost of a request with Weir, without it, and with other rate limiters.
     #[command(disable_help_flag = true)]
     Bench(bench::Arguments),
@@ -103,7 +97,7 @@ pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),
-        Command::Demo(demo) => demo::run(demo),
+        Command::Demo(demo) => weir_demo::run(demo),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match done {

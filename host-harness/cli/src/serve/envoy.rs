@@ -6,11 +6,10 @@ use std::process::{ExitCode, Stdio};
 use anyhow::Context as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use weir_demo::interrupt::Interrupt;
 use weir_host::documents::{At, Source};
 use weir_host::scenario::Scenario;
 use weir_provision::raise_open_files_limit;
-
-use crate::interrupt::Interrupt;
 
 /// Envoy's form of `[seconds][level][component] message`.
 const LOG_FORMAT: &str = "[%E.%e][%l][%n] %v";

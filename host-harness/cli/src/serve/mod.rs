@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use weir_demo::interrupt::Interrupt;
+use weir_demo::serving::{HostKind, compiled_modules};
 use weir_filter::units::Micros;
 use weir_host::bootstrap::Problem;
 use weir_host::{Bootstrap, BootstrapError, GuestLimits, Host, HostOptions};
 
 use crate::fault::{ClusterFault, inject_all};
-use crate::interrupt::Interrupt;
-use crate::serving::{HostKind, compiled_modules};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use weir_demo::serving::HostKind;
 use weir_filter::units::Micros;
 
 use self::backend::{Backend, Real, Stage, VirtualTime};
@@ -34,7 +35,6 @@ use self::report::{FileResult, Summary};
 use self::run::{Outcome, TestResult};
 use self::setup::Setup;
 use crate::limits::Limits;
-use crate::serving::HostKind;
 use crate::spelling::nearest;
 
 /// Exit code where a test file, or the configuration under test, has a mistake.

@@ -31,6 +31,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use weir_demo::serving::compiled_modules;
 use weir_filter::config::Config;
 use weir_host::trace::Tracing;
 use weir_host::{Bootstrap, Host, HostOptions};
@@ -42,7 +43,6 @@ use self::recorder::Recorder;
 use self::timeline::{Reader, Step};
 use self::wire::ScriptNames;
 use crate::fault::{ClusterFault, inject_all};
-use crate::serving::compiled_modules;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Largest number of requests: each is kept whole.

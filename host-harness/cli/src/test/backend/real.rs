@@ -10,6 +10,7 @@ use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use weir_demo::serving::{HostKind, Serving};
 use weir_filter::units::Micros;
 use weir_provision::client::{self, Client, Response};
 use weir_provision::redis::{Redis, RedisOptions};
@@ -20,7 +21,6 @@ use super::adapted::adapted;
 use super::{Backend, Denied, MAX_SPREAD, MAX_WAIT, Observed, Seen, counter, denials, has, headers};
 use crate::front_end::FrontEnd;
 use crate::limits::Limits;
-use crate::serving::{HostKind, Serving};
 use crate::test::file::{Action, Pace, RedisState, Requests, Test};
 use crate::test::setup::Setup;
 

@@ -5,7 +5,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGINT (ctrl-c) and SIGTERM, from its creation on. Without it, they end the process at once.
-pub(crate) struct Interrupt {
+pub struct Interrupt {
     int: Signal,
     term: Signal,
 }
@@ -18,12 +18,12 @@ impl Interrupt {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
     }
 
     /// Waits for a signal, also one that has come since the creation.
-    pub(crate) async fn wait(&mut self) {
+    pub async fn wait(&mut self) {
         tokio::select! {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}

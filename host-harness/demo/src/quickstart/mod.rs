@@ -9,7 +9,7 @@ mod table;
 
 use std::{io, net::TcpListener, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::Parser;
 use thiserror::Error;
 use weir_host::scenario::{Scenario, ScenarioError};
 use weir_provision::{
@@ -32,9 +32,10 @@ const REDIS_CLUSTER: &str = "redis";
 /// Exit code of a program that ctrl-c ended, as shells define it.
 const INTERRUPTED: u8 = 130;
 
-/// Options of `weir demo`.
-#[derive(Debug, Args)]
-pub(crate) struct Demo {
+/// Runs the quickstart with a real Redis, and shows that its limit holds.
+#[derive(Debug, Parser)]
+#[command(name = "weir demo", version, about)]
+pub struct Demo {
     /// Host that runs the filter
     #[arg(long, value_enum, default_value_t = HostKind::Embedded)]
     host: HostKind,
@@ -76,7 +77,7 @@ pub(crate) enum DemoError {
 ///
 /// # Errors
 /// If a component is missing or does not start.
-pub(super) fn run(demo: Demo) -> anyhow::Result<ExitCode> {
+pub fn run(demo: Demo) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(perform(demo))?)
 }

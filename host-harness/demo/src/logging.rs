@@ -8,7 +8,7 @@ struct Stderr;
 static STDERR: Stderr = Stderr;
 
 /// Installs the logger, unless the process has one already.
-pub(super) fn install(level: log::LevelFilter) {
+pub fn install(level: log::LevelFilter) {
     if log::set_logger(&STDERR).is_ok() {
         log::set_max_level(level);
     }

@@ -121,7 +121,7 @@ fn embedded(bootstrap: Bootstrap, workers: usize) -> Result<Running, HostError> 
 
 /// Folder for [`HostOptions::compiled_modules`], under cargo's target folder; `None` without a checkout. Compiling the
 /// filter takes a second or more.
-pub(crate) fn compiled_modules() -> Option<PathBuf> {
+pub fn compiled_modules() -> Option<PathBuf> {
     checkout::target_dir().ok().map(|target| target.join("compiled-modules"))
 }
 

@@ -1,0 +1,20 @@
+//! The demo, and what the command line and the tests share with it.
+//!
+//! The package is apart from the command line so that a first `cargo demo` compiles nothing else: neither the filter as
+//! native code nor the simulator.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `quickstart` | `weir demo`: the quickstart with a real Redis, and a table of what its limit admitted |
+//! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
+//! | [`traffic`] | users with a pace of their own, and a report of their requests |
+//! | [`interrupt`] | SIGINT and SIGTERM |
+//! | [`logging`] | log lines on standard error |
+
+pub mod interrupt;
+pub mod logging;
+mod quickstart;
+pub mod serving;
+pub mod traffic;
+
+pub use quickstart::{Demo, run};
