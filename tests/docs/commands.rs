@@ -50,6 +50,11 @@ fn run(command: &str) -> Result<(), String> {
             exists(format!("tests/{name}.rs")).or_else(|_| exists(format!("tests/{name}/main.rs")))
         }
         ["cargo", "test" | "clippy", "-p", package, ..] => is_package(package),
+        ["cargo", "install", "--locked", "--path", path, "--profile", profile, ..] => {
+            let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+            assert!(manifest.contains(&format!("[profile.{profile}]")), "there is no profile {profile}");
+            exists(format!("{path}/src/main.rs"))
+        }
         ["cargo", "bench"] | ["cargo", "bench", "--no-run"] => Ok(()),
         ["cargo", "bench", "--bench", name] => exists(format!("benches/{name}.rs")),
         _ if ci().contains(&words.join(" ")) => Ok(()),
