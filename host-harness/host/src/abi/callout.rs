@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use wasmtime::Caller;
 
+use super::host_line;
 use super::maps::read_pairs;
 use super::memory::{Fault, Guest, Status, answer};
 use super::state::{Effect, GrpcHandle, GrpcTarget, HostState};
@@ -148,7 +149,8 @@ pub(super) fn grpc_send(
         let handle = state.root()?.streams.get(&token).ok_or(Status::NotFound)?;
         if handle.remote_closed {
             // Envoy follows a dangling pointer here.
-            log::error!(target: "wasm", "a module sent a message on gRPC stream {token}, which its upstream closed");
+            let line = format_args!("a module sent a message on gRPC stream {token}, which its upstream closed");
+            host_line(state, log::Level::Error, line);
             return Err(Status::NotFound.into());
         }
         let after_answer = std::mem::take(&mut state.just_answered);

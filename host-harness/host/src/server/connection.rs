@@ -18,7 +18,8 @@ use super::executor::LocalExecutor;
 use super::worker::{ChainHandle, ListenerHandle, ManagerHandle, Service, Worker};
 use crate::bootstrap::chain_match::{Facts, select};
 use crate::http::ConnectionInfo;
-use crate::io::{Connection, Rewound};
+use crate::io::{Connection, LingeringStream, Rewound};
+use crate::log_lines::printable;
 
 /// Concurrent streams of an HTTP/2 connection: Envoy's default of `max_concurrent_streams`.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -38,7 +39,8 @@ pub(super) struct Addresses {
 /// Serves a connection until it ends.
 pub(super) async fn run(worker: Rc<Worker>, listener: Rc<ListenerHandle>, stream: TcpStream, addresses: Addresses) {
     if let Err(error) = try_run(worker, &listener, stream, addresses).await {
-        log::debug!(target: "http", "listener `{}`: a connection ended with an error: {error}", listener.name);
+        let name = printable(&listener.name);
+        log::debug!(target: "http", "listener `{name}`: a connection ended with an error: {error}");
     }
 }
 
@@ -58,7 +60,8 @@ async fn try_run(
     }
     let chosen = select(listener.chains.iter().map(|chain| &chain.matches), &facts);
     let Some(chain) = chosen.map_or(listener.default_chain.as_ref(), |index| listener.chains.get(index)) else {
-        log::debug!(target: "http", "listener `{}`: no filter chain matches a connection", listener.name);
+        let name = printable(&listener.name);
+        log::debug!(target: "http", "listener `{name}`: no filter chain matches a connection");
         return Ok(());
     };
     let mut info = ConnectionInfo {

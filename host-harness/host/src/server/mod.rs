@@ -37,6 +37,7 @@ use crate::stats::Stats;
 use crate::trace::Tracing;
 use crate::vm::plugin::Vms;
 use crate::vm::{Modules, VmError};
+use crate::log_lines::printable;
 use worker::{HostParts, Worker};
 
 /// Options of a [`Host`].
@@ -72,7 +73,7 @@ impl Default for HostOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} (listener `{listener}`): {source}")]
+    #[error("cannot listen on {address} (listener `{}`): {source}", printable(listener))]
     Listen {
         /// The listener's name, or `admin`.
         listener: String,

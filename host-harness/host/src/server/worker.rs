@@ -18,6 +18,7 @@ use crate::access_log::writer::Writer;
 use crate::bootstrap::{
     Bootstrap, ChainMatch, FilterChain, HttpFilter, HttpManager, Listener, RouteTable, TcpProxy, Terminal,
 };
+use crate::log_lines::{Throttle, printable};
 use crate::upstream::Cluster;
 use crate::upstream::callout::{Callout, Message};
 use crate::upstream::grpc::GrpcStream;
@@ -160,7 +161,9 @@ impl Worker {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // For example out of file descriptors: a later accept may succeed.
-                    log::warn!(target: "http", "listener `{}`: accept failed: {error}", listener.name);
+                    static WARNINGS: Throttle = Throttle::new();
+                    let name = printable(&listener.name);
+                    WARNINGS.warn("http", format_args!("listener `{name}`: accept failed: {error}"));
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }

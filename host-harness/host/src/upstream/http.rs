@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response, Uri};
 use super::{Cluster, Failure, UpstreamRequest};
 use crate::bootstrap::Protocol;
 use crate::http::{Direction, Headers, LocalReply};
+use crate::log_lines::printable;
 use crate::server::body::{BodySender, ChannelBody, channel};
 use crate::vm::chain::Output;
 
@@ -76,7 +77,8 @@ async fn exchange(request: &UpstreamRequest, cluster: &Cluster, mut message: Req
                 fresh = true;
             }
             Err(unanswered) => {
-                log::debug!(target: "upstream", "cluster `{}`: no response: {}", cluster.name(), unanswered.error);
+                let name = printable(cluster.name());
+                log::debug!(target: "upstream", "cluster `{name}`: no response: {}", unanswered.error);
                 return request.fail(&Failure::of_exchange(&unanswered.error, cluster.config.protocol));
             }
         }

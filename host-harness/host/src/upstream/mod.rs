@@ -26,6 +26,7 @@ use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::http::{Direction, Headers, Stream, StreamInfo};
 use crate::io::Connection;
 use crate::stats::Counter;
+use crate::log_lines::printable;
 use crate::trace::{Tracing, What};
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
 pub(crate) use failure::Failure;
@@ -135,13 +136,8 @@ impl Cluster {
         if let Err(ConnectError { error, .. }) = &connected {
             self.stats.connect_failures.add(1);
             self.tracing.record(|| What::Unreachable { cluster: self.name().into(), error: error.to_string() });
-            log::debug!(
-                target: "upstream",
-                "cluster `{}`: cannot connect to {}:{}: {error}",
-                self.name(),
-                endpoint.host,
-                endpoint.port
-            );
+            let (name, host) = (printable(self.name()), printable(&endpoint.host));
+            log::debug!(target: "upstream", "cluster `{name}`: cannot connect to {host}:{}: {error}", endpoint.port);
         }
         connected
     }

@@ -17,6 +17,7 @@ use crate::abi::shared::{QueueInbox, Shared};
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
+use crate::log_lines::{Throttle, one_line, printable};
 use crate::http::{Stream, StreamControl};
 use crate::trace::calls;
 use crate::trace::numbers::Numbers;
@@ -308,7 +309,9 @@ impl Vm {
     ) -> Result<Called<R>, VmFailed> {
         let (result, effects, stopped) = {
             let Ok(mut store) = self.store.try_borrow_mut() else {
-                log::error!(target: "wasm", "skipped callback `{}`: its VM is already running a callback", export.name);
+                static ERRORS: Throttle = Throttle::new();
+                let line = format_args!("skipped callback `{}`: its VM is already running a callback", export.name);
+                ERRORS.log(log::Level::Error, "wasm", line);
                 return Err(VmFailed);
             };
             let state = store.data_mut();
@@ -369,7 +372,9 @@ impl Vm {
         self.failed.set(true);
         self.shared.stats.counter("wasm.vm_trap").add(1);
         self.shared.forget_vm(self.serial);
-        log::error!(target: "wasm", "{}: the VM trapped: {error:#}", self.path.display());
+        static ERRORS: Throttle = Throttle::new();
+        let (path, error) = (self.path.display().to_string(), one_line(&format!("{error:#}")));
+        ERRORS.log(log::Level::Error, "wasm", format_args!("{}: the VM trapped: {error}", printable(&path)));
         // Dropped here, and not with the state borrowed: a context may own the last handle of its stream.
         let contexts = self.with_state(|state| std::mem::take(&mut state.contexts));
         drop(contexts);

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Chain, Filter, Output};
 use crate::http::{Direction, Headers};
+use crate::log_lines::Throttle;
 use crate::vm::callbacks::{DataStatus, HeadersStatus, TrailersStatus};
 use crate::vm::{Vm, VmFailed};
 
@@ -361,7 +362,10 @@ impl Chain {
     fn hold(&self, direction: Direction, place: usize, held: Held, resumed: bool) {
         self.with_stage(direction, place, |stage| stage.held = held);
         if resumed {
-            log::warn!(target: "wasm", "a filter paused a stream in the callback in which it resumed it: Envoy would hang");
+            static WARNINGS: Throttle = Throttle::new();
+            let line =
+                format_args!("a filter paused a stream in the callback in which it resumed it: Envoy would hang");
+            WARNINGS.warn("wasm", line);
             self.let_go(self.filter_at(direction, place), direction);
         }
     }
