@@ -8,6 +8,7 @@ mod buffers;
 mod callout;
 mod config;
 mod foreign;
+pub(crate) mod in_flight;
 pub(crate) mod limits;
 mod maps;
 pub(crate) mod memory;

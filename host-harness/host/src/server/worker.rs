@@ -21,7 +21,7 @@ use crate::bootstrap::{
 use crate::log_lines::{Throttle, printable};
 use crate::upstream::Cluster;
 use crate::upstream::callout::{Callout, Message};
-use crate::upstream::grpc::GrpcStream;
+use crate::upstream::grpc::{Call, GrpcStream};
 use crate::vm::chain::Handler;
 use crate::vm::plugin::{PluginHandle, Vms};
 use crate::vm::{EffectSink, Modules, Vm, VmError, VmSetup};
@@ -231,9 +231,9 @@ impl Worker {
                 }
             }
             Effect::Tick { root, period } => self.tick(vm, root, period),
-            Effect::HttpCall { root, token, cluster, headers, body, timeout } => {
+            Effect::HttpCall { root, token, cluster, headers, body, timeout, reservation } => {
                 let Some(cluster) = self.cluster(&cluster) else { return };
-                let message = Message { headers, body, timeout };
+                let message = Message { headers, body, timeout, reservation };
                 let key = (vm.serial, token);
                 let on_end = self.forget(key, |worker, key| {
                     worker.callouts.borrow_mut().remove(&key);
@@ -243,19 +243,22 @@ impl Worker {
                     self.callouts.borrow_mut().insert(key, callout);
                 }
             }
-            Effect::GrpcOpen { root, token, target, metadata, unary } => {
+            Effect::GrpcOpen { root, token, target, metadata, unary, reservation } => {
                 let Some(cluster) = self.cluster(&target.cluster) else { return };
                 let key = (vm.serial, token);
                 let on_end = self.forget(key, |worker, key| {
                     worker.streams.borrow_mut().remove(&key);
                 });
-                let stream = GrpcStream::start(vm, (root, token), &cluster, &target, &metadata, unary, on_end);
+                let call = Call { target, metadata, unary, reservation };
+                let stream = GrpcStream::start(vm, (root, token), &cluster, call, on_end);
                 if !stream.is_over() {
                     self.streams.borrow_mut().insert(key, stream);
                 }
             }
-            Effect::GrpcSend { token, message, end, after_answer } => {
+            Effect::GrpcSend { token, message, end, after_answer, reservation } => {
                 let Some(stream) = self.stream(vm, token) else { return };
+                // From here on, the stream counts the message.
+                drop(reservation);
                 if after_answer {
                     vm.after_answer(|| stream.send(&message, end));
                 } else {

@@ -152,6 +152,10 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
             }
         }
         request.flush();
+        if !request.count(0) {
+            request.fail(&Failure::Filter);
+            return false;
+        }
     }
     true
 }
@@ -162,12 +166,13 @@ async fn send_body(request: &UpstreamRequest, sender: BodySender) {
         while let Some(output) = chain.take(Direction::Request) {
             let (frame, end) = match output {
                 Output::Headers(_) => continue,
-                Output::Data(data, end) => (Frame::data(data), end),
+                Output::Data(data, end) => (Frame::data(request.counted(data)), end),
                 Output::Trailers => {
                     let trailers = chain.stream.request_trailers.borrow().clone().unwrap_or_default();
                     (Frame::trailers(trailers.to_http()), true)
                 }
             };
+            request.count(0);
             if sender.send(frame).await.is_err() || end {
                 return;
             }

@@ -21,12 +21,13 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
+use crate::abi::in_flight::{Budget, Reservation};
 use crate::abi::shared::Shared;
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::http::{Direction, Headers, Stream, StreamInfo};
 use crate::io::Connection;
-use crate::stats::Counter;
 use crate::log_lines::printable;
+use crate::stats::Counter;
 use crate::trace::{Tracing, What};
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
 pub(crate) use failure::Failure;
@@ -74,6 +75,9 @@ pub(crate) struct UpstreamRequest {
     sink: RefCell<Option<Rc<dyn ResponseSink>>>,
     task: RefCell<Option<AbortHandle>>,
     downstream: Option<Rc<Stream>>,
+    /// Memory of a callout's or gRPC stream's request and response on their way.
+    kept: Option<RefCell<Reservation>>,
+    budget: Option<Budget>,
     /// Whether the sink has the headers of the response.
     has_begun: Cell<bool>,
 }
@@ -193,6 +197,7 @@ impl UpstreamRequest {
         end: bool,
         sink: Rc<dyn ResponseSink>,
         downstream: Option<Rc<Stream>>,
+        budget: Option<&Budget>,
     ) -> Rc<Self> {
         cluster.stats.requests.add(1);
         let info = StreamInfo {
@@ -207,6 +212,8 @@ impl UpstreamRequest {
             sink: RefCell::new(Some(sink)),
             task: RefCell::default(),
             downstream,
+            kept: budget.map(|budget| RefCell::new(budget.nothing())),
+            budget: budget.cloned(),
             has_begun: Cell::new(false),
         });
         request.chain.request_headers(end);
@@ -227,6 +234,7 @@ impl UpstreamRequest {
 
     pub(crate) fn data(&self, data: Bytes, end: bool) {
         self.chain.request_data(data, end);
+        self.count(0);
     }
 
     /// Length in bytes of the body that waits to be sent.
@@ -267,6 +275,20 @@ impl UpstreamRequest {
         }
         if self.chain.is_reset() {
             self.fail(&Failure::Filter);
+        }
+    }
+
+    /// Counts what the filters hold and what waits to be written, for a callout or gRPC stream; returns whether it is within
+    /// the limit of its VM.
+    fn count(&self, unwritten: usize) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.borrow_mut().set(self.chain.held_bytes() + unwritten))
+    }
+
+    /// Returns a part of the body that counts until it is written.
+    fn counted(&self, data: Bytes) -> Bytes {
+        match &self.budget {
+            Some(budget) if !data.is_empty() => budget.counted(data),
+            _ => data,
         }
     }
 

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::{Store, WasmParams, WasmResults};
 
@@ -12,8 +11,8 @@ use super::VmError;
 use super::exports::{Export, Exports};
 use super::setup::{EffectSink, VmSetup};
 use super::traced::{trace_end, trace_start};
-use crate::abi::limits::Usage;
-use crate::abi::shared::{QueueInbox, Shared};
+use crate::abi::in_flight::Budget;
+use crate::abi::shared::Shared;
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
@@ -41,6 +40,8 @@ pub(crate) struct Vm {
     counts_fuel: bool,
     effects: Option<Weak<dyn EffectSink>>,
     shared: Arc<Shared>,
+    /// Memory of the callouts and gRPC streams of this VM.
+    pub(crate) in_flight: Budget,
 }
 
 /// Error of a call: the VM has trapped, in this call or before.
@@ -67,30 +68,8 @@ impl Vm {
         let mut linker = setup.linker.clone();
         abi.add_to_linker(&mut linker).map_err(refused)?;
         let serial = next_serial();
-        let state = HostState {
-            vm_id: config.vm_id.clone(),
-            vm_configuration: config.configuration.clone(),
-            environment: config.resolved_environment(),
-            shared: setup.shared.clone(),
-            metrics: Default::default(),
-            usage: Usage::new(setup.modules.limits),
-            clusters: setup.clusters.clone(),
-            inbox: setup.inbox.clone().map(|worker| QueueInbox { vm: serial, worker }),
-            contexts: Default::default(),
-            current: 0,
-            effective: 0,
-            effects: Vec::new(),
-            stopped: false,
-            just_answered: false,
-            memory: None,
-            allocate: None,
-            monotonic_zero: Instant::now(),
-            log: Some(Vec::new()),
-            abi,
-            initializing: true,
-            called_too_early: false,
-            tokens: Default::default(),
-        };
+        let in_flight = Budget::new(setup.modules.limits.memory);
+        let state = setup.state(config, serial, abi, in_flight.clone());
         let mut store = Store::new(&setup.modules.engine, state);
         store.limiter(|state| &mut state.usage);
         store.set_epoch_deadline(setup.modules.call_budget);
@@ -119,6 +98,7 @@ impl Vm {
             counts_fuel: setup.modules.counts_fuel,
             effects: setup.effects.clone(),
             shared: setup.shared.clone(),
+            in_flight,
         }))
     }
 
