@@ -33,17 +33,20 @@ use crate::abi::shared::Shared;
 use crate::access_log::writer::Writer;
 use crate::admin;
 use crate::bootstrap::{AccessLog, Bootstrap, Listener};
+use crate::log_lines::printable;
 use crate::stats::Stats;
 use crate::trace::Tracing;
 use crate::vm::plugin::Vms;
 use crate::vm::{Modules, VmError};
-use crate::log_lines::printable;
 use worker::{HostParts, Worker};
+
+/// Maximum number of workers: each is a thread with a VM for each plugin.
+const MAX_WORKERS: usize = 1024;
 
 /// Options of a [`Host`].
 #[derive(Debug, Clone)]
 pub struct HostOptions {
-    /// Number of worker threads, at least 1; Envoy's `--concurrency`.
+    /// Number of worker threads, from 1 to 1024; Envoy's `--concurrency`.
     pub workers: usize,
     /// Limits of each module.
     pub limits: GuestLimits,
@@ -100,6 +103,12 @@ pub enum HostError {
     #[error("a worker ended while it was starting")]
     WorkerGone,
 }
+    /// There are more workers than the host starts.
+    #[error("expected 1 to {MAX_WORKERS} workers, found {found}")]
+    Workers {
+        /// Number of workers.
+        found: usize,
+    },
 
 /// Proxy-wasm host that serves a bootstrap.
 pub struct Host;
@@ -121,6 +130,9 @@ impl Host {
     /// See [`HostError`]; no thread is left running then.
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
+        if workers > MAX_WORKERS {
+            return Err(HostError::Workers { found: workers });
+        }
         let modules = Arc::new(Modules::new(options.limits, options.counts_fuel, options.compiled_modules)?);
         let shared = Arc::new(Shared::new(options.limits.memory, options.tracing));
         let access_logs = open_access_logs(&bootstrap, &shared)?;

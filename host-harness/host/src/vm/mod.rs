@@ -22,6 +22,8 @@ use std::time::Duration;
 use wasmtime::{Config, Engine, Module};
 
 use crate::abi::limits::GuestLimits;
+use crate::documents::read_module;
+use crate::log_lines::{one_line, printable};
 pub(crate) use instance::{Vm, VmFailed};
 pub(crate) use setup::{EffectSink, VmSetup};
 
@@ -135,7 +137,7 @@ impl Modules {
         if let Some(module) = compiled.get(path) {
             return Ok(module.clone());
         }
-        let bytes = std::fs::read(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
+        let bytes = read_module(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
         let module = match &self.folder {
             Some(folder) => compiled::module(&self.engine, &bytes, folder),
             None => Module::new(&self.engine, &bytes),
