@@ -15,6 +15,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::downstream::{Peers, serve};
 use super::executor::LocalExecutor;
+use super::inspect::{InspectedStream, Verdicts};
+use super::request_head::MAX_HEAD;
 use super::worker::{ChainHandle, ListenerHandle, ManagerHandle, Service, Worker};
 use crate::bootstrap::chain_match::{Facts, select};
 use crate::http::ConnectionInfo;
@@ -125,13 +127,16 @@ async fn http(
     info: Rc<ConnectionInfo>,
 ) -> io::Result<()> {
     manager.stats.connected();
+    let verdicts = Verdicts::default();
     let service = hyper::service::service_fn({
-        let manager = manager.clone();
-        move |request| serve(worker.clone(), manager.clone(), peers, info.clone(), request)
+        let (manager, verdicts) = (manager.clone(), verdicts.clone());
+        move |request| serve(worker.clone(), manager.clone(), peers, info.clone(), request, verdicts.next())
     });
     let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
-    server.http1().timer(TokioTimer::new()).pipeline_flush(true);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    server.http1().timer(TokioTimer::new());
+    let mut http2 = server.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS).max_header_list_size(MAX_HEAD as u32);
+    let connection = InspectedStream::new(LingeringStream::new(connection), verdicts);
     let served = server.serve_connection_with_upgrades(TokioIo::new(connection), service).await;
     manager.stats.disconnected();
     served.map_err(io::Error::other)

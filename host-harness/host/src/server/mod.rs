@@ -4,13 +4,17 @@
 //! workers (`SO_REUSEPORT`). A request takes no lock of the host, except for shared data, queues and new metrics.
 
 pub(crate) mod body;
+mod chunks;
 mod connection;
 pub(crate) mod downstream;
-pub(crate) mod early;
+mod early;
 pub(crate) mod executor;
 pub(crate) mod forwarded;
+mod inspect;
 mod manager_stats;
 mod path;
+mod request_head;
+mod response;
 pub(crate) mod router;
 pub(crate) mod sink;
 mod timers;
@@ -99,16 +103,16 @@ pub enum HostError {
     /// A thread or its event loop cannot be started.
     #[error("cannot start a worker: {0}")]
     Thread(io::Error),
-    /// A worker ended while it was starting.
-    #[error("a worker ended while it was starting")]
-    WorkerGone,
-}
     /// There are more workers than the host starts.
     #[error("expected 1 to {MAX_WORKERS} workers, found {found}")]
     Workers {
         /// Number of workers.
         found: usize,
     },
+    /// A worker ended while it was starting.
+    #[error("a worker ended while it was starting")]
+    WorkerGone,
+}
 
 /// Proxy-wasm host that serves a bootstrap.
 pub struct Host;

@@ -16,8 +16,8 @@ use crate::abi::shared::Shared;
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
-use crate::log_lines::{Throttle, one_line, printable};
 use crate::http::{Stream, StreamControl};
+use crate::log_lines::{Throttle, one_line, printable};
 use crate::trace::calls;
 use crate::trace::numbers::Numbers;
 
