@@ -9,7 +9,7 @@
 //! | headers, bodies, properties and effects kept in one callback | [`GuestLimits::memory`] | the VM traps |
 //! | shared data, queues and metrics of a host | [`GuestLimits::memory`] | `InternalFailure` |
 //! | callouts and gRPC streams in flight, per plugin and worker | 16,384 | `InternalFailure` |
-//! | requests and responses of callouts and gRPC streams in flight of a VM | [`GuestLimits::memory`] | `InternalFailure` |
+//! | callouts and gRPC streams in flight of a VM, in bytes | [`GuestLimits::memory`] | `InternalFailure` |
 //! | log lines of one callback | 1,000, of 64 KiB each | further lines are dropped, longer lines cut |
 
 use std::sync::atomic::{AtomicUsize, Ordering};

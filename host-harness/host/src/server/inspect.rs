@@ -139,7 +139,7 @@ impl<S> InspectedStream<S> {
     }
 }
 
-/// Returns the length of a head with the empty line at its end, and with line ends before it; `None`: it is not complete.
+/// Returns the length of a head with its empty line, and with line ends before it; `None`: it is not complete.
 fn head_length(bytes: &[u8]) -> Option<usize> {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let mut rest = bytes.get(start..)?;

@@ -22,8 +22,7 @@ pub(super) fn answer(listener: &ManagerHandle, stream: &Stream, mut reply: Local
     response
 }
 
-/// Closes an HTTP/1 connection after the response: the request is not complete, and what follows on the connection is no
-/// request.
+/// Closes an HTTP/1 connection after the response: the request is not complete, and what follows is no request.
 pub(super) fn close_after(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response.headers_mut().insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));
     response

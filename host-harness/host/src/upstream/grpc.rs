@@ -55,7 +55,9 @@ pub(crate) struct Call {
 }
 
 impl GrpcStream {
-    /// Opens a stream, or sends a call. `on_end` is called before the callback that ends it; a cancelled stream skips it.
+    /// Opens a stream, or sends a call.
+    ///
+    /// `on_end` is called before the callback that ends it; a cancelled stream skips it.
     pub(crate) fn start(
         vm: &Rc<Vm>,
         (root, token): (u32, u32),

@@ -278,8 +278,9 @@ impl UpstreamRequest {
         }
     }
 
-    /// Counts what the filters hold and what waits to be written, for a callout or gRPC stream; returns whether it is within
-    /// the limit of its VM.
+    /// Counts what the filters hold and what waits to be written, for a callout or gRPC stream.
+    ///
+    /// Returns whether it is within the limit of its VM.
     fn count(&self, unwritten: usize) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.borrow_mut().set(self.chain.held_bytes() + unwritten))
     }

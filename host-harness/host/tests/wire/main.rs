@@ -1,4 +1,4 @@
-//! Raw bytes of HTTP/1 on the harness and on real Envoys: which requests are answered, how, and when the connection ends.
+//! Raw bytes of HTTP/1 on the harness and on real Envoys: answers to requests, and ends of connections.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a fixture that cannot do its work fails the test")]
 
