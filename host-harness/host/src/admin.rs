@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
 use crate::abi::shared::Shared;
+use crate::io::LingeringStream;
 use crate::stats_tags::StatsTags;
 
 /// Serves the admin listener on the current thread until `stopped` is true.
@@ -39,8 +40,8 @@ pub(crate) fn serve(
                     let response = answer(&request, &shared, &tags);
                     async move { Ok::<_, Infallible>(response) }
                 });
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(LingeringStream::new(stream)), service);
                 if let Err(error) = connection.await {
                     log::debug!(target: "admin", "an admin connection ended with an error: {error}");
                 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasmtime::{Engine, Extern, Func, Instance, Linker, Module, Store, Val, ValType};
 
+use crate::abi::in_flight::Budget;
 use crate::abi::limits::{GuestLimits, Usage};
 use crate::abi::pairs;
 use crate::abi::shared::Shared;
@@ -137,6 +138,7 @@ pub(crate) fn host_state(abi: Abi, context: u32) -> HostState {
         shared: Arc::new(Shared::new(limits.memory, Default::default())),
         metrics: Default::default(),
         usage: Usage::new(limits),
+        in_flight: Budget::new(limits.memory),
         clusters: Rc::new(["a".to_owned(), String::new()].into_iter().collect()),
         inbox: None,
         contexts: [(1, Context::Root(Box::new(root))), (2, Context::Http(http))].into_iter().collect(),

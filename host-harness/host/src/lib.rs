@@ -15,6 +15,7 @@
 //! | `native` | Envoy's HTTP filters whose results limits can use as keys |
 //! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
+//! | `log_lines` | log lines of the host: their number, and their control characters |
 //! | `io` | byte streams of connections: TCP or TLS |
 //! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
 //! | [`resp`] | values of Redis' protocol |
@@ -35,6 +36,7 @@ pub mod fuzzing;
 mod http;
 mod io;
 pub mod jws;
+mod log_lines;
 mod native;
 pub mod preflight;
 pub mod resp;
@@ -49,6 +51,7 @@ mod vm;
 pub use abi::limits::GuestLimits;
 pub use abi::pairs::encode as encode_pairs;
 pub use bootstrap::{Bootstrap, BootstrapError};
+pub use log_lines::printable;
 pub use server::{Host, HostError, HostOptions, Running};
 pub use stats::Stats;
 pub use vm::VmError;

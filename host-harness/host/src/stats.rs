@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regex_lite::Regex;
 
+use crate::log_lines::printable;
 use crate::stats_tags::{StatsTags, Tagged};
 
 /// Upper bounds of histogram buckets; Envoy's defaults.
@@ -131,6 +132,7 @@ impl Registry {
     pub(crate) fn text(&self, filter: Option<&Regex>) -> String {
         let mut text = String::new();
         for (name, metric) in self.held().iter().filter(|(name, _)| filter.is_none_or(|filter| filter.is_match(name))) {
+            let name = printable(name);
             // Writing to a string cannot fail.
             let _ = match metric {
                 Metric::Counter(counter) => writeln!(text, "{name}: {}", counter.value()),

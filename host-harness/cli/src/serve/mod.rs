@@ -1,6 +1,7 @@
 //! `weir serve FILE`: serves a bootstrap until interrupted, on the embedded host or on a real Envoy.
 
 mod envoy;
+mod start;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,9 +12,12 @@ use weir_demo::interrupt::Interrupt;
 use weir_demo::serving::{HostKind, compiled_modules};
 use weir_filter::units::Micros;
 use weir_host::bootstrap::Problem;
-use weir_host::{Bootstrap, BootstrapError, GuestLimits, Host, HostOptions};
+use weir_host::{Bootstrap, BootstrapError, GuestLimits, HostOptions};
 
 use crate::fault::{ClusterFault, inject_all};
+
+/// Exit code after an interrupt before the host serves, as of a shell: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -61,7 +65,9 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = HostOptions { workers: arguments.workers, limits, compiled_modules, ..HostOptions::default() };
     // Before the addresses are printed: who reads them may interrupt at once.
     let mut interrupt = runtime.block_on(async { Interrupt::new() }).context("cannot wait for an interrupt")?;
-    let running = Host::start(bootstrap, options)?;
+    let Some(running) = start::unless_interrupted(&runtime, &mut interrupt, bootstrap, options)? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     for (name, address) in running.listeners() {
         println!("listener `{name}` on http://{address}");
     }

@@ -7,5 +7,6 @@ mod connections;
 mod hosts;
 mod outcomes;
 mod parity;
+mod starts;
 mod support;
 mod tags;

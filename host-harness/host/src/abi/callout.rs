@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use wasmtime::Caller;
 
+use super::host_line;
 use super::maps::read_pairs;
 use super::memory::{Fault, Guest, Status, answer};
 use super::state::{Effect, GrpcHandle, GrpcTarget, HostState};
@@ -45,10 +46,11 @@ pub(super) fn http_call(
         }
         let root = state.root_id();
         state.root()?.can_call()?;
+        let bytes = headers.byte_size() + body.len();
+        let reservation = state.in_flight.keep(bytes)?;
         let token = state.tokens.next_http_call();
         state.root()?.calls.insert(token);
-        let bytes = headers.byte_size() + body.len();
-        state.record(Effect::HttpCall { root, token, cluster, headers, body, timeout }, bytes)?;
+        state.record(Effect::HttpCall { root, token, cluster, headers, body, timeout, reservation }, bytes)?;
         guest.write_u32(token_at, token)
     })())
 }
@@ -120,14 +122,15 @@ fn open(
     }
     let root = state.root_id();
     state.root()?.can_call()?;
+    let bytes = metadata.byte_size() + service.len() + method.len() + unary.as_ref().map_or(0, |(it, _)| it.len());
+    let reservation = state.in_flight.keep(bytes)?;
     let token = match unary {
         Some(_) => state.tokens.next_grpc_call(),
         None => state.tokens.next_grpc_stream(),
     };
     state.root()?.streams.insert(token, GrpcHandle { unary: unary.is_some(), ..GrpcHandle::default() });
-    let bytes = metadata.byte_size() + service.len() + method.len() + unary.as_ref().map_or(0, |(it, _)| it.len());
     let target = GrpcTarget { cluster, service, method };
-    state.record(Effect::GrpcOpen { root, token, target, metadata, unary }, bytes)?;
+    state.record(Effect::GrpcOpen { root, token, target, metadata, unary, reservation }, bytes)?;
     guest.write_u32(token_at, token)
 }
 
@@ -148,12 +151,14 @@ pub(super) fn grpc_send(
         let handle = state.root()?.streams.get(&token).ok_or(Status::NotFound)?;
         if handle.remote_closed {
             // Envoy follows a dangling pointer here.
-            log::error!(target: "wasm", "a module sent a message on gRPC stream {token}, which its upstream closed");
+            let line = format_args!("a module sent a message on gRPC stream {token}, which its upstream closed");
+            host_line(state, log::Level::Error, line);
             return Err(Status::NotFound.into());
         }
-        let after_answer = std::mem::take(&mut state.just_answered);
         let bytes = message.len();
-        state.record(Effect::GrpcSend { token, message, end: end != 0, after_answer }, bytes)
+        let reservation = state.in_flight.keep(bytes)?;
+        let after_answer = std::mem::take(&mut state.just_answered);
+        state.record(Effect::GrpcSend { token, message, end: end != 0, after_answer, reservation }, bytes)
     })())
 }
 

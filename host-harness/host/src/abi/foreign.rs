@@ -15,9 +15,11 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use wasmtime::Caller;
 
+use super::host_line;
 use super::memory::{Fault, Guest, Status, answer};
 use super::state::HostState;
 use super::wire;
+use crate::log_lines::printable_name;
 
 type Answer = wasmtime::Result<u32>;
 
@@ -44,8 +46,9 @@ pub(super) fn call(
             b"compress" => compress(&arguments),
             b"uncompress" => uncompress(&arguments, guest.state().usage.memory_limit()),
             _ => {
-                let name = String::from_utf8_lossy(&name);
-                log::debug!(target: "wasm", "a module called the foreign function `{name}`, which is unknown here");
+                let name = printable_name(&name);
+                let line = format_args!("a module called the foreign function `{name}`, which is unknown here");
+                host_line(guest.state(), log::Level::Debug, line);
                 return Err(Status::NotFound.into());
             }
         };

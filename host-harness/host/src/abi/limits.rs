@@ -9,6 +9,7 @@
 //! | headers, bodies, properties and effects kept in one callback | [`GuestLimits::memory`] | the VM traps |
 //! | shared data, queues and metrics of a host | [`GuestLimits::memory`] | `InternalFailure` |
 //! | callouts and gRPC streams in flight, per plugin and worker | 16,384 | `InternalFailure` |
+//! | callouts and gRPC streams in flight of a VM, in bytes | [`GuestLimits::memory`] | `InternalFailure` |
 //! | log lines of one callback | 1,000, of 64 KiB each | further lines are dropped, longer lines cut |
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use wasmtime::ResourceLimiter;
 
 use super::memory::{Fault, Status};
+use crate::log_lines::Throttle;
 
 /// Maximum number of elements of all tables of a VM; V8's limit of one table.
 const TABLE_ELEMENTS: usize = 10_000_000;
@@ -141,7 +143,9 @@ impl Storage {
             return Ok(());
         }
         self.used.fetch_sub(kept, Ordering::Relaxed);
-        log::warn!(target: "wasm", "shared data, queues and metrics of modules have reached {} bytes", self.limit);
+        static WARNINGS: Throttle = Throttle::new();
+        let limit = self.limit;
+        WARNINGS.warn("wasm", format_args!("shared data, queues and metrics of modules have reached {limit} bytes"));
         Err(Status::InternalFailure)
     }
 

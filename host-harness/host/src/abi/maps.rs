@@ -5,6 +5,7 @@
 
 use wasmtime::Caller;
 
+use super::host_line;
 use super::memory::{Fault, Guest, Status, answer};
 use super::pairs::{self, PairsError};
 use super::state::{HostState, HttpContext};
@@ -125,14 +126,18 @@ pub(super) fn remove_map_value(mut caller: Caller<'_, HostState>, map: u32, key:
 /// Reads pairs from the module's memory; malformed pairs become an empty map, as in Envoy.
 pub(super) fn read_pairs(guest: &mut Guest<'_, '_>, data: u32, length: u32) -> Result<Headers, Fault> {
     if length as usize > pairs::MAX_BYTES {
-        log::warn!(target: "wasm", "a module passed malformed pairs: {}", PairsError::TooLarge(length as usize));
+        note_malformed(guest, &PairsError::TooLarge(length as usize));
         return guest.read(data, length.min(1)).map(|_| Headers::new());
     }
     let bytes = guest.read(data, length)?;
     Ok(pairs::decode(&bytes).unwrap_or_else(|error| {
-        log::warn!(target: "wasm", "a module passed malformed pairs: {error}");
+        note_malformed(guest, &error);
         Headers::new()
     }))
+}
+
+fn note_malformed(guest: &mut Guest<'_, '_>, error: &PairsError) {
+    host_line(guest.state(), log::Level::Warn, format_args!("a module passed malformed pairs: {error}"));
 }
 
 pub(super) fn known(kind: u32, last: u32) -> Result<(), Status> {

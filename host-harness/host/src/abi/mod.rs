@@ -8,6 +8,7 @@ mod buffers;
 mod callout;
 mod config;
 mod foreign;
+pub(crate) mod in_flight;
 pub(crate) mod limits;
 mod maps;
 pub(crate) mod memory;
@@ -27,6 +28,8 @@ use wasmtime::{Caller, Linker};
 use limits::START_LINES;
 use memory::{Fault, Guest, Status, answer};
 use state::HostState;
+
+use crate::log_lines::printable;
 
 type Call<'a> = Caller<'a, HostState>;
 type Answer = wasmtime::Result<u32>;
@@ -94,6 +97,7 @@ pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &[u8])
             }
         }
     }
+    let prefix = printable(&prefix);
     let Some(line) = state.usage.log_line(message) else {
         if state.usage.is_first_dropped_line() {
             log::warn!(target: "wasm", "wasm log{prefix}: further lines of this callback are dropped");
@@ -101,9 +105,19 @@ pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &[u8])
         return;
     };
     let line = String::from_utf8_lossy(line);
+    let line = printable(&line);
     log::log!(target: "wasm", level, "wasm log{prefix}: {line}");
     if let Some(log) = state.log.as_mut().filter(|log| log.len() < START_LINES) {
         log.push(line.into_owned());
+    }
+}
+
+/// Logs a line of the host about a module's call: it counts as a line of the module.
+pub(crate) fn host_line(state: &mut HostState, level: log::Level, line: std::fmt::Arguments<'_>) {
+    if state.usage.log_line(b"").is_some() {
+        log::log!(target: "wasm", level, "{line}");
+    } else if state.usage.is_first_dropped_line() {
+        log::warn!(target: "wasm", "further lines of this callback are dropped");
     }
 }
 

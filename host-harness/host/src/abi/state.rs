@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use wasmtime::{Memory, TypedFunc};
 
+use super::in_flight::{Budget, Reservation};
 use super::limits::{IN_FLIGHT, Usage};
 use super::memory::{Fault, Status};
 use super::metrics::VmMetrics;
@@ -24,6 +25,8 @@ pub(crate) struct HostState {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: VmMetrics,
     pub(crate) usage: Usage,
+    /// Memory of the callouts and gRPC streams of this VM.
+    pub(crate) in_flight: Budget,
     /// Cluster names that a callout may use.
     pub(crate) clusters: Rc<HashSet<String>>,
     /// Sender of this VM's queue notifications; `None` in a VM that only validates.
@@ -166,6 +169,7 @@ pub(crate) enum Effect {
         headers: Headers,
         body: Bytes,
         timeout: u32,
+        reservation: Reservation,
     },
     GrpcOpen {
         root: u32,
@@ -173,6 +177,7 @@ pub(crate) enum Effect {
         target: GrpcTarget,
         metadata: Headers,
         unary: Option<(Bytes, u32)>,
+        reservation: Reservation,
     },
     GrpcSend {
         token: u32,
@@ -180,6 +185,7 @@ pub(crate) enum Effect {
         end: bool,
         /// Whether the message is the first after a local reply in the same call.
         after_answer: bool,
+        reservation: Reservation,
     },
     GrpcClose {
         token: u32,

@@ -45,6 +45,7 @@ pub use crate::stats_tags::StatsTags;
 use document::{Node, Problems};
 
 use crate::documents::{self, At, Format as Language, Position, Source, SourceError};
+use crate::log_lines::printable;
 
 /// Configuration of a proxy, from a bootstrap file.
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ pub struct NodeIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The file cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {source}", printable(&path.display().to_string()))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -90,7 +91,7 @@ pub enum BootstrapError {
         source: std::io::Error,
     },
     /// The text is not YAML, or has more than one document.
-    #[error("{origin}:{}:{}: not YAML: {reason}", position.line, position.column)]
+    #[error("{}:{}:{}: not YAML: {reason}", printable(origin), position.line, position.column)]
     Syntax {
         /// Origin of the text.
         origin: String,
@@ -110,12 +111,14 @@ pub enum BootstrapError {
 }
 
 impl Bootstrap {
-    /// Reads a bootstrap file.
+    /// Reads a bootstrap file, or standard input for `-`.
     ///
     /// # Errors
     /// See [`BootstrapError`]; every problem of the file is reported at once, with its path.
     pub fn load(path: &Path) -> Result<Self, BootstrapError> {
-        Self::from_source(Source::load(path), path)
+        // A device or a pipe may have no end.
+        let is_stdin = path.as_os_str() == "-";
+        Self::from_source(if is_stdin { Source::load(path) } else { Source::load_regular(path) }, path)
     }
 
     /// Parses a bootstrap's text; `origin` names it in errors.
@@ -246,7 +249,7 @@ fn bootstrap(root: &Node<'_>, origin: &str) -> Option<Bootstrap> {
 /// Renders a problem with the place of its value; a problem of the whole document has only the file's name.
 fn located(origin: &str, problem: &Problem) -> String {
     let Position { line, column } = problem.position;
-    format!("{origin}:{line}:{column}: {problem}")
+    printable(&format!("{origin}:{line}:{column}: {problem}")).into_owned()
 }
 
 fn identity(node: &Node<'_>) -> Option<NodeIdentity> {

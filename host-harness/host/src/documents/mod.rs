@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `source` | a file or standard input, and the documents in its text |
+//! | `file` | reader of files, with bounds |
 //! | `format` | language of a file by its name |
 //! | `encoding` | encodings of YAML |
 //! | `yaml` | the tree of a text, from the events of the YAML parser |
@@ -20,6 +21,7 @@
 
 mod at;
 mod encoding;
+mod file;
 mod format;
 mod json;
 mod merge;
@@ -31,10 +33,11 @@ mod text;
 mod yaml;
 
 pub use at::{At, camel_case};
+pub use file::{read_module, read_regular};
 pub use format::Format;
 pub use message::{Message, TYPED_STRUCTS};
 pub use node::{Entry, Node, Position, Value};
-pub use source::{Document, Source, SourceError, read_regular};
+pub use source::{Document, Source, SourceError};
 pub(crate) use text::{hidden, named};
 pub use text::{quoted, step};
 pub use yaml::Dialect;

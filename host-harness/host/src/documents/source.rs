@@ -75,7 +75,7 @@ impl Source {
 
     /// Reads a file that another file refers to: a regular one, since a device or a pipe may have no end.
     pub fn load_regular(path: &Path) -> Self {
-        Self::of_bytes(read_regular(path), path.display().to_string())
+        Self::of_bytes(super::read_regular(path), path.display().to_string())
     }
 
     /// Parses the bytes of a file, or keeps the error of reading it; `origin` is the file's name.
@@ -162,18 +162,6 @@ impl Source {
     }
 }
 
-/// Reads a regular file. Devices and pipes, which may have no end, are refused.
-///
-/// # Errors
-/// If the file cannot be read, or is no regular file.
-pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    let kind = std::fs::metadata(path)?;
-    if kind.is_file() || kind.is_dir() {
-        return std::fs::read(path);
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "a device or a pipe"))
-}
-
 impl SourceError {
     /// Place of the error; the start of the file if it has no other place.
     pub fn position(&self) -> Position {
@@ -190,10 +178,7 @@ mod tests {
 
     #[test]
     fn a_file_that_another_refers_to_is_a_regular_one() {
-        let read = |path: &str| read_regular(Path::new(path)).map_err(|error| error.to_string());
-        assert_eq!(read("/dev/zero"), Err("a device or a pipe".to_owned()), "it has no end");
-        assert!(read("Cargo.toml").is_ok_and(|bytes| bytes.starts_with(b"[package]")));
-        // Neither is `-` standard input.
+        // `-` is not standard input here.
         for path in ["-", "/dev/zero"] {
             let source = Source::load_regular(Path::new(path));
             assert!(matches!(source.error, Some(SourceError::Unreadable(_))) && source.origin == path);

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::log_lines::{Throttle, printable_name};
+
 /// Headers, trailers or gRPC metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Headers {
@@ -104,6 +106,7 @@ impl Headers {
 
     /// Converts to a hyper header map, without pseudo-headers and without headers that are invalid in HTTP.
     pub(crate) fn to_http(&self) -> HeaderMap {
+        static WARNINGS: Throttle = Throttle::new();
         let mut map = HeaderMap::with_capacity(self.entries.len());
         for (name, value) in self.entries.iter().filter(|(name, _)| name.first() != Some(&b':')) {
             match (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value.clone())) {
@@ -111,7 +114,8 @@ impl Headers {
                     map.append(name, value);
                 }
                 _ => {
-                    log::warn!(target: "http", "dropped a header that cannot be sent: {:?}", String::from_utf8_lossy(name))
+                    let name = printable_name(name);
+                    WARNINGS.warn("http", format_args!("dropped a header that cannot be sent: `{name}`"));
                 }
             }
         }

@@ -15,10 +15,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::downstream::{Peers, serve};
 use super::executor::LocalExecutor;
+use super::inspect::{InspectedStream, Verdicts};
+use super::request_head::MAX_HEAD;
 use super::worker::{ChainHandle, ListenerHandle, ManagerHandle, Service, Worker};
 use crate::bootstrap::chain_match::{Facts, select};
 use crate::http::ConnectionInfo;
-use crate::io::{Connection, Rewound};
+use crate::io::{Connection, LingeringStream, Rewound};
+use crate::log_lines::printable;
 
 /// Concurrent streams of an HTTP/2 connection: Envoy's default of `max_concurrent_streams`.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -38,7 +41,8 @@ pub(super) struct Addresses {
 /// Serves a connection until it ends.
 pub(super) async fn run(worker: Rc<Worker>, listener: Rc<ListenerHandle>, stream: TcpStream, addresses: Addresses) {
     if let Err(error) = try_run(worker, &listener, stream, addresses).await {
-        log::debug!(target: "http", "listener `{}`: a connection ended with an error: {error}", listener.name);
+        let name = printable(&listener.name);
+        log::debug!(target: "http", "listener `{name}`: a connection ended with an error: {error}");
     }
 }
 
@@ -58,7 +62,8 @@ async fn try_run(
     }
     let chosen = select(listener.chains.iter().map(|chain| &chain.matches), &facts);
     let Some(chain) = chosen.map_or(listener.default_chain.as_ref(), |index| listener.chains.get(index)) else {
-        log::debug!(target: "http", "listener `{}`: no filter chain matches a connection", listener.name);
+        let name = printable(&listener.name);
+        log::debug!(target: "http", "listener `{name}`: no filter chain matches a connection");
         return Ok(());
     };
     let mut info = ConnectionInfo {
@@ -122,13 +127,16 @@ async fn http(
     info: Rc<ConnectionInfo>,
 ) -> io::Result<()> {
     manager.stats.connected();
+    let verdicts = Verdicts::default();
     let service = hyper::service::service_fn({
-        let manager = manager.clone();
-        move |request| serve(worker.clone(), manager.clone(), peers, info.clone(), request)
+        let (manager, verdicts) = (manager.clone(), verdicts.clone());
+        move |request| serve(worker.clone(), manager.clone(), peers, info.clone(), request, verdicts.next())
     });
     let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
-    server.http1().timer(TokioTimer::new()).pipeline_flush(true);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    server.http1().timer(TokioTimer::new());
+    let mut http2 = server.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS).max_header_list_size(MAX_HEAD as u32);
+    let connection = InspectedStream::new(LingeringStream::new(connection), verdicts);
     let served = server.serve_connection_with_upgrades(TokioIo::new(connection), service).await;
     manager.stats.disconnected();
     served.map_err(io::Error::other)

@@ -8,18 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use tokio::time::Instant;
 
 use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
-use super::forwarded::receive;
+use super::early::EarlyAnswer;
+use super::forwarded::{Received, receive};
+use super::response::{answer, close_after, head};
 use super::router::{RouteMutations, location, sent};
 use super::sink::{ToDownstream, reply};
 use super::timers::{Expiry, Timers};
 use super::tunnel;
 use super::worker::{ManagerHandle, Worker};
 use crate::bootstrap::Action;
-use crate::http::local_reply::render;
 use crate::http::{ConnectionInfo, Direction, Headers, LocalReply, ResponseFlag, Stream, StreamControl, StreamInfo};
 use crate::upstream::UpstreamRequest;
 use crate::vm::chain::{Chain, Output};
@@ -44,12 +45,16 @@ pub(crate) async fn serve(
     peers: Peers,
     connection: Rc<ConnectionInfo>,
     mut request: Request<Incoming>,
+    refused: Option<EarlyAnswer>,
 ) -> Result<Response<ResponseBody>, Reset> {
     listener.stats.requests.add(1);
     let upgrade = tunnel::asked_for(&request);
     let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let received = receive(&parts, &listener.config, peers, upgrade.as_deref());
+    let received = match refused {
+        Some(answer) => Received::refused(answer, peers),
+        None => receive(&parts, &listener.config, peers, upgrade.as_deref()),
+    };
     let info = StreamInfo {
         source: Some(received.client),
         destination: Some(peers.local),
@@ -62,8 +67,11 @@ pub(crate) async fn serve(
     };
     let head = parts.method == hyper::Method::HEAD;
     let stream = Stream { request_headers: RefCell::new(received.headers), info, ..Stream::default() };
+    let is_http1 = parts.version < hyper::Version::HTTP_2;
+    let is_connect = parts.method == hyper::Method::CONNECT;
     if let Some(early) = received.answered {
-        return Ok(answer(&listener, &stream, early.reply(&stream)));
+        let response = answer(&listener, &stream, early.reply(&stream));
+        return Ok(if is_http1 { close_after(response) } else { response });
     }
     if let Some(name) = &upgrade {
         let headers = stream.request_headers.borrow();
@@ -71,7 +79,11 @@ pub(crate) async fn serve(
         if !tunnel::is_allowed(name, &listener.config, route) {
             drop(headers);
             let details = "upgrade_failed".to_owned();
-            return Ok(answer(&listener, &stream, LocalReply { status: 403, details, ..LocalReply::default() }));
+            return Ok(close_after(answer(
+                &listener,
+                &stream,
+                LocalReply { status: 403, details, ..LocalReply::default() },
+            )));
         }
     }
     let timers = {
@@ -86,6 +98,7 @@ pub(crate) async fn serve(
         worker,
         listener,
         chain,
+        closes: is_http1 && (is_connect || upgrade.is_some()),
         body: (!whole && upgrade.is_none()).then_some(body),
         is_complete: false,
         upstream: None,
@@ -108,26 +121,13 @@ pub(crate) async fn serve(
     }
 }
 
-/// Returns a local reply that no filter sees.
-fn answer(listener: &ManagerHandle, stream: &Stream, mut reply: LocalReply) -> Response<ResponseBody> {
-    stream.info.response_details.replace(reply.details.clone());
-    reply.changes = stream.local_reply_changes();
-    let (headers, body) = render(reply, &stream.request_headers.borrow());
-    let mut response = head(listener, Some(&headers));
-    response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
-    stream.info.response_bytes.set(body.len() as u64);
-    *response.body_mut() = ResponseBody::Whole((!body.is_empty()).then_some(body));
-    stream.response_headers.replace(Some(headers));
-    stream.info.ended.set(true);
-    listener.access_logs.iter().for_each(|log| log.write(stream));
-    response
-}
-
 /// HTTP stream. It is dropped when its response is complete or the downstream disconnects; its contexts end then.
 pub(super) struct Exchange {
     worker: Rc<Worker>,
     listener: Rc<ManagerHandle>,
     pub(super) chain: Rc<Chain>,
+    /// Whether the connection ends with the response, unless the response switches protocols.
+    closes: bool,
     /// Unread part of the request body.
     body: Option<Incoming>,
     upstream: Option<Rc<UpstreamRequest>>,
@@ -249,7 +249,7 @@ impl Exchange {
                 self.timeout = (!timeout.is_zero()).then_some(*timeout);
                 let chain = Rc::downgrade(&self.chain);
                 let sink = Rc::new(ToDownstream { chain, asked: Instant::now(), mutations });
-                self.upstream = Some(UpstreamRequest::start(&cluster, headers, end, sink, Some(stream)));
+                self.upstream = Some(UpstreamRequest::start(&cluster, headers, end, sink, Some(stream), None));
             }
         }
     }
@@ -336,22 +336,13 @@ impl Exchange {
     }
 
     fn head(&self) -> Response<ResponseBody> {
-        head(&self.listener, self.chain.stream.response_headers.borrow().as_ref())
+        let response = head(&self.listener, self.chain.stream.response_headers.borrow().as_ref());
+        let closes = self.closes && !self.is_switching();
+        if closes || (self.body.is_some() && self.chain.stream.info.protocol != "HTTP/2") {
+            return close_after(response);
+        }
+        response
     }
-}
-
-/// Returns hyper's response with these headers and an empty body.
-fn head(listener: &ManagerHandle, headers: Option<&Headers>) -> Response<ResponseBody> {
-    let status = headers.and_then(|headers| headers.text(":status")).and_then(|status| status.parse::<u16>().ok());
-    // An informational status cannot end a stream, but for the switch to another protocol.
-    let status =
-        status.filter(|status| *status >= 200 || *status == 101).and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    listener.stats.answered(status.as_u16());
-    let mut response = Response::new(ResponseBody::Whole(None));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers.map(Headers::to_http).unwrap_or_default();
-    response
 }
 
 impl Drop for Exchange {

@@ -43,8 +43,24 @@ const METHODS: &[&str] = &[
 /// Reason of an answer that no filter sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EarlyAnswer {
+    /// The bytes are no HTTP/1 request.
+    BadRequest,
     /// The method of an HTTP/1 request is unknown.
     UnknownMethod,
+    /// The target of an HTTP/1 request is neither a path nor a URL.
+    BadTarget,
+    /// The host of an HTTP/1 request has a character that no host has.
+    BadAuthority,
+    /// An HTTP/1 request has a length and a transfer encoding.
+    LengthAndEncoding,
+    /// The transfer encoding is another than `chunked`.
+    UnknownEncoding,
+    /// The request line and the headers are too long.
+    HeadTooLarge,
+    /// There are too many headers.
+    TooManyHeaders,
+    /// The path has a fragment.
+    Fragment,
     /// The request is of HTTP/1.0.
     LowVersion,
     /// The request has no host.
@@ -56,8 +72,8 @@ pub(crate) enum EarlyAnswer {
 }
 
 impl EarlyAnswer {
-    pub(super) fn knows(method: &hyper::Method) -> bool {
-        METHODS.contains(&method.as_str())
+    pub(super) fn knows(method: &[u8]) -> bool {
+        METHODS.iter().any(|known| known.as_bytes() == method)
     }
 
     /// Returns the local reply, after its flag has been noted.
@@ -68,15 +84,20 @@ impl EarlyAnswer {
             details: details.to_owned(),
             ..LocalReply::default()
         };
+        let of_parser = |status, body, details| {
+            stream.info.add_flag(ResponseFlag::DownstreamProtocolError);
+            of(status, body, details)
+        };
         match self {
-            Self::UnknownMethod => {
-                stream.info.add_flag(ResponseFlag::DownstreamProtocolError);
-                of(400, "Bad Request", "http1.codec_error")
-            }
-            Self::LowVersion => {
-                stream.info.add_flag(ResponseFlag::DownstreamProtocolError);
-                of(426, "Upgrade Required", "low_version")
-            }
+            Self::BadRequest | Self::UnknownMethod => of_parser(400, "Bad Request", "http1.codec_error"),
+            Self::BadTarget => of_parser(400, "Bad Request", "http1.invalid_url"),
+            Self::BadAuthority => of_parser(400, "Bad Request", "http.invalid_authority"),
+            Self::LengthAndEncoding => of_parser(400, "Bad Request", "http1.content_length_and_chunked_not_allowed"),
+            Self::UnknownEncoding => of_parser(501, "Not Implemented", "http1.invalid_transfer_encoding"),
+            Self::HeadTooLarge => of_parser(431, "Request Header Fields Too Large", "http1.headers_too_large"),
+            Self::TooManyHeaders => of_parser(431, "Request Header Fields Too Large", "http1.too_many_headers"),
+            Self::LowVersion => of_parser(426, "Upgrade Required", "low_version"),
+            Self::Fragment => of(400, "", "path_normalization_failed"),
             Self::NoHost => of(400, "", "missing_host_header"),
             Self::InvalidPath => of(400, "", "path_normalization_failed"),
             Self::Redirect(location) => {

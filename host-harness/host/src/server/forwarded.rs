@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::Version;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::downstream::Peers;
@@ -26,11 +27,19 @@ pub(crate) struct Received {
     pub(crate) answered: Option<EarlyAnswer>,
 }
 
+impl Received {
+    /// Request that Envoy's parser refuses: it has no headers.
+    pub(crate) fn refused(answer: EarlyAnswer, peers: Peers) -> Self {
+        Self { headers: Headers::new(), client: peers.remote, protocol: "HTTP/1.1", answered: Some(answer) }
+    }
+}
+
 /// Returns the request for the first filter.
 pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrade: Option<&str>) -> Received {
     let (peer, transport) = (peers.remote, if peers.is_tls { "https" } else { "http" });
-    let host = parts.headers.get(hyper::header::HOST).map(|value| value.as_bytes().to_vec());
-    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes().to_vec()).or(host);
+    let hosts: Vec<&[u8]> = parts.headers.get_all(hyper::header::HOST).iter().map(HeaderValue::as_bytes).collect();
+    let host = (!hosts.is_empty()).then(|| hosts.join(&b","[..]));
+    let authority = parts.uri.authority().map(|authority| of_url(authority.as_str()).as_bytes().to_vec()).or(host);
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let normalized = normalize(path, manager.path_normalization);
     let answered = unacceptable(parts, authority.is_some());
@@ -43,11 +52,21 @@ pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrad
     if let Some(authority) = authority {
         headers.add(":authority", authority);
     }
-    headers.add(":path", path);
+    // Only a route with a `connect_matcher`, which the harness does not have, matches a request without a path.
+    if parts.method != hyper::Method::CONNECT {
+        headers.add(":path", path);
+    }
     headers.add(":method", parts.method.as_str().to_owned());
     headers.add(":scheme", parts.uri.scheme_str().unwrap_or(transport).to_owned());
     headers.extend_from(&parts.headers);
     headers.remove(b"host");
+    for name in named_by_connection(&parts.headers) {
+        headers.remove(name.as_bytes());
+    }
+    if headers.first(b"expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        // hyper answers it.
+        headers.remove(b"expect");
+    }
     for name in HOP_BY_HOP {
         headers.remove(name.as_bytes());
     }
@@ -90,9 +109,22 @@ pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrad
     Received { headers, client, protocol, answered }
 }
 
+/// Returns an authority without the user of a URL.
+fn of_url(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// Returns the names of headers that `connection` makes headers of the connection only.
+fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(hyper::header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).map(str::trim);
+    // `te: trailers` is passed on. Envoy refuses a request that names the others.
+    names.filter(|name| !["te", "host"].contains(name) && !name.starts_with("x-forwarded-"))
+}
+
 /// Reason why no HTTP request can be served, whatever its path is.
 fn unacceptable(parts: &Parts, has_host: bool) -> Option<EarlyAnswer> {
-    if parts.version < Version::HTTP_2 && !EarlyAnswer::knows(&parts.method) {
+    if parts.version < Version::HTTP_2 && !EarlyAnswer::knows(parts.method.as_str().as_bytes()) {
         return Some(EarlyAnswer::UnknownMethod);
     }
     if parts.version < Version::HTTP_11 {
@@ -191,6 +223,12 @@ mod tests {
         let pseudo = [":authority", ":path", ":method", ":scheme"].map(|name| headers.text(name).unwrap_or("?"));
         assert_eq!(pseudo, ["shop", "/cart?x=1", "GET", "http"]);
         assert_eq!(headers.text("connection"), None);
+        let request =
+            hyper::Request::post("http://user:word@shop/").header("Connection", "Close, X-Own").header("x-own", "1");
+        let request = request.header("expect", "100-Continue").header("connection", "te").header("te", "trailers");
+        let hops = receive(&request.body(()).unwrap().into_parts().0, &manager(false, 0), PEERS, None).headers;
+        let left = ["x-own", "expect", "te", ":authority"].map(|name| hops.text(name));
+        assert_eq!(left, [None, None, Some("trailers"), Some("shop")]);
         let id = headers.text("x-request-id").unwrap();
         assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "{id}");
     }

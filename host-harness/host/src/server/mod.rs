@@ -4,13 +4,17 @@
 //! workers (`SO_REUSEPORT`). A request takes no lock of the host, except for shared data, queues and new metrics.
 
 pub(crate) mod body;
+mod chunks;
 mod connection;
 pub(crate) mod downstream;
-pub(crate) mod early;
+mod early;
 pub(crate) mod executor;
 pub(crate) mod forwarded;
+mod inspect;
 mod manager_stats;
 mod path;
+mod request_head;
+mod response;
 pub(crate) mod router;
 pub(crate) mod sink;
 mod timers;
@@ -33,16 +37,20 @@ use crate::abi::shared::Shared;
 use crate::access_log::writer::Writer;
 use crate::admin;
 use crate::bootstrap::{AccessLog, Bootstrap, Listener};
+use crate::log_lines::printable;
 use crate::stats::Stats;
 use crate::trace::Tracing;
 use crate::vm::plugin::Vms;
 use crate::vm::{Modules, VmError};
 use worker::{HostParts, Worker};
 
+/// Maximum number of workers: each is a thread with a VM for each plugin.
+const MAX_WORKERS: usize = 1024;
+
 /// Options of a [`Host`].
 #[derive(Debug, Clone)]
 pub struct HostOptions {
-    /// Number of worker threads, at least 1; Envoy's `--concurrency`.
+    /// Number of worker threads, from 1 to 1024; Envoy's `--concurrency`.
     pub workers: usize,
     /// Limits of each module.
     pub limits: GuestLimits,
@@ -72,7 +80,7 @@ impl Default for HostOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} (listener `{listener}`): {source}")]
+    #[error("cannot listen on {address} (listener `{}`): {source}", printable(listener))]
     Listen {
         /// The listener's name, or `admin`.
         listener: String,
@@ -95,6 +103,12 @@ pub enum HostError {
     /// A thread or its event loop cannot be started.
     #[error("cannot start a worker: {0}")]
     Thread(io::Error),
+    /// There are more workers than the host starts.
+    #[error("expected 1 to {MAX_WORKERS} workers, found {found}")]
+    Workers {
+        /// Number of workers.
+        found: usize,
+    },
     /// A worker ended while it was starting.
     #[error("a worker ended while it was starting")]
     WorkerGone,
@@ -120,6 +134,9 @@ impl Host {
     /// See [`HostError`]; no thread is left running then.
     pub fn start(bootstrap: Bootstrap, options: HostOptions) -> Result<Running, HostError> {
         let workers = options.workers.max(1);
+        if workers > MAX_WORKERS {
+            return Err(HostError::Workers { found: workers });
+        }
         let modules = Arc::new(Modules::new(options.limits, options.counts_fuel, options.compiled_modules)?);
         let shared = Arc::new(Shared::new(options.limits.memory, options.tracing));
         let access_logs = open_access_logs(&bootstrap, &shared)?;

@@ -18,9 +18,10 @@ use crate::access_log::writer::Writer;
 use crate::bootstrap::{
     Bootstrap, ChainMatch, FilterChain, HttpFilter, HttpManager, Listener, RouteTable, TcpProxy, Terminal,
 };
+use crate::log_lines::{Throttle, printable};
 use crate::upstream::Cluster;
 use crate::upstream::callout::{Callout, Message};
-use crate::upstream::grpc::GrpcStream;
+use crate::upstream::grpc::{Call, GrpcStream};
 use crate::vm::chain::Handler;
 use crate::vm::plugin::{PluginHandle, Vms};
 use crate::vm::{EffectSink, Modules, Vm, VmError, VmSetup};
@@ -160,7 +161,9 @@ impl Worker {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // For example out of file descriptors: a later accept may succeed.
-                    log::warn!(target: "http", "listener `{}`: accept failed: {error}", listener.name);
+                    static WARNINGS: Throttle = Throttle::new();
+                    let name = printable(&listener.name);
+                    WARNINGS.warn("http", format_args!("listener `{name}`: accept failed: {error}"));
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -228,9 +231,9 @@ impl Worker {
                 }
             }
             Effect::Tick { root, period } => self.tick(vm, root, period),
-            Effect::HttpCall { root, token, cluster, headers, body, timeout } => {
+            Effect::HttpCall { root, token, cluster, headers, body, timeout, reservation } => {
                 let Some(cluster) = self.cluster(&cluster) else { return };
-                let message = Message { headers, body, timeout };
+                let message = Message { headers, body, timeout, reservation };
                 let key = (vm.serial, token);
                 let on_end = self.forget(key, |worker, key| {
                     worker.callouts.borrow_mut().remove(&key);
@@ -240,19 +243,22 @@ impl Worker {
                     self.callouts.borrow_mut().insert(key, callout);
                 }
             }
-            Effect::GrpcOpen { root, token, target, metadata, unary } => {
+            Effect::GrpcOpen { root, token, target, metadata, unary, reservation } => {
                 let Some(cluster) = self.cluster(&target.cluster) else { return };
                 let key = (vm.serial, token);
                 let on_end = self.forget(key, |worker, key| {
                     worker.streams.borrow_mut().remove(&key);
                 });
-                let stream = GrpcStream::start(vm, (root, token), &cluster, &target, &metadata, unary, on_end);
+                let call = Call { target, metadata, unary, reservation };
+                let stream = GrpcStream::start(vm, (root, token), &cluster, call, on_end);
                 if !stream.is_over() {
                     self.streams.borrow_mut().insert(key, stream);
                 }
             }
-            Effect::GrpcSend { token, message, end, after_answer } => {
+            Effect::GrpcSend { token, message, end, after_answer, reservation } => {
                 let Some(stream) = self.stream(vm, token) else { return };
+                // From here on, the stream counts the message.
+                drop(reservation);
                 if after_answer {
                     vm.after_answer(|| stream.send(&message, end));
                 } else {

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::AbortHandle;
 
 use super::{Cluster, Failure, ResponseSink, UpstreamRequest};
+use crate::abi::in_flight::Reservation;
 use crate::abi::state::CalloutResponse;
 use crate::http::local_reply::render;
 use crate::http::{Headers, LocalReply};
@@ -24,6 +25,8 @@ pub(crate) struct Callout {
     request_headers: Headers,
     headers: RefCell<Option<Headers>>,
     body: RefCell<BytesMut>,
+    /// Memory of the response so far.
+    kept: RefCell<Option<Reservation>>,
     request: RefCell<Option<Rc<UpstreamRequest>>>,
     timer: RefCell<Option<AbortHandle>>,
     over: Cell<bool>,
@@ -36,6 +39,7 @@ pub(crate) struct Message {
     pub(crate) body: Bytes,
     /// Timeout in milliseconds; 0: none, as in Envoy.
     pub(crate) timeout: u32,
+    pub(crate) reservation: Reservation,
 }
 
 impl Callout {
@@ -55,6 +59,7 @@ impl Callout {
             request_headers: message.headers.clone(),
             headers: RefCell::default(),
             body: RefCell::default(),
+            kept: RefCell::new(Some(vm.in_flight.nothing())),
             request: RefCell::default(),
             timer: RefCell::default(),
             over: Cell::new(false),
@@ -65,7 +70,10 @@ impl Callout {
             headers.add(":scheme", "http");
         }
         let body = message.body;
-        let request = UpstreamRequest::start(cluster, headers, body.is_empty(), callout.clone(), None);
+        // From here on, the request counts what is not sent yet.
+        drop(message.reservation);
+        let budget = Some(&vm.in_flight);
+        let request = UpstreamRequest::start(cluster, headers, body.is_empty(), callout.clone(), None, budget);
         if !body.is_empty() {
             request.data(body, true);
         }
@@ -85,6 +93,7 @@ impl Callout {
     /// Cancels the callout without a callback, because its VM has ended.
     pub(crate) fn cancel(&self) {
         self.over.set(true);
+        self.kept.take();
         self.release();
     }
 
@@ -111,9 +120,16 @@ impl Callout {
         }
         self.release();
         (self.on_end)();
+        // The response exists until the callback returns.
+        let _kept = self.kept.take();
         if let Some(vm) = self.vm.upgrade() {
             vm.on_http_call_response(self.root, self.token, response);
         }
+    }
+
+    /// Counts a part of the response; returns whether it is within the limits.
+    fn keep(&self, bytes: usize) -> bool {
+        self.kept.borrow_mut().as_mut().is_some_and(|kept| kept.grow(bytes))
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -132,6 +148,9 @@ impl Callout {
 
 impl ResponseSink for Callout {
     fn headers(&self, headers: Headers, end: bool) {
+        if !self.keep(headers.byte_size()) {
+            return self.end(None);
+        }
         self.headers.replace(Some(headers));
         if end {
             self.whole(None);
@@ -139,7 +158,7 @@ impl ResponseSink for Callout {
     }
 
     fn data(&self, data: Bytes, end: bool) {
-        if self.body.borrow().len().saturating_add(data.len()) > MAX_RESPONSE {
+        if self.body.borrow().len().saturating_add(data.len()) > MAX_RESPONSE || !self.keep(data.len()) {
             return self.end(None);
         }
         self.body.borrow_mut().extend_from_slice(&data);

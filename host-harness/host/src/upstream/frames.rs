@@ -31,6 +31,11 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
+    /// Number of bytes that belong to no message yet.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }

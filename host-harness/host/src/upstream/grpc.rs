@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::frames::{Decoder, frame};
 use super::{Cluster, Failure, ResponseSink, UpstreamRequest};
+use crate::abi::in_flight::Reservation;
 use crate::abi::state::GrpcTarget;
 use crate::http::Headers;
 use crate::http::local_reply::{grpc_status, render};
@@ -36,26 +37,35 @@ pub(crate) struct GrpcStream {
     /// Response message of a unary call, kept until the status arrives.
     answer: RefCell<Option<Bytes>>,
     decoder: RefCell<Decoder>,
+    /// Memory of the messages that have arrived and that the module has not received.
+    kept: RefCell<Reservation>,
     request: RefCell<Option<Rc<UpstreamRequest>>>,
     timer: RefCell<Option<AbortHandle>>,
     over: Cell<bool>,
     on_end: Box<dyn Fn()>,
 }
 
+/// Call or stream that a module has requested.
+pub(crate) struct Call {
+    pub(crate) target: GrpcTarget,
+    pub(crate) metadata: Headers,
+    /// Message of a unary call and its timeout in milliseconds (0: none).
+    pub(crate) unary: Option<(Bytes, u32)>,
+    pub(crate) reservation: Reservation,
+}
+
 impl GrpcStream {
     /// Opens a stream, or sends a call.
     ///
-    /// `unary`: the message of a call and its timeout in milliseconds (0: none). `on_end` is called before the callback
-    /// that ends the stream or call; a cancelled stream skips it.
+    /// `on_end` is called before the callback that ends it; a cancelled stream skips it.
     pub(crate) fn start(
         vm: &Rc<Vm>,
         (root, token): (u32, u32),
         cluster: &Rc<Cluster>,
-        target: &GrpcTarget,
-        metadata: &Headers,
-        unary: Option<(Bytes, u32)>,
+        call: Call,
         on_end: Box<dyn Fn()>,
     ) -> Rc<Self> {
+        let Call { target, metadata, unary, reservation } = call;
         let stream = Rc::new(Self {
             vm: Rc::downgrade(vm),
             root,
@@ -63,6 +73,7 @@ impl GrpcStream {
             unary: unary.is_some(),
             answer: RefCell::default(),
             decoder: RefCell::default(),
+            kept: RefCell::new(vm.in_flight.nothing()),
             request: RefCell::default(),
             timer: RefCell::default(),
             over: Cell::new(false),
@@ -81,7 +92,10 @@ impl GrpcStream {
         for (name, value) in metadata.iter() {
             headers.add(name.clone(), value.clone());
         }
-        let request = UpstreamRequest::start(cluster, headers, false, stream.clone(), None);
+        let budget = Some(&vm.in_flight);
+        let request = UpstreamRequest::start(cluster, headers, false, stream.clone(), None, budget);
+        // From here on, the request counts what is not sent yet.
+        drop(reservation);
         stream.request.replace(Some(request));
         if let Some((message, timeout)) = unary {
             stream.send(&message, true);
@@ -118,6 +132,12 @@ impl GrpcStream {
     pub(crate) fn cancel(&self) {
         self.over.set(true);
         self.release();
+    }
+
+    /// Counts what has arrived and is kept; returns whether it is within the VM's limit.
+    fn count(&self) -> bool {
+        let bytes = self.decoder.borrow().len() + self.answer.borrow().as_ref().map_or(0, Bytes::len);
+        self.kept.borrow_mut().set(bytes)
     }
 
     fn close(&self, status: u32, message: &str) {
@@ -176,6 +196,9 @@ impl ResponseSink for GrpcStream {
 
     fn data(&self, data: Bytes, end: bool) {
         self.decoder.borrow_mut().push(&data);
+        if !self.count() {
+            return self.close(RESOURCE_EXHAUSTED, "too many bytes in flight");
+        }
         while !self.over.get() {
             let next = self.decoder.borrow_mut().next();
             match next {
@@ -194,6 +217,7 @@ impl ResponseSink for GrpcStream {
                 }
             }
         }
+        self.count();
         if end {
             self.close(UNKNOWN, "");
         }

@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response, Uri};
 use super::{Cluster, Failure, UpstreamRequest};
 use crate::bootstrap::Protocol;
 use crate::http::{Direction, Headers, LocalReply};
+use crate::log_lines::printable;
 use crate::server::body::{BodySender, ChannelBody, channel};
 use crate::vm::chain::Output;
 
@@ -76,7 +77,8 @@ async fn exchange(request: &UpstreamRequest, cluster: &Cluster, mut message: Req
                 fresh = true;
             }
             Err(unanswered) => {
-                log::debug!(target: "upstream", "cluster `{}`: no response: {}", cluster.name(), unanswered.error);
+                let name = printable(cluster.name());
+                log::debug!(target: "upstream", "cluster `{name}`: no response: {}", unanswered.error);
                 return request.fail(&Failure::of_exchange(&unanswered.error, cluster.config.protocol));
             }
         }
@@ -150,6 +152,10 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
             }
         }
         request.flush();
+        if !request.count(0) {
+            request.fail(&Failure::Filter);
+            return false;
+        }
     }
     true
 }
@@ -160,12 +166,13 @@ async fn send_body(request: &UpstreamRequest, sender: BodySender) {
         while let Some(output) = chain.take(Direction::Request) {
             let (frame, end) = match output {
                 Output::Headers(_) => continue,
-                Output::Data(data, end) => (Frame::data(data), end),
+                Output::Data(data, end) => (Frame::data(request.counted(data)), end),
                 Output::Trailers => {
                     let trailers = chain.stream.request_trailers.borrow().clone().unwrap_or_default();
                     (Frame::trailers(trailers.to_http()), true)
                 }
             };
+            request.count(0);
             if sender.send(frame).await.is_err() || end {
                 return;
             }

@@ -21,10 +21,12 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
+use crate::abi::in_flight::{Budget, Reservation};
 use crate::abi::shared::Shared;
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::http::{Direction, Headers, Stream, StreamInfo};
 use crate::io::Connection;
+use crate::log_lines::printable;
 use crate::stats::Counter;
 use crate::trace::{Tracing, What};
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
@@ -73,6 +75,9 @@ pub(crate) struct UpstreamRequest {
     sink: RefCell<Option<Rc<dyn ResponseSink>>>,
     task: RefCell<Option<AbortHandle>>,
     downstream: Option<Rc<Stream>>,
+    /// Memory of a callout's or gRPC stream's request and response on their way.
+    kept: Option<RefCell<Reservation>>,
+    budget: Option<Budget>,
     /// Whether the sink has the headers of the response.
     has_begun: Cell<bool>,
 }
@@ -135,13 +140,8 @@ impl Cluster {
         if let Err(ConnectError { error, .. }) = &connected {
             self.stats.connect_failures.add(1);
             self.tracing.record(|| What::Unreachable { cluster: self.name().into(), error: error.to_string() });
-            log::debug!(
-                target: "upstream",
-                "cluster `{}`: cannot connect to {}:{}: {error}",
-                self.name(),
-                endpoint.host,
-                endpoint.port
-            );
+            let (name, host) = (printable(self.name()), printable(&endpoint.host));
+            log::debug!(target: "upstream", "cluster `{name}`: cannot connect to {host}:{}: {error}", endpoint.port);
         }
         connected
     }
@@ -197,6 +197,7 @@ impl UpstreamRequest {
         end: bool,
         sink: Rc<dyn ResponseSink>,
         downstream: Option<Rc<Stream>>,
+        budget: Option<&Budget>,
     ) -> Rc<Self> {
         cluster.stats.requests.add(1);
         let info = StreamInfo {
@@ -211,6 +212,8 @@ impl UpstreamRequest {
             sink: RefCell::new(Some(sink)),
             task: RefCell::default(),
             downstream,
+            kept: budget.map(|budget| RefCell::new(budget.nothing())),
+            budget: budget.cloned(),
             has_begun: Cell::new(false),
         });
         request.chain.request_headers(end);
@@ -231,6 +234,7 @@ impl UpstreamRequest {
 
     pub(crate) fn data(&self, data: Bytes, end: bool) {
         self.chain.request_data(data, end);
+        self.count(0);
     }
 
     /// Length in bytes of the body that waits to be sent.
@@ -271,6 +275,21 @@ impl UpstreamRequest {
         }
         if self.chain.is_reset() {
             self.fail(&Failure::Filter);
+        }
+    }
+
+    /// Counts what the filters hold and what waits to be written, for a callout or gRPC stream.
+    ///
+    /// Returns whether it is within the limit of its VM.
+    fn count(&self, unwritten: usize) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.borrow_mut().set(self.chain.held_bytes() + unwritten))
+    }
+
+    /// Returns a part of the body that counts until it is written.
+    fn counted(&self, data: Bytes) -> Bytes {
+        match &self.budget {
+            Some(budget) if !data.is_empty() => budget.counted(data),
+            _ => data,
         }
     }
 

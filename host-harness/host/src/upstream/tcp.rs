@@ -55,6 +55,9 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster) {
     loop {
         ending |= gather(request, &mut outgoing, &mut begun, &traced);
         request.flush();
+        if !request.count(outgoing.len()) {
+            return request.fail(&Failure::Filter);
+        }
         if chain.is_reset() || chain.is_replied() || !request.is_wanted() {
             return;
         }

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module};
 
+use crate::log_lines::printable;
+
 /// Maximum number of files in the folder; the oldest are removed.
 const MAX_FILES: usize = 16;
 
@@ -27,7 +29,7 @@ pub(super) fn module(engine: &Engine, bytes: &[u8], folder: &Path) -> wasmtime::
     }
     let module = Module::new(engine, bytes)?;
     if let Err(why) = module.serialize().map_err(io::Error::other).and_then(|code| write(&file, &code)) {
-        log::debug!(target: "wasm", "{}: not written: {why}", file.display());
+        log::debug!(target: "wasm", "{}: not written: {why}", printable(&file.display().to_string()));
     }
     Ok(module)
 }

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::{Store, WasmParams, WasmResults};
 
@@ -12,12 +11,13 @@ use super::VmError;
 use super::exports::{Export, Exports};
 use super::setup::{EffectSink, VmSetup};
 use super::traced::{trace_end, trace_start};
-use crate::abi::limits::Usage;
-use crate::abi::shared::{QueueInbox, Shared};
+use crate::abi::in_flight::Budget;
+use crate::abi::shared::Shared;
 use crate::abi::state::{Context, Effect, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{NodeIdentity, Plugin, VmConfig};
 use crate::http::{Stream, StreamControl};
+use crate::log_lines::{Throttle, one_line, printable};
 use crate::trace::calls;
 use crate::trace::numbers::Numbers;
 
@@ -40,6 +40,8 @@ pub(crate) struct Vm {
     counts_fuel: bool,
     effects: Option<Weak<dyn EffectSink>>,
     shared: Arc<Shared>,
+    /// Memory of the callouts and gRPC streams of this VM.
+    pub(crate) in_flight: Budget,
 }
 
 /// Error of a call: the VM has trapped, in this call or before.
@@ -66,30 +68,8 @@ impl Vm {
         let mut linker = setup.linker.clone();
         abi.add_to_linker(&mut linker).map_err(refused)?;
         let serial = next_serial();
-        let state = HostState {
-            vm_id: config.vm_id.clone(),
-            vm_configuration: config.configuration.clone(),
-            environment: config.resolved_environment(),
-            shared: setup.shared.clone(),
-            metrics: Default::default(),
-            usage: Usage::new(setup.modules.limits),
-            clusters: setup.clusters.clone(),
-            inbox: setup.inbox.clone().map(|worker| QueueInbox { vm: serial, worker }),
-            contexts: Default::default(),
-            current: 0,
-            effective: 0,
-            effects: Vec::new(),
-            stopped: false,
-            just_answered: false,
-            memory: None,
-            allocate: None,
-            monotonic_zero: Instant::now(),
-            log: Some(Vec::new()),
-            abi,
-            initializing: true,
-            called_too_early: false,
-            tokens: Default::default(),
-        };
+        let in_flight = Budget::new(setup.modules.limits.memory);
+        let state = setup.state(config, serial, abi, in_flight.clone());
         let mut store = Store::new(&setup.modules.engine, state);
         store.limiter(|state| &mut state.usage);
         store.set_epoch_deadline(setup.modules.call_budget);
@@ -118,6 +98,7 @@ impl Vm {
             counts_fuel: setup.modules.counts_fuel,
             effects: setup.effects.clone(),
             shared: setup.shared.clone(),
+            in_flight,
         }))
     }
 
@@ -308,7 +289,9 @@ impl Vm {
     ) -> Result<Called<R>, VmFailed> {
         let (result, effects, stopped) = {
             let Ok(mut store) = self.store.try_borrow_mut() else {
-                log::error!(target: "wasm", "skipped callback `{}`: its VM is already running a callback", export.name);
+                static ERRORS: Throttle = Throttle::new();
+                let line = format_args!("skipped callback `{}`: its VM is already running a callback", export.name);
+                ERRORS.log(log::Level::Error, "wasm", line);
                 return Err(VmFailed);
             };
             let state = store.data_mut();
@@ -369,7 +352,9 @@ impl Vm {
         self.failed.set(true);
         self.shared.stats.counter("wasm.vm_trap").add(1);
         self.shared.forget_vm(self.serial);
-        log::error!(target: "wasm", "{}: the VM trapped: {error:#}", self.path.display());
+        static ERRORS: Throttle = Throttle::new();
+        let (path, error) = (self.path.display().to_string(), one_line(&format!("{error:#}")));
+        ERRORS.log(log::Level::Error, "wasm", format_args!("{}: the VM trapped: {error}", printable(&path)));
         // Dropped here, and not with the state borrowed: a context may own the last handle of its stream.
         let contexts = self.with_state(|state| std::mem::take(&mut state.contexts));
         drop(contexts);

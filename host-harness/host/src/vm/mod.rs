@@ -22,6 +22,8 @@ use std::time::Duration;
 use wasmtime::{Config, Engine, Module};
 
 use crate::abi::limits::GuestLimits;
+use crate::documents::read_module;
+use crate::log_lines::{one_line, printable};
 pub(crate) use instance::{Vm, VmFailed};
 pub(crate) use setup::{EffectSink, VmSetup};
 
@@ -35,7 +37,7 @@ const WASM_STACK: usize = 512 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// The module's file cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {source}", printable(&path.display().to_string()))]
     Unreadable {
         /// The module.
         path: PathBuf,
@@ -43,7 +45,7 @@ pub enum VmError {
         source: std::io::Error,
     },
     /// The file is not a wasm module that wasmtime accepts.
-    #[error("{}: not a wasm module: {reason}", path.display())]
+    #[error("{}: not a wasm module: {}", printable(&path.display().to_string()), one_line(reason))]
     Invalid {
         /// The module.
         path: PathBuf,
@@ -51,13 +53,13 @@ pub enum VmError {
         reason: String,
     },
     /// The module exports no supported ABI version.
-    #[error("{}: expected a module of proxy-wasm ABI 0.1.0, 0.2.0 or 0.2.1, found none of their version exports (`proxy_abi_version_0_2_1`)", path.display())]
+    #[error("{}: expected a module of proxy-wasm ABI 0.1.0, 0.2.0 or 0.2.1, found none of their version exports (`proxy_abi_version_0_2_1`)", printable(&path.display().to_string()))]
     Abi {
         /// The module.
         path: PathBuf,
     },
     /// An import is unknown, an export does not have the ABI's type, or the module's initialisation trapped.
-    #[error("{}: cannot be instantiated: {reason}", path.display())]
+    #[error("{}: cannot be instantiated: {}", printable(&path.display().to_string()), one_line(reason))]
     Instantiate {
         /// The module.
         path: PathBuf,
@@ -65,7 +67,7 @@ pub enum VmError {
         reason: String,
     },
     /// `proxy_on_vm_start` or `proxy_on_configure` returned false, or a start-up callback trapped.
-    #[error("plugin `{plugin}` (root_id `{root_id}`) {what}{}", log.iter().map(|line| format!("\n  {line}")).collect::<String>())]
+    #[error("plugin `{}` (root_id `{}`) {what}{}", printable(plugin), printable(root_id), log.iter().map(|line| format!("\n  {line}")).collect::<String>())]
     Plugin {
         /// The plugin's name.
         plugin: String,
@@ -135,7 +137,7 @@ impl Modules {
         if let Some(module) = compiled.get(path) {
             return Ok(module.clone());
         }
-        let bytes = std::fs::read(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
+        let bytes = read_module(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
         let module = match &self.folder {
             Some(folder) => compiled::module(&self.engine, &bytes, folder),
             None => Module::new(&self.engine, &bytes),

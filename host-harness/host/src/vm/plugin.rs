@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Vm, VmError, VmSetup};
 use crate::bootstrap::{FailurePolicy, Plugin, VmConfig};
+use crate::log_lines::{Throttle, one_line, printable};
 
 /// VMs of one worker, by VM configuration.
 pub(crate) struct Vms {
@@ -115,17 +116,19 @@ impl PluginHandle {
             count("vm_reload_backoff");
             return None;
         }
+        static LINES: Throttle = Throttle::new();
         self.loaded.set(Instant::now());
         match self.start_again() {
             Ok(started) => {
                 count("vm_reload_success");
-                log::warn!(target: "wasm", "reloaded the failed VM of plugin `{}`", self.plugin.name);
+                let name = printable(&self.plugin.name);
+                LINES.warn("wasm", format_args!("reloaded the failed VM of plugin `{name}`"));
                 self.started.replace(started.clone());
                 Some(started)
             }
             Err(error) => {
                 count("vm_reload_failure");
-                log::error!(target: "wasm", "{error}");
+                LINES.log(log::Level::Error, "wasm", format_args!("{}", one_line(&error.to_string())));
                 None
             }
         }

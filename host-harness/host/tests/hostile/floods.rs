@@ -9,7 +9,10 @@ const MIB: usize = 1024 * 1024;
 
 /// Starts the embedded host with a limit of 4 MiB, as much as the guest starts with.
 fn start(guest: &str, clusters: String) -> Proxy {
-    let limits = GuestLimits { memory: 4 * MIB, ..GuestLimits::default() };
+    start_with(guest, clusters, GuestLimits { memory: 4 * MIB, ..GuestLimits::default() })
+}
+
+fn start_with(guest: &str, clusters: String, limits: GuestLimits) -> Proxy {
     let filters = filter("guest", "failure_policy: FAIL_CLOSED");
     let clusters = [clusters, support::cluster("echo", support::patient_http2_server(), "http2")].join("\n");
     let scenario = Scenario { guest, filters, limits, routes: ROUTE.to_owned(), clusters, ..Scenario::default() };
@@ -201,7 +204,8 @@ fn a_callout_with_an_endless_response_ends() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'x'; 65_536]).is_ok() {}
     });
-    let proxy = start(CALLER, support::cluster("backend", endless, "http1"));
+    let clusters = support::cluster("backend", endless, "http1");
+    let proxy = start_with(CALLER, clusters, GuestLimits::default());
     assert_eq!(proxy.get("/").status().as_u16(), 200);
     proxy.metric_becomes("reset", 1);
 }
@@ -225,7 +229,7 @@ fn a_grpc_stream_to_an_upstream_that_does_not_read_ends() {
         (func (export "proxy_on_grpc_close") (param i32 i32 i32)
           (drop (call $set_tick_period (i32.const 0)))
           (if (i32.eq (local.get 2) (i32.const 8)) (then (call $count (i32.const 135) (i32.const 1)))))"#;
-    let proxy = start(guest, support::cluster("backend", deaf, "tcp"));
+    let proxy = start_with(guest, support::cluster("backend", deaf, "tcp"), GuestLimits::default());
     assert_eq!(proxy.get("/").status().as_u16(), 200);
     proxy.metric_becomes("8", 1);
 }

@@ -10,7 +10,9 @@ mod support;
 
 mod floods;
 mod held;
+mod in_flight;
 mod limits;
+mod log_lines;
 mod roots;
 mod start;
 mod traps;

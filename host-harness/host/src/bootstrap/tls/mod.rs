@@ -275,7 +275,7 @@ fn pem(node: &Node<'_>) -> Option<Vec<u8>> {
     let variable = fields.take("environment_variable");
     fields.finish();
     match (file, text, bytes, variable) {
-        (Some(file), None, None, None) => match std::fs::read(file.string()?) {
+        (Some(file), None, None, None) => match crate::documents::read_regular(file.string()?.as_ref()) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 file.refuse(&format!("cannot be read: {error}"));

@@ -114,6 +114,14 @@ impl Chain {
         self.outputs(Direction::Request).bytes()
     }
 
+    /// Length in bytes of the bodies that filters hold, or that wait to be taken.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let staged = |lane: &RefCell<Vec<Stage>>| lane.borrow().iter().map(Stage::held_bytes).sum::<usize>();
+        let of_view = |view: &FilterView| view.bodies.iter().map(BytesMut::len).sum::<usize>();
+        let shown = self.stream.views.borrow().iter().map(of_view).sum::<usize>();
+        self.lanes.iter().map(staged).chain(self.outputs.iter().map(Outputs::bytes)).sum::<usize>() + shown
+    }
+
     /// Returns when response output has been taken.
     pub(crate) async fn drained(&self) {
         self.drained.notified().await;

@@ -56,7 +56,7 @@ impl Outputs {
 }
 
 impl Output {
-    fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         if let Self::Data(data, _) = self { data.len() } else { 0 }
     }
 }

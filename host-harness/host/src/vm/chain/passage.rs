@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Chain, Filter, Output};
 use crate::http::{Direction, Headers};
+use crate::log_lines::Throttle;
 use crate::vm::callbacks::{DataStatus, HeadersStatus, TrailersStatus};
 use crate::vm::{Vm, VmFailed};
 
@@ -15,6 +16,8 @@ pub(super) struct Stage {
     pub(super) held: Held,
     /// Input that arrived while the filter held headers or was running.
     waiting: VecDeque<Output>,
+    /// Length of the waiting bodies in bytes.
+    waiting_bytes: usize,
     callback: Callback,
     /// Part of a body held with [`Buffering::Watermark`] that the filter has seen and does not see again.
     pub(super) kept: BytesMut,
@@ -66,6 +69,13 @@ struct Returned<S> {
     resumed: bool,
 }
 
+impl Stage {
+    /// Length in bytes of the bodies that wait, or that the filter has seen and holds back.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting_bytes + self.kept.len()
+    }
+}
+
 impl Held {
     pub(super) fn buffering(self) -> Option<Buffering> {
         match self {
@@ -92,6 +102,7 @@ impl Chain {
             let mut lane = self.lane(direction).borrow_mut();
             let Some(stage) = lane.get_mut(place) else { return };
             if stage.callback != Callback::Idle || self.must_wait(direction, place, stage.held, &item) {
+                stage.waiting_bytes += item.length();
                 stage.waiting.push_back(item);
                 return;
             }
@@ -114,6 +125,7 @@ impl Chain {
                     Some(item)
                         if stage.callback == Callback::Idle && !self.must_wait(direction, place, stage.held, item) =>
                     {
+                        stage.waiting_bytes -= item.length();
                         stage.waiting.pop_front()
                     }
                     _ => None,
@@ -361,7 +373,10 @@ impl Chain {
     fn hold(&self, direction: Direction, place: usize, held: Held, resumed: bool) {
         self.with_stage(direction, place, |stage| stage.held = held);
         if resumed {
-            log::warn!(target: "wasm", "a filter paused a stream in the callback in which it resumed it: Envoy would hang");
+            static WARNINGS: Throttle = Throttle::new();
+            let line =
+                format_args!("a filter paused a stream in the callback in which it resumed it: Envoy would hang");
+            WARNINGS.warn("wasm", line);
             self.let_go(self.filter_at(direction, place), direction);
         }
     }

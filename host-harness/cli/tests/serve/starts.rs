@@ -1,0 +1,99 @@
+//! Starts of `weir serve` that do not come to serving: errors, and an interrupt.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::http_file;
+
+const HELLO: &str = r#"- {match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: hello}}}"#;
+
+/// Module that does not end its initialisation.
+const ENDLESS: &str = r#"(module (memory (export "memory") 1)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 8))
+    (func (export "_start") (loop $forever (br $forever))))"#;
+
+fn serve(arguments: &[&str], file: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.arg("serve").args(arguments).arg(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("weir starts")
+}
+
+fn failed(arguments: &[&str], file: &Path) -> String {
+    let Output { status, stderr, .. } = serve(arguments, file).wait_with_output().expect("its end");
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    stderr
+}
+
+/// Returns a bootstrap with a wasm filter of this module.
+fn with_module(module: &Path) -> String {
+    let wasm = format!(
+        "http_filters:\n          - {{name: guest, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {{vm_config: {{runtime: \
+         envoy.wasm.runtime.v8, code: {{local: {{filename: {}}}}}}}}}}}}}",
+        module.display()
+    );
+    http_file(HELLO, "", "").replacen("http_filters:", &wasm, 1)
+}
+
+/// Whether a process handles SIGINT.
+fn handles_interrupt(process: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    // The second bit is that of signal 2, SIGINT.
+    caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 2 != 0)
+}
+
+/// Waits for a condition for at most 60 s; returns whether it holds.
+fn holds(mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+#[test]
+fn an_interrupt_ends_a_start_that_takes_long() {
+    let files = tempfile::tempdir().expect("a folder");
+    let (module, file) = (files.path().join("guest.wasm"), files.path().join("edge.yaml"));
+    std::fs::write(&module, wat::parse_str(ENDLESS).expect("the module")).expect("written");
+    std::fs::write(&file, with_module(&module)).expect("written");
+    let mut process = serve(&["--callback-limit", "600s"], &file);
+    assert!(holds(|| handles_interrupt(&process)), "the command handles interrupts");
+    kill_process(Pid::from_child(&process), Signal::INT).expect("an interrupt");
+    let has_ended = holds(|| process.try_wait().is_ok_and(|ended| ended.is_some()));
+    let _ = process.kill();
+    assert!(has_ended, "the command ends before the module's initialisation does");
+    assert_eq!(process.wait().expect("its end").code(), Some(130));
+}
+
+#[test]
+fn files_without_an_end_are_errors() {
+    let files = tempfile::tempdir().expect("a folder");
+    let (pipe, file) = (files.path().join("pipe"), files.path().join("edge.yaml"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    for special in [Path::new("/dev/zero"), &pipe, files.path()] {
+        std::fs::write(&file, with_module(special)).expect("written");
+        for (named, error) in [("as a module", failed(&[], &file)), ("as a configuration", failed(&[], special))] {
+            let place = format!("{}: cannot be read: a ", special.display());
+            assert!(error.contains(&place), "{named}: {error}");
+        }
+    }
+}
+
+#[test]
+fn more_workers_than_a_machine_can_have_are_an_error() {
+    let files = tempfile::tempdir().expect("a folder");
+    let file = files.path().join("edge.yaml");
+    std::fs::write(&file, http_file(HELLO, "", "")).expect("written");
+    let error = failed(&["--workers", "99999999999"], &file);
+    assert!(error.contains("expected 1 to 1024 workers, found 99999999999"), "{error}");
+}
