@@ -13,6 +13,7 @@
 //! | `access_log` | format strings and their values for a stream; the writer |
 //! | [`preflight`] | a request at a limiter, without a server |
 //! | `native` | Envoy's HTTP filters whose results limits can use as keys |
+//! | [`jws`] | signatures of JSON Web Tokens |
 //! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
 //! | `log_lines` | log lines of the host: their number, and their control characters |
