@@ -12,6 +12,7 @@
 //! | `http` | streams as filters see them: headers, shared state, local replies |
 //! | `access_log` | format strings and their values for a stream; the writer |
 //! | [`preflight`] | a request at a limiter, without a server |
+//! | [`spelling`] | the known name that a misspelt name resembles |
 //! | `native` | Envoy's HTTP filters whose results limits can use as keys |
 //! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
@@ -39,6 +40,7 @@ pub mod preflight;
 pub mod resp;
 pub mod scenario;
 mod server;
+pub mod spelling;
 mod stats;
 mod stats_tags;
 pub mod trace;

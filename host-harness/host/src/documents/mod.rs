@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `source` | a file or standard input, and the documents in its text |
+//! | `given` | bounded reading of files, pipes and standard input |
 //! | `format` | language of a file by its name |
 //! | `encoding` | encodings of YAML |
 //! | `yaml` | the tree of a text, from the events of the YAML parser |
@@ -21,6 +22,7 @@
 mod at;
 mod encoding;
 mod format;
+mod given;
 mod json;
 mod merge;
 mod message;
@@ -32,6 +34,7 @@ mod yaml;
 
 pub use at::{At, camel_case};
 pub use format::Format;
+pub use given::{read_at_most, read_given};
 pub use message::{Message, TYPED_STRUCTS};
 pub use node::{Entry, Node, Position, Value};
 pub use source::{Document, Source, SourceError, read_regular};
