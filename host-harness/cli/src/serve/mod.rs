@@ -1,6 +1,7 @@
 //! `weir serve FILE`: serves a bootstrap until interrupted, on the embedded host or on a real Envoy.
 
 mod envoy;
+mod start_log;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ use weir_host::{Bootstrap, BootstrapError, GuestLimits, Host, HostOptions};
 
 use crate::fault::{ClusterFault, inject_all};
 use crate::interrupt::Interrupt;
+use crate::output;
+use crate::printable;
 use crate::serving::{HostKind, compiled_modules};
 
 #[derive(Debug, clap::Args)]
@@ -39,13 +42,14 @@ pub(super) struct Arguments {
     seed: u64,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Serves a file. `is_verbose`: the command line asks for a level of log lines.
+pub(super) fn run(arguments: &Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
     match arguments.host {
         HostKind::Embedded => embedded(arguments),
         HostKind::Envoy if !arguments.fault.is_empty() => {
             anyhow::bail!("--fault needs the embedded host: leave out --host envoy")
         }
-        HostKind::Envoy => envoy::run(&arguments.file, arguments.workers),
+        HostKind::Envoy => envoy::run(&arguments.file, arguments.workers, is_verbose),
     }
 }
 
@@ -63,22 +67,22 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut interrupt = runtime.block_on(async { Interrupt::new() }).context("cannot wait for an interrupt")?;
     let running = Host::start(bootstrap, options)?;
     for (name, address) in running.listeners() {
-        println!("listener `{name}` on http://{address}");
+        output::print(format_args!("listener `{}` on http://{address}\n", printable::line(name)))?;
     }
     if let Some(address) = running.admin() {
-        println!("admin on http://{address}");
+        output::print(format_args!("admin on http://{address}\n"))?;
     }
     runtime.block_on(interrupt.wait());
     let stats = running.stats();
     running.shutdown();
-    faults.summary(&stats).iter().for_each(|line| println!("{line}"));
+    faults.summary(&stats).iter().try_for_each(|line| output::print(format_args!("{line}\n")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The line after the problems of a file that a real Envoy may run.
 fn way_on(error: &BootstrapError, arguments: &Arguments) -> String {
     match error {
-        BootstrapError::Refused { problems, .. } if problems.iter().any(|problem| problem.is_of_envoy) => format!(
+        BootstrapError::Refused { problems, .. } if problems.iter().all(|problem| problem.is_of_envoy) => format!(
             "\nThe embedded host does not run this file. A real Envoy does: weir serve --host envoy {}",
             arguments.file.display()
         ),
@@ -93,7 +97,10 @@ fn warn_of_left_out(bootstrap: &Bootstrap) {
         if !warned.contains(&reason.as_str()) {
             warned.push(reason);
             let (origin, line, column) = (&bootstrap.origin, position.line, position.column);
-            log::warn!(target: "config", "{origin}:{line}:{column}: `{reason}` is left out ({path})");
+            match path.as_str() {
+                "" => log::warn!(target: "config", "{origin}:{line}:{column}: {reason} is left out, as Envoy does"),
+                _ => log::warn!(target: "config", "{origin}:{line}:{column}: `{reason}` is left out ({path})"),
+            }
         }
     }
 }
