@@ -109,11 +109,10 @@ impl FrontEnd {
                 scenario.filter_configuration(|filter| filter["redis"]["token"] = json!({ "inline": TOKEN }))?;
             }
             let cluster = scenario.limiter()?.pointer("/redis/cluster").cloned().unwrap_or_default();
-            scenario.edit(|document| {
-                let clusters = document.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut);
-                let its = clusters.into_iter().flatten().filter(|it| it.get("name") == Some(&cluster));
-                its.filter_map(Value::as_object_mut).for_each(|it| _ = it.remove("transport_socket"));
-            });
+            let cluster = scenario.cluster(cluster.as_str().unwrap_or_default());
+            if let Some(fields) = cluster.and_then(Value::as_object_mut) {
+                ["transport_socket", "transportSocket"].iter().for_each(|name| _ = fields.remove(*name));
+            }
         }
         Ok(())
     }

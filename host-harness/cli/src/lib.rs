@@ -14,9 +14,10 @@
 //! | [`front_end`] | HTTP front ends of Redis for tests |
 //! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
-//! | `spelling` | the known name that a misspelt name resembles |
 //!
 //! `weir demo`, [`serving`] and [`traffic`] are of the package `weir-demo`.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
 mod check;
@@ -27,26 +28,29 @@ pub mod limits;
 mod markup;
 mod serve;
 mod sim;
-mod spelling;
 mod test;
 pub mod texts;
 mod trace;
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 pub use clap::Command as Definition;
-use clap::{CommandFactory as _, Parser, Subcommand};
-use weir_demo::{Demo, logging};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use weir_demo::{Demo, interrupt, logging, output};
 pub use weir_demo::{serving, traffic};
-use weir_host::documents;
+use weir_host::{documents, printable, spelling};
+
+use output::OutputError;
 
 /// Runs proxy-wasm filters from Envoy YAML, without Envoy.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about)]
 struct Arguments {
     /// Lowest level of the log lines on standard error.
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", value_parser = logging::level)]
     log_level: log::LevelFilter,
     #[command(subcommand)]
     command: Command,
@@ -85,13 +89,35 @@ pub fn command() -> Definition {
     Arguments::command()
 }
 
-/// Runs `weir` with these arguments, the first of which is the program's name. Ends the process if they are invalid.
+/// Runs `weir` with these arguments, the first of which is the program's name.
 #[must_use]
 pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments = Arguments::parse_from(without_separator(arguments));
+    let done = match parse(without_separator(arguments)) {
+        Ok((arguments, is_verbose)) => perform(arguments, is_verbose),
+        Err(error) => explain(&error),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Parses the command line, and says whether it asks for a level of log lines.
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(Arguments, bool), clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let is_verbose = matches.value_source("log_level") == Some(ValueSource::CommandLine);
+    let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))?;
+    Ok((arguments, is_verbose))
+}
+
+fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
     logging::install(arguments.log_level);
-    let done = match arguments.command {
-        Command::Serve(arguments) => serve::run(&arguments),
+    match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments, is_verbose),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
@@ -99,14 +125,16 @@ pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Limits(arguments) => limits::run(&arguments),
         Command::Demo(demo) => weir_demo::run(demo),
         Command::Bench(arguments) => bench::run(&arguments),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
     }
+}
+
+/// Prints a mistake in the arguments on standard error, or the help that they ask for on standard output.
+fn explain(error: &clap::Error) -> anyhow::Result<ExitCode> {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    if !error.use_stderr() {
+        printed.map_err(OutputError::from)?;
+    }
+    Ok(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Drops a `--` right after the command: cargo passes `cargo demo -- --keep` on as `weir demo -- --keep`.
@@ -119,7 +147,22 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Command {
-        Arguments::parse_from(without_separator(line.split(' ').map(OsString::from))).command
+        parse(without_separator(line.split(' ').map(OsString::from))).expect("valid").0.command
+    }
+
+    #[test]
+    fn a_level_has_the_names_of_both_hosts() {
+        let level = |line: &str| {
+            let parsed = parse(line.split(' ').map(OsString::from)).map_err(|error| error.to_string());
+            parsed.map(|(arguments, is_verbose)| (arguments.log_level, is_verbose))
+        };
+        assert_eq!(level("weir check a"), Ok((log::LevelFilter::Info, false)));
+        for name in ["warn", "warning", "WARN"] {
+            assert_eq!(level(&format!("weir --log-level {name} check a")), Ok((log::LevelFilter::Warn, true)));
+            assert_eq!(level(&format!("weir check a --log-level {name}")), Ok((log::LevelFilter::Warn, true)));
+        }
+        let why = level("weir check a --log-level loud").unwrap_err();
+        assert!(why.contains("expected trace, debug, info, warn (or warning), error or off"), "{why}");
     }
 
     #[test]

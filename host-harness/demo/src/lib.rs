@@ -10,9 +10,13 @@
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
 //! | [`interrupt`] | SIGINT and SIGTERM |
 //! | [`logging`] | log lines on standard error |
+//! | [`output`] | texts on standard output, and notes on standard error |
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod interrupt;
 pub mod logging;
+pub mod output;
 mod quickstart;
 pub mod serving;
 pub mod traffic;

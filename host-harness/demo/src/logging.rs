@@ -3,9 +3,20 @@
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use weir_host::printable;
+
 struct Stderr;
 
 static STDERR: Stderr = Stderr;
+
+/// Parses a level, by its name here or in Envoy.
+pub(super) fn level(text: &str) -> Result<log::LevelFilter, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "warning" => Ok(log::LevelFilter::Warn),
+        "critical" => Ok(log::LevelFilter::Error),
+        name => name.parse().map_err(|_| "expected trace, debug, info, warn (or warning), error or off".to_owned()),
+    }
+}
 
 /// Installs the logger, unless the process has one already.
 pub fn install(level: log::LevelFilter) {
@@ -40,7 +51,7 @@ impl log::Log for Stderr {
             std::io::stderr().lock(),
             "[{seconds}.{millis:03}][{level}][{}] {}",
             record.target(),
-            record.args()
+            printable::lines(&record.args().to_string())
         );
     }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use weir_demo::{Demo, logging};
+use weir_demo::{Demo, logging, output};
 
 fn main() -> ExitCode {
     logging::install(log::LevelFilter::Info);
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match weir_demo::run(Demo::parse_from(arguments.map(|(_, argument)| argument))) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{error:#}");
+            output::note(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

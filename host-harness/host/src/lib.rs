@@ -12,10 +12,12 @@
 //! | `http` | streams as filters see them: headers, shared state, local replies |
 //! | `access_log` | format strings and their values for a stream; the writer |
 //! | [`preflight`] | a request at a limiter, without a server |
+//! | [`spelling`] | the known name that a misspelt name resembles |
 //! | `native` | Envoy's HTTP filters whose results limits can use as keys |
 //! | [`jws`] | signatures of JSON Web Tokens |
 //! | `abi` | host functions imported by modules: they record effects and perform none |
 //! | `vm` | modules, VMs, plugins and their failures, the filter chain |
+//! | [`printable`] | texts without control characters |
 //! | `log_lines` | log lines of the host: their number, and their control characters |
 //! | `io` | byte streams of connections: TCP or TLS |
 //! | `upstream` | clusters: HTTP, raw TCP, upstream filters; callouts and gRPC streams |
@@ -40,9 +42,11 @@ pub mod jws;
 mod log_lines;
 mod native;
 pub mod preflight;
+pub mod printable;
 pub mod resp;
 pub mod scenario;
 mod server;
+pub mod spelling;
 mod stats;
 mod stats_tags;
 pub mod trace;
@@ -52,7 +56,6 @@ mod vm;
 pub use abi::limits::GuestLimits;
 pub use abi::pairs::encode as encode_pairs;
 pub use bootstrap::{Bootstrap, BootstrapError};
-pub use log_lines::printable;
 pub use server::{Host, HostError, HostOptions, Running};
 pub use stats::Stats;
 pub use vm::VmError;

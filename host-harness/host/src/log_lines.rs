@@ -1,9 +1,10 @@
 //! Log lines of the host: as many as somebody can read, and without control characters of others.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+pub(crate) use crate::printable::line as printable;
 
 /// Interval in which one place logs at most [`LINES`] lines.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -65,23 +66,6 @@ impl Interval {
     }
 }
 
-/// Returns a text with its control characters escaped, such as `\n` and `\u{1b}`: it can neither begin another line nor
-/// change a terminal.
-#[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_escaped) {
-        return Cow::Borrowed(text);
-    }
-    let mut printable = String::with_capacity(text.len() + 16);
-    for char in text.chars() {
-        match is_escaped(char) {
-            true => printable.extend(char.escape_default()),
-            false => printable.push(char),
-        }
-    }
-    Cow::Owned(printable)
-}
-
 /// Returns a text of several lines as one, printable line.
 pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -97,11 +81,6 @@ pub(crate) fn printable_name(name: &[u8]) -> String {
     format!("{}{end}", printable(&cut))
 }
 
-/// Whether a character is a control character, a line end of Unicode, or changes the direction of a text.
-fn is_escaped(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,13 +93,6 @@ mod tests {
         assert_eq!(interval.admit(Duration::from_secs(10)), None);
         assert_eq!(interval.admit(Duration::from_secs(11)), Some(981));
         assert_eq!(interval.admit(Duration::from_secs(11)), Some(0));
-    }
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(printable("a\nb\x1b[31m\0\u{85}\u{2028}\u{202e}"), r"a\nb\u{1b}[31m\u{0}\u{85}\u{2028}\u{202e}");
-        let plain = r#"naïve "quoted" \ 限"#;
-        assert!(matches!(printable(plain), Cow::Borrowed(text) if text == plain));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Scenario: an Envoy bootstrap with changed addresses, so that the same file runs anywhere.
 //!
 //! Only the requested fields change; the rest of the document is kept. A requested field that is not found is an error,
-//! so that a renamed listener or cluster is noticed.
+//! so that a renamed listener or cluster is noticed. Fields may be spelt in snake case or in camel case, and a list may
+//! be its only item, as in protobuf's JSON.
+
+mod fields;
 
 use std::{
     fs, io,
@@ -9,9 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use thiserror::Error;
 
+use self::fields::{address, endpoints, field_mut, name_of, resources, set_address};
 use crate::documents::{Position, Source};
 
 const FILTER_FILE: &str = "weir_filter.wasm";
@@ -80,12 +84,20 @@ impl Scenario {
     /// # Errors
     /// If the text is not YAML.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ScenarioError> {
-        let source = Source::parse(text, origin.to_owned());
+        Self::of(&Source::parse(text, origin.to_owned()))
+    }
+
+    /// Returns the bootstrap of a source.
+    ///
+    /// # Errors
+    /// If the source does not have one document.
+    pub fn of(source: &Source) -> Result<Self, ScenarioError> {
+        let origin = source.origin.clone();
         let document = source.only().map_err(|(Position { line, column }, found)| ScenarioError::Yaml {
-            origin: origin.into(),
+            origin: origin.clone(),
             why: format!("found {found} at line {line}, column {column}"),
         })?;
-        Ok(Self { origin: origin.into(), document: document.root.to_json() })
+        Ok(Self { origin, document: document.root.to_json() })
     }
 
     /// Sets the address of the listener `name`.
@@ -94,15 +106,29 @@ impl Scenario {
     /// If there is no listener with this name, or the listener has no `socket_address`.
     pub fn listener(&mut self, name: &str, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
         let listener = self.named("listeners", "listener", name)?;
-        let changed = listener.get_mut("address").is_some_and(|address| set_address(address, addr));
+        let changed = field_mut(listener, "address").is_some_and(|address| set_address(address, addr));
         self.require(changed, || format!("static_resources.listeners.{name}.address.socket_address"))
+    }
+
+    /// Sets the address of every listener with a `socket_address`.
+    pub fn every_listener(&mut self, addr: SocketAddr) -> &mut Self {
+        for listener in self.resources("listeners") {
+            let address = field_mut(listener, "address");
+            let _ = address.map(|address| set_address(address, addr));
+        }
+        self
+    }
+
+    /// Returns the cluster `name`, to change any part of it.
+    pub fn cluster(&mut self, name: &str) -> Option<&mut Value> {
+        self.resources("clusters").find(|cluster| name_of(cluster) == Some(name))
     }
 
     /// Returns the address of the listener `name`.
     pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
-        let listeners = self.document.pointer("/static_resources/listeners")?.as_array()?;
-        let listener = listeners.iter().find(|listener| listener.get("name").and_then(Value::as_str) == Some(name))?;
-        address(listener.get("address")?)
+        let mut copy = self.document.clone();
+        let mut listeners = resources(&mut copy, "listeners");
+        address(field_mut(listeners.find(|listener| name_of(listener) == Some(name))?, "address")?)
     }
 
     /// Sets the address of the admin listener.
@@ -110,13 +136,14 @@ impl Scenario {
     /// # Errors
     /// If the scenario has no admin listener.
     pub fn admin(&mut self, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
-        let changed = self.document.pointer_mut("/admin/address").is_some_and(|address| set_address(address, addr));
+        let admin = field_mut(&mut self.document, "admin").and_then(|admin| field_mut(admin, "address"));
+        let changed = admin.is_some_and(|address| set_address(address, addr));
         self.require(changed, || "admin.address.socket_address".into())
     }
 
     /// Returns the address of the admin listener.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        address(self.document.pointer("/admin/address")?)
+        address(field_mut(field_mut(&mut self.document.clone(), "admin")?, "address")?)
     }
 
     /// Sets the address of every endpoint of the cluster `name`.
@@ -125,9 +152,7 @@ impl Scenario {
     /// If there is no cluster with this name, or no endpoint with a `socket_address`.
     pub fn endpoint(&mut self, name: &str, addr: SocketAddr) -> Result<&mut Self, ScenarioError> {
         let cluster = self.named("clusters", "cluster", name)?;
-        let endpoints =
-            items(cluster.pointer_mut("/load_assignment/endpoints")).flat_map(|it| items(it.get_mut("lb_endpoints")));
-        let addresses = endpoints.filter_map(|endpoint| endpoint.pointer_mut("/endpoint/address"));
+        let addresses = endpoints(cluster);
         let changed = addresses.map(|address| set_address(address, addr)).filter(|changed| *changed).count() > 0;
         self.require(changed, || format!("endpoint with a socket_address in static_resources.clusters.{name}"))
     }
@@ -138,9 +163,7 @@ impl Scenario {
     /// If there is no cluster with this name, or the number of its endpoints with a `socket_address` is another one.
     pub fn endpoints(&mut self, name: &str, addresses: &[SocketAddr]) -> Result<&mut Self, ScenarioError> {
         let cluster = self.named("clusters", "cluster", name)?;
-        let endpoints =
-            items(cluster.pointer_mut("/load_assignment/endpoints")).flat_map(|it| items(it.get_mut("lb_endpoints")));
-        let places: Vec<&mut Value> = endpoints.filter_map(|it| it.pointer_mut("/endpoint/address")).collect();
+        let places: Vec<&mut Value> = endpoints(cluster).collect();
         let changed = places.len() == addresses.len()
             && places.into_iter().zip(addresses).all(|(place, address)| set_address(place, *address));
         self.require(changed, || {
@@ -165,18 +188,18 @@ impl Scenario {
         self.require(changed, || format!("plugin with filename {FILTER_FILE}"))
     }
 
-    /// Changes the configuration (the value of a `Struct`) of every plugin with the root id `limiter`.
+    /// Changes the configuration of every plugin with the root id `limiter`: a `Struct`, or JSON in a `StringValue`.
     ///
     /// # Errors
     /// If there is no plugin with this root id and a configuration.
     pub fn filter_configuration(&mut self, mut change: impl FnMut(&mut Value)) -> Result<&mut Self, ScenarioError> {
         let mut changed = false;
         each_object(&mut self.document, &mut |object| {
-            if object.get("root_id").and_then(Value::as_str) == Some(FILTER_ROOT_ID)
+            let root_id = object.get("root_id").or_else(|| object.get("rootId"));
+            if root_id.and_then(Value::as_str) == Some(FILTER_ROOT_ID)
                 && let Some(value) = object.get_mut("configuration").and_then(|it| it.get_mut("value"))
             {
-                change(value);
-                changed = true;
+                changed |= change_configuration(value, &mut change);
             }
         });
         self.require(changed, || format!("plugin with root_id {FILTER_ROOT_ID} and a configuration"))
@@ -215,13 +238,16 @@ impl Scenario {
 
     fn named(&mut self, list: &str, kind: &str, name: &str) -> Result<&mut Value, ScenarioError> {
         let origin = self.origin.clone();
-        let is_it = |item: &Value| item.get("name").and_then(Value::as_str) == Some(name);
-        let present: Vec<String> = items(self.document.pointer_mut(&format!("/static_resources/{list}")))
-            .filter_map(|item| item.get("name")?.as_str().map(str::to_owned))
-            .collect();
-        items(self.document.pointer_mut(&format!("/static_resources/{list}")))
-            .find(|item| is_it(item))
-            .ok_or_else(|| ScenarioError::NotFound { origin, what: format!("{kind} {name:?}"), present })
+        let present: Vec<String> = self.resources(list).filter_map(|item| name_of(item).map(str::to_owned)).collect();
+        self.resources(list).find(|item| name_of(item) == Some(name)).ok_or_else(|| ScenarioError::NotFound {
+            origin,
+            what: format!("{kind} {name:?}"),
+            present,
+        })
+    }
+
+    fn resources(&mut self, list: &str) -> impl Iterator<Item = &mut Value> {
+        resources(&mut self.document, list)
     }
 
     fn require(&mut self, changed: bool, what: impl FnOnce() -> String) -> Result<&mut Self, ScenarioError> {
@@ -232,21 +258,18 @@ impl Scenario {
     }
 }
 
-fn items(list: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
-    list.and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-fn set_address(address: &mut Value, addr: SocketAddr) -> bool {
-    let Some(socket) = address.get_mut("socket_address").and_then(Value::as_object_mut) else { return false };
-    socket.insert("address".into(), json!(addr.ip().to_string()));
-    socket.insert("port_value".into(), json!(addr.port()));
+/// Changes a configuration, also one as JSON text. Returns whether it could be changed.
+fn change_configuration(value: &mut Value, change: &mut impl FnMut(&mut Value)) -> bool {
+    match value {
+        Value::Object(_) => change(value),
+        Value::String(text) => {
+            let Ok(mut parsed @ Value::Object(_)) = serde_json::from_str(text) else { return false };
+            change(&mut parsed);
+            *text = parsed.to_string();
+        }
+        _ => return false,
+    }
     true
-}
-
-fn address(address: &Value) -> Option<SocketAddr> {
-    let socket = address.get("socket_address")?;
-    let port = socket.get("port_value")?.as_u64().and_then(|port| u16::try_from(port).ok())?;
-    Some(SocketAddr::new(socket.get("address")?.as_str()?.parse().ok()?, port))
 }
 
 fn each_object(value: &mut Value, visit: &mut impl FnMut(&mut serde_json::Map<String, Value>)) {
@@ -262,6 +285,8 @@ fn each_object(value: &mut Value, visit: &mut impl FnMut(&mut serde_json::Map<St
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn quickstart() -> Scenario {
@@ -317,9 +342,27 @@ mod tests {
         let mut scenario = quickstart();
         scenario.endpoints("redis", &[addr(7)]).unwrap();
         let place = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
-        assert_eq!(address(scenario.document.pointer(place).unwrap()), Some(addr(7)));
+        assert_eq!(address(scenario.document.pointer_mut(place).unwrap()), Some(addr(7)));
         let why = scenario.endpoints("redis", &[addr(1), addr(2)]).unwrap_err().to_string();
         assert_eq!(why, "quickstart.yaml: no 2 endpoints with a socket_address in static_resources.clusters.redis");
+    }
+
+    #[test]
+    fn fields_may_be_in_camel_case_and_lists_one_item() {
+        let text = r#"{"staticResources": {
+            "listeners": {"name": "l", "address": {"socketAddress": {"address": "10.0.0.1", "portValue": 80}}},
+            "clusters": {"name": "redis", "loadAssignment": {"endpoints": {"lbEndpoints":
+                {"endpoint": {"address": {"socketAddress": {"address": "redis", "portValue": "6379"}}}}}}}},
+            "filter": {"rootId": "limiter", "configuration": {"value": "{\"limits\": []}"}}}"#;
+        let mut scenario = Scenario::parse(text, "camel.json").unwrap();
+        let addr = |port| SocketAddr::from(([127, 0, 0, 9], port));
+        assert_eq!(scenario.listener_addr("l"), Some(SocketAddr::from(([10, 0, 0, 1], 80))));
+        scenario.every_listener(addr(1)).endpoint("redis", addr(2)).unwrap().endpoints("redis", &[addr(3)]).unwrap();
+        scenario.filter_configuration(|filter| filter["more"] = json!(1)).unwrap();
+        assert_eq!(scenario.listener_addr("l"), Some(addr(1)));
+        assert_eq!(scenario.limiter().unwrap(), json!({"limits": [], "more": 1}));
+        assert!(scenario.to_yaml().contains("127.0.0.9") && !scenario.to_yaml().contains("portValue"));
+        assert!(scenario.cluster("redis").is_some() && scenario.cluster("other").is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{ProvisionError, command};
+use super::{ProvisionError, abandoned, command};
 
 /// File that only the root of a checkout has.
 const MARK: &str = "host-harness/provision/Cargo.toml";
@@ -55,7 +55,8 @@ pub fn target_dir() -> Result<PathBuf, ProvisionError> {
 pub fn scratch_dir(kind: &str) -> Result<TempDir, ProvisionError> {
     let parent = target_dir()?.join("tmp");
     std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
-    tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&parent).map_err(ProvisionError::io(&parent))
+    abandoned::folder(|| tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&parent))
+        .map_err(ProvisionError::io(&parent))
 }
 
 /// The cargo that runs this program, or the cargo on `PATH`. Removes the environment variables by which a calling cargo

@@ -61,7 +61,7 @@ impl ShiftedClock {
 /// The path of the library, fetched if there is none.
 fn library() -> Result<PathBuf, ProvisionError> {
     tools::executable("libfaketime.so.1", |dir| {
-        eprintln!("weir: fetching libfaketime into target/tools");
+        crate::announce(format_args!("weir: fetching libfaketime into target/tools"));
         let fetched = WHEEL.fetch(dir).and_then(|path| loads(&path).map(|()| path));
         fetched.map_err(|why| ProvisionError::Missing {
             what: "libfaketime",

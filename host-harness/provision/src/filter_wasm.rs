@@ -39,7 +39,7 @@ fn build() -> Result<PathBuf, ProvisionError> {
     if path.exists() {
         command::run(cargo.arg("--quiet"))?;
     } else {
-        eprintln!("weir: building the filter (about a minute)");
+        crate::announce(format_args!("weir: building the filter (about a minute)"));
         command::run_shown(&mut cargo)?;
     }
     if path.is_file() {

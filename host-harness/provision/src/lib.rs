@@ -18,9 +18,13 @@
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
 //! | [`client`] | a small HTTP client, for Envoy's admin interface, the demo and the tests |
+//! | `abandoned` | servers and folders that a signal would leave behind |
 //! | `process`, `command` | servers that end with this process; programs that run to their end |
 //! | `tools`, `wheel`, `debian` | `target/tools`, and how a tool is taken out of a Python wheel or Debian's packages |
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod abandoned;
 pub mod checkout;
 pub mod client;
 mod command;
@@ -38,9 +42,13 @@ pub mod wasm_target;
 pub mod webdis;
 mod wheel;
 
-pub use process::raise_open_files_limit;
+pub use abandoned::abandon;
+pub use process::{Reaper, raise_open_files_limit};
 
-use std::{io, path::PathBuf};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use thiserror::Error;
 
@@ -121,6 +129,11 @@ impl ProvisionError {
     }
 }
 
+/// Writes a line about a slow step to standard error. A standard error that cannot be written is ignored.
+fn announce(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// The last 30 lines, indented: programs usually print the cause of a failure last.
 fn indented(text: &str) -> String {
     const SHOWN: usize = 30;
@@ -139,7 +152,7 @@ pub fn or_skip<T>(provisioned: Result<T, ProvisionError>) -> Option<T> {
     match provisioned {
         Ok(it) => Some(it),
         Err(why @ ProvisionError::Missing { .. }) if !must_be_there => {
-            eprintln!("skipped: {why}");
+            announce(format_args!("skipped: {why}"));
             None
         }
         Err(why) => panic!("{why}"),

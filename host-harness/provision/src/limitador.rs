@@ -52,7 +52,7 @@ pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     let binary = target.join("release/weir-bench-limitador");
     let _lock = tools::lock("limitador")?;
     if !command::is_executable(&binary) {
-        eprintln!("weir: building Limitador into target/tools (takes minutes)");
+        crate::announce(format_args!("weir: building Limitador into target/tools (takes minutes)"));
         build(&checkout::root()?, &target).map_err(|why| ProvisionError::Missing {
             what: "Limitador",
             why: why.to_string(),

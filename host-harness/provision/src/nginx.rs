@@ -73,7 +73,7 @@ fn missing(why: String) -> ProvisionError {
 }
 
 fn fetch(place: &Path) -> Result<(), ProvisionError> {
-    eprintln!("weir: no nginx with Lua: fetching Debian's packages into target/tools (2 MB)");
+    crate::announce(format_args!("weir: no nginx with Lua: fetching Debian's packages into target/tools (2 MB)"));
     debian::unpack(&PACKAGES, place)
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{ProvisionError, command};
+use super::{ProvisionError, abandoned, command};
 
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -25,9 +25,7 @@ const LOG_LINES: usize = 12;
 /// A running server with its log in a file. Dropping it stops the server.
 pub(super) struct ServerProcess {
     child: Child,
-    /// Shell that kills the server if this process dies without stopping it: it waits until its stdin, a pipe that this
-    /// process holds, closes.
-    reaper: Option<Child>,
+    reaper: Option<Reaper>,
     log: PathBuf,
 }
 
@@ -38,14 +36,8 @@ impl ServerProcess {
         // Separate process groups: ctrl-c reaches only this process, which then stops its servers in order.
         let child = command.process_group(0).stdin(Stdio::null()).stdout(open()?).stderr(open()?).spawn();
         let child = child.map_err(ProvisionError::io(command.get_program()))?;
-        let reaper = Command::new("sh")
-            .args(["-c", &format!("read -r _; kill -9 {}", child.id())])
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok();
+        abandoned::add_server(child.id());
+        let reaper = Reaper::of(child.id());
         Ok(Self { child, reaper, log: log.to_path_buf() })
     }
 
@@ -124,10 +116,31 @@ impl ServerProcess {
 
     /// Ends the reaper. Called before the child is waited for, because its id may then belong to another process.
     fn dismiss_reaper(&mut self) {
-        if let Some(mut reaper) = self.reaper.take() {
-            let _ = reaper.kill();
-            let _ = reaper.wait();
-        }
+        abandoned::remove_server(self.child.id());
+        self.reaper = None;
+    }
+}
+
+/// Shell that kills a process if this process dies without stopping it: it waits until its stdin, a pipe that this
+/// process holds, closes. Dropping the handle ends it.
+#[derive(Debug)]
+pub struct Reaper(Child);
+
+impl Reaper {
+    /// Starts the shell for a process of this id. `None` if there is no shell.
+    #[must_use]
+    pub fn of(id: u32) -> Option<Self> {
+        let mut shell = Command::new("sh");
+        // A process group of its own: ctrl-c must not end it before this process.
+        shell.args(["-c", &format!("read -r _; kill -9 {id}")]).process_group(0);
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Self)
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ProvisionError, checkout, command};
+use super::{ProvisionError, abandoned, checkout, command};
 
 /// The folder of tools, created if it does not exist.
 pub(super) fn dir() -> Result<PathBuf, ProvisionError> {
@@ -46,7 +46,9 @@ pub(super) fn executable(
     }
     let parent = place.parent().unwrap_or(&place);
     fs::create_dir_all(parent).map_err(ProvisionError::io(parent))?;
-    let scratch = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir()?).map_err(ProvisionError::io(parent))?;
+    let tools = dir()?;
+    let scratch = abandoned::folder(|| tempfile::Builder::new().prefix(".fetch-").tempdir_in(tools));
+    let scratch = scratch.map_err(ProvisionError::io(parent))?;
     let fetched = fetch(scratch.path())?;
     fs::set_permissions(&fetched, fs::Permissions::from_mode(0o755)).map_err(ProvisionError::io(&fetched))?;
     fs::rename(&fetched, &place).map_err(ProvisionError::io(&place))?;

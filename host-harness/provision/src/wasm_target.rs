@@ -23,7 +23,7 @@ pub fn ensure() -> Result<(), ProvisionError> {
     if is_installed()? {
         return Ok(());
     }
-    eprintln!("weir: the Rust toolchain lacks {TARGET}: adding it");
+    crate::announce(format_args!("weir: the Rust toolchain lacks {TARGET}: adding it"));
     let by_rustup = add_by_rustup();
     if is_installed()? {
         return Ok(());
@@ -59,7 +59,9 @@ fn add_by_rustup() -> Result<String, ProvisionError> {
 
 fn build_from_source() -> Result<String, ProvisionError> {
     let root = checkout::root()?;
-    eprintln!("weir: rustup could not add it: building it from Debian's sources (about two minutes)");
+    crate::announce(format_args!(
+        "weir: rustup could not add it: building it from Debian's sources (about two minutes)"
+    ));
     let script = root.join("host-harness/provision").join(format!("{TARGET}.sh"));
     command::run(Command::new("bash").arg(script).arg(tools::dir()?.join(TARGET)).current_dir(root))
 }

@@ -61,7 +61,7 @@ fn find_or_fetch() -> Result<Installed, ProvisionError> {
     let private = Installed { binary: place.join("usr/bin/webdis"), libraries: debian::libraries(&place) };
     let _lock = tools::lock("webdis")?;
     if !command::is_executable(&private.binary) {
-        eprintln!("weir: no webdis on PATH: fetching Debian's packages into target/tools");
+        crate::announce(format_args!("weir: no webdis on PATH: fetching Debian's packages into target/tools"));
         debian::unpack(&PACKAGES, &place).map_err(|why| ProvisionError::Missing {
             what: "webdis",
             why: why.to_string(),

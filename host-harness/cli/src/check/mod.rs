@@ -17,13 +17,13 @@ mod module;
 mod output;
 mod rules;
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::finding::Severity;
 pub(crate) use self::output::Format;
 use crate::files::Library;
+use crate::output::print_result;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -48,8 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let library = Library::load(&arguments.files);
     let (findings, summaries) = judge::judge(&library);
     let text = output::render(arguments.format, &findings, &summaries);
-    // A closed pipe is no error of the files.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    print_result(text)?;
     let least = if arguments.strict { Severity::Warning } else { Severity::Error };
     let fails = findings.iter().any(|finding| finding.severity() <= least);
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })

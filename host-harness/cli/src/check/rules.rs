@@ -88,6 +88,8 @@ rules! {
     CORRECTED = "corrected", Warning;
     /// Limits match paths that are not normalized.
     PATHS = "paths", Warning;
+    /// A bootstrap reads resources, and does not say which proxy it is.
+    NODE = "node", Warning;
     /// A listener buffers less of a body than the limiter reads.
     BUFFER = "buffer", Warning;
     /// A circuit breaker is lower than `max_in_flight`.
@@ -110,6 +112,8 @@ rules! {
     UNSET_VARIABLE = "unset-variable", Note;
     /// The cluster of Redis is not in the files given.
     UNKNOWN_CLUSTER = "unknown-cluster", Note;
+    /// A Kubernetes manifest, which is not checked.
+    MANIFEST = "manifest", Note;
     /// No limiter is in the files.
     NO_LIMITER = "no-limiter", Note;
 }

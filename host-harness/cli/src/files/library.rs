@@ -131,8 +131,9 @@ impl Library {
         }
         let is_loose = |file: &&File| file.is_given && !used.contains(file.source.origin.as_str());
         let loose = self.files.iter().filter(is_loose).flat_map(|file| &file.source.documents);
-        let loose: Vec<&Document> =
-            loose.filter(|document| !is_bootstrap(document) && At::root(document).is_object()).collect();
+        let is_envoys =
+            |document: &&Document| !is_bootstrap(document) && !is_manifest(document) && At::root(document).is_object();
+        let loose: Vec<&Document> = loose.filter(is_envoys).collect();
         if !loose.is_empty() {
             groups.push(self.group(loose, false, &mut used));
         }
@@ -219,6 +220,12 @@ pub(crate) fn config_source_path<'a>(source: &At<'a>) -> Option<Reference<'a>> {
 pub(crate) fn is_bootstrap(document: &Document) -> bool {
     let root = At::root(document);
     BOOTSTRAP_FIELDS.iter().any(|field| root.field(field).is_some())
+}
+
+/// Whether a document is a Kubernetes manifest.
+pub(crate) fn is_manifest(document: &Document) -> bool {
+    let root = At::root(document);
+    ["apiVersion", "kind"].iter().all(|field| !root.text_of(field).is_empty())
 }
 
 /// A path without `.` steps.

@@ -1,11 +1,13 @@
 //! Configuration of a limiter: its bytes as the filter gets them, and the places of its values in the document.
 
+use std::rc::Rc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use weir_filter::config::{ConfigError, Problem};
 
 use super::finder::Plugin;
-use crate::documents::{At, Message, Position};
+use crate::documents::{At, Message, Position, Source};
 
 const EXPECTED: &str = "a configuration, as google.protobuf.Struct or google.protobuf.StringValue";
 
@@ -16,6 +18,8 @@ pub(crate) struct Written<'a> {
     pub(crate) bytes: Vec<u8>,
     /// The value with the configuration.
     pub(crate) at: At<'a>,
+    /// A configuration in a text, as a source of its own.
+    inner: Option<Rc<Source>>,
 }
 
 /// Configuration that the filter never gets as text or as a `Struct`.
@@ -34,7 +38,7 @@ pub(crate) struct Unwritten<'a> {
 impl<'a> Written<'a> {
     /// A configuration without the files of Envoy around it.
     pub(crate) fn alone(at: At<'a>) -> Self {
-        Self { bytes: at.node.to_json().to_string().into_bytes(), at }
+        Self { bytes: at.node.to_json().to_string().into_bytes(), at, inner: None }
     }
 
     /// The configuration of a plugin.
@@ -71,7 +75,9 @@ impl<'a> Written<'a> {
                 }));
             }
         };
-        Ok(Self { bytes, at: value })
+        let is_text = message.name == "google.protobuf.StringValue";
+        let inner = is_text.then(|| Rc::new(Source::parse_inside(&value)));
+        Ok(Self { bytes, at: value, inner })
     }
 
     /// The configuration as JSON; null if it is a text of another kind.
@@ -79,14 +85,24 @@ impl<'a> Written<'a> {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
-    /// The value at a path of the filter, or the innermost one around it that is there. In a JSON text, all values have
-    /// the place of the text.
-    pub(crate) fn place(&self, path: &str) -> At<'a> {
-        self.at.descend(path)
+    /// The value at a path of the filter, or the innermost one around it that is there. In bytes, all values have the
+    /// place of the text.
+    pub(crate) fn place(&self, path: &str) -> At<'_> {
+        match self.inner.as_ref().and_then(|inner| inner.documents.first()) {
+            Some(document) => {
+                let at = At::root(document).descend(path);
+                At { path: self.path(&at.path), ..at }
+            }
+            None => self.at.descend(path),
+        }
     }
 
     /// Place of an error of the filter: the value that it names, or the key that the filter does not know.
     pub(crate) fn position(&self, error: &ConfigError) -> Position {
+        let broken = self.inner.as_ref().and_then(|inner| inner.error.as_ref());
+        if let (Problem::Syntax { .. }, Some(broken)) = (&error.problem, broken) {
+            return broken.position();
+        }
         let at = self.place(&error.path);
         if matches!(error.problem, Problem::UnknownField { .. }) { at.key } else { at.node.position }
     }
@@ -95,6 +111,7 @@ impl<'a> Written<'a> {
     pub(crate) fn path(&self, path: &str) -> String {
         match path {
             "configuration" => self.at.path.clone(),
+            "" => self.at.path.clone(),
             path if self.at.path.is_empty() => path.to_owned(),
             path if path.starts_with('[') => format!("{}{path}", self.at.path),
             path => format!("{}.{path}", self.at.path),

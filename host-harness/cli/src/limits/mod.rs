@@ -41,6 +41,7 @@ use self::server::{RedisOptions, Server};
 use self::source::Source;
 use self::store::Store;
 use self::wanted::{Lasting, Numbers, Wanted};
+use crate::output::{Notes, OutputError};
 
 /// Arguments of `weir limits`.
 #[derive(Debug, clap::Args)]
@@ -146,11 +147,12 @@ struct Place {
 }
 
 pub(super) fn run(arguments: &Limits) -> anyhow::Result<ExitCode> {
-    match arguments.perform(&mut io::stdout().lock(), &mut io::stderr()) {
-        // The reader closed the pipe, for example `head`.
-        Err(LimitsError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+    let mut out = io::stdout().lock();
+    match arguments.perform(&mut out, &mut Notes).and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(LimitsError::Output(error)) => Err(OutputError::from(error).into()),
         // The texts of these errors contain their causes.
-        done => done.map(|()| ExitCode::SUCCESS).map_err(|error| anyhow::Error::msg(error.to_string())),
+        Err(error) => Err(anyhow::Error::msg(error.to_string())),
     }
 }
 

@@ -1,53 +1,82 @@
 //! `weir serve --host envoy`: an Envoy process in the foreground, with the log lines of the embedded host.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use weir_demo::interrupt::Interrupt;
-use weir_host::documents::{At, Source};
+use weir_host::documents::{At, Source, SourceError, read_given};
 use weir_host::scenario::Scenario;
-use weir_provision::raise_open_files_limit;
+use weir_provision::{Reaper, raise_open_files_limit};
+
+use super::start_log::StartLog;
+use crate::output;
+use crate::printable;
 
 /// Envoy's form of `[seconds][level][component] message`.
 const LOG_FORMAT: &str = "[%E.%e][%l][%n] %v";
 /// Message of Envoy's main thread once all listeners are bound.
 const READY: &str = "[info][main] starting main dispatch loop";
+/// Time between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
 
-pub(super) fn run(file: &Path, workers: usize) -> anyhow::Result<ExitCode> {
+/// Serves a file. `shows_start`: show all of Envoy's log as it comes, also that of a start that fails.
+pub(super) fn run(file: &Path, workers: usize, shows_start: bool) -> anyhow::Result<ExitCode> {
     let binary = weir_provision::envoy::binary()?;
     raise_open_files_limit();
-    let scratch = tempfile::tempdir().context("cannot create a folder for Envoy's configuration")?;
-    let config = with_override(file, scratch.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before the folder is made: a signal would leave it behind.
         let mut interrupt = Interrupt::new().context("cannot wait for an interrupt")?;
+        let scratch = tempfile::tempdir().context("cannot create a folder for Envoy's configuration")?;
+        let (config, source) = configuration(file, scratch.path())?;
         let mut command = Command::new(binary);
         command.arg("-c").arg(&config).args(["--concurrency", &workers.max(1).to_string()]);
         // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
         command.args(["--disable-hot-restart", "--log-format", LOG_FORMAT, "--log-level", level()]);
         // The main component says when Envoy is ready.
         command.args(["--component-log-level", "main:info"]);
-        let mut envoy = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().context("cannot start Envoy")?;
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut envoy = command.spawn().context("cannot start Envoy")?;
+        let _reaper = envoy.id().and_then(Reaper::of);
         let log = envoy.stderr.take().context("Envoy's log cannot be read")?;
-        let (shown, ended) = tokio::join!(show(log, file), until_ended(&mut envoy, &mut interrupt));
-        shown.context("Envoy's log cannot be read")?;
-        ended
+        let held = if shows_start { StartLog::shown() } else { StartLog::held() };
+        let done = tokio::try_join!(show(log, &source, held), until_ended(&mut envoy, &mut interrupt));
+        if done.is_err() {
+            terminate(&mut envoy).await?;
+        }
+        let ((), ended) = done?;
+        let failed = ended.filter(|status| !status.success());
+        anyhow::ensure!(failed.is_none(), "Envoy ended: {}; its log above says why", failed.unwrap_or_default());
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-/// The file, or a copy in which `WEIR_WASM` stands for every `weir_filter.wasm`, as on the embedded host.
-fn with_override(file: &Path, scratch: &Path) -> anyhow::Result<PathBuf> {
-    let Some(filter) = std::env::var_os("WEIR_WASM") else { return Ok(file.to_owned()) };
-    let mut scenario = Scenario::load(file)?;
-    if scenario.wasm(Path::new(&filter)).is_err() {
-        return Ok(file.to_owned());
+/// The file for Envoy, and its documents: the file itself, or a copy of standard input or of a pipe; or a copy in which
+/// `WEIR_WASM` stands for every `weir_filter.wasm`, as on the embedded host.
+fn configuration(file: &Path, scratch: &Path) -> anyhow::Result<(PathBuf, Source)> {
+    let bytes = read_given(file);
+    // Envoy has a standard input of its own.
+    let is_regular = file.is_file() && !file.starts_with("/dev") && !file.starts_with("/proc");
+    let copied = bytes.as_ref().ok().filter(|_| !is_regular).cloned();
+    let source = Source::of_given(file, bytes);
+    if let Some(SourceError::Unreadable(error)) = &source.error {
+        anyhow::bail!("{}: cannot be read: {error}", source.origin);
     }
-    let copy = scratch.join("envoy.yaml");
-    std::fs::write(&copy, scenario.to_yaml()).with_context(|| format!("{}: cannot be written", copy.display()))?;
-    Ok(copy)
+    let changed = std::env::var_os("WEIR_WASM").and_then(|filter| {
+        let mut scenario = Scenario::of(&source).ok()?;
+        scenario.wasm(Path::new(&filter)).ok()?;
+        Some(scenario.to_yaml().into_bytes())
+    });
+    let Some(bytes) = changed.or(copied) else { return Ok((file.to_owned(), source)) };
+    // JSON of a pipe may have what YAML does not, and YAML is no JSON.
+    let copy = scratch.join(if source.is_json() { "envoy.json" } else { "envoy.yaml" });
+    std::fs::write(&copy, bytes).with_context(|| format!("{}: cannot be written", copy.display()))?;
+    Ok((copy, source))
 }
 
 /// Envoy's name of the log level.
@@ -63,49 +92,48 @@ fn level() -> &'static str {
 }
 
 /// Passes Envoy's log on, and names the listeners once Envoy serves.
-async fn show(log: impl tokio::io::AsyncRead + Unpin, file: &Path) -> std::io::Result<()> {
+async fn show(log: impl AsyncRead + Unpin, source: &Source, mut start: StartLog) -> anyhow::Result<()> {
     let mut lines = BufReader::new(log).split(b'\n');
     let mut is_serving = false;
-    while let Some(line) = lines.next_segment().await? {
+    while let Some(line) = lines.next_segment().await.context("Envoy's log cannot be read")? {
         let line = String::from_utf8_lossy(&line);
         if line.contains(READY) && !std::mem::replace(&mut is_serving, true) {
-            addresses(file).iter().for_each(|line| println!("{line}"));
+            start.succeeded();
+            addresses(source).iter().try_for_each(|line| output::print(format_args!("{}\n", printable::line(line))))?;
         }
         let is_asked_for = log::max_level() >= log::LevelFilter::Info || !line.contains("[info][main]");
         if is_asked_for {
-            eprintln!("{line}");
+            start.take(&line);
         }
+    }
+    start.ended();
+    Ok(())
+}
+
+/// Waits for Envoy's end, which an interrupt asks for: then there is no status.
+async fn until_ended(envoy: &mut Child, interrupt: &mut Interrupt) -> anyhow::Result<Option<ExitStatus>> {
+    tokio::select! {
+        ended = envoy.wait() => return Ok(Some(ended.context("cannot wait for Envoy")?)),
+        _ = interrupt.wait() => {}
+    }
+    terminate(envoy).await?;
+    Ok(None)
+}
+
+/// Ends Envoy with SIGTERM, and with SIGKILL if that does not end it.
+async fn terminate(envoy: &mut Child) -> anyhow::Result<()> {
+    if let Some(id) = envoy.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+        // Envoy may have ended meanwhile.
+        let _ = kill_process(id, Signal::TERM);
+    }
+    if tokio::time::timeout(GRACE, envoy.wait()).await.is_err() {
+        envoy.kill().await.context("cannot end Envoy")?;
     }
     Ok(())
 }
 
-/// Waits for Envoy's end, which an interrupt asks for.
-async fn until_ended(envoy: &mut Child, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
-    let ended = tokio::select! {
-        ended = envoy.wait() => Some(ended),
-        () = interrupt.wait() => None,
-    };
-    match ended {
-        Some(status) => {
-            let status = status.context("cannot wait for Envoy")?;
-            anyhow::ensure!(status.success(), "Envoy ended: {status}; its log above says why");
-            Ok(ExitCode::SUCCESS)
-        }
-        None => {
-            if let Some(id) = envoy.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
-            {
-                // Envoy may have ended meanwhile.
-                let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-            }
-            envoy.wait().await.context("cannot wait for Envoy")?;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
-}
-
 /// The lines about listeners and admin, with the addresses of the file.
-fn addresses(file: &Path) -> Vec<String> {
-    let source = Source::load(file);
+fn addresses(source: &Source) -> Vec<String> {
     let Some(document) = source.documents.first() else { return Vec::new() };
     let root = At::root(document);
     let listeners = root.field("static_resources").map(|resources| resources.each("listeners")).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod envoy;
 mod start;
+mod start_log;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ use weir_host::bootstrap::Problem;
 use weir_host::{Bootstrap, BootstrapError, GuestLimits, HostOptions};
 
 use crate::fault::{ClusterFault, inject_all};
+use crate::output;
+use crate::printable;
 
 /// Exit code after an interrupt before the host serves, as of a shell: 128 and the number of SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -43,13 +46,14 @@ pub(super) struct Arguments {
     seed: u64,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Serves a file. `is_verbose`: the command line asks for a level of log lines.
+pub(super) fn run(arguments: &Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
     match arguments.host {
         HostKind::Embedded => embedded(arguments),
         HostKind::Envoy if !arguments.fault.is_empty() => {
             anyhow::bail!("--fault needs the embedded host: leave out --host envoy")
         }
-        HostKind::Envoy => envoy::run(&arguments.file, arguments.workers),
+        HostKind::Envoy => envoy::run(&arguments.file, arguments.workers, is_verbose),
     }
 }
 
@@ -69,22 +73,22 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     for (name, address) in running.listeners() {
-        println!("listener `{name}` on http://{address}");
+        output::print(format_args!("listener `{}` on http://{address}\n", printable::line(name)))?;
     }
     if let Some(address) = running.admin() {
-        println!("admin on http://{address}");
+        output::print(format_args!("admin on http://{address}\n"))?;
     }
     runtime.block_on(interrupt.wait());
     let stats = running.stats();
     running.shutdown();
-    faults.summary(&stats).iter().for_each(|line| println!("{line}"));
+    faults.summary(&stats).iter().try_for_each(|line| output::print(format_args!("{line}\n")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The line after the problems of a file that a real Envoy may run.
 fn way_on(error: &BootstrapError, arguments: &Arguments) -> String {
     match error {
-        BootstrapError::Refused { problems, .. } if problems.iter().any(|problem| problem.is_of_envoy) => format!(
+        BootstrapError::Refused { problems, .. } if problems.iter().all(|problem| problem.is_of_envoy) => format!(
             "\nThe embedded host does not run this file. A real Envoy does: weir serve --host envoy {}",
             arguments.file.display()
         ),
@@ -99,7 +103,10 @@ fn warn_of_left_out(bootstrap: &Bootstrap) {
         if !warned.contains(&reason.as_str()) {
             warned.push(reason);
             let (origin, line, column) = (&bootstrap.origin, position.line, position.column);
-            log::warn!(target: "config", "{origin}:{line}:{column}: `{reason}` is left out ({path})");
+            match path.as_str() {
+                "" => log::warn!(target: "config", "{origin}:{line}:{column}: {reason} is left out, as Envoy does"),
+                _ => log::warn!(target: "config", "{origin}:{line}:{column}: `{reason}` is left out ({path})"),
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use weir_sim::{Progress, Size, Story};
 
 use self::report::Run;
+use crate::output::print_result;
 
 /// Broken seeds after which a run ends.
 const MOST_BROKEN: usize = 5;
@@ -80,9 +81,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     std::panic::set_hook(hook);
     let run = Run { size, seeds, threads, took, progress: &progress, stories: &stories };
     match arguments.format {
-        Format::Text => print!("{run}"),
-        Format::Json => println!("{}", run.json()),
-    }
+        Format::Text => print_result(&run),
+        Format::Json => print_result(format_args!("{}\n", run.json())),
+    }?;
     Ok(if progress.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -43,11 +43,12 @@ fn is_jwt_authn(fields: &Map<String, Value>) -> bool {
 impl Provider {
     fn take_over(provider: &mut Value) -> Option<Self> {
         let fields = provider.as_object_mut()?;
-        fields.remove("remote_jwks");
+        ["remote_jwks", "remoteJwks", "localJwks"].iter().for_each(|name| _ = fields.remove(*name));
         fields.insert("local_jwks".to_owned(), json!({ "inline_string": KEYS }));
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let issuer = text(fields.get("issuer"));
-        let audience = text(fields.get("audiences").and_then(|audiences| audiences.get(0)));
+        let audiences = fields.get("audiences");
+        let audience = text(audiences.map(|audiences| audiences.get(0).unwrap_or(audiences)));
         Some(Self { issuer, audience })
     }
 }

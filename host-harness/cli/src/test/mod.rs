@@ -7,7 +7,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `file` | the YAML: suites, steps, requests, expectations, and their mistakes with places |
-//! | `setup` | the configuration under test, and the proxy before its limiter |
+//! | `setup` | the configuration under test |
+//! | `proxy` | the proxy before its limiter: its own, or a plain one |
 //! | `jwt` | tokens that tests ask for |
 //! | `backend` | virtual time, and real hosts with a real Redis |
 //! | `run` | the steps of a test, and the differences |
@@ -16,6 +17,7 @@
 mod backend;
 mod file;
 mod jwt;
+mod proxy;
 mod report;
 mod run;
 mod setup;
@@ -34,7 +36,9 @@ use self::file::{Mistake, Test};
 use self::report::{FileResult, Summary};
 use self::run::{Outcome, TestResult};
 use self::setup::Setup;
+use crate::interrupt;
 use crate::limits::Limits;
+use crate::output;
 use crate::spelling::nearest;
 
 /// Exit code where a test file, or the configuration under test, has a mistake.
@@ -71,6 +75,39 @@ enum On {
 
 /// Runs the tests. Exit code 0: all passed, or were skipped; 1: a test failed; 2: a file has a mistake.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let report = Report(arguments.junit.as_deref());
+    // A run that is ended from outside must not leave the results of an earlier one.
+    report.write_failure("the run did not end")?;
+    let mistakes = match perform(arguments, report) {
+        Ok(Ok(code)) => return Ok(code),
+        Ok(Err(mistakes)) => mistakes,
+        Err(error) => {
+            report.write_failure(&format!("{error:#}"))?;
+            return Err(error);
+        }
+    };
+    mistakes.iter().for_each(output::note);
+    report.write(|| report::junit_of_mistakes(&mistakes))?;
+    Ok(ExitCode::from(BAD_FILE))
+}
+
+/// File of `--junit`, if there is one.
+#[derive(Clone, Copy)]
+struct Report<'a>(Option<&'a Path>);
+
+impl Report<'_> {
+    fn write(self, xml: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let Some(path) = self.0 else { return Ok(()) };
+        std::fs::write(path, xml()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn write_failure(self, what: &str) -> anyhow::Result<()> {
+        let mistake = Mistake { file: "weir test".to_owned(), place: None, what: what.to_owned() };
+        self.write(|| report::junit_of_mistakes(&[mistake]))
+    }
+}
+
+fn perform(arguments: &Arguments, report: Report<'_>) -> anyhow::Result<Result<ExitCode, Vec<Mistake>>> {
     let began = Instant::now();
     let (mut suites, mut mistakes) = (Vec::new(), Vec::new());
     for path in &arguments.files {
@@ -80,39 +117,47 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     if !mistakes.is_empty() {
-        mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
-        return Ok(ExitCode::from(BAD_FILE));
+        return Ok(Err(mistakes));
     }
     let selected = |test: &&Test| arguments.filter.as_ref().is_none_or(|text| test.name.contains(text));
     if !suites.iter().any(|(suite, _)| suite.tests.iter().any(|test| selected(&test))) {
-        eprintln!("no test's name contains {:?}", arguments.filter.as_deref().unwrap_or_default());
-        return Ok(ExitCode::from(BAD_FILE));
+        let text = arguments.filter.as_deref().unwrap_or_default();
+        let what = format!("no test's name contains {text:?}");
+        return Ok(Err(vec![Mistake { file: "--filter".to_owned(), place: None, what }]));
     }
-    let stage = match arguments.on {
-        On::Virtual => None,
-        On::Redis => Some(Stage::set(HostKind::Embedded)?),
-        On::Envoy => Some(Stage::set(HostKind::Envoy)?),
+    let stage = match arguments.on.host() {
+        Some(host) => {
+            interrupt::end_cleanly().context("cannot wait for an interrupt")?;
+            Some(Stage::set(host)?)
+        }
+        None => None,
     };
     let mut results = Vec::new();
     for (suite, setup) in &suites {
-        if let (None, Some(note)) = (&stage, &setup.note) {
-            eprintln!("note: {note}");
+        if let Some(note) = setup.note(arguments.on.host()) {
+            output::note(format_args!("note: {note}"));
         }
         let tests = suite.tests.iter().filter(selected).map(|test| one(test, setup, stage.as_ref())).collect();
         let result = FileResult { file: suite.file.clone(), tests };
-        print!("{}", result.text());
+        output::print_result(result.text())?;
         results.push(result);
     }
-    let (took, on) = (began.elapsed(), arguments.on.words());
-    println!("{}", report::last_line(&results, took, on));
-    if let Some(path) = &arguments.junit {
-        std::fs::write(path, report::junit(&results, took))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(if Summary::of(&results).failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let took = began.elapsed();
+    report.write(|| report::junit(&results, took))?;
+    output::print_result(format_args!("{}\n", report::last_line(&results, took, arguments.on.words())))?;
+    Ok(Ok(if Summary::of(&results).failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
 impl On {
+    /// The real host; `None` for virtual time.
+    fn host(self) -> Option<HostKind> {
+        match self {
+            Self::Virtual => None,
+            Self::Redis => Some(HostKind::Embedded),
+            Self::Envoy => Some(HostKind::Envoy),
+        }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Self::Virtual => "(virtual time)",

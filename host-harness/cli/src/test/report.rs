@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::file::Mistake;
 use super::run::{Outcome, Problem, StepFailure, TestResult};
 use crate::documents::Position;
 use crate::markup::escaped;
+use crate::printable::line;
 
 /// Results of a file's tests.
 #[derive(Debug, Clone)]
@@ -37,13 +39,13 @@ impl FileResult {
 
     /// The file's line, then its failures and what was skipped.
     pub(super) fn text(&self) -> String {
-        let mut text = format!("{}: {}\n", self.file, self.summary());
+        let mut text = format!("{}: {}\n", line(&self.file), self.summary());
         for test in &self.tests {
             match &test.outcome {
                 Outcome::Passed => {}
-                Outcome::Skipped(why) => _ = writeln!(text, "  skipped: {}: {why}", test.name),
+                Outcome::Skipped(why) => _ = writeln!(text, "  skipped: {}: {}", line(&test.name), line(why)),
                 Outcome::Failed(failures) => {
-                    _ = writeln!(text, "  FAILED: {}", test.name);
+                    _ = writeln!(text, "  FAILED: {}", line(&test.name));
                     text.push_str(&self.failures(failures, "    "));
                 }
             }
@@ -54,16 +56,16 @@ impl FileResult {
     fn failures(&self, failures: &[StepFailure], indent: &str) -> String {
         let mut text = String::new();
         for StepFailure { place, step, problem } in failures {
-            _ = writeln!(text, "{indent}{}: {step}", self.at(*place));
+            _ = writeln!(text, "{indent}{}: {}", self.at(*place), line(step));
             match problem {
                 Problem::Error(why) => {
-                    why.lines().for_each(|line| _ = writeln!(text, "{indent}  error: {line}"));
+                    why.lines().for_each(|why| _ = writeln!(text, "{indent}  error: {}", line(why)));
                 }
                 Problem::Differences(differences) => {
                     for it in differences {
-                        _ = writeln!(text, "{indent}  {} (line {})", it.what, it.place.line);
-                        _ = writeln!(text, "{indent}  - expected: {}", it.expected);
-                        _ = writeln!(text, "{indent}  + actual:   {}", it.actual);
+                        _ = writeln!(text, "{indent}  {} (line {})", line(&it.what), it.place.line);
+                        _ = writeln!(text, "{indent}  - expected: {}", line(&it.expected));
+                        _ = writeln!(text, "{indent}  + actual:   {}", line(&it.actual));
                     }
                 }
             }
@@ -72,7 +74,7 @@ impl FileResult {
     }
 
     fn at(&self, place: Position) -> String {
-        format!("{}:{}", self.file, place.line)
+        format!("{}:{}", line(&self.file), place.line)
     }
 }
 
@@ -117,6 +119,22 @@ pub(super) fn last_line(files: &[FileResult], took: Duration, on: &str) -> Strin
         plural(files.len()),
         took.as_secs_f64(),
     )
+}
+
+/// JUnit's XML of a run without results: an error for each mistake.
+pub(super) fn junit_of_mistakes(mistakes: &[Mistake]) -> String {
+    let (head, count) = ("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n", mistakes.len());
+    let numbers = format!("tests=\"{count}\" failures=\"0\" errors=\"{count}\" skipped=\"0\" time=\"0\"");
+    let mut xml =
+        format!("{head}<testsuites name=\"weir test\" {numbers}>\n  <testsuite name=\"weir test\" {numbers}>\n");
+    for mistake in mistakes {
+        let (file, text) = (escaped(&mistake.file), escaped(&mistake.to_string()));
+        let line = mistake.place.map(|place| format!(" line=\"{}\"", place.line)).unwrap_or_default();
+        _ = writeln!(xml, "    <testcase name=\"{file}\" classname=\"{file}\" file=\"{file}\"{line} time=\"0\">");
+        _ = writeln!(xml, "      <error message=\"{text}\"/>\n    </testcase>");
+    }
+    xml.push_str("  </testsuite>\n</testsuites>\n");
+    xml
 }
 
 /// JUnit's XML: a suite for each file.

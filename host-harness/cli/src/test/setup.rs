@@ -1,20 +1,16 @@
 //! Configuration under test: the limiter, and the proxy before it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use weir_filter::config::{self, Config};
-use weir_host::Bootstrap;
-use weir_host::bootstrap::{Listener, Plugin};
 use weir_host::preflight::Preflight;
-use weir_host::scenario::Scenario;
 
 use super::file::{Configuration, Mistake, Suite};
 use super::jwt;
+use super::proxy::{Own, Proxy, Served};
 use crate::documents::Position;
-use crate::files::{Inventory, Library, Limiter, Written};
+use crate::files::{Inventory, Library, Limiter, Written, is_bootstrap};
+use crate::serving::HostKind;
 
-/// Proxy of a configuration without one, and of one that the harness does not serve.
-const PLAIN: &str = include_str!("../../../../envoy/quickstart.yaml");
-const LIMITER: &str = "limiter";
 /// Value of a variable that is not set here.
 const PLACEHOLDER: &str = "set-by-weir-test";
 
@@ -27,14 +23,12 @@ pub(super) struct Setup {
     pub(super) config: Config,
     /// Way of a request to the limiter.
     pub(super) front: Preflight,
-    /// Name of the limiter's listener.
-    pub(super) listener: String,
-    /// Why the proxy is not the configuration's own, and what of it is not run.
-    pub(super) note: Option<String>,
-    /// The whole configuration, for real hosts.
-    pub(super) scenario: Scenario,
-    /// Whether the scenario is the configuration's own.
-    pub(super) is_own: bool,
+    /// The proxy on the embedded host, and what virtual time imitates.
+    proxy: Proxy,
+    /// The proxy on a real Envoy, if that is another one.
+    envoys: Option<Proxy>,
+    /// Why the proxy is not the configuration's own.
+    replaced: Option<String>,
     /// Environment that the configuration reads.
     pub(super) environment: Vec<(String, String)>,
     /// Whether the limiter sees the body of a request whose headers it holds.
@@ -77,39 +71,51 @@ impl Setup {
         let environment: Vec<(String, String)> = variables(&written).into_iter().map(with_value).collect();
         let config = parsed(&found, &environment)?;
 
-        let own = match documents.as_slice() {
-            [document] if document.get("static_resources").is_some() => {
-                own_proxy(document, name, &origin, &config.redis.cluster)
+        let own = match (documents.as_slice(), source.documents.as_slice()) {
+            ([changed], [written]) if is_bootstrap(written) => {
+                Ok(Own { written, changed, origin: &origin, name, redis: &config.redis.cluster })
             }
             _ => Err("no Envoy bootstrap".to_owned()),
         };
-        let at_configuration = |what: String| in_suite(suite.place, what);
-        let (scenario, is_own, note) = match own {
-            Ok((scenario, note)) => (scenario, true, note),
+        let is_alone = own.is_err() && matches!(suite.configuration, Configuration::Inline(_));
+        let (served, envoys, replaced) = match own.as_ref().map_err(Clone::clone).and_then(Own::served) {
+            Ok(served) => (served, None, None),
             Err(why) => {
-                let note = format!("{origin}: tests run behind a plain proxy, not its own ({why})");
-                let scenario = plain(&written).map_err(at_configuration)?;
-                (scenario, false, (!matches!(suite.configuration, Configuration::Inline(_))).then_some(note))
+                let plain = Served::plain(&written).map_err(|what| in_suite(suite.place, what))?;
+                let why = format!("{origin}: tests run behind a plain proxy, not its own ({why})");
+                let envoys = own.ok().and_then(|own| own.on_envoy(&inventory));
+                (plain, envoys, (!is_alone).then_some(why))
             }
         };
-        let bootstrap = Bootstrap::parse(&scenario.to_yaml(), scenario.origin());
-        let bootstrap = bootstrap.map_err(|why| at_configuration(why.to_string()))?;
-        let none = || at_configuration(format!("{origin}: no limiter in a listener"));
-        let (listener, plugin) = limiter(&bootstrap, name.filter(|_| is_own)).ok_or_else(none)?;
-        let front = Preflight::of(listener, plugin).ok_or_else(none)?;
+        let Served { proxy, front, sees_body_past_headers } = served;
         Ok(Self {
-            sees_body_past_headers: plugin.sees_body_past_headers || !is_own,
-            listener: listener.name.clone(),
             origin,
             written,
             config,
             front,
-            note,
-            is_own,
-            scenario,
+            proxy,
+            envoys,
+            replaced,
             environment,
+            sees_body_past_headers,
             providers,
         })
+    }
+
+    /// The proxy on a real host.
+    pub(super) fn proxy(&self, host: HostKind) -> &Proxy {
+        self.envoys.as_ref().filter(|_| host == HostKind::Envoy).unwrap_or(&self.proxy)
+    }
+
+    /// Why tests do not run behind the whole of the configuration's own proxy. `None` as the host is virtual time.
+    pub(super) fn note(&self, host: Option<HostKind>) -> Option<String> {
+        let is_own = host.is_some_and(|host| self.proxy(host).is_own);
+        let replaced = self.replaced.clone().filter(|_| !is_own);
+        let leaves_out = || {
+            let left_out = host.is_none() && self.front.leaves_out_filters();
+            left_out.then(|| format!("{}: in virtual time, wasm filters before the limiter are not run", self.origin))
+        };
+        replaced.or_else(leaves_out)
     }
 }
 
@@ -157,53 +163,4 @@ fn variables(written: &Value) -> Vec<String> {
 fn with_value(name: String) -> (String, String) {
     let value = std::env::var(&name).ok().filter(|value| !value.trim().is_empty());
     (name, value.unwrap_or_else(|| PLACEHOLDER.to_owned()))
-}
-
-/// The configuration's own proxy, with a note of what is not run. The error says why the harness does not serve it.
-fn own_proxy(
-    document: &Value,
-    name: Option<&str>,
-    origin: &str,
-    redis: &str,
-) -> Result<(Scenario, Option<String>), String> {
-    let mut scenario = Scenario::parse(&document.to_string(), origin).map_err(|why| why.to_string())?;
-    scenario.edit(|document| drop_tls(document, redis));
-    let bootstrap = Bootstrap::parse(&scenario.to_yaml(), origin).map_err(|why| {
-        let text = why.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        first.strip_prefix(&format!("{origin}: ")).unwrap_or(first).to_owned()
-    })?;
-    let (listener, plugin) = limiter(&bootstrap, name).ok_or("its limiter is not in a listener's filters")?;
-    let front = Preflight::of(listener, plugin).ok_or("its limiter is not in a listener's filters")?;
-    let left_out = front.leaves_out_filters();
-    let note = left_out.then(|| format!("{origin}: in virtual time, wasm filters before the limiter are not run"));
-    Ok((scenario, note))
-}
-
-/// Removes TLS from the cluster of Redis: the Redis of a run speaks none, and certificates need not be there.
-fn drop_tls(document: &mut Value, cluster: &str) {
-    let clusters = document.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut);
-    let is_redis = |item: &&mut Value| item.get("name").and_then(Value::as_str) == Some(cluster);
-    if let Some(fields) = clusters.into_iter().flatten().find(is_redis).and_then(Value::as_object_mut) {
-        fields.remove("transport_socket");
-    }
-}
-
-/// A plain proxy with this limiter.
-fn plain(written: &Value) -> Result<Scenario, String> {
-    let mut scenario = Scenario::parse(PLAIN, "quickstart.yaml").map_err(|why| why.to_string())?;
-    let configured = scenario.filter_configuration(|filter| {
-        *filter = written.clone();
-        filter["redis"]["cluster"] = json!("redis");
-    });
-    configured.map_err(|why| why.to_string())?;
-    Ok(scenario)
-}
-
-/// The limiter with this plugin name, or the first one.
-fn limiter<'a>(bootstrap: &'a Bootstrap, name: Option<&str>) -> Option<(&'a Listener, &'a Plugin)> {
-    let plugins =
-        bootstrap.listeners.iter().flat_map(|listener| listener.plugins().map(move |plugin| (listener, plugin)));
-    let mut limiters = plugins.filter(|(_, plugin)| plugin.root_id == LIMITER);
-    limiters.find(|(_, plugin)| name.is_none_or(|name| plugin.name == name))
 }

@@ -56,7 +56,7 @@ fn write_step(page: &mut String, step: &Step) {
         Kind::Unreachable { .. } | Kind::Closed { broken: true, .. } => "bad",
         _ => "r",
     };
-    write_row(page, step.at, class, &format!("{}{}", "│ ".repeat(step.depth), text::line(&step.kind)));
+    write_row(page, step.at, class, &format!("{}{}", "│ ".repeat(step.depth), text::plain(&step.kind)));
 }
 
 fn write_row(page: &mut String, at: u128, class: &str, line: &str) {

@@ -33,6 +33,7 @@ use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use weir_demo::serving::compiled_modules;
 use weir_filter::config::Config;
+use weir_host::bootstrap::Listener;
 use weir_host::trace::Tracing;
 use weir_host::{Bootstrap, Host, HostOptions};
 use weir_provision::client::{Client, Response};
@@ -43,6 +44,8 @@ use self::recorder::Recorder;
 use self::timeline::{Reader, Step};
 use self::wire::ScriptNames;
 use crate::fault::{ClusterFault, inject_all};
+use crate::interrupt;
+use crate::output;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Largest number of requests: each is kept whole.
@@ -64,7 +67,7 @@ pub(super) struct Arguments {
     /// Number of times that the request is sent, one after the other.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=MOST_TIMES))]
     times: i64,
-    /// Listener of the request; otherwise the first of the file.
+    /// Listener of the request; otherwise the first of the file without TLS.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// Form of the timeline on standard output.
@@ -113,18 +116,20 @@ struct Exchange {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    interrupt::end_cleanly().context("cannot wait for an interrupt")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let trace = runtime.block_on(trace(arguments))?;
+    // Before the text, whose reader may not want all of it.
+    if let Some(file) = &arguments.html {
+        std::fs::write(file, html::render(&trace)).with_context(|| format!("cannot write {}", file.display()))?;
+        output::note(format_args!("weir: wrote {}", file.display()));
+    }
     match arguments.format {
         Format::Text => {
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-            print!("{}", text::render(&trace, colour));
+            output::print(text::render(&trace, colour))?;
         }
-        Format::Json => println!("{:#}", json::render(&trace)),
-    }
-    if let Some(file) = &arguments.html {
-        std::fs::write(file, html::render(&trace)).with_context(|| format!("cannot write {}", file.display()))?;
-        eprintln!("weir: wrote {}", file.display());
+        Format::Json => output::print(format_args!("{:#}\n", json::render(&trace)))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,6 +143,7 @@ async fn trace(arguments: &Arguments) -> anyhow::Result<Trace> {
     let faults = inject_all(&mut bootstrap, &arguments.fault, arguments.seed).await?;
     let headers: HeaderMap = arguments.header.iter().cloned().collect();
     let hidden = Hidden::of(&bootstrap, &limiters, &arguments.request.1, &headers);
+    let wanted = listener(&bootstrap, arguments.listener.as_deref())?;
     bootstrap.admin = None;
     for listener in &mut bootstrap.listeners {
         listener.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -147,16 +153,34 @@ async fn trace(arguments: &Arguments) -> anyhow::Result<Trace> {
     let tracing = Tracing::to(recorder.clone());
     let options = HostOptions { compiled_modules: compiled_modules(), tracing, ..HostOptions::default() };
     let running = tokio::task::spawn_blocking(|| Host::start(bootstrap, options)).await??;
-    let names: Vec<&str> = running.listeners().iter().map(|(name, _)| name.as_str()).collect();
-    let wanted = arguments.listener.as_deref().or(names.first().copied()).unwrap_or_default();
-    let Some(address) = running.listener(wanted) else {
-        bail!("{file}: no listener `{wanted}`; found {}", names.join(", "));
-    };
+    let address = running.listener(&wanted).with_context(|| format!("{file}: the listener `{wanted}` does not run"))?;
     let exchanges = exchanges(arguments, address, headers, &recorder, &hidden, &limiters).await;
     // Waits for the host's threads.
     tokio::task::spawn_blocking(move || drop(running)).await?;
     drop(faults);
     Ok(Trace { file, redis: redis.shown, exchanges: exchanges? })
+}
+
+/// The name of the listener for the request: the one that is asked for, otherwise the first without TLS.
+fn listener(bootstrap: &Bootstrap, wanted: Option<&str>) -> anyhow::Result<String> {
+    let (file, all) = (&bootstrap.origin, &bootstrap.listeners);
+    let names = all.iter().map(|listener| listener.name.as_str()).collect::<Vec<_>>().join(", ");
+    let takes_plain = |listener: &&Listener| listener.all_chains().any(|chain| chain.tls.is_none());
+    let found = match wanted {
+        Some(wanted) => match all.iter().find(|listener| listener.name == wanted) {
+            Some(listener) => Some(listener).filter(takes_plain),
+            None => bail!("{file}: no listener `{wanted}`; found {names}"),
+        },
+        None if all.is_empty() => bail!("{file}: expected a listener for the request, found none"),
+        None => all.iter().find(takes_plain),
+    };
+    found.map(|listener| listener.name.clone()).with_context(|| {
+        let of = wanted.map_or_else(|| format!("all listeners ({names})"), |wanted| format!("the listener `{wanted}`"));
+        format!(
+            "{file}: expected a listener without TLS, since `weir trace` sends its request without TLS; {of} has \
+             transport_socket in every filter chain: name another with --listener, or trace a copy of the file without it"
+        )
+    })
 }
 
 async fn exchanges(

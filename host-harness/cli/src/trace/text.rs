@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::timeline::Kind;
 use super::{Exchange, Trace};
+use crate::printable::line;
 
 /// Styles of lines, as ANSI codes.
 #[derive(Clone, Copy)]
@@ -40,7 +41,7 @@ impl Style {
 
 pub(super) fn render(trace: &Trace, colour: bool) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{}", Style::Dim.paint(&format!("{}: {}", trace.file, trace.redis), colour));
+    let _ = writeln!(text, "{}", Style::Dim.paint(&line(&format!("{}: {}", trace.file, trace.redis)), colour));
     for exchange in &trace.exchanges {
         text.push('\n');
         write_exchange(&mut text, exchange, colour);
@@ -58,19 +59,19 @@ fn write_exchange(text: &mut String, exchange: &Exchange, colour: bool) {
             lines.push(response.clone());
             answered = true;
         }
-        let (style, line) = describe(&step.kind);
-        lines.push((step.at, style, format!("{}{line}", "│ ".repeat(step.depth))));
+        let (style, shown) = describe(&step.kind);
+        lines.push((step.at, style, format!("{}{shown}", "│ ".repeat(step.depth))));
     }
     if !answered {
         lines.push(response);
     }
-    for (at, style, line) in lines {
+    for (at, style, text_of) in lines {
         let at = Style::Dim.paint(&format!("{at:>8} µs"), colour);
-        let _ = writeln!(text, "{at}  {}", style.paint(&line, colour));
+        let _ = writeln!(text, "{at}  {}", style.paint(&line(&text_of), colour));
     }
     let decision = &exchange.decision;
     let style = if matches!(decision.outcome, "admitted" | "passed") { Style::Good } else { Style::Bad };
-    let _ = writeln!(text, "{}: {}", style.paint(&decision.outcome.replace('_', " "), colour), decision.why);
+    let _ = writeln!(text, "{}: {}", style.paint(&decision.outcome.replace('_', " "), colour), line(&decision.why));
 }
 
 /// Returns a step as one line.
@@ -95,7 +96,7 @@ fn describe(kind: &Kind) -> (Style, String) {
 }
 
 /// Returns a step without colours, for the other outputs.
-pub(super) fn line(kind: &Kind) -> String {
+pub(super) fn plain(kind: &Kind) -> String {
     describe(kind).1
 }
 

@@ -78,7 +78,7 @@ fn a_configuration_may_be_text_in_json_or_a_message_in_a_typed_struct() {
 
     let text = string(&sound.replace("1s", "1 fortnight"));
     let checked = check(&text);
-    assert_eq!(checked.only().place, place_of(&text, "'{"), "the place of the text");
+    assert_eq!(checked.only().place, place_of(&text, "\"1 fortnight\""), "the place in the text");
     assert!(checked.only().path.ends_with(".value.limits[0].token_bucket.fill_interval"), "{checked:?}");
     assert!(check(&string("{")).only().found.contains("syntax error at line 1"));
 

@@ -78,6 +78,7 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
     let extension = |name: &str, is_sound| {
         format!("resources:\n- {{\"@type\": {EXTENSION}, name: {name}, typed_config: {}}}\n", wasm(is_sound))
     };
+    let with_filter = |filter: &str| format!("node: {{id: a, cluster: b}}\n{}", with_filter(filter));
     is_found(|is_sound| {
         let folder = Folder::new().with("xds/ecds.yaml", extension("weir", is_sound));
         folder.with("envoy.yaml", with_filter(discovery)).check(&["envoy.yaml"])
@@ -119,8 +120,7 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
 
 #[test]
 fn files_of_secrets_are_not_read() {
-    let secrets =
-        "static_resources:\n  secrets: [{name: a, sds_config: {path_config_source: {path: ./secret.yaml}}}]\n";
+    let secrets = "node: {id: a, cluster: b}\nstatic_resources:\n  secrets: [{name: a, sds_config: {path_config_source: {path: ./secret.yaml}}}]\n";
     let text = changed(QUICKSTART, [("static_resources:\n", secrets)]);
     let checked = Folder::new().with("secret.yaml", "hunter2: [").with("envoy.yaml", text).check(&["envoy.yaml"]);
     assert_eq!(checked.rules(), [""; 0]);

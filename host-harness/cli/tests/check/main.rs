@@ -16,6 +16,7 @@ mod redis;
 mod secrets;
 mod support;
 mod types;
+mod values;
 mod warnings;
 
 /// A plugin's `PluginConfig` in `envoy/quickstart.yaml` and `envoy/callout.yaml`.

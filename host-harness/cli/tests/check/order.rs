@@ -51,7 +51,8 @@ fn claims_are_written_before_weir_reads_them() {
     assert_eq!(is_order(&check(&text(&read, &self::jwt("payload_in_metadata: jwt"), ""))), none, "below another key");
     // A filter from elsewhere may write anything.
     let unknown = "          - {name: x, config_discovery: {config_source: {ads: {}}, type_urls: [a]}}\n";
-    assert_eq!(is_order(&check(&text(&read, unknown, ""))), None);
+    let identity = |text: String| format!("node: {{id: a, cluster: b}}\n{text}");
+    assert_eq!(is_order(&check(&identity(text(&read, unknown, "")))), None);
 }
 
 #[test]
@@ -68,7 +69,9 @@ fn a_disabled_filter_writes_nothing_unless_a_route_enables_it() {
     };
     assert_eq!(is_order(&check(&with("config: {}"))), None);
     assert_eq!(is_order(&check(&with("disabled: true"))).as_deref(), Some("none in this chain"));
-    let remote = format!("dynamic_resources: {{lds_config: {{ads: {{}}}}, ads_config: {{api_type: GRPC}}}}\n{before}");
+    let remote = format!(
+        "node: {{id: a, cluster: b}}\ndynamic_resources: {{lds_config: {{ads: {{}}}}, ads_config: {{api_type: GRPC}}}}\n{before}"
+    );
     assert_eq!(is_order(&check(&remote)), None, "a route from elsewhere may enable it");
 }
 

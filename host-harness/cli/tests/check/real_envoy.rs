@@ -61,6 +61,9 @@ fn envoy_refuses_what_is_an_error() {
         (("max_tokens: 20", "max_tokens: 5000000000"), "configuration", "\"5000000000\""),
         (("google.protobuf.Struct", "xds.type.v3.TypedStruct"), "configuration", "configuration"),
         ((POLICY, "failure_policy: FAIL_RELAOD"), "type", "FAIL_RELAOD"),
+        (("connect_timeout: 1s", "connect_timeout: 1sec"), "type", "connect_timeout"),
+        ((POLICY, "reload_config: {backoff: {base_interval: 1 s}}"), "type", "base_interval"),
+        (("{inline_string: \"hello\\n\"}", "{filename: \"\"}"), "type", "Filename"),
         (
             (POLICY, "failure_policy: FAIL_RELOAD\n                fail_open: true"),
             "two-policies",

@@ -25,7 +25,9 @@ fn the_cluster_of_redis_must_exist() {
     let (without, _) = QUICKSTART.split_once("  clusters:\n").unwrap();
     assert_eq!(check(without).only().expected, "a cluster of the files given (there is none)");
     // A control plane may have it.
-    let remote = format!("dynamic_resources: {{cds_config: {{ads: {{}}}}, ads_config: {{api_type: GRPC}}}}\n{without}");
+    let remote = format!(
+        "node: {{id: a, cluster: b}}\ndynamic_resources: {{cds_config: {{ads: {{}}}}, ads_config: {{api_type: GRPC}}}}\n{without}"
+    );
     let checked = check(&remote);
     assert_eq!((checked.only().rule.as_str(), checked.only().severity.as_str()), ("unknown-cluster", "note"));
 }
@@ -134,7 +136,8 @@ fn tls_to_redis_has_a_server_name_and_checks_the_name_of_the_certificate() {
             "{CLUSTER}    transport_socket: {{name: tls, typed_config: {{\"@type\": \
              type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext{context}}}}}\n"
         );
-        let checked = check_changed(QUICKSTART, [(CLUSTER, &socket)]);
+        let text = format!("node: {{id: a, cluster: b}}\n{QUICKSTART}");
+        let checked = check_changed(&text, [(CLUSTER, &socket)]);
         checked.findings.iter().for_each(|finding| assert_eq!(finding.rule, "tls"));
         checked.findings.into_iter().map(|finding| finding.found).collect::<Vec<_>>()
     };

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 mod mistakes;
+mod proxies;
 mod support;
 
 use support::{CONFIGURATION, ENVOY, Folder, tests, weir};

@@ -20,6 +20,7 @@ use weir_provision::{
 
 use crate::{
     interrupt::Interrupt,
+    output::{OutputError, note, print_result},
     serving::{HostKind, Serving, ServingError},
     traffic,
 };
@@ -68,6 +69,9 @@ pub(crate) enum DemoError {
     /// No response has rate-limit headers: the filter does not reach Redis.
     #[error("no response with rate-limit headers from {0} within ten seconds: does the filter reach Redis?")]
     NotLimiting(std::net::SocketAddr),
+    /// The result cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -85,11 +89,11 @@ pub fn run(demo: Demo) -> anyhow::Result<ExitCode> {
 async fn perform(demo: Demo) -> Result<ExitCode, DemoError> {
     let mut interrupt = Interrupt::new()?;
     let shown = tokio::select! {
-        () = interrupt.wait() => return Ok(ExitCode::from(INTERRUPTED)),
+        _ = interrupt.wait() => return Ok(ExitCode::from(INTERRUPTED)),
         shown = show(&demo) => shown?,
     };
     if demo.keep {
-        println!("\nserving until ctrl-c; try:\n  {}", shown.curl);
+        print_result(format_args!("\nserving until ctrl-c; try:\n  {}\n", shown.curl))?;
         interrupt.wait().await;
     }
     shown.serving.stop().await;
@@ -113,15 +117,15 @@ struct Shown {
 async fn show(demo: &Demo) -> Result<Shown, DemoError> {
     let stage = blocking(Stage::set).await?;
     let (scenario, promise) = stage.scenario(demo.keep)?;
-    eprintln!("weir: starting the host with {SCENARIO}");
+    note(format_args!("weir: starting the host with {SCENARIO}"));
     let serving = Serving::start(demo.host, &scenario, demo.workers).await?;
     let target = serving.listener(LISTENER)?;
-    eprintln!("weir: {SCENARIO} on {target} ({:?} host), Redis on {}", demo.host, stage.redis.addr());
+    note(format_args!("weir: {SCENARIO} on {target} ({:?} host), Redis on {}", demo.host, stage.redis.addr()));
 
     people::wait_until_limiting(target, &promise, demo.workers).await?;
     let duration = Duration::from_secs(demo.seconds);
     let people = people::people(&promise, duration);
-    eprintln!("weir: sending the requests of {} users for {} s", people.len(), demo.seconds);
+    note(format_args!("weir: sending the requests of {} users for {} s", people.len(), demo.seconds));
     let mut plan = traffic::Plan::new(target);
     plan.duration = duration;
     plan.users = people.iter().map(|person| person.user.clone()).collect();
@@ -131,7 +135,7 @@ async fn show(demo: &Demo) -> Result<Shown, DemoError> {
     bar.abort();
     let _ = bar.await;
 
-    let kept = table::print(&promise, &people, &report);
+    let kept = table::print(&promise, &people, &report)?;
     Ok(Shown { serving, stage, kept, curl: format!("curl -i -H '{}: me' http://{target}/", promise.header) })
 }
 
@@ -144,9 +148,9 @@ struct Stage {
 
 impl Stage {
     fn set() -> Result<Self, DemoError> {
-        eprintln!("weir: looking for the filter, and building it if it is not up to date");
+        note(format_args!("weir: looking for the filter, and building it if it is not up to date"));
         let wasm = filter_wasm::find_or_build()?;
-        eprintln!("weir: starting a Redis");
+        note(format_args!("weir: starting a Redis"));
         let dir = checkout::scratch_dir("demo")?;
         let options = RedisOptions { appendonly: true, dir: Some(dir.path().join("redis")), ..RedisOptions::default() };
         Ok(Self { redis: Redis::provide(options)?, wasm, _dir: dir })

@@ -3,10 +3,11 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
 use super::{people::Person, promise::Promise};
+use crate::output::{OutputError, print_result};
 use crate::traffic::{Report, UserReport};
 
 /// Prints the table and the promise. Returns whether the promise held for every user and no request failed.
-pub(super) fn print(promise: &Promise, people: &[Person], report: &Report) -> bool {
+pub(super) fn print(promise: &Promise, people: &[Person], report: &Report) -> Result<bool, OutputError> {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["user", "sends", "sent", "admitted", "at most", "denied", "failed", "p50", "p99", "promise"]);
@@ -30,15 +31,15 @@ pub(super) fn print(promise: &Promise, people: &[Person], report: &Report) -> bo
         row.push(Cell::new(verdict.text()));
         table.add_row(row);
     }
-    println!("{table}");
-    println!(
-        "promise: admitted ≤ {} + elapsed / {:?}, for each {}; a user below that is never denied",
+    let mut text = format!(
+        "{table}\npromise: admitted ≤ {} + elapsed / {:?}, for each {}; a user below that is never denied\n",
         promise.capacity, promise.emission, promise.header
     );
     for failure in report.together().failures() {
-        println!("failed: {failure}");
+        text.push_str(&format!("failed: {failure}\n"));
     }
-    kept
+    print_result(text)?;
+    Ok(kept)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::support::{self, Message};
 use crate::documents::{self, At, Position, Value, hidden, named, quoted, step};
+use crate::spelling::nearest;
 
 /// Problem of a bootstrap, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,9 +118,29 @@ impl<'a> Node<'a> {
         });
     }
 
+    /// Notes a document behind the first one.
+    pub(super) fn leave_out_document(&self, other: &At<'_>) {
+        self.problems.left_out.borrow_mut().push(Problem {
+            position: other.node.position,
+            path: String::new(),
+            reason: "a second document".to_owned(),
+            is_of_envoy: true,
+        });
+    }
+
     fn report(&self, reason: &str, is_of_envoy: bool, position: Position) {
         let problem = Problem { position, path: self.at.path.clone(), reason: reason.to_owned(), is_of_envoy };
         self.problems.found.borrow_mut().push(problem);
+    }
+
+    /// Reports a field that is not honoured: Envoy has it, or not.
+    fn report_unknown(&self, key: &str, message: Option<&Message>) {
+        let envoys: Vec<&str> = message.map(|message| message.envoys().collect()).unwrap_or_default();
+        if envoys.is_empty() || envoys.iter().any(|name| support::is_spelling(key, name)) {
+            return self.report("not honoured by the harness", true, self.at.key);
+        }
+        let meant = nearest(key, &envoys).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        self.report(&format!("a field that Envoy does not have{meant}"), false, self.at.key);
     }
 
     /// Returns this value with the path of one of its fields, to report a problem of that field.
@@ -187,7 +208,7 @@ impl<'a> Node<'a> {
         let parsed = self.at.text().and_then(|text| text.strip_suffix('s')).and_then(|seconds| {
             let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
             let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-            if whole.is_empty() || fraction.len() > 9 || !digits(whole) || !digits(fraction) {
+            if whole.is_empty() || fraction.len() > 9 || seconds.ends_with('.') || !digits(whole) || !digits(fraction) {
                 return None;
             }
             Some(Duration::new(whole.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
@@ -305,7 +326,7 @@ impl<'a> Fields<'a> {
             let message = self.message;
             match message.and_then(|message| message.ignored.iter().find(|name| support::is_spelling(key, name))) {
                 Some(name) => node.leave_out(name),
-                None => node.report("not honoured by the harness", true, node.at.key),
+                None => node.report_unknown(key, message),
             }
         }
     }

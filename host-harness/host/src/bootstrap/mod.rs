@@ -130,9 +130,12 @@ impl Bootstrap {
     }
 
     fn from_source(source: Source, path: &Path) -> Result<Self, BootstrapError> {
-        let document = match source.only() {
-            Ok(document) => document,
-            Err((position, reason)) => {
+        // Envoy reads the first document of a file.
+        let (document, others) = match (&source.error, source.documents.split_first()) {
+            (None, Some(documents)) => documents,
+            (error, _) => {
+                let position = error.as_ref().map_or(Position::START, SourceError::position);
+                let reason = error.as_ref().map_or_else(|| "no document".to_owned(), ToString::to_string);
                 let (origin, reason) = (source.origin.clone(), format!("found {reason}"));
                 return Err(match source.error {
                     Some(SourceError::Unreadable(source)) => {
@@ -147,6 +150,9 @@ impl Bootstrap {
         let root = Node::root(At::root(document), &problems);
         if Language::of(&origin) == Language::Json {
             document.root.repeated().iter().for_each(|entry| root.refuse_repeated(&entry.key, entry.position));
+        }
+        if let Some(other) = others.iter().map(At::root).find(|other| !other.is_null()) {
+            root.leave_out_document(&other);
         }
         let parsed = bootstrap(&root, &origin);
         let (found, left_out) = problems.into_parts();

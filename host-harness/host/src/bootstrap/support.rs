@@ -16,6 +16,19 @@ pub struct Message {
     pub ignored: &'static [&'static str],
 }
 
+/// All fields of the messages in the table, of Envoy 1.36 to 1.40: in each line a message, and its fields.
+const ENVOYS: &str = include_str!("envoy_fields.txt");
+
+impl Message {
+    /// All fields that Envoy's message has.
+    pub(super) fn envoys(&self) -> impl Iterator<Item = &'static str> {
+        // A name may be followed by a use.
+        let name = self.name.split(' ').next();
+        let line = ENVOYS.lines().find(|line| line.split(' ').next() == name);
+        line.unwrap_or_default().split(' ').skip(1)
+    }
+}
+
 /// Whether a key of a file is this field, in snake case or in camel case.
 pub(super) fn is_spelling(key: &str, field: &str) -> bool {
     key == field || key == camel_case(field)
@@ -279,6 +292,15 @@ mod tests {
         let page = include_str!("../../../../docs/src/serve.md");
         let fence = format!("```text\n{}```\n", table());
         assert!(page.contains(&fence), "docs/src/serve.md has another table than this:\n{fence}");
+    }
+
+    #[test]
+    fn every_field_of_the_table_is_envoys() {
+        for message in MESSAGES {
+            let envoys: Vec<&str> = message.envoys().collect();
+            let mut listed = message.honoured.iter().chain(message.ignored);
+            assert!(listed.all(|name| envoys.contains(name)), "{}: {envoys:?}", message.name);
+        }
     }
 
     #[test]

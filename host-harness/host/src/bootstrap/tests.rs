@@ -1,5 +1,6 @@
 use super::*;
 
+mod fields;
 mod json;
 mod redis;
 
@@ -101,12 +102,12 @@ fn errors_name_the_file() {
     let error = Bootstrap::parse("node:\n  id: 5\nlayers: {}\n", "envoy/bad.yaml").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "envoy/bad.yaml:2:7: node.id: expected a string, found 5\nenvoy/bad.yaml:3:1: layers: not honoured by the harness"
+        "envoy/bad.yaml:2:7: node.id: expected a string, found 5\nenvoy/bad.yaml:3:1: layers: a field that Envoy does not have"
     );
     let error = Bootstrap::parse("a: [", "envoy/bad.yaml").unwrap_err();
     assert_eq!(error.to_string(), "envoy/bad.yaml:1:4: not YAML: found a syntax error");
-    let error = Bootstrap::parse("node: {}\n---\nnode: {}\n", "envoy/two.yaml").unwrap_err();
-    assert_eq!(error.to_string(), "envoy/two.yaml:3:1: not YAML: found more than one document");
+    let error = Bootstrap::parse("", "envoy/empty.yaml").unwrap_err();
+    assert_eq!(error.to_string(), "envoy/empty.yaml:1:1: not YAML: found no document");
     let error = Bootstrap::load(std::path::Path::new("/no/such.yaml")).unwrap_err();
     assert!(error.to_string().starts_with("/no/such.yaml: cannot be read: "), "{error}");
 }

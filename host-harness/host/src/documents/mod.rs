@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `source` | a file or standard input, and the documents in its text |
 //! | `file` | reader of files, with bounds |
+//! | `given` | bounded reading of files, pipes and standard input |
 //! | `format` | language of a file by its name |
 //! | `encoding` | encodings of YAML |
 //! | `yaml` | the tree of a text, from the events of the YAML parser |
@@ -23,6 +24,7 @@ mod at;
 mod encoding;
 mod file;
 mod format;
+mod given;
 mod json;
 mod merge;
 mod message;
@@ -35,6 +37,7 @@ mod yaml;
 pub use at::{At, camel_case};
 pub use file::{read_module, read_regular};
 pub use format::Format;
+pub use given::{read_at_most, read_given};
 pub use message::{Message, TYPED_STRUCTS};
 pub use node::{Entry, Node, Position, Value};
 pub use source::{Document, Source, SourceError};

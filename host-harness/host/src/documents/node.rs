@@ -20,6 +20,8 @@ pub struct Node {
     pub value: Value,
     /// Whether the value is a text in a literal block (`|`): each of its lines is a line of the file.
     pub is_block: bool,
+    /// Quotes around a text that is on one line of the file.
+    pub quotes: Option<char>,
 }
 
 /// Value as Envoy understands it.

@@ -1,16 +1,14 @@
 //! Source of documents: a file or standard input.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use super::at::At;
 use super::encoding;
 use super::format::{BYTE_ORDER_MARK, Format};
+use super::given::{STDIN, read_given};
 use super::node::{Node, Position};
 use super::yaml::{self, Dialect, SyntaxError};
-
-/// Name of standard input on the command line.
-const STDIN: &str = "-";
 
 /// File or standard input, with the documents in it.
 #[derive(Debug)]
@@ -60,17 +58,20 @@ pub enum SourceError {
 }
 
 impl Source {
-    /// Reads a file, or standard input for `-`.
+    /// Reads a file or a pipe of at most 64 MiB, or standard input for `-`.
     pub fn load(path: &Path) -> Self {
+        Self::of_given(path, read_given(path))
+    }
+
+    /// Parses what was read of a file, or of standard input for `-`.
+    pub fn of_given(path: &Path, bytes: io::Result<Vec<u8>>) -> Self {
         let is_stdin = path.as_os_str() == STDIN;
-        let origin = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
-        let bytes = if is_stdin {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
-        } else {
-            std::fs::read(path)
-        };
-        Self::of_bytes(bytes, origin)
+        Self::of_bytes(bytes, if is_stdin { "stdin".to_owned() } else { path.display().to_string() })
+    }
+
+    /// Whether the text is JSON, by its name, or by its text if the name does not tell.
+    pub fn is_json(&self) -> bool {
+        Format::of(&self.origin) != Format::Yaml && !self.is_misnamed
     }
 
     /// Reads a file that another file refers to: a regular one, since a device or a pipe may have no end.
@@ -131,13 +132,21 @@ impl Source {
     }
 
     /// Parses a text in a document as a source of its own. Values have the lines and columns of the file if the text is
-    /// a literal block, otherwise those of the text. A value that is no text is an empty source.
+    /// a literal block, or in quotes on one line; otherwise those of the text. A value that is no text is an empty
+    /// source.
     pub fn parse_inside(at: &At<'_>) -> Self {
-        let mut source = Self::parse_as(at.text().unwrap_or_default(), at.document.origin.clone(), Dialect::Envoy);
+        let text = at.text().unwrap_or_default();
+        let mut source = Self::parse_as(text, at.document.origin.clone(), Dialect::Envoy);
         let (start, is_block) = (at.node.position, at.node.is_block);
-        let moved = |Position { line, column }: Position| match is_block {
-            true => Position { line: start.line + line - 1, column: start.column + column - 1 },
-            false => start,
+        // Columns of the characters of a quoted text behind its start: some are escaped, and so two.
+        let columns = at.node.quotes.filter(|_| !text.contains('\n')).map(|quotes| columns(text, quotes));
+        let moved = |Position { line, column }: Position| match &columns {
+            _ if is_block => Position { line: start.line + line - 1, column: start.column + column - 1 },
+            Some(columns) => {
+                let offset = columns.get(column - 1).or(columns.last()).copied().unwrap_or_default();
+                Position { column: start.column + offset, ..start }
+            }
+            None => start,
         };
         source.documents.iter_mut().for_each(|document| document.root.shift(&moved));
         if let Some(SourceError::Syntax { position, .. }) = &mut source.error {
@@ -162,6 +171,20 @@ impl Source {
     }
 }
 
+/// Columns of the characters of a text in quotes, counted from the opening quote; the last one is that of its end.
+fn columns(text: &str, quotes: char) -> Vec<usize> {
+    let mut column = 1;
+    let starts = text.chars().map(|character| {
+        let is_escaped = character == quotes || quotes == '"' && (character == '\\' || character.is_control());
+        let start = column;
+        column += 1 + usize::from(is_escaped);
+        start
+    });
+    let mut columns: Vec<usize> = starts.collect();
+    columns.push(column);
+    columns
+}
+
 impl SourceError {
     /// Place of the error; the start of the file if it has no other place.
     pub fn position(&self) -> Position {
@@ -175,6 +198,26 @@ impl SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_in_a_text_have_their_places_in_the_file() {
+        for text in [
+            "a: '{\"b\": \"it''s\", \"c\": 5}'\n",
+            "a: \"{\\\"b\\\": 1, \\\"c\\\": 5}\"\n",
+            "a: |\n  {\"b\": 1,\n   \"c\": 5}\n",
+            "{\"a\": \"{\\\"c\\\": 5}\"}\n",
+        ] {
+            let source = Source::parse(text, "a.yaml".to_owned());
+            let inner = Source::parse_inside(&At::root(&source.documents[0]).field("a").unwrap());
+            let Position { line, column } = At::root(&inner.documents[0]).field("c").unwrap().node.position;
+            let found = text.lines().nth(line - 1).unwrap().chars().nth(column - 1);
+            assert_eq!(found, Some('5'), "{text}: {line}:{column}");
+        }
+        let folded = Source::parse("a: \"{b:\n  5}\"\n", "a.yaml".to_owned());
+        let inner = Source::parse_inside(&At::root(&folded.documents[0]).field("a").unwrap());
+        let at = At::root(&inner.documents[0]).field("b").unwrap().node.position;
+        assert_eq!(at, Position { line: 1, column: 4 }, "that of the text");
+    }
 
     #[test]
     fn a_file_that_another_refers_to_is_a_regular_one() {

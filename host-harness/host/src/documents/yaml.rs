@@ -108,7 +108,10 @@ impl Builder {
             return Err(SyntaxError { position, found });
         }
         match event {
-            Event::Scalar(text, style, anchor, tag) => return self.scalar(&text, style, anchor, tag, position),
+            Event::Scalar(text, style, anchor, tag) => {
+                let quotes = quotes(style).filter(|_| span.start.line() == span.end.line());
+                return self.scalar(&text, (style, quotes), anchor, tag, position);
+            }
             Event::SequenceStart(_, anchor, _) => return self.start(Value::List(Vec::new()), anchor, position),
             Event::MappingStart(_, anchor, _) => return self.start(Value::Map(Vec::new()), anchor, position),
             Event::SequenceEnd | Event::MappingEnd => {
@@ -129,7 +132,7 @@ impl Builder {
     fn scalar(
         &mut self,
         text: &str,
-        style: ScalarStyle,
+        (style, quotes): (ScalarStyle, Option<char>),
         anchor: usize,
         tag: Option<Cow<'_, Tag>>,
         position: Position,
@@ -144,7 +147,7 @@ impl Builder {
                 return Err(SyntaxError { position, found: BARE_TEXT });
             }
             let is_ignored = matches!(mark, Some(("!", "ignore")));
-            self.anchor(anchor, &Node { position, value: Value::Text(text.to_owned()), is_block });
+            self.anchor(anchor, &Node { position, value: Value::Text(text.to_owned()), is_block, quotes });
             self.key(text.to_owned(), position, is_ignored);
             return Ok(());
         }
@@ -154,7 +157,7 @@ impl Builder {
             Dialect::Json => scalar::of_json(text, is_plain).ok_or(SyntaxError { position, found: BARE_TEXT })?,
             Dialect::Core => scalar::of_core(text, is_plain && mark.is_none()),
         };
-        self.value(Node { position, value, is_block }, anchor);
+        self.value(Node { position, value, is_block, quotes }, anchor);
         Ok(())
     }
 
@@ -177,7 +180,7 @@ impl Builder {
             return Err(no_key(position));
         }
         self.count(1, 1, position)?;
-        self.open.push(Collection { node: Node { position, value, is_block: false }, anchor, key: None });
+        self.open.push(Collection { node: Node { position, value, is_block: false, quotes: None }, anchor, key: None });
         Ok(())
     }
 
@@ -225,6 +228,15 @@ impl Builder {
             return Err(SyntaxError { position, found: "more than 128 levels of nesting" });
         }
         Ok(())
+    }
+}
+
+/// Returns the quotes of a style.
+fn quotes(style: ScalarStyle) -> Option<char> {
+    match style {
+        ScalarStyle::SingleQuoted => Some('\''),
+        ScalarStyle::DoubleQuoted => Some('"'),
+        _ => None,
     }
 }
 

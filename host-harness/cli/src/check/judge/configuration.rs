@@ -60,8 +60,7 @@ impl Findings for Written<'_> {
             }
         };
         let finding = Finding::at(rules::CONFIGURATION, &at, expected, found, help);
-        let finding = Finding { path: self.path(&error.path), ..finding };
-        if matches!(error.problem, Problem::UnknownField { .. }) { finding.at_key(&at) } else { finding }
+        Finding { path: self.path(&error.path), position: self.position(error), ..finding }
     }
 
     fn at_path(&self, path: &str, finding: impl FnOnce(&At<'_>) -> Finding) -> Finding {

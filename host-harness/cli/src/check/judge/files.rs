@@ -1,21 +1,22 @@
 //! Inventory about files and documents.
 
+use std::collections::HashSet;
 use std::io;
 
 use super::keys;
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, Format, Position, SourceError, quoted};
-use crate::files::{File, Inventory, Library, is_alone, references};
+use crate::files::{File, Inventory, Library, is_alone, is_manifest, references};
 
 pub(super) fn findings(library: &Library) -> Vec<Finding> {
     let mut found = Vec::new();
+    let groups = library.groups();
+    let bootstraps = groups.iter().filter(|group| group.is_bootstrap);
+    let of_bootstraps: HashSet<&str> = bootstraps.flat_map(|group| group.origins.iter().copied()).collect();
     for file in library.files() {
         found.extend(file.source.error.as_ref().and_then(|error| unread(file, error)));
-        let whole = library
-            .groups()
-            .iter()
-            .any(|group| group.is_bootstrap && group.origins.contains(&file.source.origin.as_str()));
+        let whole = of_bootstraps.contains(file.source.origin.as_str());
         found.extend(no_object(file));
         found.extend(misnamed(file).filter(|_| whole));
         let mut later = file.source.documents.iter().skip(1).map(At::root);
@@ -24,6 +25,10 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
         }
         for document in &file.source.documents {
             let root = At::root(document);
+            if is_manifest(document) {
+                found.push(manifest(&root));
+                continue;
+            }
             // Keys of a configuration may be misplaced secrets.
             keys::findings(&root, is_alone(&root).then_some(""), &mut found);
             for reference in references(&root) {
@@ -64,10 +69,10 @@ pub(super) fn duplicate_clusters(inventory: &Inventory<'_>) -> Vec<Finding> {
     // A cluster from another file gives way to that of the bootstrap.
     let is_static = |at: &At<'_>| at.path.starts_with("static");
     let own: Vec<_> = inventory.clusters.iter().filter(|cluster| is_static(&cluster.at)).collect();
-    let earlier = |index: usize, name: &str| own.iter().take(index).any(|cluster| cluster.name == name);
-    let again = own.iter().enumerate().filter(|(index, cluster)| earlier(*index, cluster.name));
+    let mut known = HashSet::new();
+    let again = own.iter().filter(|cluster| !known.insert(cluster.name));
     again
-        .map(|(_, cluster)| {
+        .map(|cluster| {
             let help = "rename or remove one of them; Envoy does not start with both";
             let found = format!("{} again", quoted(cluster.name));
             Finding::at_field(rules::DUPLICATE_CLUSTER, &cluster.at, "name", "each name of a cluster once", found, help)
@@ -138,6 +143,14 @@ fn misnamed(file: &File) -> Option<Finding> {
     let root = file.source.documents.first().filter(|_| file.source.is_misnamed && !is_pipe).map(At::root)?;
     let help = "rename the file: Envoy reads files of other names as JSON, and refuses this one";
     Some(Finding::at(rules::FORMAT, &root, "YAML in a file with the end .yaml or .yml", "another name", help))
+}
+
+/// A document that Kubernetes reads, not Envoy.
+fn manifest(root: &At<'_>) -> Finding {
+    let help = "nothing in this document was checked: `weir check` does not read manifests; write the configuration of \
+                Envoy that is in it into a file of its own to check it";
+    let found = format!("a Kubernetes manifest ({})", quoted(root.text_of("kind")));
+    Finding::at(rules::MANIFEST, root, "a file of Envoy", found, help)
 }
 
 fn extra(document: &At<'_>) -> Finding {

@@ -1,5 +1,7 @@
 //! Keys that Envoy reads in other ways than their author may think: merge keys, and keys that are there more than once.
 
+use std::collections::HashSet;
+
 use super::{sources, types};
 use crate::check::finding::Finding;
 use crate::check::rules;
@@ -52,9 +54,10 @@ pub(super) fn findings(at: &At<'_>, frozen: Option<&str>, found: &mut Vec<Findin
     if frozen.is_none() {
         found.extend(types::findings(at));
     }
-    for (index, (key, value)) in entries.iter().enumerate() {
+    let mut known = HashSet::new();
+    for (key, value) in &entries {
         found.extend(sources::finding(key, value).filter(|_| frozen.is_none()));
-        if entries.iter().take(index).any(|(earlier, _)| earlier == key) {
+        if !known.insert(*key) {
             let (rule, help) = repeated(at, key, value, frozen);
             found.push(finding(rule, value, "each key once", "the same key again", help));
         }

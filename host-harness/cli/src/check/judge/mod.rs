@@ -6,11 +6,13 @@
 //! | `keys` | merge keys, and keys that are there more than once |
 //! | `chains` | chains of filters with wasm plugins |
 //! | `discovery` | filters whose message comes from elsewhere |
-//! | `sources` | paths of files of resources |
+//! | `sources` | paths of files |
 //! | `plugins` | any wasm plugin: types of its fields, its module, its root id |
 //! | `fields` | fields that no bootstrap and no message of a plugin has |
 //! | `types` | types of messages that Envoy does not have |
 //! | `enums` | values that enums of Envoy do not have |
+//! | `durations` | durations that Envoy refuses |
+//! | `node` | the identity of a proxy that reads resources |
 //! | `weir` | plugins of Weir: where they stand, failure policy |
 //! | `limiter` | a limiter's configuration, as the filter reads it |
 //! | `redis` | the cluster of Redis: protocol, bridge, thresholds, endpoints, TLS |
@@ -22,6 +24,7 @@
 mod chains;
 mod configuration;
 mod discovery;
+mod durations;
 mod enums;
 mod environment;
 mod fields;
@@ -29,6 +32,7 @@ mod files;
 mod keys;
 mod limiter;
 mod marks;
+mod node;
 mod order;
 mod paths;
 mod plugins;
@@ -37,6 +41,8 @@ mod sources;
 mod types;
 mod weir;
 mod writers;
+
+use std::collections::HashMap;
 
 use super::finding::{Finding, Severity};
 use super::rules;
@@ -65,12 +71,14 @@ pub(super) fn judge(library: &Library) -> (Vec<Finding>, Vec<Summary>) {
         let inventory = Inventory::of(&group, library);
         summaries.push(self::group(&group, &inventory, &modules, &mut found));
     }
-    let order = |finding: &Finding| library.files().iter().position(|file| file.source.origin == finding.file);
-    found.sort_by_key(|finding| (order(finding), finding.position));
+    let order: HashMap<&str, usize> =
+        library.files().iter().enumerate().map(|(index, file)| (file.source.origin.as_str(), index)).collect();
+    found.sort_by_key(|finding| (order.get(finding.file.as_str()).copied(), finding.position));
     // An extension that two chains use is judged twice.
     let mut unique: Vec<Finding> = Vec::new();
     for finding in found {
-        if !unique.contains(&finding) {
+        let is_here = |other: &&Finding| other.position == finding.position && other.file == finding.file;
+        if !unique.iter().rev().take_while(is_here).any(|other| *other == finding) {
             unique.push(finding);
         }
     }
@@ -89,6 +97,8 @@ fn group(
     found.extend(discovery::findings(inventory));
     found.extend(group.documents.iter().flat_map(|document| fields::of_document(document)));
     found.extend(group.documents.iter().flat_map(|document| enums::of_document(document)));
+    found.extend(group.documents.iter().flat_map(|document| durations::of_document(document)));
+    found.extend(group.documents.iter().filter_map(|document| node::of_document(document)));
     found.extend(inventory.clusters.iter().flat_map(enums::of_cluster));
     found.extend(inventory.hollow.iter().flat_map(fields::of_hollow));
     let (mut limiters, mut bridges, mut others) = (0, 0, 0);
@@ -112,8 +122,10 @@ fn group(
         found.extend(limiter::alone(configuration.clone()));
     }
     let is_error = |finding: &&Finding| finding.severity() == Severity::Error;
-    let has_error = found.iter().filter(is_error).any(|finding| group.origins.contains(&finding.file.as_str()));
-    if let (0, false, Some(document)) = (limiters, has_error, group.documents.first()) {
+    let has_error = || found.iter().filter(is_error).any(|finding| group.origins.contains(&finding.file.as_str()));
+    if let (0, Some(document)) = (limiters, group.documents.first())
+        && !has_error()
+    {
         let help = "nothing of Weir was checked; a limiter is a wasm plugin with `root_id: limiter`";
         let root = At::root(document);
         found.push(Finding::at(

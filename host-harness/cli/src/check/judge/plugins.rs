@@ -34,12 +34,12 @@ impl Modules {
     /// Whether a plugin is Weir's: by its module if that can be read, otherwise by its names.
     pub(super) fn is_weir(&self, plugin: &Plugin<'_>) -> bool {
         let code = plugin.code();
-        if let Code::File(path) = &code
+        if let Code::File(path) = code
             && let Module::Sound { is_weir } = self.read(path)
         {
             return is_weir;
         }
-        let file = match &code {
+        let file = match code {
             Code::File(path) => path.file_name().is_some_and(|name| mentions_weir(&name.to_string_lossy())),
             Code::Remote { uri, .. } => mentions_weir(uri),
             Code::Other => false,
@@ -181,7 +181,7 @@ fn module(plugin: &Plugin<'_>, modules: &Modules, is_weir: bool) -> Option<Findi
     }
     let (Code::File(path), Some(at)) = (plugin.code(), plugin.file_name()) else { return None };
     let is_replaced = at.text().is_some_and(|name| Path::new(name) != path);
-    match modules.read(&path) {
+    match modules.read(path) {
         Module::Sound { .. } => None,
         Module::Refused(refusal) => {
             let expected = "a wasm module for proxy-wasm 0.1.0, 0.2.0 or 0.2.1";

@@ -1,5 +1,8 @@
 //! Types of messages: names that Envoy does not have, and messages without a type.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, TYPED_STRUCTS, quoted};
@@ -30,6 +33,10 @@ const MAPS_OF_ANY: [&str; 6] = [
     "typed_filter_metadata",
     "typedFilterMetadata",
 ];
+
+/// Names of [`MESSAGES`].
+static NAMES: LazyLock<BTreeSet<String>> =
+    LazyLock::new(|| messages().map(|(package, message)| format!("{package}.{message}")).collect());
 
 /// Findings about the types that an object names, and about the messages of any type in its fields that name none.
 pub(super) fn findings(at: &At<'_>) -> Vec<Finding> {
@@ -97,15 +104,14 @@ pub(super) fn meant(name: &str) -> Option<String> {
     if !name.starts_with("envoy.") {
         return nearest(name, &[&TYPED_STRUCTS[..], &PROTOBUF[..]].concat()).map(str::to_owned);
     }
-    let known: Vec<String> = messages().map(|(package, message)| format!("{package}.{message}")).collect();
-    if known.iter().any(|known| known == name) {
+    if NAMES.contains(name) {
         return None;
     }
+    let known: Vec<&str> = NAMES.iter().map(String::as_str).collect();
     let of_other_version = known.iter().find(|known| without_version(known) == without_version(name));
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let similar = || nearest(name, &known);
     let successor = || is_of_v2(name).then(|| successor(name, &known)).flatten();
-    of_other_version.map(String::as_str).or_else(similar).or_else(successor).map(str::to_owned)
+    of_other_version.copied().or_else(similar).or_else(successor).map(str::to_owned)
 }
 
 /// Packages with their messages.

@@ -2,6 +2,7 @@
 
 use crate::check::finding::{Finding, Severity};
 use crate::check::judge::Summary;
+use crate::printable;
 
 pub(super) fn render(findings: &[Finding], summaries: &[Summary]) -> String {
     let commands = findings.iter().map(command).collect::<String>();
@@ -22,6 +23,7 @@ fn command(finding: &Finding) -> String {
 }
 
 fn data(text: &str) -> String {
+    let text = text.split('\n').map(printable::line).collect::<Vec<_>>().join("\n");
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 

@@ -58,7 +58,7 @@ mod tests {
     fn a_finding_is_a_line_and_the_way_to_mend_it() {
         let text = render(Format::Text, &[finding()], &[]);
         let expected =
-            "a,b.yaml:3:7: error: expected 50% of\nit, found none [missing-cluster]\n    at limits[0]\n    add it\n";
+            "a,b.yaml:3:7: error: expected 50% of\\nit, found none [missing-cluster]\n    at limits[0]\n    add it\n";
         assert_eq!(text, expected);
     }
 

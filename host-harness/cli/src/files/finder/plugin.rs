@@ -22,6 +22,17 @@ pub(crate) struct Plugin<'a> {
     pub(crate) at: At<'a>,
     pub(crate) site: Site,
     pub(crate) root_id: &'a str,
+    environment: Environment<'a>,
+    vm_key: VmKey<'a>,
+}
+
+/// Plugins with equal keys may share a VM.
+#[derive(PartialEq, Eq)]
+struct VmKey<'a> {
+    vm_id: &'a str,
+    code: Code<'a>,
+    /// Configuration of the VM, as JSON.
+    configuration: Option<serde_json::Value>,
 }
 
 /// Place of a plugin.
@@ -71,7 +82,9 @@ pub(crate) struct Environment<'a> {
 
 impl<'a> Plugin<'a> {
     pub(super) fn new(message: Message<'a>, at: At<'a>, site: Site) -> Self {
-        Self { root_id: at.text_of("root_id"), message, at, site }
+        let vm = at.field("vm_config");
+        let (environment, vm_key) = (Environment::of(vm.as_ref()), VmKey::of(vm.as_ref()));
+        Self { root_id: at.text_of("root_id"), message, at, site, environment, vm_key }
     }
 
     /// Whether Envoy has the message around the plugin.
@@ -94,7 +107,7 @@ impl<'a> Plugin<'a> {
     }
 
     pub(crate) fn vm_id(&self) -> &'a str {
-        self.vm().map(|vm| vm.text_of("vm_id")).unwrap_or_default()
+        self.vm_key.vm_id
     }
 
     /// Place of the file's name.
@@ -107,30 +120,50 @@ impl<'a> Plugin<'a> {
         self.vm()?.fields(["code", "local", "inline_bytes"])
     }
 
-    pub(crate) fn code(&self) -> Code<'a> {
-        if let Some(name) = self.file_name().and_then(|at| at.text()) {
-            return Code::File(overridden(PathBuf::from(name)));
-        }
-        let remote = self.vm().and_then(|vm| vm.fields(["code", "remote"]));
-        remote.map_or(Code::Other, |remote| Code::Remote {
-            uri: remote.field("http_uri").map(|uri| uri.text_of("uri")).unwrap_or_default(),
-            sha256: remote.text_of("sha256"),
-        })
+    pub(crate) fn code(&self) -> &Code<'a> {
+        &self.vm_key.code
     }
 
-    pub(crate) fn environment(&self) -> Environment<'a> {
-        let Some(variables) = self.vm().and_then(|vm| vm.field("environment_variables")) else {
-            return Environment::default();
-        };
-        let copied = variables.each("host_env_keys").iter().filter_map(At::text).collect();
-        let values = variables.field("key_values").map(|at| at.entries().collect::<Vec<_>>()).unwrap_or_default();
-        Environment { copied, values: values.into_iter().filter_map(|(key, at)| Some((key, at.text()?))).collect() }
+    pub(crate) fn environment(&self) -> &Environment<'a> {
+        &self.environment
     }
 
     /// Whether two plugins may share a VM: same `vm_id`, same code, same configuration of the VM.
     pub(crate) fn shares_vm(&self, other: &Self) -> bool {
-        let configuration = |plugin: &Self| Some(plugin.vm()?.field("configuration")?.node.to_json());
-        self.vm_id() == other.vm_id() && self.code() == other.code() && configuration(self) == configuration(other)
+        self.vm_key == other.vm_key
+    }
+}
+
+impl<'a> VmKey<'a> {
+    fn of(vm: Option<&At<'a>>) -> Self {
+        Self {
+            vm_id: vm.map(|vm| vm.text_of("vm_id")).unwrap_or_default(),
+            code: Code::of(vm),
+            configuration: vm.and_then(|vm| Some(vm.field("configuration")?.node.to_json())),
+        }
+    }
+}
+
+impl<'a> Code<'a> {
+    fn of(vm: Option<&At<'a>>) -> Self {
+        let name = vm.and_then(|vm| vm.fields(["code", "local", "filename"])).and_then(|at| at.text());
+        if let Some(name) = name {
+            return Self::File(overridden(PathBuf::from(name)));
+        }
+        let remote = vm.and_then(|vm| vm.fields(["code", "remote"]));
+        remote.map_or(Self::Other, |remote| Self::Remote {
+            uri: remote.field("http_uri").map(|uri| uri.text_of("uri")).unwrap_or_default(),
+            sha256: remote.text_of("sha256"),
+        })
+    }
+}
+
+impl<'a> Environment<'a> {
+    fn of(vm: Option<&At<'a>>) -> Self {
+        let Some(variables) = vm.and_then(|vm| vm.field("environment_variables")) else { return Self::default() };
+        let copied = variables.each("host_env_keys").iter().filter_map(At::text).collect();
+        let values = variables.field("key_values").map(|at| at.entries().collect::<Vec<_>>()).unwrap_or_default();
+        Self { copied, values: values.into_iter().filter_map(|(key, at)| Some((key, at.text()?))).collect() }
     }
 }
 

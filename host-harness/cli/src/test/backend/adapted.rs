@@ -8,31 +8,27 @@ use weir_host::scenario::{Scenario, ScenarioError};
 use weir_provision::redis::{Login, Redis};
 
 use crate::front_end::FrontEnd;
-use crate::test::setup::Setup;
+use crate::test::proxy::Proxy;
 
 /// `redis.timeout` on real hosts: a busy machine must not look like a failed Redis.
 const TIMEOUT: &str = "5s";
 
 /// Returns the scenario with free ports, this Redis or its front end, this module and this key prefix.
 pub(super) fn adapted(
-    setup: &Setup,
+    proxy: &Proxy,
     redis: &Redis,
     front_end: Option<&FrontEnd>,
     wasm: &Path,
     key_prefix: &str,
 ) -> Result<Scenario, ScenarioError> {
-    let mut scenario = setup.scenario.clone();
+    let mut scenario = proxy.scenario.clone();
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let names: Vec<String> = strings(scenario.document(), "/static_resources/listeners", "name");
-    for name in names {
-        scenario.listener(&name, any_port)?;
-    }
-    let cluster = if setup.is_own { setup.config.redis.cluster.clone() } else { "redis".to_owned() };
+    scenario.every_listener(any_port);
     scenario.edit(|document| {
         drop_access_logs(document);
         document["admin"] = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
     });
-    scenario.endpoint(&cluster, front_end.map_or(redis.addr(), FrontEnd::addr))?.wasm(wasm)?;
+    scenario.endpoint(&proxy.redis, front_end.map_or(redis.addr(), FrontEnd::addr))?.wasm(wasm)?;
     // A front end has the login itself.
     let login = if front_end.is_some() { Login::default() } else { redis.login() };
     scenario.filter_configuration(|filter| {
@@ -56,16 +52,11 @@ pub(super) fn adapted(
     Ok(scenario)
 }
 
-fn strings(document: &Value, list: &str, field: &str) -> Vec<String> {
-    let items = document.pointer(list).and_then(Value::as_array).into_iter().flatten();
-    items.filter_map(|item| item.get(field)?.as_str().map(str::to_owned)).collect()
-}
-
 /// Removes access logs: they would be mixed with the report.
 fn drop_access_logs(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.remove("access_log");
+            ["access_log", "accessLog"].iter().for_each(|name| _ = fields.remove(*name));
             fields.values_mut().for_each(drop_access_logs);
         }
         Value::Array(items) => items.iter_mut().for_each(drop_access_logs),

@@ -40,7 +40,7 @@ pub(in crate::test) struct Stage {
     redis: Redis,
     wasm: PathBuf,
     runtime: Runtime,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A host that serves one test.
@@ -68,7 +68,7 @@ impl Stage {
         let folder = Some(dir.path().join("redis"));
         let redis = Redis::provide(RedisOptions { appendonly: true, dir: folder, args, ..RedisOptions::default() })?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        Ok(Self { host, redis, wasm, runtime, _dir: dir })
+        Ok(Self { host, redis, wasm, runtime, dir })
     }
 
     /// Why a test needs virtual time, if it does.
@@ -114,17 +114,18 @@ impl<'a> Real<'a> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let key_prefix = format!("weir-test-{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let options = WebdisOptions { redis_password: stage.redis.login().password, ..WebdisOptions::default() };
-        let front_end = FrontEnd::provide(&setup.scenario, stage.redis.addr(), options);
+        let proxy = setup.proxy(stage.host);
+        let front_end = FrontEnd::provide(&proxy.scenario, stage.redis.addr(), options);
         let front_end = stage.runtime.block_on(front_end).map_err(|why| why.to_string())?;
-        let scenario = adapted(setup, &stage.redis, front_end.as_ref(), &stage.wasm, &key_prefix);
+        let scenario = adapted(proxy, &stage.redis, front_end.as_ref(), &stage.wasm, &key_prefix);
         let scenario = scenario.map_err(|why| why.to_string())?;
         let workers = u32::try_from(test.workers).unwrap_or(1);
         let serving = stage.runtime.block_on(Serving::start(stage.host, &scenario, workers));
         let serving = serving.map_err(|why| why.to_string())?;
-        let listener = if setup.is_own { setup.listener.as_str() } else { "ingress" };
-        let target = serving.listener(listener).map_err(|why| why.to_string())?;
+        let target = serving.listener(&proxy.listener).map_err(|why| why.to_string())?;
         let written = scenario.limiter().map_err(|why| why.to_string())?;
-        let config = tempfile::NamedTempFile::with_suffix(".yaml").map_err(|why| why.to_string())?;
+        let config = tempfile::NamedTempFile::with_suffix_in(".yaml", stage.dir.path());
+        let config = config.map_err(|why| why.to_string())?;
         std::fs::write(config.path(), written.to_string()).map_err(|why| why.to_string())?;
         Ok(Self {
             stage,

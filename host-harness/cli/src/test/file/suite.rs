@@ -1,6 +1,6 @@
 //! Whole file: the configuration, and the tests.
 
-use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use weir_filter::units::Micros;
 
 use super::reader::{Fields, Mistake, Mistakes, Reader};
 use super::step::{Action, Step, steps};
-use crate::documents::{Dialect, Document, Position, Source, Value};
+use crate::documents::{Dialect, Document, Position, Source, Value, read_at_most};
 
 /// Suffix of a test file's name; what is before it names the configuration.
 const SUFFIX: &str = ".test.yaml";
@@ -61,15 +61,12 @@ impl Suite {
     pub(crate) fn load(path: &Path) -> Result<Self, Vec<Mistake>> {
         let file = path.display().to_string();
         let unread = |what: String| vec![Mistake { file: file.clone(), place: None, what }];
-        let metadata = fs::metadata(path).map_err(|why| unread(format!("cannot be read: {why}")))?;
-        if !metadata.is_file() {
-            return Err(unread("expected a test file, found a folder or a device".to_owned()));
-        }
-        let size = metadata.len();
-        if size > MAX_SIZE {
-            return Err(unread(format!("expected a test file of at most {MAX_SIZE} bytes, found {size} bytes")));
-        }
-        let text = fs::read_to_string(path).map_err(|why| unread(format!("cannot be read: {why}")))?;
+        let bytes = read_at_most(path, MAX_SIZE).map_err(|why| match why.kind() {
+            ErrorKind::IsADirectory => unread("expected a test file, found a folder".to_owned()),
+            ErrorKind::FileTooLarge | ErrorKind::InvalidInput => unread(format!("expected a test file, found {why}")),
+            _ => unread(format!("cannot be read: {why}")),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| unread("expected a test file in UTF-8".to_owned()))?;
         Self::parse(&text, path)
     }
 

@@ -7,7 +7,8 @@ const MAX_LEN: usize = 256;
 
 /// Returns the known name with the fewest edits, if there are at most three, and at most half as many as the known name
 /// has letters. The case of letters, underscores and hyphens do not count.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if name.len() > MAX_LEN {
         return None;
     }

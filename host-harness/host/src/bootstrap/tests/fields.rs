@@ -1,0 +1,24 @@
+//! Fields and documents that are not read.
+
+use super::*;
+
+#[test]
+fn a_field_that_envoy_does_not_have_is_none_of_envoys() {
+    let text = "admin: {}\nstatic_resource: {}\nstats_flush_intervall: 1s\nheader_prefix: x\n";
+    let BootstrapError::Refused { problems, .. } = Bootstrap::parse(text, "a.yaml").unwrap_err() else { panic!() };
+    let shown: Vec<_> = problems.iter().map(|problem| (problem.to_string(), problem.is_of_envoy)).collect();
+    let expected = [
+        ("static_resource: a field that Envoy does not have; did you mean `static_resources`?", false),
+        ("stats_flush_intervall: a field that Envoy does not have; did you mean `stats_flush_interval`?", false),
+        ("header_prefix: not honoured by the harness", true),
+    ];
+    assert_eq!(shown, expected.map(|(text, is_of_envoy)| (text.to_owned(), is_of_envoy)));
+}
+
+#[test]
+fn documents_behind_the_first_one_are_left_out() {
+    let bootstrap = Bootstrap::parse("node: {}\n---\nnode: {id: 5}\n---\n", "envoy/two.yaml").unwrap();
+    let [problem] = bootstrap.left_out.as_slice() else { panic!("{:?}", bootstrap.left_out) };
+    assert_eq!((problem.reason.as_str(), problem.position), ("a second document", Position { line: 3, column: 1 }));
+    assert!(Bootstrap::parse("node: {}\n---\n", "envoy/two.yaml").unwrap().left_out.is_empty());
+}
