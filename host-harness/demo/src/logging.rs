@@ -10,7 +10,10 @@ struct Stderr;
 static STDERR: Stderr = Stderr;
 
 /// Parses a level, by its name here or in Envoy.
-pub(super) fn level(text: &str) -> Result<log::LevelFilter, String> {
+///
+/// # Errors
+/// A text that names the levels.
+pub fn level(text: &str) -> Result<log::LevelFilter, String> {
     match text.to_ascii_lowercase().as_str() {
         "warning" => Ok(log::LevelFilter::Warn),
         "critical" => Ok(log::LevelFilter::Error),
