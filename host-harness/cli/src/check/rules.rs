@@ -40,6 +40,8 @@ rules! {
     MISSING_MODULE = "missing-module", Error;
     /// The wasm file of a plugin that is not Weir's is not at its absolute path on this machine.
     ABSENT_MODULE = "absent-module", Warning;
+    /// The VM of a limiter may not call what it needs.
+    CAPABILITIES = "capabilities", Error;
     /// The wasm file is no proxy-wasm module.
     MODULE = "module", Error;
     /// A runtime that Envoy does not have.

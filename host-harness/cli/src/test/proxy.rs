@@ -73,7 +73,7 @@ impl Own<'_> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         scenario.clone().listener(&listener, any).ok()?;
         scenario.clone().endpoint(self.redis, any).ok()?;
-        inventory.is_whole().then(|| Proxy { scenario, is_own: true, listener, redis: self.redis.to_owned() })
+        (!inventory.is_partial).then(|| Proxy { scenario, is_own: true, listener, redis: self.redis.to_owned() })
     }
 
     fn scenario(&self) -> Result<Scenario, String> {

@@ -34,7 +34,7 @@ fn a_duration_that_envoy_refuses_is_an_error() {
                 .to_owned(),
             "\"1h\"",
         ),
-        (("admin:", "stats_flush_interval: {seconds: 5}\nadmin:"), "stats_flush_interval".to_owned(), "an object"),
+        (("admin:", "stats_flush_interval: [5]\nadmin:"), "stats_flush_interval".to_owned(), "a list"),
         (
             (
                 "- match: {prefix: \"/\"}",
@@ -83,6 +83,35 @@ fn a_source_of_bytes_needs_a_name() {
     assert_eq!((finding.place.as_str(), finding.found.as_str()), (&*place_of(&text, "''}"), "an empty string"));
     let code = check_changed(QUICKSTART, [("target/wasm32-wasip1/release/weir_filter.wasm", "''")]);
     assert_eq!(code.about("missing-module").severity, "error");
+}
+
+#[test]
+fn a_plugin_needs_code() {
+    let code = "{local: {filename: target/wasm32-wasip1/release/weir_filter.wasm}}";
+    for empty in ["{}", "{local: {}}"] {
+        let checked = check_changed(QUICKSTART, [(code, empty)]);
+        assert_eq!(checked.about("missing-module").found, "nothing", "{empty}");
+    }
+}
+
+#[test]
+fn a_limiter_needs_its_functions() {
+    let with = |allowed: &str| {
+        let limiter = format!("{{allowed_capabilities: {allowed}}}\n                root_id: limiter");
+        check_changed(QUICKSTART, [("root_id: limiter", &*format!("capability_restriction_config: {limiter}"))])
+    };
+    let checked = with("{proxy_log: {}}");
+    let finding = checked.only();
+    assert_eq!((finding.rule.as_str(), finding.severity.as_str()), ("capabilities", "error"));
+    assert_eq!(with("{}").rules(), [""; 0], "an empty list restricts nothing");
+}
+
+#[test]
+fn a_duration_may_be_written_as_its_message() {
+    for (message, rules) in [("{seconds: 1, nanos: 5}", &[][..]), ("{second: 1}", &["type"])] {
+        let checked = check_changed(QUICKSTART, [("connect_timeout: 1s", &*format!("connect_timeout: {message}"))]);
+        assert_eq!(checked.rules(), rules, "{message}");
+    }
 }
 
 #[test]

@@ -226,5 +226,5 @@ fn tests_are_chosen_by_name_and_reported_to_ci() {
     let one = folder.run(&["--filter", "d"]);
     assert!(one.code == 0 && one.out.contains("1 test in 1 file: 1 passed"), "{}", one.out);
     let none = folder.run(&["--filter", "nobody"]);
-    assert_eq!((none.code, none.err.as_str()), (2, "no test's name contains \"nobody\"\n"));
+    assert_eq!((none.code, none.err.as_str()), (2, "--filter: no test's name contains \"nobody\"\n"));
 }

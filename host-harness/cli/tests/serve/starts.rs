@@ -82,10 +82,12 @@ fn files_without_an_end_are_errors() {
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
     for special in [Path::new("/dev/zero"), &pipe, files.path()] {
         std::fs::write(&file, with_module(special)).expect("written");
-        for (named, error) in [("as a module", failed(&[], &file)), ("as a configuration", failed(&[], special))] {
-            let place = format!("{}: cannot be read: a ", special.display());
-            assert!(error.contains(&place), "{named}: {error}");
-        }
+        let error = failed(&[], &file);
+        assert!(error.contains(&format!("{}: cannot be read: a ", special.display())), "{error}");
+    }
+    for (special, why) in [(Path::new("/dev/zero"), "a device"), (files.path(), "Is a directory")] {
+        let error = failed(&[], special);
+        assert!(error.contains(&format!("{}: cannot be read: {why}", special.display())), "{error}");
     }
 }
 

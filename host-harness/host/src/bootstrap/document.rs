@@ -203,8 +203,12 @@ impl<'a> Node<'a> {
         number.or_else(|| self.expected(what))
     }
 
-    /// Parses protobuf's JSON form of a duration: seconds with at most nine decimals, and `s`.
+    /// Parses protobuf's JSON form of a duration: seconds with at most nine decimals, and `s`. Envoy takes its message too,
+    /// with `seconds` and `nanos`.
     pub(super) fn duration(&self) -> Option<Duration> {
+        if let Some(message) = self.duration_message() {
+            return Some(message);
+        }
         let parsed = self.at.text().and_then(|text| text.strip_suffix('s')).and_then(|seconds| {
             let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
             let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -217,6 +221,15 @@ impl<'a> Node<'a> {
             Some(duration) => Some(duration),
             None => self.expected("a duration such as \"0.25s\""),
         }
+    }
+
+    fn duration_message(&self) -> Option<Duration> {
+        if !self.at.is_object() || self.at.entries().any(|(name, _)| !matches!(name, "seconds" | "nanos")) {
+            return None;
+        }
+        let part = |name: &str| self.at.field(name).map_or(Some(0), |at| at.integer());
+        let nanos = part("nanos").and_then(|nanos| u32::try_from(nanos).ok()).filter(|nanos| *nanos < 1_000_000_000)?;
+        Some(Duration::new(part("seconds")?, nanos))
     }
 
     /// Returns the value of a name that is compared exactly; another name is refused, with the known names.

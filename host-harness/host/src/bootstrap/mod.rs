@@ -111,14 +111,12 @@ pub enum BootstrapError {
 }
 
 impl Bootstrap {
-    /// Reads a bootstrap file, or standard input for `-`.
+    /// Reads a bootstrap: a file, a pipe, or standard input for `-`.
     ///
     /// # Errors
     /// See [`BootstrapError`]; every problem of the file is reported at once, with its path.
     pub fn load(path: &Path) -> Result<Self, BootstrapError> {
-        // A device or a pipe may have no end.
-        let is_stdin = path.as_os_str() == "-";
-        Self::from_source(if is_stdin { Source::load(path) } else { Source::load_regular(path) }, path)
+        Self::from_source(Source::load(path), path)
     }
 
     /// Parses a bootstrap's text; `origin` names it in errors.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::chunks::Chunks;
 use super::early::EarlyAnswer;
-use super::request_head::{Framing, MAX_HEAD, judge};
+use super::request_head::{Framing, MAX_HEAD, judge, judge_start};
 use crate::io::write_to_stream;
 
 /// Start of an HTTP/2 connection.
@@ -86,7 +86,10 @@ impl<S> InspectedStream<S> {
                 State::Head => match head_length(rest) {
                     Some(length) => self.judge(length),
                     None if rest.len() > MAX_HEAD => self.refuse(EarlyAnswer::HeadTooLarge),
-                    None => break,
+                    None => match judge_start(rest) {
+                        Some(answer) => self.refuse(answer),
+                        None => break,
+                    },
                 },
                 State::Body(0) => self.state = State::Head,
                 State::Body(remaining) => {

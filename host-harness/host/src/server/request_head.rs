@@ -72,6 +72,18 @@ pub(super) fn judge(head: &[u8]) -> Result<Framing, EarlyAnswer> {
     }
 }
 
+/// Returns the answer to a head that is refused whatever follows: its first byte begins no method, as of a client that
+/// speaks TLS, or its request line is malformed.
+pub(super) fn judge_start(start: &[u8]) -> Option<EarlyAnswer> {
+    let text = start.get(start.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?..)?;
+    if !text.first().is_some_and(|byte| is_token(*byte)) {
+        return Some(EarlyAnswer::BadRequest);
+    }
+    let line = text.get(..text.iter().position(|byte| *byte == b'\n')?)?;
+    let refused = request_line(line.strip_suffix(b"\r").unwrap_or(line)).err();
+    refused.filter(|answer| matches!(answer, EarlyAnswer::BadRequest | EarlyAnswer::UnknownMethod))
+}
+
 /// Checks a request line; returns whether its method is CONNECT.
 fn request_line(line: &[u8]) -> Result<bool, EarlyAnswer> {
     let mut parts = line.split(|byte| *byte == b' ');

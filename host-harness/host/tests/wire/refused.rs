@@ -101,6 +101,10 @@ fn what_is_no_request_is_refused_on_all_hosts() {
         case("\r\n\r\nGET / HTTP/1.1\nhost: a\nconnection: close\n\n", "200 hello close"),
         // What was answered before stays answered.
         case("GET / HTTP/1.1\r\nhost: a\r\n\r\ngarbage\r\n\r\n", "200 hello, 400 Bad Request close"),
+        // Clients of other protocols: TLS, SSH, Redis. They wait for an answer.
+        case("\x16\x03\x01\x02", BAD),
+        case("SSH-2.0-x\r\n", BAD),
+        case("*1\r\n$4\r\nPING\r\n", BAD),
         case(
             "POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabcdef\r\n\r\n",
             "200 abc, 400 Bad Request close",

@@ -66,12 +66,17 @@ fn of_message(at: &At<'_>, name: &str, found: &mut Vec<Finding>) {
 
 /// The finding about a value that is no duration.
 fn refused(at: &At<'_>) -> Option<Finding> {
-    if at.text().is_some_and(is_duration) {
+    if at.text().is_some_and(is_duration) || is_message(at) {
         return None;
     }
     let found = at.text().map_or_else(|| at.kind(), quoted);
     let help = "write seconds, at most nine decimals, and `s`; Envoy refuses other units, spaces and bare numbers";
     Some(Finding::at(rules::TYPE, at, "a duration such as \"0.25s\" or \"60s\"", found, help))
+}
+
+/// Whether a duration is written as its message, which Envoy takes too.
+fn is_message(at: &At<'_>) -> bool {
+    at.is_object() && at.entries().all(|(name, value)| matches!(name, "seconds" | "nanos") && value.integer().is_some())
 }
 
 /// Whether a text is a duration in protobuf's JSON that Envoy takes. (Envoy 1.36 and 1.40 were observed.)

@@ -21,6 +21,7 @@
 //! | `order` | limits that read what filters write, and where these filters stand |
 //! | `writers` | what the filters of Envoy write |
 
+mod capabilities;
 mod chains;
 mod configuration;
 mod discovery;

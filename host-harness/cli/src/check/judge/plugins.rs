@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 
-use super::{fields, types};
+use super::{capabilities, fields, types};
 use crate::check::finding::Finding;
 use crate::check::module::Module;
 use crate::check::rules;
@@ -58,6 +58,7 @@ pub(super) fn findings(plugin: &Plugin<'_>, modules: &Modules) -> Vec<Finding> {
     let mut found = message(plugin).into_iter().chain(fields::unknown(plugin)).chain(types(plugin)).collect::<Vec<_>>();
     found.extend(module(plugin, modules, is_weir));
     found.extend(no_code(plugin));
+    found.extend(capabilities::restricted(plugin));
     found.extend(runtime(plugin));
     found.extend(listed_twice(plugin));
     found.extend(vm_id(plugin));
@@ -123,10 +124,18 @@ fn wrong_type(at: &At<'_>, expected: &str) -> Finding {
 /// A plugin without a module.
 fn no_code(plugin: &Plugin<'_>) -> Option<Finding> {
     let vm = plugin.vm().unwrap_or_else(|| plugin.at.clone());
-    vm.field("code").is_none().then(|| {
-        let help = "add `code: {local: {filename: …}}` to vm_config; Envoy does not start without it";
-        Finding::at_field(rules::MISSING_MODULE, &vm, "code", "the module's code", "nothing", help)
-    })
+    let help = "add `code: {local: {filename: …}}` to vm_config; Envoy does not start without it";
+    let Some(code) = vm.field("code") else {
+        return Some(Finding::at_field(rules::MISSING_MODULE, &vm, "code", "the module's code", "nothing", help));
+    };
+    let empty = match code.field("local") {
+        Some(local) => {
+            let sources = ["filename", "inline_bytes", "inline_string", "environment_variable"];
+            sources.iter().all(|name| local.field(name).is_none()).then_some(local)
+        }
+        None => code.field("remote").is_none().then_some(code),
+    };
+    empty.map(|at| Finding::at(rules::MISSING_MODULE, &at, "the module's code", "nothing", help))
 }
 
 /// A runtime that official builds of Envoy do not have.

@@ -22,3 +22,11 @@ fn documents_behind_the_first_one_are_left_out() {
     assert_eq!((problem.reason.as_str(), problem.position), ("a second document", Position { line: 3, column: 1 }));
     assert!(Bootstrap::parse("node: {}\n---\n", "envoy/two.yaml").unwrap().left_out.is_empty());
 }
+
+#[test]
+fn a_duration_may_be_written_as_its_message() {
+    let parsed = |written: &str| Bootstrap::parse(&QUICKSTART.replacen("connect_timeout: 1s", written, 1), "file.yaml");
+    let bootstrap = parsed("connect_timeout: {seconds: 2, nanos: 5}").unwrap();
+    assert_eq!(bootstrap.clusters[0].connect_timeout, std::time::Duration::new(2, 5));
+    assert!(parsed("connect_timeout: {nanos: 1000000000}").is_err() && parsed("connect_timeout: {second: 1}").is_err());
+}
