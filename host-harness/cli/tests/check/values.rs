@@ -34,7 +34,7 @@ fn a_duration_that_envoy_refuses_is_an_error() {
                 .to_owned(),
             "\"1h\"",
         ),
-        (("admin:", "stats_flush_interval: [5]\nadmin:"), "stats_flush_interval".to_owned(), "a list"),
+        (("admin:", "stats_flush_interval: [5]\nadmin:"), "stats_flush_interval".to_owned(), "a list of 1"),
         (
             (
                 "- match: {prefix: \"/\"}",
