@@ -14,6 +14,7 @@ use std::{
 
 use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::json;
+use weir_harness::serving::compiled_modules;
 use weir_host::{Bootstrap, Host, HostOptions, Running, Stats, scenario::Scenario};
 use weir_provision::{
     checkout,
@@ -77,7 +78,11 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: usize, tokens: u64) -> Running
     });
     configured.unwrap();
     let bootstrap = Bootstrap::parse(&scenario.to_yaml(), "quickstart").unwrap();
-    Host::start(bootstrap, HostOptions { counts_fuel: true, ..HostOptions::default() }).unwrap()
+    Host::start(
+        bootstrap,
+        HostOptions { counts_fuel: true, compiled_modules: compiled_modules(), ..HostOptions::default() },
+    )
+    .unwrap()
 }
 
 /// Returns the average instructions of a request that is answered with `status`, by callback, once Redis is connected.

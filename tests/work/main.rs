@@ -19,6 +19,7 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::{Value, json};
+use weir_harness::serving::compiled_modules;
 use weir_host::{Bootstrap, Host, HostOptions, Running, scenario::Scenario};
 use weir_provision::{
     checkout,
@@ -298,7 +299,11 @@ fn proxy(redis: SocketAddr, prefix: &str, limits: Vec<Value>) -> Running {
     configured.unwrap();
     scenario.edit(|bootstrap| bootstrap.pointer_mut(LIMITER).unwrap()["allow_on_headers_stop_iteration"] = true.into());
     let bootstrap = Bootstrap::parse(&scenario.to_yaml(), "quickstart").unwrap();
-    Host::start(bootstrap, HostOptions { counts_fuel: true, ..HostOptions::default() }).unwrap()
+    Host::start(
+        bootstrap,
+        HostOptions { counts_fuel: true, compiled_modules: compiled_modules(), ..HostOptions::default() },
+    )
+    .unwrap()
 }
 
 /// Returns the status of a request and the instructions of its callbacks, once Redis is connected.

@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use weir_host::{Bootstrap, GuestLimits, Host, HostError, HostOptions, Running};
+use weir_provision::checkout;
 
 /// Prelude of every guest: imports, an allocator, a scratch area at 0x800 for `$note` and `$reply`, and the exports
 /// that the ABI requires. Strings of a guest are in its own data, below 0x800.
@@ -194,7 +195,13 @@ static_resources:
             }
             Kind::Embedded => {
                 let bootstrap = Bootstrap::parse(&yaml, "test.yaml").unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-                let options = HostOptions { workers: self.workers, limits: self.limits, ..HostOptions::default() };
+                let compiled_modules = checkout::target_dir().ok().map(|target| target.join("compiled-guests"));
+                let options = HostOptions {
+                    workers: self.workers,
+                    limits: self.limits,
+                    compiled_modules,
+                    ..HostOptions::default()
+                };
                 Serving::Embedded(Host::start(bootstrap, options).map_err(StartError::Embedded)?)
             }
         };
