@@ -86,7 +86,6 @@ macro_rules! write_to_stream {
         }
     };
 }
-pub(crate) use write_to_stream;
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     write_to_stream!();

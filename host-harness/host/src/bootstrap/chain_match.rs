@@ -82,7 +82,7 @@ fn is_server(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn is_within(address: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
+pub(crate) fn is_within(address: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
     let (address, network, width) = match (address, network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {
             (u128::from(address.to_bits()), u128::from(network.to_bits()), 32)
@@ -105,7 +105,7 @@ pub(super) fn chain_match(node: &Node<'_>) -> Option<ChainMatch> {
     let destination_port = fields.take("destination_port").map(|node| port(&node));
     let transport_protocol =
         fields.take("transport_protocol").map(|node| node.named(&[("tls", "tls"), ("raw_buffer", "raw_buffer")]));
-    let ranges = fields.take("source_prefix_ranges").map(|node| node.each(range)).unwrap_or_default();
+    let ranges = fields.take("source_prefix_ranges").map(|node| node.each(cidr_range)).unwrap_or_default();
     let ports = fields.take("source_ports").map(|node| node.each(port)).unwrap_or_default();
     fields.finish();
     (destination_port != Some(None) && transport_protocol != Some(None)).then_some(())?;
@@ -119,7 +119,7 @@ pub(super) fn chain_match(node: &Node<'_>) -> Option<ChainMatch> {
     })
 }
 
-fn range(node: &Node<'_>) -> Option<(IpAddr, u8)> {
+pub(super) fn cidr_range(node: &Node<'_>) -> Option<(IpAddr, u8)> {
     let mut fields = node.message(&support::CIDR_RANGE)?;
     let address = fields.require("address_prefix").and_then(|node| match node.string()?.parse() {
         Ok(address) => Some(address),

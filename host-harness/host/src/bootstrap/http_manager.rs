@@ -1,8 +1,10 @@
 //! Parser of HTTP connection managers and their filters.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::access_log::access_logs;
+use super::chain_match::cidr_range;
 use super::document::{Fields, Node};
 use super::native;
 use super::plugin::{Plugin, wasm_filter};
@@ -28,6 +30,9 @@ pub struct HttpManager {
     pub use_remote_address: bool,
     /// Number of proxies in front that are trusted to append to `x-forwarded-for`.
     pub xff_num_trusted_hops: u32,
+    /// Networks of internal clients (`internal_address_config`), whose `x-envoy-` headers steer the router: address and
+    /// length of the prefix in bits.
+    pub internal_addresses: Vec<(IpAddr, u8)>,
     /// Whether `x-forwarded-for` is left unchanged.
     pub skip_xff_append: bool,
     /// Whether a missing `x-request-id` is generated (Envoy's default).
@@ -91,6 +96,7 @@ pub(super) fn http_manager(mut fields: Fields<'_>) -> Option<HttpManager> {
     let skip_xff_append = flag(fields.take("skip_xff_append"), false);
     let generate_request_id = flag(fields.take("generate_request_id"), true);
     let hops = fields.take("xff_num_trusted_hops").map_or(Some(0), |node| node.integer("a number of hops"));
+    let internal = fields.take("internal_address_config").map_or(Some(Vec::new()), |node| internal_addresses(&node));
     let normalize = flag(fields.take("normalize_path"), false);
     let merge_slashes = flag(fields.take("merge_slashes"), false);
     let escaped_slashes = fields
@@ -109,6 +115,7 @@ pub(super) fn http_manager(mut fields: Fields<'_>) -> Option<HttpManager> {
         stat_prefix: stat_prefix?,
         use_remote_address: use_remote_address?,
         xff_num_trusted_hops: hops?,
+        internal_addresses: internal?,
         skip_xff_append: skip_xff_append?,
         generate_request_id: generate_request_id?,
         path_normalization: PathNormalization {
@@ -123,6 +130,13 @@ pub(super) fn http_manager(mut fields: Fields<'_>) -> Option<HttpManager> {
         access_log: access_log?,
         filters: filters?,
     })
+}
+
+fn internal_addresses(node: &Node<'_>) -> Option<Vec<(IpAddr, u8)>> {
+    let mut fields = node.message(&support::INTERNAL_ADDRESSES)?;
+    let ranges = fields.take("cidr_ranges").map(|node| node.each(cidr_range)).unwrap_or_default();
+    fields.finish();
+    ranges.into_iter().collect()
 }
 
 /// Parses an upgrade: its type in lower case, and whether it is enabled.

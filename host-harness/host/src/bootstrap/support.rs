@@ -134,12 +134,15 @@ messages! {
     NETWORK_FILTER = "envoy.config.listener.v3.Filter": ["name" "typed_config"] [];
     HTTP_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager":
         ["stat_prefix" "codec_type" "use_remote_address" "skip_xff_append" "generate_request_id"
-         "xff_num_trusted_hops" "normalize_path" "merge_slashes" "path_with_escaped_slashes_action" "route_config"
+         "xff_num_trusted_hops" "internal_address_config" "normalize_path" "merge_slashes" "path_with_escaped_slashes_action" "route_config"
          "access_log" "http_filters" "upgrade_configs" "stream_idle_timeout" "request_timeout"]
         ["tracing" "drain_timeout" "delayed_close_timeout" "access_log_flush_interval" "access_log_options"
          "flush_access_log_on_new_request" "request_headers_timeout"
-         "add_proxy_protocol_connection_state" "internal_address_config" "http2_protocol_options" "http3_protocol_options"
+         "add_proxy_protocol_connection_state" "http2_protocol_options" "http3_protocol_options"
          "request_id_extension"];
+    INTERNAL_ADDRESSES =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig":
+        ["cidr_ranges"] ["unix_sockets"];
     UPGRADE = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig":
         ["upgrade_type" "enabled"] [];
     HTTP_FILTER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter":

@@ -61,6 +61,32 @@ impl Headers {
         self.add(name, value);
     }
 
+    /// Replaces all values of a name with one, in the place of the first; adds it last if there is none.
+    pub(crate) fn replace(&mut self, name: &'static str, value: impl Into<Bytes>) {
+        let mut value = Some(value.into());
+        self.entries.retain_mut(|(key, kept)| {
+            if key.as_ref() != name.as_bytes() {
+                return true;
+            }
+            value.take().map(|value| *kept = value).is_some()
+        });
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    /// Joins the values of each of these names with commas.
+    pub(crate) fn join(&mut self, names: &'static [&'static str]) {
+        for name in names {
+            let is_it = |(key, _): &&(Bytes, Bytes)| key.as_ref() == name.as_bytes();
+            if self.entries.iter().filter(is_it).nth(1).is_some()
+                && let Some(joined) = self.joined(name.as_bytes())
+            {
+                self.replace(name, joined);
+            }
+        }
+    }
+
     /// Removes every value of a name.
     pub(crate) fn remove(&mut self, name: &[u8]) {
         self.entries.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
@@ -151,6 +177,17 @@ mod tests {
         assert_eq!(headers, expected.into_iter().collect());
         headers.set("c", "4");
         assert_eq!(headers.text("C"), Some("4"));
+    }
+
+    #[test]
+    fn values_are_joined_in_the_place_of_the_first() {
+        let pairs = [("via", "a"), ("x", "1"), ("via", "b"), ("x", "2"), ("age", "3")];
+        let mut headers: Headers = pairs.into_iter().collect();
+        headers.join(&["age", "via", "vary"]);
+        assert_eq!(headers, [("via", "a,b"), ("x", "1"), ("x", "2"), ("age", "3")].into_iter().collect());
+        headers.replace("age", "4");
+        headers.replace("vary", "x");
+        assert_eq!((headers.text("age"), headers.text("vary")), (Some("4"), Some("x")));
     }
 
     #[test]

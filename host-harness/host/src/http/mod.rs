@@ -5,6 +5,7 @@
 
 mod changes;
 mod headers;
+pub(crate) mod joined;
 pub(crate) mod local_reply;
 mod response_flags;
 mod stream;

@@ -8,6 +8,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::inspect::Verdicts;
+
 /// Maximum number of frames waiting between a filter chain and a connection.
 const CAPACITY: usize = 8;
 
@@ -28,6 +30,12 @@ pub(crate) enum ResponseBody {
     Stream { frames: mpsc::Receiver<ResponseFrame>, ended: bool, _task: AbortOnDrop },
 }
 
+/// Response body over HTTP/1 whose end is noted: hyper has taken the whole response then.
+pub(super) struct NotedBody {
+    body: ResponseBody,
+    verdicts: Verdicts,
+}
+
 /// Error of a body that ends early.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the response was interrupted")]
@@ -38,6 +46,35 @@ pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl NotedBody {
+    pub(super) fn new(body: ResponseBody, verdicts: Verdicts) -> Self {
+        Self { body, verdicts }
+    }
+}
+
+impl Drop for NotedBody {
+    fn drop(&mut self) {
+        self.verdicts.note_response();
+    }
+}
+
+impl Body for NotedBody {
+    type Data = Bytes;
+    type Error = Interrupted;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::downstream::{Peers, serve};
+use super::body::NotedBody;
+use super::downstream::{Peers, Reset, serve};
 use super::executor::LocalExecutor;
 use super::inspect::{InspectedStream, Verdicts};
 use super::request_head::MAX_HEAD;
@@ -130,7 +131,12 @@ async fn http(
     let verdicts = Verdicts::default();
     let service = hyper::service::service_fn({
         let (manager, verdicts) = (manager.clone(), verdicts.clone());
-        move |request| serve(worker.clone(), manager.clone(), peers, info.clone(), request, verdicts.next())
+        move |request| {
+            let refused = verdicts.next();
+            let serving = serve(worker.clone(), manager.clone(), peers, info.clone(), request, refused);
+            let verdicts = verdicts.clone();
+            async move { Ok::<_, Reset>(serving.await?.map(|body| NotedBody::new(body, verdicts))) }
+        }
     });
     let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
     server.http1().timer(TokioTimer::new());

@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
 use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
 use super::early::EarlyAnswer;
 use super::forwarded::{Received, receive};
 use super::response::{answer, close_after, head};
-use super::router::{RouteMutations, location, sent};
+use super::router::{RouteMutations, location, sent, steered};
 use super::sink::{ToDownstream, reply};
 use super::timers::{Expiry, Timers};
 use super::tunnel;
@@ -98,7 +98,7 @@ pub(crate) async fn serve(
         worker,
         listener,
         chain,
-        closes: is_http1 && (is_connect || upgrade.is_some()),
+        closes: is_http1 && (is_connect || upgrade.is_some() || asks_to_close(&parts.headers)),
         body: (!whole && upgrade.is_none()).then_some(body),
         is_complete: false,
         upstream: None,
@@ -174,6 +174,11 @@ impl Exchange {
                     }
                     self.chain.request_data(data, end);
                 }
+                // Envoy's default for HTTP/1 (`enable_trailers`): trailers are dropped.
+                Err(_) if self.is_http1() => {
+                    self.body = None;
+                    self.chain.request_data(Bytes::new(), true);
+                }
                 Err(frame) => {
                     self.body = None;
                     let mut trailers = Headers::new();
@@ -242,11 +247,13 @@ impl Exchange {
                 let Some(cluster) = self.worker.cluster(cluster) else {
                     return self.refuse(ResponseFlag::NoClusterFound, reply(503, "", "cluster_not_found"));
                 };
+                let mut headers = headers;
+                let timeout = steered(&mut headers, *timeout);
                 let mut headers = sent(route, &mutations, &stream, headers);
                 if !timeout.is_zero() {
-                    headers.set("x-envoy-expected-rq-timeout-ms", timeout.as_millis().to_string());
+                    headers.replace("x-envoy-expected-rq-timeout-ms", timeout.as_millis().to_string());
                 }
-                self.timeout = (!timeout.is_zero()).then_some(*timeout);
+                self.timeout = (!timeout.is_zero()).then_some(timeout);
                 let chain = Rc::downgrade(&self.chain);
                 let sink = Rc::new(ToDownstream { chain, asked: Instant::now(), mutations });
                 self.upstream = Some(UpstreamRequest::start(&cluster, headers, end, sink, Some(stream), None));
@@ -315,6 +322,8 @@ impl Exchange {
                         let (frame, end) = match output {
                             Ok(Output::Headers(_)) => continue,
                             Ok(Output::Data(data, end)) => (Ok(Frame::data(data)), end),
+                            // Envoy's default for HTTP/1 (`enable_trailers`): trailers are dropped.
+                            Ok(Output::Trailers) if self.is_http1() => (Ok(Frame::data(Bytes::new())), true),
                             Ok(Output::Trailers) => {
                                 let trailers = self.chain.stream.response_trailers.borrow().clone();
                                 (Ok(Frame::trailers(trailers.unwrap_or_default().to_http())), true)
@@ -335,10 +344,14 @@ impl Exchange {
         Ok(response)
     }
 
+    fn is_http1(&self) -> bool {
+        self.chain.stream.info.protocol != "HTTP/2"
+    }
+
     fn head(&self) -> Response<ResponseBody> {
         let response = head(&self.listener, self.chain.stream.response_headers.borrow().as_ref());
         let closes = self.closes && !self.is_switching();
-        if closes || (self.body.is_some() && self.chain.stream.info.protocol != "HTTP/2") {
+        if closes || (self.body.is_some() && self.is_http1()) {
             return close_after(response);
         }
         response
@@ -356,6 +369,14 @@ impl Drop for Exchange {
         self.chain.finish();
         self.listener.access_logs.iter().for_each(|log| log.write(&self.chain.stream));
     }
+}
+
+/// Whether a client of HTTP/1 wants its connection to end with the response.
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    [hyper::header::CONNECTION.as_str(), "proxy-connection"].into_iter().any(|name| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
+    })
 }
 
 async fn read(body: &mut Option<Incoming>) -> Option<Result<Frame<Bytes>, hyper::Error>> {

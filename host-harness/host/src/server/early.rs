@@ -53,6 +53,8 @@ pub(crate) enum EarlyAnswer {
     BadAuthority,
     /// An HTTP/1 request has a length and a transfer encoding.
     LengthAndEncoding,
+    /// `connection` names a header that says where the request is from, or too many headers.
+    BadConnection,
     /// The transfer encoding is another than `chunked`.
     UnknownEncoding,
     /// The request line and the headers are too long.
@@ -92,6 +94,7 @@ impl EarlyAnswer {
             Self::BadRequest | Self::UnknownMethod => of_parser(400, "Bad Request", "http1.codec_error"),
             Self::BadTarget => of_parser(400, "Bad Request", "http1.invalid_url"),
             Self::BadAuthority => of_parser(400, "Bad Request", "http.invalid_authority"),
+            Self::BadConnection => of_parser(400, "Bad Request", "http1.connection_header_rejected"),
             Self::LengthAndEncoding => of_parser(400, "Bad Request", "http1.content_length_and_chunked_not_allowed"),
             Self::UnknownEncoding => of_parser(501, "Not Implemented", "http1.invalid_transfer_encoding"),
             Self::HeadTooLarge => of_parser(431, "Request Header Fields Too Large", "http1.headers_too_large"),

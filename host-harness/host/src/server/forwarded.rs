@@ -1,21 +1,25 @@
 //! Header manipulation by the connection manager, before the first filter.
 //!
-//! Adds pseudo-headers, `x-forwarded-for`, `x-forwarded-proto` and a request id, removes hop-by-hop headers, and finds
-//! the downstream address. (Envoy, "HTTP header manipulation", "x-forwarded-for".)
+//! Adds pseudo-headers, `x-forwarded-for`, `x-forwarded-proto` and a request id, removes hop-by-hop headers and what a
+//! client must not send, and finds the downstream address. (Envoy, "HTTP header manipulation", "x-forwarded-for".)
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use hyper::Version;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 
 use super::downstream::Peers;
 use super::early::EarlyAnswer;
 use super::path::{Normalized, normalize};
+use super::sanitize::{self, Origin};
 use crate::bootstrap::HttpManager;
-use crate::http::Headers;
+use crate::bootstrap::chain_match::is_within;
+use crate::http::{Headers, joined};
 
-const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+const HOP_BY_HOP: [&str; 6] =
+    ["connection", "http2-settings", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// Request as the first filter sees it.
 pub(crate) struct Received {
@@ -60,11 +64,13 @@ pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrad
     headers.add(":scheme", parts.uri.scheme_str().unwrap_or(transport).to_owned());
     headers.extend_from(&parts.headers);
     headers.remove(b"host");
-    for name in named_by_connection(&parts.headers) {
-        headers.remove(name.as_bytes());
+    headers.join(joined::OF_REQUESTS);
+    let is_http1 = parts.version < Version::HTTP_2;
+    let is_nominated = !is_http1 || sanitize::nominated(&mut headers);
+    if !is_http1 {
+        join_cookies(&mut headers);
     }
     if headers.first(b"expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")) {
-        // hyper answers it.
         headers.remove(b"expect");
     }
     for name in HOP_BY_HOP {
@@ -74,31 +80,43 @@ pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrad
         headers.add("connection", "upgrade");
         headers.add("upgrade", name.to_owned());
     }
-    if headers.first(b"te").is_some_and(|value| value.as_ref() != b"trailers") {
-        headers.remove(b"te");
-    }
+    sanitize::te(&mut headers);
+    sanitize::referer(&mut headers);
+    headers.remove(b"x-forwarded-client-cert");
 
-    let client = client(manager, &headers, peer);
+    let (client, is_trusted) = client(manager, &headers, peer);
+    let is_internal = is_trusted && manager.internal_addresses.iter().any(|range| is_within(client.ip(), *range));
+    let origin = match (is_internal, manager.use_remote_address) {
+        (true, _) => Origin::Internal,
+        (false, true) => Origin::Edge,
+        (false, false) => Origin::External,
+    };
     if manager.use_remote_address && !manager.skip_xff_append {
         let known = headers.text("x-forwarded-for").map(|known| format!("{known},"));
-        headers.set("x-forwarded-for", format!("{}{}", known.unwrap_or_default(), peer.ip()));
+        headers.replace("x-forwarded-for", format!("{}{}", known.unwrap_or_default(), peer.ip()));
     }
-    if manager.use_remote_address || headers.first(b"x-forwarded-proto").is_none() {
-        headers.set("x-forwarded-proto", transport);
+    // Of an edge proxy without a trusted proxy in front, the client's word does not count.
+    let is_untrusted = manager.use_remote_address && manager.xff_num_trusted_hops == 0;
+    if is_untrusted || headers.first(b"x-forwarded-proto").is_none() {
+        headers.replace("x-forwarded-proto", transport);
     }
+    sanitize::own_headers(&mut headers, origin, client.ip());
     if manager.generate_request_id
-        && headers.first(b"x-request-id").is_none()
+        && (origin == Origin::Edge || headers.first(b"x-request-id").is_none())
         && let Some(id) = request_id()
     {
-        headers.add("x-request-id", id);
+        headers.replace("x-request-id", id);
     }
     let protocol = match parts.version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",
         _ => "HTTP/1.1",
     };
+    let has_host = headers.first(b":authority").is_some();
+    let answered = answered.or((!has_host).then_some(EarlyAnswer::NoHost));
     // A gRPC client follows no redirect: the request gets a 400.
     let answered = match answered {
+        _ if !is_nominated => Some(EarlyAnswer::BadConnection),
         Some(EarlyAnswer::Redirect(_)) if headers.is_grpc() => Some(EarlyAnswer::InvalidPath),
         // Envoy's parser has no headers then.
         Some(EarlyAnswer::UnknownMethod | EarlyAnswer::LowVersion) => {
@@ -114,12 +132,13 @@ fn of_url(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Returns the names of headers that `connection` makes headers of the connection only.
-fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(hyper::header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let names = values.flat_map(|value| value.split(',')).map(str::trim);
-    // `te: trailers` is passed on. Envoy refuses a request that names the others.
-    names.filter(|name| !["te", "host"].contains(name) && !name.starts_with("x-forwarded-"))
+/// Joins the pieces of the cookies: HTTP/2 can send each of them as a header of its own.
+fn join_cookies(headers: &mut Headers) {
+    let pieces = headers.iter().filter(|(name, _)| name.as_ref() == b"cookie").map(|(_, piece)| piece.clone());
+    let pieces: Vec<Bytes> = pieces.collect();
+    if pieces.len() > 1 {
+        headers.replace("cookie", pieces.join(&b"; "[..]));
+    }
 }
 
 /// Reason why no HTTP request can be served, whatever its path is.
@@ -133,23 +152,21 @@ fn unacceptable(parts: &Parts, has_host: bool) -> Option<EarlyAnswer> {
     (!has_host).then_some(EarlyAnswer::NoHost)
 }
 
-/// Returns the address that the outermost trusted proxy saw: an `x-forwarded-for` entry, or else the peer.
-fn client(manager: &HttpManager, headers: &Headers, peer: SocketAddr) -> SocketAddr {
+/// Returns the address that the outermost trusted proxy saw: an `x-forwarded-for` entry, or else the peer; and whether
+/// it is the only address of the request, so that it can be an internal one.
+fn client(manager: &HttpManager, headers: &Headers, peer: SocketAddr) -> (SocketAddr, bool) {
     let trusted = manager.xff_num_trusted_hops as usize;
-    let from_right = match (manager.use_remote_address, trusted) {
-        (true, 0) => return peer,
-        (true, hops) => hops - 1,
-        (false, hops) => hops,
+    let forwarded = headers.first(b"x-forwarded-for").map(|value| String::from_utf8_lossy(value));
+    let hop = |from_right: usize| {
+        let hop = forwarded.as_ref()?.rsplit(',').nth(from_right)?.trim().parse::<IpAddr>().ok()?;
+        Some(SocketAddr::new(hop, 0))
     };
-    let forwarded: Vec<String> = headers
-        .iter()
-        .filter(|(name, _)| name.as_ref() == b"x-forwarded-for")
-        .flat_map(|(_, value)| {
-            String::from_utf8_lossy(value).split(',').map(|hop| hop.trim().to_owned()).collect::<Vec<_>>()
-        })
-        .collect();
-    let hop = forwarded.iter().rev().nth(from_right).and_then(|hop| hop.parse::<IpAddr>().ok());
-    hop.map_or(peer, |address| SocketAddr::new(address, 0))
+    if manager.use_remote_address {
+        let client = trusted.checked_sub(1).and_then(hop).unwrap_or(peer);
+        return (client, forwarded.is_none());
+    }
+    let is_single = forwarded.as_ref().is_some_and(|forwarded| !forwarded.contains(','));
+    hop(trusted).map_or((peer, false), |client| (client, is_single))
 }
 
 /// Returns a random UUID.
@@ -181,6 +198,7 @@ mod tests {
             stat_prefix: "ingress".to_owned(),
             use_remote_address,
             xff_num_trusted_hops: hops,
+            internal_addresses: Vec::new(),
             skip_xff_append: false,
             generate_request_id: true,
             path_normalization: PathNormalization::default(),

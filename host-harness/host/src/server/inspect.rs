@@ -1,14 +1,16 @@
 //! Inspection of what a client sends: hyper gets only heads of HTTP/1 requests that Envoy accepts.
 //!
 //! A head that Envoy refuses is replaced by one of a plain request, and the service learns the answer to it: its
-//! response has Envoy's words, and access logs and counters have it. HTTP/2 and bytes of tunnels pass unchanged.
+//! response has Envoy's words, and access logs and counters have it. A request that expects `100 Continue` gets it
+//! before the service has the request, as in Envoy: hyper would send it only where the body is read. HTTP/2 and bytes
+//! of tunnels pass unchanged.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,17 +18,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::chunks::Chunks;
 use super::early::EarlyAnswer;
 use super::request_head::{Framing, MAX_HEAD, judge, judge_start};
-use crate::io::write_to_stream;
 
 /// Start of an HTTP/2 connection.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Head in the place of a refused one.
 const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const READ_SIZE: usize = 8 * 1024;
 
-/// Answers to the requests of a connection, in their order; `None`: the request is served.
+/// Answers to the requests of a connection, in their order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Verdicts(Arc<Mutex<VecDeque<Option<EarlyAnswer>>>>);
+pub(super) struct Verdicts(Arc<Mutex<Verdict>>);
+
+#[derive(Debug, Default)]
+struct Verdict {
+    /// Answers to the next requests; `None`: the request is served.
+    answers: VecDeque<Option<EarlyAnswer>>,
+    /// Number of responses that hyper has taken as a whole.
+    responses: usize,
+}
 
 /// Byte stream of a client whose requests are inspected.
 pub(super) struct InspectedStream<S> {
@@ -37,6 +47,16 @@ pub(super) struct InspectedStream<S> {
     buffer: BytesMut,
     /// Number of bytes at the start of the buffer that hyper may have.
     released: usize,
+    /// Number of requests that hyper has got, or gets next.
+    requests: usize,
+    /// Number of responses that have been written.
+    written: usize,
+    /// Rest of `100 Continue`, which is written before anything else.
+    outgoing: &'static [u8],
+    /// Whether the next head waits until the responses to earlier requests have been written.
+    is_blocked: bool,
+    /// Reader of the blocked head.
+    waiting: Option<Waker>,
 }
 
 /// Part of the connection at the end of the released bytes.
@@ -57,21 +77,28 @@ enum State {
 impl Verdicts {
     /// Returns the answer to the next request; `None`: it is served.
     pub(super) fn next(&self) -> Option<EarlyAnswer> {
-        self.held().pop_front().flatten()
+        self.held().answers.pop_front().flatten()
+    }
+
+    /// Notes that hyper has taken a response as a whole.
+    pub(super) fn note_response(&self) {
+        self.held().responses += 1;
     }
 
     fn push(&self, verdict: Option<EarlyAnswer>) {
-        self.held().push_back(verdict);
+        self.held().answers.push_back(verdict);
     }
 
-    fn held(&self) -> MutexGuard<'_, VecDeque<Option<EarlyAnswer>>> {
+    fn held(&self) -> MutexGuard<'_, Verdict> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<S> InspectedStream<S> {
     pub(super) fn new(stream: S, verdicts: Verdicts) -> Self {
-        Self { stream, verdicts, state: State::Start, buffer: BytesMut::new(), released: 0 }
+        let (state, buffer) = (State::Start, BytesMut::new());
+        let (released, requests, written, outgoing) = (0, 0, 0, &[][..]);
+        Self { stream, verdicts, state, buffer, released, requests, written, outgoing, is_blocked: false, waiting: None }
     }
 
     /// Releases what can be released of the buffer; returns whether that is anything.
@@ -84,7 +111,11 @@ impl<S> InspectedStream<S> {
                 State::Start if HTTP2_PREFACE.starts_with(rest) => break,
                 State::Start => self.state = State::Head,
                 State::Head => match head_length(rest) {
-                    Some(length) => self.judge(length),
+                    Some(length) => {
+                        if !self.judge(length) {
+                            break;
+                        }
+                    }
                     None if rest.len() > MAX_HEAD => self.refuse(EarlyAnswer::HeadTooLarge),
                     None => match judge_start(rest) {
                         Some(answer) => self.refuse(answer),
@@ -116,25 +147,48 @@ impl<S> InspectedStream<S> {
         self.released > 0
     }
 
-    fn judge(&mut self, length: usize) {
+    /// Judges the head after the released bytes; returns false if it has to wait for earlier responses.
+    fn judge(&mut self, length: usize) -> bool {
         let start = self.released;
-        let head = self.buffer.get(start..start + length).unwrap_or_default();
-        match judge(head) {
-            Ok(framing) => {
-                self.verdicts.push(None);
-                self.released += length;
-                self.state = match framing {
-                    Framing::Length(length) => State::Body(length),
-                    Framing::Chunked => State::Chunks(Chunks::default()),
-                    Framing::Tunnel => State::Any,
-                };
+        let head = match judge(self.buffer.get(start..start + length).unwrap_or_default()) {
+            Ok(head) => head,
+            Err(answer) => {
+                self.refuse(answer);
+                return true;
             }
-            Err(answer) => self.refuse(answer),
+        };
+        self.is_blocked = head.expects_continue && self.written < self.requests;
+        if self.is_blocked {
+            return false;
         }
+        if head.expects_continue {
+            self.outgoing = CONTINUE;
+        }
+        if let Some(answer) = head.answered {
+            self.refuse(answer);
+            return true;
+        }
+        self.verdicts.push(None);
+        self.requests += 1;
+        self.released += length;
+        if let Some(plain) = head.plain {
+            let rest = self.buffer.split_off(start + length);
+            self.buffer.truncate(start);
+            self.buffer.extend_from_slice(&plain);
+            self.buffer.extend_from_slice(&rest);
+            self.released = start + plain.len();
+        }
+        self.state = match head.framing {
+            Framing::Length(length) => State::Body(length),
+            Framing::Chunked => State::Chunks(Chunks::default()),
+            Framing::Tunnel => State::Any,
+        };
+        true
     }
 
     fn refuse(&mut self, answer: EarlyAnswer) {
         self.verdicts.push(Some(answer));
+        self.requests += 1;
         self.buffer.truncate(self.released);
         self.buffer.extend_from_slice(PLAIN);
         self.released = self.buffer.len();
@@ -172,10 +226,31 @@ impl<S: AsyncRead + Unpin> InspectedStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for InspectedStream<S> {
+impl<S: AsyncWrite + Unpin> InspectedStream<S> {
+    /// Writes what is to be written before all else.
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outgoing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.outgoing.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, self.outgoing))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing = self.outgoing.get(count..).unwrap_or_default();
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for InspectedStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while !this.inspect() {
+            if this.is_blocked {
+                this.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
             if matches!(this.state, State::Any | State::Body(1..)) && this.buffer.is_empty() {
                 return this.poll_pass(cx, into);
             }
@@ -194,6 +269,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for InspectedStream<S> {
                 }
             }
         }
+        // A client that does not read does not hold up the reading: the rest is written before the response.
+        if let Poll::Ready(Err(error)) = this.poll_outgoing(cx) {
+            return Poll::Ready(Err(error));
+        }
         let count = this.released.min(into.remaining());
         into.put_slice(this.buffer.get(..count).unwrap_or_default());
         this.buffer.advance(count);
@@ -203,10 +282,42 @@ impl<S: AsyncRead + Unpin> AsyncRead for InspectedStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for InspectedStream<S> {
-    write_to_stream!();
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
+    }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        Pin::new(&mut this.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes after each response.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.written = this.verdicts.held().responses;
+        if let Some(waiting) = this.waiting.take_if(|_| this.written >= this.requests) {
+            waiting.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
 
@@ -243,7 +354,7 @@ mod tests {
                 }
             };
             tokio::join!(sending, reading);
-            let verdicts = verdicts.held().drain(..).collect();
+            let verdicts = verdicts.held().answers.drain(..).collect();
             (read, verdicts)
         })
     }

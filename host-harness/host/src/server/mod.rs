@@ -16,6 +16,7 @@ mod path;
 mod request_head;
 mod response;
 pub(crate) mod router;
+mod sanitize;
 pub(crate) mod sink;
 mod timers;
 mod tunnel;

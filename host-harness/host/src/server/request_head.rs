@@ -1,7 +1,8 @@
-//! Heads of HTTP/1 requests: which of them Envoy's parser accepts, and its answers to the others.
+//! Heads of HTTP/1 requests: which of them Envoy's parser accepts, its answers to the others, and their plain form.
 //!
 //! hyper refuses some of them in its own words, and repairs others: it forwards a request with both a length and a
-//! transfer encoding, and drops a fragment. What hyper refuses beyond Envoy is refused here, too: folded header lines.
+//! transfer encoding, and drops a fragment. hyper gets a head in its plain form: Envoy accepts tabs and several spaces
+//! in a request line, folded header lines, and carriage returns within values, which hyper refuses.
 
 use super::early::EarlyAnswer;
 
@@ -9,6 +10,19 @@ use super::early::EarlyAnswer;
 pub(super) const MAX_HEAD: usize = 60 * 1024;
 /// Maximum number of header lines: Envoy's default of `max_headers_count`, and hyper's.
 const MAX_HEADERS: usize = 100;
+
+/// Head of a request that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) framing: Framing,
+    /// Whether the client waits for `100 Continue`.
+    pub(super) expects_continue: bool,
+    /// Answer of the connection manager, which comes after `100 Continue`.
+    pub(super) answered: Option<EarlyAnswer>,
+    /// The head for hyper, if it differs from the one that the client has sent: without the expectation of
+    /// `100 Continue`, which is answered here.
+    pub(super) plain: Option<Vec<u8>>,
+}
 
 /// What follows the head of a request on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,33 +35,50 @@ pub(super) enum Framing {
     Tunnel,
 }
 
-/// Returns what follows a head: request line and header lines, with the empty line at the end.
+/// Request line that Envoy's parser accepts.
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    /// Whether single spaces separate its parts, and none follows.
+    is_plain: bool,
+    has_fragment: bool,
+}
+
+/// Header line, or several lines that are one.
+struct Field<'a> {
+    name: &'a [u8],
+    value: Vec<u8>,
+    /// Whether its value is one line without carriage returns.
+    is_plain: bool,
+}
+
+/// Judges a head: request line and header lines, with the empty line at the end.
 ///
 /// # Errors
 /// The answer to a request that Envoy refuses.
-pub(super) fn judge(head: &[u8]) -> Result<Framing, EarlyAnswer> {
+pub(super) fn judge(head: &[u8]) -> Result<Head, EarlyAnswer> {
     if head.len() > MAX_HEAD {
         return Err(EarlyAnswer::HeadTooLarge);
     }
     let lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut lines = lines.skip_while(|line| line.is_empty());
-    let is_connect = request_line(lines.next().unwrap_or_default())?;
-    let (mut count, mut length, mut encoding, mut is_upgrade, mut upgrades) = (0, None, None, false, false);
+    let request = request_line(lines.next().unwrap_or_default())?;
+    let is_connect = request.method == b"CONNECT";
+    let mut fields: Vec<Field<'_>> = Vec::new();
     for line in lines.take_while(|line| !line.is_empty()) {
-        count += 1;
-        if count > MAX_HEADERS {
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            fields.last_mut().ok_or(EarlyAnswer::BadRequest)?.append(line);
+        } else if fields.len() == MAX_HEADERS {
             return Err(EarlyAnswer::TooManyHeaders);
+        } else {
+            fields.push(Field::of(line)?);
         }
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(EarlyAnswer::BadRequest)?;
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-            return Err(EarlyAnswer::BadRequest);
-        }
-        if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
-            return Err(EarlyAnswer::BadRequest);
-        }
-        match name.to_ascii_lowercase().as_slice() {
+    }
+    let (mut length, mut encoding, mut is_upgrade, mut upgrades) = (None, None, false, false);
+    let mut expectations: Vec<&[u8]> = Vec::new();
+    for field in &fields {
+        let value = field.checked()?;
+        match field.name.to_ascii_lowercase().as_slice() {
             b"content-length" if length.is_some() => return Err(EarlyAnswer::BadRequest),
             b"content-length" => length = Some(number(value).ok_or(EarlyAnswer::BadRequest)?),
             b"transfer-encoding" => encoding = Some(encoding.is_none() && value.eq_ignore_ascii_case(b"chunked")),
@@ -58,17 +89,65 @@ pub(super) fn judge(head: &[u8]) -> Result<Framing, EarlyAnswer> {
             }
             // Envoy ignores the upgrade to HTTP/2.
             b"upgrade" => upgrades = !value.is_empty() && !value.eq_ignore_ascii_case(b"h2c"),
+            b"expect" => expectations.push(value),
             _ => {}
         }
     }
-    match (length, encoding) {
-        (Some(_), Some(_)) => Err(EarlyAnswer::LengthAndEncoding),
-        (_, Some(false)) => Err(EarlyAnswer::UnknownEncoding),
-        (_, Some(true)) if is_connect => Err(EarlyAnswer::UnknownEncoding),
-        (Some(1..), None) if is_connect => Err(EarlyAnswer::BadRequest),
-        (_, Some(true)) => Ok(Framing::Chunked),
-        _ if is_connect || (is_upgrade && upgrades) => Ok(Framing::Tunnel),
-        (length, None) => Ok(Framing::Length(length.unwrap_or(0))),
+    let framing = match (length, encoding) {
+        (Some(_), Some(_)) => return Err(EarlyAnswer::LengthAndEncoding),
+        (_, Some(false)) => return Err(EarlyAnswer::UnknownEncoding),
+        (_, Some(true)) if is_connect => return Err(EarlyAnswer::UnknownEncoding),
+        (Some(1..), None) if is_connect => return Err(EarlyAnswer::BadRequest),
+        (_, Some(true)) => Framing::Chunked,
+        _ if is_connect || (is_upgrade && upgrades) => Framing::Tunnel,
+        (length, None) => Framing::Length(length.unwrap_or(0)),
+    };
+    let expects_continue = matches!(expectations.as_slice(), [one] if one.eq_ignore_ascii_case(b"100-continue"));
+    let is_plain = request.is_plain && expectations.is_empty() && fields.iter().all(|field| field.is_plain);
+    let expectation = (!expects_continue && !expectations.is_empty()).then(|| expectations.join(&b","[..]));
+    let plain = (!is_plain).then(|| plain(&request, &fields, expectation.as_deref()));
+    let answered = request.has_fragment.then_some(EarlyAnswer::Fragment);
+    Ok(Head { framing, expects_continue, answered, plain })
+}
+
+/// Returns a head in its plain form; `expectation`: the value of its one `expect` header. Several would have hyper
+/// answer one of them.
+fn plain(request: &RequestLine<'_>, fields: &[Field<'_>], expectation: Option<&[u8]>) -> Vec<u8> {
+    let mut head = [request.method, b" ", request.target, b" HTTP/1.1\r\n"].concat();
+    for field in fields.iter().filter(|field| !field.name.eq_ignore_ascii_case(b"expect")) {
+        head.extend([field.name, b": ", field.value.trim_ascii(), b"\r\n"].concat());
+    }
+    if let Some(expectation) = expectation {
+        head.extend([b"expect: ", expectation, b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    head
+}
+
+impl<'a> Field<'a> {
+    /// Parses the first line of a header.
+    fn of(line: &'a [u8]) -> Result<Self, EarlyAnswer> {
+        let colon = line.iter().position(|byte| *byte == b':').ok_or(EarlyAnswer::BadRequest)?;
+        let (name, value) = line.split_at(colon);
+        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(EarlyAnswer::BadRequest);
+        }
+        let mut field = Self { name, value: Vec::new(), is_plain: true };
+        field.append(value.get(1..).unwrap_or_default());
+        field.is_plain = !value.contains(&b'\r');
+        Ok(field)
+    }
+
+    /// Appends a folded line. Envoy drops the ends of lines, and keeps the space.
+    fn append(&mut self, line: &[u8]) {
+        self.value.extend(line.iter().filter(|byte| **byte != b'\r'));
+        self.is_plain = false;
+    }
+
+    /// Returns the value, if it has no control characters.
+    fn checked(&self) -> Result<&[u8], EarlyAnswer> {
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        if self.value.iter().any(is_control) { Err(EarlyAnswer::BadRequest) } else { Ok(self.value.trim_ascii()) }
     }
 }
 
@@ -84,36 +163,44 @@ pub(super) fn judge_start(start: &[u8]) -> Option<EarlyAnswer> {
     refused.filter(|answer| matches!(answer, EarlyAnswer::BadRequest | EarlyAnswer::UnknownMethod))
 }
 
-/// Checks a request line; returns whether its method is CONNECT.
-fn request_line(line: &[u8]) -> Result<bool, EarlyAnswer> {
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    match parts.next() {
-        Some(b"HTTP/1.1") => {}
+/// Parses a request line. Spaces, tabs and carriage returns separate its parts, in any number.
+fn request_line(line: &[u8]) -> Result<RequestLine<'_>, EarlyAnswer> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
+    if line.iter().any(|byte| byte.is_ascii_control() && !is_space(byte)) || line.first().is_none_or(is_space) {
+        return Err(EarlyAnswer::BadRequest);
+    }
+    let mut parts = line.splitn(2, is_space);
+    let method = parts.next().unwrap_or_default();
+    let rest = parts.next().unwrap_or_default();
+    let rest = rest.get(rest.iter().take_while(|byte| is_space(byte)).count()..).unwrap_or_default();
+    let mut parts = rest.splitn(2, is_space);
+    let target = parts.next().unwrap_or_default();
+    let version = parts.next().unwrap_or_default().trim_ascii();
+    let is_plain = line.len() == method.len() + target.len() + version.len() + 2 && !line.contains(&b'\t');
+    match version {
+        b"HTTP/1.1" => {}
         // HTTP/0.9.
-        None if !target.is_empty() => return Err(EarlyAnswer::LowVersion),
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
+        b"" if !target.is_empty() => return Err(EarlyAnswer::LowVersion),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             return Err(EarlyAnswer::LowVersion);
         }
         _ => return Err(EarlyAnswer::BadRequest),
     }
-    if parts.next().is_some() || target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(EarlyAnswer::BadRequest);
     }
     if !EarlyAnswer::knows(method) {
         return Err(EarlyAnswer::UnknownMethod);
     }
+    let has_fragment = method != b"CONNECT" && target.contains(&b'#');
+    let line = RequestLine { method, target, is_plain: is_plain && !line.contains(&b'\r'), has_fragment };
     if method == b"CONNECT" {
-        return if is_host_and_port(target) { Ok(true) } else { Err(EarlyAnswer::BadTarget) };
+        return if is_host_and_port(target) { Ok(line) } else { Err(EarlyAnswer::BadTarget) };
     }
     let scheme = target.windows(3).position(|window| window == b"://").and_then(|end| target.get(..end));
     let is_absolute = scheme.is_some_and(|it| it.eq_ignore_ascii_case(b"http") || it.eq_ignore_ascii_case(b"https"));
-    if !(target.starts_with(b"/") || is_absolute || (method == b"OPTIONS" && target == b"*")) {
-        return Err(EarlyAnswer::BadTarget);
-    }
-    if target.contains(&b'#') { Err(EarlyAnswer::Fragment) } else { Ok(false) }
+    let is_target = target.starts_with(b"/") || is_absolute || (method == b"OPTIONS" && target == b"*");
+    if is_target { Ok(line) } else { Err(EarlyAnswer::BadTarget) }
 }
 
 /// Whether a CONNECT request can have a target: a host, and a port.

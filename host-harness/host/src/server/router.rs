@@ -1,5 +1,7 @@
 //! Answers and rewrites of the router: redirects, paths, and header changes of routes.
 
+use std::time::Duration;
+
 use crate::bootstrap::{Action, HeaderMutations, PathMatch, Redirect, Route, RouteTable, VirtualHost};
 use crate::http::{HeaderChange, Headers, LocalReply, Stream, apply};
 
@@ -27,6 +29,30 @@ impl RouteMutations {
     }
 }
 
+/// Headers with which a filter or an internal client steers the router. They are not sent to the upstream.
+const STEERING: [&str; 11] = [
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// Takes the headers that steer the router, and returns the timeout of the request: theirs, or the route's.
+///
+/// Of these headers, only the timeout is honoured.
+pub(crate) fn steered(headers: &mut Headers, timeout: Duration) -> Duration {
+    let asked = headers.text("x-envoy-upstream-rq-timeout-ms").and_then(|millis| millis.parse().ok());
+    STEERING.iter().for_each(|name| headers.remove(name.as_bytes()));
+    asked.map_or(timeout, Duration::from_millis)
+}
+
 /// Returns the headers of a request as the route sends it to a cluster.
 pub(crate) fn sent(route: &Route, mutations: &RouteMutations, stream: &Stream, mut headers: Headers) -> Headers {
     apply(&mutations.of_request(stream), &mut headers);
@@ -34,11 +60,11 @@ pub(crate) fn sent(route: &Route, mutations: &RouteMutations, stream: &Stream, m
     if let Some(prefix) = prefix_rewrite {
         let path = headers.text(":path").unwrap_or("/").to_owned();
         headers.set(":path", rewritten(&route.path, &path, prefix));
-        headers.add("x-envoy-original-path", path);
+        headers.replace("x-envoy-original-path", path);
     }
     if let Some(host) = host_rewrite {
         let of_request = headers.text(":authority").unwrap_or_default().to_owned();
-        headers.set("x-envoy-original-host", of_request);
+        headers.replace("x-envoy-original-host", of_request);
         headers.set(":authority", host.clone());
     }
     headers
@@ -82,6 +108,18 @@ pub(crate) fn location(redirect: &Redirect, matched: &PathMatch, headers: &Heade
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_timeout_of_a_header_takes_the_place_of_the_routes() {
+        let steered_by = |value: &'static str| {
+            let mut headers: Headers = [("x-envoy-upstream-rq-timeout-ms", value), ("x", "y")].into_iter().collect();
+            let timeout = steered(&mut headers, Duration::from_secs(15));
+            assert_eq!(headers, [("x", "y")].into_iter().collect());
+            timeout
+        };
+        assert_eq!([steered_by("200"), steered_by("0")], [Duration::from_millis(200), Duration::ZERO]);
+        assert_eq!([steered_by("soon"), steered_by("-1")], [Duration::from_secs(15); 2]);
+    }
 
     fn located(redirect: &Redirect, authority: &str, path: &str) -> String {
         let headers = [(":authority", authority), (":path", path), ("x-forwarded-proto", "http")];

@@ -4,11 +4,12 @@ use std::future::pending;
 
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 
 use super::{Cluster, Failure, UpstreamRequest};
 use crate::bootstrap::Protocol;
-use crate::http::{Direction, Headers, LocalReply};
+use crate::http::{Direction, Headers, LocalReply, joined};
 use crate::log_lines::printable;
 use crate::server::body::{BodySender, ChannelBody, channel};
 use crate::vm::chain::Output;
@@ -27,7 +28,9 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster) {
     };
     let is_upgrade = chain.stream.request_headers.borrow().first(b"upgrade").is_some();
     let (sender, body) = channel(end || is_upgrade);
-    let Some(message) = message(&chain.stream.request_headers.borrow(), body, cluster.config.protocol) else {
+    let protocol = cluster.config.protocol;
+    let framing = Framing { is_empty: end, is_upgrade };
+    let Some(message) = message(&chain.stream.request_headers.borrow(), body, protocol, framing) else {
         let body = "the request cannot be sent upstream".into();
         return chain.reply(LocalReply { status: 400, body, ..LocalReply::default() });
     };
@@ -35,7 +38,7 @@ pub(super) async fn run(request: &UpstreamRequest, cluster: &Cluster) {
     let sending = async {
         // The bytes of an upgrade are not a body.
         if !is_upgrade {
-            send_body(request, sender).await;
+            send_body(request, sender, protocol).await;
         }
         pending::<()>().await;
     };
@@ -115,7 +118,8 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
     let (parts, mut body) = response.into_parts();
     let mut headers: Headers = [(":status", parts.status.as_str().to_owned())].into_iter().collect();
     headers.extend_from(&parts.headers);
-    for hop in ["connection", "keep-alive", "transfer-encoding"] {
+    headers.join(joined::OF_RESPONSES);
+    for hop in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         headers.remove(hop.as_bytes());
     }
     let mut ended = hyper::body::Body::is_end_stream(&body);
@@ -130,6 +134,10 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
                 Ok(data) => {
                     ended = hyper::body::Body::is_end_stream(&body);
                     chain.response_data(data, ended);
+                }
+                Err(_) if protocol == Protocol::Http1 => {
+                    ended = true;
+                    chain.response_data(bytes::Bytes::new(), true);
                 }
                 Err(frame) => {
                     let mut trailers = Headers::new();
@@ -160,13 +168,15 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
     true
 }
 
-async fn send_body(request: &UpstreamRequest, sender: BodySender) {
+async fn send_body(request: &UpstreamRequest, sender: BodySender, protocol: Protocol) {
     let chain = &request.chain;
     loop {
         while let Some(output) = chain.take(Direction::Request) {
             let (frame, end) = match output {
                 Output::Headers(_) => continue,
                 Output::Data(data, end) => (Frame::data(request.counted(data)), end),
+                // Envoy's default for HTTP/1 (`enable_trailers`): trailers are dropped.
+                Output::Trailers if protocol == Protocol::Http1 => return,
                 Output::Trailers => {
                     let trailers = chain.stream.request_trailers.borrow().clone().unwrap_or_default();
                     (Frame::trailers(trailers.to_http()), true)
@@ -181,8 +191,20 @@ async fn send_body(request: &UpstreamRequest, sender: BodySender) {
     }
 }
 
+/// Body of a request.
+#[derive(Debug, Clone, Copy)]
+struct Framing {
+    is_empty: bool,
+    is_upgrade: bool,
+}
+
 /// Returns the hyper request; `None` if the headers are not a valid HTTP request.
-fn message(headers: &Headers, body: ChannelBody, protocol: Protocol) -> Option<Request<ChannelBody>> {
+fn message(
+    headers: &Headers,
+    body: ChannelBody,
+    protocol: Protocol,
+    framing: Framing,
+) -> Option<Request<ChannelBody>> {
     let method = Method::from_bytes(headers.first(b":method")?).ok()?;
     let path = headers.text(":path")?;
     let authority = headers.text(":authority").unwrap_or("");
@@ -190,7 +212,10 @@ fn message(headers: &Headers, body: ChannelBody, protocol: Protocol) -> Option<R
     let uri = match protocol {
         Protocol::Http2 => Uri::builder().scheme("http").authority(authority).path_and_query(path).build().ok()?,
         Protocol::Http1 | Protocol::Tcp => {
-            map.insert(hyper::header::HOST, authority.parse().ok()?);
+            map.insert(header::HOST, authority.parse().ok()?);
+            if !framing.is_upgrade && !map.contains_key(header::CONTENT_LENGTH) {
+                frame(&mut map, &method, framing.is_empty);
+            }
             path.parse().ok()?
         }
     };
@@ -199,4 +224,15 @@ fn message(headers: &Headers, body: ChannelBody, protocol: Protocol) -> Option<R
     *request.uri_mut() = uri;
     *request.headers_mut() = map;
     Some(request)
+}
+
+/// Adds the header of a body without a length: hyper would send no body of a GET request, and no length of an empty
+/// body.
+fn frame(headers: &mut HeaderMap, method: &Method, is_empty: bool) {
+    let has_no_body = [Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT, Method::TRACE].contains(method);
+    if !is_empty {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    } else if !has_no_body {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }
