@@ -130,9 +130,20 @@ impl Reaper {
     /// Starts the shell for a process of this id. `None` if there is no shell.
     #[must_use]
     pub fn of(id: u32) -> Option<Self> {
+        Self::start(id, None)
+    }
+
+    /// Starts the shell for a process of this id and its folder, which the shell removes after the process.
+    #[must_use]
+    pub fn with_folder(id: u32, folder: &Path) -> Option<Self> {
+        Self::start(id, Some(folder))
+    }
+
+    fn start(id: u32, folder: Option<&Path>) -> Option<Self> {
         let mut shell = Command::new("sh");
         // A process group of its own: ctrl-c must not end it before this process.
-        shell.args(["-c", &format!("read -r _; kill -9 {id}")]).process_group(0);
+        shell.args(["-c", "read -r _; kill -9 \"$0\"; [ -z \"$1\" ] || rm -rf -- \"$1\""]).process_group(0);
+        shell.arg(id.to_string()).args(folder);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Self)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use weir_demo::interrupt::Interrupt;
@@ -24,28 +25,31 @@ const READY: &str = "[info][main] starting main dispatch loop";
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves a file. `shows_start`: show all of Envoy's log as it comes, also that of a start that fails.
-pub(super) fn run(file: &Path, workers: usize, shows_start: bool) -> anyhow::Result<ExitCode> {
+/// Serves a file. `shows_all`: show all of Envoy's log as it comes.
+pub(super) fn run(file: &Path, workers: usize, shows_all: bool) -> anyhow::Result<ExitCode> {
     let binary = weir_provision::envoy::binary()?;
     raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before the folder is made: a signal would leave it behind.
+        // Before a folder is made: a signal would leave it behind.
         let mut interrupt = Interrupt::new().context("cannot wait for an interrupt")?;
-        let scratch = tempfile::tempdir().context("cannot create a folder for Envoy's configuration")?;
-        let (config, source) = configuration(file, scratch.path())?;
+        let Configuration { path, source, folder } = configuration(file)?;
+        let version = version(&binary).await;
         let mut command = Command::new(binary);
-        command.arg("-c").arg(&config).args(["--concurrency", &workers.max(1).to_string()]);
+        command.arg("-c").arg(&path).args(["--concurrency", &workers.max(1).to_string()]);
         // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
         command.args(["--disable-hot-restart", "--log-format", LOG_FORMAT, "--log-level", level()]);
         // The main component says when Envoy is ready.
         command.args(["--component-log-level", "main:info"]);
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut envoy = command.spawn().context("cannot start Envoy")?;
-        let _reaper = envoy.id().and_then(Reaper::of);
+        let _reaper = envoy.id().and_then(|id| match &folder {
+            Some(folder) => Reaper::with_folder(id, folder.path()),
+            None => Reaper::of(id),
+        });
         let log = envoy.stderr.take().context("Envoy's log cannot be read")?;
-        let held = if shows_start { StartLog::shown() } else { StartLog::held() };
-        let done = tokio::try_join!(show(log, &source, held), until_ended(&mut envoy, &mut interrupt));
+        let start = if shows_all { StartLog::whole() } else { StartLog::short() };
+        let done = tokio::try_join!(show(log, &source, &version, start), until_ended(&mut envoy, &mut interrupt));
         if done.is_err() {
             terminate(&mut envoy).await?;
         }
@@ -56,9 +60,18 @@ pub(super) fn run(file: &Path, workers: usize, shows_start: bool) -> anyhow::Res
     })
 }
 
-/// The file for Envoy, and its documents: the file itself, or a copy of standard input or of a pipe; or a copy in which
-/// `WEIR_WASM` stands for every `weir_filter.wasm`, as on the embedded host.
-fn configuration(file: &Path, scratch: &Path) -> anyhow::Result<(PathBuf, Source)> {
+/// Configuration of an Envoy.
+struct Configuration {
+    path: PathBuf,
+    /// The documents of the file.
+    source: Source,
+    /// Folder of a copy, which is removed with this value.
+    folder: Option<TempDir>,
+}
+
+/// The file for Envoy: the file itself, or a copy of standard input or of a pipe; or a copy in which `WEIR_WASM` stands
+/// for every `weir_filter.wasm`, as on the embedded host.
+fn configuration(file: &Path) -> anyhow::Result<Configuration> {
     let bytes = read_given(file);
     // Envoy has a standard input of its own.
     let is_regular = file.is_file() && !file.starts_with("/dev") && !file.starts_with("/proc");
@@ -72,11 +85,23 @@ fn configuration(file: &Path, scratch: &Path) -> anyhow::Result<(PathBuf, Source
         scenario.wasm(Path::new(&filter)).ok()?;
         Some(scenario.to_yaml().into_bytes())
     });
-    let Some(bytes) = changed.or(copied) else { return Ok((file.to_owned(), source)) };
+    let Some(bytes) = changed.or(copied) else {
+        return Ok(Configuration { path: file.to_owned(), source, folder: None });
+    };
+    let folder = tempfile::tempdir().context("cannot create a folder for Envoy's configuration")?;
     // JSON of a pipe may have what YAML does not, and YAML is no JSON.
-    let copy = scratch.join(if source.is_json() { "envoy.json" } else { "envoy.yaml" });
-    std::fs::write(&copy, bytes).with_context(|| format!("{}: cannot be written", copy.display()))?;
-    Ok((copy, source))
+    let path = folder.path().join(if source.is_json() { "envoy.json" } else { "envoy.yaml" });
+    std::fs::write(&path, bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
+    Ok(Configuration { path, source, folder: Some(folder) })
+}
+
+/// The version that an executable names: `1.40.0`, or `of an unknown version`.
+async fn version(binary: &Path) -> String {
+    let asked = Command::new(binary).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let text = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    // COMMIT/VERSION/…
+    let version = text.rsplit("version: ").next().and_then(|version| version.split('/').nth(1));
+    version.unwrap_or("of an unknown version").to_owned()
 }
 
 /// Envoy's name of the log level.
@@ -92,13 +117,14 @@ fn level() -> &'static str {
 }
 
 /// Passes Envoy's log on, and names the listeners once Envoy serves.
-async fn show(log: impl AsyncRead + Unpin, source: &Source, mut start: StartLog) -> anyhow::Result<()> {
+async fn show(log: impl AsyncRead + Unpin, source: &Source, version: &str, mut start: StartLog) -> anyhow::Result<()> {
     let mut lines = BufReader::new(log).split(b'\n');
     let mut is_serving = false;
     while let Some(line) = lines.next_segment().await.context("Envoy's log cannot be read")? {
         let line = String::from_utf8_lossy(&line);
         if line.contains(READY) && !std::mem::replace(&mut is_serving, true) {
             start.succeeded();
+            log::info!(target: "serve", "{} is served by Envoy {}", source.origin, printable::line(version));
             addresses(source).iter().try_for_each(|line| output::print(format_args!("{}\n", printable::line(line))))?;
         }
         let is_asked_for = log::max_level() >= log::LevelFilter::Info || !line.contains("[info][main]");
@@ -106,7 +132,7 @@ async fn show(log: impl AsyncRead + Unpin, source: &Source, mut start: StartLog)
             start.take(&line);
         }
     }
-    start.ended();
+    start.ended(source);
     Ok(())
 }
 

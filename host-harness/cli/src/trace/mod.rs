@@ -175,10 +175,16 @@ fn listener(bootstrap: &Bootstrap, wanted: Option<&str>) -> anyhow::Result<Strin
         None => all.iter().find(takes_plain),
     };
     found.map(|listener| listener.name.clone()).with_context(|| {
-        let of = wanted.map_or_else(|| format!("all listeners ({names})"), |wanted| format!("the listener `{wanted}`"));
+        let of = match wanted {
+            Some(wanted) => format!("every filter chain of the listener `{wanted}` has transport_socket"),
+            None => format!("every filter chain of the file has transport_socket (listeners: {names})"),
+        };
+        let way_on = match all.iter().find(takes_plain) {
+            Some(other) => format!("name another listener: --listener {}", other.name),
+            None => "trace a copy of the file without transport_socket".to_owned(),
+        };
         format!(
-            "{file}: expected a listener without TLS, since `weir trace` sends its request without TLS; {of} has \
-             transport_socket in every filter chain: name another with --listener, or trace a copy of the file without it"
+            "{file}: expected a listener without TLS, since `weir trace` sends its request without TLS; {of}: {way_on}"
         )
     })
 }

@@ -116,13 +116,17 @@ fn a_trace_of_a_listener_with_tls_alone_is_an_error() {
     let output = folder.weir(&["trace", "secure.yaml"]).output().unwrap();
     let text = log(&output);
     assert!(!output.status.success() && text.contains("expected a listener without TLS"), "{text}");
-    assert!(text.contains("all listeners (ingress)") && text.contains("--listener"), "{text}");
+    assert!(text.contains("every filter chain of the file has transport_socket (listeners: ingress)"), "{text}");
+    // There is no other listener to name.
+    assert!(text.contains("trace a copy of the file") && !text.contains("--listener"), "{text}");
     // Of several listeners, the first without TLS is taken.
     let second = PLAIN.split_once("listeners:\n").unwrap().1.replace("ingress", "plain");
     let folder = folder.with("both.yaml", &format!("{secure}{second}"));
     assert!(folder.weir(&["trace", "both.yaml"]).output().unwrap().status.success());
     let output = folder.weir(&["trace", "both.yaml", "--listener", "ingress"]).output().unwrap();
-    assert!(log(&output).contains("the listener `ingress` has transport_socket"), "{}", log(&output));
+    let text = log(&output);
+    assert!(text.contains("every filter chain of the listener `ingress` has transport_socket"), "{text}");
+    assert!(text.ends_with("name another listener: --listener plain\n"), "{text}");
 }
 
 #[test]

@@ -50,17 +50,25 @@ fn envoy_ends_with_the_command_that_serves() {
     }
     let file = format!("admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}\n{PLAIN}");
     let folder = Folder::new().with("admin.yaml", &file);
+    let tmp = folder.path("tmp");
+    std::fs::create_dir(&tmp).unwrap();
     for signal in [Signal::HUP, Signal::TERM, Signal::INT, Signal::QUIT, Signal::KILL] {
-        let mut weir = folder.weir(&["serve", "--host", "envoy", "admin.yaml"]);
+        // A pipe is copied to a folder; a file is not.
+        let is_copied = signal != Signal::INT;
+        let file = if is_copied { "/dev/stdin" } else { "admin.yaml" };
+        let mut weir = folder.weir(&["serve", "--host", "envoy", file]);
+        weir.stdin(std::fs::File::open(folder.path("admin.yaml")).unwrap()).env("TMPDIR", &tmp);
         let mut weir = weir.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(weir.stdout.take().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().starts_with("listener `ingress`"));
         let envoys: Vec<u32> = children(weir.id()).into_iter().filter(|id| is_envoy(*id)).collect();
         assert_eq!(envoys.len(), 1, "{signal:?}");
+        assert_eq!(!scratch(&tmp).is_empty(), is_copied, "{signal:?}");
         send(&weir, signal);
         let status = weir.wait().unwrap();
         assert_eq!(status.success(), signal != Signal::KILL, "{signal:?}: {status}");
         wait_until("Envoy still runs", || !is_envoy(envoys[0]));
+        wait_until("a folder is left", || scratch(&tmp).is_empty());
     }
 }
 
@@ -76,6 +84,12 @@ fn a_failed_start_of_envoy_shows_its_cause_alone() {
     assert!(!output.status.success() && lines.len() <= 3, "{text}");
     assert!(lines.iter().any(|line| line.contains("][critical][main] ") && line.contains("Status")), "{text}");
     assert!(lines.last().unwrap().starts_with("Envoy ended: "), "{text}");
+    // What Envoy says of a file that is no bootstrap repeats the file.
+    let folder = folder.with("worse.yaml", &PLAIN.replace("stat_prefix: ingress", "stat_prefix: {a: [ingress]}"));
+    let output = folder.weir(&["serve", "--host", "envoy", "worse.yaml"]).output().unwrap();
+    let text = log(&output);
+    assert!(text.lines().count() <= 3 && text.contains("][critical][main] worse.yaml:10:11: "), "{text}");
+    assert!(!text.contains("domains"), "{text}");
     // With a level, all of the log is shown.
     let output = folder.weir(&["--log-level", "info", "serve", "--host", "envoy", "bad.yaml"]).output().unwrap();
     assert!(log(&output).lines().filter(|line| line.contains("][info]")).count() > 5, "{}", log(&output));

@@ -112,7 +112,12 @@ fn a_real_envoy_serves_the_same_file_until_it_is_interrupted() {
     let (_dir, file) = file_with(&text);
     let (answer, is_success, log) = asked_and_interrupted(serve(&["--host", "envoy"], &file));
     assert!(answer.ends_with("hello") && is_success, "{answer}\n{log}");
-    assert!(log.lines().any(|line| line.contains("][info][main] ")), "{log}");
+    // Of Envoy's log, warnings and errors are shown.
+    let served = format!("][info][serve] {} is served by Envoy 1.", file.display());
+    let lines: Vec<&str> = log.lines().filter(|line| !line.contains("][warning]")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&served), "{log}");
+    let (_, _, log) = asked_and_interrupted(serve(&["--log-level", "info", "--host", "envoy"], &file));
+    assert!(log.lines().filter(|line| line.contains("][info][main] ")).count() > 5, "{log}");
     // A file that Envoy refuses ends with its error.
     let (_dir, file) = file_with(&http_file(HELLO, "", "").replacen("status: 200", "status: 99", 1));
     let output = serve(&["--host", "envoy"], &file).wait_with_output().expect("its end");

@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::{HeaderMap, Request, Response};
+use hyper::{Request, Response};
 use tokio::time::Instant;
 
 use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
 use super::early::EarlyAnswer;
 use super::forwarded::{Received, receive};
+use super::http1::{asks_to_close, is_malformed};
 use super::response::{answer, close_after, head};
 use super::router::{RouteMutations, location, sent, steered};
 use super::sink::{ToDownstream, reply};
@@ -130,7 +131,7 @@ pub(super) struct Exchange {
     closes: bool,
     /// Unread part of the request body.
     body: Option<Incoming>,
-    upstream: Option<Rc<UpstreamRequest>>,
+    pub(super) upstream: Option<Rc<UpstreamRequest>>,
     request_ended: bool,
     /// Whether the downstream has got the whole response.
     pub(super) is_complete: bool,
@@ -156,9 +157,10 @@ impl Exchange {
                 self.timers.request = None;
             }
             let wants_body = self.body.is_some() && !self.chain.holds_request() && !self.chain.is_replied();
+            let upstream = self.upstream.clone();
             tokio::select! {
                 () = self.chain.changed() => {}
-                frame = read(&mut self.body), if wants_body => self.read(frame),
+                frame = read(&mut self.body, upstream.as_deref()), if wants_body => self.read(frame),
                 expiry = self.timers.expired() => self.expire(expiry),
             }
         }
@@ -188,6 +190,11 @@ impl Exchange {
                     self.chain.request_trailers(trailers);
                 }
             },
+            Some(Err(error)) if self.is_http1() && is_malformed(&error) => {
+                self.body = None;
+                self.closes = true;
+                self.chain.reply(EarlyAnswer::BadRequest.reply(&self.chain.stream));
+            }
             Some(Err(_)) => {
                 self.body = None;
                 self.chain.stream.info.note_disconnect();
@@ -371,15 +378,14 @@ impl Drop for Exchange {
     }
 }
 
-/// Whether a client of HTTP/1 wants its connection to end with the response.
-fn asks_to_close(headers: &HeaderMap) -> bool {
-    [hyper::header::CONNECTION.as_str(), "proxy-connection"].into_iter().any(|name| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
-    })
-}
-
-async fn read(body: &mut Option<Incoming>) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+/// Reads a part of a body, once its upstream has room for it.
+async fn read(
+    body: &mut Option<Incoming>,
+    upstream: Option<&UpstreamRequest>,
+) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    if let Some(upstream) = upstream {
+        upstream.has_room().await;
+    }
     match body {
         Some(body) => body.frame().await,
         None => std::future::pending().await,

@@ -98,7 +98,18 @@ impl<S> InspectedStream<S> {
     pub(super) fn new(stream: S, verdicts: Verdicts) -> Self {
         let (state, buffer) = (State::Start, BytesMut::new());
         let (released, requests, written, outgoing) = (0, 0, 0, &[][..]);
-        Self { stream, verdicts, state, buffer, released, requests, written, outgoing, is_blocked: false, waiting: None }
+        Self {
+            stream,
+            verdicts,
+            state,
+            buffer,
+            released,
+            requests,
+            written,
+            outgoing,
+            is_blocked: false,
+            waiting: None,
+        }
     }
 
     /// Releases what can be released of the buffer; returns whether that is anything.

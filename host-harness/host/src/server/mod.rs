@@ -10,6 +10,7 @@ pub(crate) mod downstream;
 mod early;
 pub(crate) mod executor;
 pub(crate) mod forwarded;
+mod http1;
 mod inspect;
 mod manager_stats;
 mod path;

@@ -64,9 +64,16 @@ pub(super) async fn run(mut exchange: Exchange, upgrade: OnUpgrade) {
         }
         let wants_bytes = is_open && !exchange.chain.holds_request();
         read.reserve(READ_SIZE);
+        let upstream = exchange.upstream.clone();
+        let reading = async {
+            if let Some(upstream) = &upstream {
+                upstream.has_room().await;
+            }
+            reader.read_buf(&mut read).await
+        };
         tokio::select! {
             () = exchange.chain.changed() => {}
-            count = reader.read_buf(&mut read), if wants_bytes => match count {
+            count = reading, if wants_bytes => match count {
                 Ok(0) => {
                     is_open = false;
                     exchange.chain.request_data(bytes::Bytes::new(), true);

@@ -127,7 +127,7 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
     request.flush();
     while !ended {
         while let Some(backlog) = request.backlog() {
-            backlog.drained().await;
+            backlog.has_drained(Direction::Response).await;
         }
         match body.frame().await {
             Some(Ok(frame)) => match frame.into_data() {
@@ -199,12 +199,7 @@ struct Framing {
 }
 
 /// Returns the hyper request; `None` if the headers are not a valid HTTP request.
-fn message(
-    headers: &Headers,
-    body: ChannelBody,
-    protocol: Protocol,
-    framing: Framing,
-) -> Option<Request<ChannelBody>> {
+fn message(headers: &Headers, body: ChannelBody, protocol: Protocol, framing: Framing) -> Option<Request<ChannelBody>> {
     let method = Method::from_bytes(headers.first(b":method")?).ok()?;
     let path = headers.text(":path")?;
     let authority = headers.text(":authority").unwrap_or("");

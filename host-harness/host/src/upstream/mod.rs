@@ -184,7 +184,7 @@ impl Cluster {
 /// Returns when the downstream has taken response output; never returns without a backlog.
 async fn drained(backlog: Option<&Chain>) {
     match backlog {
-        Some(chain) => chain.drained().await,
+        Some(chain) => chain.has_drained(Direction::Response).await,
         None => std::future::pending().await,
     }
 }
@@ -242,6 +242,13 @@ impl UpstreamRequest {
         self.chain.unsent()
     }
 
+    /// Returns when the body that waits to be sent is no longer than the buffer limit.
+    pub(crate) async fn has_room(&self) {
+        while self.chain.is_request_full() {
+            self.chain.has_drained(Direction::Request).await;
+        }
+    }
+
     pub(crate) fn trailers(&self, trailers: Headers) {
         self.chain.request_trailers(trailers);
     }
@@ -297,8 +304,11 @@ impl UpstreamRequest {
         self.sink.borrow().is_some()
     }
 
-    /// Returns the downstream's filter chain if its response output is full.
+    /// Returns the filter chain that holds up the response: the upstream filters, or those of the downstream.
     fn backlog(&self) -> Option<Rc<Chain>> {
+        if self.chain.is_full() {
+            return Some(self.chain.clone());
+        }
         self.sink.borrow().as_ref().and_then(|sink| sink.backlog())
     }
 

@@ -6,7 +6,10 @@
 mod support;
 
 mod ends;
+mod expect;
+mod forwarded;
 mod refused;
+mod slow;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -6,6 +6,7 @@
 //! the response. (Envoy's filter manager; `StopAllIterationAndWatermark`, `StopIterationAndBuffer` and
 //! `StopIterationAndWatermark`.)
 
+mod limits;
 mod output;
 mod passage;
 mod progress;
@@ -30,9 +31,6 @@ use progress::{Origin, Response, StreamState};
 /// Default limit of a body that a filter holds, in bytes; Envoy's default.
 pub(crate) const BUFFER_LIMIT: usize = 1024 * 1024;
 
-/// Number of response outputs waiting for a slow downstream at which the upstream stops being read.
-const BACKLOG: usize = 32;
-
 pub(crate) struct Chain {
     pub(crate) stream: Rc<Stream>,
     /// Filters, in request order.
@@ -42,8 +40,8 @@ pub(crate) struct Chain {
     /// Limit of a body that a filter holds, in bytes.
     buffer_limit: usize,
     outputs: [Outputs; 2],
-    /// Notified when response output is taken.
-    drained: Notify,
+    /// Notified when output of a direction is taken.
+    drained: [Notify; 2],
     state: Cell<StreamState>,
     response: Cell<Response>,
     this: Weak<Self>,
@@ -77,7 +75,7 @@ impl Chain {
             lanes: [lane(), lane()],
             buffer_limit,
             outputs: Default::default(),
-            drained: Notify::new(),
+            drained: Default::default(),
             state: Cell::default(),
             response: Cell::default(),
             this: this.clone(),
@@ -98,33 +96,8 @@ impl Chain {
     }
 
     pub(crate) fn take(&self, direction: Direction) -> Option<Output> {
-        if direction == Direction::Response {
-            self.drained.notify_one();
-        }
+        self.drained(direction).notify_one();
         self.outputs(direction).take()
-    }
-
-    /// Whether the waiting response output has reached [`BACKLOG`], so that the upstream should not be read.
-    pub(crate) fn is_full(&self) -> bool {
-        self.outputs(Direction::Response).len() >= BACKLOG
-    }
-
-    /// Length in bytes of the request's body that waits to be sent.
-    pub(crate) fn unsent(&self) -> usize {
-        self.outputs(Direction::Request).bytes()
-    }
-
-    /// Length in bytes of the bodies that filters hold, or that wait to be taken.
-    pub(crate) fn held_bytes(&self) -> usize {
-        let staged = |lane: &RefCell<Vec<Stage>>| lane.borrow().iter().map(Stage::held_bytes).sum::<usize>();
-        let of_view = |view: &FilterView| view.bodies.iter().map(BytesMut::len).sum::<usize>();
-        let shown = self.stream.views.borrow().iter().map(of_view).sum::<usize>();
-        self.lanes.iter().map(staged).chain(self.outputs.iter().map(Outputs::bytes)).sum::<usize>() + shown
-    }
-
-    /// Returns when response output has been taken.
-    pub(crate) async fn drained(&self) {
-        self.drained.notified().await;
     }
 
     /// Whether a local reply was sent.
@@ -333,6 +306,11 @@ impl Chain {
 
     fn lane(&self, direction: Direction) -> &RefCell<Vec<Stage>> {
         let [request, response] = &self.lanes;
+        if direction == Direction::Request { request } else { response }
+    }
+
+    fn drained(&self, direction: Direction) -> &Notify {
+        let [request, response] = &self.drained;
         if direction == Direction::Request { request } else { response }
     }
 
