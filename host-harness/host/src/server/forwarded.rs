@@ -18,8 +18,7 @@ use crate::bootstrap::HttpManager;
 use crate::bootstrap::chain_match::is_within;
 use crate::http::{Headers, joined};
 
-const HOP_BY_HOP: [&str; 6] =
-    ["connection", "http2-settings", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// Request as the first filter sees it.
 pub(crate) struct Received {

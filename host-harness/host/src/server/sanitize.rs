@@ -32,8 +32,13 @@ const INTERNAL: [&str; 15] = [
 ];
 
 /// Headers that an Envoy inside of the trusted network can send.
-const OF_OTHER_ENVOYS: [&str; 3] =
-    ["x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node"];
+const OF_OTHER_ENVOYS: [&str; 5] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+];
 
 /// Origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,10 @@ pub(super) fn own_headers(headers: &mut Headers, origin: Origin, client: IpAddr)
 /// Returns false if Envoy refuses the request: it names too many headers, or one that says where the request is from.
 pub(super) fn nominated(headers: &mut Headers) -> bool {
     let Some(nominated) = headers.joined(b"connection") else { return true };
+    // Envoy ignores the upgrade to HTTP/2.
+    if headers.first(b"upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"h2c")) {
+        headers.remove(b"http2-settings");
+    }
     let names: Vec<String> = nominated
         .split(|byte| *byte == b',')
         .filter(|name| !name.is_empty())

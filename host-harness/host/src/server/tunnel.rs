@@ -16,10 +16,10 @@ const READ_SIZE: usize = 16 * 1024;
 
 /// Type of the upgrade that a request asks for, in lower case. HTTP/2 without TLS is refused silently, as in Envoy.
 pub(super) fn asked_for(request: &Request<Incoming>) -> Option<String> {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let connection = text(hyper::header::CONNECTION);
-    let is_upgrade = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    let name = text(hyper::header::UPGRADE).trim().to_ascii_lowercase();
+    let texts = |name| request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let mut options = texts(hyper::header::CONNECTION).flat_map(|value| value.split(','));
+    let is_upgrade = options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    let name = texts(hyper::header::UPGRADE).next().unwrap_or_default().trim().to_ascii_lowercase();
     (is_upgrade && !name.is_empty() && name != "h2c" && request.version() <= hyper::Version::HTTP_11).then_some(name)
 }
 
