@@ -103,23 +103,23 @@ impl StartLog {
 impl Entry {
     /// The line with the cause: Envoy shows a whole message before it, and the file or its name behind it.
     fn cause(&self, source: &Source) -> String {
-        if let Some(cause) = self.lines.first().and_then(|line| line.split_once(NO_PROTO)) {
-            return no_proto(cause.1, source);
+        if let Some((_, cause)) = self.lines.first().and_then(|line| line.split_once(NO_PROTO)) {
+            let end = ["): {", "): [", "): \""].iter().filter_map(|end| cause.find(end)).min();
+            return placed(end.and_then(|end| cause.get(..end)).unwrap_or(cause), source);
         }
         let before_file = |line: &'_ String| line.contains(BEFORE_FILE);
         let cause = self.lines.iter().rfind(|line| before_file(line)).or_else(|| self.lines.last());
         let cause = cause.map(|line| line.split(BEFORE_FILE).next().unwrap_or_default()).unwrap_or_default();
         let cause = cause.strip_prefix(&self.prefix).unwrap_or(cause);
-        cause.strip_prefix("error `").unwrap_or(cause).trim_start_matches([':', ' ']).to_owned()
+        let cause = cause.strip_prefix("error `").unwrap_or(cause).trim_start_matches([':', ' ']);
+        if cause.contains(" near ") { placed(cause, source) } else { cause.to_owned() }
     }
 }
 
-/// The cause of a file that is no bootstrap. Its text is `STATUS: … @ PATH: message …, near 1:55 (offset 54): CAUSE)`, and
-/// then the file as JSON, to which the numbers refer.
-fn no_proto(text: &str, source: &Source) -> String {
-    let status = ["): {", "): [", "): \""].iter().filter_map(|end| text.find(end)).min();
-    let status = status.and_then(|end| text.get(..end)).unwrap_or(text);
-    let words: Vec<&str> = status.split_whitespace().collect();
+/// Puts the place in the file before a cause, whose text is `… @ PATH: message …, near 1:55 (offset 54): …`. The numbers
+/// refer to the file as JSON. Below a `typed_config`, the path has a step `<any>`.
+fn placed(cause: &str, source: &Source) -> String {
+    let words: Vec<&str> = cause.split_whitespace().collect();
     let mut cause = words.join(" ");
     if !source.is_json()
         && let Some((before, rest)) = cause.split_once(", near ")
@@ -129,7 +129,7 @@ fn no_proto(text: &str, source: &Source) -> String {
     }
     let path = cause.split_once(" @ ").and_then(|(_, path)| path.split_once(": ")).map_or("", |(path, _)| path);
     let Some(document) = source.documents.first() else { return cause };
-    let place = At::root(document).descend(path).key;
+    let place = At::root(document).descend(&path.replace(".<any>", "")).key;
     format!("{}:{}:{}: {cause}", source.origin, place.line, place.column)
 }
 
@@ -208,6 +208,14 @@ mod tests {
         let json = Source::parse("{\"static_resources\": {\n \"listeners\": 5}}", "a.json".to_owned());
         let shown = cause(&[text], &json);
         assert!(shown.starts_with("a.json:2:2: ") && shown.contains("near 1:55 (offset 54)"), "{shown}");
+        let unknown = "[1.5][critical][main] error `Protobuf message (type Bootstrap reason INVALID_ARGUMENT: invalid JSON in \
+                       Bootstrap @  static_resources: message StaticResources, near 3:26  (offset 148): no such field: 'x') has \
+                       unknown fields` initializing config 'proto ";
+        assert_eq!(
+            cause(&[unknown, "  a.yaml'"], &yaml),
+            "a.yaml:1:1: Protobuf message (type Bootstrap reason INVALID_ARGUMENT: invalid JSON in Bootstrap @ \
+             static_resources: message StaticResources: no such field: 'x') has unknown fields"
+        );
     }
 
     #[test]

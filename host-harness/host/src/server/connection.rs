@@ -16,8 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use super::body::NotedBody;
 use super::downstream::{Peers, Reset, serve};
 use super::executor::LocalExecutor;
+use super::http2::HYPERS_LIMIT;
 use super::inspect::{InspectedStream, Verdicts};
-use super::request_head::MAX_HEAD;
 use super::worker::{ChainHandle, ListenerHandle, ManagerHandle, Service, Worker};
 use crate::bootstrap::chain_match::{Facts, select};
 use crate::http::ConnectionInfo;
@@ -141,7 +141,7 @@ async fn http(
     let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
     server.http1().timer(TokioTimer::new());
     let mut http2 = server.http2();
-    http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS).max_header_list_size(MAX_HEAD as u32);
+    http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS).max_header_list_size(HYPERS_LIMIT);
     let connection = InspectedStream::new(LingeringStream::new(connection), verdicts);
     let served = server.serve_connection_with_upgrades(TokioIo::new(connection), service).await;
     manager.stats.disconnected();

@@ -15,6 +15,7 @@ use super::body::{AbortOnDrop, Interrupted, ResponseBody, response_channel};
 use super::early::EarlyAnswer;
 use super::forwarded::{Received, receive};
 use super::http1::{asks_to_close, is_malformed};
+use super::http2;
 use super::response::{answer, close_after, head};
 use super::router::{RouteMutations, location, sent, steered};
 use super::sink::{ToDownstream, reply};
@@ -52,6 +53,9 @@ pub(crate) async fn serve(
     let upgrade = tunnel::asked_for(&request);
     let on_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
+    if parts.version == hyper::Version::HTTP_2 && http2::is_reset(&parts) {
+        return Err(Reset);
+    }
     let received = match refused {
         Some(answer) => Received::refused(answer, peers),
         None => receive(&parts, &listener.config, peers, upgrade.as_deref()),

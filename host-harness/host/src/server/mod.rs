@@ -11,6 +11,7 @@ mod early;
 pub(crate) mod executor;
 pub(crate) mod forwarded;
 mod http1;
+mod http2;
 mod inspect;
 mod manager_stats;
 mod path;

@@ -5,11 +5,12 @@
 //! in a request line, folded header lines, and carriage returns within values, which hyper refuses.
 
 use super::early::EarlyAnswer;
+use super::sanitize::is_host_with_port;
 
 /// Maximum length of a head in bytes: Envoy's default of `max_request_headers_kb`.
 pub(super) const MAX_HEAD: usize = 60 * 1024;
 /// Maximum number of header lines: Envoy's default of `max_headers_count`, and hyper's.
-const MAX_HEADERS: usize = 100;
+pub(super) const MAX_HEADERS: usize = 100;
 
 /// Head of a request that is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,8 +200,19 @@ fn request_line(line: &[u8]) -> Result<RequestLine<'_>, EarlyAnswer> {
     }
     let scheme = target.windows(3).position(|window| window == b"://").and_then(|end| target.get(..end));
     let is_absolute = scheme.is_some_and(|it| it.eq_ignore_ascii_case(b"http") || it.eq_ignore_ascii_case(b"https"));
+    if is_absolute && !scheme.is_some_and(|scheme| has_host(target.get(scheme.len() + 3..).unwrap_or_default())) {
+        return Err(EarlyAnswer::BadTarget);
+    }
     let is_target = target.starts_with(b"/") || is_absolute || (method == b"OPTIONS" && target == b"*");
     if is_target { Ok(line) } else { Err(EarlyAnswer::BadTarget) }
+}
+
+/// Whether the rest of a URL behind its scheme has a host that Envoy accepts, behind a user if there is one.
+fn has_host(rest: &[u8]) -> bool {
+    let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
+    let host = authority.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
+    is_host_with_port(host) && !authority.windows(2).any(|pair| pair == b"@@")
 }
 
 /// Whether a CONNECT request can have a target: a host, and a port.

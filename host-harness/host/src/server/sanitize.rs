@@ -70,10 +70,6 @@ pub(super) fn own_headers(headers: &mut Headers, origin: Origin, client: IpAddr)
 /// Returns false if Envoy refuses the request: it names too many headers, or one that says where the request is from.
 pub(super) fn nominated(headers: &mut Headers) -> bool {
     let Some(nominated) = headers.joined(b"connection") else { return true };
-    // Envoy ignores the upgrade to HTTP/2.
-    if headers.first(b"upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"h2c")) {
-        headers.remove(b"http2-settings");
-    }
     let names: Vec<String> = nominated
         .split(|byte| *byte == b',')
         .filter(|name| !name.is_empty())
@@ -81,6 +77,11 @@ pub(super) fn nominated(headers: &mut Headers) -> bool {
         .collect();
     if names.len() >= MAX_NOMINATED {
         return false;
+    }
+    // Envoy ignores the upgrade to HTTP/2.
+    let is_h2c = headers.first(b"upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"h2c"));
+    if is_h2c && names.iter().any(|name| name == "upgrade") {
+        headers.remove(b"http2-settings");
     }
     for name in names {
         match name.as_str() {
@@ -137,7 +138,8 @@ fn is_reference(text: &[u8]) -> bool {
     is_host_with_port(rest.get(..end).unwrap_or_default())
 }
 
-fn is_host_with_port(authority: &[u8]) -> bool {
+/// Whether a text is a host of letters, digits, hyphens and dots, or an IPv6 address in brackets; with a port or none.
+pub(super) fn is_host_with_port(authority: &[u8]) -> bool {
     let Ok(authority) = str::from_utf8(authority) else { return false };
     let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
         Some((host, port)) => (host, Some(port)),

@@ -53,6 +53,13 @@ fn a_target_that_is_no_path_is_refused_on_all_hosts() {
     for target in ["#b", "*", "up", "ftp://b/up", "/up\u{e9}", "/up\u{1}", "/up\0", "/up x"] {
         cases.push(case(get(target, ""), BAD));
     }
+    for url in ["http://b:8?x", "http://u:p@b/up", "HTTP://[::1]:80/up"] {
+        cases.push(case(get(url, ""), if url.contains('?') { "404 close" } else { "200 close" }));
+    }
+    for url in ["http://b:99999/up", "http://b:/up", "http://a@@b/up", "http://[::1/up", "http:///up", "http://b_c/up"]
+    {
+        cases.push(case(get(url, ""), BAD));
+    }
     for target in ["a:80", "[::1]:80"] {
         cases.push(case(format!("CONNECT {target} HTTP/1.1\r\nhost: a:80\r\n\r\n"), "404 close"));
         cases.push(case(format!("CONNECT {target} HTTP/1.1\r\nhost: a:80\r\n\r\nsome bytes"), "404 close"));
