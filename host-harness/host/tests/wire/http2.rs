@@ -5,7 +5,7 @@ use hyper::Request;
 use super::start;
 use super::support::{Kind, envoys, send_http2};
 
-/// Returns the outcome of a request with `count` more headers, of which the last has a value of `length` bytes.
+/// Returns the outcome of a request with `count` more headers, of which the first has a value of `length` bytes.
 fn outcome(address: std::net::SocketAddr, count: usize, length: usize) -> String {
     let mut request = Request::get("http://a.test/");
     for place in 0..count {
@@ -22,7 +22,5 @@ fn too_many_or_too_long_headers_reset_the_stream_on_all_hosts() {
         let outcomes =
             [(96, 1), (97, 1), (1, 59 * 1024), (1, 62 * 1024)].map(|(count, length)| outcome(address, count, length));
         assert_eq!(outcomes, ["200", "reset", "200", "reset"], "{host}");
-        let lengths = Request::post("http://a.test/").header("content-length", "3").header("content-length", "3");
-        assert!(send_http2(address, lengths, b"abc", &[]).is_err(), "{host}");
     }
 }
