@@ -34,7 +34,8 @@ async fn a_slow_redis_is_logged_once_in_ten_seconds_and_its_recovery_once(host: 
         let before = lines(&mesh, &name);
         mesh.faults().set(Fault::Delay(3 * TIMEOUT));
         let start = Instant::now();
-        let of_timeouts = || since(&before, &mesh, &name).iter().filter(|line| line.contains("redis timeout: ")).count();
+        let of_timeouts =
+            || since(&before, &mesh, &name).iter().filter(|line| line.contains("redis timeout: ")).count();
         let mut failed = 0;
         // A stalled host may decide the request that would have been the first to fail after the interval.
         while of_timeouts() < 2 {
