@@ -110,11 +110,10 @@ fn all_spellings_of_a_cluster_are_taken() {
     let (_, tail) = rest.split_once("          - name: envoy.filters.http.router\n").expect("a router");
     let text = format!("{head}          - name: envoy.filters.http.router\n{tail}");
     let has_redis = or_skip(redis::binary()).is_some();
+    let has_envoy = has_redis && or_skip(envoy::binary()).is_some();
     for configuration in [camel, text] {
-        for options in [&[][..], &["--on", "redis"]] {
-            if !has_redis && !options.is_empty() {
-                continue;
-            }
+        let hosts = [(true, &[][..]), (has_redis, &["--on", "redis"]), (has_envoy, &["--on", "envoy"])];
+        for (_, options) in hosts.into_iter().filter(|(has_host, _)| *has_host) {
             let run = run(&configuration, &request("/x", "{200: 2, 429: 1}"), options);
             assert_eq!((run.code, run.err.contains("note:")), (0, false), "{options:?}: {}{}", run.out, run.err);
         }
