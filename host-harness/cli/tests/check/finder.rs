@@ -187,6 +187,23 @@ fn among_the_upstream_filters_of_a_router() {
 }
 
 #[test]
+fn among_the_filters_of_an_upgrade() {
+    is_found(|is_sound| {
+        let router = "{name: r, typed_config: {\"@type\": \
+                      type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+        let upgrade = format!(
+            "stat_prefix: ingress\n          upgrade_configs: [{{upgrade_type: websocket, filters: [{{name: weir, \
+             typed_config: {}}}, {router}]}}]",
+            wasm(is_sound)
+        );
+        let (head, rest) = QUICKSTART.split_once(NAME).unwrap();
+        let (_, tail) = rest.split_once("          - name: envoy.filters.http.router\n").unwrap();
+        let text = format!("{head}          - name: envoy.filters.http.router\n{tail}");
+        check(&changed(&text, [("stat_prefix: ingress", &*upgrade)]))
+    });
+}
+
+#[test]
 fn beside_anything_else_of_envoy() {
     let text = changed(
         QUICKSTART,
