@@ -161,8 +161,10 @@ mod tests {
             assert_eq!(level(&format!("weir --log-level {name} check a")), Ok((log::LevelFilter::Warn, true)));
             assert_eq!(level(&format!("weir check a --log-level {name}")), Ok((log::LevelFilter::Warn, true)));
         }
+        assert_eq!(level("weir --log-level critical check a"), Ok((log::LevelFilter::Error, true)));
         let why = level("weir check a --log-level loud").unwrap_err();
-        assert!(why.contains("expected trace, debug, info, warn (or warning), error or off"), "{why}");
+        let levels = "expected trace, debug, info, warn (or warning), error (or critical) or off";
+        assert!(why.contains(levels), "{why}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Output of `weir trace`: an admitted and a denied request with a real Redis, secrets, and modules that are not Weir's.
+//! Output of `weir trace`: an admitted and a denied request with a real Redis, secrets, and modules that are not
+//! Weir's.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 

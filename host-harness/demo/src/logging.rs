@@ -17,7 +17,10 @@ pub fn level(text: &str) -> Result<log::LevelFilter, String> {
     match text.to_ascii_lowercase().as_str() {
         "warning" => Ok(log::LevelFilter::Warn),
         "critical" => Ok(log::LevelFilter::Error),
-        name => name.parse().map_err(|_| "expected trace, debug, info, warn (or warning), error or off".to_owned()),
+        name => {
+            let levels = "expected trace, debug, info, warn (or warning), error (or critical) or off";
+            name.parse().map_err(|_| levels.to_owned())
+        }
     }
 }
 

@@ -15,6 +15,9 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = letters(name);
     let near = known.iter().filter_map(|known| {
         let letters = letters(known);
+        if letters.len().abs_diff(name.len()) > MAX_DISTANCE {
+            return None;
+        }
         let distance = distance(&name, &letters);
         (distance <= MAX_DISTANCE && 2 * distance <= letters.len()).then_some((distance, *known))
     });

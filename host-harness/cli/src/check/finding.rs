@@ -73,6 +73,10 @@ impl Finding {
         self.rule.severity
     }
 
+    pub(super) fn is_error(&self) -> bool {
+        self.severity() == Severity::Error
+    }
+
     /// Returns the values expected and found, as one sentence.
     pub(super) fn message(&self) -> String {
         format!("expected {}, found {}", self.expected, self.found)

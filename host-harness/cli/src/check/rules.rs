@@ -34,6 +34,12 @@ rules! {
     MERGE_KEY = "merge-key", Error;
     /// A field of a plugin has a type that Envoy refuses.
     TYPE = "type", Error;
+    /// Two fields of a message of which it may have one.
+    ONEOF = "oneof", Error;
+    /// A field that Envoy requires is missing or empty.
+    REQUIRED = "required", Error;
+    /// A number, a duration or a length that Envoy refuses.
+    BOUNDS = "bounds", Error;
     /// A field that no version of Envoy has.
     UNKNOWN_FIELD = "unknown-field", Error;
     /// The wasm file is not there.

@@ -3,11 +3,12 @@
 //! Envoy reads listeners, clusters, routes and extensions from files of a `path_config_source`. Relative paths start at
 //! the current directory, as Envoy's do. Files of secrets are not read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::finder::is_alone;
 use super::manifest;
-use crate::documents::{At, Document, Source};
+use crate::documents::{At, Document, Source, SourceError};
 
 /// Names of `ConfigSource`s that may have a `path` of their own, the older form.
 const CONFIG_SOURCES: [&str; 8] =
@@ -28,6 +29,8 @@ const BOOTSTRAP_FIELDS: [&str; 7] = [
 /// Files, each read once.
 pub(crate) struct Library {
     files: Vec<File>,
+    /// Numbers of the files by their paths.
+    paths: HashMap<PathBuf, usize>,
 }
 
 /// File with its documents.
@@ -58,7 +61,7 @@ pub(crate) struct Reference<'a> {
 impl Library {
     /// Reads files and all files that they refer to.
     pub(crate) fn load(given: &[PathBuf]) -> Self {
-        let mut library = Self { files: Vec::new() };
+        let mut library = Self { files: Vec::new(), paths: HashMap::new() };
         for path in given {
             library.read(path, true);
         }
@@ -69,16 +72,20 @@ impl Library {
     /// The library of a file with this name and these bytes, and of all files that it refers to.
     pub(crate) fn of_bytes(name: &str, bytes: &[u8]) -> Self {
         let source = Source::of_bytes(Ok(bytes.to_vec()), name.to_owned());
-        let mut library = Self { files: vec![File::new(PathBuf::from(name), source, true)] };
-        library.follow();
-        library
+        Self::with(File::new(PathBuf::from(name), source, true))
     }
 
     /// The library of documents in another file, with the files that they refer to.
     pub(crate) fn of_document(document: Document) -> Self {
         let origin = document.origin.clone();
         let source = Source { origin: origin.clone(), documents: vec![document], error: None, is_misnamed: false };
-        let mut library = Self { files: vec![File::new(PathBuf::from(origin), source, true)] };
+        Self::with(File::new(PathBuf::from(origin), source, true))
+    }
+
+    /// The library of a file and of all files that it refers to.
+    fn with(file: File) -> Self {
+        let paths = HashMap::from([(file.path.clone(), 0)]);
+        let mut library = Self { files: vec![file], paths };
         library.follow();
         library
     }
@@ -87,7 +94,7 @@ impl Library {
     fn follow(&mut self) {
         let mut next = 0;
         while let Some(file) = self.files.get(next) {
-            let roots = file.source.documents.iter().map(At::root);
+            let roots = file.documents().iter().map(At::root);
             let paths: Vec<PathBuf> =
                 roots.flat_map(|root| references(&root)).map(|reference| PathBuf::from(reference.path)).collect();
             for path in paths {
@@ -116,8 +123,7 @@ impl Library {
 
     /// The file of a reference.
     pub(crate) fn file(&self, path: &str) -> Option<&File> {
-        let path = normal(Path::new(path));
-        self.files.iter().find(|file| file.path == path)
+        self.files.get(*self.paths.get(&normal(Path::new(path)))?)
     }
 
     /// The documents in groups: each bootstrap with its files, then everything else.
@@ -125,14 +131,16 @@ impl Library {
         let mut used = BTreeSet::new();
         let mut groups = Vec::new();
         for file in self.files.iter().filter(|file| file.is_given) {
-            for document in file.source.documents.iter().filter(|document| is_bootstrap(document)) {
+            for document in file.documents().iter().filter(|document| is_bootstrap(document)) {
                 groups.push(self.group(vec![document], true, &mut used));
             }
         }
         let is_loose = |file: &&File| file.is_given && !used.contains(file.source.origin.as_str());
-        let loose = self.files.iter().filter(is_loose).flat_map(|file| &file.source.documents);
-        let is_envoys =
-            |document: &&Document| !is_bootstrap(document) && !is_manifest(document) && At::root(document).is_object();
+        let loose = self.files.iter().filter(is_loose).flat_map(File::documents);
+        let is_envoys = |document: &&Document| {
+            let root = At::root(document);
+            !is_bootstrap(document) && !is_manifest(&root) && root.is_object()
+        };
         let loose: Vec<&Document> = loose.filter(is_envoys).collect();
         if !loose.is_empty() {
             groups.push(self.group(loose, false, &mut used));
@@ -148,18 +156,19 @@ impl Library {
         used: &mut BTreeSet<&'a str>,
     ) -> Group<'a> {
         let mut origins: Vec<&str> = Vec::new();
+        let mut known: HashSet<&str> = HashSet::new();
         let mut next = 0;
         while let Some(document) = documents.get(next) {
-            if !origins.contains(&document.origin.as_str()) {
+            if known.insert(&document.origin) {
                 origins.push(&document.origin);
             }
             for reference in references(&At::root(document)) {
-                let file = self.file(reference.path).filter(|file| !file.source.documents.is_empty());
+                let file = self.file(reference.path).filter(|file| !file.documents().is_empty());
                 let Some(file) = file else { continue };
-                if !origins.contains(&file.source.origin.as_str()) {
+                if known.insert(&file.source.origin) {
                     origins.push(&file.source.origin);
                     used.insert(&file.source.origin);
-                    documents.extend(&file.source.documents);
+                    documents.extend(file.documents());
                 }
             }
             next += 1;
@@ -169,7 +178,8 @@ impl Library {
 
     fn read(&mut self, path: &Path, is_given: bool) {
         let normal = normal(path);
-        if !self.files.iter().any(|file| file.path == normal) {
+        if !self.paths.contains_key(&normal) {
+            self.paths.insert(normal.clone(), self.files.len());
             let source = if is_given { Source::load(path) } else { Source::load_regular(path) };
             self.files.push(File::new(normal, source, is_given));
         }
@@ -180,6 +190,25 @@ impl File {
     fn new(path: PathBuf, source: Source, is_given: bool) -> Self {
         let texts = source.documents.iter().map(At::root).flat_map(|root| manifest::texts(&root)).collect();
         Self { path, source, texts, is_given }
+    }
+
+    /// The documents that count: of a file of Envoy only the first one, as for Envoy; of manifests and of limiters'
+    /// configurations all.
+    pub(crate) fn documents(&self) -> &[Document] {
+        let documents = self.source.documents.as_slice();
+        if self.is_envoys() { documents.get(..1).unwrap_or_default() } else { documents }
+    }
+
+    /// The error that Envoy would find: none behind the first document of a file of YAML.
+    pub(crate) fn error(&self) -> Option<&SourceError> {
+        let is_read = self.is_envoys() && !self.source.documents.is_empty() && !self.source.is_json();
+        self.source.error.as_ref().filter(|_| !is_read)
+    }
+
+    /// Whether the file is one of Envoy, by its first document that is not empty.
+    pub(crate) fn is_envoys(&self) -> bool {
+        let first = self.source.documents.iter().map(At::root).find(|root| !root.is_null());
+        first.is_none_or(|root| !is_manifest(&root) && !is_alone(&root))
     }
 }
 
@@ -223,8 +252,7 @@ pub(crate) fn is_bootstrap(document: &Document) -> bool {
 }
 
 /// Whether a document is a Kubernetes manifest.
-pub(crate) fn is_manifest(document: &Document) -> bool {
-    let root = At::root(document);
+pub(crate) fn is_manifest(root: &At<'_>) -> bool {
     ["apiVersion", "kind"].iter().all(|field| !root.text_of(field).is_empty())
 }
 

@@ -6,7 +6,8 @@ use crate::{BUCKET, BY_USER, LIMITER, QUICKSTART};
 #[test]
 fn a_configuration_alone_is_checked_as_the_filter_reads_it() {
     let text = format!(
-        "redis: {{cluster: redis, password: {{env: NOWHERE}}}}\nlimits:\n- name: a\n  descriptor:\n  {BY_USER}\n  {BUCKET}\n"
+        "redis: {{cluster: redis, password: {{env: NOWHERE}}}}\nlimits:\n- name: a\n  descriptor:\n  {BY_USER}\n  \
+         {BUCKET}\n"
     );
     let sound = check(&text);
     assert_eq!((sound.rules(), sound.number("limiters")), (vec![], 1));
@@ -72,7 +73,8 @@ fn a_configuration_may_be_text_in_json_or_a_message_in_a_typed_struct() {
     let with = |configuration: &str| format!("{head}                configuration: {configuration}{tail}");
     let string =
         |text: &str| with(&format!(r#"{{"@type": type.googleapis.com/google.protobuf.StringValue, value: '{text}'}}"#));
-    let limits = r#"{"name": "a", "descriptor": [], "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}}"#;
+    let limits = "{\"name\": \"a\", \"descriptor\": [], \"token_bucket\": {\"max_tokens\": 1, \"tokens_per_fill\": 1, \
+                  \"fill_interval\": \"1s\"}}";
     let sound = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limits}]}}"#);
     assert_eq!(check(&string(&sound)).rules(), [""; 0]);
 

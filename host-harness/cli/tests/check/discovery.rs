@@ -36,7 +36,8 @@ impl Parts {
         let (_, tail) = rest.split_once("          - name: envoy.filters.http.router\n").expect("the router");
         let fields = fields.replace("MESSAGE", &self.message);
         format!(
-            "{head}          - {{name: weir, config_discovery: {{{fields}}}}}\n          - name: envoy.filters.http.router\n{tail}"
+            "{head}          - {{name: weir, config_discovery: {{{fields}}}}}\n          \
+             - name: envoy.filters.http.router\n{tail}"
         )
     }
 

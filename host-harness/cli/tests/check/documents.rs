@@ -21,7 +21,6 @@ fn a_file_that_is_no_yaml_has_its_place() {
     for (text, place, found) in [
         ("a: [1, 2\n", "envoy.yaml:1:4", "a syntax error"),
         ("a: b\nc: *d\n", "envoy.yaml:2:4", "an alias without an anchor"),
-        ("a: b\n---\n: }\n", "envoy.yaml:3:3", "a syntax error"),
     ] {
         let checked = check(text);
         let syntax = checked.about("syntax");
@@ -122,8 +121,9 @@ fn protobuf_takes_camel_case_single_objects_and_any_case_of_enums() {
         [
             ("  listeners:\n  - name: ingress\n    address", "  listeners:\n    address"),
             (
-                "filter_chains:\n    - filters:\n      - name: envoy.filters.network.http_connection_manager\n        typed_config",
-                "filterChains:\n      filters:\n        typedConfig",
+                "filter_chains:\n    - filters:\n      - name: envoy.filters.network.http_connection_manager\n        \
+                 typed_config",
+                "filterChains:\n      filters:\n        name: manager\n        typedConfig",
             ),
             ("http_filters", "httpFilters"),
             ("root_id: limiter", "rootId: limiter"),
@@ -152,8 +152,43 @@ fn several_files_and_documents_are_checked_on_their_own() {
 
     let text = format!("{QUICKSTART}---\n{}", changed(CALLOUT, [("{cluster: redis,", "{cluster: other,")]));
     let checked = check(&text);
-    assert_eq!(checked.rules(), ["extra-document", "missing-cluster"], "Envoy reads the first one only");
-    assert_eq!(checked.numbers["groups"].as_array().unwrap().len(), 2);
+    assert_eq!(checked.rules(), ["extra-document"], "Envoy reads the first one only");
+    let groups = checked.numbers["groups"].as_array().unwrap();
+    assert_eq!((groups.len(), checked.number("limiters"), checked.number("clusters")), (1, 1, 1));
+}
+
+#[test]
+fn documents_behind_the_first_one_count_only_where_something_reads_them() {
+    let extra = |text: &str| {
+        let checked = check(text);
+        let finding = checked.only();
+        assert_eq!((finding.rule.as_str(), finding.severity.as_str()), ("extra-document", "warning"), "{finding:?}");
+        (finding.place.clone(), checked.number("limiters"))
+    };
+    let end = QUICKSTART.matches('\n').count() + 2;
+    assert_eq!(extra(&format!("{QUICKSTART}---\n---\na: b\n")), (format!("envoy.yaml:{}:1", end + 1), 1));
+    assert_eq!(extra(&format!("{QUICKSTART}---\na: [\n")).1, 1, "Envoy does not look there");
+    assert_eq!(extra(&format!("{QUICKSTART}---\nredis: {{cluster: a}}\nlimits: 7\n")).1, 1);
+
+    // Kubernetes reads all documents, and empty ones as nothing.
+    let manifest = "apiVersion: v1\nkind: ConfigMap\ndata: {}\n";
+    assert_eq!(check(&format!("---\n---\n{manifest}---\n{manifest}")).rules(), ["manifest", "manifest"]);
+    let beside = check(&format!("{QUICKSTART}---\n{manifest}"));
+    assert_eq!((beside.rules(), beside.number("limiters")), (vec!["manifest"], 1));
+    let broken = check(&format!("{manifest}---\na: [\n"));
+    assert_eq!(broken.rules(), ["manifest", "syntax"]);
+
+    // A file of resources has one document, too, and a limiter's configuration may have several.
+    let cds = |name: &str| {
+        format!(
+            "resources: [{{\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: {name}, \
+             connect_timeout: 1}}]\n"
+        )
+    };
+    let folder = Folder::new().with("cds.yaml", format!("{}---\n{}", cds("a"), cds("b")));
+    assert_eq!(folder.check(&["cds.yaml"]).rules(), ["type", "extra-document"]);
+    let limits = "redis: {cluster: redis}\nlimits: 7\n";
+    assert_eq!(check(&format!("{limits}---\n{limits}")).rules(), ["configuration", "configuration"]);
 }
 
 #[test]

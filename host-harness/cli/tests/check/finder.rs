@@ -8,10 +8,14 @@ const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wa
 
 /// The limiter's `config` as JSON, with an error in its configuration if it is not sound.
 fn config(is_sound: bool) -> String {
-    let limits = r#"[{"name": "a", "descriptor": [], "token_bucket": {"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "1s"}}]"#;
+    let limits = "[{\"name\": \"a\", \"descriptor\": [], \"token_bucket\": {\"max_tokens\": 1, \"tokens_per_fill\": 1, \
+                  \"fill_interval\": \"1s\"}}]";
     let redis = if is_sound { r#"{"cluster": "redis"}"# } else { "{}" };
     format!(
-        r#"{{"root_id": "limiter", "failure_policy": "FAIL_RELOAD", "vm_config": {{"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8", "code": {{"local": {{"filename": "weir_filter.wasm"}}}}}}, "configuration": {{"@type": "type.googleapis.com/google.protobuf.Struct", "value": {{"redis": {redis}, "limits": {limits}}}}}}}"#
+        "{{\"root_id\": \"limiter\", \"failure_policy\": \"FAIL_RELOAD\", \"vm_config\": {{\"vm_id\": \"weir\", \
+         \"runtime\": \"envoy.wasm.runtime.v8\", \"code\": {{\"local\": {{\"filename\": \"weir_filter.wasm\"}}}}}}, \
+         \"configuration\": {{\"@type\": \"type.googleapis.com/google.protobuf.Struct\", \
+         \"value\": {{\"redis\": {redis}, \"limits\": {limits}}}}}}}"
     )
 }
 
@@ -42,7 +46,8 @@ fn in_typed_structs_of_both_packages() {
         is_found(|is_sound| {
             let config = config(is_sound);
             let message = format!(
-                "{{\"@type\": type.googleapis.com/{package}.TypedStruct, type_url: {WASM}, value: {{config: {config}}}}}"
+                "{{\"@type\": type.googleapis.com/{package}.TypedStruct, type_url: {WASM}, \
+                 value: {{config: {config}}}}}"
             );
             check(&with_filter(&format!("{{name: weir, typed_config: {message}}}")))
         });
@@ -59,14 +64,20 @@ fn in_wrappers_around_filters() {
         )))
     });
     let action = "type.googleapis.com/envoy.extensions.filters.http.composite.v3.ExecuteFilterAction";
+    const ANY: &str = "predicate: {single_predicate: {input: {name: a, typed_config: {\"@type\": \
+                       type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput, header_name: a}}, \
+                       value_match: {prefix: a}}}";
     is_found(|is_sound| {
         let inner = format!("{{name: weir, typed_config: {}}}", wasm(is_sound));
         let matching = format!(
-            "{{matcher_list: {{matchers: {{on_match: {{action: {{name: a, typed_config: {{\"@type\": {action}, typed_config: {inner}}}}}}}}}}}}}"
+            "{{matcher_list: {{matchers: {{{ANY}, on_match: {{action: {{name: a, typed_config: {{\"@type\": {action}, \
+             typed_config: {inner}}}}}}}}}}}}}"
         );
-        let composite = "{name: composite, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.composite.v3.Composite}}";
+        let composite = "{name: composite, typed_config: {\"@type\": \
+                         type.googleapis.com/envoy.extensions.filters.http.composite.v3.Composite}}";
         check(&with_filter(&format!(
-            "{{name: composite, typed_config: {{\"@type\": {matcher}, extension_config: {composite}, xds_matcher: {matching}}}}}"
+            "{{name: composite, typed_config: {{\"@type\": {matcher}, extension_config: {composite}, \
+             xds_matcher: {matching}}}}}"
         )))
     });
 }
@@ -74,7 +85,9 @@ fn in_wrappers_around_filters() {
 #[test]
 fn in_files_of_extensions_listeners_clusters_and_routes() {
     const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
-    let discovery = &"{name: weir, config_discovery: {config_source: {path_config_source: {path: xds/ecds.yaml}}, type_urls: [URL]}}".replace("URL", WASM);
+    let discovery = &"{name: weir, config_discovery: {config_source: {path_config_source: {path: xds/ecds.yaml}}, \
+                      type_urls: [URL]}}"
+        .replace("URL", WASM);
     let extension = |name: &str, is_sound| {
         format!("resources:\n- {{\"@type\": {EXTENSION}, name: {name}, typed_config: {}}}\n", wasm(is_sound))
     };
@@ -94,7 +107,8 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
     let (listener, clusters) = rest.split_once("  clusters:\n").unwrap();
     let admin = head.trim_end_matches("static_resources:\n");
     let bootstrap = format!(
-        "{admin}node: {{id: a, cluster: b}}\ndynamic_resources:\n  lds_config: {{path_config_source: {{path: ./lds.yaml}}}}\n  \
+        "{admin}node: {{id: a, cluster: b}}\ndynamic_resources:\n  lds_config: {{path_config_source: {{path: \
+         ./lds.yaml}}}}\n  \
          cds_config: {{path: ./cds.yaml}}\n"
     );
     let resources = |kind: &str, items: &str| {
@@ -120,7 +134,8 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
 
 #[test]
 fn files_of_secrets_are_not_read() {
-    let secrets = "node: {id: a, cluster: b}\nstatic_resources:\n  secrets: [{name: a, sds_config: {path_config_source: {path: ./secret.yaml}}}]\n";
+    let secrets = "node: {id: a, cluster: b}\nstatic_resources:\n  secrets: [{name: a, \
+                   sds_config: {path_config_source: {path: ./secret.yaml}}}]\n";
     let text = changed(QUICKSTART, [("static_resources:\n", secrets)]);
     let checked = Folder::new().with("secret.yaml", "hunter2: [").with("envoy.yaml", text).check(&["envoy.yaml"]);
     assert_eq!(checked.rules(), [""; 0]);
@@ -158,7 +173,8 @@ fn in_places_where_weir_does_nothing() {
 #[test]
 fn among_the_upstream_filters_of_a_router() {
     is_found(|is_sound| {
-        let codec = "{name: c, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec}}";
+        let codec = "{name: c, typed_config: {\"@type\": \
+                     type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec}}";
         let router = format!(
             "{{name: r, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router, \
              upstream_http_filters: [{{name: weir, typed_config: {}}}, {codec}]}}}}",
@@ -171,13 +187,32 @@ fn among_the_upstream_filters_of_a_router() {
 }
 
 #[test]
+fn among_the_filters_of_an_upgrade() {
+    is_found(|is_sound| {
+        let router = "{name: r, typed_config: {\"@type\": \
+                      type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+        let upgrade = format!(
+            "stat_prefix: ingress\n          upgrade_configs: [{{upgrade_type: websocket, filters: [{{name: weir, \
+             typed_config: {}}}, {router}]}}]",
+            wasm(is_sound)
+        );
+        let (head, rest) = QUICKSTART.split_once(NAME).unwrap();
+        let (_, tail) = rest.split_once("          - name: envoy.filters.http.router\n").unwrap();
+        let text = format!("{head}          - name: envoy.filters.http.router\n{tail}");
+        check(&changed(&text, [("stat_prefix: ingress", &*upgrade)]))
+    });
+}
+
+#[test]
 fn beside_anything_else_of_envoy() {
     let text = changed(
         QUICKSTART,
         [(
             "static_resources:\n",
-            "layered_runtime: {layers: [{name: a, static_layer: {x: {y: 1}}}]}\nstats_sinks: [{name: a}]\ntracing: {http: {name: b}}\n\
-             overload_manager: {resource_monitors: [{name: c}]}\nno_such_field: {clusters: [1, {}]}\nstatic_resources:\n  secrets: [{name: s}]\n",
+            "layered_runtime: {layers: [{name: a, static_layer: {x: {y: 1}}}]}\nstats_sinks: [{name: a}]\n\
+             tracing: {http: {name: b}}\n\
+             overload_manager: {resource_monitors: [{name: c}]}\nno_such_field: {clusters: [1, {}]}\n\
+             static_resources:\n  secrets: [{name: s}]\n",
         )],
     );
     let text = changed(

@@ -13,6 +13,7 @@ mod order;
 mod outputs;
 mod real_envoy;
 mod redis;
+mod rules;
 mod secrets;
 mod support;
 mod types;

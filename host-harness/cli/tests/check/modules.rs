@@ -131,7 +131,8 @@ fn unknown_fields_of_a_plugin_are_errors_with_the_name_that_was_meant() {
         (
             ("              config:\n", "              failure_policy: FAIL_RELOAD\n              config:\n"),
             "failure_policy",
-            "move it to static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.config;",
+            "move it to static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].\
+             typed_config.config;",
         ),
     ] {
         let text = changed(QUICKSTART, [change]);
@@ -250,7 +251,8 @@ fn a_wasm_filter_without_its_configuration_is_an_error() {
         QUICKSTART,
         [(
             "          - name: weir\n",
-            "          - {name: empty, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm}}\n          - name: weir\n",
+            "          - {name: empty, typed_config: {\"@type\": \
+             type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm}}\n          - name: weir\n",
         )],
     );
     assert_eq!(absent.about("missing-config").severity, "error");

@@ -9,7 +9,8 @@ fn text_names_the_place_the_path_and_the_way_to_mend_it() {
     let place = place_of(&text, "max_token: ");
     let (is_well, output) = Folder::new().with("envoy.yaml", &text).run(&["envoy.yaml"]);
     assert!(!is_well);
-    let path = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.config.\
+    let path = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.\
+                config.\
                 configuration.value.limits[0].token_bucket.max_token";
     let lines: Vec<&str> = output.lines().collect();
     let at = lines.iter().position(|line| line.starts_with(&place)).unwrap_or_else(|| panic!("{output}"));

@@ -9,6 +9,7 @@ const TCP: &str = "    upstream_config:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto
 ";
 const ENDPOINT: &str = "        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 6379}}}\n";
+const HEALTH: &str = "timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1";
 const CLUSTER: &str = "    type: STRICT_DNS\n";
 
 #[test]
@@ -26,7 +27,8 @@ fn the_cluster_of_redis_must_exist() {
     assert_eq!(check(without).only().expected, "a cluster of the files given (there is none)");
     // A control plane may have it.
     let remote = format!(
-        "node: {{id: a, cluster: b}}\ndynamic_resources: {{cds_config: {{ads: {{}}}}, ads_config: {{api_type: GRPC}}}}\n{without}"
+        "node: {{id: a, cluster: b}}\ndynamic_resources: {{cds_config: {{ads: {{}}}}, \
+         ads_config: {{api_type: GRPC}}}}\n{without}"
     );
     let checked = check(&remote);
     assert_eq!((checked.only().rule.as_str(), checked.only().severity.as_str()), ("unknown-cluster", "note"));
@@ -106,14 +108,13 @@ fn several_endpoints_need_a_health_check_that_selects_one() {
     assert_eq!((several.rule.as_str(), several.found.as_str()), ("endpoints", "2 endpoints without such a check"));
     assert!(several.help.contains("admit up to 2 times as much"), "{several:?}");
 
-    let check_of =
-        |tcp: &str| format!("{CLUSTER}    health_checks: [{{timeout: 1s, interval: 1s, tcp_health_check: {tcp}}}]\n");
+    let check_of = |tcp: &str| format!("{CLUSTER}    health_checks: [{{{HEALTH}, tcp_health_check: {tcp}}}]\n");
     let connects = check_of("{}");
     assert_eq!(check_changed(QUICKSTART, [(ENDPOINT, &two), (CLUSTER, &connects)]).rules(), ["endpoints"]);
     let pings = check_of("{send: {text: 50494e470d0a}, receive: [{text: 504f4e47}]}");
     let of_redis = format!(
         "{CLUSTER}    common_lb_config: {{healthy_panic_threshold: {{value: 0}}}}\n    health_checks: \
-         [{{custom_health_check: {{name: envoy.health_checkers.redis}}}}]\n"
+         [{{{HEALTH}, custom_health_check: {{name: envoy.health_checkers.redis}}}}]\n"
     );
     for replica in [pings, of_redis] {
         let checked = check_changed(QUICKSTART, [(ENDPOINT, &two), (CLUSTER, &replica)]);
@@ -143,7 +144,8 @@ fn tls_to_redis_has_a_server_name_and_checks_the_name_of_the_certificate() {
     };
     let authority = "trusted_ca: {filename: /etc/ca.pem}";
     let named = format!(
-        ", sni: redis, common_tls_context: {{validation_context: {{{authority}, match_typed_subject_alt_names: [{{san_type: \
+        ", sni: redis, common_tls_context: {{validation_context: {{{authority}, \
+         match_typed_subject_alt_names: [{{san_type: \
          DNS, matcher: {{exact: redis}}}}]}}}}"
     );
     assert_eq!(found(""), ["no sni and no check of the certificate"]);
@@ -157,7 +159,8 @@ fn tls_to_redis_has_a_server_name_and_checks_the_name_of_the_certificate() {
     let accepting = named.replace(authority, &format!("{authority}, trust_chain_verification: ACCEPT_UNTRUSTED"));
     assert_eq!(found(&accepting), ["no check of the certificate"]);
     let matches = format!(
-        "{CLUSTER}    transport_socket_matches: [{{name: all, match: {{}}, transport_socket: {{name: tls, typed_config: \
+        "{CLUSTER}    transport_socket_matches: [{{name: all, match: {{}}, transport_socket: {{name: tls, \
+         typed_config: \
          {{\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}}}}]\n"
     );
     assert_eq!(check_changed(QUICKSTART, [(CLUSTER, &matches)]).only().found, "no sni and no check of the certificate");

@@ -56,8 +56,8 @@ fn no_secret_of_a_malformed_file_is_repeated() {
             let (is_well, said) = said(weir().args(["check", "--format", format]));
             assert_eq!(is_well, !is_refused, "{to}: {said}");
         }
-        // The harness accepts any name of a cluster, one variable in place of a list, and WEIR_WASM instead of the file:
-        // `weir serve` would start.
+        // The harness accepts any name of a cluster, one variable in place of a list, and WEIR_WASM instead of the
+        // file: `weir serve` would start.
         let starts =
             to.contains("cluster: hunter2") || to == keys || ["- name: redis", "filename: target"].contains(&from);
         if !starts {

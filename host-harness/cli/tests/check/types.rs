@@ -99,7 +99,10 @@ fn a_value_that_an_enum_does_not_have_is_an_error() {
         (
             cluster,
             format!(
-                "{cluster}    transport_socket: {{name: t, typed_config: {{\"@type\": {tls}, sni: a, common_tls_context: {{tls_params: {{tls_minimum_protocol_version: TLSv1_22}}, validation_context: {{trusted_ca: {{filename: a}}, match_typed_subject_alt_names: [{{san_type: DNS}}]}}}}}}}}\n"
+                "{cluster}    transport_socket: {{name: t, typed_config: {{\"@type\": {tls}, sni: a, \
+                 common_tls_context: {{tls_params: {{tls_minimum_protocol_version: TLSv1_22}}, \
+                 validation_context: {{trusted_ca: {{filename: a}}, match_typed_subject_alt_names: [{{san_type: DNS, \
+                 matcher: {{exact: a}}}}]}}}}}}}}\n"
             ),
             "\"TLSv1_22\"",
             "TLSv1_2",

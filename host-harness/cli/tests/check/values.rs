@@ -38,7 +38,8 @@ fn a_duration_that_envoy_refuses_is_an_error() {
         (
             (
                 "- match: {prefix: \"/\"}",
-                "- match: {prefix: \"/x\"}\n                route: {cluster: redis, timeout: 0.0000000001s}\n              - match: {prefix: \"/\"}",
+                "- match: {prefix: \"/x\"}\n                route: {cluster: redis, \
+                 timeout: 0.0000000001s}\n              - match: {prefix: \"/\"}",
             ),
             "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].\
              routes[0].route.timeout"
@@ -65,7 +66,8 @@ fn a_duration_in_a_file_of_resources_is_checked() {
 #[test]
 fn other_fields_with_the_name_of_a_duration_are_free() {
     let log = "stat_prefix: ingress\n          access_log: [{name: a, typed_config: {\"@type\": \
-               type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog, log_format: {json_format: \
+               type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog, \
+               log_format: {json_format: \
                {duration: '%DURATION%', timeout: '5', interval: {ttl: 1}}}}}]";
     let node = "node: {metadata: {timeout: 5, interval: soon}}\nadmin:";
     let runtime = "layered_runtime: {layers: [{name: a, static_layer: {timeout: 5}}]}\nadmin:";
@@ -138,8 +140,10 @@ fn a_proxy_that_reads_resources_needs_an_identity() {
 fn a_manifest_is_not_judged_as_a_file_of_envoy() {
     let wasm = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
     let manifest = format!(
-        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: weir}}\nspec:\n  configPatches:\n  \
-         - applyTo: HTTP_FILTER\n    patch: {{operation: INSERT_BEFORE, value: {{name: weir, typed_config: {{{wasm}, config: \
+        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: weir}}\nspec:\n  \
+         configPatches:\n  \
+         - applyTo: HTTP_FILTER\n    patch: {{operation: INSERT_BEFORE, value: {{name: weir, typed_config: {{{wasm}, \
+         config: \
          {{root_id: limiter, <<: {{}}}}}}}}}}\n"
     );
     let folder = Folder::new().with("filter.yaml", &manifest).with("envoy.yaml", QUICKSTART);

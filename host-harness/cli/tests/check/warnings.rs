@@ -91,7 +91,8 @@ fn a_role_that_cannot_work_where_it_stands_is_an_error() {
     let last = changed(
         QUICKSTART,
         [(
-            "          - name: envoy.filters.http.router\n            typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\n",
+            "          - name: envoy.filters.http.router\n            typed_config:\n              \
+             \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\n",
             "",
         )],
     );

@@ -109,7 +109,9 @@ fn a_trace_of_a_listener_with_tls_alone_is_an_error() {
         .replace("CHAIN", &quoted(identity.cert.pem()))
         .replace("KEY", &quoted(identity.signing_key.serialize_pem()));
     let socket = format!(
-        "- transport_socket: {{name: tls, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {{tls_certificates: {pair}}}}}}}\n      filters:"
+        "- transport_socket: {{name: tls, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, \
+         common_tls_context: {{tls_certificates: {pair}}}}}}}\n      filters:"
     );
     let secure = PLAIN.replacen("- filters:", &socket, 1);
     let folder = Folder::new().with("secure.yaml", &secure);

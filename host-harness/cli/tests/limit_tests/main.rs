@@ -88,7 +88,8 @@ fn each_kind_of_step_and_expectation_holds() {
   start: 2026-12-31T23:59:00Z
   workers: 3
   steps:
-  - {request: {headers: {x-user-id: alice}}, count: 5, at_once: true, expect: {status: {200: 2, 429: 3}, limit: per_user}}
+  - {request: {headers: {x-user-id: alice}}, count: 5, at_once: true, expect: {status: {200: 2, 429: 3}, \
+     limit: per_user}}
   - {request: {headers: {x-user-id: alice}}, expect: {status: 429, retry_after: {is: 30s, within: 0s}, held: 0s}}
   - advance: 31d
   - {request: {headers: {x-user-id: alice}}, rate: 2/60s, over: 10m, expect: {status: 200}}
@@ -96,7 +97,8 @@ fn each_kind_of_step_and_expectation_holds() {
   steps:
   - {request: {headers: {x-user-id: alice}}, count: 2, expect: {status: 200, remaining: 0..1}}
   - redis: down
-  - {request: {headers: {x-user-id: alice}}, count: 9, expect: {status: 200, headers: {x-ratelimit-limit: {absent: true}}}}
+  - {request: {headers: {x-user-id: alice}}, count: 9, expect: {status: 200, \
+     headers: {x-ratelimit-limit: {absent: true}}}}
   - redis: up
   - {request: {headers: {x-user-id: alice}}, expect: {status: 429, headers: {x-ratelimit-limit: {present: true}}}}
   - redis: flushed
@@ -145,16 +147,20 @@ tests:
   steps:
   - {request: {method: POST, headers: {content-type: application/json}, body: '{\"model\": \"small\"}'}, count: 2,
      expect: {status: {200: 1, 429: 1}, limit: per_model}}
-  - {request: {method: POST, headers: {content-type: application/json}, body: '{\"model\": \"large\"}'}, expect: {status: 200}}
+  - {request: {method: POST, headers: {content-type: application/json}, body: '{\"model\": \"large\"}'}, \
+     expect: {status: 200}}
 - name: metadata
   steps:
   - {request: {metadata: {accounts: {plan: pro}}}, count: 2, expect: {status: {200: 1, 429: 1}, limit: per_plan}}
   - {request: {filter_state: {tenant: acme}}, count: 2, expect: {status: {200: 1, 429: 1}, limit: per_tenant}}
 - name: address
   steps:
-  - {request: {path: /marked, client: 203.0.113.1}, expect: {status: 200, upstream_headers: {x-over-limit: {absent: true}}}}
-  - {request: {path: /marked, client: 203.0.113.1}, expect: {status: 200, upstream_headers: {x-over-limit: per_address}}}
-  - {request: {path: /marked, client: 203.0.113.2}, expect: {status: 200, upstream_headers: {x-over-limit: {absent: true}}}}
+  - {request: {path: /marked, client: 203.0.113.1}, expect: {status: 200, \
+     upstream_headers: {x-over-limit: {absent: true}}}}
+  - {request: {path: /marked, client: 203.0.113.1}, expect: {status: 200, \
+     upstream_headers: {x-over-limit: per_address}}}
+  - {request: {path: /marked, client: 203.0.113.2}, expect: {status: 200, \
+     upstream_headers: {x-over-limit: {absent: true}}}}
 ",
     )
     .run(&[]);

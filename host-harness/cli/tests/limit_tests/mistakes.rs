@@ -134,7 +134,8 @@ fn two_test_files_that_name_each_other_are_refused() {
 #[test]
 fn a_configuration_that_the_harness_does_not_serve_has_tests_too() {
     let folder = Folder::with(
-        "tests: [{name: a, steps: [{request: {headers: {x-user-id: a}}, count: 21, at_once: true, expect: {status: {200: 20, 429: 1}}}]}]\n",
+        "tests: [{name: a, steps: [{request: {headers: {x-user-id: a}}, count: 21, at_once: true, \
+         expect: {status: {200: 20, 429: 1}}}]}]\n",
     );
     let quickstart = std::fs::read_to_string(Path::new(ENVOY).join("quickstart.yaml")).expect("a scenario");
     let unserved =

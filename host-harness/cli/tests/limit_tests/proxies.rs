@@ -6,7 +6,8 @@ use crate::support::{Folder, Run};
 
 const QUICKSTART: &str = include_str!("../../../../envoy/quickstart.yaml");
 const ROUTE: &str = "              - match: {prefix: \"/\"}\n";
-const DISABLED: &str = "                typed_per_filter_config: {weir: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}}\n";
+const DISABLED: &str = "                typed_per_filter_config: {weir: {\"@type\": \
+                        type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}}\n";
 
 /// The quickstart with a limit of 2, and a route `/free` without it, which the embedded host does not serve.
 fn with_free_route() -> String {
@@ -29,7 +30,8 @@ fn run(configuration: &str, tests: &str, options: &[&str]) -> Run {
 
 fn request(path: &str, status: &str) -> String {
     format!(
-        "- name: {path}\n  steps: [{{request: {{path: {path}, headers: {{x-user-id: a}}}}, count: 3, expect: {{status: {status}}}}}]\n"
+        "- name: {path}\n  steps: [{{request: {{path: {path}, headers: {{x-user-id: a}}}}, count: 3, \
+         expect: {{status: {status}}}}}]\n"
     )
 }
 
@@ -98,18 +100,20 @@ fn all_spellings_of_a_cluster_are_taken() {
     assert!(camel.contains("endpoints:\n        lbEndpoints:\n          endpoint: {"), "{camel}");
     let text = limited(QUICKSTART).replace(
         "google.protobuf.Struct\n                  value:\n",
-        "google.protobuf.StringValue\n                  value: '{\"redis\": {\"cluster\": \"redis\"}, \"limits\": [{\"name\": \"a\", \"descriptor\": [{\"request_header\": {\"name\": \"x-user-id\"}}], \"token_bucket\": {\"max_tokens\": 2, \"tokens_per_fill\": 2, \"fill_interval\": \"60s\"}}]}'\n                ignored:\n",
+        "google.protobuf.StringValue\n                  value: '{\"redis\": {\"cluster\": \"redis\"}, \
+         \"limits\": [{\"name\": \"a\", \"descriptor\": [{\"request_header\": {\"name\": \"x-user-id\"}}], \
+         \"token_bucket\": {\"max_tokens\": 2, \"tokens_per_fill\": 2, \
+         \"fill_interval\": \"60s\"}}]}'\n                ignored:\n",
     );
     // The text has the whole configuration.
     let (head, rest) = text.split_once("                ignored:\n").expect("a text");
     let (_, tail) = rest.split_once("          - name: envoy.filters.http.router\n").expect("a router");
     let text = format!("{head}          - name: envoy.filters.http.router\n{tail}");
     let has_redis = or_skip(redis::binary()).is_some();
+    let has_envoy = has_redis && or_skip(envoy::binary()).is_some();
     for configuration in [camel, text] {
-        for options in [&[][..], &["--on", "redis"]] {
-            if !has_redis && !options.is_empty() {
-                continue;
-            }
+        let hosts = [(true, &[][..]), (has_redis, &["--on", "redis"]), (has_envoy, &["--on", "envoy"])];
+        for (_, options) in hosts.into_iter().filter(|(has_host, _)| *has_host) {
             let run = run(&configuration, &request("/x", "{200: 2, 429: 1}"), options);
             assert_eq!((run.code, run.err.contains("note:")), (0, false), "{options:?}: {}{}", run.out, run.err);
         }

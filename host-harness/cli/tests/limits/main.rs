@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use weir_provision::redis::{RedisOptions, RedisServer};
 
 /// A limiter's configuration, as JSON, which is YAML as well. Its Redis has the fields `{REDIS}`.
-const LIMITER: &str = r#"{"redis": {"cluster": "redis", "key_prefix": "test:"{REDIS}}, "limits": [{"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}], "quota": {"max_requests": 50, "unit": "year"}}]}"#;
+const LIMITER: &str = "{\"redis\": {\"cluster\": \"redis\", \"key_prefix\": \"test:\"{REDIS}}, \
+                       \"limits\": [{\"name\": \"per_user\", \"descriptor\": [{\"request_header\": {\"name\": \
+                       \"x-user-id\"}}], \"quota\": {\"max_requests\": 50, \"unit\": \"year\"}}]}";
 
 /// A folder with nothing in it but the files of the test, where commands run.
 struct Folder(TempDir);

@@ -53,13 +53,16 @@ spec:
 "#
     );
     let plugin = format!(
-        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nspec: {{pluginName: limiter, pluginConfig: {limiter}}}\n"
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nspec: {{pluginName: limiter, \
+         pluginConfig: {limiter}}}\n"
     );
     let policy = format!(
-        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\nspec:\n  wasm:\n  - {{name: weir, rootID: limiter, config: {limiter}}}\n"
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\nspec:\n  wasm:\n  \
+         - {{name: weir, rootID: limiter, config: {limiter}}}\n"
     );
     let proxy = format!(
-        "kind: EnvoyProxy\nspec:\n  bootstrap:\n    value: |\n      static_resources:\n        clusters:\n        - {}\n",
+        "kind: EnvoyProxy\nspec:\n  bootstrap:\n    value: |\n      static_resources:\n        clusters:\n        \
+         - {}\n",
         cluster(port, "")
     );
     let map = format!(
@@ -104,7 +107,8 @@ fn a_url_replaces_what_it_names() {
     assert!(sets(&folder, &[&of("bootstrap.yaml")[..], &["--redis", &own]].concat(), &[], &server, 0));
 
     let no_address = folder.limits(&["list", "--config", "limiter.yaml"], &[]).unwrap_err();
-    let expected = "limiter.yaml:1:23: no cluster \"redis\" with a host and a port; expected --redis URL with the address of Redis\n";
+    let expected = "limiter.yaml:1:23: no cluster \"redis\" with a host and a port; expected --redis URL with the \
+                    address of Redis\n";
     assert_eq!(no_address, expected);
 }
 
@@ -165,7 +169,8 @@ fn without_a_configuration_overrides_can_still_be_set_and_listed() {
     set(&["per_route", "GET", "/a b", "--max", "5"], "per_route GET:/a%20b: max 5\n");
     set(&["per_user", "--times", "0.5", "--by", "carol"], "per_user (every key): times 0.5; by carol\n");
     set(&["per_user", "bob", "--rate", "5/s"], "per_user bob: 5 at once, then 1 per 200ms\n");
-    let warning = "warning: no configuration of limit `per_user`: the key is taken as it is, without the limit's `hash` and \
+    let warning = "warning: no configuration of limit `per_user`: the key is taken as it is, \
+                   without the limit's `hash` and \
                    `lowercase`; give --config FILE if it has any\n";
     let bob = ["set", "per_user", "bob", "--rate", "5/s", "--redis", &url];
     assert!(folder.notes(&bob, &[]).starts_with(warning));

@@ -192,7 +192,9 @@ fn an_error_of_tls_names_its_cause_and_no_password() {
 #[test]
 fn certificates_of_a_control_plane_need_an_option() {
     let folder = Folder::new();
-    let socket = r#", "transport_socket": {"typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "common_tls_context": {"validation_context_sds_secret_config": {"name": "ca"}}}}"#;
+    let socket = ", \"transport_socket\": {\"typed_config\": {\"@type\": \
+                  \"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\", \
+                  \"common_tls_context\": {\"validation_context_sds_secret_config\": {\"name\": \"ca\"}}}}";
     folder.write("bootstrap.yaml", bootstrap(&limiter(""), &cluster(1, socket)));
     let told = folder.limits(&["list", "--config", "bootstrap.yaml"], &[]).unwrap_err();
     assert_eq!(

@@ -106,7 +106,8 @@ fn a_real_envoy_serves_the_same_file_until_it_is_interrupted() {
         1,
     );
     // The embedded host refuses this filter.
-    let csrf = "{name: csrf, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.csrf.v3.CsrfPolicy, \
+    let csrf = "{name: csrf, typed_config: {\"@type\": \
+                type.googleapis.com/envoy.extensions.filters.http.csrf.v3.CsrfPolicy, \
                 filter_enabled: {default_value: {numerator: 0}}}}";
     let text = text.replacen("          - name: router", &format!("          - {csrf}\n          - name: router"), 1);
     let (_dir, file) = file_with(&text);

@@ -19,7 +19,11 @@ fn chain(name: &str, matches: &str) -> String {
         typed_config:
           "@type": {types}/{manager}
           stat_prefix: chain
-          route_config: {{virtual_hosts: {{name: all, domains: ["*"], routes: {{match: {{prefix: "/"}}, direct_response: {{status: 200, body: {{inline_string: "{name}"}}}}}}}}}}
+          route_config:
+            virtual_hosts:
+              name: all
+              domains: ["*"]
+              routes: {{match: {{prefix: "/"}}, direct_response: {{status: 200, body: {{inline_string: "{name}"}}}}}}
           http_filters: {{name: router, typed_config: {{"@type": {types}/{router}}}}}
 "#
     )
@@ -42,8 +46,10 @@ fn connect(from: SocketAddr, to: SocketAddr) -> TcpStream {
 fn chosen(host: HostKind, chains: &dyn Fn(u16, u16) -> String) -> Vec<String> {
     let (port, source_port) = (free_port(), free_port());
     let yaml = format!(
-        "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}\nstatic_resources:\n  listeners:\n  \
-         - name: ingress\n    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}\n    filter_chains:\n{}",
+        "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}\nstatic_resources:\n  \
+         listeners:\n  \
+         - name: ingress\n    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}\n    \
+         filter_chains:\n{}",
         chains(port, source_port)
     );
     let from = |last: u8, port: u16| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), port);
@@ -68,7 +74,8 @@ fn chains_are_chosen_by_ports_and_by_the_clients_address() {
             chain(
                 "port",
                 &format!(
-                    "source_prefix_ranges: [{{address_prefix: 127.0.0.0, prefix_len: 8}}], source_ports: [{source_port}]"
+                    "source_prefix_ranges: [{{address_prefix: 127.0.0.0, prefix_len: 8}}], \
+                     source_ports: [{source_port}]"
                 ),
             ),
         ]

@@ -20,7 +20,8 @@ const ROUTES: &str = r#"
 "#;
 
 fn observed(requests: &[&str]) -> Observed {
-    let table = "validate_clusters: false\nresponse_headers_to_add: [{header: {key: x-table, value: \"%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %RESPONSE_CODE%\"}}]";
+    let table = "validate_clusters: false\nresponse_headers_to_add: [{header: {key: x-table, \
+                 value: \"%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %RESPONSE_CODE%\"}}]";
     let refused = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let yaml = support::http_file(ROUTES, "", table)
         + &support::cluster("backend", support::mirror())
@@ -148,7 +149,12 @@ fn a_filters_reply_has_the_header_changes_of_a_route_to_a_cluster() {
     let jwt = r#"          - name: jwt
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication
-              providers: {own: {issuer: i, local_jwks: {inline_string: '{"keys": [{"kty": "oct", "kid": "k", "alg": "HS256", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}]}'}}}
+              providers:
+                own:
+                  issuer: i
+                  local_jwks:
+                    inline_string: '{"keys": [{"kty": "oct", "kid": "k", "alg": "HS256",
+                      "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}]}'
               rules: {match: {prefix: /}, requires: {provider_name: own}}
           - name: router"#;
     let open = support::http_file(routes, "", table) + &support::cluster("backend", support::mirror());

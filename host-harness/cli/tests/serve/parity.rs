@@ -71,7 +71,9 @@ fn routes_change_headers() {
     let routes = r#"
 - match: {prefix: "/direct"}
   direct_response: {status: 200, body: {inline_string: "direct"}}
-  response_headers_to_add: [{header: {key: x-route, value: "%REQ(x-in)%"}}, {header: {key: x-empty, value: "%REQ(x-none)%"}}]
+  response_headers_to_add:
+  - {header: {key: x-route, value: "%REQ(x-in)%"}}
+  - {header: {key: x-empty, value: "%REQ(x-none)%"}}
 - match: {prefix: "/"}
   route: {cluster: backend, prefix_rewrite: "/deep/", host_rewrite_literal: inner.test}
   request_headers_to_add:

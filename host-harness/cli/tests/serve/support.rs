@@ -53,7 +53,8 @@ pub(crate) fn with_line(yaml: &str, line: &str) -> String {
 pub(crate) fn cluster(name: &str, address: SocketAddr) -> String {
     let (ip, port) = (address.ip(), address.port());
     format!(
-        "  - {{name: {name}, type: STATIC, load_assignment: {{cluster_name: {name}, endpoints: {{lb_endpoints: {{endpoint: \
+        "  - {{name: {name}, type: STATIC, load_assignment: {{cluster_name: {name}, \
+         endpoints: {{lb_endpoints: {{endpoint: \
          {{address: {{socket_address: {{address: {ip}, port_value: {port}}}}}}}}}}}}}}}\n"
     )
 }
@@ -228,18 +229,29 @@ pub(crate) fn tls_file() -> String {
           stat_prefix: secure
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/", headers: {{name: x-forwarded-proto, string_match: {{exact: https}}}}}}, direct_response: {{status: 200, body: {{inline_string: "{body}"}}}}}}]}}
-          http_filters: {{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {{prefix: "/", headers: {{name: x-forwarded-proto, string_match: {{exact: https}}}}}}
+                direct_response: {{status: 200, body: {{inline_string: "{body}"}}}}
+          http_filters:
+            name: router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
 "#
         )
     };
     let chains = [
         answer("a over https", &format!("          common_tls_context: {{{}}}", identity(pair("a.test"))), "[a.test]"),
-        answer("b over https", &format!("          common_tls_context: {{{}}}", identity(pair("b.test"))), "['*.test']"),
+        answer(
+            "b over https",
+            &format!("          common_tls_context: {{{}}}", identity(pair("b.test"))),
+            "['*.test']",
+        ),
         answer(
             "a client",
             &format!(
-                "          require_client_certificate: true\n          common_tls_context: {{{}, validation_context: {{{authority}}}}}",
+                "          require_client_certificate: true\n          \
+                 common_tls_context: {{{}, validation_context: {{{authority}}}}}",
                 identity(pair("client.test"))
             ),
             "[client.test]",
@@ -253,17 +265,23 @@ pub(crate) fn tls_file() -> String {
             .expect("a closing brace")
             .to_owned()
             + &format!(
-                ", transport_socket: {{name: tls, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {sni}, common_tls_context: {{{common}}}}}}}}}\n"
+                ", transport_socket: {{name: tls, typed_config: {{\"@type\": \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {sni}, \
+                 common_tls_context: {{{common}}}}}}}}}\n"
             )
     };
     let named = |name: &str| {
         format!(
-            "validation_context: {{{authority}, match_typed_subject_alt_names: {{san_type: dns, matcher: {{exact: {name}}}}}}}"
+            "validation_context: {{{authority}, match_typed_subject_alt_names: {{san_type: dns, \
+             matcher: {{exact: {name}}}}}}}"
         )
     };
     let routes = ["a", "b", "wrong-name", "unverified", "client", "through"]
         .map(|name| {
-            format!("- {{match: {{path: /{name}}}, route: {{cluster: {name}}}, request_headers_to_remove: [x-forwarded-proto]}}\n")
+            format!(
+                "- {{match: {{path: /{name}}}, route: {{cluster: {name}}}, \
+                     request_headers_to_remove: [x-forwarded-proto]}}\n"
+            )
         })
         .concat();
     let clusters = [
@@ -279,12 +297,20 @@ pub(crate) fn tls_file() -> String {
     let listeners = format!(
         r#"  - name: secure
     address: {{socket_address: {{address: 127.0.0.1, port_value: {secure}}}}}
-    listener_filters: {{name: inspector, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}}}
+    listener_filters:
+      name: inspector
+      typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}
     filter_chains:
 {chains}
   - name: through
     address: {{socket_address: {{address: 127.0.0.1, port_value: {through}}}}}
-    filter_chains: {{filters: {{name: tcp, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: raw, cluster: raw}}}}}}
+    filter_chains:
+      filters:
+        name: tcp
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: raw
+          cluster: raw
   clusters:
 "#
     );

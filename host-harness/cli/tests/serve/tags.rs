@@ -67,8 +67,10 @@ fn metrics_of_modules_have_the_labels_of_envoy() {
     let module = files.path().join("metrics.wasm");
     std::fs::write(&module, wat::parse_str(MODULE).expect("the module's WAT")).expect("the module");
     let filter = format!(
-        "          - name: metrics\n            typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm\n              \
-         config: {{vm_config: {{runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: {}}}}}}}}}\n          - name: router",
+        "          - name: metrics\n            typed_config:\n              \
+         \"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm\n              \
+         config: {{vm_config: {{runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: {}}}}}}}}}\n          \
+         - name: router",
         module.display()
     );
     let routes = r#"- {match: {prefix: "/"}, direct_response: {status: 200}}"#;

@@ -33,6 +33,11 @@ impl<'a> At<'a> {
         Some(self.at(entry)).filter(|at| !at.is_null())
     }
 
+    /// A field by its key as written. An absent field and `null` are `None`.
+    pub fn spelled(&self, key: &str) -> Option<Self> {
+        Some(self.at(self.node.entry(key)?)).filter(|at| !at.is_null())
+    }
+
     /// A field of a field, and so on.
     pub fn fields<const N: usize>(&self, names: [&str; N]) -> Option<Self> {
         names.into_iter().try_fold(self.clone(), |at, name| at.field(name))

@@ -1,16 +1,26 @@
 //! Inventory about chains of filters with wasm plugins.
 
+use std::collections::HashSet;
+
+use super::ends;
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, Message, quoted};
-use crate::files::{Chain, Filter, Inventory, Plugin, Site};
+use crate::files::{Filter, Inventory, Plugin, Site};
 
 pub(super) fn findings(inventory: &Inventory<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
+    let with_wasm: HashSet<usize> = inventory
+        .plugins
+        .iter()
+        .filter_map(|plugin| match plugin.site {
+            Site::Chain { chain, .. } => Some(chain),
+            _ => None,
+        })
+        .collect();
     for (index, chain) in inventory.chains.iter().enumerate() {
-        let of_chain = |site: Site| matches!(site, Site::Chain { chain, .. } if chain == index);
-        if inventory.plugins.iter().any(|plugin| of_chain(plugin.site)) {
-            found.extend(last_filter(chain));
+        found.extend(ends::findings(chain));
+        if with_wasm.contains(&index) {
             found.extend(chain.filters.iter().filter(|filter| filter.name.is_empty()).map(unnamed));
             found.extend(chain.filters.iter().filter_map(untyped));
             found.extend(chain.filters.iter().filter_map(no_filter));
@@ -53,24 +63,6 @@ fn untyped(filter: &Filter<'_>) -> Option<Finding> {
     (!has_message && filter.at.field("config_discovery").is_none() && !filter.at.is_set("is_optional")).then(|| {
         let help = "write \"@type\" with the name of the filter's message; Envoy refuses a filter that has only a name";
         Finding::at_field(rules::TYPE, &filter.at, "typed_config", "a message with \"@type\"", "none", help)
-    })
-}
-
-/// Envoy refuses a chain whose last filter passes requests on, and a chain with a filter behind the last one.
-fn last_filter(chain: &Chain<'_>) -> Option<Finding> {
-    let last = chain.filters.len().checked_sub(1)?;
-    let early = chain.filters.iter().position(Filter::is_last).filter(|position| *position < last);
-    if let Some(behind) = early.and_then(|position| chain.filters.get(position + 1)) {
-        let help = "move it before that filter; Envoy refuses the chain as it is";
-        let found = "a filter behind the one that ends the chain";
-        return Some(Finding::at(rules::NOT_LAST, &behind.at, "no filter here", found, help));
-    }
-    let filter = chain.filters.last()?;
-    let is_wasm = filter.messages.first().is_some_and(|message| message.name.contains(".wasm."));
-    is_wasm.then(|| {
-        let help = "add the filter at the end of the list: a router in a listener, upstream_codec in a cluster";
-        let found = "a wasm plugin as the last filter";
-        Finding::at(rules::NOT_LAST, &filter.at, "a filter behind this one that ends the chain", found, help)
     })
 }
 

@@ -14,6 +14,9 @@ use crate::files::Plugin;
 /// a `hash_key`.
 const UNKNOWN: &str = "unknown to this process";
 
+/// Most other plugins of a VM that are compared with a limiter's.
+const MAX_OTHERS: usize = 4;
+
 /// The value of a variable in a plugin's environment: [`UNKNOWN`] if the plugin lists the variable and this process
 /// lacks it, `None` if the plugin does not list it.
 pub(super) fn variable(plugin: &Plugin<'_>, name: &str) -> Option<String> {
@@ -28,18 +31,11 @@ pub(super) fn anywhere(name: &str) -> Option<String> {
 }
 
 pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
-    let plugins = &limiter.inventory.plugins;
-    let is_other = |other: &&Plugin<'_>| {
-        other.at.node.position != limiter.plugin.at.node.position
-            || other.at.document.origin != limiter.plugin.at.document.origin
-    };
-    let others: Vec<&Plugin<'_>> =
-        plugins.iter().filter(is_other).filter(|other| other.shares_vm(limiter.plugin)).collect();
     let mut found: Vec<Finding> = limiter.variables.iter().filter_map(|name| unset(limiter, name)).collect();
-    for other in others {
+    for other in limiter.inventory.others_of_vm(limiter.plugin).take(MAX_OTHERS) {
         let unlisted: Vec<&String> = limiter.variables.iter().filter(|name| !other.environment().lists(name)).collect();
         found.extend(unlisted.iter().map(|name| unlisted_at(limiter, name, other)));
-        if unlisted.is_empty() && other.environment() != limiter.plugin.environment() {
+        if unlisted.is_empty() {
             found.push(different(limiter, other));
         }
     }

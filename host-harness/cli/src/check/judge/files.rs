@@ -15,24 +15,18 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
     let bootstraps = groups.iter().filter(|group| group.is_bootstrap);
     let of_bootstraps: HashSet<&str> = bootstraps.flat_map(|group| group.origins.iter().copied()).collect();
     for file in library.files() {
-        found.extend(file.source.error.as_ref().and_then(|error| unread(file, error)));
+        found.extend(file.error().and_then(|error| unread(file, error)));
         let whole = of_bootstraps.contains(file.source.origin.as_str());
         found.extend(no_object(file));
         found.extend(misnamed(file).filter(|_| whole));
-        let mut later = file.source.documents.iter().skip(1).map(At::root);
-        if let (Some(second), true) = (later.find(|root| !root.is_null()), whole) {
-            found.push(extra(&second));
-        }
-        for document in &file.source.documents {
-            let root = At::root(document);
-            if is_manifest(document) {
-                found.push(manifest(&root));
-                continue;
-            }
+        found.extend(extra(file));
+        let manifests = file.source.documents.iter().map(At::root).filter(is_manifest);
+        found.extend(manifests.map(|root| manifest(&root)));
+        for root in file.documents().iter().map(At::root).filter(|root| !is_manifest(root)) {
             // Keys of a configuration may be misplaced secrets.
             keys::findings(&root, is_alone(&root).then_some(""), &mut found);
             for reference in references(&root) {
-                let error = library.file(reference.path).and_then(|file| file.source.error.as_ref());
+                let error = library.file(reference.path).and_then(File::error);
                 if let Some(SourceError::Unreadable(error)) = error {
                     let help =
                         "its contents are not checked; run `weir check` where the file is, or check the file alone";
@@ -121,7 +115,7 @@ fn unread(file: &File, error: &SourceError) -> Option<Finding> {
 /// A file whose first document is no object: every file of Envoy is a message.
 fn no_object(file: &File) -> Option<Finding> {
     let root = file.source.documents.first().map(At::root);
-    if file.source.error.is_some() || root.as_ref().is_some_and(At::is_object) {
+    if !file.is_envoys() || file.source.error.is_some() || root.as_ref().is_some_and(At::is_object) {
         return None;
     }
     Some(Finding {
@@ -153,9 +147,18 @@ fn manifest(root: &At<'_>) -> Finding {
     Finding::at(rules::MANIFEST, root, "a file of Envoy", found, help)
 }
 
-fn extra(document: &At<'_>) -> Finding {
+/// The first document behind the one that Envoy reads. A manifest has a finding of its own.
+fn extra(file: &File) -> Option<Finding> {
+    let roots: Vec<At<'_>> = file.source.documents.iter().map(At::root).collect();
+    let (first, later) = roots.split_first().filter(|(first, _)| first.is_object() && file.is_envoys())?;
     let help = "move it to a file of its own: Envoy reads the first document of a file and ignores all others";
-    Finding::at(rules::EXTRA_DOCUMENT, document, "one document in the file", "a second one", help)
+    let at = |at: &At<'_>, found: &str| Finding::at(rules::EXTRA_DOCUMENT, at, "one document in the file", found, help);
+    let second = later.iter().find(|root| !root.is_null() && !is_manifest(root));
+    let broken = file.source.error.as_ref().filter(|_| file.error().is_none());
+    second.map(|second| at(second, "a second one")).or_else(|| {
+        let position = broken?.position();
+        Some(Finding { position, ..at(first, "another text behind it, which is no YAML") })
+    })
 }
 
 /// Reason of an error of the file system, without its number.

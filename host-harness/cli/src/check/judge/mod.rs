@@ -5,13 +5,16 @@
 //! | `files` | files and documents |
 //! | `keys` | merge keys, and keys that are there more than once |
 //! | `chains` | chains of filters with wasm plugins |
+//! | `ends` | ends of chains: the router or the codec |
 //! | `discovery` | filters whose message comes from elsewhere |
 //! | `sources` | paths of files |
 //! | `plugins` | any wasm plugin: types of its fields, its module, its root id |
 //! | `fields` | fields that no bootstrap and no message of a plugin has |
 //! | `types` | types of messages that Envoy does not have |
 //! | `enums` | values that enums of Envoy do not have |
-//! | `durations` | durations that Envoy refuses |
+//! | `constraints` | fields that exclude each other, required fields, bounds, durations |
+//! | `schema` | the rules of Envoy's messages |
+//! | `durations` | texts that are durations |
 //! | `node` | the identity of a proxy that reads resources |
 //! | `weir` | plugins of Weir: where they stand, failure policy |
 //! | `limiter` | a limiter's configuration, as the filter reads it |
@@ -24,8 +27,10 @@
 mod capabilities;
 mod chains;
 mod configuration;
+mod constraints;
 mod discovery;
 mod durations;
+mod ends;
 mod enums;
 mod environment;
 mod fields;
@@ -38,14 +43,15 @@ mod order;
 mod paths;
 mod plugins;
 mod redis;
+mod schema;
 mod sources;
 mod types;
 mod weir;
 mod writers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::finding::{Finding, Severity};
+use super::finding::Finding;
 use super::rules;
 use crate::documents::At;
 use crate::files::{Group, Inventory, Library, Role};
@@ -67,11 +73,15 @@ pub(super) struct Summary {
 pub(super) fn judge(library: &Library) -> (Vec<Finding>, Vec<Summary>) {
     let mut found = files::findings(library);
     let modules = plugins::Modules::default();
+    let broken: HashSet<String> = found.iter().filter(|it| it.is_error()).map(|it| it.file.clone()).collect();
     let mut summaries = Vec::new();
     for group in library.groups() {
         let inventory = Inventory::of(&group, library);
-        summaries.push(self::group(&group, &inventory, &modules, &mut found));
+        let mut of_group = Vec::new();
+        summaries.push(self::group(&group, &inventory, &modules, &broken, &mut of_group));
+        found.append(&mut of_group);
     }
+    drop_repeated(&mut found);
     let order: HashMap<&str, usize> =
         library.files().iter().enumerate().map(|(index, file)| (file.source.origin.as_str(), index)).collect();
     found.sort_by_key(|finding| (order.get(finding.file.as_str()).copied(), finding.position));
@@ -86,10 +96,20 @@ pub(super) fn judge(library: &Library) -> (Vec<Finding>, Vec<Summary>) {
     (unique, summaries)
 }
 
+/// Drops findings about rules of all messages at places with another error, which says more.
+fn drop_repeated(found: &mut Vec<Finding>) {
+    let is_error = |finding: &&Finding| finding.is_error() && !constraints::is_constraint(finding);
+    let place = |finding: &Finding| (finding.file.clone(), finding.path.clone());
+    let known: HashSet<(String, String)> = found.iter().filter(is_error).map(place).collect();
+    found.retain(|finding| !constraints::is_constraint(finding) || !known.contains(&place(finding)));
+}
+
+/// Findings about a group, and its numbers. `broken` are the files with errors already found.
 fn group(
     group: &Group<'_>,
     inventory: &Inventory<'_>,
     modules: &plugins::Modules,
+    broken: &HashSet<String>,
     found: &mut Vec<Finding>,
 ) -> Summary {
     found.extend(files::missing_resources(inventory));
@@ -98,7 +118,7 @@ fn group(
     found.extend(discovery::findings(inventory));
     found.extend(group.documents.iter().flat_map(|document| fields::of_document(document)));
     found.extend(group.documents.iter().flat_map(|document| enums::of_document(document)));
-    found.extend(group.documents.iter().flat_map(|document| durations::of_document(document)));
+    found.extend(group.documents.iter().flat_map(|document| constraints::of_document(document)));
     found.extend(group.documents.iter().filter_map(|document| node::of_document(document)));
     found.extend(inventory.clusters.iter().flat_map(enums::of_cluster));
     found.extend(inventory.hollow.iter().flat_map(fields::of_hollow));
@@ -122,8 +142,8 @@ fn group(
         limiters += 1;
         found.extend(limiter::alone(configuration.clone()));
     }
-    let is_error = |finding: &&Finding| finding.severity() == Severity::Error;
-    let has_error = || found.iter().filter(is_error).any(|finding| group.origins.contains(&finding.file.as_str()));
+    let has_error =
+        || found.iter().any(Finding::is_error) || group.origins.iter().any(|origin| broken.contains(*origin));
     if let (0, Some(document)) = (limiters, group.documents.first())
         && !has_error()
     {

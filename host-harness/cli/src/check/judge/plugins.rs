@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 
-use super::{capabilities, fields, types};
+use super::{capabilities, durations, fields, types};
 use crate::check::finding::Finding;
 use crate::check::module::Module;
 use crate::check::rules;
@@ -63,6 +63,7 @@ pub(super) fn findings(plugin: &Plugin<'_>, modules: &Modules) -> Vec<Finding> {
     found.extend(listed_twice(plugin));
     found.extend(vm_id(plugin));
     found.extend(two_policies(plugin));
+    found.extend(backoff(plugin));
     if is_weir && plugin.role().is_none() {
         found.push(root_id(plugin));
     }
@@ -246,6 +247,18 @@ fn vm_id(plugin: &Plugin<'_>) -> Option<Finding> {
                 VM's key before the code has come, and keeps the old module running under the same vm_id";
     let vm = plugin.vm()?;
     Some(Finding::at_field(rules::VM_ID, &vm, "vm_id", "a vm_id with a version, since the code is remote", found, help))
+}
+
+/// A backoff of remote code that ends before it begins. Envoy takes one of reloads.
+fn backoff(plugin: &Plugin<'_>) -> Option<Finding> {
+    let backoff = plugin.vm()?.fields(["code", "remote", "retry_policy", "retry_back_off"])?;
+    let max = backoff.field("max_interval")?;
+    let base = durations::seconds(&backoff.field("base_interval")?)?;
+    (durations::seconds(&max)? < base).then(|| {
+        let help = "raise it, or lower base_interval; Envoy does not start as it is";
+        let expected = format!("a duration of at least base_interval, {base} s");
+        Finding::at(rules::BOUNDS, &max, expected, max.text().map_or_else(|| max.kind(), quoted), help)
+    })
 }
 
 fn two_policies(plugin: &Plugin<'_>) -> Option<Finding> {

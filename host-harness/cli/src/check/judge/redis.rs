@@ -7,7 +7,10 @@ use super::limiter::Limiter;
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::quoted;
-use crate::files::{ChainKind, Cluster, Role, Tls};
+use crate::files::{Cluster, Tls};
+
+/// Most names of clusters in a finding.
+const MAX_NAMES: usize = 16;
 
 /// Checks of the cluster.
 const CHECKS: [fn(&Limiter<'_, '_>, &Cluster<'_>) -> Option<Finding>; 4] = [protocol, breaker, endpoints, tls];
@@ -23,7 +26,11 @@ pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
 
 /// No cluster has the name. The name is not shown, because it may be a misplaced password.
 fn no_cluster(limiter: &Limiter<'_, '_>) -> Finding {
-    let known: Vec<String> = limiter.inventory.clusters.iter().map(|cluster| quoted(cluster.name)).collect();
+    let clusters = &limiter.inventory.clusters;
+    let mut known: Vec<String> = clusters.iter().take(MAX_NAMES).map(|cluster| quoted(cluster.name)).collect();
+    if let Some(more) = clusters.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
+        known.push(format!("and {more} more"));
+    }
     let known = if known.is_empty() { "there is none".to_owned() } else { known.join(", ") };
     let length = limiter.config.redis.cluster.len();
     let (rule, help) = if limiter.inventory.is_whole() {
@@ -71,13 +78,8 @@ fn shown(transport: TransportKind) -> &'static str {
 
 /// The stream needs a bridge; callouts must not have one.
 fn bridge(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>, index: usize) -> Option<Finding> {
-    let bridges = limiter.inventory.plugins.iter().filter(|plugin| plugin.role() == Some(Role::Bridge));
-    let in_cluster = bridges.filter_map(|plugin| {
-        let (chain, position) = limiter.inventory.chain_of(plugin)?;
-        let is_here = matches!(chain.kind, ChainKind::Cluster(cluster) if cluster == index);
-        chain.filters.get(position).filter(|_| is_here)
-    });
-    let (disabled, enabled): (Vec<_>, Vec<_>) = in_cluster.partition(|filter| filter.is_disabled);
+    let bridges = limiter.inventory.bridges(index);
+    let (disabled, enabled): (Vec<_>, Vec<_>) = bridges.into_iter().partition(|filter| filter.is_disabled);
     if let (TransportKind::Stream, [filter, ..], []) = (limiter.config.redis.transport, &*disabled, &*enabled) {
         let help = "remove `disabled: true`: no route leads to Redis, so that none can enable the bridge, and without \
                     it, the failure mode decides all requests";

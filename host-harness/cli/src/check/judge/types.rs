@@ -1,7 +1,7 @@
 //! Types of messages: names that Envoy does not have, and messages without a type.
 
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::check::finding::Finding;
 use crate::check::rules;
@@ -33,6 +33,9 @@ const MAPS_OF_ANY: [&str; 6] = [
     "typed_filter_metadata",
     "typedFilterMetadata",
 ];
+
+/// Results of [`similar`].
+static KNOWN: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
 
 /// Names of [`MESSAGES`].
 static NAMES: LazyLock<BTreeSet<String>> =
@@ -95,6 +98,11 @@ pub(super) fn name(at: &At<'_>) -> Option<Finding> {
     }
 }
 
+/// Whether Envoy has a message with a name.
+pub(super) fn is_envoys(name: &str) -> bool {
+    NAMES.contains(name)
+}
+
 /// The message that a name stands for that is none of Envoy's. `None` for a known name, and for a name that resembles no
 /// known one: a build of Envoy may have more messages.
 pub(super) fn meant(name: &str) -> Option<String> {
@@ -107,8 +115,16 @@ pub(super) fn meant(name: &str) -> Option<String> {
     if NAMES.contains(name) {
         return None;
     }
+    // Files repeat their mistakes.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry(name.to_owned()).or_insert_with(|| similar(name)).clone()
+}
+
+/// The message of Envoy that a name resembles.
+fn similar(name: &str) -> Option<String> {
     let known: Vec<&str> = NAMES.iter().map(String::as_str).collect();
-    let of_other_version = known.iter().find(|known| without_version(known) == without_version(name));
+    let steps = without_version(name);
+    let of_other_version = known.iter().find(|known| without_version(known) == steps);
     let similar = || nearest(name, &known);
     let successor = || is_of_v2(name).then(|| successor(name, &known)).flatten();
     of_other_version.copied().or_else(similar).or_else(successor).map(str::to_owned)

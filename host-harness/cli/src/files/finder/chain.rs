@@ -2,8 +2,6 @@
 
 use crate::documents::{At, Message};
 
-/// Last filters of a chain, by the last step of their message's name. Envoy refuses filters behind them.
-const LAST: [&str; 2] = ["Router", "UpstreamCodec"];
 /// Message of an entry in `typed_per_filter_config` that can disable a filter.
 pub(super) const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 
@@ -50,11 +48,6 @@ impl<'a> Filter<'a> {
             collect(config, &mut messages);
         }
         Self { name: at.text_of("name"), is_disabled: at.is_set("disabled"), messages, resource, at }
-    }
-
-    /// Whether the filter ends its chain.
-    pub(crate) fn is_last(&self) -> bool {
-        self.messages.first().is_some_and(|message| LAST.contains(&message.short_name()))
     }
 
     /// Whether the filter's message is not in the files.

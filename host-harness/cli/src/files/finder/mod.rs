@@ -8,10 +8,12 @@
 //! | `walk` | search of a document |
 //! | `chain` | chains of HTTP filters, with the wrappers around filters and filters from files |
 //! | `plugin` | a wasm plugin and its VM |
+//! | `index` | look-ups in an inventory |
 //! | `cluster` | a cluster: protocol, bridges, thresholds, endpoints, TLS |
 
 mod chain;
 mod cluster;
+mod index;
 mod plugin;
 mod walk;
 
@@ -21,7 +23,7 @@ pub(crate) use self::chain::{Chain, ChainKind, Filter};
 pub(crate) use self::cluster::{Cluster, Tls};
 pub(crate) use self::plugin::{Code, Plugin, Role, Site};
 
-use self::chain::disables;
+use self::index::Index;
 use super::library::{Group, Library, Reference};
 use super::written::{Unwritten, Written};
 use crate::documents::{At, Message};
@@ -44,6 +46,7 @@ pub(crate) struct Inventory<'a> {
     pub(crate) missing: Vec<(At<'a>, &'a str)>,
     /// Whether listeners, clusters or routes come from somewhere else, for example from a control plane.
     pub(crate) is_partial: bool,
+    index: Index<'a>,
 }
 
 /// Limiter of a proxy.
@@ -85,17 +88,13 @@ impl<'a> Inventory<'a> {
 
     /// The cluster with this name; the last one if there are several.
     pub(crate) fn cluster(&self, name: &str) -> Option<(usize, &Cluster<'a>)> {
-        self.clusters.iter().enumerate().rev().find(|(_, cluster)| cluster.name == name)
+        let index = self.place_of_cluster(name)?;
+        Some((index, self.clusters.get(index)?))
     }
 
     /// Whether all listeners, clusters and routes of the proxy are in the files.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_bootstrap && !self.is_partial
-    }
-
-    /// Whether a route enables a filter that is disabled otherwise.
-    pub(crate) fn is_enabled_by_route(&self, filter: &Filter<'a>) -> bool {
-        self.overrides.iter().any(|(name, entry)| *name == filter.name && !disables(entry))
     }
 
     /// The chain of a plugin, and the position of its filter.
@@ -115,5 +114,5 @@ pub(crate) fn is_alone(root: &At<'_>) -> bool {
 
 /// A reference to a file that could be read.
 fn is_read(library: &Library, reference: &Reference<'_>) -> bool {
-    library.file(reference.path).is_some_and(|file| file.source.error.is_none())
+    library.file(reference.path).is_some_and(|file| file.error().is_none())
 }

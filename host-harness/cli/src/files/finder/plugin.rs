@@ -27,12 +27,12 @@ pub(crate) struct Plugin<'a> {
 }
 
 /// Plugins with equal keys may share a VM.
-#[derive(PartialEq, Eq)]
-struct VmKey<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct VmKey<'a> {
     vm_id: &'a str,
     code: Code<'a>,
     /// Configuration of the VM, as JSON.
-    configuration: Option<serde_json::Value>,
+    configuration: Option<String>,
 }
 
 /// Place of a plugin.
@@ -61,7 +61,7 @@ pub(crate) enum Role {
 }
 
 /// Code of a plugin's module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Code<'a> {
     /// A file; `WEIR_WASM` replaces a file `weir_filter.wasm`.
     File(PathBuf),
@@ -72,7 +72,7 @@ pub(crate) enum Code<'a> {
 }
 
 /// Environment of a VM.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Environment<'a> {
     /// Variables that are copied from the proxy's environment.
     pub(crate) copied: BTreeSet<&'a str>,
@@ -128,9 +128,9 @@ impl<'a> Plugin<'a> {
         &self.environment
     }
 
-    /// Whether two plugins may share a VM: same `vm_id`, same code, same configuration of the VM.
-    pub(crate) fn shares_vm(&self, other: &Self) -> bool {
-        self.vm_key == other.vm_key
+    /// Key of the VM: same `vm_id`, same code, same configuration of the VM.
+    pub(super) fn vm_key(&self) -> &VmKey<'a> {
+        &self.vm_key
     }
 }
 
@@ -139,7 +139,7 @@ impl<'a> VmKey<'a> {
         Self {
             vm_id: vm.map(|vm| vm.text_of("vm_id")).unwrap_or_default(),
             code: Code::of(vm),
-            configuration: vm.and_then(|vm| Some(vm.field("configuration")?.node.to_json())),
+            configuration: vm.and_then(|vm| Some(vm.field("configuration")?.node.to_json().to_string())),
         }
     }
 }

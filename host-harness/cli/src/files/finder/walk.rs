@@ -1,7 +1,10 @@
 //! Search of documents for chains, plugins and clusters.
 
+use std::collections::HashMap;
+
 use super::chain::{Chain, ChainKind, Filter};
 use super::cluster::Cluster;
+use super::index::Index;
 use super::plugin::{Plugin, Site};
 use super::{Inventory, Resource, is_alone, is_read};
 use crate::documents::{At, Document, Message};
@@ -17,7 +20,11 @@ const HTTP_WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 
 /// Searches the documents of a group.
 pub(super) fn search<'a>(group: &Group<'a>, library: &'a Library) -> Inventory<'a> {
-    let resources = group.documents.iter().flat_map(|document| resources(document)).collect();
+    let resources: Vec<Resource<'a>> = group.documents.iter().flat_map(|document| resources(document)).collect();
+    let mut names = HashMap::new();
+    for (number, resource) in resources.iter().enumerate() {
+        names.entry((resource.at.document.origin.as_str(), resource.name)).or_insert(number);
+    }
     let found = Inventory {
         is_bootstrap: group.is_bootstrap,
         chains: Vec::new(),
@@ -29,13 +36,15 @@ pub(super) fn search<'a>(group: &Group<'a>, library: &'a Library) -> Inventory<'
         overrides: Vec::new(),
         missing: Vec::new(),
         is_partial: group.documents.iter().any(|document| is_partial(document, library)),
+        index: Index::default(),
     };
-    let mut search = Search { found, resources, library };
+    let mut search = Search { found, resources, names, library };
     for document in &group.documents {
         search.visit(&At::root(document), &Around::default());
     }
     search.unused_resources();
-    search.found
+    let index = Index::of(&search.found);
+    Inventory { index, ..search.found }
 }
 
 /// Whether a document expects listeners, clusters or routes from elsewhere.
@@ -74,6 +83,8 @@ struct Around<'a> {
 struct Search<'a> {
     found: Inventory<'a>,
     resources: Vec<Resource<'a>>,
+    /// The first resource with each file and name.
+    names: HashMap<(&'a str, &'a str), usize>,
     library: &'a Library,
 }
 
@@ -82,10 +93,7 @@ impl<'a> Search<'a> {
         let Some(message) = Message::of(at) else { return self.untyped(at, around) };
         let body = &message.body;
         match message.name {
-            MANAGER => {
-                let kind = ChainKind::Listener { manager: body.clone(), listener: around.listener.clone() };
-                self.chain(kind, body, "http_filters", around);
-            }
+            MANAGER => self.manager(body, around),
             HTTP_OPTIONS => {
                 let kind = around.cluster.map_or(ChainKind::Other, ChainKind::Cluster);
                 self.chain(kind, body, "http_filters", around);
@@ -147,6 +155,16 @@ impl<'a> Search<'a> {
         self.visit_fields(at, &Around { cluster: Some(index), ..around.clone() });
     }
 
+    /// A connection manager: its chain, and those of its upgrades.
+    fn manager(&mut self, manager: &At<'a>, around: &Around<'a>) {
+        let kind = || ChainKind::Listener { manager: manager.clone(), listener: around.listener.clone() };
+        self.chain(kind(), manager, "http_filters", around);
+        let upgrades = manager.each("upgrade_configs");
+        for upgrade in upgrades.iter().filter(|upgrade| upgrade.field("filters").is_some()) {
+            self.chain(kind(), upgrade, "filters", around);
+        }
+    }
+
     /// Entries of `typed_per_filter_config`.
     fn overrides(&mut self, at: &At<'a>, around: &Around<'a>) {
         for (filter, entry) in at.entries() {
@@ -188,6 +206,8 @@ impl<'a> Search<'a> {
         for (key, at) in others.collect::<Vec<_>>() {
             match key {
                 "typed_per_filter_config" | "typedPerFilterConfig" => self.overrides(&at, around),
+                // Upgrades of a connection manager have chains of their own.
+                "upgrade_configs" | "upgradeConfigs" => {}
                 _ => self.visit(&at, around),
             }
         }
@@ -207,9 +227,9 @@ impl<'a> Search<'a> {
     fn resource(&mut self, filter: &At<'a>, source: &At<'a>) -> Option<At<'a>> {
         let file = self.library.file(config_source_path(source)?.path)?;
         let name = filter.text_of("name");
-        let mut of_file = self.resources.iter().filter(|it| it.at.document.origin == file.source.origin);
-        let Some(resource) = of_file.find(|resource| resource.name == name) else {
-            if file.source.error.is_none() {
+        let number = self.names.get(&(file.source.origin.as_str(), name));
+        let Some(resource) = number.and_then(|number| self.resources.get(*number)) else {
+            if file.error().is_none() {
                 self.found.missing.push((filter.clone(), file.source.origin.as_str()));
             }
             return None;
