@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,6 +22,9 @@ weir::on_both_hosts! {
 async fn pipelined_requests_are_decided_and_answered_in_their_order(host: HostKind) {
     for scenario in [QUICKSTART, "envoy/callout.yaml"] {
         let mesh = Mesh::on(host, scenario).patient().workers(1).bucket(TOKENS, 1, "86400s");
+        // Redis decides each request. Envoy closes a connection after two pipelined requests that are answered at once,
+        // as those of its own filter `local_ratelimit` are.
+        let mesh = mesh.configure(|filter| filter["deny_cache"] = json!({"max_entries": 0}));
         let Some(mesh) = mesh.start().await else { return };
         let last = 2 * REQUESTS - 1;
         let request = |nth: u64| {
@@ -38,7 +42,7 @@ async fn pipelined_requests_are_decided_and_answered_in_their_order(host: HostKi
             Some(left) => ("200", Some(left)),
             None => ("429", Some(0)),
         });
-        assert_eq!(decisions, expected.collect::<Vec<_>>(), "{scenario}: {responses}");
+        assert_eq!(decisions, expected.collect::<Vec<_>>(), "{scenario}");
     }
 }
 
