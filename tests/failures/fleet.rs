@@ -1,6 +1,5 @@
 //! Recovery of many workers at once: each of them has a connection to Redis of its own.
 
-
 use weir::{HostKind, Load};
 
 use crate::catalogue::{Entry, entries};

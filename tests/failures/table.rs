@@ -15,7 +15,8 @@ use crate::{changes, clocks, fleet, names, tls};
 const PAGE: &str = "docs/src/failures.md";
 const WORKERS: u32 = 2;
 
-/// Runs every fault on both hosts and the rest on Envoy, and writes the page. On a machine with other work, waits are those of the machine.
+/// Runs every fault on both hosts and the rest on Envoy, and writes the page. On a machine with other work, waits are
+/// those of the machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "writes docs/src/failures.md"]
 async fn the_page_has_what_was_measured() {
@@ -142,32 +143,32 @@ fn introduction() -> String {
 
 fn lost_state() -> String {
     let Load { users, rate, max_tokens, tokens_per_second, .. } = durability::LOAD;
-    let steady = Load::STEADY.users;
     format!(
         "{users} users send {rate} requests a second each, of which {tokens_per_second} are admitted (`max_tokens: \
-         {max_tokens}`), until all buckets are\nempty. Then Redis loses what it has not stored, and is started again at \
-         once. A bucket admits again what it has lost:\n`over` is at most what it admitted in that time, or once \
-         `max_tokens`. kill -9 loses nothing that Redis has\nwritten. A power cut loses what was not synced as well: \
-         the file is cut to its length of a second before.\n\n\
-         The rows of a full disk have {steady} users, as above: the files of Redis cannot grow for 1.5 s. With \
-         `everysec`, Redis\nrefuses to write (`MISCONF`) until there is room. With `always`, Redis ends itself, and is \
-         started again.\n\n"
+         {max_tokens}`), until all buckets are\nempty. Then Redis is killed and started again at once, or is told to \
+         forget. A bucket admits again what Redis has lost:\n\n\
+         - `always` loses nothing. `everysec` loses what was written within the last second, with the machine: for the \
+         power\n  cut, the file was cut to its length of a second before. kill -9 leaves what Redis has written.\n\
+         - A Redis without a file loses all: once more `max_tokens`, less what would have flowed in meanwhile.\n\
+         - On a full disk, the files of Redis cannot grow for 1.5 s; the load is that of the first table. With \
+         `everysec`, Redis\n  refuses to write (`MISCONF`) until there is room. With `always`, Redis ends itself: it \
+         was started again.\n\n"
     )
 }
 
 fn fifty_workers() -> String {
     let Load { users, rate, tokens_per_second, max_tokens, .. } = fleet::LOAD;
     format!(
-        "One Envoy with {} workers, each with a connection to Redis of its own. {users} users send {rate} requests a \
-         second each, of which\n{tokens_per_second} are admitted (`max_tokens: {max_tokens}`).\n\n",
+        "One Envoy with {} workers, each with a connection of its own. {users} users send {rate} requests a second \
+         each, of which {tokens_per_second}\nare admitted (`max_tokens: {max_tokens}`).\n\n",
         fleet::WORKERS,
     )
 }
 
 fn changes_of_the_proxy() -> String {
     "Envoy reads its listener, its cluster of Redis and the filter from files, which are replaced under the load of the\n\
-     first table, with `redis.timeout` 4 s. A replaced cluster loses its connections to Redis, and the checks in flight\n\
-     with them. In a hot restart, a second process takes over the listener; 10 requests in flight at the first end there.\n\n"
+     first table with `redis.timeout` 4 s. A cluster with another address loses its connections, and the checks in flight\n\
+     with them. In the hot restart, a second process takes over the listener, and 10 requests in flight end at the first.\n\n"
         .to_owned()
 }
 
