@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use weir::{HostKind, Load, Mesh, Phases, Trial};
 use weir_provision::redis::RedisOptions;
@@ -159,7 +160,14 @@ pub(super) async fn fill_disk(host: HostKind, fsync: &str) -> Option<Trial> {
     let process = mesh.redis().id();
     let begin = async || mesh.redis().limit_file_size(Some(0)).expect("Redis runs");
     let end = async || match fsync {
-        "always" => tokio::task::block_in_place(|| mesh.redis().restart().expect("Redis starts")),
+        "always" => {
+            let begin = Instant::now();
+            while TcpStream::connect(mesh.redis().addr()).await.is_ok() {
+                assert!(begin.elapsed() < Duration::from_secs(30), "Redis does not end itself");
+                sleep(LOOK_EVERY).await;
+            }
+            tokio::task::block_in_place(|| mesh.redis().restart().expect("Redis starts"));
+        }
         _ => mesh.redis().limit_file_size(None).expect("Redis runs"),
     };
     let phases = Phases { before: Duration::from_millis(500), fault: Duration::from_millis(1_500), after: SOON };
