@@ -23,10 +23,11 @@ use crate::dns::Forwarder;
 
 pub(super) const WORKERS: u32 = 2;
 pub(super) const SOON: Duration = Duration::from_secs(30);
-/// Time after which Envoy closes what it drains, in seconds.
-const DRAIN: &str = "1";
+/// Time after which Envoy closes what it drains, in seconds. Each second of it, more responses ask clients to close their
+/// connections: within the first second, none does.
+const DRAIN: &str = "3";
 /// Time from the start of a successor until the process before it ends, in seconds.
-const SHUTDOWN: &str = "2";
+const SHUTDOWN: &str = "4";
 /// Lease of a slot, which a request in flight renews.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
