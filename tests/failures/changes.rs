@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use weir::{Load, Phases, Trial};
 use weir_provision::client::Client;
 
-use self::filed::{Filed, LEASE, Resource, SOON, WORKERS, endpoint};
+use self::filed::{DRAINED, Filed, LEASE, Resource, SOON, WORKERS, endpoint};
 use crate::dns::Forwarder;
 
 /// A timeout that no busy machine exceeds: a check that fails has lost its connection or its cluster.
@@ -54,9 +54,14 @@ impl Change {
         matches!(self, Self::Cluster | Self::Address | Self::NoCluster)
     }
 
-    /// Time of load after the change, in which lost connections are opened again: a few attempts, 50 ms apart and more.
+    /// Time of load after the change: until lost connections are opened again, with a few attempts 50 ms apart and more;
+    /// until what was replaced is drained.
     fn after(self) -> Duration {
-        if self.loses_connections() { Duration::from_secs(3) } else { Duration::from_secs(1) }
+        match self {
+            Self::Listener => DRAINED + Duration::from_secs(1),
+            _ if self.loses_connections() => Duration::from_secs(3),
+            _ => Duration::from_secs(1),
+        }
     }
 
     async fn make(self, filed: &mut Filed) {

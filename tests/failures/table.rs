@@ -167,8 +167,9 @@ fn fifty_workers() -> String {
 
 fn changes_of_the_proxy() -> String {
     "Envoy reads its listener, its cluster of Redis and the filter from files, which are replaced under the load of the\n\
-     first table with `redis.timeout` 4 s. A cluster with another address loses its connections, and the checks in flight\n\
-     with them. In the hot restart, a second process takes over the listener, and 10 requests in flight end at the first.\n\n"
+     first table, with `redis.timeout` 4 s and `--drain-time-s 3`. A cluster with another address loses its connections,\n\
+     and the checks in flight with them. In the hot restart, a second process takes over the listener, and 10 requests\n\
+     in flight end at the first.\n\n"
         .to_owned()
 }
 

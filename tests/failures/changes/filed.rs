@@ -23,11 +23,11 @@ use crate::dns::Forwarder;
 
 pub(super) const WORKERS: u32 = 2;
 pub(super) const SOON: Duration = Duration::from_secs(30);
-/// Time after which Envoy closes what it drains, in seconds. Each second of it, more responses ask clients to close their
-/// connections: within the first second, none does.
-const DRAIN: &str = "3";
-/// Time from the start of a successor until the process before it ends, in seconds.
-const SHUTDOWN: &str = "4";
+/// Time after which Envoy closes what it drains. With 1 s, it closes connections of HTTP/1 in use, whose
+/// clients it has not asked to close them.
+pub(super) const DRAINED: Duration = Duration::from_secs(3);
+/// Time from the start of a successor until the process before it ends.
+const SHUTDOWN: Duration = Duration::from_secs(4);
 /// Lease of a slot, which a request in flight renews.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -83,7 +83,9 @@ impl Filed {
         bootstrap["dynamic_resources"] =
             json!({"lds_config": source(&folder, "listeners"), "cds_config": source(&folder, "clusters")});
 
-        let args = ["--drain-time-s", DRAIN, "--parent-shutdown-time-s", SHUTDOWN].map(str::to_owned).to_vec();
+        let seconds = |time: Duration| time.as_secs().to_string();
+        let args = ["--drain-time-s", &seconds(DRAINED), "--parent-shutdown-time-s", &seconds(SHUTDOWN)];
+        let args = args.map(str::to_owned).to_vec();
         let options = EnvoyOptions {
             concurrency: WORKERS,
             args,
