@@ -1,80 +1,22 @@
-//! TLS to Redis: certificates of both sides, the name in the handshake, an ACL user, and certificates that are replaced or
-//! expire under load.
+//! TLS to Redis: certificates of both sides, the name in the handshake, an ACL user, and certificates that are replaced
+//! under load. `tests/failures` has certificates that expire.
 
-use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Commands;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use weir::tls_proxy::{Authority, Identity, Side, TlsProxy};
-use weir::{HostKind, Load, Mesh, MeshBuilder, Phases, or_skip};
-use weir_provision::checkout;
-use weir_provision::redis::{RedisOptions, RedisServer};
+use weir::secured::{NAME, Secured, valid};
+use weir::tls_proxy::{Authority, Side};
+use weir::{HostKind, Load, Mesh, Phases};
 
-const SCENARIO: &str = "envoy/redis-tls.yaml";
-const NAME: &str = "redis.example.com";
-/// Files of secrets, which the scenario names.
-const SECRETS: [&str; 2] = ["envoy/secrets/redis-client.yaml", "envoy/secrets/redis-authority.yaml"];
-const CERTIFICATES: &str = "/etc/weir/redis-tls";
 const SOON: Duration = Duration::from_secs(60);
 /// Load before a fault.
 const BEFORE: Duration = Duration::from_secs(1);
 
-/// Redis behind TLS, with the files of a client's certificate.
-struct Secured {
-    redis: Arc<RedisServer>,
-    authority: Arc<Authority>,
-    proxy: TlsProxy,
-    /// Folder of the certificates, and of the file that names them.
-    folder: TempDir,
-}
-
-impl Secured {
-    async fn start(client: impl FnOnce(&Authority) -> Identity) -> Option<Self> {
-        let start = || RedisServer::start(RedisOptions::default());
-        let redis = Arc::new(or_skip(tokio::task::spawn_blocking(start).await.unwrap())?);
-        let authority = Authority::new();
-        let server = authority.sign(Side::Server, NAME, |_| {});
-        let proxy = TlsProxy::start(redis.addr(), &authority, &server).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        authority.install(folder.path(), &client(&authority)).unwrap();
-        Some(Self { redis, authority, proxy, folder })
-    }
-
-    /// The scenario with the files of the folder, and the password in the file.
-    fn mesh(&self, host: HostKind) -> MeshBuilder {
-        let folder = self.folder.path();
-        let mut mesh = Mesh::on(host, SCENARIO).reaching(&self.redis, vec![self.proxy.addr()]);
-        for (name, secret) in ["client.yaml", "authority.yaml"].iter().zip(SECRETS) {
-            let text = fs::read_to_string(checkout::root().unwrap().join(secret)).unwrap();
-            let file = folder.join(name);
-            fs::write(&file, text.replace(CERTIFICATES, &folder.display().to_string())).unwrap();
-            mesh = mesh.edit(|document| replace(document, secret, &file.display().to_string()));
-        }
-        // The tests' processes do not have the variable.
-        let mesh = mesh.edit(drop_variables);
-        mesh.configure(|filter| filter["redis"]["password"] = serde_json::json!({"inline": "open-sesame"}))
-    }
-
-    /// Gives the user `weir` the permissions of the documented ACL.
-    fn with_acl(&self, key_prefix: &str) {
-        let page = include_str!("../docs/src/operations.md");
-        let (_, acl) = page.split_once("ACL SETUSER weir ").expect("the page has an ACL");
-        let (acl, _) = acl.split_once("```").expect("the ACL is in a code block");
-        let commands = acl.split_whitespace().filter(|word| word.starts_with('+'));
-        let mut redis = redis::Client::open(self.redis.url()).unwrap().get_connection().unwrap();
-        let user = ["weir", "on", ">open-sesame", &format!("~{key_prefix}*")].map(str::to_owned);
-        redis::cmd("ACL").arg("SETUSER").arg(&user).arg(commands.collect::<Vec<_>>()).exec(&mut redis).unwrap();
-    }
-}
-
 weir::on_both_hosts! {
     a_client_with_a_certificate_is_limited_by_an_acl_user
     a_redis_with_another_name_or_of_another_authority_is_not_used
-    an_expired_certificate_of_redis_fails_checks_until_it_is_renewed
     a_client_whose_certificate_has_expired_is_refused
 }
 
@@ -105,25 +47,6 @@ async fn a_redis_with_another_name_or_of_another_authority_is_not_used(host: Hos
         secured.proxy.serve(&secured.authority.sign(Side::Server, NAME, |_| {}));
         until_status(&mesh, 200).await;
     }
-}
-
-/// An open connection goes on after its certificate has expired.
-async fn an_expired_certificate_of_redis_fails_checks_until_it_is_renewed(host: HostKind) {
-    let Some(secured) = Secured::start(valid).await else { return };
-    let Some(mesh) = loaded(&secured, host, Load::STEADY).await else { return };
-    let phases = Phases { before: BEFORE, fault: Duration::from_secs(2), after: Duration::from_secs(3) };
-    let expired = secured.authority.sign_expired(Side::Server, NAME);
-    let valid = secured.authority.sign(Side::Server, NAME, |_| {});
-    let expire = async || {
-        secured.proxy.serve(&expired);
-        secured.proxy.cut();
-    };
-    let trial = Load::STEADY.run(&mesh, phases, expire, async || secured.proxy.serve(&valid)).await;
-    println!("{host:?}: expired certificate of Redis: {trial}");
-    trial.as_asked();
-    assert!(trial.failed > 0 && trial.over_admitted == 0, "{trial}");
-    assert!(trial.mostly_decided_after < Duration::from_secs(3), "{trial}");
-    assert!(secured.proxy.handshakes().1 > 0, "no handshake has failed");
 }
 
 async fn a_client_whose_certificate_has_expired_is_refused(host: HostKind) {
@@ -163,10 +86,6 @@ async fn a_certificate_is_replaced_under_load_without_a_restart() {
     assert_eq!(peer.certificate, next.cert.der().to_vec(), "a new connection has the new certificate");
 }
 
-fn valid(authority: &Authority) -> Identity {
-    authority.sign(Side::Client, "weir", |_| {})
-}
-
 fn denying(filter: &mut Value) {
     filter["failure_mode"] = "deny".into();
 }
@@ -190,25 +109,5 @@ async fn until_status(mesh: &Mesh, status: u16) {
         }
         assert!(Instant::now() < deadline, "no 12 requests in a row have status {status} within {SOON:?}");
         sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn replace(value: &mut Value, from: &str, to: &str) {
-    match value {
-        Value::String(text) if text == from => *text = to.to_owned(),
-        Value::Array(items) => items.iter_mut().for_each(|value| replace(value, from, to)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| replace(value, from, to)),
-        _ => {}
-    }
-}
-
-fn drop_variables(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(drop_variables),
-        Value::Object(fields) => {
-            fields.remove("environment_variables");
-            fields.values_mut().for_each(drop_variables);
-        }
-        _ => {}
     }
 }

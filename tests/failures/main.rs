@@ -1,20 +1,24 @@
-//! Every fault of Redis under load, on both hosts: each request is decided or answered by the failure mode, none waits
-//! for ever, no bucket admits too much, and limits apply again by themselves.
+//! Every fault of Redis and every change of the proxy under load, on both hosts: each request is decided or answered by
+//! the failure mode, none waits for ever, no bucket admits too much, and limits apply again by themselves.
 //!
 //! `cargo test -p weir --test failures -- --ignored --nocapture` runs each fault for longer, and writes the table of
 //! docs/src/failures.md.
 
 mod catalogue;
+mod changes;
 mod clocks;
 mod dns;
+mod durability;
+mod fleet;
 mod names;
 mod stage;
 mod table;
+mod tls;
 
 use std::time::Duration;
 
-use weir::HostKind;
 use weir::trial::{mostly_decided, over_admitted};
+use weir::{HostKind, Load};
 
 use crate::catalogue::entries;
 use crate::stage::{Row, Stage};
@@ -24,7 +28,7 @@ weir::on_both_hosts! {
 }
 
 async fn every_fault_is_answered_as_asked(host: HostKind) {
-    let Some(stage) = Stage::start(host, 2).await else { return };
+    let Some(stage) = Stage::start(host, 2, Load::STEADY).await else { return };
     for entry in entries() {
         let row = stage.run(&entry).await;
         println!("{host:?}: {row}");

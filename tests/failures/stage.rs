@@ -24,6 +24,7 @@ const FILLERS: u32 = 1_500;
 
 pub(super) struct Stage {
     pub(super) mesh: Mesh,
+    load: Load,
     operator: Mutex<Connection>,
     background: Mutex<Option<JoinHandle<()>>>,
     /// Folder of the data of Redis.
@@ -40,8 +41,8 @@ pub(super) struct Row {
 }
 
 impl Stage {
-    /// Starts a host with this number of workers, and a Redis with an append-only file.
-    pub(super) async fn start(host: HostKind, workers: u32) -> Option<Self> {
+    /// Starts a host for this load with this number of workers, and a Redis with an append-only file.
+    pub(super) async fn start(host: HostKind, workers: u32, load: Load) -> Option<Self> {
         let mut args: Vec<&str> = "--user weir on >open-sesame ~* &* +@all --lua-time-limit 100".split(' ').collect();
         let version = redis_version()?;
         if version.split('.').next().is_none_or(|major| major.parse::<u32>().is_ok_and(|major| major >= 7)) {
@@ -51,7 +52,7 @@ impl Stage {
         let args = args.into_iter().map(str::to_owned).collect();
         let redis = RedisOptions { appendonly: true, args, ..RedisOptions::default() };
         let mesh = Mesh::on(host, "envoy/quickstart.yaml").redis(redis).with_faults().workers(workers);
-        let mesh = Load::STEADY.configure(mesh).configure(|filter| {
+        let mesh = load.configure(mesh).configure(|filter| {
             filter["redis"]["username"] = "weir".into();
             filter["redis"]["password"] = json!({"inline": "open-sesame"});
         });
@@ -60,6 +61,7 @@ impl Stage {
             operator: Mutex::new(mesh.redis_connection()),
             background: Mutex::new(None),
             folder: mesh.redis().dir().display().to_string(),
+            load,
             mesh,
         };
         let fill = format!("for i = 1, {FILLERS} do redis.call('SET', 'filler' .. i, '') end");
@@ -81,7 +83,7 @@ impl Stage {
             entry.kind.end(self).await;
             *at_end.lock().unwrap() = self.statistics();
         };
-        let trial = Load::STEADY.run(&self.mesh, phases, async || entry.kind.begin(self).await, end).await;
+        let trial = self.load.run(&self.mesh, phases, async || entry.kind.begin(self).await, end).await;
         let (connections, commands) = self.statistics();
         let (connections_before, commands_before) = *at_end.lock().unwrap();
         Row { name: entry.name, trial, since: Some((connections - connections_before, commands - commands_before)) }

@@ -14,6 +14,7 @@ pub mod mesh;
 pub mod redis_group;
 mod redis_stats;
 mod resp_server;
+pub mod secured;
 pub mod tls_proxy;
 pub mod trial;
 mod variable;

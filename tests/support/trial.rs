@@ -1,11 +1,11 @@
 //! Load on a mesh while a fault lasts: what requests got, how long they waited, what was admitted too much.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::header::HeaderName;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
-use weir_harness::traffic::{self, Outcome, Pace, Report};
+use weir_harness::traffic::{self, Outcome, Pace, Plan, Report};
 
 use crate::{Mesh, MeshBuilder};
 
@@ -82,21 +82,43 @@ impl Load {
 
     /// Sets limit, timeout and failure mode `deny`: every 200 is then an admission by Redis.
     pub fn configure(self, mesh: MeshBuilder) -> MeshBuilder {
-        mesh.bucket(self.max_tokens, self.tokens_per_second, "1s").configure(|filter: &mut Value| {
-            filter["redis"]["timeout"] = format!("{}s", self.timeout.as_secs_f64()).into();
-            filter["failure_mode"] = "deny".into();
-        })
+        mesh.configure(|filter| self.configure_filter(filter))
+    }
+
+    /// Sets the same in the configuration of a limiter.
+    pub fn configure_filter(self, filter: &mut Value) {
+        filter["limits"][0]["token_bucket"] = serde_json::json!({
+            "max_tokens": self.max_tokens, "tokens_per_fill": self.tokens_per_second, "fill_interval": "1s",
+        });
+        filter["redis"]["timeout"] = format!("{}s", self.timeout.as_secs_f64()).into();
+        filter["failure_mode"] = "deny".into();
+    }
+
+    /// The name of the user of this number, from 0.
+    pub fn user(nth: usize) -> String {
+        format!("user {nth}")
     }
 
     /// Runs the load, and the fault in the middle: `begin` starts it, and `end` ends it. Both may take their time, which
     /// is the fault's.
     pub async fn run(self, mesh: &Mesh, phases: Phases, begin: impl AsyncFnOnce(), end: impl AsyncFnOnce()) -> Trial {
-        let mut plan = mesh.plan(0);
+        self.run_at(mesh.ingress()[0], phases, begin, end).await
+    }
+
+    /// Runs the load on the listener at this address; see [`run`](Self::run).
+    pub async fn run_at(
+        self,
+        ingress: SocketAddr,
+        phases: Phases,
+        begin: impl AsyncFnOnce(),
+        end: impl AsyncFnOnce(),
+    ) -> Trial {
+        let mut plan = Plan::new(ingress);
         plan.headers_of_interest = vec![HeaderName::from_static("x-ratelimit-limit")];
         // The load runs until it is stopped: `begin` and `end` take longer on a busy machine.
         plan.duration = phases.before + phases.fault + phases.after + Duration::from_secs(60);
         plan.users = (0..self.users)
-            .map(|nth| Mesh::user(&format!("user {nth}"), Pace::PerSecond(self.rate)).connections(self.connections))
+            .map(|nth| Mesh::user(&Self::user(nth), Pace::PerSecond(self.rate)).connections(self.connections))
             .collect();
         let stop = traffic::Stop::default();
         let start = Instant::now();

@@ -3,7 +3,7 @@
 mod admin;
 mod server;
 
-pub use server::{EnvoyOptions, EnvoyServer};
+pub use server::{EnvoyOptions, EnvoyServer, HotRestart};
 
 use std::path::{Path, PathBuf};
 

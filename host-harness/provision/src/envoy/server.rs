@@ -38,6 +38,25 @@ pub struct EnvoyOptions {
     pub env: Vec<(String, String)>,
     /// Arguments in addition to those of this crate.
     pub args: Vec<String>,
+    /// Whether the process takes part in a hot restart.
+    pub hot_restart: HotRestart,
+}
+
+/// Part of a process in a hot restart, in which a new process takes over the listeners of an old one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HotRestart {
+    /// None: Envoys on one machine share memory otherwise, and each needs a base id of its own.
+    #[default]
+    Off,
+    /// The first process, which gets a free base id.
+    First,
+    /// The process that replaces the one before; its epoch is 1 for the first successor.
+    Successor {
+        /// [`EnvoyServer::base_id`] of the first process.
+        base_id: u32,
+        /// Number of processes before this one, ≥ 1.
+        epoch: u32,
+    },
 }
 
 impl EnvoyOptions {
@@ -50,6 +69,7 @@ impl EnvoyOptions {
             log_level: "info".into(),
             env: Vec::new(),
             args: Vec::new(),
+            hot_restart: HotRestart::Off,
         }
     }
 }
@@ -60,6 +80,7 @@ pub struct EnvoyServer {
     dir: PathBuf,
     _scratch: Option<TempDir>,
     process: Mutex<ServerProcess>,
+    base_id: Option<u32>,
 }
 
 impl EnvoyServer {
@@ -78,17 +99,29 @@ impl EnvoyServer {
         std::fs::create_dir_all(&dir).map_err(ProvisionError::io(&dir))?;
         let dir = dir.canonicalize().map_err(ProvisionError::io(&dir))?;
         let (config, told) = (dir.join("envoy.yaml"), dir.join("admin-address"));
+        let told_base_id = dir.join("base-id");
         std::fs::write(&config, &options.config).map_err(ProvisionError::io(&config))?;
         let _ = std::fs::remove_file(&told);
         let mut envoy = Command::new(binary);
         envoy.current_dir(checkout::root()?).arg("-c").arg(&config).arg("--admin-address-path").arg(&told);
-        // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
-        envoy.arg("--disable-hot-restart");
+        match options.hot_restart {
+            HotRestart::Off => envoy.arg("--disable-hot-restart"),
+            HotRestart::First => envoy.arg("--use-dynamic-base-id").arg("--base-id-path").arg(&told_base_id),
+            HotRestart::Successor { base_id, epoch } => {
+                envoy.args(["--base-id", &base_id.to_string(), "--restart-epoch", &epoch.to_string()])
+            }
+        };
         envoy.args(["--concurrency", &options.concurrency.to_string(), "--log-level", &options.log_level]);
         envoy.args(options.args).envs(options.env);
         let mut process = ServerProcess::spawn(&mut envoy, &dir.join("envoy.log"))?;
         let admin = wait_until_ready(&mut process, &told)?;
-        Ok(Self { admin, dir, _scratch: scratch, process: Mutex::new(process) })
+        let base_id = std::fs::read_to_string(told_base_id).ok().and_then(|text| text.trim().parse().ok());
+        Ok(Self { admin, dir, _scratch: scratch, process: Mutex::new(process), base_id })
+    }
+
+    /// The base id of the first process of a hot restart; `None` for any other process.
+    pub fn base_id(&self) -> Option<u32> {
+        self.base_id
     }
 
     /// Runs `envoy --mode validate` on a bootstrap.
@@ -154,6 +187,16 @@ impl EnvoyServer {
 
     fn process(&self) -> MutexGuard<'_, ServerProcess> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for EnvoyServer {
+    /// Removes the memory that processes of a hot restart share, which Envoy leaves behind.
+    fn drop(&mut self) {
+        if let Some(base_id) = self.base_id {
+            // Envoy numbers the sockets of a base id from ten times the id on, and names the memory likewise.
+            let _ = std::fs::remove_file(format!("/dev/shm/envoy_shared_memory_{}", 10 * base_id));
+        }
     }
 }
 
@@ -234,6 +277,32 @@ static_resources:
         second.stop();
         assert!(!second.is_alive() && first.is_alive());
         assert!(std::net::TcpStream::connect(two).is_err());
+    }
+
+    #[test]
+    fn a_successor_takes_over_the_listener_and_ends_the_first_process() {
+        let port = crate::port::free_port().unwrap().release().port();
+        let config = HELLO.replacen("port_value: 0", "port_value: PORT", 2).replacen("PORT", "0", 1);
+        let options = EnvoyOptions {
+            args: ["--drain-time-s", "1", "--parent-shutdown-time-s", "1"].map(str::to_owned).to_vec(),
+            hot_restart: HotRestart::First,
+            ..EnvoyOptions::new(config.replace("PORT", &port.to_string()))
+        };
+        let Some(first) = or_skip(EnvoyServer::start(options.clone())) else { return };
+        let base_id = first.base_id().unwrap();
+        let hot_restart = HotRestart::Successor { base_id, epoch: 1 };
+        let second = EnvoyServer::start(EnvoyOptions { hot_restart, ..options }).unwrap();
+        let deadline = std::time::Instant::now() + READY_WITHIN;
+        while first.is_alive() {
+            assert!(std::time::Instant::now() < deadline, "{}", second.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(second.listener("ingress"), Some(([127, 0, 0, 1], port).into()));
+        assert!(std::net::TcpStream::connect(second.listener("ingress").unwrap()).is_ok());
+        let memory = PathBuf::from(format!("/dev/shm/envoy_shared_memory_{}", 10 * base_id));
+        assert!(memory.exists());
+        drop((first, second));
+        assert!(!memory.exists());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tempfile::TempDir;
 
 use crate::{
@@ -34,6 +34,8 @@ pub struct RedisOptions {
     pub args: Vec<String>,
     /// Environment variables in addition to those of this process.
     pub env: Vec<(String, String)>,
+    /// Whether a write beyond [`RedisServer::limit_file_size`] fails, as on a full disk, and does not kill Redis.
+    pub survives_file_size_limit: bool,
 }
 
 /// A Redis process. Dropping it stops the process.
@@ -146,6 +148,18 @@ impl RedisServer {
         self.signal(Signal::CONT)
     }
 
+    /// Sets the largest size of the files that this process of Redis writes, in bytes; `None`: no limit. A restarted
+    /// Redis has no limit.
+    ///
+    /// # Errors
+    /// If Redis does not run.
+    pub fn limit_file_size(&self, bytes: Option<u64>) -> io::Result<()> {
+        let id = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or(io::ErrorKind::NotConnected)?;
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        prlimit(Some(id), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum })?;
+        Ok(())
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         self.process().as_ref().ok_or(io::ErrorKind::NotConnected)?.signal(signal)
     }
@@ -155,7 +169,13 @@ impl RedisServer {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = if self.options.survives_file_size_limit {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(&self.binary);
+            shell
+        } else {
+            Command::new(&self.binary)
+        };
         command.args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
         command.arg("--port").arg(self.addr.port().to_string());
         command.arg("--dir").arg(&self.dir);
@@ -234,6 +254,34 @@ mod tests {
         assert!(ping(&redis.url()).is_err());
         redis.resume().unwrap();
         assert_eq!(say::<String>(&redis, &["PING"]), "PONG");
+    }
+
+    /// The limit stands for a full disk.
+    #[test]
+    fn a_redis_whose_files_cannot_grow_refuses_to_write_until_they_can() {
+        let options = RedisOptions { appendonly: true, survives_file_size_limit: true, ..Default::default() };
+        let Some(redis) = or_skip(RedisServer::start(options)) else { return };
+        let mut connection = connect(&redis);
+        let mut set = |value: &str| ::redis::cmd("SET").arg("k").arg(value).exec(&mut connection);
+        set("1").unwrap();
+        redis.limit_file_size(Some(0)).unwrap();
+        let deadline = std::time::Instant::now() + READY_WITHIN;
+        // The write that fails is that of a command which has its reply.
+        let refusal = loop {
+            match set("2") {
+                Err(refusal) => break refusal.to_string(),
+                Ok(()) => assert!(std::time::Instant::now() < deadline),
+            }
+        };
+        assert!(refusal.contains("MISCONF"), "{refusal}");
+        redis.limit_file_size(None).unwrap();
+        while set("3").is_err() {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        redis.kill();
+        redis.restart().unwrap();
+        assert_eq!(say::<String>(&redis, &["GET", "k"]), "3");
     }
 
     #[test]
