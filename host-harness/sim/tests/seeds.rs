@@ -33,10 +33,10 @@ fn the_guarantees_hold_for_small_fleets_with_every_kind_of_fault() {
 
 #[test]
 fn a_seed_is_the_same_simulation_whenever_it_runs() {
-    let [first, second] = [(); 2].map(|()| simulate(1_003, SMALL));
+    let [first, second] = [(); 2].map(|()| simulate(1_003, SMALL, None));
     assert_eq!(first.totals, second.totals);
     assert_eq!(first.kinds, second.kinds);
-    assert_ne!(simulate(1_004, SMALL).totals, first.totals);
+    assert_ne!(simulate(1_004, SMALL, None).totals, first.totals);
 }
 
 #[test]
