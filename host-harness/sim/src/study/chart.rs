@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 
-use super::{FLEETS, Figures, ROUND_TRIPS, SCRIPT_NANOS, Setting, USUAL};
+use super::{BELOW, BEYOND, FLEETS, Figures, ROUND_TRIPS, SCRIPT_NANOS, Setting, USUAL};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 /// Borders around the plot: left, top, right, bottom.
-const BORDERS: [f64; 4] = [74.0, 92.0, 24.0, 56.0];
+const BORDERS: [f64; 4] = [74.0, 92.0, 34.0, 56.0];
 
 /// Colours, for light and for dark pages. The background is a part of the picture: a page may have the other colours.
 const STYLE: &str = "\
-svg{font:13px sans-serif;--back:#fff;--ink:#24292f;--grid:#d8dee4;--a:#0b62b8;--b:#b34700;--mark:#8250df}
-@media(prefers-color-scheme:dark){svg{--back:#15191f;--ink:#dfe5ec;--grid:#3a424d;--a:#62b0ff;--b:#ff9d57;--mark:#c7a0ff}}
-.back{fill:var(--back)}text{fill:var(--ink)}.title{font-size:16px;font-weight:bold}
-.grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--ink);stroke-width:1}
-.line{fill:none;stroke-width:2.5}.thin{stroke-dasharray:6 5}.a{stroke:var(--a)}.b{stroke:var(--b)}
-.dot.a{fill:var(--a)}.dot.b{fill:var(--b)}.mark{stroke:var(--mark);stroke-width:2;stroke-dasharray:2 4}
-.note{fill:var(--mark)}";
+svg{font:13px sans-serif}.title{font-size:16px;font-weight:bold}
+.line{fill:none;stroke-width:2.5}.thin{stroke-dasharray:6 5}.mark{stroke-width:2;stroke-dasharray:2 4}
+.back{fill:#fff}text{fill:#24292f}.grid{stroke:#d8dee4}.axis{stroke:#24292f}.mark{stroke:#8250df}.note{fill:#8250df}
+.a{stroke:#0b62b8}.b{stroke:#b34700}.dot.a{fill:#0b62b8}.dot.b{fill:#b34700}
+@media(prefers-color-scheme:dark){
+.back{fill:#15191f}text{fill:#dfe5ec}.grid{stroke:#3a424d}.axis{stroke:#dfe5ec}.mark{stroke:#c7a0ff}.note{fill:#c7a0ff}
+.a{stroke:#62b0ff}.b{stroke:#ff9d57}.dot.a{fill:#62b0ff}.dot.b{fill:#ff9d57}}";
 
 /// Picture of a study.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ pub struct Picture {
 
 #[derive(Debug, Clone)]
 struct Axis {
+    /// Text below a horizontal axis; the picture's title says what the vertical axis shows.
     title: &'static str,
     is_logarithmic: bool,
     /// Values that have a label.
@@ -54,22 +55,22 @@ type Values = fn(&Figures) -> f64;
 type LineOf = (&'static str, &'static str, bool, u64, Values);
 
 const ADMITTED: [LineOf; 4] = [
-    ("no lease, twice the limit's load", "a", false, 200, |figures| figures.admitted),
-    ("no lease, 80 % of it", "a thin", false, 80, |figures| 100.0 - figures.denied - figures.failed),
-    ("lease, twice the limit's load", "b", true, 200, |figures| figures.admitted),
-    ("lease, 80 % of it", "b thin", true, 80, |figures| 100.0 - figures.denied - figures.failed),
+    ("no lease, 120 % of the limit's load", "a", false, BEYOND, |figures| figures.admitted),
+    ("no lease, 80 % of it", "a thin", false, BELOW, |figures| 100.0 - figures.denied - figures.failed),
+    ("lease, 120 % of the limit's load", "b", true, BEYOND, |figures| figures.admitted),
+    ("lease, 80 % of it", "b thin", true, BELOW, |figures| 100.0 - figures.denied - figures.failed),
 ];
 const WAITS: [LineOf; 4] = [
-    ("no lease, half of all requests", "a", false, 80, |figures| figures.wait[0]),
-    ("no lease, 99 % of them", "a thin", false, 80, |figures| figures.wait[1]),
-    ("lease, half of all requests", "b", true, 80, |figures| figures.wait[0]),
-    ("lease, 99 % of them", "b thin", true, 80, |figures| figures.wait[1]),
+    ("no lease, half of all requests", "a", false, BELOW, |figures| figures.wait[0]),
+    ("no lease, 99 % of them", "a thin", false, BELOW, |figures| figures.wait[1]),
+    ("lease, half of all requests", "b", true, BELOW, |figures| figures.wait[0]),
+    ("lease, 99 % of them", "b thin", true, BELOW, |figures| figures.wait[1]),
 ];
 const SCRIPTS: [LineOf; 4] = [
-    ("no lease, 80 % of the limit's load", "a", false, 80, |figures| figures.scripts),
-    ("no lease, twice its load", "a thin", false, 200, |figures| figures.scripts),
-    ("lease, 80 % of the limit's load", "b", true, 80, |figures| figures.scripts),
-    ("lease, twice its load", "b thin", true, 200, |figures| figures.scripts),
+    ("no lease, 80 % of the limit's load", "a", false, BELOW, |figures| figures.scripts),
+    ("no lease, 120 % of it", "a thin", false, BEYOND, |figures| figures.scripts),
+    ("lease, 80 % of the limit's load", "b", true, BELOW, |figures| figures.scripts),
+    ("lease, 120 % of it", "b thin", true, BEYOND, |figures| figures.scripts),
 ];
 
 /// Returns the pictures of all figures: by the size of the fleet, and by the round trip.
@@ -117,9 +118,9 @@ fn picture(
     let lines: Vec<Line> = lines.iter().copied().map(line).collect();
     let capacity = 1e9 / SCRIPT_NANOS as f64;
     let (title, y, mark) = match what {
-        "admitted" => ("Admitted of what should be", percents(&lines), Some((100.0, "neither more nor less"))),
-        "wait" => ("Wait for the decision on a request", decades("ms", &lines, 0.01), None),
-        _ => ("Load of Redis", decades("scripts in a second", &lines, 1.0), Some((capacity, "one core of Redis"))),
+        "admitted" => ("Admitted of what should be, %", percents(&lines), Some((100.0, "neither more nor less"))),
+        "wait" => ("Wait for the decision on a request, ms", decades(&lines, 0.01), None),
+        _ => ("Load of Redis, scripts in a second", decades(&lines, 1.0), Some((capacity, "one core of Redis"))),
     };
     Picture { name: format!("{what}-by-{by}"), title: title.to_owned(), x: x.clone(), y, lines, mark }
 }
@@ -128,20 +129,19 @@ fn values(lines: &[Line]) -> impl Iterator<Item = f64> {
     lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y)
 }
 
-/// Axis of percents, from a multiple of 20 below the least value.
+/// Axis of percents around 100, in steps that suit the values.
 fn percents(lines: &[Line]) -> Axis {
-    let (least, most) = (values(lines).fold(80.0, f64::min), values(lines).fold(105.0, f64::max));
-    let from = (least / 20.0).floor() as i64;
-    let until = (most / 20.0).ceil() as i64;
-    let ticks = (from..=until).map(|tick| tick as f64 * 20.0).collect();
-    Axis { title: "%", is_logarithmic: false, ticks }
+    let (least, most) = (values(lines).fold(99.0, f64::min), values(lines).fold(101.0, f64::max));
+    let step = [0.5, 1.0, 5.0].into_iter().find(|step| most - least <= step * 6.0).unwrap_or(20.0);
+    let (from, until) = ((least / step).floor() as i64, (most / step).ceil() as i64);
+    Axis { title: "", is_logarithmic: false, ticks: (from..=until).map(|tick| tick as f64 * step).collect() }
 }
 
 /// Logarithmic axis of powers of ten; values below `least` are drawn there.
-fn decades(title: &'static str, lines: &[Line], least: f64) -> Axis {
+fn decades(lines: &[Line], least: f64) -> Axis {
     let low = values(lines).fold(f64::INFINITY, f64::min).max(least).min(1e6).log10().floor() as i32;
     let high = values(lines).fold(least * 10.0, f64::max).log10().ceil() as i32;
-    Axis { title, is_logarithmic: true, ticks: (low..=high).map(|power| 10_f64.powi(power)).collect() }
+    Axis { title: "", is_logarithmic: true, ticks: (low..=high).map(|power| 10_f64.powi(power)).collect() }
 }
 
 impl Axis {
@@ -187,7 +187,7 @@ impl Picture {
     }
 
     fn axes(&self, svg: &mut String) {
-        let [left, top, right, bottom] = BORDERS;
+        let [left, _, right, bottom] = BORDERS;
         let (right, bottom) = (WIDTH - right, HEIGHT - bottom);
         let _ = writeln!(svg, "<text class=\"title\" x=\"{left}\" y=\"26\">{}</text>", self.title);
         for tick in &self.y.ticks {
@@ -205,8 +205,6 @@ impl Picture {
         let _ = writeln!(svg, "<line class=\"axis\" x1=\"{left}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\"/>");
         let (middle, below) = (f64::midpoint(left, right), HEIGHT - 14.0);
         let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">{}</text>", self.x.title);
-        let above = top - 10.0;
-        let _ = writeln!(svg, "<text x=\"{left}\" y=\"{above}\" text-anchor=\"end\">{}</text>", self.y.title);
         if let Some((value, name)) = self.mark.filter(|(value, _)| self.y.ticks.last() >= Some(value)) {
             let (y, above, end) = (self.down(value), self.down(value) - 6.0, right - 4.0);
             let _ = writeln!(svg, "<line class=\"mark\" x1=\"{left}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>");
