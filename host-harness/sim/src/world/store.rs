@@ -1,6 +1,7 @@
 //! Data of Redis in a simulation: the specification of the scripts, and a real Redis beside it if there is one.
 
 use weir_filter::redis::Reply;
+use weir_filter::units::Micros;
 use weir_virtual::{Clock, Redis};
 
 use crate::real::{Copy, OVERRIDES, RealRedis};
@@ -15,6 +16,10 @@ pub(super) struct Store<'a> {
     real: Option<&'a mut RealRedis>,
     /// Where the real Redis and the specification differ.
     differences: Vec<String>,
+    /// Latest time of Redis' clock. Once the clock shows an earlier one, replies may differ: Redis deletes expired keys
+    /// by itself, the specification when they are read.
+    latest: Micros,
+    is_set_back: bool,
 }
 
 /// Copy of the data of a [`Store`].
@@ -34,7 +39,14 @@ impl<'a> Store<'a> {
                 }
             }
         }
-        Self { clock: clock.clone(), model: Redis::new(clock), real, differences }
+        Self {
+            clock: clock.clone(),
+            model: Redis::new(clock),
+            real,
+            differences,
+            latest: Micros::ZERO,
+            is_set_back: false,
+        }
     }
 
     /// Runs a command of a worker.
@@ -43,8 +55,12 @@ impl<'a> Store<'a> {
         // All databases and logins are one, as in the specification: a real Redis would keep them by connection.
         let is_login = command.first().is_some_and(|name| matches!(name.as_slice(), b"AUTH" | b"SELECT"));
         let Some(real) = self.real.as_mut().filter(|_| !is_login) else { return expected };
-        let reply = real.run(self.clock.now(), command);
-        if !is_same(&reply, &expected) && self.differences.len() < MOST_DIFFERENCES {
+        let now = self.clock.now();
+        let reply = real.run(now, command);
+        self.is_set_back |= now < self.latest;
+        self.latest = self.latest.max(now);
+        let may_differ = self.is_set_back || self.differences.len() >= MOST_DIFFERENCES;
+        if !may_differ && !is_same(&reply, &expected) {
             let words: Vec<_> = command.iter().map(|word| String::from_utf8_lossy(word)).collect();
             let text = words.join(" ");
             self.differences
