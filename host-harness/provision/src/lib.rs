@@ -39,8 +39,8 @@ pub mod port;
 mod process;
 pub mod redis;
 mod tools;
-pub mod wasm_target;
 pub mod virtual_clock;
+pub mod wasm_target;
 pub mod webdis;
 mod wheel;
 
