@@ -5,12 +5,13 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 pub use crate::host::{Action, Buffer, Headers, Host, HostError, Level, Metric};
 
 use crate::host::within;
 use crate::pairs;
-use crate::worker::Contexts;
+use crate::worker::{Contexts, NextDeadline};
 
 /// Encodes headers as the ABI passes them: the form of [`Host::headers`].
 #[must_use]
@@ -29,13 +30,15 @@ pub fn decode_pairs(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 pub struct Vm {
     host: Rc<dyn Host>,
     contexts: Contexts,
+    /// Root context that had the last callback, a tick, and its next deadline if nothing is due until then.
+    idle: Cell<Option<(u32, NextDeadline)>>,
 }
 
 impl Vm {
     /// Returns a VM without contexts, whose filter calls `host`.
     #[must_use]
     pub fn new(host: Rc<dyn Host>) -> Self {
-        Self { host, contexts: Contexts::new() }
+        Self { host, contexts: Contexts::new(), idle: Cell::new(None) }
     }
 
     /// Creates a context: of a request or a stream where `root` is not 0, or else a root context.
@@ -58,7 +61,22 @@ impl Vm {
 
     /// Calls the root context at the tick period.
     pub fn tick(&self, root: u32) {
-        self.run(|contexts| contexts.with_worker(root, |worker| worker.tick()));
+        if let Some((_, next)) = self.idle.get().filter(|(idle, _)| *idle == root) {
+            let mut is_handled = false;
+            let tick = || self.contexts.with_worker(root, |worker| is_handled = worker.idle_tick(next));
+            within(&self.host, tick);
+            if is_handled {
+                return;
+            }
+        }
+        let mut next = None;
+        self.run(|contexts| {
+            contexts.with_worker(root, |worker| {
+                worker.tick();
+                next = worker.idle_until();
+            });
+        });
+        self.idle.set(next.map(|next| (root, next)));
     }
 
     /// Announces messages of a queue.
@@ -113,6 +131,7 @@ impl Vm {
     }
 
     fn run<T>(&self, callback: impl FnOnce(&Contexts) -> T) -> T {
+        self.idle.set(None);
         within(&self.host, || callback(&self.contexts))
     }
 }

@@ -115,6 +115,12 @@ impl Batching {
         }
     }
 
+    /// Whether nothing waits, and nothing did in the last turn.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.arrived.is_empty() && self.waiting == 0 && self.last == 0
+    }
+
     /// Completes the end of the turn: everything that waited was processed, or does not wait because the proxy could
     /// not schedule the callback.
     pub fn turn_ended(&mut self) {

@@ -12,6 +12,8 @@ mod deny_cache;
 mod effect;
 mod events;
 mod filter_state;
+#[cfg(not(target_arch = "wasm32"))]
+mod idle;
 mod lease_calls;
 mod lease_table;
 mod metric_names;

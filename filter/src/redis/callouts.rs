@@ -277,6 +277,12 @@ impl Callouts {
         }
     }
 
+    /// Records a tick at which no deadline has passed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn idle_tick(&mut self, now: Micros) {
+        self.load.tick(now, None);
+    }
+
     /// Returns the time of the next [`handle_tick`](Self::handle_tick), if any is needed; call
     /// [`next_callout`](Self::next_callout) after it.
     #[must_use]

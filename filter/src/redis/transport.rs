@@ -205,6 +205,24 @@ impl Transport {
         }
     }
 
+    /// Whether the next [`handle_tick`](Self::handle_tick) only records its time, unless a deadline has passed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.state {
+            State::Stream(session) => session.is_idle(),
+            State::Callout(callouts) => callouts.is_at_rest(),
+        }
+    }
+
+    /// Records a tick, no more than 500 ms after the last one, at which no deadline has passed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn idle_tick(&mut self, now: Micros) {
+        match &mut self.state {
+            State::Stream(session) => session.idle_tick(now),
+            State::Callout(callouts) => callouts.idle_tick(now),
+        }
+    }
+
     /// Returns the time of the next [`handle_tick`](Self::handle_tick), if any is needed.
     #[must_use]
     pub fn next_tick(&self, now: Micros) -> Option<Micros> {

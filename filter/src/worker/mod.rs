@@ -7,6 +7,8 @@ mod bridge;
 mod callback;
 mod contexts;
 mod effects;
+#[cfg(not(target_arch = "wasm32"))]
+mod idle;
 mod metrics;
 mod requests;
 #[cfg(test)]
@@ -21,6 +23,8 @@ use core::cell::RefCell;
 pub(crate) use self::callback::Callback;
 use self::callback::Clock;
 pub(crate) use self::contexts::Contexts;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use self::idle::NextDeadline;
 use self::metrics::Metrics;
 use crate::config::Config;
 use crate::host::{self, Buffer, Headers, Level};

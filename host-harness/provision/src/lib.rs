@@ -13,6 +13,7 @@
 //! | [`envoy`] | an Envoy: its executable and its processes |
 //! | [`filter_wasm`], [`wasm_target`] | the filter's module and the target that it is built for |
 //! | [`faketime`] | a library that shifts the clock of a process |
+//! | [`virtual_clock`] | a library that replaces the clock of a process by a number in a file |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
@@ -38,6 +39,7 @@ pub mod port;
 mod process;
 pub mod redis;
 mod tools;
+pub mod virtual_clock;
 pub mod wasm_target;
 pub mod webdis;
 mod wheel;

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         let done = sweep(first, seeds, size, 2, &|progress| progress.broken.is_empty());
         if let Some((seed, outcome)) = done.broken.first_key_value() {
             let broken = outcome.broken.as_ref().map(ToString::to_string).unwrap_or_default();
-            if let Some(story) = shrink(*seed, size).filter(|_| std::env::var_os("STORY").is_some()) {
+            if let Some(story) = shrink(*seed, size, None).filter(|_| std::env::var_os("STORY").is_some()) {
                 eprintln!("{story}");
             }
             println!("after {} seeds of {} workers, by seed {seed}: {broken}", done.simulations, size.places());

@@ -51,8 +51,12 @@ pub(crate) struct History {
     pub(crate) losses: Vec<Micros>,
     /// Times at which Redis' clock was set, and how far: negative for back.
     pub(crate) steps: Vec<(Micros, i64)>,
+    /// Script calls at Redis by the second in which they began, if scripts take time.
+    pub(crate) scripts: Vec<u64>,
     /// Slots that are taken at the end.
     pub(crate) slots: usize,
+    /// Replies of a real Redis that are not those of the specification.
+    pub(crate) differences: Vec<String>,
     /// Requests without an end.
     pub(crate) in_flight: usize,
     /// Events of workers and of the network.

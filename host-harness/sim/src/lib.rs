@@ -10,16 +10,20 @@
 //! | `world` | workers, network and Redis on one agenda |
 //! | `history` | what became of each request |
 //! | `judge` | guarantees |
+//! | `real` | a real Redis on a virtual clock, beside the specification of the scripts |
 //! | `shrink` | the smallest plan that breaks the same guarantee |
 //! | `sweep` | many seeds on several threads |
+//! | [`study`] | cost and admissions by size of the fleet and by round trip, without faults |
 
 mod dice;
 mod history;
 mod judge;
 mod plan;
+mod real;
 mod redis_time;
 mod shrink;
 mod story;
+pub mod study;
 mod sweep;
 mod world;
 
@@ -30,9 +34,10 @@ pub use self::judge::{Broken, Guarantee};
 use self::plan::Plan;
 pub use self::plan::Size;
 pub use self::plan::faults::Kind;
+pub use self::real::RealRedis;
 pub use self::shrink::shrink;
 pub use self::story::Story;
-pub use self::sweep::{Progress, sweep};
+pub use self::sweep::{Progress, sweep, sweep_on};
 
 /// Numbers of one or of many simulations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,19 +71,20 @@ pub struct Outcome {
     pub kinds: Vec<Kind>,
 }
 
-/// Simulates a fleet, and checks its guarantees.
+/// Simulates a fleet, and checks its guarantees. If there is a real Redis, it runs all commands, and its replies are those
+/// that count; they must be the same as those of the specification.
 #[must_use]
-pub fn simulate(seed: u64, size: Size) -> Outcome {
+pub fn simulate(seed: u64, size: Size, real: Option<&mut RealRedis>) -> Outcome {
     let plan = Plan::new(seed, size);
-    let (broken, history) = outcome(&plan);
+    let (broken, history) = outcome(&plan, real);
     let mut totals = history.as_ref().map(totals).unwrap_or_default();
     totals.faults = plan.faults.len() as u64;
     Outcome { seed, broken, totals, kinds: plan.faults.iter().map(|fault| fault.kind).collect() }
 }
 
 /// Runs a plan, and returns the guarantee that it broke and its history. A panic breaks a guarantee, and has no history.
-fn outcome(plan: &Plan) -> (Option<Broken>, Option<History>) {
-    match catch_unwind(AssertUnwindSafe(|| world::run(plan))) {
+fn outcome(plan: &Plan, real: Option<&mut RealRedis>) -> (Option<Broken>, Option<History>) {
+    match catch_unwind(AssertUnwindSafe(|| world::run(plan, real))) {
         Ok(history) => (judge::judge(plan, &history), Some(history)),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -3,18 +3,22 @@
 use crate::judge::{Broken, Guarantee};
 use crate::plan::{Plan, Size};
 use crate::story::Story;
-use crate::{History, outcome};
+use crate::{History, RealRedis, outcome};
 
 /// Runs, at most.
 const MOST_RUNS: usize = 1_500;
+/// Runs on a real Redis, at most: each takes longer.
+const MOST_RUNS_ON_REDIS: usize = 150;
 
 /// Returns the story of a seed that breaks a guarantee, without the proxies, faults and requests that it does not need.
 /// `None`, if the seed breaks no guarantee.
 #[must_use]
-pub fn shrink(seed: u64, size: Size) -> Option<Story> {
+pub fn shrink(seed: u64, size: Size, mut real: Option<&mut RealRedis>) -> Option<Story> {
     let plan = Plan::new(seed, size);
-    let (broken, history) = outcome(&plan);
-    let mut search = Search { guarantee: broken.as_ref()?.guarantee, runs: 0, best: (plan, broken?, history) };
+    let (broken, history) = outcome(&plan, real.as_deref_mut());
+    let most_runs = if real.is_some() { MOST_RUNS_ON_REDIS } else { MOST_RUNS };
+    let guarantee = broken.as_ref()?.guarantee;
+    let mut search = Search { guarantee, most_runs, runs: 0, real, best: (plan, broken?, history) };
     search.faults();
     search.places();
     search.requests();
@@ -23,21 +27,23 @@ pub fn shrink(seed: u64, size: Size) -> Option<Story> {
     Some(Story::new(seed, &plan, broken, history.as_ref()))
 }
 
-struct Search {
+struct Search<'a> {
     guarantee: Guarantee,
+    most_runs: usize,
     runs: usize,
+    real: Option<&'a mut RealRedis>,
     /// The smallest plan so far, with what it breaks.
     best: (Plan, Broken, Option<History>),
 }
 
-impl Search {
+impl Search<'_> {
     /// Runs a smaller plan, and keeps it if it breaks the same guarantee.
     fn keeps(&mut self, plan: Plan) -> bool {
-        if self.runs >= MOST_RUNS {
+        if self.runs >= self.most_runs {
             return false;
         }
         self.runs += 1;
-        match outcome(&plan) {
+        match outcome(&plan, self.real.as_deref_mut()) {
             (Some(broken), history) if broken.guarantee == self.guarantee => {
                 self.best = (plan, broken, history);
                 true
@@ -75,7 +81,7 @@ impl Search {
     /// Removes requests: halves first, then ever smaller parts.
     fn requests(&mut self) {
         let mut part = self.best.0.requests.len().div_ceil(2);
-        while part > 0 && self.runs < MOST_RUNS {
+        while part > 0 && self.runs < self.most_runs {
             let mut from = 0;
             while from < self.best.0.requests.len() {
                 let mut plan = self.best.0.clone();

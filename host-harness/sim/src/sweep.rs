@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Kind, Outcome, Size, Totals, simulate};
+use crate::{Kind, Outcome, RealRedis, Size, Totals, simulate};
 
 /// Result of a sweep so far.
 #[derive(Debug, Clone, Default)]
@@ -28,14 +28,26 @@ pub fn sweep(
     threads: usize,
     go_on: &(dyn Fn(&Progress) -> bool + Sync),
 ) -> Progress {
+    sweep_on((0..threads.max(1)).map(|_| None).collect(), first, seeds, size, go_on)
+}
+
+/// Simulates the seeds from `first` on, each thread on its own Redis: a real one, or none but the specification.
+#[must_use]
+pub fn sweep_on(
+    servers: Vec<Option<RealRedis>>,
+    first: u64,
+    seeds: u64,
+    size: Size,
+    go_on: &(dyn Fn(&Progress) -> bool + Sync),
+) -> Progress {
     let (next, progress) = (AtomicU64::new(0), Mutex::new(Progress::default()));
-    let work = || {
+    let work = |mut real: Option<RealRedis>| {
         loop {
             let nth = next.fetch_add(1, Ordering::Relaxed);
             if nth >= seeds {
                 return;
             }
-            let outcome = simulate(first.wrapping_add(nth), size);
+            let outcome = simulate(first.wrapping_add(nth), size, real.as_mut());
             let Ok(mut progress) = progress.lock() else { return };
             progress.add(outcome);
             if !go_on(&progress) {
@@ -43,7 +55,8 @@ pub fn sweep(
             }
         }
     };
-    std::thread::scope(|scope| (0..threads.max(1)).for_each(|_| drop(scope.spawn(work))));
+    let work = &work;
+    std::thread::scope(|scope| servers.into_iter().for_each(|real| drop(scope.spawn(move || work(real)))));
     progress.into_inner().unwrap_or_default()
 }
 

@@ -108,8 +108,8 @@ impl Redis {
         *server = Server { commands: server.commands, unknown: std::mem::take(&mut server.unknown), ..copy };
     }
 
-    /// Deletes one bucket, as an eviction does: the `nth`, counted around. Returns whether there is any.
-    pub fn evict(&self, nth: usize) -> bool {
+    /// Deletes one bucket, as an eviction does: the `nth`, counted around. Returns its key; `None` if there is no bucket.
+    pub fn evict(&self, nth: usize) -> Option<Vec<u8>> {
         self.server.borrow_mut().buckets.evict(nth)
     }
 

@@ -100,11 +100,11 @@ impl Model {
         self.buckets.clear();
     }
 
-    /// Deletes one bucket: the `nth` of all, counted around. Returns whether there is any.
-    pub fn evict(&mut self, nth: usize) -> bool {
-        let place = nth.checked_rem(self.buckets.len());
-        let key = place.and_then(|place| self.buckets.keys().nth(place).cloned());
-        key.is_some_and(|key| self.buckets.remove(&key).is_some())
+    /// Deletes one bucket: the `nth` of all, counted around. Returns its key; `None` if there is no bucket.
+    pub fn evict(&mut self, nth: usize) -> Option<Vec<u8>> {
+        let key = self.buckets.keys().nth(nth.checked_rem(self.buckets.len())?).cloned()?;
+        self.buckets.remove(&key);
+        Some(key)
     }
 
     /// Number of slots whose leases have not ended at `now` by Redis' clock, without those that were taken before the

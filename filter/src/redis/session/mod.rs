@@ -289,7 +289,7 @@ impl Session {
     }
 
     /// Records a tick. Returns the time of the tick before it, and the extension of the deadlines.
-    fn note_tick(&mut self, now: Micros) -> (Micros, Extension) {
+    pub(super) fn note_tick(&mut self, now: Micros) -> (Micros, Extension) {
         let (last, earliest) = (self.load.last_tick(), self.calls.earliest_deadline());
         if self.calls.oldest_sent().is_none_or(|sent| sent >= last) {
             self.away = Micros::ZERO;

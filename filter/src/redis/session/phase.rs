@@ -106,6 +106,22 @@ impl Session {
         self.joins = true;
     }
 
+    /// Whether the next tick only records its time, unless a deadline has passed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::redis) fn is_idle(&self) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Down { .. } => !self.calls.is_any_waiting(),
+            Phase::Ready { .. } => true,
+            Phase::Proving { .. } | Phase::Draining { .. } | Phase::Closing { .. } => false,
+        }
+    }
+
+    /// Records a tick at which no deadline has passed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::redis) fn idle_tick(&mut self, now: Micros) {
+        self.note_tick(now);
+    }
+
     /// Returns the time at which the stream counts as silent, unless a reply arrives: the oldest call was sent four
     /// timeouts ago, and 1 s ago at least. The delays of a busy host do not count.
     pub(super) fn silent_at(&self) -> Option<Micros> {

@@ -2,11 +2,16 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | `pictures` | studies without faults, drawn |
 //! | `report` | texts and JSON of a run |
+//! | `servers` | real Redis servers on a virtual clock |
 
+mod pictures;
 mod report;
+mod servers;
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +20,7 @@ use std::time::{Duration, Instant};
 use weir_sim::{Progress, Size, Story};
 
 use self::report::Run;
+use self::servers::{Server, servers};
 use crate::output::print_result;
 
 /// Broken seeds after which a run ends.
@@ -47,9 +53,27 @@ pub(super) struct Arguments {
     /// Threads; as many as the machine has processors, if it is not given.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Redis of the simulations.
+    #[arg(long, value_enum, default_value_t = On::Virtual, value_name = "BACKEND")]
+    on: On,
     /// Form of the result on standard output.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Instead of seeds with faults, study fleets without any, and write the pictures and a table into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["seeds", "seed", "first_seed", "seconds", "proxies", "workers", "on", "format"])]
+    pictures: Option<PathBuf>,
+    /// Workers of the largest fleet that is studied.
+    #[arg(long, value_name = "N", default_value = "10000", requires = "pictures")]
+    largest_fleet: NonZeroUsize,
+}
+
+/// Redis of the simulations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum On {
+    /// The Rust specification of the scripts.
+    Virtual,
+    /// A real Redis with the real scripts, on a virtual clock: its replies must be those of the specification.
+    Redis,
 }
 
 /// Form of the result.
@@ -70,16 +94,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = arguments.threads.map_or_else(processors, NonZeroUsize::get);
+    if let Some(folder) = &arguments.pictures {
+        return pictures::draw(folder, arguments.largest_fleet.get(), threads);
+    }
     // A panic of the filter is a result, with a text of its own.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
-    let progress = weir_sim::sweep(first, seeds, size, threads, &|progress| goes_on(progress, seeds, began));
+    let go_on = |progress: &Progress| goes_on(progress, seeds, began);
+    let servers = servers(arguments.on, threads)?;
+    let connect = || servers.iter().map(Server::connect).collect::<anyhow::Result<Vec<_>>>();
+    let progress = weir_sim::sweep_on(connect()?, first, seeds, size, &go_on);
     let took = began.elapsed();
-    let stories: Vec<Story> =
-        progress.broken.keys().take(MOST_STORIES).filter_map(|seed| weir_sim::shrink(*seed, size)).collect();
+    let mut real = connect()?.into_iter().next().flatten();
+    let broken = progress.broken.keys().take(MOST_STORIES);
+    let stories: Vec<Story> = broken.filter_map(|seed| weir_sim::shrink(*seed, size, real.as_mut())).collect();
     std::panic::set_hook(hook);
-    let run = Run { size, seeds, threads, took, progress: &progress, stories: &stories };
+    let on = arguments.on;
+    let run = Run { size, seeds, threads, on, took, progress: &progress, stories: &stories };
     match arguments.format {
         Format::Text => print_result(&run),
         Format::Json => print_result(format_args!("{}\n", run.json())),

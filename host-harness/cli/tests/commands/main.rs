@@ -1,10 +1,11 @@
-//! Commands of `weir` as processes: outputs that fail, files that are none, and signals.
+//! Commands of `weir` as processes: outputs that fail, files that are none, signals, simulations.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a failure fails the test")]
 
 mod files;
 mod output;
 mod signals;
+mod sim;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -20,7 +20,7 @@ use weir_filter::units::Micros;
 use crate::history::{End, History, Record};
 use crate::plan::faults::Kind;
 use crate::plan::limits::Window;
-use crate::plan::overrides::Override;
+use crate::plan::overrides::{Change, Override};
 use crate::plan::{Arrival, Plan};
 
 /// Guarantee that a simulation checks.
@@ -38,17 +38,20 @@ pub enum Guarantee {
     Convergence,
     /// Nothing panics, and no events go on without an end.
     NoPanic,
+    /// A real Redis replies as the specification of the scripts does.
+    Specification,
 }
 
 impl Guarantee {
     /// All guarantees.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NeverOverAdmits,
         Self::AllOrNothing,
         Self::BoundedWait,
         Self::NothingHeld,
         Self::Convergence,
         Self::NoPanic,
+        Self::Specification,
     ];
 
     /// Name in reports and on the page about simulations.
@@ -61,6 +64,7 @@ impl Guarantee {
             Self::NothingHeld => "nothing-held",
             Self::Convergence => "convergence",
             Self::NoPanic => "no-panic",
+            Self::Specification => "specification",
         }
     }
 }
@@ -157,10 +161,11 @@ impl<'a> Case<'a> {
             Some(raw) => time.forward_of(raw, record.began, record.decided.minus(delay).max(record.began)),
             None => (time.forward(record.decided), time.forward(record.decided)),
         };
-        // A delay is the longest of all limits; alone, a limit's tokens exist exactly when it is over.
+        // A delay is the longest of all limits; alone, a limit's tokens exist exactly when it is over, or earlier where
+        // the bucket has become faster since.
         let may_delay = self.plan.config.limits[limit].max_delay > Micros::ZERO;
         let most = if may_delay { most.plus(delay) } else { most };
-        let least = if may_delay && is_sole { least.plus(delay) } else { least };
+        let least = if may_delay && is_sole { least.plus(self.at_fastest(limit, arrival.key, delay)) } else { least };
         let cost = if self.plan.config.limits[limit].has_costs { arrival.cost } else { 1 };
         let (began, decided, over) = (record.began, record.decided, record.decided.plus(arrival.takes));
         Admission { record: place, began, decided, over, redis, forward: (least, most), cost }
@@ -181,6 +186,27 @@ impl<'a> Case<'a> {
             .collect();
         numbers.extend(changed);
         numbers
+    }
+
+    /// Time for which a request would be held that is held for `delay` at the slowest rate of its bucket, if the bucket
+    /// had its fastest rate from the beginning.
+    fn at_fastest(&self, limit: usize, key: u32, delay: Micros) -> Micros {
+        let windows = 0..self.plan.config.limits[limit].windows.len();
+        let tokens: Vec<u64> = windows
+            .flat_map(|window| self.numbers(limit, window, key))
+            .filter_map(|window| match window {
+                Window::TokenBucket { tokens, .. } => Some(tokens),
+                _ => None,
+            })
+            .collect();
+        let is_halved = |change: &Override| {
+            change.change == Change::Halved && change.limit == limit && change.key.is_none_or(|own| own == key)
+        };
+        let divisor = if self.overrides.iter().any(is_halved) { 2 } else { 1 };
+        match (tokens.iter().min(), tokens.iter().max()) {
+            (Some(slowest), Some(fastest)) => Micros(delay.0 * slowest / (fastest * divisor)),
+            _ => delay,
+        }
     }
 
     /// Number of times that Redis lost data between two true times.

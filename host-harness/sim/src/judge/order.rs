@@ -18,7 +18,9 @@ pub(super) fn endless(case: &Case<'_>) -> Option<Broken> {
     if history.is_endless {
         return Some(Broken::new(Guarantee::NoPanic, format!("{} events, and no end of them", history.events)));
     }
-    history.surprises.first().map(|surprise| Broken::new(Guarantee::NoPanic, surprise.clone()))
+    let surprise = history.surprises.first().map(|text| (Guarantee::NoPanic, text));
+    let difference = history.differences.first().map(|text| (Guarantee::Specification, text));
+    surprise.or(difference).map(|(guarantee, text)| Broken::new(guarantee, text.clone()))
 }
 
 pub(super) fn broken(case: &Case<'_>) -> Option<Broken> {

@@ -99,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) exams: Vec<Exam>,
     /// Usual time of a message between a proxy and Redis.
     pub(crate) latency: Micros,
+    /// Time that Redis takes for a script, in nanoseconds.
+    pub(crate) script_nanos: u64,
 }
 
 impl Plan {
@@ -126,7 +128,7 @@ impl Plan {
         let (exams, more) = exam::exams(&config, end.plus(EXAMS), size, &mut load);
         requests.extend(more);
         requests.sort_by_key(|request| request.at);
-        Self { seed, size, unix, config, varied, faults, requests, exams, latency }
+        Self { seed, size, unix, config, varied, faults, requests, exams, latency, script_nanos: 0 }
     }
 
     /// End of all faults.

@@ -8,13 +8,12 @@ use crate::plan::overrides::Override;
 
 /// Clocks of machines drift by 0.02 %, at most.
 const MOST_DRIFT: u64 = 200;
-/// Hash of the overrides of whole limits.
-const OVERRIDES: &[u8] = b"weir:overrides";
 
 impl World<'_> {
     pub(super) fn begin_fault(&mut self, nth: usize) {
         let fault = self.plan.faults[nth];
         let now = self.now();
+        self.redis_clock.set(self.time.raw(now));
         if fault.until > fault.from {
             self.active.push(fault);
         }
@@ -60,6 +59,7 @@ impl World<'_> {
 
     pub(super) fn end_fault(&mut self, nth: usize) {
         let fault = self.plan.faults[nth];
+        self.redis_clock.set(self.time.raw(self.now()));
         self.active.retain(|active| (active.from, active.draw) != (fault.from, fault.draw));
         match fault.kind {
             Kind::HostRefuses => self.set_refuses(fault, false),
@@ -148,11 +148,10 @@ impl World<'_> {
     fn override_limit(&mut self, fault: Fault, is_set: bool) {
         let Some(Override { limit, key, change }) = Override::of(&fault, self.plan) else { return };
         let (name, text) = (&self.plan.config.limits[limit].name, change.text());
-        match (key.map(|key| format!("weir:{name}:k{key}")), is_set) {
-            (Some(key), true) => self.redis.set_key_override(key.as_bytes(), text.as_bytes(), None),
-            (Some(key), false) => _ = self.redis.unset_key_override(key.as_bytes()),
-            (None, true) => self.redis.set_limit_override(OVERRIDES, name.as_bytes(), text.as_bytes()),
-            (None, false) => _ = self.redis.unset_limit_override(OVERRIDES, name.as_bytes()),
+        let text = is_set.then_some(text.as_bytes());
+        match key {
+            Some(key) => self.redis.override_key(format!("weir:{name}:k{key}").as_bytes(), text),
+            None => self.redis.override_limit(name.as_bytes(), text),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Workers of a simulation: they start, get requests, answer them and die.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -62,9 +63,14 @@ impl World<'_> {
     }
 
     /// Time and place of the worker that has the next event.
-    pub(super) fn next_instance(&self) -> Option<(Micros, usize)> {
-        let (at, nth) = self.due.iter().enumerate().map(|(nth, at)| (*at, nth)).min()?;
-        (at < NEVER).then_some((at, nth))
+    pub(super) fn next_instance(&mut self) -> Option<(Micros, usize)> {
+        while let Some(Reverse((at, nth))) = self.by_due.peek().copied() {
+            if self.due[nth] == at {
+                return Some((at, nth));
+            }
+            self.by_due.pop();
+        }
+        None
     }
 
     /// Notes when a worker has its next event.
@@ -74,7 +80,10 @@ impl World<'_> {
             let (from, until) = instance.stall;
             Some(if at >= from { at.max(until) } else { at })
         });
-        self.due[nth] = due.unwrap_or(NEVER);
+        let due = due.unwrap_or(NEVER);
+        if std::mem::replace(&mut self.due[nth], due) != due && due < NEVER {
+            self.by_due.push(Reverse((due, nth)));
+        }
     }
 
     /// Has a worker handle its next event.

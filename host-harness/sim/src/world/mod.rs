@@ -5,6 +5,7 @@
 //! | `network` | connections, and the links by which workers use them |
 //! | `carry` | messages: their time, loss and order |
 //! | `server` | Redis: it runs the commands that arrive, and the faults of its replies |
+//! | `store` | data of Redis: the specification of the scripts, and a real Redis beside it |
 //! | `fleet` | workers: start, death, requests and answers |
 //! | `faults` | beginning and end of faults |
 
@@ -13,6 +14,7 @@ mod faults;
 mod fleet;
 mod network;
 mod server;
+mod store;
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -20,13 +22,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
 use weir_filter::units::Micros;
-use weir_virtual::{Clock, Redis};
+use weir_virtual::Clock;
 
 use self::fleet::Instance;
 use self::network::Connection;
+use self::store::{Store, StoreCopy};
 use crate::history::{History, Record};
 use crate::plan::Plan;
 use crate::plan::faults::{Fault, Kind};
+use crate::real::RealRedis;
 use crate::redis_time::RedisTime;
 
 /// Events of a simulation, at most, for each of its requests: more are a loop.
@@ -70,7 +74,7 @@ struct World<'a> {
     clock: Clock,
     /// Redis' own clock, set before each command.
     redis_clock: Clock,
-    redis: Redis,
+    redis: Store<'a>,
     time: RedisTime,
     agenda: BinaryHeap<Reverse<(Micros, u64)>>,
     entries: BTreeMap<u64, Event>,
@@ -79,6 +83,8 @@ struct World<'a> {
     instances: Vec<Option<Instance>>,
     /// Time of each one's next event.
     due: Vec<Micros>,
+    /// The same times with the places of the workers; entries with another time than `due` are out of date.
+    by_due: BinaryHeap<Reverse<(Micros, usize)>>,
     /// Instance at each place, if a worker runs there.
     current: Vec<Option<usize>>,
     /// Whether the proxy at each place refuses streams.
@@ -90,9 +96,11 @@ struct World<'a> {
     by_token: BTreeMap<(usize, u32), usize>,
     active: Vec<Fault>,
     /// Copies of Redis' data for failovers, by fault.
-    copies: BTreeMap<usize, Redis>,
+    copies: BTreeMap<usize, StoreCopy>,
     is_down: bool,
-    busy_until: Micros,
+    busy_until_nanos: u64,
+    /// Script calls at Redis by the second in which they began.
+    scripts: Vec<u64>,
     /// Messages so far: numbers the choices about each.
     messages: u64,
     /// Errors of configurations that the filter refuses.
@@ -102,9 +110,9 @@ struct World<'a> {
     steps: Vec<(Micros, i64)>,
 }
 
-/// Runs a plan.
-pub(crate) fn run(plan: &Plan) -> History {
-    let mut world = World::new(plan);
+/// Runs a plan; also on a real Redis, if there is one.
+pub(crate) fn run(plan: &Plan, real: Option<&mut RealRedis>) -> History {
+    let mut world = World::new(plan, real);
     let most = LEAST_EVENTS + MOST_EVENTS * plan.requests.len() as u64;
     let mut events = 0;
     while events < most && world.step() {
@@ -114,13 +122,13 @@ pub(crate) fn run(plan: &Plan) -> History {
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a Plan, real: Option<&'a mut RealRedis>) -> Self {
         let places = plan.size.places();
         let redis_clock = Clock::at(plan.unix);
         let mut world = Self {
             plan,
             clock: Clock::at(Micros::ZERO),
-            redis: Redis::new(&redis_clock),
+            redis: Store::new(&redis_clock, real),
             redis_clock,
             time: RedisTime::new(plan.unix),
             agenda: BinaryHeap::new(),
@@ -128,6 +136,7 @@ impl<'a> World<'a> {
             last_entry: 0,
             instances: Vec::new(),
             due: Vec::new(),
+            by_due: BinaryHeap::new(),
             current: vec![None; places],
             refuses: (0..places).map(|_| Rc::default()).collect(),
             is_varied: vec![false; places],
@@ -136,7 +145,8 @@ impl<'a> World<'a> {
             active: Vec::new(),
             copies: BTreeMap::new(),
             is_down: false,
-            busy_until: Micros::ZERO,
+            busy_until_nanos: 0,
+            scripts: Vec::new(),
             messages: 0,
             refused: Vec::new(),
             records: Vec::new(),
@@ -206,7 +216,10 @@ impl<'a> World<'a> {
             Event::CalloutEnds { connection, response } => self.end_callout(connection, response),
             Event::FaultBegins(fault) => self.begin_fault(fault),
             Event::FaultEnds(fault) => self.end_fault(fault),
-            Event::Copied(fault) => drop(self.copies.insert(fault, self.redis.copy())),
+            Event::Copied(fault) => {
+                self.redis_clock.set(self.time.raw(self.now()));
+                self.copies.insert(fault, self.redis.copy());
+            }
             Event::Starts(place) => self.start(place),
         }
     }
@@ -232,7 +245,7 @@ impl<'a> World<'a> {
         mixed(self.plan.seed ^ mixed(self.messages))
     }
 
-    fn history(self, events: u64, most: u64) -> History {
+    fn history(mut self, events: u64, most: u64) -> History {
         self.redis_clock.set(self.time.raw(self.plan.end()));
         let in_flight = self.instances.iter().flatten().map(|instance| instance.worker.in_flight()).sum();
         let unknown = self.redis.unknown().into_iter().map(|what| format!("a worker sent {what}"));
@@ -241,7 +254,9 @@ impl<'a> World<'a> {
             records: self.records,
             losses: self.losses,
             steps: self.steps,
+            scripts: self.scripts,
             slots: self.redis.slots(),
+            differences: self.redis.take_differences(),
             surprises: unknown.chain(refused).collect(),
             time: self.time,
             in_flight,

@@ -11,6 +11,9 @@ use crate::plan::faults::Kind;
 const GARBAGE: &[&[u8]] =
     &[b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\0", b"$-7\r\n", b"*99999999999\r\n", b":1x\r\n", b"\r\n"];
 
+/// Nanoseconds in a microsecond.
+const NANOS: u64 = 1_000;
+
 /// Result of a command at a faulty Redis.
 enum Served {
     Reply(Reply),
@@ -33,7 +36,7 @@ impl World<'_> {
             self.connections[connection].is_dead = true;
             return;
         }
-        if !is_served && let Some(at) = self.turn(now) {
+        if !is_served && let Some(at) = self.turn(now, &bytes) {
             return self.at(at, Event::AtRedis { connection, bytes, is_served: true });
         }
         self.redis_clock.set(self.time.raw(now));
@@ -60,14 +63,27 @@ impl World<'_> {
         }
     }
 
-    /// Time at which Redis gets to a message that arrives now, if it does not at once.
-    fn turn(&mut self, now: Micros) -> Option<Micros> {
+    /// Time at which Redis has run a message that arrives now, if it takes any.
+    fn turn(&mut self, now: Micros, bytes: &[u8]) -> Option<Micros> {
         let frozen = self.active.iter().filter(|fault| fault.kind == Kind::Frozen).map(|fault| fault.until).max();
         let slow = self.active.iter().find(|fault| fault.kind == Kind::Slow);
         let takes = slow.map_or(Micros::ZERO, |fault| Micros(500 + fault.draw % 6_000));
-        let begins = now.max(self.busy_until).max(frozen.unwrap_or_default());
-        self.busy_until = begins.plus(takes);
-        (self.busy_until > now).then_some(self.busy_until)
+        let begins = now.max(frozen.unwrap_or_default()).0.saturating_mul(NANOS).max(self.busy_until_nanos);
+        let scripts = if self.plan.script_nanos > 0 { scripts_in(bytes) } else { 0 };
+        self.busy_until_nanos = begins + takes.0 * NANOS + scripts * self.plan.script_nanos;
+        self.count_scripts(begins / NANOS, scripts);
+        let until = Micros(self.busy_until_nanos.div_ceil(NANOS));
+        (until > now).then_some(until)
+    }
+
+    fn count_scripts(&mut self, micros: u64, scripts: u64) {
+        let second = (micros / 1_000_000) as usize;
+        if scripts > 0 && self.scripts.len() <= second {
+            self.scripts.resize(second + 1, 0);
+        }
+        if let Some(count) = self.scripts.get_mut(second) {
+            *count += scripts;
+        }
     }
 
     fn run(&mut self, connection: usize, place: usize, command: &[Vec<u8>]) -> Served {
@@ -112,4 +128,9 @@ impl World<'_> {
         }
         Served::Reply(reply)
     }
+}
+
+/// Number of script calls in a message.
+fn scripts_in(bytes: &[u8]) -> u64 {
+    bytes.windows(6).filter(|word| word == b"\r\nEVAL").count() as u64
 }

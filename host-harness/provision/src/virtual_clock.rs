@@ -1,0 +1,97 @@
+//! Virtual clock: the wall clock of a process, such as a Redis, that shows what a file says.
+
+use std::{
+    fs, io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{ProvisionError, command};
+
+/// Library that is loaded before the process' own: it is compiled for each folder, which takes a tenth of a second.
+const SOURCE: &str = include_str!("virtual_clock.c");
+
+/// Clock of processes with the environment [`VirtualClock::env`]. It shows the right time until it is set.
+#[derive(Debug, Clone)]
+pub struct VirtualClock {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+impl VirtualClock {
+    /// Compiles the library in a folder, and creates the clock's file there.
+    ///
+    /// # Errors
+    /// If there is no C compiler, or a file cannot be written.
+    pub fn new(folder: &Path) -> Result<Self, ProvisionError> {
+        let (source, library) = (folder.join("virtual_clock.c"), folder.join("virtual_clock.so"));
+        fs::write(&source, SOURCE).map_err(ProvisionError::io(&source))?;
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O2", "-shared", "-fPIC", "-o"]).args([&library, &source]);
+        command::run(&mut compiler).map_err(|why| ProvisionError::Missing {
+            what: "C compiler",
+            why: why.to_string(),
+            try_command: "apt-get install gcc libc6-dev".to_owned(),
+        })?;
+        let file = folder.join("clock");
+        fs::write(&file, 0_u64.to_le_bytes()).map_err(ProvisionError::io(&file))?;
+        Ok(Self { library, file })
+    }
+
+    /// File of the clock: microseconds since 1970, as eight bytes, little endian; 0 for the right time.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Sets the clock to a number of microseconds since 1970, or to the right time by 0. Monotonic clocks do not move.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn set(&self, micros: u64) -> io::Result<()> {
+        fs::File::options().write(true).open(&self.file)?.write_all_at(&micros.to_le_bytes(), 0)
+    }
+
+    /// Environment variables of the process.
+    #[must_use]
+    pub fn env(&self) -> Vec<(String, String)> {
+        let path = |path: &Path| path.display().to_string();
+        [("LD_PRELOAD", path(&self.library)), ("VIRTUAL_CLOCK", path(&self.file))]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        checkout, or_skip,
+        redis::{RedisOptions, RedisServer},
+    };
+
+    #[test]
+    fn a_redis_shows_the_time_that_is_set_and_its_keys_expire_by_it() {
+        let folder = checkout::scratch_dir("clock").unwrap();
+        let Some(clock) = or_skip(VirtualClock::new(folder.path())) else { return };
+        let options = RedisOptions { env: clock.env(), ..Default::default() };
+        let Some(redis) = or_skip(RedisServer::start(options)) else { return };
+        let mut connection = ::redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        let mut at = |micros: u64, words: &[&str]| -> ::redis::Value {
+            clock.set(micros).unwrap();
+            let mut command = ::redis::Cmd::new();
+            words.iter().for_each(|word| _ = command.arg(*word));
+            command.query(&mut connection).unwrap()
+        };
+        let text = |text: &str| ::redis::Value::BulkString(text.into());
+        let start = 1_800_000_000_123_456;
+        let time = ::redis::Value::Array(vec![text("1800000000"), text("123456")]);
+        assert_eq!(at(start, &["TIME"]), time);
+        assert_eq!(at(start, &["EVAL", "return redis.call('TIME')", "0"]), time);
+        at(start, &["SET", "k", "v", "PX", "1000"]);
+        assert_eq!(at(start + 999_000, &["GET", "k"]), text("v"));
+        assert_eq!(at(start + 1_001_000, &["GET", "k"]), ::redis::Value::Nil);
+        assert_eq!(at(start - 1, &["TIME"]), ::redis::Value::Array(vec![text("1800000000"), text("123455")]));
+    }
+}
