@@ -20,7 +20,7 @@ mod token_state;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
-use self::arguments::Arguments;
+pub(super) use self::arguments::{Arguments, signed};
 pub use self::bounds::{AlgorithmError, TokenBucketError};
 pub use self::concurrency::Concurrency;
 pub(super) use self::concurrency::Leases;
@@ -152,7 +152,7 @@ impl Algorithm {
     }
 
     /// Returns the mixed script's arguments for a request of `cost` tokens.
-    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+    pub(in crate::limit) fn arguments(&self, cost: Tokens) -> Arguments {
         match self {
             Self::TokenBucket(bucket) => bucket.arguments(cost),
             Self::LeasedBucket(leased) => leased.arguments(cost),

@@ -158,6 +158,31 @@ impl TokenState {
         is_plain && is_same_shape && is_last
     }
 
+    /// Gives back `price`, which a request spent at `at` and another bucket denied. `full_at` is the time at which the
+    /// bucket would have been full without the request: tokens that have flowed in since are there only because of it.
+    ///
+    /// Only in a bucket of the same rate, without the level of a smaller bucket; where requests are delayed, only if
+    /// none has spent since.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn give_back(
+        &mut self,
+        now: Micros,
+        at: Micros,
+        shape: &Shape,
+        price: Units,
+        full_at: Micros,
+    ) -> bool {
+        let flowed = now.minus(full_at).0.saturating_mul(self.rate.per_micro());
+        let price = price.0.saturating_sub(flowed);
+        let is_same_shape = self.rate == shape.rate && self.delays == shape.delays;
+        let is_in_time = self.at >= at && (!self.delays || self.at == at);
+        let is_given = self.narrow.is_none() && is_same_shape && is_in_time && price > 0;
+        if is_given {
+            self.spent = self.spent.saturating_sub(price);
+        }
+        is_given
+    }
+
     /// The same state in units of another rate. A token stays a token; parts of a unit are rounded up.
     fn converted(&self, rate: Rate) -> Self {
         let [from, to] = [&self.rate, &rate].map(|rate| u128::from(rate.per_token()));

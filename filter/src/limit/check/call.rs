@@ -4,7 +4,8 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 
 use super::bucket::BucketCheck;
-use crate::limit::algorithm::{Algorithm, SlotOwner};
+use super::verdict::Outcome;
+use crate::limit::algorithm::{Algorithm, Arguments, SlotOwner, signed};
 use crate::redis::{Call, CallWriter, Script};
 use crate::units::Micros;
 
@@ -37,6 +38,31 @@ pub(super) fn mixed_call(script: &Arc<Script>, buckets: &[BucketCheck], owner: S
         call.bytes(if is_last { owner.as_bytes() } else { b"" });
     });
     write_applied(buckets, has_applied, &mut call);
+    call.finish()
+}
+
+/// The call that gives back what a request spent at `when`, by Redis' clock, from buckets with these outcomes.
+pub(super) fn give_back_call(script: &Arc<Script>, spent: &[(&BucketCheck, &Outcome)], when: Micros) -> Call {
+    let mut call = Call::write_script(script, spent.len(), spent.len().saturating_mul(6), 0);
+    spent.iter().for_each(|(check, _)| call.bytes(&check.key));
+    for (check, outcome) in spent {
+        let Arguments { letter, cost, more: [x, y], .. } = check.algorithm.arguments(check.cost);
+        let (full_at, y) = match check.algorithm {
+            // Tokens flow in until the bucket is full: without the request, it would be full sooner.
+            Algorithm::TokenBucket(bucket) => {
+                let sooner = bucket.time_for(check.cost).plus(Micros(1));
+                (when.plus(outcome.reset.minus(sooner)), y)
+            }
+            Algorithm::LeasedBucket(leased) => (when, signed(leased.bucket().rate().per_micro())),
+            _ => (when, y),
+        };
+        call.bytes(letter.as_bytes());
+        call.number(when.0);
+        call.number(cost);
+        call.number(full_at.0);
+        write_signed(&mut call, x);
+        write_signed(&mut call, y);
+    }
     call.finish()
 }
 
