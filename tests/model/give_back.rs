@@ -3,11 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use weir_filter::limit::{Algorithm, BucketCheck, Check, Model, SlotOwner, Verdict};
+use weir_filter::limit::{Algorithm, BucketCheck, Check, Model, SlotOwner, TokenBucket, Verdict};
 use weir_filter::units::{Micros, Tokens};
 
 use crate::histories::{any_algorithm, seconds};
@@ -52,6 +53,87 @@ fn requests_that_stay_admitted_would_be_admitted_without_those_that_gave_back() 
         .unwrap();
     let given = given.into_inner();
     assert!(given.len() == 7 && given.values().all(|(given, _)| *given > 0), "given back, and tried: {given:?}");
+}
+
+/// Token bucket on the store's clock, from which each request spends one µs after the one before.
+struct Bucket<'a> {
+    store: &'a mut Store,
+    algorithm: Algorithm,
+    now: u64,
+    requests: usize,
+}
+
+impl<'a> Bucket<'a> {
+    fn new(store: &'a mut Store, max_tokens: u64, per_second: u64) -> Self {
+        let [capacity, fill] = [max_tokens, per_second].map(|tokens| NonZeroU64::new(tokens).unwrap());
+        let bucket = TokenBucket::new(capacity, fill, Micros::from_secs(1)).unwrap();
+        store.clear();
+        Self { store, algorithm: Algorithm::TokenBucket(bucket), now: TODAY, requests: 0 }
+    }
+
+    fn wait(&mut self, pause: Micros) {
+        self.now += pause.0;
+    }
+
+    fn spend(&mut self, cost: u64) -> Option<(Check, Verdict)> {
+        (self.now, self.requests) = (self.now + 1, self.requests + 1);
+        self.store.set_clock(Micros(self.now));
+        let check = check(self.algorithm, cost, self.requests);
+        let verdict = self.store.decide(&check).unwrap();
+        verdict.admitted.then_some((check, verdict))
+    }
+
+    fn give_back(&mut self, (check, verdict): &(Check, Verdict)) -> i64 {
+        self.now += 1;
+        self.store.set_clock(Micros(self.now));
+        let call = check.give_back_call(verdict, &self.store.scripts).unwrap();
+        self.store.count(&call)
+    }
+}
+
+/// The second request would have found the tokens that the first has given back: they would have flowed in sooner.
+#[test]
+fn tokens_that_flow_in_while_two_requests_wait_are_there_once() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    let mut bucket = Bucket::new(&mut store, 20, 1);
+    let [one, other] = [10, 10].map(|cost| bucket.spend(cost).unwrap());
+    bucket.wait(Micros::from_secs(5));
+    assert_eq!(bucket.give_back(&one), 1);
+    bucket.wait(Micros::from_secs(5));
+    assert!(bucket.spend(10).is_some());
+    bucket.give_back(&other);
+    assert!(bucket.spend(11).is_none());
+    assert!(bucket.spend(9).is_some());
+}
+
+/// Others have emptied the bucket, so that nothing has flowed in because of these requests.
+#[test]
+fn a_fast_bucket_that_others_keep_busy_gets_all_back() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    let mut bucket = Bucket::new(&mut store, 50, 1_000);
+    assert!(bucket.spend(30).is_some());
+    let denied: Vec<_> = (0..20).map(|_| bucket.spend(1).unwrap()).collect();
+    bucket.wait(Micros::from_millis(10));
+    // The last write before the first is given back.
+    assert!(bucket.spend(1).is_some());
+    assert_eq!(denied.iter().map(|denied| bucket.give_back(denied)).sum::<i64>(), 20);
+    assert!(bucket.spend(50 - (30 - 10) - 1).is_some());
+    assert!(bucket.spend(1).is_none());
+}
+
+/// The log beside the bucket does not have all that others have given back since.
+#[test]
+fn a_request_gets_less_back_where_others_have_got_too_much_back_to_know() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    let mut bucket = Bucket::new(&mut store, 200, 1_000);
+    let others: Vec<_> = (0..100).map(|_| bucket.spend(1).unwrap()).collect();
+    let large = bucket.spend(100).unwrap();
+    assert_eq!(others.iter().map(|other| bucket.give_back(other)).sum::<i64>(), 100);
+    bucket.wait(Micros::from_millis(100));
+    assert!(bucket.spend(100).is_some());
+    bucket.give_back(&large);
+    assert!(bucket.spend(102).is_none());
+    assert!(bucket.spend(99).is_some());
 }
 
 fn kind(algorithm: &Algorithm) -> &'static str {

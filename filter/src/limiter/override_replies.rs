@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::effect::{Decision, Effect, Step};
 use super::lease_calls::pass_outcomes;
 use super::on_request::{KnownOverrides, checks_again};
-use super::pending::PendingRequest;
+use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId};
 use crate::limit::Check;
 use crate::overrides::{self, Ignored, Refresh};
@@ -59,6 +59,7 @@ impl Limiter {
     #[inline(never)]
     pub(super) fn check_again(&mut self, now: Micros, request: RequestId, mut pending: PendingRequest) {
         self.check_ended(&pending);
+        pending.delay_reservation = DelayReservation::NotNeeded;
         self.on_lease_outcome(&pending, None);
         let series = pending.series.get_or_insert_default();
         pass_outcomes(&mut self.leases, &series.later, pending.arrived_at, None);

@@ -24,6 +24,6 @@ impl Arguments {
 }
 
 /// Returns `number` as a signed integer. All numbers of this module are far below 2⁶³.
-pub(in crate::limit) fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -20,7 +20,7 @@ mod token_state;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
-pub(super) use self::arguments::{Arguments, signed};
+pub(super) use self::arguments::Arguments;
 pub use self::bounds::{AlgorithmError, TokenBucketError};
 pub use self::concurrency::Concurrency;
 pub(super) use self::concurrency::Leases;
@@ -39,6 +39,8 @@ pub use self::sliding_window::SlidingWindow;
 pub(super) use self::sliding_window::WindowCounts;
 pub use self::slot_owner::SlotOwner;
 pub use self::token_bucket::TokenBucket;
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) use self::token_state::DeniedSpend;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use self::token_state::Shape;
 pub(super) use self::token_state::TokenState;

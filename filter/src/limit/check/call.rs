@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use super::bucket::BucketCheck;
 use super::verdict::Outcome;
-use crate::limit::algorithm::{Algorithm, Arguments, SlotOwner, signed};
+use crate::limit::algorithm::{Algorithm, Arguments, SlotOwner};
 use crate::redis::{Call, CallWriter, Script};
 use crate::units::Micros;
 
@@ -46,22 +46,10 @@ pub(super) fn give_back_call(script: &Arc<Script>, spent: &[(&BucketCheck, &Outc
     let mut call = Call::write_script(script, spent.len(), spent.len().saturating_mul(6), 0);
     spent.iter().for_each(|(check, _)| call.bytes(&check.key));
     for (check, outcome) in spent {
-        let Arguments { letter, cost, more: [x, y], .. } = check.algorithm.arguments(check.cost);
-        let (full_at, y) = match check.algorithm {
-            // Tokens flow in until the bucket is full: without the request, it would be full sooner.
-            Algorithm::TokenBucket(bucket) => {
-                let sooner = bucket.time_for(check.cost).plus(Micros(1));
-                (when.plus(outcome.reset.minus(sooner)), y)
-            }
-            Algorithm::LeasedBucket(leased) => (when, signed(leased.bucket().rate().per_micro())),
-            _ => (when, y),
-        };
+        let Arguments { letter, cost, more, .. } = check.algorithm.arguments(check.cost);
         call.bytes(letter.as_bytes());
-        call.number(when.0);
-        call.number(cost);
-        call.number(full_at.0);
-        write_signed(&mut call, x);
-        write_signed(&mut call, y);
+        [when.0, cost, outcome.reset.0].into_iter().for_each(|number| call.number(number));
+        more.into_iter().for_each(|number| write_signed(&mut call, number));
     }
     call.finish()
 }

@@ -2,12 +2,14 @@
 
 use super::model::{Model, State};
 use super::script_model::{ScriptCall, number};
-use crate::limit::algorithm::{Log, Shape, Units};
+use crate::limit::algorithm::{DeniedSpend, Log, Shape, Units};
 use crate::redis::Reply;
 use crate::units::Micros;
 
 /// Entries of a sliding log that are searched, from the newest on.
 const MAX_ENTRIES: usize = 128;
+/// Entries of the log of what was given back to a token bucket.
+const MAX_GIVEN: usize = 64;
 
 impl Model {
     /// Returns the reply to a call of the script: the number of buckets that were given back to.
@@ -22,13 +24,23 @@ impl Model {
 }
 
 fn give_back(state: &mut State, now: Micros, arguments: &[Vec<u8>]) -> Option<bool> {
-    let [letter, when, cost, full_at, x, y] = arguments else { return None };
+    let [letter, when, cost, reset, x, y] = arguments else { return None };
     let (at, cost) = (Micros(number(when)?), number(cost)?);
     Some(match letter.as_slice() {
         b"t" | b"b" => {
             let shape = Shape::of_arguments(number(x)?, number(y)?, 0)?;
-            let full_at = Micros(number(full_at)?);
-            state.tokens.as_mut().is_some_and(|tokens| tokens.give_back(now, at, &shape, Units(cost), full_at))
+            // Leases end, and are returned: the bucket may have been full all the time.
+            let given = &mut state.given;
+            let knows_others = letter == b"t" && (given.len() < MAX_GIVEN || given.front().is_some_and(|it| it.0 < at));
+            let full_in = knows_others.then_some(Micros(number(reset)?));
+            let others = given.iter().filter(|(its, _)| *its >= at).map(|(_, units)| units.0).sum();
+            let spend = DeniedSpend { at, price: Units(cost), full_in, others: Units(others) };
+            let units = state.tokens.as_mut().and_then(|tokens| tokens.give_back(&shape, &spend));
+            if let Some(units) = units {
+                given.push_back((now, units));
+                given.drain(..given.len().saturating_sub(MAX_GIVEN));
+            }
+            units.is_some()
         }
         b"l" => remove(&mut state.log, at, cost),
         b"s" => {
