@@ -39,7 +39,7 @@ fn next(crc: u16) -> u16 {
 mod tests {
     use super::*;
 
-    /// Answers of `CLUSTER KEYSLOT`. `tests/redis_cluster.rs` compares arbitrary keys with a server.
+    /// Answers of `CLUSTER KEYSLOT`. Tests of keys compare arbitrary ones with the `redis-protocol` crate.
     #[test]
     fn slots_are_those_of_redis() {
         for (key, slot) in [

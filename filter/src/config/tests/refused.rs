@@ -333,6 +333,7 @@ fn a_redis_cluster_has_one_database_hash_tags_and_no_braces_before_them() {
     redis.topology: expected "single" with a transport other than stream, found a string of 7 bytes
     "#);
     let mut tagged = cluster(json!({}));
+    tagged["limits"][0]["descriptor"] = json!([{"request_header": {"name": "x-tenant"}}]);
     for (tag, error) in [
         (json!({"entry": 1}), "limits[0].hash_tag.entry: expected an integer from 0 to 0, found 1"),
         (json!({"entry": -1}), "limits[0].hash_tag.entry: expected an integer from 0 to 0, found -1"),

@@ -108,7 +108,7 @@ fn login(cluster: &At<'_>) -> Result<Option<(Option<String>, String)>, Misread> 
     let mut messages = options.into_iter().flat_map(|at| at.entries()).filter_map(|(_, at)| Message::of(&at));
     let Some(options) = messages.find(|it| it.short_name() == "RedisProtocolOptions") else { return Ok(None) };
     let of = |name: &str| options.body.field(name).map(|at| secret(&at)).transpose().map(Option::flatten);
-    Ok(of("auth_password")?.map(|password| Ok((of("auth_username")?, password))).transpose()?)
+    of("auth_password")?.map(|password| Ok((of("auth_username")?, password))).transpose()
 }
 
 /// Reads a `DataSource` of a text.

@@ -32,14 +32,14 @@ pub(super) struct Store {
 
 enum Link {
     Single { connection: Connection, address: String, database: i64 },
-    Cluster(Nodes),
+    Cluster(Box<Nodes>),
 }
 
 impl Store {
     /// Connects and logs in.
     pub(super) fn connect(server: Server) -> Result<Self, LimitsError> {
         let link = if server.is_cluster() {
-            Link::Cluster(Nodes::connect(server)?)
+            Link::Cluster(Box::new(Nodes::connect(server)?))
         } else {
             let (connection, address) = server.connect()?;
             Link::Single { connection, address, database: server.database() }

@@ -141,6 +141,13 @@ fn drop_redis_proxy(document: &mut Value) {
         })
     };
     let (listeners, clusters) = (list("/static_resources/listeners"), list("/static_resources/clusters"));
+    if let Some(mut extensions) = list("/bootstrap_extensions") {
+        extensions.retain(|extension| {
+            let name = extension.pointer("/typed_config/@type").and_then(Value::as_str);
+            !name.is_some_and(|name| name.ends_with(".InternalListener"))
+        });
+        document["bootstrap_extensions"] = extensions.into();
+    }
     if let Some(mut listeners) = listeners {
         listeners.retain(|listener| listener.get("internal_listener").is_none());
         document["static_resources"]["listeners"] = listeners.into();
