@@ -21,6 +21,8 @@ const SCENARIO: &str = "envoy/redis-cluster.yaml";
 const OPERATED: &str = "x-operated";
 /// Time for the promotion of a replica, and for Envoy to find it, on a busy machine.
 const FOUND_WITHIN: Duration = Duration::from_secs(25);
+/// Decided requests in a row after which both workers are connected, and Envoy knows all masters.
+const CONNECTED: usize = 30;
 /// The most that a bucket admits beyond its promise when its state is lost: once what it holds.
 const A_BUCKET: u64 = Load::STEADY.max_tokens;
 
@@ -38,7 +40,7 @@ async fn limits_admit_exactly_their_capacity_in_one_slot_or_in_several_also_whil
     let mesh = Load::STEADY.configure(Mesh::on(HostKind::Envoy, SCENARIO).clustered(&cluster)).patient();
     let mesh = mesh.edit(patient_proxy).configure(|filter| filter["limits"] = limits.clone().into());
     let Some(mesh) = mesh.start().await else { return };
-    until_decided(&mesh).await;
+    mesh.until_decided(CONNECTED).await;
     for together in &all {
         admits_exactly(&cluster, &mesh, together).await;
     }
@@ -63,7 +65,7 @@ async fn a_killed_or_frozen_master_is_replaced_by_its_replica() {
     let Some(cluster) = RedisCluster::start().await else { return };
     let mesh = Load::STEADY.configure(Mesh::on(HostKind::Envoy, SCENARIO).clustered(&cluster));
     let Some(mesh) = mesh.configure(|filter| filter["limits"] = vec![per_user()].into()).start().await else { return };
-    until_decided(&mesh).await;
+    mesh.until_decided(CONNECTED).await;
     let keys: Vec<String> =
         (0..Load::STEADY.users).map(|nth| format!("{}{{per_user:user%20{nth}}}", mesh.key_prefix())).collect();
     let of = |node: usize| keys.iter().map(|key| cluster.owner(key) == Some(node)).collect::<Vec<bool>>();
@@ -260,20 +262,5 @@ async fn until_spent(cluster: &RedisCluster, key: &str, expected: i64) {
         }
         assert!(Instant::now() < deadline, "{key}: expected {expected} tokens spent, found {spent}");
         sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Waits until both workers are connected, and Envoy knows all masters.
-async fn until_decided(mesh: &Mesh) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let mut in_a_row = 0;
-    for nth in 0.. {
-        let decided = mesh.ask("/").user(&format!("warm-up {nth}")).send().await.header("x-ratelimit-limit").is_some();
-        in_a_row = if decided { in_a_row + 1 } else { 0 };
-        if in_a_row == 30 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "Redis does not decide within 60 s");
-        sleep(Duration::from_millis(20)).await;
     }
 }

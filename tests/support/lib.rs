@@ -11,6 +11,7 @@
 pub mod answer;
 mod calendar;
 pub mod mesh;
+mod readiness;
 pub mod redis_cluster;
 pub mod redis_group;
 mod redis_stats;

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::rc::Rc;
+mod support;
 
 use weir_filter::units::Micros;
-use weir_virtual::{Answer, Exchange, Mesh, Start, Upstream};
+use weir_virtual::{Answer, Exchange, Mesh};
 
-/// 2026-01-01T00:00Z.
-const NEW_YEAR: Micros = Micros::from_secs(1_767_225_600);
+use support::{exchange, start};
+
 const SLOWLY: &str = r#""tokens_per_fill": 1, "fill_interval": "3600s""#;
 
 /// Workers of a cluster without a deny cache, so that each request asks Redis.
@@ -18,14 +18,7 @@ fn mesh_of(workers: usize, more: &str, limits: &[String]) -> Mesh {
             "limits": [{}]}}"#,
         limits.join(",")
     );
-    let start = Start {
-        configuration: configuration.as_bytes(),
-        environment: &[],
-        seed: 7,
-        sees_body_past_headers: true,
-        round_trip: Micros::from_millis(1),
-    };
-    let mesh = Mesh::start(NEW_YEAR, workers, &start).unwrap();
+    let mesh = start(workers, &configuration, Micros::from_millis(1)).unwrap();
     mesh.redis().become_cluster();
     mesh
 }
@@ -46,14 +39,7 @@ fn by(tenant: &str, user: &str) -> Exchange {
 }
 
 fn taking(tenant: &str, user: &str, takes: Micros) -> Exchange {
-    let headers =
-        [(":method", "GET"), (":path", "/"), (":authority", "test"), ("x-tenant", tenant), ("x-user-id", user)];
-    Exchange {
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
-        body: None,
-        properties: Rc::new(|_: &[&str]| None),
-        upstream: Upstream { status: 200, headers: Vec::new(), body: b"hello\n".to_vec(), takes },
-    }
+    exchange(&[("x-tenant", tenant), ("x-user-id", user)], takes)
 }
 
 /// Sends requests at once, spread over the workers, and returns their answers.
