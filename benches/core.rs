@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use weir_filter::config;
 use weir_filter::limit::{Algorithms, BucketState, Check, Scripts, SlotOwner, TokenBucket};
 use weir_filter::redis::resp::Decoder;
-use weir_filter::redis::{Call, Session, SessionConfig, Ticket};
+use weir_filter::redis::{Call, Session, SessionConfig, Ticket, Topology};
 use weir_filter::units::{Micros, Tokens};
 
 const CONFIGURATION: &[u8] = br#"{"redis": {"cluster": "redis"}, "limits": [{"name": "per_user",
@@ -47,7 +47,13 @@ fn replies(c: &mut Criterion) {
 
 /// A thousand calls and their replies on a connection that has passed its handshake.
 fn session(c: &mut Criterion) {
-    let config = SessionConfig { credentials: None, database: 0, timeout: Micros::from_secs(60), max_in_flight: 2_000 };
+    let config = SessionConfig {
+        credentials: None,
+        database: 0,
+        topology: Topology::Single,
+        timeout: Micros::from_secs(60),
+        max_in_flight: 2_000,
+    };
     let mut session = Session::new(config, 1);
     let (now, mut sent) = (Micros::from_secs(1), Vec::new());
     let call = || Call::command(&["PING"]);

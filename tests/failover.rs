@@ -14,6 +14,8 @@ const SCENARIO: &str = "envoy/failover.yaml";
 const FOUND_WITHIN: Duration = Duration::from_secs(60);
 /// Time in which Sentinels make a master that is back a replica, and load after it.
 const DEMOTED_WITHIN: Duration = Duration::from_secs(15);
+/// Decided requests in a row after which the health check has found the master.
+const HEALTHY: usize = 12;
 /// The most that a bucket admits beyond its promise when its state is lost: once what it holds.
 const A_BUCKET: u64 = Load::STEADY.max_tokens;
 
@@ -106,7 +108,7 @@ async fn a_health_check_needs_the_permission_for_role_alone(host: HostKind) {
     let weir = format!("redis://weir:open-sesame@{}", mesh.redis().addr());
     let mut operator = redis::Client::open(weir).unwrap().get_connection().unwrap();
     redis::cmd("ACL").arg("SETUSER").arg("default").arg("+role").exec(&mut operator).unwrap();
-    until_decided(&mesh).await;
+    mesh.until_decided(HEALTHY).await;
 }
 
 #[track_caller]
@@ -153,21 +155,6 @@ async fn group_and_mesh(host: HostKind, args: &[&str]) -> Option<(RedisGroup, Me
     let group = RedisGroup::start(args).await?;
     let mesh = Mesh::on(host, SCENARIO).reaching(&group.nodes()[0].redis, group.endpoints());
     let mesh = Load::STEADY.configure(mesh).start().await?;
-    until_decided(&mesh).await;
+    mesh.until_decided(HEALTHY).await;
     Some((group, mesh))
-}
-
-/// Waits until the health check has found the master.
-async fn until_decided(mesh: &Mesh) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let mut in_a_row = 0;
-    for nth in 0.. {
-        let decided = mesh.get(&format!("warm-up {nth}")).await.header("x-ratelimit-limit").is_some();
-        in_a_row = if decided { in_a_row + 1 } else { 0 };
-        if in_a_row == 12 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "Redis does not decide within 60 s");
-        sleep(Duration::from_millis(20)).await;
-    }
 }

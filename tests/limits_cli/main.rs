@@ -248,7 +248,8 @@ fn errors_of_redis_name_its_address_without_the_password() {
     operator.url = "redis://:s3cret@127.0.0.1:1".into();
     let refused = operator.is_told(&["list"]);
     assert!(refused.starts_with("redis at 127.0.0.1:1: ") && !refused.contains("s3cret"), "{refused}");
-    let expected = "--redis: expected redis://[user[:password]@]host[:port][/database], or rediss:// for TLS, found ";
+    let expected = "--redis: expected redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or \
+                    redis+cluster://[user[:password]@]host[:port],... for a Redis Cluster, found ";
     for (url, found) in [
         ("http://s3cret", "http://..."),
         ("127.0.0.1:6379", "127.0.0.1:6379"),
@@ -272,7 +273,7 @@ fn commands_that_redis_denies_are_named_with_the_place_that_lists_all() {
     let denied = |commands: &str| {
         format!("redis at {address}: this Redis user needs also: {commands}; see Redis ACL in docs/src/operations.md")
     };
-    assert_eq!(operator.is_told(&["get", "per_user"]), denied("+time +hget"));
+    assert_eq!(operator.is_told(&["get", "per_user"]), denied("+hget +time"));
     assert_eq!(operator.is_told(&["set", "per_user", "off"]), denied("+time"));
 }
 

@@ -1,6 +1,7 @@
 //! The Lua scripts in a real Redis, compared with their Rust specification.
 
 mod expiry;
+mod give_back;
 mod histories;
 mod joined;
 mod leases;

@@ -11,6 +11,8 @@
 pub mod answer;
 mod calendar;
 pub mod mesh;
+mod readiness;
+pub mod redis_cluster;
 pub mod redis_group;
 mod redis_stats;
 mod resp_server;
@@ -22,6 +24,7 @@ mod variable;
 pub use answer::Answer;
 pub use calendar::offset_at_noon;
 pub use mesh::{Mesh, MeshBuilder};
+pub use redis_cluster::RedisCluster;
 pub use redis_group::RedisGroup;
 pub use redis_stats::{buckets_asked, evaluations};
 pub use resp_server::refusing_scripts;

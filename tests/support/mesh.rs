@@ -59,6 +59,8 @@ pub struct MeshBuilder {
     stand_in: Option<SocketAddr>,
     /// Redis and key prefix of another mesh.
     shared: Option<(Arc<RedisServer>, String)>,
+    /// Name of the cluster that has these endpoints.
+    nodes: &'static str,
     /// Addresses of the cluster's endpoints, in order; empty: all have the address of the mesh's Redis.
     endpoints: Vec<SocketAddr>,
     /// Start of the key prefix.
@@ -83,6 +85,7 @@ impl Mesh {
             webdis: WebdisOptions::default(),
             stand_in: None,
             shared: None,
+            nodes: CLUSTER,
             endpoints: Vec::new(),
             namespace: "",
         }
@@ -237,6 +240,11 @@ impl MeshBuilder {
         self
     }
 
+    /// Uses this Redis Cluster for the endpoints of `redis_nodes`; [`Mesh::redis`] is its first node.
+    pub fn clustered(self, cluster: &crate::RedisCluster) -> Self {
+        Self { nodes: "redis_nodes", ..self.reaching(&cluster.nodes()[0], cluster.endpoints()) }
+    }
+
     /// Starts the key prefix with this text.
     pub fn namespace(self, namespace: &'static str) -> Self {
         Self { namespace, ..self }
@@ -310,7 +318,7 @@ impl MeshBuilder {
             front_end.as_ref().map_or(Ok(()), |front_end| front_end.adapt(scenario))?;
             match &self.endpoints[..] {
                 [] => scenario.endpoint(CLUSTER, upstream)?,
-                endpoints => scenario.endpoints(CLUSTER, endpoints)?,
+                endpoints => scenario.endpoints(self.nodes, endpoints)?,
             };
             scenario.filter_configuration(|filter| filter["redis"]["key_prefix"] = key_prefix.clone().into()).map(drop)
         };

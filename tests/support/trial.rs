@@ -67,6 +67,8 @@ pub struct Trial {
     pub mostly_decided_after: Duration,
     /// The largest number of requests that a bucket admitted beyond its promise, in any window.
     pub over_admitted: u64,
+    /// That number for each user.
+    pub over_admitted_of: Vec<u64>,
 }
 
 impl Load {
@@ -158,6 +160,7 @@ impl Load {
             let admitted = user.outcomes.iter().filter(|it| it.is_admitted());
             over_admitted(admitted.map(|it| (it.at, done(it))).collect(), self.max_tokens, self.tokens_per_second)
         });
+        let over_admitted_of: Vec<u64> = over_admitted.collect();
         Trial {
             requests: all.len(),
             decided: all.iter().filter(|it| it.is_admitted() || it.is_denied()).count(),
@@ -167,7 +170,8 @@ impl Load {
             failing: last.unwrap_or_default().saturating_sub(first.unwrap_or(Duration::MAX)),
             recovered_after: recovered - ended,
             mostly_decided_after: mostly_decided(answers, ended) - ended,
-            over_admitted: over_admitted.max().unwrap_or_default(),
+            over_admitted: over_admitted_of.iter().copied().max().unwrap_or_default(),
+            over_admitted_of,
         }
     }
 }

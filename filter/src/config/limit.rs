@@ -6,11 +6,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::error::Expected;
-use super::reader::{Node, refuse_duplicates};
+use super::reader::{Node, Object, refuse_duplicates};
 use super::report::Read;
 use super::{algorithm, descriptor, hits_addend, lease, on_exceed, predicate, response, source};
-use crate::descriptor::{Descriptor, Entry, HashKey, HitsAddend, Predicate};
+use crate::descriptor::{Descriptor, Entry, HashKey, HashTag, HitsAddend, Predicate};
 use crate::limit::{FailureMode, Limit, RequestWindows};
+use crate::redis::Topology;
 use crate::response::ResponseConfig;
 use crate::units::Tokens;
 
@@ -19,6 +20,7 @@ const FIELDS: &[&str] = &[
     "when",
     "exempt",
     "descriptor",
+    "hash_tag",
     "token_bucket",
     "sliding_window",
     "fixed_window",
@@ -40,6 +42,7 @@ const MAX_EXEMPTIONS: usize = 256;
 /// Defaults for each limit, from the whole filter's configuration.
 pub(super) struct Defaults<'a> {
     pub(super) key_prefix: &'a str,
+    pub(super) topology: Topology,
     /// Key of the hashes of values, if the configuration has one.
     pub(super) hash_key: Read<Option<&'a Arc<HashKey>>>,
     pub(super) failure_mode: Read<FailureMode>,
@@ -83,6 +86,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let exempt = fields.or("exempt", Vec::new(), |node| {
         node.each(0..=MAX_EXEMPTIONS, |node| exemption(node, entries.as_deref().ok()))
     });
+    let hash_tag = hash_tag(&fields, defaults.topology, entries.as_ref().map_or(16, Vec::len));
     let windows = algorithm::read(&fields);
     let lease = fields.optional("lease", lease::read);
     let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
@@ -100,7 +104,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let denies = !shadow_mode && mark.is_none();
     let own_failure_mode = own_failure_mode?.map_or(defaults.failure_mode, Ok)?;
     let name = name?;
-    let mut descriptor = Descriptor::new(defaults.key_prefix, name, entries?);
+    let mut descriptor = Descriptor::tagged(defaults.key_prefix, name, entries?, hash_tag?);
     let mut exempt_requests = Vec::new();
     for exemption in exempt? {
         match exemption {
@@ -128,6 +132,19 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
 
 pub(super) fn failure_mode(node: &Node<'_>) -> Read<FailureMode> {
     node.one_of(&[("allow", FailureMode::Allow), ("deny", FailureMode::Deny)], &["local"])
+}
+
+/// Reads the place of the hash tag. `entries` is the number of the descriptor's entries.
+fn hash_tag(fields: &Object<'_>, topology: Topology, entries: usize) -> Read<HashTag> {
+    let by_default = if topology == Topology::Cluster { HashTag::Bucket } else { HashTag::None };
+    fields.or("hash_tag", by_default, |node| {
+        let Some(last) = entries.checked_sub(1).filter(|_| topology == Topology::Cluster) else {
+            return Err(node.unexpected(Expected::The("none without redis.topology: cluster, or without entries")));
+        };
+        let last = u64::try_from(last).unwrap_or(u64::MAX);
+        let entry = node.object(&["entry"])?.required("entry", "the index of an entry of the descriptor")?;
+        entry.integer_as(0..=last, |index| usize::try_from(index).ok().map(HashTag::Entry))
+    })
 }
 
 /// Reads an exemption: a predicate, or one value for each of the descriptor's `entries`, which are `None` where they

@@ -36,6 +36,7 @@ use self::reader::Node;
 use self::report::{Read, Report};
 use crate::descriptor::{Attributes, Predicate};
 use crate::limit::{FailureMode, Limit};
+use crate::redis::Topology;
 use crate::response::{ErrorStatus, ResponseConfig, Responses};
 
 pub use self::error::{ConfigError, ConfigErrors, ConfigNotice, Expected, Found, Notice, Problem};
@@ -177,7 +178,8 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let response = fields.optional("response", |node| response::read(node, &base));
     let own = response.as_ref().ok().and_then(Option::as_ref).unwrap_or(&base);
     let hash_key = hash_key.as_ref().map(Option::as_ref).map_err(|reported| *reported);
-    let defaults = limit::Defaults { key_prefix, hash_key, failure_mode, shadow_mode, response: own };
+    let topology = redis.as_ref().map_or(Topology::Single, |redis| redis.topology);
+    let defaults = limit::Defaults { key_prefix, topology, hash_key, failure_mode, shadow_mode, response: own };
     let limits =
         fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(&node, &defaults));
     let body = fields.or("request_body", request_body::Section::default(), request_body::read);

@@ -4,12 +4,13 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::num::NonZeroU32;
 
+use super::error::Expected;
 use super::http::{self, HttpConfig};
 use super::reader::Node;
 use super::report::Read;
 use super::secret;
 use super::shown::is_url;
-use crate::redis::{Credentials, SessionConfig, TransportKind};
+use crate::redis::{Credentials, SessionConfig, Topology, TransportKind};
 use crate::units::Micros;
 
 const FIELDS: &[&str] = &[
@@ -33,6 +34,7 @@ const TRANSPORTS: [(&str, TransportKind); 4] = [
     ("webdis", TransportKind::Webdis),
     ("upstash", TransportKind::Upstash),
 ];
+const TOPOLOGIES: [(&str, Topology); 2] = [("single", Topology::Single), ("cluster", Topology::Cluster)];
 /// Expected name of a cluster. No host has a cluster with the name of a URL: a URL here is a mistake.
 const CLUSTER: &str = "the name of a cluster of the proxy, of 1 to 256 bytes and without \"://\"";
 const USERNAME: &str = "a user of 1 to 256 bytes that are not all white space";
@@ -53,6 +55,8 @@ pub struct RedisConfig {
     pub cluster: String,
     /// Transport to Redis. Default `stream`.
     pub transport: TransportKind,
+    /// Whether the cluster leads to a Redis Cluster. Default `single`; `cluster` with `stream` alone.
+    pub topology: Topology,
     /// Credentials, if any: a username of 1 to 256 bytes, and a password, if inline of 1 to 4,096 bytes; both without
     /// white space around them. With `webdis`, those of Webdis.
     pub credentials: Option<Credentials>,
@@ -60,7 +64,8 @@ pub struct RedisConfig {
     pub http: HttpConfig,
     /// Number of the database, ≤ 65,535. Default 0.
     pub database: u32,
-    /// Start of every key: up to 64 bytes without control characters. Default `weir:`.
+    /// Start of every key: up to 64 bytes without control characters, and without braces in a Redis Cluster. Default
+    /// `weir:`.
     pub key_prefix: String,
     /// Timeout of a check from its start: 1 ms to 10 s. Default 50 ms.
     pub timeout: Micros,
@@ -74,6 +79,7 @@ impl RedisConfig {
         SessionConfig {
             credentials: self.credentials.clone().filter(|_| self.transport.front_end().is_none()),
             database: self.database,
+            topology: self.topology,
             timeout: self.timeout,
             max_in_flight: usize::try_from(self.max_in_flight.get()).unwrap_or(usize::MAX),
         }
@@ -87,7 +93,13 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
         .required("cluster", "the name of a cluster")
         .and_then(|node| node.text_matching(CLUSTER, |text| (1..=256).contains(&text.len()) && !is_url(text)));
     let transport = fields.or("transport", TransportKind::Stream, |node| node.one_of(&TRANSPORTS, &[]));
-    let topology = fields.or("topology", (), |node| node.one_of(&[("single", ())], &["cluster"]));
+    let topology = fields.or("topology", Topology::Single, |node| match node.one_of(&TOPOLOGIES, &[])? {
+        Topology::Cluster if transport.as_ref().is_ok_and(|kind| *kind != TransportKind::Stream) => {
+            Err(node.unexpected(Expected::The("\"single\" with a transport other than stream")))
+        }
+        topology => Ok(topology),
+    });
+    let is_cluster = topology == Ok(Topology::Cluster);
     let username = fields.optional("username", |node| {
         let text = node.text_matching(USERNAME, |text| text.len() <= 256 && !text.trim_ascii().is_empty())?;
         Ok(secret::trimmed(node, text, None))
@@ -99,22 +111,27 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
         (Ok(None), Ok(None)) => Ok(None),
         (Err(reported), _) | (_, Err(reported)) => Err(reported),
     };
+    // A Redis Cluster has one database.
+    let max_database = if is_cluster { 0 } else { MAX_DATABASE };
     let database =
-        fields.or("database", 0, |node| node.integer_as(0..=MAX_DATABASE, |number| u32::try_from(number).ok()));
+        fields.or("database", 0, |node| node.integer_as(0..=max_database, |number| u32::try_from(number).ok()));
     let key_prefix = fields.or("key_prefix", DEFAULT_KEY_PREFIX, |node| {
-        node.text_matching("up to 64 bytes without control characters", |text| {
-            text.len() <= 64 && !text.chars().any(char::is_control)
-        })
+        let is_prefix = |text: &str| text.len() <= 64 && !text.chars().any(char::is_control);
+        if is_cluster {
+            // The first braces of a key are those of its hash tag.
+            node.text_matching("no braces in a Redis Cluster", |text| !text.contains(['{', '}']))?;
+        }
+        node.text_matching("up to 64 bytes without control characters", is_prefix)
     });
     let timeout = fields.or("timeout", DEFAULT_TIMEOUT, |node| node.duration(MIN_TIMEOUT..=MAX_TIMEOUT));
     let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| {
         node.integer_as(1..=MAX_IN_FLIGHT, |number| NonZeroU32::new(u32::try_from(number).ok()?))
     });
     let http = http::read(&fields, transport.as_ref().ok().copied(), env);
-    topology?;
     Ok(RedisConfig {
         cluster: cluster?.to_owned(),
         transport: transport?,
+        topology: topology?,
         credentials: credentials?,
         http: http?,
         database: database?,

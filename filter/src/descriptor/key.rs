@@ -4,9 +4,13 @@
 //! so that one empty value differs from no value. A value whose encoding is longer than 128 bytes is replaced by `#`
 //! and its BLAKE2b hash in hexadecimal. If all values together are longer than that, they are replaced in the same way.
 //! No encoded value starts with `#`.
+//!
+//! In a Redis Cluster, a key has a hash tag: the braces in it are the only ones behind the prefix, as those in values
+//! are encoded. All keys of one bucket, and those of other buckets with the same tag, are in one hash slot.
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::budget::{Exhausted, Purpose};
 use super::hash::{Hash, hash};
@@ -21,24 +25,41 @@ const ENCODED_BYTE: usize = 120;
 const UNPRICED: usize = 16;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
+/// Place of the hash tag in a bucket's key: the part in braces, by which a Redis Cluster chooses the hash slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HashTag {
+    /// No hash tag: Redis is no cluster.
+    #[default]
+    None,
+    /// The limit's name and all values: `weir:{per_user:alice}`.
+    Bucket,
+    /// The value of the entry with this index, whatever the limit: `weir:per_user:{acme}:alice`.
+    Entry(usize),
+}
+
 /// Writer of a key, value by value.
 pub(super) struct KeyWriter {
     key: Vec<u8>,
     stem: usize,
+    hash_tag: HashTag,
+    /// Number of values so far.
+    values: usize,
+    /// The value in braces, if there is one yet.
+    tag: Range<usize>,
 }
 
 impl KeyWriter {
-    /// Creates a key that starts with `stem`, unencoded.
-    pub(super) fn new(stem: &[u8]) -> Self {
+    /// Creates a key that starts with `stem`, unencoded, as [`stem_of`] returns it for `hash_tag`.
+    pub(super) fn new(stem: &[u8], hash_tag: HashTag) -> Self {
         let mut key = Vec::with_capacity(stem.len().saturating_add(MAX_DESCRIPTOR));
         key.extend_from_slice(stem);
-        Self { key, stem: stem.len() }
+        Self { key, stem: stem.len(), hash_tag, values: 0, tag: 0..0 }
     }
 
     /// Appends a value of a request. Hashes of long values are shared through the memo.
     pub(super) fn push_shared(&mut self, value: &Value<'_>, memo: &Memo) -> Result<(), Exhausted> {
+        self.begin_value();
         if value.len() > MAX_DESCRIPTOR {
-            self.separate();
             push_hash(&mut self.key, &memo.hash(value)?);
         } else {
             if value.len() > UNPRICED {
@@ -46,21 +67,22 @@ impl KeyWriter {
             }
             self.push_short(value);
         }
+        self.end_value();
         Ok(())
     }
 
     /// Appends a value.
     pub(super) fn push(&mut self, value: &[u8]) {
+        self.begin_value();
         if value.len() > MAX_DESCRIPTOR {
-            self.separate();
             push_hash(&mut self.key, &hash(value));
         } else {
             self.push_short(value);
         }
+        self.end_value();
     }
 
     fn push_short(&mut self, value: &[u8]) {
-        self.separate();
         let start = self.key.len();
         if value.is_empty() {
             self.key.push(b'%');
@@ -81,10 +103,22 @@ impl KeyWriter {
         }
     }
 
-    fn separate(&mut self) {
+    fn begin_value(&mut self) {
         if self.key.len() > self.stem {
             self.key.push(b':');
         }
+        if self.hash_tag == HashTag::Entry(self.values) {
+            self.tag.start = self.key.len();
+            self.key.push(b'{');
+        }
+    }
+
+    fn end_value(&mut self) {
+        if self.hash_tag == HashTag::Entry(self.values) {
+            self.key.push(b'}');
+            self.tag.end = self.key.len();
+        }
+        self.values = self.values.saturating_add(1);
     }
 
     /// Returns the key, and charges the work of hashing to the request.
@@ -101,18 +135,35 @@ impl KeyWriter {
         let descriptor = self.key.get(self.stem..).unwrap_or_default();
         if descriptor.len() > MAX_DESCRIPTOR {
             let hash = hash(descriptor);
+            let tag = self.key.get(self.tag).unwrap_or_default().to_vec();
             self.key.truncate(self.stem);
+            self.key.extend(tag);
             push_hash(&mut self.key, &hash);
+        }
+        if self.hash_tag == HashTag::Bucket {
+            self.key.push(b'}');
         }
         self.key
     }
 }
 
-/// Returns the key of the bucket with these values, without a request: `{prefix}{limit}:{value}:{value}…`, as a
-/// [`Descriptor`](super::Descriptor) with as many entries writes it.
+/// Returns the start of all keys of a limit, before its first value.
+pub(super) fn stem_of(key_prefix: &str, limit: &str, hash_tag: HashTag) -> Vec<u8> {
+    let opening = if hash_tag == HashTag::Bucket { "{" } else { "" };
+    [key_prefix, opening, limit, ":"].concat().into_bytes()
+}
+
+/// Returns the key of the bucket with these values, without a request and a hash tag:
+/// `{prefix}{limit}:{value}:{value}…`, as a [`Descriptor`](super::Descriptor) with as many entries writes it.
 #[must_use]
 pub fn bucket_key(key_prefix: &str, limit: &str, values: &[impl AsRef<[u8]>]) -> Vec<u8> {
-    let mut key = KeyWriter::new([key_prefix, limit, ":"].concat().as_bytes());
+    tagged_bucket_key(key_prefix, limit, HashTag::None, values)
+}
+
+/// Returns the key of the bucket with these values, without a request, and with a hash tag.
+#[must_use]
+pub fn tagged_bucket_key(key_prefix: &str, limit: &str, tag: HashTag, values: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut key = KeyWriter::new(&stem_of(key_prefix, limit, tag), tag);
     values.iter().for_each(|value| key.push(value.as_ref()));
     key.finish()
 }
@@ -218,14 +269,69 @@ mod tests {
         let memo = Memo::default();
         let long = [b'x'; 30_000];
         for value in [&b"alice"[..], b"", &[b' '; 43], &[b'x'; 129], &long] {
-            let mut writer = KeyWriter::new(b"weir:per_user:");
+            let mut writer = KeyWriter::new(b"weir:per_user:", HashTag::None);
             writer.push_shared(&Value::Lent(value), &memo).unwrap();
             writer.push_shared(&Value::Lent(value), &memo).unwrap();
             assert_eq!(writer.finish(), key(&[value, value]), "{} bytes", value.len());
         }
     }
 
+    #[test]
+    fn a_hash_tag_is_the_whole_bucket_or_one_value() {
+        let key =
+            |tag, values: &[&[u8]]| String::from_utf8(tagged_bucket_key("weir:", "per_user", tag, values)).unwrap();
+        assert_eq!(key(HashTag::Bucket, &[b"acme", b"alice"]), "weir:{per_user:acme:alice}");
+        assert_eq!(key(HashTag::Bucket, &[]), "weir:{per_user:}");
+        assert_eq!(key(HashTag::Entry(0), &[b"acme", b"alice"]), "weir:per_user:{acme}:alice");
+        assert_eq!(key(HashTag::Entry(1), &[b"alice", b"acme"]), "weir:per_user:alice:{acme}");
+        assert_eq!(key(HashTag::Entry(0), &[b"", b"alice"]), "weir:per_user:{%}:alice");
+        assert_eq!(key(HashTag::Entry(0), &[b"a}b{c", b"{alice}"]), "weir:per_user:{a%7Db%7Bc}:%7Balice%7D");
+        let long = key(HashTag::Entry(0), &[b"acme", &[b'x'; 128]]);
+        assert!(
+            long.starts_with("weir:per_user:{acme}#") && long.len() == "weir:per_user:{acme}#".len() + 32,
+            "{long}"
+        );
+        let longer = key(HashTag::Entry(0), &[&[b'x'; 129], b"alice"]);
+        assert_eq!(longer, "weir:per_user:{#B9EE96F69E8210C624FEE55D71D5A54F}:alice");
+    }
+
+    /// A value may be longer than the longest that a key contains unhashed, and have the characters of keys.
+    fn any_byte() -> impl Strategy<Value = u8> {
+        prop_oneof![any::<u8>(), prop::sample::select(b"{}:%#3a".to_vec())]
+    }
+
+    fn hash_slot_by_crate(key: &[u8]) -> u16 {
+        redis_protocol::redis_keyslot(key)
+    }
+
     proptest! {
+        /// Values of clients choose no hash slot but by the value that is the tag, and forge no bucket.
+        #[test]
+        fn buckets_with_one_tag_are_in_one_slot_and_different(
+            tag in vec(any_byte(), 0..150),
+            [one, other] in [vec(any_byte(), 0..150), vec(any_byte(), 0..150)],
+        ) {
+            let key = |limit, hash_tag, values: &[&[u8]]| tagged_bucket_key("weir:", limit, hash_tag, values);
+            let keys = [
+                key("per_user", HashTag::Entry(0), &[&tag, &one]),
+                key("per_user", HashTag::Entry(0), &[&tag, &other]),
+                key("other", HashTag::Entry(1), &[&one, &tag]),
+                key("per_tenant", HashTag::Entry(0), &[&tag]),
+                [&key("per_tenant", HashTag::Entry(0), &[&tag])[..], b"#override"].concat(),
+            ];
+            let slots = keys.each_ref().map(|key| crate::redis::hash_slot(key));
+            prop_assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+            prop_assert!(keys.iter().all(|key| hash_slot_by_crate(key) == slots[0]));
+            let braces = |key: &Vec<u8>| key.iter().filter(|byte| matches!(byte, b'{' | b'}')).count();
+            prop_assert!(keys.iter().all(|key| braces(key) == 2));
+            prop_assert_eq!(one == other, keys[0] == keys[1]);
+            let whole = [&one, &other].map(|value| key("per_user", HashTag::Bucket, &[&tag, value]));
+            prop_assert_eq!(one == other, whole[0] == whole[1]);
+            prop_assert_eq!(crate::redis::hash_slot(&whole[0]), hash_slot_by_crate(&whole[0]));
+            let overridden = [&whole[0][..], b"#override"].concat();
+            prop_assert_eq!(crate::redis::hash_slot(&whole[0]), crate::redis::hash_slot(&overridden));
+        }
+
         #[test]
         fn different_values_have_different_keys(
             one in vec(vec(prop_oneof![any::<u8>(), Just(b':'), Just(b'%'), Just(b'#'), Just(b'3')], 0..4), 0..4),

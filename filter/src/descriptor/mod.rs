@@ -66,17 +66,18 @@ pub use self::value_form::ValueForm;
 
 use alloc::vec::Vec;
 
-use self::key::KeyWriter;
 pub(crate) use self::key::push_hex;
-pub use self::key::{bucket_key, key_hash};
+pub use self::key::{HashTag, bucket_key, key_hash, tagged_bucket_key};
+use self::key::{KeyWriter, stem_of};
 
 /// Descriptor of a limit: selects the bucket of a request, one for each list of the entries' values.
 ///
 /// The bucket's key is `{prefix}{limit}:{value}:{value}…`, unique among all lists of values and all limits. It is at
-/// most 128 bytes longer than `{prefix}{limit}:`.
+/// most 128 bytes longer than `{prefix}{limit}:`; with a [hash tag](HashTag), at most 163 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     stem: Vec<u8>,
+    hash_tag: HashTag,
     entries: Vec<Entry>,
     /// Keys of exempt values.
     exempt: Vec<Vec<u8>>,
@@ -87,13 +88,25 @@ impl Descriptor {
     /// one bucket.
     #[must_use]
     pub fn new(key_prefix: &str, limit: &str, entries: Vec<Entry>) -> Self {
-        Self { stem: [key_prefix, limit, ":"].concat().into_bytes(), entries, exempt: Vec::new() }
+        Self::tagged(key_prefix, limit, entries, HashTag::None)
+    }
+
+    /// Creates the descriptor of a limit whose keys have a hash tag.
+    #[must_use]
+    pub fn tagged(key_prefix: &str, limit: &str, entries: Vec<Entry>, hash_tag: HashTag) -> Self {
+        Self { stem: stem_of(key_prefix, limit, hash_tag), hash_tag, entries, exempt: Vec::new() }
+    }
+
+    /// Place of the hash tag in the keys.
+    #[must_use]
+    pub fn hash_tag(&self) -> HashTag {
+        self.hash_tag
     }
 
     /// Exempts requests with exactly these values: one for each entry, in their order.
     #[must_use]
     pub fn exempting(mut self, values: &[&str]) -> Self {
-        let mut key = KeyWriter::new(&self.stem);
+        let mut key = KeyWriter::new(&self.stem, self.hash_tag);
         for (nth, value) in values.iter().enumerate() {
             let value = value.as_bytes();
             key.push(&self.entries.get(nth).map_or(value.into(), |entry| entry.form.of(value)));
@@ -121,7 +134,7 @@ impl Descriptor {
     }
 
     fn written(&self, request: &dyn Attributes) -> Result<Option<Vec<u8>>, Exhausted> {
-        let mut key = KeyWriter::new(&self.stem);
+        let mut key = KeyWriter::new(&self.stem, self.hash_tag);
         for entry in &self.entries {
             let Some(value) = entry.value(request)? else { return Ok(None) };
             key.push_shared(&value, request.memo())?;

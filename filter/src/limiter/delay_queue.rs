@@ -1,5 +1,7 @@
 //! Delay queue: admitted requests held until their tokens exist.
 
+use alloc::vec::Vec;
+
 use super::effect::Decision;
 use super::request_id::RequestId;
 use super::timers::Timers;
@@ -18,7 +20,7 @@ pub(super) struct DelayQueue {
 #[derive(Debug)]
 struct DelayedRequest {
     decision: Decision,
-    refund: Option<Call>,
+    refunds: Vec<Call>,
 }
 
 impl DelayQueue {
@@ -44,14 +46,14 @@ impl DelayQueue {
         self.held.contains(request)
     }
 
-    /// Holds a request until `at`. `refund` is the call that refunds its tokens if the request ends earlier.
-    pub(super) fn hold(&mut self, at: Micros, request: RequestId, decision: Decision, refund: Option<Call>) {
-        self.held.set(at, request, DelayedRequest { decision, refund });
+    /// Holds a request until `at`. `refunds` are the calls that refund its tokens if the request ends earlier.
+    pub(super) fn hold(&mut self, at: Micros, request: RequestId, decision: Decision, refunds: Vec<Call>) {
+        self.held.set(at, request, DelayedRequest { decision, refunds });
     }
 
-    /// Removes a request that has ended, and returns its refund call, if it was held and has one.
-    pub(super) fn leave(&mut self, request: RequestId) -> Option<Call> {
-        self.held.remove(request)?.refund
+    /// Removes a request that has ended, and returns its refund calls, if it was held and has any.
+    pub(super) fn leave(&mut self, request: RequestId) -> Vec<Call> {
+        self.held.remove(request).map_or(Vec::new(), |held| held.refunds)
     }
 
     /// Removes and returns the next request due by `now`, with its decision.
@@ -79,7 +81,7 @@ mod tests {
     fn requests_are_released_in_turn_and_not_before() {
         let mut delayed = DelayQueue::new(9);
         for (at, request) in [(30, 1), (10, 2), (30, 3)] {
-            delayed.hold(Micros(at), RequestId(request), GO, None);
+            delayed.hold(Micros(at), RequestId(request), GO, Vec::new());
         }
         assert_eq!(delayed.next_turn(), Some(Micros(10)));
         assert_eq!(delayed.pop_due(Micros(9)), None);
@@ -93,21 +95,21 @@ mod tests {
     #[test]
     fn a_removed_request_frees_its_entry_and_is_refunded_once() {
         let mut delayed = DelayQueue::new(1);
-        delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
+        delayed.hold(Micros(10), RequestId(1), GO, vec![refund()]);
         assert!(!delayed.reserve() && delayed.holds(RequestId(1)));
-        assert_eq!(delayed.leave(RequestId(1)), Some(refund()));
+        assert_eq!(delayed.leave(RequestId(1)), [refund()]);
         assert!(delayed.reserve() && !delayed.reserve() && !delayed.holds(RequestId(1)));
         delayed.release();
         assert!(delayed.reserve());
-        assert_eq!(delayed.leave(RequestId(1)), None);
+        assert_eq!(delayed.leave(RequestId(1)), []);
         assert_eq!(delayed.pop_due(Micros(99)), None);
     }
 
     #[test]
     fn a_released_request_is_not_refunded() {
         let mut delayed = DelayQueue::new(1);
-        delayed.hold(Micros(10), RequestId(1), GO, Some(refund()));
+        delayed.hold(Micros(10), RequestId(1), GO, vec![refund()]);
         assert!(delayed.pop_due(Micros(10)).is_some());
-        assert_eq!(delayed.leave(RequestId(1)), None);
+        assert_eq!(delayed.leave(RequestId(1)), []);
     }
 }

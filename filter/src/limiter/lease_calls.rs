@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::Limiter;
 use super::lease_table::{LeaseRefill, LeaseSpend};
 use super::pending::PendingRequest;
+use super::{Limiter, RequestId};
 use crate::limit::{Algorithm, BucketCheck, Check, LeaseRequest, Outcome, SlotOwner, Verdict};
 use crate::units::{Micros, Tokens};
 
@@ -46,34 +46,43 @@ impl Limiter {
         to_ask
     }
 
-    /// Adds the outcomes of lease spends to Redis' verdict, and finishes the spends.
-    pub(super) fn with_lease_spends(
+    /// Adds the outcomes of lease spends, and of checks in other hash slots, to Redis' verdict, and
+    /// [finishes](Self::finish) them.
+    #[inline(never)]
+    pub(super) fn with_other_outcomes(
         &mut self,
         now: Micros,
+        request: RequestId,
         mut verdict: Verdict,
-        lease_spends: &[LeaseSpend],
+        pending: &PendingRequest,
     ) -> Verdict {
-        if !lease_spends.is_empty() {
+        for spend in &pending.lease_spends {
             let spent = verdict.admitted;
-            let order = |outcome: &Outcome| (outcome.limit, outcome.window);
-            for spend in lease_spends {
-                let outcome = Outcome { spent, ..spend.spent.outcome };
-                let at = verdict.outcomes.partition_point(|other| order(other) < order(&outcome));
-                verdict.outcomes.insert(at, outcome);
+            verdict.add(Outcome { spent, ..spend.spent.outcome });
+        }
+        for (_, earlier) in pending.earlier() {
+            for outcome in &earlier.outcomes {
+                verdict.add(if verdict.admitted { *outcome } else { outcome.given_back() });
             }
         }
-        self.finish_lease_spends(now, lease_spends, verdict.admitted);
+        self.finish(now, request, pending, verdict.admitted);
         verdict
     }
 
-    /// Marks lease spends as used if the request is admitted, else makes their tokens available again.
-    pub(super) fn finish_lease_spends(&mut self, now: Micros, lease_spends: &[LeaseSpend], is_admitted: bool) {
-        lease_spends.iter().for_each(|spend| self.leases.decided(now, &spend.check, &spend.spent, is_admitted));
+    /// Ends what a decided request has spent before: marks lease spends as used if the request is admitted; else makes
+    /// their tokens available again, and gives back what checks in other hash slots have spent.
+    #[inline(never)]
+    pub(super) fn finish(&mut self, now: Micros, request: RequestId, pending: &PendingRequest, is_admitted: bool) {
+        let lease_spends = pending.lease_spends.iter();
+        lease_spends.for_each(|spend| self.leases.decided(now, &spend.check, &spend.spent, is_admitted));
+        if let Some(series) = &pending.series {
+            self.finish_series(now, request, pending.arrived_at, series, is_admitted);
+        }
     }
 
     /// Handles the outcomes of the lease requests in a request's check, or their failure.
     pub(super) fn on_lease_outcome(&mut self, pending: &PendingRequest, verdict: Option<&Verdict>) {
-        pass_outcomes(&mut self.leases, &pending.check, pending.arrived_at, verdict);
+        pass_outcomes(&mut self.leases, pending.check.as_slice(), pending.arrived_at, verdict);
     }
 
     /// Submits the calls that return unused leased tokens.
@@ -85,7 +94,7 @@ impl Limiter {
 
     /// Handles the end of a lease call.
     pub(super) fn on_refill(&mut self, refill: &LeaseRefill, verdict: Option<&Verdict>) {
-        pass_outcomes(&mut self.leases, &refill.check, refill.sent_at, verdict);
+        pass_outcomes(&mut self.leases, refill.check.as_slice(), refill.sent_at, verdict);
     }
 
     fn refill_lease(&mut self, now: Micros, check: &BucketCheck) {
@@ -130,13 +139,14 @@ fn is_leased(check: &BucketCheck) -> bool {
     check.enforced && matches!(check.algorithm, Algorithm::LeasedBucket(_))
 }
 
-fn pass_outcomes(
+#[inline(never)]
+pub(super) fn pass_outcomes(
     leases: &mut super::lease_table::LeaseTable,
-    check: &Check,
+    buckets: &[BucketCheck],
     sent_at: Micros,
     verdict: Option<&Verdict>,
 ) {
-    for check in check.buckets().filter(|check| is_leased(check)) {
+    for check in buckets.iter().filter(|check| is_leased(check)) {
         let is_own = |outcome: &&Outcome| (outcome.limit, outcome.window) == (check.limit, check.window);
         leases.on_outcome(sent_at, check, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_own)));
     }

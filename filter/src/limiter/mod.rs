@@ -23,6 +23,7 @@ mod on_request;
 mod outages;
 mod overload;
 mod override_replies;
+mod parts;
 mod pending;
 mod queue;
 mod redis_activity;
@@ -133,7 +134,7 @@ impl Limiter {
             last_tick: Micros::ZERO,
             deny_cache: DenyCache::new(config.deny_cache_entries, config.has_carried_numbers()),
             delay_queue: DelayQueue::new(config.max_delayed_requests),
-            slots: Slots::default(),
+            slots: Slots::new(config.redis.topology),
             response_gate: ResponseGate::default(),
             leases: LeaseTable::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             lease_refills: Table::new(),
@@ -199,7 +200,10 @@ impl Limiter {
     fn check(&mut self, now: Micros, request: RequestId, checks: RequestChecks, mut pending: PendingRequest) -> Step {
         let buckets = match checks {
             RequestChecks::Buckets(buckets, shadows)
-                if buckets.is_empty() && shadows.is_empty() && pending.lease_spends.is_empty() =>
+                if buckets.is_empty()
+                    && shadows.is_empty()
+                    && pending.lease_spends.is_empty()
+                    && pending.earlier().is_empty() =>
             {
                 return Step::Pass;
             }
@@ -211,11 +215,13 @@ impl Limiter {
                 let LocalDenial { check, outcome } = *denial;
                 let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
                 pending.check = Check::new(vec![check], SlotOwner::default());
-                self.finish_lease_spends(now, &pending.lease_spends, false);
+                self.finish(now, request, &pending, false);
                 return Step::Decided(self.decide(request, &verdict, &pending));
             }
-            RequestChecks::Probe { asks, rest, shadows } => {
+            RequestChecks::Probe { asks, mut rest, shadows } => {
                 shadows.into_iter().for_each(|denial| self.passed_locally(request, denial));
+                let (asks, mut others) = self.first_part(asks, false);
+                rest.append(&mut others);
                 pending.check = Check::new(asks, SlotOwner::default());
                 pending.series.get_or_insert_default().probed = Some(rest);
                 return self.submit_check(now, request, pending);
@@ -224,16 +230,19 @@ impl Limiter {
         if let Some(hit) = self.deny_cache.lookup(now, &buckets) {
             self.counters.deny_cache_hit();
             pending.check = Check::new(buckets, SlotOwner::default());
-            self.finish_lease_spends(now, &pending.lease_spends, false);
+            self.finish(now, request, &pending, false);
             return Step::Decided(self.deny_again(now, request, &hit, &pending));
         }
         let mut buckets = self.spend_leases(now, buckets, &mut pending.lease_spends);
         pending.delay_reservation = self.reserve_delay(&mut buckets);
         self.checked = self.checked.wrapping_add(1);
-        pending.check = Check::new(buckets, SlotOwner::new(self.worker, self.checked));
+        self.set_check(&mut pending, buckets);
         if pending.check.is_empty() {
+            if pending.is_split() {
+                return self.next_part(now, request, pending, SlotOwner::default());
+            }
             let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
-            let verdict = self.with_lease_spends(now, admitted, &pending.lease_spends);
+            let verdict = self.with_other_outcomes(now, request, admitted, &pending);
             return Step::Decided(self.decide(request, &verdict, &pending));
         }
         self.submit_check(now, request, pending)
@@ -303,15 +312,17 @@ impl Limiter {
         if let Some(pending) = self.pending.remove(request.0) {
             self.check_ended(&pending);
             self.on_lease_outcome(&pending, None);
-            self.finish_lease_spends(now, &pending.lease_spends, false);
+            self.finish(now, request, &pending, false);
+            has_calls |= !pending.earlier().is_empty();
             let takes_slots = pending.check.takes_slots();
             let is_unsent = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
             if takes_slots && !is_unsent {
                 self.slots.await_outcome(request, pending.check);
             }
         }
-        let refund = self.delay_queue.leave(request);
-        has_calls |= self.refund(now, refund);
+        for refund in self.delay_queue.leave(request) {
+            has_calls |= self.refund(now, refund);
+        }
         if let Some(holds) = self.slots.leave(request) {
             self.release_slots(now, &holds, false);
             has_calls = true;
@@ -379,9 +390,9 @@ impl Limiter {
         self.effects.pop_front()
     }
 
-    /// Submits the call that refunds tokens, if any. If Redis is unavailable the tokens are lost: the limit admits less
-    /// for a time, never more.
-    fn refund(&mut self, now: Micros, refund: Option<Call>) -> bool {
-        refund.is_some_and(|call| self.redis.submit_background(now, self.background.ticket(), call).is_ok())
+    /// Submits a call that refunds tokens. If Redis is unavailable the tokens are lost: the limit admits less for a
+    /// time, never more.
+    fn refund(&mut self, now: Micros, refund: Call) -> bool {
+        self.redis.submit_background(now, self.background.ticket(), refund).is_ok()
     }
 }

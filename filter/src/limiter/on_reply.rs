@@ -11,7 +11,7 @@ use super::on_request::LocalDenial;
 use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId, filter_state};
 use crate::limit::{BucketCheck, Check, FailureMode, Limit, Outcome, Verdict};
-use crate::redis::{Failure, Reply, Ticket};
+use crate::redis::{Failure, Reply, Ticket, Topology};
 use crate::response;
 use crate::units::Micros;
 
@@ -43,8 +43,18 @@ impl Limiter {
                 if !verdict.admitted && pending.delay_reservation != DelayReservation::Unavailable {
                     self.deny_cache.insert(pending.arrived_at, &pending.check, &verdict);
                 }
+                if verdict.admitted && pending.has_later() {
+                    return self.part_admitted(now, request, verdict, pending);
+                }
                 self.check_ended(&pending);
                 self.on_verdict(now, request, verdict, &pending);
+            }
+            Err(failure) if self.config.redis.topology == Topology::Cluster => {
+                let check = pending.check.clone();
+                self.contention.leave(&check, self.pending.len());
+                let step = self.fail_part(now, request, failure, pending);
+                self.take_step(request, step);
+                self.release_possible_slots(now, request, failure, check);
             }
             Err(failure) => {
                 let decision = self.decide_failed(now, request, failure, &pending);
@@ -127,26 +137,22 @@ impl Limiter {
     }
 
     /// Applies a verdict: takes slots, and decides or delays the request.
-    fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, pending: &PendingRequest) {
-        let holds = pending.check.held_slots(&verdict);
-        let delay = verdict.delay();
-        let is_held = delay > Micros::ZERO;
-        let refund = is_held.then(|| pending.check.refund_call(&verdict, &self.scripts)).flatten();
-        let verdict = &self.with_lease_spends(now, verdict, &pending.lease_spends);
-        if !is_held {
-            if let Some(holds) = holds {
-                self.slots.take(now, request, holds);
-            }
+    pub(super) fn on_verdict(&mut self, now: Micros, request: RequestId, verdict: Verdict, pending: &PendingRequest) {
+        if let Some(holds) = pending.check.held_slots(&verdict) {
+            self.slots.take(now, request, holds);
+        }
+        let delay = pending.delay(&verdict);
+        if delay == Micros::ZERO {
+            let verdict = &self.with_other_outcomes(now, request, verdict, pending);
             let decision = self.decide(request, verdict, pending);
             self.effects.push_back(Effect::Decide(request, decision));
             return;
         }
-        if let Some(holds) = holds {
-            self.slots.take(now, request, holds);
-        }
+        let refunds = pending.refund_calls(&verdict, &self.scripts);
+        let verdict = &self.with_other_outcomes(now, request, verdict, pending);
         self.counters.delayed();
         let decision = self.decide(request, verdict, pending);
-        self.delay_queue.hold(now.plus(delay), request, decision, refund);
+        self.delay_queue.hold(now.plus(delay), request, decision, refunds);
     }
 
     #[inline(never)]
@@ -260,7 +266,10 @@ impl Limiter {
         let mode = if is_denied { FailureMode::Deny } else { FailureMode::Allow };
         self.counters.failed(failure, mode, pending.check.buckets().map(|check| check.limit));
         self.warnings.failed(now, failure, mode);
-        self.finish_lease_spends(now, &pending.lease_spends, !is_denied);
+        // A request that other checks decide is finished by them.
+        if is_denied || !pending.is_split() {
+            self.finish(now, request, pending, !is_denied);
+        }
         if is_denied {
             Decision::Answer(Rc::new(response::failed(&self.config.responses, failure, pending.protocol)))
         } else {

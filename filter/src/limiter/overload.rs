@@ -45,6 +45,9 @@ impl Limiter {
         if pending.is_probe() {
             return self.believe_overrides(now, request, pending);
         }
+        if pending.is_split() {
+            return self.fail_part(now, request, failure, pending);
+        }
         let decision = self.decide_failed(now, request, failure, &pending);
         self.release_delay(&pending);
         Step::Decided(decision)
@@ -63,7 +66,7 @@ impl Limiter {
         DelayReservation::Unavailable
     }
 
-    fn release_delay(&mut self, pending: &PendingRequest) {
+    pub(super) fn release_delay(&mut self, pending: &PendingRequest) {
         if pending.delay_reservation == DelayReservation::Reserved {
             self.delay_queue.release();
         }
@@ -119,6 +122,11 @@ impl Limiter {
             let step = self.believe_overrides(now, request, pending);
             return self.take_step(request, step);
         }
+        if pending.is_split() {
+            self.contention.leave(&pending.check, self.pending.len());
+            let step = self.fail_part(now, request, failure, pending);
+            return self.take_step(request, step);
+        }
         let decision = self.decide_failed(now, request, failure, &pending);
         self.check_ended(&pending);
         self.effects.push_back(Effect::Decide(request, decision));
@@ -158,7 +166,7 @@ impl Limiter {
     ) -> Decision {
         self.counters.crowd_denied();
         self.on_lease_outcome(pending, None);
-        self.finish_lease_spends(now, &pending.lease_spends, false);
+        self.finish(now, request, pending, false);
         let denial = match self.contention.denial(now, check) {
             Some(denial) => denial,
             None => {

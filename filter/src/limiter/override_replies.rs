@@ -4,12 +4,13 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::effect::{Decision, Effect, Step};
+use super::lease_calls::pass_outcomes;
 use super::on_request::{KnownOverrides, checks_again};
-use super::pending::PendingRequest;
+use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId};
 use crate::limit::Check;
 use crate::overrides::{self, Ignored, Refresh};
-use crate::redis::{Failure, Reply};
+use crate::redis::{Failure, Reply, Topology};
 use crate::units::Micros;
 
 /// Maximum number of checks of a request that Redis leaves undecided. More would need an override that changes with
@@ -58,13 +59,20 @@ impl Limiter {
     #[inline(never)]
     pub(super) fn check_again(&mut self, now: Micros, request: RequestId, mut pending: PendingRequest) {
         self.check_ended(&pending);
+        pending.delay_reservation = DelayReservation::NotNeeded;
         self.on_lease_outcome(&pending, None);
         let series = pending.series.get_or_insert_default();
+        pass_outcomes(&mut self.leases, &series.later, pending.arrived_at, None);
         series.undecided = series.undecided.saturating_add(1);
         if series.undecided > MAX_UNDECIDED {
+            // The failure is that of the later checks, too.
+            let owner = pending.check.owner();
+            let mut buckets = core::mem::take(&mut pending.check).into_buckets();
+            buckets.append(&mut series.later);
+            pending.check = Check::new(buckets, owner);
             let decision = self.fail(now, request, Failure::Protocol, &pending);
-            self.effects.push_back(Effect::Decide(request, decision));
-            return;
+            let step = self.after_failure(now, request, decision, pending);
+            return self.take_step(request, step);
         }
         let step = self.check_limits(now, request, pending);
         self.take_step(request, step);
@@ -93,11 +101,13 @@ impl Limiter {
     /// Checks the limits of a request anew, with the overrides that are known now.
     fn check_limits(&mut self, now: Micros, request: RequestId, mut pending: PendingRequest) -> Step {
         let series = pending.series.get_or_insert_default();
-        let rest = series.probed.take().unwrap_or_default();
+        let mut rest = series.probed.take().unwrap_or_default();
+        rest.append(&mut series.later);
         let overrides = KnownOverrides {
             of_limits: self.refresh.as_ref().map(Refresh::overrides),
             of_keys: self.key_overrides.as_mut(),
-            probes: false,
+            // In a cluster, a probe asks one hash slot.
+            probes: self.config.redis.topology == Topology::Cluster,
         };
         let checks = checks_again(&self.config, overrides, now, pending.check.buckets().chain(&rest), &series.carried);
         self.check(now, request, checks, pending)

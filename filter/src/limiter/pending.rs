@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use super::lease_table::LeaseSpend;
 use super::on_request::CarriedNumbers;
-use crate::limit::{BucketCheck, Check, Outcome};
+use crate::limit::{BucketCheck, Check, Outcome, Scripts, Verdict};
+use crate::redis::Call;
 use crate::response::ClientProtocol;
 use crate::units::Micros;
 
@@ -31,6 +32,12 @@ pub(super) struct CheckSeries {
     pub(super) probed: Option<Vec<BucketCheck>>,
     /// Numbers that the request carries, for the next check.
     pub(super) carried: CarriedNumbers,
+    /// Buckets in other hash slots of a cluster, whose checks follow this one.
+    pub(super) later: Vec<BucketCheck>,
+    /// Whether each bucket has a check of its own, since its hash slot is moving.
+    pub(super) is_single: bool,
+    /// Checks in other hash slots that have admitted the request.
+    pub(super) earlier: Vec<(Check, Verdict)>,
 }
 
 /// Reservation in the delay queue, made before the check is sent: Redis may delay the request.
@@ -58,6 +65,38 @@ impl PendingRequest {
         self.series.as_ref().is_some_and(|series| series.probed.is_some())
     }
 
+    /// Whether checks in other hash slots decide the request as well.
+    pub(super) fn is_split(&self) -> bool {
+        self.has_later() || !self.earlier().is_empty()
+    }
+
+    /// Time for which the request is held before it goes on, by the verdict on this check and on earlier ones.
+    pub(super) fn delay(&self, verdict: &Verdict) -> Micros {
+        let earlier = self.earlier().iter().map(|(_, earlier)| earlier.delay());
+        let delay = verdict.delay();
+        if verdict.admitted { earlier.fold(delay, Micros::max) } else { delay }
+    }
+
+    /// Calls that refund the tokens of a held request, by the verdict on this check and on earlier ones.
+    pub(super) fn refund_calls(&self, verdict: &Verdict, scripts: &Scripts) -> Vec<Call> {
+        let mut calls = Vec::new();
+        for (check, verdict) in self.earlier() {
+            calls.extend(check.refund_call(verdict, scripts));
+        }
+        calls.extend(self.check.refund_call(verdict, scripts));
+        calls
+    }
+
+    /// Whether checks in other hash slots follow this one.
+    pub(super) fn has_later(&self) -> bool {
+        self.series.as_ref().is_some_and(|series| !series.later.is_empty())
+    }
+
+    /// Checks in other hash slots that have admitted the request.
+    pub(super) fn earlier(&self) -> &[(Check, Verdict)] {
+        self.series.as_ref().map_or(&[], |series| &series.earlier)
+    }
+
     /// Creates the state of a request that arrived at `arrived_at`, without a check.
     pub(super) fn new(arrived_at: Micros, protocol: ClientProtocol) -> Self {
         Self {
@@ -72,7 +111,9 @@ impl PendingRequest {
 
     /// Returns the bucket check of an outcome, whether Redis or a lease decided it.
     pub(super) fn bucket(&self, outcome: &Outcome) -> Option<&BucketCheck> {
-        let lease_spends = self.lease_spends.iter().map(|spend| &spend.check);
-        self.check.of(outcome).or_else(|| lease_spends.into_iter().find(|check| check.limit == outcome.limit))
+        let mut lease_spends = self.lease_spends.iter().map(|spend| &spend.check);
+        let of_earlier = || self.earlier().iter().find_map(|(check, _)| check.of(outcome));
+        let of_leases = || lease_spends.find(|check| check.limit == outcome.limit);
+        self.check.of(outcome).or_else(of_earlier).or_else(of_leases)
     }
 }

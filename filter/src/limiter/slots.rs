@@ -11,7 +11,7 @@ use super::request_id::RequestId;
 use super::tickets::BackgroundCalls;
 use super::timers::Timers;
 use crate::limit::{Check, HeldSlots, Scripts, SlotOwner, release_call, renew_call};
-use crate::redis::{Call, Failure, Reply, Ticket};
+use crate::redis::{Call, Failure, Reply, Ticket, Topology};
 use crate::table::Table;
 use crate::units::Micros;
 
@@ -30,26 +30,36 @@ pub(super) struct Slots {
     /// Slots being released with their keys, by call.
     returning: Table<Vec<(Vec<u8>, SlotRelease)>>,
     pending_releases: PendingReleases,
-    /// Whether each call has slots of one key only: Redis refused a call with several keys, as a cluster does.
+    /// Whether each call has slots of one key only: Redis is a cluster, or refused a call with several keys as one.
     one_key_per_call: bool,
 }
 
+#[cfg(test)]
 impl Default for Slots {
     fn default() -> Self {
+        Self::new(Topology::Single)
+    }
+}
+
+impl Slots {
+    /// Creates the state of a worker without slots.
+    pub(super) fn new(topology: Topology) -> Self {
         Self {
             held: Timers::new(),
             awaited: Table::new(),
             returning: Table::new(),
             pending_releases: PendingReleases::default(),
-            one_key_per_call: false,
+            one_key_per_call: topology == Topology::Cluster,
         }
     }
-}
 
-impl Slots {
-    /// Adds the slots of an admitted request.
+    /// Adds slots of a request, which may hold others of the same owner. These are renewed no later than before.
     pub(super) fn take(&mut self, now: Micros, request: RequestId, holds: HeldSlots) {
-        self.held.set(now.plus(holds.renew_within()), request, holds);
+        let due = now.plus(holds.renew_within());
+        match self.held.take(request) {
+            Some((earlier, others)) => self.held.set(earlier.min(due), request, others.and(holds)),
+            None => self.held.set(due, request, holds),
+        }
     }
 
     /// Whether the request holds slots.

@@ -49,10 +49,15 @@ impl<T> Timers<T> {
     }
 
     pub(super) fn remove(&mut self, request: RequestId) -> Option<T> {
-        let (_, value) = self.values.remove(request.0)?;
+        self.take(request).map(|(_, value)| value)
+    }
+
+    /// Removes and returns the value of a request, with its due time.
+    pub(super) fn take(&mut self, request: RequestId) -> Option<(Micros, T)> {
+        let ((at, _), value) = self.values.remove(request.0)?;
         let Self { values, turns } = self;
         turns.clear(values.len(), &|turn, request| values.get(request.0).is_some_and(|(its, _)| *its == turn));
-        Some(value)
+        Some((at, value))
     }
 
     /// Removes and returns the first value due by `now`.

@@ -11,6 +11,7 @@
 
 mod call;
 mod callouts;
+mod cluster;
 mod failure;
 pub mod framing;
 mod front_end;
@@ -27,6 +28,7 @@ pub(crate) use self::lua::{lua, strip};
 pub use call::{Call, CallWriter, Script};
 pub(crate) use call::{script, sha1};
 pub use callouts::{Callout, Callouts};
+pub use cluster::{Topology, hash_slot};
 pub use failure::{Failure, Refusal, Trouble};
 pub use front_end::FrontEnd;
 #[cfg(not(target_arch = "wasm32"))]

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use weir_filter::{
     redis::{
         Call, Credentials, Failure, Refusal, Reply, Script, Secret, Session, SessionConfig, SessionEvent, Ticket,
-        Trouble,
+        Topology, Trouble,
     },
     units::Micros,
 };
@@ -17,7 +17,7 @@ pub(crate) static SCRIPT: LazyLock<Arc<Script>> = LazyLock::new(|| Arc::new(Scri
 pub(crate) const TIMEOUT: Micros = Micros::from_millis(50);
 
 pub(crate) fn config() -> SessionConfig {
-    SessionConfig { credentials: None, database: 0, timeout: TIMEOUT, max_in_flight: 100 }
+    SessionConfig { credentials: None, database: 0, topology: Topology::Single, timeout: TIMEOUT, max_in_flight: 100 }
 }
 
 pub(crate) fn with_password(password: &str) -> SessionConfig {

@@ -111,6 +111,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let credentials = Credentials { username: None, password: Secret::new("hunter2") };
         let config = SessionConfig {
+            topology: weir_filter::redis::Topology::Single,
             credentials: Some(credentials),
             database: 3,
             timeout: TIMEOUT,

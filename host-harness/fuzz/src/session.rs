@@ -2,7 +2,7 @@
 //!
 //! Input: a byte for the configuration, then events: a byte for the kind, and what the kind needs.
 
-use weir_filter::redis::{Credentials, Refusal, Secret, Session, SessionConfig, SessionEvent};
+use weir_filter::redis::{Credentials, Refusal, Secret, Session, SessionConfig, SessionEvent, Topology};
 use weir_filter::units::Micros;
 use weir_virtual::resp::Commands;
 
@@ -35,7 +35,13 @@ pub(crate) fn config(choice: u8) -> SessionConfig {
     let username = (choice & 2 != 0).then(|| "weir".to_owned());
     let credentials = (choice & 1 != 0).then(|| Credentials { username, password: Secret::new(SECRET) });
     let database = if choice & 4 == 0 { 0 } else { 3 };
-    SessionConfig { credentials, database, timeout: Micros::from_millis(50), max_in_flight: MAX_IN_FLIGHT }
+    SessionConfig {
+        credentials,
+        database,
+        topology: Topology::Single,
+        timeout: Micros::from_millis(50),
+        max_in_flight: MAX_IN_FLIGHT,
+    }
 }
 
 /// Replies to the commands of a handshake.

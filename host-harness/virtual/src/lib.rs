@@ -18,6 +18,7 @@
 //! error reply, and is listed in [`Redis::unknown`]: no test may pass by it.
 
 mod clock;
+mod cluster;
 mod exchange;
 pub mod front_end;
 mod link;

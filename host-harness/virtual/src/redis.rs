@@ -11,6 +11,7 @@ use weir_filter::redis::{Reply, Script, inner_source};
 use weir_filter::units::Micros;
 
 use crate::Clock;
+use crate::cluster::Cluster;
 use crate::resp::encode;
 
 /// Redis in memory. Clones are the same Redis.
@@ -36,6 +37,8 @@ struct Server {
     limits: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Texts of the overrides of keys, and their ends, by the key of the limit's first bucket.
     keys: BTreeMap<Vec<u8>, (Vec<u8>, Option<Micros>)>,
+    /// Nodes of a cluster, if this is one.
+    cluster: Option<Cluster>,
     commands: u64,
     unknown: BTreeSet<String>,
 }
@@ -92,6 +95,25 @@ impl Redis {
     /// Forgets all scripts, as `SCRIPT FLUSH` and a restart do.
     pub fn flush_scripts(&self) {
         self.server.borrow_mut().scripts.clear();
+    }
+
+    /// Makes this a Redis Cluster behind a proxy: it refuses commands with keys of several hash slots.
+    pub fn become_cluster(&self) {
+        self.server.borrow_mut().cluster = Some(Cluster::default());
+    }
+
+    /// Makes commands for the hash slot of `key` fail with this error, or no more.
+    pub fn set_slot_error(&self, key: &[u8], error: Option<&'static str>) {
+        if let Some(cluster) = &mut self.server.borrow_mut().cluster {
+            cluster.set_error(key, error);
+        }
+    }
+
+    /// Sets whether the hash slot of `key` moves to another node: commands with several of its keys fail meanwhile.
+    pub fn set_slot_moving(&self, key: &[u8], is_moving: bool) {
+        if let Some(cluster) = &mut self.server.borrow_mut().cluster {
+            cluster.set_moving(key, is_moving);
+        }
     }
 
     /// Returns another Redis on the same clock with the data of this one, as a replica has it.
@@ -176,6 +198,9 @@ impl Server {
     fn run(&mut self, now: Micros, command: &[Vec<u8>]) -> Reply {
         self.commands = self.commands.saturating_add(1);
         let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+        if let Some(error) = self.cluster.as_ref().and_then(|cluster| cluster.refusal(&name, command)) {
+            return Reply::Error(error.into());
+        }
         match (name.as_slice(), command) {
             (b"PING", _) => Reply::Simple(b"PONG".to_vec()),
             (b"AUTH" | b"SELECT", _) => Reply::Simple(b"OK".to_vec()),

@@ -2,24 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::rc::Rc;
+mod support;
 
 use weir_filter::units::Micros;
-use weir_virtual::{Answer, Exchange, Mesh, Start, Upstream};
+use weir_virtual::{Answer, Exchange, Mesh};
 
-/// 2026-01-01T00:00Z.
-const NEW_YEAR: Micros = Micros::from_secs(1_767_225_600);
+use support::{exchange, start};
 
 fn mesh_of(workers: usize, limits: &str) -> Mesh {
     let configuration = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limits}]}}"#);
-    let start = Start {
-        configuration: configuration.as_bytes(),
-        environment: &[],
-        seed: 7,
-        sees_body_past_headers: true,
-        round_trip: Micros::ZERO,
-    };
-    Mesh::start(NEW_YEAR, workers, &start).unwrap()
+    start(workers, &configuration, Micros::ZERO).unwrap()
 }
 
 fn mesh(limits: &str) -> Mesh {
@@ -31,13 +23,7 @@ fn by(user: &str) -> Exchange {
 }
 
 fn taking(user: &str, takes: Micros) -> Exchange {
-    let headers = [(":method", "GET"), (":path", "/"), (":authority", "test"), ("x-user-id", user)];
-    Exchange {
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
-        body: None,
-        properties: Rc::new(|_: &[&str]| None),
-        upstream: Upstream { status: 200, headers: Vec::new(), body: b"hello\n".to_vec(), takes },
-    }
+    exchange(&[("x-user-id", user)], takes)
 }
 
 /// Sends requests at once, and returns their answers in the order of the requests.
@@ -202,14 +188,7 @@ fn callouts_decide_as_the_stream_does() {
         r#"{{"redis": {{"cluster": "redis", "transport": "callout"}}, "failure_mode": "deny", "limits": [{{{PER_USER},
             "token_bucket": {{"max_tokens": 3, "tokens_per_fill": 1, "fill_interval": "60s"}}}}]}}"#
     );
-    let start = Start {
-        configuration: configuration.as_bytes(),
-        environment: &[],
-        seed: 7,
-        sees_body_past_headers: true,
-        round_trip: Micros::from_millis(1),
-    };
-    let mesh = Mesh::start(NEW_YEAR, 1, &start).unwrap();
+    let mesh = start(1, &configuration, Micros::from_millis(1)).unwrap();
     assert_eq!(admitted(&mesh, "alice", 5), 3);
     mesh.stop_redis();
     assert_eq!(ask(&mesh, "bob").status, 503);
@@ -217,14 +196,8 @@ fn callouts_decide_as_the_stream_does() {
 
 #[test]
 fn a_refused_configuration_names_its_errors() {
-    let start = Start {
-        configuration: br#"{"redis": {"cluster": "redis"}, "limts": []}"#,
-        environment: &[],
-        seed: 7,
-        sees_body_past_headers: true,
-        round_trip: Micros::ZERO,
-    };
-    let errors = Mesh::start(NEW_YEAR, 1, &start).unwrap_err();
+    let configuration = r#"{"redis": {"cluster": "redis"}, "limts": []}"#;
+    let errors = start(1, configuration, Micros::ZERO).unwrap_err();
     assert!(errors.iter().any(|error| error.contains("limts") && error.contains("limits")), "{errors:?}");
 }
 

@@ -280,6 +280,7 @@ fn absent_fields_have_their_documented_defaults() {
         RedisConfig {
             cluster: "redis".to_owned(),
             transport: TransportKind::Stream,
+            topology: crate::redis::Topology::Single,
             credentials: None,
             http: HttpConfig::default(),
             database: 0,

@@ -80,7 +80,7 @@ fn a_configuration_is_a_json_object() {
 fn an_unknown_field_is_refused_with_the_similar_known_field() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
-        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, on_exceed, near_limit, failure_mode, response"
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, hash_tag, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, on_exceed, near_limit, failure_mode, response"
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
@@ -299,12 +299,12 @@ fn each_transport_has_fields_of_its_own() {
 
 #[test]
 fn errors_name_the_bounds() {
-    let redis = json!({"cluster": "", "timeout": "11s", "database": "zero", "topology": "cluster",
+    let redis = json!({"cluster": "", "timeout": "11s", "database": "zero", "topology": "sharded",
         "key_prefix": "a\nb", "transport": "carrier pigeon", "username": 7});
     assert_snapshot!(errors(&with(json!({"redis": redis}))), @r#"
     redis.cluster: expected the name of a cluster of the proxy, of 1 to 256 bytes and without "://", found a string of 0 bytes
     redis.transport: expected "stream" or "callout" or "webdis" or "upstash", found a string of 14 bytes
-    redis.topology: expected "single", found "cluster", which is not supported yet
+    redis.topology: expected "single" or "cluster", found a string of 7 bytes
     redis.username: expected a user of 1 to 256 bytes that are not all white space, found a number
     redis.database: expected an integer from 0 to 65535, found a string of 4 bytes
     redis.key_prefix: expected up to 64 bytes without control characters, found a string of 3 bytes
@@ -316,4 +316,34 @@ fn errors_name_the_bounds() {
     response.body: expected a string of 0 to 4096 bytes, found "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
     response.headers: expected a list of 0 to 16 items, found "all"
     "#);
+}
+
+#[test]
+fn a_redis_cluster_has_one_database_hash_tags_and_no_braces_before_them() {
+    let cluster = |more: serde_json::Value| {
+        let mut redis = json!({"cluster": "redis", "topology": "cluster"});
+        redis.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with(json!({"redis": redis}))
+    };
+    assert_snapshot!(errors(&cluster(json!({"database": 1, "key_prefix": "{weir}:"}))), @r#"
+    redis.database: expected an integer from 0 to 0, found a number
+    redis.key_prefix: expected no braces in a Redis Cluster, found a string of 7 bytes
+    "#);
+    assert_snapshot!(errors(&cluster(json!({"transport": "webdis"}))), @r#"
+    redis.topology: expected "single" with a transport other than stream, found a string of 7 bytes
+    "#);
+    let mut tagged = cluster(json!({}));
+    tagged["limits"][0]["descriptor"] = json!([{"request_header": {"name": "x-tenant"}}]);
+    for (tag, error) in [
+        (json!({"entry": 1}), "limits[0].hash_tag.entry: expected an integer from 0 to 0, found 1"),
+        (json!({"entry": -1}), "limits[0].hash_tag.entry: expected an integer from 0 to 0, found -1"),
+        (json!({}), "limits[0].hash_tag.entry: expected the index of an entry of the descriptor, found nothing"),
+        (json!("x"), "limits[0].hash_tag: expected an object, found \"x\""),
+    ] {
+        tagged["limits"][0]["hash_tag"] = tag;
+        assert_eq!(errors(&tagged), error);
+    }
+    tagged["limits"][0]["hash_tag"] = json!({"entry": 0});
+    tagged["redis"]["topology"] = "single".into();
+    assert_snapshot!(errors(&tagged), @"limits[0].hash_tag: expected none without redis.topology: cluster, or without entries, found an object");
 }

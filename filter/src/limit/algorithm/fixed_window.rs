@@ -63,6 +63,18 @@ pub(in crate::limit) struct WindowCount {
     used: u64,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+impl WindowCount {
+    /// Gives back what a request spent at `at`, if its window is not over.
+    pub(in crate::limit) fn give_back(&mut self, at: Micros, cost: u64) -> bool {
+        let is_given = self.start <= at;
+        if is_given {
+            self.used = self.used.saturating_sub(cost);
+        }
+        is_given
+    }
+}
+
 impl Span {
     /// Reads the state before the decision, as Redis does. Returns the tokens used in the window.
     pub(in crate::limit) fn look(self, state: &mut Option<WindowCount>) -> u64 {

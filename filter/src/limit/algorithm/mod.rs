@@ -20,7 +20,7 @@ mod token_state;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
-use self::arguments::Arguments;
+pub(super) use self::arguments::Arguments;
 pub use self::bounds::{AlgorithmError, TokenBucketError};
 pub use self::concurrency::Concurrency;
 pub(super) use self::concurrency::Leases;
@@ -39,6 +39,8 @@ pub use self::sliding_window::SlidingWindow;
 pub(super) use self::sliding_window::WindowCounts;
 pub use self::slot_owner::SlotOwner;
 pub use self::token_bucket::TokenBucket;
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) use self::token_state::DeniedSpend;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use self::token_state::Shape;
 pub(super) use self::token_state::TokenState;
@@ -152,7 +154,7 @@ impl Algorithm {
     }
 
     /// Returns the mixed script's arguments for a request of `cost` tokens.
-    pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
+    pub(in crate::limit) fn arguments(&self, cost: Tokens) -> Arguments {
         match self {
             Self::TokenBucket(bucket) => bucket.arguments(cost),
             Self::LeasedBucket(leased) => leased.arguments(cost),

@@ -33,6 +33,21 @@ pub(in crate::limit) struct WindowCounts {
     before: u64,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+impl WindowCounts {
+    /// Gives back what a request spent at `at`, in this window or in the window before.
+    pub(in crate::limit) fn give_back(&mut self, at: Micros, cost: u64, window: Micros) -> bool {
+        if self.start <= at {
+            self.current = self.current.saturating_sub(cost);
+        } else if self.start.minus(window) <= at {
+            self.before = self.before.saturating_sub(cost);
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
 impl SlidingWindow {
     /// Returns a limit of `limit` tokens in any `window`, as estimated; 0 blocks every request.
     ///

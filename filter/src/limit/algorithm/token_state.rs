@@ -88,6 +88,20 @@ impl Shape {
     }
 }
 
+/// Spend of a request that another bucket has denied.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug, Clone, Copy)]
+pub(in crate::limit) struct DeniedSpend {
+    /// Time of the spend.
+    pub(in crate::limit) at: Micros,
+    pub(in crate::limit) price: Units,
+    /// Time from the spend until the bucket would be full. `None`: it may have been full at any time since, without the
+    /// request.
+    pub(in crate::limit) full_in: Option<Micros>,
+    /// What others have given back since the spend.
+    pub(in crate::limit) others: Units,
+}
+
 /// State as a bucket reads it at a given time, to spend from it.
 #[derive(Debug)]
 pub(super) struct OpenBucket {
@@ -156,6 +170,32 @@ impl TokenState {
             self.spent = self.spent.saturating_sub(price.0);
         }
         is_plain && is_same_shape && is_last
+    }
+
+    /// Gives back what a request has spent that another bucket denied, and returns it. `None`: nothing is given back.
+    ///
+    /// Tokens that have flowed in while the bucket would have been full without the request are there only because of
+    /// it. It would have been full no sooner than it was to be, less what others have given back since.
+    ///
+    /// Only in a bucket of the same rate, without the level of a smaller bucket; where requests are delayed, only if
+    /// none has spent since.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn give_back(&mut self, shape: &Shape, spend: &DeniedSpend) -> Option<Units> {
+        let is_same_shape = self.rate == shape.rate && self.delays == shape.delays;
+        let is_in_time = self.at >= spend.at && (!self.delays || self.at == spend.at);
+        if self.narrow.is_some() || !is_same_shape || !is_in_time {
+            return None;
+        }
+        let flowed = |since: Micros| self.at.minus(since).0.saturating_mul(self.rate.per_micro());
+        let sooner = spend.full_in.map(|full_in| {
+            let full_at = spend.at.plus(full_in).minus(self.rate.time_for(spend.price).plus(Micros(1)));
+            let until_full = full_at.minus(self.at).0.saturating_mul(self.rate.per_micro());
+            flowed(full_at).saturating_add(spend.others.0.saturating_sub(until_full))
+        });
+        let flowed = sooner.unwrap_or(u64::MAX).min(flowed(spend.at));
+        let units = spend.price.0.checked_sub(flowed).filter(|units| *units > 0)?;
+        self.spent = self.spent.saturating_sub(units);
+        Some(Units(units))
     }
 
     /// The same state in units of another rate. A token stays a token; parts of a unit are rounded up.

@@ -4,7 +4,8 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 
 use super::bucket::BucketCheck;
-use crate::limit::algorithm::{Algorithm, SlotOwner};
+use super::verdict::Outcome;
+use crate::limit::algorithm::{Algorithm, Arguments, SlotOwner};
 use crate::redis::{Call, CallWriter, Script};
 use crate::units::Micros;
 
@@ -37,6 +38,19 @@ pub(super) fn mixed_call(script: &Arc<Script>, buckets: &[BucketCheck], owner: S
         call.bytes(if is_last { owner.as_bytes() } else { b"" });
     });
     write_applied(buckets, has_applied, &mut call);
+    call.finish()
+}
+
+/// The call that gives back what a request spent at `when`, by Redis' clock, from buckets with these outcomes.
+pub(super) fn give_back_call(script: &Arc<Script>, spent: &[(&BucketCheck, &Outcome)], when: Micros) -> Call {
+    let mut call = Call::write_script(script, spent.len(), spent.len().saturating_mul(6), 0);
+    spent.iter().for_each(|(check, _)| call.bytes(&check.key));
+    for (check, outcome) in spent {
+        let Arguments { letter, cost, more, .. } = check.algorithm.arguments(check.cost);
+        call.bytes(letter.as_bytes());
+        [when.0, cost, outcome.reset.0].into_iter().for_each(|number| call.number(number));
+        more.into_iter().for_each(|number| write_signed(&mut call, number));
+    }
     call.finish()
 }
 

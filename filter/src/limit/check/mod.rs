@@ -3,6 +3,8 @@
 mod bucket;
 mod call;
 mod ceiling;
+#[cfg(not(target_arch = "wasm32"))]
+mod give_back;
 mod model;
 mod peek;
 mod reply;

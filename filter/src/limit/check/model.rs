@@ -1,12 +1,16 @@
 //! Model of Redis: the specification of the scripts, against which tests compare them.
 
 use alloc::collections::BTreeMap;
+#[cfg(not(target_arch = "wasm32"))]
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::bucket::BucketCheck;
 use super::request::Check;
 use super::slots::HeldSlots;
 use super::verdict::Verdict;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::limit::algorithm::Units;
 use crate::limit::algorithm::{Algorithm, BucketState, Leases, Log, SlotOwner, TokenState, WindowCount, WindowCounts};
 use crate::units::Micros;
 
@@ -26,6 +30,9 @@ pub(super) struct State {
     /// Time at which Redis lets a token bucket's key expire; `None` where it is not known, or keys are kept.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) expires: Option<Micros>,
+    /// Times at which units were given back to the token bucket, and how many.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) given: VecDeque<(Micros, Units)>,
     pub(super) window: Option<WindowCount>,
     pub(super) sliding: Option<WindowCounts>,
     pub(super) log: Log,

@@ -5,16 +5,24 @@ local key = KEYS[i]
 local name, suffixes = string.gsub(key, '#%l[^#:]*$', '#override')
 if suffixes == 0 then name = key .. '#override' end
 if name ~= of then
-  local text = redis.pcall('GET', name) or ''
-  if text ~= '' then
+  local text, applied = redis.pcall('GET', name) or '', ARGV[width * #KEYS + i] or ''
+  of, has_override = name, text ~= ''
+  if has_override then
     if type(text) == 'table' then
-      -- A value of another type is malformed, as is a text that is too long. Any other error is raised here.
-      if not string.find(text.err, 'WRONGTYPE', 1, true) then redis.call('GET', name) end
-      text = 'not a string'
+      if string.find(text.err, 'non local key', 1, true) then
+        -- The hash slot is moving to another node of a cluster, and the override may be there: the caller's is believed.
+        text = applied
+      elseif string.find(text.err, 'WRONGTYPE', 1, true) then
+        -- A value of another type is malformed, as is a text that is too long.
+        text = 'not a string'
+      else
+        -- Any other error is raised here.
+        redis.call('GET', name)
+      end
     end
     text = string.sub(text, 1, 1025)
   end
-  of, has_override, differs = name, text ~= '', text ~= (ARGV[width * #KEYS + i] or '')
+  differs = text ~= applied
   if differs then
     texts = texts or {}
     texts[i - first + 1] = text

@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::bucket::BucketCheck;
-use super::call::{has_applied, mixed_call, plain_call};
+use super::call::{give_back_call, has_applied, mixed_call, plain_call};
 use super::reply::{MalformedReply, read, single_state, triple_state};
 use super::scripts::Scripts;
 use super::slots::HeldSlots;
@@ -34,6 +34,18 @@ impl Check {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
+    }
+
+    /// The buckets, in the configuration's order of limits.
+    #[must_use]
+    pub fn as_slice(&self) -> &[BucketCheck] {
+        &self.buckets
+    }
+
+    /// Takes the buckets out of the check.
+    #[must_use]
+    pub fn into_buckets(self) -> Vec<BucketCheck> {
+        self.buckets
     }
 
     /// The buckets, in the configuration's order of limits.
@@ -171,6 +183,21 @@ impl Check {
             }
         }
         (!keys.is_empty()).then(|| Call::script(scripts.refund(), &keys, &arguments))
+    }
+
+    /// The call that gives back what a request spent that was denied by buckets in other hash slots of a cluster.
+    /// `None` where it spent nothing but slots, which are released.
+    ///
+    /// No bucket becomes fuller than it would be without the request.
+    #[must_use]
+    #[inline(never)]
+    pub fn give_back_call(&self, verdict: &Verdict, scripts: &Scripts) -> Option<Call> {
+        let is_given = |(check, outcome): &(&BucketCheck, &Outcome)| {
+            outcome.spent && !matches!(check.algorithm, Algorithm::Concurrency(_))
+        };
+        let spent: Vec<(&BucketCheck, &Outcome)> =
+            self.buckets.iter().zip(&verdict.outcomes).filter(is_given).collect();
+        (!spent.is_empty()).then(|| give_back_call(scripts.give_back(), &spent, verdict.now))
     }
 
     /// Number of integers in the script's reply.

@@ -40,6 +40,8 @@ pub enum KnownScript {
     Release,
     /// Renews leases of slots.
     Renew,
+    /// Gives back what a request spent that other buckets denied.
+    GiveBack,
 }
 
 impl KnownScript {
@@ -48,12 +50,13 @@ impl KnownScript {
     pub fn by_sha1(sha1_hex: &str) -> Option<Self> {
         [true, false].into_iter().find_map(|per_key| {
             let scripts = Scripts::new(per_key);
-            let all: [(&Script, Self); 5] = [
+            let all: [(&Script, Self); 6] = [
                 (scripts.token_buckets(), Self::TokenBuckets { per_key }),
                 (scripts.mixed(), Self::Mixed { per_key }),
                 (scripts.refund(), Self::Refund),
                 (scripts.release(), Self::Release),
                 (scripts.renew(), Self::Renew),
+                (scripts.give_back(), Self::GiveBack),
             ];
             all.into_iter().find(|(script, _)| script.sha1_hex() == sha1_hex).map(|(_, known)| known)
         })
@@ -83,6 +86,7 @@ impl Model {
             KnownScript::Refund => self.refund_all(call),
             KnownScript::Release => self.release_all(call.keys, call.arguments),
             KnownScript::Renew => self.renew_all(now, call),
+            KnownScript::GiveBack => self.give_back_all(now, call),
         };
         reply.unwrap_or_else(malformed)
     }
@@ -366,7 +370,7 @@ fn integer(reply: &Reply) -> i64 {
     if let Reply::Integer(n) = reply { *n } else { 0 }
 }
 
-fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
+pub(super) fn number<T: core::str::FromStr>(bytes: &[u8]) -> Option<T> {
     core::str::from_utf8(bytes).ok()?.parse().ok()
 }
 

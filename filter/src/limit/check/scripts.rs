@@ -114,6 +114,7 @@ pub struct Scripts {
     refund: Arc<Script>,
     release: Arc<Script>,
     renew: Arc<Script>,
+    give_back: Arc<Script>,
 }
 
 impl Default for Scripts {
@@ -150,6 +151,7 @@ impl Scripts {
             refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
             release: Arc::new(script!(lua!(include_str!("release.lua")))),
             renew: Arc::new(script!(lua!(include_str!("../algorithm/slots.lua"), include_str!("renew.lua")))),
+            give_back: Arc::new(script!(lua!(include_str!("give_back.lua")))),
         }
     }
 
@@ -160,13 +162,14 @@ impl Scripts {
     /// Returns all scripts with their names, for tools that show calls.
     #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &Script); 5] {
+    pub fn named(&self) -> [(&'static str, &Script); 6] {
         [
             ("token_buckets", &self.token_buckets),
             ("mixed", &self.mixed),
             ("refund", &self.refund),
             ("release", &self.release),
             ("renew", &self.renew),
+            ("give_back", &self.give_back),
         ]
     }
 
@@ -188,6 +191,10 @@ impl Scripts {
 
     pub(super) fn renew(&self) -> &Arc<Script> {
         &self.renew
+    }
+
+    pub(super) fn give_back(&self) -> &Arc<Script> {
+        &self.give_back
     }
 }
 

@@ -24,6 +24,13 @@ impl HeldSlots {
         (!slots.is_empty()).then_some(Self { owner, slots })
     }
 
+    /// Adds other slots of the same request and owner.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.slots.extend(others.slots);
+        self
+    }
+
     /// Owner of the slots.
     #[must_use]
     pub fn owner(&self) -> SlotOwner {

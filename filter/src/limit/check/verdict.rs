@@ -42,6 +42,15 @@ pub struct Outcome {
     pub granted: Option<Grant>,
 }
 
+impl Outcome {
+    /// The outcome after what the request spent has been given back.
+    #[must_use]
+    pub fn given_back(&self) -> Self {
+        let remaining = if self.spent { self.remaining.0.saturating_add(self.cost.0) } else { self.remaining.0 };
+        Self { spent: false, remaining: Tokens(remaining.min(self.capacity.0)), delay: Micros::ZERO, ..*self }
+    }
+}
+
 /// Verdict of all limits on a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -57,6 +66,14 @@ impl Verdict {
     /// Outcomes of enforced limits.
     pub fn enforced(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.enforced)
+    }
+
+    /// Adds the outcome of a bucket that was decided apart, in the order of the configuration.
+    #[inline(never)]
+    pub fn add(&mut self, outcome: Outcome) {
+        let order = |outcome: &Outcome| (outcome.limit, outcome.window);
+        let place = self.outcomes.partition_point(|other| order(other) < order(&outcome));
+        self.outcomes.insert(place, outcome);
     }
 
     /// Time for which an admitted request is held before it goes on. Its tokens are reserved already.

@@ -62,6 +62,16 @@ fn a_slot_is_renewed_three_times_a_lease_until_its_request_ends() {
 }
 
 #[test]
+fn slots_taken_later_do_not_put_off_the_renewal_of_earlier_ones() {
+    let mut fixture = Fixture::default();
+    fixture.slots.take(SEC(10), RequestId(1), holds_of(b"one", 1));
+    fixture.slots.take(SEC(10).plus(MS(900)), RequestId(1), holds_of(b"other", 1));
+    assert_eq!(fixture.slots.next_due(), Some(SEC(11)));
+    assert_eq!(fixture.due(SEC(11)).len(), 1);
+    assert_eq!(fixture.slots.leave(RequestId(1)), Some(holds_of(b"one", 1).and(holds_of(b"other", 1))));
+}
+
+#[test]
 fn all_leases_are_renewed_in_time_however_many_there_are() {
     let mut fixture = Fixture::default();
     for request in 0..8_000 {

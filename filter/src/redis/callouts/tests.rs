@@ -11,14 +11,20 @@ use alloc::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::redis::{Credentials, Script, Secret, Trouble};
+use crate::redis::{Credentials, Script, Secret, Topology, Trouble};
 
 const NOW: Micros = Micros::from_secs(1_000);
 const NOSCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
 const SHA: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
 
 fn config() -> SessionConfig {
-    SessionConfig { credentials: None, database: 0, timeout: Micros::from_millis(50), max_in_flight: 1000 }
+    SessionConfig {
+        credentials: None,
+        database: 0,
+        topology: Topology::Single,
+        timeout: Micros::from_millis(50),
+        max_in_flight: 1000,
+    }
 }
 
 fn with_handshake() -> SessionConfig {

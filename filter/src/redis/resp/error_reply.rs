@@ -43,7 +43,7 @@ const COMMANDS: [&str; 24] = [
 ];
 
 /// Failures and descriptions by the start of the error text after `ERR `: a code of one word, or several words.
-const MEANINGS: [(&str, Failure, &str); 29] = [
+const MEANINGS: [(&str, Failure, &str); 33] = [
     ("WRONGPASS", Failure::Auth, "redis.username or redis.password is wrong"),
     ("invalid password", Failure::Auth, "redis.password is wrong"),
     ("AUTH <password> called without any password", Failure::Auth, NO_PASSWORD),
@@ -72,13 +72,17 @@ const MEANINGS: [(&str, Failure, &str); 29] = [
     ("unknown command", Failure::Refused, UNKNOWN_COMMAND),
     ("Unknown Redis command called from", Failure::Refused, UNKNOWN_COMMAND),
     ("DB index is out of range", Failure::Refused, "redis.database does not exist"),
+    ("upstream failure", Failure::Reset, "redis_proxy has lost or given up the connection to a node of the cluster"),
+    ("no upstream host", Failure::Unavailable, "redis_proxy has no connection to a node of the cluster"),
+    ("Script attempted to execute", Failure::NotReady, "Redis is a cluster that is down"),
+    ("Lua script attempted to execute", Failure::NotReady, "Redis is a cluster that is down"),
     ("max number of clients reached", Failure::Refused, "maxclients is reached"),
 ];
 
 const NO_PASSWORD: &str = "redis.password is set, but Redis has none";
 const ACL: &str = "the ACL forbids a command or key that Weir needs (docs/src/operations.md, \"Redis ACL\")";
-const CLUSTER: &str = "Redis is a cluster: its nodes refuse each other's keys, so that those are not limited; let \
-                       redis.cluster lead to a Redis that is not in cluster mode";
+const CLUSTER: &str = "Redis is a cluster: its nodes refuse keys of other nodes and of slots that are moving; it needs \
+                       redis.topology: cluster and redis_proxy (docs/src/redis.md, \"Redis Cluster\")";
 const UNKNOWN_COMMAND: &str =
     "the command is missing: renamed, disabled or too new (docs/src/operations.md, \"Redis ACL\")";
 const NOT_SHOWN: &str = "not shown, as it may repeat what a client sent";
@@ -175,6 +179,8 @@ mod tests {
             ("ASK 3999 127.0.0.1:6381", Failure::ClusterMode),
             ("TRYAGAIN Multiple keys request during rehashing of slot", Failure::ClusterMode),
             ("CROSSSLOT Keys in request don't hash to the same slot", Failure::ClusterMode),
+            ("upstream failure", Failure::Reset),
+            ("no upstream host", Failure::Unavailable),
             ("OOM command not allowed when used memory > 'maxmemory'.", Failure::Refused),
             ("BUSY Redis is busy running a script.", Failure::Refused),
             ("NOSCRIPT No matching script. Please use EVAL.", Failure::Refused),

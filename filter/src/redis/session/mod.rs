@@ -34,7 +34,7 @@ use self::backoff::Backoff;
 use self::in_flight::{Expiry, InFlight, sooner};
 use self::phase::Phase;
 use super::{
-    Call, Credentials, Failure, Refusal, Reply, RoundTrips, Ticket, Trouble,
+    Call, Credentials, Failure, Refusal, Reply, RoundTrips, Ticket, Topology, Trouble,
     handshake::Handshake,
     host_load::{Extension, HostLoad},
     resp::Decoder,
@@ -66,6 +66,9 @@ pub struct SessionConfig {
     pub credentials: Option<Credentials>,
     /// Argument of `SELECT`; 0 for no `SELECT`.
     pub database: u32,
+    /// Topology of Redis. In a cluster, no command carries several calls, and an error of one master does not end the
+    /// connection.
+    pub topology: Topology,
     /// Timeout of a call, from [`Session::submit`] on.
     pub timeout: Micros,
     /// Calls in flight, at most, including abandoned calls that Redis has not answered yet.
@@ -129,12 +132,12 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig, seed: u64) -> Self {
         Self {
+            joins: config.topology == Topology::Single,
             config,
             calls: InFlight::default(),
             phase: Phase::Idle,
             decoder: Decoder::new(),
             outgoing: Vec::new(),
-            joins: true,
             urgent: VecDeque::new(),
             completed: VecDeque::new(),
             load: HostLoad::default(),

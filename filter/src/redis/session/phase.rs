@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use super::{Failure, Handshake, Micros, PATIENCE, Session, SessionEvent};
+use super::{Failure, Handshake, Micros, PATIENCE, Session, SessionEvent, Topology};
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -103,7 +103,7 @@ impl Session {
     pub(super) fn forget_stream(&mut self) {
         self.outgoing.clear();
         self.decoder.clear();
-        self.joins = true;
+        self.joins = self.config.topology == Topology::Single;
     }
 
     /// Whether the next tick only records its time, unless a deadline has passed.

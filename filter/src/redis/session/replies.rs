@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use super::in_flight::{Caller, SentCall};
 use super::phase::{self, Phase};
-use super::{MAX_AGE, Session, SessionEvent};
+use super::{MAX_AGE, Session, SessionEvent, Topology};
 use crate::redis::resp::{Shares, describe, failure_of, is_cross_slot, is_noscript, revokes};
 use crate::redis::{Call, Failure, Reply, Trouble};
 use crate::units::Micros;
@@ -83,7 +83,9 @@ impl Session {
         }
         let failure = failure_of(error);
         self.complete(caller, Err(failure));
-        if failure == Failure::NotReady || revokes(error) {
+        // In a cluster, other masters may be ready.
+        let is_unready = failure == Failure::NotReady && self.config.topology == Topology::Single;
+        if is_unready || revokes(error) {
             let detail = describe(error);
             return self.begin_closing(failure, detail);
         }

@@ -1,6 +1,6 @@
 //! Conversations in which one command carries several calls.
 
-use weir_filter::redis::{Call, Failure, Reply};
+use weir_filter::redis::{Call, Failure, Reply, SessionConfig, Topology};
 
 use crate::conversation::{Conversation, SCRIPT, config};
 
@@ -140,4 +140,20 @@ fn unsent_calls_are_sent_on_the_next_connection() {
     assert_eq!(it.streams(), ["open"]);
     it.redis_says("+PONG\r\n");
     assert_eq!(it.sent(), ["PING", "EVALSHA SHA 1 k1 a1"]);
+}
+
+#[test]
+fn in_a_cluster_each_call_is_a_command_and_a_node_that_is_not_ready_does_not_end_the_connection() {
+    let mut it = Conversation::connected(SessionConfig { topology: Topology::Cluster, ..config() });
+    ask(&mut it, 1..=4);
+    let alone = ["1", "2", "3", "4"].map(|nth| format!("EVALSHA SHA 1 k{nth} a{nth}"));
+    assert_eq!(it.sent(), alone);
+    it.redis_says("-READONLY You can't write against a read only replica.\r\n*2\r\n:2\r\n:20\r\n");
+    it.redis_says("-upstream failure\r\n-no upstream host\r\n");
+    let (unready, lost, none) = (Err(Failure::NotReady), Err(Failure::Reset), Err(Failure::Unavailable));
+    assert_eq!(it.completed(), [(1, unready), (2, two(2, 20)), (3, lost), (4, none)]);
+    it.ticks();
+    assert_eq!(it.streams(), [""; 0]);
+    ask(&mut it, [5]);
+    assert_eq!(it.sent(), ["EVALSHA SHA 1 k5 a5"]);
 }

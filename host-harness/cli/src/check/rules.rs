@@ -110,6 +110,8 @@ rules! {
     TLS = "tls", Warning;
     /// Several endpoints of Redis, and no health check that selects one.
     ENDPOINTS = "endpoints", Warning;
+    /// `redis_proxy` without what a Redis Cluster needs, or a limiter that does not know that it asks one.
+    REDIS_CLUSTER = "redis-cluster", Warning;
     /// A limit reads what a later filter writes, or no filter.
     ORDER = "order", Warning;
     /// A limit reads a header that is the mark of a limit.

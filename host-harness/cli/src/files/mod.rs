@@ -13,7 +13,7 @@ mod manifest;
 mod written;
 
 pub(crate) use self::finder::{
-    Chain, ChainKind, Cluster, Code, Filter, Inventory, Limiter, Plugin, Role, Site, Tls, is_alone,
+    Chain, ChainKind, Cluster, Code, Filter, Inventory, Limiter, Plugin, RedisProxy, Role, Site, Tls, is_alone,
 };
 pub(crate) use self::library::{File, Group, Library, is_bootstrap, is_config_source, is_manifest, references};
 pub(crate) use self::written::{Unwritten, Written};

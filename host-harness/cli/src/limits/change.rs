@@ -22,7 +22,7 @@ pub(super) fn set(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<(), LimitsError> {
-    let now = store.time()?;
+    let now = store.time(&target.place())?;
     let (value, until) = wanted.value(now)?;
     store.sweep(&target.limit.key_prefix)?;
     let replaced = store.own(target)?.filter(|found| !found.is_over());

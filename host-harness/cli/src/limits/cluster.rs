@@ -17,6 +17,8 @@ pub(super) struct Cluster {
     pub(super) tls: Option<Tls>,
     /// Place of the first certificates that come from the proxies' control plane.
     pub(super) remote_secrets: Option<String>,
+    /// User and password of the nodes behind a `redis_proxy`.
+    pub(super) login: Option<(Option<String>, String)>,
 }
 
 impl Cluster {
@@ -41,6 +43,7 @@ impl Cluster {
             endpoints,
             tls: context.as_ref().map(tls).transpose()?,
             remote_secrets: remote_secrets.as_ref().map(place),
+            login: login(cluster)?,
         })
     }
 
@@ -97,6 +100,26 @@ fn tls(context: &At<'_>) -> Result<Tls, Misread> {
         key: source(&certificate, "private_key")?,
         name: validation.as_ref().and_then(exact_name).or(sni),
     })
+}
+
+/// Reads the credentials in `RedisProtocolOptions`.
+fn login(cluster: &At<'_>) -> Result<Option<(Option<String>, String)>, Misread> {
+    let options = cluster.field("typed_extension_protocol_options");
+    let mut messages = options.into_iter().flat_map(|at| at.entries()).filter_map(|(_, at)| Message::of(&at));
+    let Some(options) = messages.find(|it| it.short_name() == "RedisProtocolOptions") else { return Ok(None) };
+    let of = |name: &str| options.body.field(name).map(|at| secret(&at)).transpose().map(Option::flatten);
+    of("auth_password")?.map(|password| Ok((of("auth_username")?, password))).transpose()
+}
+
+/// Reads a `DataSource` of a text.
+fn secret(source: &At<'_>) -> Result<Option<String>, Misread> {
+    let expected = |found: &str| misread(source, "a text that can be read here", found.to_owned());
+    let bytes = match pem(source)? {
+        Some(Pem::Inline { text, .. }) => text,
+        Some(Pem::File { file, .. }) => std::fs::read(file).map_err(|error| expected(&error.to_string()))?,
+        None => return Ok(None),
+    };
+    String::from_utf8(bytes).map(Some).map_err(|_| expected("bytes that are not UTF-8"))
 }
 
 /// The first name that the certificate must have exactly.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use weir_filter::descriptor::{ValueForm, bucket_key};
+use weir_filter::descriptor::{HashTag, ValueForm, tagged_bucket_key};
 use weir_filter::limit::{self, Algorithms, Scale};
 use weir_filter::overrides::{Ruling, hash_key, override_key};
 
@@ -13,6 +13,8 @@ use super::source::{Limiter, Source};
 
 /// Maximum length of a key that the filter does not hash, in bytes.
 const MAX_ENCODED: usize = 128;
+/// Length of the hash of a value that is a hash tag, in braces and with the `#` before it.
+const TAG_OF_HASH: usize = 35;
 const DEFAULT_KEY_PREFIX: &str = "weir:";
 
 /// The limits of all limiters of a file, without duplicates.
@@ -22,6 +24,8 @@ pub(super) struct Configured {
     pub(super) prefixes: Vec<String>,
     /// Whether there is a configuration. Without it, limits of any name may exist.
     pub(super) is_known: bool,
+    /// The hash tag of limits that are not in the configuration.
+    default_tag: HashTag,
 }
 
 /// The parts of a limit that determine its keys and values in Redis.
@@ -29,6 +33,7 @@ pub(super) struct Configured {
 pub(super) struct Limit {
     pub(super) key_prefix: String,
     pub(super) name: String,
+    hash_tag: HashTag,
     /// `None` for a limit that is not in the configuration, or without a configuration.
     pub(super) shape: Option<Shape>,
 }
@@ -95,13 +100,19 @@ impl Configured {
                 }
             }
         }
-        Self { limits, prefixes, is_known: true }
+        Self { limits, prefixes, is_known: true, default_tag: default_tag(source.has_cluster()) }
     }
 
     /// No known limits: without a configuration.
-    pub(super) fn unknown(key_prefix: Option<&str>) -> Self {
+    pub(super) fn unknown(key_prefix: Option<&str>, is_cluster: bool) -> Self {
         let prefix = key_prefix.unwrap_or(DEFAULT_KEY_PREFIX).to_owned();
-        Self { limits: Vec::new(), prefixes: vec![prefix], is_known: false }
+        Self { limits: Vec::new(), prefixes: vec![prefix], is_known: false, default_tag: default_tag(is_cluster) }
+    }
+
+    /// The start of all keys of a limit under this key prefix.
+    pub(super) fn stem(&self, prefix: &str, name: &str) -> String {
+        let limit = self.limits.iter().find(|limit| limit.key_prefix == prefix && limit.name == name);
+        stem(prefix, name, limit.map_or(self.default_tag, |limit| limit.hash_tag))
     }
 
     /// The limit with this name; without a configuration, any name is a limit's.
@@ -135,7 +146,10 @@ impl Configured {
     fn former(&self, name: &str) -> Result<Limit, LimitsError> {
         let is_name = !name.is_empty() && !name.contains([':', '@']);
         match (&self.prefixes[..], is_name) {
-            ([prefix], true) => Ok(Limit { key_prefix: prefix.clone(), name: name.to_owned(), shape: None }),
+            ([prefix], true) => {
+                let (key_prefix, name) = (prefix.clone(), name.to_owned());
+                Ok(Limit { key_prefix, name, hash_tag: self.default_tag, shape: None })
+            }
             _ => Err(self.unknown_limit(name)),
         }
     }
@@ -173,6 +187,7 @@ impl Limit {
         Self {
             key_prefix: config.redis.key_prefix.clone(),
             name: limit.name.clone(),
+            hash_tag: limit.descriptor.hash_tag(),
             shape: Some(Shape {
                 forms,
                 missing_hash_key: missing_hash_key.clone().filter(|_| is_hashed),
@@ -185,6 +200,11 @@ impl Limit {
                     && (limit.request_windows.is_some() || limit.windows.blocking().is_none()),
             }),
         }
+    }
+
+    /// The start of all keys of the limit.
+    pub(super) fn stem(&self) -> String {
+        stem(&self.key_prefix, &self.name, self.hash_tag)
     }
 
     /// Returns the limit if the proxies read overrides of it, as far as is known.
@@ -259,12 +279,14 @@ impl Limit {
     /// The bucket of a key, which is given as its values or, if `encoded`, as the filter writes it in Redis.
     pub(super) fn bucket(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
         if encoded {
-            let is_sound = |key: &str| key.len() <= MAX_ENCODED && key.bytes().all(|byte| byte.is_ascii_graphic());
-            let [descriptor] = key else { return Err(LimitsError::Encoded { found: key.join(" ") }) };
+            let most = if self.hash_tag == HashTag::None { MAX_ENCODED } else { MAX_ENCODED + TAG_OF_HASH };
+            let is_sound = |key: &str| key.len() <= most && key.bytes().all(|byte| byte.is_ascii_graphic());
+            let [descriptor] = key else { return Err(LimitsError::Encoded { most, found: key.join(" ") }) };
             if !is_sound(descriptor) {
-                return Err(LimitsError::Encoded { found: descriptor.clone() });
+                return Err(LimitsError::Encoded { most, found: descriptor.clone() });
             }
-            let key = [&self.key_prefix, self.name.as_str(), ":", descriptor].concat().into_bytes();
+            let end = if self.hash_tag == HashTag::Bucket { "}" } else { "" };
+            let key = [&self.stem(), descriptor.as_str(), end].concat().into_bytes();
             return Ok(Target { limit: self, key: Some(key) });
         }
         let key = match &self.shape {
@@ -278,9 +300,9 @@ impl Limit {
             Some(shape) => {
                 let values: Vec<_> =
                     shape.forms.iter().zip(key).map(|(form, value)| form.of(value.as_bytes())).collect();
-                bucket_key(&self.key_prefix, &self.name, &values)
+                tagged_bucket_key(&self.key_prefix, &self.name, self.hash_tag, &values)
             }
-            None => bucket_key(&self.key_prefix, &self.name, key),
+            None => tagged_bucket_key(&self.key_prefix, &self.name, self.hash_tag, key),
         };
         Ok(Target { limit: self, key: Some(key) })
     }
@@ -290,6 +312,11 @@ impl Target {
     /// The bucket's key in Redis; empty for the whole limit.
     pub(super) fn key(&self) -> &[u8] {
         self.key.as_deref().unwrap_or_default()
+    }
+
+    /// A key in Redis beside which the override of the target is: the bucket, or the hash of a whole limit.
+    pub(super) fn place(&self) -> Vec<u8> {
+        self.key.clone().unwrap_or_else(|| OverrideKeys(&self.limit.key_prefix).hash().into_bytes())
     }
 
     /// Whether this is one key of a limit.
@@ -310,6 +337,15 @@ impl Target {
             None => Cow::Borrowed(self.limit.name.as_bytes()),
         }
     }
+}
+
+fn default_tag(is_cluster: bool) -> HashTag {
+    if is_cluster { HashTag::Bucket } else { HashTag::None }
+}
+
+fn stem(prefix: &str, name: &str, tag: HashTag) -> String {
+    let open = if tag == HashTag::Bucket { "{" } else { "" };
+    format!("{prefix}{open}{name}:")
 }
 
 /// Redis keys of the overrides under one key prefix.

@@ -16,10 +16,8 @@ use super::found::Found;
 use super::list::{OfLimits, Selection, names};
 use super::render::{answer, key_json, key_of, way};
 use super::span::span;
-use super::store::{STEP, Store, pattern};
+use super::store::{Cursor, STEP, Store, pattern};
 
-/// Number of hexadecimal digits after the `#` of a key that the filter hashed. No algorithm tag has this form.
-const HASH: usize = 32;
 /// Number of buckets beyond twice the shown rows that a scan collects before it drops the fullest.
 const SLACK: usize = 10_000;
 
@@ -56,11 +54,11 @@ pub(super) fn run(
     let top = selection.rows;
     let bar = progress(store.size()?);
     let pattern = match limits {
-        [only] => pattern(&format!("{prefix}{}:", only.name), "*"),
+        [only] => pattern(&only.stem(), "*"),
         _ => pattern(prefix, "*:*"),
     };
     let (mut all, mut waiting, mut spent) = (0_u64, 0_u64, Vec::new());
-    let mut cursor = 0;
+    let mut cursor = Cursor::default();
     loop {
         let (next, keys) = store.scan(cursor, &pattern)?;
         let candidates: Vec<_> = keys.iter().filter_map(|key| candidate(prefix, limits, key)).collect();
@@ -80,9 +78,7 @@ pub(super) fn run(
             keep(&mut spent, top);
         }
         bar.inc(STEP);
-        if next == 0 {
-            break;
-        }
+        let Some(next) = next else { break };
         cursor = next;
     }
     bar.finish_and_clear();
@@ -181,16 +177,12 @@ fn keys_of(
     Ok(buckets)
 }
 
-/// A prefixless key without the tag of its algorithm, if it has a tag.
+/// A prefixless key without the tag of its algorithm, if it has a tag. Hashes of the filter are in capitals.
 fn without_tag(field: &[u8]) -> &[u8] {
-    let Some(tag) = field.iter().rposition(|byte| *byte == b'#') else { return field };
-    let (before, hash) = field.split_at(tag);
-    let is_hash = before.ends_with(b":") && hash.len() == HASH + 1 && hash.iter().skip(1).all(is_upper_hex);
-    if is_hash { field } else { before }
-}
-
-fn is_upper_hex(byte: &u8) -> bool {
-    byte.is_ascii_digit() || (b'A'..=b'F').contains(byte)
+    match field.iter().rposition(|byte| *byte == b'#').map(|tag| field.split_at(tag)) {
+        Some((before, tag)) if tag.get(1).is_some_and(u8::is_ascii_lowercase) => before,
+        _ => field,
+    }
 }
 
 /// The spent share of a bucket. For token buckets it is computed from time, so that two buckets without a token are
@@ -227,12 +219,17 @@ mod tests {
     fn a_tag_is_not_confused_with_a_hashed_key() {
         let hashed = "per_user:#0EC9EB33E74510BCDD1F2EA55206E82F";
         let tagged = format!("{hashed}#month330");
-        let without: [(&str, &str); 5] = [
+        let in_cluster = format!("{{{hashed}}}");
+        let of_tag = "per_user:{#0EC9EB33E74510BCDD1F2EA55206E82F}:alice";
+        let without: [(&str, &str); 8] = [
             ("per_user:alice", "per_user:alice"),
             ("per_user:alice#log30000000", "per_user:alice"),
             ("all:#concurrency", "all:"),
             (hashed, hashed),
             (&tagged, hashed),
+            (&format!("{in_cluster}#month330"), &in_cluster),
+            (of_tag, of_tag),
+            (&format!("{of_tag}#log30000000"), of_tag),
         ];
         for (field, rest) in without {
             assert_eq!(without_tag(field.as_bytes()), rest.as_bytes(), "{field}");

@@ -56,6 +56,14 @@ pub enum LimitsError {
         /// The file, with the line and column of `redis` in the limiter.
         place: String,
     },
+    /// No node serves the hash slot of a key.
+    #[error("redis cluster of {addresses}: no master has hash slot {slot}")]
+    UnservedSlot {
+        /// Addresses of the masters.
+        addresses: String,
+        /// The hash slot.
+        slot: u16,
+    },
     /// The limiters of the file use several databases or several Redis.
     #[error("{place}: the limiters use several Redis or databases; expected --redis URL with one of them")]
     SeveralRedis {
@@ -167,8 +175,10 @@ pub enum LimitsError {
         limit: String,
     },
     /// The key after `--encoded` is not a key in the filter's form.
-    #[error("expected one key as `weir limits list` shows it, up to 128 characters, found {found}")]
+    #[error("expected one key as `weir limits list` shows it, up to {most} characters, found {found}")]
     Encoded {
+        /// The greatest number of characters.
+        most: usize,
         /// The text that was given.
         found: String,
     },
@@ -294,7 +304,10 @@ pub enum LimitsError {
         source: MalformedReply,
     },
     /// The value of `--redis` or `REDIS_URL` is not a Redis URL.
-    #[error("{place}: expected redis://[user[:password]@]host[:port][/database], or rediss:// for TLS, found {found}")]
+    #[error(
+        "{place}: expected redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or \
+         redis+cluster://[user[:password]@]host[:port],... for a Redis Cluster, found {found}"
+    )]
     Url {
         /// The option or the variable.
         place: &'static str,

@@ -13,7 +13,7 @@ use super::configured::{Configured, Limit};
 use super::emptiest;
 use super::error::LimitsError;
 use super::found::Found;
-use super::render::{key_json, key_of, override_json, ruling_and_rest, ways};
+use super::render::{key_json, key_of, override_json, ruling_and_rest, untagged, ways};
 use super::store::Store;
 use super::stored::Pair;
 
@@ -108,7 +108,8 @@ impl View<'_> {
             self.add(&mut keys, page.collect(), now, out)
         })?;
         // A string goes before a field of the hash, so it is read later.
-        store.each_key(self.prefix, limit, |page, now| self.add(&mut keys, page, now, out))?;
+        let start = limit.map_or_else(|| self.prefix.to_owned(), |name| self.configured.stem(self.prefix, name));
+        store.each_key(self.prefix, &start, |page, now| self.add(&mut keys, page, now, out))?;
         match keys {
             Keys::Few(few) => self.few(&few, out)?,
             Keys::Many { shown, found } => {
@@ -271,9 +272,9 @@ impl View<'_> {
     }
 }
 
-/// The limit's name in a field, or in a key without its prefix.
+/// The limit's name in a field, or in a key without its prefix, which may have a hash tag.
 pub(super) fn names(field: &[u8]) -> &[u8] {
-    field.split(|byte| *byte == b':').next().unwrap_or_default()
+    untagged(field).split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -284,5 +285,7 @@ mod tests {
     fn a_limits_name_ends_at_the_first_colon() {
         assert_eq!(names(b"per_user:a:b"), b"per_user");
         assert_eq!(names(b"per_user"), b"per_user");
+        assert_eq!(names(b"{per_user:a}"), b"per_user");
+        assert_eq!(names(b"per_user:{a}:b"), b"per_user");
     }
 }

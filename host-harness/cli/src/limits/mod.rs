@@ -11,6 +11,7 @@ mod error;
 mod found;
 mod list;
 mod migrate;
+mod nodes;
 mod offline;
 mod peek;
 mod reason;
@@ -21,6 +22,7 @@ mod span;
 mod store;
 mod stored;
 mod tls;
+mod url;
 mod wanted;
 
 use std::io::{self, Write};
@@ -176,8 +178,9 @@ impl Limits {
         }
         let prefix = self.key_prefix.as_deref();
         let source = self.config.as_deref().map(|file| Source::load(file, prefix)).transpose()?;
-        let configured = source.as_ref().map_or_else(|| Configured::unknown(prefix), Configured::of);
-        let connect = || Store::connect(&Server::of(&self.redis, source.as_ref())?);
+        let unknown = || Configured::unknown(prefix, self.redis.is_cluster());
+        let configured = source.as_ref().map_or_else(unknown, Configured::of);
+        let connect = || Store::connect(Server::of(&self.redis, source.as_ref())?);
         match &self.action {
             Action::List { limit, limited, top, format } => {
                 configured.selected(limit.as_deref())?;

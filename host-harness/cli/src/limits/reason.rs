@@ -7,6 +7,7 @@ use redis::{RedisError, ServerError};
 use super::server::ANSWER_WITHIN;
 
 const ACL: &str = "see Redis ACL in docs/src/operations.md";
+const CLUSTER: &str = "this is one node of a Redis Cluster, which needs --redis redis+cluster://host:port,...";
 
 /// Returns the text of an error of the client library. It contains no credentials.
 pub(super) fn reason(error: &RedisError) -> String {
@@ -49,7 +50,11 @@ fn commands<'a>(errors: impl Iterator<Item = &'a ServerError>) -> Vec<String> {
 fn own_text(error: &ServerError) -> String {
     let details = error.details().unwrap_or_default().trim_end();
     let text = format!("{} {details}", error.code());
-    if text.contains("NOPERM") { format!("{text}; {ACL}") } else { text }
+    match error.code() {
+        "MOVED" | "CROSSSLOT" => format!("{text}; {CLUSTER}"),
+        _ if text.contains("NOPERM") => format!("{text}; {ACL}"),
+        _ => text,
+    }
 }
 
 #[cfg(test)]

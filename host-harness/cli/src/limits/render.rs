@@ -158,16 +158,27 @@ pub(super) fn override_json(found: &Found, limit: Option<&Limit>) -> Value {
 
 /// The key of a field as JSON: the text after the limit's name, null for a whole limit.
 pub(super) fn key_json(field: &[u8]) -> Value {
-    let key = field.iter().position(|byte| *byte == b':').and_then(|colon| field.get(colon + 1..));
-    key.map(|key| key.escape_ascii().to_string()).into()
+    key_in(field).map(|key| key.escape_ascii().to_string()).into()
 }
 
 /// The key of a field, in the filter's form; `(all)` for the only bucket of a limit without descriptor entries.
 pub(super) fn key_of(field: &[u8]) -> String {
-    let key = field.iter().position(|byte| *byte == b':').and_then(|colon| field.get(colon + 1..));
-    match key {
+    match key_in(field) {
         Some([]) => "(all)".to_owned(),
         key => key.unwrap_or_default().escape_ascii().to_string(),
+    }
+}
+
+fn key_in(field: &[u8]) -> Option<&[u8]> {
+    let field = untagged(field);
+    field.iter().position(|byte| *byte == b':').and_then(|colon| field.get(colon + 1..))
+}
+
+/// A field without the braces of a hash tag around limit and key.
+pub(super) fn untagged(field: &[u8]) -> &[u8] {
+    match field.strip_prefix(b"{") {
+        Some(inner) => inner.strip_suffix(b"}").unwrap_or(inner),
+        None => field,
     }
 }
 

@@ -10,6 +10,7 @@ use super::cluster::Cluster;
 use super::error::LimitsError;
 use super::source::{Limiter, Source};
 use super::tls::{Pem, Secured, Tls};
+use super::url::{Url, without_credentials};
 
 /// Time limit of the connection and of each reply. A Redis that needs longer for one scan step is too busy to be scanned.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -19,9 +20,10 @@ const REDIS_URL: &str = "REDIS_URL";
 // Options for the Redis of `weir limits`. Not a doc comment: clap would use it as the help of `limits`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct RedisOptions {
-    /// The Redis of the buckets, redis://[user[:password]@]host[:port][/database], or rediss:// for TLS. The default is
-    /// the Redis of the proxies, as --config has it, and if it has no address, that of the variable REDIS_URL. Credentials
-    /// and a database that the option lacks come from --config.
+    /// The Redis of the buckets, redis://[user[:password]@]host[:port][/database], or rediss:// for TLS; for a Redis
+    /// Cluster, redis+cluster://[user[:password]@]host[:port],..., or rediss+cluster://. The default is the Redis of the
+    /// proxies, as --config has it, and if it has no address, that of the variable REDIS_URL. Credentials and a database
+    /// that the option lacks come from --config.
     #[arg(long, global = true, help_heading = "Redis", value_name = "URL")]
     redis: Option<String>,
     /// Certificates of the authorities that Redis' certificate is checked with, as PEM.
@@ -45,13 +47,15 @@ pub(super) struct Server {
     socket: Option<PathBuf>,
     login: Login,
     tls: Option<Tls>,
+    /// Whether the endpoints are nodes of a Redis Cluster.
+    is_cluster: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Login {
-    username: Option<String>,
-    password: Option<String>,
-    database: i64,
+pub(super) struct Login {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: i64,
 }
 
 /// A connection of any kind.
@@ -61,6 +65,12 @@ impl RedisOptions {
     /// Whether there is an address without a configuration.
     pub(super) fn has_url(&self) -> bool {
         self.redis.is_some() || url_of_environment().is_some()
+    }
+
+    /// Whether that address is of a Redis Cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        let url = self.redis.clone().or_else(url_of_environment);
+        url.is_some_and(|url| url.split_once("+cluster://").is_some_and(|(scheme, _)| !scheme.contains('/')))
     }
 
     fn has_tls(&self) -> bool {
@@ -103,33 +113,24 @@ impl Server {
         source: Option<&Source>,
     ) -> Result<Self, LimitsError> {
         let malformed = || LimitsError::Url { place, found: without_credentials(url) };
-        let (url, is_secured) = match url.strip_prefix("rediss://") {
-            Some(rest) => (format!("redis://{rest}"), true),
-            None => (url.to_owned(), false),
-        };
-        let info = url.as_str().into_connection_info().map_err(|_| malformed())?;
-        let (endpoints, socket) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => (vec![(host.clone(), *port)], None),
-            ConnectionAddr::Unix(path) => (Vec::new(), Some(path.clone())),
-            _ => return Err(malformed()),
-        };
+        let Url { endpoints, socket, mut login, has_database, is_secured, is_cluster } =
+            Url::parse(url).ok_or_else(malformed)?;
         let limiter = source.and_then(|source| only(source).ok());
         // The login and the TLS of a front end are not those of Redis.
         let limiter = limiter.filter(|limiter| limiter.config.redis.transport.front_end().is_none());
-        let settings = info.redis_settings();
-        let mut login = Login {
-            username: settings.username().map(str::to_owned),
-            password: settings.password().map(str::to_owned),
-            database: settings.db(),
-        };
+        let cluster = |limiter: &Limiter| source.map(|source| source.cluster_of(limiter)).transpose();
         if let Some(limiter) = limiter {
-            if place != REDIS_URL
-                && let (None, Ok(Some(password))) = (&login.password, limiter.password())
-            {
-                login.username = login.username.or_else(|| limiter.username());
-                login.password = Some(password);
+            if place != REDIS_URL && login.password.is_none() {
+                let (username, password) = match is_cluster {
+                    true => cluster(limiter)?.flatten().and_then(|cluster| cluster.login).unzip(),
+                    false => (Some(limiter.username()), limiter.password().ok().flatten()),
+                };
+                if password.is_some() {
+                    login.username = login.username.or(username.flatten());
+                    login.password = password;
+                }
             }
-            if !has_path(&url) {
+            if !has_database {
                 login.database = limiter.config.redis.database.into();
             }
         }
@@ -138,10 +139,10 @@ impl Server {
         }
         let mut tls = None;
         if is_secured {
-            let cluster = limiter.zip(source).map(|(limiter, source)| limiter.cluster(&source.clusters)).transpose()?;
-            tls = Some(options.over(cluster.flatten().and_then(|cluster| cluster.tls).unwrap_or_default()));
+            let cluster = limiter.map(cluster).transpose()?;
+            tls = Some(options.over(cluster.flatten().flatten().and_then(|cluster| cluster.tls).unwrap_or_default()));
         }
-        Ok(Self { endpoints, socket, login, tls })
+        Ok(Self { endpoints, socket, login, tls, is_cluster })
     }
 
     fn of_source(options: &RedisOptions, source: &Source) -> Result<Self, LimitsError> {
@@ -150,15 +151,22 @@ impl Server {
         if limiter.config.redis.transport.front_end().is_some() {
             return Err(LimitsError::FrontEnd { place: limiter.places.redis.clone() });
         }
-        let cluster = limiter.cluster(&source.clusters)?.filter(|cluster| !cluster.endpoints.is_empty());
-        let Cluster { endpoints, tls, remote_secrets } = cluster
+        let cluster = source.cluster_of(limiter)?.filter(|cluster| !cluster.endpoints.is_empty());
+        let Cluster { endpoints, tls, remote_secrets, login } = cluster
             .ok_or_else(|| LimitsError::NoAddress { place: limiter.places.cluster.clone(), cluster: name.clone() })?;
-        let password = limiter.password();
-        let of_password = || limiter.places.password.clone();
-        let login = Login {
-            username: limiter.username(),
-            password: password.map_err(|variable| LimitsError::NoPassword { place: of_password(), variable })?,
-            database: limiter.config.redis.database.into(),
+        let is_cluster = limiter.is_clustered();
+        let login = if is_cluster {
+            // The limiter's own password is that of the proxy.
+            let (username, password) = login.unzip();
+            Login { username: username.flatten(), password, database: 0 }
+        } else {
+            let of_password = || limiter.places.password.clone();
+            let unset = |variable| LimitsError::NoPassword { place: of_password(), variable };
+            Login {
+                username: limiter.username(),
+                password: limiter.password().map_err(unset)?,
+                database: limiter.config.redis.database.into(),
+            }
         };
         if tls.is_none() && options.has_tls() {
             return Err(LimitsError::TlsWithoutTls);
@@ -167,7 +175,7 @@ impl Server {
         if let (Some(place), true) = (remote_secrets, tls.as_ref().is_some_and(|tls| tls.ca.is_none())) {
             return Err(LimitsError::RemoteSecrets { place, cluster: name.clone() });
         }
-        Ok(Self { endpoints, socket: None, login, tls })
+        Ok(Self { endpoints, socket: None, login, tls, is_cluster })
     }
 
     /// The address, for errors: `127.0.0.1:6379`.
@@ -177,6 +185,16 @@ impl Server {
             Some(path) => path.display().to_string(),
             None => addresses.join(", "),
         }
+    }
+
+    /// Whether the endpoints are nodes of a Redis Cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.is_cluster
+    }
+
+    /// Hosts and ports.
+    pub(super) fn endpoints(&self) -> &[(String, u16)] {
+        &self.endpoints
     }
 
     /// Number of the database.
@@ -204,7 +222,8 @@ impl Server {
         Err(problem.unwrap_or_else(|| LimitsError::NoMaster { addresses: self.address() }))
     }
 
-    fn connect_to(&self, host: &str, port: u16) -> Result<Connection, LimitsError> {
+    /// Connects to an endpoint and logs in.
+    pub(super) fn connect_to(&self, host: &str, port: u16) -> Result<Connection, LimitsError> {
         let Some(tls) = &self.tls else { return self.plain(ConnectionAddr::Tcp(host.to_owned(), port)) };
         let address = address(host, port);
         let failed = |source| LimitsError::Redis { address: address.clone(), source };
@@ -252,17 +271,6 @@ fn url_of_environment() -> Option<String> {
     std::env::var(REDIS_URL).ok().filter(|url| !url.trim().is_empty())
 }
 
-/// A text that should be a URL, for errors, without any part of it that may be a password.
-fn without_credentials(url: &str) -> String {
-    let after = |text: &str| text.rsplit_once('@').map_or(text, |(_, rest)| rest).to_owned();
-    match url.split_once("://") {
-        Some((scheme @ ("redis" | "rediss" | "unix"), rest)) => format!("{scheme}://{}", after(rest)),
-        Some((scheme, _)) => format!("{scheme}://..."),
-        None if url.contains('@') => "a text without a scheme".to_owned(),
-        None => url.to_owned(),
-    }
-}
-
 /// The limiter of the file, or the first of several that use the same Redis.
 fn only(source: &Source) -> Result<&Limiter, LimitsError> {
     let place = |limiter: &Limiter| {
@@ -277,13 +285,7 @@ fn only(source: &Source) -> Result<&Limiter, LimitsError> {
     }
 }
 
-/// Whether a URL has a path, the number of a database.
-fn has_path(url: &str) -> bool {
-    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    after_scheme.split_once('/').is_some_and(|(_, path)| !path.trim_matches('/').is_empty())
-}
-
-fn address(host: &str, port: u16) -> String {
+pub(super) fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
@@ -305,15 +307,4 @@ fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
 fn is_master(connection: &mut dyn ConnectionLike) -> bool {
     let role = connection.req_command(&redis::cmd("ROLE"));
     matches!(role, Ok(Value::Array(parts)) if parts.first() == Some(&Value::BulkString(b"master".to_vec())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_is_the_path_of_a_url() {
-        assert!(has_path("redis://host/3") && has_path("redis://u:p@host:1/0"));
-        assert!(!has_path("redis://host") && !has_path("redis://host:1/") && !has_path("redis://u:p@host:1"));
-    }
 }

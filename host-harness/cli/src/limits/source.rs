@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use weir_filter::config::{self, Config, ConfigError, ConfigErrors};
+use weir_filter::redis::Topology;
 
 use super::cluster::{self, Cluster};
 use super::error::{LimitsError, Misread};
@@ -19,6 +20,8 @@ pub(super) struct Source {
     /// At least one.
     pub(super) limiters: Vec<Limiter>,
     pub(super) clusters: Vec<Named>,
+    /// Names of clusters that lead to a `redis_proxy`, each with that of the proxy's own cluster.
+    proxies: Vec<(String, String)>,
 }
 
 /// A cluster with its name. Only the mistakes of a cluster that is used matter.
@@ -79,14 +82,39 @@ impl Source {
             return Err(library.broken_text().map_or(LimitsError::NoLimiter { origin }, unread));
         }
         let clusters = inventory.clusters.iter().map(|cluster| (cluster.name.to_owned(), Cluster::of(&cluster.at)));
-        Ok(Self { origin, limiters, clusters: clusters.collect() })
+        let proxies = inventory.clusters.iter().filter_map(|cluster| {
+            let nodes = inventory.redis_proxy(cluster)?.cluster();
+            Some((cluster.name.to_owned(), nodes.to_owned()))
+        });
+        Ok(Self { origin, limiters, clusters: clusters.collect(), proxies: proxies.collect() })
+    }
+
+    /// Whether a limiter uses a Redis Cluster.
+    pub(super) fn has_cluster(&self) -> bool {
+        self.limiters.iter().any(Limiter::is_clustered)
     }
 
     /// The source of one limiter's configuration, as written.
     pub(super) fn of(origin: &str, written: &Value) -> Result<Self, LimitsError> {
         let places = Places::of(|_| origin.to_owned());
         let limiter = Limiter::read(written.clone(), None, places, |_| origin.to_owned())?;
-        Ok(Self { origin: origin.to_owned(), limiters: vec![limiter], clusters: Vec::new() })
+        Ok(Self { origin: origin.to_owned(), limiters: vec![limiter], clusters: Vec::new(), proxies: Vec::new() })
+    }
+
+    /// The cluster of a limiter's Redis: that of the file, behind a `redis_proxy` if there is one; or for the name of a
+    /// service in Istio, that of this name.
+    ///
+    /// # Errors
+    /// If the cluster has a value that cannot be used.
+    pub(super) fn cluster_of(&self, limiter: &Limiter) -> Result<Option<Cluster>, Misread> {
+        let name = &limiter.config.redis.cluster;
+        let nodes = self.proxies.iter().find(|(known, _)| known == name).map(|(_, nodes)| nodes);
+        let name = nodes.filter(|_| limiter.is_clustered()).unwrap_or(name);
+        let mut named = self.clusters.iter().filter(|(known, _)| known == name).map(|(_, cluster)| cluster);
+        // Of several, those without endpoints may be patches of another.
+        let has_endpoints = |cluster: &&Result<Cluster, _>| !matches!(cluster, Ok(it) if it.endpoints.is_empty());
+        let found = named.clone().find(has_endpoints).or_else(|| named.next());
+        found.cloned().transpose().map(|found| found.or_else(|| Cluster::of_service(name)))
     }
 }
 
@@ -148,17 +176,9 @@ impl Limiter {
         }
     }
 
-    /// The cluster of Redis: from the file, or for the name of a service in Istio, from this name.
-    ///
-    /// # Errors
-    /// If the cluster has a value that cannot be used.
-    pub(super) fn cluster(&self, clusters: &[Named]) -> Result<Option<Cluster>, Misread> {
-        let name = &self.config.redis.cluster;
-        let mut named = clusters.iter().filter(|(known, _)| known == name).map(|(_, cluster)| cluster);
-        // Of several, those without endpoints may be patches of another.
-        let has_endpoints = |cluster: &&Result<Cluster, _>| !matches!(cluster, Ok(it) if it.endpoints.is_empty());
-        let found = named.clone().find(has_endpoints).or_else(|| named.next());
-        found.cloned().transpose().map(|found| found.or_else(|| Cluster::of_service(name)))
+    /// Whether its Redis is a Redis Cluster.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.config.redis.topology == Topology::Cluster
     }
 
     /// The username, if there is one.

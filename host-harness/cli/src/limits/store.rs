@@ -1,11 +1,12 @@
 //! Redis commands of `weir limits` about buckets, and the connection.
 
-use redis::{ConnectionLike, RedisError, RedisResult, ServerError, Value};
+use redis::{Cmd, ConnectionLike, FromRedisValue, RedisResult, ServerError, Value};
 use weir_filter::limit::{BucketCheck, Outcome, Peek};
-use weir_filter::redis::Reply;
+use weir_filter::redis::{Call, Reply};
 use weir_filter::units::Micros;
 
 use super::error::LimitsError;
+use super::nodes::Nodes;
 use super::server::{Connection, Server};
 
 /// Number of keys that one scan step looks at.
@@ -16,29 +17,52 @@ const AT_ONCE: usize = 256;
 /// Redis' time: seconds since 1970, and microseconds within the second.
 pub(super) type Clock = (u64, u64);
 
-/// A connection to Redis.
+/// Position of a scan: a master of a cluster, and its cursor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    master: usize,
+    cursor: u64,
+}
+
+/// Connection to Redis, or to the masters of a Redis Cluster.
 pub(super) struct Store {
-    connection: Connection,
-    address: String,
-    database: i64,
+    link: Link,
     look: Peek,
+}
+
+enum Link {
+    Single { connection: Connection, address: String, database: i64 },
+    Cluster(Box<Nodes>),
 }
 
 impl Store {
     /// Connects and logs in.
-    pub(super) fn connect(server: &Server) -> Result<Self, LimitsError> {
-        let (connection, address) = server.connect()?;
-        Ok(Self { connection, address, database: server.database(), look: Peek::default() })
+    pub(super) fn connect(server: Server) -> Result<Self, LimitsError> {
+        let link = if server.is_cluster() {
+            Link::Cluster(Box::new(Nodes::connect(server)?))
+        } else {
+            let (connection, address) = server.connect()?;
+            Link::Single { connection, address, database: server.database() }
+        };
+        Ok(Self { link, look: Peek::default() })
     }
 
     /// The Redis of the connection, without credentials: `127.0.0.1:6379/0`.
     pub(super) fn place(&self) -> String {
-        format!("{}/{}", self.address, self.database)
+        match &self.link {
+            Link::Single { address, database, .. } => format!("{address}/{database}"),
+            Link::Cluster(nodes) => format!("cluster of {}", nodes.addresses()),
+        }
     }
 
-    /// Redis' time.
-    pub(super) fn time(&mut self) -> Result<Micros, LimitsError> {
-        self.ask(|redis| redis::cmd("TIME").query(redis)).map(instant)
+    /// Whether keys are in different hash slots, so that a script has keys of one only.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.link, Link::Cluster(_))
+    }
+
+    /// Time of the Redis that has a key.
+    pub(super) fn time(&mut self, key: &[u8]) -> Result<Micros, LimitsError> {
+        self.ask(key, |redis| redis::cmd("TIME").query(redis)).map(instant)
     }
 
     /// Reads buckets without changing them, see [`Peek`]. The buckets of one item are read at one instant. An item is
@@ -46,16 +70,18 @@ impl Store {
     pub(super) fn look(&mut self, buckets: &[Vec<BucketCheck>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
         let mut seen = Vec::with_capacity(buckets.len());
         for some in buckets.chunks(AT_ONCE) {
-            let mut wire = Vec::new();
-            for (i, check) in some.iter().enumerate() {
-                let call = self.look.call(check);
+            let calls: Vec<Call> = some.iter().map(|check| self.look.call(check)).collect();
+            let keys: Vec<&[u8]> =
+                some.iter().map(|check| check.first().map_or(&b""[..], |bucket| &bucket.key)).collect();
+            let replies = self.ask_all(&keys, &|index, is_first| {
+                let mut wire = Vec::new();
                 // The first call carries the script's source; Redis has it cached for the others.
-                match i {
-                    0 => _ = call.encode_with_source(&mut wire),
-                    _ => call.encode(&mut wire),
+                match calls.get(index) {
+                    Some(call) if is_first => _ = call.encode_with_source(&mut wire),
+                    call => call.iter().for_each(|call| call.encode(&mut wire)),
                 }
-            }
-            let replies = self.ask(|redis| redis.req_packed_commands(&wire, 0, some.len()))?;
+                wire
+            })?;
             for (check, reply) in some.iter().zip(replies) {
                 seen.push(self.seen(check, reply)?);
             }
@@ -66,43 +92,119 @@ impl Store {
     fn seen(&self, check: &[BucketCheck], reply: Value) -> Result<Option<Vec<Outcome>>, LimitsError> {
         let reply = match reply {
             Value::ServerError(error) if is_wrong_type(&error) => return Ok(None),
-            Value::ServerError(error) => return Err(self.failed(error.into())),
+            Value::ServerError(error) => {
+                return Err(LimitsError::Redis { address: self.place(), source: error.into() });
+            }
             other => integers(other),
         };
-        let malformed = |source| LimitsError::Malformed { address: self.address.clone(), source };
+        let malformed = |source| LimitsError::Malformed { address: self.place(), source };
         Peek::read(check, &reply).map(Some).map_err(malformed)
     }
 
     /// Deletes buckets. Returns whether any of them existed.
     pub(super) fn reset(&mut self, keys: &[&[u8]]) -> Result<bool, LimitsError> {
-        // One DEL per key: in a Redis Cluster, the keys may be in different slots.
-        let mut pipe = redis::pipe();
-        keys.iter().for_each(|key| _ = pipe.cmd("DEL").arg(*key));
-        let deleted: Vec<u64> = self.ask(|redis| pipe.query(redis))?;
-        Ok(deleted.iter().any(|deleted| *deleted > 0))
+        let mut any = false;
+        for key in keys {
+            let deleted: u64 = self.ask(key, |redis| redis::cmd("DEL").arg(*key).query(redis))?;
+            any |= deleted > 0;
+        }
+        Ok(any)
     }
 
-    /// Number of keys in the database.
+    /// Number of keys in the database, or in all masters of a cluster.
     pub(super) fn size(&mut self) -> Result<u64, LimitsError> {
-        self.ask(|redis| redis::cmd("DBSIZE").query(redis))
+        let mut size: u64 = 0;
+        for master in 0..self.masters() {
+            size += self.ask_master::<u64>(master, &|redis| redis::cmd("DBSIZE").query(redis))?;
+        }
+        Ok(size)
     }
 
-    /// Runs one step of a scan, from `cursor`, which is 0 at first. Returns the next cursor, 0 at the end, and the keys
-    /// that match. A key that exists throughout a scan is found at least once.
-    pub(super) fn scan(&mut self, cursor: u64, pattern: &[u8]) -> Result<(u64, Vec<Vec<u8>>), LimitsError> {
-        self.ask(|redis| redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis))
+    /// Runs one step of a scan, from a position. Returns the next position, `None` at the end, and the keys that match.
+    /// A key that exists throughout a scan is found at least once, unless its hash slot moves meanwhile.
+    pub(super) fn scan(
+        &mut self,
+        Cursor { master, cursor }: Cursor,
+        pattern: &[u8],
+    ) -> Result<(Option<Cursor>, Vec<Vec<u8>>), LimitsError> {
+        let (next, keys): (u64, _) = self.ask_master(master, &|redis| {
+            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis)
+        })?;
+        let next = match next {
+            0 => Cursor { master: master + 1, cursor: 0 },
+            cursor => Cursor { master, cursor },
+        };
+        Ok((Some(next).filter(|next| next.master < self.masters()), keys))
     }
 
+    /// Sends a command for a key.
     pub(super) fn ask<T>(
         &mut self,
-        ask: impl FnOnce(&mut dyn ConnectionLike) -> RedisResult<T>,
+        key: &[u8],
+        ask: impl Fn(&mut dyn ConnectionLike) -> RedisResult<T>,
     ) -> Result<T, LimitsError> {
-        ask(&mut *self.connection).map_err(|error| self.failed(error))
+        match &mut self.link {
+            Link::Single { connection, address, .. } => single(connection, address, &ask),
+            Link::Cluster(nodes) => nodes.ask(key, &ask),
+        }
     }
 
-    fn failed(&self, source: RedisError) -> LimitsError {
-        LimitsError::Redis { address: self.address.clone(), source }
+    /// Sends a command for a key. Returns the time of the Redis that has the key, and the reply.
+    pub(super) fn ask_timed<T: FromRedisValue>(
+        &mut self,
+        key: &[u8],
+        command: &Cmd,
+    ) -> Result<(Micros, T), LimitsError> {
+        let (reply, now): (T, Clock) =
+            self.ask(key, |redis| redis::pipe().add_command(command.clone()).cmd("TIME").query(redis))?;
+        Ok((instant(now), reply))
     }
+
+    /// Sends a command for each key, and returns the replies in their order. `packed` writes the command of a key by
+    /// its index, and gets whether it is the first that its Redis sees.
+    pub(super) fn ask_all(
+        &mut self,
+        keys: &[&[u8]],
+        packed: &dyn Fn(usize, bool) -> Vec<u8>,
+    ) -> Result<Vec<Value>, LimitsError> {
+        match &mut self.link {
+            Link::Single { connection, address, .. } => {
+                let wire: Vec<u8> = (0..keys.len()).flat_map(|index| packed(index, index == 0)).collect();
+                single(connection, address, &|redis| redis.req_packed_commands(&wire, 0, keys.len()))
+            }
+            Link::Cluster(nodes) => nodes.ask_all(keys, packed),
+        }
+    }
+
+    /// Number of masters: 1 without a cluster.
+    fn masters(&self) -> usize {
+        match &self.link {
+            Link::Single { .. } => 1,
+            Link::Cluster(nodes) => nodes.masters().len(),
+        }
+    }
+
+    fn ask_master<T>(
+        &mut self,
+        master: usize,
+        ask: &dyn Fn(&mut dyn ConnectionLike) -> RedisResult<T>,
+    ) -> Result<T, LimitsError> {
+        match &mut self.link {
+            Link::Single { connection, address, .. } => single(connection, address, ask),
+            Link::Cluster(nodes) => {
+                let node = nodes.masters().get(master).copied().unwrap_or_default();
+                nodes.ask_node(node, ask)
+            }
+        }
+    }
+}
+
+fn single<T>(
+    connection: &mut Connection,
+    address: &str,
+    ask: &dyn Fn(&mut dyn ConnectionLike) -> RedisResult<T>,
+) -> Result<T, LimitsError> {
+    ask(&mut **connection).map_err(|source| LimitsError::Redis { address: address.to_owned(), source })
 }
 
 /// A glob pattern of `prefix`, taken literally, and `rest`.

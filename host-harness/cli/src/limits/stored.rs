@@ -3,13 +3,14 @@
 //! Earlier versions kept overrides of keys in the hash as well. They are read, and removed with the next change of
 //! their keys; [`Store::migrate`] moves all of them.
 
+use redis::{FromRedisValue, Value};
 use weir_filter::overrides::{OVERRIDE_SUFFIX, SET_SCRIPT};
 use weir_filter::units::Micros;
 
 use super::configured::{OverrideKeys, Target};
 use super::error::LimitsError;
 use super::found::Found;
-use super::store::{Clock, STEP, Store, instant, pattern};
+use super::store::{Cursor, STEP, Store, instant, pattern};
 
 /// Script that removes an override unless its value has changed meanwhile.
 const REMOVE_IF_SAME: &str =
@@ -38,9 +39,9 @@ impl Store {
     /// The override of a whole limit.
     pub(super) fn of_limit(&mut self, prefix: &str, name: &str) -> Result<Option<Found>, LimitsError> {
         let hash = OverrideKeys(prefix).hash();
-        let (now, value): (Clock, Option<Vec<u8>>) =
-            self.ask(|redis| redis::pipe().cmd("TIME").cmd("HGET").arg(hash).arg(name).query(redis))?;
-        Ok(value.map(|value| Found::read(&value, instant(now))))
+        let (now, value): (_, Option<Vec<u8>>) =
+            self.ask_timed(hash.as_bytes(), redis::cmd("HGET").arg(&hash).arg(name))?;
+        Ok(value.map(|value| Found::read(&value, now)))
     }
 
     /// The overrides of keys, given by their fields: each key's string, otherwise its field in the hash.
@@ -50,13 +51,20 @@ impl Store {
         }
         let keys = OverrideKeys(prefix);
         let own: Vec<Vec<u8>> = fields.iter().map(|field| keys.own(field)).collect();
+        let hash = keys.hash();
         type Values = Vec<Option<Vec<u8>>>;
-        let (now, strings, older): (Clock, Values, Values) = self.ask(|redis| {
-            let mut pipe = redis::pipe();
-            pipe.cmd("TIME").cmd("MGET").arg(&own).cmd("HMGET").arg(keys.hash()).arg(fields);
-            pipe.query(redis)
-        })?;
-        let now = instant(now);
+        let (now, strings, older): (Micros, Values, Values) = if self.is_cluster() {
+            let strings = self.strings(&own)?;
+            let (now, older) = self.ask_timed(hash.as_bytes(), redis::cmd("HMGET").arg(&hash).arg(fields))?;
+            (now, strings, older)
+        } else {
+            let (strings, older, now) = self.ask(&[], |redis| {
+                let mut pipe = redis::pipe();
+                pipe.cmd("MGET").arg(&own).cmd("HMGET").arg(&hash).arg(fields).cmd("TIME");
+                pipe.query(redis)
+            })?;
+            (instant(now), strings, older)
+        };
         let values = strings.into_iter().zip(older).map(|(string, older)| string.or(older));
         Ok(values.map(|value| value.map(|value| Found::read(&value, now))).collect())
     }
@@ -70,12 +78,9 @@ impl Store {
         let hash = OverrideKeys(prefix).hash();
         let mut cursor = 0_u64;
         loop {
-            let (now, (next, page)): (Clock, (u64, Vec<Pair>)) = self.ask(|redis| {
-                let mut pipe = redis::pipe();
-                pipe.cmd("TIME").cmd("HSCAN").arg(&hash).arg(cursor).arg("COUNT").arg(STEP);
-                pipe.query(redis)
-            })?;
-            each(self, page, instant(now))?;
+            let (now, (next, page)): (_, (u64, Vec<Pair>)) =
+                self.ask_timed(hash.as_bytes(), redis::cmd("HSCAN").arg(&hash).arg(cursor).arg("COUNT").arg(STEP))?;
+            each(self, page, now)?;
             if next == 0 {
                 return Ok(());
             }
@@ -83,34 +88,47 @@ impl Store {
         }
     }
 
-    /// Reads the strings of all keys, or of the keys of one limit, page by page. A key that exists throughout is read
-    /// at least once.
+    /// Reads the strings of all keys that begin with `start`, which begins with `prefix`, page by page. A key that
+    /// exists throughout is read at least once.
     pub(super) fn each_key(
         &mut self,
         prefix: &str,
-        limit: Option<&str>,
+        start: &str,
         mut each: impl FnMut(Vec<Pair>, Micros) -> Result<(), LimitsError>,
     ) -> Result<(), LimitsError> {
-        let start = limit.map_or_else(|| prefix.to_owned(), |name| format!("{prefix}{name}:"));
-        let pattern = pattern(&start, &format!("*{OVERRIDE_SUFFIX}"));
-        let mut cursor = 0;
+        let pattern = pattern(start, &format!("*{OVERRIDE_SUFFIX}"));
+        let mut cursor = Cursor::default();
         loop {
             let (next, keys) = self.scan(cursor, &pattern)?;
-            if !keys.is_empty() {
-                let (now, values): (Clock, Vec<Option<Vec<u8>>>) =
-                    self.ask(|redis| redis::pipe().cmd("TIME").cmd("MGET").arg(&keys).query(redis))?;
+            if let Some(first) = keys.first() {
+                let (now, values) = match self.is_cluster() {
+                    true => (self.time(first)?, self.strings(&keys)?),
+                    false => self.ask_timed(first, redis::cmd("MGET").arg(&keys))?,
+                };
                 let field = |key: &[u8]| {
                     let key = key.get(prefix.len()..)?.strip_suffix(OVERRIDE_SUFFIX.as_bytes())?;
                     key.contains(&b':').then(|| key.to_vec())
                 };
                 let pairs = keys.iter().zip(values).filter_map(|(key, value)| Some((field(key)?, value?)));
-                each(pairs.collect(), instant(now))?;
+                each(pairs.collect(), now)?;
             }
-            if next == 0 {
-                return Ok(());
-            }
+            let Some(next) = next else { return Ok(()) };
             cursor = next;
         }
+    }
+
+    /// Reads strings in any hash slots; `None` for a key that has none.
+    fn strings(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, LimitsError> {
+        let each: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let replies = self.ask_all(&each, &|index, _| redis::cmd("MGET").arg(keys.get(index)).get_packed_command())?;
+        let place = self.place();
+        let one = |reply: Value| {
+            let values = reply.extract_error().and_then(|reply| Ok(Vec::from_redis_value(reply)?));
+            let values: Vec<Option<Vec<u8>>> =
+                values.map_err(|source| LimitsError::Redis { address: place.clone(), source })?;
+            Ok(values.into_iter().next().flatten())
+        };
+        replies.into_iter().map(one).collect()
     }
 
     /// Sets the override of the target. `until` is its end in Unix seconds. Returns the number of fields in the hash.
@@ -124,9 +142,10 @@ impl Store {
             }
             let field = target.field();
             let field: &[u8] = &field;
-            let _: u64 = self.ask(|redis| redis::cmd("HSET").arg(&hash).arg(field).arg(value).query(redis))?;
+            let _: u64 =
+                self.ask(hash.as_bytes(), |redis| redis::cmd("HSET").arg(&hash).arg(field).arg(value).query(redis))?;
         }
-        self.ask(|redis| redis::cmd("HLEN").arg(&hash).query(redis))
+        self.ask(hash.as_bytes(), |redis| redis::cmd("HLEN").arg(&hash).query(redis))
     }
 
     /// Removes the override of the target. Returns whether there was one.
@@ -135,7 +154,7 @@ impl Store {
             return Ok(self.run(&target.limit.key_prefix, &target.field(), "", None, None)? > 0);
         }
         let hash = OverrideKeys(&target.limit.key_prefix).hash();
-        self.ask(|redis| redis::cmd("HDEL").arg(hash).arg(&target.limit.name).query(redis))
+        self.ask(hash.as_bytes(), |redis| redis::cmd("HDEL").arg(&hash).arg(&target.limit.name).query(redis))
     }
 
     /// Moves the override of a key from the hash, where it has this value, to a string.
@@ -152,7 +171,9 @@ impl Store {
     /// Removes a field of the hash if it still has this value.
     pub(super) fn remove_if_same(&mut self, prefix: &str, (field, value): &Pair) -> Result<(), LimitsError> {
         let hash = OverrideKeys(prefix).hash();
-        self.ask(|redis| redis::cmd("EVAL").arg(REMOVE_IF_SAME).arg(1).arg(hash).arg(field).arg(value).query(redis))
+        self.ask(hash.as_bytes(), |redis| {
+            redis::cmd("EVAL").arg(REMOVE_IF_SAME).arg(1).arg(&hash).arg(field).arg(value).query(redis)
+        })
     }
 
     /// Removes expired overrides from the hash: workers ignore them, and do not delete them.
@@ -163,7 +184,8 @@ impl Store {
         })
     }
 
-    /// Runs the script that sets or removes the override of a key.
+    /// Runs the script that sets or removes the override of a key, and removes the key's field of the hash, which in a
+    /// cluster is in another hash slot.
     fn run(
         &mut self,
         prefix: &str,
@@ -173,14 +195,27 @@ impl Store {
         moved: Option<&[u8]>,
     ) -> Result<i64, LimitsError> {
         let keys = OverrideKeys(prefix);
+        let (bucket, hash) = (keys.bucket(field), keys.hash());
         let ends_at = until.unwrap_or_default().saturating_mul(1_000);
-        self.ask(|redis| {
+        let is_cluster = self.is_cluster();
+        if is_cluster && moved.is_some() {
+            let of_hash: Option<Vec<u8>> =
+                self.ask(hash.as_bytes(), |redis| redis::cmd("HGET").arg(&hash).arg(field).query(redis))?;
+            if of_hash.as_deref() != moved {
+                return Ok(-1);
+            }
+        }
+        let had: i64 = self.ask(&bucket, |redis| {
             let mut command = redis::cmd("EVAL");
-            command.arg(SET_SCRIPT).arg(3);
-            command.arg(keys.bucket(field)).arg(keys.own(field)).arg(keys.hash());
-            command.arg(value.as_ref()).arg(ends_at).arg(field);
-            moved.iter().for_each(|value| _ = command.arg(*value));
+            command.arg(SET_SCRIPT).arg(if is_cluster { 2 } else { 3 });
+            command.arg(&bucket).arg(keys.own(field)).arg(Some(&hash).filter(|_| !is_cluster));
+            command.arg(value.as_ref()).arg(ends_at).arg(field).arg(moved);
             command.query(redis)
-        })
+        })?;
+        if !is_cluster {
+            return Ok(had);
+        }
+        let of_hash = self.ask(hash.as_bytes(), |redis| redis::cmd("HDEL").arg(&hash).arg(field).query(redis))?;
+        Ok(had.max(of_hash))
     }
 }

@@ -78,6 +78,7 @@ impl Own<'_> {
 
     fn scenario(&self) -> Result<Scenario, String> {
         let mut scenario = Scenario::parse(&self.changed.to_string(), self.origin).map_err(|why| why.to_string())?;
+        scenario.edit(drop_redis_proxy);
         drop_tls(&mut scenario, self.redis);
         Ok(scenario)
     }
@@ -127,6 +128,51 @@ fn drop_tls(scenario: &mut Scenario, cluster: &str) {
     if let Some(fields) = scenario.cluster(cluster).and_then(Value::as_object_mut) {
         let names = ["transport_socket", "transportSocket", "transport_socket_matches", "transportSocketMatches"];
         names.iter().for_each(|name| _ = fields.remove(*name));
+    }
+}
+
+/// Makes clusters lead to the Redis of the run in place of an internal listener, which has the proxy of a Redis
+/// Cluster: the Redis of the run is no cluster, and takes the calls of one as well.
+fn drop_redis_proxy(document: &mut Value) {
+    let mut list = |path: &str| {
+        document.pointer_mut(path).map(Value::take).and_then(|list| match list {
+            Value::Array(items) => Some(items),
+            _ => None,
+        })
+    };
+    let (listeners, clusters) = (list("/static_resources/listeners"), list("/static_resources/clusters"));
+    if let Some(mut extensions) = list("/bootstrap_extensions") {
+        extensions.retain(|extension| {
+            let name = extension.pointer("/typed_config/@type").and_then(Value::as_str);
+            !name.is_some_and(|name| name.ends_with(".InternalListener"))
+        });
+        document["bootstrap_extensions"] = extensions.into();
+    }
+    if let Some(mut listeners) = listeners {
+        listeners.retain(|listener| listener.get("internal_listener").is_none());
+        document["static_resources"]["listeners"] = listeners.into();
+    }
+    if let Some(mut clusters) = clusters {
+        let is_of_nodes = |cluster: &Value| {
+            cluster.pointer("/cluster_type/name").and_then(Value::as_str) == Some("envoy.clusters.redis")
+        };
+        clusters.retain(|cluster| !is_of_nodes(cluster));
+        clusters.iter_mut().for_each(reach_by_socket);
+        document["static_resources"]["clusters"] = clusters.into();
+    }
+}
+
+/// Replaces addresses of internal listeners.
+fn reach_by_socket(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.remove("envoy_internal_address").is_some() {
+                fields.insert("socket_address".into(), json!({"address": "127.0.0.1", "port_value": 0}));
+            }
+            fields.values_mut().for_each(reach_by_socket);
+        }
+        Value::Array(items) => items.iter_mut().for_each(reach_by_socket),
+        _ => {}
     }
 }
 

@@ -192,3 +192,42 @@ fn several_front_ends_may_have_one_redis_and_upstash_needs_tls() {
     let checked = check(plain);
     assert_eq!((checked.only().rule.as_str(), checked.only().found.as_str()), ("tls", "none"));
 }
+
+const CLUSTERED: &str = include_str!("../../../../envoy/redis-cluster.yaml");
+
+#[test]
+fn a_redis_cluster_needs_its_topology_and_a_proxy_that_gives_up_in_time_and_follows() {
+    let finding = |change: (&str, &str)| {
+        let checked = check_changed(CLUSTERED, [change]);
+        let only = checked.only();
+        assert_eq!((only.rule.as_str(), only.severity.as_str()), ("redis-cluster", "warning"));
+        (only.path.clone(), only.expected.clone(), only.found.clone())
+    };
+    const SETTINGS: &str = "static_resources.listeners[1].filter_chains[0].filters[0].typed_config.settings";
+    for (op_timeout, found) in [("0.2s", "0.2s"), ("'1s'", "1s"), ("0.250s", "0.25s")] {
+        let (path, expected, its) = finding(("op_timeout: 0.1s", &format!("op_timeout: {op_timeout}")));
+        assert_eq!((path, its.as_str()), (format!("{SETTINGS}.op_timeout"), found));
+        assert_eq!(expected, "an op_timeout below 0.2s, the limiter's redis.timeout");
+    }
+    assert_eq!(check_changed(CLUSTERED, [("op_timeout: 0.1s", "opTimeout: 0.19s")]).rules(), [""; 0]);
+    for (redirection, place) in
+        [("enable_redirection: false", "enable_redirection"), ("max_buffer_size_before_flush: 0", "enable_redirection")]
+    {
+        let (path, expected, _) = finding(("enable_redirection: true", redirection));
+        assert_eq!((path, expected.as_str()), (format!("{SETTINGS}.{place}"), "true"));
+    }
+    let (path, expected, found) = finding(("server_listener_name: redis_proxy", "server_listener_name: other"));
+    assert_eq!(path, "static_resources.clusters[1].load_assignment");
+    assert_eq!((expected.as_str(), found.as_str()), ("the internal listener of a redis_proxy", "another one"));
+    let tagged = "                      hash_tag: {entry: 0}\n";
+    let changes = [("topology: cluster, ", ""), (tagged, ""), (tagged, "")];
+    let checked = check_changed(CLUSTERED, changes);
+    assert_eq!(checked.only().path, format!("{LIMITER}.configuration.value.redis.topology"));
+    assert_eq!(checked.only().expected, "\"cluster\", since redis_proxy leads to a Redis Cluster");
+    // Without a cluster behind it, the proxy may lead to one Redis.
+    let plain = ("name: envoy.clusters.redis\n", "name: other\n");
+    assert_eq!(check_changed(CLUSTERED, [changes[0], changes[1], changes[2], plain]).rules(), [""; 0]);
+    let (without, _) = CLUSTERED.split_once("  # The proxy of the Redis Cluster.").unwrap();
+    let (_, clusters) = CLUSTERED.split_once("  clusters:\n").unwrap();
+    assert_eq!(check(&format!("{without}  clusters:\n{clusters}")).only().found, "another one");
+}

@@ -19,6 +19,7 @@
 //! | `weir` | plugins of Weir: where they stand, failure policy |
 //! | `limiter` | a limiter's configuration, as the filter reads it |
 //! | `redis` | the cluster of Redis: protocol, bridge, thresholds, endpoints, TLS |
+//! | `redis_cluster` | a Redis Cluster: `redis_proxy` and its settings, the topology |
 //! | `environment` | environment variables of VMs |
 //! | `paths` | limits by path on listeners that do not normalize paths |
 //! | `order` | limits that read what filters write, and where these filters stand |
@@ -43,6 +44,7 @@ mod order;
 mod paths;
 mod plugins;
 mod redis;
+mod redis_cluster;
 mod schema;
 mod sources;
 mod types;

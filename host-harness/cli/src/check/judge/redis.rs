@@ -1,9 +1,10 @@
 //! Inventory about the cluster of Redis: its name, its protocol, its bridge, its thresholds, its endpoints and its TLS.
 
-use weir_filter::redis::TransportKind;
+use weir_filter::redis::{Topology, TransportKind};
 
 use super::configuration::Findings as _;
 use super::limiter::Limiter;
+use super::redis_cluster;
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::quoted;
@@ -21,6 +22,7 @@ pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
     };
     let mut found: Vec<Finding> = CHECKS.iter().filter_map(|check| check(limiter, cluster)).collect();
     found.extend(bridge(limiter, cluster, index));
+    found.extend(redis_cluster::findings(limiter, cluster));
     found
 }
 
@@ -139,7 +141,9 @@ fn breaker(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> 
 /// Several endpoints are several Redis, each with its own buckets. Several front ends may have one Redis.
 fn endpoints(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Option<Finding> {
     let endpoints = cluster.endpoints();
-    if endpoints.len() < 2 || limiter.config.redis.transport.front_end().is_some() {
+    let redis = &limiter.config.redis;
+    // Several proxies may lead to one Redis Cluster, as several front ends to one Redis.
+    if endpoints.len() < 2 || redis.transport.front_end().is_some() || redis.topology == Topology::Cluster {
         return None;
     }
     let (expected, missing) = match (cluster.has_selecting_health_check(), cluster.panics()) {

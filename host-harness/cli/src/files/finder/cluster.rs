@@ -69,6 +69,18 @@ impl<'a> Cluster<'a> {
         localities.iter().flat_map(|locality| locality.each("lb_endpoints")).collect()
     }
 
+    /// Name of the internal listener to which the first endpoint leads.
+    pub(crate) fn internal_listener(&self) -> Option<&'a str> {
+        let endpoint = self.endpoints().into_iter().next()?;
+        let address = endpoint.fields(["endpoint", "address", "envoy_internal_address"])?;
+        Some(address.text_of("server_listener_name"))
+    }
+
+    /// Whether Envoy asks the endpoints for the masters of hash slots.
+    pub(crate) fn is_redis_cluster(&self) -> bool {
+        self.at.field("cluster_type").is_some_and(|at| at.text_of("name") == "envoy.clusters.redis")
+    }
+
     /// Whether a health check can tell a master from its replicas: it sends the command ROLE and waits for `master`. A
     /// check of another kind that may do so, such as one by a service beside Redis, has the benefit of the doubt.
     pub(crate) fn has_selecting_health_check(&self) -> bool {

@@ -10,11 +10,13 @@
 //! | `plugin` | a wasm plugin and its VM |
 //! | `index` | look-ups in an inventory |
 //! | `cluster` | a cluster: protocol, bridges, thresholds, endpoints, TLS |
+//! | `redis_proxy` | the proxy of a Redis Cluster |
 
 mod chain;
 mod cluster;
 mod index;
 mod plugin;
+mod redis_proxy;
 mod walk;
 
 use std::cell::Cell;
@@ -22,6 +24,7 @@ use std::cell::Cell;
 pub(crate) use self::chain::{Chain, ChainKind, Filter};
 pub(crate) use self::cluster::{Cluster, Tls};
 pub(crate) use self::plugin::{Code, Plugin, Role, Site};
+pub(crate) use self::redis_proxy::RedisProxy;
 
 use self::index::Index;
 use super::library::{Group, Library, Reference};
@@ -33,6 +36,7 @@ pub(crate) struct Inventory<'a> {
     pub(crate) is_bootstrap: bool,
     pub(crate) chains: Vec<Chain<'a>>,
     pub(crate) clusters: Vec<Cluster<'a>>,
+    pub(crate) redis_proxies: Vec<RedisProxy<'a>>,
     pub(crate) plugins: Vec<Plugin<'a>>,
     /// Messages of plugins without a `PluginConfig`.
     pub(crate) hollow: Vec<Message<'a>>,

@@ -6,6 +6,7 @@ use super::chain::{Chain, ChainKind, Filter};
 use super::cluster::Cluster;
 use super::index::Index;
 use super::plugin::{Plugin, Site};
+use super::redis_proxy::RedisProxy;
 use super::{Inventory, Resource, is_alone, is_read};
 use crate::documents::{At, Document, Message};
 use crate::files::library::{Group, Library, config_source_path, references};
@@ -16,6 +17,7 @@ const EXTENSION: &str = "envoy.config.core.v3.TypedExtensionConfig";
 const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const REDIS_PROXY: &str = "envoy.extensions.filters.network.redis_proxy.v3.RedisProxy";
 const HTTP_WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 
 /// Searches the documents of a group.
@@ -29,6 +31,7 @@ pub(super) fn search<'a>(group: &Group<'a>, library: &'a Library) -> Inventory<'
         is_bootstrap: group.is_bootstrap,
         chains: Vec::new(),
         clusters: Vec::new(),
+        redis_proxies: Vec::new(),
         plugins: Vec::new(),
         hollow: Vec::new(),
         alone: Vec::new(),
@@ -101,6 +104,10 @@ impl<'a> Search<'a> {
             ROUTER => self.chain(ChainKind::Router, body, "upstream_http_filters", around),
             LISTENER => self.listener(body, around),
             CLUSTER => self.cluster(body, around),
+            REDIS_PROXY => {
+                let listener = around.listener.as_ref().map(|at| at.text_of("name")).unwrap_or_default();
+                self.found.redis_proxies.push(RedisProxy { at: body.clone(), listener });
+            }
             // Extensions are visited where a chain refers to them.
             EXTENSION => {}
             _ if is_wasm(&message) => self.plugin(&message, Site::Other),
