@@ -15,6 +15,7 @@
 //! | [`faketime`] | a library that shifts the clock of a process |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
+//! | [`python`] | Python packages, for tests of the deployment manifests |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
 //! | [`client`] | a small HTTP client, for Envoy's admin interface, the demo and the tests |
@@ -36,6 +37,7 @@ pub mod limitador;
 pub mod nginx;
 pub mod port;
 mod process;
+pub mod python;
 pub mod redis;
 mod tools;
 pub mod wasm_target;
