@@ -3,6 +3,7 @@
 //! `istio`, `envoy_gateway` and `plain` render, as those control planes do, what concerns the filter; `ads.py` sends it.
 //! `WEIR_ENVOY` runs another version of Envoy.
 
+mod chart;
 mod envoy_gateway;
 mod istio;
 mod manifest;

@@ -15,7 +15,7 @@
 //! | [`faketime`] | a library that shifts the clock of a process |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
-//! | [`python`] | Python packages, for tests of the deployment manifests |
+//! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
 //! | [`client`] | a small HTTP client, for Envoy's admin interface, the demo and the tests |
@@ -33,6 +33,7 @@ mod debian;
 pub mod envoy;
 pub mod faketime;
 pub mod filter_wasm;
+pub mod helm;
 pub mod limitador;
 pub mod nginx;
 pub mod port;
