@@ -12,6 +12,7 @@
 //! | `yaml connection manager` | fields of the HTTP connection manager of envoy/per-route.yaml, whose limits read paths |
 //! | `yaml cluster` | fields of Redis' cluster in envoy/quickstart.yaml |
 //! | `yaml vm_config` | fields of `vm_config` of both plugins of envoy/quickstart.yaml |
+//! | `yaml manifest FILE` | a part of a file in envoy/kubernetes, which tests/kubernetes runs |
 //! | `yaml test` | a test file beside envoy/quickstart.yaml, whose tests pass in virtual time |
 //! | `json override` | the value of an override |
 //! | `json webdis` | the configuration of a Webdis: any JSON |
@@ -88,6 +89,11 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
             check(&document)
         }
         "yaml test" => test(&fence.text),
+        info if info.starts_with("yaml manifest ") => {
+            let file = root().join("envoy/kubernetes").join(&info["yaml manifest ".len()..]);
+            let manifest = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            if manifest.contains(&fence.text) { Ok(()) } else { Err(format!("not in {}", file.display())) }
+        }
         "json webdis" => serde_json::from_str::<Value>(&fence.text).map(drop).map_err(|error| error.to_string()),
         "json override" => Setting::parse(fence.text.as_bytes()).map(drop).map_err(|error| error.to_string()),
         other => Err(format!("expected an info string that says where the text belongs, found `{other}`")),

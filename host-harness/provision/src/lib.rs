@@ -16,6 +16,7 @@
 //! | [`virtual_clock`] | a library that replaces the clock of a process by a number in a file |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
+//! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
 //! | [`client`] | a small HTTP client, for Envoy's admin interface, the demo and the tests |
@@ -33,10 +34,12 @@ mod debian;
 pub mod envoy;
 pub mod faketime;
 pub mod filter_wasm;
+pub mod helm;
 pub mod limitador;
 pub mod nginx;
 pub mod port;
 mod process;
+pub mod python;
 pub mod redis;
 mod tools;
 pub mod virtual_clock;

@@ -1,0 +1,232 @@
+//! The Helm chart: `helm lint` and `template` with the values of `envoy/helm/weir/ci`, schemas, and what it makes on real
+//! Envoy and Redis.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tokio::task::block_in_place;
+use weir::or_skip;
+use weir_provision::{checkout, helm, python};
+
+use super::{COPIES, PASSWORD, exhausts, provide, reads_bodies, served, shares_one_vm};
+use crate::{
+    ACTIVE, envoy_gateway,
+    istio::{self, Proxy},
+    manifest::{Manifest, list, text},
+    plain,
+    running::{Running, Surroundings, add_user},
+};
+
+const NAMESPACE: &str = "shop";
+/// Version of Kubernetes whose schemas manifests have to match.
+const KUBERNETES: &str = "1.33";
+
+#[test]
+fn helm_finds_no_fault_in_the_chart() {
+    let Some(helm) = or_skip(helm::binary()) else { return };
+    for values in values() {
+        let output =
+            Command::new(&helm).arg("lint").arg(chart()).arg("--strict").arg("-f").arg(&values).output().unwrap();
+        assert!(output.status.success(), "{}: {}", values.display(), all(&output));
+    }
+}
+
+#[test]
+fn core_kinds_of_manifests_and_chart_match_the_schemas_of_kubernetes() {
+    let Some(helm) = or_skip(helm::binary()) else { return };
+    let Some(mut validate) = or_skip(python::KUBERNETES.python()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    validate.args(["-m", "kubernetes_validate", "-k", KUBERNETES]);
+    for values in values() {
+        let file = folder.path().join(values.file_name().unwrap());
+        fs::write(&file, template(&helm, &["-f", &values.display().to_string()])).unwrap();
+        validate.arg(file);
+    }
+    for file in ["plain/envoy.yaml", "plain/redis.yaml", "istio/webdis.yaml", "istio/gateway-secured.yaml"] {
+        validate.arg(checkout::root().unwrap().join("envoy/kubernetes").join(file));
+    }
+    let output = validate.output().unwrap();
+    let printed = all(&output);
+    assert!(output.status.success() && !printed.contains("ERROR"), "{printed}");
+    for kind in ["deployment", "statefulset", "networkpolicy", "poddisruptionbudget", "service", "configmap"] {
+        assert!(printed.contains(&format!("passed for resource {kind}/")), "no {kind} in {printed}");
+    }
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    let Some(helm) = or_skip(helm::binary()) else { return };
+    for (value, named) in [
+        ("mode=consul", "mode"),
+        ("istio.failStrategy=RELOAD", "failStrategy"),
+        ("filter.redis.cluster=other", "redis"),
+        ("envoy.replica=3", "replica"),
+    ] {
+        let output =
+            Command::new(&helm).args(["template", "weir"]).arg(chart()).args(["--set", value]).output().unwrap();
+        assert!(!output.status.success(), "{value} is accepted");
+        assert!(all(&output).contains(named), "{value}: {}", all(&output));
+    }
+}
+
+#[test]
+fn a_new_version_changes_all_names_that_have_the_version() {
+    let Some(helm) = or_skip(helm::binary()) else { return };
+    for mode in ["mode=istio", "mode=envoyGateway", "mode=envoyGateway,envoyGateway.form=patchPolicy", "mode=envoy"] {
+        let made = template(&helm, &["--set", mode, "--set", "image.tag=0.2.0"]);
+        assert!(!made.contains("0.1.0") && !made.contains("0-1-0"), "{mode}: {made}");
+        let names = [("mode=istio", "weir-filter:0.2.0"), ("mode=envoy", "vm_id: weir-0-2-0")];
+        let expected = names.iter().find(|(of_mode, _)| *of_mode == mode).map_or("name: weir-0-2-0", |(_, name)| name);
+        assert!(made.contains(expected), "{mode}: {made}");
+    }
+}
+
+/// Names in the rules and the dashboard are those that the pages on operations and guarantees list.
+#[test]
+fn expressions_of_rules_and_dashboard_name_metrics_that_exist() {
+    let files = chart().join("files");
+    let pages = [include_str!("../../docs/src/operations.md"), include_str!("../../docs/src/guarantees.md")].concat();
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(files.join("dashboard.json")).unwrap()).unwrap();
+    let panels = list(&dashboard, "/panels").iter();
+    let mut expressions: Vec<String> =
+        panels.flat_map(|panel| list(panel, "/targets")).map(|target| text(target, "/expr").to_owned()).collect();
+    let rules: Value = serde_saphyr::from_str(&fs::read_to_string(files.join("rules.yaml")).unwrap()).unwrap();
+    expressions.extend(list(&rules, "/groups/0/rules").iter().map(|rule| text(rule, "/expr").to_owned()));
+    let mut count = 0;
+    for expression in &expressions {
+        for metric in expression.split("?weir_").skip(1).filter_map(|rest| rest.split('"').next()) {
+            count += 1;
+            let metric = metric.trim_end_matches("_bucket").replace("${limit}", "NAME");
+            let listed = ["requests", "redis", "limit_NAME", "deny_cache", "crowd", "leases", "overrides"];
+            let room = listed.iter().find(|room| metric.starts_with(&format!("{room}_"))).expect(&metric);
+            let name = format!("{}.{}", room.replace('_', "."), &metric[room.len() + 1..]).replace("deny.", "deny_");
+            let is_listed = [format!("`weir.{name}`"), format!("`{name}`")].iter().any(|it| pages.contains(it));
+            assert!(is_listed, "{name} is on no page: {expression}");
+        }
+    }
+    assert!(count > 30, "only {count} metrics found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_limits() {
+    let Some(manifest) = rendered("sidecar") else { return };
+    assert_eq!(text(manifest.find("TrafficExtension").unwrap(), "/spec/wasm/failStrategy"), "FAIL_CLOSE");
+    let Some((wasm, redis)) = provide() else { return };
+    let rendered = istio::render(&manifest, Proxy::Sidecar);
+    let Some(proxy) = Running::start(rendered, Surroundings::new(wasm, redis.addr())) else { return };
+    exhausts(&proxy, "alice", 20).await;
+    shares_one_vm(&proxy);
+    proxy.accepts_everything();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_has_the_secrets_of_redis() {
+    let Some(manifest) = rendered("gateway") else { return };
+    let mut rendered = istio::render(&manifest, Proxy::Gateway);
+    // The pod of the gateway is not the chart's.
+    rendered.pod.folders.insert("/etc/weir-redis-tls/".to_owned());
+    let Some((proxy, _secured)) = super::secured(rendered, "/etc/weir-redis-tls", None).await else { return };
+    exhausts(&proxy, "alice", 20).await;
+    shares_one_vm(&proxy);
+    proxy.accepts_everything();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waypoint_reads_bodies() {
+    let Some(manifest) = rendered("waypoint") else { return };
+    let Some((wasm, redis)) = provide() else { return };
+    let rendered = istio::render(&manifest, Proxy::Waypoint);
+    let Some(proxy) = Running::start(rendered, Surroundings::new(wasm, redis.addr())) else { return };
+    reads_bodies(&proxy).await;
+    shares_one_vm(&proxy);
+    proxy.accepts_everything();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extension_policy_of_envoy_gateway_limits() {
+    let Some(manifest) = rendered("extension-policy") else { return };
+    let Some((wasm, redis)) = provide() else { return };
+    add_user(&redis, PASSWORD);
+    let (sha256, modules) = served(&wasm).await;
+    let variables = vec![("REDIS_PASSWORD", PASSWORD.to_owned())];
+    let surroundings = Surroundings { modules: Some(modules), variables, ..Surroundings::new(wasm, redis.addr()) };
+    let Some(proxy) = Running::start(envoy_gateway::render(&with_gateway(manifest), &sha256), surroundings) else {
+        return;
+    };
+    exhausts(&proxy, "alice", 20).await;
+    // The limiter's code is remote and the bridge's a file: their VMs differ.
+    assert!(proxy.stat(ACTIVE) > COPIES);
+    proxy.accepts_everything();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patches_of_envoy_gateway_read_bodies() {
+    let Some(manifest) = rendered("patch-policy") else { return };
+    let Some((wasm, redis)) = provide() else { return };
+    let rendered = envoy_gateway::render(&with_gateway(manifest), "");
+    let Some(proxy) = Running::start(rendered, Surroundings::new(wasm, redis.addr())) else { return };
+    reads_bodies(&proxy).await;
+    shares_one_vm(&proxy);
+    proxy.accepts_everything();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_of_envoy_limits() {
+    let Some(manifest) = rendered("envoy") else { return };
+    let Some((wasm, redis)) = provide() else { return };
+    add_user(&redis, PASSWORD);
+    // The health check of several nodes sends no password.
+    let variables = vec![("REDIS_PASSWORD", PASSWORD.to_owned())];
+    let surroundings = Surroundings { variables, ..Surroundings::new(wasm, redis.addr()) };
+    let Some(proxy) = Running::start(plain::render(&manifest), surroundings) else { return };
+    proxy.until("cluster.weir-redis.membership_healthy", 2).await;
+    exhausts(&proxy, "alice", 20).await;
+    shares_one_vm(&proxy);
+}
+
+fn chart() -> PathBuf {
+    checkout::root().unwrap().join("envoy/helm/weir")
+}
+
+/// Files with values: each a way to use the chart.
+fn values() -> Vec<PathBuf> {
+    let files: Vec<PathBuf> = fs::read_dir(chart().join("ci")).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 6, "{files:?}");
+    files
+}
+
+/// Renders the chart with a file of values.
+fn rendered(name: &str) -> Option<Manifest> {
+    let helm = or_skip(block_in_place(helm::binary))?;
+    let values = chart().join(format!("ci/{name}-values.yaml"));
+    Some(Manifest::parse(&template(&helm, &["-f", &values.display().to_string()])))
+}
+
+fn template(helm: &std::path::Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(helm);
+    let command = command.args(["template", "weir", "--namespace", NAMESPACE]).arg(chart()).args(arguments);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", all(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Adds the Gateway, which is the user's.
+fn with_gateway(mut manifest: Manifest) -> Manifest {
+    let gateway = serde_json::json!({
+        "kind": "Gateway", "metadata": {"name": "eg", "namespace": NAMESPACE},
+        "spec": {
+            "infrastructure": {"parametersRef": {"kind": "EnvoyProxy", "name": "weir"}},
+            "listeners": [{"name": "http", "port": 80}],
+        },
+    });
+    manifest.documents.push(gateway);
+    manifest
+}
+
+fn all(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
+}
