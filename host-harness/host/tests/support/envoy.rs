@@ -26,7 +26,7 @@ impl Envoy {
         std::fs::write(&config, yaml).expect("the configuration");
         let output = std::fs::File::create(&log).expect("a log");
         let process = Command::new(binary)
-            .args(["--use-dynamic-base-id", "--log-level", "warn", "--component-log-level", "wasm:info"])
+            .args(["--disable-hot-restart", "--log-level", "warn", "--component-log-level", "wasm:info"])
             .args(["--log-format", "%l %v", "--concurrency", &workers.to_string()])
             .arg("-c")
             .arg(&config)
