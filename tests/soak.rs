@@ -58,7 +58,7 @@ struct Traffic {
     others: AtomicU64,
 }
 
-/// What the process has at a time.
+/// Resources of the process at a time.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     /// Resident set, in KiB.

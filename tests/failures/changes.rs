@@ -23,7 +23,7 @@ const LOAD: Load = Load { timeout: Duration::from_secs(4), ..Load::STEADY };
 const TIMES: u64 = 4;
 /// Time between two of them.
 const EVERY: Duration = Duration::from_millis(150);
-/// Other address of Redis.
+/// The second address of Redis.
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Requests in flight during a hot restart and a drain.
 const HELD: u64 = 10;

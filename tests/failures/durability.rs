@@ -187,7 +187,7 @@ weir::on_both_hosts! {
     a_full_disk_fails_requests_until_there_is_room
 }
 
-/// What Redis loses does not depend on the host: each case is tested on one of them.
+/// Losses of Redis do not depend on the host: each case is tested on one of them.
 fn is_tested_on<T>(host: HostKind) -> impl Fn(&(usize, T)) -> bool {
     move |(nth, _)| nth.is_multiple_of(2) == (host == HostKind::Envoy)
 }

@@ -1,4 +1,4 @@
-//! What Envoy Gateway makes of a manifest: bootstrap and resources.
+//! Bootstrap and resources that Envoy Gateway makes of a manifest.
 
 use serde_json::{Value, json};
 

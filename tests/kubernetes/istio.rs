@@ -1,4 +1,4 @@
-//! What istiod and the Istio agent make of a manifest: the resources that reach Envoy.
+//! Resources that istiod and the Istio agent make of a manifest, as they reach Envoy.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What a control plane sends to one proxy, and the pod of that proxy.
+//! Resources that a control plane sends to one proxy, and the pod of that proxy.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -33,7 +33,7 @@ use crate::rendered::{LISTENER, Rendered, merge};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// What takes the place of the cluster around the proxy.
+/// Stand-ins for the cluster around the proxy.
 #[derive(Debug)]
 pub struct Surroundings {
     /// File of the filter's module.

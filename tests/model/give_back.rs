@@ -106,7 +106,7 @@ fn tokens_that_flow_in_while_two_requests_wait_are_there_once() {
     assert!(bucket.spend(9).is_some());
 }
 
-/// Others have emptied the bucket, so that nothing has flowed in because of these requests.
+/// Competitors have emptied the bucket, so that nothing has flowed in because of these requests.
 #[test]
 fn a_fast_bucket_that_others_keep_busy_gets_all_back() {
     let Some(mut store) = Store::with_settable_clock() else { return };

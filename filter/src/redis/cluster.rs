@@ -8,7 +8,7 @@ const POLYNOMIAL: u16 = 0x1021;
 /// Topology of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Topology {
-    /// One Redis has all keys.
+    /// A single Redis has all keys.
     #[default]
     Single,
     /// The keys are spread over the masters of a Redis Cluster, behind a proxy that sends each command to the master of

@@ -42,7 +42,7 @@ pub(crate) struct Filed {
     pub(super) listener: Value,
     pub(super) cluster: Value,
     pub(super) limiter: Value,
-    /// Another way to Redis.
+    /// A second way to Redis.
     pub(super) forwarder: Option<Forwarder>,
     folder: TempDir,
     options: EnvoyOptions,

@@ -98,7 +98,7 @@ pub(in crate::limit) struct DeniedSpend {
     /// Time from the spend until the bucket would be full. `None`: it may have been full at any time since, without the
     /// request.
     pub(in crate::limit) full_in: Option<Micros>,
-    /// What others have given back since the spend.
+    /// Tokens that others have given back since the spend.
     pub(in crate::limit) others: Units,
 }
 

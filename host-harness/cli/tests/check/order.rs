@@ -28,7 +28,7 @@ fn metadata(namespace: &str) -> String {
     format!("dynamic_metadata: {{metadata_key: {{key: {namespace}, path: [{{key: claims}}, {{key: sub}}]}}}}")
 }
 
-/// What a warning about the order has found. The filters of these tests have only the fields that matter to the order,
+/// Returns the finding of a warning about the order. The filters of these tests have only the fields that matter to the order,
 /// and may lack required ones.
 fn is_order(checked: &Checked) -> Option<String> {
     let found: Vec<_> = checked.findings.iter().filter(|finding| finding.rule != "required").collect();

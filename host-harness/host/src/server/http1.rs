@@ -1,4 +1,4 @@
-//! What a client of HTTP/1 says about its body and its connection.
+//! Framing of a request's body and lifetime of its connection, as an HTTP/1 client declares them.
 
 use std::error::Error as _;
 use std::io;

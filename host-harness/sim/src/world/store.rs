@@ -14,7 +14,7 @@ pub(super) struct Store<'a> {
     clock: Clock,
     model: Redis,
     real: Option<&'a mut RealRedis>,
-    /// Where the real Redis and the specification differ.
+    /// Differences between the real Redis and the specification.
     differences: Vec<String>,
     /// Latest time of Redis' clock. Once the clock shows an earlier one, replies may differ: Redis deletes expired keys
     /// by itself, the specification when they are read.
@@ -129,7 +129,7 @@ impl<'a> Store<'a> {
         self.model.unknown()
     }
 
-    /// Where the real Redis and the specification differ.
+    /// Differences between the real Redis and the specification.
     pub(super) fn take_differences(&mut self) -> Vec<String> {
         std::mem::take(&mut self.differences)
     }

@@ -86,7 +86,7 @@ pub(super) enum Kind {
     Enum,
     /// A boolean that can only be true.
     True,
-    /// Another message, by its full name.
+    /// A message, by its full name.
     Message(String),
 }
 
