@@ -77,6 +77,8 @@ async fn leased_tokens_of_a_key_with_an_override_are_returned(host: HostKind) {
             let leased = leased.unwrap();
             leased["token_bucket"] = json!({"max_tokens": 10_000, "tokens_per_fill": 1, "fill_interval": "3600s"});
             leased["lease"] = json!({"max": 100, "ttl": "3s"});
+            // Tokens of a refill whose reply comes after the timeout are lost.
+            filter["redis"]["timeout"] = "10s".into();
         });
         let Some(mesh) = mesh.start().await else { return };
         let mut operator = Operator::of(&mesh);
