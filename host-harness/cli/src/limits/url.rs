@@ -48,7 +48,7 @@ impl Url {
                 is_cluster,
             });
             match info.addr() {
-                ConnectionAddr::Tcp(host, port) => all.endpoints.push((host.clone(), *port)),
+                ConnectionAddr::Tcp(host, port) if !host.contains(',') => all.endpoints.push((host.clone(), *port)),
                 ConnectionAddr::Unix(path) if !is_cluster => all.socket = Some(path.clone()),
                 _ => return None,
             }
