@@ -70,7 +70,7 @@ const BREAKS: [Break; 10] = [
     Break {
         name: "a read-only master is never left",
         file: "redis/session/replies.rs",
-        text: "failure == Failure::NotReady || revokes(error)",
+        text: "is_unready || revokes(error)",
         broken: "revokes(error)",
     },
     Break {
