@@ -100,7 +100,7 @@ pub fn run_from(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::note(format_args!("{error:#}"));
+            output::note(output::with_causes(&error));
             ExitCode::FAILURE
         }
     }

@@ -309,6 +309,20 @@ fn a_limit_of_zero_says_so() {
 }
 
 #[test]
+fn an_answer_of_another_filter_is_no_admission() {
+    let Some(wasm) = or_skip(filter_wasm::find_or_build()) else { return };
+    let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/jwt-plans.yaml")).unwrap();
+    scenario.wasm(&wasm).unwrap();
+    scenario.endpoint("redis", server(Some(b""))).unwrap();
+    let fixture = Fixture::of(&scenario, None);
+    let text = fixture.trace(&[]);
+    let expected = "answered: another filter has answered with status 401, and the limiter has not seen the request";
+    assert_eq!(text.lines().last().unwrap(), expected, "{text}");
+    let json: Value = serde_json::from_str(&fixture.trace(&["--format", "json"])).unwrap();
+    assert_eq!(json["requests"][0]["decision"]["outcome"], "answered");
+}
+
+#[test]
 fn a_module_that_is_not_weirs_has_a_timeline() {
     let module = wat::parse_str(
         r#"(module

@@ -45,6 +45,18 @@ pub fn note(line: impl Display) {
     let _ = Notes.write_all(format!("{}\n", printable::lines(&line)).as_bytes());
 }
 
+/// Returns an error's text and those of its causes, each once: many texts contain their cause.
+#[must_use]
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut shown = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !shown.contains(&cause) {
+            shown = format!("{shown}: {cause}");
+        }
+    }
+    shown
+}
+
 /// Whether an error only says that standard output is closed.
 pub fn is_closed(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(OutputError::Closed))

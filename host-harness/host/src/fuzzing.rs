@@ -17,6 +17,7 @@ use crate::abi::shared::Shared;
 use crate::abi::state::{CalloutResponse, Context, GrpcHandle, GrpcShown, HostState, HttpContext, RootContext};
 use crate::abi::version::Abi;
 use crate::bootstrap::{FailurePolicy, Plugin, VmConfig};
+use crate::documents::Position;
 use crate::http::{Direction, FilterView, Headers, LocalReply, Stream, StreamControl};
 
 /// Guest with one page of memory, and allocators that each behave in another way.
@@ -170,6 +171,8 @@ fn contexts() -> (RootContext, HttpContext) {
     };
     let plugin = Plugin {
         path: "plugin".to_owned(),
+        position: Position::START,
+        module_position: Position::START,
         name: "name".to_owned(),
         root_id: "root".to_owned(),
         vm,

@@ -86,9 +86,8 @@ fn a_refused_configuration_is_an_error_with_the_log_of_the_module() {
         (func (export "proxy_on_configure") (param i32 i32) (result i32)
           (drop (call $log (i32.const 4) (i32.const 0) (i32.const 23))) (i32.const 0))"#;
     let refused = Scenario { guest, ..Scenario::default() }.try_start().err();
-    let Some(StartError::Embedded(HostError::Vm(error @ VmError::Plugin { .. }))) = refused else {
-        panic!("{refused:?}")
-    };
+    let Some(StartError::Embedded(HostError::Plugin { error, .. })) = refused else { panic!("{refused:?}") };
+    assert!(matches!(*error, VmError::Plugin { .. }), "{error:?}");
     let expected = "plugin `` (root_id `guest`) refused its configuration\n  limits[0].name: missing";
     assert_eq!(error.to_string(), expected);
 }

@@ -10,6 +10,9 @@ const WORDS_OF_WEIR: &[u8] = b"root_id: expected \"limiter\" or \"bridge\"";
 /// Names of exports with which a module names its binary interface. Envoy refuses modules without one of them.
 const INTERFACES: [&str; 3] = ["proxy_abi_version_0_1_0", "proxy_abi_version_0_2_0", "proxy_abi_version_0_2_1"];
 
+/// Names of exports by which a host allocates memory of a module. Envoy refuses modules without one of them.
+const ALLOCATORS: [&str; 2] = ["malloc", "proxy_on_memory_allocate"];
+
 /// Kind of a plugin's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Module {
@@ -33,6 +36,19 @@ pub(super) enum Refusal {
     /// The module does not name the interface, or names another.
     #[error("a wasm module {}", .0.as_ref().map_or("without it".to_owned(), |name| format!("with {name:?}")))]
     Interface(Option<String>),
+    /// The module has no allocator.
+    #[error("a wasm module without them")]
+    Allocator,
+}
+
+impl Refusal {
+    /// What Envoy runs in place of the module.
+    pub(super) fn expected(&self) -> &'static str {
+        match self {
+            Self::NoWasm(_) | Self::Interface(_) => "a wasm module for proxy-wasm 0.1.0, 0.2.0 or 0.2.1",
+            Self::Allocator => "a wasm module with an export `malloc` or `proxy_on_memory_allocate`",
+        }
+    }
 }
 
 impl Module {
@@ -50,6 +66,9 @@ impl Module {
         let mut interfaces = exports.iter().filter(|name| name.starts_with("proxy_abi_version_"));
         if !interfaces.clone().any(|name| INTERFACES.contains(&name.as_str())) {
             return Self::Refused(Refusal::Interface(interfaces.next().cloned()));
+        }
+        if !exports.iter().any(|name| ALLOCATORS.contains(&name.as_str())) {
+            return Self::Refused(Refusal::Allocator);
         }
         let is_weir = bytes.windows(WORDS_OF_WEIR.len()).any(|window| window == WORDS_OF_WEIR);
         Self::Sound { is_weir }
@@ -76,23 +95,36 @@ fn exports(bytes: &[u8]) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// A module of one function, with the given export.
-    fn exporting(name: &str) -> Vec<u8> {
+    /// A module of one function, with the given exports.
+    fn exporting(names: &[&str]) -> Vec<u8> {
         let mut bytes = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0".to_vec();
-        let length = u8::try_from(name.len()).expect("short");
-        bytes.extend([7, length + 4, 1, length]);
-        bytes.extend(name.as_bytes());
-        bytes.extend(b"\0\0\x0a\x04\x01\x02\0\x0b");
+        let length = |length: usize| u8::try_from(length).expect("short");
+        let section = names.iter().map(|name| name.len() + 3).sum::<usize>() + 1;
+        bytes.extend([7, length(section), length(names.len())]);
+        for name in names {
+            bytes.push(length(name.len()));
+            bytes.extend(name.as_bytes());
+            bytes.extend(b"\0\0");
+        }
+        bytes.extend(b"\x0a\x04\x01\x02\0\x0b");
         bytes
     }
 
     #[test]
     fn a_module_names_its_interface() {
-        assert_eq!(Module::of(&exporting("proxy_abi_version_0_2_1")), Module::Sound { is_weir: false });
-        let unknown = Module::of(&exporting("proxy_abi_version_9"));
+        let sound = exporting(&["proxy_abi_version_0_2_1", "malloc"]);
+        assert_eq!(Module::of(&sound), Module::Sound { is_weir: false });
+        let unknown = Module::of(&exporting(&["proxy_abi_version_9", "malloc"]));
         assert_eq!(unknown, Module::Refused(Refusal::Interface(Some("proxy_abi_version_9".to_owned()))));
-        assert_eq!(Module::of(&exporting("main")), Module::Refused(Refusal::Interface(None)));
+        assert_eq!(Module::of(&exporting(&["main"])), Module::Refused(Refusal::Interface(None)));
         assert_eq!(Module::of(b"#!/bin/sh"), Module::Refused(Refusal::NoWasm(9)));
         assert_eq!(Module::of(b"\0asm\x01\0\0\0\x07\xff"), Module::Refused(Refusal::NoWasm(10)));
+    }
+
+    #[test]
+    fn a_module_has_an_allocator() {
+        let with = |name: &str| Module::of(&exporting(&["proxy_abi_version_0_2_1", name]));
+        assert_eq!(with("proxy_on_memory_allocate"), Module::Sound { is_weir: false });
+        assert_eq!(with("proxy_on_memory_free"), Module::Refused(Refusal::Allocator));
     }
 }

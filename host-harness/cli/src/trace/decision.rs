@@ -32,8 +32,12 @@ struct Facts<'a> {
     limiters: &'a [Config],
 }
 
+/// Name of the callback by which a filter gets a request.
+const REQUEST: &str = "proxy_on_request_headers";
+
 impl Decision {
-    pub(super) fn of(status: u16, headers: &HeaderMap, steps: &[Step], limiters: &[Config]) -> Self {
+    /// `is_limited`: whether a limiter is among the filters of the listener.
+    pub(super) fn of(status: u16, headers: &HeaderMap, steps: &[Step], limiters: &[Config], is_limited: bool) -> Self {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.split([',', ';']).next()?.trim().parse().ok();
         let facts = Facts { steps, limiters };
         let mut decision = Self {
@@ -59,11 +63,15 @@ impl Decision {
         } else if let Some(details) = details {
             decision.outcome = "answered";
             decision.why = format!("a filter has answered with status {status}, details {details:?}");
+        } else if is_limited && !facts.is_seen() {
+            decision.outcome = "answered";
+            decision.why =
+                format!("another filter has answered with status {status}, and the limiter has not seen the request");
         } else if let Some(why) = facts.failed_open() {
             decision.outcome = "failed_open";
             decision.limits = facts.failed();
             decision.why = why;
-        } else if !limiters.is_empty() {
+        } else if facts.is_seen() && !limiters.is_empty() {
             decision.outcome = "admitted";
             decision.limits = facts.checked();
             decision.why = facts.admitted(&decision, number("x-ratelimit-limit"));
@@ -81,6 +89,15 @@ fn explained(cause: &str) -> String {
 }
 
 impl Facts<'_> {
+    /// Whether a limiter has got the request.
+    fn is_seen(&self) -> bool {
+        let is_limiters = |plugin: &str| plugin.rsplit('/').next() == Some("limiter");
+        self.steps.iter().any(|step| match &step.kind {
+            Kind::Callback { plugin, name, .. } => *name == REQUEST && is_limiters(plugin),
+            _ => false,
+        })
+    }
+
     fn denied(&self, limit: &str, retry_after: Option<u64>) -> String {
         if !self.asked() && self.is_zero(limit) {
             return format!("limit `{limit}` is zero, and denies every request without a command to Redis");
@@ -229,6 +246,11 @@ mod tests {
         Step { at: 0, depth: 0, kind }
     }
 
+    /// Start of the limiter's callback for a request.
+    fn seen() -> Step {
+        step(Kind::Callback { plugin: "weir/limiter".to_owned(), name: REQUEST, arguments: Vec::new() })
+    }
+
     fn answer(details: &str) -> Step {
         let arguments = vec![("status", "429".to_owned()), ("details", format!("\"{details}\""))];
         step(Kind::Call { name: "proxy_send_local_response", arguments, results: Vec::new(), status: "Ok", took: 0 })
@@ -242,7 +264,8 @@ mod tests {
     fn decision(status: u16, headers: &[(&'static str, &str)], steps: &[Step]) -> (&'static str, String) {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let config = weir_filter::config::parse(CONFIG, &|_| None).unwrap();
-        let decision = Decision::of(status, &headers, steps, &[config]);
+        let steps = [&[seen()], steps].concat();
+        let decision = Decision::of(status, &headers, &steps, &[config], true);
         (decision.outcome, decision.why)
     }
 
@@ -267,6 +290,17 @@ mod tests {
         assert_eq!(allowed(&[unreachable]), "unavailable (no connection to Redis)");
         assert_eq!(allowed(&[sent()]), "Redis did not decide limit `per_user`, and the failure mode allows");
         assert_eq!(allowed(&[]), "no limit applies to the request");
+    }
+
+    #[test]
+    fn a_request_that_the_limiter_has_not_seen_is_not_admitted() {
+        let config = weir_filter::config::parse(CONFIG, &|_| None).unwrap();
+        let decision =
+            |is_limited| Decision::of(401, &HeaderMap::new(), &[], std::slice::from_ref(&config), is_limited);
+        let why = "another filter has answered with status 401, and the limiter has not seen the request";
+        assert_eq!((decision(true).outcome, &*decision(true).why), ("answered", why));
+        // The listener of the request has no limiter.
+        assert_eq!(decision(false).outcome, "passed");
     }
 
     fn counter(name: &str) -> Step {
@@ -318,7 +352,7 @@ mod tests {
         assert!(why(std::slice::from_ref(&denied)).contains("memory (deny cache or override)"));
         let zero = String::from_utf8_lossy(CONFIG).replace("\"max_tokens\": 5", "\"max_tokens\": 0");
         let config = weir_filter::config::parse(zero.as_bytes(), &|_| None).unwrap();
-        let decision = Decision::of(429, &HeaderMap::new(), &[denied], &[config]);
+        let decision = Decision::of(429, &HeaderMap::new(), &[denied], &[config], true);
         assert_eq!(decision.why, "limit `per_user` is zero, and denies every request without a command to Redis");
     }
 }

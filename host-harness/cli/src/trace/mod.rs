@@ -144,6 +144,7 @@ async fn trace(arguments: &Arguments) -> anyhow::Result<Trace> {
     let headers: HeaderMap = arguments.header.iter().cloned().collect();
     let hidden = Hidden::of(&bootstrap, &limiters, &arguments.request.1, &headers);
     let wanted = listener(&bootstrap, arguments.listener.as_deref())?;
+    let is_limited = is_limited(&bootstrap, &wanted);
     bootstrap.admin = None;
     for listener in &mut bootstrap.listeners {
         listener.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -154,7 +155,7 @@ async fn trace(arguments: &Arguments) -> anyhow::Result<Trace> {
     let options = HostOptions { compiled_modules: compiled_modules(), tracing, ..HostOptions::default() };
     let running = tokio::task::spawn_blocking(|| Host::start(bootstrap, options)).await??;
     let address = running.listener(&wanted).with_context(|| format!("{file}: the listener `{wanted}` does not run"))?;
-    let exchanges = exchanges(arguments, address, headers, &recorder, &hidden, &limiters).await;
+    let exchanges = exchanges(arguments, address, headers, &recorder, &hidden, &limiters, is_limited).await;
     // Waits for the host's threads.
     tokio::task::spawn_blocking(move || drop(running)).await?;
     drop(faults);
@@ -189,6 +190,12 @@ fn listener(bootstrap: &Bootstrap, wanted: Option<&str>) -> anyhow::Result<Strin
     })
 }
 
+/// Whether a listener has a limiter among its filters.
+fn is_limited(bootstrap: &Bootstrap, listener: &str) -> bool {
+    let listeners = bootstrap.listeners.iter().filter(|it| it.name == listener);
+    listeners.flat_map(Listener::plugins).any(|plugin| plugin.root_id == "limiter")
+}
+
 async fn exchanges(
     arguments: &Arguments,
     address: SocketAddr,
@@ -196,6 +203,7 @@ async fn exchanges(
     recorder: &Recorder,
     hidden: &Hidden,
     limiters: &[Config],
+    is_limited: bool,
 ) -> anyhow::Result<Vec<Exchange>> {
     let scripts = ScriptNames::of_weir();
     let mut reader = Reader::new(&scripts, hidden);
@@ -224,7 +232,7 @@ async fn exchanges(
             status: response.status,
             response_headers: shown(&response.headers, hidden),
             took,
-            decision: Decision::of(response.status, &response.headers, &steps, limiters),
+            decision: Decision::of(response.status, &response.headers, &steps, limiters, is_limited),
             steps,
         });
     }

@@ -134,9 +134,12 @@ fn in_files_of_extensions_listeners_clusters_and_routes() {
 
 #[test]
 fn files_of_secrets_are_not_read() {
-    let secrets = "node: {id: a, cluster: b}\nstatic_resources:\n  secrets: [{name: a, \
-                   sds_config: {path_config_source: {path: ./secret.yaml}}}]\n";
-    let text = changed(QUICKSTART, [("static_resources:\n", secrets)]);
+    let other = "  clusters:\n  - name: other\n    transport_socket: {name: tls, typed_config: {\"@type\": \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: \
+                 {tls_certificate_sds_secret_configs: [{name: a, \
+                 sds_config: {path_config_source: {path: ./secret.yaml}}}]}}}\n";
+    let node = "node: {id: a, cluster: b}\nstatic_resources:\n";
+    let text = changed(QUICKSTART, [("static_resources:\n", node), ("  clusters:\n", other)]);
     let checked = Folder::new().with("secret.yaml", "hunter2: [").with("envoy.yaml", text).check(&["envoy.yaml"]);
     assert_eq!(checked.rules(), [""; 0]);
 }
@@ -211,7 +214,7 @@ fn beside_anything_else_of_envoy() {
             "static_resources:\n",
             "layered_runtime: {layers: [{name: a, static_layer: {x: {y: 1}}}]}\nstats_sinks: [{name: a}]\n\
              tracing: {http: {name: b}}\n\
-             overload_manager: {resource_monitors: [{name: c}]}\nno_such_field: {clusters: [1, {}]}\n\
+             overload_manager: {resource_monitors: [{name: c}]}\n\
              static_resources:\n  secrets: [{name: s}]\n",
         )],
     );

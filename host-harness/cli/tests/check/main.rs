@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a failure fails the test")]
 
+mod catalog;
 mod configuration;
 mod discovery;
 mod documents;

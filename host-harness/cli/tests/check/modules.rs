@@ -5,14 +5,10 @@ use crate::{LIMITER, QUICKSTART};
 
 const FILE: &str = "filename: target/wasm32-wasip1/release/weir_filter.wasm";
 
-/// A module of one function, with the given export.
-fn exporting(name: &str) -> Vec<u8> {
-    let mut bytes = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0".to_vec();
-    let length = u8::try_from(name.len()).expect("short");
-    bytes.extend([7, length + 4, 1, length]);
-    bytes.extend(name.as_bytes());
-    bytes.extend(b"\0\0\x0a\x04\x01\x02\0\x0b");
-    bytes
+/// A module of one function, with the given exports.
+fn exporting(names: &[&str]) -> Vec<u8> {
+    let exports = names.iter().map(|name| format!(r#"(export "{name}" (func 0))"#)).collect::<String>();
+    wat::parse_str(format!("(module (func) {exports})")).expect("a module")
 }
 
 #[test]
@@ -82,7 +78,7 @@ fn a_misspelt_root_id_of_weir_is_an_error() {
 
 #[test]
 fn the_root_id_of_another_module_is_its_own_business() {
-    let folder = Folder::new().with("other.wasm", exporting("proxy_abi_version_0_2_0"));
+    let folder = Folder::new().with("other.wasm", exporting(&["proxy_abi_version_0_2_0", "malloc"]));
     let text = changed(
         QUICKSTART,
         [
@@ -100,8 +96,9 @@ fn the_root_id_of_another_module_is_its_own_business() {
 fn a_file_that_is_no_module_for_proxy_wasm_is_an_error() {
     for (bytes, found) in [
         (b"#!/bin/sh".to_vec(), "9 bytes that are no wasm module"),
-        (exporting("main"), "a wasm module without it"),
-        (exporting("proxy_abi_version_0_9_0"), "a wasm module with \"proxy_abi_version_0_9_0\""),
+        (exporting(&["main"]), "a wasm module without it"),
+        (exporting(&["proxy_abi_version_0_2_1", "proxy_on_memory_free"]), "a wasm module without them"),
+        (exporting(&["proxy_abi_version_0_9_0"]), "a wasm module with \"proxy_abi_version_0_9_0\""),
     ] {
         let folder = Folder::new().with("other.wasm", bytes);
         let text = changed(QUICKSTART, [(FILE, "filename: other.wasm")]);

@@ -116,7 +116,9 @@ fn every_filter_that_writes_metadata_is_known_by_its_namespace() {
 #[test]
 fn filter_state_and_headers_are_written_before_weir_reads_them() {
     let state = "set_filter_state.v3.Config, on_request_headers: [{object_key: plan, factory_key: envoy.string}]";
-    let geoip = "geoip.v3.Geoip, geo_headers_to_add: {country: X-Country}";
+    let geoip = "geoip.v3.Geoip, provider: {name: a, typed_config: {\"@type\": \
+                 type.googleapis.com/envoy.extensions.geoip_providers.maxmind.v3.MaxMindConfig, \
+                 common_provider_config: {geo_headers_to_add: {country: X-Country}}}}";
     let claims =
         "jwt_authn.v3.JwtAuthentication, providers: {p: {claim_to_headers: [{header_name: x-country, claim_name: c}]}}";
     for (read, message) in [

@@ -21,7 +21,7 @@ const CODEC: &str = "        - name: codec\n";
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
 
 /// A change of the quickstart, with the rule, the end of the path, and a part of Envoy's error.
-struct Case {
+pub(crate) struct Case {
     from: &'static str,
     to: String,
     rule: &'static str,
@@ -29,7 +29,7 @@ struct Case {
     of_envoy: &'static str,
 }
 
-fn case(
+pub(crate) fn case(
     from: &'static str,
     to: impl Into<String>,
     rule: &'static str,
@@ -53,7 +53,7 @@ fn verdicts(text: &str) -> (Checked, Option<Option<String>>) {
 }
 
 /// Each change has one error, which Envoy has too.
-fn are_refused(cases: &[Case]) {
+pub(crate) fn are_refused(cases: &[Case]) {
     let mut wrong = Vec::new();
     for Case { from, to, rule, path, of_envoy } in cases {
         let (checked, refusal) = verdicts(&changed(QUICKSTART, [(from, to)]));
@@ -69,7 +69,7 @@ fn are_refused(cases: &[Case]) {
 }
 
 /// No change has an error, neither here nor of Envoy.
-fn are_taken(changes: &[(&str, String)]) {
+pub(crate) fn are_taken(changes: &[(&str, String)]) {
     let verdicts = changes.iter().map(|(from, to)| (to, verdicts(&changed(QUICKSTART, [(from, to)]))));
     let is_taken =
         |(checked, refusal): &(Checked, _)| checked.of("error").is_empty() && !matches!(refusal, Some(Some(_)));

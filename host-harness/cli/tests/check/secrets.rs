@@ -33,10 +33,10 @@ fn no_secret_of_a_malformed_file_is_repeated() {
         (
             "address: 127.0.0.1, port_value: 6379",
             "address: \"redis://:hunter2@redis\", port_value: hunter2@redis",
-            false,
+            true,
         ),
         ("address: 127.0.0.1, port_value: 10000", "address: \":hunter2@redis\", port_value: 10000", false),
-        ("type: STRICT_DNS", "\"redis://:hunter2@redis\": STRICT_DNS", false),
+        ("type: STRICT_DNS", "\"redis://:hunter2@redis\": STRICT_DNS", true),
         ("type: STRICT_DNS", "type: \"redis://:hunter2@redis\"", true),
         ("cluster_name: redis", "cluster_name: {\"redis://:hunter2@redis\": 1}", false),
         ("- name: redis", "- name: \"redis://:hunter2@redis\"", true),

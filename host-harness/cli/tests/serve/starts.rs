@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::http_file;
+use crate::support::{free_port, http_file};
 
 const HELLO: &str = r#"- {match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: hello}}}"#;
 
@@ -89,6 +89,40 @@ fn files_without_an_end_are_errors() {
         let error = failed(&[], special);
         assert!(error.contains(&format!("{}: cannot be read: {why}", special.display())), "{error}");
     }
+}
+
+#[test]
+fn an_error_of_a_module_has_its_place_and_its_cause_once() {
+    let files = tempfile::tempdir().expect("a folder");
+    let (module, file) = (files.path().join("guest.wasm"), files.path().join("edge.yaml"));
+    let yaml = with_module(&module);
+    std::fs::write(&file, &yaml).expect("written");
+    let before: Vec<&str> = yaml.split("filename: ").next().unwrap_or_default().lines().collect();
+    let column = before.last().map_or(0, |line| line.len()) + "filename: ".len() + 1;
+    let start = format!("{}:{}:{column}: {}: ", file.display(), before.len(), module.display());
+    assert_eq!(failed(&[], &file), format!("{start}cannot be read: No such file or directory (os error 2)\n"));
+    std::fs::write(&module, "this is text").expect("written");
+    let expected = "not a wasm module: 12 bytes that do not begin with `\\0asm`";
+    assert_eq!(failed(&[], &file), format!("{start}{expected}\n"));
+}
+
+#[test]
+fn a_port_in_use_is_an_error_with_its_cause_once() {
+    let files = tempfile::tempdir().expect("a folder");
+    let file = files.path().join("edge.yaml");
+    let port = free_port();
+    let yaml = http_file(HELLO, "", "");
+    let (admin, listeners) = yaml.split_once("listeners:").expect("listeners");
+    let listeners = listeners.replace("port_value: 0", &format!("port_value: {port}"));
+    let yaml = format!("{admin}listeners:{listeners}");
+    std::fs::write(&file, yaml).expect("written");
+    let mut first = serve(&["--workers", "2"], &file);
+    assert!(holds(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()), "the first one listens");
+    let error = failed(&["--workers", "2"], &file);
+    kill_process(Pid::from_child(&first), Signal::INT).expect("an interrupt");
+    first.wait().expect("its end");
+    assert!(error.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{error}");
+    assert_eq!(error.matches("Address already in use").count(), 1, "{error}");
 }
 
 #[test]

@@ -80,6 +80,10 @@ impl<'a> Node<'a> {
         &self.at.path
     }
 
+    pub(super) fn position(&self) -> Position {
+        self.at.node.position
+    }
+
     pub(super) fn is_object(&self) -> bool {
         self.at.is_object()
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::document::{Fields, Node};
 use super::protobuf::encode_struct;
 use super::support;
+use crate::documents::Position;
 
 /// Envoy's default of `reload_config.backoff.base_interval`.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -17,6 +18,10 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Plugin {
     /// Path of the plugin in the file: `static_resources.listeners[0]….typed_config.config`.
     pub path: String,
+    /// Place of the plugin in the file.
+    pub position: Position,
+    /// Place of the module's path in the file.
+    pub module_position: Position,
     /// Value of the `plugin_name` property; empty if `config.name` is missing.
     pub name: String,
     /// Role of the plugin in the module.
@@ -132,12 +137,14 @@ fn plugin(config: &Node<'_>) -> Option<Plugin> {
         None => by_flag,
         Some(policy) => policy?.unwrap_or(by_flag),
     };
-    let path = config.path().to_owned();
+    let (vm, module_position) = vm?;
     Some(Plugin {
-        path,
+        path: config.path().to_owned(),
+        position: config.position(),
+        module_position,
         name: name?,
         root_id: root_id?,
-        vm: vm?,
+        vm,
         configuration: configuration?,
         failure_policy,
         reload_interval: reload_interval?,
@@ -158,7 +165,8 @@ fn reload_interval(node: &Node<'_>) -> Option<Duration> {
     (max != Some(None)).then_some(base)?
 }
 
-fn vm_config(node: &Node<'_>) -> Option<VmConfig> {
+/// Parses a VM's configuration; returns it with the place of its module's path.
+fn vm_config(node: &Node<'_>) -> Option<(VmConfig, Position)> {
     let mut fields = node.message(&support::VM)?;
     let vm_id = fields.take("vm_id").map_or(Some(String::new()), |node| node.string());
     // The harness always uses wasmtime; a module cannot tell the engine.
@@ -178,17 +186,20 @@ fn vm_config(node: &Node<'_>) -> Option<VmConfig> {
     fields.finish();
     (runtime != Some(None) && precompiled != Some(None)).then_some(())?;
     let (host_environment, environment) = environment?;
-    Some(VmConfig { vm_id: vm_id?, module: module?, configuration: configuration?, host_environment, environment })
+    let (module, position) = module?;
+    let config = VmConfig { vm_id: vm_id?, module, configuration: configuration?, host_environment, environment };
+    Some((config, position))
 }
 
-fn code(node: &Node<'_>) -> Option<PathBuf> {
+fn code(node: &Node<'_>) -> Option<(PathBuf, Position)> {
     let mut fields = node.message(&support::ASYNC_DATA_SOURCE)?;
     let local = fields.require("local");
     fields.finish();
     let mut fields = local?.message(&support::LOCAL_CODE)?;
-    let filename = fields.require("filename").and_then(|node| node.string());
+    let filename = fields.require("filename").and_then(|node| Some((node.string()?, node.position())));
     fields.finish();
-    Some(overridden(PathBuf::from(filename?)))
+    let (filename, position) = filename?;
+    Some((overridden(PathBuf::from(filename)), position))
 }
 
 /// Returns `WEIR_WASM` instead of the path of a `weir_filter.wasm`; other paths are unchanged.

@@ -26,6 +26,8 @@ pub(crate) struct ChannelBody {
 pub(crate) enum ResponseBody {
     /// Complete body; `None`: empty, or already sent.
     Whole(Option<Bytes>),
+    /// Complete body of a response without a length; `None`: already sent.
+    Unsized(Option<Bytes>),
     /// Frames from a task; the task is aborted when the downstream disconnects.
     Stream { frames: mpsc::Receiver<ResponseFrame>, ended: bool, _task: AbortOnDrop },
 }
@@ -34,6 +36,7 @@ pub(crate) enum ResponseBody {
 pub(super) struct NotedBody {
     body: ResponseBody,
     verdicts: Verdicts,
+    is_interrupted: bool,
 }
 
 /// Error of a body that ends early.
@@ -51,7 +54,7 @@ impl Drop for AbortOnDrop {
 
 impl NotedBody {
     pub(super) fn new(body: ResponseBody, verdicts: Verdicts) -> Self {
-        Self { body, verdicts }
+        Self { body, verdicts, is_interrupted: false }
     }
 }
 
@@ -66,7 +69,17 @@ impl Body for NotedBody {
     type Error = Interrupted;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.is_interrupted {
+            return Poll::Ready(Some(Err(Interrupted)));
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(Some(Err(Interrupted)))) {
+            // hyper drops what it has not written when a body fails, and writes while a body is pending.
+            self.is_interrupted = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -105,13 +118,23 @@ impl Body for ChannelBody {
     }
 }
 
+impl ResponseBody {
+    /// Returns a complete body. Without a length among the headers, as a filter may have left them, it has none.
+    pub(super) fn complete(data: Bytes, headers: &mut hyper::HeaderMap) -> Self {
+        match headers.remove(hyper::header::CONTENT_LENGTH) {
+            Some(_) => Self::Whole((!data.is_empty()).then_some(data)),
+            None => Self::Unsized(Some(data)),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Interrupted;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Whole(bytes) | Self::Unsized(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { frames, ended, .. } => {
                 let frame = frames.poll_recv(cx);
                 if matches!(frame, Poll::Ready(None)) {
@@ -124,7 +147,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(bytes) => bytes.is_none(),
+            Self::Whole(bytes) | Self::Unsized(bytes) => bytes.is_none(),
             Self::Stream { ended, .. } => *ended,
         }
     }
@@ -132,7 +155,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream { .. } => SizeHint::default(),
+            Self::Unsized(_) | Self::Stream { .. } => SizeHint::default(),
         }
     }
 }

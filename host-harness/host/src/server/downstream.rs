@@ -174,7 +174,8 @@ impl Exchange {
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    let end = self.body.as_ref().is_none_or(Body::is_end_stream);
+                    // Envoy's codec of HTTP/1 passes data on before it looks for their end: an empty part is the end.
+                    let end = !self.is_http1() && self.body.as_ref().is_none_or(Body::is_end_stream);
                     if end {
                         self.body = None;
                     }
@@ -310,7 +311,9 @@ impl Exchange {
         let mut response = self.head();
         if headers_only {
             self.is_complete = true;
-            if !head {
+            // hyper writes no length of a missing body over HTTP/1, but for HEAD.
+            let keeps_length = head || !self.is_http1() && response.status() == hyper::StatusCode::NOT_MODIFIED;
+            if !keeps_length {
                 response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
             }
             return Ok(response);
@@ -318,8 +321,7 @@ impl Exchange {
         match self.chain.take(Direction::Response) {
             Some(Output::Data(data, true)) => {
                 self.is_complete = true;
-                response.headers_mut().remove(hyper::header::CONTENT_LENGTH);
-                *response.body_mut() = ResponseBody::Whole((!data.is_empty()).then_some(data));
+                *response.body_mut() = ResponseBody::complete(data, response.headers_mut());
             }
             first => {
                 let (sender, frames) = response_channel();

@@ -101,7 +101,7 @@ pub(crate) fn receive(parts: &Parts, manager: &HttpManager, peers: Peers, upgrad
     }
     sanitize::own_headers(&mut headers, origin, client.ip());
     if manager.generate_request_id
-        && (origin == Origin::Edge || headers.first(b"x-request-id").is_none())
+        && (origin == Origin::Edge || headers.first(b"x-request-id").is_none_or(|id| id.is_empty()))
         && let Some(id) = request_id()
     {
         headers.replace("x-request-id", id);

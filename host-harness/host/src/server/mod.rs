@@ -1,7 +1,8 @@
 //! Host: worker threads that serve a bootstrap's listeners, and an admin listener.
 //!
 //! Each worker is one thread with its own event loop, VMs and sockets; the kernel distributes connections among the
-//! workers (`SO_REUSEPORT`). A request takes no lock of the host, except for shared data, queues and new metrics.
+//! workers (`SO_REUSEPORT`), and another process that listens on the port is an error. A request takes no lock of the
+//! host, except for shared data, queues and new metrics.
 
 pub(crate) mod body;
 mod chunks;
@@ -40,6 +41,7 @@ use crate::abi::shared::Shared;
 use crate::access_log::writer::Writer;
 use crate::admin;
 use crate::bootstrap::{AccessLog, Bootstrap, Listener};
+use crate::documents::Position;
 use crate::log_lines::printable;
 use crate::stats::Stats;
 use crate::trace::Tracing;
@@ -92,7 +94,17 @@ pub enum HostError {
         /// The cause.
         source: io::Error,
     },
-    /// A module or a plugin's configuration was refused.
+    /// A plugin cannot start: its module or its configuration was refused.
+    #[error("{}:{}:{}: {error}", printable(origin), position.line, position.column)]
+    Plugin {
+        /// The bootstrap.
+        origin: String,
+        /// Place of the module's path, or of the plugin, in the bootstrap.
+        position: Position,
+        /// The cause.
+        error: Box<VmError>,
+    },
+    /// wasmtime cannot start, or a plugin that has started before cannot start in a worker.
     #[error(transparent)]
     Vm(#[from] VmError),
     /// An access log cannot be opened.
@@ -151,14 +163,14 @@ impl Host {
         for listener in &parts.bootstrap.listeners {
             // With port 0, all sockets share the port of the first.
             let mut address = listener.address;
-            for shares in &mut sockets {
-                let socket = listen(address, &listener.name)?;
+            for (index, shares) in sockets.iter_mut().enumerate() {
+                let socket = listen(address, &listener.name, index > 0)?;
                 address = socket.local_addr().map_err(HostError::Thread)?;
                 shares.push(socket);
             }
             listeners.push((listener.name.clone(), address));
         }
-        let admin = parts.bootstrap.admin.map(|address| listen(address, "admin")).transpose()?;
+        let admin = parts.bootstrap.admin.map(|address| listen(address, "admin", false)).transpose()?;
         let (stop, stopped) = watch::channel(false);
         let mut running = Running {
             listeners,
@@ -250,10 +262,13 @@ fn open_access_logs(bootstrap: &Bootstrap, shared: &Shared) -> Result<Vec<Arc<[W
 }
 
 /// Starts every plugin once, in VMs that are dropped without `proxy_on_done`, as in Envoy.
-fn validate(parts: &HostParts) -> Result<(), VmError> {
+fn validate(parts: &HostParts) -> Result<(), HostError> {
     let vms = Vms::new(parts.setup(None, None)?);
     for plugin in parts.bootstrap.plugins() {
-        vms.start(plugin)?;
+        vms.start(plugin).map_err(|error| {
+            let position = if error.is_about_module() { plugin.module_position } else { plugin.position };
+            HostError::Plugin { origin: parts.bootstrap.origin.clone(), position, error: Box::new(error) }
+        })?;
     }
     Ok(())
 }
@@ -297,13 +312,16 @@ fn work(
     });
 }
 
-fn listen(address: SocketAddr, listener: &str) -> Result<TcpListener, HostError> {
+/// Listens on an address. `is_shared`: with the socket of another worker. The first socket shares its port only after
+/// it has bound it, so that a port on which another process listens is an error.
+fn listen(address: SocketAddr, listener: &str, is_shared: bool) -> Result<TcpListener, HostError> {
     let listening = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(is_shared)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        socket.set_reuse_port(true)?;
         // Envoy's default backlog is the system's. A burst of connections must not be refused.
         socket.listen(4096)?;
         Ok(TcpListener::from(socket))

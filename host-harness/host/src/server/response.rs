@@ -1,5 +1,6 @@
 //! Responses in hyper's form.
 
+use hyper::ext::ReasonPhrase;
 use hyper::{Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -38,6 +39,26 @@ pub(super) fn head(listener: &ManagerHandle, headers: Option<&Headers>) -> Respo
     listener.stats.answered(status.as_u16());
     let mut response = Response::new(ResponseBody::Whole(None));
     *response.status_mut() = status;
+    if let Some(reason) = reason(status) {
+        response.extensions_mut().insert(reason);
+    }
     *response.headers_mut() = headers.map(Headers::to_http).unwrap_or_default();
+    // Filters see the upstream's headers of its connection, and the client gets none of them.
+    let hops = ["keep-alive", "proxy-connection", "transfer-encoding", "connection", "upgrade"];
+    let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+    for name in hops.iter().take(if is_switch { 3 } else { hops.len() }) {
+        response.headers_mut().remove(*name);
+    }
     response
+}
+
+/// Returns Envoy's reason phrase of a status; `None` if hyper has the same.
+fn reason(status: StatusCode) -> Option<ReasonPhrase> {
+    Some(ReasonPhrase::from_static(match status.as_u16() {
+        203 => b"Non-Authoritative Information",
+        418 | 451 => b"Unknown",
+        599 => b"Last Unassigned Server Error Code",
+        _ if status.canonical_reason().is_none() => b"Unknown",
+        _ => return None,
+    }))
 }

@@ -116,12 +116,13 @@ async fn switch(request: &UpstreamRequest, mut response: Response<Incoming>) {
 async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protocol: Protocol) -> bool {
     let chain = &request.chain;
     let (parts, mut body) = response.into_parts();
+    if protocol == Protocol::Http1 && !has_one_framing(&parts.headers) {
+        request.fail(&Failure::NotHttp);
+        return false;
+    }
     let mut headers: Headers = [(":status", parts.status.as_str().to_owned())].into_iter().collect();
     headers.extend_from(&parts.headers);
     headers.join(joined::OF_RESPONSES);
-    for hop in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
-        headers.remove(hop.as_bytes());
-    }
     let mut ended = hyper::body::Body::is_end_stream(&body);
     chain.response_headers(headers, ended);
     request.flush();
@@ -132,7 +133,8 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
         match body.frame().await {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    ended = hyper::body::Body::is_end_stream(&body);
+                    // As over HTTP/1 from a client, an empty part ends the body.
+                    ended = protocol != Protocol::Http1 && hyper::body::Body::is_end_stream(&body);
                     chain.response_data(data, ended);
                 }
                 Err(_) if protocol == Protocol::Http1 => {
@@ -166,6 +168,13 @@ async fn receive(request: &UpstreamRequest, response: Response<Incoming>, protoc
         }
     }
     true
+}
+
+/// Whether at most one header says how long a response over HTTP/1 is, in a way that Envoy accepts.
+fn has_one_framing(headers: &HeaderMap) -> bool {
+    let values = |name| headers.get_all(name).iter();
+    let count = values(header::TRANSFER_ENCODING).count() + values(header::CONTENT_LENGTH).count();
+    count <= 1 && values(header::TRANSFER_ENCODING).all(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 async fn send_body(request: &UpstreamRequest, sender: BodySender, protocol: Protocol) {

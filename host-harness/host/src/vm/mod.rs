@@ -30,6 +30,9 @@ pub(crate) use setup::{EffectSink, VmSetup};
 /// Length of an epoch: the resolution of the time limit for callbacks.
 const EPOCH: Duration = Duration::from_millis(50);
 
+/// First bytes of a wasm module. wasmtime's error about others fills many lines.
+const MAGIC: &[u8] = b"\0asm";
+
 /// Maximum stack of a VM in bytes, a quarter of a worker thread's: host functions run on the same stack.
 const WASM_STACK: usize = 512 * 1024;
 
@@ -86,6 +89,16 @@ pub enum VmError {
     },
 }
 
+impl VmError {
+    /// Whether the cause is in the module, and not in a plugin's configuration.
+    pub(crate) fn is_about_module(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Invalid { .. } | Self::Abi { .. } | Self::Instantiate { .. } => true,
+            Self::Plugin { .. } | Self::Engine { .. } => false,
+        }
+    }
+}
+
 /// Compiled modules, shared by all workers.
 pub(crate) struct Modules {
     pub(crate) engine: Engine,
@@ -138,6 +151,10 @@ impl Modules {
             return Ok(module.clone());
         }
         let bytes = read_module(path).map_err(|source| VmError::Unreadable { path: path.to_owned(), source })?;
+        if !bytes.starts_with(MAGIC) {
+            let reason = format!("{} bytes that do not begin with `\\0asm`", bytes.len());
+            return Err(VmError::Invalid { path: path.to_owned(), reason });
+        }
         let module = match &self.folder {
             Some(folder) => compiled::module(&self.engine, &bytes, folder),
             None => Module::new(&self.engine, &bytes),

@@ -13,6 +13,7 @@ mod connections;
 mod encoding;
 mod exchanges;
 mod hosts;
+mod http1;
 mod log;
 mod versions;
 

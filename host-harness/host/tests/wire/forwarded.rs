@@ -98,6 +98,8 @@ fn headers_of_envoy_are_removed_from_the_requests_of_clients() {
         ),
         ("GET /", from("x-forwarded-for: 10.0.0.1;x-envoy-max-retries: 3"), ""),
         ("GET /", from("x-forwarded-for: no address;x-envoy-max-retries: 3"), ""),
+        // An empty id is none.
+        ("GET /", from("x-request-id: "), ""),
     ];
     let internal = "internal_address_config: {cidr_ranges: [{address_prefix: 127.0.0.0, prefix_len: 8}]}";
     for manager in [

@@ -8,6 +8,7 @@ mod support;
 mod ends;
 mod expect;
 mod forwarded;
+mod framing;
 mod http2;
 mod refused;
 mod slow;

@@ -76,9 +76,16 @@ impl Walk {
             at.children().iter().for_each(|at| self.search(at));
             return;
         }
-        for (key, value) in at.entries().filter(|(key, _)| !FREE.contains(key)) {
+        for (key, value) in at.entries() {
+            let value = match FREE.contains(&key) {
+                // Of metadata, only that with types has messages.
+                true if at.path != "node" => value.field("typed_filter_metadata"),
+                true => None,
+                false => Some(value),
+            };
+            let Some(value) = value else { continue };
             let around = self.is_validated;
-            self.is_validated &= !UNUSED.contains(&key);
+            self.is_validated &= !UNUSED.contains(&key) && !FREE.contains(&key);
             self.search(&value);
             self.is_validated = around;
         }
@@ -86,7 +93,7 @@ impl Walk {
 
     /// Judges a message and the messages in its fields, but for those of any type.
     fn message(&mut self, at: &At<'_>, name: &str) {
-        let Some(message) = schema::message(name).filter(|_| at.is_object()) else { return };
+        let Some(message) = schema::message(name).filter(|_| at.is_object() || at.is_null()) else { return };
         for oneof in &message.oneofs {
             let finding = oneof.judge(at);
             self.found.extend(finding.filter(|finding| self.is_validated || finding.rule == rules::ONEOF));
@@ -108,7 +115,11 @@ impl Walk {
     }
 
     fn values(&mut self, value: &At<'_>, message: &str, is_map: bool) {
-        let values = if is_map { value.children() } else { value.items() };
+        // In a list, Envoy takes `null` for an empty message.
+        let values = match is_map {
+            true => value.children().into_iter().filter(At::is_object).collect(),
+            false => value.items(),
+        };
         values.iter().for_each(|value| self.message(value, message));
     }
 }
@@ -243,7 +254,8 @@ fn number(at: &At<'_>) -> Option<f64> {
     match &at.node.value {
         Value::Number(number) => number.as_f64(),
         Value::Text(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
-        Value::Map(_) => number(&at.field("value")?),
+        // A wrapper without a value has that of its type.
+        Value::Map(_) => at.field("value").map_or(Some(0.0), |at| number(&at)),
         _ => None,
     }
 }

@@ -4,8 +4,8 @@ use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, quoted};
 
-/// Longest duration of protobuf, in seconds: 10,000 years.
-const MAX_SECONDS: u64 = 315_576_000_000;
+/// Longest duration of Envoy, in whole seconds: its nanoseconds are a signed number of 64 bits.
+const MAX_SECONDS: u64 = 9_223_372_035;
 /// Most decimals of a duration.
 const MAX_DECIMALS: usize = 9;
 
@@ -24,7 +24,9 @@ pub(super) fn refused(at: &At<'_>) -> Finding {
 /// Seconds of a duration written as its message, which Envoy takes too.
 #[expect(clippy::cast_precision_loss, reason = "bounds have few digits")]
 fn of_message(at: &At<'_>) -> Option<f64> {
-    let is_part = |(name, value): (&str, At<'_>)| matches!(name, "seconds" | "nanos") && value.integer().is_some();
+    let is_part = |(name, value): (&str, At<'_>)| {
+        matches!(name, "seconds" | "nanos") && value.integer().is_some_and(|number| number <= MAX_SECONDS)
+    };
     if !at.is_object() || !at.entries().all(is_part) {
         return None;
     }
@@ -35,6 +37,9 @@ fn of_message(at: &At<'_>) -> Option<f64> {
 /// Seconds of a text that is a duration in protobuf's JSON, as Envoy takes it. (Envoy 1.36 and 1.40 were observed.)
 fn of_text(text: &str) -> Option<f64> {
     let seconds = text.strip_suffix('s')?;
+    // Zero may have a sign.
+    let is_zero = seconds.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
+    let seconds = seconds.strip_prefix('-').filter(|_| is_zero).unwrap_or(seconds);
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, decimals) = seconds.split_once('.').unwrap_or((seconds, "0"));
     let is_in_range = whole.parse().is_ok_and(|seconds: u64| seconds <= MAX_SECONDS);
@@ -48,13 +53,19 @@ mod tests {
 
     #[test]
     fn durations_are_those_that_envoy_takes() {
-        for (text, seconds) in
-            [("1s", 1.0), ("01s", 1.0), ("0.123456789s", 0.123_456_789), ("0s", 0.0), ("315576000000s", 3.155_76e11)]
-        {
+        for (text, seconds) in [
+            ("1s", 1.0),
+            ("01s", 1.0),
+            ("0.123456789s", 0.123_456_789),
+            ("0s", 0.0),
+            ("-0s", 0.0),
+            ("-0.0s", 0.0),
+            ("9223372035s", 9_223_372_035.0),
+        ] {
             assert_eq!(of_text(text), Some(seconds), "{text}");
         }
         let wrong = ["", "s", "1", "1 s", "1sec", "1.s", ".5s", "0.1234567890s", "-1s", "+1s", "1S", "1ms", "1e3s"];
-        for text in wrong.into_iter().chain(["315576000001s", "1.5 s", "1.+5s"]) {
+        for text in wrong.into_iter().chain(["9223372036s", "315576000000s", "1.5 s", "1.+5s", "--0s", "-s"]) {
             assert_eq!(of_text(text), None, "{text}");
         }
     }

@@ -10,6 +10,7 @@
 //! | `sources` | paths of files |
 //! | `plugins` | any wasm plugin: types of its fields, its module, its root id |
 //! | `fields` | fields that no bootstrap and no message of a plugin has |
+//! | `catalog` | unknown fields of all other messages, numbers and booleans |
 //! | `types` | types of messages that Envoy does not have |
 //! | `enums` | values that enums of Envoy do not have |
 //! | `constraints` | fields that exclude each other, required fields, bounds, durations |
@@ -26,6 +27,7 @@
 //! | `writers` | what the filters of Envoy write |
 
 mod capabilities;
+mod catalog;
 mod chains;
 mod configuration;
 mod constraints;
@@ -51,7 +53,7 @@ mod types;
 mod weir;
 mod writers;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::finding::Finding;
 use super::rules;
@@ -104,6 +106,11 @@ fn drop_repeated(found: &mut Vec<Finding>) {
     let place = |finding: &Finding| (finding.file.clone(), finding.path.clone());
     let known: HashSet<(String, String)> = found.iter().filter(is_error).map(place).collect();
     found.retain(|finding| !constraints::is_constraint(finding) || !known.contains(&place(finding)));
+    // Those of plugins come before those of the catalog, and say more.
+    let is_general = |finding: &Finding| [rules::UNKNOWN_FIELD, rules::TYPE].contains(&finding.rule);
+    let mut places = BTreeSet::new();
+    let mut is_new = |it: &Finding| places.insert((it.file.clone(), it.position, it.rule.name));
+    found.retain(|finding| !is_general(finding) || is_new(finding));
 }
 
 /// Findings about a group, and its numbers. `broken` are the files with errors already found.
@@ -144,6 +151,7 @@ fn group(
         limiters += 1;
         found.extend(limiter::alone(configuration.clone()));
     }
+    found.extend(group.documents.iter().flat_map(|document| catalog::of_document(document)));
     let has_error =
         || found.iter().any(Finding::is_error) || group.origins.iter().any(|origin| broken.contains(*origin));
     if let (0, Some(document)) = (limiters, group.documents.first())

@@ -178,7 +178,7 @@ fn inline(at: &At<'_>) -> Option<Finding> {
         Ok(Module::Refused(refusal)) => {
             let help =
                 "give the bytes of the compiled filter, or its file as `filename`; Envoy does not start with these";
-            finding("a wasm module for proxy-wasm 0.1.0, 0.2.0 or 0.2.1", refusal.to_string(), help)
+            finding(refusal.expected(), refusal.to_string(), help)
         }
         Ok(_) => None,
     }
@@ -194,9 +194,8 @@ fn module(plugin: &Plugin<'_>, modules: &Modules, is_weir: bool) -> Option<Findi
     match modules.read(path) {
         Module::Sound { .. } => None,
         Module::Refused(refusal) => {
-            let expected = "a wasm module for proxy-wasm 0.1.0, 0.2.0 or 0.2.1";
             let help = "give the path of the compiled filter; Envoy does not start with this file";
-            Some(Finding::at(rules::MODULE, &at, expected, refusal.to_string(), help))
+            Some(Finding::at(rules::MODULE, &at, refusal.expected(), refusal.to_string(), help))
         }
         Module::Unreadable(_) => {
             // A path of a container, whose plugin is none of Weir's business, proves nothing on this machine.

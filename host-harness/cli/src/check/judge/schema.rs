@@ -210,7 +210,7 @@ impl Bound {
 }
 
 /// Package of a message: its name up to the version.
-fn package(message: &str) -> &str {
+pub(super) fn package(message: &str) -> &str {
     let is_version =
         |step: &str| step.strip_prefix('v').is_some_and(|rest| rest.starts_with(|it: char| it.is_ascii_digit()));
     let mut length = 0;

@@ -131,7 +131,7 @@ fn similar(name: &str) -> Option<String> {
 }
 
 /// Packages with their messages.
-fn messages() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(super) fn messages() -> impl Iterator<Item = (&'static str, &'static str)> {
     MESSAGES.lines().flat_map(|line| {
         let mut words = line.split(' ');
         let package = words.next().unwrap_or_default();

@@ -1,0 +1,101 @@
+//! Fields that the messages of a bootstrap do not have, and values that are no numbers. Each verdict is compared with
+//! that of a real Envoy.
+
+use crate::rules::{are_refused, are_taken, case};
+use crate::support::{changed, place_of};
+use crate::{QUICKSTART, support};
+
+const MANAGER: &str = "stat_prefix: ingress";
+const CLUSTER: &str = "    connect_timeout: 1s\n";
+const ROUTE: &str = "- match: {prefix: \"/\"}";
+const PORT: &str = "port_value: 10000";
+const NAME: &str = "          - name: weir\n";
+
+/// A filter that buffers bodies up to a size.
+fn buffer(fields: &str) -> String {
+    format!(
+        "          - {{name: b, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer, {fields}}}}}\n{NAME}"
+    )
+}
+
+/// A line of the cluster with typed metadata: a source of bytes.
+fn metadata(fields: &str) -> String {
+    format!(
+        "{CLUSTER}    metadata: {{typed_filter_metadata: {{a: {{\"@type\": \
+         type.googleapis.com/envoy.config.core.v3.DataSource, {fields}}}}}}}\n"
+    )
+}
+
+fn in_manager(line: &str) -> String {
+    format!("{MANAGER}\n          {line}")
+}
+
+#[test]
+fn fields_that_no_message_of_envoy_has_are_errors() {
+    let of_filter = "max_request_bytes: 5, colour: red";
+    are_refused(&[
+        case("filter_chains:", "filter_chans:", "unknown-field", ".listeners[0]", "filter_chans"),
+        case(MANAGER, in_manager("stat_prefx: a"), "unknown-field", "typed_config", "stat_prefx"),
+        case(ROUTE, format!("{ROUTE}\n                colour: red"), "unknown-field", "routes[0]", "colour"),
+        case(NAME, buffer(of_filter), "unknown-field", "http_filters[0].typed_config", "colour"),
+        case(CLUSTER, metadata("colour: red"), "unknown-field", "typed_filter_metadata.a", "colour"),
+    ]);
+    are_taken(&[
+        (MANAGER, in_manager("useRemoteAddress: true")),
+        (CLUSTER, format!("{CLUSTER}    metadata: {{filter_metadata: {{a: {{colour: red}}}}}}\n")),
+    ]);
+}
+
+#[test]
+fn an_unknown_field_has_its_place_and_the_name_that_was_meant() {
+    let text = changed(QUICKSTART, [("filter_chains:", "filter_chans:")]);
+    let checked = support::check(&text);
+    let unknown = checked.about("unknown-field");
+    assert_eq!(unknown.place, place_of(&text, "filter_chans"));
+    assert!(unknown.help.starts_with("did you mean filter_chains?"), "{unknown:?}");
+    let text = changed(QUICKSTART, [(ROUTE, &*format!("{ROUTE}\n                colour: red"))]);
+    assert!(support::check(&text).about("unknown-field").help.starts_with("remove it"));
+}
+
+#[test]
+fn values_that_are_no_numbers_or_booleans_are_errors() {
+    let port = |value: &str| case(PORT, format!("port_value: {value}"), "type", "port_value", "port_value");
+    are_refused(&[
+        port("abc"),
+        port("1.5"),
+        port("-1"),
+        port("true"),
+        port("4294967296"),
+        port("{value: 7}"),
+        case(MANAGER, in_manager("use_remote_address: 1"), "type", "use_remote_address", "use_remote_address"),
+        case(MANAGER, in_manager("skip_xff_append: maybe"), "type", "skip_xff_append", "skip_xff_append"),
+    ]);
+    are_taken(&[
+        (PORT, "port_value: '7.0'".to_owned()),
+        (PORT, "port_value: '0x10'".to_owned()),
+        (MANAGER, in_manager("use_remote_address: {value: true}")),
+        (MANAGER, in_manager("use_remote_address: 'yes'")),
+        (NAME, buffer("max_request_bytes: {value: 5}")),
+    ]);
+}
+
+#[test]
+fn wrappers_lists_and_metadata_have_the_rules_of_their_messages() {
+    are_refused(&[
+        case(NAME, buffer("max_request_bytes: {}"), "bounds", "max_request_bytes", "MaxRequestBytes"),
+        case("  clusters:\n", "  clusters:\n  - ~\n", "required", "clusters[0].name", "Name"),
+        case(CLUSTER, metadata("inline_string: a, filename: b"), "oneof", ".a.filename", "filename"),
+    ]);
+    are_taken(&[(CLUSTER, metadata("inline_string: a"))]);
+}
+
+#[test]
+fn durations_are_those_of_envoy() {
+    are_refused(&[
+        case("connect_timeout: 1s", "connect_timeout: 9223372036s", "type", "connect_timeout", "out-of-range"),
+        case(MANAGER, in_manager("drain_timeout: {seconds: 9223372036}"), "type", "drain_timeout", "out-of-range"),
+        case("connect_timeout: 1s", "connect_timeout: -0s", "bounds", "connect_timeout", "ConnectTimeout"),
+    ]);
+    are_taken(&[(MANAGER, in_manager("drain_timeout: -0s")), (MANAGER, in_manager("drain_timeout: 9223372035s"))]);
+}
