@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weir_filter::units::Micros;
-use weir_host::fault::{Fault, FaultProxy, Faults, InjectError, KINDS, Rule, inject};
-use weir_host::{Bootstrap, Stats};
+use weir_host::Stats;
+use weir_host::fault::{Fault, FaultProxy, Faults, InjectError, KINDS, Rule, Target, inject};
 
 /// Longest time of a fault.
 const LONGEST: Micros = Micros::from_secs(3600);
@@ -28,6 +28,7 @@ pub(super) struct FaultError {
 }
 
 /// Clusters with faults.
+#[derive(Default)]
 pub(super) struct Injected(Vec<InjectedCluster>);
 
 /// Cluster with the proxies that inject its faults.
@@ -152,7 +153,7 @@ fn kinds() -> String {
 
 /// Puts proxies with the faults in front of their clusters. Has to be called in a tokio runtime.
 pub(super) async fn inject_all(
-    bootstrap: &mut Bootstrap,
+    target: &mut Target<'_>,
     faults: &[ClusterFault],
     seed: u64,
 ) -> Result<Injected, InjectError> {
@@ -164,7 +165,7 @@ pub(super) async fn inject_all(
     for (cluster, rules) in by_cluster {
         let refuses = rules.contains(&Fault::Refuse.into());
         let faults: Faults = rules.into_iter().collect();
-        let proxies = inject(bootstrap, cluster, &faults, seed).await?;
+        let proxies = inject(target, cluster, &faults, seed).await?;
         injected.push(InjectedCluster { name: cluster.to_owned(), refuses, proxies });
     }
     Ok(Injected(injected))
@@ -172,18 +173,21 @@ pub(super) async fn inject_all(
 
 impl Injected {
     /// Returns a line for each cluster with the number of times that each fault has struck. Refused connections are
-    /// counted by the host: a closed port does not see them.
-    pub(super) fn summary(&self, stats: &Stats) -> Vec<String> {
+    /// counted by the embedded host, as in its `stats`: a closed port does not see them.
+    pub(super) fn summary(&self, stats: Option<&Stats>) -> Vec<String> {
         let line = |InjectedCluster { name, refuses, proxies }: &InjectedCluster| {
             let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
             for (kind, count) in proxies.iter().flat_map(FaultProxy::struck) {
                 *sums.entry(kind).or_default() += count;
             }
-            let refused = stats.value(&format!("cluster.{name}.upstream_cx_connect_fail"));
+            let refused = stats.map_or(0, |stats| stats.value(&format!("cluster.{name}.upstream_cx_connect_fail")));
             if *refuses && refused > 0 {
                 *sums.entry(Fault::Refuse.name()).or_default() += refused;
             }
-            let counts: Vec<String> = sums.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+            let mut counts: Vec<String> = sums.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+            if *refuses && stats.is_none() {
+                counts.push(format!("{} (counted by Envoy)", Fault::Refuse.name()));
+            }
             let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
             format!("faults of cluster `{name}`: {counts}")
         };

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use hyper::header::HeaderMap;
 use weir_host::scenario::Scenario;
 use weir_provision::client::Client;
 use weir_provision::redis::{RedisOptions, RedisServer};
-use weir_provision::{checkout, filter_wasm, or_skip};
+use weir_provision::{checkout, envoy, filter_wasm, or_skip};
 
 const REQUESTS: usize = 30;
 
@@ -70,6 +70,60 @@ async fn refused_connections_are_counted() {
     assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
     let refused = summary.split("faults of cluster `redis`: refuse ").nth(1).expect(&summary);
     assert!(refused.trim().parse::<u64>().unwrap() > 0, "{summary}");
+}
+
+/// The cluster of a real Envoy, whose file names it by a host name.
+#[test]
+fn a_real_envoy_meets_the_faults_too() {
+    if or_skip(envoy::binary()).is_none() {
+        return;
+    }
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = upstream.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in upstream.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+        }
+    });
+    let ingress = weir_provision::port::free_port().unwrap().release().port();
+    let types = "type.googleapis.com/envoy.extensions.filters";
+    let yaml = format!(
+        "static_resources:\n  listeners:\n  - name: ingress\n    \
+         address: {{socket_address: {{address: 127.0.0.1, port_value: {ingress}}}}}\n    \
+         filter_chains: {{filters: {{name: a, typed_config: {{\"@type\": \
+         {types}.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: a, \
+         route_config: {{virtual_hosts: {{name: a, domains: '*', \
+         routes: {{match: {{prefix: /}}, route: {{cluster: up}}}}}}}}, \
+         http_filters: {{name: r, typed_config: {{\"@type\": {types}.http.router.v3.Router}}}}}}}}}}\n  \
+         clusters: {{name: up, type: STRICT_DNS, dns_lookup_family: V4_ONLY, \
+         load_assignment: {{cluster_name: up, endpoints: {{lb_endpoints: \
+         {{endpoint: {{address: {{socket_address: {{address: localhost, port_value: {port}}}}}}}}}}}}}}}\n"
+    );
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    let answered = |faults: &[&str]| {
+        let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
+        weir.args(["serve", "--host", "envoy"]).arg(file.path()).args(faults);
+        let mut serving = weir.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut output = BufReader::new(serving.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", ingress)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(Command::new("kill").arg(serving.id().to_string()).status().unwrap().success());
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert!(serving.wait().unwrap().success());
+        (answer, rest)
+    };
+    let (answer, rest) = answered(&[]);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && rest.is_empty(), "{answer} {rest}");
+    let (answer, rest) = answered(&["--fault", "up: reset"]);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(rest.starts_with("faults of cluster `up`: reset "), "{rest}");
 }
 
 #[test]

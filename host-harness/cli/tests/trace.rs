@@ -322,25 +322,43 @@ fn an_answer_of_another_filter_is_no_admission() {
     assert_eq!(json["requests"][0]["decision"]["outcome"], "answered");
 }
 
-#[test]
-fn a_module_that_is_not_weirs_has_a_timeline() {
-    let module = wat::parse_str(
+/// The quickstart with a module that logs a text in the place of the filter's, and the folder of the module.
+fn logging(logged: &str) -> (Scenario, TempDir) {
+    let module = wat::parse_str(format!(
         r#"(module
         (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
-        (data (i32.const 16) "hello")
+        (data (i32.const 16) "{logged}")
         (func (export "proxy_abi_version_0_2_1"))
         (func (export "malloc") (param i32) (result i32) (i32.const 1024))
         (func (export "proxy_on_context_create") (param i32 i32))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (call $log (i32.const 2) (i32.const 16) (i32.const 5))))"#,
-    );
+            (call $log (i32.const 2) (i32.const 16) (i32.const {length}))))"#,
+        length = logged.len(),
+    ));
     let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/quickstart.yaml")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.wasm");
     std::fs::write(&file, module.unwrap()).unwrap();
     scenario.wasm(Path::new(&file)).unwrap();
-    let scenario = Scenario::parse(&scenario.to_yaml().replace("\"limiter\"", "\"other\""), "other").unwrap();
+    (Scenario::parse(&scenario.to_yaml().replace("\"limiter\"", "\"other\""), "other").unwrap(), folder)
+}
+
+#[test]
+fn what_a_module_logs_of_a_credential_is_hidden_in_the_log_too() {
+    let (scenario, _module) = logging("token-of-alice is good");
+    let fixture = Fixture::of(&scenario, None);
+    let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"));
+    weir.arg("trace").arg(fixture.path("envoy.yaml")).args(["-H", "authorization: Bearer token-of-alice"]);
+    let done = weir.output().unwrap();
+    let log = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success() && log.contains(": ‹hidden› is good"), "{log}");
+    assert!(!log.contains("token-of-alice"), "{log}");
+}
+
+#[test]
+fn a_module_that_is_not_weirs_has_a_timeline() {
+    let (scenario, _module) = logging("hello");
     let text = Fixture::of(&scenario, None).trace(&[]);
     assert!(text.lines().next().unwrap().ends_with(": no limiter asks a Redis"), "{text}");
     has_in_order(

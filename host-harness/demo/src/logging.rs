@@ -1,11 +1,17 @@
 //! Log lines on standard error, in Envoy's form: `[seconds][level][component] message`.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_host::printable;
 
 struct Stderr;
+
+/// Change of all messages, such as one that hides credentials.
+type Rewrite = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+static REWRITE: OnceLock<Rewrite> = OnceLock::new();
 
 static STDERR: Stderr = Stderr;
 
@@ -31,6 +37,11 @@ pub fn install(level: log::LevelFilter) {
     }
 }
 
+/// Changes all messages from now on, unless they are changed already.
+pub fn rewrite(change: impl Fn(&str) -> String + Send + Sync + 'static) {
+    let _ = REWRITE.set(Box::new(change));
+}
+
 impl log::Log for Stderr {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         // Of libraries, only warnings and errors are shown.
@@ -52,12 +63,17 @@ impl log::Log for Stderr {
             log::Level::Trace => "trace",
         };
         let (seconds, millis) = (now.as_secs(), now.subsec_millis());
+        let message = record.args().to_string();
+        let message = match REWRITE.get() {
+            Some(rewrite) => rewrite(&message),
+            None => message,
+        };
         // A closed standard error is ignored: there is no other place to report to.
         let _ = writeln!(
             std::io::stderr().lock(),
             "[{seconds}.{millis:03}][{level}][{}] {}",
             record.target(),
-            printable::lines(&record.args().to_string())
+            printable::lines(&message)
         );
     }
 

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use thiserror::Error;
 
-use self::fields::{address, endpoints, field_mut, name_of, resources, set_address};
+use self::fields::{address, endpoints, field_mut, host_port, name_of, resources, set_address};
 use crate::documents::{Position, Source};
 
 const FILTER_FILE: &str = "weir_filter.wasm";
@@ -122,6 +122,17 @@ impl Scenario {
     /// Returns the cluster `name`, to change any part of it.
     pub fn cluster(&mut self, name: &str) -> Option<&mut Value> {
         self.resources("clusters").find(|cluster| name_of(cluster) == Some(name))
+    }
+
+    /// Returns the names of the clusters.
+    pub fn clusters(&mut self) -> Vec<String> {
+        self.resources("clusters").filter_map(|cluster| name_of(cluster).map(str::to_owned)).collect()
+    }
+
+    /// Returns the hosts and ports of the endpoints of the cluster `name`; `None` if there is no such cluster, or an
+    /// endpoint has no `socket_address` with a port.
+    pub fn hosts(&mut self, name: &str) -> Option<Vec<(String, u16)>> {
+        endpoints(self.cluster(name)?).map(host_port).collect()
     }
 
     /// Returns the address of the listener `name`.

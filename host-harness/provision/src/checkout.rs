@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
@@ -33,18 +33,25 @@ pub fn root() -> Result<PathBuf, ProvisionError> {
 /// Cargo's target folder for the checkout, as the environment or cargo's configuration sets it.
 ///
 /// # Errors
-/// If there is no checkout, or `cargo metadata` fails.
+/// If there is no checkout, or `cargo metadata` fails. Without cargo, the folder is that of `CARGO_TARGET_DIR`, or
+/// `target` in the checkout.
 pub fn target_dir() -> Result<PathBuf, ProvisionError> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     if let Some(dir) = FOUND.get() {
         return Ok(dir.clone());
     }
     let root = root()?;
-    let metadata = command::run(cargo().current_dir(&root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let dir = serde_json::from_str::<serde_json::Value>(&metadata)
-        .ok()
-        .and_then(|metadata| metadata.get("target_directory")?.as_str().map(PathBuf::from))
-        .unwrap_or_else(|| root.join("target"));
+    let metadata =
+        match command::run(cargo().current_dir(&root).args(["metadata", "--no-deps", "--format-version", "1"])) {
+            Err(error) if has_cargo() => return Err(error),
+            metadata => metadata.unwrap_or_default(),
+        };
+    let by_metadata = || {
+        let metadata: serde_json::Value = serde_json::from_str(&metadata).ok()?;
+        metadata.get("target_directory")?.as_str().map(PathBuf::from)
+    };
+    let by_variable = || Some(root.join(std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty())?));
+    let dir = by_metadata().or_else(by_variable).unwrap_or_else(|| root.join("target"));
     Ok(FOUND.get_or_init(|| dir).clone())
 }
 
@@ -57,6 +64,13 @@ pub fn scratch_dir(kind: &str) -> Result<TempDir, ProvisionError> {
     std::fs::create_dir_all(&parent).map_err(ProvisionError::io(&parent))?;
     abandoned::folder(|| tempfile::Builder::new().prefix(&format!("{kind}-")).tempdir_in(&parent))
         .map_err(ProvisionError::io(&parent))
+}
+
+/// Whether [`cargo`] can be run.
+fn has_cargo() -> bool {
+    let mut cargo = cargo();
+    cargo.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    cargo.status().is_ok()
 }
 
 /// The cargo that runs this program, or the cargo on `PATH`. Removes the environment variables by which a calling cargo

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::finding::Severity;
+pub(crate) use self::judge::is_envoys as is_official;
 pub(crate) use self::output::Format;
 use crate::files::Library;
 use crate::output::print_result;

@@ -42,7 +42,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// What Envoy runs in place of the module.
+    /// Code that Envoy runs in place of the module.
     pub(super) fn expected(&self) -> &'static str {
         match self {
             Self::NoWasm(_) | Self::Interface(_) => "a wasm module for proxy-wasm 0.1.0, 0.2.0 or 0.2.1",

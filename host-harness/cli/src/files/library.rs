@@ -15,15 +15,28 @@ const CONFIG_SOURCES: [&str; 8] =
     ["lds_config", "ldsConfig", "cds_config", "cdsConfig", "eds_config", "edsConfig", "config_source", "configSource"];
 /// `ConfigSource`s of secrets.
 const SECRETS: [&str; 2] = ["sds_config", "sdsConfig"];
-/// Fields of a bootstrap.
-const BOOTSTRAP_FIELDS: [&str; 7] = [
+/// Fields that a bootstrap has, and no other file of Envoy, nor a limiter's configuration.
+const BOOTSTRAP_FIELDS: [&str; 20] = [
     "static_resources",
     "dynamic_resources",
     "admin",
     "layered_runtime",
     "bootstrap_extensions",
     "cluster_manager",
+    "hds_config",
     "stats_config",
+    "stats_sinks",
+    "stats_flush_interval",
+    "stats_flush_on_admin",
+    "overload_manager",
+    "watchdog",
+    "watchdogs",
+    "dns_resolution_config",
+    "typed_dns_resolver_config",
+    "fatal_actions",
+    "inline_headers",
+    "application_log_config",
+    "memory_allocator_manager",
 ];
 
 /// Files, each read once.

@@ -10,11 +10,14 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use weir_demo::interrupt::Interrupt;
-use weir_host::documents::{At, Source, SourceError, read_given};
+use weir_host::documents::{At, Message, Source, SourceError, read_given};
+use weir_host::fault::Target;
 use weir_host::scenario::Scenario;
 use weir_provision::{Reaper, raise_open_files_limit};
 
+use super::Arguments;
 use super::start_log::StartLog;
+use crate::fault::{Injected, inject_all};
 use crate::output;
 use crate::printable;
 
@@ -26,14 +29,16 @@ const READY: &str = "[info][main] starting main dispatch loop";
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Serves a file. `shows_all`: show all of Envoy's log as it comes.
-pub(super) fn run(file: &Path, workers: usize, shows_all: bool) -> anyhow::Result<ExitCode> {
-    let binary = weir_provision::envoy::binary()?;
+pub(super) fn run(arguments: &Arguments, shows_all: bool) -> anyhow::Result<ExitCode> {
+    let workers = arguments.workers;
+    let found = weir_provision::envoy::binary();
+    let binary = found.context("no Envoy; WEIR_ENVOY can be the path of one")?;
     raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before a folder is made: a signal would leave it behind.
         let mut interrupt = Interrupt::new().context("cannot wait for an interrupt")?;
-        let Configuration { path, source, folder } = configuration(file)?;
+        let Configuration { path, source, folder, faults } = configuration(arguments).await?;
         let version = version(&binary).await;
         let mut command = Command::new(binary);
         command.arg("-c").arg(&path).args(["--concurrency", &workers.max(1).to_string()]);
@@ -55,6 +60,7 @@ pub(super) fn run(file: &Path, workers: usize, shows_all: bool) -> anyhow::Resul
         }
         let ((), ended) = done?;
         let failed = ended.filter(|status| !status.success());
+        faults.summary(None).iter().try_for_each(|line| output::print(format_args!("{line}\n")))?;
         anyhow::ensure!(failed.is_none(), "Envoy ended: {}; its log above says why", failed.unwrap_or_default());
         Ok(ExitCode::SUCCESS)
     })
@@ -67,11 +73,13 @@ struct Configuration {
     source: Source,
     /// Folder of a copy, which is removed with this value.
     folder: Option<TempDir>,
+    faults: Injected,
 }
 
 /// The file for Envoy: the file itself, or a copy of standard input or of a pipe; or a copy in which `WEIR_WASM` stands
-/// for every `weir_filter.wasm`, as on the embedded host.
-fn configuration(file: &Path) -> anyhow::Result<Configuration> {
+/// for every `weir_filter.wasm`, as on the embedded host, and proxies that inject faults for clusters.
+async fn configuration(arguments: &Arguments) -> anyhow::Result<Configuration> {
+    let file = arguments.file.as_path();
     let bytes = read_given(file);
     // Envoy has a standard input of its own.
     let is_regular = file.is_file() && !file.starts_with("/dev") && !file.starts_with("/proc");
@@ -80,19 +88,28 @@ fn configuration(file: &Path) -> anyhow::Result<Configuration> {
     if let Some(SourceError::Unreadable(error)) = &source.error {
         anyhow::bail!("{}: cannot be read: {error}", source.origin);
     }
-    let changed = std::env::var_os("WEIR_WASM").and_then(|filter| {
+    let mut changed = std::env::var_os("WEIR_WASM").and_then(|filter| {
         let mut scenario = Scenario::of(&source).ok()?;
         scenario.wasm(Path::new(&filter)).ok()?;
-        Some(scenario.to_yaml().into_bytes())
+        Some(scenario)
     });
-    let Some(bytes) = changed.or(copied) else {
-        return Ok(Configuration { path: file.to_owned(), source, folder: None });
+    let mut faults = Injected::default();
+    if !arguments.fault.is_empty() {
+        let mut scenario = match changed {
+            Some(scenario) => scenario,
+            None => Scenario::of(&source)?,
+        };
+        faults = inject_all(&mut Target::Scenario(&mut scenario), &arguments.fault, arguments.seed).await?;
+        changed = Some(scenario);
+    }
+    let Some(bytes) = changed.map(|scenario| scenario.to_yaml().into_bytes()).or(copied) else {
+        return Ok(Configuration { path: file.to_owned(), source, folder: None, faults });
     };
     let folder = tempfile::tempdir().context("cannot create a folder for Envoy's configuration")?;
     // JSON of a pipe may have what YAML does not, and YAML is no JSON.
     let path = folder.path().join(if source.is_json() { "envoy.json" } else { "envoy.yaml" });
     std::fs::write(&path, bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
-    Ok(Configuration { path, source, folder: Some(folder) })
+    Ok(Configuration { path, source, folder: Some(folder), faults })
 }
 
 /// The version that an executable names: `1.40.0`, or `of an unknown version`.
@@ -166,10 +183,28 @@ fn addresses(source: &Source) -> Vec<String> {
     let listeners = listeners.iter().filter_map(|listener| {
         let address = socket_address(listener)?;
         let name = Some(listener.text_of("name")).filter(|name| !name.is_empty());
-        Some(format!("listener `{}` on http://{address}", name.unwrap_or(&address)))
+        Some(format!("listener `{}` on {}://{address}", name.unwrap_or(&address), scheme(listener)))
     });
     let admin = root.field("admin").and_then(|admin| socket_address(&admin));
     listeners.chain(admin.map(|address| format!("admin on http://{address}"))).collect()
+}
+
+/// Scheme of a listener's URL, by its address and its first chain: `http`, `https`, `tcp` or `udp`.
+fn scheme(listener: &At<'_>) -> &'static str {
+    let protocol = listener.fields(["address", "socket_address", "protocol"]);
+    if protocol.is_some_and(|protocol| protocol.one_of(&["TCP", "UDP"]) == Some(1)) {
+        return "udp";
+    }
+    let chain = listener.each("filter_chains").into_iter().next().or_else(|| listener.field("default_filter_chain"));
+    let Some(chain) = chain else { return "tcp" };
+    let last = chain.each("filters").pop().and_then(|filter| filter.field("typed_config"));
+    let is_http =
+        last.is_some_and(|last| Message::of(&last).is_some_and(|it| it.short_name() == "HttpConnectionManager"));
+    match (is_http, chain.field("transport_socket")) {
+        (false, _) => "tcp",
+        (true, None) => "http",
+        (true, Some(_)) => "https",
+    }
 }
 
 fn socket_address(at: &At<'_>) -> Option<String> {

@@ -3,6 +3,7 @@
 mod envoy;
 mod start;
 mod start_log;
+mod violation;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,9 +13,11 @@ use anyhow::Context as _;
 use weir_demo::interrupt::Interrupt;
 use weir_demo::serving::{HostKind, compiled_modules};
 use weir_filter::units::Micros;
-use weir_host::bootstrap::Problem;
+use weir_host::bootstrap::{Listener, Problem};
+use weir_host::fault::Target;
 use weir_host::{Bootstrap, BootstrapError, GuestLimits, HostOptions};
 
+use crate::check;
 use crate::fault::{ClusterFault, inject_all};
 use crate::output;
 use crate::printable;
@@ -50,10 +53,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
     match arguments.host {
         HostKind::Embedded => embedded(arguments),
-        HostKind::Envoy if !arguments.fault.is_empty() => {
-            anyhow::bail!("--fault needs the embedded host: leave out --host envoy")
-        }
-        HostKind::Envoy => envoy::run(&arguments.file, arguments.workers, is_verbose),
+        HostKind::Envoy => envoy::run(arguments, is_verbose),
     }
 }
 
@@ -63,17 +63,19 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .map_err(|error| anyhow::Error::msg(format!("{error}{}", way_on(&error, arguments))))?;
     warn_of_left_out(&bootstrap);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let faults = runtime.block_on(inject_all(&mut bootstrap, &arguments.fault, arguments.seed))?;
+    let faults =
+        runtime.block_on(inject_all(&mut Target::Bootstrap(&mut bootstrap), &arguments.fault, arguments.seed))?;
     let limits = GuestLimits { callback: arguments.callback_limit, memory: arguments.memory_limit };
     let compiled_modules = compiled_modules();
     let options = HostOptions { workers: arguments.workers, limits, compiled_modules, ..HostOptions::default() };
     // Before the addresses are printed: who reads them may interrupt at once.
     let mut interrupt = runtime.block_on(async { Interrupt::new() }).context("cannot wait for an interrupt")?;
+    let schemes: Vec<&str> = bootstrap.listeners.iter().map(Listener::scheme).collect();
     let Some(running) = start::unless_interrupted(&runtime, &mut interrupt, bootstrap, options)? else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
-    for (name, address) in running.listeners() {
-        output::print(format_args!("listener `{}` on http://{address}\n", printable::line(name)))?;
+    for ((name, address), scheme) in running.listeners().iter().zip(schemes) {
+        output::print(format_args!("listener `{}` on {scheme}://{address}\n", printable::line(name)))?;
     }
     if let Some(address) = running.admin() {
         output::print(format_args!("admin on http://{address}\n"))?;
@@ -81,19 +83,35 @@ fn embedded(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(interrupt.wait());
     let stats = running.stats();
     running.shutdown();
-    faults.summary(&stats).iter().try_for_each(|line| output::print(format_args!("{line}\n")))?;
+    faults.summary(Some(&stats)).iter().try_for_each(|line| output::print(format_args!("{line}\n")))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The line after the problems of a file that a real Envoy may run.
 fn way_on(error: &BootstrapError, arguments: &Arguments) -> String {
     match error {
-        BootstrapError::Refused { problems, .. } if problems.iter().all(|problem| problem.is_of_envoy) => format!(
-            "\nThe embedded host does not run this file. A real Envoy does: weir serve --host envoy {}",
-            arguments.file.display()
-        ),
+        BootstrapError::Refused { problems, .. } if problems.iter().all(|problem| problem.is_of_envoy) => {
+            let contributed: Vec<&str> = problems.iter().filter_map(contributed).collect();
+            let which = match contributed.as_slice() {
+                [] => "A real Envoy does".to_owned(),
+                names => format!(
+                    "Official builds of Envoy do not either: they lack {}. A build that has it does, with its path in \
+                     WEIR_ENVOY",
+                    names.join(", ")
+                ),
+            };
+            let file = arguments.file.display();
+            format!("\nThe embedded host does not run this file. {which}: weir serve --host envoy {file}")
+        }
         _ => String::new(),
     }
+}
+
+/// The message of a problem that official builds of Envoy do not have, such as those of its `contrib` folder.
+fn contributed(problem: &Problem) -> Option<&str> {
+    let is_type = problem.path.ends_with(".@type") || problem.path.ends_with(".type_url");
+    let name = problem.reason.split('`').nth(1).filter(|_| is_type)?;
+    (name.starts_with("envoy.") && !check::is_official(name)).then_some(name)
 }
 
 /// Warns once of each field that is left out, with its first place.

@@ -1,7 +1,8 @@
 //! Log of an Envoy, cut to what matters: warnings, errors and the lines of modules; of a start that fails, the cause.
 
-use weir_host::documents::{At, Source};
+use weir_host::documents::{At, Position, Source};
 
+use super::violation;
 use crate::output::note;
 
 /// Longest errors that are held, in bytes. Longer ones are shown.
@@ -112,7 +113,11 @@ impl Entry {
         let cause = cause.map(|line| line.split(BEFORE_FILE).next().unwrap_or_default()).unwrap_or_default();
         let cause = cause.strip_prefix(&self.prefix).unwrap_or(cause);
         let cause = cause.strip_prefix("error `").unwrap_or(cause).trim_start_matches([':', ' ']);
-        if cause.contains(" near ") { placed(cause, source) } else { cause.to_owned() }
+        match violation::place(cause, source) {
+            Some(Position { line, column }) => format!("{}:{line}:{column}: {cause}", source.origin),
+            None if cause.contains(" near ") => placed(cause, source),
+            None => cause.to_owned(),
+        }
     }
 }
 

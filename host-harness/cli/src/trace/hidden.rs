@@ -21,7 +21,7 @@ const SHORTEST: usize = 4;
 const PARAMETERS: [&str; 4] = ["sig", "code", "pwd", "jwt"];
 
 /// Values and names to hide.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Hidden {
     headers: BTreeSet<String>,
     /// Whether the path and its query are hidden.

@@ -31,9 +31,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use weir_demo::logging;
 use weir_demo::serving::compiled_modules;
 use weir_filter::config::Config;
 use weir_host::bootstrap::Listener;
+use weir_host::fault::Target;
 use weir_host::trace::Tracing;
 use weir_host::{Bootstrap, Host, HostOptions};
 use weir_provision::client::{Client, Response};
@@ -140,9 +142,12 @@ async fn trace(arguments: &Arguments) -> anyhow::Result<Trace> {
     let limiters = hidden::limiters(&bootstrap);
     let redis = redis::provide(&mut bootstrap, &limiters).await?;
     // The proxies with the faults live as long as the requests.
-    let faults = inject_all(&mut bootstrap, &arguments.fault, arguments.seed).await?;
+    let faults = inject_all(&mut Target::Bootstrap(&mut bootstrap), &arguments.fault, arguments.seed).await?;
     let headers: HeaderMap = arguments.header.iter().cloned().collect();
     let hidden = Hidden::of(&bootstrap, &limiters, &arguments.request.1, &headers);
+    // Modules log what they like.
+    let of_log = hidden.clone();
+    logging::rewrite(move |line| String::from_utf8_lossy(&of_log.without(line.as_bytes())).into_owned());
     let wanted = listener(&bootstrap, arguments.listener.as_deref())?;
     let is_limited = is_limited(&bootstrap, &wanted);
     bootstrap.admin = None;

@@ -68,6 +68,7 @@ fn values_that_are_no_numbers_or_booleans_are_errors() {
         port("true"),
         port("4294967296"),
         port("{value: 7}"),
+        port("[7]"),
         case(MANAGER, in_manager("use_remote_address: 1"), "type", "use_remote_address", "use_remote_address"),
         case(MANAGER, in_manager("skip_xff_append: maybe"), "type", "skip_xff_append", "skip_xff_append"),
     ]);
@@ -91,11 +92,43 @@ fn wrappers_lists_and_metadata_have_the_rules_of_their_messages() {
 }
 
 #[test]
+fn a_list_stands_only_where_envoy_has_one_and_its_items_have_rules() {
+    let ports = |ports: &str| format!("- filter_chain_match: {{source_ports: {ports}}}\n      filters:");
+    let none = in_manager("access_log: [~]");
+    are_refused(&[
+        case(MANAGER, in_manager("codec_type: [AUTO]"), "type", "codec_type", "codec_type"),
+        case(MANAGER, in_manager("http_protocol_options: [{}]"), "type", "options", "http_protocol_options"),
+        case("- filters:", ports("[0]"), "bounds", "source_ports[0]", "SourcePorts"),
+        case("- filters:", ports("[80, 65536]"), "bounds", "source_ports[1]", "SourcePorts"),
+        case(MANAGER, none, "required", "access_log[0].typed_config", "registered implementation"),
+    ]);
+    are_taken(&[("- filters:", ports("[80]")), ("- filters:", ports("80"))]);
+}
+
+#[test]
 fn durations_are_those_of_envoy() {
     are_refused(&[
-        case("connect_timeout: 1s", "connect_timeout: 9223372036s", "type", "connect_timeout", "out-of-range"),
-        case(MANAGER, in_manager("drain_timeout: {seconds: 9223372036}"), "type", "drain_timeout", "out-of-range"),
+        case("connect_timeout: 1s", "connect_timeout: 9223372036s", "bounds", "connect_timeout", "out-of-range"),
+        case(MANAGER, in_manager("drain_timeout: {seconds: 9223372036}"), "bounds", "drain_timeout", "out-of-range"),
         case("connect_timeout: 1s", "connect_timeout: -0s", "bounds", "connect_timeout", "ConnectTimeout"),
+        case(MANAGER, in_manager("drain_timeout: -1s"), "bounds", "drain_timeout", "positive duration"),
     ]);
-    are_taken(&[(MANAGER, in_manager("drain_timeout: -0s")), (MANAGER, in_manager("drain_timeout: 9223372035s"))]);
+    // Envoy uses the first policy that it has.
+    let balancers = "envoy.extensions.load_balancing_policies";
+    let policy = |name: &str, fields: &str| {
+        format!(
+            "{{typed_extension_config: {{name: a, typed_config: \
+             {{\"@type\": type.googleapis.com/{balancers}.{name}{fields}}}}}}}"
+        )
+    };
+    let first = policy("round_robin.v3.RoundRobin", "");
+    let second = policy(
+        "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+        ", blackout_period: -1s, weight_update_period: 9223372036s",
+    );
+    are_taken(&[
+        (MANAGER, in_manager("drain_timeout: -0s")),
+        (MANAGER, in_manager("drain_timeout: 9223372035s")),
+        (CLUSTER, format!("{CLUSTER}    load_balancing_policy: {{policies: [{first}, {second}]}}\n")),
+    ]);
 }

@@ -74,6 +74,27 @@ fn the_language_of_a_file_is_told_by_its_name() {
     }
 }
 
+/// Envoy 1.36 and 1.40 were observed to accept and refuse the same files.
+#[test]
+fn a_bootstrap_is_known_by_any_of_its_fields() {
+    for text in ["stats_flush_interval: 5s\n", "statsFlushInterval: 5s\nstats_flush_interval: 6s\n", "watchdogs: {}\n"]
+    {
+        assert_eq!(check(text).rules(), ["no-limiter"], "{text}");
+    }
+    let empty = check("overload_manager: {resource_monitors: []}\n");
+    assert_eq!(empty.about("required").path, "overload_manager.resource_monitors", "{empty:?}");
+}
+
+#[test]
+fn a_file_is_as_deep_as_envoys() {
+    let nested = |depth: usize| {
+        let (open, close) = ("{a: ".repeat(depth - 2), "}".repeat(depth - 2));
+        check(&format!("node: {{id: a, cluster: b, metadata: {open}1{close}}}\nadmin: {{}}\n"))
+    };
+    assert_eq!(nested(100).rules(), ["no-limiter"]);
+    assert_eq!(nested(101).about("syntax").found, "more than 100 levels of nesting");
+}
+
 #[test]
 fn a_file_whose_first_document_is_no_object_is_an_error() {
     let other = format!("---\n---\n{QUICKSTART}");

@@ -95,6 +95,71 @@ fn what_would_change_the_answer_is_an_error_with_the_way_on() {
 }
 
 #[test]
+fn a_message_that_official_builds_lack_is_named_as_such() {
+    let text = http_file(HELLO, "", "").replacen("http.router.v3.Router", "http.golang.v3alpha.Config", 1);
+    let (_dir, file) = file_with(&text);
+    let output = serve(&[], &file).wait_with_output().expect("its end");
+    let log = String::from_utf8_lossy(&output.stderr);
+    let way_on =
+        "Official builds of Envoy do not either: they lack envoy.extensions.filters.http.golang.v3alpha.Config.";
+    assert!(!output.status.success() && log.contains(way_on) && log.contains("WEIR_ENVOY"), "{log}");
+}
+
+#[test]
+fn an_error_of_envoys_validation_has_its_place() {
+    if or_skip(envoy::binary()).is_none() {
+        return;
+    }
+    let (_dir, file) = file_with(&http_file(HELLO, "", "").replacen("stat_prefix: ingress", "stat_prefix: ''", 1));
+    let output = serve(&["--host", "envoy"], &file).wait_with_output().expect("its end");
+    let log = String::from_utf8_lossy(&output.stderr);
+    let place = format!("{}:11:11: ", file.display());
+    assert!(log.contains(&place) && log.contains("HttpConnectionManagerValidationError.StatPrefix"), "{log}");
+}
+
+#[test]
+fn a_listener_is_announced_with_its_protocol() {
+    let cluster = "address: {socket_address: {address: 127.0.0.1, port_value: 9}}";
+    let assignment = format!("{{cluster_name: a, endpoints: {{lb_endpoints: {{endpoint: {{{cluster}}}}}}}}}");
+    let proxy = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    let text = |port: u16| {
+        format!(
+            "static_resources:\n  clusters: {{name: a, load_assignment: {assignment}}}\n  \
+             listeners:\n  - name: bytes\n    \
+             address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}\n    \
+             filter_chains: {{filters: {{name: a, typed_config: \
+             {{\"@type\": {proxy}, stat_prefix: a, cluster: a}}}}}}\n"
+        )
+    };
+    let first_line = |arguments: &[&str], port| {
+        let (_dir, file) = file_with(&text(port));
+        let mut process = serve(arguments, &file);
+        let line = BufReader::new(process.stdout.take().expect("standard output")).lines().next();
+        kill_process(Pid::from_child(&process), Signal::INT).expect("an interrupt");
+        process.wait().expect("its end");
+        line.expect("a line").expect("a line")
+    };
+    assert!(first_line(&[], 0).starts_with("listener `bytes` on tcp://127.0.0.1:"));
+    if or_skip(envoy::binary()).is_some() {
+        let port = weir_provision::port::free_port().expect("a port").release().port();
+        assert_eq!(first_line(&["--host", "envoy"], port), format!("listener `bytes` on tcp://127.0.0.1:{port}"));
+    }
+}
+
+#[test]
+fn an_upstream_without_an_address_has_a_line_in_the_log() {
+    let route = "- {match: {prefix: \"/\"}, route: {cluster: lost}}";
+    let cluster = "  - {name: lost, type: STRICT_DNS, load_assignment: {cluster_name: lost, endpoints: {lb_endpoints: \
+                   {endpoint: \
+                   {address: {socket_address: {address: nowhere.invalid, port_value: 80}}}}}}}\n";
+    let (_dir, file) = file_with(&format!("{}{cluster}", http_file(route, "", "")));
+    let (answer, _, log) = asked_and_interrupted(serve(&[], &file));
+    assert!(answer.starts_with("503 "), "{answer}");
+    let line = "][warning][upstream] cluster `lost`: cannot connect to nowhere.invalid:80: ";
+    assert_eq!(log.matches(line).count(), 1, "{log}");
+}
+
+#[test]
 fn a_real_envoy_serves_the_same_file_until_it_is_interrupted() {
     if or_skip(envoy::binary()).is_none() {
         return;

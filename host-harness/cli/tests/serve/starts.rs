@@ -107,6 +107,26 @@ fn an_error_of_a_module_has_its_place_and_its_cause_once() {
 }
 
 #[test]
+fn the_lines_of_a_module_that_refuses_its_configuration_are_shown_once() {
+    let guest = r#"(module (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1) (data (i32.const 16) "limits: missing")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+        (func (export "proxy_on_context_create") (param i32 i32))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $log (i32.const 4) (i32.const 16) (i32.const 15))) (i32.const 0)))"#;
+    let files = tempfile::tempdir().expect("a folder");
+    let (module, file) = (files.path().join("guest.wasm"), files.path().join("edge.yaml"));
+    std::fs::write(&module, wat::parse_str(guest).expect("the module")).expect("written");
+    std::fs::write(&file, with_module(&module)).expect("written");
+    let error = failed(&[], &file);
+    assert!(error.contains("wasm log") && error.ends_with("refused its configuration\n"), "{error}");
+    assert_eq!(error.matches("limits: missing").count(), 1, "{error}");
+    let quiet = failed(&["--log-level", "off"], &file);
+    assert!(quiet.ends_with("refused its configuration\n  limits: missing\n"), "{quiet}");
+}
+
+#[test]
 fn a_port_in_use_is_an_error_with_its_cause_once() {
     let files = tempfile::tempdir().expect("a folder");
     let file = files.path().join("edge.yaml");

@@ -107,7 +107,9 @@ pub(crate) fn log_line(state: &mut HostState, level: log::Level, message: &[u8])
     let line = String::from_utf8_lossy(line);
     let line = printable(&line);
     log::log!(target: "wasm", level, "wasm log{prefix}: {line}");
-    if let Some(log) = state.log.as_mut().filter(|log| log.len() < START_LINES) {
+    // The error of a start does not repeat what the log shows.
+    let is_shown = level <= log::max_level();
+    if let Some(log) = state.log.as_mut().filter(|log| !is_shown && log.len() < START_LINES) {
         log.push(line.into_owned());
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct HostState {
     pub(crate) memory: Option<Memory>,
     pub(crate) allocate: Option<TypedFunc<u32, u32>>,
     pub(crate) monotonic_zero: Instant,
-    /// Lines logged during start-up, for the start-up error; `None` after start-up.
+    /// Lines of the start-up that the log does not show, for the start-up error; `None` after start-up.
     pub(crate) log: Option<Vec<String>>,
     pub(crate) abi: Abi,
     /// Whether `_initialize`, `_start` or `main` is running.

@@ -221,8 +221,24 @@ fn protocol_options(node: &Node<'_>) -> Option<(Protocol, Vec<Plugin>)> {
     let mut fields = options?.typed(&support::HTTP_OPTIONS)?;
     let protocol = fields.require("explicit_http_config").and_then(|node| explicit_protocol(&node));
     let filters = fields.take("http_filters").map_or(Some(Vec::new()), |node| upstream_filters(&node));
+    let names = fields.take("upstream_http_protocol_options").map(|node| server_names(&node));
     fields.finish();
+    (names != Some(None)).then_some(())?;
     Some((protocol?, filters?))
+}
+
+/// Reads the options about the server names of TLS. The embedded host has the name of the cluster alone.
+fn server_names(node: &Node<'_>) -> Option<()> {
+    let mut fields = node.message(&support::UPSTREAM_HTTP)?;
+    for name in ["auto_sni", "auto_san_validation"] {
+        if let Some(node) = fields.take(name)
+            && node.boolean() == Some(true)
+        {
+            node.unsupported("expected false, found true");
+        }
+    }
+    fields.finish();
+    Some(())
 }
 
 fn explicit_protocol(node: &Node<'_>) -> Option<Protocol> {

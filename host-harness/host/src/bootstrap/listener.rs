@@ -80,6 +80,15 @@ impl Listener {
         self.chains.iter().chain(&self.default_chain)
     }
 
+    /// Scheme of the listener's URL, by its first chain: `http`, `https`, or `tcp` for a proxy of bytes.
+    pub fn scheme(&self) -> &'static str {
+        match self.all_chains().next() {
+            Some(FilterChain { terminal: Terminal::Tcp(_), .. }) => "tcp",
+            Some(FilterChain { tls: Some(_), .. }) => "https",
+            _ => "http",
+        }
+    }
+
     /// Returns the listener's HTTP connection managers.
     pub fn managers(&self) -> impl Iterator<Item = &HttpManager> {
         self.all_chains().filter_map(|chain| match &chain.terminal {

@@ -223,7 +223,10 @@ fn check_bodies(node: &Node<'_>, hosts: &[VirtualHost], longest: usize) {
 fn virtual_host(node: &Node<'_>) -> Option<VirtualHost> {
     let mut fields = node.message(&support::VIRTUAL_HOST)?;
     let name = fields.require("name").and_then(|node| node.string());
-    let domains = fields.require("domains").map(|node| node.each(Node::string));
+    let domains = fields.require("domains").map(|node| match node.each(Node::string) {
+        none if none.is_empty() => node.expected("at least one domain").into_iter().collect(),
+        domains => domains,
+    });
     let routes = fields.take("routes").map(|node| node.each(route)).unwrap_or_default();
     let mutations = header_mutations(&mut fields);
     fields.finish();

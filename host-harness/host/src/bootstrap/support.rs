@@ -236,7 +236,8 @@ messages! {
     UPSTREAM_CONFIG = "envoy.config.core.v3.TypedExtensionConfig": ["name" "typed_config"] [];
     TCP_POOL = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto": [] [];
     HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions":
-        ["explicit_http_config" "http_filters"] ["common_http_protocol_options"];
+        ["explicit_http_config" "http_filters" "upstream_http_protocol_options"] ["common_http_protocol_options"];
+    UPSTREAM_HTTP = "envoy.config.core.v3.UpstreamHttpProtocolOptions": ["auto_sni" "auto_san_validation"] [];
     EXPLICIT_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig":
         ["http_protocol_options" "http2_protocol_options"] [];
     HTTP1_OPTIONS = "envoy.config.core.v3.Http1ProtocolOptions": [] ["accept_http_10" "header_key_format" "allow_absolute_url"];

@@ -175,6 +175,8 @@ fn a_route_table_is_refused_where_envoy_refuses_it() {
     let table = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts";
     let twice = changed("domains: [\"*\"]", "domains: [A.test, a.test]");
     assert_eq!(twice, [format!("{table}: the domain \"a.test\" is listed twice")]);
+    let none = changed("domains: [\"*\"]", "domains: []");
+    assert_eq!(none, [format!("{table}[0].domains: expected at least one domain, found a list")]);
     let (short, long) = ("inline_string: \"hello\\n\"", format!("inline_string: {}", "x".repeat(4097)));
     let limit = "`max_direct_response_body_size_bytes`";
     let expected = format!("{table}: expected direct responses of at most 4096 bytes ({limit}), found 4097");

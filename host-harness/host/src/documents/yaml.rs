@@ -13,8 +13,9 @@ use super::{json, merge, scalar};
 
 /// Most values in a text, with all aliases replaced.
 const MAX_VALUES: usize = 1_000_000;
-/// Deepest nesting: protobuf's parser, and so Envoy, stops at 100.
-const MAX_DEPTH: usize = 128;
+/// Deepest nesting, with the scalar in the innermost of 100 lists and objects: protobuf's parser, and so Envoy, stops
+/// there.
+const MAX_DEPTH: usize = 101;
 /// Longest key, in characters.
 const MAX_KEY: usize = 65_536;
 const BARE_TEXT: &str = "a text without quotes, which JSON does not have";
@@ -225,7 +226,7 @@ impl Builder {
             return Err(SyntaxError { position, found: "more than a million values" });
         }
         if self.open.len() + depth > MAX_DEPTH {
-            return Err(SyntaxError { position, found: "more than 128 levels of nesting" });
+            return Err(SyntaxError { position, found: "more than 100 levels of nesting" });
         }
         Ok(())
     }
@@ -322,6 +323,6 @@ mod tests {
         }
         assert_eq!(refused(&text).2, "more than a million values");
         let deep = format!("a: {}{}\n", "[".repeat(200), "]".repeat(200));
-        assert_eq!(refused(&deep).2, "more than 128 levels of nesting");
+        assert_eq!(refused(&deep).2, "more than 100 levels of nesting");
     }
 }

@@ -1,9 +1,11 @@
 //! Proxies in front of the endpoints of a bootstrap's cluster.
 
 use std::io;
+use std::net::SocketAddr;
 
 use super::{FaultProxy, Faults};
 use crate::bootstrap::{Bootstrap, Endpoint};
+use crate::scenario::Scenario;
 
 /// Error of faults that cannot be injected.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,14 @@ pub enum InjectError {
     },
 }
 
+/// Document whose clusters can get proxies.
+pub enum Target<'a> {
+    /// File of the embedded host.
+    Bootstrap(&'a mut Bootstrap),
+    /// File of a real Envoy.
+    Scenario(&'a mut Scenario),
+}
+
 fn found(present: &[String]) -> String {
     if present.is_empty() { "no clusters".to_owned() } else { present.join(", ") }
 }
@@ -38,28 +48,66 @@ fn found(present: &[String]) -> String {
 /// # Errors
 /// If there is no such cluster, or a proxy cannot listen.
 pub async fn inject(
-    bootstrap: &mut Bootstrap,
+    target: &mut Target<'_>,
     cluster: &str,
     faults: &Faults,
     seed: u64,
 ) -> Result<Vec<FaultProxy>, InjectError> {
-    let Some(found) = bootstrap.clusters.iter_mut().find(|known| known.name == cluster) else {
-        return Err(InjectError::NoCluster {
-            name: cluster.to_owned(),
-            origin: bootstrap.origin.clone(),
-            present: bootstrap.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
-        });
+    let Some(endpoints) = target.endpoints(cluster) else {
+        let name = cluster.to_owned();
+        return Err(InjectError::NoCluster { name, origin: target.origin(), present: target.clusters() });
     };
     let mut proxies = Vec::new();
-    for (index, endpoint) in found.endpoints.iter_mut().enumerate() {
-        let host = if endpoint.host.contains(':') { format!("[{}]", endpoint.host) } else { endpoint.host.clone() };
-        let target = format!("{host}:{}", endpoint.port);
-        let proxy = FaultProxy::start(target, &format!("{cluster}/{index}"), seed)
+    for (index, (host, port)) in endpoints.into_iter().enumerate() {
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let proxy = FaultProxy::start(format!("{host}:{port}"), &format!("{cluster}/{index}"), seed)
             .await
             .map_err(|source| InjectError::Listen { name: cluster.to_owned(), source })?;
         proxy.set(faults.clone());
-        *endpoint = Endpoint { host: proxy.addr().ip().to_string(), port: proxy.addr().port() };
         proxies.push(proxy);
     }
+    target.set_endpoints(cluster, &proxies.iter().map(FaultProxy::addr).collect::<Vec<_>>());
     Ok(proxies)
+}
+
+impl Target<'_> {
+    fn origin(&self) -> String {
+        match self {
+            Self::Bootstrap(bootstrap) => bootstrap.origin.clone(),
+            Self::Scenario(scenario) => scenario.origin().to_owned(),
+        }
+    }
+
+    fn clusters(&mut self) -> Vec<String> {
+        match self {
+            Self::Bootstrap(bootstrap) => bootstrap.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
+            Self::Scenario(scenario) => scenario.clusters(),
+        }
+    }
+
+    /// Hosts and ports of a cluster's endpoints; `None` if there is no such cluster.
+    fn endpoints(&mut self, cluster: &str) -> Option<Vec<(String, u16)>> {
+        match self {
+            Self::Bootstrap(bootstrap) => {
+                let found = bootstrap.cluster_mut(cluster)?;
+                Some(found.endpoints.iter().map(|endpoint| (endpoint.host.clone(), endpoint.port)).collect())
+            }
+            Self::Scenario(scenario) => scenario.hosts(cluster),
+        }
+    }
+
+    fn set_endpoints(&mut self, cluster: &str, addresses: &[SocketAddr]) {
+        match self {
+            Self::Bootstrap(bootstrap) => {
+                let endpoints = bootstrap.cluster_mut(cluster).map(|found| found.endpoints.iter_mut());
+                for (endpoint, address) in endpoints.into_iter().flatten().zip(addresses) {
+                    *endpoint = Endpoint { host: address.ip().to_string(), port: address.port() };
+                }
+            }
+            Self::Scenario(scenario) => {
+                // The addresses are as many as the endpoints.
+                let _ = scenario.endpoints(cluster, addresses);
+            }
+        }
+    }
 }

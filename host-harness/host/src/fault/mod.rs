@@ -19,7 +19,7 @@ mod proxy;
 
 use std::time::Duration;
 
-pub use injected::{InjectError, inject};
+pub use injected::{InjectError, Target, inject};
 pub use proxy::FaultProxy;
 
 /// Fault of the network or of Redis.

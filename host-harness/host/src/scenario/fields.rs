@@ -48,11 +48,17 @@ pub(super) fn set_address(address: &mut Value, addr: SocketAddr) -> bool {
 }
 
 pub(super) fn address(address: &mut Value) -> Option<SocketAddr> {
+    let (host, port) = host_port(address)?;
+    Some(SocketAddr::new(host.parse().ok()?, port))
+}
+
+/// Returns the host, an address or a name, and the port.
+pub(super) fn host_port(address: &mut Value) -> Option<(String, u16)> {
     let socket = field_mut(address, "socket_address")?;
-    let host = socket.get("address")?.as_str()?.parse().ok()?;
+    let host = socket.get("address")?.as_str()?.to_owned();
     let port = match field_mut(socket, "port_value")? {
         Value::String(text) => text.parse().ok()?,
         number => u16::try_from(number.as_u64()?).ok()?,
     };
-    Some(SocketAddr::new(host, port))
+    Some((host, port))
 }

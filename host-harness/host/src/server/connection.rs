@@ -139,7 +139,8 @@ async fn http(
         }
     });
     let mut server = hyper_util::server::conn::auto::Builder::new(LocalExecutor);
-    server.http1().timer(TokioTimer::new());
+    // A slow client makes hyper hold this much of a response; it has to hold a whole head, too.
+    server.http1().timer(TokioTimer::new()).max_buf_size(HYPERS_LIMIT as usize);
     let mut http2 = server.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS).max_header_list_size(HYPERS_LIMIT);
     let connection = InspectedStream::new(LingeringStream::new(connection), verdicts);

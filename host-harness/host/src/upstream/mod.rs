@@ -26,11 +26,14 @@ use crate::abi::shared::Shared;
 use crate::bootstrap::{self, Discovery, Endpoint, Protocol};
 use crate::http::{Direction, Headers, Stream, StreamInfo};
 use crate::io::Connection;
-use crate::log_lines::printable;
+use crate::log_lines::{Throttle, printable};
 use crate::stats::Counter;
 use crate::trace::{Tracing, What};
 use crate::vm::chain::{BUFFER_LIMIT, Chain, Handler, Output};
 pub(crate) use failure::Failure;
+
+/// Lines about hosts without an address.
+static UNRESOLVED: Throttle = Throttle::new();
 
 /// Cluster of one worker.
 pub(crate) struct Cluster {
@@ -141,7 +144,12 @@ impl Cluster {
             self.stats.connect_failures.add(1);
             self.tracing.record(|| What::Unreachable { cluster: self.name().into(), error: error.to_string() });
             let (name, host) = (printable(self.name()), printable(&endpoint.host));
-            log::debug!(target: "upstream", "cluster `{name}`: cannot connect to {host}:{}: {error}", endpoint.port);
+            let line = format_args!("cluster `{name}`: cannot connect to {host}:{}: {error}", endpoint.port);
+            match error.kind() {
+                // The name of a host is a mistake of the file, or of the resolver; Envoy, too, has a line about it.
+                io::ErrorKind::AddrNotAvailable => UNRESOLVED.warn("upstream", line),
+                _ => log::debug!(target: "upstream", "{line}"),
+            }
         }
         connected
     }

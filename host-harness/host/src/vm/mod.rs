@@ -78,7 +78,7 @@ pub enum VmError {
         root_id: String,
         /// The failure, as a predicate: "refused its configuration".
         what: &'static str,
-        /// Lines that the module logged during start-up.
+        /// Lines of the module during start-up, without those that the log shows.
         log: Vec<String>,
     },
     /// wasmtime cannot start on this machine.

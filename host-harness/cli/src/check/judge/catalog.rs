@@ -2,8 +2,9 @@
 //!
 //! Each line of a table has a message and its fields: `NAME`, or `NAME=KIND` where the kind matters here. A kind is
 //! `u32`, `i64`, `f64` and the like, `bool`, the same with `?` for a message around the value, `any`, or the name of a
-//! message. A name that begins with a dot is of the same package, and `NAME{}=KIND` is a map. The tables are the union
-//! of the descriptors in Envoy 1.36 and 1.40. Messages of other builds are not in them, and their fields are not judged.
+//! message. A name that begins with a dot is of the same package; `NAME[]` is a list, or may be one, and `NAME{}` a
+//! map. The tables are the union of the descriptors in Envoy 1.36 and 1.40. Messages of other builds are not in them,
+//! and their fields are not judged.
 //!
 //! Envoy refuses unknown fields of a bootstrap, and warns of those in files that it reads later.
 
@@ -41,6 +42,7 @@ struct Field {
     camel: Option<String>,
     kind: Kind,
     is_map: bool,
+    is_list: bool,
     /// Whether a message may stand around the value: `{value: 5}`.
     is_wrapped: bool,
 }
@@ -74,6 +76,11 @@ fn fields(at: &At<'_>, message: &str, found: &mut Vec<Finding>) {
     let Some(known) = MESSAGES.get(message) else { return };
     for (key, value) in at.entries() {
         match known.iter().find(|field| field.name == key || field.camel.as_deref() == Some(key)) {
+            Some(field) if matches!(value.node.value, Value::List(_)) && !field.is_list => {
+                let help = "write the value alone; Envoy refuses a list here";
+                let expected = if field.is_map { "an object" } else { "one value" };
+                found.push(Finding::at(rules::TYPE, &value, expected, value.kind(), help));
+            }
             Some(field) if field.is_map => {
                 value.entries().for_each(|(_, value)| field.judge(&value, found));
             }
@@ -190,10 +197,10 @@ fn message(line: &'static str) -> (&'static str, Vec<Field>) {
     let field = |word: &'static str| {
         let (marked, marked_kind) = word.split_once('=').unwrap_or((word, ""));
         let kind = marked_kind.trim_end_matches('?');
-        let name = marked.trim_end_matches("{}");
+        let name = marked.trim_end_matches("{}").trim_end_matches("[]");
         let camel = Some(camel_case(name)).filter(|camel| camel != name);
-        let (is_map, is_wrapped) = (name != marked, kind != marked_kind);
-        Field { name, camel, kind: Kind::of(kind, message), is_map, is_wrapped }
+        let (is_map, is_list, is_wrapped) = (marked.ends_with("{}"), marked.ends_with("[]"), kind != marked_kind);
+        Field { name, camel, kind: Kind::of(kind, message), is_map, is_list, is_wrapped }
     };
     (message, words.map(field).collect())
 }

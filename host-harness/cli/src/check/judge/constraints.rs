@@ -103,6 +103,12 @@ impl Walk {
         }
         for field in &message.fields {
             let value = field.name.values(at).next();
+            if field.is_of_items {
+                let items = value.map(|value| value.items()).unwrap_or_default();
+                let found = items.iter().filter_map(|item| field.wrong(item));
+                self.found.extend(found.filter(|_| self.is_validated));
+                continue;
+            }
             let finding = match &value {
                 Some(value) => field.wrong(value),
                 None => field.missing(at),
@@ -181,8 +187,11 @@ impl Field {
             Kind::Duration => {
                 // A list has a finding as long as Envoy has no list of durations.
                 let Some(seconds) = durations::seconds(at) else { return Some(durations::refused(at)) };
-                let is_kept = self.bounds.iter().all(|bound| bound.admits(seconds));
-                (!is_kept).then(|| self.beyond(rules::BOUNDS, at, "a duration", at.text().map_or(at.kind(), quoted)))
+                if !self.bounds.iter().all(|bound| bound.admits(seconds)) {
+                    let found = at.text().map_or(at.kind(), quoted);
+                    return Some(self.beyond(rules::BOUNDS, at, "a duration", found));
+                }
+                (!durations::is_envoys(seconds)).then(|| durations::beyond(at))
             }
             Kind::Number => {
                 let number = number(at)?;

@@ -55,6 +55,7 @@ mod writers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+pub(crate) use self::types::is_envoys;
 use super::finding::Finding;
 use super::rules;
 use crate::documents::At;

@@ -7,6 +7,7 @@
 //! | `(a\|b)` | a `oneof`: at most one of the fields; exactly one with `!` behind it |
 //! | `a=KIND` | a field: `duration`, `text`, `number`, `list`, `any`, `enum`, `true`, or the name of a message |
 //! | `a{}=KIND` | a map with such values |
+//! | `a[]=KIND` | a list; the marks are the rules of its items |
 //! | `!` | the field is required |
 //! | `?` | the rules hold only if the field is there; otherwise an absent number is 0, an absent text empty |
 //! | `>1`, `>=1`, `<1`, `<=1` | bounds of a number, or of a duration in seconds |
@@ -66,6 +67,8 @@ pub(super) struct Field {
     pub(super) name: Name,
     pub(super) kind: Kind,
     pub(super) is_map: bool,
+    /// Whether the rules are those of the items of a list.
+    pub(super) is_of_items: bool,
     /// Whether the message needs the field.
     pub(super) is_required: bool,
     /// Whether an absent field has no value, and so keeps all bounds.
@@ -134,7 +137,7 @@ impl Field {
     /// Parses a word of a line of this message.
     fn of(word: &'static str, message: &str) -> Option<Self> {
         let (field, rest) = word.split_once('=')?;
-        let name = field.trim_end_matches("{}");
+        let name = field.trim_end_matches("{}").trim_end_matches("[]");
         let is_mark = |mark: char| "!?<>+^".contains(mark);
         let (kind, mut marks) = rest.split_at(rest.find(is_mark).unwrap_or(rest.len()));
         let (mut is_required, mut is_optional, mut bounds) = (false, false, Vec::new());
@@ -148,8 +151,8 @@ impl Field {
             }
             marks = after;
         }
-        let (kind, is_map) = (Kind::of(kind, message), name != field);
-        Some(Self { name: Name::of(name), kind, is_map, is_required, is_optional, bounds })
+        let (kind, is_map, is_of_items) = (Kind::of(kind, message), field.ends_with("{}"), field.ends_with("[]"));
+        Some(Self { name: Name::of(name), kind, is_map, is_of_items, is_required, is_optional, bounds })
     }
 }
 

@@ -30,3 +30,19 @@ fn a_duration_may_be_written_as_its_message() {
     assert_eq!(bootstrap.clusters[0].connect_timeout, std::time::Duration::new(2, 5));
     assert!(parsed("connect_timeout: {nanos: 1000000000}").is_err() && parsed("connect_timeout: {second: 1}").is_err());
 }
+
+#[test]
+fn server_names_by_the_request_are_refused_and_their_absence_is_not() {
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let with = |names: &str| {
+        let timeout = "    connect_timeout: 1s\n";
+        let more = format!(
+            "{timeout}    typed_extension_protocol_options: {{{options}: {{\"@type\": type.googleapis.com/{options}, \
+             upstream_http_protocol_options: {names}, explicit_http_config: {{http_protocol_options: {{}}}}}}}}\n"
+        );
+        Bootstrap::parse(&QUICKSTART.replacen(timeout, &more, 1), "names.yaml").map(drop)
+    };
+    assert!(with("{auto_sni: false, auto_san_validation: false}").is_ok());
+    let refused = with("{auto_sni: true}").unwrap_err().to_string();
+    assert!(refused.ends_with("auto_sni: expected false, found true"), "{refused}");
+}
