@@ -1,4 +1,4 @@
-//! State of `failure_mode: local`: the buckets in a worker's memory while Redis cannot be asked, and the way back to it.
+//! State of `failure_mode: local`: buckets in a worker's memory while Redis cannot be asked, and the way back to it.
 //!
 //! ```text
 //!            lost                    probe answered, all posts answered
@@ -11,9 +11,10 @@
 //!                silent, or the connection was lost without a call in flight
 //! ```
 //!
-//! While a worker returns, Redis and the worker's shares both decide: other workers, which are not back yet, still spend
-//! their shares, and Redis does not know of it. A worker without requests pings Redis, so that it notices each outage in
-//! which others may have decided by their shares: these wait for [`LOST_AFTER`] and a timeout, or lose their connections.
+//! While a worker returns, Redis and the worker's shares both decide: other workers, which are not back yet, still
+//! spend their shares, and Redis does not know of it. A worker without requests pings Redis, so that it notices each
+//! outage in which others may have decided by their shares: these wait for [`LOST_AFTER`] and a timeout, or lose their
+//! connections.
 
 use alloc::vec::Vec;
 

@@ -31,6 +31,7 @@ mod pending;
 mod queue;
 mod redis_activity;
 mod releases;
+mod request_end;
 mod request_id;
 mod response_gate;
 mod slot_calls;

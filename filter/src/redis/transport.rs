@@ -82,8 +82,8 @@ impl Transport {
         }
     }
 
-    /// Returns whether the stream was closed by the peer or the network without a call in flight, since the last call of
-    /// this method.
+    /// Returns whether the peer or the network closed the stream without a call in flight, since the last call of this
+    /// method.
     pub fn take_idle_loss(&mut self) -> bool {
         match &mut self.state {
             State::Stream(session) => session.take_idle_loss(),

@@ -122,7 +122,7 @@ pub struct Session {
     /// Sum of the delays of ticks while the oldest call was in flight: this time does not count as silence of Redis.
     away: Micros,
     backoff: Backoff,
-    /// Whether the connection was closed by the peer or the network without a call in flight, since this was last taken.
+    /// Whether the peer or the network closed the connection without a call in flight, since this was last taken.
     is_lost_idle: bool,
     last_trouble: Option<(Failure, Micros)>,
     /// Round trips of the commands answered since they were last taken.
@@ -155,12 +155,6 @@ impl Session {
     /// tried every 5 s.
     pub fn reconnect_within(&mut self, longest: Micros) {
         self.backoff.set_longest(longest);
-    }
-
-    /// Returns whether the connection was closed by the peer or the network without a call in flight, since the last call
-    /// of this method.
-    pub fn take_idle_loss(&mut self) -> bool {
-        core::mem::take(&mut self.is_lost_idle)
     }
 
     /// Submits a call, sent as soon as there is a proven connection. The call is completed within the timeout and two

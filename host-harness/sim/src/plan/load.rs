@@ -80,8 +80,8 @@ pub(super) fn one_each(config: &ConfigPlan, end: Micros, size: Size, dice: &mut 
     (0..size.places()).map(|place| request((place, &mut *dice))).collect()
 }
 
-/// Requests around the end of an outage at `back`, for the hot key and one limit: the `idle` worker has some right after
-/// it, the others have many before and after.
+/// Requests around the end of an outage at `back`, for the hot key and one limit: the `idle` worker has some right
+/// after it, the others have many before and after.
 pub(super) fn around(config: &ConfigPlan, back: Micros, idle: usize, size: Size, dice: &mut Dice) -> Vec<Arrival> {
     let shape = Shape::random(config, dice);
     let limits = 1 << dice.below(shape.limits.into());

@@ -135,9 +135,9 @@ impl Plan {
         Self { seed, size, unix, config, varied, faults, requests, exams, latency, script_nanos: 0 }
     }
 
-    /// Draws the plan of a seed with `failure_mode: local`, whose only faults are outages of Redis: it restarts, or stands
-    /// still. Each worker has a request before them. Half of the plans have a worker that is idle in an outage, and has
-    /// requests right after it.
+    /// Draws the plan of a seed with `failure_mode: local`, whose only faults are outages of Redis: it restarts, or
+    /// stands still. Each worker has a request before them. Half of the plans have a worker that is idle in an outage,
+    /// and has requests right after it.
     pub(crate) fn of_outages(seed: u64, size: Size) -> Self {
         let mut plan = Self::new(seed, size);
         let mut dice = Dice::new(seed, purpose::OUTAGES);
