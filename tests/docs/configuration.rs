@@ -63,6 +63,7 @@ fn objects() -> Vec<Object> {
         section("overrides", "/overrides", json!({"overrides": {}})),
         section("events", "/events", json!({"events": {}})),
         section("deny_cache", "/deny_cache", json!({"deny_cache": {}})),
+        section("local", "/local", json!({"failure_mode": "local", "local": {}})),
     ]
 }
 

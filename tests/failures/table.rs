@@ -133,6 +133,7 @@ fn introduction() -> String {
          | over | most requests that a bucket admitted beyond its promise, in any window |\n\
          | back s | time from the end of the fault to the last request that the failure mode answered |\n\
          | connections, commands | of Redis, from the end of the fault on, for 3.5 to 7.5 s; 400 requests a second |\n\n\
+         [Decisions without Redis](guarantees.md#decisions-without-redis) has measurements of `failure_mode: local`.\n\n\
          A clock that is set forth by an hour fills a bucket, as an hour does. A resolver without an answer waits for\n\
          seconds before it asks again. [Redis](redis.md) has failovers.\n\n\
          Measured on {}, with Envoy {} and Redis {redis}. Other work on the machine adds to waits.\n",

@@ -5,6 +5,7 @@ mod give_back;
 mod histories;
 mod joined;
 mod leases;
+mod local;
 mod promises;
 mod proxies;
 mod refunds;

@@ -125,7 +125,7 @@ fn token_bucket(node: &Node<'_>) -> AlgorithmResult {
 
 fn sliding_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "window", "mode"])?;
-    let exact = fields.or("mode", false, |node| node.one_of(&[("approximate", false), ("exact", true)], &[]));
+    let exact = fields.or("mode", false, |node| node.one_of(&[("approximate", false), ("exact", true)]));
     let max = if exact == Ok(true) { bounds::MAX_LOGGED } else { bounds::MAX_LIMIT };
     let (limit, length) = (max_requests(&fields, max), length(&fields));
     let (exact, limit, length) = (exact?, limit?, length?);
@@ -148,7 +148,7 @@ fn quota(node: &Node<'_>) -> AlgorithmResult {
     let limit = max_requests(&fields, bounds::MAX_LIMIT);
     let unit = fields
         .required("unit", "a calendar unit such as \"month\"")
-        .and_then(|node| node.one_of(&Period::ALL.map(|period| (period.name(), period)), &[]));
+        .and_then(|node| node.one_of(&Period::ALL.map(|period| (period.name(), period))));
     let offset = fields.or("utc_offset", 0, |node| {
         let expected = "an offset from UTC such as \"+02:00\", from \"-14:00\" to \"+14:00\"";
         node.parsed(expected, 6, offset_minutes)

@@ -66,7 +66,7 @@ fn entry(node: &Node<'_>, hash_key: Key<'_>) -> Read<Entry> {
     let source = source::read(kind, &fields);
     let default = fields.optional("default", |node| node.text(0..=MAX_VALUE));
     let empty = fields.or("empty", EmptyValue::Value, |node| {
-        node.one_of(&[("value", EmptyValue::Value), ("missing", EmptyValue::Missing)], &[])
+        node.one_of(&[("value", EmptyValue::Value), ("missing", EmptyValue::Missing)])
     });
     let lowercase = fields.or("lowercase", false, Node::boolean);
     let hash_key = fields.or("hash", None, |node| match (node.boolean()?, hash_key?) {

@@ -191,8 +191,6 @@ pub enum Found {
     Several(usize),
     /// A value as JSON, shortened; for a secret only its kind.
     Value(String),
-    /// A value that a later version will support.
-    NotYetSupported(&'static str),
 }
 
 impl fmt::Display for Found {
@@ -201,7 +199,6 @@ impl fmt::Display for Found {
             Self::Nothing => f.write_str("nothing"),
             Self::Several(several) => write!(f, "{several} of them"),
             Self::Value(value) => f.write_str(value),
-            Self::NotYetSupported(value) => write!(f, "\"{value}\", which is not supported yet"),
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Read<EventsConfig> {
     });
     let max_len = fields.or("max_len", DEFAULT_MAX_LEN, |node| node.integer_as(1..=MAX_MAX_LEN, NonZeroU64::new));
     let only = fields.or("only", EventsOnly::Denied, |node| {
-        node.one_of(&[("denied", EventsOnly::Denied), ("all", EventsOnly::All)], &[])
+        node.one_of(&[("denied", EventsOnly::Denied), ("all", EventsOnly::All)])
     });
     let sample = fields.or("sample", Fraction::ALL, fraction);
     Ok(EventsConfig {

@@ -46,5 +46,5 @@ pub(super) fn read(node: &Node<'_>) -> Read<HitsAddend> {
 
 fn on_invalid(node: &Node<'_>) -> Read<OnInvalid> {
     let kinds = [("default", OnInvalid::Default), ("max", OnInvalid::Max), ("reject", OnInvalid::Reject)];
-    node.one_of(&kinds, &[])
+    node.one_of(&kinds)
 }

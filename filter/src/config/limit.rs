@@ -112,6 +112,12 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
             Exemption::Values(values) => descriptor = descriptor.exempting(&values),
         }
     }
+    let failure_mode = match own_failure_mode {
+        _ if !denies => FailureMode::Allow,
+        // Nobody knows which slots other workers hold.
+        FailureMode::Local if lease.windows.has_slots() => FailureMode::Deny,
+        mode => mode,
+    };
     let request_windows = (!numbers.is_empty()).then(|| Box::new(RequestWindows::new(lease.windows.clone(), numbers)));
     let limit = Limit {
         name: name.to_owned(),
@@ -125,13 +131,14 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
         shadow_mode,
         mark,
         near_limit: near_limit?,
-        failure_mode: if denies { own_failure_mode } else { FailureMode::Allow },
+        failure_mode,
     };
     Ok((limit, response?.map(Box::new)))
 }
 
 pub(super) fn failure_mode(node: &Node<'_>) -> Read<FailureMode> {
-    node.one_of(&[("allow", FailureMode::Allow), ("deny", FailureMode::Deny)], &["local"])
+    let modes = [("allow", FailureMode::Allow), ("deny", FailureMode::Deny), ("local", FailureMode::Local)];
+    node.one_of(&modes)
 }
 
 /// Reads the place of the hash tag. `entries` is the number of the descriptor's entries.

@@ -11,6 +11,7 @@ mod hits_addend;
 mod http;
 mod lease;
 mod limit;
+mod local;
 mod number;
 mod on_exceed;
 mod overrides;
@@ -29,6 +30,7 @@ mod spelling;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde_json::Value;
 
@@ -42,6 +44,7 @@ use crate::response::{ErrorStatus, ResponseConfig, Responses};
 pub use self::error::{ConfigError, ConfigErrors, ConfigNotice, Expected, Found, Notice, Problem};
 pub use self::events::{EventsConfig, EventsOnly, Fraction};
 pub use self::http::HttpConfig;
+pub use self::local::LocalConfig;
 pub use self::overrides::OverridesConfig;
 pub(crate) use self::overrides::replacements;
 pub use self::redis::RedisConfig;
@@ -53,6 +56,7 @@ const FIELDS: &[&str] = &[
     "redis",
     "hash_key",
     "failure_mode",
+    "local",
     "status_on_error",
     "stat_prefix",
     "shadow_mode",
@@ -91,6 +95,8 @@ pub struct Config {
     pub overrides: Option<OverridesConfig>,
     /// Settings for events, written to a Redis stream. `None`, the default: no events.
     pub events: Option<EventsConfig>,
+    /// Settings for the failure mode `local`. `None` where no limit has it.
+    pub local: Option<LocalConfig>,
     /// Most requests that a worker holds at a time until their tokens exist: 0 to 65,536, default 1,024. Further
     /// requests are denied.
     pub max_delayed_requests: usize,
@@ -164,6 +170,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let key_prefix = redis.as_ref().map_or("", |redis| &redis.key_prefix);
     let hash_key = fields.optional("hash_key", |node| secret::hash_key(node, env));
     let failure_mode = fields.or("failure_mode", FailureMode::Allow, limit::failure_mode);
+    let local = fields.or("local", LocalConfig::default(), local::read);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let status_on_error = fields.or("status_on_error", ErrorStatus::SERVICE_UNAVAILABLE, response::status);
     let stat_prefix = fields.or("stat_prefix", DEFAULT_STAT_PREFIX, |node| {
@@ -193,6 +200,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
         fields.or("max_entries", DEFAULT_DENY_CACHE_ENTRIES, |node| size(node, MAX_DENY_CACHE_ENTRIES))
     });
     let (limits, own_responses): (Vec<Limit>, Vec<_>) = limits?.into_iter().unzip();
+    let is_local = limits.iter().any(|limit| limit.failure_mode == FailureMode::Local);
     let body = body?.with_limits(&limits, fields.field("limits").as_ref());
     Ok(Config {
         stat_prefix: stat_prefix?.to_owned(),
@@ -206,6 +214,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
         body: body?,
         overrides: overrides?,
         events: events?,
+        local: Some(local?).filter(|_| is_local),
         emit_metadata: emit_metadata?,
         deny_cache_entries: deny_cache_entries?,
         max_delayed_requests: max_delayed_requests?,
@@ -216,7 +225,12 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
 
 /// Reads a number of items, from 0 to `max`.
 fn size(node: &Node<'_>, max: u64) -> Read<usize> {
-    node.integer_as(0..=max, |size| usize::try_from(size).ok())
+    size_within(node, 0..=max)
+}
+
+/// Reads a number of items within bounds.
+fn size_within(node: &Node<'_>, range: RangeInclusive<u64>) -> Read<usize> {
+    node.integer_as(range, |size| usize::try_from(size).ok())
 }
 
 #[cfg(test)]

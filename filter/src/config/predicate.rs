@@ -139,7 +139,7 @@ fn valued(kind: &str, node: &Node<'_>) -> Read<Predicate> {
     })?;
     let source = source::read(kind, &fields);
     // A predicate holds or does not hold: only a key or a cost can reject a request.
-    fields.optional("repeated", |node| node.one_of(&[("first", ()), ("last", ()), ("joined", ())], &[]))?;
+    fields.optional("repeated", |node| node.one_of(&[("first", ()), ("last", ()), ("joined", ())]))?;
     let (kind, node) = fields.exactly_one(VALUE_MATCHES)?;
     if kind == "present" {
         let present = node.boolean();

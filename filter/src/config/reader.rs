@@ -157,18 +157,14 @@ impl<'a> Node<'a> {
         parsed.ok_or_else(|| self.unexpected(Expected::The(expected)))
     }
 
-    /// Reads a string of `values` and returns the value beside it. Strings in `planned` are known but not supported
-    /// yet.
-    pub(super) fn one_of<T: Copy>(&self, values: &[(&'static str, T)], planned: &[&'static str]) -> Read<T> {
+    /// Reads a string of `values` and returns the value beside it.
+    pub(super) fn one_of<T: Copy>(&self, values: &[(&'static str, T)]) -> Read<T> {
         let text = self.value.as_str();
         if let Some((_, value)) = values.iter().find(|(name, _)| text == Some(name)) {
             return Ok(*value);
         }
         let expected = Expected::OneOf(values.iter().map(|(name, _)| *name).collect());
-        Err(match planned.iter().find(|name| text == Some(name)) {
-            Some(name) => self.fail(Problem::Unexpected { expected, found: Found::NotYetSupported(name) }),
-            None => self.unexpected(expected),
-        })
+        Err(self.unexpected(expected))
     }
 
     #[inline(never)]

@@ -92,8 +92,8 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
     let cluster = fields
         .required("cluster", "the name of a cluster")
         .and_then(|node| node.text_matching(CLUSTER, |text| (1..=256).contains(&text.len()) && !is_url(text)));
-    let transport = fields.or("transport", TransportKind::Stream, |node| node.one_of(&TRANSPORTS, &[]));
-    let topology = fields.or("topology", Topology::Single, |node| match node.one_of(&TOPOLOGIES, &[])? {
+    let transport = fields.or("transport", TransportKind::Stream, |node| node.one_of(&TRANSPORTS));
+    let topology = fields.or("topology", Topology::Single, |node| match node.one_of(&TOPOLOGIES)? {
         Topology::Cluster if transport.as_ref().is_ok_and(|kind| *kind != TransportKind::Stream) => {
             Err(node.unexpected(Expected::The("\"single\" with a transport other than stream")))
         }

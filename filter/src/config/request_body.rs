@@ -61,7 +61,7 @@ pub(super) fn read(node: &Node<'_>) -> Read<Section> {
 /// Reads the treatment of unreadable bodies.
 pub(super) fn on_unreadable(node: &Node<'_>) -> Read<OnUnreadable> {
     let kinds = [("skip", OnUnreadable::Skip), ("default", OnUnreadable::Default), ("reject", OnUnreadable::Reject)];
-    node.one_of(&kinds, &[])
+    node.one_of(&kinds)
 }
 
 impl Section {

@@ -114,7 +114,7 @@ fn repeated(fields: &Object<'_>, default: Repeated) -> Read<Repeated> {
             ("joined", Repeated::Joined),
             ("reject", Repeated::Reject),
         ];
-        node.one_of(&values, &[])
+        node.one_of(&values)
     })
 }
 

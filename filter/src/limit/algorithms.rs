@@ -88,6 +88,12 @@ impl Algorithms {
         delays.max().unwrap_or(Micros::ZERO)
     }
 
+    /// Whether one of the algorithms limits requests in flight.
+    #[must_use]
+    pub fn has_slots(&self) -> bool {
+        self.algorithms().any(|algorithm| algorithm.kind() == Kind::Concurrency)
+    }
+
     /// Index of the first window that denies every request. `None` where there is none.
     #[must_use]
     pub fn blocking(&self) -> Option<usize> {

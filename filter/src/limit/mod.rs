@@ -8,11 +8,13 @@
 mod algorithm;
 mod algorithms;
 mod check;
+mod local_bucket;
 mod near_limit;
 mod replacement;
 mod request_windows;
 mod scale;
 mod settings;
+mod share;
 
 pub use self::algorithm::{
     Algorithm, AlgorithmError, BucketState, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket, Period,
@@ -20,13 +22,15 @@ pub use self::algorithm::{
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
 pub use self::check::{
-    BucketCheck, Check, HeldSlots, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek, Scripts, TOKEN_BUCKETS_SCRIPT,
-    Verdict, release_call, renew_call,
+    BucketCheck, Check, Claim, Heartbeat, HeldSlots, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek, Scripts,
+    TOKEN_BUCKETS_SCRIPT, Verdict, post_call, release_call, renew_call,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::check::{KnownScript, ScriptCall};
+pub use self::local_bucket::LocalBucket;
 pub use self::near_limit::NearLimit;
 pub use self::replacement::Replacement;
 pub use self::request_windows::{Number, RequestNumbers, RequestWindows, WindowNumbers, WindowValues, Zero};
 pub use self::scale::{Factor, Scale};
 pub use self::settings::{FailureMode, Limit, Mark};
+pub use self::share::Share;

@@ -43,7 +43,8 @@ pub struct Limit {
     /// Share of the limit from which admitted requests are counted as near it. `None`: they are not counted.
     pub near_limit: Option<NearLimit>,
     /// Failure mode for requests that Redis does not decide: the limit's own, else the filter's. Always
-    /// [`Allow`](FailureMode::Allow) where the limit never [denies](Self::denies).
+    /// [`Allow`](FailureMode::Allow) where the limit never [denies](Self::denies), and never
+    /// [`Local`](FailureMode::Local) where it limits requests in flight.
     pub failure_mode: FailureMode,
 }
 
@@ -136,4 +137,6 @@ pub enum FailureMode {
     Allow,
     /// Denies the request with the status on error.
     Deny,
+    /// Decides the request in the worker's memory, by its share of the limit.
+    Local,
 }

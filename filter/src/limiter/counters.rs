@@ -28,8 +28,16 @@ const LIMIT_RESULTS: [RequestResult; 6] = [
 ];
 
 /// Further counters, after those above, with their names; in the order of their variants.
-const OTHERS: [&str; 6] =
-    ["crowd.denied", "deny_cache.hits", "leases.hits", "overrides.ignored", "events.dropped", "body.unreadable"];
+const OTHERS: [&str; 8] = [
+    "crowd.denied",
+    "deny_cache.hits",
+    "leases.hits",
+    "overrides.ignored",
+    "events.dropped",
+    "body.unreadable",
+    "local.admitted",
+    "local.denied",
+];
 
 /// Counters of one worker: increments since they were last taken, for a fixed list of names.
 #[derive(Debug)]
@@ -73,6 +81,8 @@ enum OtherCounter {
     OverridesIgnored,
     EventsDropped,
     BodyUnreadable,
+    LocalAdmitted,
+    LocalDenied,
 }
 
 impl RequestResult {
@@ -105,7 +115,8 @@ impl Counters {
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{result}`,
     /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{result}`, then `{stat_prefix}.crowd.denied`,
     /// `{stat_prefix}.deny_cache.hits`, `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`,
-    /// `{stat_prefix}.events.dropped` and `{stat_prefix}.body.unreadable`.
+    /// `{stat_prefix}.events.dropped`, `{stat_prefix}.body.unreadable`, `{stat_prefix}.local.admitted` and
+    /// `{stat_prefix}.local.denied`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -174,13 +185,22 @@ impl Counters {
         self.gain(REQUEST_RESULTS, 0, RequestResult::Failed);
         let decided = match mode {
             FailureMode::Allow => RequestResult::FailedOpen,
-            FailureMode::Deny => RequestResult::FailedClosed,
+            FailureMode::Deny | FailureMode::Local => RequestResult::FailedClosed,
         };
         self.gain(REQUEST_RESULTS, 0, decided);
         self.gain(Failure::ALL, REQUEST_RESULTS.len(), cause);
         let mut last = None;
         for limit in limits.filter(|limit| last.replace(*limit) != Some(*limit)) {
             self.limit(limit, RequestResult::Failed);
+        }
+    }
+
+    /// Counts a request that the worker has decided by its shares, and the cause for which Redis has not, in addition to
+    /// [`decided`](Self::decided).
+    pub fn decided_locally(&mut self, cause: Option<Failure>, admitted: bool) {
+        self.other(if admitted { OtherCounter::LocalAdmitted } else { OtherCounter::LocalDenied }, 1);
+        if let Some(cause) = cause {
+            self.gain(Failure::ALL, REQUEST_RESULTS.len(), cause);
         }
     }
 
@@ -260,13 +280,15 @@ mod tests {
             "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}, "descriptor": []}]}"#;
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
         type Count = fn(&mut Counters);
-        let count: [(&str, Count); 6] = [
+        let count: [(&str, Count); 8] = [
             ("weir.crowd.denied", Counters::crowd_denied),
             ("weir.deny_cache.hits", Counters::deny_cache_hit),
             ("weir.leases.hits", Counters::lease_hit),
             ("weir.overrides.ignored", Counters::override_ignored),
             ("weir.events.dropped", |counters| counters.events_dropped(1)),
             ("weir.body.unreadable", Counters::body_unreadable),
+            ("weir.local.admitted", |counters| counters.decided_locally(None, true)),
+            ("weir.local.denied", |counters| counters.decided_locally(None, false)),
         ];
         let names = Counters::names(&config);
         for (name, count) in count {

@@ -6,7 +6,6 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::limit::{BucketCheck, Check, Outcome, Rate, Verdict};
@@ -98,7 +97,7 @@ impl DenyCache {
         if self.buckets.is_empty() {
             return None;
         }
-        let mut verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: Vec::new() };
+        let mut verdict = Verdict::default();
         for bucket in check.iter().filter(|check| check.enforced) {
             let entry = self.buckets.get_mut(&bucket.key);
             let Some(entry) = entry.filter(|entry| entry.until > now && entry.cost == bucket.cost) else {
@@ -185,9 +184,9 @@ impl CachedDenial {
 
     fn verdict_at(&self, now: Micros) -> Verdict {
         let age = now.minus(self.since);
-        let Verdict { admitted, now, outcomes } = &self.verdict;
+        let Verdict { admitted, now, outcomes, is_local } = &self.verdict;
         let outcomes = outcomes.iter().map(|outcome| aged(outcome, age)).collect();
-        Verdict { admitted: *admitted, now: now.plus(age), outcomes }
+        Verdict { admitted: *admitted, now: now.plus(age), outcomes, is_local: *is_local }
     }
 
     /// Whether the denial is of exactly these buckets and costs. At least one of the buckets has this denial.

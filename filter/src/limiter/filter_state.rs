@@ -19,10 +19,14 @@ pub(super) type Entry = (&'static str, String);
 /// `weir.decision` (`admitted` or `denied`), `weir.redis_unix_time_us` and its old name `weir.redis_time_us` (absent for a
 /// denial by an override or by a limit of zero), `weir.delay_us` if the request is delayed, and of the strictest limit `weir.limit`, `weir.key`,
 /// `weir.key_hash` (16 hexadecimal digits, for logs that must not contain the key), `weir.remaining` and, if the limit
-/// denies, `weir.retry_after_us` (`never` if waiting cannot help).
+/// denies, `weir.retry_after_us` (`never` if waiting cannot help). `weir.failure_mode` is `local` if the worker has decided
+/// by its shares.
 pub(super) fn of_verdict(verdict: &Verdict, pending: &PendingRequest, config: &Config) -> Vec<Entry> {
     let decision = if verdict.admitted { "admitted" } else { "denied" };
     let mut entries = vec![("weir.decision", decision.to_owned())];
+    if verdict.is_local {
+        entries.push(("weir.failure_mode", "local".to_owned()));
+    }
     let mut micros = |name, micros: Micros| {
         if micros != Micros::ZERO {
             entries.push((name, micros.0.to_string()));
@@ -50,7 +54,12 @@ pub(super) fn near(limit: usize, config: &Config) -> Option<Entry> {
     config.limits.get(limit).map(|limit| ("weir.near", limit.name.clone()))
 }
 
+/// Entry of a request that Redis did not decide: `weir.failure` is the cause.
+pub(super) fn cause(failure: Failure) -> Entry {
+    ("weir.failure", failure.name().to_owned())
+}
+
 /// Entries of a request that Redis did not decide: `weir.decision` is `failed`, `weir.failure` is the cause.
 pub(super) fn of_failure(failure: Failure) -> Vec<Entry> {
-    vec![("weir.decision", "failed".to_owned()), ("weir.failure", failure.name().to_owned())]
+    vec![("weir.decision", "failed".to_owned()), cause(failure)]
 }

@@ -210,15 +210,15 @@ impl LeaseTable {
             return returns;
         }
         let mut next: Option<Micros> = None;
-        for (key, lease) in self.keys.iter_mut() {
+        self.keys.for_each(|key, lease| {
             lease.expire(now);
             if lease.is_settled() {
-                continue;
+                return;
             }
             let due = lease.return_at();
             if due > now || returns.len() >= MAX_CALLS {
                 next = Some(next.map_or(due, |at| at.min(due)).max(now.plus(Micros::from_millis(10))));
-                continue;
+                return;
             }
             let request = LeaseRequest { want: Tokens(0), settled: lease.settle_due(now) };
             let algorithm = Algorithm::LeasedBucket(lease.leased.with_request(request));
@@ -232,7 +232,7 @@ impl LeaseTable {
                 enforced: true,
                 applied: lease.applied.clone(),
             });
-        }
+        });
         self.sweep_at = next;
         returns
     }

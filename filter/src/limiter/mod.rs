@@ -12,10 +12,13 @@ mod deny_cache;
 mod effect;
 mod events;
 mod filter_state;
+mod grants;
 #[cfg(not(target_arch = "wasm32"))]
 mod idle;
 mod lease_calls;
 mod lease_table;
+mod local_calls;
+mod local_mode;
 mod metric_names;
 mod near_and_over;
 mod on_reply;
@@ -28,10 +31,12 @@ mod pending;
 mod queue;
 mod redis_activity;
 mod releases;
+mod request_end;
 mod request_id;
 mod response_gate;
 mod slot_calls;
 mod slots;
+mod start;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -39,9 +44,9 @@ mod tickets;
 mod timers;
 mod warnings;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 
 pub use self::batching::{Batching, Pace};
 pub use self::body_waits::BodyWaits;
@@ -55,6 +60,7 @@ use self::events::Events;
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::events::events_script;
 use self::lease_table::{LeaseRefill, LeaseTable};
+use self::local_mode::LocalMode;
 pub use self::metric_names::MetricNames;
 use self::on_request::{CarriedNumbers, KnownOverrides, LocalDenial, RequestChecks};
 use self::pending::{CheckSeries, PendingRequest};
@@ -63,6 +69,7 @@ use self::redis_activity::RedisActivity;
 pub use self::request_id::RequestId;
 use self::response_gate::ResponseGate;
 use self::slots::Slots;
+use self::start::{refresh_interval, transport};
 pub use self::ticker::Ticker;
 use self::tickets::BackgroundCalls;
 use self::warnings::Warnings;
@@ -70,7 +77,7 @@ use crate::config::Config;
 use crate::descriptor::Attributes;
 use crate::limit::{Check, Scripts, SlotOwner, Verdict};
 use crate::overrides::{KeyOverrides, Refresh};
-use crate::redis::{Call, Transport, TransportEvent, Trouble};
+use crate::redis::{Transport, TransportEvent, Trouble};
 use crate::response::{self, ClientProtocol};
 use crate::table::Table;
 use crate::units::Micros;
@@ -112,6 +119,8 @@ pub struct Limiter {
     /// Time of the last warning of a malformed override of a key.
     key_override_warned_at: Option<Micros>,
     events: Option<Events>,
+    /// Shares of the limits, if any limit has `failure_mode: local`.
+    local: Option<Box<LocalMode>>,
     warnings: Warnings,
     /// Effects returned by [`Limiter::poll`] before further transport events.
     effects: VecDeque<Effect>,
@@ -124,7 +133,7 @@ impl Limiter {
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
             scripts: Scripts::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
-            redis: Transport::new(config.redis.transport, config.redis.session(), seed),
+            redis: transport(&config, seed),
             worker: seed,
             checked: 0,
             pending: Table::new(),
@@ -142,13 +151,14 @@ impl Limiter {
             counters: Counters::new(&config),
             refresh: config
                 .overrides
-                .map(|overrides| Refresh::new(&config.redis.key_prefix, overrides.refresh_interval, seed)),
+                .map(|overrides| Refresh::new(&config.redis.key_prefix, refresh_interval(&config, overrides), seed)),
             key_overrides: config
                 .overrides
                 .filter(|overrides| overrides.per_key)
                 .map(|_| KeyOverrides::new(&config.redis.key_prefix)),
             key_override_warned_at: None,
             events: config.events.clone().map(|config| Events::new(config, seed)),
+            local: LocalMode::new(&config, seed).map(Box::new),
             warnings: Warnings::new(&config.redis.cluster),
             effects: VecDeque::new(),
             config,
@@ -213,7 +223,7 @@ impl Limiter {
             }
             RequestChecks::Blocked(denial) => {
                 let LocalDenial { check, outcome } = *denial;
-                let verdict = Verdict { admitted: false, now: Micros::ZERO, outcomes: vec![outcome] };
+                let verdict = Verdict { outcomes: vec![outcome], ..Verdict::default() };
                 pending.check = Check::new(vec![check], SlotOwner::default());
                 self.finish(now, request, &pending, false);
                 return Step::Decided(self.decide(request, &verdict, &pending));
@@ -227,6 +237,9 @@ impl Limiter {
                 return self.submit_check(now, request, pending);
             }
         };
+        if let Some(local) = &mut self.local {
+            local.count(now, &buckets);
+        }
         if let Some(hit) = self.deny_cache.lookup(now, &buckets) {
             self.counters.deny_cache_hit();
             pending.check = Check::new(buckets, SlotOwner::default());
@@ -241,7 +254,7 @@ impl Limiter {
             if pending.is_split() {
                 return self.next_part(now, request, pending, SlotOwner::default());
             }
-            let admitted = Verdict { admitted: true, now: Micros::ZERO, outcomes: Vec::new() };
+            let admitted = Verdict { admitted: true, ..Verdict::default() };
             let verdict = self.with_other_outcomes(now, request, admitted, &pending);
             return Step::Decided(self.decide(request, &verdict, &pending));
         }
@@ -263,6 +276,7 @@ impl Limiter {
             self.call_for_slots(now, ticket, call);
         }
         self.return_leases(now);
+        self.probe_redis(now);
         if let Some(refresh) = &mut self.refresh
             && let Some(call) = refresh.due(now)
             // One at a time, and room even in a flood, which an override may end.
@@ -304,32 +318,6 @@ impl Limiter {
         self.response_gate.holds(request)
     }
 
-    /// Handles the end of a request, however it ended: releases its slots, refunds a delayed request, and drops a reply
-    /// of Redis that is still to come. Returns whether calls were submitted: then [`poll`](Self::poll), and send.
-    pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
-        let mut has_calls = false;
-        self.response_gate.leave(request);
-        if let Some(pending) = self.pending.remove(request.0) {
-            self.check_ended(&pending);
-            self.on_lease_outcome(&pending, None);
-            self.finish(now, request, &pending, false);
-            has_calls |= !pending.earlier().is_empty();
-            let takes_slots = pending.check.takes_slots();
-            let is_unsent = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
-            if takes_slots && !is_unsent {
-                self.slots.await_outcome(request, pending.check);
-            }
-        }
-        for refund in self.delay_queue.leave(request) {
-            has_calls |= self.refund(now, refund);
-        }
-        if let Some(holds) = self.slots.leave(request) {
-            self.release_slots(now, &holds, false);
-            has_calls = true;
-        }
-        has_calls
-    }
-
     /// Transport to Redis, for incoming bytes and outgoing calls.
     pub fn redis(&mut self) -> &mut Transport {
         &mut self.redis
@@ -349,6 +337,7 @@ impl Limiter {
             self.warnings.due().map(|due| due.max(now)),
             self.leases.next_sweep(),
             self.response_gate.next_due(),
+            self.local.as_ref().and_then(|local| local.next_due()).map(|due| due.max(now)),
         ];
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
@@ -361,6 +350,9 @@ impl Limiter {
 
     /// Returns the next effect, or `None` when there is none for now.
     pub fn poll(&mut self, now: Micros) -> Option<Effect> {
+        if self.local.is_some() && self.redis.take_idle_loss() {
+            self.on_idle_loss(now);
+        }
         while self.effects.is_empty() {
             let Some(effect) = self.redis.poll(now) else {
                 // Completed calls may have made room for queued checks.
@@ -380,19 +372,19 @@ impl Limiter {
                     }
                 }
                 TransportEvent::Completed(tickets::OVERRIDES, result) => self.refreshed(now, result),
+                TransportEvent::Completed(tickets::HEARTBEAT, result) => self.on_heartbeat(now, &result),
                 TransportEvent::Completed(ticket, result) => match tickets::request(ticket) {
                     Some(request) => self.on_reply(now, request, result),
                     None => self.on_background_reply(now, ticket, result),
                 },
-                TransportEvent::Trouble(Trouble { failure, detail }) => self.warnings.trouble(now, failure, detail),
+                TransportEvent::Trouble(Trouble { failure, detail }) => {
+                    self.warnings.trouble(now, failure, detail);
+                    if !self.redis.is_connected() {
+                        self.may_lose_redis(now, failure);
+                    }
+                }
             }
         }
         self.effects.pop_front()
-    }
-
-    /// Submits a call that refunds tokens. If Redis is unavailable the tokens are lost: the limit admits less for a
-    /// time, never more.
-    fn refund(&mut self, now: Micros, refund: Call) -> bool {
-        self.redis.submit_background(now, self.background.ticket(), refund).is_ok()
     }
 }

@@ -35,6 +35,7 @@ impl Limiter {
         match verdict {
             Ok(verdict) => {
                 self.redis_activity.on_decision(now, verdict.now);
+                self.hear_redis(now, verdict.now);
                 self.contention.decided(now, &pending.check);
                 self.warnings.decided(now);
                 self.on_lease_outcome(&pending, Some(&verdict));
@@ -67,6 +68,9 @@ impl Limiter {
 
     /// Handles the result of a background call.
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
+        if self.on_post_reply(now, ticket, &result) {
+            return;
+        }
         match self.lease_refills.remove(ticket.0) {
             Some(refill) => {
                 let verdict = match result {
@@ -255,14 +259,18 @@ impl Limiter {
         failure: Failure,
         pending: &PendingRequest,
     ) -> Decision {
-        if self.config.emit_metadata {
-            self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));
-        }
+        self.may_lose_redis(now, failure);
         let denies = |check: &BucketCheck| {
             let mode = self.config.limits.get(check.limit).map(|limit| limit.failure_mode);
             check.enforced && mode == Some(FailureMode::Deny)
         };
         let is_denied = pending.check.buckets().any(denies);
+        if !is_denied && let Some(verdict) = self.local_verdict(now, pending) {
+            return self.decide_by_shares(now, request, Some(failure), verdict, pending);
+        }
+        if self.config.emit_metadata {
+            self.effects.push_back(Effect::Annotate(request, filter_state::of_failure(failure)));
+        }
         let mode = if is_denied { FailureMode::Deny } else { FailureMode::Allow };
         self.counters.failed(failure, mode, pending.check.buckets().map(|check| check.limit));
         self.warnings.failed(now, failure, mode);

@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 
 use super::deny_cache::{CacheHit, CachedDenial};
 use super::effect::{Decision, Effect, Step};
+use super::local_calls::LocalAnswer;
 use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId};
 use crate::limit::{BucketCheck, Verdict};
@@ -16,7 +17,7 @@ const LAG: Micros = Micros::from_secs(1);
 impl Limiter {
     /// Submits or queues a request's check, or decides the request without Redis: if its denial is certain, or if Redis
     /// is unavailable or the queue is full.
-    pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, pending: PendingRequest) -> Step {
+    pub(super) fn submit_check(&mut self, now: Micros, request: RequestId, mut pending: PendingRequest) -> Step {
         let span = self.config.redis.timeout.times(2).plus(LAG);
         let may_have_overrides = self.key_overrides.is_some() && self.redis_activity.is_answering();
         if let Some(check) = self.contention.full(&pending.check, span, may_have_overrides.then_some(now)) {
@@ -27,7 +28,16 @@ impl Limiter {
         // All checks of a request share one timeout.
         let deadline = pending.arrived_at.plus(self.config.redis.timeout);
         let mut failure = Failure::Overloaded;
-        if self.queue.is_empty() {
+        match self.local_answer(now, &mut pending) {
+            LocalAnswer::Ask => {}
+            LocalAnswer::Lost(cause) => failure = cause,
+            LocalAnswer::Denied(verdict) => {
+                let decision = self.decide_by_shares(now, request, None, verdict, &pending);
+                self.release_delay(&pending);
+                return Step::Decided(decision);
+            }
+        }
+        if failure == Failure::Overloaded && self.queue.is_empty() {
             match self.redis.submit_until(deadline, request.into(), self.call_of(&pending)) {
                 Ok(()) => {
                     self.add_pending(request, pending);
@@ -171,7 +181,7 @@ impl Limiter {
             Some(denial) => denial,
             None => {
                 let outcomes = vec![check.exhausted(redis)];
-                let verdict = Verdict { admitted: false, now: redis.unwrap_or_default(), outcomes };
+                let verdict = Verdict { now: redis.unwrap_or_default(), outcomes, ..Verdict::default() };
                 let denial = Rc::new(CachedDenial::of_one(now, verdict));
                 self.contention.set_denial(check, &denial);
                 denial

@@ -14,7 +14,7 @@ use super::lease_calls::pass_outcomes;
 use super::pending::{CheckSeries, PendingRequest};
 use super::{Limiter, RequestId};
 use crate::limit::{BucketCheck, Check, SlotOwner, Verdict};
-use crate::redis::{Failure, Topology, hash_slot};
+use crate::redis::{Call, Failure, Topology, hash_slot};
 use crate::units::Micros;
 
 impl Limiter {
@@ -129,7 +129,7 @@ impl Limiter {
         }
         self.release_delay(&pending);
         let last = pending.earlier().last().map_or(Micros::ZERO, |(_, verdict)| verdict.now);
-        let admitted = Verdict { admitted: true, now: last, outcomes: Vec::new() };
+        let admitted = Verdict { admitted: true, now: last, ..Verdict::default() };
         self.on_verdict(now, request, admitted, &pending);
         Step::Wait
     }
@@ -156,6 +156,12 @@ impl Limiter {
         if let Some(holds) = self.slots.leave(request) {
             self.release_slots(now, &holds, false);
         }
+    }
+
+    /// Submits a call that refunds tokens. If Redis is unavailable the tokens are lost: the limit admits less for a
+    /// time, never more.
+    pub(super) fn refund(&mut self, now: Micros, refund: Call) -> bool {
+        self.redis.submit_background(now, self.background.ticket(), refund).is_ok()
     }
 }
 

@@ -7,7 +7,9 @@ use crate::redis::Ticket;
 pub(super) const EVENTS: Ticket = Ticket(1 << 32);
 /// Ticket of the refresh of overrides.
 pub(super) const OVERRIDES: Ticket = Ticket(EVENTS.0 + 1);
-const FIRST_BACKGROUND: u64 = OVERRIDES.0 + 1;
+/// Ticket of heartbeats.
+pub(super) const HEARTBEAT: Ticket = Ticket(OVERRIDES.0 + 1);
+const FIRST_BACKGROUND: u64 = HEARTBEAT.0 + 1;
 
 impl From<RequestId> for Ticket {
     fn from(RequestId(id): RequestId) -> Self {

@@ -29,6 +29,8 @@ pub(super) struct Warnings {
 pub(super) struct FailedRequests {
     open: u64,
     closed: u64,
+    /// Requests that the worker decided by its shares.
+    local: u64,
 }
 
 /// Warnings of one cause.
@@ -49,6 +51,7 @@ impl FailedRequests {
         let count = match mode {
             FailureMode::Allow => &mut self.open,
             FailureMode::Deny => &mut self.closed,
+            FailureMode::Local => &mut self.local,
         };
         *count = count.saturating_add(1);
     }
@@ -56,7 +59,8 @@ impl FailedRequests {
 
 impl core::fmt::Display for FailedRequests {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "requests failed open: {}, failed closed: {}", self.open, self.closed)
+        write!(f, "requests failed open: {}, failed closed: {}", self.open, self.closed)?;
+        if self.local > 0 { write!(f, ", decided locally: {}", self.local) } else { Ok(()) }
     }
 }
 

@@ -22,10 +22,7 @@ pub(crate) const fn sha1(bytes: &[u8]) -> [u8; 20] {
 /// Creates a script from a constant source; its SHA-1 is computed at compile time.
 macro_rules! script {
     ($source:expr) => {
-        $crate::redis::Script::named(
-            [::alloc::borrow::Cow::Borrowed($source)],
-            const { $crate::redis::sha1($source.as_bytes()) },
-        )
+        $crate::redis::Script::named(&[$source], const { $crate::redis::sha1($source.as_bytes()) })
     };
 }
 pub(crate) use script;
@@ -36,12 +33,16 @@ impl Script {
     pub fn new(source: impl Into<Cow<'static, str>>) -> Self {
         let source = source.into();
         let sha1 = sha1(source.as_bytes());
-        Self::named([source], sha1)
+        Self::of_parts(vec![source], sha1)
     }
 
     /// Creates a script from parts of its source and the SHA-1 of the whole source.
-    pub(crate) fn named(parts: impl IntoIterator<Item = Cow<'static, str>>, sha1: [u8; 20]) -> Self {
-        let source = parts.into_iter().collect();
+    #[inline(never)]
+    pub(crate) fn named(parts: &[&'static str], sha1: [u8; 20]) -> Self {
+        Self::of_parts(parts.iter().copied().map(Cow::Borrowed).collect(), sha1)
+    }
+
+    fn of_parts(source: Vec<Cow<'static, str>>, sha1: [u8; 20]) -> Self {
         let digit = |digit: u8| char::from_digit(digit.into(), 16);
         let sha1_hex: String = sha1.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]).filter_map(digit).collect();
         let mut by_name = Vec::new();

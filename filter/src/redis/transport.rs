@@ -75,6 +75,22 @@ impl Transport {
         Self { state }
     }
 
+    /// Sets the longest time between two attempts to connect. Credentials that Redis refuses are still tried every 5 s.
+    pub fn reconnect_within(&mut self, longest: Micros) {
+        if let State::Stream(session) = &mut self.state {
+            session.reconnect_within(longest);
+        }
+    }
+
+    /// Returns whether the peer or the network closed the stream without a call in flight, since the last call of this
+    /// method.
+    pub fn take_idle_loss(&mut self) -> bool {
+        match &mut self.state {
+            State::Stream(session) => session.take_idle_loss(),
+            State::Callout(_) => false,
+        }
+    }
+
     /// Submits a call.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ use crate::units::Micros;
 /// Response header: name in lower case, and value.
 pub type Header = (&'static str, String);
 
-/// Returns the headers that tell a client its limits, without `retry-after`.
+/// Returns the headers that tell a client its limits, without `retry-after`, and that its worker has decided without
+/// Redis.
 pub(super) fn limit_headers(verdict: &Verdict, limits: &[Limit], wanted: ResponseHeaders) -> Vec<Header> {
     // Three limit headers, and `retry-after` or `content-type`.
     let mut headers = Vec::with_capacity(4);
@@ -21,6 +22,9 @@ pub(super) fn limit_headers(verdict: &Verdict, limits: &[Limit], wanted: Respons
     }
     if wanted.ratelimit {
         ietf_fields(verdict, limits, &mut headers);
+    }
+    if verdict.is_local {
+        headers.push(("x-weir-failure-mode", "local".to_owned()));
     }
     headers
 }

@@ -73,11 +73,11 @@ fn denies(limit: usize, retry_after: Option<Micros>) -> Outcome {
 }
 
 fn admitted_verdict(outcomes: &[Outcome]) -> Verdict {
-    Verdict { admitted: true, now: Micros::ZERO, outcomes: outcomes.to_vec() }
+    Verdict { admitted: true, outcomes: outcomes.to_vec(), ..Verdict::default() }
 }
 
 fn denied_verdict(outcomes: &[Outcome]) -> Verdict {
-    Verdict { admitted: false, now: Micros::ZERO, outcomes: outcomes.to_vec() }
+    Verdict { outcomes: outcomes.to_vec(), ..Verdict::default() }
 }
 
 fn lines(headers: &[Header]) -> Vec<String> {

@@ -12,6 +12,8 @@ use super::Keyed;
 #[derive(Debug)]
 pub(crate) struct Recent<V> {
     generation: usize,
+    /// Number of times that entries were dropped.
+    drops: u32,
     young: Keyed<V>,
     old: Keyed<V>,
 }
@@ -19,11 +21,16 @@ pub(crate) struct Recent<V> {
 impl<V> Recent<V> {
     pub(crate) fn new(max: usize) -> Self {
         let young = Keyed::default();
-        Self { generation: max.div_ceil(2), old: young.empty_alike(), young }
+        Self { generation: max.div_ceil(2), drops: 0, old: young.empty_alike(), young }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.young.is_empty() && self.old.is_empty()
+    }
+
+    /// Number of times that entries were dropped for lack of room, modulo 2³².
+    pub(crate) fn drops(&self) -> u32 {
+        self.drops
     }
 
     /// Returns the value of a key, which counts as used.
@@ -47,9 +54,11 @@ impl<V> Recent<V> {
         }
     }
 
-    /// Iterates over all entries, in any order. None counts as used.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut V)> {
-        self.young.iter_mut().chain(self.old.iter_mut())
+    /// Visits all entries, in any order. None counts as used.
+    pub(crate) fn for_each(&mut self, mut visit: impl FnMut(&[u8], &mut V)) {
+        for keyed in [&mut self.young, &mut self.old] {
+            keyed.iter_mut().for_each(|(key, value)| visit(key, value));
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -60,6 +69,7 @@ impl<V> Recent<V> {
     fn put(&mut self, hash: u64, key: Box<[u8]>, value: V) -> Option<&mut V> {
         if self.young.len() >= self.generation {
             let young = self.young.empty_alike();
+            self.drops = self.drops.wrapping_add((!self.old.is_empty()).into());
             self.old = core::mem::replace(&mut self.young, young);
         }
         (self.generation > 0).then(|| self.young.push(hash, key, value))

@@ -45,7 +45,7 @@ const BREAKS: [Break; 10] = [
     },
     Break {
         name: "slots of aborted requests are renewed for ever",
-        file: "limiter/mod.rs",
+        file: "limiter/request_end.rs",
         text: "self.slots.leave(request)",
         broken: "None::<crate::limit::HeldSlots>",
     },

@@ -18,6 +18,8 @@ pub(crate) struct Record {
     pub(crate) end: End,
     /// Time for which the worker's thread stood still meanwhile.
     pub(crate) stalled: Micros,
+    /// Whether the worker decided the request by its shares of the limits.
+    pub(crate) is_by_shares: bool,
 }
 
 /// End of a request.

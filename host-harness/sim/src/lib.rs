@@ -50,6 +50,8 @@ pub struct Totals {
     pub denied: u64,
     /// Requests that Redis did not decide.
     pub failed: u64,
+    /// Requests of these that a worker decided by its shares of the limits.
+    pub by_shares: u64,
     /// Requests whose worker died, or whose client went away.
     pub lost: u64,
     /// Faults.
@@ -75,8 +77,17 @@ pub struct Outcome {
 /// that count; they must be the same as those of the specification.
 #[must_use]
 pub fn simulate(seed: u64, size: Size, real: Option<&mut RealRedis>) -> Outcome {
-    let plan = Plan::new(seed, size);
-    let (broken, history) = outcome(&plan, real);
+    run(seed, &Plan::new(seed, size), real)
+}
+
+/// Simulates a fleet with `failure_mode: local` whose Redis restarts, and checks its guarantees.
+#[must_use]
+pub fn simulate_outages(seed: u64, size: Size) -> Outcome {
+    run(seed, &Plan::of_outages(seed, size), None)
+}
+
+fn run(seed: u64, plan: &Plan, real: Option<&mut RealRedis>) -> Outcome {
+    let (broken, history) = outcome(plan, real);
     let mut totals = history.as_ref().map(totals).unwrap_or_default();
     totals.faults = plan.faults.len() as u64;
     Outcome { seed, broken, totals, kinds: plan.faults.iter().map(|fault| fault.kind).collect() }
@@ -98,6 +109,7 @@ fn totals(history: &History) -> Totals {
     let mut totals = Totals { events: history.events, ..Totals::default() };
     for record in &history.records {
         totals.requests += 1;
+        totals.by_shares += u64::from(record.is_by_shares);
         match record.end {
             End::Passed => {}
             End::Admitted { .. } => totals.admitted += 1,
@@ -116,6 +128,7 @@ impl Totals {
         self.admitted += other.admitted;
         self.denied += other.denied;
         self.failed += other.failed;
+        self.by_shares += other.by_shares;
         self.lost += other.lost;
         self.faults += other.faults;
         self.events += other.events;

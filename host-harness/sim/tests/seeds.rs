@@ -1,6 +1,6 @@
 //! Fixed seeds: the guarantees hold for each, and a seed is the same simulation whenever it runs.
 
-use weir_sim::{Guarantee, Kind, Size, simulate, sweep};
+use weir_sim::{Guarantee, Kind, Size, Totals, simulate, simulate_outages, sweep};
 
 /// Page about simulations.
 const PAGE: &str = include_str!("../../../docs/src/simulate.md");
@@ -40,6 +40,21 @@ fn seeds_that_once_broke_a_guarantee_break_none() {
     for (seed, size, why) in ONCE_BROKEN {
         assert_eq!(simulate(seed, size, None).broken, None, "seed {seed}: {why}");
     }
+}
+
+/// Seeds with which a worker that was idle in an outage did not notice it, and admitted more with the others.
+const ONCE_OVER_BY_SHARES: [u64; 3] = [5_185, 5_216, 5_764];
+
+#[test]
+fn workers_never_admit_more_by_their_shares_over_outages_and_returns() {
+    let (mut totals, mut broken) = (Totals::default(), Vec::new());
+    for seed in (5_000..5_060).chain(ONCE_OVER_BY_SHARES) {
+        let outcome = simulate_outages(seed, SMALL);
+        totals.add(&outcome.totals);
+        broken.extend(outcome.broken.map(|it| format!("seed {seed}: {it}")));
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(totals.admitted > 1_000 && totals.denied > 1_000 && totals.by_shares > 1_000, "{totals:?}");
 }
 
 #[test]

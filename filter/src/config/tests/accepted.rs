@@ -11,7 +11,7 @@ use crate::descriptor::{
     Cidr, EmptyValue, Entry, HashKey, HitsAddend, JsonPointer, OnInvalid, OnUnreadable, PathPattern, PathTemplate,
     Predicate, PropertyPath, Regex, Repeated, Request, RequestHits, Source, StringMatch, TrustedProxies, ValueForm,
 };
-use crate::limit::{Algorithms, TokenBucket};
+use crate::limit::{Algorithms, Share, TokenBucket};
 use crate::redis::TransportKind;
 use crate::response::{GrpcStatus, ResponseConfig, ResponseHeaders, Template};
 use crate::units::{Micros, Tokens};
@@ -320,6 +320,42 @@ fn a_limit_may_have_another_failure_mode_than_the_filter() {
     assert_eq!(config.limits[0].failure_mode, FailureMode::Allow);
     let config = parsed(&with(json!({"failure_mode": "deny"})));
     assert_eq!(config.limits[0].failure_mode, FailureMode::Deny);
+}
+
+#[test]
+fn shares_are_settings_of_local_and_only_where_a_limit_has_it() {
+    assert_eq!(parsed(&with(json!({"local": {"share": 0.5}}))).local, None);
+    let config = parsed(&with(json!({"failure_mode": "local"})));
+    assert_eq!(config.limits[0].failure_mode, FailureMode::Local);
+    assert_eq!(config.local, Some(LocalConfig { share: None, new_worker_share: Share::NONE, max_keys: 10_000 }));
+    let config = parsed(&with(json!({"failure_mode": "local", "local": {"share": "0.5", "max_keys": 1_000}})));
+    assert_eq!(
+        config.local,
+        Some(LocalConfig { share: Share::from_number(0.5), new_worker_share: Share::NONE, max_keys: 1_000 })
+    );
+    let config = parsed(&with(json!({"failure_mode": "local", "local": {"new_worker_share": 0.25}})));
+    assert_eq!(config.local.unwrap().new_worker_share.of_tokens(Tokens(100)), Tokens(25));
+    let errors = |local: Value| super::errors(&with(json!({"failure_mode": "local", "local": local})));
+    assert_eq!(
+        errors(json!({"share": 0, "max_keys": 999})),
+        "local.max_keys: expected an integer from 1000 to 1000000, found 999\n\
+         local.share: expected a share from 0.000001 to 1, such as 0.1, found 0"
+    );
+    assert_eq!(
+        errors(json!({"new_worker_share": 1.5})),
+        "local.new_worker_share: expected a share from 0 to 1, such as 0.1, found 1.5"
+    );
+    let both = errors(json!({"share": 0.1, "new_worker_share": 0.1}));
+    assert!(both.starts_with("local: expected at most one of share, new_worker_share"), "{both}");
+}
+
+#[test]
+fn a_limit_on_requests_in_flight_denies_in_place_of_local() {
+    let slots =
+        json!({"failure_mode": "local", "token_bucket": null, "concurrency": {"max_requests": 5, "lease": "60s"}});
+    let mut config = with_limit(slots);
+    config["limits"][0].as_object_mut().unwrap().remove("token_bucket");
+    assert_eq!(parsed(&config).limits[0].failure_mode, FailureMode::Deny);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{env, errors, full, limit, merge, parsed, with, with_limit, with_redi
 fn all_errors_are_reported_at_once() {
     let config = json!({
         "redis": {"clutser": "redis", "transport": "http", "timeout": 0.05, "max_in_flight": 0},
-        "failure_mode": "local",
+        "failure_mode": "locale",
         "stat_prefix": "",
         "limits": [
             limit(),
@@ -26,7 +26,7 @@ fn all_errors_are_reported_at_once() {
     redis.transport: expected "stream" or "callout" or "webdis" or "upstash", found a string of 4 bytes
     redis.timeout: expected a duration such as "60s", "15m" or "1h30m", found a number
     redis.max_in_flight: expected an integer from 1 to 65536, found a number
-    failure_mode: expected "allow" or "deny", found "local", which is not supported yet
+    failure_mode: expected "allow" or "deny" or "local", found "locale"
     stat_prefix: expected 1 to 64 letters, digits, underscores and dots, found ""
     response.status: expected an integer from 400 to 599, found 200
     response.headers[1]: expected "x-ratelimit" or "ratelimit" or "retry-after", found "x-rate-limit"
@@ -84,7 +84,7 @@ fn an_unknown_field_is_refused_with_the_similar_known_field() {
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
-        @"requests_per_unit: unknown field, expected one of redis, hash_key, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"
+        @"requests_per_unit: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"
     );
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
@@ -96,7 +96,7 @@ fn an_unknown_field_is_refused_with_the_similar_known_field() {
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
     );
 }
 

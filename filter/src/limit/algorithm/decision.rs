@@ -37,7 +37,7 @@ pub(in crate::limit) struct BucketDecision {
 
 impl BucketDecision {
     /// Decision of a bucket that never holds a token.
-    pub(super) const NOTHING: Self = Self {
+    pub(in crate::limit) const NOTHING: Self = Self {
         capacity: Tokens(0),
         period: None,
         admits: false,

@@ -52,8 +52,8 @@ impl FixedWindow {
 /// Window from `start` until just before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::limit) struct Span {
-    pub(super) start: Micros,
-    pub(super) end: Micros,
+    pub(in crate::limit) start: Micros,
+    pub(in crate::limit) end: Micros,
 }
 
 /// State of a bucket in Redis.

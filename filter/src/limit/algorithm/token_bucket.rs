@@ -163,7 +163,7 @@ impl TokenBucket {
     }
 
     /// Units of a full bucket: an empty bucket lacks all of them.
-    pub(super) fn full(&self) -> Units {
+    pub(in crate::limit) fn full(&self) -> Units {
         Units(self.capacity.get().wrapping_mul(self.rate.per_token()))
     }
 
@@ -183,7 +183,7 @@ impl TokenBucket {
         Level { remaining: self.remaining(lack), reset: self.rate.time_for(lack) }
     }
 
-    pub(super) fn decide(&self, lack: Units, cost: Tokens) -> BucketDecision {
+    pub(in crate::limit) fn decide(&self, lack: Units, cost: Tokens) -> BucketDecision {
         // Results of the methods above, with common parts computed once: this runs for each request.
         let (after, room) = (self.lack_after(lack, cost), self.room());
         let admits = after <= room;

@@ -68,7 +68,7 @@ impl BucketCheck {
     }
 
     /// The outcome of `decision`: a request that goes on pays its cost and takes its grant, another does neither.
-    pub(super) fn outcome(&self, decision: &BucketDecision, goes_on: bool) -> Outcome {
+    pub(in crate::limit) fn outcome(&self, decision: &BucketDecision, goes_on: bool) -> Outcome {
         let spent = goes_on && self.cost.0 > 0;
         let granted = decision.granted.filter(|_| goes_on);
         let level = if spent || granted.is_some() { decision.after } else { decision.before };

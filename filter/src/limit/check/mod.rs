@@ -5,8 +5,10 @@ mod call;
 mod ceiling;
 #[cfg(not(target_arch = "wasm32"))]
 mod give_back;
+mod heartbeat;
 mod model;
 mod peek;
+mod post;
 mod reply;
 mod request;
 #[cfg(not(target_arch = "wasm32"))]
@@ -16,8 +18,10 @@ mod slots;
 mod verdict;
 
 pub use self::bucket::BucketCheck;
+pub use self::heartbeat::{Claim, Heartbeat};
 pub use self::model::Model;
 pub use self::peek::Peek;
+pub use self::post::post_call;
 pub use self::reply::MalformedReply;
 pub use self::request::Check;
 #[cfg(not(target_arch = "wasm32"))]

@@ -18,6 +18,9 @@ use crate::units::Micros;
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     pub(super) buckets: BTreeMap<Vec<u8>, State>,
+    /// Registries of workers, by key.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) registries: BTreeMap<Vec<u8>, super::heartbeat::Registry>,
     /// Whether keys never expire.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) keeps_keys: bool,
@@ -105,6 +108,7 @@ impl Model {
     /// Deletes all buckets.
     pub fn clear(&mut self) {
         self.buckets.clear();
+        self.registries.clear();
     }
 
     /// Deletes one bucket: the `nth` of all, counted around. Returns its key; `None` if there is no bucket.

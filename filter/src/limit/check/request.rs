@@ -42,6 +42,11 @@ impl Check {
         &self.buckets
     }
 
+    /// Sets the longest delays of all buckets to zero.
+    pub fn never_delays(&mut self) {
+        self.buckets.iter_mut().for_each(BucketCheck::never_delays);
+    }
+
     /// Takes the buckets out of the check.
     #[must_use]
     pub fn into_buckets(self) -> Vec<BucketCheck> {
@@ -149,7 +154,7 @@ impl Check {
                 }
             }
         }
-        Some(Verdict { admitted, now, outcomes })
+        Some(Verdict { admitted, now, outcomes, is_local: false })
     }
 
     /// Slots that the request holds after `verdict`. `None` where it holds none.

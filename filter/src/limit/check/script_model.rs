@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 
 use super::bucket::{BucketCheck, limit_key};
+use super::heartbeat::Heartbeat;
 use super::model::{Model, State};
 use super::scripts::Scripts;
 use crate::limit::algorithm::{
@@ -42,24 +43,32 @@ pub enum KnownScript {
     Renew,
     /// Gives back what a request spent that other buckets denied.
     GiveBack,
+    /// Spends what workers have admitted by themselves.
+    Post,
+    /// Grants a worker shares of limits.
+    Heartbeat,
 }
 
 impl KnownScript {
     /// Returns the script with this SHA-1, in lowercase hexadecimal digits.
     #[must_use]
     pub fn by_sha1(sha1_hex: &str) -> Option<Self> {
-        [true, false].into_iter().find_map(|per_key| {
-            let scripts = Scripts::new(per_key);
-            let all: [(&Script, Self); 6] = [
-                (scripts.token_buckets(), Self::TokenBuckets { per_key }),
-                (scripts.mixed(), Self::Mixed { per_key }),
-                (scripts.refund(), Self::Refund),
-                (scripts.release(), Self::Release),
-                (scripts.renew(), Self::Renew),
-                (scripts.give_back(), Self::GiveBack),
-            ];
-            all.into_iter().find(|(script, _)| script.sha1_hex() == sha1_hex).map(|(_, known)| known)
-        })
+        [true, false]
+            .into_iter()
+            .find_map(|per_key| {
+                let scripts = Scripts::new(per_key);
+                let all: [(&Script, Self); 7] = [
+                    (scripts.token_buckets(), Self::TokenBuckets { per_key }),
+                    (scripts.mixed(), Self::Mixed { per_key }),
+                    (scripts.refund(), Self::Refund),
+                    (scripts.release(), Self::Release),
+                    (scripts.renew(), Self::Renew),
+                    (scripts.give_back(), Self::GiveBack),
+                    (scripts.post(), Self::Post),
+                ];
+                all.into_iter().find(|(script, _)| script.sha1_hex() == sha1_hex).map(|(_, known)| known)
+            })
+            .or_else(|| (Heartbeat::default().script().sha1_hex() == sha1_hex).then_some(Self::Heartbeat))
     }
 }
 
@@ -87,6 +96,8 @@ impl Model {
             KnownScript::Release => self.release_all(call.keys, call.arguments),
             KnownScript::Renew => self.renew_all(now, call),
             KnownScript::GiveBack => self.give_back_all(now, call),
+            KnownScript::Post => self.post_all(now, call),
+            KnownScript::Heartbeat => self.heartbeat(now, call),
         };
         reply.unwrap_or_else(malformed)
     }
@@ -210,25 +221,26 @@ impl Model {
 const ENFORCED: usize = 0;
 
 /// Bucket of a request, read from a script's arguments.
-struct Bucket<'a> {
-    key: &'a [u8],
-    kind: Kind,
-    group: usize,
+pub(super) struct Bucket<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) kind: Kind,
+    pub(super) group: usize,
     /// Cost and limit, in the unit of the limit.
-    cost: u64,
-    limit: u64,
-    is_last: bool,
-    owner: SlotOwner,
+    pub(super) cost: u64,
+    pub(super) limit: u64,
+    pub(super) is_last: bool,
+    pub(super) owner: SlotOwner,
 }
 
 /// Algorithm of a bucket. Of a token bucket, only the shape can be read back.
-enum Kind {
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
     Tokens(Shape),
     Limit(Algorithm),
 }
 
 impl<'a> Bucket<'a> {
-    fn read(place: usize, key: &'a [u8], arguments: &[Vec<u8>]) -> Option<Self> {
+    pub(super) fn read(place: usize, key: &'a [u8], arguments: &[Vec<u8>]) -> Option<Self> {
         match arguments {
             [capacity, cost, unit, flags] => Self::read_plain(place, key, capacity, [cost, unit, flags]),
             [letter, group, cost, limit, x, y, owner] => {
@@ -267,7 +279,7 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    fn look(&self, state: &mut State, now: Micros) -> BucketState {
+    pub(super) fn look(&self, state: &mut State, now: Micros) -> BucketState {
         let before = state.tokens.clone();
         let seen = match &self.kind {
             Kind::Tokens(shape) => BucketState { used: shape.look(&mut state.tokens, now).0, more: [0, 0] },
@@ -278,7 +290,7 @@ impl<'a> Bucket<'a> {
         BucketState { used: seen.used.min(self.limit), ..seen }
     }
 
-    fn spend(&self, state: &mut State, now: Micros, owner: SlotOwner) {
+    pub(super) fn spend(&self, state: &mut State, now: Micros, owner: SlotOwner) {
         let before = state.tokens.clone();
         match &self.kind {
             Kind::Tokens(shape) => shape.spend(&mut state.tokens, now, Units(self.cost)),

@@ -1,6 +1,5 @@
 //! Scripts that Redis runs.
 
-use alloc::borrow::Cow;
 use alloc::sync::Arc;
 
 use crate::redis::{Script, lua, script, sha1};
@@ -70,6 +69,20 @@ macro_rules! mixed {
     };
 }
 
+/// Sources of the script of posts. It does not know the overrides of keys: the next request reads them.
+macro_rules! post {
+    () => {
+        concat!(
+            "local per_key = false\n",
+            include_str!("mixed_head.lua"),
+            part_of!("t" or "b"),
+            include_str!("../algorithm/token_state.lua"),
+            algorithms!(),
+            include_str!("post.lua"),
+        )
+    };
+}
+
 /// First lines of the two scripts that decide requests: whether they read the overrides of keys.
 const READ_OVERRIDES: &str = lua!("local per_key = true\n");
 const IGNORE_OVERRIDES: &str = lua!("local per_key = false\n");
@@ -82,8 +95,10 @@ static TOKEN_BUCKET_HEAD: &str = lua!(include_str!("../algorithm/token_bucket_he
 static TOKEN_BUCKET_MID: &str = lua!(include_str!("../algorithm/token_bucket_mid.lua"));
 static TOKEN_BUCKET_TAIL: &str = lua!(include_str!("../algorithm/token_bucket_tail.lua"));
 static MIXED_HEAD: &str = lua!(include_str!("mixed_head.lua"), part_of!("t" or "b"));
-static MIXED_MID: &str = lua!(algorithms!(), include_str!("mixed_tail.lua"));
+static ALGORITHMS: &str = lua!(algorithms!());
+static MIXED_TAIL: &str = lua!(include_str!("mixed_tail.lua"));
 static MIXED_END: &str = lua!(include_str!("mixed_end.lua"));
+static POST: &str = lua!(include_str!("post.lua"));
 
 /// Script that decides requests whose buckets are all token buckets: most requests, and the fastest way.
 ///
@@ -115,6 +130,7 @@ pub struct Scripts {
     release: Arc<Script>,
     renew: Arc<Script>,
     give_back: Arc<Script>,
+    post: Arc<Script>,
 }
 
 impl Default for Scripts {
@@ -140,18 +156,21 @@ impl Scripts {
         Self {
             per_key,
             token_buckets: Arc::new(Script::named(
-                [first, TOKEN_BUCKET_HEAD, OVERRIDE, TOKEN_BUCKET_MID, TOKEN_STATE, TOKEN_BUCKET_TAIL, REQUESTS]
-                    .map(Cow::Borrowed),
+                &[first, TOKEN_BUCKET_HEAD, OVERRIDE, TOKEN_BUCKET_MID, TOKEN_STATE, TOKEN_BUCKET_TAIL, REQUESTS],
                 token_buckets,
             )),
             mixed: Arc::new(Script::named(
-                [first, MIXED_HEAD, TOKEN_STATE, MIXED_MID, OVERRIDE, MIXED_END, REQUESTS].map(Cow::Borrowed),
+                &[first, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, MIXED_TAIL, OVERRIDE, MIXED_END, REQUESTS],
                 mixed,
             )),
             refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
             release: Arc::new(script!(lua!(include_str!("release.lua")))),
             renew: Arc::new(script!(lua!(include_str!("../algorithm/slots.lua"), include_str!("renew.lua")))),
             give_back: Arc::new(script!(lua!(include_str!("give_back.lua")))),
+            post: Arc::new(Script::named(
+                &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, POST],
+                const { sha1(lua!(post!()).as_bytes()) },
+            )),
         }
     }
 
@@ -162,7 +181,7 @@ impl Scripts {
     /// Returns all scripts with their names, for tools that show calls.
     #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &Script); 6] {
+    pub fn named(&self) -> [(&'static str, &Script); 7] {
         [
             ("token_buckets", &self.token_buckets),
             ("mixed", &self.mixed),
@@ -170,6 +189,7 @@ impl Scripts {
             ("release", &self.release),
             ("renew", &self.renew),
             ("give_back", &self.give_back),
+            ("post", &self.post),
         ]
     }
 
@@ -196,6 +216,10 @@ impl Scripts {
     pub(super) fn give_back(&self) -> &Arc<Script> {
         &self.give_back
     }
+
+    pub(super) fn post(&self) -> &Arc<Script> {
+        &self.post
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +232,7 @@ mod tests {
         assert_eq!(scripts.token_buckets().source(), TOKEN_BUCKETS_SCRIPT);
         assert_eq!(scripts.mixed().source(), MIXED_SCRIPT);
         for scripts in [scripts, Scripts::new(false)] {
-            for script in [scripts.token_buckets(), scripts.mixed()] {
+            for script in [scripts.token_buckets(), scripts.mixed(), scripts.post()] {
                 assert_eq!(script.sha1_hex(), Script::new(script.source()).sha1_hex());
             }
         }

@@ -60,6 +60,8 @@ pub struct Verdict {
     pub now: Micros,
     /// Outcomes of all buckets of the limits that apply, in the order of the configuration.
     pub outcomes: Vec<Outcome>,
+    /// Whether the worker has decided by its shares, without Redis.
+    pub is_local: bool,
 }
 
 impl Verdict {
@@ -121,7 +123,7 @@ mod tests {
 
     fn verdict(outcomes: &[Outcome]) -> Verdict {
         let admitted = outcomes.iter().all(|outcome| outcome.admitted || !outcome.enforced);
-        Verdict { admitted, now: Micros::ZERO, outcomes: outcomes.to_vec() }
+        Verdict { admitted, outcomes: outcomes.to_vec(), ..Verdict::default() }
     }
 
     fn strictest(outcomes: &[Outcome]) -> Option<usize> {

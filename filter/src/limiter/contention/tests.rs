@@ -117,7 +117,7 @@ fn requests_of_one_cost_are_told_the_same() {
     let [one, two] = [check(&[("mallory", 1)]), check(&[("mallory", 2)])];
     let [one, two] = [&one, &two].map(|check| check.buckets().next().unwrap());
     (0..12).for_each(|_| crowd.enter(&check(&[("mallory", 1)])));
-    let verdict = Verdict { admitted: false, now: SPAN, outcomes: vec![one.exhausted(Some(SPAN))] };
+    let verdict = Verdict { now: SPAN, outcomes: vec![one.exhausted(Some(SPAN))], ..Verdict::default() };
     crowd.set_denial(one, &Rc::new(CachedDenial::of_one(SPAN, verdict)));
     assert!(crowd.denial(SPAN, one).is_some() && crowd.denial(SPAN, two).is_none());
 }

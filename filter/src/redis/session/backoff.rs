@@ -10,12 +10,18 @@ const LONGEST: Micros = Micros::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Backoff {
     step: Micros,
+    longest: Micros,
     jitter: Random,
 }
 
 impl Backoff {
     pub(super) fn new(seed: u64) -> Self {
-        Self { step: SHORTEST, jitter: Random::new(seed) }
+        Self { step: SHORTEST, longest: LONGEST, jitter: Random::new(seed) }
+    }
+
+    /// Sets the longest step, 5 s otherwise.
+    pub(super) fn set_longest(&mut self, longest: Micros) {
+        self.longest = longest;
     }
 
     /// Returns the wait after one more failure. `Auth` starts with the longest step: wrong credentials stay wrong until
@@ -25,7 +31,7 @@ impl Backoff {
             self.step = LONGEST;
         }
         let wait = self.jittered(self.step, 2);
-        self.step = self.step.times(2).min(LONGEST);
+        self.step = self.step.times(2).min(self.longest);
         wait
     }
 

@@ -122,6 +122,8 @@ pub struct Session {
     /// Sum of the delays of ticks while the oldest call was in flight: this time does not count as silence of Redis.
     away: Micros,
     backoff: Backoff,
+    /// Whether the peer or the network closed the connection without a call in flight, since this was last taken.
+    is_lost_idle: bool,
     last_trouble: Option<(Failure, Micros)>,
     /// Round trips of the commands answered since they were last taken.
     pub(super) round_trips: RoundTrips,
@@ -143,9 +145,16 @@ impl Session {
             load: HostLoad::default(),
             away: Micros::ZERO,
             backoff: Backoff::new(seed),
+            is_lost_idle: false,
             last_trouble: None,
             round_trips: RoundTrips::default(),
         }
+    }
+
+    /// Sets the longest time between two attempts to connect, 5 s otherwise. Credentials that Redis refuses are still
+    /// tried every 5 s.
+    pub fn reconnect_within(&mut self, longest: Micros) {
+        self.backoff.set_longest(longest);
     }
 
     /// Submits a call, sent as soon as there is a proven connection. The call is completed within the timeout and two
@@ -248,6 +257,7 @@ impl Session {
             Phase::Ready { .. } | Phase::Draining { .. } => {
                 self.forget_stream();
                 self.phase = Phase::Idle;
+                self.is_lost_idle = true;
             }
         }
     }

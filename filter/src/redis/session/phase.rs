@@ -47,6 +47,12 @@ pub(super) fn refusal_of(cause: Failure) -> Failure {
 }
 
 impl Session {
+    /// Returns whether the peer or the network closed the connection without a call in flight, since the last call of
+    /// this method.
+    pub fn take_idle_loss(&mut self) -> bool {
+        core::mem::take(&mut self.is_lost_idle)
+    }
+
     pub(super) fn open(&mut self, now: Micros, refusal: Option<Failure>) {
         self.urgent.push_back(SessionEvent::Open);
         let handshake = Handshake::begin(self.config.credentials.as_ref(), self.config.database, &mut self.outgoing)

@@ -123,6 +123,37 @@ fn each_kind_of_step_and_expectation_holds() {
 }
 
 #[test]
+fn workers_decide_by_their_shares_while_redis_is_down() {
+    let run = Folder::with(
+        "configuration:
+  redis: {cluster: redis}
+  failure_mode: local
+  local: {share: 1}
+  limits:
+  - name: per_user
+    descriptor: [{request_header: {name: x-user-id}}]
+    token_bucket: {max_tokens: 4, tokens_per_fill: 4, fill_interval: 60s}
+tests:
+- name: shares
+  workers: 1
+  steps:
+  - {request: {headers: {x-user-id: alice}}, expect: {status: 200, headers: {x-weir-failure-mode: {absent: true}}}}
+  - redis: down
+  - {request: {headers: {x-user-id: alice}}, expect: {status: 429, retry_after: 15s, \
+     headers: {x-weir-failure-mode: local}}}
+  - advance: 30s
+  - {request: {headers: {x-user-id: alice}}, count: 3, expect: {status: {200: 2, 429: 1}}}
+  - redis: up
+  - advance: 1s
+  - {request: {headers: {x-user-id: alice}}, count: 3, \
+     expect: {status: {200: 2, 429: 1}, headers: {x-weir-failure-mode: {absent: true}}}}
+",
+    )
+    .run(&[]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+}
+
+#[test]
 fn marks_metadata_bodies_and_addresses_are_given() {
     let run = Folder::with(
         "configuration:

@@ -10,6 +10,9 @@ use crate::plan::faults::Kind;
 /// Two ticks, by which a request may be decided after its timeout.
 const TICKS: Micros = Micros::from_millis(20);
 
+/// Time within which a worker that decides by its shares does not ask Redis again.
+const SOON: Micros = Micros::from_millis(40);
+
 /// Time within which a worker repairs its connection, once it has used it.
 const REPAIR: Micros = Micros::from_secs(3);
 
@@ -24,7 +27,11 @@ pub(super) fn endless(case: &Case<'_>) -> Option<Broken> {
 }
 
 pub(super) fn broken(case: &Case<'_>) -> Option<Broken> {
-    early(case).or_else(|| waits(case)).or_else(|| held(case)).or_else(|| recovery(case))
+    early(case)
+        .or_else(|| waits(case))
+        .or_else(|| waits_without_redis(case))
+        .or_else(|| held(case))
+        .or_else(|| recovery(case))
 }
 
 /// Requests that were held for less time than their tokens take.
@@ -49,6 +56,26 @@ fn waits(case: &Case<'_>) -> Option<Broken> {
     })?;
     let detail = format!("a request waited for {} us, expected at most {} us", record.wait().0, most.0);
     Some(Broken { guarantee: Guarantee::BoundedWait, detail, records: vec![place] })
+}
+
+/// Requests that waited at a worker that decides by its shares: it had just admitted another by its share.
+fn waits_without_redis(case: &Case<'_>) -> Option<Broken> {
+    let records = &case.history.records;
+    let place = |record: &Record| case.plan.requests[record.request].place;
+    let mut by_shares: Vec<(usize, &Record)> = records
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| record.is_by_shares && record.stalled == Micros::ZERO)
+        .collect();
+    by_shares.sort_by_key(|(_, record)| (place(record), record.began));
+    let (nth, record) = by_shares.windows(2).find_map(|pair| {
+        let [(_, before), (nth, record)] = pair else { return None };
+        let is_lost = place(before) == place(record) && matches!(before.end, End::Admitted { redis: None, .. });
+        let is_soon = before.decided <= record.began && record.began < before.decided.plus(SOON);
+        (is_lost && is_soon && record.wait() > Micros::ZERO).then_some((*nth, *record))
+    })?;
+    let detail = format!("a request waited for {} us at a worker without Redis, expected no wait", record.wait().0);
+    Some(Broken { guarantee: Guarantee::BoundedWait, detail, records: vec![nth] })
 }
 
 /// Time for which a request was held until its tokens existed.
@@ -84,12 +111,19 @@ fn recovery(case: &Case<'_>) -> Option<Broken> {
     let (since, from) = (case.plan.faults_end(), case.plan.faults_end().plus(RECOVERY));
     let place = |record: &Record| case.plan.requests[record.request].place;
     let has_asked = |at: usize| {
-        let asked = |record: &&Record| matches!(record.end, End::Failed { .. } | End::Admitted { redis: Some(_), .. });
+        let asked = |record: &&Record| {
+            record.is_by_shares || matches!(record.end, End::Failed { .. } | End::Admitted { redis: Some(_), .. })
+        };
         let early = |record: &&Record| record.began >= since && record.began.plus(REPAIR) <= from;
         case.history.records.iter().filter(|record| place(record) == at).filter(early).any(|record| asked(&record))
     };
     let (nth, record, cause) = case.history.records.iter().enumerate().find_map(|(nth, record)| match &record.end {
-        End::Failed { cause, .. } if record.began >= from && has_asked(place(record)) => Some((nth, record, cause)),
+        End::Failed { cause, .. } if record.began >= from && has_asked(place(record)) => {
+            Some((nth, record, cause.as_str()))
+        }
+        _ if record.is_by_shares && record.began >= from && has_asked(place(record)) => {
+            Some((nth, record, "decided by a share"))
+        }
         _ => None,
     })?;
     let after = record.began.minus(since).0 / 1_000;

@@ -64,6 +64,9 @@ pub(crate) struct ConfigPlan {
     pub(crate) per_key: bool,
     pub(crate) has_login: bool,
     pub(crate) has_events: bool,
+    /// Where workers decide by shares without Redis: the number of workers that have equal shares by hand, 0 if Redis
+    /// grants them.
+    pub(crate) local: Option<usize>,
 }
 
 impl Window {
@@ -227,6 +230,7 @@ impl ConfigPlan {
             per_key: dice.chance(70),
             has_login: dice.chance(20),
             has_events: dice.chance(10),
+            local: None,
         }
     }
 
@@ -265,6 +269,15 @@ impl ConfigPlan {
             "deny_cache": {"max_entries": self.deny_cache},
             "overrides": {"refresh_interval": seconds(self.refresh), "per_key": self.per_key},
         });
+        if let Some(workers) = self.local {
+            configuration["limits"].as_array_mut().into_iter().flatten().for_each(|limit| {
+                limit["failure_mode"] = json!("local");
+            });
+            if workers > 0 {
+                // Rounded down to millionths.
+                configuration["local"] = json!({"share": 1.0 / workers as f64});
+            }
+        }
         if self.has_events {
             configuration["events"] = json!({"only": "all"});
         }

@@ -70,6 +70,31 @@ pub(super) fn few(config: &ConfigPlan, from: Micros, until: Micros, size: Size, 
     requests
 }
 
+/// One request of each worker, for a key of its own, until `end`.
+pub(super) fn one_each(config: &ConfigPlan, end: Micros, size: Size, dice: &mut Dice) -> Vec<Arrival> {
+    let shape = Shape::random(config, dice);
+    let request = |(place, dice): (usize, &mut Dice)| {
+        let request = shape.request(Micros(dice.below(end.0 / 2)), place, dice);
+        Arrival { key: FRESH_KEYS / 2 + place as u32, limits: shape.all(), ..request }
+    };
+    (0..size.places()).map(|place| request((place, &mut *dice))).collect()
+}
+
+/// Requests around the end of an outage at `back`, for the hot key and one limit: the `idle` worker has some right
+/// after it, the others have many before and after.
+pub(super) fn around(config: &ConfigPlan, back: Micros, idle: usize, size: Size, dice: &mut Dice) -> Vec<Arrival> {
+    let shape = Shape::random(config, dice);
+    let limits = 1 << dice.below(shape.limits.into());
+    let request = |nth: usize| {
+        let place = if nth.is_multiple_of(4) { idle } else { dice.place(size.places()) };
+        let after = Micros(dice.below(300_000));
+        let is_before = place != idle && dice.chance(60);
+        let at = if is_before { back.minus(after) } else { back.plus(after) };
+        Arrival { key: 0, limits, cost: 1, ..shape.request(at, place, dice) }
+    };
+    (0..160).map(request).collect()
+}
+
 /// Shape of the load.
 struct Shape {
     limits: u32,

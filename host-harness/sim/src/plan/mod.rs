@@ -57,6 +57,9 @@ const EXAMS: Micros = Micros::from_secs(15);
 /// Time from the end of the faults to the end of the simulation.
 const AFTER_FAULTS: Micros = Micros::from_secs(24);
 
+/// Time before the first outage of a plan with nothing but outages.
+const WARM_UP: Micros = Micros::from_secs(2);
+
 /// Longest time between two reads of overrides, where a limit has one: shorter than the recovery.
 const SHORT_REFRESH: Micros = Micros::from_secs(5);
 
@@ -65,6 +68,7 @@ mod purpose {
     pub(super) const CONFIG: u64 = 1;
     pub(super) const LOAD: u64 = 2;
     pub(super) const FAULTS: u64 = 3;
+    pub(super) const OUTAGES: u64 = 4;
 }
 
 /// Request of a plan.
@@ -129,6 +133,33 @@ impl Plan {
         requests.extend(more);
         requests.sort_by_key(|request| request.at);
         Self { seed, size, unix, config, varied, faults, requests, exams, latency, script_nanos: 0 }
+    }
+
+    /// Draws the plan of a seed with `failure_mode: local`, whose only faults are outages of Redis: it restarts, or
+    /// stands still. Each worker has a request before them. Half of the plans have a worker that is idle in an outage,
+    /// and has requests right after it.
+    pub(crate) fn of_outages(seed: u64, size: Size) -> Self {
+        let mut plan = Self::new(seed, size);
+        let mut dice = Dice::new(seed, purpose::OUTAGES);
+        plan.config.local = Some(if dice.chance(50) { size.places() } else { 0 });
+        plan.config.is_callout = false;
+        plan.varied = plan.config.clone();
+        let end = faults_end(size);
+        let outage = |dice: &mut Dice| {
+            let kind = if dice.chance(30) { Kind::Frozen } else { Kind::Restart };
+            let fault = Fault::random(kind, end.minus(WARM_UP), size.proxies, size.workers, dice);
+            Fault { percent: 100, from: fault.from.plus(WARM_UP), until: fault.until.plus(WARM_UP), ..fault }
+        };
+        plan.faults = (0..dice.within(1..=4)).map(|_| outage(&mut dice)).collect();
+        plan.faults.sort_by_key(|fault| fault.from);
+        plan.requests.extend(load::one_each(&plan.config, WARM_UP, size, &mut dice));
+        if dice.chance(50) {
+            let (idle, outage) = (dice.place(size.places()), dice.pick(&plan.faults));
+            plan.requests.retain(|it| it.place != idle || !(WARM_UP..outage.until).contains(&it.at));
+            plan.requests.extend(load::around(&plan.config, outage.until, idle, size, &mut dice));
+        }
+        plan.requests.sort_by_key(|request| request.at);
+        plan
     }
 
     /// End of all faults.

@@ -138,7 +138,8 @@ impl World<'_> {
 
     fn lose(&mut self, request: usize) {
         let (now, began) = (self.now(), self.plan.requests[request].at);
-        let record = Record { request, began, decided: now, ended: now, end: End::Lost, stalled: Micros::ZERO };
+        let (end, stalled) = (End::Lost, Micros::ZERO);
+        let record = Record { request, began, decided: now, ended: now, end, stalled, is_by_shares: false };
         self.records.push(record);
     }
 
@@ -209,5 +210,6 @@ fn record(request: usize, answer: &Answer, stalled: Micros) -> Record {
         }
         _ => End::Passed,
     };
-    Record { request, began: answer.began, decided: answer.decided, ended: answer.ended, end, stalled }
+    let is_by_shares = text("weir.failure_mode").is_some();
+    Record { request, began: answer.began, decided: answer.decided, ended: answer.ended, end, stalled, is_by_shares }
 }
