@@ -33,14 +33,11 @@ fn a_duration_may_be_written_as_its_message() {
 
 #[test]
 fn server_names_by_the_request_are_refused_and_their_absence_is_not() {
-    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let with = |names: &str| {
-        let timeout = "    connect_timeout: 1s\n";
-        let more = format!(
-            "{timeout}    typed_extension_protocol_options: {{{options}: {{\"@type\": type.googleapis.com/{options}, \
-             upstream_http_protocol_options: {names}, explicit_http_config: {{http_protocol_options: {{}}}}}}}}\n"
-        );
-        Bootstrap::parse(&QUICKSTART.replacen(timeout, &more, 1), "names.yaml").map(drop)
+        let explicit = "explicit_http_config:";
+        let column = QUICKSTART.lines().find_map(|line| line.find(explicit)).expect("the options of HTTP");
+        let more = format!("upstream_http_protocol_options: {names}\n{}{explicit}", " ".repeat(column));
+        Bootstrap::parse(&QUICKSTART.replacen(explicit, &more, 1), "names.yaml").map(drop)
     };
     assert!(with("{auto_sni: false, auto_san_validation: false}").is_ok());
     let refused = with("{auto_sni: true}").unwrap_err().to_string();
