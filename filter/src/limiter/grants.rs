@@ -29,7 +29,7 @@ pub(super) struct Grants {
     worker: u64,
     /// Indexes of the limits.
     limits: Vec<usize>,
-    /// What the next heartbeat says about each of them. Its load is the number of tokens since the last one.
+    /// Claims of the next heartbeat, one for each of them. Their load is the number of tokens since the last one.
     claims: Vec<Claim>,
     /// Time of the last heartbeat.
     since: Micros,

@@ -8,7 +8,7 @@ use crate::units::Micros;
 
 const SOURCE: &str = lua!(include_str!("heartbeat.lua"));
 
-/// What a worker says about one limit.
+/// Claim of a worker to one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Key of the limit's registry of workers.

@@ -62,7 +62,7 @@ fn most(algorithm: &Algorithm, from: Micros, until: Micros) -> Option<u64> {
     }
 }
 
-/// One worker of a fleet that loses Redis.
+/// Worker of a fleet that loses Redis.
 struct Worker {
     bucket: LocalBucket,
     lost_at: Micros,

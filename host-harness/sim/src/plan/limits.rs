@@ -64,8 +64,8 @@ pub(crate) struct ConfigPlan {
     pub(crate) per_key: bool,
     pub(crate) has_login: bool,
     pub(crate) has_events: bool,
-    /// Where workers decide by shares without Redis: the number of workers that have equal shares by hand, 0 if Redis
-    /// grants them.
+    /// Number of workers that have equal shares by hand, 0 if Redis grants them. `None`: workers do not decide by
+    /// shares.
     pub(crate) local: Option<usize>,
 }
 

@@ -70,7 +70,7 @@ pub(super) fn few(config: &ConfigPlan, from: Micros, until: Micros, size: Size, 
     requests
 }
 
-/// One request of each worker, for a key of its own, until `end`.
+/// Requests, one of each worker, for a key of its own, until `end`.
 pub(super) fn one_each(config: &ConfigPlan, end: Micros, size: Size, dice: &mut Dice) -> Vec<Arrival> {
     let shape = Shape::random(config, dice);
     let request = |(place, dice): (usize, &mut Dice)| {
