@@ -47,8 +47,9 @@ macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident = $name:literal, $severity:ident;)*) => {
         $($(#[$doc])* pub(super) const $rule: Rule = Rule { name: $name, severity: Severity::$severity };)*
 
-        /// Names of all rules, for the test of their documentation.
-        pub(super) const ALL: &[Rule] = &[$($rule),*];
+        /// All rules.
+        #[cfg(test)]
+        const ALL: &[Rule] = &[$($rule),*];
     };
 }
 
@@ -151,5 +152,19 @@ impl Findings {
     pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.0.sort_by(|a, b| (&a.place.file, a.place.position).cmp(&(&b.place.file, b.place.position)));
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_lists_every_rule_with_its_severity() {
+        let page = include_str!("../../../../docs/src/import.md");
+        for rule in ALL {
+            let start = format!("| `{}` | {} |", rule.name, rule.severity.name());
+            assert!(page.lines().any(|row| row.starts_with(&start)), "docs/src/import.md has no row {start}");
+        }
     }
 }

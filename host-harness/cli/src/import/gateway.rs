@@ -27,7 +27,7 @@ struct Selected {
     entries: Vec<Entry>,
 }
 
-/// What of a rule has no counterpart, and what to do.
+/// Part of a rule without a counterpart, with its finding.
 type Refusal<'a> = (finding::Rule, At<'a>, String, &'static str);
 
 /// Configuration of a policy.
@@ -175,15 +175,8 @@ fn select<'a>(at: &At<'a>, selected: &mut Selected) -> Result<(), Refusal<'a>> {
             |at: &At<'_>| inverted(at, Condition::Value(Source::Method, Test::Exact(at.text_of("value").to_owned())));
         selected.conditions.push(Condition::any(methods.iter().map(method)));
     }
-    if let Some(path) = at.field("path") {
-        let text = path.text_of("value");
-        let test = match path.text_of("type") {
-            "Exact" => Test::Exact(text.to_owned()),
-            "RegularExpression" => Test::Regex(text.to_owned()),
-            _ if matches!(text, "" | "/") => Test::Prefix("/".to_owned()),
-            _ => Test::Prefix(text.to_owned()),
-        };
-        selected.conditions.push(inverted(&path, Condition::Value(Source::Path, test)));
+    if let Some(at) = at.field("path") {
+        selected.conditions.push(inverted(&at, path(at.text_of("type"), at.text_of("value"))));
     }
     if let Some(source) = at.field("sourceCIDR") {
         // An older policy has the range alone.
@@ -195,6 +188,22 @@ fn select<'a>(at: &At<'a>, selected: &mut Selected) -> Result<(), Refusal<'a>> {
         }
     }
     Ok(())
+}
+
+/// A match of the path: a prefix of whole steps, or of the path with its query string.
+fn path(kind: &str, text: &str) -> Condition {
+    let with_query = || Source::Header(":path".to_owned());
+    match kind {
+        "Exact" => Condition::Value(with_query(), Test::Exact(text.to_owned())),
+        "RegularExpression" => Condition::Value(with_query(), Test::Regex(text.to_owned())),
+        _ => match text.trim_end_matches('/') {
+            "" => Condition::Always,
+            text => Condition::any([
+                Condition::Value(Source::Path, Test::Exact(text.to_owned())),
+                Condition::Value(Source::Path, Test::Prefix(format!("{text}/"))),
+            ]),
+        },
+    }
 }
 
 /// A match of a header or query parameter: `joined` is what matchers read, `first` what counters read.

@@ -30,7 +30,7 @@ impl Input {
     }
 }
 
-/// What the documents have.
+/// Contents of all documents.
 #[derive(Default)]
 struct Inputs {
     envoy: Envoy,

@@ -199,12 +199,14 @@ fn applied(limited: &Limited, variant: &Variant) -> Result<Option<(Condition, Ve
     };
     let mut conditions = Vec::new();
     for text in &limited.conditions {
-        let expression = cel::parse(text).ok_or_else(|| format!("the condition {text}"))?;
+        let expression = cel::parse(text).ok_or_else(|| "a condition beyond the subset of CEL".to_owned())?;
         conditions.push(cel::condition(&expression, &resolve).map_err(|what| format!("{what} in a condition"))?);
     }
     let mut entries = Vec::new();
     for text in &limited.variables {
-        let Some(cel::Expression::Path(path)) = cel::parse(text) else { return Err(format!("the variable {text}")) };
+        let Some(cel::Expression::Path(path)) = cel::parse(text) else {
+            return Err("a variable that is no key".to_owned());
+        };
         match entry(&path)?.map(|action| &action.value) {
             None => return Ok(None),
             Some(ActionValue::Constant(_)) => {}

@@ -5,6 +5,9 @@ use super::plan::{Configuration, Limit, Rate, Settings};
 use super::source::{Entry, Source};
 use super::yaml::Yaml;
 
+/// Most items of a list of predicates.
+const MAX_PREDICATES: usize = 32;
+
 /// A configuration as YAML.
 pub(super) fn text(configuration: &Configuration, cluster: &str) -> String {
     let mut text = comments(&configuration.title);
@@ -105,15 +108,14 @@ fn entry(entry: &Entry) -> Yaml {
 
 /// A condition as a predicate.
 fn predicate(condition: &Condition) -> Yaml {
-    let list = |parts: &[Condition]| Yaml::List(parts.iter().map(predicate).collect());
     match condition {
         // Constants stand alone, and limits that never apply are dropped before.
         Condition::Always => Yaml::one("not", predicate(&Condition::Never)),
         Condition::Never => Yaml::one("method", Yaml::text("NONE")),
-        Condition::All(parts) => Yaml::one("all", list(parts)),
+        Condition::All(parts) => Yaml::one("all", list("all", parts)),
         Condition::Any(parts) => match methods(parts) {
             Some(methods) => Yaml::one("method", Yaml::texts(&methods)),
-            None => Yaml::one("any", list(parts)),
+            None => Yaml::one("any", list("any", parts)),
         },
         Condition::Not(inner) => match inner.as_ref() {
             Condition::Value(source, Test::Present) => value(source, ("present", Yaml::Flag(false))),
@@ -134,6 +136,15 @@ fn predicate(condition: &Condition) -> Yaml {
                 Test::Within(ranges) => ("cidrs", Yaml::texts(ranges)),
             },
         ),
+    }
+}
+
+/// The predicates of a list; of more than Weir's lists have, in lists of the same kind.
+fn list(kind: &'static str, parts: &[Condition]) -> Yaml {
+    let all = |parts: &[Condition]| Yaml::List(parts.iter().map(predicate).collect());
+    match parts.len() {
+        ..=MAX_PREDICATES => all(parts),
+        _ => Yaml::List(parts.chunks(MAX_PREDICATES).map(|parts| Yaml::one(kind, all(parts))).collect()),
     }
 }
 

@@ -69,7 +69,7 @@ fn is_plain(text: &str) -> bool {
     let begins = text.bytes().next().is_some_and(|it| it.is_ascii_alphabetic() || it == b'/');
     let digits = text.strip_suffix('s').unwrap_or_default();
     let is_duration = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit() || it == b'.');
-    let words = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+    let words = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"];
     let is_tame = text.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-./".contains(&it));
     (begins || is_duration) && is_tame && !words.contains(&text.to_ascii_lowercase().as_str())
 }

@@ -13,7 +13,7 @@ use crate::traffic::{Request, Traffic, Weir};
 
 const REQUESTS: usize = 100_000;
 const SEED: u64 = 17;
-const PATHS: [&str; 7] = ["/", "/search", "/search/deep", "/static/a", "/orders", "/orders/7", "/cart"];
+const PATHS: [&str; 8] = ["/", "/search", "/search/deep", "/static/a", "/orders", "/orders/7", "/orderly", "/cart"];
 const TOYS: [&str; 5] = ["/toys", "/toys/1", "/toys/1/draft", "/health", "/other"];
 
 /// Numbers of a run.
@@ -71,8 +71,21 @@ fn run(
          window-start {}, unexplained 0",
         run.equal, run.denied_by_both, run.denied_count, run.window_start
     );
+    let row = format!(
+        "| {name} | {} | {} | {} |",
+        thousands(run.equal),
+        thousands(run.denied_count),
+        thousands(run.window_start)
+    );
+    let page = include_str!("../../../../docs/src/import.md");
+    assert!(page.lines().any(|line| line == row), "docs/src/import.md has not the row {row}");
     assert!(run.denied_by_both > REQUESTS / 20 && run.equal > REQUESTS / 2, "the limits are at work: {run:?}");
     run
+}
+
+/// A number with commas between thousands.
+fn thousands(number: usize) -> String {
+    if number < 1_000 { number.to_string() } else { format!("{},{:03}", number / 1_000, number % 1_000) }
 }
 
 #[test]
@@ -80,11 +93,12 @@ fn ratelimit_and_weir_differ_in_what_denied_requests_count_alone() {
     let read = |name: &str| std::fs::read_to_string(files().join("ratelimit").join(name)).unwrap();
     let model = Ratelimit::new(&read("ratelimit.yaml"), &read("envoy.yaml"));
     let configuration = imported("ratelimit", &["ratelimit.yaml", "envoy.yaml"]);
-    let run = run("ratelimit", &configuration, &PATHS, (Windows::Aligned, true), |request| model.hits(request));
+    let run =
+        run("ratelimit, seven limits", &configuration, &PATHS, (Windows::Aligned, true), |request| model.hits(request));
     assert!(run.denied_count > 0 && run.window_start == 0);
 }
 
-/// With one limit for each request, there is nothing that denied requests count in.
+/// Denied requests count in no other limit where each request has one limit alone.
 #[test]
 fn one_limit_of_ratelimit_is_decided_equally_in_every_request() {
     let ratelimit = "domain: one\ndescriptors:\n- key: user\n  rate_limit: {unit: minute, requests_per_unit: 9}\n";
@@ -99,7 +113,9 @@ fn one_limit_of_ratelimit_is_decided_equally_in_every_request() {
     assert_eq!((imported.code, imported.findings.len()), (0, 0), "{:?}", imported.findings);
     let model = Ratelimit::new(ratelimit, &envoy);
     let configuration = imported.configurations().remove(0);
-    let run = run("one limit", &configuration, &PATHS, (Windows::Aligned, true), |request| model.hits(request));
+    let run = run("ratelimit, one limit per request", &configuration, &PATHS, (Windows::Aligned, true), |request| {
+        model.hits(request)
+    });
     assert_eq!(run.equal, REQUESTS);
 }
 
@@ -111,7 +127,8 @@ fn gateway_hits(request: &Request) -> Vec<Hit> {
     if let Some(user) = request.header("x-user").filter(|_| request.header("x-plan").as_deref() != Some("admin")) {
         hit(format!("0/{route}/{user}"), 6, 60, 1, false);
     }
-    if ["POST", "PUT"].contains(&request.method) && request.path.starts_with("/orders") {
+    if ["POST", "PUT"].contains(&request.method) && (request.path == "/orders" || request.path.starts_with("/orders/"))
+    {
         hit("1".to_owned(), 15, 60, 2, false);
     }
     if request.address.starts_with("10.") {
@@ -126,7 +143,7 @@ fn gateway_hits(request: &Request) -> Vec<Hit> {
 #[test]
 fn envoy_gateway_and_weir_differ_in_what_denied_requests_count_alone() {
     let configuration = imported("gateway", &["policy.yaml"]);
-    let run = run("Envoy Gateway", &configuration, &PATHS, (Windows::Aligned, true), gateway_hits);
+    let run = run("Envoy Gateway, four rules", &configuration, &PATHS, (Windows::Aligned, true), gateway_hits);
     assert!(run.denied_count > 0 && run.window_start == 0);
 }
 
@@ -153,7 +170,8 @@ fn kuadrant_hits(request: &Request) -> Vec<Hit> {
 #[test]
 fn kuadrant_and_weir_differ_in_when_windows_begin_alone() {
     let configuration = imported("kuadrant", &["policy.yaml"]);
-    let run = run("Kuadrant", &configuration, &TOYS, (Windows::FirstHit, false), kuadrant_hits);
+    let run =
+        run("Kuadrant, two limits with three rates", &configuration, &TOYS, (Windows::FirstHit, false), kuadrant_hits);
     assert!(run.window_start > 0 && run.denied_count == 0);
 }
 
@@ -170,6 +188,6 @@ fn limitador_hits(request: &Request) -> Vec<Hit> {
 #[test]
 fn limitador_and_weir_differ_in_when_windows_begin_alone() {
     let configuration = imported("limitador", &["limits.yaml", "envoy.yaml"]);
-    let run = run("Limitador", &configuration, &TOYS, (Windows::FirstHit, false), limitador_hits);
+    let run = run("Limitador, two limits", &configuration, &TOYS, (Windows::FirstHit, false), limitador_hits);
     assert!(run.window_start > 0 && run.denied_count == 0);
 }

@@ -95,6 +95,21 @@ fn the_most_specific_sibling_has_the_request() {
     assert_eq!(limits[1]["when"], json!([{ "not": of_siblings }]));
 }
 
+/// Weir's lists of predicates have at most 32 items.
+#[test]
+fn a_key_may_have_many_values() {
+    let limit = "rate_limit: {unit: minute, requests_per_unit: 7}";
+    let values = |number: usize| {
+        let values: Vec<String> = (0..number).map(|n| format!("{{key: k, value: v{n}}}")).collect();
+        joined(&format!("[{}, {{key: k, {limit}}}]", values.join(", ")), &format!("[{{actions: [{HEADER}]}}]"))
+    };
+    let imported = values(100);
+    warned(&imported, &["most-specific"]);
+    let lists = imported.limit()["when"][0]["not"]["any"].as_array().unwrap().len();
+    assert_eq!(lists, 4);
+    left_out(&values(2_000), "bounds");
+}
+
 #[test]
 fn modes_and_metrics() {
     let imported = keyed(", shadow_mode: true", HEADER);

@@ -137,8 +137,8 @@ fn selectors_of_envoy_gateway_are_predicates_and_entries() {
         ("queryParams: [{name: q, value: v}]", json!({"query_parameter": {"name": "q", "exact": "v"}})),
         ("methods: [{value: GET}, {value: PUT}]", json!({"method": ["GET", "PUT"]})),
         ("methods: [{value: GET, invert: true}]", json!({"not": {"method": "GET"}})),
-        ("path: {type: Exact, value: /a}", json!({"path": {"exact": "/a"}})),
-        ("path: {value: /a}", json!({"path": {"prefix": "/a"}})),
+        ("path: {type: Exact, value: /a}", json!({"header": {"name": ":path", "exact": "/a"}})),
+        ("path: {value: /a}", json!({"any": [{"path": {"exact": "/a"}}, {"path": {"prefix": "/a/"}}]})),
         ("sourceCIDR: {type: Exact, value: 10.0.0.0/8}", json!({"remote_address": {"cidrs": ["10.0.0.0/8"]}})),
     ] {
         assert_eq!(select(selector), (json!([predicate]), json!([route])), "{selector}");

@@ -13,7 +13,7 @@ const START: Micros = Micros::from_secs(1_769_903_400);
 const ANSWERED_WITHIN: Micros = Micros::from_secs(60);
 /// Longest time between two requests but for pauses, in microseconds.
 const LONGEST_GAP: u64 = 40_000;
-/// One request of so many comes after a pause of up to ten minutes: 100,000 requests take some four hours.
+/// Number of requests to one that comes after a pause of up to ten minutes: 100,000 requests take some four hours.
 const PAUSES: u64 = 2_000;
 const LONGEST_PAUSE: u64 = 600_000_000;
 

@@ -6,6 +6,9 @@ use crate::import::condition::Condition;
 use crate::import::finding::{self, Findings, Place};
 use crate::import::source::{Entry, Source};
 
+/// Most descriptors of a rule before its last action: each skip_if_absent doubles them.
+const MAX_VARIANTS: usize = 32;
+
 /// Routes of a list of `rate_limits`.
 #[derive(Debug, Clone)]
 pub(super) struct Site {
@@ -63,7 +66,14 @@ fn rule(at: &At<'_>, findings: &mut Findings) -> Option<(Vec<Variant>, u64)> {
     let mut variants = vec![Variant { condition: Condition::Always, actions: Vec::new() }];
     for action in at.each("actions") {
         match made(&action, findings) {
-            Ok(made) => variants = variants.into_iter().flat_map(|variant| extended(variant, &made)).collect(),
+            Ok(made) if variants.len() <= MAX_VARIANTS => {
+                variants = variants.into_iter().flat_map(|variant| extended(variant, &made)).collect();
+            }
+            Ok(_) => {
+                let help = "each makes two limits of one: write those that you need by hand";
+                findings.add(finding::ACTION, at, "too many actions with skip_if_absent", help);
+                return None;
+            }
             Err((what, help)) => {
                 findings.add(finding::ACTION, &action, what, help);
                 return None;
