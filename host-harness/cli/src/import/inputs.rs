@@ -52,12 +52,19 @@ pub(super) fn read(given: &[Input], from: Option<Kind>, findings: &mut Findings)
             let place = Place { file: source.origin.clone(), position: error.position(), path: String::new() };
             findings.add_at(rule, place, error.to_string(), "correct the file, or leave it out");
         }
+        let kinds = input.documents().map(|[_, others]| At::root(others));
+        kinds.filter(|root| root.text_of("kind") == "VirtualService").for_each(|root| {
+            envoy::read_virtual_service(&root, &mut inputs.envoy);
+        });
+    }
+    for input in given {
         for [envoys, others] in input.documents() {
             let is_envoys =
                 matches!(At::root(envoys).text_of("kind"), "" | "EnvoyFilter") && !is_of_limits(&At::root(envoys));
             inputs.document(&At::root(if is_envoys { envoys } else { others }), from, findings);
         }
     }
+    inputs.envoy.settle();
     let has_envoy = !inputs.envoy.filters.is_empty() || !inputs.envoy.rules.is_empty();
     if !inputs.has_limits {
         let place = given.first().map(|input| input.envoys.origin.clone()).unwrap_or_default();

@@ -5,7 +5,7 @@ use crate::support::{files, weir};
 /// Folders, the files that are given, and the exit code.
 const CASES: [(&str, &[&str], i32); 6] = [
     ("ratelimit", &["ratelimit.yaml", "envoy.yaml"], 0),
-    ("istio", &["config-map.yaml", "envoy-filters.yaml"], 2),
+    ("istio", &["config-map.yaml", "envoy-filters.yaml", "virtual-service.yaml"], 2),
     ("filter", &["envoy.yaml", "ratelimit.yaml"], 2),
     ("gateway", &["policy.yaml"], 0),
     ("kuadrant", &["policy.yaml"], 2),
@@ -38,6 +38,23 @@ fn each_result_passes_the_check() {
         let (code, output, errors) = weir(&files().join(name), &["check", "weir.yaml"]);
         assert_eq!(code, 0, "{name}: {output}{errors}");
     }
+}
+
+#[test]
+fn policies_are_documents_whose_limits_have_different_names() {
+    let policy = std::fs::read_to_string(files().join("gateway/policy.yaml")).unwrap();
+    let other = policy.replace("namespace: default", "namespace: other");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policies.yaml"), format!("{policy}---\n{other}")).unwrap();
+    let (code, yaml, _) = weir(folder.path(), &["import", "policies.yaml"]);
+    assert_eq!((code, yaml.matches("\n---\n").count()), (0, 1), "{yaml}");
+    let mut names: Vec<&str> = yaml.lines().filter(|line| line.starts_with("- name: ")).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 8, "of two policies with four rules each: {names:?}");
+    std::fs::write(folder.path().join("weir.yaml"), &yaml).unwrap();
+    let (code, output, errors) = weir(folder.path(), &["check", "weir.yaml"]);
+    assert_eq!(code, 0, "{output}{errors}");
 }
 
 /// Each limit names the file and the line that it comes from.

@@ -7,6 +7,9 @@ use crate::import::source::Source;
 /// Condition of a value, or the reason why there is none.
 pub(super) type Matched = Result<Condition, String>;
 
+/// Field with a text, and the test that it makes.
+type Maker = (&'static str, fn(String) -> Test);
+
 /// All matchers of a list.
 pub(super) fn all(items: &[At<'_>], matcher: fn(&At<'_>) -> Matched) -> Matched {
     Ok(Condition::all(items.iter().map(matcher).collect::<Result<Vec<_>, _>>()?))
@@ -66,7 +69,7 @@ fn test_of(at: &At<'_>) -> Result<Option<Test>, String> {
     if at.field("range_match").is_some() {
         return Err("range_match of a header".to_owned());
     }
-    let tests: [(&str, fn(String) -> Test); 4] = [
+    let tests: [Maker; 4] = [
         ("exact_match", Test::Exact),
         ("prefix_match", Test::Prefix),
         ("suffix_match", Test::Suffix),
@@ -83,7 +86,7 @@ pub(super) fn string(at: &At<'_>) -> Result<Test, String> {
     if let Some(regex) = at.field("safe_regex") {
         return Ok(Test::Regex(regex.text_of("regex").to_owned()));
     }
-    let tests: [(&str, fn(String) -> Test); 4] =
+    let tests: [Maker; 4] =
         [("exact", Test::Exact), ("prefix", Test::Prefix), ("suffix", Test::Suffix), ("contains", Test::Contains)];
     let text = |name: &str| at.field(name).and_then(|at| crate::import::scalar(&at));
     let found = tests.into_iter().find_map(|(name, test)| text(name).map(test));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `walk` | connection managers, route configurations and EnvoyFilters in documents |
 //! | `routes` | virtual hosts and routes as conditions |
+//! | `virtual_service` | routes of Istio's VirtualServices |
 //! | `domains` | domains of virtual hosts as conditions |
 //! | `actions` | items of `rate_limits` |
 //! | `filter` | settings of the ratelimit filter |
@@ -14,6 +15,7 @@ mod domains;
 mod filter;
 mod matcher;
 mod routes;
+mod virtual_service;
 mod walk;
 
 use super::condition::Condition;
@@ -21,6 +23,7 @@ use super::finding::Place;
 use super::plan::Settings;
 use super::source::Entry;
 
+pub(super) use self::virtual_service::read as read_virtual_service;
 pub(super) use self::walk::read;
 
 /// All of Envoy's side.
@@ -28,6 +31,12 @@ pub(super) use self::walk::read;
 pub(super) struct Envoy {
     pub(super) filters: Vec<Filter>,
     pub(super) rules: Vec<Rule>,
+    /// Routes of VirtualServices with their requests; the error says what in a match has no counterpart.
+    named_routes: Vec<(String, Result<Condition, String>)>,
+    /// Lists of virtual hosts in EnvoyFilters, by the names of the hosts.
+    patched_hosts: Vec<(String, usize)>,
+    /// Requests of routes in EnvoyFilters whose lists replace those of their virtual host, by its name.
+    patched_routes: Vec<(String, Condition)>,
     /// Number of connection managers.
     scopes: usize,
     /// Number of lists of `rate_limits`.
@@ -99,6 +108,17 @@ impl Envoy {
             let is_in_scope = rule.scope == scope || rule.scope.is_none() && !rule.is_of_filter || scope.is_none();
             rule.stage == stage && is_in_scope && rule.is_of_filter == has_own
         })
+    }
+
+    /// Takes the requests of routes with lists of their own from those of their virtual hosts, once all is read.
+    pub(super) fn settle(&mut self) {
+        for (host, list) in std::mem::take(&mut self.patched_hosts) {
+            let own = self.patched_routes.iter().filter(|(of, _)| *of == host || of.is_empty() || host.is_empty());
+            let taken = Condition::not(Condition::any(own.map(|(_, condition)| condition.clone())));
+            for rule in self.rules.iter_mut().filter(|rule| rule.list == list) {
+                rule.condition = Condition::all([rule.condition.clone(), taken.clone()]);
+            }
+        }
     }
 
     fn next_scope(&mut self) -> usize {

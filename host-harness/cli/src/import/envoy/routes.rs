@@ -64,6 +64,7 @@ fn virtual_host(host: &At<'_>, domains: &Condition, scope: Option<usize>, envoy:
             at,
         })
         .collect();
+    let matches: Vec<Matched> = routes.iter().map(|route| route.matched.clone()).collect();
     let of_host = own(host, Some(host));
     let (mut inherited, mut excluded) = (Vec::new(), Vec::new());
     for (index, route) in routes.iter().enumerate() {
@@ -76,7 +77,7 @@ fn virtual_host(host: &At<'_>, domains: &Condition, scope: Option<usize>, envoy:
         if !has_own && of_host.items.is_empty() {
             continue;
         }
-        let condition = effective(&routes, index);
+        let condition = effective(&matches, index);
         let condition = match condition {
             Ok(condition) => condition,
             Err(what) => {
@@ -117,13 +118,12 @@ fn inherited_requests(routes: &[Route<'_>], excluded: &[Condition], inherited: V
     }
 }
 
-/// The requests of a route: those of its match that no earlier route has.
-fn effective(routes: &[Route<'_>], index: usize) -> Matched {
-    let Some(route) = routes.get(index) else { return Ok(Condition::Never) };
-    let own = route.matched.clone()?;
+/// The requests of a route, by the matches of all: those of its match that no earlier route has.
+pub(super) fn effective(matches: &[Matched], index: usize) -> Matched {
+    let Some(own) = matches.get(index).cloned().transpose()? else { return Ok(Condition::Never) };
     let mut parts = vec![own.clone()];
-    for earlier in routes.iter().take(index) {
-        match &earlier.matched {
+    for earlier in matches.iter().take(index) {
+        match earlier {
             Ok(earlier) if are_disjoint(earlier, &own) => {}
             Ok(earlier) => parts.push(Condition::not(earlier.clone())),
             Err(what) => return Err(format!("an earlier route with {what}")),

@@ -72,34 +72,65 @@ fn envoy_filter(patch: &At<'_>, envoy: &mut Envoy, findings: &mut Findings) {
             let (items, domain) = routes::own_items(&value, Some(&value));
             let condition = virtual_host(patch);
             let site = Site { scope: None, is_of_filter: false, domain, condition };
-            patched(&items, &site, envoy, findings);
+            if patched(&items, &site, envoy, findings) {
+                envoy.patched_hosts.push((host_name(patch).to_owned(), envoy.lists));
+            }
         }
         "HTTP_ROUTE" => {
             let (items, domain) = routes::own_items(&value, value.field("route").as_ref());
-            if let Some(name) = patch.fields(["match", "routeConfiguration", "vhost", "route", "name"]) {
-                if !items.is_empty() {
-                    let help = "Weir's predicates do not know names of routes: select the route's requests in `when`";
-                    findings.add(finding::ROUTE, &name, "rate_limits of a route by its name", help);
-                }
+            if items.is_empty() {
                 return;
             }
-            let condition = virtual_host(patch);
-            let site = Site { scope: None, is_of_filter: false, domain, condition };
-            patched(&items, &site, envoy, findings);
+            if let Some(named) = named_route(patch, envoy, findings) {
+                let condition = Condition::all([virtual_host(patch), named.clone()]);
+                if !value.field("route").is_some_and(|route| route.is_set("include_vh_rate_limits")) {
+                    envoy.patched_routes.push((host_name(patch).to_owned(), named));
+                }
+                let site = Site { scope: None, is_of_filter: false, domain, condition };
+                patched(&items, &site, envoy, findings);
+            }
         }
         _ => walk(&value, None, envoy, findings),
     }
 }
 
-fn patched(items: &[At<'_>], site: &Site, envoy: &mut Envoy, findings: &mut Findings) {
+/// Adds a list, if there is one.
+fn patched(items: &[At<'_>], site: &Site, envoy: &mut Envoy, findings: &mut Findings) -> bool {
     if !items.is_empty() {
         actions::rules(items, site, envoy, findings);
     }
+    !items.is_empty()
+}
+
+/// Name of the virtual host that a patch matches; empty for all.
+fn host_name<'a>(patch: &At<'a>) -> &'a str {
+    let name = patch.fields(["match", "routeConfiguration", "vhost", "name"]);
+    name.and_then(|at| at.text()).unwrap_or_default()
+}
+
+/// Requests of the route that a patch names; all requests if it names none.
+fn named_route(patch: &At<'_>, envoy: &Envoy, findings: &mut Findings) -> Option<Condition> {
+    let Some(at) = patch.fields(["match", "routeConfiguration", "vhost", "route", "name"]) else {
+        return Some(Condition::Always);
+    };
+    let name = at.text().unwrap_or_default();
+    match envoy.named_routes.iter().find(|(known, _)| known == name) {
+        Some((_, Ok(condition))) => return Some(condition.clone()),
+        Some((_, Err(what))) => {
+            let help = "add a limit for this route by hand, with predicates of `when` that select its requests";
+            findings.add(finding::ROUTE, &at, format!("a route with {what}"), help);
+        }
+        None => {
+            let help = "give the VirtualService with this route as well, or select its requests in `when` by hand";
+            findings.add(finding::ROUTE, &at, "rate_limits of a route by its name", help);
+        }
+    }
+    None
 }
 
 /// Requests of the virtual host that a patch matches: Istio names them `HOST:PORT`, or `inbound|http|PORT`.
 fn virtual_host(patch: &At<'_>) -> Condition {
-    let name = patch.fields(["match", "routeConfiguration", "vhost", "name"]).and_then(|at| at.text());
-    let host = name.filter(|name| !name.contains('|')).map(|name| name.rsplit_once(':').map_or(name, |(host, _)| host));
+    let name = Some(host_name(patch)).filter(|name| !name.is_empty() && !name.contains('|'));
+    let host = name.map(|name| name.rsplit_once(':').map_or(name, |(host, _)| host));
     host.map_or(Condition::Always, domains::alone)
 }

@@ -169,9 +169,8 @@ fn limits(items: &[Item<'_>], names: &mut Names, findings: &mut Findings) -> Vec
     let mut limits = Vec::new();
     for item in items {
         let Some(rate) = item.limit.rate else { continue };
-        let replacing = items.iter().filter(|other| {
-            !item.limit.name.is_empty() && other.limit.replaces.iter().any(|name| *name == item.limit.name)
-        });
+        let replacing =
+            items.iter().filter(|other| !item.limit.name.is_empty() && other.limit.replaces.contains(&item.limit.name));
         let exempt: Vec<Condition> = replacing.map(applies).collect();
         if exempt.contains(&Condition::Always) {
             let help = "another limit replaces it for all requests";
