@@ -65,8 +65,26 @@ impl Condition {
         match kept.len() {
             0 => Self::Never,
             1 => kept.remove(0),
-            _ => Self::Any(kept),
+            _ => Self::factored(kept),
         }
+    }
+
+    /// Alternatives, with the parts that all of them have before them.
+    fn factored(alternatives: Vec<Self>) -> Self {
+        let parts: Vec<Vec<Self>> = alternatives.iter().map(Self::parts).collect();
+        let is_common = |part: &Self| parts.iter().all(|parts| parts.contains(part));
+        let common: Vec<Self> = parts.iter().take(1).flatten().filter(|part| is_common(part)).cloned().collect();
+        if common.is_empty() {
+            return Self::Any(alternatives);
+        }
+        let rest = alternatives.iter().map(|alternative| alternative.without(&common));
+        let rest = Self::any(rest.collect::<Vec<_>>());
+        Self::all(common.into_iter().chain([rest]))
+    }
+
+    /// The condition without parts that are known to hold.
+    pub(super) fn without(&self, known: &[Self]) -> Self {
+        Self::all(self.parts().into_iter().filter(|part| !known.contains(part)))
     }
 
     pub(super) fn not(condition: Self) -> Self {
@@ -130,5 +148,14 @@ mod tests {
         assert_eq!(nested, All(vec![host("a"), host("b")]));
         assert_eq!(nested.parts(), [host("a"), host("b")]);
         assert_eq!(Always.parts(), []);
+    }
+
+    #[test]
+    fn common_parts_of_alternatives_stand_before_them() {
+        let pair = |one, other| Condition::all([host(one), host(other)]);
+        let factored = Condition::all([host("a"), Condition::Any(vec![host("b"), host("c")])]);
+        assert_eq!(Condition::any([pair("a", "b"), pair("c", "a")]), factored);
+        assert_eq!(Condition::any([pair("a", "b"), host("a")]), host("a"));
+        assert_eq!(pair("a", "b").without(&[host("a"), host("c")]), host("b"));
     }
 }

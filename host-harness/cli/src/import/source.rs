@@ -73,6 +73,8 @@ impl Source {
     /// The condition that a request has a value.
     pub(super) fn is_present(&self) -> Condition {
         match self {
+            // Every request has its pseudo-headers.
+            Self::Header(name) | Self::FirstHeader(name) if name.starts_with(':') => Condition::Always,
             Self::Header(_) | Self::FirstHeader(_) | Self::Query(_) | Self::Metadata { .. } => {
                 Condition::Value(self.clone(), Test::Present)
             }

@@ -171,7 +171,8 @@ fn limits(items: &[Item<'_>], names: &mut Names, findings: &mut Findings) -> Vec
         let Some(rate) = item.limit.rate else { continue };
         let replacing =
             items.iter().filter(|other| !item.limit.name.is_empty() && other.limit.replaces.contains(&item.limit.name));
-        let exempt: Vec<Condition> = replacing.map(applies).collect();
+        let own = item.when.parts();
+        let exempt: Vec<Condition> = replacing.map(|other| applies(other).without(&own)).collect();
         if exempt.contains(&Condition::Always) {
             let help = "another limit replaces it for all requests";
             findings.add_at(finding::REPLACES, item.limit.place.clone(), "a limit that never applies", help);
