@@ -13,6 +13,7 @@
 //! | `yaml cluster` | fields of Redis' cluster in envoy/quickstart.yaml |
 //! | `yaml vm_config` | fields of `vm_config` of both plugins of envoy/quickstart.yaml |
 //! | `yaml manifest FILE` | a part of a file in envoy/kubernetes, which tests/kubernetes runs |
+//! | `yaml import FILE` | a part of a file in host-harness/cli/tests/import/files, which `weir import` reads or prints |
 //! | `yaml test` | a test file beside envoy/quickstart.yaml, whose tests pass in virtual time |
 //! | `json override` | the value of an override |
 //! | `json webdis` | the configuration of a Webdis: any JSON |
@@ -93,6 +94,12 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
             let file = root().join("envoy/kubernetes").join(&info["yaml manifest ".len()..]);
             let manifest = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
             if manifest.contains(&fence.text) { Ok(()) } else { Err(format!("not in {}", file.display())) }
+        }
+        info if info.starts_with("yaml import ") => {
+            let folder = root().join("host-harness/cli/tests/import/files");
+            let file = folder.join(&info["yaml import ".len()..]);
+            let whole = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            if whole.contains(&fence.text) { Ok(()) } else { Err(format!("not in {}", file.display())) }
         }
         "json webdis" => serde_json::from_str::<Value>(&fence.text).map(drop).map_err(|error| error.to_string()),
         "json override" => Setting::parse(fence.text.as_bytes()).map(drop).map_err(|error| error.to_string()),

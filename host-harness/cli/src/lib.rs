@@ -7,6 +7,7 @@
 //! | `trace` | `weir trace`: timeline of a request |
 //! | `files` | Envoy files, and the plugins, chains, clusters and limiters in them |
 //! | `check` | `weir check`: errors and warnings about Envoy files, as far as wasm and Weir are concerned |
+//! | `import` | `weir import`: limits of other rate limiters as configurations of the filter |
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
@@ -24,6 +25,7 @@ mod check;
 mod fault;
 mod files;
 pub mod front_end;
+mod import;
 pub mod limits;
 mod markup;
 mod serve;
@@ -64,6 +66,8 @@ enum Command {
     Trace(trace::Arguments),
     /// Checks Envoy files, as far as wasm and Weir are concerned.
     Check(check::Arguments),
+    /// Translates the limits of ratelimit, Limitador, Kuadrant and Envoy Gateway.
+    Import(import::Arguments),
     /// Runs unit tests for limits, in virtual time or on real hosts.
     Test(test::Arguments),
     /// Simulates fleets with faults in virtual time, and checks the guarantees.
@@ -120,6 +124,7 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve::run(&arguments, is_verbose),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),
