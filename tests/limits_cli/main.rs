@@ -4,6 +4,7 @@ mod operator;
 mod permissions;
 mod settings;
 mod stored;
+mod topologies;
 mod unenforced;
 mod windows;
 

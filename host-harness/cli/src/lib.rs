@@ -14,6 +14,7 @@
 //! | [`front_end`] | HTTP front ends of Redis for tests |
 //! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
+//! | `percent` | percent-encoding of URLs |
 //!
 //! `weir demo`, [`serving`] and [`traffic`] are of the package `weir-demo`.
 
@@ -26,6 +27,7 @@ mod files;
 pub mod front_end;
 pub mod limits;
 mod markup;
+mod percent;
 mod serve;
 mod sim;
 mod test;
