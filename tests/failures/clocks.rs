@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use weir::{HostKind, Load, Mesh, Phases, Trial, or_skip};
-use weir_provision::faketime::ShiftedClock;
 use weir_provision::redis::RedisOptions;
+use weir_provision::virtual_clock::VirtualClock;
 
 const HOUR: i64 = 3_600;
 
 /// Sets the clock of Redis under load; with `lease`, workers hold leases then.
 pub(super) async fn step(host: HostKind, seconds: i64, lease: Option<u64>) -> Option<Trial> {
     let folder = tempfile::tempdir().expect("a folder");
-    let clock = or_skip(tokio::task::block_in_place(|| ShiftedClock::new(folder.path())))?;
+    let clock = or_skip(tokio::task::block_in_place(|| VirtualClock::new(folder.path())))?;
     let redis = RedisOptions { env: clock.env(), ..RedisOptions::default() };
     let mesh = Load::STEADY.configure(Mesh::on(host, "envoy/quickstart.yaml").redis(redis)).configure(|filter| {
         if let Some(max) = lease {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Commands, ConnectionLike};
 use tempfile::NamedTempFile;
@@ -17,6 +17,9 @@ const SCENARIO: &str = include_str!("../../envoy/redis-cluster.yaml");
 const PORTS: [&str; 3] = ["port_value: 7000", "port_value: 7001", "port_value: 7002"];
 /// Number of tenants, whose buckets are on all masters.
 const TENANTS: usize = 24;
+const SOON: Duration = Duration::from_secs(60);
+/// Time for which a command waits at least for the successor of a master.
+const WAITED: Duration = Duration::from_secs(9);
 
 /// An operator with the scenario's file, adapted to a cluster.
 struct Operator {
@@ -76,6 +79,7 @@ async fn weir_limits_reaches_the_keys_of_all_masters() {
         buckets(&operator);
         while_a_slot_moves(&operator);
         errors(&operator);
+        after_a_failover(&operator);
     });
 }
 
@@ -146,11 +150,38 @@ fn errors(operator: &Operator) {
     let moved = told.iter().filter_map(|told| told.as_ref().err()).next().unwrap();
     assert!(moved.contains("this is one node of a Redis Cluster, which needs --redis redis+cluster://"), "{moved}");
     let refused = other("get per_user acme", "redis+cluster://me:secret@127.0.0.1/3").unwrap_err();
-    assert!(refused.ends_with("found redis+cluster://127.0.0.1/3") && !refused.contains("secret"), "{refused}");
+    assert_eq!(refused, "--redis: database: expected none or 0, the one of a Redis Cluster, found another");
     // Without a configuration, keys have the hash tag that is the default.
     other("set per_user alice blocked", &operator.cluster.url()).unwrap();
     let key = "weir:{per_user:alice}#override";
     assert_eq!(operator.cluster.connection_for(key).get::<_, String>(key).unwrap(), r#"{"is":"blocked"}"#);
     let (listed, _) = other("list", &operator.cluster.url()).unwrap();
     assert!(listed.contains("┆ alice "), "{listed}");
+}
+
+/// A command after the loss of a master waits for its replica, and scans find the keys of all masters again.
+fn after_a_failover(operator: &Operator) {
+    let key = "weir:per_tenant:{tenant-9}#override";
+    operator.types("set per_tenant tenant-9 blocked");
+    let owner = operator.cluster.owner(key).unwrap();
+    let mut master = operator.cluster.connection_for(key);
+    let _: () = master.set("{tenant-9}", "written after it").unwrap();
+    let copied: i64 = redis::cmd("WAIT").arg(1).arg(30_000).query(&mut master).unwrap();
+    assert_eq!(copied, 1, "the replica has the override");
+    operator.cluster.nodes()[owner].kill();
+    let killed = Instant::now();
+    let got = loop {
+        let began = Instant::now();
+        match operator.tries("get per_tenant tenant-9") {
+            Ok((got, _)) => break got,
+            Err(error) => assert!(killed.elapsed() < SOON && began.elapsed() > WAITED, "{error}"),
+        }
+    };
+    println!("found {:?} after the master was killed", killed.elapsed());
+    assert_eq!(got, "per_tenant {tenant-9}: blocked\n");
+    (0..TENANTS).for_each(|nth| operator.spends(&format!("tenant-{nth}"), 90));
+    let listed = operator.types("list --limited --top 100 --format json");
+    let found: BTreeSet<&str> = listed.split('"').filter(|word| word.starts_with("{tenant-")).collect();
+    assert_eq!(found.len(), TENANTS, "{listed}");
+    operator.types("unset per_tenant tenant-9");
 }

@@ -54,6 +54,8 @@ impl RedisGroup {
             quorum: 2,
             down_after: DOWN_AFTER,
             failover_timeout: Duration::from_secs(5),
+            password: None,
+            nodes_password: None,
         };
         let start = move || (0..SIZE).map(|_| Sentinel::start(&options)).collect::<Result<Vec<_>, ProvisionError>>();
         let sentinels = or_skip(tokio::task::spawn_blocking(start).await.expect("provisioning does not panic"))?;

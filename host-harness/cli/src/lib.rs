@@ -15,6 +15,7 @@
 //! | [`front_end`] | HTTP front ends of Redis for tests |
 //! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
+//! | `percent` | percent-encoding of URLs |
 //!
 //! `weir demo`, [`serving`] and [`traffic`] are of the package `weir-demo`.
 
@@ -28,6 +29,7 @@ pub mod front_end;
 mod import;
 pub mod limits;
 mod markup;
+mod percent;
 mod serve;
 mod sim;
 mod test;

@@ -12,8 +12,7 @@
 //! | [`redis`] | a Redis: the one that `REDIS_URL` names, a process, or a container (feature `containers`) |
 //! | [`envoy`] | an Envoy: its executable and its processes |
 //! | [`filter_wasm`], [`wasm_target`] | the filter's module and the target that it is built for |
-//! | [`faketime`] | a library that shifts the clock of a process |
-//! | [`virtual_clock`] | a library that replaces the clock of a process by a number in a file |
+//! | [`virtual_clock`] | a library that sets or shifts the clock of a process by numbers in a file |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
@@ -32,7 +31,6 @@ pub mod client;
 mod command;
 mod debian;
 pub mod envoy;
-pub mod faketime;
 pub mod filter_wasm;
 pub mod helm;
 pub mod limitador;

@@ -1,6 +1,6 @@
-// Clock of a Redis that a simulation sets: replaces gettimeofday, time and clock_gettime of the wall clock by a number of
-// microseconds since 1970 at the beginning of the file that VIRTUAL_CLOCK names, little endian. 0 shows the real time.
-// Monotonic clocks are left alone.
+// Clock of a Redis that a test or a simulation sets: replaces gettimeofday, time and clock_gettime of the wall clock by
+// what the file says that VIRTUAL_CLOCK names, two numbers of 8 bytes in the machine's order: microseconds since 1970, and
+// if they are 0, microseconds by which the clock is ahead of the real time. Monotonic clocks are left alone.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -11,25 +11,38 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile uint64_t *shown;
+struct shown {
+    uint64_t at;
+    int64_t ahead;
+};
 
-static uint64_t micros(void) {
+static volatile struct shown *shown;
+
+static struct shown read_file(void) {
+    struct shown none = {0, 0};
     if (!shown) {
         const char *path = getenv("VIRTUAL_CLOCK");
         int file = path ? open(path, O_RDONLY) : -1;
-        if (file < 0) return 0;
+        if (file < 0) return none;
         void *page = mmap(0, sizeof *shown, PROT_READ, MAP_SHARED, file, 0);
         if (page != MAP_FAILED) shown = page;
         close(file);
     }
-    return shown ? *shown : 0;
+    if (!shown) return none;
+    struct shown now = {shown->at, shown->ahead};
+    return now;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *at) {
-    uint64_t now = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE ? micros() : 0;
-    if (!now) return syscall(SYS_clock_gettime, clock, at);
-    at->tv_sec = now / 1000000;
-    at->tv_nsec = now % 1000000 * 1000;
+    int is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    struct shown now = is_wall ? read_file() : (struct shown){0, 0};
+    if (!now.at) {
+        if (syscall(SYS_clock_gettime, clock, at)) return -1;
+        if (!now.ahead) return 0;
+        now.at = (int64_t)at->tv_sec * 1000000 + at->tv_nsec / 1000 + now.ahead;
+    }
+    at->tv_sec = now.at / 1000000;
+    at->tv_nsec = now.at % 1000000 * 1000;
     return 0;
 }
 

@@ -1,4 +1,4 @@
-//! Virtual clock: the wall clock of a process, such as a Redis, that shows what a file says.
+//! Virtual clock: the wall clock of a process, such as a Redis, that shows what a file says, or is ahead by it.
 
 use std::{
     fs, io,
@@ -35,11 +35,12 @@ impl VirtualClock {
             try_command: "apt-get install gcc libc6-dev".to_owned(),
         })?;
         let file = folder.join("clock");
-        fs::write(&file, 0_u64.to_le_bytes()).map_err(ProvisionError::io(&file))?;
+        fs::write(&file, [0; 16]).map_err(ProvisionError::io(&file))?;
         Ok(Self { library, file })
     }
 
-    /// File of the clock: microseconds since 1970, as eight bytes, little endian; 0 for the right time.
+    /// File of the clock: microseconds since 1970, as eight bytes in the machine's order; if they are 0, those by which
+    /// the clock is ahead of the right time, in another eight.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
@@ -50,7 +51,19 @@ impl VirtualClock {
     /// # Errors
     /// If the file cannot be written.
     pub fn set(&self, micros: u64) -> io::Result<()> {
-        fs::File::options().write(true).open(&self.file)?.write_all_at(&micros.to_le_bytes(), 0)
+        self.write(micros.to_ne_bytes(), 0)
+    }
+
+    /// Sets a clock that goes on this many seconds after (before, if negative) the right time.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn shift(&self, seconds: i64) -> io::Result<()> {
+        self.write(seconds.saturating_mul(1_000_000).to_ne_bytes(), 8)
+    }
+
+    fn write(&self, number: [u8; 8], offset: u64) -> io::Result<()> {
+        fs::File::options().write(true).open(&self.file)?.write_all_at(&number, offset)
     }
 
     /// Environment variables of the process.
@@ -93,5 +106,27 @@ mod tests {
         assert_eq!(at(start + 999_000, &["GET", "k"]), text("v"));
         assert_eq!(at(start + 1_001_000, &["GET", "k"]), ::redis::Value::Nil);
         assert_eq!(at(start - 1, &["TIME"]), ::redis::Value::Array(vec![text("1800000000"), text("123455")]));
+    }
+
+    #[test]
+    fn a_running_clock_is_shifted_back_and_forth() {
+        let folder = checkout::scratch_dir("clock").unwrap();
+        let Some(clock) = or_skip(VirtualClock::new(folder.path())) else { return };
+        let options = RedisOptions { env: clock.env(), ..Default::default() };
+        let Some(redis) = or_skip(RedisServer::start(options)) else { return };
+        let mut connection = ::redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        let mut last = 0;
+        for shift in [0, 3_600, -3_600] {
+            clock.shift(shift).unwrap();
+            let now = || i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
+            let before = now();
+            let (seconds, micros): (i64, i64) = ::redis::cmd("TIME").query(&mut connection).unwrap();
+            // Redis reads the clock once for each turn of its loop.
+            let off = before - 2_000_000..=now() + 2_000_000;
+            let shown = seconds * 1_000_000 + micros - shift * 1_000_000;
+            assert!(off.contains(&shown), "{shift}: found {shown}, expected {off:?}");
+            assert!(shown > last, "the clock goes on");
+            last = shown;
+        }
     }
 }

@@ -19,7 +19,8 @@ const LIMITS: &str = r#"
 /// A context that does not exist: the end of it changes nothing, but the next tick is a whole one.
 const NO_CONTEXT: u32 = u32::MAX;
 
-/// Runs a minute of random requests with two outages. Returns the answers, the number of Redis' commands, and metrics.
+/// Runs a minute of random requests with two outages. Returns the answers, the number of Redis' commands, and metrics
+/// before each of the requests.
 fn minute(transport: &str, are_whole: bool) -> (Vec<(RequestId, Answer)>, u64, Vec<Option<i64>>) {
     let redis = format!(r#"{{"cluster": "redis", "transport": "{transport}"}}"#);
     let overrides = r#"{"refresh_interval": "1s"}"#;
@@ -33,7 +34,8 @@ fn minute(transport: &str, are_whole: bool) -> (Vec<(RequestId, Answer)>, u64, V
     };
     let mesh = Mesh::start(NEW_YEAR, 2, &start).unwrap();
     let mut random = Random::new(11);
-    let mut answers = Vec::new();
+    let (mut answers, mut metrics) = (Vec::new(), Vec::new());
+    let names = ["requests.admitted", "requests.denied", "redis.unavailable", "redis.timeout"];
     for request in 0..900 {
         // Bursts and pauses.
         let pause = if random.below(9) == 0 { random.below(1_600_000) } else { random.below(4_000) };
@@ -54,10 +56,10 @@ fn minute(transport: &str, are_whole: bool) -> (Vec<(RequestId, Answer)>, u64, V
         }
         mesh.begin(request % 2, exchange(random.below(3), Micros(random.below(1_500_000)))).unwrap();
         answers.extend(mesh.take_answers());
+        let all = mesh.workers().iter();
+        metrics.extend(all.flat_map(|worker| names.map(|name| worker.metric(&format!("weir.{name}")))));
     }
-    let metrics = ["requests.admitted", "requests.denied", "redis.unavailable", "redis.timeout"];
-    let metrics = mesh.workers().iter().flat_map(|worker| metrics.map(|name| worker.metric(&format!("weir.{name}"))));
-    (answers, mesh.redis().commands(), metrics.collect())
+    (answers, mesh.redis().commands(), metrics)
 }
 
 fn exchange(key: u64, takes: Micros) -> Exchange {

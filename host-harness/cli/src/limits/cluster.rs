@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::endpoint::Endpoint;
 use super::error::Misread;
 use super::tls::{Pem, Tls};
 use crate::documents::{At, Message, Value, quoted};
@@ -12,8 +13,8 @@ use crate::documents::{At, Message, Value, quoted};
 /// A cluster with its endpoints.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Cluster {
-    /// Hosts and ports. Empty if the endpoints are of other kinds, such as internal addresses.
-    pub(super) endpoints: Vec<(String, u16)>,
+    /// Addresses of the servers. Empty if they are of other kinds, such as internal addresses.
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) tls: Option<Tls>,
     /// Place of the first certificates that come from the proxies' control plane.
     pub(super) remote_secrets: Option<String>,
@@ -29,8 +30,8 @@ impl Cluster {
     pub(super) fn of(cluster: &At<'_>) -> Result<Self, Misread> {
         let localities = cluster.field("load_assignment").map(|at| at.each("endpoints")).unwrap_or_default();
         let hosts = localities.iter().flat_map(|locality| locality.each("lb_endpoints"));
-        let addresses = hosts.filter_map(|host| host.fields(["endpoint", "address", "socket_address"]));
-        let endpoints = addresses.map(|address| endpoint(&address)).collect::<Result<_, _>>()?;
+        let addresses = hosts.filter_map(|host| host.fields(["endpoint", "address"]));
+        let endpoints = addresses.filter_map(|address| endpoint(&address)).collect::<Result<_, _>>()?;
         let socket = cluster.fields(["transport_socket", "typed_config"]).and_then(|at| Message::of(&at));
         let context = socket.filter(|it| it.short_name() == "UpstreamTlsContext").map(|message| message.body);
         let common = context.as_ref().and_then(|context| context.field("common_tls_context"));
@@ -51,7 +52,7 @@ impl Cluster {
     pub(super) fn of_service(name: &str) -> Option<Self> {
         let mut parts = name.split('|');
         let (_, port, _, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { endpoints: vec![(host.to_owned(), port.parse().ok()?)], ..Self::default() })
+        Some(Self { endpoints: vec![Endpoint::Tcp(host.to_owned(), port.parse().ok()?)], ..Self::default() })
     }
 }
 
@@ -64,8 +65,18 @@ fn misread(at: &At<'_>, expected: &'static str, found: String) -> Misread {
     Misread { place: place(at), path: at.path.clone(), expected, found }
 }
 
+/// Reads an `Address`. `None` if it is of another kind than a host or a socket.
+fn endpoint(address: &At<'_>) -> Option<Result<Endpoint, Misread>> {
+    if let Some(address) = address.field("socket_address") {
+        return Some(socket_address(&address).map(|(host, port)| Endpoint::Tcp(host, port)));
+    }
+    let path = address.fields(["pipe", "path"])?;
+    let text = path.text().ok_or_else(|| misread(&path, "a path", path.kind()));
+    Some(text.map(|path| Endpoint::Socket(path.into())))
+}
+
 /// Reads a `SocketAddress`.
-fn endpoint(address: &At<'_>) -> Result<(String, u16), Misread> {
+fn socket_address(address: &At<'_>) -> Result<(String, u16), Misread> {
     let of = |name: &'static str, expected: &'static str| {
         address.field(name).ok_or_else(|| misread(address, expected, "nothing".to_owned()))
     };
@@ -184,7 +195,7 @@ mod tests {
             )
         };
         let cluster = read(&text("load_assignment", "socket_address", "port_value")).unwrap();
-        assert_eq!(cluster.endpoints, [("redis.local".to_owned(), 6380)]);
+        assert_eq!(cluster.endpoints, [Endpoint::Tcp("redis.local".to_owned(), 6380)]);
         assert_eq!(read(&text("loadAssignment", "socketAddress", "portValue")), Ok(cluster));
         assert_eq!(read("name: redis"), Ok(Cluster::default()));
     }
@@ -220,7 +231,7 @@ mod tests {
     #[test]
     fn a_service_of_istio_has_its_address_in_its_name() {
         let cluster = Cluster::of_service("outbound|6379||redis.default.svc.cluster.local").unwrap();
-        assert_eq!(cluster.endpoints, [("redis.default.svc.cluster.local".to_owned(), 6379)]);
+        assert_eq!(cluster.endpoints, [Endpoint::Tcp("redis.default.svc.cluster.local".to_owned(), 6379)]);
         assert_eq!(Cluster::of_service("redis"), None);
         assert_eq!(Cluster::of_service("outbound|x||redis"), None);
     }

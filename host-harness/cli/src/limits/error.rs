@@ -6,8 +6,11 @@ use weir_filter::config::ConfigError;
 use weir_filter::limit::MalformedReply;
 use weir_filter::overrides::SettingError;
 
+use super::endpoint::Endpoint;
 use super::reason::reason;
+pub use super::sentinel::SentinelError;
 pub use super::tls::TlsError;
+pub use super::url::UrlError;
 use crate::documents::Position;
 
 /// Value of a file that cannot be used. It contains no text that may be a secret.
@@ -22,6 +25,36 @@ pub struct Misread {
     pub expected: &'static str,
     /// The value, or its kind.
     pub found: String,
+}
+
+/// Reasons why no connection to a server can be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The server cannot be reached, or refuses the login.
+    #[error("{}", reason(.0))]
+    Redis(#[from] redis::RedisError),
+    /// No TLS connection.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
+impl OpenError {
+    /// Whether the server cannot be reached.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Redis(error) => error.is_io_error(),
+            Self::Tls(error) => matches!(error, TlsError::Handshake(_)),
+        }
+    }
+
+    /// The error of a Redis at this address.
+    pub(super) fn at(self, server: &Endpoint) -> LimitsError {
+        let address = server.to_string();
+        match self {
+            Self::Redis(source) => LimitsError::Redis { address, source },
+            Self::Tls(source) => LimitsError::Tls { address, source },
+        }
+    }
 }
 
 /// Reasons why a `weir limits` command failed.
@@ -304,20 +337,23 @@ pub enum LimitsError {
         source: MalformedReply,
     },
     /// The value of `--redis` or `REDIS_URL` is not a Redis URL.
-    #[error(
-        "{place}: expected redis://[user[:password]@]host[:port][/database], rediss:// for TLS, or \
-         redis+cluster://[user[:password]@]host[:port],... for a Redis Cluster, found {found}"
-    )]
+    #[error("{place}: {source}")]
     Url {
         /// The option or the variable.
         place: &'static str,
-        /// The text that was given, without credentials.
-        found: String,
+        /// The part that is not as expected.
+        source: UrlError,
+    },
+    /// No Sentinel leads to a master.
+    #[error("{}", tries.iter().map(|(address, error)| format!("sentinel at {address}: {error}")).collect::<Vec<_>>().join("\n"))]
+    Sentinels {
+        /// Address of each Sentinel, and its error.
+        tries: Vec<(String, SentinelError)>,
     },
     /// Redis could not be reached, or refused a command.
     #[error("redis at {address}: {}", reason(source))]
     Redis {
-        /// Redis' host and port.
+        /// Redis' host and port, or its socket.
         address: String,
         /// The client's error.
         source: redis::RedisError,
@@ -325,4 +361,15 @@ pub enum LimitsError {
     /// The result cannot be written to standard output.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
+}
+
+impl LimitsError {
+    /// Whether a server cannot be reached.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Redis { source, .. } => source.is_io_error(),
+            Self::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
+            _ => false,
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod change;
 mod cluster;
 mod configured;
 mod emptiest;
+mod endpoint;
 mod error;
 mod found;
 mod list;
@@ -16,6 +17,7 @@ mod offline;
 mod peek;
 mod reason;
 mod render;
+mod sentinel;
 mod server;
 mod source;
 mod span;
@@ -32,7 +34,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use weir_filter::units::Tokens;
 
-pub use self::error::{LimitsError, Misread, TlsError};
+pub use self::error::{LimitsError, Misread, OpenError, SentinelError, TlsError, UrlError};
 pub(crate) use self::offline::Change;
 
 use self::configured::{Configured, Target};

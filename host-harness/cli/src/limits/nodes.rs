@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis::{
     ConnectionLike, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerError, ServerErrorKind, Value, cmd,
 };
 use weir_filter::redis::hash_slot;
 
+use super::endpoint::{self, Endpoint};
 use super::error::LimitsError;
-use super::server::{ANSWER_WITHIN, Connection, Server, address};
-
-/// Pause before a command is repeated, since its hash slot is moving.
-const PAUSE: Duration = Duration::from_millis(50);
+use super::server::{ANSWER_WITHIN, Connection, FIND_WITHIN, PAUSE, Server};
 
 /// Masters of a Redis Cluster, and the hash slots of each.
 pub(super) struct Nodes {
@@ -26,19 +24,18 @@ pub(super) struct Nodes {
 
 /// Node of a cluster, connected when its first key is asked for.
 struct Node {
-    host: String,
-    port: u16,
+    endpoint: Endpoint,
     connection: Option<Connection>,
 }
 
 impl Nodes {
     /// Reads the hash slots from the first node of `server` that answers.
     pub(super) fn connect(server: Server) -> Result<Self, LimitsError> {
-        let endpoints = server.endpoints().to_vec();
+        let endpoints = server.cluster_nodes().unwrap_or_default().to_vec();
+        let mut problem = LimitsError::NoMaster { addresses: endpoint::list(&endpoints) };
         let mut nodes = Self { server, nodes: Vec::new(), slots: Vec::new() };
-        let mut problem = LimitsError::NoMaster { addresses: nodes.server.address() };
-        for (host, port) in endpoints {
-            let node = nodes.node(host, port);
+        for endpoint in endpoints {
+            let node = nodes.node(endpoint);
             match nodes.read_slots(node) {
                 Ok(()) => return Ok(nodes),
                 Err(error) => problem = error,
@@ -73,7 +70,15 @@ impl Nodes {
         let mut importing = None;
         loop {
             let node = importing.map_or_else(|| self.master(key), Ok)?;
-            let connection = self.connection(node)?;
+            let connection = match self.connection(node) {
+                Ok(connection) => connection,
+                Err(error) if error.is_unreachable() && Instant::now() < until => {
+                    importing = None;
+                    self.look_for_another(node);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let done = match importing.take() {
                 Some(_) => ask(&mut Asking(connection)),
                 None => ask(&mut **connection),
@@ -107,21 +112,48 @@ impl Nodes {
         for (node, keys) in of_nodes {
             let wire = keys.iter().enumerate().flat_map(|(nth, (index, _))| packed(*index, nth == 0));
             let wire: Vec<u8> = wire.collect();
-            let of_node = self.connection(node)?.req_packed_commands(&wire, 0, keys.len());
-            let of_node = of_node.map_err(|error| self.failed(node, error))?;
-            for ((index, key), reply) in keys.into_iter().zip(of_node) {
+            let of_node = match self.connection(node) {
+                Ok(connection) => Some(connection.req_packed_commands(&wire, 0, keys.len())),
+                // Each of the keys waits for its new master.
+                Err(error) if error.is_unreachable() => None,
+                Err(error) => return Err(error),
+            };
+            let of_node = of_node.transpose().map_err(|error| self.failed(node, error))?;
+            let mut of_node = of_node.unwrap_or_default().into_iter();
+            for (index, key) in keys {
                 let again = |redis: &mut dyn ConnectionLike| match redis.req_packed_command(&packed(index, true))? {
                     Value::ServerError(error) if is_elsewhere(&error) => Err(error.into()),
                     reply => Ok(reply),
                 };
-                let reply = match reply {
-                    Value::ServerError(error) if is_elsewhere(&error) => self.ask(key, &again)?,
-                    reply => reply,
+                let is_elsewhere = |reply: &Value| matches!(reply, Value::ServerError(error) if is_elsewhere(error));
+                let reply = match of_node.next().filter(|reply| !is_elsewhere(reply)) {
+                    Some(reply) => reply,
+                    None => self.ask(key, &again)?,
                 };
                 replies.insert(index, reply);
             }
         }
         Ok(replies.into_values().collect())
+    }
+
+    /// The node of a master, by its place in [`masters`](Self::masters). If it is down, its successor is waited for.
+    pub(super) fn reach(&mut self, master: usize) -> Result<usize, LimitsError> {
+        let until = Instant::now() + ANSWER_WITHIN;
+        loop {
+            let node = self.masters().get(master).copied().unwrap_or_default();
+            match self.connection(node) {
+                Ok(_) => return Ok(node),
+                Err(error) if error.is_unreachable() && Instant::now() < until => self.look_for_another(node),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads the hash slots from the first node that answers other than `down`, after a pause.
+    fn look_for_another(&mut self, down: usize) {
+        thread::sleep(PAUSE);
+        let others = (0..self.nodes.len()).filter(|node| *node != down).collect::<Vec<_>>();
+        let _ = others.into_iter().any(|node| self.read_slots(node).is_ok());
     }
 
     /// Sends a command that has no key to a node.
@@ -167,29 +199,32 @@ impl Nodes {
 
     /// The node at an address that `node` has told: without a host, at its own.
     fn other(&mut self, node: usize, host: String, port: u16) -> usize {
-        let own = self.nodes.get(node).map(|node| node.host.clone()).unwrap_or_default();
-        self.node(if host.is_empty() { own } else { host }, port)
+        let own = match self.nodes.get(node).map(|node| &node.endpoint) {
+            Some(Endpoint::Tcp(own, _)) if host.is_empty() => own.clone(),
+            _ => host,
+        };
+        self.node(Endpoint::Tcp(own, port))
     }
 
-    fn node(&mut self, host: String, port: u16) -> usize {
-        let known = self.nodes.iter().position(|node| node.host == host && node.port == port);
+    fn node(&mut self, endpoint: Endpoint) -> usize {
+        let known = self.nodes.iter().position(|node| node.endpoint == endpoint);
         known.unwrap_or_else(|| {
-            self.nodes.push(Node { host, port, connection: None });
+            self.nodes.push(Node { endpoint, connection: None });
             self.nodes.len() - 1
         })
     }
 
     fn connection(&mut self, node: usize) -> Result<&mut Connection, LimitsError> {
-        let addresses = || self.server.address();
-        let node = self.nodes.get_mut(node).ok_or_else(|| LimitsError::NoMaster { addresses: addresses() })?;
+        let none = || LimitsError::NoMaster { addresses: String::new() };
+        let node = self.nodes.get_mut(node).ok_or_else(none)?;
         match &mut node.connection {
             Some(connection) => Ok(connection),
-            none => Ok(none.insert(self.server.connect_to(&node.host, node.port)?)),
+            none => Ok(none.insert(self.server.connect_to(&node.endpoint, FIND_WITHIN)?)),
         }
     }
 
     fn address(&self, node: usize) -> String {
-        self.nodes.get(node).map(|node| address(&node.host, node.port)).unwrap_or_default()
+        self.nodes.get(node).map(|node| node.endpoint.to_string()).unwrap_or_default()
     }
 
     fn failed(&self, node: usize, source: RedisError) -> LimitsError {

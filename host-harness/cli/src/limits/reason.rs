@@ -49,6 +49,8 @@ fn commands<'a>(errors: impl Iterator<Item = &'a ServerError>) -> Vec<String> {
 
 fn own_text(error: &ServerError) -> String {
     let details = error.details().unwrap_or_default().trim_end();
+    // A server without the command repeats its arguments, such as a password after AUTH.
+    let details = details.split_once(", with args beginning with").map_or(details, |(before, _)| before);
     let text = format!("{} {details}", error.code());
     match error.code() {
         "MOVED" | "CROSSSLOT" => format!("{text}; {CLUSTER}"),

@@ -2,28 +2,38 @@
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redis::{Client, ConnectionAddr, ConnectionLike, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Value};
 
 use super::cluster::Cluster;
-use super::error::LimitsError;
+use super::endpoint::{self, Endpoint};
+use super::error::{LimitsError, OpenError};
+use super::sentinel::Sentinels;
 use super::source::{Limiter, Source};
 use super::tls::{Pem, Secured, Tls};
-use super::url::{Url, without_credentials};
+use super::url::Url;
 
 /// Time limit of the connection and of each reply. A Redis that needs longer for one scan step is too busy to be scanned.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Time limit of the connection, and of each reply of the login, where other servers can be tried.
+pub(super) const FIND_WITHIN: Duration = Duration::from_secs(3);
+/// Time for which a master is looked for while servers answer and none of them is one.
+pub(super) const FAILOVER_WITHIN: Duration = Duration::from_secs(5);
+/// Pause before servers are asked again, since a failover or a move of a hash slot is under way.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// Environment variable with the address of Redis, for commands without another address.
 const REDIS_URL: &str = "REDIS_URL";
 
 // Options for the Redis of `weir limits`. Not a doc comment: clap would use it as the help of `limits`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct RedisOptions {
-    /// The Redis of the buckets, redis://[user[:password]@]host[:port][/database], or rediss:// for TLS; for a Redis
-    /// Cluster, redis+cluster://[user[:password]@]host[:port],..., or rediss+cluster://. The default is the Redis of the
-    /// proxies, as --config has it, and if it has no address, that of the variable REDIS_URL. Credentials and a database
-    /// that the option lacks come from --config.
+    /// The Redis of the buckets, redis://[user[:password]@]host[:port][/database]; of Sentinels,
+    /// redis-sentinel://[user[:password]@]host[:port],.../name[/database]; of a Redis Cluster,
+    /// redis+cluster://[user[:password]@]host[:port],...; of a socket, unix:///path[?db=1]. With rediss, TLS. The
+    /// default is the Redis of the proxies, as --config has it, and if it has no address, that of the variable
+    /// REDIS_URL. Credentials and a database that the option lacks come from --config.
     #[arg(long, global = true, help_heading = "Redis", value_name = "URL")]
     redis: Option<String>,
     /// Certificates of the authorities that Redis' certificate is checked with, as PEM.
@@ -42,13 +52,20 @@ pub(super) struct RedisOptions {
 
 /// A Redis and how to log in.
 pub(super) struct Server {
-    /// Hosts and ports, of which the first that is a master is used. Empty for a Unix socket.
-    endpoints: Vec<(String, u16)>,
-    socket: Option<PathBuf>,
+    address: Address,
     login: Login,
     tls: Option<Tls>,
-    /// Whether the endpoints are nodes of a Redis Cluster.
-    is_cluster: bool,
+}
+
+/// Redis servers of a command.
+#[derive(Debug, PartialEq)]
+pub(super) enum Address {
+    /// Servers, of which the first that is a master is used. A lone one is used whatever it is.
+    Servers(Vec<Endpoint>),
+    /// Sentinels that name the master.
+    Sentinels(Sentinels),
+    /// Nodes of a Redis Cluster.
+    Cluster(Vec<Endpoint>),
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -69,8 +86,7 @@ impl RedisOptions {
 
     /// Whether that address is of a Redis Cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        let url = self.redis.clone().or_else(url_of_environment);
-        url.is_some_and(|url| url.split_once("+cluster://").is_some_and(|(scheme, _)| !scheme.contains('/')))
+        self.redis.clone().or_else(url_of_environment).is_some_and(|url| Url::is_of_cluster(&url))
     }
 
     fn has_tls(&self) -> bool {
@@ -112,9 +128,9 @@ impl Server {
         options: &RedisOptions,
         source: Option<&Source>,
     ) -> Result<Self, LimitsError> {
-        let malformed = || LimitsError::Url { place, found: without_credentials(url) };
-        let Url { endpoints, socket, mut login, has_database, is_secured, is_cluster } =
-            Url::parse(url).ok_or_else(malformed)?;
+        let malformed = |source| LimitsError::Url { place, source };
+        let Url { address, mut login, has_database, is_secured } = Url::parse(url).map_err(malformed)?;
+        let is_cluster = matches!(address, Address::Cluster(_));
         let limiter = source.and_then(|source| only(source).ok());
         // The login and the TLS of a front end are not those of Redis.
         let limiter = limiter.filter(|limiter| limiter.config.redis.transport.front_end().is_none());
@@ -142,7 +158,7 @@ impl Server {
             let cluster = limiter.map(cluster).transpose()?;
             tls = Some(options.over(cluster.flatten().flatten().and_then(|cluster| cluster.tls).unwrap_or_default()));
         }
-        Ok(Self { endpoints, socket, login, tls, is_cluster })
+        Ok(Self { address, login, tls })
     }
 
     fn of_source(options: &RedisOptions, source: &Source) -> Result<Self, LimitsError> {
@@ -175,82 +191,97 @@ impl Server {
         if let (Some(place), true) = (remote_secrets, tls.as_ref().is_some_and(|tls| tls.ca.is_none())) {
             return Err(LimitsError::RemoteSecrets { place, cluster: name.clone() });
         }
-        Ok(Self { endpoints, socket: None, login, tls, is_cluster })
+        let address = if is_cluster { Address::Cluster(endpoints) } else { Address::Servers(endpoints) };
+        Ok(Self { address, login, tls })
     }
 
-    /// The address, for errors: `127.0.0.1:6379`.
-    pub(super) fn address(&self) -> String {
-        let addresses: Vec<String> = self.endpoints.iter().map(|(host, port)| address(host, *port)).collect();
-        match &self.socket {
-            Some(path) => path.display().to_string(),
-            None => addresses.join(", "),
+    /// The nodes of a Redis Cluster; `None` if the Redis is none.
+    pub(super) fn cluster_nodes(&self) -> Option<&[Endpoint]> {
+        match &self.address {
+            Address::Cluster(nodes) => Some(nodes),
+            Address::Servers(_) | Address::Sentinels(_) => None,
         }
     }
 
-    /// Whether the endpoints are nodes of a Redis Cluster.
-    pub(super) fn is_cluster(&self) -> bool {
-        self.is_cluster
+    /// Credentials and database of the Redis servers.
+    pub(super) fn login(&self) -> &Login {
+        &self.login
     }
 
-    /// Hosts and ports.
-    pub(super) fn endpoints(&self) -> &[(String, u16)] {
-        &self.endpoints
-    }
-
-    /// Number of the database.
-    pub(super) fn database(&self) -> i64 {
-        self.login.database
-    }
-
-    /// Connects and logs in. Of several endpoints, the first that is a master is used.
-    pub(super) fn connect(&self) -> Result<(Connection, String), LimitsError> {
-        if let Some(path) = &self.socket {
-            return Ok((self.plain(ConnectionAddr::Unix(path.clone()))?, self.address()));
+    /// Connects to the master and logs in.
+    pub(super) fn connect(&self) -> Result<(Connection, Endpoint), LimitsError> {
+        match &self.address {
+            Address::Sentinels(sentinels) => sentinels.connect(self),
+            Address::Servers(servers) | Address::Cluster(servers) => match &servers[..] {
+                [only] => Ok((self.connect_to(only, ANSWER_WITHIN)?, only.clone())),
+                several => self.first_master(several),
+            },
         }
-        let mut problem = None;
-        for (host, port) in &self.endpoints {
-            let connection = self.connect_to(host, *port).map(|mut connection| {
-                let is_right = self.endpoints.len() == 1 || is_master(&mut *connection);
-                is_right.then_some(connection)
-            });
-            match connection {
-                Ok(Some(connection)) => return Ok((connection, address(host, *port))),
-                Ok(None) => {}
-                Err(error) => problem = Some(error),
+    }
+
+    /// Connects to the first of several servers that is a master. While replicas answer and no master does, a failover
+    /// may be under way: they are asked again for a while.
+    fn first_master(&self, servers: &[Endpoint]) -> Result<(Connection, Endpoint), LimitsError> {
+        let until = Instant::now() + FAILOVER_WITHIN;
+        loop {
+            let (mut problem, mut has_replica) = (None, false);
+            for server in servers {
+                match self.open(server, &self.login, FIND_WITHIN, role_is_master) {
+                    Ok((connection, true)) => return Ok((connection, server.clone())),
+                    Ok((_, false)) => has_replica = true,
+                    Err(error) => problem = Some(error.at(server)),
+                }
             }
+            if !has_replica || Instant::now() >= until {
+                let none = || LimitsError::NoMaster { addresses: endpoint::list(servers) };
+                return Err(problem.unwrap_or_else(none));
+            }
+            thread::sleep(PAUSE);
         }
-        Err(problem.unwrap_or_else(|| LimitsError::NoMaster { addresses: self.address() }))
     }
 
-    /// Connects to an endpoint and logs in.
-    pub(super) fn connect_to(&self, host: &str, port: u16) -> Result<Connection, LimitsError> {
-        let Some(tls) = &self.tls else { return self.plain(ConnectionAddr::Tcp(host.to_owned(), port)) };
-        let address = address(host, port);
-        let failed = |source| LimitsError::Redis { address: address.clone(), source };
-        let stream = tcp(host, port).map_err(|error| failed(error.into()))?;
-        let mut secured =
-            Secured::over(stream, host, tls).map_err(|source| LimitsError::Tls { address: address.clone(), source })?;
-        self.login.run(&mut secured).map_err(failed)?;
-        Ok(Box::new(secured))
+    /// Connects to a server and logs in.
+    pub(super) fn connect_to(&self, server: &Endpoint, within: Duration) -> Result<Connection, LimitsError> {
+        let opened = self.open(server, &self.login, within, |_| Ok(()));
+        opened.map(|(connection, ())| connection).map_err(|error| error.at(server))
     }
 
-    fn plain(&self, addr: ConnectionAddr) -> Result<Connection, LimitsError> {
-        let address = addr.to_string();
-        let failed = |source| LimitsError::Redis { address: address.clone(), source };
+    /// Connects to a server, logs in and asks a question, each `within` this time. Returns the connection and the answer.
+    pub(super) fn open<T>(
+        &self,
+        server: &Endpoint,
+        login: &Login,
+        within: Duration,
+        question: impl FnOnce(&mut dyn ConnectionLike) -> RedisResult<T>,
+    ) -> Result<(Connection, T), OpenError> {
+        let address = match (server, &self.tls) {
+            (Endpoint::Tcp(host, port), Some(tls)) => {
+                let mut secured = Secured::over(tcp(host, *port, within)?, host, tls)?;
+                login.run(&mut secured)?;
+                let answer = question(&mut secured)?;
+                secured.set_timeout(ANSWER_WITHIN)?;
+                return Ok((Box::new(secured), answer));
+            }
+            (Endpoint::Tcp(host, port), None) => ConnectionAddr::Tcp(host.clone(), *port),
+            (Endpoint::Socket(path), _) => ConnectionAddr::Unix(path.clone()),
+        };
         // The client library's own first command would wait for a silent Redis, too.
         let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let info = addr.into_connection_info().map_err(failed)?.set_redis_settings(settings);
-        let connection = Client::open(info).and_then(|client| client.get_connection_with_timeout(ANSWER_WITHIN));
-        let mut connection = connection.map_err(failed)?;
-        connection.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        connection.set_write_timeout(Some(ANSWER_WITHIN)).map_err(failed)?;
-        self.login.run(&mut connection).map_err(failed)?;
-        Ok(Box::new(connection))
+        let info = address.into_connection_info()?.set_redis_settings(settings);
+        let mut connection = Client::open(info)?.get_connection_with_timeout(within)?;
+        connection.set_read_timeout(Some(within))?;
+        connection.set_write_timeout(Some(within))?;
+        login.run(&mut connection)?;
+        let answer = question(&mut connection)?;
+        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+        connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+        Ok((Box::new(connection), answer))
     }
 }
 
 impl Login {
-    /// Authenticates, selects the database, and finds out whether Redis answers. The client library could do so, but drops Redis' reason for a refusal.
+    /// Authenticates, selects the database, and finds out whether Redis answers. The client library could do so, but
+    /// drops Redis' reason for a refusal.
     fn run(&self, connection: &mut dyn ConnectionLike) -> RedisResult<()> {
         if let Some(password) = &self.password {
             redis::cmd("AUTH").arg(self.username.as_deref()).arg(password).query::<()>(connection)?;
@@ -285,26 +316,23 @@ fn only(source: &Source) -> Result<&Limiter, LimitsError> {
     }
 }
 
-pub(super) fn address(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
+fn tcp(host: &str, port: u16, within: Duration) -> RedisResult<TcpStream> {
     let mut problem = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
     for addr in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&addr, ANSWER_WITHIN) {
+        match TcpStream::connect_timeout(&addr, within) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-                stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+                stream.set_read_timeout(Some(within))?;
+                stream.set_write_timeout(Some(within))?;
                 return Ok(stream);
             }
             Err(error) => problem = error,
         }
     }
-    Err(problem)
+    Err(problem.into())
 }
 
-fn is_master(connection: &mut dyn ConnectionLike) -> bool {
-    let role = connection.req_command(&redis::cmd("ROLE"));
-    matches!(role, Ok(Value::Array(parts)) if parts.first() == Some(&Value::BulkString(b"master".to_vec())))
+/// Asks a server whether it is a master.
+pub(super) fn role_is_master(connection: &mut dyn ConnectionLike) -> RedisResult<bool> {
+    let role = connection.req_command(&redis::cmd("ROLE"))?;
+    Ok(matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"master".to_vec()))))
 }

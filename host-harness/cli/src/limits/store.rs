@@ -17,10 +17,12 @@ const AT_ONCE: usize = 256;
 /// Redis' time: seconds since 1970, and microseconds within the second.
 pub(super) type Clock = (u64, u64);
 
-/// Position of a scan: a master of a cluster, and its cursor.
+/// Position of a scan: a master of a cluster, its node, and the node's cursor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     master: usize,
+    /// Node that serves the master's hash slots since its scan began: cursors are of one node.
+    node: usize,
     cursor: u64,
 }
 
@@ -38,11 +40,11 @@ enum Link {
 impl Store {
     /// Connects and logs in.
     pub(super) fn connect(server: Server) -> Result<Self, LimitsError> {
-        let link = if server.is_cluster() {
+        let link = if server.cluster_nodes().is_some() {
             Link::Cluster(Box::new(Nodes::connect(server)?))
         } else {
             let (connection, address) = server.connect()?;
-            Link::Single { connection, address, database: server.database() }
+            Link::Single { connection, address: address.to_string(), database: server.login().database }
         };
         Ok(Self { link, look: Peek::default() })
     }
@@ -115,7 +117,8 @@ impl Store {
     pub(super) fn size(&mut self) -> Result<u64, LimitsError> {
         let mut size: u64 = 0;
         for master in 0..self.masters() {
-            size += self.ask_master::<u64>(master, &|redis| redis::cmd("DBSIZE").query(redis))?;
+            let node = self.node_of(master)?;
+            size += self.ask_node::<u64>(node, &|redis| redis::cmd("DBSIZE").query(redis))?;
         }
         Ok(size)
     }
@@ -124,15 +127,16 @@ impl Store {
     /// A key that exists throughout a scan is found at least once, unless its hash slot moves meanwhile.
     pub(super) fn scan(
         &mut self,
-        Cursor { master, cursor }: Cursor,
+        Cursor { master, node, cursor }: Cursor,
         pattern: &[u8],
     ) -> Result<(Option<Cursor>, Vec<Vec<u8>>), LimitsError> {
-        let (next, keys): (u64, _) = self.ask_master(master, &|redis| {
+        let node = if cursor == 0 { self.node_of(master)? } else { node };
+        let (next, keys): (u64, _) = self.ask_node(node, &|redis| {
             redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis)
         })?;
         let next = match next {
-            0 => Cursor { master: master + 1, cursor: 0 },
-            cursor => Cursor { master, cursor },
+            0 => Cursor { master: master + 1, ..Cursor::default() },
+            cursor => Cursor { master, node, cursor },
         };
         Ok((Some(next).filter(|next| next.master < self.masters()), keys))
     }
@@ -184,17 +188,22 @@ impl Store {
         }
     }
 
-    fn ask_master<T>(
+    /// The node that is the master now.
+    fn node_of(&mut self, master: usize) -> Result<usize, LimitsError> {
+        match &mut self.link {
+            Link::Single { .. } => Ok(0),
+            Link::Cluster(nodes) => nodes.reach(master),
+        }
+    }
+
+    fn ask_node<T>(
         &mut self,
-        master: usize,
+        node: usize,
         ask: &dyn Fn(&mut dyn ConnectionLike) -> RedisResult<T>,
     ) -> Result<T, LimitsError> {
         match &mut self.link {
             Link::Single { connection, address, .. } => single(connection, address, ask),
-            Link::Cluster(nodes) => {
-                let node = nodes.masters().get(master).copied().unwrap_or_default();
-                nodes.ask_node(node, ask)
-            }
+            Link::Cluster(nodes) => nodes.ask_node(node, ask),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{ConnectionLike, Parser, RedisError, RedisResult, Value};
 use rustls::crypto::ring;
@@ -154,6 +155,12 @@ impl Secured {
         }
         let stream = StreamOwned::new(session, stream);
         Ok(Self { stream, parser: Parser::new(), is_open: true })
+    }
+
+    /// Sets the time limit of a read or a write.
+    pub(super) fn set_timeout(&self, within: Duration) -> RedisResult<()> {
+        self.stream.sock.set_read_timeout(Some(within))?;
+        Ok(self.stream.sock.set_write_timeout(Some(within))?)
     }
 
     fn send(&mut self, commands: &[u8]) -> RedisResult<()> {

@@ -7,6 +7,8 @@ use weir_filter::config::{self, Config};
 use weir_filter::descriptor::Source;
 use weir_host::Bootstrap;
 
+use crate::percent;
+
 /// Text in place of a hidden value.
 pub(super) const HIDDEN: &str = "‹hidden›";
 
@@ -68,7 +70,7 @@ impl Hidden {
             hidden.values.extend(parts.map(<[u8]>::to_vec));
         }
         for (_, value) in parameters(path.as_bytes()).filter(|(name, _)| is_parameter(name)) {
-            hidden.values.extend([value.to_vec(), percent_decoded(value)]);
+            hidden.values.extend([value.to_vec(), percent::decoded(value)]);
         }
         // A shorter value would hide parts of other words; its header or parameter hides it.
         hidden.values.retain(|value| value.len() >= SHORTEST);
@@ -167,27 +169,8 @@ fn without_parameters(path: &[u8]) -> Vec<u8> {
 
 /// Whether a query parameter carries a credential, by its name with or without percent-encoding.
 fn is_parameter(name: &[u8]) -> bool {
-    let name = String::from_utf8_lossy(&percent_decoded(name)).to_ascii_lowercase();
+    let name = String::from_utf8_lossy(&percent::decoded(name)).to_ascii_lowercase();
     PARAMETERS.contains(&name.as_str()) || CREDENTIALS.iter().any(|part| name.contains(part))
-}
-
-fn percent_decoded(name: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = name;
-    while let Some((first, after)) = rest.split_first() {
-        let code = rest.get(1..3).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match code {
-            Some(code) if *first == b'%' => {
-                bytes.push(code);
-                rest = &rest[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 fn replaced(bytes: &[u8], value: &[u8]) -> Vec<u8> {

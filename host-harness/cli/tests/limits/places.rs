@@ -153,7 +153,10 @@ fn the_variable_is_used_only_without_another_address_and_never_with_the_files_pa
     let refused = folder.limits(&["list", "--config", "limiter.yaml"], &[("REDIS_URL", &url)]).unwrap_err();
     assert!(refused.contains(": NOAUTH "), "the file's password is for another Redis: {refused}");
     let malformed = folder.limits(&["list"], &[("REDIS_URL", "u:s3cret@host")]).unwrap_err();
-    assert!(malformed.starts_with("REDIS_URL: expected redis://") && !malformed.contains("s3cret"), "{malformed}");
+    assert!(
+        malformed.starts_with("REDIS_URL: scheme: expected redis, ") && !malformed.contains("s3cret"),
+        "{malformed}"
+    );
 
     let set = ["set", "per_user", "alice", "blocked", "--config", "bootstrap.yaml"];
     assert_eq!(folder.notes(&set, &[]), format!("redis: {}/2\n", server.addr()));

@@ -24,12 +24,17 @@ pub struct SentinelOptions {
     pub down_after: Duration,
     /// Twice this time passes before a failover of the same master is tried again, ≥ 1 ms.
     pub failover_timeout: Duration,
+    /// The Sentinels' password, which all of a group share.
+    pub password: Option<String>,
+    /// The password of the Redis nodes.
+    pub nodes_password: Option<String>,
 }
 
 /// A Redis Sentinel process, which is the executable of Redis in another mode. Dropping it stops the process.
 pub struct Sentinel {
     name: String,
     addr: SocketAddr,
+    url: String,
     _process: ServerProcess,
     _dir: TempDir,
 }
@@ -49,10 +54,11 @@ impl Sentinel {
             let mut command = Command::new(&binary);
             command.arg(&file).arg("--sentinel").current_dir(dir.path());
             let mut process = ServerProcess::spawn(&mut command, &dir.path().join("sentinel.log"))?;
-            let url = format!("redis://{addr}");
+            let password = options.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+            let url = format!("redis://{password}{addr}");
             let answers = || super::server::ping(&url).map_err(|why| format!("no answer to PING ({why})"));
             process.wait_until_ready(&format!("Sentinel on {addr}"), READY_WITHIN, last_lines, answers)?;
-            Ok(Self { name: options.name.clone(), addr, _process: process, _dir: dir })
+            Ok(Self { name: options.name.clone(), addr, url, _process: process, _dir: dir })
         })
     }
 
@@ -81,7 +87,7 @@ impl Sentinel {
     }
 
     fn ask<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> ::redis::RedisResult<T> {
-        let client = ::redis::Client::open(format!("redis://{}", self.addr))?;
+        let client = ::redis::Client::open(self.url.as_str())?;
         let mut connection = client.get_connection_with_timeout(Duration::from_secs(1))?;
         ::redis::cmd("SENTINEL").arg(words).arg(&self.name).query(&mut connection)
     }
@@ -94,8 +100,10 @@ impl std::fmt::Debug for Sentinel {
 }
 
 fn configuration(options: &SentinelOptions, addr: SocketAddr) -> String {
-    let SentinelOptions { name, master, quorum, down_after, failover_timeout } = options;
-    format!(
+    let SentinelOptions { name, master, quorum, down_after, failover_timeout, password, nodes_password } = options;
+    let of_sentinels = password.as_ref().map(|word| format!("requirepass {word}\nsentinel sentinel-pass {word}\n"));
+    let of_nodes = nodes_password.as_ref().map(|word| format!("sentinel auth-pass {name} {word}\n"));
+    let lines = format!(
         "bind 127.0.0.1\nport {}\nsentinel monitor {name} {} {} {quorum}\n\
          sentinel down-after-milliseconds {name} {}\nsentinel failover-timeout {name} {}\n\
          sentinel parallel-syncs {name} 2\n",
@@ -104,7 +112,8 @@ fn configuration(options: &SentinelOptions, addr: SocketAddr) -> String {
         master.port(),
         down_after.as_millis(),
         failover_timeout.as_millis(),
-    )
+    );
+    [Some(lines), of_sentinels, of_nodes].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -124,6 +133,8 @@ mod tests {
             quorum: 2,
             down_after: Duration::from_secs(1),
             failover_timeout: Duration::from_secs(3),
+            password: None,
+            nodes_password: None,
         };
         let sentinel = Sentinel::start(&options).unwrap();
         assert_eq!(sentinel.master().unwrap(), redis.addr());
