@@ -15,6 +15,8 @@
 //! | `yaml manifest FILE` | a part of a file in envoy/kubernetes, which tests/kubernetes runs |
 //! | `yaml import FILE` | a part of a file in host-harness/cli/tests/import/files, which `weir import` reads or prints |
 //! | `yaml test` | a test file beside envoy/quickstart.yaml, whose tests pass in virtual time |
+//! | `yaml stats_config` | a field of a bootstrap, which tests/metrics runs |
+//! | `yaml otel NAME` | fields of the HTTP connection manager or clusters, which tests/metrics runs |
 //! | `json override` | the value of an override |
 //! | `json webdis` | the configuration of a Webdis: any JSON |
 
@@ -101,6 +103,8 @@ fn accept(fence: &Fence<'_>) -> Result<(), String> {
             let whole = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
             if whole.contains(&fence.text) { Ok(()) } else { Err(format!("not in {}", file.display())) }
         }
+        "yaml stats_config" => yaml(&fence.text).map(drop),
+        info if info.starts_with("yaml otel ") => yaml(&fence.text).map(drop),
         "json webdis" => serde_json::from_str::<Value>(&fence.text).map(drop).map_err(|error| error.to_string()),
         "json override" => Setting::parse(fence.text.as_bytes()).map(drop).map_err(|error| error.to_string()),
         other => Err(format!("expected an info string that says where the text belongs, found `{other}`")),

@@ -16,6 +16,7 @@
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
+//! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
 //! | [`client`] | a small HTTP client, for Envoy's admin interface, the demo and the tests |
@@ -37,6 +38,7 @@ pub mod limitador;
 pub mod nginx;
 pub mod port;
 mod process;
+pub mod prometheus;
 pub mod python;
 pub mod redis;
 mod tools;

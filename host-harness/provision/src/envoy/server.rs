@@ -28,6 +28,8 @@ pub struct EnvoyOptions {
     /// The bootstrap, as YAML or JSON. An `admin` is required; ports may be 0. Relative paths start from the checkout's
     /// root.
     pub config: String,
+    /// The executable; `None`: [`binary`](super::binary).
+    pub binary: Option<PathBuf>,
     /// Worker threads.
     pub concurrency: u32,
     /// The folder of its configuration and `envoy.log`; `None`: a new folder under `target/`, removed with the handle.
@@ -64,6 +66,7 @@ impl EnvoyOptions {
     pub fn new(config: impl Into<String>) -> Self {
         Self {
             config: config.into(),
+            binary: None,
             concurrency: 1,
             dir: None,
             log_level: "info".into(),
@@ -90,7 +93,7 @@ impl EnvoyServer {
     /// If no executable is found or fetched, or Envoy ends or is not ready within 90 s. The latter two errors show the
     /// errors of Envoy's log.
     pub fn start(options: EnvoyOptions) -> Result<Self, ProvisionError> {
-        let binary = super::binary()?;
+        let binary = options.binary.map_or_else(super::binary, Ok)?;
         raise_open_files_limit();
         let (dir, scratch) = match options.dir {
             Some(dir) => (dir, None),
