@@ -85,6 +85,13 @@ fn a_new_version_changes_all_names_that_have_the_version() {
     }
 }
 
+#[test]
+fn a_fail_strategy_is_passed_on() {
+    let Some(helm) = or_skip(helm::binary()) else { return };
+    let made = template(&helm, &["--set", "mode=istio,istio.failStrategy=FAIL_CLOSE"]);
+    assert!(made.contains("failStrategy: FAIL_CLOSE\n"), "{made}");
+}
+
 /// Names in the rules and the dashboard are those that the pages on operations and guarantees list.
 #[test]
 fn expressions_of_rules_and_dashboard_name_metrics_that_exist() {
@@ -114,7 +121,7 @@ fn expressions_of_rules_and_dashboard_name_metrics_that_exist() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_limits() {
     let Some(manifest) = rendered("sidecar") else { return };
-    assert_eq!(text(manifest.find("TrafficExtension").unwrap(), "/spec/wasm/failStrategy"), "FAIL_CLOSE");
+    assert_eq!(text(manifest.find("TrafficExtension").unwrap(), "/spec/wasm/failStrategy"), "FAIL_RELOAD");
     let Some((wasm, redis)) = provide() else { return };
     let rendered = istio::render(&manifest, Proxy::Sidecar);
     let Some(proxy) = Running::start(rendered, Surroundings::new(wasm, redis.addr())) else { return };

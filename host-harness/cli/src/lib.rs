@@ -7,6 +7,7 @@
 //! | `trace` | `weir trace`: timeline of a request |
 //! | `files` | Envoy files, and the plugins, chains, clusters and limiters in them |
 //! | `check` | `weir check`: errors and warnings about Envoy files, as far as wasm and Weir are concerned |
+//! | `reader` | reader of a tree that reports every mistake with its place |
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
@@ -26,6 +27,7 @@ mod files;
 pub mod front_end;
 pub mod limits;
 mod markup;
+mod reader;
 mod serve;
 mod sim;
 mod test;

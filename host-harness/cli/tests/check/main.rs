@@ -8,6 +8,7 @@ mod discovery;
 mod documents;
 mod environment;
 mod finder;
+mod kubernetes;
 mod modules;
 mod order;
 mod outputs;
