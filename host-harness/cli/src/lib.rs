@@ -7,6 +7,7 @@
 //! | `trace` | `weir trace`: timeline of a request |
 //! | `files` | Envoy files, and the plugins, chains, clusters and limiters in them |
 //! | `check` | `weir check`: errors and warnings about Envoy files, as far as wasm and Weir are concerned |
+//! | `render` | `weir render`: manifests and bootstraps from one small file of limits and Redis |
 //! | `reader` | reader of a tree that reports every mistake with its place |
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
@@ -28,6 +29,7 @@ pub mod front_end;
 pub mod limits;
 mod markup;
 mod reader;
+mod render;
 mod serve;
 mod sim;
 mod test;
@@ -66,6 +68,8 @@ enum Command {
     Trace(trace::Arguments),
     /// Checks Envoy files, as far as wasm and Weir are concerned.
     Check(check::Arguments),
+    /// Makes Kubernetes manifests or a bootstrap from one small file of limits and Redis.
+    Render(render::Arguments),
     /// Runs unit tests for limits, in virtual time or on real hosts.
     Test(test::Arguments),
     /// Simulates fleets with faults in virtual time, and checks the guarantees.
@@ -122,6 +126,7 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => serve::run(&arguments, is_verbose),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),

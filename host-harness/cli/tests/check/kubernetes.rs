@@ -174,6 +174,8 @@ fn the_cluster_of_redis_has_to_be_there_for_these_proxies() {
         &scope,
         "weir-redis}\n    limits",
     );
+    let more = ("matchLabels: {app: orders}", "matchLabels: {app: orders, version: v1}");
+    assert_eq!(check(&changed(&shipped("istio/sidecar.yaml"), [more])).rules(), [""; 0]);
     finds("istio/sidecar.yaml", [("labels: {app: orders}", "labels: {app: carts}")], &scope, "weir-redis}\n    limits");
 }
 
@@ -358,13 +360,15 @@ fn values_have_their_places_wherever_they_stand() {
     let text = changed(&shipped("envoy-gateway/extension-policy.yaml"), [("STRICT_DNS", "STRICT_DNZ")]);
     let path = "spec.bootstrap.value.static_resources.clusters[0].type";
     assert_eq!(check(&text).only().path, path);
-    let text = changed(&shipped("plain/envoy.yaml"), [("max_tokens: 20", "max_tokens: 0")]);
-    assert!(check(&text).only().path.starts_with("data[\"envoy.yaml\"].static_resources.listeners[0]."));
+    let text = changed(&shipped("plain/envoy.yaml"), [("fill_interval: 60s", "fill_interval: fast")]);
+    assert!(check(&text).only().path.starts_with("data.envoy.yaml.static_resources.listeners[0]."));
     let text = "type: STRICT_DNS\n          connect_timeout";
     finds(
         "envoy-gateway/extension-policy.yaml",
         [(text, "type: [STRICT_DNS\n          connect_timeout")],
-        &[("syntax", "error")],
-        "[STRICT_DNS",
+        &[("missing-cluster", "error"), ("syntax", "error")],
+        ": 1s\n          load_assignment",
     );
+    let next = "load_assignment:\n          cluster_name: upstream";
+    finds("plain/envoy.yaml", [("type: STRICT_DNS", "type: 'STRICT_DNS")], &[("syntax", "error")], next);
 }

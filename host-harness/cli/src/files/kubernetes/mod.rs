@@ -38,7 +38,7 @@ pub(crate) enum Part<'a> {
     Cluster(At<'a>),
     /// An HTTP filter for chains that a control plane makes.
     Filter(At<'a>),
-    /// Another value of Envoy's configuration.
+    /// Value of Envoy's configuration of another kind.
     Value(At<'a>),
 }
 

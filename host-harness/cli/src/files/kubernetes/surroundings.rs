@@ -56,6 +56,8 @@ impl<'a> Mesh<'a> {
         let (of, namespace) = (namespace(from), namespace(to));
         let is_near = of.is_empty() || namespace.is_empty() || of == ROOT_NAMESPACE || of == namespace;
         let is_selected = match (workload(from), workload(to)) {
+            // Further labels of a plugin select some of the same pods.
+            (Some(Workload::Labels(from)), Some(Workload::Labels(to))) => from.iter().all(|label| to.contains(label)),
             (Some(from), Some(to)) => from == to,
             _ => true,
         };

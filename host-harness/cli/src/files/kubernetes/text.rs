@@ -53,7 +53,7 @@ pub(super) fn is_merged(text: &Document) -> bool {
 fn collect(at: &At<'_>, found: &mut Vec<Text>) {
     match at.text() {
         Some(text) if may_be_envoys(text) => {
-            let is_file = [".yaml\"]", ".yml\"]", ".json\"]"].iter().any(|end| at.path.ends_with(end));
+            let is_file = [".yaml", ".yml", ".json"].iter().any(|end| at.path.ends_with(end));
             let has_clusters = text.contains(WORDS[1]) || text.contains(WORDS[2]);
             let is_merged = at.path.ends_with(MERGED);
             let (is_envoys, has_messages) = (is_merged || is_file && has_clusters, is_merged || text.contains("@type"));
