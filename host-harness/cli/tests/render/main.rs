@@ -165,8 +165,11 @@ fn mistakes_have_their_places() {
     ] {
         assert_eq!(mistake(form, &changed(&[(from, to)])), expected);
     }
-    let unknown = mistake("istio", &changed(&[("max_tokens: 20", "max_token: 20")]));
-    assert!(unknown.starts_with("limits.yaml:17:18: limits[0].token_bucket.max_token: unknown field"), "{unknown}");
+    let unknown = mistake("istio", &changed(&[("failure_mode: deny", "failure_mod: deny")]));
+    assert!(
+        unknown.starts_with("limits.yaml:11:1: failure_mod: unknown field (did you mean failure_mode?)"),
+        "{unknown}"
+    );
     let refused = mistake("istio", &changed(&[("timeout: 0.1s", "timeout: fast")]));
     assert!(refused.starts_with("limits.yaml:10:12: redis.timeout: expected "), "{refused}");
     assert!(mistake("istio", "a: [\n").starts_with("limits.yaml:1:4: expected one document of YAML"));
