@@ -85,6 +85,13 @@ fn a_new_version_changes_all_names_that_have_the_version() {
     }
 }
 
+#[test]
+fn a_fail_strategy_is_passed_on() {
+    let Some(helm) = or_skip(helm::binary()) else { return };
+    let made = template(&helm, &["--set", "mode=istio,istio.failStrategy=FAIL_CLOSE"]);
+    assert!(made.contains("failStrategy: FAIL_CLOSE\n"), "{made}");
+}
+
 /// The manifests have all of the rules and of the dashboards, whose own tests are in tests/metrics.
 #[test]
 fn rules_and_dashboards_are_whole() {
@@ -105,7 +112,7 @@ fn rules_and_dashboards_are_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_limits() {
     let Some(manifest) = rendered("sidecar") else { return };
-    assert_eq!(text(manifest.find("TrafficExtension").unwrap(), "/spec/wasm/failStrategy"), "FAIL_CLOSE");
+    assert_eq!(text(manifest.find("TrafficExtension").unwrap(), "/spec/wasm/failStrategy"), "FAIL_RELOAD");
     let Some((wasm, redis)) = provide() else { return };
     let rendered = istio::render(&manifest, Proxy::Sidecar);
     let Some(proxy) = Running::start(rendered, Surroundings::new(wasm, redis.addr())) else { return };

@@ -8,6 +8,7 @@ mod envoy_gateway;
 mod istio;
 mod manifest;
 mod plain;
+mod render;
 mod rendered;
 mod running;
 

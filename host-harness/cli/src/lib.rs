@@ -8,6 +8,8 @@
 //! | `files` | Envoy files, and the plugins, chains, clusters and limiters in them |
 //! | `check` | `weir check`: errors and warnings about Envoy files, as far as wasm and Weir are concerned |
 //! | `import` | `weir import`: limits of other rate limiters as configurations of the filter |
+//! | `render` | `weir render`: manifests and bootstraps from one small file of limits and Redis |
+//! | `reader` | reader of a tree that reports every mistake with its place |
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
@@ -30,6 +32,8 @@ mod import;
 pub mod limits;
 mod markup;
 mod percent;
+mod reader;
+mod render;
 mod serve;
 mod sim;
 mod test;
@@ -70,6 +74,8 @@ enum Command {
     Check(check::Arguments),
     /// Translates the limits of ratelimit, Limitador, Kuadrant and Envoy Gateway.
     Import(import::Arguments),
+    /// Makes Kubernetes manifests or a bootstrap from one small file of limits and Redis.
+    Render(render::Arguments),
     /// Runs unit tests for limits, in virtual time or on real hosts.
     Test(test::Arguments),
     /// Simulates fleets with faults in virtual time, and checks the guarantees.
@@ -127,6 +133,7 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Render(arguments) => render::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),

@@ -1,4 +1,4 @@
-//! Texts in place of files, for tests and fuzzers: what `weir check` and `weir test` say of them.
+//! Texts in place of files, for tests and fuzzers: what `weir check`, `weir render` and `weir test` make of them.
 
 use std::path::Path;
 
@@ -30,4 +30,16 @@ pub fn check(name: &str, bytes: &[u8]) -> Checked {
 pub fn mistakes_in_tests(text: &str) -> Vec<String> {
     let mistakes = Suite::parse(text, Path::new("limits.test.yaml")).err().unwrap_or_default();
     mistakes.iter().map(ToString::to_string).collect()
+}
+
+/// Renders a text as `weir render` does; `form` is a name such as `istio`.
+///
+/// # Errors
+/// The mistakes in the text, each as a line, or the name of a form that there is not.
+pub fn render(form: &str, text: &str) -> Result<String, Vec<String>> {
+    let form = clap::ValueEnum::from_str(form, false).map_err(|why| vec![why])?;
+    match crate::render::render(form, "limits.yaml", text) {
+        Ok(template) => Ok(template.text()),
+        Err(mistakes) => Err(mistakes.iter().map(ToString::to_string).collect()),
+    }
 }

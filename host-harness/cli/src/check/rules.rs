@@ -58,6 +58,8 @@ rules! {
     ROOT_ID = "root-id", Error;
     /// The filter refuses its configuration.
     CONFIGURATION = "configuration", Error;
+    /// An image as the code of a plugin that Envoy fetches itself.
+    IMAGE = "image", Error;
     /// Two clusters of a bootstrap have the same name.
     DUPLICATE_CLUSTER = "duplicate-cluster", Error;
     /// An HTTP filter has no name.
@@ -106,6 +108,10 @@ rules! {
     FAILURE_POLICY = "failure-policy", Warning;
     /// Remote code without a version in `vm_id`.
     VM_ID = "vm-id", Warning;
+    /// The image of a plugin has no version.
+    UNVERSIONED = "unversioned", Warning;
+    /// A cluster is in a manifest for other proxies than the limiter's.
+    SCOPE = "scope", Warning;
     /// TLS to Redis without SNI or without a check of the name.
     TLS = "tls", Warning;
     /// Several endpoints of Redis, and no health check that selects one.
@@ -122,7 +128,9 @@ rules! {
     UNSET_VARIABLE = "unset-variable", Note;
     /// The cluster of Redis is not in the files given.
     UNKNOWN_CLUSTER = "unknown-cluster", Note;
-    /// A Kubernetes manifest, which is not checked.
+    /// Istio's proxies do not show the counters of the filter.
+    STATS = "stats", Note;
+    /// Kubernetes manifests without anything of Weir.
     MANIFEST = "manifest", Note;
     /// No limiter is in the files.
     NO_LIMITER = "no-limiter", Note;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::finder::is_alone;
-use super::manifest;
+use super::kubernetes::{Mesh, Text, is_manifest, texts};
 use crate::documents::{At, Document, Source, SourceError};
 
 /// Names of `ConfigSource`s that may have a `path` of their own, the older form.
@@ -51,7 +51,7 @@ pub(crate) struct File {
     path: PathBuf,
     pub(crate) source: Source,
     /// Texts in its Kubernetes manifests that may be files of Envoy.
-    texts: Vec<Source>,
+    texts: Vec<Text>,
     /// Whether the command line names the file.
     pub(crate) is_given: bool,
 }
@@ -63,6 +63,8 @@ pub(crate) struct Group<'a> {
     pub(crate) documents: Vec<&'a Document>,
     /// Whether the documents are a whole configuration.
     pub(crate) is_bootstrap: bool,
+    /// The Kubernetes manifests that the group is of, or that it is a text in.
+    pub(crate) mesh: Option<Mesh<'a>>,
 }
 
 /// Path of a file in a document.
@@ -118,15 +120,21 @@ impl Library {
     }
 
     /// All documents, also those in the texts of manifests, as if one proxy used them.
-    pub(crate) fn whole(&self) -> Group<'_> {
-        let sources = self.files.iter().flat_map(|file| [&file.source].into_iter().chain(&file.texts));
+    pub(crate) fn whole<'a>(&'a self) -> Group<'a> {
+        let texts = |file: &'a File| file.texts.iter().map(|text| &text.source);
+        let sources = self.files.iter().flat_map(|file| [&file.source].into_iter().chain(texts(file)));
         let origins = self.files.iter().map(|file| file.source.origin.as_str()).collect();
-        Group { origins, documents: sources.flat_map(|source| &source.documents).collect(), is_bootstrap: false }
+        Group {
+            origins,
+            documents: sources.flat_map(|source| &source.documents).collect(),
+            is_bootstrap: false,
+            mesh: None,
+        }
     }
 
     /// The first text in a manifest that looks like a file of Envoy and cannot be read.
     pub(crate) fn broken_text(&self) -> Option<&Source> {
-        self.files.iter().flat_map(|file| &file.texts).find(|text| text.error.is_some())
+        self.files.iter().flat_map(|file| &file.texts).map(|text| &text.source).find(|text| text.error.is_some())
     }
 
     /// All files, those given first.
@@ -139,7 +147,8 @@ impl Library {
         self.files.get(*self.paths.get(&normal(Path::new(path)))?)
     }
 
-    /// The documents in groups: each bootstrap with its files, then everything else.
+    /// The documents in groups: each bootstrap with its files, everything else, and then Kubernetes manifests: each
+    /// bootstrap in them, and all other parts as one mesh.
     pub(crate) fn groups(&self) -> Vec<Group<'_>> {
         let mut used = BTreeSet::new();
         let mut groups = Vec::new();
@@ -157,6 +166,24 @@ impl Library {
         let loose: Vec<&Document> = loose.filter(is_envoys).collect();
         if !loose.is_empty() {
             groups.push(self.group(loose, false, &mut used));
+        }
+        groups.extend(self.meshes());
+        groups
+    }
+
+    /// The groups of Kubernetes manifests.
+    fn meshes<'a>(&'a self) -> Vec<Group<'a>> {
+        let given = || self.files.iter().filter(|file| file.is_given);
+        let (mesh, whole) =
+            Mesh::of(given().flat_map(|file| &file.source.documents), given().flat_map(|file| &file.texts));
+        let group = |documents: Vec<_>, origins, is_bootstrap, mesh| Group { origins, documents, is_bootstrap, mesh };
+        let of_text =
+            |document: &'a Document| group(vec![document], vec![document.origin.as_str()], true, Some(mesh.around()));
+        let mut groups: Vec<Group<'a>> = whole.into_iter().map(of_text).collect();
+        if !mesh.parts.is_empty() || (groups.is_empty() && !mesh.manifests.is_empty()) {
+            let mut origins: Vec<&str> = mesh.manifests.iter().map(|at| at.document.origin.as_str()).collect();
+            origins.dedup();
+            groups.push(group(Vec::new(), origins, false, Some(mesh)));
         }
         groups
     }
@@ -186,7 +213,7 @@ impl Library {
             }
             next += 1;
         }
-        Group { origins, documents, is_bootstrap }
+        Group { origins, documents, is_bootstrap, mesh: None }
     }
 
     fn read(&mut self, path: &Path, is_given: bool) {
@@ -201,7 +228,7 @@ impl Library {
 
 impl File {
     fn new(path: PathBuf, source: Source, is_given: bool) -> Self {
-        let texts = source.documents.iter().map(At::root).flat_map(|root| manifest::texts(&root)).collect();
+        let texts = source.documents.iter().map(At::root).flat_map(|root| texts(&root)).collect();
         Self { path, source, texts, is_given }
     }
 
@@ -210,6 +237,11 @@ impl File {
     pub(crate) fn documents(&self) -> &[Document] {
         let documents = self.source.documents.as_slice();
         if self.is_envoys() { documents.get(..1).unwrap_or_default() } else { documents }
+    }
+
+    /// The texts in its manifests that have to be files of Envoy and cannot be read.
+    pub(crate) fn refused_texts(&self) -> impl Iterator<Item = &Source> {
+        self.texts.iter().filter(|text| text.is_refused()).map(|text| &text.source)
     }
 
     /// The error that Envoy would find: none behind the first document of a file of YAML.
@@ -262,11 +294,6 @@ pub(crate) fn config_source_path<'a>(source: &At<'a>) -> Option<Reference<'a>> {
 pub(crate) fn is_bootstrap(document: &Document) -> bool {
     let root = At::root(document);
     BOOTSTRAP_FIELDS.iter().any(|field| root.field(field).is_some())
-}
-
-/// Whether a document is a Kubernetes manifest.
-pub(crate) fn is_manifest(root: &At<'_>) -> bool {
-    ["apiVersion", "kind"].iter().all(|field| !root.text_of(field).is_empty())
 }
 
 /// A path without `.` steps.

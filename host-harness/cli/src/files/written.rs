@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use weir_filter::config::{ConfigError, Problem};
 
 use super::finder::Plugin;
+use super::kubernetes::Declaration;
 use crate::documents::{At, Message, Position, Source};
 
 const EXPECTED: &str = "a configuration, as google.protobuf.Struct or google.protobuf.StringValue";
@@ -43,6 +44,9 @@ impl<'a> Written<'a> {
 
     /// The configuration of a plugin.
     pub(crate) fn of(plugin: &Plugin<'a>) -> Result<Self, Box<Unwritten<'a>>> {
+        if let Some(declaration) = &plugin.declaration {
+            return Self::declared(declaration);
+        }
         let missing = |found: &str| {
             let help = "add `configuration` with \"@type\" and `value`; docs/src/configuration.md lists its fields";
             let (at, field) = (plugin.at.clone(), Some("configuration"));
@@ -80,6 +84,18 @@ impl<'a> Written<'a> {
         Ok(Self { bytes, at: value, inner })
     }
 
+    /// The configuration in a manifest: an object, from which the control plane makes a text.
+    fn declared(declaration: &Declaration<'a>) -> Result<Self, Box<Unwritten<'a>>> {
+        let field = declaration.configuration_field();
+        let unwritten = |at: &At<'a>, field, found: String| {
+            let help = "write the fields of docs/src/configuration.md there";
+            Box::new(Unwritten { at: at.clone(), field, expected: "the filter's configuration", found, help })
+        };
+        let missing = || unwritten(&declaration.at, Some(field), "nothing".to_owned());
+        let at = declaration.at.field(field).ok_or_else(missing)?;
+        if at.is_object() { Ok(Self::alone(at)) } else { Err(unwritten(&at, None, at.kind())) }
+    }
+
     /// The configuration as JSON; null if it is a text of another kind.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
@@ -89,10 +105,7 @@ impl<'a> Written<'a> {
     /// place of the text.
     pub(crate) fn place(&self, path: &str) -> At<'_> {
         match self.inner.as_ref().and_then(|inner| inner.documents.first()) {
-            Some(document) => {
-                let at = At::root(document).descend(path);
-                At { path: self.path(&at.path), ..at }
-            }
+            Some(document) => At::root(document).descend(path),
             None => self.at.descend(path),
         }
     }

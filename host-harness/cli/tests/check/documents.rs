@@ -193,11 +193,13 @@ fn documents_behind_the_first_one_count_only_where_something_reads_them() {
 
     // Kubernetes reads all documents, and empty ones as nothing.
     let manifest = "apiVersion: v1\nkind: ConfigMap\ndata: {}\n";
-    assert_eq!(check(&format!("---\n---\n{manifest}---\n{manifest}")).rules(), ["manifest", "manifest"]);
+    let two = check(&format!("---\n---\n{manifest}---\n{manifest}"));
+    assert_eq!((two.rules(), two.only().place.as_str()), (vec!["manifest"], "envoy.yaml:3:1"));
+    assert_eq!(two.only().found, "2 manifests without any (\"ConfigMap\")");
     let beside = check(&format!("{QUICKSTART}---\n{manifest}"));
     assert_eq!((beside.rules(), beside.number("limiters")), (vec!["manifest"], 1));
     let broken = check(&format!("{manifest}---\na: [\n"));
-    assert_eq!(broken.rules(), ["manifest", "syntax"]);
+    assert_eq!(broken.rules(), ["syntax"]);
 
     // A file of resources has one document, too, and a limiter's configuration may have several.
     let cds = |name: &str| {

@@ -1,4 +1,4 @@
-//! Values that Envoy refuses wherever they stand, the identity of a proxy, and manifests.
+//! Values that Envoy refuses wherever they stand, and the identity of a proxy.
 
 use crate::support::{Folder, changed, check, check_changed, place_of};
 use crate::{LIMITER, QUICKSTART};
@@ -134,25 +134,6 @@ fn a_proxy_that_reads_resources_needs_an_identity() {
     assert_eq!(with("node: {id: a, cluster: b}\n").rules(), [""; 0]);
     // Without a source, Envoy needs none.
     assert_eq!(check(QUICKSTART).rules(), [""; 0]);
-}
-
-#[test]
-fn a_manifest_is_not_judged_as_a_file_of_envoy() {
-    let wasm = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
-    let manifest = format!(
-        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: weir}}\nspec:\n  \
-         configPatches:\n  \
-         - applyTo: HTTP_FILTER\n    patch: {{operation: INSERT_BEFORE, value: {{name: weir, typed_config: {{{wasm}, \
-         config: \
-         {{root_id: limiter, <<: {{}}}}}}}}}}\n"
-    );
-    let folder = Folder::new().with("filter.yaml", &manifest).with("envoy.yaml", QUICKSTART);
-    let checked = folder.check(&["filter.yaml"]);
-    let finding = checked.only();
-    assert_eq!((finding.rule.as_str(), finding.severity.as_str()), ("manifest", "note"));
-    assert_eq!(finding.found, "a Kubernetes manifest (\"EnvoyFilter\")");
-    let both = folder.check(&["envoy.yaml", "filter.yaml"]);
-    assert_eq!((both.rules(), both.number("limiters")), (vec!["manifest"], 1));
 }
 
 #[test]

@@ -17,14 +17,19 @@ pub struct At<'a> {
     pub node: &'a Node,
     /// Position of the field's key; of the value itself in lists and for the whole document.
     pub key: Position,
-    /// Path such as `static_resources.clusters[0].name`, spelled as in the file; empty for the whole document.
+    /// Path such as `static_resources.clusters[0].name`, spelled as in the file; empty for the whole document of a file.
     pub path: String,
 }
 
 impl<'a> At<'a> {
     /// The whole document.
     pub fn root(document: &'a Document) -> Self {
-        Self { document, node: &document.root, key: document.root.position, path: String::new() }
+        Self { document, node: &document.root, key: document.root.position, path: document.base.clone() }
+    }
+
+    /// Whether the value is the whole document.
+    pub fn is_root(&self) -> bool {
+        self.path == self.document.base
     }
 
     /// A field by its name in snake case. An absent field and `null` are `None`.

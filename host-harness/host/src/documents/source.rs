@@ -28,6 +28,8 @@ pub struct Source {
 pub struct Document {
     /// Path of the file as given; `stdin` for standard input.
     pub origin: String,
+    /// Path of the document in another one, as that of a text in a manifest; empty for a document of a file.
+    pub base: String,
     /// Value of the document.
     pub root: Node,
 }
@@ -127,13 +129,14 @@ impl Source {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let (roots, error) = yaml::documents(text, dialect);
         let error = error.map(|SyntaxError { position, found }| SourceError::Syntax { position, found });
-        let documents = roots.into_iter().map(|root| Document { origin: origin.clone(), root }).collect();
+        let documents =
+            roots.into_iter().map(|root| Document { origin: origin.clone(), base: String::new(), root }).collect();
         Self { origin, documents, error, is_misnamed: false }
     }
 
     /// Parses a text in a document as a source of its own. Values have the lines and columns of the file if the text is
-    /// a literal block, or in quotes on one line; otherwise those of the text. A value that is no text is an empty
-    /// source.
+    /// a literal block, or in quotes on one line; otherwise those of the text. Paths begin with that of the text. A value
+    /// that is no text is an empty source.
     pub fn parse_inside(at: &At<'_>) -> Self {
         let text = at.text().unwrap_or_default();
         let mut source = Self::parse_as(text, at.document.origin.clone(), Dialect::Envoy);
@@ -148,7 +151,10 @@ impl Source {
             }
             None => start,
         };
-        source.documents.iter_mut().for_each(|document| document.root.shift(&moved));
+        for document in &mut source.documents {
+            document.base.clone_from(&at.path);
+            document.root.shift(&moved);
+        }
         if let Some(SourceError::Syntax { position, .. }) = &mut source.error {
             *position = moved(*position);
         }
@@ -212,6 +218,7 @@ mod tests {
             let Position { line, column } = At::root(&inner.documents[0]).field("c").unwrap().node.position;
             let found = text.lines().nth(line - 1).unwrap().chars().nth(column - 1);
             assert_eq!(found, Some('5'), "{text}: {line}:{column}");
+            assert_eq!(At::root(&inner.documents[0]).field("c").unwrap().path, "a.c");
         }
         let folded = Source::parse("a: \"{b:\n  5}\"\n", "a.yaml".to_owned());
         let inner = Source::parse_inside(&At::root(&folded.documents[0]).field("a").unwrap());

@@ -40,12 +40,16 @@ const OF_FILTERS: [&str; 2] = [
 
 /// Findings about all messages of a document.
 pub(super) fn of_document(document: &Document) -> Vec<Finding> {
+    of_value(&At::root(document), is_bootstrap(document).then_some(BOOTSTRAP))
+}
+
+/// Findings about a value, which may be a message without `@type`, and about all messages in it.
+pub(super) fn of_value(at: &At<'_>, message: Option<&str>) -> Vec<Finding> {
     let mut walk = Walk { found: Vec::new(), is_validated: true };
-    let root = At::root(document);
-    if is_bootstrap(document) {
-        walk.message(&root, BOOTSTRAP);
+    if let Some(message) = message {
+        walk.message(at, message);
     }
-    walk.search(&root);
+    walk.search(at);
     walk.found
 }
 

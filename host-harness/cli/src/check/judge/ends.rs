@@ -22,6 +22,9 @@ const MATCHER: &str = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 
 /// Findings about the end of a chain: at most one.
 pub(super) fn findings(chain: &Chain<'_>) -> Option<Finding> {
+    if matches!(chain.kind, ChainKind::Inserted) {
+        return None;
+    }
     let last = chain.filters.len().checked_sub(1)?;
     let ends = |filter: &Filter<'_>| ends(filter, &chain.kind);
     let early = chain.filters.iter().position(|filter| ends(filter) == Some(true)).filter(|position| *position < last);

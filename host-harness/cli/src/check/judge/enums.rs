@@ -105,6 +105,13 @@ pub(super) fn of_document(document: &Document) -> Vec<Finding> {
     found
 }
 
+/// Findings about a message without `@type`, and about all messages in it.
+pub(super) fn of_value(at: &At<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    walk(at, "", true, &mut found);
+    found
+}
+
 /// Looks at the fields of a value, and of all values in it. `around` is the field of the value; `is_message` says
 /// whether a message of Envoy is around it.
 fn walk(at: &At<'_>, around: &str, is_message: bool, found: &mut Vec<Finding>) {

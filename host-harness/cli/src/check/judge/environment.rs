@@ -4,10 +4,10 @@
 //! Envoy creates clusters first, so a limiter has the environment of the bridge. From 1.39 on, plugins with different
 //! environments have one VM each.
 
+use super::kubernetes;
 use super::limiter::Limiter;
 use crate::check::finding::Finding;
 use crate::check::rules;
-use crate::documents::At;
 use crate::files::Plugin;
 
 /// Placeholder for the value of a variable that the proxy's environment has and this process' does not: long enough for
@@ -32,7 +32,8 @@ pub(super) fn anywhere(name: &str) -> Option<String> {
 
 pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = limiter.variables.iter().filter_map(|name| unset(limiter, name)).collect();
-    for other in limiter.inventory.others_of_vm(limiter.plugin).take(MAX_OTHERS) {
+    let others = limiter.inventory.others_of_vm(limiter.plugin);
+    for other in others.filter(|other| kubernetes::are_in_one_proxy(limiter, other)).take(MAX_OTHERS) {
         let unlisted: Vec<&String> = limiter.variables.iter().filter(|name| !other.environment().lists(name)).collect();
         found.extend(unlisted.iter().map(|name| unlisted_at(limiter, name, other)));
         if unlisted.is_empty() {
@@ -44,6 +45,12 @@ pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
 
 fn unset(limiter: &Limiter<'_, '_>, name: &str) -> Option<Finding> {
     let value = limiter.plugin.environment().value(name).filter(|value| !value.is_empty());
+    if let Some(mesh) = &limiter.inventory.mesh {
+        let is_lacking = value.is_none() && mesh.lacks_variable(name);
+        let help = "add it to `env` of the proxy's container, such as from a Secret: the proxy needs it to start";
+        let expected = format!("the environment variable {name} in the proxy's container");
+        return is_lacking.then(|| at_variables(rules::UNSET_VARIABLE, limiter, expected, "none", help));
+    }
     value.is_none().then(|| {
         let help = "the proxy needs it to start; to check the value as well, set the variable here";
         let expected = format!("the environment variable {name} to have a value");
@@ -75,8 +82,11 @@ fn at_variables(
     found: &str,
     help: impl Into<String>,
 ) -> Finding {
-    let at: At<'_> = limiter.plugin.vm().unwrap_or_else(|| limiter.plugin.at.clone());
-    Finding::at_field(rule, &at, "environment_variables", expected, found, help)
+    let (at, field) = match &limiter.plugin.declaration {
+        Some(declaration) => declaration.variables(),
+        None => (limiter.plugin.vm().unwrap_or_else(|| limiter.plugin.at.clone()), "environment_variables"),
+    };
+    Finding::at_field(rule, &at, field, expected, found, help)
 }
 
 /// Returns the place of another plugin.

@@ -12,7 +12,7 @@ use crate::files::{File, Inventory, Library, is_alone, is_manifest, references};
 pub(super) fn findings(library: &Library) -> Vec<Finding> {
     let mut found = Vec::new();
     let groups = library.groups();
-    let bootstraps = groups.iter().filter(|group| group.is_bootstrap);
+    let bootstraps = groups.iter().filter(|group| group.is_bootstrap && group.mesh.is_none());
     let of_bootstraps: HashSet<&str> = bootstraps.flat_map(|group| group.origins.iter().copied()).collect();
     for file in library.files() {
         found.extend(file.error().and_then(|error| unread(file, error)));
@@ -20,8 +20,7 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
         found.extend(no_object(file));
         found.extend(misnamed(file).filter(|_| whole));
         found.extend(extra(file));
-        let manifests = file.source.documents.iter().map(At::root).filter(is_manifest);
-        found.extend(manifests.map(|root| manifest(&root)));
+        found.extend(file.refused_texts().filter_map(|text| Some(broken_text(&text.origin, text.error.as_ref()?))));
         for root in file.documents().iter().map(At::root).filter(|root| !is_manifest(root)) {
             // Keys of a configuration may be misplaced secrets.
             keys::findings(&root, is_alone(&root).then_some(""), &mut found);
@@ -49,6 +48,11 @@ pub(super) fn findings(library: &Library) -> Vec<Finding> {
 pub(super) fn missing_resources(inventory: &Inventory<'_>) -> Vec<Finding> {
     let finding = |(filter, file): &(At<'_>, &str)| {
         let name = quoted(filter.text_of("name"));
+        if file.is_empty() {
+            let expected = format!("an EnvoyFilter with `applyTo: EXTENSION_CONFIG` and the name {name}");
+            let help = "give its file as well, or correct the name; until it is there, the proxy waits for it";
+            return Finding::at_field(rules::MISSING_RESOURCE, filter, "name", expected, "none", help);
+        }
         let has_default = filter.fields(["config_discovery", "default_config"]).is_some();
         let until = if has_default { "Envoy uses default_config" } else { "Envoy answers requests with 500" };
         let help = format!("give the resource the name of the filter; until then, {until}");
@@ -139,15 +143,20 @@ fn misnamed(file: &File) -> Option<Finding> {
     Some(Finding::at(rules::FORMAT, &root, "YAML in a file with the end .yaml or .yml", "another name", help))
 }
 
-/// A document that Kubernetes reads, not Envoy.
-fn manifest(root: &At<'_>) -> Finding {
-    let help = "nothing in this document was checked: `weir check` does not read manifests; write the configuration of \
-                Envoy that is in it into a file of its own to check it";
-    let found = format!("a Kubernetes manifest ({})", quoted(root.text_of("kind")));
-    Finding::at(rules::MANIFEST, root, "a file of Envoy", found, help)
+/// A text in a Kubernetes manifest that is no file of Envoy.
+fn broken_text(origin: &str, error: &SourceError) -> Finding {
+    Finding {
+        rule: rules::SYNTAX,
+        file: origin.to_owned(),
+        position: error.position(),
+        path: String::new(),
+        expected: "YAML or JSON in this text".to_owned(),
+        found: error.to_string(),
+        help: "mend the line, or the lines before; the text is not repeated here".to_owned(),
+    }
 }
 
-/// The first document behind the one that Envoy reads. A manifest has a finding of its own.
+/// The first document behind the one that Envoy reads. Kubernetes reads manifests.
 fn extra(file: &File) -> Option<Finding> {
     let roots: Vec<At<'_>> = file.source.documents.iter().map(At::root).collect();
     let (first, later) = roots.split_first().filter(|(first, _)| first.is_object() && file.is_envoys())?;

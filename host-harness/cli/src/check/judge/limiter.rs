@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use weir_filter::config::{self, Config};
 
 use super::configuration::{Findings as _, unwritten};
-use super::{environment, marks, order, paths, redis};
+use super::{environment, kubernetes, marks, order, paths, redis};
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::At;
@@ -23,7 +23,7 @@ pub(super) struct Limiter<'f, 'a> {
 }
 
 /// Checks of a limiter with a configuration that the filter accepts.
-const CHECKS: [fn(&Limiter<'_, '_>) -> Vec<Finding>; 8] = [
+const CHECKS: [fn(&Limiter<'_, '_>) -> Vec<Finding>; 9] = [
     unseen_body,
     small_buffer,
     corrected,
@@ -31,6 +31,7 @@ const CHECKS: [fn(&Limiter<'_, '_>) -> Vec<Finding>; 8] = [
     environment::findings,
     paths::findings,
     order::findings,
+    kubernetes::claims,
     marks::findings,
 ];
 
@@ -87,6 +88,9 @@ fn unseen_body(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
     let limits: Vec<String> = reading.map(|(index, _)| format!("limits[{index}]")).collect();
     if limits.is_empty() || limiter.plugin.at.is_set("allow_on_headers_stop_iteration") {
         return Vec::new();
+    }
+    if let Some(declaration) = &limiter.plugin.declaration {
+        return limits.first().map(|first| kubernetes::unseen_body(limiter, declaration, first)).into_iter().collect();
     }
     let help = format!(
         "write `allow_on_headers_stop_iteration: true`: the body is read by {}, and Envoy shows no body to a filter \

@@ -21,6 +21,7 @@
 //! | `limiter` | a limiter's configuration, as the filter reads it |
 //! | `redis` | the cluster of Redis: protocol, bridge, thresholds, endpoints, TLS |
 //! | `redis_cluster` | a Redis Cluster: `redis_proxy` and its settings, the topology |
+//! | `kubernetes` | Kubernetes manifests: plugins that control planes make, and what is around them |
 //! | `environment` | environment variables of VMs |
 //! | `paths` | limits by path on listeners that do not normalize paths |
 //! | `order` | limits that read what filters write, and where these filters stand |
@@ -39,6 +40,7 @@ mod environment;
 mod fields;
 mod files;
 mod keys;
+mod kubernetes;
 mod limiter;
 mod marks;
 mod node;
@@ -130,18 +132,22 @@ fn group(
     found.extend(group.documents.iter().flat_map(|document| enums::of_document(document)));
     found.extend(group.documents.iter().flat_map(|document| constraints::of_document(document)));
     found.extend(group.documents.iter().filter_map(|document| node::of_document(document)));
+    found.extend(kubernetes::findings(group, inventory));
     found.extend(inventory.clusters.iter().flat_map(enums::of_cluster));
     found.extend(inventory.hollow.iter().flat_map(fields::of_hollow));
     let (mut limiters, mut bridges, mut others) = (0, 0, 0);
     for plugin in &inventory.plugins {
         let is_weir = modules.is_weir(plugin);
-        found.extend(plugins::findings(plugin, modules));
+        found.extend(match &plugin.declaration {
+            Some(declaration) => kubernetes::of_plugin(plugin, declaration, is_weir),
+            None => plugins::findings(plugin, modules, inventory),
+        });
         match plugin.role().filter(|_| is_weir) {
             Some(Role::Limiter) => limiters += 1,
             Some(Role::Bridge) => bridges += 1,
             None => others += 1,
         }
-        if is_weir {
+        if is_weir && plugin.declaration.is_none() {
             found.extend(weir::findings(plugin, inventory));
         }
         if is_weir && plugin.role() == Some(Role::Limiter) {
@@ -155,7 +161,9 @@ fn group(
     found.extend(group.documents.iter().flat_map(|document| catalog::of_document(document)));
     let has_error =
         || found.iter().any(Finding::is_error) || group.origins.iter().any(|origin| broken.contains(*origin));
-    if let (0, Some(document)) = (limiters, group.documents.first())
+    if let (0, Some(mesh)) = (limiters, inventory.mesh.as_ref().filter(|_| !has_error())) {
+        found.extend(kubernetes::no_limiter(mesh, bridges));
+    } else if let (0, Some(document)) = (limiters, group.documents.first())
         && !has_error()
     {
         let help = "nothing of Weir was checked; a limiter is a wasm plugin with `root_id: limiter`";

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 
-use super::{capabilities, durations, fields, types};
+use super::{capabilities, durations, fields, kubernetes, types};
 use crate::check::finding::Finding;
 use crate::check::module::Module;
 use crate::check::rules;
 use crate::documents::{At, quoted};
-use crate::files::{Code, Plugin, Site};
+use crate::files::{Code, Inventory, Plugin, Site};
 use crate::spelling::nearest;
 
 /// Values of `failure_policy`, in the order of their numbers.
@@ -53,15 +53,20 @@ fn mentions_weir(name: &str) -> bool {
     name.split(|char: char| !char.is_ascii_alphanumeric()).any(|word| word.eq_ignore_ascii_case("weir"))
 }
 
-pub(super) fn findings(plugin: &Plugin<'_>, modules: &Modules) -> Vec<Finding> {
+pub(super) fn findings<'a>(plugin: &Plugin<'a>, modules: &Modules, inventory: &Inventory<'a>) -> Vec<Finding> {
     let is_weir = modules.is_weir(plugin);
     let mut found = message(plugin).into_iter().chain(fields::unknown(plugin)).chain(types(plugin)).collect::<Vec<_>>();
-    found.extend(module(plugin, modules, is_weir));
+    // Paths in a pod are not those of this machine.
+    let is_here = |finding: &Finding| finding.rule == rules::MODULE || inventory.mesh.is_none();
+    found.extend(module(plugin, modules, is_weir).filter(is_here));
     found.extend(no_code(plugin));
     found.extend(capabilities::restricted(plugin));
     found.extend(runtime(plugin));
     found.extend(listed_twice(plugin));
-    found.extend(vm_id(plugin));
+    found.extend(match &inventory.mesh {
+        Some(mesh) if mesh.is_fetched_by_agent(&plugin.at) => kubernetes::unversioned(plugin),
+        _ => unfetched(plugin).or_else(|| vm_id(plugin)),
+    });
     found.extend(two_policies(plugin));
     found.extend(backoff(plugin));
     if is_weir && plugin.role().is_none() {
@@ -230,6 +235,17 @@ fn root_id(plugin: &Plugin<'_>) -> Finding {
         }
     };
     Finding::at_field(rules::ROOT_ID, &plugin.at, "root_id", "\"limiter\" or \"bridge\"", found, help)
+}
+
+/// An image as remote code, which Envoy itself does not fetch.
+fn unfetched(plugin: &Plugin<'_>) -> Option<Finding> {
+    let uri = plugin.vm()?.fields(["code", "remote", "http_uri", "uri"])?;
+    let is_image = uri.text()?.starts_with("oci://");
+    is_image.then(|| {
+        let help = "write an EnvoyFilter with `applyTo: EXTENSION_CONFIG`, whose image the Istio agent fetches, and \
+                    name it with config_discovery; Envoy takes the URL as it is, and fails";
+        Finding::at(rules::IMAGE, &uri, "http:// or https://, since Envoy fetches the code", "an image", help)
+    })
 }
 
 /// Remote code without a version in `vm_id`.

@@ -4,7 +4,7 @@ use weir_filter::redis::{Topology, TransportKind};
 
 use super::configuration::Findings as _;
 use super::limiter::Limiter;
-use super::redis_cluster;
+use super::{kubernetes, redis_cluster};
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::quoted;
@@ -17,23 +17,24 @@ const MAX_NAMES: usize = 16;
 const CHECKS: [fn(&Limiter<'_, '_>, &Cluster<'_>) -> Option<Finding>; 4] = [protocol, breaker, endpoints, tls];
 
 pub(super) fn findings(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
-    let Some((index, cluster)) = limiter.inventory.cluster(&limiter.config.redis.cluster) else {
-        return vec![no_cluster(limiter)];
+    let Some((index, cluster)) = kubernetes::cluster_of(limiter) else {
+        return match &limiter.inventory.mesh {
+            Some(mesh) if !limiter.inventory.is_bootstrap => {
+                kubernetes::no_cluster(limiter, mesh).into_iter().collect()
+            }
+            _ => vec![no_cluster(limiter)],
+        };
     };
     let mut found: Vec<Finding> = CHECKS.iter().filter_map(|check| check(limiter, cluster)).collect();
     found.extend(bridge(limiter, cluster, index));
     found.extend(redis_cluster::findings(limiter, cluster));
+    found.extend(kubernetes::scope(limiter, cluster));
     found
 }
 
 /// No cluster has the name. The name is not shown, because it may be a misplaced password.
 fn no_cluster(limiter: &Limiter<'_, '_>) -> Finding {
-    let clusters = &limiter.inventory.clusters;
-    let mut known: Vec<String> = clusters.iter().take(MAX_NAMES).map(|cluster| quoted(cluster.name)).collect();
-    if let Some(more) = clusters.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
-        known.push(format!("and {more} more"));
-    }
-    let known = if known.is_empty() { "there is none".to_owned() } else { known.join(", ") };
+    let known = known(limiter);
     let length = limiter.config.redis.cluster.len();
     let (rule, help) = if limiter.inventory.is_whole() {
         let help = "add the cluster, or correct the name: without it, the failure mode decides all requests";
@@ -46,6 +47,16 @@ fn no_cluster(limiter: &Limiter<'_, '_>) -> Finding {
         let expected = format!("a cluster of the files given ({known})");
         Finding::at(rule, at, expected, format!("another name of {length} bytes"), help)
     })
+}
+
+/// Names of the clusters that are there.
+pub(super) fn known(limiter: &Limiter<'_, '_>) -> String {
+    let clusters = &limiter.inventory.clusters;
+    let mut known: Vec<String> = clusters.iter().take(MAX_NAMES).map(|cluster| quoted(cluster.name)).collect();
+    if let Some(more) = clusters.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
+        known.push(format!("and {more} more"));
+    }
+    if known.is_empty() { "there is none".to_owned() } else { known.join(", ") }
 }
 
 /// Redis needs a cluster of raw TCP, an HTTP front end one of HTTP.

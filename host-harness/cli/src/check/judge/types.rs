@@ -53,7 +53,7 @@ pub(super) fn findings(at: &At<'_>) -> Vec<Finding> {
             found.extend(untyped(&value));
         } else if MAPS_OF_ANY.contains(&key) {
             found.extend(value.entries().filter_map(|(_, value)| untyped(&value)));
-        } else if key == "resources" && at.path.is_empty() {
+        } else if key == "resources" && at.is_root() {
             found.extend(value.items().iter().filter_map(untyped));
         }
     }

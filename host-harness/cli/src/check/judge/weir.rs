@@ -23,7 +23,7 @@ fn misplaced(plugin: &Plugin<'_>, inventory: &Inventory<'_>) -> Option<Finding> 
             finding("Weir as an HTTP filter", "a plugin of another kind", help)
         }
         (Site::Chain { .. }, Role::Bridge) => match inventory.chain_of(plugin)?.0.kind {
-            ChainKind::Listener { .. } => {
+            ChainKind::Listener { .. } | ChainKind::Inserted => {
                 let help = "move the bridge to http_filters of HttpProtocolOptions in Redis' cluster, before \
                             upstream_codec; here, it takes requests of clients for frames";
                 finding("the bridge among the upstream filters of a cluster", "a filter of a listener", help)

@@ -24,6 +24,8 @@ pub(crate) enum ChainKind<'a> {
     Cluster(usize),
     /// A router: upstream filters of all its clusters.
     Router,
+    /// The chains of listeners that a control plane makes, into which a manifest puts one filter.
+    Inserted,
     /// Another message with a field `http_filters`.
     Other,
 }

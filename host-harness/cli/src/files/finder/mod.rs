@@ -27,6 +27,7 @@ pub(crate) use self::plugin::{Code, Plugin, Role, Site};
 pub(crate) use self::redis_proxy::RedisProxy;
 
 use self::index::Index;
+use super::kubernetes::Mesh;
 use super::library::{Group, Library, Reference};
 use super::written::{Unwritten, Written};
 use crate::documents::{At, Message};
@@ -46,10 +47,12 @@ pub(crate) struct Inventory<'a> {
     pub(crate) listeners: usize,
     /// Entries of `typed_per_filter_config`, by the names of their filters.
     pub(crate) overrides: Vec<(&'a str, At<'a>)>,
-    /// Filters that a file of extensions lacks, with the file.
+    /// Filters that a file of extensions lacks, with the file; without a name for those of a control plane.
     pub(crate) missing: Vec<(At<'a>, &'a str)>,
     /// Whether listeners, clusters or routes come from somewhere else, for example from a control plane.
     pub(crate) is_partial: bool,
+    /// The Kubernetes manifests that the group is of.
+    pub(crate) mesh: Option<Mesh<'a>>,
     index: Index<'a>,
 }
 

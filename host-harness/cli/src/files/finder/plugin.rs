@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::documents::{At, Message};
+use crate::files::kubernetes::Declaration;
 
+const HTTP_WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 /// Messages of wasm plugins: filters, access logs, stats sinks, and services.
 const MESSAGES: [&str; 5] = [
-    "envoy.extensions.filters.http.wasm.v3.Wasm",
+    HTTP_WASM,
     "envoy.extensions.filters.network.wasm.v3.Wasm",
     "envoy.extensions.access_loggers.wasm.v3.WasmAccessLog",
     "envoy.extensions.stat_sinks.wasm.v3.Wasm",
@@ -22,6 +24,8 @@ pub(crate) struct Plugin<'a> {
     pub(crate) at: At<'a>,
     pub(crate) site: Site,
     pub(crate) root_id: &'a str,
+    /// The manifest that the plugin is of, if it has no `PluginConfig`.
+    pub(crate) declaration: Option<Declaration<'a>>,
     environment: Environment<'a>,
     vm_key: VmKey<'a>,
 }
@@ -49,6 +53,8 @@ pub(crate) enum Site {
     Extension,
     /// Configuration of a route, a virtual host or a route configuration.
     Route,
+    /// HTTP filter of chains that a control plane makes.
+    Declared,
     /// Network filter, access log, stats sink, or bootstrap extension.
     Other,
 }
@@ -65,7 +71,7 @@ pub(crate) enum Role {
 pub(crate) enum Code<'a> {
     /// A file; `WEIR_WASM` replaces a file `weir_filter.wasm`.
     File(PathBuf),
-    /// A URL, with its checksum.
+    /// A URL with its checksum. An image has no scheme, with which Istio's kinds may write it, or without.
     Remote { uri: &'a str, sha256: &'a str },
     /// Bytes in the configuration, or a form that is not known here.
     Other,
@@ -84,7 +90,22 @@ impl<'a> Plugin<'a> {
     pub(super) fn new(message: Message<'a>, at: At<'a>, site: Site) -> Self {
         let vm = at.field("vm_config");
         let (environment, vm_key) = (Environment::of(vm.as_ref()), VmKey::of(vm.as_ref()));
-        Self { root_id: at.text_of("root_id"), message, at, site, environment, vm_key }
+        Self { root_id: at.text_of("root_id"), message, at, site, declaration: None, environment, vm_key }
+    }
+
+    /// The plugin that a control plane makes of a manifest.
+    pub(super) fn declared(declaration: Declaration<'a>) -> Self {
+        let at = declaration.at.clone();
+        let url = declaration.manifest.field("kind").unwrap_or_else(|| declaration.manifest.clone());
+        Self {
+            message: Message { name: HTTP_WASM, body: at.clone(), url },
+            root_id: declaration.root_id(),
+            site: Site::Declared,
+            environment: Environment::declared(&declaration),
+            vm_key: VmKey::declared(&declaration),
+            declaration: Some(declaration),
+            at,
+        }
     }
 
     /// Whether Envoy has the message around the plugin.
@@ -135,6 +156,19 @@ impl<'a> Plugin<'a> {
 }
 
 impl<'a> VmKey<'a> {
+    /// Istio gives no `vm_id`; Envoy Gateway makes it of the policy's name.
+    fn declared(declaration: &Declaration<'a>) -> Self {
+        let name = declaration.manifest.field("metadata").map(|at| at.text_of("name")).unwrap_or_default();
+        Self {
+            vm_id: if declaration.is_istio() { "" } else { name },
+            code: Code::Remote {
+                uri: declaration.url().and_then(|at| at.text()).map(without_scheme).unwrap_or_default(),
+                sha256: declaration.sha256(),
+            },
+            configuration: None,
+        }
+    }
+
     fn of(vm: Option<&At<'a>>) -> Self {
         Self {
             vm_id: vm.map(|vm| vm.text_of("vm_id")).unwrap_or_default(),
@@ -152,13 +186,31 @@ impl<'a> Code<'a> {
         }
         let remote = vm.and_then(|vm| vm.fields(["code", "remote"]));
         remote.map_or(Self::Other, |remote| Self::Remote {
-            uri: remote.field("http_uri").map(|uri| uri.text_of("uri")).unwrap_or_default(),
+            uri: remote.field("http_uri").map(|uri| without_scheme(uri.text_of("uri"))).unwrap_or_default(),
             sha256: remote.text_of("sha256"),
         })
     }
 }
 
 impl<'a> Environment<'a> {
+    fn declared(declaration: &Declaration<'a>) -> Self {
+        let mut found = Self::default();
+        if !declaration.is_istio() {
+            let keys = declaration.at.fields(["env", "hostKeys"]);
+            found.copied = keys.iter().flat_map(At::items).filter_map(|at| at.text()).collect();
+            return found;
+        }
+        let variables = declaration.at.field("vm_config").map(|vm| vm.each("env")).unwrap_or_default();
+        for variable in &variables {
+            let name = variable.text_of("name");
+            match variable.text_of("value_from") {
+                "HOST" => _ = found.copied.insert(name),
+                _ => _ = found.values.insert(name, variable.text_of("value")),
+            }
+        }
+        found
+    }
+
     fn of(vm: Option<&At<'a>>) -> Self {
         let Some(variables) = vm.and_then(|vm| vm.field("environment_variables")) else { return Self::default() };
         let copied = variables.each("host_env_keys").iter().filter_map(At::text).collect();
@@ -178,6 +230,11 @@ impl Environment<'_> {
         let written = self.values.get(name).map(|value| (*value).to_owned());
         written.or_else(|| self.copied.contains(name).then(|| std::env::var(name).ok())?)
     }
+}
+
+/// An image without its scheme; other URLs are unchanged.
+fn without_scheme(url: &str) -> &str {
+    url.strip_prefix("oci://").unwrap_or(url)
 }
 
 /// Returns `WEIR_WASM` instead of the path of a `weir_filter.wasm`; other paths are unchanged.

@@ -9,6 +9,7 @@ use super::plugin::{Plugin, Site};
 use super::redis_proxy::RedisProxy;
 use super::{Inventory, Resource, is_alone, is_read};
 use crate::documents::{At, Document, Message};
+use crate::files::kubernetes::{Mesh, Part};
 use crate::files::library::{Group, Library, config_source_path, references};
 
 const LISTENER: &str = "envoy.config.listener.v3.Listener";
@@ -20,12 +21,20 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 const REDIS_PROXY: &str = "envoy.extensions.filters.network.redis_proxy.v3.RedisProxy";
 const HTTP_WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 
+/// Place of a control plane's extensions, where those of files have the file's name.
+const OF_MESH: &str = "";
+
 /// Searches the documents of a group.
 pub(super) fn search<'a>(group: &Group<'a>, library: &'a Library) -> Inventory<'a> {
-    let resources: Vec<Resource<'a>> = group.documents.iter().flat_map(|document| resources(document)).collect();
+    let mut resources: Vec<Resource<'a>> = group.documents.iter().flat_map(|document| resources(document)).collect();
     let mut names = HashMap::new();
     for (number, resource) in resources.iter().enumerate() {
         names.entry((resource.at.document.origin.as_str(), resource.name)).or_insert(number);
+    }
+    for extension in group.mesh.iter().flat_map(Mesh::extensions) {
+        let resource = Resource::new(extension.clone());
+        names.insert((OF_MESH, resource.name), resources.len());
+        resources.push(resource);
     }
     let found = Inventory {
         is_bootstrap: group.is_bootstrap,
@@ -38,6 +47,7 @@ pub(super) fn search<'a>(group: &Group<'a>, library: &'a Library) -> Inventory<'
         listeners: 0,
         overrides: Vec::new(),
         missing: Vec::new(),
+        mesh: group.mesh.clone(),
         is_partial: group.documents.iter().any(|document| is_partial(document, library)),
         index: Index::default(),
     };
@@ -45,6 +55,7 @@ pub(super) fn search<'a>(group: &Group<'a>, library: &'a Library) -> Inventory<'
     for document in &group.documents {
         search.visit(&At::root(document), &Around::default());
     }
+    group.mesh.iter().flat_map(|mesh| &mesh.parts).for_each(|part| search.part(part));
     search.unused_resources();
     let index = Index::of(&search.found);
     Inventory { index, ..search.found }
@@ -118,12 +129,29 @@ impl<'a> Search<'a> {
     /// A value without a type: of Envoy, or of a Kubernetes manifest, whose limiters and clusters have none.
     fn untyped(&mut self, at: &At<'a>, around: &Around<'a>) {
         let has = |name: &str| at.field(name).is_some();
-        if (at.path.is_empty() && is_alone(at)) || (has("limits") && has("redis")) {
+        if (at.is_root() && is_alone(at)) || (has("limits") && has("redis")) {
             self.found.alone.push(at.clone());
         } else if has("load_assignment") && !at.text_of("name").is_empty() {
             self.cluster(at, around);
         } else {
             self.visit_fields(at, around);
+        }
+    }
+
+    /// A part of Kubernetes manifests.
+    fn part(&mut self, part: &Part<'a>) {
+        let around = Around::default();
+        match part {
+            Part::Plugin(declaration) => self.found.plugins.push(Plugin::declared(declaration.clone())),
+            // Extensions are visited where a chain refers to them.
+            Part::Extension(_) => {}
+            Part::Cluster(at) => self.cluster(at, &around),
+            Part::Filter(at) => {
+                let chain = self.found.chains.len();
+                self.found.chains.push(Chain { kind: ChainKind::Inserted, filters: Vec::new() });
+                self.filters(chain, std::slice::from_ref(at), &around);
+            }
+            Part::Value(at) => self.visit(at, &around),
         }
     }
 
@@ -191,7 +219,21 @@ impl<'a> Search<'a> {
     fn chain(&mut self, kind: ChainKind<'a>, owner: &At<'a>, field: &str, around: &Around<'a>) {
         let chain = self.found.chains.len();
         self.found.chains.push(Chain { kind, filters: Vec::new() });
-        let items = owner.each(field);
+        self.filters(chain, &owner.each(field), around);
+        let filters = owner.field(field).map(|at| at.path);
+        let others = owner.entries().filter(|(_, at)| Some(&at.path) != filters.as_ref());
+        for (key, at) in others.collect::<Vec<_>>() {
+            match key {
+                "typed_per_filter_config" | "typedPerFilterConfig" => self.overrides(&at, around),
+                // Upgrades of a connection manager have chains of their own.
+                "upgrade_configs" | "upgradeConfigs" => {}
+                _ => self.visit(&at, around),
+            }
+        }
+    }
+
+    /// The filters of a chain, by its index.
+    fn filters(&mut self, chain: usize, items: &[At<'a>], around: &Around<'a>) {
         for (position, at) in items.iter().enumerate() {
             let filter = self.filter(at);
             let wasm: Vec<Message<'a>> = filter.messages.iter().filter(|it| is_wasm(it)).cloned().collect();
@@ -208,16 +250,6 @@ impl<'a> Search<'a> {
                 self.chain(ChainKind::Router, router, "upstream_http_filters", around);
             }
         }
-        let filters = owner.field(field).map(|at| at.path);
-        let others = owner.entries().filter(|(_, at)| Some(&at.path) != filters.as_ref());
-        for (key, at) in others.collect::<Vec<_>>() {
-            match key {
-                "typed_per_filter_config" | "typedPerFilterConfig" => self.overrides(&at, around),
-                // Upgrades of a connection manager have chains of their own.
-                "upgrade_configs" | "upgradeConfigs" => {}
-                _ => self.visit(&at, around),
-            }
-        }
     }
 
     /// A filter, with its configuration from wherever it comes.
@@ -232,12 +264,17 @@ impl<'a> Search<'a> {
 
     /// The extension that a filter names, in the file of its `config_source`.
     fn resource(&mut self, filter: &At<'a>, source: &At<'a>) -> Option<At<'a>> {
-        let file = self.library.file(config_source_path(source)?.path)?;
         let name = filter.text_of("name");
-        let number = self.names.get(&(file.source.origin.as_str(), name));
-        let Some(resource) = number.and_then(|number| self.resources.get(*number)) else {
-            if file.error().is_none() {
-                self.found.missing.push((filter.clone(), file.source.origin.as_str()));
+        let (origin, is_read) = match config_source_path(source) {
+            Some(reference) => {
+                let file = self.library.file(reference.path)?;
+                (file.source.origin.as_str(), file.error().is_none())
+            }
+            None => (OF_MESH, self.found.mesh.as_ref().is_some_and(|mesh| !mesh.parts.is_empty())),
+        };
+        let Some(resource) = self.names.get(&(origin, name)).and_then(|number| self.resources.get(*number)) else {
+            if is_read {
+                self.found.missing.push((filter.clone(), origin));
             }
             return None;
         };

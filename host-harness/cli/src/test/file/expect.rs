@@ -5,8 +5,8 @@ use std::fmt;
 use regex_lite::Regex;
 use weir_filter::units::Micros;
 
-use super::reader::Reader;
 use crate::documents::{Entry, Position, Value};
+use crate::reader::Reader;
 
 /// Tolerance of durations where the file gives none.
 const DEFAULT_TOLERANCE: Micros = Micros::from_secs(1);

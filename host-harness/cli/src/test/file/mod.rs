@@ -1,13 +1,12 @@
 //! Test file: YAML with a configuration and tests, each a list of steps.
 
 mod expect;
-mod reader;
 mod request;
 mod step;
 mod suite;
 
+pub(super) use crate::reader::Mistake;
 pub(super) use expect::{Expect, Matcher};
-pub(super) use reader::Mistake;
 pub(super) use request::{Claims, Pace, Requests};
 pub(super) use step::{Action, RedisState, Step};
 pub(crate) use suite::Suite;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde_json::{Map, Value as Json};
 use weir_filter::units::Micros;
 
-use super::reader::{Fields, Reader};
 use crate::documents::{Entry, Value};
+use crate::reader::{Fields, Reader};
 
 /// Fields of a step with requests, beside `request` and `expect`.
 pub(super) const REQUEST_FIELDS: [&str; 5] = ["count", "at_once", "rate", "over", "takes"];

@@ -3,10 +3,10 @@
 use weir_filter::units::Micros;
 
 use super::expect::{Expect, expect};
-use super::reader::{Fields, Reader};
 use super::request::{MAX_REQUESTS, REQUEST_FIELDS, Requests, requests};
 use crate::documents::{Position, Value};
 use crate::limits::Limits;
+use crate::reader::{Fields, Reader};
 
 /// Kinds of steps: a step has exactly one of these fields.
 const KINDS: [&str; 4] = ["request", "advance", "redis", "limits"];

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use weir_filter::units::Micros;
 
-use super::reader::{Fields, Mistake, Mistakes, Reader};
 use super::step::{Action, Step, steps};
 use crate::documents::{Dialect, Document, Position, Source, Value, read_at_most};
+use crate::reader::{Fields, Mistake, Mistakes, Reader};
 
 /// Suffix of a test file's name; what is before it names the configuration.
 const SUFFIX: &str = ".test.yaml";
@@ -168,7 +168,8 @@ fn configuration(fields: &Fields<'_>, path: &Path) -> Option<(Configuration, Pos
     };
     let configuration = match &node.node.value {
         Value::Map(_) => {
-            Configuration::Inline(Document { origin: path.display().to_string(), root: node.node.clone() })
+            let (origin, root) = (path.display().to_string(), node.node.clone());
+            Configuration::Inline(Document { origin, base: String::new(), root })
         }
         Value::Text(name) => {
             let file = beside(name);

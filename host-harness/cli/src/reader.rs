@@ -9,7 +9,7 @@ use weir_filter::units::Micros;
 use crate::documents::{Entry, Node, Position, Value};
 use crate::spelling::nearest;
 
-/// Mistake in a test file, or in the configuration under test.
+/// Mistake in a file of this command line, or in the configuration in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mistake {
     pub(crate) file: String,
@@ -29,21 +29,21 @@ impl fmt::Display for Mistake {
 
 /// Mistakes of a file so far.
 #[derive(Debug)]
-pub(super) struct Mistakes {
+pub(crate) struct Mistakes {
     file: String,
     found: RefCell<Vec<Mistake>>,
 }
 
 impl Mistakes {
-    pub(super) fn of(file: &str) -> Self {
+    pub(crate) fn of(file: &str) -> Self {
         Self { file: file.to_owned(), found: RefCell::default() }
     }
 
-    pub(super) fn add(&self, place: Position, what: impl Into<String>) {
+    pub(crate) fn add(&self, place: Position, what: impl Into<String>) {
         self.found.borrow_mut().push(Mistake { file: self.file.clone(), place: Some(place), what: what.into() });
     }
 
-    pub(super) fn into_found(self) -> Vec<Mistake> {
+    pub(crate) fn into_found(self) -> Vec<Mistake> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|mistake| mistake.place);
         found
@@ -52,28 +52,28 @@ impl Mistakes {
 
 /// Value of the file, with the list of mistakes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
-    pub(super) node: &'a Node,
-    pub(super) mistakes: &'a Mistakes,
+pub(crate) struct Reader<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) mistakes: &'a Mistakes,
 }
 
 /// Fields of a map, all of which are known.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     owner: Reader<'a>,
     fields: &'a [Entry],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn place(&self) -> Position {
+    pub(crate) fn place(&self) -> Position {
         self.node.position
     }
 
-    pub(super) fn refuse<T>(&self, what: impl Into<String>) -> Option<T> {
+    pub(crate) fn refuse<T>(&self, what: impl Into<String>) -> Option<T> {
         self.mistakes.add(self.node.position, what);
         None
     }
 
-    pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
+    pub(crate) fn expected<T>(&self, what: &str) -> Option<T> {
         self.refuse(format!("expected {what}, found {}", self.found()))
     }
 
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The fields of a map. An unknown field is a mistake.
-    pub(super) fn fields(self, known: &[&str]) -> Option<Fields<'a>> {
+    pub(crate) fn fields(self, known: &[&str]) -> Option<Fields<'a>> {
         let fields = self.entries()?;
         for Entry { key, position, .. } in fields.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let hint = match nearest(key, known) {
@@ -102,8 +102,13 @@ impl<'a> Reader<'a> {
         Some(Fields { owner: self, fields })
     }
 
+    /// The fields of a map, of which others are read elsewhere.
+    pub(crate) fn any_fields(self) -> Option<Fields<'a>> {
+        Some(Fields { owner: self, fields: self.entries()? })
+    }
+
     /// The entries of a map with any keys.
-    pub(super) fn entries(self) -> Option<&'a [Entry]> {
+    pub(crate) fn entries(self) -> Option<&'a [Entry]> {
         match &self.node.value {
             Value::Map(fields) => Some(fields),
             _ => self.expected("a map"),
@@ -111,32 +116,32 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of an entry of this map.
-    pub(super) fn of(self, node: &'a Node) -> Self {
+    pub(crate) fn of(self, node: &'a Node) -> Self {
         Self { node, ..self }
     }
 
-    pub(super) fn list(self) -> Option<impl Iterator<Item = Self> + use<'a>> {
+    pub(crate) fn list(self) -> Option<impl Iterator<Item = Self> + use<'a>> {
         match &self.node.value {
             Value::List(items) => Some(items.iter().map(move |node| Self { node, ..self })),
             _ => self.expected("a list"),
         }
     }
 
-    pub(super) fn is_map(&self) -> bool {
+    pub(crate) fn is_map(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
 
     /// A text; no number and no boolean.
-    pub(super) fn exact_text(&self) -> Option<&'a str> {
+    pub(crate) fn exact_text(&self) -> Option<&'a str> {
         if let Value::Text(text) = &self.node.value { Some(text) } else { None }
     }
 
-    pub(super) fn whole_number(&self) -> Option<u64> {
+    pub(crate) fn whole_number(&self) -> Option<u64> {
         if let Value::Number(number) = &self.node.value { number.as_u64() } else { None }
     }
 
     /// A text; a number or a boolean is taken as its text.
-    pub(super) fn text(self, what: &str) -> Option<String> {
+    pub(crate) fn text(self, what: &str) -> Option<String> {
         match &self.node.value {
             Value::Text(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -145,14 +150,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn flag(self) -> Option<bool> {
+    pub(crate) fn flag(self) -> Option<bool> {
         match &self.node.value {
             Value::Bool(flag) => Some(*flag),
             _ => self.expected("true or false"),
         }
     }
 
-    pub(super) fn number(self, what: &str, within: RangeInclusive<u64>) -> Option<u64> {
+    pub(crate) fn number(self, what: &str, within: RangeInclusive<u64>) -> Option<u64> {
         match self.whole_number().filter(|number| within.contains(number)) {
             Some(number) => Some(number),
             None => self.expected(&format!("{what} from {} to {}", within.start(), within.end())),
@@ -160,7 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A duration in Envoy's form, or as `15m` or `31d`; more than 0.
-    pub(super) fn duration(self) -> Option<Micros> {
+    pub(crate) fn duration(self) -> Option<Micros> {
         let parsed = self.exact_text().and_then(|text| Micros::parse(text).ok());
         match parsed.filter(|duration| *duration > Micros::ZERO) {
             Some(duration) => Some(duration),
@@ -170,16 +175,16 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn owner(&self) -> Reader<'a> {
+    pub(crate) fn owner(&self) -> Reader<'a> {
         self.owner
     }
 
-    pub(super) fn take(&self, name: &str) -> Option<Reader<'a>> {
+    pub(crate) fn take(&self, name: &str) -> Option<Reader<'a>> {
         Some(self.owner.of(&self.entry(name)?.value))
     }
 
     /// The place of a field's key.
-    pub(super) fn key(&self, name: &str) -> Option<Position> {
+    pub(crate) fn key(&self, name: &str) -> Option<Position> {
         Some(self.entry(name)?.position)
     }
 
