@@ -21,6 +21,8 @@ mod redis;
 mod report;
 mod request_body;
 mod response;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod schema;
 mod secret;
 mod shown;
 mod source;
