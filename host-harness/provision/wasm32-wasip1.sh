@@ -185,7 +185,8 @@ say "building the standard library (about a minute)"
 # The library needs bitcode: the filter's release profile optimises across crates, including std's. Its sources have
 # the names of rustup's libraries, so that a module names no folder of this machine, and is the same on another.
 (cd "$crate" && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C embed-bitcode=yes -C link-self-contained=no -C linker=rust-lld -L $libc_dir
-        --remap-path-prefix=$rust_tree=/rustc/$commit --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo" \
+        --remap-path-prefix=$rust_tree=/rustc/$commit --remap-path-prefix=$link=/rustc/$commit
+        --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo" \
     "$cargo" build --release --target $target --target-dir "$crate/target" -Zbuild-std=std,panic_abort >"$crate/log" 2>&1) ||
     { tail -n 40 "$crate/log" >&2; die "cargo could not build it"; }
 

@@ -16,6 +16,7 @@
 //! | [`virtual_clock`] | a library that replaces the clock of a process by a number in a file |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
+//! | [`registry`] | a registry of OCI images |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
@@ -41,6 +42,7 @@ pub mod port;
 mod process;
 pub mod python;
 pub mod redis;
+pub mod registry;
 mod tools;
 pub mod virtual_clock;
 pub mod wasm_target;

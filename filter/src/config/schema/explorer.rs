@@ -62,8 +62,11 @@ impl<'a> Explorer<'a> {
     }
 
     fn schema(&mut self, place: &Place) -> Value {
-        let (texts, mut ways): (Vec<Value>, Vec<Value>) =
-            self.shapes(place).iter().map(|shape| shape.schema(|| self.schema(&place.item()))).partition(Shape::is_text);
+        let (texts, mut ways): (Vec<Value>, Vec<Value>) = self
+            .shapes(place)
+            .iter()
+            .map(|shape| shape.schema(|| self.schema(&place.item())))
+            .partition(Shape::is_text);
         // What the parser says to several texts holds for every text.
         match <[Value; 1]>::try_from(texts) {
             Ok([text]) => ways.push(text),

@@ -13,9 +13,18 @@ const MAX_PLAIN: u64 = i32::MAX.unsigned_abs() as u64;
 /// What the parser expects in place of a value that no field takes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shape {
-    Integer { min: u64, max: u64 },
-    Text { min: usize, max: usize },
-    Items { min: usize, max: usize },
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    Text {
+        min: usize,
+        max: usize,
+    },
+    Items {
+        min: usize,
+        max: usize,
+    },
     OneOf(Vec<&'static str>),
     /// A value that only words describe.
     Words(&'static str),
@@ -45,14 +54,17 @@ impl Shape {
             Expected::Items { min, max } => Some(Self::Items { min: *min, max: *max }),
             Expected::OneOf(values) => Some(Self::OneOf(values.clone())),
             Expected::The(text) => words::schema(text).is_some().then_some(Self::Words(text)),
-            Expected::Duration { .. } | Expected::OneField(_) | Expected::ExactlyOne(_) | Expected::AtMostOne(_) => None,
+            Expected::Duration { .. } | Expected::OneField(_) | Expected::ExactlyOne(_) | Expected::AtMostOne(_) => {
+                None
+            }
         }
     }
 
     /// Adds this shape to those of the same place in other readings.
     pub(super) fn join(self, shapes: &mut Vec<Self>) {
         for shape in &mut *shapes {
-            if let (Self::Integer { min, max }, Self::Integer { min: other_min, max: other_max }) = (&mut *shape, &self) {
+            if let (Self::Integer { min, max }, Self::Integer { min: other_min, max: other_max }) = (&mut *shape, &self)
+            {
                 (*min, *max) = ((*min).min(*other_min), (*max).max(*other_max));
                 return;
             }

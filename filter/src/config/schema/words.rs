@@ -16,9 +16,7 @@ const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// `None` if there is none, or if the words are about other fields.
 pub(super) fn schema(text: &str) -> Option<Value> {
     let pattern = |pattern: &str| json!({"type": "string", "pattern": pattern});
-    let sized = |min: usize, max: usize, pattern: &str| {
-        json!({"type": "string", "minLength": min, "maxLength": max, "pattern": pattern})
-    };
+    let sized = |min: usize, max: usize, pattern: &str| json!({"type": "string", "minLength": min, "maxLength": max, "pattern": pattern});
     let begins = |start: &str| text.starts_with(start);
     Some(match text {
         "true or false" => json!({"type": "boolean"}),
