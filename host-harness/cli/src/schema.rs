@@ -33,7 +33,7 @@ impl Steps {
                 return Err("expected names of fields such as spec.pluginConfig or spec.wasm[].config".to_owned());
             }
             steps.push(Step::Field(name.to_owned()));
-            steps.extend(part[name.len()..].as_bytes().chunks(2).map(|_| Step::Items));
+            steps.extend(part.as_bytes()[name.len()..].chunks(2).map(|_| Step::Items));
         }
         Ok(Self(steps))
     }

@@ -125,7 +125,7 @@ fn change(value: &mut Value, mut choice: impl FnMut(usize) -> usize, odd: Value)
             Value::Array(items) => items.len(),
             _ => 0,
         };
-        let chosen = choice(below + 2);
+        let chosen = choice(below.saturating_add(2));
         if chosen >= below {
             match here {
                 Value::Object(fields) if chosen == below && below > 0 => {
@@ -156,7 +156,7 @@ proptest! {
     ) {
         let mut choices = choices.into_iter();
         let mut configuration = if minimal { with_limit(json!({})) } else { full() };
-        change(&mut configuration, |of| choices.next().map_or(of - 1, |index| index.index(of)), odd);
+        change(&mut configuration, |of| choices.next().map_or(of.saturating_sub(1), |index| index.index(of)), odd);
         compare(&configuration, parse(configuration.to_string().as_bytes(), &env).as_ref().err());
     }
 }

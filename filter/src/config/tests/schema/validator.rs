@@ -27,7 +27,7 @@ impl Schema {
         let Value::Object(keywords) = schema else { return (schema == &Value::Bool(false)).then(|| path.to_owned()) };
         let refuse = |why: &str| Some(format!("{path}: {why}, found {value}"));
         for (keyword, what) in keywords {
-            let size = || what.as_u64().unwrap() as usize;
+            let size = || usize::try_from(what.as_u64().unwrap()).unwrap();
             let among = || what.as_array().unwrap().iter().map(|schema| self.check(schema, value, path));
             let refused = match (keyword.as_str(), value) {
                 ("$schema" | "title" | "definitions" | "description" | "default", _) => None,
