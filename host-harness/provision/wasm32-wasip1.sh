@@ -37,6 +37,7 @@ done
 sysroot=$("$rustc" --print sysroot)
 rustlib=$sysroot/lib/rustlib
 version=$("$rustc" --version --verbose | sed -n 's/^release: //p')
+commit=$("$rustc" --version --verbose | sed -n 's/^commit-hash: //p')
 
 if compgen -G "$rustlib/$target/lib/libstd-*.rlib" >/dev/null; then
     say "already in $rustlib/$target"
@@ -181,8 +182,11 @@ mkdir -p "$crate/src"
 printf '[package]\nname = "std-for-%s"\nedition = "2021"\n[workspace]\n' "$target" >"$crate/Cargo.toml"
 
 say "building the standard library (about a minute)"
-# The library needs bitcode: the filter's release profile optimises across crates, including std's.
-(cd "$crate" && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C embed-bitcode=yes -C link-self-contained=no -C linker=rust-lld -L $libc_dir" \
+# The library needs bitcode: the filter's release profile optimises across crates, including std's. Its sources have
+# the names of rustup's libraries, so that a module names no folder of this machine, and is the same on another.
+(cd "$crate" && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C embed-bitcode=yes -C link-self-contained=no -C linker=rust-lld -L $libc_dir
+        --remap-path-prefix=$rust_tree=/rustc/$commit --remap-path-prefix=$link=/rustc/$commit
+        --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo" \
     "$cargo" build --release --target $target --target-dir "$crate/target" -Zbuild-std=std,panic_abort >"$crate/log" 2>&1) ||
     { tail -n 40 "$crate/log" >&2; die "cargo could not build it"; }
 

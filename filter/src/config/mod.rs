@@ -22,6 +22,8 @@ mod redis;
 mod report;
 mod request_body;
 mod response;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod schema;
 mod secret;
 mod shown;
 mod source;

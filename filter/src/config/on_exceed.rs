@@ -11,7 +11,7 @@ use crate::limit::{Mark, NearLimit};
 const EXPECTED: &str = "\"deny\" or an object such as {mark: {name: x-over-limit}}";
 const NAME: &str = "a header's name, not one of the connection or the body";
 /// Headers that the proxy needs itself.
-const RESERVED: &[&str] = &["host", "connection", "content-length", "te", "transfer-encoding", "upgrade"];
+pub(super) const RESERVED: &[&str] = &["host", "connection", "content-length", "te", "transfer-encoding", "upgrade"];
 const BESIDE: &str = "nothing beside on_exceed.mark: a limit that marks requests neither denies nor holds them";
 const MAX_VALUE: usize = 256;
 const DEFAULT_VALUE: &str = "1";

@@ -6,11 +6,12 @@ mod arbitrary;
 mod numbers;
 mod refused;
 mod refused_parts;
+mod schema;
 mod secrets;
 
 use serde_json::{Value, json};
 
-use super::{Config, parse};
+use super::{Config, ConfigErrors, parse};
 
 /// Environment of two variables.
 fn env(name: &str) -> Option<String> {
@@ -22,11 +23,18 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn parsed(value: &Value) -> Config {
-    parse(value.to_string().as_bytes(), &env).unwrap_or_else(|errors| panic!("{errors}"))
+    read(value).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn errors(value: &Value) -> String {
-    parse(value.to_string().as_bytes(), &env).unwrap_err().to_string()
+    read(value).unwrap_err().to_string()
+}
+
+/// Reads a configuration. Its JSON Schema must agree with the parser.
+fn read(value: &Value) -> Result<Config, ConfigErrors> {
+    let read = parse(value.to_string().as_bytes(), &env);
+    schema::compare(value, read.as_ref().err());
+    read
 }
 
 fn limit() -> Value {

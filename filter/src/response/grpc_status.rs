@@ -28,6 +28,9 @@ const NAMES: [&str; 16] = [
 ];
 
 impl GrpcStatus {
+    /// Names of all statuses but `OK`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) const NAMES: [&str; 16] = NAMES;
     /// 3.
     pub const INVALID_ARGUMENT: Self = Self(3);
     /// 8.

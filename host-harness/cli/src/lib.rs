@@ -14,6 +14,9 @@
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
+//! | `schema` | `weir schema`: JSON Schema of the configuration |
+//! | `package` | `weir package`: OCI layouts, checksums and SBOM of the module |
+//! | `shell` | `weir completion` and `weir man` |
 //! | [`front_end`] | HTTP front ends of Redis for tests |
 //! | [`texts`] | texts in place of files, for tests and fuzzers |
 //! | `markup` | text in XML and HTML |
@@ -31,10 +34,13 @@ pub mod front_end;
 mod import;
 pub mod limits;
 mod markup;
+mod package;
 mod percent;
 mod reader;
 mod render;
+mod schema;
 mod serve;
+mod shell;
 mod sim;
 mod test;
 pub mod texts;
@@ -87,6 +93,14 @@ enum Command {
     /// Measures the cost of a request with Weir, without it, and with other rate limiters.
     #[command(disable_help_flag = true)]
     Bench(bench::Arguments),
+    /// Prints the JSON Schema of the filter's configuration, for editors.
+    Schema(schema::Arguments),
+    /// Writes what a registry and its users need of the module: OCI layout, checksums, SBOM.
+    Package(package::Arguments),
+    /// Prints a script that completes the command line in a shell.
+    Completion(shell::Completion),
+    /// Prints the manual page of weir(1), or writes all manual pages.
+    Man(shell::Man),
 }
 
 /// Runs `weir` with the process's arguments.
@@ -139,6 +153,10 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Limits(arguments) => limits::run(&arguments),
         Command::Demo(demo) => weir_demo::run(demo),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
+        Command::Completion(arguments) => shell::complete(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
     }
 }
 

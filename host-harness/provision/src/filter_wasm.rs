@@ -7,7 +7,8 @@ use std::{
 
 use super::{ProvisionError, checkout, command, tools, wasm_target};
 
-/// The path of `weir_filter.wasm`: the value of `WEIR_WASM`, or the checkout's own module.
+/// The path of `weir_filter.wasm`: the value of `WEIR_WASM`, the module beside this program as in a release, or the
+/// checkout's own.
 ///
 /// Installs the wasm target if it is missing, and builds the checkout's module once per process if it is out of date.
 ///
@@ -19,6 +20,9 @@ pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
         let absolute = path.canonicalize().ok().filter(|path| path.is_file());
         return absolute.ok_or(ProvisionError::Override { variable: "WEIR_WASM", path });
     }
+    if let Some(path) = beside_program() {
+        return Ok(path);
+    }
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = &*built {
         return Ok(path.clone());
@@ -26,6 +30,11 @@ pub fn find_or_build() -> Result<PathBuf, ProvisionError> {
     let path = build()?;
     *built = Some(path.clone());
     Ok(path)
+}
+
+fn beside_program() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.join("weir_filter.wasm")).filter(|path| path.is_file())
 }
 
 fn build() -> Result<PathBuf, ProvisionError> {

@@ -15,6 +15,7 @@
 //! | [`virtual_clock`] | a library that sets or shifts the clock of a process by numbers in a file |
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
+//! | [`registry`] | a registry of OCI images |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
@@ -41,6 +42,7 @@ mod process;
 pub mod prometheus;
 pub mod python;
 pub mod redis;
+pub mod registry;
 mod tools;
 pub mod virtual_clock;
 pub mod wasm_target;
