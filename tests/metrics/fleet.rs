@@ -41,11 +41,11 @@ pub struct Form {
 /// Tags of the bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tags {
-    /// Those of Envoy alone.
+    /// Tags of Envoy alone.
     None,
-    /// Limits and causes, too.
+    /// Tags of limits and causes as well.
     Weir,
-    /// Those of Istio: no default tags, and the cluster under another name.
+    /// Tags of Istio: no default ones, and the cluster under another name.
     Istio,
 }
 
@@ -81,9 +81,9 @@ impl Fleet {
         for (form, started) in starting {
             proxies.push((form, or_skip(started.await.unwrap())?));
         }
-        let targets = proxies.iter().map(|(form, envoy)| {
-            json!({"targets": [envoy.admin().to_string()], "labels": {"instance": form.name}})
-        });
+        let targets = proxies
+            .iter()
+            .map(|(form, envoy)| json!({"targets": [envoy.admin().to_string()], "labels": {"instance": form.name}}));
         let scrape = json!({
             "job_name": "proxies", "metrics_path": "/stats/prometheus",
             "static_configs": targets.collect::<Vec<_>>(),

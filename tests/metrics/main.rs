@@ -1,5 +1,5 @@
-//! Rules and dashboards of the chart, with a real Prometheus that scrapes real Envoys of both forms of names under load,
-//! and decisions in traces.
+//! Rules and dashboards of the chart, with a real Prometheus that scrapes real Envoys of all forms of names under load;
+//! decisions in traces.
 //!
 //! `WEIR_PICTURES=docs/src/metrics WEIR_METRICS_SECONDS=600 cargo test -p weir --test metrics -- scraped --nocapture`
 //! draws the pictures of the docs.

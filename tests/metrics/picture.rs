@@ -1,5 +1,5 @@
-//! Picture of a dashboard, as SVG: its panels at their places, with the series of a run, in light and in dark colours as
-//! the reader prefers.
+//! Picture of a dashboard, as SVG: its panels at their places, with the series of a run, in light and in dark colours
+//! as the reader prefers.
 
 use std::fmt::Write as _;
 

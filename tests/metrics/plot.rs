@@ -51,12 +51,8 @@ impl Axes {
 pub fn lines(svg: &mut String, unit: &str, lines: &[(String, Series)], outer: Frame, span: Span) {
     let legend = legend(lines, outer.width - 20.0);
     let below = 24.0 + legend.len() as f64 * ROW;
-    let frame = Frame {
-        x: outer.x + 58.0,
-        y: outer.y + 30.0,
-        width: outer.width - 72.0,
-        height: outer.height - 30.0 - below,
-    };
+    let frame =
+        Frame { x: outer.x + 58.0, y: outer.y + 30.0, width: outer.width - 72.0, height: outer.height - 30.0 - below };
     let step = step(most(lines) / 3.0);
     let steps = (most(lines) / step).ceil().max(1.0);
     let axes = Axes { frame, span, most: step * steps };
@@ -72,10 +68,8 @@ pub fn lines(svg: &mut String, unit: &str, lines: &[(String, Series)], outer: Fr
     for nth in 0..=((span.until - span.from) / every) as usize {
         let seconds = every * nth as f64;
         let (x, y) = (axes.across(span.from + seconds), bottom + 15.0);
-        let _ = writeln!(
-            svg,
-            "<text class=\"small\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{seconds} s</text>"
-        );
+        let _ =
+            writeln!(svg, "<text class=\"small\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{seconds} s</text>");
     }
     for (nth, (_, series)) in lines.iter().enumerate() {
         axes.line(svg, &series.points, nth % COLOURS);
@@ -137,7 +131,13 @@ fn step(least: f64) -> f64 {
 /// Text of a value in its unit.
 fn number(value: f64, unit: &str) -> String {
     let short = |value: f64| {
-        let digits = if value == 0.0 || value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+        let digits = if value == 0.0 || value >= 100.0 {
+            0
+        } else if value >= 10.0 {
+            1
+        } else {
+            2
+        };
         let text = format!("{value:.digits$}");
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
     };

@@ -120,9 +120,10 @@ fn by_instance(series: Vec<Series>) -> BTreeMap<String, f64> {
 
 /// Name of a series as the legend of its panel has it, and the series.
 fn named(series: Series, legend: &str) -> (String, Series) {
-    let name = series.labels.iter().fold(legend.to_owned(), |name, (label, value)| {
-        name.replace(&format!("{{{{{label}}}}}"), value)
-    });
+    let name = series
+        .labels
+        .iter()
+        .fold(legend.to_owned(), |name, (label, value)| name.replace(&format!("{{{{{label}}}}}"), value));
     (name, series)
 }
 
