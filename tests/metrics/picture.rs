@@ -21,11 +21,11 @@ svg{font:12px sans-serif}.head{font-size:17px;font-weight:bold}.title{font-size:
 .big{font-size:26px;font-weight:bold}.small{font-size:11px}.line{fill:none;stroke-width:1.8}
 .back{fill:#f3f5f7}.panel{fill:#fff;stroke:#d8dee4}text{fill:#24292f}.grid{stroke:#e3e7eb}
 .c0{stroke:#0b62b8}.c1{stroke:#c2410c}.c2{stroke:#15803d}.c3{stroke:#8250df}.c4{stroke:#a16207}.c5{stroke:#0e7490}
-.c6{stroke:#be185d}.c7{stroke:#57606a}
+.c6{stroke:#be185d}.c7{stroke:#57606a}.c8{stroke:#7dd3fc}.c9{stroke:#f9a8d4}
 @media(prefers-color-scheme:dark){
 .back{fill:#0d1117}.panel{fill:#15191f;stroke:#3a424d}text{fill:#dfe5ec}.grid{stroke:#2b323b}
 .c0{stroke:#62b0ff}.c1{stroke:#ff9d57}.c2{stroke:#56d364}.c3{stroke:#c7a0ff}.c4{stroke:#e3b341}.c5{stroke:#4fd1e5}
-.c6{stroke:#ff7eb6}.c7{stroke:#aab4bf}}";
+.c6{stroke:#ff7eb6}.c7{stroke:#aab4bf}.c8{stroke:#1f6feb}.c9{stroke:#9e2f66}}";
 
 /// Returns the picture of a dashboard: each panel with its lines, by their names.
 pub fn of(board: &Value, panels: &[(&Value, Vec<(String, Series)>)], span: Span) -> String {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::prometheus::{Point, Series, Span};
 
-/// Colours of the style.
-const COLOURS: usize = 8;
+/// Colours of the style: as many as there are causes of failures.
+const COLOURS: usize = 10;
 /// Width of a character of a legend, at most, and height of its rows.
 const CHARACTER: f64 = 6.6;
 const ROW: f64 = 16.0;
@@ -143,6 +143,7 @@ fn number(value: f64, unit: &str) -> String {
     };
     match unit {
         "percentunit" => format!("{} %", short(value * 100.0)),
+        "µs" if value >= 1_000_000.0 => format!("{} s", short(value / 1_000_000.0)),
         "µs" if value >= 1_000.0 => format!("{} ms", short(value / 1_000.0)),
         "µs" => format!("{} µs", short(value)),
         "reqps" | "ops" => format!("{}/s", short(value)),
@@ -152,8 +153,8 @@ fn number(value: f64, unit: &str) -> String {
 
 #[test]
 fn numbers_have_their_units() {
-    let texts = [(0.5, "percentunit"), (25_000.0, "µs"), (250.0, "µs"), (12.25, "reqps"), (3.0, "short"), (0.0, "ops")];
-    assert_eq!(texts.map(|(value, unit)| number(value, unit)), ["50 %", "25 ms", "250 µs", "12.2/s", "3", "0/s"]);
+    let texts = [(0.5, "percentunit"), (25_000.0, "µs"), (250.0, "µs"), (12.25, "reqps"), (3.0, "short"), (2e6, "µs")];
+    assert_eq!(texts.map(|(value, unit)| number(value, unit)), ["50 %", "25 ms", "250 µs", "12.2/s", "3", "2 s"]);
     assert_eq!([0.7, 2.0, 2.1, 30.0].map(step), [1.0, 2.0, 5.0, 50.0]);
 }
 

@@ -117,7 +117,7 @@ mod tests {
     fn promtool_says_its_version() {
         let Some(promtool) = or_skip(promtool()) else { return };
         let version = command::run(Command::new(promtool).arg("--version")).unwrap();
-        assert!(version.starts_with("promtool, version 2."), "{version}");
+        assert!(version.starts_with("promtool, version "), "{version}");
     }
 
     #[test]
