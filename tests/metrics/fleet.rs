@@ -23,6 +23,8 @@ use crate::rules;
 
 /// Labels that shipped files have: see docs/src/metrics.md.
 const LABELS: &str = include_str!("../../docs/src/metrics.md");
+/// The longest wait for an answer: on a busy machine, an Envoy may have no core for seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Requests of a user, of whom a limit admits four a second.
 const BUSY: f64 = 20.0;
 const CALM: f64 = 6.0;
@@ -110,6 +112,7 @@ impl Fleet {
             .map(|(form, envoy)| {
                 let mut plan = Plan::new(envoy.listener("ingress").expect("the proxy listens"));
                 plan.duration = time + Duration::from_secs(60);
+                plan.timeout = ANSWER_WITHIN;
                 plan.users = vec![
                     Mesh::user("alice", Pace::PerSecond(BUSY)).connections(2),
                     Mesh::user("bob", Pace::PerSecond(CALM)),
