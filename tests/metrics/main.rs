@@ -1,7 +1,7 @@
 //! Rules and dashboards of the chart, with a real Prometheus that scrapes real Envoys of all forms of names under load;
 //! decisions in traces.
 //!
-//! `WEIR_PICTURES=docs/src/metrics WEIR_METRICS_SECONDS=600 cargo test -p weir --test metrics -- scraped --nocapture`
+//! `WEIR_PICTURES=docs/src/metrics WEIR_METRICS_SECONDS=240 cargo test -p weir --test metrics -- scraped --nocapture`
 //! draws the pictures of the docs.
 
 mod dashboards;
