@@ -19,6 +19,7 @@ const BY_SHARES: &str = "x-weir-failure-mode";
 weir::on_both_hosts! {
     an_override_of_a_limit_holds_in_an_outage_from_a_second_on_and_ends_at_its_time
     overrides_of_keys_hold_in_an_outage_from_the_next_request_on_and_end_at_their_time
+    overrides_of_keys_hold_in_an_outage_from_a_second_on_without_a_request
 }
 
 async fn an_override_of_a_limit_holds_in_an_outage_from_a_second_on_and_ends_at_its_time(host: HostKind) {
@@ -57,6 +58,19 @@ async fn overrides_of_keys_hold_in_an_outage_from_the_next_request_on_and_end_at
     }
     sleep_until(set + LENGTH).await;
     until_admitted(&mesh, "alice", is_by_shares).await;
+    mesh.get("bob").await.denied();
+}
+
+async fn overrides_of_keys_hold_in_an_outage_from_a_second_on_without_a_request(host: HostKind) {
+    let Some(mesh) = start(host).await else { return };
+    until_admitted(&mesh, "alice", |answer| answer.header(BY_SHARES).is_none()).await;
+    until_admitted(&mesh, "dave", |answer| answer.header(BY_SHARES).is_none()).await;
+    operator(&mesh, &["per_user", "alice", "blocked"]);
+    operator(&mesh, &["per_user", "bob", "blocked"]);
+    sleep(HEEDED_WITHIN).await;
+    mesh.redis().kill();
+    until_admitted(&mesh, "dave", is_by_shares).await;
+    mesh.get("alice").await.denied();
     mesh.get("bob").await.denied();
 }
 

@@ -69,7 +69,7 @@ fn an_older_field_of_the_hash_is_read_and_removed_by_the_next_change() {
     let _: () = operator.redis.del(STRING).unwrap();
     let _: () = operator.redis.hset(HASH, "per_user:alice", "blocked").unwrap();
     assert_eq!(operator.types(&["unset", "per_user", "alice"]), "per_user alice: no override any more\n");
-    assert!(!operator.redis.exists::<_, bool>(HASH).unwrap());
+    assert!(!operator.redis.hexists::<_, _, bool>(HASH, "per_user:alice").unwrap());
 }
 
 #[test]

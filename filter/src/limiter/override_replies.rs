@@ -26,6 +26,13 @@ impl Limiter {
         for event in refresh.handle(now, result) {
             match event {
                 overrides::Event::Changed => self.deny_cache.clear(),
+                overrides::Event::KeyChanged { redis_time, key, text } => {
+                    let prefix = &self.config.redis.key_prefix;
+                    let heard = self.key_overrides.as_mut().map(|keys| keys.hear(now, redis_time, prefix, &key, &text));
+                    if let Some(Err(ignored)) = heard {
+                        self.warn_of_key(now, &ignored);
+                    }
+                }
                 // A malformed reply may recur at every refresh: its warning is throttled.
                 overrides::Event::Ignored(Ignored::Reply(malformed)) => {
                     self.warnings.trouble(now, Failure::Protocol, malformed.to_string());
@@ -43,16 +50,21 @@ impl Limiter {
         let Some(keys) = &mut self.key_overrides else { return false };
         let Some(told) = check.overrides(reply) else { return false };
         let redis_time = self.redis_activity.redis_time(now);
+        let mut ignored = Vec::new();
         for (bucket, text) in told {
-            if let Err(ignored) = keys.tell(now, redis_time, bucket.limit_key(), text) {
-                self.counters.override_ignored();
-                if self.key_override_warned_at.is_none_or(|at| now.minus(at) >= WARNING_INTERVAL) {
-                    self.key_override_warned_at = Some(now);
-                    self.effects.push_back(Effect::Warn(ignored.to_string()));
-                }
-            }
+            ignored.extend(keys.tell(now, redis_time, bucket.limit_key(), text).err());
         }
+        ignored.iter().for_each(|ignored| self.warn_of_key(now, ignored));
         true
+    }
+
+    /// Counts a malformed override of a key, and warns of it at most once in [`WARNING_INTERVAL`].
+    fn warn_of_key(&mut self, now: Micros, ignored: &Ignored) {
+        self.counters.override_ignored();
+        if self.key_override_warned_at.is_none_or(|at| now.minus(at) >= WARNING_INTERVAL) {
+            self.key_override_warned_at = Some(now);
+            self.effects.push_back(Effect::Warn(ignored.to_string()));
+        }
     }
 
     /// Checks a request again, whose overrides Redis has told in place of a decision.

@@ -104,6 +104,31 @@ impl KeyOverrides {
         ignored
     }
 
+    /// Notes an announced change of the override of a key, `key` without the prefix. It holds where Redis does not answer;
+    /// otherwise Redis is asked.
+    ///
+    /// # Errors
+    /// As for [`tell`](Self::tell).
+    pub fn hear(
+        &mut self,
+        now: Micros,
+        redis_time: Micros,
+        key_prefix: &str,
+        key: &[u8],
+        text: &[u8],
+    ) -> Result<(), Ignored> {
+        let bucket_key = [key_prefix.as_bytes(), key].concat();
+        let known = self.keys.get_mut(&bucket_key).map(|known| known.told.as_ref().map_or(&[][..], |(text, _)| text));
+        if known.unwrap_or_default() == text {
+            return Ok(());
+        }
+        let told = self.tell(now, Some(redis_time), &bucket_key, text);
+        if let Some(known) = self.keys.get_mut(&bucket_key) {
+            known.at = now.minus(BELIEVED_FOR);
+        }
+        told
+    }
+
     /// Notes that what is known of a bucket's key still holds, or is to be believed since Redis does not answer.
     pub fn confirm(&mut self, now: Micros, bucket_key: &[u8]) {
         match self.keys.get_mut(bucket_key) {
@@ -163,6 +188,26 @@ mod tests {
         keys.tell(NOW, None, KEY, b"blokced s3cret").unwrap();
         let known = keys.of(NOW, KEY);
         assert_eq!((known.text.as_deref(), known.in_force), (Some(&b"blokced s3cret"[..]), None));
+    }
+
+    #[test]
+    fn an_announced_change_is_known_and_redis_is_asked_all_the_same() {
+        let mut keys = KeyOverrides::new("weir:");
+        let hear = |keys: &mut KeyOverrides, text: &[u8]| {
+            keys.hear(NOW, Micros::from_secs(1_000), "weir:", b"per_user:alice", text)
+        };
+        hear(&mut keys, b"").unwrap();
+        assert!(keys.is_empty(), "a key without an override is not worth a place");
+        hear(&mut keys, br#"{"is": "blocked", "until": 1005}"#).unwrap();
+        let known = keys.of(NOW, KEY);
+        let ends = Some(NOW.plus(Micros::from_secs(5)));
+        assert_eq!((known.in_force, known.is_recent), (Some(Override { ruling: Ruling::Blocked, until: ends }), false));
+        keys.tell(NOW, None, KEY, b"off").unwrap();
+        hear(&mut keys, b"off").unwrap();
+        assert!(keys.of(NOW, KEY).is_recent, "Redis has told the same");
+        hear(&mut keys, b"").unwrap();
+        assert_eq!(ruling(&mut keys, NOW), None);
+        hear(&mut keys, b"blokced").unwrap_err();
     }
 
     #[test]

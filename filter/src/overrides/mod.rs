@@ -8,6 +8,7 @@
 //! (`per_user:alice`), which are still read. A malformed override is ignored, counted and logged. While Redis is
 //! unavailable, the last overrides stay in force until they expire.
 
+mod announced;
 mod in_force;
 mod keys;
 mod own;
@@ -15,6 +16,7 @@ mod page;
 mod refresh;
 mod setting;
 
+pub use self::announced::{ANNOUNCE_SCRIPT, Announced, KEPT_FOR, MARK};
 pub use self::in_force::{MAX_ENTRIES, Override, Overrides};
 pub use self::keys::{KeyOverrides, KnownOverride};
 pub use self::own::{OVERRIDE_SUFFIX, SET_SCRIPT, override_key};

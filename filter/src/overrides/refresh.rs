@@ -13,6 +13,7 @@ use core::mem;
 
 use siphasher::sip::SipHasher13;
 
+use super::announced::Announced;
 use super::in_force::{Entry, MAX_ENTRIES, Overrides};
 use super::page::{MalformedPage, Page, Position, SCRIPT, hash_key};
 use super::setting::{MAX_FIELD, Setting, SettingError};
@@ -50,6 +51,8 @@ pub struct Refresh {
     unnamed: u64,
     /// Whether the last round left out overrides beyond [`MAX_ENTRIES`].
     is_truncated: bool,
+    /// Redis' time at the start of the last successful round: what was announced before it is known.
+    heard_until: Micros,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,8 @@ struct Round {
     pages: u32,
     malformed: Vec<u64>,
     unnamed: u64,
+    /// Redis' time at its first page.
+    began: Option<Micros>,
 }
 
 /// Effect of a page on the worker.
@@ -76,6 +81,15 @@ struct Round {
 pub enum Event {
     /// The overrides in force have changed: results derived from the old ones are stale.
     Changed,
+    /// The override of a key has changed.
+    KeyChanged {
+        /// Redis' time of the page.
+        redis_time: Micros,
+        /// Limit and key.
+        key: Vec<u8>,
+        /// Text of the override, empty if it was removed.
+        text: Vec<u8>,
+    },
     /// Counted, and logged as a warning: not reported again until it changes.
     Ignored(Ignored),
 }
@@ -130,6 +144,7 @@ impl Refresh {
             warned: Vec::new(),
             unnamed: 0,
             is_truncated: false,
+            heard_until: Micros::ZERO,
             key_prefix: key_prefix.to_owned(),
         }
     }
@@ -217,7 +232,12 @@ impl Refresh {
 
     fn take(&mut self, now: Micros, page: Page) -> Vec<Event> {
         let mut events = Vec::new();
+        self.round.began.get_or_insert(page.now);
         for (field, value) in page.entries {
+            if Announced::is_field(&field) {
+                events.extend(self.announced(page.now, &field, &value));
+                continue;
+            }
             if self.round.overrides.len() >= MAX_ENTRIES {
                 break;
             }
@@ -241,6 +261,12 @@ impl Refresh {
             }
         }
         events
+    }
+
+    /// Returns an announced change, unless the last round has read it.
+    fn announced(&self, redis_time: Micros, field: &[u8], value: &[u8]) -> Option<Event> {
+        let change = Announced::read(field, value).filter(|change| change.at >= self.heard_until)?;
+        Some(Event::KeyChanged { redis_time, key: change.key.to_vec(), text: change.text.to_vec() })
     }
 
     /// Returns the warning unless it was given before. HSCAN may return an entry twice in one round.
@@ -267,7 +293,8 @@ impl Refresh {
     /// Ends a round: replaces the overrides. `truncated_of` is the number of fields in the hash, where not all were
     /// kept.
     fn finish(&mut self, now: Micros, truncated_of: Option<u64>, events: &mut Vec<Event>) {
-        let Round { overrides, malformed, unnamed, .. } = mem::take(&mut self.round);
+        let Round { overrides, malformed, unnamed, began, .. } = mem::take(&mut self.round);
+        self.heard_until = began.unwrap_or(self.heard_until);
         if unnamed > self.unnamed {
             events.push(Event::Ignored(Ignored::Others(unnamed.saturating_sub(self.unnamed))));
         }

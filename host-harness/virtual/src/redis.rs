@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use weir_filter::limit::{KnownScript, Model, ScriptCall};
 use weir_filter::limiter::EVENTS_SCRIPT;
-use weir_filter::overrides::PAGE_SCRIPT;
+use weir_filter::overrides::{MARK, PAGE_SCRIPT};
 use weir_filter::redis::{Reply, Script, inner_source};
 use weir_filter::units::Micros;
 
@@ -157,6 +157,12 @@ impl Redis {
     /// key read it from now on.
     pub fn set_key_override(&self, bucket_key: &[u8], text: &[u8], ends: Option<Micros>) {
         self.server.borrow_mut().keys.insert(bucket_key.to_vec(), (text.to_vec(), ends));
+    }
+
+    /// Announces the override of a key, given by limit and key, in the hash `hash_key`; `text` is empty if it was removed.
+    pub fn announce_override(&self, hash_key: &[u8], key: &[u8], text: &[u8]) {
+        let value = [format!("{}:", self.now().0).as_bytes(), text].concat();
+        self.set_limit_override(hash_key, &[&[MARK], key].concat(), &value);
     }
 
     /// Removes the override of a key. Returns whether there was one.

@@ -87,6 +87,25 @@ fn an_override_holds_from_set_to_unset() {
 }
 
 #[test]
+fn an_announced_change_is_read_once_and_is_no_override_of_its_own() {
+    let mut worker = Worker::awake();
+    let redis_time = |worker: &Worker| Micros::from_secs(REDIS_TIME).plus(worker.now).minus(NOW);
+    let change = format!("{}:blocked", redis_time(&worker).0 - 1);
+    let fields = [("@per_user:alice", change.as_str()), ("@per_user:bob", "no time"), ("@", "1:off")];
+    let first = worker.reads(&fields);
+    let expected = Event::KeyChanged {
+        redis_time: redis_time(&worker),
+        key: b"per_user:alice".to_vec(),
+        text: b"blocked".to_vec(),
+    };
+    assert_eq!((first, worker.of_alice()), (vec![expected], None));
+    assert_eq!(worker.reads(&fields), []);
+    let removed = format!("{}:", redis_time(&worker).0);
+    let again = worker.reads(&[("@per_user:alice", &removed)]);
+    assert!(matches!(&again[..], [Event::KeyChanged { text, .. }] if text.is_empty()), "{again:?}");
+}
+
+#[test]
 fn nothing_changes_before_the_last_page() {
     let mut worker = Worker::awake();
     assert_eq!(worker.page("17", &[("per_user:alice", "blocked")]), []);
@@ -212,6 +231,7 @@ fn a_call_without_a_reply_is_repeated_and_its_late_reply_is_ignored() {
 fn text(event: &Event) -> String {
     match event {
         Event::Changed => "changed".to_owned(),
+        Event::KeyChanged { key, .. } => String::from_utf8_lossy(key).into_owned(),
         Event::Ignored(ignored) => ignored.to_string(),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use weir_filter::units::Micros;
 
-use super::configured::{Configured, OverrideKeys};
+use super::configured::{Configured, OverrideKeys, Target};
 use super::error::LimitsError;
 use super::source::Source;
 use super::wanted::Wanted;
@@ -16,6 +16,8 @@ pub(crate) enum Change {
     Key {
         /// Key of the first bucket.
         bucket: Vec<u8>,
+        /// Key of the hash in which the change is announced, and limit and key.
+        announced: (String, Vec<u8>),
         /// Text and end.
         set: Option<(String, Option<u64>)>,
     },
@@ -48,6 +50,11 @@ impl Limits {
             field: field.to_vec(),
             set,
         };
+        let key_change = |target: &Target, set| Change::Key {
+            bucket: target.key().to_vec(),
+            announced: (OverrideKeys(&target.limit.key_prefix).hash(), target.field().into_owned()),
+            set,
+        };
         Ok(Some(match &self.action {
             Action::Set { limit, words, numbers, lasting, encoded } => {
                 let limit = configured.limit(limit)?.overridable()?;
@@ -55,14 +62,14 @@ impl Limits {
                 let target = limit.target(wanted.key, *encoded)?;
                 let (text, until) = wanted.value(now)?;
                 match target.is_key() && target.limit.reads_keys() {
-                    true => Change::Key { bucket: target.key().to_vec(), set: Some((text, until)) },
+                    true => key_change(&target, Some((text, until))),
                     false => in_hash(&target.limit.key_prefix, &target.field(), Some(text)),
                 }
             }
             Action::Unset(place) => {
                 let target = place.former(&configured)?;
                 match target.is_key() && target.limit.reads_keys() {
-                    true => Change::Key { bucket: target.key().to_vec(), set: None },
+                    true => key_change(&target, None),
                     false => in_hash(&target.limit.key_prefix, &target.field(), None),
                 }
             }

@@ -4,7 +4,7 @@
 //! their keys; [`Store::migrate`] moves all of them.
 
 use redis::{FromRedisValue, Value};
-use weir_filter::overrides::{OVERRIDE_SUFFIX, SET_SCRIPT};
+use weir_filter::overrides::{ANNOUNCE_SCRIPT, Announced, KEPT_FOR, MARK, OVERRIDE_SUFFIX, SET_SCRIPT};
 use weir_filter::units::Micros;
 
 use super::configured::{OverrideKeys, Target};
@@ -15,6 +15,9 @@ use super::store::{Cursor, STEP, Store, instant, pattern};
 /// Script that removes an override unless its value has changed meanwhile.
 const REMOVE_IF_SAME: &str =
     "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end return 0";
+
+/// Number of fields in the hash beyond which no changes are announced: workers read all of them at an interval.
+const MAX_ANNOUNCED: u64 = 2_000;
 
 /// A field and its override's value.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
@@ -69,8 +72,20 @@ impl Store {
         Ok(values.map(|value| value.map(|value| Found::read(&value, now))).collect())
     }
 
-    /// Reads the hash page by page. A field that exists throughout is read at least once.
+    /// Reads the overrides of the hash page by page. A field that exists throughout is read at least once.
     pub(super) fn each_field(
+        &mut self,
+        prefix: &str,
+        mut each: impl FnMut(&mut Self, Vec<Pair>, Micros) -> Result<(), LimitsError>,
+    ) -> Result<(), LimitsError> {
+        self.each_page(prefix, |store, mut page, now| {
+            page.retain(|(field, _)| !Announced::is_field(field));
+            each(store, page, now)
+        })
+    }
+
+    /// Reads the hash page by page, with announced changes.
+    fn each_page(
         &mut self,
         prefix: &str,
         mut each: impl FnMut(&mut Self, Vec<Pair>, Micros) -> Result<(), LimitsError>,
@@ -136,6 +151,7 @@ impl Store {
         let hash = OverrideKeys(&target.limit.key_prefix).hash();
         if target.is_key() && target.limit.reads_keys() {
             self.run(&target.limit.key_prefix, &target.field(), value, until, None)?;
+            self.announce(&target.limit.key_prefix, &target.field(), value)?;
         } else {
             if target.is_key() {
                 self.run(&target.limit.key_prefix, &target.field(), "", None, None)?;
@@ -151,10 +167,25 @@ impl Store {
     /// Removes the override of the target. Returns whether there was one.
     pub(super) fn unset(&mut self, target: &Target) -> Result<bool, LimitsError> {
         if target.is_key() {
-            return Ok(self.run(&target.limit.key_prefix, &target.field(), "", None, None)? > 0);
+            let had = self.run(&target.limit.key_prefix, &target.field(), "", None, None)? > 0;
+            if had && target.limit.reads_keys() {
+                self.announce(&target.limit.key_prefix, &target.field(), "")?;
+            }
+            return Ok(had);
         }
         let hash = OverrideKeys(&target.limit.key_prefix).hash();
         self.ask(hash.as_bytes(), |redis| redis::cmd("HDEL").arg(&hash).arg(&target.limit.name).query(redis))
+    }
+
+    /// Announces the override of a key to the workers that decide without Redis.
+    fn announce(&mut self, prefix: &str, field: &[u8], value: &str) -> Result<(), LimitsError> {
+        let hash = OverrideKeys(prefix).hash();
+        let change = [&[MARK], field].concat();
+        self.ask(hash.as_bytes(), |redis| {
+            let mut command = redis::cmd("EVAL");
+            command.arg(ANNOUNCE_SCRIPT).arg(1).arg(&hash).arg(&change).arg(value).arg(MAX_ANNOUNCED);
+            command.query(redis)
+        })
     }
 
     /// Moves the override of a key from the hash, where it has this value, to a string.
@@ -176,10 +207,14 @@ impl Store {
         })
     }
 
-    /// Removes expired overrides from the hash: workers ignore them, and do not delete them.
+    /// Removes expired overrides and old announcements from the hash: workers ignore them, and do not delete them.
     pub(super) fn sweep(&mut self, prefix: &str) -> Result<(), LimitsError> {
-        self.each_field(prefix, |store, page, now| {
-            let mut over = page.iter().filter(|(_, value)| Found::read(value, now).is_over());
+        self.each_page(prefix, |store, page, now| {
+            let is_over = |(field, value): &&Pair| match Announced::is_field(field) {
+                true => Announced::read(field, value).is_none_or(|change| change.at.plus(KEPT_FOR) < now),
+                false => Found::read(value, now).is_over(),
+            };
+            let mut over = page.iter().filter(is_over);
             over.try_for_each(|pair| store.remove_if_same(prefix, pair))
         })
     }

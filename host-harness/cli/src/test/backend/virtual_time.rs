@@ -196,10 +196,16 @@ impl Backend for VirtualTime<'_> {
         let redis = self.mesh.redis();
         let change = command.change(&self.setup.origin, &self.setup.written, redis.now());
         match change.map_err(|why| why.to_string())? {
-            Some(Change::Key { bucket, set: Some((text, until)) }) => {
-                redis.set_key_override(&bucket, text.as_bytes(), until.map(Micros::from_secs));
+            Some(Change::Key { bucket, announced: (hash, key), set }) => {
+                let text = set.as_ref().map_or("", |(text, _)| text);
+                redis.announce_override(hash.as_bytes(), &key, text.as_bytes());
+                match &set {
+                    Some((text, until)) => {
+                        redis.set_key_override(&bucket, text.as_bytes(), until.map(Micros::from_secs));
+                    }
+                    None => _ = redis.unset_key_override(&bucket),
+                }
             }
-            Some(Change::Key { bucket, set: None }) => _ = redis.unset_key_override(&bucket),
             Some(Change::Reset { bucket }) => _ = redis.delete_buckets(&bucket),
             Some(Change::Field { hash, field, set }) => {
                 match set {
