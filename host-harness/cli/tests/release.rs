@@ -67,7 +67,7 @@ fn weir_checks_and_tests_without_a_checkout() {
     assert!(sums.contains(digest), "{sums}\n{digest}");
 }
 
-/// As in a container without any other file.
+/// `chroot` into a folder without libraries, like an empty container.
 #[test]
 #[ignore = "needs a release and root: .ci/release runs it"]
 fn weir_is_the_only_file_that_it_needs() {

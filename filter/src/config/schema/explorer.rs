@@ -171,7 +171,7 @@ impl<'a> Explorer<'a> {
     }
 }
 
-/// What the parser says to a configuration with `value` at `place`.
+/// Answer of the parser to a configuration with `value` at `place`.
 fn ask(place: &Place, context: &Value, value: Value) -> Result<(), ConfigErrors> {
     let configuration = serde_json::to_vec(&place.configuration(context, value)).unwrap_or_default();
     parse(&configuration, &|_| None).map(drop)
@@ -199,7 +199,7 @@ fn object(place: &Place, context: &Value) -> Option<Object> {
     })
 }
 
-/// What an object says of its fields: which are required, and which exclude each other.
+/// Rules of an object about its fields: the required ones, and those that exclude each other.
 fn rules(place: &Place, context: &Value, names: Names) -> Map<String, Value> {
     let path = place.path();
     let mut rules = Map::new();

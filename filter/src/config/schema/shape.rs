@@ -10,7 +10,7 @@ use super::words;
 /// Numbers above this one also come as text: Envoy passes them on so where its configuration is YAML.
 const MAX_PLAIN: u64 = i32::MAX.unsigned_abs() as u64;
 
-/// What the parser expects in place of a value that no field takes.
+/// Values that the parser expects in place of one that no field takes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shape {
     Integer {

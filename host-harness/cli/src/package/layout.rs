@@ -16,7 +16,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// What gzip calls an unknown system: the bytes are the same on all.
+/// Number of an unknown system in gzip: the bytes are the same on all systems.
 const UNKNOWN_SYSTEM: u8 = 255;
 /// User of containers, who is not root.
 const USER: &str = "65532:65532";

@@ -1,6 +1,6 @@
 //! Validator of the part of JSON Schema that the schema uses. An unknown keyword is a panic.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use regex_lite::Regex;
 use serde_json::Value;
