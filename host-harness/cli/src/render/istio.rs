@@ -66,7 +66,7 @@ fn bodies(plan: &Plan) -> Template {
     template
 }
 
-/// What the pods of a Gateway need: a ConfigMap that Istio merges into the deployment. Pods with sidecars are the user's.
+/// Adds the ConfigMap of the pods of a Gateway, which Istio merges into the deployment. Sidecars are the user's.
 fn pods(plan: &Plan, secured: &mut Template, template: &mut Template) {
     if plan.password_env.is_none() && plan.tls.is_none() {
         return;

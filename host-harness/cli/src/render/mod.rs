@@ -32,7 +32,7 @@ const BAD_FILE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where the filter runs.
+    /// Form of the output, by the proxy in which the filter runs.
     #[arg(value_enum)]
     form: Form,
     /// File of limits and Redis in YAML or JSON; `-` for standard input.
