@@ -14,7 +14,7 @@ use validator::Schema;
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(schema()));
 
-/// What the parser expects of several fields together, or of texts that no short pattern describes.
+/// Expectations of the parser for several fields together, or for texts that no short pattern describes.
 const WORDS_BEYOND: &[&str] = &[
     "a token_bucket beside max_delay",
     "a token_bucket alone beside lease",
