@@ -44,7 +44,7 @@ fn envoy_refuses_a_wrong_configuration_and_says_where() {
     let refusal = EnvoyServer::validate(adapted.path()).unwrap_err().to_string();
     for part in [
         r#"limits[0].token_bucket.fill_interval: expected a duration such as "60s", "15m" or "1h30m", found "1 fortnight""#,
-        r#"failure_mode: expected "allow" or "deny", found "shrug""#,
+        r#"failure_mode: expected "allow" or "deny" or "local", found "shrug""#,
     ] {
         assert!(refusal.contains(part), "{part} is not in {refusal}");
     }
