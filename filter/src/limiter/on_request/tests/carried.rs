@@ -87,3 +87,13 @@ fn redis_is_asked_about_a_key_before_a_zero_blocks_it() {
     assert_eq!(plan(None, "0", false), "blocked by 0");
     assert_eq!(plan(Some(""), "0", true), "blocked by 0", "Redis has told that there is none");
 }
+
+#[test]
+fn a_configured_zero_blocks_a_key_without_a_question_to_redis() {
+    let json = r#"{"redis": {"cluster": "redis", "key_prefix": ""}, "limits": [
+        {"name": "none", "descriptor": [], "quota": {"max_requests": 0, "unit": "day"}}]}"#;
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let mut of_keys = KeyOverrides::new("");
+    let checks = checks_of(&config, known(&mut of_keys, true), NOW, &Request::default(), &mut Vec::new());
+    assert!(matches!(checks, Ok(RequestChecks::Blocked(_))), "{checks:?}");
+}
