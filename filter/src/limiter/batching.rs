@@ -237,7 +237,9 @@ mod tests {
     #[test]
     fn requests_in_the_order_of_their_ids_count_as_sorted() {
         let mut batching = Batching::default();
-        [1, 2, 3].map(|id| batching.arrive(RequestId(id), 5));
+        for id in [1, 2, 3] {
+            batching.arrive(RequestId(id), 5);
+        }
         assert!(!batching.is_unsorted, "they are found by bisection");
         batching.arrive(RequestId(2), 5);
         assert!(batching.is_unsorted);

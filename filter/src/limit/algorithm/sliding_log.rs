@@ -157,7 +157,7 @@ mod tests {
     fn a_spend_removes_entries_as_soon_as_they_have_left_the_window() {
         let sliding = SlidingLog::new(9_u64, Micros(10)).unwrap();
         let mut log = Log::new();
-        [100, 101, 110].map(|time| sliding.spend(&mut log, Micros(time), Tokens(1)));
+        [100, 101, 110].iter().for_each(|time| sliding.spend(&mut log, Micros(*time), Tokens(1)));
         assert_eq!(log, [(Micros(101), 1), (Micros(110), 1)]);
     }
 

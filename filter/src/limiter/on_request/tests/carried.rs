@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limit::Kind;
+use crate::limiter::pending::CheckSeries;
 
 const NOW: Micros = Micros::from_secs(9);
 
@@ -96,4 +97,13 @@ fn a_configured_zero_blocks_a_key_without_a_question_to_redis() {
     let mut of_keys = KeyOverrides::new("");
     let checks = checks_of(&config, known(&mut of_keys, true), NOW, &Request::default(), &mut Vec::new());
     assert!(matches!(checks, Ok(RequestChecks::Blocked(_))), "{checks:?}");
+}
+
+#[test]
+fn the_numbers_of_a_request_are_kept_for_its_next_check() {
+    let (config, mut of_keys, mut carried) = (config(), KeyOverrides::new(""), Vec::new());
+    let request = Request::default().header("x-max", "42");
+    assert!(checks_of(&config, known(&mut of_keys, true), NOW, &request, &mut carried).is_ok());
+    let series = CheckSeries::of(carried);
+    assert_eq!(series.carried.iter().map(|numbers| numbers.limit).collect::<Vec<_>>(), [1]);
 }
