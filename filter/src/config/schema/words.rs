@@ -33,7 +33,12 @@ pub(super) fn schema(text: &str) -> Option<Value> {
         "a host in lower case, without a port" => pattern("^[^A-Z]*$"),
         "a part of a path, without a query string" => sized(1, 1_024, "^[^?#]*$"),
         "a path such as \"/api\", without a query string" => sized(1, 1_024, "^/[^?#]*$"),
-        "a fraction from 0 to 1" => fraction(json!({"type": "number", "minimum": 0, "maximum": 1})),
+        "a fraction from 0 to 1" | "a share from 0 to 1, such as 0.1" => {
+            fraction(json!({"type": "number", "minimum": 0, "maximum": 1}))
+        }
+        "a share from 0.000001 to 1, such as 0.1" => {
+            fraction(json!({"type": "number", "minimum": 0.000_001, "maximum": 1}))
+        }
         "a number from 0.000001 to 0.999999, such as 0.8" => {
             fraction(json!({"type": "number", "minimum": 0.000_001, "maximum": 0.999_999}))
         }
@@ -65,7 +70,7 @@ pub(super) fn schema(text: &str) -> Option<Value> {
 
 /// A number, or text of one: Envoy passes fractions on as text where its configuration is YAML.
 fn fraction(number: Value) -> Value {
-    json!({"anyOf": [number, {"type": "string", "pattern": "^[0-9][0-9.eE+-]*$"}]})
+    json!({"anyOf": [number, {"type": "string", "pattern": "^ *-?[0-9][0-9.eE+-]* *$"}]})
 }
 
 /// `60s`, `0.05s`, or whole numbers with units, the greatest first.

@@ -43,6 +43,14 @@ const WORDS_BEYOND: &[&str] = &[
     "a token of 1 to 4096 bytes of printable ASCII",
 ];
 
+/// Numbers that may be written as text, whose bounds a schema cannot say.
+const FRACTIONS: &[&str] = &[
+    "a fraction from 0 to 1",
+    "a number from 0.000001 to 0.999999, such as 0.8",
+    "a share from 0 to 1, such as 0.1",
+    "a share from 0.000001 to 1, such as 0.1",
+];
+
 /// Ends of the paths of numbers whose bounds depend on other fields.
 const BOUNDS_BEYOND: &[&str] = &[".max_requests", ".default", ".min", ".max", ".hash_tag.entry", "redis.database"];
 
@@ -57,6 +65,7 @@ fn is_beyond(error: &ConfigError) -> bool {
         | Problem::UnknownPlaceholder { .. } => true,
         Problem::Unexpected { expected, found } => match expected {
             Expected::Duration { .. } => true,
+            Expected::The(words) if FRACTIONS.contains(words) => found.to_string().starts_with('"'),
             Expected::The(words) => WORDS_BEYOND.contains(words),
             Expected::Integer { .. } => BOUNDS_BEYOND.iter().any(|end| error.path.ends_with(end)),
             // Bytes, where the schema counts characters.
