@@ -80,6 +80,13 @@ fn a_message_a_map_and_free_fields_are_objects() {
         case(NAME, filter("{\"@type\": 5}"), "type", "[0].typed_config.@type", "google.protobuf.Any"),
     ]);
     are_taken(&[(CLUSTER, in_cluster("metadata: {filter_metadata: {a: ~}}"))]);
+    let key = in_cluster(
+        "transport_socket: {name: a, typed_config: {\"@type\": \
+         type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, \
+         common_tls_context: {tls_certificates: [{private_key: hunter2}]}}}",
+    );
+    let checked = check_changed(QUICKSTART, [(CLUSTER, &*key)]);
+    assert_eq!(checked.about("type").found, "a string of 7 bytes", "it may be a secret");
 }
 
 #[test]

@@ -133,7 +133,9 @@ fn any(at: &At<'_>, found: &mut Vec<Finding>) {
 
 /// The finding about a value of another kind.
 fn refused(at: &At<'_>, kind: &Kind) -> Finding {
-    let shown = at.text().map_or_else(|| at.kind(), quoted);
+    // A text in the place of an object or of bytes may be a key.
+    let may_be_shown = matches!(kind, Kind::Integer(..) | Kind::Float | Kind::Bool | Kind::Enum);
+    let shown = at.text().filter(|_| may_be_shown).map_or_else(|| at.kind(), quoted);
     let help = match (kind, &at.node.value) {
         (Kind::Text | Kind::Bytes, Value::Bool(_)) => {
             "write it in quotes: Envoy reads the bare word as a boolean, and refuses it"

@@ -96,7 +96,7 @@ def messages(data):
         own = list(parts(serialised))
         name = package + "." + next(value for number, value, _ in own if number == 1).decode()
         fields = []
-        for field in (dict((number, value) for number, value, _ in parts(value)) for number, value, _ in own if number == 2):
+        for field in ({of: it for of, it, _ in parts(value)} for number, value, _ in own if number == 2):
             fields.append((field[1].decode(), field[5], field.get(6, b"").decode().lstrip("."), field.get(4) == 3))
         found[name] = fields
         for number, value, _ in own:
