@@ -42,6 +42,7 @@ mod schema;
 mod serve;
 mod shell;
 mod sim;
+mod starting;
 mod test;
 pub mod texts;
 mod trace;

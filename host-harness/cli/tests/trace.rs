@@ -322,6 +322,17 @@ fn an_answer_of_another_filter_is_no_admission() {
     assert_eq!(json["requests"][0]["decision"]["outcome"], "answered");
 }
 
+#[test]
+fn a_request_that_the_host_refuses_itself_is_no_answer_of_a_filter() {
+    let Some(mut scenario) = quickstart() else { return };
+    scenario.endpoint("redis", server(Some(b""))).unwrap();
+    for request in ["get /", "GET /ü"] {
+        let text = Fixture::of(&scenario, None).trace(&["--request", request]);
+        let expected = "rejected: the host itself refuses the request with status 400, before any filter";
+        assert!(text.lines().last().unwrap().starts_with(expected), "{text}");
+    }
+}
+
 /// The quickstart with a module that logs a text in the place of the filter's, and the folder of the module.
 fn logging(logged: &str) -> (Scenario, TempDir) {
     let module = wat::parse_str(format!(

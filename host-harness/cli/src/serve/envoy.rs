@@ -15,8 +15,8 @@ use weir_host::fault::Target;
 use weir_host::scenario::Scenario;
 use weir_provision::{Reaper, raise_open_files_limit};
 
-use super::Arguments;
 use super::start_log::StartLog;
+use super::{Arguments, ports};
 use crate::fault::{Injected, inject_all};
 use crate::output;
 use crate::printable;
@@ -39,9 +39,10 @@ pub(super) fn run(arguments: &Arguments, shows_all: bool) -> anyhow::Result<Exit
         // Before a folder is made: a signal would leave it behind.
         let mut interrupt = Interrupt::new().context("cannot wait for an interrupt")?;
         let Configuration { path, source, folder, faults } = configuration(arguments).await?;
+        ports::are_free(&source)?;
         let version = version(&binary).await;
         let mut command = Command::new(binary);
-        command.arg("-c").arg(&path).args(["--concurrency", &workers.max(1).to_string()]);
+        command.arg("-c").arg(&path).args(["--concurrency", &workers.to_string()]);
         // With hot restart, Envoys on one machine share memory, and each needs a base id of its own.
         command.args(["--disable-hot-restart", "--log-format", LOG_FORMAT, "--log-level", level()]);
         // The main component says when Envoy is ready.

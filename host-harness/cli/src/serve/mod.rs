@@ -1,6 +1,7 @@
 //! `weir serve FILE`: serves a bootstrap until interrupted, on the embedded host or on a real Envoy.
 
 mod envoy;
+mod ports;
 mod start;
 mod start_log;
 mod violation;
@@ -24,6 +25,8 @@ use crate::printable;
 
 /// Exit code after an interrupt before the host serves, as of a shell: 128 and the number of SIGINT.
 const INTERRUPTED: u8 = 130;
+/// Largest number of workers of the embedded host.
+const MAX_WORKERS: usize = 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -32,7 +35,7 @@ pub(super) struct Arguments {
     /// Host that serves the file; `envoy` is found or fetched, and takes every file.
     #[arg(long, value_enum, default_value_t = HostKind::Embedded, value_name = "HOST")]
     host: HostKind,
-    /// Number of worker threads.
+    /// Number of worker threads, from 1 to 1024.
     #[arg(long, default_value_t = 1, value_name = "N")]
     workers: usize,
     /// Time limit of one callback of a module, rounded up to 50 ms; a callback that exceeds it fails its VM.
@@ -51,6 +54,8 @@ pub(super) struct Arguments {
 
 /// Serves a file. `is_verbose`: the command line asks for a level of log lines.
 pub(super) fn run(arguments: &Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
+    let workers = arguments.workers;
+    anyhow::ensure!((1..=MAX_WORKERS).contains(&workers), "expected 1 to {MAX_WORKERS} workers, found {workers}");
     match arguments.host {
         HostKind::Embedded => embedded(arguments),
         HostKind::Envoy => envoy::run(arguments, is_verbose),

@@ -32,6 +32,8 @@ struct Facts<'a> {
     limiters: &'a [Config],
 }
 
+/// Statuses of requests that no filter gets: those that Envoy's parser refuses.
+const PARSER: [u16; 4] = [400, 426, 431, 501];
 /// Name of the callback by which a filter gets a request.
 const REQUEST: &str = "proxy_on_request_headers";
 
@@ -63,6 +65,12 @@ impl Decision {
         } else if let Some(details) = details {
             decision.outcome = "answered";
             decision.why = format!("a filter has answered with status {status}, details {details:?}");
+        } else if is_limited && PARSER.contains(&status) && !facts.has_callback() {
+            decision.outcome = "rejected";
+            decision.why = format!(
+                "the host itself refuses the request with status {status}, before any filter: its method, its path or a \
+                 header is none that Envoy takes"
+            );
         } else if is_limited && !facts.is_seen() {
             decision.outcome = "answered";
             decision.why =
@@ -96,6 +104,11 @@ impl Facts<'_> {
             Kind::Callback { plugin, name, .. } => *name == REQUEST && is_limiters(plugin),
             _ => false,
         })
+    }
+
+    /// Whether any module of wasm has got the request.
+    fn has_callback(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.kind, Kind::Callback { name: REQUEST, .. }))
     }
 
     fn denied(&self, limit: &str, retry_after: Option<u64>) -> String {
@@ -301,6 +314,15 @@ mod tests {
         assert_eq!((decision(true).outcome, &*decision(true).why), ("answered", why));
         // The listener of the request has no limiter.
         assert_eq!(decision(false).outcome, "passed");
+    }
+
+    #[test]
+    fn a_request_that_no_filter_gets_is_refused_by_the_host() {
+        for status in PARSER {
+            let decision = Decision::of(status, &HeaderMap::new(), &[], &[], true);
+            let why = format!("the host itself refuses the request with status {status}, before any filter");
+            assert!(decision.outcome == "rejected" && decision.why.starts_with(&why), "{}", decision.why);
+        }
     }
 
     fn counter(name: &str) -> Step {

@@ -48,6 +48,7 @@ use self::wire::ScriptNames;
 use crate::fault::{ClusterFault, inject_all};
 use crate::interrupt;
 use crate::output;
+use crate::starting::with_notice;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Largest number of requests: each is kept whole.
@@ -158,7 +159,7 @@ async fn trace(arguments: &Arguments) -> anyhow::Result<Trace> {
     let recorder = Arc::new(Recorder::default());
     let tracing = Tracing::to(recorder.clone());
     let options = HostOptions { compiled_modules: compiled_modules(), tracing, ..HostOptions::default() };
-    let running = tokio::task::spawn_blocking(|| Host::start(bootstrap, options)).await??;
+    let running = with_notice("trace", tokio::task::spawn_blocking(|| Host::start(bootstrap, options))).await??;
     let address = running.listener(&wanted).with_context(|| format!("{file}: the listener `{wanted}` does not run"))?;
     let exchanges = exchanges(arguments, address, headers, &recorder, &hidden, &limiters, is_limited).await;
     // Waits for the host's threads.

@@ -77,8 +77,7 @@ fn the_language_of_a_file_is_told_by_its_name() {
 /// Envoy 1.36 and 1.40 were observed to accept and refuse the same files.
 #[test]
 fn a_bootstrap_is_known_by_any_of_its_fields() {
-    for text in ["stats_flush_interval: 5s\n", "statsFlushInterval: 5s\nstats_flush_interval: 6s\n", "watchdogs: {}\n"]
-    {
+    for text in ["stats_flush_interval: 5s\n", "statsFlushInterval: 5s\n", "watchdogs: {}\n"] {
         assert_eq!(check(text).rules(), ["no-limiter"], "{text}");
     }
     let empty = check("overload_manager: {resource_monitors: []}\n");

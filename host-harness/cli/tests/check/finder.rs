@@ -212,7 +212,8 @@ fn beside_anything_else_of_envoy() {
         QUICKSTART,
         [(
             "static_resources:\n",
-            "layered_runtime: {layers: [{name: a, static_layer: {x: {y: 1}}}]}\nstats_sinks: [{name: a}]\n\
+            "layered_runtime: {layers: [{name: a, static_layer: {x: {y: 1}}}]}\nstats_sinks: [{name: a, \
+             typed_config: {\"@type\": type.googleapis.com/envoy.config.metrics.v3.HystrixSink}}]\n\
              tracing: {http: {name: b}}\n\
              overload_manager: {resource_monitors: [{name: c}]}\n\
              static_resources:\n  secrets: [{name: s}]\n",
@@ -221,7 +222,11 @@ fn beside_anything_else_of_envoy() {
     let text = changed(
         &text,
         [
-            ("  - name: ingress\n", "  - traffic_direction: inbound\n    listener_filters: [{name: a}]\n"),
+            (
+                "  - name: ingress\n",
+                "  - traffic_direction: inbound\n    listener_filters: [{name: a, typed_config: {\"@type\": \
+                 type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}]\n",
+            ),
             (
                 "stat_prefix: ingress",
                 "stat_prefix: ingress\n          tracing: {}\n          server_name: x\n          codec_type: http2",

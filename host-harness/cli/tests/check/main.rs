@@ -9,6 +9,7 @@ mod discovery;
 mod documents;
 mod environment;
 mod finder;
+mod kinds;
 mod kubernetes;
 mod modules;
 mod order;

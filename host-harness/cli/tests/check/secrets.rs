@@ -38,7 +38,7 @@ fn no_secret_of_a_malformed_file_is_repeated() {
         ("address: 127.0.0.1, port_value: 10000", "address: \":hunter2@redis\", port_value: 10000", false),
         ("type: STRICT_DNS", "\"redis://:hunter2@redis\": STRICT_DNS", true),
         ("type: STRICT_DNS", "type: \"redis://:hunter2@redis\"", true),
-        ("cluster_name: redis", "cluster_name: {\"redis://:hunter2@redis\": 1}", false),
+        ("cluster_name: redis", "cluster_name: {\"redis://:hunter2@redis\": 1}", true),
         ("- name: redis", "- name: \"redis://:hunter2@redis\"", true),
         ("filename: target", "filename: \"https://:hunter2@files/weir.wasm\" #", true),
     ] {

@@ -1,10 +1,13 @@
 //! Starts of `weir serve` that do not come to serving: errors, and an interrupt.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use weir_provision::redis::{RedisOptions, RedisServer};
+use weir_provision::{checkout, or_skip};
 
 use crate::support::{free_port, http_file};
 
@@ -128,17 +131,29 @@ fn the_lines_of_a_module_that_refuses_its_configuration_are_shown_once() {
 
 #[test]
 fn a_port_in_use_is_an_error_with_its_cause_once() {
+    is_refused_twice("embedded");
+}
+
+#[test]
+fn a_port_that_another_envoy_would_share_is_an_error() {
+    let Some(_) = or_skip(weir_provision::envoy::binary()) else { return };
+    is_refused_twice("envoy");
+}
+
+/// Serves a file without `admin` on a host, and once more.
+fn is_refused_twice(host: &str) {
     let files = tempfile::tempdir().expect("a folder");
     let file = files.path().join("edge.yaml");
     let port = free_port();
     let yaml = http_file(HELLO, "", "");
     let (admin, listeners) = yaml.split_once("listeners:").expect("listeners");
     let listeners = listeners.replace("port_value: 0", &format!("port_value: {port}"));
-    let yaml = format!("{admin}listeners:{listeners}");
+    let resources = admin.split_once("static_resources:").map_or(admin, |(_, rest)| rest);
+    let yaml = format!("static_resources:{resources}listeners:{listeners}");
     std::fs::write(&file, yaml).expect("written");
-    let mut first = serve(&["--workers", "2"], &file);
+    let mut first = serve(&["--host", host, "--workers", "2"], &file);
     assert!(holds(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()), "the first one listens");
-    let error = failed(&["--workers", "2"], &file);
+    let error = failed(&["--host", host, "--workers", "2"], &file);
     kill_process(Pid::from_child(&first), Signal::INT).expect("an interrupt");
     first.wait().expect("its end");
     assert!(error.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{error}");
@@ -146,10 +161,34 @@ fn a_port_in_use_is_an_error_with_its_cause_once() {
 }
 
 #[test]
-fn more_workers_than_a_machine_can_have_are_an_error() {
+fn a_number_of_workers_that_no_host_has_is_an_error() {
     let files = tempfile::tempdir().expect("a folder");
     let file = files.path().join("edge.yaml");
     std::fs::write(&file, http_file(HELLO, "", "")).expect("written");
-    let error = failed(&["--workers", "99999999999"], &file);
-    assert!(error.contains("expected 1 to 1024 workers, found 99999999999"), "{error}");
+    for (host, workers) in [("embedded", "99999999999"), ("embedded", "0"), ("envoy", "0"), ("envoy", "1025")] {
+        let error = failed(&["--host", host, "--workers", workers], &file);
+        assert!(error.contains(&format!("expected 1 to 1024 workers, found {workers}")), "{error}");
+    }
+}
+
+#[test]
+fn a_start_that_takes_long_says_so() {
+    let files = tempfile::tempdir().expect("a folder");
+    let (module, file) = (files.path().join("guest.wasm"), files.path().join("edge.yaml"));
+    std::fs::write(&module, wat::parse_str(ENDLESS).expect("the module")).expect("written");
+    std::fs::write(&file, with_module(&module)).expect("written");
+    let Some(_) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
+    let suite = checkout::root().expect("the checkout").join("envoy/tests/quickstart.test.yaml");
+    for arguments in [&["trace"][..], &["test", "--on", "redis"]] {
+        let file = if arguments.len() == 1 { &file } else { &suite };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).arg(file).env("WEIR_WASM", &module).env_remove("REDIS_URL");
+        let mut weir = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("weir starts");
+        // The module fails after 10 s: then the log ends.
+        let mut lines = BufReader::new(weir.stderr.take().expect("a log")).lines().map_while(Result::ok);
+        let is_said = lines.any(|line| line.contains("compiling and starting the wasm modules"));
+        kill_process(Pid::from_child(&weir), Signal::INT).expect("an interrupt");
+        weir.wait().expect("its end");
+        assert!(is_said, "{arguments:?}");
+    }
 }

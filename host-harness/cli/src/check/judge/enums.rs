@@ -3,6 +3,8 @@
 //! Fields are known by their names, which no two messages use for different enums; the others are known by the field
 //! around them as well. Only values in messages of Envoy are looked at. (Envoy 1.36 to 1.40.)
 
+use serde_json::Number;
+
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::{At, Document, Message, Value, quoted};
@@ -165,7 +167,7 @@ impl Enum {
         let has_number = |number: i64| !self.is_closed || usize::try_from(number).is_ok_and(is_known);
         match &at.node.value {
             Value::Null => true,
-            Value::Number(number) => number.as_i64().is_some_and(has_number),
+            Value::Number(number) => whole(number).is_some_and(has_number),
             Value::Text(text) => {
                 let is_name = |name: &&str| !name.is_empty() && name.eq_ignore_ascii_case(text);
                 self.names.iter().any(is_name) || text.parse::<i32>().is_ok_and(|it| has_number(it.into()))
@@ -173,6 +175,13 @@ impl Enum {
             Value::Bool(_) | Value::List(_) | Value::Map(_) => false,
         }
     }
+}
+
+/// A whole number, which JSON may have as `1.0`.
+#[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
+fn whole(number: &Number) -> Option<i64> {
+    let double = || number.as_f64().filter(|double| double.fract() == 0.0 && double.abs() < f64::from(i32::MAX));
+    number.as_i64().or_else(|| Some(double()? as i64))
 }
 
 /// Whether a key of a file is this field, in snake case or in camel case.
@@ -189,6 +198,17 @@ mod tests {
         let source = Source::parse(&format!("type: {value}\n"), "test.yaml".to_owned());
         let at = At::root(&source.documents[0]).field("type");
         at.is_none_or(|at| DISCOVERY.has(&at))
+    }
+
+    #[test]
+    fn a_number_of_json_may_have_zeros_behind_the_point() {
+        let accepts = |value: &str| {
+            let source = Source::parse(&format!("{{\"type\": {value}}}"), "test.json".to_owned());
+            let at = At::root(&source.documents[0]).field("type").expect("a value");
+            DISCOVERY.has(&at)
+        };
+        assert!(["1", "1.0", "1e0", "0.0", "-0.0"].into_iter().all(accepts));
+        assert!(!["1.5", "5.0", "100.0", "-1", "\"1.0\"", "true"].into_iter().any(accepts));
     }
 
     /// Envoy 1.36 and 1.40 were observed to accept and refuse the same values.

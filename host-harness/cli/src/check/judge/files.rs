@@ -68,7 +68,9 @@ pub(super) fn duplicate_clusters(inventory: &Inventory<'_>) -> Vec<Finding> {
     let is_static = |at: &At<'_>| at.path.starts_with("static");
     let own: Vec<_> = inventory.clusters.iter().filter(|cluster| is_static(&cluster.at)).collect();
     let mut known = HashSet::new();
-    let again = own.iter().filter(|cluster| !known.insert(cluster.name));
+    // Envoy takes one of several `static_resources`, also of those in different spellings.
+    let around = |at: &At<'_>| At::root(at.document).entries().filter(|(_, value)| value.key <= at.key).count();
+    let again = own.iter().filter(|cluster| !known.insert((around(&cluster.at), cluster.name)));
     again
         .map(|cluster| {
             let help = "rename or remove one of them; Envoy does not start with both";

@@ -61,6 +61,13 @@ pub(super) fn findings(at: &At<'_>, frozen: Option<&str>, found: &mut Vec<Findin
             let (rule, help) = repeated(at, key, value, frozen);
             found.push(finding(rule, value, "each key once", "the same key again", help));
         }
+        let camel = camel_case(key);
+        let around = at.path.rsplit('.').next().unwrap_or_default();
+        if camel != *key && frozen.is_none() && !is_one_of(&MAPS, around) && at.spelled(&camel).is_some() {
+            let help = "remove one of them: of two spellings, Envoy takes one by chance, or refuses both";
+            let shown = format!("{camel} as well");
+            found.push(finding(rules::DUPLICATE_KEY, value, "each field once", &shown, help));
+        }
         // In a Struct, any key is a field.
         if *key == "<<" && frozen.is_none() {
             let help = "write the fields out, or use an alias for the whole value: Envoy refuses the field \"<<\"";
@@ -79,10 +86,14 @@ pub(super) fn findings(at: &At<'_>, frozen: Option<&str>, found: &mut Vec<Findin
     }
 }
 
+/// Whether a key is one of these fields, in snake case or in camel case.
+fn is_one_of(names: &[&str], key: &str) -> bool {
+    names.iter().any(|name| *name == key || camel_case(name) == key)
+}
+
 /// The rule and the help for a key that is there again. (Envoy 1.36 and 1.40 were observed.)
 fn repeated(at: &At<'_>, key: &str, value: &At<'_>, frozen: Option<&str>) -> (rules::Rule, &'static str) {
     let is_json = Format::of(&at.document.origin) == Format::Json;
-    let is_one_of = |names: &[&str], key: &str| names.iter().any(|name| *name == key || camel_case(name) == key);
     let around = at.path.rsplit('.').next().unwrap_or_default();
     let is_free = frozen.is_some_and(|path| !path.is_empty());
     match value.node.value {

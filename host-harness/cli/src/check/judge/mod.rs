@@ -109,6 +109,9 @@ fn drop_repeated(found: &mut Vec<Finding>) {
     let place = |finding: &Finding| (finding.file.clone(), finding.path.clone());
     let known: HashSet<(String, String)> = found.iter().filter(is_error).map(place).collect();
     found.retain(|finding| !constraints::is_constraint(finding) || !known.contains(&place(finding)));
+    let is_configuration = |finding: &&Finding| finding.rule == rules::CONFIGURATION;
+    let of_limiters: HashSet<(String, String)> = found.iter().filter(is_configuration).map(place).collect();
+    found.retain(|finding| finding.rule != rules::TYPE || !of_limiters.contains(&place(finding)));
     // Those of plugins come before those of the catalog, and say more.
     let is_general = |finding: &Finding| [rules::UNKNOWN_FIELD, rules::TYPE].contains(&finding.rule);
     let mut places = BTreeSet::new();

@@ -21,6 +21,7 @@ use super::adapted::adapted;
 use super::{Backend, Denied, MAX_SPREAD, MAX_WAIT, Observed, Seen, counter, denials, has, headers};
 use crate::front_end::FrontEnd;
 use crate::limits::Limits;
+use crate::starting::with_notice;
 use crate::test::file::{Action, Pace, RedisState, Requests, Test};
 use crate::test::setup::Setup;
 
@@ -120,7 +121,11 @@ impl<'a> Real<'a> {
         let scenario = adapted(proxy, &stage.redis, front_end.as_ref(), &stage.wasm, &key_prefix);
         let scenario = scenario.map_err(|why| why.to_string())?;
         let workers = u32::try_from(test.workers).unwrap_or(1);
-        let serving = stage.runtime.block_on(Serving::start(stage.host, &scenario, workers));
+        let start = Serving::start(stage.host, &scenario, workers);
+        let serving = match stage.host {
+            HostKind::Embedded => stage.runtime.block_on(with_notice("test", start)),
+            HostKind::Envoy => stage.runtime.block_on(start),
+        };
         let serving = serving.map_err(|why| why.to_string())?;
         let target = serving.listener(&proxy.listener).map_err(|why| why.to_string())?;
         let written = scenario.limiter().map_err(|why| why.to_string())?;
