@@ -328,8 +328,7 @@ fn a_request_that_the_host_refuses_itself_is_no_answer_of_a_filter() {
     scenario.endpoint("redis", server(Some(b""))).unwrap();
     for request in ["get /", "GET /ü"] {
         let text = Fixture::of(&scenario, None).trace(&["--request", request]);
-        let expected = "rejected: the host itself refuses the request with status 400, before any filter";
-        assert!(text.lines().last().unwrap().starts_with(expected), "{text}");
+        assert!(text.contains("\nrejected: the host itself refuses the request with status 400"), "{text}");
     }
 }
 

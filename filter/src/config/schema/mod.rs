@@ -1,6 +1,6 @@
 //! JSON Schema of the configuration, for editors: what the parser says that it expects, at every place.
 //!
-//! The parser is asked, not copied: [`Explorer`] leads it to each place of a configuration with values that no field
+//! The parser is asked, not copied: `Explorer` leads it to each place of a configuration with values that no field
 //! takes, and the errors name fields, types and bounds. Descriptions and defaults are those of the documentation's
 //! tables. So a new field is in the schema as soon as it is in the parser, and is described once it is documented.
 //!
