@@ -157,4 +157,27 @@ mod tests {
         assert!(one.decide(1, Tokens(0)).admits);
         assert!(!one.decide(1, Tokens(1)).admits);
     }
+
+    #[test]
+    fn slots_beyond_the_maximum_count_as_taken_now_once_the_clock_was_set_back() {
+        let second = Micros::from_secs(1);
+        let (larger, one) = (Concurrency::new(9_u64, second).unwrap(), Concurrency::new(1_u64, second).unwrap());
+        let mut leases = Leases::new();
+        (0..3).for_each(|request| larger.spend(&mut leases, Micros::from_secs(100), SlotOwner::new(1, request)));
+        let back = Micros::from_secs(50);
+        let held = |leases: &mut Leases, of: &Concurrency, at| of.look(leases, at, Tokens(1));
+        assert_eq!(held(&mut leases.clone(), &larger, back), 3);
+        assert_eq!(held(&mut leases, &one, back), 3);
+        assert_eq!([back.plus(Micros(999_999)), back.plus(second)].map(|at| held(&mut leases, &one, at)), [3, 0]);
+    }
+
+    #[test]
+    fn slots_within_the_maximum_keep_their_ends() {
+        let second = Micros::from_secs(1);
+        let two = Concurrency::new(2_u64, second).unwrap();
+        let mut leases = Leases::new();
+        two.spend(&mut leases, Micros::from_secs(100), SlotOwner::new(1, 1));
+        assert_eq!(two.look(&mut leases, Micros::from_secs(50), Tokens(1)), 1);
+        assert_eq!(leases.values().next(), Some(&Micros::from_secs(101)));
+    }
 }

@@ -292,4 +292,30 @@ mod tests {
         assert_eq!(leased(10).with_request(wanting(7)).lease_argument(), "1 10000000 7");
         assert_eq!(leased(10).with_request(settling(179, 3, 0)).lease_argument(), "1 10000000 0 1810000000 3 0");
     }
+
+    #[test]
+    fn a_request_that_leaves_no_token_to_lease_gets_no_grant() {
+        assert_eq!(decide(&leased(10).with_request(wanting(9)), &mut None, 3, 9).1, None);
+        assert_eq!(decide(&leased(10), &mut None, 3, 1).1, None, "none is wanted");
+    }
+
+    #[test]
+    fn grants_of_one_epoch_are_one_lease() {
+        let (wants_one, mut state) = (leased(100).with_request(wanting(1)), None);
+        for nth in 1..=2 * MAX_LEASES {
+            let granted = decide(&wants_one, &mut state, 0, 0).1.map(|grant| grant.tokens);
+            assert_eq!(granted, Some(Tokens(1)), "grant {nth}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_has_leases_of_at_most_eight_ends() {
+        let mut state = None;
+        let mut granted = |secs| {
+            let leased = LeasedBucket::new(bucket(100), Micros::from_secs(secs)).unwrap().with_request(wanting(1));
+            decide(&leased, &mut state, 0, 0).1.is_some()
+        };
+        assert_eq!([1, 2, 3, 4, 5, 8, 9, 10].map(&mut granted), [true; MAX_LEASES]);
+        assert!(!granted(11), "1,012 s is a ninth end");
+    }
 }

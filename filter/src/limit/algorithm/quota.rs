@@ -241,4 +241,18 @@ mod tests {
             prop_assert_eq!((signed(span.start.0), signed(span.end.0)), (micros(start), micros(next_by_jiff(period, start))));
         }
     }
+
+    #[test]
+    fn a_quota_read_from_a_scripts_arguments_has_the_same_calendar() {
+        for (period, offset) in Period::ALL.into_iter().flat_map(|period| [-840, 0, 330, 840].map(|at| (period, at))) {
+            let Arguments { letter, limit, more, .. } = Quota::new(9_u64, period, offset).unwrap().arguments(Tokens(1));
+            let read = Quota::of_arguments(letter, limit, more).unwrap();
+            let again = read.arguments(Tokens(1));
+            assert_eq!((read.period(), read.limit()), (period, Tokens(9)));
+            assert_eq!((again.letter, again.more), (letter, more), "{period:?} at {offset}");
+        }
+        assert_eq!(Quota::of_arguments("q", 9, [0, 2]), None, "two months");
+        assert_eq!(Quota::of_arguments("q", 9, [7, 1]), None, "an offset of 7 µs");
+        assert_eq!(Quota::of_arguments("f", 9, [7, 0]), None, "periods of 7 µs");
+    }
 }

@@ -182,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn a_product_is_exact_up_to_63_bits() {
+        // 2⁶³ − 1 is this rate times that number.
+        let product = rate(60_247_241_209, 1 << 40).times(153_092_023, 1);
+        assert_eq!(product, Some(rate(i64::MAX.unsigned_abs(), 1 << 40)));
+    }
+
+    #[test]
     fn the_fastest_rate_is_two_to_the_32_tokens_per_microsecond() {
         assert!(Rate::new(NonZeroU64::new(1 << 32).unwrap(), Micros(1)).is_some());
         assert!(Rate::new(NonZeroU64::new((1 << 32) + 1).unwrap(), Micros(1)).is_none());

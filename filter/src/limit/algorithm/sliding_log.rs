@@ -152,4 +152,21 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_spend_removes_entries_as_soon_as_they_have_left_the_window() {
+        let sliding = SlidingLog::new(9_u64, Micros(10)).unwrap();
+        let mut log = Log::new();
+        [100, 101, 110].iter().for_each(|time| sliding.spend(&mut log, Micros(*time), Tokens(1)));
+        assert_eq!(log, [(Micros(101), 1), (Micros(110), 1)]);
+    }
+
+    #[test]
+    fn a_cost_is_back_after_a_window_and_no_cost_changes_nothing() {
+        let sliding = SlidingLog::new(9_u64, Micros(10)).unwrap();
+        let state = BucketState { used: 3, more: [0, 4] };
+        let level = |remaining, reset| Level { remaining: Tokens(remaining), reset: Micros(reset) };
+        assert_eq!(sliding.decide(state, Tokens(2)).after, level(4, 10));
+        assert_eq!(sliding.decide(state, Tokens(0)).after, level(6, 4));
+    }
 }

@@ -251,4 +251,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_is_given_back_counts_in_the_window_of_its_spend_and_not_beyond_two_windows() {
+        let spent = WindowCounts { start: Micros(100), current: 5, before: 7 };
+        for (at, current, before) in [(109, 3, 7), (100, 3, 7), (99, 5, 5), (90, 5, 5), (89, 5, 7)] {
+            let mut counts = spent;
+            assert_eq!(counts.give_back(Micros(at), 2, Micros(10)), at >= 90);
+            assert_eq!(counts, WindowCounts { current, before, ..spent }, "spent at {at}");
+        }
+    }
 }

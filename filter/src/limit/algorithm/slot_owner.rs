@@ -50,4 +50,11 @@ mod tests {
             assert!(names[i + 1..].iter().all(|other| other != one));
         }
     }
+
+    #[test]
+    fn an_owner_is_read_from_its_own_name_alone() {
+        let owner = SlotOwner::new(1, 2);
+        assert_eq!(SlotOwner::of_bytes(owner.as_bytes()), Some(owner));
+        assert_eq!([&b""[..], b"short", &[7; 17]].map(SlotOwner::of_bytes), [None; 3]);
+    }
 }

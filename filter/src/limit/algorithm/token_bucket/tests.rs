@@ -199,3 +199,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_script_takes_the_units_of_a_token_as_negative_only_where_requests_are_delayed() {
+    let ten = bucket(10, 10, Micros::from_secs(1)).unwrap();
+    assert_eq!(ten.unit(), 100_000);
+    assert_eq!(ten.with_max_delay(Micros(1)).unwrap().unit(), -100_000);
+}

@@ -120,6 +120,53 @@ fn a_clock_that_is_set_back_frees_no_token_and_the_bucket_fills_from_then() {
     assert_eq!([0, 12].map(|secs| stored.admitted_of_100(&ten, secs)), [0, 2]);
 }
 
+#[test]
+fn a_denied_spend_is_given_back_only_to_a_state_that_was_written_since() {
+    let (ten, faster) = (bucket(10, 10, MINUTE), bucket(10, 20, MINUTE));
+    let shaped = ten.with_max_delay(MINUTE).unwrap();
+    let (at, price) = (Micros::from_secs(100), ten.price(Tokens(2)));
+    let spend = |bucket: &TokenBucket, at| TokenState::open(None, at, &bucket.shape(), &[]).spend(price, None);
+    let gives_back = |state: &TokenState, bucket: &TokenBucket, at| {
+        let full_in = Some(ten.time_for(Tokens(2)));
+        let mut state = state.clone();
+        let given = state.give_back(&bucket.shape(), &DeniedSpend { at, price, full_in, others: Units(0) });
+        (given.map_or(0, |units| units.0), state.spent)
+    };
+    for bucket in [ten, shaped] {
+        assert_eq!(gives_back(&spend(&bucket, at), &bucket, at), (price.0, 0));
+        assert_eq!(
+            gives_back(&spend(&bucket, at), &bucket, at.plus(Micros(1))),
+            (0, price.0),
+            "the clock was set back"
+        );
+    }
+    let since = at.plus(Micros(1));
+    let flowed = ten.rate().per_micro();
+    assert_eq!(gives_back(&spend(&ten, since), &ten, at), (price.0 - flowed, flowed), "what has flowed in is there");
+    assert_eq!(gives_back(&spend(&shaped, since), &shaped, at), (0, price.0), "a later request may be held for it");
+    assert_eq!(gives_back(&spend(&ten, at), &faster, at), (0, price.0));
+    assert_eq!(gives_back(&spend(&ten, at), &shaped, at), (0, price.0));
+}
+
+#[test]
+fn a_state_is_faster_than_a_shape_of_a_slower_rate_alone() {
+    let (ten, faster) = (bucket(10, 10, MINUTE), bucket(10, 20, MINUTE));
+    let state_of = |bucket: &TokenBucket| TokenState::open(None, MINUTE, &bucket.shape(), &[]).spend(Units(1), None);
+    assert!(state_of(&faster).is_faster_than(&ten.shape()));
+    assert!(!state_of(&ten).is_faster_than(&faster.shape()) && !state_of(&ten).is_faster_than(&ten.shape()));
+}
+
+#[test]
+fn the_level_of_a_smaller_bucket_is_kept_only_below_the_tokens_spent() {
+    let ten = bucket(10, 10, MINUTE);
+    for (spent, is_kept) in [(3, true), (4, false)] {
+        let narrow = Some(Narrow { room: 5, spent });
+        let state = TokenState { at: MINUTE, rate: ten.rate(), delays: false, spent: 4, narrow, leases: Vec::new() };
+        let open = OpenBucket { state, lack: 4, room: 5, delays: false, is_changed: false };
+        assert_eq!(open.spend(Units(0), None).narrow, narrow.filter(|_| is_kept));
+    }
+}
+
 proptest! {
     #[test]
     fn no_window_admits_more_than_the_largest_and_fastest(
