@@ -233,4 +233,27 @@ mod tests {
         assert_eq!(end(&mut batching), [1]);
         assert_eq!(arrive(&mut batching, 2..3), [Pace::Now]);
     }
+
+    #[test]
+    fn requests_in_the_order_of_their_ids_count_as_sorted() {
+        let mut batching = Batching::default();
+        for id in [1, 2, 3] {
+            batching.arrive(RequestId(id), 5);
+        }
+        assert!(!batching.is_unsorted, "they are found by bisection");
+        batching.arrive(RequestId(2), 5);
+        assert!(batching.is_unsorted);
+    }
+
+    #[test]
+    fn a_worker_is_idle_once_nothing_waits_and_nothing_did_in_the_last_turn() {
+        let mut batching = Batching::default();
+        assert!(batching.is_idle());
+        batching.arrive(RequestId(1), 5);
+        assert!(!batching.is_idle());
+        end(&mut batching);
+        assert!(!batching.is_idle(), "one waited in the last turn");
+        end(&mut batching);
+        assert!(batching.is_idle());
+    }
 }

@@ -151,3 +151,26 @@ pub(super) fn pass_outcomes(
         leases.on_outcome(sent_at, check, verdict.and_then(|verdict| verdict.outcomes.iter().find(is_own)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::num::NonZeroU64;
+
+    use super::*;
+    use crate::limit::{Algorithms, LeasedBucket, TokenBucket};
+
+    #[test]
+    fn only_an_enforced_limit_with_leases_spends_leased_tokens() {
+        let bucket = TokenBucket::new(NonZeroU64::MIN, NonZeroU64::MIN, Micros::from_secs(1)).unwrap();
+        let leased = LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap();
+        for (algorithm, is_enforced, is_its) in [
+            (Algorithm::LeasedBucket(leased), true, true),
+            (Algorithm::LeasedBucket(leased), false, false),
+            (Algorithm::TokenBucket(bucket), true, false),
+            (Algorithm::TokenBucket(bucket), false, false),
+        ] {
+            let check = Algorithms::from(bucket).checks(0, b"key", Tokens(1), is_enforced).next().unwrap();
+            assert_eq!(is_leased(&BucketCheck { algorithm, ..check }), is_its);
+        }
+    }
+}

@@ -204,4 +204,12 @@ mod tests {
             assert!(queue.deadlines.len() <= FEW + 4);
         }
     }
+
+    #[test]
+    fn few_deadlines_of_removed_requests_stay_until_there_are_many() {
+        let mut queue = CheckQueue::new();
+        (1..=3).for_each(|id| assert!(queue.push(RequestId(id), 0, LATER, 1)));
+        queue.leave(RequestId(2));
+        assert_eq!(queue.deadlines.len(), 3, "to clear them takes time");
+    }
 }

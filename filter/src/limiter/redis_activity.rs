@@ -53,3 +53,22 @@ impl RedisActivity {
         self.clocks.map(|(then, redis)| redis.plus(now.minus(then)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_counts_as_answering_for_less_than_a_second_of_ticks_after_its_last_decision() {
+        let mut activity = RedisActivity::new();
+        assert!(!activity.is_answering(), "it has decided nothing yet");
+        activity.on_decision(Micros(1), Micros(1));
+        for _ in 0..16 {
+            assert!(activity.is_answering());
+            activity.on_tick(PATIENCE);
+        }
+        assert!(!activity.is_answering());
+        activity.on_first_check();
+        assert!(activity.is_answering(), "it was idle");
+    }
+}

@@ -152,4 +152,19 @@ mod tests {
         assert_eq!(pending.due(SEC(11).plus(TRY_AGAIN), 9), [(b"other".to_vec(), release(2))]);
         assert_eq!((pending.keys.iter().count(), pending.next_due()), (0, None));
     }
+
+    #[test]
+    fn a_guess_is_released_eight_times_in_all() {
+        let mut pending = PendingReleases::default();
+        let (mut now, mut release) = (SEC(10), SlotRelease::guess(SEC(10), SlotOwner::new(1, 1), SEC(600)));
+        let mut releases = 1;
+        loop {
+            pending.guessed(now, b"key", release);
+            let Some(next) = pending.next_due() else { break };
+            now = next;
+            release = pending.due(now, 9).remove(0).1;
+            releases += 1;
+        }
+        assert_eq!((releases, pending.len()), (GUESSES, 0));
+    }
 }

@@ -5,6 +5,7 @@ mod crowd;
 mod delays;
 mod local;
 mod near_and_over;
+mod parts;
 mod slots;
 mod undecided;
 mod zero;
@@ -305,4 +306,29 @@ fn the_time_of_a_decision_is_in_the_filter_state_by_its_name_and_its_old_name() 
     let Some(Effect::Annotate(ALICE, entries)) = effects.first() else { panic!("{effects:?}") };
     let of = |name| entries.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
     assert_eq!([of("weir.redis_unix_time_us"), of("weir.redis_time_us")], [Some("5"); 2]);
+}
+
+#[test]
+fn each_denial_from_memory_has_filter_state_of_its_own() {
+    let mut fixture = Fixture::connected("", r#""emit_metadata": true,"#);
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(DENIED);
+    for request in [2, 3, 4].map(RequestId) {
+        let Step::Decided(Decision::Answer(_)) = fixture.request(request, "alice") else { panic!("the request waits") };
+        let effects = fixture.effects();
+        assert!(matches!(&effects[..], [Effect::Annotate(of, _)] if *of == request), "{effects:?}");
+    }
+}
+
+#[test]
+fn a_limiter_is_idle_once_its_counters_are_reported_and_nothing_is_to_be_sent() {
+    let mut fixture = Fixture::connected("", "");
+    assert!(fixture.limiter.is_idle());
+    fixture.limiter.request(fixture.now, ALICE, &Request::default().header("x-user-id", "alice"));
+    assert!(!fixture.limiter.is_idle(), "a call is to be sent");
+    fixture.redis_replies(ADMITTED);
+    assert!(!fixture.limiter.is_idle(), "counters have increased");
+    assert!(fixture.limiter.next_tick(fixture.now).is_some_and(|at| at <= fixture.now.plus(REPORT_WITHIN)));
+    fixture.counted();
+    assert!(fixture.limiter.is_idle());
 }

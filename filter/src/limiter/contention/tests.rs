@@ -146,6 +146,13 @@ fn few_costs_are_told_apart_and_one_more_counts_as_the_next_higher() {
     assert_eq!(bucket.taken(of_eight.buckets().next().unwrap()), Tokens((1..8).sum()));
 }
 
+#[test]
+fn checks_of_one_cost_are_counted_together() {
+    let mut crowd = counting();
+    (0..9).for_each(|_| crowd.enter(&check(&[("mallory", 2)])));
+    assert_eq!(crowd.buckets.get(b"mallory").unwrap().costs, [(Tokens(2), Tokens(18))]);
+}
+
 proptest! {
     /// Redis denies each request that is denied without Redis, whatever the bucket holds and the requests cost.
     #[test]

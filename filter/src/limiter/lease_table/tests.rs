@@ -4,6 +4,8 @@ use core::num::NonZeroU64;
 
 use super::*;
 use crate::limit::TokenBucket;
+use crate::limiter::pending::PendingRequest;
+use crate::response::ClientProtocol;
 
 const MS: fn(u64) -> Micros = Micros::from_millis;
 
@@ -235,4 +237,39 @@ fn tokens_granted_to_a_bucket_with_other_numbers_are_not_spent() {
     leases.on_outcome(MS(2), &large, Some(&granted(&large, 8, 7)));
     assert!(leases.spend(MS(4), &BucketCheck { algorithm: smaller, ..check(1) }).is_none());
     assert!(leases.spend(MS(4), &check(1)).is_none());
+}
+
+#[test]
+fn a_lease_whose_bucket_an_override_replaces_still_waits_for_its_refill() {
+    let Algorithm::LeasedBucket(leased) = check(1).algorithm else { unreachable!("a leased bucket") };
+    for is_refilling in [true, false] {
+        let mut lease = Lease { is_refilling, ..Lease::new(leased, 0, Tokens(9), MS(0)) };
+        lease.replace(MS(1), leased, Tokens(9));
+        assert_eq!(lease.is_refilling, is_refilling);
+    }
+}
+
+#[test]
+fn an_outcome_of_a_lease_belongs_to_the_check_of_its_limit() {
+    let mut leases = eight();
+    let checks = [0, 1].map(|limit| BucketCheck { limit, ..check(1) });
+    let mut pending = PendingRequest::new(MS(2), ClientProtocol::Http);
+    for check in &checks {
+        let spent = leases.spend(MS(2), check).unwrap();
+        pending.lease_spends.push(LeaseSpend { check: check.clone(), spent });
+    }
+    for (check, spend) in checks.iter().zip(&pending.lease_spends) {
+        assert_eq!(pending.bucket(&spend.spent.outcome), Some(check));
+    }
+}
+
+#[test]
+fn leased_tokens_are_spent_only_until_redis_could_have_another_override_of_their_key() {
+    let mut leases = LeaseTable::new(true);
+    ask(&mut leases, MS(0), 0, 7);
+    ask(&mut leases, MS(1), 8, 7);
+    let confirmed_until = MS(1).plus(CONFIRM_WITHIN);
+    assert!(spends(&mut leases, confirmed_until.minus(Micros(1))));
+    assert!(!spends(&mut leases, confirmed_until));
+    assert!(spends(&mut eight(), confirmed_until), "no key has an override");
 }

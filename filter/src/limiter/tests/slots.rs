@@ -36,6 +36,17 @@ fn a_request_releases_its_slot_when_it_ends() {
 }
 
 #[test]
+fn a_request_holds_its_slot_from_its_admission_to_its_end() {
+    let mut fixture = one_in_flight();
+    fixture.request(ALICE, "alice");
+    assert!(!fixture.limiter.holds_slots(ALICE));
+    fixture.redis_replies(A_SLOT);
+    assert!(fixture.limiter.holds_slots(ALICE) && !fixture.limiter.holds_slots(BOB));
+    fixture.limiter.done(fixture.now, ALICE);
+    assert!(!fixture.limiter.holds_slots(ALICE));
+}
+
+#[test]
 fn a_request_that_was_denied_a_slot_releases_none() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limit::Kind;
+use crate::limiter::pending::CheckSeries;
 
 const NOW: Micros = Micros::from_secs(9);
 
@@ -86,4 +87,23 @@ fn redis_is_asked_about_a_key_before_a_zero_blocks_it() {
     assert_eq!(plan(None, "0", true), "asks about 1, not about 1");
     assert_eq!(plan(None, "0", false), "blocked by 0");
     assert_eq!(plan(Some(""), "0", true), "blocked by 0", "Redis has told that there is none");
+}
+
+#[test]
+fn a_configured_zero_blocks_a_key_without_a_question_to_redis() {
+    let json = r#"{"redis": {"cluster": "redis", "key_prefix": ""}, "limits": [
+        {"name": "none", "descriptor": [], "quota": {"max_requests": 0, "unit": "day"}}]}"#;
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let mut of_keys = KeyOverrides::new("");
+    let checks = checks_of(&config, known(&mut of_keys, true), NOW, &Request::default(), &mut Vec::new());
+    assert!(matches!(checks, Ok(RequestChecks::Blocked(_))), "{checks:?}");
+}
+
+#[test]
+fn the_numbers_of_a_request_are_kept_for_its_next_check() {
+    let (config, mut of_keys, mut carried) = (config(), KeyOverrides::new(""), Vec::new());
+    let request = Request::default().header("x-max", "42");
+    assert!(checks_of(&config, known(&mut of_keys, true), NOW, &request, &mut carried).is_ok());
+    let series = CheckSeries::of(carried);
+    assert_eq!(series.carried.iter().map(|numbers| numbers.limit).collect::<Vec<_>>(), [1]);
 }
