@@ -382,3 +382,7 @@ impl InFlight {
 pub(super) fn sooner(earliest: Option<Micros>, deadline: Micros) -> Micros {
     earliest.map_or(deadline, |earliest| earliest.min(deadline))
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests;

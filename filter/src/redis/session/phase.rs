@@ -146,3 +146,63 @@ impl Session {
         self.config.timeout.times(timeouts).max(PATIENCE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::session::SessionConfig;
+    use crate::redis::{Call, Ticket};
+
+    const NOW: Micros = Micros::from_secs(1);
+
+    fn session(topology: Topology) -> Session {
+        let timeout = Micros::from_millis(50);
+        Session::new(SessionConfig { credentials: None, database: 0, topology, timeout, max_in_flight: 9 }, 7)
+    }
+
+    fn submit(session: &mut Session) -> Result<(), Failure> {
+        session.submit(NOW, Ticket(1), Call::command(&["PING"]))
+    }
+
+    #[test]
+    fn a_new_stream_carries_several_calls_in_one_command_unless_redis_is_a_cluster() {
+        for (topology, joins) in [(Topology::Single, true), (Topology::Cluster, false)] {
+            let mut session = session(topology);
+            session.joins = false;
+            session.forget_stream();
+            assert_eq!(session.joins, joins, "{topology:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_at_rest_without_events_and_without_bytes_to_send() {
+        let mut session = session(Topology::Single);
+        assert!(session.is_at_rest());
+        assert_eq!(submit(&mut session), Ok(()));
+        assert!(session.is_at_rest(), "the next tick opens a connection");
+        session.handle_tick(NOW);
+        assert!(!session.is_at_rest());
+        assert_eq!(session.poll(), Some(SessionEvent::Open));
+        assert!(!session.is_at_rest(), "the handshake is to be sent");
+        assert!(session.take_outgoing(NOW, &mut Vec::new()) && session.is_at_rest());
+        session.handle_bytes(NOW, b"+PONG\r\n");
+        assert!(!session.is_at_rest(), "the call is to be sent");
+        assert!(session.take_outgoing(NOW, &mut Vec::new()) && session.is_at_rest());
+        session.handle_bytes(NOW, b"+PONG\r\n");
+        assert!(!session.is_at_rest(), "the call is completed");
+        assert!(session.poll().is_some() && session.is_at_rest());
+    }
+
+    #[test]
+    fn bytes_without_a_stream_are_dropped() {
+        let mut session = session(Topology::Single);
+        session.handle_bytes(NOW, b"nonsense\r\n");
+        assert_eq!((session.poll(), submit(&mut session)), (None, Ok(())));
+        session.handle_tick(NOW);
+        assert_eq!(session.poll(), Some(SessionEvent::Open));
+        session.handle_open_failed(NOW, crate::redis::Refusal::Internal);
+        core::iter::from_fn(|| session.poll()).for_each(drop);
+        session.handle_bytes(NOW, b"nonsense\r\n");
+        assert_eq!(session.poll(), None);
+    }
+}
