@@ -31,7 +31,7 @@ fn of_both(of_all: &str) -> Fixture {
     cluster(r#""token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}"#, of_all)
 }
 
-/// Which of these keys were sent to Redis since the last time.
+/// Returns which of these keys were sent to Redis since the last time.
 fn keys<const N: usize>(fixture: &mut Fixture, keys: [&str; N]) -> [bool; N] {
     let sent = fixture.sent();
     keys.map(|key| sent.contains(&format!("\r\n{key}\r\n")))

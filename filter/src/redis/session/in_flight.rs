@@ -384,4 +384,5 @@ pub(super) fn sooner(earliest: Option<Micros>, deadline: Micros) -> Micros {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

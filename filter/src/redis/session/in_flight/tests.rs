@@ -15,7 +15,7 @@ fn call(script: &Arc<Script>) -> Call {
 /// Unsent calls, each due a second after the one before.
 fn waiting(calls: u64) -> InFlight {
     let (script, mut in_flight) = (script(), InFlight::default());
-    (0..calls).for_each(|nth| in_flight.wait(Ticket(nth), Micros::from_secs(nth.saturating_add(10)), call(&script)));
+    (0..calls).for_each(|nth| in_flight.wait(Ticket(nth), Micros::from_secs(10 + nth), call(&script)));
     in_flight
 }
 
