@@ -18,7 +18,7 @@ use crate::{
     istio::{self, Proxy},
     manifest::{Manifest, text},
     plain,
-    running::{Running, Surroundings, add_user},
+    running::{Running, Surroundings},
 };
 
 const NAMESPACE: &str = "shop";
@@ -148,7 +148,7 @@ async fn a_waypoint_reads_bodies() {
 async fn an_extension_policy_of_envoy_gateway_limits() {
     let Some(manifest) = rendered("extension-policy") else { return };
     let Some((wasm, redis)) = provide() else { return };
-    add_user(&redis, PASSWORD);
+    weir::add_user(&redis, PASSWORD);
     let (sha256, modules) = served(&wasm).await;
     let variables = vec![("REDIS_PASSWORD", PASSWORD.to_owned())];
     let surroundings = Surroundings { modules: Some(modules), variables, ..Surroundings::new(wasm, redis.addr()) };
@@ -176,7 +176,7 @@ async fn patches_of_envoy_gateway_read_bodies() {
 async fn a_deployment_of_envoy_limits() {
     let Some(manifest) = rendered("envoy") else { return };
     let Some((wasm, redis)) = provide() else { return };
-    add_user(&redis, PASSWORD);
+    weir::add_user(&redis, PASSWORD);
     // The health check of several nodes sends no password.
     let variables = vec![("REDIS_PASSWORD", PASSWORD.to_owned())];
     let surroundings = Surroundings { variables, ..Surroundings::new(wasm, redis.addr()) };

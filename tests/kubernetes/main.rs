@@ -142,7 +142,7 @@ async fn patches_of_envoy_gateway_share_a_vm_and_read_bodies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_of_envoy_limits_and_shows_readiness_and_metrics_alone() {
     let Some((wasm, redis)) = provide() else { return };
-    running::add_user(&redis, PASSWORD);
+    weir::add_user(&redis, PASSWORD);
     let rendered = plain::render(&Manifest::read("plain/envoy.yaml"));
     let variables = vec![("REDIS_PASSWORD", PASSWORD.to_owned())];
     let surroundings = Surroundings { variables, ..Surroundings::new(wasm, redis.addr()) };
@@ -279,7 +279,7 @@ async fn secured(
     modules: Option<std::net::SocketAddr>,
 ) -> Option<(Running, (TempDir, TlsProxy, RedisServer))> {
     let (wasm, redis) = provide()?;
-    running::add_user(&redis, PASSWORD);
+    weir::add_user(&redis, PASSWORD);
     let authority: Arc<Authority> = Authority::new();
     let server = authority.sign(Side::Server, "redis.weir.svc.cluster.local", |_| {});
     let tls = TlsProxy::start(redis.addr(), &authority, &server).await.unwrap();

@@ -9,7 +9,7 @@ use crate::{
     istio::{self, Proxy},
     manifest::Manifest,
     plain,
-    running::{Running, Surroundings, add_user},
+    running::{Running, Surroundings},
 };
 
 /// The shipped file, in the namespace of the tests.
@@ -93,7 +93,7 @@ async fn sidecars_and_waypoints_read_bodies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_of_envoy_gateway_limits() {
     let Some((wasm, server)) = provide() else { return };
-    add_user(&server, PASSWORD);
+    weir::add_user(&server, PASSWORD);
     let (sha256, modules) = served(&wasm).await;
     let manifest = rendered("envoy-gateway", &[("  timeout: 0.1s\n", &redis(PASSWORD_ALONE))]);
     let manifest = with_gateway(manifest, "EnvoyProxy", "weir");

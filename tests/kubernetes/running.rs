@@ -300,14 +300,3 @@ pub async fn serve(module: Vec<u8>) -> SocketAddr {
 pub fn redis() -> Option<RedisServer> {
     or_skip(block_in_place(|| RedisServer::start(RedisOptions::default())))
 }
-
-/// Gives the user `weir` of a Redis this password, and the permissions that the page on operations lists.
-pub fn add_user(redis: &RedisServer, password: &str) {
-    let page = include_str!("../../docs/src/operations.md");
-    let (_, acl) = page.split_once("ACL SETUSER weir ").expect("the page has an ACL");
-    let (acl, _) = acl.split_once("```").expect("the ACL is in a code block");
-    let commands: Vec<&str> = acl.split_whitespace().filter(|word| word.starts_with('+')).collect();
-    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
-    let user = ["weir".to_owned(), "on".to_owned(), format!(">{password}"), "~weir:*".to_owned()];
-    redis::cmd("ACL").arg("SETUSER").arg(&user).arg(commands).exec(&mut connection).unwrap();
-}

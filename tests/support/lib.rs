@@ -8,6 +8,7 @@
 //! Every mesh has its own Redis, ports and key prefix, so that tests run in parallel. A fixture that fails panics,
 //! which fails the test; a missing component skips the test (see [`or_skip`]).
 
+mod acl;
 pub mod answer;
 mod calendar;
 pub mod mesh;
@@ -21,6 +22,7 @@ pub mod tls_proxy;
 pub mod trial;
 mod variable;
 
+pub use acl::add_user;
 pub use answer::Answer;
 pub use calendar::offset_at_noon;
 pub use mesh::{Mesh, MeshBuilder};
