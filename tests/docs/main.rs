@@ -6,6 +6,7 @@ mod configuration;
 mod fragments;
 mod metrics;
 mod page;
+mod site;
 
 use page::{Page, pages};
 

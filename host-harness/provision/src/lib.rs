@@ -16,6 +16,7 @@
 //! | [`webdis`] | a Webdis, which is an HTTP front end of a Redis |
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`registry`] | a registry of OCI images |
+//! | [`mdbook`] | mdBook, for the site of the documentation |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
@@ -36,6 +37,7 @@ pub mod envoy;
 pub mod filter_wasm;
 pub mod helm;
 pub mod limitador;
+pub mod mdbook;
 pub mod nginx;
 pub mod port;
 mod process;
