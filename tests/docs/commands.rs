@@ -28,7 +28,7 @@ fn every_command_can_be_run() {
 /// The lines of `console` blocks that begin with `$ `, and inline code that begins with `cargo `; without comments.
 fn commands(page: &Page) -> Vec<String> {
     let fences = page.fences();
-    let consoles = fences.iter().filter(|fence| fence.info == "console");
+    let consoles = fences.iter().filter(|fence| fence.info == "console" || fence.info.starts_with("console run"));
     let lines = consoles.flat_map(|fence| fence.text.lines()).filter_map(|line| line.strip_prefix("$ "));
     let inline = page.text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("cargo "));
     let uncommented = lines.chain(inline).map(|line| line.split(" #").next().unwrap_or(line).trim().to_owned());

@@ -31,7 +31,7 @@ use weir_provision::filter_wasm;
 use crate::page::{Fence, Page, pages, root};
 
 /// Place of the HTTP connection manager in the bootstraps of envoy/.
-const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+pub(crate) const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 /// Place of Redis' cluster in the bootstraps of envoy/.
 const CLUSTER: &str = "/static_resources/clusters/0";
 

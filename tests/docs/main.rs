@@ -7,6 +7,7 @@ mod fragments;
 mod metrics;
 mod page;
 mod site;
+mod tasks;
 
 use page::{Page, pages};
 
