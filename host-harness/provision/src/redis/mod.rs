@@ -41,7 +41,7 @@ pub enum Redis {
     /// The operator's server, named by `REDIS_URL`.
     External(ExternalRedis),
     /// A process that was started for this run.
-    Server(RedisServer),
+    Server(Box<RedisServer>),
     /// A container that was started for this run.
     Container(RedisContainer),
 }
@@ -59,14 +59,14 @@ impl Redis {
             return RedisContainer::start().map(Self::Container);
         }
         let no_binary = match binary::find() {
-            Some(_) => return RedisServer::start(options).map(Self::Server),
+            Some(_) => return RedisServer::start(options).map(|server| Self::Server(Box::new(server))),
             None if container::engine_answers() => match RedisContainer::start() {
                 Ok(container) => return Ok(Self::Container(container)),
                 Err(why) => Some(why),
             },
             None => None,
         };
-        RedisServer::start(options).map(Self::Server).map_err(|why| match no_binary {
+        RedisServer::start(options).map(|server| Self::Server(Box::new(server))).map_err(|why| match no_binary {
             Some(container) => ProvisionError::Missing {
                 what: "Redis",
                 why: format!("{container}\nand {why}"),
