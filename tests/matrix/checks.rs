@@ -87,7 +87,7 @@ pub const CHECKS: [Check; 8] = [
     Check {
         name: "given_back",
         limit: "{token_bucket: {max_tokens: 1, fill_interval: 45s}, max_delay: 60s}",
-        requests: "2, and a held one whose client leaves",
+        requests: "2, and one whose client leaves",
         expected: counted(1, 1),
     },
     Check {

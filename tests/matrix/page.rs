@@ -42,7 +42,7 @@ pub fn cell(counted: &[Counted]) -> String {
 
 /// Row of a check.
 pub fn row(check: &Check) -> String {
-    format!("| `{}` | `{}` | {} | {} |", check.name, check.limit, check.requests, check.expected)
+    format!("| `{}` | {} | {} |", check.limit, check.requests, check.expected)
 }
 
 /// The page in Markdown.
@@ -75,8 +75,8 @@ checks. The command fails if one number of one check is another than below.
 Envoy runs with two workers. The filter logs in as the user of [Redis ACL](operations.md#redis-acl), and Redis refuses
 none of its commands. These are the checks of each pair, with their numbers of 200 and 429:
 
-| check | limit | requests | 200 / 429 |
-|---|---|---|---|
+| limit | requests | 200 / 429 |
+|---|---|---|
 {checks}
 Overrides are set with [`weir limits set`](cli.md#weir-limits). `cargo test` runs one of these pairs; its other tests
 run the newest Envoy, or the oldest, with one Redis. [Redis versions](operations.md#redis-versions) has the commands of
