@@ -147,7 +147,7 @@ async fn concurrency(asker: Asker) -> Counted {
     counted
 }
 
-/// One worker serves a connection. No other has leased tokens.
+/// Connection of one worker: no other worker has leased tokens.
 async fn lease(asker: Asker) -> Counted {
     let (mut client, mut counted) = (Client::new(asker.ingress, SOON), Counted::default());
     for _ in 0..30 {
