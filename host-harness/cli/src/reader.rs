@@ -57,10 +57,11 @@ pub(crate) struct Reader<'a> {
     pub(crate) mistakes: &'a Mistakes,
 }
 
-/// Fields of a map, all of which are known.
+/// Fields of a map.
 pub(crate) struct Fields<'a> {
     owner: Reader<'a>,
     fields: &'a [Entry],
+    has_unknown: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -92,19 +93,21 @@ impl<'a> Reader<'a> {
     /// The fields of a map. An unknown field is a mistake.
     pub(crate) fn fields(self, known: &[&str]) -> Option<Fields<'a>> {
         let fields = self.entries()?;
+        let mut has_unknown = false;
         for Entry { key, position, .. } in fields.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let hint = match nearest(key, known) {
                 Some(meant) => format!(": did you mean `{meant}`?"),
                 None => format!(", expected one of {}", known.join(", ")),
             };
             self.mistakes.add(*position, format!("unknown field `{}`{hint}", shortened(key)));
+            has_unknown = true;
         }
-        Some(Fields { owner: self, fields })
+        Some(Fields { owner: self, fields, has_unknown })
     }
 
     /// The fields of a map, of which others are read elsewhere.
     pub(crate) fn any_fields(self) -> Option<Fields<'a>> {
-        Some(Fields { owner: self, fields: self.entries()? })
+        Some(Fields { owner: self, fields: self.entries()?, has_unknown: false })
     }
 
     /// The entries of a map with any keys.
@@ -181,6 +184,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn take(&self, name: &str) -> Option<Reader<'a>> {
         Some(self.owner.of(&self.entry(name)?.value))
+    }
+
+    /// Whether a field is unknown: it may be meant for one that is missing.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.has_unknown
     }
 
     /// The place of a field's key.

@@ -9,6 +9,7 @@ fn every_mistake_has_its_place_and_a_hint() {
     let with = |tests: &str| mistakes(&format!("{CONFIGURATION}tests:\n- name: a\n  steps:\n{tests}"));
     for (step, mistake) in [
         ("{request: GET /, cuont: 5}", "10:22: unknown field `cuont`: did you mean `count`?"),
+        ("{reqest: GET /}", "10:6: unknown field `reqest`: did you mean `request`?"),
         ("{request: {pth: /}}", "10:16: unknown field `pth`: did you mean `path`?"),
         ("{request: GET /, expect: {stauts: 200}}", "10:31: unknown field `stauts`: did you mean `status`?"),
         ("{request: GET /, count: 0}", "10:29: expected a number of requests from 1 to 1000000, found 0"),

@@ -80,6 +80,7 @@ fn step(node: Reader<'_>) -> Option<Step> {
                 _ => limits(value)?,
             }
         }
+        [] if fields.has_unknown() => return None,
         _ => {
             let found = if kinds.is_empty() { "none of them".to_owned() } else { kinds.join(" and ") };
             return node.refuse(format!("expected one of {} in a step, found {found}", KINDS.join(", ")));

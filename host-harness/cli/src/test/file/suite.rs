@@ -126,7 +126,7 @@ fn suite(root: Reader<'_>, path: &Path) -> Option<Suite> {
     let workers = workers(&fields, 1);
     let start = start(&fields, START);
     let tests = fields.take("tests");
-    if tests.is_none() {
+    if tests.is_none() && !fields.has_unknown() {
         root.refuse::<()>("expected `tests`, a list of tests");
     }
     let tests: Vec<Option<Test>> =
