@@ -150,7 +150,8 @@ fn lost_state() -> String {
          forget. A bucket admits again what Redis has lost:\n\n\
          - `always` loses nothing. `everysec` loses what was written within the last second, with the machine: for the \
          power\n  cut, the file was cut to its length of a second before. kill -9 leaves what Redis has written.\n\
-         - A Redis without a file loses all: once more `max_tokens`, less what would have flowed in meanwhile.\n\
+         - Workers do not [heal](guarantees.md#lost-data) Redis here. A Redis without a file loses all: once more \
+         `max_tokens`,\n  less what would have flowed in meanwhile.\n\
          - On a full disk, the files of Redis cannot grow for 1.5 s; the load is that of the first table. With \
          `everysec`, Redis\n  refuses to write (`MISCONF`) until there is room. With `always`, Redis ends itself: it \
          was started again.\n\n"

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::deny_cache::CacheHit;
 use super::effect::{Decision, Effect};
 use super::events::Event;
+use super::heal_calls::remember;
 use super::on_request::LocalDenial;
 use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId, filter_state};
@@ -68,7 +69,7 @@ impl Limiter {
 
     /// Handles the result of a background call.
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        if self.on_post_reply(now, ticket, &result) {
+        if self.on_post_reply(now, ticket, &result) || self.on_heal_reply(now, ticket, &result) {
             return;
         }
         match self.lease_refills.remove(ticket.0) {
@@ -134,10 +135,12 @@ impl Limiter {
     }
 
     fn read(&mut self, now: Micros, check: &Check, reply: &Reply) -> Result<Verdict, Failure> {
-        check.read(reply).map_err(|malformed| {
+        let verdict = check.read(reply).map_err(|malformed| {
             self.warnings.trouble(now, Failure::Protocol, malformed.to_string());
             Failure::Protocol
-        })
+        })?;
+        remember(&mut self.memory, check, reply, &verdict);
+        Ok(verdict)
     }
 
     /// Applies a verdict: takes slots, and decides or delays the request.

@@ -38,6 +38,7 @@ impl Limiter {
             }
         }
         if failure == Failure::Overloaded && self.queue.is_empty() {
+            self.heal_before(now, pending.check.as_slice());
             match self.redis.submit_until(deadline, request.into(), self.call_of(&pending)) {
                 Ok(()) => {
                     self.add_pending(request, pending);
@@ -99,6 +100,10 @@ impl Limiter {
         {
             let Some(pending) = self.pending.get(request.0) else { continue };
             let (call, bytes) = (self.call_of(pending), pending.check.size());
+            if self.memory.is_in_doubt() {
+                let check = pending.check.clone();
+                self.heal_before(now, check.as_slice());
+            }
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
                 Err(Failure::Overloaded) => {

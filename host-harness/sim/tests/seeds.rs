@@ -1,6 +1,6 @@
 //! Fixed seeds: the guarantees hold for each, and a seed is the same simulation whenever it runs.
 
-use weir_sim::{Guarantee, Kind, Size, Totals, simulate, simulate_outages, sweep};
+use weir_sim::{Guarantee, Kind, Size, Totals, simulate, simulate_losses, simulate_outages, sweep};
 
 /// Page about simulations.
 const PAGE: &str = include_str!("../../../docs/src/simulate.md");
@@ -55,6 +55,25 @@ fn workers_never_admit_more_by_their_shares_over_outages_and_returns() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(totals.admitted > 1_000 && totals.denied > 1_000 && totals.by_shares > 1_000, "{totals:?}");
+}
+
+/// Heals leave little of what buckets admit beyond their promises when Redis loses its data: requests in flight at the
+/// loss, admissions of other workers until the heal, and states that only workers without requests remember.
+#[test]
+fn workers_heal_a_redis_that_has_lost_its_data() {
+    let [without, with] = [false, true].map(|heals| {
+        let (mut beyond, mut broken) = (0, Vec::new());
+        for seed in 7_000..7_060 {
+            let (outcome, its) = simulate_losses(seed, SMALL, heals);
+            beyond += its;
+            broken.extend(outcome.broken.map(|it| format!("seed {seed}: {it}")));
+        }
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        beyond
+    });
+    println!("tokens admitted beyond the promises of 60 fleets: {without} without heals, {with} with heals");
+    assert!(without > 300, "the losses take nothing: {without}");
+    assert!(with * 3 < without, "{with} with heals, {without} without");
 }
 
 #[test]
