@@ -7,8 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
-    Algorithm, BucketCheck, Check, LastState, RESET_SCRIPT, RESTORED, SlotOwner, VOID, heal_call, read_healed,
+    Algorithm, BucketCheck, Check, LastState, RESET_SCRIPT, RESTORED, SlotOwner, VOID, heal_call,
 };
+use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
 
 use crate::histories::{any_algorithm, seconds};
@@ -49,7 +50,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Decides a request. Returns the tokens that it spent, and the state that Redis has lost by its reply.
+    /// Decides a request. Returns the tokens that it spent, and the state that Redis has lost by its reply, with these.
     fn request(&mut self, store: &mut Store, check: &Check) -> Result<(u64, Option<LastState>), TestCaseError> {
         let reply = store.run(&check.call(&store.scripts));
         let verdict = check.read(&reply).map_err(|malformed| TestCaseError::fail(malformed.to_string()))?;
@@ -58,12 +59,20 @@ impl Worker {
             let Some(state) = check.state_before(&reply, nth).filter(|_| outcome.spent) else { continue };
             spent += bucket.cost.0;
             match &mut self.last {
+                Some(last) if last.is_of_later_reply(verdict.now) => {}
                 Some(last) => {
-                    // Both ways lead to the same state.
-                    let mut other = *last;
-                    lost = last.follow(verdict.now, bucket, outcome, state);
-                    if other.follow_plain(verdict.now, bucket, outcome) {
-                        prop_assert_eq!((other, None), (*last, lost));
+                    let mut plain = *last;
+                    let is_plain = plain.follow_plain(verdict.now, outcome);
+                    if !is_plain && last.exceeds(verdict.now, bucket, state) {
+                        last.lose(outcome);
+                        lost = Some(*last);
+                    }
+                    if let Some(next) = LastState::after(verdict.now, bucket, outcome, state) {
+                        // Both ways lead to the same state.
+                        if is_plain {
+                            prop_assert_eq!(plain, next);
+                        }
+                        *last = next;
                     }
                 }
                 None => self.last = LastState::after(verdict.now, bucket, outcome, state),
@@ -75,8 +84,10 @@ impl Worker {
     fn heal(store: &mut Store, state: LastState) -> u8 {
         let call = heal_call(&[(b"bucket"[..].into(), state)], &store.scripts);
         let reply = store.run(&call);
-        let healed = read_healed(&reply, 1).unwrap_or_else(|| panic!("malformed reply {reply:?}"));
-        healed[0]
+        match reply {
+            Reply::Bulk(results) if results.len() == 1 => results[0],
+            other => panic!("malformed reply {other:?}"),
+        }
     }
 }
 

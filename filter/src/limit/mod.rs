@@ -23,8 +23,7 @@ pub use self::algorithm::{
 pub use self::algorithms::{Algorithms, AlgorithmsError};
 pub use self::check::{
     BucketCheck, Check, Claim, Heartbeat, HeldSlots, INTACT, LastState, MIXED_SCRIPT, MalformedReply, Model, Outcome,
-    Peek, RESTORED, Scripts, TOKEN_BUCKETS_SCRIPT, VOID, Verdict, heal_call, post_call, read_healed, release_call,
-    renew_call,
+    Peek, RESTORED, Scripts, TOKEN_BUCKETS_SCRIPT, VOID, Verdict, heal_call, post_call, release_call, renew_call,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::check::{KnownScript, RESET_SCRIPT, ScriptCall};

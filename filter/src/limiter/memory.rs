@@ -1,22 +1,19 @@
-//! Memory of buckets: the last states that a worker knows of its recent buckets, and the heals of those that Redis may
-//! have lost.
+//! Memory of buckets: the last states that a worker knows of its recent buckets, and which of them Redis may have lost.
 //!
-//! A reply shows less spent than the worker remembers: the next check of any bucket, or the next tick, has a heal of what
-//! is lost before it. A new connection, or a heal that was needed, puts all states in doubt: the next check of each bucket
-//! has a heal before it, and the worker sends the others by and by, since other workers may use these buckets. Without
-//! any of these, the memory costs no call.
+//! A reply shows less spent than the worker remembers: the bucket is healed at once. A new connection, or a heal that was
+//! needed, puts all states in doubt: the next check of each bucket has a heal before it, and the worker sends the others
+//! by and by, since other workers may use these buckets. Without any of these, the memory costs no call.
 //!
 //! A bucket is remembered from the request on that leaves less than 15/16 of its capacity. Others cost no more than a
 //! hash of their keys.
 //!
 //! Buckets are in sets of four by a hash of their keys. A set that is full drops the bucket that was used least
-//! recently. A lookup thus takes the same few steps whatever keys clients choose, without the cost of SipHash.
+//! recently. A lookup thus takes the same few steps whatever keys clients choose.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::limit::{BucketCheck, BucketState, LastState, Outcome, RESTORED};
-use crate::redis::Ticket;
 use crate::table::is_same;
 use crate::units::Micros;
 
@@ -28,12 +25,15 @@ const SWEEP: Micros = Micros::from_millis(100);
 const SWEEP_AGAIN: Micros = Micros::from_secs(1);
 /// Least time between two doubts for which heals are the reason.
 const DOUBT: Micros = Micros::from_secs(60);
+/// Time by Redis' clock after a loss from which a reply that lacks the lost state is believed: Redis has refused the
+/// heal, as after an operator's reset.
+const HEALED_WITHIN: Micros = Micros::from_secs(2);
 /// Part of its capacity that a bucket must lack to be remembered, as a number of bits: a sixteenth.
 const NEARLY_FULL: u32 = 4;
-/// Buckets of a set.
+/// 2⁶⁴ divided by the golden ratio: multiples of hashes that differ in few bits fall evenly between 0 and 2⁶⁴.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Most buckets of a set.
 const WAYS: usize = 4;
-/// Odd factor of the hash: 2⁶⁴ divided by the golden ratio.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Buckets of one call, with their states.
 pub(super) type Healed = Vec<(Box<[u8]>, LastState)>;
@@ -41,34 +41,22 @@ pub(super) type Healed = Vec<(Box<[u8]>, LastState)>;
 /// Last states of the recent buckets of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Sets of buckets; none before the first bucket.
-    sets: Vec<Set>,
+    /// Sets of buckets whose keys have similar hashes; none before the first bucket.
+    sets: Vec<Vec<Box<Bucket>>>,
     max_sets: u32,
     seed: u64,
     /// Number of doubts so far. A state is in doubt if it was sent or added before the last one.
     doubts: u32,
     /// Whether states may be in doubt.
     is_in_doubt: bool,
-    /// Place of the next set whose states in doubt are sent.
-    sweep_from: usize,
-    /// Time at which lost states, and the next states in doubt, are sent. `None`: a call is in flight, or there are none.
-    sweep_at: Option<Micros>,
-    /// States that Redis has lost, and states of calls that have failed.
-    lost: Healed,
-    /// Time from which a heal that was needed puts states in doubt.
-    next_doubt: Micros,
     /// Whether Redis has answered on the present connection.
     is_answered: bool,
-    /// Calls without a reply.
-    calls: Vec<(Ticket, Healed)>,
-}
-
-/// Buckets whose keys have similar hashes.
-#[derive(Debug, Default)]
-struct Set {
-    /// Time by Redis' clock at which nothing is left of any of their states.
-    until: Micros,
-    ways: [Option<Box<Bucket>>; WAYS],
+    /// Place of the next set whose states in doubt are sent.
+    sweep_from: usize,
+    /// Time at which the next states in doubt are sent. `None`: a call is in flight, or there are none.
+    sweep_at: Option<Micros>,
+    /// Time from which a heal that was needed puts states in doubt.
+    next_doubt: Micros,
 }
 
 #[derive(Debug)]
@@ -78,10 +66,12 @@ struct Bucket {
     state: LastState,
     /// Number of doubts at which the state was added, or last sent.
     sent: u32,
+    /// Time by Redis' clock at which a reply lacked the state, if Redis has not confirmed it since.
+    lost_at: Option<Micros>,
 }
 
 impl Memory {
-    /// Creates a memory of about `max` buckets. `seed` is different for each worker.
+    /// Creates a memory of about `max` buckets. `seed` is different for each worker, and secret.
     pub(super) fn new(max: usize, seed: u64) -> Self {
         Self { max_sets: u32::try_from(max.div_ceil(WAYS)).unwrap_or(u32::MAX), seed, ..Self::default() }
     }
@@ -92,33 +82,33 @@ impl Memory {
         self.is_answered = true;
     }
 
-    /// Returns the hash of a bucket that is to be [remembered](Self::spent) after a request that spent from it. `None`
-    /// where the bucket is nearly full, and no state is remembered to which that may be a contradiction.
+    /// Remembers a bucket from which a request has spent at `redis` by Redis' clock, if its outcome alone shows that
+    /// nothing is lost: nearly all requests to token buckets. If it does not, returns the hash for
+    /// [`spent`](Self::spent).
+    ///
+    /// Keys are not compared: two keys that a client has chosen have one hash with a probability of about 2⁻³², and
+    /// the one bucket is then healed with the state of the other.
     #[inline]
-    pub(super) fn regards(&self, redis: Micros, key: &[u8], outcome: &Outcome) -> Option<u64> {
-        let hash = self.hash(key);
+    pub(super) fn follow_plain(&mut self, redis: Micros, key: &[u8], outcome: &Outcome) -> Option<u64> {
+        let (hash, mut is_new) = (self.hash(key), true);
+        let place = self.place(hash);
+        if let Some(set) = self.sets.get_mut(place) {
+            for bucket in set {
+                if bucket.hash == hash {
+                    if bucket.state.follow_plain(redis, outcome) {
+                        return None;
+                    }
+                    is_new = false;
+                }
+            }
+        }
         let Outcome { remaining, capacity, .. } = outcome;
         let is_nearly_full = remaining.0 >= capacity.0.wrapping_sub(capacity.0 >> NEARLY_FULL);
-        let is_free = is_nearly_full && self.sets.get(self.place(hash)).is_none_or(|set| set.until <= redis);
-        (!is_free).then_some(hash)
+        (!(is_new && is_nearly_full)).then_some(hash)
     }
 
-    /// Remembers a bucket from which a request has spent at `redis` by Redis' clock, as [`spent`](Self::spent) does, if
-    /// the outcome alone shows that nothing is lost. Returns whether it does.
-    #[inline]
-    pub(super) fn follows(&mut self, hash: u64, redis: Micros, check: &BucketCheck, outcome: &Outcome) -> bool {
-        let place = self.place(hash);
-        let Some(set) = self.sets.get_mut(place) else { return false };
-        let Some(bucket) = set.find(hash, &check.key) else { return false };
-        let follows = bucket.state.follow_plain(redis, check, outcome);
-        if follows {
-            let until = bucket.state.until();
-            set.until = set.until.max(until);
-        }
-        follows
-    }
-
-    /// Remembers a bucket from which a request has spent at `redis` by Redis' clock, given its state before.
+    /// Remembers a bucket from which a request has spent at `redis` by Redis' clock, given its state before. Returns
+    /// whether that lacks spends: the bucket is to be healed.
     #[inline(never)]
     pub(super) fn spent(
         &mut self,
@@ -127,25 +117,39 @@ impl Memory {
         check: &BucketCheck,
         outcome: &Outcome,
         state: BucketState,
-    ) {
+    ) -> bool {
         if self.sets.is_empty() {
-            self.sets.resize_with(usize::try_from(self.max_sets).unwrap_or_default(), Set::default);
+            self.sets.resize_with(usize::try_from(self.max_sets).unwrap_or_default(), Vec::new);
         }
         let place = self.place(hash);
-        let Some(set) = self.sets.get_mut(place) else { return };
-        set.until = set.until.max(redis.plus(outcome.reset));
-        let lost = match set.find(hash, &check.key) {
-            Some(bucket) => bucket.state.follow(redis, check, outcome, state),
-            None => {
-                if let Some(state) = LastState::after(redis, check, outcome, state) {
-                    set.add(Bucket { hash, key: check.key.as_slice().into(), state, sent: self.doubts });
-                }
-                return;
+        let Some(next) = LastState::after(redis, check, outcome, state) else { return false };
+        let Some(set) = self.sets.get_mut(place) else { return false };
+        let Some(bucket) = Bucket::find(set, hash, &check.key) else {
+            if set.len() >= WAYS
+                && let Some(oldest) = (0..WAYS).min_by_key(|way| set.get(*way).map(|bucket| bucket.state.at()))
+            {
+                set.swap_remove(oldest);
             }
+            let key = check.key.as_slice().into();
+            set.push(Box::new(Bucket { hash, key, state: next, sent: self.doubts, lost_at: None }));
+            return false;
         };
-        if let Some(lost) = lost {
-            self.lost.push((check.key.as_slice().into(), lost));
-            self.sweep_at = Some(Micros::ZERO);
+        if bucket.state.is_of_later_reply(redis) {
+            return false;
+        }
+        match bucket.lost_at {
+            // Replies to checks that Redis got before the heal.
+            Some(lost_at) if redis < lost_at.plus(HEALED_WITHIN) && bucket.state.exceeds(redis, check, state) => false,
+            None if bucket.state.exceeds(redis, check, state) => {
+                bucket.state.lose(outcome);
+                (bucket.lost_at, bucket.sent) = (Some(redis), self.doubts.wrapping_sub(1));
+                (self.is_in_doubt, self.sweep_from, self.sweep_at) = (true, place, Some(Micros::ZERO));
+                true
+            }
+            _ => {
+                (bucket.state, bucket.lost_at) = (next, None);
+                false
+            }
         }
     }
 
@@ -160,48 +164,45 @@ impl Memory {
     #[inline(never)]
     pub(super) fn disconnected(&mut self, now: Micros) {
         if core::mem::take(&mut self.is_answered) {
-            self.doubt(now);
+            self.doubt(now, SWEEP);
         }
     }
 
-    /// Whether states are lost, or in doubt.
+    /// Whether states may be in doubt.
     #[inline]
     pub(super) fn is_in_doubt(&self) -> bool {
-        self.is_in_doubt || !self.lost.is_empty()
+        self.is_in_doubt
     }
 
-    /// Takes lost states that are due, and the states in doubt of these buckets.
+    /// Takes the states in doubt of these buckets.
     #[inline(never)]
-    pub(super) fn take_doubtful(&mut self, now: Micros, checks: &[BucketCheck]) -> Healed {
-        let mut healed = Vec::new();
-        if self.sweep_at.is_some_and(|at| at <= now) {
-            core::mem::swap(&mut healed, &mut self.lost);
-        }
-        let doubts = self.doubts;
+    pub(super) fn take_doubtful(&mut self, checks: &[BucketCheck]) -> Healed {
+        let (mut healed, doubts) = (Vec::new(), self.doubts);
         for check in checks {
-            if let Some(bucket) = self.find(&check.key) {
+            if self.is_in_doubt
+                && let Some(bucket) = self.find(&check.key)
+            {
                 bucket.send(doubts, &mut healed);
             }
         }
         healed
     }
 
-    /// Takes lost states, and about `most` states in doubt, at a tick. `redis` is the present time by Redis' clock, if it
-    /// is known.
+    /// Takes about `most` states in doubt, which are due. `redis` is the present time by Redis' clock, if it is known.
     #[inline(never)]
-    pub(super) fn take_due(&mut self, now: Micros, redis: Option<Micros>, most: usize) -> Option<Healed> {
-        self.sweep_at.take_if(|at| *at <= now)?;
-        let (mut healed, redis) = (core::mem::take(&mut self.lost), redis.unwrap_or_default());
+    pub(super) fn take_due(&mut self, redis: Option<Micros>, most: usize) -> Healed {
+        self.sweep_at = None;
+        let (mut healed, redis) = (Vec::new(), redis.unwrap_or_default());
         while healed.len().saturating_add(WAYS) <= most
             && let Some(set) = self.sets.get_mut(self.sweep_from)
         {
-            for bucket in set.ways.iter_mut().flatten().filter(|bucket| redis < bucket.state.until()) {
+            for bucket in set.iter_mut().filter(|bucket| redis < bucket.state.until()) {
                 bucket.send(self.doubts, &mut healed);
             }
             self.sweep_from = self.sweep_from.saturating_add(1);
         }
-        self.is_in_doubt &= !healed.is_empty();
-        (!healed.is_empty()).then_some(healed)
+        self.is_in_doubt = !healed.is_empty();
+        healed
     }
 
     /// Time of the next [`take_due`](Self::take_due).
@@ -209,64 +210,52 @@ impl Memory {
         self.sweep_at
     }
 
-    /// Notes that a call is in flight.
-    pub(super) fn sent(&mut self, ticket: Ticket, healed: Healed) {
-        self.calls.push((ticket, healed));
-    }
-
-    /// Handles the reply to a call: `results` has one for each bucket, given their number; `None`: the call has failed.
-    /// Returns the number of buckets that Redis had lost. `None`: the ticket is of another call.
+    /// Handles the results of a call, one for each bucket. Returns the number of buckets that Redis had lost.
     #[inline]
-    pub(super) fn ended<'a>(
-        &mut self,
-        now: Micros,
-        ticket: Ticket,
-        results: impl FnOnce(usize) -> Option<&'a [u8]>,
-    ) -> Option<usize> {
-        let place = self.calls.iter().position(|(its, _)| *its == ticket)?;
-        let (_, healed) = self.calls.swap_remove(place);
-        let Some(results) = results(healed.len()) else {
-            self.failed(now, healed);
-            return Some(0);
-        };
+    pub(super) fn healed(&mut self, now: Micros, results: &[u8]) -> usize {
         let restored = results.iter().filter(|result| **result == RESTORED).count();
-        if self.is_in_doubt {
+        if restored > 0 && now >= self.next_doubt {
+            self.doubt(now, SWEEP);
+        } else if self.is_in_doubt {
             self.sweep_at.get_or_insert(now.plus(SWEEP));
-        } else if restored > 0 && now >= self.next_doubt {
-            self.next_doubt = now.plus(DOUBT);
-            self.doubt(now);
         }
-        Some(restored)
+        restored
     }
 
-    /// Keeps the states of a call that has failed, for another.
-    pub(super) fn failed(&mut self, now: Micros, mut healed: Healed) {
-        self.lost.append(&mut healed);
-        self.sweep_at = Some(now.plus(SWEEP_AGAIN));
+    /// Handles a call that has failed: all states are in doubt.
+    pub(super) fn failed(&mut self, now: Micros) {
+        self.doubt(now, SWEEP_AGAIN);
     }
 
-    fn doubt(&mut self, now: Micros) {
+    #[inline(never)]
+    fn doubt(&mut self, now: Micros, wait: Micros) {
         self.doubts = self.doubts.wrapping_add(1);
-        (self.is_in_doubt, self.sweep_from, self.sweep_at) = (true, 0, Some(now.plus(SWEEP)));
+        (self.is_in_doubt, self.sweep_from, self.sweep_at) = (true, 0, Some(now.plus(wait)));
+        self.next_doubt = now.plus(DOUBT);
     }
 
     #[inline(never)]
     fn find(&mut self, key: &[u8]) -> Option<&mut Bucket> {
         let hash = self.hash(key);
         let place = self.place(hash);
-        self.sets.get_mut(place)?.find(hash, key)
+        Bucket::find(self.sets.get_mut(place)?, hash, key)
     }
 
     /// Place of the set of a hash.
     #[inline]
     fn place(&self, hash: u64) -> usize {
-        let place = (hash >> 32).wrapping_mul(u64::from(self.max_sets)) >> 32;
+        let place = (hash.wrapping_mul(SPREAD) >> 32).wrapping_mul(u64::from(self.max_sets)) >> 32;
         usize::try_from(place).unwrap_or_default()
     }
 
+    /// Hash of a key: for each eight bytes the product of their halves, after a secret was added. SipHash would cost
+    /// six times the instructions.
     #[inline(never)]
     fn hash(&self, key: &[u8]) -> u64 {
-        let next = |hash: u64, more: u64| (hash.rotate_left(29) ^ more).wrapping_mul(FACTOR);
+        let next = |hash: u64, word: u64| {
+            let word = word.wrapping_add(hash);
+            hash.rotate_left(29).wrapping_add((word & u64::from(u32::MAX)).wrapping_mul(word >> 32))
+        };
         let (chunks, rest) = key.as_chunks::<8>();
         let mut hash = self.seed;
         for chunk in chunks {
@@ -279,24 +268,12 @@ impl Memory {
     }
 }
 
-impl Set {
-    #[inline(never)]
-    fn find(&mut self, hash: u64, key: &[u8]) -> Option<&mut Bucket> {
-        let ways = self.ways.iter_mut().flatten().map(Box::as_mut);
-        ways.into_iter().find(|bucket| bucket.hash == hash && is_same(&bucket.key, key))
-    }
-
-    /// Adds a bucket in the place of the one that was used least recently.
-    #[inline(never)]
-    fn add(&mut self, bucket: Bucket) {
-        let used = |way: &&mut Option<Box<Bucket>>| way.as_ref().map(|bucket| bucket.state.at());
-        if let Some(way) = self.ways.iter_mut().min_by_key(used) {
-            *way = Some(Box::new(bucket));
-        }
-    }
-}
-
 impl Bucket {
+    #[inline(never)]
+    fn find<'a>(set: &'a mut [Box<Self>], hash: u64, key: &[u8]) -> Option<&'a mut Self> {
+        set.iter_mut().map(Box::as_mut).find(|bucket| bucket.hash == hash && is_same(&bucket.key, key))
+    }
+
     /// Adds the bucket to a call if its state is in doubt.
     #[inline(never)]
     fn send(&mut self, doubts: u32, healed: &mut Healed) {

@@ -383,6 +383,7 @@ impl Limiter {
                 }
                 TransportEvent::Completed(tickets::OVERRIDES, result) => self.refreshed(now, result),
                 TransportEvent::Completed(tickets::HEARTBEAT, result) => self.on_heartbeat(now, &result),
+                TransportEvent::Completed(tickets::HEAL, result) => self.on_heal_reply(now, &result),
                 TransportEvent::Completed(ticket, result) => match tickets::request(ticket) {
                     Some(request) => self.on_reply(now, request, result),
                     None => self.on_background_reply(now, ticket, result),

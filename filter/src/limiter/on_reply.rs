@@ -69,7 +69,7 @@ impl Limiter {
 
     /// Handles the result of a background call.
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        if self.on_post_reply(now, ticket, &result) || self.on_heal_reply(now, ticket, &result) {
+        if self.on_post_reply(now, ticket, &result) {
             return;
         }
         match self.lease_refills.remove(ticket.0) {
@@ -139,7 +139,9 @@ impl Limiter {
             self.warnings.trouble(now, Failure::Protocol, malformed.to_string());
             Failure::Protocol
         })?;
-        remember(&mut self.memory, check, reply, &verdict);
+        if remember(&mut self.memory, check, reply, &verdict) {
+            self.heal_due(now);
+        }
         Ok(verdict)
     }
 

@@ -100,10 +100,8 @@ impl Limiter {
         {
             let Some(pending) = self.pending.get(request.0) else { continue };
             let (call, bytes) = (self.call_of(pending), pending.check.size());
-            if self.memory.is_in_doubt() {
-                let check = pending.check.clone();
-                self.heal_before(now, check.as_slice());
-            }
+            let healed = self.memory.take_doubtful(pending.check.as_slice());
+            self.send_heals(now, healed);
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
                 Err(Failure::Overloaded) => {

@@ -13,13 +13,16 @@ use alloc::boxed::Box;
 use super::bucket::BucketCheck;
 use super::scripts::Scripts;
 use super::verdict::Outcome;
-use crate::limit::algorithm::{Algorithm, Arguments, BucketState};
-use crate::redis::{Call, Reply};
+use crate::limit::algorithm::{Algorithm, Arguments, BucketState, Units};
+use crate::redis::Call;
 use crate::units::{Micros, Tokens};
 
 /// Time by which the clock of a reply is behind that of an earlier one if Redis' clock was set back. Replies to
 /// callouts that overtake each other are closer.
 const SET_BACK: Micros = Micros::from_secs(2);
+
+/// Period of no bucket.
+const NEVER: Micros = Micros(u64::MAX);
 
 /// Last state of a bucket that a worker knows: after a request that spent from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +32,16 @@ pub struct LastState {
     at: Micros,
     /// Time by Redis' clock at which nothing is left of it.
     until: Micros,
-    /// Used part of the limit; of an approximate sliding window, the tokens spent in its window.
+    /// Used part of the limit, but not of a token bucket: `until` has it. Of an approximate sliding window, the tokens
+    /// spent in its window.
     used: u64,
     /// Tokens spent in the window before an approximate sliding window.
     before: u64,
+    /// Time in which a token bucket fills, whose state follows the outcomes of requests. Of others, which do not: the
+    /// largest.
+    period: Micros,
+    /// Time in which a token of that bucket flows in, rounded down.
+    emission: Micros,
 }
 
 /// Result of a heal for one bucket: Redis' state is as large.
@@ -48,44 +57,67 @@ impl LastState {
     /// where the algorithm does not heal.
     #[must_use]
     pub fn after(now: Micros, check: &BucketCheck, outcome: &Outcome, state: BucketState) -> Option<Self> {
-        let ([used, before], price) = counts(check, outcome, state)?;
-        let until = now.plus(outcome.reset);
-        Some(Self { algorithm: check.algorithm, at: now, until, used: used.saturating_add(price), before })
+        let mut last = Self {
+            algorithm: check.algorithm,
+            at: now,
+            until: now.plus(outcome.reset),
+            used: check.cost.0,
+            before: 0,
+            period: NEVER,
+            emission: Micros::ZERO,
+        };
+        match &check.algorithm {
+            Algorithm::TokenBucket(bucket) => {
+                let (rate, period) = (bucket.rate(), outcome.period.unwrap_or(last.period));
+                let emission = rate.per_token().checked_div(rate.per_micro()).unwrap_or_default();
+                (last.period, last.emission) = (period, Micros(emission));
+                // The tokens of a request that is held may be refunded.
+                if outcome.delay > Micros::ZERO {
+                    last.until = now.plus(rate.time_for(Units(state.used)));
+                }
+            }
+            Algorithm::SlidingWindow(_) => {
+                let [current, before] = state.more;
+                (last.used, last.before) = (last.used.saturating_add(current), before);
+            }
+            Algorithm::FixedWindow(_) | Algorithm::Quota(_) | Algorithm::SlidingLog(_) => {
+                last.used = last.used.saturating_add(state.used);
+            }
+            Algorithm::LeasedBucket(_) | Algorithm::Concurrency(_) | Algorithm::NoTokens => return None,
+        }
+        Some(last)
     }
 
-    /// Follows a request at `now` that spent the cost of `check`, if its outcome alone shows that nothing of this state is
-    /// lost: nearly all requests to token buckets. Returns whether it does.
+    /// Follows a request at `now` that has spent, if its outcome alone shows that nothing of this state is lost: nearly
+    /// all requests to token buckets. Returns whether it does.
     #[inline]
-    pub fn follow_plain(&mut self, now: Micros, check: &BucketCheck, outcome: &Outcome) -> bool {
-        let (Algorithm::TokenBucket(own), Algorithm::TokenBucket(bucket)) = (&self.algorithm, &check.algorithm) else {
-            return false;
-        };
-        // Where one unit flows in per µs, the bucket lacks as many units as there are µs until it is full.
-        let (until, price) = (now.plus(outcome.reset), Micros(bucket.price(check.cost).0));
-        let is_plain = own == bucket
-            && bucket.rate().per_micro() == 1
-            && outcome.delay == Micros::ZERO
+    pub fn follow_plain(&mut self, now: Micros, outcome: &Outcome) -> bool {
+        let until = now.0.wrapping_add(outcome.reset.0);
+        let before = until.wrapping_sub(outcome.cost.0.wrapping_mul(self.emission.0));
+        let is_plain = before >= self.until.0
             && now >= self.at
-            && until.minus(price) >= self.until;
+            && outcome.delay == Micros::ZERO
+            && outcome.period == Some(self.period);
         if is_plain {
-            (self.at, self.until, self.used) = (now, until, outcome.reset.0);
+            (self.at, self.until) = (now, Micros(until));
         }
         is_plain
     }
 
-    /// Follows a request at `now` that spent the cost of `check`, given the bucket's state before. If that lacks spends
-    /// of this state, returns the state that was lost, with the cost.
-    #[inline(never)]
-    pub fn follow(&mut self, now: Micros, check: &BucketCheck, outcome: &Outcome, state: BucketState) -> Option<Self> {
-        let (counts, price) = counts(check, outcome, state)?;
-        if now < self.at && self.at.minus(now) < SET_BACK {
-            return None;
+    /// Whether the state is of a reply that came earlier and is of a later time than a reply of `now`.
+    #[must_use]
+    pub fn is_of_later_reply(&self, now: Micros) -> bool {
+        now < self.at && self.at.minus(now) < SET_BACK
+    }
+
+    /// Notes that Redis has lost this state, and that a request has spent since. No outcome shows then that nothing is
+    /// lost.
+    pub fn lose(&mut self, outcome: &Outcome) {
+        if outcome.delay == Micros::ZERO {
+            self.used = self.used.saturating_add(outcome.cost.0);
+            self.until = Micros(self.until.0.wrapping_add(self.emission.0.wrapping_mul(outcome.cost.0)));
         }
-        let is_lost = self.algorithm == check.algorithm && self.exceeds(now, counts, state);
-        let ([used, before], until) = (counts, now.plus(outcome.reset));
-        let next = Self { algorithm: check.algorithm, at: now, until, used: used.saturating_add(price), before };
-        let lost = core::mem::replace(self, next);
-        is_lost.then_some(Self { used: lost.used.saturating_add(price), ..lost })
+        self.period = NEVER;
     }
 
     /// Forgets what the bucket has used.
@@ -105,15 +137,22 @@ impl LastState {
         self.until
     }
 
-    fn exceeds(&self, now: Micros, counts: [u64; 2], state: BucketState) -> bool {
+    /// Whether more is left of this state at `now` than Redis had of its bucket before the request of a reply.
+    #[must_use]
+    #[inline(never)]
+    pub fn exceeds(&self, now: Micros, check: &BucketCheck, state: BucketState) -> bool {
+        if self.algorithm != check.algorithm {
+            return false;
+        }
         let [used, before] = self.left(now);
         match &self.algorithm {
+            Algorithm::SlidingWindow(_) => used > state.more[0] || before > state.more[1],
             // Older entries leave the log at any time. The newest is this one, or a later one.
             Algorithm::SlidingLog(log) => {
                 let [_, until_empty] = state.more;
                 used > 0 && now.plus(Micros(until_empty)) < self.at.min(now).plus(log.window())
             }
-            _ => used > counts[0] || before > counts[1],
+            _ => used > state.used,
         }
     }
 
@@ -121,9 +160,11 @@ impl LastState {
     #[inline(never)]
     fn left(&self, now: Micros) -> [u64; 2] {
         match &self.algorithm {
+            // Units that flow in before `until`, which was rounded up.
             Algorithm::TokenBucket(bucket) => {
-                let flown = now.minus(self.at).0.saturating_mul(bucket.rate().per_micro());
-                [self.used.saturating_sub(flown), 0]
+                let (left, flows) = (self.until.minus(now.max(self.at)).0, bucket.rate().per_micro());
+                // At most 2⁵² units.
+                [left.wrapping_mul(flows).saturating_sub(flows.wrapping_sub(1)), 0]
             }
             Algorithm::SlidingWindow(sliding) => {
                 let start = |at: Micros| at.minus(Micros(at.0.checked_rem(sliding.window().0).unwrap_or(0)));
@@ -142,21 +183,8 @@ impl LastState {
     }
 }
 
-/// Returns what a bucket had used before a request, of its window and of the window before, and the price of the cost of
-/// `check`. `None` where the algorithm does not heal.
-#[inline(never)]
-fn counts(check: &BucketCheck, outcome: &Outcome, state: BucketState) -> Option<([u64; 2], u64)> {
-    Some(match &check.algorithm {
-        // The tokens of a request that is held may be refunded.
-        Algorithm::TokenBucket(_) if outcome.delay > Micros::ZERO => ([state.used, 0], 0),
-        Algorithm::TokenBucket(bucket) => ([state.used, 0], bucket.price(check.cost).0),
-        Algorithm::SlidingWindow(_) => (state.more, check.cost.0),
-        Algorithm::FixedWindow(_) | Algorithm::Quota(_) | Algorithm::SlidingLog(_) => ([state.used, 0], check.cost.0),
-        Algorithm::LeasedBucket(_) | Algorithm::Concurrency(_) | Algorithm::NoTokens => return None,
-    })
-}
-
-/// The call that heals buckets: their keys, and their last states that the worker knows.
+/// The call that heals buckets: their keys, and their last states that the worker knows. The reply is a bulk string of a
+/// result for each.
 #[must_use]
 #[inline(never)]
 pub fn heal_call(states: &[(Box<[u8]>, LastState)], scripts: &Scripts) -> Call {
@@ -170,19 +198,11 @@ pub fn heal_call(states: &[(Box<[u8]>, LastState)], scripts: &Scripts) -> Call {
             _ => state.until.0,
         };
         call.bytes(letter.as_bytes());
-        [state.at.0, state.used, limit].into_iter().for_each(|number| call.number(number));
+        [state.at.0, state.left(state.at)[0], limit].into_iter().for_each(|number| call.number(number));
         more.into_iter().for_each(|number| super::call::write_signed(&mut call, number));
         call.number(more_of_window);
     }
     call.finish()
-}
-
-/// Reads the results of a [`heal_call`] of this number of buckets in its reply. `None` where it is malformed.
-#[must_use]
-pub fn read_healed(reply: &Reply, number: usize) -> Option<&[u8]> {
-    let Reply::Bulk(results) = reply else { return None };
-    let is_valid = results.len() == number && results.iter().all(|result| (INTACT..=VOID).contains(result));
-    is_valid.then_some(results)
 }
 
 /// Model of the script.

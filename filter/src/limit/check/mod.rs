@@ -19,7 +19,7 @@ mod slots;
 mod verdict;
 
 pub use self::bucket::BucketCheck;
-pub use self::heal::{INTACT, LastState, RESTORED, VOID, heal_call, read_healed};
+pub use self::heal::{INTACT, LastState, RESTORED, VOID, heal_call};
 pub use self::heartbeat::{Claim, Heartbeat};
 pub use self::model::Model;
 pub use self::peek::Peek;
