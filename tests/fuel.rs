@@ -40,7 +40,7 @@ async fn a_request_costs_as_many_instructions_as_in_fuel_json() {
     for (kind, limits, tokens, status) in [
         ("admitted", 1, 1_000_000, 200),
         ("admitted by three limits", 3, 1_000_000, 200),
-        ("admitted from used buckets", 3, 300, 200),
+        ("used buckets", 3, 300, 200),
         ("denied", 1, 1, 429),
     ] {
         let proxy = proxy(redis.addr(), kind, limits, tokens);

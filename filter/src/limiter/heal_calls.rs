@@ -9,21 +9,18 @@ use crate::units::Micros;
 /// Maximum number of calls of a sweep in a Redis Cluster, where each bucket has a call of its own.
 const MAX_SINGLES: usize = 16;
 
-/// Remembers the buckets from which a request has spent, by the reply to its check. Returns whether Redis has lost any of
-/// them.
+/// Remembers the buckets from which a request has spent, by the reply to its check.
 #[inline]
-pub(super) fn remember(memory: &mut Memory, check: &Check, reply: &Reply, verdict: &Verdict) -> bool {
+pub(super) fn remember(memory: &mut Memory, check: &Check, reply: &Reply, verdict: &Verdict) {
     memory.answered();
-    let mut is_any_lost = false;
-    for (nth, (check_of_one, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
+    for (nth, (bucket, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
         if outcome.spent
-            && let Some(hash) = memory.follow_plain(verdict.now, &check_of_one.key, outcome)
+            && let Some(hash) = memory.follow_plain(verdict.now, &bucket.key, outcome)
             && let Some(state) = check.state_before(reply, nth)
         {
-            is_any_lost |= memory.spent(hash, verdict.now, check_of_one, outcome, state);
+            memory.spent(hash, (verdict.now, bucket, outcome), state);
         }
     }
-    is_any_lost
 }
 
 impl Limiter {

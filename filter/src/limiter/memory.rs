@@ -45,6 +45,8 @@ pub(super) struct Memory {
     sets: Vec<Vec<Box<Bucket>>>,
     max_sets: u32,
     seed: u64,
+    /// States that Redis has lost.
+    lost: Healed,
     /// Number of doubts so far. A state is in doubt if it was sent or added before the last one.
     doubts: u32,
     /// Whether states may be in doubt.
@@ -107,23 +109,21 @@ impl Memory {
         (!(is_new && is_nearly_full)).then_some(hash)
     }
 
-    /// Remembers a bucket from which a request has spent at `redis` by Redis' clock, given its state before. Returns
-    /// whether that lacks spends: the bucket is to be healed.
+    /// Remembers a bucket from which a request has spent at `redis` by Redis' clock, given its state before. If that
+    /// lacks spends, the bucket is [lost](Self::take_lost).
     #[inline(never)]
     pub(super) fn spent(
         &mut self,
         hash: u64,
-        redis: Micros,
-        check: &BucketCheck,
-        outcome: &Outcome,
+        (redis, check, outcome): (Micros, &BucketCheck, &Outcome),
         state: BucketState,
-    ) -> bool {
+    ) {
         if self.sets.is_empty() {
             self.sets.resize_with(usize::try_from(self.max_sets).unwrap_or_default(), Vec::new);
         }
         let place = self.place(hash);
-        let Some(next) = LastState::after(redis, check, outcome, state) else { return false };
-        let Some(set) = self.sets.get_mut(place) else { return false };
+        let Some(next) = LastState::after(redis, check, outcome, state) else { return };
+        let Some(set) = self.sets.get_mut(place) else { return };
         let Some(bucket) = Bucket::find(set, hash, &check.key) else {
             if set.len() >= WAYS
                 && let Some(oldest) = (0..WAYS).min_by_key(|way| set.get(*way).map(|bucket| bucket.state.at()))
@@ -132,24 +132,18 @@ impl Memory {
             }
             let key = check.key.as_slice().into();
             set.push(Box::new(Bucket { hash, key, state: next, sent: self.doubts, lost_at: None }));
-            return false;
+            return;
         };
         if bucket.state.is_of_later_reply(redis) {
-            return false;
+            return;
         }
-        match bucket.lost_at {
-            // Replies to checks that Redis got before the heal.
-            Some(lost_at) if redis < lost_at.plus(HEALED_WITHIN) && bucket.state.exceeds(redis, check, state) => false,
-            None if bucket.state.exceeds(redis, check, state) => {
-                bucket.state.lose(outcome);
-                (bucket.lost_at, bucket.sent) = (Some(redis), self.doubts.wrapping_sub(1));
-                (self.is_in_doubt, self.sweep_from, self.sweep_at) = (true, place, Some(Micros::ZERO));
-                true
-            }
-            _ => {
-                (bucket.state, bucket.lost_at) = (next, None);
-                false
-            }
+        let is_believed = bucket.lost_at.is_some_and(|lost_at| redis >= lost_at.plus(HEALED_WITHIN));
+        if is_believed || !bucket.state.exceeds(redis, check, state) {
+            (bucket.state, bucket.lost_at) = (next, None);
+        } else if bucket.lost_at.is_none() {
+            bucket.state.lose(outcome);
+            (bucket.lost_at, bucket.sent) = (Some(redis), self.doubts.wrapping_sub(1));
+            bucket.send(self.doubts, &mut self.lost);
         }
     }
 
@@ -166,6 +160,12 @@ impl Memory {
         if core::mem::take(&mut self.is_answered) {
             self.doubt(now, SWEEP);
         }
+    }
+
+    /// Takes the states that Redis has lost, by its replies.
+    #[inline]
+    pub(super) fn take_lost(&mut self) -> Option<Healed> {
+        if self.lost.is_empty() { None } else { Some(core::mem::take(&mut self.lost)) }
     }
 
     /// Whether states may be in doubt.

@@ -139,8 +139,9 @@ impl Limiter {
             self.warnings.trouble(now, Failure::Protocol, malformed.to_string());
             Failure::Protocol
         })?;
-        if remember(&mut self.memory, check, reply, &verdict) {
-            self.heal_due(now);
+        remember(&mut self.memory, check, reply, &verdict);
+        if let Some(lost) = self.memory.take_lost() {
+            self.send_heals(now, lost);
         }
         Ok(verdict)
     }

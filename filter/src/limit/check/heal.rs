@@ -42,6 +42,8 @@ pub struct LastState {
     period: Micros,
     /// Time in which a token of that bucket flows in, rounded down.
     emission: Micros,
+    /// The limit.
+    capacity: Tokens,
 }
 
 /// Result of a heal for one bucket: Redis' state is as large.
@@ -65,12 +67,13 @@ impl LastState {
             before: 0,
             period: NEVER,
             emission: Micros::ZERO,
+            capacity: outcome.capacity,
         };
         match &check.algorithm {
             Algorithm::TokenBucket(bucket) => {
                 let (rate, period) = (bucket.rate(), outcome.period.unwrap_or(last.period));
                 let emission = rate.per_token().checked_div(rate.per_micro()).unwrap_or_default();
-                (last.period, last.emission) = (period, Micros(emission));
+                (last.period, last.emission, last.used) = (period, Micros(emission), 0);
                 // The tokens of a request that is held may be refunded.
                 if outcome.delay > Micros::ZERO {
                     last.until = now.plus(rate.time_for(Units(state.used)));
@@ -97,7 +100,8 @@ impl LastState {
         let is_plain = before >= self.until.0
             && now >= self.at
             && outcome.delay == Micros::ZERO
-            && outcome.period == Some(self.period);
+            && outcome.period == Some(self.period)
+            && outcome.capacity == self.capacity;
         if is_plain {
             (self.at, self.until) = (now, Micros(until));
         }
