@@ -11,6 +11,14 @@ use weir_provision::redis::{RedisOptions, RedisServer};
 use crate::durability::{LOAD, until_buckets_are_empty};
 use crate::stage::until_decided;
 
+/// Losses on the page, and whether workers heal them.
+pub(super) const ROWS: [(Loss, bool, &str); 4] = [
+    (Loss::Restart, true, "memory alone, kill -9, workers heal"),
+    (Loss::Flush, true, "memory alone, `FLUSHALL`, workers heal"),
+    (Loss::StaleReplica, false, "a replica 2 s behind takes over"),
+    (Loss::StaleReplica, true, "a replica 2 s behind takes over, workers heal"),
+];
+
 /// Time for recovery: the start of Redis, and a few attempts to connect.
 const SOON: Duration = Duration::from_secs(2);
 /// Time for which a replica has had no data of its master when it takes over.
@@ -20,7 +28,7 @@ const SYNCED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Way in which Redis loses data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Loss {
+pub(super) enum Loss {
     /// `FLUSHALL`, on connections that stay.
     Flush,
     /// kill -9 and a start of a Redis that keeps its data in memory alone.
@@ -63,7 +71,7 @@ fn in_flight() -> u64 {
     2 * LOAD.connections as u64
 }
 
-async fn lose(host: HostKind, loss: Loss, heals: bool) -> Option<Trial> {
+pub(super) async fn lose(host: HostKind, loss: Loss, heals: bool) -> Option<Trial> {
     let mesh = LOAD
         .configure(Mesh::on(host, "envoy/quickstart.yaml").redis(RedisOptions::default()))
         .configure(|filter| filter["heal"] = json!({"max_keys": if heals { 10_000 } else { 0 }}))

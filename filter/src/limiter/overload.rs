@@ -95,6 +95,9 @@ impl Limiter {
     #[inline(never)]
     pub(super) fn drain(&mut self, now: Micros) -> bool {
         let mut any = false;
+        if !self.redis.is_connected() {
+            self.memory.disconnected(now);
+        }
         while self.redis.has_room(0)
             && let Some((request, deadline)) = self.queue.pop()
         {
