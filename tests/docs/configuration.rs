@@ -64,6 +64,7 @@ fn objects() -> Vec<Object> {
         section("events", "/events", json!({"events": {}})),
         section("deny_cache", "/deny_cache", json!({"deny_cache": {}})),
         section("local", "/local", json!({"failure_mode": "local", "local": {}})),
+        section("heal", "/heal", json!({"heal": {}})),
     ]
 }
 

@@ -10,6 +10,7 @@ mod clocks;
 mod dns;
 mod durability;
 mod fleet;
+mod healing;
 mod names;
 mod stage;
 mod table;

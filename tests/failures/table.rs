@@ -10,7 +10,7 @@ use crate::catalogue::entries;
 use crate::dns::Answer;
 use crate::durability::{self, CASES, FULL_DISK};
 use crate::stage::{Row, Stage, redis_version};
-use crate::{changes, clocks, fleet, names, tls};
+use crate::{changes, clocks, fleet, healing, names, tls};
 
 const PAGE: &str = "docs/src/failures.md";
 const WORKERS: u32 = 2;
@@ -65,6 +65,9 @@ async fn durability() -> Option<Vec<Row>> {
     let mut rows = Vec::new();
     for case in CASES {
         rows.push(alone(case.name, durability::lose(HostKind::Envoy, case).await?.trial));
+    }
+    for (loss, heals, name) in healing::ROWS {
+        rows.push(alone(name, healing::lose(HostKind::Envoy, loss, heals).await?));
     }
     for (fsync, name) in FULL_DISK {
         rows.push(alone(name, durability::fill_disk(HostKind::Envoy, fsync).await?));
@@ -150,7 +153,8 @@ fn lost_state() -> String {
          forget. A bucket admits again what Redis has lost:\n\n\
          - `always` loses nothing. `everysec` loses what was written within the last second, with the machine: for the \
          power\n  cut, the file was cut to its length of a second before. kill -9 leaves what Redis has written.\n\
-         - A Redis without a file loses all: once more `max_tokens`, less what would have flowed in meanwhile.\n\
+         - A Redis without a file loses all: once more `max_tokens`, less what would have flowed in meanwhile. Where \
+         workers\n  [heal](guarantees.md#lost-data) it, they give it back; in the other rows they do not.\n\
          - On a full disk, the files of Redis cannot grow for 1.5 s; the load is that of the first table. With \
          `everysec`, Redis\n  refuses to write (`MISCONF`) until there is room. With `always`, Redis ends itself: it \
          was started again.\n\n"

@@ -226,7 +226,7 @@ fn an_override_of_the_quota_keeps_the_time_zone_and_the_count() {
     shop.operator.types(&["set", "quota", "alice", "--quota", "5/year"]);
     shop.sees(&["peek", "quota", "alice"], &["left       0 of 5", "1 token    in "]);
     assert_eq!(shop.operator.types(&["reset", "quota", "alice"]), "quota alice: deleted, so it is full\n");
-    assert_eq!(shop.kept().len(), 2, "the override, and its announcement");
+    assert_eq!(shop.kept().len(), 3, "the override, its announcement, and the mark of the reset");
 }
 
 #[test]
@@ -307,7 +307,8 @@ fn reset_deletes_all_windows_of_a_key() {
     shop.spends("plan", &["zenith"], 8);
     assert_eq!(shop.kept().len(), 6);
     assert_eq!(shop.operator.types(&["reset", "plan", "acme"]), "plan acme: deleted, so it is full\n");
-    let kept = shop.kept();
+    let (marks, kept): (Vec<_>, Vec<_>) = shop.kept().into_iter().partition(|(key, _)| key.ends_with("#reset"));
+    assert_eq!(marks.len(), 3, "workers do not heal what an operator has reset: {marks:?}");
     assert!(kept.len() == 3 && kept.iter().all(|(key, _)| key.starts_with("we*ir:plan:zenith#")), "{kept:?}");
     let nothing = "plan acme: there is no such bucket: it is full\n";
     assert_eq!(shop.operator.types(&["reset", "plan", "acme"]), nothing);

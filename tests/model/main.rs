@@ -2,6 +2,7 @@
 
 mod expiry;
 mod give_back;
+mod heal;
 mod histories;
 mod joined;
 mod leases;

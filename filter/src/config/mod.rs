@@ -36,7 +36,7 @@ use core::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use self::reader::Node;
+use self::reader::{Node, Object};
 use self::report::{Read, Report};
 use crate::descriptor::{Attributes, Predicate};
 use crate::limit::{FailureMode, Limit};
@@ -71,12 +71,14 @@ const FIELDS: &[&str] = &[
     "emit_metadata",
     "max_delayed_requests",
     "deny_cache",
+    "heal",
 ];
 const DEFAULT_STAT_PREFIX: &str = "weir";
 const DEFAULT_MAX_DELAYED_REQUESTS: usize = 1_024;
 const MAX_MAX_DELAYED_REQUESTS: u64 = 65_536;
-const DEFAULT_DENY_CACHE_ENTRIES: usize = 10_000;
-const MAX_DENY_CACHE_ENTRIES: u64 = 1_000_000;
+/// Entries of the deny cache, and remembered keys.
+const DEFAULT_ENTRIES: usize = 10_000;
+const MAX_ENTRIES: u64 = 1_000_000;
 
 /// Configuration of the filter, with all defaults filled in and all values within bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,9 @@ pub struct Config {
     pub max_delayed_requests: usize,
     /// Most denials in a worker's deny cache: 0 to 1,000,000, default 10,000.
     pub deny_cache_entries: usize,
+    /// Most buckets whose last states a worker remembers, to heal a Redis that has lost them: 0 to 1,000,000, default
+    /// 10,000.
+    pub healed_keys: usize,
     /// Whether each request's decision is set as filter state, for the access log. Off by default.
     pub emit_metadata: bool,
     /// Notices about corrected values, each for a line of the log.
@@ -197,10 +202,8 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
     let max_delayed_requests =
         fields.or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| size(node, MAX_MAX_DELAYED_REQUESTS));
-    let deny_cache_entries = fields.or("deny_cache", DEFAULT_DENY_CACHE_ENTRIES, |node| {
-        let fields = node.object(&["max_entries"])?;
-        fields.or("max_entries", DEFAULT_DENY_CACHE_ENTRIES, |node| size(node, MAX_DENY_CACHE_ENTRIES))
-    });
+    let deny_cache_entries = entries(&fields, "deny_cache", &["max_entries"]);
+    let healed_keys = entries(&fields, "heal", &["max_keys"]);
     let (limits, own_responses): (Vec<Limit>, Vec<_>) = limits?.into_iter().unzip();
     let is_local = limits.iter().any(|limit| limit.failure_mode == FailureMode::Local);
     let body = body?.with_limits(&limits, fields.field("limits").as_ref());
@@ -219,6 +222,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
         local: Some(local?).filter(|_| is_local),
         emit_metadata: emit_metadata?,
         deny_cache_entries: deny_cache_entries?,
+        healed_keys: healed_keys?,
         max_delayed_requests: max_delayed_requests?,
         redis: redis?,
         notices: Vec::new(),
@@ -228,6 +232,15 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
 /// Reads a number of items, from 0 to `max`.
 fn size(node: &Node<'_>, max: u64) -> Read<usize> {
     size_within(node, 0..=max)
+}
+
+/// Reads a section with one field, a number of entries.
+#[inline(never)]
+fn entries(fields: &Object<'_>, section: &str, names: &'static [&'static str; 1]) -> Read<usize> {
+    fields.or(section, DEFAULT_ENTRIES, |node| {
+        let (fields, [name]) = (node.object(names)?, names);
+        fields.or(name, DEFAULT_ENTRIES, |node| size(node, MAX_ENTRIES))
+    })
 }
 
 /// Reads a number of items within bounds.

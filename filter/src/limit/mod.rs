@@ -22,11 +22,11 @@ pub use self::algorithm::{
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
 pub use self::check::{
-    BucketCheck, Check, Claim, Heartbeat, HeldSlots, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek, Scripts,
-    TOKEN_BUCKETS_SCRIPT, Verdict, post_call, release_call, renew_call,
+    BucketCheck, Check, Claim, Heartbeat, HeldSlots, INTACT, LastState, MIXED_SCRIPT, MalformedReply, Model, Outcome,
+    Peek, RESTORED, Scripts, TOKEN_BUCKETS_SCRIPT, VOID, Verdict, heal_call, post_call, release_call, renew_call,
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub use self::check::{KnownScript, ScriptCall};
+pub use self::check::{KnownScript, RESET_SCRIPT, ScriptCall};
 pub use self::local_bucket::LocalBucket;
 pub use self::near_limit::NearLimit;
 pub use self::replacement::Replacement;

@@ -28,7 +28,7 @@ const LIMIT_RESULTS: [RequestResult; 6] = [
 ];
 
 /// Further counters, after those above, with their names; in the order of their variants.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "crowd.denied",
     "deny_cache.hits",
     "leases.hits",
@@ -37,6 +37,7 @@ const OTHERS: [&str; 8] = [
     "body.unreadable",
     "local.admitted",
     "local.denied",
+    "heal.buckets",
 ];
 
 /// Counters of one worker: increments since they were last taken, for a fixed list of names.
@@ -83,6 +84,7 @@ enum OtherCounter {
     BodyUnreadable,
     LocalAdmitted,
     LocalDenied,
+    HealBuckets,
 }
 
 impl RequestResult {
@@ -115,8 +117,8 @@ impl Counters {
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{result}`,
     /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{result}`, then `{stat_prefix}.crowd.denied`,
     /// `{stat_prefix}.deny_cache.hits`, `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`,
-    /// `{stat_prefix}.events.dropped`, `{stat_prefix}.body.unreadable`, `{stat_prefix}.local.admitted` and
-    /// `{stat_prefix}.local.denied`.
+    /// `{stat_prefix}.events.dropped`, `{stat_prefix}.body.unreadable`, `{stat_prefix}.local.admitted`,
+    /// `{stat_prefix}.local.denied` and `{stat_prefix}.heal.buckets`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -234,6 +236,11 @@ impl Counters {
         self.other(OtherCounter::EventsDropped, dropped);
     }
 
+    /// Counts buckets that Redis had lost, and that have been healed.
+    pub fn healed(&mut self, buckets: usize) {
+        self.other(OtherCounter::HealBuckets, u64::try_from(buckets).unwrap_or(u64::MAX));
+    }
+
     /// Whether any counter has increased since they were last taken.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
@@ -280,7 +287,7 @@ mod tests {
             "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}, "descriptor": []}]}"#;
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
         type Count = fn(&mut Counters);
-        let count: [(&str, Count); 8] = [
+        let count: [(&str, Count); 9] = [
             ("weir.crowd.denied", Counters::crowd_denied),
             ("weir.deny_cache.hits", Counters::deny_cache_hit),
             ("weir.leases.hits", Counters::lease_hit),
@@ -289,6 +296,7 @@ mod tests {
             ("weir.body.unreadable", Counters::body_unreadable),
             ("weir.local.admitted", |counters| counters.decided_locally(None, true)),
             ("weir.local.denied", |counters| counters.decided_locally(None, false)),
+            ("weir.heal.buckets", |counters| counters.healed(1)),
         ];
         let names = Counters::names(&config);
         for (name, count) in count {

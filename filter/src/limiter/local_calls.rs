@@ -173,6 +173,7 @@ impl Limiter {
         let at_once = if self.config.redis.topology == Topology::Cluster { 1 } else { MAX_POSTED };
         while !all.is_empty() {
             let spent = all.split_off(all.len().saturating_sub(at_once));
+            self.heal_before(now, &spent);
             let (ticket, call) = (self.background.ticket(), post_call(&spent, &self.scripts));
             if let Some(local) = &mut self.local {
                 local.posts(ticket, spent);

@@ -13,12 +13,14 @@ mod effect;
 mod events;
 mod filter_state;
 mod grants;
+mod heal_calls;
 #[cfg(not(target_arch = "wasm32"))]
 mod idle;
 mod lease_calls;
 mod lease_table;
 mod local_calls;
 mod local_mode;
+mod memory;
 mod metric_names;
 mod near_and_over;
 mod on_reply;
@@ -61,6 +63,7 @@ use self::events::Events;
 pub use self::events::events_script;
 use self::lease_table::{LeaseRefill, LeaseTable};
 use self::local_mode::LocalMode;
+use self::memory::Memory;
 pub use self::metric_names::MetricNames;
 use self::on_request::{CarriedNumbers, KnownOverrides, LocalDenial, RequestChecks};
 use self::pending::{CheckSeries, PendingRequest};
@@ -121,6 +124,7 @@ pub struct Limiter {
     events: Option<Events>,
     /// Shares of the limits, if any limit has `failure_mode: local`.
     local: Option<Box<LocalMode>>,
+    memory: Memory,
     warnings: Warnings,
     /// Effects returned by [`Limiter::poll`] before further transport events.
     effects: VecDeque<Effect>,
@@ -159,6 +163,7 @@ impl Limiter {
             key_override_warned_at: None,
             events: config.events.clone().map(|config| Events::new(config, seed)),
             local: LocalMode::new(&config, seed).map(Box::new),
+            memory: Memory::new(config.healed_keys, seed),
             warnings: Warnings::new(&config.redis.cluster),
             effects: VecDeque::new(),
             config,
@@ -277,6 +282,7 @@ impl Limiter {
         }
         self.return_leases(now);
         self.probe_redis(now);
+        self.heal_due(now);
         if let Some(refresh) = &mut self.refresh
             && let Some(call) = refresh.due(now)
             // One at a time, and room even in a flood, which an override may end.
@@ -338,6 +344,7 @@ impl Limiter {
             self.leases.next_sweep(),
             self.response_gate.next_due(),
             self.local.as_ref().and_then(|local| local.next_due()).map(|due| due.max(now)),
+            self.next_heal().map(|due| due.max(now)),
         ];
         [self.redis.next_tick(now), refresh, soon].into_iter().chain(kept).flatten().min()
     }
@@ -363,7 +370,10 @@ impl Limiter {
                 continue;
             };
             match effect {
-                TransportEvent::Open => return Some(Effect::OpenStream),
+                TransportEvent::Open => {
+                    self.memory.disconnected(now);
+                    return Some(Effect::OpenStream);
+                }
                 TransportEvent::Close => return Some(Effect::CloseStream),
                 TransportEvent::CallOut(callout) => return Some(Effect::CallOut(callout)),
                 TransportEvent::Completed(tickets::EVENTS, result) => {
@@ -373,6 +383,7 @@ impl Limiter {
                 }
                 TransportEvent::Completed(tickets::OVERRIDES, result) => self.refreshed(now, result),
                 TransportEvent::Completed(tickets::HEARTBEAT, result) => self.on_heartbeat(now, &result),
+                TransportEvent::Completed(tickets::HEAL, result) => self.on_heal_reply(now, &result),
                 TransportEvent::Completed(ticket, result) => match tickets::request(ticket) {
                     Some(request) => self.on_reply(now, request, result),
                     None => self.on_background_reply(now, ticket, result),

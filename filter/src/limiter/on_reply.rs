@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::deny_cache::CacheHit;
 use super::effect::{Decision, Effect};
 use super::events::Event;
+use super::heal_calls::remember;
 use super::on_request::LocalDenial;
 use super::pending::{DelayReservation, PendingRequest};
 use super::{Limiter, RequestId, filter_state};
@@ -134,10 +135,15 @@ impl Limiter {
     }
 
     fn read(&mut self, now: Micros, check: &Check, reply: &Reply) -> Result<Verdict, Failure> {
-        check.read(reply).map_err(|malformed| {
+        let verdict = check.read(reply).map_err(|malformed| {
             self.warnings.trouble(now, Failure::Protocol, malformed.to_string());
             Failure::Protocol
-        })
+        })?;
+        remember(&mut self.memory, check, reply, &verdict);
+        if let Some(lost) = self.memory.take_lost() {
+            self.send_heals(now, lost);
+        }
+        Ok(verdict)
     }
 
     /// Applies a verdict: takes slots, and decides or delays the request.

@@ -38,6 +38,7 @@ impl Limiter {
             }
         }
         if failure == Failure::Overloaded && self.queue.is_empty() {
+            self.heal_before(now, pending.check.as_slice());
             match self.redis.submit_until(deadline, request.into(), self.call_of(&pending)) {
                 Ok(()) => {
                     self.add_pending(request, pending);
@@ -94,11 +95,16 @@ impl Limiter {
     #[inline(never)]
     pub(super) fn drain(&mut self, now: Micros) -> bool {
         let mut any = false;
+        if !self.redis.is_connected() {
+            self.memory.disconnected(now);
+        }
         while self.redis.has_room(0)
             && let Some((request, deadline)) = self.queue.pop()
         {
             let Some(pending) = self.pending.get(request.0) else { continue };
             let (call, bytes) = (self.call_of(pending), pending.check.size());
+            let healed = self.memory.take_doubtful(pending.check.as_slice());
+            self.send_heals(now, healed);
             match self.redis.submit_until(deadline, request.into(), call) {
                 Ok(()) => {}
                 Err(Failure::Overloaded) => {

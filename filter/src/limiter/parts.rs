@@ -149,6 +149,7 @@ impl Limiter {
             return;
         }
         for (check, verdict) in &series.earlier {
+            self.forget_buckets(check);
             if let Some(call) = check.give_back_call(verdict, &self.scripts) {
                 self.refund(now, call);
             }

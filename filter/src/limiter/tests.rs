@@ -3,6 +3,7 @@
 mod callouts;
 mod crowd;
 mod delays;
+mod heal;
 mod local;
 mod near_and_over;
 mod parts;

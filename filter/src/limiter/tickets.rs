@@ -9,7 +9,9 @@ pub(super) const EVENTS: Ticket = Ticket(1 << 32);
 pub(super) const OVERRIDES: Ticket = Ticket(EVENTS.0 + 1);
 /// Ticket of heartbeats.
 pub(super) const HEARTBEAT: Ticket = Ticket(OVERRIDES.0 + 1);
-const FIRST_BACKGROUND: u64 = HEARTBEAT.0 + 1;
+/// Ticket of all heals.
+pub(super) const HEAL: Ticket = Ticket(HEARTBEAT.0 + 1);
+const FIRST_BACKGROUND: u64 = HEAL.0 + 1;
 
 impl From<RequestId> for Ticket {
     fn from(RequestId(id): RequestId) -> Self {

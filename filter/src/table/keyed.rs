@@ -88,7 +88,7 @@ impl<T> Keyed<T> {
 }
 
 /// Whether two keys are equal. Compares eight bytes at a time: the `memcmp` of wasm compares one.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     let ((chunks, rest), (other_chunks, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
     // The last chunk overlaps others, and spares a loop over the rest.
     let ends_alike = match (one.last_chunk(), other.last_chunk()) {

@@ -7,7 +7,7 @@ mod recent;
 use alloc::vec::Vec;
 
 use self::index::Index;
-pub(crate) use self::keyed::Keyed;
+pub(crate) use self::keyed::{Keyed, is_same};
 pub(crate) use self::recent::Recent;
 
 /// Hash map from ids that the proxy assigns, or from tickets made of these. The proxy counts ids up and clients cannot

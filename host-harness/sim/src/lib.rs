@@ -86,6 +86,15 @@ pub fn simulate_outages(seed: u64, size: Size) -> Outcome {
     run(seed, &Plan::of_outages(seed, size), None)
 }
 
+/// Simulates a fleet whose Redis loses data, with workers that heal it or do not, and checks its guarantees. Returns as
+/// well the tokens that buckets admitted beyond their promises, as if Redis had lost nothing.
+#[must_use]
+pub fn simulate_losses(seed: u64, size: Size, heals: bool) -> (Outcome, u64) {
+    let plan = Plan::of_losses(seed, size, heals);
+    let beyond = outcome(&plan, None).1.map_or(0, |history| judge::beyond_promises(&plan, &history));
+    (run(seed, &plan, None), beyond)
+}
+
 fn run(seed: u64, plan: &Plan, real: Option<&mut RealRedis>) -> Outcome {
     let (broken, history) = outcome(plan, real);
     let mut totals = history.as_ref().map(totals).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Fixed seeds: the guarantees hold for each, and a seed is the same simulation whenever it runs.
 
-use weir_sim::{Guarantee, Kind, Size, Totals, simulate, simulate_outages, sweep};
+use weir_sim::{Guarantee, Kind, Size, Totals, simulate, simulate_losses, simulate_outages, sweep};
 
 /// Page about simulations.
 const PAGE: &str = include_str!("../../../docs/src/simulate.md");
@@ -55,6 +55,30 @@ fn workers_never_admit_more_by_their_shares_over_outages_and_returns() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(totals.admitted > 1_000 && totals.denied > 1_000 && totals.by_shares > 1_000, "{totals:?}");
+}
+
+/// Heals leave little of what buckets admit beyond their promises when Redis loses its data: requests in flight at the
+/// loss, admissions of other workers until the heal, and states that only workers without requests remember. And they
+/// deny no more than what was lost.
+#[test]
+fn workers_heal_a_redis_that_has_lost_its_data() {
+    let [without, with] = [false, true].map(|heals| {
+        let (mut beyond, mut admitted, mut broken) = (0, 0, Vec::new());
+        for seed in 7_000..7_060 {
+            let (outcome, its) = simulate_losses(seed, SMALL, heals);
+            beyond += its;
+            admitted += outcome.totals.admitted;
+            broken.extend(outcome.broken.map(|it| format!("seed {seed}: {it}")));
+        }
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+        println!("60 fleets, heals: {heals}: {admitted} requests admitted, {beyond} tokens beyond the promises");
+        (beyond, admitted)
+    });
+    let (saved, denied) = (without.0.saturating_sub(with.0), without.1.saturating_sub(with.1));
+    assert!(without.0 > 300, "the losses take nothing: {without:?}");
+    assert!(with.0 * 10 < without.0 * 3, "{with:?} with heals, {without:?} without");
+    // Requests cost more than a token on average.
+    assert!(denied * 5 < saved * 4, "heals deny {denied} requests to save {saved} tokens");
 }
 
 #[test]

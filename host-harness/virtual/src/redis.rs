@@ -174,7 +174,7 @@ impl Redis {
 
     /// Deletes all buckets of a limit's key, which makes them full. Returns whether there were any.
     pub fn delete_buckets(&self, limit_key: &[u8]) -> bool {
-        self.server.borrow_mut().buckets.remove(limit_key)
+        self.server.borrow_mut().buckets.reset(self.now(), limit_key)
     }
 
     /// Number of commands so far.

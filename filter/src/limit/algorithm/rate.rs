@@ -82,7 +82,7 @@ impl Rate {
     }
 
     /// Time in which `units` flow in, rounded up.
-    pub(super) fn time_for(&self, units: Units) -> Micros {
+    pub(in crate::limit) fn time_for(&self, units: Units) -> Micros {
         Micros(units.0.div_ceil(self.per_micro.get()))
     }
 

@@ -72,6 +72,13 @@ impl SlidingLog {
         BucketState { used, more: [wait.0, reset.0] }
     }
 
+    /// Whether one of the newest `most` entries has that time, or all of them are later.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn has_entry(log: &Log, when: Micros, most: usize) -> bool {
+        let not_later = log.iter().rev().take(most).find(|(time, _)| *time <= when);
+        not_later.map_or(log.len() >= most, |(time, _)| *time == when)
+    }
+
     /// Spends `cost`, as Redis does after [`look`](Self::look).
     pub(in crate::limit) fn spend(&self, log: &mut Log, now: Micros, cost: Tokens) {
         log.retain(|&(time, _)| self.leaves(time) > now);

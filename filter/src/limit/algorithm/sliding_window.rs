@@ -91,6 +91,30 @@ impl SlidingWindow {
         *state = Some(WindowCounts { start: self.start(now), current: current.saturating_add(cost.0), before });
     }
 
+    /// Keeps the larger of these counts and those of the state, as a heal does: the tokens spent in the window of `when`,
+    /// and in the window before. Returns whether that changed the state; `None` if nothing is left of the counts.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn keep_larger(
+        &self,
+        state: &mut Option<WindowCounts>,
+        now: Micros,
+        when: Micros,
+        counts: [u64; 2],
+    ) -> Option<bool> {
+        let (start, own) = (self.start(now), self.start(when));
+        let counts = match counts {
+            [current, _] if own.plus(self.window()) == start => [0, current],
+            counts if own >= start => counts,
+            _ => return None,
+        };
+        let found = self.look(state, now);
+        let larger = [counts[0].max(found[0]), counts[1].max(found[1])];
+        if larger != found {
+            *state = Some(WindowCounts { start, current: larger[0], before: larger[1] });
+        }
+        (counts != [0, 0]).then_some(larger != found)
+    }
+
     pub(super) fn arguments(&self, cost: Tokens) -> Arguments {
         Arguments::of_count("s", cost, self.limit(), [self.window(), Micros(self.tick.get())])
     }

@@ -71,6 +71,12 @@ impl Shape {
         Some(Self { rate, room: Units(room), delays: unit < 0 })
     }
 
+    /// Units that flow in per µs.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn per_micro(&self) -> u64 {
+        self.rate.per_micro()
+    }
+
     /// Reads the state before the decision, as Redis does. Returns the units that the bucket lacks of being full.
     pub(in crate::limit) fn look(&self, state: &mut Option<TokenState>, now: Micros) -> Units {
         let open = TokenState::open(state.as_ref(), now, self, &[]);
@@ -158,12 +164,17 @@ impl TokenState {
         Self::open(Some(self), now, shape, &[]).state
     }
 
+    /// Whether no bucket of another size and no lease has a part in the state.
+    pub(in crate::limit) fn is_plain(&self) -> bool {
+        self.narrow.is_none() && self.leases.is_empty()
+    }
+
     /// Refunds `price`, which a request spent at `at`, and returns whether it did.
     ///
     /// Only if that request was the last that spent, from a bucket of the same rate, and left the bucket `full_in` from
     /// full; and only if no bucket of another size and no lease has a part in the state.
     pub(in crate::limit) fn refund(&mut self, at: Micros, shape: &Shape, full_in: Micros, price: Units) -> bool {
-        let is_plain = self.narrow.is_none() && self.leases.is_empty();
+        let is_plain = self.is_plain();
         let is_same_shape = self.rate == shape.rate && self.delays == shape.delays;
         let is_last = self.at == at && self.rate.time_for(Units(self.spent)) == full_in;
         if is_plain && is_same_shape && is_last {

@@ -120,7 +120,7 @@ impl BucketCheck {
     }
 }
 
-fn write_signed(call: &mut CallWriter, number: i64) {
+pub(super) fn write_signed(call: &mut CallWriter, number: i64) {
     match u64::try_from(number) {
         Ok(number) => call.number(number),
         Err(_) => call.bytes(number.to_string().as_bytes()),

@@ -3,12 +3,16 @@
 -- KEYS: the buckets. ARGV: six for each: its algorithm's letter; the time of the spend in µs; the cost; the µs from the
 -- spend until the bucket would be full; and two numbers of its algorithm: of a token bucket the units of a token,
 -- negated if it delays requests, and the units that flow in per µs; of a sliding window its length in µs.
--- Beside a token bucket is a log, `#given`: pairs of a time in µs and the units that were given back then, the last 64.
+-- Beside a bucket is a log, `#given`: pairs of a time in µs and the units or tokens that were given back then, the last
+-- 64.
 local time = redis.call('TIME')
 local now, given, max = time[1] * 1000000 + time[2], 0, math.max
 for i, key in ipairs(KEYS) do
   local letter, when, cost, reset, x, y = unpack(ARGV, 6 * i - 5, 6 * i)
-  local state, new = letter ~= 'l' and redis.call('GET', key) or ''
+  local state, new, amount = letter ~= 'l' and redis.call('GET', key) or ''
+  local name = key .. '#given'
+  -- While its hash slot moves, the log may be on another node, which is an error.
+  local log = redis.pcall('GET', name) or ''
   when = when + 0
   if letter == 'l' then
     local own
@@ -25,7 +29,7 @@ for i, key in ipairs(KEYS) do
         redis.call('RPUSH', key, string.format('%s %.0f %s', at, sum - cost, its))
       end
       redis.call('PEXPIRE', key, max(ttl, 1))
-      given = given + 1
+      given, amount = given + 1, cost
     end
   elseif letter == 't' or letter == 'b' then
     local at, spent, was, by = -1
@@ -34,9 +38,7 @@ for i, key in ipairs(KEYS) do
     for j = 33, #state, 16 do
       if string.byte(state, j) > 127 then at = -1 end
     end
-    local name, back = key .. '#given', 0
-    -- While its hash slot moves, the log may be on another node, which is an error.
-    local log = redis.pcall('GET', name) or ''
+    local back = 0
     -- Requests may wait for tokens behind those of a request that was delayed.
     if type(log) == 'string' and was == x + 0 and math.abs(by) == y + 0 and at >= when
       and (was > 0 or at == when) then
@@ -53,8 +55,7 @@ for i, key in ipairs(KEYS) do
       end
       cost = cost - math.min((at - when) * y, max((at - full) * y + back, 0))
       if cost > 0 then
-        new = struct.pack('>i8i8i8i8', at, max(spent - cost, 0), was, by) .. string.sub(state, 33)
-        redis.call('SET', name, string.sub(log, -1008) .. struct.pack('>i8i8', now, cost), 'PX', 20000)
+        new, amount = struct.pack('>i8i8i8i8', at, max(spent - cost, 0), was, by) .. string.sub(state, 33), cost
       end
     end
   else
@@ -62,14 +63,17 @@ for i, key in ipairs(KEYS) do
     -- Without a state, no window begins early enough.
     local start = tonumber(since) or 2 ^ 53
     if start <= when then
-      new = string.format('%s %.0f %s', since, max(used - cost, 0), before)
+      new, amount = string.format('%s %.0f %s', since, max(used - cost, 0), before), cost
     elseif letter == 's' and start - x <= when then
-      new = string.format('%s %s %.0f', since, used, max(before - cost, 0))
+      new, amount = string.format('%s %s %.0f', since, used, max(before - cost, 0)), cost
     end
   end
   if new then
     redis.call('SET', key, new, 'KEEPTTL')
     given = given + 1
+  end
+  if amount and type(log) == 'string' then
+    redis.call('SET', name, string.sub(log, -1008) .. struct.pack('>i8i8', now, amount), 'PX', 20000)
   end
 end
 return given

@@ -8,7 +8,7 @@ use crate::units::Micros;
 
 /// Entries of a sliding log that are searched, from the newest on.
 const MAX_ENTRIES: usize = 128;
-/// Entries of the log of what was given back to a token bucket.
+/// Entries of the log of what was given back to a bucket.
 const MAX_GIVEN: usize = 64;
 
 impl Model {
@@ -26,7 +26,7 @@ impl Model {
 fn give_back(state: &mut State, now: Micros, arguments: &[Vec<u8>]) -> Option<bool> {
     let [letter, when, cost, reset, x, y] = arguments else { return None };
     let (at, cost) = (Micros(number(when)?), number(cost)?);
-    Some(match letter.as_slice() {
+    let given = match letter.as_slice() {
         b"t" | b"b" => {
             let shape = Shape::of_arguments(number(x)?, number(y)?, 0)?;
             // Leases end, and are returned: the bucket may have been full all the time.
@@ -35,20 +35,21 @@ fn give_back(state: &mut State, now: Micros, arguments: &[Vec<u8>]) -> Option<bo
             let full_in = knows_others.then_some(Micros(number(reset)?));
             let others = given.iter().filter(|(its, _)| *its >= at).map(|(_, units)| units.0).sum();
             let spend = DeniedSpend { at, price: Units(cost), full_in, others: Units(others) };
-            let units = state.tokens.as_mut().and_then(|tokens| tokens.give_back(&shape, &spend));
-            if let Some(units) = units {
-                given.push_back((now, units));
-                given.drain(..given.len().saturating_sub(MAX_GIVEN));
-            }
-            units.is_some()
+            state.tokens.as_mut().and_then(|tokens| tokens.give_back(&shape, &spend))
         }
-        b"l" => remove(&mut state.log, at, cost),
+        b"l" => remove(&mut state.log, at, cost).then_some(Units(cost)),
         b"s" => {
             let window = Micros(number(x)?);
-            state.sliding.as_mut().is_some_and(|counts| counts.give_back(at, cost, window))
+            let counts = state.sliding.as_mut();
+            counts.is_some_and(|counts| counts.give_back(at, cost, window)).then_some(Units(cost))
         }
-        _ => state.window.as_mut().is_some_and(|count| count.give_back(at, cost)),
-    })
+        _ => state.window.as_mut().is_some_and(|count| count.give_back(at, cost)).then_some(Units(cost)),
+    };
+    if let Some(amount) = given {
+        state.given.push_back((now, amount));
+        state.given.drain(..state.given.len().saturating_sub(MAX_GIVEN));
+    }
+    Some(given.is_some())
 }
 
 /// Removes the newest entry of this time and cost.

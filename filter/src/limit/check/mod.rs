@@ -5,6 +5,7 @@ mod call;
 mod ceiling;
 #[cfg(not(target_arch = "wasm32"))]
 mod give_back;
+mod heal;
 mod heartbeat;
 mod model;
 mod peek;
@@ -18,6 +19,7 @@ mod slots;
 mod verdict;
 
 pub use self::bucket::BucketCheck;
+pub use self::heal::{INTACT, LastState, RESTORED, VOID, heal_call};
 pub use self::heartbeat::{Claim, Heartbeat};
 pub use self::model::Model;
 pub use self::peek::Peek;
@@ -26,6 +28,8 @@ pub use self::reply::MalformedReply;
 pub use self::request::Check;
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::script_model::{KnownScript, ScriptCall};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::scripts::RESET_SCRIPT;
 pub use self::scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};
 pub use self::slots::{HeldSlots, release_call, renew_call};
 pub use self::verdict::{Outcome, Verdict};

@@ -21,6 +21,9 @@ pub struct Model {
     /// Registries of workers, by key.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) registries: BTreeMap<Vec<u8>, super::heartbeat::Registry>,
+    /// Times at which operators have reset buckets, by key.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) resets: BTreeMap<Vec<u8>, Micros>,
     /// Whether keys never expire.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) keeps_keys: bool,
@@ -33,7 +36,7 @@ pub(super) struct State {
     /// Time at which Redis lets a token bucket's key expire; `None` where it is not known, or keys are kept.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) expires: Option<Micros>,
-    /// Times at which units were given back to the token bucket, and how many.
+    /// Times at which units or tokens were given back to the bucket, and how many.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) given: VecDeque<(Micros, Units)>,
     pub(super) window: Option<WindowCount>,
@@ -84,13 +87,6 @@ impl Model {
         refunded.count()
     }
 
-    /// Deletes all buckets of a limit's key, which makes them full. Returns whether there were any.
-    pub fn remove(&mut self, limit_key: &[u8]) -> bool {
-        let before = self.buckets.len();
-        self.buckets.retain(|key, _| super::bucket::limit_key(key) != limit_key);
-        self.buckets.len() < before
-    }
-
     pub(super) fn bucket(&mut self, key: &[u8]) -> &mut State {
         self.buckets.entry(key.to_vec()).or_default()
     }
@@ -105,10 +101,21 @@ impl Model {
         Self { keeps_keys: true, ..Self::default() }
     }
 
+    /// Deletes all buckets of a limit's key, which makes them full, as an operator's reset does. Returns whether there
+    /// were any.
+    pub fn reset(&mut self, now: Micros, limit_key: &[u8]) -> bool {
+        let own = |key: &&Vec<u8>| super::bucket::limit_key(key) == limit_key;
+        let keys: Vec<Vec<u8>> = self.buckets.keys().filter(own).cloned().collect();
+        self.buckets.retain(|key, _| !keys.contains(key));
+        self.resets.extend(keys.iter().map(|key| (key.clone(), now)));
+        !keys.is_empty()
+    }
+
     /// Deletes all buckets.
     pub fn clear(&mut self) {
         self.buckets.clear();
         self.registries.clear();
+        self.resets.clear();
     }
 
     /// Deletes one bucket: the `nth` of all, counted around. Returns its key; `None` if there is no bucket.

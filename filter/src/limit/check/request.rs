@@ -10,7 +10,7 @@ use super::scripts::Scripts;
 use super::slots::HeldSlots;
 use super::verdict::{Outcome, Verdict};
 use crate::limit::algorithm::{Algorithm, BucketState, SlotOwner};
-use crate::redis::{Call, Reply};
+use crate::redis::{Call, Integers, Reply};
 use crate::units::Micros;
 
 /// Bytes of a reply that tell one override: 1,025 bytes of its text, and RESP's framing.
@@ -109,6 +109,14 @@ impl Check {
         let verdict = self.verdict(now, |nth| state(numbers, nth));
         let is_consistent = |verdict: &Verdict| verdict.admitted == admitted && numbers.len() == self.reply_len();
         verdict.filter(is_consistent).ok_or_else(malformed)
+    }
+
+    /// The state of the bucket at `nth` before the request, in a reply that was [read](Self::read).
+    #[must_use]
+    pub fn state_before(&self, reply: &Reply, nth: usize) -> Option<BucketState> {
+        let numbers = Integers::of(reply)?;
+        let is_plain = numbers.len() == self.buckets.len().saturating_add(1);
+        if is_plain { single_state(numbers, nth) } else { triple_state(numbers, nth) }
     }
 
     /// Reads the texts of overrides in Redis' reply, of each bucket whose key has another override than the one that has

@@ -45,6 +45,8 @@ pub enum KnownScript {
     GiveBack,
     /// Spends what workers have admitted by themselves.
     Post,
+    /// Heals buckets.
+    Heal,
     /// Grants a worker shares of limits.
     Heartbeat,
 }
@@ -57,7 +59,7 @@ impl KnownScript {
             .into_iter()
             .find_map(|per_key| {
                 let scripts = Scripts::new(per_key);
-                let all: [(&Script, Self); 7] = [
+                let all: [(&Script, Self); 8] = [
                     (scripts.token_buckets(), Self::TokenBuckets { per_key }),
                     (scripts.mixed(), Self::Mixed { per_key }),
                     (scripts.refund(), Self::Refund),
@@ -65,6 +67,7 @@ impl KnownScript {
                     (scripts.renew(), Self::Renew),
                     (scripts.give_back(), Self::GiveBack),
                     (scripts.post(), Self::Post),
+                    (scripts.heal(), Self::Heal),
                 ];
                 all.into_iter().find(|(script, _)| script.sha1_hex() == sha1_hex).map(|(_, known)| known)
             })
@@ -97,6 +100,7 @@ impl Model {
             KnownScript::Renew => self.renew_all(now, call),
             KnownScript::GiveBack => self.give_back_all(now, call),
             KnownScript::Post => self.post_all(now, call),
+            KnownScript::Heal => self.heal_all(now, call),
             KnownScript::Heartbeat => self.heartbeat(now, call),
         };
         reply.unwrap_or_else(malformed)

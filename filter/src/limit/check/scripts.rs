@@ -83,6 +83,20 @@ macro_rules! post {
     };
 }
 
+/// Sources of the script of heals. Like posts, it does not know the overrides of keys.
+macro_rules! heal {
+    () => {
+        concat!(
+            "local per_key = false\n",
+            include_str!("mixed_head.lua"),
+            part_of!("t" or "b"),
+            include_str!("../algorithm/token_state.lua"),
+            algorithms!(),
+            include_str!("heal.lua"),
+        )
+    };
+}
+
 /// First lines of the two scripts that decide requests: whether they read the overrides of keys.
 const READ_OVERRIDES: &str = lua!("local per_key = true\n");
 const IGNORE_OVERRIDES: &str = lua!("local per_key = false\n");
@@ -99,6 +113,7 @@ static ALGORITHMS: &str = lua!(algorithms!());
 static MIXED_TAIL: &str = lua!(include_str!("mixed_tail.lua"));
 static MIXED_END: &str = lua!(include_str!("mixed_end.lua"));
 static POST: &str = lua!(include_str!("post.lua"));
+static HEAL: &str = lua!(include_str!("heal.lua"));
 
 /// Script that decides requests whose buckets are all token buckets: most requests, and the fastest way.
 ///
@@ -119,6 +134,10 @@ pub(super) const PEEK_SCRIPT: &str = lua!(
     include_str!("peek_tail.lua"),
 );
 
+/// Script by which an operator resets a bucket: deletes it, and keeps workers from healing it.
+#[cfg(not(target_arch = "wasm32"))]
+pub const RESET_SCRIPT: &str = lua!(include_str!("reset.lua"));
+
 /// All scripts. A worker makes them once.
 #[derive(Debug, Clone)]
 pub struct Scripts {
@@ -131,6 +150,7 @@ pub struct Scripts {
     renew: Arc<Script>,
     give_back: Arc<Script>,
     post: Arc<Script>,
+    heal: Arc<Script>,
 }
 
 impl Default for Scripts {
@@ -171,6 +191,10 @@ impl Scripts {
                 &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, POST],
                 const { sha1(lua!(post!()).as_bytes()) },
             )),
+            heal: Arc::new(Script::named(
+                &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, HEAL],
+                const { sha1(lua!(heal!()).as_bytes()) },
+            )),
         }
     }
 
@@ -181,7 +205,7 @@ impl Scripts {
     /// Returns all scripts with their names, for tools that show calls.
     #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &Script); 7] {
+    pub fn named(&self) -> [(&'static str, &Script); 8] {
         [
             ("token_buckets", &self.token_buckets),
             ("mixed", &self.mixed),
@@ -190,6 +214,7 @@ impl Scripts {
             ("renew", &self.renew),
             ("give_back", &self.give_back),
             ("post", &self.post),
+            ("heal", &self.heal),
         ]
     }
 
@@ -220,6 +245,10 @@ impl Scripts {
     pub(super) fn post(&self) -> &Arc<Script> {
         &self.post
     }
+
+    pub(super) fn heal(&self) -> &Arc<Script> {
+        &self.heal
+    }
 }
 
 #[cfg(test)]
@@ -232,7 +261,7 @@ mod tests {
         assert_eq!(scripts.token_buckets().source(), TOKEN_BUCKETS_SCRIPT);
         assert_eq!(scripts.mixed().source(), MIXED_SCRIPT);
         for scripts in [scripts, Scripts::new(false)] {
-            for script in [scripts.token_buckets(), scripts.mixed(), scripts.post()] {
+            for script in [scripts.token_buckets(), scripts.mixed(), scripts.post(), scripts.heal()] {
                 assert_eq!(script.sha1_hex(), Script::new(script.source()).sha1_hex());
             }
         }

@@ -1,11 +1,11 @@
 //! Commands that change Redis: `set`, `unset` and `reset`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use weir_filter::limit::Algorithms;
 use weir_filter::overrides::MAX_ENTRIES;
-use weir_filter::units::Tokens;
+use weir_filter::units::{Micros, Tokens};
 
 use super::configured::{Configured, Target};
 use super::error::LimitsError;
@@ -76,8 +76,9 @@ pub(super) fn reset(
     let windows = target.limit.windows_under(overridden.as_ref().and_then(|(found, _)| found.ruling()))?;
     let both: [&Algorithms; 2] = [&configured, &windows];
     let check = both.into_iter().flat_map(|windows| windows.checks(0, target.key(), Tokens(0), true));
-    let keys: BTreeSet<Vec<u8>> = check.map(|check| check.key).collect();
-    let was_there = store.reset(&keys.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    let periods: BTreeMap<Vec<u8>, Option<Micros>> =
+        check.map(|check| (check.key.clone(), check.blocked(None).period)).collect();
+    let was_there = store.reset(&periods)?;
     writeln!(
         out,
         "{target}: {}",

@@ -1,7 +1,9 @@
 //! Redis commands of `weir limits` about buckets, and the connection.
 
+use std::collections::BTreeMap;
+
 use redis::{Cmd, ConnectionLike, FromRedisValue, RedisResult, ServerError, Value};
-use weir_filter::limit::{BucketCheck, Outcome, Peek};
+use weir_filter::limit::{BucketCheck, Outcome, Peek, RESET_SCRIPT};
 use weir_filter::redis::{Call, Reply};
 use weir_filter::units::Micros;
 
@@ -103,11 +105,18 @@ impl Store {
         Peek::read(check, &reply).map(Some).map_err(malformed)
     }
 
-    /// Deletes buckets. Returns whether any of them existed.
-    pub(super) fn reset(&mut self, keys: &[&[u8]]) -> Result<bool, LimitsError> {
+    /// Deletes buckets, each with the time to which its capacity applies, if any; and keeps workers from healing them.
+    /// Returns whether any of them existed.
+    pub(super) fn reset(&mut self, buckets: &BTreeMap<Vec<u8>, Option<Micros>>) -> Result<bool, LimitsError> {
         let mut any = false;
-        for key in keys {
-            let deleted: u64 = self.ask(key, |redis| redis::cmd("DEL").arg(*key).query(redis))?;
+        for (key, period) in buckets {
+            // A sliding window counts for two windows.
+            let remembered = period.unwrap_or_default().times(2).to_millis_ceil();
+            let mark = [key, &b"#reset"[..]].concat();
+            let deleted: u64 = self.ask(key, |redis| {
+                let mut command = redis::cmd("EVAL");
+                command.arg(RESET_SCRIPT).arg(2).arg(key).arg(&mark).arg(remembered).query(redis)
+            })?;
             any |= deleted > 0;
         }
         Ok(any)

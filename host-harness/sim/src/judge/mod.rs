@@ -102,6 +102,11 @@ pub(crate) fn judge(plan: &Plan, history: &History) -> Option<Broken> {
         .or_else(|| exams::broken(&case))
 }
 
+/// Tokens that buckets admitted beyond their promises, whatever Redis has lost: for each bucket in its worst window.
+pub(crate) fn beyond_promises(plan: &Plan, history: &History) -> u64 {
+    windows::beyond_promises(&Case::new(plan, history))
+}
+
 /// Request that Redis or a lease admitted.
 #[derive(Debug, Clone, Copy)]
 struct Admission {

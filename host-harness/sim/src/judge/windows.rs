@@ -54,7 +54,48 @@ pub(super) fn broken(case: &Case<'_>) -> Option<Broken> {
     None
 }
 
+/// Tokens that buckets admitted beyond their promises, whatever Redis has lost.
+pub(super) fn beyond_promises(case: &Case<'_>) -> u64 {
+    let mut beyond = 0;
+    for (&(limit, key), admissions) in &case.admissions {
+        let plan = &case.plan.config.limits[limit];
+        let windows = (0..plan.windows.len()).filter(|_| !plan.is_shadow);
+        let promises = windows.filter_map(|window| Promise::of(&case.numbers(limit, window, key)));
+        beyond += promises.map(|promise| promise.exceeded(admissions)).max().unwrap_or(0);
+    }
+    beyond
+}
+
 impl Promise {
+    /// Tokens that a bucket admitted beyond the promise, in its worst window.
+    fn exceeded(self, all: &[Admission]) -> u64 {
+        let most = |start: &Admission| {
+            let from = start.forward.0;
+            let sum_until = |until: Micros| -> u64 {
+                all.iter().filter(|it| it.forward.0 >= from && it.forward.1 <= until).map(|it| it.cost).sum()
+            };
+            match self {
+                Self::Bucket { capacity, tokens, interval } => {
+                    let beyond = |end: &Admission| {
+                        let span = end.forward.1.minus(from).plus(Micros(ROUNDED));
+                        let flow = u128::from(span.0) * u128::from(tokens) / u128::from(interval.0);
+                        sum_until(end.forward.1).saturating_sub(capacity + flow as u64)
+                    };
+                    all.iter().filter(|end| end.forward.1 >= from).map(beyond).max().unwrap_or(0)
+                }
+                Self::AnyWindow { max, window } => {
+                    sum_until(from.plus(window).minus(Micros(ROUNDED + 1))).saturating_sub(max)
+                }
+                Self::EachWindow { max, window } => {
+                    let place = |it: &Admission| it.redis.map(|at| at.0 / window.0);
+                    let same = all.iter().filter(|it| it.redis.is_some() && place(it) == place(start));
+                    same.map(|it| it.cost).sum::<u64>().saturating_sub(max)
+                }
+            }
+        };
+        all.iter().map(most).max().unwrap_or(0)
+    }
+
     /// The loosest of all numbers in force.
     fn of(numbers: &[Window]) -> Option<Self> {
         let max = numbers.iter().map(Window::max).max()?;

@@ -64,6 +64,8 @@ pub(crate) struct ConfigPlan {
     pub(crate) per_key: bool,
     pub(crate) has_login: bool,
     pub(crate) has_events: bool,
+    /// Whether workers heal a Redis that has lost data.
+    pub(crate) heals: bool,
     /// Number of workers that have equal shares by hand, 0 if Redis grants them. `None`: workers do not decide by
     /// shares.
     pub(crate) local: Option<usize>,
@@ -230,6 +232,7 @@ impl ConfigPlan {
             per_key: dice.chance(70),
             has_login: dice.chance(20),
             has_events: dice.chance(10),
+            heals: true,
             local: None,
         }
     }
@@ -277,6 +280,9 @@ impl ConfigPlan {
                 // Rounded down to millionths.
                 configuration["local"] = json!({"share": 1.0 / workers as f64});
             }
+        }
+        if !self.heals {
+            configuration["heal"] = json!({"max_keys": 0});
         }
         if self.has_events {
             configuration["events"] = json!({"only": "all"});

@@ -69,6 +69,7 @@ mod purpose {
     pub(super) const LOAD: u64 = 2;
     pub(super) const FAULTS: u64 = 3;
     pub(super) const OUTAGES: u64 = 4;
+    pub(super) const LOSSES: u64 = 5;
 }
 
 /// Request of a plan.
@@ -159,6 +160,24 @@ impl Plan {
             plan.requests.extend(load::around(&plan.config, outage.until, idle, size, &mut dice));
         }
         plan.requests.sort_by_key(|request| request.at);
+        plan
+    }
+
+    /// Draws the plan of a seed whose only faults are losses of Redis' data. `heals` is whether workers heal them.
+    pub(crate) fn of_losses(seed: u64, size: Size, heals: bool) -> Self {
+        let mut plan = Self::new(seed, size);
+        let mut dice = Dice::new(seed, purpose::LOSSES);
+        plan.config.heals = heals;
+        plan.config.is_callout = false;
+        plan.config.limits.iter_mut().for_each(|limit| limit.lease = None);
+        plan.varied = plan.config.clone();
+        let end = faults_end(size);
+        let loss = |dice: &mut Dice| {
+            let kind = dice.pick(&[Kind::FlushAll, Kind::RestartEmpty, Kind::StaleFailover]);
+            Fault { percent: 100, ..Fault::random(kind, end, size.proxies, size.workers, dice) }
+        };
+        plan.faults = (0..dice.within(1..=4)).map(|_| loss(&mut dice)).collect();
+        plan.faults.sort_by_key(|fault| fault.from);
         plan
     }
 

@@ -146,6 +146,7 @@ impl Setting {
             per_key: false,
             has_login: false,
             has_events: false,
+            heals: true,
             local: None,
         };
         let mut dice = Dice::new(self.load, self.workers as u64);
