@@ -17,6 +17,7 @@
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`registry`] | a registry of OCI images |
 //! | [`mdbook`] | mdBook, for the site of the documentation |
+//! | [`docker_compose`] | Docker Compose, for tests of a release |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
@@ -33,6 +34,7 @@ pub mod checkout;
 pub mod client;
 mod command;
 mod debian;
+pub mod docker_compose;
 pub mod envoy;
 pub mod filter_wasm;
 pub mod helm;
