@@ -4,6 +4,7 @@
 //! `WEIR_ENVOY` runs another version of Envoy.
 
 mod chart;
+mod definitions;
 mod envoy_gateway;
 mod istio;
 mod manifest;

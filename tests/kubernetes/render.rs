@@ -29,6 +29,22 @@ fn rendered(form: &str, changes: &[(&str, &str)]) -> Manifest {
     Manifest::parse(&made)
 }
 
+/// Manifests of all forms and workloads: with and without password, TLS, and limits that read bodies.
+pub fn each_form() -> Vec<(String, Manifest)> {
+    let workloads = [("istio", "gateway: ingress"), ("istio", "waypoint: ingress"), ("istio", "labels: {app: orders}")];
+    let forms = [("envoy-gateway", "gateway: ingress"), ("envoy", "gateway: ingress")];
+    let mut all = Vec::new();
+    for (form, workload) in workloads.into_iter().chain(forms) {
+        for (fields, reads_bodies) in [("", false), (PASSWORD_AND_TLS, false), (PASSWORD_ALONE, true)] {
+            let (redis, bodies) = (redis(fields), of_bodies());
+            let changes = [("gateway: ingress", workload), ("  timeout: 0.1s\n", &*redis)];
+            let changes = [&changes[..], if reads_bodies { &bodies } else { &[] }].concat();
+            all.push((format!("weir render {form} {workload} {fields:?} {reads_bodies}"), rendered(form, &changes)));
+        }
+    }
+    all
+}
+
 /// Adds fields to `redis`.
 fn redis(fields: &str) -> String {
     format!("  timeout: 0.1s\n{fields}")

@@ -18,7 +18,7 @@
 //! | [`registry`] | a registry of OCI images |
 //! | [`mdbook`] | mdBook, for the site of the documentation |
 //! | [`docker_compose`] | Docker Compose, for tests of a release |
-//! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
+//! | [`helm`], [`python`], [`npm`] | Helm, and packages of Python and npm, for tests of the deployment manifests |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
@@ -41,6 +41,7 @@ pub mod helm;
 pub mod limitador;
 pub mod mdbook;
 pub mod nginx;
+pub mod npm;
 pub mod port;
 mod process;
 pub mod prometheus;
