@@ -202,7 +202,7 @@ fn with_gateway(mut manifest: Manifest) -> Manifest {
     manifest
 }
 
-/// What a program has printed.
+/// Standard output and standard error of a program.
 pub fn all(output: &Output) -> String {
     [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
 }

@@ -40,7 +40,7 @@ const TYPES: [(&str, &str); 10] = [
 const DEFINED: [&str; 4] = ["EnvoyExtensionPolicy", "EnvoyPatchPolicy", "EnvoyProxy", "TrafficExtension"];
 
 /// Kinds that no test compares.
-const UNDEFINED: [&str; 1] = ["SecurityPolicy"];
+const UNDEFINED: [&str; 3] = ["ProxyDefaults", "SecurityPolicy", "ServiceDefaults"];
 
 /// API groups of Kubernetes itself.
 const CORE: [&str; 5] = ["v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1"];
