@@ -31,8 +31,9 @@ fn commands(page: &Page) -> Vec<String> {
     let consoles = fences.iter().filter(|fence| fence.info == "console" || fence.info.starts_with("console run"));
     let lines = consoles.flat_map(|fence| fence.text.lines()).filter_map(|line| line.strip_prefix("$ "));
     let inline = page.text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("cargo "));
-    let uncommented = lines.chain(inline).map(|line| line.split(" #").next().unwrap_or(line).trim().to_owned());
-    uncommented.filter(|line| line.contains("cargo ")).collect()
+    let uncommented = lines.chain(inline).map(|line| line.split(" #").next().unwrap_or(line));
+    let piped = uncommented.flat_map(|line| line.split(" | ")).map(|command| command.trim().to_owned());
+    piped.filter(|command| command.contains("cargo ")).collect()
 }
 
 /// Accepts a command that CI runs, or whose arguments name things that exist.

@@ -5,16 +5,18 @@
 //! |---|---|
 //! | `console run` | envoy/quickstart.yaml with the page's last `yaml limits` and `yaml connection manager` before it |
 //! | `console run FILE` | this file |
+//! | `console run weir` | no host: `cargo weir check`, and `cargo weir render` or `helm template` piped into it |
 //!
-//! Both run on the embedded host, with a Redis that is empty where the page begins to use a configuration. A block of
+//! The first two run on the embedded host, with a Redis that is empty where the page begins to use a configuration. A block of
 //! shell commands is one shell, in the root of the checkout. A block of `cargo weir limits` runs in this process.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
-use weir::{HostKind, Mesh};
-use weir_harness::limits::Limits;
+use weir::{HostKind, Mesh, or_skip};
+use weir_harness::{limits::Limits, texts};
+use weir_provision::helm;
 
 use crate::fragments::MANAGER;
 use crate::page::{Page, pages, root};
@@ -59,6 +61,17 @@ async fn run(page: &Page, problems: &mut Vec<String>) -> Option<usize> {
             _ => {}
         }
         let Some(file) = fence.info.strip_prefix("console run") else { continue };
+        if file == " weir" {
+            for (command, output) in commands(&fence.text) {
+                count += 1;
+                let found = block_in_place(|| checked(&command))?;
+                if output != trimmed(&found) {
+                    let place = format!("{}:{}", page.path, fence.line);
+                    problems.push(format!("{place}: {command}\nexpected:\n{output}\nfound:\n{found}"));
+                }
+            }
+            continue;
+        }
         let file = if file.is_empty() { QUICKSTART } else { file.trim() };
         let [limits, manager] = [&limits, &manager].map(|it| it.clone().filter(|_| file == QUICKSTART));
         let is_of = |stage: &Stage| stage.file == file && stage.limits == limits && stage.manager == manager;
@@ -89,6 +102,27 @@ async fn run(page: &Page, problems: &mut Vec<String>) -> Option<usize> {
         }
     }
     Some(count)
+}
+
+/// Runs a command of a block `console run weir`, and returns what `weir check` prints. `None` without Helm.
+fn checked(command: &str) -> Option<String> {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap_or_else(|why| panic!("{file}: {why}"));
+    let Some(made) = command.strip_suffix(" | cargo weir check -") else {
+        let file = command.strip_prefix("cargo weir check ").unwrap_or_else(|| panic!("{command} is not run"));
+        return Some(texts::check(file, read(file).as_bytes()).text);
+    };
+    let words: Vec<&str> = made.split(' ').collect();
+    let made = match words.as_slice() {
+        ["cargo", "weir", "render", form, file] => texts::render(form, &read(file)).expect("the file has no mistake"),
+        ["helm", arguments @ ..] => {
+            let mut helm = Command::new(or_skip(helm::binary())?);
+            let output = helm.args(arguments).current_dir(root()).output().expect("helm runs");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).expect("text")
+        }
+        _ => panic!("{command} is not run"),
+    };
+    Some(texts::check("stdin", made.as_bytes()).text)
 }
 
 /// Commands and their outputs.

@@ -1,13 +1,16 @@
 //! The manifests of `envoy/kubernetes`, rendered into what a control plane would send, on real Envoy and Redis.
 //!
-//! `istio`, `envoy_gateway` and `plain` render, as those control planes do, what concerns the filter; `ads.py` sends it.
-//! `WEIR_ENVOY` runs another version of Envoy.
+//! `istio`, `envoy_gateway`, `consul` and `plain` render, as those control planes do, what concerns the filter, and
+//! `ads.py` sends it. `WEIR_ENVOY` runs another version of Envoy.
 
 mod chart;
+mod consul;
+mod definitions;
 mod envoy_gateway;
 mod istio;
 mod manifest;
 mod plain;
+mod redis_nodes;
 mod render;
 mod rendered;
 mod running;
@@ -100,12 +103,12 @@ async fn bodies_are_read_where_an_envoy_filter_inserts_the_limiter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wasm_plugin_alone_limits_through_webdis() {
-    front_end("istio/webdis.yaml", "envoy/webdis.yaml").await;
+    front_end(&Manifest::read("istio/webdis.yaml"), "envoy/webdis.yaml").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wasm_plugin_alone_limits_through_upstash() {
-    front_end("istio/upstash.yaml", "envoy/upstash.yaml").await;
+    front_end(&Manifest::read("istio/upstash.yaml"), "envoy/upstash.yaml").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,6 +157,16 @@ async fn a_deployment_of_envoy_limits_and_shows_readiness_and_metrics_alone() {
     for (path, status) in [("/ready", 200), ("/stats/prometheus", 200), ("/quitquitquit", 404), ("/config_dump", 404)] {
         assert_eq!(client::get(stats, path, within).await.unwrap().status, status, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_of_consul_limits() {
+    let Some((wasm, redis)) = provide() else { return };
+    let rendered = consul::render(&Manifest::read("consul/service.yaml"));
+    let Some(proxy) = Running::start(rendered, Surroundings::new(wasm, redis.addr())) else { return };
+    exhausts(&proxy, "alice", 20).await;
+    shares_one_vm(&proxy);
+    proxy.accepts_everything();
 }
 
 /// Envoy Gateway makes the VM's id of the policy's name, and Envoy computes the key of a VM before remote code has
@@ -214,9 +227,8 @@ async fn limits_users(file: &str, proxy: Proxy, is_delta: bool) {
 }
 
 /// Checks a manifest without an EnvoyFilter, with the front end of a scenario.
-async fn front_end(file: &str, scenario: &str) {
+async fn front_end(manifest: &Manifest, scenario: &str) {
     let Some((wasm, redis)) = provide() else { return };
-    let manifest = Manifest::read(file);
     assert!(manifest.find("EnvoyFilter").is_none());
     let mut scenario = Scenario::load(checkout::root().unwrap().join(scenario)).unwrap();
     let front_end = FrontEnd::provide(&scenario, redis.addr(), WebdisOptions::default()).await;
@@ -227,7 +239,7 @@ async fn front_end(file: &str, scenario: &str) {
     let token = limiter.pointer("/redis/token/inline").and_then(Value::as_str).unwrap_or_default().to_owned();
     let variables = vec![("UPSTASH_REDIS_REST_TOKEN", token)];
     let surroundings = Surroundings { variables, ..Surroundings::new(wasm, front_end.addr()) };
-    let Some(proxy) = Running::start(istio::render(&manifest, Proxy::Gateway), surroundings) else { return };
+    let Some(proxy) = Running::start(istio::render(manifest, Proxy::Gateway), surroundings) else { return };
     exhausts(&proxy, "alice", 20).await;
     proxy.accepts_everything();
 }

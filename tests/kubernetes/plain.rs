@@ -23,6 +23,9 @@ pub fn render(manifest: &Manifest) -> Rendered {
     let ports = list(container, "/ports").iter().map(|port| &port["containerPort"]);
     let ports: Vec<&Value> = ports.collect();
     for listener in bootstrap["static_resources"]["listeners"].as_array_mut().expect("listeners") {
+        if listener.get("internal_listener").is_some() {
+            continue;
+        }
         let port = &listener["address"]["socket_address"]["port_value"];
         assert!(ports.contains(&port), "{port} is not a port of the container");
         listener["address"] = any_port();

@@ -1,9 +1,10 @@
 //! Manifests of `weir render`, on real Envoy and Redis.
 
 use serde_json::json;
+use weir::{RedisCluster, RedisGroup};
 use weir_harness::texts;
 
-use super::{PASSWORD, exhausts, provide, reads_bodies, secured, served, shares_one_vm};
+use super::{PASSWORD, exhausts, front_end, provide, reads_bodies, served, shares_one_vm};
 use crate::{
     envoy_gateway,
     istio::{self, Proxy},
@@ -25,8 +26,47 @@ fn rendered(form: &str, changes: &[(&str, &str)]) -> Manifest {
     });
     let made = texts::render(form, &text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     let checked = texts::check("made.yaml", made.as_bytes()).text;
-    assert!(checked.ends_with("1 limiter, 1 bridge: all is well\n"), "{checked}");
+    assert!(checked.ends_with(": all is well\n"), "{checked}");
     Manifest::parse(&made)
+}
+
+/// Manifests of all forms and workloads: with and without password, TLS, and limits that read bodies.
+pub fn each_form() -> Vec<(String, Manifest)> {
+    let workloads = [("istio", "gateway: ingress"), ("istio", "waypoint: ingress"), ("istio", "labels: {app: orders}")];
+    let forms = [("envoy-gateway", "gateway: ingress"), ("envoy", "gateway: ingress")];
+    let mut all = Vec::new();
+    for (form, workload) in workloads.into_iter().chain(forms) {
+        for (fields, reads_bodies) in [("", false), (PASSWORD_AND_TLS, false), (PASSWORD_ALONE, true)] {
+            let (redis, bodies) = (redis(fields), of_bodies());
+            let changes = [("gateway: ingress", workload), ("  timeout: 0.1s\n", &*redis)];
+            let changes = [&changes[..], if reads_bodies { &bodies } else { &[] }].concat();
+            all.push((format!("weir render {form} {workload} {fields:?} {reads_bodies}"), rendered(form, &changes)));
+        }
+    }
+    for (form, fields) in [
+        ("istio", "  address: redis.weir.svc.cluster.local\n  failover: true\n"),
+        ("istio", WEBDIS),
+        ("istio", UPSTASH),
+        ("envoy-gateway", "  address: redis.weir.svc.cluster.local\n  failover: true\n"),
+        ("envoy", "  address: redis.weir.svc.cluster.local\n  topology: cluster\n"),
+    ] {
+        let (from, to) = of_redis(fields);
+        all.push((format!("weir render {form} {fields:?}"), rendered(form, &[(from, &to)])));
+    }
+    all
+}
+
+const WEBDIS: &str = "  address: webdis.weir.svc.cluster.local\n  transport: webdis\n";
+const UPSTASH: &str = "  address: example.upstash.io\n  transport: upstash\n  token_env: UPSTASH_REDIS_REST_TOKEN\n";
+
+/// Manifests of a form with a password and TLS.
+pub fn secured(form: &str) -> Manifest {
+    rendered(form, &[("  timeout: 0.1s\n", &redis(PASSWORD_AND_TLS))])
+}
+
+/// Changes the fields of `redis`.
+fn of_redis(fields: &str) -> (&'static str, String) {
+    ("  address: redis.weir.svc.cluster.local:6379\n  timeout: 0.1s\n", format!("  timeout: 0.2s\n{fields}"))
 }
 
 /// Adds fields to `redis`.
@@ -57,10 +97,9 @@ fn with_gateway(mut manifest: Manifest, kind: &str, name: &str) -> Manifest {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_of_istio_reaches_redis_by_tls_as_a_user() {
-    let manifest = rendered("istio", &[("  timeout: 0.1s\n", &redis(PASSWORD_AND_TLS))]);
-    let manifest = with_gateway(manifest, "ConfigMap", "ingress-weir");
+    let manifest = with_gateway(secured("istio"), "ConfigMap", "ingress-weir");
     let rendered = istio::render(&manifest, Proxy::Gateway);
-    let Some((proxy, _secured)) = secured(rendered, "/etc/weir/redis-tls", None).await else { return };
+    let Some((proxy, _secured)) = super::secured(rendered, "/etc/weir/redis-tls", None).await else { return };
     exhausts(&proxy, "alice", 20).await;
     shares_one_vm(&proxy);
     proxy.accepts_everything();
@@ -110,7 +149,7 @@ async fn patches_of_envoy_gateway_read_bodies_and_reach_redis_by_tls() {
     let changes = [&[("  timeout: 0.1s\n", &*redis)][..], &of_bodies()].concat();
     let manifest = with_gateway(rendered("envoy-gateway", &changes), "EnvoyProxy", "weir");
     let rendered = envoy_gateway::render(&manifest, "");
-    let Some((proxy, _secured)) = secured(rendered, "/etc/weir-redis-tls", None).await else { return };
+    let Some((proxy, _secured)) = super::secured(rendered, "/etc/weir-redis-tls", None).await else { return };
     reads_bodies(&proxy).await;
     shares_one_vm(&proxy);
     proxy.accepts_everything();
@@ -118,8 +157,73 @@ async fn patches_of_envoy_gateway_read_bodies_and_reach_redis_by_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_of_envoy_reaches_redis_by_tls_as_a_user() {
-    let manifest = rendered("envoy", &[("  timeout: 0.1s\n", &redis(PASSWORD_AND_TLS))]);
-    let Some((proxy, _secured)) = secured(plain::render(&manifest), "/etc/weir/redis-tls", None).await else { return };
+    let Some((proxy, _secured)) = super::secured(plain::render(&secured("envoy")), "/etc/weir/redis-tls", None).await
+    else {
+        return;
+    };
     exhausts(&proxy, "alice", 20).await;
     shares_one_vm(&proxy);
+}
+
+/// A name of all nodes: the health check finds the master, also the one of a failover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_of_redis_is_found() {
+    for form in ["istio", "envoy"] {
+        let Some((wasm, _)) = provide() else { return };
+        let Some(group) = RedisGroup::start(&[]).await else { return };
+        let (from, to) = of_redis("  address: redis.weir.svc.cluster.local\n  failover: true\n");
+        let manifest = rendered(form, &[(from, &to)]);
+        let rendered =
+            if form == "istio" { istio::render(&manifest, Proxy::Gateway) } else { plain::render(&manifest) };
+        let surroundings = Surroundings { nodes: group.endpoints(), ..Surroundings::new(wasm, group.endpoints()[0]) };
+        let Some(proxy) = Running::start(rendered, surroundings) else { return };
+        admits_all(&proxy, "before").await;
+        exhausts(&proxy, "alice", 20).await;
+        group.nodes()[0].redis.kill();
+        group.until_promoted(0);
+        admits_all(&proxy, "after").await;
+        exhausts(&proxy, "bob", 20).await;
+        proxy.accepts_everything();
+    }
+}
+
+/// Waits until several new users in a row are admitted: each worker finds the master for itself.
+async fn admits_all(proxy: &Running, when: &str) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let (mut admitted, mut user) = (0, 0);
+    while admitted < 12 {
+        assert!(std::time::Instant::now() < deadline, "not all are admitted {when} the failover");
+        user += 1;
+        admitted = if proxy.get(&format!("{when}-{user}")).await.status == 200 { admitted + 1 } else { 0 };
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_cluster_is_reached_through_its_proxy() {
+    let Some((wasm, _)) = provide() else { return };
+    let Some(cluster) = RedisCluster::start().await else { return };
+    let (from, to) = of_redis("  address: redis.weir.svc.cluster.local\n  topology: cluster\n");
+    let rendered = plain::render(&rendered("envoy", &[(from, &to)]));
+    let surroundings = Surroundings { nodes: cluster.endpoints(), ..Surroundings::new(wasm, cluster.endpoints()[0]) };
+    let Some(proxy) = Running::start(rendered, surroundings) else { return };
+    proxy.until("cluster.weir-redis-nodes.membership_healthy", 3).await;
+    for user in ["alice", "bob", "carol", "dave"] {
+        exhausts(&proxy, user, 20).await;
+    }
+    shares_one_vm(&proxy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn front_ends_limit_without_an_envoy_filter() {
+    for (fields, scenario) in [(WEBDIS, "envoy/webdis.yaml"), (UPSTASH, "envoy/upstash.yaml")] {
+        let (from, to) = of_redis(fields);
+        let mut manifest = rendered("istio", &[(from, &to)]);
+        // The Service of Webdis is the user's.
+        manifest.documents.push(json!({
+            "kind": "Service", "metadata": {"name": "webdis", "namespace": "weir"},
+            "spec": {"ports": [{"name": "http", "port": 7379}]},
+        }));
+        front_end(&manifest, scenario).await;
+    }
 }

@@ -40,6 +40,8 @@ pub struct Surroundings {
     pub wasm: PathBuf,
     /// Address of Redis, or of the front end of Redis.
     pub redis: SocketAddr,
+    /// Nodes that the name of Redis stands for, if there are several.
+    pub nodes: Vec<SocketAddr>,
     /// Address of the server that the proxy fetches modules from.
     pub modules: Option<SocketAddr>,
     /// Folders of the pod, each with the folder that takes its place.
@@ -52,7 +54,15 @@ pub struct Surroundings {
 
 impl Surroundings {
     pub fn new(wasm: PathBuf, redis: SocketAddr) -> Self {
-        Self { wasm, redis, modules: None, folders: Vec::new(), variables: Vec::new(), is_delta: false }
+        Self {
+            wasm,
+            redis,
+            nodes: Vec::new(),
+            modules: None,
+            folders: Vec::new(),
+            variables: Vec::new(),
+            is_delta: false,
+        }
     }
 }
 
@@ -189,6 +199,14 @@ fn adapt(rendered: &mut Rendered, surroundings: &Surroundings) {
             filter["failure_mode"] = "deny".into();
             *configuration = if configuration.is_string() { filter.to_string().into() } else { filter };
         }
+        for endpoints in value.get_mut("lb_endpoints").and_then(Value::as_array_mut).into_iter() {
+            let address = "/0/endpoint/address/socket_address/address";
+            let is_redis = json!(endpoints).pointer(address).and_then(Value::as_str).is_some_and(is_outside);
+            if is_redis && !surroundings.nodes.is_empty() {
+                *endpoints =
+                    surroundings.nodes.iter().map(|node| json!({"endpoint": {"address": socket(*node)}})).collect();
+            }
+        }
         if value.get("address").and_then(Value::as_str).is_some_and(is_outside) {
             *value = json!({"address": surroundings.redis.ip().to_string(), "port_value": surroundings.redis.port()});
         }
@@ -206,9 +224,12 @@ fn adapt(rendered: &mut Rendered, surroundings: &Surroundings) {
 
 /// A cluster with one endpoint.
 pub fn at(name: &str, address: SocketAddr) -> Value {
-    let address = json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
-    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": socket(address)}}]}]);
     json!({"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}})
+}
+
+fn socket(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
 
 /// A process of `ads.py`.

@@ -17,7 +17,8 @@
 //! | [`limitador`], [`nginx`] | the other rate limiters of the bench |
 //! | [`registry`] | a registry of OCI images |
 //! | [`mdbook`] | mdBook, for the site of the documentation |
-//! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
+//! | [`docker_compose`] | Docker Compose, for tests of a release |
+//! | [`helm`], [`python`], [`npm`] | Helm, and packages of Python and npm, for tests of the deployment manifests |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
@@ -33,12 +34,14 @@ pub mod checkout;
 pub mod client;
 mod command;
 mod debian;
+pub mod docker_compose;
 pub mod envoy;
 pub mod filter_wasm;
 pub mod helm;
 pub mod limitador;
 pub mod mdbook;
 pub mod nginx;
+pub mod npm;
 pub mod port;
 mod process;
 pub mod prometheus;

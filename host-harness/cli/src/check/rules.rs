@@ -98,6 +98,8 @@ rules! {
     CORRECTED = "corrected", Warning;
     /// Limits match paths that are not normalized.
     PATHS = "paths", Warning;
+    /// `trusted_hops`, and a downstream address that is one of `x-forwarded-for` already.
+    TRUSTED_HOPS = "trusted-hops", Warning;
     /// A bootstrap reads resources, and does not say which proxy it is.
     NODE = "node", Warning;
     /// A listener buffers less of a body than the limiter reads.

@@ -31,7 +31,7 @@ pub(super) fn render(plan: &Plan) -> Template {
 }
 
 /// The limiter as a WasmPlugin, and the EnvoyFilter beside it.
-fn plugin(plan: &Plan, secured: &mut Template) -> Template {
+pub(super) fn plugin(plan: &Plan, secured: &mut Template) -> Template {
     let mut template = Template::of(match plan.workload {
         Some(Workload::Waypoint(_)) => WAYPOINT,
         Some(Workload::Labels(_)) => SIDECAR,
@@ -67,7 +67,7 @@ fn bodies(plan: &Plan) -> Template {
 }
 
 /// Adds the ConfigMap of the pods of a Gateway, which Istio merges into the deployment. Sidecars are the user's.
-fn pods(plan: &Plan, secured: &mut Template, template: &mut Template) {
+pub(super) fn pods(plan: &Plan, secured: &mut Template, template: &mut Template) {
     if plan.password_env.is_none() && plan.tls.is_none() {
         return;
     }
@@ -76,7 +76,8 @@ fn pods(plan: &Plan, secured: &mut Template, template: &mut Template) {
         let files = plan.tls.as_ref().map(|tls| format!("the Secret {} at {FOLDER}", tls.secret));
         let needs: Vec<String> = variable.into_iter().chain(files).collect();
         let comment = format!("# The sidecars of these pods need {}.", needs.join(" and "));
-        template.document("EnvoyFilter").prepend(comment);
+        let kind = if plan.way.is_front_end() { "WasmPlugin" } else { "EnvoyFilter" };
+        template.document(kind).prepend(comment);
         return;
     };
     let pods = secured.document("ConfigMap");
@@ -95,7 +96,7 @@ fn pods(plan: &Plan, secured: &mut Template, template: &mut Template) {
 }
 
 /// Replaces the names, the image and the address of the examples.
-fn adapt(plan: &Plan, template: &mut Template) {
+pub(super) fn adapt(plan: &Plan, template: &mut Template) {
     for namespace in ["istio-ingress", "shop"] {
         let to = plan.namespace(namespace).to_owned();
         template.replace(&format!("namespace: {namespace}}}"), &format!("namespace: {to}}}"));

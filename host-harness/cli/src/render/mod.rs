@@ -8,10 +8,12 @@
 //! | `configuration` | the filter's configuration in it |
 //! | `template` | a shipped manifest as lines |
 //! | `istio`, `envoy_gateway`, `envoy` | the forms |
+//! | `front_end` | Istio with an HTTP front end of Redis |
 
 mod configuration;
 mod envoy;
 mod envoy_gateway;
+mod front_end;
 mod istio;
 mod plan;
 mod template;
@@ -21,12 +23,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use self::plan::Plan;
+use self::plan::{Plan, Way};
 use self::template::Template;
 use crate::documents::{Dialect, Source, read_given};
 use crate::output::{note, print_result};
 use crate::reader::Mistake;
 
+const FAILOVER: &str = include_str!("../../../../envoy/failover.yaml");
 /// Exit code for a file with a mistake.
 const BAD_FILE: u8 = 2;
 
@@ -81,15 +84,29 @@ pub(crate) fn render(form: Form, name: &str, text: &str) -> Result<Template, Vec
     let source = Source::parse_as(text, name.to_owned(), Dialect::Core);
     let plan = Plan::read(form, &source, text)?;
     let mut template = match form {
+        Form::Istio if plan.way.is_front_end() => front_end::render(&plan),
         Form::Istio => istio::render(&plan),
         Form::EnvoyGateway => envoy_gateway::render(&plan),
         Form::Envoy => envoy::render(&plan),
     };
+    if plan.way == Way::Failover {
+        failover(&mut template);
+    }
     // At last, so that no example's value is replaced in it.
     if let Some(lines) = template.documents.iter_mut().find(|lines| lines.has("redis:")) {
         lines.put_rest("redis:", &plan.configuration.lines);
     }
     Ok(template)
+}
+
+/// Adds the health check that finds the master.
+fn failover(template: &mut Template) {
+    let scenario = Template::of(FAILOVER);
+    let fields = ["health_checks:", "common_lb_config:", "close_connections_on_host_health_failure:"];
+    let blocks = fields.map(|field| scenario.documents.iter().flat_map(|lines| lines.block(field)).collect::<Vec<_>>());
+    for lines in template.documents.iter_mut().filter(|lines| lines.has("# Raw TCP")) {
+        lines.insert("# Raw TCP", &blocks.concat());
+    }
 }
 
 /// Writes each document into a file that has its kind and name.

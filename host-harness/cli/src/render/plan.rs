@@ -10,15 +10,13 @@ use crate::reader::{Fields, Mistake, Mistakes, Reader};
 /// Fields of manifests. All others are the filter's.
 pub(super) const FIELDS: [&str; 7] = ["image", "namespace", "gateway", "waypoint", "labels", "upstream", "redis"];
 /// Fields of `redis` of manifests. All others are the filter's.
-pub(super) const REDIS: [&str; 3] = ["address", "password_env", "tls"];
-/// Fields of `redis` that manifests imply, or that need other manifests.
-pub(super) const IMPLIED: [(&str, &str); 4] = [
-    ("cluster", "no field: the cluster is `weir-redis`"),
+pub(super) const REDIS: [&str; 5] = ["address", "password_env", "token_env", "tls", "failover"];
+/// Fields of `redis` that manifests imply.
+pub(super) const IMPLIED: [(&str, &str); 3] = [
+    ("cluster", "no field: the manifests name it"),
     ("password", "`password_env`, the name of a variable: a manifest shows its texts"),
-    ("transport", "no field: manifests for HTTP front ends are envoy/kubernetes/istio/webdis.yaml and upstash.yaml"),
-    ("topology", "no field: docs/src/redis.md has the proxy of a Redis Cluster"),
+    ("token", "`token_env`, the name of a variable: a manifest shows its texts"),
 ];
-const DEFAULT_PORT: u16 = 6379;
 
 /// File of limits and Redis.
 pub(super) struct Plan {
@@ -30,11 +28,88 @@ pub(super) struct Plan {
     pub(super) workload: Option<Workload>,
     /// Service that a deployment of Envoy forwards to.
     pub(super) upstream: Option<Address>,
+    pub(super) way: Way,
     pub(super) address: Address,
-    /// Variable with the password of Redis.
+    /// Variable with the password of Redis, or with the token of its front end.
     pub(super) password_env: Option<String>,
     pub(super) tls: Option<Tls>,
     pub(super) configuration: Configuration,
+}
+
+/// Way to Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Single node.
+    Node,
+    /// The master among the nodes of one name.
+    Failover,
+    /// Redis Cluster, through `redis_proxy`.
+    Cluster,
+    Webdis,
+    Upstash,
+}
+
+impl Way {
+    /// Reads the fields that select a way. Each goes with one form, or with all, and not with every field.
+    fn read(form: Form, redis: &Fields<'_>) -> Option<Self> {
+        let transport = redis.take("transport");
+        let topology = redis.take("topology").filter(|at| at.exact_text() == Some("cluster"));
+        let (way, at, only, excluded): (_, _, _, &[&str]) =
+            match (transport.as_ref().and_then(|at| at.exact_text()), topology, redis.take("failover")) {
+                (Some("webdis"), ..) => (Self::Webdis, transport?, Some(Form::Istio), &["password_env", "token_env"]),
+                (Some("upstash"), ..) => (Self::Upstash, transport?, Some(Form::Istio), &["password_env"]),
+                (_, Some(at), _) => (Self::Cluster, at, Some(Form::Envoy), &["password_env", "token_env", "tls"]),
+                (_, None, Some(at)) => {
+                    let way = if at.flag()? { Self::Failover } else { Self::Node };
+                    (way, at, None, &["token_env"])
+                }
+                (_, None, None) => {
+                    let at = redis.owner();
+                    (Self::Node, at, None, &["token_env"])
+                }
+            };
+        if only.is_some_and(|only| only != form) {
+            return at.refuse(match way {
+                Self::Cluster => {
+                    "expected the form `envoy` for a Redis Cluster: it needs a listener of the proxy's own"
+                }
+                _ => {
+                    "expected the form `istio` for an HTTP front end; envoy/webdis.yaml and upstash.yaml are bootstraps"
+                }
+            });
+        }
+        let others: &[&str] = if way.is_front_end() { &["tls", "failover", "topology"] } else { &[] };
+        let with_cluster = (way == Self::Cluster).then_some("failover");
+        let mut is_sound = true;
+        for name in excluded.iter().copied().chain(others.iter().copied()).chain(with_cluster) {
+            if let Some(at) = redis.take(name) {
+                is_sound = false;
+                at.refuse::<()>(format!("redis.{name}: expected none with {}", way.name()));
+            }
+        }
+        is_sound.then_some(way)
+    }
+
+    pub(super) fn is_front_end(self) -> bool {
+        matches!(self, Self::Webdis | Self::Upstash)
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Node | Self::Failover | Self::Cluster => 6379,
+            Self::Webdis => 7379,
+            Self::Upstash => 443,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Node | Self::Failover => "a Redis",
+            Self::Cluster => "`topology: cluster`",
+            Self::Webdis => "`transport: webdis`",
+            Self::Upstash => "`transport: upstash`",
+        }
+    }
 }
 
 /// Proxies that get the limiter.
@@ -104,16 +179,35 @@ impl Plan {
                     root.mistakes.add(place, format!("redis.{field}: expected {expected}"));
                 }
             }
-            let address = required(&redis, "address", "HOST:PORT").and_then(|at| address(at, Some(DEFAULT_PORT)));
-            let password_env = redis.take("password_env").map(variable);
+            let way = Way::read(form, &redis);
+            let of_way = way.unwrap_or(Way::Node);
+            let address = required(&redis, "address", "HOST:PORT").and_then(|at| address(at, Some(of_way.port())));
+            let secret = if of_way == Way::Upstash { ("token", "token_env") } else { ("password", "password_env") };
+            let password_env = redis.take(secret.1).map(variable);
             if let Some(Some(name)) = &password_env {
-                implied.insert("password".to_owned(), json!({"env": name}));
+                implied.insert(secret.0.to_owned(), json!({"env": name}));
             }
             let host = address.as_ref().map(|it| it.host.clone()).unwrap_or_default();
-            of_redis = Some((address, password_env, redis.take("tls").map(|at| tls(at, host))));
+            if let Some(it) = address.as_ref().filter(|_| of_way.is_front_end()) {
+                implied.insert("cluster".to_owned(), json!(format!("outbound|{}||{host}", it.port)));
+            }
+            if of_way == Way::Upstash {
+                implied.insert("authority".to_owned(), json!(host));
+            }
+            of_redis = Some((way, address, password_env, redis.take("tls").map(|at| tls(at, host))));
         }
         let configuration = configuration(implied);
-        let (address, password_env, tls) = of_redis?;
+        let (way, address, password_env, tls) = of_redis?;
+        let is_waypoint = matches!(workload, Some(Some(Workload::Waypoint(_))));
+        if is_waypoint && way.is_some_and(Way::is_front_end) {
+            root.refuse::<()>(
+                "expected `gateway` or `labels` with an HTTP front end: a waypoint has no other clusters",
+            );
+        }
+        let reads_bodies = configuration.as_ref().is_some_and(|it| it.reads_bodies);
+        if reads_bodies && way.is_some_and(Way::is_front_end) {
+            root.refuse::<()>("expected no limit that reads bodies with an HTTP front end: it needs an EnvoyFilter");
+        }
         let (image, version) = image?;
         Some(Self {
             image,
@@ -121,6 +215,7 @@ impl Plan {
             namespace: all(namespace)?,
             workload: all(workload)?,
             upstream: all(upstream)?,
+            way: way?,
             address: address?,
             password_env: all(password_env)?,
             tls: all(tls)?,

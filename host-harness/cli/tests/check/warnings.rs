@@ -35,6 +35,32 @@ fn limits_by_path_need_path_normalization() {
 }
 
 #[test]
+fn trusted_hops_need_the_address_of_the_connection() {
+    let with = |entry: &str, settings: &str| {
+        let settings = format!("stat_prefix: ingress\n          {settings}");
+        check_changed(QUICKSTART, [(BY_USER, entry), ("stat_prefix: ingress", settings.trim_end())])
+    };
+    let by_hops = "- remote_address: {trusted_hops: 1}";
+    for (settings, found) in [
+        ("", "the connection manager without"),
+        ("use_remote_address: false", "the connection manager without"),
+        ("use_remote_address: true\n          xff_num_trusted_hops: 2", "xff_num_trusted_hops: 2 beside it"),
+    ] {
+        for entry in [by_hops, "- masked_remote_address: {v4_prefix_mask_len: 24, trusted_hops: 2}"] {
+            let checked = with(entry, settings);
+            let finding = checked.only();
+            assert_eq!((finding.rule.as_str(), finding.severity.as_str()), ("trusted-hops", "warning"));
+            assert_eq!(finding.found, found);
+            assert!(finding.help.contains("limits[0].descriptor[0]."), "{finding:?}");
+        }
+    }
+    assert_eq!(with(by_hops, "use_remote_address: true").rules(), [""; 0]);
+    for entry in ["- remote_address: {}", "- remote_address: {trusted_hops: 0}"] {
+        assert_eq!(with(entry, "use_remote_address: false").rules(), [""; 0], "{entry}");
+    }
+}
+
+#[test]
 fn a_failure_policy_other_than_reload_is_a_warning() {
     for (policy, found) in [
         ("", "nothing, which means FAIL_CLOSED"),

@@ -275,3 +275,31 @@ fn fields_of_the_filter_are_settings() {
     left_out(&filter("failure_mode_deny_percent: {default_value: {numerator: 5}}"), "field");
     left_out(&filter("response_headers_to_add: [{header: {key: a, value: b}}]"), "field");
 }
+
+#[test]
+fn limits_of_a_whole_route_configuration_or_of_a_weighted_cluster_are_listed() {
+    const RULES: &str = "rate_limits: [{actions: [{request_headers: {header_name: x-k, descriptor_key: k}}]}]";
+    let message = |name: &str, fields: &str| format!("{{\"@type\": type.googleapis.com/{name}, {fields}}}");
+    let per_route = message("envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute", RULES);
+    let wrapped = message("envoy.config.route.v3.FilterConfig", &format!("config: {per_route}"));
+    let limits = "domain: d\ndescriptors: [{key: k, rate_limit: {unit: minute, requests_per_unit: 7}}]\n";
+    let routes = |of_all: &str, of_cluster: &str| {
+        let cluster = format!("{{name: a, weight: 1{of_cluster}}}");
+        let route = format!("{{match: {{prefix: /}}, route: {{weighted_clusters: {{clusters: [{cluster}]}}}}}}");
+        let host = format!("{{name: all, domains: [\"*\"], {RULES}, routes: [{route}]}}");
+        let envoy = format!("name: routes\nvirtual_hosts: [{host}]\n{of_all}");
+        import([("ratelimit.yaml", limits), ("envoy.yaml", &envoy)])
+    };
+    whole(&routes("", ""));
+    for message in [&per_route, &wrapped] {
+        let own = format!("typed_per_filter_config: {{ratelimit: {message}}}");
+        for imported in [routes(&format!("{own}\n"), ""), routes("", &format!(", {own}"))] {
+            left_out(&imported, "route");
+            assert_eq!(imported.limit()["fixed_window"]["max_requests"], 7, "that of the virtual host");
+        }
+    }
+    let patch = format!("{{operation: MERGE, value: {{typed_per_filter_config: {{ratelimit: {per_route}}}}}}}");
+    let filter =
+        format!("kind: EnvoyFilter\nspec: {{configPatches: [{{applyTo: ROUTE_CONFIGURATION, patch: {patch}}}]}}\n");
+    left_out(&import([("ratelimit.yaml", limits), ("filter.yaml", &filter)]), "route");
+}

@@ -72,6 +72,92 @@ fn every_form_is_sound_with_every_redis_and_every_limit() {
     }
 }
 
+/// Changes the address and the timeout of Redis.
+fn redis(fields: &str) -> String {
+    let fields = format!("  timeout: 0.2s\n{fields}");
+    changed(&[("  address: redis.weir.svc.cluster.local:6379\n  timeout: 0.1s\n", &fields)])
+}
+
+#[test]
+fn a_failover_is_found_by_a_health_check_in_each_form() {
+    let text = redis("  address: redis.weir.svc.cluster.local\n  failover: true\n");
+    for form in ["istio", "envoy-gateway", "envoy"] {
+        let made = sound(form, &text);
+        assert_eq!(made.matches("tcp_health_check: {send: {text: \"524f4c450d0a\"}").count(), 1, "{made}");
+        assert!(made.contains("healthy_panic_threshold: {value: 0}"), "{made}");
+        assert!(made.contains("close_connections_on_host_health_failure: true"), "{made}");
+        assert!(!made.contains("failover"), "{made}");
+    }
+    let off = sound("istio", &text.replace("failover: true", "failover: false"));
+    assert!(!off.contains("health_check"), "{off}");
+}
+
+#[test]
+fn a_redis_cluster_has_a_proxy_in_an_envoy_of_its_own() {
+    let text = redis("  address: nodes.weir:7000\n  topology: cluster\n");
+    let made = sound("envoy", &text);
+    assert!(made.contains("redis: {cluster: weir-redis, timeout: \"0.2s\", topology: cluster}"), "{made}");
+    assert_eq!(made.matches("address: nodes.weir, port_value: 7000").count(), 1, "{made}");
+    assert_eq!(made.matches("weir-redis-nodes").count(), 3, "{made}");
+    assert!(!made.contains("redis.weir.svc") && !made.contains("7001"), "{made}");
+    let with = |field: &str| redis(&format!("  address: nodes.weir\n  topology: cluster\n  {field}\n"));
+    assert_eq!(
+        mistake("envoy", &with("tls: true")),
+        "limits.yaml:12:8: redis.tls: expected none with `topology: cluster`"
+    );
+    assert_eq!(
+        mistake("istio", &text),
+        "limits.yaml:11:13: expected the form `envoy` for a Redis Cluster: it needs a listener of the proxy's own"
+    );
+}
+
+#[test]
+fn a_front_end_needs_no_envoy_filter() {
+    let only = |text: &str| {
+        let made = render("istio", text);
+        assert!(!made.contains("EnvoyFilter"), "{made}");
+        made
+    };
+    let webdis = redis("  address: webdis.tools.svc.cluster.local\n  transport: webdis\n");
+    let made = only(&webdis);
+    let fields =
+        "redis: {cluster: \"outbound|7379||webdis.tools.svc.cluster.local\", timeout: \"0.2s\", transport: webdis}";
+    assert!(made.contains(fields) && made.contains("  host: webdis.tools.svc.cluster.local\n"), "{made}");
+    assert!(made.contains("metadata: {name: webdis, namespace: apps}"), "{made}");
+
+    let fields = "  address: eu.upstash.example\n  transport: upstash\n  token_env: TOKEN\n";
+    let made = only(&redis(fields));
+    for expected in [
+        "authority: eu.upstash.example, cluster: \"outbound|443||eu.upstash.example\"",
+        "token: {env: TOKEN}",
+        "- {name: TOKEN, valueFrom: HOST}",
+        "hosts: [eu.upstash.example]",
+        "valueFrom: {secretKeyRef: {name: weir-redis, key: token}}",
+        "tls: {mode: SIMPLE, sni: eu.upstash.example, subjectAltNames: [eu.upstash.example]}",
+    ] {
+        assert!(made.contains(expected), "{expected} in {made}");
+    }
+    for example in ["example.upstash.io", "REDIS_PASSWORD", "namespace: istio-ingress", "namespace: weir}"] {
+        assert!(!made.contains(example), "{example} in {made}");
+    }
+    let labels = only(&redis(fields).replace("gateway: ingress", "labels: {app: carts}"));
+    assert!(labels.starts_with("# The sidecars of these pods need the variable TOKEN.\n"), "{labels}");
+
+    let place = "limits.yaml:11:14";
+    let expected = "expected the form `istio` for an HTTP front end; envoy/webdis.yaml and upstash.yaml are bootstraps";
+    assert_eq!(mistake("envoy", &webdis), format!("{place}: {expected}"));
+    let tls = redis("  address: webdis.tools\n  transport: webdis\n  tls: true\n");
+    assert_eq!(mistake("istio", &tls), "limits.yaml:12:8: redis.tls: expected none with `transport: webdis`");
+    let token = mistake("istio", &redis(&format!("{fields}  token: abc\n")));
+    assert_eq!(
+        token,
+        "limits.yaml:13:3: redis.token: expected `token_env`, the name of a variable: a manifest shows its texts"
+    );
+    let waypoint = webdis.replace("gateway: ingress", "waypoint: ingress");
+    assert!(mistake("istio", &waypoint).contains("a waypoint has no other clusters"));
+    assert!(mistake("istio", &webdis.replace(HEADER, BODY)).contains("no limit that reads bodies"));
+}
+
 #[test]
 fn without_values_the_output_is_the_shipped_manifest() {
     let text = changed(&[

@@ -120,6 +120,19 @@ impl Release {
         })
     }
 
+    /// The path of `redis-cli` of a release of Debian, in the folder of the server.
+    ///
+    /// # Errors
+    /// If the release has none, or the download failed.
+    pub fn client(&self) -> Result<PathBuf, ProvisionError> {
+        const CLIENT: &str = "redis-cli";
+        let folder = tools::dir()?.join(self.folder);
+        self.binary()?;
+        tools::executable(&format!("{}/{CLIENT}", self.folder), |dir| {
+            debian::with_loader(&dir.join(CLIENT), &folder, &format!("usr/bin/{CLIENT}"))
+        })
+    }
+
     /// Fetches the executable into `dir`, or a script there that runs it with its libraries in the release's folder.
     fn fetch(&self, dir: &Path) -> Result<PathBuf, ProvisionError> {
         let folder = tools::dir()?.join(self.folder);

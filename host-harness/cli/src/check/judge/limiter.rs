@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use weir_filter::config::{self, Config};
 
 use super::configuration::{Findings as _, unwritten};
-use super::{environment, kubernetes, marks, order, paths, redis};
+use super::{environment, hops, kubernetes, marks, order, paths, redis};
 use crate::check::finding::Finding;
 use crate::check::rules;
 use crate::documents::At;
@@ -23,13 +23,14 @@ pub(super) struct Limiter<'f, 'a> {
 }
 
 /// Checks of a limiter with a configuration that the filter accepts.
-const CHECKS: [fn(&Limiter<'_, '_>) -> Vec<Finding>; 9] = [
+const CHECKS: [fn(&Limiter<'_, '_>) -> Vec<Finding>; 10] = [
     unseen_body,
     small_buffer,
     corrected,
     redis::findings,
     environment::findings,
     paths::findings,
+    hops::findings,
     order::findings,
     kubernetes::claims,
     marks::findings,

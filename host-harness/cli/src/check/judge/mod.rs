@@ -23,6 +23,7 @@
 //! | `redis_cluster` | a Redis Cluster: `redis_proxy` and its settings, the topology |
 //! | `kubernetes` | Kubernetes manifests: plugins that control planes make, and what is around them |
 //! | `environment` | environment variables of VMs |
+//! | `hops` | `trusted_hops` on listeners whose downstream is an address of `x-forwarded-for` |
 //! | `paths` | limits by path on listeners that do not normalize paths |
 //! | `order` | limits that read what filters write, and where these filters stand |
 //! | `writers` | what the filters of Envoy write |
@@ -39,6 +40,7 @@ mod enums;
 mod environment;
 mod fields;
 mod files;
+mod hops;
 mod keys;
 mod kubernetes;
 mod limiter;

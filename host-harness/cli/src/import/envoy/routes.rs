@@ -19,6 +19,10 @@ const UNTRANSLATED: [&str; 7] = [
     "filter_state",
 ];
 
+/// Instruction about `rate_limits` at a place that is not read.
+const BY_HAND: &str = "it holds for all requests of this place without a RateLimitPerRoute of their own: copy it to \
+                       their routes or virtual hosts, or add these limits by hand";
+
 /// `rate_limits` of a virtual host or route, and how those of the virtual host take part.
 struct Own<'a> {
     items: Vec<At<'a>>,
@@ -43,6 +47,9 @@ struct Route<'a> {
 
 /// Reads a `RouteConfiguration`.
 pub(super) fn read(at: &At<'_>, scope: Option<usize>, envoy: &mut Envoy, findings: &mut Findings) {
+    if let Some(at) = per_route(at) {
+        findings.add(finding::ROUTE, &at, "RateLimitPerRoute of a whole route configuration", BY_HAND);
+    }
     let hosts = at.each("virtual_hosts");
     let texts = |host: &At<'_>| -> Vec<String> {
         host.each("domains").iter().filter_map(|at| at.text()).map(str::to_owned).collect()
@@ -64,6 +71,11 @@ fn virtual_host(host: &At<'_>, domains: &Condition, scope: Option<usize>, envoy:
             at,
         })
         .collect();
+    for cluster in routes.iter().filter_map(|route| route.at.fields(["route", "weighted_clusters"])) {
+        for at in cluster.each("clusters").iter().filter_map(per_route) {
+            findings.add(finding::ROUTE, &at, "RateLimitPerRoute of a weighted cluster", BY_HAND);
+        }
+    }
     let matches: Vec<Matched> = routes.iter().map(|route| route.matched.clone()).collect();
     let of_host = own(host, Some(host));
     let (mut inherited, mut excluded) = (Vec::new(), Vec::new());
@@ -186,12 +198,20 @@ pub(super) fn own_items<'a>(at: &At<'a>, action: Option<&At<'a>>) -> (Vec<At<'a>
     (own.items, own.domain)
 }
 
+/// The `RateLimitPerRoute` of an object, alone or in a `FilterConfig`.
+fn per_route<'a>(at: &At<'a>) -> Option<At<'a>> {
+    at.field("typed_per_filter_config")?.entries().find_map(|(_, at)| {
+        let message = Message::of(&at)?;
+        let message = match message.short_name() {
+            "FilterConfig" => Message::of(&message.body.field("config")?)?,
+            _ => message,
+        };
+        (message.short_name() == "RateLimitPerRoute").then_some(message.body)
+    })
+}
+
 fn own<'a>(at: &At<'a>, action: Option<&At<'a>>) -> Own<'a> {
-    let per_route = at.field("typed_per_filter_config").and_then(|at| {
-        at.entries().find_map(|(_, at)| {
-            Message::of(&at).filter(|message| message.short_name() == "RateLimitPerRoute").map(|message| message.body)
-        })
-    });
+    let per_route = per_route(at);
     let of_action = action.map(|at| at.each("rate_limits")).unwrap_or_default();
     let includes = action.is_some_and(|at| at.is_set("include_vh_rate_limits"));
     let Some(per_route) = per_route else {

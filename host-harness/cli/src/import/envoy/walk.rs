@@ -90,6 +90,7 @@ fn envoy_filter(patch: &At<'_>, envoy: &mut Envoy, findings: &mut Findings) {
                 patched(&items, &site, envoy, findings);
             }
         }
+        "ROUTE_CONFIGURATION" => routes::read(&value, None, envoy, findings),
         _ => walk(&value, None, envoy, findings),
     }
 }

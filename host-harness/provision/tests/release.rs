@@ -4,17 +4,26 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a failure fails the test")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
 
-use hyper::Method;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
 use tempfile::TempDir;
-use weir_provision::client::Client;
-use weir_provision::envoy::{EnvoyOptions, EnvoyServer};
-use weir_provision::redis::{RedisOptions, RedisServer};
+use weir_provision::{
+    client::Client,
+    docker_compose,
+    envoy::{self, EnvoyOptions, EnvoyServer},
+    redis::{RELEASES, RedisOptions, RedisServer},
+};
 
 /// Copies of some files of the release, in a folder of their own.
 struct Folder(TempDir);
@@ -119,4 +128,75 @@ async fn the_module_limits_in_envoy_and_weir_operates_its_limits() {
     assert!(limits(&["list", "--limited"]).contains("alice"));
     assert_eq!(limits(&["set", "per_user", "bob", "blocked"]), "per_user bob: blocked\n");
     assert_eq!(statuses("bob", 1).await, [429]);
+}
+
+/// Services of `compose.yaml` without their containers: the commands that it names, with the files that it mounts, in
+/// namespaces of their own. Envoy and Redis are of the versions of its images, and not these images.
+#[test]
+#[ignore = "needs a release and root: .ci/release runs it"]
+fn the_services_of_compose_yaml_work_together() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: namespaces need root");
+        return;
+    }
+    let folder = Folder::with(&["compose.yaml", "envoy.yaml", "weir", "weir_filter.wasm"]);
+    // The image of `weir` runs as another user.
+    fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let compose = docker_compose::binary().unwrap();
+    let described = folder.run(compose, &["--profile", "tools", "config", "--format", "json"]);
+    let services = serde_json::from_str::<Value>(&described).unwrap()["services"].take();
+
+    let redis = RELEASES.iter().find(|release| release.name == "Redis 7.4").unwrap().binary().unwrap();
+    assert_eq!(services["redis"]["image"], "redis:7.4");
+    assert_eq!(services["envoy"]["image"], format!("envoyproxy/envoy:v{}", envoy::VERSION));
+    assert_eq!(services["envoy"]["ports"][0]["published"], "10000");
+    for (service, mounted_at) in [("envoy", "/weir"), ("weir", "/work")] {
+        assert_eq!(services[service]["working_dir"], mounted_at);
+        assert_eq!(services[service]["volumes"][0]["target"], mounted_at);
+        assert_eq!(services[service]["volumes"][0]["source"], folder.0.path().to_str().unwrap());
+    }
+    let commands = fs::read_to_string(folder.path("compose.yaml")).unwrap();
+    let after = |start: &str| {
+        let line = commands.lines().find_map(|line| line.strip_prefix("#   ")?.strip_prefix(start));
+        line.unwrap_or_else(|| panic!("compose.yaml has no command {start}")).to_owned()
+    };
+    let script = SERVICES
+        .replace("REDIS", &command_of(&services["redis"], &redis))
+        .replace("ENVOY", &command_of(&services["envoy"], &envoy::binary_of(envoy::VERSION).unwrap()))
+        .replace("REQUEST", &after("curl "))
+        .replace("OPERATE", &after("docker compose run --rm weir "));
+    let elsewhere = ["--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-euc", &script];
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(elsewhere).current_dir(scratch.path()).env("RELEASE", folder.0.path());
+    let printed = said(command.output().unwrap());
+    let answers: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")).collect();
+    assert_eq!(answers.len(), 22, "{printed}");
+    assert!(answers[..20].iter().all(|answer| answer.starts_with("200 ")), "{printed}");
+    assert!(answers[21].starts_with("429 "), "{printed}");
+    assert!(printed.contains("per_user"), "{printed}");
+}
+
+/// Starts the services, sends 22 requests, and lists the limits in a root folder that has nothing but the files of the
+/// image.
+const SERVICES: &str = r#"
+ip link set lo up
+mkdir data root root/work root/etc
+printf '127.0.0.1 localhost redis\n' >hosts
+mount --bind hosts /etc/hosts
+(cd data && exec REDIS) >redis.log 2>&1 &
+(cd $RELEASE && exec ENVOY) >envoy.log 2>&1 &
+until curl -sf http://127.0.0.1:9901/ready >/dev/null && grep -q 'Ready to accept' redis.log; do sleep 0.1; done
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do curl -s REQUEST; done
+test -n "$(ls -A data)"
+cp $RELEASE/weir $RELEASE/weir_filter.wasm root
+cp hosts root/etc
+mount --bind -o ro $RELEASE root/work
+unshare --root root --wd /work --setgid 65532 --setuid 65532 /weir OPERATE
+"#;
+
+/// Returns the command of a service, with another executable, for a shell.
+fn command_of(service: &Value, executable: &Path) -> String {
+    let words = service["command"].as_array().unwrap()[1..].iter().map(|word| format!("'{}'", word.as_str().unwrap()));
+    [vec![format!("'{}'", executable.display())], words.collect()].concat().join(" ")
 }
