@@ -18,6 +18,7 @@
 //! | [`registry`] | a registry of OCI images |
 //! | [`mdbook`] | mdBook, for the site of the documentation |
 //! | [`helm`], [`python`] | Helm and Python packages, for tests of the deployment manifests |
+//! | [`chromium`] | Chromium without a window, for tests of pages |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
@@ -30,6 +31,7 @@
 
 mod abandoned;
 pub mod checkout;
+pub mod chromium;
 pub mod client;
 mod command;
 mod debian;
