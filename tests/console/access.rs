@@ -143,7 +143,7 @@ async fn mistakes_are_told_before_anything_is_served() {
     wrong["limits"][0]["token_bucket"]["max_tokens"] = "many".into();
     let why = starts(&wrong, &NO_REDIS).await;
     assert!(why.contains("limits[0].token_bucket.max_tokens"), "{why}");
-    let why = starts(&configuration("weir:"), &["--redis", "redis://user:pass%@h"]).await;
+    let why = starts(&configuration("weir:"), &["--redis", "redis://user:pass@h:99999"]).await;
     assert!(why.starts_with("--redis: ") && !why.contains("pass"), "{why}");
     let why = starts(&configuration("weir:"), &[&NO_REDIS[..], &["--metrics", "https://a"]].concat()).await;
     assert!(why.contains("expected a URL that begins with http://"), "{why}");
