@@ -13,6 +13,7 @@
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
+//! | [`console`] | `weir console`: page about limits, limited clients and overrides |
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
 //! | `schema` | `weir schema`: JSON Schema of the configuration |
 //! | `package` | `weir package`: OCI layouts, checksums and SBOM of the module |
@@ -28,6 +29,7 @@
 
 mod bench;
 mod check;
+pub mod console;
 mod fault;
 mod files;
 pub mod front_end;
@@ -89,6 +91,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Shows and changes limits at run time, through their Redis.
     Limits(Box<limits::Limits>),
+    /// Serves a local page about limits, limited clients and overrides, until interrupted.
+    Console(Box<console::Arguments>),
     /// Runs the quickstart with a real Redis, and shows that its limit holds.
     Demo(Demo),
     /// Measures the cost of a request with Weir, without it, and with other rate limiters.
@@ -152,6 +156,7 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),
+        Command::Console(arguments) => console::run(&arguments),
         Command::Demo(demo) => weir_demo::run(demo),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),

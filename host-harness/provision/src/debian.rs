@@ -43,16 +43,50 @@ pub(super) fn unpack_of(suite: &str, packages: &[&str], place: &Path) -> Result<
     unpack_by(&mut apt_get(), packages, place)
 }
 
+/// Fetches packages and all that they depend on and the system lacks, in the versions of the system's own sources, and
+/// unpacks them into the folder `place`.
+pub(super) fn unpack_with_dependencies(packages: &[&str], place: &Path) -> Result<(), ProvisionError> {
+    let _lock = tools::lock("apt-own")?;
+    let state = tools::dir()?.join("apt-own");
+    let archives = state.join("archives");
+    for folder in [state.join("lists/partial"), archives.join("partial"), place.to_path_buf()] {
+        std::fs::create_dir_all(&folder).map_err(ProvisionError::io(&folder))?;
+    }
+    // Lists of its own, always new: of some packages, mirrors have the last version only.
+    let apt_get = || {
+        let mut apt_get = Command::new("apt-get");
+        apt_get.args(["--quiet", "-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "Acquire::Languages=none"]);
+        apt_get.arg("-o").arg(format!("Dir::State={}", state.display()));
+        apt_get.arg("-o").arg(format!("Dir::Cache={}", state.display()));
+        apt_get.args(["-o", "Debug::NoLocking=true"]);
+        apt_get
+    };
+    command::run(apt_get().arg("update"))?;
+    let install = ["--yes", "--no-install-recommends", "--download-only", "install"];
+    command::run(apt_get().args(install).args(packages))?;
+    let unpacked = unpack_all(&archives, place);
+    // Hundreds of megabytes.
+    let _ = std::fs::remove_dir_all(&state);
+    unpacked
+}
+
+/// Unpacks all packages of a folder.
+fn unpack_all(folder: &Path, place: &Path) -> Result<(), ProvisionError> {
+    for package in std::fs::read_dir(folder).map_err(ProvisionError::io(folder))? {
+        let package = package.map_err(ProvisionError::io(folder))?.path();
+        if package.extension().is_some_and(|extension| extension == "deb") {
+            command::run(Command::new("dpkg").arg("-x").arg(package).arg(place))?;
+        }
+    }
+    Ok(())
+}
+
 /// Fetches packages with this `apt-get`, and unpacks them.
 fn unpack_by(apt_get: &mut Command, packages: &[&str], place: &Path) -> Result<(), ProvisionError> {
     std::fs::create_dir_all(place).map_err(ProvisionError::io(place))?;
     let download = tempfile::tempdir_in(place).map_err(ProvisionError::io(place))?;
     command::run(apt_get.current_dir(download.path()).arg("download").args(packages))?;
-    for package in std::fs::read_dir(download.path()).map_err(ProvisionError::io(download.path()))? {
-        let package = package.map_err(ProvisionError::io(download.path()))?.path();
-        command::run(Command::new("dpkg").arg("-x").arg(package).arg(place))?;
-    }
-    Ok(())
+    unpack_all(download.path(), place)
 }
 
 /// URI of the first mirror of Debian in the sources of the system's apt.
@@ -76,7 +110,15 @@ pub(super) fn libraries(place: &Path) -> Vec<PathBuf> {
 /// Writes a script that runs a program with the libraries of unpacked packages. The program and the packages are in the
 /// folder that the script is moved to.
 pub(super) fn with_libraries(script: &Path, program: &str) -> Result<PathBuf, ProvisionError> {
-    write_script(script, &format!("LD_LIBRARY_PATH=\"{}\" exec \"$here/{program}\"", search_path()))
+    with_libraries_in(script, program, &[])
+}
+
+/// Writes a script as [`with_libraries`] does, for libraries in these folders below the usual ones as well.
+pub(super) fn with_libraries_in(script: &Path, program: &str, folders: &[&str]) -> Result<PathBuf, ProvisionError> {
+    let usual = libraries(Path::new("$here"));
+    let below = usual.iter().flat_map(|usual| folders.iter().map(|folder| usual.join(folder)));
+    let path: Vec<String> = usual.iter().cloned().chain(below).map(|folder| folder.display().to_string()).collect();
+    write_script(script, &format!("LD_LIBRARY_PATH=\"{}\" exec \"$here/{program}\"", path.join(":")))
 }
 
 /// Writes a script that runs a program of unpacked packages with their libraries, the C library included. The packages

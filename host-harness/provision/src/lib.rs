@@ -19,6 +19,7 @@
 //! | [`mdbook`] | mdBook, for the site of the documentation |
 //! | [`docker_compose`] | Docker Compose, for tests of a release |
 //! | [`helm`], [`python`], [`npm`] | Helm, and packages of Python and npm, for tests of the deployment manifests |
+//! | [`chromium`] | Chromium without a window, for tests of pages |
 //! | [`prometheus`] | a Prometheus and promtool, for tests of rules and dashboards |
 //! | [`checkout`] | the checkout's root, cargo's target folder, scratch folders |
 //! | [`port`] | free ports |
@@ -31,6 +32,7 @@
 
 mod abandoned;
 pub mod checkout;
+pub mod chromium;
 pub mod client;
 mod command;
 mod debian;

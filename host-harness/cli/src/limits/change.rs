@@ -15,6 +15,32 @@ use super::render::ruling_and_rest;
 use super::store::Store;
 use super::wanted::Wanted;
 
+/// Override that `set` writes.
+pub(super) struct Plan {
+    value: String,
+    /// Its end in Unix seconds.
+    until: Option<u64>,
+    /// The override as text.
+    pub(super) text: String,
+    /// The override that it replaces, as text.
+    pub(super) replaced: Option<String>,
+}
+
+impl Plan {
+    /// Reads Redis' time and the override of the target, and changes nothing.
+    pub(super) fn of(store: &mut Store, target: &Target, wanted: &Wanted<'_>) -> Result<Self, LimitsError> {
+        let now = store.time(&target.place())?;
+        let (value, until) = wanted.value(now)?;
+        let replaced = store.own(target)?.filter(|found| !found.is_over());
+        let mut set = Found::read(value.as_bytes(), now);
+        if let (State::InForce { left, .. }, Some(lasting)) = (&mut set.state, wanted.lasting()) {
+            *left = Some(lasting);
+        }
+        let text = |found: &Found| ruling_and_rest(found, Some(&target.limit));
+        Ok(Self { text: text(&set), replaced: replaced.as_ref().map(text), value, until })
+    }
+}
+
 pub(super) fn set(
     store: &mut Store,
     target: &Target,
@@ -22,18 +48,12 @@ pub(super) fn set(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<(), LimitsError> {
-    let now = store.time(&target.place())?;
-    let (value, until) = wanted.value(now)?;
+    let plan = Plan::of(store, target, wanted)?;
     store.sweep(&target.limit.key_prefix)?;
-    let replaced = store.own(target)?.filter(|found| !found.is_over());
-    let total = store.set(target, &value, until)?;
-    let mut set = Found::read(value.as_bytes(), now);
-    if let (State::InForce { left, .. }, Some(lasting)) = (&mut set.state, wanted.lasting()) {
-        *left = Some(lasting);
-    }
-    writeln!(out, "{target}: {}", ruling_and_rest(&set, Some(&target.limit)))?;
-    if let Some(replaced) = replaced {
-        writeln!(notes, "replaced: {}", ruling_and_rest(&replaced, Some(&target.limit)))?;
+    let total = store.set(target, &plan.value, plan.until)?;
+    writeln!(out, "{target}: {}", plan.text)?;
+    if let Some(replaced) = plan.replaced {
+        writeln!(notes, "replaced: {replaced}")?;
     }
     target.note_reach(notes)?;
     note_place(store, notes)?;
@@ -107,7 +127,7 @@ impl Target {
     }
 
     /// Notes who gets the change of an override, and when, unless requests of the key read it themselves.
-    fn note_reach(&self, notes: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn note_reach(&self, notes: &mut dyn Write) -> io::Result<()> {
         let when = "workers read it within overrides.refresh_interval";
         match self.is_key() {
             true if self.limit.reads_keys() => Ok(()),

@@ -78,7 +78,7 @@ impl Beyond {
 }
 
 /// A limit, or one key of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) limit: Limit,
     key: Option<Vec<u8>>,
@@ -218,6 +218,11 @@ impl Limit {
     /// Whether the override of a key belongs beside its bucket, as far as is known. Otherwise it is a field of the hash.
     pub(super) fn reads_keys(&self) -> bool {
         self.shape.as_ref().is_none_or(|shape| shape.reads_keys)
+    }
+
+    /// Whether each value of a key is hashed; `None` if the limit is not known.
+    pub(super) fn hashes(&self) -> Option<Vec<bool>> {
+        Some(self.shape.as_ref()?.forms.iter().map(|form| form.hash_key.is_some()).collect())
     }
 
     /// Whether all requests share one bucket, as far as is known.

@@ -22,12 +22,12 @@ use super::store::{Cursor, STEP, Store, pattern};
 const SLACK: usize = 10_000;
 
 /// A bucket that is not full.
-struct Spent {
-    limit: usize,
+pub(super) struct Spent {
+    pub(super) limit: usize,
     /// The bucket's key without prefix and tag.
-    field: Vec<u8>,
+    pub(super) field: Vec<u8>,
     check: BucketCheck,
-    seen: Outcome,
+    pub(super) seen: Outcome,
     state: InForce,
     /// The spent share of the bucket: 1 if the bucket is empty, more if requests are held.
     share: f64,
@@ -60,19 +60,11 @@ pub(super) fn run(
     let (mut all, mut waiting, mut spent) = (0_u64, 0_u64, Vec::new());
     let mut cursor = Cursor::default();
     loop {
-        let (next, keys) = store.scan(cursor, &pattern)?;
-        let candidates: Vec<_> = keys.iter().filter_map(|key| candidate(prefix, limits, key)).collect();
-        let fields: Vec<Vec<u8>> = candidates.iter().map(|(_, field)| field.to_vec()).collect();
-        let own = store.of_keys(prefix, &fields)?;
-        let buckets = keys_of(&candidates, own, prefix, limits, of_limits)?;
-        let check: Vec<Vec<BucketCheck>> = buckets.iter().map(|(_, _, check, _)| vec![check.clone()]).collect();
-        for ((limit, field, check, state), seen) in buckets.into_iter().zip(store.look(&check)?) {
-            let Some(&[seen]) = seen.as_deref() else { continue };
-            if seen.reset > Micros::ZERO {
-                all = all.saturating_add(1);
-                waiting = waiting.saturating_add(u64::from(!seen.admitted));
-                spent.push(Spent { limit, field, share: share(&check.algorithm, &seen), check, seen, state });
-            }
+        let (next, keys) = store.scan(cursor, &pattern, STEP)?;
+        for bucket in of_page(store, prefix, limits, of_limits, &keys)? {
+            all = all.saturating_add(1);
+            waiting = waiting.saturating_add(u64::from(!bucket.seen.admitted));
+            spent.push(bucket);
         }
         if spent.len() > top.saturating_mul(2).saturating_add(SLACK) {
             keep(&mut spent, top);
@@ -95,6 +87,29 @@ pub(super) fn run(
     };
     writeln!(out, "{waiting} of {all} buckets that are not full admit nothing now{default}")?;
     Ok(())
+}
+
+/// The buckets among these keys that are not full.
+pub(super) fn of_page(
+    store: &mut Store,
+    prefix: &str,
+    limits: &[&Limit],
+    of_limits: &OfLimits,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Spent>, LimitsError> {
+    let candidates: Vec<_> = keys.iter().filter_map(|key| candidate(prefix, limits, key)).collect();
+    let fields: Vec<Vec<u8>> = candidates.iter().map(|(_, field)| field.to_vec()).collect();
+    let own = store.of_keys(prefix, &fields)?;
+    let buckets = keys_of(&candidates, own, prefix, limits, of_limits)?;
+    let check: Vec<Vec<BucketCheck>> = buckets.iter().map(|(_, _, check, _)| vec![check.clone()]).collect();
+    let mut spent = Vec::new();
+    for ((limit, field, check, state), seen) in buckets.into_iter().zip(store.look(&check)?) {
+        let Some(&[seen]) = seen.as_deref() else { continue };
+        if seen.reset > Micros::ZERO {
+            spent.push(Spent { limit, field, share: share(&check.algorithm, &seen), check, seen, state });
+        }
+    }
+    Ok(spent)
 }
 
 fn table(limits: &[&Limit], spent: &[Spent]) -> Table {
@@ -178,7 +193,7 @@ fn keys_of(
 }
 
 /// A prefixless key without the tag of its algorithm, if it has a tag. Hashes of the filter are in capitals.
-fn without_tag(field: &[u8]) -> &[u8] {
+pub(super) fn without_tag(field: &[u8]) -> &[u8] {
     match field.iter().rposition(|byte| *byte == b'#').map(|tag| field.split_at(tag)) {
         Some((before, tag)) if tag.get(1).is_some_and(u8::is_ascii_lowercase) => before,
         _ => field,

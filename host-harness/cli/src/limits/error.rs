@@ -365,7 +365,7 @@ pub enum LimitsError {
 
 impl LimitsError {
     /// Whether a server cannot be reached.
-    pub(super) fn is_unreachable(&self) -> bool {
+    pub(crate) fn is_unreachable(&self) -> bool {
         match self {
             Self::Redis { source, .. } => source.is_io_error(),
             Self::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),

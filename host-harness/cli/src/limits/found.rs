@@ -5,12 +5,14 @@ use weir_filter::overrides::{Ruling, Setting, SettingError};
 use weir_filter::units::Micros;
 
 /// An override found in Redis.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) state: State,
     /// Value in Redis as JSON; null if it is malformed.
     pub(super) value: Value,
 }
 
+#[derive(Clone)]
 pub(super) enum State {
     InForce { ruling: Ruling, left: Option<Micros> },
     Over,

@@ -232,18 +232,10 @@ impl View<'_> {
     }
 
     fn limit_json(&self, name: &[u8], limit: Option<&Limit>, found: Option<&Found>) -> Value {
-        let shape = limit.and_then(|limit| limit.shape.as_ref());
-        json!({
-            "kind": "limit",
-            "key_prefix": self.prefix,
-            "limit": name.escape_ascii().to_string(),
-            "exists": self.exists(limit),
-            "configured": shape.map(|shape| ways(&shape.windows, "; ")),
-            "default_numbers": shape.map(|shape| shape.has_carried_numbers),
-            "shadow_mode": shape.map(|shape| shape.is_shadow),
-            "mark": shape.and_then(|shape| shape.mark.as_ref()),
-            "override": found.map(|found| override_json(found, limit)),
-        })
+        let mut json = limit_json(name, limit, found);
+        json["key_prefix"] = self.prefix.into();
+        json["exists"] = self.exists(limit).into();
+        json
     }
 
     fn json(&self, field: &[u8], found: &Found) -> Value {
@@ -270,6 +262,22 @@ impl View<'_> {
     fn known_limit(&self, field: &[u8]) -> Option<&Limit> {
         self.known.iter().copied().find(|limit| limit.name.as_bytes() == names(field))
     }
+}
+
+/// A limit and its override as JSON, without `key_prefix` and `exists`.
+pub(super) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Found>) -> Value {
+    let shape = limit.and_then(|limit| limit.shape.as_ref());
+    json!({
+        "kind": "limit",
+        "key_prefix": null,
+        "limit": name.escape_ascii().to_string(),
+        "exists": null,
+        "configured": shape.map(|shape| ways(&shape.windows, "; ")),
+        "default_numbers": shape.map(|shape| shape.has_carried_numbers),
+        "shadow_mode": shape.map(|shape| shape.is_shadow),
+        "mark": shape.and_then(|shape| shape.mark.as_ref()),
+        "override": found.map(|found| override_json(found, limit)),
+    })
 }
 
 /// The limit's name in a field, or in a key without its prefix, which may have a hash tag.

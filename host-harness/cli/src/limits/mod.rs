@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod found;
 mod list;
+pub(crate) mod live;
 mod migrate;
 mod nodes;
 mod offline;
@@ -41,7 +42,8 @@ use self::configured::{Configured, Target};
 use self::found::Found;
 use self::list::Selection;
 use self::render::{key_json, override_json, ruling_and_rest};
-use self::server::{RedisOptions, Server};
+pub(crate) use self::server::RedisOptions;
+use self::server::Server;
 use self::source::Source;
 use self::store::Store;
 use self::wanted::{Lasting, Numbers, Wanted};
@@ -183,41 +185,54 @@ impl Limits {
         let unknown = || Configured::unknown(prefix, self.redis.is_cluster());
         let configured = source.as_ref().map_or_else(unknown, Configured::of);
         let connect = || Store::connect(Server::of(&self.redis, source.as_ref())?);
-        match &self.action {
-            Action::List { limit, limited, top, format } => {
+        self.action.run(&configured, &connect, out, notes)
+    }
+}
+
+impl Action {
+    /// Runs the command for these limits.
+    fn run(
+        &self,
+        configured: &Configured,
+        connect: &dyn Fn() -> Result<Store, LimitsError>,
+        out: &mut dyn Write,
+        notes: &mut dyn Write,
+    ) -> Result<(), LimitsError> {
+        match self {
+            Self::List { limit, limited, top, format } => {
                 configured.selected(limit.as_deref())?;
                 let selection = Selection { limit: limit.as_deref(), limited: *limited, rows: *top, format: *format };
-                list::run(&mut connect()?, &configured, &selection, out)
+                list::run(&mut connect()?, configured, &selection, out)
             }
-            Action::Get { place, format } => {
-                let target = place.former(&configured)?;
+            Self::Get { place, format } => {
+                let target = place.former(configured)?;
                 target.note_form(place.encoded, notes)?;
-                get(&mut connect()?, &configured, &target, *format, out)
+                get(&mut connect()?, configured, &target, *format, out)
             }
-            Action::Set { limit, words, numbers, lasting, encoded } => {
+            Self::Set { limit, words, numbers, lasting, encoded } => {
                 let limit = configured.limit(limit)?.overridable()?;
                 let wanted = Wanted::of(&limit, words, *encoded, numbers, lasting)?;
                 let target = limit.target(wanted.key, *encoded)?;
                 target.note_form(*encoded, notes)?;
                 change::set(&mut connect()?, &target, &wanted, out, notes)
             }
-            Action::Unset(place) => {
-                let target = place.former(&configured)?;
+            Self::Unset(place) => {
+                let target = place.former(configured)?;
                 target.note_form(place.encoded, notes)?;
-                change::unset(&mut connect()?, &configured, &target, out, notes)
+                change::unset(&mut connect()?, configured, &target, out, notes)
             }
-            Action::Peek { place, cost, format } => {
-                let target = place.bucket(&configured)?;
+            Self::Peek { place, cost, format } => {
+                let target = place.bucket(configured)?;
                 peek::run(&mut connect()?, &target, Tokens(*cost), *format, out)
             }
-            Action::Reset(place) => {
-                let target = place.bucket(&configured)?;
+            Self::Reset(place) => {
+                let target = place.bucket(configured)?;
                 change::reset(&mut connect()?, &target, out, notes)
             }
-            Action::Migrate => {
+            Self::Migrate => {
                 let mut store = connect()?;
                 change::note_place(&store, notes)?;
-                migrate::run(&mut store, &configured, out)
+                migrate::run(&mut store, configured, out)
             }
         }
     }

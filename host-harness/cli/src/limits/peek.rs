@@ -16,13 +16,15 @@ use super::store::Store;
 use super::{Format, in_force};
 
 /// A key's buckets, and the answer that a request of `cost` tokens would get.
-struct Levels<'a> {
+pub(super) struct Levels<'a> {
     target: &'a Target,
     found: Option<Found>,
     /// Buckets that admit nothing have no level: Redis holds no state of them.
     windows: Vec<(Algorithm, Option<Outcome>)>,
     cost: Tokens,
     answer: String,
+    /// Whether the request is within the limit.
+    pub(super) is_within: bool,
     is_admitted: bool,
     /// The override admits or denies every request, whatever its buckets hold.
     decided: Option<bool>,
@@ -47,32 +49,44 @@ pub(super) fn run(
     }
 }
 
-impl<'a> Levels<'a> {
-    fn read(store: &mut Store, target: &'a Target, cost: Tokens) -> Result<Self, LimitsError> {
-        let found = in_force(store, target)?.map(|(found, _)| found);
-        let ruling = found.as_ref().and_then(Found::ruling);
-        let windows = target.limit.windows_under(ruling)?;
+/// Buckets of a key that Redis is asked about, and the override in force.
+pub(super) struct Question<'a> {
+    target: &'a Target,
+    found: Option<Found>,
+    check: Vec<BucketCheck>,
+    /// Buckets that Redis holds: none of a window that admits nothing.
+    pub(super) kept: Vec<BucketCheck>,
+    cost: Tokens,
+}
+
+impl<'a> Question<'a> {
+    /// The buckets of a key while this override is in force.
+    pub(super) fn of(target: &'a Target, found: Option<Found>, cost: Tokens) -> Result<Self, LimitsError> {
+        let windows = target.limit.windows_under(found.as_ref().and_then(Found::ruling))?;
         let check: Vec<BucketCheck> = windows.checks(0, target.key(), cost, true).collect();
-        // Redis holds no bucket of a window that admits nothing.
-        let kept: Vec<BucketCheck> = check.iter().filter(|check| !check.algorithm.admits_nothing()).cloned().collect();
-        let seen = store.look(std::slice::from_ref(&kept))?.pop().flatten();
-        let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
-        let seen = seen.ok_or_else(not_a_bucket)?;
+        let kept = check.iter().filter(|check| !check.algorithm.admits_nothing()).cloned().collect();
+        Ok(Self { target, found, check, kept, cost })
+    }
+
+    /// Levels of the buckets, as Redis answered for [`kept`](Self::kept).
+    pub(super) fn answered(self, seen: Vec<Outcome>) -> Levels<'a> {
+        let Self { target, found, check, kept, cost } = self;
+        let ruling = found.as_ref().and_then(Found::ruling);
         let decided = match ruling {
             Some(Ruling::Unlimited | Ruling::Off) => Some(true),
             Some(Ruling::Blocked) => Some(false),
             _ => None,
         };
-        let (answer, is_admitted) = match decided {
+        let (answer, is_within) = match decided {
             Some(true) => ("now: the override admits every request".to_owned(), true),
             Some(false) => ("never: the override denies every request".to_owned(), false),
-            None if windows.blocking().is_some() => ("never: a limit of 0 denies every request".to_owned(), false),
+            None if kept.len() < check.len() => ("never: a limit of 0 denies every request".to_owned(), false),
             _ => {
                 let levels = kept.iter().map(|check| &check.algorithm).zip(&seen);
                 (answer(levels), seen.iter().all(|outcome| outcome.admitted))
             }
         };
-        let beyond = target.limit.admits_beyond(ruling).filter(|_| !is_admitted);
+        let beyond = target.limit.admits_beyond(ruling).filter(|_| !is_within);
         let answer = beyond.map_or(answer.clone(), |beyond| beyond.answer(&answer));
         let has_default_numbers = target.limit.has_default_numbers(ruling) && decided.is_none();
         let mut levels = seen.into_iter();
@@ -81,17 +95,28 @@ impl<'a> Levels<'a> {
             false => (check.algorithm, levels.next()),
         };
         let windows = check.into_iter().map(level).collect();
-        Ok(Self {
+        Levels {
             target,
             windows,
             cost,
             answer,
-            is_admitted: is_admitted || beyond.is_some(),
+            is_within,
+            is_admitted: is_within || beyond.is_some(),
             decided,
             is_marked: beyond == Some(Beyond::Marked),
             has_default_numbers,
             found,
-        })
+        }
+    }
+}
+
+impl<'a> Levels<'a> {
+    fn read(store: &mut Store, target: &'a Target, cost: Tokens) -> Result<Self, LimitsError> {
+        let found = in_force(store, target)?.map(|(found, _)| found);
+        let question = Question::of(target, found, cost)?;
+        let seen = store.look(std::slice::from_ref(&question.kept))?.pop().flatten();
+        let not_a_bucket = || LimitsError::NotABucket { key: target.key().escape_ascii().to_string() };
+        Ok(question.answered(seen.ok_or_else(not_a_bucket)?))
     }
 
     fn write(&self, out: &mut dyn Write) -> Result<(), LimitsError> {
@@ -116,7 +141,7 @@ impl<'a> Levels<'a> {
         Ok(())
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let limit = &self.target.limit;
         let window = |(algorithm, outcome): &(Algorithm, Option<Outcome>)| {
             let micros = |span: fn(&Outcome) -> Option<Micros>| outcome.as_ref().and_then(span).map(|span| span.0);

@@ -28,7 +28,7 @@ const REDIS_URL: &str = "REDIS_URL";
 
 // Options for the Redis of `weir limits`. Not a doc comment: clap would use it as the help of `limits`.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(super) struct RedisOptions {
+pub(crate) struct RedisOptions {
     /// The Redis of the buckets, redis://[user[:password]@]host[:port][/database]; of Sentinels,
     /// redis-sentinel://[user[:password]@]host[:port],.../name[/database]; of a Redis Cluster,
     /// redis+cluster://[user[:password]@]host[:port],...; of a socket, unix:///path[?db=1]. With rediss, TLS. The

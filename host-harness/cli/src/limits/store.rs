@@ -132,16 +132,18 @@ impl Store {
         Ok(size)
     }
 
-    /// Runs one step of a scan, from a position. Returns the next position, `None` at the end, and the keys that match.
-    /// A key that exists throughout a scan is found at least once, unless its hash slot moves meanwhile.
+    /// Runs one step of a scan, from a position, which looks at about `step` keys. Returns the next position, `None` at the
+    /// end, and the keys that match. A key that exists throughout a scan is found at least once, unless its hash slot moves
+    /// meanwhile.
     pub(super) fn scan(
         &mut self,
         Cursor { master, node, cursor }: Cursor,
         pattern: &[u8],
+        step: u64,
     ) -> Result<(Option<Cursor>, Vec<Vec<u8>>), LimitsError> {
         let node = if cursor == 0 { self.node_of(master)? } else { node };
         let (next, keys): (u64, _) = self.ask_node(node, &|redis| {
-            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).query(redis)
+            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(step).query(redis)
         })?;
         let next = match next {
             0 => Cursor { master: master + 1, ..Cursor::default() },

@@ -90,11 +90,9 @@ impl Store {
         prefix: &str,
         mut each: impl FnMut(&mut Self, Vec<Pair>, Micros) -> Result<(), LimitsError>,
     ) -> Result<(), LimitsError> {
-        let hash = OverrideKeys(prefix).hash();
         let mut cursor = 0_u64;
         loop {
-            let (now, (next, page)): (_, (u64, Vec<Pair>)) =
-                self.ask_timed(hash.as_bytes(), redis::cmd("HSCAN").arg(&hash).arg(cursor).arg("COUNT").arg(STEP))?;
+            let (next, page, now) = self.whole_page(prefix, cursor, STEP)?;
             each(self, page, now)?;
             if next == 0 {
                 return Ok(());
@@ -114,22 +112,61 @@ impl Store {
         let pattern = pattern(start, &format!("*{OVERRIDE_SUFFIX}"));
         let mut cursor = Cursor::default();
         loop {
-            let (next, keys) = self.scan(cursor, &pattern)?;
-            if let Some(first) = keys.first() {
-                let (now, values) = match self.is_cluster() {
-                    true => (self.time(first)?, self.strings(&keys)?),
-                    false => self.ask_timed(first, redis::cmd("MGET").arg(&keys))?,
-                };
-                let field = |key: &[u8]| {
-                    let key = key.get(prefix.len()..)?.strip_suffix(OVERRIDE_SUFFIX.as_bytes())?;
-                    key.contains(&b':').then(|| key.to_vec())
-                };
-                let pairs = keys.iter().zip(values).filter_map(|(key, value)| Some((field(key)?, value?)));
-                each(pairs.collect(), now)?;
+            let (next, keys) = self.scan(cursor, &pattern, STEP)?;
+            if !keys.is_empty() {
+                let (now, pairs) = self.pairs(prefix, &keys)?;
+                each(pairs, now)?;
             }
             let Some(next) = next else { return Ok(()) };
             cursor = next;
         }
+    }
+
+    /// Reads the overrides in these strings, whose keys begin with `prefix`, and Redis' time.
+    pub(super) fn pairs(&mut self, prefix: &str, keys: &[Vec<u8>]) -> Result<(Micros, Vec<Pair>), LimitsError> {
+        let Some(first) = keys.first() else { return Ok((Micros::ZERO, Vec::new())) };
+        let (now, values) = match self.is_cluster() {
+            true => (self.time(first)?, self.strings(keys)?),
+            false => self.ask_timed(first, redis::cmd("MGET").arg(keys))?,
+        };
+        let field = |key: &[u8]| {
+            let key = key.get(prefix.len()..)?.strip_suffix(OVERRIDE_SUFFIX.as_bytes())?;
+            key.contains(&b':').then(|| key.to_vec())
+        };
+        let pairs = keys.iter().zip(values).filter_map(|(key, value)| Some((field(key)?, value?)));
+        Ok((now, pairs.collect()))
+    }
+
+    /// Reads one page of the hash of overrides, about `step` fields, without announced changes. Returns the next cursor, 0
+    /// at the end, and Redis' time.
+    pub(super) fn page(
+        &mut self,
+        prefix: &str,
+        cursor: u64,
+        step: u64,
+    ) -> Result<(u64, Vec<Pair>, Micros), LimitsError> {
+        let (next, mut page, now) = self.whole_page(prefix, cursor, step)?;
+        page.retain(|(field, _)| !Announced::is_field(field));
+        Ok((next, page, now))
+    }
+
+    fn whole_page(&mut self, prefix: &str, cursor: u64, step: u64) -> Result<(u64, Vec<Pair>, Micros), LimitsError> {
+        let hash = OverrideKeys(prefix).hash();
+        let (now, (next, page)) =
+            self.ask_timed(hash.as_bytes(), redis::cmd("HSCAN").arg(&hash).arg(cursor).arg("COUNT").arg(step))?;
+        Ok((next, page, now))
+    }
+
+    /// The overrides of whole limits with these names, and Redis' time.
+    pub(super) fn of_limits(
+        &mut self,
+        prefix: &str,
+        names: &[&str],
+    ) -> Result<(Micros, Vec<Option<Found>>), LimitsError> {
+        let hash = OverrideKeys(prefix).hash();
+        let (now, values): (_, Vec<Option<Vec<u8>>>) =
+            self.ask_timed(hash.as_bytes(), redis::cmd("HMGET").arg(&hash).arg(names))?;
+        Ok((now, values.into_iter().map(|value| value.map(|value| Found::read(&value, now))).collect()))
     }
 
     /// Reads strings in any hash slots; `None` for a key that has none.
