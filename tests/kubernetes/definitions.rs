@@ -5,7 +5,7 @@
 //! | of Kubernetes | kubernetes-validate, which has the schemas of the API server |
 //! | [`TYPES`] | types of packages of npm, which are made of the definitions; TypeScript finds unknown fields |
 //! | [`DEFINED`] | CustomResourceDefinitions in the folder `WEIR_CRDS`, by default `../shared/deploy/crds` |
-//! | [`UNDEFINED`] | none: no package has them |
+//! | [`UNDEFINED`] | those in the same folder, if it has them |
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
@@ -39,7 +39,7 @@ const TYPES: [(&str, &str); 10] = [
 /// Kinds whose definitions no registry of packages has.
 const DEFINED: [&str; 4] = ["EnvoyExtensionPolicy", "EnvoyPatchPolicy", "EnvoyProxy", "TrafficExtension"];
 
-/// Kinds that no test compares.
+/// Kinds whose definitions may be missing.
 const UNDEFINED: [&str; 3] = ["ProxyDefaults", "SecurityPolicy", "ServiceDefaults"];
 
 /// API groups of Kubernetes itself.
