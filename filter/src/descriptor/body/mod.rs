@@ -11,4 +11,5 @@ mod values;
 mod work;
 
 pub(crate) use self::scanner::JsonScanner;
+pub(crate) use self::text::{number as json_number, unescaped};
 pub use self::values::RequestBody;
