@@ -128,6 +128,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
         request_windows,
         max_lease: lease.max,
         hits_addend: hits_addend?,
+        charge: None,
         shadow_mode,
         mark,
         near_limit: near_limit?,

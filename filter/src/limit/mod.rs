@@ -7,6 +7,7 @@
 
 mod algorithm;
 mod algorithms;
+mod charge;
 mod check;
 mod local_bucket;
 mod near_limit;
@@ -21,6 +22,10 @@ pub use self::algorithm::{
     Quota, Rate, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError, Units, bounds,
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
+pub use self::charge::{
+    Charge, Charged, Ending, Fallback, Held, InputEstimate, LedgerEntry, MAX_AMOUNT, OnLost, OutputEstimate, Reserve,
+    Seen, UsageSource, Weights, WhenShort,
+};
 pub use self::check::{
     BucketCheck, Check, Claim, Heartbeat, HeldSlots, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek, Scripts,
     TOKEN_BUCKETS_SCRIPT, Verdict, post_call, release_call, renew_call,
