@@ -5,11 +5,13 @@
 
 mod batching;
 mod body_waits;
+mod charging;
 mod contention;
 mod counters;
 mod delay_queue;
 mod deny_cache;
 mod effect;
+mod estimates;
 mod events;
 mod filter_state;
 mod grants;
@@ -50,11 +52,15 @@ use alloc::rc::Rc;
 
 pub use self::batching::{Batching, Pace};
 pub use self::body_waits::BodyWaits;
+use self::charging::Charging;
+pub use self::charging::ResponseHead;
 use self::contention::Contention;
 pub use self::counters::Counters;
+use self::counters::UsageCounter;
 use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
 pub use self::effect::{Decision, Effect, Step};
+use self::estimates::Estimates;
 pub use self::events::EVENTS_SCRIPT;
 use self::events::Events;
 #[cfg(not(target_arch = "wasm32"))]
@@ -74,7 +80,7 @@ pub use self::ticker::Ticker;
 use self::tickets::BackgroundCalls;
 use self::warnings::Warnings;
 use crate::config::Config;
-use crate::descriptor::Attributes;
+use crate::descriptor::{Attributes, BadRequest};
 use crate::limit::{Check, Scripts, SlotOwner, Verdict};
 use crate::overrides::{KeyOverrides, Refresh};
 use crate::redis::{Transport, TransportEvent, Trouble};
@@ -109,6 +115,8 @@ pub struct Limiter {
     delay_queue: DelayQueue,
     slots: Slots,
     response_gate: ResponseGate,
+    /// Requests whose limits charge what responses cost. `None` where no limit does.
+    charging: Option<Box<Charging>>,
     leases: LeaseTable,
     /// Background calls that refill or return leases.
     lease_refills: Table<LeaseRefill>,
@@ -145,6 +153,7 @@ impl Limiter {
             delay_queue: DelayQueue::new(config.max_delayed_requests),
             slots: Slots::new(config.redis.topology),
             response_gate: ResponseGate::default(),
+            charging: config.usage.as_ref().map(|_| Box::new(Charging::new())),
             leases: LeaseTable::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             lease_refills: Table::new(),
             background: BackgroundCalls::default(),
@@ -191,15 +200,22 @@ impl Limiter {
         };
         let protocol = || ClientProtocol::of(attributes.headers());
         let mut carried = CarriedNumbers::new();
-        match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried) {
+        let mut estimates = Estimates::default();
+        match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried, &mut estimates) {
             Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => Step::Pass,
             Ok(checks) => {
+                if let Some((charging, (facts, limits))) = self.charging.as_mut().zip(estimates.finish()) {
+                    charging.arrive(request, facts, limits);
+                }
                 let is_kept = !carried.is_empty() && self.key_overrides.is_some();
                 let series = is_kept.then(|| CheckSeries::of(carried));
                 self.check(now, request, checks, PendingRequest { series, ..PendingRequest::new(now, protocol()) })
             }
             Err(bad) => {
                 self.counters.rejected();
+                if bad == BadRequest::UnknownModel {
+                    self.counters.usage(UsageCounter::UnknownModel, 1);
+                }
                 let reply = response::bad_request(bad, protocol());
                 Step::Decided(Decision::Answer(Rc::new(reply)))
             }
@@ -303,7 +319,10 @@ impl Limiter {
     /// Whether the limiter has state of the request. If so, [`done`](Self::done) must be called when the request ends.
     #[must_use]
     pub fn has_any_of(&self, request: RequestId) -> bool {
-        self.is_waiting(request) || self.slots.holds(request) || self.holds_response(request)
+        self.is_waiting(request)
+            || self.slots.holds(request)
+            || self.holds_response(request)
+            || self.is_charged(request)
     }
 
     /// Whether the request holds slots, which [`response_ends`](Self::response_ends) releases.

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use super::estimates::Estimates;
 use crate::config::Config;
 use crate::descriptor::{Attributes, BadRequest, OnUnreadable};
 use crate::limit::{Algorithm, Algorithms, BucketCheck, Limit, Outcome, RequestNumbers, RequestWindows, Zero};
@@ -158,7 +159,7 @@ impl Checks {
 }
 
 /// Returns the bucket checks of the limits that apply to a request. Adds the numbers that the request carries to
-/// `carried`.
+/// `carried`, and what it is estimated to cost to `estimates`.
 ///
 /// # Errors
 /// If a value that a limit reads is missing, malformed or repeated, and the configuration rejects those requests; or if
@@ -169,11 +170,16 @@ pub(super) fn checks_of(
     now: Micros,
     request: &dyn Attributes,
     carried: &mut CarriedNumbers,
+    estimates: &mut Estimates,
 ) -> Result<RequestChecks, BadRequest> {
     let mut checks = Checks::default();
     let is_any_known = !overrides.is_empty();
     let is_unreadable = request.body().is_unreadable();
     for (index, limit) in config.concerning(request) {
+        let charge = limit.charge.as_ref().zip(config.usage.as_ref());
+        if charge.is_some_and(|(_, usage)| !estimates.charges(usage, request)) {
+            continue;
+        }
         let unreadable = match is_unreadable {
             true => limit.on_unreadable(request.body(), config.body.on_unreadable),
             false => OnUnreadable::Default,
@@ -201,7 +207,13 @@ pub(super) fn checks_of(
         if unreadable == OnUnreadable::Reject && enforced {
             return Err(BadRequest::Body);
         }
-        let cost = limit.cost(request, enforced)?;
+        let cost = match charge {
+            None => limit.cost(request, enforced)?,
+            Some((charge, usage)) => {
+                let held = estimates.add((index, charge), usage, request, enforced)?;
+                Tokens(held.estimate)
+            }
+        };
         accept(request, enforced)?;
         if let Some(denial) = checks.add(now, &own, (key, cost), found, (windows, enforced)) {
             return Ok(RequestChecks::Blocked(denial));

@@ -8,6 +8,7 @@ impl Limiter {
     /// of Redis that is still to come. Returns whether calls were submitted: then [`poll`](Self::poll), and send.
     pub fn done(&mut self, now: Micros, request: RequestId) -> bool {
         let mut has_calls = false;
+        self.settle_charges(request);
         self.response_gate.leave(request);
         if let Some(pending) = self.pending.remove(request.0) {
             self.check_ended(&pending);
@@ -28,5 +29,12 @@ impl Limiter {
             has_calls = true;
         }
         has_calls
+    }
+
+    /// Ends a charged request. Its amounts are not sent yet.
+    fn settle_charges(&mut self, request: RequestId) {
+        if let Some(charging) = &mut self.charging {
+            charging.end(request, &self.config);
+        }
     }
 }
