@@ -40,6 +40,8 @@ pub struct Outcome {
     /// Tokens that the worker was leased: with any request that goes on, even at no cost. The worker has them, whatever
     /// becomes of the request.
     pub granted: Option<Grant>,
+    /// Part of the used tokens that other open requests have reserved, and may not come to cost. 0 where none reserves.
+    pub held: Tokens,
 }
 
 impl Outcome {
@@ -114,6 +116,7 @@ mod tests {
             reset: Micros::from_secs(1),
             delay: Micros::ZERO,
             granted: None,
+            held: Tokens(0),
         }
     }
 
