@@ -27,6 +27,12 @@ impl JsonPointer {
         steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
+    /// Returns the pointer to a member of the document.
+    #[must_use]
+    pub fn member(key: &str) -> Self {
+        Self(vec![Step { key: key.to_owned(), index: None }])
+    }
+
     /// Number of steps.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -41,7 +41,7 @@ pub use self::attributes::Attributes;
 pub(crate) use self::attributes::Request;
 pub use self::bad_request::BadRequest;
 pub(crate) use self::body::JsonScanner;
-pub use self::body::RequestBody;
+pub use self::body::{BodySize, RequestBody};
 pub(crate) use self::body::{json_number, unescaped};
 use self::budget::Exhausted;
 pub use self::cidr::Cidr;

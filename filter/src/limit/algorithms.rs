@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::algorithm::bounds::MAX_WINDOWS;
 use super::algorithm::{Algorithm, Budget, Kind, TokenBucket};
+use super::charge::Charge;
 use super::check::BucketCheck;
 use super::replacement::Replacement;
 use super::scale::Scale;
@@ -136,6 +137,13 @@ impl Algorithms {
             }
         }
         Self(windows)
+    }
+
+    /// Returns the algorithms with reservations of estimates, as `charge` says. `None` where one of them has none.
+    #[must_use]
+    pub fn reserving(&self, charge: &Charge) -> Option<Self> {
+        let reserving: Option<Vec<_>> = self.algorithms().map(|algorithm| algorithm.reserving(charge)).collect();
+        Self::new(&reserving?).ok()
     }
 
     /// Returns the algorithms while an override of their numbers holds. Every bucket keeps its state: spent tokens stay

@@ -155,7 +155,11 @@ impl Limiter {
         let may_be_flood =
             matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering();
         match self.contention.flooded(&pending.check).filter(|_| may_be_flood) {
-            Some(check) => self.deny_without_redis(now, request, check, None, pending),
+            Some(check) => {
+                let decision = self.deny_without_redis(now, request, check, None, pending);
+                self.take_possible_reservations(now, request, failure, &pending.check, false);
+                decision
+            }
             None => {
                 self.on_lease_outcome(pending, None);
                 self.fail(now, request, failure, pending)

@@ -16,6 +16,9 @@ impl Limiter {
             has_calls |= !pending.earlier().is_empty();
             let takes_slots = pending.check.takes_slots();
             let is_unsent = self.queue.leave(request) || self.redis.abandon(request.into(), takes_slots);
+            if !is_unsent {
+                has_calls |= self.settle_undecided(now, &pending.check);
+            }
             if takes_slots && !is_unsent {
                 self.slots.await_outcome(request, pending.check);
             }
@@ -27,6 +30,15 @@ impl Limiter {
             self.release_slots(now, &holds, false);
             has_calls = true;
         }
-        has_calls
+        self.settle_charges(now, request) | has_calls
+    }
+
+    /// Settles what a request has reserved by what it has cost: nothing where no limit charges it.
+    fn settle_charges(&mut self, now: Micros, request: RequestId) -> bool {
+        let amounts = self.charging.as_mut().and_then(|charging| charging.end(request, &self.config));
+        match amounts {
+            Some(amounts) => self.settle(now, request, &|limit| amounts.of(limit), Some(&amounts.ledger)),
+            None => self.settle(now, request, &|_| 0, None),
+        }
     }
 }

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::reservations::{Calls, Fields, Open};
-use super::{Limiter, RequestId};
+use super::{Limiter, RequestId, UsageCounter};
 use crate::descriptor::push_hex;
 use crate::limit::{Check, LedgerEntry, Reservations, SettleResult, Verdict};
 use crate::redis::{Call, Failure, Reply, Ticket};
@@ -112,18 +112,18 @@ impl Limiter {
     fn count_results(&mut self, results: &[SettleResult]) {
         let any = |result| results.contains(&result);
         if any(SettleResult::Within) || any(SettleResult::Overrun) || any(SettleResult::Unreserved) {
-            self.counters.settled();
+            self.counters.usage(UsageCounter::Settled, 1);
         }
         if any(SettleResult::Overrun) {
-            self.counters.overrun();
+            self.counters.usage(UsageCounter::Overrun, 1);
         }
         if any(SettleResult::Late) {
-            self.counters.settled_late();
+            self.counters.usage(UsageCounter::Late, 1);
         }
     }
 
     fn settlements_dropped(&mut self, dropped: u64) {
-        self.counters.settlements_dropped(dropped);
+        self.counters.usage(UsageCounter::Dropped, dropped);
     }
 
     /// Returns the fields of an entry in the ledger. `None` where there is no ledger.

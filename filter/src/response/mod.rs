@@ -92,6 +92,9 @@ pub fn bad_request(bad: BadRequest, protocol: ClientProtocol) -> LocalReply {
         BadRequest::Hits { .. } => (ErrorStatus::BAD_REQUEST, "weir_rejected{hits_addend}"),
         BadRequest::Body => (ErrorStatus::BAD_REQUEST, "weir_rejected{request_body}"),
         BadRequest::Repeated => (ErrorStatus::BAD_REQUEST, "weir_rejected{repeated}"),
+        BadRequest::Models => (ErrorStatus::BAD_REQUEST, "weir_rejected{models}"),
+        BadRequest::UnknownModel => (ErrorStatus::BAD_REQUEST, "weir_rejected{unknown_model}"),
+        BadRequest::IncludeUsage => (ErrorStatus::BAD_REQUEST, "weir_rejected{include_usage}"),
         BadRequest::TooLarge => (ErrorStatus::HEADERS_TOO_LARGE, "weir_rejected{headers}"),
     };
     LocalReply::new(protocol, status, GrpcStatus::INVALID_ARGUMENT, Vec::new(), format!("{bad}\n").into())

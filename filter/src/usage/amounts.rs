@@ -13,6 +13,8 @@ pub struct Readings {
     pub model: Option<String>,
     /// Service tier by which the response is billed.
     pub service_tier: Option<String>,
+    /// Whether the response says that it is still to be computed.
+    pub is_pending: bool,
     /// Whether the response contains an error.
     pub has_error: bool,
     /// Values of fields that are neither a whole number nor `null`: negative ones, fractions, texts, and those beyond
@@ -56,6 +58,12 @@ impl Readings {
         self.numbers.get(field as usize).copied().flatten()
     }
 
+    /// Whether the response has told the tokens of its answer, and not of the request alone.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.known(Field::Completion).or(self.known(Field::Total)).is_some()
+    }
+
     /// Returns the tokens of the response, or `None` if it tells none.
     ///
     /// Tokens from a cache are part of the request's in some APIs, and beside them in others; so are those of reasoning.
@@ -87,7 +95,8 @@ impl Sink for Readings {
             (Field::Error, _) => self.has_error = true,
             (Field::Model, Found::Text(name)) => self.model = Some(text(name)),
             (Field::ServiceTier, Found::Text(name)) => self.service_tier = Some(text(name)),
-            (Field::Model | Field::ServiceTier | Field::Bytes, _) => {}
+            (Field::Status, Found::Text(status)) => self.is_pending = matches!(status, b"queued" | b"in_progress"),
+            (Field::Model | Field::ServiceTier | Field::Status | Field::Bytes, _) => {}
             (field, Found::Number(number)) => {
                 if let Some(known) = self.numbers.get_mut(field as usize) {
                     *known = Some(number);

@@ -46,6 +46,12 @@ pub(super) struct Document {
     here: Place,
     /// Key or value that is being read, as it is written.
     token: Vec<u8>,
+    /// Whether the string or container that is being read may hold text of a model.
+    is_text: bool,
+    /// Whether the last byte outside of a string that is skipped was a colon: a member's value follows.
+    after_colon: bool,
+    /// Bytes of strings so far that may be text of a model.
+    text_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +89,16 @@ enum State {
 
 impl Document {
     pub(super) fn new() -> Self {
-        Self { state: State::Value, open: [NOWHERE; MAX_STEPS], depth: 0, here: ROOT, token: Vec::new() }
+        Self {
+            state: State::Value,
+            open: [NOWHERE; MAX_STEPS],
+            depth: 0,
+            here: ROOT,
+            token: Vec::new(),
+            is_text: false,
+            after_colon: false,
+            text_bytes: 0,
+        }
     }
 
     /// Begins another document.
@@ -95,6 +110,16 @@ impl Document {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Ended | State::Malformed)
+    }
+
+    /// Bytes of all documents' strings that may be text of a model: those beside `type`, `id` and `role` at or within
+    /// `delta`, `message` and `response`, and values of members within other lists and objects, such as `choices`.
+    pub(super) fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.text_bytes = self.text_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     pub(super) fn is_malformed(&self) -> bool {
@@ -147,12 +172,23 @@ impl Document {
                     sink.found(field, Found::Container);
                 }
                 let place = self.open.get_mut(self.depth).filter(|_| byte == b'{' && paths.leads_on(self.here));
-                let Some(place) = place else { return State::Skipped { depth: 0 } };
+                let Some(place) = place else {
+                    self.is_text = self.depth == 1 && field.is_none();
+                    self.after_colon = false;
+                    return State::Skipped { depth: 0 };
+                };
                 *place = self.here;
                 self.depth = self.depth.saturating_add(1);
                 State::FirstKey
             }
             b'"' => {
+                let is_name = matches!(self.token.as_slice(), b"type" | b"id" | b"role");
+                self.is_text = match self.depth {
+                    1 => paths.leads_on(self.here),
+                    // The response of OpenAI's Responses API repeats its instructions.
+                    2 => !is_name && self.open.get(1) != Some(&paths.member(ROOT, b"response")),
+                    _ => false,
+                };
                 self.token.clear();
                 State::Text { field, escaped: false }
             }
@@ -187,6 +223,7 @@ impl Document {
         match field {
             Some(Field::Bytes) => sink.found(Field::Bytes, Found::Piece(read)),
             Some(_) => keep(&mut self.token, read, MAX_VALUE),
+            None if self.is_text => self.count(read.len()),
             None => {}
         }
         let Some(rest) = rest else {
@@ -223,10 +260,12 @@ impl Document {
     }
 
     fn skip<'a>(&mut self, mut depth: u32, bytes: &'a [u8]) -> &'a [u8] {
+        let mut after_colon = self.after_colon;
         for (at, byte) in bytes.iter().enumerate() {
             match byte {
                 b'{' | b'[' => depth = depth.saturating_add(1),
                 b'"' => {
+                    self.after_colon = after_colon;
                     self.state = State::SkippedText { depth, escaped: false };
                     return bytes.get(at.saturating_add(1)..).unwrap_or_default();
                 }
@@ -239,15 +278,23 @@ impl Document {
                 },
                 _ => {}
             }
+            after_colon = *byte == b':' || (after_colon && matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
         }
+        self.after_colon = after_colon;
         self.state = State::Skipped { depth };
         &[]
     }
 
     fn skip_text<'a>(&mut self, depth: u32, escaped: bool, bytes: &'a [u8]) -> &'a [u8] {
-        let (_, rest, escaped) = split_text(bytes, escaped);
+        let (read, rest, escaped) = split_text(bytes, escaped);
+        if self.is_text && self.after_colon {
+            self.count(read.len());
+        }
         self.state = match rest {
-            Some(_) => State::Skipped { depth },
+            Some(_) => {
+                self.after_colon = false;
+                State::Skipped { depth }
+            }
             None => State::SkippedText { depth, escaped },
         };
         rest.unwrap_or_default()

@@ -25,6 +25,8 @@ pub enum Field {
     Total,
     /// Name of the model that answered.
     Model,
+    /// Status of a response that is computed in the background.
+    Status,
     /// Service tier by which the response is billed.
     ServiceTier,
     /// An error within a response of status 200.
@@ -63,7 +65,7 @@ const IN_USAGE: [(&str, Field); 18] = [
 ];
 
 /// Other places.
-const ELSEWHERE: [(&str, Field); 21] = [
+const ELSEWHERE: [(&str, Field); 23] = [
     ("/delta/usage/billed_units/input_tokens", Field::Prompt),
     ("/delta/usage/billed_units/output_tokens", Field::Completion),
     ("/usageMetadata/promptTokenCount", Field::Prompt),
@@ -83,13 +85,18 @@ const ELSEWHERE: [(&str, Field); 21] = [
     ("/response/model", Field::Model),
     ("/message/model", Field::Model),
     ("/service_tier", Field::ServiceTier),
+    ("/status", Field::Status),
+    ("/response/status", Field::Status),
     ("/error", Field::Error),
     ("/bytes", Field::Bytes),
 ];
 
 /// All places, as JSON pointers in parts that follow each other.
 pub(super) fn places() -> impl Iterator<Item = (&'static str, &'static str, Field)> {
-    let in_usage =
-        USAGE_OBJECTS.iter().flat_map(|object| IN_USAGE.iter().map(|(rest, field)| (*object, *rest, *field)));
+    let in_usage = USAGE_OBJECTS
+        .iter()
+        .flat_map(|object| IN_USAGE.iter().map(|(rest, field)| (*object, *rest, *field)))
+        // Only a guess, of an answer that is still to come.
+        .filter(|(object, rest, _)| (*object, *rest) != ("/message/usage", "/output_tokens"));
     in_usage.chain(ELSEWHERE.iter().map(|(pointer, field)| (*pointer, "", *field)))
 }

@@ -99,21 +99,47 @@ impl NanoUsd {
 }
 
 impl Prices {
+    /// Whether `model` has a price.
+    #[must_use]
+    pub fn knows(&self, model: &str) -> bool {
+        self.unknown == UnknownModel::Dearest || self.model(model).is_some()
+    }
+
+    /// Returns the cost of `usage` at the first of `models` that has a price, in service tier `tier`; at the dearest model
+    /// if none has.
+    #[must_use]
+    pub fn cost_at(&self, models: [&str; 2], tier: Option<&str>, usage: &Usage) -> NanoUsd {
+        self.rates(models, usage).cost(usage, self.factor(tier))
+    }
+
+    /// Returns the most that `usage` may cost at `model`, where all its input may turn out to be of the dearest kind, and
+    /// the tier no cheaper than usual.
+    #[must_use]
+    pub fn bound(&self, model: &str, tier: Option<&str>, usage: &Usage) -> NanoUsd {
+        let Rates { input, cached_input, cache_write, cache_write_1h, output } = self.rates([model; 2], usage);
+        let input = input.max(cached_input).max(cache_write).max(cache_write_1h);
+        Rates { input, output, ..Rates::default() }.cost(usage, self.factor(tier).max(1_000))
+    }
+
+    fn rates(&self, models: [&str; 2], usage: &Usage) -> Rates {
+        let request = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h];
+        let request = request.into_iter().fold(0, u64::saturating_add);
+        let price = models.into_iter().find_map(|model| self.model(model));
+        price.map_or_else(|| self.dearest(request), |price| price.rates_for(request))
+    }
+
+    fn factor(&self, tier: Option<&str>) -> u64 {
+        let factor = tier.and_then(|tier| self.tiers.iter().find(|known| known.tier == tier));
+        factor.map_or(1_000, |known| known.thousandths)
+    }
+
     /// Returns the cost of `usage` at `model` in service tier `tier`. `None` if the model has no price and
     /// [`unknown`](Self::unknown) is [`Reject`](UnknownModel::Reject).
     ///
     /// An exact name wins over a beginning, and a longer beginning over a shorter one.
     #[must_use]
     pub fn cost(&self, model: &str, tier: Option<&str>, usage: &Usage) -> Option<NanoUsd> {
-        let request = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h];
-        let request = request.into_iter().fold(0, u64::saturating_add);
-        let rates = match (self.model(model), self.unknown) {
-            (Some(price), _) => price.rates_for(request),
-            (None, UnknownModel::Dearest) => self.dearest(request),
-            (None, UnknownModel::Reject) => return None,
-        };
-        let factor = tier.and_then(|tier| self.tiers.iter().find(|known| known.tier == tier));
-        Some(rates.cost(usage, factor.map_or(1_000, |known| known.thousandths)))
+        self.knows(model).then(|| self.cost_at([model; 2], tier, usage))
     }
 
     fn model(&self, name: &str) -> Option<&ModelPrice> {

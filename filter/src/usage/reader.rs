@@ -23,6 +23,12 @@ impl Reader {
         self.frames.push(paths, bytes, &mut self.readings);
     }
 
+    /// Bytes of text of a model so far, roughly: all strings that may be text count.
+    #[must_use]
+    pub fn text_bytes(&self) -> u64 {
+        self.frames.text_bytes()
+    }
+
     /// What the body has told so far.
     #[must_use]
     pub fn readings(&self) -> &Readings {

@@ -21,10 +21,9 @@ use super::sliding_window::SlidingWindow;
 use super::slot_owner::SlotOwner;
 use super::token_bucket::TokenBucket;
 use crate::limit::charge::{Charge, OnLost, WhenShort};
+use crate::limit::check::Outcome;
 use crate::units::{Micros, Tokens};
 
-/// Longest retry-after of a denial where only open requests are in the way: they may end at any time.
-const SOON: Micros = Micros::from_secs(1);
 /// Time for which a budget is kept beyond its last lease, and a lost reservation for a late settlement.
 pub(super) const KEPT: Micros = Micros::from_secs(3_600);
 
@@ -89,6 +88,12 @@ impl Budget {
             }
         };
         Ok(self.with(algorithm).map(Algorithm::Budget))
+    }
+
+    /// Part of the request's estimate that is its own tokens.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// Reads a budget from a script's arguments, and the estimate of the request. `None` where they are of no budget.
@@ -206,7 +211,7 @@ impl Budget {
         let needed = self.needed(estimate);
         let decision = of(used, needed);
         let is_only_reserved = !decision.admits && spent.saturating_add(self.units(needed)) <= self.limit();
-        let retry_after = if is_only_reserved { Some(SOON) } else { decision.retry_after };
+        let retry_after = if is_only_reserved { Some(Outcome::SOON) } else { decision.retry_after };
         BucketDecision {
             retry_after,
             after: of(used, self.taken(used, estimate)).after,

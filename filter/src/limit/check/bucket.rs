@@ -52,6 +52,12 @@ impl BucketCheck {
         }
     }
 
+    /// Part of the cost that is the request's own tokens, where the cost is an estimate.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        if let Algorithm::Budget(budget) = self.algorithm { budget.floor() } else { 0 }
+    }
+
     /// Sets the bucket's longest delay to zero, so that it admits at once or not at all.
     pub fn never_delays(&mut self) {
         if let Algorithm::TokenBucket(bucket) = self.algorithm {

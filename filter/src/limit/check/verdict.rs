@@ -45,6 +45,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Longest retry-after of a denial where only open requests are in the way: they may end at any time.
+    pub(in crate::limit) const SOON: Micros = Micros::from_secs(1);
+
+    /// Whether only what open requests have reserved is in the way of a denied request: what is spent is not.
+    #[must_use]
+    pub fn is_only_reserved(&self) -> bool {
+        !self.admitted && self.held.0 > 0 && self.retry_after == Some(Self::SOON)
+    }
+
     /// The outcome after what the request spent has been given back.
     #[must_use]
     pub fn given_back(&self) -> Self {

@@ -24,6 +24,10 @@ impl Documents {
         Self { document: Document::new(), place: Place::Between }
     }
 
+    pub(in crate::usage) fn text_bytes(&self) -> u64 {
+        self.document.text_bytes()
+    }
+
     pub(in crate::usage) fn push(&mut self, paths: &Paths, mut bytes: &[u8], readings: &mut Readings) {
         while let Some((&byte, after)) = bytes.split_first() {
             bytes = match (self.place, byte) {

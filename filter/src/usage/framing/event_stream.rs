@@ -56,6 +56,10 @@ impl EventStream {
         }
     }
 
+    pub(in crate::usage) fn text_bytes(&self) -> u64 {
+        self.payload.text_bytes().saturating_add(self.inner.text_bytes())
+    }
+
     pub(in crate::usage) fn push(&mut self, paths: &Paths, mut bytes: &[u8], readings: &mut Readings) {
         while !bytes.is_empty() && self.part != Part::Lost {
             let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());

@@ -56,6 +56,14 @@ impl Frames {
         }
     }
 
+    pub(super) fn text_bytes(&self) -> u64 {
+        match self {
+            Self::Json(documents) => documents.text_bytes(),
+            Self::ServerSentEvents(events) => events.text_bytes(),
+            Self::AwsEventStream(messages) => messages.text_bytes(),
+        }
+    }
+
     pub(super) fn push(&mut self, paths: &Paths, bytes: &[u8], readings: &mut Readings) {
         match self {
             Self::Json(documents) => documents.push(paths, bytes, readings),

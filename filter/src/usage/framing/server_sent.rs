@@ -37,6 +37,10 @@ impl ServerSent {
         Self { line: Line::Mark(0), after_return: false, document: Document::new(), has_data: false }
     }
 
+    pub(in crate::usage) fn text_bytes(&self) -> u64 {
+        self.document.text_bytes()
+    }
+
     pub(in crate::usage) fn push(&mut self, paths: &Paths, mut bytes: &[u8], readings: &mut Readings) {
         while let Some((&byte, after)) = bytes.split_first() {
             let is_end = matches!(byte, b'\n' | b'\r');

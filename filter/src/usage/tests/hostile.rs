@@ -91,5 +91,40 @@ fn an_error_within_a_response_is_noticed() {
 fn a_cut_response_keeps_what_it_has_told() {
     let events =
         "data: {\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\ndata: {\"usage\":{\"output_tok";
-    assert_eq!(read_all_ways(Framing::ServerSentEvents, events.as_bytes()).usage(), Some(usage(25, 0, 0, 0, 1)));
+    let readings = read_all_ways(Framing::ServerSentEvents, events.as_bytes());
+    // The tokens of an answer that has just begun are a guess.
+    assert_eq!((readings.usage(), readings.has_output()), (Some(usage(25, 0, 0, 0, 0)), false));
+}
+
+#[test]
+fn the_text_of_a_response_is_measured_whatever_its_format() {
+    let measured = |framing, body: &str| {
+        let (paths, mut whole, mut pieces) = (Paths::default(), Reader::new(framing), Reader::new(framing));
+        whole.push(&paths, body.as_bytes());
+        body.as_bytes().chunks(1).for_each(|byte| pieces.push(&paths, byte));
+        assert_eq!(pieces.text_bytes(), whole.text_bytes(), "{body}");
+        whole.text_bytes()
+    };
+    let openai = r#"{"id":"chatcmpl-1","model":"gpt-4o","choices":[{"index":0,"delta":{"content":"Hello, \"you\""}}]}"#;
+    assert_eq!(measured(Framing::Json, openai), 14);
+    let tool = r#"{"choices": [ {"delta": {"tool_calls": [{"function": {"arguments" : "{}"}}]}, "n": ["a", 1]} ]}"#;
+    assert_eq!(measured(Framing::Json, tool), 2);
+    let gemini = r#"[{"candidates":[{"content":{"parts":[{"text":"abc"}]}}],"modelVersion":"gemini"}]"#;
+    assert_eq!(measured(Framing::Json, gemini), 3);
+    assert_eq!(measured(Framing::Json, r#"{"message":{"role":"assistant","content":"four"},"done":false}"#), 4);
+    assert_eq!(measured(Framing::Json, r#"{"model":"llama","response":"five5","done":false}"#), 5);
+    assert_eq!(measured(Framing::Json, r#"{"error":{"message":"overloaded"}}"#), 0);
+    let anthropic = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
+        \"delta\":{\"type\":\"text_delta\",\"text\":\"sixsix\"}}\n\n";
+    assert_eq!(measured(Framing::ServerSentEvents, &anthropic.repeat(3)), 18);
+    let responses = "data: {\"type\":\"response.created\",\"response\":{\"instructions\":\"Be kind.\"}}\n\n\
+        data: {\"type\":\"response.output_text.delta\",\"delta\":\"seven77\"}\n\n";
+    assert_eq!(measured(Framing::ServerSentEvents, responses), 7);
+}
+
+#[test]
+fn a_response_that_is_computed_in_the_background_is_pending() {
+    assert!(json(r#"{"id":"resp_1","status":"queued","usage":null}"#).is_pending);
+    let done = json(r#"{"id":"resp_1","status":"completed","usage":{"input_tokens":1,"output_tokens":2}}"#);
+    assert!(!done.is_pending && done.has_output());
 }
