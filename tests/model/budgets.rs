@@ -10,9 +10,9 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 use redis::Commands;
 use weir_filter::limit::{
-    Algorithm, Algorithms, BucketCheck, Charge, Charged, Check, Fallback, FixedWindow, Ledger, MAX_AMOUNT, Model, OnLost,
-    Period, Quota, Reservations, SettleResult, SlidingWindow, SlotOwner, TokenBucket, Verdict, Weights, WhenShort,
-    read_results, renew_budgets_call,
+    Algorithm, Algorithms, BucketCheck, Charge, Charged, Check, Fallback, FixedWindow, Ledger, MAX_AMOUNT, Model,
+    OnLost, Period, Quota, Reservations, SettleResult, SlidingWindow, SlotOwner, TokenBucket, Verdict, Weights,
+    WhenShort, read_results, renew_budgets_call,
 };
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};
@@ -73,7 +73,8 @@ fn window() -> impl Strategy<Value = Micros> {
 }
 
 fn fixed() -> impl Strategy<Value = Algorithm> {
-    (limit(), window()).prop_map(|(limit, window)| Algorithm::FixedWindow(FixedWindow::of_amounts(limit, window).unwrap()))
+    (limit(), window())
+        .prop_map(|(limit, window)| Algorithm::FixedWindow(FixedWindow::of_amounts(limit, window).unwrap()))
 }
 
 fn sliding() -> impl Strategy<Value = Algorithm> {
@@ -156,11 +157,7 @@ fn any_history_is_as_specified(cases: u32, algorithm: impl Fn() -> BoxedStrategy
 }
 
 /// Replays a history in Redis and in the model. Returns how often each result of a settlement was met.
-fn replay(
-    store: &mut Store,
-    limits: &[[Algorithm; 2]],
-    events: &[(i64, Event)],
-) -> Result<[usize; 5], TestCaseError> {
+fn replay(store: &mut Store, limits: &[[Algorithm; 2]], events: &[(i64, Event)]) -> Result<[usize; 5], TestCaseError> {
     store.clear();
     let (mut model, mut now, mut met) = (Model::default(), TODAY, [0; 5]);
     let mut decided: Vec<(Check, Verdict)> = Vec::new();
@@ -197,8 +194,7 @@ fn replay(
             }
             Event::Settle(which, percent, is_unknown) => {
                 let Some((check, verdict)) = earlier(which) else { continue };
-                let own =
-                    if *is_unknown { check.possible_reservations() } else { check.reservations(verdict) };
+                let own = if *is_unknown { check.possible_reservations() } else { check.reservations(verdict) };
                 let Some(own) = own else { continue };
                 let cost = |limit: usize| {
                     let of = check.buckets().find(|check| check.limit == limit).unwrap();
@@ -223,13 +219,8 @@ fn replay(
     Ok(met)
 }
 
-const ALL: [SettleResult; 5] = [
-    SettleResult::Within,
-    SettleResult::Overrun,
-    SettleResult::Late,
-    SettleResult::Unreserved,
-    SettleResult::Nothing,
-];
+const ALL: [SettleResult; 5] =
+    [SettleResult::Within, SettleResult::Overrun, SettleResult::Late, SettleResult::Unreserved, SettleResult::Nothing];
 
 fn is_budget(check: &BucketCheck) -> bool {
     matches!(check.algorithm, Algorithm::Budget(_))
@@ -240,12 +231,7 @@ fn share(of: u64, percent: u64) -> u64 {
 }
 
 /// Settles, and returns the results; the virtual Redis has the same.
-fn settle(
-    store: &mut Store,
-    own: &Reservations,
-    cost: &dyn Fn(usize) -> u64,
-    is_unknown: bool,
-) -> Vec<SettleResult> {
+fn settle(store: &mut Store, own: &Reservations, cost: &dyn Fn(usize) -> u64, is_unknown: bool) -> Vec<SettleResult> {
     let call = own.settle_call(cost, is_unknown, None, &store.scripts.clone());
     let reply = store.run(&call);
     read_results(&reply).unwrap_or_else(|| panic!("{reply:?}")).0

@@ -91,7 +91,8 @@ impl Algorithms {
 
     /// The first budget. `None` where no request reserves anything.
     fn budget(&self) -> Option<Budget> {
-        self.algorithms().find_map(|algorithm| if let Algorithm::Budget(budget) = algorithm { Some(*budget) } else { None })
+        self.algorithms()
+            .find_map(|algorithm| if let Algorithm::Budget(budget) = algorithm { Some(*budget) } else { None })
     }
 
     /// Whether one of the algorithms limits requests in flight.

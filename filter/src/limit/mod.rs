@@ -18,8 +18,9 @@ mod settings;
 mod share;
 
 pub use self::algorithm::{
-    Algorithm, AlgorithmError, BucketState, Budget, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket, Period,
-    Quota, Rate, SettleResult, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError, Units, bounds,
+    Algorithm, AlgorithmError, BucketState, Budget, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket,
+    Period, Quota, Rate, SettleResult, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError,
+    Units, bounds,
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
 pub use self::charge::{

@@ -57,7 +57,9 @@ impl Scale {
     pub fn applied_to(self, own: &Algorithm) -> Algorithm {
         let scaled = match own {
             Algorithm::Budget(budget) => match budget.algorithm() {
-                Algorithm::TokenBucket(bucket) => self.bucket(&bucket).map(|to| budget.with(to).map_or(to, Algorithm::Budget)),
+                Algorithm::TokenBucket(bucket) => {
+                    self.bucket(&bucket).map(|to| budget.with(to).map_or(to, Algorithm::Budget))
+                }
                 window => own.with_limit(self.limit(window.limit().0, MAX_AMOUNT)).ok().flatten(),
             },
             Algorithm::TokenBucket(bucket) => self.bucket(bucket),

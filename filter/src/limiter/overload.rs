@@ -210,6 +210,6 @@ impl Limiter {
     fn call_of(&self, pending: &PendingRequest) -> Call {
         let call = pending.check.call(&self.scripts);
         let call = if pending.series.is_some() { call.alone() } else { call };
-        if pending.check.takes_slots() { call.tracked() } else { call }
+        if pending.check.takes_slots() || pending.check.reserves() { call.tracked() } else { call }
     }
 }

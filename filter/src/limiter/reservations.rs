@@ -182,7 +182,12 @@ impl OpenReservations {
     /// Handles the result of a call. `None`: it is no settlement. A failed renewal is not retried: two more follow
     /// within its lease.
     #[inline(never)]
-    pub(super) fn completed(&mut self, now: Micros, ticket: Ticket, result: &Result<Reply, Failure>) -> Option<Settled> {
+    pub(super) fn completed(
+        &mut self,
+        now: Micros,
+        ticket: Ticket,
+        result: &Result<Reply, Failure>,
+    ) -> Option<Settled> {
         let settling = self.settling.remove(ticket.0)?;
         self.one_key_per_call |= matches!(result, Err(Failure::ClusterMode));
         match result {
@@ -216,8 +221,7 @@ impl OpenReservations {
         for reservations in parts {
             let open = Open { reservations, is_unknown };
             let settling = Settling { open, costs: costs.clone(), ledger: ledger.take(), until };
-            let entry =
-                settling.ledger.as_ref().map(|fields| Ledger { stream, max_len, fields: fields.clone() });
+            let entry = settling.ledger.as_ref().map(|fields| Ledger { stream, max_len, fields: fields.clone() });
             let ticket = background.ticket();
             let cost = |limit| settling.cost(limit);
             sent.push((ticket, settling.open.reservations.settle_call(&cost, is_unknown, entry.as_ref(), scripts)));

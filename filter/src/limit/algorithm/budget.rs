@@ -83,9 +83,7 @@ impl Budget {
             Base::Bucket(_) => return Ok(None),
             Base::Fixed(fixed) => Algorithm::FixedWindow(FixedWindow::of_amounts(limit, fixed.window())?),
             Base::Sliding(sliding) => Algorithm::SlidingWindow(SlidingWindow::of_amounts(limit, sliding.window())?),
-            Base::Quota(quota) => {
-                Algorithm::Quota(Quota::of_amounts(limit, quota.period(), quota.offset_minutes())?)
-            }
+            Base::Quota(quota) => Algorithm::Quota(Quota::of_amounts(limit, quota.period(), quota.offset_minutes())?),
         };
         Ok(self.with(algorithm).map(Algorithm::Budget))
     }

@@ -129,11 +129,7 @@ impl BudgetState {
                 let limit = sliding.limit().0;
                 let part = |amount: u64| sliding.part(now, amount.min(limit));
                 let all = before.used.saturating_add(before.held).min(limit);
-                [
-                    used.min(limit).saturating_add(part(all)),
-                    spent.min(limit).saturating_add(part(before.used)),
-                    all,
-                ]
+                [used.min(limit).saturating_add(part(all)), spent.min(limit).saturating_add(part(before.used)), all]
             }
             _ => [used, spent, 0],
         }
@@ -194,9 +190,9 @@ impl BudgetState {
         is_open
     }
 
-    /// Amounts settled and reserved in the window, in tokens or units.
-    #[cfg(test)]
-    pub(super) fn amounts(&self) -> (u64, u64) {
+    /// Amounts settled and reserved in the window; what is settled of a token bucket is in units.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn amounts(&self) -> (u64, u64) {
         (self.window.used, self.window.held)
     }
 

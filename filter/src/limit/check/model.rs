@@ -149,6 +149,13 @@ impl Model {
         Some(key)
     }
 
+    /// Amounts settled and reserved in the window of a budget, as of its last call; what is settled of a token bucket is
+    /// in units. `None` where there is no budget.
+    #[must_use]
+    pub fn budget(&self, key: &[u8]) -> Option<(u64, u64)> {
+        Some(self.buckets.get(key)?.budget.as_ref()?.amounts())
+    }
+
     /// Number of slots whose leases have not ended at `now` by Redis' clock, without those that were taken before the
     /// clock was set back: they end later than their own leases from now.
     #[must_use]

@@ -11,8 +11,8 @@ use super::heartbeat::Heartbeat;
 use super::model::{Model, State};
 use super::scripts::Scripts;
 use crate::limit::algorithm::{
-    Algorithm, BucketState, Budget, Concurrency, FixedWindow, LeasedBucket, Quota, Shape, SlidingLog, SlidingWindow, SlotOwner,
-    TokenState, Units,
+    Algorithm, BucketState, Budget, Concurrency, FixedWindow, LeasedBucket, Quota, Shape, SlidingLog, SlidingWindow,
+    SlotOwner, TokenState, Units,
 };
 use crate::redis::{Reply, Script};
 use crate::units::{Micros, Tokens};

@@ -110,7 +110,10 @@ fn a_settlement_counts_once_however_often_it_is_sent() {
         let mut kept = Kept::new(budget(algorithm));
         assert!(kept.ask(at(0), 1, 60) && kept.ask(at(0), 2, 40) && !kept.ask(at(0), 3, 1));
         assert_eq!(kept.settle(at(0), 1, 10), SettleResult::Within);
-        assert_eq!((kept.settle(at(0), 1, 10), kept.settle_unknown(at(0), 2, 40)), (SettleResult::Nothing, SettleResult::Within));
+        assert_eq!(
+            (kept.settle(at(0), 1, 10), kept.settle_unknown(at(0), 2, 40)),
+            (SettleResult::Nothing, SettleResult::Within)
+        );
         assert_eq!(kept.settle_unknown(at(0), 2, 40), SettleResult::Nothing, "it is not charged in full");
         assert_eq!((kept.settle(at(0), 9, 10), kept.amounts(at(0))), (SettleResult::Nothing, (50, 0)));
     }
