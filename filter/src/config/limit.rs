@@ -105,6 +105,8 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let (windows, charge) = (windows?, charge?);
     charge::check(&fields, charge.as_deref(), &windows)?;
     let algorithm::Windows { algorithms, numbers, .. } = windows;
+    let reserving = charge.as_deref().and_then(|charge| algorithms.reserving(charge));
+    let algorithms = reserving.unwrap_or(algorithms);
     let lease = lease::of(algorithms, lease?)?;
     contradicted?;
     let mark = mark?.map(Arc::new);

@@ -18,8 +18,9 @@ mod settings;
 mod share;
 
 pub use self::algorithm::{
-    Algorithm, AlgorithmError, BucketState, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket, Period,
-    Quota, Rate, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError, Units, bounds,
+    Algorithm, AlgorithmError, BucketState, Budget, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket,
+    Period, Quota, Rate, SettleResult, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError,
+    Units, bounds,
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
 pub use self::charge::{
@@ -27,8 +28,9 @@ pub use self::charge::{
     Seen, UsageSource, Weights, WhenShort,
 };
 pub use self::check::{
-    BucketCheck, Check, Claim, Heartbeat, HeldSlots, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek, Scripts,
-    TOKEN_BUCKETS_SCRIPT, Verdict, post_call, release_call, renew_call,
+    BucketCheck, Check, Claim, Heartbeat, HeldSlots, Ledger, MIXED_SCRIPT, MalformedReply, Model, Outcome, Peek,
+    Reservation, Reservations, Scripts, TOKEN_BUCKETS_SCRIPT, Verdict, post_call, read_results, release_call,
+    renew_budgets_call, renew_call,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::check::{KnownScript, ScriptCall};

@@ -2,7 +2,8 @@
 //!
 //! A denial says when its tokens will exist. They can exist earlier only if an operator resets the bucket or a worker
 //! returns leased tokens. Therefore an entry lives for 1 s at most, and a change of overrides clears the cache.
-//! Denials of concurrency limits are not cached: a slot may be released at any time.
+//! Denials of concurrency limits are not cached, nor those of budgets where only open requests are in the way: a slot may
+//! be released at any time, as may what a request has reserved.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -82,7 +83,7 @@ impl DenyCache {
             replies: RefCell::default(),
         });
         for (index, (check, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
-            if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
+            if outcome.enforced && !outcome.admitted && outcome.period.is_some() && !outcome.is_only_reserved() {
                 let until = arrived_at.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
                 let numbers = self.has_carried_numbers.then(|| Box::new(check.algorithm.numbers()));
                 let entry = CacheEntry { cost: check.cost, numbers, until, index, denial: Rc::clone(&denial) };

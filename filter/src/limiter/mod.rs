@@ -35,6 +35,8 @@ mod redis_activity;
 mod releases;
 mod request_end;
 mod request_id;
+mod reservation_calls;
+mod reservations;
 mod response_gate;
 mod slot_calls;
 mod slots;
@@ -73,6 +75,7 @@ use self::pending::{CheckSeries, PendingRequest};
 use self::queue::CheckQueue;
 use self::redis_activity::RedisActivity;
 pub use self::request_id::RequestId;
+use self::reservations::OpenReservations;
 use self::response_gate::ResponseGate;
 use self::slots::Slots;
 use self::start::{refresh_interval, transport};
@@ -114,6 +117,7 @@ pub struct Limiter {
     deny_cache: DenyCache,
     delay_queue: DelayQueue,
     slots: Slots,
+    reservations: OpenReservations,
     response_gate: ResponseGate,
     /// Requests whose limits charge what responses cost. `None` where no limit does.
     charging: Option<Box<Charging>>,
@@ -152,6 +156,7 @@ impl Limiter {
             deny_cache: DenyCache::new(config.deny_cache_entries, config.has_carried_numbers()),
             delay_queue: DelayQueue::new(config.max_delayed_requests),
             slots: Slots::new(config.redis.topology),
+            reservations: OpenReservations::new(config.redis.topology),
             response_gate: ResponseGate::default(),
             charging: config.usage.as_ref().map(|_| Box::new(Charging::new())),
             leases: LeaseTable::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
@@ -291,6 +296,7 @@ impl Limiter {
         for (ticket, call) in self.slots.due(now, &mut self.background, &self.scripts) {
             self.call_for_slots(now, ticket, call);
         }
+        self.renew_reservations(now);
         self.return_leases(now);
         self.probe_redis(now);
         if let Some(refresh) = &mut self.refresh
@@ -321,6 +327,7 @@ impl Limiter {
     pub fn has_any_of(&self, request: RequestId) -> bool {
         self.is_waiting(request)
             || self.slots.holds(request)
+            || self.reservations.holds(request)
             || self.holds_response(request)
             || self.is_charged(request)
     }
@@ -353,6 +360,7 @@ impl Limiter {
             queued,
             self.delay_queue.next_turn(),
             self.slots.next_due(),
+            self.reservations.next_due(),
             self.warnings.due().map(|due| due.max(now)),
             self.leases.next_sweep(),
             self.response_gate.next_due(),

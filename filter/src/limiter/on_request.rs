@@ -149,6 +149,12 @@ impl Checks {
         self.asks.push(BucketCheck { limit: index, window: 0, key, algorithm, cost, enforced: false, applied });
     }
 
+    /// Sets the part of the cost of a limit that is the request's own tokens.
+    #[inline(never)]
+    fn set_floor(&mut self, limit: usize, floor: u64) {
+        self.buckets.iter_mut().filter(|check| check.limit == limit).for_each(|check| check.set_floor(floor));
+    }
+
     fn finish(self) -> RequestChecks {
         if self.asks.is_empty() {
             RequestChecks::Buckets(self.buckets, self.shadows)
@@ -207,16 +213,19 @@ pub(super) fn checks_of(
         if unreadable == OnUnreadable::Reject && enforced {
             return Err(BadRequest::Body);
         }
-        let cost = match charge {
-            None => limit.cost(request, enforced)?,
+        let (cost, floor) = match charge {
+            None => (limit.cost(request, enforced)?, 0),
             Some((charge, usage)) => {
                 let held = estimates.add((index, charge), usage, request, enforced)?;
-                Tokens(held.estimate)
+                (Tokens(held.estimate), held.floor)
             }
         };
         accept(request, enforced)?;
         if let Some(denial) = checks.add(now, &own, (key, cost), found, (windows, enforced)) {
             return Ok(RequestChecks::Blocked(denial));
+        }
+        if floor > 0 {
+            checks.set_floor(index, floor);
         }
     }
     Ok(checks.finish())
@@ -252,6 +261,9 @@ pub(super) fn checks_again<'a>(
         };
         if let Some(denial) = checks.add(now, &own, (key.to_vec(), earlier.cost), found, (windows, enforced)) {
             return RequestChecks::Blocked(denial);
+        }
+        if earlier.floor() > 0 {
+            checks.set_floor(earlier.limit, earlier.floor());
         }
     }
     checks.finish()

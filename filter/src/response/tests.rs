@@ -65,6 +65,7 @@ fn admits(limit: usize, remaining: u64, reset: Micros) -> Outcome {
         reset,
         delay: Micros::ZERO,
         granted: None,
+        held: Tokens(0),
     }
 }
 

@@ -28,7 +28,7 @@ impl FixedWindow {
         Ok(Self { limit: limit_within(limit.into(), MAX_LIMIT)?, window: window_within(window)? })
     }
 
-    /// Returns a limit of `limit` tokens or nano-USD in each `window`, for a charge of amounts.
+    /// Returns a limit of `limit` tokens or nano-USD in each `window`, for a [budget](super::Budget).
     ///
     /// # Errors
     /// Where `limit` is 2⁵³ or more, or `window` is zero or over 71 years.
@@ -122,6 +122,7 @@ impl Span {
             before: level(used),
             after: level(used_after),
             granted: None,
+            held: Tokens(0),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Quota {
         Self::of_amounts(limit_within(limit.into(), MAX_LIMIT)?, period, offset_minutes)
     }
 
-    /// Returns a quota of `limit` tokens or nano-USD, for a charge of amounts.
+    /// Returns a quota of `limit` tokens or nano-USD, for a [budget](super::Budget).
     ///
     /// # Errors
     /// Where `limit` is 2⁵³ or more, or the offset beyond ±14 hours.

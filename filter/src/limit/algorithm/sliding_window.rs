@@ -64,7 +64,7 @@ impl SlidingWindow {
         Ok(Self { limit, window, tick: tick.unwrap_or(NonZeroU64::MIN) })
     }
 
-    /// Returns a limit of `limit` tokens or nano-USD in any `window`, for a charge of amounts.
+    /// Returns a limit of `limit` tokens or nano-USD in any `window`, for a [budget](super::Budget).
     ///
     /// # Errors
     /// Where `limit` is 2⁵³ or more, or `window` is zero or over 71 years.
@@ -154,6 +154,7 @@ impl SlidingWindow {
             before: level(used, current),
             after: level(used_after, current.saturating_add(cost.0)),
             granted: None,
+            held: Tokens(0),
         }
     }
 
@@ -178,11 +179,6 @@ impl SlidingWindow {
             }
         };
         Micros(weight).times(self.tick.get())
-    }
-
-    /// Step of the window before's weight.
-    pub(super) fn tick(&self) -> Micros {
-        Micros(self.tick.get())
     }
 
     fn ticks(&self) -> u64 {
