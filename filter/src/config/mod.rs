@@ -218,11 +218,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
         stat_prefix: stat_prefix?.to_owned(),
         exempt: exempt?,
         limits,
-        responses: Responses {
-            filter: response?.unwrap_or(base),
-            limits: own_responses,
-            status_on_error: status_on_error?,
-        },
+        responses: Responses::new(response?.unwrap_or(base), own_responses, status_on_error?),
         body: body?,
         usage,
         overrides: overrides?,

@@ -149,7 +149,8 @@ fn full() -> Value {
         ],
         "response": {
             "status": 420, "body": "", "headers": ["ratelimit"], "content_type": "text/html",
-            "grpc_status": "UNAVAILABLE", "grpc_message": "slow down"
+            "grpc_status": "UNAVAILABLE", "grpc_message": "slow down",
+            "format": "gemini"
         },
         "request_body": {"max_bytes": 1024.0, "timeout": "0.25s", "on_unreadable": "reject"}, "overrides": {"refresh_interval": "0.5s"},
         "usage": {

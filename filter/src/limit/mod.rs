@@ -20,7 +20,7 @@ mod share;
 pub use self::algorithm::{
     Algorithm, AlgorithmError, BucketState, Budget, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket,
     Period, Quota, Rate, SettleResult, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError,
-    Units, bounds,
+    Units, bounds, rfc_3339,
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
 pub use self::charge::{

@@ -219,7 +219,9 @@ mod tests {
     use core::num::NonZeroU64;
 
     use super::*;
+    use crate::descriptor::BadRequest;
     use crate::limit::{Algorithm, Algorithms, BucketState, Concurrency, SlotOwner, TokenBucket};
+    use crate::response::{ErrorStatus, ResponseConfig, Responses, bad_request};
 
     const NOW: Micros = Micros::from_secs(50);
     const REDIS: Micros = Micros::from_secs(1_795_132_800);
@@ -362,7 +364,8 @@ mod tests {
             Some(CacheHit::All(denial)) => denial,
             other => panic!("{other:?}"),
         };
-        let reply = Rc::new(crate::response::bad_request(crate::descriptor::BadRequest::Body, ClientProtocol::Http));
+        let responses = Responses::new(ResponseConfig::default(), Vec::new(), ErrorStatus::SERVICE_UNAVAILABLE);
+        let reply = Rc::new(bad_request(&responses, BadRequest::Body, ClientProtocol::Http));
         // The bucket is full in 1 s, a token exists in 100 ms: the headers have 1 s for both, and 60 ms later as well.
         let then = NOW.plus(MS(20));
         denial(then).keep_reply(then, &reply);

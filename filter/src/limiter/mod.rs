@@ -87,7 +87,7 @@ use crate::descriptor::{Attributes, BadRequest};
 use crate::limit::{Check, Scripts, SlotOwner, Verdict};
 use crate::overrides::{KeyOverrides, Refresh};
 use crate::redis::{Transport, TransportEvent, Trouble};
-use crate::response::{self, ClientProtocol};
+use crate::response;
 use crate::table::Table;
 use crate::units::Micros;
 
@@ -203,7 +203,6 @@ impl Limiter {
             of_keys: self.key_overrides.as_mut(),
             probes: true,
         };
-        let protocol = || ClientProtocol::of(attributes.headers());
         let mut carried = CarriedNumbers::new();
         let mut estimates = Estimates::default();
         match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried, &mut estimates) {
@@ -214,14 +213,19 @@ impl Limiter {
                 }
                 let is_kept = !carried.is_empty() && self.key_overrides.is_some();
                 let series = is_kept.then(|| CheckSeries::of(carried));
-                self.check(now, request, checks, PendingRequest { series, ..PendingRequest::new(now, protocol()) })
+                let protocol = self.config.responses.protocol(attributes.headers());
+                self.check(now, request, checks, PendingRequest { series, ..PendingRequest::new(now, protocol) })
             }
             Err(bad) => {
                 self.counters.rejected();
                 if bad == BadRequest::UnknownModel {
                     self.counters.usage(UsageCounter::UnknownModel, 1);
                 }
-                let reply = response::bad_request(bad, protocol());
+                let reply = response::bad_request(
+                    &self.config.responses,
+                    bad,
+                    self.config.responses.protocol(attributes.headers()),
+                );
                 Step::Decided(Decision::Answer(Rc::new(reply)))
             }
         }

@@ -173,7 +173,12 @@ impl Limiter {
             if self.counters.has_marks() {
                 self.mark_all(request, verdict);
             }
-            Decision::Admit(response::admitted_headers(verdict, &self.config.limits, &self.config.responses))
+            Decision::Admit(response::admitted_headers(
+                verdict,
+                &self.config.limits,
+                &self.config.responses,
+                pending.protocol,
+            ))
         } else {
             Decision::Answer(Rc::new(response::denied(
                 verdict,

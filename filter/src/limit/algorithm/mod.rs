@@ -27,6 +27,7 @@ pub use self::bounds::{AlgorithmError, TokenBucketError};
 pub use self::budget::Budget;
 pub(super) use self::budget_state::BudgetState;
 pub use self::budget_state::SettleResult;
+pub use self::civil::rfc_3339;
 pub use self::concurrency::Concurrency;
 pub(super) use self::concurrency::Leases;
 pub use self::decision::BucketState;
