@@ -46,4 +46,5 @@ pub mod redis;
 pub mod response;
 mod table;
 pub mod units;
+pub mod usage;
 mod worker;

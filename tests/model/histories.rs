@@ -144,7 +144,7 @@ fn look_and_replay(store: &mut Store, history: &History) -> Result<(), TestCaseE
 fn third(algorithm: &Algorithm) -> Algorithm {
     let third = |of: Tokens| n(of.0.div_ceil(3));
     match algorithm {
-        Algorithm::NoTokens => Algorithm::NoTokens,
+        Algorithm::NoTokens | Algorithm::Budget(_) => *algorithm,
         Algorithm::TokenBucket(bucket) => {
             Algorithm::TokenBucket(TokenBucket::new(third(bucket.capacity()), n(1), bucket.emission()).unwrap())
         }

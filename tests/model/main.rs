@@ -1,5 +1,6 @@
 //! The Lua scripts in a real Redis, compared with their Rust specification.
 
+mod budgets;
 mod expiry;
 mod give_back;
 mod heal;

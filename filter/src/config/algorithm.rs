@@ -8,8 +8,8 @@ use super::number;
 use super::reader::{Node, Object};
 use super::report::Read;
 use crate::limit::{
-    Algorithm, AlgorithmError, Algorithms, Concurrency, FixedWindow, Kind, Number, Period, Quota, Replacement,
-    SlidingLog, SlidingWindow, TokenBucket, WindowNumbers, bounds,
+    Algorithm, AlgorithmError, Algorithms, Concurrency, FixedWindow, Kind, MAX_AMOUNT, Number, Period, Quota,
+    Replacement, SlidingLog, SlidingWindow, TokenBucket, WindowNumbers, bounds,
 };
 use crate::units::Micros;
 
@@ -17,6 +17,9 @@ use crate::units::Micros;
 const KINDS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency", "windows"];
 /// Fields of a window: the same without `windows`.
 pub(super) const ALGORITHMS: &[&str] = &["token_bucket", "sliding_window", "fixed_window", "quota", "concurrency"];
+/// Greatest limit in dollars, in millionths: Redis' scripts count billionths exactly.
+const MAX_MICRO_USD: u64 = MAX_AMOUNT / 1_000;
+const USD: &str = "dollars from 0 to 9007199 with at most 6 decimals";
 const DEFAULT_LEASE: Micros = Micros::from_secs(60);
 
 /// Window as configured.
@@ -27,6 +30,18 @@ struct Window {
     numbers: Option<WindowNumbers>,
 }
 
+/// Algorithms of a limit as configured.
+pub(super) struct Windows<'a> {
+    pub(super) algorithms: Algorithms,
+    /// Numbers that requests carry.
+    pub(super) numbers: Vec<WindowNumbers>,
+    /// The first window whose number is of the unit `max_usd`, and of `max_tokens`, which only a charge has.
+    pub(super) in_usd: Option<Node<'a>>,
+    pub(super) in_tokens: Option<Node<'a>>,
+    /// Whether the numbers of all windows are in dollars.
+    pub(super) is_all_usd: bool,
+}
+
 /// Numbers of a window: `max_tokens` or `max_requests`, and `tokens_per_fill` in a `fill_interval`.
 type Numbers = (Number, Option<(Number, Micros)>);
 
@@ -34,21 +49,35 @@ type Numbers = (Number, Option<(Number, Micros)>);
 type AlgorithmResult = Read<(Result<Algorithm, AlgorithmError>, Numbers)>;
 
 /// Reads the limit's algorithms, with its `max_delay`, and the numbers that requests carry.
-pub(super) fn read(limit: &Object<'_>) -> Read<(Algorithms, Vec<WindowNumbers>)> {
+pub(super) fn read<'a>(limit: &Object<'a>) -> Read<Windows<'a>> {
     let max_delay = limit.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=bounds::MAX_MAX_DELAY));
     let (kind, node) = limit.exactly_one(KINDS)?;
+    let mut nodes = Vec::new();
     let windows = match kind {
         "windows" => node.each(1..=bounds::MAX_WINDOWS, |node| {
             let (kind, node) = node.one_field(ALGORITHMS)?;
+            nodes.push((kind, node));
             window(kind, &node)
         })?,
-        kind => vec![window(kind, &node)?],
+        kind => {
+            nodes.push((kind, node));
+            vec![window(kind, &node)?]
+        }
     };
+    let of_unit =
+        |unit| nodes.iter().find(|(kind, node)| *kind != "token_bucket" && node.has(unit)).map(|(_, node)| *node);
+    let is_all_usd = nodes.iter().all(|(_, node)| node.has("max_usd"));
     let mut algorithms: Vec<Algorithm> = windows.iter().map(|window| window.algorithm).collect();
     shape(limit, &mut algorithms, max_delay?)?;
     let algorithms = Algorithms::new(&algorithms).map_err(|error| node.fail(Problem::Algorithms(error)))?;
     let numbers = windows.into_iter().enumerate().filter_map(|(window, read)| Some((window, read.numbers?)));
-    Ok((algorithms, numbers.map(|(window, numbers)| WindowNumbers { window, ..numbers }).collect()))
+    Ok(Windows {
+        algorithms,
+        numbers: numbers.map(|(window, numbers)| WindowNumbers { window, ..numbers }).collect(),
+        in_usd: of_unit("max_usd"),
+        in_tokens: of_unit("max_tokens"),
+        is_all_usd,
+    })
 }
 
 /// Reads a window of an override. A field that it leaves out, where a limit's own window has a default, is the limit's.
@@ -124,28 +153,33 @@ fn token_bucket(node: &Node<'_>) -> AlgorithmResult {
 }
 
 fn sliding_window(node: &Node<'_>) -> AlgorithmResult {
-    let fields = node.object(&["max_requests", "window", "mode"])?;
+    let fields = node.object(&["max_requests", "max_tokens", "max_usd", "window", "mode"])?;
     let exact = fields.or("mode", false, |node| node.one_of(&[("approximate", false), ("exact", true)]));
     let max = if exact == Ok(true) { bounds::MAX_LOGGED } else { bounds::MAX_LIMIT };
-    let (limit, length) = (max_requests(&fields, max), length(&fields));
-    let (exact, limit, length) = (exact?, limit?, length?);
-    let sliding = match exact {
-        true => SlidingLog::new(limit.shape(), length).map(Algorithm::SlidingLog),
-        false => SlidingWindow::new(limit.shape(), length).map(Algorithm::SlidingWindow),
+    let (limit, length) = (amount(&fields, max), length(&fields));
+    let (exact, (limit, is_amount), length) = (exact?, limit?, length?);
+    let sliding = match (exact, is_amount) {
+        (true, _) => SlidingLog::new(limit.shape(), length).map(Algorithm::SlidingLog),
+        (false, true) => SlidingWindow::of_amounts(limit.shape(), length).map(Algorithm::SlidingWindow),
+        (false, false) => SlidingWindow::new(limit.shape(), length).map(Algorithm::SlidingWindow),
     };
     Ok((sliding, (limit, None)))
 }
 
 fn fixed_window(node: &Node<'_>) -> AlgorithmResult {
-    let fields = node.object(&["max_requests", "window"])?;
-    let (limit, length) = (max_requests(&fields, bounds::MAX_LIMIT), length(&fields));
-    let (limit, length) = (limit?, length?);
-    Ok((FixedWindow::new(limit.shape(), length).map(Algorithm::FixedWindow), (limit, None)))
+    let fields = node.object(&["max_requests", "max_tokens", "max_usd", "window"])?;
+    let (limit, length) = (amount(&fields, bounds::MAX_LIMIT), length(&fields));
+    let ((limit, is_amount), length) = (limit?, length?);
+    let fixed = match is_amount {
+        true => FixedWindow::of_amounts(limit.shape(), length),
+        false => FixedWindow::new(limit.shape(), length),
+    };
+    Ok((fixed.map(Algorithm::FixedWindow), (limit, None)))
 }
 
 fn quota(node: &Node<'_>) -> AlgorithmResult {
-    let fields = node.object(&["max_requests", "unit", "utc_offset"])?;
-    let limit = max_requests(&fields, bounds::MAX_LIMIT);
+    let fields = node.object(&["max_requests", "max_tokens", "max_usd", "unit", "utc_offset"])?;
+    let limit = amount(&fields, bounds::MAX_LIMIT);
     let unit = fields
         .required("unit", "a calendar unit such as \"month\"")
         .and_then(|node| node.one_of(&Period::ALL.map(|period| (period.name(), period))));
@@ -153,22 +187,37 @@ fn quota(node: &Node<'_>) -> AlgorithmResult {
         let expected = "an offset from UTC such as \"+02:00\", from \"-14:00\" to \"+14:00\"";
         node.parsed(expected, 6, offset_minutes)
     });
-    let (limit, unit, offset) = (limit?, unit?, offset?);
-    Ok((Quota::new(limit.shape(), unit, offset).map(Algorithm::Quota), (limit, None)))
+    let ((limit, is_amount), unit, offset) = (limit?, unit?, offset?);
+    let quota = match is_amount {
+        true => Quota::of_amounts(limit.shape(), unit, offset),
+        false => Quota::new(limit.shape(), unit, offset),
+    };
+    Ok((quota.map(Algorithm::Quota), (limit, None)))
 }
 
 fn concurrency(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "lease"])?;
-    let limit = max_requests(&fields, bounds::MAX_LIMIT);
+    let limit = fields
+        .required("max_requests", "a number of requests")
+        .and_then(|node| number::read(&node, 0..=bounds::MAX_LIMIT));
     let lease =
         fields.or("lease", DEFAULT_LEASE, |node| node.duration(bounds::MIN_SLOT_LEASE..=bounds::MAX_SLOT_LEASE));
     let (limit, lease) = (limit?, lease?);
     Ok((Concurrency::new(limit.shape(), lease).map(Algorithm::Concurrency), (limit, None)))
 }
 
-/// Reads `max_requests`; 0 blocks every request.
-fn max_requests(fields: &Object<'_>, max: u64) -> Read<Number> {
-    fields.required("max_requests", "a number of requests").and_then(|node| number::read(&node, 0..=max))
+/// Reads the number of a window, 0 to block every request: `max_requests` up to `max`, or tokens or nano-USD of a charge.
+/// Returns whether it is one of the latter.
+fn amount(fields: &Object<'_>, max: u64) -> Read<(Number, bool)> {
+    let (unit, node) = fields.exactly_one(&["max_requests", "max_tokens", "max_usd"])?;
+    match unit {
+        "max_requests" => Ok((number::read(&node, 0..=max)?, false)),
+        "max_tokens" => Ok((Number::Constant(node.integer(0..=MAX_AMOUNT)?), true)),
+        _ => {
+            let micros = number::scaled(&node, 1e6, 0..=MAX_MICRO_USD, USD)?;
+            Ok((Number::Constant(micros.saturating_mul(1_000)), true))
+        }
+    }
 }
 
 fn length(fields: &Object<'_>) -> Read<Micros> {

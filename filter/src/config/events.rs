@@ -7,6 +7,7 @@ use core::num::NonZeroU64;
 use super::error::Expected;
 use super::reader::Node;
 use super::report::Read;
+use crate::redis::Topology;
 
 const DEFAULT_STREAM: &str = "events";
 const DEFAULT_MAX_LEN: NonZeroU64 = NonZeroU64::MIN.saturating_add(9_999);
@@ -23,6 +24,8 @@ pub struct EventsConfig {
     pub only: EventsOnly,
     /// Fraction of these decisions that is written. Default all.
     pub sample: Fraction,
+    /// Whether the stream is the ledger too: an entry for each request that a limit charged. Off by default.
+    pub usage: bool,
 }
 
 /// Decisions that are events.
@@ -50,8 +53,8 @@ impl Fraction {
     }
 }
 
-pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Read<EventsConfig> {
-    let fields = node.object(&["stream", "max_len", "only", "sample"])?;
+pub(super) fn read(node: &Node<'_>, key_prefix: &str, topology: Topology) -> Read<EventsConfig> {
+    let fields = node.object(&["stream", "max_len", "only", "sample", "usage"])?;
     let stream = fields.optional("stream", |node| {
         node.text_matching("a key of 1 to 256 bytes without control characters", |text| {
             (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
@@ -62,11 +65,17 @@ pub(super) fn read(node: &Node<'_>, key_prefix: &str) -> Read<EventsConfig> {
         node.one_of(&[("denied", EventsOnly::Denied), ("all", EventsOnly::All)])
     });
     let sample = fields.or("sample", Fraction::ALL, fraction);
+    let usage = fields.or("usage", false, |node| {
+        let usage = node.boolean()?;
+        let is_possible = !usage || topology == Topology::Single;
+        is_possible.then_some(usage).ok_or_else(|| node.unexpected(Expected::The("false with redis.topology: cluster")))
+    });
     Ok(EventsConfig {
         stream: stream?.map_or_else(|| [key_prefix, DEFAULT_STREAM].concat(), str::to_owned),
         max_len: max_len?,
         only: only?,
         sample: sample?,
+        usage: usage?,
     })
 }
 

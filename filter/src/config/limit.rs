@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::error::Expected;
 use super::reader::{Node, Object, refuse_duplicates};
 use super::report::Read;
-use super::{algorithm, descriptor, hits_addend, lease, on_exceed, predicate, response, source};
+use super::{algorithm, charge, descriptor, hits_addend, lease, on_exceed, predicate, response, source};
 use crate::descriptor::{Descriptor, Entry, HashKey, HashTag, HitsAddend, Predicate};
 use crate::limit::{FailureMode, Limit, RequestWindows};
 use crate::redis::Topology;
@@ -30,6 +30,11 @@ const FIELDS: &[&str] = &[
     "max_delay",
     "lease",
     "hits_addend",
+    "charge",
+    "reserve",
+    "on_missing_usage",
+    "on_disconnect",
+    "soft_limit",
     "shadow_mode",
     "on_exceed",
     "near_limit",
@@ -90,14 +95,20 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let windows = algorithm::read(&fields);
     let lease = fields.optional("lease", lease::read);
     let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
+    let charge = charge::read(&fields);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let mark = fields.or("on_exceed", None, on_exceed::read);
     let contradicted = if let Ok(Some(_)) = mark { on_exceed::refuse_beside_mark(&fields) } else { Ok(()) };
     let near_limit = fields.optional("near_limit", on_exceed::near_limit);
     let own_failure_mode = fields.optional("failure_mode", failure_mode);
     let response = fields.optional("response", |node| response::read(node, defaults.response));
-    let (windows, numbers) = windows?;
-    let lease = lease::of(windows, lease?)?;
+    let (windows, charge) = (windows?, charge?);
+    charge::check(&fields, charge.as_deref(), &windows)?;
+    let soft_limit = charge.as_ref().and_then(|charge| charge.soft_limit);
+    let algorithm::Windows { algorithms, numbers, .. } = windows;
+    let reserving = charge.as_deref().and_then(|charge| algorithms.reserving(charge));
+    let algorithms = reserving.unwrap_or(algorithms);
+    let lease = lease::of(algorithms, lease?)?;
     contradicted?;
     let mark = mark?.map(Arc::new);
     let shadow_mode = shadow_mode? || defaults.shadow_mode?;
@@ -115,7 +126,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let failure_mode = match own_failure_mode {
         _ if !denies => FailureMode::Allow,
         // Nobody knows which slots other workers hold.
-        FailureMode::Local if lease.windows.has_slots() => FailureMode::Deny,
+        FailureMode::Local if lease.windows.has_slots() || charge.is_some() => FailureMode::Deny,
         mode => mode,
     };
     let request_windows = (!numbers.is_empty()).then(|| Box::new(RequestWindows::new(lease.windows.clone(), numbers)));
@@ -128,9 +139,10 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
         request_windows,
         max_lease: lease.max,
         hits_addend: hits_addend?,
+        charge,
         shadow_mode,
         mark,
-        near_limit: near_limit?,
+        near_limit: near_limit?.or(soft_limit),
         failure_mode,
     };
     Ok((limit, response?.map(Box::new)))

@@ -4,6 +4,7 @@
 //! read by hand: serde would stop at the first error, and its derived code is large in wasm.
 
 mod algorithm;
+mod charge;
 mod descriptor;
 mod error;
 mod events;
@@ -28,8 +29,10 @@ mod secret;
 mod shown;
 mod source;
 mod spelling;
+mod usage;
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -53,6 +56,8 @@ pub use self::redis::RedisConfig;
 pub use self::request_body::BodyConfig;
 pub(crate) use self::shown::quoted;
 pub(crate) use self::shown::shown;
+pub(crate) use self::usage::{INCLUDE_USAGE, SERVICE_TIER};
+pub use self::usage::{IncludeUsage, UsageConfig};
 
 const FIELDS: &[&str] = &[
     "redis",
@@ -66,6 +71,7 @@ const FIELDS: &[&str] = &[
     "limits",
     "response",
     "request_body",
+    "usage",
     "overrides",
     "events",
     "emit_metadata",
@@ -95,6 +101,8 @@ pub struct Config {
     pub responses: Responses,
     /// Settings for reading request bodies.
     pub body: BodyConfig,
+    /// Settings for reading what responses cost. `None` where no limit has a charge.
+    pub usage: Option<Box<UsageConfig>>,
     /// Settings for overrides, which operators set at run time. `None` where they are switched off.
     pub overrides: Option<OverridesConfig>,
     /// Settings for events, written to a Redis stream. `None`, the default: no events.
@@ -197,8 +205,9 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let limits =
         fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(&node, &defaults));
     let body = fields.or("request_body", request_body::Section::default(), request_body::read);
+    let usage = fields.or("usage", UsageConfig::default(), usage::read);
     let overrides = fields.or("overrides", Some(OverridesConfig::default()), overrides::read);
-    let events = fields.optional("events", |node| events::read(node, key_prefix));
+    let events = fields.optional("events", |node| events::read(node, key_prefix, topology));
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
     let max_delayed_requests =
         fields.or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| size(node, MAX_MAX_DELAYED_REQUESTS));
@@ -206,17 +215,15 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let healed_keys = entries(&fields, "heal", &["max_keys"]);
     let (limits, own_responses): (Vec<Limit>, Vec<_>) = limits?.into_iter().unzip();
     let is_local = limits.iter().any(|limit| limit.failure_mode == FailureMode::Local);
-    let body = body?.with_limits(&limits, fields.field("limits").as_ref());
+    let usage = usage?.beside(&limits, fields.field("limits"))?;
+    let body = body?.with_limits(&limits, usage.as_deref(), fields.field("limits").as_ref());
     Ok(Config {
         stat_prefix: stat_prefix?.to_owned(),
         exempt: exempt?,
         limits,
-        responses: Responses {
-            filter: response?.unwrap_or(base),
-            limits: own_responses,
-            status_on_error: status_on_error?,
-        },
+        responses: Responses::new(response?.unwrap_or(base), own_responses, status_on_error?),
         body: body?,
+        usage,
         overrides: overrides?,
         events: events?,
         local: Some(local?).filter(|_| is_local),

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::error::Expected;
 use super::reader::Node;
 use super::report::Read;
+use super::usage::UsageConfig;
 use crate::descriptor::{JsonPointer, OnUnreadable};
 use crate::limit::Limit;
 use crate::units::Micros;
@@ -32,6 +33,8 @@ pub struct BodyConfig {
     pointers: Arc<Vec<JsonPointer>>,
     /// Pointers that each limit reads, one bit for each.
     of_limits: Vec<u32>,
+    /// Pointers of which all values count that a body has, one bit for each.
+    of_charges: u32,
     charges_length: bool,
 }
 
@@ -66,18 +69,29 @@ pub(super) fn on_unreadable(node: &Node<'_>) -> Read<OnUnreadable> {
 
 impl Section {
     /// Returns the settings with the JSON pointers of `limits`, which were read from `node`.
-    pub(super) fn with_limits(&self, limits: &[Limit], node: Option<&Node<'_>>) -> Read<BodyConfig> {
-        let (mut pointers, mut of_limits) = (Vec::new(), Vec::new());
+    pub(super) fn with_limits(
+        &self,
+        limits: &[Limit],
+        usage: Option<&UsageConfig>,
+        node: Option<&Node<'_>>,
+    ) -> Read<BodyConfig> {
+        let (mut pointers, mut of_limits, mut of_charges) = (Vec::new(), Vec::new(), 0);
+        let mut bit = |pointer: &JsonPointer| {
+            let index = pointers.iter().position(|known| known == pointer).unwrap_or(pointers.len());
+            if index == pointers.len() {
+                pointers.push(pointer.clone());
+            }
+            u32::try_from(index).ok().and_then(|index| 1_u32.checked_shl(index)).unwrap_or(0)
+        };
         for limit in limits {
-            let mut bits = 0;
-            limit.visit_pointers(&mut |pointer| {
-                let index = pointers.iter().position(|known| known == pointer).unwrap_or(pointers.len());
-                if index == pointers.len() {
-                    pointers.push(pointer.clone());
-                }
-                bits |= u32::try_from(index).ok().and_then(|index| 1_u32.checked_shl(index)).unwrap_or(0);
-            });
-            of_limits.push(bits);
+            let (mut bits, mut of_charge) = (0, 0);
+            limit.visit_pointers(&mut |pointer| bits |= bit(pointer));
+            if let Some((charge, usage)) = limit.charge.as_ref().zip(usage) {
+                charge.visit_pointers(&mut |pointer| of_charge |= bit(pointer));
+                usage.visit_pointers(&mut |pointer| of_charge |= bit(pointer));
+            }
+            of_limits.push(bits | of_charge);
+            of_charges |= of_charge;
         }
         if let Some(node) = node.filter(|_| pointers.len() > MAX_POINTERS) {
             return Err(node.unexpected(Expected::The("at most 16 different JSON pointers in all limits")));
@@ -87,7 +101,8 @@ impl Section {
             timeout: self.timeout,
             on_unreadable: self.on_unreadable,
             of_limits,
-            charges_length: limits.iter().any(|limit| limit.hits_addend.is_length()),
+            of_charges,
+            charges_length: limits.iter().any(|limit| limit.hits_addend.is_length() || limit.charge.is_some()),
             pointers: Arc::new(pointers),
         })
     }
@@ -98,6 +113,13 @@ impl BodyConfig {
     #[must_use]
     pub fn pointers(&self) -> &Arc<Vec<JsonPointer>> {
         &self.pointers
+    }
+
+    /// Pointers of which all values count that a body has, one bit for each: its last value would let a client state two
+    /// maxima, of which its upstream may read the first.
+    #[must_use]
+    pub fn of_charges(&self) -> u32 {
+        self.of_charges
     }
 
     /// Whether any limit depends on a request's body, or on its length.

@@ -8,14 +8,23 @@ use super::reader::{Node, refuse_duplicates};
 use super::report::Read;
 use super::shown::quoted;
 use super::spelling;
-use crate::response::{ErrorStatus, GrpcStatus, ResponseConfig, ResponseHeaders, Template};
+use crate::response::{Api, ErrorStatus, Format, GrpcStatus, ResponseConfig, ResponseHeaders, Template};
 
-const FIELDS: &[&str] = &["status", "body", "content_type", "headers", "grpc_status", "grpc_message"];
+const FIELDS: &[&str] = &["status", "body", "content_type", "headers", "grpc_status", "grpc_message", "format"];
 const GRPC_STATUS: &str = "a gRPC status such as RESOURCE_EXHAUSTED, or its number from 1 to 16";
 const MAX_GRPC_MESSAGE: usize = 256;
 const MAX_BODY: usize = 4_096;
 const HEADERS: &[(&str, Header)] =
     &[("x-ratelimit", Header::XRateLimit), ("ratelimit", Header::RateLimit), ("retry-after", Header::RetryAfter)];
+
+const FORMATS: &[(&str, Format)] = &[
+    ("plain", Format::Plain),
+    ("auto", Format::Auto),
+    ("openai", Format::Of(Api::OpenAi)),
+    ("anthropic", Format::Of(Api::Anthropic)),
+    ("gemini", Format::Of(Api::Gemini)),
+    ("bedrock", Format::Of(Api::Bedrock)),
+];
 
 /// Reads the section. Absent fields are as in `base`.
 pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Read<ResponseConfig> {
@@ -35,6 +44,7 @@ pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Read<ResponseConfi
         });
         text.and_then(|text| template(node, text))
     });
+    let format = fields.or("format", base.format, |node| node.one_of(FORMATS));
     Ok(ResponseConfig {
         status: status?,
         body: body?.unwrap_or_else(|| base.body.clone()),
@@ -42,6 +52,7 @@ pub(super) fn read(node: &Node<'_>, base: &ResponseConfig) -> Read<ResponseConfi
         headers: headers?,
         grpc_status: grpc_status?,
         grpc_message: grpc_message?.or_else(|| base.grpc_message.clone()),
+        format: format?,
     })
 }
 

@@ -13,6 +13,8 @@ const MAX_NAME: usize = 128;
 pub(super) const MAX_VALUE: usize = 256;
 const MAX_PATH: usize = 1_024;
 const MAX_KEY: usize = 256;
+/// Description of a JSON pointer.
+pub(super) const POINTER: &str = "a JSON pointer such as \"/user/id\"";
 const MAX_CIDRS: usize = 256;
 /// Most trusted proxies between a client and Envoy: more are a mistake.
 const MAX_TRUSTED_HOPS: u64 = 32;
@@ -56,15 +58,18 @@ pub(super) fn read(kind: &str, fields: &Object<'_>) -> Read<Source> {
             let key = key(&fields.required("key", "the key of a filter state")?)?;
             Ok(Source::Property(PropertyPath::filter_state(key)))
         }
-        "request_body" => {
-            let node = fields.required("json_pointer", "a JSON pointer such as \"/user/id\"")?;
-            node.parsed("a JSON pointer such as \"/user/id\"", MAX_KEY, JsonPointer::parse).map(Source::RequestBody)
-        }
+        "request_body" => pointer(&fields.required("json_pointer", POINTER)?).map(Source::RequestBody),
         _ => {
             let value = fields.required("descriptor_value", "a literal value")?.text(1..=MAX_VALUE)?;
             Ok(Source::GenericKey { descriptor_value: value.to_owned() })
         }
     }
+}
+
+/// Reads a JSON pointer.
+#[inline(never)]
+pub(super) fn pointer(node: &Node<'_>) -> Read<JsonPointer> {
+    node.parsed(POINTER, MAX_KEY, JsonPointer::parse)
 }
 
 /// Reads a path pattern: `template`, `exact` or `prefix`.

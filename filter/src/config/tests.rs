@@ -3,6 +3,7 @@
 mod accepted;
 mod algorithms;
 mod arbitrary;
+mod charges;
 mod numbers;
 mod refused;
 mod refused_parts;
@@ -128,14 +129,42 @@ fn full() -> Value {
             {
                 "name": "all", "descriptor": [], "hits_addend": 0,
                 "token_bucket": {"max_tokens": 1000, "fill_interval": "0.001s"}, "shadow_mode": true
+            },
+            {
+                "name": "tokens", "descriptor": [], "charge": {"weights": {"input": 2.0, "cache_read": 0.1,
+                    "cache_write": 1.25, "cache_write_1h": 3.0, "output": 4.0}},
+                "fixed_window": {"max_tokens": 1e12, "window": "60s"},
+                "reserve": {
+                    "input": {"request_body_bytes": {"bytes_per_token": 1.0, "per_image": 85.0, "plus": 200.0}},
+                    "output": {"json_pointers": ["/limit"], "default": 100.0, "max": 4096.0, "times": "/best_of",
+                        "enforce": true},
+                    "when_short": "take_rest", "lease": "30s", "on_lost": "input"
+                },
+                "on_missing_usage": "seen", "on_disconnect": "zero", "soft_limit": 0.75
+            },
+            {
+                "name": "money", "descriptor": [], "charge": "cost", "reserve": {"input": 50.0},
+                "quota": {"max_usd": 500.25, "unit": "month", "utc_offset": "+01:00"}
             }
         ],
         "response": {
             "status": 420, "body": "", "headers": ["ratelimit"], "content_type": "text/html",
-            "grpc_status": "UNAVAILABLE", "grpc_message": "slow down"
+            "grpc_status": "UNAVAILABLE", "grpc_message": "slow down",
+            "format": "gemini"
         },
         "request_body": {"max_bytes": 1024.0, "timeout": "0.25s", "on_unreadable": "reject"}, "overrides": {"refresh_interval": "0.5s"},
-        "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25}, "emit_metadata": true,
+        "usage": {
+            "when": [{"method": "PUT"}], "include_usage": "inject", "strip_accept_encoding": false,
+            "model": {"request_body": {"json_pointer": "/engine"}},
+            "prices": [
+                {"model": {"exact": "gpt-4o-mini"}, "input": 0.15, "cached_input": 0.075, "output": 0.6},
+                {"model": {"prefix": "claude-sonnet-"}, "input": 3.0, "cached_input": 0.3, "cache_write": 3.75,
+                    "cache_write_1h": 6.0, "output": 15.0,
+                    "above": {"input_tokens": 200000.0, "input": 6.0, "output": 22.5}}
+            ],
+            "service_tiers": [{"tier": "flex", "factor": 0.5}], "unknown_model": "dearest"
+        },
+        "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25, "usage": true}, "emit_metadata": true,
         "max_delayed_requests": 7.0, "deny_cache": {"max_entries": 0}
     })
 }

@@ -20,6 +20,15 @@ pub enum BadRequest {
     /// A header, query parameter or cookie with `repeated: reject` has several values.
     #[error("expected one value of what identifies the client, found several")]
     Repeated,
+    /// The body names several models.
+    #[error("expected one model, found several")]
+    Models,
+    /// The model has no price.
+    #[error("expected a model with a price")]
+    UnknownModel,
+    /// The client does not ask for the usage of a stream.
+    #[error("expected stream_options.include_usage: true")]
+    IncludeUsage,
     /// The values for a key are too long or too many to be read within the work allowed per request.
     #[error("expected shorter headers")]
     TooLarge,

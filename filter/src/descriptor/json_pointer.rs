@@ -27,6 +27,20 @@ impl JsonPointer {
         steps.map(step).collect::<Option<_>>().filter(|_| is_rooted).map(Self)
     }
 
+    /// Returns the pointer to a member of the document.
+    #[must_use]
+    pub fn member(key: &str) -> Self {
+        Self(vec![Step { key: key.to_owned(), index: None }])
+    }
+
+    /// The key, where the pointer is to a member of the document whose key needs no escapes in JSON.
+    #[must_use]
+    pub fn as_member(&self) -> Option<&str> {
+        let [Step { key, .. }] = self.0.as_slice() else { return None };
+        let is_plain = key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+        is_plain.then_some(key)
+    }
+
     /// Number of steps.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -4,7 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::algorithm::bounds::MAX_WINDOWS;
-use super::algorithm::{Algorithm, Kind, TokenBucket};
+use super::algorithm::{Algorithm, Budget, Kind, TokenBucket};
+use super::charge::Charge;
 use super::check::BucketCheck;
 use super::replacement::Replacement;
 use super::scale::Scale;
@@ -88,6 +89,12 @@ impl Algorithms {
         delays.max().unwrap_or(Micros::ZERO)
     }
 
+    /// The first budget. `None` where no request reserves anything.
+    fn budget(&self) -> Option<Budget> {
+        self.algorithms()
+            .find_map(|algorithm| if let Algorithm::Budget(budget) = algorithm { Some(*budget) } else { None })
+    }
+
     /// Whether one of the algorithms limits requests in flight.
     #[must_use]
     pub fn has_slots(&self) -> bool {
@@ -124,12 +131,20 @@ impl Algorithms {
                 }
                 None => {
                     // A limit without a token bucket shapes nothing.
-                    let algorithm = replacement.algorithm;
+                    let own = replacement.algorithm;
+                    let algorithm = self.budget().and_then(|budget| budget.with(own)).map_or(own, Algorithm::Budget);
                     windows.push(Window { algorithm, suffix: suffix(&algorithm, &[]) });
                 }
             }
         }
         Self(windows)
+    }
+
+    /// Returns the algorithms with reservations of estimates, as `charge` says. `None` where one of them has none.
+    #[must_use]
+    pub fn reserving(&self, charge: &Charge) -> Option<Self> {
+        let reserving: Option<Vec<_>> = self.algorithms().map(|algorithm| algorithm.reserving(charge)).collect();
+        Self::new(&reserving?).ok()
     }
 
     /// Returns the algorithms while an override of their numbers holds. Every bucket keeps its state: spent tokens stay
@@ -193,10 +208,14 @@ impl Algorithms {
 /// Suffix after the limit's key for the state of `algorithm`, one of `all` algorithms of the limit.
 fn suffix(algorithm: &Algorithm, all: &[Algorithm]) -> String {
     let tag = algorithm.tag();
-    let Some(bucket) = algorithm.token_bucket() else { return ["#", &tag].concat() };
-    let buckets = all.iter().filter_map(Algorithm::token_bucket);
+    let own = |algorithm: &Algorithm| match algorithm {
+        Algorithm::Budget(budget) => budget.algorithm().token_bucket().copied(),
+        other => other.token_bucket().copied(),
+    };
+    let Some(bucket) = own(algorithm) else { return ["#", &tag].concat() };
+    let buckets = all.iter().filter_map(own);
     match buckets.filter(|other| bucket.rate().is_faster_than(&other.rate())).count() {
-        _ if all.len() == 1 => String::new(),
+        _ if all.len() == 1 && !matches!(algorithm, Algorithm::Budget(_)) => String::new(),
         0 => ["#", &tag].concat(),
         slower => format!("#{tag}{}", slower.saturating_add(1)),
     }
@@ -210,8 +229,9 @@ impl From<TokenBucket> for Algorithms {
 
 /// Ratio of the longer fill time of two token buckets to the shorter, in 1,024ths. `u64::MAX` for other algorithms.
 fn distance(algorithm: &Algorithm, bucket: &TokenBucket) -> u64 {
-    let Algorithm::TokenBucket(own) = algorithm else { return u64::MAX };
-    let [own, other] = [own, bucket].map(|bucket| bucket.fill_time().0);
+    let own = if let Algorithm::Budget(budget) = algorithm { budget.algorithm() } else { *algorithm };
+    let Algorithm::TokenBucket(own) = own else { return u64::MAX };
+    let [own, other] = [&own, bucket].map(|bucket| bucket.fill_time().0);
     own.max(other).saturating_mul(1_024).checked_div(own.min(other)).unwrap_or(u64::MAX)
 }
 

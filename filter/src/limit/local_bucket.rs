@@ -107,6 +107,7 @@ impl LocalBucket {
             before: level(used, reset),
             after: level(used.saturating_add(cost.0), if cost.0 > 0 { span.end.minus(now) } else { reset }),
             granted: None,
+            held: Tokens(0),
         }
     }
 

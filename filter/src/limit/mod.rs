@@ -7,6 +7,7 @@
 
 mod algorithm;
 mod algorithms;
+mod charge;
 mod check;
 mod local_bucket;
 mod near_limit;
@@ -17,13 +18,19 @@ mod settings;
 mod share;
 
 pub use self::algorithm::{
-    Algorithm, AlgorithmError, BucketState, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket, Period,
-    Quota, Rate, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError, Units, bounds,
+    Algorithm, AlgorithmError, BucketState, Budget, Concurrency, FixedWindow, Grant, Kind, LeaseRequest, LeasedBucket,
+    Period, Quota, Rate, SettleResult, Settlement, SlidingLog, SlidingWindow, SlotOwner, TokenBucket, TokenBucketError,
+    Units, bounds, rfc_3339,
 };
 pub use self::algorithms::{Algorithms, AlgorithmsError};
+pub use self::charge::{
+    Charge, Charged, Ending, Fallback, Held, InputEstimate, LedgerEntry, MAX_AMOUNT, OnLost, OutputEstimate, Reserve,
+    Seen, UsageSource, Weights, WhenShort,
+};
 pub use self::check::{
-    BucketCheck, Check, Claim, Heartbeat, HeldSlots, INTACT, LastState, MIXED_SCRIPT, MalformedReply, Model, Outcome,
-    Peek, RESTORED, Scripts, TOKEN_BUCKETS_SCRIPT, VOID, Verdict, heal_call, post_call, release_call, renew_call,
+    BucketCheck, Check, Claim, Heartbeat, HeldSlots, INTACT, LastState, Ledger, MIXED_SCRIPT, MalformedReply, Model,
+    Outcome, Peek, RESTORED, Reservation, Reservations, Scripts, TOKEN_BUCKETS_SCRIPT, VOID, Verdict, heal_call,
+    post_call, read_results, release_call, renew_budgets_call, renew_call,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::check::{KnownScript, RESET_SCRIPT, ScriptCall};

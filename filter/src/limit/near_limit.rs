@@ -51,6 +51,7 @@ mod tests {
             reset: Micros::ZERO,
             delay: Micros::ZERO,
             granted: None,
+            held: Tokens(0),
         }
     }
 

@@ -17,6 +17,10 @@ impl Replacement {
     /// is.
     #[inline(never)]
     pub(super) fn in_place_of(&self, own: &Algorithm, max_delay: Micros) -> Algorithm {
+        if let Algorithm::Budget(budget) = own {
+            let algorithm = self.in_place_of(&budget.algorithm(), Micros::ZERO);
+            return budget.with(algorithm).map_or(algorithm, Algorithm::Budget);
+        }
         let algorithm = match (self.algorithm, own) {
             (Algorithm::TokenBucket(bucket), Algorithm::LeasedBucket(leased)) => {
                 LeasedBucket::new(bucket, leased.ttl()).ok().map(Algorithm::LeasedBucket)
@@ -26,7 +30,7 @@ impl Replacement {
                 SlidingLog::new(sliding.limit().0, sliding.window()).ok().map(Algorithm::SlidingLog)
             }
             (Algorithm::Quota(quota), Algorithm::Quota(own)) if self.inherits => {
-                Quota::new(quota.limit().0, quota.period(), own.offset_minutes()).ok().map(Algorithm::Quota)
+                Quota::of_amounts(quota.limit().0, quota.period(), own.offset_minutes()).ok().map(Algorithm::Quota)
             }
             (Algorithm::Concurrency(slots), Algorithm::Concurrency(own)) if self.inherits => {
                 Concurrency::new(slots.max().0, own.lease()).ok().map(Algorithm::Concurrency)

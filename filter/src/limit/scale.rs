@@ -4,6 +4,7 @@ use core::num::NonZeroU64;
 
 use super::algorithm::bounds::{MAX_LIMIT, MAX_TOKENS};
 use super::algorithm::{Algorithm, LeasedBucket, TokenBucket};
+use super::charge::MAX_AMOUNT;
 
 /// Factor of 0 to 1,000, with at most six decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,9 @@ impl Factor {
 
     /// Returns the product of `number` and the factor, at most `most`.
     fn of(self, number: u64, most: u64) -> u64 {
-        // Configured numbers are at most 2³², factors at most 2³⁰ millionths: the product is at most 2⁶².
-        let product = number.saturating_mul(self.millionths).checked_div(Self::ONE).unwrap_or_default();
+        // Configured numbers are below 2⁵³, factors at most 2³⁰ millionths: their products are below 2⁶⁴.
+        let [whole, rest] = [number / Self::ONE, number % Self::ONE].map(|part| part.saturating_mul(self.millionths));
+        let product = whole.saturating_add(rest / Self::ONE);
         product.clamp(u64::from(self.millionths > 0 && number > 0), most)
     }
 }
@@ -54,6 +56,12 @@ impl Scale {
     #[must_use]
     pub fn applied_to(self, own: &Algorithm) -> Algorithm {
         let scaled = match own {
+            Algorithm::Budget(budget) => match budget.algorithm() {
+                Algorithm::TokenBucket(bucket) => {
+                    self.bucket(&bucket).map(|to| budget.with(to).map_or(to, Algorithm::Budget))
+                }
+                window => own.with_limit(self.limit(window.limit().0, MAX_AMOUNT)).ok().flatten(),
+            },
             Algorithm::TokenBucket(bucket) => self.bucket(bucket),
             Algorithm::LeasedBucket(leased) => match self.bucket(leased.bucket()) {
                 Some(Algorithm::TokenBucket(bucket)) => {

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::algorithms::Algorithms;
+use super::charge::Charge;
 use super::check::Outcome;
 use super::near_limit::NearLimit;
 use super::request_windows::RequestWindows;
@@ -35,6 +36,8 @@ pub struct Limit {
     pub max_lease: Tokens,
     /// Tokens that a request spends.
     pub hits_addend: HitsAddend,
+    /// Charge of what responses cost, in place of [`hits_addend`](Self::hits_addend). `None`: the limit counts requests.
+    pub charge: Option<Box<Charge>>,
     /// Whether the limit decides and counts, but enforces nothing: its own shadow mode, or the whole filter's.
     pub shadow_mode: bool,
     /// Mark of requests beyond the limit, which are passed on. In shadow mode, only the client's own header of this name

@@ -39,6 +39,7 @@ impl BodyWaits {
     /// Adds a request whose body is to be read at the JSON pointers whose bits are set.
     pub fn arrive(&mut self, now: Micros, request: RequestId, pointers: u32) {
         let scanner = JsonScanner::new(self.config.pointers(), pointers).of_bytes(self.config.max_bytes);
+        let scanner = scanner.adding(self.config.of_charges() & pointers);
         let deadline = now.plus(self.config.timeout);
         self.awaited.set(deadline, request, Box::new(BodyWait { scanner, size: 0, deadline }));
     }
@@ -55,6 +56,7 @@ impl BodyWaits {
         let mut awaited = self.awaited.remove(request)?;
         let room = self.config.max_bytes.saturating_sub(awaited.size);
         awaited.size = awaited.size.saturating_add(bytes.len());
+        awaited.scanner.measure(bytes);
         awaited.scanner.push(bytes.get(..room).unwrap_or(bytes));
         if awaited.size > self.config.max_bytes {
             return Some(awaited.scanner.into_values_so_far().into());

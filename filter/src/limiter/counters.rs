@@ -40,6 +40,43 @@ const OTHERS: [&str; 9] = [
     "heal.buckets",
 ];
 
+/// Counters of limits that charge what responses cost, after all others, with their names; in the order of their
+/// variants.
+const USAGES: [&str; 9] = [
+    "usage.settled",
+    "usage.missing",
+    "usage.disconnected",
+    "usage.encoded",
+    "usage.malformed",
+    "usage.overrun",
+    "usage.late",
+    "usage.dropped",
+    "usage.unknown_model",
+];
+
+/// A counter of limits that charge: its index in [`USAGES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsageCounter {
+    /// Requests whose estimates were settled.
+    Settled,
+    /// Whole responses without usage.
+    Missing,
+    /// Responses that were cut off.
+    Disconnected,
+    /// Responses that are compressed or of a type that is not read.
+    Encoded,
+    /// Malformed events.
+    Malformed,
+    /// Requests that have cost more than their estimate.
+    Overrun,
+    /// Requests whose settlement came after their estimate was given up.
+    Late,
+    /// Settlements that were dropped.
+    Dropped,
+    /// Requests that were rejected for a model without a price.
+    UnknownModel,
+}
+
 /// Counters of one worker: increments since they were last taken, for a fixed list of names.
 #[derive(Debug)]
 pub struct Counters {
@@ -49,6 +86,8 @@ pub struct Counters {
     marks: Vec<bool>,
     has_near_limits: bool,
     has_marks: bool,
+    /// Number of the counters of limits that charge: none if no limit does.
+    usages: usize,
 }
 
 /// Result of a request, or of a request at one limit.
@@ -111,14 +150,15 @@ impl Counters {
         let marks = config.limits.iter().map(|limit| limit.mark_in_force().is_some()).collect();
         let has_near_limits = config.limits.iter().any(|limit| limit.near_limit.is_some());
         let has_marks = config.limits.iter().any(|limit| limit.mark_in_force().is_some());
-        Self { gained: vec![0; Self::names(config).len()], is_dirty: false, marks, has_near_limits, has_marks }
+        let usages = usages(config).len();
+        Self { gained: vec![0; Self::names(config).len()], is_dirty: false, marks, has_near_limits, has_marks, usages }
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{result}`,
     /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{result}`, then `{stat_prefix}.crowd.denied`,
     /// `{stat_prefix}.deny_cache.hits`, `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`,
     /// `{stat_prefix}.events.dropped`, `{stat_prefix}.body.unreadable`, `{stat_prefix}.local.admitted`,
-    /// `{stat_prefix}.local.denied` and `{stat_prefix}.heal.buckets`.
+    /// `{stat_prefix}.local.denied` and `{stat_prefix}.heal.buckets`; and those of limits that charge, such as `{stat_prefix}.usage.settled`.
     #[must_use]
     pub fn names(config: &Config) -> Vec<String> {
         let prefix = &config.stat_prefix;
@@ -127,7 +167,7 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             LIMIT_RESULTS.iter().map(move |result| format!("{prefix}.limit.{}.{}", limit.name, result.name()))
         });
-        let others = OTHERS.iter().map(|name| format!("{prefix}.{name}"));
+        let others = OTHERS.iter().chain(usages(config)).map(|name| format!("{prefix}.{name}"));
         requests.chain(causes).chain(limits).chain(others).collect()
     }
 
@@ -241,6 +281,12 @@ impl Counters {
         self.other(OtherCounter::HealBuckets, u64::try_from(buckets).unwrap_or(u64::MAX));
     }
 
+    /// Counts for limits that charge.
+    pub(super) fn usage(&mut self, which: UsageCounter, more: u64) {
+        let from_end = self.usages.checked_sub(which as usize);
+        self.gain_at(from_end.and_then(|from_end| self.gained.len().checked_sub(from_end)), more);
+    }
+
     /// Whether any counter has increased since they were last taken.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
@@ -259,7 +305,7 @@ impl Counters {
     }
 
     fn other(&mut self, which: OtherCounter, more: u64) {
-        let from_end = OTHERS.len().saturating_sub(which as usize);
+        let from_end = OTHERS.len().saturating_add(self.usages).saturating_sub(which as usize);
         self.gain_at(self.gained.len().checked_sub(from_end), more);
     }
 
@@ -274,6 +320,11 @@ impl Counters {
             self.is_dirty = true;
         }
     }
+}
+
+/// Counters of limits that charge, if any limit does.
+fn usages(config: &Config) -> &'static [&'static str] {
+    if config.usage.is_some() { &USAGES } else { &[] }
 }
 
 #[cfg(test)]

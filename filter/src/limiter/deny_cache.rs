@@ -2,7 +2,8 @@
 //!
 //! A denial says when its tokens will exist. They can exist earlier only if an operator resets the bucket or a worker
 //! returns leased tokens. Therefore an entry lives for 1 s at most, and a change of overrides clears the cache.
-//! Denials of concurrency limits are not cached: a slot may be released at any time.
+//! Denials of concurrency limits are not cached, nor those of budgets where only open requests are in the way: a slot may
+//! be released at any time, as may what a request has reserved.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -82,7 +83,7 @@ impl DenyCache {
             replies: RefCell::default(),
         });
         for (index, (check, outcome)) in check.buckets().zip(&verdict.outcomes).enumerate() {
-            if outcome.enforced && !outcome.admitted && outcome.period.is_some() {
+            if outcome.enforced && !outcome.admitted && outcome.period.is_some() && !outcome.is_only_reserved() {
                 let until = arrived_at.plus(outcome.retry_after.unwrap_or(MAX_AGE).min(MAX_AGE));
                 let numbers = self.has_carried_numbers.then(|| Box::new(check.algorithm.numbers()));
                 let entry = CacheEntry { cost: check.cost, numbers, until, index, denial: Rc::clone(&denial) };
@@ -218,7 +219,9 @@ mod tests {
     use core::num::NonZeroU64;
 
     use super::*;
+    use crate::descriptor::BadRequest;
     use crate::limit::{Algorithm, Algorithms, BucketState, Concurrency, SlotOwner, TokenBucket};
+    use crate::response::{ErrorStatus, ResponseConfig, Responses, bad_request};
 
     const NOW: Micros = Micros::from_secs(50);
     const REDIS: Micros = Micros::from_secs(1_795_132_800);
@@ -361,7 +364,8 @@ mod tests {
             Some(CacheHit::All(denial)) => denial,
             other => panic!("{other:?}"),
         };
-        let reply = Rc::new(crate::response::bad_request(crate::descriptor::BadRequest::Body, ClientProtocol::Http));
+        let responses = Responses::new(ResponseConfig::default(), Vec::new(), ErrorStatus::SERVICE_UNAVAILABLE);
+        let reply = Rc::new(bad_request(&responses, BadRequest::Body, ClientProtocol::Http));
         // The bucket is full in 1 s, a token exists in 100 ms: the headers have 1 s for both, and 60 ms later as well.
         let then = NOW.plus(MS(20));
         denial(then).keep_reply(then, &reply);

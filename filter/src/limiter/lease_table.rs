@@ -387,6 +387,7 @@ impl Lease {
             reset: bucket.time_for(Tokens(bucket.capacity().0.saturating_sub(remaining.0))),
             delay: Micros::ZERO,
             granted: None,
+            held: Tokens(0),
         }
     }
 }

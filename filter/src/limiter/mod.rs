@@ -5,11 +5,13 @@
 
 mod batching;
 mod body_waits;
+mod charging;
 mod contention;
 mod counters;
 mod delay_queue;
 mod deny_cache;
 mod effect;
+mod estimates;
 mod events;
 mod filter_state;
 mod grants;
@@ -35,6 +37,8 @@ mod redis_activity;
 mod releases;
 mod request_end;
 mod request_id;
+mod reservation_calls;
+mod reservations;
 mod response_gate;
 mod slot_calls;
 mod slots;
@@ -52,11 +56,15 @@ use alloc::rc::Rc;
 
 pub use self::batching::{Batching, Pace};
 pub use self::body_waits::BodyWaits;
+use self::charging::Charging;
+pub use self::charging::ResponseHead;
 use self::contention::Contention;
 pub use self::counters::Counters;
+use self::counters::UsageCounter;
 use self::delay_queue::DelayQueue;
 use self::deny_cache::DenyCache;
 pub use self::effect::{Decision, Effect, Step};
+use self::estimates::Estimates;
 pub use self::events::EVENTS_SCRIPT;
 use self::events::Events;
 #[cfg(not(target_arch = "wasm32"))]
@@ -70,6 +78,7 @@ use self::pending::{CheckSeries, PendingRequest};
 use self::queue::CheckQueue;
 use self::redis_activity::RedisActivity;
 pub use self::request_id::RequestId;
+use self::reservations::OpenReservations;
 use self::response_gate::ResponseGate;
 use self::slots::Slots;
 use self::start::{refresh_interval, transport};
@@ -77,11 +86,11 @@ pub use self::ticker::Ticker;
 use self::tickets::BackgroundCalls;
 use self::warnings::Warnings;
 use crate::config::Config;
-use crate::descriptor::Attributes;
+use crate::descriptor::{Attributes, BadRequest};
 use crate::limit::{Check, Scripts, SlotOwner, Verdict};
 use crate::overrides::{KeyOverrides, Refresh};
 use crate::redis::{Transport, TransportEvent, Trouble};
-use crate::response::{self, ClientProtocol};
+use crate::response;
 use crate::table::Table;
 use crate::units::Micros;
 
@@ -111,7 +120,10 @@ pub struct Limiter {
     deny_cache: DenyCache,
     delay_queue: DelayQueue,
     slots: Slots,
+    reservations: OpenReservations,
     response_gate: ResponseGate,
+    /// Requests whose limits charge what responses cost. `None` where no limit does.
+    charging: Option<Box<Charging>>,
     leases: LeaseTable,
     /// Background calls that refill or return leases.
     lease_refills: Table<LeaseRefill>,
@@ -148,7 +160,9 @@ impl Limiter {
             deny_cache: DenyCache::new(config.deny_cache_entries, config.has_carried_numbers()),
             delay_queue: DelayQueue::new(config.max_delayed_requests),
             slots: Slots::new(config.redis.topology),
+            reservations: OpenReservations::new(config.redis.topology),
             response_gate: ResponseGate::default(),
+            charging: config.usage.as_ref().map(|_| Box::new(Charging::new())),
             leases: LeaseTable::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             lease_refills: Table::new(),
             background: BackgroundCalls::default(),
@@ -194,18 +208,29 @@ impl Limiter {
             of_keys: self.key_overrides.as_mut(),
             probes: true,
         };
-        let protocol = || ClientProtocol::of(attributes.headers());
         let mut carried = CarriedNumbers::new();
-        match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried) {
+        let mut estimates = Estimates::default();
+        match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried, &mut estimates) {
             Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => Step::Pass,
             Ok(checks) => {
+                if let Some((charging, (facts, limits))) = self.charging.as_mut().zip(estimates.finish()) {
+                    charging.arrive(request, facts, limits);
+                }
                 let is_kept = !carried.is_empty() && self.key_overrides.is_some();
                 let series = is_kept.then(|| CheckSeries::of(carried));
-                self.check(now, request, checks, PendingRequest { series, ..PendingRequest::new(now, protocol()) })
+                let protocol = self.config.responses.protocol(attributes.headers());
+                self.check(now, request, checks, PendingRequest { series, ..PendingRequest::new(now, protocol) })
             }
             Err(bad) => {
                 self.counters.rejected();
-                let reply = response::bad_request(bad, protocol());
+                if bad == BadRequest::UnknownModel {
+                    self.counters.usage(UsageCounter::UnknownModel, 1);
+                }
+                let reply = response::bad_request(
+                    &self.config.responses,
+                    bad,
+                    self.config.responses.protocol(attributes.headers()),
+                );
                 Step::Decided(Decision::Answer(Rc::new(reply)))
             }
         }
@@ -280,6 +305,7 @@ impl Limiter {
         for (ticket, call) in self.slots.due(now, &mut self.background, &self.scripts) {
             self.call_for_slots(now, ticket, call);
         }
+        self.renew_reservations(now);
         self.return_leases(now);
         self.probe_redis(now);
         self.heal_due(now);
@@ -309,7 +335,11 @@ impl Limiter {
     /// Whether the limiter has state of the request. If so, [`done`](Self::done) must be called when the request ends.
     #[must_use]
     pub fn has_any_of(&self, request: RequestId) -> bool {
-        self.is_waiting(request) || self.slots.holds(request) || self.holds_response(request)
+        self.is_waiting(request)
+            || self.slots.holds(request)
+            || self.reservations.holds(request)
+            || self.holds_response(request)
+            || self.is_charged(request)
     }
 
     /// Whether the request holds slots, which [`response_ends`](Self::response_ends) releases.
@@ -340,6 +370,7 @@ impl Limiter {
             queued,
             self.delay_queue.next_turn(),
             self.slots.next_due(),
+            self.reservations.next_due(),
             self.warnings.due().map(|due| due.max(now)),
             self.leases.next_sweep(),
             self.response_gate.next_due(),

@@ -69,7 +69,7 @@ impl Limiter {
 
     /// Handles the result of a background call.
     pub(super) fn on_background_reply(&mut self, now: Micros, ticket: Ticket, result: Result<Reply, Failure>) {
-        if self.on_post_reply(now, ticket, &result) {
+        if self.on_post_reply(now, ticket, &result) || self.on_settled(now, ticket, &result) {
             return;
         }
         match self.lease_refills.remove(ticket.0) {
@@ -151,6 +151,7 @@ impl Limiter {
         if let Some(holds) = pending.check.held_slots(&verdict) {
             self.slots.take(now, request, holds);
         }
+        self.take_reservations(now, request, &pending.check, &verdict);
         let delay = pending.delay(&verdict);
         if delay == Micros::ZERO {
             let verdict = &self.with_other_outcomes(now, request, verdict, pending);
@@ -178,7 +179,12 @@ impl Limiter {
             if self.counters.has_marks() {
                 self.mark_all(request, verdict);
             }
-            Decision::Admit(response::admitted_headers(verdict, &self.config.limits, &self.config.responses))
+            Decision::Admit(response::admitted_headers(
+                verdict,
+                &self.config.limits,
+                &self.config.responses,
+                pending.protocol,
+            ))
         } else {
             Decision::Answer(Rc::new(response::denied(
                 verdict,
@@ -272,6 +278,7 @@ impl Limiter {
         };
         let is_denied = pending.check.buckets().any(denies);
         if !is_denied && let Some(verdict) = self.local_verdict(now, pending) {
+            self.take_possible_reservations(now, request, failure, &pending.check, verdict.admitted);
             return self.decide_by_shares(now, request, Some(failure), verdict, pending);
         }
         if self.config.emit_metadata {
@@ -280,6 +287,7 @@ impl Limiter {
         let mode = if is_denied { FailureMode::Deny } else { FailureMode::Allow };
         self.counters.failed(failure, mode, pending.check.buckets().map(|check| check.limit));
         self.warnings.failed(now, failure, mode);
+        self.take_possible_reservations(now, request, failure, &pending.check, !is_denied);
         // A request that other checks decide is finished by them.
         if is_denied || !pending.is_split() {
             self.finish(now, request, pending, !is_denied);

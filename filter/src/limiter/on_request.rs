@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use super::estimates::Estimates;
 use crate::config::Config;
 use crate::descriptor::{Attributes, BadRequest, OnUnreadable};
 use crate::limit::{Algorithm, Algorithms, BucketCheck, Limit, Outcome, RequestNumbers, RequestWindows, Zero};
@@ -148,6 +149,12 @@ impl Checks {
         self.asks.push(BucketCheck { limit: index, window: 0, key, algorithm, cost, enforced: false, applied });
     }
 
+    /// Sets the part of the cost of a limit that is the request's own tokens.
+    #[inline(never)]
+    fn set_floor(&mut self, limit: usize, floor: u64) {
+        self.buckets.iter_mut().filter(|check| check.limit == limit).for_each(|check| check.set_floor(floor));
+    }
+
     fn finish(self) -> RequestChecks {
         if self.asks.is_empty() {
             RequestChecks::Buckets(self.buckets, self.shadows)
@@ -158,7 +165,7 @@ impl Checks {
 }
 
 /// Returns the bucket checks of the limits that apply to a request. Adds the numbers that the request carries to
-/// `carried`.
+/// `carried`, and what it is estimated to cost to `estimates`.
 ///
 /// # Errors
 /// If a value that a limit reads is missing, malformed or repeated, and the configuration rejects those requests; or if
@@ -169,11 +176,16 @@ pub(super) fn checks_of(
     now: Micros,
     request: &dyn Attributes,
     carried: &mut CarriedNumbers,
+    estimates: &mut Estimates,
 ) -> Result<RequestChecks, BadRequest> {
     let mut checks = Checks::default();
     let is_any_known = !overrides.is_empty();
     let is_unreadable = request.body().is_unreadable();
     for (index, limit) in config.concerning(request) {
+        let charge = limit.charge.as_ref().zip(config.usage.as_ref());
+        if charge.is_some_and(|(_, usage)| !estimates.charges(usage, request)) {
+            continue;
+        }
         let unreadable = match is_unreadable {
             true => limit.on_unreadable(request.body(), config.body.on_unreadable),
             false => OnUnreadable::Default,
@@ -201,10 +213,19 @@ pub(super) fn checks_of(
         if unreadable == OnUnreadable::Reject && enforced {
             return Err(BadRequest::Body);
         }
-        let cost = limit.cost(request, enforced)?;
+        let (cost, floor) = match charge {
+            None => (limit.cost(request, enforced)?, 0),
+            Some((charge, usage)) => {
+                let held = estimates.add((index, charge), usage, request, enforced)?;
+                (Tokens(held.estimate), held.floor)
+            }
+        };
         accept(request, enforced)?;
         if let Some(denial) = checks.add(now, &own, (key, cost), found, (windows, enforced)) {
             return Ok(RequestChecks::Blocked(denial));
+        }
+        if floor > 0 {
+            checks.set_floor(index, floor);
         }
     }
     Ok(checks.finish())
@@ -240,6 +261,9 @@ pub(super) fn checks_again<'a>(
         };
         if let Some(denial) = checks.add(now, &own, (key.to_vec(), earlier.cost), found, (windows, enforced)) {
             return RequestChecks::Blocked(denial);
+        }
+        if earlier.floor() > 0 {
+            checks.set_floor(earlier.limit, earlier.floor());
         }
     }
     checks.finish()

@@ -161,7 +161,11 @@ impl Limiter {
         let may_be_flood =
             matches!(failure, Failure::Timeout | Failure::Overloaded) && self.redis_activity.is_answering();
         match self.contention.flooded(&pending.check).filter(|_| may_be_flood) {
-            Some(check) => self.deny_without_redis(now, request, check, None, pending),
+            Some(check) => {
+                let decision = self.deny_without_redis(now, request, check, None, pending);
+                self.take_possible_reservations(now, request, failure, &pending.check, false);
+                decision
+            }
             None => {
                 self.on_lease_outcome(pending, None);
                 self.fail(now, request, failure, pending)
@@ -212,6 +216,6 @@ impl Limiter {
     fn call_of(&self, pending: &PendingRequest) -> Call {
         let call = pending.check.call(&self.scripts);
         let call = if pending.series.is_some() { call.alone() } else { call };
-        if pending.check.takes_slots() { call.tracked() } else { call }
+        if pending.check.takes_slots() || pending.check.reserves() { call.tracked() } else { call }
     }
 }

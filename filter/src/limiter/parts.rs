@@ -56,6 +56,7 @@ impl Limiter {
         if let Some(holds) = pending.check.held_slots(&verdict) {
             self.slots.take(now, request, holds);
         }
+        self.take_reservations(now, request, &pending.check, &verdict);
         let check = core::mem::take(&mut pending.check);
         let owner = check.owner();
         pending.series.get_or_insert_default().earlier.push((check, verdict));
@@ -157,6 +158,7 @@ impl Limiter {
         if let Some(holds) = self.slots.leave(request) {
             self.release_slots(now, &holds, false);
         }
+        self.settle(now, request, &|_| 0, None);
     }
 
     /// Submits a call that refunds tokens. If Redis is unavailable the tokens are lost: the limit admits less for a

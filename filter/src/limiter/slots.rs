@@ -168,7 +168,7 @@ impl Slots {
 }
 
 /// Splits a list into chunks for one call each: of at most [`PER_CALL`] items, and of one key if `one_key_per_call`.
-fn chunks<T>(all: &[T], one_key_per_call: bool, key: impl Fn(&T) -> &Vec<u8>) -> Vec<&[T]> {
+pub(super) fn chunks<T>(all: &[T], one_key_per_call: bool, key: impl Fn(&T) -> &Vec<u8>) -> Vec<&[T]> {
     let runs = all.chunk_by(|one, other| !one_key_per_call || key(one) == key(other));
     runs.flat_map(|chunk| chunk.chunks(PER_CALL)).collect()
 }

@@ -36,6 +36,9 @@ pub fn beside(
     // The existing value is looked up first: most responses have none, and comparing the names of `own` costs more.
     let keeps_existing_triple =
         existing(REMAINING).is_some_and(|other| value(&own, REMAINING).is_some_and(|own| is_less(other, own)));
+    if own.get(1).is_some_and(|(name, _)| name.len() > REMAINING.len()) {
+        keep_stricter(&mut own, existing, &is_less);
+    }
     let has_states = own.last().is_some_and(|(name, _)| *name == STATES);
     let existing_states = if has_states { text(existing(STATES)) } else { None };
     if !keeps_existing_triple && existing_states.is_none() {
@@ -52,6 +55,26 @@ pub fn beside(
         own.push((STATES, states));
     }
     own
+}
+
+/// Removes the triples of an API where the existing ones are as strict: providers tell what their accounts have left.
+#[inline(never)]
+fn keep_stricter(
+    own: &mut Vec<Header>,
+    existing: &dyn Fn(&'static str) -> Option<Vec<u8>>,
+    is_less: &dyn Fn(Vec<u8>, &str) -> bool,
+) {
+    let mut at = 0_usize;
+    while let Some((name, remaining)) = own.get(at.saturating_add(1))
+        && name.contains("-remaining")
+    {
+        let end = at.saturating_add(3);
+        if existing(name).is_some_and(|other| is_less(other, remaining)) {
+            own.drain(at..end.min(own.len()));
+        } else {
+            at = end;
+        }
+    }
 }
 
 fn text(value: Option<Vec<u8>>) -> Option<String> {
@@ -199,6 +222,31 @@ mod tests {
             assert_eq!(beside(more), TRIPLE, "{more}");
         }
         assert_eq!(set(headers(100, 94), &[OK, ("x-ratelimit-limit", "5")]), TRIPLE, "an incomplete triple is ignored");
+    }
+
+    #[test]
+    fn of_the_triples_of_an_api_the_stricter_ones_stay() {
+        let triple = |kind: [&'static str; 3], remaining: u64| {
+            let [limit, of_remaining, reset] = kind;
+            [(limit, "100".to_owned()), (of_remaining, remaining.to_string()), (reset, "1s".to_owned())]
+        };
+        let tokens = triple(["limit-tokens", "x-ratelimit-remaining-tokens", "reset-tokens"], 50);
+        let requests = triple(["limit-requests", "x-ratelimit-remaining-requests", "reset-requests"], 9);
+        let own = || [tokens.clone(), requests.clone()].concat();
+        let names = |existing: &[(&str, &str)]| set([own(), ietf("a", 9)].concat(), existing).len();
+        assert_eq!(set(own(), &[OK]).len(), 6);
+        let less = [OK, ("x-ratelimit-remaining-tokens", "49")];
+        assert_eq!(
+            set(own(), &less),
+            ["limit-requests: 100", "x-ratelimit-remaining-requests: 9", "reset-requests: 1s"]
+        );
+        assert_eq!(names(&less), 5);
+        let of_requests = [OK, ("x-ratelimit-remaining-requests", "8"), ("x-ratelimit-remaining-tokens", "-1")];
+        assert_eq!(set(own(), &of_requests)[0], "limit-tokens: 100");
+        assert_eq!(names(&of_requests), 5);
+        let all = [OK, ("x-ratelimit-remaining-requests", "9"), ("x-ratelimit-remaining-tokens", "50")];
+        assert!(set(own(), &all).is_empty());
+        assert_eq!(names(&all), 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Sources: grpc.io, "gRPC over HTTP2" and "gRPC Web"; connectrpc.com, "Connect Protocol Reference".
 
+use super::api::Api;
 use crate::pairs;
 
 /// Protocol of a request's client.
@@ -9,6 +10,8 @@ use crate::pairs;
 pub enum ClientProtocol {
     /// HTTP without RPC.
     Http,
+    /// API of language models, where the configuration tells them by their paths.
+    Api(Api),
     /// gRPC.
     Grpc,
     /// gRPC-Web, with the content type of requests and responses.
@@ -90,6 +93,11 @@ impl ClientProtocol {
     /// Content type of responses, if the protocol determines it.
     pub(super) fn content_type(self) -> Option<&'static str> {
         TYPES.iter().find(|(_, protocol)| *protocol == self).map(|(content_type, _)| *content_type)
+    }
+
+    /// Whether clients call remote procedures, in whose form they are answered.
+    pub(super) fn is_rpc(self) -> bool {
+        !matches!(self, Self::Http | Self::Api(_))
     }
 
     /// Whether clients heed `grpc-retry-pushback-ms` (gRFC A6).

@@ -53,10 +53,15 @@ impl GrpcStatus {
 
     /// Name of the status in Connect: in lower case, and `canceled` with one `l`.
     pub(super) fn connect_code(self) -> String {
-        match usize::from(self.0).checked_sub(1).and_then(|index| NAMES.get(index)) {
-            None | Some(&"CANCELLED") => "canceled".to_owned(),
-            Some(name) => name.to_ascii_lowercase(),
+        match self.name() {
+            "CANCELLED" => "canceled".to_owned(),
+            name => name.to_ascii_lowercase(),
         }
+    }
+
+    /// Name of the status in capitals.
+    pub(super) fn name(self) -> &'static str {
+        usize::from(self.0).checked_sub(1).and_then(|index| NAMES.get(index)).unwrap_or(&"CANCELLED")
     }
 
     /// Numeric code of the status.

@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use super::api::Api;
 use super::settings::ResponseHeaders;
-use crate::limit::{Limit, Verdict};
+use crate::limit::{Charged, Limit, Outcome, Verdict, rfc_3339};
 use crate::units::Micros;
 
 /// Response header: name in lower case, and value.
@@ -14,11 +15,19 @@ pub type Header = (&'static str, String);
 
 /// Returns the headers that tell a client its limits, without `retry-after`, and that its worker has decided without
 /// Redis.
-pub(super) fn limit_headers(verdict: &Verdict, limits: &[Limit], wanted: ResponseHeaders) -> Vec<Header> {
+pub(super) fn limit_headers(
+    verdict: &Verdict,
+    limits: &[Limit],
+    wanted: ResponseHeaders,
+    api: Option<Api>,
+) -> Vec<Header> {
     // Three limit headers, and `retry-after` or `content-type`.
     let mut headers = Vec::with_capacity(4);
     if wanted.x_ratelimit {
-        legacy_triple(verdict, &mut headers);
+        match api.filter(|api| api.has_headers()) {
+            None => legacy_triple(verdict, &mut headers),
+            Some(api) => api_triples(verdict, limits, api, &mut headers),
+        }
     }
     if wanted.ratelimit {
         ietf_fields(verdict, limits, &mut headers);
@@ -35,6 +44,62 @@ fn legacy_triple(verdict: &Verdict, headers: &mut Vec<Header>) {
     headers.push(("x-ratelimit-limit", decimal(outcome.capacity.0)));
     headers.push(("x-ratelimit-remaining", decimal(outcome.remaining.0)));
     headers.push(("x-ratelimit-reset", decimal(outcome.reset.to_secs_ceil())));
+}
+
+/// Names of the limit, of what remains of it, and of the time until it is full: for tokens and for requests.
+const OPENAI: [[&str; 3]; 2] = [
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+];
+const ANTHROPIC: [[&str; 3]; 2] = [
+    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+    [
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ],
+];
+
+/// Headers of an API: the strictest limit that charges tokens, and the strictest one without a charge. Money and
+/// requests in flight have no such headers.
+#[inline(never)]
+fn api_triples(verdict: &Verdict, limits: &[Limit], api: Api, headers: &mut Vec<Header>) {
+    let is_of_tokens = |outcome: &&Outcome| match &limits.get(outcome.limit)?.charge {
+        Some(charge) => (charge.of != Charged::Cost).then_some(true),
+        None => outcome.period.map(|_| false),
+    };
+    let names = if api == Api::OpenAi { OPENAI } else { ANTHROPIC };
+    for (is_tokens, [limit, remaining, reset]) in [true, false].into_iter().zip(names) {
+        let own = verdict.enforced().filter(|outcome| is_of_tokens(outcome) == Some(is_tokens));
+        let Some(outcome) = own.min_by_key(|outcome| (outcome.admitted, outcome.remaining)) else { continue };
+        let time = match api {
+            Api::OpenAi => go_duration(outcome.reset),
+            // Only Redis tells the time.
+            _ if verdict.now == Micros::ZERO => continue,
+            _ => rfc_3339(verdict.now.plus(outcome.reset)),
+        };
+        headers.push((limit, decimal(outcome.capacity.0)));
+        headers.push((remaining, decimal(outcome.remaining.0)));
+        headers.push((reset, time));
+    }
+}
+
+/// Time as Go writes it: `6m0s`; below a second, in milliseconds.
+fn go_duration(span: Micros) -> String {
+    let (millis, seconds) = (span.to_millis_ceil(), span.to_secs_ceil());
+    if millis < 1_000 {
+        return [&*decimal(millis), if millis == 0 { "s" } else { "ms" }].concat();
+    }
+    let mut text = String::new();
+    for (unit, letter) in [(3_600, "h"), (60, "m"), (1, "s")] {
+        let count = seconds.checked_div(unit).unwrap_or(0);
+        if count > 0 {
+            let within = if unit == 3_600 { count } else { count % 60 };
+            text.push_str(&decimal(within));
+            text.push_str(letter);
+        }
+    }
+    text
 }
 
 /// A third of the cost of `to_string`.

@@ -4,6 +4,7 @@ use alloc::borrow::{Cow, ToOwned};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::api::ApiError;
 use super::client_protocol::ClientProtocol;
 use super::grpc_status::GrpcStatus;
 use super::headers::Header;
@@ -36,12 +37,13 @@ pub struct LocalReply {
 }
 
 impl LocalReply {
-    /// Creates a reply with this message. Clients of RPC get `error` beside it, the others `status`.
+    /// Creates a reply with this message. Clients of RPC get `error` beside it, the others `status`; those of an API the
+    /// message in an error of this API.
     #[inline(never)]
     pub(super) fn new(
         protocol: ClientProtocol,
-        status: ErrorStatus,
-        error: GrpcStatus,
+        api: Option<&ApiError>,
+        (status, error): (ErrorStatus, GrpcStatus),
         mut headers: Vec<Header>,
         message: Cow<'static, str>,
     ) -> Self {
@@ -50,9 +52,10 @@ impl LocalReply {
         let mut grpc_status = None;
         headers.extend(protocol.content_type().map(|content_type| ("content-type", content_type.to_owned())));
         let body = match protocol {
-            ClientProtocol::Http => match message {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            ClientProtocol::Http | ClientProtocol::Api(_) => match (api, message) {
+                (Some(api), message) => api.body(status, error, message.trim_ascii_end(), &mut headers).into(),
+                (None, Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+                (None, Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
             },
             ClientProtocol::Grpc => {
                 grpc_status = Some(error.code());
@@ -81,7 +84,7 @@ impl LocalReply {
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self.protocol {
-            ClientProtocol::Http | ClientProtocol::ConnectUnary => self.status.code(),
+            ClientProtocol::Http | ClientProtocol::Api(_) | ClientProtocol::ConnectUnary => self.status.code(),
             ClientProtocol::Grpc | ClientProtocol::GrpcWeb(_) | ClientProtocol::ConnectStream(_) => 200,
         }
     }
@@ -108,18 +111,23 @@ impl LocalReply {
 /// Error of a Connect response, as JSON.
 fn connect_error(error: GrpcStatus, message: &str) -> Vec<u8> {
     let mut json = ["{\"code\":\"", &error.connect_code(), "\",\"message\":\""].concat().into_bytes();
-    for byte in message.bytes() {
+    push_json(&mut json, message);
+    json.extend_from_slice(b"\"}");
+    json
+}
+
+/// Appends the content of a JSON string.
+pub(super) fn push_json(json: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
         match byte {
             b'"' | b'\\' => json.extend([b'\\', byte]),
             0..=0x1f => {
                 json.extend_from_slice(b"\\u00");
-                push_hex(&mut json, byte);
+                push_hex(json, byte);
             }
             _ => json.push(byte),
         }
     }
-    json.extend_from_slice(b"\"}");
-    json
 }
 
 /// Trailers of a gRPC-Web response, with the pushback of its headers.
@@ -181,7 +189,8 @@ mod tests {
     fn reply(protocol: ClientProtocol, message: &str) -> LocalReply {
         let headers = vec![("retry-after", "7".to_owned())];
         let status = ErrorStatus::TOO_MANY_REQUESTS;
-        LocalReply::new(protocol, status, GrpcStatus::RESOURCE_EXHAUSTED, headers, message.to_owned().into())
+        let error = (status, GrpcStatus::RESOURCE_EXHAUSTED);
+        LocalReply::new(protocol, None, error, headers, message.to_owned().into())
     }
 
     fn lines(reply: &LocalReply) -> Vec<String> {

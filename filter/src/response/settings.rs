@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::api::{Api, Format};
+use super::client_protocol::ClientProtocol;
 use super::grpc_status::GrpcStatus;
 use super::status::ErrorStatus;
 use super::template::Template;
@@ -20,9 +22,30 @@ pub struct Responses {
     pub limits: Vec<Option<Box<ResponseConfig>>>,
     /// Status of the local reply when Redis does not decide and the failure mode is `deny`. Default 503.
     pub status_on_error: ErrorStatus,
+    /// Whether paths of requests tell APIs.
+    has_paths: bool,
 }
 
 impl Responses {
+    /// Creates settings.
+    #[must_use]
+    pub fn new(filter: ResponseConfig, limits: Vec<Option<Box<ResponseConfig>>>, status_on_error: ErrorStatus) -> Self {
+        let is_auto = |response: &ResponseConfig| response.format == Format::Auto;
+        let has_paths = is_auto(&filter) || limits.iter().flatten().any(|own| is_auto(own));
+        Self { filter, limits, status_on_error, has_paths }
+    }
+
+    /// Returns the protocol of a request with these headers, as proxy-wasm encodes pairs.
+    #[must_use]
+    pub fn protocol(&self, headers: &[u8]) -> ClientProtocol {
+        match ClientProtocol::of(headers) {
+            ClientProtocol::Http if self.has_paths => {
+                Api::of(headers).map_or(ClientProtocol::Http, ClientProtocol::Api)
+            }
+            protocol => protocol,
+        }
+    }
+
     /// Settings of the strictest limit, or else of the filter.
     pub(super) fn of(&self, verdict: &Verdict) -> &ResponseConfig {
         let own = verdict.strictest().and_then(|outcome| self.limits.get(outcome.limit));
@@ -45,6 +68,8 @@ pub struct ResponseConfig {
     pub grpc_status: GrpcStatus,
     /// Message of a denial of gRPC requests: a line of up to 256 bytes. By default the body.
     pub grpc_message: Option<Template>,
+    /// Form of local replies and of rate-limit headers for clients without RPC. Default `plain`.
+    pub format: Format,
 }
 
 impl Default for ResponseConfig {
@@ -56,6 +81,7 @@ impl Default for ResponseConfig {
             headers: ResponseHeaders::default(),
             grpc_status: GrpcStatus::RESOURCE_EXHAUSTED,
             grpc_message: None,
+            format: Format::Plain,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of local replies and response headers, for configurations as operators write them.
 
+mod api;
+
 use super::*;
 use crate::config::{self, Config};
 use crate::limit::Outcome;
@@ -28,7 +30,7 @@ fn denied(verdict: &Verdict, config: &Config, is_grpc: bool) -> LocalReply {
 }
 
 fn admitted_headers(verdict: &Verdict, config: &Config) -> Vec<Header> {
-    super::admitted_headers(verdict, &config.limits, &config.responses)
+    super::admitted_headers(verdict, &config.limits, &config.responses, ClientProtocol::Http)
 }
 
 fn failed(config: &Config, cause: Failure, is_grpc: bool) -> LocalReply {
@@ -36,7 +38,7 @@ fn failed(config: &Config, cause: Failure, is_grpc: bool) -> LocalReply {
 }
 
 fn bad_request(bad: BadRequest, is_grpc: bool) -> LocalReply {
-    super::bad_request(bad, protocol(is_grpc))
+    super::bad_request(&config("[]").responses, bad, protocol(is_grpc))
 }
 
 fn protocol(is_grpc: bool) -> ClientProtocol {
@@ -65,6 +67,7 @@ fn admits(limit: usize, remaining: u64, reset: Micros) -> Outcome {
         reset,
         delay: Micros::ZERO,
         granted: None,
+        held: Tokens(0),
     }
 }
 
@@ -233,11 +236,11 @@ fn clients_of_rpc_get_the_status_of_a_failure_in_their_form() {
     let unary = super::failed(&config.responses, Failure::Timeout, ClientProtocol::ConnectUnary);
     assert_eq!((unary.http_status(), unary.details.as_ref()), (503, "weir_failed{timeout}"));
     assert_eq!(text(&unary), r#"{"code":"unavailable","message":"rate limiting is unavailable"}"#);
-    let unary = super::bad_request(BadRequest::Body, ClientProtocol::ConnectUnary);
+    let unary = super::bad_request(&config.responses, BadRequest::Body, ClientProtocol::ConnectUnary);
     assert_eq!(unary.http_status(), 400);
     assert_eq!(text(&unary), r#"{"code":"invalid_argument","message":"expected a JSON body"}"#);
     let web = ClientProtocol::GrpcWeb(RpcType::WebProto);
-    let web = super::bad_request(BadRequest::Body, web);
+    let web = super::bad_request(&config.responses, BadRequest::Body, web);
     assert_eq!(
         (web.http_status(), header_lines(&web)),
         (200, vec!["content-type: application/grpc-web+proto".to_owned()])

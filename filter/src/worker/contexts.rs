@@ -116,7 +116,7 @@ impl Contexts {
 
     pub(crate) fn response_body(&self, context: u32, size: usize, is_whole: bool) -> Action {
         match self.exchange(context) {
-            Some(Exchange::Limited(worker)) if is_whole => return worker.response_ends(context).of_body(),
+            Some(Exchange::Limited(worker)) => return worker.response_body(context, size, is_whole).of_body(),
             Some(Exchange::Bridged(bridge)) => {
                 if let Some((worker, bytes)) = on(&bridge, |bridge| bridge.response_body(size)).flatten() {
                     worker.stream_bytes(context, &bytes);

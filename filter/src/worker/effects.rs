@@ -156,7 +156,7 @@ impl Worker {
         match decision {
             Decision::Admit(headers) => {
                 if callback.acts_as(request) {
-                    self.admit(request, headers);
+                    self.admit(callback, request, headers);
                     // Cannot fail: the request exists.
                     let _ = host::resume_request();
                 }
@@ -175,7 +175,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn admit(&self, request: u32, headers: Vec<Header>) {
+    pub(super) fn admit(&self, callback: &mut Callback, request: u32, headers: Vec<Header>) {
+        if self.charges {
+            self.charged_request_goes_on(callback, request);
+        }
         if !headers.is_empty() {
             self.with(|state| state.admitted.insert(request, headers));
         }

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod callback;
+mod charging;
 mod contexts;
 mod effects;
 #[cfg(not(target_arch = "wasm32"))]
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     /// `None` where the proxy has no queues.
     turn: Option<u32>,
     metrics: Metrics,
+    /// Whether any limit charges what responses cost.
+    charges: bool,
     /// Names of the headers that mark requests beyond a limit.
     marks: Vec<String>,
     /// Bytes that are being sent now; empty otherwise. The buffer is reused from one send to the next.
@@ -89,6 +92,7 @@ impl Worker {
             has_front_end: config.redis.transport.front_end().is_some(),
             turn: host::register_queue(&format!("weir.turn.{seed:016x}")).ok(),
             metrics,
+            charges: config.usage.is_some(),
             marks: config.marks(),
             sending: RefCell::new(Vec::new()),
             state: RefCell::new(State {

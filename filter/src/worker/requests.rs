@@ -74,7 +74,13 @@ impl Worker {
             body
         });
         match body {
-            Some(body) => self.check(request, &RequestAttributes::with_body(body)).of_body(),
+            Some(body) => {
+                let attributes = RequestAttributes::with_body(body);
+                if self.charges {
+                    self.add_members(&attributes, &bytes);
+                }
+                self.check(request, &attributes).of_body()
+            }
             None => Action::HoldBack,
         }
     }
@@ -106,7 +112,7 @@ impl Worker {
                 Step::Pass => Action::Continue,
                 Step::Wait => Action::Pause,
                 Step::Decided(Decision::Admit(headers)) => {
-                    self.admit(request, headers);
+                    self.admit(callback, request, headers);
                     Action::Continue
                 }
                 Step::Decided(answer) => {
@@ -160,6 +166,9 @@ impl Worker {
 
     /// Handles a response's headers. Adds the rate-limit headers once, merged with those of other limiters.
     pub(super) fn response_headers(&self, request: u32, is_headers_only: bool) -> Action {
+        if self.charges {
+            self.charged_response_begins(request);
+        }
         let headers = self.with(|state| state.admitted.get_mut(request).map(core::mem::take)).unwrap_or_default();
         if !headers.is_empty() {
             self.add_headers(headers, is_headers_only);
@@ -178,6 +187,9 @@ impl Worker {
     /// Handles the end of a response before it goes downstream. Releases the request's slots first, so that the
     /// client's next request finds them free on any worker.
     pub(super) fn response_ends(&self, request: u32) -> Action {
+        if self.charges {
+            self.charged_response_ends(request);
+        }
         let request = RequestId(request);
         if !self.with(|state| state.limiter.holds_slots(request)) {
             return Action::Continue;

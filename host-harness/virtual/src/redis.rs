@@ -141,6 +141,13 @@ impl Redis {
         self.server.borrow().buckets.slots(self.now())
     }
 
+    /// Amounts settled and reserved in the window of a budget, as of its last call; what is settled of a token bucket is
+    /// in units. `None` where there is no budget.
+    #[must_use]
+    pub fn budget(&self, key: &[u8]) -> Option<(u64, u64)> {
+        self.server.borrow().buckets.budget(key)
+    }
+
     /// Sets the override of a whole limit: a field of the hash `hash_key`. Workers read it at their refresh interval.
     pub fn set_limit_override(&self, hash_key: &[u8], limit: &[u8], text: &[u8]) {
         let mut server = self.server.borrow_mut();

@@ -42,6 +42,19 @@ pub(super) fn schema(text: &str) -> Option<Value> {
         "a number from 0.000001 to 0.999999, such as 0.8" => {
             fraction(json!({"type": "number", "minimum": 0.000_001, "maximum": 0.999_999}))
         }
+        "a number from 0 to 1000 with at most 3 decimals" => {
+            fraction(json!({"type": "number", "minimum": 0, "maximum": 1_000}))
+        }
+        "a factor from 0.001 to 1000 with at most 3 decimals" => {
+            fraction(json!({"type": "number", "minimum": 0.000_99, "maximum": 1_000.001}))
+        }
+        "dollars from 0 to 9007199 with at most 6 decimals" => {
+            fraction(json!({"type": "number", "minimum": 0, "maximum": 9_007_200}))
+        }
+        "dollars from 0 to 1099511 with at most 6 decimals" => {
+            fraction(json!({"type": "number", "minimum": 0, "maximum": 1_099_512}))
+        }
+        _ if begins("\"none\" or an object such as") => json!({"enum": ["none"]}),
         _ if begins("a duration such as \"60s\", ") => duration(),
         _ if begins("a method in capitals") => pattern("^[A-Z_-]{1,32}$"),
         _ if begins("a media type such as") => pattern("^[ -~]{1,128}$"),

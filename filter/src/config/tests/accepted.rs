@@ -13,7 +13,7 @@ use crate::descriptor::{
 };
 use crate::limit::{Algorithms, Share, TokenBucket};
 use crate::redis::TransportKind;
-use crate::response::{GrpcStatus, ResponseConfig, ResponseHeaders, Template};
+use crate::response::{Api, Format, GrpcStatus, ResponseConfig, ResponseHeaders, Template};
 use crate::units::{Micros, Tokens};
 
 #[test]
@@ -180,6 +180,7 @@ fn a_limits_response_has_the_filters_values_for_absent_fields() {
         headers: ResponseHeaders { x_ratelimit: false, ratelimit: true, retry_after: false },
         grpc_status: GrpcStatus::UNAVAILABLE,
         grpc_message: Some(Template::literal("slow down")),
+        format: Format::Of(Api::Gemini),
     };
     assert_eq!((&config.responses.filter, config.responses.filter.status.code()), (&filters, 420));
     let own = config.responses.limits[0].as_deref().unwrap();

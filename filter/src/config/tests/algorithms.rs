@@ -117,7 +117,7 @@ fn numbers_out_of_bounds_are_refused_with_their_paths() {
     "#);
     assert_snapshot!(refused(json!({"sliding_window": {"window": "60s", "mode": "precise"}})), @r#"
     limits[0].sliding_window.mode: expected "approximate" or "exact", found "precise"
-    limits[0].sliding_window.max_requests: expected a number of requests, found nothing
+    limits[0].sliding_window: expected exactly one of max_requests, max_tokens, max_usd, found nothing
     "#);
     assert_snapshot!(refused(json!({"fixed_window": {"max_requests": -1}})), @r#"
     limits[0].fixed_window.max_requests: expected an integer from 0 to 4294967296, found -1

@@ -80,11 +80,11 @@ fn a_configuration_is_a_json_object() {
 fn an_unknown_field_is_refused_with_the_similar_known_field() {
     assert_snapshot!(
         errors(&with_limit(json!({"descriptors": []}))),
-        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, hash_tag, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, shadow_mode, on_exceed, near_limit, failure_mode, response"
+        @"limits[0].descriptors: unknown field (did you mean descriptor?), expected one of name, when, exempt, descriptor, hash_tag, token_bucket, sliding_window, fixed_window, quota, concurrency, windows, max_delay, lease, hits_addend, charge, reserve, on_missing_usage, on_disconnect, soft_limit, shadow_mode, on_exceed, near_limit, failure_mode, response"
     );
     assert_snapshot!(
         errors(&with(json!({"requests_per_unit": 5}))),
-        @"requests_per_unit: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache, heal"
+        @"requests_per_unit: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, usage, overrides, events, emit_metadata, max_delayed_requests, deny_cache, heal"
     );
     assert_snapshot!(
         errors(&with_limit(json!({"descriptor": [{"remote_adress": {}}]}))),
@@ -96,7 +96,7 @@ fn an_unknown_field_is_refused_with_the_similar_known_field() {
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache, heal"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, usage, overrides, events, emit_metadata, max_delayed_requests, deny_cache, heal"#
     );
 }
 

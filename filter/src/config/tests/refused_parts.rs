@@ -156,7 +156,7 @@ fn a_response_has_an_error_status_and_known_placeholders() {
     "#
     );
     assert_snapshot!(errors(&with_limit(json!({"response": {"grpc_status": 0, "bdy": ""}}))), @"
-    limits[0].response.bdy: unknown field (did you mean body?), expected one of status, body, content_type, headers, grpc_status, grpc_message
+    limits[0].response.bdy: unknown field (did you mean body?), expected one of status, body, content_type, headers, grpc_status, grpc_message, format
     limits[0].response.grpc_status: expected an integer from 1 to 16, found 0
     ");
 }

@@ -41,6 +41,22 @@ const WORDS_BEYOND: &[&str] = &[
     "a path template such as \"/users/{id}/posts\"",
     "a host in lower case, without a port",
     "a token of 1 to 4096 bytes of printable ASCII",
+    "charge beside it",
+    "a first json_pointer to a member of the document, such as /max_tokens, beside enforce",
+    "nothing beside charge: its limit counts what responses cost",
+    "a charge beside max_usd and max_tokens",
+    "fixed_window, approximate sliding_window or quota beside charge: cost",
+    "token_bucket, fixed_window, approximate sliding_window or quota beside charge",
+    "no numbers of requests beside charge",
+    "max_usd beside charge: cost",
+    "charge: cost beside max_usd",
+    "a reserve.output.default of at most the limit, by default 2048",
+    "usage.prices beside charge: cost",
+    "false with redis.topology: cluster",
+    "a number from 0 to 1000 with at most 3 decimals",
+    "a factor from 0.001 to 1000 with at most 3 decimals",
+    "dollars from 0 to 9007199 with at most 6 decimals",
+    "dollars from 0 to 1099511 with at most 6 decimals",
 ];
 
 /// Numbers that may be written as text, whose bounds a schema cannot say.

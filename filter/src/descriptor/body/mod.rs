@@ -2,6 +2,7 @@
 
 mod place;
 mod scanner;
+mod size;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -11,4 +12,6 @@ mod values;
 mod work;
 
 pub(crate) use self::scanner::JsonScanner;
+pub use self::size::BodySize;
+pub(crate) use self::text::{number as json_number, unescaped};
 pub use self::values::RequestBody;

@@ -3,7 +3,7 @@
 use super::scanner::JsonScanner;
 use super::state::{Container, Level, State, Text, Tracks, bit, bits};
 use super::text::unescaped;
-use super::values::Value;
+use super::values::{BETWEEN, MAX_VALUES, Value};
 use super::work::{COMPARED, READ_BYTE, SET, STEP};
 use crate::descriptor::json_pointer::JsonPointer;
 
@@ -98,8 +98,20 @@ impl JsonScanner {
     pub(super) fn set(&mut self, value: &Value) {
         self.book(bits(self.here).saturating_mul(SET));
         for (nth, track) in self.tracks.iter_mut().enumerate() {
-            if bit(nth) & self.here != 0 {
-                track.value = value.clone();
+            if bit(nth) & self.here == 0 {
+                continue;
+            }
+            match (&mut track.value, value) {
+                (_, Value::Absent) | (Value::Unreadable, _) if track.adds => {}
+                (Value::Text(known), Value::Text(other)) if track.adds => {
+                    if known.len().saturating_add(other.len()) > MAX_VALUES {
+                        track.value = Value::Unreadable;
+                    } else if known != other {
+                        known.push(BETWEEN);
+                        known.extend_from_slice(other);
+                    }
+                }
+                _ => track.value = value.clone(),
             }
         }
     }

@@ -8,6 +8,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::size::Measure;
 use super::state::{Container, Level, State, Text, Track, Tracks, bit};
 use super::values::{BodyValues, Value};
 use super::work::{PUNCTUATION, READ_BYTE, SKIPPED_BYTE, WORK, WORK_PER_BYTE};
@@ -36,13 +37,15 @@ pub(crate) struct JsonScanner {
     pub(super) max_key: usize,
     /// Work that may still be done.
     pub(super) work: usize,
+    /// Measures the body. `None` where no limit charges it.
+    measure: Option<Measure>,
 }
 
 impl JsonScanner {
     /// A scan for those of the pointers whose bit is set in `wanted`.
     pub(crate) fn new(pointers: &Arc<Vec<JsonPointer>>, wanted: u32) -> Self {
         let is_wanted = |nth: &usize| bit(*nth) & wanted != 0;
-        let track = |pointer| Track { pointer, value: Value::Absent };
+        let track = |pointer| Track { pointer, value: Value::Absent, adds: false };
         let tracks: Vec<Track> = (0..pointers.len()).filter(is_wanted).map(track).collect();
         Self {
             pointers: Arc::clone(pointers),
@@ -53,12 +56,32 @@ impl JsonScanner {
             token: Vec::new(),
             max_key: pointers.iter().map(JsonPointer::longest_key).max().unwrap_or(0).saturating_mul(MAX_ESCAPE),
             work: WORK,
+            measure: None,
         }
     }
 
     /// The same scan, of a document of up to so many bytes.
     pub(crate) fn of_bytes(self, max: usize) -> Self {
         Self { work: max.saturating_mul(WORK_PER_BYTE).max(WORK), ..self }
+    }
+
+    /// The same scan, which adds up all values at those of the pointers whose bit is set in `adds`, and measures the body
+    /// where there is any.
+    pub(crate) fn adding(mut self, adds: u32) -> Self {
+        for track in &mut self.tracks {
+            track.adds = bit(track.pointer) & adds != 0;
+            if track.adds {
+                self.measure.get_or_insert_default();
+            }
+        }
+        self
+    }
+
+    /// Takes the next piece of the whole body, of which the document may be a part, for its size.
+    pub(crate) fn measure(&mut self, bytes: &[u8]) {
+        if let Some(measure) = &mut self.measure {
+            measure.push(bytes);
+        }
     }
 
     /// Takes the next piece of the document.
@@ -132,8 +155,9 @@ impl JsonScanner {
     }
 
     fn values(self) -> BodyValues {
+        let is_whole = self.state == State::Ended;
         let values = self.tracks.into_iter().map(|track| (track.pointer, track.value)).collect();
-        BodyValues { pointers: self.pointers, values }
+        BodyValues { pointers: self.pointers, values, size: self.measure.map(|measure| measure.size), is_whole }
     }
 
     /// A byte outside of strings, numbers and words.

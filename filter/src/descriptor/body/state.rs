@@ -11,6 +11,8 @@ pub(super) struct Track {
     /// Index of the pointer.
     pub(super) pointer: usize,
     pub(super) value: Value,
+    /// Whether all values at the pointer count, and not only the last one.
+    pub(super) adds: bool,
 }
 
 /// An object or list around the present place.

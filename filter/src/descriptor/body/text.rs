@@ -13,7 +13,7 @@ const MIN_EXPONENT: i64 = -15;
 
 /// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
 /// U+FFFD. `None` where an escape is none.
-pub(super) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
     if !written.contains(&b'\\') {
         return Some(Cow::Borrowed(written));
     }
@@ -87,7 +87,7 @@ pub(super) fn scalar(written: &[u8]) -> Option<Value> {
 /// The one spelling of a number: `3` for `3`, `3.0` and `30e-1`; `0.5` for `0.50` and `50e-2`. Fractions of more than 15
 /// places, and whole numbers that end in so many zeros that they have more than 20 digits, are the digits that count and
 /// an exponent: `1e-16`, `1e300`.
-fn number(written: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn number(written: &[u8]) -> Option<Vec<u8>> {
     let unsigned = written.strip_prefix(b"-");
     let mut number: Vec<u8> = unsigned.map(|_| b'-').into_iter().collect();
     let sign = number.len();

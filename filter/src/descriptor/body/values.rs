@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::size::BodySize;
 use crate::descriptor::json_pointer::JsonPointer;
 
 /// Request body, as far as limits read it.
@@ -26,7 +27,16 @@ pub struct BodyValues {
     pub(super) pointers: Arc<Vec<JsonPointer>>,
     /// Values, each with the index of its pointer.
     pub(super) values: Vec<(usize, Value)>,
+    /// Size of the body as far as it was seen. `None` where no limit charges it.
+    pub(super) size: Option<BodySize>,
+    /// Whether the document was read up to its end.
+    pub(super) is_whole: bool,
 }
+
+/// Byte between several values at one pointer.
+pub(super) const BETWEEN: u8 = b'\n';
+/// Most bytes of several values at one pointer.
+pub(super) const MAX_VALUES: usize = 512;
 
 /// Value at a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +57,23 @@ impl RequestBody {
             Value::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Returns all texts at `pointer`, where limits charge them.
+    pub fn values(&self, pointer: &JsonPointer) -> impl Iterator<Item = &[u8]> {
+        self.value(pointer).into_iter().flat_map(|values| values.split(|byte| *byte == BETWEEN))
+    }
+
+    /// Size of the body as far as it was seen. `None` where it was not measured.
+    #[must_use]
+    pub fn size(&self) -> Option<BodySize> {
+        if let Self::Json(json) = self { json.size } else { None }
+    }
+
+    /// Whether the body is a document of JSON that was read up to its end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Json(json) if json.is_whole)
     }
 
     /// Whether the value at `pointer` could not be read.

@@ -4,6 +4,10 @@
 //! day is the last day of its year.
 #![expect(clippy::arithmetic_side_effects, reason = "days of Redis' clock: a million at most")]
 
+use alloc::string::String;
+
+use crate::units::Micros;
+
 /// Days from March 1st of the year 0 to 1970-01-01.
 const EPOCH: i64 = 719_468;
 const DAYS_IN_400_YEARS: i64 = 146_097;
@@ -26,11 +30,30 @@ pub(super) fn first_day_of(month: i64) -> i64 {
     365 * year + leap_days + (153 * month + 2) / 5 - EPOCH
 }
 
+/// Returns a time since 1970-01-01 as a date and a time of day in UTC (RFC 3339), rounded up to seconds.
+pub fn rfc_3339(at: Micros) -> String {
+    let seconds = i64::try_from(at.to_secs_ceil()).unwrap_or(0);
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let month = month_of(day);
+    let [year, month, day] = [month.div_euclid(12), month.rem_euclid(12) + 1, day - first_day_of(month) + 1];
+    let [hour, minute, second] = [second / 3_600, second / 60 % 60, second % 60];
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::civil::{Date, date};
 
     use super::*;
+
+    #[test]
+    fn dates_are_those_of_jiff() {
+        for seconds in (0..4_102_444_800).step_by(39_916_801).chain([1_709_164_799, 1_709_164_800, 1_709_251_199]) {
+            let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap()).unwrap();
+            assert_eq!(rfc_3339(Micros::from_secs(seconds)), time.to_string());
+        }
+        assert_eq!(rfc_3339(Micros(1)), "1970-01-01T00:00:01Z");
+    }
 
     #[test]
     fn every_day_of_eight_centuries_is_in_the_month_of_jiff() {

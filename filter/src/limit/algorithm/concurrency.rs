@@ -91,6 +91,7 @@ impl Concurrency {
             before: level(held),
             after: level(held_after),
             granted: None,
+            held: Tokens(0),
         }
     }
 }

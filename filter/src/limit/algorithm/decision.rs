@@ -33,6 +33,8 @@ pub(in crate::limit) struct BucketDecision {
     pub(in crate::limit) after: Level,
     /// Tokens that the worker is leased, if the request goes on.
     pub(in crate::limit) granted: Option<Grant>,
+    /// Part of the used tokens that open requests have reserved, without this request.
+    pub(in crate::limit) held: Tokens,
 }
 
 impl BucketDecision {
@@ -46,6 +48,7 @@ impl BucketDecision {
         before: Level::EMPTY,
         after: Level::EMPTY,
         granted: None,
+        held: Tokens(0),
     };
 }
 

@@ -9,6 +9,7 @@ use core::num::NonZeroU64;
 use super::arguments::Arguments;
 use super::bounds::{AlgorithmError, MAX_LIMIT, limit_within, window_within};
 use super::decision::{BucketDecision, Level};
+use crate::limit::charge::MAX_AMOUNT;
 use crate::units::{Micros, Tokens};
 
 /// Limit of a number of tokens in each window.
@@ -25,6 +26,14 @@ impl FixedWindow {
     /// Where `limit` is over 2³², or `window` is zero or over 71 years.
     pub fn new(limit: impl Into<u64>, window: Micros) -> Result<Self, AlgorithmError> {
         Ok(Self { limit: limit_within(limit.into(), MAX_LIMIT)?, window: window_within(window)? })
+    }
+
+    /// Returns a limit of `limit` tokens or nano-USD in each `window`, for a [budget](super::Budget).
+    ///
+    /// # Errors
+    /// Where `limit` is 2⁵³ or more, or `window` is zero or over 71 years.
+    pub fn of_amounts(limit: u64, window: Micros) -> Result<Self, AlgorithmError> {
+        Ok(Self { limit: limit_within(limit, MAX_AMOUNT)?, window: window_within(window)? })
     }
 
     /// Tokens in each window.
@@ -113,6 +122,7 @@ impl Span {
             before: level(used),
             after: level(used_after),
             granted: None,
+            held: Tokens(0),
         }
     }
 }

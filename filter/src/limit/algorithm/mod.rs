@@ -2,6 +2,8 @@
 
 mod arguments;
 pub mod bounds;
+mod budget;
+mod budget_state;
 mod civil;
 mod concurrency;
 mod decision;
@@ -22,6 +24,10 @@ use alloc::string::String;
 
 pub(super) use self::arguments::Arguments;
 pub use self::bounds::{AlgorithmError, TokenBucketError};
+pub use self::budget::Budget;
+pub(super) use self::budget_state::BudgetState;
+pub use self::budget_state::SettleResult;
+pub use self::civil::rfc_3339;
 pub use self::concurrency::Concurrency;
 pub(super) use self::concurrency::Leases;
 pub use self::decision::BucketState;
@@ -44,6 +50,7 @@ pub(super) use self::token_state::DeniedSpend;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use self::token_state::Shape;
 pub(super) use self::token_state::TokenState;
+use super::charge::Charge;
 use crate::units::{Micros, Tokens};
 
 /// Algorithm of a bucket, with its configured numbers. The bucket's state is in Redis.
@@ -63,6 +70,8 @@ pub enum Algorithm {
     Quota(Quota),
     /// Concurrency limit: a number of requests in flight.
     Concurrency(Concurrency),
+    /// Window or token bucket whose requests reserve an estimate, and settle what they have cost.
+    Budget(Budget),
     /// Token bucket that never holds a token. Redis has no state of it.
     NoTokens,
 }
@@ -70,13 +79,14 @@ pub enum Algorithm {
 impl Algorithm {
     /// The algorithm's kind.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::TokenBucket(_) | Self::LeasedBucket(_) | Self::NoTokens => Kind::TokenBucket,
             Self::SlidingLog(_) | Self::SlidingWindow(_) => Kind::SlidingWindow,
             Self::FixedWindow(_) => Kind::FixedWindow,
             Self::Quota(_) => Kind::Quota,
             Self::Concurrency(_) => Kind::Concurrency,
+            Self::Budget(budget) => budget.algorithm().kind(),
         }
     }
 
@@ -97,6 +107,7 @@ impl Algorithm {
             Self::FixedWindow(fixed) => fixed.limit(),
             Self::Quota(quota) => quota.limit(),
             Self::Concurrency(slots) => slots.max(),
+            Self::Budget(budget) => budget.algorithm().limit(),
             Self::NoTokens => Tokens(0),
         }
     }
@@ -124,6 +135,7 @@ impl Algorithm {
             Self::FixedWindow(fixed) => Self::FixedWindow(FixedWindow::new(limit, fixed.window())?),
             Self::Quota(quota) => Self::Quota(Quota::new(limit, quota.period(), quota.offset_minutes())?),
             Self::Concurrency(slots) => Self::Concurrency(Concurrency::new(limit, slots.lease())?),
+            Self::Budget(budget) => return budget.with_limit(limit),
         }))
     }
 
@@ -140,8 +152,16 @@ impl Algorithm {
             Self::FixedWindow(fixed) => format!("fixed{}", fixed.window().0),
             Self::Quota(quota) => format!("{}{}", quota.period().name(), quota.offset_minutes()),
             Self::Concurrency(_) => "concurrency".to_owned(),
+            Self::Budget(budget) => format!("budget{}", budget.algorithm().tag()),
             Self::NoTokens => "none".to_owned(),
         }
+    }
+
+    /// Returns the algorithm with reservations of estimates, as `charge` says. `None` for an algorithm that has none: a
+    /// token bucket that leases tokens or holds requests, an exact sliding window, or a limit on requests in flight.
+    #[must_use]
+    pub fn reserving(self, charge: &Charge) -> Option<Self> {
+        if self == Self::NoTokens { Some(self) } else { Budget::new(self, charge).map(Self::Budget) }
     }
 
     /// The token bucket, or the bucket from which tokens are leased. `None` for other algorithms.
@@ -163,6 +183,7 @@ impl Algorithm {
             Self::FixedWindow(fixed) => fixed.arguments(cost),
             Self::Quota(quota) => quota.arguments(cost),
             Self::Concurrency(concurrency) => concurrency.arguments(cost),
+            Self::Budget(budget) => budget.arguments(cost),
             // A window of 1 µs and no tokens denies any cost above 0.
             Self::NoTokens => Arguments::of_count("f", Tokens(cost.0.max(1)), Tokens(0), [Micros(1), Micros::ZERO]),
         }
@@ -178,6 +199,7 @@ impl Algorithm {
             Self::FixedWindow(fixed) => fixed.span(now).decide(now, fixed.limit(), state.used, cost),
             Self::Quota(quota) => quota.span(now).decide(now, quota.limit(), state.used, cost),
             Self::Concurrency(concurrency) => concurrency.decide(state.used, cost),
+            Self::Budget(budget) => budget.decide(now, state, cost),
             Self::NoTokens => BucketDecision::NOTHING,
         }
     }

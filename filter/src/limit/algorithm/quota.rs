@@ -8,6 +8,7 @@ use super::arguments::{Arguments, signed};
 use super::bounds::{AlgorithmError, MAX_LIMIT, MAX_OFFSET_MINUTES, limit_within};
 use super::civil::{first_day_of, month_of};
 use super::fixed_window::Span;
+use crate::limit::charge::MAX_AMOUNT;
 use crate::units::{Micros, Tokens};
 
 const MINUTE: i64 = 60_000_000;
@@ -86,10 +87,18 @@ impl Quota {
     /// # Errors
     /// Where `limit` is over 2³², or the offset beyond ±14 hours.
     pub fn new(limit: impl Into<u64>, period: Period, offset_minutes: i32) -> Result<Self, AlgorithmError> {
+        Self::of_amounts(limit_within(limit.into(), MAX_LIMIT)?, period, offset_minutes)
+    }
+
+    /// Returns a quota of `limit` tokens or nano-USD, for a [budget](super::Budget).
+    ///
+    /// # Errors
+    /// Where `limit` is 2⁵³ or more, or the offset beyond ±14 hours.
+    pub fn of_amounts(limit: u64, period: Period, offset_minutes: i32) -> Result<Self, AlgorithmError> {
         if !(-MAX_OFFSET_MINUTES..=MAX_OFFSET_MINUTES).contains(&offset_minutes) {
             return Err(AlgorithmError::Offset { found: offset_minutes });
         }
-        Ok(Self { limit: limit_within(limit.into(), MAX_LIMIT)?, period, offset_minutes })
+        Ok(Self { limit: limit_within(limit, MAX_AMOUNT)?, period, offset_minutes })
     }
 
     /// Returns a quota in the calendar of a script's arguments: periods of `length` µs, each of which begins `phase` µs
@@ -107,7 +116,7 @@ impl Quota {
                 (Length::Micros { length, .. }, [wanted, _]) => letter == "f" && length == wanted,
                 (Length::Months(months), [_, wanted]) => letter == "q" && months == wanted,
             };
-            let mut quotas = offsets.clone().filter_map(|minutes| Self::new(limit, *period, minutes).ok());
+            let mut quotas = offsets.clone().filter_map(|minutes| Self::of_amounts(limit, *period, minutes).ok());
             if fits { quotas.find(matching) } else { None }
         })
     }

@@ -124,7 +124,7 @@ impl Rate {
 
 /// Returns `number / divisor`, rounded down, bit by bit: a 128-bit division would add more than a kilobyte of code, and
 /// no request needs it.
-fn quotient(number: u128, divisor: u128) -> u128 {
+pub(super) fn quotient(number: u128, divisor: u128) -> u128 {
     let (mut quotient, mut rest) = (0_u128, 0_u128);
     for bit in (0..u128::BITS).rev() {
         rest = rest.wrapping_shl(1) | (number.wrapping_shr(bit) & 1);

@@ -109,6 +109,7 @@ impl SlidingLog {
             before,
             after: if cost.0 > 0 { level(used_after, self.window()) } else { before },
             granted: None,
+            held: Tokens(0),
         }
     }
 

@@ -11,10 +11,14 @@ use core::num::NonZeroU64;
 use super::arguments::Arguments;
 use super::bounds::{AlgorithmError, MAX_LIMIT, limit_within, window_within};
 use super::decision::{BucketDecision, Level};
+use super::rate::quotient;
+use crate::limit::charge::MAX_AMOUNT;
 use crate::units::{Micros, Tokens};
 
 /// Greatest product in Lua, of a count and the rest of a window in ticks.
 const MAX_PRODUCT: u128 = 1 << 52;
+/// Most steps of the window before's weight for amounts up to 2⁵³: Lua multiplies whole multiples of the steps apart.
+const MAX_STEPS: u64 = 1 << 26;
 
 /// Limit of a number of tokens in any window, as estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,16 @@ impl SlidingWindow {
         let (limit, window) = (limit_within(limit.into(), MAX_LIMIT)?, window_within(window)?);
         let product = u128::from(limit).saturating_mul(u128::from(window.get()));
         let tick = u64::try_from(product.div_ceil(MAX_PRODUCT)).ok().and_then(NonZeroU64::new);
+        Ok(Self { limit, window, tick: tick.unwrap_or(NonZeroU64::MIN) })
+    }
+
+    /// Returns a limit of `limit` tokens or nano-USD in any `window`, for a [budget](super::Budget).
+    ///
+    /// # Errors
+    /// Where `limit` is 2⁵³ or more, or `window` is zero or over 71 years.
+    pub fn of_amounts(limit: u64, window: Micros) -> Result<Self, AlgorithmError> {
+        let (limit, window) = (limit_within(limit, MAX_AMOUNT)?, window_within(window)?);
+        let tick = NonZeroU64::new(window.get().div_ceil(MAX_STEPS));
         Ok(Self { limit, window, tick: tick.unwrap_or(NonZeroU64::MIN) })
     }
 
@@ -122,8 +136,21 @@ impl SlidingWindow {
     /// Used part of the limit, rounded up. A count above the limit counts as the limit.
     pub(in crate::limit) fn used(&self, now: Micros, counts: [u64; 2]) -> u64 {
         let [current, before] = counts.map(|count| count.min(self.limit));
+        current.saturating_add(self.part(now, before))
+    }
+
+    /// Part of the tokens of the window before that still counts, rounded up.
+    pub(super) fn part(&self, now: Micros, before: u64) -> u64 {
         let weight = self.window().minus(self.elapsed(now)).0.div_ceil(self.tick.get()).min(self.ticks());
-        current.saturating_add(before.saturating_mul(weight).div_ceil(self.ticks().max(1)))
+        let ticks = self.ticks().max(1);
+        match before.checked_mul(weight) {
+            Some(product) => product.div_ceil(ticks),
+            None => {
+                let (whole, rest) = (before.checked_div(ticks), before.checked_rem(ticks));
+                let rest = rest.unwrap_or(0).saturating_mul(weight).div_ceil(ticks);
+                whole.unwrap_or(0).saturating_mul(weight).saturating_add(rest)
+            }
+        }
     }
 
     pub(super) fn decide(&self, now: Micros, counts: [u64; 2], cost: Tokens) -> BucketDecision {
@@ -151,6 +178,7 @@ impl SlidingWindow {
             before: level(used, current),
             after: level(used_after, current.saturating_add(cost.0)),
             granted: None,
+            held: Tokens(0),
         }
     }
 
@@ -167,7 +195,13 @@ impl SlidingWindow {
 
     /// Rest of a window when `before` counts for no more than `room`, which is less than `before`.
     fn left_when(&self, before: u64, room: u64) -> Micros {
-        let weight = room.saturating_mul(self.ticks()).checked_div(before).unwrap_or(0);
+        let weight = match room.checked_mul(self.ticks()) {
+            Some(product) => product.checked_div(before).unwrap_or(0),
+            None => {
+                let product = u128::from(room).saturating_mul(self.ticks().into());
+                u64::try_from(quotient(product, before.max(1).into())).unwrap_or(0)
+            }
+        };
         Micros(weight).times(self.tick.get())
     }
 
@@ -179,7 +213,7 @@ impl SlidingWindow {
         Micros(now.0 % self.window)
     }
 
-    fn start(&self, now: Micros) -> Micros {
+    pub(super) fn start(&self, now: Micros) -> Micros {
         now.minus(self.elapsed(now))
     }
 }

@@ -202,6 +202,7 @@ impl TokenBucket {
             before: self.level(lack),
             after: self.level(after),
             granted: None,
+            held: Tokens(0),
         }
     }
 }

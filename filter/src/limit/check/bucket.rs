@@ -39,6 +39,25 @@ impl BucketCheck {
         matches!(self.algorithm, Algorithm::TokenBucket(bucket) if self.enforced && bucket.max_delay() > Micros::ZERO)
     }
 
+    /// Whether a request that goes on changes the bucket: it costs something, or is settled by what it has cost.
+    #[must_use]
+    pub fn spends(&self) -> bool {
+        self.cost.0 > 0 || matches!(self.algorithm, Algorithm::Budget(_))
+    }
+
+    /// Sets the part of the cost that is the request's own tokens, where the cost is an estimate.
+    pub fn set_floor(&mut self, floor: u64) {
+        if let Algorithm::Budget(budget) = self.algorithm {
+            self.algorithm = Algorithm::Budget(budget.with_floor(floor));
+        }
+    }
+
+    /// Part of the cost that is the request's own tokens, where the cost is an estimate.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        if let Algorithm::Budget(budget) = self.algorithm { budget.floor() } else { 0 }
+    }
+
     /// Sets the bucket's longest delay to zero, so that it admits at once or not at all.
     pub fn never_delays(&mut self) {
         if let Algorithm::TokenBucket(bucket) = self.algorithm {
@@ -69,7 +88,7 @@ impl BucketCheck {
 
     /// The outcome of `decision`: a request that goes on pays its cost and takes its grant, another does neither.
     pub(in crate::limit) fn outcome(&self, decision: &BucketDecision, goes_on: bool) -> Outcome {
-        let spent = goes_on && self.cost.0 > 0;
+        let spent = goes_on && self.spends();
         let granted = decision.granted.filter(|_| goes_on);
         let level = if spent || granted.is_some() { decision.after } else { decision.before };
         Outcome {
@@ -86,6 +105,7 @@ impl BucketCheck {
             reset: level.reset,
             delay: decision.delay,
             granted,
+            held: decision.held,
         }
     }
 }

@@ -115,6 +115,7 @@ impl BucketCheck {
         write_signed(call, x);
         match &self.algorithm {
             Algorithm::LeasedBucket(leased) => call.bytes(leased.lease_argument().as_bytes()),
+            Algorithm::Budget(budget) => call.bytes(budget.argument(self.cost).as_bytes()),
             _ => write_signed(call, y),
         }
     }

@@ -29,6 +29,10 @@ impl BucketCheck {
     #[must_use]
     #[inline(never)]
     pub fn at_most_within(&self, span: Micros) -> Tokens {
+        // What is reserved may be free again at any time.
+        if let Algorithm::Budget(_) = self.algorithm {
+            return Tokens(u64::MAX);
+        }
         let decision = self.algorithm.decide(Micros::ZERO, BucketState::default(), Tokens(0));
         let capacity = decision.capacity.0;
         // A span may touch two windows, however short it is; a token bucket fills in proportion to the span.

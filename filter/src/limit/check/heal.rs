@@ -86,7 +86,9 @@ impl LastState {
             Algorithm::FixedWindow(_) | Algorithm::Quota(_) | Algorithm::SlidingLog(_) => {
                 last.used = last.used.saturating_add(state.used);
             }
-            Algorithm::LeasedBucket(_) | Algorithm::Concurrency(_) | Algorithm::NoTokens => return None,
+            Algorithm::LeasedBucket(_) | Algorithm::Budget(_) | Algorithm::Concurrency(_) | Algorithm::NoTokens => {
+                return None;
+            }
         }
         Some(last)
     }
@@ -284,7 +286,7 @@ mod model {
                 return None;
             }
             // The used part of a window may be above this limit.
-            let used = Bucket { limit: u64::MAX, ..*bucket }.look(state, now).used;
+            let used = Bucket { limit: u64::MAX, ..*bucket }.look(state, now, Default::default()).used;
             let lacks = self.had.saturating_sub(used);
             if lacks > 0 {
                 Bucket { cost: lacks, ..*bucket }.spend(state, now, Default::default());

@@ -12,6 +12,7 @@ mod peek;
 mod post;
 mod reply;
 mod request;
+mod reservations;
 #[cfg(not(target_arch = "wasm32"))]
 mod script_model;
 mod scripts;
@@ -26,6 +27,7 @@ pub use self::peek::Peek;
 pub use self::post::post_call;
 pub use self::reply::MalformedReply;
 pub use self::request::Check;
+pub use self::reservations::{Ledger, Reservation, Reservations, read_results, renew_budgets_call};
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::script_model::{KnownScript, ScriptCall};
 #[cfg(not(target_arch = "wasm32"))]

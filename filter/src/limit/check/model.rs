@@ -7,11 +7,15 @@ use alloc::vec::Vec;
 
 use super::bucket::BucketCheck;
 use super::request::Check;
+use super::reservations::{Reservation, Reservations};
 use super::slots::HeldSlots;
 use super::verdict::Verdict;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::limit::algorithm::Units;
-use crate::limit::algorithm::{Algorithm, BucketState, Leases, Log, SlotOwner, TokenState, WindowCount, WindowCounts};
+use crate::limit::algorithm::{
+    Algorithm, BucketState, BudgetState, Leases, Log, SettleResult, SlotOwner, TokenState, WindowCount, WindowCounts,
+};
+
 use crate::units::Micros;
 
 /// Buckets in memory. Those that tests decide as [`Check`]s never expire.
@@ -43,13 +47,14 @@ pub(super) struct State {
     pub(super) sliding: Option<WindowCounts>,
     pub(super) log: Log,
     pub(super) leases: Leases,
+    pub(super) budget: Option<BudgetState>,
 }
 
 impl Model {
     /// Decides a request as Redis does at `now` by its clock.
     pub fn decide(&mut self, now: Micros, check: &Check) -> Verdict {
         let states: Vec<BucketState> =
-            check.buckets().map(|bucket| self.bucket(&bucket.key).look(bucket, now)).collect();
+            check.buckets().map(|bucket| self.bucket(&bucket.key).look(bucket, now, check.owner())).collect();
         let verdict = check.decide(now, &states);
         for (bucket, outcome) in check.buckets().zip(&verdict.outcomes) {
             if outcome.spent || outcome.granted.is_some() {
@@ -75,6 +80,32 @@ impl Model {
                 _ => false,
             });
         renewed.count()
+    }
+
+    /// Settles reservations as [`Reservations::settle_call`] does, by what the request has cost each of them.
+    pub fn settle(
+        &mut self,
+        now: Micros,
+        reservations: &Reservations,
+        cost: &dyn Fn(usize) -> u64,
+        is_unknown: bool,
+    ) -> Vec<SettleResult> {
+        let owner = reservations.owner();
+        let mut settle = |of: &Reservation| {
+            let state = &mut self.bucket(&of.key).budget;
+            BudgetState::settle(state, &of.budget, now, owner, cost(of.limit), is_unknown)
+        };
+        reservations.as_slice().iter().map(&mut settle).collect()
+    }
+
+    /// Renews reservations as [`renew_budgets_call`](super::renew_budgets_call) does. Returns the number of open ones.
+    pub fn renew_budgets(&mut self, now: Micros, reservations: &Reservations) -> usize {
+        let owner = reservations.owner();
+        let mut renew = |of: &&Reservation| {
+            let state = self.bucket(&of.key).budget.as_mut();
+            state.is_some_and(|state| state.renew(now, owner, of.budget.lease()))
+        };
+        reservations.as_slice().iter().filter(&mut renew).count()
     }
 
     /// Refunds tokens as [`Check::refund_call`] does. Returns the number of buckets refunded.
@@ -125,6 +156,13 @@ impl Model {
         Some(key)
     }
 
+    /// Amounts settled and reserved in the window of a budget, as of its last call; what is settled of a token bucket is
+    /// in units. `None` where there is no budget.
+    #[must_use]
+    pub fn budget(&self, key: &[u8]) -> Option<(u64, u64)> {
+        Some(self.buckets.get(key)?.budget.as_ref()?.amounts())
+    }
+
     /// Number of slots whose leases have not ended at `now` by Redis' clock, without those that were taken before the
     /// clock was set back: they end later than their own leases from now.
     #[must_use]
@@ -136,7 +174,7 @@ impl Model {
 }
 
 impl State {
-    pub(super) fn look(&mut self, check: &BucketCheck, now: Micros) -> BucketState {
+    pub(super) fn look(&mut self, check: &BucketCheck, now: Micros, owner: SlotOwner) -> BucketState {
         let only = |used| BucketState { used, more: [0, 0] };
         match &check.algorithm {
             Algorithm::TokenBucket(bucket) => only(bucket.look(&mut self.tokens, now).0),
@@ -149,6 +187,7 @@ impl State {
             Algorithm::FixedWindow(fixed) => only(fixed.span(now).look(&mut self.window)),
             Algorithm::Quota(quota) => only(quota.span(now).look(&mut self.window)),
             Algorithm::Concurrency(concurrency) => only(concurrency.look(&mut self.leases, now, check.cost)),
+            Algorithm::Budget(budget) => budget.look(&mut self.budget, now, owner),
             Algorithm::NoTokens => BucketState::default(),
         }
     }
@@ -162,6 +201,7 @@ impl State {
             Algorithm::FixedWindow(fixed) => fixed.span(now).spend(&mut self.window, check.cost),
             Algorithm::Quota(quota) => quota.span(now).spend(&mut self.window, check.cost),
             Algorithm::Concurrency(concurrency) => concurrency.spend(&mut self.leases, now, owner),
+            Algorithm::Budget(budget) => budget.reserve(&mut self.budget, now, owner, check.cost),
             Algorithm::NoTokens => {}
         }
     }

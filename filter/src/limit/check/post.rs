@@ -49,11 +49,11 @@ mod model {
                 let bucket = Bucket::read(place, key, arguments)?;
                 let mut bucket = bucket;
                 if let Kind::Tokens(_) = bucket.kind {
-                    let used = Bucket { cost: 0, ..bucket }.look(self.bucket(key), now).used;
+                    let used = Bucket { cost: 0, ..bucket }.look(self.bucket(key), now, Default::default()).used;
                     bucket.cost = bucket.cost.min(bucket.limit.saturating_sub(used));
                 }
                 if bucket.cost > 0 {
-                    bucket.look(self.bucket(key), now);
+                    bucket.look(self.bucket(key), now, Default::default());
                     bucket.spend(self.bucket(key), now, Default::default());
                 }
                 buckets = buckets.saturating_add(1);

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::bucket::BucketCheck;
 use super::call::{give_back_call, has_applied, mixed_call, plain_call};
 use super::reply::{MalformedReply, read, single_state, triple_state};
+use super::reservations::{Reservation, Reservations};
 use super::scripts::Scripts;
 use super::slots::HeldSlots;
 use super::verdict::{Outcome, Verdict};
@@ -74,6 +75,12 @@ impl Check {
     #[must_use]
     pub fn takes_slots(&self) -> bool {
         self.buckets.iter().any(|check| check.cost.0 > 0 && matches!(check.algorithm, Algorithm::Concurrency(_)))
+    }
+
+    /// Whether the request reserves something if it is admitted.
+    #[must_use]
+    pub fn reserves(&self) -> bool {
+        self.buckets.iter().any(|check| matches!(check.algorithm, Algorithm::Budget(_)))
     }
 
     /// Approximate size in memory, in bytes.
@@ -178,6 +185,20 @@ impl Check {
         self.slots(self.buckets.iter())
     }
 
+    /// Reservations that the request has after `verdict`, with its estimates. `None` where it has none.
+    #[must_use]
+    pub fn reservations(&self, verdict: &Verdict) -> Option<Reservations> {
+        let spent = verdict.outcomes.iter().map(|outcome| outcome.spent);
+        let own = self.buckets.iter().zip(spent).filter(|(_, spent)| *spent).map(|(check, _)| check);
+        Reservations::new(self.owner, own.filter_map(Reservation::of))
+    }
+
+    /// Reservations that the request may have where Redis' reply is lost. `None` where there are none.
+    #[must_use]
+    pub fn possible_reservations(&self) -> Option<Reservations> {
+        Reservations::new(self.owner, self.buckets.iter().filter_map(Reservation::of))
+    }
+
     /// The call that refunds the tokens of a held request whose client has gone before its delay was over.
     ///
     /// Redis refunds only buckets from which no other request has spent since: the delays of the requests behind it are
@@ -199,14 +220,14 @@ impl Check {
     }
 
     /// The call that gives back what a request spent that was denied by buckets in other hash slots of a cluster.
-    /// `None` where it spent nothing but slots, which are released.
+    /// `None` where it spent nothing but slots, which are released, and reservations, which are settled.
     ///
     /// No bucket becomes fuller than it would be without the request.
     #[must_use]
     #[inline(never)]
     pub fn give_back_call(&self, verdict: &Verdict, scripts: &Scripts) -> Option<Call> {
         let is_given = |(check, outcome): &(&BucketCheck, &Outcome)| {
-            outcome.spent && !matches!(check.algorithm, Algorithm::Concurrency(_))
+            outcome.spent && !matches!(check.algorithm, Algorithm::Concurrency(_) | Algorithm::Budget(_))
         };
         let spent: Vec<(&BucketCheck, &Outcome)> =
             self.buckets.iter().zip(&verdict.outcomes).filter(is_given).collect();

@@ -11,8 +11,8 @@ use super::heartbeat::Heartbeat;
 use super::model::{Model, State};
 use super::scripts::Scripts;
 use crate::limit::algorithm::{
-    Algorithm, BucketState, Concurrency, FixedWindow, LeasedBucket, Quota, Shape, SlidingLog, SlidingWindow, SlotOwner,
-    TokenState, Units,
+    Algorithm, BucketState, Budget, Concurrency, FixedWindow, LeasedBucket, Quota, Shape, SlidingLog, SlidingWindow,
+    SlotOwner, TokenState, Units,
 };
 use crate::redis::{Reply, Script};
 use crate::units::{Micros, Tokens};
@@ -49,6 +49,10 @@ pub enum KnownScript {
     Heal,
     /// Grants a worker shares of limits.
     Heartbeat,
+    /// Settles reservations of budgets.
+    Settle,
+    /// Renews leases of reservations.
+    RenewBudgets,
 }
 
 impl KnownScript {
@@ -59,7 +63,7 @@ impl KnownScript {
             .into_iter()
             .find_map(|per_key| {
                 let scripts = Scripts::new(per_key);
-                let all: [(&Script, Self); 8] = [
+                let all: [(&Script, Self); 10] = [
                     (scripts.token_buckets(), Self::TokenBuckets { per_key }),
                     (scripts.mixed(), Self::Mixed { per_key }),
                     (scripts.refund(), Self::Refund),
@@ -68,6 +72,8 @@ impl KnownScript {
                     (scripts.give_back(), Self::GiveBack),
                     (scripts.post(), Self::Post),
                     (scripts.heal(), Self::Heal),
+                    (scripts.settle(), Self::Settle),
+                    (scripts.renew_budgets(), Self::RenewBudgets),
                 ];
                 all.into_iter().find(|(script, _)| script.sha1_hex() == sha1_hex).map(|(_, known)| known)
             })
@@ -102,6 +108,8 @@ impl Model {
             KnownScript::Post => self.post_all(now, call),
             KnownScript::Heal => self.heal_all(now, call),
             KnownScript::Heartbeat => self.heartbeat(now, call),
+            KnownScript::Settle => self.settle_all(now, call),
+            KnownScript::RenewBudgets => self.renew_budgets_all(now, call),
         };
         reply.unwrap_or_else(malformed)
     }
@@ -160,7 +168,8 @@ impl Model {
     /// Decides one request: spends from every bucket, or from none. Returns the integers of its reply.
     fn decide_one(&mut self, now: Micros, request: &[Bucket<'_>], width: usize) -> Option<Vec<i64>> {
         let owner = request.last()?.owner;
-        let states: Vec<BucketState> = request.iter().map(|bucket| bucket.look(self.bucket(bucket.key), now)).collect();
+        let states: Vec<BucketState> =
+            request.iter().map(|bucket| bucket.look(self.bucket(bucket.key), now, owner)).collect();
         let fits = |group: usize| {
             let mut of_group = request.iter().zip(&states).filter(|(bucket, _)| bucket.group == group);
             of_group.all(|(bucket, state)| state.used.saturating_add(bucket.cost) <= bucket.limit)
@@ -240,6 +249,8 @@ pub(super) struct Bucket<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Tokens(Shape),
+    /// Budget with the request's estimate.
+    Budget(Budget, Tokens),
     Limit(Algorithm),
 }
 
@@ -249,7 +260,7 @@ impl<'a> Bucket<'a> {
             [capacity, cost, unit, flags] => Self::read_plain(place, key, capacity, [cost, unit, flags]),
             [letter, group, cost, limit, x, y, owner] => {
                 let (cost, limit) = (number(cost)?, number(limit)?);
-                let kind = Kind::read(core::str::from_utf8(letter).ok()?, limit, number(x)?, y)?;
+                let kind = Kind::read(core::str::from_utf8(letter).ok()?, [cost, limit], number(x)?, y)?;
                 let owner_of = || SlotOwner::of_bytes(owner);
                 let (is_last, owner) =
                     if owner.is_empty() { (false, SlotOwner::default()) } else { (true, owner_of()?) };
@@ -283,11 +294,12 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    pub(super) fn look(&self, state: &mut State, now: Micros) -> BucketState {
+    pub(super) fn look(&self, state: &mut State, now: Micros, owner: SlotOwner) -> BucketState {
         let before = state.tokens.clone();
         let seen = match &self.kind {
             Kind::Tokens(shape) => BucketState { used: shape.look(&mut state.tokens, now).0, more: [0, 0] },
-            Kind::Limit(algorithm) => state.look(&self.check(algorithm), now),
+            Kind::Budget(budget, _) => budget.look(&mut state.budget, now, owner),
+            Kind::Limit(algorithm) => state.look(&self.check(algorithm), now, owner),
         };
         self.keep_until_full(state, now, before.as_ref());
         // A bucket that a larger limit left overdrawn counts as used up.
@@ -298,6 +310,7 @@ impl<'a> Bucket<'a> {
         let before = state.tokens.clone();
         match &self.kind {
             Kind::Tokens(shape) => shape.spend(&mut state.tokens, now, Units(self.cost)),
+            Kind::Budget(budget, estimate) => budget.reserve(&mut state.budget, now, owner, *estimate),
             Kind::Limit(algorithm) => state.spend(&self.check(algorithm), now, owner),
         }
         self.keep_until_full(state, now, before.as_ref());
@@ -309,7 +322,7 @@ impl<'a> Bucket<'a> {
         let shape = match &self.kind {
             Kind::Tokens(shape) => *shape,
             Kind::Limit(Algorithm::LeasedBucket(leased)) => leased.bucket().shape(),
-            Kind::Limit(_) => return,
+            Kind::Limit(_) | Kind::Budget(..) => return,
         };
         let Some(tokens) = &state.tokens else { return };
         if before != Some(tokens) {
@@ -336,10 +349,14 @@ impl<'a> Bucket<'a> {
 
 impl Kind {
     /// Reads an algorithm of the mixed script. `y` is a number, or a string for leases.
-    fn read(letter: &str, limit: u64, x: i64, y: &[u8]) -> Option<Self> {
+    fn read(letter: &str, [cost, limit]: [u64; 2], x: i64, y: &[u8]) -> Option<Self> {
         let micros = || Some(Micros(u64::try_from(x).ok()?));
         Some(Self::Limit(match letter {
             "t" => return Some(Self::Tokens(Shape::of_arguments(x, number(y)?, limit)?)),
+            "r" => {
+                let (budget, estimate) = Budget::of_arguments(cost, limit, x, core::str::from_utf8(y).ok()?)?;
+                return Some(Self::Budget(budget, estimate));
+            }
             "b" => {
                 let unit = u64::try_from(x).ok()?;
                 Algorithm::LeasedBucket(LeasedBucket::of_arguments(unit, limit, core::str::from_utf8(y).ok()?)?)

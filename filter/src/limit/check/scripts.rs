@@ -21,7 +21,7 @@ macro_rules! algorithms {
             include_str!("../algorithm/token_bucket_mixed.lua"),
             include_str!("../algorithm/leased_bucket.lua"),
             "end\n",
-            part_of!("f" or "q"),
+            part_of!("f" or "q" or "r"),
             include_str!("../algorithm/fixed_window.lua"),
             include_str!("../algorithm/quota.lua"),
             "end\n",
@@ -35,7 +35,15 @@ macro_rules! algorithms {
             include_str!("../algorithm/slots.lua"),
             include_str!("../algorithm/concurrency.lua"),
             "end\n",
+            part_of!("r"),
         )
+    };
+}
+
+/// Sources of the part of budgets, which [`algorithms`] begins.
+macro_rules! budgets {
+    () => {
+        concat!(include_str!("../algorithm/budget_state.lua"), include_str!("../algorithm/budget.lua"), "end\n")
     };
 }
 
@@ -61,6 +69,7 @@ macro_rules! mixed {
             part_of!("t" or "b"),
             include_str!("../algorithm/token_state.lua"),
             algorithms!(),
+            budgets!(),
             include_str!("mixed_tail.lua"),
             include_str!("override.lua"),
             include_str!("mixed_end.lua"),
@@ -78,6 +87,7 @@ macro_rules! post {
             part_of!("t" or "b"),
             include_str!("../algorithm/token_state.lua"),
             algorithms!(),
+            budgets!(),
             include_str!("post.lua"),
         )
     };
@@ -97,6 +107,22 @@ macro_rules! heal {
     };
 }
 
+/// Sources of the script that settles reservations.
+macro_rules! settle {
+    () => {
+        concat!(
+            "local per_key = false\n",
+            include_str!("mixed_head.lua"),
+            part_of!("t" or "b"),
+            include_str!("../algorithm/token_state.lua"),
+            algorithms!(),
+            include_str!("../algorithm/budget_state.lua"),
+            include_str!("settle.lua"),
+            "end\n",
+        )
+    };
+}
+
 /// First lines of the two scripts that decide requests: whether they read the overrides of keys.
 const READ_OVERRIDES: &str = lua!("local per_key = true\n");
 const IGNORE_OVERRIDES: &str = lua!("local per_key = false\n");
@@ -110,6 +136,9 @@ static TOKEN_BUCKET_MID: &str = lua!(include_str!("../algorithm/token_bucket_mid
 static TOKEN_BUCKET_TAIL: &str = lua!(include_str!("../algorithm/token_bucket_tail.lua"));
 static MIXED_HEAD: &str = lua!(include_str!("mixed_head.lua"), part_of!("t" or "b"));
 static ALGORITHMS: &str = lua!(algorithms!());
+static BUDGET_STATE: &str = lua!(include_str!("../algorithm/budget_state.lua"));
+static BUDGET: &str = lua!(include_str!("../algorithm/budget.lua"), "end\n");
+static SETTLE: &str = lua!(include_str!("settle.lua"), "end\n");
 static MIXED_TAIL: &str = lua!(include_str!("mixed_tail.lua"));
 static MIXED_END: &str = lua!(include_str!("mixed_end.lua"));
 static POST: &str = lua!(include_str!("post.lua"));
@@ -131,6 +160,7 @@ pub(super) const PEEK_SCRIPT: &str = lua!(
     part_of!("t" or "b"),
     include_str!("../algorithm/token_state.lua"),
     algorithms!(),
+    budgets!(),
     include_str!("peek_tail.lua"),
 );
 
@@ -151,6 +181,8 @@ pub struct Scripts {
     give_back: Arc<Script>,
     post: Arc<Script>,
     heal: Arc<Script>,
+    settle: Arc<Script>,
+    renew_budgets: Arc<Script>,
 }
 
 impl Default for Scripts {
@@ -180,7 +212,18 @@ impl Scripts {
                 token_buckets,
             )),
             mixed: Arc::new(Script::named(
-                &[first, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, MIXED_TAIL, OVERRIDE, MIXED_END, REQUESTS],
+                &[
+                    first,
+                    MIXED_HEAD,
+                    TOKEN_STATE,
+                    ALGORITHMS,
+                    BUDGET_STATE,
+                    BUDGET,
+                    MIXED_TAIL,
+                    OVERRIDE,
+                    MIXED_END,
+                    REQUESTS,
+                ],
                 mixed,
             )),
             refund: Arc::new(script!(lua!(include_str!("refund.lua")))),
@@ -188,13 +231,18 @@ impl Scripts {
             renew: Arc::new(script!(lua!(include_str!("../algorithm/slots.lua"), include_str!("renew.lua")))),
             give_back: Arc::new(script!(lua!(include_str!("give_back.lua")))),
             post: Arc::new(Script::named(
-                &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, POST],
+                &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, BUDGET_STATE, BUDGET, POST],
                 const { sha1(lua!(post!()).as_bytes()) },
             )),
             heal: Arc::new(Script::named(
                 &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, HEAL],
                 const { sha1(lua!(heal!()).as_bytes()) },
             )),
+            settle: Arc::new(Script::named(
+                &[IGNORE_OVERRIDES, MIXED_HEAD, TOKEN_STATE, ALGORITHMS, BUDGET_STATE, SETTLE],
+                const { sha1(lua!(settle!()).as_bytes()) },
+            )),
+            renew_budgets: Arc::new(script!(lua!(include_str!("renew_budgets.lua")))),
         }
     }
 
@@ -205,7 +253,7 @@ impl Scripts {
     /// Returns all scripts with their names, for tools that show calls.
     #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
-    pub fn named(&self) -> [(&'static str, &Script); 8] {
+    pub fn named(&self) -> [(&'static str, &Script); 10] {
         [
             ("token_buckets", &self.token_buckets),
             ("mixed", &self.mixed),
@@ -215,6 +263,8 @@ impl Scripts {
             ("give_back", &self.give_back),
             ("post", &self.post),
             ("heal", &self.heal),
+            ("settle", &self.settle),
+            ("renew_budgets", &self.renew_budgets),
         ]
     }
 
@@ -249,6 +299,14 @@ impl Scripts {
     pub(super) fn heal(&self) -> &Arc<Script> {
         &self.heal
     }
+
+    pub(super) fn settle(&self) -> &Arc<Script> {
+        &self.settle
+    }
+
+    pub(super) fn renew_budgets(&self) -> &Arc<Script> {
+        &self.renew_budgets
+    }
 }
 
 #[cfg(test)]
@@ -261,7 +319,8 @@ mod tests {
         assert_eq!(scripts.token_buckets().source(), TOKEN_BUCKETS_SCRIPT);
         assert_eq!(scripts.mixed().source(), MIXED_SCRIPT);
         for scripts in [scripts, Scripts::new(false)] {
-            for script in [scripts.token_buckets(), scripts.mixed(), scripts.post(), scripts.heal()] {
+            let whole = [scripts.token_buckets(), scripts.mixed(), scripts.post(), scripts.heal(), scripts.settle()];
+            for script in whole {
                 assert_eq!(script.sha1_hex(), Script::new(script.source()).sha1_hex());
             }
         }

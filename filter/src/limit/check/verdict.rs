@@ -40,9 +40,20 @@ pub struct Outcome {
     /// Tokens that the worker was leased: with any request that goes on, even at no cost. The worker has them, whatever
     /// becomes of the request.
     pub granted: Option<Grant>,
+    /// Part of the used tokens that other open requests have reserved, and may not come to cost. 0 where none reserves.
+    pub held: Tokens,
 }
 
 impl Outcome {
+    /// Longest retry-after of a denial where only open requests are in the way: they may end at any time.
+    pub(in crate::limit) const SOON: Micros = Micros::from_secs(1);
+
+    /// Whether only what open requests have reserved is in the way of a denied request: what is spent is not.
+    #[must_use]
+    pub fn is_only_reserved(&self) -> bool {
+        !self.admitted && self.held.0 > 0 && self.retry_after == Some(Self::SOON)
+    }
+
     /// The outcome after what the request spent has been given back.
     #[must_use]
     pub fn given_back(&self) -> Self {
@@ -114,6 +125,7 @@ mod tests {
             reset: Micros::from_secs(1),
             delay: Micros::ZERO,
             granted: None,
+            held: Tokens(0),
         }
     }
 

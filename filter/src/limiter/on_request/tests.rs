@@ -28,7 +28,7 @@ fn check(on_unreadable: &str, of_limits: &str, request: &Request) -> Result<Vec<
         limits.join(",")
     );
     let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-    match checks_of(&config, NO_OVERRIDES, Micros(1), request, &mut Vec::new())? {
+    match checks_of(&config, NO_OVERRIDES, Micros(1), request, &mut Vec::new(), &mut Estimates::default())? {
         RequestChecks::Buckets(check, _) => {
             Ok(check.into_iter().map(|check| (String::from_utf8(check.key).unwrap(), check.cost.0)).collect())
         }
@@ -79,7 +79,7 @@ fn with_own(on_unreadable: &str, own: [&str; 2], of_limit: &str, request: &Reque
         entry("/b", own[1]),
     );
     let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-    match checks_of(&config, NO_OVERRIDES, Micros(1), request, &mut Vec::new())? {
+    match checks_of(&config, NO_OVERRIDES, Micros(1), request, &mut Vec::new(), &mut Estimates::default())? {
         RequestChecks::Buckets(check, _) => {
             Ok(check.into_iter().map(|check| String::from_utf8(check.key).unwrap()).collect())
         }
@@ -176,7 +176,7 @@ fn an_ordinary_request_has_its_keys_whatever_the_configuration() {
     let config = config::parse(json.as_bytes(), &|_| None).unwrap();
     for (bytes, others) in [(128, 0), (256, 2), (512, 10), (2_000, 20), (4_000, 20)] {
         let request = ordinary(bytes, others);
-        let asked = checks_of(&config, NO_OVERRIDES, Micros(1), &request, &mut Vec::new());
+        let asked = checks_of(&config, NO_OVERRIDES, Micros(1), &request, &mut Vec::new(), &mut Estimates::default());
         assert!(
             matches!(&asked, Ok(RequestChecks::Buckets(checks, _)) if checks.len() == 32),
             "{} bytes: {:?}",

@@ -44,6 +44,7 @@ pub(super) fn way(algorithm: &Algorithm) -> String {
         Algorithm::Concurrency(places) => {
             format!("{} in flight, lease {}", places.max().0, span(places.lease()))
         }
+        Algorithm::Budget(budget) => way(&budget.algorithm()),
         Algorithm::NoTokens => "0 at once".to_owned(),
     }
 }

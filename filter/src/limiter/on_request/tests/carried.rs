@@ -32,7 +32,9 @@ fn plan(told: Option<&str>, max: &str, probes: bool) -> String {
     }
     let request = Request::default().header("x-max", max);
     let mut carried = Vec::new();
-    let checks = checks_of(&config, known(&mut of_keys, probes), NOW, &request, &mut carried).unwrap();
+    let checks =
+        checks_of(&config, known(&mut of_keys, probes), NOW, &request, &mut carried, &mut Estimates::default())
+            .unwrap();
     assert_eq!(carried.iter().map(|numbers| numbers.limit).collect::<Vec<_>>(), [1]);
     let shown = |checks: &RequestChecks| match checks {
         RequestChecks::Buckets(buckets, _) => {
@@ -95,7 +97,14 @@ fn a_configured_zero_blocks_a_key_without_a_question_to_redis() {
         {"name": "none", "descriptor": [], "quota": {"max_requests": 0, "unit": "day"}}]}"#;
     let config = config::parse(json.as_bytes(), &|_| None).unwrap();
     let mut of_keys = KeyOverrides::new("");
-    let checks = checks_of(&config, known(&mut of_keys, true), NOW, &Request::default(), &mut Vec::new());
+    let checks = checks_of(
+        &config,
+        known(&mut of_keys, true),
+        NOW,
+        &Request::default(),
+        &mut Vec::new(),
+        &mut Estimates::default(),
+    );
     assert!(matches!(checks, Ok(RequestChecks::Blocked(_))), "{checks:?}");
 }
 
@@ -103,7 +112,9 @@ fn a_configured_zero_blocks_a_key_without_a_question_to_redis() {
 fn the_numbers_of_a_request_are_kept_for_its_next_check() {
     let (config, mut of_keys, mut carried) = (config(), KeyOverrides::new(""), Vec::new());
     let request = Request::default().header("x-max", "42");
-    assert!(checks_of(&config, known(&mut of_keys, true), NOW, &request, &mut carried).is_ok());
+    assert!(
+        checks_of(&config, known(&mut of_keys, true), NOW, &request, &mut carried, &mut Estimates::default()).is_ok()
+    );
     let series = CheckSeries::of(carried);
     assert_eq!(series.carried.iter().map(|numbers| numbers.limit).collect::<Vec<_>>(), [1]);
 }

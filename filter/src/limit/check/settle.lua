@@ -1,0 +1,48 @@
+-- Settles a request's reservations by what it has cost. It may be sent again: a settled reservation is no more there.
+-- KEYS and ARGV: as in mixed_head.lua, with what the request has cost in place of the cost, and in place of the group 1
+-- where it is unknown whether the request has reserved anything. For a ledger, the key of its stream, its length and the
+-- fields of an entry follow.
+-- Returns a letter for each budget: `O` where the request has cost no more than it had reserved, `V` where it has cost
+-- more, `L` where its lease had ended, `D` where it had reserved nothing, and `-` where nothing was to be settled; then
+-- `!` where the ledger has refused the entry.
+owner = ARGV[7 * #KEYS]
+local results, reserved, first = '', '', 7 * #KEYS + 1
+for i, key in ipairs(KEYS) do
+  local a, result = 7 * i - 6, '-'
+  local cost, kind, y = ARGV[a + 2] + 0, string.match(ARGV[a + 5], '(%l) (%d+)')
+  local w, _, own, charge, save = open_budget(key, kind, ARGV[a + 4] + 0, y + 0)
+  local amount, lost, number = unpack(split(own))
+  local letter, is_unknown = own and string.sub(own, 1, 1), ARGV[a + 1] == '1'
+  if letter == 'O' or letter == 'L' then
+    result, reserved = letter, reserved .. string.format('%.0f ', amount)
+    local open, due, excess = amount, cost, max(cost - amount, 0)
+    if letter == 'L' then
+      open, due = 0, cost - lost
+    elseif excess > 0 then
+      result = 'V'
+    end
+    if kind == 't' then
+      -- What has drained since cannot be given back.
+      due = max(due, 0)
+    elseif kind == 'f' or kind == 's' then
+      -- In the window of its request, it may no longer hold anything back.
+      charge(w[4], 0, excess)
+      due = due - excess
+    end
+    charge(number, open, due)
+    save()
+    redis.call('HDEL', key, owner)
+  elseif not own and is_unknown then
+    result, reserved = 'D', reserved .. '0 '
+    charge(w[4], 0, cost)
+  end
+  -- Without a mark, the settlement would find nothing when it is sent again, and charge in full.
+  if is_unknown and result ~= '-' then save('D', {0, 0, 0, now + 2 * hour}) end
+  results = results .. result
+end
+if ARGV[first] and string.find(results, '%u') then
+  local added = redis.pcall('XADD', ARGV[first], 'MAXLEN', '~', ARGV[first + 1], '*', 'reserved', reserved, 'outcome',
+    results, unpack(ARGV, first + 2))
+  if type(added) == 'table' then results = results .. '!' end
+end
+return results

@@ -1,0 +1,245 @@
+//! Requests whose limits charge what their responses cost: from the estimates to the amounts.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::estimates::{Facts, LimitEstimate, additions};
+use super::filter_state::Entry;
+use super::{Limiter, RequestId};
+use crate::config::Config;
+use crate::descriptor::Attributes;
+use crate::limit::{Ending, LedgerEntry, Seen, UsageSource};
+use crate::table::Table;
+use crate::usage::{Framing, NanoUsd, Paths, Reader, Usage};
+
+/// Requests of one worker that limits charge.
+#[derive(Debug)]
+pub(super) struct Charging {
+    paths: Paths,
+    requests: Table<Box<ChargedRequest>>,
+}
+
+/// Request that limits charge.
+#[derive(Debug)]
+pub(super) struct ChargedRequest {
+    facts: Facts,
+    limits: Vec<LimitEstimate>,
+    head: Option<ResponseHead>,
+    reader: Option<Reader>,
+    is_whole: bool,
+}
+
+/// Head of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// Status.
+    pub status: u16,
+    /// Whether the response is from the upstream, and not from the proxy.
+    pub is_upstream: bool,
+    /// Format of the body. `None` where it is not read.
+    pub framing: Option<Framing>,
+    /// Whether the body is compressed.
+    pub is_encoded: bool,
+    /// Tokens of request and response that headers tell.
+    pub tokens: [Option<u64>; 2],
+}
+
+/// Amounts of a request at its end.
+#[derive(Debug)]
+pub(super) struct Amounts {
+    /// Indexes of limits, each with what the request has cost it.
+    pub(super) of_limits: Vec<(usize, u64)>,
+    pub(super) ending: Ending,
+    /// Events of the response that are malformed.
+    pub(super) malformed: u32,
+    pub(super) ledger: LedgerEntry,
+}
+
+impl Limiter {
+    /// Whether limits charge what the response to the request costs.
+    #[must_use]
+    pub fn is_charged(&self, request: RequestId) -> bool {
+        self.charging.as_ref().is_some_and(|charging| charging.contains(request))
+    }
+
+    /// Returns the members that are to be added to a request's body, each with a comma before it; empty if none.
+    #[must_use]
+    pub fn additions(&self, request: &dyn Attributes) -> String {
+        additions(&self.config, request)
+    }
+
+    /// Handles the head of the response to a request that is [charged](Self::is_charged).
+    pub fn response_begins(&mut self, request: RequestId, head: ResponseHead) {
+        if let Some(charging) = &mut self.charging {
+            charging.begin(request, head);
+        }
+    }
+
+    /// Whether the body of the response is [read](Self::response_body).
+    #[must_use]
+    pub fn reads_response(&mut self, request: RequestId) -> bool {
+        self.charging.as_mut().is_some_and(|charging| charging.reads(request))
+    }
+
+    /// Handles the next bytes of a response's body, which passes on.
+    pub fn response_body(&mut self, request: RequestId, bytes: &[u8]) {
+        if let Some(charging) = &mut self.charging {
+            charging.read(request, bytes);
+        }
+    }
+
+    /// Handles the end of a whole response to a request that is charged. Returns names and values for its access log.
+    pub fn response_is_whole(&mut self, request: RequestId) -> Vec<(&'static str, String)> {
+        self.charging.as_mut().and_then(|charging| charging.complete(request, &self.config)).unwrap_or_default()
+    }
+}
+
+impl Charging {
+    pub(super) fn new() -> Self {
+        Self { paths: Paths::default(), requests: Table::new() }
+    }
+
+    pub(super) fn arrive(&mut self, request: RequestId, facts: Facts, limits: Vec<LimitEstimate>) {
+        let charged = ChargedRequest { facts, limits, head: None, reader: None, is_whole: false };
+        self.requests.insert(request.0, Box::new(charged));
+    }
+
+    pub(super) fn contains(&self, request: RequestId) -> bool {
+        self.requests.contains(request.0)
+    }
+
+    /// Handles the head of a response.
+    pub(super) fn begin(&mut self, request: RequestId, head: ResponseHead) {
+        if let Some(charged) = self.requests.get_mut(request.0) {
+            charged.reader = head.framing.filter(|_| head.is_read()).map(Reader::new);
+            charged.head = Some(head);
+        }
+    }
+
+    /// Whether the body of the response is read.
+    pub(super) fn reads(&mut self, request: RequestId) -> bool {
+        self.requests.get_mut(request.0).is_some_and(|charged| charged.reader.is_some())
+    }
+
+    /// Takes the next bytes of a response's body.
+    pub(super) fn read(&mut self, request: RequestId, bytes: &[u8]) {
+        if let Some(reader) = self.requests.get_mut(request.0).and_then(|charged| charged.reader.as_mut()) {
+            reader.push(&self.paths, bytes);
+        }
+    }
+
+    /// Handles the end of a whole response. Returns the request's amounts for its access log.
+    pub(super) fn complete(&mut self, request: RequestId, config: &Config) -> Option<Vec<Entry>> {
+        let charged = self.requests.get_mut(request.0)?;
+        charged.is_whole = true;
+        Some(charged.amounts(config).entries())
+    }
+
+    /// Removes a request that has ended, and returns its amounts.
+    pub(super) fn end(&mut self, request: RequestId, config: &Config) -> Option<Amounts> {
+        self.requests.remove(request.0).map(|charged| charged.amounts(config))
+    }
+}
+
+impl ResponseHead {
+    fn is_read(&self) -> bool {
+        self.is_served() && !self.is_encoded
+    }
+
+    fn is_served(&self) -> bool {
+        self.is_upstream && (200..300).contains(&self.status)
+    }
+}
+
+impl ChargedRequest {
+    fn ending(&self) -> Ending {
+        let Some(head) = self.head else { return Ending::Unserved };
+        let readings = self.reader.as_ref().map(Reader::readings);
+        match head {
+            _ if head.is_upstream && head.status == 101 => Ending::Upgraded,
+            _ if !head.is_served() => Ending::Unserved,
+            _ if readings.is_some_and(|readings| readings.has_error) => Ending::Failed,
+            _ if !self.is_whole => Ending::CutOff,
+            _ if readings.is_none() => Ending::Opaque,
+            _ if readings.is_some_and(|readings| readings.is_pending) => Ending::Background,
+            _ => Ending::Complete,
+        }
+    }
+
+    fn amounts(&self, config: &Config) -> Amounts {
+        let ending = self.ending();
+        let readings = self.reader.as_ref().map(Reader::readings);
+        let of_headers = || match self.head?.tokens {
+            [None, None] => None,
+            [input, output] => {
+                Some(Usage { input: input.unwrap_or(0), output: output.unwrap_or(0), ..Usage::default() })
+            }
+        };
+        let of_body = readings.and_then(|readings| readings.usage());
+        let seen = Seen {
+            usage: of_body.or_else(of_headers),
+            has_output: match of_body {
+                Some(_) => readings.is_some_and(|readings| readings.has_output()),
+                None => self.head.is_some_and(|head| head.tokens[1].is_some()),
+            },
+            text_bytes: self.reader.as_ref().map_or(0, Reader::text_bytes),
+        };
+        let model = readings.and_then(|readings| readings.model.as_deref()).unwrap_or(&self.facts.model);
+        let tier = readings.and_then(|readings| readings.service_tier.as_deref());
+        let prices = config.usage.as_ref().and_then(|usage| usage.prices.as_ref());
+        let cost = |usage: &Usage| match prices {
+            Some(prices) => prices.cost_at([model, &self.facts.model], tier, usage),
+            None => NanoUsd::default(),
+        };
+        let (mut of_limits, mut first) = (Vec::new(), None);
+        for estimate in &self.limits {
+            let charge = config.limits.get(estimate.limit).and_then(|limit| limit.charge.as_ref());
+            let Some(charge) = charge else { continue };
+            let (amount, source) = charge.amount(ending, estimate.held, estimate.input, &seen, &cost);
+            of_limits.push((estimate.limit, amount));
+            first = first.or(Some((source, *estimate)));
+        }
+        let (source, usage) = match first {
+            Some((source @ UsageSource::Usage, _)) => (source, seen.usage.unwrap_or_default()),
+            Some((source @ UsageSource::Seen, estimate)) => (source, seen.tokens(estimate.input)),
+            Some((source @ UsageSource::Estimate, LimitEstimate { input, output, .. })) => {
+                (source, Usage { input, output, ..Usage::default() })
+            }
+            _ => (UsageSource::Zero, Usage::default()),
+        };
+        Amounts {
+            of_limits,
+            ending,
+            malformed: readings.map_or(0, |readings| readings.malformed),
+            ledger: LedgerEntry {
+                model: model.to_string(),
+                usage,
+                cost: prices.map(|_| cost(&usage)),
+                source,
+                status: self.head.map_or(0, |head| head.status),
+            },
+        }
+    }
+}
+
+impl Amounts {
+    /// Entries of the filter state: `weir.input_tokens`, those of caches included, `weir.output_tokens`,
+    /// `weir.cost_nano_usd` where there are prices, and `weir.usage_source`.
+    fn entries(&self) -> Vec<Entry> {
+        let LedgerEntry { usage, cost, source, .. } = &self.ledger;
+        let number = |number: u64| number.to_string();
+        let mut entries = vec![
+            ("weir.input_tokens", number(usage.total().saturating_sub(usage.output))),
+            ("weir.output_tokens", number(usage.output)),
+            ("weir.usage_source", String::from(source.name())),
+        ];
+        entries.extend(cost.map(|cost| ("weir.cost_nano_usd", number(cost.0))));
+        entries
+    }
+
+    /// Returns what the request has cost a limit.
+    pub(super) fn of(&self, limit: usize) -> u64 {
+        self.of_limits.iter().find(|(of, _)| *of == limit).map_or(0, |(_, amount)| *amount)
+    }
+}

@@ -1,0 +1,108 @@
+//! Tokens of a response: the numbers that it contains, and their normal form.
+
+use alloc::string::String;
+
+use super::document::{Found, Sink};
+use super::field::{Field, NUMBERS};
+
+/// What a response says of its cost. Of each field, the last value counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readings {
+    numbers: [Option<u64>; NUMBERS],
+    /// Name of the model that answered.
+    pub model: Option<String>,
+    /// Service tier by which the response is billed.
+    pub service_tier: Option<String>,
+    /// Whether the response says that it is still to be computed.
+    pub is_pending: bool,
+    /// Whether the response contains an error.
+    pub has_error: bool,
+    /// Values of fields that are neither a whole number nor `null`: negative ones, fractions, texts, and those beyond
+    /// 64 bits.
+    pub unreadable: u32,
+    /// Documents and events that are malformed.
+    pub malformed: u32,
+}
+
+/// Tokens of a response, each counted in one of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the request, without those below.
+    pub input: u64,
+    /// Tokens of the request that were read from a cache.
+    pub cache_read: u64,
+    /// Tokens of the request that were written to a cache, without those below.
+    pub cache_write: u64,
+    /// Tokens of the request that were written to a cache for an hour.
+    pub cache_write_1h: u64,
+    /// Tokens of the response, those of reasoning included.
+    pub output: u64,
+}
+
+impl Usage {
+    /// Returns all tokens, or 2⁶⁴ − 1 if there are more.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.cache_read, self.cache_write, self.cache_write_1h, self.output]
+            .into_iter()
+            .fold(self.input, u64::saturating_add)
+    }
+}
+
+impl Readings {
+    fn number(&self, field: Field) -> u64 {
+        self.known(field).unwrap_or(0)
+    }
+
+    fn known(&self, field: Field) -> Option<u64> {
+        self.numbers.get(field as usize).copied().flatten()
+    }
+
+    /// Whether the response has told the tokens of its answer, and not of the request alone.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.known(Field::Completion).or(self.known(Field::Total)).is_some()
+    }
+
+    /// Returns the tokens of the response, or `None` if it tells none.
+    ///
+    /// Tokens from a cache are part of the request's in some APIs, and beside them in others; so are those of reasoning.
+    /// The fields' names tell which. Where reasoning has no field of its own, the total contains it.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        let told = [Field::Prompt, Field::Completion, Field::Total].map(|field| self.known(field));
+        told.iter().any(Option::is_some).then(|| {
+            let prompt = self.number(Field::Prompt).saturating_add(self.number(Field::ToolPrompt));
+            let cached = self.number(Field::Cached);
+            let written = self.number(Field::CacheWrite);
+            let written_1h = self.number(Field::CacheWriteHour);
+            let completion = self.number(Field::Completion).saturating_add(self.number(Field::Thoughts));
+            Usage {
+                input: prompt.saturating_sub(cached),
+                cache_read: cached.saturating_add(self.number(Field::CacheRead)),
+                cache_write: written.saturating_sub(written_1h),
+                cache_write_1h: written_1h,
+                output: completion.max(self.number(Field::Total).saturating_sub(prompt)),
+            }
+        })
+    }
+}
+
+impl Sink for Readings {
+    fn found(&mut self, field: Field, found: Found<'_>) {
+        let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        match (field, found) {
+            (Field::Error, _) => self.has_error = true,
+            (Field::Model, Found::Text(name)) => self.model = Some(text(name)),
+            (Field::ServiceTier, Found::Text(name)) => self.service_tier = Some(text(name)),
+            (Field::Status, Found::Text(status)) => self.is_pending = matches!(status, b"queued" | b"in_progress"),
+            (Field::Model | Field::ServiceTier | Field::Status | Field::Bytes, _) => {}
+            (field, Found::Number(number)) => {
+                if let Some(known) = self.numbers.get_mut(field as usize) {
+                    *known = Some(number);
+                }
+            }
+            _ => self.unreadable = self.unreadable.saturating_add(1),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Usage of language models: what a response says that it cost, in tokens.
+//!
+//! A response is read while it passes: nothing of it is kept, held or changed. [`Reader`] takes the body piece by piece,
+//! splits it by its [`Framing`] into documents of JSON, and keeps the last number at each [place](Field) that any of the
+//! known APIs uses. [`Readings::usage`] brings these numbers into one normal form, [`Usage`], which [`Prices`] turn into
+//! money.
+//!
+//! Text that a model writes cannot forge usage: it stands inside of strings.
+
+mod amounts;
+mod document;
+mod field;
+mod framing;
+mod paths;
+mod prices;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use self::amounts::{Readings, Usage};
+pub use self::field::Field;
+pub use self::framing::Framing;
+pub use self::paths::Paths;
+pub use self::prices::{ModelPrice, NanoUsd, Price, Prices, Rates, TierFactor, UnknownModel};
+pub use self::reader::Reader;

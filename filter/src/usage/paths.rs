@@ -1,0 +1,99 @@
+//! Tree of the places at which documents are read.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::field::{Field, places};
+
+/// Most steps of a path: as many objects of a document are open at a time.
+pub(super) const MAX_STEPS: usize = 8;
+
+/// Index of a place. [`NOWHERE`] leads to no field.
+pub(super) type Place = u8;
+
+/// Place of a whole document.
+pub(super) const ROOT: Place = 0;
+/// Place that leads to no field.
+pub(super) const NOWHERE: Place = Place::MAX;
+
+/// Places at which documents are read: the fields there, and the steps that lead to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    places: Vec<PathStep>,
+    longest_key: usize,
+}
+
+/// A place, as a step from the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PathStep {
+    key: String,
+    field: Option<Field>,
+    /// Place of the first step from here, and that behind the last one.
+    next: (Place, Place),
+}
+
+impl Default for Paths {
+    /// Returns the places of all known APIs.
+    fn default() -> Self {
+        let paths: Vec<(Vec<&str>, Field)> = places()
+            .map(|(object, rest, field)| {
+                (object.split('/').chain(rest.split('/')).filter(|key| !key.is_empty()).collect(), field)
+            })
+            .collect();
+        let mut tree =
+            Self { places: vec![PathStep { key: String::new(), field: None, next: (0, 0) }], longest_key: 0 };
+        let mut prefixes: Vec<Vec<&str>> = vec![Vec::new()];
+        // Breadth first, so that the steps from one place follow each other.
+        let mut at = 0;
+        while let Some(prefix) = prefixes.get(at).cloned() {
+            let first = tree.len();
+            for (path, field) in &paths {
+                let Some((key, after)) = path.strip_prefix(prefix.as_slice()).and_then(<[&str]>::split_first) else {
+                    continue;
+                };
+                let field = after.is_empty().then_some(*field);
+                let behind = tree.places.get(usize::from(first)..).unwrap_or_default();
+                if behind.iter().all(|step| step.key != *key) {
+                    tree.longest_key = tree.longest_key.max(key.len());
+                    tree.places.push(PathStep { key: (*key).into(), field, next: (0, 0) });
+                    prefixes.push(prefix.iter().copied().chain([*key]).collect());
+                }
+            }
+            let end = tree.len();
+            if let Some(step) = tree.places.get_mut(at) {
+                step.next = (first, end);
+            }
+            at = at.saturating_add(1);
+        }
+        tree
+    }
+}
+
+impl Paths {
+    fn len(&self) -> Place {
+        Place::try_from(self.places.len()).unwrap_or(NOWHERE)
+    }
+
+    /// Bytes of the longest key.
+    pub(super) fn longest_key(&self) -> usize {
+        self.longest_key
+    }
+
+    /// The field at a place, if any.
+    pub(super) fn field(&self, place: Place) -> Option<Field> {
+        self.places.get(usize::from(place))?.field
+    }
+
+    /// Whether any step leads on from a place.
+    pub(super) fn leads_on(&self, place: Place) -> bool {
+        self.places.get(usize::from(place)).is_some_and(|step| step.next.0 < step.next.1)
+    }
+
+    /// The place of a member that has this key, or [`NOWHERE`].
+    pub(super) fn member(&self, place: Place, key: &[u8]) -> Place {
+        let Some((first, end)) = self.places.get(usize::from(place)).map(|step| step.next) else { return NOWHERE };
+        let steps = self.places.get(usize::from(first)..usize::from(end)).unwrap_or_default();
+        let nth = steps.iter().position(|step| step.key.as_bytes() == key);
+        nth.and_then(|nth| Place::try_from(nth).ok()?.checked_add(first)).unwrap_or(NOWHERE)
+    }
+}
