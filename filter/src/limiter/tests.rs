@@ -11,6 +11,7 @@ mod slots;
 mod undecided;
 mod zero;
 
+use super::ticks::REPORT_WITHIN;
 use super::*;
 use crate::config;
 use crate::descriptor::Request;

@@ -161,8 +161,9 @@ mod model {
 #[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
+    use crate::limit::check::known_script::KnownScript;
     use crate::limit::check::model::Model;
-    use crate::limit::check::script_model::{KnownScript, ScriptCall};
+    use crate::limit::check::script_model::ScriptCall;
 
     const TTL: u64 = 3_000;
 

@@ -7,6 +7,8 @@ mod ceiling;
 mod give_back;
 mod heal;
 mod heartbeat;
+#[cfg(not(target_arch = "wasm32"))]
+mod known_script;
 mod model;
 mod peek;
 mod post;
@@ -22,6 +24,8 @@ mod verdict;
 pub use self::bucket::BucketCheck;
 pub use self::heal::{INTACT, LastState, RESTORED, VOID, heal_call};
 pub use self::heartbeat::{Claim, Heartbeat};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::known_script::KnownScript;
 pub use self::model::Model;
 pub use self::peek::Peek;
 pub use self::post::post_call;
@@ -29,7 +33,7 @@ pub use self::reply::MalformedReply;
 pub use self::request::Check;
 pub use self::reservations::{Ledger, Reservation, Reservations, read_results, renew_budgets_call};
 #[cfg(not(target_arch = "wasm32"))]
-pub use self::script_model::{KnownScript, ScriptCall};
+pub use self::script_model::ScriptCall;
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::scripts::RESET_SCRIPT;
 pub use self::scripts::{MIXED_SCRIPT, Scripts, TOKEN_BUCKETS_SCRIPT};

@@ -19,8 +19,9 @@ mod model {
 
     use crate::limit::algorithm::Arguments;
     use crate::limit::check::bucket::BucketCheck;
+    use crate::limit::check::known_script::KnownScript;
     use crate::limit::check::model::Model;
-    use crate::limit::check::script_model::{Bucket, Kind, KnownScript, ScriptCall};
+    use crate::limit::check::script_model::{Bucket, Kind, ScriptCall};
     use crate::redis::Reply;
     use crate::units::Micros;
 
