@@ -115,20 +115,26 @@ impl Browser {
 
     /// The value of an expression, which may be a promise.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
-        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let found = self.call("Runtime.evaluate", &parameters);
-        assert!(found["exceptionDetails"].is_null(), "{expression}: {}", found["exceptionDetails"]);
-        found["result"]["value"].clone()
+        self.attempt(expression).unwrap_or_else(|exception| panic!("{expression}: {exception}"))
     }
 
-    /// Waits until an expression is true, or a text that is not empty, and returns its value.
+    /// The value of an expression, or the exception that it throws.
+    fn attempt(&mut self, expression: &str) -> Result<Value, Value> {
+        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let found = self.call("Runtime.evaluate", &parameters);
+        let exception = &found["exceptionDetails"];
+        if exception.is_null() { Ok(found["result"]["value"].clone()) } else { Err(exception.clone()) }
+    }
+
+    /// Waits until an expression is true, or a text that is not empty, and returns its value. It may throw before the page
+    /// is there.
     ///
     /// # Panics
     /// If it is not within a minute.
     pub(crate) fn until(&mut self, expression: &str) -> Value {
         let deadline = Instant::now() + WITHIN;
         loop {
-            let value = self.value(expression);
+            let value = self.attempt(expression).unwrap_or_default();
             if value == true || value.as_str().is_some_and(|text| !text.is_empty()) {
                 return value;
             }

@@ -112,7 +112,7 @@ async fn what_weir_limits_refuses_is_refused_in_its_words() {
         (json!({}), "expected unlimited, blocked, shadow or off"),
         (json!({ "limit": "--redis=redis://127.0.0.1:1", "word": "blocked" }), "no limit"),
         (json!({ "key": "a b", "word": "blocked" }), "expected one key"),
-        (json!({ "word": "blocked", "reason": "x".repeat(2_000) }), "1,024 bytes"),
+        (json!({ "word": "blocked", "reason": "x".repeat(2_000) }), "expected a value of at most 1024 bytes"),
     ] {
         let (status, answer) = desk.post("/api/change", &with(fields.clone())).await;
         let error = answer["error"].as_str().unwrap_or_default();

@@ -3,6 +3,7 @@
 mod access;
 mod browser;
 mod changes;
+mod cluster;
 mod desk;
 mod figures;
 mod outages;

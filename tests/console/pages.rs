@@ -14,12 +14,13 @@ use crate::desk::{Desk, configuration};
 
 const HOSTILE: &str = "<img src=x onerror=hacked=1>";
 
-fn limits() -> Value {
+/// Limits, of which the first gets this many tokens in a minute.
+fn limits(tokens_per_minute: u64) -> Value {
     json!([
         {
             "name": "per_user",
             "descriptor": [{ "request_header": { "name": "x-user-id" } }],
-            "token_bucket": { "max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s" },
+            "token_bucket": { "max_tokens": 20, "tokens_per_fill": tokens_per_minute, "fill_interval": "60s" },
             "near_limit": 0.8,
         },
         {
@@ -33,14 +34,14 @@ fn limits() -> Value {
 }
 
 /// A proxy with users whose requests are more than their limit, and a console about it.
-async fn scene(more: &[&str]) -> Option<(Mesh, Desk)> {
+async fn scene(limits: &Value, more: &[&str]) -> Option<(Mesh, Desk)> {
     let mesh = Mesh::on(HostKind::Embedded, "envoy/quickstart.yaml").patient().configure(|filter| {
-        filter["limits"] = limits();
+        filter["limits"] = limits.clone();
         filter["events"] = json!({});
     });
     let mesh = mesh.start().await?;
     let mut configuration = configuration(mesh.key_prefix());
-    configuration["limits"] = limits();
+    configuration["limits"] = limits.clone();
     configuration["events"] = json!({});
     let metrics = format!("http://{}", mesh.hosts()[0].admin().unwrap());
     let url = mesh.redis().url();
@@ -64,7 +65,7 @@ const ROW: &str = "[...document.querySelectorAll('#limited .row')].some(row => r
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_operator_sees_who_is_limited_and_blocks_a_client() {
-    let Some((mesh, desk)) = scene(&["--allow-changes"]).await else { return };
+    let Some((mesh, desk)) = scene(&limits(100), &["--allow-changes"]).await else { return };
     let Some(mut browser) = tokio::task::block_in_place(Browser::start) else { return };
     let mut redis = mesh.redis_connection();
     let unlimited = json!({ "is": "unlimited", "reason": "contract", "by": "carol" }).to_string();
@@ -131,7 +132,7 @@ async fn an_operator_sees_who_is_limited_and_blocks_a_client() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keys_of_clients_are_text_and_outages_are_told() {
-    let Some((mesh, desk)) = scene(&[]).await else { return };
+    let Some((mesh, desk)) = scene(&limits(1), &[]).await else { return };
     let Some(mut browser) = tokio::task::block_in_place(Browser::start) else { return };
     for _ in 0..25 {
         mesh.get("alice").await;

@@ -139,3 +139,20 @@ fn scratch_folders_and_servers_end_with_a_signal() {
         assert_eq!(scratch(&tmp), [""; 0], "{words:?} {signal:?}");
     }
 }
+
+#[test]
+fn a_console_prints_its_address_and_ends_with_a_signal_while_redis_is_away() {
+    const LIMITS: &str = "redis: {cluster: redis}
+limits: [{name: all, descriptor: [], token_bucket: {max_tokens: 2, tokens_per_fill: 2, fill_interval: 60s}}]\n";
+    let folder = Folder::new().with("limits.yaml", LIMITS);
+    let mut weir = folder.weir(&["console", "--config", "limits.yaml", "--redis", "redis://127.0.0.1:1"]);
+    let mut weir = weir.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(weir.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let address = line.strip_prefix("console on http://127.0.0.1:").unwrap_or_else(|| panic!("{line}"));
+    let (port, token) = address.split_once("/#token=").unwrap();
+    assert!(port.parse::<u16>().is_ok() && token.len() == 64, "{line}");
+    send(&weir, Signal::TERM);
+    let output = weir.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    assert_eq!(log(&output), "weir: the page is read-only; --allow-changes lets it set and remove overrides\n");
+}
