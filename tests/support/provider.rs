@@ -200,6 +200,12 @@ fn response(kind: &str, input: u64, output: u64) -> Response {
             }
             ok(stream_type, body)
         }
+        "message" => {
+            let content = json!([{"type": "text", "text": "Hi \"you\""}]);
+            let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4",
+                "content": content, "usage": {"input_tokens": input, "output_tokens": output}});
+            ok(json_type, message.to_string())
+        }
         "failed" => ok(stream_type, chunks() + "data: {\"error\":{\"message\":\"overloaded\"}}\n\n"),
         "cut" => Response { is_cut: true, ..ok(stream_type, chunks()) },
         "error" => Response { status: 500, headers: json_type, body: document(&usage), ..Response::default() },

@@ -15,6 +15,9 @@ pub const XDS: Packages = Packages { folder: "python-xds", requirements: &["grpc
 pub const KUBERNETES: Packages =
     Packages { folder: "python-kubernetes", requirements: &["kubernetes-validate==1.37.0"] };
 
+/// SDKs of providers of language models.
+pub const SDKS: Packages = Packages { folder: "python-sdks", requirements: &["openai==3.57.0", "anthropic==2.14.0"] };
+
 /// Packages of one program.
 #[derive(Debug, Clone, Copy)]
 pub struct Packages {

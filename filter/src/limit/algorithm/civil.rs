@@ -35,9 +35,21 @@ pub fn rfc_3339(at: Micros) -> String {
     let seconds = i64::try_from(at.to_secs_ceil()).unwrap_or(0);
     let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let month = month_of(day);
-    let [year, month, day] = [month.div_euclid(12), month.rem_euclid(12) + 1, day - first_day_of(month) + 1];
-    let [hour, minute, second] = [second / 3_600, second / 60 % 60, second % 60];
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let parts = [
+        (month.div_euclid(12), "-"),
+        (month.rem_euclid(12) + 1, "-"),
+        (day - first_day_of(month) + 1, "T"),
+        (second / 3_600, ":"),
+        (second / 60 % 60, ":"),
+        (second % 60, "Z"),
+    ];
+    let mut text = String::new();
+    for (number, separator) in parts {
+        text.push_str(if number < 10 { "0" } else { "" });
+        text.push_str(itoa::Buffer::new().format(number));
+        text.push_str(separator);
+    }
+    text
 }
 
 #[cfg(test)]
