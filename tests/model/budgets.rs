@@ -47,6 +47,8 @@ enum Event {
     Settle(usize, u64, bool),
     /// An earlier request renews its leases.
     Renew(usize),
+    /// The check of an earlier request arrives once more, or late: behind its settlement.
+    Again(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -61,6 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0_usize..30, prop_oneof![4 => 0_u64..60, 1 => 0_u64..250], prop_oneof![3 => Just(false), 1 => Just(true)])
             .prop_map(|(which, percent, is_unknown)| Event::Settle(which, percent, is_unknown)),
         2 => (0_usize..30).prop_map(Event::Renew),
+        1 => (0_usize..9).prop_map(Event::Again),
     ]
 }
 
@@ -101,13 +104,14 @@ fn any_base() -> BoxedStrategy<Algorithm> {
 fn reserving(base: BoxedStrategy<Algorithm>) -> impl Strategy<Value = Algorithm> {
     let on_lost = select(&[OnLost::Estimate, OnLost::Input, OnLost::Refund]);
     let when_short = select(&[WhenShort::Deny, WhenShort::TakeRest]);
-    (base, 1_000_000_u64..20_000_000, on_lost, when_short).prop_map(|(base, lease, on_lost, when_short)| {
+    let lease = prop_oneof![1 => Just(1_000_000), 2 => 1_000_000_u64..20_000_000];
+    (base, lease, on_lost, when_short).prop_map(|(base, lease, on_lost, when_short)| {
         base.reserving(&charge(Micros(lease), on_lost, when_short)).unwrap()
     })
 }
 
 fn pauses() -> BoxedStrategy<i64> {
-    prop_oneof![9 => seconds(), 1 => -DAY..40 * DAY, 1 => 0..4_000 * SECOND].boxed()
+    prop_oneof![9 => seconds(), 1 => -DAY..40 * DAY, 1 => 0..4_000 * SECOND, 2 => Just(SECOND)].boxed()
 }
 
 const DAY: i64 = 86_400 * SECOND;
@@ -208,6 +212,10 @@ fn replay(store: &mut Store, limits: &[[Algorithm; 2]], events: &[(i64, Event)])
                 prop_assert!(again.iter().all(|result| *result == SettleResult::Nothing), "{:?}", again);
                 prop_assert_eq!(model.settle(Micros(now), &own, &cost, *is_unknown), again);
                 prop_assert_eq!(expected.len(), own.as_slice().len());
+            }
+            Event::Again(which) => {
+                let Some((check, _)) = earlier(which) else { continue };
+                prop_assert_eq!(store.decide(check), Ok(model.decide(Micros(now), check)));
             }
             Event::Renew(which) => {
                 let Some(own) = earlier(which).and_then(|(check, _)| check.possible_reservations()) else { continue };
@@ -349,20 +357,27 @@ fn a_thousand_lost_reservations_are_swept_in_steps_and_charged_once() {
             assert!(ask(&mut store, &[algorithm], request, 7).1.admitted);
         }
         store.set_clock(Micros(TODAY + 61_000_000));
+        // Meanwhile others reserve, too.
         let mut calls = 0;
         loop {
-            let (_, verdict) = ask(&mut store, &[algorithm], 5_000 + calls, 0);
+            let (_, verdict) = ask(&mut store, &[algorithm], 5_000 + calls, 7);
             calls += 1;
-            if verdict.outcomes[0].held == Tokens(0) {
+            if verdict.outcomes[0].held == Tokens(7 * (calls - 1)) {
                 break;
             }
             assert!(calls < 30, "{:?} are left", verdict.outcomes[0].held);
         }
         assert!(calls > 5, "{calls} calls have swept all");
-        let (_, verdict) = ask(&mut store, &[algorithm], 9_000, 1_000_000 - 7_000 + 1);
+        let left = 1_000_000 - 7 * (1_000 + calls);
+        let (_, verdict) = ask(&mut store, &[algorithm], 9_000, left + 1);
         assert!(!verdict.admitted, "what is lost is charged");
-        let (_, verdict) = ask(&mut store, &[algorithm], 9_001, 1_000_000 - 7_000);
+        let (check, verdict) = ask(&mut store, &[algorithm], 9_001, left);
         assert!(verdict.admitted, "once: {verdict:?}");
+        settle(&mut store, &check.reservations(&verdict).unwrap(), &|_| 0, false);
+        // Their leases end as well.
+        store.set_clock(Micros(TODAY + 123_000_000));
+        let held = (0..30).map(|nth| ask(&mut store, &[algorithm], 9_100 + nth, 0).1.outcomes[0].held);
+        assert_eq!(held.last(), Some(Tokens(0)));
     }
 }
 
