@@ -98,7 +98,7 @@ async fn the_access_log_has_the_usage_of_each_response(host: HostKind) {
     assert_eq!(lines(&mesh, &file, expected.len()), expected);
 }
 
-/// What is used and held of a user's budgets of tokens and of money, and the number of open reservations.
+/// Amounts used and held of a user's budgets of tokens and of money, and the number of open reservations.
 #[derive(Debug, PartialEq, Eq)]
 struct Spent {
     tokens: [u64; 2],
