@@ -1,10 +1,12 @@
 //! Budgets of tokens and of money, on both hosts, against a provider that tells usage in every way.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
+use redis::Commands;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,6 +15,10 @@ use weir::{Answer, HostKind, Mesh, Provider};
 
 weir::on_both_hosts! {
     the_access_log_has_the_usage_of_each_response
+    budgets_count_what_the_provider_has_told
+    clients_that_leave_are_charged_what_was_seen
+    a_budget_is_never_exceeded
+    members_that_are_missing_are_added_to_requests
 }
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -90,6 +96,155 @@ async fn the_access_log_has_the_usage_of_each_response(host: HostKind) {
     assert_eq!((unknown.status, unknown.body.as_str()), (400, "expected a model with a price\n"));
     expected.push("400 -/-/-/-".to_owned());
     assert_eq!(lines(&mesh, &file, expected.len()), expected);
+}
+
+/// Amounts used and held of a user's budgets of tokens and of money, and the number of open reservations.
+#[derive(Debug, PartialEq, Eq)]
+struct Spent {
+    tokens: [u64; 2],
+    money: [u64; 2],
+    reservations: usize,
+}
+
+fn spent(mesh: &Mesh, user: &str) -> Spent {
+    let mut redis = mesh.redis_connection();
+    let mut reservations = 0;
+    let [tokens, money] = ["tokens", "money"].map(|limit| {
+        let pattern = format!("{}{limit}:{user}#budget*", mesh.key_prefix());
+        let keys: Vec<String> = redis.keys(pattern).unwrap();
+        assert!(keys.len() < 2, "{keys:?}");
+        let fields: HashMap<Vec<u8>, String> =
+            keys.first().map_or_else(HashMap::new, |key| redis.hgetall(key).unwrap());
+        // Owners have 16 bytes.
+        reservations += fields.keys().filter(|name| name.len() == 16).count();
+        let window = fields.get(&b"w"[..]).map_or_else(|| "0 0 0".to_owned(), Clone::clone);
+        let numbers: Vec<u64> = window.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        [numbers[1], numbers[2]]
+    });
+    Spent { tokens, money, reservations }
+}
+
+/// Waits until nothing is held, and returns what is used of both budgets.
+async fn settled(mesh: &Mesh, user: &str) -> [u64; 2] {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let Spent { tokens: [tokens, held], money: [money, money_held], reservations } = spent(mesh, user);
+        if (held, money_held, reservations) == (0, 0, 0) {
+            return [tokens, money];
+        }
+        assert!(Instant::now() < deadline, "{:?}", spent(mesh, user));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn budgets_count_what_the_provider_has_told(host: HostKind) {
+    let provider = Provider::start().await;
+    let Some(mesh) = budgets(host, "envoy/quickstart.yaml", &provider).start().await else { return };
+    let mut tasks = tokio::task::JoinSet::new();
+    let mesh = std::sync::Arc::new(mesh);
+    for nth in 0..60_u64 {
+        let mesh = std::sync::Arc::clone(&mesh);
+        let kind = ["json", "stream", "headers", "error", "anthropic", "reset"][usize::try_from(nth % 6).unwrap()];
+        tasks.spawn(async move {
+            ask(&mesh, "alice", kind, 10 + nth, 3 * nth).await;
+        });
+    }
+    tasks.join_all().await;
+    let [tokens, money] = settled(&mesh, "alice").await;
+    let [input, output] = provider.seen().told;
+    // Anthropic's model has no price: its usage has the price of the requested one.
+    assert_eq!([tokens, money], [input + output, 150 * input + 600 * output]);
+    assert_eq!(provider.seen().requests, 50);
+    mesh.counts("weir_usage_settled", 60).await;
+}
+
+async fn clients_that_leave_are_charged_what_was_seen(host: HostKind) {
+    let provider = Provider::start().await;
+    let Some(mesh) = budgets(host, "envoy/quickstart.yaml", &provider).start().await else { return };
+    let body = json!({"model": "gpt-4o-mini", "max_tokens": MAX_TOKENS}).to_string().len() as u64;
+    // Before the usage: the estimate of the request, and 48 bytes of text.
+    leave(&mesh, "early", "slow", Duration::from_millis(500)).await;
+    assert_eq!(settled(&mesh, "early").await, [body + 12, body * 150 + 7_200]);
+    // After it.
+    leave(&mesh, "late", "late", Duration::from_millis(500)).await;
+    assert_eq!(settled(&mesh, "late").await, [7 + 9, 7 * 150 + 9 * 600]);
+    // The provider leaves.
+    ask_and_lose(&mesh, "cut").await;
+    assert_eq!(settled(&mesh, "cut").await, [body + 12, body * 150 + 7_200]);
+    mesh.counts("weir_usage_disconnected", 3).await;
+}
+
+/// Asks for a response that the provider cuts off.
+async fn ask_and_lose(mesh: &Mesh, user: &str) {
+    leave(mesh, user, "cut", Duration::from_millis(300)).await;
+}
+
+async fn a_budget_is_never_exceeded(host: HostKind) {
+    const BUDGET: u64 = 2_000;
+    let provider = Provider::start().await;
+    let mesh = budgets(host, "envoy/quickstart.yaml", &provider).configure(|filter| {
+        filter["limits"][0]["fixed_window"]["max_tokens"] = BUDGET.into();
+        filter["limits"][0]["reserve"]["output"] = json!({"default": MAX_TOKENS});
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let mesh = std::sync::Arc::new(mesh);
+    let mut tasks = tokio::task::JoinSet::new();
+    for nth in 0..80_u64 {
+        let mesh = std::sync::Arc::clone(&mesh);
+        tasks.spawn(async move { ask(&mesh, "bob", "stream", 20, 10 + nth).await.status });
+    }
+    while !tasks.is_empty() {
+        let now = spent(&mesh, "bob");
+        assert!(now.tokens.iter().sum::<u64>() <= BUDGET, "{now:?}");
+        tokio::select! {
+            Some(status) = tasks.join_next() => assert!(matches!(status.unwrap(), 200 | 429)),
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    let [tokens, _] = settled(&mesh, "bob").await;
+    assert_eq!(tokens, provider.seen().told.iter().sum::<u64>());
+    // Each request was estimated at 141 tokens: as long as so many are left, one is admitted.
+    while spent(&mesh, "bob").tokens[0] + 200 <= BUDGET {
+        ask(&mesh, "bob", "stream", 20, 50).await.admitted();
+        settled(&mesh, "bob").await;
+    }
+    for _ in 0..3 {
+        ask(&mesh, "bob", "stream", 20, 20).await;
+        settled(&mesh, "bob").await;
+    }
+    ask(&mesh, "bob", "stream", 20, 20).await.denied();
+    ask(&mesh, "carol", "json", 20, 20).await.admitted();
+}
+
+async fn members_that_are_missing_are_added_to_requests(host: HostKind) {
+    let provider = Provider::start().await;
+    let mesh = budgets(host, "envoy/quickstart.yaml", &provider).configure(|filter| {
+        filter["usage"]["include_usage"] = "inject".into();
+        filter["request_body"]["max_bytes"] = 1_048_576.into();
+        for limit in 0..2 {
+            let output = json!({"json_pointers": ["/max_tokens"], "default": 64, "enforce": true});
+            filter["limits"][limit]["reserve"] = json!({"input": 10, "output": output});
+        }
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let usage = json!({"include_usage": true});
+    for text in [1, 300_000] {
+        let text = "x".repeat(text);
+        let mut body = json!({"model": "gpt-4o-mini", "stream": true, "text": text});
+        for stated in [None, Some(500)] {
+            if let Some(stated) = stated {
+                body["max_tokens"] = stated.into();
+            }
+            let ask = mesh.ask("/v1/chat/completions").method(Method::POST).user("alice").header("x-answer", "stream");
+            ask.header("x-input", "5").header("x-output", "6").body(&format!(" {body} \n")).send().await.admitted();
+            let mut expected = body.clone();
+            expected["max_tokens"] = stated.unwrap_or(64).into();
+            expected["stream_options"] = usage.clone();
+            let seen: Value = serde_json::from_str(&provider.seen().body).unwrap();
+            assert!(seen == expected, "{} bytes on {host:?}", text.len());
+        }
+    }
+    assert_eq!(settled(&mesh, "alice").await[0], 4 * 11);
 }
 
 /// Changes the first access log to a file log of usage.

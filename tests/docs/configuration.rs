@@ -28,6 +28,7 @@ fn objects() -> Vec<Object> {
     let section = |heading, pointer, more| Object { heading, pointer, configuration: with(more) };
     let metadata_key = json!({"key": "a", "path": [{"key": "b"}]});
     let window = json!({"max_requests": 1, "window": "60s"});
+    let price = json!({"model": {"exact": "a"}, "input": 1});
     vec![
         section("configuration", "", json!({})),
         section("redis", "/redis", json!({})),
@@ -58,6 +59,27 @@ fn objects() -> Vec<Object> {
             "/limits/0/descriptor/0/dynamic_metadata/metadata_key/path/0",
             metadata(&metadata_key),
         ),
+        object("limits[].charge.weights", "/limits/0/charge/weights", charging(json!({"charge": {"weights": {}}}))),
+        object("limits[].reserve", "/limits/0/reserve", charging(json!({"reserve": {}}))),
+        object("limits[].reserve.output", "/limits/0/reserve/output", charging(json!({"reserve": {"output": {}}}))),
+        object(
+            "limits[].reserve.input.request_body_bytes",
+            "/limits/0/reserve/input/request_body_bytes",
+            charging(json!({"reserve": {"input": {"request_body_bytes": {}}}})),
+        ),
+        section("usage", "/usage", json!({"usage": {}})),
+        section("usage.prices[]", "/usage/prices/0", json!({"usage": {"prices": [price]}})),
+        section(
+            "usage.prices[].above",
+            "/usage/prices/0/above",
+            json!({"usage": {"prices": [{
+            "model": {"exact": "a"}, "input": 1, "above": {"input_tokens": 5, "input": 2}}]}}),
+        ),
+        section(
+            "usage.service_tiers[]",
+            "/usage/service_tiers/0",
+            json!({"usage": {"service_tiers": [{"tier": "flex", "factor": 0.5}]}}),
+        ),
         section("response", "/response", json!({"response": {}})),
         section("request_body", "/request_body", json!({"request_body": {}})),
         section("overrides", "/overrides", json!({"overrides": {}})),
@@ -65,6 +87,13 @@ fn objects() -> Vec<Object> {
         section("deny_cache", "/deny_cache", json!({"deny_cache": {}})),
         section("local", "/local", json!({"failure_mode": "local", "local": {}})),
     ]
+}
+
+/// Fields of a limit with a charge, and more.
+fn charging(more: Value) -> Value {
+    let mut fields = json!({"charge": "total_tokens", "token_bucket": {"max_tokens": u32::MAX, "fill_interval": "1s"}});
+    fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    fields
 }
 
 /// Fields of a limit whose capacity requests carry.
@@ -95,6 +124,17 @@ fn kinds() -> Vec<Object> {
             carried(json!({"filter_state": {"key": "a", "default": 1, "max": 5}})),
         ),
         object("limits[].on_exceed", "/limits/0/on_exceed", json!({"on_exceed": {"mark": {"name": "x-over"}}})),
+        object("limits[].charge", "/limits/0/charge", charging(json!({"charge": {"weights": {}}}))),
+        object(
+            "limits[].reserve.input",
+            "/limits/0/reserve/input",
+            charging(json!({"reserve": {"input": {"request_body_bytes": {}}}})),
+        ),
+        Object {
+            heading: "usage.model",
+            pointer: "/usage/model",
+            configuration: with(json!({"usage": {"model": {"request_body": {"json_pointer": "/model"}}}})),
+        },
         object("limits[].hits_addend", "/limits/0/hits_addend", json!({"hits_addend": {"content_length": {}}})),
     ]
 }

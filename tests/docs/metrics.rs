@@ -18,8 +18,8 @@ fn listed(page: &str, heading: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_table_of_metrics_has_all_metrics_of_the_filter_and_no_others() {
-    let bucket = json!({"max_tokens": 1, "fill_interval": "1s"});
-    let limits = json!([{"name": "NAME", "descriptor": [], "token_bucket": bucket}]);
+    let bucket = json!({"max_tokens": 5_000, "fill_interval": "1s"});
+    let limits = json!([{"name": "NAME", "descriptor": [], "charge": "total_tokens", "token_bucket": bucket}]);
     let json = json!({"redis": {"cluster": "redis"}, "limits": limits}).to_string();
     let MetricNames { counters, connected, round_trip } =
         MetricNames::of(&config::parse(json.as_bytes(), &|_| None).unwrap());

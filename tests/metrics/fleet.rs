@@ -178,7 +178,7 @@ impl Form {
         format!("{}:", self.name)
     }
 
-    /// The quickstart with three limits, and these names.
+    /// The quickstart with four limits, and these names. No request of the fleet is charged.
     fn bootstrap(self, wasm: &Path, redis: SocketAddr) -> String {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/quickstart.yaml")).unwrap();
@@ -193,6 +193,7 @@ impl Form {
                 {"name": "per_user", "descriptor": user, "token_bucket": bucket(4), "near_limit": 0.5},
                 {"name": "all", "descriptor": [], "token_bucket": bucket(1_000), "lease": {"max": 40, "ttl": "2s"}},
                 {"name": "stricter", "descriptor": user, "token_bucket": bucket(2), "shadow_mode": true},
+                {"name": "tokens", "descriptor": user, "charge": "total_tokens", "token_bucket": bucket(100_000)},
             ]);
         };
         scenario.filter_configuration(change).unwrap();

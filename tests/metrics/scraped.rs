@@ -102,7 +102,7 @@ async fn records_every_metric(fleet: &Fleet) {
 /// Each recorded series has as many siblings as there are proxies, with the same labels but `instance`.
 async fn records_the_same_for_all_forms(fleet: &Fleet) {
     for metric in all_rules().iter().filter(|rule| !rule.is_alert).map(|rule| &rule.name) {
-        let labels = "weir_decision, weir_limit, weir_cause, weir_source, weir_trouble, weir_result, le";
+        let labels = "weir_decision, weir_limit, weir_cause, weir_source, weir_trouble, weir_usage, weir_result, le";
         let counted = query(&fleet.prometheus, &format!("count by ({labels}) ({metric})")).await;
         assert!(!counted.is_empty(), "{metric} is not recorded");
         for series in counted {

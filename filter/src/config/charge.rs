@@ -217,11 +217,10 @@ fn output(node: &Node<'_>) -> Read<OutputEstimate> {
     let times = fields.optional("times", pointer);
     let enforce = fields.or("enforce", false, Node::boolean);
     let own = output_by_default();
-    Ok(OutputEstimate {
-        pointers: pointers?.unwrap_or(own.pointers),
-        default: default?,
-        max: max?,
-        times: times?.or(own.times),
-        enforce: enforce?,
-    })
+    let (pointers, enforce) = (pointers?.unwrap_or(own.pointers), enforce?);
+    if enforce && pointers.first().and_then(JsonPointer::as_member).is_none() {
+        let expected = "a first json_pointer to a member of the document, such as /max_tokens, beside enforce";
+        return Err(node.unexpected(Expected::The(expected)));
+    }
+    Ok(OutputEstimate { pointers, default: default?, max: max?, times: times?.or(own.times), enforce })
 }

@@ -104,6 +104,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let response = fields.optional("response", |node| response::read(node, defaults.response));
     let (windows, charge) = (windows?, charge?);
     charge::check(&fields, charge.as_deref(), &windows)?;
+    let soft_limit = charge.as_ref().and_then(|charge| charge.soft_limit);
     let algorithm::Windows { algorithms, numbers, .. } = windows;
     let reserving = charge.as_deref().and_then(|charge| algorithms.reserving(charge));
     let algorithms = reserving.unwrap_or(algorithms);
@@ -141,7 +142,7 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
         charge,
         shadow_mode,
         mark,
-        near_limit: near_limit?,
+        near_limit: near_limit?.or(soft_limit),
         failure_mode,
     };
     Ok((limit, response?.map(Box::new)))

@@ -33,6 +33,14 @@ impl JsonPointer {
         Self(vec![Step { key: key.to_owned(), index: None }])
     }
 
+    /// The key, where the pointer is to a member of the document whose key needs no escapes in JSON.
+    #[must_use]
+    pub fn as_member(&self) -> Option<&str> {
+        let [Step { key, .. }] = self.0.as_slice() else { return None };
+        let is_plain = key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+        is_plain.then_some(key)
+    }
+
     /// Number of steps.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -4,10 +4,11 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::estimates::{Facts, LimitEstimate};
+use super::estimates::{Facts, LimitEstimate, additions};
 use super::filter_state::Entry;
 use super::{Limiter, RequestId};
 use crate::config::Config;
+use crate::descriptor::Attributes;
 use crate::limit::{Ending, LedgerEntry, Seen, UsageSource};
 use crate::table::Table;
 use crate::usage::{Framing, NanoUsd, Paths, Reader, Usage};
@@ -50,8 +51,6 @@ pub(super) struct Amounts {
     /// Indexes of limits, each with what the request has cost it.
     pub(super) of_limits: Vec<(usize, u64)>,
     pub(super) ending: Ending,
-    /// Whether the request has cost any limit more than its estimate.
-    pub(super) is_overrun: bool,
     /// Events of the response that are malformed.
     pub(super) malformed: u32,
     pub(super) ledger: LedgerEntry,
@@ -62,6 +61,12 @@ impl Limiter {
     #[must_use]
     pub fn is_charged(&self, request: RequestId) -> bool {
         self.charging.as_ref().is_some_and(|charging| charging.contains(request))
+    }
+
+    /// Returns the members that are to be added to a request's body, each with a comma before it; empty if none.
+    #[must_use]
+    pub fn additions(&self, request: &dyn Attributes) -> String {
+        additions(&self.config, request)
     }
 
     /// Handles the head of the response to a request that is [charged](Self::is_charged).
@@ -187,13 +192,12 @@ impl ChargedRequest {
             Some(prices) => prices.cost_at([model, &self.facts.model], tier, usage),
             None => NanoUsd::default(),
         };
-        let (mut of_limits, mut is_overrun, mut first) = (Vec::new(), false, None);
+        let (mut of_limits, mut first) = (Vec::new(), None);
         for estimate in &self.limits {
             let charge = config.limits.get(estimate.limit).and_then(|limit| limit.charge.as_ref());
             let Some(charge) = charge else { continue };
             let (amount, source) = charge.amount(ending, estimate.held, estimate.input, &seen, &cost);
             of_limits.push((estimate.limit, amount));
-            is_overrun |= amount > estimate.held.estimate;
             first = first.or(Some((source, *estimate)));
         }
         let (source, usage) = match first {
@@ -207,7 +211,6 @@ impl ChargedRequest {
         Amounts {
             of_limits,
             ending,
-            is_overrun,
             malformed: readings.map_or(0, |readings| readings.malformed),
             ledger: LedgerEntry {
                 model: model.to_string(),

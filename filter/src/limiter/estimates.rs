@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::config::{INCLUDE_USAGE, IncludeUsage, SERVICE_TIER, UsageConfig};
+use crate::config::{Config, INCLUDE_USAGE, IncludeUsage, SERVICE_TIER, UsageConfig};
 use crate::descriptor::{Attributes, BadRequest, BodySize, JsonPointer, RequestBody};
 use crate::limit::{Charge, Charged, Held, InputEstimate, MAX_AMOUNT, OutputEstimate};
 use crate::usage::{NanoUsd, Usage};
@@ -19,7 +19,7 @@ pub(super) struct Estimates {
     limits: Vec<LimitEstimate>,
 }
 
-/// What a request says about its cost.
+/// Facts about a request that its cost depends on.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// Model that the request names, empty if none.
@@ -112,8 +112,40 @@ impl Facts {
     }
 }
 
+/// Returns the members that are to be added to a request's body, each with a comma before it; empty if none.
+pub(super) fn additions(config: &Config, request: &dyn Attributes) -> String {
+    let (mut members, body) = (String::new(), request.body());
+    let Some(usage) = config.usage.as_ref().filter(|usage| body.is_whole() && usage.concerns(request)) else {
+        return members;
+    };
+    let mut maximum: Option<(&str, u64)> = None;
+    let mut is_charged = false;
+    for charge in config.concerning(request).filter_map(|(_, limit)| limit.charge.as_ref()) {
+        is_charged = true;
+        let output = charge.reserve.as_ref().map(|reserve| &reserve.output).filter(|output| output.enforce);
+        let is_stated = |pointers: &[JsonPointer]| pointers.iter().any(|pointer| body.value(pointer).is_some());
+        if let Some(output) = output.filter(|output| !is_stated(&output.pointers))
+            && let Some(key) = output.pointers.first().and_then(JsonPointer::as_member)
+            && maximum.is_none_or(|(_, least)| output.default < least)
+        {
+            maximum = Some((key, output.default));
+        }
+    }
+    if let Some((key, tokens)) = maximum {
+        for part in [",\"", key, "\":", &tokens.to_string()] {
+            members.push_str(part);
+        }
+    }
+    let path = request.header(":path").unwrap_or_default();
+    let is_completion = path.split(|byte| *byte == b'?').next().is_some_and(|path| path.ends_with(b"/completions"));
+    if is_charged && usage.include_usage == IncludeUsage::Inject && is_completion && lacks_usage(body) {
+        members.push_str(",\"stream_options\":{\"include_usage\":true}");
+    }
+    members
+}
+
 /// Whether a body asks for a stream without its usage.
-pub(super) fn lacks_usage(body: &RequestBody) -> bool {
+fn lacks_usage(body: &RequestBody) -> bool {
     let is = |pointer: &JsonPointer| body.values(pointer).any(|value| value == b"true");
     is(&JsonPointer::member("stream")) && !JsonPointer::parse(INCLUDE_USAGE).is_some_and(|pointer| is(&pointer))
 }
@@ -160,8 +192,9 @@ fn output(estimate: &OutputEstimate, body: &RequestBody) -> u64 {
         let numbers = body.values(pointer).map(|value| number(value).unwrap_or(u64::MAX));
         stated = numbers.max().max(stated);
     }
+    let max = if estimate.enforce { MAX_AMOUNT } else { estimate.max };
     let times = estimate.times.as_ref().and_then(|pointer| body.values(pointer).filter_map(number).max()).unwrap_or(1);
-    stated.map_or(estimate.default, |stated| stated.min(estimate.max)).saturating_mul(times.max(1)).min(MAX_AMOUNT)
+    stated.map_or(estimate.default, |stated| stated.min(max)).saturating_mul(times.max(1)).min(MAX_AMOUNT)
 }
 
 #[cfg(test)]
@@ -232,6 +265,59 @@ mod tests {
     fn an_unreadable_body_has_the_greatest_estimate() {
         let request = Request::default().header("content-length", "3000").body(RequestBody::Unreadable);
         assert_eq!(estimated(&request), Ok((1_000, 32_000)));
+    }
+
+    /// Configuration of a charge with an enforced maximum, and of usage that is injected.
+    fn rewriting() -> Config {
+        let json = r#"{"redis": {"cluster": "redis"}, "usage": {"include_usage": "inject"}, "limits": [{"name": "a",
+            "descriptor": [], "charge": "total_tokens", "fixed_window": {"max_tokens": 1000000, "window": "60s"},
+            "reserve": {"output": {"json_pointers": ["/max_tokens"], "default": 50, "enforce": true}}}]}"#;
+        config::parse(json.as_bytes(), &|_| None).unwrap()
+    }
+
+    #[test]
+    fn members_are_added_where_they_are_missing() {
+        let config = rewriting();
+        let request = |method: &str, path: &str, json: &str| {
+            let pointers = config.body.pointers();
+            let mut scanner = JsonScanner::new(pointers, u32::MAX).adding(config.body.of_charges());
+            scanner.push(json.as_bytes());
+            Request::default().header(":method", method).header(":path", path).body(scanner.into_values().into())
+        };
+        let chat = "/v1/chat/completions?x";
+        let usage = r#","stream_options":{"include_usage":true}"#;
+        for (method, path, json, expected) in [
+            ("POST", chat, "{}", r#","max_tokens":50"#.to_owned()),
+            ("POST", chat, r#"{"max_tokens": 9000}"#, String::new()),
+            ("POST", chat, r#"{"max_tokens": null}"#, r#","max_tokens":50"#.to_owned()),
+            ("POST", chat, r#"{"stream": true, "max_tokens": 1}"#, usage.to_owned()),
+            ("POST", chat, r#"{"stream": true}"#, [r#","max_tokens":50"#, usage].concat()),
+            (
+                "POST",
+                chat,
+                r#"{"stream": true, "max_tokens": 1, "stream_options": {"include_usage": false}}"#,
+                usage.to_owned(),
+            ),
+            (
+                "POST",
+                chat,
+                r#"{"stream": true, "max_tokens": 1, "stream_options": {"include_usage": true}}"#,
+                String::new(),
+            ),
+            ("POST", "/v1/messages", r#"{"stream": true, "max_tokens": 1}"#, String::new()),
+            ("POST", chat, r#"{"stream": true"#, String::new()),
+            ("PUT", chat, "{}", String::new()),
+        ] {
+            assert_eq!(additions(&config, &request(method, path, json)), expected, "{method} {path} {json}");
+        }
+    }
+
+    #[test]
+    fn an_enforced_maximum_has_no_bound() {
+        let charge = rewriting().limits[0].charge.clone().unwrap();
+        let estimate = &charge.reserve.as_ref().unwrap().output;
+        assert_eq!(output(estimate, &body(r#"{"max_tokens": 90000}"#)), 90_000);
+        assert_eq!(output(estimate, &RequestBody::Unreadable), MAX_AMOUNT);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Responses to requests that limits charge: their heads and bodies are read as they pass, and never held or changed.
 
 use super::Worker;
-use super::callback::Callback;
+use super::callback::{Callback, RequestAttributes};
 use crate::host::{self, Action, Buffer, Headers};
 use crate::limiter::{RequestId, ResponseHead};
 use crate::usage::Framing;
@@ -23,6 +23,23 @@ impl Worker {
             // Cannot fail: a request that is not decided has its headers.
             let _ = host::remove_header(Headers::Request, "accept-encoding");
         }
+    }
+
+    /// Adds members to the body whose last bytes, of this callback, end its document: a maximum, or the wish for usage.
+    #[inline(never)]
+    pub(super) fn add_members(&self, attributes: &RequestAttributes, bytes: &[u8]) {
+        let members = self.with(|state| state.limiter.additions(attributes));
+        let end = bytes.iter().rposition(|byte| *byte == b'}');
+        let Some((before, end)) = end.and_then(|end| bytes.split_at_checked(end)) else { return };
+        if members.is_empty() {
+            return;
+        }
+        // The comma after an empty object's brace would be none of JSON's.
+        let is_first = before.trim_ascii_end().last() == Some(&b'{');
+        let members = members.get(usize::from(is_first)..).unwrap_or_default();
+        // Cannot fail: the request has a body, and its headers are held.
+        let _ = host::replace_buffer(Buffer::RequestBody, bytes.len(), &[before, members.as_bytes(), end].concat());
+        let _ = host::remove_header(Headers::Request, "content-length");
     }
 
     /// Handles the head of a response. The request's context is the effective one.

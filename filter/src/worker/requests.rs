@@ -74,7 +74,13 @@ impl Worker {
             body
         });
         match body {
-            Some(body) => self.check(request, &RequestAttributes::with_body(body)).of_body(),
+            Some(body) => {
+                let attributes = RequestAttributes::with_body(body);
+                if self.charges {
+                    self.add_members(&attributes, &bytes);
+                }
+                self.check(request, &attributes).of_body()
+            }
             None => Action::HoldBack,
         }
     }

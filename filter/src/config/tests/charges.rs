@@ -157,6 +157,10 @@ fn a_charge_refuses_what_it_cannot_be_beside() {
         (json!({"charge": {"weights": {"input": 0.0001}}}), "input: expected a number from 0 to 1000"),
         (json!({"reserve": "some"}), "reserve: expected \"none\" or an object"),
         (json!({"reserve": {"output": {"max": 10, "default": 11}}}), "default: expected an integer from 0 to 10"),
+        (
+            json!({"reserve": {"output": {"json_pointers": ["/a/b"], "enforce": true}}}),
+            "output: expected a first json_pointer to a member",
+        ),
         (json!({"fixed_window": {"max_tokens": 2_047, "window": "60s"}}), "charge: expected a reserve.output.default"),
         (
             json!({"fixed_window": {"max_usd": 9_007_200, "window": "1s"}}),

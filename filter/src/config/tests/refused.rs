@@ -96,7 +96,7 @@ fn an_unknown_field_is_refused_with_the_similar_known_field() {
     );
     assert_snapshot!(
         errors(&with(json!({"a\nb\u{1b}[31m": 5}))),
-        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
+        @r#"["a\nb\u{1b}[31m"]: unknown field, expected one of redis, hash_key, failure_mode, local, status_on_error, stat_prefix, shadow_mode, exempt, limits, response, request_body, usage, overrides, events, emit_metadata, max_delayed_requests, deny_cache"#
     );
 }
 

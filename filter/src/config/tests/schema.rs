@@ -42,6 +42,7 @@ const WORDS_BEYOND: &[&str] = &[
     "a host in lower case, without a port",
     "a token of 1 to 4096 bytes of printable ASCII",
     "charge beside it",
+    "a first json_pointer to a member of the document, such as /max_tokens, beside enforce",
     "nothing beside charge: its limit counts what responses cost",
     "a charge beside max_usd and max_tokens",
     "fixed_window, approximate sliding_window or quota beside charge: cost",

@@ -155,8 +155,9 @@ impl JsonScanner {
     }
 
     fn values(self) -> BodyValues {
+        let is_whole = self.state == State::Ended;
         let values = self.tracks.into_iter().map(|track| (track.pointer, track.value)).collect();
-        BodyValues { pointers: self.pointers, values, size: self.measure.map(|measure| measure.size) }
+        BodyValues { pointers: self.pointers, values, size: self.measure.map(|measure| measure.size), is_whole }
     }
 
     /// A byte outside of strings, numbers and words.

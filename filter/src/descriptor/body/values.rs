@@ -29,6 +29,8 @@ pub struct BodyValues {
     pub(super) values: Vec<(usize, Value)>,
     /// Size of the body as far as it was seen. `None` where no limit charges it.
     pub(super) size: Option<BodySize>,
+    /// Whether the document was read up to its end.
+    pub(super) is_whole: bool,
 }
 
 /// Byte between several values at one pointer.
@@ -66,6 +68,12 @@ impl RequestBody {
     #[must_use]
     pub fn size(&self) -> Option<BodySize> {
         if let Self::Json(json) = self { json.size } else { None }
+    }
+
+    /// Whether the body is a document of JSON that was read up to its end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Json(json) if json.is_whole)
     }
 
     /// Whether the value at `pointer` could not be read.
