@@ -47,6 +47,8 @@ enum Event {
     Settle(usize, u64, bool),
     /// An earlier request renews its leases.
     Renew(usize),
+    /// The check of an earlier request arrives once more, or late: behind its settlement.
+    Again(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -61,6 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0_usize..30, prop_oneof![4 => 0_u64..60, 1 => 0_u64..250], prop_oneof![3 => Just(false), 1 => Just(true)])
             .prop_map(|(which, percent, is_unknown)| Event::Settle(which, percent, is_unknown)),
         2 => (0_usize..30).prop_map(Event::Renew),
+        1 => (0_usize..9).prop_map(Event::Again),
     ]
 }
 
@@ -101,13 +104,14 @@ fn any_base() -> BoxedStrategy<Algorithm> {
 fn reserving(base: BoxedStrategy<Algorithm>) -> impl Strategy<Value = Algorithm> {
     let on_lost = select(&[OnLost::Estimate, OnLost::Input, OnLost::Refund]);
     let when_short = select(&[WhenShort::Deny, WhenShort::TakeRest]);
-    (base, 1_000_000_u64..20_000_000, on_lost, when_short).prop_map(|(base, lease, on_lost, when_short)| {
+    let lease = prop_oneof![1 => Just(1_000_000), 2 => 1_000_000_u64..20_000_000];
+    (base, lease, on_lost, when_short).prop_map(|(base, lease, on_lost, when_short)| {
         base.reserving(&charge(Micros(lease), on_lost, when_short)).unwrap()
     })
 }
 
 fn pauses() -> BoxedStrategy<i64> {
-    prop_oneof![9 => seconds(), 1 => -DAY..40 * DAY, 1 => 0..4_000 * SECOND].boxed()
+    prop_oneof![9 => seconds(), 1 => -DAY..40 * DAY, 1 => 0..4_000 * SECOND, 2 => Just(SECOND)].boxed()
 }
 
 const DAY: i64 = 86_400 * SECOND;
@@ -209,6 +213,10 @@ fn replay(store: &mut Store, limits: &[[Algorithm; 2]], events: &[(i64, Event)])
                 prop_assert_eq!(model.settle(Micros(now), &own, &cost, *is_unknown), again);
                 prop_assert_eq!(expected.len(), own.as_slice().len());
             }
+            Event::Again(which) => {
+                let Some((check, _)) = earlier(which) else { continue };
+                prop_assert_eq!(store.decide(check), Ok(model.decide(Micros(now), check)));
+            }
             Event::Renew(which) => {
                 let Some(own) = earlier(which).and_then(|(check, _)| check.possible_reservations()) else { continue };
                 let renewed = store.count(&renewal(&own, store));
@@ -289,6 +297,33 @@ fn each_request_has_one_entry_in_the_ledger_however_often_it_is_settled() {
 }
 
 #[test]
+fn a_lost_reservation_has_an_entry_once_a_settlement_has_told_the_ledger() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    store.set_clock(Micros(TODAY));
+    let month = month(1_000);
+    let (check, verdict) = ask(&mut store, &[month], 1, 300);
+    ask(&mut store, &[month], 0x0a0b, 200);
+    let own = check.reservations(&verdict).unwrap();
+    let ledger = Ledger { stream: b"the ledger", max_len: 1_000, fields: vec![("id", b"1".to_vec())] };
+    let call = own.settle_call(&|_| 120, false, Some(&ledger), &store.scripts.clone());
+    store.run(&call);
+    store.set_clock(Micros(TODAY + 61_000_000));
+    ask(&mut store, &[month], 3, 1);
+    ask(&mut store, &[month], 4, 1);
+    type Entry = (String, Vec<(String, String)>);
+    let entries: Vec<Entry> = redis::cmd("XRANGE").arg("the ledger").arg("-").arg("+").query(&mut store.redis).unwrap();
+    let expected = [
+        ("id", "0b0a0000000000000100000000000000"),
+        ("source", "lost"),
+        ("key", "limit0#budgetmonth0"),
+        ("reserved", "200 "),
+        ("amounts", "200 "),
+    ];
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[1].1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
 fn a_ledger_that_refuses_its_entry_does_not_keep_a_request_from_being_settled() {
     let Some(mut store) = Store::start() else { return };
     let (check, verdict) = ask(&mut store, &[month(1_000)], 1, 300);
@@ -322,20 +357,27 @@ fn a_thousand_lost_reservations_are_swept_in_steps_and_charged_once() {
             assert!(ask(&mut store, &[algorithm], request, 7).1.admitted);
         }
         store.set_clock(Micros(TODAY + 61_000_000));
+        // Meanwhile others reserve, too.
         let mut calls = 0;
         loop {
-            let (_, verdict) = ask(&mut store, &[algorithm], 5_000 + calls, 0);
+            let (_, verdict) = ask(&mut store, &[algorithm], 5_000 + calls, 7);
             calls += 1;
-            if verdict.outcomes[0].held == Tokens(0) {
+            if verdict.outcomes[0].held == Tokens(7 * (calls - 1)) {
                 break;
             }
             assert!(calls < 30, "{:?} are left", verdict.outcomes[0].held);
         }
         assert!(calls > 5, "{calls} calls have swept all");
-        let (_, verdict) = ask(&mut store, &[algorithm], 9_000, 1_000_000 - 7_000 + 1);
+        let left = 1_000_000 - 7 * (1_000 + calls);
+        let (_, verdict) = ask(&mut store, &[algorithm], 9_000, left + 1);
         assert!(!verdict.admitted, "what is lost is charged");
-        let (_, verdict) = ask(&mut store, &[algorithm], 9_001, 1_000_000 - 7_000);
+        let (check, verdict) = ask(&mut store, &[algorithm], 9_001, left);
         assert!(verdict.admitted, "once: {verdict:?}");
+        settle(&mut store, &check.reservations(&verdict).unwrap(), &|_| 0, false);
+        // Their leases end as well.
+        store.set_clock(Micros(TODAY + 123_000_000));
+        let held = (0..30).map(|nth| ask(&mut store, &[algorithm], 9_100 + nth, 0).1.outcomes[0].held);
+        assert_eq!(held.last(), Some(Tokens(0)));
     }
 }
 

@@ -217,7 +217,8 @@ mod model {
     use super::{INTACT, RESTORED, VOID};
     use crate::limit::algorithm::{Algorithm, SlidingLog};
     use crate::limit::check::model::{Model, State};
-    use crate::limit::check::script_model::{Bucket, Kind, ScriptCall, number};
+    use crate::limit::check::script_bucket::{Bucket, Kind};
+    use crate::limit::check::script_model::{ScriptCall, number};
     use crate::redis::Reply;
     use crate::units::Micros;
 

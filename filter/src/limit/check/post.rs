@@ -21,7 +21,8 @@ mod model {
     use crate::limit::check::bucket::BucketCheck;
     use crate::limit::check::known_script::KnownScript;
     use crate::limit::check::model::Model;
-    use crate::limit::check::script_model::{Bucket, Kind, ScriptCall};
+    use crate::limit::check::script_bucket::{Bucket, Kind};
+    use crate::limit::check::script_model::ScriptCall;
     use crate::redis::Reply;
     use crate::units::Micros;
 
