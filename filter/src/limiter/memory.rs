@@ -42,6 +42,7 @@ pub(super) type Healed = Vec<(Box<[u8]>, LastState)>;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Sets of buckets whose keys have similar hashes; none before the first bucket.
+    #[expect(clippy::vec_box, reason = "a `Vec` has room for four buckets from the first one on")]
     sets: Vec<Vec<Box<Bucket>>>,
     max_sets: u32,
     seed: u64,
