@@ -1,7 +1,7 @@
 //! Heals of buckets that Redis may have lost: calls before checks, after replies and at ticks.
 
 use super::memory::{Healed, MAX_HEALED, Memory};
-use super::{Limiter, tickets};
+use super::{Effect, Limiter, tickets};
 use crate::limit::{BucketCheck, Check, Verdict, heal_call};
 use crate::redis::{Failure, Reply, Topology};
 use crate::units::Micros;
@@ -39,6 +39,12 @@ impl Limiter {
         }
         let healed = self.memory.take_doubtful(checks);
         self.send_heals(now, healed);
+    }
+
+    /// Returns the effect that opens a connection, on which another Redis may answer.
+    pub(super) fn open_stream(&mut self, now: Micros) -> Effect {
+        self.memory.disconnected(now);
+        Effect::OpenStream
     }
 
     /// Sends heals of states in doubt that are due.

@@ -1,8 +1,8 @@
 //! Memory of buckets: the last states that a worker knows of its recent buckets, and which of them Redis may have lost.
 //!
-//! A reply shows less spent than the worker remembers: the bucket is healed at once. A new connection, or a heal that was
-//! needed, puts all states in doubt: the next check of each bucket has a heal before it, and the worker sends the others
-//! by and by, since other workers may use these buckets. Without any of these, the memory costs no call.
+//! A reply shows less spent than the worker remembers: the bucket is healed at once. A new connection, or a heal that
+//! was needed, puts all states in doubt: the next check of each bucket has a heal before it, and the worker sends the
+//! others by and by, since other workers may use these buckets. Without any of these, the memory costs no call.
 //!
 //! A bucket is remembered from the request on that leaves less than 15/16 of its capacity. Others cost no more than a
 //! hash of their keys.
@@ -42,6 +42,7 @@ pub(super) type Healed = Vec<(Box<[u8]>, LastState)>;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Sets of buckets whose keys have similar hashes; none before the first bucket.
+    #[expect(clippy::vec_box, reason = "a `Vec` has room for four buckets from the first one on")]
     sets: Vec<Vec<Box<Bucket>>>,
     max_sets: u32,
     seed: u64,

@@ -32,10 +32,7 @@ impl Limiter {
                 continue;
             };
             match effect {
-                TransportEvent::Open => {
-                    self.memory.disconnected(now);
-                    return Some(Effect::OpenStream);
-                }
+                TransportEvent::Open => return Some(self.open_stream(now)),
                 TransportEvent::Close => return Some(Effect::CloseStream),
                 TransportEvent::CallOut(callout) => return Some(Effect::CallOut(callout)),
                 TransportEvent::Completed(tickets::EVENTS, result) => {

@@ -189,8 +189,8 @@ impl LastState {
     }
 }
 
-/// The call that heals buckets: their keys, and their last states that the worker knows. The reply is a bulk string of a
-/// result for each.
+/// The call that heals buckets: their keys, and their last states that the worker knows. The reply is a bulk string of
+/// a result for each.
 #[must_use]
 #[inline(never)]
 pub fn heal_call(states: &[(Box<[u8]>, LastState)], scripts: &Scripts) -> Call {
