@@ -35,7 +35,7 @@ const SURROUNDINGS: &str = r#"
 ip link set lo up
 mount --bind hosts /etc/hosts
 within() {
-    for try in $(seq 300); do if "$@"; then return; fi; sleep 0.1; done
+    for try in $(seq 900); do if "$@"; then return; fi; sleep 0.1; done
     echo "never: $*"; head -50 n*/*.log; exit 1
 }
 is() { [ "$(redis-cli -h 127.0.0.1$1 role | head -n 1)" = $2 ]; }

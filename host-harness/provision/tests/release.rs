@@ -25,6 +25,9 @@ use weir_provision::{
     redis::{RELEASES, RedisOptions, RedisServer},
 };
 
+/// Requests of a user: 20 are admitted at once, and the last is denied unless all take 12 s.
+const REQUESTS: usize = 40;
+
 /// Copies of some files of the release, in a folder of their own.
 struct Folder(TempDir);
 
@@ -116,9 +119,9 @@ async fn the_module_limits_in_envoy_and_weir_operates_its_limits() {
         }
         statuses
     };
-    let alice = statuses("alice", 22).await;
+    let alice = statuses("alice", REQUESTS).await;
     assert_eq!(alice[..20], [200; 20]);
-    assert_eq!(alice[21], 429);
+    assert_eq!(alice[REQUESTS - 1], 429);
 
     let url = format!("redis://{}", redis.addr());
     let limits = |arguments: &[&str]| {
@@ -163,7 +166,7 @@ fn the_services_of_compose_yaml_work_together() {
     let script = SERVICES
         .replace("REDIS", &command_of(&services["redis"], &redis))
         .replace("ENVOY", &command_of(&services["envoy"], &envoy::binary_of(envoy::VERSION).unwrap()))
-        .replace("REQUEST", &after("curl "))
+        .replace("REQUESTS", &format!("{}{}", after("curl "), " http://127.0.0.1:10000/".repeat(REQUESTS - 1)))
         .replace("OPERATE", &after("docker compose run --rm weir "));
     let elsewhere = ["--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-euc", &script];
     let scratch = tempfile::tempdir().unwrap();
@@ -171,13 +174,13 @@ fn the_services_of_compose_yaml_work_together() {
     command.args(elsewhere).current_dir(scratch.path()).env("RELEASE", folder.0.path());
     let printed = said(command.output().unwrap());
     let answers: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")).collect();
-    assert_eq!(answers.len(), 22, "{printed}");
+    assert_eq!(answers.len(), REQUESTS, "{printed}");
     assert!(answers[..20].iter().all(|answer| answer.starts_with("200 ")), "{printed}");
-    assert!(answers[21].starts_with("429 "), "{printed}");
+    assert!(answers[REQUESTS - 1].starts_with("429 "), "{printed}");
     assert!(printed.contains("per_user"), "{printed}");
 }
 
-/// Starts the services, sends 22 requests, and lists the limits in a root folder that has nothing but the files of the
+/// Starts the services, sends requests over one connection, and lists the limits in a root folder that has nothing but the files of the
 /// image.
 const SERVICES: &str = r#"
 ip link set lo up
@@ -187,7 +190,7 @@ mount --bind hosts /etc/hosts
 (cd data && exec REDIS) >redis.log 2>&1 &
 (cd $RELEASE && exec ENVOY) >envoy.log 2>&1 &
 until curl -sf http://127.0.0.1:9901/ready >/dev/null && grep -q 'Ready to accept' redis.log; do sleep 0.1; done
-for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do curl -s REQUEST; done
+curl -s REQUESTS
 test -n "$(ls -A data)"
 cp $RELEASE/weir $RELEASE/weir_filter.wasm root
 cp hosts root/etc
