@@ -226,7 +226,7 @@ function openBucket({ key_prefix, limit, key }, scrolls) {
 
 async function showBucket() {
   if (!opened) return;
-  const asked = opened, query = new URLSearchParams();
+  const asked = opened;
   const text = Object.entries(asked).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
   let answer;
   try {
@@ -236,6 +236,11 @@ async function showBucket() {
   }
   if (asked !== opened || !answer.bucket) return;
   bucketState = answer.bucket;
+  drawBucket();
+}
+addEventListener("resize", () => bucketState && drawBucket());
+
+function drawBucket() {
   const { peek, episode, samples, denials, now } = bucketState;
   if (!peek) return list($("bucket-facts"), [["State", "no bucket of this limit under its key"]]);
   const left = window => `${count(window.remaining)} of ${count(window.capacity)}` + (window.full_in_us ? `, full in ${span(window.full_in_us / 1000)}` : "");
