@@ -126,8 +126,8 @@ impl Browser {
         if exception.is_null() { Ok(found["result"]["value"].clone()) } else { Err(exception.clone()) }
     }
 
-    /// Waits until an expression is true, or a text that is not empty, and returns its value. It may throw before the page
-    /// is there.
+    /// Waits until an expression is true, or a text that is not empty, and returns its value. It may throw before the
+    /// page is there.
     ///
     /// # Panics
     /// If it is not within a minute.

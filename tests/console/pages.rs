@@ -1,5 +1,5 @@
-//! The page in Chromium. `WEIR_PICTURES=$PWD/docs/src/console` keeps its pictures, and `WEIR_CONSOLE_SECONDS=180` is the
-//! time of traffic before them.
+//! The page in Chromium. `WEIR_PICTURES=$PWD/docs/src/console` keeps its pictures, and `WEIR_CONSOLE_SECONDS=180` is
+//! the time of traffic before them.
 
 use std::sync::Arc;
 use std::time::Duration;
