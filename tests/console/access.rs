@@ -1,4 +1,4 @@
-//! Who may ask the console, and by which names.
+//! Access to the console: tokens, sessions, names, and other pages.
 
 use hyper::Method;
 use serde_json::{Value, json};

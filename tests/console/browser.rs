@@ -126,8 +126,8 @@ impl Browser {
         if exception.is_null() { Ok(found["result"]["value"].clone()) } else { Err(exception.clone()) }
     }
 
-    /// Waits until an expression is true, or a text that is not empty, and returns its value. It may throw before the page
-    /// is there.
+    /// Waits until an expression is true, or a text that is not empty, and returns its value. It may throw before the
+    /// page is there.
     ///
     /// # Panics
     /// If it is not within a minute.
@@ -163,10 +163,15 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", &media);
     }
 
-    /// Takes a picture of the whole page, and writes it to the folder in `WEIR_PICTURES`, if there is one.
-    pub(crate) fn picture(&mut self, name: &str) -> Vec<u8> {
+    /// Takes a picture of the page down to the lower end of an element, and writes it to the folder in `WEIR_PICTURES`,
+    /// if there is one.
+    pub(crate) fn picture(&mut self, name: &str, last: &str) -> Vec<u8> {
         self.value("scrollTo(0, 0)");
-        let taken = self.call("Page.captureScreenshot", &json!({ "format": "png", "captureBeyondViewport": true }));
+        let bottom = self.value(&format!("document.querySelector('{last}').getBoundingClientRect().bottom + 20"));
+        let width = self.value("innerWidth");
+        let clip = json!({ "x": 0, "y": 0, "width": width, "height": bottom, "scale": 1 });
+        let how = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
+        let taken = self.call("Page.captureScreenshot", &how);
         let png = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         if let Some(folder) = std::env::var_os("WEIR_PICTURES").map(PathBuf::from) {
             std::fs::create_dir_all(&folder).unwrap();
@@ -181,7 +186,7 @@ impl Browser {
         asked.map(|event| event["params"]["request"]["url"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// What the browser complains about: exceptions, and entries of its log that are errors.
+    /// Complaints of the browser: exceptions, and entries of its log that are errors.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let is_complaint = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,

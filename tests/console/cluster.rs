@@ -13,7 +13,10 @@ async fn overrides_of_all_masters_are_shown_and_changed() {
     configuration["events"] = json!({});
     let desk = Desk::of(&configuration, &["--redis", &cluster.url(), "--allow-changes"]).await;
     let users: Vec<String> = (0..12).map(|number| format!("user{number}")).collect();
-    let change = |user: &str, action: &str| json!({ "action": action, "key_prefix": "weir:", "limit": "per_user", "key": user, "word": "blocked" });
+    let change = |user: &str, action: &str| {
+        let word = "blocked";
+        json!({ "action": action, "key_prefix": "weir:", "limit": "per_user", "key": user, "word": word })
+    };
     for user in &users {
         let (status, done) = desk.post("/api/change", &change(user, "set")).await;
         assert_eq!(status, 200, "{done}");

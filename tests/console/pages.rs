@@ -1,5 +1,5 @@
-//! The page in Chromium. `WEIR_PICTURES=$PWD/docs/src/console` keeps its pictures, and `WEIR_CONSOLE_SECONDS=180` is the
-//! time of traffic before them.
+//! The page in Chromium. `WEIR_PICTURES=$PWD/docs/src/console` keeps its pictures, and `WEIR_CONSOLE_SECONDS=180` is
+//! the time of traffic before them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +92,7 @@ async fn an_operator_sees_who_is_limited_and_blocks_a_client() {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let overflow = browser.value("document.documentElement.scrollWidth - innerWidth");
         assert_eq!(overflow, 0, "at a width of {width} nothing is cut off");
-        assert!(browser.picture(name).len() > 10_000);
+        assert!(browser.picture(name, "#overrides").len() > 10_000);
     }
 
     browser.look(1180, "light");
@@ -109,8 +109,8 @@ async fn an_operator_sees_who_is_limited_and_blocks_a_client() {
     }
     let own = format!("{}per_user:alice#override", mesh.key_prefix());
     assert!(!redis.exists::<_, bool>(&own).unwrap(), "nothing changes before the confirmation");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    browser.picture("confirmation");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    browser.picture("confirmation", "#dialog");
     browser.click("#confirm");
     browser.until("document.querySelector('#done') && document.querySelector('#done').innerText");
     assert!(redis.exists::<_, bool>(&own).unwrap());
@@ -162,7 +162,7 @@ async fn keys_of_clients_are_text_and_outages_are_told() {
     browser.until("document.querySelector('#redis').classList.contains('down')");
     assert_eq!(browser.value(ROW), true, "the last figures stay");
     browser.look(1180, "light");
-    browser.picture("outage");
+    browser.picture("outage", "#limited");
     mesh.redis().restart().unwrap();
     browser.until(
         "document.querySelector('#redis').classList.contains('up') && !document.querySelector('#alerts').innerText",

@@ -4,7 +4,8 @@ const $ = id => document.getElementById(id);
 function el(name, attributes, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes || {})) {
-    if (key === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    if (key === "on")
+      for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     else if (value === true) element.setAttribute(key, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(key, value);
   }
@@ -40,13 +41,24 @@ function sync(parent, items, keyOf, make, update) {
 function steady(body, items, keyOf) {
   if (!body.matches(":hover") && !body.contains(document.activeElement)) return items;
   const places = new Map([...body.children].map((child, place) => [child.dataset.key, place]));
-  const place = item => places.has(keyOf(item)) ? places.get(keyOf(item)) : Infinity;
-  return items.map((item, index) => [place(item), index, item])
-    .sort((one, other) => one[0] - other[0] || one[1] - other[1]).map(entry => entry[2]);
+  const place = item => (places.has(keyOf(item)) ? places.get(keyOf(item)) : Infinity);
+  return items
+    .map((item, index) => [place(item), index, item])
+    .sort((one, other) => one[0] - other[0] || one[1] - other[1])
+    .map(entry => entry[2]);
 }
 
-const list = (element, pairs) => sync(element, pairs.flatMap(([name, text], row) => [["dt", name, row], ["dd", text, row]]),
-  ([kind, , row]) => kind + row, ([kind]) => el(kind), (child, [, text]) => setText(child, text));
+const list = (element, pairs) =>
+  sync(
+    element,
+    pairs.flatMap(([name, text], row) => [
+      ["dt", name, row],
+      ["dd", text, row],
+    ]),
+    ([kind, , row]) => kind + row,
+    ([kind]) => el(kind),
+    (child, [, text]) => setText(child, text),
+  );
 
 function rate(number) {
   if (number === null || number === undefined) return "–";
@@ -60,7 +72,7 @@ const count = number => Number(number).toLocaleString("en-US");
 function span(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
   const pair = (unit, name, less, other) => {
-    const rest = Math.floor(seconds % unit / less);
+    const rest = Math.floor((seconds % unit) / less);
     return Math.floor(seconds / unit) + " " + name + (rest ? " " + rest + " " + other : "");
   };
   if (seconds < 60) return seconds + " s";
@@ -75,5 +87,5 @@ function clock(milliseconds) {
   return [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
 }
 
-const shownKey = key => key === null ? "every key" : key === "" ? "(all)" : key;
+const shownKey = key => (key === null ? "every key" : key === "" ? "(all)" : key);
 const idOf = row => JSON.stringify([row.key_prefix, row.limit, row.key]);

@@ -40,14 +40,14 @@ impl Episodes {
         }
     }
 
-    /// Keys that are limited now, those with the latest sighting first; and forgets others if there are many.
+    /// Keys that are limited now, the longest limited first; and forgets others if there are many.
     pub(super) fn current(&mut self, now: Millis) -> Vec<(BucketName, Episode)> {
         if self.0.len() > MOST {
             self.0.retain(|_, episode| now <= episode.last.saturating_add(GAP));
         }
         let is_current = |(_, episode): &(&BucketName, &Episode)| now <= episode.last.saturating_add(GAP);
         let mut current: Vec<_> = self.0.iter().filter(is_current).map(|(name, it)| (name.clone(), *it)).collect();
-        current.sort_by(|(_, one), (_, other)| one.since.cmp(&other.since));
+        current.sort_by_key(|(_, episode)| episode.since);
         current
     }
 

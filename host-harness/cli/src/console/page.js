@@ -1,5 +1,9 @@
 // The page: asks for the state each second while it is visible, and shows it.
-let state = null, opened = null, bucketState = null, timer = null, asking = false;
+let state = null,
+  opened = null,
+  bucketState = null,
+  timer = null,
+  asking = false;
 
 async function ask(path, options) {
   const response = await fetch(path, { credentials: "same-origin", signal: AbortSignal.timeout(30000), ...options });
@@ -7,8 +11,12 @@ async function ask(path, options) {
   if (!response.ok) throw Object.assign(new Error(body.error), { status: response.status });
   return body;
 }
-const post = (path, body, headers) => ask(path, { method: "POST", body: JSON.stringify(body),
-  headers: { "content-type": "application/json", "x-weir-console": "1", ...headers } });
+const post = (path, body, headers) =>
+  ask(path, {
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "content-type": "application/json", "x-weir-console": "1", ...headers },
+  });
 
 async function login(token) {
   await post("/api/login", {}, { authorization: "Bearer " + token });
@@ -53,14 +61,21 @@ async function refresh() {
     if (!document.hidden) timer = setTimeout(refresh, 1000);
   }
 }
-document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(timer) : refresh());
+document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
 
 const isFresh = () => Boolean(state.redis && state.redis.is_connected);
-const alerts = rows => sync($("alerts"), rows, ([kind, text]) => kind + text, ([kind]) => el("p", { class: kind }),
-  (child, [, text]) => setText(child, text));
+const alerts = rows =>
+  sync(
+    $("alerts"),
+    rows,
+    ([kind, text]) => kind + text,
+    ([kind]) => el("p", { class: kind }),
+    (child, [, text]) => setText(child, text),
+  );
 
 function show() {
-  const { redis, console: own } = state, now = state.now || own.time;
+  const { redis, console: own } = state,
+    now = state.now || own.time;
   setText($("redis"), !redis ? "connecting to Redis" : redis.is_connected ? redis.place : "Redis does not answer");
   $("redis").className = "status" + (!redis ? "" : redis.is_connected ? " up" : " down");
   $("mode").hidden = false;
@@ -77,7 +92,10 @@ function show() {
   sync(rowsOf("overrides"), overrides.rows, idOf, makeOverride, showOverride);
   $("overrides").hidden = !overrides.rows.length;
   $("overrides-none").hidden = Boolean(overrides.rows.length) || !state.overrides;
-  setText($("overrides-note"), overrides.total > overrides.rows.length ? `${overrides.rows.length} of ${count(overrides.total)}` : "");
+  setText(
+    $("overrides-note"),
+    overrides.total > overrides.rows.length ? `${overrides.rows.length} of ${count(overrides.total)}` : "",
+  );
   showFind();
   list($("sources"), sources());
 }
@@ -85,7 +103,8 @@ function show() {
 const rowsOf = id => $(id).querySelector(".body");
 
 function troubles(now) {
-  const rows = [], { redis, metrics = [], events = [], requests } = state;
+  const rows = [],
+    { redis, metrics = [], events = [], requests } = state;
   if (redis && !redis.is_connected) {
     const as_of = state.now ? ` What follows is of ${clock(state.now)}.` : "";
     rows.push(["bad", `No answer of Redis since ${clock(redis.since)}: ${redis.error}.${as_of}`]);
@@ -96,29 +115,52 @@ function troubles(now) {
     if (passed_over) rows.push(["", `events in ${stream} are more than this page reads: their figures are too low`]);
   }
   if (requests && requests.rates.failed > 0)
-    rows.push(["bad", `${rate(requests.rates.failed)} requests per second fail: the failure mode decides them, not Redis`]);
+    rows.push([
+      "bad",
+      `${rate(requests.rates.failed)} requests per second fail: the failure mode decides them, not Redis`,
+    ]);
   return rows;
 }
 
 function makeLimit(limit) {
   const sub = () => el("span", { class: "sub" });
   const target = { key_prefix: limit.key_prefix, limit: limit.limit, key: null };
-  const row = el("div", { class: "row" },
+  const row = el(
+    "div",
+    { class: "row" },
     el("div", {}, el("strong", { class: "key" }, limit.limit), sub(), sub()),
-    el("div", { class: "n", "data-unit": " admitted/s" }), el("div", { class: "n", "data-unit": " denied/s" }), el("div"),
-    el("div", {}, el("span", { class: "over" }), " "));
-  if (state.console.allows_changes && limit.has_overrides) row.lastChild.append(
-    el("button", { class: "small", on: { click: () => askOverride(target) } }, "Set…"), " ",
-    el("button", { class: "small remove", on: { click: () => askRemoval(target) } }, "Remove…"));
+    el("div", { class: "n", "data-unit": " admitted/s" }),
+    el("div", { class: "n", "data-unit": " denied/s" }),
+    el("div"),
+    el("div", {}, el("span", { class: "over" }), " "),
+  );
+  if (state.console.allows_changes && limit.has_overrides)
+    row.lastChild.append(
+      el("button", { class: "small", on: { click: () => askOverride(target) } }, "Set…"),
+      " ",
+      el("button", { class: "small remove", on: { click: () => askRemoval(target) } }, "Remove…"),
+    );
   return row;
 }
 
 function showLimit(row, limit) {
-  const figures = limit.figures, rates = figures ? figures.rates : {};
+  const figures = limit.figures,
+    rates = figures ? figures.rates : {};
   const [name, admitted, denied, chart, over] = row.children;
   setText(name.children[1], limit.text);
-  const others = [["failed", "failed"], ["shadow_denied", "denied in shadow mode"], ["marked", "marked"], ["near", "near the limit"]];
-  setText(name.children[2], others.filter(([kind]) => rates[kind] > 0).map(([kind, text]) => `${text} ${rate(rates[kind])}/s`).join(" · "));
+  const others = [
+    ["failed", "failed"],
+    ["shadow_denied", "denied in shadow mode"],
+    ["marked", "marked"],
+    ["near", "near the limit"],
+  ];
+  setText(
+    name.children[2],
+    others
+      .filter(([kind]) => rates[kind] > 0)
+      .map(([kind, text]) => `${text} ${rate(rates[kind])}/s`)
+      .join(" · "),
+  );
   setText(admitted, rate(rates.admitted));
   setText(denied, rate(rates.denied));
   denied.classList.toggle("hot", rates.denied > 0);
@@ -138,30 +180,51 @@ function showRequests() {
   let note = "";
   if (requests) {
     const { admitted, denied } = requests.rates;
-    note = `all requests: ${rate(admitted)} admitted/s, ${rate(denied)} denied/s; workers connected to Redis: ${count(requests.connected)}`;
+    note = `all requests: ${rate(admitted)} admitted/s, ${rate(denied)} denied/s`;
+    note += `; workers connected to Redis: ${count(requests.connected)}`;
   } else if (has("events")) note = "by events";
-  else note = (state.metrics || []).length ? "no rates yet" : "no rates: start with --metrics URL, or configure events";
+  else
+    note = (state.metrics || []).length ? "no rates yet" : "no rates: start with --metrics URL, or configure events";
   setText($("limits-note"), note);
 }
 
 function showLimited({ rows, total }, now) {
   const body = rowsOf("limited");
-  sync(body, steady(body, rows, idOf), idOf, row => {
-    const open = el("button", { class: "link", on: { click: () => openBucket(row, true) } }, shownKey(row.key));
-    return el("div", { class: "row" }, el("div", {}, open, el("span", { class: "sub" }, row.limit)),
-      el("div", { class: "named", "data-label": "since" }, el("span"), el("span", { class: "sub" })),
-      el("div", { class: "n", "data-unit": " denied, last minute" }), el("div", { class: "named", "data-label": "left" }),
-      el("div", { class: "named", "data-label": "next request" }));
-  }, (child, row) => {
-    const [, since, denied, left, next] = child.children, { episode, peek } = row;
-    setText(since.firstChild, clock(episode.since) + (episode.is_open ? " or earlier" : ""));
-    setText(since.lastChild, (episode.is_open ? "at least " : "for ") + span(now - episode.since)
-      + (now - episode.last > 3000 ? `, last ${span(now - episode.last)} ago` : ""));
-    setText(denied, row.denied_last_minute === null ? "–" : count(row.denied_last_minute));
-    denied.classList.toggle("hot", row.denied_last_minute > 0);
-    setText(left, peek ? peek.windows.map(window => `${count(window.remaining)} of ${count(window.capacity)}`).join(", ") : "–");
-    setText(next, peek ? peek.answer : "–");
-  });
+  sync(
+    body,
+    steady(body, rows, idOf),
+    idOf,
+    row => {
+      const open = el("button", { class: "link", on: { click: () => openBucket(row, true) } }, shownKey(row.key));
+      return el(
+        "div",
+        { class: "row" },
+        el("div", {}, open, el("span", { class: "sub" }, row.limit)),
+        el("div", { class: "named", "data-label": "since" }, el("span"), el("span", { class: "sub" })),
+        el("div", { class: "n", "data-unit": " denied, last minute" }),
+        el("div", { class: "named", "data-label": "left" }),
+        el("div", { class: "named", "data-label": "next request" }),
+      );
+    },
+    (child, row) => {
+      const [, since, denied, left, next] = child.children,
+        { episode, peek } = row;
+      setText(since.firstChild, clock(episode.since) + (episode.is_open ? " or earlier" : ""));
+      setText(
+        since.lastChild,
+        (episode.is_open ? "at least " : "for ") +
+          span(now - episode.since) +
+          (now - episode.last > 3000 ? `, last ${span(now - episode.last)} ago` : ""),
+      );
+      setText(denied, row.denied_last_minute === null ? "–" : count(row.denied_last_minute));
+      denied.classList.toggle("hot", row.denied_last_minute > 0);
+      setText(
+        left,
+        peek ? peek.windows.map(window => `${count(window.remaining)} of ${count(window.capacity)}`).join(", ") : "–",
+      );
+      setText(next, peek ? peek.answer : "–");
+    },
+  );
   $("limited").hidden = !rows.length;
   setText($("limited-note"), total > rows.length ? `${rows.length} of ${count(total)}` : "");
   const isKnown = state.scan && (state.scan.completed || (state.events || []).some(({ error }) => !error));
@@ -171,110 +234,54 @@ function showLimited({ rows, total }, now) {
 
 function makeOverride(row) {
   const target = { key_prefix: row.key_prefix, limit: row.limit, key: row.key };
-  const open = row.exists && row.key !== null
-    ? el("button", { class: "link", on: { click: () => openBucket(row, true) } }, shownKey(row.key))
-    : el("span", { class: "key" }, shownKey(row.key));
-  const child = el("div", { class: "row" }, el("div", {}, open, el("span", { class: "sub" }, row.limit + (row.exists ? "" : ": no such limit"))),
-    el("div", { class: "over" }), el("div"));
+  const open =
+    row.exists && row.key !== null
+      ? el("button", { class: "link", on: { click: () => openBucket(row, true) } }, shownKey(row.key))
+      : el("span", { class: "key" }, shownKey(row.key));
+  const child = el(
+    "div",
+    { class: "row" },
+    el("div", {}, open, el("span", { class: "sub" }, row.limit + (row.exists ? "" : ": no such limit"))),
+    el("div", { class: "over" }),
+    el("div"),
+  );
   if (state.console.allows_changes)
     child.lastChild.append(el("button", { class: "small", on: { click: () => askRemoval(target) } }, "Remove…"));
   return child;
 }
 const showOverride = (child, row) => setText(child.children[1], row.override.text);
 
-function showFind() {
-  const select = $("find-limit"), before = select.value;
-  sync(select, state.limits, idOf, limit => el("option", { value: idOf(limit) }, limit.limit), () => {});
-  if (select.value !== before || !$("find-values").children.length) showValues();
-}
-$("find-limit").addEventListener("change", showValues);
-
-function showValues() {
-  const limit = state.limits.find(it => idOf(it) === $("find-limit").value);
-  const hashed = limit ? limit.hashed_values || [] : [];
-  $("find-values").replaceChildren(...hashed.map((isHashed, index) => el("input", { required: false, autocomplete: "off",
-    placeholder: (hashed.length > 1 ? `value ${index + 1}` : "key") + (isHashed ? ", hashed here" : ""), "aria-label": `value ${index + 1}` })));
-}
-
-$("find").addEventListener("submit", async event => {
-  event.preventDefault();
-  const limit = state.limits.find(it => idOf(it) === $("find-limit").value);
-  try {
-    openBucket(await post("/api/find", { limit: limit.limit, values: [...$("find-values").children].map(input => input.value) }));
-    setText($("find-note"), "");
-  } catch (failure) {
-    setText($("find-note"), failure.message);
-  }
-});
-
-function openBucket({ key_prefix, limit, key }, scrolls) {
-  opened = { key_prefix, limit, key };
-  bucketState = null;
-  $("bucket-state").hidden = false;
-  setText($("bucket-name"), `${limit} · ${shownKey(key)}`);
-  list($("bucket-facts"), [["State", "…"]]);
-  $("bucket-charts").replaceChildren();
-  const isOnly = (state.limits.find(it => it.key_prefix === key_prefix && it.limit === limit)?.hashed_values || [0]).length === 0;
-  const target = isOnly ? { ...opened, key: null } : opened;
-  $("bucket-actions").replaceChildren(...(state.console.allows_changes
-    ? [el("button", { id: "set", on: { click: () => askOverride(target) } }, "Set override…"),
-      el("button", { id: "unset", on: { click: () => askRemoval(target) } }, "Remove override…")]
-    : [el("span", { class: "dim" }, "read-only: overrides are changed with weir limits, or after a start with --allow-changes")]));
-  if (scrolls) $("bucket").scrollIntoView({ block: "start" });
-  showBucket();
-}
-
-async function showBucket() {
-  if (!opened) return;
-  const asked = opened, query = new URLSearchParams();
-  const text = Object.entries(asked).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
-  let answer;
-  try {
-    answer = await ask("/api/bucket?" + text);
-  } catch (failure) {
-    return list($("bucket-facts"), [["State", failure.message]]);
-  }
-  if (asked !== opened || !answer.bucket) return;
-  bucketState = answer.bucket;
-  const { peek, episode, samples, denials, now } = bucketState;
-  if (!peek) return list($("bucket-facts"), [["State", "no bucket of this limit under its key"]]);
-  const left = window => `${count(window.remaining)} of ${count(window.capacity)}` + (window.full_in_us ? `, full in ${span(window.full_in_us / 1000)}` : "");
-  const remove = $("unset");
-  if (remove) remove.hidden = !peek.override;
-  list($("bucket-facts"), [
-    ...peek.windows.map(window => [peek.windows.length > 1 ? window.algorithm : "Left", left(window)]),
-    ["Next request", peek.answer],
-    ["Limited", episode ? `since ${clock(episode.since)}${episode.is_open ? " or earlier" : ""}, ${span(now - episode.since)}` : "no"],
-    ["Override", peek.override ? peek.override.text : "none"],
-    ["Configured", peek.configured],
-  ]);
-  const charts = $("bucket-charts");
-  sync(charts, peek.windows.map((window, index) => [window, index]), ([, index]) => "chart" + index,
-    () => el("div", {}, el("p", { class: "dim" }), el("div")), (child, [window, index]) => {
-      const since = samples.at.length ? `; read each second since ${clock(samples.at[0])}` : "";
-      setText(child.firstChild, `Left: ${window.algorithm}${index ? "" : since}`);
-      levels(child.lastChild, samples, index, index ? null : denials, now);
-    });
-}
-
 function scanText() {
   const { scan } = state;
   if (!scan) return "Redis has not answered yet";
   if (scan.is_running) return `${count(scan.looked)} of ${count(scan.keys)} keys scanned`;
-  return scan.completed ? `${count(scan.keys)} keys scanned at ${clock(scan.completed)}, in ${span(scan.took)}` : "the scan begins";
+  return scan.completed
+    ? `${count(scan.keys)} keys scanned at ${clock(scan.completed)}, in ${span(scan.took)}`
+    : "the scan begins";
 }
 
 function sources() {
   const { metrics = [], events = [], console: own } = state;
   const counters = metrics.length
-    ? metrics.map(({ url, error }) => `${url}${error ? " (no figures)" : ""}`).join(", ") + ", of all their workers; rates over 10 s"
+    ? metrics.map(({ url, error }) => `${url}${error ? " (no figures)" : ""}`).join(", ") +
+      ", of all their workers; rates over 10 s"
     : "";
-  const streams = events.filter(({ error }) => !error).map(({ stream, has_admitted, is_sample }) =>
-    `stream ${stream} (${has_admitted ? "all decisions" : "denials only"}${is_sample ? ", a sample" : ""})`).join(", ");
+  const streams = events
+    .filter(({ error }) => !error)
+    .map(
+      ({ stream, has_admitted, is_sample }) =>
+        `stream ${stream} (${has_admitted ? "all decisions" : "denials only"}${is_sample ? ", a sample" : ""})`,
+    )
+    .join(", ");
   return [
     ["Limits", `${own.config}, read at the start`],
     ["Admitted, denied", counters || streams || "not available: no --metrics, and no events in the configuration"],
-    ["Limited now", (streams ? streams + "; and " : "") + "a scan of the keys, then each of these buckets each second. " + scanText()],
+    [
+      "Limited now",
+      (streams ? streams + "; and " : "") +
+        "a scan of the keys, then each of these buckets each second. " +
+        scanText(),
+    ],
     ["Denied, last minute", streams || "not available without events"],
     ["Last minutes of a bucket", "read by this console each second, while a page shows the bucket or it is limited"],
     ["Overrides", "read in Redis: of limits each second, of keys by the scan"],

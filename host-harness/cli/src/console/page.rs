@@ -2,8 +2,13 @@
 
 const MARKUP: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPTS: [&str; 4] =
-    [include_str!("elements.js"), include_str!("chart.js"), include_str!("override.js"), include_str!("page.js")];
+const SCRIPTS: [&str; 5] = [
+    include_str!("elements.js"),
+    include_str!("chart.js"),
+    include_str!("override.js"),
+    include_str!("bucket.js"),
+    include_str!("page.js"),
+];
 
 /// Content security policy of the page: its own style and scripts, requests to its own origin, and nothing else.
 pub(super) fn policy(nonce: &str) -> String {
