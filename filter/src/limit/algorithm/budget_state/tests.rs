@@ -233,8 +233,8 @@ fn events(of: u64) -> impl Strategy<Value = Vec<(u64, Event)>> {
 }
 
 proptest! {
-    /// What a window has settled and reserved never exceeds its limit, as long as no request costs more than its estimate;
-    /// and at the end it is exactly what its requests have cost.
+    /// A window's amounts, settled and reserved, never exceed its limit, as long as no request costs more than its
+    /// estimate. What is settled is exactly what its requests have cost.
     #[test]
     fn no_window_is_overspent(limit in 1_u64..60, window in 1_u64..120, events in events(40)) {
         let window = Micros::from_secs(window);
