@@ -243,7 +243,7 @@ proptest! {
         for algorithm in [fixed, sliding] {
             let mut kept = Kept::new(budget(algorithm));
             let mut now = at(0);
-            let mut of_windows = std::collections::BTreeMap::<Micros, u64>::new();
+            let mut of_windows = BTreeMap::<Micros, u64>::new();
             // Request, start of its window, cost, estimate, end of the lease.
             let mut open: Vec<(u64, Micros, u64, u64, Micros)> = Vec::new();
             for (nth, (pause, event)) in (0_u64..).zip(events.clone()) {
