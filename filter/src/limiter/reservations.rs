@@ -71,7 +71,7 @@ pub(super) struct Settled {
     pub(super) dropped: u64,
 }
 
-/// What calls need beside their own state.
+/// Scripts and ledger of calls.
 #[derive(Clone, Copy)]
 pub(super) struct Calls<'a> {
     pub(super) scripts: &'a Scripts,

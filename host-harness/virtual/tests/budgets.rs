@@ -23,7 +23,7 @@ const ALICE: &[u8] = b"weir:per_user:alice#budgetfixed3600000000";
 const ESTIMATE: u64 = 100;
 const COST: u64 = 35;
 
-/// One limit of 1,000 tokens an hour, with these further settings of the filter and of the limit.
+/// Configuration of one limit of 1,000 tokens an hour, with these further settings of the filter and of the limit.
 fn configuration(of_filter: &str, of_limit: &str) -> String {
     format!(
         r#"{{"redis": {{"cluster": "redis"}}, {of_filter} "limits": [{{
@@ -206,7 +206,7 @@ fn a_part_in_another_hash_slot_that_denies_leaves_nothing_reserved() {
     assert_eq!(mesh.redis().budget(b"weir:{first:alice}#budgetfixed3600000000"), Some((COST, 0)));
 }
 
-/// What happens to a call of a script, and to the connection.
+/// Fault of a call of a script, and of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// Redis runs it, and nothing comes back any more.

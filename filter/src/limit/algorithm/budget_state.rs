@@ -68,15 +68,15 @@ enum Phase {
 /// Result of a settlement, by its letter in the script's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettleResult {
-    /// The request has cost no more than it had reserved.
+    /// Cost of no more than was reserved.
     Within,
-    /// The request has cost more than it had reserved.
+    /// Cost of more than was reserved.
     Overrun,
-    /// Its lease had ended.
+    /// Settlement after the end of the lease.
     Late,
-    /// It had reserved nothing, and was charged in full.
+    /// No reservation: the request is charged in full.
     Unreserved,
-    /// Nothing was to be settled.
+    /// Nothing to settle.
     Nothing,
 }
 

@@ -233,8 +233,8 @@ fn events(of: u64) -> impl Strategy<Value = Vec<(u64, Event)>> {
 }
 
 proptest! {
-    /// What a window has settled and reserved never exceeds its limit, as long as no request costs more than its estimate;
-    /// and at the end it is exactly what its requests have cost.
+    /// A window's amounts, settled and reserved, never exceed its limit, as long as no request costs more than its
+    /// estimate. What is settled is exactly what its requests have cost.
     #[test]
     fn no_window_is_overspent(limit in 1_u64..60, window in 1_u64..120, events in events(40)) {
         let window = Micros::from_secs(window);
@@ -243,7 +243,7 @@ proptest! {
         for algorithm in [fixed, sliding] {
             let mut kept = Kept::new(budget(algorithm));
             let mut now = at(0);
-            let mut of_windows = std::collections::BTreeMap::<Micros, u64>::new();
+            let mut of_windows = BTreeMap::<Micros, u64>::new();
             // Request, start of its window, cost, estimate, end of the lease.
             let mut open: Vec<(u64, Micros, u64, u64, Micros)> = Vec::new();
             for (nth, (pause, event)) in (0_u64..).zip(events.clone()) {
