@@ -98,7 +98,7 @@ async fn the_access_log_has_the_usage_of_each_response(host: HostKind) {
     assert_eq!(lines(&mesh, &file, expected.len()), expected);
 }
 
-/// What is used and held of a user's budgets of tokens and of money, and the number of open reservations.
+/// Amounts used and held of a user's budgets of tokens and of money, and the number of open reservations.
 #[derive(Debug, PartialEq, Eq)]
 struct Spent {
     tokens: [u64; 2],
@@ -118,7 +118,7 @@ fn spent(mesh: &Mesh, user: &str) -> Spent {
         // Owners have 16 bytes.
         reservations += fields.keys().filter(|name| name.len() == 16).count();
         let window = fields.get(&b"w"[..]).map_or_else(|| "0 0 0".to_owned(), Clone::clone);
-        let numbers: Vec<u64> = window.split(' ').map(|number| number.parse().unwrap()).collect();
+        let numbers: Vec<u64> = window.split_whitespace().map(|number| number.parse().unwrap()).collect();
         [numbers[1], numbers[2]]
     });
     Spent { tokens, money, reservations }
@@ -184,6 +184,7 @@ async fn a_budget_is_never_exceeded(host: HostKind) {
     let provider = Provider::start().await;
     let mesh = budgets(host, "envoy/quickstart.yaml", &provider).configure(|filter| {
         filter["limits"][0]["fixed_window"]["max_tokens"] = BUDGET.into();
+        filter["limits"][0]["reserve"]["output"] = json!({"default": MAX_TOKENS});
     });
     let Some(mesh) = mesh.start().await else { return };
     let mesh = std::sync::Arc::new(mesh);

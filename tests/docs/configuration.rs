@@ -91,7 +91,7 @@ fn objects() -> Vec<Object> {
 
 /// Fields of a limit with a charge, and more.
 fn charging(more: Value) -> Value {
-    let mut fields = json!({"charge": "total_tokens", "token_bucket": {"max_tokens": 100_000, "fill_interval": "1s"}});
+    let mut fields = json!({"charge": "total_tokens", "token_bucket": {"max_tokens": u32::MAX, "fill_interval": "1s"}});
     fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     fields
 }

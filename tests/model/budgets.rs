@@ -289,6 +289,33 @@ fn each_request_has_one_entry_in_the_ledger_however_often_it_is_settled() {
 }
 
 #[test]
+fn a_lost_reservation_has_an_entry_once_a_settlement_has_told_the_ledger() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    store.set_clock(Micros(TODAY));
+    let month = month(1_000);
+    let (check, verdict) = ask(&mut store, &[month], 1, 300);
+    ask(&mut store, &[month], 0x0a0b, 200);
+    let own = check.reservations(&verdict).unwrap();
+    let ledger = Ledger { stream: b"the ledger", max_len: 1_000, fields: vec![("id", b"1".to_vec())] };
+    let call = own.settle_call(&|_| 120, false, Some(&ledger), &store.scripts.clone());
+    store.run(&call);
+    store.set_clock(Micros(TODAY + 61_000_000));
+    ask(&mut store, &[month], 3, 1);
+    ask(&mut store, &[month], 4, 1);
+    type Entry = (String, Vec<(String, String)>);
+    let entries: Vec<Entry> = redis::cmd("XRANGE").arg("the ledger").arg("-").arg("+").query(&mut store.redis).unwrap();
+    let expected = [
+        ("id", "0b0a0000000000000100000000000000"),
+        ("source", "lost"),
+        ("key", "limit0#budgetmonth0"),
+        ("reserved", "200 "),
+        ("amounts", "200 "),
+    ];
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[1].1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
 fn a_ledger_that_refuses_its_entry_does_not_keep_a_request_from_being_settled() {
     let Some(mut store) = Store::start() else { return };
     let (check, verdict) = ask(&mut store, &[month(1_000)], 1, 300);

@@ -26,7 +26,7 @@ pub struct Provider {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What a provider has told and seen.
+/// Record of what a provider has told and seen.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// Requests that it has answered.

@@ -43,11 +43,11 @@ pub struct UsageConfig {
 /// Treatment of streams whose client does not ask for their usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IncludeUsage {
-    /// They are passed on as they are.
+    /// Requests pass on as they are.
     Leave,
-    /// They are asked for their usage.
+    /// Requests get the member that asks for usage.
     Inject,
-    /// They are rejected.
+    /// Requests are rejected.
     Reject,
 }
 

@@ -19,9 +19,9 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Settings of a limit that charges what responses cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
-    /// What is counted.
+    /// Amounts that the limit counts.
     pub of: Charged,
-    /// How a request's cost is estimated. `None`: nothing is held, and a request is denied once the limit is spent.
+    /// Estimate of a request's cost. `None`: nothing is held, and a request is denied once the limit is spent.
     pub reserve: Option<Reserve>,
     /// Treatment of a request whose estimate exceeds what is left.
     pub when_short: WhenShort,
@@ -49,15 +49,15 @@ pub enum Charged {
 /// Weights of the kinds of tokens, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weights {
-    /// Of [`Usage::input`].
+    /// Weight of [`Usage::input`].
     pub input: u32,
-    /// Of [`Usage::cache_read`].
+    /// Weight of [`Usage::cache_read`].
     pub cache_read: u32,
-    /// Of [`Usage::cache_write`].
+    /// Weight of [`Usage::cache_write`].
     pub cache_write: u32,
-    /// Of [`Usage::cache_write_1h`].
+    /// Weight of [`Usage::cache_write_1h`].
     pub cache_write_1h: u32,
-    /// Of [`Usage::output`].
+    /// Weight of [`Usage::output`].
     pub output: u32,
 }
 
@@ -117,7 +117,7 @@ pub enum OnLost {
     Estimate,
     /// The estimate of the request's own tokens.
     Input,
-    /// Nothing.
+    /// No charge.
     Refund,
 }
 
@@ -126,9 +126,9 @@ pub enum OnLost {
 pub enum Fallback {
     /// The estimate.
     Estimate,
-    /// What is known from the part of the response that was seen, at most the estimate.
+    /// Tokens of the part of the response that was seen, at most the estimate.
     Seen,
-    /// Nothing.
+    /// No charge.
     Zero,
 }
 
@@ -160,7 +160,7 @@ pub enum Ending {
     Opaque,
 }
 
-/// What was seen of a response.
+/// Usage and text of a response that were seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
     /// Usage that the response has told, if any.
@@ -174,7 +174,7 @@ pub struct Seen {
 /// Origin of an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UsageSource {
-    /// Nothing was charged.
+    /// No charge.
     Zero,
     /// Estimate of the check.
     Estimate,
@@ -184,7 +184,7 @@ pub enum UsageSource {
     Usage,
 }
 
-/// What the ledger says about a request, beside the amounts of each limit.
+/// Entry of the ledger for a request, beside the amounts of each limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
     /// Model that answered, else the model of the request.
@@ -200,7 +200,7 @@ pub struct LedgerEntry {
 }
 
 impl Weights {
-    /// One weight for all tokens.
+    /// Returns one weight for all tokens of a request, and one for those of its response.
     #[must_use]
     pub const fn all(input: u32, output: u32) -> Self {
         Self { input, cache_read: input, cache_write: input, cache_write_1h: input, output }

@@ -19,7 +19,7 @@ pub(super) struct Estimates {
     limits: Vec<LimitEstimate>,
 }
 
-/// What a request says about its cost.
+/// Facts about a request that its cost depends on.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// Model that the request names, empty if none.

@@ -4,12 +4,14 @@
 -- Beside them, by the 16 bytes of its owner, each reservation: `O` for an open one, `L` for a lost one, whose lease has
 -- ended, or `D` for one that was settled before it was made; then the amount reserved, the charge if it is lost, the
 -- number of its window, and its end in µs. `n`: none ends earlier. `c`: the cursor of a sweep, and the earliest end seen.
+-- `l`: the length of the ledger, and the key of its stream, as the last settlement had them.
 local most, hour, max, min, ceil, floor = 2 ^ 53 - 1, 3600000000, math.max, math.min, math.ceil, math.floor
 
+-- The ledger of a settlement.
+local ledger
+
 local function join(numbers)
-  local text = ''
-  for _, n in ipairs(numbers) do text = text .. string.format('%.0f ', n) end
-  return text
+  return string.format(string.rep('%.0f ', #numbers), unpack(numbers))
 end
 
 local function split(text)
@@ -22,9 +24,9 @@ end
 -- the current owner's reservation; a function that charges an amount, and ends the reservation of another, in the window
 -- of a given number; and a function that writes the state, with a reservation of the current owner if it is given.
 local function open_budget(key, kind, x, y)
-  local read = redis.call('HMGET', key, 'w', 'p', 'n', 'c', owner or '')
+  local read = redis.call('HMGET', key, 'w', 'p', 'n', 'c', 'l', owner or '')
   local w, p, n, c = split(read[1]), split(read[2]), tonumber(read[3]) or most, split(read[4])
-  local start, over = now, now
+  local start, over, stream = now, now, ledger or read[5] or ''
   if kind == 'q' then
     start, over = look.q(nil, 0, 0, x, y)
   elseif kind ~= 't' then
@@ -55,13 +57,14 @@ local function open_budget(key, kind, x, y)
   end
 
   local function save(state, reservation)
+    local ends, own = now, {}
     if reservation then
-      n = min(n, reservation[4])
-      if c[1] then c[2] = min(c[2], reservation[4]) end
-      redis.call('HSET', key, owner, state .. join(reservation))
+      ends, own = reservation[4], {owner, state .. join(reservation)}
+      n = min(n, ends)
+      if c[1] then c[2] = min(c[2], ends) end
     end
-    redis.call('HSET', key, 'w', join(w), 'p', join(p), 'n', join({n}), 'c', join(c))
-    local ends = (reservation and reservation[4] or now) + hour
+    redis.call('HSET', key, 'w', join(w), 'p', join(p), 'n', join({n}), 'c', join(c), 'l', stream, unpack(own))
+    ends = ends + hour
     if kind == 't' then ends = ends + ceil((w[2] + w[3] * x) / y) end
     local millis = ceil((max(ends, over) - now) / 1000)
     if redis.call('PTTL', key) < millis then redis.call('PEXPIRE', key, millis) end
@@ -78,6 +81,12 @@ local function open_budget(key, kind, x, y)
           if string.sub(all[i + 1], 1, 1) == 'O' then
             charge(of[3], of[1], of[2])
             of[4] = now + hour
+            local length, name = string.match(stream, '(%d+) (.+)')
+            if name then
+              local id = string.gsub(all[i], '.', function(c) return string.format('%02x', string.byte(c)) end)
+              redis.pcall('XADD', name, 'MAXLEN', '~', length, '*', 'id', id, 'source', 'lost', 'key', key,
+                'reserved', join({of[1]}), 'amounts', join({of[2]}))
+            end
             redis.call('HSET', key, all[i], 'L' .. join(of))
           else
             redis.call('HDEL', key, all[i])
@@ -93,5 +102,5 @@ local function open_budget(key, kind, x, y)
   elseif ahead > 0 then
     save()
   end
-  return w, p, read[5], charge, save
+  return w, p, read[6], charge, save
 end

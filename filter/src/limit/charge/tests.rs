@@ -30,7 +30,7 @@ fn no_price(_: &Usage) -> NanoUsd {
     unreachable!("tokens have no price")
 }
 
-/// One nano-USD for each token of the request, 4 for each one of the response.
+/// Price of one nano-USD for each token of the request, and 4 for each one of the response.
 fn price(usage: &Usage) -> NanoUsd {
     NanoUsd(usage.input + usage.cache_read + 4 * usage.output)
 }

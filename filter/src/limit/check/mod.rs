@@ -13,6 +13,8 @@ mod reply;
 mod request;
 mod reservations;
 #[cfg(not(target_arch = "wasm32"))]
+mod script_bucket;
+#[cfg(not(target_arch = "wasm32"))]
 mod script_model;
 mod scripts;
 mod slots;

@@ -20,7 +20,8 @@ mod model {
     use crate::limit::algorithm::Arguments;
     use crate::limit::check::bucket::BucketCheck;
     use crate::limit::check::model::Model;
-    use crate::limit::check::script_model::{Bucket, Kind, KnownScript, ScriptCall};
+    use crate::limit::check::script_bucket::{Bucket, Kind};
+    use crate::limit::check::script_model::{KnownScript, ScriptCall};
     use crate::redis::Reply;
     use crate::units::Micros;
 

@@ -7,6 +7,7 @@
 -- `!` where the ledger has refused the entry.
 owner = ARGV[7 * #KEYS]
 local results, reserved, first = '', '', 7 * #KEYS + 1
+ledger = ARGV[first] and ARGV[first + 1] .. ' ' .. ARGV[first]
 for i, key in ipairs(KEYS) do
   local a, result = 7 * i - 6, '-'
   local cost, kind, y = ARGV[a + 2] + 0, string.match(ARGV[a + 5], '(%l) (%d+)')
