@@ -57,7 +57,7 @@ impl Drop for Sdk {
     }
 }
 
-/// What a program says of a call.
+/// Result of a call, as the program prints it.
 struct Outcome(Value);
 
 impl Outcome {
