@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::api::{Api, Format};
+use super::api::Format;
 use super::client_protocol::ClientProtocol;
 use super::grpc_status::GrpcStatus;
 use super::status::ErrorStatus;
