@@ -19,6 +19,7 @@ weir::on_both_hosts! {
     clients_that_leave_are_charged_what_was_seen
     a_budget_is_never_exceeded
     members_that_are_missing_are_added_to_requests
+    responses_of_the_proxy_cost_nothing
 }
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -28,7 +29,12 @@ const MAX_TOKENS: u64 = 100;
 
 /// Builds a mesh with a budget of tokens and one of money for each user, in front of the provider.
 fn budgets(host: HostKind, scenario: &str, provider: &Provider) -> MeshBuilder {
-    let mesh = Mesh::on(host, scenario).patient().that_sees_bodies().configure(|filter| {
+    answering(host, scenario).edit(|bootstrap| provider.serve_all(bootstrap))
+}
+
+/// Builds the same mesh without a provider: the proxy answers itself.
+fn answering(host: HostKind, scenario: &str) -> MeshBuilder {
+    Mesh::on(host, scenario).patient().that_sees_bodies().configure(|filter| {
         let descriptor = json!([{"request_header": {"name": "x-user-id"}}]);
         // 1 token for each of the 30 bytes.
         let reserve = json!({"input": {"request_body_bytes": {"bytes_per_token": 1}}});
@@ -40,8 +46,7 @@ fn budgets(host: HostKind, scenario: &str, provider: &Provider) -> MeshBuilder {
             {"name": "money", "descriptor": descriptor, "charge": "cost", "reserve": reserve,
                 "quota": {"max_usd": 10, "unit": "month"}},
         ]);
-    });
-    mesh.edit(|bootstrap| provider.serve_all(bootstrap))
+    })
 }
 
 /// Asks for a response of a kind that tells these tokens.
@@ -245,6 +250,17 @@ async fn members_that_are_missing_are_added_to_requests(host: HostKind) {
         }
     }
     assert_eq!(settled(&mesh, "alice").await[0], 4 * 11);
+}
+
+async fn responses_of_the_proxy_cost_nothing(host: HostKind) {
+    let Some(mesh) = answering(host, "envoy/quickstart.yaml").start().await else { return };
+    for _ in 0..3 {
+        let answer = ask(&mesh, "alice", "", 0, 0).await.admitted();
+        assert_eq!(answer.body, "hello\n");
+    }
+    assert_eq!(settled(&mesh, "alice").await, [0, 0]);
+    mesh.counts("weir_usage_settled", 3).await;
+    mesh.counts("weir_usage_encoded", 0).await;
 }
 
 /// Changes the first access log to a file log of usage.

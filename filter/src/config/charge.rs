@@ -104,10 +104,11 @@ fn default_fits(node: Node<'_>, fields: &Object<'_>, charge: &Charge, windows: &
 }
 
 fn refuse(fields: &Object<'_>, names: &[&str], expected: &'static str) -> Read<()> {
-    names.iter().filter_map(|name| fields.field(name)).fold(Ok(()), |result, node| {
-        let error = node.unexpected(Expected::The(expected));
-        result.and(Err(error))
-    })
+    let mut result = Ok(());
+    for node in names.iter().filter_map(|name| fields.field(name)) {
+        result = Err(node.unexpected(Expected::The(expected)));
+    }
+    result
 }
 
 /// Reads what a limit counts.

@@ -89,15 +89,15 @@ pub enum InputEstimate {
 /// Estimate of the tokens of a response: the maximum that the request states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputEstimate {
-    /// Places of the maximum in the request's body: the first one with a number counts.
+    /// Places of the maximum in the request's body, of which the largest number counts.
     pub pointers: Vec<JsonPointer>,
     /// Estimate where the request states no maximum.
     pub default: u64,
-    /// Greatest estimate of one answer.
+    /// Greatest estimate of one answer, unless the maximum is enforced.
     pub max: u64,
     /// Place of the number of answers.
     pub times: Option<JsonPointer>,
-    /// Whether the estimate is written into the request, so that no response is longer.
+    /// Whether the default is written into requests without a maximum, so that no response is longer.
     pub enforce: bool,
 }
 
