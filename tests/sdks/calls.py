@@ -7,6 +7,7 @@ and the tokens that the answer tells. `open` leaves a slow stream open; `model` 
 
 import datetime
 import json
+import signal
 import sys
 import time
 
@@ -63,6 +64,8 @@ def text(kind, response):
 left_open = []
 for spec in map(str.strip, sys.stdin):
     kind, *rest = spec.split()
+    # Ends the program if an SDK waits for a budget's next month.
+    signal.alarm(120)
     sent.clear()
     heard.clear()
     start = time.monotonic()

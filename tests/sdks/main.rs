@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
@@ -58,7 +57,7 @@ impl Drop for Sdk {
     }
 }
 
-/// What a program says of a call.
+/// Result of a call, as the program prints it.
 struct Outcome(Value);
 
 impl Outcome {

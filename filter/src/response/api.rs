@@ -38,9 +38,9 @@ pub enum Api {
 pub enum Format {
     /// The configured body.
     Plain,
-    /// That of the API that the path of the request is of.
+    /// Form of the API that the request's path names.
     Auto,
-    /// That of one API.
+    /// Form of one API, for all requests.
     Of(Api),
 }
 
@@ -90,7 +90,6 @@ pub(super) struct ApiError {
 
 impl Api {
     /// Returns the API that a request with these headers, as proxy-wasm encodes pairs, is for.
-    #[inline(never)]
     pub(super) fn of(headers: &[u8]) -> Option<Self> {
         let path = pairs::values(headers, b":path").next()?;
         let path = path.split(|byte| *byte == b'?').next()?;
@@ -106,7 +105,13 @@ impl Api {
 
 impl Format {
     /// Returns the API in whose form a client of this protocol is answered.
+    #[inline]
     pub(super) fn api(self, protocol: ClientProtocol) -> Option<Api> {
+        if self == Self::Plain { None } else { self.of(protocol) }
+    }
+
+    #[inline(never)]
+    fn of(self, protocol: ClientProtocol) -> Option<Api> {
         match (self, protocol) {
             (Self::Of(api), ClientProtocol::Http | ClientProtocol::Api(_)) => Some(api),
             (Self::Auto, ClientProtocol::Api(api)) => Some(api),

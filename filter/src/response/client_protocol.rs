@@ -90,6 +90,15 @@ impl ClientProtocol {
         }
     }
 
+    /// Returns the API that the path of these headers names, for a client without RPC.
+    #[inline(never)]
+    pub(super) fn or_api(self, headers: &[u8]) -> Self {
+        match self {
+            Self::Http => Api::of(headers).map_or(self, Self::Api),
+            protocol => protocol,
+        }
+    }
+
     /// Content type of responses, if the protocol determines it.
     pub(super) fn content_type(self) -> Option<&'static str> {
         TYPES.iter().find(|(_, protocol)| *protocol == self).map(|(content_type, _)| *content_type)

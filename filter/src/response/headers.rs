@@ -24,9 +24,9 @@ pub(super) fn limit_headers(
     // Three limit headers, and `retry-after` or `content-type`.
     let mut headers = Vec::with_capacity(4);
     if wanted.x_ratelimit {
-        match api.filter(|api| api.has_headers()) {
-            None => legacy_triple(verdict, &mut headers),
-            Some(api) => api_triples(verdict, limits, api, &mut headers),
+        match api {
+            Some(api) if api.has_headers() => api_triples(verdict, limits, api, &mut headers),
+            _ => legacy_triple(verdict, &mut headers),
         }
     }
     if wanted.ratelimit {

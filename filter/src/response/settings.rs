@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::api::{Api, Format};
+use super::api::Format;
 use super::client_protocol::ClientProtocol;
 use super::grpc_status::GrpcStatus;
 use super::status::ErrorStatus;
@@ -37,13 +37,10 @@ impl Responses {
 
     /// Returns the protocol of a request with these headers, as proxy-wasm encodes pairs.
     #[must_use]
+    #[inline]
     pub fn protocol(&self, headers: &[u8]) -> ClientProtocol {
-        match ClientProtocol::of(headers) {
-            ClientProtocol::Http if self.has_paths => {
-                Api::of(headers).map_or(ClientProtocol::Http, ClientProtocol::Api)
-            }
-            protocol => protocol,
-        }
+        let protocol = ClientProtocol::of(headers);
+        if self.has_paths { protocol.or_api(headers) } else { protocol }
     }
 
     /// Settings of the strictest limit, or else of the filter.
