@@ -316,4 +316,5 @@ impl UsageSource {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
 mod tests;

@@ -198,6 +198,7 @@ fn output(estimate: &OutputEstimate, body: &RequestBody) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
 mod tests {
     use super::*;
     use crate::config;

@@ -15,6 +15,7 @@ mod paths;
 mod prices;
 mod reader;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
 mod tests;
 
 pub use self::amounts::{Readings, Usage};
