@@ -5,7 +5,7 @@ use alloc::string::String;
 use super::document::{Found, Sink};
 use super::field::{Field, NUMBERS};
 
-/// What a response says of its cost. Of each field, the last value counts.
+/// Readings of a response: what it says of its cost. Of each field, the last value counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
     numbers: [Option<u64>; NUMBERS],

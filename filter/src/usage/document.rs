@@ -14,7 +14,7 @@ const MAX_ESCAPE: usize = 6;
 /// Most bytes of a string or number at a field, as written. Longer ones are none.
 const MAX_VALUE: usize = 256;
 
-/// What stands at a field.
+/// Value that stands at a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found<'a> {
     /// Whole number.

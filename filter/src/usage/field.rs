@@ -64,7 +64,7 @@ const IN_USAGE: [(&str, Field); 18] = [
     ("/billed_units/output_tokens", Field::Completion),
 ];
 
-/// Other places.
+/// Fields in other places.
 const ELSEWHERE: [(&str, Field); 23] = [
     ("/delta/usage/billed_units/input_tokens", Field::Prompt),
     ("/delta/usage/billed_units/output_tokens", Field::Completion),

@@ -34,15 +34,15 @@ impl Price {
 /// Prices of one model, by kind of token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
-    /// Of [`Usage::input`].
+    /// Price of [`Usage::input`].
     pub input: Price,
-    /// Of [`Usage::cache_read`].
+    /// Price of [`Usage::cache_read`].
     pub cached_input: Price,
-    /// Of [`Usage::cache_write`].
+    /// Price of [`Usage::cache_write`].
     pub cache_write: Price,
-    /// Of [`Usage::cache_write_1h`].
+    /// Price of [`Usage::cache_write_1h`].
     pub cache_write_1h: Price,
-    /// Of [`Usage::output`].
+    /// Price of [`Usage::output`].
     pub output: Price,
 }
 

@@ -29,7 +29,7 @@ impl Reader {
         self.frames.text_bytes()
     }
 
-    /// What the body has told so far.
+    /// Readings of the body so far.
     #[must_use]
     pub fn readings(&self) -> &Readings {
         &self.readings

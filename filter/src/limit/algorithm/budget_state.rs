@@ -76,7 +76,7 @@ pub enum SettleResult {
     Late,
     /// No reservation: the request is charged in full.
     Unreserved,
-    /// Nothing to settle.
+    /// No reservation to settle.
     Nothing,
 }
 

@@ -14,7 +14,7 @@ use super::paths::Paths;
 /// Format of a body that consists of documents of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// One document, a list of documents, or one on each line (NDJSON).
+    /// JSON: one document, a list of documents, or one on each line (NDJSON).
     Json,
     /// Server-sent events, each with a document as its data.
     ServerSentEvents,
