@@ -35,15 +35,19 @@ macro_rules! algorithms {
             include_str!("../algorithm/slots.lua"),
             include_str!("../algorithm/concurrency.lua"),
             "end\n",
-            part_of!("r"),
         )
     };
 }
 
-/// Sources of the part of budgets, which [`algorithms`] begins.
+/// Sources of the part of budgets, which scripts of reservations have after [`algorithms`].
 macro_rules! budgets {
     () => {
-        concat!(include_str!("../algorithm/budget_state.lua"), include_str!("../algorithm/budget.lua"), "end\n")
+        concat!(
+            part_of!("r"),
+            include_str!("../algorithm/budget_state.lua"),
+            include_str!("../algorithm/budget.lua"),
+            "end\n",
+        )
     };
 }
 
@@ -116,6 +120,7 @@ macro_rules! settle {
             part_of!("t" or "b"),
             include_str!("../algorithm/token_state.lua"),
             algorithms!(),
+            part_of!("r"),
             include_str!("../algorithm/budget_state.lua"),
             include_str!("settle.lua"),
             "end\n",
@@ -136,7 +141,7 @@ static TOKEN_BUCKET_MID: &str = lua!(include_str!("../algorithm/token_bucket_mid
 static TOKEN_BUCKET_TAIL: &str = lua!(include_str!("../algorithm/token_bucket_tail.lua"));
 static MIXED_HEAD: &str = lua!(include_str!("mixed_head.lua"), part_of!("t" or "b"));
 static ALGORITHMS: &str = lua!(algorithms!());
-static BUDGET_STATE: &str = lua!(include_str!("../algorithm/budget_state.lua"));
+static BUDGET_STATE: &str = lua!(part_of!("r"), include_str!("../algorithm/budget_state.lua"));
 static BUDGET: &str = lua!(include_str!("../algorithm/budget.lua"), "end\n");
 static SETTLE: &str = lua!(include_str!("settle.lua"), "end\n");
 static MIXED_TAIL: &str = lua!(include_str!("mixed_tail.lua"));
