@@ -19,7 +19,7 @@ const SECRET: &str = "s3cret-API-key";
 const SOON: Duration = Duration::from_secs(30);
 /// Commands that Redis runs in [`exercise`]: those of the ACL but `ping` and `select`, which begin a connection.
 const EXERCISED: &str = "evalsha eval time get set pexpire pttl zcount zadd zrem zremrangebyscore zscore zrevrange \
-                         lindex llen ltrim rpush rpop hscan hlen xadd";
+                         lindex llen ltrim rpush rpop hscan hlen hmget hset hdel xadd";
 
 weir::on_both_hosts! {
     a_missing_command_is_logged_without_the_key
@@ -147,6 +147,8 @@ async fn the_documented_acl_is_sufficient_and_each_command_is_needed(host: HostK
         }
 
         until_denied(&mesh).await;
+        let charged = mesh.ask("/").method(hyper::Method::POST).header("x-case", "budget").user(SECRET).send().await;
+        assert!(charged.admitted().header("x-ratelimit-limit").is_some(), "budget");
         for limit in ["bucket", "leased", "shaped", "exact", "approximate", "fixed", "quota", "slots"] {
             let answer = mesh.ask("/").header("x-case", limit).user(SECRET).send().await;
             assert!(answer.admitted().header("x-ratelimit-limit").is_some(), "{limit}");
@@ -194,10 +196,10 @@ fn permissions() -> Vec<String> {
 }
 
 fn is_of_operators(script: &Path) -> bool {
-    script.ends_with("overrides/set.lua") || script.ends_with("overrides/announce.lua")
+    ["overrides/set.lua", "overrides/announce.lua", "check/reset.lua"].iter().any(|of| script.ends_with(of))
 }
 
-/// Scripts of operators, `overrides/set.lua` and `overrides/announce.lua`, are not the filter's.
+/// Scripts of operators, which set overrides and reset buckets, are not the filter's.
 #[test]
 fn the_documented_acl_lists_the_commands_of_the_scripts_and_the_filter() {
     let mut needed: BTreeSet<String> = ["evalsha", "eval", "ping", "select", "zrem"].map(str::to_owned).into();
@@ -258,6 +260,10 @@ fn every_feature(mesh: MeshBuilder) -> MeshBuilder {
             ], "max_delay": "5s"})
             ),
             limit("ruled", json!({"token_bucket": bucket})),
+            limit(
+                "budget",
+                json!({"charge": "total_tokens", "fixed_window": {"max_tokens": 1_000_000, "window": "1s"}})
+            ),
         ]);
     })
 }
@@ -273,6 +279,7 @@ async fn exercise(mesh: &Mesh) {
         {
             ask(limit, SECRET).await;
         }
+        mesh.ask("/").method(hyper::Method::POST).header("x-case", "budget").user(SECRET).send().await;
     };
     // Requests 400 ms apart: some have left the window of 1 s, and some have not.
     let spread = async {

@@ -15,7 +15,7 @@ const WRAPPED: &[u8] = b"ERR Error running script";
 const LOCATION: &[u8] = b"user_script:";
 
 /// Commands that Weir sends or its scripts call: a description names no other command.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 27] = [
     "EVALSHA",
     "EVAL",
     "AUTH",
@@ -39,6 +39,9 @@ const COMMANDS: [&str; 24] = [
     "RPOP",
     "HSCAN",
     "HLEN",
+    "HMGET",
+    "HSET",
+    "HDEL",
     "XADD",
 ];
 
