@@ -62,9 +62,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn shipped_manifests_are_sound() {
     let all = files(&scenarios().join("kubernetes"));
     assert!(all.len() >= 13, "{all:?}");
-    for file in
-        all.iter().filter(|file| !file.ends_with("plain/redis.yaml") && !file.ends_with("kubernetes/limits.yaml"))
-    {
+    let is_of_redis = |file: &Path| file.to_string_lossy().contains("plain/redis");
+    for file in all.iter().filter(|file| !is_of_redis(file) && !file.ends_with("kubernetes/limits.yaml")) {
         let checked = check(&std::fs::read_to_string(file).unwrap());
         assert_eq!(checked.rules(), [""; 0], "{}: {checked:?}", file.display());
         let has_bridge = !file.ends_with("webdis.yaml") && !file.ends_with("upstash.yaml");
