@@ -243,4 +243,10 @@ mod tests {
         assert_eq!(bodies.pop_due(MS(2_000)).map(|(request, _)| request), Some(BOB));
         assert!(bodies.pop_due(MS(2_000)).is_none());
     }
+
+    #[test]
+    fn without_a_charge_a_body_is_not_measured() {
+        let body = awaiting(0b11).piece(MS(1), ALICE, br#"{"a": 1, "b": 2}"#, true).unwrap();
+        assert_eq!((values(&body), body.size()), ("1 2".to_owned(), None));
+    }
 }

@@ -357,4 +357,19 @@ mod tests {
             assert_eq!(gained, [(name, 1)]);
         }
     }
+
+    #[test]
+    fn counters_of_usage_are_only_those_of_limits_that_charge() {
+        let names = |window: &str| {
+            let json = format!(
+                r#"{{"redis": {{"cluster": "redis"}}, "limits": [{{"name": "one", "descriptor": [], {window}}}]}}"#
+            );
+            let names = Counters::names(&config::parse(json.as_bytes(), &|_| None).unwrap());
+            assert!(names.iter().all(|name| !name.ends_with('.')), "{names:?}");
+            names.iter().filter(|name| name.starts_with("weir.usage.")).count()
+        };
+        assert_eq!(names(r#""fixed_window": {"max_requests": 9, "window": "1s"}"#), 0);
+        let charge = r#""charge": "output_tokens", "fixed_window": {"max_tokens": 9000, "window": "1s"}"#;
+        assert_eq!(names(charge), USAGES.len());
+    }
 }

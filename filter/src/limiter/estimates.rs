@@ -314,6 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn of_the_maxima_of_several_limits_the_least_is_added() {
+        for defaults in [[50, 40], [40, 50]] {
+            let limit = |name: &str, default: u64| {
+                format!(
+                    r#"{{"name": "{name}", "descriptor": [], "charge": "total_tokens",
+                    "fixed_window": {{"max_tokens": 1000, "window": "60s"}},
+                    "reserve": {{"output": {{"json_pointers": ["/max_tokens"], "default": {default}, "enforce": true}}}}}}"#
+                )
+            };
+            let limits = [limit("a", defaults[0]), limit("b", defaults[1])].join(", ");
+            let json = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limits}]}}"#);
+            let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+            let request = Request::default().header(":method", "POST").body(body("{}"));
+            assert_eq!(additions(&config, &request), r#","max_tokens":40"#);
+        }
+    }
+
+    #[test]
     fn an_enforced_maximum_has_no_bound() {
         let charge = rewriting().limits[0].charge.clone().unwrap();
         let estimate = &charge.reserve.as_ref().unwrap().output;

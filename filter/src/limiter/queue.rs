@@ -174,7 +174,10 @@ mod tests {
         let taken = (0..40_000).take_while(|nth| queue.push(RequestId(*nth), *nth as usize, LATER, 1)).count();
         assert_eq!(taken, MAX_REQUESTS / 2);
         assert!(queue.push(RequestId(50_000), 0, LATER, 1), "another key");
-        assert!(!queue.push(RequestId(50_001), 0, LATER, MAX_BYTES));
+        let (rest, bytes) = (MAX_BYTES - queue.bytes, queue.bytes);
+        assert!(!queue.push(RequestId(50_001), 0, LATER, rest + 1));
+        assert!(queue.push(RequestId(50_001), 0, LATER, rest) && queue.leave(RequestId(50_001)));
+        assert_eq!(queue.bytes, bytes);
         let keys = (60_000..90_000).filter(|nth| queue.push(RequestId(*nth), 0, LATER, 1)).count();
         assert_eq!(keys, MAX_REQUESTS / 2 - 1);
     }
@@ -192,6 +195,14 @@ mod tests {
         let (request, deadline) = queue.pop().unwrap();
         queue.put_back(request, deadline, 1);
         assert_eq!((queue.next_deadline(), queue.pop()), (Some(Micros(30)), Some((RequestId(3), Micros(30)))));
+    }
+
+    #[test]
+    fn requests_of_one_deadline_wait_no_longer_in_the_order_of_arrival() {
+        let mut queue = CheckQueue::new();
+        (1..=3).for_each(|id| assert!(queue.push(RequestId(id), 0, LATER, 1)));
+        let due: Vec<u32> = core::iter::from_fn(|| queue.pop_due(LATER)).map(|request| request.0).collect();
+        assert_eq!(due, [1, 2, 3]);
     }
 
     #[test]

@@ -71,4 +71,12 @@ mod tests {
         activity.on_first_check();
         assert!(activity.is_answering(), "it was idle");
     }
+
+    #[test]
+    fn the_time_of_redis_goes_on_from_its_last_decision() {
+        let mut activity = RedisActivity::new();
+        assert_eq!(activity.redis_time(Micros(9)), None);
+        activity.on_decision(Micros(10), Micros(500));
+        assert_eq!(activity.redis_time(Micros(13)), Some(Micros(503)));
+    }
 }

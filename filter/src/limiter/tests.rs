@@ -1,6 +1,7 @@
 //! Tests of the limiter, with requests from the proxy and replies of Redis.
 
 mod callouts;
+mod charges;
 mod crowd;
 mod delays;
 mod heal;

@@ -110,4 +110,14 @@ mod tests {
         assert_eq!(ticker.adjust(MS(1_002), Some(MS(1_050))), millis(5));
         assert_eq!(ticker.adjust(MS(2_100), None), millis(0));
     }
+
+    #[test]
+    fn the_proxy_ticks_from_the_first_deadline_on_until_there_is_none() {
+        let mut ticker = Ticker::default();
+        assert!(!ticker.is_running());
+        ticker.adjust(MS(0), Some(MS(50)));
+        assert!(ticker.is_running() && ticker.is_quick());
+        ticker.adjust(MS(1_001), None);
+        assert!(!ticker.is_running());
+    }
 }

@@ -181,4 +181,12 @@ mod tests {
         assert_eq!(two.look(&mut leases, Micros::from_secs(50), Tokens(1)), 1);
         assert_eq!(leases.values().next(), Some(&Micros::from_secs(101)));
     }
+
+    #[test]
+    fn a_limit_without_requests_in_flight_needs_no_time_to_be_whole() {
+        let two = Concurrency::new(2_u64, Micros::from_secs(1)).unwrap();
+        let [before, after] = [two.decide(0, Tokens(1)).before, two.decide(0, Tokens(1)).after];
+        assert_eq!((before.remaining, before.reset), (Tokens(2), Micros::ZERO));
+        assert_eq!((after.remaining, after.reset), (Tokens(1), RETRY_AFTER));
+    }
 }

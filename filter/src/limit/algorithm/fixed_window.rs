@@ -179,4 +179,14 @@ mod tests {
             prop_assert!(spent.values().all(|&spent| spent <= limit));
         }
     }
+
+    #[test]
+    fn what_is_given_back_counts_in_its_own_window_only() {
+        let spent = WindowCount { start: Micros(100), used: 5 };
+        for (at, used) in [(101, 3), (100, 3), (99, 5)] {
+            let mut count = spent;
+            assert_eq!(count.give_back(Micros(at), 2), used == 3, "spent at {at}");
+            assert_eq!(count, WindowCount { used, ..spent }, "spent at {at}");
+        }
+    }
 }

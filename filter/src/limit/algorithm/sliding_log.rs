@@ -177,4 +177,14 @@ mod tests {
         assert_eq!(sliding.decide(state, Tokens(2)).after, level(4, 10));
         assert_eq!(sliding.decide(state, Tokens(0)).after, level(6, 4));
     }
+
+    #[test]
+    fn an_entry_is_found_among_the_newest_or_counts_as_found_behind_them() {
+        let log: Log = [(Micros(10), 1), (Micros(20), 1), (Micros(30), 1)].into();
+        let has = |when, most| SlidingLog::has_entry(&log, Micros(when), most);
+        assert_eq!([10, 20, 30].map(|when| has(when, 9)), [true; 3]);
+        assert_eq!([9, 15, 31].map(|when| has(when, 9)), [false; 3]);
+        assert!(has(10, 2) && has(15, 1), "all that are searched are later");
+        assert!(!has(25, 2));
+    }
 }

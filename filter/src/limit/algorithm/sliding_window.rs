@@ -319,4 +319,26 @@ mod tests {
             assert_eq!(counts, WindowCounts { current, before, ..spent }, "spent at {at}");
         }
     }
+
+    #[test]
+    fn a_window_that_only_the_one_before_fills_is_whole_at_its_end() {
+        let ten = sliding(9, 10);
+        let reset = |counts| ten.decide(Micros(103), counts, Tokens(0)).before.reset;
+        assert_eq!([[0, 0], [0, 1], [1, 0], [1, 1]].map(reset), [0, 7, 17, 17].map(Micros));
+    }
+
+    #[test]
+    fn of_remembered_counts_and_those_of_the_state_the_larger_are_kept() {
+        let ten = sliding(9, 10);
+        let kept = |when, counts| {
+            let mut state = Some(WindowCounts { start: Micros(100), current: 3, before: 2 });
+            let result = ten.keep_larger(&mut state, Micros(105), Micros(when), counts);
+            (result, state.map(|counts| [counts.current, counts.before]))
+        };
+        assert_eq!(kept(101, [5, 1]), (Some(true), Some([5, 2])), "of this window");
+        assert_eq!(kept(101, [3, 2]), (Some(false), Some([3, 2])));
+        assert_eq!(kept(95, [6, 9]), (Some(true), Some([3, 6])), "of the window before");
+        assert_eq!(kept(95, [0, 9]), (None, Some([3, 2])), "nothing is left");
+        assert_eq!(kept(85, [6, 9]), (None, Some([3, 2])));
+    }
 }

@@ -187,3 +187,16 @@ fn without_a_memory_nothing_is_healed() {
     let sent = [fixture.sent(), fixture.connects_again("alice")].concat();
     assert_eq!(heals(&sent), 0);
 }
+
+#[test]
+fn what_redis_has_lost_stays_remembered_until_redis_has_had_time_to_heal() {
+    let mut fixture = Fixture::connected("", "");
+    fixture.admits("alice", &admitted(10, 5_000_000));
+    fixture.admits("alice", &admitted(10, 0));
+    assert_eq!(heals(&fixture.sent()), 1);
+    // The heal is on its way: this reply lacks what it brings.
+    fixture.redis_replies(b"$1\r\n2\r\n");
+    fixture.admits("alice", &admitted(11, 600_000));
+    let sent = fixture.connects_again("alice");
+    assert!(heals(&sent) == 1 && sent.contains("\r\n6200000\r\n"), "not 1,200,000: {sent}");
+}

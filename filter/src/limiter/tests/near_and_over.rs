@@ -86,3 +86,16 @@ fn another_limit_still_denies_a_request_beyond_one_that_marks() {
     let counted = ["weir.limit.all.denied 1", "weir.limit.per_user.marked 1", "weir.requests.denied 1"];
     assert_eq!(fixture.counted(), counted);
 }
+
+#[test]
+fn a_request_that_another_limit_denies_is_near_nothing() {
+    let other = r#"{"name": "all", "descriptor": [], "token_bucket": {"max_tokens": 20, "fill_interval": "60s"}}"#;
+    let bucket = r#""token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}"#;
+    let near = r#""near_limit": 0.8,"#;
+    let mut fixture = Fixture::of(&format!("{near} {bucket}}}, {}", &other[..other.len() - 1]), "");
+    fixture.connect();
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
+    let effects = fixture.redis_replies(b"*3\r\n:-5\r\n:11400000\r\n:1200000000\r\n");
+    assert!(matches!(&effects[..], [Effect::Decide(ALICE, Decision::Answer(_))]), "{effects:?}");
+    assert_eq!(fixture.counted(), ["weir.limit.all.denied 1", "weir.requests.denied 1"]);
+}

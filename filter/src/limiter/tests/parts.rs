@@ -91,3 +91,48 @@ fn a_single_key_whose_hash_slot_moves_is_not_asked_for_again() {
     fixture.redis_replies(MOVING);
     assert_eq!(keys(&mut fixture, [USER, ALL]), [false, true], "the failure mode of the first part admits");
 }
+
+#[test]
+fn what_a_request_gets_back_is_no_loss() {
+    let mut fixture = of_both(r#""failure_mode": "deny","#);
+    let of_user = |spent: u64| format!("*2\r\n:5000000\r\n:{spent}\r\n").into_bytes();
+    fixture.request(ALICE, "alice");
+    assert_eq!(fixture.redis_replies(&of_user(6_000_000)), []);
+    let effects = fixture.redis_replies(b"-ERR broken\r\n");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Decide(ALICE, Decision::Answer(_)))), "{effects:?}");
+    assert_eq!(keys(&mut fixture, [USER, ALL]), [true, false], "the token is given back");
+    fixture.redis_replies(b"$1\r\n1\r\n");
+    fixture.request(BOB, "alice");
+    fixture.sent();
+    fixture.limiter.redis().handle_bytes(fixture.now, &of_user(6_000_000));
+    assert_eq!(fixture.limiter.poll(fixture.now), None);
+    assert_eq!(keys(&mut fixture, [USER, ALL]), [false, true], "nothing is healed");
+}
+
+#[test]
+fn the_time_of_a_decision_is_that_of_the_last_part_that_redis_has_decided() {
+    let json = r#"{"redis": {"cluster": "redis", "topology": "cluster"}, "overrides": {"enabled": false},
+        "emit_metadata": true, "limits": [
+        {"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}],
+         "token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}},
+        {"name": "all", "descriptor": [], "token_bucket": {"max_tokens": 20, "fill_interval": "60s"}}]}"#;
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
+    fixture.request(ALICE, "alice");
+    assert_eq!(fixture.tick(), [Effect::OpenStream]);
+    fixture.redis_replies(PONG);
+    assert_eq!(fixture.redis_replies(ADMITTED), []);
+    let effects = fixture.redis_replies(b"-ERR broken\r\n");
+    let mut entries = Vec::new();
+    for effect in &effects {
+        if let Effect::Annotate(ALICE, of) = effect {
+            entries.extend(of);
+        }
+    }
+    let times: Vec<&str> = entries
+        .into_iter()
+        .filter(|(name, _)| *name == "weir.redis_unix_time_us")
+        .map(|(_, time)| time.as_str())
+        .collect();
+    assert_eq!(times, ["5"]);
+}

@@ -4,6 +4,7 @@ use core::num::NonZeroU64;
 
 use super::*;
 use crate::limit::{Algorithm, Algorithms, BucketCheck, LeaseRequest, LeasedBucket, Settlement, TokenBucket};
+use crate::redis::Reply;
 use crate::units::Tokens;
 
 const MS: fn(u64) -> Micros = Micros::from_millis;
@@ -30,18 +31,23 @@ fn all_checks_of_a_request_share_one_timeout() {
     panic!("not decided after {:?}", fixture.now.minus(began));
 }
 
+/// Check of a lease that settles 3 tokens used and 2 unused.
+fn leased() -> BucketCheck {
+    let bucket = TokenBucket::new(NonZeroU64::MIN, NonZeroU64::MIN, Micros::from_secs(1)).unwrap();
+    let settled = Settlement { ends: Micros(7), used: Tokens(3), unused: Tokens(2) };
+    let request = LeaseRequest { want: Tokens(5), settled: [settled, Settlement::default()] };
+    let leased = LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap().with_request(request);
+    let plain = Algorithms::from(bucket).checks(0, b"weir:per_user:alice", Tokens(0), true).next().unwrap();
+    BucketCheck { algorithm: Algorithm::LeasedBucket(leased), ..plain }
+}
+
 /// Redis has told the override of a key, and settled nothing.
 #[test]
 fn a_settlement_that_redis_leaves_undecided_is_reported_once_more_and_asks_for_no_tokens() {
     let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
     fixture.connect();
     fixture.redis_replies(b"-ERR no page of overrides\r\n");
-    let bucket = TokenBucket::new(NonZeroU64::MIN, NonZeroU64::MIN, Micros::from_secs(1)).unwrap();
-    let settled = Settlement { ends: Micros(7), used: Tokens(3), unused: Tokens(2) };
-    let request = LeaseRequest { want: Tokens(5), settled: [settled, Settlement::default()] };
-    let leased = LeasedBucket::new(bucket, Micros::from_secs(1)).unwrap().with_request(request);
-    let plain = Algorithms::from(bucket).checks(0, b"weir:per_user:alice", Tokens(0), true).next().unwrap();
-    let check = BucketCheck { algorithm: Algorithm::LeasedBucket(leased), ..plain };
+    let check = leased();
     for is_repeated in [false, true] {
         let check = Check::new(vec![check.clone()], SlotOwner::default());
         let refill = LeaseRefill { check, sent_at: fixture.now, is_repeated };
@@ -49,4 +55,41 @@ fn a_settlement_that_redis_leaves_undecided_is_reported_once_more_and_asks_for_n
         let sent = fixture.sent();
         assert_eq!(sent.contains(" 1000000 0 7 3 2\r\n"), !is_repeated, "{sent}");
     }
+}
+
+#[test]
+fn a_malformed_override_of_a_key_is_counted_each_time_and_warned_of_each_ten_seconds() {
+    let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    fixture.counted();
+    fixture.limiter.warnings = Warnings::new("redis");
+    let began = fixture.now;
+    for (nth, (at, warns)) in [(0, true), (9_999, false), (10_000, true), (19_999, false)].into_iter().enumerate() {
+        fixture.now = began.plus(MS(at));
+        fixture.request(ALICE, &format!("user {nth}"));
+        let effects = fixture.redis_replies(b"*1\r\n$8\r\nnonsense\r\n");
+        let warnings = effects.iter().filter(|effect| matches!(effect, Effect::Warn(_))).count();
+        assert_eq!(warnings, usize::from(warns), "{at}: {effects:?}");
+        assert!(fixture.counted().contains(&"weir.overrides.ignored 1".to_owned()));
+        fixture.limiter.done(fixture.now, ALICE);
+    }
+}
+
+#[test]
+fn a_lease_whose_override_redis_tells_is_settled_again_by_the_other_numbers() {
+    let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    let refill = LeaseRefill {
+        check: Check::new(vec![leased()], SlotOwner::default()),
+        sent_at: fixture.now,
+        is_repeated: false,
+    };
+    let ticket = fixture.limiter.background.ticket();
+    fixture.limiter.lease_refills.insert(ticket.0, refill);
+    let told = Reply::Array(vec![Reply::Bulk(br#"{"times": 2}"#.to_vec())]);
+    fixture.limiter.on_background_reply(fixture.now, ticket, Ok(told));
+    let sent = fixture.sent();
+    assert!(sent.contains(" 1000000 0 7 3 2\r\n"), "{sent}");
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limit::charge::{Charge, Charged, Fallback, OnLost, Weights, WhenShort};
-use crate::limit::{Algorithm, Budget, FixedWindow, Period, Quota, SlidingWindow, TokenBucket};
+use crate::limit::{Algorithm, Budget, FixedWindow, Period, Quota, SlidingLog, SlidingWindow, TokenBucket};
 use crate::units::Tokens;
 
 const SECOND: Micros = Micros::from_secs(1);
@@ -321,4 +321,41 @@ proptest! {
             }
         }
     }
+}
+
+/// Arguments of the check of a request, and what the model of the scripts reads from them.
+fn carried(algorithm: Algorithm, when_short: WhenShort, estimate: u64) -> (String, Option<(Algorithm, u64)>) {
+    let budget = Budget::new(algorithm, &charge(OnLost::Estimate, when_short)).unwrap();
+    let (arguments, more) = (budget.arguments(Tokens(estimate)), budget.argument(Tokens(estimate)));
+    let read = Budget::of_arguments(arguments.cost, arguments.limit, arguments.more[0], &more);
+    let same =
+        read.filter(|(read, _)| read.lease() == budget.lease() && read.argument(Tokens(0)).starts_with(&more[..2]));
+    (more, same.map(|(read, estimate)| (read.algorithm(), estimate.0)))
+}
+
+#[test]
+fn the_scripts_are_told_the_kind_of_a_budget_and_all_of_its_numbers() {
+    let per_day = Algorithm::Quota(Quota::of_amounts(100, Period::Day, 60).unwrap());
+    let sliding = Algorithm::SlidingWindow(SlidingWindow::of_amounts(100, SECOND).unwrap());
+    for (algorithm, kind) in
+        [(bucket(100), 't'), (per_minute(100), 'f'), (sliding, 's'), (per_month(100), 'q'), (per_day, 'd')]
+    {
+        for when_short in [WhenShort::Deny, WhenShort::TakeRest] {
+            let (argument, read) = carried(algorithm, when_short, 7);
+            assert!(argument.starts_with(kind) && argument.ends_with(" 60000000 7 7"), "{argument}");
+            assert_eq!(read, Some((algorithm, 7)), "{argument}");
+        }
+    }
+    assert!(Budget::of_arguments(1, 100, 60, "f 0 60000000 7").is_none(), "a number is missing");
+}
+
+#[test]
+fn a_budget_with_another_algorithm_keeps_its_reservations() {
+    let own = budget(per_minute(100)).with_floor(5);
+    let other = own.with(per_month(70)).unwrap();
+    assert_eq!((other.algorithm(), other.lease(), other.floor()), (per_month(70), own.lease(), 5));
+    let exact = Algorithm::SlidingLog(SlidingLog::new(70_u64, SECOND).unwrap());
+    let estimated = Algorithm::SlidingWindow(SlidingWindow::of_amounts(70, SECOND).unwrap());
+    assert_eq!(own.with(exact).map(|budget| budget.algorithm()), Some(estimated));
+    assert!(own.with(Algorithm::NoTokens).is_none());
 }

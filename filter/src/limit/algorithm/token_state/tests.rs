@@ -192,3 +192,11 @@ proptest! {
         }
     }
 }
+
+/// The model of the scripts reads buckets back from their arguments.
+#[test]
+fn a_shape_has_the_rate_of_its_arguments() {
+    let shape = Shape::of_arguments(-6, 5, 60).unwrap();
+    assert_eq!((shape.per_micro(), shape.delays, shape.room), (5, true, Units(60)));
+    assert!(Shape::of_arguments(0, 5, 60).is_none() && Shape::of_arguments(6, 0, 60).is_none());
+}

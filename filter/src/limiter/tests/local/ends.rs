@@ -1,0 +1,38 @@
+//! Tests of what a worker does at the ends of outages, and without requests.
+
+use super::*;
+use crate::redis::Ticket;
+
+#[test]
+fn a_last_post_that_redis_refuses_is_sent_again_after_a_new_probe() {
+    let mut fixture = Fixture::connected("", LOCAL_HALF);
+    fixture.loses_redis_for(MS(6_000));
+    assert_eq!(fixture.admitted_at_once("alice"), 5);
+    fixture.returns();
+    fixture.redis_replies(b":1\r\n");
+    assert_eq!(fixture.admitted_at_once("bob"), 5, "while the first post is in flight");
+    fixture.limiter.redis().handle_bytes(fixture.now, b":1\r\n");
+    core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+    assert!(fixture.sent().contains("bob"), "the worker returns");
+    fixture.redis_replies(b"-OOM command not allowed\r\n");
+    let sent = fixture.sent_for(MS(60));
+    assert!(sent.contains(PING) && sent.contains("weir:per_user:bob\r\n"), "{sent}");
+}
+
+#[test]
+fn a_worker_without_requests_asks_redis_nothing_when_its_connection_is_lost() {
+    let mut fixture = Fixture::new("", LOCAL_HALF);
+    let local = fixture.limiter.local.as_mut().unwrap();
+    local.on_idle_loss(fixture.now);
+    assert!(local.due_probe(fixture.now.plus(Micros::from_secs(9)), Ticket(1)).is_none());
+}
+
+#[test]
+fn the_proxy_ticks_for_the_next_heartbeat() {
+    let mut fixture = Fixture::new("", r#""failure_mode": "local","#);
+    let due = |fixture: &Fixture| fixture.limiter.local.as_ref().unwrap().grants.as_ref().unwrap().next_due();
+    assert_eq!(due(&fixture), None, "no request has come yet");
+    fixture.request(ALICE, "alice");
+    assert_eq!(due(&fixture), Some(fixture.now));
+    assert!(fixture.limiter.next_tick(fixture.now).is_some_and(|at| at <= fixture.now));
+}
