@@ -184,6 +184,18 @@ fn the_reply_to_a_request_that_has_ended_is_dropped() {
 }
 
 #[test]
+fn a_request_that_ends_before_its_check_is_sent_spends_nothing() {
+    let mut fixture = Fixture::new("", "");
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
+    assert_eq!(fixture.request(BOB, "bob"), Step::Wait);
+    assert_eq!(fixture.tick(), [Effect::OpenStream]);
+    fixture.limiter.done(fixture.now, ALICE);
+    fixture.limiter.redis().handle_bytes(fixture.now, PONG);
+    let sent = fixture.sent();
+    assert!(sent.contains("bob") && !sent.contains("alice"), "{sent}");
+}
+
+#[test]
 fn without_redis_the_failure_mode_answers_and_one_warning_is_logged() {
     for (mode, status) in [("allow", None), ("deny", Some(503))] {
         let mut fixture = Fixture::connected("", &format!(r#""failure_mode": "{mode}","#));
