@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::field::Field;
 use super::paths::{MAX_STEPS, NOWHERE, Paths, Place, ROOT};
-use crate::descriptor::{json_number, unescaped};
+use crate::descriptor::{json_number, split_text, unescaped};
 
 /// Bytes in which one byte of a key may be written: `\u0061`.
 const MAX_ESCAPE: usize = 6;
@@ -311,21 +311,4 @@ fn keep(token: &mut Vec<u8>, bytes: &[u8], max: usize) {
 fn number(written: &[u8]) -> Option<u64> {
     let spelled = json_number(written).filter(|_| written.len() <= MAX_VALUE)?;
     core::str::from_utf8(&spelled).ok()?.parse().ok()
-}
-
-/// Splits the rest of a string from what is behind its closing quote. `None` where it goes on in the next piece, and then
-/// whether that begins behind a backslash.
-fn split_text(bytes: &[u8], mut escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => {
-                let (read, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
-                return (read, rest.get(1..), false);
-            }
-            _ => {}
-        }
-    }
-    (bytes, None, escaped)
 }

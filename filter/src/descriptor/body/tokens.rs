@@ -111,7 +111,7 @@ impl JsonScanner {
 /// The rest of a string, and what is behind its closing quote. `None` where it goes on in the next piece, and then
 /// whether that begins behind a backslash.
 #[inline(always)]
-fn split_text(bytes: &[u8], mut escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
+pub(crate) fn split_text(bytes: &[u8], mut escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,

@@ -82,8 +82,8 @@ macro_rules! mixed {
     };
 }
 
-/// Sources of the script of posts. It does not know the overrides of keys: the next request reads them.
-macro_rules! post {
+/// Sources of all algorithms as they are configured, without the overrides of keys.
+macro_rules! configured_algorithms {
     () => {
         concat!(
             "local per_key = false\n",
@@ -91,23 +91,21 @@ macro_rules! post {
             part_of!("t" or "b"),
             include_str!("../algorithm/token_state.lua"),
             algorithms!(),
-            budgets!(),
-            include_str!("post.lua"),
         )
+    };
+}
+
+/// Sources of the script of posts. It does not know the overrides of keys: the next request reads them.
+macro_rules! post {
+    () => {
+        concat!(configured_algorithms!(), budgets!(), include_str!("post.lua"),)
     };
 }
 
 /// Sources of the script of heals. Like posts, it does not know the overrides of keys.
 macro_rules! heal {
     () => {
-        concat!(
-            "local per_key = false\n",
-            include_str!("mixed_head.lua"),
-            part_of!("t" or "b"),
-            include_str!("../algorithm/token_state.lua"),
-            algorithms!(),
-            include_str!("heal.lua"),
-        )
+        concat!(configured_algorithms!(), include_str!("heal.lua"),)
     };
 }
 
@@ -115,11 +113,7 @@ macro_rules! heal {
 macro_rules! settle {
     () => {
         concat!(
-            "local per_key = false\n",
-            include_str!("mixed_head.lua"),
-            part_of!("t" or "b"),
-            include_str!("../algorithm/token_state.lua"),
-            algorithms!(),
+            configured_algorithms!(),
             part_of!("r"),
             include_str!("../algorithm/budget_state.lua"),
             include_str!("settle.lua"),
