@@ -56,9 +56,9 @@ async fn all_spellings_of_a_host_share_a_bucket(host: HostKind) {
         ask("/c/", "60").await.admitted().remaining(40);
         if is_http2 {
             // A request may have a header `host` in place of `:authority`.
-            forget(&mesh);
+            mesh.reset_all();
             ask_raw(&mesh, true, "/h/", [("host", "Other.Example.")].into_iter()).await;
-            assert_eq!(keys(&mesh), ["by_host:other.example"]);
+            assert_eq!(mesh.keys(), ["by_host:other.example"]);
         }
     }
 }
@@ -80,15 +80,15 @@ async fn cookies_are_separated_by_semicolons_alone(host: HostKind) {
     ];
     for (cookies, key) in expected {
         for is_http2 in [false, true] {
-            forget(&mesh);
+            mesh.reset_all();
             ask_raw(&mesh, is_http2, "/", cookies.iter().map(|cookie| ("cookie", *cookie))).await;
-            assert_eq!(keys(&mesh), [format!("uid:{key}")], "{cookies:?}, HTTP/2: {is_http2}");
+            assert_eq!(mesh.keys(), [format!("uid:{key}")], "{cookies:?}, HTTP/2: {is_http2}");
         }
     }
     for (cookies, is_http2) in [(["theme=a,uid=mallory"], false), (["theme=a,uid=mallory"], true), (["UID=x"], false)] {
-        forget(&mesh);
+        mesh.reset_all();
         ask_raw(&mesh, is_http2, "/", cookies.iter().map(|cookie| ("cookie", *cookie))).await;
-        assert_eq!(keys(&mesh), [""; 0], "{cookies:?}");
+        assert_eq!(mesh.keys(), [""; 0], "{cookies:?}");
     }
 }
 
@@ -106,7 +106,7 @@ async fn repeated_values_count_as_configured(host: HostKind) {
     let Some(mesh) = start(host, &limits.concat()).await else { return };
     let [first, last, joined] = ["a", "b%2Cc", "a:b%2Cc"];
     for is_http2 in [false, true] {
-        forget(&mesh);
+        mesh.reset_all();
         let headers = [("key", "a"), ("key", "b,c"), ("cookie", "key=a; x=1"), ("cookie", "key=b,c")];
         ask_raw(&mesh, is_http2, "/?key=a&x=key&k%65y=b%2Cc", headers.into_iter()).await;
         let joined = joined.replace(':', "%2C");
@@ -118,7 +118,7 @@ async fn repeated_values_count_as_configured(host: HostKind) {
             })
             .collect();
         expected.sort();
-        assert_eq!(keys(&mesh), expected, "HTTP/2: {is_http2}");
+        assert_eq!(mesh.keys(), expected, "HTTP/2: {is_http2}");
     }
 }
 
@@ -148,9 +148,9 @@ async fn repeated_values_are_rejected_where_so_configured(host: HostKind) {
         let grpc = ask("/query/?key=a&key=b", &[("content-type", "application/grpc")]).await;
         assert_eq!(grpc.header("grpc-status"), Some("3"));
         // A limit in shadow mode reads the first value.
-        forget(&mesh);
+        mesh.reset_all();
         ask("/shadow/?key=a&key=b", &[]).await.admitted();
-        assert_eq!(keys(&mesh), ["shadow:a"]);
+        assert_eq!(mesh.keys(), ["shadow:a"]);
     }
 }
 
@@ -188,20 +188,6 @@ async fn start(host: HostKind, limits: &[Value]) -> Option<Mesh> {
 fn limit(name: &str, descriptor: Value, prefix: &str) -> Value {
     json!({"name": name, "when": [{"path": {"prefix": prefix}}], "descriptor": descriptor,
         "token_bucket": {"max_tokens": 1, "fill_interval": "3600s"}})
-}
-
-/// Returns the keys of all buckets, without the key prefix, sorted.
-fn keys(mesh: &Mesh) -> Vec<String> {
-    let all: Vec<String> =
-        redis::cmd("KEYS").arg(format!("{}*", mesh.key_prefix())).query(&mut mesh.redis_connection()).unwrap();
-    let mut keys: Vec<String> =
-        all.iter().filter_map(|key| key.strip_prefix(mesh.key_prefix())).map(Into::into).collect();
-    keys.sort();
-    keys
-}
-
-fn forget(mesh: &Mesh) {
-    redis::cmd("FLUSHDB").exec(&mut mesh.redis_connection()).unwrap();
 }
 
 /// Sends a GET with these headers. Over HTTP/2, `host` is the authority.

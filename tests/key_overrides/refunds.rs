@@ -85,8 +85,7 @@ async fn a_held_request_that_leaves_returns_its_token_and_its_slot_under_any_ove
             (r#"{"concurrency": {"max_requests": 2}}"#.to_owned(), 1),
             (r#"{"quota": {"max_requests": 100, "unit": "month"}}"#.to_owned(), 1),
         ] {
-            let buckets = mesh.redis_connection().del(format!("{}held:alice#token", mesh.key_prefix()));
-            let _: u64 = buckets.unwrap();
+            mesh.reset("held:alice#token");
             operator.set("held", &text);
             leaves(&mesh, "", in_bucket, &format!("{text} on {host:?}, {scenario}")).await;
         }
@@ -99,8 +98,7 @@ async fn a_held_request_that_leaves_returns_its_token_of_the_number_that_it_carr
     for scenario in TRANSPORTS {
         let Some(mesh) = held(Mesh::on(host, scenario), &carried).start().await else { return };
         for number in [1, 3, 2] {
-            let buckets = mesh.redis_connection().del(format!("{}held:alice#token", mesh.key_prefix()));
-            let _: u64 = buckets.unwrap();
+            mesh.reset("held:alice#token");
             let carried = number.to_string();
             leaves(&mesh, &carried, number, &format!("{number} on {host:?}, {scenario}")).await;
         }

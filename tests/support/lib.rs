@@ -10,6 +10,7 @@
 
 mod acl;
 pub mod answer;
+mod buckets;
 mod calendar;
 pub mod mesh;
 pub mod provider;
