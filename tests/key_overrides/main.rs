@@ -5,6 +5,7 @@ mod refunds;
 mod shared;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -13,7 +14,8 @@ use weir::{HostKind, Mesh};
 use weir_filter::overrides::hash_key;
 
 use self::shared::{
-    BELIEVED_FOR, FRONT_ENDS, KINDS, Operator, TRANSPORTS, ask, every_kind, flood, of_case, until, until_heeded,
+    BELIEVED_FOR, FRONT_ENDS, KINDS, Operator, TRANSPORTS, ask, every_kind, flood, of_case, of_each, until,
+    until_heeded,
 };
 
 weir::on_both_hosts! {
@@ -32,41 +34,44 @@ weir::on_both_hosts! {
 async fn an_override_holds_from_the_next_request_on_whatever_the_algorithm(host: HostKind) {
     for scenario in TRANSPORTS {
         let Some(mesh) = every_kind(Mesh::on(host, scenario)).start().await else { return };
-        let mut operator = Operator::of(&mesh);
-        for kind in KINDS {
-            let shown = ask(&mesh, kind).await.admitted().header("x-ratelimit-limit").map(str::to_owned);
-            assert!(shown.is_some(), "{kind}");
-            let twice = 2 * shown.as_deref().unwrap().parse::<u64>().unwrap();
-            for (text, limit) in [(r#"{"times": 2}"#, twice), (r#"{"max": 77}"#, 77)] {
-                operator.set(kind, text);
-                until_heeded(kind).await;
-                for _ in 0..4 {
-                    let answer = ask(&mesh, kind).await;
-                    assert_eq!(answer.number("x-ratelimit-limit"), Some(limit), "{kind}: {text}");
-                }
-            }
-            operator.set(kind, "");
-            until_heeded(kind).await;
-            for _ in 0..4 {
-                assert_eq!(ask(&mesh, kind).await.header("x-ratelimit-limit"), shown.as_deref(), "{kind}");
-            }
-            operator.set(kind, "blocked");
-            until_heeded(kind).await;
-            for _ in 0..4 {
-                ask(&mesh, kind).await.denied();
-            }
-            operator.set(kind, "unlimited");
-            sleep(BELIEVED_FOR).await;
-            for _ in 0..4 {
-                ask(&mesh, kind).await.admitted().without("x-ratelimit-limit");
-            }
-            operator.set(kind, "");
-            sleep(BELIEVED_FOR).await;
-            for _ in 0..4 {
-                assert_eq!(ask(&mesh, kind).await.header("x-ratelimit-limit"), shown.as_deref(), "{kind}");
-            }
-        }
+        let mesh = Arc::new(mesh);
+        of_each(&mesh, KINDS, holds_from_the_next_request_on).await;
         mesh.counts("weir_redis_protocol", 0).await;
+    }
+}
+
+async fn holds_from_the_next_request_on(mesh: Arc<Mesh>, kind: &'static str) {
+    let mut operator = Operator::of(&mesh);
+    let shown = ask(&mesh, kind).await.admitted().header("x-ratelimit-limit").map(str::to_owned);
+    assert!(shown.is_some(), "{kind}");
+    let twice = 2 * shown.as_deref().unwrap().parse::<u64>().unwrap();
+    for (text, limit) in [(r#"{"times": 2}"#, twice), (r#"{"max": 77}"#, 77)] {
+        operator.set(kind, text);
+        until_heeded(kind).await;
+        for _ in 0..4 {
+            let answer = ask(&mesh, kind).await;
+            assert_eq!(answer.number("x-ratelimit-limit"), Some(limit), "{kind}: {text}");
+        }
+    }
+    operator.set(kind, "");
+    until_heeded(kind).await;
+    for _ in 0..4 {
+        assert_eq!(ask(&mesh, kind).await.header("x-ratelimit-limit"), shown.as_deref(), "{kind}");
+    }
+    operator.set(kind, "blocked");
+    until_heeded(kind).await;
+    for _ in 0..4 {
+        ask(&mesh, kind).await.denied();
+    }
+    operator.set(kind, "unlimited");
+    sleep(BELIEVED_FOR).await;
+    for _ in 0..4 {
+        ask(&mesh, kind).await.admitted().without("x-ratelimit-limit");
+    }
+    operator.set(kind, "");
+    sleep(BELIEVED_FOR).await;
+    for _ in 0..4 {
+        assert_eq!(ask(&mesh, kind).await.header("x-ratelimit-limit"), shown.as_deref(), "{kind}");
     }
 }
 
@@ -123,53 +128,58 @@ async fn of_a_crowd_exactly_the_blocked_are_denied(host: HostKind) {
 async fn an_override_of_zero_denies_all_without_retry_after_until_it_is_removed(host: HostKind) {
     for scenario in TRANSPORTS {
         let Some(mesh) = every_kind(Mesh::on(host, scenario)).start().await else { return };
-        let mut operator = Operator::of(&mesh);
-        for kind in KINDS {
-            ask(&mesh, kind).await.admitted();
-            operator.set(kind, r#"{"max": 0}"#);
-            until_heeded(kind).await;
-            for _ in 0..3 {
-                let denied = ask(&mesh, kind).await.denied().without("retry-after");
-                assert_eq!(denied.header("x-ratelimit-limit"), Some("0"), "{kind}, {scenario}");
-            }
-            operator.set(kind, "");
-            until(&mesh, kind, |answer| answer.status == 200).await;
-        }
+        of_each(&Arc::new(mesh), KINDS, denies_all_without_retry_after).await;
     }
+}
+
+async fn denies_all_without_retry_after(mesh: Arc<Mesh>, kind: &'static str) {
+    let mut operator = Operator::of(&mesh);
+    ask(&mesh, kind).await.admitted();
+    operator.set(kind, r#"{"max": 0}"#);
+    until_heeded(kind).await;
+    for _ in 0..3 {
+        let denied = ask(&mesh, kind).await.denied().without("retry-after");
+        assert_eq!(denied.header("x-ratelimit-limit"), Some("0"), "{kind}");
+    }
+    operator.set(kind, "");
+    until(&mesh, kind, |answer| answer.status == 200).await;
 }
 
 async fn an_override_ends_at_its_time(host: HostKind) {
     for scenario in TRANSPORTS {
         let Some(mesh) = every_kind(Mesh::on(host, scenario)).start().await else { return };
-        let mut operator = Operator::of(&mesh);
-        for kind in ["bucket", "quota"] {
-            operator.set_until(kind, r#"{"max": 77}"#, Duration::from_millis(3_000));
-            let answer = ask(&mesh, kind).await.admitted();
-            assert_eq!(answer.header("x-ratelimit-limit"), Some("77"));
-            sleep(Duration::from_millis(3_100)).await;
-            let answer = ask(&mesh, kind).await.admitted();
-            assert_ne!(answer.header("x-ratelimit-limit"), Some("77"));
-        }
+        of_each(&Arc::new(mesh), ["bucket", "quota"], ends_at_its_time).await;
     }
+}
+
+async fn ends_at_its_time(mesh: Arc<Mesh>, kind: &'static str) {
+    Operator::of(&mesh).set_until(kind, r#"{"max": 77}"#, Duration::from_millis(3_000));
+    let answer = ask(&mesh, kind).await.admitted();
+    assert_eq!(answer.header("x-ratelimit-limit"), Some("77"));
+    sleep(Duration::from_millis(3_100)).await;
+    let answer = ask(&mesh, kind).await.admitted();
+    assert_ne!(answer.header("x-ratelimit-limit"), Some("77"));
 }
 
 async fn what_was_spent_stays_spent(host: HostKind) {
     let Some(mesh) = every_kind(Mesh::on(host, TRANSPORTS[0])).start().await else { return };
+    of_each(&Arc::new(mesh), ["bucket", "exact", "approximate", "fixed", "quota"], stays_spent).await;
+}
+
+async fn stays_spent(mesh: Arc<Mesh>, kind: &'static str) {
     let mut operator = Operator::of(&mesh);
-    for kind in ["bucket", "exact", "approximate", "fixed", "quota"] {
-        for _ in 0..10 {
-            ask(&mesh, kind).await.admitted();
-        }
-        ask(&mesh, kind).await.denied();
-        operator.set(kind, r#"{"max": 12}"#);
-        for _ in 0..2 {
-            until(&mesh, kind, |answer| answer.status == 200).await;
-        }
-        ask(&mesh, kind).await.denied();
-        operator.set(kind, "");
-        sleep(BELIEVED_FOR).await;
-        ask(&mesh, kind).await.denied();
+    for _ in 0..10 {
+        ask(&mesh, kind).await.admitted();
     }
+    ask(&mesh, kind).await.denied();
+    operator.set(kind, r#"{"max": 12}"#);
+    for _ in 0..2 {
+        until(&mesh, kind, |answer| answer.status == 200).await;
+    }
+    ask(&mesh, kind).await.denied();
+    operator.set(kind, "");
+    sleep(BELIEVED_FOR).await;
+    ask(&mesh, kind).await.denied();
 }
 
 async fn an_override_of_a_key_goes_before_one_of_its_limit(host: HostKind) {

@@ -1,11 +1,13 @@
 //! The tests of overrides of keys share these: limits of every kind, an operator, and requests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use redis::Connection;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weir::{Answer, Mesh, MeshBuilder};
 use weir_filter::overrides::{SET_SCRIPT, hash_key, override_key};
@@ -108,6 +110,20 @@ pub(crate) fn every_kind(mesh: MeshBuilder) -> MeshBuilder {
             ),
         ]);
     })
+}
+
+/// Runs a test for limits of all these kinds at once: most of it is waiting.
+pub(crate) async fn of_each<const N: usize, F>(
+    mesh: &Arc<Mesh>,
+    kinds: [&'static str; N],
+    test: fn(Arc<Mesh>, &'static str) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut tests: JoinSet<()> = kinds.into_iter().map(|kind| test(Arc::clone(mesh), kind)).collect();
+    while let Some(ended) = tests.join_next().await {
+        ended.unwrap();
+    }
 }
 
 /// Waits until workers heed a change: one with leased tokens may go on spending them for a second.
