@@ -65,10 +65,11 @@ fi
 
 # --- Debian packages through a private apt -----------------------------------------------------------------------
 
+apt_dir=${WEIR_APT_DIR:-/etc/apt}
+
 # "URI SUITE" of every binary archive this machine uses, from deb822 and from one-line files.
 machine_sources() {
-    local dir=${WEIR_APT_DIR:-/etc/apt}
-    find "$dir/sources.list.d" -name '*.sources' -exec awk '
+    find "$apt_dir/sources.list.d" -name '*.sources' -exec awk '
         function end_of_stanza(   i, j, n, m) {
             if (types ~ /(^| )deb( |$)/ && enabled !~ /no/) {
                 n = split(uris, u, " "); m = split(suites, s, " ")
@@ -85,12 +86,12 @@ machine_sources() {
         field == "suites" { suites = suites " " $0 }
         field == "enabled" { enabled = tolower($0) }
         END { end_of_stanza() }' {} + 2>/dev/null
-    { cat "$dir/sources.list"; find "$dir/sources.list.d" -name '*.list' -exec cat {} +; } 2>/dev/null |
+    { cat "$apt_dir/sources.list"; find "$apt_dir/sources.list.d" -name '*.list' -exec cat {} +; } 2>/dev/null |
         sed -nE 's/^[[:space:]]*deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+)[[:space:]]+([^[:space:]]+).*/\2 \3/p'
 }
 
-sources=$(machine_sources | grep -v -e '-security' | sort -u)
-[ -n "$sources" ] || die "no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d; $instead"
+sources=$(machine_sources | grep -v -e '-security' | sort -u || true)
+[ -n "$sources" ] || die "no Debian archive in $apt_dir/sources.list or $apt_dir/sources.list.d; $instead"
 
 options=
 for keyring in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
