@@ -36,22 +36,31 @@ fetch_c_library() {
 
 build_flags() { :; }
 
+# libunwind.a also has the functions that a C compiler calls on its own, such as __popcountdi2: those of gcc, since
+# Rust's sources without LLVM's have some of them only.
 link_objects() {
     local name path
     cp "$libc_dir"/*crt1.o "$libc_dir"/crt[in].o "$libc_dir"/libc.a "$1"
-    for name in crtbegin.o crtbeginS.o crtend.o crtendS.o; do
+    for name in crtbegin.o crtbeginS.o crtend.o crtendS.o libgcc.a; do
         path=$(cc -print-file-name=$name)
         [ -f "$path" ] || die "cc has no $name; $instead"
         cp "$path" "$1"
     done
-    cp "$unwinder" "$1/libunwind.a"
-    "$work/musl-cc" -O2 -fPIC -c "$targets/libunwind_on_musl.c" -o "$work/libunwind_on_musl.o"
-    ar r "$1/libunwind.a" "$work/libunwind_on_musl.o"
+    cp "$unwinder" "$1/llvm.a"
+    "$work/musl-cc" -O2 -fPIC -c "$targets/libunwind_on_musl.c" -o "$1/libunwind_on_musl.o"
+    (cd "$1" && ar -M && rm llvm.a libgcc.a libunwind_on_musl.o) <<'MRI'
+create libunwind.a
+addlib llvm.a
+addlib libgcc.a
+addmod libunwind_on_musl.o
+save
+end
+MRI
 }
 
 is_finished() { [ -x "$work/musl-cc" ]; }
 
 finish() {
     is_finished || fetch_musl
-    rm -rf "$work/musl-dev" "$work/libunwind" "$work/libunwind_on_musl.o"
+    rm -rf "$work/musl-dev" "$work/libunwind"
 }
