@@ -211,7 +211,8 @@ say "building the standard library (about a minute)"
 (cd "$crate" && RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C embed-bitcode=yes $(build_flags)
         --remap-path-prefix=$rust_tree=/rustc/$commit --remap-path-prefix=$link=/rustc/$commit
         --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/cargo" \
-    "$cargo" build --release --target $target --target-dir "$crate/target" -Zbuild-std=$std_crates >"$crate/log" 2>&1) ||
+    "$cargo" build --release --target "$target" --target-dir "$crate/target" "-Zbuild-std=$std_crates" \
+    >"$crate/log" 2>&1) ||
     { tail -n 40 "$crate/log" >&2; die "cargo could not build it"; }
 
 mkdir -p "$staged/lib/self-contained"

@@ -1,5 +1,5 @@
-/* Functions that Debian's libunwind.a calls and musl lacks: glibc's headers put them in the place of printf's family, and
- * they check the format and the length of the buffer before they print. libunwind prints why it ends the process. */
+/* Functions that Debian's libunwind.a calls and musl lacks: glibc's headers put them in the place of printf's family,
+ * and they check the format and the buffer's length before they print. libunwind prints why it ends the process. */
 
 #include <stdarg.h>
 #include <stdio.h>
