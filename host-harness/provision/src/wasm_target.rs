@@ -11,7 +11,7 @@ pub const TARGET: &str = "wasm32-wasip1";
 const RUSTUP_LIMIT: Duration = Duration::from_secs(180);
 
 /// Installs [`TARGET`] into the current toolchain if it is missing: with rustup, or, if rustup fails, by building the
-/// library from Debian's source package (`provision/wasm32-wasip1.sh`).
+/// library from Debian's source package (`provision/rust-library.sh`).
 ///
 /// # Errors
 /// [`ProvisionError::Missing`] with the errors of both ways.
@@ -62,6 +62,6 @@ fn build_from_source() -> Result<String, ProvisionError> {
     crate::announce(format_args!(
         "weir: rustup could not add it: building it from Debian's sources (about two minutes)"
     ));
-    let script = root.join("host-harness/provision").join(format!("{TARGET}.sh"));
-    command::run(Command::new("bash").arg(script).arg(tools::dir()?.join(TARGET)).current_dir(root))
+    let script = root.join("host-harness/provision/rust-library.sh");
+    command::run(Command::new("bash").arg(script).arg(TARGET).arg(tools::dir()?.join(TARGET)).current_dir(root))
 }

@@ -79,6 +79,36 @@ fn weir_checks_and_tests_without_a_checkout() {
     assert!(sums.contains(digest), "{sums}\n{digest}");
 }
 
+#[test]
+#[ignore = "needs a release: .ci/release runs it"]
+fn weir_is_linked_statically() {
+    let folder = Folder::with(&["weir"]);
+    let ldd = Command::new("ldd").arg(folder.path("weir")).output().unwrap();
+    let printed = String::from_utf8([ldd.stdout, ldd.stderr].concat()).unwrap();
+    // The first text is for programs at any address, the second for those at a fixed one.
+    let texts = ["statically linked", "not a dynamic executable"];
+    assert!(texts.iter().any(|text| printed.contains(text)), "{printed}");
+}
+
+/// A Redis without TLS is enough: `weir` has read the authorities when the handshake fails.
+#[test]
+#[ignore = "needs a release: .ci/release runs it"]
+fn weir_finds_the_authorities_of_certificates_of_the_system() {
+    let folder = Folder::with(&["weir"]);
+    let redis = RedisServer::start(RedisOptions::default()).unwrap();
+    let url = format!("rediss://localhost:{}", redis.addr().port());
+    let error = |variables: &[(&str, &Path)]| {
+        let mut command = Command::new(folder.path("weir"));
+        command.env_clear().envs(variables.iter().copied()).args(["limits", "list", "--redis", &url]);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    let found = error(&[]);
+    assert!(found.contains("handshake: "), "{found}");
+    let empty = folder.path("");
+    let missing = error(&[("SSL_CERT_DIR", &empty), ("SSL_CERT_FILE", &empty.join("none"))]);
+    assert!(missing.contains("no authorities of certificates on this system"), "{missing}");
+}
+
 /// `chroot` into a folder without libraries, like an empty container.
 #[test]
 #[ignore = "needs a release and root: .ci/release runs it"]
@@ -123,7 +153,8 @@ async fn the_module_limits_in_envoy_and_weir_operates_its_limits() {
     assert_eq!(alice[..20], [200; 20]);
     assert_eq!(alice[REQUESTS - 1], 429);
 
-    let url = format!("redis://{}", redis.addr());
+    // A name, which a static program resolves without the C library's modules.
+    let url = format!("redis://localhost:{}", redis.addr().port());
     let limits = |arguments: &[&str]| {
         let options = ["--config", "envoy.yaml", "--redis", &url];
         folder.weir(&[&["limits", arguments[0]], &options[..], &arguments[1..]].concat())
