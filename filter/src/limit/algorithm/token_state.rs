@@ -68,7 +68,7 @@ impl Shape {
     #[cfg(not(target_arch = "wasm32"))]
     pub(in crate::limit) fn of_arguments(unit: i64, per_micro: u64, room: u64) -> Option<Self> {
         let rate = Rate::of_units(unit.unsigned_abs(), per_micro)?;
-        Some(Self { rate, room: Units(room), delays: unit < 0 })
+        Some(Self { rate, room: Units(room), delays: unit.is_negative() })
     }
 
     /// Units that flow in per µs.

@@ -82,6 +82,15 @@ fn undecided_checks_of_a_higher_cost_leave_room_for_a_lower_cost() {
 }
 
 #[test]
+fn a_check_that_is_decided_makes_room_for_its_own_cost_and_no_lower_one() {
+    let mut contention = counting();
+    (0..15).for_each(|_| contention.enter(&check(&[("mallory", 1)])));
+    contention.enter(&check(&[("mallory", 9)]));
+    contention.leave(&check(&[("mallory", 9)]), 15);
+    assert!(contention.full(&check(&[("mallory", 1)]), SPAN, None).is_some());
+}
+
+#[test]
 fn a_limit_in_shadow_mode_takes_nothing_and_denies_no_request() {
     let mut contention = counting();
     let mut shadow = check(&[("mallory", 1)]).buckets().next().unwrap().clone();

@@ -243,3 +243,15 @@ fn nothing_is_added_to_a_request_whose_answer_has_no_enforced_maximum() {
     let request = Request::default().header(":method", "POST").header("x-user-id", "alice");
     assert_eq!(fixture.limiter.additions(&request), "");
 }
+
+#[test]
+fn settlements_are_owed_for_1024_requests_and_for_no_more() {
+    let mut fixture = charging("", "");
+    for nth in 1..=1_025 {
+        assert_eq!(usage_counted(&mut fixture), [""; 0], "{nth}");
+        fixture.reserves(RequestId(nth));
+        fixture.ends(RequestId(nth));
+        fixture.redis_replies(b"-ERR not now\r\n");
+    }
+    assert_eq!(usage_counted(&mut fixture), ["dropped 1"]);
+}

@@ -93,3 +93,16 @@ fn a_lease_whose_override_redis_tells_is_settled_again_by_the_other_numbers() {
     let sent = fixture.sent();
     assert!(sent.contains(" 1000000 0 7 3 2\r\n"), "{sent}");
 }
+
+#[test]
+fn a_check_tells_redis_the_override_that_it_applies() {
+    let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    fixture.request(ALICE, "alice");
+    assert!(!fixture.sent().contains("times"), "none is known");
+    fixture.limiter.redis().handle_bytes(fixture.now, b"*1\r\n$12\r\n{\"times\": 2}\r\n");
+    core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+    let again = fixture.sent();
+    assert!(again.contains("\r\n{\"times\": 2}\r\n"), "{again}");
+}

@@ -214,6 +214,32 @@ fn a_denial_tells_whether_only_open_requests_are_in_the_way() {
     assert_eq!(denied(&mut kept, 41), (0, Some(false)));
 }
 
+#[test]
+fn what_was_spent_before_the_clock_was_set_back_counts_in_one_window() {
+    let mut kept = Kept::new(budget(per_minute(100)));
+    assert!(kept.ask(at(3_600), 1, 100));
+    assert!(!kept.ask(at(5), 2, 1));
+    assert!(kept.ask(at(60), 2, 100));
+}
+
+#[test]
+fn a_sliding_window_counts_the_window_before_it_and_none_earlier() {
+    let sliding = Algorithm::SlidingWindow(SlidingWindow::of_amounts(100, Micros::from_secs(60)).unwrap());
+    for (secs, admits) in [(61, false), (121, true)] {
+        let mut kept = Kept::new(budget(sliding));
+        assert!(kept.ask(at(0), 1, 100));
+        assert_eq!(kept.ask(at(secs), 2, 100), admits, "{secs} s");
+    }
+}
+
+#[test]
+fn a_token_bucket_that_holds_requests_has_no_budget() {
+    let Algorithm::TokenBucket(plain) = bucket(100) else { unreachable!("a token bucket") };
+    let shaped = Algorithm::TokenBucket(plain.with_max_delay(SECOND).unwrap());
+    assert_eq!(Budget::new(shaped, &charge(OnLost::Estimate, WhenShort::Deny)), None);
+    assert_eq!(budget(bucket(100)).with(shaped), None);
+}
+
 /// Event of a random history: a request with its estimate and its cost in percent, the end of an open request, or its
 /// renewal.
 #[derive(Debug, Clone)]

@@ -95,6 +95,15 @@ fn tokens_reserved_for_held_requests_stay_reserved_without_a_delay() {
 }
 
 #[test]
+fn a_bucket_that_held_requests_is_like_any_other_once_no_more_is_spent_than_it_holds() {
+    let (plain, small) = (bucket(10, 10, MINUTE), bucket(5, 10, MINUTE));
+    let mut stored = Bucket::default();
+    assert_eq!(stored.admitted_of_100(&plain.with_max_delay(MINUTE).unwrap(), 0), 20);
+    assert_eq!(stored.admitted_of_100(&plain, 66), 1, "10 of 10 tokens are spent");
+    assert_eq!(stored.admitted_of_100(&small, 72), 1, "a smaller bucket was empty, and not overdrawn");
+}
+
+#[test]
 fn what_the_last_request_spent_of_a_plain_bucket_is_refunded_and_nothing_else() {
     let (ten, faster) = (bucket(10, 10, MINUTE), bucket(10, 20, MINUTE));
     let (at, price, full_in) = (Micros::from_secs(100), ten.price(Tokens(1)), ten.time_for(Tokens(1)));

@@ -36,3 +36,22 @@ fn the_proxy_ticks_for_the_next_heartbeat() {
     assert_eq!(due(&fixture), Some(fixture.now));
     assert!(fixture.limiter.next_tick(fixture.now).is_some_and(|at| at <= fixture.now));
 }
+
+#[test]
+fn a_worker_returns_once_redis_has_answered_all_of_its_posts() {
+    let mut fixture = Fixture::connected("", LOCAL_HALF);
+    fixture.loses_redis_for(MS(6_000));
+    for user in 0..65 {
+        let step = fixture.request(RequestId(200 + user), &format!("user {user}"));
+        assert!(matches!(step, Step::Decided(Decision::Admit(_))), "{step:?}");
+    }
+    fixture.returns();
+    fixture.limiter.redis().handle_bytes(fixture.now, b":1\r\n");
+    core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+    assert_eq!(fixture.sent().matches("weir:per_user:user%20").count(), 65, "64 in one post, 1 in another");
+    fixture.redis_replies(b":1\r\n");
+    assert!(matches!(fixture.request(ALICE, "alice"), Step::Decided(_)), "one is answered");
+    fixture.limiter.redis().handle_bytes(fixture.now, b":1\r\n");
+    core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+    assert!(fixture.sent().contains("weir:per_user:alice\r\n"), "what was spent meanwhile is posted");
+}
