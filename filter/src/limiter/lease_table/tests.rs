@@ -273,3 +273,33 @@ fn leased_tokens_are_spent_only_until_redis_could_have_another_override_of_their
     assert!(!spends(&mut leases, confirmed_until));
     assert!(spends(&mut eight(), confirmed_until), "no key has an override");
 }
+
+#[test]
+fn one_call_at_a_time_asks_for_tokens() {
+    let mut leases = LeaseTable::new(false);
+    ask(&mut leases, MS(0), 0, 7);
+    let [mut first, mut second, mut third] = [check(1), check(1), check(1)];
+    leases.request(MS(10), Tokens(100), &mut first);
+    leases.request(MS(20), Tokens(100), &mut second);
+    assert_eq!([&first, &second].map(|call| asks(call).want), [Tokens(8), Tokens(0)]);
+    leases.on_outcome(MS(20), &second, Some(&granted(&second, 0, 7)));
+    leases.request(MS(30), Tokens(100), &mut third);
+    assert_eq!(asks(&third).want, Tokens(0), "the first has no reply yet");
+    leases.on_outcome(MS(10), &first, Some(&granted(&first, 8, 7)));
+    assert_eq!(ask(&mut leases, MS(40), 8, 7).want, Tokens(16));
+}
+
+#[test]
+fn a_low_lease_whose_rate_is_not_known_asks_for_nothing() {
+    let mut leases = eight();
+    (0..8).for_each(|_| assert!(spends(&mut leases, MS(1))));
+    assert!(leases.refill(MS(1), &check(1)).is_none());
+    assert!(leases.refill(MS(2), &check(1)).is_some());
+}
+
+#[test]
+fn a_request_without_cost_is_served_by_a_lease_with_tokens_alone() {
+    let mut leases = eight();
+    assert!(leases.spend(MS(2), &check(0)).is_some());
+    assert!(leases.spend(MS(2), &check(8)).is_some() && leases.spend(MS(2), &check(0)).is_none());
+}

@@ -18,3 +18,9 @@ fn only_a_denied_request_is_told_when_to_come_again() {
     assert_eq!(denied.each_ref().map(Option::as_deref), [Some("denied"), Some("0"), Some("600000")]);
     assert_eq!(admitted.each_ref().map(Option::as_deref), [Some("admitted"), Some("19"), None]);
 }
+
+#[test]
+fn a_request_that_redis_does_not_decide_tells_the_cause() {
+    let [decision, failure] = entries(b"-ERR broken\r\n", ["weir.decision", "weir.failure"]);
+    assert_eq!((decision.as_deref(), failure.as_deref()), (Some("failed"), Some("refused")));
+}

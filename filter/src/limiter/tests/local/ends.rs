@@ -55,3 +55,23 @@ fn a_worker_returns_once_redis_has_answered_all_of_its_posts() {
     core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
     assert!(fixture.sent().contains("weir:per_user:alice\r\n"), "what was spent meanwhile is posted");
 }
+
+#[test]
+fn the_proxy_ticks_for_the_next_ping_and_for_the_next_probe() {
+    let mut fixture = Fixture::connected("", LOCAL_HALF);
+    let due = |fixture: &Fixture| fixture.limiter.next_tick(fixture.now);
+    assert_eq!(due(&fixture), Some(fixture.now.plus(MS(350))));
+    fixture.loses_redis_for(Micros::ZERO);
+    fixture.effects();
+    assert!(due(&fixture).is_some_and(|at| at <= fixture.now.plus(MS(50))));
+}
+
+#[test]
+fn a_ping_that_fails_is_sent_again() {
+    let mut fixture = Fixture::connected("", LOCAL_HALF);
+    fixture.now = fixture.now.plus(MS(350));
+    fixture.limiter.tick(fixture.now);
+    assert!(fixture.sent().contains(PING));
+    fixture.redis_replies(b"-OOM command not allowed\r\n");
+    assert!(fixture.sent_for(MS(50)).contains(PING));
+}
