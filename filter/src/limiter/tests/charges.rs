@@ -136,6 +136,7 @@ fn the_end_of_a_request_determines_what_it_costs() {
         (Some(is(101, true)), json(""), true, 150, "100 50 estimate", ""),
         (Some(SERVED), queued, true, 150, "100 50 estimate", ""),
         (Some(SERVED), json("{}"), true, 0, "0 0 zero", "missing 1"),
+        (Some(SERVED), json(r#"{"error": {"message": "overloaded"}}"#), true, 0, "0 0 zero", ""),
         (Some(SERVED), json("{"), false, 100, "100 0 seen", "disconnected 1"),
         (Some(opaque), json("{}"), true, 0, "0 0 zero", "encoded 1"),
         (Some(encoded), USAGE, true, 0, "0 0 zero", "encoded 1"),
@@ -254,4 +255,18 @@ fn settlements_are_owed_for_1024_requests_and_for_no_more() {
         fixture.redis_replies(b"-ERR not now\r\n");
     }
     assert_eq!(usage_counted(&mut fixture), ["dropped 1"]);
+}
+
+#[test]
+fn a_request_that_redis_does_not_decide_is_charged_if_it_goes_on_and_is_settled_if_not() {
+    for (mode, goes_on) in [("allow", true), ("deny", false)] {
+        let mut fixture = charging("", &format!(r#""failure_mode": "{mode}","#));
+        assert_eq!(fixture.asks(ALICE), Step::Wait);
+        fixture.sent();
+        fixture.limiter.redis().handle_bytes(fixture.now, b"-ERR broken\r\n");
+        core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+        assert_eq!(fixture.limiter.holds_reservations(ALICE), goes_on, "{mode}");
+        let settled = if goes_on { vec![] } else { vec![(BUDGET.to_owned(), 0, true)] };
+        assert_eq!(settlements(&fixture.sent()), settled, "{mode}");
+    }
 }

@@ -125,3 +125,16 @@ fn a_check_that_is_asked_again_has_the_numbers_that_the_request_carries() {
     let again = fixture.sent();
     assert!(again.contains("\r\n74\r\n"), "{again}");
 }
+
+#[test]
+fn a_request_is_left_undecided_eight_times_and_no_more() {
+    let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
+    for times in 11..=19 {
+        let effects = fixture.redis_replies(format!("*1\r\n$13\r\n{{\"times\": {times}}}\r\n").as_bytes());
+        let is_decided = effects.contains(&Effect::Decide(ALICE, Decision::Admit(Vec::new())));
+        assert_eq!(is_decided, times == 19, "{times}: {effects:?}");
+    }
+}
