@@ -270,3 +270,31 @@ fn a_request_that_redis_does_not_decide_is_charged_if_it_goes_on_and_is_settled_
         assert_eq!(settlements(&fixture.sent()), settled, "{mode}");
     }
 }
+
+#[test]
+fn the_ledger_has_what_a_response_that_was_cut_off_has_cost() {
+    for (events, has_ledger) in [(r#"{"usage": true}"#, true), ("{}", false)] {
+        let mut fixture = with_overrides("", "", &format!(r#"{{"enabled": false}}, "events": {events}"#));
+        fixture.reserves(ALICE);
+        fixture.limiter.response_begins(ALICE, SERVED);
+        fixture.limiter.response_body(ALICE, b"{");
+        assert!(fixture.limiter.done(fixture.now, ALICE));
+        let sent = fixture.sent();
+        for (name, value) in [("input", "100"), ("source", "seen"), ("limits", "per_user"), ("amounts", "100")] {
+            let field = format!("\r\n{name}\r\n${}\r\n{value}\r\n", value.len());
+            assert_eq!(sent.contains(&field), has_ledger, "{name}: {sent}");
+        }
+    }
+}
+
+#[test]
+fn the_proxy_ticks_for_the_next_renewal_and_for_a_settlement_that_is_owed() {
+    let mut fixture = charging(r#""lease": "30s","#, "");
+    fixture.reserves(ALICE);
+    fixture.counted();
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(fixture.now.plus(Micros::from_secs(10))));
+    fixture.ends(ALICE);
+    fixture.redis_replies(b"-ERR not now\r\n");
+    fixture.counted();
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(fixture.now.plus(Micros::from_secs(1))));
+}

@@ -161,3 +161,15 @@ fn redis_is_asked_about_each_key_that_an_override_blocks_in_its_own_hash_slot() 
     assert_eq!(fixture.limiter.poll(fixture.now), None);
     assert_eq!(keys(&mut fixture, probes), [false, true]);
 }
+
+#[test]
+fn a_request_that_ends_between_two_parts_gives_back_what_it_spent() {
+    let mut fixture = of_both("");
+    fixture.request(BOB, "bob");
+    assert!(!fixture.limiter.done(fixture.now, BOB), "no part has admitted it");
+    fixture.redis_replies(ADMITTED);
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(ADMITTED);
+    assert!(fixture.limiter.done(fixture.now, ALICE));
+    assert_eq!(keys(&mut fixture, [USER, ALL]), [true, false]);
+}

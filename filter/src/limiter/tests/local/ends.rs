@@ -75,3 +75,18 @@ fn a_ping_that_fails_is_sent_again() {
     fixture.redis_replies(b"-OOM command not allowed\r\n");
     assert!(fixture.sent_for(MS(50)).contains(PING));
 }
+
+#[test]
+fn a_worker_connects_again_within_a_fifth_of_a_second_however_often_it_has_failed() {
+    let mut fixture = Fixture::connected("", LOCAL_HALF);
+    fixture.loses_redis_for(Micros::ZERO);
+    for nth in 0..9 {
+        let since = fixture.now;
+        while !fixture.tick().contains(&Effect::OpenStream) {
+            fixture.now = fixture.now.plus(MS(10));
+        }
+        assert!(fixture.now.minus(since) <= MS(210), "{nth}: {:?}", fixture.now.minus(since));
+        fixture.limiter.redis().handle_open_failed(fixture.now, crate::redis::Refusal::Internal);
+        fixture.effects();
+    }
+}
