@@ -1,5 +1,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
+mod times;
+
 use core::num::NonZeroU64;
 
 use proptest::prelude::*;
@@ -177,6 +179,7 @@ fn a_lost_reservation_is_charged_as_configured_and_settled_exactly_within_an_hou
         kept.ask(at(LEASE), 3, 100);
         assert!(!kept.renew(at(LEASE), 1), "it is charged already");
         let mut late = Kept { state: kept.state.clone(), ..kept };
+        late.ask(at(LEASE + 10), 5, 0);
         assert_eq!(late.settle(at(LEASE + 3_599), 1, 45), SettleResult::Late);
         // With the second request, which is lost as well.
         let second = if on_lost == OnLost::Refund { 0 } else { 1 };

@@ -158,6 +158,16 @@ fn a_denied_spend_is_given_back_only_to_a_state_that_was_written_since() {
 }
 
 #[test]
+fn a_state_expires_once_its_bucket_is_full_and_its_leases_have_flowed_back() {
+    let (ten, now) = (bucket(10, 10, MINUTE), Micros::from_secs(100));
+    let price = ten.price(Tokens(1));
+    let expires =
+        |price, leased| TokenState::open(None, now, &ten.shape(), &[]).spend(price, leased).expires(now).minus(now);
+    assert_eq!(expires(price, None), Micros::from_secs(6));
+    assert_eq!(expires(Units(0), Some((now.plus(MINUTE), price))), Micros::from_secs(66));
+}
+
+#[test]
 fn a_state_is_faster_than_a_shape_of_a_slower_rate_alone() {
     let (ten, faster) = (bucket(10, 10, MINUTE), bucket(10, 20, MINUTE));
     let state_of = |bucket: &TokenBucket| TokenState::open(None, MINUTE, &bucket.shape(), &[]).spend(Units(1), None);
