@@ -12,8 +12,9 @@ const ALL: &str = r#"{"name": "all", "descriptor": [],
 
 /// Reply that admits, and leases so many tokens: all buckets were full before the request.
 fn granted(tokens: u64, others: usize) -> Vec<u8> {
-    let elements = 4 + 3 * others;
-    format!("*{elements}\r\n:5\r\n:0\r\n:{tokens}\r\n:2000000\r\n{}", ":0\r\n".repeat(3 * others)).into_bytes()
+    let elements = [4, 7][others];
+    let of_others = ":0\r\n:0\r\n:0\r\n".repeat(others);
+    format!("*{elements}\r\n:5\r\n:0\r\n:{tokens}\r\n:2000000\r\n{of_others}").into_bytes()
 }
 
 /// Limiter with 5 leased tokens of alice, and a number of limits beside [`LEASED`].
