@@ -360,7 +360,8 @@ mod tests {
 
     #[test]
     fn nothing_is_reported_where_nothing_was_counted() {
-        let json = r#"{"redis": {"cluster": "redis"}, "limits": []}"#;
+        let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "one", "descriptor": [],
+            "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]}"#;
         let mut counters = Counters::new(&config::parse(json.as_bytes(), &|_| None).unwrap());
         counters.events_dropped(0);
         assert!(!counters.is_dirty() && counters.take().next().is_none());

@@ -146,8 +146,11 @@ fn redis_is_asked_about_each_key_that_an_override_blocks_in_its_own_hash_slot() 
         {"name": "all", "descriptor": [], "token_bucket": {"max_tokens": 20, "fill_interval": "60s"}}]}"#;
     let config = config::parse(json.as_bytes(), &|_| None).unwrap();
     let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
-    fixture.connect();
-    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    assert_eq!(fixture.request(RequestId(0), "warm-up"), Step::Wait);
+    assert_eq!(fixture.tick(), [Effect::OpenStream]);
+    fixture.redis_replies(PONG);
+    fixture.limiter.done(fixture.now, RequestId(0));
+    fixture.redis_replies(b"-ERR warming up\r\n-ERR no page of overrides\r\n");
     let known = fixture.limiter.key_overrides.as_mut().unwrap();
     for key in [USER, ALL] {
         known.tell(fixture.now, None, key.as_bytes(), br#"{"is": "blocked"}"#).unwrap();

@@ -16,7 +16,8 @@ fn charging(charge: &str, of_usage: &str) -> Fixture {
         r#"{{"redis": {{"cluster": "redis"}}, "overrides": {{"enabled": false}},
             "usage": {{"prices": [{{"model": {{"exact": "a"}}, "input": 1, "output": 1}}] {of_usage}}},
             "limits": [{{"name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}],
-                "charge": "{charge}", "fixed_window": {{{window}, "window": "60s"}}}}]}}"#
+                "charge": "{charge}", "reserve": {{"output": {{"default": 50}}}},
+                "fixed_window": {{{window}, "window": "60s"}}}}]}}"#
     );
     limiter(&json)
 }
