@@ -363,6 +363,7 @@ mod tests {
         let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "one", "descriptor": [],
             "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]}"#;
         let mut counters = Counters::new(&config::parse(json.as_bytes(), &|_| None).unwrap());
+        assert!(!counters.has_marks() && !counters.has_near_limits());
         counters.events_dropped(0);
         assert!(!counters.is_dirty() && counters.take().next().is_none());
         counters.events_dropped(1);

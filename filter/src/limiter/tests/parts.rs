@@ -176,3 +176,13 @@ fn a_request_that_ends_between_two_parts_gives_back_what_it_spent() {
     assert!(fixture.limiter.done(fixture.now, ALICE));
     assert_eq!(keys(&mut fixture, [USER, ALL]), [true, false]);
 }
+
+#[test]
+fn a_request_that_the_first_part_denies_is_denied_at_once() {
+    let mut fixture = of_both("");
+    fixture.request(ALICE, "alice");
+    fixture.sent();
+    let effects = fixture.redis_replies(DENIED);
+    assert!(matches!(effects[..], [Effect::Decide(ALICE, Decision::Answer(_))]), "{effects:?}");
+    assert_eq!(fixture.sent(), "");
+}

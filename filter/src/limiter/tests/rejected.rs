@@ -70,3 +70,14 @@ fn a_request_that_no_limit_charges_passes() {
     assert_eq!(fixture.limiter.request(fixture.now, ALICE, &post()), Step::Pass);
     assert!(!fixture.limiter.is_charged(ALICE));
 }
+
+#[test]
+fn a_maximum_is_added_to_a_request_that_states_none() {
+    let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "per_user", "charge": "total_tokens",
+        "descriptor": [{"request_header": {"name": "x-user-id"}}],
+        "reserve": {"output": {"default": 50, "enforce": true}},
+        "fixed_window": {"max_tokens": 1000, "window": "60s"}}]}"#;
+    let request = post().json("/model", r#"{"model": "a"}"#);
+    let additions = limiter(json).limiter.additions(&request);
+    assert!(additions.starts_with(",\"") && additions.ends_with("\":50"), "{additions}");
+}

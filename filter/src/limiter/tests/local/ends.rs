@@ -73,6 +73,7 @@ fn a_ping_that_fails_is_sent_again() {
     fixture.limiter.tick(fixture.now);
     assert!(fixture.sent().contains(PING));
     fixture.redis_replies(b"-OOM command not allowed\r\n");
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait, "Redis is not lost");
     assert!(fixture.sent_for(MS(50)).contains(PING));
 }
 

@@ -51,3 +51,22 @@ fn redis_decides_the_limits_of_other_failure_modes_as_soon_as_it_is_connected() 
     assert_eq!(fixture.limiter.request(fixture.now, BOB, &of_plan), Step::Wait);
     assert!(fixture.sent().contains("weir:per_plan:gold"));
 }
+
+#[test]
+fn a_warning_has_the_number_of_requests_that_the_worker_decides() {
+    for (mode, is_local) in [(LOCAL_HALF, true), (r#""failure_mode": "allow","#, false)] {
+        let mut fixture = Fixture::connected("", mode);
+        fixture.loses_redis_for(Micros::ZERO);
+        let mut warnings = Vec::new();
+        for _ in 0..30 {
+            fixture.now = fixture.now.plus(Micros::from_secs(1));
+            fixture.request(ALICE, "alice");
+            warnings.extend(fixture.tick().into_iter().filter_map(|effect| match effect {
+                Effect::Warn(text) => Some(text),
+                _ => None,
+            }));
+        }
+        assert!(!warnings.is_empty());
+        assert_eq!(warnings.iter().any(|text| text.contains(", decided locally: ")), is_local, "{warnings:?}");
+    }
+}

@@ -81,3 +81,12 @@ fn a_request_that_takes_the_rest_leaves_nothing() {
     let decision = kept.budget.decide(at(0), seen, Tokens(70));
     assert_eq!((decision.before.remaining, decision.after.remaining), (Tokens(50), Tokens(0)));
 }
+
+#[test]
+fn a_request_that_is_settled_for_sure_may_reserve_again() {
+    let mut kept = Kept::new(budget(per_month(100)));
+    assert!(kept.ask(at(0), 1, 60));
+    assert_eq!(kept.settle(at(0), 1, 10), SettleResult::Within);
+    assert!(kept.ask(at(0), 1, 40));
+    assert_eq!(kept.amounts(at(0)), (10, 40));
+}
