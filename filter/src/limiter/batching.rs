@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(batching.arrive(RequestId(1), 0), Pace::Now);
         assert_eq!(batching.send(0), Pace::Now);
         assert_eq!([2, 3].map(|id| batching.arrive(RequestId(id), 1)), [Pace::Schedule, Pace::Wait]);
-        assert!(batching.holds(RequestId(3)) && !batching.holds(RequestId(1)));
+        assert!(batching.has_any() && batching.holds(RequestId(3)) && !batching.holds(RequestId(1)));
         assert_eq!(batching.send(1), Pace::Wait);
         assert_eq!(end(&mut batching), [2, 3]);
         // Their clients receive replies and send the next requests.

@@ -202,7 +202,7 @@ impl Bucket {
     fn carry(&mut self, check: &BucketCheck) {
         let own = CarriedNumbers::Same(check.algorithm.numbers());
         self.numbers = match self.numbers {
-            CarriedNumbers::None if self.checks == 0 => own,
+            CarriedNumbers::None => own,
             kept if kept == own => kept,
             _ => CarriedNumbers::Mixed,
         };

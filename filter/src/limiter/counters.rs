@@ -359,6 +359,18 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_reported_where_nothing_was_counted() {
+        let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "one", "descriptor": [],
+            "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]}"#;
+        let mut counters = Counters::new(&config::parse(json.as_bytes(), &|_| None).unwrap());
+        assert!(!counters.has_marks() && !counters.has_near_limits());
+        counters.events_dropped(0);
+        assert!(!counters.is_dirty() && counters.take().next().is_none());
+        counters.events_dropped(1);
+        assert!(counters.is_dirty() && counters.take().next().is_some() && !counters.is_dirty());
+    }
+
+    #[test]
     fn counters_of_usage_are_only_those_of_limits_that_charge() {
         let names = |window: &str| {
             let json = format!(

@@ -147,6 +147,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_waits_for_the_next_tick_unless_another_is_in_flight() {
+        let mut events = events("{}");
+        assert!(!events.is_waiting());
+        events.push(event());
+        assert!(events.is_waiting() && events.batch().is_some());
+        assert!(!events.is_waiting());
+        events.push(event());
+        assert!(!events.is_waiting());
+        events.completed(true);
+        assert!(events.is_waiting());
+    }
+
+    #[test]
     fn one_batch_is_in_flight_and_events_beyond_the_buffer_or_of_a_failed_batch_are_dropped() {
         let mut events = events("{}");
         (0..600).for_each(|_| events.push(event()));

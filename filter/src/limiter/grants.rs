@@ -119,3 +119,26 @@ fn parts(limit: &Limit) -> u32 {
     let fewest = limit.windows.algorithms().map(|algorithm| algorithm.limit().0).min();
     u32::try_from(fewest.unwrap_or(1).clamp(1, MAX_PARTS)).unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn heartbeats_of_workers_are_spread_over_a_quarter_of_their_interval() {
+        let json = r#"{"redis": {"cluster": "redis"}, "failure_mode": "local", "limits": [{"name": "one",
+            "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}, "descriptor": []}]}"#;
+        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+        let due = |worker| {
+            let mut grants = Grants::new(&config, Share::NONE, worker);
+            grants.handle(Micros::ZERO, &Err(Failure::Timeout), &mut []);
+            grants.next_due().unwrap()
+        };
+        let mut all: Vec<Micros> = (1..=20).map(due).collect();
+        all.sort();
+        let [first, .., last] = all[..] else { unreachable!("20 workers") };
+        assert!(first >= Micros(INTERVAL.0 / 4 * 3) && last <= INTERVAL, "{all:?}");
+        assert!(last.minus(first) > Micros(INTERVAL.0 / 8), "{all:?}");
+    }
+}

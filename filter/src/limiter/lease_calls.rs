@@ -56,14 +56,10 @@ impl Limiter {
         mut verdict: Verdict,
         pending: &PendingRequest,
     ) -> Verdict {
-        for spend in &pending.lease_spends {
-            let spent = verdict.admitted;
-            verdict.add(Outcome { spent, ..spend.spent.outcome });
-        }
-        for (_, earlier) in pending.earlier() {
-            for outcome in &earlier.outcomes {
-                verdict.add(if verdict.admitted { *outcome } else { outcome.given_back() });
-            }
+        let of_leases = pending.lease_spends.iter().map(|spend| &spend.spent.outcome);
+        let of_parts = pending.earlier().iter().flat_map(|(_, earlier)| &earlier.outcomes);
+        for outcome in of_leases.chain(of_parts) {
+            verdict.add(if verdict.admitted { *outcome } else { outcome.given_back() });
         }
         self.finish(now, request, pending, verdict.admitted);
         verdict

@@ -312,8 +312,7 @@ impl LocalMode {
         match failure {
             None => self.hear(now),
             Some(_) if is_ping => self.ping_at = Some(now.plus(RETRY)),
-            Some(failure) if !spent.is_empty() => self.put_back(now, failure, spent),
-            Some(_) => {}
+            Some(failure) => self.put_back(now, failure, spent),
         }
         if is_ping {
             return Some(false);

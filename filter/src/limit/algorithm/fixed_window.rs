@@ -155,6 +155,13 @@ mod tests {
         assert!(!span.decide(Micros(1_030), Tokens(10), 10, Tokens(u64::MAX)).admits);
     }
 
+    #[test]
+    fn a_window_is_full_again_at_its_end_and_at_once_if_nothing_is_used() {
+        let span = fixed(10, 100).span(Micros(1_030));
+        let reset = |used| span.decide(Micros(1_030), Tokens(10), used, Tokens(1)).before.reset;
+        assert_eq!([0, 1].map(reset), [Micros::ZERO, Micros(70)]);
+    }
+
     proptest! {
         #[test]
         fn no_window_holds_more_than_its_limit(

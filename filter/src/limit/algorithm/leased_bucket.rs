@@ -287,6 +287,23 @@ mod tests {
     }
 
     #[test]
+    fn the_model_of_the_scripts_reads_a_lease_from_its_arguments() {
+        let own = leased(10).with_request(LeaseRequest { want: Tokens(7), ..settling(179, 3, 2) });
+        let arguments = own.arguments(Tokens(1));
+        assert_eq!(arguments.letter, "b");
+        let per_token = own.bucket.rate().per_token();
+        assert_eq!(LeasedBucket::of_arguments(per_token, own.bucket.full().0, &own.lease_argument()), Some(own));
+    }
+
+    #[test]
+    fn a_request_leaves_what_neither_it_nor_the_worker_has() {
+        let wanting = leased(10).with_request(wanting(9));
+        let now = Micros::from_secs(1_003);
+        let seen = wanting.look(&mut None, now, Tokens(1));
+        assert_eq!(wanting.decide(now, seen, Tokens(1)).after.remaining, Tokens(5));
+    }
+
+    #[test]
     fn empty_settlements_are_not_sent() {
         assert_eq!(leased(10).lease_argument(), "1 10000000 0");
         assert_eq!(leased(10).with_request(wanting(7)).lease_argument(), "1 10000000 7");

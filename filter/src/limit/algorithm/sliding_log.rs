@@ -179,6 +179,16 @@ mod tests {
     }
 
     #[test]
+    fn a_look_neither_fills_the_log_nor_postpones_its_reset() {
+        let sliding = SlidingLog::new(9_u64, Micros(10)).unwrap();
+        let mut log = Log::new();
+        sliding.spend(&mut log, Micros(100), Tokens(3));
+        let reset = |now| sliding.look(&mut log, Micros(now), Tokens(1)).more[1];
+        assert_eq!([101, 104].map(reset), [9, 6]);
+        assert_eq!(log, [(Micros(100), 3)]);
+    }
+
+    #[test]
     fn an_entry_is_found_among_the_newest_or_counts_as_found_behind_them() {
         let log: Log = [(Micros(10), 1), (Micros(20), 1), (Micros(30), 1)].into();
         let has = |when, most| SlidingLog::has_entry(&log, Micros(when), most);

@@ -68,7 +68,7 @@ impl Shape {
     #[cfg(not(target_arch = "wasm32"))]
     pub(in crate::limit) fn of_arguments(unit: i64, per_micro: u64, room: u64) -> Option<Self> {
         let rate = Rate::of_units(unit.unsigned_abs(), per_micro)?;
-        Some(Self { rate, room: Units(room), delays: unit < 0 })
+        Some(Self { rate, room: Units(room), delays: unit.is_negative() })
     }
 
     /// Units that flow in per µs.
@@ -147,7 +147,7 @@ impl TokenState {
         let [spent, leased] = [self.spent, self.leased()].map(u128::from);
         let last_end = self.leases.last().map_or(Micros::ZERO, |lease| lease.ends.minus(now));
         let waiting = u128::from(last_end.0).saturating_mul(per_micro.into());
-        let units = if leased > 0 { spent.max(waiting).saturating_add(leased) } else { spent };
+        let units = spent.max(waiting).saturating_add(leased);
         let millis = units.div_ceil(u128::from(per_micro).saturating_mul(1_000)).max(1);
         now.plus(Micros::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
     }

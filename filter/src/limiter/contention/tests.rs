@@ -82,6 +82,15 @@ fn undecided_checks_of_a_higher_cost_leave_room_for_a_lower_cost() {
 }
 
 #[test]
+fn a_check_that_is_decided_makes_room_for_its_own_cost_and_no_lower_one() {
+    let mut contention = counting();
+    (0..15).for_each(|_| contention.enter(&check(&[("mallory", 1)])));
+    contention.enter(&check(&[("mallory", 9)]));
+    contention.leave(&check(&[("mallory", 9)]), 15);
+    assert!(contention.full(&check(&[("mallory", 1)]), SPAN, None).is_some());
+}
+
+#[test]
 fn a_limit_in_shadow_mode_takes_nothing_and_denies_no_request() {
     let mut contention = counting();
     let mut shadow = check(&[("mallory", 1)]).buckets().next().unwrap().clone();
@@ -120,6 +129,8 @@ fn requests_of_one_cost_are_told_the_same() {
     let verdict = Verdict { now: SPAN, outcomes: vec![one.exhausted(Some(SPAN))], ..Verdict::default() };
     crowd.set_denial(one, &Rc::new(CachedDenial::of_one(SPAN, verdict)));
     assert!(crowd.denial(SPAN, one).is_some() && crowd.denial(SPAN, two).is_none());
+    let until = SPAN.plus(Micros::from_secs(1));
+    assert!(crowd.denial(until.minus(Micros(1)), one).is_some() && crowd.denial(until, one).is_none());
 }
 
 #[test]
@@ -195,4 +206,22 @@ fn a_bucket_whose_override_may_be_unknown_is_full_only_beyond_a_thousand_until_r
     contention.decided(now, &mallory);
     assert!(contention.full(&mallory, SPAN, Some(now)).is_some());
     assert!(contention.full(&mallory, SPAN, Some(now.plus(DECISION_HOLDS))).is_none());
+}
+
+#[test]
+fn a_lower_cost_is_counted_apart_from_a_higher_one() {
+    let mut contention = counting();
+    contention.enter(&check(&[("mallory", 9)]));
+    (0..11).for_each(|_| contention.enter(&check(&[("mallory", 1)])));
+    assert!(contention.full(&check(&[("mallory", 1)]), SPAN, None).is_some());
+}
+
+#[test]
+fn neither_a_limit_in_shadow_mode_nor_one_of_which_nothing_is_taken_denies_a_request() {
+    let mut contention = counting();
+    (0..20).for_each(|_| contention.enter(&check(&[("mallory", 9), ("bob", 13)])));
+    let mut shadow = check(&[("mallory", 9)]).buckets().next().unwrap().clone();
+    shadow.enforced = false;
+    assert_eq!(contention.full(&Check::new(vec![shadow], SlotOwner::default()), SPAN, None), None);
+    assert_eq!(contention.full(&check(&[("bob", 12)]), SPAN, None), None, "Redis may deny all that cost more");
 }

@@ -273,3 +273,68 @@ fn leased_tokens_are_spent_only_until_redis_could_have_another_override_of_their
     assert!(!spends(&mut leases, confirmed_until));
     assert!(spends(&mut eight(), confirmed_until), "no key has an override");
 }
+
+#[test]
+fn one_call_at_a_time_asks_for_tokens() {
+    let mut leases = LeaseTable::new(false);
+    ask(&mut leases, MS(0), 0, 7);
+    let [mut first, mut second, mut third] = [check(1), check(1), check(1)];
+    leases.request(MS(10), Tokens(100), &mut first);
+    leases.request(MS(20), Tokens(100), &mut second);
+    assert_eq!([&first, &second].map(|call| asks(call).want), [Tokens(8), Tokens(0)]);
+    leases.on_outcome(MS(20), &second, Some(&granted(&second, 0, 7)));
+    leases.request(MS(30), Tokens(100), &mut third);
+    assert_eq!(asks(&third).want, Tokens(0), "the first has no reply yet");
+    leases.on_outcome(MS(10), &first, Some(&granted(&first, 8, 7)));
+    assert_eq!(ask(&mut leases, MS(40), 8, 7).want, Tokens(16));
+}
+
+#[test]
+fn a_low_lease_whose_rate_is_not_known_asks_for_nothing() {
+    let mut leases = eight();
+    (0..8).for_each(|_| assert!(spends(&mut leases, MS(1))));
+    assert!(leases.refill(MS(1), &check(1)).is_none());
+    assert!(leases.refill(MS(2), &check(1)).is_some());
+}
+
+#[test]
+fn a_request_without_cost_is_served_by_a_lease_with_tokens_alone() {
+    let mut leases = eight();
+    assert!(leases.spend(MS(2), &check(0)).is_some());
+    assert!(leases.spend(MS(2), &check(8)).is_some() && leases.spend(MS(2), &check(0)).is_none());
+}
+
+#[test]
+fn a_lease_of_the_maximum_is_refilled_with_the_maximum() {
+    let (mut leases, mut now) = (eight(), MS(1));
+    for want in [16, 32, 64, 100] {
+        now = now.plus(MS(1));
+        while spends(&mut leases, now) {}
+        assert_eq!(ask(&mut leases, now, 100, 7).want, Tokens(want));
+    }
+    (0..75).for_each(|_| assert!(spends(&mut leases, now)));
+    let refill = leases.refill(now.plus(MS(1)), &check(1)).unwrap();
+    assert_eq!(asks(&refill).want, Tokens(100), "a quarter is left");
+}
+
+#[test]
+fn a_key_of_two_requests_in_half_a_lease_leases_two_tokens_and_one_of_fewer_none() {
+    for (at, want) in [(500, 2), (501, 0)] {
+        let mut leases = LeaseTable::new(false);
+        ask(&mut leases, MS(0), 0, 7);
+        assert_eq!(ask(&mut leases, MS(at), 0, 7).want, Tokens(want), "{at} ms");
+    }
+}
+
+#[test]
+fn tokens_that_are_about_to_end_are_returned_and_later_ones_are_kept() {
+    let mut leases = eight();
+    (0..6).for_each(|_| assert!(spends(&mut leases, MS(1_000))));
+    assert_eq!(ask(&mut leases, MS(1_000), 3, 8).want, Tokens(3));
+    assert!(spends(&mut leases, MS(1_300)));
+    let returned = leases.due_returns(MS(1_376));
+    let settled: Vec<_> = returned.iter().flat_map(|call| asks(call).settled).collect();
+    let of = |settled: &Settlement| (settled.ends.0, settled.used.0, settled.unused.0);
+    assert_eq!(settled.iter().map(of).collect::<Vec<_>>(), [(7, 1, 1), (0, 0, 0)]);
+    assert!(leases.spend(MS(1_377), &check(3)).is_some());
+}

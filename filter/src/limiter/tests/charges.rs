@@ -136,6 +136,7 @@ fn the_end_of_a_request_determines_what_it_costs() {
         (Some(is(101, true)), json(""), true, 150, "100 50 estimate", ""),
         (Some(SERVED), queued, true, 150, "100 50 estimate", ""),
         (Some(SERVED), json("{}"), true, 0, "0 0 zero", "missing 1"),
+        (Some(SERVED), json(r#"{"error": {"message": "overloaded"}}"#), true, 100, "100 0 seen", ""),
         (Some(SERVED), json("{"), false, 100, "100 0 seen", "disconnected 1"),
         (Some(opaque), json("{}"), true, 0, "0 0 zero", "encoded 1"),
         (Some(encoded), USAGE, true, 0, "0 0 zero", "encoded 1"),
@@ -242,4 +243,60 @@ fn nothing_is_added_to_a_request_whose_answer_has_no_enforced_maximum() {
     let fixture = charging("", "");
     let request = Request::default().header(":method", "POST").header("x-user-id", "alice");
     assert_eq!(fixture.limiter.additions(&request), "");
+}
+
+#[test]
+fn settlements_are_owed_for_1024_requests_and_for_no_more() {
+    let mut fixture = charging("", "");
+    for nth in 1..=1_025 {
+        assert_eq!(usage_counted(&mut fixture), [""; 0], "{nth}");
+        fixture.reserves(RequestId(nth));
+        fixture.ends(RequestId(nth));
+        fixture.redis_replies(b"-ERR not now\r\n");
+    }
+    assert_eq!(usage_counted(&mut fixture), ["dropped 1"]);
+}
+
+#[test]
+fn a_request_that_redis_does_not_decide_is_charged_if_it_goes_on_and_is_settled_if_not() {
+    for (mode, goes_on) in [("allow", true), ("deny", false)] {
+        let mut fixture = charging("", &format!(r#""failure_mode": "{mode}","#));
+        assert_eq!(fixture.asks(ALICE), Step::Wait);
+        fixture.sent();
+        fixture.limiter.redis().handle_bytes(fixture.now, b"-ERR broken\r\n");
+        core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+        assert_eq!(fixture.limiter.holds_reservations(ALICE), goes_on, "{mode}");
+        let settled = if goes_on { vec![] } else { vec![(BUDGET.to_owned(), 0, true)] };
+        assert_eq!(settlements(&fixture.sent()), settled, "{mode}");
+    }
+}
+
+#[test]
+fn the_ledger_has_what_a_response_that_was_cut_off_has_cost() {
+    for (events, has_ledger) in [(r#"{"usage": true}"#, true), ("{}", false)] {
+        let mut fixture = with_overrides("", "", &format!(r#"{{"enabled": false}}, "events": {events}"#));
+        fixture.reserves(ALICE);
+        fixture.limiter.response_begins(ALICE, SERVED);
+        fixture.limiter.response_body(ALICE, b"{");
+        assert!(fixture.limiter.done(fixture.now, ALICE));
+        let sent = fixture.sent();
+        for (name, value) in [("input", "100"), ("source", "seen"), ("limits", "per_user"), ("amounts", "100")] {
+            let field = format!("\r\n{name}\r\n${}\r\n{value}\r\n", value.len());
+            assert_eq!(sent.contains(&field), has_ledger, "{name}: {sent}");
+        }
+    }
+}
+
+#[test]
+fn the_proxy_ticks_for_the_next_renewal_and_for_a_settlement_that_is_owed() {
+    let mut fixture = charging(r#""lease": "30s","#, "");
+    fixture.reserves(ALICE);
+    fixture.counted();
+    fixture.limiter.warnings = Warnings::new("redis");
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(fixture.now.plus(Micros::from_secs(10))));
+    fixture.ends(ALICE);
+    fixture.redis_replies(b"-ERR not now\r\n");
+    fixture.counted();
+    fixture.limiter.warnings = Warnings::new("redis");
+    assert_eq!(fixture.limiter.next_tick(fixture.now), Some(fixture.now.plus(Micros::from_secs(1))));
 }

@@ -119,6 +119,7 @@ fn buckets_that_no_request_uses_are_healed_by_and_by() {
     }
     let sent = fixture.connects_again("stranger");
     assert_eq!(heals(&sent), 0, "the bucket is unknown");
+    assert_eq!(heals(&fixture.waits(MS(50))), 0, "in less than a tenth of a second");
     fixture.redis_replies(&admitted(10, 0));
     let (mut buckets, mut calls) = (0, 0);
     for _ in 0..20 {

@@ -1,6 +1,7 @@
 //! Tests of `failure_mode: local`: requests that the worker decides by its shares while Redis is lost.
 
 mod ends;
+mod limits;
 
 use super::*;
 use crate::redis::Failure;

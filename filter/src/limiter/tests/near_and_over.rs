@@ -99,3 +99,16 @@ fn a_request_that_another_limit_denies_is_near_nothing() {
     assert!(matches!(&effects[..], [Effect::Decide(ALICE, Decision::Answer(_))]), "{effects:?}");
     assert_eq!(fixture.counted(), ["weir.limit.all.denied 1", "weir.requests.denied 1"]);
 }
+
+#[test]
+fn a_request_is_near_each_limit_by_itself() {
+    let all = r#"{"name": "all", "descriptor": [], "near_limit": 0.8,
+        "token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}"#;
+    let per_user = r#""token_bucket": {"max_tokens": 20, "fill_interval": "60s"}}, "#;
+    let limits = [per_user, &all[..all.len() - 1]].concat();
+    let mut fixture = Fixture::of(&limits, "");
+    fixture.connect();
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(b"*3\r\n:5\r\n:0\r\n:11400000\r\n");
+    assert!(fixture.counted().contains(&"weir.limit.all.near 1".to_owned()));
+}

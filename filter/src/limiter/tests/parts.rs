@@ -136,3 +136,53 @@ fn the_time_of_a_decision_is_that_of_the_last_part_that_redis_has_decided() {
         .collect();
     assert_eq!(times, ["5"]);
 }
+
+/// An override that blocks a key is believed for a second. Here, that of the user is deleted meanwhile.
+#[test]
+fn redis_is_asked_about_each_key_that_an_override_blocks_in_its_own_hash_slot() {
+    let json = r#"{"redis": {"cluster": "redis", "topology": "cluster"}, "overrides": {"refresh_interval": "3600s"},
+        "limits": [{"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}],
+            "token_bucket": {"max_tokens": 20, "fill_interval": "60s"}},
+        {"name": "all", "descriptor": [], "token_bucket": {"max_tokens": 20, "fill_interval": "60s"}}]}"#;
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
+    assert_eq!(fixture.request(RequestId(0), "warm-up"), Step::Wait);
+    assert_eq!(fixture.tick(), [Effect::OpenStream]);
+    fixture.redis_replies(PONG);
+    fixture.limiter.done(fixture.now, RequestId(0));
+    fixture.redis_replies(b"-ERR warming up\r\n-ERR no page of overrides\r\n");
+    let known = fixture.limiter.key_overrides.as_mut().unwrap();
+    for key in [USER, ALL] {
+        known.tell(fixture.now, None, key.as_bytes(), br#"{"is": "blocked"}"#).unwrap();
+    }
+    fixture.now = fixture.now.plus(Micros::from_secs(2));
+    let probes = [USER, ALL].map(|key| format!("{key}#none"));
+    let probes = probes.each_ref().map(String::as_str);
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
+    assert_eq!(keys(&mut fixture, probes), [true, false]);
+    fixture.limiter.redis().handle_bytes(fixture.now, b"*1\r\n$0\r\n\r\n");
+    assert_eq!(fixture.limiter.poll(fixture.now), None);
+    assert_eq!(keys(&mut fixture, probes), [false, true]);
+}
+
+#[test]
+fn a_request_that_ends_between_two_parts_gives_back_what_it_spent() {
+    let mut fixture = of_both("");
+    fixture.request(BOB, "bob");
+    assert!(!fixture.limiter.done(fixture.now, BOB), "no part has admitted it");
+    fixture.redis_replies(ADMITTED);
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(ADMITTED);
+    assert!(fixture.limiter.done(fixture.now, ALICE));
+    assert_eq!(keys(&mut fixture, [USER, ALL]), [true, false]);
+}
+
+#[test]
+fn a_request_that_the_first_part_denies_is_denied_at_once() {
+    let mut fixture = of_both("");
+    fixture.request(ALICE, "alice");
+    fixture.sent();
+    let effects = fixture.redis_replies(DENIED);
+    assert!(matches!(effects[..], [Effect::Decide(ALICE, Decision::Answer(_))]), "{effects:?}");
+    assert_eq!(fixture.sent(), "");
+}

@@ -42,6 +42,7 @@ fn a_request_holds_its_slot_from_its_admission_to_its_end() {
     assert!(!fixture.limiter.holds_slots(ALICE));
     fixture.redis_replies(A_SLOT);
     assert!(fixture.limiter.holds_slots(ALICE) && !fixture.limiter.holds_slots(BOB));
+    assert!(fixture.limiter.has_any_of(ALICE) && !fixture.limiter.has_any_of(BOB));
     fixture.limiter.done(fixture.now, ALICE);
     assert!(!fixture.limiter.holds_slots(ALICE));
 }

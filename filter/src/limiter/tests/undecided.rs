@@ -91,5 +91,50 @@ fn a_lease_whose_override_redis_tells_is_settled_again_by_the_other_numbers() {
     let told = Reply::Array(vec![Reply::Bulk(br#"{"times": 2}"#.to_vec())]);
     fixture.limiter.on_background_reply(fixture.now, ticket, Ok(told));
     let sent = fixture.sent();
-    assert!(sent.contains(" 1000000 0 7 3 2\r\n"), "{sent}");
+    assert!(sent.contains(" 1000000 0 7 3 2\r\n") && sent.contains("\r\n{\"times\": 2}\r\n"), "{sent}");
+}
+
+#[test]
+fn a_check_tells_redis_the_override_that_it_applies() {
+    let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    fixture.request(ALICE, "alice");
+    assert!(!fixture.sent().contains("times"), "none is known");
+    fixture.limiter.redis().handle_bytes(fixture.now, b"*1\r\n$12\r\n{\"times\": 2}\r\n");
+    core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+    let again = fixture.sent();
+    assert!(again.contains("\r\n{\"times\": 2}\r\n"), "{again}");
+}
+
+#[test]
+fn a_check_that_is_asked_again_has_the_numbers_that_the_request_carries() {
+    let json = r#"{"redis": {"cluster": "redis"}, "overrides": {"refresh_interval": "3600s"}, "limits": [{
+        "name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}], "fixed_window": {
+            "max_requests": {"request_header": {"name": "x-max", "default": 10, "max": 100}}, "window": "60s"}}]}"#;
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    let request = Request::default().header("x-user-id", "alice").header("x-max", "37");
+    assert_eq!(fixture.limiter.request(fixture.now, ALICE, &request), Step::Wait);
+    let first = fixture.sent();
+    assert!(first.contains("\r\n37\r\n"), "{first}");
+    fixture.limiter.redis().handle_bytes(fixture.now, b"*1\r\n$12\r\n{\"times\": 2}\r\n");
+    core::iter::from_fn(|| fixture.limiter.poll(fixture.now)).for_each(drop);
+    let again = fixture.sent();
+    assert!(again.contains("\r\n74\r\n"), "{again}");
+}
+
+#[test]
+fn a_request_is_left_undecided_eight_times_and_no_more() {
+    let mut fixture = Fixture::new("", r#""overrides": {"refresh_interval": "3600s"},"#);
+    fixture.connect();
+    fixture.redis_replies(b"-ERR no page of overrides\r\n");
+    assert_eq!(fixture.request(ALICE, "alice"), Step::Wait);
+    for times in 11..=19 {
+        let effects = fixture.redis_replies(format!("*1\r\n$13\r\n{{\"times\": {times}}}\r\n").as_bytes());
+        let is_decided = effects.contains(&Effect::Decide(ALICE, Decision::Admit(Vec::new())));
+        assert_eq!(is_decided, times == 19, "{times}: {effects:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use weir_filter::redis::{Call, Failure, Reply, SessionConfig, SessionEvent, Ticket};
 
-use crate::conversation::{Conversation, TIMEOUT, config, ms, ok};
+use crate::conversation::{Conversation, SCRIPT, TIMEOUT, config, ms, ok};
 
 #[test]
 fn each_request_gets_its_own_reply_whatever_the_chunks() {
@@ -209,4 +209,50 @@ fn a_server_that_never_has_the_script_holds_a_busy_hosts_requests_no_longer_than
     }
     assert_eq!((it.completed().len(), unanswered), (40, 0));
     assert!(commands <= 3 * 40, "{commands} commands for 40 requests");
+}
+
+#[test]
+fn a_script_that_is_lost_again_is_sent_with_its_source_even_behind_another_of_the_same_source() {
+    let mut it = Conversation::connected(config());
+    (1..=3).for_each(|ticket| it.asks(ticket).unwrap());
+    it.sent();
+    let lost = "-NOSCRIPT No matching script.\r\n";
+    it.redis_says(lost.repeat(3));
+    assert_eq!(it.sent(), ["EVAL return 1 1 k1 1", "EVALSHA SHA 1 k2 1", "EVALSHA SHA 1 k3 1"]);
+    it.redis_says([":1\r\n", lost, lost].concat());
+    assert_eq!(it.sent(), ["EVAL return 1 1 k2 1", "EVAL return 1 1 k3 1"]);
+    it.redis_says([":2\r\n", lost].concat());
+    assert_eq!((it.sent(), it.completed()), (vec![], vec![(1, ok(1)), (2, ok(2)), (3, Err(Failure::Refused))]));
+}
+
+#[test]
+fn a_busy_host_has_as_many_turns_again_for_a_script_that_is_sent_again() {
+    let mut it = Conversation::connected(config());
+    it.asks(1).unwrap();
+    for _ in 0..5 {
+        it.now = it.now.plus(ms(150));
+        it.ticks();
+    }
+    it.redis_says("-NOSCRIPT No matching script.\r\n");
+    for _ in 0..5 {
+        it.now = it.now.plus(ms(150));
+        it.ticks();
+    }
+    it.redis_says(":1\r\n");
+    assert_eq!(it.completed(), [(1, ok(1))]);
+}
+
+#[test]
+fn a_tracked_call_that_is_too_late_to_be_sent_again_has_never_run() {
+    for is_tracked in [false, true] {
+        let mut it = Conversation::connected(config());
+        let call = Call::script(&SCRIPT, &["k1"], &["1"]);
+        it.submits(1, if is_tracked { call.tracked() } else { call }).unwrap();
+        it.now = it.now.plus(TIMEOUT);
+        it.ticks();
+        it.redis_says("-NOSCRIPT No matching script.\r\n");
+        let outcome = is_tracked.then_some((1, Err(Failure::Unavailable)));
+        let expected: Vec<_> = [(1, Err(Failure::Timeout))].into_iter().chain(outcome).collect();
+        assert_eq!(it.completed(), expected);
+    }
 }

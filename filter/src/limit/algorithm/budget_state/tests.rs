@@ -1,5 +1,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
+mod times;
+
 use core::num::NonZeroU64;
 
 use proptest::prelude::*;
@@ -177,6 +179,7 @@ fn a_lost_reservation_is_charged_as_configured_and_settled_exactly_within_an_hou
         kept.ask(at(LEASE), 3, 100);
         assert!(!kept.renew(at(LEASE), 1), "it is charged already");
         let mut late = Kept { state: kept.state.clone(), ..kept };
+        late.ask(at(LEASE + 10), 5, 0);
         assert_eq!(late.settle(at(LEASE + 3_599), 1, 45), SettleResult::Late);
         // With the second request, which is lost as well.
         let second = if on_lost == OnLost::Refund { 0 } else { 1 };
@@ -212,6 +215,32 @@ fn a_denial_tells_whether_only_open_requests_are_in_the_way() {
     assert_eq!(denied(&mut kept, 101), (60, None));
     kept.settle(at(0), 1, 60);
     assert_eq!(denied(&mut kept, 41), (0, Some(false)));
+}
+
+#[test]
+fn what_was_spent_before_the_clock_was_set_back_counts_in_one_window() {
+    let mut kept = Kept::new(budget(per_minute(100)));
+    assert!(kept.ask(at(3_600), 1, 100));
+    assert!(!kept.ask(at(5), 2, 1));
+    assert!(kept.ask(at(60), 2, 100));
+}
+
+#[test]
+fn a_sliding_window_counts_the_window_before_it_and_none_earlier() {
+    let sliding = Algorithm::SlidingWindow(SlidingWindow::of_amounts(100, Micros::from_secs(60)).unwrap());
+    for (secs, admits) in [(61, false), (121, true)] {
+        let mut kept = Kept::new(budget(sliding));
+        assert!(kept.ask(at(0), 1, 100));
+        assert_eq!(kept.ask(at(secs), 2, 100), admits, "{secs} s");
+    }
+}
+
+#[test]
+fn a_token_bucket_that_holds_requests_has_no_budget() {
+    let Algorithm::TokenBucket(plain) = bucket(100) else { unreachable!("a token bucket") };
+    let shaped = Algorithm::TokenBucket(plain.with_max_delay(SECOND).unwrap());
+    assert_eq!(Budget::new(shaped, &charge(OnLost::Estimate, WhenShort::Deny)), None);
+    assert_eq!(budget(bucket(100)).with(shaped), None);
 }
 
 /// Event of a random history: a request with its estimate and its cost in percent, the end of an open request, or its

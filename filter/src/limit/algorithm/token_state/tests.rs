@@ -95,6 +95,15 @@ fn tokens_reserved_for_held_requests_stay_reserved_without_a_delay() {
 }
 
 #[test]
+fn a_bucket_that_held_requests_is_like_any_other_once_no_more_is_spent_than_it_holds() {
+    let (plain, small) = (bucket(10, 10, MINUTE), bucket(5, 10, MINUTE));
+    let mut stored = Bucket::default();
+    assert_eq!(stored.admitted_of_100(&plain.with_max_delay(MINUTE).unwrap(), 0), 20);
+    assert_eq!(stored.admitted_of_100(&plain, 66), 1, "10 of 10 tokens are spent");
+    assert_eq!(stored.admitted_of_100(&small, 72), 1, "a smaller bucket was empty, and not overdrawn");
+}
+
+#[test]
 fn what_the_last_request_spent_of_a_plain_bucket_is_refunded_and_nothing_else() {
     let (ten, faster) = (bucket(10, 10, MINUTE), bucket(10, 20, MINUTE));
     let (at, price, full_in) = (Micros::from_secs(100), ten.price(Tokens(1)), ten.time_for(Tokens(1)));
@@ -146,6 +155,16 @@ fn a_denied_spend_is_given_back_only_to_a_state_that_was_written_since() {
     assert_eq!(gives_back(&spend(&shaped, since), &shaped, at), (0, price.0), "a later request may be held for it");
     assert_eq!(gives_back(&spend(&ten, at), &faster, at), (0, price.0));
     assert_eq!(gives_back(&spend(&ten, at), &shaped, at), (0, price.0));
+}
+
+#[test]
+fn a_state_expires_once_its_bucket_is_full_and_its_leases_have_flowed_back() {
+    let (ten, now) = (bucket(10, 10, MINUTE), Micros::from_secs(100));
+    let price = ten.price(Tokens(1));
+    let expires =
+        |price, leased| TokenState::open(None, now, &ten.shape(), &[]).spend(price, leased).expires(now).minus(now);
+    assert_eq!(expires(price, None), Micros::from_secs(6));
+    assert_eq!(expires(Units(0), Some((now.plus(MINUTE), price))), Micros::from_secs(66));
 }
 
 #[test]
