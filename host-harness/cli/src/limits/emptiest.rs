@@ -22,12 +22,12 @@ use super::store::{Cursor, STEP, Store, pattern};
 const SLACK: usize = 10_000;
 
 /// A bucket that is not full.
-pub(super) struct Spent {
-    pub(super) limit: usize,
+pub(crate) struct Spent {
+    pub(crate) limit: usize,
     /// The bucket's key without prefix and tag.
-    pub(super) field: Vec<u8>,
+    pub(crate) field: Vec<u8>,
     check: BucketCheck,
-    pub(super) seen: Outcome,
+    pub(crate) seen: Outcome,
     state: InForce,
     /// The spent share of the bucket: 1 if the bucket is empty, more if requests are held.
     share: f64,
@@ -35,7 +35,7 @@ pub(super) struct Spent {
 
 /// What the configuration and the override in force make of a bucket's level.
 #[derive(Clone, Copy)]
-struct InForce {
+pub(crate) struct InForce {
     /// Way in which requests beyond the limit are admitted. `None`: they are denied.
     beyond: Option<Beyond>,
     /// Whether the bucket's numbers are those of a request that carries none.
@@ -43,7 +43,7 @@ struct InForce {
 }
 
 /// Shows the emptiest buckets of these limits. All limits have this key prefix.
-pub(super) fn run(
+pub(crate) fn run(
     store: &mut Store,
     prefix: &str,
     limits: &[&Limit],
@@ -90,7 +90,7 @@ pub(super) fn run(
 }
 
 /// The buckets among these keys that are not full.
-pub(super) fn of_page(
+pub(crate) fn of_page(
     store: &mut Store,
     prefix: &str,
     limits: &[&Limit],
@@ -156,19 +156,19 @@ fn json(prefix: &str, limits: &[&Limit], spent: &Spent) -> Value {
 }
 
 /// Bucket of a limit, by the limit's index: its field, its check, and what is in force.
-type KeyBucket = (usize, Vec<u8>, BucketCheck, InForce);
+pub(crate) type KeyBucket = (usize, Vec<u8>, BucketCheck, InForce);
 
 /// A Redis key that may be a bucket, and its field: the key without prefix and tag.
-type Candidate<'a> = (&'a Vec<u8>, &'a [u8]);
+pub(crate) type Candidate<'a> = (&'a Vec<u8>, &'a [u8]);
 
-fn candidate<'a>(prefix: &str, limits: &[&Limit], key: &'a Vec<u8>) -> Option<Candidate<'a>> {
+pub(crate) fn candidate<'a>(prefix: &str, limits: &[&Limit], key: &'a Vec<u8>) -> Option<Candidate<'a>> {
     let field = without_tag(key.get(prefix.len()..)?);
     limits.iter().any(|limit| limit.name.as_bytes() == names(field)).then_some((key, field))
 }
 
 /// The buckets among the candidates, with their limits (indexes) and fields. No request spends from the others: their
 /// limits or the overrides in force have other windows now.
-fn keys_of(
+pub(crate) fn keys_of(
     candidates: &[Candidate<'_>],
     own: Vec<Option<Found>>,
     prefix: &str,
@@ -193,7 +193,7 @@ fn keys_of(
 }
 
 /// A prefixless key without the tag of its algorithm, if it has a tag. Hashes of the filter are in capitals.
-pub(super) fn without_tag(field: &[u8]) -> &[u8] {
+pub(crate) fn without_tag(field: &[u8]) -> &[u8] {
     match field.iter().rposition(|byte| *byte == b'#').map(|tag| field.split_at(tag)) {
         Some((before, tag)) if tag.get(1).is_some_and(u8::is_ascii_lowercase) => before,
         _ => field,
@@ -218,7 +218,7 @@ fn keep(spent: &mut Vec<Spent>, top: usize) {
 }
 
 /// Progress bar of the scan, drawn only if standard error is a terminal.
-fn progress(keys: u64) -> ProgressBar {
+pub(crate) fn progress(keys: u64) -> ProgressBar {
     let bar = ProgressBar::new(keys);
     if let Ok(style) = ProgressStyle::with_template("scanning {bar:40} {percent:>3}% of {len} keys") {
         bar.set_style(style);

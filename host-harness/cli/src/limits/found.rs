@@ -6,14 +6,14 @@ use weir_filter::units::Micros;
 
 /// An override found in Redis.
 #[derive(Clone)]
-pub(super) struct Found {
-    pub(super) state: State,
+pub(crate) struct Found {
+    pub(crate) state: State,
     /// Value in Redis as JSON; null if it is malformed.
-    pub(super) value: Value,
+    pub(crate) value: Value,
 }
 
 #[derive(Clone)]
-pub(super) enum State {
+pub(crate) enum State {
     InForce { ruling: Ruling, left: Option<Micros> },
     Over,
     Malformed(SettingError),
@@ -21,7 +21,7 @@ pub(super) enum State {
 
 impl Found {
     /// Parses a value; `now` is Redis' time.
-    pub(super) fn read(value: &[u8], now: Micros) -> Self {
+    pub(crate) fn read(value: &[u8], now: Micros) -> Self {
         let state = match Setting::parse(value) {
             Err(error) => return Self { state: State::Malformed(error), value: Value::Null },
             Ok(setting) if setting.is_over(now) => State::Over,
@@ -37,16 +37,16 @@ impl Found {
         Self { state, value }
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }
 
-    pub(super) fn is_malformed(&self) -> bool {
+    pub(crate) fn is_malformed(&self) -> bool {
         matches!(self.state, State::Malformed(_))
     }
 
     /// The ruling, if it is in force.
-    pub(super) fn ruling(&self) -> Option<&Ruling> {
+    pub(crate) fn ruling(&self) -> Option<&Ruling> {
         match &self.state {
             State::InForce { ruling, .. } => Some(ruling),
             State::Over | State::Malformed(_) => None,
@@ -54,12 +54,12 @@ impl Found {
     }
 
     /// A text of the value, `reason` or `by`.
-    pub(super) fn note(&self, name: &str) -> Option<&str> {
+    pub(crate) fn note(&self, name: &str) -> Option<&str> {
         self.value.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
     /// The end in Unix seconds.
-    pub(super) fn until(&self) -> Option<u64> {
+    pub(crate) fn until(&self) -> Option<u64> {
         self.value.get("until")?.as_u64()
     }
 }

@@ -22,17 +22,17 @@ use super::stored::Pair;
 const SORTED: usize = 10_000;
 
 /// Limits, rows and form of a list.
-pub(super) struct Selection<'a> {
-    pub(super) limit: Option<&'a str>,
+pub(crate) struct Selection<'a> {
+    pub(crate) limit: Option<&'a str>,
     /// Whether to show buckets that are not full.
-    pub(super) limited: bool,
+    pub(crate) limited: bool,
     /// Maximum number of rows in a table: overrides of keys of each limit, buckets.
-    pub(super) rows: usize,
-    pub(super) format: Format,
+    pub(crate) rows: usize,
+    pub(crate) format: Format,
 }
 
 /// Shows the limits and the overrides; then, if asked for, the emptiest buckets.
-pub(super) fn run(
+pub(crate) fn run(
     store: &mut Store,
     configured: &Configured,
     selection: &Selection<'_>,
@@ -60,9 +60,9 @@ pub(super) fn run(
 }
 
 /// Overrides of whole limits, by name.
-pub(super) type OfLimits = BTreeMap<Vec<u8>, Found>;
+pub(crate) type OfLimits = BTreeMap<Vec<u8>, Found>;
 
-fn of_limits(store: &mut Store, prefix: &str, limit: Option<&str>) -> Result<OfLimits, LimitsError> {
+pub(crate) fn of_limits(store: &mut Store, prefix: &str, limit: Option<&str>) -> Result<OfLimits, LimitsError> {
     let mut all = OfLimits::new();
     store.each_field(prefix, |_, page, now| {
         let of_limits = page.into_iter().filter(|(field, _)| !field.contains(&b':'));
@@ -265,7 +265,7 @@ impl View<'_> {
 }
 
 /// A limit and its override as JSON, without `key_prefix` and `exists`.
-pub(super) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Found>) -> Value {
+pub(crate) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Found>) -> Value {
     let shape = limit.and_then(|limit| limit.shape.as_ref());
     json!({
         "kind": "limit",
@@ -281,7 +281,7 @@ pub(super) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Foun
 }
 
 /// The limit's name in a field, or in a key without its prefix, which may have a hash tag.
-pub(super) fn names(field: &[u8]) -> &[u8] {
+pub(crate) fn names(field: &[u8]) -> &[u8] {
     untagged(field).split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
