@@ -1,6 +1,7 @@
 //! `weir budgets` on a real Redis: on a running proxy, and on budgets that the tests charge as workers do.
 
 mod changes;
+mod cluster;
 mod exports;
 mod ledgers;
 mod permissions;
@@ -97,11 +98,7 @@ impl Operator {
     }
 
     fn run(&self, call: &Call) -> Reply {
-        let mut wire = Vec::new();
-        call.encode_with_source(&mut wire);
-        let reply = self.redis.borrow_mut().req_packed_commands(&wire, 0, 1).unwrap().remove(0);
-        let Wire::BulkString(bytes) = reply else { panic!("expected a bulk string, found {reply:?}") };
-        Reply::Bulk(bytes)
+        run(&mut self.redis.borrow_mut(), call)
     }
 
     fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
@@ -147,6 +144,15 @@ impl Operator {
         let open = self.reserves(user, costs);
         self.settles(&open, &costs.iter().map(|(_, cost)| *cost).collect::<Vec<_>>());
     }
+}
+
+/// Runs a worker's call.
+fn run(redis: &mut redis::Connection, call: &Call) -> Reply {
+    let mut wire = Vec::new();
+    call.encode_with_source(&mut wire);
+    let reply = redis.req_packed_commands(&wire, 0, 1).unwrap().remove(0);
+    let Wire::BulkString(bytes) = reply else { panic!("expected a bulk string, found {reply:?}") };
+    Reply::Bulk(bytes)
 }
 
 fn file(configuration: &Value) -> NamedTempFile {

@@ -79,6 +79,9 @@ mod tests {
         }
         let (most, fifth) = (u64::from(u32::MAX) + 1, 858_993_459);
         assert!(near.is_near(&outcome(fifth, most)) && !near.is_near(&outcome(fifth + 1, most)));
+        // A million dollars, in nano-USD.
+        let (million, fifth) = (1_000_000_000_000_000, 200_000_000_000_000);
+        assert!(near.is_near(&outcome(fifth - 1, million)) && !near.is_near(&outcome(fifth, million)));
         assert!(!near.is_near(&Outcome { admitted: false, ..outcome(0, 10) }), "it is beyond the limit");
     }
 

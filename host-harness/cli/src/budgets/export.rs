@@ -9,8 +9,9 @@ use super::charged::{Stream, unit};
 use super::error::BudgetsError;
 use super::group::Group;
 use super::ledger::{self, Id, PAGE, Parsed, Read};
+use super::list::name;
 use super::record::{ExportFormat, Record};
-use super::sums::field_of;
+use super::sums::{field_of, windows};
 use crate::limits::configured::Configured;
 use crate::limits::list::names;
 use crate::limits::render::key_of;
@@ -165,13 +166,23 @@ impl Sink<'_> {
                 budget,
                 index,
                 unit: self.unit(&of_key),
-                limit: budget.limit.clone().unwrap_or(of_key),
+                limit: budget.limit.clone().unwrap_or_else(|| self.window_name(&of_key, &budget.key)),
                 key: key_of(field),
                 stream: self.stream,
             };
             self.format.write(&record, out)?;
         }
         Ok(())
+    }
+
+    /// Name of the limit's window with this key: entries of lost reservations have none.
+    fn window_name(&self, limit: &str, key: &[u8]) -> String {
+        let limits = self.configured.selected(Some(limit)).unwrap_or_default();
+        let window = limits.first().and_then(|limit| {
+            let window = windows(limit).into_iter().find(|check| key.ends_with(&check.key));
+            window.map(|check| name(limit, check.window))
+        });
+        window.unwrap_or_else(|| limit.to_owned())
     }
 
     fn unit(&self, limit: &str) -> Option<Unit> {

@@ -20,22 +20,23 @@ pub(super) struct Group<'a> {
     stream: &'a str,
     name: &'a str,
     consumer: &'a str,
-    /// Entries that were trimmed before the group has read them, as last reported.
-    missed: u64,
+    /// Number of trimmed entries at the last report.
+    reported: u64,
 }
 
-/// Position of a group.
+/// Position of a group in its stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Position {
-    /// Number of entries that were trimmed before the group has read them. `None`: this Redis does not know.
-    missed: Option<u64>,
+    /// Number of entries up to the last that the group has read, and number of those that were trimmed, of all that the
+    /// stream ever had. `None`: this Redis does not know.
+    numbers: Option<[u64; 2]>,
     /// Whether the entry after the last that was delivered may have been trimmed.
     is_behind: bool,
 }
 
 impl<'a> Group<'a> {
     pub(super) fn of(stream: &'a str, name: &'a str, consumer: &'a str) -> Self {
-        Self { stream, name, consumer, missed: 0 }
+        Self { stream, name, consumer, reported: 0 }
     }
 
     /// Exports the entries that no export of the group has acknowledged: first those that were delivered before.
@@ -164,29 +165,31 @@ impl<'a> Group<'a> {
     /// Reports entries that were trimmed before the group has read them, once.
     fn report_missed(&mut self, store: &mut Store, notes: &mut dyn Write) -> Result<(), BudgetsError> {
         let name = self.name;
-        match self.position(store)? {
-            Position { missed: Some(missed), .. } if missed > self.missed => {
-                let more = missed.saturating_sub(self.missed);
+        let Position { numbers, is_behind } = self.position(store)?;
+        match numbers {
+            Some([read, trimmed]) if trimmed > read.max(self.reported) => {
+                let missed = trimmed.saturating_sub(read.max(self.reported));
+                self.reported = trimmed;
                 writeln!(
                     notes,
-                    "lost: {more} entries of the ledger were trimmed before group {name:?} has read them; expected a \
+                    "lost: {missed} entries of the ledger were trimmed before group {name:?} has read them; expected a \
                      larger events.max_len, or an export more often"
                 )?;
             }
-            Position { missed: None, is_behind: true } if self.missed == 0 => {
+            None if is_behind && self.reported == 0 => {
+                self.reported = 1;
                 writeln!(
                     notes,
                     "lost: entries of the ledger may have been trimmed before group {name:?} has read them; this Redis \
                      does not know how many"
                 )?;
-                self.missed = 1;
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn position(&mut self, store: &mut Store) -> Result<Position, LimitsError> {
+    fn position(&self, store: &mut Store) -> Result<Position, LimitsError> {
         type Info = HashMap<String, Value>;
         let stream = self.stream.as_bytes();
         let groups: Vec<Info> =
@@ -234,7 +237,7 @@ impl Position {
             (Some(first), Some(last)) => first > last && !is_new,
             _ => false,
         };
-        Self { missed: read.zip(trimmed).map(|(read, trimmed)| trimmed.saturating_sub(read)), is_behind }
+        Self { numbers: read.zip(trimmed).map(|(read, trimmed)| [read, trimmed]), is_behind }
     }
 }
 

@@ -80,7 +80,7 @@ enum Action {
         #[command(flatten)]
         place: Place,
         /// The key's values, then the amount: dollars such as 12.50, or tokens, as the limit counts.
-        #[arg(value_name = "KEY|AMOUNT", required = true, allow_hyphen_values = true)]
+        #[arg(value_name = "KEY|AMOUNT", required = true, allow_negative_numbers = true)]
         words: Vec<String>,
         #[command(flatten)]
         options: credit::Options,

@@ -38,8 +38,8 @@ pub(super) struct Sums {
 impl<'a> PastWindow<'a> {
     pub(super) fn of(limit: &'a Limit, check: &BucketCheck, budget: &Budget, span: [Micros; 2]) -> Self {
         let [_, end] = span;
-        // Only the suffix tells windows of one limit apart.
-        let suffix = check.key.iter().position(|byte| *byte == b'#').and_then(|at| check.key.get(at..));
+        // Only the suffix tells windows of one limit apart. A hash in a key has a `#`, too.
+        let suffix = check.key.iter().rposition(|byte| *byte == b'#').and_then(|at| check.key.get(at..));
         let until = budget.window_at(end).map_or(end, |[_, until]| until);
         Self { limit, suffix: suffix.unwrap_or_default().to_vec(), span, until }
     }

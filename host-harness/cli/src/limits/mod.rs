@@ -124,7 +124,7 @@ enum Action {
 
 /// Form of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
+enum Format {
     /// For people.
     #[default]
     Text,
