@@ -84,9 +84,9 @@ fn a_request_that_is_settled_late_after_a_reset_leaves_sums_that_agree() {
 fn all_windows_of_a_limit_are_given_back_together() {
     let mut limits = limits("86400s");
     limits[1] = json!({"name": "tokens", "descriptor": limits[0]["descriptor"], "charge": "total_tokens", "windows": [
-        {"quota": {"max_tokens": 1_000, "unit": "day"}},
-        {"sliding_window": {"max_tokens": 900, "window": "86400s"}},
-        {"token_bucket": {"max_tokens": 800, "fill_interval": "86400s"}},
+        {"quota": {"max_tokens": 10_000, "unit": "day"}},
+        {"sliding_window": {"max_tokens": 9_000, "window": "86400s"}},
+        {"token_bucket": {"max_tokens": 8_000, "fill_interval": "86400s"}},
     ]});
     let Some(operator) = Operator::of(&configuration(&limits, &ledger())) else { return };
     let open = operator.reserves("alice", &[("tokens", 400)]);

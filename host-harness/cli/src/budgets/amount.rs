@@ -33,7 +33,7 @@ impl Unit {
         }
     }
 
-    /// An amount as text: `1,250 tokens` has no separators, `1.25 USD` no more decimals than it needs, and at least two.
+    /// An amount as text: `1250 tokens`, or `1.25 USD` with no more decimals than it needs, and at least two.
     pub(super) fn shown(self, amount: impl Into<i128>) -> String {
         let amount = amount.into();
         match self {
@@ -77,7 +77,7 @@ fn nano_usd(text: &str) -> Option<u64> {
     digits(whole)?.checked_mul(BILLION)?.checked_add(nanos)
 }
 
-/// Billionths of a dollar as exact dollars: `12.50`, `0.000014850`'s zeros at the end are left out.
+/// Billionths of a dollar as exact dollars, without zeros at the end: `12.50`, `0.00001485`.
 pub(super) struct Usd(pub(super) i128);
 
 impl fmt::Display for Usd {

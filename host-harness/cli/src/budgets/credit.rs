@@ -159,7 +159,7 @@ fn give_back(
     given.filter(|given| given.len() == checks.len()).ok_or(BudgetsError::Reply { address: store.place(), expected })
 }
 
-/// What is to be changed, as a question.
+/// The change as text, for the question to the operator.
 fn change(
     target: &Target,
     amount: CreditAmount,

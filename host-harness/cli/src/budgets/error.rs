@@ -89,7 +89,7 @@ pub enum BudgetsError {
     /// The operator has not confirmed.
     #[error("not confirmed, so nothing was changed")]
     Declined,
-    /// It is unknown whether Redis has run the change.
+    /// The connection broke before Redis has answered a change.
     #[error("{source}; the change may have been made: repeat it with --id {id}, which makes it once")]
     Unknown {
         /// The error.

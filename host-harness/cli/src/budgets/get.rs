@@ -34,7 +34,7 @@ struct Shown {
     cut: Option<String>,
 }
 
-/// What the state of a budget tells beside the amount used.
+/// Amounts that the state of a budget has beside the amount used.
 struct Rest {
     held: u64,
     most: u64,

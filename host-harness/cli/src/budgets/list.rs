@@ -21,7 +21,7 @@ use crate::limits::list::of_limits;
 use crate::limits::render::{key_json, key_of};
 use crate::limits::store::{Cursor, STEP, Store, pattern};
 
-/// What a list shows.
+/// Window, rows and form of a list.
 pub(super) struct Selection<'a> {
     pub(super) window: &'a WindowChoice,
     /// Most rows of a limit in a table.

@@ -27,7 +27,7 @@ pub(super) struct PastWindow<'a> {
 /// Amounts of past windows.
 #[derive(Default)]
 pub(super) struct Sums {
-    /// By the window's index, and the field of its key.
+    /// Amounts, by the window's index and the field of the key.
     pub(super) of_keys: BTreeMap<(usize, Vec<u8>), i64>,
     /// Time in ms of the first entry that the ledger still has.
     pub(super) begins: Option<u64>,

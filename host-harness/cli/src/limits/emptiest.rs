@@ -22,12 +22,12 @@ use super::store::{Cursor, STEP, Store, pattern};
 const SLACK: usize = 10_000;
 
 /// A bucket that is not full.
-pub(crate) struct Spent {
-    pub(crate) limit: usize,
+pub(super) struct Spent {
+    pub(super) limit: usize,
     /// The bucket's key without prefix and tag.
-    pub(crate) field: Vec<u8>,
+    pub(super) field: Vec<u8>,
     check: BucketCheck,
-    pub(crate) seen: Outcome,
+    pub(super) seen: Outcome,
     state: InForce,
     /// The spent share of the bucket: 1 if the bucket is empty, more if requests are held.
     share: f64,
@@ -43,7 +43,7 @@ pub(crate) struct InForce {
 }
 
 /// Shows the emptiest buckets of these limits. All limits have this key prefix.
-pub(crate) fn run(
+pub(super) fn run(
     store: &mut Store,
     prefix: &str,
     limits: &[&Limit],
@@ -90,7 +90,7 @@ pub(crate) fn run(
 }
 
 /// The buckets among these keys that are not full.
-pub(crate) fn of_page(
+pub(super) fn of_page(
     store: &mut Store,
     prefix: &str,
     limits: &[&Limit],
@@ -218,7 +218,7 @@ fn keep(spent: &mut Vec<Spent>, top: usize) {
 }
 
 /// Progress bar of the scan, drawn only if standard error is a terminal.
-pub(crate) fn progress(keys: u64) -> ProgressBar {
+fn progress(keys: u64) -> ProgressBar {
     let bar = ProgressBar::new(keys);
     if let Ok(style) = ProgressStyle::with_template("scanning {bar:40} {percent:>3}% of {len} keys") {
         bar.set_style(style);

@@ -7,13 +7,13 @@ use weir_filter::units::Micros;
 /// An override found in Redis.
 #[derive(Clone)]
 pub(crate) struct Found {
-    pub(crate) state: State,
+    pub(super) state: State,
     /// Value in Redis as JSON; null if it is malformed.
-    pub(crate) value: Value,
+    pub(super) value: Value,
 }
 
 #[derive(Clone)]
-pub(crate) enum State {
+pub(super) enum State {
     InForce { ruling: Ruling, left: Option<Micros> },
     Over,
     Malformed(SettingError),
@@ -21,7 +21,7 @@ pub(crate) enum State {
 
 impl Found {
     /// Parses a value; `now` is Redis' time.
-    pub(crate) fn read(value: &[u8], now: Micros) -> Self {
+    pub(super) fn read(value: &[u8], now: Micros) -> Self {
         let state = match Setting::parse(value) {
             Err(error) => return Self { state: State::Malformed(error), value: Value::Null },
             Ok(setting) if setting.is_over(now) => State::Over,
@@ -37,11 +37,11 @@ impl Found {
         Self { state, value }
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }
 
-    pub(crate) fn is_malformed(&self) -> bool {
+    pub(super) fn is_malformed(&self) -> bool {
         matches!(self.state, State::Malformed(_))
     }
 
@@ -54,12 +54,12 @@ impl Found {
     }
 
     /// A text of the value, `reason` or `by`.
-    pub(crate) fn note(&self, name: &str) -> Option<&str> {
+    pub(super) fn note(&self, name: &str) -> Option<&str> {
         self.value.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
     /// The end in Unix seconds.
-    pub(crate) fn until(&self) -> Option<u64> {
+    pub(super) fn until(&self) -> Option<u64> {
         self.value.get("until")?.as_u64()
     }
 }

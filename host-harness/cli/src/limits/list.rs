@@ -22,17 +22,17 @@ use super::stored::Pair;
 const SORTED: usize = 10_000;
 
 /// Limits, rows and form of a list.
-pub(crate) struct Selection<'a> {
-    pub(crate) limit: Option<&'a str>,
+pub(super) struct Selection<'a> {
+    pub(super) limit: Option<&'a str>,
     /// Whether to show buckets that are not full.
-    pub(crate) limited: bool,
+    pub(super) limited: bool,
     /// Maximum number of rows in a table: overrides of keys of each limit, buckets.
-    pub(crate) rows: usize,
-    pub(crate) format: Format,
+    pub(super) rows: usize,
+    pub(super) format: Format,
 }
 
 /// Shows the limits and the overrides; then, if asked for, the emptiest buckets.
-pub(crate) fn run(
+pub(super) fn run(
     store: &mut Store,
     configured: &Configured,
     selection: &Selection<'_>,
@@ -265,7 +265,7 @@ impl View<'_> {
 }
 
 /// A limit and its override as JSON, without `key_prefix` and `exists`.
-pub(crate) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Found>) -> Value {
+pub(super) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Found>) -> Value {
     let shape = limit.and_then(|limit| limit.shape.as_ref());
     json!({
         "kind": "limit",

@@ -12,7 +12,7 @@ use super::found::{Found, State};
 use super::span::span;
 
 /// A token bucket as text: `20 at once, then 1 per 600ms`, or `60000000 at once, then 833333 per second`.
-pub(crate) fn shape(bucket: TokenBucket) -> String {
+pub(super) fn shape(bucket: TokenBucket) -> String {
     let held = match bucket.max_delay() {
         Micros::ZERO => String::new(),
         longest => format!(", held up to {}", span(longest)),
@@ -26,7 +26,7 @@ pub(crate) fn shape(bucket: TokenBucket) -> String {
 }
 
 /// A window as text: `50 in any 30s, exact`.
-pub(crate) fn way(algorithm: &Algorithm) -> String {
+pub(super) fn way(algorithm: &Algorithm) -> String {
     match algorithm {
         Algorithm::TokenBucket(bucket) => shape(*bucket),
         Algorithm::LeasedBucket(leased) => {
@@ -64,7 +64,7 @@ fn replacement(Replacement { algorithm, inherits }: &Replacement) -> String {
 }
 
 /// All windows of a limit as text.
-pub(crate) fn ways(windows: &Algorithms, between: &str) -> String {
+pub(super) fn ways(windows: &Algorithms, between: &str) -> String {
     windows.algorithms().map(way).collect::<Vec<_>>().join(between)
 }
 
@@ -78,7 +78,7 @@ fn zone(offset_minutes: i32) -> String {
 }
 
 /// Time until all these windows admit the request, as text: `now`, `in 3s`.
-pub(crate) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)>) -> String {
+pub(super) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)>) -> String {
     let (mut wait, mut delay, mut for_a_place) = (Micros::ZERO, Micros::ZERO, false);
     for (algorithm, outcome) in told {
         match (algorithm, outcome.retry_after) {
