@@ -27,7 +27,8 @@ impl Scene {
         let mut written = Value::Null;
         let mesh = mesh.configure(|filter| {
             let descriptor = json!([{"request_header": {"name": "x-user-id"}}]);
-            let reserve = json!({"input": {"request_body_bytes": {"bytes_per_token": 1}}});
+            let input = json!({"request_body_bytes": {"bytes_per_token": 1}});
+            let reserve = json!({"input": input, "output": {"default": MAX_TOKENS}});
             filter["request_body"] = json!({"timeout": "10s"});
             filter["usage"] = json!({"prices": [{"model": {"prefix": "gpt-4o"}, "input": 0.15, "output": 0.6}]});
             filter["events"] = json!({"usage": true, "max_len": 100_000});
@@ -116,6 +117,7 @@ async fn list_get_and_export_agree_with_the_provider_after_a_storm() {
 async fn a_credit_admits_at_once_and_no_worker_undoes_it() {
     let Some(scene) = Scene::start(2_000).await else { return };
     while scene.ask("alice", "json", 100, 100).await.status == 200 {}
+    scene.ask("bob", "json", 20, 20).await.admitted();
     scene.settled().await;
     let [spent, _] = scene.got("alice");
     assert!(spent > 1_800, "{spent}");
@@ -123,7 +125,8 @@ async fn a_credit_admits_at_once_and_no_worker_undoes_it() {
     let slow = scene.ask("bob", "slow", 7, 9);
     let credit = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        scene.types(&["reset", "bob", "--limit", "tokens", "--yes"]);
+        let reset = scene.types(&["reset", "bob", "--limit", "tokens", "--yes"]);
+        assert_eq!(reset, "tokens bob: gave back 40 tokens; 0 tokens used now\n");
         assert!(scene.got("bob")[1] > 0, "still reserved");
     };
     tokio::join!(slow, credit);

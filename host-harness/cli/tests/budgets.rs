@@ -25,7 +25,7 @@ impl Scene {
         let server = or_skip(RedisServer::start(RedisOptions::default()))?;
         let config = NamedTempFile::new().unwrap();
         let limit = json!({"name": "tokens", "descriptor": [{"request_header": {"name": "x-user-id"}}],
-            "charge": "total_tokens", "quota": {"max_tokens": 1_000, "unit": "month"}});
+            "charge": "total_tokens", "quota": {"max_tokens": 100_000, "unit": "month"}});
         let limiter = json!({"redis": {"cluster": "redis", "key_prefix": "test:"}, "request_body": {"timeout": "10s"},
             "usage": {}, "events": {"usage": true}, "limits": [limit]});
         std::fs::write(config.path(), limiter.to_string()).unwrap();
