@@ -33,7 +33,10 @@ pub use self::check::{
     post_call, read_results, release_call, renew_budgets_call, renew_call,
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub use self::check::{KnownScript, RESET_SCRIPT, ScriptCall};
+pub use self::check::{
+    BudgetLevel, BudgetLevels, CreditAmount, KnownScript, RESET_SCRIPT, ScriptCall, WindowAmounts, credit_call,
+    credit_script,
+};
 pub use self::local_bucket::LocalBucket;
 pub use self::near_limit::NearLimit;
 pub use self::replacement::Replacement;

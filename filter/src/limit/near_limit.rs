@@ -27,7 +27,21 @@ impl NearLimit {
     /// Whether less than the rest of the limit is left after an admitted request: with 0.8, less than 20 %.
     #[must_use]
     pub fn is_near(self, outcome: &Outcome) -> bool {
-        outcome.admitted && outcome.remaining.0.saturating_mul(WHOLE) < outcome.capacity.0.saturating_mul(self.left)
+        outcome.admitted && self.leaves_less(outcome.remaining.0, outcome.capacity.0)
+    }
+
+    /// Whether `remaining` of `capacity` is less than the rest of the limit.
+    #[must_use]
+    pub fn leaves_less(self, remaining: u64, capacity: u64) -> bool {
+        let times = |amount: u64, factor: u64| u128::from(amount).saturating_mul(factor.into());
+        times(remaining, WHOLE) < times(capacity, self.left)
+    }
+
+    /// The share, in millionths.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn millionths(self) -> u64 {
+        WHOLE.saturating_sub(self.left)
     }
 }
 
@@ -65,6 +79,9 @@ mod tests {
         }
         let (most, fifth) = (u64::from(u32::MAX) + 1, 858_993_459);
         assert!(near.is_near(&outcome(fifth, most)) && !near.is_near(&outcome(fifth + 1, most)));
+        // A million dollars, in nano-USD.
+        let (million, fifth) = (1_000_000_000_000_000, 200_000_000_000_000);
+        assert!(near.is_near(&outcome(fifth - 1, million)) && !near.is_near(&outcome(fifth, million)));
         assert!(!near.is_near(&Outcome { admitted: false, ..outcome(0, 10) }), "it is beyond the limit");
     }
 

@@ -13,6 +13,7 @@
 //! | `test` | `weir test`: unit tests for limits, in virtual time or on real hosts |
 //! | `sim` | `weir sim`: simulates fleets with faults, and checks the guarantees |
 //! | [`limits`] | `weir limits`: shows and changes limits at run time |
+//! | [`budgets`] | `weir budgets`: shows, gives back and exports what keys have spent |
 //! | [`console`] | `weir console`: page about limits, limited clients and overrides |
 //! | `bench` | `weir bench`: runs the binary of the package `weir-bench` |
 //! | `schema` | `weir schema`: JSON Schema of the configuration |
@@ -28,6 +29,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+pub mod budgets;
 mod check;
 pub mod console;
 mod fault;
@@ -91,6 +93,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Shows and changes limits at run time, through their Redis.
     Limits(Box<limits::Limits>),
+    /// Shows, gives back and exports what keys have spent of limits with a charge.
+    Budgets(Box<budgets::Budgets>),
     /// Serves a local page about limits, limited clients and overrides, until interrupted.
     Console(Box<console::Arguments>),
     /// Runs the quickstart with a real Redis, and shows that its limit holds.
@@ -156,6 +160,7 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Test(arguments) => test::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Limits(arguments) => limits::run(&arguments),
+        Command::Budgets(arguments) => budgets::run(&arguments),
         Command::Console(arguments) => console::run(&arguments),
         Command::Demo(demo) => weir_demo::run(demo),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -21,6 +21,18 @@ pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Returns a text with all bytes encoded that are not unreserved in URLs.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +41,11 @@ mod tests {
     fn two_digits_are_a_byte_and_all_else_stays() {
         assert_eq!(decoded(b"a%20b%2Fc%2fd%"), b"a b/c/d%");
         assert_eq!(decoded(b"%+1%4%zz%41"), b"%+1%4%zzA");
+    }
+
+    #[test]
+    fn an_encoded_text_is_decoded_to_the_same() {
+        assert_eq!(encoded("weir:a b/é~"), "weir%3Aa%20b%2F%C3%A9~");
+        assert_eq!(decoded(encoded("weir:a b/é~").as_bytes()), "weir:a b/é~".as_bytes());
     }
 }

@@ -18,11 +18,14 @@ fn each_request_has_one_entry_in_the_ledger_however_often_it_is_settled() {
         assert_eq!(store.run(&call), Reply::Bulk(b"--".to_vec()));
     }
     let entries: Vec<Entry> = redis::cmd("XRANGE").arg("ledger").arg("-").arg("+").query(&mut store.redis).unwrap();
-    let expected = [("reserved", "300 300 "), ("outcome", "OV"), ("id", "1"), ("model", "any")];
+    let state: String = store.redis.hget("limit0#budgetmonth0", "w").unwrap();
+    let state: Vec<&str> = state.split_whitespace().collect();
+    assert_eq!(state[1..], ["120", "0", "0"]);
+    // A token bucket has no windows.
+    let charged = format!("{}:120 0:400 ", state[0]);
+    let expected = [("reserved", "300 300 "), ("outcome", "OV"), ("charged", &charged), ("id", "1"), ("model", "any")];
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].1, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let state: String = store.redis.hget("limit0#budgetmonth0", "w").unwrap();
-    assert_eq!(state.split_whitespace().skip(1).collect::<Vec<_>>(), ["120", "0", "0"]);
 }
 
 #[test]
@@ -41,7 +44,7 @@ fn a_lost_reservation_has_an_entry_once_a_settlement_has_told_the_ledger() {
     ask(&mut store, &[month], 4, 1);
     let entries: Vec<Entry> = redis::cmd("XRANGE").arg("the ledger").arg("-").arg("+").query(&mut store.redis).unwrap();
     let text = entries[1].1.iter().map(|(name, value)| format!("{name}={value};")).collect::<String>();
-    let expected = "source=lost;key=limit0#budgetmonth0;reserved=200 ;amounts=200 ;";
+    let expected = "source=lost;key=limit0#budgetmonth0;reserved=200 ;amounts=200 ;charged=1793491200000000:200;";
     assert_eq!((entries.len(), text), (2, format!("id=0b0a0000000000000100000000000000;{expected}")));
 }
 

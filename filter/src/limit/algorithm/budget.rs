@@ -257,8 +257,23 @@ impl Budget {
         }
     }
 
-    fn unit(&self) -> u64 {
+    /// Units of a token in the limit: 1 but for a token bucket.
+    pub(in crate::limit) fn unit(&self) -> u64 {
         self.base.unit()
+    }
+
+    /// Start and end of the window that contains an instant. `None` for a token bucket.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn window_at(&self, at: Micros) -> Option<[Micros; 2]> {
+        let start = self.base.start(at);
+        let end = match self.base {
+            Base::Bucket(_) => return None,
+            Base::Fixed(fixed) => fixed.span(at).end,
+            Base::Quota(quota) => quota.span(at).end,
+            Base::Sliding(sliding) => start.plus(sliding.window()),
+        };
+        Some([start, end])
     }
 }
 

@@ -22,7 +22,8 @@ end
 
 -- Reads a budget, and sweeps reservations whose leases have ended. Returns its window and the window before, as above;
 -- the current owner's reservation; a function that charges an amount, and ends the reservation of another, in the window
--- of a given number; and a function that writes the state, with a reservation of the current owner if it is given.
+-- of a given number, and returns the start of that window and the change in it as the ledger has them; and a function
+-- that writes the state, with a reservation of the current owner if it is given.
 local function open_budget(key, kind, x, y)
   local read = redis.call('HMGET', key, 'w', 'p', 'n', 'c', 'l', owner or '')
   local w, p, n, c = split(read[1]), split(read[2]), tonumber(read[3]) or most, split(read[4])
@@ -53,7 +54,14 @@ local function open_budget(key, kind, x, y)
 
   local function charge(number, reserved, amount)
     local of = number == w[4] and w or number == w[4] - 1 and p
-    if of then of[2], of[3] = max(min(of[2] + amount * (w[5] or 1), most), 0), max(of[3] - reserved, 0) end
+    local since = 0
+    if of then
+      local before = of[2]
+      of[2], of[3] = max(min(before + amount * (w[5] or 1), most), 0), max(of[3] - reserved, 0)
+      -- What a token bucket has drains, and is of no window.
+      if kind ~= 't' then since, amount = of[1], of[2] - before end
+    end
+    return string.format('%.0f:%.0f', since, amount)
   end
 
   local function save(state, reservation)
@@ -79,13 +87,13 @@ local function open_budget(key, kind, x, y)
         local of = split(all[i + 1])
         if of[4] <= now and all[i] ~= owner then
           if string.sub(all[i + 1], 1, 1) == 'O' then
-            charge(of[3], of[1], of[2])
+            local charged = charge(of[3], of[1], of[2])
             of[4] = now + hour
             local length, name = string.match(stream, '(%d+) (.+)')
             if name then
               local id = string.gsub(all[i], '.', function(c) return string.format('%02x', string.byte(c)) end)
               redis.pcall('XADD', name, 'MAXLEN', '~', length, '*', 'id', id, 'source', 'lost', 'key', key,
-                'reserved', join({of[1]}), 'amounts', join({of[2]}))
+                'reserved', join({of[1]}), 'amounts', join({of[2]}), 'charged', charged)
             end
             redis.call('HSET', key, all[i], 'L' .. join(of))
           else

@@ -21,7 +21,8 @@ impl SlotOwner {
 
     /// Returns the owner of a name in Redis.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(in crate::limit) fn of_bytes(name: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn of_bytes(name: &[u8]) -> Option<Self> {
         name.try_into().ok().map(Self)
     }
 

@@ -4,11 +4,15 @@ mod bucket;
 mod call;
 mod ceiling;
 #[cfg(not(target_arch = "wasm32"))]
+mod credit;
+#[cfg(not(target_arch = "wasm32"))]
 mod give_back;
 mod heal;
 mod heartbeat;
 #[cfg(not(target_arch = "wasm32"))]
 mod known_script;
+#[cfg(not(target_arch = "wasm32"))]
+mod levels;
 mod model;
 mod peek;
 mod post;
@@ -24,10 +28,14 @@ mod slots;
 mod verdict;
 
 pub use self::bucket::BucketCheck;
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::credit::{CreditAmount, credit_call, credit_script};
 pub use self::heal::{INTACT, LastState, RESTORED, VOID, heal_call};
 pub use self::heartbeat::{Claim, Heartbeat};
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::known_script::KnownScript;
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::levels::{BudgetLevel, BudgetLevels, WindowAmounts};
 pub use self::model::Model;
 pub use self::peek::Peek;
 pub use self::post::post_call;

@@ -163,6 +163,31 @@ pub(super) const PEEK_SCRIPT: &str = lua!(
     include_str!("peek_tail.lua"),
 );
 
+/// Script that reads the levels of budgets for an operator.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) const LEVELS_SCRIPT: &str = lua!(
+    "local per_key = false\n",
+    include_str!("mixed_head.lua"),
+    include_str!("peek_head.lua"),
+    part_of!("t" or "b"),
+    include_str!("../algorithm/token_state.lua"),
+    algorithms!(),
+    part_of!("r"),
+    include_str!("../algorithm/budget_state.lua"),
+    include_str!("levels.lua"),
+    "end\n",
+);
+
+/// Script by which an operator gives back what was spent of budgets.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) const CREDIT_SCRIPT: &str = lua!(
+    configured_algorithms!(),
+    part_of!("r"),
+    include_str!("../algorithm/budget_state.lua"),
+    include_str!("credit.lua"),
+    "end\n",
+);
+
 /// Script by which an operator resets a bucket: deletes it, and keeps workers from healing it.
 #[cfg(not(target_arch = "wasm32"))]
 pub const RESET_SCRIPT: &str = lua!(include_str!("reset.lua"));

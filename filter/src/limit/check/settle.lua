@@ -6,10 +6,10 @@
 -- more, `L` where its lease had ended, `D` where it had reserved nothing, and `-` where nothing was to be settled; then
 -- `!` where the ledger has refused the entry.
 owner = ARGV[7 * #KEYS]
-local results, reserved, first = '', '', 7 * #KEYS + 1
+local results, reserved, changes, first = '', '', '', 7 * #KEYS + 1
 ledger = ARGV[first] and ARGV[first + 1] .. ' ' .. ARGV[first]
 for i, key in ipairs(KEYS) do
-  local a, result = 7 * i - 6, '-'
+  local a, result, charged = 7 * i - 6, '-', ''
   local cost, kind, y = ARGV[a + 2] + 0, string.match(ARGV[a + 5], '(%l) (%d+)')
   local w, _, own, charge, save = open_budget(key, kind, ARGV[a + 4] + 0, y + 0)
   local amount, lost, number = unpack(split(own))
@@ -27,23 +27,22 @@ for i, key in ipairs(KEYS) do
       due = max(due, 0)
     elseif kind == 'f' or kind == 's' then
       -- In the window of its request, it may no longer hold anything back.
-      charge(w[4], 0, excess)
-      due = due - excess
+      charged, due = charge(w[4], 0, excess) .. ',', due - excess
     end
-    charge(number, open, due)
+    charged = charged .. charge(number, open, due)
     save()
     redis.call('HDEL', key, owner)
   elseif not own and is_unknown then
     result, reserved = 'D', reserved .. '0 '
-    charge(w[4], 0, cost)
+    charged = charge(w[4], 0, cost)
   end
   -- Without a mark, the settlement would find nothing when it is sent again, and charge in full.
   if is_unknown and result ~= '-' then save('D', {0, 0, 0, now + 2 * hour}) end
-  results = results .. result
+  results, changes = results .. result, changes .. charged .. ' '
 end
 if ARGV[first] and string.find(results, '%u') then
   local added = redis.pcall('XADD', ARGV[first], 'MAXLEN', '~', ARGV[first + 1], '*', 'reserved', reserved, 'outcome',
-    results, unpack(ARGV, first + 2))
+    results, 'charged', changes, unpack(ARGV, first + 2))
   if type(added) == 'table' then results = results .. '!' end
 end
 return results

@@ -108,7 +108,7 @@ pub(super) fn reset(
 }
 
 /// Notes the Redis that the command writes to.
-pub(super) fn note_place(store: &Store, notes: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn note_place(store: &Store, notes: &mut dyn Write) -> io::Result<()> {
     writeln!(notes, "redis: {}", store.place())
 }
 

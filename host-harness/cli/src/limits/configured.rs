@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use weir_filter::descriptor::{HashTag, ValueForm, tagged_bucket_key};
-use weir_filter::limit::{self, Algorithms, Scale};
+use weir_filter::limit::{self, Algorithms, Charge, Scale};
 use weir_filter::overrides::{Ruling, hash_key, override_key};
 
 use super::error::LimitsError;
@@ -18,39 +18,43 @@ const TAG_OF_HASH: usize = 35;
 const DEFAULT_KEY_PREFIX: &str = "weir:";
 
 /// The limits of all limiters of a file, without duplicates.
-pub(super) struct Configured {
+pub(crate) struct Configured {
     limits: Vec<Limit>,
     /// Key prefixes, without duplicates. At least one.
-    pub(super) prefixes: Vec<String>,
+    pub(crate) prefixes: Vec<String>,
     /// Whether there is a configuration. Without it, limits of any name may exist.
-    pub(super) is_known: bool,
+    pub(crate) is_known: bool,
     /// The hash tag of limits that are not in the configuration.
     default_tag: HashTag,
 }
 
 /// The parts of a limit that determine its keys and values in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Limit {
-    pub(super) key_prefix: String,
-    pub(super) name: String,
+pub(crate) struct Limit {
+    pub(crate) key_prefix: String,
+    pub(crate) name: String,
     hash_tag: HashTag,
     /// `None` for a limit that is not in the configuration, or without a configuration.
-    pub(super) shape: Option<Shape>,
+    pub(crate) shape: Option<Shape>,
 }
 
 /// The configuration of a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// Form of each value in a key.
     forms: Vec<ValueForm>,
     /// The environment variable of the key of its hashes, if it is not set here. `None` also if it hashes nothing.
     missing_hash_key: Option<String>,
-    pub(super) windows: Algorithms,
-    pub(super) is_shadow: bool,
+    pub(crate) windows: Algorithms,
+    pub(crate) is_shadow: bool,
+    /// Charge of what responses cost. `None`: the limit counts requests.
+    pub(crate) charge: Option<Box<Charge>>,
+    /// Ledger of the limiter: key of its stream, and about the number of its entries.
+    pub(crate) ledger: Option<(String, u64)>,
     /// Name of the header that marks requests beyond the limit. `None`: they are denied.
-    pub(super) mark: Option<String>,
+    pub(crate) mark: Option<String>,
     /// Whether requests carry numbers of the limit. The windows have the defaults in their place.
-    pub(super) has_carried_numbers: bool,
+    pub(crate) has_carried_numbers: bool,
     /// Whether the proxies read overrides.
     has_overrides: bool,
     /// Whether they read those of keys with each request: not of a limit of zero, which denies without asking Redis.
@@ -59,7 +63,7 @@ pub(super) struct Shape {
 
 /// Way in which a request beyond a limit is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beyond {
+pub(crate) enum Beyond {
     /// In shadow mode, of the limit or by an override.
     InShadowMode,
     /// With the mark of `on_exceed`.
@@ -68,7 +72,7 @@ pub(super) enum Beyond {
 
 impl Beyond {
     /// The answer to a request beyond the limit; `denial` is what a limit that denies would answer.
-    pub(super) fn answer(self, denial: &str) -> String {
+    pub(crate) fn answer(self, denial: &str) -> String {
         let way = match self {
             Self::InShadowMode => "in shadow mode",
             Self::Marked => "with the mark",
@@ -79,8 +83,8 @@ impl Beyond {
 
 /// A limit, or one key of it.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
-    pub(super) limit: Limit,
+pub(crate) struct Target {
+    pub(crate) limit: Limit,
     key: Option<Vec<u8>>,
 }
 
@@ -104,19 +108,19 @@ impl Configured {
     }
 
     /// No known limits: without a configuration.
-    pub(super) fn unknown(key_prefix: Option<&str>, is_cluster: bool) -> Self {
+    pub(crate) fn unknown(key_prefix: Option<&str>, is_cluster: bool) -> Self {
         let prefix = key_prefix.unwrap_or(DEFAULT_KEY_PREFIX).to_owned();
         Self { limits: Vec::new(), prefixes: vec![prefix], is_known: false, default_tag: default_tag(is_cluster) }
     }
 
     /// The start of all keys of a limit under this key prefix.
-    pub(super) fn stem(&self, prefix: &str, name: &str) -> String {
+    pub(crate) fn stem(&self, prefix: &str, name: &str) -> String {
         let limit = self.limits.iter().find(|limit| limit.key_prefix == prefix && limit.name == name);
         stem(prefix, name, limit.map_or(self.default_tag, |limit| limit.hash_tag))
     }
 
     /// The limit with this name; without a configuration, any name is a limit's.
-    pub(super) fn limit(&self, name: &str) -> Result<Limit, LimitsError> {
+    pub(crate) fn limit(&self, name: &str) -> Result<Limit, LimitsError> {
         if !self.is_known {
             return self.former(name);
         }
@@ -127,7 +131,7 @@ impl Configured {
     }
 
     /// The limit with this name, or a limit that is not in the configuration any more.
-    pub(super) fn limit_or_former(&self, name: &str) -> Result<Limit, LimitsError> {
+    pub(crate) fn limit_or_former(&self, name: &str) -> Result<Limit, LimitsError> {
         let limit = self.limit(name);
         match &limit {
             Err(LimitsError::UnknownLimit { .. }) => self.former(name).or(limit),
@@ -136,7 +140,7 @@ impl Configured {
     }
 
     /// All limits, or the limits with this name.
-    pub(super) fn selected(&self, name: Option<&str>) -> Result<Vec<&Limit>, LimitsError> {
+    pub(crate) fn selected(&self, name: Option<&str>) -> Result<Vec<&Limit>, LimitsError> {
         match name {
             Some(name) if self.is_known => self.named(name),
             _ => Ok(self.limits.iter().collect()),
@@ -165,12 +169,12 @@ impl Configured {
     }
 
     /// Whether there is a configuration, and it does not have the limit.
-    pub(super) fn is_missing(&self, limit: &Limit) -> bool {
+    pub(crate) fn is_missing(&self, limit: &Limit) -> bool {
         self.is_known && limit.shape.is_none()
     }
 
     /// Error for a name that no limit has.
-    pub(super) fn unknown_limit(&self, name: &str) -> LimitsError {
+    pub(crate) fn unknown_limit(&self, name: &str) -> LimitsError {
         let mut known: Vec<String> = self.limits.iter().map(|limit| limit.name.clone()).collect();
         known.dedup();
         // A URL was probably meant for --redis. It may hold a password, so it is not shown.
@@ -193,6 +197,8 @@ impl Limit {
                 missing_hash_key: missing_hash_key.clone().filter(|_| is_hashed),
                 windows: limit.windows.clone(),
                 is_shadow: limit.shadow_mode,
+                charge: limit.charge.clone(),
+                ledger: config.events.as_ref().filter(|it| it.usage).map(|it| (it.stream.clone(), it.max_len.get())),
                 mark: limit.mark.as_ref().map(|mark| mark.name.clone()),
                 has_carried_numbers: limit.request_windows.is_some(),
                 has_overrides: config.overrides.is_some(),
@@ -203,12 +209,12 @@ impl Limit {
     }
 
     /// The start of all keys of the limit.
-    pub(super) fn stem(&self) -> String {
+    pub(crate) fn stem(&self) -> String {
         stem(&self.key_prefix, &self.name, self.hash_tag)
     }
 
     /// Returns the limit if the proxies read overrides of it, as far as is known.
-    pub(super) fn overridable(self) -> Result<Self, LimitsError> {
+    pub(crate) fn overridable(self) -> Result<Self, LimitsError> {
         match self.shape.as_ref().is_none_or(|shape| shape.has_overrides) {
             true => Ok(self),
             false => Err(LimitsError::SwitchedOff { limit: self.name }),
@@ -216,33 +222,33 @@ impl Limit {
     }
 
     /// Whether the override of a key belongs beside its bucket, as far as is known. Otherwise it is a field of the hash.
-    pub(super) fn reads_keys(&self) -> bool {
+    pub(crate) fn reads_keys(&self) -> bool {
         self.shape.as_ref().is_none_or(|shape| shape.reads_keys)
     }
 
     /// Whether each value of a key is hashed; `None` if the limit is not known.
-    pub(super) fn hashes(&self) -> Option<Vec<bool>> {
+    pub(crate) fn hashes(&self) -> Option<Vec<bool>> {
         Some(self.shape.as_ref()?.forms.iter().map(|form| form.hash_key.is_some()).collect())
     }
 
     /// Whether all requests share one bucket, as far as is known.
-    pub(super) fn has_one_bucket(&self) -> bool {
+    pub(crate) fn has_one_bucket(&self) -> bool {
         self.shape.as_ref().is_some_and(|shape| shape.forms.is_empty())
     }
 
     /// The limit's windows, if the limit is known.
-    pub(super) fn windows(&self) -> Option<&Algorithms> {
+    pub(crate) fn windows(&self) -> Option<&Algorithms> {
         self.shape.as_ref().map(|shape| &shape.windows)
     }
 
     /// The limit's windows while this ruling is in force.
-    pub(super) fn windows_under(&self, ruling: Option<&Ruling>) -> Result<Cow<'_, Algorithms>, LimitsError> {
+    pub(crate) fn windows_under(&self, ruling: Option<&Ruling>) -> Result<Cow<'_, Algorithms>, LimitsError> {
         let windows = self.windows().ok_or(LimitsError::NeedsConfig)?;
         Ok(ruling.map_or(Cow::Borrowed(windows), |ruling| ruling.applied_to(windows)))
     }
 
     /// The limit's configuration as text: its windows, and what it does beyond them.
-    pub(super) fn text(&self, between: &str) -> String {
+    pub(crate) fn text(&self, between: &str) -> String {
         let Some(shape) = &self.shape else { return String::new() };
         let mut text = ways(&shape.windows, between);
         if shape.has_carried_numbers {
@@ -257,7 +263,7 @@ impl Limit {
     }
 
     /// Way in which requests beyond the limit are admitted while this ruling is in force. `None`: they are denied.
-    pub(super) fn admits_beyond(&self, ruling: Option<&Ruling>) -> Option<Beyond> {
+    pub(crate) fn admits_beyond(&self, ruling: Option<&Ruling>) -> Option<Beyond> {
         let shape = self.shape.as_ref()?;
         match &shape.mark {
             _ if shape.is_shadow => Some(Beyond::InShadowMode),
@@ -268,13 +274,13 @@ impl Limit {
 
     /// Whether the numbers of [`windows_under`](Self::windows_under) this ruling are defaults, in place of which requests
     /// carry their own.
-    pub(super) fn has_default_numbers(&self, ruling: Option<&Ruling>) -> bool {
+    pub(crate) fn has_default_numbers(&self, ruling: Option<&Ruling>) -> bool {
         let has_carried_numbers = self.shape.as_ref().is_some_and(|shape| shape.has_carried_numbers);
         has_carried_numbers && !matches!(ruling, Some(Ruling::Scaled(Scale::Max(_))))
     }
 
     /// The target of a command: the whole limit if `key` is empty, otherwise one key of it.
-    pub(super) fn target(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
+    pub(crate) fn target(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
         if key.is_empty() {
             return Ok(Target { limit: self, key: None });
         }
@@ -282,7 +288,7 @@ impl Limit {
     }
 
     /// The bucket of a key, which is given as its values or, if `encoded`, as the filter writes it in Redis.
-    pub(super) fn bucket(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
+    pub(crate) fn bucket(self, key: &[String], encoded: bool) -> Result<Target, LimitsError> {
         if encoded {
             let most = if self.hash_tag == HashTag::None { MAX_ENCODED } else { MAX_ENCODED + TAG_OF_HASH };
             let is_sound = |key: &str| key.len() <= most && key.bytes().all(|byte| byte.is_ascii_graphic());
@@ -315,28 +321,28 @@ impl Limit {
 
 impl Target {
     /// The bucket's key in Redis; empty for the whole limit.
-    pub(super) fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         self.key.as_deref().unwrap_or_default()
     }
 
     /// A key in Redis beside which the override of the target is: the bucket, or the hash of a whole limit.
-    pub(super) fn place(&self) -> Vec<u8> {
+    pub(crate) fn place(&self) -> Vec<u8> {
         self.key.clone().unwrap_or_else(|| OverrideKeys(&self.limit.key_prefix).hash().into_bytes())
     }
 
     /// Whether this is one key of a limit.
-    pub(super) fn is_key(&self) -> bool {
+    pub(crate) fn is_key(&self) -> bool {
         self.key.is_some()
     }
 
     /// The key, in the filter's form; `""` for an empty value, which the filter writes as `%`.
-    pub(super) fn shown_key(&self) -> String {
+    pub(crate) fn shown_key(&self) -> String {
         let key = key_of(&self.field());
         if key == "%" { r#""""#.to_owned() } else { key }
     }
 
     /// The field of its override: the limit and the key, without the prefix.
-    pub(super) fn field(&self) -> Cow<'_, [u8]> {
+    pub(crate) fn field(&self) -> Cow<'_, [u8]> {
         match &self.key {
             Some(key) => Cow::Borrowed(key.get(self.limit.key_prefix.len()..).unwrap_or_default()),
             None => Cow::Borrowed(self.limit.name.as_bytes()),
@@ -354,21 +360,21 @@ fn stem(prefix: &str, name: &str, tag: HashTag) -> String {
 }
 
 /// Redis keys of the overrides under one key prefix.
-pub(super) struct OverrideKeys<'a>(pub(super) &'a str);
+pub(crate) struct OverrideKeys<'a>(pub(crate) &'a str);
 
 impl OverrideKeys<'_> {
     /// The hash of the overrides of limits, and of older overrides of keys.
-    pub(super) fn hash(&self) -> String {
+    pub(crate) fn hash(&self) -> String {
         hash_key(self.0)
     }
 
     /// The bucket of a field.
-    pub(super) fn bucket(&self, field: &[u8]) -> Vec<u8> {
+    pub(crate) fn bucket(&self, field: &[u8]) -> Vec<u8> {
         [self.0.as_bytes(), field].concat()
     }
 
     /// The override of a field.
-    pub(super) fn own(&self, field: &[u8]) -> Vec<u8> {
+    pub(crate) fn own(&self, field: &[u8]) -> Vec<u8> {
         override_key(&self.bucket(field))
     }
 }

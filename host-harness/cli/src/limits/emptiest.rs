@@ -35,7 +35,7 @@ pub(super) struct Spent {
 
 /// What the configuration and the override in force make of a bucket's level.
 #[derive(Clone, Copy)]
-struct InForce {
+pub(crate) struct InForce {
     /// Way in which requests beyond the limit are admitted. `None`: they are denied.
     beyond: Option<Beyond>,
     /// Whether the bucket's numbers are those of a request that carries none.
@@ -156,19 +156,19 @@ fn json(prefix: &str, limits: &[&Limit], spent: &Spent) -> Value {
 }
 
 /// Bucket of a limit, by the limit's index: its field, its check, and what is in force.
-type KeyBucket = (usize, Vec<u8>, BucketCheck, InForce);
+pub(crate) type KeyBucket = (usize, Vec<u8>, BucketCheck, InForce);
 
 /// A Redis key that may be a bucket, and its field: the key without prefix and tag.
-type Candidate<'a> = (&'a Vec<u8>, &'a [u8]);
+pub(crate) type Candidate<'a> = (&'a Vec<u8>, &'a [u8]);
 
-fn candidate<'a>(prefix: &str, limits: &[&Limit], key: &'a Vec<u8>) -> Option<Candidate<'a>> {
+pub(crate) fn candidate<'a>(prefix: &str, limits: &[&Limit], key: &'a Vec<u8>) -> Option<Candidate<'a>> {
     let field = without_tag(key.get(prefix.len()..)?);
     limits.iter().any(|limit| limit.name.as_bytes() == names(field)).then_some((key, field))
 }
 
 /// The buckets among the candidates, with their limits (indexes) and fields. No request spends from the others: their
 /// limits or the overrides in force have other windows now.
-fn keys_of(
+pub(crate) fn keys_of(
     candidates: &[Candidate<'_>],
     own: Vec<Option<Found>>,
     prefix: &str,
@@ -193,7 +193,7 @@ fn keys_of(
 }
 
 /// A prefixless key without the tag of its algorithm, if it has a tag. Hashes of the filter are in capitals.
-pub(super) fn without_tag(field: &[u8]) -> &[u8] {
+pub(crate) fn without_tag(field: &[u8]) -> &[u8] {
     match field.iter().rposition(|byte| *byte == b'#').map(|tag| field.split_at(tag)) {
         Some((before, tag)) if tag.get(1).is_some_and(u8::is_ascii_lowercase) => before,
         _ => field,

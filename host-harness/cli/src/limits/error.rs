@@ -372,4 +372,19 @@ impl LimitsError {
             _ => false,
         }
     }
+
+    /// Whether the arguments or the configuration are wrong, and not a server or the output.
+    pub(crate) fn is_of_arguments(&self) -> bool {
+        !matches!(
+            self,
+            Self::UnservedSlot { .. }
+                | Self::NoMaster { .. }
+                | Self::Tls { .. }
+                | Self::Malformed { .. }
+                | Self::NotABucket { .. }
+                | Self::Sentinels { .. }
+                | Self::Redis { .. }
+                | Self::Output(_)
+        )
+    }
 }

@@ -6,7 +6,7 @@ use weir_filter::units::Micros;
 
 /// An override found in Redis.
 #[derive(Clone)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub(super) state: State,
     /// Value in Redis as JSON; null if it is malformed.
     pub(super) value: Value,
@@ -46,7 +46,7 @@ impl Found {
     }
 
     /// The ruling, if it is in force.
-    pub(super) fn ruling(&self) -> Option<&Ruling> {
+    pub(crate) fn ruling(&self) -> Option<&Ruling> {
         match &self.state {
             State::InForce { ruling, .. } => Some(ruling),
             State::Over | State::Malformed(_) => None,

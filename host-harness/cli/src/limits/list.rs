@@ -60,9 +60,9 @@ pub(super) fn run(
 }
 
 /// Overrides of whole limits, by name.
-pub(super) type OfLimits = BTreeMap<Vec<u8>, Found>;
+pub(crate) type OfLimits = BTreeMap<Vec<u8>, Found>;
 
-fn of_limits(store: &mut Store, prefix: &str, limit: Option<&str>) -> Result<OfLimits, LimitsError> {
+pub(crate) fn of_limits(store: &mut Store, prefix: &str, limit: Option<&str>) -> Result<OfLimits, LimitsError> {
     let mut all = OfLimits::new();
     store.each_field(prefix, |_, page, now| {
         let of_limits = page.into_iter().filter(|(field, _)| !field.contains(&b':'));
@@ -281,7 +281,7 @@ pub(super) fn limit_json(name: &[u8], limit: Option<&Limit>, found: Option<&Foun
 }
 
 /// The limit's name in a field, or in a key without its prefix, which may have a hash tag.
-pub(super) fn names(field: &[u8]) -> &[u8] {
+pub(crate) fn names(field: &[u8]) -> &[u8] {
     untagged(field).split(|byte| *byte == b':').next().unwrap_or_default()
 }
 

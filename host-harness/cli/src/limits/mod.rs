@@ -3,33 +3,33 @@
 //! Overrides are written where the workers read them, in the format of `weir_filter::overrides`. Buckets are read by the
 //! filter's own script, without its writes. The command never blocks Redis: it reads keys with SCAN.
 
-mod change;
+mod access;
+pub(crate) mod change;
 mod cluster;
-mod configured;
-mod emptiest;
+pub(crate) mod configured;
+pub(crate) mod emptiest;
 mod endpoint;
 mod error;
-mod found;
-mod list;
+pub(crate) mod found;
+pub(crate) mod list;
 pub(crate) mod live;
 mod migrate;
 mod nodes;
 mod offline;
 mod peek;
 mod reason;
-mod render;
+pub(crate) mod render;
 mod sentinel;
 mod server;
 mod source;
-mod span;
-mod store;
+pub(crate) mod span;
+pub(crate) mod store;
 mod stored;
 mod tls;
 mod url;
 mod wanted;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -38,13 +38,12 @@ use weir_filter::units::Tokens;
 pub use self::error::{LimitsError, Misread, OpenError, SentinelError, TlsError, UrlError};
 pub(crate) use self::offline::Change;
 
+pub(crate) use self::access::Access;
 use self::configured::{Configured, Target};
 use self::found::Found;
 use self::list::Selection;
 use self::render::{key_json, override_json, ruling_and_rest};
 pub(crate) use self::server::RedisOptions;
-use self::server::Server;
-use self::source::Source;
 use self::store::Store;
 use self::wanted::{Lasting, Numbers, Wanted};
 use crate::output::{Notes, OutputError};
@@ -53,15 +52,7 @@ use crate::output::{Notes, OutputError};
 #[derive(Debug, clap::Args)]
 pub struct Limits {
     #[command(flatten)]
-    redis: RedisOptions,
-    /// The limits' configuration: an Envoy bootstrap, a limiter's configuration alone, or Kubernetes manifests. Without
-    /// it, --redis or REDIS_URL must be given, keys are taken as they are, and commands that need limits are not
-    /// available.
-    #[arg(long, global = true, help_heading = "Redis", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Key prefix that replaces the configuration's redis.key_prefix; without a configuration, the default is weir:.
-    #[arg(long, global = true, help_heading = "Redis", value_name = "PREFIX")]
-    key_prefix: Option<String>,
+    access: Access,
     #[command(subcommand)]
     action: Action,
 }
@@ -177,15 +168,8 @@ impl Limits {
     /// # Errors
     /// If the arguments do not fit the configuration, Redis fails, or `out` or `notes` cannot be written.
     pub fn perform(&self, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), LimitsError> {
-        if self.config.is_none() && !self.redis.has_url() {
-            return Err(LimitsError::NoConfig);
-        }
-        let prefix = self.key_prefix.as_deref();
-        let source = self.config.as_deref().map(|file| Source::load(file, prefix)).transpose()?;
-        let unknown = || Configured::unknown(prefix, self.redis.is_cluster());
-        let configured = source.as_ref().map_or_else(unknown, Configured::of);
-        let connect = || Store::connect(Server::of(&self.redis, source.as_ref())?);
-        self.action.run(&configured, &connect, out, notes)
+        let (source, configured) = self.access.load()?;
+        self.action.run(&configured, &|| self.access.connect(source.as_ref()), out, notes)
     }
 }
 
@@ -291,7 +275,7 @@ fn get(
 }
 
 /// The override in force for the target: its own (`true`), otherwise the override of its limit (`false`).
-fn in_force(store: &mut Store, target: &Target) -> Result<Option<(Found, bool)>, LimitsError> {
+pub(crate) fn in_force(store: &mut Store, target: &Target) -> Result<Option<(Found, bool)>, LimitsError> {
     let is_in_force = |found: &Found| found.ruling().is_some();
     if let Some(own) = store.own(target)?.filter(is_in_force) {
         return Ok(Some((own, true)));

@@ -98,7 +98,7 @@ pub(super) fn answer<'a>(told: impl Iterator<Item = (&'a Algorithm, &'a Outcome)
 }
 
 /// An override with its remaining time, reason and operator, as text: `blocked, for 9m 58s; reason: abuse; by carol`.
-pub(super) fn ruling_and_rest(found: &Found, limit: Option<&Limit>) -> String {
+pub(crate) fn ruling_and_rest(found: &Found, limit: Option<&Limit>) -> String {
     let (ruling, left) = match &found.state {
         State::Malformed(error) => return format!("ignored: {error}"),
         State::Over => return "expired".to_owned(),
@@ -139,7 +139,7 @@ fn printable(text: &str) -> String {
 }
 
 /// An override as JSON.
-pub(super) fn override_json(found: &Found, limit: Option<&Limit>) -> Value {
+pub(crate) fn override_json(found: &Found, limit: Option<&Limit>) -> Value {
     let (state, left, error) = match &found.state {
         State::InForce { left, .. } => ("in_force", left.map(|left| left.0 / 1_000_000), None),
         State::Over => ("expired", None, None),
@@ -158,12 +158,12 @@ pub(super) fn override_json(found: &Found, limit: Option<&Limit>) -> Value {
 }
 
 /// The key of a field as JSON: the text after the limit's name, null for a whole limit.
-pub(super) fn key_json(field: &[u8]) -> Value {
+pub(crate) fn key_json(field: &[u8]) -> Value {
     key_in(field).map(|key| key.escape_ascii().to_string()).into()
 }
 
 /// The key of a field, in the filter's form; `(all)` for the only bucket of a limit without descriptor entries.
-pub(super) fn key_of(field: &[u8]) -> String {
+pub(crate) fn key_of(field: &[u8]) -> String {
     match key_in(field) {
         Some([]) => "(all)".to_owned(),
         key => key.unwrap_or_default().escape_ascii().to_string(),
@@ -176,7 +176,7 @@ fn key_in(field: &[u8]) -> Option<&[u8]> {
 }
 
 /// A field without the braces of a hash tag around limit and key.
-pub(super) fn untagged(field: &[u8]) -> &[u8] {
+pub(crate) fn untagged(field: &[u8]) -> &[u8] {
     match field.strip_prefix(b"{") {
         Some(inner) => inner.strip_suffix(b"}").unwrap_or(inner),
         None => field,
@@ -184,7 +184,7 @@ pub(super) fn untagged(field: &[u8]) -> &[u8] {
 }
 
 /// Writes one line: a name and a value.
-pub(super) fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+pub(crate) fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     writeln!(out, "{name:<10} {value}")
 }
 

@@ -15,7 +15,7 @@ use crate::documents::{Source as Text, SourceError};
 use crate::files::{Inventory, Library};
 
 /// Limiters and clusters of a file.
-pub(super) struct Source {
+pub(crate) struct Source {
     pub(super) origin: String,
     /// At least one.
     pub(super) limiters: Vec<Limiter>,

@@ -7,14 +7,14 @@ const UNITS: [(&str, u64); 5] =
 
 /// Parses `90s`, `10m` or `1h30m` as configurations do, or a unit alone: `s` is one second. `None` for 0 and for any
 /// other text.
-pub(super) fn parse(text: &str) -> Option<Micros> {
+pub(crate) fn parse(text: &str) -> Option<Micros> {
     let is_unit = UNITS.iter().any(|(name, _)| *name == text);
     let span = if is_unit { Micros::parse(&format!("1{text}")) } else { Micros::parse(text) };
     span.ok().filter(|span| *span > Micros::ZERO)
 }
 
 /// A span in its two greatest units, rounded up to the smaller: `2m 30s`, `1.8s`, `12ms`.
-pub(super) fn span(Micros(micros): Micros) -> String {
+pub(crate) fn span(Micros(micros): Micros) -> String {
     let [(_, day), (_, hour), (_, minute), (_, second), (_, milli)] = UNITS;
     let pair = |(greater, a): (&str, u64), (less, b): (&str, u64)| {
         let whole = micros.div_ceil(b);

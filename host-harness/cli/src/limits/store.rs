@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::{Cmd, ConnectionLike, FromRedisValue, RedisResult, ServerError, Value};
-use weir_filter::limit::{BucketCheck, Outcome, Peek, RESET_SCRIPT};
+use weir_filter::limit::{BucketCheck, BudgetLevel, BudgetLevels, Outcome, Peek, RESET_SCRIPT};
 use weir_filter::redis::{Call, Reply};
 use weir_filter::units::Micros;
 
@@ -12,16 +12,16 @@ use super::nodes::Nodes;
 use super::server::{Connection, Server};
 
 /// Number of keys that one scan step looks at.
-pub(super) const STEP: u64 = 1_000;
+pub(crate) const STEP: u64 = 1_000;
 /// Number of script calls in one pipeline.
 const AT_ONCE: usize = 256;
 
 /// Redis' time: seconds since 1970, and microseconds within the second.
-pub(super) type Clock = (u64, u64);
+pub(crate) type Clock = (u64, u64);
 
 /// Position of a scan: a master of a cluster, its node, and the node's cursor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     master: usize,
     /// Node that serves the master's hash slots since its scan began: cursors are of one node.
     node: usize,
@@ -29,9 +29,10 @@ pub(super) struct Cursor {
 }
 
 /// Connection to Redis, or to the masters of a Redis Cluster.
-pub(super) struct Store {
+pub(crate) struct Store {
     link: Link,
     look: Peek,
+    levels: BudgetLevels,
 }
 
 enum Link {
@@ -48,11 +49,11 @@ impl Store {
             let (connection, address) = server.connect()?;
             Link::Single { connection, address: address.to_string(), database: server.login().database }
         };
-        Ok(Self { link, look: Peek::default() })
+        Ok(Self { link, look: Peek::default(), levels: BudgetLevels::default() })
     }
 
     /// The Redis of the connection, without credentials: `127.0.0.1:6379/0`.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match &self.link {
             Link::Single { address, database, .. } => format!("{address}/{database}"),
             Link::Cluster(nodes) => format!("cluster of {}", nodes.addresses()),
@@ -60,37 +61,61 @@ impl Store {
     }
 
     /// Whether keys are in different hash slots, so that a script has keys of one only.
-    pub(super) fn is_cluster(&self) -> bool {
+    pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.link, Link::Cluster(_))
     }
 
     /// Time of the Redis that has a key.
-    pub(super) fn time(&mut self, key: &[u8]) -> Result<Micros, LimitsError> {
+    pub(crate) fn time(&mut self, key: &[u8]) -> Result<Micros, LimitsError> {
         self.ask(key, |redis| redis::cmd("TIME").query(redis)).map(instant)
     }
 
     /// Reads buckets without changing them, see [`Peek`]. The buckets of one item are read at one instant. An item is
     /// `None` if one of its keys holds another kind of value.
-    pub(super) fn look(&mut self, buckets: &[Vec<BucketCheck>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
+    pub(crate) fn look(&mut self, buckets: &[Vec<BucketCheck>]) -> Result<Vec<Option<Vec<Outcome>>>, LimitsError> {
         let mut seen = Vec::with_capacity(buckets.len());
         for some in buckets.chunks(AT_ONCE) {
             let calls: Vec<Call> = some.iter().map(|check| self.look.call(check)).collect();
             let keys: Vec<&[u8]> =
                 some.iter().map(|check| check.first().map_or(&b""[..], |bucket| &bucket.key)).collect();
-            let replies = self.ask_all(&keys, &|index, is_first| {
-                let mut wire = Vec::new();
-                // The first call carries the script's source; Redis has it cached for the others.
-                match calls.get(index) {
-                    Some(call) if is_first => _ = call.encode_with_source(&mut wire),
-                    call => call.iter().for_each(|call| call.encode(&mut wire)),
-                }
-                wire
-            })?;
+            let replies = self.ask_each(&keys, &calls)?;
             for (check, reply) in some.iter().zip(replies) {
                 seen.push(self.seen(check, reply)?);
             }
         }
         Ok(seen)
+    }
+
+    /// Runs a call of one script for each key, and returns the replies in their order.
+    fn ask_each(&mut self, keys: &[&[u8]], calls: &[Call]) -> Result<Vec<Value>, LimitsError> {
+        self.ask_all(keys, &|index, is_first| {
+            let mut wire = Vec::new();
+            // The first call carries the script's source; Redis has it cached for the others.
+            match calls.get(index) {
+                Some(call) if is_first => _ = call.encode_with_source(&mut wire),
+                call => call.iter().for_each(|call| call.encode(&mut wire)),
+            }
+            wire
+        })
+    }
+
+    /// Reads the levels of budgets, and changes nothing. `None` if the key holds no budget.
+    pub(crate) fn levels(&mut self, budgets: &[BucketCheck]) -> Result<Vec<Option<BudgetLevel>>, LimitsError> {
+        let mut levels = Vec::with_capacity(budgets.len());
+        for some in budgets.chunks(AT_ONCE) {
+            let calls: Vec<Call> = some.iter().map(|check| self.levels.call(check)).collect();
+            let keys: Vec<&[u8]> = some.iter().map(|check| check.key.as_slice()).collect();
+            for (check, reply) in some.iter().zip(self.ask_each(&keys, &calls)?) {
+                levels.push(match reply {
+                    Value::ServerError(error) if is_wrong_type(&error) => None,
+                    Value::ServerError(error) => {
+                        return Err(LimitsError::Redis { address: self.place(), source: error.into() });
+                    }
+                    reply => BudgetLevels::read(check, &integers(reply)),
+                });
+            }
+        }
+        Ok(levels)
     }
 
     fn seen(&self, check: &[BucketCheck], reply: Value) -> Result<Option<Vec<Outcome>>, LimitsError> {
@@ -107,7 +132,7 @@ impl Store {
 
     /// Deletes buckets, each with the time to which its capacity applies, if any; and keeps workers from healing them.
     /// Returns whether any of them existed.
-    pub(super) fn reset(&mut self, buckets: &BTreeMap<Vec<u8>, Option<Micros>>) -> Result<bool, LimitsError> {
+    pub(crate) fn reset(&mut self, buckets: &BTreeMap<Vec<u8>, Option<Micros>>) -> Result<bool, LimitsError> {
         let mut any = false;
         for (key, period) in buckets {
             // A sliding window counts for two windows.
@@ -123,7 +148,7 @@ impl Store {
     }
 
     /// Number of keys in the database, or in all masters of a cluster.
-    pub(super) fn size(&mut self) -> Result<u64, LimitsError> {
+    pub(crate) fn size(&mut self) -> Result<u64, LimitsError> {
         let mut size: u64 = 0;
         for master in 0..self.masters() {
             let node = self.node_of(master)?;
@@ -135,7 +160,7 @@ impl Store {
     /// Runs one step of a scan, from a position, which looks at about `step` keys. Returns the next position, `None` at the
     /// end, and the keys that match. A key that exists throughout a scan is found at least once, unless its hash slot moves
     /// meanwhile.
-    pub(super) fn scan(
+    pub(crate) fn scan(
         &mut self,
         Cursor { master, node, cursor }: Cursor,
         pattern: &[u8],
@@ -153,7 +178,7 @@ impl Store {
     }
 
     /// Sends a command for a key.
-    pub(super) fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         key: &[u8],
         ask: impl Fn(&mut dyn ConnectionLike) -> RedisResult<T>,
@@ -165,7 +190,7 @@ impl Store {
     }
 
     /// Sends a command for a key. Returns the time of the Redis that has the key, and the reply.
-    pub(super) fn ask_timed<T: FromRedisValue>(
+    pub(crate) fn ask_timed<T: FromRedisValue>(
         &mut self,
         key: &[u8],
         command: &Cmd,
@@ -177,7 +202,7 @@ impl Store {
 
     /// Sends a command for each key, and returns the replies in their order. `packed` writes the command of a key by
     /// its index, and gets whether it is the first that its Redis sees.
-    pub(super) fn ask_all(
+    pub(crate) fn ask_all(
         &mut self,
         keys: &[&[u8]],
         packed: &dyn Fn(usize, bool) -> Vec<u8>,
@@ -228,7 +253,7 @@ fn single<T>(
 }
 
 /// A glob pattern of `prefix`, taken literally, and `rest`.
-pub(super) fn pattern(prefix: &str, rest: &str) -> Vec<u8> {
+pub(crate) fn pattern(prefix: &str, rest: &str) -> Vec<u8> {
     let mut pattern = Vec::new();
     for byte in prefix.bytes() {
         if b"*?[]^\\".contains(&byte) {
@@ -250,12 +275,13 @@ fn integers(value: Value) -> Reply {
     match value {
         Value::Int(n) => Reply::Integer(n),
         Value::Array(values) => Reply::Array(values.into_iter().map(integers).collect()),
-        // Our script returns only integers and arrays.
+        Value::BulkString(bytes) => Reply::Bulk(bytes),
+        // Our scripts return nothing else.
         _ => Reply::Nil,
     }
 }
 
-pub(super) fn instant((seconds, micros): Clock) -> Micros {
+pub(crate) fn instant((seconds, micros): Clock) -> Micros {
     Micros::from_secs(seconds).plus(Micros(micros))
 }
 

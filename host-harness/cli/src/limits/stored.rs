@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// The overrides of keys, given by their fields: each key's string, otherwise its field in the hash.
-    pub(super) fn of_keys(&mut self, prefix: &str, fields: &[Vec<u8>]) -> Result<Vec<Option<Found>>, LimitsError> {
+    pub(crate) fn of_keys(&mut self, prefix: &str, fields: &[Vec<u8>]) -> Result<Vec<Option<Found>>, LimitsError> {
         if fields.is_empty() {
             return Ok(Vec::new());
         }
