@@ -19,6 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
+/// Time until connections are accepted again after a failure.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Time for which the connection of a response that is cut off stays open for its last piece.
+const LAST_PIECE: Duration = Duration::from_millis(50);
+
 /// Function that gives the response to a request.
 pub type Respond = dyn Fn(&Request<Bytes>) -> Reply + Send + Sync;
 
@@ -80,6 +85,8 @@ impl Upstream {
                         connections.spawn(serve(connection, respond.clone()));
                     }
                     Some(_) = connections.join_next() => {}
+                    // No connection is open, and none can be accepted: files may have run out.
+                    else => sleep(ACCEPT_PAUSE).await,
                 }
             }
         });
@@ -147,7 +154,7 @@ impl Body for Pieces {
                 End::Open => Poll::Pending,
                 End::ResetInBody => {
                     // The pieces before leave first: an error would drop what is not yet written.
-                    let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(50))));
+                    let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(LAST_PIECE)));
                     ready!(pause.as_mut().poll(context));
                     Poll::Ready(Some(Err(cut_off())))
                 }

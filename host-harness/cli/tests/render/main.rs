@@ -9,7 +9,7 @@ use weir_harness::texts;
 
 const FILE: &str = include_str!("../../../../envoy/kubernetes/limits.yaml");
 const BODY: &str = "  - request_body: {json_pointer: /model, default: none}\n";
-const CHARGE: &str = "  - request_header: {name: x-user-id}\n  charge: total_tokens\n";
+const CHARGE: &str = "  - request_header: {name: x-user-id}\n  charge: total_tokens\n  reserve: none\n";
 const HEADER: &str = "  - request_header: {name: x-user-id}\n";
 
 fn changed(changes: &[(&str, &str)]) -> String {
