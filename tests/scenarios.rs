@@ -6,6 +6,7 @@ use hyper::Method;
 use redis::Commands;
 use serde_json::json;
 use weir::{Answer, HostKind, Mesh};
+use weir_harness::provider;
 use weir_provision::redis::RedisOptions;
 
 weir::on_both_hosts! {
@@ -14,6 +15,7 @@ weir::on_both_hosts! {
     each_route_has_its_own_limit
     tenants_have_a_monthly_quota_a_rate_and_a_concurrency_limit
     a_fragile_upstream_gets_its_requests_one_by_one
+    a_team_of_many_clients_spends_no_more_than_its_budget
     a_password_comes_from_the_environment
 }
 
@@ -188,6 +190,38 @@ async fn a_fragile_upstream_gets_its_requests_one_by_one(host: HostKind) {
     for (turn, at) in (0..).zip(passed) {
         assert!(at >= Duration::from_millis(100) * turn, "request {turn} was released too early: {passed:?}");
     }
+}
+
+/// Of 2 cents, an answer costs half a cent, and its request reserves more than a whole one.
+async fn a_team_of_many_clients_spends_no_more_than_its_budget(host: HostKind) {
+    let provider = provider::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let mesh = Mesh::on(host, "envoy/llm.yaml").patient().edit(|bootstrap| {
+        let endpoint = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        bootstrap.pointer_mut(endpoint).unwrap()["socket_address"]["port_value"] = provider.addr().port().into();
+    });
+    let Some(mesh) = mesh.start().await else { return };
+    let ask = async |body: &serde_json::Value| {
+        let ask = mesh.ask("/v1/chat/completions").method(Method::POST).header("x-team", "red");
+        ask.header("content-type", "application/json").body(&body.to_string()).send().await
+    };
+    let answer = json!({"model": "gpt-4o", "max_tokens": 1000});
+    let mut admitted = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // What is reserved is denied for a while, what is spent for the month.
+    loop {
+        let (one, two, three, four) = tokio::join!(ask(&answer), ask(&answer), ask(&answer), ask(&answer));
+        let all = [one, two, three, four];
+        admitted += all.iter().filter(|answer| answer.status == 200).count();
+        if all.iter().any(|answer| answer.body.contains("insufficient_quota")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{all:?}");
+    }
+    assert_eq!(admitted, 2);
+    // A stream that does not ask for its usage is asked for it.
+    let stream = json!({"model": "gpt-4o-mini", "max_tokens": 10, "stream": true});
+    let streamed = ask(&stream).await.admitted();
+    assert!(streamed.body.contains("word5") && streamed.body.contains("\"completion_tokens\":5"), "{streamed:?}");
 }
 
 async fn a_password_comes_from_the_environment(host: HostKind) {

@@ -9,14 +9,17 @@
 //!
 //! The first two run on the embedded host, with a Redis that is empty where the page begins to use a configuration. A block of
 //! shell commands is one shell, in the root of the checkout. A block of `cargo weir limits` runs in this process.
+//!
+//! A block `python run FILE` is a program with the SDKs of OpenAI and Anthropic, and the block `text` below it its output.
+//! The cluster `provider` of a file is a fake provider of language models.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use weir::{HostKind, Mesh, or_skip};
-use weir_harness::{limits::Limits, texts};
-use weir_provision::helm;
+use weir_harness::{limits::Limits, provider, texts};
+use weir_provision::{helm, python};
 
 use crate::fragments::MANAGER;
 use crate::page::{Page, pages, root};
@@ -47,20 +50,23 @@ struct Stage {
     /// Fields of the HTTP connection manager.
     manager: Option<Value>,
     mesh: Mesh,
+    _provider: provider::Upstream,
 }
 
 /// Runs the commands of a page, and returns their number. `None` if a component is missing, which is printed.
 async fn run(page: &Page, problems: &mut Vec<String>) -> Option<usize> {
     let (mut limits, mut manager, mut count) = (None, None, 0);
     let mut stage: Option<Stage> = None;
-    for fence in page.fences() {
+    let fences = page.fences();
+    for (nth, fence) in fences.iter().enumerate() {
         let yaml = || Some(serde_saphyr::from_str::<Value>(&fence.text).expect("YAML"));
         match fence.info {
             "yaml limits" => limits = yaml(),
             "yaml connection manager" => manager = yaml(),
             _ => {}
         }
-        let Some(file) = fence.info.strip_prefix("console run") else { continue };
+        let program = fence.info.strip_prefix("python run");
+        let Some(file) = program.or(fence.info.strip_prefix("console run")) else { continue };
         if file == " weir" {
             for (command, output) in commands(&fence.text) {
                 count += 1;
@@ -76,6 +82,7 @@ async fn run(page: &Page, problems: &mut Vec<String>) -> Option<usize> {
         let [limits, manager] = [&limits, &manager].map(|it| it.clone().filter(|_| file == QUICKSTART));
         let is_of = |stage: &Stage| stage.file == file && stage.limits == limits && stage.manager == manager;
         if !stage.as_ref().is_some_and(is_of) {
+            let provider = provider::start(([127, 0, 0, 1], 0).into()).await.expect("a free port");
             let mesh = Mesh::on(HostKind::Embedded, file).patient().configure(|filter| {
                 if let Some(limits) = &limits {
                     filter["limits"] = limits.clone();
@@ -84,10 +91,26 @@ async fn run(page: &Page, problems: &mut Vec<String>) -> Option<usize> {
             let mesh = mesh.edit(|bootstrap| {
                 let place = bootstrap.pointer_mut(MANAGER).and_then(Value::as_object_mut).expect("a manager");
                 place.extend(manager.as_ref().and_then(Value::as_object).cloned().unwrap_or_default());
+                let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters");
+                if let Some(cluster) = clusters.iter_mut().find(|cluster| cluster["name"] == "provider") {
+                    let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+                    cluster.pointer_mut(endpoint).expect("an address")["port_value"] = provider.addr().port().into();
+                }
             });
-            stage = Some(Stage { file: file.to_owned(), limits, manager, mesh: mesh.start().await? });
+            stage =
+                Some(Stage { file: file.to_owned(), limits, manager, mesh: mesh.start().await?, _provider: provider });
         }
         let stage = stage.as_ref().expect("started above");
+        if program.is_some() {
+            count += 1;
+            let output = fences.get(nth + 1).filter(|next| next.info == "text").expect("the program's output");
+            let found = block_in_place(|| printed(&fence.text, stage))?;
+            if !is_like(&output.text, &found) {
+                let place = format!("{}:{}", page.path, fence.line);
+                problems.push(format!("{place}: expected:\n{}\nfound:\n{found}", output.text));
+            }
+            continue;
+        }
         let expected = commands(&fence.text);
         count += expected.len();
         let lines: Vec<&str> = expected.iter().map(|(command, _)| command.as_str()).collect();
@@ -102,6 +125,15 @@ async fn run(page: &Page, problems: &mut Vec<String>) -> Option<usize> {
         }
     }
     Some(count)
+}
+
+/// Runs a Python program, and returns what it prints. `None` without its packages.
+fn printed(program: &str, stage: &Stage) -> Option<String> {
+    let mut python = or_skip(python::SDKS.python())?;
+    let program = program.replace(INGRESS, &stage.mesh.ingress()[0].to_string());
+    let output = python.args(["-c", &program]).output().expect("python3 runs");
+    assert!(output.status.success(), "{output:?}");
+    Some(String::from_utf8(output.stdout).expect("text"))
 }
 
 /// Runs a command of a block `console run weir`, and returns what `weir check` prints. `None` without Helm.

@@ -103,10 +103,10 @@ impl Limit {
         sources.filter_map(Source::json_pointer).for_each(visit);
     }
 
-    /// Whether the limit reads request bodies.
+    /// Whether the limit reads request bodies, for its key, its cost or its estimate.
     #[must_use]
     pub fn reads_body(&self) -> bool {
-        let mut reads_body = false;
+        let mut reads_body = self.charge.is_some();
         self.visit_pointers(&mut |_| reads_body = true);
         reads_body
     }

@@ -24,7 +24,7 @@
 //! | `markup` | text in XML and HTML |
 //! | `percent` | percent-encoding of URLs |
 //!
-//! `weir demo`, [`serving`] and [`traffic`] are of the package `weir-demo`.
+//! `weir demo`, `weir provider` ([`provider`]), [`serving`] and [`traffic`] are of the package `weir-demo`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -58,8 +58,9 @@ use std::process::ExitCode;
 pub use clap::Command as Definition;
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use weir_demo::provider::Provider;
 use weir_demo::{Demo, interrupt, logging, output};
-pub use weir_demo::{serving, traffic};
+pub use weir_demo::{provider, serving, traffic};
 use weir_host::{documents, printable, spelling};
 
 use output::OutputError;
@@ -99,6 +100,8 @@ enum Command {
     Console(Box<console::Arguments>),
     /// Runs the quickstart with a real Redis, and shows that its limit holds.
     Demo(Demo),
+    /// Serves a fake provider of language models, until interrupted: for trying limits without a key.
+    Provider(Provider),
     /// Measures the cost of a request with Weir, without it, and with other rate limiters.
     #[command(disable_help_flag = true)]
     Bench(bench::Arguments),
@@ -163,6 +166,7 @@ fn perform(arguments: Arguments, is_verbose: bool) -> anyhow::Result<ExitCode> {
         Command::Budgets(arguments) => budgets::run(&arguments),
         Command::Console(arguments) => console::run(&arguments),
         Command::Demo(demo) => weir_demo::run(demo),
+        Command::Provider(provider) => weir_demo::provider::run(&provider).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),

@@ -6,6 +6,8 @@
 //! | module | contents |
 //! |---|---|
 //! | `quickstart` | `weir demo`: the quickstart with a real Redis, and a table of what its limit admitted |
+//! | [`provider`] | `weir provider`: fake provider of language models |
+//! | [`upstream`] | upstream whose responses a function gives |
 //! | [`serving`] | a scenario on a running host: the embedded host or Envoy |
 //! | [`traffic`] | users with a pace of their own, and a report of their requests |
 //! | [`interrupt`] | SIGINT and SIGTERM |
@@ -17,8 +19,10 @@
 pub mod interrupt;
 pub mod logging;
 pub mod output;
+pub mod provider;
 mod quickstart;
 pub mod serving;
 pub mod traffic;
+pub mod upstream;
 
 pub use quickstart::{Demo, run};

@@ -245,6 +245,6 @@ pub(crate) fn exchange(headers: &[(&str, &[u8])], body: Option<&[u8]>) -> Exchan
         _ => None,
     });
     let headers: Headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
-    let upstream = Upstream { status: 200, headers: Vec::new(), body: b"hello\n".to_vec(), takes: Micros::ZERO };
+    let upstream = Upstream { status: 200, headers: Vec::new(), body: b"hello\n".to_vec(), ..Upstream::default() };
     Exchange { headers, body: body.map(<[u8]>::to_vec), properties, upstream }
 }

@@ -168,16 +168,32 @@ impl Reached {
     /// response; 404 without a route; 200 of a cluster.
     #[must_use]
     pub fn upstream(&self) -> ProxyAnswer {
+        self.routed(None)
+    }
+
+    /// The same where every route that does not redirect leads to an upstream with this response. `details` are those of
+    /// its code: `via_upstream`, or the reason for which the proxy answers in the upstream's place.
+    #[must_use]
+    pub fn served(&self, answer: &ProxyAnswer, details: &str) -> ProxyAnswer {
+        let body = answer.body.clone().into();
+        let (status, details) = (answer.status, details.to_owned());
+        self.routed(Some(LocalReply { status, headers: map(&answer.headers), body, details, ..LocalReply::default() }))
+    }
+
+    fn routed(&self, served: Option<LocalReply>) -> ProxyAnswer {
         let of = |status, body: &str, details| reply(status, body, details);
         let routed = self.with_route(|mutations, route| {
             let reply = match &route.action {
+                // The changes of a route to a cluster apply to any answer.
+                Action::Direct(_) | Action::Cluster { .. } if let Some(reply) = &served => {
+                    return answer(reply.clone(), &self.stream);
+                }
                 Action::Direct(direct) => of(direct.status, &direct.body, "direct_response"),
                 Action::Redirect(redirect) => {
                     let location = location(redirect, &route.path, &self.stream.request_headers.borrow());
                     let headers = [("location", location)].into_iter().collect();
                     LocalReply { headers, ..of(redirect.status, "", "direct_response") }
                 }
-                // The changes of a route to a cluster apply to any answer.
                 Action::Cluster { .. } => return answer(of(200, "", "via_upstream"), &self.stream),
             };
             answer(mutations.changed(reply, &self.stream), &self.stream)

@@ -25,22 +25,39 @@ pub struct Exchange {
 }
 
 /// Response of an upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Upstream {
     /// HTTP status.
     pub status: u16,
     /// Headers without `:status`.
     pub headers: Headers,
-    /// Body.
+    /// Body, or its first piece.
     pub body: Vec<u8>,
+    /// Further pieces of the body, each with the time since the piece before.
+    pub later: Vec<(Micros, Vec<u8>)>,
     /// Time from the request's passage to the response. The request is in flight for so long.
     pub takes: Micros,
+    /// End of the response.
+    pub end: End,
+}
+
+/// End of an upstream's response. A local reply ends whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// The whole response arrives.
+    #[default]
+    Whole,
+    /// Client or upstream leave behind the body's last piece, before the end of the stream.
+    InBody,
+    /// The client leaves when the response would begin.
+    BeforeHeaders,
 }
 
 /// End of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// HTTP status. Of a gRPC request that the filter answers, too: the proxy would turn it into a gRPC status.
+    /// HTTP status. Of a gRPC request that the filter answers, too: the proxy would turn it into a gRPC status. 0 where the
+    /// client left before it.
     pub status: u16,
     /// Response headers without `:status`, as the filter leaves them.
     pub headers: Headers,

@@ -28,7 +28,7 @@ pub mod resp;
 mod worker;
 
 pub use clock::Clock;
-pub use exchange::{Answer, Exchange, Headers, Properties, Upstream};
+pub use exchange::{Answer, End, Exchange, Headers, Properties, Upstream};
 pub use link::{Arrival, Link};
 pub use mesh::{Mesh, RequestId};
 pub use redis::Redis;

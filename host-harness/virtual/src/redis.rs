@@ -148,6 +148,13 @@ impl Redis {
         self.server.borrow().buckets.budget(key)
     }
 
+    /// Amounts settled and reserved now in the window of a budget's last call, in tokens or nano-USD. `None` where there is
+    /// no budget.
+    #[must_use]
+    pub fn budget_tokens(&self, key: &[u8]) -> Option<(u64, u64)> {
+        self.server.borrow().buckets.budget_at(self.now(), key)
+    }
+
     /// Sets the override of a whole limit: a field of the hash `hash_key`. Workers read it at their refresh interval.
     pub fn set_limit_override(&self, hash_key: &[u8], limit: &[u8], text: &[u8]) {
         let mut server = self.server.borrow_mut();

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use weir_filter::native::{Action, Buffer, Vm};
 use weir_filter::units::Micros;
 
-use self::state::{Event, LIMITER, Phase, QUEUE, Shared, Way};
+use self::state::{Begun, Event, LIMITER, Phase, QUEUE, Shared, Way};
 use crate::exchange::{Answer, Exchange};
 use crate::link::{Arrival, Link};
 use crate::{Clock, Redis};
@@ -203,6 +203,7 @@ impl Worker {
                 if waits_for_body { self.show_body(context, &[usize::MAX]) } else { self.passes(context) }
             }
             Event::Upstream(context) => self.respond(context),
+            Event::Piece(context) => self.pass_piece(context),
             Event::ResumeResponse(context) => self.complete(context),
         }
     }
@@ -222,16 +223,30 @@ impl Worker {
         });
     }
 
-    /// Passes a response through the filter.
+    /// Passes a response's head through the filter, and what has come of its body.
     fn respond(&self, context: u32) {
-        let Some(size) = self.shared.with(|state| state.begin_response(context)) else { return };
-        let mut action = self.call(context, |vm| vm.response_headers(context, size == 0));
-        if size > 0 && action == Action::Continue {
-            let body = self.shared.with(|state| state.response_body(context));
-            self.shared.show(Buffer::ResponseBody, body);
-            action = self.call(context, |vm| vm.response_body(context, size, true));
+        let Some(begun) = self.shared.with(|state| state.begin_response(context)) else { return };
+        let is_whole = begun == Begun::Whole;
+        if begun != Begun::Gone && self.call(context, |vm| vm.response_headers(context, is_whole)) != Action::Continue {
+            return;
         }
-        if action == Action::Continue {
+        if begun == Begun::Head { self.pass_piece(context) } else { self.complete(context) }
+    }
+
+    /// Passes the next piece of a response's body through the filter.
+    fn pass_piece(&self, context: u32) {
+        let now = self.shared.now();
+        let Some((piece, is_last)) = self.shared.with(|state| state.take_piece(context)) else { return };
+        let size = piece.len();
+        self.shared.show(Buffer::ResponseBody, piece);
+        if self.call(context, |vm| vm.response_body(context, size, is_last)) != Action::Continue {
+            return;
+        }
+        let is_waiting = self.shared.with(|state| {
+            let wait = state.wait_for_piece(context);
+            wait.inspect(|wait| state.push(now.plus(*wait), Event::Piece(context))).is_some()
+        });
+        if !is_waiting {
             self.complete(context);
         }
     }

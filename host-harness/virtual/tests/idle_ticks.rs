@@ -69,7 +69,7 @@ fn exchange(key: u64, takes: Micros) -> Exchange {
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
         body: None,
         properties: Rc::new(|_: &[&str]| None),
-        upstream: Upstream { status: 200, headers: Vec::new(), body: Vec::new(), takes },
+        upstream: Upstream { status: 200, headers: Vec::new(), body: Vec::new(), takes, ..Upstream::default() },
     }
 }
 

@@ -196,6 +196,15 @@ impl BudgetState {
         (self.window.used, self.window.held)
     }
 
+    /// Amounts settled and reserved in the window at `now`, in tokens or nano-USD.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::limit) fn amounts_at(&self, now: Micros) -> (u64, u64) {
+        match self.window.rate {
+            Some(rate) => (self.window.drained(now, rate).used.div_ceil(rate.per_token()), self.window.held),
+            None => self.amounts(),
+        }
+    }
+
     fn close(&mut self, base: &Base, reservation: Reservation, cost: u64) -> SettleResult {
         let (excess, is_late) = (cost.saturating_sub(reservation.amount), reservation.phase == Phase::Lost);
         let (held, mut due) = match is_late {

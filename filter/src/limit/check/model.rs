@@ -163,6 +163,13 @@ impl Model {
         Some(self.buckets.get(key)?.budget.as_ref()?.amounts())
     }
 
+    /// Amounts settled and reserved at `now` in the window of a budget's last call, in tokens or nano-USD. `None` where
+    /// there is no budget.
+    #[must_use]
+    pub fn budget_at(&self, now: Micros, key: &[u8]) -> Option<(u64, u64)> {
+        Some(self.buckets.get(key)?.budget.as_ref()?.amounts_at(now))
+    }
+
     /// Number of slots whose leases have not ended at `now` by Redis' clock, without those that were taken before the
     /// clock was set back: they end later than their own leases from now.
     #[must_use]

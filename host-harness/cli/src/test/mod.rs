@@ -188,7 +188,21 @@ fn prepared(path: &Path) -> Result<(Suite, Setup), Vec<Mistake>> {
         };
         Some(mistake(place, format!("`weir limits {}`: {why}", words.join(" "))))
     });
-    let mut wrong: Vec<Mistake> = unknown.chain(refused).collect();
+    let budgets = suite.budgets().filter(|budget| known.contains(&budget.limit.as_str())).filter_map(|budget| {
+        let amounts = || [&budget.spent, &budget.held].into_iter().flatten();
+        let what = match backend::counts_money(&setup, &budget.limit) {
+            None => (budget.limit_place, format!("expected a limit with a `charge`, found {}", budget.limit)),
+            Some(is_money) => match amounts().find(|(amount, _)| !is_money && !amount.is_whole()) {
+                Some((amount, place)) => (*place, format!("expected a whole number of tokens, found {amount}")),
+                None => match backend::budget_key(&setup, &setup.written, &budget.limit, &budget.key) {
+                    Ok(_) => return None,
+                    Err(why) => (budget.limit_place, why),
+                },
+            },
+        };
+        Some(mistake(what.0, what.1))
+    });
+    let mut wrong: Vec<Mistake> = unknown.chain(refused).chain(budgets).collect();
     wrong.sort_by_key(|mistake| mistake.place);
     if wrong.is_empty() { Ok((suite, setup)) } else { Err(wrong) }
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use weir_filter::units::Micros;
 
-use super::backend::{Backend, Denied, Observed, first};
-use super::file::{Action, Expect, Matcher, RedisState, Requests, Step, Test};
+use super::backend::{Backend, Budget, Denied, Observed, first};
+use super::file::{Action, Amount, BudgetExpectation, Expect, Matcher, RedisState, Requests, Step, Test, shown_amount};
 use crate::documents::Position;
 
 /// Most texts of a body or a header that a difference shows, in characters.
@@ -115,7 +116,11 @@ fn perform(
             let observed = backend.send(requests)?;
             *all_denied = all_denied.saturating_add(observed.denied);
             let denied = before.map(|before| backend.denied(*all_denied).since(&before));
-            return Ok(differences(expect, &observed, denied.as_ref(), held_slack));
+            let mut found = differences(expect, &observed, denied.as_ref(), held_slack);
+            for budget in &expect.budgets {
+                found.extend(budget_differences(budget, backend)?);
+            }
+            return Ok(found);
         }
     }
     Ok(Vec::new())
@@ -133,7 +138,8 @@ fn differences(expect: &Expect, observed: &Observed, denied: Option<&Denied>, he
         if !statuses.accept(&all) {
             let counts: Vec<String> = all.iter().map(|(status, n)| format!("{status} × {n}")).collect();
             let body = last.filter(|last| last.status >= 400).map(|last| format!(" ({})", shown(&last.body)));
-            differs(*place, "status", statuses.to_string(), counts.join(", ") + &body.unwrap_or_default());
+            let counts = if counts.is_empty() { "no response".to_owned() } else { counts.join(", ") };
+            differs(*place, "status", statuses.to_string(), counts + &body.unwrap_or_default());
         }
     }
     if let (Some((limit, place)), Some(denied)) = (&expect.limit, denied) {
@@ -159,6 +165,14 @@ fn differences(expect: &Expect, observed: &Observed, denied: Option<&Denied>, he
     if let Some((matcher, place)) = &expect.body {
         compare(matcher, last.map(|last| last.body.as_str()), *place, "body", &mut differs);
     }
+    let document = last.and_then(|last| serde_json::from_str::<Value>(&last.body).ok());
+    for (pointer, matcher, place) in &expect.json {
+        let value = document.as_ref().and_then(|document| document.pointer(pointer)).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        compare(matcher, value.as_deref(), *place, &format!("{pointer} in the body"), &mut differs);
+    }
     if let Some((expected, place)) = &expect.retry_after {
         let header = observed.last_denied().and_then(|seen| seen.header("retry-after"));
         let seconds = header.and_then(|value| value.parse().ok()).map(Micros::from_secs);
@@ -183,6 +197,25 @@ fn differences(expect: &Expect, observed: &Observed, denied: Option<&Denied>, he
         }
     }
     found
+}
+
+/// Compares a budget with what is expected of it.
+fn budget_differences(expected: &BudgetExpectation, backend: &mut dyn Backend) -> Result<Vec<Difference>, String> {
+    let BudgetExpectation { limit, key, spent, held, .. } = expected;
+    let differences = |budget: Budget| {
+        let of_part = |(what, part, amount): (&str, &Option<(Amount, Position)>, u64)| {
+            let (expected, place) = part.filter(|(expected, _)| !expected.accepts(amount, budget.is_money))?;
+            let what = format!("{what} of {limit} {}", key.join(" ")).trim_end().to_owned();
+            let actual = shown_amount(amount, budget.is_money);
+            Some(Difference { place, what, expected: expected.to_string(), actual })
+        };
+        [("spent", spent, budget.spent), ("held", held, budget.held)]
+            .into_iter()
+            .filter_map(of_part)
+            .collect::<Vec<_>>()
+    };
+    let budget = backend.budget(limit, key, &|budget| differences(budget).is_empty())?;
+    Ok(differences(budget))
 }
 
 fn compare(

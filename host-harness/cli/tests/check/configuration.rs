@@ -121,6 +121,10 @@ fn limits_that_read_a_body_need_allow_on_headers_stop_iteration() {
     assert!(unseen.help.contains("the body is read by limits[0], "), "{unseen:?}");
     let no = shown("root_id: limiter\n                allow_on_headers_stop_iteration: false");
     assert_eq!(check_changed(QUICKSTART, [by_body, no]).rules(), ["unseen-body"]);
+    // Estimates are of bodies.
+    let charge = ("- name: per_user", "- charge: total_tokens\n                      name: per_user");
+    let large = ("max_tokens: 20,", "max_tokens: 200000,");
+    assert_eq!(check_changed(QUICKSTART, [charge, large]).rules(), ["unseen-body"]);
     for yes in [
         "root_id: limiter\n                allow_on_headers_stop_iteration: true",
         "root_id: limiter\n                allowOnHeadersStopIteration: true",

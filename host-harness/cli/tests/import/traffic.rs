@@ -90,7 +90,7 @@ impl Request {
             headers: pseudo.into_iter().chain(own).collect(),
             body: None,
             properties: Rc::new(move |path: &[&str]| properties.get(&path.join(".")).map(|it| it.clone().into_bytes())),
-            upstream: Upstream { status: 200, headers: Vec::new(), body: Vec::new(), takes: Micros::ZERO },
+            upstream: Upstream { status: 200, ..Upstream::default() },
         }
     }
 }

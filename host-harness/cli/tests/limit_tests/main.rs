@@ -8,6 +8,7 @@ use std::path::PathBuf;
 mod mistakes;
 mod proxies;
 mod support;
+mod upstreams;
 
 use support::{CONFIGURATION, ENVOY, Folder, tests, weir};
 

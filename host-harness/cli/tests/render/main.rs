@@ -9,6 +9,7 @@ use weir_harness::texts;
 
 const FILE: &str = include_str!("../../../../envoy/kubernetes/limits.yaml");
 const BODY: &str = "  - request_body: {json_pointer: /model, default: none}\n";
+const CHARGE: &str = "  - request_header: {name: x-user-id}\n  charge: total_tokens\n  reserve: none\n";
 const HEADER: &str = "  - request_header: {name: x-user-id}\n";
 
 fn changed(changes: &[(&str, &str)]) -> String {
@@ -48,7 +49,7 @@ fn every_form_is_sound_with_every_redis_and_every_limit() {
     ];
     let address = "  address: redis.weir.svc.cluster.local:6379\n";
     for (form, target) in targets {
-        for body in [HEADER, BODY] {
+        for body in [HEADER, BODY, CHARGE] {
             for (number, redis) in [
                 "",
                 "  username: weir\n  password_env: PASSWORD\n",
@@ -60,6 +61,8 @@ fn every_form_is_sound_with_every_redis_and_every_limit() {
             {
                 let text = changed(&[("gateway: ingress", target), (HEADER, body), (address, &format!("{address}{redis}"))]);
                 let made = sound(form, &text);
+                let sees_bodies = made.contains("allow_on_headers_stop_iteration: true");
+                assert_eq!(sees_bodies, body != HEADER, "{made}");
                 assert_eq!(made.contains("PASSWORD"), number == 1 || number == 3, "{made}");
                 assert_eq!(made.contains("UpstreamTlsContext"), number > 1, "{made}");
                 assert_eq!(made.contains("exact: redis.example}"), number == 3, "{made}");

@@ -192,7 +192,7 @@ fn exchange(arrival: &Arrival, plan: &crate::plan::Plan) -> Exchange {
         headers,
         body: None,
         properties: Rc::new(|_| None),
-        upstream: Upstream { status: 200, headers: Vec::new(), body: Vec::new(), takes: arrival.takes },
+        upstream: Upstream { status: 200, headers: Vec::new(), takes: arrival.takes, ..Upstream::default() },
     }
 }
 

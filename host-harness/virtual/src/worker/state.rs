@@ -8,7 +8,7 @@ use weir_filter::native::{Buffer, Level};
 use weir_filter::units::Micros;
 
 use super::Start;
-use crate::exchange::{Answer, Exchange, Headers};
+use crate::exchange::{Answer, End, Exchange, Headers};
 use crate::link::Link;
 use crate::resp::Commands;
 use crate::{Clock, Redis};
@@ -81,6 +81,8 @@ pub(super) enum Event {
     Resume(u32),
     /// The response of the upstream, or the filter's own answer, goes back.
     Upstream(u32),
+    /// The next piece of a response's body arrives.
+    Piece(u32),
     /// The filter has resumed a response.
     ResumeResponse(u32),
 }
@@ -96,11 +98,24 @@ pub(super) enum Phase {
     Response,
 }
 
+/// Beginning of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// The head, with a body after it.
+    Head,
+    /// The head is the whole response.
+    Whole,
+    /// The client has gone.
+    Gone,
+}
+
 pub(super) struct Request {
     pub(super) exchange: Exchange,
     pub(super) phase: Phase,
     pub(super) filter_state: BTreeMap<String, String>,
     pub(super) response: Headers,
+    /// Body as far as it has passed, and the number of its pieces.
+    pub(super) passed: (Vec<u8>, usize),
     pub(super) local: Option<LocalReply>,
     pub(super) began: Micros,
     pub(super) decided: Micros,
@@ -153,6 +168,7 @@ impl Shared {
                 phase: Phase::Request,
                 filter_state: BTreeMap::new(),
                 response: Headers::new(),
+                passed: (Vec::new(), 0),
                 local: None,
                 began: now,
                 decided: now,
@@ -205,44 +221,64 @@ impl State {
         self.requests.get(&context).is_some_and(|request| request.phase == Phase::Request)
     }
 
-    /// Puts the headers of a response in place, and returns the size of its body.
-    pub(super) fn begin_response(&mut self, context: u32) -> Option<usize> {
+    /// Puts the headers of a response in place.
+    pub(super) fn begin_response(&mut self, context: u32) -> Option<Begun> {
         let request = self.requests.get_mut(&context).filter(|request| request.phase == Phase::Upstream)?;
         request.phase = Phase::Response;
-        let (headers, size) = match &request.local {
-            Some(reply) => (&reply.headers, reply.body.len()),
-            None => (&request.exchange.upstream.headers, request.exchange.upstream.body.len()),
+        let (headers, is_empty, end) = match &request.local {
+            Some(reply) => (&reply.headers, reply.body.is_empty(), End::Whole),
+            None => {
+                let upstream = &request.exchange.upstream;
+                (&upstream.headers, upstream.body.is_empty() && upstream.later.is_empty(), upstream.end)
+            }
         };
+        if end == End::BeforeHeaders {
+            return Some(Begun::Gone);
+        }
         request.response.clone_from(headers);
-        Some(size)
+        Some(if is_empty && end == End::Whole { Begun::Whole } else { Begun::Head })
     }
 
-    pub(super) fn response_body(&self, context: u32) -> Vec<u8> {
-        let request = self.requests.get(&context);
-        let body = request.map(|request| match &request.local {
-            Some(reply) => reply.body.clone(),
-            None => request.exchange.upstream.body.clone(),
-        });
-        body.unwrap_or_default()
+    /// Takes the next piece of a response's body, and whether it ends the response.
+    pub(super) fn take_piece(&mut self, context: u32) -> Option<(Vec<u8>, bool)> {
+        let request = self.requests.get_mut(&context)?;
+        let (passed, count) = &mut request.passed;
+        let upstream = &request.exchange.upstream;
+        let (piece, is_last) = match (&request.local, count.checked_sub(1)) {
+            (Some(reply), _) => (&reply.body, true),
+            (None, None) => (&upstream.body, upstream.later.is_empty()),
+            (None, Some(nth)) => (&upstream.later.get(nth)?.1, nth.saturating_add(1) == upstream.later.len()),
+        };
+        passed.extend_from_slice(piece);
+        *count = count.saturating_add(1);
+        Some((piece.clone(), is_last && (request.local.is_some() || upstream.end == End::Whole)))
+    }
+
+    /// Time until the next piece of a response's body; `None` if there is none.
+    pub(super) fn wait_for_piece(&self, context: u32) -> Option<Micros> {
+        let request = self.requests.get(&context).filter(|request| request.local.is_none())?;
+        let (_, count) = request.passed;
+        request.exchange.upstream.later.get(count.checked_sub(1)?).map(|(wait, _)| *wait)
     }
 
     /// Status of a request's response: the filter's own answer, or the upstream's.
     pub(super) fn status(&self, context: u32) -> Option<u16> {
         let request = self.requests.get(&context)?;
-        Some(request.local.as_ref().map_or(request.exchange.upstream.status, |reply| reply.status))
+        let upstream = &request.exchange.upstream;
+        let of_upstream = if upstream.end == End::BeforeHeaders { 0 } else { upstream.status };
+        Some(request.local.as_ref().map_or(of_upstream, |reply| reply.status))
     }
 
     /// Moves a request to the answers.
     pub(super) fn complete(&mut self, context: u32, now: Micros) {
         let status = self.status(context);
-        let body = self.response_body(context);
         let Some((request, status)) = self.requests.remove(&context).zip(status) else { return };
         let is_local = request.local.is_some();
         let (details, grpc_status) = request.local.map(|reply| (reply.details, reply.grpc_status)).unwrap_or_default();
         let answer = Answer {
             status,
             headers: request.response,
-            body,
+            body: request.passed.0,
             grpc_status,
             details,
             is_local,

@@ -31,6 +31,12 @@ pub(crate) fn exchange(headers: &[(&str, &str)], takes: Micros) -> Exchange {
         headers: headers.map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
         body: None,
         properties: Rc::new(|_: &[&str]| None),
-        upstream: Upstream { status: 200, headers: Vec::new(), body: b"hello\n".to_vec(), takes },
+        upstream: Upstream {
+            status: 200,
+            headers: Vec::new(),
+            body: b"hello\n".to_vec(),
+            takes,
+            ..Upstream::default()
+        },
     }
 }

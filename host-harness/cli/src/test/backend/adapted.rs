@@ -7,25 +7,30 @@ use serde_json::{Value, json};
 use weir_host::scenario::{Scenario, ScenarioError};
 use weir_provision::redis::{Login, Redis};
 
+use super::upstream::TestUpstream;
 use crate::front_end::FrontEnd;
 use crate::test::proxy::Proxy;
 
 /// `redis.timeout` on real hosts: a busy machine must not look like a failed Redis.
 const TIMEOUT: &str = "5s";
 
-/// Returns the scenario with free ports, this Redis or its front end, this module and this key prefix.
+/// Returns the scenario with free ports, this Redis or its front end, this module, this key prefix, and this upstream.
 pub(super) fn adapted(
     proxy: &Proxy,
     redis: &Redis,
     front_end: Option<&FrontEnd>,
     wasm: &Path,
     key_prefix: &str,
+    upstream: Option<&TestUpstream>,
 ) -> Result<Scenario, ScenarioError> {
     let mut scenario = proxy.scenario.clone();
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     scenario.every_listener(any_port);
     scenario.edit(|document| {
         drop_access_logs(document);
+        if let Some(upstream) = upstream {
+            upstream.serve_all(document);
+        }
         document["admin"] = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
     });
     scenario.endpoint(&proxy.redis, front_end.map_or(redis.addr(), FrontEnd::addr))?.wasm(wasm)?;

@@ -2,15 +2,19 @@
 
 mod adapted;
 mod real;
+mod upstream;
 mod virtual_time;
 
 use std::collections::BTreeMap;
 
-use weir_filter::units::Micros;
+use serde_json::Value;
+use weir_filter::limit::Charged;
+use weir_filter::units::{Micros, Tokens};
 
 use super::file::{RedisState, Requests, Test};
 use super::jwt;
 use super::setup::Setup;
+use crate::limits::{Change, Limits};
 
 pub(super) use self::real::{Real, Stage};
 pub(super) use self::virtual_time::VirtualTime;
@@ -46,10 +50,27 @@ pub(super) trait Backend {
     /// Requests denied so far: by each limit, and altogether. `at_least` is the least sum to wait for.
     fn denied(&mut self, at_least: u64) -> Denied;
 
+    /// Budget of a limit's key. Where settlements take time, it is waited for until it `is_expected`.
+    ///
+    /// # Errors
+    /// If there is no such budget, or Redis does not tell it.
+    fn budget(&mut self, limit: &str, key: &[String], is_expected: &dyn Fn(Budget) -> bool) -> Result<Budget, String>;
+
     /// Commands that the backend's Redis does not know, if it has met any: decisions may depend on them.
     fn unknown(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Amounts of one window of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Budget {
+    /// Amount that settled requests have spent.
+    pub(super) spent: u64,
+    /// Amount that open requests hold.
+    pub(super) held: u64,
+    /// Whether the amounts are nano-USD, and not tokens.
+    pub(super) is_money: bool,
 }
 
 /// Counters of denied requests.
@@ -77,6 +98,7 @@ pub(super) struct Observed {
 /// Response to a request.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
+    /// HTTP status; 0 where the client left before the response.
     pub(super) status: u16,
     /// Headers; names are in lower case.
     pub(super) headers: Vec<(String, String)>,
@@ -90,8 +112,10 @@ pub(super) struct Seen {
 impl Observed {
     /// Adds the response to the request of this turn, in any order.
     pub(super) fn add(&mut self, turn: u64, seen: Seen) {
-        let count = self.statuses.entry(seen.status).or_default();
-        *count = count.saturating_add(1);
+        if seen.status > 0 {
+            let count = self.statuses.entry(seen.status).or_default();
+            *count = count.saturating_add(1);
+        }
         self.held = self.held.max(seen.held);
         let tells_when = seen.header("retry-after").is_some();
         self.denied = self.denied.saturating_add((tells_when || seen.status == 429).into());
@@ -149,6 +173,26 @@ pub(super) fn headers(setup: &Setup, requests: &Requests) -> Result<Vec<(String,
         headers.push(("authorization".to_owned(), format!("Bearer {token}")));
     }
     Ok(headers)
+}
+
+/// Key in Redis of the first window of a limit's budget. `written` is the configuration.
+///
+/// # Errors
+/// If the limit has no such key.
+pub(super) fn budget_key(setup: &Setup, written: &Value, limit: &str, key: &[String]) -> Result<Vec<u8>, String> {
+    let words: Vec<&str> = ["reset", limit].into_iter().chain(key.iter().map(String::as_str)).collect();
+    let command = Limits::parse(&words).map_err(|why| why.to_string())?;
+    let change = command.change(&setup.origin, written, Micros::ZERO).map_err(|why| why.to_string())?;
+    let Some(Change::Reset { bucket }) = change else { return Err(format!("expected a key of {limit}")) };
+    let limit = setup.config.limits.iter().find(|own| own.name == limit);
+    let first = limit.and_then(|limit| limit.windows.checks(0, bucket, Tokens(0), true).next());
+    first.map(|check| check.key).ok_or_else(|| "no such limit".to_owned())
+}
+
+/// Whether a limit counts money; `None` where it has no charge.
+pub(super) fn counts_money(setup: &Setup, limit: &str) -> Option<bool> {
+    let charge = setup.config.limits.iter().find(|own| own.name == limit)?.charge.as_ref()?;
+    Some(charge.of == Charged::Cost)
 }
 
 /// Name of a counter, with the prefix of the configuration.

@@ -18,11 +18,15 @@ use weir_provision::webdis::WebdisOptions;
 use weir_provision::{checkout, filter_wasm};
 
 use super::adapted::adapted;
-use super::{Backend, Denied, MAX_SPREAD, MAX_WAIT, Observed, Seen, counter, denials, has, headers};
+use super::upstream::TestUpstream;
+use super::{
+    Backend, Budget, Denied, MAX_SPREAD, MAX_WAIT, Observed, Seen, budget_key, counter, counts_money, denials, has,
+    headers,
+};
 use crate::front_end::FrontEnd;
 use crate::limits::Limits;
 use crate::starting::with_notice;
-use crate::test::file::{Action, Pace, RedisState, Requests, Test};
+use crate::test::file::{Action, End, Pace, RedisState, Requests, Test, Upstream};
 use crate::test::setup::Setup;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -49,6 +53,9 @@ pub(in crate::test) struct Real<'a> {
     stage: &'a Stage,
     setup: &'a Setup,
     _front_end: Option<FrontEnd>,
+    upstream: Option<TestUpstream>,
+    /// The limiter's configuration.
+    written: serde_json::Value,
     serving: Option<Serving>,
     target: SocketAddr,
     admin: Option<SocketAddr>,
@@ -85,7 +92,14 @@ impl Stage {
                 of_requests(|it| matches!(it.pace, Pace::Within(span) if span > MAX_SPREAD)),
                 "it sends requests for more than 30s",
             ),
-            (of_requests(|it| it.takes > Micros::ZERO), "its upstream takes time"),
+            (of_requests(|it| it.takes > Micros::ZERO && it.upstream.is_none()), "its upstream takes time"),
+            (of_requests(|it| lasts(it) > MAX_WAIT), "its upstream takes more than 5s"),
+            (
+                of_requests(|it| {
+                    it.pace != Pace::InTurn && it.upstream.as_ref().is_some_and(|it| it.end != End::Whole)
+                }),
+                "its responses are cut off at the same time",
+            ),
             (of_requests(|it| it.request.client.is_some_and(|it| !it.is_loopback())), "its client has another address"),
             (of_requests(|it| !it.request.metadata.is_empty()), "it sets dynamic metadata"),
             (of_requests(|it| !it.request.filter_state.is_empty()), "it sets filter state"),
@@ -118,7 +132,11 @@ impl<'a> Real<'a> {
         let proxy = setup.proxy(stage.host);
         let front_end = FrontEnd::provide(&proxy.scenario, stage.redis.addr(), options);
         let front_end = stage.runtime.block_on(front_end).map_err(|why| why.to_string())?;
-        let scenario = adapted(proxy, &stage.redis, front_end.as_ref(), &stage.wasm, &key_prefix);
+        let upstream = match test.has_upstream() {
+            true => Some(stage.runtime.block_on(TestUpstream::start()).map_err(|why| why.to_string())?),
+            false => None,
+        };
+        let scenario = adapted(proxy, &stage.redis, front_end.as_ref(), &stage.wasm, &key_prefix, upstream.as_ref());
         let scenario = scenario.map_err(|why| why.to_string())?;
         let workers = u32::try_from(test.workers).unwrap_or(1);
         let start = Serving::start(stage.host, &scenario, workers);
@@ -136,6 +154,8 @@ impl<'a> Real<'a> {
             stage,
             setup,
             _front_end: front_end,
+            upstream,
+            written,
             admin: serving.admin(),
             serving: Some(serving),
             target,
@@ -180,13 +200,21 @@ impl Backend for Real<'_> {
         let method = Method::from_bytes(requests.request.method.as_bytes()).map_err(|why| why.to_string())?;
         let body = requests.request.body.clone().unwrap_or_default();
         let call = Call { target: self.target, method, path: requests.request.path.clone(), headers: map, body };
+        let cut_off = self.upstream.as_ref().zip(requests.upstream.as_ref().filter(|it| it.end != End::Whole));
+        if let Some(upstream) = &self.upstream {
+            upstream.answer(requests);
+        }
         self.stage.runtime.block_on(async {
             let mut observed = Observed::default();
             let spread = match requests.pace {
                 Pace::InTurn => {
                     let mut client = Client::new(call.target, ANSWER_WITHIN);
                     for turn in 0..requests.count {
-                        observed.add(turn, call.send(&mut client).await?);
+                        let seen = match cut_off {
+                            Some((server, upstream)) => within(server.cut_off(&call, upstream)).await,
+                            None => call.send(&mut client).await,
+                        };
+                        observed.add(turn, seen?);
                     }
                     return Ok(observed);
                 }
@@ -254,6 +282,26 @@ impl Backend for Real<'_> {
         Ok(())
     }
 
+    fn budget(&mut self, limit: &str, key: &[String], is_expected: &dyn Fn(Budget) -> bool) -> Result<Budget, String> {
+        let key = budget_key(self.setup, &self.written, limit, key)?;
+        let read = || {
+            let mut redis = redis::Client::open(self.stage.redis.url())?.get_connection()?;
+            let window: Option<String> = redis::cmd("HGET").arg(&key).arg("w").query(&mut redis)?;
+            let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut redis)?;
+            Ok((window, Micros::from_secs(seconds).plus(Micros(micros))))
+        };
+        let is_money = counts_money(self.setup, limit) == Some(true);
+        let deadline = Instant::now() + REPORTED_WITHIN;
+        loop {
+            let (window, now) = read().map_err(|why: redis::RedisError| format!("Redis: {why}"))?;
+            let budget = Budget { is_money, ..amounts(&window.unwrap_or_default(), now) };
+            if is_expected(budget) || Instant::now() >= deadline {
+                return Ok(budget);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     fn denied(&mut self, at_least: u64) -> Denied {
         self.stage.runtime.block_on(async {
             let deadline = Instant::now() + REPORTED_WITHIN;
@@ -282,14 +330,43 @@ impl Drop for Real<'_> {
     }
 }
 
+/// Time from a request to the end of its upstream's response.
+fn lasts(requests: &Requests) -> Micros {
+    requests.takes.plus(requests.upstream.as_ref().map_or(Micros::ZERO, Upstream::lasts))
+}
+
+/// Amounts in a budget's window as Redis has it: the start, what is spent and what is held; of a token bucket also the
+/// units of a token, and those that flow in per µs.
+fn amounts(window: &str, now: Micros) -> Budget {
+    let numbers: Vec<u64> = window.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    match *numbers.as_slice() {
+        [_, spent, held, _] => Budget { spent, held, ..Budget::default() },
+        [start, units, held, _, unit, per_micro] => {
+            let drained = now.minus(Micros(start)).0.saturating_mul(per_micro);
+            Budget { spent: units.saturating_sub(drained).div_ceil(unit.max(1)), held, ..Budget::default() }
+        }
+        _ => Budget::default(),
+    }
+}
+
+async fn within(sent: impl Future<Output = Result<Seen, String>>) -> Result<Seen, String> {
+    let answered = tokio::time::timeout(ANSWER_WITHIN, sent).await;
+    answered.unwrap_or_else(|_| Err(format!("no response within {} ms", ANSWER_WITHIN.as_millis())))
+}
+
 /// Request of a client.
 #[derive(Debug, Clone)]
-struct Call {
-    target: SocketAddr,
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    body: String,
+pub(super) struct Call {
+    pub(super) target: SocketAddr,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+/// Value of a header, with U+FFFD for what is no UTF-8.
+pub(super) fn text_of(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
 impl Call {
@@ -298,10 +375,9 @@ impl Call {
         let body = self.body.clone().into_bytes().into();
         let response = client.send(&self.method, &self.path, &self.headers, body).await;
         let Response { status, headers, body } = response.map_err(|why| why.to_string())?;
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Ok(Seen {
             status,
-            headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            headers: headers.iter().map(|(name, value)| (name.to_string(), text_of(value))).collect(),
             body: String::from_utf8_lossy(&body).into_owned(),
             held: Micros(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)),
             upstream: None,

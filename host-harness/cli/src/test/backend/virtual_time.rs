@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use weir_filter::units::Micros;
 use weir_host::preflight::{ClientRequest, HeaderList, Passage, ProxyAnswer, Reached};
-use weir_virtual::{Answer, Exchange, Mesh, RequestId, Start, Upstream, Worker};
+use weir_virtual::{Answer, End as Ending, Exchange, Mesh, RequestId, Start, Upstream, Worker};
 
-use super::{Backend, Denied, Observed, Seen, counter, denials, headers};
+use super::{Backend, Budget, Denied, Observed, Seen, budget_key, counter, counts_money, denials, headers};
 use crate::limits::{Change, Limits};
-use crate::test::file::{Pace, RedisState, Requests, Test};
+use crate::test::file::{self, End, Moment, Pace, RedisState, Requests, Test};
 use crate::test::setup::Setup;
 
 /// Virtual time within which a request must be answered: longer than any delay or timeout of a configuration.
@@ -20,11 +20,16 @@ const CONNECTED_WITHIN: Micros = Micros::from_secs(60);
 /// Ticks by which the refresh of overrides may be late.
 const REFRESH_SLACK: Micros = Micros::from_millis(600);
 const CLIENT_PORT: u16 = 50_000;
+/// Body and details of Envoy's response where the upstream has closed the connection.
+const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+const RESET_DETAILS: &str = "upstream_reset_before_response_started{connection_termination}";
 
 /// Workers in virtual time.
 pub(in crate::test) struct VirtualTime<'a> {
     setup: &'a Setup,
     mesh: Mesh,
+    /// Whether the test says what the upstream answers.
+    has_upstream: bool,
     next_worker: usize,
     /// Workers, by their places, that were connected when Redis stopped.
     were_connected: Vec<usize>,
@@ -51,7 +56,7 @@ impl<'a> VirtualTime<'a> {
             round_trip: Micros::ZERO,
         };
         let mesh = Mesh::start(test.start, test.workers, &start).map_err(|lines| lines.join("\n"))?;
-        Ok(Self { setup, mesh, next_worker: 0, were_connected: Vec::new() })
+        Ok(Self { setup, mesh, has_upstream: test.has_upstream(), next_worker: 0, were_connected: Vec::new() })
     }
 
     /// Begins a request on the next worker.
@@ -60,16 +65,15 @@ impl<'a> VirtualTime<'a> {
             Passage::Answered(answer) => return Ok(Sent::Answered(seen(&answer, Micros::ZERO, None))),
             Passage::Reached(reached) => Rc::<Reached>::from(reached),
         };
-        let route = reached.upstream();
+        let empty = self.has_upstream.then(file::Upstream::empty);
+        let upstream = match requests.upstream.as_ref().or(empty.as_ref()) {
+            Some(upstream) => scripted(&reached, upstream),
+            None => of_route(reached.upstream()),
+        };
         let exchange = Exchange {
             headers: reached.headers(),
             body: requests.request.body.as_ref().map(|body| body.clone().into_bytes()),
-            upstream: Upstream {
-                status: route.status,
-                headers: route.headers,
-                body: route.body,
-                takes: requests.takes,
-            },
+            upstream: Upstream { takes: requests.takes, ..upstream },
             properties: Rc::new({
                 let reached = reached.clone();
                 move |path: &[&str]| reached.property(path)
@@ -221,6 +225,14 @@ impl Backend for VirtualTime<'_> {
         Ok(())
     }
 
+    fn budget(&mut self, limit: &str, key: &[String], _: &dyn Fn(Budget) -> bool) -> Result<Budget, String> {
+        let key = budget_key(self.setup, &self.setup.written, limit, key)?;
+        // Settlements of this instant are sent.
+        self.mesh.run_until(self.mesh.now());
+        let (spent, held) = self.mesh.redis().budget_tokens(&key).unwrap_or_default();
+        Ok(Budget { spent, held, is_money: counts_money(self.setup, limit) == Some(true) })
+    }
+
     fn denied(&mut self, _at_least: u64) -> Denied {
         let workers = self.mesh.workers();
         workers.iter().for_each(Worker::tick);
@@ -238,6 +250,36 @@ impl Backend for VirtualTime<'_> {
     fn unknown(&self) -> Vec<String> {
         self.mesh.redis().unknown()
     }
+}
+
+fn of_route(answer: ProxyAnswer) -> Upstream {
+    Upstream { status: answer.status, headers: answer.headers, body: answer.body, ..Upstream::default() }
+}
+
+/// Response that a test gives, as the proxy passes it on.
+fn scripted(reached: &Reached, upstream: &file::Upstream) -> Upstream {
+    if upstream.end == End::Reset(Moment::BeforeHeaders) {
+        let reply = ProxyAnswer { status: 503, headers: Vec::new(), body: RESET.into() };
+        return of_route(reached.served(&reply, RESET_DETAILS));
+    }
+    let headers = upstream.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+    let mut pieces = upstream.pieces.iter().cloned();
+    let first = pieces.next().map(|(_, piece)| piece).unwrap_or_default();
+    let reply = ProxyAnswer { status: upstream.status, headers, body: first };
+    let answer = of_route(reached.served(&reply, "via_upstream"));
+    if answer.status != upstream.status {
+        // A redirect of the route.
+        return answer;
+    }
+    let later: Vec<_> = pieces.collect();
+    let is_alone = |(name, _): &(String, Vec<u8>)| later.is_empty() || name != "content-length";
+    let headers = answer.headers.into_iter().filter(is_alone).collect();
+    let end = match upstream.end {
+        End::Whole => Ending::Whole,
+        End::Left(Moment::BeforeHeaders) => Ending::BeforeHeaders,
+        End::Reset(_) | End::Left(_) => Ending::InBody,
+    };
+    Upstream { headers, later, end, ..answer }
 }
 
 fn of_answer(answer: Answer, reached: &Reached) -> Seen {

@@ -5,6 +5,7 @@ use std::fmt;
 use regex_lite::Regex;
 use weir_filter::units::Micros;
 
+use super::budget::{BudgetExpectation, budgets};
 use crate::documents::{Entry, Position, Value};
 use crate::reader::Reader;
 
@@ -25,12 +26,16 @@ pub(crate) struct Expect {
     pub(crate) upstream_headers: Vec<(String, Matcher, Position)>,
     /// Body of the last response.
     pub(crate) body: Option<(Matcher, Position)>,
+    /// Values in the JSON of the last response's body, by their pointers.
+    pub(crate) json: Vec<(String, Matcher, Position)>,
     /// `retry-after` of the last denied response.
     pub(crate) retry_after: Option<(Tolerance, Position)>,
     /// Requests that remain after the last response.
     pub(crate) remaining: Option<(Range, Position)>,
     /// Time for which the request that waited longest was held.
     pub(crate) held: Option<(Tolerance, Position)>,
+    /// Budgets after the step.
+    pub(crate) budgets: Vec<BudgetExpectation>,
 }
 
 /// Statuses of the responses.
@@ -67,7 +72,18 @@ pub(crate) struct Tolerance {
 
 pub(super) fn expect(node: Option<Reader<'_>>) -> Option<Expect> {
     let Some(node) = node else { return Some(Expect::default()) };
-    let known = ["status", "limit", "headers", "upstream_headers", "body", "retry_after", "remaining", "held"];
+    let known = [
+        "status",
+        "limit",
+        "headers",
+        "upstream_headers",
+        "body",
+        "json",
+        "retry_after",
+        "remaining",
+        "held",
+        "budgets",
+    ];
     let fields = node.fields(&known)?;
     fn placed<T>(
         node: Option<Reader<'_>>,
@@ -83,6 +99,8 @@ pub(super) fn expect(node: Option<Reader<'_>>) -> Option<Expect> {
     let headers = fields.take("headers").map_or(Some(Vec::new()), headers);
     let upstream_headers = fields.take("upstream_headers").map_or(Some(Vec::new()), self::headers);
     let body = placed(fields.take("body"), matcher);
+    let json = fields.take("json").map_or(Some(Vec::new()), json);
+    let budgets = fields.take("budgets").map_or(Some(Vec::new()), budgets);
     let retry_after = placed(fields.take("retry_after"), |node| tolerance(node, DEFAULT_TOLERANCE));
     let remaining = placed(fields.take("remaining"), range);
     let held = placed(fields.take("held"), |node| tolerance(node, DEFAULT_HELD_TOLERANCE));
@@ -95,6 +113,8 @@ pub(super) fn expect(node: Option<Reader<'_>>) -> Option<Expect> {
         retry_after: retry_after?,
         remaining: remaining?,
         held: held?,
+        json: json?,
+        budgets: budgets?,
     })
 }
 
@@ -145,6 +165,18 @@ fn headers(node: Reader<'_>) -> Option<Vec<(String, Matcher, Position)>> {
     let header =
         |Entry { key, value, .. }: &Entry| Some((key.to_ascii_lowercase(), matcher(node.of(value))?, value.position));
     node.entries()?.iter().map(header).collect()
+}
+
+/// Values of a JSON document by their pointers.
+fn json(node: Reader<'_>) -> Option<Vec<(String, Matcher, Position)>> {
+    let value = |Entry { key, position, value }: &Entry| {
+        if !key.starts_with('/') {
+            node.mistakes.add(*position, format!("expected a JSON pointer such as /error/code, found {key:?}"));
+            return None;
+        }
+        Some((key.clone(), matcher(node.of(value))?, value.position))
+    };
+    node.entries()?.iter().map(value).collect()
 }
 
 /// A text, or a map with one of `absent`, `present` and `matches`.

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use serde_json::{Map, Value as Json};
 use weir_filter::units::Micros;
 
+use super::upstream::{Upstream, upstream};
 use crate::documents::{Entry, Value};
 use crate::reader::{Fields, Reader};
 
 /// Fields of a step with requests, beside `request` and `expect`.
-pub(super) const REQUEST_FIELDS: [&str; 5] = ["count", "at_once", "rate", "over", "takes"];
+pub(super) const REQUEST_FIELDS: [&str; 7] = ["count", "at_once", "rate", "over", "takes", "upstream", "disconnect"];
 /// Most requests of a test.
 pub(super) const MAX_REQUESTS: u64 = 1_000_000;
 /// Most requests that begin in one instant: all of them are in memory.
@@ -28,6 +29,8 @@ pub(crate) struct Requests {
     pub(crate) pace: Pace,
     /// Time that the upstream takes for its response.
     pub(crate) takes: Micros,
+    /// Response of the upstream. `None`: as the route says.
+    pub(crate) upstream: Option<Upstream>,
 }
 
 /// Pace of several requests.
@@ -73,6 +76,7 @@ pub(super) fn requests(fields: &Fields<'_>) -> Option<Requests> {
     let rate = fields.take("rate").map(rate);
     let over = fields.take("over").map(Reader::duration);
     let takes = fields.take("takes").map_or(Some(Micros::ZERO), Reader::duration);
+    let upstream = upstream(fields, request.as_ref());
 
     let given = [("rate", rate.is_some()), ("over", over.is_some())].into_iter().find(|(_, is_given)| *is_given);
     if let (Some(true), Some((name, _))) = (at_once, given) {
@@ -116,7 +120,7 @@ pub(super) fn requests(fields: &Fields<'_>) -> Option<Requests> {
         }
         (count, None, None) => (count.unwrap_or(1), if at_once? { Pace::AtOnce } else { Pace::InTurn }),
     };
-    Some(Requests { request: request?, count, pace, takes: takes? })
+    Some(Requests { request: request?, count, pace, takes: takes?, upstream: upstream? })
 }
 
 /// Turns an optional field inside out. `None` where the field has a mistake.
@@ -228,7 +232,7 @@ impl Request {
 }
 
 /// Headers: each name with a value, or with a list of values.
-fn headers(node: Reader<'_>) -> Option<Vec<(String, String)>> {
+pub(super) fn headers(node: Reader<'_>) -> Option<Vec<(String, String)>> {
     let mut headers = Vec::new();
     for Entry { key, position, value } in node.entries()? {
         let is_name = hyper::header::HeaderName::try_from(key).is_ok();

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use weir_filter::units::Micros;
 
+use super::budget::BudgetExpectation;
+use super::expect::Expect;
 use super::step::{Action, Step, steps};
 use crate::documents::{Dialect, Document, Position, Source, Value, read_at_most};
 use crate::reader::{Fields, Mistake, Mistakes, Reader};
@@ -53,6 +55,13 @@ pub(crate) struct Test {
     pub(crate) steps: Vec<Step>,
 }
 
+impl Test {
+    /// Whether the test says what the upstream answers.
+    pub(crate) fn has_upstream(&self) -> bool {
+        self.steps.iter().any(|step| matches!(&step.action, Action::Request(it, _) if it.upstream.is_some()))
+    }
+}
+
 impl Suite {
     /// Reads a test file.
     ///
@@ -72,11 +81,21 @@ impl Suite {
 
     /// Names of limits that steps expect, with their places.
     pub(crate) fn limits(&self) -> impl Iterator<Item = (&str, Position)> {
+        let own = self.expectations().filter_map(|expect| expect.limit.as_ref());
+        let own = own.map(|(name, place)| (name.as_str(), *place));
+        let budgets = self.budgets().map(|budget| (budget.limit.as_str(), budget.limit_place));
+        own.chain(budgets)
+    }
+
+    /// Budgets that steps expect.
+    pub(crate) fn budgets(&self) -> impl Iterator<Item = &BudgetExpectation> {
+        self.expectations().flat_map(|expect| &expect.budgets)
+    }
+
+    fn expectations(&self) -> impl Iterator<Item = &Expect> {
         let steps = self.tests.iter().flat_map(|test| &test.steps);
-        steps.filter_map(|step| match &step.action {
-            Action::Request(_, expect) => expect.limit.as_ref().map(|(name, place)| (name.as_str(), *place)),
-            _ => None,
-        })
+        steps
+            .filter_map(|step| if let Action::Request(_, expect) = &step.action { Some(expect.as_ref()) } else { None })
     }
 
     /// Commands of `weir limits` in steps, with their places and the start of their tests.
