@@ -42,7 +42,7 @@ const MIN_LEASE: Micros = Micros::from_secs(1);
 const MAX_LEASE: Micros = Micros::from_secs(86_400);
 
 /// Reads the charge of a limit. `None` where it has none.
-pub(super) fn read(fields: &Object<'_>) -> Read<Option<Box<Charge>>> {
+pub(super) fn read(fields: Object<'_>) -> Read<Option<Box<Charge>>> {
     let of = fields.optional("charge", charged);
     let reserve = fields.or("reserve", Some(Section::default()), reserve);
     let on_missing_usage = fields.or("on_missing_usage", Fallback::Estimate, fallback);
@@ -61,7 +61,7 @@ pub(super) fn read(fields: &Object<'_>) -> Read<Option<Box<Charge>>> {
 }
 
 /// Checks a limit's algorithms against its charge.
-pub(super) fn check(fields: &Object<'_>, charge: Option<&Charge>, windows: &Windows<'_>) -> Read<()> {
+pub(super) fn check(fields: Object<'_>, charge: Option<&Charge>, windows: &Windows<'_>) -> Read<()> {
     let Some((node, charge)) = fields.field("charge").zip(charge) else {
         return match windows.in_usd.or(windows.in_tokens) {
             Some(node) => Err(node.unexpected(Expected::The("a charge beside max_usd and max_tokens"))),
@@ -92,7 +92,7 @@ pub(super) fn check(fields: &Object<'_>, charge: Option<&Charge>, windows: &Wind
 }
 
 /// Refuses an estimate for requests without a maximum that exceeds the whole limit.
-fn default_fits(node: Node<'_>, fields: &Object<'_>, charge: &Charge, windows: &Windows<'_>) -> Read<()> {
+fn default_fits(node: &Node<'_>, fields: Object<'_>, charge: &Charge, windows: &Windows<'_>) -> Read<()> {
     let (Charged::Tokens(_), Some(reserve)) = (charge.of, &charge.reserve) else { return Ok(()) };
     let estimate = charge.of.held(0, reserve.output.default, &|_| NanoUsd::default()).estimate;
     let is_less = |algorithm: &Algorithm| (1..estimate).contains(&algorithm.limit().0);
@@ -103,7 +103,7 @@ fn default_fits(node: Node<'_>, fields: &Object<'_>, charge: &Charge, windows: &
     Err(fields.field("reserve").unwrap_or(node).unexpected(Expected::The(expected)))
 }
 
-fn refuse(fields: &Object<'_>, names: &[&str], expected: &'static str) -> Read<()> {
+fn refuse(fields: Object<'_>, names: &[&str], expected: &'static str) -> Read<()> {
     let mut result = Ok(());
     for node in names.iter().filter_map(|name| fields.field(name)) {
         result = Err(node.unexpected(Expected::The(expected)));
@@ -169,8 +169,8 @@ fn reserve(node: &Node<'_>) -> Read<Option<Section>> {
         return node.text_matching(expected, |text| text == "none").map(|_| None);
     }
     let fields = node.object(&["input", "output", "when_short", "lease", "on_lost"])?;
-    let input = fields.field("input").map_or_else(|| Ok(input_by_default()), |node| input(&node));
-    let output = fields.field("output").map_or_else(|| Ok(output_by_default()), |node| output(&node));
+    let input = fields.field("input").map_or_else(|| Ok(input_by_default()), input);
+    let output = fields.field("output").map_or_else(|| Ok(output_by_default()), output);
     let when_short = fields.or("when_short", WhenShort::Deny, |node| {
         node.one_of(&[("deny", WhenShort::Deny), ("take_rest", WhenShort::TakeRest)])
     });

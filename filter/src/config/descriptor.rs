@@ -40,7 +40,7 @@ pub(super) fn read(node: &Node<'_>, hash_key: Key<'_>) -> Read<Vec<Entry>> {
     let entries: Vec<Read<Entry>> = nodes.iter().map(|node| entry(node, hash_key)).collect();
     // A second entry with the same source adds nothing to the key.
     let sources: Vec<(&Source, &Node<'_>)> =
-        entries.iter().zip(&nodes).filter_map(|(entry, node)| Some((&entry.as_ref().ok()?.source, node))).collect();
+        entries.iter().zip(nodes).filter_map(|(entry, node)| Some((&entry.as_ref().ok()?.source, node))).collect();
     refuse_duplicates(&sources)?;
     entries.into_iter().collect()
 }
@@ -63,7 +63,7 @@ fn entry(node: &Node<'_>, hash_key: Key<'_>) -> Read<Entry> {
         "generic_key" => &["descriptor_value"],
         _ => &["default"],
     })?;
-    let source = source::read(kind, &fields);
+    let source = source::read(kind, fields);
     let default = fields.optional("default", |node| node.text(0..=MAX_VALUE));
     let empty = fields.or("empty", EmptyValue::Value, |node| {
         node.one_of(&[("value", EmptyValue::Value), ("missing", EmptyValue::Missing)])

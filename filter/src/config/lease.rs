@@ -10,7 +10,7 @@ const DEFAULT_TTL: Micros = Micros::from_secs(1);
 
 /// Field `lease` of a limit.
 pub(super) struct Lease<'a> {
-    node: Node<'a>,
+    node: &'a Node<'a>,
     max: Tokens,
     ttl: Micros,
 }
@@ -22,11 +22,11 @@ pub(super) struct LeasedAlgorithms {
     pub(super) max: Tokens,
 }
 
-pub(super) fn read<'a>(node: &Node<'a>) -> Read<Lease<'a>> {
+pub(super) fn read<'a>(node: &'a Node<'a>) -> Read<Lease<'a>> {
     let fields = node.object(&["max", "ttl"])?;
     let max = fields.required("max", "a number of tokens").and_then(|node| node.integer(1..=bounds::MAX_LEASED));
     let ttl = fields.or("ttl", DEFAULT_TTL, |node| node.duration(bounds::MIN_LEASE_TTL..=bounds::MAX_LEASE_TTL));
-    Ok(Lease { node: *node, max: Tokens(max?), ttl: ttl? })
+    Ok(Lease { node, max: Tokens(max?), ttl: ttl? })
 }
 
 /// Returns the algorithms of a limit with its `lease`.

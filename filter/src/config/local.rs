@@ -33,7 +33,7 @@ pub(super) fn read(node: &Node<'_>) -> Read<LocalConfig> {
     let max_keys = fields.or("max_keys", DEFAULT_MAX_KEYS, |node| size_within(node, MIN_MAX_KEYS..=MAX_MAX_KEYS));
     let one = fields.at_most_one(&["share", "new_worker_share"]);
     let share = match one? {
-        Some((name, node)) => Some((name, share(&node, name)?)),
+        Some((name, node)) => Some((name, share(node, name)?)),
         None => None,
     };
     let (share, new_worker_share) = match share {

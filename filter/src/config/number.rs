@@ -48,7 +48,7 @@ pub(super) fn read(node: &Node<'_>, range: RangeInclusive<u64>) -> Read<Number> 
         "filter_state" => &["key", "default", "max"],
         _ => &["name", "repeated", "default", "max"],
     })?;
-    let source = source::read(kind, &fields);
+    let source = source::read(kind, fields);
     let most = *range.end();
     let max = fields.required("max", "the greatest number that counts").and_then(|node| node.integer(1..=most));
     let most = *max.as_ref().unwrap_or(&most);

@@ -38,7 +38,7 @@ pub(super) fn read(node: &Node<'_>) -> Read<Option<Mark>> {
 
 /// Refuses the settings of a limit with a mark that only a limit which denies or holds requests can have.
 #[inline(never)]
-pub(super) fn refuse_beside_mark(limit: &Object<'_>) -> Read<()> {
+pub(super) fn refuse_beside_mark(limit: Object<'_>) -> Read<()> {
     let mut result = Ok(());
     for (name, harmless) in [("max_delay", "0s"), ("failure_mode", "allow"), ("response", "")] {
         if let Some(node) = limit.field(name).filter(|node| !node.is_text_of(harmless)) {

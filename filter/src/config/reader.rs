@@ -6,11 +6,11 @@
 //! No function here is inlined: each runs once for a configuration, and copies for its many callers would make the
 //! filter a tenth larger.
 
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::{Expected, Found, Notice, Problem};
 use super::report::{Read, Report, Reported, Step};
@@ -19,23 +19,44 @@ use super::spelling;
 use crate::double;
 use crate::units::{DurationError, Micros};
 
-/// Value with its place in the configuration.
-#[derive(Clone, Copy)]
+/// Value with its place in the configuration, and the values in it.
+///
+/// Readers pass references on: what a field is costs each of the many callers one pointer.
 pub(super) struct Node<'a> {
     value: &'a Value,
+    /// Name of the field; empty for an item of a list.
+    name: &'a str,
+    /// Fields of an object, or items of a list.
+    children: Vec<Node<'a>>,
     place: usize,
-    secret: bool,
+    is_secret: Cell<bool>,
     report: &'a Report,
 }
 
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Value, report: &'a Report) -> Self {
-        Self { value, place: Report::ROOT, secret: false, report }
+        Self::tree(value, "", Report::ROOT, report)
     }
 
-    /// The same node as a secret: errors show neither its value, nor any value or unknown name below it.
-    pub(super) fn secret(self) -> Self {
-        Self { secret: true, ..self }
+    fn tree(value: &'a Value, name: &'a str, place: usize, report: &'a Report) -> Self {
+        let child = |value, name, step| Self::tree(value, name, report.place(place, step), report);
+        let children = match value {
+            Value::Array(items) => items.iter().enumerate().map(|(i, item)| child(item, "", Step::Item(i))).collect(),
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| child(value, name, Step::Field(name.as_str().into()))).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self { value, name, children, place, is_secret: Cell::new(false), report }
+    }
+
+    /// Makes the node a secret: errors show neither its value, nor any value or unknown name below it.
+    pub(super) fn secret(&self) -> &Self {
+        self.is_secret.set(true);
+        self.children.iter().for_each(|child| {
+            child.secret();
+        });
+        self
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -53,7 +74,13 @@ impl<'a> Node<'a> {
 
     /// Whether the value is an object with the field `name`.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.value.get(name).is_some()
+        self.child(name).is_some()
+    }
+
+    /// The field `name` of an object.
+    #[inline(never)]
+    fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name && self.is_object())
     }
 
     /// Reports `problem` here.
@@ -67,7 +94,7 @@ impl<'a> Node<'a> {
     #[cold]
     #[inline(never)]
     pub(super) fn unexpected(&self, expected: Expected) -> Reported {
-        let found = Found::Value(if self.secret { kind(self.value) } else { shown(self.value) });
+        let found = Found::Value(if self.is_secret.get() { kind(self.value) } else { shown(self.value) });
         self.fail(Problem::Unexpected { expected, found })
     }
 
@@ -78,55 +105,57 @@ impl<'a> Node<'a> {
 
     /// Reads an object with no fields other than the `known` ones.
     #[inline(never)]
-    pub(super) fn object(&self, known: &'static [&'static str]) -> Read<Object<'a>> {
-        let Value::Object(fields) = self.value else { return Err(self.unexpected(Expected::The("an object"))) };
-        for (name, value) in fields {
-            if !known.contains(&name.as_str()) {
-                let meant = spelling::nearest(name, known);
-                let node = if self.secret { *self } else { self.field(value, name) };
+    pub(super) fn object(&self, known: &'static [&'static str]) -> Read<Object<'_>> {
+        if !self.is_object() {
+            return Err(self.unexpected(Expected::The("an object")));
+        }
+        for child in &self.children {
+            if !known.contains(&child.name) {
+                let meant = spelling::nearest(child.name, known);
+                let node = if self.is_secret.get() { self } else { child };
                 node.fail(Problem::UnknownField { meant, known });
             }
         }
-        Ok(Object { fields, node: *self })
+        Ok(Object(self))
     }
 
     /// Reads an object with exactly one of the `known` fields and no other: returns that field's name and value.
     #[inline(never)]
-    pub(super) fn one_field(&self, known: &'static [&'static str]) -> Read<(&'static str, Node<'a>)> {
+    pub(super) fn one_field(&self, known: &'static [&'static str]) -> Read<(&'static str, &Self)> {
         let expected = Expected::OneField(known);
-        let Value::Object(fields) = self.value else { return Err(self.unexpected(expected)) };
-        let mut fields = fields.iter();
-        let (Some((name, value)), None) = (fields.next(), fields.next()) else { return Err(self.unexpected(expected)) };
-        match known.iter().find(|known| *known == name) {
-            Some(known) => Ok((known, self.field(value, known))),
-            None if self.secret => Err(self.unexpected(expected)),
+        let [child] = self.children.as_slice() else { return Err(self.unexpected(expected)) };
+        match known.iter().find(|known| **known == child.name) {
+            _ if !self.is_object() => Err(self.unexpected(expected)),
+            Some(known) => Ok((known, child)),
+            None if self.is_secret.get() => Err(self.unexpected(expected)),
             None => {
-                let meant = spelling::nearest(name, known);
-                Err(self.field(value, name).fail(Problem::UnknownField { meant, known }))
+                let meant = spelling::nearest(child.name, known);
+                Err(child.fail(Problem::UnknownField { meant, known }))
             }
         }
     }
 
     /// Returns the text and the node of the field `name`, without an error where there is none.
-    pub(super) fn name(&self) -> Option<(&'a str, Node<'a>)> {
-        let value = self.value.get("name")?;
-        Some((value.as_str()?, self.field(value, "name")))
+    pub(super) fn name(&self) -> Option<(&'a str, &Self)> {
+        let child = self.child("name")?;
+        Some((child.value.as_str()?, child))
     }
 
     /// Reads a list with a number of items within `len`.
     #[inline(never)]
-    pub(super) fn list(&self, len: RangeInclusive<usize>) -> Read<Vec<Node<'a>>> {
-        match self.value {
-            Value::Array(items) if len.contains(&items.len()) => {
-                let node = |(i, item)| self.child(item, Step::Item(i));
-                Ok(items.iter().enumerate().map(node).collect())
-            }
-            _ => Err(self.unexpected(Expected::Items { min: *len.start(), max: *len.end() })),
+    pub(super) fn list(&self, len: RangeInclusive<usize>) -> Read<&[Self]> {
+        if self.value.is_array() && len.contains(&self.children.len()) {
+            return Ok(&self.children);
         }
+        Err(self.unexpected(Expected::Items { min: *len.start(), max: *len.end() }))
     }
 
     /// Reads each item of a list with `read`; the list must have a number of items within `len`.
-    pub(super) fn each<T>(&self, len: RangeInclusive<usize>, read: impl FnMut(&Node<'a>) -> Read<T>) -> Read<Vec<T>> {
+    pub(super) fn each<'n, T>(
+        &'n self,
+        len: RangeInclusive<usize>,
+        read: impl FnMut(&'n Self) -> Read<T>,
+    ) -> Read<Vec<T>> {
         // All items are read before the first error counts, so that all errors are reported.
         let items: Vec<Read<T>> = self.list(len)?.iter().map(read).collect();
         items.into_iter().collect()
@@ -214,70 +243,63 @@ impl<'a> Node<'a> {
         };
         Err(self.unexpected(expected))
     }
-
-    fn field(&self, value: &'a Value, name: &str) -> Self {
-        self.child(value, Step::Field(name.into()))
-    }
-
-    #[inline(never)]
-    fn child(&self, value: &'a Value, step: Step) -> Self {
-        Node { value, place: self.report.place(self.place, step), ..*self }
-    }
 }
 
 /// Fields of an object.
-pub(super) struct Object<'a> {
-    fields: &'a Map<String, Value>,
-    node: Node<'a>,
-}
+#[derive(Clone, Copy)]
+pub(super) struct Object<'a>(&'a Node<'a>);
 
 impl<'a> Object<'a> {
     /// The field `name`, if it is present. `null` is present, and no reading function accepts it.
-    #[inline(never)]
-    pub(super) fn field(&self, name: &str) -> Option<Node<'a>> {
-        self.fields.get(name).map(|value| self.node.field(value, name))
+    pub(super) fn field(self, name: &str) -> Option<&'a Node<'a>> {
+        self.0.child(name)
     }
 
     /// The only one of the fields `names` that is present; their absence is an error.
-    pub(super) fn exactly_one(&self, names: &'static [&'static str]) -> Read<(&'static str, Node<'a>)> {
+    pub(super) fn exactly_one(self, names: &'static [&'static str]) -> Read<(&'static str, &'a Node<'a>)> {
         let absent = || {
             let expected = Expected::ExactlyOne(names);
-            self.node.fail(Problem::Unexpected { expected, found: Found::Nothing })
+            self.0.fail(Problem::Unexpected { expected, found: Found::Nothing })
         };
         self.one_among(names, Expected::ExactlyOne(names))?.ok_or_else(absent)
     }
 
     /// The only one of the fields `names` that is present, `None` where none is.
-    pub(super) fn at_most_one(&self, names: &'static [&'static str]) -> Read<Option<(&'static str, Node<'a>)>> {
+    pub(super) fn at_most_one(self, names: &'static [&'static str]) -> Read<Option<(&'static str, &'a Node<'a>)>> {
         self.one_among(names, Expected::AtMostOne(names))
     }
 
     #[inline(never)]
-    fn one_among(&self, names: &'static [&'static str], expected: Expected) -> Read<Option<(&'static str, Node<'a>)>> {
-        let present = || names.iter().filter(|name| self.fields.contains_key(**name));
+    fn one_among(
+        self,
+        names: &'static [&'static str],
+        expected: Expected,
+    ) -> Read<Option<(&'static str, &'a Node<'a>)>> {
+        let present = || names.iter().filter_map(|name| Some((*name, self.field(name)?)));
         match present().count() {
-            0 | 1 => Ok(present().next().and_then(|name| Some((*name, self.field(name)?)))),
-            several => Err(self.node.fail(Problem::Unexpected { expected, found: Found::Several(several) })),
+            0 | 1 => Ok(present().next()),
+            several => Err(self.0.fail(Problem::Unexpected { expected, found: Found::Several(several) })),
         }
     }
 
     /// The field `name`; its absence is an error that says what was `expected`.
     #[inline(never)]
-    pub(super) fn required(&self, name: &str, expected: &'static str) -> Read<Node<'a>> {
+    pub(super) fn required(self, name: &str, expected: &'static str) -> Read<&'a Node<'a>> {
         self.field(name).ok_or_else(|| {
-            let absent = self.node.field(&Value::Null, name);
-            absent.fail(Problem::Unexpected { expected: Expected::The(expected), found: Found::Nothing })
+            let Node { report, place, .. } = self.0;
+            let absent = report.place(*place, Step::Field(name.into()));
+            report.add(absent, Problem::Unexpected { expected: Expected::The(expected), found: Found::Nothing })
         })
     }
 
     /// Reads the field `name` with `read`; returns `default` where it is absent.
-    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<T> {
-        self.field(name).map_or(Ok(default), |node| read(&node))
+    pub(super) fn or<T>(self, name: &str, default: T, read: impl FnOnce(&'a Node<'a>) -> Read<T>) -> Read<T> {
+        self.field(name).map_or(Ok(default), read)
     }
 
     /// Reads the field `name` with `read`; returns `None` where it is absent.
-    pub(super) fn optional<T>(&self, name: &str, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<Option<T>> {
-        self.field(name).map(|node| read(&node)).transpose()
+    pub(super) fn optional<T>(self, name: &str, read: impl FnOnce(&'a Node<'a>) -> Read<T>) -> Read<Option<T>> {
+        self.field(name).map(read).transpose()
     }
 }
 

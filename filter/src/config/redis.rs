@@ -127,7 +127,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
     let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| {
         node.integer_as(1..=MAX_IN_FLIGHT, |number| NonZeroU32::new(u32::try_from(number).ok()?))
     });
-    let http = http::read(&fields, transport.as_ref().ok().copied(), env);
+    let http = http::read(fields, transport.as_ref().ok().copied(), env);
     Ok(RedisConfig {
         cluster: cluster?.to_owned(),
         transport: transport?,
