@@ -77,7 +77,7 @@ fn keep_stricter(
     }
 }
 
-/// Whether `name` contains `part`. `str::contains` would add 12 KB to the wasm: a search in linear time, and its panics.
+/// Whether `name` contains `part`. `str::contains` would add 12 KB to the wasm: a search in linear time, its panics.
 fn contains(name: &str, part: &[u8]) -> bool {
     name.as_bytes().windows(part.len()).any(|window| window == part)
 }
