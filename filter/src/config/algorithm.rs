@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-use super::error::{Expected, Problem};
+use super::error::Problem;
 use super::number;
 use super::reader::{Node, Object};
 use super::report::Read;
@@ -91,7 +91,7 @@ pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Read<Replacement> {
     let inherits = inherited.is_some_and(|field| !node.has(field));
     match window(kind, node)? {
         Window { algorithm, numbers: None } => Ok(Replacement { algorithm, inherits }),
-        _ => Err(node.unexpected(Expected::The("integers: an override takes no numbers from requests"))),
+        _ => Err(node.expected("integers: an override takes no numbers from requests")),
     }
 }
 
@@ -122,7 +122,7 @@ fn shape(limit: Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) -> 
             }
         }
     }
-    if shaped { Ok(()) } else { Err(node.unexpected(Expected::The("a token_bucket beside max_delay"))) }
+    if shaped { Ok(()) } else { Err(node.expected("a token_bucket beside max_delay")) }
 }
 
 /// Reads a token bucket, with the fields of Envoy's `envoy.type.v3.TokenBucket`.
@@ -134,7 +134,7 @@ fn token_bucket(node: &Node<'_>) -> AlgorithmResult {
     let tokens_per_fill = fields.or("tokens_per_fill", Number::Constant(1), |node| match node.number() {
         Some(0.0) => {
             let expected = "an integer from 1 to 4294967295 (a max_tokens of 0 blocks every request)";
-            Err(node.unexpected(Expected::The(expected)))
+            Err(node.expected(expected))
         }
         _ => number::read(node, 1..=bounds::MAX_TOKENS),
     });

@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 
 use super::algorithm::Windows;
-use super::error::Expected;
 use super::number::scaled;
 use super::on_exceed;
 use super::reader::{Node, Object};
@@ -64,7 +63,7 @@ pub(super) fn read(fields: Object<'_>) -> Read<Option<Box<Charge>>> {
 pub(super) fn check(fields: Object<'_>, charge: Option<&Charge>, windows: &Windows<'_>) -> Read<()> {
     let Some((node, charge)) = fields.field("charge").zip(charge) else {
         return match windows.in_usd.or(windows.in_tokens) {
-            Some(node) => Err(node.unexpected(Expected::The("a charge beside max_usd and max_tokens"))),
+            Some(node) => Err(node.expected("a charge beside max_usd and max_tokens")),
             None => Ok(()),
         };
     };
@@ -88,7 +87,7 @@ pub(super) fn check(fields: Object<'_>, charge: Option<&Charge>, windows: &Windo
     } else {
         return default_fits(node, fields, charge, windows);
     };
-    Err(node.unexpected(Expected::The(expected)))
+    Err(node.expected(expected))
 }
 
 /// Refuses an estimate for requests without a maximum that exceeds the whole limit.
@@ -100,13 +99,13 @@ fn default_fits(node: &Node<'_>, fields: Object<'_>, charge: &Charge, windows: &
         return Ok(());
     }
     let expected = "a reserve.output.default of at most the limit, by default 2048";
-    Err(fields.field("reserve").unwrap_or(node).unexpected(Expected::The(expected)))
+    Err(fields.field("reserve").unwrap_or(node).expected(expected))
 }
 
 fn refuse(fields: Object<'_>, names: &[&str], expected: &'static str) -> Read<()> {
     let mut result = Ok(());
     for node in names.iter().filter_map(|name| fields.field(name)) {
-        result = Err(node.unexpected(Expected::The(expected)));
+        result = Err(node.expected(expected));
     }
     result
 }
@@ -221,7 +220,7 @@ fn output(node: &Node<'_>) -> Read<OutputEstimate> {
     let (pointers, enforce) = (pointers?.unwrap_or(own.pointers), enforce?);
     if enforce && pointers.first().and_then(JsonPointer::as_member).is_none() {
         let expected = "a first json_pointer to a member of the document, such as /max_tokens, beside enforce";
-        return Err(node.unexpected(Expected::The(expected)));
+        return Err(node.expected(expected));
     }
     Ok(OutputEstimate { pointers, default: default?, max: max?, times: times?.or(own.times), enforce })
 }

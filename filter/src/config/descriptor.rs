@@ -4,7 +4,6 @@ use alloc::borrow::ToOwned;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};
 use super::report::Read;
 use super::request_body;
@@ -70,7 +69,7 @@ fn entry(node: &Node<'_>, hash_key: Key<'_>) -> Read<Entry> {
     });
     let lowercase = fields.or("lowercase", false, Node::boolean);
     let hash_key = fields.or("hash", None, |node| match (node.boolean()?, hash_key?) {
-        (true, None) => Err(node.unexpected(Expected::The(HASH))),
+        (true, None) => Err(node.expected(HASH)),
         (is_hashed, key) => Ok(key.filter(|_| is_hashed)),
     });
     let on_unreadable = fields.optional("on_invalid", request_body::on_unreadable);

@@ -1,6 +1,6 @@
 //! Lease of a limit: the most tokens that a worker may lease ahead, and the time for which they are valid.
 
-use super::error::{Expected, Problem};
+use super::error::Problem;
 use super::reader::Node;
 use super::report::Read;
 use crate::limit::{Algorithm, Algorithms, LeasedBucket, bounds};
@@ -37,7 +37,7 @@ pub(super) fn of(windows: Algorithms, lease: Option<Lease<'_>>) -> Read<LeasedAl
         Some(Algorithm::TokenBucket(bucket)) => bucket,
         // A bucket without tokens has none to lease.
         Some(Algorithm::NoTokens) => return Ok(LeasedAlgorithms { windows, max: Tokens(0) }),
-        _ => return Err(node.unexpected(Expected::The("a token_bucket alone beside lease"))),
+        _ => return Err(node.expected("a token_bucket alone beside lease")),
     };
     let leased = LeasedBucket::new(bucket, ttl).map(Algorithm::LeasedBucket);
     let windows = leased.map(|leased| Algorithms::new(&[leased]));

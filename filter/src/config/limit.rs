@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::reader::{Node, Object, refuse_duplicates};
 use super::report::Read;
 use super::{algorithm, charge, descriptor, hits_addend, lease, on_exceed, predicate, response, source};
@@ -157,7 +156,7 @@ fn hash_tag(fields: Object<'_>, topology: Topology, entries: usize) -> Read<Hash
     let by_default = if topology == Topology::Cluster { HashTag::Bucket } else { HashTag::None };
     fields.or("hash_tag", by_default, |node| {
         let Some(last) = entries.checked_sub(1).filter(|_| topology == Topology::Cluster) else {
-            return Err(node.unexpected(Expected::The("none without redis.topology: cluster, or without entries")));
+            return Err(node.expected("none without redis.topology: cluster, or without entries"));
         };
         let last = u64::try_from(last).unwrap_or(u64::MAX);
         let entry = node.object(&["entry"])?.required("entry", "the index of an entry of the descriptor")?;
@@ -180,7 +179,7 @@ fn exemption<'a>(node: &Node<'a>, entries: Option<&[Entry]>) -> Read<Exemption<'
     };
     match entries {
         Some(entries) if entries.len() != values.len() => {
-            Err(node.unexpected(Expected::The("one value for each entry of the descriptor")))
+            Err(node.expected("one value for each entry of the descriptor"))
         }
         _ => Ok(Exemption::Values(values)),
     }

@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::error::{Expected, Problem};
+use super::error::Problem;
 use super::reader::{Node, refuse_duplicates};
 use super::report::Read;
 use super::source;
@@ -57,7 +57,7 @@ fn list(node: &Node<'_>, len: core::ops::RangeInclusive<usize>, depth: usize) ->
 
 fn nested(node: &Node<'_>, depth: usize) -> Read<Predicate> {
     if depth > MAX_DEPTH {
-        return Err(node.unexpected(Expected::The("all, any and not nested at most 8 deep")));
+        return Err(node.expected("all, any and not nested at most 8 deep"));
     }
     let (kind, node) = node.one_field(kinds())?;
     of_kind(kind, node, depth)

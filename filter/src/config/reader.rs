@@ -3,8 +3,8 @@
 //! A caller reads all fields of an object before it uses any result, so that all errors of a configuration are found at
 //! once.
 //!
-//! No function here is inlined: each runs once for a configuration, and copies for its many callers would make the
-//! filter a tenth larger.
+//! No function here that reads is inlined: each runs once for a configuration, and copies for its many callers would
+//! make the filter a tenth larger.
 
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -98,6 +98,13 @@ impl<'a> Node<'a> {
         self.fail(Problem::Unexpected { expected, found })
     }
 
+    /// Reports that what `words` describe was expected here.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn expected(&self, words: &'static str) -> Reported {
+        self.unexpected(Expected::The(words))
+    }
+
     /// Reports that the value here was corrected.
     pub(super) fn notice(&self, notice: Notice) {
         self.report.notice(self.place, notice);
@@ -107,7 +114,7 @@ impl<'a> Node<'a> {
     #[inline(never)]
     pub(super) fn object(&self, known: &'static [&'static str]) -> Read<Object<'_>> {
         if !self.is_object() {
-            return Err(self.unexpected(Expected::The("an object")));
+            return Err(self.expected("an object"));
         }
         for child in &self.children {
             if !known.contains(&child.name) {
@@ -142,12 +149,19 @@ impl<'a> Node<'a> {
     }
 
     /// Reads a list with a number of items within `len`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn list(&self, len: RangeInclusive<usize>) -> Read<&[Self]> {
-        if self.value.is_array() && len.contains(&self.children.len()) {
+        let (min, max) = len.into_inner();
+        self.list_within(min, max)
+    }
+
+    // Here and below, a call that passes two bounds takes half of the bytes of one that passes a range.
+    #[inline(never)]
+    fn list_within(&self, min: usize, max: usize) -> Read<&[Self]> {
+        if self.value.is_array() && (min..=max).contains(&self.children.len()) {
             return Ok(&self.children);
         }
-        Err(self.unexpected(Expected::Items { min: *len.start(), max: *len.end() }))
+        Err(self.unexpected(Expected::Items { min, max }))
     }
 
     /// Reads each item of a list with `read`; the list must have a number of items within `len`.
@@ -162,11 +176,17 @@ impl<'a> Node<'a> {
     }
 
     /// Reads a string with a length in bytes within `len`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn text(&self, len: RangeInclusive<usize>) -> Read<&'a str> {
+        let (min, max) = len.into_inner();
+        self.text_within(min, max)
+    }
+
+    #[inline(never)]
+    fn text_within(&self, min: usize, max: usize) -> Read<&'a str> {
         match self.value {
-            Value::String(text) if len.contains(&text.len()) => Ok(text),
-            _ => Err(self.unexpected(Expected::Text { min: *len.start(), max: *len.end() })),
+            Value::String(text) if (min..=max).contains(&text.len()) => Ok(text),
+            _ => Err(self.unexpected(Expected::Text { min, max })),
         }
     }
 
@@ -175,7 +195,7 @@ impl<'a> Node<'a> {
     pub(super) fn text_matching(&self, expected: &'static str, valid: fn(&str) -> bool) -> Read<&'a str> {
         match self.value {
             Value::String(text) if valid(text) => Ok(text),
-            _ => Err(self.unexpected(Expected::The(expected))),
+            _ => Err(self.expected(expected)),
         }
     }
 
@@ -183,7 +203,7 @@ impl<'a> Node<'a> {
     pub(super) fn parsed<T>(&self, expected: &'static str, max: usize, parse: fn(&str) -> Option<T>) -> Read<T> {
         let text = self.text_matching(expected, |_| true)?;
         let parsed = Some(text).filter(|text| text.len() <= max).and_then(parse);
-        parsed.ok_or_else(|| self.unexpected(Expected::The(expected)))
+        parsed.ok_or_else(|| self.expected(expected))
     }
 
     /// Reads a string of `values` and returns the value beside it.
@@ -192,28 +212,44 @@ impl<'a> Node<'a> {
         if let Some((_, value)) = values.iter().find(|(name, _)| text == Some(name)) {
             return Ok(*value);
         }
-        let expected = Expected::OneOf(values.iter().map(|(name, _)| *name).collect());
-        Err(self.unexpected(expected))
+        Err(self.none_of(&|nth| values.get(nth).map(|(name, _)| *name)))
+    }
+
+    /// Reports that one of the values was expected here whose names `name` returns by their indexes.
+    #[cold]
+    #[inline(never)]
+    fn none_of(&self, name: &dyn Fn(usize) -> Option<&'static str>) -> Reported {
+        self.unexpected(Expected::OneOf((0..).map_while(name).collect()))
     }
 
     #[inline(never)]
     pub(super) fn boolean(&self) -> Read<bool> {
-        self.value.as_bool().ok_or_else(|| self.unexpected(Expected::The("true or false")))
+        self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
 
     /// Reads a whole number, which may be written as `20.0`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Read<u64> {
-        whole(self.value).filter(|number| range.contains(number)).ok_or_else(|| self.no_integer(&range))
+        let (min, max) = range.into_inner();
+        self.integer_within(min, max)
+    }
+
+    #[inline(never)]
+    fn integer_within(&self, min: u64, max: u64) -> Read<u64> {
+        let number = whole(self.value).filter(|number| (min..=max).contains(number));
+        number.ok_or_else(|| self.no_integer(min, max))
     }
 
     /// Reads a whole number as the type that `convert` makes of it.
     pub(super) fn integer_as<T>(&self, range: RangeInclusive<u64>, convert: fn(u64) -> Option<T>) -> Read<T> {
-        convert(self.integer(range.clone())?).ok_or_else(|| self.no_integer(&range))
+        let (min, max) = range.into_inner();
+        convert(self.integer_within(min, max)?).ok_or_else(|| self.no_integer(min, max))
     }
 
-    fn no_integer(&self, range: &RangeInclusive<u64>) -> Reported {
-        self.unexpected(Expected::Integer { min: *range.start(), max: *range.end() })
+    #[cold]
+    #[inline(never)]
+    fn no_integer(&self, min: u64, max: u64) -> Reported {
+        self.unexpected(Expected::Integer { min, max })
     }
 
     /// Returns the value as a number, without an error where it is none.
@@ -232,12 +268,18 @@ impl<'a> Node<'a> {
     }
 
     /// Reads a duration such as `"60s"`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn duration(&self, range: RangeInclusive<Micros>) -> Read<Micros> {
+        let (min, max) = range.into_inner();
+        self.duration_within(min, max)
+    }
+
+    #[inline(never)]
+    fn duration_within(&self, min: Micros, max: Micros) -> Read<Micros> {
         let parsed = self.value.as_str().map_or(Err(DurationError::Form), Micros::parse);
         let expected = match parsed {
-            Ok(span) if range.contains(&span) => return Ok(span),
-            Ok(_) => Expected::Duration { min: *range.start(), max: *range.end() },
+            Ok(span) if (min..=max).contains(&span) => return Ok(span),
+            Ok(_) => Expected::Duration { min, max },
             Err(DurationError::Form) => Expected::The("a duration such as \"60s\", \"15m\" or \"1h30m\""),
             Err(DurationError::TooFine) => Expected::The("a duration in whole microseconds"),
         };

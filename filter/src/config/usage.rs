@@ -4,7 +4,6 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::number::scaled;
 use super::predicate;
 use super::reader::{Node, Object, refuse_duplicates};
@@ -68,7 +67,7 @@ impl UsageConfig {
     pub(super) fn beside(self, limits: &[Limit], node: Option<&Node<'_>>) -> Read<Option<Box<Self>>> {
         let charged = || limits.iter().filter_map(|limit| limit.charge.as_ref());
         match node.filter(|_| self.prices.is_none() && charged().any(|charge| charge.of == Charged::Cost)) {
-            Some(node) => Err(node.unexpected(Expected::The("usage.prices beside charge: cost"))),
+            Some(node) => Err(node.expected("usage.prices beside charge: cost")),
             None => Ok(charged().next().map(|_| Box::new(self))),
         }
     }
