@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-use super::error::{Expected, Problem};
+use super::error::Problem;
 use super::number;
 use super::reader::{Node, Object};
 use super::report::Read;
@@ -36,8 +36,8 @@ pub(super) struct Windows<'a> {
     /// Numbers that requests carry.
     pub(super) numbers: Vec<WindowNumbers>,
     /// The first window whose number is of the unit `max_usd`, and of `max_tokens`, which only a charge has.
-    pub(super) in_usd: Option<Node<'a>>,
-    pub(super) in_tokens: Option<Node<'a>>,
+    pub(super) in_usd: Option<&'a Node<'a>>,
+    pub(super) in_tokens: Option<&'a Node<'a>>,
     /// Whether the numbers of all windows are in dollars.
     pub(super) is_all_usd: bool,
 }
@@ -49,7 +49,7 @@ type Numbers = (Number, Option<(Number, Micros)>);
 type AlgorithmResult = Read<(Result<Algorithm, AlgorithmError>, Numbers)>;
 
 /// Reads the limit's algorithms, with its `max_delay`, and the numbers that requests carry.
-pub(super) fn read<'a>(limit: &Object<'a>) -> Read<Windows<'a>> {
+pub(super) fn read<'a>(limit: Object<'a>) -> Read<Windows<'a>> {
     let max_delay = limit.or("max_delay", Micros::ZERO, |node| node.duration(Micros::ZERO..=bounds::MAX_MAX_DELAY));
     let (kind, node) = limit.exactly_one(KINDS)?;
     let mut nodes = Vec::new();
@@ -57,11 +57,11 @@ pub(super) fn read<'a>(limit: &Object<'a>) -> Read<Windows<'a>> {
         "windows" => node.each(1..=bounds::MAX_WINDOWS, |node| {
             let (kind, node) = node.one_field(ALGORITHMS)?;
             nodes.push((kind, node));
-            window(kind, &node)
+            window(kind, node)
         })?,
         kind => {
             nodes.push((kind, node));
-            vec![window(kind, &node)?]
+            vec![window(kind, node)?]
         }
     };
     let of_unit =
@@ -91,7 +91,7 @@ pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Read<Replacement> {
     let inherits = inherited.is_some_and(|field| !node.has(field));
     match window(kind, node)? {
         Window { algorithm, numbers: None } => Ok(Replacement { algorithm, inherits }),
-        _ => Err(node.unexpected(Expected::The("integers: an override takes no numbers from requests"))),
+        _ => Err(node.expected("integers: an override takes no numbers from requests")),
     }
 }
 
@@ -110,7 +110,7 @@ fn window(kind: &str, node: &Node<'_>) -> Read<Window> {
 }
 
 /// Gives the token buckets among `algorithms` the limit's `max_delay`.
-fn shape(limit: &Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) -> Read<()> {
+fn shape(limit: Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) -> Read<()> {
     let Some(node) = limit.field("max_delay").filter(|_| max_delay > Micros::ZERO) else { return Ok(()) };
     let mut shaped = false;
     for algorithm in algorithms {
@@ -122,7 +122,7 @@ fn shape(limit: &Object<'_>, algorithms: &mut [Algorithm], max_delay: Micros) ->
             }
         }
     }
-    if shaped { Ok(()) } else { Err(node.unexpected(Expected::The("a token_bucket beside max_delay"))) }
+    if shaped { Ok(()) } else { Err(node.expected("a token_bucket beside max_delay")) }
 }
 
 /// Reads a token bucket, with the fields of Envoy's `envoy.type.v3.TokenBucket`.
@@ -130,11 +130,11 @@ fn token_bucket(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_tokens", "tokens_per_fill", "fill_interval"])?;
     let max_tokens = fields
         .required("max_tokens", "the bucket's capacity")
-        .and_then(|node| number::read(&node, 0..=bounds::MAX_TOKENS));
+        .and_then(|node| number::read(node, 0..=bounds::MAX_TOKENS));
     let tokens_per_fill = fields.or("tokens_per_fill", Number::Constant(1), |node| match node.number() {
         Some(0.0) => {
             let expected = "an integer from 1 to 4294967295 (a max_tokens of 0 blocks every request)";
-            Err(node.unexpected(Expected::The(expected)))
+            Err(node.expected(expected))
         }
         _ => number::read(node, 1..=bounds::MAX_TOKENS),
     });
@@ -156,7 +156,7 @@ fn sliding_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "max_tokens", "max_usd", "window", "mode"])?;
     let exact = fields.or("mode", false, |node| node.one_of(&[("approximate", false), ("exact", true)]));
     let max = if exact == Ok(true) { bounds::MAX_LOGGED } else { bounds::MAX_LIMIT };
-    let (limit, length) = (amount(&fields, max), length(&fields));
+    let (limit, length) = (amount(fields, max), length(fields));
     let (exact, (limit, is_amount), length) = (exact?, limit?, length?);
     let sliding = match (exact, is_amount) {
         (true, _) => SlidingLog::new(limit.shape(), length).map(Algorithm::SlidingLog),
@@ -168,7 +168,7 @@ fn sliding_window(node: &Node<'_>) -> AlgorithmResult {
 
 fn fixed_window(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "max_tokens", "max_usd", "window"])?;
-    let (limit, length) = (amount(&fields, bounds::MAX_LIMIT), length(&fields));
+    let (limit, length) = (amount(fields, bounds::MAX_LIMIT), length(fields));
     let ((limit, is_amount), length) = (limit?, length?);
     let fixed = match is_amount {
         true => FixedWindow::of_amounts(limit.shape(), length),
@@ -179,7 +179,7 @@ fn fixed_window(node: &Node<'_>) -> AlgorithmResult {
 
 fn quota(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "max_tokens", "max_usd", "unit", "utc_offset"])?;
-    let limit = amount(&fields, bounds::MAX_LIMIT);
+    let limit = amount(fields, bounds::MAX_LIMIT);
     let unit = fields
         .required("unit", "a calendar unit such as \"month\"")
         .and_then(|node| node.one_of(&Period::ALL.map(|period| (period.name(), period))));
@@ -199,7 +199,7 @@ fn concurrency(node: &Node<'_>) -> AlgorithmResult {
     let fields = node.object(&["max_requests", "lease"])?;
     let limit = fields
         .required("max_requests", "a number of requests")
-        .and_then(|node| number::read(&node, 0..=bounds::MAX_LIMIT));
+        .and_then(|node| number::read(node, 0..=bounds::MAX_LIMIT));
     let lease =
         fields.or("lease", DEFAULT_LEASE, |node| node.duration(bounds::MIN_SLOT_LEASE..=bounds::MAX_SLOT_LEASE));
     let (limit, lease) = (limit?, lease?);
@@ -208,19 +208,19 @@ fn concurrency(node: &Node<'_>) -> AlgorithmResult {
 
 /// Reads the number of a window, 0 to block every request: `max_requests` up to `max`, or tokens or nano-USD of a charge.
 /// Returns whether it is one of the latter.
-fn amount(fields: &Object<'_>, max: u64) -> Read<(Number, bool)> {
+fn amount(fields: Object<'_>, max: u64) -> Read<(Number, bool)> {
     let (unit, node) = fields.exactly_one(&["max_requests", "max_tokens", "max_usd"])?;
     match unit {
-        "max_requests" => Ok((number::read(&node, 0..=max)?, false)),
+        "max_requests" => Ok((number::read(node, 0..=max)?, false)),
         "max_tokens" => Ok((Number::Constant(node.integer(0..=MAX_AMOUNT)?), true)),
         _ => {
-            let micros = number::scaled(&node, 1e6, 0..=MAX_MICRO_USD, USD)?;
+            let micros = number::scaled(node, 1e6, 0..=MAX_MICRO_USD, USD)?;
             Ok((Number::Constant(micros.saturating_mul(1_000)), true))
         }
     }
 }
 
-fn length(fields: &Object<'_>) -> Read<Micros> {
+fn length(fields: Object<'_>) -> Read<Micros> {
     fields.required("window", "a duration such as \"60s\"")?.duration(Micros(1)..=bounds::MAX_WINDOW)
 }
 

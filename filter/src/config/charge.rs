@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 
 use super::algorithm::Windows;
-use super::error::Expected;
 use super::number::scaled;
 use super::on_exceed;
 use super::reader::{Node, Object};
@@ -42,7 +41,7 @@ const MIN_LEASE: Micros = Micros::from_secs(1);
 const MAX_LEASE: Micros = Micros::from_secs(86_400);
 
 /// Reads the charge of a limit. `None` where it has none.
-pub(super) fn read(fields: &Object<'_>) -> Read<Option<Box<Charge>>> {
+pub(super) fn read(fields: Object<'_>) -> Read<Option<Box<Charge>>> {
     let of = fields.optional("charge", charged);
     let reserve = fields.or("reserve", Some(Section::default()), reserve);
     let on_missing_usage = fields.or("on_missing_usage", Fallback::Estimate, fallback);
@@ -61,10 +60,10 @@ pub(super) fn read(fields: &Object<'_>) -> Read<Option<Box<Charge>>> {
 }
 
 /// Checks a limit's algorithms against its charge.
-pub(super) fn check(fields: &Object<'_>, charge: Option<&Charge>, windows: &Windows<'_>) -> Read<()> {
+pub(super) fn check(fields: Object<'_>, charge: Option<&Charge>, windows: &Windows<'_>) -> Read<()> {
     let Some((node, charge)) = fields.field("charge").zip(charge) else {
         return match windows.in_usd.or(windows.in_tokens) {
-            Some(node) => Err(node.unexpected(Expected::The("a charge beside max_usd and max_tokens"))),
+            Some(node) => Err(node.expected("a charge beside max_usd and max_tokens")),
             None => Ok(()),
         };
     };
@@ -88,11 +87,11 @@ pub(super) fn check(fields: &Object<'_>, charge: Option<&Charge>, windows: &Wind
     } else {
         return default_fits(node, fields, charge, windows);
     };
-    Err(node.unexpected(Expected::The(expected)))
+    Err(node.expected(expected))
 }
 
 /// Refuses an estimate for requests without a maximum that exceeds the whole limit.
-fn default_fits(node: Node<'_>, fields: &Object<'_>, charge: &Charge, windows: &Windows<'_>) -> Read<()> {
+fn default_fits(node: &Node<'_>, fields: Object<'_>, charge: &Charge, windows: &Windows<'_>) -> Read<()> {
     let (Charged::Tokens(_), Some(reserve)) = (charge.of, &charge.reserve) else { return Ok(()) };
     let estimate = charge.of.held(0, reserve.output.default, &|_| NanoUsd::default()).estimate;
     let is_less = |algorithm: &Algorithm| (1..estimate).contains(&algorithm.limit().0);
@@ -100,13 +99,13 @@ fn default_fits(node: Node<'_>, fields: &Object<'_>, charge: &Charge, windows: &
         return Ok(());
     }
     let expected = "a reserve.output.default of at most the limit, by default 2048";
-    Err(fields.field("reserve").unwrap_or(node).unexpected(Expected::The(expected)))
+    Err(fields.field("reserve").unwrap_or(node).expected(expected))
 }
 
-fn refuse(fields: &Object<'_>, names: &[&str], expected: &'static str) -> Read<()> {
+fn refuse(fields: Object<'_>, names: &[&str], expected: &'static str) -> Read<()> {
     let mut result = Ok(());
     for node in names.iter().filter_map(|name| fields.field(name)) {
-        result = Err(node.unexpected(Expected::The(expected)));
+        result = Err(node.expected(expected));
     }
     result
 }
@@ -169,8 +168,8 @@ fn reserve(node: &Node<'_>) -> Read<Option<Section>> {
         return node.text_matching(expected, |text| text == "none").map(|_| None);
     }
     let fields = node.object(&["input", "output", "when_short", "lease", "on_lost"])?;
-    let input = fields.field("input").map_or_else(|| Ok(input_by_default()), |node| input(&node));
-    let output = fields.field("output").map_or_else(|| Ok(output_by_default()), |node| output(&node));
+    let input = fields.field("input").map_or_else(|| Ok(input_by_default()), input);
+    let output = fields.field("output").map_or_else(|| Ok(output_by_default()), output);
     let when_short = fields.or("when_short", WhenShort::Deny, |node| {
         node.one_of(&[("deny", WhenShort::Deny), ("take_rest", WhenShort::TakeRest)])
     });
@@ -221,7 +220,7 @@ fn output(node: &Node<'_>) -> Read<OutputEstimate> {
     let (pointers, enforce) = (pointers?.unwrap_or(own.pointers), enforce?);
     if enforce && pointers.first().and_then(JsonPointer::as_member).is_none() {
         let expected = "a first json_pointer to a member of the document, such as /max_tokens, beside enforce";
-        return Err(node.unexpected(Expected::The(expected)));
+        return Err(node.expected(expected));
     }
     Ok(OutputEstimate { pointers, default: default?, max: max?, times: times?.or(own.times), enforce })
 }

@@ -4,7 +4,6 @@ use alloc::borrow::ToOwned;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::reader::{Node, refuse_duplicates};
 use super::report::Read;
 use super::request_body;
@@ -40,7 +39,7 @@ pub(super) fn read(node: &Node<'_>, hash_key: Key<'_>) -> Read<Vec<Entry>> {
     let entries: Vec<Read<Entry>> = nodes.iter().map(|node| entry(node, hash_key)).collect();
     // A second entry with the same source adds nothing to the key.
     let sources: Vec<(&Source, &Node<'_>)> =
-        entries.iter().zip(&nodes).filter_map(|(entry, node)| Some((&entry.as_ref().ok()?.source, node))).collect();
+        entries.iter().zip(nodes).filter_map(|(entry, node)| Some((&entry.as_ref().ok()?.source, node))).collect();
     refuse_duplicates(&sources)?;
     entries.into_iter().collect()
 }
@@ -63,14 +62,14 @@ fn entry(node: &Node<'_>, hash_key: Key<'_>) -> Read<Entry> {
         "generic_key" => &["descriptor_value"],
         _ => &["default"],
     })?;
-    let source = source::read(kind, &fields);
+    let source = source::read(kind, fields);
     let default = fields.optional("default", |node| node.text(0..=MAX_VALUE));
     let empty = fields.or("empty", EmptyValue::Value, |node| {
         node.one_of(&[("value", EmptyValue::Value), ("missing", EmptyValue::Missing)])
     });
     let lowercase = fields.or("lowercase", false, Node::boolean);
     let hash_key = fields.or("hash", None, |node| match (node.boolean()?, hash_key?) {
-        (true, None) => Err(node.unexpected(Expected::The(HASH))),
+        (true, None) => Err(node.expected(HASH)),
         (is_hashed, key) => Ok(key.filter(|_| is_hashed)),
     });
     let on_unreadable = fields.optional("on_invalid", request_body::on_unreadable);

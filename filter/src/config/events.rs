@@ -4,7 +4,6 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::num::NonZeroU64;
 
-use super::error::Expected;
 use super::reader::Node;
 use super::report::Read;
 use crate::redis::Topology;
@@ -68,7 +67,7 @@ pub(super) fn read(node: &Node<'_>, key_prefix: &str, topology: Topology) -> Rea
     let usage = fields.or("usage", false, |node| {
         let usage = node.boolean()?;
         let is_possible = !usage || topology == Topology::Single;
-        is_possible.then_some(usage).ok_or_else(|| node.unexpected(Expected::The("false with redis.topology: cluster")))
+        is_possible.then_some(usage).ok_or_else(|| node.expected("false with redis.topology: cluster"))
     });
     Ok(EventsConfig {
         stream: stream?.map_or_else(|| [key_prefix, DEFAULT_STREAM].concat(), str::to_owned),
@@ -82,7 +81,7 @@ pub(super) fn read(node: &Node<'_>, key_prefix: &str, topology: Topology) -> Rea
 /// Reads a number from 0 to 1.
 fn fraction(node: &Node<'_>) -> Read<Fraction> {
     let part = node.decimal().filter(|part| (0.0..=1.0).contains(part));
-    let Some(part) = part else { return Err(node.unexpected(Expected::The("a fraction from 0 to 1"))) };
+    let Some(part) = part else { return Err(node.expected("a fraction from 0 to 1")) };
     let part = part * f64::from(Fraction::WHOLE);
     // Rounded up: a fraction above 0 never becomes 0.
     #[expect(clippy::cast_possible_truncation, reason = "between 0 and 10⁶")]

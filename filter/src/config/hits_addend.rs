@@ -22,7 +22,7 @@ pub(super) fn read(node: &Node<'_>) -> Read<HitsAddend> {
     })?;
     let source = match kind {
         "content_length" => Ok(Source::request_header("content-length")),
-        _ => source::read(kind, &fields),
+        _ => source::read(kind, fields),
     };
     // A request's cost in bytes may exceed a million.
     let default_max = if kind == "content_length" { MAX_HITS } else { DEFAULT_MAX_HITS };

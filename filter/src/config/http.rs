@@ -60,7 +60,7 @@ impl RedisConfig {
 
 /// Reads the fields. `transport` is `None` where it is not known.
 pub(super) fn read(
-    fields: &Object<'_>,
+    fields: Object<'_>,
     transport: Option<TransportKind>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Read<HttpConfig> {
@@ -74,10 +74,9 @@ pub(super) fn read(
 }
 
 /// Checks that the fields are there which a transport needs, and no others.
-fn check(fields: &Object<'_>, front_end: Option<FrontEnd>) -> Read<()> {
-    let refuse = |name: &str, expected: &'static str| {
-        fields.field(name).map_or(Ok(()), |node| Err(node.unexpected(Expected::The(expected))))
-    };
+fn check(fields: Object<'_>, front_end: Option<FrontEnd>) -> Read<()> {
+    let refuse =
+        |name: &str, expected: &'static str| fields.field(name).map_or(Ok(()), |node| Err(node.expected(expected)));
     let results = match front_end {
         None => [refuse("token", NO_TOKEN), refuse("authority", NO_FRONT_END), refuse("path_prefix", NO_FRONT_END)],
         Some(FrontEnd::Webdis) => {

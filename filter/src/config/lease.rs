@@ -1,6 +1,6 @@
 //! Lease of a limit: the most tokens that a worker may lease ahead, and the time for which they are valid.
 
-use super::error::{Expected, Problem};
+use super::error::Problem;
 use super::reader::Node;
 use super::report::Read;
 use crate::limit::{Algorithm, Algorithms, LeasedBucket, bounds};
@@ -10,7 +10,7 @@ const DEFAULT_TTL: Micros = Micros::from_secs(1);
 
 /// Field `lease` of a limit.
 pub(super) struct Lease<'a> {
-    node: Node<'a>,
+    node: &'a Node<'a>,
     max: Tokens,
     ttl: Micros,
 }
@@ -22,11 +22,11 @@ pub(super) struct LeasedAlgorithms {
     pub(super) max: Tokens,
 }
 
-pub(super) fn read<'a>(node: &Node<'a>) -> Read<Lease<'a>> {
+pub(super) fn read<'a>(node: &'a Node<'a>) -> Read<Lease<'a>> {
     let fields = node.object(&["max", "ttl"])?;
     let max = fields.required("max", "a number of tokens").and_then(|node| node.integer(1..=bounds::MAX_LEASED));
     let ttl = fields.or("ttl", DEFAULT_TTL, |node| node.duration(bounds::MIN_LEASE_TTL..=bounds::MAX_LEASE_TTL));
-    Ok(Lease { node: *node, max: Tokens(max?), ttl: ttl? })
+    Ok(Lease { node, max: Tokens(max?), ttl: ttl? })
 }
 
 /// Returns the algorithms of a limit with its `lease`.
@@ -37,7 +37,7 @@ pub(super) fn of(windows: Algorithms, lease: Option<Lease<'_>>) -> Read<LeasedAl
         Some(Algorithm::TokenBucket(bucket)) => bucket,
         // A bucket without tokens has none to lease.
         Some(Algorithm::NoTokens) => return Ok(LeasedAlgorithms { windows, max: Tokens(0) }),
-        _ => return Err(node.unexpected(Expected::The("a token_bucket alone beside lease"))),
+        _ => return Err(node.expected("a token_bucket alone beside lease")),
     };
     let leased = LeasedBucket::new(bucket, ttl).map(Algorithm::LeasedBucket);
     let windows = leased.map(|leased| Algorithms::new(&[leased]));

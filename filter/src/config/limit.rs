@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::reader::{Node, Object, refuse_duplicates};
 use super::report::Read;
 use super::{algorithm, charge, descriptor, hits_addend, lease, on_exceed, predicate, response, source};
@@ -70,9 +69,8 @@ pub(super) fn read_all(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Vec<Con
     let nodes = node.list(1..=MAX_LIMITS)?;
     let limits: Vec<Read<Configured>> = nodes.iter().map(|node| read(node, defaults)).collect();
     // Names of limits with other errors count too.
-    let named: Vec<(&str, Node<'_>)> = nodes.iter().filter_map(Node::name).collect();
-    let keys: Vec<(&str, &Node<'_>)> = named.iter().map(|(name, node)| (*name, node)).collect();
-    refuse_duplicates(&keys)?;
+    let named: Vec<(&str, &Node<'_>)> = nodes.iter().filter_map(Node::name).collect();
+    refuse_duplicates(&named)?;
     limits.into_iter().collect()
 }
 
@@ -87,23 +85,23 @@ fn read(node: &Node<'_>, defaults: &Defaults<'_>) -> Read<Configured> {
     let when = fields.or("when", Vec::new(), predicate::read_all);
     let entries = fields
         .required("descriptor", "a list of entries (none: one bucket for all)")
-        .and_then(|node| descriptor::read(&node, defaults.hash_key));
+        .and_then(|node| descriptor::read(node, defaults.hash_key));
     let exempt = fields.or("exempt", Vec::new(), |node| {
         node.each(0..=MAX_EXEMPTIONS, |node| exemption(node, entries.as_deref().ok()))
     });
-    let hash_tag = hash_tag(&fields, defaults.topology, entries.as_ref().map_or(16, Vec::len));
-    let windows = algorithm::read(&fields);
+    let hash_tag = hash_tag(fields, defaults.topology, entries.as_ref().map_or(16, Vec::len));
+    let windows = algorithm::read(fields);
     let lease = fields.optional("lease", lease::read);
     let hits_addend = fields.or("hits_addend", HitsAddend::Constant(Tokens(1)), hits_addend::read);
-    let charge = charge::read(&fields);
+    let charge = charge::read(fields);
     let shadow_mode = fields.or("shadow_mode", false, Node::boolean);
     let mark = fields.or("on_exceed", None, on_exceed::read);
-    let contradicted = if let Ok(Some(_)) = mark { on_exceed::refuse_beside_mark(&fields) } else { Ok(()) };
+    let contradicted = if let Ok(Some(_)) = mark { on_exceed::refuse_beside_mark(fields) } else { Ok(()) };
     let near_limit = fields.optional("near_limit", on_exceed::near_limit);
     let own_failure_mode = fields.optional("failure_mode", failure_mode);
     let response = fields.optional("response", |node| response::read(node, defaults.response));
     let (windows, charge) = (windows?, charge?);
-    charge::check(&fields, charge.as_deref(), &windows)?;
+    charge::check(fields, charge.as_deref(), &windows)?;
     let soft_limit = charge.as_ref().and_then(|charge| charge.soft_limit);
     let algorithm::Windows { algorithms, numbers, .. } = windows;
     let reserving = charge.as_deref().and_then(|charge| algorithms.reserving(charge));
@@ -154,11 +152,11 @@ pub(super) fn failure_mode(node: &Node<'_>) -> Read<FailureMode> {
 }
 
 /// Reads the place of the hash tag. `entries` is the number of the descriptor's entries.
-fn hash_tag(fields: &Object<'_>, topology: Topology, entries: usize) -> Read<HashTag> {
+fn hash_tag(fields: Object<'_>, topology: Topology, entries: usize) -> Read<HashTag> {
     let by_default = if topology == Topology::Cluster { HashTag::Bucket } else { HashTag::None };
     fields.or("hash_tag", by_default, |node| {
         let Some(last) = entries.checked_sub(1).filter(|_| topology == Topology::Cluster) else {
-            return Err(node.unexpected(Expected::The("none without redis.topology: cluster, or without entries")));
+            return Err(node.expected("none without redis.topology: cluster, or without entries"));
         };
         let last = u64::try_from(last).unwrap_or(u64::MAX);
         let entry = node.object(&["entry"])?.required("entry", "the index of an entry of the descriptor")?;
@@ -171,7 +169,7 @@ fn hash_tag(fields: &Object<'_>, topology: Topology, entries: usize) -> Read<Has
 fn exemption<'a>(node: &Node<'a>, entries: Option<&[Entry]>) -> Read<Exemption<'a>> {
     let (kind, node) = node.one_field(predicate::EXEMPTIONS)?;
     if kind != "descriptor_value" {
-        return predicate::read(kind, &node).map(Exemption::Requests);
+        return predicate::read(kind, node).map(Exemption::Requests);
     }
     // The value may be an API key.
     let node = node.secret();
@@ -181,7 +179,7 @@ fn exemption<'a>(node: &Node<'a>, entries: Option<&[Entry]>) -> Read<Exemption<'
     };
     match entries {
         Some(entries) if entries.len() != values.len() => {
-            Err(node.unexpected(Expected::The("one value for each entry of the descriptor")))
+            Err(node.expected("one value for each entry of the descriptor"))
         }
         _ => Ok(Exemption::Values(values)),
     }

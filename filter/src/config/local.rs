@@ -1,6 +1,5 @@
 //! Section `local`: settings for `failure_mode: local`.
 
-use super::error::Expected;
 use super::reader::Node;
 use super::report::Read;
 use super::size_within;
@@ -33,7 +32,7 @@ pub(super) fn read(node: &Node<'_>) -> Read<LocalConfig> {
     let max_keys = fields.or("max_keys", DEFAULT_MAX_KEYS, |node| size_within(node, MIN_MAX_KEYS..=MAX_MAX_KEYS));
     let one = fields.at_most_one(&["share", "new_worker_share"]);
     let share = match one? {
-        Some((name, node)) => Some((name, share(&node, name)?)),
+        Some((name, node)) => Some((name, share(node, name)?)),
         None => None,
     };
     let (share, new_worker_share) = match share {
@@ -50,5 +49,5 @@ fn share(node: &Node<'_>, name: &str) -> Read<Share> {
     let share = node.decimal().and_then(Share::from_number).filter(|share| share.parts() > 0 || !is_fixed);
     let expected =
         if is_fixed { "a share from 0.000001 to 1, such as 0.1" } else { "a share from 0 to 1, such as 0.1" };
-    share.ok_or_else(|| node.unexpected(Expected::The(expected)))
+    share.ok_or_else(|| node.expected(expected))
 }

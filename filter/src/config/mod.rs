@@ -181,7 +181,7 @@ fn decode(configuration: &[u8]) -> Result<Value, ConfigError> {
 fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let fields = root.object(FIELDS)?;
     let redis =
-        fields.required("redis", "an object that names the cluster").and_then(|node| redis::read(&node.secret(), env));
+        fields.required("redis", "an object that names the cluster").and_then(|node| redis::read(node.secret(), env));
     let key_prefix = redis.as_ref().map_or("", |redis| &redis.key_prefix);
     let hash_key = fields.optional("hash_key", |node| secret::hash_key(node, env));
     let failure_mode = fields.or("failure_mode", FailureMode::Allow, limit::failure_mode);
@@ -203,7 +203,7 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let topology = redis.as_ref().map_or(Topology::Single, |redis| redis.topology);
     let defaults = limit::Defaults { key_prefix, topology, hash_key, failure_mode, shadow_mode, response: own };
     let limits =
-        fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(&node, &defaults));
+        fields.required("limits", "a list of 1 to 32 limits").and_then(|node| limit::read_all(node, &defaults));
     let body = fields.or("request_body", request_body::Section::default(), request_body::read);
     let usage = fields.or("usage", UsageConfig::default(), usage::read);
     let overrides = fields.or("overrides", Some(OverridesConfig::default()), overrides::read);
@@ -211,12 +211,12 @@ fn read(root: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Config> {
     let emit_metadata = fields.or("emit_metadata", false, Node::boolean);
     let max_delayed_requests =
         fields.or("max_delayed_requests", DEFAULT_MAX_DELAYED_REQUESTS, |node| size(node, MAX_MAX_DELAYED_REQUESTS));
-    let deny_cache_entries = entries(&fields, "deny_cache", &["max_entries"]);
-    let healed_keys = entries(&fields, "heal", &["max_keys"]);
+    let deny_cache_entries = entries(fields, "deny_cache", &["max_entries"]);
+    let healed_keys = entries(fields, "heal", &["max_keys"]);
     let (limits, own_responses): (Vec<Limit>, Vec<_>) = limits?.into_iter().unzip();
     let is_local = limits.iter().any(|limit| limit.failure_mode == FailureMode::Local);
     let usage = usage?.beside(&limits, fields.field("limits"))?;
-    let body = body?.with_limits(&limits, usage.as_deref(), fields.field("limits").as_ref());
+    let body = body?.with_limits(&limits, usage.as_deref(), fields.field("limits"));
     Ok(Config {
         stat_prefix: stat_prefix?.to_owned(),
         exempt: exempt?,
@@ -243,7 +243,7 @@ fn size(node: &Node<'_>, max: u64) -> Read<usize> {
 
 /// Reads a section with one field, a number of entries.
 #[inline(never)]
-fn entries(fields: &Object<'_>, section: &str, names: &'static [&'static str; 1]) -> Read<usize> {
+fn entries(fields: Object<'_>, section: &str, names: &'static [&'static str; 1]) -> Read<usize> {
     fields.or(section, DEFAULT_ENTRIES, |node| {
         let (fields, [name]) = (node.object(names)?, names);
         fields.or(name, DEFAULT_ENTRIES, |node| size(node, MAX_ENTRIES))

@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 use core::ops::RangeInclusive;
 
-use super::error::Expected;
 use super::reader::Node;
 use super::report::Read;
 use super::{descriptor, source};
@@ -30,7 +29,7 @@ pub(super) fn scaled(node: &Node<'_>, parts: f64, range: RangeInclusive<u64>, ex
         let error = exact - whole as f64;
         (error.abs() < MAX_ERROR).then_some(whole)
     });
-    whole.filter(|whole| range.contains(whole)).ok_or_else(|| node.unexpected(Expected::The(expected)))
+    whole.filter(|whole| range.contains(whole)).ok_or_else(|| node.expected(expected))
 }
 
 /// Reads a number within `range`. Numbers of requests may be 0 in any case, which blocks.
@@ -40,7 +39,7 @@ pub(super) fn read(node: &Node<'_>, range: RangeInclusive<u64>) -> Read<Number> 
         return node.integer(range).map(Number::Constant);
     }
     if descriptor::ENTRIES.iter().any(|kind| !SOURCES.contains(kind) && node.has(kind)) {
-        return Err(node.unexpected(Expected::The(ONLY_TRUSTED)));
+        return Err(node.expected(ONLY_TRUSTED));
     }
     let (kind, node) = node.one_field(SOURCES)?;
     let fields = node.object(match kind {
@@ -48,7 +47,7 @@ pub(super) fn read(node: &Node<'_>, range: RangeInclusive<u64>) -> Read<Number> 
         "filter_state" => &["key", "default", "max"],
         _ => &["name", "repeated", "default", "max"],
     })?;
-    let source = source::read(kind, &fields);
+    let source = source::read(kind, fields);
     let most = *range.end();
     let max = fields.required("max", "the greatest number that counts").and_then(|node| node.integer(1..=most));
     let most = *max.as_ref().unwrap_or(&most);

@@ -2,7 +2,6 @@
 
 use alloc::borrow::ToOwned;
 
-use super::error::Expected;
 use super::reader::{Node, Object};
 use super::report::Read;
 use super::source;
@@ -38,11 +37,11 @@ pub(super) fn read(node: &Node<'_>) -> Read<Option<Mark>> {
 
 /// Refuses the settings of a limit with a mark that only a limit which denies or holds requests can have.
 #[inline(never)]
-pub(super) fn refuse_beside_mark(limit: &Object<'_>) -> Read<()> {
+pub(super) fn refuse_beside_mark(limit: Object<'_>) -> Read<()> {
     let mut result = Ok(());
     for (name, harmless) in [("max_delay", "0s"), ("failure_mode", "allow"), ("response", "")] {
         if let Some(node) = limit.field(name).filter(|node| !node.is_text_of(harmless)) {
-            result = Err(node.unexpected(Expected::The(BESIDE)));
+            result = Err(node.expected(BESIDE));
         }
     }
     result
@@ -51,5 +50,5 @@ pub(super) fn refuse_beside_mark(limit: &Object<'_>) -> Read<()> {
 /// Reads `near_limit`.
 pub(super) fn near_limit(node: &Node<'_>) -> Read<NearLimit> {
     let expected = "a number from 0.000001 to 0.999999, such as 0.8";
-    node.decimal().and_then(NearLimit::new).ok_or_else(|| node.unexpected(Expected::The(expected)))
+    node.decimal().and_then(NearLimit::new).ok_or_else(|| node.expected(expected))
 }

@@ -71,6 +71,6 @@ pub(crate) fn replacements(value: &Value) -> Result<Vec<Replacement>, ConfigErro
 fn windows(node: &Node<'_>) -> Read<Vec<Replacement>> {
     let fields = node.object(FIELDS)?;
     let named = ALGORITHMS.iter().filter_map(|kind| Some((kind, fields.field(kind)?)));
-    let windows: Vec<Read<Replacement>> = named.map(|(kind, node)| algorithm::replacement(kind, &node)).collect();
+    let windows: Vec<Read<Replacement>> = named.map(|(kind, node)| algorithm::replacement(kind, node)).collect();
     windows.into_iter().collect()
 }

@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::error::{Expected, Problem};
+use super::error::Problem;
 use super::reader::{Node, refuse_duplicates};
 use super::report::Read;
 use super::source;
@@ -57,10 +57,10 @@ fn list(node: &Node<'_>, len: core::ops::RangeInclusive<usize>, depth: usize) ->
 
 fn nested(node: &Node<'_>, depth: usize) -> Read<Predicate> {
     if depth > MAX_DEPTH {
-        return Err(node.unexpected(Expected::The("all, any and not nested at most 8 deep")));
+        return Err(node.expected("all, any and not nested at most 8 deep"));
     }
     let (kind, node) = node.one_field(kinds())?;
-    of_kind(kind, &node, depth)
+    of_kind(kind, node, depth)
 }
 
 fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Read<Predicate> {
@@ -76,17 +76,17 @@ fn of_kind(kind: &str, node: &Node<'_>, depth: usize) -> Read<Predicate> {
                 _ => is_lower_case,
             };
             let value = match kind {
-                "regex" => string_match(kind, &node),
+                "regex" => string_match(kind, node),
                 _ => node
                     .text_matching("a host in lower case, without a port", is_of_host)
-                    .and_then(|_| string_match(kind, &node)),
+                    .and_then(|_| string_match(kind, node)),
             };
             Ok(Predicate::Matches { source: Source::Host, value: value? })
         }
         "remote_address" => {
             let fields = node.object(&["cidrs", "trusted_hops", "trusted_cidrs"])?;
-            let cidrs = fields.required("cidrs", "a list of ranges of addresses").and_then(|node| source::cidrs(&node));
-            let trusted = source::trusted(&fields);
+            let cidrs = fields.required("cidrs", "a list of ranges of addresses").and_then(|node| source::cidrs(node));
+            let trusted = source::trusted(fields);
             Ok(Predicate::RemoteAddress { trusted: trusted?, cidrs: cidrs? })
         }
         "all" => list(node, 1..=MAX_PREDICATES, deeper).map(Predicate::All),
@@ -103,12 +103,12 @@ fn is_lower_case(text: &str) -> bool {
 fn path(node: &Node<'_>) -> Read<Predicate> {
     let (kind, node) = node.one_field(PATH_MATCHES)?;
     match kind {
-        "template" => return source::path_pattern(kind, &node).map(|path| Predicate::Present(Source::Path(path))),
+        "template" => return source::path_pattern(kind, node).map(|path| Predicate::Present(Source::Path(path))),
         "regex" => {}
-        "exact" | "prefix" => drop(source::path_text(&node)?),
+        "exact" | "prefix" => drop(source::path_text(node)?),
         _ => drop(node.text_matching("a part of a path, without a query string", source::is_of_path)?),
     }
-    string_match(kind, &node).map(|value| Predicate::Matches { source: Source::Path(PathPattern::Any), value })
+    string_match(kind, node).map(|value| Predicate::Matches { source: Source::Path(PathPattern::Any), value })
 }
 
 /// Reads one method or a list: `GET` or `[GET, HEAD]`.
@@ -119,7 +119,7 @@ fn methods(node: &Node<'_>) -> Read<Predicate> {
     let nodes = node.list(1..=MAX_METHODS)?;
     let methods: Vec<Read<&str>> = nodes.iter().map(method).collect();
     let keys: Vec<(&str, &Node<'_>)> =
-        methods.iter().zip(&nodes).filter_map(|(method, node)| Some(((*method).ok()?, node))).collect();
+        methods.iter().zip(nodes).filter_map(|(method, node)| Some(((*method).ok()?, node))).collect();
     refuse_duplicates(&keys)?;
     methods.into_iter().map(|method| method.map(str::to_owned)).collect::<Read<_>>().map(Predicate::Method)
 }
@@ -137,7 +137,7 @@ fn valued(kind: &str, node: &Node<'_>) -> Read<Predicate> {
         "dynamic_metadata" => &["metadata_key", "exact", "prefix", "suffix", "contains", "regex", "present"],
         _ => &["name", "repeated", "exact", "prefix", "suffix", "contains", "regex", "present"],
     })?;
-    let source = source::read(kind, &fields);
+    let source = source::read(kind, fields);
     // A predicate holds or does not hold: only a key or a cost can reject a request.
     fields.optional("repeated", |node| node.one_of(&[("first", ()), ("last", ()), ("joined", ())]))?;
     let (kind, node) = fields.exactly_one(VALUE_MATCHES)?;
@@ -147,7 +147,7 @@ fn valued(kind: &str, node: &Node<'_>) -> Read<Predicate> {
         return Ok(if present? { predicate } else { Predicate::Not(Box::new(predicate)) });
     }
     // The value may be a client's key or token.
-    let value = string_match(kind, &node.secret());
+    let value = string_match(kind, node.secret());
     Ok(Predicate::Matches { source: source?, value: value? })
 }
 

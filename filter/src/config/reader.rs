@@ -3,14 +3,14 @@
 //! A caller reads all fields of an object before it uses any result, so that all errors of a configuration are found at
 //! once.
 //!
-//! No function here is inlined: each runs once for a configuration, and copies for its many callers would make the
-//! filter a tenth larger.
+//! No function here that reads is inlined: each runs once for a configuration, and copies for its many callers would
+//! make the filter a tenth larger.
 
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::{Expected, Found, Notice, Problem};
 use super::report::{Read, Report, Reported, Step};
@@ -19,23 +19,44 @@ use super::spelling;
 use crate::double;
 use crate::units::{DurationError, Micros};
 
-/// Value with its place in the configuration.
-#[derive(Clone, Copy)]
+/// Value with its place in the configuration, and the values in it.
+///
+/// Readers pass references on: what a field is costs each of the many callers one pointer.
 pub(super) struct Node<'a> {
     value: &'a Value,
+    /// Name of the field; empty for an item of a list.
+    name: &'a str,
+    /// Fields of an object, or items of a list.
+    children: Vec<Node<'a>>,
     place: usize,
-    secret: bool,
+    is_secret: Cell<bool>,
     report: &'a Report,
 }
 
 impl<'a> Node<'a> {
     pub(super) fn root(value: &'a Value, report: &'a Report) -> Self {
-        Self { value, place: Report::ROOT, secret: false, report }
+        Self::tree(value, "", Report::ROOT, report)
     }
 
-    /// The same node as a secret: errors show neither its value, nor any value or unknown name below it.
-    pub(super) fn secret(self) -> Self {
-        Self { secret: true, ..self }
+    fn tree(value: &'a Value, name: &'a str, place: usize, report: &'a Report) -> Self {
+        let child = |value, name, step| Self::tree(value, name, report.place(place, step), report);
+        let children = match value {
+            Value::Array(items) => items.iter().enumerate().map(|(i, item)| child(item, "", Step::Item(i))).collect(),
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| child(value, name, Step::Field(name.as_str().into()))).collect()
+            }
+            _ => Vec::new(),
+        };
+        Self { value, name, children, place, is_secret: Cell::new(false), report }
+    }
+
+    /// Makes the node a secret: errors show neither its value, nor any value or unknown name below it.
+    pub(super) fn secret(&self) -> &Self {
+        self.is_secret.set(true);
+        self.children.iter().for_each(|child| {
+            child.secret();
+        });
+        self
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -53,7 +74,13 @@ impl<'a> Node<'a> {
 
     /// Whether the value is an object with the field `name`.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.value.get(name).is_some()
+        self.child(name).is_some()
+    }
+
+    /// The field `name` of an object.
+    #[inline(never)]
+    fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name && self.is_object())
     }
 
     /// Reports `problem` here.
@@ -67,8 +94,15 @@ impl<'a> Node<'a> {
     #[cold]
     #[inline(never)]
     pub(super) fn unexpected(&self, expected: Expected) -> Reported {
-        let found = Found::Value(if self.secret { kind(self.value) } else { shown(self.value) });
+        let found = Found::Value(if self.is_secret.get() { kind(self.value) } else { shown(self.value) });
         self.fail(Problem::Unexpected { expected, found })
+    }
+
+    /// Reports that what `words` describe was expected here.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn expected(&self, words: &'static str) -> Reported {
+        self.unexpected(Expected::The(words))
     }
 
     /// Reports that the value here was corrected.
@@ -78,66 +112,81 @@ impl<'a> Node<'a> {
 
     /// Reads an object with no fields other than the `known` ones.
     #[inline(never)]
-    pub(super) fn object(&self, known: &'static [&'static str]) -> Read<Object<'a>> {
-        let Value::Object(fields) = self.value else { return Err(self.unexpected(Expected::The("an object"))) };
-        for (name, value) in fields {
-            if !known.contains(&name.as_str()) {
-                let meant = spelling::nearest(name, known);
-                let node = if self.secret { *self } else { self.field(value, name) };
+    pub(super) fn object(&self, known: &'static [&'static str]) -> Read<Object<'_>> {
+        if !self.is_object() {
+            return Err(self.expected("an object"));
+        }
+        for child in &self.children {
+            if !known.contains(&child.name) {
+                let meant = spelling::nearest(child.name, known);
+                let node = if self.is_secret.get() { self } else { child };
                 node.fail(Problem::UnknownField { meant, known });
             }
         }
-        Ok(Object { fields, node: *self })
+        Ok(Object(self))
     }
 
     /// Reads an object with exactly one of the `known` fields and no other: returns that field's name and value.
     #[inline(never)]
-    pub(super) fn one_field(&self, known: &'static [&'static str]) -> Read<(&'static str, Node<'a>)> {
+    pub(super) fn one_field(&self, known: &'static [&'static str]) -> Read<(&'static str, &Self)> {
         let expected = Expected::OneField(known);
-        let Value::Object(fields) = self.value else { return Err(self.unexpected(expected)) };
-        let mut fields = fields.iter();
-        let (Some((name, value)), None) = (fields.next(), fields.next()) else { return Err(self.unexpected(expected)) };
-        match known.iter().find(|known| *known == name) {
-            Some(known) => Ok((known, self.field(value, known))),
-            None if self.secret => Err(self.unexpected(expected)),
+        let [child] = self.children.as_slice() else { return Err(self.unexpected(expected)) };
+        match known.iter().find(|known| **known == child.name) {
+            _ if !self.is_object() => Err(self.unexpected(expected)),
+            Some(known) => Ok((known, child)),
+            None if self.is_secret.get() => Err(self.unexpected(expected)),
             None => {
-                let meant = spelling::nearest(name, known);
-                Err(self.field(value, name).fail(Problem::UnknownField { meant, known }))
+                let meant = spelling::nearest(child.name, known);
+                Err(child.fail(Problem::UnknownField { meant, known }))
             }
         }
     }
 
     /// Returns the text and the node of the field `name`, without an error where there is none.
-    pub(super) fn name(&self) -> Option<(&'a str, Node<'a>)> {
-        let value = self.value.get("name")?;
-        Some((value.as_str()?, self.field(value, "name")))
+    pub(super) fn name(&self) -> Option<(&'a str, &Self)> {
+        let child = self.child("name")?;
+        Some((child.value.as_str()?, child))
     }
 
     /// Reads a list with a number of items within `len`.
+    #[inline]
+    pub(super) fn list(&self, len: RangeInclusive<usize>) -> Read<&[Self]> {
+        let (min, max) = len.into_inner();
+        self.list_within(min, max)
+    }
+
+    // Here and below, a call that passes two bounds takes half of the bytes of one that passes a range.
     #[inline(never)]
-    pub(super) fn list(&self, len: RangeInclusive<usize>) -> Read<Vec<Node<'a>>> {
-        match self.value {
-            Value::Array(items) if len.contains(&items.len()) => {
-                let node = |(i, item)| self.child(item, Step::Item(i));
-                Ok(items.iter().enumerate().map(node).collect())
-            }
-            _ => Err(self.unexpected(Expected::Items { min: *len.start(), max: *len.end() })),
+    fn list_within(&self, min: usize, max: usize) -> Read<&[Self]> {
+        if self.value.is_array() && (min..=max).contains(&self.children.len()) {
+            return Ok(&self.children);
         }
+        Err(self.unexpected(Expected::Items { min, max }))
     }
 
     /// Reads each item of a list with `read`; the list must have a number of items within `len`.
-    pub(super) fn each<T>(&self, len: RangeInclusive<usize>, read: impl FnMut(&Node<'a>) -> Read<T>) -> Read<Vec<T>> {
+    pub(super) fn each<'n, T>(
+        &'n self,
+        len: RangeInclusive<usize>,
+        read: impl FnMut(&'n Self) -> Read<T>,
+    ) -> Read<Vec<T>> {
         // All items are read before the first error counts, so that all errors are reported.
         let items: Vec<Read<T>> = self.list(len)?.iter().map(read).collect();
         items.into_iter().collect()
     }
 
     /// Reads a string with a length in bytes within `len`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn text(&self, len: RangeInclusive<usize>) -> Read<&'a str> {
+        let (min, max) = len.into_inner();
+        self.text_within(min, max)
+    }
+
+    #[inline(never)]
+    fn text_within(&self, min: usize, max: usize) -> Read<&'a str> {
         match self.value {
-            Value::String(text) if len.contains(&text.len()) => Ok(text),
-            _ => Err(self.unexpected(Expected::Text { min: *len.start(), max: *len.end() })),
+            Value::String(text) if (min..=max).contains(&text.len()) => Ok(text),
+            _ => Err(self.unexpected(Expected::Text { min, max })),
         }
     }
 
@@ -146,7 +195,7 @@ impl<'a> Node<'a> {
     pub(super) fn text_matching(&self, expected: &'static str, valid: fn(&str) -> bool) -> Read<&'a str> {
         match self.value {
             Value::String(text) if valid(text) => Ok(text),
-            _ => Err(self.unexpected(Expected::The(expected))),
+            _ => Err(self.expected(expected)),
         }
     }
 
@@ -154,7 +203,7 @@ impl<'a> Node<'a> {
     pub(super) fn parsed<T>(&self, expected: &'static str, max: usize, parse: fn(&str) -> Option<T>) -> Read<T> {
         let text = self.text_matching(expected, |_| true)?;
         let parsed = Some(text).filter(|text| text.len() <= max).and_then(parse);
-        parsed.ok_or_else(|| self.unexpected(Expected::The(expected)))
+        parsed.ok_or_else(|| self.expected(expected))
     }
 
     /// Reads a string of `values` and returns the value beside it.
@@ -163,28 +212,44 @@ impl<'a> Node<'a> {
         if let Some((_, value)) = values.iter().find(|(name, _)| text == Some(name)) {
             return Ok(*value);
         }
-        let expected = Expected::OneOf(values.iter().map(|(name, _)| *name).collect());
-        Err(self.unexpected(expected))
+        Err(self.none_of(&|nth| values.get(nth).map(|(name, _)| *name)))
+    }
+
+    /// Reports that one of the values was expected here whose names `name` returns by their indexes.
+    #[cold]
+    #[inline(never)]
+    fn none_of(&self, name: &dyn Fn(usize) -> Option<&'static str>) -> Reported {
+        self.unexpected(Expected::OneOf((0..).map_while(name).collect()))
     }
 
     #[inline(never)]
     pub(super) fn boolean(&self) -> Read<bool> {
-        self.value.as_bool().ok_or_else(|| self.unexpected(Expected::The("true or false")))
+        self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
 
     /// Reads a whole number, which may be written as `20.0`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Read<u64> {
-        whole(self.value).filter(|number| range.contains(number)).ok_or_else(|| self.no_integer(&range))
+        let (min, max) = range.into_inner();
+        self.integer_within(min, max)
+    }
+
+    #[inline(never)]
+    fn integer_within(&self, min: u64, max: u64) -> Read<u64> {
+        let number = whole(self.value).filter(|number| (min..=max).contains(number));
+        number.ok_or_else(|| self.no_integer(min, max))
     }
 
     /// Reads a whole number as the type that `convert` makes of it.
     pub(super) fn integer_as<T>(&self, range: RangeInclusive<u64>, convert: fn(u64) -> Option<T>) -> Read<T> {
-        convert(self.integer(range.clone())?).ok_or_else(|| self.no_integer(&range))
+        let (min, max) = range.into_inner();
+        convert(self.integer_within(min, max)?).ok_or_else(|| self.no_integer(min, max))
     }
 
-    fn no_integer(&self, range: &RangeInclusive<u64>) -> Reported {
-        self.unexpected(Expected::Integer { min: *range.start(), max: *range.end() })
+    #[cold]
+    #[inline(never)]
+    fn no_integer(&self, min: u64, max: u64) -> Reported {
+        self.unexpected(Expected::Integer { min, max })
     }
 
     /// Returns the value as a number, without an error where it is none.
@@ -203,81 +268,80 @@ impl<'a> Node<'a> {
     }
 
     /// Reads a duration such as `"60s"`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn duration(&self, range: RangeInclusive<Micros>) -> Read<Micros> {
+        let (min, max) = range.into_inner();
+        self.duration_within(min, max)
+    }
+
+    #[inline(never)]
+    fn duration_within(&self, min: Micros, max: Micros) -> Read<Micros> {
         let parsed = self.value.as_str().map_or(Err(DurationError::Form), Micros::parse);
         let expected = match parsed {
-            Ok(span) if range.contains(&span) => return Ok(span),
-            Ok(_) => Expected::Duration { min: *range.start(), max: *range.end() },
+            Ok(span) if (min..=max).contains(&span) => return Ok(span),
+            Ok(_) => Expected::Duration { min, max },
             Err(DurationError::Form) => Expected::The("a duration such as \"60s\", \"15m\" or \"1h30m\""),
             Err(DurationError::TooFine) => Expected::The("a duration in whole microseconds"),
         };
         Err(self.unexpected(expected))
     }
-
-    fn field(&self, value: &'a Value, name: &str) -> Self {
-        self.child(value, Step::Field(name.into()))
-    }
-
-    #[inline(never)]
-    fn child(&self, value: &'a Value, step: Step) -> Self {
-        Node { value, place: self.report.place(self.place, step), ..*self }
-    }
 }
 
 /// Fields of an object.
-pub(super) struct Object<'a> {
-    fields: &'a Map<String, Value>,
-    node: Node<'a>,
-}
+#[derive(Clone, Copy)]
+pub(super) struct Object<'a>(&'a Node<'a>);
 
 impl<'a> Object<'a> {
     /// The field `name`, if it is present. `null` is present, and no reading function accepts it.
-    #[inline(never)]
-    pub(super) fn field(&self, name: &str) -> Option<Node<'a>> {
-        self.fields.get(name).map(|value| self.node.field(value, name))
+    pub(super) fn field(self, name: &str) -> Option<&'a Node<'a>> {
+        self.0.child(name)
     }
 
     /// The only one of the fields `names` that is present; their absence is an error.
-    pub(super) fn exactly_one(&self, names: &'static [&'static str]) -> Read<(&'static str, Node<'a>)> {
+    pub(super) fn exactly_one(self, names: &'static [&'static str]) -> Read<(&'static str, &'a Node<'a>)> {
         let absent = || {
             let expected = Expected::ExactlyOne(names);
-            self.node.fail(Problem::Unexpected { expected, found: Found::Nothing })
+            self.0.fail(Problem::Unexpected { expected, found: Found::Nothing })
         };
         self.one_among(names, Expected::ExactlyOne(names))?.ok_or_else(absent)
     }
 
     /// The only one of the fields `names` that is present, `None` where none is.
-    pub(super) fn at_most_one(&self, names: &'static [&'static str]) -> Read<Option<(&'static str, Node<'a>)>> {
+    pub(super) fn at_most_one(self, names: &'static [&'static str]) -> Read<Option<(&'static str, &'a Node<'a>)>> {
         self.one_among(names, Expected::AtMostOne(names))
     }
 
     #[inline(never)]
-    fn one_among(&self, names: &'static [&'static str], expected: Expected) -> Read<Option<(&'static str, Node<'a>)>> {
-        let present = || names.iter().filter(|name| self.fields.contains_key(**name));
+    fn one_among(
+        self,
+        names: &'static [&'static str],
+        expected: Expected,
+    ) -> Read<Option<(&'static str, &'a Node<'a>)>> {
+        let present = || names.iter().filter_map(|name| Some((*name, self.field(name)?)));
         match present().count() {
-            0 | 1 => Ok(present().next().and_then(|name| Some((*name, self.field(name)?)))),
-            several => Err(self.node.fail(Problem::Unexpected { expected, found: Found::Several(several) })),
+            0 | 1 => Ok(present().next()),
+            several => Err(self.0.fail(Problem::Unexpected { expected, found: Found::Several(several) })),
         }
     }
 
     /// The field `name`; its absence is an error that says what was `expected`.
     #[inline(never)]
-    pub(super) fn required(&self, name: &str, expected: &'static str) -> Read<Node<'a>> {
+    pub(super) fn required(self, name: &str, expected: &'static str) -> Read<&'a Node<'a>> {
         self.field(name).ok_or_else(|| {
-            let absent = self.node.field(&Value::Null, name);
-            absent.fail(Problem::Unexpected { expected: Expected::The(expected), found: Found::Nothing })
+            let Node { report, place, .. } = self.0;
+            let absent = report.place(*place, Step::Field(name.into()));
+            report.add(absent, Problem::Unexpected { expected: Expected::The(expected), found: Found::Nothing })
         })
     }
 
     /// Reads the field `name` with `read`; returns `default` where it is absent.
-    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<T> {
-        self.field(name).map_or(Ok(default), |node| read(&node))
+    pub(super) fn or<T>(self, name: &str, default: T, read: impl FnOnce(&'a Node<'a>) -> Read<T>) -> Read<T> {
+        self.field(name).map_or(Ok(default), read)
     }
 
     /// Reads the field `name` with `read`; returns `None` where it is absent.
-    pub(super) fn optional<T>(&self, name: &str, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<Option<T>> {
-        self.field(name).map(|node| read(&node)).transpose()
+    pub(super) fn optional<T>(self, name: &str, read: impl FnOnce(&'a Node<'a>) -> Read<T>) -> Read<Option<T>> {
+        self.field(name).map(read).transpose()
     }
 }
 

@@ -4,7 +4,6 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::num::NonZeroU32;
 
-use super::error::Expected;
 use super::http::{self, HttpConfig};
 use super::reader::Node;
 use super::report::Read;
@@ -95,7 +94,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
     let transport = fields.or("transport", TransportKind::Stream, |node| node.one_of(&TRANSPORTS));
     let topology = fields.or("topology", Topology::Single, |node| match node.one_of(&TOPOLOGIES)? {
         Topology::Cluster if transport.as_ref().is_ok_and(|kind| *kind != TransportKind::Stream) => {
-            Err(node.unexpected(Expected::The("\"single\" with a transport other than stream")))
+            Err(node.expected("\"single\" with a transport other than stream"))
         }
         topology => Ok(topology),
     });
@@ -127,7 +126,7 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Rea
     let max_in_flight = fields.or("max_in_flight", DEFAULT_MAX_IN_FLIGHT, |node| {
         node.integer_as(1..=MAX_IN_FLIGHT, |number| NonZeroU32::new(u32::try_from(number).ok()?))
     });
-    let http = http::read(&fields, transport.as_ref().ok().copied(), env);
+    let http = http::read(fields, transport.as_ref().ok().copied(), env);
     Ok(RedisConfig {
         cluster: cluster?.to_owned(),
         transport: transport?,

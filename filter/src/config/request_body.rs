@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::reader::Node;
 use super::report::Read;
 use super::usage::UsageConfig;
@@ -94,7 +93,7 @@ impl Section {
             of_charges |= of_charge;
         }
         if let Some(node) = node.filter(|_| pointers.len() > MAX_POINTERS) {
-            return Err(node.unexpected(Expected::The("at most 16 different JSON pointers in all limits")));
+            return Err(node.expected("at most 16 different JSON pointers in all limits"));
         }
         Ok(BodyConfig {
             max_bytes: self.max_bytes,

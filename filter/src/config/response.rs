@@ -96,7 +96,7 @@ fn headers(node: &Node<'_>) -> Read<ResponseHeaders> {
     let nodes = node.list(0..=16)?;
     let named: Vec<Read<Header>> = nodes.iter().map(|node| node.one_of(HEADERS)).collect();
     let keys: Vec<(Header, &Node<'_>)> =
-        named.iter().zip(&nodes).filter_map(|(header, node)| Some(((*header).ok()?, node))).collect();
+        named.iter().zip(nodes).filter_map(|(header, node)| Some(((*header).ok()?, node))).collect();
     refuse_duplicates(&keys)?;
     named.into_iter().try_fold(ResponseHeaders::NONE, |headers, header| {
         Ok(match header? {

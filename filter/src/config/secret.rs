@@ -22,18 +22,18 @@ pub(super) fn read(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>, expect
     let (source, node) = node.one_field(&["env", "inline"])?;
     if source == "inline" {
         let text = node.text_matching(expected, |text| text.len() <= MAX_INLINE && !text.trim_ascii().is_empty())?;
-        return Ok(Secret::new(trimmed(&node, text, None)));
+        return Ok(Secret::new(trimmed(node, text, None)));
     }
     let name = node.text_matching("the name of an environment variable", is_variable_name)?;
     let value = env(name).filter(|value| !value.trim_ascii().is_empty());
     let value = value.ok_or_else(|| node.fail(Problem::Environment))?;
-    Ok(Secret::new(trimmed(&node, &value, Some(name))))
+    Ok(Secret::new(trimmed(node, &value, Some(name))))
 }
 
 /// Reads the key of the hashes of values.
 pub(super) fn hash_key(node: &Node<'_>, env: &dyn Fn(&str) -> Option<String>) -> Read<Arc<HashKey>> {
     let node = node.secret();
-    let secret = read(&node, env, HASH_KEY)?;
+    let secret = read(node, env, HASH_KEY)?;
     let found = || Found::Value(hidden(secret.expose()));
     let wrong_length = || node.fail(Problem::Unexpected { expected: Expected::The(HASH_KEY), found: found() });
     HashKey::new(secret.expose().as_bytes()).map(Arc::new).ok_or_else(wrong_length)

@@ -20,7 +20,7 @@ const MAX_CIDRS: usize = 256;
 const MAX_TRUSTED_HOPS: u64 = 32;
 
 /// Reads the source of kind `kind` from its fields.
-pub(super) fn read(kind: &str, fields: &Object<'_>) -> Read<Source> {
+pub(super) fn read(kind: &str, fields: Object<'_>) -> Read<Source> {
     match kind {
         "request_header" | "header" => {
             let (name, repeated) = (header_name(fields), repeated(fields, Repeated::Joined));
@@ -38,7 +38,7 @@ pub(super) fn read(kind: &str, fields: &Object<'_>) -> Read<Source> {
             Ok(Source::Cookie { name: name?.to_owned(), repeated: repeated? })
         }
         "path" => match fields.at_most_one(&["template", "exact", "prefix"])? {
-            Some((kind, node)) => path_pattern(kind, &node).map(Source::Path),
+            Some((kind, node)) => path_pattern(kind, node).map(Source::Path),
             None => Ok(Source::Path(PathPattern::Any)),
         },
         "method" => Ok(Source::Method),
@@ -55,10 +55,10 @@ pub(super) fn read(kind: &str, fields: &Object<'_>) -> Read<Source> {
         "cluster_name" => Ok(Source::Property(PropertyPath::cluster_name())),
         "dynamic_metadata" => metadata_key(fields).map(Source::Property),
         "filter_state" => {
-            let key = key(&fields.required("key", "the key of a filter state")?)?;
+            let key = key(fields.required("key", "the key of a filter state")?)?;
             Ok(Source::Property(PropertyPath::filter_state(key)))
         }
-        "request_body" => pointer(&fields.required("json_pointer", POINTER)?).map(Source::RequestBody),
+        "request_body" => pointer(fields.required("json_pointer", POINTER)?).map(Source::RequestBody),
         _ => {
             let value = fields.required("descriptor_value", "a literal value")?.text(1..=MAX_VALUE)?;
             Ok(Source::GenericKey { descriptor_value: value.to_owned() })
@@ -96,13 +96,13 @@ pub(super) fn is_of_path(text: &str) -> bool {
 }
 
 /// Reads the proxies that are trusted with the client's address: `trusted_hops` or `trusted_cidrs`.
-pub(super) fn trusted(fields: &Object<'_>) -> Read<TrustedProxies> {
+pub(super) fn trusted(fields: Object<'_>) -> Read<TrustedProxies> {
     match fields.at_most_one(&["trusted_hops", "trusted_cidrs"])? {
         None => Ok(TrustedProxies::Hops(0)),
         Some(("trusted_hops", node)) => {
             node.integer_as(0..=MAX_TRUSTED_HOPS, |hops| u8::try_from(hops).ok()).map(TrustedProxies::Hops)
         }
-        Some((_, node)) => cidrs(&node).map(TrustedProxies::Cidrs),
+        Some((_, node)) => cidrs(node).map(TrustedProxies::Cidrs),
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn cidrs(node: &Node<'_>) -> Read<Vec<Cidr>> {
 }
 
 /// Reads the field `repeated`: the value that counts where a request has several.
-fn repeated(fields: &Object<'_>, default: Repeated) -> Read<Repeated> {
+fn repeated(fields: Object<'_>, default: Repeated) -> Read<Repeated> {
     fields.or("repeated", default, |node| {
         let values = [
             ("first", Repeated::First),
@@ -124,7 +124,7 @@ fn repeated(fields: &Object<'_>, default: Repeated) -> Read<Repeated> {
 }
 
 /// Reads the required field `name`: a header's name, in lower case. `host` becomes `:authority`, as in Envoy.
-fn header_name(fields: &Object<'_>) -> Read<String> {
+fn header_name(fields: Object<'_>) -> Read<String> {
     fields
         .required("name", "a header's name")
         .and_then(|node| {
@@ -141,20 +141,20 @@ pub(super) fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-fn mask_len(fields: &Object<'_>, name: &str, max: u8) -> Read<u8> {
+fn mask_len(fields: Object<'_>, name: &str, max: u8) -> Read<u8> {
     fields.or(name, max, |node| node.integer_as(0..=max.into(), |len| u8::try_from(len).ok()))
 }
 
 /// Reads a metadata key, with the fields of Envoy's `envoy.type.metadata.v3.MetadataKey`.
-fn metadata_key(fields: &Object<'_>) -> Read<PropertyPath> {
+fn metadata_key(fields: Object<'_>) -> Read<PropertyPath> {
     let expected = "an object such as {key: envoy.filters.http.jwt_authn, path: [{key: jwt}, {key: sub}]}";
     let node = fields.required("metadata_key", expected)?;
     let fields = node.object(&["key", "path"])?;
-    let filter = fields.required("key", "the key of a filter's metadata").and_then(|node| key(&node));
+    let filter = fields.required("key", "the key of a filter's metadata").and_then(|node| key(node));
     let path = fields.required("path", "a list of keys such as [{key: sub}]").and_then(|node| {
         node.each(1..=16, |node| {
             let fields = node.object(&["key"])?;
-            key(&fields.required("key", "a key")?)
+            key(fields.required("key", "a key")?)
         })
     });
     Ok(PropertyPath::dynamic_metadata(filter?, &path?))

@@ -4,7 +4,6 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::error::Expected;
 use super::number::scaled;
 use super::predicate;
 use super::reader::{Node, Object, refuse_duplicates};
@@ -65,10 +64,10 @@ impl Default for UsageConfig {
 
 impl UsageConfig {
     /// Returns the settings where any of `limits`, which were read from `node`, has a charge.
-    pub(super) fn beside(self, limits: &[Limit], node: Option<Node<'_>>) -> Read<Option<Box<Self>>> {
+    pub(super) fn beside(self, limits: &[Limit], node: Option<&Node<'_>>) -> Read<Option<Box<Self>>> {
         let charged = || limits.iter().filter_map(|limit| limit.charge.as_ref());
         match node.filter(|_| self.prices.is_none() && charged().any(|charge| charge.of == Charged::Cost)) {
-            Some(node) => Err(node.unexpected(Expected::The("usage.prices beside charge: cost"))),
+            Some(node) => Err(node.expected("usage.prices beside charge: cost")),
             None => Ok(charged().next().map(|_| Box::new(self))),
         }
     }
@@ -111,13 +110,13 @@ pub(super) fn read(node: &Node<'_>) -> Read<UsageConfig> {
     let model = fields.optional("model", |node| {
         let (_, node) = node.one_field(&["request_body"])?;
         let fields = node.object(&["json_pointer"])?;
-        pointer(&fields.required("json_pointer", POINTER)?)
+        pointer(fields.required("json_pointer", POINTER)?)
     });
     let prices = fields.optional("prices", |node| {
         let nodes = node.list(1..=MAX_PRICES)?;
         let prices = nodes.iter().map(price).collect::<Vec<_>>().into_iter().collect::<Read<Vec<ModelPrice>>>()?;
         let keys: Vec<((&str, bool), &Node<'_>)> =
-            prices.iter().zip(&nodes).map(|(price, node)| ((price.name.as_str(), price.is_exact), node)).collect();
+            prices.iter().zip(nodes).map(|(price, node)| ((price.name.as_str(), price.is_exact), node)).collect();
         refuse_duplicates(&keys)?;
         Ok(prices)
     });
@@ -142,14 +141,14 @@ fn price(node: &Node<'_>) -> Read<ModelPrice> {
         let (kind, node) = node.one_field(&["exact", "prefix"])?;
         Ok((node.text(1..=MAX_NAME)?.to_owned(), kind == "exact"))
     });
-    let rates = rates(&fields);
+    let rates = rates(fields);
     let above = fields.optional("above", |node| {
         let fields =
             node.object(&["input_tokens", "input", "cached_input", "cache_write", "cache_write_1h", "output"])?;
         let tokens = fields
             .required("input_tokens", "the tokens of a request above which it has these prices")
             .and_then(|node| node.integer(1..=u32::MAX.into()));
-        let rates = self::rates(&fields);
+        let rates = self::rates(fields);
         Ok((tokens?, rates?))
     });
     let (name, is_exact) = model?;
@@ -158,7 +157,7 @@ fn price(node: &Node<'_>) -> Read<ModelPrice> {
 
 /// Reads prices by kind of token. Tokens of a cache cost by default what those of the request do, and tokens of a
 /// response nothing.
-fn rates(fields: &Object<'_>) -> Read<Rates> {
+fn rates(fields: Object<'_>) -> Read<Rates> {
     let mut rates = Vec::new();
     for name in RATES {
         let default = match (*name, rates.as_slice()) {
@@ -168,7 +167,7 @@ fn rates(fields: &Object<'_>) -> Read<Rates> {
         };
         rates.push(match (*name, fields.field(name)) {
             ("input", None) => fields.required("input", "dollars for a million tokens").map(|_| default),
-            (_, Some(node)) => dollars(&node).map(Price),
+            (_, Some(node)) => dollars(node).map(Price),
             (_, None) => Ok(default),
         });
     }
@@ -189,6 +188,6 @@ fn tier(node: &Node<'_>) -> Read<TierFactor> {
     let tier = fields.required("tier", "the tier as responses name it").and_then(|node| node.text(1..=MAX_NAME));
     let factor = fields
         .required("factor", "a factor of prices such as 0.5")
-        .and_then(|node| scaled(&node, 1_000.0, 1..=1_000_000, "a factor from 0.001 to 1000 with at most 3 decimals"));
+        .and_then(|node| scaled(node, 1_000.0, 1..=1_000_000, "a factor from 0.001 to 1000 with at most 3 decimals"));
     Ok(TierFactor { tier: tier?.to_owned(), thousandths: factor? })
 }

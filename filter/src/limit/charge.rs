@@ -216,8 +216,9 @@ impl Weights {
             (usage.output, self.output),
         ];
         let product = |(tokens, weight): (u64, u32)| u128::from(tokens).saturating_mul(weight.into());
-        let sum = parts.into_iter().map(product).fold(0, u128::saturating_add).div_ceil(1_000);
-        u64::try_from(sum).unwrap_or(u64::MAX).min(MAX_AMOUNT)
+        let sum = parts.into_iter().map(product).fold(0, u128::saturating_add);
+        // Thousandths beyond 64 bits are more than the greatest amount.
+        u64::try_from(sum).map_or(MAX_AMOUNT, |sum| sum.div_ceil(1_000).min(MAX_AMOUNT))
     }
 
     /// The same weights with that of the dearest kind for all tokens of the request, which may turn out to be any.

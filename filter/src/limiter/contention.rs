@@ -66,6 +66,7 @@ enum CarriedNumbers {
 
 impl Contention {
     /// Creates the count of no checks. `has_carried_numbers` is whether requests carry numbers of limits.
+    #[inline(never)]
     pub(super) fn new(has_carried_numbers: bool) -> Self {
         Self { has_carried_numbers, ..Self::default() }
     }

@@ -146,6 +146,7 @@ impl RequestResult {
 impl Counters {
     /// Creates all counters of `config`, at zero.
     #[must_use]
+    #[inline(never)]
     pub fn new(config: &Config) -> Self {
         let marks = config.limits.iter().map(|limit| limit.mark_in_force().is_some()).collect();
         let has_near_limits = config.limits.iter().any(|limit| limit.near_limit.is_some());

@@ -68,6 +68,7 @@ pub(super) enum CacheHit {
 
 impl DenyCache {
     /// Creates a cache of at most `max` buckets. `has_carried_numbers` is whether requests carry numbers of limits.
+    #[inline(never)]
     pub(super) fn new(max: usize, has_carried_numbers: bool) -> Self {
         Self { buckets: Recent::new(max), has_carried_numbers }
     }

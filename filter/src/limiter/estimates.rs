@@ -153,13 +153,20 @@ fn lacks_usage(body: &RequestBody) -> bool {
 /// Returns the model that a path names: `gemini-2.0-flash` in `/v1beta/models/gemini-2.0-flash:generateContent`.
 fn model_of_path(path: &str) -> &str {
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let rest = BEFORE_MODEL.iter().find_map(|before| path.split_once(before)).map_or("", |(_, rest)| rest);
+    let rest = BEFORE_MODEL.iter().find_map(|before| after(path, before)).unwrap_or_default();
     let name = rest.split('/').next().unwrap_or_default();
     match name.rsplit_once(':') {
         // A version is no method.
         Some((model, method)) if method.bytes().all(|byte| byte.is_ascii_alphabetic()) => model,
         _ => name,
     }
+}
+
+/// Returns what is in `path` after the first `part`. `str::split_once` would add 12 KB to the wasm: a search in linear
+/// time, and its panics.
+fn after<'a>(path: &'a str, part: &str) -> Option<&'a str> {
+    let start = path.as_bytes().windows(part.len()).position(|window| window == part.as_bytes())?;
+    path.get(start.saturating_add(part.len())..)
 }
 
 fn number(text: &[u8]) -> Option<u64> {

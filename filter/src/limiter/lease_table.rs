@@ -113,6 +113,7 @@ impl LeaseRefill {
 }
 
 impl LeaseTable {
+    #[inline(never)]
     pub(super) fn new(has_overrides: bool) -> Self {
         Self { keys: Recent::new(MAX_KEYS), sweep_at: None, has_overrides }
     }

@@ -75,6 +75,7 @@ struct Bucket {
 
 impl Memory {
     /// Creates a memory of about `max` buckets. `seed` is different for each worker, and secret.
+    #[inline(never)]
     pub(super) fn new(max: usize, seed: u64) -> Self {
         Self { max_sets: u32::try_from(max.div_ceil(WAYS)).unwrap_or(u32::MAX), seed, ..Self::default() }
     }

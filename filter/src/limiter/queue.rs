@@ -41,6 +41,7 @@ struct QueuedCheck {
 }
 
 impl CheckQueue {
+    #[inline(never)]
     pub(super) fn new() -> Self {
         Self { queued: Timers::new(), turn: FIRST_TURN, deadlines: VecDeque::new(), extended: Micros::ZERO, bytes: 0 }
     }

@@ -81,6 +81,7 @@ pub(super) struct Calls<'a> {
 
 impl OpenReservations {
     /// Creates the state of a worker without reservations.
+    #[inline(never)]
     pub(super) fn new(topology: Topology) -> Self {
         Self {
             held: Timers::new(),

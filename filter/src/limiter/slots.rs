@@ -43,6 +43,7 @@ impl Default for Slots {
 
 impl Slots {
     /// Creates the state of a worker without slots.
+    #[inline(never)]
     pub(super) fn new(topology: Topology) -> Self {
         Self {
             held: Timers::new(),

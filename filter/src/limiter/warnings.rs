@@ -66,6 +66,7 @@ impl core::fmt::Display for FailedRequests {
 
 impl Warnings {
     /// Creates the log of a Redis without failures. `cluster` is the name of its cluster.
+    #[inline(never)]
     pub(super) fn new(cluster: &str) -> Self {
         let (causes, outages) = (Default::default(), Outages::default());
         Self { cluster: config::quoted(cluster), causes, outages, due: None }

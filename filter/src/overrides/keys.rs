@@ -47,6 +47,7 @@ pub struct KnownOverride {
 impl KeyOverrides {
     /// Creates an empty table. Keys begin with `key_prefix`.
     #[must_use]
+    #[inline(never)]
     pub fn new(key_prefix: &str) -> Self {
         Self { prefix: key_prefix.len(), keys: Recent::new(MAX_KEYS) }
     }

@@ -130,6 +130,7 @@ impl Refresh {
     /// next, less a jitter of up to a quarter. `seed` varies the jitter: give each worker a different seed, so that
     /// workers do not read at the same time.
     #[must_use]
+    #[inline(never)]
     pub fn new(key_prefix: &str, interval: Micros, seed: u64) -> Self {
         Self {
             script: Arc::new(script!(SCRIPT)),

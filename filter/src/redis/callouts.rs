@@ -336,7 +336,7 @@ fn expire(
     patient_since: Option<Micros>,
     events: &mut VecDeque<SessionEvent>,
 ) {
-    calls.expire(due, extension, patient_since, |ticket, expiry| {
+    calls.expire(due, extension, patient_since, &mut |ticket, expiry| {
         events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Timeout) });
         if expiry == Expiry::NeverSent {
             events.push_back(SessionEvent::Completed { ticket, result: Err(Failure::Unavailable) });

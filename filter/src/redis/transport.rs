@@ -66,6 +66,7 @@ impl Transport {
     /// Creates a transport without a connection. `seed` varies the jitter of its reconnects, and the ids of callouts to a
     /// front end.
     #[must_use]
+    #[inline(never)]
     pub fn new(kind: TransportKind, config: SessionConfig, seed: u64) -> Self {
         let state = match (kind, kind.front_end()) {
             (TransportKind::Stream, _) => State::Stream(Box::new(Session::new(config, seed))),

@@ -219,6 +219,7 @@ impl Default for Scripts {
 impl Scripts {
     /// Makes the scripts. `per_key` tells whether they read the overrides of keys.
     #[must_use]
+    #[inline(never)]
     pub fn new(per_key: bool) -> Self {
         let (first, token_buckets, mixed) = if per_key {
             (READ_OVERRIDES, const { sha1(TOKEN_BUCKETS_SCRIPT.as_bytes()) }, const { sha1(MIXED_SCRIPT.as_bytes()) })

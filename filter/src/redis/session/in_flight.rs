@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 
 use super::calls::{Again, UnsentCall};
 pub(in crate::redis) use super::calls::{Caller, Expiry, SentCall};
@@ -316,7 +317,7 @@ impl InFlight {
         now: Micros,
         extension: Extension,
         patient_since: Option<Micros>,
-        mut give_up: impl FnMut(Ticket, Expiry),
+        give_up: &mut dyn FnMut(Ticket, Expiry),
     ) {
         if self.earliest.is_none_or(|earliest| earliest > now && extension.by == Micros::ZERO) {
             return;
@@ -351,8 +352,9 @@ impl InFlight {
     }
 
     /// Removes the unsent calls, and passes their tickets to `fail`.
-    pub(in crate::redis) fn fail_waiting(&mut self, mut fail: impl FnMut(Ticket)) {
-        for waiting in self.unsent.drain(..) {
+    #[inline(never)]
+    pub(in crate::redis) fn fail_waiting(&mut self, fail: &mut dyn FnMut(Ticket)) {
+        for waiting in mem::take(&mut self.unsent) {
             self.bytes = self.bytes.saturating_sub(waiting.call.size());
             fail(waiting.ticket);
         }
@@ -360,10 +362,11 @@ impl InFlight {
     }
 
     /// Removes the calls that were sent, and passes the tickets to `fail` of those that still have a caller.
-    pub(in crate::redis) fn fail_sent(&mut self, fail: impl FnMut(Ticket)) {
+    #[inline(never)]
+    pub(in crate::redis) fn fail_sent(&mut self, fail: &mut dyn FnMut(Ticket)) {
         self.bytes = self.sent.iter().fold(self.bytes, |bytes, sent| bytes.saturating_sub(sent.bytes));
         self.sourced.clear();
-        self.sent.drain(..).filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
+        mem::take(&mut self.sent).into_iter().filter_map(|sent| sent.caller).map(|caller| caller.ticket).for_each(fail);
         self.forget_deadlines();
     }
 

@@ -269,7 +269,7 @@ impl Session {
         let wanted = self.calls.is_any_waiting();
         let (due, extension) = self.note_tick(now);
         if !self.is_connecting_busily() {
-            self.calls.expire(due, extension, self.load.patient_since(), |ticket, expiry| {
+            self.calls.expire(due, extension, self.load.patient_since(), &mut |ticket, expiry| {
                 self.completed.push_back((ticket, Err(Failure::Timeout)));
                 if expiry == Expiry::NeverSent {
                     self.completed.push_back((ticket, Err(Failure::Unavailable)));

@@ -80,7 +80,7 @@ impl Session {
 
     /// Handles a protocol error of the peer: fails the calls that were sent, and has the next tick close the stream.
     pub(super) fn fail_protocol(&mut self, detail: String) {
-        self.calls.fail_sent(|ticket| self.completed.push_back((ticket, Err(Failure::Protocol))));
+        self.calls.fail_sent(&mut |ticket| self.completed.push_back((ticket, Err(Failure::Protocol))));
         self.begin_closing(Failure::Protocol, detail);
     }
 
@@ -91,7 +91,7 @@ impl Session {
             return;
         }
         self.trouble(cause, detail);
-        self.calls.fail_waiting(|ticket| self.completed.push_back((ticket, Err(cause))));
+        self.calls.fail_waiting(&mut |ticket| self.completed.push_back((ticket, Err(cause))));
         self.outgoing.clear();
         self.phase = Phase::Closing { cause };
     }
@@ -99,8 +99,8 @@ impl Session {
     /// Fails all calls and starts the backoff, once the stream is closed.
     pub(super) fn go_down(&mut self, now: Micros, cause: Failure) {
         let refusal = refusal_of(cause);
-        self.calls.fail_sent(|ticket| self.completed.push_back((ticket, Err(Failure::Reset))));
-        self.calls.fail_waiting(|ticket| self.completed.push_back((ticket, Err(refusal))));
+        self.calls.fail_sent(&mut |ticket| self.completed.push_back((ticket, Err(Failure::Reset))));
+        self.calls.fail_waiting(&mut |ticket| self.completed.push_back((ticket, Err(refusal))));
         self.forget_stream();
         self.phase = Phase::Down { refusal, retry_at: now.plus(self.backoff.after(cause)) };
     }
