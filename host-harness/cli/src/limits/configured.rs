@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use weir_filter::descriptor::{HashTag, ValueForm, tagged_bucket_key};
-use weir_filter::limit::{self, Algorithms, Scale};
+use weir_filter::limit::{self, Algorithms, Scale, Unit};
 use weir_filter::overrides::{Ruling, hash_key, override_key};
 
 use super::error::LimitsError;
@@ -46,6 +46,8 @@ pub(super) struct Shape {
     /// The environment variable of the key of its hashes, if it is not set here. `None` also if it hashes nothing.
     missing_hash_key: Option<String>,
     pub(super) windows: Algorithms,
+    /// Unit of the windows' numbers.
+    pub(super) unit: Unit,
     pub(super) is_shadow: bool,
     /// Name of the header that marks requests beyond the limit. `None`: they are denied.
     pub(super) mark: Option<String>,
@@ -192,6 +194,7 @@ impl Limit {
                 forms,
                 missing_hash_key: missing_hash_key.clone().filter(|_| is_hashed),
                 windows: limit.windows.clone(),
+                unit: Unit::of(limit.charge.as_deref()),
                 is_shadow: limit.shadow_mode,
                 mark: limit.mark.as_ref().map(|mark| mark.name.clone()),
                 has_carried_numbers: limit.request_windows.is_some(),
