@@ -1,5 +1,7 @@
 //! Budgets of tokens and of money, on both hosts, against a provider that tells usage in every way.
 
+mod settings;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -13,6 +15,11 @@ use tokio::net::TcpStream;
 use weir::mesh::MeshBuilder;
 use weir::{Answer, HostKind, Mesh, Provider};
 
+use self::settings::{
+    a_budget_that_is_nearly_spent_tells_it, a_response_that_is_cut_off_leaves_its_usage_in_the_access_log,
+    formats_of_ones_own_are_read, prices_change_at_run_time,
+};
+
 weir::on_both_hosts! {
     the_access_log_has_the_usage_of_each_response
     budgets_count_what_the_provider_has_told
@@ -20,6 +27,10 @@ weir::on_both_hosts! {
     a_budget_is_never_exceeded
     members_that_are_missing_are_added_to_requests
     responses_of_the_proxy_cost_nothing
+    a_budget_that_is_nearly_spent_tells_it
+    prices_change_at_run_time
+    formats_of_ones_own_are_read
+    a_response_that_is_cut_off_leaves_its_usage_in_the_access_log
 }
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -78,17 +89,17 @@ async fn the_access_log_has_the_usage_of_each_response(host: HostKind) {
     let mesh = budgets(host, "envoy/access-log.yaml", &provider).edit(|bootstrap| log_to(&file, bootstrap));
     let Some(mesh) = mesh.start().await else { return };
     let body = json!({"model": "gpt-4o-mini", "max_tokens": MAX_TOKENS}).to_string().len();
-    let estimated = format!("{body}/100/{}/estimate", body * 150 + 60_000);
+    let estimated = format!("{body}/100/{}/estimate/-", body * 150 + 60_000);
     let mut expected = Vec::new();
     for (kind, log) in [
-        ("json", "11/22/14850/usage"),
-        ("stream", "11/22/14850/usage"),
-        ("headers", "11/22/14850/usage"),
+        ("json", "11/22/14850/usage/-"),
+        ("stream", "11/22/14850/usage/-"),
+        ("headers", "11/22/14850/usage/-"),
         ("missing", &estimated),
         ("gzip", &estimated),
-        ("error", "0/0/0/zero"),
+        ("error", "0/0/0/zero/-"),
         // 48 bytes of text, as it is escaped.
-        ("failed", &format!("{body}/12/{}/seen", body * 150 + 7_200)),
+        ("failed", &format!("{body}/12/{}/seen/-", body * 150 + 7_200)),
     ] {
         let answer = ask(&mesh, "alice", kind, 11, 22).await;
         let seen = provider.seen();
@@ -99,7 +110,7 @@ async fn the_access_log_has_the_usage_of_each_response(host: HostKind) {
     // A local reply.
     let unknown = mesh.ask("/").method(Method::POST).user("alice").body(r#"{"model": "unknown"}"#).send().await;
     assert_eq!((unknown.status, unknown.body.as_str()), (400, "expected a model with a price\n"));
-    expected.push("400 -/-/-/-".to_owned());
+    expected.push("400 -/-/-/-/-".to_owned());
     assert_eq!(lines(&mesh, &file, expected.len()), expected);
 }
 
@@ -267,7 +278,7 @@ async fn responses_of_the_proxy_cost_nothing(host: HostKind) {
 fn log_to(file: &Path, bootstrap: &mut Value) {
     let log = bootstrap.pointer_mut(&format!("{MANAGER}/access_log/0/typed_config")).expect("an access log");
     let state = |name: &str| format!("%FILTER_STATE(wasm.weir.{name}:PLAIN)%");
-    let format = ["input_tokens", "output_tokens", "cost_nano_usd", "usage_source"].map(state).join("/");
+    let format = ["input_tokens", "output_tokens", "cost_nano_usd", "usage_source", "soft_limit"].map(state).join("/");
     let format = format!("%RESPONSE_CODE% {format}\n");
     *log = json!({"@type": FILE, "path": file.display().to_string(),
         "log_format": {"text_format_source": {"inline_string": format}}});

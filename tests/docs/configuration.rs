@@ -68,6 +68,16 @@ fn objects() -> Vec<Object> {
             charging(json!({"reserve": {"input": {"request_body_bytes": {}}}})),
         ),
         section("usage", "/usage", json!({"usage": {}})),
+        section(
+            "usage.format.pointers",
+            "/usage/format/pointers",
+            json!({"usage": {"format": {"pointers": {"input": ["/a"]}}}}),
+        ),
+        section(
+            "usage.format.headers",
+            "/usage/format/headers",
+            json!({"usage": {"format": {"headers": {"input": "x-a"}}}}),
+        ),
         section("usage.prices[]", "/usage/prices/0", json!({"usage": {"prices": [price]}})),
         section(
             "usage.prices[].above",
@@ -131,6 +141,11 @@ fn kinds() -> Vec<Object> {
             "/limits/0/reserve/input",
             charging(json!({"reserve": {"input": {"request_body_bytes": {}}}})),
         ),
+        Object {
+            heading: "usage.format",
+            pointer: "/usage/format",
+            configuration: with(json!({"usage": {"format": {"headers": {"input": "x-a"}}}})),
+        },
         Object {
             heading: "usage.model",
             pointer: "/usage/model",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_filter::config;
 use weir_filter::limiter::MetricNames;
 use weir_filter::redis::Failure;
@@ -19,10 +19,16 @@ fn listed(page: &str, heading: &str) -> BTreeSet<String> {
 #[test]
 fn the_table_of_metrics_has_all_metrics_of_the_filter_and_no_others() {
     let bucket = json!({"max_tokens": 5_000, "fill_interval": "1s"});
-    let limits = json!([{"name": "NAME", "descriptor": [], "charge": "total_tokens", "token_bucket": bucket}]);
-    let json = json!({"redis": {"cluster": "redis"}, "limits": limits}).to_string();
-    let MetricNames { counters, connected, round_trip } =
-        MetricNames::of(&config::parse(json.as_bytes(), &|_| None).unwrap());
+    let of = |limit: Value| {
+        let usage = json!({"prices": [{"model": {"prefix": "gpt-"}, "input": 1}]});
+        let json = json!({"redis": {"cluster": "redis"}, "usage": usage, "limits": [limit]}).to_string();
+        MetricNames::of(&config::parse(json.as_bytes(), &|_| None).unwrap())
+    };
+    let quota = json!({"max_usd": 100, "unit": "month"});
+    let of_money = of(json!({"name": "NAME", "descriptor": [], "charge": "cost", "quota": quota}));
+    let MetricNames { mut counters, connected, round_trip } =
+        of(json!({"name": "NAME", "descriptor": [], "charge": "total_tokens", "token_bucket": bucket}));
+    counters.extend(of_money.counters);
     let causes = Failure::ALL.map(|cause| format!("weir.redis.{}", cause.name()));
     let others = counters.iter().cloned().chain([connected, round_trip]).filter(|name| !causes.contains(name));
     let defined: BTreeSet<String> = others.chain(["weir.redis.CAUSE".to_owned()]).collect();

@@ -177,6 +177,14 @@ fn response(kind: &str, input: u64, output: u64) -> Response {
                 format!("x-amzn-bedrock-input-token-count: {input}\r\nx-amzn-bedrock-output-token-count: {output}\r\n");
             ok(json_type + &headers, json!({"completion": "Hi"}).to_string())
         }
+        "own" => {
+            let (input, output) = (input.to_string(), output.to_string());
+            ok(json_type, format!(r#"{{"meter": {{"in": {input}, "out": {output}}}, "usage": {{"cost": 1.23e-3}}}}"#))
+        }
+        "own_headers" => {
+            let headers = format!("x-in: {input}\r\nx-out: {output}\r\nx-cached: -1\r\n");
+            ok(json_type + &headers, json!({"completion": "Hi"}).to_string())
+        }
         "stream" => ok(stream_type, chunks() + &last + "data: [DONE]\n\n"),
         "slow" => {
             let body = chunks();

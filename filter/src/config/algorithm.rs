@@ -9,7 +9,7 @@ use super::reader::{Node, Object};
 use super::report::Read;
 use crate::limit::{
     Algorithm, AlgorithmError, Algorithms, Concurrency, FixedWindow, Kind, MAX_AMOUNT, Number, Period, Quota,
-    Replacement, SlidingLog, SlidingWindow, TokenBucket, WindowNumbers, bounds,
+    Replacement, SlidingLog, SlidingWindow, TokenBucket, Unit, WindowNumbers, bounds,
 };
 use crate::units::Micros;
 
@@ -90,7 +90,11 @@ pub(super) fn replacement(kind: &str, node: &Node<'_>) -> Read<Replacement> {
     };
     let inherits = inherited.is_some_and(|field| !node.has(field));
     match window(kind, node)? {
-        Window { algorithm, numbers: None } => Ok(Replacement { algorithm, inherits }),
+        Window { algorithm, numbers: None } => {
+            let units = [Unit::Tokens, Unit::NanoUsd].into_iter().filter(|_| kind != "token_bucket");
+            let unit = units.into_iter().find(|unit| node.has(unit.field())).unwrap_or(Unit::Requests);
+            Ok(Replacement { algorithm, unit, inherits })
+        }
         _ => Err(node.expected("integers: an override takes no numbers from requests")),
     }
 }

@@ -8,6 +8,7 @@ use super::on_exceed;
 use super::reader::{Node, Object};
 use super::report::Read;
 use super::source::pointer;
+use super::usage;
 use crate::descriptor::JsonPointer;
 use crate::limit::{
     Algorithm, Charge, Charged, Fallback, InputEstimate, Kind, OnLost, OutputEstimate, Reserve, Weights, WhenShort,
@@ -22,9 +23,7 @@ const NEVER_BESIDE: &[&str] = &["hits_addend", "lease", "max_delay"];
 
 /// Greatest estimate of tokens.
 const MAX_ESTIMATE: u64 = u32::MAX as u64;
-const DEFAULT_BYTES_PER_TOKEN: u64 = 3;
 const MAX_BYTES_PER_TOKEN: u64 = 64;
-const DEFAULT_PER_IMAGE: u64 = 1_600;
 /// Places of the maximum of an answer in requests of the known APIs.
 const MAXIMA: [&str; 5] = [
     "/max_completion_tokens",
@@ -157,7 +156,7 @@ struct Section {
 
 impl Default for Section {
     fn default() -> Self {
-        let reserve = Reserve { input: input_by_default(), output: output_by_default() };
+        let reserve = Reserve { input: InputEstimate::BY_DEFAULT, output: output_by_default() };
         Self { reserve, when_short: WhenShort::Deny, lease: DEFAULT_LEASE, on_lost: OnLost::Estimate }
     }
 }
@@ -168,7 +167,7 @@ fn reserve(node: &Node<'_>) -> Read<Option<Section>> {
         return node.text_matching(expected, |text| text == "none").map(|_| None);
     }
     let fields = node.object(&["input", "output", "when_short", "lease", "on_lost"])?;
-    let input = fields.field("input").map_or_else(|| Ok(input_by_default()), input);
+    let input = fields.field("input").map_or(Ok(InputEstimate::BY_DEFAULT), input);
     let output = fields.field("output").map_or_else(|| Ok(output_by_default()), output);
     let when_short = fields.or("when_short", WhenShort::Deny, |node| {
         node.one_of(&[("deny", WhenShort::Deny), ("take_rest", WhenShort::TakeRest)])
@@ -181,19 +180,18 @@ fn reserve(node: &Node<'_>) -> Read<Option<Section>> {
     Ok(Some(Section { reserve, when_short: when_short?, lease: lease?, on_lost: on_lost? }))
 }
 
-fn input_by_default() -> InputEstimate {
-    InputEstimate::Bytes { per_token: DEFAULT_BYTES_PER_TOKEN, per_image: DEFAULT_PER_IMAGE, plus: 0 }
-}
-
 fn input(node: &Node<'_>) -> Read<InputEstimate> {
     if !node.is_object() {
         return node.integer(0..=MAX_ESTIMATE).map(InputEstimate::Constant);
     }
-    let (_, node) = node.one_field(&["request_body_bytes"])?;
+    let (kind, node) = node.one_field(&["request_body_bytes", "request_header", "request_body"])?;
+    if kind != "request_body_bytes" {
+        return usage::stated(kind, &node).map(InputEstimate::Stated);
+    }
     let fields = node.object(&["bytes_per_token", "per_image", "plus"])?;
     let number = |name, default, range| fields.or(name, default, |node| node.integer(range));
-    let per_token = number("bytes_per_token", DEFAULT_BYTES_PER_TOKEN, 1..=MAX_BYTES_PER_TOKEN);
-    let per_image = number("per_image", DEFAULT_PER_IMAGE, 0..=MAX_ESTIMATE);
+    let per_token = number("bytes_per_token", 3, 1..=MAX_BYTES_PER_TOKEN);
+    let per_image = number("per_image", 1_600, 0..=MAX_ESTIMATE);
     let plus = number("plus", 0, 0..=MAX_ESTIMATE);
     Ok(InputEstimate::Bytes { per_token: per_token?, per_image: per_image?, plus: plus? })
 }

@@ -30,6 +30,7 @@ mod shown;
 mod source;
 mod spelling;
 mod usage;
+mod usage_format;
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -56,7 +57,7 @@ pub use self::redis::RedisConfig;
 pub use self::request_body::BodyConfig;
 pub(crate) use self::shown::quoted;
 pub(crate) use self::shown::shown;
-pub(crate) use self::usage::{INCLUDE_USAGE, SERVICE_TIER};
+pub(crate) use self::usage::{INCLUDE_USAGE, SERVICE_TIER, run_time_price};
 pub use self::usage::{IncludeUsage, UsageConfig};
 
 const FIELDS: &[&str] = &[

@@ -127,6 +127,12 @@ impl BodyConfig {
         self.charges_length || !self.pointers.is_empty()
     }
 
+    /// Whether the limit with index `limit` reads bodies: for its key, its cost, or what it charges.
+    #[must_use]
+    pub fn is_read_by(&self, limit: usize) -> bool {
+        self.read_by(limit) != 0
+    }
+
     /// Pointers that the limit with index `limit` reads, one bit for each.
     pub(super) fn read_by(&self, limit: usize) -> u32 {
         self.of_limits.get(limit).copied().unwrap_or(0)

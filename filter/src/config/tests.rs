@@ -154,6 +154,8 @@ fn full() -> Value {
         },
         "request_body": {"max_bytes": 1024.0, "timeout": "0.25s", "on_unreadable": "reject"}, "overrides": {"refresh_interval": "0.5s"},
         "usage": {
+            "format": {"pointers": {"input": ["/usage/in", "/in"], "output": ["/out"], "cache_read": ["/cached"],
+                "inside": ["cache_read"]}},
             "when": [{"method": "PUT"}], "include_usage": "inject", "strip_accept_encoding": false,
             "model": {"request_body": {"json_pointer": "/engine"}},
             "prices": [
@@ -162,7 +164,8 @@ fn full() -> Value {
                     "cache_write_1h": 6.0, "output": 15.0,
                     "above": {"input_tokens": 200000.0, "input": 6.0, "output": 22.5}}
             ],
-            "service_tiers": [{"tier": "flex", "factor": 0.5}], "unknown_model": "dearest"
+            "service_tiers": [{"tier": "flex", "factor": 0.5}], "unknown_model": "dearest",
+            "provider_cost": "prefer"
         },
         "events": {"stream": "shop:decisions", "max_len": 500.0, "only": "all", "sample": 0.25, "usage": true}, "emit_metadata": true,
         "max_delayed_requests": 7.0, "deny_cache": {"max_entries": 0}

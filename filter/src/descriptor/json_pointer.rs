@@ -41,6 +41,16 @@ impl JsonPointer {
         is_plain.then_some(key)
     }
 
+    /// Keys of its steps.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|step| step.key.as_str())
+    }
+
+    /// Whether the place is `other`, or within it.
+    pub(crate) fn begins_with(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
     /// Number of steps.
     pub(super) fn len(&self) -> usize {
         self.0.len()

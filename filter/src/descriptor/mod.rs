@@ -59,6 +59,7 @@ pub use self::property_path::PropertyPath;
 pub use self::regex::{Regex, RegexError};
 pub use self::repeated::Repeated;
 pub use self::request_number::RequestNumber;
+pub(crate) use self::request_number::decimal;
 pub use self::source::Source;
 pub use self::string_match::StringMatch;
 pub use self::trusted_proxies::TrustedProxies;

@@ -34,6 +34,12 @@ const MAX_POWERS: i64 = 20;
 /// Parses a whole number from 0 on in any spelling of JSON: `20`, `20.0`, `2e1`, `0.2E+2`, `-0`; with optional blanks
 /// around it, and zeros before it. Saturates at 64 bits. `None` for any other text.
 fn whole(text: &[u8]) -> Option<u64> {
+    decimal(text, 0).filter(|(_, is_exact)| *is_exact).map(|(number, _)| number)
+}
+
+/// Parses a number from 0 on as [`whole`] does, times 10 to the power of `shift`. Returns its whole part, saturated at 64
+/// bits, and whether that is all of it.
+pub(crate) fn decimal(text: &[u8], shift: i64) -> Option<(u64, bool)> {
     let text = text.trim_ascii();
     let magnitude = text.strip_prefix(b"-").unwrap_or(text);
     let end = magnitude.iter().position(|byte| byte | 0x20 == b'e').unwrap_or(magnitude.len());
@@ -46,24 +52,27 @@ fn whole(text: &[u8]) -> Option<u64> {
         return None;
     }
     // Number of the digits that are left of the decimal point, once the exponent has moved it.
-    let mut left = exponent.saturating_add(i64::try_from(point).ok()?);
-    let mut number = 0_u64;
+    let mut left = exponent.saturating_add(shift).saturating_add(i64::try_from(point).ok()?);
+    let (mut number, mut is_exact) = (0_u64, true);
     for (at, digit) in digits.iter().enumerate() {
         if at == point {
             continue;
         }
-        if !digit.is_ascii_digit() || left <= 0 && *digit != b'0' {
+        if !digit.is_ascii_digit() {
             return None;
         }
         if left > 0 {
             number = number.saturating_mul(10).saturating_add(u64::from(digit & 0x0f));
+        } else if *digit != b'0' {
+            is_exact = false;
         }
         left = left.saturating_sub(1);
     }
     for _ in 0..left.min(MAX_POWERS) {
         number = number.saturating_mul(10);
     }
-    Some(number).filter(|number| *number == 0 || magnitude.len() == text.len())
+    let is_zero = number == 0 && is_exact;
+    Some((number, is_exact)).filter(|_| is_zero || magnitude.len() == text.len())
 }
 
 /// Parses the exponent of a number: digits, with an optional sign.

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::near_limit::NearLimit;
-use crate::descriptor::JsonPointer;
+use crate::descriptor::{JsonPointer, Source};
 use crate::units::Micros;
 use crate::usage::{NanoUsd, Usage};
 
@@ -71,7 +71,7 @@ pub struct Reserve {
 }
 
 /// Estimate of the tokens of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputEstimate {
     /// The same for all requests.
     Constant(u64),
@@ -84,6 +84,13 @@ pub enum InputEstimate {
         /// Tokens beside those of the body.
         plus: u64,
     },
+    /// The largest number that a part of the request states.
+    Stated(Source),
+}
+
+impl InputEstimate {
+    /// Estimate of requests of which nothing else is known.
+    pub const BY_DEFAULT: Self = Self::Bytes { per_token: 3, per_image: 1_600, plus: 0 };
 }
 
 /// Estimate of the tokens of a response: the maximum that the request states.
@@ -287,8 +294,9 @@ impl Charge {
 
     /// Visits the JSON pointers at which requests are read for their estimate.
     pub(crate) fn visit_pointers(&self, visit: &mut dyn FnMut(&JsonPointer)) {
-        if let Some(Reserve { output, .. }) = &self.reserve {
-            output.pointers.iter().chain(&output.times).for_each(visit);
+        if let Some(Reserve { input, output }) = &self.reserve {
+            let of_input = if let InputEstimate::Stated(source) = input { source.json_pointer() } else { None };
+            output.pointers.iter().chain(&output.times).chain(of_input).for_each(visit);
         }
     }
 }

@@ -39,7 +39,7 @@ pub use self::check::{
 };
 pub use self::local_bucket::LocalBucket;
 pub use self::near_limit::NearLimit;
-pub use self::replacement::Replacement;
+pub use self::replacement::{Replacement, Unit};
 pub use self::request_windows::{Number, RequestNumbers, RequestWindows, WindowNumbers, WindowValues, Zero};
 pub use self::scale::{Factor, Scale};
 pub use self::settings::{FailureMode, Limit, Mark};

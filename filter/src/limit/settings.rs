@@ -103,14 +103,6 @@ impl Limit {
         sources.filter_map(Source::json_pointer).for_each(visit);
     }
 
-    /// Whether the limit reads request bodies, for its key, its cost or its estimate.
-    #[must_use]
-    pub fn reads_body(&self) -> bool {
-        let mut reads_body = self.charge.is_some();
-        self.visit_pointers(&mut |_| reads_body = true);
-        reads_body
-    }
-
     /// Treatment of a request with this body, of which values that the limit reads may be unreadable. `by_default` is
     /// the whole filter's.
     #[inline(never)]

@@ -2,21 +2,24 @@
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::estimates::{Facts, LimitEstimate, additions};
 use super::filter_state::Entry;
 use super::{Limiter, RequestId};
-use crate::config::Config;
+use crate::config::{Config, UsageConfig};
 use crate::descriptor::Attributes;
 use crate::limit::{Ending, LedgerEntry, Seen, UsageSource};
 use crate::table::Table;
-use crate::usage::{Framing, NanoUsd, Paths, Reader, Usage};
+use crate::usage::{Field, Framing, ModelPrice, NanoUsd, Numbers, Paths, Prices, Reader, Readings, Usage};
 
 /// Requests of one worker that limits charge.
 #[derive(Debug)]
 pub(super) struct Charging {
     paths: Paths,
+    /// Prices of the configuration.
+    prices: Option<Arc<Prices>>,
     requests: Table<Box<ChargedRequest>>,
 }
 
@@ -25,8 +28,12 @@ pub(super) struct Charging {
 pub(super) struct ChargedRequest {
     facts: Facts,
     limits: Vec<LimitEstimate>,
+    /// Prices at the time of the request.
+    prices: Option<Arc<Prices>>,
     head: Option<ResponseHead>,
     reader: Option<Reader>,
+    /// Usage that the response has told so far.
+    told: Option<Usage>,
     is_whole: bool,
 }
 
@@ -41,8 +48,10 @@ pub struct ResponseHead {
     pub framing: Option<Framing>,
     /// Whether the body is compressed.
     pub is_encoded: bool,
-    /// Tokens of request and response that headers tell.
-    pub tokens: [Option<u64>; 2],
+    /// Tokens that headers tell.
+    pub tokens: Numbers,
+    /// Number of headers that should tell tokens and are malformed.
+    pub malformed: u32,
 }
 
 /// Amounts of a request at its end.
@@ -51,7 +60,7 @@ pub(super) struct Amounts {
     /// Indexes of limits, each with what the request has cost it.
     pub(super) of_limits: Vec<(usize, u64)>,
     pub(super) ending: Ending,
-    /// Events of the response that are malformed.
+    /// Events and numbers of the response that are malformed.
     pub(super) malformed: u32,
     pub(super) ledger: LedgerEntry,
 }
@@ -63,10 +72,24 @@ impl Limiter {
         self.charging.as_ref().is_some_and(|charging| charging.contains(request))
     }
 
+    /// Sets the prices of models that are set at run time, in place of configured ones of the same names, for the requests
+    /// from now on.
+    pub(super) fn set_prices(&mut self, models: &[ModelPrice]) {
+        if let Some((charging, usage)) = self.charging.as_ref().zip(self.config.usage.as_mut()) {
+            usage.prices = charging.prices.as_ref().map(|prices| Arc::new(prices.with(models)));
+        }
+    }
+
     /// Returns the members that are to be added to a request's body, each with a comma before it; empty if none.
     #[must_use]
     pub fn additions(&self, request: &dyn Attributes) -> String {
         additions(&self.config, request)
+    }
+
+    /// Headers in which responses tell tokens.
+    #[must_use]
+    pub fn token_headers(&self) -> Option<Arc<[(String, Field)]>> {
+        self.config.usage.as_ref().map(|usage| Arc::clone(usage.format.headers()))
     }
 
     /// Handles the head of the response to a request that is [charged](Self::is_charged).
@@ -82,11 +105,10 @@ impl Limiter {
         self.charging.as_mut().is_some_and(|charging| charging.reads(request))
     }
 
-    /// Handles the next bytes of a response's body, which passes on.
-    pub fn response_body(&mut self, request: RequestId, bytes: &[u8]) {
-        if let Some(charging) = &mut self.charging {
-            charging.read(request, bytes);
-        }
+    /// Handles the next bytes of a response's body, which passes on. Returns names and values for the access log where
+    /// the response has told usage: it may be cut off.
+    pub fn response_body(&mut self, request: RequestId, bytes: &[u8]) -> Vec<(&'static str, String)> {
+        self.charging.as_mut().and_then(|charging| charging.read(request, bytes, &self.config)).unwrap_or_default()
     }
 
     /// Handles the end of a whole response to a request that is charged. Returns names and values for its access log.
@@ -96,12 +118,13 @@ impl Limiter {
 }
 
 impl Charging {
-    pub(super) fn new() -> Self {
-        Self { paths: Paths::default(), requests: Table::new() }
+    pub(super) fn new(usage: &UsageConfig) -> Self {
+        Self { paths: Paths::of(&usage.format), prices: usage.prices.clone(), requests: Table::new() }
     }
 
-    pub(super) fn arrive(&mut self, request: RequestId, facts: Facts, limits: Vec<LimitEstimate>) {
-        let charged = ChargedRequest { facts, limits, head: None, reader: None, is_whole: false };
+    pub(super) fn arrive(&mut self, request: RequestId, (facts, limits): (Facts, Vec<LimitEstimate>), config: &Config) {
+        let prices = config.usage.as_ref().and_then(|usage| usage.prices.clone());
+        let charged = ChargedRequest { facts, limits, prices, head: None, reader: None, told: None, is_whole: false };
         self.requests.insert(request.0, Box::new(charged));
     }
 
@@ -122,11 +145,15 @@ impl Charging {
         self.requests.get_mut(request.0).is_some_and(|charged| charged.reader.is_some())
     }
 
-    /// Takes the next bytes of a response's body.
-    pub(super) fn read(&mut self, request: RequestId, bytes: &[u8]) {
-        if let Some(reader) = self.requests.get_mut(request.0).and_then(|charged| charged.reader.as_mut()) {
-            reader.push(&self.paths, bytes);
-        }
+    /// Takes the next bytes of a response's body. Returns the request's amounts so far where the response has told other
+    /// usage than before.
+    fn read(&mut self, request: RequestId, bytes: &[u8], config: &Config) -> Option<Vec<Entry>> {
+        let charged = self.requests.get_mut(request.0)?;
+        let reader = charged.reader.as_mut()?;
+        reader.push(&self.paths, bytes);
+        let usage = reader.readings().usage().filter(|usage| charged.told != Some(*usage))?;
+        charged.told = Some(usage);
+        Some(charged.amounts(config).entries())
     }
 
     /// Handles the end of a whole response. Returns the request's amounts for its access log.
@@ -170,25 +197,19 @@ impl ChargedRequest {
     fn amounts(&self, config: &Config) -> Amounts {
         let ending = self.ending();
         let readings = self.reader.as_ref().map(Reader::readings);
-        let of_headers = || match self.head?.tokens {
-            [None, None] => None,
-            [input, output] => {
-                Some(Usage { input: input.unwrap_or(0), output: output.unwrap_or(0), ..Usage::default() })
-            }
-        };
-        let of_body = readings.and_then(|readings| readings.usage());
+        let of_headers = Readings::from(self.head.map_or([None; _], |head| head.tokens));
+        let told = readings.filter(|readings| readings.usage().is_some()).unwrap_or(&of_headers);
         let seen = Seen {
-            usage: of_body.or_else(of_headers),
-            has_output: match of_body {
-                Some(_) => readings.is_some_and(|readings| readings.has_output()),
-                None => self.head.is_some_and(|head| head.tokens[1].is_some()),
-            },
+            usage: told.usage(),
+            has_output: told.has_output(),
             text_bytes: self.reader.as_ref().map_or(0, Reader::text_bytes),
         };
         let model = readings.and_then(|readings| readings.model.as_deref()).unwrap_or(&self.facts.model);
         let tier = readings.and_then(|readings| readings.service_tier.as_deref());
-        let prices = config.usage.as_ref().and_then(|usage| usage.prices.as_ref());
-        let cost = |usage: &Usage| match prices {
+        // The provider's cost is that of all that it tells.
+        let of_provider = |usage: &Usage| told.cost.filter(|_| Some(*usage) == seen.usage);
+        let cost = |usage: &Usage| match &self.prices {
+            _ if let Some(cost) = of_provider(usage) => cost,
             Some(prices) => prices.cost_at([model, &self.facts.model], tier, usage),
             None => NanoUsd::default(),
         };
@@ -211,15 +232,24 @@ impl ChargedRequest {
         Amounts {
             of_limits,
             ending,
-            malformed: readings.map_or(0, |readings| readings.malformed),
+            malformed: self.malformed(),
             ledger: LedgerEntry {
                 model: model.to_string(),
                 usage,
-                cost: prices.map(|_| cost(&usage)),
+                cost: self.prices.as_ref().map(|_| cost(&usage)),
                 source,
                 status: self.head.map_or(0, |head| head.status),
             },
         }
+    }
+}
+
+impl ChargedRequest {
+    /// Number of events and numbers of the response that are malformed.
+    fn malformed(&self) -> u32 {
+        let of_head = self.head.filter(ResponseHead::is_served).map_or(0, |head| head.malformed);
+        let readings = self.reader.as_ref().map(Reader::readings);
+        readings.map_or(of_head, |of| of_head.saturating_add(of.malformed).saturating_add(of.unreadable))
     }
 }
 

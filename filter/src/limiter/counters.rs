@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::config::Config;
-use crate::limit::{FailureMode, Outcome, Verdict};
+use crate::limit::{Charged, FailureMode, Limit, Outcome, Verdict};
 use crate::redis::Failure;
 
 /// Results counted per request, in the order of their counters.
@@ -86,6 +86,8 @@ pub struct Counters {
     marks: Vec<bool>,
     has_near_limits: bool,
     has_marks: bool,
+    /// Indexes of the limits that charge. Each has a counter of amounts.
+    charging: Vec<usize>,
     /// Number of the counters of limits that charge: none if no limit does.
     usages: usize,
 }
@@ -151,12 +153,14 @@ impl Counters {
         let marks = config.limits.iter().map(|limit| limit.mark_in_force().is_some()).collect();
         let has_near_limits = config.limits.iter().any(|limit| limit.near_limit.is_some());
         let has_marks = config.limits.iter().any(|limit| limit.mark_in_force().is_some());
-        let usages = usages(config).len();
-        Self { gained: vec![0; Self::names(config).len()], is_dirty: false, marks, has_near_limits, has_marks, usages }
+        let charging = (0..config.limits.len()).filter(|limit| amount_name(&config.limits, *limit).is_some()).collect();
+        let (gained, usages) = (vec![0; Self::names(config).len()], usages(config).len());
+        Self { gained, is_dirty: false, marks, has_near_limits, has_marks, charging, usages }
     }
 
     /// The counters' names, in the order of [`take`](Self::take): `{stat_prefix}.requests.{result}`,
-    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{result}`, then `{stat_prefix}.crowd.denied`,
+    /// `{stat_prefix}.redis.{cause}`, `{stat_prefix}.limit.{name}.{result}`, of limits that charge
+    /// `{stat_prefix}.limit.{name}.tokens` or `.cost_nano_usd`, then `{stat_prefix}.crowd.denied`,
     /// `{stat_prefix}.deny_cache.hits`, `{stat_prefix}.leases.hits`, `{stat_prefix}.overrides.ignored`,
     /// `{stat_prefix}.events.dropped`, `{stat_prefix}.body.unreadable`, `{stat_prefix}.local.admitted`,
     /// `{stat_prefix}.local.denied` and `{stat_prefix}.heal.buckets`; and those of limits that charge, such as `{stat_prefix}.usage.settled`.
@@ -168,8 +172,11 @@ impl Counters {
         let limits = config.limits.iter().flat_map(|limit| {
             LIMIT_RESULTS.iter().map(move |result| format!("{prefix}.limit.{}.{}", limit.name, result.name()))
         });
+        let amounts = config.limits.iter().enumerate().filter_map(|(index, limit)| {
+            amount_name(&config.limits, index).map(|amount| format!("{prefix}.limit.{}.{amount}", limit.name))
+        });
         let others = OTHERS.iter().chain(usages(config)).map(|name| format!("{prefix}.{name}"));
-        requests.chain(causes).chain(limits).chain(others).collect()
+        requests.chain(causes).chain(limits).chain(amounts).chain(others).collect()
     }
 
     /// Counts a decided request, for itself and for each of its limits.
@@ -288,6 +295,18 @@ impl Counters {
         self.gain_at(from_end.and_then(|from_end| self.gained.len().checked_sub(from_end)), more);
     }
 
+    /// Counts the amount that a request has cost a limit.
+    #[inline(never)]
+    pub(super) fn charged(&mut self, limit: usize, amount: u64) {
+        let nth = self.charging.iter().position(|charging| *charging == limit);
+        let behind = OTHERS.len().saturating_add(self.usages);
+        let index = nth.and_then(|nth| {
+            let from_end = behind.saturating_add(self.charging.len()).saturating_sub(nth);
+            self.gained.len().checked_sub(from_end)
+        });
+        self.gain_at(index, amount);
+    }
+
     /// Whether any counter has increased since they were last taken.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
@@ -323,66 +342,16 @@ impl Counters {
     }
 }
 
+/// Name of the counter of amounts of the limit with an index. `None` where it charges nothing.
+fn amount_name(limits: &[Limit], index: usize) -> Option<&'static str> {
+    let charge = limits.get(index)?.charge.as_ref()?;
+    Some(if charge.of == Charged::Cost { "cost_nano_usd" } else { "tokens" })
+}
+
 /// Counters of limits that charge, if any limit does.
 fn usages(config: &Config) -> &'static [&'static str] {
     if config.usage.is_some() { &USAGES } else { &[] }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    #[test]
-    fn every_counter_counts_under_its_own_name() {
-        let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "one",
-            "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}, "descriptor": []}]}"#;
-        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        type Count = fn(&mut Counters);
-        let count: [(&str, Count); 9] = [
-            ("weir.crowd.denied", Counters::crowd_denied),
-            ("weir.deny_cache.hits", Counters::deny_cache_hit),
-            ("weir.leases.hits", Counters::lease_hit),
-            ("weir.overrides.ignored", Counters::override_ignored),
-            ("weir.events.dropped", |counters| counters.events_dropped(1)),
-            ("weir.body.unreadable", Counters::body_unreadable),
-            ("weir.local.admitted", |counters| counters.decided_locally(None, true)),
-            ("weir.local.denied", |counters| counters.decided_locally(None, false)),
-            ("weir.heal.buckets", |counters| counters.healed(1)),
-        ];
-        let names = Counters::names(&config);
-        for (name, count) in count {
-            let mut counters = Counters::new(&config);
-            count(&mut counters);
-            let gained: Vec<_> = counters.take().map(|(index, gained)| (names[index].as_str(), gained)).collect();
-            assert_eq!(gained, [(name, 1)]);
-        }
-    }
-
-    #[test]
-    fn nothing_is_reported_where_nothing_was_counted() {
-        let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "one", "descriptor": [],
-            "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]}"#;
-        let mut counters = Counters::new(&config::parse(json.as_bytes(), &|_| None).unwrap());
-        assert!(!counters.has_marks() && !counters.has_near_limits());
-        counters.events_dropped(0);
-        assert!(!counters.is_dirty() && counters.take().next().is_none());
-        counters.events_dropped(1);
-        assert!(counters.is_dirty() && counters.take().next().is_some() && !counters.is_dirty());
-    }
-
-    #[test]
-    fn counters_of_usage_are_only_those_of_limits_that_charge() {
-        let names = |window: &str| {
-            let json = format!(
-                r#"{{"redis": {{"cluster": "redis"}}, "limits": [{{"name": "one", "descriptor": [], {window}}}]}}"#
-            );
-            let names = Counters::names(&config::parse(json.as_bytes(), &|_| None).unwrap());
-            assert!(names.iter().all(|name| !name.ends_with('.')), "{names:?}");
-            names.iter().filter(|name| name.starts_with("weir.usage.")).count()
-        };
-        assert_eq!(names(r#""fixed_window": {"max_requests": 9, "window": "1s"}"#), 0);
-        let charge = r#""charge": "output_tokens", "fixed_window": {"max_tokens": 9000, "window": "1s"}"#;
-        assert_eq!(names(charge), USAGES.len());
-    }
-}
+mod tests;

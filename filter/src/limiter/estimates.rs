@@ -4,8 +4,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::config::{Config, INCLUDE_USAGE, IncludeUsage, SERVICE_TIER, UsageConfig};
-use crate::descriptor::{Attributes, BadRequest, BodySize, JsonPointer, RequestBody};
+use crate::descriptor::{Attributes, BadRequest, BodySize, JsonPointer, RequestBody, Source};
 use crate::limit::{Charge, Charged, Held, InputEstimate, MAX_AMOUNT, OutputEstimate};
+use crate::pairs;
 use crate::usage::{NanoUsd, Usage};
 
 /// Parts of a path behind which a model's name follows: Gemini's, Azure's and Bedrock's.
@@ -61,11 +62,11 @@ impl Estimates {
     ) -> Result<Held, BadRequest> {
         let facts = self.facts.get_or_insert_with(|| Facts::of(usage, request));
         if enforced {
-            facts.accept(charge, usage, request.body())?;
+            facts.accept(charge, usage, request)?;
         }
         let (input, output) = match &charge.reserve {
             None => (0, 0),
-            Some(reserve) => (input(reserve.input, &facts.size), output(&reserve.output, request.body())),
+            Some(reserve) => (input(&reserve.input, &facts.size, request), output(&reserve.output, request.body())),
         };
         let price = |tokens: &Usage| match &usage.prices {
             Some(prices) => prices.bound(&facts.model, facts.tier.as_deref(), tokens),
@@ -86,8 +87,8 @@ impl Facts {
     fn of(usage: &UsageConfig, request: &dyn Attributes) -> Self {
         let body = request.body();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let model = match body.value(&usage.model) {
-            Some(model) => text(model),
+        let model = match usage.model.value(request) {
+            Some(model) => text(&model),
             None => model_of_path(&text(&request.header(":path").unwrap_or_default())).to_string(),
         };
         let tier = body.value(&JsonPointer::member(SERVICE_TIER)).map(text);
@@ -96,9 +97,10 @@ impl Facts {
         Self { model, tier, size: BodySize { bytes: seen.bytes.max(length), ..seen } }
     }
 
-    fn accept(&self, charge: &Charge, usage: &UsageConfig, body: &RequestBody) -> Result<(), BadRequest> {
+    fn accept(&self, charge: &Charge, usage: &UsageConfig, request: &dyn Attributes) -> Result<(), BadRequest> {
+        let body = request.body();
         // A limit in tokens has no prices of models, but a model may have limits of its own.
-        if body.values(&usage.model).nth(1).is_some() {
+        if has_several(&usage.model, request) {
             return Err(BadRequest::Models);
         }
         let is_priced = || usage.prices.as_ref().is_some_and(|prices| prices.knows(&self.model));
@@ -173,10 +175,38 @@ fn number(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
+/// Returns all values of a part of a request. Upstreams differ in which of them they read.
+fn values<'a>(source: &'a Source, request: &'a dyn Attributes) -> Vec<&'a [u8]> {
+    match source {
+        Source::RequestHeader { name, .. } => pairs::values(request.headers(), name.as_bytes()).collect(),
+        Source::RequestBody(pointer) => request.body().values(pointer).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a part of a request has several different values.
+fn has_several(source: &Source, request: &dyn Attributes) -> bool {
+    let values = values(source, request);
+    values.iter().any(|value| values.first() != Some(value))
+}
+
+/// Returns the largest number that a part of a request states. Whatever is no number may be one to the upstream.
+fn stated(source: &Source, request: &dyn Attributes) -> Option<u64> {
+    if source.is_unreadable(request.body()) {
+        return Some(u64::MAX);
+    }
+    let values = values(source, request).into_iter().flat_map(|values| values.split(|byte| *byte == b','));
+    values.map(|value| number(value).unwrap_or(u64::MAX)).max()
+}
+
 /// Returns the tokens of a request with a body of this size.
-fn input(estimate: InputEstimate, size: &BodySize) -> u64 {
-    match estimate {
+fn input(estimate: &InputEstimate, size: &BodySize, request: &dyn Attributes) -> u64 {
+    match *estimate {
         InputEstimate::Constant(tokens) => tokens,
+        InputEstimate::Stated(ref source) => match stated(source, request) {
+            Some(tokens) => tokens.min(MAX_AMOUNT),
+            None => input(&InputEstimate::BY_DEFAULT, size, request),
+        },
         InputEstimate::Bytes { per_token, per_image, plus } => {
             // A bound, as one token for each byte is, takes no string for an image.
             let (text, images) = match per_token {
@@ -206,173 +236,4 @@ fn output(estimate: &OutputEstimate, body: &RequestBody) -> u64 {
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
-mod tests {
-    use super::*;
-    use crate::config;
-    use crate::descriptor::{JsonScanner, Request};
-
-    fn usage() -> UsageConfig {
-        UsageConfig::default()
-    }
-
-    /// The default charge of tokens.
-    fn charge() -> Charge {
-        let json = r#"{"redis": {"cluster": "redis"}, "limits": [{"name": "a", "descriptor": [],
-            "charge": "total_tokens", "fixed_window": {"max_tokens": 1000000, "window": "60s"}}]}"#;
-        let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        *config.limits[0].charge.clone().unwrap()
-    }
-
-    fn body(json: &str) -> RequestBody {
-        let mut pointers = vec![usage().model];
-        charge().visit_pointers(&mut |pointer| pointers.push(pointer.clone()));
-        let all = (1 << pointers.len()) - 1;
-        let mut scanner = JsonScanner::new(&pointers.into(), all).adding(all);
-        scanner.measure(json.as_bytes());
-        scanner.push(json.as_bytes());
-        scanner.into_values().into()
-    }
-
-    fn estimated(request: &Request) -> Result<(u64, u64), BadRequest> {
-        let mut estimates = Estimates::default();
-        estimates.add((0, &charge()), &usage(), request, true)?;
-        let (_, limits) = estimates.finish().unwrap();
-        Ok((limits[0].input, limits[0].output))
-    }
-
-    #[test]
-    fn a_maximum_is_never_read_as_less_than_its_largest_reading() {
-        for (members, tokens) in [
-            ("", 2_048),
-            (r#", "max_tokens": 10"#, 10),
-            (r#", "max_tokens": "10""#, 10),
-            (r#", "max_tokens": 1, "max_tokens": 7, "max_tokens": 5"#, 7),
-            (r#", "max_completion_tokens": 3, "max_tokens": 9"#, 9),
-            (r#", "max_tokens": null"#, 2_048),
-            (r#", "max_tokens": 8, "max_tokens": null"#, 8),
-            (r#", "max_tokens": -1"#, 32_000),
-            (r#", "max_tokens": 1.5"#, 32_000),
-            (r#", "max_tokens": 1e309"#, 32_000),
-            (r#", "max_tokens": 33000"#, 32_000),
-            (r#", "max_tokens": 99999999999999999999"#, 32_000),
-            (r#", "max_tokens": 10, "n": 3"#, 30),
-            (r#", "max_tokens": 10, "n": 3, "n": 1"#, 30),
-            (r#", "max_tokens": 10, "n": 0"#, 10),
-            (r#", "n": 2"#, 4_096),
-            (r#", "generationConfig": {"maxOutputTokens": 77}"#, 77),
-            (r#", "generationConfig": {"maxOutputTokens": 77}, "generationConfig": {}"#, 77),
-        ] {
-            let json = format!(r#"{{"model": "m"{members}}}"#);
-            let request = Request::default().body(body(&json));
-            let bytes = u64::try_from(json.len()).unwrap();
-            assert_eq!(estimated(&request), Ok((bytes.div_ceil(3), tokens)), "{members}");
-        }
-    }
-
-    #[test]
-    fn an_unreadable_body_has_the_greatest_estimate() {
-        let request = Request::default().header("content-length", "3000").body(RequestBody::Unreadable);
-        assert_eq!(estimated(&request), Ok((1_000, 32_000)));
-    }
-
-    /// Configuration of a charge with an enforced maximum, and of usage that is injected.
-    fn rewriting() -> Config {
-        let json = r#"{"redis": {"cluster": "redis"}, "usage": {"include_usage": "inject"}, "limits": [{"name": "a",
-            "descriptor": [], "charge": "total_tokens", "fixed_window": {"max_tokens": 1000000, "window": "60s"},
-            "reserve": {"output": {"json_pointers": ["/max_tokens"], "default": 50, "enforce": true}}}]}"#;
-        config::parse(json.as_bytes(), &|_| None).unwrap()
-    }
-
-    #[test]
-    fn members_are_added_where_they_are_missing() {
-        let config = rewriting();
-        let request = |method: &str, path: &str, json: &str| {
-            let pointers = config.body.pointers();
-            let mut scanner = JsonScanner::new(pointers, u32::MAX).adding(config.body.of_charges());
-            scanner.push(json.as_bytes());
-            Request::default().header(":method", method).header(":path", path).body(scanner.into_values().into())
-        };
-        let chat = "/v1/chat/completions?x";
-        let usage = r#","stream_options":{"include_usage":true}"#;
-        for (method, path, json, expected) in [
-            ("POST", chat, "{}", r#","max_tokens":50"#.to_owned()),
-            ("POST", chat, r#"{"max_tokens": 9000}"#, String::new()),
-            ("POST", chat, r#"{"max_tokens": null}"#, r#","max_tokens":50"#.to_owned()),
-            ("POST", chat, r#"{"stream": true, "max_tokens": 1}"#, usage.to_owned()),
-            ("POST", chat, r#"{"stream": true}"#, [r#","max_tokens":50"#, usage].concat()),
-            (
-                "POST",
-                chat,
-                r#"{"stream": true, "max_tokens": 1, "stream_options": {"include_usage": false}}"#,
-                usage.to_owned(),
-            ),
-            (
-                "POST",
-                chat,
-                r#"{"stream": true, "max_tokens": 1, "stream_options": {"include_usage": true}}"#,
-                String::new(),
-            ),
-            ("POST", "/v1/messages", r#"{"stream": true, "max_tokens": 1}"#, String::new()),
-            ("POST", chat, r#"{"stream": true"#, String::new()),
-            ("PUT", chat, "{}", String::new()),
-        ] {
-            assert_eq!(additions(&config, &request(method, path, json)), expected, "{method} {path} {json}");
-        }
-    }
-
-    #[test]
-    fn of_the_maxima_of_several_limits_the_least_is_added() {
-        for defaults in [[50, 40], [40, 50]] {
-            let limit = |name: &str, default: u64| {
-                format!(
-                    r#"{{"name": "{name}", "descriptor": [], "charge": "total_tokens",
-                    "fixed_window": {{"max_tokens": 1000, "window": "60s"}},
-                    "reserve": {{"output": {{"json_pointers": ["/max_tokens"], "default": {default}, "enforce": true}}}}}}"#
-                )
-            };
-            let limits = [limit("a", defaults[0]), limit("b", defaults[1])].join(", ");
-            let json = format!(r#"{{"redis": {{"cluster": "redis"}}, "limits": [{limits}]}}"#);
-            let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-            let request = Request::default().header(":method", "POST").body(body("{}"));
-            assert_eq!(additions(&config, &request), r#","max_tokens":40"#);
-        }
-    }
-
-    #[test]
-    fn an_enforced_maximum_has_no_bound() {
-        let charge = rewriting().limits[0].charge.clone().unwrap();
-        let estimate = &charge.reserve.as_ref().unwrap().output;
-        assert_eq!(output(estimate, &body(r#"{"max_tokens": 90000}"#)), 90_000);
-        assert_eq!(output(estimate, &RequestBody::Unreadable), MAX_AMOUNT);
-    }
-
-    #[test]
-    fn a_request_with_two_models_is_rejected() {
-        let request = |json: &str| Request::default().body(body(json));
-        assert_eq!(estimated(&request(r#"{"model": "a", "model": "b"}"#)), Err(BadRequest::Models));
-        assert!(estimated(&request(r#"{"model": "a", "model": "a"}"#)).is_ok());
-    }
-
-    #[test]
-    fn a_bound_counts_the_bytes_of_images_too() {
-        let size = BodySize { bytes: 10_001, images: 2, image_bytes: 9_000 };
-        let bytes = |per_token| InputEstimate::Bytes { per_token, per_image: 100, plus: 7 };
-        assert_eq!([bytes(1), bytes(3)].map(|estimate| input(estimate, &size)), [10_008, 334 + 200 + 7]);
-        assert_eq!(input(InputEstimate::Constant(5), &size), 5);
-    }
-
-    #[test]
-    fn a_path_may_name_the_model() {
-        for (path, model) in [
-            ("/v1beta/models/gemini-2.0-flash:streamGenerateContent?alt=sse", "gemini-2.0-flash"),
-            ("/openai/deployments/gpt-4o/chat/completions?api-version=1", "gpt-4o"),
-            ("/model/anthropic.claude-3-haiku-20240307-v1:0/converse", "anthropic.claude-3-haiku-20240307-v1:0"),
-            ("/v1/chat/completions", ""),
-            ("/v1/models", ""),
-        ] {
-            assert_eq!(model_of_path(path), model);
-        }
-        let facts = Facts::of(&usage(), &Request::default().header(":path", "/model/x/invoke").body(body("{}")));
-        assert_eq!(facts.model, "x");
-    }
-}
+mod tests;

@@ -67,9 +67,15 @@ impl Limiter {
     #[inline(never)]
     pub(super) fn on_heal_reply(&mut self, now: Micros, result: &Result<Reply, Failure>) {
         match result {
-            Ok(Reply::Bulk(results)) => self.counters.healed(self.memory.healed(now, results)),
-            _ => self.memory.failed(now),
+            Ok(Reply::Bulk(results)) => return self.counters.healed(self.memory.healed(now, results)),
+            Ok(other) => {
+                let detail = format!("malformed reply to a heal: expected a bulk string, found {}", other.kind());
+                self.warnings.trouble(now, Failure::Protocol, detail);
+            }
+            // The transport logs error replies.
+            Err(_) => {}
         }
+        self.memory.failed(now);
     }
 
     /// Forgets buckets to which this worker gives back what it has spent.

@@ -83,14 +83,14 @@ pub use self::request_id::RequestId;
 use self::reservations::OpenReservations;
 use self::response_gate::ResponseGate;
 use self::slots::Slots;
-use self::start::{refresh_interval, transport};
+use self::start::{refresh, transport};
 pub use self::ticker::Ticker;
 use self::tickets::BackgroundCalls;
 use self::warnings::Warnings;
 use crate::config::Config;
 use crate::descriptor::{Attributes, BadRequest};
 use crate::limit::{Check, Scripts, SlotOwner, Verdict};
-use crate::overrides::{KeyOverrides, Refresh};
+use crate::overrides::{KeyOverrides, Refresh, Units};
 use crate::redis::Transport;
 use crate::response;
 use crate::table::Table;
@@ -143,6 +143,7 @@ impl Limiter {
     /// different random seed for each worker of each proxy.
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
+        let units = Rc::new(Units::of(&config.limits));
         Self {
             scripts: Scripts::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             redis: transport(&config, seed),
@@ -158,18 +159,16 @@ impl Limiter {
             slots: Slots::new(config.redis.topology),
             reservations: OpenReservations::new(config.redis.topology),
             response_gate: ResponseGate::default(),
-            charging: config.usage.as_ref().map(|_| Box::new(Charging::new())),
+            charging: config.usage.as_ref().map(|usage| Box::new(Charging::new(usage))),
             leases: LeaseTable::new(config.overrides.is_some_and(|overrides| overrides.per_key)),
             lease_refills: Table::new(),
             background: BackgroundCalls::default(),
             counters: Counters::new(&config),
-            refresh: config
-                .overrides
-                .map(|overrides| Refresh::new(&config.redis.key_prefix, refresh_interval(&config, overrides), seed)),
+            refresh: refresh(&config, &units, seed),
             key_overrides: config
                 .overrides
                 .filter(|overrides| overrides.per_key)
-                .map(|_| KeyOverrides::new(&config.redis.key_prefix)),
+                .map(|_| KeyOverrides::new(&config.redis.key_prefix).with_units(units)),
             key_override_warned_at: None,
             events: config.events.clone().map(|config| Events::new(config, seed)),
             local: LocalMode::new(&config, seed).map(Box::new),
@@ -209,8 +208,8 @@ impl Limiter {
         match on_request::checks_of(&self.config, overrides, now, attributes, &mut carried, &mut estimates) {
             Ok(RequestChecks::Buckets(buckets, shadows)) if buckets.is_empty() && shadows.is_empty() => Step::Pass,
             Ok(checks) => {
-                if let Some((charging, (facts, limits))) = self.charging.as_mut().zip(estimates.finish()) {
-                    charging.arrive(request, facts, limits);
+                if let Some((charging, estimates)) = self.charging.as_mut().zip(estimates.finish()) {
+                    charging.arrive(request, estimates, &self.config);
                 }
                 let is_kept = !carried.is_empty() && self.key_overrides.is_some();
                 let series = is_kept.then(|| CheckSeries::of(carried));

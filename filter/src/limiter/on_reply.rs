@@ -199,6 +199,7 @@ impl Limiter {
     fn annotate(&mut self, request: RequestId, verdict: &Verdict, pending: &PendingRequest, near: Option<usize>) {
         let mut entries = filter_state::of_verdict(verdict, pending, &self.config);
         entries.extend(near.and_then(|limit| filter_state::near(limit, &self.config)));
+        entries.extend(response::soft_limits(verdict, &self.config.limits).map(|it| ("weir.soft_limit", it)));
         self.effects.push_back(Effect::Annotate(request, entries));
     }
 

@@ -26,6 +26,7 @@ impl Limiter {
         for event in refresh.handle(now, result) {
             match event {
                 overrides::Event::Changed => self.deny_cache.clear(),
+                overrides::Event::Prices(models) => self.set_prices(&models),
                 overrides::Event::KeyChanged { redis_time, key, text } => {
                     let prefix = &self.config.redis.key_prefix;
                     let heard = self.key_overrides.as_mut().map(|keys| keys.hear(now, redis_time, prefix, &key, &text));

@@ -5,10 +5,17 @@ use alloc::vec::Vec;
 
 use super::reservations::{Calls, Fields, Open};
 use super::{Limiter, RequestId, UsageCounter};
+use crate::config::Config;
 use crate::descriptor::push_hex;
 use crate::limit::{Check, LedgerEntry, Reservations, SettleResult, Verdict};
-use crate::redis::{Call, Failure, Reply, Ticket};
+use crate::redis::{Call, Failure, Reply, Ticket, Topology};
 use crate::units::Micros;
+
+/// Returns key and length of the stream to which settlements write. In a cluster it may be in another hash slot.
+fn stream(config: &Config) -> (&[u8], u64) {
+    let events = config.events.as_ref().filter(|_| config.redis.topology == Topology::Single);
+    events.map_or((&[], 0), |events| (events.stream.as_bytes(), events.max_len.get()))
+}
 
 impl Limiter {
     /// Settles a request's reservations by what it has cost the limit of each index. A request whose reservations are not
@@ -75,7 +82,7 @@ impl Limiter {
     /// Submits the calls that are due: renewals, and settlements that are owed.
     pub(super) fn renew_reservations(&mut self, now: Micros) {
         let Self { scripts, config, .. } = self;
-        let stream = config.events.as_ref().map_or((&b""[..], 0), |it| (it.stream.as_bytes(), it.max_len.get()));
+        let stream = stream(config);
         let (due, dropped) = self.reservations.due(now, &mut self.background, Calls { scripts, stream });
         self.settlements_dropped(dropped);
         due.into_iter().for_each(|(ticket, call)| self.call_for_budgets(now, ticket, call));
@@ -86,6 +93,7 @@ impl Limiter {
         let Some(settled) = self.reservations.completed(now, ticket, result) else { return false };
         self.settlements_dropped(settled.dropped);
         self.count_results(&settled.results);
+        settled.charged.iter().for_each(|(limit, amount)| self.counters.charged(*limit, *amount));
         if settled.is_refused {
             self.counters.events_dropped(1);
         }
@@ -95,7 +103,7 @@ impl Limiter {
     #[inline(never)]
     fn submit_settlement(&mut self, now: Micros, open: Open, cost: &dyn Fn(usize) -> u64, fields: Option<Fields>) {
         let Self { scripts, config, .. } = self;
-        let stream = config.events.as_ref().map_or((&b""[..], 0), |it| (it.stream.as_bytes(), it.max_len.get()));
+        let stream = stream(config);
         let calls = Calls { scripts, stream };
         let calls = self.reservations.settle(now, &mut self.background, open, cost, fields, calls);
         calls.into_iter().for_each(|(ticket, call)| self.call_for_budgets(now, ticket, call));

@@ -59,12 +59,16 @@ pub(super) struct Settling {
     costs: Vec<(usize, u64)>,
     ledger: Option<Fields>,
     until: Micros,
+    /// Whether it was sent before: Redis may have applied it, although its reply was lost.
+    is_repeated: bool,
 }
 
 /// Result of a call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) results: Vec<SettleResult>,
+    /// Indexes of limits, each with what the request has cost it.
+    pub(super) charged: Vec<(usize, u64)>,
     /// Whether the ledger has refused the entry.
     pub(super) is_refused: bool,
     /// Number of settlements that were dropped.
@@ -75,7 +79,7 @@ pub(super) struct Settled {
 #[derive(Clone, Copy)]
 pub(super) struct Calls<'a> {
     pub(super) scripts: &'a Scripts,
-    /// Key and length of the ledger's stream.
+    /// Key and length of the stream to which settlements write. An empty key: they write to none.
     pub(super) stream: (&'a [u8], u64),
 }
 
@@ -129,7 +133,7 @@ impl OpenReservations {
     ) -> Vec<(Ticket, Call)> {
         let until = now.plus(open.reservations.lease()).plus(KEPT);
         let costs = open.reservations.as_slice().iter().map(|of| (of.limit, cost(of.limit))).collect();
-        self.send(background, Settling { open, costs, ledger, until }, calls)
+        self.send(background, Settling { open, costs, ledger, until, is_repeated: false }, calls)
     }
 
     /// Returns the calls due by `now`: renewals, and settlements that are owed. Drops those that come too late, and
@@ -147,7 +151,7 @@ impl OpenReservations {
             for _ in 0..OWED_PER_TICK {
                 let Some(settling) = self.owed.pop_front() else { break };
                 if settling.until > now {
-                    due.append(&mut self.send(background, settling, calls));
+                    due.append(&mut self.send(background, Settling { is_repeated: true, ..settling }, calls));
                 } else {
                     dropped = dropped.saturating_add(1);
                 }
@@ -194,7 +198,8 @@ impl OpenReservations {
         match result {
             Ok(reply) => {
                 let (results, is_refused) = read_results(reply).unwrap_or_default();
-                Some(Settled { results, is_refused, dropped: 0 })
+                let charged = settling.charged(&results);
+                Some(Settled { results, charged, is_refused, dropped: 0 })
             }
             Err(_) if self.owed.len() < MAX_OWED => {
                 if self.owed.is_empty() {
@@ -213,7 +218,7 @@ impl OpenReservations {
         settling: Settling,
         Calls { scripts, stream: (stream, max_len) }: Calls<'_>,
     ) -> Vec<(Ticket, Call)> {
-        let Settling { open: Open { reservations, is_unknown }, costs, mut ledger, until } = settling;
+        let Settling { open: Open { reservations, is_unknown }, costs, mut ledger, until, is_repeated } = settling;
         let parts: Vec<Reservations> = match self.one_key_per_call {
             true => reservations.apart().collect(),
             false => vec![reservations],
@@ -221,8 +226,10 @@ impl OpenReservations {
         let mut sent = Vec::new();
         for reservations in parts {
             let open = Open { reservations, is_unknown };
-            let settling = Settling { open, costs: costs.clone(), ledger: ledger.take(), until };
-            let entry = settling.ledger.as_ref().map(|fields| Ledger { stream, max_len, fields: fields.clone() });
+            let settling = Settling { open, costs: costs.clone(), ledger: ledger.take(), until, is_repeated };
+            let writes = !stream.is_empty() && settling.open.reservations.has_soft_limit();
+            let fields = settling.ledger.clone().or_else(|| writes.then(Fields::new));
+            let entry = fields.map(|fields| Ledger { stream, max_len, fields });
             let ticket = background.ticket();
             let cost = |limit| settling.cost(limit);
             sent.push((ticket, settling.open.reservations.settle_call(&cost, is_unknown, entry.as_ref(), scripts)));
@@ -246,5 +253,14 @@ impl Open {
 impl Settling {
     fn cost(&self, limit: usize) -> u64 {
         self.costs.iter().find(|(of, _)| *of == limit).map_or(0, |(_, cost)| *cost)
+    }
+
+    /// Returns what was charged by these results, for each limit once, whatever the number of its windows.
+    fn charged(&self, results: &[SettleResult]) -> Vec<(usize, u64)> {
+        let of = self.open.reservations.as_slice().iter().zip(results);
+        let is_charged = |result: &SettleResult| self.is_repeated || *result != SettleResult::Nothing;
+        of.filter(|(of, result)| of.window == 0 && is_charged(result))
+            .map(|(of, _)| (of.limit, self.cost(of.limit)))
+            .collect()
     }
 }

@@ -8,7 +8,7 @@
 use alloc::rc::Rc;
 
 use super::refresh::{Ignored, read};
-use super::{Override, Setting};
+use super::{Override, Setting, Units};
 use crate::table::Recent;
 use crate::units::Micros;
 
@@ -21,6 +21,7 @@ const BELIEVED_FOR: Micros = Micros::from_secs(1);
 #[derive(Debug)]
 pub struct KeyOverrides {
     prefix: usize,
+    units: Rc<Units>,
     keys: Recent<Known>,
 }
 
@@ -49,7 +50,13 @@ impl KeyOverrides {
     #[must_use]
     #[inline(never)]
     pub fn new(key_prefix: &str) -> Self {
-        Self { prefix: key_prefix.len(), keys: Recent::new(MAX_KEYS) }
+        Self { prefix: key_prefix.len(), units: Rc::default(), keys: Recent::new(MAX_KEYS) }
+    }
+
+    /// Ignores overrides whose numbers are of other units than their limits'.
+    #[must_use]
+    pub fn with_units(self, units: Rc<Units>) -> Self {
+        Self { units, ..self }
     }
 
     /// Whether nothing is known of any key.
@@ -93,7 +100,7 @@ impl KeyOverrides {
             self.keys.insert(bucket_key, Known { told: None, at: now });
             return Ok(());
         }
-        let setting = read(bucket_key.get(self.prefix..).unwrap_or_default(), text);
+        let setting = read(bucket_key.get(self.prefix..).unwrap_or_default(), text, &self.units);
         let (told, ignored) = match setting {
             Ok(Setting { ruling, until, .. }) => {
                 let ends = |(until, time)| now.plus(Micros::from_secs(until).minus(time));
@@ -189,6 +196,22 @@ mod tests {
         keys.tell(NOW, None, KEY, b"blokced s3cret").unwrap();
         let known = keys.of(NOW, KEY);
         assert_eq!((known.text.as_deref(), known.in_force), (Some(&b"blokced s3cret"[..]), None));
+    }
+
+    #[test]
+    fn numbers_of_another_unit_than_the_limits_are_ignored() {
+        let json = r#"{"redis": {"cluster": "redis"}, "usage": {"prices": [{"model": {"prefix": "a"}, "input": 1}]},
+            "limits": [{"name": "per_user", "descriptor": [], "charge": "cost", "quota": {"max_usd": 9, "unit": "day"}}]}"#;
+        let config = crate::config::parse(json.as_bytes(), &|_| None).unwrap();
+        let mut keys = KeyOverrides::new("weir:").with_units(Rc::new(Units::of(&config.limits)));
+        let told =
+            keys.tell(NOW, None, KEY, br#"{"quota": {"max_requests": 9, "unit": "day"}}"#).unwrap_err().to_string();
+        let expected = "expected times, or a window with max_usd, for a limit with charge: cost";
+        assert!(told.contains(expected), "{told}");
+        assert_eq!(keys.of(NOW, KEY).in_force, None, "the limit applies as configured");
+        keys.tell(NOW, None, KEY, br#"{"quota": {"max_usd": 9, "unit": "day"}}"#).unwrap();
+        assert!(keys.of(NOW, KEY).in_force.is_some());
+        keys.tell(NOW, None, b"weir:other:alice", br#"{"max": 5}"#).unwrap();
     }
 
     #[test]

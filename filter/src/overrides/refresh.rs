@@ -2,9 +2,12 @@
 //!
 //! Refreshing starts with the worker's first request, so that a context without requests never connects. From then on,
 //! one round runs per interval: it reads the hash page by page, one call at a time, and replaces the known overrides
-//! once the last page has arrived. A failed round changes nothing.
+//! once the last page has arrived. Where models have prices, the hash of prices follows. A failed round changes nothing.
+
+mod prices;
 
 use alloc::borrow::ToOwned;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,13 +16,17 @@ use core::mem;
 
 use siphasher::sip::SipHasher13;
 
+use self::prices::PriceRefresh;
 use super::announced::Announced;
 use super::in_force::{Entry, MAX_ENTRIES, Overrides};
 use super::page::{MalformedPage, Page, Position, SCRIPT, hash_key};
+use super::prices::{MAX_PRICES, PriceTable};
 use super::setting::{MAX_FIELD, Setting, SettingError};
+use super::units::Units;
 use crate::descriptor::key_hash;
 use crate::redis::{Call, Failure, Reply, Script, script};
 use crate::units::{Micros, Random};
+use crate::usage::ModelPrice;
 
 /// Pages of one round, at most. Reached only where most of a hash's fields were deleted, so that pages are nearly
 /// empty.
@@ -37,6 +44,7 @@ const FIRST_RETRY: u64 = 10;
 pub struct Refresh {
     script: Arc<Script>,
     key_prefix: String,
+    units: Rc<Units>,
     hash_key: String,
     interval: Micros,
     jitter: Random,
@@ -53,6 +61,8 @@ pub struct Refresh {
     is_truncated: bool,
     /// Redis' time at the start of the last successful round: what was announced before it is known.
     heard_until: Micros,
+    /// Prices. `None` where models have none.
+    prices: Option<PriceRefresh>,
 }
 
 #[derive(Debug)]
@@ -90,6 +100,8 @@ pub enum Event {
         /// Text of the override, empty if it was removed.
         text: Vec<u8>,
     },
+    /// The prices of models that are set at run time have changed: these are all.
+    Prices(Vec<ModelPrice>),
     /// Counted, and logged as a warning: not reported again until it changes.
     Ignored(Ignored),
 }
@@ -110,6 +122,15 @@ pub enum Ignored {
     Field {
         /// Hash of the field, or of its first bytes where the field is too long.
         field_hash: String,
+    },
+    /// A malformed price, and why.
+    #[error("price ignored: {0}")]
+    Price(String),
+    /// More prices than a worker keeps.
+    #[error("some prices ignored: expected at most {MAX_PRICES} with 64 KiB in all, found {found}")]
+    TooManyPrices {
+        /// Number of fields in the hash.
+        found: u64,
     },
     /// Number of malformed entries beyond those with a warning of their own.
     #[error("{0} more overrides ignored: malformed values")]
@@ -134,6 +155,7 @@ impl Refresh {
     pub fn new(key_prefix: &str, interval: Micros, seed: u64) -> Self {
         Self {
             script: Arc::new(script!(SCRIPT)),
+            units: Rc::default(),
             hash_key: hash_key(key_prefix),
             interval,
             jitter: Random::new(seed),
@@ -146,8 +168,15 @@ impl Refresh {
             unnamed: 0,
             is_truncated: false,
             heard_until: Micros::ZERO,
+            prices: None,
             key_prefix: key_prefix.to_owned(),
         }
+    }
+
+    /// Ignores overrides whose numbers are of other units than their limits'.
+    #[must_use]
+    pub fn with_units(self, units: Rc<Units>) -> Self {
+        Self { units, ..self }
     }
 
     /// Handles a request: the first one starts the first round.
@@ -180,11 +209,13 @@ impl Refresh {
         if now < *at {
             return None;
         }
-        if *position == Position::start() {
+        let prices = self.prices.as_ref().filter(|prices| prices.is_reading);
+        if *position == Position::start() && prices.is_none() {
             self.round = Round { overrides: Overrides::new(&self.key_prefix), ..Round::default() };
         }
         self.serial = self.serial.wrapping_add(1);
-        let call = position.call(&self.script, &self.hash_key, self.serial);
+        let hash_key = prices.map_or(&self.hash_key, |prices| &prices.hash_key);
+        let call = position.call(&self.script, hash_key, self.serial);
         self.phase = Phase::InFlight { give_up_at: now.plus(GIVE_UP) };
         Some(call)
     }
@@ -207,6 +238,7 @@ impl Refresh {
         match result.map(Page::read) {
             // The reply to a call that was given up.
             Ok(Ok(page)) if page.serial != self.serial => Vec::new(),
+            Ok(Ok(page)) if self.prices.as_ref().is_some_and(|prices| prices.is_reading) => self.take_prices(now, page),
             Ok(Ok(page)) => self.take(now, page),
             Ok(Err(malformed)) => {
                 self.fail(now);
@@ -226,6 +258,9 @@ impl Refresh {
 
     fn schedule(&mut self, now: Micros, span: Micros) {
         self.round = Round::default();
+        if let Some(prices) = &mut self.prices {
+            (prices.read, prices.is_reading) = (PriceTable::default(), false);
+        }
         let slack = (span.0 / 4).saturating_add(1);
         let jitter = self.jitter.below(slack);
         self.phase = Phase::Due(now.plus(span.minus(Micros(jitter))), Position::start());
@@ -242,7 +277,7 @@ impl Refresh {
             if self.round.overrides.len() >= MAX_ENTRIES {
                 break;
             }
-            match read(&field, &value) {
+            match read(&field, &value, &self.units) {
                 Ok(setting) if setting.is_over(page.now) => {}
                 Ok(setting) => {
                     let until = setting.until.map(|until| now.plus(Micros::from_secs(until).minus(page.now)));
@@ -294,33 +329,49 @@ impl Refresh {
     /// Ends a round: replaces the overrides. `truncated_of` is the number of fields in the hash, where not all were
     /// kept.
     fn finish(&mut self, now: Micros, truncated_of: Option<u64>, events: &mut Vec<Event>) {
-        let Round { overrides, malformed, unnamed, began, .. } = mem::take(&mut self.round);
-        self.heard_until = began.unwrap_or(self.heard_until);
-        if unnamed > self.unnamed {
-            events.push(Event::Ignored(Ignored::Others(unnamed.saturating_sub(self.unnamed))));
-        }
+        let overrides = mem::take(&mut self.round.overrides);
+        self.heard_until = self.round.began.unwrap_or(self.heard_until);
         if let Some(found) = truncated_of.filter(|_| !self.is_truncated) {
             events.push(Event::Ignored(Ignored::TooMany { found }));
         }
         if !overrides.has_same_settings_as(&self.overrides) {
             events.push(Event::Changed);
         }
-        self.warned = malformed;
-        self.unnamed = unnamed;
         self.is_truncated = truncated_of.is_some();
         self.overrides = overrides;
         self.is_loaded = true;
+        match &mut self.prices {
+            Some(prices) => {
+                prices.is_reading = true;
+                self.round.pages = 0;
+                self.phase = Phase::Due(now, Position::start());
+            }
+            None => self.conclude(now, events),
+        }
+    }
+
+    /// Ends a round whose last page has arrived.
+    fn conclude(&mut self, now: Micros, events: &mut Vec<Event>) {
+        let Round { malformed, unnamed, .. } = mem::take(&mut self.round);
+        if unnamed > self.unnamed {
+            events.push(Event::Ignored(Ignored::Others(unnamed.saturating_sub(self.unnamed))));
+        }
+        self.warned = malformed;
+        self.unnamed = unnamed;
         self.schedule(now, self.interval);
     }
 }
 
-pub(super) fn read(field: &[u8], value: &[u8]) -> Result<Setting, Ignored> {
+pub(super) fn read(field: &[u8], value: &[u8], units: &Units) -> Result<Setting, Ignored> {
     if field.is_empty() || field.len() > MAX_FIELD {
         return Err(Ignored::Field { field_hash: key_hash(field) });
     }
     let malformed =
         |problem: SettingError| Ignored::Malformed { field_hash: key_hash(field), expected: problem.expected() };
-    Setting::parse(value).map_err(malformed)
+    match units.of_field(field) {
+        Some(unit) => Setting::parse_for(value, unit).map_err(malformed),
+        None => Setting::parse(value).map_err(malformed),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, ConfigErrors};
 use crate::double;
-use crate::limit::{Algorithms, Factor, Kind, Replacement, Scale, bounds::MAX_LIMIT};
+use crate::limit::{Algorithms, Factor, Kind, Replacement, Scale, Unit, bounds::MAX_LIMIT};
 use crate::units::Micros;
 
 /// Longest field, in bytes: no bucket key without its prefix is longer.
@@ -74,6 +74,14 @@ pub enum SettingError {
         /// The part as found.
         found: String,
     },
+    /// Numbers of a unit that the limit does not count.
+    #[error("expected {expected}, found {found}")]
+    Unit {
+        /// The settings that the limit can have.
+        expected: &'static str,
+        /// The field that it cannot have.
+        found: &'static str,
+    },
     /// An unknown field or an invalid window: the first error found.
     #[error("{first}", first = .0.first())]
     Window(ConfigErrors),
@@ -85,6 +93,7 @@ impl SettingError {
     pub fn expected(&self) -> String {
         match self {
             Self::Unexpected { place, expected, .. } => format!("{place}expected {expected}"),
+            Self::Unit { expected, .. } => ["expected ", expected].concat(),
             Self::TooLong => self.to_string(),
             _ => "expected a value that `weir limits set` writes".to_owned(),
         }
@@ -113,6 +122,18 @@ impl Setting {
                 let expected = "unlimited, blocked, shadow, off, or a JSON object";
                 Err(SettingError::Unexpected { place: "", expected, found: shown(value) })
             }
+        }
+    }
+
+    /// Parses a value as [`parse`](Self::parse) does, for a limit whose numbers are of this unit.
+    ///
+    /// # Errors
+    /// Also if the value has numbers of another unit.
+    pub fn parse_for(value: &[u8], unit: Unit) -> Result<Self, SettingError> {
+        let setting = Self::parse(value)?;
+        match setting.ruling.misfit(unit) {
+            None => Ok(setting),
+            Some(found) => Err(SettingError::Unit { expected: fitting(unit), found }),
         }
     }
 
@@ -194,6 +215,20 @@ impl Ruling {
         }
     }
 
+    /// Returns the field that a limit of this unit cannot have, if any.
+    fn misfit(&self, unit: Unit) -> Option<&'static str> {
+        match self {
+            Self::Algorithms(windows) => {
+                let other = windows.iter().find(|window| !window.fits(unit))?;
+                let kind = other.algorithm.kind();
+                let is_named = matches!(kind, Kind::TokenBucket | Kind::Concurrency);
+                Some(if is_named { kind.name() } else { other.unit.field() })
+            }
+            Self::Scaled(Scale::Max(_)) if unit == Unit::NanoUsd => Some("max"),
+            _ => None,
+        }
+    }
+
     /// Returns the ruling's word; for windows, the kind of the first.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -220,13 +255,22 @@ fn unexpected(place: &'static str, expected: &'static str, found: &Value) -> Set
     SettingError::Unexpected { place, expected, found }
 }
 
+/// Describes the settings that a limit of this unit can have.
+fn fitting(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Requests => "max_requests for a limit without a charge",
+        Unit::Tokens => "max_tokens for a limit that charges tokens",
+        Unit::NanoUsd => "times, or a window with max_usd, for a limit with charge: cost",
+    }
+}
+
 fn not_one(found: &str) -> SettingError {
     let expected = "one of is, max, times, and windows such as token_bucket";
     SettingError::Unexpected { place: "", expected, found: found.to_owned() }
 }
 
 /// Formats untrusted text for an error: at most 60 bytes, as printable ASCII.
-fn shown(text: &[u8]) -> String {
+pub(super) fn shown(text: &[u8]) -> String {
     let more = if text.len() > MAX_SHOWN { "..." } else { "" };
     let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
     text.iter().take(MAX_SHOWN).map(plain).chain(more.chars()).collect()

@@ -18,7 +18,8 @@ const FORMER_REMAINING: &[u8] = b"remaining=";
 ///
 /// `existing` looks up a header of the response. A response that `is_headers_only` may be gRPC's trailers. Of two
 /// `x-ratelimit` triples, the one with less remaining stays; if equal, the existing one. Lists of the IETF draft are
-/// joined; of two states with one name, the one with less remaining stays.
+/// joined; of two states with one name, the one with less remaining stays. Headers that only Weir has, the last ones,
+/// stay.
 #[must_use]
 #[inline(never)]
 pub fn beside(
@@ -29,6 +30,16 @@ pub fn beside(
     if is_denial(is_headers_only, existing) {
         return Vec::new();
     }
+    let mut only_own = Vec::new();
+    while let Some(header) = own.pop_if(|(name, _)| name.starts_with("x-weir-")) {
+        only_own.push(header);
+    }
+    let mut headers = merged(own, existing);
+    headers.append(&mut only_own);
+    headers
+}
+
+fn merged(mut own: Vec<Header>, existing: &dyn Fn(&'static str) -> Option<Vec<u8>>) -> Vec<Header> {
     let is_less = |other: Vec<u8>, own: &str| {
         let other = number(&other);
         other.is_some() && other <= number(own.as_bytes())
@@ -252,6 +263,22 @@ mod tests {
         let all = [OK, ("x-ratelimit-remaining-requests", "9"), ("x-ratelimit-remaining-tokens", "50")];
         assert!(set(own(), &all).is_empty());
         assert_eq!(names(&all), 2);
+    }
+
+    #[test]
+    fn headers_that_only_weir_has_stay_beside_stricter_ones() {
+        let soft = || [headers(100, 94), ietf("a", 9), vec![("x-weir-soft-limit", "a;used=0.83".to_owned())]].concat();
+        let existing = [OK, (REMAINING, "3"), (STATES, "\"in\";r=3;t=9")];
+        assert_eq!(
+            set(soft(), &existing),
+            [
+                "ratelimit-policy: \"a\";q=20;w=12",
+                "ratelimit: \"in\";r=3;t=9, \"a\";r=9;t=1",
+                "x-weir-soft-limit: a;used=0.83"
+            ]
+        );
+        assert_eq!(set(soft(), &[OK]).len(), 6);
+        assert!(set(soft(), &[(":status", "429")]).is_empty());
     }
 
     #[test]

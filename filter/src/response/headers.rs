@@ -35,7 +35,31 @@ pub(super) fn limit_headers(
     if verdict.is_local {
         headers.push(("x-weir-failure-mode", "local".to_owned()));
     }
+    headers.extend(soft_limits(verdict, limits).map(|exceeded| ("x-weir-soft-limit", exceeded)));
     headers
+}
+
+/// Returns the limits that are spent or reserved beyond their soft limit, each with the used part, rounded down:
+/// `monthly;used=0.83`. `None` if there are none.
+pub(crate) fn soft_limits(verdict: &Verdict, limits: &[Limit]) -> Option<String> {
+    let is_exceeded = |outcome: &&Outcome| {
+        let charge = limits.get(outcome.limit).and_then(|limit| limit.charge.as_ref());
+        charge.and_then(|charge| charge.soft_limit).is_some_and(|soft_limit| soft_limit.is_exceeded(outcome))
+    };
+    let mut list = None;
+    for outcome in verdict.enforced().filter(is_exceeded) {
+        push_used(list.get_or_insert_default(), &Limit::name_of(limits, outcome), outcome);
+    }
+    list
+}
+
+#[inline(never)]
+fn push_used(list: &mut String, name: &str, outcome: &Outcome) {
+    let used = outcome.capacity.0.saturating_sub(outcome.remaining.0).saturating_mul(100);
+    let percent = used.checked_div(outcome.capacity.0).unwrap_or(100);
+    let comma = if list.is_empty() { "" } else { ", " };
+    // Writing to a string cannot fail.
+    let _ = write!(list, "{comma}{name};used={}.{:02}", percent / 100, percent % 100);
 }
 
 /// `x-ratelimit-*` headers: the strictest limit's capacity, whole tokens left, and seconds until it is full.

@@ -26,6 +26,7 @@ pub use self::client_protocol::{ClientProtocol, RpcType};
 pub use self::grpc_status::GrpcStatus;
 pub use self::headers::Header;
 use self::headers::limit_headers;
+pub(crate) use self::headers::soft_limits;
 pub use self::local_reply::LocalReply;
 use self::local_reply::PUSHBACK;
 pub(crate) use self::local_reply::base64;

@@ -4,11 +4,17 @@ use alloc::string::String;
 
 use super::document::{Found, Sink};
 use super::field::{Field, NUMBERS};
+use super::prices::NanoUsd;
+
+/// Numbers of a response, by their fields.
+pub type Numbers = [Option<u64>; NUMBERS];
 
 /// Readings of a response: what it says of its cost. Of each field, the last value counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
-    numbers: [Option<u64>; NUMBERS],
+    numbers: Numbers,
+    /// Cost that the provider tells.
+    pub cost: Option<NanoUsd>,
     /// Name of the model that answered.
     pub model: Option<String>,
     /// Service tier by which the response is billed.
@@ -18,7 +24,7 @@ pub struct Readings {
     /// Whether the response contains an error.
     pub has_error: bool,
     /// Values of fields that are neither a whole number nor `null`: negative ones, fractions, texts, and those beyond
-    /// 64 bits.
+    /// 64 bits; and costs that are none.
     pub unreadable: u32,
     /// Documents and events that are malformed.
     pub malformed: u32,
@@ -49,7 +55,20 @@ impl Usage {
     }
 }
 
+impl From<Numbers> for Readings {
+    fn from(numbers: Numbers) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+}
+
 impl Readings {
+    fn tell_cost(&mut self, cost: Option<NanoUsd>) {
+        match cost {
+            Some(_) => self.cost = cost,
+            None => self.unreadable = self.unreadable.saturating_add(1),
+        }
+    }
+
     fn number(&self, field: Field) -> u64 {
         self.known(field).unwrap_or(0)
     }
@@ -74,11 +93,12 @@ impl Readings {
         told.iter().any(Option::is_some).then(|| {
             let prompt = self.number(Field::Prompt).saturating_add(self.number(Field::ToolPrompt));
             let cached = self.number(Field::Cached);
-            let written = self.number(Field::CacheWrite);
+            let inside = self.number(Field::CacheWritten);
+            let written = self.number(Field::CacheWrite).saturating_add(inside);
             let written_1h = self.number(Field::CacheWriteHour);
             let completion = self.number(Field::Completion).saturating_add(self.number(Field::Thoughts));
             Usage {
-                input: prompt.saturating_sub(cached),
+                input: prompt.saturating_sub(cached).saturating_sub(inside),
                 cache_read: cached.saturating_add(self.number(Field::CacheRead)),
                 cache_write: written.saturating_sub(written_1h),
                 cache_write_1h: written_1h,
@@ -96,6 +116,8 @@ impl Sink for Readings {
             (Field::Model, Found::Text(name)) => self.model = Some(text(name)),
             (Field::ServiceTier, Found::Text(name)) => self.service_tier = Some(text(name)),
             (Field::Status, Found::Text(status)) => self.is_pending = matches!(status, b"queued" | b"in_progress"),
+            (Field::Cost, Found::Written(dollars)) => self.tell_cost(NanoUsd::of_dollars(dollars)),
+            (Field::CostTicks, Found::Number(ticks)) => self.tell_cost(NanoUsd::of_ticks(ticks)),
             (Field::Model | Field::ServiceTier | Field::Status | Field::Bytes, _) => {}
             (field, Found::Number(number)) => {
                 if let Some(known) = self.numbers.get_mut(field as usize) {

@@ -19,6 +19,8 @@ const MAX_VALUE: usize = 256;
 pub(super) enum Found<'a> {
     /// Whole number.
     Number(u64),
+    /// Number or word at [`Field::Cost`], as it is written.
+    Written(&'a [u8]),
     /// Text.
     Text(&'a [u8]),
     /// Next bytes of [`Field::Bytes`], as they are written.
@@ -254,6 +256,9 @@ impl Document {
         self.state = self.after_value();
         match (field, self.token.as_slice()) {
             (None, _) | (_, b"null") => {}
+            (Some(Field::Cost), written) if written.len() <= MAX_VALUE => {
+                sink.found(Field::Cost, Found::Written(written))
+            }
             (Some(field), written) => sink.found(field, number(written).map_or(Found::Other, Found::Number)),
         }
         rest

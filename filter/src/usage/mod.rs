@@ -10,6 +10,7 @@
 mod amounts;
 mod document;
 mod field;
+mod format;
 mod framing;
 mod paths;
 mod prices;
@@ -18,8 +19,11 @@ mod reader;
 #[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
 mod tests;
 
-pub use self::amounts::{Readings, Usage};
+pub use self::amounts::{Numbers, Readings, Usage};
 pub use self::field::Field;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use self::field::NAMED;
+pub use self::format::Format;
 pub use self::framing::Framing;
 pub use self::paths::Paths;
 pub use self::prices::{ModelPrice, NanoUsd, Price, Prices, Rates, TierFactor, UnknownModel};

@@ -3,7 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::field::{Field, places};
+use super::field::{Field, costs, places};
+use super::format::Format;
 
 /// Most steps of a path: as many objects of a document are open at a time.
 pub(super) const MAX_STEPS: usize = 8;
@@ -35,11 +36,21 @@ struct PathStep {
 impl Default for Paths {
     /// Returns the places of all known APIs.
     fn default() -> Self {
-        let paths: Vec<(Vec<&str>, Field)> = places()
-            .map(|(object, rest, field)| {
-                (object.split('/').chain(rest.split('/')).filter(|key| !key.is_empty()).collect(), field)
-            })
-            .collect();
+        Self::of(&Format::default())
+    }
+}
+
+impl Paths {
+    /// Returns the places of a format.
+    #[must_use]
+    pub fn of(format: &Format) -> Self {
+        let cost = costs().filter(|_| format.has_cost);
+        let known = places(format.known).chain(cost).map(|(object, rest, field)| {
+            (object.split('/').chain(rest.split('/')).filter(|key| !key.is_empty()).collect(), field)
+        });
+        // Of several fields at one place, the first counts.
+        let own = format.pointers.iter().map(|(pointer, field)| (pointer.keys().collect(), *field));
+        let paths: Vec<(Vec<&str>, Field)> = own.chain(known).collect();
         let mut tree =
             Self { places: vec![PathStep { key: String::new(), field: None, next: (0, 0) }], longest_key: 0 };
         let mut prefixes: Vec<Vec<&str>> = vec![Vec::new()];
@@ -67,9 +78,7 @@ impl Default for Paths {
         }
         tree
     }
-}
 
-impl Paths {
     fn len(&self) -> Place {
         Place::try_from(self.places.len()).unwrap_or(NOWHERE)
     }

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::amounts::Usage;
+use crate::descriptor::decimal;
 
 /// Price in millionths of a dollar for a million tokens: 0 to 2⁴⁰, which is more than a dollar a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -96,6 +97,21 @@ pub struct NanoUsd(pub u64);
 impl NanoUsd {
     /// Greatest cost, some 9 million dollars.
     pub const MAX: Self = Self((1 << 53) - 1);
+    const DECIMALS: i64 = 9;
+
+    /// Reads dollars in any spelling of JSON, rounded up. `None` for a negative number, one beyond [`MAX`](Self::MAX), and
+    /// any other text.
+    #[must_use]
+    pub fn of_dollars(dollars: &[u8]) -> Option<Self> {
+        let (nanos, is_exact) = decimal(dollars, Self::DECIMALS)?;
+        Some(Self(nanos.saturating_add((!is_exact).into()))).filter(|cost| *cost <= Self::MAX)
+    }
+
+    /// Converts units of 10⁻¹⁰ dollars, rounded up. `None` beyond [`MAX`](Self::MAX).
+    #[must_use]
+    pub fn of_ticks(ticks: u64) -> Option<Self> {
+        Some(Self(ticks.div_ceil(10))).filter(|cost| *cost <= Self::MAX)
+    }
 }
 
 impl Prices {
@@ -103,6 +119,14 @@ impl Prices {
     #[must_use]
     pub fn knows(&self, model: &str) -> bool {
         self.unknown == UnknownModel::Dearest || self.model(model).is_some()
+    }
+
+    /// Returns the prices with `models` in place of those of the same names, and beside the others.
+    #[must_use]
+    pub fn with(&self, models: &[ModelPrice]) -> Self {
+        let is_of = |own: &ModelPrice, other: &ModelPrice| own.is_exact == other.is_exact && own.name == other.name;
+        let is_kept = |own: &&ModelPrice| !models.iter().any(|other| is_of(own, other));
+        Self { models: self.models.iter().filter(is_kept).chain(models).cloned().collect(), ..self.clone() }
     }
 
     /// Returns the cost of `usage` at the first of `models` that has a price, in service tier `tier`; at the dearest model
@@ -254,6 +278,51 @@ mod tests {
     }
 
     #[test]
+    fn a_cost_of_the_provider_is_rounded_up_to_a_billionth_of_a_dollar() {
+        for (dollars, nanos) in [
+            ("0", 0),
+            ("0.0", 0),
+            ("1", 1_000_000_000),
+            ("0.00014", 140_000),
+            ("1.4e-05", 14_000),
+            ("1.4E-5", 14_000),
+            ("12e-10", 2),
+            ("0.0000000001", 1),
+            ("1e-300", 1),
+            ("0e300", 0),
+            ("0.000000001000000000000000000000000000000000000000000001", 2),
+            ("9007199.254740991", (1 << 53) - 1),
+            ("9007199254740991e-9", (1 << 53) - 1),
+        ] {
+            assert_eq!(NanoUsd::of_dollars(dollars.as_bytes()), Some(NanoUsd(nanos)), "{dollars}");
+        }
+        for none in [
+            "-1",
+            "-0.5",
+            "-1e-300",
+            "1e300",
+            "1e999999999999999999999",
+            "9007199.254740992",
+            "9007199.2547409911",
+            "",
+            "true",
+            "NaN",
+            "1.",
+            ".5",
+            "1e",
+            "1,5",
+            "0x10",
+            "1e+",
+            "--1",
+        ] {
+            assert_eq!(NanoUsd::of_dollars(none.as_bytes()), None, "{none}");
+        }
+        for (ticks, nanos) in [(0, Some(0)), (1, Some(1)), (10, Some(1)), (11, Some(2)), (u64::MAX, None)] {
+            assert_eq!(NanoUsd::of_ticks(ticks), nanos.map(NanoUsd), "{ticks}");
+        }
+    }
+
+    #[test]
     fn the_longest_name_prices_a_response() {
         let cost = |model: &str, usage| prices().cost(model, None, &usage).map(|cost| cost.0);
         assert_eq!(cost("gpt-4o-2024-08-06", usage(1_000_000, 0, 0)), Some(2_500_000_000));
@@ -262,6 +331,27 @@ mod tests {
         assert_eq!(cost("gpt-4o-mini-2024-07-18", usage(0, 0, 1)), Some(600));
         assert_eq!(cost("claude-sonnet-4", usage(100, 1_000, 10)), Some(300_000 + 300_000 + 150_000));
         assert_eq!(cost("gpt-4", usage(1, 0, 0)), None);
+    }
+
+    #[test]
+    fn a_price_of_the_same_name_replaces_another_and_the_longest_name_wins_among_all() {
+        let set = [
+            model("gpt-4o", false, rates("1", "1", "1"), None),
+            model("gpt-4o", true, rates("7", "7", "7"), None),
+            model("gpt-4o-mini-2024-07", false, rates("2", "2", "2"), None),
+        ];
+        let prices = prices().with(&set);
+        assert_eq!(prices.models.len(), 7);
+        let cost = |name: &str| prices.cost(name, None, &usage(1_000_000, 0, 0)).map(|cost| cost.0 / 1_000_000);
+        for (name, dollars) in [
+            ("gpt-4o", 7_000),
+            ("gpt-4o-2024-08-06", 1_000),
+            ("gpt-4o-mini", 150),
+            ("gpt-4o-mini-2024-07-18", 2_000),
+            ("gpt-4o-mini-2024", 300),
+        ] {
+            assert_eq!(cost(name), Some(dollars), "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Fixtures of the known APIs, whole and in pieces.
 
 mod fixtures;
+mod formats;
 mod hostile;
 
 use proptest::prelude::*;

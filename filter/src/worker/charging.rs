@@ -1,15 +1,16 @@
 //! Responses to requests that limits charge: their heads and bodies are read as they pass, and never held or changed.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::Worker;
 use super::callback::{Callback, RequestAttributes};
 use crate::host::{self, Action, Buffer, Headers};
 use crate::limiter::{RequestId, ResponseHead};
-use crate::usage::Framing;
+use crate::usage::{Framing, Numbers};
 
 /// Details of a response's code where the response is from the upstream.
 const VIA_UPSTREAM: &[u8] = b"via_upstream";
-/// Headers in which Bedrock tells tokens.
-const TOKEN_HEADERS: [&str; 2] = ["x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count"];
 
 impl Worker {
     /// Prepares a request that goes on. A compressed response would not tell its usage.
@@ -49,13 +50,24 @@ impl Worker {
             return;
         }
         let header = |name| host::header(Headers::Response, name);
-        let number = |name| header(name).and_then(|value| str::from_utf8(&value).ok()?.parse().ok());
+        let number = |value: &[u8]| str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
+        let (mut tokens, mut malformed) = (Numbers::default(), 0_u32);
+        let names = self.with(|state| state.limiter.token_headers());
+        for (name, field) in names.iter().flat_map(|names| names.iter()) {
+            let Some(value) = header(name) else { continue };
+            match (number(&value), tokens.get_mut(*field as usize)) {
+                (Some(number), Some(known)) => *known = Some(number),
+                _ => malformed = malformed.saturating_add(1),
+            }
+        }
+        let status = header(":status").and_then(|status| number(&status));
         let head = ResponseHead {
-            status: number(":status").and_then(|status: u64| u16::try_from(status).ok()).unwrap_or(0),
+            status: status.and_then(|status| u16::try_from(status).ok()).unwrap_or(0),
             is_upstream: host::property(&["response", "code_details"]).is_none_or(|details| details == VIA_UPSTREAM),
             framing: header("content-type").and_then(|content_type| Framing::of_content_type(&content_type)),
             is_encoded: header("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")),
-            tokens: TOKEN_HEADERS.map(number),
+            tokens,
+            malformed,
         };
         self.with(|state| state.limiter.response_begins(RequestId(request), head));
     }
@@ -64,7 +76,7 @@ impl Worker {
     pub(super) fn response_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
         if self.charges && size > 0 && self.with(|state| state.limiter.reads_response(RequestId(request))) {
             let bytes = host::buffer(Buffer::ResponseBody, size);
-            self.with(|state| state.limiter.response_body(RequestId(request), &bytes));
+            set_filter_state(self.with(|state| state.limiter.response_body(RequestId(request), &bytes)));
         }
         if is_whole { self.response_ends(request) } else { Action::Continue }
     }
@@ -72,9 +84,14 @@ impl Worker {
     /// Handles the end of a whole response, before its access log is written.
     #[inline(never)]
     pub(super) fn charged_response_ends(&self, request: u32) {
-        for (name, value) in self.with(|state| state.limiter.response_is_whole(RequestId(request))) {
-            // A proxy without filter state loses only the value in its access log.
-            let _ = host::set_property(name, &value);
-        }
+        set_filter_state(self.with(|state| state.limiter.response_is_whole(RequestId(request))));
+    }
+}
+
+/// Sets values for the access log.
+fn set_filter_state(entries: Vec<(&'static str, String)>) {
+    for (name, value) in entries {
+        // A proxy without filter state loses only the value in its access log.
+        let _ = host::set_property(name, &value);
     }
 }

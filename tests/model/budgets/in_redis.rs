@@ -48,6 +48,74 @@ fn a_lost_reservation_has_an_entry_once_a_settlement_has_told_the_ledger() {
     assert_eq!((entries.len(), text), (2, format!("id=0b0a0000000000000100000000000000;{expected}")));
 }
 
+/// Entries of the stream `events`, each with its names and values as text.
+fn events(store: &mut Store) -> Vec<String> {
+    let entries: Vec<Entry> = redis::cmd("XRANGE").arg("events").arg("-").arg("+").query(&mut store.redis).unwrap();
+    let text = |(_, entry): &Entry| entry.iter().map(|(name, value)| format!("{name}={value};")).collect();
+    entries.iter().map(text).collect()
+}
+
+#[test]
+fn a_window_beyond_its_soft_limit_has_one_event() {
+    let Some(mut store) = Store::with_settable_clock() else { return };
+    let day = Micros::from_secs(86_400);
+    let of_a_day = [
+        Algorithm::Quota(Quota::of_amounts(1_000, Period::Day, 0).unwrap()),
+        Algorithm::FixedWindow(FixedWindow::of_amounts(1_000, day).unwrap()),
+        Algorithm::SlidingWindow(SlidingWindow::of_amounts(1_000, day).unwrap()),
+    ];
+    for algorithm in of_a_day {
+        store.clear();
+        store.set_clock(Micros(TODAY));
+        let charge = charge(Micros::from_secs(60), OnLost::Estimate, WhenShort::Deny);
+        let limit = algorithm.reserving(&Charge { soft_limit: NearLimit::new(0.8), ..charge }).unwrap();
+        let spend = |store: &mut Store, request, cost: u64, has_stream: bool| {
+            let (check, verdict) = ask(store, &[limit], request, 10);
+            let own = check.reservations(&verdict).unwrap();
+            let stream = Ledger { stream: b"events", max_len: 1_000, fields: Vec::new() };
+            let call = own.settle_call(&|_| cost, false, has_stream.then_some(&stream), &store.scripts.clone());
+            (store.run(&call), call)
+        };
+        spend(&mut store, 1, 800, true);
+        assert_eq!(events(&mut store), [""; 0], "no more than the share");
+        let (reply, call) = spend(&mut store, 2, 1, true);
+        assert_eq!((reply, store.run(&call)), (Reply::Bulk(b"O".to_vec()), Reply::Bulk(b"-".to_vec())));
+        spend(&mut store, 3, 9, true);
+        let key = format!("limit0#{}", limit.tag());
+        assert_eq!(events(&mut store), [format!("source=soft_limit;key={key};settled=801;soft_limit=801;")]);
+        let state: Vec<String> = redis::cmd("HMGET").arg(&key).arg("w").arg("s").query(&mut store.redis).unwrap();
+        assert_eq!(state[0].split_whitespace().last(), Some("0"), "the state is as without a soft limit");
+        assert_eq!(state[1], "0");
+        // The next window has its own; without a stream of events it has none.
+        store.set_clock(Micros(TODAY + 2 * 86_400_000_000));
+        spend(&mut store, 4, 850, false);
+        assert_eq!(events(&mut store).len(), 1);
+        spend(&mut store, 5, 1, true);
+        spend(&mut store, 6, 1, true);
+        assert_eq!(events(&mut store).len(), 2, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn an_event_that_is_refused_is_written_later() {
+    let Some(mut store) = Store::start() else { return };
+    let charge = charge(Micros::from_secs(60), OnLost::Estimate, WhenShort::Deny);
+    let quota = Algorithm::Quota(Quota::of_amounts(100, Period::Year, 0).unwrap());
+    let limit = quota.reserving(&Charge { soft_limit: NearLimit::new(0.5), ..charge }).unwrap();
+    let spend = |store: &mut Store, request| {
+        let (check, verdict) = ask(store, &[limit], request, 10);
+        let stream = Ledger { stream: b"events", max_len: 1_000, fields: Vec::new() };
+        let own = check.reservations(&verdict).unwrap();
+        let call = own.settle_call(&|_| 30, false, Some(&stream), &store.scripts.clone());
+        read_results(&store.run(&call)).unwrap().1
+    };
+    store.command(&["SET", "events", "no stream"]);
+    assert!(!spend(&mut store, 1) && spend(&mut store, 2));
+    store.command(&["DEL", "events"]);
+    assert!(!spend(&mut store, 3));
+    assert_eq!(events(&mut store).len(), 1);
+}
+
 #[test]
 fn a_ledger_that_refuses_its_entry_does_not_keep_a_request_from_being_settled() {
     let Some(mut store) = Store::start() else { return };

@@ -11,8 +11,8 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 use weir_filter::limit::{
     Algorithm, Algorithms, BucketCheck, Charge, Charged, Check, Fallback, FixedWindow, Ledger, MAX_AMOUNT, Model,
-    OnLost, Period, Quota, Reservations, SettleResult, SlidingWindow, SlotOwner, TokenBucket, Verdict, Weights,
-    WhenShort, read_results, renew_budgets_call,
+    NearLimit, OnLost, Period, Quota, Reservations, SettleResult, SlidingWindow, SlotOwner, TokenBucket, Verdict,
+    Weights, WhenShort, read_results, renew_budgets_call,
 };
 use weir_filter::redis::Reply;
 use weir_filter::units::{Micros, Tokens};

@@ -6,6 +6,7 @@ use alloc::string::String;
 use serde_json::{Value, json};
 
 use crate::response::GrpcStatus;
+use crate::usage::NAMED;
 
 const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]";
 /// Text that is not all white space.
@@ -73,6 +74,7 @@ pub(super) fn schema(text: &str) -> Option<Value> {
         _ if begins("the name of a host, such as") => pattern("^[A-Za-z0-9._:\\[\\]-]{1,256}$"),
         _ if begins("a path of 2 to 256 bytes") => pattern("^/[!\"$->@-~]{0,254}[!\"$-.0->@-~]$"),
         _ if begins("\"deny\" or an object such as") => json!({"enum": ["deny"]}),
+        _ if begins("a format such as \"auto\"") => json!({ "enum": NAMED.map(|(name, _)| name) }),
         _ if begins("a gRPC status such as") => json!({ "enum": GrpcStatus::NAMES }),
         _ if begins("a header's name, not one of") => {
             json!({"type": "string", "pattern": format!("^{TOKEN}{{1,128}}$"), "not": {"pattern": reserved()}})

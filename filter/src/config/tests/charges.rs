@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{errors, full, limit, merge, parsed, with};
 use crate::config::{Config, IncludeUsage, UsageConfig};
-use crate::descriptor::JsonPointer;
+use crate::descriptor::{JsonPointer, Source};
 use crate::limit::{
     Charge, Charged, Fallback, InputEstimate, NearLimit, OnLost, OutputEstimate, Reserve, Weights, WhenShort,
 };
@@ -128,9 +128,9 @@ fn each_field_of_a_charge_is_read() {
         },
     ];
     let tiers = vec![TierFactor { tier: "flex".into(), thousandths: 500 }];
-    assert_eq!(usage.prices, Some(Prices { models, tiers, unknown: UnknownModel::Dearest }));
+    assert_eq!(usage.prices.as_deref(), Some(&Prices { models, tiers, unknown: UnknownModel::Dearest }));
     assert_eq!((usage.include_usage, usage.strip_accept_encoding), (IncludeUsage::Inject, false));
-    assert_eq!((usage.model, usage.when.unwrap().len()), (pointer("/engine"), 1));
+    assert_eq!((usage.model, usage.when.unwrap().len()), (Source::RequestBody(pointer("/engine")), 1));
     assert!(config.events.unwrap().usage);
 }
 
@@ -215,10 +215,67 @@ fn prices_are_refused_with_their_paths() {
         ),
         (json!({"service_tiers": [{"tier": "flex", "factor": 0}]}), "factor: expected a factor from 0.001"),
         (json!({"unknown_model": "free"}), "usage.unknown_model: expected \"reject\" or \"dearest\""),
-        (json!({"model": {"path": {}}}), "usage.model.path: unknown field"),
+        (json!({"model": {"path": {"exact": "/a"}}}), "usage.model.path.exact: unknown field"),
     ] {
         let found = errors(&with(json!({"usage": usage})));
         assert!(found.contains(expected), "{usage}: {found}");
+    }
+}
+
+#[test]
+fn formats_are_refused_with_their_paths() {
+    for (format, expected) in [
+        (json!("openrouter"), "usage.format: expected a format such as \"auto\", or an object such as {pointers:"),
+        (json!({}), "usage.format: expected an object with exactly one of pointers, headers"),
+        (json!({"pointers": {}}), "usage.format.pointers: expected input, output or total, found an empty object"),
+        (json!({"pointers": {"cache_read": ["/a"]}}), "usage.format.pointers: expected input, output or total"),
+        (json!({"pointers": {"input": "/a"}}), "usage.format.pointers.input: expected a list of 1 to 4 items"),
+        (json!({"pointers": {"input": ["a"]}}), "input[0]: expected a JSON pointer such as"),
+        (json!({"pointers": {"input": [""]}}), "input[0]: expected a JSON pointer of 1 to 8 steps"),
+        (json!({"pointers": {"input": ["/1/2/3/4/5/6/7/8/9"]}}), "input[0]: expected a JSON pointer of 1 to 8 steps"),
+        (
+            json!({"pointers": {"input": ["/a"], "output": ["/a/b"]}}),
+            "expected places of which none is or contains another",
+        ),
+        (
+            json!({"pointers": {"input": ["/a"], "output": ["/a"]}}),
+            "expected places of which none is or contains another",
+        ),
+        (
+            json!({"pointers": {"input": ["/a"], "inside": ["output"]}}),
+            "inside[0]: expected \"cache_read\" or \"cache_write\"",
+        ),
+        (json!({"pointers": {"prompt": ["/a"]}}), "usage.format.pointers.prompt: unknown field"),
+        (json!({"headers": {"input": "a b"}}), "usage.format.headers.input: expected a header's name"),
+        (json!({"headers": {"input": ["x-in"]}}), "usage.format.headers.input: expected a header's name"),
+    ] {
+        let found = errors(&with(json!({"usage": {"format": format}})));
+        assert!(found.contains(expected), "{format}: {found}");
+    }
+    assert!(errors(&with(json!({"usage": {"provider_cost": "trust"}}))).contains("expected \"ignore\" or \"prefer\""));
+    assert!(
+        errors(&with(json!({"usage": {"model": {"path": {}}}})))
+            .contains("model.path.template: expected a path template")
+    );
+}
+
+#[test]
+fn a_default_of_money_must_fit_at_the_dearest_model() {
+    let of = |default: u64, max_usd: f64, unknown: &str| {
+        charging(
+            json!({"charge": "cost", "quota": {"max_usd": max_usd, "unit": "day"}, "reserve": {"output": {"default": default}}}),
+            json!({"unknown_model": unknown, "prices": [
+                {"model": {"prefix": "cheap"}, "input": 1, "output": 1},
+                {"model": {"prefix": "dear"}, "input": 1, "output": 100}]}),
+        )
+    };
+    for unknown in ["reject", "dearest"] {
+        parsed(&of(1_000, 0.1, unknown));
+        parsed(&of(1_001, 0.0, unknown));
+        let found = errors(&of(1_001, 0.1, unknown));
+        let expected =
+            "limits[0]: expected a reserve.output.default whose cost at the dearest model is at most the limit";
+        assert!(found.contains(expected), "{found}");
     }
 }
 

@@ -22,6 +22,7 @@ use super::slot_owner::SlotOwner;
 use super::token_bucket::TokenBucket;
 use crate::limit::charge::{Charge, OnLost, WhenShort};
 use crate::limit::check::Outcome;
+use crate::limit::near_limit::NearLimit;
 use crate::units::{Micros, Tokens};
 
 /// Time for which a budget is kept beyond its last lease, and a lost reservation for a late settlement.
@@ -34,6 +35,8 @@ pub struct Budget {
     lease: Micros,
     on_lost: OnLost,
     when_short: WhenShort,
+    /// Share of a window from which it has an event.
+    soft_limit: Option<NearLimit>,
     /// Part of the request's estimate that is its own tokens.
     floor: u64,
 }
@@ -53,7 +56,8 @@ impl Budget {
     pub(super) fn new(algorithm: Algorithm, charge: &Charge) -> Option<Self> {
         let base = Base::of(algorithm)?;
         let lease = charge.lease.clamp(MIN_SLOT_LEASE, MAX_SLOT_LEASE);
-        Some(Self { base, lease, on_lost: charge.on_lost, when_short: charge.when_short, floor: 0 })
+        let Charge { on_lost, when_short, soft_limit, .. } = *charge;
+        Some(Self { base, lease, on_lost, when_short, soft_limit, floor: 0 })
     }
 
     /// Returns a budget of another algorithm, with the same reservations. `None` for an algorithm that has none. An exact
@@ -110,8 +114,8 @@ impl Budget {
                 Base::Quota(Quota::of_arguments(letter, limit, [x, i64::try_from(y).ok()?])?)
             }
         };
-        let mut budget =
-            Self { base, lease: Micros(lease), on_lost: OnLost::Input, when_short: WhenShort::Deny, floor };
+        let (lease, on_lost, when_short) = (Micros(lease), OnLost::Input, WhenShort::Deny);
+        let mut budget = Self { base, lease, on_lost, when_short, soft_limit: None, floor };
         if budget.units(budget.needed(Tokens(estimate))) != cost {
             budget.when_short = WhenShort::TakeRest;
         }
@@ -140,6 +144,14 @@ impl Budget {
     pub(in crate::limit) fn kept(&self) -> Micros {
         let drains = if let Base::Bucket(bucket) = self.base { bucket.fill_time() } else { Micros::ZERO };
         self.lease.plus(KEPT).plus(drains)
+    }
+
+    /// Least amount settled in a window that has an event. 0 where none has: without a soft limit, and of a token bucket.
+    pub(in crate::limit) fn soft_amount(&self) -> u64 {
+        match (self.base, self.soft_limit) {
+            (Base::Bucket(_), _) | (_, None) => 0,
+            (_, Some(soft_limit)) => soft_limit.exceeding(self.limit()),
+        }
     }
 
     pub(super) fn base(&self) -> Base {

@@ -1,7 +1,7 @@
 use core::num::NonZeroU64;
 
 use super::*;
-use crate::limit::{Concurrency, FixedWindow, LeasedBucket, Period, Quota, SlidingLog, SlidingWindow};
+use crate::limit::{Concurrency, FixedWindow, LeasedBucket, Period, Quota, SlidingLog, SlidingWindow, Unit};
 
 fn n(n: u64) -> NonZeroU64 {
     NonZeroU64::new(n).unwrap()
@@ -69,7 +69,7 @@ fn the_order_of_windows_does_not_move_their_state() {
 }
 
 fn replacement(algorithm: Algorithm) -> Replacement {
-    Replacement { algorithm, inherits: false }
+    Replacement { algorithm, unit: Unit::Requests, inherits: false }
 }
 
 /// The algorithms while the replacements hold, and their keys.
@@ -96,7 +96,7 @@ fn an_override_changes_the_window_of_its_kind_and_keeps_all_other_windows_and_al
 
 #[test]
 fn a_field_that_an_override_leaves_out_is_the_limits_own() {
-    let inheriting = |algorithm| [Replacement { algorithm, inherits: true }];
+    let inheriting = |algorithm| [Replacement { algorithm, unit: Unit::Requests, inherits: true }];
     let secs = Micros::from_secs;
     let slots = |max: u64, lease| Algorithm::Concurrency(Concurrency::new(max, secs(lease)).unwrap());
     let exact = |limit: u64| Algorithm::SlidingLog(SlidingLog::new(limit, secs(60)).unwrap());

@@ -31,14 +31,14 @@ pub struct Reservation {
     pub estimate: Tokens,
 }
 
-/// Entry of a ledger, which a settlement writes.
+/// Stream of events, to which a settlement writes windows beyond their soft limit; and its entry in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger<'a> {
     /// Key of the stream.
     pub stream: &'a [u8],
     /// Approximate length of the stream.
     pub max_len: u64,
-    /// Names and values.
+    /// Names and values of the entry. None: the stream is no ledger.
     pub fields: Vec<(&'a str, Vec<u8>)>,
 }
 
@@ -82,6 +82,12 @@ impl Reservations {
         self.all.into_iter().map(move |reservation| Self { owner, all: vec![reservation] })
     }
 
+    /// Whether any window has an event once it exceeds its soft limit.
+    #[must_use]
+    pub fn has_soft_limit(&self) -> bool {
+        self.all.iter().any(|of| of.budget.soft_amount() > 0)
+    }
+
     /// Interval between renewals: a third of the shortest lease.
     #[must_use]
     pub fn renew_within(&self) -> Micros {
@@ -114,7 +120,7 @@ impl Reservations {
             call.bytes(letter.as_bytes());
             call.number(is_unknown.into());
             call.number(cost(of.limit));
-            call.number(0);
+            call.number(ledger.map_or(0, |_| of.budget.soft_amount()));
             call.bytes(x.to_string().as_bytes());
             call.bytes(of.budget.argument(Tokens(0)).as_bytes());
             call.bytes(if nth.saturating_add(1) == self.all.len() { self.owner.as_bytes() } else { b"" });

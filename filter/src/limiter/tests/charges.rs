@@ -1,14 +1,27 @@
 //! Tests of limits that charge what responses cost: what requests reserve, and what is settled when they end.
 
 use super::*;
-use crate::usage::Framing;
+use crate::usage::{Field, Framing, ModelPrice, Numbers, Price, Rates};
 
 const BUDGET: &str = "weir:per_user:alice#budgetfixed60000000";
 /// Reply of one budget that admits: nothing was used before.
 const RESERVED: &[u8] = b"*4\r\n:5\r\n:0\r\n:0\r\n:0\r\n";
 /// Response of the upstream, whose body is read.
-const SERVED: ResponseHead =
-    ResponseHead { status: 200, is_upstream: true, framing: Some(Framing::Json), is_encoded: false, tokens: [None; 2] };
+const SERVED: ResponseHead = ResponseHead {
+    status: 200,
+    is_upstream: true,
+    framing: Some(Framing::Json),
+    is_encoded: false,
+    tokens: [None; _],
+    malformed: 0,
+};
+/// Tokens of request and response as headers tell them.
+fn tokens(input: u64, output: u64) -> Numbers {
+    let mut tokens = Numbers::default();
+    (tokens[Field::Prompt as usize], tokens[Field::Completion as usize]) = (Some(input), Some(output));
+    tokens
+}
+
 /// Usage of 20 tokens of the request and 30 of the response.
 const USAGE: &[u8] = br#"{"usage": {"prompt_tokens": 20, "completion_tokens": 30}}"#;
 
@@ -118,6 +131,35 @@ fn a_whole_response_costs_what_it_tells() {
     assert_eq!(usage_counted(&mut fixture), ["settled 1"]);
 }
 
+#[test]
+fn what_was_charged_is_counted_once() {
+    let counted = |fixture: &mut Fixture| {
+        let counted = fixture.counted();
+        counted.iter().filter_map(|line| line.strip_prefix("weir.limit.per_user.tokens ")).map(str::to_owned).collect()
+    };
+    let mut fixture = charging("", "");
+    let mut costs = |reply: &[u8], is_lost: bool| -> Vec<String> {
+        fixture.reserves(ALICE);
+        fixture.limiter.response_begins(ALICE, SERVED);
+        fixture.limiter.response_body(ALICE, USAGE);
+        fixture.limiter.response_is_whole(ALICE);
+        assert_eq!(fixture.ends(ALICE), settlement(50));
+        if is_lost {
+            fixture.redis_replies(b"-ERR lost\r\n");
+            assert_eq!(counted(&mut fixture), [""; 0]);
+            assert_eq!(settlements(&fixture.after(Micros::from_secs(1))), settlement(50));
+        }
+        fixture.redis_replies(reply);
+        counted(&mut fixture)
+    };
+    for charged in [b"$1\r\nO\r\n", b"$1\r\nV\r\n", b"$1\r\nL\r\n", b"$1\r\nD\r\n"] {
+        assert_eq!(costs(charged, false), ["50"]);
+    }
+    assert_eq!(costs(b"$1\r\n-\r\n", false), [""; 0]);
+    assert_eq!(costs(b"$1\r\nO\r\n", true), ["50"]);
+    assert_eq!(costs(b"$1\r\n-\r\n", true), ["50"], "it was applied, and the reply was lost");
+}
+
 /// Whole responses that do not tell their usage cost nothing here.
 #[test]
 fn the_end_of_a_request_determines_what_it_costs() {
@@ -125,7 +167,7 @@ fn the_end_of_a_request_determines_what_it_costs() {
     let is = |status, is_upstream| ResponseHead { status, is_upstream, ..SERVED };
     let opaque = ResponseHead { framing: None, ..SERVED };
     let encoded = ResponseHead { is_encoded: true, ..SERVED };
-    let told = ResponseHead { tokens: [Some(3), Some(4)], ..opaque };
+    let told = ResponseHead { tokens: tokens(3, 4), ..opaque };
     let queued = json(r#"{"object": "response", "status": "queued", "usage": null}"#);
     for (head, body, is_whole, cost, log, counted) in [
         (None, json(""), false, 0, "0 0 zero", ""),
@@ -299,4 +341,30 @@ fn the_proxy_ticks_for_the_next_renewal_and_for_a_settlement_that_is_owed() {
     fixture.counted();
     fixture.limiter.warnings = Warnings::new("redis");
     assert_eq!(fixture.limiter.next_tick(fixture.now), Some(fixture.now.plus(Micros::from_secs(1))));
+}
+
+#[test]
+fn a_request_costs_by_the_prices_of_its_arrival() {
+    let json = r#"{"redis": {"cluster": "redis"}, "overrides": {"per_key": false},
+        "usage": {"prices": [{"model": {"prefix": "gpt-"}, "input": 1, "output": 2}], "unknown_model": "dearest"},
+        "limits": [{"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}],
+            "charge": "cost", "fixed_window": {"max_usd": 10, "window": "60s"}, "reserve": {"output": {"default": 50}}}]}"#;
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
+    let costs = |fixture: &mut Fixture, request| {
+        fixture.limiter.response_begins(request, SERVED);
+        fixture.limiter.response_body(request, USAGE);
+        let entries = fixture.limiter.response_is_whole(request);
+        entries.into_iter().find(|(name, _)| *name == "weir.cost_nano_usd").unwrap().1
+    };
+    fixture.asks(ALICE);
+    let name = "gpt-".to_owned();
+    let rates = Rates { input: Price(5_000_000), ..Rates::default() };
+    fixture.limiter.set_prices(&[ModelPrice { name, is_exact: false, rates, above: None }]);
+    fixture.asks(BOB);
+    assert_eq!([ALICE, BOB].map(|request| costs(&mut fixture, request)), ["80000", "100000"]);
+    fixture.limiter.set_prices(&[]);
+    let carol = RequestId(77);
+    fixture.asks(carol);
+    assert_eq!(costs(&mut fixture, carol), "80000");
 }

@@ -201,3 +201,24 @@ fn what_redis_has_lost_stays_remembered_until_redis_has_had_time_to_heal() {
     let sent = fixture.connects_again("alice");
     assert!(heals(&sent) == 1 && sent.contains("\r\n6200000\r\n"), "not 1,200,000: {sent}");
 }
+
+#[test]
+fn error_replies_to_heals_are_logged() {
+    for (reply, line) in [
+        (&b"-ERR Error running script: heal\r\n"[..], "redis refused: "),
+        (b"*1\r\n:1\r\n", "redis protocol: malformed reply to a heal: expected a bulk string, found an array"),
+    ] {
+        let mut fixture = Fixture::connected("", "");
+        // The connection began with an error, whose cause is logged once in ten seconds.
+        fixture.waits(Micros::from_secs(11));
+        fixture.admits("alice", &admitted(20, 5_000_000));
+        fixture.admits("alice", &admitted(20, 0));
+        assert_eq!(heals(&fixture.sent()), 1);
+        let warned = |effects: &[Effect]| {
+            let lines =
+                effects.iter().filter_map(|effect| if let Effect::Warn(line) = effect { Some(line) } else { None });
+            lines.filter(|warning| warning.contains(line)).count()
+        };
+        assert_eq!(warned(&fixture.redis_replies(reply)), 1, "{line}");
+    }
+}

@@ -393,7 +393,7 @@ fn overrides_of_limits_are_read_each_second_with_local() {
                 "token_bucket": {{"max_tokens": 5, "fill_interval": "1s"}}}}]}}"#
         );
         let config = config::parse(json.as_bytes(), &|_| None).unwrap();
-        refresh_interval(&config, config.overrides.unwrap())
+        super::super::start::refresh_interval(&config, config.overrides.unwrap())
     };
     assert_eq!((of("local"), of("deny")), (MS(900), Micros::from_secs(5)));
 }

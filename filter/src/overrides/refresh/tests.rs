@@ -232,6 +232,7 @@ fn text(event: &Event) -> String {
     match event {
         Event::Changed => "changed".to_owned(),
         Event::KeyChanged { key, .. } => String::from_utf8_lossy(key).into_owned(),
+        Event::Prices(models) => models.iter().map(|model| model.name.clone()).collect::<Vec<_>>().join(" "),
         Event::Ignored(ignored) => ignored.to_string(),
     }
 }
@@ -280,4 +281,65 @@ proptest! {
             prop_assert!(found.is_none_or(|found| found.until.is_none_or(|until| until > now)));
         }
     }
+}
+
+/// Reads one round of overrides, which are none, and a page of prices.
+fn reads_prices(worker: &mut Worker, entries: &[(&str, &str)]) -> Vec<Event> {
+    let before = worker.reads(&[]);
+    [before, worker.reads(entries)].concat()
+}
+
+fn names(events: &[Event]) -> Vec<String> {
+    events.iter().map(text).collect()
+}
+
+#[test]
+fn prices_are_read_after_the_overrides_and_reported_when_they_change() {
+    let mut worker = Worker::awake();
+    worker.refresh = Refresh::new("weir:", INTERVAL, 1).with_prices();
+    worker.refresh.wake(NOW);
+    assert_eq!(reads_prices(&mut worker, &[]), []);
+    let (mini, claude) = (("exact:mini", r#"{"input": 1}"#), ("prefix:claude-", r#"{"input": 3}"#));
+    assert_eq!(names(&reads_prices(&mut worker, &[mini, claude])), ["mini claude-"]);
+    assert_eq!(reads_prices(&mut worker, &[claude, mini]), [], "the same");
+    assert_eq!(names(&reads_prices(&mut worker, &[claude, ("exact:mini", r#"{"input": 2}"#)])), ["claude- mini"]);
+    let malformed = names(&reads_prices(&mut worker, &[mini, ("claude-", "3")]));
+    assert_eq!(malformed.len(), 2, "{malformed:?}");
+    assert!(malformed[0].starts_with("price ignored: field claude-: expected exact: or prefix:"), "{malformed:?}");
+    assert_eq!(reads_prices(&mut worker, &[mini, ("claude-", "3")]), [], "it was warned about");
+    assert_eq!(names(&reads_prices(&mut worker, &[])), [""], "those of the configuration hold");
+}
+
+#[test]
+fn prices_come_in_several_pages_and_a_failed_round_changes_none() {
+    let mut worker = Worker::awake();
+    worker.refresh = Refresh::new("weir:", INTERVAL, 1).with_prices();
+    worker.refresh.wake(NOW);
+    let price = r#"{"input": 1}"#;
+    assert_eq!(worker.reads(&[]), []);
+    assert_eq!(worker.page("7", &[("exact:a", price)]), []);
+    assert_eq!(names(&worker.page("0", &[("exact:b", price)])), ["a b"]);
+    assert_eq!(worker.reads(&[]), []);
+    assert_eq!(worker.page("7", &[("exact:a", price)]), []);
+    worker.waits_until_due();
+    assert_eq!(worker.refresh.handle(worker.now, Err(Failure::Timeout)), []);
+    let before = worker.now;
+    assert_eq!(reads_prices(&mut worker, &[("exact:a", price), ("exact:b", price)]), [], "they are known still");
+    assert!(worker.now.minus(before) > INTERVAL.minus(Micros(INTERVAL.0 / 2)), "a round begins with the overrides");
+}
+
+#[test]
+fn prices_beyond_the_bounds_are_ignored_with_one_warning() {
+    let mut worker = Worker::awake();
+    worker.refresh = Refresh::new("weir:", INTERVAL, 1).with_prices();
+    worker.refresh.wake(NOW);
+    let value = format!("{{\"input\": 1{}}}", " ".repeat(900));
+    let fields: Vec<String> = (0..100).map(|nth| format!("exact:{nth}")).collect();
+    let entries: Vec<(&str, &str)> = fields.iter().map(|field| (field.as_str(), value.as_str())).collect();
+    let events = reads_prices(&mut worker, &entries);
+    let [Event::Ignored(Ignored::TooManyPrices { found: 100 }), Event::Prices(models)] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(models.len(), 71);
+    assert_eq!(reads_prices(&mut worker, &entries), []);
 }

@@ -268,3 +268,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_are_of_the_units_of_their_limit() {
+    let quota = |number: &str| format!(r#"{{"quota": {{{number}, "unit": "day"}}}}"#);
+    let [requests, tokens, usd] = [r#""max_requests": 5"#, r#""max_tokens": 5"#, r#""max_usd": 5"#].map(quota);
+    let bucket = r#"{"token_bucket": {"max_tokens": 5, "fill_interval": "1s"}}"#;
+    let slots = r#"{"concurrency": {"max_requests": 5}}"#;
+    let both = r#"{"quota": {"max_usd": 5, "unit": "day"}, "fixed_window": {"max_tokens": 5, "window": "1s"}}"#;
+    for (value, misfits) in [
+        ("blocked", [None; 3]),
+        (r#"{"times": 0.5}"#, [None; 3]),
+        (r#"{"max": 5}"#, [None, None, Some("max")]),
+        (requests.as_str(), [None, None, Some("max_requests")]),
+        (&tokens, [Some("max_tokens"), None, Some("max_tokens")]),
+        (&usd, [Some("max_usd"), Some("max_usd"), None]),
+        (bucket, [None, None, Some("token_bucket")]),
+        (slots, [None, Some("concurrency"), Some("concurrency")]),
+        (both, [Some("max_tokens"), Some("max_usd"), Some("max_tokens")]),
+    ] {
+        for (unit, misfit) in [Unit::Requests, Unit::Tokens, Unit::NanoUsd].into_iter().zip(misfits) {
+            let found = Setting::parse_for(value.as_bytes(), unit).err().map(|error| error.to_string());
+            assert_eq!(found.is_some(), misfit.is_some(), "{value} {unit:?}: {found:?}");
+            if let Some((found, misfit)) = found.zip(misfit) {
+                assert!(found.ends_with(&format!(", found {misfit}")), "{value} {unit:?}: {found}");
+            }
+        }
+    }
+}

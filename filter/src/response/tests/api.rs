@@ -227,3 +227,40 @@ fn errors_are_in_the_form_of_the_api() {
     assert_eq!(body(&bad("/v1/messages"))["error"]["message"], "expected a model with a price");
     assert_eq!(header(&bad("/model/m/invoke"), "x-amzn-errortype"), Some("ValidationException"));
 }
+
+#[test]
+fn responses_tell_which_limits_exceed_their_soft_limit() {
+    let limit = |name: &str, more: Value| {
+        let mut limit = json!({"name": name, "descriptor": [], "charge": "total_tokens"});
+        limit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        limit
+    };
+    let window = json!({"max_tokens": 10_000, "window": "60s"});
+    let limits = json!([
+        limit("soft", json!({"soft_limit": 0.8, "fixed_window": window})),
+        limit("hard", json!({"fixed_window": window})),
+        limit(
+            "both",
+            json!({"soft_limit": 0.5, "windows": [{"fixed_window": window},
+            {"token_bucket": {"max_tokens": 10_000, "fill_interval": "1s"}}]})
+        ),
+    ]);
+    let json = json!({"redis": {"cluster": "redis"}, "limits": limits, "response": {"headers": []}}).to_string();
+    let config = config::parse(json.as_bytes(), &|_| None).unwrap();
+    let of = |outcomes: &[Outcome]| {
+        let verdict = Verdict { admitted: true, outcomes: outcomes.to_vec(), ..Verdict::default() };
+        super::super::admitted_headers(&verdict, &config.limits, &config.responses, ClientProtocol::Http)
+    };
+    let soft = |list: &str| vec![("x-weir-soft-limit", list.to_owned())];
+    assert_eq!(of(&[outcome(0, 10_000, 2_000), outcome(1, 10_000, 1), outcome(2, 10_000, 5_000)]), []);
+    assert_eq!(of(&[outcome(0, 10_000, 1_999)]), soft("soft;used=0.80"));
+    let second = Outcome { window: 1, ..outcome(2, 10_000, 1_650) };
+    assert_eq!(
+        of(&[outcome(0, 10_000, 0), outcome(2, 10_000, 10_000), second]),
+        soft("soft;used=1.00, both:1;used=0.83")
+    );
+    assert_eq!(of(&[Outcome { enforced: false, ..outcome(0, 10_000, 0) }]), [], "in shadow mode");
+    let denied = denied_verdict(&[Outcome { admitted: false, ..outcome(0, 10_000, 900) }]);
+    let reply = super::super::denied(&denied, &config.limits, &config.responses, ClientProtocol::Http);
+    assert_eq!(header(&reply, "x-weir-soft-limit"), Some("soft;used=0.91"));
+}

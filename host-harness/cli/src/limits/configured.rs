@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use weir_filter::descriptor::{HashTag, ValueForm, tagged_bucket_key};
-use weir_filter::limit::{self, Algorithms, Charge, Scale};
+use weir_filter::limit::{self, Algorithms, Charge, Scale, Unit};
 use weir_filter::overrides::{Ruling, hash_key, override_key};
 
 use super::error::LimitsError;
@@ -46,6 +46,8 @@ pub(crate) struct Shape {
     /// The environment variable of the key of its hashes, if it is not set here. `None` also if it hashes nothing.
     missing_hash_key: Option<String>,
     pub(crate) windows: Algorithms,
+    /// Unit of the windows' numbers.
+    pub(super) unit: Unit,
     pub(crate) is_shadow: bool,
     /// Charge of what responses cost. `None`: the limit counts requests.
     pub(crate) charge: Option<Box<Charge>>,
@@ -196,6 +198,7 @@ impl Limit {
                 forms,
                 missing_hash_key: missing_hash_key.clone().filter(|_| is_hashed),
                 windows: limit.windows.clone(),
+                unit: Unit::of(limit.charge.as_deref()),
                 is_shadow: limit.shadow_mode,
                 charge: limit.charge.clone(),
                 ledger: config.events.as_ref().filter(|it| it.usage).map(|it| (it.stream.clone(), it.max_len.get())),

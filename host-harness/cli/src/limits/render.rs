@@ -50,7 +50,7 @@ pub(super) fn way(algorithm: &Algorithm) -> String {
 }
 
 /// An override's window as text, without the settings that it inherits from the limit: `10 a month`.
-fn replacement(Replacement { algorithm, inherits }: &Replacement) -> String {
+fn replacement(Replacement { algorithm, inherits, .. }: &Replacement) -> String {
     let way = way(algorithm);
     let inherited = match algorithm {
         Algorithm::Quota(_) => way.rfind(" ("),

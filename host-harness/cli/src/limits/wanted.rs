@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use weir_filter::limit::bounds::{MAX_LIMIT, MAX_LOGGED, MAX_TOKENS};
-use weir_filter::limit::{Algorithm, Algorithms, Factor, Kind, Period, Scale};
+use weir_filter::limit::{Algorithm, Algorithms, Factor, Kind, Period, Scale, Unit};
 use weir_filter::overrides::Setting;
 use weir_filter::units::{Micros, Seconds};
 
@@ -58,6 +58,8 @@ pub(super) struct Wanted<'a> {
     pub(super) key: &'a [String],
     value: Value,
     end: End,
+    /// Unit of the limit's numbers, if the limit is known.
+    unit: Option<Unit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,7 +100,8 @@ impl<'a> Wanted<'a> {
                 value[name] = text.as_str().into();
             }
         }
-        Ok(Self { key, value, end: lasting.end()? })
+        let unit = limit.shape.as_ref().map(|shape| shape.unit);
+        Ok(Self { key, value, end: lasting.end()?, unit })
     }
 
     /// The value for Redis and its end in Unix seconds. `now` is Redis' time, from which the end is computed.
@@ -115,7 +118,10 @@ impl<'a> Wanted<'a> {
         }
         let text = value.to_string();
         // Parsed as a worker parses it, so that the operator sees the worker's error.
-        let setting = Setting::parse(text.as_bytes())?;
+        let setting = match self.unit {
+            Some(unit) => Setting::parse_for(text.as_bytes(), unit)?,
+            None => Setting::parse(text.as_bytes())?,
+        };
         if setting.is_over(now) {
             return Err(LimitsError::Past { place: "until" });
         }

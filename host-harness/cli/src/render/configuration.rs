@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value as Json, json};
 use weir_filter::config::{self, Config};
-use weir_filter::limit::Limit;
 
 use super::plan;
 use crate::documents::{At, Dialect, Document, Node, Source, Value};
@@ -58,7 +57,7 @@ impl Configuration {
 }
 
 fn reads_bodies(config: &Config) -> bool {
-    config.limits.iter().any(Limit::reads_body)
+    (0..config.limits.len()).any(|limit| config.body.is_read_by(limit))
 }
 
 /// The lines of the fields as written, with their comments. `None` if they are not each on lines of their own, or if

@@ -131,6 +131,28 @@ fn limits_that_read_a_body_need_allow_on_headers_stop_iteration() {
     ] {
         assert_eq!(check_changed(QUICKSTART, [by_body, shown(yes)]).rules(), [""; 0]);
     }
+    const BUCKET: &str = "token_bucket: {max_tokens: 20, tokens_per_fill: 100, fill_interval: 60s}";
+    for (usage, reserve, unwritten) in [
+        ("", "", "request_body.timeout"),
+        (", usage: {include_usage: inject}", "", "usage.include_usage: inject would add nothing to bodies"),
+        ("", ", reserve: {output: {enforce: true}}", "reserve.output.enforce would add nothing to bodies"),
+    ] {
+        let charge = format!("{{charge: output_tokens, fixed_window: {{max_tokens: 5000, window: 60s}}{reserve}}}");
+        let limit = format!("descriptor: [], {}", &charge[1..charge.len() - 1]);
+        let limits =
+            format!("limits: [{{name: per_user, {limit}}}]{}", usage.replacen(", ", "\n                    ", 1));
+        let charged = check_changed(
+            QUICKSTART,
+            [
+                ("limits:\n                    - name: per_user\n                      descriptor:\n", &*limits),
+                ("                      - request_header: {name: x-user-id}\n", "\n"),
+                (BUCKET, ""),
+            ],
+        );
+        let unseen = charged.only();
+        assert_eq!((unseen.rule.as_str(), unseen.severity.as_str()), ("unseen-body", "error"));
+        assert!(unseen.help.ends_with(unwritten), "{unseen:?}");
+    }
 
     // A hits addend can read the body too. The finding names the limits that read a body.
     let limits = format!(

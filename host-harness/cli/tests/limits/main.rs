@@ -86,3 +86,55 @@ static_resources:
 "#
     )
 }
+
+#[test]
+fn numbers_of_another_unit_than_the_limits_are_refused() {
+    let Some(server) = redis(None) else { return };
+    let folder = Folder::new();
+    let limit = |name: &str, charge: &str, window: &str| {
+        format!(
+            r#"{{"name": "{name}", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}], {charge} "quota": {{{window},
+            "unit": "year"}}}}"#
+        )
+    };
+    let limits = [
+        limit("requests", "", r#""max_requests": 50"#),
+        limit("tokens", r#""charge": "total_tokens","#, r#""max_tokens": 5000"#),
+        limit("money", r#""charge": "cost","#, r#""max_usd": 50"#),
+    ];
+    let usage = r#""usage": {"prices": [{"model": {"prefix": "gpt-"}, "input": 1}]}"#;
+    let config = format!(r#"{{"redis": {{"cluster": "redis"}}, {usage}, "limits": [{}]}}"#, limits.join(", "));
+    folder.write("limiter.yaml", config);
+    let url = server.url();
+    let set = |limit: &str, words: &[&str]| {
+        let words = [&["set", limit, "alice"], words, &["--config", "limiter.yaml", "--redis", &url]].concat();
+        folder.limits(&words, &[])
+    };
+    let quota = |unit: &str| format!(r#"{{"quota": {{"{unit}": 70, "unit": "year"}}}}"#);
+    for (limit, words, expected) in [
+        (
+            "money",
+            &["--quota", "70/year"][..],
+            Some("a window with max_usd, for a limit with charge: cost, found max_requests"),
+        ),
+        ("money", &["--max", "70"], Some("a window with max_usd, for a limit with charge: cost, found max")),
+        (
+            "money",
+            &[&quota("max_tokens")],
+            Some("a window with max_usd, for a limit with charge: cost, found max_tokens"),
+        ),
+        ("money", &[&quota("max_usd")], None),
+        ("money", &["--times", "2"], None),
+        ("tokens", &[&quota("max_usd")], Some("max_tokens for a limit that charges tokens, found max_usd")),
+        ("tokens", &[&quota("max_tokens")], None),
+        ("tokens", &["--max", "7000"], None),
+        ("requests", &[&quota("max_usd")], Some("max_requests for a limit without a charge, found max_usd")),
+        ("requests", &["--quota", "70/year"], None),
+    ] {
+        match (set(limit, words), expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) if error.contains(expected) => {}
+            (found, _) => panic!("{limit} {words:?}: expected {expected:?}, found {found:?}"),
+        }
+    }
+}

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use weir_filter::config::{self, Config};
+use weir_filter::config::{self, Config, IncludeUsage};
+use weir_filter::limit::Limit;
 
 use super::configuration::{Findings as _, unwritten};
 use super::{environment, hops, kubernetes, marks, order, paths, redis};
@@ -85,17 +86,29 @@ fn notices(written: &Written<'_>, config: &Config) -> Vec<Finding> {
 }
 
 fn unseen_body(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
-    let reading = limiter.config.limits.iter().enumerate().filter(|(_, limit)| limit.reads_body());
-    let limits: Vec<String> = reading.map(|(index, _)| format!("limits[{index}]")).collect();
+    let config = &limiter.config;
+    let reading = (0..config.limits.len()).filter(|limit| config.body.is_read_by(*limit));
+    let limits: Vec<String> = reading.map(|index| format!("limits[{index}]")).collect();
     if limits.is_empty() || limiter.plugin.at.is_set("allow_on_headers_stop_iteration") {
         return Vec::new();
     }
     if let Some(declaration) = &limiter.plugin.declaration {
         return limits.first().map(|first| kubernetes::unseen_body(limiter, declaration, first)).into_iter().collect();
     }
+    let enforces = |limit: &Limit| {
+        let reserve = limit.charge.as_ref().and_then(|charge| charge.reserve.as_ref());
+        reserve.is_some_and(|reserve| reserve.output.enforce)
+    };
+    let is_injected = config.usage.as_ref().is_some_and(|usage| usage.include_usage == IncludeUsage::Inject);
+    let unwritten = match (is_injected, config.limits.iter().any(enforces)) {
+        (true, true) => "; usage.include_usage: inject and reserve.output.enforce would add nothing to bodies",
+        (true, false) => "; usage.include_usage: inject would add nothing to bodies",
+        (false, true) => "; reserve.output.enforce would add nothing to bodies",
+        (false, false) => "",
+    };
     let help = format!(
         "write `allow_on_headers_stop_iteration: true`: the body is read by {}, and Envoy shows no body to a filter \
-         that holds the headers: requests under these limits would be held until request_body.timeout",
+         that holds the headers: requests under these limits would be held until request_body.timeout{unwritten}",
         limits.join(", ")
     );
     let field = "allow_on_headers_stop_iteration";
@@ -109,7 +122,7 @@ fn small_buffer(limiter: &Limiter<'_, '_>) -> Vec<Finding> {
         _ => None,
     });
     let max_bytes = limiter.config.body.max_bytes;
-    let reads = limiter.config.limits.iter().any(weir_filter::limit::Limit::reads_body);
+    let reads = (0..limiter.config.limits.len()).any(|limit| limiter.config.body.is_read_by(limit));
     let Some((at, bytes)) = limit.and_then(|at| Some((at.clone(), at.integer()?))) else { return Vec::new() };
     let is_small = usize::try_from(bytes).is_ok_and(|bytes| bytes < max_bytes);
     // The filter's least size of a proxy's buffer.
