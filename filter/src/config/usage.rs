@@ -128,7 +128,7 @@ fn defaults_fit(node: &Node<'_>, limits: &[Limit], prices: &Prices) -> Read<()> 
         if limit.windows.algorithms().any(|algorithm| (1..estimate).contains(&algorithm.limit().0)) {
             let expected =
                 "a reserve.output.default whose cost at the dearest model is at most the limit, by default 2048";
-            result = Err(node.unexpected(Expected::The(expected)));
+            result = Err(node.expected(expected));
         }
     }
     result
@@ -186,7 +186,7 @@ pub(super) fn stated(kind: &'static str, node: &Node<'_>) -> Read<Source> {
     if kind == "path" {
         fields.required("template", "a path template such as \"/deployments/{id}/**\"")?;
     }
-    source::read(kind, &fields)
+    source::read(kind, fields)
 }
 
 fn price(node: &Node<'_>) -> Read<ModelPrice> {
@@ -196,7 +196,7 @@ fn price(node: &Node<'_>) -> Read<ModelPrice> {
         let (kind, node) = node.one_field(&["exact", "prefix"])?;
         Ok((node.text(1..=MAX_NAME)?.to_owned(), kind == "exact"))
     });
-    let tariff = tariff(&fields);
+    let tariff = tariff(fields);
     let ((name, is_exact), (rates, above)) = (model?, tariff?);
     Ok(ModelPrice { name, is_exact, rates, above })
 }
@@ -207,22 +207,16 @@ fn price(node: &Node<'_>) -> Read<ModelPrice> {
 /// All errors of the value at once.
 pub(crate) fn run_time_price(name: &str, is_exact: bool, value: &Value) -> Result<ModelPrice, ConfigErrors> {
     let report = Report::default();
-    let fields = Node::root(value, &report).object(&[
-        "input",
-        "cached_input",
-        "cache_write",
-        "cache_write_1h",
-        "output",
-        "above",
-    ]);
-    let tariff = fields.and_then(|fields| tariff(&fields));
+    let node = Node::root(value, &report);
+    let fields = node.object(&["input", "cached_input", "cache_write", "cache_write_1h", "output", "above"]);
+    let tariff = fields.and_then(tariff);
     report.finish(tariff).map(|((rates, above), _)| ModelPrice { name: name.to_owned(), is_exact, rates, above })
 }
 
 /// Prices, and those of requests with more tokens than a number.
 type Tariff = (Rates, Option<(u64, Rates)>);
 
-fn tariff(fields: &Object<'_>) -> Read<Tariff> {
+fn tariff(fields: Object<'_>) -> Read<Tariff> {
     let rates = rates(fields);
     let above = fields.optional("above", |node| {
         let fields =
