@@ -1,15 +1,14 @@
-//! Decoder of replies from chunks of any size. The crate `redis-protocol`, with which tests compare it, was 5 KB of the
-//! wasm.
+//! Decoder of replies from chunks of any size.
 
 use alloc::vec::Vec;
+
+use redis_protocol::resp2::{decode::decode_range, types::RangeFrame};
 
 use super::{
     Reply, RespError,
     scanner::{MAX_REPLY, Scanner},
     script_reply,
 };
-
-const CR_LF: &[u8] = b"\r\n";
 
 /// Decodes replies incrementally.
 ///
@@ -98,39 +97,24 @@ impl Decoder {
 
 fn decode(bytes: &[u8], length: usize) -> Result<(Reply, usize), RespError> {
     let undecodable = RespError::Undecodable { length };
-    let mut rest = bytes.get(..length).ok_or(undecodable)?;
-    let reply = element(&mut rest).filter(|_| rest.is_empty());
-    reply.map(|reply| (reply, length)).ok_or(undecodable)
+    let whole = bytes.get(..length).ok_or(undecodable)?;
+    match decode_range(whole) {
+        Ok(Some((frame, decoded))) if decoded == length => Ok((reply(whole, &frame), length)),
+        _ => Err(undecodable),
+    }
 }
 
-/// Reads the element at the start of `rest`, and moves `rest` behind it. The scanner has bounded its nesting.
-fn element(rest: &mut &[u8]) -> Option<Reply> {
-    let (kind, after) = rest.split_first()?;
-    let end = after.windows(CR_LF.len()).position(|bytes| bytes == CR_LF)?;
-    *rest = after;
-    let line = take(rest, end)?;
-    take(rest, CR_LF.len())?;
-    let number = || str::from_utf8(line).ok()?.parse::<i64>().ok();
-    Some(match kind {
-        b'+' => Reply::Simple(line.to_vec()),
-        b'-' => Reply::Error(line.to_vec()),
-        b':' => Reply::Integer(number()?),
-        _ => match usize::try_from(number()?) {
-            Err(_) => Reply::Nil,
-            Ok(length) if *kind == b'$' => {
-                let bulk = take(rest, length)?.to_vec();
-                take(rest, CR_LF.len())?;
-                Reply::Bulk(bulk)
-            }
-            Ok(length) => Reply::Array((0..length).map(|_| element(rest)).collect::<Option<_>>()?),
-        },
-    })
-}
-
-fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (taken, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    Some(taken)
+/// Builds a reply from ranges: the frames of `redis-protocol` cannot hold an error text that is not UTF-8.
+fn reply(whole: &[u8], frame: &RangeFrame) -> Reply {
+    let bytes = |&(start, end): &(usize, usize)| whole.get(start..end).unwrap_or_default().to_vec();
+    match frame {
+        RangeFrame::SimpleString(range) => Reply::Simple(bytes(range)),
+        RangeFrame::Error(range) => Reply::Error(bytes(range)),
+        RangeFrame::Integer(n) => Reply::Integer(*n),
+        RangeFrame::BulkString(range) => Reply::Bulk(bytes(range)),
+        RangeFrame::Array(frames) => Reply::Array(frames.iter().map(|frame| reply(whole, frame)).collect()),
+        RangeFrame::Null => Reply::Nil,
+    }
 }
 
 #[cfg(test)]
@@ -315,7 +299,7 @@ mod tests {
     proptest! {
         /// The hot path's reader of script replies decides nothing differently.
         #[test]
-        fn the_scanner_and_the_decoder_agree_with_the_reader_of_script_replies(bytes in near_resp()) {
+        fn the_scanner_and_redis_protocol_agree_with_the_reader_of_script_replies(bytes in near_resp()) {
             for start in 0..bytes.len() {
                 let bytes = &bytes[start..];
                 if let Some((reply, length)) = script_reply::read(bytes) {

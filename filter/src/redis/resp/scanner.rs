@@ -1,7 +1,8 @@
 //! Scanner: finds the end of a reply without decoding it, in one pass over the bytes.
 //!
-//! The scanner resumes at each chunk, bounds nesting and checks, so that the decoder reads only complete, bounded
-//! replies. Most replies are complete and of a script: these take the shorter way of [`script_reply`](super::script_reply).
+//! The crate `redis-protocol` restarts at each chunk, does not bound nesting, and does not check the CR LF after a bulk
+//! string. The scanner resumes, bounds nesting and checks, so that the crate decodes only complete, bounded replies.
+//! Most replies are complete and of a script: these take the shorter way of [`script_reply`](super::script_reply).
 
 /// Longest reply in bytes, including RESP framing.
 pub const MAX_REPLY: usize = 64 * 1024;
