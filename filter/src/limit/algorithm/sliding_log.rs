@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_spent_at_a_later_time_counts_from_now_on_when_the_clock_is_set_back() {
+        let sliding = SlidingLog::new(9_u64, Micros(10)).unwrap();
+        let mut log: Log = [(Micros(95), 1), (Micros(200), 2), (Micros(205), 3)].into();
+        assert_eq!(sliding.look(&mut log, Micros(100), Tokens(1)).used, 6);
+        assert_eq!(log, [(Micros(95), 1), (Micros(100), 5)]);
+    }
+
+    #[test]
     fn an_entry_is_found_among_the_newest_or_counts_as_found_behind_them() {
         let log: Log = [(Micros(10), 1), (Micros(20), 1), (Micros(30), 1)].into();
         let has = |when, most| SlidingLog::has_entry(&log, Micros(when), most);

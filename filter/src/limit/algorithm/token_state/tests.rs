@@ -101,6 +101,10 @@ fn a_bucket_that_held_requests_is_like_any_other_once_no_more_is_spent_than_it_h
     assert_eq!(stored.admitted_of_100(&plain.with_max_delay(MINUTE).unwrap(), 0), 20);
     assert_eq!(stored.admitted_of_100(&plain, 66), 1, "10 of 10 tokens are spent");
     assert_eq!(stored.admitted_of_100(&small, 72), 1, "a smaller bucket was empty, and not overdrawn");
+    let mut stored = Bucket::default();
+    assert_eq!(stored.admitted_of_100(&plain.with_max_delay(MINUTE).unwrap(), 0), 20);
+    assert!(stored.admits(&plain, Micros::from_secs(1_000_090), 1), "6 of 10 tokens are spent");
+    assert_eq!(stored.admitted_of_100(&small, 96), 1);
 }
 
 #[test]
