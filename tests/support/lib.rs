@@ -10,6 +10,7 @@
 
 mod acl;
 pub mod answer;
+pub mod ask;
 mod calendar;
 pub mod mesh;
 pub mod provider;
