@@ -23,6 +23,7 @@ use weir_provision::{
     webdis::WebdisOptions,
 };
 
+use crate::Answer;
 use crate::ask::Ask;
 
 const LISTENER: &str = "ingress";
