@@ -10,6 +10,7 @@ use weir_filter::limit::{Algorithms, BucketState, Check, Scripts, SlotOwner, Tok
 use weir_filter::redis::resp::Decoder;
 use weir_filter::redis::{Call, Session, SessionConfig, Ticket, Topology};
 use weir_filter::units::{Micros, Tokens};
+use weir_filter::usage::{Framing, Paths, Reader};
 
 const CONFIGURATION: &[u8] = br#"{"redis": {"cluster": "redis"}, "limits": [{"name": "per_user",
     "descriptor": [{"request_header": {"name": "x-user-id"}}],
@@ -85,5 +86,28 @@ fn configuration(c: &mut Criterion) {
     });
 }
 
-criterion_group!(core, decision, replies, session, configuration);
+/// A stream of 64 KB that tells no usage before its end, as most do, in chunks of these sizes; and one document.
+fn usage(c: &mut Criterion) {
+    let event = "data: {\"id\":\"chatcmpl-CkT7R0pN9fQyZ3bA5u1hXwYd2eG\",\"object\":\"chat.completion.chunk\",\
+        \"created\":1796107711,\"model\":\"gpt-4o-mini-2024-07-18\",\"choices\":[{\"index\":0,\"delta\":\
+        {\"content\":\" tokens\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n";
+    let stream = event.repeat(65_536 / event.len() + 1);
+    let document = format!(r#"{{"choices":[{{"message":{{"content":"{}"}}}}]}}"#, "many words ".repeat(6_000));
+    let paths = Paths::default();
+    for (name, framing, body, size) in [
+        ("64 KB of events in chunks of 50 bytes", Framing::ServerSentEvents, &stream, 50),
+        ("64 KB of events in chunks of 16 KB", Framing::ServerSentEvents, &stream, 16_384),
+        ("a document of 64 KB in chunks of 16 KB", Framing::Json, &document, 16_384),
+    ] {
+        c.bench_function(&format!("read usage: {name}"), |b| {
+            b.iter(|| {
+                let mut reader = Reader::new(framing);
+                black_box(body).as_bytes().chunks(size).for_each(|chunk| reader.push(&paths, chunk));
+                reader.readings().usage()
+            });
+        });
+    }
+}
+
+criterion_group!(core, decision, replies, session, configuration, usage);
 criterion_main!(core);

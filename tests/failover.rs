@@ -2,11 +2,16 @@
 //!
 //! `cargo test --test failover -- --nocapture` prints what each failover costs.
 
+use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use weir::redis_group::{DOWN_AFTER, Node};
+use weir::secured::{NAME, valid};
+use weir::tls_proxy::Authority;
 use weir::{Fault, HostKind, Load, Mesh, Phases, RedisGroup, Trial};
+use weir_harness::limits::Limits;
 
 const SCENARIO: &str = "envoy/failover.yaml";
 /// Time for elections among Sentinels, and for two health checks, on a busy machine. A Sentinel that has stalled for
@@ -26,6 +31,7 @@ weir::on_both_hosts! {
     a_master_parted_from_the_other_nodes_loses_what_it_admitted
     a_master_that_needs_replicas_refuses_when_it_is_parted_from_them
     a_health_check_needs_the_permission_for_role_alone
+    a_group_behind_tls_fails_over_for_proxies_and_commands
 }
 
 async fn a_killed_master_is_replaced_and_comes_back_as_a_replica(host: HostKind) {
@@ -109,6 +115,65 @@ async fn a_health_check_needs_the_permission_for_role_alone(host: HostKind) {
     let mut operator = redis::Client::open(weir).unwrap().get_connection().unwrap();
     redis::cmd("ACL").arg("SETUSER").arg("default").arg("+role").exec(&mut operator).unwrap();
     mesh.until_decided(HEALTHY).await;
+}
+
+/// Nodes, Sentinels, health checks, checks and `weir limits`: all connections are of TLS, with certificates of both sides.
+async fn a_group_behind_tls_fails_over_for_proxies_and_commands(host: HostKind) {
+    let [servers, clients] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let authority = Authority::new();
+    authority.install(clients.path(), &valid(&authority)).unwrap();
+    let Some(group) = RedisGroup::secured(&authority, servers.path()).await else { return };
+    let file = |name: &str| clients.path().join(name).display().to_string();
+    let context = json!({
+        "tls_certificates": [{"certificate_chain": {"filename": file("tls.crt")}, "private_key": {"filename": file("tls.key")}}],
+        "validation_context": {
+            "trusted_ca": {"filename": file("ca.crt")},
+            "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": NAME}}],
+        },
+    });
+    let mesh = Mesh::on(host, SCENARIO).reaching(&group.nodes()[0].redis, group.endpoints()).edit(|document| {
+        document["static_resources"]["clusters"][0]["transport_socket"] = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": NAME,
+                "common_tls_context": context,
+            },
+        });
+    });
+    let Some(mesh) = Load::STEADY.configure(mesh).start().await else { return };
+    mesh.until_decided(HEALTHY).await;
+    let command = |words: &str| tokio::task::block_in_place(|| command(words, &group.sentinels_url(), clients.path()));
+    assert_eq!(command("set per_user alice blocked").as_deref(), Ok("per_user alice: blocked\n"));
+    let refused = tokio::task::block_in_place(|| command_without_tls(&group.sentinels_url()));
+    assert!(refused.contains("sentinel at 127.0.0.1:"), "{refused}");
+
+    let old = &group.nodes()[0];
+    let trial = fail_over(&group, &mesh, "kill -9, behind TLS", || old.redis.kill()).await;
+    found_in_time(&trial);
+    assert_eq!(command("get per_user alice").as_deref(), Ok("per_user alice: blocked\n"));
+    assert!(group.nodes().iter().all(|node| node.clients.connections() > 0), "health checks reach all nodes");
+}
+
+/// Runs `weir limits` with the client's certificate.
+fn command(words: &str, url: &str, folder: &Path) -> Result<String, String> {
+    let files = [("--tls-ca", "ca.crt"), ("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")];
+    let mut all: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    all.extend(files.iter().flat_map(|(name, file)| [(*name).to_owned(), folder.join(file).display().to_string()]));
+    run(all, url)
+}
+
+/// Runs `weir limits` without TLS on the same ports, which fails, and returns the error.
+fn command_without_tls(url: &str) -> String {
+    run(vec!["list".to_owned()], &url.replace("rediss-", "redis-")).expect_err("a port that speaks TLS alone")
+}
+
+fn run(mut words: Vec<String>, url: &str) -> Result<String, String> {
+    words.extend(["--redis".to_owned(), url.to_owned()]);
+    let limits = Limits::parse(&words.iter().map(String::as_str).collect::<Vec<_>>()).map_err(|it| it.to_string())?;
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    limits.perform(&mut out, &mut notes).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(out).unwrap())
 }
 
 #[track_caller]

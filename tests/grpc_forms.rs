@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::Method;
 use serde_json::json;
-use weir::mesh::Ask;
+use weir::ask::Ask;
 use weir::{Answer, HostKind, Mesh};
 use weir_provision::redis::RedisOptions;
 

@@ -1,14 +1,39 @@
 //! Budgets of tokens and of money, on both hosts, against a provider that tells usage in every way.
+//!
+//! | what holds | tests |
+//! |---|---|
+//! | no estimate is too low: used and held together are never above the budget | `storm`, `a_budget_is_never_exceeded` |
+//! | estimates are too low: above it by the excess of what was in flight | `in_flight` |
+//! | afterwards, the ledger, Redis and what the provider told are the same to the unit; nothing is held | `storm` |
+//! | a settlement that is sent again, or cut at any byte, counts once | `cut`; `host-harness/virtual` |
+//! | clients that leave at any time, upstreams that fail, errors, answers of the proxy: nothing stays held | `storm`; here |
+//! | at the turn of the month, requests in flight are settled in the old month | `turn` |
+//! | `kill -9` of a proxy: charged as `on_lost` says | `killed` |
+//! | Redis away during settlements: exact afterwards; what is dropped is counted | `in_flight`; `host-harness/virtual` |
+//! | pieces of a response do not matter, and nothing panics | `filter/src/usage/tests.rs`; fuzz target `usage` |
+//! | each provider's usage has its normal form | `filter/src/usage/tests/fixtures.rs` |
+//! | a denial by one limit takes nothing of another | `tests/model/budgets/in_redis.rs` |
+//! | settled in any time: at most a token bucket's capacity and what flows in | `filter/src/limit/algorithm/budget_state` |
+//! | `take_rest` exceeds by one request at most; excess is paid before anything is admitted | as above |
+//! | the deny cache forgets within a second | `host-harness/virtual` |
+//! | a clock of Redis that is set back | `tests/model/budgets`: pauses of histories are negative, too |
+//! | a maximum is never read as less than its largest reading | `filter/src/limiter/estimates.rs` |
+//! | the bytes of a response pass unchanged | `the_access_log_has_the_usage_of_each_response`, `tests/sdks` |
+//! | the cost of a body does not grow with its length | `benches/bodies.rs` |
 
+mod cut;
+mod in_flight;
+mod killed;
 mod settings;
+mod spent;
+mod storm;
+mod turn;
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use redis::Commands;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +44,7 @@ use self::settings::{
     a_budget_that_is_nearly_spent_tells_it, a_response_that_is_cut_off_leaves_its_usage_in_the_access_log,
     formats_of_ones_own_are_read, prices_change_at_run_time,
 };
+use self::spent::{settled, spent};
 
 weir::on_both_hosts! {
     the_access_log_has_the_usage_of_each_response
@@ -39,7 +65,7 @@ const FILE: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.
 const MAX_TOKENS: u64 = 100;
 
 /// Builds a mesh with a budget of tokens and one of money for each user, in front of the provider.
-fn budgets(host: HostKind, scenario: &str, provider: &Provider) -> MeshBuilder {
+pub(crate) fn budgets(host: HostKind, scenario: &str, provider: &Provider) -> MeshBuilder {
     answering(host, scenario).edit(|bootstrap| provider.serve_all(bootstrap))
 }
 
@@ -61,15 +87,15 @@ fn answering(host: HostKind, scenario: &str) -> MeshBuilder {
 }
 
 /// Asks for a response of a kind that tells these tokens.
-async fn ask(mesh: &Mesh, user: &str, kind: &str, input: u64, output: u64) -> Answer {
+pub(crate) async fn ask(mesh: &Mesh, user: &str, kind: &str, input: u64, output: u64) -> Answer {
     let body = json!({"model": "gpt-4o-mini", "max_tokens": MAX_TOKENS}).to_string();
     let ask = mesh.ask("/v1/chat/completions").method(Method::POST).user(user).header("x-answer", kind);
     let ask = ask.header("x-input", input.to_string()).header("x-output", output.to_string());
     ask.header("content-type", "application/json").header("accept-encoding", "gzip").body(&body).send().await
 }
 
-/// Asks for a response of this kind, and leaves once its head has come and `after` has passed.
-async fn leave(mesh: &Mesh, user: &str, kind: &str, after: Duration) {
+/// Asks for a response of this kind, and returns the connection once its head has come.
+pub(crate) async fn begin(mesh: &Mesh, user: &str, kind: &str) -> TcpStream {
     let mut client = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
     let body = json!({"model": "gpt-4o-mini", "max_tokens": MAX_TOKENS}).to_string();
     let head = format!(
@@ -80,6 +106,12 @@ async fn leave(mesh: &Mesh, user: &str, kind: &str, after: Duration) {
     client.write_all(head.as_bytes()).await.unwrap();
     let mut buffer = [0; 4_096];
     assert!(client.read(&mut buffer).await.unwrap() > 0);
+    client
+}
+
+/// Asks for a response of this kind, and leaves once its head has come and `after` has passed.
+async fn leave(mesh: &Mesh, user: &str, kind: &str, after: Duration) {
+    let _client = begin(mesh, user, kind).await;
     tokio::time::sleep(after).await;
 }
 
@@ -112,45 +144,6 @@ async fn the_access_log_has_the_usage_of_each_response(host: HostKind) {
     assert_eq!((unknown.status, unknown.body.as_str()), (400, "expected a model with a price\n"));
     expected.push("400 -/-/-/-/-".to_owned());
     assert_eq!(lines(&mesh, &file, expected.len()), expected);
-}
-
-/// Amounts used and held of a user's budgets of tokens and of money, and the number of open reservations.
-#[derive(Debug, PartialEq, Eq)]
-struct Spent {
-    tokens: [u64; 2],
-    money: [u64; 2],
-    reservations: usize,
-}
-
-fn spent(mesh: &Mesh, user: &str) -> Spent {
-    let mut redis = mesh.redis_connection();
-    let mut reservations = 0;
-    let [tokens, money] = ["tokens", "money"].map(|limit| {
-        let pattern = format!("{}{limit}:{user}#budget*", mesh.key_prefix());
-        let keys: Vec<String> = redis.keys(pattern).unwrap();
-        assert!(keys.len() < 2, "{keys:?}");
-        let fields: HashMap<Vec<u8>, String> =
-            keys.first().map_or_else(HashMap::new, |key| redis.hgetall(key).unwrap());
-        // Owners have 16 bytes.
-        reservations += fields.keys().filter(|name| name.len() == 16).count();
-        let window = fields.get(&b"w"[..]).map_or_else(|| "0 0 0".to_owned(), Clone::clone);
-        let numbers: Vec<u64> = window.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        [numbers[1], numbers[2]]
-    });
-    Spent { tokens, money, reservations }
-}
-
-/// Waits until nothing is held, and returns what is used of both budgets.
-async fn settled(mesh: &Mesh, user: &str) -> [u64; 2] {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let Spent { tokens: [tokens, held], money: [money, money_held], reservations } = spent(mesh, user);
-        if (held, money_held, reservations) == (0, 0, 0) {
-            return [tokens, money];
-        }
-        assert!(Instant::now() < deadline, "{:?}", spent(mesh, user));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 async fn budgets_count_what_the_provider_has_told(host: HostKind) {

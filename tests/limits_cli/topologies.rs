@@ -94,6 +94,7 @@ impl Group {
         let master = node(None)?;
         let nodes = [node(Some(master.addr()))?, master];
         let options = SentinelOptions {
+            binary: None,
             name: "weir".into(),
             master: nodes[1].addr(),
             quorum: 1,
@@ -101,6 +102,7 @@ impl Group {
             failover_timeout: Duration::from_secs(5),
             password: Some(OF_SENTINELS.into()),
             nodes_password: Some(OF_NODES.into()),
+            lines: Vec::new(),
         };
         let sentinel = || or_skip(Sentinel::start(&options));
         let group = Self { nodes, sentinels: [sentinel()?, sentinel()?] };

@@ -10,6 +10,7 @@
 
 mod acl;
 pub mod answer;
+pub mod ask;
 mod buckets;
 mod calendar;
 pub mod mesh;

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    Method,
-    header::{HeaderMap, HeaderName, HeaderValue},
-};
+use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 use weir_harness::{
     front_end::FrontEnd,
@@ -21,19 +18,18 @@ use weir_harness::{
 };
 use weir_host::{fault::FaultProxy, scenario::Scenario};
 use weir_provision::{
-    ProvisionError, checkout,
-    client::{self, Client},
-    filter_wasm, or_skip,
+    ProvisionError, checkout, client, filter_wasm, or_skip,
     redis::{RedisOptions, RedisServer},
     webdis::WebdisOptions,
 };
 
 use crate::Answer;
+use crate::ask::Ask;
 
 const LISTENER: &str = "ingress";
 const CLUSTER: &str = "redis";
-const USER: HeaderName = HeaderName::from_static("x-user-id");
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const USER: HeaderName = HeaderName::from_static("x-user-id");
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Running hosts and their Redis. Dropping it stops all of them.
 #[derive(Debug)]
@@ -44,6 +40,7 @@ pub struct Mesh {
     front_end: Option<FrontEnd>,
     redis: Arc<RedisServer>,
     key_prefix: String,
+    scenario: Scenario,
 }
 
 /// Builder of a [`Mesh`]; see [`Mesh::on`].
@@ -98,14 +95,7 @@ impl Mesh {
 
     /// Returns a builder of a request: a GET of `path` to the first host.
     pub fn ask(&self, path: &str) -> Ask<'_> {
-        Ask {
-            mesh: self,
-            host: 0,
-            method: Method::GET,
-            path: path.into(),
-            headers: HeaderMap::new(),
-            body: String::new(),
-        }
+        Ask::new(self, path)
     }
 
     /// Returns a load plan without users for the host of this number, from 0.
@@ -184,6 +174,11 @@ impl Mesh {
 
     pub fn hosts(&self) -> &[Serving] {
         &self.hosts
+    }
+
+    /// Bootstrap of the hosts, with the addresses of this mesh: for hosts in processes of their own.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
     }
 
     /// Listener addresses of the hosts.
@@ -333,63 +328,7 @@ impl MeshBuilder {
             ingress.push(host.listener(LISTENER).expect("the host listens"));
             hosts.push(host);
         }
-        Some(Mesh { hosts, ingress, faults, front_end, redis, key_prefix })
-    }
-}
-
-/// Builder of a request; see [`Mesh::ask`].
-#[derive(Debug)]
-pub struct Ask<'a> {
-    mesh: &'a Mesh,
-    host: usize,
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Ask<'_> {
-    /// Adds this user's name as `x-user-id`.
-    pub fn user(self, name: &str) -> Self {
-        self.header(USER.as_str(), name)
-    }
-
-    /// Adds a header, and keeps others of the same name.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        let name = HeaderName::try_from(name).expect("a header's name");
-        self.headers.append(name, HeaderValue::from_bytes(value.as_ref()).expect("a header's value"));
-        self
-    }
-
-    /// Sets the method.
-    pub fn method(mut self, method: Method) -> Self {
-        self.method = method;
-        self
-    }
-
-    /// Sets the body.
-    pub fn body(mut self, body: &str) -> Self {
-        self.body = body.to_owned();
-        self
-    }
-
-    /// Sends the request to the host of this number, from 0.
-    pub fn via(mut self, host: usize) -> Self {
-        self.host = host;
-        self
-    }
-
-    /// Sends the request on a new connection.
-    ///
-    /// # Panics
-    /// If there is no response within a minute.
-    pub async fn send(self) -> Answer {
-        let mut client = Client::new(self.mesh.ingress[self.host], ANSWER_WITHIN);
-        client
-            .send(&self.method, &self.path, &self.headers, self.body.into())
-            .await
-            .expect("every request is answered")
-            .into()
+        Some(Mesh { hosts, ingress, faults, front_end, redis, key_prefix, scenario: self.scenario })
     }
 }
 

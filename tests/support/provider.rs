@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 /// Model that responses name.
@@ -24,6 +25,7 @@ pub const PAUSE: Duration = Duration::from_secs(3);
 pub struct Provider {
     addr: SocketAddr,
     seen: Arc<Mutex<Seen>>,
+    gate: watch::Sender<bool>,
 }
 
 /// Record of what a provider has told and seen.
@@ -33,6 +35,8 @@ pub struct Seen {
     pub requests: u64,
     /// Tokens of requests and of responses that its whole responses of status 200 have told.
     pub told: [u64; 2],
+    /// Responses of status 200 that end before they tell any, and the bytes of their requests.
+    pub untold: [u64; 2],
     /// Head of the last request.
     pub head: String,
     /// Body of the last request.
@@ -51,13 +55,19 @@ impl Provider {
         let addr = listener.local_addr().expect("the listener is bound");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let shared = Arc::clone(&seen);
+        let (gate, opened) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move { serve(connection, &shared).await });
+                let (shared, opened) = (Arc::clone(&shared), opened.clone());
+                tokio::spawn(async move { serve(connection, &shared, opened).await });
             }
         });
-        Self { addr, seen }
+        Self { addr, seen, gate }
+    }
+
+    /// Lets the responses of kind `gated` go on to their usage, from now on.
+    pub fn open_gate(&self) {
+        self.gate.send_replace(true);
     }
 
     /// Returns what the provider has told and seen so far.
@@ -70,16 +80,24 @@ impl Provider {
     /// # Panics
     /// If the bootstrap's first listener has no route configuration.
     pub fn serve_all(&self, bootstrap: &mut Value) {
-        const ROUTES: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config\
-            /virtual_hosts/0/routes";
-        let routes = bootstrap.pointer_mut(ROUTES).expect("a route configuration");
-        *routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "provider", "timeout": "0s"}}]);
-        let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": self.addr.port()}});
-        let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
-        let cluster = json!({"name": "provider", "type": "STATIC",
-            "load_assignment": {"cluster_name": "provider", "endpoints": endpoints}});
-        bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters").push(cluster);
+        route_all(bootstrap, self.addr);
     }
+}
+
+/// Routes all requests of a bootstrap to the server at this address.
+///
+/// # Panics
+/// If the bootstrap's first listener has no route configuration.
+pub fn route_all(bootstrap: &mut Value, server: SocketAddr) {
+    const ROUTES: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config\
+            /virtual_hosts/0/routes";
+    let routes = bootstrap.pointer_mut(ROUTES).expect("a route configuration");
+    *routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "provider", "timeout": "0s"}}]);
+    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": server.port()}});
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
+    let cluster = json!({"name": "provider", "type": "STATIC",
+            "load_assignment": {"cluster_name": "provider", "endpoints": endpoints}});
+    bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters").push(cluster);
 }
 
 /// Response, before it is written.
@@ -90,11 +108,15 @@ struct Response {
     body: String,
     /// Bytes after which the response pauses.
     pause_at: Option<usize>,
+    /// Whether the pause lasts until the provider's gate is opened.
+    is_gated: bool,
     /// Whether the connection ends before the body does.
     is_cut: bool,
+    /// Whether the body has no end: the connection stays open until the client leaves.
+    has_no_end: bool,
 }
 
-async fn serve(connection: TcpStream, seen: &Mutex<Seen>) {
+async fn serve(connection: TcpStream, seen: &Mutex<Seen>, mut gate: watch::Receiver<bool>) {
     let mut connection = BufReader::new(connection);
     while let Some((head, body)) = request(&mut connection).await {
         let header = |name: &str| {
@@ -111,13 +133,23 @@ async fn serve(connection: TcpStream, seen: &Mutex<Seen>) {
         {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.requests += 1;
+            if matches!(kind.as_str(), "cut" | "hang") {
+                seen.untold[0] += 1;
+                seen.untold[1] += body.len() as u64;
+            }
             (seen.head, seen.body, seen.response) = (head, body, response.body.clone());
-            if response.status == 200 && !response.is_cut && !matches!(kind.as_str(), "missing" | "failed" | "gzip") {
+            if response.status == 200
+                && !matches!(kind.as_str(), "cut" | "hang" | "silent" | "missing" | "failed" | "gzip")
+            {
                 seen.told[0] += input;
                 seen.told[1] += output;
             }
         }
-        if write(&mut connection, &response).await.is_none() || response.is_cut {
+        if kind == "silent" {
+            let _ = connection.read(&mut [0]).await;
+            return;
+        }
+        if write(&mut connection, &response, &mut gate).await.is_none() || response.is_cut {
             return;
         }
     }
@@ -186,9 +218,9 @@ fn response(kind: &str, input: u64, output: u64) -> Response {
             ok(json_type + &headers, json!({"completion": "Hi"}).to_string())
         }
         "stream" => ok(stream_type, chunks() + &last + "data: [DONE]\n\n"),
-        "slow" => {
-            let body = chunks();
-            Response { pause_at: Some(body.len()), ..ok(stream_type, body + &last + "data: [DONE]\n\n") }
+        "slow" | "gated" => {
+            let (body, is_gated) = (chunks(), kind == "gated");
+            Response { pause_at: Some(body.len()), is_gated, ..ok(stream_type, body + &last + "data: [DONE]\n\n") }
         }
         "late" => {
             let body = chunks() + &last;
@@ -214,6 +246,10 @@ fn response(kind: &str, input: u64, output: u64) -> Response {
                 "content": content, "usage": {"input_tokens": input, "output_tokens": output}});
             ok(json_type, message.to_string())
         }
+        // The client leaves before the head, before the usage, and right after the last event.
+        "silent" => ok(json_type, String::new()),
+        "hang" => Response { has_no_end: true, ..ok(stream_type, chunks()) },
+        "done" => Response { has_no_end: true, ..ok(stream_type, chunks() + &last + "data: [DONE]\n\n") },
         "failed" => ok(stream_type, chunks() + "data: {\"error\":{\"message\":\"overloaded\"}}\n\n"),
         "cut" => Response { is_cut: true, ..ok(stream_type, chunks()) },
         "error" => Response { status: 500, headers: json_type, body: document(&usage), ..Response::default() },
@@ -227,7 +263,11 @@ fn response(kind: &str, input: u64, output: u64) -> Response {
 }
 
 /// Writes a response in chunks of 1 to 13 bytes, several at a time.
-async fn write(connection: &mut BufReader<TcpStream>, response: &Response) -> Option<()> {
+async fn write(
+    connection: &mut BufReader<TcpStream>,
+    response: &Response,
+    gate: &mut watch::Receiver<bool>,
+) -> Option<()> {
     let head = format!("HTTP/1.1 {} OK\r\n{}transfer-encoding: chunked\r\n\r\n", response.status, response.headers);
     connection.write_all(head.as_bytes()).await.ok()?;
     let (mut rest, mut sent) = (response.body.as_bytes(), 0);
@@ -241,7 +281,11 @@ async fn write(connection: &mut BufReader<TcpStream>, response: &Response) -> Op
         let pauses = response.pause_at.is_some_and(|at| (sent - piece.len()..sent).contains(&at));
         if pauses {
             connection.flush().await.ok()?;
-            sleep(PAUSE).await;
+            if response.is_gated {
+                gate.wait_for(|is_open| *is_open).await.ok()?;
+            } else {
+                sleep(PAUSE).await;
+            }
         } else if sent % 5 == 0 {
             connection.flush().await.ok()?;
             tokio::task::yield_now().await;
@@ -251,6 +295,11 @@ async fn write(connection: &mut BufReader<TcpStream>, response: &Response) -> Op
         connection.flush().await.ok()?;
         // What is written reaches the proxy before the end of the connection does.
         sleep(Duration::from_millis(50)).await;
+        return None;
+    }
+    if response.has_no_end {
+        connection.flush().await.ok()?;
+        let _ = connection.read(&mut [0]).await;
         return None;
     }
     connection.write_all(b"0\r\n\r\n").await.ok()?;

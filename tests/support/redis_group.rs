@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +10,12 @@ use std::{
 use weir_host::fault::FaultProxy;
 use weir_provision::{
     ProvisionError, or_skip, port,
-    redis::{RedisOptions, RedisServer, Sentinel, SentinelOptions},
+    redis::{RELEASES, RedisOptions, RedisServer, Sentinel, SentinelOptions},
+};
+
+use crate::{
+    secured::NAME,
+    tls_proxy::{Authority, Side},
 };
 
 /// Number of nodes, and of Sentinels.
@@ -23,6 +29,15 @@ pub const DOWN_AFTER: Duration = Duration::from_secs(1);
 pub struct RedisGroup {
     nodes: Vec<Node>,
     sentinels: Vec<Sentinel>,
+    /// Addresses at which the Sentinels speak TLS, if the group does.
+    secured_sentinels: Vec<SocketAddr>,
+}
+
+/// TLS of all servers of a group, by an executable that has it.
+struct Tls {
+    binary: PathBuf,
+    /// Arguments of a node, in pairs, and lines of a Sentinel.
+    settings: Vec<[String; 2]>,
 }
 
 /// Node of a [`RedisGroup`].
@@ -41,14 +56,46 @@ impl RedisGroup {
     /// `None` if Redis is missing, which is printed.
     ///
     /// # Panics
-    /// If the group is not ready within 30 s.
+    /// If the group is not ready within 90 s.
     pub async fn start(args: &[&str]) -> Option<Self> {
+        Self::start_all(None, args).await
+    }
+
+    /// Starts a group that speaks TLS among its servers and to clients, which need certificates of `authority`. The
+    /// servers' files are in `folder`; their certificate names 127.0.0.1 and [`NAME`]. The
+    /// fixture itself asks other ports.
+    ///
+    /// # Panics
+    /// If the group is not ready within 90 s, or the folder cannot be written.
+    pub async fn secured(authority: &Authority, folder: &Path) -> Option<Self> {
+        let release = RELEASES.iter().find(|release| release.name == "Redis 8.0").expect("a release with TLS");
+        let binary = or_skip(tokio::task::spawn_blocking(|| release.binary()).await.expect("no panic"))?;
+        let server = authority.sign(Side::Server, "127.0.0.1", |params| {
+            // Nodes and Sentinels are clients of each other.
+            params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+            let name = NAME.try_into().expect("a DNS name");
+            params.subject_alt_names.push(rcgen::SanType::DnsName(name));
+        });
+        authority.install(folder, &server).expect("the folder can be written");
+        let file = |name: &str| folder.join(name).display().to_string();
+        let settings = [
+            ("tls-cert-file", file("tls.crt")),
+            ("tls-key-file", file("tls.key")),
+            ("tls-ca-cert-file", file("ca.crt")),
+            ("tls-replication", "yes".to_owned()),
+        ];
+        let settings = settings.map(|(name, value)| [name.to_owned(), value]).into();
+        Self::start_all(Some(&Tls { binary, settings }), &[]).await
+    }
+
+    async fn start_all(tls: Option<&Tls>, args: &[&str]) -> Option<Self> {
         let mut nodes: Vec<Node> = Vec::new();
         for _ in 0..SIZE {
             let master = nodes.first().map(|node| node.peers.addr());
-            nodes.push(Node::start(master, args).await?);
+            nodes.push(Node::start(master, tls, args).await?);
         }
         let options = SentinelOptions {
+            binary: tls.map(|tls| tls.binary.clone()),
             name: "weir".into(),
             master: nodes[0].peers.addr(),
             quorum: 2,
@@ -56,15 +103,32 @@ impl RedisGroup {
             failover_timeout: Duration::from_secs(5),
             password: None,
             nodes_password: None,
+            lines: tls.into_iter().flat_map(|tls| &tls.settings).map(|setting| setting.join(" ")).collect(),
         };
-        let start = move || (0..SIZE).map(|_| Sentinel::start(&options)).collect::<Result<Vec<_>, ProvisionError>>();
+        let secured_sentinels: Vec<SocketAddr> =
+            tls.into_iter().flat_map(|_| (0..SIZE).map(|_| free_address())).collect();
+        let of_tls = secured_sentinels.clone();
+        let start = move || {
+            let start = |nth: usize| {
+                let mut options = options.clone();
+                options.lines.extend(of_tls.get(nth).map(|addr| format!("tls-port {}", addr.port())));
+                Sentinel::start(&options)
+            };
+            (0..SIZE).map(start).collect::<Result<Vec<_>, ProvisionError>>()
+        };
         let sentinels = or_skip(tokio::task::spawn_blocking(start).await.expect("provisioning does not panic"))?;
-        let group = Self { nodes, sentinels };
+        let group = Self { nodes, sentinels, secured_sentinels };
         group.until("a failover is possible", |group| {
             group.sentinels.iter().all(|sentinel| sentinel.is_usable(SIZE - 1).is_ok_and(|usable| usable))
                 && group.nodes[1..].iter().all(|node| node.role().starts_with("role:slave") && node.has_its_master())
         });
         Some(group)
+    }
+
+    /// URL of the Sentinels of a secured group, for `weir limits`.
+    pub fn sentinels_url(&self) -> String {
+        let hosts: Vec<String> = self.secured_sentinels.iter().map(SocketAddr::to_string).collect();
+        format!("rediss-sentinel://{}/weir", hosts.join(","))
     }
 
     /// The nodes, in the order of the cluster's endpoints.
@@ -105,8 +169,9 @@ impl RedisGroup {
 }
 
 impl Node {
-    async fn start(master: Option<SocketAddr>, args: &[&str]) -> Option<Self> {
-        let addr = port::free_port().expect("a free port").release();
+    async fn start(master: Option<SocketAddr>, tls: Option<&Tls>, args: &[&str]) -> Option<Self> {
+        let own = free_address();
+        let addr = if tls.is_some() { free_address() } else { own };
         let proxy = async |name| FaultProxy::start(addr, name, 1).await.expect("a free port");
         let (clients, peers) = (proxy("clients").await, proxy("peers").await);
         let announced = peers.addr().port().to_string();
@@ -117,8 +182,13 @@ impl Node {
             all.extend(["--replicaof", "127.0.0.1", port]);
         }
         all.extend(args);
-        let args = all.into_iter().map(str::to_owned).collect();
-        let options = RedisOptions { port: addr.port(), args, ..RedisOptions::default() };
+        let mut args: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        if let Some(tls) = tls {
+            args.extend(["--tls-port".to_owned(), addr.port().to_string()]);
+            args.extend(tls.settings.iter().flat_map(|[name, value]| [format!("--{name}"), value.clone()]));
+        }
+        let binary = tls.map(|tls| tls.binary.clone());
+        let options = RedisOptions { binary, port: own.port(), args, ..RedisOptions::default() };
         let start = move || RedisServer::start(options);
         let redis = or_skip(tokio::task::spawn_blocking(start).await.expect("provisioning does not panic"))?;
         Some(Self { redis: Arc::new(redis), clients, peers })
@@ -139,4 +209,8 @@ impl Node {
     fn has_its_master(&self) -> bool {
         self.role().contains("master_link_status:up")
     }
+}
+
+fn free_address() -> SocketAddr {
+    port::free_port().expect("a free port").release()
 }

@@ -186,7 +186,7 @@ fn input(node: &Node<'_>) -> Read<InputEstimate> {
     }
     let (kind, node) = node.one_field(&["request_body_bytes", "request_header", "request_body"])?;
     if kind != "request_body_bytes" {
-        return usage::stated(kind, &node).map(InputEstimate::Stated);
+        return usage::stated(kind, node).map(InputEstimate::Stated);
     }
     let fields = node.object(&["bytes_per_token", "per_image", "plus"])?;
     let number = |name, default, range| fields.or(name, default, |node| node.integer(range));

@@ -37,10 +37,10 @@ pub(super) fn read(node: &Node<'_>) -> Read<Format> {
     let fields = node.object(FIELDS)?;
     if kind == "headers" {
         let read = |node: &Node<'_>| Ok(vec![node.text_matching(HEADER, is_token)?.to_ascii_lowercase()]);
-        return told(&node, &fields, &read).map(Format::of_headers);
+        return told(node, &fields, &read).map(Format::of_headers);
     }
     let read = |node: &Node<'_>| node.each(1..=MAX_POINTERS, place);
-    let pointers = told(&node, &fields, &read)?;
+    let pointers = told(node, &fields, &read)?;
     let is_apart = |(nth, (one, _)): (usize, &(JsonPointer, Field))| {
         pointers.iter().enumerate().all(|(other, (place, _))| other == nth || !place.begins_with(one))
     };

@@ -264,21 +264,29 @@ impl Document {
         rest
     }
 
-    fn skip<'a>(&mut self, mut depth: u32, bytes: &'a [u8]) -> &'a [u8] {
+    fn skip<'a>(&mut self, mut depth: u32, mut rest: &'a [u8]) -> &'a [u8] {
         let mut after_colon = self.after_colon;
-        for (at, byte) in bytes.iter().enumerate() {
+        while let Some((byte, after)) = rest.split_first() {
+            rest = after;
             match byte {
                 b'{' | b'[' => depth = depth.saturating_add(1),
                 b'"' => {
-                    self.after_colon = after_colon;
-                    self.state = State::SkippedText { depth, escaped: false };
-                    return bytes.get(at.saturating_add(1)..).unwrap_or_default();
+                    let (read, behind, escaped) = split_text(rest, false);
+                    if self.is_text && after_colon {
+                        self.count(read.len());
+                    }
+                    let Some(behind) = behind else {
+                        self.after_colon = after_colon;
+                        self.state = State::SkippedText { depth, escaped };
+                        return &[];
+                    };
+                    rest = behind;
                 }
                 b'}' | b']' => match depth.checked_sub(1) {
                     Some(less) => depth = less,
                     None => {
                         self.state = self.after_value();
-                        return bytes.get(at.saturating_add(1)..).unwrap_or_default();
+                        return rest;
                     }
                 },
                 _ => {}
@@ -287,7 +295,7 @@ impl Document {
         }
         self.after_colon = after_colon;
         self.state = State::Skipped { depth };
-        &[]
+        rest
     }
 
     fn skip_text<'a>(&mut self, depth: u32, escaped: bool, bytes: &'a [u8]) -> &'a [u8] {

@@ -145,6 +145,20 @@ impl BenchError {
     }
 }
 
+/// Returns the CPU time that all threads of a process have used; `None` if there is no process with this id.
+#[must_use]
+pub fn cpu_time(process: u32) -> Option<Duration> {
+    cpu::of(process)
+}
+
+/// Returns the module of a filter that does nothing, as wasm bytes.
+///
+/// # Errors
+/// If its WAT is invalid; a test rules this out.
+pub fn no_op_module() -> Result<Vec<u8>, wat::Error> {
+    guest::module(subject::Guest::NoOp)
+}
+
 /// Returns the definition of the command line, with all options and their defaults.
 #[must_use]
 pub fn command() -> clap::Command {

@@ -13,6 +13,7 @@
 //! | [`descriptors`] | a request | the body's pieces and the memo do not matter; keys are bounded |
 //! | [`overrides`] | texts and pages of overrides | errors repeat no bytes; requests are decided |
 //! | [`events`] | requests | events have known words, the key and numbers |
+//! | [`usage`] | bodies of responses | chunks do not matter; text of a model forges no usage; names are bounded |
 //! | [`worker`] | events of a worker | requests are decided in time; the log repeats no bytes |
 //! | [`pairs`] | header maps | filter and host read the same pairs |
 //! | [`files`] | Envoy files, test files | findings have places in the file; two runs find the same |
@@ -34,6 +35,7 @@ pub mod pairs;
 mod proxy;
 pub mod replies;
 pub mod session;
+pub mod usage;
 pub mod worker;
 
 /// Target of a fuzzer.
@@ -58,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pairs", run: pairs::run },
     Target { name: "replies", run: replies::run },
     Target { name: "session", run: session::run },
+    Target { name: "usage", run: usage::run },
     Target { name: "worker", run: worker::run },
 ];
 

@@ -72,7 +72,7 @@ macro_rules! replays {
     };
 }
 
-replays! { bridge callouts configuration descriptors events files overrides pairs replies session worker }
+replays! { bridge callouts configuration descriptors events files overrides pairs replies session usage worker }
 
 #[test]
 fn the_kept_inputs_are_small() {

@@ -1,5 +1,6 @@
 //! Server-sent events (HTML Living Standard, 9.2.6).
 
+use crate::descriptor::find_either;
 use crate::usage::amounts::Readings;
 use crate::usage::document::Document;
 use crate::usage::paths::Paths;
@@ -84,7 +85,7 @@ impl ServerSent {
                 self.document.push(paths, b"\n", readings);
             }
         }
-        let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len());
+        let end = find_either(bytes, b'\n', b'\r');
         let (value, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
         if self.line == Line::Data {
             self.document.push(paths, value, readings);

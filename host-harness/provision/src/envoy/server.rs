@@ -188,6 +188,11 @@ impl EnvoyServer {
         self.process().stop();
     }
 
+    /// Kills the process with SIGKILL: it closes no connection in order.
+    pub fn kill(&self) {
+        self.process().kill();
+    }
+
     fn process(&self) -> MutexGuard<'_, ServerProcess> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }

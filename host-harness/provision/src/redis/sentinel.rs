@@ -1,6 +1,6 @@
 //! Redis Sentinel processes.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
@@ -14,6 +14,8 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Options of a [`Sentinel`].
 #[derive(Debug, Clone)]
 pub struct SentinelOptions {
+    /// The executable; `None`: [`binary`](super::binary).
+    pub binary: Option<PathBuf>,
     /// The name of the group of Redis nodes.
     pub name: String,
     /// The address of the group's master at the start; the Sentinel finds its replicas and the other Sentinels there.
@@ -28,6 +30,8 @@ pub struct SentinelOptions {
     pub password: Option<String>,
     /// The password of the Redis nodes.
     pub nodes_password: Option<String>,
+    /// Further lines of its configuration, such as `tls-replication yes`.
+    pub lines: Vec<String>,
 }
 
 /// A Redis Sentinel process, which is the executable of Redis in another mode. Dropping it stops the process.
@@ -45,7 +49,7 @@ impl Sentinel {
     /// # Errors
     /// If no executable is found or fetched, or the Sentinel does not answer within 20 s.
     pub fn start(options: &SentinelOptions) -> Result<Self, ProvisionError> {
-        let binary = super::binary()?;
+        let binary = options.binary.clone().map_or_else(super::binary, Ok)?;
         port::on_a_free_port(|addr| {
             let dir = checkout::scratch_dir("sentinel")?;
             // A Sentinel writes what it learns into its configuration, and does not start without one.
@@ -100,7 +104,7 @@ impl std::fmt::Debug for Sentinel {
 }
 
 fn configuration(options: &SentinelOptions, addr: SocketAddr) -> String {
-    let SentinelOptions { name, master, quorum, down_after, failover_timeout, password, nodes_password } = options;
+    let SentinelOptions { name, master, quorum, down_after, failover_timeout, password, nodes_password, .. } = options;
     let of_sentinels = password.as_ref().map(|word| format!("requirepass {word}\nsentinel sentinel-pass {word}\n"));
     let of_nodes = nodes_password.as_ref().map(|word| format!("sentinel auth-pass {name} {word}\n"));
     let lines = format!(
@@ -113,7 +117,8 @@ fn configuration(options: &SentinelOptions, addr: SocketAddr) -> String {
         down_after.as_millis(),
         failover_timeout.as_millis(),
     );
-    [Some(lines), of_sentinels, of_nodes].into_iter().flatten().collect()
+    let further = options.lines.iter().map(|line| format!("{line}\n"));
+    [Some(lines), of_sentinels, of_nodes].into_iter().flatten().chain(further).collect()
 }
 
 #[cfg(test)]
@@ -128,6 +133,7 @@ mod tests {
     fn a_sentinel_knows_its_master_and_waits_for_others() {
         let Some(redis) = or_skip(RedisServer::start(RedisOptions::default())) else { return };
         let options = SentinelOptions {
+            binary: None,
             name: "weir".into(),
             master: redis.addr(),
             quorum: 2,
@@ -135,6 +141,7 @@ mod tests {
             failover_timeout: Duration::from_secs(3),
             password: None,
             nodes_password: None,
+            lines: Vec::new(),
         };
         let sentinel = Sentinel::start(&options).unwrap();
         assert_eq!(sentinel.master().unwrap(), redis.addr());
