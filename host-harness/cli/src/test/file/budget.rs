@@ -94,7 +94,7 @@ impl Amount {
 
     /// Whether the numbers are whole.
     pub(crate) fn is_whole(self) -> bool {
-        self.first % NANO == 0 && self.last % NANO == 0
+        self.first.is_multiple_of(NANO) && self.last.is_multiple_of(NANO)
     }
 }
 
