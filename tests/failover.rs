@@ -124,8 +124,9 @@ async fn a_group_behind_tls_fails_over_for_proxies_and_commands(host: HostKind) 
     authority.install(clients.path(), &valid(&authority)).unwrap();
     let Some(group) = RedisGroup::secured(&authority, servers.path()).await else { return };
     let file = |name: &str| clients.path().join(name).display().to_string();
+    let own = json!({"certificate_chain": {"filename": file("tls.crt")}, "private_key": {"filename": file("tls.key")}});
     let context = json!({
-        "tls_certificates": [{"certificate_chain": {"filename": file("tls.crt")}, "private_key": {"filename": file("tls.key")}}],
+        "tls_certificates": [own],
         "validation_context": {
             "trusted_ca": {"filename": file("ca.crt")},
             "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": NAME}}],

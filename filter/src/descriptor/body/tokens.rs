@@ -154,7 +154,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_of_two_bytes_is_found(bytes in prop::collection::vec(prop::sample::select(vec![0, 1, 33, 34, 35, 92, 127, 128, 255_u8]), 0..40), [one, other] in prop::array::uniform2(prop::sample::select(vec![0, 34, 92, 128, 255_u8]))) {
+        fn the_first_of_two_bytes_is_found(
+            bytes in prop::collection::vec(prop::sample::select(vec![0, 1, 33, 34, 35, 92, 127, 128, 255_u8]), 0..40),
+            [one, other] in prop::array::uniform2(prop::sample::select(vec![0, 34, 92, 128, 255_u8])),
+        ) {
             let expected = bytes.iter().position(|byte| [one, other].contains(byte)).unwrap_or(bytes.len());
             prop_assert_eq!(find_either(&bytes, one, other), expected);
         }
@@ -175,7 +178,7 @@ mod tests {
             }
             let bytes = text.as_bytes();
             let expected = match end {
-                Some(at) => (&bytes[..at], Some(&bytes[at + 1..]), false),
+                Some(at) => (&bytes[..at], bytes[at..].get(1..), false),
                 None => (bytes, None, behind_backslash),
             };
             prop_assert_eq!(split_text(bytes, escaped), expected);
