@@ -103,7 +103,7 @@ pub(super) async fn formats_of_ones_own_are_read(host: HostKind) {
     let ask = async |mesh: &Mesh, kind: &str, headers: &[(&str, &str)]| {
         let ask = mesh.ask("/").method(Method::POST).user("alice").header("x-answer", kind);
         let ask = ask.header("x-input", "70").header("x-output", "7");
-        headers.iter().fold(ask, |ask, (name, value)| ask.header(*name, *value)).body("{}").send().await
+        headers.iter().fold(ask, |ask, (name, value)| ask.header(name, *value)).body("{}").send().await
     };
     let mesh = with(json!({"format": {"pointers": {"input": ["/meter/in"], "output": ["/meter/out"]}},
         "model": {"request_header": {"name": "x-model"}}, "provider_cost": "prefer"}));
