@@ -94,8 +94,9 @@ pub(crate) async fn ask(mesh: &Mesh, user: &str, kind: &str, input: u64, output:
     ask.header("content-type", "application/json").header("accept-encoding", "gzip").body(&body).send().await
 }
 
-/// Asks for a response of this kind, and returns the connection once its head has come.
-pub(crate) async fn begin(mesh: &Mesh, user: &str, kind: &str) -> TcpStream {
+/// Asks for a response of this kind, and returns the connection once its head and so many line feeds of its body have
+/// come.
+pub(crate) async fn begin(mesh: &Mesh, user: &str, kind: &str, lines: usize) -> TcpStream {
     let mut client = TcpStream::connect(mesh.ingress()[0]).await.unwrap();
     let body = json!({"model": "gpt-4o-mini", "max_tokens": MAX_TOKENS}).to_string();
     let head = format!(
@@ -104,14 +105,19 @@ pub(crate) async fn begin(mesh: &Mesh, user: &str, kind: &str) -> TcpStream {
         body.len()
     );
     client.write_all(head.as_bytes()).await.unwrap();
-    let mut buffer = [0; 4_096];
-    assert!(client.read(&mut buffer).await.unwrap() > 0);
+    let (mut read, mut piece) = (Vec::new(), [0; 4_096]);
+    // Those of the head and between chunks stand behind carriage returns.
+    while read.is_empty() || read.windows(2).filter(|two| two[1] == b'\n' && two[0] != b'\r').count() < lines {
+        let size = client.read(&mut piece).await.unwrap();
+        assert!(size > 0, "{}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&piece[..size]);
+    }
     client
 }
 
 /// Asks for a response of this kind, and leaves once its head has come and `after` has passed.
 async fn leave(mesh: &Mesh, user: &str, kind: &str, after: Duration) {
-    let _client = begin(mesh, user, kind).await;
+    let _client = begin(mesh, user, kind, 0).await;
     tokio::time::sleep(after).await;
 }
 

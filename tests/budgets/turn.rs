@@ -45,7 +45,7 @@ async fn requests_in_flight_at_the_turn_of_the_month_are_settled_in_their_own(ho
         let mesh = std::sync::Arc::clone(&mesh);
         in_flight.spawn(async move { drop(ask(&mesh, "alice", "gated", input, output).await.admitted()) });
     }
-    let to_be_cut_off = begin(&mesh, "alice", "hang").await;
+    let to_be_cut_off = begin(&mesh, "alice", "hang", 6).await;
     until(&mesh, "three in flight", [33, 300], [0, 0]).await;
     clock.shift(to_turn + 1).unwrap();
     // The first request of the new month.

@@ -50,6 +50,7 @@ fn run(command: &str) -> Result<(), String> {
         ["cargo", "test", "--test", name, ..] => {
             exists(format!("tests/{name}.rs")).or_else(|_| exists(format!("tests/{name}/main.rs")))
         }
+        ["cargo", "bench", "--bench", name, ..] => exists(format!("benches/{name}.rs")),
         ["cargo", "test" | "clippy", "-p", package, ..] => is_package(package),
         ["cargo", "install", "--locked", "--path", path, "--profile", profile, ..] => {
             let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
@@ -59,7 +60,6 @@ fn run(command: &str) -> Result<(), String> {
         ["cargo", "install", "--locked", "cargo-mutants"] | ["cargo", "bench"] | ["cargo", "bench", "--no-run"] => {
             Ok(())
         }
-        ["cargo", "bench", "--bench", name] => exists(format!("benches/{name}.rs")),
         _ if ci().contains(&words.join(" ")) => Ok(()),
         _ => Err("neither CI nor `weir` knows this command".to_owned()),
     }
