@@ -31,8 +31,9 @@ pub struct LocalBucket {
 /// State of a bucket.
 #[derive(Debug)]
 enum State {
-    /// The worker's share of a token bucket, and the units that it lacked of being full at a time.
-    Tokens { own: TokenBucket, at: Micros, lack: u64 },
+    /// The worker's share of a token bucket, and the units that it lacked of being full at a time. Its capacity is
+    /// `rounded_off` units less than the share.
+    Tokens { own: TokenBucket, at: Micros, lack: u64, rounded_off: u64 },
     /// Tokens spent from a window, each count with the time at which it leaves the window, the first one first.
     Counts(Vec<(Micros, u64)>),
 }
@@ -46,7 +47,10 @@ impl LocalBucket {
         let bucket = whole.token_bucket().and_then(|whole| Some((share.of_bucket(whole, limit)?, whole.max_delay())));
         let (limit, state) = match bucket {
             // Requests that are held have reserved the tokens of the time before.
-            Some((own, delay)) => (limit.0, State::Tokens { at: since.plus(delay), lack: own.full().0, own }),
+            Some((own, delay)) => {
+                let (lack, rounded_off) = (own.full().0, share.rounded_off(whole.limit(), own.rate().per_token()));
+                (limit.0, State::Tokens { own, at: since.plus(delay), lack, rounded_off })
+            }
             None => match span(whole, since) {
                 Some(span) => (limit.0, State::Counts(vec![(span.end, limit.0)])),
                 None => (0, State::Counts(Vec::new())),
@@ -114,7 +118,7 @@ impl LocalBucket {
     /// Notes the time: tokens flow in, and counts leave the window.
     fn look(&mut self, now: Micros) {
         match &mut self.state {
-            State::Tokens { own, at, lack } => {
+            State::Tokens { own, at, lack, .. } => {
                 *lack = lack.saturating_sub(now.minus(*at).0.saturating_mul(own.rate().per_micro()));
                 *at = now.max(*at);
             }
@@ -146,19 +150,20 @@ impl LocalBucket {
     /// Takes the check that tells Redis what the worker has spent, if anything: its cost are the tokens that Redis'
     /// bucket lacks for it. `margin` is the longest time since Redis is back.
     ///
-    /// Redis' bucket has filled during the outage as if nothing was spent. If it lacks, in addition, what the local
-    /// bucket lacks, it lacks at least what it would have lacked if it had decided all requests itself. Since Redis is
-    /// back, its bucket fills at the whole rate for all workers, and also for those that are not back yet: that is what
-    /// the margin is for.
+    /// Redis' bucket has filled during the outage as if nothing was spent. If it lacks, in addition, what the shares
+    /// lack, it lacks at least what it would have lacked if it had decided all requests itself. A share lacks more than
+    /// its local bucket, whose capacity is whole tokens: otherwise Redis' bucket would have up to a token per worker that
+    /// no local bucket had. Since Redis is back, its bucket fills at the whole rate for all workers, and also for those
+    /// that are not back yet: that is what the margin is for.
     #[must_use]
     #[inline(never)]
     pub fn take_spent(&mut self, now: Micros, margin: Micros, key: &[u8]) -> Option<BucketCheck> {
         let spent = core::mem::take(&mut self.spent);
         self.look(now);
         let used = match &self.state {
-            State::Tokens { own, lack, .. } => {
+            State::Tokens { own, lack, rounded_off, .. } => {
                 let flow = margin.0.saturating_mul(own.rate().per_micro());
-                lack.saturating_add(flow).div_ceil(own.rate().per_token().max(1))
+                lack.saturating_add(*rounded_off).saturating_add(flow).div_ceil(own.rate().per_token().max(1))
             }
             State::Counts(counts) => sum(counts),
         };

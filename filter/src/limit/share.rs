@@ -52,6 +52,15 @@ impl Share {
         Tokens(tokens.0.saturating_mul(self.parts.into()) / NonZeroU64::from(self.of))
     }
 
+    /// Units by which [`of_tokens`](Self::of_tokens) rounds down, rounded up, where a token has `per_token` units.
+    pub(super) fn rounded_off(self, tokens: Tokens, per_token: u64) -> u64 {
+        let of = NonZeroU64::from(self.of);
+        let parts = tokens.0.saturating_mul(self.parts.into()) % of;
+        // `per_token * parts / of`, without overflow: `parts` is below `of`, and `of` below 2³².
+        let whole = (per_token / of).saturating_mul(parts);
+        whole.saturating_add((per_token % of).saturating_mul(parts).div_ceil(of.get()))
+    }
+
     /// Returns a token bucket of this capacity, which is the share of the bucket's, and with the share of its rate,
     /// rounded down. It holds no request until its tokens exist. `None` if the share is less than one token.
     ///
@@ -81,6 +90,16 @@ mod tests {
             assert_eq!(Share::from_number(share).unwrap().of_tokens(Tokens(1_000_000)), Tokens(tokens), "{share}");
         }
         assert_eq!(Share::new(3, NonZeroU32::MIN).of_tokens(Tokens(7)), Tokens(7), "never more than all");
+    }
+
+    #[test]
+    fn what_a_share_rounds_off_is_counted_in_units_and_rounded_up() {
+        let share = Share::new(2, NonZeroU32::new(3).unwrap());
+        assert_eq!((share.of_tokens(Tokens(7)), share.rounded_off(Tokens(7), 100)), (Tokens(4), 67), "4⅔ tokens");
+        assert_eq!(share.rounded_off(Tokens(7), 1), 1);
+        assert_eq!(share.rounded_off(Tokens(6), 100), 0);
+        let nearly_all = Share::new(u32::MAX - 1, NonZeroU32::MAX);
+        assert_eq!(nearly_all.rounded_off(Tokens(1), 1 << 52), (1 << 52) - (1 << 20));
     }
 
     #[test]

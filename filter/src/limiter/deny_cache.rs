@@ -375,6 +375,12 @@ mod tests {
             let now = NOW.plus(MS(millis));
             assert!(denial(now).reply(now, ClientProtocol::Http).is_some(), "{millis} ms");
         }
+        let reply = Rc::new(bad_request(&responses, BadRequest::Body, ClientProtocol::Grpc));
+        denial(then).keep_reply(then, &reply);
+        for protocol in [ClientProtocol::Http, ClientProtocol::Grpc] {
+            assert_eq!(denial(then).reply(then, protocol).map(|reply| reply.protocol()), Some(protocol));
+        }
+        assert!(denial(then).reply(then, ClientProtocol::ConnectUnary).is_none(), "the Connect reply differs");
         let over = NOW.plus(MS(100));
         assert!(denial(then).reply(over, ClientProtocol::Http).is_none(), "the token exists");
     }

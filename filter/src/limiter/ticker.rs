@@ -106,6 +106,7 @@ mod tests {
         let mut ticker = Ticker::default();
         assert_eq!(ticker.adjust(MS(0), Some(MS(50))), millis(5));
         assert_eq!(ticker.adjust(MS(900), Some(MS(300_000))), None);
+        assert_eq!(ticker.adjust(MS(1_000), Some(MS(300_000))), None);
         assert_eq!(ticker.adjust(MS(1_001), Some(MS(300_000))), millis(500));
         assert_eq!(ticker.adjust(MS(1_002), Some(MS(1_050))), millis(5));
         assert_eq!(ticker.adjust(MS(2_100), None), millis(0));

@@ -270,6 +270,18 @@ mod tests {
     }
 
     #[test]
+    fn a_recovery_does_not_shorten_the_time_between_two_warnings_of_a_cause() {
+        let mut talk = Talk::new();
+        talk.fails(Failure::Timeout, 1, 0);
+        assert_eq!(talk.lines().len(), 1);
+        talk.decides();
+        assert_eq!(talk.after(SECOND).len(), 1, "recovered");
+        talk.fails(Failure::Timeout, 1, 0);
+        assert_eq!(talk.after(SECOND.times(8)), [""; 0]);
+        assert_eq!(talk.after(SECOND).len(), 1);
+    }
+
+    #[test]
     fn single_timeouts_among_decided_requests_are_one_recovery_in_ten_seconds() {
         let mut talk = Talk::new();
         let mut recoveries = Vec::new();

@@ -17,7 +17,14 @@ fn charge() -> Charge {
 }
 
 fn body(json: &str) -> RequestBody {
+    body_with(json, &[], &[])
+}
+
+/// Body of which these members and pointers are read as well.
+fn body_with(json: &str, members: &[&str], others: &[&str]) -> RequestBody {
     let mut pointers = vec![JsonPointer::member("model")];
+    pointers.extend(members.iter().map(|member| JsonPointer::member(member)));
+    pointers.extend(others.iter().map(|pointer| JsonPointer::parse(pointer).unwrap()));
     charge().visit_pointers(&mut |pointer| pointers.push(pointer.clone()));
     let all = (1 << pointers.len()) - 1;
     let mut scanner = JsonScanner::new(&pointers.into(), all).adding(all);
@@ -144,6 +151,23 @@ fn a_request_with_two_models_is_rejected() {
     let request = |json: &str| Request::default().body(body(json));
     assert_eq!(estimated(&request(r#"{"model": "a", "model": "b"}"#)), Err(BadRequest::Models));
     assert!(estimated(&request(r#"{"model": "a", "model": "a"}"#)).is_ok());
+}
+
+#[test]
+fn a_stream_that_does_not_ask_for_its_usage_is_rejected_only_where_the_configuration_says_so() {
+    let [stream, asks] = [r#"{"stream": true}"#, r#"{"stream": true, "stream_options": {"include_usage": true}}"#];
+    for (include_usage, json, rejected) in [
+        (IncludeUsage::Reject, stream, true),
+        (IncludeUsage::Reject, asks, false),
+        (IncludeUsage::Reject, "{}", false),
+        (IncludeUsage::Leave, stream, false),
+        (IncludeUsage::Inject, stream, false),
+    ] {
+        let usage = UsageConfig { include_usage, ..usage() };
+        let request = Request::default().body(body_with(json, &["stream"], &[INCLUDE_USAGE]));
+        let accepted = Facts::of(&usage, &request).accept(&charge(), &usage, &request);
+        assert_eq!(accepted, if rejected { Err(BadRequest::IncludeUsage) } else { Ok(()) }, "{include_usage:?} {json}");
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Tests of limits that charge what responses cost: what requests reserve, and what is settled when they end.
 
 use super::*;
+use crate::limiter::reservations::{Calls, OpenReservations};
+use crate::limiter::tickets::BackgroundCalls;
+use crate::redis::{Reply, Topology};
 use crate::usage::{Field, Framing, ModelPrice, Numbers, Price, Rates};
 
 const BUDGET: &str = "weir:per_user:alice#budgetfixed60000000";
@@ -367,4 +370,29 @@ fn a_request_costs_by_the_prices_of_its_arrival() {
     let carol = RequestId(77);
     fixture.asks(carol);
     assert_eq!(costs(&mut fixture, carol), "80000");
+}
+
+/// A part of a request that Redis has decided comes after one of which no reply has arrived.
+#[test]
+fn in_a_cluster_each_reservation_is_settled_by_a_call_of_its_own_and_may_not_exist_if_one_may_not() {
+    let mut fixture = charging("", "");
+    assert_eq!(fixture.asks(ALICE), Step::Wait);
+    let check = &fixture.limiter.pending.get(ALICE.0).unwrap().check;
+    let (mut open, mut tickets, scripts) =
+        (OpenReservations::new(Topology::Cluster), BackgroundCalls::default(), Scripts::new(false));
+    for (first, second) in [(true, false), (false, true), (true, true), (false, false)] {
+        for is_unknown in [first, second] {
+            open.take(fixture.now, ALICE, check.possible_reservations().unwrap(), is_unknown);
+        }
+        let left = open.leave(ALICE).unwrap();
+        let calls = Calls { scripts: &scripts, stream: (b"", 0) };
+        let calls = open.settle(fixture.now, &mut tickets, left, &|_| 7, None, calls);
+        let mut sent = Vec::new();
+        calls.iter().for_each(|(_, call)| call.encode(&mut sent));
+        let sent = settlements(&String::from_utf8_lossy(&sent));
+        assert_eq!(sent, vec![(BUDGET.to_owned(), 7, first || second); 2]);
+        for (ticket, _) in calls {
+            assert!(open.completed(fixture.now, ticket, &Ok(Reply::Bulk(b"O".to_vec()))).is_some());
+        }
+    }
 }

@@ -309,3 +309,19 @@ fn while_many_users_wait_for_room_overrides_are_read_all_the_same() {
     }
     assert!(redis.overrides_read >= 5, "{} times in 6 s", redis.overrides_read);
 }
+
+/// The request before the flood has waited in vain: it is not the flood that keeps Redis from replying.
+#[test]
+fn the_silence_of_redis_begins_with_the_first_undecided_request_and_not_with_a_flood() {
+    let mut fixture = Fixture::connected("", r#""redis": {"cluster": "redis", "timeout": "0.9s"},"#);
+    let mut ends = Ends::default();
+    fixture.request(ALICE, "alice");
+    for nth in 0..290 {
+        if nth == 100 {
+            (100..200).for_each(|id| drop(fixture.request(RequestId(id), "mallory")));
+        }
+        fixture.now = fixture.now.plus(Micros::from_millis(5));
+        ends.add(fixture.tick());
+    }
+    assert!(ends.admitted >= 65 && (ends.limited, ends.failed) == (0, 0), "{ends:?}");
+}

@@ -36,6 +36,27 @@ fn a_request_releases_its_slot_when_it_ends() {
 }
 
 #[test]
+fn a_request_with_a_slot_and_a_reservation_gives_back_the_one_and_settles_the_other() {
+    let json = br#"{"redis": {"cluster": "redis"}, "overrides": {"enabled": false}, "limits": [
+        {"name": "slots", "descriptor": [], "concurrency": {"max_requests": 1, "lease": "3s"}},
+        {"name": "tokens", "descriptor": [], "charge": "total_tokens",
+            "fixed_window": {"max_tokens": 1000, "window": "60s"}, "reserve": {"output": {"default": 50}}}]}"#;
+    let config = config::parse(json, &|_| None).unwrap();
+    let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
+    let headers = [(":method", "POST"), ("content-length", "300")];
+    let request = headers.iter().fold(Request::default(), |it, (name, value)| it.header(name, value));
+    assert_eq!(fixture.limiter.request(fixture.now, ALICE, &request), Step::Wait);
+    assert_eq!(fixture.tick(), [Effect::OpenStream]);
+    fixture.redis_replies(PONG);
+    let effects = fixture.redis_replies(b"*7\r\n:5\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n");
+    assert!(matches!(effects[..], [Effect::Decide(ALICE, Decision::Admit(_))]), "{effects:?}");
+    assert!(fixture.limiter.holds_slots(ALICE) && fixture.limiter.holds_reservations(ALICE));
+    assert!(fixture.limiter.done(fixture.now, ALICE), "calls are to be sent");
+    let sent = fixture.sent();
+    assert!(sent.contains("ZREM") && sent.contains("budget"), "{sent}");
+}
+
+#[test]
 fn a_request_holds_its_slot_from_its_admission_to_its_end() {
     let mut fixture = one_in_flight();
     fixture.request(ALICE, "alice");

@@ -149,9 +149,11 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use alloc::sync::Arc;
+
     use super::*;
     use crate::redis::session::SessionConfig;
-    use crate::redis::{Call, Ticket};
+    use crate::redis::{Call, Script, Ticket};
 
     const NOW: Micros = Micros::from_secs(1);
 
@@ -191,6 +193,70 @@ mod tests {
         session.handle_bytes(NOW, b"+PONG\r\n");
         assert!(!session.is_at_rest(), "the call is completed");
         assert!(session.poll().is_some() && session.is_at_rest());
+    }
+
+    /// Session with an established connection, on which each command carries one call.
+    fn connected() -> Session {
+        let mut session = session(Topology::Single);
+        assert_eq!(submit(&mut session), Ok(()));
+        session.handle_tick(NOW);
+        session.take_outgoing(NOW, &mut Vec::new());
+        session.handle_bytes(NOW, b"+PONG\r\n");
+        session.take_outgoing(NOW, &mut Vec::new());
+        session.handle_bytes(NOW, b"+PONG\r\n");
+        core::iter::from_fn(|| session.poll()).for_each(drop);
+        session.joins = false;
+        session
+    }
+
+    #[test]
+    fn a_session_is_idle_while_the_next_tick_has_nothing_to_do() {
+        let mut session = session(Topology::Single);
+        assert!(session.is_idle());
+        assert_eq!(submit(&mut session), Ok(()));
+        assert!(!session.is_idle(), "the next tick opens a connection");
+        session.handle_tick(NOW);
+        assert!(!session.is_idle(), "the handshake may take too long");
+        assert!(connected().is_idle());
+    }
+
+    #[test]
+    fn events_follow_only_for_an_abandoned_call_that_is_tracked_and_was_sent() {
+        for (is_sent, is_tracked) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut session = connected();
+            assert_eq!(submit(&mut session), Ok(()));
+            if is_sent {
+                session.take_outgoing(NOW, &mut Vec::new());
+            }
+            let ends = session.abandon(Ticket(1), is_tracked);
+            assert_eq!(ends, !(is_sent && is_tracked), "sent: {is_sent}, tracked: {is_tracked}");
+        }
+    }
+
+    #[test]
+    fn a_connection_to_be_replaced_waits_for_its_calls_for_a_quarter_of_the_timeout() {
+        let mut session = connected();
+        assert_eq!(submit(&mut session), Ok(()));
+        session.take_outgoing(NOW, &mut Vec::new());
+        session.phase = Phase::Ready { rotate_at: NOW };
+        session.handle_tick(NOW);
+        session.handle_tick(NOW.plus(Micros(12_499)));
+        assert!(matches!(session.phase, Phase::Draining { .. }), "{:?}", session.phase);
+        session.handle_tick(NOW.plus(Micros(12_500)));
+        assert!(matches!(session.phase, Phase::Ready { .. }), "{:?}", session.phase);
+    }
+
+    #[test]
+    fn a_script_is_not_sent_again_on_a_connection_that_is_to_be_closed() {
+        let (mut session, script) = (connected(), Arc::new(Script::new("return 1")));
+        for nth in 1..=2 {
+            assert_eq!(session.submit(NOW, Ticket(nth), Call::script(&script, &["key"], &["1"])), Ok(()));
+        }
+        session.take_outgoing(NOW, &mut Vec::new());
+        session.handle_bytes(NOW, b"-NOAUTH Authentication required.\r\n-NOSCRIPT No matching script.\r\n");
+        let failed = |ticket| SessionEvent::Completed { ticket: Ticket(ticket), result: Err(Failure::Auth) };
+        let events: Vec<_> = core::iter::from_fn(|| session.poll()).collect();
+        assert!(events.contains(&failed(1)) && events.contains(&failed(2)), "{events:?}");
     }
 
     #[test]

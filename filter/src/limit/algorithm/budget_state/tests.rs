@@ -1,5 +1,6 @@
 #![allow(clippy::arithmetic_side_effects)]
 
+mod arguments;
 mod times;
 
 use core::num::NonZeroU64;

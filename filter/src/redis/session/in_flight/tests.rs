@@ -23,6 +23,7 @@ fn waiting(calls: u64) -> InFlight {
 fn calls_that_are_split_off_keep_their_bytes_and_deadlines() {
     let mut first = waiting(5);
     let all = first.bytes();
+    assert_eq!(all, 5 * call(&script()).size());
     let others = first.split_waiting(2, usize::MAX, false);
     assert_eq!((first.len(), others.len()), (2, 3));
     assert_eq!((first.bytes(), others.bytes()), (all / 5 * 2, all / 5 * 3));
@@ -61,4 +62,21 @@ fn an_unsent_call_is_due_at_its_deadline_and_a_sent_one_waits_no_longer() {
     assert_eq!([9, 10, 11].map(|secs| due_at(&in_flight, secs)), [false, true, true]);
     in_flight.send_waiting(NOW, false, &mut Vec::new());
     assert!(!due_at(&in_flight, 11));
+}
+
+#[test]
+fn there_is_room_for_8_mib_and_for_no_byte_more() {
+    let (script, mut in_flight) = (script(), InFlight::default());
+    assert!(in_flight.has_room(8_388_608) && !in_flight.has_room(8_388_609));
+    in_flight.wait(Ticket(1), NOW, call(&script));
+    let rest = 8_388_608 - call(&script).size();
+    assert!(in_flight.has_room(rest) && !in_flight.has_room(rest + 1));
+}
+
+#[test]
+fn unsent_calls_get_a_later_deadline_and_none_an_earlier_one() {
+    let mut in_flight = waiting(3);
+    in_flight.extend_waiting(Micros::from_secs(11));
+    let deadlines: Vec<Micros> = in_flight.unsent.iter().map(|waiting| waiting.deadline).collect();
+    assert_eq!(deadlines, [11, 11, 12].map(Micros::from_secs));
 }
