@@ -129,6 +129,20 @@ fn each_format_has_the_same_records() {
     assert_eq!(operator.types(&["export", "--format", "csv", "--no-header"]), table.split_once('\n').unwrap().1);
 }
 
+/// The stream has an entry of the passed soft limit, which the script that settles has written.
+#[test]
+fn a_passed_soft_limit_is_no_record() {
+    let Some(operator) = operator() else { return };
+    operator.spends("alice", &[("money", 9_000_000_000)]);
+    decides(&operator);
+    assert_eq!(operator.ask::<u64>(&["XLEN", STREAM]), 3, "the event, the settlement and the decision");
+    for words in [&["export"][..], &["export", "--group", "billing"]] {
+        let (records, notes) = operator.tries(words).unwrap();
+        let sources: Vec<Value> = objects(&records).iter().map(|record| record["source"].clone()).collect();
+        assert_eq!((sources, &notes[..]), (vec![json!("usage")], ""), "{words:?}");
+    }
+}
+
 #[test]
 fn a_group_gets_each_entry_once_and_again_what_was_not_written() {
     let Some(operator) = operator() else { return };

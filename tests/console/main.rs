@@ -2,6 +2,7 @@
 
 mod access;
 mod browser;
+mod budgets;
 mod changes;
 mod cluster;
 mod desk;

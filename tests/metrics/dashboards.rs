@@ -10,12 +10,13 @@ use weir_provision::prometheus;
 use crate::expressions::{all_rules, dashboards, panels, targets, with_all};
 
 /// Units that panels have, by their names in Grafana.
-const UNITS: [&str; 5] = ["reqps", "percentunit", "ops", "µs", "short"];
+const UNITS: [&str; 6] = ["reqps", "percentunit", "ops", "µs", "short", "currencyUSD"];
 
 #[test]
 fn dashboards_and_panels_have_identifiers_of_their_own() {
     let boards = dashboards();
-    assert_eq!(boards.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["limit", "overview", "redis"]);
+    let names: Vec<&str> = boards.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["budgets", "limit", "overview", "redis"]);
     let uids: BTreeSet<&str> = boards.iter().map(|(_, board)| board["uid"].as_str().expect("a uid")).collect();
     assert_eq!(uids.len(), boards.len(), "{uids:?}");
     for (name, board) in &boards {

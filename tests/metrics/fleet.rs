@@ -1,14 +1,15 @@
-//! Envoys of both forms of names with one Redis, and a Prometheus that scrapes them.
+//! Envoys of both forms of names with one Redis and one provider, and a Prometheus that scrapes them.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use hyper::header::{HeaderName, HeaderValue};
 use redis::Commands as _;
 use serde_json::{Value, json};
 use tokio::{
     task::{block_in_place, spawn_blocking},
     time::{Instant, sleep, sleep_until},
 };
-use weir::{Mesh, or_skip};
+use weir::{Mesh, Provider, or_skip};
 use weir_harness::traffic::{self, Pace, Plan};
 use weir_host::scenario::Scenario;
 use weir_provision::{
@@ -28,6 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Requests of a user, of whom a limit admits four a second.
 const BUSY: f64 = 20.0;
 const CALM: f64 = 6.0;
+/// What the provider is to answer: its form, and the tokens of its usage.
+const ANSWER: [(&str, &str); 3] = [("x-answer", "json"), ("x-input", "10"), ("x-output", "25")];
 
 /// Way to run the filter.
 #[derive(Debug, Clone, Copy)]
@@ -72,10 +75,11 @@ impl Fleet {
     pub async fn start(interval: u64) -> Option<Self> {
         let wasm = or_skip(block_in_place(filter_wasm::find_or_build))?;
         let redis = or_skip(block_in_place(|| RedisServer::start(RedisOptions::default())))?;
+        let provider = Provider::start().await;
         let mut starting = Vec::new();
         for form in FORMS {
             let binary = block_in_place(|| if form.is_oldest { envoy::oldest_binary() } else { envoy::binary() });
-            let config = form.bootstrap(&wasm, redis.addr());
+            let config = form.bootstrap(&wasm, redis.addr(), &provider);
             let options = EnvoyOptions { binary: Some(or_skip(binary)?), concurrency: 2, ..EnvoyOptions::new(config) };
             starting.push((form, spawn_blocking(|| EnvoyServer::start(options))));
         }
@@ -114,9 +118,9 @@ impl Fleet {
                 plan.duration = time + Duration::from_secs(60);
                 plan.timeout = ANSWER_WITHIN;
                 plan.users = vec![
-                    Mesh::user("alice", Pace::PerSecond(BUSY)).connections(2),
-                    Mesh::user("bob", Pace::PerSecond(CALM)),
-                    Mesh::user("carol", Pace::PerSecond(CALM)),
+                    user("alice", Pace::PerSecond(BUSY)).connections(2),
+                    user("bob", Pace::PerSecond(CALM)),
+                    user("carol", Pace::PerSecond(CALM)),
                 ];
                 let (form, stop) = (*form, stop.clone());
                 tokio::spawn(async move { (form, traffic::run_until(plan, Default::default(), &stop).await) })
@@ -172,14 +176,22 @@ impl Fleet {
     }
 }
 
+/// A user whose answers tell their usage.
+fn user(name: &str, pace: Pace) -> traffic::User {
+    ANSWER.iter().fold(Mesh::user(name, pace), |user, (name, value)| {
+        user.header(HeaderName::from_static(name), HeaderValue::from_static(value))
+    })
+}
+
 impl Form {
     /// Proxies share a Redis, and no bucket.
     fn key_prefix(self) -> String {
         format!("{}:", self.name)
     }
 
-    /// The quickstart with four limits, and these names. No request of the fleet is charged.
-    fn bootstrap(self, wasm: &Path, redis: SocketAddr) -> String {
+    /// The quickstart with five limits in front of the provider, and these names. The budget of tokens is spent in 9 of
+    /// each 10 s.
+    fn bootstrap(self, wasm: &Path, redis: SocketAddr, provider: &Provider) -> String {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut scenario = Scenario::load(checkout::root().unwrap().join("envoy/quickstart.yaml")).unwrap();
         scenario.listener("ingress", any_port).unwrap().admin(any_port).unwrap();
@@ -188,16 +200,24 @@ impl Form {
             filter["redis"]["key_prefix"] = self.key_prefix().into();
             filter["overrides"] = json!({"refresh_interval": "0.5s"});
             let user = json!([{"request_header": {"name": "x-user-id"}}]);
+            let reserve = json!({"input": 10, "output": {"default": 30, "json_pointers": []}});
+            // Requests are GETs without a body that would name a model.
+            let prices = json!([{"model": {"prefix": "gpt-4o"}, "input": 0.15, "output": 0.6}]);
+            filter["usage"] = json!({"prices": prices, "unknown_model": "dearest", "when": []});
             let bucket = |max: u64| json!({"max_tokens": max, "tokens_per_fill": max, "fill_interval": "1s"});
             filter["limits"] = json!([
                 {"name": "per_user", "descriptor": user, "token_bucket": bucket(4), "near_limit": 0.5},
                 {"name": "all", "descriptor": [], "token_bucket": bucket(1_000), "lease": {"max": 40, "ttl": "2s"}},
                 {"name": "stricter", "descriptor": user, "token_bucket": bucket(2), "shadow_mode": true},
-                {"name": "tokens", "descriptor": user, "charge": "total_tokens", "token_bucket": bucket(100_000)},
+                {"name": "tokens", "descriptor": user, "charge": "total_tokens", "reserve": reserve, "soft_limit": 0.5,
+                    "fixed_window": {"max_tokens": 1_200, "window": "10s"}},
+                {"name": "money", "descriptor": [], "charge": "cost", "reserve": reserve, "soft_limit": 0.8,
+                    "quota": {"max_usd": 1_000, "unit": "month"}},
             ]);
         };
         scenario.filter_configuration(change).unwrap();
         scenario.edit(|bootstrap| {
+            provider.serve_all(bootstrap);
             bootstrap["stats_flush_interval"] = "1s".into();
             match self.tags {
                 Tags::None => {}

@@ -146,6 +146,7 @@ fn number(value: f64, unit: &str) -> String {
         "µs" if value >= 1_000_000.0 => format!("{} s", short(value / 1_000_000.0)),
         "µs" if value >= 1_000.0 => format!("{} ms", short(value / 1_000.0)),
         "µs" => format!("{} µs", short(value)),
+        "currencyUSD" => format!("$ {}", short(value)),
         "reqps" | "ops" => format!("{}/s", short(value)),
         _ => short(value),
     }

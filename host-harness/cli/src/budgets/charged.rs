@@ -26,7 +26,7 @@ impl<'a> ChargedLimits<'a> {
             return Err(LimitsError::NeedsConfig.into());
         }
         let mut limits = configured.selected(None)?;
-        limits.retain(|limit| charge(limit).is_some());
+        limits.retain(|limit| limit.has_charge());
         if limits.is_empty() { Err(BudgetsError::NoBudgets) } else { Ok(Self { configured, limits }) }
     }
 
@@ -34,7 +34,7 @@ impl<'a> ChargedLimits<'a> {
     pub(super) fn selected(&self, name: Option<&str>) -> Result<Vec<&'a Limit>, BudgetsError> {
         let Some(name) = name else { return Ok(self.limits.clone()) };
         let mut named = self.configured.selected(Some(name))?;
-        named.retain(|limit| charge(limit).is_some());
+        named.retain(|limit| limit.has_charge());
         match named.is_empty() {
             true => Err(BudgetsError::NoCharge { limit: name.to_owned(), known: self.names() }),
             false => Ok(named),

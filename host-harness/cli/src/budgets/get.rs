@@ -10,7 +10,7 @@ use super::Form;
 use super::amount::{Unit, Usd};
 use super::charged::{ledger_of, soft_limit, unit};
 use super::error::BudgetsError;
-use super::list::{amounts, cut_note, name, percent, place};
+use super::list::{amounts, cut_note, name, percent, place, remaining};
 use super::period::WindowChoice;
 use super::sums::{PastWindow, Sums};
 use crate::limits::LimitsError;
@@ -178,7 +178,7 @@ impl Shown {
     }
 
     fn remaining(&self, held: u64, most: u64) -> u64 {
-        most.saturating_sub(u64::try_from(self.used).unwrap_or(0)).saturating_sub(held)
+        remaining(self.used, held, most)
     }
 
     fn json(&self, target: &Target, found: Option<&Found>) -> Value {

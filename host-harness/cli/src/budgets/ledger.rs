@@ -62,7 +62,7 @@ pub(super) struct Charged {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Entry(Entry),
-    /// Entry of another kind: the stream has decisions, too.
+    /// Entry of another kind, which charges nothing: the stream has decisions and passed soft limits, too.
     Other,
     Malformed,
 }
@@ -110,8 +110,8 @@ impl Read {
     /// Parses an entry.
     pub(super) fn parsed(&self) -> Parsed {
         let Some(fields) = &self.fields else { return Parsed::Malformed };
-        let has = |name: &[u8]| fields.iter().any(|(its, _)| its == name);
-        if has(b"decision") || !has(b"source") {
+        let text = |name: &[u8]| fields.iter().find(|(its, _)| its == name).map(|(_, text)| &text[..]);
+        if text(b"decision").is_some() || matches!(text(b"source"), None | Some(b"soft_limit")) {
             return Parsed::Other;
         }
         entry(&self.id, fields).map_or(Parsed::Malformed, Parsed::Entry)
@@ -250,7 +250,13 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_none_of_the_ledger_is_told_from_one_that_cannot_be_read() {
-        assert_eq!(read(&[("limit", "a"), ("key", "k"), ("decision", "denied")]).parsed(), Parsed::Other);
+        for fields in [
+            &[("limit", "a"), ("key", "k"), ("decision", "denied")][..],
+            &[("limit", "a"), ("key", "k"), ("decision", "denied"), ("source", "usage")],
+            &[("source", "soft_limit"), ("key", "weir:a:k#budgetq"), ("settled", "81"), ("soft_limit", "80")],
+        ] {
+            assert_eq!(read(fields).parsed(), Parsed::Other, "{fields:?}");
+        }
         for fields in [
             &[("source", "usage"), ("key", "k"), ("amounts", "1")][..],
             &[("source", "usage"), ("key", "k"), ("amounts", "1 2"), ("charged", "")],

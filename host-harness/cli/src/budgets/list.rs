@@ -5,19 +5,19 @@ use std::io::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Value, json};
-use weir_filter::limit::{Algorithm, BucketCheck, BudgetLevel, WindowAmounts, rfc_3339};
+use weir_filter::limit::{Algorithm, BucketCheck, BudgetLevel, NearLimit, WindowAmounts, rfc_3339};
 use weir_filter::units::Micros;
 
 use super::Form;
 use super::amount::{Unit, Usd};
-use super::charged::{ledger_of, unit};
+use super::charged::{ledger_of, soft_limit, unit};
 use super::error::BudgetsError;
 use super::period::WindowChoice;
 use super::sums::{PastWindow, Sums, windows};
 use crate::limits::LimitsError;
 use crate::limits::configured::Limit;
 use crate::limits::emptiest::{candidate, keys_of};
-use crate::limits::list::of_limits;
+use crate::limits::list::{OfLimits, of_limits};
 use crate::limits::render::{key_json, key_of};
 use crate::limits::store::{Cursor, STEP, Store, pattern};
 
@@ -30,17 +30,20 @@ pub(super) struct Selection<'a> {
 }
 
 /// Spending of one key in one window.
-struct Row {
+pub(super) struct Row {
+    /// Index of the limit among those that are read.
+    pub(super) limit: usize,
     /// Name of the limit's window.
-    name: String,
+    pub(super) name: String,
     prefix: String,
-    unit: Unit,
-    field: Vec<u8>,
-    span: Option<[Micros; 2]>,
-    used: i64,
+    pub(super) unit: Unit,
+    pub(super) field: Vec<u8>,
+    pub(super) span: Option<[Micros; 2]>,
+    pub(super) used: i64,
     /// `None` of a past window, from the ledger.
-    held: Option<u64>,
-    most: Option<u64>,
+    pub(super) held: Option<u64>,
+    pub(super) most: Option<u64>,
+    soft_limit: Option<NearLimit>,
     /// Whether the ledger may lack entries of the window.
     is_cut: bool,
 }
@@ -131,6 +134,7 @@ impl<'a> Chosen<'a> {
         for ((index, field), used) in &sums.of_keys {
             let (Some(past), Some(window)) = (self.past.get(*index), self.indexes.get(*index)) else { continue };
             let row = Row {
+                limit: *index,
                 name: name(past.limit, *window),
                 prefix: past.limit.key_prefix.clone(),
                 unit: unit(past.limit),
@@ -139,6 +143,7 @@ impl<'a> Chosen<'a> {
                 used: *used,
                 held: None,
                 most: None,
+                soft_limit: None,
                 is_cut: past.is_cut(&sums),
             };
             rows.entry(row.name.clone()).or_default().push(row);
@@ -226,30 +231,47 @@ fn of_state(store: &mut Store, limit: &Limit, window: &WindowChoice) -> Result<V
     let mut cursor = Cursor::default();
     loop {
         let (next, keys) = store.scan(cursor, &pattern, STEP)?;
-        let candidates: Vec<_> = keys.iter().filter_map(|key| candidate(prefix, &[limit], key)).collect();
-        let fields: Vec<Vec<u8>> = candidates.iter().map(|(_, field)| field.to_vec()).collect();
-        let own = store.of_keys(prefix, &fields)?;
-        let budgets = keys_of(&candidates, own, prefix, &[limit], &of_limits)?;
-        let checks: Vec<BucketCheck> = budgets.iter().map(|(_, _, check, _)| check.clone()).collect();
-        for ((_, field, check, _), level) in budgets.into_iter().zip(store.levels(&checks)?) {
-            let Some(amounts) = level.and_then(|level| amounts(&check, &level, window)) else { continue };
-            let row = Row {
-                name: name(limit, check.window),
-                prefix: prefix.clone(),
-                unit: unit(limit),
-                field,
-                span: amounts.span,
-                used: i64::try_from(amounts.used).unwrap_or(i64::MAX),
-                held: Some(amounts.held),
-                most: Some(check.algorithm.limit().0),
-                is_cut: false,
-            };
-            // A scan may find a key twice.
-            rows.insert(check.key, row);
-        }
+        // A scan may find a key twice.
+        rows.extend(of_page(store, &[limit], &of_limits, &keys, window)?);
         let Some(next) = next else { return Ok(rows.into_values().collect()) };
         cursor = next;
     }
+}
+
+/// The budgets among these keys, by their keys in Redis. All limits have one key prefix.
+pub(super) fn of_page(
+    store: &mut Store,
+    limits: &[&Limit],
+    of_limits: &OfLimits,
+    keys: &[Vec<u8>],
+    window: &WindowChoice,
+) -> Result<Vec<(Vec<u8>, Row)>, LimitsError> {
+    let prefix = limits.first().map_or("", |limit| &limit.key_prefix);
+    let candidates: Vec<_> = keys.iter().filter_map(|key| candidate(prefix, limits, key)).collect();
+    let fields: Vec<Vec<u8>> = candidates.iter().map(|(_, field)| field.to_vec()).collect();
+    let own = store.of_keys(prefix, &fields)?;
+    let budgets = keys_of(&candidates, own, prefix, limits, of_limits)?;
+    let checks: Vec<BucketCheck> = budgets.iter().map(|(_, _, check, _)| check.clone()).collect();
+    let levels = store.levels(&checks)?;
+    let rows = budgets.into_iter().zip(levels).filter_map(|((index, field, check, _), level)| {
+        let limit = limits.get(index)?;
+        let amounts = amounts(&check, &level?, window)?;
+        let row = Row {
+            limit: index,
+            name: name(limit, check.window),
+            prefix: prefix.to_owned(),
+            unit: unit(limit),
+            field,
+            span: amounts.span,
+            used: i64::try_from(amounts.used).unwrap_or(i64::MAX),
+            held: Some(amounts.held),
+            most: Some(check.algorithm.limit().0),
+            soft_limit: soft_limit(limit),
+            is_cut: false,
+        };
+        Some((check.key, row))
+    });
+    Ok(rows.collect())
 }
 
 fn table(rows: &BTreeMap<String, Vec<Row>>, most: usize, out: &mut dyn Write) -> Result<(), BudgetsError> {
@@ -290,6 +312,11 @@ fn table(rows: &BTreeMap<String, Vec<Row>>, most: usize, out: &mut dyn Write) ->
     Ok(())
 }
 
+/// Amount of a budget that is neither used nor held.
+pub(super) fn remaining(used: i64, held: u64, most: u64) -> u64 {
+    most.saturating_sub(u64::try_from(used).unwrap_or(0)).saturating_sub(held)
+}
+
 /// Part of a limit in percent, rounded down to tenths: 100 % is spent.
 pub(super) fn percent(used: i64, most: u64) -> String {
     let tenths = i128::from(used).saturating_mul(1_000).checked_div(most.into()).unwrap_or(1_000);
@@ -297,6 +324,12 @@ pub(super) fn percent(used: i64, most: u64) -> String {
 }
 
 impl Row {
+    /// Whether less is left than the soft limit says. `None` without one, and of a past window from the ledger.
+    pub(super) fn passes_soft_limit(&self) -> Option<bool> {
+        let most = self.most?;
+        Some(self.soft_limit?.leaves_less(remaining(self.used, self.held?, most), most))
+    }
+
     fn json(&self) -> Value {
         let [from, to] = self.span.map_or([None, None], |span| span.map(|at| Some(rfc_3339(at))));
         let usd = |amount: i64| (self.unit == Unit::NanoUsd).then(|| Usd(amount.into()).to_string());

@@ -13,6 +13,7 @@ mod get;
 mod group;
 mod ledger;
 mod list;
+pub(crate) mod live;
 mod period;
 mod record;
 mod sums;

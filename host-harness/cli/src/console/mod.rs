@@ -10,6 +10,7 @@
 //! | `board` | last findings, for all requests; buckets that pages have opened |
 //! | `watcher` | thread that reads Redis while a page is open, in steps of bounded work |
 //! | `scanning` | scan of all keys for limited clients and overrides, a few steps each second |
+//! | `spendings` | budgets of keys that have spent most |
 //! | `decisions` | decisions of the stream of events: rates, denials of a key |
 //! | `episodes` | times in which keys are limited |
 //! | `samples` | levels of a bucket over the last minutes |
@@ -30,6 +31,7 @@ mod routes;
 mod samples;
 mod scanning;
 mod server;
+mod spendings;
 mod watcher;
 
 use std::net::SocketAddr;

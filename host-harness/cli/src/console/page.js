@@ -88,6 +88,7 @@ function show() {
   sync(rowsOf("limits"), state.limits, idOf, makeLimit, showLimit);
   showRequests();
   showLimited(limited, now);
+  showBudgets(state.budgets || { rows: [], total: 0 });
   const overrides = state.overrides || { rows: [], total: 0 };
   sync(rowsOf("overrides"), overrides.rows, idOf, makeOverride, showOverride);
   $("overrides").hidden = !overrides.rows.length;
@@ -284,6 +285,7 @@ function sources() {
     ],
     ["Denied, last minute", streams || "not available without events"],
     ["Last minutes of a bucket", "read by this console each second, while a page shows the bucket or it is limited"],
+    ["Budgets", "the same scan, then each of these budgets each second: `weir budgets list` has all of them"],
     ["Overrides", "read in Redis: of limits each second, of keys by the scan"],
     ["Version", "weir " + own.version],
   ];

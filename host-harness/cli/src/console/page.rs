@@ -2,11 +2,12 @@
 
 const MARKUP: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("elements.js"),
     include_str!("chart.js"),
     include_str!("override.js"),
     include_str!("bucket.js"),
+    include_str!("budgets.js"),
     include_str!("page.js"),
 ];
 

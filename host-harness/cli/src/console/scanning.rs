@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::episodes::{Episodes, Millis};
+use super::spendings::Spendings;
 use crate::limits::LimitsError;
 use crate::limits::live::{BucketName, OverrideRow, Reading, Scan};
 
@@ -42,6 +43,7 @@ pub(super) struct Scanning {
     rests_until: Option<Instant>,
     /// Overrides of keys with the number of the scan that has found each last. `true`: of a key, not of a former limit.
     overrides: BTreeMap<(BucketName, bool), (Value, u64)>,
+    spendings: Spendings,
 }
 
 impl Scanning {
@@ -77,6 +79,7 @@ impl Scanning {
                 episodes.add(bucket, now, known_from);
             }
             page.overrides.into_iter().for_each(|row| self.add(row));
+            self.spendings.add(reading, &page.key_prefix, &page.buckets)?;
             self.position = next;
             if next.is_none() {
                 self.end(now);
@@ -92,6 +95,7 @@ impl Scanning {
     fn begin(&mut self, reading: &mut Reading<'_>, now: Millis) -> Result<Scan, LimitsError> {
         self.number = self.number.saturating_add(1);
         (self.began, self.looked, self.empty, self.found) = (now, 0, 0, 0);
+        self.spendings.begin();
         self.size = reading.size()?;
         Ok(Scan::default())
     }
@@ -99,6 +103,7 @@ impl Scanning {
     fn end(&mut self, now: Millis) {
         let number = self.number;
         self.overrides.retain(|_, (_, found_by)| *found_by == number);
+        self.spendings.end();
         (self.last_empty, self.last_found) = (Some(self.empty), self.found);
         self.first = self.first.or(Some(now));
         (self.last, self.took) = (Some(now), now.saturating_sub(self.began));
@@ -116,11 +121,12 @@ impl Scanning {
         }
     }
 
-    /// Reads the shown overrides of keys, and these, again.
+    /// Reads the shown budgets, the shown overrides of keys, and these, again.
     ///
     /// # Errors
     /// If Redis fails.
     pub(super) fn refresh(&mut self, reading: &mut Reading<'_>, changed: &[BucketName]) -> Result<(), LimitsError> {
+        self.spendings.refresh(reading)?;
         let keys = self.overrides.keys().filter(|(_, is_key)| *is_key).map(|(bucket, _)| bucket);
         let buckets: Vec<BucketName> = keys.take(SHOWN).chain(changed).cloned().collect();
         for (bucket, row) in buckets.iter().zip(reading.overrides(&buckets)?) {
@@ -142,6 +148,11 @@ impl Scanning {
         let rows: Vec<&Value> = self.overrides.values().map(|(json, _)| json).take(SHOWN).collect();
         let all = self.last_found.max(self.overrides.len() as u64);
         json!({ "rows": rows, "total": all })
+    }
+
+    /// The budgets with the most spent, and the number of all that are known.
+    pub(super) fn budgets(&self) -> Value {
+        self.spendings.json()
     }
 
     /// Progress of the scan.

@@ -111,6 +111,7 @@ impl Watcher {
             "limits": limits,
             "limited": rows,
             "overrides": self.scanning.overrides(),
+            "budgets": self.scanning.budgets(),
             "scan": self.scanning.progress(),
             "events": self.decisions.sources(now),
         });

@@ -239,6 +239,11 @@ impl Limit {
         self.shape.as_ref().is_some_and(|shape| shape.forms.is_empty())
     }
 
+    /// Whether the limit charges what responses cost, as far as is known.
+    pub(crate) fn has_charge(&self) -> bool {
+        self.shape.as_ref().is_some_and(|shape| shape.charge.is_some())
+    }
+
     /// The limit's windows, if the limit is known.
     pub(crate) fn windows(&self) -> Option<&Algorithms> {
         self.shape.as_ref().map(|shape| &shape.windows)

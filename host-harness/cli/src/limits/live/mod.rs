@@ -197,7 +197,7 @@ fn name_of(target: &Target) -> BucketName {
 }
 
 /// The key in a field, as `--encoded` takes it.
-fn shown_key(is_only: bool, field: &[u8]) -> String {
+pub(crate) fn shown_key(is_only: bool, field: &[u8]) -> String {
     if is_only { String::new() } else { key_of(field) }
 }
 
@@ -207,6 +207,7 @@ fn limit_row(limit: &Limit, found: Option<&super::found::Found>) -> Value {
     row["key_prefix"] = limit.key_prefix.as_str().into();
     row["exists"] = true.into();
     row["text"] = limit.text("; ").into();
+    row["has_charge"] = limit.has_charge().into();
     row["hashed_values"] = json!(limit.hashes());
     row["has_overrides"] = limit.clone().overridable().is_ok().into();
     row

@@ -70,6 +70,9 @@ pub(crate) struct Page {
     pub(crate) overrides: Vec<OverrideRow>,
     /// Buckets that admit no request now.
     pub(crate) empty: BTreeSet<BucketName>,
+    /// Keys of the step, and their prefix.
+    pub(crate) key_prefix: String,
+    pub(crate) buckets: Vec<Vec<u8>>,
     /// Number of keys that the step has looked at, about.
     pub(crate) keys: u64,
 }
@@ -194,7 +197,8 @@ impl<'a> Reading<'a> {
             let key = shown_key(limit.has_one_bucket(), &spent.field);
             Some(BucketName { key_prefix: prefix.to_owned(), limit: limit.name.clone(), key })
         });
-        Ok(Page { overrides, empty: empty.collect(), keys: STEP })
+        let empty = empty.collect();
+        Ok(Page { overrides, empty, key_prefix: prefix.to_owned(), buckets, keys: STEP })
     }
 
     fn rows<'f>(
@@ -219,7 +223,13 @@ impl<'a> Reading<'a> {
         Ok(rows.collect())
     }
 
-    fn limits_of(&self, prefix: &str) -> Result<Vec<&'a Limit>, LimitsError> {
+    /// The connection, and the overrides of whole limits with this prefix.
+    pub(crate) fn store_of(&mut self, prefix: &str) -> (&mut Store, &OfLimits) {
+        (&mut self.store, self.of_limits.entry(prefix.to_owned()).or_default())
+    }
+
+    /// The limits of the file with this prefix.
+    pub(crate) fn limits_of(&self, prefix: &str) -> Result<Vec<&'a Limit>, LimitsError> {
         let configured = self.configured;
         Ok(configured.selected(None)?.into_iter().filter(|limit| limit.key_prefix == prefix).collect())
     }
