@@ -65,7 +65,7 @@ fn quickstart() -> Option<Scenario> {
     Some(scenario)
 }
 
-/// With a Redis that refuses connections, the failure mode decides.
+/// The failure mode decides if Redis refuses connections.
 #[test]
 fn a_fault_before_redis_shows_in_the_decision() {
     let Some(fixture) = Fixture::one_a_minute() else { return };

@@ -54,7 +54,7 @@ pub enum End {
     ResetInBody,
     /// No head is sent, and the connection stays open.
     Silent,
-    /// Nothing follows the body's last piece, and the connection stays open.
+    /// The connection stays open after the body's last piece, and sends nothing more.
     Open,
 }
 

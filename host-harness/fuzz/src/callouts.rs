@@ -184,7 +184,7 @@ impl Conversation {
         assert_eq!(names.last().map(Vec::as_slice), Some(&b"end"[..]), "the body ends within a command");
     }
 
-    /// Nothing is answered from now on: every call is completed.
+    /// Completes every call: Redis answers nothing from now on.
     fn end(&mut self) {
         self.callouts.release();
         self.turn();

@@ -14,7 +14,7 @@ use crate::units::Micros;
 /// Amount that an operator gives back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditAmount {
-    /// So many tokens or nano-USD, or what was spent if that is less.
+    /// Number of tokens or nano-USD, or what was spent if that is less.
     Most(u64),
     /// All that was spent.
     All,

@@ -81,7 +81,7 @@ enum On {
 enum Format {
     /// Sentences.
     Text,
-    /// One JSON object.
+    /// JSON object of the whole run.
     Json,
 }
 

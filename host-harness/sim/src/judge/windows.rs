@@ -122,7 +122,7 @@ fn records<'a>(admissions: impl Iterator<Item = &'a Admission>) -> Vec<usize> {
     admissions.map(|admission| admission.record).collect()
 }
 
-/// What workers hold of a bucket when Redis loses its data.
+/// Tokens of a bucket that workers hold when Redis loses its data.
 #[derive(Debug, Clone, Copy)]
 struct Spared {
     /// Time for which leases last.
