@@ -132,7 +132,10 @@ fn bodies() -> Vec<(&'static str, Vec<String>, String)> {
         ("digits", keys(), format!(r#"{{"a1": {}}}"#, many("123"))),
         ("zeros", keys(), format!(r#"{{"a1": 1{}}}"#, many("0"))),
         ("blanks", keys(), object(" ")),
-        ("what is skipped", keys(), format!(r#"{{"b": [{}0]}}"#, many(r#""","#))),
+        ("escapes between characters", keys(), text(r"a\n")),
+        ("texts that are skipped", keys(), format!(r#"{{"b": [{}0]}}"#, many(r#""","#))),
+        ("texts of a byte that are skipped", keys(), format!(r#"{{"b": [{}0]}}"#, many(r#""a","#))),
+        ("escapes that are skipped", keys(), format!(r#"{{"b": ["{}"]}}"#, many(r"a\n"))),
     ]
 }
 

@@ -111,15 +111,18 @@ impl JsonScanner {
 /// The rest of a string, and what is behind its closing quote. `None` where it goes on in the next piece, and then
 /// whether that begins behind a backslash.
 pub(crate) fn split_text(bytes: &[u8], escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
-    let mut from = usize::from(escaped);
-    while let Some(rest) = bytes.get(from..) {
-        let at = from.saturating_add(find_either(rest, b'"', b'\\'));
+    let mut at = usize::from(escaped);
+    while at <= bytes.len() {
         match bytes.get(at) {
             Some(b'"') => {
                 let (read, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
                 return (read, rest.get(1..), false);
             }
-            Some(_) => from = at.saturating_add(2),
+            Some(b'\\') => at = at.saturating_add(2),
+            Some(_) => {
+                let rest = bytes.get(at..).unwrap_or_default();
+                at = at.saturating_add(find_either(rest, b'"', b'\\'));
+            }
             None => return (bytes, None, false),
         }
     }
