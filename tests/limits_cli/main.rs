@@ -6,6 +6,7 @@ mod settings;
 mod stored;
 mod topologies;
 mod unenforced;
+mod units;
 mod windows;
 
 use std::time::{Duration, Instant};

@@ -18,7 +18,8 @@ impl Units {
 
     /// Returns the unit of the limit that a field of the hash or a key without its prefix is of: `LIMIT`, or
     /// `LIMIT:KEY`. `None` where it is of none of the limits.
-    pub(super) fn of_field(&self, field: &[u8]) -> Option<Unit> {
+    #[must_use]
+    pub fn of_field(&self, field: &[u8]) -> Option<Unit> {
         // Of a cluster's keys, the limit may be the begin of the hash tag.
         let field = field.strip_prefix(b"{").unwrap_or(field);
         let name = field.split(|byte| *byte == b':').next().unwrap_or_default();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::configured::Configured;
 use super::error::LimitsError;
+use super::found::KnownUnits;
 use super::server::{RedisOptions, Server};
 use super::source::Source;
 use super::store::Store;
@@ -39,6 +40,6 @@ impl Access {
 
     /// Connects to Redis and logs in.
     pub(crate) fn connect(&self, source: Option<&Source>) -> Result<Store, LimitsError> {
-        Store::connect(Server::of(&self.redis, source)?)
+        Store::connect(Server::of(&self.redis, source)?, KnownUnits::of(source))
     }
 }

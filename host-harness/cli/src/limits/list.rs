@@ -12,7 +12,7 @@ use super::Format;
 use super::configured::{Configured, Limit};
 use super::emptiest;
 use super::error::LimitsError;
-use super::found::Found;
+use super::found::{Found, KnownUnits};
 use super::render::{key_json, key_of, override_json, ruling_and_rest, untagged, ways};
 use super::store::Store;
 use super::stored::Pair;
@@ -50,7 +50,8 @@ pub(super) fn run(
         let all: Vec<&Limit> = configured.selected(None)?;
         let known: Vec<&Limit> = all.into_iter().filter(|limit| limit.key_prefix == *prefix).collect();
         let of_limits = of_limits(store, prefix, selection.limit)?;
-        let view = View { prefix, configured, known, limits, of_limits, selection };
+        let units = store.units.clone();
+        let view = View { prefix, configured, known, limits, of_limits, units, selection };
         view.overrides(store, out)?;
         if selection.limited {
             emptiest::run(store, prefix, &view.limits, &view.of_limits, selection, out)?;
@@ -64,10 +65,11 @@ pub(crate) type OfLimits = BTreeMap<Vec<u8>, Found>;
 
 pub(crate) fn of_limits(store: &mut Store, prefix: &str, limit: Option<&str>) -> Result<OfLimits, LimitsError> {
     let mut all = OfLimits::new();
-    store.each_field(prefix, |_, page, now| {
+    store.each_field(prefix, |store, page, now| {
         let of_limits = page.into_iter().filter(|(field, _)| !field.contains(&b':'));
         let selected = of_limits.filter(|(field, _)| limit.is_none_or(|name| field == name.as_bytes()));
-        all.extend(selected.map(|(field, value)| (field, Found::read(&value, now))));
+        let read = |(field, value): Pair| (store.units.read(prefix, &field, &value, now), field);
+        all.extend(selected.map(read).map(|(found, field)| (field, found)));
         Ok(())
     })?;
     Ok(all)
@@ -82,6 +84,7 @@ struct View<'a> {
     /// The limits to show.
     limits: Vec<&'a Limit>,
     of_limits: OfLimits,
+    units: KnownUnits,
     selection: &'a Selection<'a>,
 }
 
@@ -122,7 +125,7 @@ impl View<'_> {
 
     fn add(&self, keys: &mut Keys, page: Vec<Pair>, now: Micros, out: &mut dyn Write) -> Result<(), LimitsError> {
         for (field, value) in page {
-            let found = Found::read(&value, now);
+            let found = self.units.read(self.prefix, &field, &value, now);
             match keys {
                 Keys::Few(few) => _ = few.insert(field, found),
                 Keys::Many { shown, found: all } => {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::configured::Configured;
 use super::error::LimitsError;
-use super::found::{Found, State};
+use super::found::State;
 use super::list::names;
 use super::render::key_of;
 use super::store::Store;
@@ -27,7 +27,7 @@ pub(super) fn run(store: &mut Store, configured: &Configured, out: &mut dyn Writ
     for prefix in &configured.prefixes {
         store.each_field(prefix, |store, page, now| {
             for pair in page.iter().filter(|(field, _)| field.contains(&b':')) {
-                let found = Found::read(&pair.1, now);
+                let found = store.units.read(prefix, &pair.0, &pair.1, now);
                 match &found.state {
                     State::Over => {
                         store.remove_if_same(prefix, pair)?;

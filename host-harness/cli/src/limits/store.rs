@@ -8,6 +8,7 @@ use weir_filter::redis::{Call, Reply};
 use weir_filter::units::Micros;
 
 use super::error::LimitsError;
+use super::found::KnownUnits;
 use super::nodes::Nodes;
 use super::server::{Connection, Server};
 
@@ -33,6 +34,7 @@ pub(crate) struct Store {
     link: Link,
     look: Peek,
     levels: BudgetLevels,
+    pub(super) units: KnownUnits,
 }
 
 enum Link {
@@ -41,15 +43,15 @@ enum Link {
 }
 
 impl Store {
-    /// Connects and logs in.
-    pub(super) fn connect(server: Server) -> Result<Self, LimitsError> {
+    /// Connects and logs in. Overrides of other units than `units` are malformed.
+    pub(super) fn connect(server: Server, units: KnownUnits) -> Result<Self, LimitsError> {
         let link = if server.cluster_nodes().is_some() {
             Link::Cluster(Box::new(Nodes::connect(server)?))
         } else {
             let (connection, address) = server.connect()?;
             Link::Single { connection, address: address.to_string(), database: server.login().database }
         };
-        Ok(Self { link, look: Peek::default(), levels: BudgetLevels::default() })
+        Ok(Self { link, look: Peek::default(), levels: BudgetLevels::default(), units })
     }
 
     /// The Redis of the connection, without credentials: `127.0.0.1:6379/0`.

@@ -44,7 +44,7 @@ impl Store {
         let hash = OverrideKeys(prefix).hash();
         let (now, value): (_, Option<Vec<u8>>) =
             self.ask_timed(hash.as_bytes(), redis::cmd("HGET").arg(&hash).arg(name))?;
-        Ok(value.map(|value| Found::read(&value, now)))
+        Ok(value.map(|value| self.units.read(prefix, name.as_bytes(), &value, now)))
     }
 
     /// The overrides of keys, given by their fields: each key's string, otherwise its field in the hash.
@@ -69,7 +69,8 @@ impl Store {
             (instant(now), strings, older)
         };
         let values = strings.into_iter().zip(older).map(|(string, older)| string.or(older));
-        Ok(values.map(|value| value.map(|value| Found::read(&value, now))).collect())
+        let read = |(value, field): (Option<Vec<u8>>, &Vec<u8>)| Some(self.units.read(prefix, field, &value?, now));
+        Ok(values.zip(fields).map(read).collect())
     }
 
     /// Reads the overrides of the hash page by page. A field that exists throughout is read at least once.
@@ -166,7 +167,9 @@ impl Store {
         let hash = OverrideKeys(prefix).hash();
         let (now, values): (_, Vec<Option<Vec<u8>>>) =
             self.ask_timed(hash.as_bytes(), redis::cmd("HMGET").arg(&hash).arg(names))?;
-        Ok((now, values.into_iter().map(|value| value.map(|value| Found::read(&value, now))).collect()))
+        let read =
+            |(value, name): (Option<Vec<u8>>, &&str)| Some(self.units.read(prefix, name.as_bytes(), &value?, now));
+        Ok((now, values.into_iter().zip(names).map(read).collect()))
     }
 
     /// Reads strings in any hash slots; `None` for a key that has none.

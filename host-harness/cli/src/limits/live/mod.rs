@@ -18,6 +18,7 @@ pub(crate) use self::reading::{OverrideRow, Reading, Scan};
 use super::change::{Plan, note_place};
 use super::configured::{Configured, Limit, Target};
 use super::error::LimitsError;
+use super::found::KnownUnits;
 use super::list::limit_json;
 use super::render::{key_of, override_json, ruling_and_rest};
 use super::server::{RedisOptions, Server};
@@ -154,7 +155,7 @@ impl LimitSet {
     }
 
     fn store(&self) -> Result<Store, LimitsError> {
-        Store::connect(Server::of(&self.options, Some(&self.source))?)
+        Store::connect(Server::of(&self.options, Some(&self.source))?, KnownUnits::of(Some(&self.source)))
     }
 }
 

@@ -165,7 +165,9 @@ impl<'a> Reading<'a> {
         let (next, page) = match scan.phase {
             Phase::Hash(cursor) => {
                 let (next, pairs, now) = self.store.page(prefix, cursor, STEP)?;
-                let found = pairs.iter().map(|(field, value)| (field.as_slice(), Found::read(value, now)));
+                let units = self.store.units.clone();
+                let found =
+                    pairs.iter().map(|(field, value)| (field.as_slice(), units.read(prefix, field, value, now)));
                 let overrides = self.rows(prefix, found)?;
                 let next = if next == 0 { Phase::Keys(Cursor::default()) } else { Phase::Hash(next) };
                 (Some(Scan { phase: next, ..scan }), Page { overrides, ..Page::default() })
@@ -185,7 +187,8 @@ impl<'a> Reading<'a> {
         let (overrides, buckets): (Vec<_>, Vec<_>) =
             keys.into_iter().partition(|key| key.ends_with(OVERRIDE_SUFFIX.as_bytes()));
         let (now, pairs) = self.store.pairs(prefix, &overrides)?;
-        let found = pairs.iter().map(|(field, value)| (field.as_slice(), Found::read(value, now)));
+        let units = self.store.units.clone();
+        let found = pairs.iter().map(|(field, value)| (field.as_slice(), units.read(prefix, field, value, now)));
         let overrides = self.rows(prefix, found)?;
         let limits = self.limits_of(prefix)?;
         let none = OfLimits::new();
