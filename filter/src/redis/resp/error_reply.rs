@@ -46,7 +46,7 @@ const COMMANDS: [&str; 27] = [
 ];
 
 /// Failures and descriptions by the start of the error text after `ERR `: a code of one word, or several words.
-const MEANINGS: [(&str, Failure, &str); 33] = [
+const MEANINGS: [(&str, Failure, &str); 34] = [
     ("WRONGPASS", Failure::Auth, "redis.username or redis.password is wrong"),
     ("invalid password", Failure::Auth, "redis.password is wrong"),
     ("AUTH <password> called without any password", Failure::Auth, NO_PASSWORD),
@@ -79,13 +79,16 @@ const MEANINGS: [(&str, Failure, &str); 33] = [
     ("no upstream host", Failure::Unavailable, "redis_proxy has no connection to a node of the cluster"),
     ("Script attempted to execute", Failure::NotReady, "Redis is a cluster that is down"),
     ("Lua script attempted to execute", Failure::NotReady, "Redis is a cluster that is down"),
-    ("max number of clients reached", Failure::Refused, "maxclients is reached"),
+    ("max number of clients", Failure::Refused, "maxclients is reached"),
+    ("DENIED", Failure::Refused, PROTECTED),
 ];
 
 const NO_PASSWORD: &str = "redis.password is set, but Redis has none";
 const ACL: &str = "the ACL forbids a command or key that Weir needs (docs/src/operations.md, \"Redis ACL\")";
 const CLUSTER: &str = "Redis is a cluster: its nodes refuse keys of other nodes and of slots that are moving; it needs \
                        redis.topology: cluster and redis_proxy (docs/src/redis.md, \"Redis Cluster\")";
+const PROTECTED: &str =
+    "it is in protected mode, in which it serves its own machine alone: set a password, or protected-mode no";
 const UNKNOWN_COMMAND: &str =
     "the command is missing: renamed, disabled or too new (docs/src/operations.md, \"Redis ACL\")";
 const NOT_SHOWN: &str = "not shown, as it may repeat what a client sent";
@@ -246,6 +249,9 @@ mod tests {
             ("ERR unknown command 'MYSECRET', with args", "Redis answered an error: the command is missing"),
             ("MOVED 3999 10.0.0.1:6381", "Redis answered MOVED: Redis is a cluster: "),
             ("OOM command not allowed", "Redis answered OOM: maxmemory"),
+            ("DENIED Redis is running in protected mode because", "Redis answered DENIED: it is in protected mode"),
+            ("ERR max number of clients reached", "Redis answered an error: maxclients"),
+            ("ERR max number of clients + cluster connections reached", "Redis answered an error: maxclients"),
             ("WEIRD s3cret", "Redis answered an error: not shown"),
         ] {
             let shown = describe(error.as_bytes());
