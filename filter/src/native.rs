@@ -11,6 +11,7 @@ pub use crate::host::{Action, Buffer, Headers, Host, HostError, Level, Metric};
 
 use crate::host::within;
 use crate::pairs;
+use crate::units::Micros;
 use crate::worker::{Contexts, NextDeadline};
 
 /// Encodes headers as the ABI passes them: the form of [`Host::headers`].
@@ -77,6 +78,28 @@ impl Vm {
             });
         });
         self.idle.set(next.map(|next| (root, next)));
+    }
+
+    /// Time of the host's clock before which the ticks of a root context have nothing to do, unless there is another
+    /// callback first; [`Micros`] of `u64::MAX` if that is for ever. `None` if its next tick may have something to do.
+    #[must_use]
+    pub fn idle_until(&self, root: u32) -> Option<Micros> {
+        let (_, next) = self.idle.get().filter(|(idle, _)| *idle == root)?;
+        let mut until = None;
+        self.contexts.with_worker(root, |worker| until = Some(worker.idle_for(next)));
+        until
+    }
+
+    /// Handles ticks of a root context that have nothing to do, without a call of the host: the one at `first`, and those
+    /// that follow it `period` apart, as far as they come before `until` and before [`idle_until`](Self::idle_until). A
+    /// tick that changes the period is the last one. Returns the number of ticks, and the new period after the last of
+    /// them, if it changes: zero turns ticks off. Times are those of the host's clock.
+    pub fn idle_ticks(&self, root: u32, first: Micros, period: Micros, until: Micros) -> (u64, Option<Micros>) {
+        let mut handled = (0, None);
+        if let Some((_, next)) = self.idle.get().filter(|(idle, _)| *idle == root) {
+            self.contexts.with_worker(root, |worker| handled = worker.idle_ticks(next, first, period, until));
+        }
+        handled
     }
 
     /// Announces messages of a queue.

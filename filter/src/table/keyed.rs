@@ -103,10 +103,22 @@ fn number(chunk: &[u8; 8]) -> u64 {
 }
 
 /// Returns a hasher with a random key. Without random numbers the key would be all zeros, but then no worker starts.
-fn secret() -> SipHasher13 {
+fn random() -> SipHasher13 {
     let mut key = [0; 16];
     let _ = getrandom::fill(&mut key);
     SipHasher13::new_with_key(&key)
+}
+
+#[cfg(target_arch = "wasm32")]
+use random as secret;
+
+/// Returns the hasher of this thread. A simulation makes thousands of maps, each of which would need a system call.
+#[cfg(not(target_arch = "wasm32"))]
+fn secret() -> SipHasher13 {
+    thread_local! {
+        static SECRET: SipHasher13 = random();
+    }
+    SECRET.with(|secret| *secret)
 }
 
 #[cfg(test)]

@@ -133,3 +133,16 @@ impl Clock {
         Micros(host::monotonic_nanos().saturating_sub(self.zero) / NANOS_PER_MICRO)
     }
 }
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Clock {
+    /// Time at which the proxy's clock shows `proxy`.
+    pub(super) fn of_proxy(self, proxy: Micros) -> Micros {
+        Micros(proxy.0.saturating_mul(NANOS_PER_MICRO).saturating_sub(self.zero) / NANOS_PER_MICRO)
+    }
+
+    /// Time of the proxy's clock at `own`, or up to a microsecond before it.
+    pub(super) fn to_proxy(self, own: Micros) -> Micros {
+        own.plus(Micros(self.zero / NANOS_PER_MICRO))
+    }
+}

@@ -21,6 +21,35 @@ impl Worker {
         })
     }
 
+    /// Time of the proxy's clock before which no tick has anything to do; `next` as in [`idle_tick`](Self::idle_tick).
+    pub(crate) fn idle_for(&self, next: NextDeadline) -> Micros {
+        next.map_or(Micros(u64::MAX), |next| self.clock.to_proxy(next))
+    }
+
+    /// Handles the tick at `first`, and those that follow it `period` apart, as far as they come before `until` and
+    /// nothing is due; by the proxy's clock, and `next` as in [`idle_tick`](Self::idle_tick). Ends with a tick that
+    /// changes the period. Returns the number of ticks, and the new period; zero for no more ticks.
+    pub(crate) fn idle_ticks(
+        &self,
+        next: NextDeadline,
+        first: Micros,
+        period: Micros,
+        until: Micros,
+    ) -> (u64, Option<Micros>) {
+        let until = until.min(self.idle_for(next));
+        self.with(|state| {
+            let (mut at, mut ticks) = (first, 0_u64);
+            while at < until && state.limiter.idle_tick(self.clock.of_proxy(at)) {
+                ticks = ticks.saturating_add(1);
+                if let Some(changed) = state.ticker.adjust(self.clock.of_proxy(at), next) {
+                    return (ticks, Some(Micros(u64::try_from(changed.as_micros()).unwrap_or(u64::MAX))));
+                }
+                at = at.plus(period);
+            }
+            (ticks, None)
+        })
+    }
+
     /// Handles a tick if nothing is due: `next` is what [`idle_until`](Self::idle_until) returned after the last tick,
     /// and there was no other callback since. Returns whether it was handled.
     pub(crate) fn idle_tick(&self, next: NextDeadline) -> bool {

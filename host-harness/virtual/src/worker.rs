@@ -162,23 +162,60 @@ impl Worker {
     #[must_use]
     pub fn next_at(&self) -> Option<Micros> {
         self.shared.with(|state| {
-            let event = state.events.first_key_value().map(|((at, _), _)| *at);
             let tick = state.tick.map(|(_, next)| next);
-            event.into_iter().chain(tick).min()
+            state.next_event().into_iter().chain(tick).min()
         })
     }
 
-    /// Handles the next event, or else the tick that is due. The clock shows its time.
-    pub fn handle_next(&self) {
+    /// Time of the next tick, if any.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Micros> {
+        self.shared.with(|state| state.tick.map(|(_, next)| next))
+    }
+
+    /// Time of the next event, or before which no tick has anything to do, if any. [`skip_ticks`](Self::skip_ticks)
+    /// handles the ticks before it.
+    #[must_use]
+    pub fn next_busy_at(&self) -> Option<Micros> {
+        let idle_until = self.vm.idle_until(LIMITER).unwrap_or_default();
+        self.shared.with(|state| {
+            let tick = state.tick.map(|(_, next)| next.max(idle_until));
+            state.next_event().into_iter().chain(tick).min()
+        })
+    }
+
+    /// Handles the ticks before `until` and before the next event, as far as they have nothing to do: all at once, and
+    /// without the clock. Returns their number.
+    pub fn skip_ticks(&self, until: Micros) -> u64 {
+        self.shared.with(|state| {
+            let until = state.next_event().map_or(until, |event| until.min(event));
+            let mut skipped = 0;
+            while let Some((period, next)) = state.tick.filter(|(_, next)| *next < until) {
+                let (ticks, changed) = self.vm.idle_ticks(LIMITER, next, period, until);
+                let Some(others) = ticks.checked_sub(1) else { break };
+                skipped += ticks;
+                let (last, period) = (next.plus(period.times(others)), changed.unwrap_or(period));
+                state.tick = (period > Micros::ZERO).then(|| (period, last.plus(period)));
+            }
+            skipped
+        })
+    }
+
+    /// Handles the next event, or else the tick that is due. The clock shows its time. Returns whether there was any.
+    pub fn handle_next(&self) -> bool {
         let now = self.shared.now();
         let event = self.shared.with(|state| state.pop_event(now));
         match event {
-            Some(event) => self.handle(event),
+            Some(event) => {
+                self.handle(event);
+                true
+            }
             None => {
                 let is_due = self.shared.with(|state| state.pop_tick(now));
                 if is_due {
                     self.tick();
                 }
+                is_due
             }
         }
     }

@@ -126,6 +126,7 @@ impl World<'_> {
         let now = self.now();
         for place in self.places(fault) {
             let Some(nth) = self.current[place] else { continue };
+            self.catch_up(nth);
             if let Some(instance) = self.instances[nth].as_mut() {
                 instance.stall = (now, fault.until);
             }
@@ -138,8 +139,10 @@ impl World<'_> {
         for place in self.places(fault) {
             self.is_varied[place] = is_varied;
             let Some(nth) = self.current[place] else { continue };
+            self.catch_up(nth);
             if let Some(instance) = self.instances[nth].as_mut() {
                 instance.replaced_at = Some(now);
+                self.schedule(nth);
                 self.start(place);
             }
         }

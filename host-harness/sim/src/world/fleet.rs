@@ -32,6 +32,14 @@ pub(super) struct Instance {
     pub(super) replaced_at: Option<Micros>,
 }
 
+impl Instance {
+    /// Whether ticks that have nothing to do are handled later, all at once: ticks of a worker that stands still come late,
+    /// and one that has been replaced may end at any tick.
+    fn skips_ticks(&self) -> bool {
+        self.replaced_at.is_none() && self.worker.next_tick().is_none_or(|at| at >= self.stall.1)
+    }
+}
+
 impl World<'_> {
     /// Starts a worker at a place. An earlier one there gets no more requests.
     pub(super) fn start(&mut self, place: usize) {
@@ -76,7 +84,8 @@ impl World<'_> {
     /// Notes when a worker has its next event.
     pub(super) fn schedule(&mut self, nth: usize) {
         let due = self.instances[nth].as_ref().and_then(|instance| {
-            let at = instance.worker.next_at()?;
+            let worker = &instance.worker;
+            let at = if self.skips_ticks && instance.skips_ticks() { worker.next_busy_at() } else { worker.next_at() }?;
             let (from, until) = instance.stall;
             Some(if at >= from { at.max(until) } else { at })
         });
@@ -88,20 +97,38 @@ impl World<'_> {
 
     /// Has a worker handle its next event.
     pub(super) fn wake(&mut self, nth: usize) {
-        if let Some(instance) = &self.instances[nth] {
-            instance.worker.handle_next();
+        self.catch_up(nth);
+        if let Some(instance) = &self.instances[nth]
+            && instance.worker.handle_next()
+        {
+            self.events += 1;
         }
         self.after(nth);
+    }
+
+    /// Has a worker handle the ticks before this time that it has skipped: before any other callback, and before anything
+    /// changes that its next ticks depend on.
+    pub(super) fn catch_up(&mut self, nth: usize) {
+        self.skip_ticks(nth, self.now());
+    }
+
+    /// Has a worker handle the ticks before `until` that have nothing to do.
+    pub(super) fn skip_ticks(&mut self, nth: usize, until: Micros) {
+        if !self.skips_ticks {
+            return;
+        }
+        if let Some(instance) = self.instances[nth].as_ref().filter(|instance| instance.skips_ticks()) {
+            self.events += instance.worker.skip_ticks(until);
+        }
     }
 
     /// Begins a request of the plan.
     pub(super) fn begin(&mut self, request: usize) {
         let arrival = self.plan.requests[request];
         let now = self.now();
-        let running = self.current[arrival.place].filter(|nth| self.instances[*nth].is_some());
-        let Some((nth, instance)) = running.and_then(|nth| Some((nth, self.instances[nth].as_mut()?))) else {
-            return;
-        };
+        let Some(nth) = self.current[arrival.place] else { return };
+        self.catch_up(nth);
+        let Some(instance) = self.instances[nth].as_mut() else { return };
         if (instance.stall.0..instance.stall.1).contains(&now) {
             let until = instance.stall.1;
             return self.at(until, Event::Begins(request));
@@ -118,6 +145,7 @@ impl World<'_> {
 
     /// Ends a request whose client has gone, unless it has been answered.
     pub(super) fn leave(&mut self, nth: usize, request: usize) {
+        self.catch_up(nth);
         let Some(instance) = self.instances[nth].as_mut() else { return };
         let Some(id) = instance.requests.iter().find(|(_, own)| **own == request).map(|(id, _)| *id) else { return };
         instance.requests.remove(&id);
@@ -128,6 +156,7 @@ impl World<'_> {
 
     /// Kills a worker.
     pub(super) fn kill(&mut self, nth: usize) {
+        self.catch_up(nth);
         let Some(instance) = self.instances[nth].take() else { return };
         self.due[nth] = NEVER;
         for request in instance.requests.into_values() {

@@ -101,6 +101,10 @@ struct World<'a> {
     busy_until_nanos: u64,
     /// Script calls at Redis by the second in which they began.
     scripts: Vec<u64>,
+    /// Whether ticks that have nothing to do are handled all at once, with the same results as one by one.
+    skips_ticks: bool,
+    /// Events so far, of the agenda and of workers.
+    events: u64,
     /// Messages so far: numbers the choices about each.
     messages: u64,
     /// Errors of configurations that the filter refuses.
@@ -112,16 +116,16 @@ struct World<'a> {
 
 /// Runs a plan; also on a real Redis, if there is one.
 pub(crate) fn run(plan: &Plan, real: Option<&mut RealRedis>) -> History {
-    let mut world = World::new(plan, real);
-    let most = LEAST_EVENTS + MOST_EVENTS * plan.requests.len() as u64;
-    let mut events = 0;
-    while events < most && world.step() {
-        events += 1;
-    }
-    world.history(events, most)
+    World::new(plan, real).to_end()
 }
 
 impl<'a> World<'a> {
+    fn to_end(mut self) -> History {
+        let most = LEAST_EVENTS + MOST_EVENTS * self.plan.requests.len() as u64;
+        while self.events < most && self.step() {}
+        self.history(most)
+    }
+
     fn new(plan: &'a Plan, real: Option<&'a mut RealRedis>) -> Self {
         let places = plan.size.places();
         let redis_clock = Clock::at(plan.unix);
@@ -147,6 +151,8 @@ impl<'a> World<'a> {
             is_down: false,
             busy_until_nanos: 0,
             scripts: Vec::new(),
+            skips_ticks: true,
+            events: 0,
             messages: 0,
             refused: Vec::new(),
             records: Vec::new(),
@@ -200,6 +206,7 @@ impl<'a> World<'a> {
                 self.clock.set(at.max(self.now()));
                 let event = self.agenda.pop().and_then(|Reverse((_, entry))| self.entries.remove(&entry));
                 if let Some(event) = event {
+                    self.events += 1;
                     self.handle(event);
                 }
                 true
@@ -245,7 +252,10 @@ impl<'a> World<'a> {
         mixed(self.plan.seed ^ mixed(self.messages))
     }
 
-    fn history(mut self, events: u64, most: u64) -> History {
+    fn history(mut self, most: u64) -> History {
+        let is_endless = self.events >= most;
+        let after_end = self.plan.end().plus(Micros(1));
+        (0..self.instances.len()).for_each(|nth| self.skip_ticks(nth, after_end));
         self.redis_clock.set(self.time.raw(self.plan.end()));
         let in_flight = self.instances.iter().flatten().map(|instance| instance.worker.in_flight()).sum();
         let unknown = self.redis.unknown().into_iter().map(|what| format!("a worker sent {what}"));
@@ -260,8 +270,8 @@ impl<'a> World<'a> {
             surprises: unknown.chain(refused).collect(),
             time: self.time,
             in_flight,
-            events,
-            is_endless: events >= most,
+            events: self.events,
+            is_endless,
         }
     }
 }
@@ -272,4 +282,20 @@ fn mixed(number: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Size;
+
+    #[test]
+    fn skipped_ticks_change_no_history() {
+        for seed in 2_000..2_030 {
+            let plan = Plan::new(seed, Size { seconds: 36, proxies: 2, workers: 2 });
+            let skipping = run(&plan, None);
+            let each = World { skips_ticks: false, ..World::new(&plan, None) }.to_end();
+            assert_eq!(format!("{skipping:?}"), format!("{each:?}"), "seed {seed}");
+        }
+    }
 }

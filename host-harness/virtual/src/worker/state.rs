@@ -185,6 +185,11 @@ impl State {
         self.events.insert((at, self.last_event), event);
     }
 
+    /// Time of the next event, if any.
+    pub(super) fn next_event(&self) -> Option<Micros> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Takes the next event if its time has come.
     pub(super) fn pop_event(&mut self, now: Micros) -> Option<Event> {
         let first = self.events.first_entry()?;
