@@ -110,6 +110,11 @@ impl Events {
         self.in_flight == 0 && !self.waiting.is_empty()
     }
 
+    /// Whether a tick has nothing to send or to report.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is_waiting() && self.dropped == 0
+    }
+
     fn drop_some(&mut self, events: usize) {
         self.dropped = self.dropped.saturating_add(u64::try_from(events).unwrap_or(u64::MAX));
     }
@@ -149,10 +154,11 @@ mod tests {
     #[test]
     fn a_batch_waits_for_the_next_tick_unless_another_is_in_flight() {
         let mut events = events("{}");
-        assert!(!events.is_waiting());
+        assert!(!events.is_waiting() && events.is_quiet());
         events.push(event());
+        assert!(!events.is_quiet());
         assert!(events.is_waiting() && events.batch().is_some());
-        assert!(!events.is_waiting());
+        assert!(!events.is_waiting() && events.is_quiet());
         events.push(event());
         assert!(!events.is_waiting());
         events.completed(true);
@@ -166,6 +172,7 @@ mod tests {
         assert_eq!(events.take_dropped(), 88, "beyond 512");
         assert!(events.batch().is_some() && events.batch().is_none());
         events.completed(false);
+        assert!(!events.is_quiet());
         assert_eq!(events.take_dropped(), 64, "the lost batch");
         assert!(events.batch().is_some());
         events.completed(true);

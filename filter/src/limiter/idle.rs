@@ -1,6 +1,7 @@
 //! Ticks at which nothing is due: see [`Worker::idle_tick`](crate::worker::Worker::idle_tick).
 
 use super::Limiter;
+use super::events::Events;
 use crate::units::Micros;
 
 /// Longest time between two ticks that leaves all deadlines as they are.
@@ -9,7 +10,7 @@ const LONGEST: Micros = Micros::from_millis(500);
 impl Limiter {
     /// Whether nothing waits but for its deadline.
     pub(crate) fn is_idle(&self) -> bool {
-        let is_reported = !self.counters.is_dirty() && self.events.is_none();
+        let is_reported = !self.counters.is_dirty() && self.events.as_ref().is_none_or(Events::is_quiet);
         is_reported && self.is_at_rest() && self.queue.is_empty() && self.redis.is_idle()
     }
 
