@@ -99,16 +99,20 @@ impl Limiter {
         }
     }
 
-    /// Whether the body of the response is [read](Self::response_body).
-    #[must_use]
-    pub fn reads_response(&mut self, request: RequestId) -> bool {
-        self.charging.as_mut().is_some_and(|charging| charging.reads(request))
-    }
-
-    /// Handles the next bytes of a response's body, which passes on. Returns names and values for the access log where
-    /// the response has told usage: it may be cut off.
-    pub fn response_body(&mut self, request: RequestId, bytes: &[u8]) -> Vec<(&'static str, String)> {
-        self.charging.as_mut().and_then(|charging| charging.read(request, bytes, &self.config)).unwrap_or_default()
+    /// Handles the next bytes of a response's body, which passes on; `bytes` returns them, and is called only if the body
+    /// is read. Returns names and values for the access log where the response has told other usage than before: it may be
+    /// cut off.
+    pub fn response_body<B: AsRef<[u8]>>(
+        &mut self,
+        request: RequestId,
+        bytes: impl FnOnce() -> B,
+    ) -> Option<Vec<(&'static str, String)>> {
+        let charging = self.charging.as_mut()?;
+        let charged = charging.requests.get_mut(request.0)?;
+        let reader = charged.reader.as_mut()?;
+        let before = reader.readings().told();
+        reader.push(&charging.paths, bytes().as_ref());
+        if reader.readings().told() == before { None } else { charged.tells(&self.config) }
     }
 
     /// Handles the end of a whole response to a request that is charged. Returns names and values for its access log.
@@ -140,22 +144,6 @@ impl Charging {
         }
     }
 
-    /// Whether the body of the response is read.
-    pub(super) fn reads(&mut self, request: RequestId) -> bool {
-        self.requests.get_mut(request.0).is_some_and(|charged| charged.reader.is_some())
-    }
-
-    /// Takes the next bytes of a response's body. Returns the request's amounts so far where the response has told other
-    /// usage than before.
-    fn read(&mut self, request: RequestId, bytes: &[u8], config: &Config) -> Option<Vec<Entry>> {
-        let charged = self.requests.get_mut(request.0)?;
-        let reader = charged.reader.as_mut()?;
-        reader.push(&self.paths, bytes);
-        let usage = reader.readings().usage().filter(|usage| charged.told != Some(*usage))?;
-        charged.told = Some(usage);
-        Some(charged.amounts(config).entries())
-    }
-
     /// Handles the end of a whole response. Returns the request's amounts for its access log.
     pub(super) fn complete(&mut self, request: RequestId, config: &Config) -> Option<Vec<Entry>> {
         let charged = self.requests.get_mut(request.0)?;
@@ -180,6 +168,14 @@ impl ResponseHead {
 }
 
 impl ChargedRequest {
+    /// Returns the request's amounts so far where the response has told other usage than before.
+    #[inline(never)]
+    fn tells(&mut self, config: &Config) -> Option<Vec<Entry>> {
+        let usage = self.reader.as_ref()?.readings().usage().filter(|usage| self.told != Some(*usage))?;
+        self.told = Some(usage);
+        Some(self.amounts(config).entries())
+    }
+
     fn ending(&self) -> Ending {
         let Some(head) = self.head else { return Ending::Unserved };
         let readings = self.reader.as_ref().map(Reader::readings);

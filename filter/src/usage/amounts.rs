@@ -5,6 +5,7 @@ use alloc::string::String;
 use super::document::{Found, Sink};
 use super::field::{Field, NUMBERS};
 use super::prices::NanoUsd;
+use crate::table::is_same;
 
 /// Numbers of a response, by their fields.
 pub type Numbers = [Option<u64>; NUMBERS];
@@ -13,6 +14,8 @@ pub type Numbers = [Option<u64>; NUMBERS];
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
     numbers: Numbers,
+    /// Number of times that one of these was told, modulo 2³².
+    told: u32,
     /// Cost that the provider tells.
     pub cost: Option<NanoUsd>,
     /// Name of the model that answered.
@@ -77,6 +80,12 @@ impl Readings {
         self.numbers.get(field as usize).copied().flatten()
     }
 
+    /// Number of times that a number was told, modulo 2³²: while it stays the same, so does [`usage`](Self::usage).
+    #[must_use]
+    pub(crate) fn told(&self) -> u32 {
+        self.told
+    }
+
     /// Whether the response has told the tokens of its answer, and not of the request alone.
     #[must_use]
     pub fn has_output(&self) -> bool {
@@ -110,11 +119,10 @@ impl Readings {
 
 impl Sink for Readings {
     fn found(&mut self, field: Field, found: Found<'_>) {
-        let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
         match (field, found) {
             (Field::Error, _) => self.has_error = true,
-            (Field::Model, Found::Text(name)) => self.model = Some(text(name)),
-            (Field::ServiceTier, Found::Text(name)) => self.service_tier = Some(text(name)),
+            (Field::Model, Found::Text(name)) => set(&mut self.model, name),
+            (Field::ServiceTier, Found::Text(name)) => set(&mut self.service_tier, name),
             (Field::Status, Found::Text(status)) => self.is_pending = matches!(status, b"queued" | b"in_progress"),
             (Field::Cost, Found::Written(dollars)) => self.tell_cost(NanoUsd::of_dollars(dollars)),
             (Field::CostTicks, Found::Number(ticks)) => self.tell_cost(NanoUsd::of_ticks(ticks)),
@@ -122,9 +130,18 @@ impl Sink for Readings {
             (field, Found::Number(number)) => {
                 if let Some(known) = self.numbers.get_mut(field as usize) {
                     *known = Some(number);
+                    self.told = self.told.wrapping_add(1);
                 }
             }
             _ => self.unreadable = self.unreadable.saturating_add(1),
         }
+    }
+}
+
+/// Sets a text. Most events of a stream repeat it.
+#[inline(never)]
+fn set(known: &mut Option<String>, text: &[u8]) {
+    if known.as_ref().is_none_or(|known| !is_same(known.as_bytes(), text)) {
+        *known = Some(String::from_utf8_lossy(text).into_owned());
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::field::{Field, costs, places};
 use super::format::Format;
+use crate::table::is_same;
 
 /// Most steps of a path: as many objects of a document are open at a time.
 pub(super) const MAX_STEPS: usize = 8;
@@ -31,6 +32,8 @@ struct PathStep {
     field: Option<Field>,
     /// Place of the first step from here, and that behind the last one.
     next: (Place, Place),
+    /// [Marks](mark) of the keys of these steps.
+    marks: u64,
 }
 
 impl Default for Paths {
@@ -52,12 +55,12 @@ impl Paths {
         let own = format.pointers.iter().map(|(pointer, field)| (pointer.keys().collect(), *field));
         let paths: Vec<(Vec<&str>, Field)> = own.chain(known).collect();
         let mut tree =
-            Self { places: vec![PathStep { key: String::new(), field: None, next: (0, 0) }], longest_key: 0 };
+            Self { places: vec![PathStep { key: String::new(), field: None, next: (0, 0), marks: 0 }], longest_key: 0 };
         let mut prefixes: Vec<Vec<&str>> = vec![Vec::new()];
         // Breadth first, so that the steps from one place follow each other.
         let mut at = 0;
         while let Some(prefix) = prefixes.get(at).cloned() {
-            let first = tree.len();
+            let (first, mut marks) = (tree.len(), 0);
             for (path, field) in &paths {
                 let Some((key, after)) = path.strip_prefix(prefix.as_slice()).and_then(<[&str]>::split_first) else {
                     continue;
@@ -66,13 +69,14 @@ impl Paths {
                 let behind = tree.places.get(usize::from(first)..).unwrap_or_default();
                 if behind.iter().all(|step| step.key != *key) {
                     tree.longest_key = tree.longest_key.max(key.len());
-                    tree.places.push(PathStep { key: (*key).into(), field, next: (0, 0) });
+                    marks |= mark(key.as_bytes());
+                    tree.places.push(PathStep { key: (*key).into(), field, next: (0, 0), marks: 0 });
                     prefixes.push(prefix.iter().copied().chain([*key]).collect());
                 }
             }
             let end = tree.len();
             if let Some(step) = tree.places.get_mut(at) {
-                step.next = (first, end);
+                (step.next, step.marks) = ((first, end), marks);
             }
             at = at.saturating_add(1);
         }
@@ -88,21 +92,34 @@ impl Paths {
         self.longest_key
     }
 
-    /// The field at a place, if any.
-    pub(super) fn field(&self, place: Place) -> Option<Field> {
-        self.places.get(usize::from(place))?.field
-    }
-
-    /// Whether any step leads on from a place.
-    pub(super) fn leads_on(&self, place: Place) -> bool {
-        self.places.get(usize::from(place)).is_some_and(|step| step.next.0 < step.next.1)
+    /// The field at a place, if any, and whether any step leads on from there.
+    #[inline(always)]
+    pub(super) fn place(&self, place: Place) -> (Option<Field>, bool) {
+        self.places.get(usize::from(place)).map_or((None, false), |step| (step.field, step.next.0 < step.next.1))
     }
 
     /// The place of a member that has this key, or [`NOWHERE`].
+    #[inline(always)]
     pub(super) fn member(&self, place: Place, key: &[u8]) -> Place {
-        let Some((first, end)) = self.places.get(usize::from(place)).map(|step| step.next) else { return NOWHERE };
+        match self.places.get(usize::from(place)) {
+            Some(step) if step.marks & mark(key) != 0 => self.member_of(step, key),
+            _ => NOWHERE,
+        }
+    }
+
+    #[inline(never)]
+    fn member_of(&self, step: &PathStep, key: &[u8]) -> Place {
+        let (first, end) = step.next;
         let steps = self.places.get(usize::from(first)..usize::from(end)).unwrap_or_default();
-        let nth = steps.iter().position(|step| step.key.as_bytes() == key);
+        let is_key = |step: &PathStep| step.key.len() == key.len() && is_same(step.key.as_bytes(), key);
+        let nth = steps.iter().position(is_key);
         nth.and_then(|nth| Place::try_from(nth).ok()?.checked_add(first)).unwrap_or(NOWHERE)
     }
+}
+
+/// One bit for a key, by its first byte and its length: most keys that lead nowhere have another one than those that do.
+#[inline(always)]
+fn mark(key: &[u8]) -> u64 {
+    let first = key.first().map_or(0, |first| u32::from(*first));
+    1 << (first.wrapping_add((key.len() as u32) << 3) & 63)
 }

@@ -74,9 +74,12 @@ impl Worker {
 
     /// Handles the next `size` bytes of a response's body.
     pub(super) fn response_body(&self, request: u32, size: usize, is_whole: bool) -> Action {
-        if self.charges && size > 0 && self.with(|state| state.limiter.reads_response(RequestId(request))) {
-            let bytes = host::buffer(Buffer::ResponseBody, size);
-            set_filter_state(self.with(|state| state.limiter.response_body(RequestId(request), &bytes)));
+        if self.charges && size > 0 {
+            let bytes = || host::buffer(Buffer::ResponseBody, size);
+            let told = self.with(|state| state.limiter.response_body(RequestId(request), bytes));
+            if let Some(told) = told {
+                set_filter_state(told);
+            }
         }
         if is_whole { self.response_ends(request) } else { Action::Continue }
     }
@@ -89,6 +92,7 @@ impl Worker {
 }
 
 /// Sets values for the access log.
+#[inline(never)]
 fn set_filter_state(entries: Vec<(&'static str, String)>) {
     for (name, value) in entries {
         // A proxy without filter state loses only the value in its access log.

@@ -14,5 +14,5 @@ mod work;
 pub(crate) use self::scanner::JsonScanner;
 pub use self::size::BodySize;
 pub(crate) use self::text::{number as json_number, unescaped};
-pub(crate) use self::tokens::{find_either, split_text};
+pub(crate) use self::tokens::find_in_text;
 pub use self::values::RequestBody;

@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::tokens::find_quote;
 use super::values::Value;
 
 /// The longest whole number that is written out: 64 bits have no more digits.
@@ -14,7 +15,8 @@ const MIN_EXPONENT: i64 = -15;
 /// A string as it is written, without its quotes: the text that it stands for. A surrogate without its other half is
 /// U+FFFD. `None` where an escape is none.
 pub(crate) fn unescaped(written: &[u8]) -> Option<Cow<'_, [u8]>> {
-    if !written.contains(&b'\\') {
+    // A quote stands behind a backslash.
+    if find_quote(written) == written.len() {
         return Some(Cow::Borrowed(written));
     }
     let mut text = Vec::with_capacity(written.len());

@@ -110,7 +110,7 @@ impl JsonScanner {
 
 /// The rest of a string, and what is behind its closing quote. `None` where it goes on in the next piece, and then
 /// whether that begins behind a backslash.
-pub(crate) fn split_text(bytes: &[u8], escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
+fn split_text(bytes: &[u8], escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
     let mut at = usize::from(escaped);
     while at <= bytes.len() {
         match bytes.get(at) {
@@ -121,7 +121,7 @@ pub(crate) fn split_text(bytes: &[u8], escaped: bool) -> (&[u8], Option<&[u8]>, 
             Some(b'\\') => at = at.saturating_add(2),
             Some(_) => {
                 let rest = bytes.get(at..).unwrap_or_default();
-                at = at.saturating_add(find_either(rest, b'"', b'\\'));
+                at = at.saturating_add(find_quote(rest));
             }
             None => return (bytes, None, false),
         }
@@ -130,23 +130,41 @@ pub(crate) fn split_text(bytes: &[u8], escaped: bool) -> (&[u8], Option<&[u8]>, 
     (bytes, None, true)
 }
 
-/// Offset of the first of two bytes, or the number of all bytes if there is none: eight bytes in a step. With the crate
-/// `memchr`, wasm without SIMD would take four.
-pub(crate) fn find_either(bytes: &[u8], one: u8, other: u8) -> usize {
+/// Offset of the first quote or backslash, or the number of all bytes if there is none.
+#[inline(always)]
+pub(super) fn find_quote(bytes: &[u8]) -> usize {
+    find_in_text(bytes, false)
+}
+
+/// Offset of the first quote or backslash, or with `or_control` control character, or the number of all bytes if there is
+/// none: eight bytes in a step. With the crate `memchr`, wasm without SIMD would take four.
+#[inline(never)]
+pub(crate) fn find_in_text(bytes: &[u8], or_control: bool) -> usize {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let [ones, others] = [one, other].map(|byte| EACH.wrapping_mul(byte.into()));
-    // The lowest bit that is set is in the first byte that is 0.
-    let zeros = |word: u64| word.wrapping_sub(EACH) & !word & EACH << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (nth, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ ones) | zeros(word ^ others);
+    const QUOTES: u64 = EACH.wrapping_mul(b'"' as u64);
+    const BACKSLASHES: u64 = EACH.wrapping_mul(b'\\' as u64);
+    let controls = if or_control { EACH.wrapping_mul(b' '.into()) } else { 0 };
+    let mut rest = bytes;
+    loop {
+        let word = match rest.first_chunk() {
+            Some(word) => u64::from_le_bytes(*word),
+            // Behind the last bytes, others that are no ASCII.
+            None => rest.iter().rev().fold(u64::MAX, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        // A byte of ASCII gets the highest bit only where it is less than what is subtracted. The lowest bit that is set
+        // is in the first such byte; behind it, borrows may set others.
+        let less =
+            (word ^ QUOTES).wrapping_sub(EACH) | (word ^ BACKSLASHES).wrapping_sub(EACH) | word.wrapping_sub(controls);
+        let found = less & !word & EACH << 7;
         if found != 0 {
-            return nth.saturating_mul(8).saturating_add((found.trailing_zeros() / 8) as usize);
+            let nth = (found.trailing_zeros() / 8) as usize;
+            return bytes.len().wrapping_sub(rest.len()).wrapping_add(nth);
+        }
+        match rest.get(8..) {
+            Some(after) => rest = after,
+            None => return bytes.len(),
         }
     }
-    let of_rest = rest.iter().position(|byte| *byte == one || *byte == other).unwrap_or(rest.len());
-    words.len().saturating_mul(8).saturating_add(of_rest)
 }
 
 #[cfg(test)]
@@ -157,12 +175,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_of_two_bytes_is_found(
-            bytes in prop::collection::vec(prop::sample::select(vec![0, 1, 33, 34, 35, 92, 127, 128, 255_u8]), 0..40),
-            [one, other] in prop::array::uniform2(prop::sample::select(vec![0, 34, 92, 128, 255_u8])),
+        fn the_first_special_byte_is_found(
+            bytes in prop::collection::vec(
+                prop::sample::select(vec![0, 9, 10, 31, 32, 33, 34, 35, 91, 92, 93, 127, 128, 129, 162, 220, 255_u8]),
+                0..40,
+            ),
+            or_control: bool,
         ) {
-            let expected = bytes.iter().position(|byte| [one, other].contains(byte)).unwrap_or(bytes.len());
-            prop_assert_eq!(find_either(&bytes, one, other), expected);
+            let is_special = |byte: u8| matches!(byte, b'"' | b'\\') || or_control && byte < b' ';
+            let expected = bytes.iter().position(|byte| is_special(*byte)).unwrap_or(bytes.len());
+            prop_assert_eq!(find_in_text(&bytes, or_control), expected);
         }
 
         #[test]

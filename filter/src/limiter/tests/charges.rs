@@ -123,8 +123,7 @@ fn a_whole_response_costs_what_it_tells() {
     assert!(fixture.limiter.is_charged(ALICE) && !fixture.limiter.is_charged(BOB));
     assert!(fixture.limiter.holds_reservations(ALICE));
     fixture.limiter.response_begins(ALICE, SERVED);
-    assert!(fixture.limiter.reads_response(ALICE));
-    fixture.limiter.response_body(ALICE, USAGE);
+    assert!(fixture.limiter.response_body(ALICE, || USAGE).is_some());
     let entries = fixture.limiter.response_is_whole(ALICE);
     let of = |name: &str, value: &str| entries.iter().any(|entry| entry.0 == name && entry.1 == value);
     assert!(of("weir.input_tokens", "20") && of("weir.output_tokens", "30") && of("weir.usage_source", "usage"));
@@ -144,7 +143,7 @@ fn what_was_charged_is_counted_once() {
     let mut costs = |reply: &[u8], is_lost: bool| -> Vec<String> {
         fixture.reserves(ALICE);
         fixture.limiter.response_begins(ALICE, SERVED);
-        fixture.limiter.response_body(ALICE, USAGE);
+        fixture.limiter.response_body(ALICE, || USAGE);
         fixture.limiter.response_is_whole(ALICE);
         assert_eq!(fixture.ends(ALICE), settlement(50));
         if is_lost {
@@ -191,12 +190,16 @@ fn the_end_of_a_request_determines_what_it_costs() {
         fixture.reserves(ALICE);
         if let Some(head) = head {
             fixture.limiter.response_begins(ALICE, head);
+            let mut is_read = false;
+            fixture.limiter.response_body(ALICE, || {
+                is_read = true;
+                body
+            });
             assert_eq!(
-                fixture.limiter.reads_response(ALICE),
+                is_read,
                 head.status == 200 && head.is_upstream && head.framing.is_some() && !head.is_encoded,
                 "{head:?}"
             );
-            fixture.limiter.response_body(ALICE, body);
         }
         let context = format!("{head:?} {}", String::from_utf8_lossy(body));
         if is_whole {
@@ -257,7 +260,7 @@ fn a_settlement_that_fails_is_sent_again_each_second() {
     let mut fixture = charging("", "");
     fixture.reserves(ALICE);
     fixture.limiter.response_begins(ALICE, SERVED);
-    fixture.limiter.response_body(ALICE, USAGE);
+    fixture.limiter.response_body(ALICE, || USAGE);
     fixture.limiter.response_is_whole(ALICE);
     fixture.ends(ALICE);
     for _ in 0..3 {
@@ -322,7 +325,7 @@ fn the_ledger_has_what_a_response_that_was_cut_off_has_cost() {
         let mut fixture = with_overrides("", "", &format!(r#"{{"enabled": false}}, "events": {events}"#));
         fixture.reserves(ALICE);
         fixture.limiter.response_begins(ALICE, SERVED);
-        fixture.limiter.response_body(ALICE, b"{");
+        fixture.limiter.response_body(ALICE, || b"{");
         assert!(fixture.limiter.done(fixture.now, ALICE));
         let sent = fixture.sent();
         for (name, value) in [("input", "100"), ("source", "seen"), ("limits", "per_user"), ("amounts", "100")] {
@@ -356,7 +359,7 @@ fn a_request_costs_by_the_prices_of_its_arrival() {
     let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
     let costs = |fixture: &mut Fixture, request| {
         fixture.limiter.response_begins(request, SERVED);
-        fixture.limiter.response_body(request, USAGE);
+        fixture.limiter.response_body(request, || USAGE);
         let entries = fixture.limiter.response_is_whole(request);
         entries.into_iter().find(|(name, _)| *name == "weir.cost_nano_usd").unwrap().1
     };

@@ -1,9 +1,9 @@
 //! Server-sent events (HTML Living Standard, 9.2.6).
 
-use crate::descriptor::find_either;
 use crate::usage::amounts::Readings;
 use crate::usage::document::Document;
 use crate::usage::paths::Paths;
+use crate::usage::strings::is_line_end;
 
 const DATA: &[u8] = b"data";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -35,7 +35,7 @@ enum Line {
 
 impl ServerSent {
     pub(in crate::usage) fn new() -> Self {
-        Self { line: Line::Mark(0), after_return: false, document: Document::new(), has_data: false }
+        Self { line: Line::Mark(0), after_return: false, document: Document::in_lines(), has_data: false }
     }
 
     pub(in crate::usage) fn text_bytes(&self) -> u64 {
@@ -44,7 +44,7 @@ impl ServerSent {
 
     pub(in crate::usage) fn push(&mut self, paths: &Paths, mut bytes: &[u8], readings: &mut Readings) {
         while let Some((&byte, after)) = bytes.split_first() {
-            let is_end = matches!(byte, b'\n' | b'\r');
+            let is_end = is_line_end(byte);
             let is_second = byte == b'\n' && self.after_return;
             self.after_return = byte == b'\r';
             bytes = match self.line {
@@ -62,6 +62,10 @@ impl ServerSent {
                 Line::Mark(_) => {
                     self.line = Line::Name(0);
                     bytes
+                }
+                Line::Name(0) if bytes.starts_with(b"data:") => {
+                    self.line = Line::Colon;
+                    bytes.get(5..).unwrap_or_default()
                 }
                 Line::Name(read) => {
                     self.line = match DATA.get(read) {
@@ -82,15 +86,14 @@ impl ServerSent {
             bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             self.line = Line::Data;
             if core::mem::replace(&mut self.has_data, true) {
-                self.document.push(paths, b"\n", readings);
+                self.document.end_line(paths, readings);
             }
         }
-        let end = find_either(bytes, b'\n', b'\r');
-        let (value, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
         if self.line == Line::Data {
-            self.document.push(paths, value, readings);
+            bytes = self.document.push(paths, bytes, readings);
         }
-        rest
+        let end = bytes.iter().position(|byte| is_line_end(*byte));
+        end.and_then(|end| bytes.get(end..)).unwrap_or_default()
     }
 
     fn end_line(&mut self, paths: &Paths, readings: &mut Readings) {
@@ -98,7 +101,9 @@ impl ServerSent {
         self.line = Line::Name(0);
         if is_blank && self.has_data {
             // A number or word ends with its event.
-            self.document.push(paths, b"\n", readings);
+            if !self.document.is_over() {
+                self.document.end_line(paths, readings);
+            }
             readings.malformed = readings.malformed.saturating_add(self.document.is_malformed().into());
             self.document.restart();
             self.has_data = false;
