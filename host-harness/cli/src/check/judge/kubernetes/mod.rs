@@ -83,6 +83,13 @@ fn text(document: &Document, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a finding is about a variable of this process that Envoy reads in a pod, where it is not known to be missing.
+pub(super) fn is_about_this_process(finding: &Finding, mesh: &Mesh<'_>) -> bool {
+    let is_envoys = finding.path.ends_with(".environment_variable") || finding.path.ends_with(".environmentVariable");
+    let name = finding.expected.split('"').nth(1).unwrap_or_default();
+    finding.rule == rules::UNSET_VARIABLE && is_envoys && !mesh.lacks_variable(name)
+}
+
 /// Manifests without a limiter: of other kinds, or with the rest of Weir.
 pub(super) fn no_limiter(mesh: &Mesh<'_>, bridges: usize) -> Option<Finding> {
     let first = mesh.manifests.first()?;
