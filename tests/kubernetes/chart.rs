@@ -162,22 +162,27 @@ async fn a_deployment_of_envoy_limits() {
     shares_one_vm(&proxy);
 }
 
-fn chart() -> PathBuf {
+pub fn chart() -> PathBuf {
     checkout::root().unwrap().join("envoy/helm/weir")
 }
 
 /// Files with values: each a way to use the chart.
 pub fn values() -> Vec<PathBuf> {
     let files: Vec<PathBuf> = fs::read_dir(chart().join("ci")).unwrap().map(|file| file.unwrap().path()).collect();
-    assert!(files.len() >= 6, "{files:?}");
+    assert!(files.len() >= 18, "{files:?}");
     files
 }
 
 /// Renders the chart with a file of values.
-fn rendered(name: &str) -> Option<Manifest> {
+pub fn rendered(name: &str) -> Option<Manifest> {
+    rendered_with(name, &[])
+}
+
+/// Renders the chart with a file of values and these arguments of `helm template`.
+pub fn rendered_with(name: &str, arguments: &[&str]) -> Option<Manifest> {
     let helm = or_skip(block_in_place(helm::binary))?;
-    let values = chart().join(format!("ci/{name}-values.yaml"));
-    Some(Manifest::parse(&template(&helm, &["-f", &values.display().to_string()])))
+    let values = chart().join(format!("ci/{name}-values.yaml")).display().to_string();
+    Some(Manifest::parse(&template(&helm, &[&["-f", &values], arguments].concat())))
 }
 
 /// Renders the chart with these arguments of `helm template`.
@@ -190,7 +195,7 @@ pub fn template(helm: &std::path::Path, arguments: &[&str]) -> String {
 }
 
 /// Adds the Gateway, which is the user's.
-fn with_gateway(mut manifest: Manifest) -> Manifest {
+pub fn with_gateway(mut manifest: Manifest) -> Manifest {
     let gateway = serde_json::json!({
         "kind": "Gateway", "metadata": {"name": "eg", "namespace": NAMESPACE},
         "spec": {

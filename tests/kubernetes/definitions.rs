@@ -147,11 +147,13 @@ fn all() -> Option<Manifests> {
     }
     for values in chart::values() {
         let (name, values) = (values.file_name().unwrap().to_str().unwrap(), values.display().to_string());
-        let extras = "rules.enabled=true,dashboard.enabled=true,monitor.enabled=true,networkPolicy.enabled=true";
+        // Upstash is in no pod.
+        let policy = format!("networkPolicy.enabled={}", !name.contains("upstash"));
+        let extras = format!("rules.enabled=true,dashboard.enabled=true,monitor.enabled=true,{policy}");
         add(name, &Manifest::parse(&chart::template(&helm, &["-f", &values])));
         add(
             &format!("{name} with extras"),
-            &Manifest::parse(&chart::template(&helm, &["-f", &values, "--set", extras])),
+            &Manifest::parse(&chart::template(&helm, &["-f", &values, "--set", &extras])),
         );
     }
     for (name, manifest) in render::each_form() {

@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     manifest::{Manifest, list, text, yaml},
-    rendered::{
-        CLUSTER, EXTENSION, LISTENER, Pod, ROUTES, Rendered, WASM, ads, any_port, hello, manager, merge, router,
-    },
+    rendered::{CLUSTER, EXTENSION, LISTENER, Pod, ROUTES, Rendered, WASM, ads, any_port, hello, manager, router},
 };
 
 /// Kind of proxy that a manifest is for.
@@ -131,6 +129,10 @@ fn apply(patch: &Value, proxy: Proxy, rendered: &mut Rendered, filters: &mut Vec
         ("CLUSTER", "ADD") if context == of_clusters || (context == "ANY" && proxy != Proxy::Waypoint) => {
             rendered.add(CLUSTER, value);
         }
+        // Istio refuses the context of waypoints.
+        ("LISTENER", "ADD") if proxy != Proxy::Waypoint && [of_clusters, "ANY"].contains(&context) => {
+            rendered.add(LISTENER, value);
+        }
         ("HTTP_FILTER", "INSERT_BEFORE") if [of_filters, "ANY"].contains(&context) => {
             let next = match proxy {
                 Proxy::Waypoint => "/match/waypoint/filter/subFilter/name",
@@ -207,13 +209,6 @@ fn listeners(proxy: Proxy, filters: &[Value], rendered: &mut Rendered) {
             rendered.add(LISTENER, json!({"name": "main_internal", "internal_listener": {}, "filter_chains": [chain]}));
             let address = json!({"envoy_internal_address": {"server_listener_name": "main_internal"}});
             rendered.add(CLUSTER, cluster_of("main_internal", "STATIC", &address));
-            merge(
-                &mut rendered.bootstrap,
-                &json!({"bootstrap_extensions": [{
-                    "name": "envoy.bootstrap.internal_listener", "typed_config": {"@type":
-                        "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
-                }]}),
-            );
         }
     }
 }
@@ -277,7 +272,9 @@ fn pod(manifest: &Manifest) -> Pod {
         manifest.find("Gateway").map(|gateway| text(gateway, "/spec/infrastructure/parametersRef/name"))
     else {
         let plugins = manifest.all("WasmPlugin").flat_map(|plugin| list(plugin, "/spec/vmConfig/env"));
-        return Pod { variables: plugins.map(|it| text(it, "/name").to_owned()).collect(), ..Pod::default() };
+        let extensions = manifest.all("TrafficExtension").flat_map(|it| list(it, "/spec/wasm/vmConfig/env"));
+        let variables = plugins.chain(extensions).map(|it| text(it, "/name").to_owned()).collect();
+        return Pod { variables, ..Pod::default() };
     };
     let overlay = yaml(text(manifest.named("ConfigMap", parameters).expect("the ConfigMap"), "/data/deployment"));
     let spec = &overlay["spec"]["template"]["spec"];
@@ -285,7 +282,7 @@ fn pod(manifest: &Manifest) -> Pod {
     Pod::of(container.expect("Istio names the container so"), list(spec, "/volumes"))
 }
 
-/// The metrics that Istio's bootstrap keeps: its own list, and that of the annotation.
+/// The bootstrap of Istio, which has internal listeners, and keeps the metrics of its own list and of the annotation.
 fn bootstrap(manifest: &Manifest) -> Value {
     let mut patterns: Vec<Value> = STATS.iter().map(|prefix| json!({"prefix": prefix})).collect();
     let annotations = manifest.find("Gateway").and_then(|gateway| gateway.pointer("/spec/infrastructure/annotations"));
@@ -296,5 +293,11 @@ fn bootstrap(manifest: &Manifest) -> Value {
     }
     // For the tests: the number of VMs, whose name begins with that of the cluster up to Envoy 1.38.
     patterns.extend(["active", "created"].map(|name| json!({"suffix": format!(".runtime.v8.{name}")})));
-    json!({"stats_config": {"stats_matcher": {"inclusion_list": {"patterns": patterns}}}})
+    json!({
+        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": patterns}}},
+        "bootstrap_extensions": [{"name": "envoy.bootstrap.internal_listener", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+            "buffer_size_kb": 64,
+        }}],
+    })
 }

@@ -4,6 +4,7 @@
 //! `ads.py` sends it. `WEIR_ENVOY` runs another version of Envoy.
 
 mod chart;
+mod chart_redis;
 mod consul;
 mod definitions;
 mod envoy_gateway;
@@ -228,20 +229,25 @@ async fn limits_users(file: &str, proxy: Proxy, is_delta: bool) {
 
 /// Checks a manifest without an EnvoyFilter, with the front end of a scenario.
 async fn front_end(manifest: &Manifest, scenario: &str) {
-    let Some((wasm, redis)) = provide() else { return };
     assert!(manifest.find("EnvoyFilter").is_none());
+    let Some((surroundings, _front_end)) = behind_front_end(scenario, WebdisOptions::default()).await else { return };
+    let Some(proxy) = Running::start(istio::render(manifest, Proxy::Gateway), surroundings) else { return };
+    exhausts(&proxy, "alice", 20).await;
+    proxy.accepts_everything();
+}
+
+/// Starts a Redis behind the front end of a scenario.
+async fn behind_front_end(scenario: &str, options: WebdisOptions) -> Option<(Surroundings, (FrontEnd, RedisServer))> {
+    let (wasm, redis) = provide()?;
     let mut scenario = Scenario::load(checkout::root().unwrap().join(scenario)).unwrap();
-    let front_end = FrontEnd::provide(&scenario, redis.addr(), WebdisOptions::default()).await;
-    let Some(front_end) = or_skip(front_end) else { return };
+    let front_end = or_skip(FrontEnd::provide(&scenario, redis.addr(), options).await)?;
     let front_end = front_end.expect("the scenario has a front end");
     front_end.adapt(&mut scenario).unwrap();
     let limiter = scenario.limiter().unwrap();
     let token = limiter.pointer("/redis/token/inline").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let variables = vec![("UPSTASH_REDIS_REST_TOKEN", token)];
+    let variables = vec![("UPSTASH_REDIS_REST_TOKEN", token), ("REDIS_PASSWORD", PASSWORD.to_owned())];
     let surroundings = Surroundings { variables, ..Surroundings::new(wasm, front_end.addr()) };
-    let Some(proxy) = Running::start(istio::render(manifest, Proxy::Gateway), surroundings) else { return };
-    exhausts(&proxy, "alice", 20).await;
-    proxy.accepts_everything();
+    Some((surroundings, (front_end, redis)))
 }
 
 /// Checks that a user has this many requests and no more.

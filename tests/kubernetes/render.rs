@@ -3,8 +3,9 @@
 use serde_json::json;
 use weir::{RedisCluster, RedisGroup};
 use weir_harness::texts;
+use weir_provision::webdis::WebdisOptions;
 
-use super::{PASSWORD, exhausts, front_end, provide, reads_bodies, served, shares_one_vm};
+use super::{PASSWORD, behind_front_end, exhausts, front_end, provide, reads_bodies, served, shares_one_vm};
 use crate::{
     envoy_gateway,
     istio::{self, Proxy},
@@ -48,7 +49,12 @@ pub fn each_form() -> Vec<(String, Manifest)> {
         ("istio", WEBDIS),
         ("istio", UPSTASH),
         ("envoy-gateway", "  address: redis.weir.svc.cluster.local\n  failover: true\n"),
-        ("envoy", "  address: redis.weir.svc.cluster.local\n  topology: cluster\n"),
+        ("istio", CLUSTER),
+        ("envoy-gateway", CLUSTER),
+        ("envoy-gateway", WEBDIS),
+        ("envoy-gateway", UPSTASH),
+        ("envoy", CLUSTER),
+        ("envoy", UPSTASH),
     ] {
         let (from, to) = of_redis(fields);
         all.push((format!("weir render {form} {fields:?}"), rendered(form, &[(from, &to)])));
@@ -56,6 +62,7 @@ pub fn each_form() -> Vec<(String, Manifest)> {
     all
 }
 
+const CLUSTER: &str = "  address: redis.weir.svc.cluster.local\n  topology: cluster\n";
 const WEBDIS: &str = "  address: webdis.weir.svc.cluster.local\n  transport: webdis\n";
 const UPSTASH: &str = "  address: example.upstash.io\n  transport: upstash\n  token_env: UPSTASH_REDIS_REST_TOKEN\n";
 
@@ -199,19 +206,62 @@ async fn admits_all(proxy: &Running, when: &str) {
     }
 }
 
+/// Renders a form for proxies of a Gateway, and starts it.
+async fn start(form: &str, changes: &[(&str, &str)], surroundings: Surroundings) -> Option<Running> {
+    let manifest = rendered(form, changes);
+    let (sha256, modules) = served(&surroundings.wasm).await;
+    let mut rendered = match form {
+        "istio" => istio::render(&manifest, Proxy::Gateway),
+        "envoy-gateway" => envoy_gateway::render(&with_gateway(manifest, "EnvoyProxy", "weir"), &sha256),
+        _ => plain::render(&manifest),
+    };
+    // The pods of Istio are the user's, unless a Gateway names their ConfigMap.
+    rendered.pod.variables.insert("REDIS_PASSWORD".to_owned());
+    Running::start(rendered, Surroundings { modules: Some(modules), ..surroundings })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_cluster_is_reached_through_its_proxy() {
-    let Some((wasm, _)) = provide() else { return };
+async fn a_redis_cluster_is_reached_through_its_proxy_in_each_form() {
     let Some(cluster) = RedisCluster::start().await else { return };
-    let (from, to) = of_redis("  address: redis.weir.svc.cluster.local\n  topology: cluster\n");
-    let rendered = plain::render(&rendered("envoy", &[(from, &to)]));
-    let surroundings = Surroundings { nodes: cluster.endpoints(), ..Surroundings::new(wasm, cluster.endpoints()[0]) };
-    let Some(proxy) = Running::start(rendered, surroundings) else { return };
-    proxy.until("cluster.weir-redis-nodes.membership_healthy", 3).await;
-    for user in ["alice", "bob", "carol", "dave"] {
-        exhausts(&proxy, user, 20).await;
+    for node in cluster.nodes() {
+        weir::add_user(node, PASSWORD);
+        weir::change_user(node, "weir", &["+cluster|slots", "+asking"]);
+        weir::change_user(node, "default", &["-evalsha", "-eval", "-cluster"]);
     }
-    shares_one_vm(&proxy);
+    let (from, to) = of_redis(&format!("{CLUSTER}{PASSWORD_ALONE}"));
+    for form in ["istio", "envoy-gateway", "envoy"] {
+        let Some((wasm, _)) = provide() else { return };
+        let surroundings = Surroundings {
+            nodes: cluster.endpoints(),
+            variables: vec![("REDIS_PASSWORD", PASSWORD.to_owned())],
+            ..Surroundings::new(wasm, cluster.endpoints()[0])
+        };
+        let Some(proxy) = start(form, &[(from, &to)], surroundings).await else { return };
+        admits_all(&proxy, &format!("{form}-before")).await;
+        for user in ["alice", "bob", "carol", "dave"] {
+            exhausts(&proxy, &format!("{form}-{user}"), 20).await;
+        }
+        proxy.accepts_everything();
+    }
+}
+
+/// Webdis over plain HTTP; `chart_redis` has TLS for Upstash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn front_ends_limit_without_a_bridge() {
+    let (from, to) = of_redis(WEBDIS);
+    let bodies = [&[(from, &*to)][..], &of_bodies()].concat();
+    for (form, changes) in [("envoy-gateway", &[(from, &*to)][..]), ("envoy-gateway", &bodies), ("envoy", &bodies)] {
+        let behind = behind_front_end("envoy/webdis.yaml", WebdisOptions::default()).await;
+        let Some((surroundings, _front_end)) = behind else { return };
+        let Some(proxy) = start(form, changes, surroundings).await else { return };
+        if changes.len() > 1 {
+            reads_bodies(&proxy).await;
+        } else {
+            exhausts(&proxy, "alice", 20).await;
+        }
+        shares_one_vm(&proxy);
+        proxy.accepts_everything();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

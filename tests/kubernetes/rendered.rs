@@ -14,6 +14,9 @@ pub const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v
 pub const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
+/// Folder of the authorities that the image of Envoy knows.
+pub const OF_IMAGE: &str = "/etc/ssl/certs/";
+
 /// Resources by type and name, fields of the bootstrap, and the environment and files of the pod.
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {
@@ -52,10 +55,16 @@ impl Rendered {
                     missing.push(format!("the variable {variable}"));
                 }
             }
+            if let Some(variable) = value.get("environment_variable").and_then(Value::as_str)
+                && !pod.variables.contains(variable)
+            {
+                missing.push(format!("the variable {variable}"));
+            }
             let file = value.pointer("/filename").or_else(|| value.pointer("/watched_directory/path"));
             if let Some(file) = file.and_then(Value::as_str) {
                 let file_or_folder = format!("{file}/");
-                if !pod.folders.iter().any(|folder| file_or_folder.starts_with(folder.as_str())) {
+                let mut folders = pod.folders.iter().map(String::as_str).chain([OF_IMAGE]);
+                if !folders.any(|folder| file_or_folder.starts_with(folder)) {
                     missing.push(format!("the file {file}"));
                 }
             }

@@ -1,4 +1,4 @@
-//! Redis user of the filter, as the page on operations gives it.
+//! Users of Redis: that of the filter, as the page on operations gives it, and others.
 
 use weir_provision::redis::RedisServer;
 
@@ -7,15 +7,18 @@ use weir_provision::redis::RedisServer;
 /// # Panics
 /// If Redis does not run, or refuses the permissions.
 pub fn add_user(redis: &RedisServer, password: &str) {
+    let password = format!(">{password}");
+    change_user(redis, "weir", &[&["on", &password, "~weir:*"][..], &permissions()].concat());
+}
+
+/// Changes a user of a Redis by these rules of `ACL SETUSER`.
+///
+/// # Panics
+/// If Redis does not run, or refuses the rules.
+pub fn change_user(redis: &RedisServer, user: &str, rules: &[&str]) {
     let client = redis::Client::open(redis.url()).expect("the URL of Redis is valid");
     let mut connection = client.get_connection().expect("Redis runs");
-    let user = ["weir".to_owned(), "on".to_owned(), format!(">{password}"), "~weir:*".to_owned()];
-    redis::cmd("ACL")
-        .arg("SETUSER")
-        .arg(&user)
-        .arg(permissions())
-        .exec(&mut connection)
-        .expect("the page's ACL is valid");
+    redis::cmd("ACL").arg("SETUSER").arg(user).arg(rules).exec(&mut connection).expect("the rules are valid");
 }
 
 /// Returns the permissions of the user `weir` that the page on operations lists.

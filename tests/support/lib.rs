@@ -25,7 +25,7 @@ pub mod tls_proxy;
 pub mod trial;
 mod variable;
 
-pub use acl::{add_user, permissions};
+pub use acl::{add_user, change_user, permissions};
 pub use answer::Answer;
 pub use calendar::offset_at_noon;
 pub use mesh::{Mesh, MeshBuilder};

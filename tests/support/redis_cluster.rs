@@ -9,7 +9,7 @@ use std::{
 use redis::{Connection, FromRedisValue, RedisResult};
 use weir_filter::redis::hash_slot;
 use weir_provision::{
-    or_skip, port,
+    ProvisionError, or_skip, port,
     redis::{RedisOptions, RedisServer},
 };
 
@@ -39,20 +39,30 @@ impl RedisCluster {
         tokio::task::spawn_blocking(Self::start_now).await.expect("provisioning does not panic")
     }
 
-    fn start_now() -> Option<Self> {
+    /// Starts the masters alone at free addresses. `front` says where clients reach a node, which the node announces.
+    /// `None` if Redis is missing, which is printed.
+    ///
+    /// # Panics
+    /// If the cluster is not ready within 90 s.
+    pub async fn start_behind(front: impl AsyncFn(SocketAddr) -> SocketAddr) -> Option<Self> {
         let mut nodes = Vec::new();
-        for _ in 0..2 * MASTERS {
-            nodes.push(Arc::new(or_skip(node())?));
+        for _ in 0..MASTERS {
+            let port = or_skip(node_port())?;
+            let announced = front(([127, 0, 0, 1], port).into()).await.port().to_string();
+            nodes.push(Arc::new(or_skip(node(port, &[["--cluster-announce-port", &announced]]))?));
         }
         let cluster = Self { nodes };
         cluster.join();
-        cluster.until("a cluster", |cluster| {
-            let knows_all = |node: &Arc<RedisServer>| {
-                let info: String = ask(node, &["CLUSTER", "INFO"]).unwrap_or_default();
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
-            };
-            cluster.nodes.iter().all(knows_all)
-        });
+        Some(cluster)
+    }
+
+    fn start_now() -> Option<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..2 * MASTERS {
+            nodes.push(Arc::new(or_skip(node_port().and_then(|port| node(port, &[])))?));
+        }
+        let cluster = Self { nodes };
+        cluster.join();
         for place in 0..MASTERS {
             let master: String = ask(&cluster.nodes[place], &["CLUSTER", "MYID"]).expect("a node's id");
             let _: () = ask(&cluster.nodes[MASTERS + place], &["CLUSTER", "REPLICATE", &master]).expect("a replica");
@@ -68,6 +78,7 @@ impl RedisCluster {
 
     /// Gives each master its slots, and makes all nodes known to each other.
     fn join(&self) {
+        let known = format!("cluster_known_nodes:{}", self.nodes.len());
         for (place, node) in self.nodes.iter().enumerate() {
             let mut commands: Vec<Vec<String>> = vec![vec!["SET-CONFIG-EPOCH".into(), (place + 1).to_string()]];
             if place < MASTERS {
@@ -82,6 +93,13 @@ impl RedisCluster {
                 let _: () = redis::cmd("CLUSTER").arg(command).query(&mut connect(node)).expect("a new node");
             }
         }
+        self.until("a cluster", |cluster| {
+            let knows_all = |node: &Arc<RedisServer>| {
+                let info: String = ask(node, &["CLUSTER", "INFO"]).unwrap_or_default();
+                info.contains("cluster_state:ok") && info.contains(&known)
+            };
+            cluster.nodes.iter().all(knows_all)
+        });
     }
 
     /// The nodes; the first three are the masters at the start.
@@ -182,14 +200,18 @@ impl RedisCluster {
     }
 }
 
-/// Starts a node that knows no other.
-fn node() -> Result<RedisServer, weir_provision::ProvisionError> {
-    let port = loop {
+/// A free port of a node.
+fn node_port() -> Result<u16, ProvisionError> {
+    loop {
         let free = port::free_port()?.release().port();
         if free <= HIGHEST_PORT {
-            break free;
+            return Ok(free);
         }
-    };
+    }
+}
+
+/// Starts a node that knows no other, with further arguments.
+fn node(port: u16, further: &[[&str; 2]]) -> Result<RedisServer, ProvisionError> {
     let timeout = NODE_TIMEOUT.as_millis().to_string();
     let args = [
         ["--cluster-enabled", "yes"],
@@ -197,7 +219,7 @@ fn node() -> Result<RedisServer, weir_provision::ProvisionError> {
         ["--cluster-require-full-coverage", "no"],
         ["--repl-diskless-sync-delay", "0"],
     ];
-    let args = args.as_flattened().iter().copied().map(str::to_owned).collect();
+    let args = args.as_flattened().iter().chain(further.as_flattened()).copied().map(str::to_owned).collect();
     RedisServer::start(RedisOptions { port, args, ..RedisOptions::default() })
 }
 

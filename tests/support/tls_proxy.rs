@@ -40,16 +40,25 @@ pub enum Side {
     Client,
 }
 
+/// Clients that a proxy admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admits {
+    /// Clients with a certificate of the authority.
+    Certified,
+    /// Any client.
+    Everybody,
+}
+
 /// Certificate with its key.
 pub type Identity = CertifiedKey<KeyPair>;
 
-/// Proxy that ends TLS and demands a certificate of the authority from its clients. Dropping it closes its port and its
-/// connections.
+/// Proxy that ends TLS. Dropping it closes its port and its connections.
 #[derive(Debug)]
 pub struct TlsProxy {
     addr: SocketAddr,
     identity: watch::Sender<Arc<ServerConfig>>,
     authority: Arc<Authority>,
+    admits: Admits,
     cut: watch::Sender<()>,
     log: Arc<Log>,
     listening: JoinHandle<()>,
@@ -128,12 +137,13 @@ impl Authority {
         Ok(())
     }
 
-    fn server_config(&self, server: &Identity) -> Arc<ServerConfig> {
+    fn server_config(&self, server: &Identity, admits: Admits) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).expect("a certificate of an authority");
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let verifier = if admits == Admits::Everybody { verifier.allow_unauthenticated() } else { verifier };
         let config = config.expect("versions").with_client_cert_verifier(verifier.build().expect("roots"));
         let key = PrivateKeyDer::Pkcs8(server.signing_key.serialize_der().into());
         Arc::new(config.with_single_cert(vec![server.cert.der().clone()], key).expect("a key for the certificate"))
@@ -141,18 +151,31 @@ impl Authority {
 }
 
 impl TlsProxy {
-    /// Starts a proxy to `target` on a free port. Has to be called in a tokio runtime.
+    /// Starts a proxy to `target` on a free port, for clients with a certificate. Has to be called in a tokio runtime.
     ///
     /// # Errors
     /// If no port can be listened on.
     pub async fn start(target: SocketAddr, authority: &Arc<Authority>, server: &Identity) -> io::Result<Self> {
+        Self::start_for(Admits::Certified, target, authority, server).await
+    }
+
+    /// Starts a proxy to `target` on a free port, for these clients. Has to be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// If no port can be listened on.
+    pub async fn start_for(
+        admits: Admits,
+        target: SocketAddr,
+        authority: &Arc<Authority>,
+        server: &Identity,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let (identity, served) = watch::channel(authority.server_config(server));
+        let (identity, served) = watch::channel(authority.server_config(server, admits));
         let (cut, cuts) = watch::channel(());
         let log = Arc::new(Log::default());
         let listening = tokio::spawn(listen(listener, target, served, cuts, log.clone()));
-        Ok(Self { addr, identity, authority: authority.clone(), cut, log, listening })
+        Ok(Self { addr, identity, authority: authority.clone(), admits, cut, log, listening })
     }
 
     /// The address that the proxy listens on.
@@ -162,7 +185,7 @@ impl TlsProxy {
 
     /// Uses this certificate for connections from now on.
     pub fn serve(&self, server: &Identity) {
-        self.identity.send_replace(self.authority.server_config(server));
+        self.identity.send_replace(self.authority.server_config(server, self.admits));
     }
 
     /// Closes all connections.

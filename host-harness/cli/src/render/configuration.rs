@@ -21,7 +21,8 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads the fields that are not those of manifests. `redis` are the fields that manifests imply.
+    /// Reads the fields that are not those of manifests. `implied` are the fields of `redis` that manifests imply, `null`
+    /// those that are left out.
     pub(super) fn read(
         document: &Document,
         text: &str,
@@ -32,8 +33,10 @@ impl Configuration {
         let mut redis = implied;
         let own = root.field("redis");
         let is_implied = |key: &str| plan::REDIS.contains(&key) || plan::IMPLIED.iter().any(|(name, _)| *name == key);
-        let others = own.iter().flat_map(At::entries).filter(|(key, _)| !is_implied(key));
-        redis.extend(others.map(|(key, at)| (key.to_owned(), at.node.to_json())));
+        for (key, at) in own.iter().flat_map(At::entries).filter(|(key, _)| !is_implied(key)) {
+            redis.entry(key).or_insert_with(|| at.node.to_json());
+        }
+        redis.retain(|_, value| !value.is_null());
         let mut whole = Map::from_iter([("redis".to_owned(), Json::Object(redis.clone()))]);
         let passed: Vec<_> = root.entries().filter(|(key, _)| !plan::FIELDS.contains(key)).collect();
         whole.extend(passed.iter().map(|(key, at)| ((*key).to_owned(), at.node.to_json())));

@@ -1,8 +1,8 @@
 //! Manifests for Envoy Gateway.
 
-use super::istio;
-use super::plan::{Plan, Workload};
-use super::template::{Lines, Template};
+use super::plan::{Plan, Way, Workload};
+use super::template::{Lines, Template, fields_of};
+use super::{front_end, istio, redis_cluster};
 
 const POLICY: &str = include_str!("../../../../envoy/kubernetes/envoy-gateway/extension-policy.yaml");
 const PATCHES: &str = include_str!("../../../../envoy/kubernetes/envoy-gateway/patch-policy.yaml");
@@ -28,7 +28,7 @@ pub(super) fn render(plan: &Plan) -> Template {
 fn policy(plan: &Plan) -> Template {
     let mut template = Template::of(POLICY).only(&["EnvoyExtensionPolicy"]);
     let policy = template.document("EnvoyExtensionPolicy");
-    if plan.password_env.is_some() {
+    if plan.filter_env().is_some() {
         policy.insert("config:", &["env: {hostKeys: [REDIS_PASSWORD]}".to_owned()]);
     }
     template
@@ -38,10 +38,15 @@ fn policy(plan: &Plan) -> Template {
 fn patches(plan: &Plan, secured: &Lines) -> Template {
     let mut template = Template::of(PATCHES).only(&["EnvoyPatchPolicy"]);
     let policy = template.document("EnvoyPatchPolicy");
-    if plan.password_env.is_some() {
+    if plan.filter_env().is_some() {
         policy.insert_all("runtime:", &["environment_variables: {host_env_keys: [REDIS_PASSWORD]}".to_owned()]);
     }
-    if plan.tls.is_some() {
+    if plan.way.is_front_end() {
+        // All fields of the cluster but its name.
+        policy.put_rest("type: STRICT_DNS", &fields_of(&front_end::cluster(plan)).skip(1).collect::<Vec<_>>());
+    } else if plan.way == Way::Cluster {
+        redis_cluster::lead(policy);
+    } else if plan.tls.is_some() {
         policy.insert("# Raw TCP", &secured.block("transport_socket:"));
     }
     template
@@ -56,14 +61,28 @@ fn proxy(plan: &Plan, mut proxy: Lines) -> Lines {
         proxy.remove("- {name: redis-tls, secret:");
         proxy.remove("- {name: redis-tls, mountPath:");
     }
-    if plan.configuration.reads_bodies {
-        proxy.remove("bootstrap:");
-    } else {
-        proxy.remove("stats_config:");
-        if plan.tls.is_none() {
-            proxy.remove("transport_socket:");
+    let tls = proxy.block("transport_socket:");
+    if plan.tls.is_none() || plan.way == Way::Cluster {
+        proxy.remove("transport_socket:");
+    }
+    proxy.remove("stats_config:");
+    let is_patched = plan.configuration.reads_bodies;
+    if is_patched {
+        proxy.remove("- name: weir-redis");
+    } else if plan.way.is_front_end() {
+        proxy.put("- name: weir-redis", &front_end::cluster(plan));
+        // Without a bridge, no pod needs the module.
+        proxy.remove(if plan.password_env.is_none() { "provider:" } else { "pod:" });
+        if plan.password_env.is_some() {
+            proxy.remove("volumeMounts:");
         }
     }
+    if plan.way == Way::Cluster {
+        redis_cluster::bootstrap(plan, &mut proxy, plan.tls.is_some().then_some(tls));
+    } else if is_patched {
+        proxy.remove("bootstrap:");
+    }
+    front_end::token(plan, &mut proxy);
     proxy.prepend("# The Gateway names it in spec.infrastructure.parametersRef.".to_owned());
     proxy
 }

@@ -1,6 +1,7 @@
 //! Manifests for Istio.
 
-use super::plan::{Plan, Workload};
+use super::plan::{Plan, Way, Workload};
+use super::redis_cluster;
 use super::template::{Lines, Template};
 
 const GATEWAY: &str = include_str!("../../../../envoy/kubernetes/istio/gateway.yaml");
@@ -18,11 +19,14 @@ pub(super) fn render(plan: &Plan) -> Template {
     let mut template = if plan.configuration.reads_bodies { bodies(plan) } else { plugin(plan, &mut secured) };
     {
         let filter = template.document("EnvoyFilter");
-        if plan.password_env.is_some() {
+        if plan.filter_env().is_some() {
             filter.insert_all("code:", &secured.document("EnvoyFilter").block("environment_variables:"));
         }
-        if plan.tls.is_some() {
-            filter.insert("# Raw TCP", &secured.document("EnvoyFilter").block("transport_socket:"));
+        let tls = plan.tls.is_some().then(|| secured.document("EnvoyFilter").block("transport_socket:"));
+        if plan.way == Way::Cluster {
+            redis_cluster::patch(plan, filter, tls);
+        } else if let Some(tls) = tls {
+            filter.insert("# Raw TCP", &tls);
         }
     }
     pods(plan, &mut secured, &mut template);
@@ -38,7 +42,7 @@ pub(super) fn plugin(plan: &Plan, secured: &mut Template) -> Template {
         _ => GATEWAY,
     });
     let plugin = template.document("WasmPlugin");
-    if plan.password_env.is_some() {
+    if plan.filter_env().is_some() {
         plugin.insert("pluginConfig:", &secured.document("WasmPlugin").block("vmConfig:"));
     }
     template

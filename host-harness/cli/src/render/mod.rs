@@ -8,7 +8,8 @@
 //! | `configuration` | the filter's configuration in it |
 //! | `template` | a shipped manifest as lines |
 //! | `istio`, `envoy_gateway`, `envoy` | the forms |
-//! | `front_end` | Istio with an HTTP front end of Redis |
+//! | `redis_cluster` | the proxy of a Redis Cluster |
+//! | `front_end` | HTTP front ends of Redis |
 
 mod configuration;
 mod envoy;
@@ -16,6 +17,7 @@ mod envoy_gateway;
 mod front_end;
 mod istio;
 mod plan;
+mod redis_cluster;
 mod template;
 
 use std::path::{Path, PathBuf};

@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) upstream: Option<Address>,
     pub(super) way: Way,
     pub(super) address: Address,
+    /// User of the nodes of a Redis Cluster. Other users are part of the filter's configuration.
+    pub(super) username: Option<String>,
     /// Variable with the password of Redis, or with the token of its front end.
     pub(super) password_env: Option<String>,
     pub(super) tls: Option<Tls>,
@@ -50,34 +52,21 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Reads the fields that select a way. Each goes with one form, or with all, and not with every field.
-    fn read(form: Form, redis: &Fields<'_>) -> Option<Self> {
+    /// Reads the fields that select a way. Each goes with some of the others.
+    fn read(redis: &Fields<'_>) -> Option<Self> {
         let transport = redis.take("transport");
         let topology = redis.take("topology").filter(|at| at.exact_text() == Some("cluster"));
-        let (way, at, only, excluded): (_, _, _, &[&str]) =
+        let (way, excluded): (_, &[&str]) =
             match (transport.as_ref().and_then(|at| at.exact_text()), topology, redis.take("failover")) {
-                (Some("webdis"), ..) => (Self::Webdis, transport?, Some(Form::Istio), &["password_env", "token_env"]),
-                (Some("upstash"), ..) => (Self::Upstash, transport?, Some(Form::Istio), &["password_env"]),
-                (_, Some(at), _) => (Self::Cluster, at, Some(Form::Envoy), &["password_env", "token_env", "tls"]),
+                (Some("webdis"), ..) => (Self::Webdis, &["token_env"]),
+                (Some("upstash"), ..) => (Self::Upstash, &["password_env"]),
+                (_, Some(_), _) => (Self::Cluster, &["token_env"]),
                 (_, None, Some(at)) => {
                     let way = if at.flag()? { Self::Failover } else { Self::Node };
-                    (way, at, None, &["token_env"])
+                    (way, &["token_env"])
                 }
-                (_, None, None) => {
-                    let at = redis.owner();
-                    (Self::Node, at, None, &["token_env"])
-                }
+                (_, None, None) => (Self::Node, &["token_env"]),
             };
-        if only.is_some_and(|only| only != form) {
-            return at.refuse(match way {
-                Self::Cluster => {
-                    "expected the form `envoy` for a Redis Cluster: it needs a listener of the proxy's own"
-                }
-                _ => {
-                    "expected the form `istio` for an HTTP front end; envoy/webdis.yaml and upstash.yaml are bootstraps"
-                }
-            });
-        }
         let others: &[&str] = if way.is_front_end() { &["tls", "failover", "topology"] } else { &[] };
         let with_cluster = (way == Self::Cluster).then_some("failover");
         let mut is_sound = true;
@@ -172,23 +161,27 @@ impl Plan {
         }
         let redis = required(&fields, "redis", "`address` of Redis").and_then(Reader::any_fields);
         let mut implied = Map::from_iter([("cluster".to_owned(), json!("weir-redis"))]);
-        let mut of_redis = None;
+        let (mut of_redis, mut username) = (None, None);
         if let Some(redis) = redis {
             for (field, expected) in IMPLIED {
                 if let (Some(_), Some(place)) = (redis.take(field), redis.key(field)) {
                     root.mistakes.add(place, format!("redis.{field}: expected {expected}"));
                 }
             }
-            let way = Way::read(form, &redis);
+            let way = Way::read(&redis);
             let of_way = way.unwrap_or(Way::Node);
             let address = required(&redis, "address", "HOST:PORT").and_then(|at| address(at, Some(of_way.port())));
             let secret = if of_way == Way::Upstash { ("token", "token_env") } else { ("password", "password_env") };
             let password_env = redis.take(secret.1).map(variable);
-            if let Some(Some(name)) = &password_env {
+            if of_way == Way::Cluster {
+                // The proxy of the nodes has their login.
+                implied.insert("username".to_owned(), serde_json::Value::Null);
+                username = redis.take("username").and_then(|at| at.exact_text().map(str::to_owned));
+            } else if let Some(Some(name)) = &password_env {
                 implied.insert(secret.0.to_owned(), json!({"env": name}));
             }
             let host = address.as_ref().map(|it| it.host.clone()).unwrap_or_default();
-            if let Some(it) = address.as_ref().filter(|_| of_way.is_front_end()) {
+            if let Some(it) = address.as_ref().filter(|_| of_way.is_front_end() && form == Form::Istio) {
                 implied.insert("cluster".to_owned(), json!(format!("outbound|{}||{host}", it.port)));
             }
             if of_way == Way::Upstash {
@@ -204,8 +197,13 @@ impl Plan {
                 "expected `gateway` or `labels` with an HTTP front end: a waypoint has no other clusters",
             );
         }
+        if is_waypoint && way == Some(Way::Cluster) {
+            root.refuse::<()>(
+                "expected `gateway` or `labels` with a Redis Cluster: Istio adds no listener of an EnvoyFilter to a waypoint",
+            );
+        }
         let reads_bodies = configuration.as_ref().is_some_and(|it| it.reads_bodies);
-        if reads_bodies && way.is_some_and(Way::is_front_end) {
+        if reads_bodies && form == Form::Istio && way.is_some_and(Way::is_front_end) {
             root.refuse::<()>("expected no limit that reads bodies with an HTTP front end: it needs an EnvoyFilter");
         }
         let (image, version) = image?;
@@ -217,6 +215,7 @@ impl Plan {
             upstream: all(upstream)?,
             way: way?,
             address: address?,
+            username,
             password_env: all(password_env)?,
             tls: all(tls)?,
             configuration: configuration?,
@@ -344,6 +343,11 @@ fn tls(at: Reader<'_>, host: String) -> Option<Tls> {
 }
 
 impl Plan {
+    /// The variable that the filter reads. The password of a Redis Cluster is read by Envoy.
+    pub(super) fn filter_env(&self) -> Option<&String> {
+        self.password_env.as_ref().filter(|_| self.way != Way::Cluster)
+    }
+
     /// The namespace, or that of the shipped manifest.
     pub(super) fn namespace<'a>(&'a self, of_template: &'a str) -> &'a str {
         self.namespace.as_deref().unwrap_or(of_template)

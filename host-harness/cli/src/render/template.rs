@@ -92,11 +92,11 @@ impl Lines {
         }
     }
 
-    /// Adds a line to the list in the block that begins with a text, whose items are in the column of its key.
-    pub(super) fn append(&mut self, start: &str, line: &str) {
+    /// Adds lines to the list in the block that begins with a text, whose items are in the column of its key.
+    pub(super) fn append(&mut self, start: &str, lines: &[String]) {
         let (from, to) = self.range(start);
-        let line = format!("{}{line}", " ".repeat(indent(&self.0[from])));
-        self.0.insert(to, line);
+        let column = indent(&self.0[from]);
+        self.0.splice(to..to, indented(lines, column));
     }
 
     /// Adds a line at the start.
@@ -151,6 +151,11 @@ impl Lines {
         };
         (from, from + 1 + self.0[from + 1..].iter().take_while(is_inside).count())
     }
+}
+
+/// The fields of an item of a list, as lines from their first column on.
+pub(super) fn fields_of(item: &[String]) -> impl Iterator<Item = String> {
+    item.iter().map(|line| line.get("- ".len()..).unwrap_or_default().to_owned())
 }
 
 fn indent(line: &str) -> usize {

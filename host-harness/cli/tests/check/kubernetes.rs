@@ -93,7 +93,7 @@ fn what_the_chart_makes_is_sound() {
     let helm = helm::binary().expect("Helm");
     let chart = scenarios().join("helm/weir");
     let values = files(&chart.join("ci"));
-    assert!(values.len() >= 6, "{values:?}");
+    assert!(values.len() >= 18, "{values:?}");
     for values in values {
         let mut command = Command::new(&helm);
         let output =
@@ -102,8 +102,12 @@ fn what_the_chart_makes_is_sound() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         let checked = check_stdin(&text);
-        assert_eq!(checked.rules(), [""; 0], "{}: {checked:?}", values.display());
-        assert_eq!((checked.number("limiters"), checked.number("bridges")), (1, 1), "{}", values.display());
+        // The Service of Webdis is the user's.
+        let notes = if values.ends_with("gateway-webdis-values.yaml") { vec!["unknown-cluster"] } else { vec![] };
+        assert_eq!(checked.rules(), notes, "{}: {checked:?}", values.display());
+        let has_bridge = !text.contains("transport: webdis") && !text.contains("transport: upstash");
+        let numbers = (checked.number("limiters"), checked.number("bridges"));
+        assert_eq!(numbers, (1, u64::from(has_bridge)), "{}", values.display());
         let groups = checked.numbers["groups"].as_array().expect("groups").len();
         assert_eq!(groups, 1, "{}: {}", values.display(), checked.numbers);
         // Places are those of Helm's output.
@@ -113,6 +117,25 @@ fn what_the_chart_makes_is_sound() {
         let key = if broken.contains("nam: x-user-id") { "nam: x-user-id" } else { "json_pointr: " };
         let place = place_of(&broken, key).replace("envoy.yaml", "stdin");
         assert!(checked.of("error").iter().any(|it| it.place == place), "{place}: {checked:?}");
+    }
+}
+
+/// Helm's output with a Redis Cluster, in each place where the proxy of the nodes may be.
+#[test]
+fn the_proxy_of_a_redis_cluster_is_found_in_manifests() {
+    let helm = helm::binary().expect("Helm");
+    for mode in ["mode=istio", "mode=envoyGateway", "mode=envoy"] {
+        let mut command = Command::new(&helm);
+        command.args(["template", "weir"]).arg(scenarios().join("helm/weir"));
+        let output = command.args(["--set", mode, "--set", "redis.topology=cluster"]).output().expect("Helm runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        for (from, to, expected) in [
+            ("op_timeout: 0.1s", "op_timeout: 0.2s", "an op_timeout below 0.2s, the limiter's redis.timeout"),
+            ("wait_for_warm_on_init: false", "wait_for_warm_on_init: true", "false"),
+        ] {
+            let checked = check_stdin(&changed(&text, [(from, to)]));
+            assert_eq!((checked.rules(), &*checked.only().expected), (vec!["redis-cluster"], expected), "{mode}");
+        }
     }
 }
 

@@ -216,6 +216,11 @@ fn a_redis_cluster_needs_its_topology_and_a_proxy_that_gives_up_in_time_and_foll
         let (path, expected, _) = finding(("enable_redirection: true", redirection));
         assert_eq!((path, expected.as_str()), (format!("{SETTINGS}.{place}"), "true"));
     }
+    for waits in ["", "    wait_for_warm_on_init: true\n"] {
+        let (path, expected, found) = finding(("    wait_for_warm_on_init: false\n", waits));
+        assert_eq!(path, "static_resources.clusters[0].wait_for_warm_on_init");
+        assert_eq!((expected.as_str(), found.as_str()), ("false", "true, which is the default"));
+    }
     let (path, expected, found) = finding(("server_listener_name: redis_proxy", "server_listener_name: other"));
     assert_eq!(path, "static_resources.clusters[1].load_assignment");
     assert_eq!((expected.as_str(), found.as_str()), ("the internal listener of a redis_proxy", "another one"));

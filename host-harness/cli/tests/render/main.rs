@@ -96,22 +96,36 @@ fn a_failover_is_found_by_a_health_check_in_each_form() {
 }
 
 #[test]
-fn a_redis_cluster_has_a_proxy_in_an_envoy_of_its_own() {
-    let text = redis("  address: nodes.weir:7000\n  topology: cluster\n");
-    let made = sound("envoy", &text);
-    assert!(made.contains("redis: {cluster: weir-redis, timeout: \"0.2s\", topology: cluster}"), "{made}");
-    assert_eq!(made.matches("address: nodes.weir, port_value: 7000").count(), 1, "{made}");
-    assert_eq!(made.matches("weir-redis-nodes").count(), 3, "{made}");
-    assert!(!made.contains("redis.weir.svc") && !made.contains("7001"), "{made}");
-    let with = |field: &str| redis(&format!("  address: nodes.weir\n  topology: cluster\n  {field}\n"));
-    assert_eq!(
-        mistake("envoy", &with("tls: true")),
-        "limits.yaml:12:8: redis.tls: expected none with `topology: cluster`"
-    );
-    assert_eq!(
-        mistake("istio", &text),
-        "limits.yaml:11:13: expected the form `envoy` for a Redis Cluster: it needs a listener of the proxy's own"
-    );
+fn a_redis_cluster_has_a_proxy_in_each_form() {
+    let fields = "  address: nodes.weir:7000\n  topology: cluster\n";
+    let login = "  username: limiter\n  password_env: PASSWORD\n  tls: {server_name: redis.example}\n";
+    for (form, target) in [
+        ("istio", "gateway: ingress"),
+        ("istio", "labels: {app: carts}"),
+        ("envoy-gateway", "gateway: ingress"),
+        ("envoy", "gateway: ingress"),
+    ] {
+        for (login, body) in [("", HEADER), (login, HEADER), (login, BODY)] {
+            let text = redis(&format!("{fields}{login}"));
+            let made = sound(form, &text.replace("gateway: ingress", target).replace(HEADER, body));
+            assert!(made.contains("redis: {cluster: weir-redis, timeout: \"0.2s\", topology: cluster}"), "{made}");
+            assert_eq!(made.matches("address: nodes.weir, port_value: 7000").count(), 1, "{made}");
+            assert_eq!(made.matches("weir-redis-nodes").count(), 3, "{made}");
+            assert_eq!(made.matches("server_listener_name: weir-redis-proxy").count(), 1, "{made}");
+            assert!(!made.contains("redis.weir.svc") && !made.contains("7001"), "{made}");
+            // Envoy has the login, the filter has none.
+            let has_login = usize::from(!login.is_empty());
+            let options = "auth_username: {inline_string: limiter}\n";
+            assert_eq!(made.matches(options).count(), has_login, "{made}");
+            assert_eq!(made.matches("auth_password: {environment_variable: PASSWORD}").count(), has_login, "{made}");
+            assert_eq!(made.matches("exact: redis.example}").count(), has_login, "{made}");
+            assert!(!made.contains("host_env_keys") && !made.contains("hostKeys"), "{made}");
+        }
+    }
+    let token = redis(&format!("{fields}  token_env: TOKEN\n"));
+    assert_eq!(mistake("envoy", &token), "limits.yaml:12:14: redis.token_env: expected none with `topology: cluster`");
+    let waypoint = redis(fields).replace("gateway: ingress", "waypoint: ingress");
+    assert!(mistake("istio", &waypoint).contains("with a Redis Cluster: Istio adds no listener"));
 }
 
 #[test]
@@ -146,9 +160,6 @@ fn a_front_end_needs_no_envoy_filter() {
     let labels = only(&redis(fields).replace("gateway: ingress", "labels: {app: carts}"));
     assert!(labels.starts_with("# The sidecars of these pods need the variable TOKEN.\n"), "{labels}");
 
-    let place = "limits.yaml:11:14";
-    let expected = "expected the form `istio` for an HTTP front end; envoy/webdis.yaml and upstash.yaml are bootstraps";
-    assert_eq!(mistake("envoy", &webdis), format!("{place}: {expected}"));
     let tls = redis("  address: webdis.tools\n  transport: webdis\n  tls: true\n");
     assert_eq!(mistake("istio", &tls), "limits.yaml:12:8: redis.tls: expected none with `transport: webdis`");
     let token = mistake("istio", &redis(&format!("{fields}  token: abc\n")));
@@ -159,6 +170,40 @@ fn a_front_end_needs_no_envoy_filter() {
     let waypoint = webdis.replace("gateway: ingress", "waypoint: ingress");
     assert!(mistake("istio", &waypoint).contains("a waypoint has no other clusters"));
     assert!(mistake("istio", &webdis.replace(HEADER, BODY)).contains("no limit that reads bodies"));
+}
+
+#[test]
+fn a_front_end_needs_no_bridge() {
+    let webdis = redis("  address: webdis.tools\n  transport: webdis\n");
+    let login = redis("  address: webdis.tools\n  transport: webdis\n  username: w\n  password_env: PASSWORD\n");
+    let upstash = redis("  address: eu.upstash.example\n  transport: upstash\n  token_env: TOKEN\n");
+    for (text, seed) in [
+        (&webdis, "address: webdis.tools, port_value: 7379"),
+        (&login, "address: webdis.tools, port_value: 7379"),
+        (&upstash, "address: eu.upstash.example, port_value: 443"),
+    ] {
+        for (form, body) in [("envoy-gateway", HEADER), ("envoy-gateway", BODY), ("envoy", HEADER), ("envoy", BODY)] {
+            let text = text.replace(HEADER, body);
+            let made = render(form, &text);
+            let checked = texts::check("made.yaml", made.as_bytes()).text;
+            assert!(checked.ends_with("1 limiter, 0 bridges: all is well\n"), "{checked}\n{made}");
+            assert!(made.contains(seed) && !made.contains("root_id: bridge"), "{made}");
+            assert!(made.contains("redis: {") && made.contains("cluster: weir-redis, "), "{made}");
+            // An image of Envoy Gateway is no file of the pod.
+            assert_eq!(made.contains("weir_filter.wasm"), form == "envoy" || body == BODY, "{made}");
+            assert_eq!(made.contains("configMap: {name: weir-0-3-0}"), form == "envoy" || body == BODY, "{made}");
+            assert_eq!(made.contains("secretKeyRef: {name: weir-redis, key: token}"), seed.ends_with("443"), "{made}");
+            assert_eq!(
+                made.contains("secretKeyRef: {name: weir-redis, key: password}"),
+                text.contains("PASSWORD"),
+                "{made}"
+            );
+            for example in ["REDIS_PASSWORD", "example.upstash.io", "127.0.0.1, port_value: 7379", "TcpConnectionPool"]
+            {
+                assert!(!made.contains(example), "{example} in {made}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -138,6 +138,9 @@ fn group(
     found.extend(group.documents.iter().flat_map(|document| constraints::of_document(document)));
     found.extend(group.documents.iter().filter_map(|document| node::of_document(document)));
     found.extend(kubernetes::findings(group, inventory));
+    if let Some(mesh) = &inventory.mesh {
+        found.retain(|finding| !kubernetes::is_about_this_process(finding, mesh));
+    }
     found.extend(inventory.clusters.iter().flat_map(enums::of_cluster));
     found.extend(inventory.hollow.iter().flat_map(fields::of_hollow));
     let (mut limiters, mut bridges, mut others) = (0, 0, 0);

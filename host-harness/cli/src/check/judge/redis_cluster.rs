@@ -13,7 +13,7 @@ pub(super) fn findings(limiter: &Limiter<'_, '_>, cluster: &Cluster<'_>) -> Vec<
     match (limiter.config.redis.topology, limiter.inventory.redis_proxy(cluster)) {
         (Topology::Single, Some(proxy)) => single(limiter, proxy).into_iter().collect(),
         (Topology::Cluster, Some(proxy)) => {
-            [op_timeout(limiter, proxy), redirection(proxy)].into_iter().flatten().collect()
+            [op_timeout(limiter, proxy), redirection(proxy), start(limiter, proxy)].into_iter().flatten().collect()
         }
         (Topology::Cluster, None) => no_proxy(limiter, cluster).into_iter().collect(),
         (Topology::Single, None) => Vec::new(),
@@ -49,6 +49,18 @@ fn redirection(proxy: &RedisProxy<'_>) -> Option<Finding> {
         let help = "add `enable_redirection: true`: without it, the failure mode decides requests of hash slots that have \
                     moved, until Envoy reads the slots again";
         Finding::at_field(rules::REDIS_CLUSTER, &settings, "enable_redirection", "true", "none", help)
+    })
+}
+
+/// Envoy waits for the slots when it starts, unless the cluster of the nodes says otherwise.
+fn start(limiter: &Limiter<'_, '_>, proxy: &RedisProxy<'_>) -> Option<Finding> {
+    let (_, nodes) = limiter.inventory.cluster(proxy.cluster())?;
+    let field = "wait_for_warm_on_init";
+    let waits = nodes.at.field(field).is_none() || nodes.at.is_set(field);
+    (nodes.is_redis_cluster() && waits).then(|| {
+        let help = "add `wait_for_warm_on_init: false`: without it, Envoy does not start while no node answers, so that no \
+                    failure mode decides";
+        Finding::at_field(rules::REDIS_CLUSTER, &nodes.at, field, "false", "true, which is the default", help)
     })
 }
 

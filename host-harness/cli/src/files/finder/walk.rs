@@ -146,6 +146,7 @@ impl<'a> Search<'a> {
             // Extensions are visited where a chain refers to them.
             Part::Extension(_) => {}
             Part::Cluster(at) => self.cluster(at, &around),
+            Part::Listener(at) => self.listener(at, &around),
             Part::Filter(at) => {
                 let chain = self.found.chains.len();
                 self.found.chains.push(Chain { kind: ChainKind::Inserted, filters: Vec::new() });

@@ -24,6 +24,7 @@ fn part<'a>(patch: &At<'a>) -> Option<Part<'a>> {
     Some(match patch.text_of("apply_to") {
         "EXTENSION_CONFIG" if is_added => Part::Extension(value),
         "CLUSTER" if is_added => Part::Cluster(value),
+        "LISTENER" if is_added => Part::Listener(value),
         "HTTP_FILTER" if is_added => Part::Filter(value),
         _ => Part::Value(value),
     })

@@ -36,6 +36,7 @@ pub(crate) enum Part<'a> {
     /// An extension with a name, for filters with `config_discovery`.
     Extension(At<'a>),
     Cluster(At<'a>),
+    Listener(At<'a>),
     /// An HTTP filter for chains that a control plane makes.
     Filter(At<'a>),
     /// Value of Envoy's configuration of another kind.

@@ -26,6 +26,7 @@ use crate::files::{Group, Inventory, Mesh, Part, is_bootstrap};
 
 const EXTENSION: &str = "envoy.config.core.v3.TypedExtensionConfig";
 const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
+const LISTENER: &str = "envoy.config.listener.v3.Listener";
 const FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
 
 /// Findings about the messages of Envoy in manifests, and about the metrics of Istio's proxies.
@@ -43,6 +44,7 @@ pub(super) fn findings(group: &Group<'_>, inventory: &Inventory<'_>) -> Vec<Find
             }
             Part::Extension(at) => message(at, EXTENSION, &mut found),
             Part::Cluster(at) => message(at, CLUSTER, &mut found),
+            Part::Listener(at) => message(at, LISTENER, &mut found),
             Part::Filter(at) => message(at, FILTER, &mut found),
             Part::Value(at) if at.is_root() => text(at.document, &mut found),
             // A value that is merged into another one is no whole message.
@@ -79,6 +81,13 @@ fn text(document: &Document, found: &mut Vec<Finding>) {
         found.extend(fields::of_document(document));
         found.extend(enums::of_document(document));
     }
+}
+
+/// Whether a finding is about a variable of this process that Envoy reads in a pod, where it is not known to be missing.
+pub(super) fn is_about_this_process(finding: &Finding, mesh: &Mesh<'_>) -> bool {
+    let is_envoys = finding.path.ends_with(".environment_variable") || finding.path.ends_with(".environmentVariable");
+    let name = finding.expected.split('"').nth(1).unwrap_or_default();
+    finding.rule == rules::UNSET_VARIABLE && is_envoys && !mesh.lacks_variable(name)
 }
 
 /// Manifests without a limiter: of other kinds, or with the rest of Weir.
