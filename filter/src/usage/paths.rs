@@ -120,6 +120,6 @@ impl Paths {
 /// One bit for a key, by its first byte and its length: most keys that lead nowhere have another one than those that do.
 #[inline(always)]
 fn mark(key: &[u8]) -> u64 {
-    let first = key.first().map_or(0, |first| u32::from(*first));
-    1 << (first.wrapping_add((key.len() as u32) << 3) & 63)
+    let first = key.first().map_or(0, |first| usize::from(*first));
+    1 << (first.wrapping_add(key.len() << 3) & 63)
 }

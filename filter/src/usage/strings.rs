@@ -90,7 +90,7 @@ mod tests {
                     _ if behind_backslash => behind_backslash = false,
                     b'\\' => behind_backslash = true,
                     b'"' => {
-                        found = Some((at, End::Quote, at + 1));
+                        found = Some((at, End::Quote, at.saturating_add(1)));
                         break;
                     }
                     _ => {}
