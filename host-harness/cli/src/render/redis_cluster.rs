@@ -19,19 +19,17 @@ const NAMES: [(&str, &str); 3] = [
 /// Puts the proxy into a bootstrap. `tls` is the `transport_socket` of the nodes.
 pub(super) fn bootstrap(plan: &Plan, bootstrap: &mut Lines, tls: Option<Vec<String>>) {
     let scenario = scenario(plan);
-    let listener = [vec![COMMENT.to_owned()], block(&scenario, "- name: weir-redis-proxy")].concat();
-    bootstrap.insert("static_resources:", &block(&scenario, "bootstrap_extensions:"));
-    if bootstrap.has("listeners:") {
-        bootstrap.insert("clusters:", &listener);
-    } else {
-        bootstrap.insert("clusters:", &[vec!["listeners:".to_owned()], listener].concat());
-    }
+    // The cluster first: the name of the listener begins with its name.
     if bootstrap.has("- name: weir-redis") {
         lead(bootstrap);
         bootstrap.insert("- name: weir-redis", &nodes(plan, &scenario, tls));
     } else {
         bootstrap.append("clusters:", &nodes(plan, &scenario, tls));
     }
+    bootstrap.insert("static_resources:", &block(&scenario, "bootstrap_extensions:"));
+    let listener = [vec![COMMENT.to_owned()], block(&scenario, "- name: weir-redis-proxy")].concat();
+    let key = if bootstrap.has("listeners:") { Vec::new() } else { vec!["listeners:".to_owned()] };
+    bootstrap.insert("clusters:", &[key, listener].concat());
 }
 
 /// Adds the proxy by an EnvoyFilter. `tls` is the `transport_socket` of the nodes.
