@@ -183,6 +183,7 @@ fn the_reply_to_a_request_that_has_ended_is_dropped() {
     fixture.request(ALICE, "alice");
     fixture.request(BOB, "bob");
     fixture.limiter.done(fixture.now, ALICE);
+    assert!(fixture.limiter.slots.outcome(ALICE).is_none(), "it has no slot to release");
     let effects = fixture.redis_replies(&[DENIED, ADMITTED].concat());
     assert!(matches!(effects[..], [Effect::Decide(BOB, Decision::Admit(_))]), "{effects:?}");
 }

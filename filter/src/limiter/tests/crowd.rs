@@ -147,6 +147,21 @@ fn requests_of_a_flood_get_the_time_until_a_token_exists() {
 }
 
 #[test]
+fn a_denial_of_a_flood_has_the_time_of_redis_clock() {
+    let mut fixture = Fixture::connected("", r#""emit_metadata": true,"#);
+    fixture.request(ALICE, "alice");
+    fixture.redis_replies(b"*2\r\n:1795132800000000\r\n:0\r\n");
+    at_once(&mut fixture, 100, mallory);
+    fixture.effects();
+    let step = fixture.request(RequestId(999), "mallory");
+    assert!(matches!(step, Step::Decided(Decision::Answer(_))), "{step:?}");
+    let effects = fixture.effects();
+    let [Effect::Annotate(RequestId(999), entries)] = &effects[..] else { panic!("{effects:?}") };
+    let time = entries.iter().find(|(name, _)| *name == "weir.redis_unix_time_us");
+    assert_eq!(time.map(|(_, value)| value.as_str()), Some("1795132800000000"));
+}
+
+#[test]
 fn a_flood_that_redis_decides_too_late_is_denied_and_not_admitted() {
     for mode in ["allow", "deny"] {
         let mut fixture = Fixture::connected("", &format!(r#""failure_mode": "{mode}","#));

@@ -138,6 +138,18 @@ fn buckets_that_no_request_uses_are_healed_by_and_by() {
 }
 
 #[test]
+fn a_bucket_that_is_full_again_is_not_healed_by_and_by() {
+    // With the request's own token, the bucket lacks 5,600,000 units, of which a second brings a million.
+    for (lost_after, healed) in [(5_490, 1), (5_500, 0)] {
+        let mut fixture = Fixture::connected("", "");
+        fixture.admits("alice", &admitted(10, 5_000_000));
+        fixture.now = fixture.now.plus(MS(lost_after));
+        fixture.connects_again("stranger");
+        assert_eq!(heals(&fixture.waits(MS(100))), healed, "{lost_after} ms and a tenth of a second");
+    }
+}
+
+#[test]
 fn a_heal_without_a_reply_is_repeated_and_one_that_is_void_is_not() {
     for (reply, repeated) in [(&b"-OOM command not allowed\r\n"[..], 1), (b"$1\r\n2\r\n", 0), (b":1\r\n", 1)] {
         let mut fixture = Fixture::connected("", "");

@@ -112,6 +112,7 @@ fn a_request_that_ends_before_its_check_is_sent_takes_no_slot() {
     fixture.request(ALICE, "alice");
     fixture.request(BOB, "alice");
     fixture.limiter.done(fixture.now, ALICE);
+    assert!(fixture.limiter.slots.outcome(ALICE).is_none(), "no reply is awaited");
     fixture.now = fixture.now.plus(Micros::from_millis(50));
     // While the stream connects, a busy proxy ticks several times.
     (0..9).for_each(|_| drop(fixture.tick()));

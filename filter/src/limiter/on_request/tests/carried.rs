@@ -92,6 +92,14 @@ fn redis_is_asked_about_a_key_before_a_zero_blocks_it() {
 }
 
 #[test]
+fn where_keys_have_no_overrides_a_zero_blocks_without_a_question_to_redis() {
+    let known = KnownOverrides { of_limits: None, of_keys: None, probes: true };
+    let request = Request::default().header("x-max", "0");
+    let checks = checks_of(&config(), known, NOW, &request, &mut Vec::new(), &mut Estimates::default());
+    assert!(matches!(checks, Ok(RequestChecks::Blocked(_))), "{checks:?}");
+}
+
+#[test]
 fn a_configured_zero_blocks_a_key_without_a_question_to_redis() {
     let json = r#"{"redis": {"cluster": "redis", "key_prefix": ""}, "limits": [
         {"name": "none", "descriptor": [], "quota": {"max_requests": 0, "unit": "day"}}]}"#;

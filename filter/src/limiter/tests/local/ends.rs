@@ -91,3 +91,17 @@ fn a_worker_connects_again_within_a_fifth_of_a_second_however_often_it_has_faile
         fixture.effects();
     }
 }
+
+#[test]
+fn a_worker_without_requests_notices_that_redis_cannot_be_reached() {
+    let mut fixture = Fixture::connected("", LOCAL_HALF);
+    let is_lost = |fixture: &Fixture| fixture.limiter.local.as_ref().unwrap().cause().is_some();
+    fixture.limiter.redis().handle_closed(fixture.now);
+    fixture.effects();
+    fixture.tick();
+    assert_eq!(fixture.tick(), [Effect::OpenStream], "the ping connects again");
+    assert!(!is_lost(&fixture));
+    fixture.limiter.redis().handle_open_failed(fixture.now, crate::redis::Refusal::Internal);
+    fixture.effects();
+    assert!(is_lost(&fixture));
+}

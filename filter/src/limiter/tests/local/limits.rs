@@ -34,16 +34,36 @@ fn a_request_without_cost_passes_though_redis_has_not_decided_it() {
     }
 }
 
-#[test]
-fn redis_decides_the_limits_of_other_failure_modes_as_soon_as_it_is_connected() {
-    let json = r#"{"redis": {"cluster": "redis"}, "overrides": {"enabled": false}, "local": {"share": 0.5}, "limits": [
-        {"name": "per_user", "descriptor": [{"request_header": {"name": "x-user-id"}}], "failure_mode": "local",
-         "token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}},
-        {"name": "per_plan", "descriptor": [{"request_header": {"name": "x-plan"}}],
-         "token_bucket": {"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}]}"#;
+/// Limiter with a limit per user of failure mode `local`, and a limit per plan of this one.
+fn with_plans(mode: &str) -> Fixture {
+    let json = format!(
+        r#"{{"redis": {{"cluster": "redis"}}, "overrides": {{"enabled": false}}, "local": {{"share": 0.5}}, "limits": [
+            {{"name": "per_user", "descriptor": [{{"request_header": {{"name": "x-user-id"}}}}], "failure_mode": "local",
+             "token_bucket": {{"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}}},
+            {{"name": "per_plan", "descriptor": [{{"request_header": {{"name": "x-plan"}}}}], "failure_mode": "{mode}",
+             "token_bucket": {{"max_tokens": 20, "tokens_per_fill": 100, "fill_interval": "60s"}}}}]}}"#
+    );
     let config = config::parse(json.as_bytes(), &|_| None).unwrap();
     let mut fixture = Fixture { limiter: Limiter::new(config, 1), now: Micros::from_secs(1), sent: Vec::new() };
     fixture.connect();
+    fixture
+}
+
+#[test]
+fn what_was_spent_has_the_limit_of_its_bucket() {
+    let mut fixture = with_plans("local");
+    fixture.loses_redis_for(MS(6_000));
+    let of_plan = Request::default().header("x-plan", "gold");
+    let step = fixture.limiter.request(fixture.now, ALICE, &of_plan);
+    assert!(matches!(step, Step::Decided(Decision::Admit(_))), "{step:?}");
+    let spent = fixture.limiter.local.as_mut().unwrap().take_spent(fixture.now);
+    let limits: Vec<_> = spent.iter().map(|check| (check.limit, check.key.as_slice())).collect();
+    assert_eq!(limits, [(1, &b"weir:per_plan:gold"[..])]);
+}
+
+#[test]
+fn redis_decides_the_limits_of_other_failure_modes_as_soon_as_it_is_connected() {
+    let mut fixture = with_plans("allow");
     fixture.loses_redis_for(MS(6_000));
     fixture.returns();
     assert!(matches!(fixture.request(ALICE, "alice"), Step::Decided(_)), "Redis has not answered the probe");
