@@ -321,13 +321,14 @@ fn a_request_that_redis_does_not_decide_is_charged_if_it_goes_on_and_is_settled_
 
 #[test]
 fn the_ledger_has_what_a_response_that_was_cut_off_has_cost() {
-    for (events, has_ledger) in [(r#"{"usage": true}"#, true), ("{}", false)] {
+    for (events, has_ledger) in [(r#"{"max_len": 777, "usage": true}"#, true), (r#"{"max_len": 777}"#, false)] {
         let mut fixture = with_overrides("", "", &format!(r#"{{"enabled": false}}, "events": {events}"#));
         fixture.reserves(ALICE);
         fixture.limiter.response_begins(ALICE, SERVED);
         fixture.limiter.response_body(ALICE, || b"{");
         assert!(fixture.limiter.done(fixture.now, ALICE));
         let sent = fixture.sent();
+        assert!(sent.contains("\r\nweir:events\r\n") && sent.contains("\r\n777\r\n"), "{sent}");
         for (name, value) in [("input", "100"), ("source", "seen"), ("limits", "per_user"), ("amounts", "100")] {
             let field = format!("\r\n{name}\r\n${}\r\n{value}\r\n", value.len());
             assert_eq!(sent.contains(&field), has_ledger, "{name}: {sent}");
@@ -364,15 +365,13 @@ fn a_request_costs_by_the_prices_of_its_arrival() {
         entries.into_iter().find(|(name, _)| *name == "weir.cost_nano_usd").unwrap().1
     };
     fixture.asks(ALICE);
-    let name = "gpt-".to_owned();
     let rates = Rates { input: Price(5_000_000), ..Rates::default() };
-    fixture.limiter.set_prices(&[ModelPrice { name, is_exact: false, rates, above: None }]);
+    fixture.limiter.set_prices(&[ModelPrice { name: "gpt-".to_owned(), is_exact: false, rates, above: None }]);
     fixture.asks(BOB);
     assert_eq!([ALICE, BOB].map(|request| costs(&mut fixture, request)), ["80000", "100000"]);
     fixture.limiter.set_prices(&[]);
-    let carol = RequestId(77);
-    fixture.asks(carol);
-    assert_eq!(costs(&mut fixture, carol), "80000");
+    fixture.asks(RequestId(77));
+    assert_eq!(costs(&mut fixture, RequestId(77)), "80000");
 }
 
 /// A part of a request that Redis has decided comes after one of which no reply has arrived.
