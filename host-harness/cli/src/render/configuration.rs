@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 use weir_filter::config::{self, Config};
+use weir_filter::units::Micros;
 
 use super::plan;
 use crate::documents::{At, Dialect, Document, Node, Source, Value};
@@ -18,6 +19,8 @@ pub(super) struct Configuration {
     /// Lines of YAML: the fields of one object.
     pub(super) lines: Vec<String>,
     pub(super) reads_bodies: bool,
+    /// `redis.timeout`.
+    pub(super) timeout: Micros,
 }
 
 impl Configuration {
@@ -55,7 +58,7 @@ impl Configuration {
             let lines = passed.iter().map(|(key, at)| format!("{}: {}", quoted(key), at.node.to_json()));
             std::iter::once(first).chain(lines).collect()
         });
-        Some(Self { lines, reads_bodies: reads_bodies(&config) })
+        Some(Self { lines, reads_bodies: reads_bodies(&config), timeout: config.redis.timeout })
     }
 }
 

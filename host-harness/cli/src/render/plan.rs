@@ -91,6 +91,15 @@ impl Way {
         }
     }
 
+    /// Timeout where the file has none: as in the chart. `None`: the filter's default.
+    fn timeout(self) -> Option<&'static str> {
+        match self {
+            Self::Node | Self::Failover => None,
+            Self::Cluster | Self::Webdis => Some("0.2s"),
+            Self::Upstash => Some("0.5s"),
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Node | Self::Failover => "a Redis",
@@ -183,6 +192,9 @@ impl Plan {
             let host = address.as_ref().map(|it| it.host.clone()).unwrap_or_default();
             if let Some(it) = address.as_ref().filter(|_| of_way.is_front_end() && form == Form::Istio) {
                 implied.insert("cluster".to_owned(), json!(format!("outbound|{}||{host}", it.port)));
+            }
+            if let (Some(timeout), None) = (of_way.timeout(), redis.take("timeout")) {
+                implied.insert("timeout".to_owned(), json!(timeout));
             }
             if of_way == Way::Upstash {
                 implied.insert("authority".to_owned(), json!(host));

@@ -1,5 +1,7 @@
 //! Redis Cluster: `redis_proxy` behind an internal listener, between the cluster `weir-redis` and the nodes.
 
+use std::time::Duration;
+
 use super::plan::Plan;
 use super::template::{Lines, Template, fields_of};
 
@@ -63,6 +65,9 @@ fn scenario(plan: &Plan) -> Template {
     }
     let seed = format!("address: {}, port_value: {}", plan.address.host, plan.address.port);
     scenario.replace("address: 127.0.0.1, port_value: 7000", &seed);
+    // A node that does not answer is given up before the checks behind it are.
+    let half = Duration::from_micros(plan.configuration.timeout.0 / 2).as_secs_f64();
+    scenario.replace("op_timeout: 0.1s", &format!("op_timeout: {half}s"));
     scenario
 }
 

@@ -122,6 +122,12 @@ fn a_redis_cluster_has_a_proxy_in_each_form() {
             assert!(!made.contains("host_env_keys") && !made.contains("hostKeys"), "{made}");
         }
     }
+    for (timeout, its, op_timeout) in [("", "0.2s", "0.1s"), ("  timeout: 0.05s\n", "0.05s", "0.025s")] {
+        let text = redis(&format!("{fields}{timeout}")).replace("  timeout: 0.2s\n", "");
+        let made = sound("istio", &text);
+        assert!(made.contains(&format!("timeout: \"{its}\"")), "{made}");
+        assert!(made.contains(&format!("op_timeout: {op_timeout}\n")), "{made}");
+    }
     let token = redis(&format!("{fields}  token_env: TOKEN\n"));
     assert_eq!(mistake("envoy", &token), "limits.yaml:12:14: redis.token_env: expected none with `topology: cluster`");
     let waypoint = redis(fields).replace("gateway: ingress", "waypoint: ingress");
