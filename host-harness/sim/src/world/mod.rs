@@ -116,11 +116,11 @@ struct World<'a> {
 
 /// Runs a plan; also on a real Redis, if there is one.
 pub(crate) fn run(plan: &Plan, real: Option<&mut RealRedis>) -> History {
-    World::new(plan, real).to_end()
+    World::new(plan, real).finish()
 }
 
 impl<'a> World<'a> {
-    fn to_end(mut self) -> History {
+    fn finish(mut self) -> History {
         let most = LEAST_EVENTS + MOST_EVENTS * self.plan.requests.len() as u64;
         while self.events < most && self.step() {}
         self.history(most)
@@ -294,7 +294,7 @@ mod tests {
         for seed in 2_000..2_030 {
             let plan = Plan::new(seed, Size { seconds: 36, proxies: 2, workers: 2 });
             let skipping = run(&plan, None);
-            let each = World { skips_ticks: false, ..World::new(&plan, None) }.to_end();
+            let each = World { skips_ticks: false, ..World::new(&plan, None) }.finish();
             assert_eq!(format!("{skipping:?}"), format!("{each:?}"), "seed {seed}");
         }
     }
