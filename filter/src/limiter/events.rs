@@ -111,6 +111,7 @@ impl Events {
     }
 
     /// Whether a tick has nothing to send or to report.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn is_quiet(&self) -> bool {
         !self.is_waiting() && self.dropped == 0
     }
