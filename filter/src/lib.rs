@@ -14,7 +14,7 @@
 //! 10. `exports` has the functions that the proxy calls, each of which calls the worker; [`native`] has the same functions
 //!     for hosts that run the filter natively, in tests of limits and in simulations.
 //!
-//! Imports go one way: `units`, `table`, `pairs`, `double` and `protobuf`; then [`redis`], [`descriptor`], [`limit`],
+//! Imports go one way: `units`, `table`, `pairs`, `double`, `json_text` and `protobuf`; then [`redis`], [`descriptor`], [`limit`],
 //! [`response`], [`config`], [`overrides`], [`limiter`], `host`, `worker`, `exports` or [`native`]. A module imports only modules
 //! before it.
 //!
@@ -35,6 +35,7 @@ mod double;
 mod exports;
 #[cfg_attr(target_arch = "wasm32", allow(unreachable_pub, reason = "`native` exports these types, where it is"))]
 mod host;
+mod json_text;
 pub mod limit;
 pub mod limiter;
 #[cfg(not(target_arch = "wasm32"))]

@@ -42,7 +42,6 @@ pub(crate) use self::attributes::Request;
 pub use self::bad_request::BadRequest;
 pub(crate) use self::body::JsonScanner;
 pub use self::body::{BodySize, RequestBody};
-pub(crate) use self::body::{find_in_text, json_number, unescaped};
 use self::budget::Exhausted;
 pub use self::cidr::Cidr;
 pub use self::client_address::{client_address, untrusted_address};

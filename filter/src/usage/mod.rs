@@ -15,7 +15,6 @@ mod framing;
 mod paths;
 mod prices;
 mod reader;
-mod strings;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "tests may overflow: that is how they fail")]
 mod tests;

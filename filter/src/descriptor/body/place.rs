@@ -2,10 +2,10 @@
 
 use super::scanner::JsonScanner;
 use super::state::{Container, Level, State, Text, Tracks, bit, bits};
-use super::text::unescaped;
 use super::values::{BETWEEN, MAX_VALUES, Value};
 use super::work::{COMPARED, READ_BYTE, SET, STEP};
 use crate::descriptor::json_pointer::JsonPointer;
+use crate::json_text::unescaped;
 
 impl JsonScanner {
     /// The first byte of a value.

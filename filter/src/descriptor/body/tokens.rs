@@ -2,14 +2,14 @@
 
 use super::scanner::JsonScanner;
 use super::state::{State, Text};
-use super::text::{scalar, unescaped};
 use super::values::Value;
 use super::work::DECODED_BYTE;
+use crate::json_text::{End, Split, number, split, unescaped};
 
 impl JsonScanner {
     /// The next bytes of a string: what is left of them behind it.
     pub(super) fn text<'a>(&mut self, of: Text, escaped: bool, bytes: &'a [u8]) -> &'a [u8] {
-        let (read, rest, escaped) = split_text(bytes, escaped);
+        let Split { read, end, rest } = split(bytes, escaped.into(), false);
         match of {
             Text::Wanted => self.token.extend_from_slice(read),
             Text::Key => {
@@ -18,16 +18,11 @@ impl JsonScanner {
             }
             Text::Unwanted | Text::Skipped(_) => {}
         }
-        match rest {
-            Some(rest) => {
-                self.state = self.end_text(of);
-                rest
-            }
-            None => {
-                self.state = State::Text { of, escaped };
-                &[]
-            }
-        }
+        self.state = match end {
+            End::Quote => self.end_text(of),
+            End::Cut { escaped } => State::Text { of, escaped },
+        };
+        rest
     }
 
     pub(super) fn end_text(&mut self, of: Text) -> State {
@@ -93,13 +88,14 @@ impl JsonScanner {
                         return rest;
                     }
                 },
-                b'"' => match split_text(rest, false) {
-                    (_, Some(behind), _) => rest = behind,
-                    (_, None, escaped) => {
+                b'"' => {
+                    let string = split(rest, 0, false);
+                    rest = string.rest;
+                    if let End::Cut { escaped } = string.end {
                         self.state = State::Text { of: Text::Skipped(depth), escaped };
-                        return &[];
+                        return rest;
                     }
-                },
+                }
                 _ => {}
             }
         }
@@ -108,105 +104,11 @@ impl JsonScanner {
     }
 }
 
-/// The rest of a string, and what is behind its closing quote. `None` where it goes on in the next piece, and then
-/// whether that begins behind a backslash.
-fn split_text(bytes: &[u8], escaped: bool) -> (&[u8], Option<&[u8]>, bool) {
-    let mut at = usize::from(escaped);
-    while at <= bytes.len() {
-        match bytes.get(at) {
-            Some(b'"') => {
-                let (read, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
-                return (read, rest.get(1..), false);
-            }
-            Some(b'\\') => at = at.saturating_add(2),
-            Some(_) => {
-                let rest = bytes.get(at..).unwrap_or_default();
-                at = at.saturating_add(find_quote(rest));
-            }
-            None => return (bytes, None, false),
-        }
-    }
-    // The byte behind the backslash is in the next piece; an empty piece changes nothing.
-    (bytes, None, true)
-}
-
-/// Offset of the first quote or backslash, or the number of all bytes if there is none.
-#[inline(always)]
-pub(super) fn find_quote(bytes: &[u8]) -> usize {
-    find_in_text(bytes, false)
-}
-
-/// Offset of the first quote or backslash, or with `or_control` control character, or the number of all bytes if there is
-/// none: eight bytes in a step. With the crate `memchr`, wasm without SIMD would take four.
-#[inline(never)]
-pub(crate) fn find_in_text(bytes: &[u8], or_control: bool) -> usize {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    const QUOTES: u64 = EACH.wrapping_mul(b'"' as u64);
-    const BACKSLASHES: u64 = EACH.wrapping_mul(b'\\' as u64);
-    let controls = if or_control { EACH.wrapping_mul(b' '.into()) } else { 0 };
-    let mut rest = bytes;
-    loop {
-        let word = match rest.first_chunk() {
-            Some(word) => u64::from_le_bytes(*word),
-            // Behind the last bytes, others that are no ASCII.
-            None => rest.iter().rev().fold(u64::MAX, |word, byte| word << 8 | u64::from(*byte)),
-        };
-        // A byte of ASCII gets the highest bit only where it is less than what is subtracted. The lowest bit that is set
-        // is in the first such byte; behind it, borrows may set others.
-        let less =
-            (word ^ QUOTES).wrapping_sub(EACH) | (word ^ BACKSLASHES).wrapping_sub(EACH) | word.wrapping_sub(controls);
-        let found = less & !word & EACH << 7;
-        if found != 0 {
-            let nth = (found.trailing_zeros() / 8) as usize;
-            return bytes.len().wrapping_sub(rest.len()).wrapping_add(nth);
-        }
-        match rest.get(8..) {
-            Some(after) => rest = after,
-            None => return bytes.len(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn the_first_special_byte_is_found(
-            bytes in prop::collection::vec(
-                prop::sample::select(vec![0, 9, 10, 31, 32, 33, 34, 35, 91, 92, 93, 127, 128, 129, 162, 220, 255_u8]),
-                0..40,
-            ),
-            or_control: bool,
-        ) {
-            let is_special = |byte: u8| matches!(byte, b'"' | b'\\') || or_control && byte < b' ';
-            let expected = bytes.iter().position(|byte| is_special(*byte)).unwrap_or(bytes.len());
-            prop_assert_eq!(find_in_text(&bytes, or_control), expected);
-        }
-
-        #[test]
-        fn a_text_ends_at_the_first_quote_that_is_not_escaped(text in r#"["\a]{0,30}"#, escaped: bool) {
-            let (mut behind_backslash, mut end) = (escaped, None);
-            for (at, byte) in text.bytes().enumerate() {
-                match byte {
-                    _ if behind_backslash => behind_backslash = false,
-                    b'\\' => behind_backslash = true,
-                    b'"' => {
-                        end = Some(at);
-                        break;
-                    }
-                    _ => {}
-                }
-            }
-            let bytes = text.as_bytes();
-            let expected = match end {
-                Some(at) => (&bytes[..at], bytes[at..].get(1..), false),
-                None => (bytes, None, behind_backslash),
-            };
-            prop_assert_eq!(split_text(bytes, escaped), expected);
-        }
+/// The value of a number or a word. `None` where it is none of JSON's.
+fn scalar(written: &[u8]) -> Option<Value> {
+    match written {
+        b"true" | b"false" => Some(Value::text(written)),
+        b"null" => Some(Value::Absent),
+        _ => number(written).map(Value::Text),
     }
 }

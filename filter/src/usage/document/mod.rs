@@ -9,8 +9,7 @@ use alloc::vec::Vec;
 
 use super::field::Field;
 use super::paths::{MAX_STEPS, NOWHERE, Paths, Place, ROOT};
-use super::strings::{self, End, Split, is_line_end};
-use crate::descriptor::{json_number, unescaped};
+use crate::json_text::{self, End, Split, is_line_end, unescaped};
 
 /// Bytes in which one byte of a key may be written: `\u0061`.
 const MAX_ESCAPE: usize = 6;
@@ -162,7 +161,7 @@ impl Document {
             }
             // First what most bytes are: members without blanks.
             let left = if byte == b'"' && matches!(self.state, State::FirstKey | State::Key) {
-                match strings::plain(after) {
+                match json_text::plain(after) {
                     Ok((key, rest)) => {
                         self.enter(key, paths);
                         rest.len()
@@ -226,7 +225,7 @@ impl Document {
                     2 => !self.is_name && !self.in_response,
                     _ => false,
                 };
-                return match strings::plain(after) {
+                return match json_text::plain(after) {
                     Ok((text, rest)) => {
                         match field {
                             None if self.is_text => self.count(text.len()),
@@ -287,7 +286,7 @@ impl Document {
 
     /// Takes the next bytes of a key that is cut, or has a backslash. Returns how many are left.
     fn key(&mut self, at: usize, bytes: &[u8], paths: &Paths) -> usize {
-        let Split { read, end, rest } = strings::split(bytes, at, self.is_line);
+        let Split { read, end, rest } = json_text::split(bytes, at, self.is_line);
         keep(&mut self.token, read, paths.longest_key().saturating_mul(MAX_ESCAPE));
         if let End::Cut { escaped } = end {
             self.state = State::KeyText { escaped };
@@ -307,7 +306,7 @@ impl Document {
 
     /// Takes the next bytes of a string. Returns how many are left.
     fn text(&mut self, field: Option<Field>, at: usize, bytes: &[u8], sink: &mut dyn Sink) -> usize {
-        let Split { read, end, rest } = strings::split(bytes, at, self.is_line);
+        let Split { read, end, rest } = json_text::split(bytes, at, self.is_line);
         match field {
             Some(Field::Bytes) => sink.found(Field::Bytes, Found::Piece(read)),
             Some(_) => keep(&mut self.token, read, MAX_VALUE),
@@ -377,6 +376,6 @@ fn keep(token: &mut Vec<u8>, bytes: &[u8], max: usize) {
 /// Reads a whole number that is not negative: `3`, `3.0`, `30e-1`.
 #[inline(never)]
 fn number(written: &[u8]) -> Option<u64> {
-    let spelled = json_number(written).filter(|_| written.len() <= MAX_VALUE)?;
+    let spelled = json_text::number(written).filter(|_| written.len() <= MAX_VALUE)?;
     core::str::from_utf8(&spelled).ok()?.parse().ok()
 }

@@ -1,7 +1,7 @@
 //! Objects and lists that are skipped: their strings and brackets, at any depth.
 
 use super::{Document, State};
-use crate::usage::strings::{self, End, Split};
+use crate::json_text::{self, End, Split};
 
 impl Document {
     /// Takes the next bytes of a container that is skipped; between strings, a byte of a scalar or a blank changes nothing.
@@ -10,7 +10,7 @@ impl Document {
         let mut after_colon = self.after_colon;
         while let Some((byte, after)) = rest.split_first() {
             match byte {
-                b'"' => match strings::plain(after) {
+                b'"' => match json_text::plain(after) {
                     Ok((read, behind)) => {
                         if self.is_text && after_colon {
                             self.count(read.len());
@@ -54,7 +54,7 @@ impl Document {
 
     /// Takes the next bytes of a string in a container that is skipped. Returns how many are left.
     pub(super) fn skip_text(&mut self, depth: u32, at: usize, bytes: &[u8]) -> usize {
-        let Split { read, end, rest } = strings::split(bytes, at, self.is_line);
+        let Split { read, end, rest } = json_text::split(bytes, at, self.is_line);
         if self.is_text && self.after_colon {
             self.count(read.len());
         }

@@ -1,9 +1,9 @@
 //! Server-sent events (HTML Living Standard, 9.2.6).
 
+use crate::json_text::is_line_end;
 use crate::usage::amounts::Readings;
 use crate::usage::document::Document;
 use crate::usage::paths::Paths;
-use crate::usage::strings::is_line_end;
 
 const DATA: &[u8] = b"data";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
