@@ -1,8 +1,8 @@
-//! CPU time of Envoy for a streamed response that a limit with a charge reads, beside a filter that does nothing; and the
-//! instructions for each byte, as wasmtime counts them. Run it with `cargo bench --bench bodies -- [ROUNDS]`.
+//! CPU time of Envoy for a streamed response that a limit with a charge reads, beside a filter that does nothing and one
+//! that fetches each chunk and drops it; and the instructions for each byte, as wasmtime counts them. Run it with
+//! `cargo bench --bench bodies -- [ROUNDS]`.
 //!
-//! Both Envoys have one worker. Their rounds are interleaved, so that a busy machine affects both, and only their CPU time
-//! counts. Each chunk is sent by itself, with a pause after it: the proxy reads it in a turn of its own.
+//! Each Envoy has one worker. They work side by side, so that a busy machine affects all, and only their CPU time counts. Each chunk is sent by itself, with a pause after it: the proxy reads it in a turn of its own.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,36 +57,24 @@ fn main() {
 async fn run(rounds: usize) {
     let upstream = upstream().await;
     let Some(mesh) = limited(HostKind::Envoy, upstream).start().await else { return };
-    let weir = mesh.hosts()[0].envoy().expect("an Envoy");
-    let no_op = no_op(&mesh);
-    let ingress_of_no_op = no_op.listener("ingress").expect("a listener");
-    println!("chunk     no-op ms/MB   Weir ms/MB   Weir / no-op, median (all rounds)");
+    let weir = (mesh.hosts()[0].envoy().expect("an Envoy").id(), mesh.ingress()[0]);
+    let others = [weir_bench::no_op_module(), weir_bench::fetching_module()];
+    let others = others.map(|module| other(&mesh, &module.expect("a module")));
+    let [no_op, fetch] = others.each_ref().map(|envoy| (envoy.id(), envoy.listener("ingress").expect("a listener")));
+    println!("chunk     no-op ms/MB   fetch / no-op   Weir / no-op   (all rounds)");
     for (size, count) in CHUNKS {
         let stream = Stream { size, count };
-        let (mut pairs, mut ratios) = (Vec::new(), Vec::new());
-        for round in 0..rounds {
-            let of_no_op = async || cpu(no_op.id(), ingress_of_no_op, stream).await;
-            let of_weir = async || cpu(weir.id(), mesh.ingress()[0], stream).await;
-            let pair = if round % 2 == 0 {
-                let first = of_no_op().await;
-                (first, of_weir().await)
-            } else {
-                let first = of_weir().await;
-                (of_no_op().await, first)
-            };
-            pairs.push(pair);
-            ratios.push(pair.1 / pair.0);
+        let mut all = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            let (no_op, fetch, weir) = tokio::join!(cpu(no_op, stream), cpu(fetch, stream), cpu(weir, stream));
+            all.iter_mut().zip([no_op, fetch / no_op, weir / no_op]).for_each(|(all, one)| all.push(one));
         }
-        let median = |mut all: Vec<f64>| {
-            all.sort_by(f64::total_cmp);
-            all[all.len() / 2]
-        };
+        let list = |all: &[f64]| all.iter().map(|one| format!("{one:.2}")).collect::<Vec<_>>().join(" ");
+        let [of_no_op, of_fetch, of_weir] = all.each_ref().map(|all| median(all));
         println!(
-            "{size:>6} B {:>12.2} {:>12.2}   {:.3} ({})",
-            median(pairs.iter().map(|pair| pair.0).collect()),
-            median(pairs.iter().map(|pair| pair.1).collect()),
-            median(ratios.clone()),
-            ratios.iter().map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(" "),
+            "{size:>6} B {of_no_op:>12.2} {of_fetch:>15.3} {of_weir:>14.3}   ({}; {})",
+            list(&all[1]),
+            list(&all[2])
         );
     }
     println!("chunk     instructions of body callbacks: per byte, per chunk");
@@ -111,22 +99,28 @@ fn limited(host: HostKind, upstream: SocketAddr) -> MeshBuilder {
     mesh.edit(|bootstrap| provider::route_all(bootstrap, upstream))
 }
 
-/// Starts an Envoy with the same bootstrap and a filter that does nothing in place of the limiter.
-fn no_op(mesh: &Mesh) -> EnvoyServer {
+fn median(all: &[f64]) -> f64 {
+    let mut all = all.to_vec();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// Starts an Envoy with the same bootstrap and another module in place of the limiter's.
+fn other(mesh: &Mesh, module: &[u8]) -> EnvoyServer {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("no-op.wasm");
-    std::fs::write(&file, weir_bench::no_op_module().expect("a module")).expect("a file");
+    let file = folder.path().join("other.wasm");
+    std::fs::write(&file, module).expect("a file");
     let mut scenario = mesh.scenario().clone();
     scenario.edit(|bootstrap| {
         let plugin = bootstrap.pointer_mut(PLUGIN).expect("a plugin");
-        *plugin = json!({"name": "no-op", "root_id": "no-op", "vm_config": {
-            "vm_id": "no-op", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": file}}}});
+        *plugin = json!({"name": "other", "root_id": "other", "vm_config": {
+            "vm_id": "other", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": file}}}});
     });
     EnvoyServer::start(EnvoyOptions::new(scenario.to_yaml())).expect("Envoy starts")
 }
 
 /// CPU time that a proxy takes for streams, in milliseconds per MB.
-async fn cpu(process: u32, ingress: SocketAddr, stream: Stream) -> f64 {
+async fn cpu((process, ingress): (u32, SocketAddr), stream: Stream) -> f64 {
     // Connections and code are warm.
     ask(ingress, Stream { count: 20, ..stream }, 1).await;
     let spent = || weir_bench::cpu_time(process).expect("a process").as_secs_f64();

@@ -159,6 +159,14 @@ pub fn no_op_module() -> Result<Vec<u8>, wat::Error> {
     guest::module(subject::Guest::NoOp)
 }
 
+/// Returns the module of a filter that fetches each chunk of a response and does nothing with it, as wasm bytes.
+///
+/// # Errors
+/// If its WAT is invalid; a test rules this out.
+pub fn fetching_module() -> Result<Vec<u8>, wat::Error> {
+    guest::module(subject::Guest::FetchBodies)
+}
+
 /// Returns the definition of the command line, with all options and their defaults.
 #[must_use]
 pub fn command() -> clap::Command {

@@ -208,6 +208,7 @@ impl Stage {
             Guest::PauseResume => "pause-resume.wasm",
             Guest::AskRedis => "ask-redis.wasm",
             Guest::Deny => "deny.wasm",
+            Guest::FetchBodies => "fetch-bodies.wasm",
         });
         std::fs::write(&file, guest::module(guest)?)?;
         Ok(file)

@@ -80,6 +80,8 @@ pub(super) enum Guest {
     AskRedis,
     /// Denies every request in `on_request_headers`.
     Deny,
+    /// Fetches each chunk of every response, and does nothing with it.
+    FetchBodies,
 }
 
 impl Subject {
