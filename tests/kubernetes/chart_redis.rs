@@ -15,7 +15,7 @@ use weir::{
 };
 use weir_provision::{filter_wasm, helm, port, webdis::WebdisOptions};
 
-use super::{PASSWORD, behind_front_end, exhausts, reads_bodies, served, shares_one_vm};
+use super::{PASSWORD, behind_front_end, exhausts, limits_without_a_bridge, reads_bodies, served, shares_one_vm};
 use crate::{
     chart::{self, with_gateway},
     envoy_gateway,
@@ -170,14 +170,7 @@ async fn each_mode_limits_through_webdis() {
         let options = WebdisOptions { login, ..WebdisOptions::default() };
         let Some((surroundings, _front_end)) = behind_front_end("envoy/webdis.yaml", options).await else { return };
         let Some(proxy) = start(&format!("{form}-webdis"), &[], surroundings).await else { return };
-        if form == "patch-policy" {
-            reads_bodies(&proxy).await;
-        } else {
-            exhausts(&proxy, "alice", 20).await;
-        }
-        // There is no bridge.
-        shares_one_vm(&proxy);
-        proxy.accepts_everything();
+        limits_without_a_bridge(proxy, form == "patch-policy").await;
     }
 }
 

@@ -265,6 +265,17 @@ fn shares_one_vm(proxy: &Running) {
     assert_eq!(proxy.stat(ACTIVE), COPIES, "copies of one VM");
 }
 
+/// Checks the limits of a proxy without a bridge; `reads`: they depend on bodies.
+async fn limits_without_a_bridge(proxy: Running, reads: bool) {
+    if reads {
+        reads_bodies(&proxy).await;
+    } else {
+        exhausts(&proxy, "alice", 20).await;
+    }
+    shares_one_vm(&proxy);
+    proxy.accepts_everything();
+}
+
 /// Checks the limits per plan with the tokens that `envoy/jwt-plans.yaml` has for a trial.
 async fn has_plans(proxy: &Running, without_token: u16) {
     let scenario = include_str!("../../envoy/jwt-plans.yaml");

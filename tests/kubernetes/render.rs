@@ -5,7 +5,10 @@ use weir::{RedisCluster, RedisGroup};
 use weir_harness::texts;
 use weir_provision::webdis::WebdisOptions;
 
-use super::{PASSWORD, behind_front_end, exhausts, front_end, provide, reads_bodies, served, shares_one_vm};
+use super::{
+    PASSWORD, behind_front_end, exhausts, front_end, limits_without_a_bridge, provide, reads_bodies, served,
+    shares_one_vm,
+};
 use crate::{
     envoy_gateway,
     istio::{self, Proxy},
@@ -254,13 +257,7 @@ async fn front_ends_limit_without_a_bridge() {
         let behind = behind_front_end("envoy/webdis.yaml", WebdisOptions::default()).await;
         let Some((surroundings, _front_end)) = behind else { return };
         let Some(proxy) = start(form, changes, surroundings).await else { return };
-        if changes.len() > 1 {
-            reads_bodies(&proxy).await;
-        } else {
-            exhausts(&proxy, "alice", 20).await;
-        }
-        shares_one_vm(&proxy);
-        proxy.accepts_everything();
+        limits_without_a_bridge(proxy, changes.len() > 1).await;
     }
 }
 
