@@ -136,6 +136,9 @@ fn bodies() -> Vec<(&'static str, Vec<String>, String)> {
         ("texts that are skipped", keys(), format!(r#"{{"b": [{}0]}}"#, many(r#""","#))),
         ("texts of a byte that are skipped", keys(), format!(r#"{{"b": [{}0]}}"#, many(r#""a","#))),
         ("escapes that are skipped", keys(), format!(r#"{{"b": ["{}"]}}"#, many(r"a\n"))),
+        ("line feeds in a value", keys(), text("\n")),
+        ("line feeds between characters", keys(), text("a\n")),
+        ("line feeds that are skipped", keys(), format!(r#"{{"b": ["{}"]}}"#, many("a\n"))),
     ]
 }
 
