@@ -7,16 +7,17 @@
 //! 3. [`limit`] encodes all of a request's checks as one script call, and decodes the reply into a verdict;
 //! 4. [`redis`] carries the call to Redis and its reply back, or reports the failure;
 //! 5. [`response`] turns the verdict into status, headers and body;
-//! 6. [`limiter`] is the state machine that runs steps 2 to 5 for each request;
-//! 7. [`overrides`] holds the limits that operators change at run time, read from Redis at an interval;
-//! 8. `worker` passes the proxy's callbacks to the limiter and carries out its effects;
-//! 9. `host` has the proxy's functions: `host::wasm` over the proxy-wasm ABI, `host::native` over a trait;
-//! 10. `exports` has the functions that the proxy calls, each of which calls the worker; [`native`] has the same functions
-//!     for hosts that run the filter natively, in tests of limits and in simulations.
+//! 6. [`usage`] reads what the response of a language model has used, and what that costs;
+//! 7. [`limiter`] is the state machine that runs steps 2 to 6 for each request;
+//! 8. [`overrides`] holds the limits that operators change at run time, read from Redis at an interval;
+//! 9. `worker` passes the proxy's callbacks to the limiter and carries out its effects;
+//! 10. `host` has the proxy's functions: `host::wasm` over the proxy-wasm ABI, `host::native` over a trait;
+//! 11. `exports` has the functions that the proxy calls, each of which calls the worker; [`native`] has the same
+//!     functions for hosts that run the filter natively, in tests of limits and in simulations.
 //!
-//! Imports go one way: `units`, `table`, `pairs`, `double`, `json_text` and `protobuf`; then [`redis`], [`descriptor`], [`limit`],
-//! [`response`], [`config`], [`overrides`], [`limiter`], `host`, `worker`, `exports` or [`native`]. A module imports only modules
-//! before it.
+//! Imports go one way: `units`, `table`, `pairs`, `double`, `json_text` and `protobuf`; then [`redis`], [`descriptor`],
+//! [`usage`], [`limit`], [`response`], [`config`], [`overrides`], [`limiter`], `host`, `worker`, `exports` or
+//! [`native`]. A module imports only modules before it.
 //!
 //! Every module but the last three is free of I/O and clocks: events go in, effects come out, `now` is an argument.
 //!
