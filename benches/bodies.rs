@@ -2,7 +2,8 @@
 //! that fetches each chunk and drops it; and the instructions for each byte, as wasmtime counts them. Run it with
 //! `cargo bench --bench bodies -- [ROUNDS]`.
 //!
-//! Each Envoy has one worker. They work side by side, so that a busy machine affects all, and only their CPU time counts. Each chunk is sent by itself, with a pause after it: the proxy reads it in a turn of its own.
+//! Each Envoy has one worker. They work side by side, so that a busy machine affects all, and only their CPU time counts.
+//! Each chunk is sent by itself, with a pause after it: the proxy reads it in a turn of its own.
 
 use std::net::SocketAddr;
 use std::time::Duration;

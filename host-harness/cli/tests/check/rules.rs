@@ -11,13 +11,7 @@ use crate::support::{Checked, Folder, changed, weir};
 
 const MODULE: &str = "target/wasm32-wasip1/release/weir_filter.wasm";
 /// A filter that does nothing.
-const SMALL: &str = r#"(module
-    (memory (export "memory") 1)
-    (func (export "proxy_abi_version_0_2_1"))
-    (func (export "_initialize"))
-    (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 0x1000)
-    (func (export "proxy_on_context_create") (param i32 i32))
-    (func (export "proxy_on_configure") (param i32 i32) (result i32) i32.const 1))"#;
+const SMALL: &str = include_str!("small.wat");
 const CODE: &str = "code: {local: {filename: target/wasm32-wasip1/release/weir_filter.wasm}}";
 const POLICY: &str = "failure_policy: FAIL_RELOAD";
 const ROUTE: &str = "- match: {prefix: \"/\"}";
@@ -54,19 +48,16 @@ pub(crate) fn case(
 /// Envoy's verdict does not depend on the module, which it compiles each time: it gets a small one.
 fn verdicts(text: &str) -> (Checked, Option<Option<String>>) {
     let wasm = filter_wasm::find_or_build().expect("the filter's module");
-    let folder = Folder::new().with("small.wasm", wat::parse_str(SMALL).expect("a module"));
     let with_module = |module: &Path| text.replace(MODULE, module.to_str().expect("UTF-8"));
-    let folder = folder.with("envoy.yaml", with_module(&wasm));
-    let file = folder.path("envoy.yaml");
-    let output = weir().env_remove("WEIR_WASM").args(["check", "--format", "json"]).arg(&file).output();
-    let output = output.expect("`weir` runs");
-    let checked = Checked::parse(output.status.success(), &String::from_utf8(output.stdout).expect("UTF-8"));
-    if or_skip(envoy::binary()).is_none() {
-        return (checked, None);
-    }
+    let folder = Folder::new().with("small.wasm", wat::parse_str(SMALL).expect("a module"));
     let of_envoy = with_module(&folder.path("small.wasm"));
-    let folder = folder.with("envoy.yaml", of_envoy);
-    (checked, Some(EnvoyServer::validate(&folder.path("envoy.yaml")).err().map(|error| error.to_string())))
+    let folder = folder.with("envoy.yaml", with_module(&wasm)).with("small.yaml", of_envoy);
+    let mut check = weir();
+    check.env_remove("WEIR_WASM").args(["check", "--format", "json"]).arg(folder.path("envoy.yaml"));
+    let output = check.output().expect("`weir` runs");
+    let checked = Checked::parse(output.status.success(), &String::from_utf8(output.stdout).expect("UTF-8"));
+    let refusal = |_| EnvoyServer::validate(&folder.path("small.yaml")).err().map(|error| error.to_string());
+    (checked, or_skip(envoy::binary()).map(refusal))
 }
 
 /// Each change has one error, which Envoy has too.
